@@ -1,0 +1,78 @@
+# Every target makes the virtual environment it needs in .venv and installs what requirements.lock pins.
+# Needs Python 3.11 or newer (with its venv module), make, git. Another interpreter: make test PYTHON=python3.12
+
+PYTHON ?= python3
+# Extra arguments for the command a target runs: make test ARGS="-k card -x"
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+# The stamps say which set is installed; a change of the dependencies installs anew.
+CORE := $(VENV)/.installed-core
+DEV := $(VENV)/.installed-dev
+PINS := pyproject.toml requirements.lock
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help demo dev test test-all lint format lock clean
+
+help: ## show this list
+	@echo 'usage: make TARGET [PYTHON=python3] [ARGS="..."]'
+	@echo
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+
+demo: $(CORE) ## make a small dataset, segment it on a local Ray cluster, show the report
+	@echo '==> segment demo'
+	$(BIN)/segment demo $(ARGS)
+
+dev: $(DEV) ## install everything that development needs into .venv
+
+test: $(DEV) ## run the tests but the slow ones
+	@echo '==> pytest (all but the tests marked slow)'
+	$(BIN)/pytest -m 'not slow' $(ARGS)
+
+test-all: $(DEV) ## run every test
+	@echo '==> pytest (every test)'
+	$(BIN)/pytest $(ARGS)
+
+lint: $(DEV) ## ruff check, ruff format --check, mypy; changes nothing
+	@echo '==> ruff, mypy'
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(DEV) ## let ruff mend and format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: ## regenerate requirements.lock, keeping what still fits; newest of all: ARGS=--upgrade
+	@echo '==> resolving pyproject.toml into requirements.lock'
+	$(PYTHON) -m venv $(VENV)-lock
+	$(VENV)-lock/bin/python -m pip install --disable-pip-version-check uv
+	$(VENV)-lock/bin/uv pip compile pyproject.toml --universal --python-version 3.11 \
+	  --extra dev --extra gcs --extra azure \
+	  --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock' \
+	  --quiet --output-file requirements.lock $(ARGS)
+
+clean: ## remove the environments, caches and build products; output of runs stays
+	rm -rf .venv .venv-lock build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find segment tests jobs -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo 'Python 3.11 or newer is needed, "$(PYTHON)" is not: make ... PYTHON=/path/to/python3.11' >&2; exit 1; }
+	@echo "==> making $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv --clear $(VENV) || { rm -rf $(VENV); exit 1; }
+
+INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --constraint requirements.lock
+
+$(CORE): $(PINS) | $(BIN)/python
+	@echo '==> installing segment into $(VENV) (a minute or two, about 1.5 GB)'
+	$(INSTALL) --editable .
+	@touch $@
+
+$(DEV): $(PINS) | $(BIN)/python
+	@echo '==> installing segment and its development tools into $(VENV) (a minute or two, about 1.5 GB)'
+	$(INSTALL) --editable '.[dev]'
+	@touch $(CORE) $@
