@@ -1,0 +1,84 @@
+"""Every failure this package reports on purpose.
+
+Two families, because they end differently: a `SegmentError` ends the command with its exit code; a
+`SampleError` becomes one error row and the run goes on.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class SegmentError(Exception):
+    """A failure with a message for the user: what is wrong, where, and how to mend it."""
+
+    exit_code = 1
+
+
+class UsageError(SegmentError):
+    """What was asked for cannot be done as asked: an argument, job file, card or input is wrong."""
+
+    exit_code = 2
+
+
+class ModelError(UsageError):
+    """The model card, its weights and its graph do not fit together."""
+
+
+class StoreError(SegmentError):
+    """A store refused or failed an operation for good; what is committed stays, a rerun resumes."""
+
+
+class InputChanged(SegmentError):
+    """An input object is not the one the plan was made from."""
+
+
+class TooManyErrors(SegmentError):
+    """More images failed than `max_error_rate` allows."""
+
+    exit_code = 3
+
+
+# The text is fixed, never `str(exception)`: rows must be byte-identical however often a part is run.
+SAMPLE_ERRORS = {
+    "empty": "the image has no bytes",
+    "not_an_image": "the bytes are no JPEG, PNG, WebP, BMP or TIFF image",
+    "undecodable": "the image is damaged: it could not be decoded",
+    "too_many_pixels": "the image's header declares more pixels than --max-pixels allows",
+    "too_many_bytes": "the image is larger than --max-image-bytes allows",
+    "missing": "the image is listed but does not exist",
+    "duplicate_id": "another image of the same shard has this id already",
+    "label_missing": "the label is listed but does not exist",
+    "label_empty": "the label has no bytes",
+    "label_undecodable": "the label is damaged or no image",
+    "label_size": "the label's width and height are not those of its image",
+    "label_value": "the label holds a value that is no class and is not ignored",
+    "label_colour": "the label holds a colour that is not in the palette",
+    "model_not_finite": "the model's scores are not finite numbers",
+    "model_range": "the model predicted a class index out of range",
+    "killed_worker": "the worker process died each time it came to this image",
+}
+
+
+class SampleError(Exception):
+    """One image (or its label) cannot be processed; becomes an error row.
+
+    Attributes:
+        code: a key of `SAMPLE_ERRORS`.
+    """
+
+    def __init__(self, code: str) -> None:
+        super().__init__(sample_error_text(code))
+        self.code = code
+
+
+def sample_error_text(code: str) -> str:
+    """Return the stored text of an error row: `"<code>: <fixed explanation>"`."""
+    return f"{code}: {SAMPLE_ERRORS[code]}"
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return `" Did you mean 'x'?"` for the known word nearest to `word`, or an empty string."""
+    matches = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f" Did you mean '{matches[0]}'?" if matches else ""

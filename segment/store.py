@@ -1,0 +1,348 @@
+"""The one door to every store: local folders and any fsspec URL, with one retry policy.
+
+URLs are absolute and carry their protocol (`file:///data/a.png`, `s3://bucket/a.png`); local names are not
+percent-encoded, so any file name survives. Nothing outside this module calls fsspec.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import re
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar, cast
+from urllib.parse import urlsplit, urlunsplit
+
+import fsspec
+import tenacity
+
+from segment.errors import StoreError, UsageError
+
+log = logging.getLogger("segment.store")
+
+_PROTOCOL = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+)://")
+_CREDENTIALS = re.compile(r"(://)[^/@\s]+:[^/@\s]+@")
+_TEMPORARY = re.compile(r"\.tmp-[0-9a-f]{16}$")
+_ATTEMPTS = 5
+_EXTRAS = {"gs": "gcs", "gcs": "gcs", "az": "azure", "abfs": "azure", "abfss": "azure", "adl": "azure"}
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One object of a store.
+
+    Attributes:
+        url: absolute URL.
+        size: bytes; -1 where the store does not say.
+        etag: changes when the content does: the store's ETag, else last-modified time, else `""`.
+    """
+
+    url: str
+    size: int
+    etag: str
+
+
+def is_url(text: str) -> bool:
+    """Whether `text` starts with a protocol, as `s3://` does."""
+    return _PROTOCOL.match(text) is not None
+
+
+def to_url(reference: str) -> str:
+    """Make a path or URL absolute: a local path becomes `file:///...`; no trailing slash.
+
+    Raises:
+        UsageError: empty, or a URL with `user:secret@` in it (which would end up in logs and outputs).
+    """
+    if not reference:
+        raise UsageError("an empty string is no path or URL")
+    if _CREDENTIALS.search(reference):
+        raise UsageError(
+            f"{redact_url(reference)}: credentials in a URL would end up in logs and outputs. Give them by environment "
+            "(AWS_ACCESS_KEY_ID ...), profile, or --storage-option key=... secret=..."
+        )
+    if not is_url(reference):
+        return "file://" + os.path.abspath(os.path.expanduser(reference))
+    protocol, rest = reference.split("://", 1)
+    if protocol == "file":
+        return "file://" + os.path.abspath(rest)
+    return f"{protocol}://{rest.rstrip('/')}"
+
+
+def redact_url(url: str) -> str:
+    """Return `url` fit for messages: without credentials, query or signature."""
+    url = _CREDENTIALS.sub(r"\1***@", url)
+    if url.startswith(("http://", "https://")):
+        parts = urlsplit(url)
+        return urlunsplit(parts._replace(query="***" if parts.query else ""))
+    return url
+
+
+def join_url(base: str, *names: str) -> str:
+    """Append `names` to a URL. An absolute path or URL among them starts anew, as in `os.path.join`."""
+    for name in names:
+        if is_url(name) or name.startswith("/"):
+            base = to_url(name)
+        else:
+            while name.startswith("./"):
+                name = name[2:]
+            while name.startswith("../"):
+                base, name = parent_url(base), name[3:]
+            base = f"{base.rstrip('/')}/{name}"
+    return base
+
+
+def parent_url(url: str) -> str:
+    """Return the URL of the folder that holds `url`."""
+    head, _, _ = url.rstrip("/").rpartition("/")
+    return head if "://" in head and not head.endswith(("://", ":/")) else url
+
+
+def relative_url(url: str, base: str) -> str:
+    """Return the part of `url` below `base`; `url`'s last name if it is not below."""
+    prefix = base.rstrip("/") + "/"
+    return url[len(prefix) :] if url.startswith(prefix) else url.rstrip("/").rpartition("/")[2]
+
+
+def parse_storage_option(text: str) -> tuple[str, Any]:
+    """Parse `key=value`; `true`, `false`, numbers and JSON objects are taken as such.
+
+    Raises:
+        UsageError: there is no `=` in it. The text is not repeated: it may be a secret.
+    """
+    key, separator, value = text.partition("=")
+    if not separator or not key:
+        raise UsageError("--storage-option takes key=value, for example --storage-option anon=true")
+    if value in ("true", "false") or value.startswith("{"):
+        with contextlib.suppress(json.JSONDecodeError):
+            return key, json.loads(value)
+    return key, value
+
+
+class Store:
+    """Reads, writes and lists objects by URL. Safe to share between threads; picklable.
+
+    Args:
+        options: fsspec storage options for every URL that is not local (credentials, `anon`, `endpoint_url`).
+
+    Raises (every method):
+        StoreError: permanent failure, or transient failures that outlasted the retries.
+    """
+
+    def __init__(self, options: Mapping[str, Any] | None = None) -> None:
+        self._options = dict(options or {})
+
+    def __repr__(self) -> str:
+        return f"Store(options={sorted(self._options)})"  # keys only: the values may be secrets
+
+    def _open(self, url: str) -> tuple[Any, str]:
+        match = _PROTOCOL.match(url)
+        protocol = match.group(1) if match else "file"
+        if protocol == "file":
+            return fsspec.filesystem("file"), url.removeprefix("file://")
+        try:
+            filesystem = fsspec.filesystem(protocol, use_listings_cache=False, **self._options)
+        except ImportError as error:
+            extra = _EXTRAS.get(protocol)
+            advice = f"pip install 'segment-job[{extra}]'" if extra else str(error)
+            raise UsageError(f"{redact_url(url)}: {protocol}:// needs another package: {advice}") from None
+        except ValueError:
+            raise UsageError(f"{redact_url(url)}: no store is known for {protocol}://") from None
+        return filesystem, cast(str, filesystem._strip_protocol(url))
+
+    def read(self, url: str, start: int | None = None, stop: int | None = None) -> bytes:
+        """Return an object's bytes, or its bytes `start` to `stop` (exclusive).
+
+        Raises:
+            FileNotFoundError: there is no such object.
+        """
+
+        def attempt() -> bytes:
+            filesystem, path = self._open(url)
+            data = cast(bytes, filesystem.cat_file(path, start=start, end=stop))
+            if start is not None and stop is not None and len(data) != stop - start:
+                raise ConnectionError(f"{len(data)} bytes came of {stop - start}")
+            return data
+
+        return self._retry("read", url, attempt)
+
+    def read_if_exists(self, url: str) -> bytes | None:
+        """Return an object's bytes, or None where there is none."""
+        try:
+            return self.read(url)
+        except FileNotFoundError:
+            return None
+
+    def read_many(self, urls: Sequence[str]) -> list[bytes | None]:
+        """Return the bytes of many objects, fetched at once; None for those that do not exist."""
+        if len(urls) < 2 or all(url.startswith("file://") for url in urls):
+            return [self.read_if_exists(url) for url in urls]
+        with ThreadPoolExecutor(min(16, len(urls)), thread_name_prefix="read") as pool:
+            return list(pool.map(self.read_if_exists, urls))
+
+    def open(self, url: str, block_size: int = 1 << 20) -> BinaryIO:
+        """Open an object for seeking reads; remote objects are read in ranges of `block_size` bytes.
+
+        Raises:
+            FileNotFoundError: there is no such object.
+        """
+
+        def attempt() -> BinaryIO:
+            filesystem, path = self._open(url)
+            return cast(BinaryIO, filesystem.open(path, "rb", block_size=block_size))
+
+        return self._retry("open", url, attempt)
+
+    def write(self, url: str, data: bytes) -> None:
+        """Write an object in one atomic step: readers see the old one or the new one, whole."""
+
+        def attempt() -> None:
+            if url.startswith("file://"):
+                _write_local(Path(url.removeprefix("file://")), data)
+            else:
+                filesystem, path = self._open(url)
+                filesystem.pipe_file(path, data)
+
+        self._retry("write", url, attempt)
+
+    def info(self, url: str) -> Entry | None:
+        """Return size and etag of an object, or None where there is none (or a folder)."""
+
+        def attempt() -> Entry | None:
+            filesystem, path = self._open(url)
+            try:
+                found = filesystem.info(path)
+            except FileNotFoundError:
+                return None
+            return None if found["type"] == "directory" else _entry(url, found)
+
+        return self._retry("look up", url, attempt)
+
+    def exists(self, url: str) -> bool:
+        """Whether there is an object at `url` (a folder is none)."""
+        return self.info(url) is not None
+
+    def list(self, prefix: str) -> list[Entry]:
+        """Return every object below `prefix`, recursively, sorted by URL; empty where there is nothing."""
+
+        def attempt() -> list[Entry]:
+            filesystem, path = self._open(prefix)
+            protocol = prefix.split("://", 1)[0]
+            try:
+                found = filesystem.find(path, detail=True)
+            except FileNotFoundError:
+                return []
+            return [
+                _entry(name if is_url(name) else f"{protocol}://{name}", info)
+                for name, info in found.items()
+                if info["type"] != "directory" and not _TEMPORARY.search(name)
+            ]
+
+        entries = self._retry("list", prefix, attempt)
+        below = prefix.rstrip("/") + "/"
+        return sorted((e for e in entries if e.url.startswith(below)), key=lambda entry: entry.url)
+
+    def _retry(self, verb: str, url: str, attempt: Any) -> Any:
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception(_is_transient),
+            stop=tenacity.stop_after_attempt(_ATTEMPTS),
+            wait=tenacity.wait_exponential_jitter(initial=0.2, max=10),
+            reraise=True,
+            before_sleep=lambda state: log.warning(
+                "retrying to %s %s (attempt %d): %s",
+                verb,
+                redact_url(url),
+                state.attempt_number,
+                type(state.outcome.exception()).__name__ if state.outcome else "",
+            ),
+        )
+        try:
+            return retrying(attempt)
+        except (FileNotFoundError, UsageError, StoreError):
+            raise
+        except Exception as error:
+            raise StoreError(_advice(verb, url, error)) from None
+
+
+def _entry(url: str, info: Mapping[str, Any]) -> Entry:
+    etag = info.get("ETag") or info.get("etag") or info.get("md5Hash") or ""
+    if not etag and "mtime" in info:
+        etag = f"mtime-{info['mtime']:.6f}"
+    if not etag:
+        etag = str(info.get("LastModified") or info.get("last_modified") or info.get("updated") or "")
+    size = info.get("size")
+    return Entry(url, -1 if size is None else int(size), str(etag).strip('"'))
+
+
+def _write_local(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.tmp-{secrets.token_hex(8)}")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+_PERMANENT_WORDS = (
+    "AccessDenied", "Forbidden", "ExpiredToken", "InvalidAccessKeyId", "SignatureDoesNotMatch", "NoSuchBucket",
+    "RequestTimeTooSkewed", "Unable to locate credentials", "NoCredentialsError", "InvalidBucketName", "PermanentRedirect",
+)  # fmt: skip
+_TRANSIENT_WORDS = (
+    "SlowDown", "InternalError", "ServiceUnavailable", "Throttl", "RequestTimeout", "Connection", "Timeout", "timed out",
+    "IncompleteBody", "IncompleteRead", "ClientPayloadError", "ServerDisconnected", "BadDigest", "Bad Gateway",
+    "reset by peer", "500", "502", "503", "504",
+)  # fmt: skip
+
+
+def _is_transient(error: BaseException) -> bool:
+    """Whether trying again may help. Permission and 'not found' never do."""
+    if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError | NotADirectoryError | UsageError):
+        return False
+    text = " ".join(f"{type(e).__name__} {e}" for e in _chain(error))
+    if any(word in text for word in _PERMANENT_WORDS):
+        return False
+    return isinstance(error, ConnectionError | TimeoutError) or any(word in text for word in _TRANSIENT_WORDS)
+
+
+_ADVICE = (
+    (("NoSuchBucket", "bucket does not exist"), "there is no such bucket"),
+    (("RequestTimeTooSkewed",), "this machine's clock is wrong: set it (the store refuses requests more than 15 minutes off)"),
+    (("ExpiredToken", "token has expired"), "the credentials have expired: renew them and run the same command again"),
+    (("credentials", "NoCredentials"), "no credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a "
+     "profile, or --storage-option anon=true for a public bucket"),
+    (("InvalidAccessKeyId", "SignatureDoesNotMatch"), "the credentials are not valid for this store"),
+    (("Forbidden", "AccessDenied", "PermissionError", "Permission denied", "403"),
+     "permission denied: check that these credentials may read (and for an output: write and list) this place"),
+    (("No space left", "ENOSPC"), "the disk is full"),
+)  # fmt: skip
+
+
+def _advice(verb: str, url: str, error: BaseException) -> str:
+    text = " ".join(f"{type(e).__name__} {e}" for e in _chain(error))
+    for words, advice in _ADVICE:
+        if any(word in text for word in words):
+            return f"could not {verb} {redact_url(url)}: {advice}"
+    detail = _CREDENTIALS.sub(r"\1***@", f"{type(error).__name__}: {error}")[:300]
+    return f"could not {verb} {redact_url(url)}: {detail}. The run can be resumed with the same command."
