@@ -68,11 +68,11 @@ $(BIN)/python:
 INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --constraint requirements.lock
 
 $(CORE): $(PINS) | $(BIN)/python
-	@echo '==> installing segment into $(VENV) (a minute or two, about 1.5 GB)'
+	@echo '==> installing segment into $(VENV) (a minute or two, 1.2 GB)'
 	$(INSTALL) --editable .
 	@touch $@
 
 $(DEV): $(PINS) | $(BIN)/python
-	@echo '==> installing segment and its development tools into $(VENV) (a minute or two, about 1.5 GB)'
+	@echo '==> installing segment and its development tools into $(VENV) (a minute or two, 1.7 GB)'
 	$(INSTALL) --editable '.[dev]'
 	@touch $(CORE) $@
