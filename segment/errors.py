@@ -72,6 +72,9 @@ class SampleError(Exception):
         super().__init__(sample_error_text(code))
         self.code = code
 
+    def __reduce__(self) -> tuple[type[SampleError], tuple[str]]:
+        return SampleError, (self.code,)
+
 
 def sample_error_text(code: str) -> str:
     """Return the stored text of an error row: `"<code>: <fixed explanation>"`."""

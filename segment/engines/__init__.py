@@ -1,0 +1,55 @@
+"""Engines: where the stages run. Each is an adapter; what a part becomes is decided in `segment.stages`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+from segment.ledger import Plan
+from segment.stages import PartResult, Task
+from segment.weights import Weights
+
+
+class Engine(Protocol):
+    """Runs parts and says what became of them; best effort, the ledger is the truth.
+
+    Attributes:
+        name: `local` or `ray`.
+    """
+
+    name: str
+
+    def nodes(self) -> list[frozenset[str]]:
+        """What each machine that may run the model can do (`segment.sessions.capabilities`)."""
+        ...
+
+    def workers(self, task_device: str) -> int:
+        """How many sessions will run at once on `cpu`, `cuda` or `tensorrt`."""
+        ...
+
+    def run(self, task: Task, weights: Weights, plan: Plan, *, isolate: bool) -> Iterator[PartResult]:
+        """Run every part of `plan`, yielding results as parts end, in any order.
+
+        Args:
+            task: what to do.
+            weights: the model.
+            plan: the parts to run.
+            isolate: give every part a bundle of its own, so that a part that kills its worker takes no other along.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give back what the engine holds."""
+        ...
+
+
+def available_cpus() -> int:
+    """CPUs this process may use: its affinity, limited by the container's quota."""
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+    except (OSError, ValueError):
+        return cpus
+    return cpus if quota == "max" else max(1, min(cpus, int(quota) // int(period)))

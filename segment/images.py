@@ -1,0 +1,189 @@
+"""Bytes to arrays and back: decode, resize, masks as PNG, overlays.
+
+Resampling is part of a model's contract, so each function says whose it is (Pillow's or OpenCV's).
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from segment.card import Resampler, Resize
+from segment.errors import SampleError
+from segment.labels import VOID
+
+cv2.setNumThreads(1)  # one worker per core is the unit of scale; OpenCV's own threads would fight them
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # a damaged image is an error row, not a line on stderr
+
+Image.init()  # or `formats` below knows only those that were opened before
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
+_PILLOW = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+}
+_OPENCV = {
+    "nearest": cv2.INTER_NEAREST,
+    "bilinear": cv2.INTER_LINEAR,
+    "bicubic": cv2.INTER_CUBIC,
+    "area": cv2.INTER_AREA,
+}
+
+
+def decode(data: bytes, max_pixels: int) -> NDArray[np.uint8]:
+    """Decode an image: 8 or 16 bits, grey, palette, RGB(A) or CMYK; EXIF rotation applied, alpha dropped.
+
+    Args:
+        data: JPEG, PNG, WebP, BMP or TIFF.
+        max_pixels: refuse more than this, from the header, before any pixel is decoded.
+
+    Returns:
+        `uint8[H, W, 3]`, RGB.
+
+    Raises:
+        SampleError: `empty`, `not_an_image`, `too_many_pixels` or `undecodable`.
+    """
+    if not data:
+        raise SampleError("empty")
+    width, height = _declared_size(data)
+    if width * height > max_pixels:
+        raise SampleError("too_many_pixels")
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR_RGB)
+    except cv2.error as error:
+        raise SampleError("undecodable") from error
+    if pixels is None or pixels.dtype != np.uint8:
+        raise SampleError("undecodable")
+    return np.asarray(pixels)
+
+
+def _declared_size(data: bytes) -> tuple[int, int]:
+    """Return (width, height) from the header; Pillow reads no pixel here."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return Image.open(io.BytesIO(data), formats=FORMATS).size
+    except Image.DecompressionBombError as error:
+        raise SampleError("too_many_pixels") from error
+    except Exception as error:  # Pillow raises many types on damaged headers
+        raise SampleError("not_an_image") from error
+
+
+def content_size(resize: Resize, size: tuple[int, int], target: tuple[int, int]) -> tuple[int, int]:
+    """Return (height, width) that an image of `size` covers inside `target`: all of it unless letterboxed."""
+    if resize.method == "stretch":
+        return target
+    scale = min(target[0] / size[0], target[1] / size[1])
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def resize_image(image: NDArray[np.uint8], resize: Resize, target: tuple[int, int]) -> NDArray[np.uint8]:
+    """Bring an image to the model's input size as its card says.
+
+    Args:
+        image: `uint8[H, W, 3]`, RGB.
+        target: (height, width).
+
+    Returns:
+        `uint8[height, width, 3]`.
+    """
+    content = content_size(resize, (image.shape[0], image.shape[1]), target)
+    resized = _resample(image, content, resize.resampler, resize.interpolation)
+    if content == target:
+        return resized
+    canvas = np.empty((*target, 3), dtype=np.uint8)
+    canvas[:] = resize.pad
+    canvas[: content[0], : content[1]] = resized
+    return canvas
+
+
+def resize_label(
+    label: NDArray[np.uint8], resize: Resize, target: tuple[int, int], resampler: Resampler
+) -> NDArray[np.uint8]:
+    """Bring a label `uint8[H, W]` to the mask's size, nearest neighbour; a letterbox border becomes void."""
+    content = content_size(resize, (label.shape[0], label.shape[1]), target)
+    resized = _resample(label, content, resampler, "nearest")
+    if content == target:
+        return resized
+    canvas = np.full(target, VOID, dtype=np.uint8)
+    canvas[: content[0], : content[1]] = resized
+    return canvas
+
+
+def restore_mask(mask: NDArray[np.uint8], resize: Resize, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Bring the model's mask back to its image's size (height, width): border cut off, Pillow's nearest."""
+    content = content_size(resize, size, (mask.shape[0], mask.shape[1]))
+    return _resample(mask[: content[0], : content[1]], size, "pillow", "nearest")
+
+
+def _resample(
+    pixels: NDArray[np.uint8], size: tuple[int, int], resampler: Resampler, interpolation: str
+) -> NDArray[np.uint8]:
+    if pixels.shape[:2] == size:
+        return pixels
+    height, width = size
+    if resampler == "pillow":
+        return np.asarray(Image.fromarray(pixels).resize((width, height), _PILLOW[interpolation]))
+    return np.asarray(cv2.resize(pixels, (width, height), interpolation=_OPENCV[interpolation]), dtype=np.uint8)
+
+
+def encode_mask(mask: NDArray[np.uint8]) -> bytes:
+    """Encode `uint8[H, W]` class indices as an 8-bit grey PNG. OpenCV only, so that bytes never differ."""
+    return _encode_png(mask)
+
+
+def encode_png(rgb: NDArray[np.uint8]) -> bytes:
+    """Encode `uint8[H, W, 3]` RGB as PNG."""
+    return _encode_png(cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
+
+
+def _encode_png(pixels: NDArray[np.uint8]) -> bytes:
+    encoded, buffer = cv2.imencode(".png", np.ascontiguousarray(pixels))
+    if not encoded:
+        raise RuntimeError("OpenCV could not encode a PNG")
+    return buffer.tobytes()
+
+
+def decode_mask(data: bytes) -> NDArray[np.uint8]:
+    """Decode a PNG written by `encode_mask` to `uint8[H, W]`."""
+    return np.asarray(cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_UNCHANGED), dtype=np.uint8)
+
+
+def paint(mask: NDArray[np.uint8], palette: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Colour class indices `uint8[H, W]` by `palette` `uint8[C, 3]`; values beyond it become white. RGB."""
+    table = np.full((256, 3), 255, dtype=np.uint8)
+    table[: len(palette)] = palette
+    return table[mask]
+
+
+def overlay(
+    image: NDArray[np.uint8], mask: NDArray[np.uint8], palette: NDArray[np.uint8], opacity: float = 0.55
+) -> NDArray[np.uint8]:
+    """Lay the coloured mask over its image. `uint8[H, W, 3]`, RGB; the mask must have the image's size."""
+    painted = paint(mask, palette)
+    return np.asarray(cv2.addWeighted(image, 1 - opacity, painted, opacity, 0), dtype=np.uint8)
+
+
+def grid(tiles: Sequence[NDArray[np.uint8]], columns: int, tile_width: int = 320, gap: int = 6) -> NDArray[np.uint8]:
+    """Arrange RGB pictures in rows of `columns`, each scaled to `tile_width` pixels, on white."""
+    scaled = [
+        cv2.resize(t, (tile_width, max(1, round(t.shape[0] * tile_width / t.shape[1]))), interpolation=cv2.INTER_AREA)
+        for t in tiles
+    ]
+    rows = [scaled[i : i + columns] for i in range(0, len(scaled), columns)]
+    heights = [max(t.shape[0] for t in row) for row in rows]
+    canvas = np.full((sum(heights) + gap * (len(rows) + 1), columns * (tile_width + gap) + gap, 3), 255, np.uint8)
+    top = gap
+    for row, height in zip(rows, heights, strict=True):
+        for column, tile in enumerate(row):
+            left = gap + column * (tile_width + gap)
+            canvas[top : top + tile.shape[0], left : left + tile_width] = tile
+        top += height + gap
+    return canvas

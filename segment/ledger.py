@@ -1,0 +1,311 @@
+"""What is asked, what is planned, what is committed: the truth about a run, kept in the store and nowhere else.
+
+OUTPUT/run.json, plan.parquet, masks/<shard>/<part>.parquet (the commit), stats/<shard>.parquet, _SUCCESS.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from segment.card import ModelCard
+from segment.errors import SegmentError, UsageError
+from segment.metrics import score
+from segment.shards import Member, Part, Span
+from segment.store import Store, join_url, redact_url
+from segment.tables import ShardStats, fold, merge, read_masks, read_stats, stats_table, to_parquet
+
+_SPAN = pa.struct([("url", pa.string()), ("start", pa.int64()), ("size", pa.int64())])
+_MEMBER = pa.struct([("id", pa.string()), ("image", _SPAN), ("label", _SPAN)])
+PLAN_SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("shard", pa.string()),
+        ("format", pa.string()),
+        ("url", pa.string()),
+        ("size", pa.int64()),
+        ("etag", pa.string()),
+        ("start", pa.int64()),
+        ("stop", pa.int64()),
+        ("row_group", pa.int32()),
+        ("members", pa.list_(_MEMBER)),
+    ]
+)
+_FOLD_COLUMNS = ["status", "confusion", "miou"]
+_FOLD_BLOCK = 1 << 16  # bytes a range request: the mask column between footer and counts is not worth reading
+_LIST_SHARDS_ONE_BY_ONE = 64  # more unfinished shards than this are found by one listing of masks/
+
+
+class Plan:
+    """The frozen list of parts, kept in Arrow: a million images need no million Python objects."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self.table = table
+
+    @staticmethod
+    def of(parts: Iterable[Part]) -> Plan:
+        """Build a plan from parts, in their order."""
+        rows = [{name: _plain(getattr(part, name)) for name in PLAN_SCHEMA.names} for part in parts]
+        return Plan(pa.Table.from_pylist(rows, schema=PLAN_SCHEMA))
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @property
+    def images(self) -> int:
+        """Planned images."""
+        return int(pc.sum(pc.subtract(self.table["stop"], self.table["start"])).as_py() or 0)
+
+    def images_by_shard(self) -> dict[str, int]:
+        """Planned images of each shard, in plan order."""
+        images: dict[str, int] = {}
+        columns = (self.table[name].to_pylist() for name in ("shard", "start", "stop"))
+        for shard, start, stop in zip(*columns, strict=True):
+            images[shard] = images.get(shard, 0) + stop - start
+        return images
+
+    def parts_by_shard(self) -> dict[str, list[str]]:
+        """Part ids of each shard, in plan order."""
+        parts: dict[str, list[str]] = {}
+        for shard, part in zip(self.table["shard"].to_pylist(), self.table["id"].to_pylist(), strict=True):
+            parts.setdefault(shard, []).append(part)
+        return parts
+
+    def without(self, part_ids: set[str]) -> Plan:
+        """The plan less these parts."""
+        if not part_ids:
+            return self
+        keep = [part not in part_ids for part in self.table["id"].to_pylist()]
+        return Plan(self.table.filter(pa.array(keep, pa.bool_())))
+
+    def parts(self) -> Iterator[Part]:
+        """The parts, in order."""
+        return parts_of(self.table)
+
+    def to_bytes(self) -> bytes:
+        """`plan.parquet`."""
+        return to_parquet(self.table)
+
+    @staticmethod
+    def from_bytes(data: bytes) -> Plan:
+        """Read `plan.parquet`."""
+        return Plan(pq.read_table(pa.BufferReader(data), schema=PLAN_SCHEMA, page_checksum_verification=True))
+
+
+def parts_of(table: pa.Table) -> Iterator[Part]:
+    """Turn plan rows (any slice of the table) into parts."""
+    for batch in table.to_batches(max_chunksize=256):
+        for row in batch.to_pylist():
+            yield Part(**{**row, "members": tuple(_member(member) for member in row["members"])})
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, str | int):
+        return value
+    return [{"id": m.id, "image": _plain_span(m.image), "label": _plain_span(m.label)} for m in value]
+
+
+def _plain_span(span: Span | None) -> dict[str, Any] | None:
+    return None if span is None else {"url": span.url, "start": span.start, "size": span.size}
+
+
+def _member(row: Mapping[str, Any]) -> Member:
+    return Member(row["id"], Span(**row["image"]), Span(**row["label"]) if row["label"] else None)
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """What an audit found.
+
+    Attributes:
+        shards, parts, images, errors, scored: totals of what is committed.
+        problems: one line each; empty when every planned image has exactly one row and the statistics hold.
+    """
+
+    shards: int
+    parts: int
+    images: int
+    errors: int
+    scored: int
+    problems: tuple[str, ...]
+
+
+def contract_of(card: ModelCard, **settings: Any) -> dict[str, Any]:
+    """Everything that can change a mask or a count, as plain JSON: what a resumed run must have in common."""
+    cosmetic = {"description": True, "licence": True, "source": True, "gflops": True, "mparams": True, "weights": True}
+    dumped = card.model_dump(mode="json", exclude={**cosmetic, "metric": {"published", "note"}})
+    return {"card": dumped, **settings}
+
+
+def fingerprint_of(contract: Mapping[str, Any]) -> str:
+    """SHA-256 of the contract, hexadecimal."""
+    return hashlib.sha256(json.dumps(contract, sort_keys=True).encode()).hexdigest()
+
+
+def differences(ours: Any, theirs: Any, path: str = "") -> list[str]:
+    """Name the leaves in which two contracts differ: `runtime.precision: 'bf16' there, 'f32' now`."""
+    if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
+        keys = sorted({*ours, *theirs})
+        return [line for k in keys for line in differences(ours.get(k), theirs.get(k), f"{path}.{k}" if path else str(k))]
+    return [] if ours == theirs else [f"{path}: {theirs!r} there, {ours!r} now"]
+
+
+class Ledger:
+    """The books of one output prefix.
+
+    Args:
+        store: how to reach it.
+        output: absolute URL of the prefix.
+    """
+
+    def __init__(self, store: Store, output: str) -> None:
+        self.store = store
+        self.output = output
+
+    def url(self, *names: str) -> str:
+        """URL of something below the output."""
+        return join_url(self.output, *names)
+
+    def masks_url(self, shard: str, part: str) -> str:
+        """URL whose existence is the commit of a part."""
+        return self.url("masks", shard, f"{part}.parquet")
+
+    def stats_url(self, shard: str) -> str:
+        """URL of a shard's statistics."""
+        return self.url("stats", f"{shard}.parquet")
+
+    def read_run(self) -> dict[str, Any] | None:
+        """Return `run.json`, or None where no run was started.
+
+        Raises:
+            UsageError: it is there but is not ours.
+        """
+        data = self.store.read_if_exists(self.url("run.json"))
+        if data is None:
+            return None
+        try:
+            run = json.loads(data)
+            if isinstance(run, dict) and run["contract"] and run["fingerprint"]:
+                return run
+        except (ValueError, KeyError):
+            pass
+        raise UsageError(f"{redact_url(self.url('run.json'))} is not a run of this program: choose another output")
+
+    def begin(self, run: Mapping[str, Any]) -> None:
+        """Write `run.json`, or check that the run that is there is the one asked for.
+
+        Raises:
+            UsageError: another run was written here, with the differences; or other files are in the way.
+        """
+        existing = self.read_run()
+        if existing is None:
+            self.store.write(self.url("run.json"), _json(run))
+        elif existing["fingerprint"] != run["fingerprint"]:
+            lines = "\n".join(f"  {line}" for line in differences(run["contract"], existing["contract"]))
+            raise UsageError(
+                f"{redact_url(self.output)} holds another run; its masks would mix with these:\n{lines}\n"
+                "Choose another output, or ask for what that run was asked for."
+            )
+
+    def read_plan(self) -> Plan | None:
+        """Return the frozen plan, or None where there is none yet."""
+        data = self.store.read_if_exists(self.url("plan.parquet"))
+        return None if data is None else Plan.from_bytes(data)
+
+    def freeze_plan(self, plan: Plan) -> Plan:
+        """Write the plan and read it back: with two drivers at once, both work by the one that stayed."""
+        self.store.write(self.url("plan.parquet"), plan.to_bytes())
+        frozen = self.read_plan()
+        if frozen is None:
+            raise SegmentError(f"{redact_url(self.url('plan.parquet'))} vanished after it was written")
+        return frozen
+
+    def finished_shards(self) -> set[str]:
+        """Shards whose statistics are written, which happens after their last commit."""
+        return {_stem(entry.url) for entry in self.store.list(self.url("stats"))}
+
+    def committed(self, plan: Plan) -> set[str]:
+        """Ids of the parts that are committed: by one key a finished shard, and a listing of the others."""
+        finished = self.finished_shards()
+        parts = plan.parts_by_shard()
+        done = {part for shard in parts.keys() & finished for part in parts[shard]}
+        unfinished = [shard for shard in parts if shard not in finished]
+        if len(unfinished) > _LIST_SHARDS_ONE_BY_ONE:
+            prefixes = [self.url("masks")]
+        else:
+            prefixes = [self.url("masks", shard) for shard in unfinished]
+        return done | {_stem(entry.url) for prefix in prefixes for entry in self.store.list(prefix)}
+
+    def finish_shard(self, shard: str, parts: Sequence[str], card: ModelCard) -> ShardStats:
+        """Fold a shard's committed parts and write its statistics. Idempotent: the same bytes every time."""
+        classes = len(card.classes)
+
+        def fold_part(part: str) -> ShardStats:
+            with self.store.open(self.masks_url(shard, part), block_size=_FOLD_BLOCK) as file:
+                return fold(read_masks(file, _FOLD_COLUMNS), classes)
+
+        with ThreadPoolExecutor(8, thread_name_prefix="fold") as pool:
+            stats = merge(pool.map(fold_part, parts), classes)
+        table = stats_table(
+            shard, stats, card.classes, score(stats.confusion, card.classes.ignored_classes, card.metric.convention)
+        )
+        self.store.write(self.stats_url(shard), to_parquet(table))
+        return stats
+
+    def shard_stats(self, shards: Iterable[str]) -> dict[str, ShardStats]:
+        """Read the statistics of finished shards, in the order given."""
+        names = list(shards)
+        with ThreadPoolExecutor(8, thread_name_prefix="stats") as pool:
+            found = pool.map(lambda shard: read_stats(self.store.read(self.stats_url(shard))), names)
+            return dict(zip(names, found, strict=True))
+
+    def audit(self, plan: Plan, card: ModelCard) -> Audit:
+        """Prove that every planned image has exactly one row and nothing else is there.
+
+        Every committed object of the plan is listed; the rows of each shard are counted by its statistics.
+        """
+        planned = plan.parts_by_shard()
+        images = plan.images_by_shard()
+        listed = {(_folder(e.url), _stem(e.url)) for e in self.store.list(self.url("masks"))}
+        expected = {(shard, part) for shard, parts in planned.items() for part in parts}
+        problems = [f"part {part} of shard {shard} is not committed" for shard, part in sorted(expected - listed)]
+        problems += [f"masks/{shard}/{part}.parquet is in no plan" for shard, part in sorted(listed - expected)]
+        finished = self.finished_shards()
+        problems += [f"shard {shard} has no statistics" for shard in planned if shard not in finished]
+        problems += [f"stats/{shard}.parquet is in no plan" for shard in sorted(finished - planned.keys())]
+        stats = self.shard_stats(shard for shard in planned if shard in finished)
+        for shard, found in stats.items():
+            if found.images != images[shard]:
+                problems.append(f"shard {shard} has {found.images} rows for {images[shard]} planned images")
+        total = merge(stats.values(), len(card.classes))
+        committed = len(expected & listed)
+        return Audit(len(stats), committed, total.images, total.errors, total.scored, tuple(problems))
+
+    def succeed(self, audit: Audit, fingerprint: str) -> None:
+        """Write `_SUCCESS`: the totals of an audit that held."""
+        totals = {name: getattr(audit, name) for name in ("shards", "parts", "images", "errors", "scored")}
+        self.store.write(self.url("_SUCCESS"), _json({**totals, "fingerprint": fingerprint}))
+
+    def is_complete(self) -> bool:
+        """Whether `_SUCCESS` is there."""
+        return self.store.exists(self.url("_SUCCESS"))
+
+
+def _json(value: Mapping[str, Any]) -> bytes:
+    return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+
+
+def _stem(url: str) -> str:
+    return url.rpartition("/")[2].removesuffix(".parquet")
+
+
+def _folder(url: str) -> str:
+    return url.split("/")[-2]

@@ -1,0 +1,174 @@
+"""Scores from exact counts: the confusion matrix, and IoU under named conventions.
+
+`omz`         Open Model Zoo's accuracy checker: row and column of an ignored class are dropped, so a pixel predicted
+              as an ignored class is no error of the class it is labelled with.
+`cityscapes`  label mask only (mmsegmentation, TF-DeepLab, the Cityscapes server): pixels labelled with an ignored
+              class are dropped, but a pixel predicted as one is a false negative of the class it is labelled with.
+`image-mean`  the `omz` mIoU of each image, averaged over images (some model zoos publish this).
+
+In all of them IoU = TP / (TP + FP + FN) (Jaccard), and a class that occurs in neither label nor prediction is left
+out of the mean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segment.card import Convention
+from segment.labels import VOID
+
+CONVENTIONS: tuple[Convention, ...] = get_args(Convention)
+
+
+@dataclass(frozen=True, eq=False)
+class Confusion:
+    """Pixel counts by label and prediction. Immutable; `+` merges, exactly and in any order.
+
+    Attributes:
+        counts: `int64[C + 1, C]`: rows are labels, columns predictions; the last row counts pixels whose label is
+            void or absent.
+    """
+
+    counts: NDArray[np.int64]
+
+    @staticmethod
+    def zeros(classes: int) -> Confusion:
+        """No pixel counted yet."""
+        return Confusion(np.zeros((classes + 1, classes), dtype=np.int64))
+
+    @staticmethod
+    def of(prediction: NDArray[np.uint8], label: NDArray[np.uint8] | None, classes: int) -> Confusion:
+        """Count one image.
+
+        Args:
+            prediction: `uint8[H, W]`, every value below `classes`.
+            label: `uint8[H, W]`, every value below `classes` or `VOID`; None counts every pixel as void.
+            classes: C.
+
+        Raises:
+            ValueError: shapes differ, or a value is out of range (it would be counted in a wrong cell).
+        """
+        if label is not None and label.shape != prediction.shape:
+            raise ValueError(f"label {label.shape} and prediction {prediction.shape} differ in shape")
+        if prediction.size and int(prediction.max()) >= classes:
+            raise ValueError(f"prediction holds {int(prediction.max())}, which is no class of {classes}")
+        row = np.full(1, classes) if label is None else _label_rows(classes)[label]
+        cells = row.astype(np.int32) * classes + prediction  # cast first: uint8 would wrap
+        counts = np.bincount(cells.ravel(), minlength=(classes + 1) * classes)
+        if len(counts) > (classes + 1) * classes:
+            raise ValueError("label holds a value that is no class and not void")
+        return Confusion(counts.reshape(classes + 1, classes).astype(np.int64))
+
+    @staticmethod
+    def from_cells(cells: Sequence[int], counts: Sequence[int], classes: int) -> Confusion:
+        """Undo `to_cells`."""
+        flat = np.zeros((classes + 1) * classes, dtype=np.int64)
+        flat[np.asarray(cells, dtype=np.int64)] = np.asarray(counts, dtype=np.int64)
+        return Confusion(flat.reshape(classes + 1, classes))
+
+    def to_cells(self) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """Return the cells that are not zero, as `label * C + prediction`, ascending, and their counts."""
+        flat = self.counts.ravel()
+        cells = np.flatnonzero(flat)
+        return cells.astype(np.int32), flat[cells]
+
+    def __add__(self, other: Confusion) -> Confusion:
+        return Confusion(self.counts + other.counts)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Confusion) and np.array_equal(self.counts, other.counts)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @property
+    def classes(self) -> int:
+        """C."""
+        return self.counts.shape[1]
+
+    @property
+    def predicted_pixels(self) -> NDArray[np.int64]:
+        """`int64[C]`: pixels predicted as each class, whatever their label."""
+        return np.asarray(self.counts.sum(axis=0))
+
+    @property
+    def label_pixels(self) -> NDArray[np.int64]:
+        """`int64[C]`: pixels labelled as each class."""
+        return np.asarray(self.counts[:-1].sum(axis=1))
+
+    @property
+    def is_scored(self) -> bool:
+        """Whether any pixel has a label that is a class."""
+        return bool(self.counts[:-1].any())
+
+
+@dataclass(frozen=True, eq=False)
+class Score:
+    """Per-class counts under one convention.
+
+    Attributes:
+        tp, fp, fn: `int64[C]`; zero for ignored classes.
+        iou: `float64[C]`; NaN for ignored classes and classes that do not occur.
+    """
+
+    tp: NDArray[np.int64]
+    fp: NDArray[np.int64]
+    fn: NDArray[np.int64]
+    iou: NDArray[np.float64]
+
+    @property
+    def miou(self) -> float | None:
+        """Mean IoU over the classes that occur, 0-1; None if there is none."""
+        present = self.iou[~np.isnan(self.iou)]
+        return float(present.mean()) if present.size else None
+
+
+def score(confusion: Confusion, ignore: Sequence[int], convention: Convention) -> Score:
+    """Score counts.
+
+    Args:
+        confusion: of one image, a shard or a run.
+        ignore: indices of ignored classes.
+        convention: `omz` or `cityscapes`; for `image-mean` the `omz` counts of the one matrix given (its mean over
+            images is taken by whoever has the images).
+
+    Source: TP, FP, FN and IoU as in Everingham et al., 'The PASCAL VOC Challenge', IJCV 2010, section 4.
+    """
+    matrix = confusion.counts[:-1].copy()
+    ignored = list(ignore)
+    matrix[ignored, :] = 0
+    if convention != "cityscapes":
+        matrix[:, ignored] = 0
+    tp = np.diagonal(matrix).copy()
+    fp = matrix.sum(axis=0) - tp
+    fn = matrix.sum(axis=1) - tp
+    fp[ignored] = 0
+    union = tp + fp + fn
+    iou = np.divide(tp, union, out=np.full(len(tp), np.nan), where=union > 0)
+    iou[ignored] = np.nan
+    return Score(tp, fp, fn, iou)
+
+
+def pixel_accuracy(confusion: Confusion, ignore: Sequence[int]) -> float | None:
+    """Share of labelled, not ignored pixels that are predicted right; None if there are none."""
+    matrix = confusion.counts[:-1].copy()
+    matrix[list(ignore), :] = 0
+    total = int(matrix.sum())
+    return int(np.trace(matrix)) / total if total else None
+
+
+def image_scores(confusion: Confusion, ignore: Sequence[int], convention: Convention) -> tuple[float | None, float | None]:
+    """Return (pixel accuracy, mIoU) of one image, 0-1; None where nothing is labelled or nothing counts."""
+    return pixel_accuracy(confusion, ignore), score(confusion, ignore, convention).miou
+
+
+def _label_rows(classes: int) -> NDArray[np.int32]:
+    """Row of the matrix by label value; a value that is neither a class nor void gets a row that does not exist."""
+    rows = np.full(256, classes + 1, dtype=np.int32)
+    rows[:classes] = np.arange(classes)
+    rows[VOID] = classes
+    return rows

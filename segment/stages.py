@@ -1,0 +1,341 @@
+"""The pure functions of the pipeline: read -> decode -> segment -> encode -> write, for one part.
+
+They know nothing of engines. An engine calls them one after the other in one worker (`Worker`), or each in a
+worker of its own, and gets the same bytes.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segment import images
+from segment.card import ModelCard
+from segment.errors import InputChanged, SampleError, StoreError, sample_error_text
+from segment.labels import Encoding, LabelDecoder
+from segment.ledger import Ledger
+from segment.metrics import Confusion, image_scores
+from segment.sessions import Runtime, Session
+from segment.shards import InputOptions, Part, Sample, read_part
+from segment.store import Store
+from segment.tables import ImageRow, write_masks
+
+Stage = Literal["read", "decode", "infer", "encode", "write"]
+ReadT = TypeVar("ReadT")
+STAGES: tuple[Stage, ...] = ("read", "decode", "infer", "encode", "write")
+
+
+@dataclass(frozen=True)
+class Task:
+    """Everything a worker needs to know of the job; picklable, the same for every part.
+
+    Attributes:
+        card: the model's contract.
+        runtime: what every worker must run the model with.
+        output: absolute URL of the output prefix.
+        input: how inputs are read.
+        store: how stores are reached; holds the credentials, whose values it never prints.
+        label_encoding, label_remap: see `LabelDecoder`.
+        mask_size: write masks at the size of the `source` image or of the `model`.
+        max_pixels: images that declare more are error rows.
+        batch_size: images a call of the session.
+        fingerprint: written into every masks file.
+    """
+
+    card: ModelCard
+    runtime: Runtime
+    output: str
+    input: InputOptions
+    store: Store
+    label_encoding: Encoding
+    label_remap: tuple[tuple[str, str | int], ...]
+    mask_size: Literal["source", "model"]
+    max_pixels: int
+    batch_size: int
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class PartResult:
+    """What became of a part, for progress and timings; never the truth, which is in the store.
+
+    Attributes:
+        part, shard: ids.
+        images: rows written.
+        errors: error rows by code.
+        confusion: the part's counts; None if it was not computed here.
+        seconds: by stage.
+        read_bytes, written_bytes: encoded input, output object.
+        host: where it ran.
+        skipped: the part was committed already.
+        failure: None, or why the part could not be committed (store or input trouble; a rerun resumes).
+    """
+
+    part: str
+    shard: str
+    images: int = 0
+    errors: dict[str, int] = field(default_factory=dict)
+    confusion: Confusion | None = None
+    seconds: dict[Stage, float] = field(default_factory=dict)
+    read_bytes: int = 0
+    written_bytes: int = 0
+    host: str = ""
+    skipped: bool = False
+    failure: str | None = None
+
+
+@dataclass
+class Frames:
+    """Some images of a part on their way through the stages.
+
+    Attributes:
+        samples: as read; image bytes are dropped once decoded.
+        sizes: (height, width) of each image; None if it could not be decoded.
+        faults: `SampleError` code by position in `samples`.
+        pixels: `uint8[n, input height, input width, 3]` RGB of the images without fault, in order.
+        masks: `uint8[n, output height, output width]` of the same images, once segmented.
+    """
+
+    samples: list[Sample]
+    sizes: list[tuple[int, int] | None]
+    faults: dict[int, str]
+    pixels: NDArray[np.uint8]
+    masks: NDArray[np.uint8] | None = None
+
+    @property
+    def positions(self) -> list[int]:
+        """Positions in `samples` of the rows of `pixels` and `masks`."""
+        return [i for i, size in enumerate(self.sizes) if size is not None]
+
+
+class Clock:
+    """Adds up the seconds of each stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[Stage, float] = dict.fromkeys(STAGES, 0.0)
+
+    @contextmanager
+    def __call__(self, stage: Stage) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] += time.perf_counter() - start
+
+
+def decode(samples: Sequence[Sample], task: Task) -> Frames:
+    """Decode images and bring them to the model's input size; a bad one becomes a fault, not an exception."""
+    spec = task.card.input
+    target = (spec.height, spec.width)
+    sizes: list[tuple[int, int] | None] = []
+    faults: dict[int, str] = {}
+    pixels: list[NDArray[np.uint8]] = []
+    for position, sample in enumerate(samples):
+        try:
+            if sample.fault is not None:
+                raise SampleError(sample.fault)
+            image = images.decode(sample.image, task.max_pixels)
+            pixels.append(images.resize_image(image, spec.resize, target))
+            sizes.append((image.shape[0], image.shape[1]))
+        except SampleError as error:
+            faults[position] = error.code
+            sizes.append(None)
+    stacked = pixels[0][np.newaxis] if len(pixels) == 1 else _stack(pixels, target)
+    return Frames([replace(sample, image=b"") for sample in samples], sizes, faults, np.ascontiguousarray(stacked))
+
+
+def _stack(pixels: list[NDArray[np.uint8]], target: tuple[int, int]) -> NDArray[np.uint8]:
+    return np.stack(pixels) if pixels else np.empty((0, *target, 3), dtype=np.uint8)
+
+
+def segment(frames: Frames, session: Session, batch_size: int) -> Frames:
+    """Run the model; images whose output cannot be used get a fault. Drops the pixels."""
+    card = session.card
+    masks = np.empty((len(frames.pixels), card.output_height, card.output_width), dtype=np.uint8)
+    faults = dict(frames.faults)
+    positions = frames.positions
+    for start in range(0, len(frames.pixels), batch_size):
+        found = session.predict(frames.pixels[start : start + batch_size])
+        masks[start : start + len(found.masks)] = found.masks
+        faults |= {positions[start + i]: code for i, code in found.faults.items()}
+    nothing = np.empty((0, *frames.pixels.shape[1:]), dtype=np.uint8)
+    return Frames(frames.samples, frames.sizes, faults, nothing, masks)
+
+
+def encode(frames: Frames, task: Task, labels: LabelDecoder) -> list[ImageRow]:
+    """Score every mask against its label and encode it; one row per sample."""
+    assert frames.masks is not None, "segment() comes first"
+    masks = dict(zip(frames.positions, frames.masks, strict=True))
+    return [
+        _encode_one(sample, frames.sizes[i], frames.faults.get(i), masks.get(i), task, labels)
+        for i, sample in enumerate(frames.samples)
+    ]
+
+
+def _encode_one(
+    sample: Sample,
+    size: tuple[int, int] | None,
+    fault: str | None,
+    mask: NDArray[np.uint8] | None,
+    task: Task,
+    labels: LabelDecoder,
+) -> ImageRow:
+    if fault is not None or mask is None or size is None:
+        text = sample_error_text(fault or "undecodable")
+        return ImageRow(sample.id, sample.url, sample.index, size, text, None, None, None, None)
+    card = task.card
+    at_source = images.restore_mask(mask, card.input.resize, size) if _needs_source(task) else mask
+    png = images.encode_mask(at_source if task.mask_size == "source" else mask)
+    try:
+        confusion = _score(sample, size, mask, at_source, task, labels)
+    except SampleError as error:  # the mask is good, only its label is not: keep the mask
+        return ImageRow(sample.id, sample.url, sample.index, size, str(error), png, None, None, None)
+    accuracy, miou = image_scores(confusion, card.classes.ignored_classes, card.metric.convention)
+    return ImageRow(sample.id, sample.url, sample.index, size, None, png, confusion, accuracy, miou)
+
+
+def _needs_source(task: Task) -> bool:
+    return task.mask_size == "source" or task.card.metric.resolution == "source"
+
+
+def _score(
+    sample: Sample,
+    size: tuple[int, int],
+    mask: NDArray[np.uint8],
+    at_source: NDArray[np.uint8],
+    task: Task,
+    labels: LabelDecoder,
+) -> Confusion:
+    card = task.card
+    classes = len(card.classes)
+    scored = at_source if card.metric.resolution == "source" else mask
+    if sample.label is None:
+        return Confusion.of(scored, None, classes)
+    label = labels.decode(sample.label, *size)
+    if card.metric.resolution == "model":
+        target = (mask.shape[0], mask.shape[1])
+        label = images.resize_label(label, card.input.resize, target, card.metric.label_resampler)
+    return Confusion.of(scored, label, classes)
+
+
+def result_of(part: Part, rows: Sequence[ImageRow], clock: Clock, read_bytes: int, written_bytes: int) -> PartResult:
+    """Sum up a part that was just written."""
+    confusions = [row.confusion.counts for row in rows if row.confusion is not None]
+    return PartResult(
+        part.id,
+        part.shard,
+        images=len(rows),
+        errors=dict(Counter(row.error.partition(":")[0] for row in rows if row.error)),
+        confusion=Confusion(np.sum(confusions, axis=0)) if confusions else None,
+        seconds=dict(clock.seconds),
+        read_bytes=read_bytes,
+        written_bytes=written_bytes,
+        host=socket.gethostname(),
+    )
+
+
+class Worker:
+    """Runs whole parts with one session: the next part is being fetched and the last one written meanwhile.
+
+    Args:
+        task: what to do.
+        session: the loaded model; may be shared with other workers if it has a stream for each.
+    """
+
+    def __init__(self, task: Task, session: Session) -> None:
+        self.task = task
+        self.session = session
+        self.ledger = Ledger(task.store, task.output)
+        self.labels = LabelDecoder(task.card.classes, task.label_encoding, dict(task.label_remap))
+
+    def process(self, parts: Iterable[Part]) -> Iterator[PartResult]:
+        """Run parts one after the other, yielding each one's result once it is committed.
+
+        At most three parts are in memory: one being read, one being segmented, one being written. Store and input
+        trouble is a result with `failure`; any other exception ends the iteration.
+        """
+        with ThreadPoolExecutor(1, "read") as reader, ThreadPoolExecutor(1, "write") as writer:
+            written: Future[PartResult] | None = None
+            for part, reading in _one_ahead(parts, lambda part: reader.submit(self._read, part)):
+                result = self._compute(part, reading)
+                if written is not None:
+                    yield written.result()
+                written = writer.submit(self._commit, part, *result) if isinstance(result, tuple) else _done(result)
+            if written is not None:
+                yield written.result()
+
+    def _read(self, part: Part) -> tuple[list[Sample], float] | None:
+        """Fetch a part's samples; None if the part is committed already."""
+        start = time.perf_counter()
+        if self.task.store.exists(self.ledger.masks_url(part.shard, part.id)):
+            return None
+        return read_part(part, self.task.input, self.task.store), time.perf_counter() - start
+
+    def _compute(
+        self, part: Part, reading: Future[tuple[list[Sample], float] | None]
+    ) -> PartResult | tuple[list[ImageRow], Clock, int]:
+        try:
+            read = reading.result()
+        except (StoreError, InputChanged) as error:
+            return PartResult(part.id, part.shard, failure=str(error))
+        if read is None:
+            return PartResult(part.id, part.shard, images=len(part), skipped=True)
+        samples, seconds = read
+        clock = Clock()
+        clock.seconds["read"] = seconds
+        rows: list[ImageRow] = []
+        for start in range(0, len(samples), self.task.batch_size):
+            rows += self._rows(samples[start : start + self.task.batch_size], clock)
+        return rows, clock, sum(len(sample.image) for sample in samples)
+
+    def _rows(self, samples: Sequence[Sample], clock: Clock) -> list[ImageRow]:
+        with clock("decode"):
+            frames = decode(samples, self.task)
+        with clock("infer"):
+            frames = segment(frames, self.session, self.task.batch_size)
+        with clock("encode"):
+            return encode(frames, self.task, self.labels)
+
+    def _commit(self, part: Part, rows: list[ImageRow], clock: Clock, read_bytes: int) -> PartResult:
+        try:
+            written_bytes = commit(part, rows, self.task, self.ledger, clock)
+        except StoreError as error:
+            return PartResult(part.id, part.shard, failure=str(error))
+        return result_of(part, rows, clock, read_bytes, written_bytes)
+
+
+def commit(part: Part, rows: Sequence[ImageRow], task: Task, ledger: Ledger, clock: Clock) -> int:
+    """Write a part's masks file, the one act that makes it done. Returns its size in bytes."""
+    with clock("write"):
+        data = write_masks(rows, shard=part.shard, part=part.id, fingerprint=task.fingerprint)
+        ledger.store.write(ledger.masks_url(part.shard, part.id), data)
+    return len(data)
+
+
+def _one_ahead(
+    parts: Iterable[Part], start: Callable[[Part], Future[ReadT]]
+) -> Iterator[tuple[Part, Future[ReadT]]]:
+    """Yield each part with its started read, having started the next one's too."""
+    ahead: tuple[Part, Future[ReadT]] | None = None
+    for part in parts:
+        started = (part, start(part))
+        if ahead is not None:
+            yield ahead
+        ahead = started
+    if ahead is not None:
+        yield ahead
+
+
+def _done(result: PartResult) -> Future[PartResult]:
+    future: Future[PartResult] = Future()
+    future.set_result(result)
+    return future
