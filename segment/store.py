@@ -12,7 +12,7 @@ import logging
 import os
 import re
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -228,14 +228,14 @@ class Store:
         """Whether there is an object at `url` (a folder is none)."""
         return self.info(url) is not None
 
-    def list(self, prefix: str) -> list[Entry]:
-        """Return every object below `prefix`, recursively, sorted by URL; empty where there is nothing."""
-
+    def _list(self, prefix: str, recursive: bool) -> list[Entry]:
         def attempt() -> list[Entry]:
+            if prefix.startswith("file://"):
+                return list(_list_local(prefix.removeprefix("file://"), recursive, frozenset()))
             filesystem, path = self._open(prefix)
             protocol = prefix.split("://", 1)[0]
             try:
-                found = filesystem.find(path, detail=True)
+                found = filesystem.find(path, detail=True, maxdepth=None if recursive else 1)
             except FileNotFoundError:
                 return []
             return [
@@ -248,7 +248,18 @@ class Store:
         below = prefix.rstrip("/") + "/"
         return sorted((e for e in entries if e.url.startswith(below)), key=lambda entry: entry.url)
 
-    def _retry(self, verb: str, url: str, attempt: Any) -> Any:
+    def list_folder(self, prefix: str) -> list[Entry]:
+        """Return the objects directly in `prefix`, sorted by URL; empty where there is nothing."""
+        return self._list(prefix, recursive=False)
+
+    def list(self, prefix: str) -> list[Entry]:
+        """Return every object below `prefix`, recursively, sorted by URL; empty where there is nothing.
+
+        Local links are followed, to folders too, unless that leads in a circle.
+        """
+        return self._list(prefix, recursive=True)
+
+    def _retry(self, verb: str, url: str, attempt: Callable[[], T]) -> T:
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception(_is_transient),
             stop=tenacity.stop_after_attempt(_ATTEMPTS),
@@ -278,6 +289,28 @@ def _entry(url: str, info: Mapping[str, Any]) -> Entry:
         etag = str(info.get("LastModified") or info.get("last_modified") or info.get("updated") or "")
     size = info.get("size")
     return Entry(url, -1 if size is None else int(size), str(etag).strip('"'))
+
+
+def _list_local(folder: str, recursive: bool, parents: frozenset[tuple[int, int]]) -> Iterator[Entry]:
+    """Walk a local folder. Not fsspec's walk: that one skips unreadable folders without a word."""
+    try:
+        status = Path(folder).stat()
+        found = list(os.scandir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    if (status.st_dev, status.st_ino) in parents:
+        return
+    parents |= {(status.st_dev, status.st_ino)}
+    for item in found:
+        if item.is_dir():
+            if recursive:
+                yield from _list_local(item.path, recursive, parents)
+        elif item.is_file() and not _TEMPORARY.search(item.name):
+            with contextlib.suppress(FileNotFoundError):  # deleted since
+                status = item.stat()
+                yield Entry(f"file://{item.path}", status.st_size, f"mtime-{status.st_mtime:.6f}")
+        elif item.is_symlink():
+            log.warning("%s is a link to nothing: left out", item.path)
 
 
 def _write_local(path: Path, data: bytes) -> None:
