@@ -1,91 +1,98 @@
-"""Inputs: discover them, cut them in shards and parts, read the samples of a part."""
+"""Inputs: discover what is there, cut it in shards and parts, read the samples of a part."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
 
-ShardFormat = Literal["files", "webdataset", "parquet"]
+from segment.errors import UsageError
+from segment.formats.files import plan_files, read_files
+from segment.parts import (
+    Discovery,
+    InputFormat,
+    InputOptions,
+    Member,
+    Part,
+    Sample,
+    ShardFormat,
+    Span,
+    count,
+    cut,
+    is_hidden,
+    is_image,
+    shown,
+    suffix_of,
+)
+from segment.store import Entry, Store, parent_url, relative_url, to_url
+
+__all__ = [
+    "Discovery",
+    "InputFormat",
+    "InputOptions",
+    "Member",
+    "Part",
+    "Sample",
+    "ShardFormat",
+    "Span",
+    "discover",
+    "read_part",
+]
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
-    """Where one image (or its label) lies.
+def discover(input: str, options: InputOptions, store: Store) -> Discovery:  # noqa: A002
+    """Find the images of an input and cut them in parts. Nothing is read but listings, headers and footers.
 
-    Attributes:
-        url: the object that holds it; empty for `webdataset`, where it is the shard's own.
-        start: first byte in a tar, else 0.
-        size: bytes; -1 if unknown.
+    Args:
+        input: a folder or prefix of images, tars or Parquet files; one of these files; a glob or brace range
+            of them; a list file. A local path or any fsspec URL.
+
+    Raises:
+        UsageError: nothing there, no image there, or the options do not fit.
+        StoreError: the store refused.
     """
+    url = to_url(input)
+    entries = store.list(url)
+    base = url
+    if not entries:
+        entry = store.info(url)
+        if entry is None:
+            raise UsageError(f"nothing at {shown(url)}")
+        entries, base = [entry], parent_url(url)
+    entries = _without_labels(base, entries, options)
+    warnings: list[str] = []
+    if not any(is_image(entry.url) for entry in entries):
+        raise UsageError(_no_images(base, entries))
+    shards, labelled = plan_files(base, entries, options, store, warnings)
+    parts = cut(shards, options)
+    return Discovery(parts, sum(len(part) for part in parts), labelled, warnings)
 
-    url: str
-    start: int
-    size: int
 
+def read_part(part: Part, options: InputOptions, store: Store) -> list[Sample]:
+    """Read the samples of a part: exactly `len(part)` of them, in order.
 
-@dataclass(frozen=True, slots=True)
-class Member:
-    """One planned image of a `files` or `webdataset` shard.
-
-    Attributes:
-        id: unique within the shard: path below the input for files, key for tars.
-        image: where its bytes are.
-        label: where its label's bytes are; None if it has none.
+    Raises:
+        InputChanged: an object is not the one the plan was made from.
+        StoreError: the store refused, or failed too often.
     """
-
-    id: str
-    image: Span
-    label: Span | None
+    return read_files(part, options, store)
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """Up to `part_size` consecutive images of one shard: the unit of work, memory, retry and commit.
-
-    Attributes:
-        id: `<hash of the shard's URL and etag>-<start>-<stop>`, unique in the run, nothing random.
-        shard: id of the shard, `<readable name>-<hash>`.
-        format: how to read it.
-        url: absolute URL of the shard: the tar, the Parquet file, or the prefix or list of loose files.
-        size: bytes of that object; for files the sum over the shard's images.
-        etag: of that object; for files a digest over the URLs, sizes and etags of the shard's images and labels.
-        start, stop: range of image positions within the shard, stop exclusive.
-        row_group: for Parquet the row group that holds the range (a part never crosses one), else -1.
-        members: one per image for `files` and `webdataset`; empty for Parquet.
-    """
-
-    id: str
-    shard: str
-    format: ShardFormat
-    url: str
-    size: int
-    etag: str
-    start: int
-    stop: int
-    row_group: int
-    members: Sequence[Member]
-
-    def __len__(self) -> int:
-        return self.stop - self.start
+def _without_labels(base: str, entries: Sequence[Entry], options: InputOptions) -> list[Entry]:
+    """Leave out hidden files and the labels folder, where that lies below the input."""
+    below = to_url(options.labels) + "/" if options.labels is not None else ""
+    if not below.startswith(base + "/") or below == base + "/":
+        below = ""
+    return [
+        entry
+        for entry in entries
+        if not is_hidden(relative_url(entry.url, base)) and not (below and entry.url.startswith(below))
+    ]
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One image as read: bytes in, nothing decoded.
-
-    Attributes:
-        id: as in `Member.id`; for Parquet the id column, the image's path, or the row number.
-        url: where the image is, for people: its own URL, or `<shard url>#<id>`.
-        index: position in the shard.
-        image: encoded bytes; empty when there is a fault.
-        label: encoded bytes; None if the image has no label.
-        fault: a `SampleError` code if the image cannot be used (`missing`, `duplicate_id`, `too_many_bytes`...), else None.
-    """
-
-    id: str
-    url: str
-    index: int
-    image: bytes
-    label: bytes | None
-    fault: str | None = None
+def _no_images(base: str, entries: Sequence[Entry]) -> str:
+    """Say what a prefix holds instead of images."""
+    if not entries:
+        return f"{shown(base)} holds no images"
+    suffixes = Counter(suffix_of(entry.url) or "no suffix" for entry in entries)
+    kinds = ", ".join(f"{suffix} x {number}" for suffix, number in suffixes.most_common(4))
+    return f"{shown(base)}: {count(len(entries), 'file')}, none of them an image ({kinds})"

@@ -1,0 +1,322 @@
+"""What every input format shares: the options, spans, members, parts and samples, ids and cutting."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import string
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from segment.store import redact_url
+
+InputFormat = Literal["auto", "files", "webdataset", "parquet", "list"]
+ShardFormat = Literal["files", "webdataset", "parquet"]
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+PATTERN_FIELDS = ("stem", "dir", "name")
+
+_MIB = 1 << 20
+
+
+class InputOptions(BaseModel):
+    """How an input is to be read.
+
+    Attributes:
+        format: what the input is; `auto` goes by the names.
+        labels: files: path or URL of the folder of label images, matched by relative path without suffix.
+        label_pattern: files: path of an image's label relative to `labels` (or else to the input), with
+            `{stem}`, `{dir}` (folder relative to the input) and `{name}` of the image.
+        label_key: WebDataset: suffix of the label member, as in `seg.png`; None tries `seg.png`, `mask.png`
+            and `label.png`.
+        image_column, label_column, id_column: Parquet: column names; None looks for the usual ones.
+        part_size: images in a part; `auto` follows from the number of images.
+        part_bytes: cap on the encoded bytes (images and labels) of a part with more than one image.
+        max_image_bytes: a larger encoded image is an error row, unread where its size is known.
+        max_row_group_bytes: Parquet: a larger row group (columns that are read) is refused.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: InputFormat = "auto"
+    labels: str | None = None
+    label_pattern: str | None = None
+    label_key: str | None = None
+    image_column: str | None = None
+    label_column: str | None = None
+    id_column: str | None = None
+    part_size: int | Literal["auto"] = "auto"
+    part_bytes: int = Field(default=256 * _MIB, ge=1)
+    max_image_bytes: int = Field(default=256 * _MIB, ge=1)
+    max_row_group_bytes: int = Field(default=1024 * _MIB, ge=1)
+
+    @field_validator("part_size")
+    @classmethod
+    def _positive(cls, value: int | str) -> int | str:
+        if isinstance(value, int) and value < 1:
+            raise ValueError("part_size is 'auto' or at least 1")
+        return value
+
+    @field_validator("label_pattern")
+    @classmethod
+    def _known_fields(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        fields = [
+            (name, spec, how) for _, name, spec, how in string.Formatter().parse(value) if name is not None
+        ]
+        if not fields or any(name not in PATTERN_FIELDS or spec or how for name, spec, how in fields):
+            raise ValueError("label_pattern takes {stem}, {dir} and {name}, as in '{dir}/{stem}_L.png'")
+        return value
+
+    @field_validator("label_key")
+    @classmethod
+    def _plain_key(cls, value: str | None) -> str | None:
+        return value if value is None else value.removeprefix(".").lower()
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Where one image (or its label) lies.
+
+    Attributes:
+        url: the object that holds it; empty for `webdataset`, where it is the shard's own.
+        start: first byte in a tar, else 0.
+        size: bytes; -1 if unknown.
+    """
+
+    url: str
+    start: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One planned image of a `files` or `webdataset` shard.
+
+    Attributes:
+        id: unique within the shard (but see `fault`): path below the input for files, key for tars.
+        image: where its bytes are.
+        label: where its label's bytes are; None if it has none.
+        fault: the `SampleError` code of what is wrong with it already at plan time (`missing`,
+            `label_missing`, `duplicate_id`, `too_many_bytes`), else None. It is not read then.
+    """
+
+    id: str
+    image: Span
+    label: Span | None
+    fault: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Up to `part_size` consecutive images of one shard: the unit of work, memory, retry and commit.
+
+    Attributes:
+        id: `<hash of the shard's URL and etag>-<start>-<stop>`, unique in the run, nothing random.
+        shard: id of the shard, `<readable name>-<hash>`.
+        format: how to read it.
+        url: absolute URL of the shard: the tar, the Parquet file, or the prefix or list of loose files.
+        size: bytes of that object; for files the sum over the shard's images.
+        etag: of that object; for files a digest over the URLs, sizes and etags of the shard's images and
+            labels.
+        start, stop: range of image positions within the shard, stop exclusive.
+        row_group: for Parquet the row group that holds the range (a part never crosses one), else -1.
+        members: one per image for `files` and `webdataset`; empty for Parquet.
+    """
+
+    id: str
+    shard: str
+    format: ShardFormat
+    url: str
+    size: int
+    etag: str
+    start: int
+    stop: int
+    row_group: int
+    members: Sequence[Member]
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One image as read: bytes in, nothing decoded.
+
+    Attributes:
+        id: as in `Member.id`; for Parquet the id column, the image's path, or the row number.
+        url: where the image is, for people: its own URL, or `<shard url>#<id>`.
+        index: position in the shard.
+        image: encoded bytes; empty when there is a fault.
+        label: encoded bytes; None if the image has no label.
+        fault: a `SampleError` code if the image cannot be used (`missing`, `duplicate_id`, `too_many_bytes`
+            ...), else None.
+    """
+
+    id: str
+    url: str
+    index: int
+    image: bytes
+    label: bytes | None
+    fault: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Discovery:
+    """What an input holds.
+
+    Attributes:
+        parts: all parts, shard by shard, in order.
+        images: number of images.
+        labelled: how many of them have a label; None where only reading them tells (Parquet).
+        warnings: one line each, counted: what was left out or looks odd.
+    """
+
+    parts: list[Part]
+    images: int
+    labelled: int | None
+    warnings: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One shard before it is cut. Fields as in `Part`; `hash` is the shared start of its part ids.
+
+    Attributes:
+        runs: how it may be cut: `(row group or -1, images, bytes per image)`; a part stays within one run.
+            For members, `bytes per image` is not used.
+    """
+
+    name: str
+    hash: str
+    format: ShardFormat
+    url: str
+    size: int
+    etag: str
+    members: Sequence[Member]
+    runs: Sequence[tuple[int, int, int]]
+
+    @property
+    def images(self) -> int:
+        return sum(images for _, images, _ in self.runs)
+
+
+def shard_hash(*identity: str | int) -> str:
+    """Return 12 hexadecimal digits that follow from what identifies a shard: its URL, etag, size."""
+    return hashlib.sha256("\n".join(str(part) for part in identity).encode()).hexdigest()[:12]
+
+
+def slug(name: str) -> str:
+    """Return up to 40 characters of `name` that are safe in any file name and URL."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name)[:40].strip(".-") or "input"
+
+
+def auto_part_size(images: int) -> int:
+    """Return the part size that `auto` means: ceil(images / 256), at least 4, at most 64."""
+    return min(64, max(4, -(-images // 256)))
+
+
+def cut(shards: Sequence[Shard], options: InputOptions) -> list[Part]:
+    """Cut shards in parts: never across a run, by `part_size`, and by `part_bytes`."""
+    size = options.part_size
+    limit = auto_part_size(sum(shard.images for shard in shards)) if size == "auto" else size
+    return [
+        Part(
+            id=f"{shard.hash}-{start:06d}-{stop:06d}",
+            shard=f"{shard.name}-{shard.hash}",
+            format=shard.format,
+            url=shard.url,
+            size=shard.size,
+            etag=shard.etag,
+            start=start,
+            stop=stop,
+            row_group=row_group,
+            members=tuple(shard.members[start:stop]),
+        )
+        for shard in shards
+        for row_group, start, stop in _ranges(shard, limit, options.part_bytes)
+    ]
+
+
+def _ranges(shard: Shard, limit: int, part_bytes: int) -> Iterator[tuple[int, int, int]]:
+    first = 0
+    for row_group, images, image_bytes in shard.runs:
+        end = first + images
+        while first < end:
+            stop = min(end, first + limit)
+            if shard.members:
+                stop = first + _fitting(shard.members[first:stop], part_bytes)
+            elif image_bytes:
+                stop = min(stop, first + max(1, part_bytes // image_bytes))
+            yield row_group, first, stop
+            first = stop
+
+
+def _fitting(members: Sequence[Member], part_bytes: int) -> int:
+    """Return how many of `members` fit in `part_bytes`, at least one."""
+    total = 0
+    for count, member in enumerate(members):
+        total += encoded_bytes(member)
+        if total > part_bytes and count:
+            return count
+    return len(members)
+
+
+def encoded_bytes(member: Member) -> int:
+    """Return the bytes that reading a member takes, as far as known."""
+    if member.fault:
+        return 0
+    return max(0, member.image.size) + (max(0, member.label.size) if member.label else 0)
+
+
+def with_size_fault(member: Member, max_image_bytes: int) -> Member:
+    """Mark a member whose image or label is known to be too large."""
+    largest = max(member.image.size, member.label.size if member.label else 0)
+    return (
+        replace(member, fault="too_many_bytes") if largest > max_image_bytes and not member.fault else member
+    )
+
+
+def suffix_of(name: str) -> str:
+    """Return the suffix of a name or URL in lower case, `.png`; for http without the query."""
+    return PurePosixPath(_path(name)).suffix.lower()
+
+
+def basename(url: str) -> str:
+    """Return the last name of a URL."""
+    return _path(url).rstrip("/").rpartition("/")[2]
+
+
+def _path(url: str) -> str:
+    return url.partition("?")[0].partition("#")[0] if url.startswith(("http://", "https://")) else url
+
+
+def is_image(name: str) -> bool:
+    """Whether a name is an image's by its suffix."""
+    return suffix_of(name) in IMAGE_SUFFIXES
+
+
+def is_hidden(path: str) -> bool:
+    """Whether a relative path is hidden or is litter of macOS (`__MACOSX`, `._x`, `.DS_Store`)."""
+    return any(name.startswith(".") or name == "__MACOSX" for name in path.split("/"))
+
+
+def shown(url: str) -> str:
+    """Return a URL or name fit for one line of a message: no secrets, no line breaks."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in redact_url(url))
+
+
+def count(number: int, noun: str, plural: str | None = None) -> str:
+    """Return `"1 image"`, `"2 images"`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {plural or noun + 's'}"
+
+
+def examples(names: Iterable[str], most: int = 1) -> str:
+    """Return `"e.g. a, b"` with at most `most` of the names."""
+    picked = [shown(name) for _, name in zip(range(most), names, strict=False)]
+    return "e.g. " + ", ".join(picked)
