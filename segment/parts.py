@@ -6,7 +6,7 @@ import hashlib
 import re
 import string
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Literal
 
@@ -19,6 +19,11 @@ ShardFormat = Literal["files", "webdataset", "parquet"]
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 PATTERN_FIELDS = ("stem", "dir", "name")
+
+# `Span.size` where there is no size to tell. The last two stand for a fault that is known at plan time.
+UNKNOWN = -1  # the store does not say
+MISSING = -2  # listed, but there is no such object
+REPEATED = -3  # an earlier image of the shard has the same id
 
 _MIB = 1 << 20
 
@@ -86,7 +91,7 @@ class Span:
     Attributes:
         url: the object that holds it; empty for `webdataset`, where it is the shard's own.
         start: first byte in a tar, else 0.
-        size: bytes; -1 if unknown.
+        size: bytes; or `UNKNOWN`, `MISSING`, `REPEATED`, which are negative.
     """
 
     url: str
@@ -99,17 +104,24 @@ class Member:
     """One planned image of a `files` or `webdataset` shard.
 
     Attributes:
-        id: unique within the shard (but see `fault`): path below the input for files, key for tars.
+        id: path below the input for files, key for tars. Unique within the shard but for `REPEATED` ones.
         image: where its bytes are.
         label: where its label's bytes are; None if it has none.
-        fault: the `SampleError` code of what is wrong with it already at plan time (`missing`,
-            `label_missing`, `duplicate_id`, `too_many_bytes`), else None. It is not read then.
     """
 
     id: str
     image: Span
     label: Span | None
-    fault: str | None = None
+
+    @property
+    def fault(self) -> str | None:
+        """The `SampleError` code of what was wrong at plan time already; it is not read then."""
+        if self.image.size in _PLANNED_FAULTS:
+            return _PLANNED_FAULTS[self.image.size]
+        return "label_missing" if self.label and self.label.size == MISSING else None
+
+
+_PLANNED_FAULTS = {MISSING: "missing", REPEATED: "duplicate_id"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,17 +281,20 @@ def _fitting(members: Sequence[Member], part_bytes: int) -> int:
 
 def encoded_bytes(member: Member) -> int:
     """Return the bytes that reading a member takes, as far as known."""
-    if member.fault:
-        return 0
     return max(0, member.image.size) + (max(0, member.label.size) if member.label else 0)
 
 
-def with_size_fault(member: Member, max_image_bytes: int) -> Member:
-    """Mark a member whose image or label is known to be too large."""
+def planned_fault(member: Member, max_bytes: int) -> str | None:
+    """Return why a member is not even read, as a `SampleError` code: a fault of the plan, or its size."""
     largest = max(member.image.size, member.label.size if member.label else 0)
-    return (
-        replace(member, fault="too_many_bytes") if largest > max_image_bytes and not member.fault else member
-    )
+    return member.fault or ("too_many_bytes" if largest > max_bytes else None)
+
+
+def byte_fault(image: bytes, label: bytes | None, max_bytes: int) -> str | None:
+    """Return the fault that shows in the number of bytes that were read, as a `SampleError` code."""
+    if not image:
+        return "empty"
+    return "too_many_bytes" if max(len(image), len(label or b"")) > max_bytes else None
 
 
 def suffix_of(name: str) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from segment.errors import InputChanged, UsageError
 from segment.formats.lookup import look_up
 from segment.parts import (
+    UNKNOWN,
     InputOptions,
     Member,
     Part,
@@ -17,15 +18,16 @@ from segment.parts import (
     Shard,
     Span,
     basename,
+    byte_fault,
     count,
     examples,
     is_hidden,
     is_image,
+    planned_fault,
     shard_hash,
     shown,
     slug,
     suffix_of,
-    with_size_fault,
 )
 from segment.store import Entry, Store, join_url, relative_url, to_url
 
@@ -56,8 +58,7 @@ def plan_files(
     for entry in images:
         label = labels.get(entry.url)
         span = Span(label.url, 0, label.size) if label else None
-        member = Member(relative_url(entry.url, base), Span(entry.url, 0, entry.size), span)
-        members.append(with_size_fault(member, options.max_image_bytes))
+        members.append(Member(relative_url(entry.url, base), Span(entry.url, 0, entry.size), span))
     etags = {entry.url: entry.etag for entry in [*images, *labels.values()]}
     return list(file_shards(base, members, etags)), len(labels)
 
@@ -90,45 +91,37 @@ def read_files(part: Part, options: InputOptions, store: Store) -> list[Sample]:
     Raises:
         InputChanged: a file vanished, or its size is not the planned one.
     """
-    wanted = [span for member in part.members if not member.fault for span in _spans(member)]
-    read = dict(
-        zip((span.url for span in wanted), store.read_many([span.url for span in wanted]), strict=True)
-    )
-    for span in wanted:
-        data = read[span.url]
-        if data is None:
-            raise InputChanged(f"{shown(span.url)} has vanished since the run was planned. {_ADVICE}")
-        if span.size not in (-1, len(data)):
-            raise InputChanged(
-                f"{shown(span.url)} has {len(data)} bytes, {span.size} when the run was planned. {_ADVICE}"
-            )
+    faults = [planned_fault(member, options.max_image_bytes) for member in part.members]
+    healthy = [member for member, fault in zip(part.members, faults, strict=True) if not fault]
+    wanted = [span for member in healthy for span in (member.image, member.label) if span]
+    found = dict(zip(wanted, store.read_many([span.url for span in wanted]), strict=True))
+    read = {span: _unchanged(span, data) for span, data in found.items()}
     return [
-        _sample(member, part.start + offset, read, options.max_image_bytes)
-        for offset, member in enumerate(part.members)
+        _sample(member, fault, part.start + offset, read, options.max_image_bytes)
+        for offset, (member, fault) in enumerate(zip(part.members, faults, strict=True))
     ]
 
 
-_ADVICE = "Give the changed input another output, or put the files back."
+def _unchanged(span: Span, data: bytes | None) -> bytes:
+    advice = "Put the file back as it was, or start a new output."
+    if data is None:
+        raise InputChanged(f"{shown(span.url)} has vanished since the run was planned. {advice}")
+    if span.size not in (UNKNOWN, len(data)):
+        raise InputChanged(
+            f"{shown(span.url)} has {len(data)} bytes; it had {span.size} when the run was planned. {advice}"
+        )
+    return data
 
 
-def _spans(member: Member) -> list[Span]:
-    return [member.image, member.label] if member.label else [member.image]
-
-
-def _sample(member: Member, index: int, read: Mapping[str, bytes | None], max_bytes: int) -> Sample:
-    image = read.get(member.image.url) or b""
-    label = read.get(member.label.url) if member.label else None
-    fault = member.fault or byte_fault(image, label, max_bytes)
+def _sample(
+    member: Member, fault: str | None, index: int, read: Mapping[Span, bytes], max_bytes: int
+) -> Sample:
+    image = read.get(member.image, b"")
+    label = read.get(member.label) if member.label else None
+    fault = fault or byte_fault(image, label, max_bytes)
     if fault:
         return Sample(member.id, member.image.url, index, b"", None, fault)
     return Sample(member.id, member.image.url, index, image, label)
-
-
-def byte_fault(image: bytes, label: bytes | None, max_bytes: int) -> str | None:
-    """Return the fault that shows in the number of bytes, as a `SampleError` code."""
-    if not image:
-        return "empty"
-    return "too_many_bytes" if max(len(image), len(label or b"")) > max_bytes else None
 
 
 def _refuse_odd_names(entries: Sequence[Entry]) -> None:
