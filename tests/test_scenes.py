@@ -1,0 +1,103 @@
+"""The demo's street scenes and the data sets made of them."""
+
+import io
+import tarfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from segment.demo.dataset import write_parquet, write_webdataset
+from segment.demo.scenes import CLASSES, scene
+
+
+def _decode(content: bytes, flags: int) -> np.ndarray:
+    return cv2.imdecode(np.frombuffer(content, np.uint8), flags)
+
+
+def test_a_scene_is_a_picture_and_its_class_indices() -> None:
+    image, label = scene(0)
+    assert image.shape == (192, 256, 3)
+    assert image.dtype == np.uint8
+    assert label.shape == (192, 256)
+    assert label.dtype == np.uint8
+    assert image.flags.c_contiguous
+    assert label.flags.c_contiguous
+    assert image.std() > 10
+
+
+def test_other_sizes_keep_the_street() -> None:
+    image, label = scene(7, height=96, width=160)
+    assert image.shape == (96, 160, 3)
+    assert label.shape == (96, 160)
+    assert len(np.unique(label)) >= 5
+
+
+def test_a_seed_gives_the_same_bytes_and_another_seed_others() -> None:
+    first, again, other = scene(3), scene(3), scene(4)
+    assert first[0].tobytes() == again[0].tobytes()
+    assert first[1].tobytes() == again[1].tobytes()
+    assert first[0].tobytes() != other[0].tobytes()
+    assert first[1].tobytes() != other[1].tobytes()
+
+
+def test_every_class_is_about_and_none_rules() -> None:
+    counts = sum(np.bincount(scene(seed)[1].ravel(), minlength=12) for seed in range(50))
+    assert len(CLASSES) == len(counts) == 12
+    share = counts / counts.sum()
+    assert share.min() > 0.005, dict(zip(CLASSES, share, strict=True))
+    assert share.max() < 0.45, dict(zip(CLASSES, share, strict=True))
+
+
+def test_colour_alone_does_not_give_the_class_away() -> None:
+    """The best guess from a pixel's colour (4 bits a channel) is wrong for a third of the pixels."""
+    table = np.zeros((4096, 12), np.int64)
+    for seed in range(60):
+        image, label = scene(seed)
+        cell = (image // 16).astype(np.int64) @ [256, 16, 1]
+        np.add.at(table, (cell.ravel(), label.ravel()), 1)
+    assert table.max(axis=1).sum() / table.sum() < 0.67
+
+
+def test_shards_hold_pairs_and_are_the_same_bytes_twice(tmp_path: Path) -> None:
+    paths = write_webdataset(tmp_path / "a", range(10, 17), shards=3)
+    assert [path.name for path in paths] == [f"streets-{i:06d}.tar" for i in range(3)]
+    again = write_webdataset(tmp_path / "b", range(10, 17), shards=3)
+    assert [path.read_bytes() for path in paths] == [path.read_bytes() for path in again]
+    names = []
+    for path in paths:
+        with tarfile.open(path) as tar:
+            for member in tar:
+                assert (member.mtime, member.uid, member.gid, member.uname) == (0, 0, 0, "")
+                names.append(member.name)
+    assert names == [f"{seed:06d}.{kind}" for seed in range(10, 17) for kind in ("jpg", "seg.png")]
+
+
+def test_a_shard_reads_back_as_the_scene(tmp_path: Path) -> None:
+    (path,) = write_webdataset(tmp_path, range(5, 6), shards=1)
+    with tarfile.open(fileobj=io.BytesIO(path.read_bytes())) as tar:
+        jpeg, png = (stream.read() for name in tar.getnames() if (stream := tar.extractfile(name)))
+    image, label = scene(5)
+    np.testing.assert_array_equal(_decode(png, cv2.IMREAD_UNCHANGED), label)
+    decoded = cv2.cvtColor(_decode(jpeg, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    assert np.abs(decoded.astype(int) - image.astype(int)).mean() < 6  # lossy, but the same picture, RGB
+
+
+def test_more_shards_than_scenes_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="2 scenes cannot fill 3 shards"):
+        write_webdataset(tmp_path, range(2), shards=3)
+
+
+def test_parquet_holds_the_same_pairs(tmp_path: Path) -> None:
+    path = tmp_path / "streets.parquet"
+    write_parquet(path, range(20, 25), row_group_size=2)
+    file = pq.ParquetFile(path)
+    assert file.num_row_groups == 3
+    assert str(file.schema_arrow.field("image").type) == "struct<bytes: binary, path: string>"
+    rows = file.read().to_pylist()
+    assert [row["id"] for row in rows] == [f"{seed:06d}" for seed in range(20, 25)]
+    assert rows[0]["image"]["path"] == "000020.jpg"
+    assert rows[0]["label"]["path"] == "000020.seg.png"
+    np.testing.assert_array_equal(_decode(rows[2]["label"]["bytes"], cv2.IMREAD_UNCHANGED), scene(22)[1])
