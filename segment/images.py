@@ -19,7 +19,9 @@ from segment.errors import SampleError
 from segment.labels import VOID
 
 cv2.setNumThreads(1)  # one worker per core is the unit of scale; OpenCV's own threads would fight them
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # a damaged image is an error row, not a line on stderr
+cv2.utils.logging.setLogLevel(
+    cv2.utils.logging.LOG_LEVEL_SILENT
+)  # a damaged image is an error row, not a line on stderr
 
 Image.init()  # or `formats` below knows only those that were opened before
 
@@ -131,7 +133,9 @@ def _resample(
     height, width = size
     if resampler == "pillow":
         return np.asarray(Image.fromarray(pixels).resize((width, height), _PILLOW[interpolation]))
-    return np.asarray(cv2.resize(pixels, (width, height), interpolation=_OPENCV[interpolation]), dtype=np.uint8)
+    return np.asarray(
+        cv2.resize(pixels, (width, height), interpolation=_OPENCV[interpolation]), dtype=np.uint8
+    )
 
 
 def encode_mask(mask: NDArray[np.uint8]) -> bytes:
@@ -171,15 +175,21 @@ def overlay(
     return np.asarray(cv2.addWeighted(image, 1 - opacity, painted, opacity, 0), dtype=np.uint8)
 
 
-def grid(tiles: Sequence[NDArray[np.uint8]], columns: int, tile_width: int = 320, gap: int = 6) -> NDArray[np.uint8]:
+def grid(
+    tiles: Sequence[NDArray[np.uint8]], columns: int, tile_width: int = 320, gap: int = 6
+) -> NDArray[np.uint8]:
     """Arrange RGB pictures in rows of `columns`, each scaled to `tile_width` pixels, on white."""
     scaled = [
-        cv2.resize(t, (tile_width, max(1, round(t.shape[0] * tile_width / t.shape[1]))), interpolation=cv2.INTER_AREA)
+        cv2.resize(
+            t, (tile_width, max(1, round(t.shape[0] * tile_width / t.shape[1]))), interpolation=cv2.INTER_AREA
+        )
         for t in tiles
     ]
     rows = [scaled[i : i + columns] for i in range(0, len(scaled), columns)]
     heights = [max(t.shape[0] for t in row) for row in rows]
-    canvas = np.full((sum(heights) + gap * (len(rows) + 1), columns * (tile_width + gap) + gap, 3), 255, np.uint8)
+    canvas = np.full(
+        (sum(heights) + gap * (len(rows) + 1), columns * (tile_width + gap) + gap, 3), 255, np.uint8
+    )
     top = gap
     for row, height in zip(rows, heights, strict=True):
         for column, tile in enumerate(row):

@@ -15,7 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from segment.errors import SampleError
 
 Colour = tuple[
-    Annotated[int, Field(ge=0, le=255)], Annotated[int, Field(ge=0, le=255)], Annotated[int, Field(ge=0, le=255)]
+    Annotated[int, Field(ge=0, le=255)],
+    Annotated[int, Field(ge=0, le=255)],
+    Annotated[int, Field(ge=0, le=255)],
 ]
 Encoding = Literal["auto", "index", "colour"]
 
@@ -43,7 +45,9 @@ class Classes(BaseModel):
     @model_validator(mode="after")
     def _consistent(self) -> Classes:
         if len(self.palette) != len(self.names):
-            raise ValueError(f"{len(self.names)} names but {len(self.palette)} palette colours: give one colour a class")
+            raise ValueError(
+                f"{len(self.names)} names but {len(self.palette)} palette colours: give one colour a class"
+            )
         if len(set(self.names)) != len(self.names):
             raise ValueError("class names must differ from each other")
         return self
@@ -130,7 +134,9 @@ class LabelDecoder:
                 return self.classes.index(target)
             except KeyError:
                 pass
-        raise ValueError(f"remap to {target!r}: not a class name, a class index below {len(self.classes)} or 'ignore'")
+        raise ValueError(
+            f"remap to {target!r}: not a class name, a class index below {len(self.classes)} or 'ignore'"
+        )
 
     def decode(self, data: bytes, height: int, width: int) -> NDArray[np.uint8]:
         """Decode the label of an image of `height` x `width` pixels.
@@ -171,7 +177,9 @@ def _label_pixels(data: bytes, height: int, width: int, *, as_colour: bool) -> N
     """Return `uint8[H, W]` values or `uint8[H, W, 3]` RGB. Pillow, because OpenCV applies palettes."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow only warns of a decompression bomb; the size is checked here
+            warnings.simplefilter(
+                "ignore"
+            )  # Pillow only warns of a decompression bomb; the size is checked here
             image = Image.open(io.BytesIO(data))
             if image.size != (width, height):
                 raise SampleError("label_size")

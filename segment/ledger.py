@@ -140,7 +140,14 @@ class Audit:
 
 def contract_of(card: ModelCard, **settings: Any) -> dict[str, Any]:
     """Everything that can change a mask or a count, as plain JSON: what a resumed run must have in common."""
-    cosmetic = {"description": True, "licence": True, "source": True, "gflops": True, "mparams": True, "weights": True}
+    cosmetic = {
+        "description": True,
+        "licence": True,
+        "source": True,
+        "gflops": True,
+        "mparams": True,
+        "weights": True,
+    }
     dumped = card.model_dump(mode="json", exclude={**cosmetic, "metric": {"published", "note"}})
     return {"card": dumped, **settings}
 
@@ -154,7 +161,11 @@ def differences(ours: Any, theirs: Any, path: str = "") -> list[str]:
     """Name the leaves in which two contracts differ: `runtime.precision: 'bf16' there, 'f32' now`."""
     if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
         keys = sorted({*ours, *theirs})
-        return [line for k in keys for line in differences(ours.get(k), theirs.get(k), f"{path}.{k}" if path else str(k))]
+        return [
+            line
+            for k in keys
+            for line in differences(ours.get(k), theirs.get(k), f"{path}.{k}" if path else str(k))
+        ]
     return [] if ours == theirs else [f"{path}: {theirs!r} there, {ours!r} now"]
 
 
@@ -197,7 +208,9 @@ class Ledger:
                 return run
         except (ValueError, KeyError):
             pass
-        raise UsageError(f"{redact_url(self.url('run.json'))} is not a run of this program: choose another output")
+        raise UsageError(
+            f"{redact_url(self.url('run.json'))} is not a run of this program: choose another output"
+        )
 
     def begin(self, run: Mapping[str, Any]) -> None:
         """Write `run.json`, or check that the run that is there is the one asked for.
@@ -255,7 +268,10 @@ class Ledger:
         with ThreadPoolExecutor(8, thread_name_prefix="fold") as pool:
             stats = merge(pool.map(fold_part, parts), classes)
         table = stats_table(
-            shard, stats, card.classes, score(stats.confusion, card.classes.ignored_classes, card.metric.convention)
+            shard,
+            stats,
+            card.classes,
+            score(stats.confusion, card.classes.ignored_classes, card.metric.convention),
         )
         self.store.write(self.stats_url(shard), to_parquet(table))
         return stats
@@ -276,8 +292,12 @@ class Ledger:
         images = plan.images_by_shard()
         listed = {(_folder(e.url), _stem(e.url)) for e in self.store.list(self.url("masks"))}
         expected = {(shard, part) for shard, parts in planned.items() for part in parts}
-        problems = [f"part {part} of shard {shard} is not committed" for shard, part in sorted(expected - listed)]
-        problems += [f"masks/{shard}/{part}.parquet is in no plan" for shard, part in sorted(listed - expected)]
+        problems = [
+            f"part {part} of shard {shard} is not committed" for shard, part in sorted(expected - listed)
+        ]
+        problems += [
+            f"masks/{shard}/{part}.parquet is in no plan" for shard, part in sorted(listed - expected)
+        ]
         finished = self.finished_shards()
         problems += [f"shard {shard} has no statistics" for shard in planned if shard not in finished]
         problems += [f"stats/{shard}.parquet is in no plan" for shard in sorted(finished - planned.keys())]

@@ -161,7 +161,9 @@ def pixel_accuracy(confusion: Confusion, ignore: Sequence[int]) -> float | None:
     return int(np.trace(matrix)) / total if total else None
 
 
-def image_scores(confusion: Confusion, ignore: Sequence[int], convention: Convention) -> tuple[float | None, float | None]:
+def image_scores(
+    confusion: Confusion, ignore: Sequence[int], convention: Convention
+) -> tuple[float | None, float | None]:
     """Return (pixel accuracy, mIoU) of one image, 0-1; None where nothing is labelled or nothing counts."""
     return pixel_accuracy(confusion, ignore), score(confusion, ignore, convention).miou
 

@@ -150,7 +150,9 @@ def decode(samples: Sequence[Sample], task: Task) -> Frames:
             faults[position] = error.code
             sizes.append(None)
     stacked = pixels[0][np.newaxis] if len(pixels) == 1 else _stack(pixels, target)
-    return Frames([replace(sample, image=b"") for sample in samples], sizes, faults, np.ascontiguousarray(stacked))
+    return Frames(
+        [replace(sample, image=b"") for sample in samples], sizes, faults, np.ascontiguousarray(stacked)
+    )
 
 
 def _stack(pixels: list[NDArray[np.uint8]], target: tuple[int, int]) -> NDArray[np.uint8]:
@@ -227,31 +229,16 @@ def _score(
     return Confusion.of(scored, label, classes)
 
 
-def result_of(part: Part, rows: Sequence[ImageRow], clock: Clock, read_bytes: int, written_bytes: int) -> PartResult:
-    """Sum up a part that was just written."""
-    confusions = [row.confusion.counts for row in rows if row.confusion is not None]
-    return PartResult(
-        part.id,
-        part.shard,
-        images=len(rows),
-        errors=dict(Counter(row.error.partition(":")[0] for row in rows if row.error)),
-        confusion=Confusion(np.sum(confusions, axis=0)) if confusions else None,
-        seconds=dict(clock.seconds),
-        read_bytes=read_bytes,
-        written_bytes=written_bytes,
-        host=socket.gethostname(),
-    )
-
-
 class Worker:
     """Runs whole parts with one session: the next part is being fetched and the last one written meanwhile.
 
     Args:
         task: what to do.
-        session: the loaded model; may be shared with other workers if it has a stream for each.
+        session: the loaded model; may be shared with other workers if it has a stream for each. None for a worker that
+            only reads and commits.
     """
 
-    def __init__(self, task: Task, session: Session) -> None:
+    def __init__(self, task: Task, session: Session | None) -> None:
         self.task = task
         self.session = session
         self.ledger = Ledger(task.store, task.output)
@@ -265,39 +252,46 @@ class Worker:
         """
         with ThreadPoolExecutor(1, "read") as reader, ThreadPoolExecutor(1, "write") as writer:
             written: Future[PartResult] | None = None
-            for part, reading in _one_ahead(parts, lambda part: reader.submit(self._read, part)):
-                result = self._compute(part, reading)
+            for part, clock, reading in _one_ahead(parts, reader, self.read):
+                ended = self._compute(part, clock, reading)
                 if written is not None:
                     yield written.result()
-                written = writer.submit(self._commit, part, *result) if isinstance(result, tuple) else _done(result)
+                    written = None
+                if isinstance(ended, PartResult):
+                    yield ended
+                else:
+                    rows, read_bytes = ended
+                    written = writer.submit(self.commit, part, rows, clock, read_bytes)
             if written is not None:
                 yield written.result()
 
-    def _read(self, part: Part) -> tuple[list[Sample], float] | None:
-        """Fetch a part's samples; None if the part is committed already."""
-        start = time.perf_counter()
-        if self.task.store.exists(self.ledger.masks_url(part.shard, part.id)):
-            return None
-        return read_part(part, self.task.input, self.task.store), time.perf_counter() - start
+    def read(self, part: Part, clock: Clock) -> list[Sample] | None:
+        """Fetch a part's samples; None if the part is committed already.
+
+        Raises:
+            StoreError, InputChanged: the part cannot be read now.
+        """
+        with clock("read"):
+            if self.task.store.exists(self.ledger.masks_url(part.shard, part.id)):
+                return None
+            return read_part(part, self.task.input, self.task.store)
 
     def _compute(
-        self, part: Part, reading: Future[tuple[list[Sample], float] | None]
-    ) -> PartResult | tuple[list[ImageRow], Clock, int]:
+        self, part: Part, clock: Clock, reading: Future[list[Sample] | None]
+    ) -> PartResult | tuple[list[ImageRow], int]:
         try:
-            read = reading.result()
+            samples = reading.result()
         except (StoreError, InputChanged) as error:
             return PartResult(part.id, part.shard, failure=str(error))
-        if read is None:
-            return PartResult(part.id, part.shard, images=len(part), skipped=True)
-        samples, seconds = read
-        clock = Clock()
-        clock.seconds["read"] = seconds
+        if samples is None:
+            return _skipped(part)
         rows: list[ImageRow] = []
         for start in range(0, len(samples), self.task.batch_size):
             rows += self._rows(samples[start : start + self.task.batch_size], clock)
-        return rows, clock, sum(len(sample.image) for sample in samples)
+        return rows, sum(len(sample.image) for sample in samples)
 
     def _rows(self, samples: Sequence[Sample], clock: Clock) -> list[ImageRow]:
+        assert self.session is not None
         with clock("decode"):
             frames = decode(samples, self.task)
         with clock("infer"):
@@ -305,29 +299,81 @@ class Worker:
         with clock("encode"):
             return encode(frames, self.task, self.labels)
 
-    def _commit(self, part: Part, rows: list[ImageRow], clock: Clock, read_bytes: int) -> PartResult:
+    def commit(self, part: Part, rows: Sequence[ImageRow], clock: Clock, read_bytes: int) -> PartResult:
+        """Write a part's masks file, the one act that makes it done."""
         try:
-            written_bytes = commit(part, rows, self.task, self.ledger, clock)
+            with clock("write"):
+                data = write_masks(rows, shard=part.shard, part=part.id, fingerprint=self.task.fingerprint)
+                self.task.store.write(self.ledger.masks_url(part.shard, part.id), data)
         except StoreError as error:
             return PartResult(part.id, part.shard, failure=str(error))
-        return result_of(part, rows, clock, read_bytes, written_bytes)
+        return _result_of(part, rows, clock, read_bytes, len(data))
 
 
-def commit(part: Part, rows: Sequence[ImageRow], task: Task, ledger: Ledger, clock: Clock) -> int:
-    """Write a part's masks file, the one act that makes it done. Returns its size in bytes."""
-    with clock("write"):
-        data = write_masks(rows, shard=part.shard, part=part.id, fingerprint=task.fingerprint)
-        ledger.store.write(ledger.masks_url(part.shard, part.id), data)
-    return len(data)
+@dataclass
+class Cargo:
+    """A part between two operators.
+
+    Attributes:
+        part: which.
+        frames: its images; None if there is nothing to do but to report `result`.
+        clock: seconds so far.
+        read_bytes: encoded input.
+        result: what to report if the part was skipped or failed to be read.
+    """
+
+    part: Part
+    frames: Frames | None
+    clock: Clock
+    read_bytes: int = 0
+    result: PartResult | None = None
+
+
+class SplitWorker:
+    """The same stages one by one, for engines that run each in a worker of its own."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.worker = Worker(task, None)
+
+    def read(self, part: Part) -> Cargo:
+        """Read and decode."""
+        clock = Clock()
+        try:
+            read = self.worker.read(part, clock)
+        except (StoreError, InputChanged) as error:
+            return Cargo(part, None, clock, result=PartResult(part.id, part.shard, failure=str(error)))
+        if read is None:
+            return Cargo(part, None, clock, result=_skipped(part))
+        with clock("decode"):
+            frames = decode(read, self.task)
+        return Cargo(part, frames, clock, read_bytes=sum(len(sample.image) for sample in read))
+
+    def segment(self, cargo: Cargo, session: Session) -> Cargo:
+        """Run the model."""
+        if cargo.frames is not None:
+            with cargo.clock("infer"):
+                cargo.frames = segment(cargo.frames, session, self.task.batch_size)
+        return cargo
+
+    def write(self, cargo: Cargo) -> PartResult:
+        """Score, encode and commit."""
+        if cargo.frames is None:
+            assert cargo.result is not None
+            return cargo.result
+        with cargo.clock("encode"):
+            rows = encode(cargo.frames, self.task, self.worker.labels)
+        return self.worker.commit(cargo.part, rows, cargo.clock, cargo.read_bytes)
 
 
 def _one_ahead(
-    parts: Iterable[Part], start: Callable[[Part], Future[ReadT]]
-) -> Iterator[tuple[Part, Future[ReadT]]]:
+    parts: Iterable[Part], pool: ThreadPoolExecutor, read: Callable[[Part, Clock], ReadT]
+) -> Iterator[tuple[Part, Clock, Future[ReadT]]]:
     """Yield each part with its started read, having started the next one's too."""
-    ahead: tuple[Part, Future[ReadT]] | None = None
+    ahead: tuple[Part, Clock, Future[ReadT]] | None = None
     for part in parts:
-        started = (part, start(part))
+        clock = Clock()
+        started = (part, clock, pool.submit(read, part, clock))
         if ahead is not None:
             yield ahead
         ahead = started
@@ -335,7 +381,22 @@ def _one_ahead(
         yield ahead
 
 
-def _done(result: PartResult) -> Future[PartResult]:
-    future: Future[PartResult] = Future()
-    future.set_result(result)
-    return future
+def _skipped(part: Part) -> PartResult:
+    return PartResult(part.id, part.shard, images=len(part), skipped=True)
+
+
+def _result_of(
+    part: Part, rows: Sequence[ImageRow], clock: Clock, read_bytes: int, written_bytes: int
+) -> PartResult:
+    confusions = [row.confusion.counts for row in rows if row.confusion is not None]
+    return PartResult(
+        part.id,
+        part.shard,
+        images=len(rows),
+        errors=dict(Counter(row.error.partition(":")[0] for row in rows if row.error)),
+        confusion=Confusion(np.sum(confusions, axis=0)) if confusions else None,
+        seconds=dict(clock.seconds),
+        read_bytes=read_bytes,
+        written_bytes=written_bytes,
+        host=socket.gethostname(),
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Protocol
 
@@ -29,7 +29,7 @@ class Engine(Protocol):
         """How many sessions will run at once on `cpu`, `cuda` or `tensorrt`."""
         ...
 
-    def run(self, task: Task, weights: Weights, plan: Plan, *, isolate: bool) -> Iterator[PartResult]:
+    def run(self, task: Task, weights: Weights, plan: Plan, *, isolate: bool) -> Generator[PartResult]:
         """Run every part of `plan`, yielding results as parts end, in any order.
 
         Args:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
 from segment.engines import available_cpus
@@ -34,7 +34,7 @@ class LocalEngine:
         """Threads; each is one stream of the session."""
         return self.size or available_cpus()
 
-    def run(self, task: Task, weights: Weights, plan: Plan, *, isolate: bool) -> Iterator[PartResult]:
+    def run(self, task: Task, weights: Weights, plan: Plan, *, isolate: bool) -> Generator[PartResult]:
         """See `Engine.run`."""
         size = max(1, min(self.workers(task.runtime.device), len(plan)))
         threads = max(1, available_cpus() // size) if self.size is None else 1
@@ -64,7 +64,9 @@ class LocalEngine:
         """Nothing is held between runs."""
 
 
-def _drain(results: queue.SimpleQueue[PartResult | BaseException | None], workers: int) -> Iterator[PartResult]:
+def _drain(
+    results: queue.SimpleQueue[PartResult | BaseException | None], workers: int
+) -> Iterator[PartResult]:
     while workers:
         item = results.get()
         if item is None:

@@ -1,8 +1,8 @@
 """The Ray engine: the same stages as a Ray Data pipeline. The only module that imports ray.
 
 A Ray Data execution is one best-effort round; `segment.job` compares what is committed with the plan and starts
-another. One actor a core does everything for a part (a second operator would fight for the cores); on GPUs there are
-three operators, so that no GPU waits for a JPEG.
+another. On CPUs one actor a core does everything for a part: further operators would start worker processes that
+fight for the same cores. On GPUs there are three operators, so that no GPU waits for a JPEG.
 """
 
 from __future__ import annotations
@@ -11,24 +11,271 @@ import logging
 import os
 import pickle
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import pyarrow as pa
 
 from segment.engines import available_cpus
-from segment.errors import SegmentError, UsageError
+from segment.errors import SegmentError, StoreError, UsageError
 from segment.ledger import Plan, parts_of
 from segment.sessions import capabilities, open_session
-from segment.stages import (
-    Frames,
-    PartResult,
-    Session,
-    SplitStages,
-    Task,
-    Worker,
-)
+from segment.stages import PartResult, SplitWorker, Task, Worker
+from segment.store import redact_url
 from segment.weights import Weights
 
-_BUNDLES = 4000  # more blocks than this cost the driver more than they give
-_BUNDLES_A_WORKER = 4
+_MAX_BUNDLES = 4000  # more blocks than this cost the driver more than they give
+_MIN_BUNDLES_A_WORKER = 4
+
+
+class RayEngine:
+    """Runs parts on a Ray cluster.
+
+    Args:
+        address: of a running cluster (`auto`, `host:port`, `ray://...`); None joins the one that RAY_ADDRESS names (as
+            inside `ray job submit`), else starts one on this machine that ends with the engine.
+        workers: size of the pool of models, (minimum, maximum) to let it grow, or None for all the cluster's CPUs (GPUs).
+        split: three operators instead of one; None decides by the device.
+        cpus: CPUs of a cluster started here; None takes all.
+    """
+
+    name = "ray"
+
+    def __init__(
+        self,
+        address: str | None = None,
+        workers: tuple[int, int] | None = None,
+        *,
+        split: bool | None = None,
+        cpus: int | None = None,
+    ) -> None:
+        import ray
+
+        self._workers = workers
+        self._split = split
+        self._started_here = False
+        if ray.is_initialized():
+            return
+        address = address or os.environ.get("RAY_ADDRESS") or None
+        quiet = {"log_to_driver": False, "configure_logging": True, "logging_level": logging.ERROR}
+        try:
+            if address:
+                ray.init(address=address, **quiet)
+            else:
+                _private_cluster_auth()
+                ray.init("local", num_cpus=cpus or available_cpus(), include_dashboard=False, **quiet)
+                self._started_here = True
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise UsageError(_connect_advice(address, error)) from None
+
+    def nodes(self) -> list[frozenset[str]]:
+        """Ask every node that has a CPU or GPU to give; a cluster scaled to zero has none to ask."""
+        import ray
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        ask = ray.remote(num_cpus=0, max_retries=3)(capabilities)
+        nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].keys() & {"CPU", "GPU"}]
+        affinities = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in nodes]
+        return list(ray.get([ask.options(scheduling_strategy=affinity).remote() for affinity in affinities]))
+
+    def workers(self, task_device: str) -> int:
+        """Size of the pool at start."""
+        import ray
+
+        if self._workers:
+            return self._workers[0]
+        resource = "CPU" if task_device == "cpu" else "GPU"
+        found = int(ray.cluster_resources().get(resource, 0))
+        if not found and task_device != "cpu":
+            raise UsageError(
+                f"no node of the Ray cluster has a GPU: use --device cpu, or add one to run on {task_device}"
+            )
+        if self._splits(task_device) and task_device == "cpu":
+            return max(1, found - 1)  # reading and writing are tasks that need a CPU too
+        return max(1, found)
+
+    def _splits(self, device: str) -> bool:
+        return self._split if self._split is not None else device != "cpu"
+
+    def run(self, task: Task, weights: Weights, plan: Plan, *, isolate: bool) -> Generator[PartResult]:
+        """See `Engine.run`."""
+        import ray
+        from ray.data import DataContext
+
+        DataContext.get_current().target_max_block_size = 1  # or a row is seen only when its whole block ends
+        workers = self.workers(task.runtime.device)
+        bundles = [plan.table.slice(start, size) for start, size in bundle(plan, workers, isolate=isolate)]
+        dataset = ray.data.from_arrow(bundles)
+        _configure(dataset.context)
+        # by reference: constructor arguments are printed in logs, and a task holds credentials
+        shared = ray.put((task, weights))
+        pool = self._pool(workers, len(bundles))
+        if self._splits(task.runtime.device):
+            dataset = _three_operators(dataset, shared, pool, task.runtime.device)
+        else:
+            dataset = dataset.map_batches(
+                _RunParts,
+                fn_constructor_args=[shared],
+                num_cpus=1,
+                compute=pool,
+                **_whole_blocks(),
+                **_ACTOR_LIMITS,
+            )
+        try:
+            for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+                for data in batch["result"]:
+                    yield pickle.loads(data.as_py())
+        except ray.exceptions.RayError as error:
+            raise _cause(error) from None
+
+    def _pool(self, workers: int, bundles: int) -> Any:
+        from ray.data import ActorPoolStrategy
+
+        if self._workers and self._workers[0] != self._workers[1]:
+            return ActorPoolStrategy(min_size=self._workers[0], max_size=self._workers[1])
+        return ActorPoolStrategy(size=max(1, min(workers, bundles)))
+
+    def close(self) -> None:
+        """Leave the cluster; end it if it was started here."""
+        import ray
+
+        if self._started_here:
+            ray.shutdown()
+
+
+def bundle(plan: Plan, workers: int, *, isolate: bool) -> list[tuple[int, int]]:
+    """Group consecutive parts into blocks: (first part, number of parts) each.
+
+    Large plans share blocks, since a block costs the driver time. The parts of a Parquet row group stay together where
+    that leaves every worker enough blocks, since a worker reads a row group once for all its parts.
+    """
+    count = len(plan)
+    size = 1 if isolate else max(1, count // _MAX_BUNDLES)
+    groups = _row_group_runs(plan)
+    if isolate or len(groups) < _MIN_BUNDLES_A_WORKER * workers:
+        groups = [(start, 1) for start in range(count)]
+    bundles: list[tuple[int, int]] = []
+    for start, length in groups:
+        if bundles and bundles[-1][1] + length <= size:
+            bundles[-1] = (bundles[-1][0], bundles[-1][1] + length)
+        else:
+            bundles.append((start, length))
+    return bundles
+
+
+def _row_group_runs(plan: Plan) -> list[tuple[int, int]]:
+    runs: list[tuple[int, int]] = []
+    last: tuple[str, int] | None = None
+    columns = (plan.table[name].to_pylist() for name in ("shard", "row_group"))
+    for index, (shard, row_group) in enumerate(zip(*columns, strict=True)):
+        if row_group >= 0 and last == (shard, row_group):
+            runs[-1] = (runs[-1][0], runs[-1][1] + 1)
+        else:
+            runs.append((index, 1))
+        last = (shard, row_group)
+    return runs
+
+
+# A dying actor is replaced without limit (a limit makes Ray Data hang); a task that saw two die is given up until the
+# next round.
+_ACTOR_LIMITS = {"max_restarts": -1, "max_task_retries": 2}
+
+
+def _whole_blocks() -> dict[str, Any]:
+    return {"batch_size": None, "batch_format": "pyarrow", "zero_copy_batch": True}
+
+
+def _three_operators(dataset: Any, shared: Any, pool: Any, device: str) -> Any:
+    gpus = {"num_gpus": 1, "num_cpus": 0} if device != "cpu" else {"num_cpus": 1}
+    one_part = {"batch_size": 1, "batch_format": "pyarrow"}
+    read = dataset.map_batches(read_and_decode, fn_args=[shared], num_cpus=1, **_whole_blocks())
+    segmented = read.map_batches(
+        _Segment, fn_constructor_args=[shared], compute=pool, **one_part, **gpus, **_ACTOR_LIMITS
+    )
+    return segmented.map_batches(encode_and_write, fn_args=[shared], num_cpus=1, **one_part)
+
+
+def _configure(context: Any) -> None:
+    context.target_max_block_size = 1
+    context.max_errored_blocks = -1  # a block that fails is left for the next round; it takes no other along
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.log_internal_stack_trace = False
+
+
+class _RunParts:
+    """The one operator of the CPU pool: everything for a block of parts."""
+
+    def __init__(self, shared: Any) -> None:
+        task, weights = _fetch(shared)
+        self.worker = Worker(task, open_session(task.card, weights, task.runtime, threads=1, streams=1))
+
+    def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
+        for result in self.worker.process(parts_of(batch)):
+            yield _row("result", result)
+
+
+def read_and_decode(batch: pa.Table, shared: Any) -> Iterator[pa.Table]:
+    """First of the three operators: parts in, decoded images out, a row each."""
+    worker = SplitWorker(_fetch(shared)[0])
+    for part in parts_of(batch):
+        yield _row("frames", worker.read(part))
+
+
+class _Segment:
+    """Second of the three operators: the model."""
+
+    def __init__(self, shared: Any) -> None:
+        task, weights = _fetch(shared)
+        self.worker = SplitWorker(task)
+        self.session = open_session(task.card, weights, task.runtime, threads=1, streams=1)
+
+    def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
+        for data in batch["frames"]:
+            yield _row("frames", self.worker.segment(pickle.loads(data.as_buffer()), self.session))
+
+
+def encode_and_write(batch: pa.Table, shared: Any) -> Iterator[pa.Table]:
+    """Third of the three operators: masks scored, encoded and committed."""
+    worker = SplitWorker(_fetch(shared)[0])
+    for data in batch["frames"]:
+        yield _row("result", worker.write(pickle.loads(data.as_buffer())))
+
+
+def _fetch(shared: Any) -> tuple[Task, Weights]:
+    import ray
+
+    task, weights = ray.get(shared)
+    return task, weights
+
+
+def _row(name: str, value: PartResult | object) -> pa.Table:
+    return pa.table({name: pa.array([pickle.dumps(value, protocol=5)], pa.large_binary())})
+
+
+def _cause(error: BaseException) -> SegmentError:
+    """Unwrap what a worker raised; whatever it was, the run can be resumed."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, SegmentError):
+            return type(seen)(str(seen.args[0]) if seen.args else str(seen))
+        seen = getattr(seen, "cause", None) or seen.__cause__
+    lines = [line for line in str(error).strip().splitlines() if line.strip()]
+    return StoreError(f"the Ray run broke: {redact_url(lines[-1])}. The same command resumes it.")
+
+
+def _private_cluster_auth() -> None:
+    """Protect a cluster of our own by a token of its own, kept in the environment.
+
+    Without this, ray would write ~/.ray/auth_token, and every later `ray start` and `ray job submit` of this user
+    would demand it.
+    """
+    if "RAY_AUTH_MODE" not in os.environ:
+        os.environ["RAY_AUTH_MODE"] = "token"
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+
+
+def _connect_advice(address: str | None, error: Exception) -> str:
+    where = f"no Ray cluster answers at {address}" if address else "no Ray cluster could be started here"
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return f"{where}: {reason}. Start one with `ray start --head`, check RAY_ADDRESS and RAY_AUTH_MODE, or use --engine local."

@@ -1,0 +1,175 @@
+"""Watching a run: a tally of what came back from the engine, and ways to show it."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TextIO
+
+from segment.card import ModelCard
+from segment.metrics import Confusion, score
+from segment.stages import PartResult
+
+
+@dataclass
+class Tally:
+    """What is known of a run while it goes; the ledger, not this, is the truth.
+
+    Attributes:
+        card: the model's.
+        images: planned.
+        done: images committed, by earlier attempts too.
+        resumed: of these, images committed by earlier attempts.
+        errors: error rows of this attempt by code.
+        workers: models loaded at once.
+        failures, last_failure: parts that could not be committed, and why the last one could not.
+        confusion: counts of this attempt.
+        started: `time.monotonic()` when the first round began.
+    """
+
+    card: ModelCard
+    images: int
+    done: int
+    resumed: int
+    workers: int
+    errors: Counter[str] = field(default_factory=Counter)
+    failures: int = 0
+    last_failure: str | None = None
+    confusion: Confusion | None = None
+    started: float = field(default_factory=time.monotonic)
+
+    def add(self, result: PartResult) -> None:
+        """Count one result."""
+        if result.failure is not None:
+            self.failures += 1
+            self.last_failure = result.failure
+            return
+        self.done += result.images
+        self.errors.update(result.errors)
+        if result.confusion is not None:
+            self.confusion = result.confusion if self.confusion is None else self.confusion + result.confusion
+
+    @property
+    def rate(self) -> float:
+        """Images a second of this attempt."""
+        return (self.done - self.resumed) / max(1e-9, time.monotonic() - self.started)
+
+    @property
+    def eta(self) -> float | None:
+        """Seconds to go at that rate; None before there is one."""
+        return (self.images - self.done) / self.rate if self.rate > 0 else None
+
+    @property
+    def miou(self) -> float | None:
+        """mIoU of this attempt so far under the card's convention, 0-1."""
+        if self.confusion is None:
+            return None
+        return score(self.confusion, self.card.classes.ignored_classes, self.card.metric.convention).miou
+
+    def line(self) -> str:
+        """One plain line for logs."""
+        percent = 100 * self.done / max(1, self.images)
+        parts = [f"{self.done}/{self.images} images ({percent:.0f} %)", f"{self.rate:.1f} images/s"]
+        if self.eta is not None and self.done < self.images:
+            parts.append(f"ETA {clock_time(self.eta)}")
+        if self.miou is not None:
+            parts.append(f"mIoU {100 * self.miou:.2f} %")
+        parts.append(f"{self.errors.total()} errors")
+        if self.failures:
+            parts.append(f"{self.failures} parts to retry")
+        return ", ".join(parts)
+
+
+def clock_time(seconds: float) -> str:
+    """`75` becomes `1:15`, `3700` becomes `1:01:40`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+class Progress:
+    """Shows nothing. The base of those that do."""
+
+    def note(self, message: str) -> None:
+        """Something the user should know: a warning, a phase."""
+
+    def begin(self, tally: Tally) -> None:
+        """The first round begins."""
+
+    def update(self, tally: Tally) -> None:
+        """A result was counted."""
+
+    def end(self, tally: Tally) -> None:
+        """The last round ended, well or not."""
+
+
+class PlainProgress(Progress):
+    """One line every `interval` seconds, for logs."""
+
+    def __init__(self, stream: TextIO | None = None, interval: float = 10.0) -> None:
+        self._stream = stream or sys.stderr
+        self._interval = interval
+        self._last = 0.0
+
+    def note(self, message: str) -> None:
+        """See `Progress.note`."""
+        print(message, file=self._stream, flush=True)
+
+    def begin(self, tally: Tally) -> None:
+        """See `Progress.begin`."""
+        self._last = time.monotonic()
+
+    def update(self, tally: Tally) -> None:
+        """See `Progress.update`."""
+        if time.monotonic() - self._last >= self._interval:
+            self._last = time.monotonic()
+            self.note(tally.line())
+
+    def end(self, tally: Tally) -> None:
+        """See `Progress.end`."""
+        self.note(tally.line())
+
+
+class RichProgress(Progress):
+    """A live bar for terminals."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress as Bar, TextColumn
+
+        self._console = Console(stderr=True)
+        self._bar = Bar(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=None),
+            TextColumn("{task.fields[line]}"),
+            console=self._console,
+            transient=True,
+        )
+        self._task = self._bar.add_task("segment", total=None, line="", visible=False)
+
+    def note(self, message: str) -> None:
+        """See `Progress.note`."""
+        self._console.print(message, markup=False, highlight=False, soft_wrap=True)
+
+    def begin(self, tally: Tally) -> None:
+        """See `Progress.begin`."""
+        self._bar.update(self._task, total=tally.images, completed=tally.done, visible=True, line="starting")
+        self._bar.start()
+
+    def update(self, tally: Tally) -> None:
+        """See `Progress.update`."""
+        self._bar.update(self._task, completed=tally.done, line=tally.line())
+
+    def end(self, tally: Tally) -> None:
+        """See `Progress.end`."""
+        self._bar.stop()
+        self.note(tally.line())
+
+
+def console_progress(quiet: bool = False) -> Progress:
+    """The fitting display: none, a live bar on a terminal, else a line every ten seconds."""
+    if quiet:
+        return Progress()
+    return RichProgress() if sys.stderr.isatty() else PlainProgress()

@@ -1,0 +1,185 @@
+"""From the statistics of the shards to the figures of the run."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from segment.card import Convention, ModelCard
+from segment.errors import UsageError
+from segment.ledger import Ledger
+from segment.metrics import CONVENTIONS, Score, pixel_accuracy, score
+from segment.store import redact_url
+from segment.tables import ShardStats, merge, read_masks, to_parquet
+
+_ERROR_EXAMPLES = 20
+
+
+@dataclass(frozen=True)
+class ErrorExample:
+    """One error row: which image and what is wrong with it."""
+
+    shard: str
+    id: str
+    error: str
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """The result of a run, from what is committed.
+
+    Attributes:
+        output: URL of the output prefix.
+        run: `run.json`.
+        card: the model's.
+        planned_images, planned_shards: of the plan.
+        shards: statistics of each finished shard, in plan order.
+        total: their sum.
+        errors: the first error rows.
+        complete: whether `_SUCCESS` is there.
+    """
+
+    output: str
+    run: dict[str, Any]
+    card: ModelCard
+    planned_images: int
+    planned_shards: int
+    shards: dict[str, ShardStats]
+    total: ShardStats
+    errors: tuple[ErrorExample, ...]
+    complete: bool
+
+    @property
+    def conventions(self) -> list[Convention]:
+        """The named conventions, the card's own first."""
+        own = self.card.metric.convention
+        return [own, *(name for name in CONVENTIONS if name != own)]
+
+    @property
+    def is_scored(self) -> bool:
+        """Whether any pixel had a label."""
+        return self.total.confusion.is_scored
+
+    def score(self, convention: Convention | None = None) -> Score:
+        """Per-class counts and IoU of the run; by the card's own convention unless named."""
+        return score(self.total.confusion, self.card.classes.ignored_classes, convention or self.card.metric.convention)
+
+    def miou(self, convention: Convention | None = None) -> float | None:
+        """mIoU of the run, 0-1, by the card's own convention unless named; None if nothing is scored."""
+        if (convention or self.card.metric.convention) == "image-mean":
+            return self.total.image_miou
+        return self.score(convention).miou
+
+    @property
+    def pixel_accuracy(self) -> float | None:
+        """Share of labelled, not ignored pixels that are right, 0-1."""
+        return pixel_accuracy(self.total.confusion, self.card.classes.ignored_classes)
+
+    def summary(self) -> dict[str, Any]:
+        """The figures of the run as plain JSON: `report/summary.json`."""
+        return {
+            "model": self.card.name,
+            "complete": self.complete,
+            "images": self.total.images,
+            "planned_images": self.planned_images,
+            "shards": len(self.shards),
+            "planned_shards": self.planned_shards,
+            "errors": self.total.errors,
+            "scored": self.total.scored,
+            "convention": self.card.metric.convention,
+            "scored_at": self.run["scored_at"],
+            "miou": {name: self.miou(name) for name in self.conventions},
+            "pixel_accuracy": self.pixel_accuracy,
+            "published_miou": self.card.metric.published,
+            "runtime": self.run["contract"]["runtime"],
+            "fingerprint": self.run["fingerprint"],
+        }
+
+
+def load_report(ledger: Ledger) -> RunReport:
+    """Read a run's statistics from its output; works while the run is going and after it broke off.
+
+    Raises:
+        UsageError: there is no run at this place, or it has not planned yet.
+    """
+    run, plan = ledger.read_run(), ledger.read_plan()
+    if run is None or plan is None:
+        raise UsageError(f"no run at {redact_url(ledger.output)}: `segment run INPUT {redact_url(ledger.output)}` writes one")
+    card = ModelCard.model_validate(run["card"])
+    planned = plan.images_by_shard()
+    finished = ledger.finished_shards()
+    shards = ledger.shard_stats(shard for shard in planned if shard in finished)
+    total = merge(shards.values(), len(card.classes))
+    parts = plan.parts_by_shard()
+    errors = _error_examples(ledger, {shard: parts[shard] for shard, stats in shards.items() if stats.errors})
+    return RunReport(
+        ledger.output, run, card, sum(planned.values()), len(planned), shards, total, errors, ledger.is_complete()
+    )
+
+
+def _error_examples(ledger: Ledger, parts: dict[str, list[str]]) -> tuple[ErrorExample, ...]:
+    examples: list[ErrorExample] = []
+    for shard, part_ids in parts.items():
+        for part in part_ids:
+            with ledger.store.open(ledger.masks_url(shard, part), block_size=1 << 16) as file:
+                table = read_masks(file, ["id", "error"])
+            rows = table.filter(pc.is_valid(table["error"])).to_pylist()
+            examples += [ErrorExample(shard, row["id"], row["error"]) for row in rows]
+            if len(examples) >= _ERROR_EXAMPLES:
+                return tuple(examples[:_ERROR_EXAMPLES])
+    return tuple(examples)
+
+
+def classes_table(report: RunReport) -> pa.Table:
+    """One row per class: counts and IoU under each convention, NaN as null; shares of pixels."""
+    own = report.score()
+    predicted = report.total.confusion.predicted_pixels
+    return pa.table(
+        {
+            "class_id": pa.array(range(len(report.card.classes)), pa.int32()),
+            "class_name": pa.array(report.card.classes.names, pa.string()),
+            "ignored": pa.array([i in report.card.classes.ignored_classes for i in range(len(predicted))], pa.bool_()),
+            "tp": pa.array(own.tp, pa.int64()),
+            "fp": pa.array(own.fp, pa.int64()),
+            "fn": pa.array(own.fn, pa.int64()),
+            "label_pixels": pa.array(report.total.confusion.label_pixels, pa.int64()),
+            "predicted_pixels": pa.array(predicted, pa.int64()),
+            "iou": _nullable(own.iou),
+            "iou_omz": _nullable(report.score("omz").iou),
+            "iou_cityscapes": _nullable(report.score("cityscapes").iou),
+        }
+    )
+
+
+def shards_table(report: RunReport) -> pa.Table:
+    """One row per finished shard: images, errors, mIoU by the card's convention."""
+    own, ignore = report.card.metric.convention, report.card.classes.ignored_classes
+    rows = list(report.shards.values())
+    mious = [s.image_miou if own == "image-mean" else score(s.confusion, ignore, own).miou for s in rows]
+    return pa.table(
+        {
+            "shard": pa.array(list(report.shards), pa.string()),
+            "images": pa.array([s.images for s in rows], pa.int64()),
+            "errors": pa.array([s.errors for s in rows], pa.int64()),
+            "scored": pa.array([s.scored for s in rows], pa.int64()),
+            "miou": pa.array(mious, pa.float64()),
+            "pixel_accuracy": pa.array([pixel_accuracy(s.confusion, ignore) for s in rows], pa.float64()),
+        }
+    )
+
+
+def write_report(ledger: Ledger, report: RunReport) -> None:
+    """Write `report/classes.parquet`, `report/shards.parquet` and `report/summary.json`."""
+    ledger.store.write(ledger.url("report", "classes.parquet"), to_parquet(classes_table(report)))
+    ledger.store.write(ledger.url("report", "shards.parquet"), to_parquet(shards_table(report)))
+    summary = json.dumps(report.summary(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    ledger.store.write(ledger.url("report", "summary.json"), summary.encode())
+
+
+def _nullable(values: np.ndarray[Any, np.dtype[np.float64]]) -> pa.Array:
+    return pa.array(values, pa.float64(), from_pandas=True)

@@ -1,0 +1,135 @@
+"""Rounds: run what is not committed, look at what is, run the rest again.
+
+An engine's run is best effort: a worker that dies takes the rest of its bundle along, and what the engine says may be
+less than what is committed. So the ledger is asked after each round; the second and third run part by part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+
+from segment.card import ModelCard
+from segment.engines import Engine
+from segment.errors import StoreError, TooManyErrors
+from segment.ledger import Ledger, Plan
+from segment.progress import Progress, Tally
+from segment.stages import PartResult, Task
+from segment.timings import Timings
+from segment.weights import Weights
+
+_ROUNDS = 3
+_FAILURES_IN_A_ROW = 5  # so many parts failing with none succeeding between: the store or the input is gone
+
+
+@dataclass
+class Rounds:
+    """One attempt at a plan.
+
+    Attributes:
+        task, weights: what engines are given.
+        plan: the frozen plan, whole.
+        ledger: what is committed.
+        progress: who watches.
+        error_limit: error rows that this attempt may make.
+    """
+
+    task: Task
+    weights: Weights
+    plan: Plan
+    ledger: Ledger
+    progress: Progress
+    error_limit: float
+
+    def run(self, engine: Callable[[], Engine]) -> None:
+        """Run until every part is committed; `engine` is called only if one is not.
+
+        Raises:
+            StoreError: parts are left after the last round, or nothing succeeds any more.
+            TooManyErrors: more error rows than the limit.
+        """
+        committed = self.ledger.committed(self.plan)
+        pending = self.plan.without(committed)
+        if not len(pending):
+            return
+        running = engine()
+        tally = self._tally(pending, running)
+        timings = Timings()
+        self.progress.begin(tally)
+        try:
+            with closing(ShardBooks(self.ledger, self.task.card, self.plan, committed)) as books:
+                for number in range(1, _ROUNDS + 1):
+                    self._round(running, pending, number, tally, timings, books)
+                    pending = pending.without(self.ledger.committed(pending))
+                    if not len(pending):
+                        return
+        finally:
+            self.progress.end(tally)
+            timings.write(self.ledger)
+        raise StoreError(
+            f"{len(pending)} of {len(self.plan)} parts are not committed after {_ROUNDS} rounds: "
+            f"{tally.last_failure or 'their workers died'}. What is committed stays; the same command resumes the run."
+        )
+
+    def _tally(self, pending: Plan, engine: Engine) -> Tally:
+        done = self.plan.images - pending.images
+        if done:
+            self.progress.note(f"resuming: {done} of {self.plan.images} images are committed already")
+        runtime = self.task.runtime
+        workers = engine.workers(runtime.device)
+        self.progress.note(
+            f"{self.task.card.name} on {engine.name}: {workers} x {runtime.name} {runtime.version}, "
+            f"{runtime.device}, {runtime.precision}"
+        )
+        return Tally(self.task.card, self.plan.images, done, done, workers)
+
+    def _round(
+        self, engine: Engine, pending: Plan, number: int, tally: Tally, timings: Timings, books: ShardBooks
+    ) -> None:
+        if number > 1:
+            self.progress.note(f"round {number}: {len(pending)} parts are left, one by one")
+        failures = 0
+        with closing(engine.run(self.task, self.weights, pending, isolate=number > 1)) as results:
+            for result in results:
+                timings.add(result, number)
+                tally.add(result)
+                self.progress.update(tally)
+                books.enter(result)
+                failures = failures + 1 if result.failure else 0
+                if failures == _FAILURES_IN_A_ROW:
+                    raise StoreError(f"nothing succeeds any more: {result.failure}")
+                if tally.errors.total() > self.error_limit:
+                    raise TooManyErrors(
+                        f"{tally.errors.total()} of {self.plan.images} images failed before the end, more than "
+                        f"--max-error-rate allows ({_most_common(tally)}). A rerun with a higher rate resumes."
+                    )
+
+
+def _most_common(tally: Tally) -> str:
+    return ", ".join(f"{count} {code}" for code, count in tally.errors.most_common(3))
+
+
+class ShardBooks:
+    """Writes a shard's statistics as soon as its last part is committed, beside the run."""
+
+    def __init__(self, ledger: Ledger, card: ModelCard, plan: Plan, committed: set[str]) -> None:
+        self._ledger = ledger
+        self._card = card
+        self._parts = plan.parts_by_shard()
+        self._open = {shard: set(parts) - committed for shard, parts in self._parts.items()}
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="books")
+
+    def enter(self, result: PartResult) -> None:
+        """Note a result; duplicates and failures change nothing."""
+        left = self._open[result.shard]
+        if result.failure is None and result.part in left:
+            left.remove(result.part)
+            if not left:
+                parts = self._parts[result.shard]
+                self._pool.submit(self._ledger.finish_shard, result.shard, parts, self._card)
+
+    def close(self) -> None:
+        """Wait for what is being written. What failed is written by the end of the run."""
+        self._pool.shutdown()
