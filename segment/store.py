@@ -7,6 +7,7 @@ percent-encoded, so any file name survives. Nothing outside this module calls fs
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import json
 import logging
@@ -230,8 +231,10 @@ class Store:
             filesystem, path = self._open(url)
             try:
                 found = filesystem.info(path)
-            except FileNotFoundError:
-                return None
+            except OSError as error:
+                if _is_absent(error):
+                    return None
+                raise
             return None if found["type"] == "directory" else _entry(url, found)
 
         return self._retry("look up", url, attempt)
@@ -332,7 +335,7 @@ def _entry(url: str, info: Mapping[str, Any]) -> Entry:
     if not etag and "mtime" in info:
         etag = f"mtime-{info['mtime']:.6f}"
     if not etag:
-        etag = str(info.get("LastModified") or info.get("last_modified") or info.get("updated") or "")
+        etag = _modified(info)
     size = info.get("size")
     return Entry(url, -1 if size is None else int(size), str(etag).strip('"'))
 
@@ -342,8 +345,10 @@ def _list_local(folder: str, recursive: bool, parents: frozenset[tuple[int, int]
     try:
         status = Path(folder).stat()
         found = list(os.scandir(folder))
-    except (FileNotFoundError, NotADirectoryError):
-        return
+    except OSError as error:
+        if _is_absent(error):
+            return
+        raise
     if (status.st_dev, status.st_ino) in parents:
         return
     parents |= {(status.st_dev, status.st_ino)}
@@ -357,6 +362,16 @@ def _list_local(folder: str, recursive: bool, parents: frozenset[tuple[int, int]
                 yield Entry(f"file://{item.path}", status.st_size, f"mtime-{status.st_mtime:.6f}")
         elif item.is_symlink():
             log.warning("%s is a link to nothing: left out", item.path)
+
+
+def _modified(info: Mapping[str, Any]) -> str:
+    names = ("LastModified", "Last-Modified", "last_modified", "updated")
+    return next((str(info[name]) for name in names if info.get(name)), "")
+
+
+def _is_absent(error: OSError) -> bool:
+    """Whether there can be nothing at a path: also where its folder is a file, or its name is too long."""
+    return isinstance(error, FileNotFoundError | NotADirectoryError) or error.errno == errno.ENAMETOOLONG
 
 
 def _write_local(path: Path, data: bytes) -> None:
