@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import string
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import PurePosixPath
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from segment.store import redact_url
+from segment.names import count, examples
 
 InputFormat = Literal["auto", "files", "webdataset", "parquet", "list"]
 ShardFormat = Literal["files", "webdataset", "parquet"]
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 PATTERN_FIELDS = ("stem", "dir", "name")
 
 # `Span.size` where there is no size to tell. The last two stand for a fault that is known at plan time.
@@ -71,9 +68,7 @@ class InputOptions(BaseModel):
     def _known_fields(cls, value: str | None) -> str | None:
         if value is None:
             return None
-        fields = [
-            (name, spec, how) for _, name, spec, how in string.Formatter().parse(value) if name is not None
-        ]
+        fields = [(name, spec, how) for _, name, spec, how in string.Formatter().parse(value) if name is not None]
         if not fields or any(name not in PATTERN_FIELDS or spec or how for name, spec, how in fields):
             raise ValueError("label_pattern takes {stem}, {dir} and {name}, as in '{dir}/{stem}_L.png'")
         return value
@@ -223,11 +218,6 @@ def shard_hash(*identity: str | int) -> str:
     return hashlib.sha256("\n".join(str(part) for part in identity).encode()).hexdigest()[:12]
 
 
-def slug(name: str) -> str:
-    """Return up to 40 characters of `name` that are safe in any file name and URL."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", name)[:40].strip(".-") or "input"
-
-
 def auto_part_size(images: int) -> int:
     """Return the part size that `auto` means: ceil(images / 256), at least 4, at most 64."""
     return min(64, max(4, -(-images // 256)))
@@ -272,10 +262,10 @@ def _ranges(shard: Shard, limit: int, part_bytes: int) -> Iterator[tuple[int, in
 def _fitting(members: Sequence[Member], part_bytes: int) -> int:
     """Return how many of `members` fit in `part_bytes`, at least one."""
     total = 0
-    for count, member in enumerate(members):
+    for position, member in enumerate(members):
         total += encoded_bytes(member)
-        if total > part_bytes and count:
-            return count
+        if total > part_bytes and position:
+            return position
     return len(members)
 
 
@@ -297,41 +287,21 @@ def byte_fault(image: bytes, label: bytes | None, max_bytes: int) -> str | None:
     return "too_many_bytes" if max(len(image), len(label or b"")) > max_bytes else None
 
 
-def suffix_of(name: str) -> str:
-    """Return the suffix of a name or URL in lower case, `.png`; for http without the query."""
-    return PurePosixPath(_path(name)).suffix.lower()
+def mark_repeated(members: Sequence[Member]) -> list[Member]:
+    """Return the members of a shard with every image `REPEATED` whose id an earlier one has."""
+    seen: set[str] = set()
+    marked = []
+    for member in members:
+        if member.id in seen:
+            member = replace(member, image=replace(member.image, size=REPEATED))
+        seen.add(member.id)
+        marked.append(member)
+    return marked
 
 
-def basename(url: str) -> str:
-    """Return the last name of a URL."""
-    return _path(url).rstrip("/").rpartition("/")[2]
-
-
-def _path(url: str) -> str:
-    return url.partition("?")[0].partition("#")[0] if url.startswith(("http://", "https://")) else url
-
-
-def is_image(name: str) -> bool:
-    """Whether a name is an image's by its suffix."""
-    return suffix_of(name) in IMAGE_SUFFIXES
-
-
-def is_hidden(path: str) -> bool:
-    """Whether a relative path is hidden or is litter of macOS (`__MACOSX`, `._x`, `.DS_Store`)."""
-    return any(name.startswith(".") or name == "__MACOSX" for name in path.split("/"))
-
-
-def shown(url: str) -> str:
-    """Return a URL or name fit for one line of a message: no secrets, no line breaks."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in redact_url(url))
-
-
-def count(number: int, noun: str, plural: str | None = None) -> str:
-    """Return `"1 image"`, `"2 images"`."""
-    return f"{number} {noun}" if number == 1 else f"{number} {plural or noun + 's'}"
-
-
-def examples(names: Iterable[str], most: int = 1) -> str:
-    """Return `"e.g. a, b"` with at most `most` of the names."""
-    picked = [shown(name) for _, name in zip(range(most), names, strict=False)]
-    return "e.g. " + ", ".join(picked)
+def warn_repeated(shards: Iterable[Shard], warnings: list[str]) -> None:
+    """Add a warning if images are repeated in `shards`."""
+    ids = [member.id for shard in shards for member in shard.members if member.image.size == REPEATED]
+    if ids:
+        many = count(len(ids), "image has the id", "images have the id")
+        warnings.append(f"{many} of an earlier one and will be an error row, {examples(ids)}")

@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Literal
 
 from segment.errors import UsageError
+from segment.formats.expand import Found, find_objects
 from segment.formats.files import plan_files, read_files
-from segment.parts import (
-    Discovery,
-    InputFormat,
-    InputOptions,
-    Member,
-    Part,
-    Sample,
-    ShardFormat,
-    Span,
-    count,
-    cut,
-    is_hidden,
-    is_image,
-    shown,
-    suffix_of,
-)
-from segment.store import Entry, Store, parent_url, relative_url, to_url
+from segment.formats.listing import LIST_SUFFIXES, plan_list
+from segment.formats.lookup import in_threads
+from segment.formats.parquet import plan_parquet, read_parquet
+from segment.formats.tar import compressed_tar, refuse_compressed
+from segment.formats.webdataset import plan_webdataset, read_webdataset
+from segment.names import count, examples, is_hidden, is_image, shown, suffix_of
+from segment.parts import Discovery, InputFormat, InputOptions, Member, Part, Sample, Shard, ShardFormat, Span, cut
+from segment.store import Entry, Store, relative_url, to_url
 
 __all__ = [
     "Discovery",
@@ -38,6 +32,22 @@ __all__ = [
     "read_part",
 ]
 
+Kind = Literal["files", "webdataset", "parquet", "list"]
+
+_SUFFIXES: dict[str, Kind] = {".tar": "webdataset", ".parquet": "parquet", ".pq": "parquet"}
+_NOUNS: dict[Kind, str] = {
+    "files": "image", "webdataset": "tar", "parquet": "Parquet file", "list": "list file"
+}  # fmt: skip
+# Which options belong to which kind of input. Given to another one they would be ignored without a word.
+_OPTIONS: dict[str, Kind] = {
+    "labels": "files",
+    "label_pattern": "files",
+    "label_key": "webdataset",
+    "image_column": "parquet",
+    "label_column": "parquet",
+    "id_column": "parquet",
+}
+
 
 def discover(input: str, options: InputOptions, store: Store) -> Discovery:  # noqa: A002
     """Find the images of an input and cut them in parts. Nothing is read but listings, headers and footers.
@@ -45,24 +55,25 @@ def discover(input: str, options: InputOptions, store: Store) -> Discovery:  # n
     Args:
         input: a folder or prefix of images, tars or Parquet files; one of these files; a glob or brace range
             of them; a list file. A local path or any fsspec URL.
+        options: how to read it.
+        store: where to read it.
 
     Raises:
         UsageError: nothing there, no image there, or the options do not fit.
         StoreError: the store refused.
     """
-    url = to_url(input)
-    entries = store.list(url)
-    base = url
-    if not entries:
-        entry = store.info(url)
-        if entry is None:
-            raise UsageError(f"nothing at {shown(url)}")
-        entries, base = [entry], parent_url(url)
-    entries = _without_labels(base, entries, options)
     warnings: list[str] = []
-    if not any(is_image(entry.url) for entry in entries):
-        raise UsageError(_no_images(base, entries))
-    shards, labelled = plan_files(base, entries, options, store, warnings)
+    found = _visible(find_objects(input, store, warnings), options)
+    kind = _kind(found, options)
+    _refuse_foreign_options(kind, options)
+    entries = _of_kind(kind, found, store)
+    plans: dict[Kind, Callable[[], tuple[list[Shard], int | None]]] = {
+        "files": lambda: plan_files(found.base, entries, options, store, warnings),
+        "webdataset": lambda: plan_webdataset(entries, options, store, warnings),
+        "parquet": lambda: plan_parquet(entries, options, store, warnings),
+        "list": lambda: plan_list(entries[0], store, warnings),
+    }
+    shards, labelled = plans[kind]()
     parts = cut(shards, options)
     return Discovery(parts, sum(len(part) for part in parts), labelled, warnings)
 
@@ -74,25 +85,88 @@ def read_part(part: Part, options: InputOptions, store: Store) -> list[Sample]:
         InputChanged: an object is not the one the plan was made from.
         StoreError: the store refused, or failed too often.
     """
-    return read_files(part, options, store)
+    readers = {"files": read_files, "webdataset": read_webdataset, "parquet": read_parquet}
+    return readers[part.format](part, options, store)
 
 
-def _without_labels(base: str, entries: Sequence[Entry], options: InputOptions) -> list[Entry]:
+def _visible(found: Found, options: InputOptions) -> Found:
     """Leave out hidden files and the labels folder, where that lies below the input."""
-    below = to_url(options.labels) + "/" if options.labels is not None else ""
-    if not below.startswith(base + "/") or below == base + "/":
-        below = ""
-    return [
+    labels = to_url(options.labels) + "/" if options.labels is not None else ""
+    if not labels.startswith(found.base + "/") or labels == found.base + "/":
+        labels = ""
+    entries = [
         entry
-        for entry in entries
-        if not is_hidden(relative_url(entry.url, base)) and not (below and entry.url.startswith(below))
+        for entry in found.entries
+        if found.single
+        or not (is_hidden(relative_url(entry.url, found.base)) or (labels and entry.url.startswith(labels)))
     ]
+    return replace(found, entries=entries)
 
 
-def _no_images(base: str, entries: Sequence[Entry]) -> str:
-    """Say what a prefix holds instead of images."""
+def _kind(found: Found, options: InputOptions) -> Kind:
+    """Decide what an input is.
+
+    Raises:
+        UsageError: it holds nothing to segment, or several kinds of things.
+    """
+    if options.format != "auto":
+        return options.format
+    if found.single and suffix_of(found.entries[0].url) in LIST_SUFFIXES:
+        return "list"
+    kinds = Counter(kind for entry in found.entries if (kind := _kind_of(entry.url)))
+    if not kinds:
+        raise UsageError(_nothing_usable(found))
+    if len(kinds) > 1:
+        what = " and ".join(count(number, _NOUNS[kind]) for kind, number in kinds.most_common())
+        choices = ", ".join(f"--format {kind}" for kind, _ in kinds.most_common())
+        raise UsageError(f"{shown(found.base)} holds {what}: say which are meant ({choices})")
+    return next(iter(kinds))
+
+
+def _kind_of(url: str) -> Kind | None:
+    if compressed_tar(url):
+        return "webdataset"
+    return "files" if is_image(url) else _SUFFIXES.get(suffix_of(url))
+
+
+def _of_kind(kind: Kind, found: Found, store: Store) -> list[Entry]:
+    """Return the objects of one kind; whatever its name for a single object with `--format`."""
+    entries = list(found.entries)
+    if kind == "list":
+        if not found.single:
+            raise UsageError(f"{shown(found.base)}: --format list takes one list file (.txt, .csv or .jsonl)")
+        return entries
+    if kind == "files" or not found.single:
+        entries = [entry for entry in entries if _kind_of(entry.url) == kind]
     if not entries:
-        return f"{shown(base)} holds no images"
-    suffixes = Counter(suffix_of(entry.url) or "no suffix" for entry in entries)
+        raise UsageError(_nothing_usable(found, _NOUNS[kind]))
+    if kind != "files":
+        for entry in entries:
+            refuse_compressed(entry.url)
+        entries = in_threads(lambda entry: _complete(entry, store), entries)
+    return entries
+
+
+def _complete(entry: Entry, store: Store) -> Entry:
+    """Ask for size and etag where the listing did not tell, as over http."""
+    return entry if entry.size >= 0 else store.info(entry.url) or entry
+
+
+def _refuse_foreign_options(kind: Kind, options: InputOptions) -> None:
+    for name, owner in _OPTIONS.items():
+        if getattr(options, name) is not None and owner != kind:
+            flag = "--" + name.replace("_", "-")
+            raise UsageError(f"{flag} is for {_NOUNS[owner]}s; this input is {_NOUNS[kind]}s ({kind})")
+
+
+def _nothing_usable(found: Found, noun: str = "image") -> str:
+    """Say what an input holds instead of images (or tars, or Parquet files)."""
+    where = shown(found.entries[0].url if found.single else found.base)
+    if not found.entries:
+        return f"{where} holds nothing but hidden files or labels"
+    suffixes = Counter(suffix_of(entry.url) or "no suffix" for entry in found.entries)
     kinds = ", ".join(f"{suffix} x {number}" for suffix, number in suffixes.most_common(4))
-    return f"{shown(base)}: {count(len(entries), 'file')}, none of them an image ({kinds})"
+    them = "them an image" if noun == "image" else f"them a {noun}"
+    if found.single:
+        return f"{where} is no {noun} by its name; if it is one, say so with --format"
+    return f"{where}: {count(len(found.entries), 'file')}, none of {them} ({kinds}), {examples([found.entries[0].url])}"

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from segment.errors import InputChanged, UsageError
 from segment.formats.lookup import look_up
+from segment.names import basename, count, examples, is_hidden, is_image, is_storable, shown, slug, suffix_of
 from segment.parts import (
     UNKNOWN,
     InputOptions,
@@ -17,17 +18,10 @@ from segment.parts import (
     Sample,
     Shard,
     Span,
-    basename,
     byte_fault,
-    count,
-    examples,
-    is_hidden,
-    is_image,
+    mark_repeated,
     planned_fault,
     shard_hash,
-    shown,
-    slug,
-    suffix_of,
 )
 from segment.store import Entry, Store, join_url, relative_url, to_url
 
@@ -45,9 +39,7 @@ def plan_files(
     Raises:
         UsageError: labels were asked for and no image has one; or a name cannot be stored.
     """
-    images = [
-        entry for entry in entries if is_image(entry.url) and not is_hidden(relative_url(entry.url, base))
-    ]
+    images = [entry for entry in entries if is_image(entry.url) and not is_hidden(relative_url(entry.url, base))]
     _refuse_odd_names(images)
     labels: dict[str, Entry] = {}
     if options.label_pattern is not None:
@@ -66,7 +58,7 @@ def plan_files(
 def file_shards(url: str, members: Sequence[Member], etags: Mapping[str, str]) -> Iterator[Shard]:
     """Cut members in shards of `SHARD_IMAGES`; `etags` by the URLs of images and labels."""
     for number, first in enumerate(range(0, len(members), SHARD_IMAGES)):
-        held = members[first : first + SHARD_IMAGES]
+        held = mark_repeated(members[first : first + SHARD_IMAGES])
         digest = hashlib.sha256()
         for member in held:
             for span in (member.image, member.label):
@@ -113,9 +105,7 @@ def _unchanged(span: Span, data: bytes | None) -> bytes:
     return data
 
 
-def _sample(
-    member: Member, fault: str | None, index: int, read: Mapping[Span, bytes], max_bytes: int
-) -> Sample:
+def _sample(member: Member, fault: str | None, index: int, read: Mapping[Span, bytes], max_bytes: int) -> Sample:
     image = read.get(member.image, b"")
     label = read.get(member.label) if member.label else None
     fault = fault or byte_fault(image, label, max_bytes)
@@ -126,19 +116,11 @@ def _sample(
 
 def _refuse_odd_names(entries: Sequence[Entry]) -> None:
     """Refuse names that are not UTF-8: Parquet could not store them, and ids must survive."""
-    odd = [entry.url for entry in entries if not _is_text(entry.url)]
+    odd = [entry.url for entry in entries if not is_storable(entry.url)]
     if odd:
         names = examples(os.fsencode(name).decode("utf-8", "backslashreplace") for name in odd)
         number = count(len(odd), "file name is", "file names are")
         raise UsageError(f"{number} not UTF-8, {names}: rename them")
-
-
-def _is_text(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _stem(relative: str) -> str:
@@ -155,9 +137,7 @@ def _labels_by_stem(
             "label. Say how their names differ with --label-pattern, for example '{dir}/{stem}_L.png'"
         )
     found = [
-        entry
-        for entry in store.list(folder)
-        if is_image(entry.url) and not is_hidden(relative_url(entry.url, folder))
+        entry for entry in store.list(folder) if is_image(entry.url) and not is_hidden(relative_url(entry.url, folder))
     ]
     if base.startswith(folder + "/"):
         found = [entry for entry in found if not entry.url.startswith(base + "/")]
@@ -173,11 +153,7 @@ def _labels_by_stem(
             labels[image.url] = label
     if images and not labels:
         looked = join_url(folder, _stem(relative_url(images[0].url, base)))
-        have = (
-            f"{count(len(found), 'image')} there, {examples(e.url for e in found)}"
-            if found
-            else "no images there"
-        )
+        have = f"{count(len(found), 'image')} there, {examples(e.url for e in found)}" if found else "no images there"
         raise UsageError(
             f"none of the {count(len(images), 'image')} has a label: looked for {shown(looked)}.png "
             f"(or another image suffix); {have}"
@@ -214,12 +190,8 @@ def _labels_by_pattern(
     pattern = options.label_pattern or ""
     here = {entry.url: entry for entry in images}
     wanted = {entry.url: _expand(pattern, relative_url(entry.url, base), folder) for entry in images}
-    found = (
-        {} if folder == base else {entry.url: entry for entry in store.list(folder) if is_image(entry.url)}
-    )
-    elsewhere = [
-        url for url in wanted.values() if url not in here and url not in found and not _below(url, folder)
-    ]
+    found = {} if folder == base else {entry.url: entry for entry in store.list(folder) if is_image(entry.url)}
+    elsewhere = [url for url in wanted.values() if url not in here and url not in found and not _below(url, folder)]
     known = {**here, **found, **look_up(elsewhere, store)}
     taken = {url for image, url in wanted.items() if url in known and url != image}
     kept = [entry for entry in images if entry.url not in taken]

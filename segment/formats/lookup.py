@@ -1,4 +1,4 @@
-"""Find many objects by URL without asking for each."""
+"""Look at many objects without asking for each; and at one again: is it still what was planned?"""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
+from weakref import WeakKeyDictionary
 
+from segment.errors import InputChanged
+from segment.names import shown
+from segment.parts import Part
 from segment.store import Entry, Store, parent_url
 
 _THREADS = 16
@@ -29,11 +33,32 @@ def look_up(urls: Iterable[str], store: Store) -> dict[str, Entry]:
     folders: dict[str, set[str]] = defaultdict(set)
     for url in urls:
         folders[parent_url(url)].add(url)
-    listed = [
-        folder for folder, wanted in folders.items() if len(wanted) > _FEW and not folder.startswith("http")
-    ]
+    listed = [folder for folder, wanted in folders.items() if len(wanted) > _FEW and not folder.startswith("http")]
     single = sorted(url for folder, wanted in folders.items() if folder not in listed for url in wanted)
     found = {url: entry for url, entry in zip(single, in_threads(store.info, single), strict=True) if entry}
     for folder, entries in zip(listed, in_threads(store.list_folder, listed), strict=True):
         found.update({entry.url: entry for entry in entries if entry.url in folders[folder]})
     return found
+
+
+_checked: WeakKeyDictionary[Store, set[tuple[str, str, int]]] = WeakKeyDictionary()
+
+
+def refuse_changed(part: Part, store: Store) -> None:
+    """Refuse a part whose tar or Parquet file is not the planned one. A remote one is looked up once per store.
+
+    Raises:
+        InputChanged: it has vanished, or has another size or etag.
+    """
+    planned = (part.url, part.etag, part.size)
+    checked = _checked.setdefault(store, set())
+    if planned in checked:
+        return
+    entry = store.info(part.url)
+    advice = "Put the file back as it was, or start a new output."
+    if entry is None:
+        raise InputChanged(f"{shown(part.url)} has vanished since the run was planned. {advice}")
+    if entry.size != part.size or entry.etag != part.etag:
+        raise InputChanged(f"{shown(part.url)} has changed since the run was planned. {advice}")
+    if not part.url.startswith("file://"):
+        checked.add(planned)

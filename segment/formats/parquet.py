@@ -1,0 +1,228 @@
+"""Parquet files with encoded images in a column: planned from their footers, read by row group."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from segment.errors import StoreError, UsageError
+from segment.formats.columns import Columns, find_columns, row_id
+from segment.formats.lookup import in_threads, refuse_changed
+from segment.formats.recent import Recent
+from segment.names import basename, count, examples, shown, slug
+from segment.parts import InputOptions, Part, Sample, Shard, byte_fault, shard_hash
+from segment.store import Entry, Store, join_url, parent_url
+
+log = logging.getLogger("segment.parquet")
+
+_FOOTER_BLOCK = 1 << 18
+_DAMAGE = (pa.ArrowException, OSError, ValueError, KeyError)
+
+
+def plan_parquet(
+    entries: Sequence[Entry], options: InputOptions, store: Store, warnings: list[str]
+) -> tuple[list[Shard], int | None]:
+    """Plan the rows of Parquet files from their footers.
+
+    Returns:
+        The shards, and how many images have a label: 0 without a label column, else None (only the rows tell).
+
+    Raises:
+        UsageError: a file is no Parquet, lacks the columns, has too large a row group; or there are no rows.
+    """
+    planned = in_threads(lambda entry: _plan_file(entry, options, store), entries)
+    empty = [shard.url for shard, _ in planned if not shard.images]
+    if len(empty) == len(planned):
+        raise UsageError(f"no rows in {shown(empty[0])}" + (f" and {len(empty) - 1} more" if empty[1:] else ""))
+    if empty:
+        warnings.append(f"{count(len(empty), 'Parquet file has', 'Parquet files have')} no rows, {examples(empty)}")
+    bare = [shard.url for shard, columns in planned if columns.label is None]
+    if bare and len(bare) < len(planned):
+        warnings.append(
+            f"{len(bare)} of {count(len(planned), 'Parquet file')} without a label column: segmented, not scored; "
+            + examples(bare)
+        )
+    return [shard for shard, _ in planned if shard.images], 0 if len(bare) == len(planned) else None
+
+
+def _plan_file(entry: Entry, options: InputOptions, store: Store) -> tuple[Shard, Columns]:
+    try:
+        with store.open(entry.url, _FOOTER_BLOCK, entry.size) as file:
+            opened = pq.ParquetFile(file)
+            metadata, schema = opened.metadata, opened.schema_arrow
+    except pa.ArrowException as error:
+        raise UsageError(f"{shown(entry.url)} is no readable Parquet file: {_one_line(error)}") from None
+    columns = find_columns(schema, options, shown(entry.url))
+    shard = Shard(
+        name=slug(basename(entry.url)),
+        hash=shard_hash(entry.url, entry.etag, entry.size),
+        format="parquet",
+        url=entry.url,
+        size=entry.size,
+        etag=entry.etag,
+        members=(),
+        runs=list(_row_groups(metadata, columns, options, entry.url)),
+    )
+    return shard, columns
+
+
+def _row_groups(
+    metadata: pq.FileMetaData, columns: Columns, options: InputOptions, url: str
+) -> Iterator[tuple[int, int, int]]:
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        chunks = [group.column(i) for i in range(group.num_columns)]
+        size = sum(c.total_uncompressed_size for c in chunks if _is_read(c.path_in_schema, columns))
+        if size > options.max_row_group_bytes:
+            raise UsageError(
+                f"{shown(url)}: row group {number} holds {size / 1e9:.2f} GB of images, more than a worker should "
+                f"hold ({options.max_row_group_bytes / 1e9:.2f} GB, max_row_group_bytes). Write the file with "
+                "smaller row groups, for example pyarrow.parquet.write_table(table, path, row_group_size=100)"
+            )
+        yield number, group.num_rows, size // max(1, group.num_rows)
+
+
+def _is_read(path: str, columns: Columns) -> bool:
+    return any(path == name or path.startswith(f"{name}.") for name in columns.names)
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """What is kept of an opened file: its footer, its columns, where its row groups begin, repeated ids."""
+
+    metadata: pq.FileMetaData
+    columns: Columns
+    repeated: frozenset[int]
+
+    def first_row(self, row_group: int) -> int:
+        return sum(self.metadata.row_group(i).num_rows for i in range(row_group))
+
+
+# Consecutive parts of a row group usually come to the same process: the row group is read once for them.
+_files: Recent[_File] = Recent(8)
+_tables: Recent[pa.Table | None] = Recent(2, lambda table: 0 if table is None else int(table.nbytes))
+
+
+def read_parquet(part: Part, options: InputOptions, store: Store) -> list[Sample]:
+    """Read the rows of a part. A row group that cannot be decoded gives `undecodable` samples.
+
+    Raises:
+        InputChanged: the file is not the planned one.
+    """
+    refuse_changed(part, store)
+    file = _files.get((part.url, part.etag, part.size, options), lambda: _open_file(part, options, store))
+    key = (part.url, part.etag, part.size, part.row_group, file.columns)
+    table = _tables.get(key, lambda: _read_row_group(part, file, store), options.max_row_group_bytes)
+    if table is None:
+        numbers = [(index, row_id(index)) for index in range(part.start, part.stop)]
+        return [Sample(name, f"{part.url}#{name}", i, b"", None, "undecodable") for i, name in numbers]
+    rows = table.slice(part.start - file.first_row(part.row_group), len(part))
+    images = _cells(rows, file.columns.image, part, store)
+    labels = _cells(rows, file.columns.label, part, store)
+    return [
+        _sample(part, index, name, image, label, index in file.repeated, options)
+        for index, name, image, label in zip(
+            range(part.start, part.stop), file.columns.ids(rows, part.start), images, labels, strict=True
+        )
+    ]
+
+
+def _sample(
+    part: Part, index: int, name: str, image: _Cell, label: _Cell, repeated: bool, options: InputOptions
+) -> Sample:
+    fault: str | None = "duplicate_id" if repeated else None
+    if image.missing or label.missing:
+        fault = fault or ("missing" if image.missing else "label_missing")
+    fault = fault or byte_fault(image.data or b"", label.data, options.max_image_bytes)
+    if fault:
+        return Sample(name, f"{part.url}#{name}", index, b"", None, fault)
+    return Sample(name, f"{part.url}#{name}", index, image.data or b"", label.data)
+
+
+@dataclass(frozen=True, slots=True)
+class _Cell:
+    """One encoded image or label; `missing` if the row only has a path, and nothing is there."""
+
+    data: bytes | None
+    missing: bool = False
+
+
+def _cells(rows: pa.Table, column: str | None, part: Part, store: Store) -> list[_Cell]:
+    """Return the encoded images of a column; those that are only a path are read, relative to the file."""
+    values: list[Any] = rows[column].to_pylist() if column else [None] * len(rows)
+    cells = [_Cell(value["bytes"] if isinstance(value, dict) else value) for value in values]
+    paths = {
+        i: _beside(part.url, value["path"])
+        for i, value in enumerate(values)
+        if isinstance(value, dict) and value["bytes"] is None and value.get("path")
+    }
+    urls = sorted({url for url in paths.values() if url})
+    found = dict(zip(urls, store.read_many(urls), strict=True))
+    for i, url in paths.items():
+        data = found.get(url)
+        cells[i] = _Cell(data, missing=data is None)
+    return cells
+
+
+def _beside(url: str, path: str) -> str:
+    """Return the URL of a path in a row; `""` where it names another kind of store, which is not followed."""
+    try:
+        target = "" if "\0" in path else join_url(parent_url(url), path)
+    except UsageError:
+        target = ""
+    return target if target.split("://")[0] == url.split("://")[0] else ""
+
+
+def _open_file(part: Part, options: InputOptions, store: Store) -> _File:
+    with store.open(part.url, _FOOTER_BLOCK, part.size) as file:
+        opened = pq.ParquetFile(file, page_checksum_verification=True)
+        columns = find_columns(opened.schema_arrow, options, shown(part.url))
+        return _File(opened.metadata, columns, _repeated(opened, columns, part.url))
+
+
+def _repeated(opened: pq.ParquetFile, columns: Columns, url: str) -> frozenset[int]:
+    """Return the rows whose id an earlier row has. Reads the ids of the whole file, and nothing else."""
+    if columns.id is None:
+        return frozenset()
+    seen: set[str] = set()
+    repeated = []
+    row = 0
+    try:
+        for batch in opened.iter_batches(columns=[columns.id], use_threads=False):
+            for name in columns.ids(pa.Table.from_batches([batch]), row):
+                if name in seen:
+                    repeated.append(row)
+                seen.add(name)
+                row += 1
+    except _DAMAGE as error:  # the row groups will tell, when they are read
+        _refuse_trouble(error, url)
+    return frozenset(repeated)
+
+
+def _refuse_trouble(error: BaseException, url: str) -> None:
+    """Raise again what is no damage of the file: no memory, a failing disk."""
+    if isinstance(error, MemoryError):
+        raise error
+    if isinstance(error, OSError) and error.errno is not None:  # pyarrow's own have no number
+        raise StoreError(f"could not read {shown(url)}: {_one_line(error)}")
+
+
+def _read_row_group(part: Part, file: _File, store: Store) -> pa.Table | None:
+    """Read the columns of a row group; None if it is damaged."""
+    with store.open(part.url, size=part.size) as source:
+        try:
+            opened = pq.ParquetFile(source, metadata=file.metadata, pre_buffer=True, page_checksum_verification=True)
+            return opened.read_row_group(part.row_group, file.columns.names, use_threads=False)
+        except _DAMAGE as error:
+            _refuse_trouble(error, part.url)
+            log.warning("%s: row group %d cannot be read: %s", shown(part.url), part.row_group, _one_line(error))
+            return None
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200]

@@ -1,0 +1,66 @@
+"""Names of objects: what they tell, and how they are shown."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import PurePosixPath
+
+from segment.store import redact_url
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+
+
+def slug(name: str) -> str:
+    """Return up to 40 characters of `name` that are safe in any file name and URL."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name)[:40].strip(".-") or "input"
+
+
+def is_storable(text: str) -> bool:
+    """Whether `text` is valid Unicode. Parquet stores nothing else, and ids must survive."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def suffix_of(name: str) -> str:
+    """Return the suffix of a name or URL in lower case, `.png`; for http without the query."""
+    return PurePosixPath(_path(name)).suffix.lower()
+
+
+def basename(url: str) -> str:
+    """Return the last name of a URL."""
+    return _path(url).rstrip("/").rpartition("/")[2]
+
+
+def _path(url: str) -> str:
+    return url.partition("?")[0].partition("#")[0] if url.startswith(("http://", "https://")) else url
+
+
+def is_image(name: str) -> bool:
+    """Whether a name is an image's by its suffix."""
+    return suffix_of(name) in IMAGE_SUFFIXES
+
+
+def is_hidden(path: str) -> bool:
+    """Whether a relative path is hidden or is litter of macOS (`__MACOSX`, `._x`, `.DS_Store`)."""
+    return any(name.startswith(".") or name == "__MACOSX" for name in path.split("/"))
+
+
+def shown(url: str) -> str:
+    """Return a URL or name fit for one line of a message: no secrets, no line breaks; a local one as a path."""
+    name = redact_url(url).removeprefix("file://")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
+
+
+def count(number: int, noun: str, plural: str | None = None) -> str:
+    """Return `"1 image"`, `"2 images"`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {plural or noun + 's'}"
+
+
+def examples(names: Iterable[str], most: int = 1) -> str:
+    """Return `"e.g. a, b"` with at most `most` of the names."""
+    picked = [shown(name) for _, name in zip(range(most), names, strict=False)]
+    return "e.g. " + ", ".join(picked)
