@@ -40,7 +40,7 @@ def ports(model: ModelProto) -> tuple[list[Port], list[Port]]:
     inputs = [_port(item) for item in model.graph.input if item.name not in stored]
     inputs = inputs or [_port(item) for item in model.graph.input]
     outputs = [_port(item) for item in model.graph.output]
-    if any(port.dims is None for port in outputs):
+    if any(port.dims is None or None in port.dims[1:] for port in outputs):
         # It fails on a model that is too large or has operators unknown to onnx: then `predict` finds out.
         with contextlib.suppress(Exception):
             outputs = [_port(item) for item in onnx.shape_inference.infer_shapes(model).graph.output]

@@ -17,7 +17,7 @@ from openvino.preprocess import PrePostProcessor
 from segment.card import ModelCard
 from segment.errors import ModelError
 from segment.sessions.base import Runtime
-from segment.sessions.contract import Port, choose_ports, is_identity
+from segment.sessions.contract import Port, choose_ports, is_identity, refuse
 from segment.sessions.predict import GraphSession, Run
 from segment.weights import Weights
 
@@ -131,7 +131,9 @@ def _numpy_name(dtype: Any) -> str:
 def _compile_contract(card: ModelCard, model: Any, entry: int, result: int, batch: int) -> Any:
     """Put the card's contract around a model: bytes of RGB pixels in; mask and one number per image out."""
     declared, parameter = card.input, model.inputs[entry].get_node()
-    needed = openvino.Model(_back(card, model.outputs[result].get_node().input_value(0)), [parameter], "segment")
+    value = model.outputs[result].get_node().input_value(0)
+    _check_needs(card, value.get_node(), parameter)
+    needed = openvino.Model(_back(card, value), [parameter], "segment")
     sizes = {"N": batch, "C": 3, "H": declared.height, "W": declared.width}
     needed.reshape(openvino.PartialShape([sizes[axis] for axis in declared.layout]))
     around = PrePostProcessor(needed)
@@ -147,6 +149,19 @@ def _compile_contract(card: ModelCard, model: Any, entry: int, result: int, batc
         steps.mean(list(declared.mean))
         steps.scale(list(declared.std))
     return around.build()
+
+
+def _check_needs(card: ModelCard, node: Any, parameter: Any) -> None:
+    """Refuse a graph whose output follows from more inputs than the picture."""
+    seen, waiting = {node.get_name()}, [node]
+    while waiting:
+        node = waiting.pop()
+        if node.get_type_name() == "Parameter" and node.get_name() != parameter.get_name():
+            name = _port(node.output(0)).name
+            refuse(card, f"the graph also needs the input '{name}'; a session feeds one picture tensor")
+        before = [value.get_node() for value in node.input_values()]
+        waiting += [node for node in before if node.get_name() not in seen]
+        seen |= {node.get_name() for node in before}
 
 
 def _back(card: ModelCard, value: Any) -> list[Any]:

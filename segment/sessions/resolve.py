@@ -6,7 +6,7 @@ import importlib.metadata
 import importlib.util
 from collections.abc import Sequence
 
-from segment.errors import ModelError, UsageError, nearest
+from segment.errors import ModelError, UsageError
 from segment.sessions.base import Runtime
 from segment.weights import Format
 
@@ -68,7 +68,7 @@ def resolve(
         (precision, PRECISIONS, "precision"),
     ):
         if word not in known:
-            raise UsageError(f"--{option} {word}: use one of {', '.join(known)}.{nearest(word, known)}")
+            raise UsageError(f"--{option} {word}: use one of {', '.join(known)}")
     common = frozenset.intersection(*nodes) if nodes else frozenset()
     name, device = _choose(weights_format, runtime, device, common)
     if device != "cpu":
