@@ -278,7 +278,7 @@ class Store:
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception(_is_transient),
             stop=tenacity.stop_after_attempt(_ATTEMPTS),
-            wait=tenacity.wait_exponential_jitter(initial=0.2, max=10),
+            wait=tenacity.wait_exponential_jitter(multiplier=0.2, max=10),
             reraise=True,
             before_sleep=lambda state: log.warning(
                 "retrying to %s %s (attempt %d): %s",
