@@ -132,7 +132,7 @@ def test_normalisation_is_what_the_card_says(runtime: Runtime) -> None:
     values = np.arange(0, 256, dtype=np.uint8)
     rgb = np.zeros((1, 32, 48, 3), np.uint8)
     rgb.reshape(-1, 3)[:256] = np.stack([values, values[::-1], values // 2], axis=1)
-    wanted = ((rgb[..., ::-1] / np.float32(255) - np.float32(mean)) / np.float32(std)).argmax(axis=-1)
+    wanted = ((rgb[..., ::-1] / 255 - np.array(mean)) / np.array(std)).argmax(axis=-1)
     nodes = [helper.make_node("Concat", ["x"] * 4, ["y"], axis=1)]
     graph = tiny(nodes, [("x", (1, 3, 32, 48))], [("y", (1, 12, 32, 48))])
     assert np.array_equal(opened(card, graph, runtime).predict(rgb).masks, wanted)
@@ -180,7 +180,6 @@ def test_batch_of_four_equals_four(batch: int | str, runtime: Runtime) -> None:
     card = small()
     images, masks = pictures(card, 4)
     session = opened(card, colour_classifier(card, batch=batch), runtime)
-    assert session.batches is None
     together = session.predict(images)
     assert session.batches is True
     assert np.array_equal(together.masks, masks)
@@ -391,7 +390,7 @@ MISFITS = {
         NCHW,
         {"colours": NCHW.classes.palette[:7]},
         "the card says probabilities NCHW 12x32x48 (12 classes), the graph's output 'prediction' is float32 ?x7x32x48: "
-        "the graph scores 7 classes, the card names 12; check the classes, the layout (NCHW) and the weights",
+        "the graph scores 7 classes, the card names 12: check the class names, output.layout and the weights",
     ),
     "output layout": (
         NCHW,
@@ -454,8 +453,11 @@ def tiny(
     **model: Any,
 ) -> bytes:
     """A model of these nodes, all float32."""
-    values = [[helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in ports] for ports in (inputs, outputs)]
-    graph = helper.make_graph(nodes, "tiny", *values, initialisers)
+    entries, results = (
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in ports]
+        for ports in (inputs, outputs)
+    )
+    graph = helper.make_graph(nodes, "tiny", entries, results, initialisers)
     made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8, **model)
     return bytes(made.SerializeToString())
 
@@ -575,16 +577,19 @@ def test_old_opset_is_refused() -> None:
 
 
 @BOTH
-def test_bytes_that_are_no_model(runtime: Runtime) -> None:
-    for data in (b"", b"\x00" * 100, b"<html>not found</html>"):
-        assert message(lambda d=data: opened(small(), d, runtime)).startswith("the weights are not an ONNX model")
+@pytest.mark.parametrize("data", [b"", b"\x00" * 100, b"<html>not found</html>"])
+def test_bytes_that_are_no_model(data: bytes, runtime: Runtime) -> None:
+    assert message(lambda: opened(small(), data, runtime)).startswith("the weights are not an ONNX model")
 
 
-def test_ir_and_tflite_that_are_none() -> None:
-    for fmt in ("ir", "tflite"):
-        weights = Weights(fmt, b"<html>not found</html>", b"", "", "a test")  # type: ignore[arg-type]
-        said = message(lambda w=weights: open_session(small(), w, OPENVINO))
-        assert said.startswith(f"openvino cannot read the {fmt} weights: ")
+@pytest.mark.parametrize("fmt", ["ir", "tflite"])
+def test_ir_and_tflite_that_are_none(fmt: Any) -> None:
+    weights = Weights(fmt, b"<html>not found</html>", b"", "", "a test")
+    said = message(lambda: open_session(small(), weights, OPENVINO))
+    assert said.startswith(f"openvino cannot read the {fmt} weights: ")
+    assert message(lambda: open_session(small(), weights, ORT)) == (
+        "onnxruntime serves .onnx only; openvino serves .xml and .tflite: use --runtime openvino"
+    )
 
 
 def test_graph_the_runtime_cannot_load() -> None:
@@ -669,12 +674,34 @@ def test_this_machine_can_what_it_says() -> None:
 
 
 @pytest.mark.skipif("onnxruntime:cuda" in capabilities(), reason="there is a GPU here")
-def test_no_silent_fallback_from_a_gpu() -> None:
-    said = message(lambda: opened(small(), colour_classifier(small()), Runtime("onnxruntime", "cuda", "f32", "")))
+def test_no_silent_fallback_from_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    import onnxruntime
+
+    cuda = Runtime("onnxruntime", "cuda", "f32", "")
+    said = message(lambda: opened(small(), colour_classifier(small()), cuda))
+    assert said == f"the onnxruntime installed on this machine has no cuda: {INSTALL}"
+    # A GPU build whose libraries do not load: it lists the provider, warns, and goes on without.
+    listed = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: listed)
+    with pytest.warns(UserWarning, match="CUDAExecutionProvider"):
+        said = message(lambda: opened(small(), colour_classifier(small()), cuda))
     assert said == (
         "device cuda was asked for, but onnxruntime fell back to ['CPUExecutionProvider']: its CUDA libraries "
         "(or TensorRT's) do not load here. Mend the installation, or use --device cpu"
     )
+
+
+def test_both_builds_of_onnxruntime_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    import segment.sessions.runtimes as module
+
+    assert "onnxruntime:both-builds" not in capabilities()
+    monkeypatch.setattr(module, "_installed_version", lambda name: "1.31.1")
+    assert "onnxruntime:both-builds" in capabilities()
+
+
+def test_unknown_runtime() -> None:
+    said = message(lambda: opened(small(), b"", Runtime("torch", "cpu", "f32", "")), UsageError)
+    assert said == "no runtime named 'torch': use onnxruntime or openvino"
 
 
 def test_precision_the_cpu_lacks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -705,7 +732,7 @@ def test_tflite_equals_openvino_itself(file: str, tmp_path: Path) -> None:
     assert result.faults == {}
     assert np.array_equal(result.masks, wanted)
     cat, bird = (np.bincount(mask.ravel(), minlength=21) for mask in result.masks)
-    assert (cat[1:].argmax() + 1, bird[1:].argmax() + 1) == (8, 3)
+    assert [int(counts[1:].argmax()) + 1 for counts in (cat, bird)] == [8, 3]
     assert cat[8] > 0.15 * cat.sum()
 
 

@@ -11,6 +11,8 @@ import logging
 import os
 import pickle
 import secrets
+import sys
+import warnings
 from collections.abc import Generator, Iterator
 from typing import Any
 
@@ -35,7 +37,7 @@ class RayEngine:
         address: of a running cluster (`auto`, `host:port`, `ray://...`); None joins the one that RAY_ADDRESS names (as
             inside `ray job submit`), else starts one on this machine that ends with the engine.
         workers: size of the pool of models, (minimum, maximum) to let it grow, or None for all the cluster's CPUs (GPUs).
-        split: three operators instead of one; None decides by the device.
+        split: three operators and a GPU for each model, instead of one operator; None decides by the device.
         cpus: CPUs of a cluster started here; None takes all.
     """
 
@@ -49,6 +51,9 @@ class RayEngine:
         split: bool | None = None,
         cpus: int | None = None,
     ) -> None:
+        address = address or os.environ.get("RAY_ADDRESS") or None
+        if not address:
+            _private_cluster_environment()
         import ray
 
         self._workers = workers
@@ -56,13 +61,11 @@ class RayEngine:
         self._started_here = False
         if ray.is_initialized():
             return
-        address = address or os.environ.get("RAY_ADDRESS") or None
         quiet = {"log_to_driver": False, "configure_logging": True, "logging_level": logging.ERROR}
         try:
             if address:
                 ray.init(address=address, **quiet)
             else:
-                _private_cluster_auth()
                 ray.init("local", num_cpus=cpus or available_cpus(), include_dashboard=False, **quiet)
                 self._started_here = True
         except (ConnectionError, ValueError, RuntimeError) as error:
@@ -84,14 +87,10 @@ class RayEngine:
 
         if self._workers:
             return self._workers[0]
-        resource = "CPU" if task_device == "cpu" else "GPU"
+        resource = "GPU" if self._splits(task_device) else "CPU"
         found = int(ray.cluster_resources().get(resource, 0))
-        if not found and task_device != "cpu":
-            raise UsageError(
-                f"no node of the Ray cluster has a GPU: use --device cpu, or add one to run on {task_device}"
-            )
-        if self._splits(task_device) and task_device == "cpu":
-            return max(1, found - 1)  # reading and writing are tasks that need a CPU too
+        if not found and resource == "GPU":
+            raise UsageError(f"no node of the Ray cluster has a GPU: use --device cpu, or add one to run on {task_device}")
         return max(1, found)
 
     def _splits(self, device: str) -> bool:
@@ -102,6 +101,9 @@ class RayEngine:
         import ray
         from ray.data import DataContext
 
+        # Ray 2.60 deprecates max_task_retries for 2.64 without naming a successor; pyproject.toml stays below that
+        warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
+        logging.getLogger("ray.data").setLevel(logging.ERROR)  # the job has its own progress; Ray keeps its log files
         DataContext.get_current().target_max_block_size = 1  # or a row is seen only when its whole block ends
         workers = self.workers(task.runtime.device)
         bundles = [plan.table.slice(start, size) for start, size in bundle(plan, workers, isolate=isolate)]
@@ -111,7 +113,7 @@ class RayEngine:
         shared = ray.put((task, weights))
         pool = self._pool(workers, len(bundles))
         if self._splits(task.runtime.device):
-            dataset = _three_operators(dataset, shared, pool, task.runtime.device)
+            dataset = _three_operators(dataset, shared, pool)
         else:
             dataset = dataset.map_batches(
                 _RunParts,
@@ -176,8 +178,8 @@ def _row_group_runs(plan: Plan) -> list[tuple[int, int]]:
     return runs
 
 
-# A dying actor is replaced without limit (a limit makes Ray Data hang); a task that saw two die is given up until the
-# next round.
+# A dying actor is replaced without limit, as Ray Data's default is (a limit makes it hang); a bundle that saw two die
+# is given up until the next round.
 _ACTOR_LIMITS = {"max_restarts": -1, "max_task_retries": 2}
 
 
@@ -185,12 +187,13 @@ def _whole_blocks() -> dict[str, Any]:
     return {"batch_size": None, "batch_format": "pyarrow", "zero_copy_batch": True}
 
 
-def _three_operators(dataset: Any, shared: Any, pool: Any, device: str) -> Any:
-    gpus = {"num_gpus": 1, "num_cpus": 0} if device != "cpu" else {"num_cpus": 1}
+def _three_operators(dataset: Any, shared: Any, pool: Any) -> Any:
+    # a GPU actor takes no CPU and a task a whole one: the one rule that never ran out of CPUs on machines of 1, 2 and 4
+    gpu = {"num_gpus": 1, "num_cpus": 0}
     one_part = {"batch_size": 1, "batch_format": "pyarrow"}
     read = dataset.map_batches(read_and_decode, fn_args=[shared], num_cpus=1, **_whole_blocks())
     segmented = read.map_batches(
-        _Segment, fn_constructor_args=[shared], compute=pool, **one_part, **gpus, **_ACTOR_LIMITS
+        _Segment, fn_constructor_args=[shared], compute=pool, **one_part, **gpu, **_ACTOR_LIMITS
     )
     return segmented.map_batches(encode_and_write, fn_args=[shared], num_cpus=1, **one_part)
 
@@ -264,13 +267,14 @@ def _cause(error: BaseException) -> SegmentError:
     return StoreError(f"the Ray run broke: {redact_url(lines[-1])}. The same command resumes it.")
 
 
-def _private_cluster_auth() -> None:
+def _private_cluster_environment() -> None:
     """Protect a cluster of our own by a token of its own, kept in the environment.
 
     Without this, ray would write ~/.ray/auth_token, and every later `ray start` and `ray job submit` of this user
-    would demand it.
+    would demand it. Ray reads the mode when it is first imported, so afterwards it is too late to choose.
     """
-    if "RAY_AUTH_MODE" not in os.environ:
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # or every pool start prints a warning that means nothing
+    if "RAY_AUTH_MODE" not in os.environ and "ray" not in sys.modules:
         os.environ["RAY_AUTH_MODE"] = "token"
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 

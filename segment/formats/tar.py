@@ -84,7 +84,7 @@ def _walk(headers: _Headers, size: int, archive: Archive) -> str:
     tar = tarfile.open(fileobj=headers, mode="r:")  # type: ignore[call-overload]  # noqa: SIM115
     while (member := tar.next()) is not None:
         tar.members.clear()  # it keeps every header otherwise
-        if tar.offset <= offset:
+        if tar.offset <= offset or member.size < 0:
             raise tarfile.ReadError("a size is negative")  # and tarfile would go in circles
         offset = tar.offset
         name = _name(member)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from segment.card import ModelCard
 from segment.errors import UsageError
 from segment.sessions.base import Masks, Runtime, Session
-from segment.sessions.resolve import capabilities, resolve
+from segment.sessions.runtimes import capabilities, resolve
 from segment.weights import Weights
 
 __all__ = ["Masks", "Runtime", "Session", "capabilities", "open_session", "resolve"]

@@ -148,18 +148,17 @@ def _mend(dims: Dims, layout: str, sizes: dict[str, int], table: str) -> str:
     channels = found.get("C")
     if channels not in (None, sizes.get("C")):
         if table == "input":
-            return f"the graph wants {channels} channels, a picture has 3; {_layout_doubt(layout)}"
-        return f"the graph scores {channels} classes, the card names {sizes['C']}; {_layout_doubt(layout)}"
+            return f"the graph wants {channels} channels, a picture has 3: check input.layout and the weights"
+        return (
+            f"the graph scores {channels} classes, the card names {sizes['C']}: "
+            f"check the class names, output.layout and the weights"
+        )
     changes = [
         f"{table}.{key} = {found[axis]}"
         for key, axis in (("height", "H"), ("width", "W"))
         if found[axis] not in (None, sizes[axis])
     ]
-    return f"{' and '.join(changes)}?" if changes else f'output.layout = "{layout}" does not fit'
-
-
-def _layout_doubt(layout: str) -> str:
-    return f"check the classes, the layout ({layout}) and the weights"
+    return f"{' and '.join(changes)}?" if changes else f"check {table}.layout"
 
 
 def _wanted(layout: str, sizes: dict[str, int]) -> str:

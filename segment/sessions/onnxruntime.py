@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,27 +12,17 @@ from segment.card import ModelCard
 from segment.errors import ModelError
 from segment.sessions.base import Runtime
 from segment.sessions.predict import GraphSession, Run
+from segment.sessions.runtimes import INSTALL_CUDA, ONNX_ONLY
 from segment.sessions.surgery import Surgeon
 from segment.weights import Weights
 
 PROVIDERS = {"cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
 
 
-def capabilities() -> set[str]:
-    """What onnxruntime can do on this machine; `gpu` if there is an NVIDIA device at all."""
-    found = {"onnxruntime:cpu"}
-    if has_gpu():
-        built_in = onnxruntime.get_available_providers()
-        found |= {f"onnxruntime:{device}" for device, provider in PROVIDERS.items() if provider in built_in}
-    return found
-
-
-def has_gpu() -> bool:
-    """Whether the machine has an NVIDIA device: its device file or its driver's listing is there.
-
-    CUDA_VISIBLE_DEVICES is not asked: Ray empties it for tasks that did not ask for a GPU, and this runs in one.
-    """
-    return any(Path("/dev").glob("nvidia[0-9]*")) or any(Path("/proc/driver/nvidia/gpus").glob("*"))
+def gpu_capabilities() -> set[str]:
+    """What the installed build of onnxruntime can do with a GPU, if there is one."""
+    built_in = onnxruntime.get_available_providers()
+    return {f"onnxruntime:{device}" for device, provider in PROVIDERS.items() if provider in built_in}
 
 
 def open_onnxruntime(card: ModelCard, weights: Weights, runtime: Runtime, *, threads: int) -> GraphSession:
@@ -48,6 +37,8 @@ def open_onnxruntime(card: ModelCard, weights: Weights, runtime: Runtime, *, thr
     Raises:
         ModelError: card and graph do not fit, onnxruntime cannot load the graph, or the device is not to be had.
     """
+    if weights.format != "onnx":
+        raise ModelError(ONNX_ONLY)
     surgeon = Surgeon(card, weights.graph)
     exact = runtime.device == "cpu"
     if surgeon.fixed_batch:
@@ -60,11 +51,13 @@ def open_onnxruntime(card: ModelCard, weights: Weights, runtime: Runtime, *, thr
 
 
 def _load(model: bytes, runtime: Runtime, threads: int) -> Run:
+    wanted = PROVIDERS.get(runtime.device, "CPUExecutionProvider")
+    if wanted not in onnxruntime.get_available_providers():
+        raise ModelError(f"the onnxruntime installed on this machine has no {runtime.device}: {INSTALL_CUDA}")
     try:
         session = onnxruntime.InferenceSession(model, _options(threads), providers=_providers(runtime))
     except Exception as error:  # onnxruntime's own types, one per status code
         raise ModelError(f"onnxruntime cannot load the graph: {_first_line(error)}") from error
-    wanted = PROVIDERS.get(runtime.device, "CPUExecutionProvider")
     if wanted not in session.get_providers():
         raise ModelError(
             f"device {runtime.device} was asked for, but onnxruntime fell back to {session.get_providers()}: "

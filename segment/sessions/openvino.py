@@ -25,7 +25,7 @@ from segment.weights import Weights
 CAPABILITY = {"bf16": "BF16", "f16": "FP16"}
 
 
-def capabilities() -> set[str]:
+def cpu_capabilities() -> set[str]:
     """What openvino can do on this machine; bf16 and f16 only where the CPU computes in them."""
     can = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return {"openvino:cpu"} | {f"openvino:cpu:{name}" for name, capability in CAPABILITY.items() if capability in can}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 from collections.abc import Sequence
+from pathlib import Path
 
 from segment.errors import ModelError, UsageError
 from segment.sessions.base import Runtime
@@ -14,6 +15,7 @@ RUNTIMES = ("auto", "onnxruntime", "openvino")
 DEVICES = ("auto", "cpu", "cuda", "tensorrt")
 PRECISIONS = ("auto", "f32", "bf16", "f16")
 
+ONNX_ONLY = "onnxruntime serves .onnx only; openvino serves .xml and .tflite: use --runtime openvino"
 INSTALL_CUDA = "uv pip install --override jobs/cuda-overrides.txt . onnxruntime-gpu"
 BOTH_BUILDS = "onnxruntime:both-builds"
 
@@ -28,16 +30,26 @@ def capabilities() -> frozenset[str]:
     """
     found: set[str] = set()
     if importlib.util.find_spec("onnxruntime"):
-        from segment.sessions import onnxruntime
+        found.add("onnxruntime:cpu")
+        if len(_onnxruntime_builds()) > 1:
+            found.add(BOTH_BUILDS)
+        if has_gpu():
+            from segment.sessions.onnxruntime import gpu_capabilities
 
-        found |= onnxruntime.capabilities()
-        found |= {"gpu"} if onnxruntime.has_gpu() else set()
-        found |= {BOTH_BUILDS} if len(_onnxruntime_builds()) > 1 else set()
+            found |= {"gpu"} | gpu_capabilities()
     if importlib.util.find_spec("openvino"):
-        from segment.sessions import openvino
+        from segment.sessions.openvino import cpu_capabilities
 
-        found |= openvino.capabilities()
+        found |= cpu_capabilities()
     return frozenset(found)
+
+
+def has_gpu() -> bool:
+    """Whether the machine has an NVIDIA device: its device file or its driver's listing is there.
+
+    CUDA_VISIBLE_DEVICES is not asked: Ray empties it for tasks that did not ask for a GPU, and this runs in one.
+    """
+    return any(Path("/dev").glob("nvidia[0-9]*")) or any(Path("/proc/driver/nvidia/gpus").glob("*"))
 
 
 def resolve(
@@ -82,7 +94,7 @@ def _choose(weights_format: Format, runtime: str, device: str, common: frozenset
     on_gpu = device in ("cuda", "tensorrt")
     if weights_format != "onnx":
         if runtime == "onnxruntime":
-            raise ModelError("onnxruntime serves .onnx only; openvino serves .xml and .tflite: use --runtime openvino")
+            raise ModelError(ONNX_ONLY)
         if on_gpu:
             raise ModelError(
                 f"--device {device} needs .onnx weights; openvino serves .xml and .tflite, on the CPU: use --device cpu"
