@@ -345,6 +345,13 @@ MISFITS = {
         {"batch": 1},
         "the card says NCHW 3x32x48, the graph's input 'picture' is 1x32x48x3: input.layout = \"NHWC\"?",
     ),
+    "layout and size": (
+        NCHW,
+        small(input={"layout": "NHWC", "height": 64}),
+        {},
+        "the card says NCHW 3x32x48, the graph's input 'picture' is ?x64x48x3: "
+        'input.layout = "NHWC" and input.height = 64?',
+    ),
     "size": (
         NCHW,
         small(input={"height": 64}),
@@ -586,7 +593,7 @@ def test_bytes_that_are_no_model(data: bytes, runtime: Runtime) -> None:
 def test_ir_and_tflite_that_are_none(fmt: Any) -> None:
     weights = Weights(fmt, b"<html>not found</html>", b"", "", "a test")
     said = message(lambda: open_session(small(), weights, OPENVINO))
-    assert said.startswith(f"openvino cannot read the {fmt} weights: ")
+    assert said == f"the weights are not a model in {fmt} format: a wrong or damaged file"
     assert message(lambda: open_session(small(), weights, ORT)) == (
         "onnxruntime serves .onnx only; openvino serves .xml and .tflite: use --runtime openvino"
     )
@@ -595,7 +602,9 @@ def test_ir_and_tflite_that_are_none(fmt: Any) -> None:
 def test_graph_the_runtime_cannot_load() -> None:
     graph = tiny([helper.make_node("NoSuchOperator", ["x"], ["y"])], [("x", PICTURE)], [("y", SCORES)])
     assert message(lambda: opened(small(), graph, ORT)).startswith("onnxruntime cannot load the graph: ")
-    assert message(lambda: opened(small(), graph, OPENVINO)).startswith("openvino cannot read the onnx weights: ")
+    assert message(lambda: opened(small(), graph, OPENVINO)).startswith(
+        "openvino cannot read the onnx weights: -- No conversion rule found for operations: NoSuchOperator-17"
+    )
 
 
 # ---------------------------------------------------------------- which runtime
@@ -744,6 +753,17 @@ def test_tflite_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     data = shared("models/deeplabv3_mnv2_dm05_pascal_quant.tflite").read_bytes()
     open_session(load_card("deeplabv3-mobilenetv2-int8"), as_weights(data, "tflite"), OPENVINO)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize(
+    ("fmt", "file"), [("tflite", "deeplabv3_mnv2_pascal_quant.tflite"), ("ir", "unet-camvid-onnx-0001.xml")]
+)
+def test_truncated_files_are_refused(fmt: Any, file: str) -> None:
+    weights = as_weights(shared(f"models/{file}").read_bytes()[:50_000], fmt, b"0" * 1000)
+    said = message(lambda: open_session(load_card("unet-camvid-onnx-0001"), weights, OPENVINO))
+    assert said.startswith(f"openvino cannot read the {fmt} weights: ")
+    assert "/tmp" not in said
 
 
 @pytest.mark.shared

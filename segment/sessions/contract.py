@@ -139,26 +139,25 @@ def _mend(dims: Dims, layout: str, sizes: dict[str, int], table: str) -> str:
     """What to write into the card (or do to the graph) so that shapes agree, as far as can be told."""
     if len(dims) != len(layout):
         return f"{len(layout)} dimensions are needed, the graph has {len(dims)}"
-    other = {"NCHW": "NHWC", "NHWC": "NCHW"}.get(layout)
-    if other and _fits(dims, other, sizes):
-        return f'{table}.layout = "{other}"?'
-    found = dict(zip(layout, dims, strict=True))
-    if found["N"] not in (None, 1):
-        return f"a fixed batch of {found['N']} cannot be served: export it with a batch of 1 or a symbolic one"
-    channels = found.get("C")
-    if channels not in (None, sizes.get("C")):
-        if table == "input":
-            return f"the graph wants {channels} channels, a picture has 3: check input.layout and the weights"
-        return (
-            f"the graph scores {channels} classes, the card names {sizes['C']}: "
-            f"check the class names, output.layout and the weights"
-        )
-    changes = [
-        f"{table}.{key} = {found[axis]}"
-        for key, axis in (("height", "H"), ("width", "W"))
-        if found[axis] not in (None, sizes[axis])
-    ]
-    return f"{' and '.join(changes)}?" if changes else f"check {table}.layout"
+    if dims[0] not in (None, 1):
+        return f"a fixed batch of {dims[0]} cannot be served: export it with a batch of 1 or a symbolic one"
+    for possible in (layout, {"NCHW": "NHWC", "NHWC": "NCHW"}.get(layout, layout)):
+        found = dict(zip(possible, dims, strict=True))
+        if found.get("C") in (None, sizes.get("C")):
+            changes = [] if possible == layout else [f'{table}.layout = "{possible}"']
+            changes += [
+                f"{table}.{key} = {found[axis]}"
+                for key, axis in (("height", "H"), ("width", "W"))
+                if found[axis] not in (None, sizes[axis])
+            ]
+            return f"{' and '.join(changes)}?" if changes else f"check {table}.layout"
+    channels = dims[layout.index("C")]
+    if table == "input":
+        return f"the graph wants {channels} channels, a picture has 3: check input.layout and the weights"
+    return (
+        f"the graph scores {channels} classes, the card names {sizes['C']}: "
+        f"check the class names, output.layout and the weights"
+    )
 
 
 def _wanted(layout: str, sizes: dict[str, int]) -> str:

@@ -85,6 +85,9 @@ def _check_self_contained(data: bytes) -> None:
 
 
 def _read(core: Any, weights: Weights) -> Any:
+    magic = {"ir": b"<?xml", "tflite": b"TFL3"}.get(weights.format, b"")
+    if magic not in weights.graph[:64]:
+        raise ModelError(f"the weights are not a model in {weights.format} format: a wrong or damaged file")
     try:
         if weights.format == "ir":
             return core.read_model(model=weights.graph, weights=weights.data)
@@ -102,6 +105,8 @@ def _read_tflite(core: Any, data: bytes) -> Any:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
         return core.read_model(name)
+    except RuntimeError as error:
+        raise RuntimeError(str(error).replace(name, "model.tflite")) from error
     finally:
         Path(name).unlink()
 
@@ -211,7 +216,7 @@ def _runner(compiled: Any, streams: int) -> Run:
 
 
 def _reason(error: RuntimeError) -> str:
-    """The line of an openvino error that says something; the first ones name source files."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    telling = [line for line in lines if not line.startswith(("Exception from", "Check '"))]
-    return (telling or lines or ["no reason given"])[0]
+    """What an openvino error says, without the lines that name its source files and stages."""
+    noise = ("Exception from", "Check '", "FrontEnd API failed", "Model wasn't fully converted", "Summary:")
+    lines = (line.strip() for line in str(error).splitlines())
+    return " ".join(line for line in lines if line and not line.startswith(noise))[:500] or "no reason given"
