@@ -222,7 +222,10 @@ class Store:
                 filesystem, path = self._open(url)
                 filesystem.pipe_file(path, data)
 
-        self._retry("write", url, attempt)
+        try:
+            self._retry("write", url, attempt)
+        except FileNotFoundError as error:  # of a container, say
+            raise StoreError(_advice("write", url, error)) from None
 
     def info(self, url: str) -> Entry | None:
         """Return size and etag of an object, or None where there is none (or a folder)."""
@@ -232,6 +235,9 @@ class Store:
             try:
                 found = filesystem.info(path)
             except OSError as error:
+                cause = error.__cause__
+                if _is_http(url) and cause is not None and getattr(cause, "status", None) not in (404, 410):
+                    raise cause from None  # fsspec calls every failure over http 'not found'
                 if _is_absent(error):
                     return None
                 raise
@@ -251,8 +257,10 @@ class Store:
             protocol = prefix.split("://", 1)[0]
             try:
                 found = filesystem.find(path, detail=True, maxdepth=None if recursive else 1)
-            except FileNotFoundError:
-                return []
+            except FileNotFoundError as error:
+                if _is_absent(error):
+                    return []
+                raise
             return [
                 _entry(name if is_url(name) else f"{protocol}://{name}", info)
                 for name, info in found.items()
@@ -290,9 +298,11 @@ class Store:
         )
         try:
             return retrying(attempt)
-        except (FileNotFoundError, UsageError, StoreError):
+        except (UsageError, StoreError):
             raise
         except Exception as error:
+            if isinstance(error, FileNotFoundError) and _is_absent(error):
+                raise FileNotFoundError(errno.ENOENT, "there is no such object", redact_url(url)) from None
             raise StoreError(_advice(verb, url, error)) from None
 
 
@@ -369,9 +379,30 @@ def _modified(info: Mapping[str, Any]) -> str:
     return next((str(info[name]) for name in names if info.get(name)), "")
 
 
+def _is_http(url: str) -> bool:
+    return url.startswith(("http://", "https://"))
+
+
+def _raise_unless_absent(error: OSError) -> None:
+    if not _is_absent(error):
+        raise error
+
+
 def _is_absent(error: OSError) -> bool:
-    """Whether there can be nothing at a path: also where its folder is a file, or its name is too long."""
-    return isinstance(error, FileNotFoundError | NotADirectoryError) or error.errno == errno.ENAMETOOLONG
+    """Whether there can be nothing at a path: also where its folder is a file, or its name is too long.
+
+    Not so where "not found" is what a driver makes of another failure: fsspec's http of each failed look-up, s3fs of
+    a bucket that does not exist.
+    """
+    if isinstance(error, FileNotFoundError):
+        return not any(_is_other_failure(cause) for cause in _chain(error))
+    return isinstance(error, NotADirectoryError) or error.errno == errno.ENAMETOOLONG
+
+
+def _is_other_failure(cause: BaseException) -> bool:
+    if type(cause).__module__.startswith("aiohttp."):
+        return getattr(cause, "status", None) not in (404, 410)
+    return isinstance(cause, TimeoutError | ConnectionError) or "NoSuchBucket" in str(cause)
 
 
 def _write_local(path: Path, data: bytes) -> None:
@@ -401,44 +432,60 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 _PERMANENT_WORDS = (
     "AccessDenied", "Forbidden", "ExpiredToken", "InvalidAccessKeyId", "SignatureDoesNotMatch", "NoSuchBucket",
-    "RequestTimeTooSkewed", "Unable to locate credentials", "NoCredentialsError", "InvalidBucketName", "PermanentRedirect",
+    "RequestTimeTooSkewed", "Unable to locate credentials", "NoCredentialsError", "InvalidBucketName",
+    "PermanentRedirect",
 )  # fmt: skip
 _TRANSIENT_WORDS = (
-    "SlowDown", "InternalError", "ServiceUnavailable", "Throttl", "RequestTimeout", "Connection", "Timeout", "timed out",
-    "IncompleteBody", "IncompleteRead", "ClientPayloadError", "ServerDisconnected", "BadDigest", "Bad Gateway",
-    "reset by peer", "500", "502", "503", "504",
+    "SlowDown", "InternalError", "ServiceUnavailable", "Throttl", "RequestTimeout", "Connection", "Timeout",
+    "timed out", "IncompleteBody", "IncompleteRead", "ClientPayloadError", "ServerDisconnected", "BadDigest", "Bad Gateway",
+    "reset by peer", "Temporary failure in name resolution",
 )  # fmt: skip
+_TRANSIENT_STATUS = re.compile(r"\b(408|429|500|502|503|504)\b")
 
 
 def _is_transient(error: BaseException) -> bool:
     """Whether trying again may help. Permission and 'not found' never do."""
-    if isinstance(
-        error, FileNotFoundError | PermissionError | IsADirectoryError | NotADirectoryError | UsageError
-    ):
+    if isinstance(error, FileNotFoundError):
+        if _is_absent(error):
+            return False
+    elif isinstance(error, PermissionError | IsADirectoryError | NotADirectoryError | UsageError):
         return False
-    text = " ".join(f"{type(e).__name__} {e}" for e in _chain(error))
+    text = _text(error)
     if any(word in text for word in _PERMANENT_WORDS):
         return False
-    return isinstance(error, ConnectionError | TimeoutError) or any(word in text for word in _TRANSIENT_WORDS)
+    if isinstance(error, ConnectionError | TimeoutError) or any(word in text for word in _TRANSIENT_WORDS):
+        return True
+    return _TRANSIENT_STATUS.search(text) is not None
 
 
 _ADVICE = (
     (("NoSuchBucket", "bucket does not exist"), "there is no such bucket"),
-    (("RequestTimeTooSkewed",), "this machine's clock is wrong: set it (the store refuses requests more than 15 minutes off)"),
+    (("RequestTimeTooSkewed",),
+     "this machine's clock is wrong: set it (the store refuses requests more than 15 minutes off)"),
     (("ExpiredToken", "token has expired"), "the credentials have expired: renew them and run the same command again"),
     (("credentials", "NoCredentials"), "no credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a "
      "profile, or --storage-option anon=true for a public bucket"),
     (("InvalidAccessKeyId", "SignatureDoesNotMatch"), "the credentials are not valid for this store"),
-    (("Forbidden", "AccessDenied", "PermissionError", "Permission denied", "403"),
+    (("Forbidden", "AccessDenied", "PermissionError", "Permission denied", "Unauthorized"),
      "permission denied: check that these credentials may read (and for an output: write and list) this place"),
     (("No space left", "ENOSPC"), "the disk is full"),
+    (("CERTIFICATE_VERIFY_FAILED",), "the server's certificate is not trusted here: set SSL_CERT_FILE (for s3:// "
+     "AWS_CA_BUNDLE) to the file of your organisation's certificates"),
+    (("Cannot connect to host", "EndpointConnectionError", "Name or service not known", "Connection refused"),
+     "the host cannot be reached: check its name, and this machine's network and proxy"),
 )  # fmt: skip
+_QUERY = re.compile(r"\?[^\s'\"]+")  # of a URL in another library's message: may hold a signature
+
+
+def _text(error: BaseException) -> str:
+    return " ".join(f"{type(e).__name__} {e}" for e in _chain(error))
 
 
 def _advice(verb: str, url: str, error: BaseException) -> str:
-    text = " ".join(f"{type(e).__name__} {e}" for e in _chain(error))
+    text = _text(error).replace(url, "")  # a word in a name is no sign
     for words, advice in _ADVICE:
         if any(word in text for word in words):
             return f"could not {verb} {redact_url(url)}: {advice}"
-    detail = _CREDENTIALS.sub(r"\1***@", f"{type(error).__name__}: {error}")[:300]
+    shown = error.__cause__ if isinstance(error, FileNotFoundError) and error.__cause__ else error
+    detail = _QUERY.sub("?***", _CREDENTIALS.sub(r"\1***@", f"{type(shown).__name__}: {shown}"))[:300]
     return f"could not {verb} {redact_url(url)}: {detail}. The run can be resumed with the same command."
