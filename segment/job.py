@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import platform
 import tomllib
@@ -121,6 +122,17 @@ def read_job_file(reference: str, store: Store | None = None) -> dict[str, Any]:
         return tomllib.loads(data.decode("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{reference} is not TOML: {error}") from None
+
+
+def job_to_toml(job: Job) -> str:
+    """Write a job as a TOML job file: what differs from the defaults. Storage options are left out."""
+    values = job.model_dump(mode="json", exclude_defaults=True)
+    remap = values.pop("label_remap", {})
+    lines = [f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in values.items()]
+    if remap:
+        lines += ["", "[label_remap]"]
+        lines += [f"{json.dumps(k, ensure_ascii=False)} = {json.dumps(v, ensure_ascii=False)}" for k, v in remap.items()]
+    return "\n".join(lines) + "\n"
 
 
 def run(job: Job, progress: Progress | None = None) -> RunReport:

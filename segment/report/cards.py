@@ -1,0 +1,72 @@
+"""Model cards on a terminal."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from segment.card import ModelCard, built_in_cards, load_card
+from segment.report.console import percent
+
+
+def print_cards() -> None:
+    """List the built-in cards."""
+    table = Table(box=None, pad_edge=False)
+    for column in ("model", "input", "classes", "published mIoU %", "weights"):
+        table.add_column(column, no_wrap=True)
+    for card in map(load_card, built_in_cards()):
+        size = f"{card.input.width}x{card.input.height}"
+        table.add_row(card.name, size, str(len(card.classes)), percent(card.metric.published), _weights(card))
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(table)
+    console.print("\n`segment models show NAME` prints a card's contract.", style="dim")
+
+
+def _weights(card: ModelCard) -> str:
+    if not card.weights:
+        return "give --weights"
+    if all(file.url.startswith("file://") for file in card.weights):
+        return "in this package"
+    return f"fetched once, {sum(file.size for file in card.weights) / 1e6:.0f} MB"
+
+
+def print_card(card: ModelCard) -> None:
+    """Print a card's contract, readably."""
+    console = Console(highlight=False)
+    console.print(Text.assemble((card.name, "bold"), f"  {card.description}"))
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, value in _contract(card):
+        grid.add_row(name, Text(value) if isinstance(value, str) else value)
+    console.print(grid)
+
+
+def _contract(card: ModelCard) -> list[tuple[str, str | Text]]:
+    spec, output, metric = card.input, card.output, card.metric
+    resize = spec.resize
+    shape = f"3x{spec.height}x{spec.width}" if spec.layout == "NCHW" else f"{spec.height}x{spec.width}x3"
+    rows: list[tuple[str, str | Text]] = [
+        ("input", f"{spec.name or '(the only one)'}: Nx{shape} {spec.layout}, {spec.channels}, 0-{spec.maximum}"),
+        ("normalise", "nothing" if spec.mean == (0, 0, 0) and spec.std == (1, 1, 1) else f"- {spec.mean} / {spec.std}"),
+        ("resize", f"{resize.method}, {resize.resampler} {resize.interpolation}"),
+        ("output", f"{output.name or '(the only one)'}: {output.kind} {output.layout}, {card.output_height}x{card.output_width}"),
+        ("score", f"{metric.convention}, at {metric.resolution} size, labels by {metric.label_resampler}'s nearest"),
+        ("published", f"mIoU {percent(metric.published)} %. {metric.note}" if metric.published else metric.note or "-"),
+        ("cost", f"{card.gflops or '?'} GFLOPs, {card.mparams or '?'} M parameters"),
+        ("licence", card.licence or "-"),
+        ("source", card.source or "-"),
+    ]
+    rows += [("weights", f"{file.url} ({file.size:,} bytes)") for file in card.weights]
+    return [*rows, ("classes", _classes(card))]
+
+
+def _classes(card: ModelCard) -> Text:
+    text = Text()
+    for index, name in enumerate(card.classes.names):
+        text.append("■ ", style="rgb({},{},{})".format(*card.classes.palette[index]))
+        text.append(f"{index} {name}{' (ignored)' if index in card.classes.ignored_classes else ''}  ")
+    if card.classes.void_values:
+        text.append(f"void: {', '.join(map(str, card.classes.void_values))}")
+    return text

@@ -1,0 +1,47 @@
+"""The report as Markdown, for issues, wikis and model cards."""
+
+from __future__ import annotations
+
+from segment.report.aggregate import RunReport
+from segment.report.console import facts, percent
+
+
+def to_markdown(report: RunReport) -> str:
+    """Return run facts, mIoU by convention, the class table and the first errors."""
+    blocks = [f"# {report.card.name}", ", ".join(facts(report)) + "."]
+    if report.is_scored:
+        blocks.append(_conventions(report))
+    blocks.append(_classes(report))
+    if report.errors:
+        lines = [f"| {_cell(e.id)} | {_cell(e.error)} |" for e in report.errors]
+        head = f"First {len(report.errors)} of {report.total.errors:,} errors:\n\n| image | error |\n|---|---|\n"
+        blocks.append(head + "\n".join(lines))
+    return "\n\n".join(blocks) + "\n"
+
+
+def _conventions(report: RunReport) -> str:
+    own, published = report.card.metric.convention, report.card.metric.published
+    lines = ["| convention | mIoU % | published % |", "|---|---:|---:|"]
+    for name in report.conventions:
+        shown = f"**{name}** (the card's own)" if name == own else name
+        lines.append(f"| {shown} | {percent(report.miou(name))} | {percent(published) if name == own else '-'} |")
+    return "\n".join([*lines, f"| pixel accuracy | {percent(report.pixel_accuracy)} | - |"])
+
+
+def _classes(report: RunReport) -> str:
+    classes, confusion, score = report.card.classes, report.total.confusion, report.score()
+    if not report.is_scored:
+        total = max(1, int(confusion.predicted_pixels.sum()))
+        lines = ["| class | pixels | share % |", "|---|---:|---:|"]
+        counts = zip(classes.names, confusion.predicted_pixels.tolist(), strict=True)
+        return "\n".join([*lines, *(f"| {_cell(name)} | {count} | {percent(count / total)} |" for name, count in counts)])
+    lines = ["| class | TP | FP | FN | IoU % |", "|---|---:|---:|---:|---:|"]
+    for index, name in enumerate(classes.names):
+        shown = f"{name} (ignored)" if index in classes.ignored_classes else name
+        numbers = (score.tp[index], score.fp[index], score.fn[index])
+        lines.append(f"| {_cell(shown)} | {' | '.join(str(n) for n in numbers)} | {percent(float(score.iou[index]))} |")
+    return "\n".join(lines)
+
+
+def _cell(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
