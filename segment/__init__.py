@@ -1,8 +1,8 @@
 """A distributed batch-segmentation job: images, a model card and an output prefix in; masks and exact statistics out.
 
-    import segment
-    report = segment.run(segment.Job(input="images/", output="out/", model="unet-camvid-onnx-0001"))
-    print(report.miou())
+import segment
+report = segment.run(segment.Job(input="images/", output="out/", model="unet-camvid-onnx-0001"))
+print(report.miou())
 """
 
 from __future__ import annotations

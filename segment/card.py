@@ -47,9 +47,7 @@ class Resize(BaseModel):
     @model_validator(mode="after")
     def _known_kernel(self) -> Resize:
         if self.resampler == "pillow" and self.interpolation == "area":
-            raise ValueError(
-                "'area' is an OpenCV interpolation; with resampler = 'pillow' use 'bilinear', or 'opencv'"
-            )
+            raise ValueError("'area' is an OpenCV interpolation; with resampler = 'pillow' use 'bilinear', or 'opencv'")
         return self
 
 
@@ -108,9 +106,7 @@ class Output(BaseModel):
     def _layout_fits_kind(self) -> Output:
         fitting = ("NHW", "N1HW", "NHW1") if self.kind == "index" else ("NCHW", "NHWC")
         if self.layout not in fitting:
-            raise ValueError(
-                f"layout {self.layout!r} does not fit kind {self.kind!r}: use one of {', '.join(fitting)}"
-            )
+            raise ValueError(f"layout {self.layout!r} does not fit kind {self.kind!r}: use one of {', '.join(fitting)}")
         return self
 
 
@@ -181,9 +177,7 @@ def _card_folder() -> Traversable:
 
 def built_in_cards() -> list[str]:
     """Names of the cards in the package, sorted."""
-    return sorted(
-        item.name.removesuffix(".toml") for item in _card_folder().iterdir() if item.name.endswith(".toml")
-    )
+    return sorted(item.name.removesuffix(".toml") for item in _card_folder().iterdir() if item.name.endswith(".toml"))
 
 
 def load_card(reference: str, store: Store | None = None) -> ModelCard:
@@ -248,9 +242,7 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
         place = ".".join(str(part) for part in item["loc"]) or "top level"
         if item["type"] == "extra_forbidden":
             known = _keys_at(model, item["loc"][:-1])
-            lines.append(
-                f"  {place}: unknown key.{nearest(str(item['loc'][-1]), known)} Known: {', '.join(known)}"
-            )
+            lines.append(f"  {place}: unknown key.{nearest(str(item['loc'][-1]), known)} Known: {', '.join(known)}")
         elif item["type"] == "missing":
             lines.append(f"  {place}: this key is missing")
         else:

@@ -58,9 +58,7 @@ def run(
         str | None,
         typer.Argument(help="Images: folder, prefix, tars, Parquet or a list file; a path or URL.", show_default=False),
     ] = None,
-    output: Annotated[
-        str | None, typer.Argument(help="Prefix to write to; a path or URL.", show_default=False)
-    ] = None,
+    output: Annotated[str | None, typer.Argument(help="Prefix to write to; a path or URL.", show_default=False)] = None,
     model: Annotated[
         str | None, _flag("--model", "-m", help="Built-in card, or a card's path or URL.", panel=_MODEL)
     ] = None,
@@ -82,10 +80,13 @@ def run(
     ] = None,
     label_pattern: Annotated[
         str | None,
-        _flag("--label-pattern", help="Label path with {dir}, {stem}, {name}, e.g. '{dir}/{stem}_L.png'.", panel=_INPUT),
+        _flag(
+            "--label-pattern", help="Label path with {dir}, {stem}, {name}, e.g. '{dir}/{stem}_L.png'.", panel=_INPUT
+        ),
     ] = None,
     label_key: Annotated[
-        str | None, _flag("--label-key", help="Tar member suffix of labels [seg.png, mask.png, label.png].", panel=_INPUT)
+        str | None,
+        _flag("--label-key", help="Tar member suffix of labels [seg.png, mask.png, label.png].", panel=_INPUT),
     ] = None,
     image_column: Annotated[str | None, _flag("--image-column", help="Parquet column.", panel=_INPUT)] = None,
     label_column: Annotated[str | None, _flag("--label-column", help="Parquet column.", panel=_INPUT)] = None,
@@ -207,12 +208,12 @@ def show_model(
 def demo(
     folder: Annotated[Path, typer.Argument(help="Where to put scenes and results.")] = Path("demo-output"),
     engine: Annotated[str, typer.Option("--engine", help="local or ray.")] = "ray",
-    images: Annotated[int, typer.Option("--images", min=4, help="Scenes to make.")] = 160,
+    scenes: Annotated[int, typer.Option("--scenes", min=4, help="Scenes to make.")] = 160,
 ) -> None:
     """Make labelled street scenes, segment them on a local Ray cluster, show the scores and a picture."""
-    from segment.demo import run_demo
+    from segment.demo.show import run_demo
 
-    run_demo(folder, engine=engine, images=images)
+    run_demo(folder, engine=engine, scenes=scenes)
 
 
 def _version(wanted: bool) -> None:
@@ -249,7 +250,9 @@ def _remap(texts: list[str]) -> dict[str, str]:
 
     pairs = [text.rpartition("=") for text in texts]
     if any(not source or not target for source, _, target in pairs):
-        raise UsageError("--label-remap takes FROM=TO, for example --label-remap 64,0,128=Vehicle or --label-remap 7=ignore")
+        raise UsageError(
+            "--label-remap takes FROM=TO, for example --label-remap 64,0,128=Vehicle or --label-remap 7=ignore"
+        )
     return {source: target for source, _, target in pairs}
 
 

@@ -133,9 +133,7 @@ def _resample(
     height, width = size
     if resampler == "pillow":
         return np.asarray(Image.fromarray(pixels).resize((width, height), _PILLOW[interpolation]))
-    return np.asarray(
-        cv2.resize(pixels, (width, height), interpolation=_OPENCV[interpolation]), dtype=np.uint8
-    )
+    return np.asarray(cv2.resize(pixels, (width, height), interpolation=_OPENCV[interpolation]), dtype=np.uint8)
 
 
 def encode_mask(mask: NDArray[np.uint8]) -> bytes:
@@ -145,7 +143,7 @@ def encode_mask(mask: NDArray[np.uint8]) -> bytes:
 
 def encode_png(rgb: NDArray[np.uint8]) -> bytes:
     """Encode `uint8[H, W, 3]` RGB as PNG."""
-    return _encode_png(cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
+    return _encode_png(rgb[:, :, ::-1])
 
 
 def _encode_png(pixels: NDArray[np.uint8]) -> bytes:
@@ -175,21 +173,15 @@ def overlay(
     return np.asarray(cv2.addWeighted(image, 1 - opacity, painted, opacity, 0), dtype=np.uint8)
 
 
-def grid(
-    tiles: Sequence[NDArray[np.uint8]], columns: int, tile_width: int = 320, gap: int = 6
-) -> NDArray[np.uint8]:
+def grid(tiles: Sequence[NDArray[np.uint8]], columns: int, tile_width: int = 320, gap: int = 6) -> NDArray[np.uint8]:
     """Arrange RGB pictures in rows of `columns`, each scaled to `tile_width` pixels, on white."""
     scaled = [
-        cv2.resize(
-            t, (tile_width, max(1, round(t.shape[0] * tile_width / t.shape[1]))), interpolation=cv2.INTER_AREA
-        )
+        cv2.resize(t, (tile_width, max(1, round(t.shape[0] * tile_width / t.shape[1]))), interpolation=cv2.INTER_AREA)
         for t in tiles
     ]
     rows = [scaled[i : i + columns] for i in range(0, len(scaled), columns)]
     heights = [max(t.shape[0] for t in row) for row in rows]
-    canvas = np.full(
-        (sum(heights) + gap * (len(rows) + 1), columns * (tile_width + gap) + gap, 3), 255, np.uint8
-    )
+    canvas = np.full((sum(heights) + gap * (len(rows) + 1), columns * (tile_width + gap) + gap, 3), 255, np.uint8)
     top = gap
     for row, height in zip(rows, heights, strict=True):
         for column, tile in enumerate(row):

@@ -70,7 +70,7 @@ class Job(InputOptions):
     workers: Workers | None = None
     mask_size: Literal["source", "model"] = "source"
     label_encoding: Encoding = "auto"
-    label_remap: dict[str, str | int] = {}
+    label_remap: dict[str, str | int] = Field(default={})
     max_pixels: Annotated[int, Field(ge=1)] = 100_000_000
     max_error_rate: Annotated[float, Field(ge=0, le=1)] = 0.05
     storage_options: dict[str, Any] = Field(default={}, exclude=True, repr=False)
@@ -131,7 +131,9 @@ def job_to_toml(job: Job) -> str:
     lines = [f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in values.items()]
     if remap:
         lines += ["", "[label_remap]"]
-        lines += [f"{json.dumps(k, ensure_ascii=False)} = {json.dumps(v, ensure_ascii=False)}" for k, v in remap.items()]
+        lines += [
+            f"{json.dumps(k, ensure_ascii=False)} = {json.dumps(v, ensure_ascii=False)}" for k, v in remap.items()
+        ]
     return "\n".join(lines) + "\n"
 
 
@@ -157,8 +159,9 @@ def run(job: Job, progress: Progress | None = None) -> RunReport:
     plan = frozen or _discover(job, store, progress)
     with closing(_LazyEngine(job, plan.images)) as engine:
         runtime = _frozen_runtime(job, started) if frozen and started else _resolve(job, weights, engine.get())
-        task = _task(job, card, weights, runtime, store)
-        ledger.begin(_run_record(job, card, weights, runtime, task.fingerprint))
+        contract = _contract(job, card, weights, runtime)
+        task = _task(job, card, runtime, store, fingerprint_of(contract))
+        ledger.begin(_run_record(job, card, weights, contract, task.fingerprint))
         plan = frozen or ledger.freeze_plan(plan)
         Rounds(task, weights, plan, ledger, progress, job.max_error_rate * plan.images).run(engine.get)
     return _finish(job, plan, ledger, card, task.fingerprint)
@@ -233,8 +236,7 @@ def _frozen_runtime(job: Job, started: Mapping[str, Any]) -> Runtime:
     )
 
 
-def _task(job: Job, card: ModelCard, weights: Weights, runtime: Runtime, store: Store) -> Task:
-    contract = _contract(job, card, weights, runtime)
+def _task(job: Job, card: ModelCard, runtime: Runtime, store: Store, fingerprint: str) -> Task:
     return Task(
         card=card,
         runtime=runtime,
@@ -246,8 +248,19 @@ def _task(job: Job, card: ModelCard, weights: Weights, runtime: Runtime, store: 
         mask_size=job.mask_size,
         max_pixels=job.max_pixels,
         batch_size=job.batch_size if job.batch_size != "auto" else 1 if runtime.device == "cpu" else 8,
-        fingerprint=fingerprint_of(contract),
+        fingerprint=fingerprint,
     )
+
+
+def open_run(ledger: Ledger) -> tuple[Task, Plan]:
+    """Return what a begun run was asked for and its plan, from its output alone.
+
+    Raises:
+        UsageError: there is no run at this place, or it has not planned yet.
+    """
+    run, plan = ledger.read_begun()
+    card, runtime = ModelCard.model_validate(run["card"]), Runtime(**run["contract"]["runtime"])
+    return _task(make_job(run["job"], "run.json"), card, runtime, ledger.store, run["fingerprint"]), plan
 
 
 def _contract(job: Job, card: ModelCard, weights: Weights, runtime: Runtime) -> dict[str, Any]:
@@ -263,13 +276,15 @@ def _contract(job: Job, card: ModelCard, weights: Weights, runtime: Runtime) -> 
     )
 
 
-def _run_record(job: Job, card: ModelCard, weights: Weights, runtime: Runtime, fingerprint: str) -> dict[str, Any]:
+def _run_record(
+    job: Job, card: ModelCard, weights: Weights, contract: Mapping[str, Any], fingerprint: str
+) -> dict[str, Any]:
     """`run.json`. The job's storage options are left out by their field: they may be secrets."""
     return {
         "job": job.model_dump(mode="json"),
         "card": card.model_dump(mode="json"),
         "weights": {"origin": weights.origin, "format": weights.format, "sha384": weights.sha384},
-        "contract": _contract(job, card, weights, runtime),
+        "contract": contract,
         "fingerprint": fingerprint,
         "scored_at": card.metric.resolution,
         "versions": {"segment": version("segment-job"), "python": platform.python_version()},
@@ -298,7 +313,7 @@ def _finish(job: Job, plan: Plan, ledger: Ledger, card: ModelCard, fingerprint: 
     write_report(ledger, report)
     if too_many:
         raise TooManyErrors(
-            f"{audit.errors} of {audit.images} images failed, more than --max-error-rate {job.max_error_rate:g} allows. "
-            f"All others are done: `segment report {redact_url(ledger.output)}` lists them."
+            f"{audit.errors} of {audit.images} images failed, more than --max-error-rate {job.max_error_rate:g} allows; "
+            f"all others are done: `segment report {redact_url(ledger.output)}` lists them."
         )
     return report

@@ -134,9 +134,7 @@ class LabelDecoder:
                 return self.classes.index(target)
             except KeyError:
                 pass
-        raise ValueError(
-            f"remap to {target!r}: not a class name, a class index below {len(self.classes)} or 'ignore'"
-        )
+        raise ValueError(f"remap to {target!r}: not a class name, a class index below {len(self.classes)} or 'ignore'")
 
     def decode(self, data: bytes, height: int, width: int) -> NDArray[np.uint8]:
         """Decode the label of an image of `height` x `width` pixels.
@@ -177,9 +175,7 @@ def _label_pixels(data: bytes, height: int, width: int, *, as_colour: bool) -> N
     """Return `uint8[H, W]` values or `uint8[H, W, 3]` RGB. Pillow, because OpenCV applies palettes."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # Pillow only warns of a decompression bomb; the size is checked here
+            warnings.simplefilter("ignore")  # Pillow only warns of a decompression bomb; the size is checked here
             image = Image.open(io.BytesIO(data))
             if image.size != (width, height):
                 raise SampleError("label_size")

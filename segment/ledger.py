@@ -162,9 +162,7 @@ def differences(ours: Any, theirs: Any, path: str = "") -> list[str]:
     if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
         keys = sorted({*ours, *theirs})
         return [
-            line
-            for k in keys
-            for line in differences(ours.get(k), theirs.get(k), f"{path}.{k}" if path else str(k))
+            line for k in keys for line in differences(ours.get(k), theirs.get(k), f"{path}.{k}" if path else str(k))
         ]
     return [] if ours == theirs else [f"{path}: {theirs!r} there, {ours!r} now"]
 
@@ -208,9 +206,7 @@ class Ledger:
                 return run
         except (ValueError, KeyError):
             pass
-        raise UsageError(
-            f"{redact_url(self.url('run.json'))} is not a run of this program: choose another output"
-        )
+        raise UsageError(f"{redact_url(self.url('run.json'))} is not a run of this program: choose another output")
 
     def begin(self, run: Mapping[str, Any]) -> None:
         """Write `run.json`, or check that the run that is there is the one asked for.
@@ -232,6 +228,18 @@ class Ledger:
         """Return the frozen plan, or None where there is none yet."""
         data = self.store.read_if_exists(self.url("plan.parquet"))
         return None if data is None else Plan.from_bytes(data)
+
+    def read_begun(self) -> tuple[dict[str, Any], Plan]:
+        """Return `run.json` and the plan of a run that was begun.
+
+        Raises:
+            UsageError: there is no run at this place, or it has not planned yet.
+        """
+        run, plan = self.read_run(), self.read_plan()
+        if run is None or plan is None:
+            place = redact_url(self.output)
+            raise UsageError(f"no run at {place}: `segment run INPUT {place} --model CARD` makes one")
+        return run, plan
 
     def freeze_plan(self, plan: Plan) -> Plan:
         """Write the plan and read it back: with two drivers at once, both work by the one that stayed."""
@@ -292,12 +300,8 @@ class Ledger:
         images = plan.images_by_shard()
         listed = {(_folder(e.url), _stem(e.url)) for e in self.store.list(self.url("masks"))}
         expected = {(shard, part) for shard, parts in planned.items() for part in parts}
-        problems = [
-            f"part {part} of shard {shard} is not committed" for shard, part in sorted(expected - listed)
-        ]
-        problems += [
-            f"masks/{shard}/{part}.parquet is in no plan" for shard, part in sorted(listed - expected)
-        ]
+        problems = [f"part {part} of shard {shard} is not committed" for shard, part in sorted(expected - listed)]
+        problems += [f"masks/{shard}/{part}.parquet is in no plan" for shard, part in sorted(listed - expected)]
         finished = self.finished_shards()
         problems += [f"shard {shard} has no statistics" for shard in planned if shard not in finished]
         problems += [f"stats/{shard}.parquet is in no plan" for shard in sorted(finished - planned.keys())]

@@ -88,7 +88,7 @@ class Confusion:
     @property
     def classes(self) -> int:
         """C."""
-        return self.counts.shape[1]
+        return int(self.counts.shape[1])
 
     @property
     def predicted_pixels(self) -> NDArray[np.int64]:

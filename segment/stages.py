@@ -150,9 +150,7 @@ def decode(samples: Sequence[Sample], task: Task) -> Frames:
             faults[position] = error.code
             sizes.append(None)
     stacked = pixels[0][np.newaxis] if len(pixels) == 1 else _stack(pixels, target)
-    return Frames(
-        [replace(sample, image=b"") for sample in samples], sizes, faults, np.ascontiguousarray(stacked)
-    )
+    return Frames([replace(sample, image=b"") for sample in samples], sizes, faults, np.ascontiguousarray(stacked))
 
 
 def _stack(pixels: list[NDArray[np.uint8]], target: tuple[int, int]) -> NDArray[np.uint8]:
@@ -385,9 +383,7 @@ def _skipped(part: Part) -> PartResult:
     return PartResult(part.id, part.shard, images=len(part), skipped=True)
 
 
-def _result_of(
-    part: Part, rows: Sequence[ImageRow], clock: Clock, read_bytes: int, written_bytes: int
-) -> PartResult:
+def _result_of(part: Part, rows: Sequence[ImageRow], clock: Clock, read_bytes: int, written_bytes: int) -> PartResult:
     confusions = [row.confusion.counts for row in rows if row.confusion is not None]
     return PartResult(
         part.id,

@@ -70,7 +70,7 @@ def to_url(reference: str) -> str:
             "(AWS_ACCESS_KEY_ID ...), profile, or --storage-option key=... secret=..."
         )
     if not is_url(reference):
-        return "file://" + os.path.abspath(os.path.expanduser(reference))
+        return "file://" + os.path.abspath(Path(reference).expanduser())
     protocol, rest = reference.split("://", 1)
     if protocol == "file":
         return "file://" + os.path.abspath(rest)
@@ -437,8 +437,8 @@ _PERMANENT_WORDS = (
 )  # fmt: skip
 _TRANSIENT_WORDS = (
     "SlowDown", "InternalError", "ServiceUnavailable", "Throttl", "RequestTimeout", "Connection", "Timeout",
-    "timed out", "IncompleteBody", "IncompleteRead", "ClientPayloadError", "ServerDisconnected", "BadDigest", "Bad Gateway",
-    "reset by peer", "Temporary failure in name resolution",
+    "timed out", "IncompleteBody", "IncompleteRead", "ClientPayloadError", "ServerDisconnected", "BadDigest",
+    "Bad Gateway", "reset by peer", "Temporary failure in name resolution",
 )  # fmt: skip
 _TRANSIENT_STATUS = re.compile(r"\b(408|429|500|502|503|504)\b")
 

@@ -194,7 +194,7 @@ def _ordered_files(card: ModelCard) -> tuple[Format, list[WeightsFile]]:
     if sorted(by_suffix) == [".bin", ".xml"]:
         return "ir", [by_suffix[".xml"], by_suffix[".bin"]]
     raise ModelError(
-        f"model card {card.name}: its weights must be one .onnx file, one .tflite file, or an .xml and a .bin file, not "
+        f"model card {card.name}: its weights must be one .onnx or .tflite file, or an .xml and a .bin file, not "
         + " and ".join(name_of(file.url) for file in files)
     )
 

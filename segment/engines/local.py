@@ -64,9 +64,7 @@ class LocalEngine:
         """Nothing is held between runs."""
 
 
-def _drain(
-    results: queue.SimpleQueue[PartResult | BaseException | None], workers: int
-) -> Iterator[PartResult]:
+def _drain(results: queue.SimpleQueue[PartResult | BaseException | None], workers: int) -> Iterator[PartResult]:
     while workers:
         item = results.get()
         if item is None:

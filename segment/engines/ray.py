@@ -36,7 +36,7 @@ class RayEngine:
     Args:
         address: of a running cluster (`auto`, `host:port`, `ray://...`); None joins the one that RAY_ADDRESS names (as
             inside `ray job submit`), else starts one on this machine that ends with the engine.
-        workers: size of the pool of models, (minimum, maximum) to let it grow, or None for all the cluster's CPUs (GPUs).
+        workers: (minimum, maximum) size of the pool of models; None for one on each CPU (or GPU) of the cluster.
         split: three operators and a GPU for each model, instead of one operator; None decides by the device.
         cpus: CPUs of a cluster started here; None takes all.
     """
@@ -72,12 +72,14 @@ class RayEngine:
             raise UsageError(_connect_advice(address, error)) from None
 
     def nodes(self) -> list[frozenset[str]]:
-        """Ask every node that has a CPU or GPU to give; a cluster scaled to zero has none to ask."""
+        """Ask every node that has a CPU or GPU to give."""
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         ask = ray.remote(num_cpus=0, max_retries=3)(capabilities)
         nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].keys() & {"CPU", "GPU"}]
+        if not nodes:  # what will be added is not known yet: take what any CPU can do
+            return [frozenset(word for word in capabilities() if not word.startswith("openvino:cpu:"))]
         affinities = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in nodes]
         return list(ray.get([ask.options(scheduling_strategy=affinity).remote() for affinity in affinities]))
 
@@ -90,7 +92,9 @@ class RayEngine:
         resource = "GPU" if self._splits(task_device) else "CPU"
         found = int(ray.cluster_resources().get(resource, 0))
         if not found and resource == "GPU":
-            raise UsageError(f"no node of the Ray cluster has a GPU: use --device cpu, or add one to run on {task_device}")
+            raise UsageError(
+                f"no node of the Ray cluster has a GPU: use --device cpu, or add one to run on {task_device}"
+            )
         return max(1, found)
 
     def _splits(self, device: str) -> bool:
@@ -282,4 +286,5 @@ def _private_cluster_environment() -> None:
 def _connect_advice(address: str | None, error: Exception) -> str:
     where = f"no Ray cluster answers at {address}" if address else "no Ray cluster could be started here"
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return f"{where}: {reason}. Start one with `ray start --head`, check RAY_ADDRESS and RAY_AUTH_MODE, or use --engine local."
+    advice = "Start one with `ray start --head`, check RAY_ADDRESS and RAY_AUTH_MODE, or use --engine local."
+    return f"{where}: {reason}. {advice}"

@@ -11,10 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from segment.card import Convention, ModelCard
-from segment.errors import UsageError
 from segment.ledger import Ledger
 from segment.metrics import CONVENTIONS, Score, pixel_accuracy, score
-from segment.store import redact_url
 from segment.tables import ShardStats, merge, read_masks, to_parquet
 
 _ERROR_EXAMPLES = 20
@@ -107,9 +105,7 @@ def load_report(ledger: Ledger) -> RunReport:
     Raises:
         UsageError: there is no run at this place, or it has not planned yet.
     """
-    run, plan = ledger.read_run(), ledger.read_plan()
-    if run is None or plan is None:
-        raise UsageError(f"no run at {redact_url(ledger.output)}: `segment run INPUT {redact_url(ledger.output)}` writes one")
+    run, plan = ledger.read_begun()
     card = ModelCard.model_validate(run["card"])
     planned = plan.images_by_shard()
     finished = ledger.finished_shards()

@@ -47,11 +47,15 @@ def _contract(card: ModelCard) -> list[tuple[str, str | Text]]:
     spec, output, metric = card.input, card.output, card.metric
     resize = spec.resize
     shape = f"3x{spec.height}x{spec.width}" if spec.layout == "NCHW" else f"{spec.height}x{spec.width}x3"
+    size = f"{card.output_height}x{card.output_width}"
     rows: list[tuple[str, str | Text]] = [
         ("input", f"{spec.name or '(the only one)'}: Nx{shape} {spec.layout}, {spec.channels}, 0-{spec.maximum}"),
-        ("normalise", "nothing" if spec.mean == (0, 0, 0) and spec.std == (1, 1, 1) else f"- {spec.mean} / {spec.std}"),
+        ("normalise", f"- {spec.mean} / {spec.std}" if any(spec.mean) or set(spec.std) != {1.0} else "nothing"),
         ("resize", f"{resize.method}, {resize.resampler} {resize.interpolation}"),
-        ("output", f"{output.name or '(the only one)'}: {output.kind} {output.layout}, {card.output_height}x{card.output_width}"),
+        (
+            "output",
+            f"{output.name or '(the only one)'}: {output.kind} {output.layout}, {size}",
+        ),
         ("score", f"{metric.convention}, at {metric.resolution} size, labels by {metric.label_resampler}'s nearest"),
         ("published", f"mIoU {percent(metric.published)} %. {metric.note}" if metric.published else metric.note or "-"),
         ("cost", f"{card.gflops or '?'} GFLOPs, {card.mparams or '?'} M parameters"),

@@ -91,7 +91,9 @@ def _bar(share: float) -> Text:
 
 
 def _errors(report: RunReport) -> Table:
-    table = Table(title=f"errors (first {len(report.errors)} of {report.total.errors:,})", title_justify="left", box=None)
+    table = Table(
+        title=f"errors (first {len(report.errors)} of {report.total.errors:,})", title_justify="left", box=None
+    )
     table.add_column("image", overflow="fold")
     table.add_column("error", overflow="fold")
     for example in report.errors:

@@ -34,7 +34,9 @@ def _classes(report: RunReport) -> str:
         total = max(1, int(confusion.predicted_pixels.sum()))
         lines = ["| class | pixels | share % |", "|---|---:|---:|"]
         counts = zip(classes.names, confusion.predicted_pixels.tolist(), strict=True)
-        return "\n".join([*lines, *(f"| {_cell(name)} | {count} | {percent(count / total)} |" for name, count in counts)])
+        return "\n".join(
+            [*lines, *(f"| {_cell(name)} | {count} | {percent(count / total)} |" for name, count in counts)]
+        )
     lines = ["| class | TP | FP | FN | IoU % |", "|---|---:|---:|---:|---:|"]
     for index, name in enumerate(classes.names):
         shown = f"{name} (ignored)" if index in classes.ignored_classes else name

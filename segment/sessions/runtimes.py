@@ -87,6 +87,8 @@ def resolve(
         _check_gpu(device, nodes)
     elif f"{name}:cpu" not in common:
         raise UsageError(f"{name} is not installed on every node: pip install {name}")
+    if precision == "auto" and weights_format == "tflite":
+        precision = "f32"  # quantised graphs gain nothing from bf16, and their masks change with it
     return Runtime(name, device, _precision(name, device, precision, nodes), _version(name))
 
 
