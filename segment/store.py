@@ -235,9 +235,6 @@ class Store:
             try:
                 found = filesystem.info(path)
             except OSError as error:
-                cause = error.__cause__
-                if _is_http(url) and cause is not None and getattr(cause, "status", None) not in (404, 410):
-                    raise cause from None  # fsspec calls every failure over http 'not found'
                 if _is_absent(error):
                     return None
                 raise
@@ -425,7 +422,10 @@ def _write_local(path: Path, data: bytes) -> None:
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
+    """Walk from an error to its causes; each once, for they may form a circle."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
         yield error
         error = error.__cause__ or error.__context__
 
