@@ -313,7 +313,7 @@ def _finish(job: Job, plan: Plan, ledger: Ledger, card: ModelCard, fingerprint: 
     write_report(ledger, report)
     if too_many:
         raise TooManyErrors(
-            f"{audit.errors} of {audit.images} images failed, more than --max-error-rate {job.max_error_rate:g} allows; "
+            f"{audit.errors} of {audit.images} images failed, over max_error_rate = {job.max_error_rate:g} allows; "
             f"all others are done: `segment report {redact_url(ledger.output)}` lists them."
         )
     return report
