@@ -5,27 +5,23 @@ Resampling is part of a model's contract, so each function says whose it is (Pil
 
 from __future__ import annotations
 
-import io
-import warnings
 from collections.abc import Sequence
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from segment.card import Resampler, Resize
 from segment.errors import SampleError
-from segment.labels import VOID
+from segment.labels import VOID, open_header
 
 cv2.setNumThreads(1)  # one worker per core is the unit of scale; OpenCV's own threads would fight them
 cv2.utils.logging.setLogLevel(
     cv2.utils.logging.LOG_LEVEL_SILENT
 )  # a damaged image is an error row, not a line on stderr
 
-Image.init()  # or `formats` below knows only those that were opened before
-
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
+_MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"II*\0", b"MM\0*", b"BM")
 _PILLOW = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
@@ -54,28 +50,37 @@ def decode(data: bytes, max_pixels: int) -> NDArray[np.uint8]:
     """
     if not data:
         raise SampleError("empty")
-    width, height = _declared_size(data)
-    if width * height > max_pixels:
+    header = _header(data)
+    if header.width * header.height > max_pixels:
         raise SampleError("too_many_pixels")
+    return _with_pillow(header) if header.format == "TIFF" and header.mode == "RGBA" else _with_opencv(data)
+
+
+def _header(data: bytes) -> Image.Image:
+    """Open an image with Pillow, which reads no pixel here."""
+    try:
+        return open_header(data)
+    except Exception as error:  # Pillow raises many types on damaged headers
+        known = data.startswith(_MAGIC) or (data[:4] == b"RIFF" and data[8:12] == b"WEBP")
+        raise SampleError("undecodable" if known else "not_an_image") from error
+
+
+def _with_opencv(data: bytes) -> NDArray[np.uint8]:
     try:
         pixels = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR_RGB)
     except cv2.error as error:
         raise SampleError("undecodable") from error
     if pixels is None or pixels.dtype != np.uint8:
         raise SampleError("undecodable")
-    return np.asarray(pixels)
+    return np.asarray(pixels, dtype=np.uint8)
 
 
-def _declared_size(data: bytes) -> tuple[int, int]:
-    """Return (width, height) from the header; Pillow reads no pixel here."""
+def _with_pillow(header: Image.Image) -> NDArray[np.uint8]:
+    """For TIFF with alpha: OpenCV's libtiff multiplies the colours by it."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return Image.open(io.BytesIO(data), formats=FORMATS).size
-    except Image.DecompressionBombError as error:
-        raise SampleError("too_many_pixels") from error
-    except Exception as error:  # Pillow raises many types on damaged headers
-        raise SampleError("not_an_image") from error
+        return np.asarray(ImageOps.exif_transpose(header).convert("RGB"))
+    except Exception as error:  # as above
+        raise SampleError("undecodable") from error
 
 
 def content_size(resize: Resize, size: tuple[int, int], target: tuple[int, int]) -> tuple[int, int]:

@@ -22,6 +22,18 @@ Colour = tuple[
 Encoding = Literal["auto", "index", "colour"]
 
 VOID = 255  # in a decoded label: this pixel is ignored and is no class
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")  # of images and labels; no other decoder of Pillow ever runs
+
+Image.init()  # or `formats` knows only those that were opened before
+# Sizes are checked before a pixel is decoded, against limits of our own. Pillow's would refuse what those allow, and
+# its warnings cannot be silenced for the time of a call: `catch_warnings` is not safe in threads.
+Image.MAX_IMAGE_PIXELS = None
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+def open_header(data: bytes) -> Image.Image:
+    """Open an image or label with Pillow: size and mode are known, no pixel is decoded. Raises whatever Pillow does."""
+    return Image.open(io.BytesIO(data), formats=FORMATS)
 
 
 class Classes(BaseModel):
@@ -89,7 +101,8 @@ class LabelDecoder:
         classes: the model's classes.
         encoding: `auto`, `index` or `colour`.
         remap: from a label value (`"7"`) or colour (`"64,0,128"` or `"#400080"`) to a class name, a class
-            index, or `"ignore"`. With a remap, values it does not name are errors.
+            index, or `"ignore"`. With a remap, values and colours it does not name are errors, but for those that
+            `classes` calls void.
 
     Raises:
         ValueError: a remap key or value cannot be understood.
@@ -101,15 +114,12 @@ class LabelDecoder:
         self.classes = classes
         self.encoding = encoding
         self._by_value = np.full(256, -1, dtype=np.int16)
-        self._by_colour: dict[int, int] = {}
+        self._by_value[list(classes.void_values)] = VOID
+        self._by_colour = {_pack(colour): VOID for colour in classes.void_colours}
         if remap:
             self._learn_remap(remap)
-        if not (remap and np.any(self._by_value >= 0)):
+        else:
             self._by_value[: len(classes)] = np.arange(len(classes))
-        for value in classes.void_values:
-            self._by_value[value] = VOID
-        if not self._by_colour:
-            self._by_colour = {_pack(colour): VOID for colour in classes.void_colours}
             self._by_colour |= {_pack(colour): index for index, colour in enumerate(classes.palette)}
         self._colours = np.array(sorted(self._by_colour), dtype=np.int32)
         self._colour_classes = np.array([self._by_colour[int(c)] for c in self._colours], dtype=np.uint8)
@@ -124,8 +134,8 @@ class LabelDecoder:
                 self._by_colour[_pack(source)] = value
 
     def _parse_target(self, target: str | int) -> int:
-        if isinstance(target, int) or target.isdigit():
-            if int(target) < len(self.classes):
+        if isinstance(target, int) or target.isdecimal():
+            if 0 <= int(target) < len(self.classes):
                 return int(target)
         elif target.lower() == "ignore":
             return VOID
@@ -166,7 +176,7 @@ class LabelDecoder:
         packed = (rgb[:, :, 0].astype(np.int32) << 16) | (rgb[:, :, 1].astype(np.int32) << 8) | rgb[:, :, 2]
         position = np.searchsorted(self._colours, packed)
         position = np.minimum(position, len(self._colours) - 1)
-        if not np.array_equal(self._colours[position], packed):
+        if not len(self._colours) or not np.array_equal(self._colours[position], packed):
             raise SampleError("label_colour")
         return self._colour_classes[position]
 
@@ -174,33 +184,31 @@ class LabelDecoder:
 def _label_pixels(data: bytes, height: int, width: int, *, as_colour: bool) -> NDArray[np.uint8]:
     """Return `uint8[H, W]` values or `uint8[H, W, 3]` RGB. Pillow, because OpenCV applies palettes."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow only warns of a decompression bomb; the size is checked here
-            image = Image.open(io.BytesIO(data))
-            if image.size != (width, height):
-                raise SampleError("label_size")
-            if as_colour:
-                return np.asarray(image.convert("RGB"))
-            if image.mode in ("L", "P", "1"):
-                return _unscaled(np.asarray(image).astype(np.uint8), data)
-            if image.mode in ("I", "I;16", "I;16B", "I;16L"):
-                values = np.asarray(image)
-                if values.max() > 255:
-                    raise SampleError("label_value")
-                return values.astype(np.uint8)
+        image = open_header(data)
+        if image.size != (width, height):
+            raise SampleError("label_size")
+        if as_colour:
             return np.asarray(image.convert("RGB"))
+        if image.mode in ("L", "P", "1"):
+            return _unscaled(np.asarray(image).astype(np.uint8), image, data)
+        if image.mode in ("I", "I;16", "I;16B", "I;16L"):
+            values = np.asarray(image)
+            if values.min() < 0 or values.max() > 255:
+                raise SampleError("label_value")
+            return values.astype(np.uint8)
+        return np.asarray(image.convert("RGB"))
     except SampleError:
         raise
     except Exception as error:  # Pillow raises many types on damaged files
         raise SampleError("label_undecodable") from error
 
 
-def _unscaled(values: NDArray[np.uint8], data: bytes) -> NDArray[np.uint8]:
-    """Undo the scaling to 0-255 that decoders apply to grey PNGs of 2 or 4 bits."""
-    is_png, depth, colour_type = data[:4] == b"\x89PNG", data[24:25], data[25:26]
-    if is_png and colour_type == b"\x00" and depth in (b"\x02", b"\x04"):
-        return values // np.uint8(255 // (2 ** depth[0] - 1))
-    return values
+def _unscaled(values: NDArray[np.uint8], image: Image.Image, data: bytes) -> NDArray[np.uint8]:
+    """Undo the scaling to 0-255 that Pillow applies to grey PNG and TIFF of 2 or 4 bits."""
+    if image.mode != "L":
+        return values
+    depth = data[24] if image.format == "PNG" else getattr(image, "tag_v2", {}).get(258, (8,))[0]
+    return values // np.uint8(255 // (2**depth - 1)) if depth in (2, 4) else values
 
 
 def _pack(colour: Colour) -> int:
