@@ -1,11 +1,14 @@
 """The command line: thin commands over `segment.job`, `segment.report` and `segment.card`.
 
 Imports of anything heavy are inside the commands, so that `--help` answers at once.
-Exit codes: 0 done, 1 the run failed (rerun to resume), 2 wrong usage or input, 3 more errors than allowed.
+Exit codes: 0 done, 1 the run failed (rerun to resume), 2 wrong usage or input, 3 more errors than allowed,
+130 and 143 stopped by Ctrl-C or SIGTERM (rerun to resume).
 """
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -256,15 +259,31 @@ def _remap(texts: list[str]) -> dict[str, str]:
     return {source: target for source, _, target in pairs}
 
 
+class Stopped(BaseException):
+    """SIGINT or SIGTERM came. No `Exception`, so that nothing takes it for a failure of its own."""
+
+    def __init__(self, number: int) -> None:
+        self.exit_code = 128 + number
+
+
+def _stop(number: int, frame: object) -> None:
+    """First signal: unwind, so that parts at hand are finished or abandoned. A second one ends at once."""
+    for stopping in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(stopping, lambda again, _: os._exit(128 + again))
+    raise Stopped(number)
+
+
 def main() -> None:
     """Entry point of the `segment` command: every failure is one clear message and an exit code."""
     from segment.errors import SegmentError
 
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
     try:
         app()
     except SegmentError as error:
         typer.secho(f"error: {error}", err=True, fg=typer.colors.RED if sys.stderr.isatty() else None)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
+    except Stopped as stopped:
         typer.echo("stopped; what is committed stays, the same command resumes the run", err=True)
-        sys.exit(130)
+        sys.exit(stopped.exit_code)

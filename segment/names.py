@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from pathlib import PurePosixPath
 
 from segment.store import redact_url
 
@@ -27,7 +26,8 @@ def is_storable(text: str) -> bool:
 
 def suffix_of(name: str) -> str:
     """Return the suffix of a name or URL in lower case, `.png`; for http without the query."""
-    return PurePosixPath(_path(name)).suffix.lower()
+    stem, dot, suffix = basename(name).rpartition(".")
+    return f".{suffix.lower()}" if stem and dot and suffix else ""
 
 
 def basename(url: str) -> str:

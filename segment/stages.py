@@ -7,6 +7,7 @@ worker of its own, and gets the same bytes.
 from __future__ import annotations
 
 import socket
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -241,17 +242,21 @@ class Worker:
         self.session = session
         self.ledger = Ledger(task.store, task.output)
         self.labels = LabelDecoder(task.card.classes, task.label_encoding, dict(task.label_remap))
+        self._stopped = threading.Event()
 
     def process(self, parts: Iterable[Part]) -> Iterator[PartResult]:
         """Run parts one after the other, yielding each one's result once it is committed.
 
         At most three parts are in memory: one being read, one being segmented, one being written. Store and input
-        trouble is a result with `failure`; any other exception ends the iteration.
+        trouble is a result with `failure`; any other exception ends the iteration. After `stop` it ends within an
+        image's time; the part at hand is abandoned, which harms nothing.
         """
         with ThreadPoolExecutor(1, "read") as reader, ThreadPoolExecutor(1, "write") as writer:
             written: Future[PartResult] | None = None
             for part, clock, reading in _one_ahead(parts, reader, self.read):
                 ended = self._compute(part, clock, reading)
+                if ended is None:
+                    break
                 if written is not None:
                     yield written.result()
                     written = None
@@ -262,6 +267,10 @@ class Worker:
                     written = writer.submit(self.commit, part, rows, clock, read_bytes)
             if written is not None:
                 yield written.result()
+
+    def stop(self) -> None:
+        """Let `process` end soon; may be called from another thread."""
+        self._stopped.set()
 
     def read(self, part: Part, clock: Clock) -> list[Sample] | None:
         """Fetch a part's samples; None if the part is committed already.
@@ -276,7 +285,7 @@ class Worker:
 
     def _compute(
         self, part: Part, clock: Clock, reading: Future[list[Sample] | None]
-    ) -> PartResult | tuple[list[ImageRow], int]:
+    ) -> PartResult | tuple[list[ImageRow], int] | None:
         try:
             samples = reading.result()
         except (StoreError, InputChanged) as error:
@@ -285,6 +294,8 @@ class Worker:
             return _skipped(part)
         rows: list[ImageRow] = []
         for start in range(0, len(samples), self.task.batch_size):
+            if self._stopped.is_set():
+                return None
             rows += self._rows(samples[start : start + self.task.batch_size], clock)
         return rows, sum(len(sample.image) for sample in samples)
 

@@ -57,7 +57,8 @@ BOTH = [("i/a.png", "l/a.png"), ("i/b c.png", "l/b c.png"), ("i/d.png", None)]
         ("l.csv", "split,Mask, FILENAME\nx,l/a.png,i/a.png\nx,l/b c.png,i/b c.png\nx,,i/d.png\n"),
         (
             "l.jsonl",
-            '{"image": "i/a.png", "label": "l/a.png", "x": 1}\n{"image": "i/b c.png", "label": "l/b c.png"}\n\n{"image": "i/d.png", "label": null}',
+            '{"image": "i/a.png", "label": "l/a.png", "x": 1}\n{"image": "i/b c.png", "label": "l/b c.png"}\n\n'
+            '{"image": "i/d.png", "label": null}',
         ),
     ],
 )
@@ -157,7 +158,10 @@ def test_a_list_by_format_whatever_its_name(folder: Path) -> None:
 
 
 @settings(max_examples=200, deadline=None)
-@given(data=st.one_of(st.binary(max_size=200), st.text(max_size=100).map(str.encode)), suffix=st.sampled_from([".txt", ".csv", ".jsonl"]))
+@given(
+    data=st.one_of(st.binary(max_size=200), st.text(max_size=100).map(str.encode)),
+    suffix=st.sampled_from([".txt", ".csv", ".jsonl"]),
+)
 def test_any_bytes_are_a_list_or_refused(data: bytes, suffix: str) -> None:
     try:
         lines = parse_list(data, suffix, "list")

@@ -86,7 +86,8 @@ def test_files_without_label_column_are_known_to_be_unlabelled(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    "kind", [pa.binary(), pa.large_binary(), IMAGE, pa.struct([("path", pa.large_string()), ("bytes", pa.large_binary())])]
+    "kind",
+    [pa.binary(), pa.large_binary(), IMAGE, pa.struct([("path", pa.large_string()), ("bytes", pa.large_binary())])],
 )
 def test_binary_and_hugging_face_columns(tmp_path: Path, kind: pa.DataType) -> None:
     def column(text: str) -> pa.Array:
@@ -96,7 +97,9 @@ def test_binary_and_hugging_face_columns(tmp_path: Path, kind: pa.DataType) -> N
         return pa.array(values, kind)
 
     found = find(write(tmp_path / "a.parquet", {"image": column("image"), "label": column("label")}))
-    assert [(s.image, s.label) for s in samples(found)] == [(f"image {i}".encode(), f"label {i}".encode()) for i in range(3)]
+    assert [(s.image, s.label) for s in samples(found)] == [
+        (f"image {i}".encode(), f"label {i}".encode()) for i in range(3)
+    ]
     names = [f"image{i}.png" for i in range(3)] if pa.types.is_struct(kind) else [f"row-{i:08d}" for i in range(3)]
     assert [s.id for s in samples(found)] == names
 
@@ -155,7 +158,8 @@ def test_null_and_empty_and_large_images(tmp_path: Path) -> None:
     marks = pa.array([b"l", b"l", b"l", None, b""], pa.binary())
     found = find(write(tmp_path / "a.parquet", {"image": column, "label": marks}))
     assert [(s.fault, s.image, s.label) for s in samples(found, max_image_bytes=10)] == [
-        ("empty", b"", None), ("empty", b"", None), ("too_many_bytes", b"", None), (None, b"ok", None), (None, b"ok", b""),
+        ("empty", b"", None), ("empty", b"", None), ("too_many_bytes", b"", None),
+        (None, b"ok", None), (None, b"ok", b""),
     ]  # fmt: skip
     nulls = pa.array([None, {"bytes": None, "path": None}, {"bytes": b"x", "path": None}], IMAGE)
     found = find(write(tmp_path / "a.parquet", {"image": nulls}))
@@ -170,7 +174,8 @@ def test_images_by_path_lie_beside_the_file(tmp_path: Path) -> None:
     marks = pa.array([{"bytes": None, "path": p} for p in ("i/a b.png", None, None, "i/none.png", None)], IMAGE)
     found = find(write(tmp_path / "a.parquet", {"image": column, "label": marks, "id": list("abcde")}))
     assert [(s.fault, s.image, s.label) for s in samples(found)] == [
-        (None, b"a", b"a"), ("missing", b"", None), ("missing", b"", None), ("label_missing", b"", None), (None, b"a", None),
+        (None, b"a", b"a"), ("missing", b"", None), ("missing", b"", None), ("label_missing", b"", None),
+        (None, b"a", None),
     ]  # fmt: skip
 
 
@@ -285,7 +290,9 @@ def test_no_rows(tmp_path: Path) -> None:
     assert (found.images, found.warnings) == (1, [f"1 Parquet file has no rows, e.g. {tmp_path}/a.parquet"])
 
 
-@pytest.mark.parametrize("data", [b"", b"PAR1", b"no parquet at all" * 10, b"PAR1" + bytes(100) + b"\xff\xff\xff\x7fPAR1"])
+@pytest.mark.parametrize(
+    "data", [b"", b"PAR1", b"no parquet at all" * 10, b"PAR1" + bytes(100) + b"\xff\xff\xff\x7fPAR1"]
+)
 def test_what_is_no_parquet(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "a.parquet").write_bytes(data)
     assert refusal(tmp_path).startswith(f"{tmp_path}/a.parquet is no readable Parquet file: ")
@@ -298,8 +305,11 @@ def test_a_truncated_parquet_file(tmp_path: Path) -> None:
 
 
 def test_too_large_a_row_group(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.parquet", {"image": pa.array([os.urandom(1000)] * 3 + [os.urandom(1000)], pa.binary())})
-    assert "row group 0 holds 0.00 GB of images, more than a worker should hold" in refusal(path, max_row_group_bytes=1500)
+    path = write(tmp_path / "a.parquet", {"image": pa.array([os.urandom(1 << 20) for _ in range(3)], pa.binary())})
+    text = refusal(path, max_row_group_bytes=2 << 20)
+    assert "row group 0 holds 3 MiB of images, more than a worker should hold at once (2 MiB, max_row_group" in text
+    assert "row_group_size=100" in text
+    assert find(path, max_row_group_bytes=4 << 20).images == 3
 
 
 @pytest.mark.parametrize("compression", ["none", "snappy", "zstd"])
@@ -307,7 +317,8 @@ def test_a_damaged_row_group_is_error_rows_and_the_rest_is_unharmed(
     tmp_path: Path, compression: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     column = pa.array([bytes([i]) * 5000 for i in range(8)], pa.binary())
-    path = write(tmp_path / "a.parquet", {"image": column}, row_group_size=4, compression=compression, use_dictionary=False, write_page_checksum=True)  # fmt: skip
+    options: dict[str, Any] = {"compression": compression, "use_dictionary": False, "write_page_checksum": True}
+    path = write(tmp_path / "a.parquet", {"image": column}, row_group_size=4, **options)
     chunk = pq.ParquetFile(path).metadata.row_group(0).column(0)
     data = bytearray(path.read_bytes())
     middle = chunk.data_page_offset + chunk.total_compressed_size // 2

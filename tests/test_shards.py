@@ -13,8 +13,9 @@ from segment.store import Store
 
 STORE = Store()
 ODD_NAMES = [
-    "a b.png", "p%20q.png", "ü漢.png", "new\nline.png", "h#x.png", "q?y.png", "sub/deep dir/z.PNG", "plus+.png", "star*.png",
-    "br{1..2}.png", "tab\t.png", " lead.png", "a&b=c.png", "quo'te\".png", "back\\slash.png", "[x].png", "~tilde.png",
+    "a b.png", "p%20q.png", "ü漢.png", "new\nline.png", "h#x.png", "q?y.png", "sub/deep dir/z.PNG", "plus+.png",
+    "star*.png", "br{1..2}.png", "tab\t.png", " lead.png", "a&b=c.png", "quo'te\".png",
+    "back\\slash.png", "[x].png", "~tilde.png",
 ]  # fmt: skip
 
 
@@ -238,7 +239,7 @@ def test_a_label_pattern_has_known_fields(pattern: str) -> None:
         InputOptions(label_pattern=pattern)
 
 
-@pytest.mark.parametrize("pattern", ["{stem", "stem}_L", "{stem"])
+@pytest.mark.parametrize("pattern", ["{stem", "stem}_L"])
 def test_a_label_pattern_has_closed_braces(pattern: str) -> None:
     with pytest.raises(ValidationError):
         InputOptions(label_pattern=pattern)
@@ -260,7 +261,10 @@ def test_auto_part_size_follows_from_the_number_of_images(tmp_path: Path, images
 def test_shards_hold_4096_images_and_positions_start_anew(tmp_path: Path) -> None:
     write(tmp_path / "my set!", *(f"{i:05d}.png" for i in range(4100)))
     found = find(tmp_path / "my set!", part_size=64)
-    assert [part.shard[:16] for part in found.parts[::64]] == ["my-set-00000-" + found.parts[0].id[:3], "my-set-00001-" + found.parts[-1].id[:3]]
+    assert [part.shard[:16] for part in found.parts[::64]] == [
+        "my-set-00000-" + found.parts[0].id[:3],
+        "my-set-00001-" + found.parts[-1].id[:3],
+    ]
     assert [(part.start, part.stop) for part in found.parts[-2:]] == [(4032, 4096), (0, 4)]
     last = found.parts[-1]
     assert last.id == f"{last.shard[-12:]}-000000-000004"
@@ -326,7 +330,9 @@ def test_no_images_says_what_is_there(tmp_path: Path) -> None:
     assert refusal(tmp_path) == (
         f"{tmp_path}: 12 files, none of them an image (.txt x 10, no suffix x 1, .json x 1), e.g. {tmp_path}/0.txt"
     )
-    assert refusal(tmp_path / "a.json") == f"{tmp_path}/a.json is no image by its name; if it is one, say so with --format"
+    assert (
+        refusal(tmp_path / "a.json") == f"{tmp_path}/a.json is no image by its name; if it is one, say so with --format"
+    )
 
 
 def test_only_hidden_files(tmp_path: Path) -> None:
@@ -376,7 +382,9 @@ def test_no_permission_is_a_store_error(tmp_path: Path) -> None:
         (tmp_path / "locked").chmod(0o700)
 
 
-def test_an_unreadable_folder_within_the_input_is_a_store_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_folder_within_the_input_is_a_store_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write(tmp_path, "a.png", "locked/b.png")
     scandir = os.scandir
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 
 from segment.engines import available_cpus
@@ -37,31 +37,37 @@ class LocalEngine:
     def run(self, task: Task, weights: Weights, plan: Plan, *, isolate: bool) -> Generator[PartResult]:
         """See `Engine.run`."""
         size = max(1, min(self.workers(task.runtime.device), len(plan)))
-        threads = max(1, available_cpus() // size) if self.size is None else 1
-        session = open_session(task.card, weights, task.runtime, threads=threads, streams=size)
+        cpus = max(1, available_cpus() // size) if self.size is None else 1
+        session = open_session(task.card, weights, task.runtime, threads=cpus, streams=size)
         parts = _SharedParts(plan)
         results: queue.SimpleQueue[PartResult | BaseException | None] = queue.SimpleQueue()
-
-        def work() -> None:
-            try:
-                for result in Worker(task, session).process(parts):
-                    results.put(result)
-                results.put(None)
-            except BaseException as error:  # handed over to the caller's thread, which raises it
-                results.put(error)
-
-        workers = [threading.Thread(target=work, name=f"segment-{i}", daemon=True) for i in range(size)]
-        for worker in workers:
-            worker.start()
+        workers = [Worker(task, session) for _ in range(size)]
+        threads = [
+            threading.Thread(target=_work, args=(worker, parts, results), name=f"segment-{i}", daemon=True)
+            for i, worker in enumerate(workers)
+        ]
+        for thread in threads:
+            thread.start()
         try:
             yield from _drain(results, size)
         finally:
             parts.stop()
             for worker in workers:
-                worker.join()
+                worker.stop()
+            for thread in threads:
+                thread.join()
 
     def close(self) -> None:
         """Nothing is held between runs."""
+
+
+def _work(worker: Worker, parts: Iterable[Part], results: queue.SimpleQueue[PartResult | BaseException | None]) -> None:
+    try:
+        for result in worker.process(parts):
+            results.put(result)
+        results.put(None)
+    except BaseException as error:  # handed over to the caller's thread, which raises it
+        results.put(error)
 
 
 def _drain(results: queue.SimpleQueue[PartResult | BaseException | None], workers: int) -> Iterator[PartResult]:

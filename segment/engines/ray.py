@@ -51,6 +51,7 @@ class RayEngine:
         split: bool | None = None,
         cpus: int | None = None,
     ) -> None:
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # or a pool's start prints a warning that means nothing
         address = address or os.environ.get("RAY_ADDRESS") or None
         if not address:
             _private_cluster_environment()
@@ -277,7 +278,6 @@ def _private_cluster_environment() -> None:
     Without this, ray would write ~/.ray/auth_token, and every later `ray start` and `ray job submit` of this user
     would demand it. Ray reads the mode when it is first imported, so afterwards it is too late to choose.
     """
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # or every pool start prints a warning that means nothing
     if "RAY_AUTH_MODE" not in os.environ and "ray" not in sys.modules:
         os.environ["RAY_AUTH_MODE"] = "token"
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)

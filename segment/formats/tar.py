@@ -20,8 +20,10 @@ _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\x
 def compressed_tar(url: str) -> str:
     """Return the compression that a tar's name tells, or `""`."""
     name = basename(url).lower()
-    endings = {".tar.gz": "gzip", ".tgz": "gzip", ".tar.bz2": "bzip2", ".tar.xz": "xz", ".tar.zst": "zstd"}
-    return next((kind for ending, kind in endings.items() if name.endswith(ending)), "")
+    if name.endswith(".tgz"):
+        return "gzip"
+    stem, _, last = name.rpartition(".")
+    return {"gz": "gzip", "bz2": "bzip2", "xz": "xz", "zst": "zstd"}.get(last, "") if stem.endswith(".tar") else ""
 
 
 def refuse_compressed(url: str) -> None:
