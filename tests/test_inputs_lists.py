@@ -106,6 +106,13 @@ def test_what_is_listed_but_missing_is_an_error_row(folder: Path) -> None:
     assert samples(found)[1].fault == "missing"
 
 
+def test_many_images_of_one_folder_are_found_by_listing_it(folder: Path) -> None:
+    for i in range(100):
+        (folder / "i" / f"{i}.jpg").write_text(str(i))
+    found = find(folder, "l.txt", "".join(f"i/{i}.jpg\n" for i in range(120)) + "i/a.png/x.png\n" + "n" * 300 + "\n")
+    assert [s.fault for s in samples(found)] == [None] * 100 + ["missing"] * 22
+
+
 def test_the_same_image_twice_is_a_duplicate(folder: Path) -> None:
     found = find(folder, "l.txt", "i/a.png l/a.png\ni/d.png\ni/../i/a.png\ni/no.png\ni/no.png\n")
     assert [s.fault for s in samples(found)] == [None, None, "duplicate_id", "missing", "duplicate_id"]

@@ -14,7 +14,7 @@ from segment.parts import Part
 from segment.store import Entry, Store, parent_url
 
 _THREADS = 16
-_FEW = 4  # objects of one folder that are asked for one by one rather than listed
+_FEW = 64  # objects of one folder that are asked for one by one: the folder may hold millions of others
 
 A = TypeVar("A")
 B = TypeVar("B")
