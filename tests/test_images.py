@@ -1,0 +1,384 @@
+"""Images: every kind comes out right, bad ones are refused by their header, and resampling is whose the card says."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import struct
+import subprocess
+import sys
+import tracemalloc
+import zlib
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from segment import images
+from segment.card import Resize
+from segment.errors import SampleError
+
+Pixels = NDArray[np.uint8]
+LIMIT = 100_000_000
+RGB: Pixels = np.kron(np.random.default_rng(0).integers(0, 256, (7, 11, 3), np.uint8), np.ones((8, 8, 1), np.uint8))
+ALPHA: Pixels = np.repeat([[0], [128], [255], [7]], 14, axis=0).astype(np.uint8).repeat(88, axis=1)
+PICTURE = Image.fromarray(RGB)
+
+
+def saved(image: Image.Image, kind: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def pillow(data: bytes) -> Pixels:
+    """What Pillow makes of it, upright and without alpha."""
+    return np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB"))
+
+
+def fault(data: bytes, max_pixels: int = LIMIT) -> str:
+    with pytest.raises(SampleError) as caught:
+        images.decode(data, max_pixels)
+    return caught.value.code
+
+
+def off_by(data: bytes, expected: NDArray[Any]) -> float:
+    """Greatest difference from the expected RGB."""
+    found = images.decode(data, LIMIT)
+    assert found.dtype == np.uint8
+    assert found.shape == expected.shape
+    return float(np.abs(found.astype(float) - expected).max())
+
+
+# --- every kind of image ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP", "JPEG", "WEBP"])
+def test_grey_becomes_three_equal_channels(kind: str) -> None:
+    data = saved(PICTURE.convert("L"), kind, **({"lossless": True} if kind == "WEBP" else {}))
+    assert off_by(data, pillow(data)) == 0
+    found = images.decode(data, LIMIT)
+    assert np.array_equal(found[:, :, 0], found[:, :, 2])
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_sixteen_bits_become_eight_by_scaling_not_by_clipping(suffix: str, channels: int) -> None:
+    deep = np.random.default_rng(1).integers(0, 65536, (40, 30, channels)).astype(np.uint16)
+    data = cv2.imencode(suffix, deep)[1].tobytes()
+    expected = np.repeat(deep, 3, axis=2) if channels == 1 else deep[:, :, 2::-1]
+    assert off_by(data, expected / 257) < 1
+
+
+@pytest.mark.parametrize("colours", [2, 4, 16, 200])
+def test_palette(colours: int) -> None:
+    picture = PICTURE.quantize(colours)
+    assert off_by(saved(picture, "PNG"), np.asarray(picture.convert("RGB"))) == 0
+    assert off_by(saved(picture, "TIFF"), np.asarray(picture.convert("RGB"))) == 0
+
+
+@pytest.mark.parametrize("transparency", [3, bytes(range(64))], ids=["one colour", "alpha by colour"])
+def test_palette_with_transparency_keeps_its_colours(transparency: int | bytes) -> None:
+    picture = PICTURE.quantize(64)
+    assert off_by(saved(picture, "PNG", transparency=transparency), np.asarray(picture.convert("RGB"))) == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("PNG", {}),
+        ("TIFF", {}),
+        ("TIFF", {"compression": "tiff_lzw"}),
+        ("BMP", {}),
+        ("WEBP", {"lossless": True, "exact": True}),
+    ],
+)
+def test_alpha_is_dropped_not_blended(kind: str, options: dict[str, Any]) -> None:
+    picture = Image.fromarray(np.dstack([RGB, ALPHA]))
+    assert off_by(saved(picture, kind, **options), RGB) == 0
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_grey_with_alpha(kind: str) -> None:
+    grey = PICTURE.convert("L")
+    picture = Image.merge("LA", [grey, Image.fromarray(ALPHA)])
+    assert off_by(saved(picture, kind), np.asarray(grey.convert("RGB"))) == 0
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP"])
+def test_one_bit(kind: str) -> None:
+    picture = PICTURE.convert("1")
+    assert off_by(saved(picture, kind), np.asarray(picture.convert("RGB"))) == 0
+
+
+def test_cmyk() -> None:
+    picture = PICTURE.convert("CMYK")
+    for data in (saved(picture, "JPEG", quality=95), saved(picture, "TIFF")):
+        assert off_by(data, pillow(data)) <= 1
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}, {"optimize": True}])
+def test_jpeg(options: dict[str, Any]) -> None:
+    data = saved(PICTURE, "JPEG", quality=90, **options)
+    assert off_by(data, pillow(data)) <= 1
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg"])
+def test_compressed_tiff(compression: str) -> None:
+    data = saved(PICTURE, "TIFF", compression=compression)
+    assert off_by(data, pillow(data)) <= 1
+
+
+@pytest.mark.parametrize("kind", ["WEBP", "PNG", "TIFF"])
+def test_of_an_animation_or_several_pages_the_first_is_taken(kind: str) -> None:
+    red, green = (Image.fromarray(np.full((16, 24, 3), colour, np.uint8)) for colour in ((255, 0, 0), (0, 255, 0)))
+    options = {"lossless": True} if kind == "WEBP" else {}
+    assert off_by(saved(red, kind, save_all=True, append_images=[green], **options), np.asarray(red)) == 0
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation(kind: str, orientation: int) -> None:
+    if kind == "TIFF":
+        options: dict[str, Any] = {"tiffinfo": {0x0112: orientation}}
+    else:
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        options = {"exif": exif, "lossless": True} if kind == "WEBP" else {"exif": exif}
+    data = saved(PICTURE, kind, **options)
+    assert off_by(data, pillow(data)) <= 1
+    assert images.decode(data, LIMIT).shape == ((56, 88, 3) if orientation < 5 else (88, 56, 3))
+
+
+def test_exif_orientation_of_a_tiff_with_alpha() -> None:
+    data = saved(Image.fromarray(np.dstack([RGB, ALPHA])), "TIFF", tiffinfo={0x0112: 6})
+    assert off_by(data, np.rot90(RGB, -1)) == 0
+
+
+# --- too large, damaged, no image ------------------------------------------------------------------------------------
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG that declares a size, with next to no data."""
+    chunks = (
+        (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)),
+        (b"IDAT", zlib.compress(b"")),
+        (b"IEND", b""),
+    )
+    body = b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
+    )
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+def forged(data: bytes, width: int, height: int) -> bytes:
+    """A JPEG whose frame header declares another size than its data has."""
+    at = data.index(b"\xff\xc0")
+    return data[: at + 5] + struct.pack(">HH", height, width) + data[at + 9 :]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [png_header(50_000, 50_000), png_header(2**31 - 1, 2**31 - 1), forged(saved(PICTURE, "JPEG"), 12_000, 12_000)],
+    ids=["png 50000 x 50000", "png 2147483647 x 2147483647", "jpeg 144 megapixels"],
+)
+def test_the_declared_size_alone_refuses(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("decoded"))
+    monkeypatch.setattr(Image.Image, "convert", lambda *_: pytest.fail("decoded"))
+    tracemalloc.start()
+    assert fault(data) == "too_many_pixels"
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10_000_000
+
+
+def test_max_pixels_is_inclusive_and_the_only_limit() -> None:
+    data = saved(PICTURE, "PNG")
+    assert images.decode(data, 56 * 88).shape == RGB.shape
+    assert fault(data, 56 * 88 - 1) == "too_many_pixels"
+    assert fault(png_header(30_000, 30_000), 10**9) == "undecodable"  # Pillow alone would refuse this size
+
+
+KINDS = ["JPEG", "PNG", "WEBP", "BMP", "TIFF"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.9])
+def test_truncated_is_damaged(kind: str, share: float) -> None:
+    data = saved(PICTURE, kind)
+    assert fault(data[: int(len(data) * share)]) == "undecodable"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_header_alone_is_damaged(kind: str) -> None:
+    assert fault(saved(PICTURE, kind)[:16]) == "undecodable"
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (b"", "empty"),
+        (b"\0", "not_an_image"),
+        (b"<!DOCTYPE html><title>404</title>", "not_an_image"),
+        (bytes(range(256)) * 8, "not_an_image"),
+        (saved(PICTURE.convert("P"), "GIF"), "not_an_image"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 88 56\n", "not_an_image"),
+        (b"RIFF\x24\0\0\0WAVEfmt " + bytes(40), "not_an_image"),
+    ],
+    ids=["zero bytes", "one byte", "html", "garbage", "gif", "postscript", "sound"],
+)
+def test_no_image(data: bytes, code: str) -> None:
+    assert fault(data) == code
+
+
+@settings(max_examples=60, deadline=None)
+@given(kind=st.sampled_from(KINDS), seed=st.integers(0, 2**32), flips=st.integers(1, 30), keep=st.floats(0.05, 1))
+def test_any_damage_is_an_image_or_a_sample_error(kind: str, seed: int, flips: int, keep: float) -> None:
+    data = bytearray(saved(PICTURE, kind))
+    generator = np.random.default_rng(seed)
+    for position in generator.integers(0, len(data), flips):
+        data[position] = generator.integers(0, 256)
+    try:
+        found = images.decode(bytes(data[: int(len(data) * keep)]), 1_000_000)
+    except SampleError:
+        return
+    assert found.ndim == 3
+    assert found.dtype == np.uint8
+
+
+# --- resampling ------------------------------------------------------------------------------------------------------
+
+SIZES = [(24, 32), (100, 40), (56, 88), (111, 177)]
+_PILLOW = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+}
+_OPENCV = {
+    "nearest": cv2.INTER_NEAREST,
+    "bilinear": cv2.INTER_LINEAR,
+    "bicubic": cv2.INTER_CUBIC,
+    "area": cv2.INTER_AREA,
+}
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("interpolation", _PILLOW)
+def test_stretch_by_pillow_is_pillows(interpolation: Any, size: tuple[int, int]) -> None:
+    found = images.resize_image(RGB, Resize(resampler="pillow", interpolation=interpolation), size)
+    assert np.array_equal(found, np.asarray(PICTURE.resize(size[::-1], _PILLOW[interpolation])))
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("interpolation", _OPENCV)
+def test_stretch_by_opencv_is_opencvs(interpolation: Any, size: tuple[int, int]) -> None:
+    found = images.resize_image(RGB, Resize(resampler="opencv", interpolation=interpolation), size)
+    assert np.array_equal(found, cv2.resize(RGB, size[::-1], interpolation=_OPENCV[interpolation]))
+
+
+def test_the_two_nearests_differ_and_labels_get_the_one_they_ask_for() -> None:
+    label = np.arange(9, dtype=np.uint8).reshape(1, 9)
+    stretch = Resize()
+    assert images.resize_label(label, stretch, (1, 3), "pillow").tolist() == [[1, 4, 7]]  # pixel centres
+    assert images.resize_label(label, stretch, (1, 3), "opencv").tolist() == [[0, 3, 6]]  # rounded down
+
+
+def test_letterbox_keeps_the_aspect_pads_right_and_below_and_comes_back() -> None:
+    box = Resize(method="letterbox", resampler="opencv", interpolation="nearest", pad=(1, 2, 3))
+    assert images.content_size(box, (56, 88), (64, 64)) == (41, 64)
+    assert images.content_size(box, (88, 56), (64, 64)) == (64, 41)
+    assert images.content_size(box, (1, 1000), (64, 64)) == (1, 64)  # never nothing
+    image = images.resize_image(RGB, box, (64, 64))
+    assert np.array_equal(image[:41], cv2.resize(RGB, (64, 41), interpolation=cv2.INTER_NEAREST))
+    assert (image[41:] == (1, 2, 3)).all()
+    label = np.full((56, 88), 4, np.uint8)
+    resized = images.resize_label(label, box, (64, 64), "pillow")
+    assert (resized[:41] == 4).all()
+    assert (resized[41:] == 255).all()  # the border is void: in no class's score
+    mask = np.full((64, 64), 9, np.uint8)
+    mask[:41] = np.arange(41)[:, None]
+    restored = images.restore_mask(mask, box, (56, 88))
+    assert restored.shape == (56, 88)
+    assert restored.max() == 40  # nothing of the border is left
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    method=st.sampled_from(["stretch", "letterbox"]),
+    size=st.tuples(st.integers(1, 60), st.integers(1, 60)),
+    target=st.tuples(st.integers(1, 60), st.integers(1, 60)),
+)
+def test_sizes_and_content_survive_any_geometry(method: Any, size: tuple[int, int], target: tuple[int, int]) -> None:
+    resize = Resize(method=method, interpolation="nearest", pad=(0, 0, 0))
+    image = images.resize_image(np.full((*size, 3), 200, np.uint8), resize, target)
+    height, width = images.content_size(resize, size, target)
+    assert image.shape == (*target, 3)
+    assert image.sum() == 200 * 3 * height * width
+    restored = images.restore_mask(np.ascontiguousarray(image[:, :, 0]), resize, size)
+    assert restored.shape == size
+    assert (restored == 200).all()
+
+
+def test_an_image_of_the_right_size_is_not_touched() -> None:
+    for resampler in ("pillow", "opencv"):
+        assert np.array_equal(images.resize_image(RGB, Resize(resampler=resampler), (56, 88)), RGB)
+
+
+# --- masks and pictures ----------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=40, deadline=None)
+@given(height=st.integers(1, 70), width=st.integers(1, 70), seed=st.integers(0, 2**32))
+def test_masks_round_trip(height: int, width: int, seed: int) -> None:
+    mask = np.random.default_rng(seed).integers(0, 256, (height, width), np.uint8)
+    data = images.encode_mask(mask)
+    assert np.array_equal(images.decode_mask(data), mask)
+    opened = Image.open(io.BytesIO(data))
+    assert opened.mode == "L"
+    assert np.array_equal(np.asarray(opened), mask)
+
+
+def test_a_mask_that_is_a_view_round_trips() -> None:
+    mask = np.arange(200, dtype=np.uint8).reshape(10, 20)[::2, ::3]
+    assert np.array_equal(images.decode_mask(images.encode_mask(mask)), mask)
+
+
+def digest() -> str:
+    mask = np.kron(np.random.default_rng(3).integers(0, 12, (20, 30), np.uint8), np.ones((9, 9), np.uint8))
+    return hashlib.sha256(images.encode_mask(mask)).hexdigest()
+
+
+def test_mask_bytes_are_the_same_in_another_process() -> None:
+    code = "from tests.test_images import digest; print(digest())"
+    root, environment = Path(__file__).parents[1], {**os.environ, "PYTHONHASHSEED": "7"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == digest()
+
+
+def test_paint_overlay_and_grid() -> None:
+    palette = np.array([[10, 20, 30], [200, 100, 0]], np.uint8)
+    mask = np.array([[0, 1], [1, 255]], np.uint8)
+    painted = images.paint(mask, palette)
+    assert painted.tolist() == [[[10, 20, 30], [200, 100, 0]], [[200, 100, 0], [255, 255, 255]]]
+    image = np.zeros((2, 2, 3), np.uint8)
+    assert np.array_equal(images.overlay(image, mask, palette, opacity=1), painted)
+    assert np.array_equal(images.overlay(image, mask, palette, opacity=0), image)
+    tiles = [RGB, RGB[:20], RGB, RGB[:, :40]]
+    canvas = images.grid(tiles, columns=3, tile_width=44, gap=2)
+    # scaled to 44 wide: 28, 10 and 28 rows high, then 62
+    assert canvas.shape == (2 + 28 + 2 + 62 + 2, 2 + 3 * (44 + 2), 3)
+    assert (canvas[:2] == 255).all()
+    assert (canvas[12:30, 48:92] == 255).all()  # below the short tile
+    assert np.array_equal(canvas[2:30, 2:46], cv2.resize(RGB, (44, 28), interpolation=cv2.INTER_AREA))
+    png = images.encode_png(canvas)
+    assert np.array_equal(images.decode(png, LIMIT), canvas)
+    assert hashlib.sha256(png).digest() == hashlib.sha256(images.encode_png(canvas)).digest()
