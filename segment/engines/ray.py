@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import re
 import secrets
 import sys
 import warnings
@@ -18,6 +19,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from segment import errors
 from segment.engines import available_cpus
 from segment.errors import SegmentError, StoreError, UsageError
 from segment.ledger import Plan, parts_of
@@ -261,6 +263,9 @@ def _row(name: str, value: PartResult | object) -> pa.Table:
     return pa.table({name: pa.array([pickle.dumps(value, protocol=5)], pa.large_binary())})
 
 
+_RAISED = re.compile(r"(?ms)^.*^segment\.errors\.(\w+): (.*)\Z")
+
+
 def _cause(error: BaseException) -> SegmentError:
     """Unwrap what a worker raised; whatever it was, the run can be resumed."""
     seen: BaseException | None = error
@@ -268,6 +273,10 @@ def _cause(error: BaseException) -> SegmentError:
         if isinstance(seen, SegmentError):
             return type(seen)(str(seen.args[0]) if seen.args else str(seen))
         seen = getattr(seen, "cause", None) or seen.__cause__
+    if raised := _RAISED.search(str(error)):  # in an actor's constructor: Ray keeps only the text
+        kind = getattr(errors, raised[1], None)
+        if isinstance(kind, type) and issubclass(kind, SegmentError):
+            return kind(raised[2].strip())
     lines = [line for line in str(error).strip().splitlines() if line.strip()]
     return StoreError(f"the Ray run broke: {redact_url(lines[-1])}. The same command resumes it.")
 
