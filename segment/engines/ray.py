@@ -12,9 +12,12 @@ import os
 import pickle
 import re
 import secrets
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pyarrow as pa
@@ -66,11 +69,12 @@ class RayEngine:
             return
         quiet = {"log_to_driver": False, "configure_logging": True, "logging_level": logging.ERROR}
         try:
-            if address:
-                ray.init(address=address, **quiet)
-            else:
-                ray.init("local", num_cpus=cpus or available_cpus(), include_dashboard=False, **quiet)
-                self._started_here = True
+            with _sigterm_kept():
+                if address:
+                    ray.init(address=address, **quiet)
+                else:
+                    ray.init("local", num_cpus=cpus or available_cpus(), include_dashboard=False, **quiet)
+                    self._started_here = True
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise UsageError(_connect_advice(address, error)) from None
 
@@ -290,6 +294,15 @@ def _private_cluster_environment() -> None:
     if "RAY_AUTH_MODE" not in os.environ and "ray" not in sys.modules:
         os.environ["RAY_AUTH_MODE"] = "token"
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+
+
+@contextmanager
+def _sigterm_kept() -> Iterator[None]:
+    """Put the caller's SIGTERM handler back, which ray.init replaces by a plain exit (and a dump of its C++ stack)."""
+    handler = signal.getsignal(signal.SIGTERM)
+    yield
+    if callable(handler) and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)
 
 
 def _connect_advice(address: str | None, error: Exception) -> str:
