@@ -29,7 +29,9 @@ from segment.errors import StoreError, UsageError
 log = logging.getLogger("segment.store")
 
 _PROTOCOL = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+)://")
-_CREDENTIALS = re.compile(r"(://)[^/@\s]+:[^/@\s]+@")
+# `user:secret@host`; the secret of an AWS key may hold slashes, so these too, but `host:8080/a@b` is a port and a path.
+# `https://token@host` has no user; elsewhere (`abfs://container@account`) what is before the @ is no secret.
+_CREDENTIALS = re.compile(r"(://)(?:[^/\s]*:[^/\s]*@|[^/\s:]*:(?!\d+(?:/|$))[^@\s]*@)|(https?://)[^/?#\s]*@")
 _TEMPORARY = re.compile(r"\.tmp-[0-9a-f]{16}$")
 _ATTEMPTS = 5
 _EXTRAS = {"gs": "gcs", "gcs": "gcs", "az": "azure", "abfs": "azure", "abfss": "azure", "adl": "azure"}
@@ -79,7 +81,7 @@ def to_url(reference: str) -> str:
 
 def redact_url(url: str) -> str:
     """Return `url` fit for messages: without credentials, query or signature."""
-    url = _CREDENTIALS.sub(r"\1***@", url)
+    url = _CREDENTIALS.sub(r"\1\2***@", url)
     if url.startswith(("http://", "https://")):
         parts = urlsplit(url)
         return urlunsplit(parts._replace(query="***" if parts.query else ""))
@@ -96,13 +98,17 @@ def join_url(base: str, *names: str) -> str:
                 name = name[2:]
             while name.startswith("../"):
                 base, name = parent_url(base), name[3:]
-            base = f"{base.rstrip('/')}/{name}"
+            base = f"{base.removesuffix('/')}/{name}"
     return base
 
 
 def parent_url(url: str) -> str:
     """Return the URL of the folder that holds `url`."""
+    if url.startswith(("http://", "https://")):
+        url = urlunsplit(urlsplit(url)._replace(query="", fragment=""))  # there may be slashes in them
     head, _, _ = url.rstrip("/").rpartition("/")
+    if head == "file://":
+        return "file:///"
     return head if "://" in head and not head.endswith(("://", ":/")) else url
 
 
@@ -148,8 +154,9 @@ class Store:
         protocol = match.group(1) if match else "file"
         if protocol == "file":
             return fsspec.filesystem("file"), url.removeprefix("file://")
+        options = _http_options(self._options) if protocol in ("http", "https") else self._options
         try:
-            filesystem = fsspec.filesystem(protocol, use_listings_cache=False, **self._options)
+            filesystem = fsspec.filesystem(protocol, use_listings_cache=False, **options)
         except ImportError as error:
             extra = _EXTRAS.get(protocol)
             advice = f"pip install 'segment-job[{extra}]'" if extra else str(error)
@@ -301,6 +308,22 @@ class Store:
             if isinstance(error, FileNotFoundError) and _is_absent(error):
                 raise FileNotFoundError(errno.ENOENT, "there is no such object", redact_url(url)) from None
             raise StoreError(_advice(verb, url, error)) from None
+
+
+_HTTP_OPTIONS = {"auth", "block_size", "client_kwargs", "cookies", "encoded", "headers", "proxy", "ssl", "timeout"}
+
+
+def _http_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what http:// and https:// are opened with: not another store's options, nor its secrets.
+
+    A job has one set of options, while its images may be on s3:// and its weights on https://.
+    """
+    own = {key: value for key, value in options.items() if key in _HTTP_OPTIONS}
+    client = own.get("client_kwargs") or {}
+    if "endpoint_url" in client:  # s3fs has an option of this name too
+        client = {}
+    # Without trust_env, aiohttp passes by the proxy that HTTPS_PROXY names.
+    return {**own, "client_kwargs": {"trust_env": True, **client}}
 
 
 class _Ranges(io.RawIOBase):
@@ -467,7 +490,8 @@ _ADVICE = (
      "profile, or --storage-option anon=true for a public bucket"),
     (("InvalidAccessKeyId", "SignatureDoesNotMatch"), "the credentials are not valid for this store"),
     (("Forbidden", "AccessDenied", "PermissionError", "Permission denied", "Unauthorized"),
-     "permission denied: check that these credentials may read (and for an output: write and list) this place"),
+     "permission denied: check that the credentials are right and may read (and for an output: write and list) "
+     "this place"),
     (("No space left", "ENOSPC"), "the disk is full"),
     (("CERTIFICATE_VERIFY_FAILED",), "the server's certificate is not trusted here: set SSL_CERT_FILE (for s3:// "
      "AWS_CA_BUNDLE) to the file of your organisation's certificates"),
@@ -487,5 +511,5 @@ def _advice(verb: str, url: str, error: BaseException) -> str:
         if any(word in text for word in words):
             return f"could not {verb} {redact_url(url)}: {advice}"
     shown = error.__cause__ if isinstance(error, FileNotFoundError) and error.__cause__ else error
-    detail = _QUERY.sub("?***", _CREDENTIALS.sub(r"\1***@", f"{type(shown).__name__}: {shown}"))[:300]
+    detail = _QUERY.sub("?***", _CREDENTIALS.sub(r"\1\2***@", f"{type(shown).__name__}: {shown}"))[:300]
     return f"could not {verb} {redact_url(url)}: {detail}. The run can be resumed with the same command."
