@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections import Counter
@@ -106,12 +107,12 @@ class Progress:
 
 
 class PlainProgress(Progress):
-    """One line every `interval` seconds, for logs."""
+    """One line at the first result, then every `interval` seconds, and at the end; for logs."""
 
     def __init__(self, stream: TextIO | None = None, interval: float = 10.0) -> None:
         self._stream = stream or sys.stderr
         self._interval = interval
-        self._last = 0.0
+        self._last = -math.inf
 
     def note(self, message: str) -> None:
         """See `Progress.note`."""
@@ -119,7 +120,7 @@ class PlainProgress(Progress):
 
     def begin(self, tally: Tally) -> None:
         """See `Progress.begin`."""
-        self._last = time.monotonic()
+        self._last = -math.inf
 
     def update(self, tally: Tally) -> None:
         """See `Progress.update`."""
