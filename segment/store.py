@@ -493,6 +493,8 @@ _ADVICE = (
      "permission denied: check that the credentials are right and may read (and for an output: write and list) "
      "this place"),
     (("No space left", "ENOSPC"), "the disk is full"),
+    (("FlexibleChecksumError",), "this store's checksums are not those that S3 clients expect: set "
+     "AWS_RESPONSE_CHECKSUM_VALIDATION=when_required"),
     (("CERTIFICATE_VERIFY_FAILED",), "the server's certificate is not trusted here: set SSL_CERT_FILE (for s3:// "
      "AWS_CA_BUNDLE) to the file of your organisation's certificates"),
     (("Cannot connect to host", "EndpointConnectionError", "Name or service not known", "Connection refused"),
