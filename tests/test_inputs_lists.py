@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from segment.errors import UsageError
 from segment.formats.listing import parse_list
+from segment.ledger import Plan
 from segment.shards import Discovery, InputOptions, Sample, discover, read_part
 from segment.store import Store
 
@@ -117,6 +118,14 @@ def test_the_same_image_twice_is_a_duplicate(folder: Path) -> None:
     found = find(folder, "l.txt", "i/a.png l/a.png\ni/d.png\ni/../i/a.png\ni/no.png\ni/no.png\n")
     assert [s.fault for s in samples(found)] == [None, None, "duplicate_id", "missing", "duplicate_id"]
     assert found.warnings[-1] == "2 images have the id of an earlier one and will be an error row, e.g. i/a.png"
+
+
+def test_the_frozen_plan_keeps_what_was_wrong(folder: Path) -> None:
+    found = find(folder, "l.txt", "i/a.png l/a.png\ni/a.png\ni/no.png\ni/d.png l/no.png\n")
+    frozen = Plan.from_bytes(Plan.of(found.parts).to_bytes())
+    assert list(frozen.parts()) == found.parts
+    read = [sample for part in frozen.parts() for sample in read_part(part, InputOptions(), STORE)]
+    assert [s.fault for s in read] == [None, "duplicate_id", "missing", "label_missing"]
 
 
 def test_a_whole_list_of_missing_images_is_refused(folder: Path) -> None:

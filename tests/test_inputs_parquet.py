@@ -136,6 +136,17 @@ def test_id_columns_are_detected(tmp_path: Path, name: str) -> None:
     assert [s.id for s in samples(find(tmp_path))] == ["b", "row-00000001", "row-00000002", "a"]
 
 
+def test_text_that_is_not_utf8_becomes_a_storable_id(tmp_path: Path) -> None:
+    odd = pa.Array.from_buffers(pa.string(), 2, pa.array([b"a\xff", b"b"], pa.binary()).buffers())
+    paths = pa.StructArray.from_arrays([images(2), odd], ["bytes", "path"])
+    assert [s.id for s in samples(find(write(tmp_path / "a.parquet", {"image": images(2), "id": odd})))] == [
+        "a\\xff",
+        "b",
+    ]
+    found = find(write(tmp_path / "a.parquet", {"image": paths}))
+    assert [(s.id, s.image) for s in samples(found)] == [("a\\xff", b"image 0"), ("b", b"image 1")]
+
+
 def test_a_dictionary_of_ids(tmp_path: Path) -> None:
     write(tmp_path / "a.parquet", {"id": pa.array(["a", "b", "a"]).dictionary_encode(), "image": images(3)})
     assert [s.id for s in samples(find(tmp_path))] == ["a", "b", "a"]
@@ -298,6 +309,20 @@ def test_what_is_no_parquet(tmp_path: Path, data: bytes) -> None:
     assert refusal(tmp_path).startswith(f"{tmp_path}/a.parquet is no readable Parquet file: ")
 
 
+def test_a_footer_that_claims_more_rows_than_bytes(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.parquet", {"image": pa.nulls(5000, pa.binary())})
+    assert path.stat().st_size < 5000
+    assert f"{path} is no readable Parquet file: 5000 rows in " in refusal(path)
+
+
+@pytest.mark.parametrize("at", [20, 40, 60])
+def test_a_damaged_footer(tmp_path: Path, at: int) -> None:
+    path = write(tmp_path / "a.parquet", {"image": images(10)})
+    data = path.read_bytes()
+    path.write_bytes(data[: -8 - at] + b"\xff" * at + data[-8:])
+    assert refusal(path).startswith(f"{path} is no readable Parquet file: ")
+
+
 def test_a_truncated_parquet_file(tmp_path: Path) -> None:
     path = write(tmp_path / "a.parquet", {"image": images(100)})
     os.truncate(path, path.stat().st_size // 2)
@@ -310,6 +335,9 @@ def test_too_large_a_row_group(tmp_path: Path) -> None:
     assert "row group 0 holds 3 MiB of images, more than a worker should hold at once (2 MiB, max_row_group" in text
     assert "row_group_size=100" in text
     assert find(path, max_row_group_bytes=4 << 20).images == 3
+    unread = pa.array([os.urandom(1 << 20) for _ in range(3)], pa.binary())
+    write(path, {"image": images(3), "unread": unread})
+    assert find(path, max_row_group_bytes=2 << 20).images == 3
 
 
 @pytest.mark.parametrize("compression", ["none", "snappy", "zstd"])

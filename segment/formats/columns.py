@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from segment.errors import UsageError, nearest
 from segment.names import shown
@@ -44,21 +46,25 @@ class Columns:
         if self.id is None:
             values: Sequence[object] = [None] * len(rows)
         elif self.id in rows.column_names:
-            values = rows[self.id].to_pylist()
+            values = plain_values(rows[self.id])
         else:
-            values = [image and image["path"] for image in _only_path(rows[self.image]).to_pylist()]
+            values = plain_values(pc.struct_field(rows[self.image], "path"))
         return [row_id(first + i) if value in (None, "") else str(value) for i, value in enumerate(values)]
+
+
+def plain_values(column: pa.ChunkedArray) -> list[Any]:
+    """Return a column's values; of text that is not valid UTF-8, which Parquet does not rule out, the bytes escaped."""
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if not _is_text(column.type):
+        return cast(list[Any], column.to_pylist())
+    encoded = column.cast(pa.large_binary()).to_pylist()
+    return [value if value is None else value.decode("utf-8", "backslashreplace") for value in encoded]
 
 
 def row_id(row: int) -> str:
     """Return the id of an image that has no other."""
     return f"row-{row:08d}"
-
-
-def _only_path(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Drop the bytes of an image column, so that reading the paths does not copy them."""
-    chunks = [pa.StructArray.from_arrays([c.field("path")], ["path"], mask=c.is_null()) for c in column.chunks]
-    return pa.chunked_array(chunks, type=pa.struct([("path", column.type.field("path").type)]))
 
 
 def find_columns(schema: pa.Schema, options: InputOptions, name: str) -> Columns:

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from segment.errors import StoreError, UsageError
-from segment.formats.columns import Columns, find_columns, row_id
+from segment.formats.columns import Columns, find_columns, has_path, plain_values, row_id
 from segment.formats.lookup import in_threads, refuse_changed
 from segment.formats.recent import Recent
 from segment.names import basename, count, examples, shown, slug
@@ -54,10 +55,11 @@ def _plan_file(entry: Entry, options: InputOptions, store: Store) -> tuple[Shard
     try:
         with store.open(entry.url, _FOOTER_BLOCK, entry.size) as file:
             opened = pq.ParquetFile(file)
-            metadata, schema = opened.metadata, opened.schema_arrow
-    except pa.ArrowException as error:
+            columns = find_columns(opened.schema_arrow, options, shown(entry.url))
+            runs = list(_row_groups(opened.metadata, columns, options, entry))
+    except _DAMAGE as error:
+        _refuse_trouble(error, entry.url)
         raise UsageError(f"{shown(entry.url)} is no readable Parquet file: {_one_line(error)}") from None
-    columns = find_columns(schema, options, shown(entry.url))
     shard = Shard(
         name=slug(basename(entry.url)),
         hash=shard_hash(entry.url, entry.etag, entry.size),
@@ -66,25 +68,37 @@ def _plan_file(entry: Entry, options: InputOptions, store: Store) -> tuple[Shard
         size=entry.size,
         etag=entry.etag,
         members=(),
-        runs=list(_row_groups(metadata, columns, options, entry.url)),
+        runs=runs,
     )
     return shard, columns
 
 
 def _row_groups(
-    metadata: pq.FileMetaData, columns: Columns, options: InputOptions, url: str
+    metadata: pq.FileMetaData, columns: Columns, options: InputOptions, entry: Entry
 ) -> Iterator[tuple[int, int, int]]:
     for number in range(metadata.num_row_groups):
         group = metadata.row_group(number)
-        chunks = [group.column(i) for i in range(group.num_columns)]
-        size = sum(c.total_uncompressed_size for c in chunks if _is_read(c.path_in_schema, columns))
+        if not 0 <= group.num_rows <= entry.size:
+            raise ValueError(f"{group.num_rows} rows in {entry.size} bytes")  # before anything is made for each
+        size = group.total_byte_size
+        if size > options.max_row_group_bytes:
+            size = _bytes_read(group, columns)
         if size > options.max_row_group_bytes:
             raise UsageError(
-                f"{shown(url)}: row group {number} holds {size >> 20} MiB of images, more than a worker should hold at "
+                f"{shown(entry.url)}: row group {number} holds {size >> 20} MiB of images, more than a worker should hold at "
                 f"once ({options.max_row_group_bytes >> 20} MiB, max_row_group_bytes). Write the file with smaller row "
                 "groups, for example pyarrow.parquet.write_table(table, path, row_group_size=100)"
             )
         yield number, group.num_rows, size // max(1, group.num_rows)
+
+
+def _bytes_read(group: pq.RowGroupMetaData, columns: Columns) -> int:
+    """Return the uncompressed bytes of the columns that are read.
+
+    Asked for seldom: pyarrow aborts the process here on some damaged footers, which `total_byte_size` survives.
+    """
+    chunks = [group.column(i) for i in range(group.num_columns)]
+    return sum(chunk.total_uncompressed_size for chunk in chunks if _is_read(chunk.path_in_schema, columns))
 
 
 def _is_read(path: str, columns: Columns) -> bool:
@@ -154,18 +168,21 @@ class _Cell:
 
 def _cells(rows: pa.Table, column: str | None, part: Part, store: Store) -> list[_Cell]:
     """Return the encoded images of a column; those that are only a path are read, relative to the file."""
-    values: list[Any] = rows[column].to_pylist() if column else [None] * len(rows)
-    cells = [_Cell(value["bytes"] if isinstance(value, dict) else value) for value in values]
-    paths = {
-        i: _beside(part.url, value["path"])
-        for i, value in enumerate(values)
-        if isinstance(value, dict) and value["bytes"] is None and value.get("path")
-    }
-    urls = sorted({url for url in paths.values() if url})
+    if column is None:
+        return [_Cell(None)] * len(rows)
+    values = rows[column]
+    paths: list[Any] = [None] * len(rows)
+    if pa.types.is_struct(values.type):
+        if has_path(values.type):
+            paths = plain_values(pc.struct_field(values, "path"))
+        values = pc.struct_field(values, "bytes")
+    data = values.to_pylist()
+    cells = [_Cell(value) for value in data]
+    places = {i: _beside(part.url, path) for i, path in enumerate(paths) if path and data[i] is None}
+    urls = sorted({url for url in places.values() if url})
     found = dict(zip(urls, store.read_many(urls), strict=True))
-    for i, url in paths.items():
-        data = found.get(url)
-        cells[i] = _Cell(data, missing=data is None)
+    for i, url in places.items():
+        cells[i] = _Cell(found.get(url), missing=found.get(url) is None)
     return cells
 
 
@@ -217,7 +234,10 @@ def _read_row_group(part: Part, file: _File, store: Store) -> pa.Table | None:
     with store.open(part.url, size=part.size) as source:
         try:
             opened = pq.ParquetFile(source, metadata=file.metadata, pre_buffer=True, page_checksum_verification=True)
-            return opened.read_row_group(part.row_group, file.columns.names, use_threads=False)
+            table = opened.read_row_group(part.row_group, file.columns.names, use_threads=False)
+            if len(table) != file.metadata.row_group(part.row_group).num_rows:
+                raise ValueError("rows are missing")
+            return table
         except _DAMAGE as error:
             _refuse_trouble(error, part.url)
             log.warning("%s: row group %d cannot be read: %s", shown(part.url), part.row_group, _one_line(error))
