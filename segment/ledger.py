@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -22,6 +22,8 @@ from segment.metrics import score
 from segment.shards import Member, Part, Span
 from segment.store import Store, join_url, redact_url
 from segment.tables import ShardStats, fold, merge, read_masks, read_stats, stats_table, to_parquet
+
+T = TypeVar("T")
 
 _SPAN = pa.struct([("url", pa.string()), ("start", pa.int64()), ("size", pa.int64())])
 _MEMBER = pa.struct([("id", pa.string()), ("image", _SPAN), ("label", _SPAN)])
@@ -96,8 +98,9 @@ class Plan:
 
     @staticmethod
     def from_bytes(data: bytes) -> Plan:
-        """Read `plan.parquet`."""
-        return Plan(pq.read_table(pa.BufferReader(data), schema=PLAN_SCHEMA, page_checksum_verification=True))
+        """Read `plan.parquet`. Raises what Arrow raises, and KeyError, if it is damaged or no plan."""
+        table = pq.read_table(pa.BufferReader(data), page_checksum_verification=True)
+        return Plan(table.select(PLAN_SCHEMA.names).cast(PLAN_SCHEMA))
 
 
 def parts_of(table: pa.Table) -> Iterator[Part]:
@@ -225,9 +228,14 @@ class Ledger:
             )
 
     def read_plan(self) -> Plan | None:
-        """Return the frozen plan, or None where there is none yet."""
-        data = self.store.read_if_exists(self.url("plan.parquet"))
-        return None if data is None else Plan.from_bytes(data)
+        """Return the frozen plan, or None where there is none yet.
+
+        Raises:
+            SegmentError: it is damaged.
+        """
+        url = self.url("plan.parquet")
+        data = self.store.read_if_exists(url)
+        return None if data is None else _sound(url, lambda: Plan.from_bytes(data))
 
     def read_begun(self) -> tuple[dict[str, Any], Plan]:
         """Return `run.json` and the plan of a run that was begun.
@@ -266,12 +274,17 @@ class Ledger:
         return done | {_stem(entry.url) for prefix in prefixes for entry in self.store.list(prefix)}
 
     def finish_shard(self, shard: str, parts: Sequence[str], card: ModelCard) -> ShardStats:
-        """Fold a shard's committed parts and write its statistics. Idempotent: the same bytes every time."""
+        """Fold a shard's committed parts and write its statistics. Idempotent: the same bytes every time.
+
+        Raises:
+            SegmentError: a masks file is damaged.
+        """
         classes = len(card.classes)
 
         def fold_part(part: str) -> ShardStats:
-            with self.store.open(self.masks_url(shard, part), block_size=_FOLD_BLOCK) as file:
-                return fold(read_masks(file, _FOLD_COLUMNS), classes)
+            url = self.masks_url(shard, part)
+            with self.store.open(url, block_size=_FOLD_BLOCK) as file:
+                return _sound(url, lambda: fold(read_masks(file, _FOLD_COLUMNS), classes))
 
         with ThreadPoolExecutor(8, thread_name_prefix="fold") as pool:
             stats = merge(pool.map(fold_part, parts), classes)
@@ -285,11 +298,20 @@ class Ledger:
         return stats
 
     def shard_stats(self, shards: Iterable[str]) -> dict[str, ShardStats]:
-        """Read the statistics of finished shards, in the order given."""
+        """Read the statistics of finished shards, in the order given.
+
+        Raises:
+            SegmentError: one of them is damaged.
+        """
+
+        def read_one(shard: str) -> ShardStats:
+            url = self.stats_url(shard)
+            data = self.store.read(url)
+            return _sound(url, lambda: read_stats(data))
+
         names = list(shards)
         with ThreadPoolExecutor(8, thread_name_prefix="stats") as pool:
-            found = pool.map(lambda shard: read_stats(self.store.read(self.stats_url(shard))), names)
-            return dict(zip(names, found, strict=True))
+            return dict(zip(names, pool.map(read_one, names), strict=True))
 
     def audit(self, plan: Plan, card: ModelCard) -> Audit:
         """Prove that every planned image has exactly one row and nothing else is there.
@@ -321,6 +343,18 @@ class Ledger:
     def is_complete(self) -> bool:
         """Whether `_SUCCESS` is there."""
         return self.store.exists(self.url("_SUCCESS"))
+
+
+def _sound(url: str, read: Callable[[], T]) -> T:
+    """Return what `read` makes of an object; damage is named."""
+    try:
+        return read()
+    except (pa.ArrowException, KeyError, OSError) as error:
+        if isinstance(error, FileNotFoundError):
+            raise
+        raise SegmentError(
+            f"{redact_url(url)} is damaged: delete it, and the same command makes it anew ({type(error).__name__})"
+        ) from None
 
 
 def _json(value: Mapping[str, Any]) -> bytes:
