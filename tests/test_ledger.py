@@ -1,0 +1,432 @@
+"""Ledger: the plan is frozen as it was made, contracts are compared in words, the audit misses nothing."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from segment.errors import SegmentError, UsageError
+from segment.ledger import PLAN_SCHEMA, Audit, Ledger, Plan, contract_of, differences, fingerprint_of, parts_of
+from segment.metrics import Confusion, score
+from segment.shards import Member, Part, Span
+from segment.store import Store
+from segment.tables import ImageRow, ShardStats, stats_table, to_parquet, write_masks
+from tests.runs import CARD, CLASSES, Place, png, read_rows, scene
+
+STORE = Store()
+MEMBERS = tuple(Member(f"{i}.png", Span(f"file:///in/{i}.png", 0, 10 + i), None) for i in range(10))
+
+
+def part(shard: str = "in-00000-abc", start: int = 0, stop: int = 4) -> Part:
+    members = MEMBERS[start:stop]
+    identity = f"{shard[-3:]}-{start:06d}-{stop:06d}"
+    return Part(identity, shard, "files", "file:///in", 100, "e", start, stop, -1, members)
+
+
+PARTS = [part(), part(start=4, stop=8), part(start=8, stop=10), part("in-00001-def", 0, 3)]
+PLAN = Plan.of(PARTS)
+
+names = st.text(st.characters(codec="utf-8"), min_size=1, max_size=30)
+spans = st.builds(Span, names, st.integers(0, 2**62), st.integers(-3, 2**62))
+
+
+@st.composite
+def odd_parts(draw: st.DrawFn) -> Part:
+    members = draw(st.lists(st.builds(Member, names, spans, st.none() | spans), max_size=4))
+    numbers = {name: draw(st.integers(0, 2**62)) for name in ("size", "start", "stop")}
+    kind = draw(st.sampled_from(["files", "webdataset", "parquet"]))
+    texts = {name: draw(names) for name in ("id", "shard", "url", "etag")}
+    return Part(format=kind, row_group=draw(st.integers(-1, 2**31 - 1)), members=tuple(members), **texts, **numbers)
+
+
+# --- the plan --------------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(odd_parts(), max_size=5))
+def test_a_plan_comes_back_as_it_was_made_whatever_the_names(parts: list[Part]) -> None:
+    plan = Plan.of(parts)
+    found = Plan.from_bytes(plan.to_bytes())
+    assert list(found.parts()) == parts
+    assert list(plan.parts()) == parts
+    assert found.to_bytes() == plan.to_bytes()
+    assert len(found) == len(parts)
+
+
+def test_what_a_plan_counts() -> None:
+    assert len(PLAN) == 4
+    assert PLAN.images == 13
+    assert PLAN.images_by_shard() == {"in-00000-abc": 10, "in-00001-def": 3}
+    assert PLAN.parts_by_shard() == {"in-00000-abc": [p.id for p in PARTS[:3]], "in-00001-def": ["def-000000-000003"]}
+    assert Plan.of([]).images == 0
+    assert list(Plan.of([]).parts()) == []
+
+
+def test_what_is_left_of_a_plan() -> None:
+    left = PLAN.without({PARTS[0].id, PARTS[2].id, "of no plan"})
+    assert list(left.parts()) == [PARTS[1], PARTS[3]]
+    assert list(PLAN.without(set()).parts()) == PARTS
+    assert len(PLAN.without({p.id for p in PARTS})) == 0
+
+
+def test_any_slice_of_the_table_is_parts() -> None:
+    assert list(parts_of(PLAN.table.slice(1, 2))) == PARTS[1:3]
+
+
+def test_many_parts_come_in_order() -> None:
+    many = [part(start=i, stop=i + 1) for i in range(10)] * 100
+    assert list(Plan.of(many).parts()) == many
+
+
+@pytest.mark.parametrize("stops", [None, ["x"] * 4], ids=["a column is missing", "a column is of another type"])
+def test_what_is_no_plan_is_not_taken_for_one(ledger: Ledger, stops: list[str] | None) -> None:
+    table = PLAN.table.drop_columns("stop")
+    STORE.write(ledger.url("plan.parquet"), to_parquet(table.append_column("stop", [stops]) if stops else table))
+    with pytest.raises(SegmentError, match=r"plan\.parquet is damaged: delete it, and the same command makes it anew"):
+        ledger.read_plan()
+    assert PLAN_SCHEMA.names == PLAN.table.schema.names
+
+
+# --- the contract ----------------------------------------------------------------------------------------------------
+
+
+def test_differences_are_named_by_their_path() -> None:
+    ours = {"runtime": {"name": "openvino", "precision": "f32"}, "mask_size": "source", "new": 1}
+    theirs = {"runtime": {"name": "openvino", "precision": "bf16"}, "mask_size": "source", "old": None}
+    assert differences(ours, theirs) == ["new: None there, 1 now", "runtime.precision: 'bf16' there, 'f32' now"]
+    assert differences(ours, ours) == []
+    assert differences({"a": {"b": 1}}, {"a": 2}) == ["a: 2 there, {'b': 1} now"]
+
+
+def test_words_about_a_model_are_no_part_of_its_contract_all_else_is() -> None:
+    contract = contract_of(CARD, mask_size="source")
+    worded = CARD.model_copy(
+        update={
+            "description": "x",
+            "licence": "x",
+            "source": "x",
+            "gflops": 1.0,
+            "mparams": 1.0,
+            "metric": CARD.metric.model_copy(update={"published": 0.9, "note": "x"}),
+        }
+    )
+    assert fingerprint_of(contract_of(worded, mask_size="source")) == fingerprint_of(contract)
+    changes: list[dict[str, Any]] = [
+        {"name": "other"},
+        {"input": CARD.input.model_copy(update={"channels": "BGR"})},
+        {"output": CARD.output.model_copy(update={"kind": "probabilities"})},
+        {"metric": CARD.metric.model_copy(update={"convention": "cityscapes"})},
+        {"classes": CARD.classes.model_copy(update={"ignore": ()})},
+    ]
+    prints = {fingerprint_of(contract_of(CARD.model_copy(update=change), mask_size="source")) for change in changes}
+    prints |= {fingerprint_of(contract), fingerprint_of(contract_of(CARD, mask_size="model"))}
+    assert len(prints) == len(changes) + 2
+    assert fingerprint_of(json.loads(json.dumps(contract))) == fingerprint_of(contract)  # as read back from run.json
+
+
+# --- the run ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    return Ledger(STORE, f"file://{tmp_path}/out")
+
+
+def record(**settings: Any) -> dict[str, Any]:
+    contract = contract_of(CARD, **settings)
+    return {"card": CARD.model_dump(mode="json"), "contract": contract, "fingerprint": fingerprint_of(contract)}
+
+
+def test_a_run_begins_once_and_again_the_same(ledger: Ledger) -> None:
+    assert ledger.read_run() is None
+    assert ledger.read_plan() is None
+    ledger.begin(record(precision="f32"))
+    before = STORE.read(ledger.url("run.json"))
+    ledger.begin(record(precision="f32"))
+    assert STORE.read(ledger.url("run.json")) == before
+    assert ledger.read_run() == json.loads(before)
+
+
+def test_another_run_in_the_same_place_is_refused_with_the_difference(ledger: Ledger, tmp_path: Path) -> None:
+    ledger.begin(record(precision="bf16", mask_size="source"))
+    before = STORE.read(ledger.url("run.json"))
+    with pytest.raises(UsageError) as caught:
+        ledger.begin(record(precision="f32", mask_size="source"))
+    assert str(caught.value).splitlines()[0].endswith("holds another run; its masks would mix with these:")
+    assert str(caught.value).splitlines()[1:] == [
+        "  precision: 'bf16' there, 'f32' now",
+        "Choose another output, or ask for what that run was asked for.",
+    ]
+    assert STORE.read(ledger.url("run.json")) == before
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"{}",
+        b"[]",
+        b"null",
+        b'"x"',
+        b"\xff\xfe",
+        b'{"job": 1}',
+        b'{"contract": {}, "fingerprint": "f"}',
+        b"{" * 10,
+    ],
+)
+def test_a_run_json_that_is_not_ours_is_refused(ledger: Ledger, data: bytes) -> None:
+    STORE.write(ledger.url("run.json"), data)
+    for call in (ledger.read_run, lambda: ledger.begin(record())):
+        with pytest.raises(UsageError, match=r"run\.json is not a run of this program: choose another output"):
+            call()
+    assert STORE.read(ledger.url("run.json")) == data
+
+
+def test_the_plan_that_stayed_is_the_one_used(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two drivers at once: what is read back counts, not what was written."""
+    others = Plan.of(PARTS[:1])
+    write = Store.write
+    monkeypatch.setattr(Store, "write", lambda self, url, data: write(self, url, others.to_bytes()))
+    assert list(ledger.freeze_plan(PLAN).parts()) == PARTS[:1]
+
+
+def test_a_plan_that_vanishes_is_an_error(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Store, "write", lambda *_: None)
+    with pytest.raises(SegmentError, match=r"plan\.parquet vanished after it was written"):
+        ledger.freeze_plan(PLAN)
+
+
+# --- what is committed, and the audit --------------------------------------------------------------------------------
+
+
+def commit(ledger: Ledger, some: Part, rows: int | None = None) -> None:
+    _, mask = scene(1)
+    confusion = Confusion.of(mask, mask, CLASSES)
+    made = [
+        ImageRow(member.id, member.image.url, some.start + i, mask.shape, None, png(mask), confusion, 1.0, 1.0)
+        for i, member in enumerate(some.members[:rows])
+    ]
+    STORE.write(
+        ledger.masks_url(some.shard, some.id), write_masks(made, shard=some.shard, part=some.id, fingerprint="f")
+    )
+
+
+@pytest.fixture
+def finished(ledger: Ledger) -> Ledger:
+    """Everything of PLAN is committed and both shards have their statistics."""
+    for some in PARTS:
+        commit(ledger, some)
+    for shard, parts in PLAN.parts_by_shard().items():
+        ledger.finish_shard(shard, parts, CARD)
+    return ledger
+
+
+def test_committed_parts_are_found_with_and_without_statistics(ledger: Ledger) -> None:
+    assert ledger.committed(PLAN) == set()
+    for some in (PARTS[1], PARTS[3]):
+        commit(ledger, some)
+    assert ledger.committed(PLAN) == {PARTS[1].id, PARTS[3].id}
+    ledger.finish_shard("in-00001-def", [PARTS[3].id], CARD)
+    assert ledger.finished_shards() == {"in-00001-def"}
+    assert ledger.committed(PLAN) == {PARTS[1].id, PARTS[3].id}
+
+
+def test_many_unfinished_shards_are_found_by_one_listing(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    many = [part(f"in-{number:05d}-abc", 0, 2) for number in range(100)]
+    commit(ledger, many[7])
+    listed: list[str] = []
+    real = Store.list
+    monkeypatch.setattr(Store, "list", lambda self, url: [listed.append(url), real(self, url)][1])  # type: ignore[func-returns-value]
+    assert ledger.committed(Plan.of(many)) == {many[7].id}
+    assert listed == [ledger.url("stats"), ledger.url("masks")]
+
+
+def test_statistics_of_a_shard_are_the_same_bytes_every_time(finished: Ledger) -> None:
+    url = finished.stats_url("in-00000-abc")
+    before = STORE.read(url)
+    stats = finished.finish_shard("in-00000-abc", PLAN.parts_by_shard()["in-00000-abc"], CARD)
+    assert STORE.read(url) == before
+    assert (stats.images, stats.errors, stats.scored, stats.image_miou_sum) == (10, 0, 10, 10.0)
+    assert stats.confusion.counts.sum() == 10 * 24 * 32
+    assert finished.shard_stats(["in-00000-abc"]) == {"in-00000-abc": stats}
+
+
+def test_an_audit_that_holds(finished: Ledger) -> None:
+    audit = finished.audit(PLAN, CARD)
+    assert audit == Audit(shards=2, parts=4, images=13, errors=0, scored=13, problems=())
+    assert not finished.is_complete()
+    finished.succeed(audit, "f" * 64)
+    assert finished.is_complete()
+    totals = json.loads(STORE.read(finished.url("_SUCCESS")))
+    assert totals == {"shards": 2, "parts": 4, "images": 13, "errors": 0, "scored": 13, "fingerprint": "f" * 64}
+
+
+def path(url: str) -> Path:
+    return Path(url.removeprefix("file://"))
+
+
+def lose_part(ledger: Ledger) -> None:
+    path(ledger.masks_url("in-00000-abc", PARTS[1].id)).unlink()
+
+
+def add_part(ledger: Ledger) -> None:
+    commit(ledger, part(start=4, stop=6))
+
+
+def add_shard(ledger: Ledger) -> None:
+    commit(ledger, part("other-00000-xyz", 0, 1))
+
+
+def lose_stats(ledger: Ledger) -> None:
+    path(ledger.stats_url("in-00001-def")).unlink()
+
+
+def add_stats(ledger: Ledger) -> None:
+    STORE.write(ledger.stats_url("other-00000-xyz"), STORE.read(ledger.stats_url("in-00001-def")))
+
+
+def lose_row(ledger: Ledger) -> None:
+    commit(ledger, PARTS[3], rows=2)
+    ledger.finish_shard("in-00001-def", [PARTS[3].id], CARD)
+
+
+def forget_part(ledger: Ledger) -> None:
+    ledger.finish_shard("in-00000-abc", [PARTS[0].id, PARTS[2].id], CARD)
+
+
+def count_twice(ledger: Ledger) -> None:
+    stats = ShardStats(Confusion.zeros(CLASSES), 6, 0, 0, 0.0)
+    table = stats_table("in-00001-def", stats, CARD.classes, score(stats.confusion, (3,), "omz"))
+    STORE.write(ledger.stats_url("in-00001-def"), to_parquet(table))
+
+
+@pytest.mark.parametrize(
+    ("damage", "problem"),
+    [
+        (lose_part, "part abc-000004-000008 of shard in-00000-abc is not committed"),
+        (add_part, "masks/in-00000-abc/abc-000004-000006.parquet is in no plan"),
+        (add_shard, "masks/other-00000-xyz/xyz-000000-000001.parquet is in no plan"),
+        (lose_stats, "shard in-00001-def has no statistics"),
+        (add_stats, "stats/other-00000-xyz.parquet is in no plan"),
+        (lose_row, "shard in-00001-def has 2 rows for 3 planned images"),
+        (forget_part, "shard in-00000-abc has 6 rows for 10 planned images"),
+        (count_twice, "shard in-00001-def has 6 rows for 3 planned images"),
+    ],
+)
+def test_the_audit_finds(finished: Ledger, damage: Callable[[Ledger], None], problem: str) -> None:
+    damage(finished)
+    assert finished.audit(PLAN, CARD).problems == (problem,)
+
+
+# --- through `segment.run` -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    place = Place(tmp_path)
+    for seed in range(4):
+        place.add(f"{seed}.png", seed)
+    return place
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """All files of an output that a rerun must not change."""
+    return {
+        str(file.relative_to(folder)): file.read_bytes()
+        for file in sorted(folder.rglob("*"))
+        if file.is_file() and "runs" not in file.parts
+    }
+
+
+def test_a_rerun_changes_nothing_and_a_lost_part_comes_back_byte_by_byte(place: Place) -> None:
+    place.run()
+    before = contents(place.output)
+    attempts = len(list((place.output / "runs").iterdir()))
+    place.run()
+    assert contents(place.output) == before
+    assert len(list((place.output / "runs").iterdir())) == attempts  # nothing was done, so nothing was timed
+    next(place.output.glob("masks/*/*.parquet")).unlink()
+    for file in place.output.glob("stats/*.parquet"):
+        file.unlink()
+    place.run()
+    assert contents(place.output) == before
+
+
+def test_what_is_in_the_output(place: Place) -> None:
+    place.run()
+    shard = next((place.output / "masks").iterdir()).name
+    parts = sorted(Plan.from_bytes((place.output / "plan.parquet").read_bytes()).table["id"].to_pylist())
+    assert set(contents(place.output)) == {
+        "run.json",
+        "plan.parquet",
+        *(f"masks/{shard}/{part}.parquet" for part in parts),
+        f"stats/{shard}.parquet",
+        "report/classes.parquet",
+        "report/shards.parquet",
+        "report/summary.json",
+        "_SUCCESS",
+    }
+    run = json.loads((place.output / "run.json").read_text())
+    assert run["scored_at"] == "source"
+    assert run["contract"]["runtime"]["name"] == "onnxruntime"
+    assert run["job"]["input"] == str(place.images)
+    assert "storage_options" not in run["job"]
+    assert fingerprint_of(run["contract"]) == run["fingerprint"]
+
+
+def test_a_run_asked_for_otherwise_is_refused_and_nothing_is_touched(place: Place) -> None:
+    place.run()
+    before = contents(place.output)
+    with pytest.raises(UsageError, match=r"  mask_size: 'source' there, 'model' now\n"):
+        place.run(mask_size="model")
+    assert contents(place.output) == before
+
+
+def test_an_image_that_changed_since_the_plan_is_no_mix(place: Place) -> None:
+    place.run()
+    for file in place.output.glob("masks/*/*.parquet"):
+        file.unlink()
+    for file in place.output.glob("stats/*.parquet"):
+        file.unlink()
+    (place.images / "2.png").write_bytes(b"another image")
+    with pytest.raises(SegmentError, match=r"it had \d+ when the run was planned"):
+        place.run()
+    assert sorted(row["id"] for row in read_rows(place.output)) == ["0.png", "1.png"]  # the other part is there
+
+
+@pytest.mark.parametrize(
+    ("name", "column"),
+    [("plan.parquet", "url"), ("stats/*.parquet", "images"), ("masks/*/*.parquet", "confusion.count.list.element")],
+)
+@pytest.mark.parametrize("damage", ["cut", "flip"])
+def test_damage_to_what_is_stored_is_named_and_mended_by_deleting(
+    place: Place, name: str, column: str, damage: str
+) -> None:
+    place.run()
+    before = contents(place.output)
+    file = min(place.output.glob(name))
+    file.write_bytes(file.read_bytes()[:-20] if damage == "cut" else flipped(file.read_bytes(), column))
+    if name.startswith("masks"):
+        next(place.output.glob("stats/*.parquet")).unlink()
+    with pytest.raises(SegmentError) as caught:
+        place.run()
+    assert str(caught.value).startswith(f"file://{file} is damaged: delete it, and the same command makes it anew")
+    file.unlink()
+    place.run()
+    assert contents(place.output) == before
+
+
+def flipped(data: bytes, column: str) -> bytes:
+    """Flip the last byte of a column's pages."""
+    group = pq.ParquetFile(io.BytesIO(data)).metadata.row_group(0)
+    chunk = next(c for c in map(group.column, range(group.num_columns)) if c.path_in_schema == column)
+    at = (chunk.dictionary_page_offset or chunk.data_page_offset) + chunk.total_compressed_size - 1
+    return data[:at] + bytes([data[at] ^ 255]) + data[at + 1 :]
