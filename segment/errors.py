@@ -57,6 +57,7 @@ SAMPLE_ERRORS = {
     "label_colour": "the label holds a colour that is not in the palette",
     "model_not_finite": "the model's scores are not finite numbers",
     "model_range": "the model predicted a class index out of range",
+    "model_failed": "the runtime raised an error on this image",
     "killed_worker": "the worker process died each time it came to this image",
 }
 

@@ -1,26 +1,27 @@
 """Rounds: run what is not committed, look at what is, run the rest again.
 
 An engine's run is best effort: a worker that dies takes the rest of its bundle along, and what the engine says may be
-less than what is committed. So the ledger is asked after each round; the second and third run part by part.
+less than what is committed. So the ledger is asked after each round. The second runs part by part, the third image by
+image, so that what kills workers ends as an error row and takes nothing else along.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 
 from segment.card import ModelCard
-from segment.engines import Engine
+from segment.engines import Engine, Isolation
 from segment.errors import StoreError, TooManyErrors
 from segment.ledger import Ledger, Plan
 from segment.progress import Progress, Tally
 from segment.stages import PartResult, Task
-from segment.timings import Timings
+from segment.timings import Timings, was_killed
 from segment.weights import Weights
 
-_ROUNDS = 3
+_ROUNDS: tuple[Isolation, ...] = ("none", "part", "image")
 _FAILURES_IN_A_ROW = 5  # so many parts failing with none succeeding between: the store or the input is gone
 
 
@@ -56,22 +57,30 @@ class Rounds:
             return
         running = engine()
         tally = self._tally(pending, running)
-        timings = Timings()
+        rounds = self._rounds(running)
+        timings = Timings(self.ledger, engine=running.name, workers=tally.workers, images=pending.images)
         self.progress.begin(tally)
         try:
             with closing(ShardBooks(self.ledger, self.task.card, self.plan, committed)) as books:
-                for number in range(1, _ROUNDS + 1):
-                    self._round(running, pending, number, tally, timings, books)
+                for number, isolation in enumerate(rounds, 1):
+                    self._round(running, pending, number, isolation, tally, timings, books)
                     pending = pending.without(self.ledger.committed(pending))
                     if not len(pending):
                         return
         finally:
             self.progress.end(tally)
-            timings.write(self.ledger)
+            timings.close()
         raise StoreError(
-            f"{len(pending)} of {len(self.plan)} parts are not committed after {_ROUNDS} rounds: "
+            f"{len(pending)} of {len(self.plan)} parts are not committed after {len(rounds)} rounds: "
             f"{tally.last_failure or 'their workers died'}. What is committed stays; the same command resumes the run."
         )
+
+    def _rounds(self, engine: Engine) -> Sequence[Isolation]:
+        """The local engine's workers are threads: a part that kills one kills all, so after that it is careful."""
+        if engine.name == "local" and was_killed(self.ledger):
+            self.progress.note("the last attempt was killed: this one works in child processes")
+            return _ROUNDS[1:]
+        return _ROUNDS
 
     def _tally(self, pending: Plan, engine: Engine) -> Tally:
         done = self.plan.images - pending.images
@@ -86,12 +95,20 @@ class Rounds:
         return Tally(self.task.card, self.plan.images, done, done, workers)
 
     def _round(
-        self, engine: Engine, pending: Plan, number: int, tally: Tally, timings: Timings, books: ShardBooks
+        self,
+        engine: Engine,
+        pending: Plan,
+        number: int,
+        isolation: Isolation,
+        tally: Tally,
+        timings: Timings,
+        books: ShardBooks,
     ) -> None:
         if number > 1:
-            self.progress.note(f"round {number}: {len(pending)} parts are left, one by one")
+            how = "image by image" if isolation == "image" else "one by one"
+            self.progress.note(f"round {number}: {len(pending)} parts are left; they run {how}")
         failures = 0
-        with closing(engine.run(self.task, self.weights, pending, isolate=number > 1)) as results:
+        with closing(engine.run(self.task, self.weights, pending, isolation=isolation)) as results:
             for result in results:
                 timings.add(result, number)
                 tally.add(result)

@@ -6,6 +6,7 @@ worker of its own, and gets the same bytes.
 
 from __future__ import annotations
 
+import logging
 import socket
 import threading
 import time
@@ -21,14 +22,16 @@ from numpy.typing import NDArray
 
 from segment import images
 from segment.card import ModelCard
-from segment.errors import InputChanged, SampleError, StoreError, sample_error_text
+from segment.errors import InputChanged, SampleError, SegmentError, StoreError, sample_error_text
 from segment.labels import Encoding, LabelDecoder
 from segment.ledger import Ledger
 from segment.metrics import Confusion, image_scores
-from segment.sessions import Runtime, Session
+from segment.sessions import Masks, Runtime, Session
 from segment.shards import InputOptions, Part, Sample, read_part
 from segment.store import Store
 from segment.tables import ImageRow, write_masks
+
+log = logging.getLogger("segment.stages")
 
 Stage = Literal["read", "decode", "infer", "encode", "write"]
 ReadT = TypeVar("ReadT")
@@ -165,11 +168,27 @@ def segment(frames: Frames, session: Session, batch_size: int) -> Frames:
     faults = dict(frames.faults)
     positions = frames.positions
     for start in range(0, len(frames.pixels), batch_size):
-        found = session.predict(frames.pixels[start : start + batch_size])
+        found = _predict(session, frames.pixels[start : start + batch_size])
         masks[start : start + len(found.masks)] = found.masks
         faults |= {positions[start + i]: code for i, code in found.faults.items()}
     nothing = np.empty((0, *frames.pixels.shape[1:]), dtype=np.uint8)
     return Frames(frames.samples, frames.sizes, faults, nothing, masks)
+
+
+def _predict(session: Session, pixels: NDArray[np.uint8]) -> Masks:
+    """Predict a batch; if the runtime raises, one by one, and the images it raises on are faults."""
+    try:
+        return session.predict(pixels)
+    except (SegmentError, MemoryError):
+        raise
+    except Exception as error:  # each runtime has its own types
+        if len(pixels) > 1:
+            single = [_predict(session, pixels[i : i + 1]) for i in range(len(pixels))]
+            faults = {i: code for i, found in enumerate(single) for code in found.faults.values()}
+            return Masks(np.concatenate([found.masks for found in single]), faults)
+        log.warning("the model failed on an image: %s", error)
+        card = session.card
+        return Masks(np.zeros((1, card.output_height, card.output_width), dtype=np.uint8), {0: "model_failed"})
 
 
 def encode(frames: Frames, task: Task, labels: LabelDecoder) -> list[ImageRow]:
@@ -267,6 +286,16 @@ class Worker:
                     written = writer.submit(self.commit, part, rows, clock, read_bytes)
             if written is not None:
                 yield written.result()
+
+    def rows(self, part: Part, positions: Sequence[int]) -> Iterator[ImageRow]:
+        """Yield the rows of some images of a part, one by one; nothing is committed.
+
+        Raises:
+            StoreError, InputChanged: the part cannot be read now.
+        """
+        samples = read_part(part, self.task.input, self.task.store)
+        for position in positions:
+            yield from self._rows([samples[position]], Clock())
 
     def stop(self) -> None:
         """Let `process` end soon; may be called from another thread."""

@@ -1,9 +1,15 @@
-"""How long things took, attempt by attempt: `runs/<attempt>.parquet`. Best effort; no part of the run's truth."""
+"""Attempts at a run: `runs/<attempt>.json` when one begins, `runs/<attempt>.parquet` with its timings when it ends.
+
+Best effort, and no part of the run's truth. An attempt without timings was killed.
+"""
 
 from __future__ import annotations
 
 import datetime
+import json
+import os
 import secrets
+import socket
 
 import pyarrow as pa
 
@@ -28,12 +34,27 @@ SCHEMA = pa.schema(
 )
 
 
-class Timings:
-    """Collects one attempt's results, in Arrow batches, and writes them once."""
+def was_killed(ledger: Ledger) -> bool:
+    """Whether the last attempt began and never ended: killed, by somebody or by a part that took its process along."""
+    names = {entry.url.rpartition("/")[2] for entry in ledger.store.list(ledger.url("runs"))}
+    begun = sorted(name.removesuffix(".json") for name in names if name.endswith(".json"))
+    return bool(begun) and f"{begun[-1]}.parquet" not in names
 
-    def __init__(self) -> None:
+
+class Timings:
+    """Collects one attempt's results, in Arrow batches, and writes them once.
+
+    Args:
+        ledger: of the run; told at once that an attempt begins.
+        facts: what to note about the attempt.
+    """
+
+    def __init__(self, ledger: Ledger, **facts: object) -> None:
+        self._ledger = ledger
         now = datetime.datetime.now(datetime.UTC)
-        self.attempt = f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+        self.attempt = f"{now:%Y%m%dT%H%M%S.%fZ}-{secrets.token_hex(3)}"
+        record = {"began": now.isoformat(), "host": socket.gethostname(), "pid": os.getpid(), **facts}
+        ledger.store.write(ledger.url("runs", f"{self.attempt}.json"), json.dumps(record, indent=2).encode())
         self._rows: list[dict[str, object]] = []
         self._batches: list[pa.RecordBatch] = []
 
@@ -61,9 +82,8 @@ class Timings:
         self._batches.append(pa.RecordBatch.from_pylist(self._rows, schema=SCHEMA))
         self._rows = []
 
-    def write(self, ledger: Ledger) -> None:
-        """Write `runs/<attempt>.parquet` if anything was done."""
+    def close(self) -> None:
+        """Write `runs/<attempt>.parquet`: the attempt has ended, well or not."""
         self._flush()
         table = pa.Table.from_batches(self._batches, schema=SCHEMA)
-        if len(table):
-            ledger.store.write(ledger.url("runs", f"{self.attempt}.parquet"), to_parquet(table))
+        self._ledger.store.write(self._ledger.url("runs", f"{self.attempt}.parquet"), to_parquet(table))

@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Generator
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from segment.ledger import Plan
 from segment.stages import PartResult, Task
 from segment.weights import Weights
+
+# `none`: bundles of parts, as fast as can be. `part`: a part that kills its worker takes no other part along.
+# `image`: every part image by image in child processes; an image that kills them becomes an error row.
+Isolation = Literal["none", "part", "image"]
 
 
 class Engine(Protocol):
@@ -29,14 +33,14 @@ class Engine(Protocol):
         """How many sessions will run at once on `cpu`, `cuda` or `tensorrt`."""
         ...
 
-    def run(self, task: Task, weights: Weights, plan: Plan, *, isolate: bool) -> Generator[PartResult]:
+    def run(self, task: Task, weights: Weights, plan: Plan, *, isolation: Isolation) -> Generator[PartResult]:
         """Run every part of `plan`, yielding results as parts end, in any order.
 
         Args:
             task: what to do.
             weights: the model.
             plan: the parts to run.
-            isolate: give every part a bundle of its own, so that a part that kills its worker takes no other along.
+            isolation: how far apart to keep parts that may kill their worker.
         """
         ...
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
-from segment.engines import available_cpus
+from segment.engines import Isolation, available_cpus
+from segment.isolation import Child, ChildDied, quarantine
 from segment.ledger import Plan
 from segment.sessions import capabilities, open_session
 from segment.shards import Part
 from segment.stages import PartResult, Task, Worker
 from segment.weights import Weights
+
+log = logging.getLogger("segment.engines.local")
 
 
 @dataclass
@@ -34,36 +39,93 @@ class LocalEngine:
         """Threads; each is one stream of the session."""
         return self.size or available_cpus()
 
-    def run(self, task: Task, weights: Weights, plan: Plan, *, isolate: bool) -> Generator[PartResult]:
-        """See `Engine.run`."""
+    def run(self, task: Task, weights: Weights, plan: Plan, *, isolation: Isolation) -> Generator[PartResult]:
+        """See `Engine.run`. In isolation, the threads mind child processes; else they do the work."""
         size = max(1, min(self.workers(task.runtime.device), len(plan)))
-        cpus = max(1, available_cpus() // size) if self.size is None else 1
-        session = open_session(task.card, weights, task.runtime, threads=cpus, streams=size)
-        parts = _SharedParts(plan)
-        results: queue.SimpleQueue[PartResult | BaseException | None] = queue.SimpleQueue()
-        workers = [Worker(task, session) for _ in range(size)]
-        threads = [
-            threading.Thread(target=_work, args=(worker, parts, results), name=f"segment-{i}", daemon=True)
-            for i, worker in enumerate(workers)
-        ]
-        for thread in threads:
-            thread.start()
-        try:
-            yield from _drain(results, size)
-        finally:
-            parts.stop()
-            for worker in workers:
-                worker.stop()
-            for thread in threads:
-                thread.join()
+        hands: list[_Hand]
+        if isolation == "image":
+            hands = [_Quarantine(task, weights) for _ in range(size)]
+        elif isolation == "part":
+            hands = [_Minder(task, weights) for _ in range(size)]
+        else:
+            cpus = max(1, available_cpus() // size) if self.size is None else 1
+            session = open_session(task.card, weights, task.runtime, threads=cpus, streams=size)
+            hands = [Worker(task, session) for _ in range(size)]
+        yield from _run_threads(hands, plan)
 
     def close(self) -> None:
         """Nothing is held between runs."""
 
 
-def _work(worker: Worker, parts: Iterable[Part], results: queue.SimpleQueue[PartResult | BaseException | None]) -> None:
+class _Hand(Protocol):
+    """What a thread of the pool runs."""
+
+    def process(self, parts: Iterable[Part]) -> Iterator[PartResult]: ...
+
+    def stop(self) -> None: ...
+
+
+class _Minder:
+    """Runs parts in a child process, and the next part in a new one if that dies."""
+
+    def __init__(self, task: Task, weights: Weights) -> None:
+        self._task = task
+        self._weights = weights
+        self._stopped = False
+
+    def process(self, parts: Iterable[Part]) -> Iterator[PartResult]:
+        """Yield a result for every part that did not kill its process."""
+        child: Child | None = None
+        try:
+            for part in parts:
+                child = child or Child(self._task, self._weights)
+                try:
+                    yield child.run(part)
+                except ChildDied as death:
+                    log.warning("part %s: %s", part.id, death)
+                    child.close()
+                    child = None
+                if self._stopped:
+                    return
+        finally:
+            if child is not None:
+                child.close()
+
+    def stop(self) -> None:
+        """End after the part at hand."""
+        self._stopped = True
+
+
+class _Quarantine(_Minder):
+    """Runs parts image by image."""
+
+    def process(self, parts: Iterable[Part]) -> Iterator[PartResult]:
+        """Yield a result for every part."""
+        for part in parts:
+            yield quarantine(part, self._task, self._weights)
+            if self._stopped:
+                return
+
+
+def _run_threads(hands: Sequence[_Hand], plan: Plan) -> Iterator[PartResult]:
+    parts = _SharedParts(plan)
+    results: queue.SimpleQueue[PartResult | BaseException | None] = queue.SimpleQueue()
+    threads = [threading.Thread(target=_work, args=(hand, parts, results), daemon=True) for hand in hands]
+    for thread in threads:
+        thread.start()
     try:
-        for result in worker.process(parts):
+        yield from _drain(results, len(threads))
+    finally:
+        parts.stop()
+        for hand in hands:
+            hand.stop()
+        for thread in threads:
+            thread.join()
+
+
+def _work(hand: _Hand, parts: Iterable[Part], results: queue.SimpleQueue[PartResult | BaseException | None]) -> None:
+    try:
+        for result in hand.process(parts):
             results.put(result)
         results.put(None)
     except BaseException as error:  # handed over to the caller's thread, which raises it

@@ -18,13 +18,15 @@ import threading
 import warnings
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from segment import errors
-from segment.engines import available_cpus
+from segment.engines import Isolation, available_cpus
 from segment.errors import SegmentError, StoreError, UsageError
+from segment.isolation import quarantine
 from segment.ledger import Plan, parts_of
 from segment.sessions import capabilities, open_session
 from segment.stages import PartResult, SplitWorker, Task, Worker
@@ -73,7 +75,8 @@ class RayEngine:
                 if address:
                     ray.init(address=address, **quiet)
                 else:
-                    ray.init("local", num_cpus=cpus or available_cpus(), include_dashboard=False, **quiet)
+                    with _silent_stderr():
+                        ray.init("local", num_cpus=cpus or available_cpus(), include_dashboard=False, **quiet)
                     self._started_here = True
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise UsageError(_connect_advice(address, error)) from None
@@ -107,7 +110,7 @@ class RayEngine:
     def _splits(self, device: str) -> bool:
         return self._split if self._split is not None else device != "cpu"
 
-    def run(self, task: Task, weights: Weights, plan: Plan, *, isolate: bool) -> Generator[PartResult]:
+    def run(self, task: Task, weights: Weights, plan: Plan, *, isolation: Isolation) -> Generator[PartResult]:
         """See `Engine.run`."""
         import ray
         from ray.data import DataContext
@@ -117,13 +120,17 @@ class RayEngine:
         logging.getLogger("ray.data").setLevel(logging.ERROR)  # the job has its own progress; Ray keeps its log files
         DataContext.get_current().target_max_block_size = 1  # or a row is seen only when its whole block ends
         workers = self.workers(task.runtime.device)
-        bundles = [plan.table.slice(start, size) for start, size in bundle(plan, workers, isolate=isolate)]
+        bundles = [plan.table.slice(start, size) for start, size in bundle(plan, workers, isolate=isolation != "none")]
         dataset = ray.data.from_arrow(bundles)
         _configure(dataset.context)
         # by reference: constructor arguments are printed in logs, and a task holds credentials
         shared = ray.put((task, weights))
         pool = self._pool(workers, len(bundles))
-        if self._splits(task.runtime.device):
+        if isolation == "image":
+            dataset = dataset.map_batches(
+                quarantine_parts, fn_args=[shared], **self._one_model(task), **_whole_blocks()
+            )
+        elif self._splits(task.runtime.device):
             dataset = _three_operators(dataset, shared, pool)
         else:
             dataset = dataset.map_batches(
@@ -140,6 +147,9 @@ class RayEngine:
                     yield pickle.loads(data.as_py())
         except ray.exceptions.RayError as error:
             raise _cause(error) from None
+
+    def _one_model(self, task: Task) -> dict[str, int]:
+        return _GPU if self._splits(task.runtime.device) else {"num_cpus": 1}
 
     def _pool(self, workers: int, bundles: int) -> Any:
         from ray.data import ActorPoolStrategy
@@ -189,6 +199,8 @@ def _row_group_runs(plan: Plan) -> list[tuple[int, int]]:
     return runs
 
 
+# A GPU actor takes no CPU and a task a whole one: the one rule that never ran out of CPUs on machines of 1, 2 and 4.
+_GPU = {"num_gpus": 1, "num_cpus": 0}
 # A dying actor is replaced without limit, as Ray Data's default is (a limit makes it hang); a bundle that saw two die
 # is given up until the next round.
 _ACTOR_LIMITS = {"max_restarts": -1, "max_task_retries": 2}
@@ -199,12 +211,10 @@ def _whole_blocks() -> dict[str, Any]:
 
 
 def _three_operators(dataset: Any, shared: Any, pool: Any) -> Any:
-    # a GPU actor takes no CPU and a task a whole one: the one rule that never ran out of CPUs on machines of 1, 2 and 4
-    gpu = {"num_gpus": 1, "num_cpus": 0}
     one_part = {"batch_size": 1, "batch_format": "pyarrow"}
     read = dataset.map_batches(read_and_decode, fn_args=[shared], num_cpus=1, **_whole_blocks())
     segmented = read.map_batches(
-        _Segment, fn_constructor_args=[shared], compute=pool, **one_part, **gpu, **_ACTOR_LIMITS
+        _Segment, fn_constructor_args=[shared], compute=pool, **one_part, **_GPU, **_ACTOR_LIMITS
     )
     return segmented.map_batches(encode_and_write, fn_args=[shared], num_cpus=1, **one_part)
 
@@ -256,6 +266,13 @@ def encode_and_write(batch: pa.Table, shared: Any) -> Iterator[pa.Table]:
         yield _row("result", worker.write(pickle.loads(data.as_buffer())))
 
 
+def quarantine_parts(batch: pa.Table, shared: Any) -> Iterator[pa.Table]:
+    """The last round's operator: parts that killed their workers, image by image."""
+    task, weights = _fetch(shared)
+    for part in parts_of(batch):
+        yield _row("result", quarantine(part, task, weights))
+
+
 def _fetch(shared: Any) -> tuple[Task, Weights]:
     import ray
 
@@ -303,6 +320,19 @@ def _sigterm_kept() -> Iterator[None]:
     yield
     if callable(handler) and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, handler)
+
+
+@contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """Drop what C++ code prints: Ray announces the log level above, on the user's terminal."""
+    kept = os.dup(2)
+    try:
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _connect_advice(address: str | None, error: Exception) -> str:
