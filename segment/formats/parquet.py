@@ -85,9 +85,9 @@ def _row_groups(
             size = _bytes_read(group, columns)
         if size > options.max_row_group_bytes:
             raise UsageError(
-                f"{shown(entry.url)}: row group {number} holds {size >> 20} MiB of images, more than a worker should hold at "
-                f"once ({options.max_row_group_bytes >> 20} MiB, max_row_group_bytes). Write the file with smaller row "
-                "groups, for example pyarrow.parquet.write_table(table, path, row_group_size=100)"
+                f"{shown(entry.url)}: row group {number} holds {size >> 20} MiB of images, more than a worker should "
+                f"hold at once ({options.max_row_group_bytes >> 20} MiB, max_row_group_bytes). Write the file with "
+                "smaller row groups, for example pyarrow.parquet.write_table(table, path, row_group_size=100)"
             )
         yield number, group.num_rows, size // max(1, group.num_rows)
 
