@@ -6,11 +6,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from segment.names import shown
 from segment.report.aggregate import RunReport
-from segment.store import redact_url
 
 _WIDTH = 80  # of a report that is not on a terminal
 _BAR = 12
+_UNITS = ((1, "pixels"), (10**3, "thousand pixels"), (10**6, "million pixels"), (10**9, "billion pixels"))
+_MOST = 10**8 - 1  # three columns of `99,999,999` leave room for a class name and a bar within 80 characters
 
 
 def print_report(report: RunReport, console: Console | None = None) -> None:
@@ -24,7 +26,7 @@ def print_report(report: RunReport, console: Console | None = None) -> None:
     console.print(_classes(report))
     if report.errors:
         console.print(_errors(report))
-    console.print(f"masks: {redact_url(report.output)}/masks/", soft_wrap=True, markup=False)
+    console.print(f"masks: {shown(report.output)}/masks/", soft_wrap=True, markup=False)
 
 
 def percent(share: float | None) -> str:
@@ -35,15 +37,19 @@ def percent(share: float | None) -> str:
 def facts(report: RunReport) -> list[str]:
     """The run in a few words each."""
     runtime = report.run["contract"]["runtime"]
-    images = f"{report.total.images:,} images"
+    images = _many(report.total.images, "image")
     if report.total.images != report.planned_images:
         images = f"{report.total.images:,} of {report.planned_images:,} images in finished shards"
-    words = [images, f"{len(report.shards):,} shards", f"{report.total.errors:,} errors"]
+    words = [images, _many(len(report.shards), "shard"), _many(report.total.errors, "error")]
     if report.is_scored:
         words.append(f"{report.total.scored:,} scored")
     words.append(f"{runtime['name']} {runtime['device']} {runtime['precision']}")
     words.append("complete" if report.complete else "not complete")
     return words
+
+
+def _many(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def _headline(report: RunReport) -> Text:
@@ -66,22 +72,26 @@ def _conventions(report: RunReport) -> Table:
 
 
 def _classes(report: RunReport) -> Table:
+    """Counts are rounded to a unit in which they fit; Markdown, JSON and Parquet have every digit."""
     classes, confusion, score = report.card.classes, report.total.confusion, report.score()
-    table = Table(title="classes", title_justify="left", box=None, pad_edge=False)
-    table.add_column("class", no_wrap=True)
-    columns = ["TP", "FP", "FN", "IoU %"] if report.is_scored else ["pixels", "share %"]
-    for column in columns:
+    pixels, total = confusion.predicted_pixels, int(confusion.predicted_pixels.sum())
+    counts = {"TP": score.tp, "FP": score.fp, "FN": score.fn} if report.is_scored else {"pixels": pixels}
+    shares = score.iou if report.is_scored else pixels / max(1, total)
+    largest = max(int(column.max()) for column in counts.values())
+    unit, name = next((u for u in _UNITS if largest / u[0] <= _MOST), _UNITS[-1])
+    title = f"classes, in {name}" if report.is_scored or unit > 1 else "classes"
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    table.add_column("class", overflow="fold")
+    for column in (*counts, "IoU %" if report.is_scored else "share %"):
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
-    total = int(confusion.predicted_pixels.sum())
-    for index, name in enumerate(classes.names):
-        swatch = Text.assemble(("■ ", "rgb({},{},{})".format(*classes.palette[index])), name)
+    for index, class_name in enumerate(classes.names):
+        swatch = Text.assemble(("■ ", "rgb({},{},{})".format(*classes.palette[index])), shown(class_name))
         if index in classes.ignored_classes:
             swatch.append(" (ignored)", style="dim")
-        pixels = int(confusion.predicted_pixels[index])
-        share = float(score.iou[index]) if report.is_scored else pixels / max(1, total)
-        counts = [score.tp[index], score.fp[index], score.fn[index]] if report.is_scored else [pixels]
-        table.add_row(swatch, *(f"{int(count):,}" for count in counts), percent(share), _bar(share))
+        share = float(shares[index])
+        numbers = (f"{round(int(column[index]) / unit):,}" for column in counts.values())
+        table.add_row(swatch, *numbers, percent(share), _bar(share))
     return table
 
 
@@ -97,5 +107,5 @@ def _errors(report: RunReport) -> Table:
     table.add_column("image", overflow="fold")
     table.add_column("error", overflow="fold")
     for example in report.errors:
-        table.add_row(Text(example.id), Text(example.error))
+        table.add_row(Text(shown(example.id)), Text(example.error))
     return table

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
+from segment.names import shown
 from segment.report.aggregate import RunReport
 from segment.report.console import facts, percent
+
+_MARKUP = re.compile(r"[\\`*\[\]<>|~&]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")  # an underscore within a word is none
 
 
 def to_markdown(report: RunReport) -> str:
@@ -46,4 +51,5 @@ def _classes(report: RunReport) -> str:
 
 
 def _cell(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
+    """Text that reads as it is spelled: no mark-up, no line break, no other control character."""
+    return _MARKUP.sub(r"\\\g<0>", shown(text))
