@@ -218,7 +218,8 @@ def parse_card(text: str, where: str = "model card", base: str | None = None) ->
         base: folder that relative weights URLs are relative to.
 
     Raises:
-        UsageError: not TOML, an unknown key (the nearest known one is named), a missing or wrong value.
+        UsageError: not TOML, an unknown key (the nearest known one is named), a missing or wrong value, a URL with a
+            secret in it.
     """
     try:
         card = ModelCard.model_validate(tomllib.loads(text))
@@ -229,7 +230,7 @@ def parse_card(text: str, where: str = "model card", base: str | None = None) ->
     if base is None:
         return card
     files = tuple(
-        file if is_url(file.url) else file.model_copy(update={"url": join_url(to_url(base), file.url)})
+        file.model_copy(update={"url": to_url(file.url) if is_url(file.url) else join_url(to_url(base), file.url)})
         for file in card.weights
     )
     return card.model_copy(update={"weights": files})
