@@ -1,0 +1,270 @@
+"""Model cards: the built-in ones, a user's own, and everything that can be wrong with one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from segment.card import ModelCard, built_in_cards, load_card, parse_card
+from segment.errors import StoreError, UsageError
+from segment.labels import LabelDecoder
+from segment.store import Store
+from tests.s3 import S3Server
+from tests.web import Web
+
+DIGEST = "0123456789abcdef" * 6
+
+CARD = f"""
+name = "mine"
+source = "me"
+
+[input]
+layout = "NCHW"
+height = 32
+width = 48
+channels = "RGB"
+resize = {{ method = "letterbox", resampler = "opencv", interpolation = "area", pad = [1, 2, 3] }}
+
+[output]
+kind = "logits"
+layout = "NCHW"
+
+[classes]
+names = ["sky", "road"]
+palette = [[0, 0, 0], [255, 0, 0]]
+ignore = [255]
+
+[[weights]]
+url = "mine.onnx"
+size = 1
+sha384 = "{DIGEST}"
+"""
+
+
+def refusal(text: str) -> str:
+    """Return the words with which a card is refused."""
+    with pytest.raises(UsageError) as caught:
+        parse_card(text)
+    return str(caught.value)
+
+
+def changed(old: str, new: str) -> str:
+    assert CARD.count(old) >= 1
+    return CARD.replace(old, new, 1)
+
+
+# ---- the built-in ones
+
+
+def test_the_built_in_cards_are_those_of_the_readme() -> None:
+    assert set(built_in_cards()) >= {
+        "deeplabv3-mobilenetv2",
+        "deeplabv3-mobilenetv2-int8",
+        "icnet-camvid-ava-sparse-60-0001",
+        "icnet-camvid-int8-onnx-0001",
+        "unet-camvid-onnx-0001",
+    }
+
+
+@pytest.mark.parametrize("name", built_in_cards())
+def test_every_built_in_card_is_whole(name: str) -> None:
+    card = load_card(name)
+    assert card.name == name
+    assert card.description
+    assert card.licence
+    assert card.source
+    assert card.output_height * card.output_width > 0
+    assert all("://" in file.url for file in card.weights)
+    decoder = LabelDecoder(card.classes)
+    assert decoder.classes.palette_array.shape == (len(card.classes), 3)
+    assert ModelCard.model_validate_json(card.model_dump_json()) == card
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "layout", "kind", "published", "ignored"),
+    [
+        ("icnet-camvid-int8-onnx-0001", (768, 768), "NCHW", "probabilities", 0.6557, (11,)),
+        ("icnet-camvid-ava-sparse-60-0001", (720, 960), "NHWC", "index", 0.7579, (11,)),
+        ("unet-camvid-onnx-0001", (368, 480), "NCHW", "probabilities", 0.7195, (11,)),
+        ("deeplabv3-mobilenetv2", (513, 513), "NHWC", "logits", 0.7019, ()),
+        ("deeplabv3-mobilenetv2-int8", (513, 513), "NHWC", "index", None, ()),
+    ],
+)
+def test_built_in_cards_say_what_was_published(
+    name: str, size: tuple[int, int], layout: str, kind: str, published: float | None, ignored: tuple[int, ...]
+) -> None:
+    card = load_card(name)
+    assert (card.input.height, card.input.width) == (card.output_height, card.output_width) == size
+    assert (card.input.layout, card.output.kind) == (layout, kind)
+    assert (card.metric.published, card.classes.ignored_classes) == (published, ignored)
+
+
+def test_camvid_and_voc_classes() -> None:
+    camvid, voc = load_card("unet-camvid-onnx-0001").classes, load_card("deeplabv3-mobilenetv2").classes
+    assert (camvid.names[0], camvid.names[11], camvid.palette[4]) == ("Sky", "Unlabeled", (60, 40, 222))
+    assert (voc.names[15], len(voc), voc.void_values, voc.void_colours) == ("person", 21, (255,), ((224, 224, 192),))
+
+
+# ---- a user's own
+
+
+def test_by_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "my cards" / "50% müde.toml"
+    path.parent.mkdir()
+    path.write_text(CARD)
+    card = load_card(str(path))
+    assert card.weights[0].url == f"file://{tmp_path}/my cards/mine.onnx"
+    assert (card.input.resize.pad, card.output_height, card.output_width) == ((1, 2, 3), 32, 48)
+    monkeypatch.chdir(path.parent)
+    assert load_card(path.name) == card
+    assert load_card(f"./{path.name}") == card
+    assert load_card(f"file://{path}") == card
+
+
+def test_by_url(web: Web) -> None:
+    url = web.put("/cards/mine.toml", CARD.encode())
+    assert load_card(url).weights[0].url == f"{web.url}/cards/mine.onnx"
+    assert load_card(f"{url}?X-Amz-Credential=a/b/c").weights[0].url == f"{web.url}/cards/mine.onnx"
+
+
+def test_by_s3_url(s3_server: S3Server) -> None:
+    store = Store(s3_server.options)
+    bucket = s3_server.bucket_url("cards")
+    store.write(f"{bucket}/a/mine.toml", CARD.encode())
+    assert load_card(f"{bucket}/a/mine.toml", store).weights[0].url == f"{bucket}/a/mine.onnx"
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("mine.onnx", "s3://b/cards/mine.onnx"),
+        ("./mine.onnx", "s3://b/cards/mine.onnx"),
+        ("../models/mine.onnx", "s3://b/models/mine.onnx"),
+        ("/models/mine.onnx", "file:///models/mine.onnx"),
+        ("https://example.com/mine.onnx?v=2", "https://example.com/mine.onnx?v=2"),
+    ],
+)
+def test_weights_are_relative_to_the_card(url: str, expected: str) -> None:
+    assert parse_card(changed("mine.onnx", url), base="s3://b/cards").weights[0].url == expected
+
+
+def test_a_card_in_the_root_folder() -> None:
+    assert parse_card(CARD, base="file:///").weights[0].url == "file:///mine.onnx"
+
+
+def test_no_such_card(tmp_path: Path, web: Web) -> None:
+    with pytest.raises(
+        UsageError, match=r"named 'unet-camvid-0001'\. Did you mean 'unet-camvid-onnx-0001'\?.*`segment models`"
+    ):
+        load_card("unet-camvid-0001")
+    with pytest.raises(UsageError, match=r"no model card named 'zzz'\. `segment models` lists"):
+        load_card("zzz")
+    for reference in (f"{tmp_path}/none.toml", f"{web.url}/none.toml"):
+        with pytest.raises(UsageError, match=r"no model card at .*/none\.toml"):
+            load_card(reference)
+
+
+def test_a_card_that_may_not_be_read(web: Web) -> None:
+    with pytest.raises(StoreError, match=r"could not read .*/mine\.toml\?\*\*\*: permission denied") as caught:
+        load_card(web.put("/mine.toml", b"", status=403) + "?signature=hunter2")
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("reference", ["https://user:hunter2@example.com/a.toml", "s3://KEY:hunter2/x+y@bucket/a.toml"])
+def test_secrets_in_the_reference(reference: str) -> None:
+    with pytest.raises(UsageError, match="credentials in a URL would end up in logs") as caught:
+        load_card(reference)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_secrets_in_the_weights_of_a_card() -> None:
+    with pytest.raises(UsageError, match=r"https://\*\*\*@example.com/mine.onnx: credentials") as caught:
+        parse_card(changed("mine.onnx", "https://user:hunter2@example.com/mine.onnx"), base="/")
+    assert "hunter2" not in str(caught.value)
+
+
+def test_not_text(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_bytes(CARD.encode("utf-16"))
+    with pytest.raises(UsageError, match=rf"model card file://{path} is not UTF-8 text"):
+        load_card(str(path))
+
+
+def test_not_toml(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('{"name": "mine"}')
+    with pytest.raises(UsageError, match=rf"model card file://{path} is not TOML: .*line 1"):
+        load_card(str(path))
+
+
+# ---- wrong cards
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line"),
+    [
+        ("height", "hieght", "  input.hieght: unknown key. Did you mean 'height'? Known: channels, height, layout"),
+        ("source", "sorce", "  sorce: unknown key. Did you mean 'source'? Known: classes, description, gflops"),
+        ("interpolation", "interpol", "  input.resize.interpol: unknown key. Did you mean 'interpolation'?"),
+        ("sha384", "sha256", "  weights.0.sha256: unknown key. Did you mean 'sha384'? Known: sha384, size, url"),
+        ("ignore =", "ignored =", "  classes.ignored: unknown key. Did you mean 'ignore'? Known: ignore, names"),
+        ("[output]", "[metric]\nmean = 1\n[output]", "  metric.mean: unknown key. Known: convention"),
+    ],
+)  # fmt: skip
+def test_unknown_keys_name_the_nearest(old: str, new: str, line: str) -> None:
+    assert any(found.startswith(line) for found in refusal(changed(old, new)).splitlines())
+
+
+@pytest.mark.parametrize(
+    ("old", "place"),
+    [
+        ('name = "mine"', "name"),
+        ('layout = "NCHW"', "input.layout"),
+        ("height = 32", "input.height"),
+        ('channels = "RGB"', "input.channels"),
+        ('kind = "logits"', "output.kind"),
+        ('names = ["sky", "road"]', "classes.names"),
+        ("size = 1", "weights.0.size"),
+    ],
+)
+def test_missing_keys_are_named(old: str, place: str) -> None:
+    assert refusal(changed(old, "")).splitlines() == ["model card:", f"  {place}: this key is missing"]
+
+
+def test_an_empty_card_names_every_table() -> None:
+    assert refusal("").splitlines()[1:] == [
+        f"  {k}: this key is missing" for k in ("name", "input", "output", "classes")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('kind = "logits"', 'kind = "index"', "output: layout 'NCHW' does not fit kind 'index': use one of NHW,"),
+        ('"logits"\nlayout = "NCHW"', '"logits"\nlayout = "NHW"', "output: layout 'NHW' does not fit kind 'logits'"),
+        ('kind = "logits"', 'kind = "softmax"', "output.kind: Input should be 'index', 'probabilities' or 'logits'"),
+        ('resampler = "opencv"', 'resampler = "pillow"', "input.resize: 'area' is an OpenCV interpolation"),
+        ("height = 32", "height = 0", "input.height: Input should be greater than or equal to 1"),
+        ("height = 32", "height = 32\nstd = [1, 0, 1]", "input: std must not hold a zero: it is divided by"),
+        ("height = 32", "height = 32\nmaximum = 127", "input.maximum: Input should be 255 or 1"),
+        ("[255, 0, 0]]", "[256, 0, 0]]", "classes.palette.1.0: Input should be less than or equal to 255"),
+        (", [255, 0, 0]]", "]", "classes: 2 names but 1 palette colours: give one colour a class"),
+        ('"road"', '"sky"', "classes: class names must differ from each other"),
+        (DIGEST, DIGEST[1:], "weights.0.sha384: String should match pattern"),
+        ("size = 1", "size = 0", "weights.0.size: Input should be greater than 0"),
+        ('name = "mine"', 'name = "../mine"', "name: String should match pattern"),
+        ("[[weights]]", "[weights]", "weights: Input should be a valid tuple"),
+    ],
+)  # fmt: skip
+def test_wrong_values_are_named(old: str, new: str, words: str) -> None:
+    assert f"\n  {words}" in refusal(changed(old, new))
+
+
+def test_three_files_are_no_model() -> None:
+    files = CARD[CARD.index("[[weights]]") :] * 2
+    assert "\n  weights: Tuple should have at most 2 items" in refusal(CARD + files)
+
+
+def test_every_fault_is_told_at_once() -> None:
+    assert len(refusal(CARD.replace("height", "hieght").replace("kind", "kined")).splitlines()) == 5
