@@ -80,6 +80,14 @@ class Job(InputOptions):
     def _workers_as_text(cls, value: object) -> object:
         return str(value) if isinstance(value, int) else value
 
+    @field_validator("input", "output", "model", "weights", "labels", "label_pattern", "address")
+    @classmethod
+    def _without_secrets(cls, value: str | None) -> str | None:
+        """Refuse a URL with a secret in it before anything can echo it; not as a ValueError, which quotes it."""
+        if value:
+            to_url(value)
+        return value
+
     @property
     def worker_range(self) -> tuple[int, int] | None:
         """(minimum, maximum) of `workers`."""
@@ -98,7 +106,7 @@ def make_job(values: Mapping[str, Any], where: str = "job") -> Job:
     """Check the values of a job.
 
     Raises:
-        UsageError: an unknown key (the nearest known one is named), a missing or wrong value.
+        UsageError: an unknown key (the nearest known one is named), a missing or wrong value, a secret in a URL.
     """
     try:
         job = Job.model_validate(values)
@@ -128,13 +136,14 @@ def job_to_toml(job: Job) -> str:
     """Write a job as a TOML job file: what differs from the defaults. Storage options are left out."""
     values = job.model_dump(mode="json", exclude_defaults=True)
     remap = values.pop("label_remap", {})
-    lines = [f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in values.items()]
+    lines = [f"{name} = {_toml(value)}" for name, value in values.items()]
     if remap:
-        lines += ["", "[label_remap]"]
-        lines += [
-            f"{json.dumps(k, ensure_ascii=False)} = {json.dumps(v, ensure_ascii=False)}" for k, v in remap.items()
-        ]
+        lines += ["", "[label_remap]", *(f"{_toml(key)} = {_toml(value)}" for key, value in remap.items())]
     return "\n".join(lines) + "\n"
+
+
+def _toml(value: str | float) -> str:
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # TOML forbids what JSON does not
 
 
 def run(job: Job, progress: Progress | None = None) -> RunReport:
@@ -313,7 +322,7 @@ def _finish(job: Job, plan: Plan, ledger: Ledger, card: ModelCard, fingerprint: 
     write_report(ledger, report)
     if too_many:
         raise TooManyErrors(
-            f"{audit.errors} of {audit.images} images failed, over max_error_rate = {job.max_error_rate:g} allows; "
-            f"all others are done: `segment report {redact_url(ledger.output)}` lists them."
+            f"{audit.errors} of {audit.images} images failed, more than --max-error-rate {job.max_error_rate:g} allows."
+            f" All others are done: `segment report {redact_url(ledger.output)}` lists them."
         )
     return report

@@ -13,14 +13,15 @@ from segment.report.console import percent
 def print_cards() -> None:
     """List the built-in cards."""
     table = Table(box=None, pad_edge=False)
-    for column in ("model", "input", "classes", "published mIoU %", "weights"):
+    table.add_column("model", no_wrap=True, min_width=max(map(len, built_in_cards())))  # one must be able to type it
+    for column in ("input", "classes", "mIoU %", "weights"):
         table.add_column(column, no_wrap=True)
     for card in map(load_card, built_in_cards()):
         size = f"{card.input.width}x{card.input.height}"
         table.add_row(card.name, size, str(len(card.classes)), percent(card.metric.published), _weights(card))
     console = Console(highlight=False, soft_wrap=True)
     console.print(table)
-    console.print("\n`segment models show NAME` prints a card's contract.", style="dim")
+    console.print("\nmIoU as published. `segment models show NAME` prints a card's contract.", style="dim")
 
 
 def _weights(card: ModelCard) -> str:
