@@ -186,6 +186,36 @@ def report(
         print_report(found)
 
 
+@app.command()
+def audit(
+    output: Annotated[str, typer.Argument(help="Output prefix of a run.")],
+    deep: Annotated[bool, typer.Option("--deep", help="Read every byte and check the checksums.")] = False,
+    storage_option: StorageOptions = None,
+) -> None:
+    """Prove that every planned image has exactly one row and that the statistics hold; exit code 0 or 1."""
+    from segment.audit import audit_run
+    from segment.ledger import Ledger
+    from segment.report.console import print_audit
+    from segment.store import to_url
+
+    found = audit_run(Ledger(_store(storage_option), to_url(output)), deep=deep)
+    print_audit(found)
+    raise typer.Exit(1 if found.problems else 0)
+
+
+@app.command()
+def status(
+    output: Annotated[str, typer.Argument(help="Output prefix of a run.")],
+    storage_option: StorageOptions = None,
+) -> None:
+    """Say how far a run is, running or not, from the store alone."""
+    from segment.ledger import Ledger
+    from segment.report.console import print_status
+    from segment.store import to_url
+
+    print_status(Ledger(_store(storage_option), to_url(output)))
+
+
 @models_app.callback()
 def models(context: typer.Context) -> None:
     """List the built-in model cards; `segment models show NAME` prints one."""

@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from segment.ledger import Audit, Ledger
 from segment.names import shown
 from segment.report.aggregate import RunReport
 
@@ -109,3 +110,30 @@ def _errors(report: RunReport) -> Table:
     for example in report.errors:
         table.add_row(Text(shown(example.id)), Text(example.error))
     return table
+
+
+def print_audit(audit: Audit, console: Console | None = None) -> None:
+    """Print an audit's totals and what is wrong."""
+    console = console or Console(highlight=False)
+    totals = f"{audit.images:,} images, {audit.parts:,} parts, {audit.shards:,} shards, {audit.errors:,} error rows"
+    for problem in audit.problems:
+        console.print(f"wrong: {problem}", soft_wrap=True, markup=False)
+    if audit.problems:
+        console.print(f"the audit found {len(audit.problems)} problems ({totals})", markup=False)
+    else:
+        console.print(f"{totals}: every planned image has exactly one row, and the statistics are the sum of the rows")
+
+
+def print_status(ledger: Ledger, console: Console | None = None) -> None:
+    """Print how far a run is."""
+    console = console or Console(highlight=False)
+    run, plan = ledger.read_begun()
+    committed = ledger.committed(plan)
+    left = plan.without(committed)
+    shards = len(plan.parts_by_shard())
+    finished = len(ledger.finished_shards())
+    done = plan.images - left.images
+    state = "complete" if ledger.is_complete() else "all committed, not audited" if not len(left) else "not complete"
+    console.print(f"{run['card']['name']}: {state}", markup=False)
+    console.print(f"{done:,} of {plan.images:,} images committed ({100 * done / max(1, plan.images):.1f} %)")
+    console.print(f"{len(plan) - len(left):,} of {len(plan):,} parts, {finished:,} of {shards:,} shards finished")

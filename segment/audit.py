@@ -1,0 +1,106 @@
+"""Audit: prove from the store alone that every planned image has exactly one row and that the statistics hold."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from segment.card import ModelCard
+from segment.errors import SegmentError
+from segment.ledger import Audit, Ledger, Plan
+from segment.tables import MASKS_SCHEMA, ShardStats, fold, merge
+
+_Range = tuple[str, int, int]  # part id, first and last (exclusive) position in the shard
+_COUNTED = ["id", "index", "status", "confusion", "miou"]
+
+
+def audit_run(ledger: Ledger, *, deep: bool = False) -> Audit:
+    """Audit a run: what is committed against the plan, the rows of each part, the statistics against their fold.
+
+    Args:
+        ledger: of the run.
+        deep: read every byte of every masks file and check its page checksums; else only the columns of counts.
+
+    Raises:
+        UsageError: there is no run at this place.
+    """
+    run, plan = ledger.read_begun()
+    card = ModelCard.model_validate(run["card"])
+    found = ledger.audit(plan, card)
+    problems = [*found.problems, *_check_shards(ledger, plan, card, run["fingerprint"], deep)]
+    return replace(found, problems=tuple(problems))
+
+
+def _check_shards(ledger: Ledger, plan: Plan, card: ModelCard, fingerprint: str, deep: bool) -> Iterator[str]:
+    finished = ledger.finished_shards()
+    ranges = zip(*(plan.table[name].to_pylist() for name in ("shard", "id", "start", "stop")), strict=True)
+    parts: dict[str, list[_Range]] = {}
+    for shard, part, start, stop in ranges:
+        if shard in finished:
+            parts.setdefault(shard, []).append((part, start, stop))
+    with ThreadPoolExecutor(8, thread_name_prefix="audit") as pool:
+        for shard, members in parts.items():
+            checks = pool.map(
+                lambda planned, shard=shard: _check_part(ledger, shard, planned, card, fingerprint, deep), members
+            )
+            folded: list[ShardStats] = []
+            for problems, stats in checks:
+                yield from problems
+                folded += [stats] if stats else []
+            if len(folded) == len(members):
+                yield from _check_stats(ledger, shard, merge(folded, len(card.classes)))
+
+
+def _check_part(
+    ledger: Ledger, shard: str, planned: _Range, card: ModelCard, fingerprint: str, deep: bool
+) -> tuple[list[str], ShardStats | None]:
+    part = planned[0]
+    name = f"masks/{shard}/{part}.parquet"
+    try:
+        with ledger.store.open(ledger.masks_url(shard, part), block_size=1 << 20 if deep else 1 << 16) as file:
+            parquet = pq.ParquetFile(file, page_checksum_verification=True)
+            footer = json.loads((parquet.schema_arrow.metadata or {}).get(b"segment", b"{}"))
+            table = parquet.read(columns=None if deep else _COUNTED)
+    except FileNotFoundError:
+        return [], None  # told by the listing already
+    except (pa.ArrowException, OSError, ValueError) as error:
+        return [f"{name} is damaged ({type(error).__name__}): delete it and run again"], None
+    problems = [f"{name} {problem}" for problem in _problems(table, footer, planned, fingerprint, deep)]
+    return problems, fold(table, len(card.classes))
+
+
+def _problems(table: pa.Table, footer: dict[str, Any], planned: _Range, fingerprint: str, deep: bool) -> Iterator[str]:
+    part, start, stop = planned
+    if table["index"].to_pylist() != list(range(start, stop)):
+        yield f"holds {len(table)} rows that are not the planned images {start} to {stop - 1}"
+    if footer.get("part") != part or footer.get("rows") != len(table):
+        yield f"says in its footer that it is part {footer.get('part')} of {footer.get('rows')} rows"
+    if footer.get("fingerprint") != fingerprint:
+        yield "was written by another run (fingerprint)"
+    if deep and not table.schema.equals(MASKS_SCHEMA):
+        yield "has other columns than this version writes"
+    ok = [status == "ok" for status in table["status"].to_pylist()]
+    if deep and any(good and mask["bytes"] is None for good, mask in zip(ok, _masks(table), strict=True)):
+        yield "has an image without error and without mask"
+
+
+def _masks(table: pa.Table) -> list[dict[str, Any]]:
+    return [mask or {"bytes": None} for mask in table["mask"].to_pylist()]
+
+
+def _check_stats(ledger: Ledger, shard: str, folded: ShardStats) -> Iterator[str]:
+    try:
+        written = ledger.shard_stats([shard])[shard]
+    except SegmentError as error:
+        yield str(error)
+        return
+    same = written.confusion == folded.confusion and written.image_miou_sum == folded.image_miou_sum
+    counts = ("images", "errors", "scored")
+    if not same or any(getattr(written, name) != getattr(folded, name) for name in counts):
+        yield f"stats/{shard}.parquet is not the sum of its parts: delete it and run again"
