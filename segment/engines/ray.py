@@ -117,7 +117,7 @@ class RayEngine:
 
         # Ray 2.60 deprecates max_task_retries for 2.64 without naming a successor; pyproject.toml stays below that
         warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
-        logging.getLogger("ray.data").setLevel(logging.ERROR)  # the job has its own progress; Ray keeps its log files
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # rounds deal with its errors; its log files keep them
         DataContext.get_current().target_max_block_size = 1  # or a row is seen only when its whole block ends
         workers = self.workers(task.runtime.device)
         bundles = [plan.table.slice(start, size) for start, size in bundle(plan, workers, isolate=isolation != "none")]
