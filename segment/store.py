@@ -254,11 +254,13 @@ class Store:
         return self.info(url) is not None
 
     def _list(self, prefix: str, recursive: bool) -> list[Entry]:
+        below = prefix.rstrip("/") + "/"
+
         def attempt() -> list[Entry]:
             if prefix.startswith("file://"):
                 return list(_list_local(prefix.removeprefix("file://"), recursive, frozenset()))
             filesystem, path = self._open(prefix)
-            protocol = prefix.split("://", 1)[0]
+            root = path.rstrip("/") + "/"  # drivers have names of their own: `bucket/key`, `container/key`, `/key`
             try:
                 found = filesystem.find(path, detail=True, maxdepth=None if recursive else 1)
             except FileNotFoundError as error:
@@ -266,14 +268,12 @@ class Store:
                     return []
                 raise
             return [
-                _entry(name if is_url(name) else f"{protocol}://{name}", info)
+                _entry(below + name.removeprefix(root), info)
                 for name, info in found.items()
-                if info["type"] != "directory" and not _TEMPORARY.search(name)
+                if name.startswith(root) and not _is_folder(name, info) and not _TEMPORARY.search(name)
             ]
 
-        entries = self._retry("list", prefix, attempt)
-        below = prefix.rstrip("/") + "/"
-        return sorted((e for e in entries if e.url.startswith(below)), key=lambda entry: entry.url)
+        return sorted(self._retry("list", prefix, attempt), key=lambda entry: entry.url)
 
     def list_folder(self, prefix: str) -> list[Entry]:
         """Return the objects directly in `prefix`, sorted by URL; empty where there is nothing."""
@@ -368,6 +368,11 @@ def _entry(url: str, info: Mapping[str, Any]) -> Entry:
         etag = _modified(info)
     size = info.get("size")
     return Entry(url, -1 if size is None else int(size), str(etag).strip('"'))
+
+
+def _is_folder(name: str, info: Mapping[str, Any]) -> bool:
+    """Whether a listed name is a folder, or the empty object that S3's console makes for one."""
+    return info["type"] == "directory" or name.endswith("/")
 
 
 def _list_local(folder: str, recursive: bool, parents: frozenset[tuple[int, int]]) -> Iterator[Entry]:
