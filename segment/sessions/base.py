@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 
 from segment.card import ModelCard
 
+ONNX_ONLY = "onnxruntime serves .onnx only; openvino serves .xml and .tflite: use --runtime openvino"
+INSTALL_CUDA = "uv pip install --override jobs/cuda-overrides.txt . onnxruntime-gpu"
+
 
 class Masks(NamedTuple):
     """What `Session.predict` returns.

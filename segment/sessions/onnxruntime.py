@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 
 from segment.card import ModelCard
 from segment.errors import ModelError
-from segment.sessions.base import Runtime
+from segment.sessions.base import INSTALL_CUDA, ONNX_ONLY, Runtime
 from segment.sessions.predict import GraphSession, Run
-from segment.sessions.runtimes import INSTALL_CUDA, ONNX_ONLY
 from segment.sessions.surgery import Surgeon
 from segment.weights import Weights
 

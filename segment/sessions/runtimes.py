@@ -8,15 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from segment.errors import ModelError, UsageError
-from segment.sessions.base import Runtime
+from segment.sessions.base import INSTALL_CUDA, ONNX_ONLY, Runtime
 from segment.weights import Format
 
 RUNTIMES = ("auto", "onnxruntime", "openvino")
 DEVICES = ("auto", "cpu", "cuda", "tensorrt")
 PRECISIONS = ("auto", "f32", "bf16", "f16")
 
-ONNX_ONLY = "onnxruntime serves .onnx only; openvino serves .xml and .tflite: use --runtime openvino"
-INSTALL_CUDA = "uv pip install --override jobs/cuda-overrides.txt . onnxruntime-gpu"
 BOTH_BUILDS = "onnxruntime:both-builds"
 
 
