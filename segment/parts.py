@@ -22,6 +22,9 @@ UNKNOWN = -1  # the store does not say
 MISSING = -2  # listed, but there is no such object
 REPEATED = -3  # an earlier image of the shard has the same id
 
+# Faults with which the image itself is still read and segmented.
+SEGMENTED = (None, "label_missing")
+
 _MIB = 1 << 20
 
 
@@ -110,7 +113,7 @@ class Member:
 
     @property
     def fault(self) -> str | None:
-        """The `SampleError` code of what was wrong at plan time already; it is not read then."""
+        """The `SampleError` code of what was wrong at plan time already; what is missing is not read then."""
         if self.image.size in _PLANNED_FAULTS:
             return _PLANNED_FAULTS[self.image.size]
         return "label_missing" if self.label and self.label.size == MISSING else None
@@ -159,10 +162,10 @@ class Sample:
         id: as in `Member.id`; for Parquet the id column, the image's path, or the row number.
         url: where the image is, for people: its own URL, or `<shard url>#<id>`.
         index: position in the shard.
-        image: encoded bytes; empty when there is a fault.
+        image: encoded bytes; empty when it cannot be used.
         label: encoded bytes; None if the image has no label.
-        fault: a `SampleError` code if the image cannot be used (`missing`, `duplicate_id`, `too_many_bytes`
-            ...), else None.
+        fault: a `SampleError` code if the image (`missing`, `duplicate_id`, `too_many_bytes` ...) or its label
+            (`label_missing`) cannot be used, else None.
     """
 
     id: str
@@ -280,11 +283,23 @@ def planned_fault(member: Member, max_bytes: int) -> str | None:
     return member.fault or ("too_many_bytes" if largest > max_bytes else None)
 
 
-def byte_fault(image: bytes, label: bytes | None, max_bytes: int) -> str | None:
-    """Return the fault that shows in the number of bytes that were read, as a `SampleError` code."""
-    if not image:
-        return "empty"
-    return "too_many_bytes" if max(len(image), len(label or b"")) > max_bytes else None
+def settle(
+    known: str | None, image: bytes, label: bytes | None, max_bytes: int
+) -> tuple[bytes, bytes | None, str | None]:
+    """Return image, label and fault of a sample as read, without bytes where the image cannot be used.
+
+    Args:
+        known: the fault found before reading, a `SampleError` code.
+        image, label: bytes as read.
+        max_bytes: more are a fault.
+    """
+    fault = known
+    if known in SEGMENTED:
+        if not image:
+            fault = "empty"
+        elif max(len(image), len(label or b"")) > max_bytes:
+            fault = "too_many_bytes"
+    return (image, label, fault) if fault in SEGMENTED else (b"", None, fault)
 
 
 def mark_repeated(members: Sequence[Member]) -> list[Member]:

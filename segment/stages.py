@@ -26,6 +26,7 @@ from segment.errors import InputChanged, SampleError, SegmentError, StoreError, 
 from segment.labels import Encoding, LabelDecoder
 from segment.ledger import Ledger
 from segment.metrics import Confusion, image_scores
+from segment.parts import SEGMENTED
 from segment.sessions import Masks, Runtime, Session
 from segment.shards import InputOptions, Part, Sample, read_part
 from segment.store import Store
@@ -145,8 +146,8 @@ def decode(samples: Sequence[Sample], task: Task) -> Frames:
     pixels: list[NDArray[np.uint8]] = []
     for position, sample in enumerate(samples):
         try:
-            if sample.fault is not None:
-                raise SampleError(sample.fault)
+            if sample.fault not in SEGMENTED:
+                raise SampleError(str(sample.fault))
             image = images.decode(sample.image, task.max_pixels)
             pixels.append(images.resize_image(image, spec.resize, target))
             sizes.append((image.shape[0], image.shape[1]))
@@ -238,6 +239,8 @@ def _score(
     card = task.card
     classes = len(card.classes)
     scored = at_source if card.metric.resolution == "source" else mask
+    if sample.fault is not None:
+        raise SampleError(sample.fault)
     if sample.label is None:
         return Confusion.of(scored, None, classes)
     label = labels.decode(sample.label, *size)

@@ -185,7 +185,7 @@ def test_images_by_path_lie_beside_the_file(tmp_path: Path) -> None:
     marks = pa.array([{"bytes": None, "path": p} for p in ("i/a b.png", None, None, "i/none.png", None)], IMAGE)
     found = find(write(tmp_path / "a.parquet", {"image": column, "label": marks, "id": list("abcde")}))
     assert [(s.fault, s.image, s.label) for s in samples(found)] == [
-        (None, b"a", b"a"), ("missing", b"", None), ("missing", b"", None), ("label_missing", b"", None),
+        (None, b"a", b"a"), ("missing", b"", None), ("missing", b"", None), ("label_missing", b"a", None),
         (None, b"a", None),
     ]  # fmt: skip
 

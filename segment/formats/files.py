@@ -11,6 +11,8 @@ from segment.errors import InputChanged, UsageError
 from segment.formats.lookup import look_up
 from segment.names import basename, count, examples, is_hidden, is_image, is_storable, shown, slug, suffix_of
 from segment.parts import (
+    MISSING,
+    SEGMENTED,
     UNKNOWN,
     InputOptions,
     Member,
@@ -18,9 +20,9 @@ from segment.parts import (
     Sample,
     Shard,
     Span,
-    byte_fault,
     mark_repeated,
     planned_fault,
+    settle,
     shard_hash,
 )
 from segment.store import Entry, Store, join_url, relative_url, to_url
@@ -84,8 +86,8 @@ def read_files(part: Part, options: InputOptions, store: Store) -> list[Sample]:
         InputChanged: a file vanished, or its size is not the planned one.
     """
     faults = [planned_fault(member, options.max_image_bytes) for member in part.members]
-    healthy = [member for member, fault in zip(part.members, faults, strict=True) if not fault]
-    wanted = [span for member in healthy for span in (member.image, member.label) if span]
+    usable = [member for member, fault in zip(part.members, faults, strict=True) if fault in SEGMENTED]
+    wanted = [span for member in usable for span in (member.image, member.label) if span and span.size != MISSING]
     found = dict(zip(wanted, store.read_many([span.url for span in wanted]), strict=True))
     read = {span: _unchanged(span, data) for span, data in found.items()}
     return [
@@ -108,10 +110,7 @@ def _unchanged(span: Span, data: bytes | None) -> bytes:
 def _sample(member: Member, fault: str | None, index: int, read: Mapping[Span, bytes], max_bytes: int) -> Sample:
     image = read.get(member.image, b"")
     label = read.get(member.label) if member.label else None
-    fault = fault or byte_fault(image, label, max_bytes)
-    if fault:
-        return Sample(member.id, member.image.url, index, b"", None, fault)
-    return Sample(member.id, member.image.url, index, image, label)
+    return Sample(member.id, member.image.url, index, *settle(fault, image, label, max_bytes))
 
 
 def _refuse_odd_names(entries: Sequence[Entry]) -> None:

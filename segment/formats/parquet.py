@@ -16,7 +16,7 @@ from segment.formats.columns import Columns, find_columns, has_path, plain_value
 from segment.formats.lookup import in_threads, refuse_changed
 from segment.formats.recent import Recent
 from segment.names import basename, count, examples, shown, slug
-from segment.parts import InputOptions, Part, Sample, Shard, byte_fault, shard_hash
+from segment.parts import InputOptions, Part, Sample, Shard, settle, shard_hash
 from segment.store import Entry, Store, join_url, parent_url
 
 log = logging.getLogger("segment.parquet")
@@ -152,10 +152,8 @@ def _sample(
     fault: str | None = "duplicate_id" if repeated else None
     if image.missing or label.missing:
         fault = fault or ("missing" if image.missing else "label_missing")
-    fault = fault or byte_fault(image.data or b"", label.data, options.max_image_bytes)
-    if fault:
-        return Sample(name, f"{part.url}#{name}", index, b"", None, fault)
-    return Sample(name, f"{part.url}#{name}", index, image.data or b"", label.data)
+    settled = settle(fault, image.data or b"", label.data, options.max_image_bytes)
+    return Sample(name, f"{part.url}#{name}", index, *settled)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,15 +14,16 @@ from segment.formats.lookup import in_threads, refuse_changed
 from segment.formats.tar import Archive, read_headers
 from segment.names import IMAGE_SUFFIXES, basename, count, examples, is_hidden, shown, slug
 from segment.parts import (
+    SEGMENTED,
     InputOptions,
     Member,
     Part,
     Sample,
     Shard,
     Span,
-    byte_fault,
     mark_repeated,
     planned_fault,
+    settle,
     shard_hash,
     warn_repeated,
 )
@@ -163,16 +164,14 @@ def read_webdataset(part: Part, options: InputOptions, store: Store) -> list[Sam
     """
     refuse_changed(part, store)
     faults = [planned_fault(member, options.max_image_bytes) for member in part.members]
-    healthy = [member for member, fault in zip(part.members, faults, strict=True) if not fault]
-    read = _read_spans(part.url, [s for m in healthy for s in (m.image, m.label) if s], store)
+    usable = [member for member, fault in zip(part.members, faults, strict=True) if fault in SEGMENTED]
+    read = _read_spans(part.url, [s for m in usable for s in (m.image, m.label) if s], store)
     samples = []
     for index, (member, known) in enumerate(zip(part.members, faults, strict=True), part.start):
         image = read.get(member.image, b"")
         label = read.get(member.label) if member.label else None
-        fault = known or byte_fault(image, label, options.max_image_bytes)
-        if fault:
-            image, label = b"", None
-        samples.append(Sample(member.id, f"{part.url}#{member.id}", index, image, label, fault))
+        settled = settle(known, image, label, options.max_image_bytes)
+        samples.append(Sample(member.id, f"{part.url}#{member.id}", index, *settled))
     return samples
 
 
