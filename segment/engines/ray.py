@@ -78,7 +78,7 @@ class RayEngine:
                     with _silent_stderr():
                         ray.init("local", num_cpus=cpus or available_cpus(), include_dashboard=False, **quiet)
                     self._started_here = True
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
             raise UsageError(_connect_advice(address, error)) from None
 
     def nodes(self) -> list[frozenset[str]]:
