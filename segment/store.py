@@ -172,6 +172,9 @@ class Store:
             FileNotFoundError: there is no such object.
         """
 
+        if start is not None and start == stop:  # s3fs would ask for an impossible range
+            return b""
+
         def attempt() -> bytes:
             filesystem, path = self._open(url)
             data = cast(bytes, filesystem.cat_file(path, start=start, end=stop))
@@ -262,7 +265,12 @@ class Store:
             filesystem, path = self._open(prefix)
             root = path.rstrip("/") + "/"  # drivers have names of their own: `bucket/key`, `container/key`, `/key`
             try:
-                found = filesystem.find(path, detail=True, maxdepth=None if recursive else 1)
+                if recursive:
+                    # fsspec's own walk, which http:// uses, leaves out what it may not read without a word
+                    strict = {"on_error": "raise"} if prefix.startswith(("http://", "https://")) else {}
+                    found = filesystem.find(path, detail=True, **strict)
+                else:
+                    found = {info["name"]: info for info in filesystem.ls(path, detail=True)}
             except FileNotFoundError as error:
                 if _is_absent(error):
                     return []
@@ -288,7 +296,7 @@ class Store:
 
     def _retry(self, verb: str, url: str, attempt: Callable[[], T]) -> T:
         retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception(_is_transient),
+            retry=tenacity.retry_if_exception(lambda error: _is_transient(error, url)),
             stop=tenacity.stop_after_attempt(_ATTEMPTS),
             wait=tenacity.wait_exponential_jitter(multiplier=0.2, max=10),
             reraise=True,
@@ -471,14 +479,14 @@ _TRANSIENT_WORDS = (
 _TRANSIENT_STATUS = re.compile(r"\b(408|429|500|502|503|504)\b")
 
 
-def _is_transient(error: BaseException) -> bool:
+def _is_transient(error: BaseException, url: str) -> bool:
     """Whether trying again may help. Permission and 'not found' never do."""
     if isinstance(error, FileNotFoundError):
         if _is_absent(error):
             return False
     elif isinstance(error, PermissionError | IsADirectoryError | NotADirectoryError | UsageError):
         return False
-    text = _text(error)
+    text = _text(error, url)
     if any(word in text for word in _PERMANENT_WORDS):
         return False
     if isinstance(error, ConnectionError | TimeoutError) or any(word in text for word in _TRANSIENT_WORDS):
@@ -508,12 +516,13 @@ _ADVICE = (
 _QUERY = re.compile(r"\?[^\s'\"]+")  # of a URL in another library's message: may hold a signature
 
 
-def _text(error: BaseException) -> str:
-    return " ".join(f"{type(e).__name__} {e}" for e in _chain(error))
+def _text(error: BaseException, url: str) -> str:
+    """Return the types and words of an error and its causes, without the URL: `403.png` is no status."""
+    return " ".join(f"{type(e).__name__} {e}" for e in _chain(error)).replace(url, "")
 
 
 def _advice(verb: str, url: str, error: BaseException) -> str:
-    text = _text(error).replace(url, "")  # a word in a name is no sign
+    text = _text(error, url)
     for words, advice in _ADVICE:
         if any(word in text for word in words):
             return f"could not {verb} {redact_url(url)}: {advice}"
