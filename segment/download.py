@@ -131,6 +131,10 @@ def _fetch(file: WeightsFile, target: Path, store: Store, report: Progress) -> b
         except (FileNotFoundError, ModelError):
             part.unlink()
             raise
+        except StoreError:
+            if part.stat().st_size == 0:
+                part.unlink()
+            raise
         part.replace(target)
         return data
 

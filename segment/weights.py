@@ -221,7 +221,7 @@ def _card_file(card: ModelCard, file: WeightsFile, cache: Path, store: Store, re
             f"{_by_hand(target)}"
         ) from None
     except StoreError as error:
-        raise StoreError(f"{error} {_by_hand(target)}") from None
+        raise StoreError(f"{str(error).rstrip('.')}. {_by_hand(target)}") from None
 
 
 def _by_hand(target: Path) -> str:

@@ -253,6 +253,8 @@ def test_put_by_hand_where_the_message_says(cache: Path, no_waiting: None) -> No
     with pytest.raises(StoreError) as caught:
         load_weights(card, cache=cache)
     assert "127.0.0.1:1/m.tflite?***: the host cannot be reached" in str(caught.value)
+    assert "and proxy. Or fetch the file elsewhere" in str(caught.value)
+    assert files_in(cache) == []
     assert "signature" not in str(caught.value)
     Path(str(caught.value).rpartition("put it at ")[2]).write_bytes(BIN)
     assert load_weights(card, cache=cache).graph == BIN
