@@ -20,6 +20,7 @@ from segment.engines.local import LocalEngine
 from segment.errors import SegmentError, TooManyErrors, UsageError
 from segment.labels import Encoding, LabelDecoder
 from segment.ledger import Ledger, Plan, contract_of, fingerprint_of
+from segment.names import count
 from segment.progress import Progress
 from segment.report.aggregate import RunReport, load_report, write_report
 from segment.rounds import Rounds
@@ -181,7 +182,8 @@ def _discover(job: Job, store: Store, progress: Progress) -> Plan:
     for warning in found.warnings:
         progress.note(f"warning: {warning}")
     plan = Plan.of(found.parts)
-    progress.note(f"{found.images} images in {len(plan.parts_by_shard())} shards, {len(plan)} parts")
+    shards = count(len(plan.parts_by_shard()), "shard")
+    progress.note(f"{count(found.images, 'image')} in {shards}, {count(len(plan), 'part')}")
     return plan
 
 
