@@ -1,0 +1,367 @@
+"""The command line: what it loads, prints and ends with. A few calls are processes of their own; the rest runs here."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import tomllib
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from segment.cli import main
+from segment.errors import UsageError
+from segment.job import Job, job_to_toml, make_job, read_job_file
+from tests.runs import Place, png, scene
+
+ROOT = Path(__file__).parents[1]
+HEAVY = {"ray", "pyarrow", "cv2", "numpy", "onnx", "onnxruntime", "openvino", "fsspec", "PIL"}
+
+
+class Call:
+    """`segment ...` in this process: exit code, stdout, stderr."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        self._capsys, self._monkeypatch = capsys, monkeypatch
+
+    def __call__(self, *arguments: str) -> Call:
+        self._monkeypatch.setattr(sys, "argv", ["segment", *arguments])
+        self._monkeypatch.setattr(signal, "signal", lambda *_: None)  # pytest's own handlers stay
+        self._capsys.readouterr()
+        try:
+            main()
+            self.code: Any = 0
+        except SystemExit as ended:
+            self.code = ended.code or 0
+        self.out, self.err = self._capsys.readouterr()
+        assert "Traceback" not in self.err
+        return self
+
+
+@pytest.fixture
+def segment(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Call:
+    monkeypatch.setenv("COLUMNS", "100")
+    return Call(capsys, monkeypatch)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    place = Place(tmp_path)
+    for seed in range(3):
+        place.add(f"{seed}.png", seed)
+    return place
+
+
+def process(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+# --- what is loaded --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("module", ["segment", "segment.cli"])
+def test_nothing_heavy_is_imported_before_it_is_needed(module: str) -> None:
+    code = f"import sys, {module}; print(sorted({HEAVY!r} & set(sys.modules)))"
+    assert process(sys.executable, "-c", code).stdout == "[]\n"
+
+
+def test_help_loads_nothing_heavy_either() -> None:
+    code = (
+        "import sys; sys.argv = ['segment', 'run', '--help']\nimport segment.cli\n"
+        f"try: segment.cli.main()\nexcept SystemExit: print(sorted({HEAVY!r} & set(sys.modules)))"
+    )
+    assert process(sys.executable, "-c", code).stdout.splitlines()[-1] == "[]"
+
+
+def test_python_dash_m_and_the_installed_command_are_the_same() -> None:
+    by_module = process(sys.executable, "-m", "segment", "--version")
+    by_command = process(str(Path(sys.executable).parent / "segment"), "--version")
+    assert by_module.stdout == by_command.stdout == f"segment {version('segment-job')}\n"
+    assert by_module.returncode == by_command.returncode == 0
+
+
+def test_what_is_public_is_there_and_nothing_else() -> None:
+    import segment as package
+
+    assert {name for name in package.__all__ if getattr(package, name)} == set(package.__all__)
+    with pytest.raises(AttributeError, match="module 'segment' has no attribute 'nope'"):
+        _ = package.nope
+
+
+# --- help and version ------------------------------------------------------------------------------------------------
+
+
+def test_help(segment: Call) -> None:
+    for arguments in ([], ["--help"], ["-h"]):
+        called = segment(*arguments)
+        assert all(command in called.out + called.err for command in ("run", "report", "models", "demo"))
+    assert segment("--version").out == f"segment {version('segment-job')}\n"
+
+
+def test_every_flag_of_run_is_a_key_of_the_job_and_every_key_a_flag(segment: Call) -> None:
+    words = set(segment("run", "--help").out.replace(",", " ").split())
+    flags = {word.removeprefix("--").replace("-", "_") for word in words if word.startswith("--")}
+    fields = set(Job.model_fields) - {"input", "output", "storage_options", "max_row_group_bytes"}
+    assert fields - flags == set()
+    assert flags - fields == {"storage_option", "job", "print_job", "quiet", "help"}
+
+
+# --- models ----------------------------------------------------------------------------------------------------------
+
+
+def test_models(segment: Call, place: Place) -> None:
+    assert "deeplabv3-mobilenetv2-int8" in segment("models").out
+    assert "Nx3x368x480 NCHW" in segment("models", "show", "unet-camvid-onnx-0001").out
+    assert "Nx3x24x32 NCHW" in segment("models", "show", str(place.card_path)).out
+
+
+def test_an_unknown_model_names_the_nearest(segment: Call) -> None:
+    called = segment("models", "show", "unet-camvid")
+    assert called.code == 2
+    assert called.out == ""
+    assert called.err.startswith(
+        "error: no model card named 'unet-camvid'. Did you mean 'unet-camvid-onnx-0001'? `segment models` lists"
+    )
+    assert called.err.count("\n") == 1
+
+
+def test_a_card_with_an_unknown_key_names_the_nearest(segment: Call, place: Place) -> None:
+    place.card_path.write_text(place.card_path.read_text().replace("height = 24", "hieght = 24"))
+    called = segment(*place.flags())
+    assert called.code == 2
+    lines = called.err.splitlines()
+    assert lines[0] == f"error: model card file://{place.card_path}:"
+    assert lines[1:3] == [
+        "  input.height: this key is missing",
+        "  input.hieght: unknown key. Did you mean 'height'? Known: channels, height, layout, maximum, mean, name, "
+        "resize, std, width",
+    ]
+
+
+# --- runs and exit codes ---------------------------------------------------------------------------------------------
+
+
+def test_a_run_ends_with_0_and_prints_its_report(segment: Call, place: Place) -> None:
+    called = segment(*place.flags())
+    assert called.code == 0
+    assert "3 images · 1 shard · 0 errors · 3 scored" in called.out
+    assert "100.00" in called.out
+    assert "3 images in 1 shard, 2 parts" in called.err
+    again = segment(*place.flags(), "--quiet")
+    assert (again.code, again.out, again.err) == (0, "", "")
+
+
+def test_the_report_in_every_format(segment: Call, place: Place) -> None:
+    place.run()
+    assert "3 images · 1 shard" in segment("report", str(place.output)).out
+    assert segment("report", str(place.output), "--format", "markdown").out.startswith("# blocks\n")
+    summary = json.loads(segment("report", str(place.output), "-f", "json").out)
+    assert summary == json.loads((place.output / "report/summary.json").read_text())
+    assert segment("report", str(place.output), "-f", "yaml").code == 2
+
+
+def test_a_report_where_there_is_no_run(segment: Call, tmp_path: Path) -> None:
+    called = segment("report", str(tmp_path / "nothing"))
+    assert called.code == 2
+    assert called.err.startswith(f"error: no run at file://{tmp_path}/nothing: ")
+
+
+def test_a_run_that_fails_ends_with_1(segment: Call, place: Place) -> None:
+    place.output.write_text("a file where the output should be")
+    called = segment(*place.flags())
+    assert called.code == 1
+    assert called.err.startswith(f"error: could not read file://{place.output}/run.json: NotADirectoryError")
+
+
+def test_too_many_errors_end_with_3(segment: Call, place: Place) -> None:
+    place.write("9.png", b"", png(scene(9)[1]))
+    called = segment(*place.flags(max_error_rate=0.05))
+    assert called.code == 3
+    assert "error: 1 of 4 images failed" in called.err
+    assert "max-error-rate" in called.err
+    assert segment(*place.flags(max_error_rate=0.25)).code == 0
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        ("run in", "segment run:\n  output: this key is missing\n  model: this key is missing\n"),
+        ("run in out -m x --device gpu", "device: Input should be 'auto', 'cpu', 'cuda' or 'tensorrt'"),
+        ("run in out -m x --workers 4:2", "workers = '4:2': give a number from 1 up, or MIN:MAX"),
+        ("run in out -m x --workers 0", "workers = '0': give a number from 1 up"),
+        ("run in out -m x --workers many", "workers: "),
+        ("run in out -m x --batch-size 0", "batch_size"),
+        ("run in out -m x --part-size -1", "part_size"),
+        ("run in out -m x --max-error-rate 2", "max_error_rate: Input should be less than or equal to 1"),
+        ("run in out -m x --label-remap 7", "--label-remap takes FROM=TO, for example --label-remap 64,0,128=Vehicle"),
+        ("run in out -m x --label-pattern {nope}.png", "label_pattern: label_pattern takes {stem}, {dir} and {name}"),
+        ("run in out -m x --storage-option hunter2", "--storage-option takes key=value"),
+        ("run in out -m unet-camvid-onnx-0001 --label-remap 7=Cars", "label_remap: remap to 'Cars': not a class name"),
+        ("run in out -m nope.toml", "no model card at"),
+        ("run '' out -m x", "input: String should have at least 1 character"),
+        ("run --job nope.toml", "no job file at nope.toml"),
+        ("run in out --modle x", "--modle"),
+        ("nope", "nope"),
+    ],
+)
+def test_wrong_usage_ends_with_2_and_one_message_on_stderr(
+    segment: Call, line: str, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    called = segment(*shlex.split(line))
+    assert called.code == 2
+    assert text in called.err
+    assert called.out == ""
+    assert "hunter2" not in called.err
+    assert list(tmp_path.iterdir()) == []  # nothing was started
+
+
+def test_an_engine_that_cannot_be_had(segment: Call, place: Place) -> None:
+    called = segment(*place.flags(), "--engine", "local", "--address", "auto")
+    assert called.code == 2
+    assert called.err.endswith("error: --address names a Ray cluster, --engine local uses none: drop one of them\n")
+    called = segment(*place.flags(workers="1:2"))
+    assert called.code == 2
+    assert called.err.endswith("error: --workers 1:2: the local engine's pool is fixed, give one number\n")
+    called = segment(*place.flags(device="cuda"))
+    assert called.code == 2
+    assert "--device cuda" in called.err
+    assert not place.output.exists()
+
+
+def test_a_failing_process_prints_one_line_and_no_traceback(tmp_path: Path) -> None:
+    called = process(sys.executable, "-m", "segment", "run", str(tmp_path / "in"), str(tmp_path / "out"), "-m", "unet")
+    assert called.returncode == 2
+    assert called.stdout == ""
+    assert called.stderr.startswith("error: no model card named 'unet'.")
+    assert called.stderr.count("\n") == 1
+
+
+# --- job files -------------------------------------------------------------------------------------------------------
+
+
+def test_print_job_is_a_job_file_that_does_the_same(segment: Call, place: Place) -> None:
+    flags = [
+        *place.flags(),
+        "--label-remap",
+        "1=Sky",
+        "--label-remap",
+        "#ff0000=ignore",
+        "--storage-option",
+        "secret=hunter2",
+    ]
+    printed = segment(*flags, "--print-job")
+    assert printed.code == 0
+    assert "hunter2" not in printed.out
+    file = place.folder / "job.toml"
+    file.write_text(printed.out)
+    assert make_job(read_job_file(str(file))) == place.job(label_remap={"1": "Sky", "#ff0000": "ignore"})
+    assert segment("run", "--job", str(file), "--print-job").out == printed.out
+    assert not place.output.exists()
+
+
+def test_a_job_file_runs_and_flags_override_it(segment: Call, place: Place) -> None:
+    file = place.folder / "job.toml"
+    file.write_text(job_to_toml(place.job(mask_size="model")))
+    other = place.folder / "other"
+    assert segment("run", "--job", str(file)).code == 0
+    assert json.loads((place.output / "run.json").read_text())["job"]["mask_size"] == "model"
+    called = segment("run", str(place.images), str(other), "-j", str(file), "--mask-size", "source")
+    assert called.code == 0
+    assert json.loads((other / "run.json").read_text())["job"]["mask_size"] == "source"
+
+
+def test_an_unknown_key_in_a_job_file_names_the_nearest(segment: Call, place: Place) -> None:
+    file = place.folder / "job.toml"
+    file.write_text(job_to_toml(place.job()) + 'lables = "x"\n')
+    called = segment("run", "--job", str(file))
+    assert called.code == 2
+    assert called.err.startswith(
+        f"error: {file}:\n  lables: unknown key. Did you mean 'labels'? Known: address, batch_size"
+    )
+
+
+@pytest.mark.parametrize(("text", "message"), [("input = ", "is not TOML: "), (b"\xff", "is not TOML: ")])
+def test_a_job_file_that_is_none(segment: Call, tmp_path: Path, text: str | bytes, message: str) -> None:
+    file = tmp_path / "job.toml"
+    file.write_bytes(text.encode() if isinstance(text, str) else text)
+    called = segment("run", "--job", str(file))
+    assert called.code == 2
+    assert called.err.startswith(f"error: {file} {message}")
+
+
+texts = st.text(st.characters(codec="utf-8", exclude_characters="@"), min_size=1, max_size=20)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    texts=st.tuples(texts, texts, texts),
+    weights=st.none() | texts,
+    remap=st.dictionaries(texts, texts | st.integers(0, 255), max_size=3),
+    rate=st.floats(0, 1),
+    batch=st.integers(1, 1024) | st.just("auto"),
+    workers=st.none() | st.integers(1, 99) | st.just("2:8"),
+)
+def test_any_job_comes_back_from_its_file(
+    texts: Sequence[str], weights: str | None, remap: dict[str, Any], rate: float, batch: Any, workers: Any
+) -> None:
+    job = Job(
+        input=texts[0],
+        output=texts[1],
+        model=texts[2],
+        weights=weights,
+        label_remap=remap,
+        max_error_rate=rate,
+        batch_size=batch,
+        workers=workers,
+    )
+    assert make_job(tomllib.loads(job_to_toml(job))) == job
+
+
+# --- secrets ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("key", ["input", "output", "model", "weights", "labels", "label_pattern", "address"])
+def test_a_secret_in_a_url_is_refused_before_anything_echoes_it(segment: Call, place: Place, key: str) -> None:
+    url = "s3://user:hun/ter2@bucket/{stem}"
+    with pytest.raises(UsageError) as caught:
+        place.job(**{key: url})
+    assert "hun/ter2" not in str(caught.value)
+    assert caught.value.__cause__ is None
+    file = place.folder / "job.toml"
+    lines = [line for line in job_to_toml(place.job()).splitlines() if not line.startswith(f"{key} =")]
+    file.write_text("\n".join([*lines, f'{key} = "{url}"\n']))
+    for extra in ([], ["--print-job"]):
+        called = segment("run", "--job", str(file), *extra)
+        assert called.code == 2
+        assert called.err.startswith(
+            "error: s3://***@bucket/{stem}: credentials in a URL would end up in logs and outputs."
+        )
+        assert "hun/ter2" not in called.err + called.out
+    assert not place.output.exists()
+
+
+def test_storage_options_are_printed_and_written_nowhere(place: Place) -> None:
+    job = place.job(storage_options={"secret": "hunter2"})
+    place.run(storage_options={"secret": "hunter2"})
+    assert "hunter2" not in repr(job) + str(job) + job.model_dump_json() + job_to_toml(job)
+    assert not [file for file in place.output.rglob("*") if file.is_file() and b"hunter2" in file.read_bytes()]
+
+
+def test_a_job_in_python_checks_its_values() -> None:
+    with pytest.raises(ValidationError, match="Extra inputs are not permitted"):
+        Job(input="a", output="b", model="c", modle="d")  # type: ignore[call-arg]
+    with pytest.raises(UsageError, match=r"job:\n  modle: unknown key\. Did you mean 'model'\?"):
+        make_job({"input": "a", "output": "b", "model": "c", "modle": "d"})
