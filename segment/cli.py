@@ -126,6 +126,10 @@ def run(
     job: Annotated[
         str | None, typer.Option("--job", "-j", help="TOML job file; flags override it.", show_default=False)
     ] = None,
+    retry_errors: Annotated[
+        bool, typer.Option("--retry-errors", help="Do the parts of a begun run that hold error rows again.")
+    ] = False,
+    update: Annotated[bool, typer.Option("--update", help="Add what is new in the input to a begun run.")] = False,
     print_job: Annotated[bool, typer.Option("--print-job", help="Print the job as TOML and end.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
 ) -> None:
@@ -145,6 +149,7 @@ def run_flags(flags: dict[str, Any]) -> None:
     from segment.report.console import print_report
 
     file, print_job, quiet = flags.pop("job", None), flags.pop("print_job"), flags.pop("quiet")
+    again = {name: flags.pop(name) for name in ("retry_errors", "update")}
     values = read_job_file(file) if file else {}
     if "storage_option" in flags:
         flags["storage_options"] = {**values.get("storage_options", {}), **_options(flags.pop("storage_option"))}
@@ -157,7 +162,7 @@ def run_flags(flags: dict[str, Any]) -> None:
     if print_job:
         typer.echo(job_to_toml(job), nl=False)
         return
-    report = run_job(job, console_progress(quiet))
+    report = run_job(job, console_progress(quiet), **again)
     if not quiet:
         print_report(report)
 

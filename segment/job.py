@@ -23,6 +23,7 @@ from segment.ledger import Ledger, Plan, contract_of, fingerprint_of
 from segment.names import count
 from segment.progress import Progress
 from segment.report.aggregate import RunReport, load_report, write_report
+from segment.rework import forget_errors, known_input
 from segment.rounds import Rounds
 from segment.sessions import Runtime, resolve
 from segment.shards import InputOptions, discover
@@ -147,8 +148,14 @@ def _toml(value: str | float) -> str:
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # TOML forbids what JSON does not
 
 
-def run(job: Job, progress: Progress | None = None) -> RunReport:
+def run(job: Job, progress: Progress | None = None, *, retry_errors: bool = False, update: bool = False) -> RunReport:
     """Do a job: whatever of it is not committed yet.
+
+    Args:
+        job: what is asked.
+        progress: who watches.
+        retry_errors: do the parts of a begun run that hold error rows again.
+        update: add to a begun run what is new in the input: images, tars, Parquet files.
 
     Returns:
         The report, also written to `OUTPUT/report/`.
@@ -172,7 +179,10 @@ def run(job: Job, progress: Progress | None = None) -> RunReport:
         contract = _contract(job, card, weights, runtime)
         task = _task(job, card, runtime, store, fingerprint_of(contract))
         ledger.begin(_run_record(job, card, weights, contract, task.fingerprint))
-        plan = frozen or ledger.freeze_plan(plan)
+        if frozen:
+            plan = _rework(job, ledger, frozen, progress, retry_errors=retry_errors, update=update)
+        else:
+            plan = ledger.freeze_plan(plan)
         Rounds(task, weights, plan, ledger, progress, job.max_error_rate * plan.images).run(engine.get)
     return _finish(job, plan, ledger, card, task.fingerprint)
 
@@ -185,6 +195,16 @@ def _discover(job: Job, store: Store, progress: Progress) -> Plan:
     shards = count(len(plan.parts_by_shard()), "shard")
     progress.note(f"{count(found.images, 'image')} in {shards}, {count(len(plan), 'part')}")
     return plan
+
+
+def _rework(job: Job, ledger: Ledger, plan: Plan, progress: Progress, *, retry_errors: bool, update: bool) -> Plan:
+    if retry_errors:
+        progress.note(f"{forget_errors(ledger, plan)} error rows are done again, with their parts")
+    if not update:
+        return plan
+    found = discover(job.input, job.input_options, ledger.store, known_input(plan))
+    progress.note(f"{found.images} images are new in the input")
+    return ledger.extend_plan(plan, Plan.of(found.parts)) if found.parts else plan
 
 
 def _check_labels(job: Job, card: ModelCard) -> None:

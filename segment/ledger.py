@@ -335,6 +335,18 @@ class Ledger:
         committed = len(expected & listed)
         return Audit(len(stats), committed, total.images, total.errors, total.scored, tuple(problems))
 
+    def reopen(self, shard: str, parts: Sequence[str]) -> None:
+        """Take back the commit of some parts of a shard: what follows from them first."""
+        self.store.delete(self.url("_SUCCESS"))
+        self.store.delete(self.stats_url(shard))
+        for part in parts:
+            self.store.delete(self.masks_url(shard, part))
+
+    def extend_plan(self, plan: Plan, new: Plan) -> Plan:
+        """Freeze a plan that has more parts than before."""
+        self.store.delete(self.url("_SUCCESS"))
+        return self.freeze_plan(Plan(pa.concat_tables([plan.table, new.table])))
+
     def succeed(self, audit: Audit, fingerprint: str) -> None:
         """Write `_SUCCESS`: the totals of an audit that held."""
         totals = {name: getattr(audit, name) for name in ("shards", "parts", "images", "errors", "scored")}

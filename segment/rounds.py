@@ -72,7 +72,7 @@ class Rounds:
             timings.close()
         raise StoreError(
             f"{len(pending)} of {len(self.plan)} parts are not committed after {len(rounds)} rounds: "
-            f"{tally.last_failure or 'their workers died'}. What is committed stays; the same command resumes the run."
+            f"{(tally.last_failure or 'their workers died').rstrip('.')}. What is committed stays; the same command resumes the run."
         )
 
     def _rounds(self, engine: Engine) -> Sequence[Isolation]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
-from segment.errors import UsageError
+from segment.errors import InputChanged, UsageError
 from segment.formats.expand import Found, find_objects
 from segment.formats.files import plan_files, read_files
 from segment.formats.listing import LIST_SUFFIXES, plan_list
@@ -49,7 +49,12 @@ _OPTIONS: dict[str, Kind] = {
 }
 
 
-def discover(input: str, options: InputOptions, store: Store) -> Discovery:  # noqa: A002
+def discover(
+    input: str,  # noqa: A002
+    options: InputOptions,
+    store: Store,
+    known: Mapping[str, str] | None = None,
+) -> Discovery:
     """Find the images of an input and cut them in parts. Nothing is read but listings, headers and footers.
 
     Args:
@@ -57,8 +62,11 @@ def discover(input: str, options: InputOptions, store: Store) -> Discovery:  # n
             of them; a list file. A local path or any fsspec URL.
         options: how to read it.
         store: where to read it.
+        known: what is planned already and left out: loose images by URL, tars and Parquet files by URL with their
+            etags.
 
     Raises:
+        InputChanged: a known tar or Parquet file is not the planned one.
         UsageError: nothing there, no image there, or the options do not fit.
         StoreError: the store refused.
     """
@@ -66,12 +74,17 @@ def discover(input: str, options: InputOptions, store: Store) -> Discovery:  # n
     found = _visible(find_objects(input, store, warnings), options)
     kind = _kind(found, options)
     _refuse_foreign_options(kind, options)
+    known = known or {}
     entries = _of_kind(kind, found, store)
+    if kind in ("webdataset", "parquet"):
+        entries = _without_known(entries, known)
+        if not entries:
+            return Discovery([], 0, 0, warnings)
     plans: dict[Kind, Callable[[], tuple[list[Shard], int | None]]] = {
-        "files": lambda: plan_files(found.base, entries, options, store, warnings),
+        "files": lambda: plan_files(found.base, entries, options, store, warnings, known),
         "webdataset": lambda: plan_webdataset(entries, options, store, warnings),
         "parquet": lambda: plan_parquet(entries, options, store, warnings),
-        "list": lambda: plan_list(entries[0], store, warnings),
+        "list": lambda: plan_list(entries[0], store, warnings, known),
     }
     shards, labelled = plans[kind]()
     parts = cut(shards, options)
@@ -150,6 +163,16 @@ def _of_kind(kind: Kind, found: Found, store: Store) -> list[Entry]:
 def _complete(entry: Entry, store: Store) -> Entry:
     """Ask for size and etag where the listing did not tell, as over http."""
     return entry if entry.size >= 0 else store.info(entry.url) or entry
+
+
+def _without_known(entries: Sequence[Entry], known: Mapping[str, str]) -> list[Entry]:
+    for entry in entries:
+        if entry.etag != known.get(entry.url, entry.etag):
+            raise InputChanged(
+                f"{shown(entry.url)} is not the file that the run was planned from. "
+                "Put it back as it was, or start a new output."
+            )
+    return [entry for entry in entries if entry.url not in known]
 
 
 def _refuse_foreign_options(kind: Kind, options: InputOptions) -> None:

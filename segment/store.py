@@ -237,6 +237,16 @@ class Store:
         except FileNotFoundError as error:  # of a container, say
             raise StoreError(_advice("write", url, error)) from None
 
+    def delete(self, url: str) -> None:
+        """Delete an object; one that is not there is deleted already."""
+
+        def attempt() -> None:
+            filesystem, path = self._open(url)
+            with contextlib.suppress(FileNotFoundError):
+                filesystem.rm_file(path)
+
+        self._retry("delete", url, attempt)
+
     def info(self, url: str) -> Entry | None:
         """Return size and etag of an object, or None where there is none (or a folder)."""
 

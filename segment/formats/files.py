@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import posixpath
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 
 from segment.errors import InputChanged, UsageError
 from segment.formats.lookup import look_up
@@ -31,9 +31,14 @@ SHARD_IMAGES = 4096
 
 
 def plan_files(
-    base: str, entries: Sequence[Entry], options: InputOptions, store: Store, warnings: list[str]
+    base: str,
+    entries: Sequence[Entry],
+    options: InputOptions,
+    store: Store,
+    warnings: list[str],
+    known: Container[str] = (),
 ) -> tuple[list[Shard], int]:
-    """Plan the images among `entries`, which lie below `base`.
+    """Plan the images among `entries`, which lie below `base`; not those whose URL is `known`.
 
     Returns:
         The shards, and how many images have a label.
@@ -49,6 +54,8 @@ def plan_files(
     elif options.labels is not None:
         labels = _labels_by_stem(base, images, to_url(options.labels), store, warnings)
     members = []
+    images = [entry for entry in images if entry.url not in known]
+    labels = {entry.url: labels[entry.url] for entry in images if entry.url in labels}
     for entry in images:
         label = labels.get(entry.url)
         span = Span(label.url, 0, label.size) if label else None

@@ -7,7 +7,7 @@ import io
 import json
 import posixpath
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,8 +42,8 @@ class Line:
     id: str | None = None
 
 
-def plan_list(entry: Entry, store: Store, warnings: list[str]) -> tuple[list[Shard], int]:
-    """Plan the images that a list file names, in its order.
+def plan_list(entry: Entry, store: Store, warnings: list[str], planned: Container[str] = ()) -> tuple[list[Shard], int]:
+    """Plan the images that a list file names, in its order; not those whose URL is `planned`.
 
     An image or label that does not exist becomes an error row, unless that is so of every image.
 
@@ -62,6 +62,7 @@ def plan_list(entry: Entry, store: Store, warnings: list[str]) -> tuple[list[Sha
     known = look_up({place for pair in places for place in pair if place}, store)
     members = _members(lines, places, known, folder)
     _check(members, url, warnings)
+    members = [member for member in members if member.image.url not in planned]
     shards = list(file_shards(url, members, {found.url: found.etag for found in known.values()}))
     warn_repeated(shards, warnings)
     return shards, sum(member.label is not None for member in members)
