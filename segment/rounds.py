@@ -70,9 +70,11 @@ class Rounds:
         finally:
             self.progress.end(tally)
             timings.close()
+        reason = (tally.last_failure or "their workers died").rstrip(".")
         raise StoreError(
             f"{len(pending)} of {len(self.plan)} parts are not committed after {len(rounds)} rounds: "
-            f"{(tally.last_failure or 'their workers died').rstrip('.')}. What is committed stays; the same command resumes the run."
+            f"{reason}. What is committed stays; "
+            "the same command resumes the run."
         )
 
     def _rounds(self, engine: Engine) -> Sequence[Isolation]:
