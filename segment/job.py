@@ -170,7 +170,7 @@ def run(job: Job, progress: Progress | None = None, *, retry_errors: bool = Fals
     ledger = Ledger(store, to_url(job.output))
     card = load_card(job.model, store)
     _check_labels(job, card)
-    weights = load_weights(card, job.weights, store=store)
+    weights = load_weights(card, job.weights, store=store, progress=progress.download)
     started = ledger.read_run()
     frozen = ledger.read_plan() if started else None
     plan = frozen or _discover(job, store, progress)

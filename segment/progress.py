@@ -7,11 +7,14 @@ import sys
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from segment.card import ModelCard
 from segment.metrics import Confusion, score
 from segment.stages import PartResult
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
 
 
 @dataclass
@@ -96,6 +99,9 @@ class Progress:
     def note(self, message: str) -> None:
         """Something the user should know: a warning, a phase."""
 
+    def download(self, name: str, done: int, total: int) -> None:
+        """Bytes of a file of weights came; `total` is -1 where the size is not known."""
+
     def begin(self, tally: Tally) -> None:
         """The first round begins."""
 
@@ -118,15 +124,25 @@ class PlainProgress(Progress):
         """See `Progress.note`."""
         print(message, file=self._stream, flush=True)
 
+    def download(self, name: str, done: int, total: int) -> None:
+        """See `Progress.download`."""
+        if self._is_due() or done == total:
+            self.note(f"fetching {name}: {done / 1e6:.0f} of {total / 1e6:.0f} MB")
+
     def begin(self, tally: Tally) -> None:
         """See `Progress.begin`."""
         self._last = -math.inf
 
     def update(self, tally: Tally) -> None:
         """See `Progress.update`."""
-        if time.monotonic() - self._last >= self._interval:
-            self._last = time.monotonic()
+        if self._is_due():
             self.note(tally.line())
+
+    def _is_due(self) -> bool:
+        if time.monotonic() - self._last < self._interval:
+            return False
+        self._last = time.monotonic()
+        return True
 
     def end(self, tally: Tally) -> None:
         """See `Progress.end`."""
@@ -150,10 +166,24 @@ class RichProgress(Progress):
             transient=True,
         )
         self._task = self._bar.add_task("segment", total=None, line="", visible=False)
+        self._fetching: TaskID | None = None
 
     def note(self, message: str) -> None:
         """See `Progress.note`."""
         self._console.print(message, markup=False, highlight=False, soft_wrap=True)
+
+    def download(self, name: str, done: int, total: int) -> None:
+        """See `Progress.download`."""
+        if self._fetching is None:
+            self._fetching = self._bar.add_task("fetch", total=total)
+            self._bar.start()
+        line = f"{name} {done / 1e6:.0f} of {total / 1e6:.0f} MB"
+        self._bar.update(self._fetching, completed=done, total=total, line=line)
+        if done == total:
+            self._bar.stop()
+            self._bar.remove_task(self._fetching)
+            self._fetching = None
+            self.note(f"fetched {name}, {total / 1e6:.0f} MB")
 
     def begin(self, tally: Tally) -> None:
         """See `Progress.begin`."""
