@@ -29,7 +29,7 @@ from segment.errors import SegmentError, StoreError, UsageError
 from segment.isolation import quarantine
 from segment.ledger import Plan, parts_of
 from segment.sessions import capabilities, open_session
-from segment.stages import PartResult, SplitWorker, Task, Worker
+from segment.stages import Cargo, PartResult, SplitWorker, Task, Worker
 from segment.store import redact_url
 from segment.weights import Weights
 
@@ -127,9 +127,7 @@ class RayEngine:
         shared = ray.put((task, weights))
         pool = self._pool(workers, len(bundles))
         if isolation == "image":
-            dataset = dataset.map_batches(
-                quarantine_parts, fn_args=[shared], **self._one_model(task), **_whole_blocks()
-            )
+            dataset = dataset.map_batches(quarantine_parts, fn_args=[shared], **self._one_model(task), **_one_part())
         elif self._splits(task.runtime.device):
             dataset = _three_operators(dataset, shared, pool)
         else:
@@ -144,7 +142,10 @@ class RayEngine:
         try:
             for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
                 for data in batch["result"]:
-                    yield pickle.loads(data.as_py())
+                    result = pickle.loads(data.as_py())
+                    if isinstance(result, SegmentError):
+                        raise result
+                    yield result
         except ray.exceptions.RayError as error:
             raise _cause(error) from None
 
@@ -210,13 +211,16 @@ def _whole_blocks() -> dict[str, Any]:
     return {"batch_size": None, "batch_format": "pyarrow", "zero_copy_batch": True}
 
 
+def _one_part() -> dict[str, Any]:
+    return {"batch_size": 1, "batch_format": "pyarrow"}
+
+
 def _three_operators(dataset: Any, shared: Any, pool: Any) -> Any:
-    one_part = {"batch_size": 1, "batch_format": "pyarrow"}
     read = dataset.map_batches(read_and_decode, fn_args=[shared], num_cpus=1, **_whole_blocks())
     segmented = read.map_batches(
-        _Segment, fn_constructor_args=[shared], compute=pool, **one_part, **_GPU, **_ACTOR_LIMITS
+        _Segment, fn_constructor_args=[shared], compute=pool, **_one_part(), **_GPU, **_ACTOR_LIMITS
     )
-    return segmented.map_batches(encode_and_write, fn_args=[shared], num_cpus=1, **one_part)
+    return segmented.map_batches(encode_and_write, fn_args=[shared], num_cpus=1, **_one_part())
 
 
 def _configure(context: Any) -> None:
@@ -235,15 +239,13 @@ class _RunParts:
         self.worker = Worker(task, open_session(task.card, weights, task.runtime, threads=1, streams=1))
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
-        for result in self.worker.process(parts_of(batch)):
-            yield _row("result", result)
+        return _rows("result", self.worker.process(parts_of(batch)))
 
 
 def read_and_decode(batch: pa.Table, shared: Any) -> Iterator[pa.Table]:
     """First of the three operators: parts in, decoded images out, a row each."""
     worker = SplitWorker(_fetch(shared)[0])
-    for part in parts_of(batch):
-        yield _row("frames", worker.read(part))
+    return _rows("frames", (worker.read(part) for part in parts_of(batch)))
 
 
 class _Segment:
@@ -255,22 +257,19 @@ class _Segment:
         self.session = open_session(task.card, weights, task.runtime, threads=1, streams=1)
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
-        for data in batch["frames"]:
-            yield _row("frames", self.worker.segment(pickle.loads(data.as_buffer()), self.session))
+        return _rows("frames", (self.worker.segment(cargo, self.session) for cargo in _cargoes(batch)))
 
 
 def encode_and_write(batch: pa.Table, shared: Any) -> Iterator[pa.Table]:
     """Third of the three operators: masks scored, encoded and committed."""
     worker = SplitWorker(_fetch(shared)[0])
-    for data in batch["frames"]:
-        yield _row("result", worker.write(pickle.loads(data.as_buffer())))
+    return _rows("result", (worker.write(cargo) for cargo in _cargoes(batch)))
 
 
 def quarantine_parts(batch: pa.Table, shared: Any) -> Iterator[pa.Table]:
     """The last round's operator: parts that killed their workers, image by image."""
     task, weights = _fetch(shared)
-    for part in parts_of(batch):
-        yield _row("result", quarantine(part, task, weights))
+    return _rows("result", (quarantine(part, task, weights) for part in parts_of(batch)))
 
 
 def _fetch(shared: Any) -> tuple[Task, Weights]:
@@ -280,8 +279,28 @@ def _fetch(shared: Any) -> tuple[Task, Weights]:
     return task, weights
 
 
-def _row(name: str, value: PartResult | object) -> pa.Table:
+def _rows(name: str, values: Iterator[object]) -> Iterator[pa.Table]:
+    """Yield a row for each value. An error that ends the run is the last row, handed on to the driver, which raises it.
+
+    Raised in a worker it would be a lost block: run again in every round, and in the end called a dead worker.
+    """
+    try:
+        for value in values:
+            yield _row(name, value)
+    except SegmentError as error:
+        yield _row(name, error)
+
+
+def _row(name: str, value: object) -> pa.Table:
     return pa.table({name: pa.array([pickle.dumps(value, protocol=5)], pa.large_binary())})
+
+
+def _cargoes(batch: pa.Table) -> Iterator[Cargo]:
+    for data in batch["frames"]:
+        cargo = pickle.loads(data.as_buffer())
+        if isinstance(cargo, SegmentError):
+            raise cargo
+        yield cargo
 
 
 _RAISED = re.compile(r"(?ms)^.*^segment\.errors\.(\w+): (.*)\Z")
