@@ -17,10 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from segment.errors import InputChanged, SegmentError, StoreError, TooManyErrors, UsageError
 from segment.images import decode_mask
@@ -213,6 +215,30 @@ def test_the_whole_table_in_one_run_of_any_format(tmp_path: Path, write: Any, ba
     for bad in TABLE:
         is_error(rows[bad.name], bad)
     unharmed(Outcome(outcome.report, [{**row, "id": name} for name, row in rows.items()], []), bad=len(TABLE))
+
+
+def test_images_that_are_odd_but_sound_are_segmented_as_any_other(tmp_path: Path) -> None:
+    place = sound_place(tmp_path)
+    upright = Image.fromarray(PICTURE)
+    turned = Image.Exif()
+    turned[0x0112] = 6  # to be turned by 90 degrees to the right
+    odd: dict[str, tuple[Image.Image, dict[str, Any]]] = {
+        "alpha.png": (Image.fromarray(np.dstack([PICTURE, np.full((24, 32), 9, np.uint8)])), {}),
+        "alpha.tif": (Image.fromarray(np.dstack([PICTURE, np.full((24, 32), 9, np.uint8)])), {}),
+        "palette.png": (upright.quantize(4), {}),
+        "plain.bmp": (upright, {}),
+        "SHOUTED.WEBP": (upright, {"lossless": True}),
+        "turned.png": (upright.transpose(Image.Transpose.ROTATE_90), {"exif": turned}),
+    }
+    for name, (image, options) in odd.items():
+        image.save(place.images / name, **options)
+        (place.labels / name).with_suffix(".png").write_bytes(LABEL)
+    deep = (PICTURE.astype(np.uint16) * 257)[:, :, ::-1]
+    place.write("sixteen.png", cv2.imencode(".png", deep)[1].tobytes(), LABEL)
+    outcome = place.run()
+    for name in (*odd, "sixteen.png"):
+        expect(outcome.rows[name], 7)
+    assert outcome.report.total.errors == 0
 
 
 def test_limits_of_the_job_are_named(tmp_path: Path) -> None:
