@@ -111,6 +111,9 @@ def run(
     max_image_bytes: Annotated[
         int | None, _flag("--max-image-bytes", help="Larger files are error rows.", panel=_INPUT)
     ] = None,
+    max_row_group_bytes: Annotated[
+        int | None, _flag("--max-row-group-bytes", help="Parquet with larger row groups is refused.", panel=_INPUT)
+    ] = None,
     engine: Annotated[str | None, _flag("--engine", help="auto, local or ray.", panel=_ENGINE)] = None,
     address: Annotated[
         str | None, _flag("--address", help="Ray cluster: auto, host:port or ray://host:port.", panel=_ENGINE)
