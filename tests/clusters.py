@@ -1,0 +1,37 @@
+"""The Ray cluster that the tests marked `ray` share."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[None]:
+    """A cluster in this process: 2 CPUs whatever the machine has, and a GPU in name only. `RayEngine` joins it."""
+    os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # read when ray is first imported
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    import ray
+
+    ray.init(
+        "local",
+        num_cpus=2,
+        num_gpus=1,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+    )
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture
+def engine(request: pytest.FixtureRequest) -> str:
+    """The name of an engine in `tests.jobs.ENGINES`; see `tests.jobs.on`."""
+    name: str = request.param
+    if name.startswith("ray"):
+        request.getfixturevalue("ray_cluster")
+    return name
