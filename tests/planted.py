@@ -25,6 +25,7 @@ class Expected:
         masks: by stem.
         tp, fp, fn: by class, under `omz`.
         also_fn: further false negatives under `cityscapes`: pixels predicted as an ignored class.
+        images: the same of each labelled image by itself, by stem.
     """
 
     card: ModelCard
@@ -33,11 +34,18 @@ class Expected:
     fp: Counter[int] = field(default_factory=Counter)
     fn: Counter[int] = field(default_factory=Counter)
     also_fn: Counter[int] = field(default_factory=Counter)
+    images: dict[str, Expected] = field(default_factory=dict)
 
     def counts(self, convention: str) -> list[tuple[int, int, int]]:
         """(tp, fp, fn) by class."""
         more = self.also_fn if convention == "cityscapes" else Counter[int]()
         return [(self.tp[c], self.fp[c], self.fn[c] + more[c]) for c in range(len(self.card.classes))]
+
+    def add(self, stem: str, one: Expected) -> None:
+        """Count one image."""
+        self.images[stem] = one
+        for name in ("tp", "fp", "fn", "also_fn"):
+            getattr(self, name).update(getattr(one, name))
 
     def ious(self, convention: str) -> list[float]:
         """IoU by class; NaN where a class does not count."""
@@ -62,7 +70,9 @@ def planted(card: ModelCard, *, labelled: int = 2, bare: int = 1) -> tuple[list[
         item = Item(f"picture-{number}.png", encoded(card.classes.palette_array[mask]))
         expected.masks[item.stem] = mask
         if number < labelled:
-            label = _plant(mask, expected)
+            one = Expected(card)
+            label = _plant(mask, one)
+            expected.add(item.stem, one)
             item = Item(item.name, item.image, encoded(label if number % 2 == 0 else _coloured(label, card)))
         items.append(item)
     return items, expected

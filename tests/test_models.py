@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -156,6 +157,18 @@ def assert_exact(output: Path, report: segment.RunReport, expected: Expected) ->
         wanted = np.array(expected.ious(convention))
         np.testing.assert_array_equal(report.score(convention).iou, wanted, err_msg=convention)
         assert report.miou(convention) == pytest.approx(np.nanmean(wanted), abs=1e-15)
+        found = pq.read_table(output / "report" / "classes.parquet")[f"iou_{convention}"].to_pylist()
+        assert found == [None if np.isnan(value) else value for value in wanted]
+    each = {stem: one.ious(own) for stem, one in expected.images.items()}
+    assert {stem: row["miou"] for stem, row in rows.items()} == {
+        stem: pytest.approx(np.nanmean(each[stem]), abs=1e-15) if stem in each else None for stem in rows
+    }
+    by_image = [float(np.nanmean(one.ious("omz"))) for one in expected.images.values()]
+    assert report.miou("image-mean") == pytest.approx(np.mean(by_image), abs=1e-15)
+    (shard,) = (output / "stats").iterdir()
+    for path in (shard, output / "report" / "classes.parquet"):
+        table = pq.read_table(path, columns=["tp", "fp", "fn"]).to_pylist()[: len(report.card.classes)]
+        assert [tuple(row.values()) for row in table] == expected.counts(own)
 
 
 @pytest.fixture(scope="module")
