@@ -28,7 +28,10 @@ from segment.errors import InputChanged, SegmentError, StoreError, TooManyErrors
 from segment.images import decode_mask
 from segment.metrics import Confusion
 from segment.report.console import print_report
-from tests.graphs import TRIGGER, colour_classifier, nan_graph, out_of_range_graph
+from segment.sessions import Runtime, open_session
+from segment.shards import Sample
+from segment.stages import Frames, segment
+from tests.graphs import TRIGGER, as_weights, colour_classifier, nan_graph, out_of_range_graph
 from tests.runs import CARD, CLASSES, INDEX_CARD, Outcome, Place, expect, jpeg, png, scene
 
 PICTURE, MASK = scene(7)
@@ -606,3 +609,18 @@ def test_a_class_out_of_range(tmp_path: Path, shift: int, runtime: str) -> None:
     place.write("range.png", poisoned(), LABEL)
     outcome = place.run(batch_size=4, part_size=5, runtime=runtime, precision="f32")
     spoilt(outcome, ["range.png"], "model_range: the model predicted a class index out of range")
+
+
+def test_faults_belong_to_their_image_whatever_the_batches() -> None:
+    """A part of more images than a batch, as a GPU gets it, one of which has no pixels."""
+    session = open_session(CARD, as_weights(nan_graph(CARD)), Runtime("onnxruntime", "cpu", "f32", ""))
+    poisoned_picture = PICTURE.copy()
+    poisoned_picture[3, 4] = TRIGGER
+    pixels = np.stack([PICTURE, PICTURE, PICTURE, poisoned_picture])
+    samples = [Sample(str(i), "", i, b"", None) for i in range(5)]
+    frames = Frames(samples, [(24, 32), None, *[(24, 32)] * 3], {1: "empty"}, pixels)
+    found = segment(frames, session, batch_size=3)
+    assert found.faults == {1: "empty", 4: "model_not_finite"}
+    assert found.masks is not None
+    assert np.array_equal(found.masks[:3], [MASK] * 3)
+    assert len(found.pixels) == 0

@@ -290,6 +290,12 @@ def test_the_two_nearests_differ_and_labels_get_the_one_they_ask_for() -> None:
     assert images.resize_label(label, stretch, (1, 3), "opencv").tolist() == [[0, 3, 6]]  # rounded down
 
 
+def test_masks_are_brought_back_by_pillows_nearest() -> None:
+    mask = np.arange(9, dtype=np.uint8).reshape(1, 9)
+    assert images.restore_mask(mask, Resize(resampler="opencv"), (1, 3)).tolist() == [[1, 4, 7]]
+    assert images.restore_mask(mask[:, :2], Resize(resampler="opencv"), (2, 4)).tolist() == [[0, 0, 1, 1]] * 2
+
+
 def test_letterbox_keeps_the_aspect_pads_right_and_below_and_comes_back() -> None:
     box = Resize(method="letterbox", resampler="opencv", interpolation="nearest", pad=(1, 2, 3))
     assert images.content_size(box, (56, 88), (64, 64)) == (41, 64)

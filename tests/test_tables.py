@@ -266,3 +266,9 @@ def test_stats_hold_more_pixels_than_fit_in_a_float() -> None:
 
 def test_merging_nothing_is_zero() -> None:
     assert merge([], CLASSES) == ShardStats(Confusion.zeros(CLASSES), 0, 0, 0, 0.0)
+
+
+def test_the_sum_of_scores_is_correctly_rounded_in_any_order() -> None:
+    some = [ShardStats(Confusion.zeros(1), 1, 0, 1, value) for value in (1e16, 1.0, 1.0, *[0.1] * 10)]
+    assert merge(some, 1).image_miou_sum == merge(reversed(some), 1).image_miou_sum == 1e16 + 4
+    assert merge(some[3:], 1).image_miou_sum == 1.0
