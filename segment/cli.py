@@ -12,7 +12,7 @@ import signal
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -120,6 +120,10 @@ def run(
     ] = None,
     workers: Annotated[
         str | None, _flag("--workers", help="Models loaded at once, or MIN:MAX for a growing pool.", panel=_ENGINE)
+    ] = None,
+    stall_timeout: Annotated[
+        float | None,
+        _flag("--stall-timeout", help="Seconds after which a stuck worker is replaced [300].", panel=_ENGINE),
     ] = None,
     mask_size: Annotated[str | None, _flag("--mask-size", help="source or model.", panel=_OUTPUT)] = None,
     max_error_rate: Annotated[
@@ -321,7 +325,14 @@ def main() -> None:
         app()
     except SegmentError as error:
         typer.secho(f"error: {error}", err=True, fg=typer.colors.RED if sys.stderr.isatty() else None)
-        sys.exit(error.exit_code)
+        _end(error.exit_code)
     except Stopped as stopped:
         typer.echo("stopped; what is committed stays, the same command resumes the run", err=True)
-        sys.exit(stopped.exit_code)
+        _end(stopped.exit_code)
+
+
+def _end(exit_code: int) -> NoReturn:
+    """End now: a thread that is stuck in a library would keep the interpreter from ending by itself."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(exit_code)

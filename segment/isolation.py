@@ -35,6 +35,7 @@ class Child:
 
     def __init__(self, task: Task, weights: Weights) -> None:
         context = multiprocessing.get_context("spawn")  # a fork would copy a process full of threads
+        self._patience = task.stall_timeout
         self._connection, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, task, weights), daemon=True)
         self._process.start()
@@ -43,17 +44,20 @@ class Child:
     def run(self, part: Part) -> PartResult:
         """Run a part to its commit."""
         self._connection.send((part, None))
-        result: PartResult = self._receive()
+        result: PartResult = self._receive(self._patience * (1 + len(part)))
         return result
 
     def rows(self, part: Part, positions: Sequence[int]) -> Iterator[ImageRow]:
         """Yield the rows of these positions of a part one by one, as they are made; nothing is committed."""
         self._connection.send((part, list(positions)))
         for _ in positions:
-            yield self._receive()
+            yield self._receive(2 * self._patience)
 
-    def _receive(self) -> Any:
+    def _receive(self, seconds: float) -> Any:
         try:
+            if not self._connection.poll(seconds):
+                self._process.kill()
+                raise ChildDied(f"a worker process did nothing for {seconds:.0f} s and was killed")
             message = self._connection.recv()
         except (EOFError, ConnectionResetError):
             self._process.join(_GRACE)

@@ -54,6 +54,8 @@ class Job(InputOptions):
         label_remap: from label value or colour to class name, class index or `ignore`.
         max_pixels: images whose header declares more are error rows.
         max_error_rate: share of images that may fail, 0-1; above it the run fails with exit code 3.
+        stall_timeout: seconds in which a busy worker must get on by a step (an image, a read, a write); one that does
+            not is replaced.
         storage_options: fsspec options for every URL that is not local. Never written anywhere.
     """
 
@@ -75,6 +77,7 @@ class Job(InputOptions):
     label_remap: dict[str, str | int] = Field(default={})
     max_pixels: Annotated[int, Field(ge=1)] = 100_000_000
     max_error_rate: Annotated[float, Field(ge=0, le=1)] = 0.05
+    stall_timeout: Annotated[float, Field(gt=0)] = 300.0
     storage_options: dict[str, Any] = Field(default={}, exclude=True, repr=False)
 
     @field_validator("workers", mode="before")
@@ -280,6 +283,7 @@ def _task(job: Job, card: ModelCard, runtime: Runtime, store: Store, fingerprint
         max_pixels=job.max_pixels,
         batch_size=job.batch_size if job.batch_size != "auto" else 1 if runtime.device == "cpu" else 8,
         fingerprint=fingerprint,
+        stall_timeout=job.stall_timeout,
     )
 
 

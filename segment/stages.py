@@ -54,6 +54,7 @@ class Task:
         max_pixels: images that declare more are error rows.
         batch_size: images a call of the session.
         fingerprint: written into every masks file.
+        stall_timeout: seconds without a step (an image, a read, a write) after which a worker counts as stuck.
     """
 
     card: ModelCard
@@ -67,6 +68,7 @@ class Task:
     max_pixels: int
     batch_size: int
     fingerprint: str
+    stall_timeout: float
 
 
 @dataclass(frozen=True)
@@ -265,6 +267,7 @@ class Worker:
         self.ledger = Ledger(task.store, task.output)
         self.labels = LabelDecoder(task.card.classes, task.label_encoding, dict(task.label_remap))
         self._stopped = threading.Event()
+        self.beats = 0  # steps done, for those who watch whether it gets on
 
     def process(self, parts: Iterable[Part]) -> Iterator[PartResult]:
         """Run parts one after the other, yielding each one's result once it is committed.
@@ -276,6 +279,7 @@ class Worker:
         with ThreadPoolExecutor(1, "read") as reader, ThreadPoolExecutor(1, "write") as writer:
             written: Future[PartResult] | None = None
             for part, clock, reading in _one_ahead(parts, reader, self.read):
+                self.beats += 1
                 ended = self._compute(part, clock, reading)
                 if ended is None:
                     break
@@ -328,6 +332,7 @@ class Worker:
         for start in range(0, len(samples), self.task.batch_size):
             if self._stopped.is_set():
                 return None
+            self.beats += 1
             rows += self._rows(samples[start : start + self.task.batch_size], clock)
         return rows, sum(len(sample.image) for sample in samples)
 
@@ -342,6 +347,7 @@ class Worker:
 
     def commit(self, part: Part, rows: Sequence[ImageRow], clock: Clock, read_bytes: int) -> PartResult:
         """Write a part's masks file, the one act that makes it done."""
+        self.beats += 1
         try:
             with clock("write"):
                 data = write_masks(rows, shard=part.shard, part=part.id, fingerprint=self.task.fingerprint)
@@ -392,6 +398,7 @@ class SplitWorker:
 
     def segment(self, cargo: Cargo, session: Session) -> Cargo:
         """Run the model."""
+        self.worker.beats += 1
         if cargo.frames is not None:
             with cargo.clock("infer"):
                 cargo.frames = segment(cargo.frames, session, self.task.batch_size)

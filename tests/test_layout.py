@@ -49,7 +49,7 @@ MAY_IMPORT: dict[str, str] = {
 }
 # Outside libraries that have one door each.
 DOORS = {
-    "ray": {"engines/ray.py"},
+    "ray": {"engines/ray.py", "engines/ray_cluster.py"},
     "onnxruntime": {"sessions"},
     "openvino": {"sessions"},
     "onnx": {"sessions", "onnx_files.py"},
@@ -62,7 +62,7 @@ DOORS = {
 }
 LONGEST = 320
 # To be split: this list shrinks and never grows.
-TO_BE_SPLIT = {"cli.py", "engines/ray.py", "job.py", "ledger.py", "parts.py", "stages.py", "store.py"}
+TO_BE_SPLIT = {"cli.py", "job.py", "ledger.py", "parts.py", "stages.py", "store.py"}
 
 FILES = sorted(file.relative_to(PACKAGE).as_posix() for file in PACKAGE.rglob("*.py"))
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 import queue
 import threading
+import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -18,6 +20,8 @@ from segment.stages import PartResult, Task, Worker
 from segment.weights import Weights
 
 log = logging.getLogger("segment.engines.local")
+
+_GRACE = 20.0  # seconds for threads to finish what they hold when the run is stopped
 
 
 @dataclass
@@ -51,7 +55,9 @@ class LocalEngine:
             cpus = max(1, available_cpus() // size) if self.size is None else 1
             session = open_session(task.card, weights, task.runtime, threads=cpus, streams=size)
             hands = [Worker(task, session) for _ in range(size)]
-        yield from _run_threads(hands, plan)
+        # children have a patience of their own, part by part
+        patience = task.stall_timeout if isolation == "none" else math.inf
+        yield from _run_threads(hands, plan, patience)
 
     def close(self) -> None:
         """Nothing is held between runs."""
@@ -59,6 +65,8 @@ class LocalEngine:
 
 class _Hand(Protocol):
     """What a thread of the pool runs."""
+
+    beats: int
 
     def process(self, parts: Iterable[Part]) -> Iterator[PartResult]: ...
 
@@ -72,6 +80,7 @@ class _Minder:
         self._task = task
         self._weights = weights
         self._stopped = False
+        self.beats = 0
 
     def process(self, parts: Iterable[Part]) -> Iterator[PartResult]:
         """Yield a result for every part that did not kill its process."""
@@ -107,20 +116,21 @@ class _Quarantine(_Minder):
                 return
 
 
-def _run_threads(hands: Sequence[_Hand], plan: Plan) -> Iterator[PartResult]:
+def _run_threads(hands: Sequence[_Hand], plan: Plan, patience: float) -> Iterator[PartResult]:
     parts = _SharedParts(plan)
     results: queue.SimpleQueue[PartResult | BaseException | None] = queue.SimpleQueue()
     threads = [threading.Thread(target=_work, args=(hand, parts, results), daemon=True) for hand in hands]
     for thread in threads:
         thread.start()
     try:
-        yield from _drain(results, len(threads))
+        yield from _drain(results, hands, patience)
     finally:
         parts.stop()
         for hand in hands:
             hand.stop()
+        deadline = time.monotonic() + _GRACE
         for thread in threads:
-            thread.join()
+            thread.join(max(0.0, deadline - time.monotonic()))
 
 
 def _work(hand: _Hand, parts: Iterable[Part], results: queue.SimpleQueue[PartResult | BaseException | None]) -> None:
@@ -132,11 +142,25 @@ def _work(hand: _Hand, parts: Iterable[Part], results: queue.SimpleQueue[PartRes
         results.put(error)
 
 
-def _drain(results: queue.SimpleQueue[PartResult | BaseException | None], workers: int) -> Iterator[PartResult]:
-    while workers:
-        item = results.get()
+def _drain(
+    results: queue.SimpleQueue[PartResult | BaseException | None], hands: Sequence[_Hand], patience: float
+) -> Iterator[PartResult]:
+    """Yield results until every thread is done, or until none of them got on by a step for `patience` seconds."""
+    working, beats, since = len(hands), -1, time.monotonic()
+    while working:
+        try:
+            item = results.get(timeout=1.0)
+        except queue.Empty:
+            now = sum(hand.beats for hand in hands)
+            if now != beats:
+                beats, since = now, time.monotonic()
+            elif time.monotonic() - since > patience:
+                log.warning("no worker got on for %.0f s: what they hold is left for the next round", patience)
+                return
+            continue
+        since = time.monotonic()
         if item is None:
-            workers -= 1
+            working -= 1
         elif isinstance(item, BaseException):
             raise item
         else:

@@ -8,23 +8,17 @@ fight for the same cores. On GPUs there are three operators, so that no GPU wait
 from __future__ import annotations
 
 import logging
-import os
 import pickle
 import re
-import secrets
-import signal
-import sys
-import threading
 import warnings
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from segment import errors
-from segment.engines import Isolation, available_cpus
+from segment.engines import Isolation
+from segment.engines.ray_cluster import Heart, Watch, connect, start_pulse
 from segment.errors import SegmentError, StoreError, UsageError
 from segment.isolation import quarantine
 from segment.ledger import Plan, parts_of
@@ -35,6 +29,7 @@ from segment.weights import Weights
 
 _MAX_BUNDLES = 4000  # more blocks than this cost the driver more than they give
 _MIN_BUNDLES_A_WORKER = 4
+_FAIR_BUNDLE, _FAIR_SHARE = 8, 8  # up to so many parts in a block while there are so many blocks a worker
 
 
 class RayEngine:
@@ -58,28 +53,9 @@ class RayEngine:
         split: bool | None = None,
         cpus: int | None = None,
     ) -> None:
-        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # or a pool's start prints a warning that means nothing
-        address = address or os.environ.get("RAY_ADDRESS") or None
-        if not address:
-            _private_cluster_environment()
-        import ray
-
         self._workers = workers
         self._split = split
-        self._started_here = False
-        if ray.is_initialized():
-            return
-        quiet = {"log_to_driver": False, "configure_logging": True, "logging_level": logging.ERROR}
-        try:
-            with _sigterm_kept():
-                if address:
-                    ray.init(address=address, **quiet)
-                else:
-                    with _silent_stderr():
-                        ray.init("local", num_cpus=cpus or available_cpus(), include_dashboard=False, **quiet)
-                    self._started_here = True
-        except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
-            raise UsageError(_connect_advice(address, error)) from None
+        self._started_here = connect(address, cpus)
 
     def nodes(self) -> list[frozenset[str]]:
         """Ask every node that has a CPU or GPU to give."""
@@ -124,7 +100,8 @@ class RayEngine:
         dataset = ray.data.from_arrow(bundles)
         _configure(dataset.context)
         # by reference: constructor arguments are printed in logs, and a task holds credentials
-        shared = ray.put((task, weights))
+        pulse = start_pulse()
+        shared = ray.put((task, weights, pulse))
         pool = self._pool(workers, len(bundles))
         if isolation == "image":
             dataset = dataset.map_batches(quarantine_parts, fn_args=[shared], **self._one_model(task), **_one_part())
@@ -139,6 +116,7 @@ class RayEngine:
                 **_whole_blocks(),
                 **_ACTOR_LIMITS,
             )
+        watch = Watch(task.stall_timeout, pulse)
         try:
             for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
                 for data in batch["result"]:
@@ -148,6 +126,8 @@ class RayEngine:
                     yield result
         except ray.exceptions.RayError as error:
             raise _cause(error) from None
+        finally:
+            watch.close()
 
     def _one_model(self, task: Task) -> dict[str, int]:
         return _GPU if self._splits(task.runtime.device) else {"num_cpus": 1}
@@ -170,11 +150,12 @@ class RayEngine:
 def bundle(plan: Plan, workers: int, *, isolate: bool) -> list[tuple[int, int]]:
     """Group consecutive parts into blocks: (first part, number of parts) each.
 
-    Large plans share blocks, since a block costs the driver time. The parts of a Parquet row group stay together where
-    that leaves every worker enough blocks, since a worker reads a row group once for all its parts.
+    Parts share blocks, since a block costs the driver time and a worker fetches ahead within a block only, as far as
+    that leaves every worker its fair share of blocks. The parts of a Parquet row group stay together on the same terms,
+    since a worker reads a row group once for all its parts.
     """
     count = len(plan)
-    size = 1 if isolate else max(1, count // _MAX_BUNDLES)
+    size = 1 if isolate else max(1, count // _MAX_BUNDLES, min(_FAIR_BUNDLE, count // (_FAIR_SHARE * workers)))
     groups = _row_group_runs(plan)
     if isolate or len(groups) < _MIN_BUNDLES_A_WORKER * workers:
         groups = [(start, 1) for start in range(count)]
@@ -235,11 +216,13 @@ class _RunParts:
     """The one operator of the CPU pool: everything for a block of parts."""
 
     def __init__(self, shared: Any) -> None:
-        task, weights = _fetch(shared)
+        task, weights, pulse = _fetch(shared)
         self.worker = Worker(task, open_session(task.card, weights, task.runtime, threads=1, streams=1))
+        self.heart = Heart(pulse, self.worker)
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
-        return _rows("result", self.worker.process(parts_of(batch)))
+        with self.heart.beating():
+            yield from _rows("result", self.worker.process(parts_of(batch)))
 
 
 def read_and_decode(batch: pa.Table, shared: Any) -> Iterator[pa.Table]:
@@ -252,12 +235,14 @@ class _Segment:
     """Second of the three operators: the model."""
 
     def __init__(self, shared: Any) -> None:
-        task, weights = _fetch(shared)
+        task, weights, pulse = _fetch(shared)
         self.worker = SplitWorker(task)
         self.session = open_session(task.card, weights, task.runtime, threads=1, streams=1)
+        self.heart = Heart(pulse, self.worker.worker)
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
-        return _rows("frames", (self.worker.segment(cargo, self.session) for cargo in _cargoes(batch)))
+        with self.heart.beating():
+            yield from _rows("frames", (self.worker.segment(cargo, self.session) for cargo in _cargoes(batch)))
 
 
 def encode_and_write(batch: pa.Table, shared: Any) -> Iterator[pa.Table]:
@@ -268,15 +253,15 @@ def encode_and_write(batch: pa.Table, shared: Any) -> Iterator[pa.Table]:
 
 def quarantine_parts(batch: pa.Table, shared: Any) -> Iterator[pa.Table]:
     """The last round's operator: parts that killed their workers, image by image."""
-    task, weights = _fetch(shared)
+    task, weights, _ = _fetch(shared)
     return _rows("result", (quarantine(part, task, weights) for part in parts_of(batch)))
 
 
-def _fetch(shared: Any) -> tuple[Task, Weights]:
+def _fetch(shared: Any) -> tuple[Task, Weights, Any]:
     import ray
 
-    task, weights = ray.get(shared)
-    return task, weights
+    task, weights, pulse = ray.get(shared)
+    return task, weights, pulse
 
 
 def _rows(name: str, values: Iterator[object]) -> Iterator[pa.Table]:
@@ -319,43 +304,3 @@ def _cause(error: BaseException) -> SegmentError:
             return kind(raised[2].strip())
     lines = [line for line in str(error).strip().splitlines() if line.strip()]
     return StoreError(f"the Ray run broke: {redact_url(lines[-1])}. The same command resumes it.")
-
-
-def _private_cluster_environment() -> None:
-    """Protect a cluster of our own by a token of its own, kept in the environment.
-
-    Without this, ray would write ~/.ray/auth_token, and every later `ray start` and `ray job submit` of this user
-    would demand it. Ray reads the mode when it is first imported, so afterwards it is too late to choose.
-    """
-    if "RAY_AUTH_MODE" not in os.environ and "ray" not in sys.modules:
-        os.environ["RAY_AUTH_MODE"] = "token"
-        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
-
-
-@contextmanager
-def _sigterm_kept() -> Iterator[None]:
-    """Put the caller's SIGTERM handler back, which ray.init replaces by a plain exit (and a dump of its C++ stack)."""
-    handler = signal.getsignal(signal.SIGTERM)
-    yield
-    if callable(handler) and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, handler)
-
-
-@contextmanager
-def _silent_stderr() -> Iterator[None]:
-    """Drop what C++ code prints: Ray announces the log level above, on the user's terminal."""
-    kept = os.dup(2)
-    try:
-        with Path(os.devnull).open("wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-
-
-def _connect_advice(address: str | None, error: Exception) -> str:
-    where = f"no Ray cluster answers at {address}" if address else "no Ray cluster could be started here"
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    advice = "Start one with `ray start --head`, check RAY_ADDRESS and RAY_AUTH_MODE, or use --engine local."
-    return f"{where}: {reason}. {advice}"
