@@ -248,7 +248,7 @@ def make_engine(job: Job, images: int) -> Engine:
     if job.engine == "ray" or (job.engine == "auto" and (named or images > _LOCAL_IMAGES)):
         from segment.engines.ray import RayEngine  # ray takes seconds to import: only who needs it pays
 
-        return RayEngine(job.address, job.worker_range)
+        return RayEngine(job.address, job.worker_range, device=job.device)
     if job.worker_range and job.worker_range[0] != job.worker_range[1]:
         raise UsageError(f"--workers {job.workers}: the local engine's pool is fixed, give one number")
     return LocalEngine(job.worker_range[0] if job.worker_range else None)

@@ -27,8 +27,11 @@ from segment.stages import Cargo, PartResult, SplitWorker, Task, Worker
 from segment.store import redact_url
 from segment.weights import Weights
 
+log = logging.getLogger("segment.engines.ray")
+
 _MAX_BUNDLES = 4000  # more blocks than this cost the driver more than they give
 _MIN_BUNDLES_A_WORKER = 4
+_FIRST_NODE_SECONDS = 15 * 60  # a cloud instance is there in two minutes, and installed in five more
 _FAIR_BUNDLE, _FAIR_SHARE = 8, 8  # up to so many parts in a block while there are so many blocks a worker
 
 
@@ -41,6 +44,7 @@ class RayEngine:
         workers: (minimum, maximum) size of the pool of models; None for one on each CPU (or GPU) of the cluster.
         split: three operators and a GPU for each model, instead of one operator; None decides by the device.
         cpus: CPUs of a cluster started here; None takes all.
+        device: as the job has it; a GPU is waited for only where one is asked for.
     """
 
     name = "ray"
@@ -52,20 +56,21 @@ class RayEngine:
         *,
         split: bool | None = None,
         cpus: int | None = None,
+        device: str = "auto",
     ) -> None:
         self._workers = workers
+        self._device = device
         self._split = split
         self._started_here = connect(address, cpus)
 
     def nodes(self) -> list[frozenset[str]]:
-        """Ask every node that has a CPU or GPU to give."""
+        """Ask every node that has a CPU or GPU to give; where there is none yet, wait for the autoscaler's first."""
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+        self._await_node("GPU" if self._device in ("cuda", "tensorrt") else "CPU")
         ask = ray.remote(num_cpus=0, max_retries=3)(capabilities)
         nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].keys() & {"CPU", "GPU"}]
-        if not nodes:  # what will be added is not known yet: take what any CPU can do
-            return [frozenset(word for word in capabilities() if not word.startswith("openvino:cpu:"))]
         affinities = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in nodes]
         return list(ray.get([ask.options(scheduling_strategy=affinity).remote() for affinity in affinities]))
 
@@ -73,15 +78,32 @@ class RayEngine:
         """Size of the pool at start."""
         import ray
 
-        if self._workers:
-            return self._workers[0]
         resource = "GPU" if self._splits(task_device) else "CPU"
-        found = int(ray.cluster_resources().get(resource, 0))
-        if not found and resource == "GPU":
+        self._await_node(resource)
+        return self._workers[0] if self._workers else max(1, int(ray.cluster_resources().get(resource, 0)))
+
+    def _await_node(self, resource: str) -> None:
+        """Wait for a node that has a CPU (GPU): a cluster that scales to zero starts one when it is asked for."""
+        import ray
+
+        if ray.cluster_resources().get(resource):
+            return
+        if resource == "GPU" and not self._workers:
             raise UsageError(
-                f"no node of the Ray cluster has a GPU: use --device cpu, or add one to run on {task_device}"
+                "no node of the Ray cluster has a GPU: use --device cpu, add one, or give --workers to wait until the "
+                "cluster's autoscaler has added one"
             )
-        return max(1, found)
+        log.warning("no node of the Ray cluster has a %s yet: waiting for one", resource)
+        first = ray.remote(capabilities).options(**{"CPU": {"num_cpus": 1}, "GPU": _GPU}[resource]).remote()
+        try:
+            ray.get(first, timeout=_FIRST_NODE_SECONDS)
+        except ray.exceptions.GetTimeoutError:
+            ray.cancel(first, force=True)
+            minutes = _FIRST_NODE_SECONDS // 60
+            raise UsageError(
+                f"no node of the Ray cluster has a {resource}, and none came within {minutes} minutes: `ray status` on "
+                "its head says why"
+            ) from None
 
     def _splits(self, device: str) -> bool:
         return self._split if self._split is not None else device != "cpu"
