@@ -188,3 +188,12 @@ def test_ray_up_launches_every_kind_of_node(
     gpu = found["available_node_types"]["gpu"]["resources"]
     assert (gpu["GPU"], gpu["CPU"], gpu["accelerator_type:L4"]) == (1, 8, 1)
     assert any((tmp_path / ".ssh").iterdir())
+
+
+def test_the_readme_names_files_that_are_there() -> None:
+    text = (REPOSITORY / "jobs" / "README.md").read_text(encoding="utf-8")
+    named = re.findall(r"^\| `([^`]+)` \|", text.partition("## ")[0], re.MULTILINE)
+
+    assert len(named) >= 5
+    assert [name for name in named if not (REPOSITORY / "jobs" / name).exists()] == []
+    assert set(re.findall(r"jobs/[a-z0-9_]+\.toml", text)) <= {f"jobs/{path.name}" for path in JOB_FILES}
