@@ -352,7 +352,7 @@ def test_no_size_of_cluster_hangs(cpus: int, tmp_path: Path) -> None:
     card = load_card(fields["model"])
     pictures = [painted(card, seed, block=80) for seed in range(4)]
     data = [(encoded(image, "PNG", compress_level=1), encoded(mask)) for image, mask in pictures]
-    items = [Item(f"{i:02d}.png", *data[i % 4]) for i in range(48)]  # 100 MB as pixels: more than the object store
+    items = [Item(f"{i:02d}.png", *data[i % 4]) for i in range(40)]  # 83 MB as pixels: more than the object store
     inputs = write_files(tmp_path / "in", items)
     job = segment.Job(output=str(tmp_path), part_size=4, precision="f32", mask_size="model", **fields, **inputs)
     (tmp_path / "job.toml").write_text(job_to_toml(job), encoding="utf-8")
@@ -360,8 +360,8 @@ def test_no_size_of_cluster_hangs(cpus: int, tmp_path: Path) -> None:
     line = [sys.executable, "tests/on_a_cluster.py", str(cpus), str(tmp_path / "job.toml"), *map(str, outputs)]
     ended = subprocess.run(line, capture_output=True, text=True, timeout=120, check=False)
     assert ended.returncode == 0, ended.stderr
-    assert ended.stdout.splitlines() == [f"{output} 48 0" for output in outputs]
+    assert ended.stdout.splitlines() == [f"{output} 40 0" for output in outputs]
     assert tree(outputs[0]) == tree(outputs[1])
     errors = Counter(row["error"] for row in read_rows(outputs[1]))
-    assert errors == {None: 48}
+    assert errors == {None: 40}
     assert json.loads((outputs[1] / "report" / "summary.json").read_text())["miou"]["omz"] == 1.0
