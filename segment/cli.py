@@ -187,7 +187,7 @@ def report(
     from segment.report.aggregate import load_report
     from segment.report.console import print_report
     from segment.report.markdown import to_markdown
-    from segment.store import to_url
+    from segment.urls import to_url
 
     found = load_report(Ledger(_store(storage_option), to_url(output)))
     if format is ReportFormat.json:
@@ -208,7 +208,7 @@ def audit(
     from segment.audit import audit_run
     from segment.ledger import Ledger
     from segment.report.console import print_audit
-    from segment.store import to_url
+    from segment.urls import to_url
 
     found = audit_run(Ledger(_store(storage_option), to_url(output)), deep=deep)
     print_audit(found)
@@ -223,7 +223,7 @@ def status(
     """Say how far a run is, running or not, from the store alone."""
     from segment.ledger import Ledger
     from segment.report.console import print_status
-    from segment.store import to_url
+    from segment.urls import to_url
 
     print_status(Ledger(_store(storage_option), to_url(output)))
 

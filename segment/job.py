@@ -28,8 +28,9 @@ from segment.rounds import Rounds
 from segment.sessions import Runtime, resolve
 from segment.shards import InputOptions, discover
 from segment.stages import Task
-from segment.store import Store, redact_url, to_url
+from segment.store import Store
 from segment.tables import FORMAT_VERSION
+from segment.urls import redact_url, to_url
 from segment.weights import Weights, load_weights
 
 _LOCAL_IMAGES = 10_000  # `engine = "auto"` without a cluster: more than this is worth Ray's start and its isolation

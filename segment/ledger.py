@@ -20,8 +20,9 @@ from segment.card import ModelCard
 from segment.errors import SegmentError, UsageError
 from segment.metrics import score
 from segment.shards import Member, Part, Span
-from segment.store import Store, join_url, redact_url
+from segment.store import Store
 from segment.tables import ShardStats, fold, merge, read_masks, read_stats, stats_table, to_parquet
+from segment.urls import join_url, redact_url
 
 T = TypeVar("T")
 

@@ -17,7 +17,8 @@ from segment.formats.tar import compressed_tar, refuse_compressed
 from segment.formats.webdataset import plan_webdataset, read_webdataset
 from segment.names import count, examples, is_hidden, is_image, shown, suffix_of
 from segment.parts import Discovery, InputFormat, InputOptions, Member, Part, Sample, Shard, ShardFormat, Span, cut
-from segment.store import Entry, Store, relative_url, to_url
+from segment.store import Entry, Store
+from segment.urls import relative_url, to_url
 
 __all__ = [
     "Discovery",

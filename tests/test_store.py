@@ -15,17 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segment.errors import StoreError, UsageError
-from segment.store import (
-    Entry,
-    Store,
-    is_url,
-    join_url,
-    parent_url,
-    parse_storage_option,
-    redact_url,
-    relative_url,
-    to_url,
-)
+from segment.store import Entry, Store, parse_storage_option
+from segment.urls import is_url, join_url, parent_url, redact_url, relative_url, to_url
 from tests.s3 import S3Server
 from tests.web import Web
 

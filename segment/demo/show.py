@@ -14,7 +14,8 @@ from segment.progress import console_progress
 from segment.report.aggregate import RunReport
 from segment.report.console import print_report
 from segment.report.pictures import contact_sheet, spread
-from segment.store import Store, to_url
+from segment.store import Store
+from segment.urls import to_url
 
 _FIRST_SEED = 0  # the model was trained on seeds from 100,000 up
 _SHARDS = 4

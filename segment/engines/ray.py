@@ -24,7 +24,7 @@ from segment.isolation import quarantine
 from segment.ledger import Plan, parts_of
 from segment.sessions import capabilities, open_session
 from segment.stages import Cargo, PartResult, SplitWorker, Task, Worker
-from segment.store import redact_url
+from segment.urls import redact_url
 from segment.weights import Weights
 
 log = logging.getLogger("segment.engines.ray")

@@ -25,7 +25,8 @@ from segment.parts import (
     settle,
     shard_hash,
 )
-from segment.store import Entry, Store, join_url, relative_url, to_url
+from segment.store import Entry, Store
+from segment.urls import join_url, relative_url, to_url
 
 SHARD_IMAGES = 4096
 

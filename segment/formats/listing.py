@@ -16,7 +16,8 @@ from segment.formats.files import file_shards
 from segment.formats.lookup import look_up
 from segment.names import count, examples, is_image, is_storable, shown, suffix_of
 from segment.parts import MISSING, Member, Shard, Span, warn_repeated
-from segment.store import Entry, Store, is_url, join_url, parent_url, relative_url, to_url
+from segment.store import Entry, Store
+from segment.urls import is_url, join_url, parent_url, relative_url, to_url
 
 LIST_SUFFIXES = frozenset({".txt", ".csv", ".jsonl"})
 MAX_LIST_BYTES = 2 << 30

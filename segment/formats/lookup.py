@@ -11,7 +11,8 @@ from weakref import WeakKeyDictionary
 from segment.errors import InputChanged
 from segment.names import shown
 from segment.parts import Part
-from segment.store import Entry, Store, parent_url
+from segment.store import Entry, Store
+from segment.urls import parent_url
 
 _THREADS = 16
 _FEW = 64  # objects of one folder that are asked for one by one: the folder may hold millions of others

@@ -17,7 +17,8 @@ from segment.formats.lookup import in_threads, refuse_changed
 from segment.formats.recent import Recent
 from segment.names import basename, count, examples, shown, slug
 from segment.parts import InputOptions, Part, Sample, Shard, settle, shard_hash
-from segment.store import Entry, Store, join_url, parent_url
+from segment.store import Entry, Store
+from segment.urls import join_url, parent_url
 
 log = logging.getLogger("segment.parquet")
 
