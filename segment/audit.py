@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 
 from segment.card import ModelCard
 from segment.errors import SegmentError
-from segment.ledger import Audit, Ledger, Plan
+from segment.ledger import Audit, Ledger
+from segment.plan import Plan
 from segment.tables import MASKS_SCHEMA, ShardStats, fold, merge
 
 _Range = tuple[str, int, int]  # part id, first and last (exclusive) position in the shard

@@ -14,9 +14,10 @@ from typing import Any
 from segment.errors import InputChanged, SegmentError, StoreError, sample_error_text
 from segment.sessions import open_session
 from segment.shards import Part
-from segment.stages import Clock, PartResult, Task, Worker
+from segment.stages import Clock, PartResult, Task
 from segment.tables import ImageRow
 from segment.weights import Weights
+from segment.workers import Worker
 
 _TRIES = 2  # times an image may kill its process before it is the culprit: the first may have been bad luck
 _GRACE = 5.0  # seconds for a child to end by itself

@@ -19,8 +19,9 @@ from segment.engines import Engine
 from segment.engines.local import LocalEngine
 from segment.errors import SegmentError, TooManyErrors, UsageError
 from segment.labels import Encoding, LabelDecoder
-from segment.ledger import Ledger, Plan, contract_of, fingerprint_of
+from segment.ledger import Ledger, contract_of, fingerprint_of
 from segment.names import count
+from segment.plan import Plan
 from segment.progress import Progress
 from segment.report.aggregate import RunReport, load_report, write_report
 from segment.rework import forget_errors, known_input

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from segment.ledger import Ledger, Plan
+from segment.ledger import Ledger
+from segment.plan import Plan
 from segment.tables import read_masks
 
 

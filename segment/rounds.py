@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from segment.card import ModelCard
 from segment.engines import Engine, Isolation
 from segment.errors import StoreError, TooManyErrors
-from segment.ledger import Ledger, Plan
+from segment.ledger import Ledger
+from segment.plan import Plan
 from segment.progress import Progress, Tally
 from segment.stages import PartResult, Task
 from segment.timings import Timings, was_killed

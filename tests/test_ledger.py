@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segment.errors import SegmentError, UsageError
-from segment.ledger import PLAN_SCHEMA, Audit, Ledger, Plan, contract_of, differences, fingerprint_of, parts_of
+from segment.ledger import Audit, Ledger, contract_of, differences, fingerprint_of
 from segment.metrics import Confusion, score
+from segment.plan import PLAN_SCHEMA, Plan, parts_of
 from segment.shards import Member, Part, Span
 from segment.store import Store
 from segment.tables import ImageRow, ShardStats, stats_table, to_parquet, write_masks

@@ -13,11 +13,12 @@ from typing import Protocol
 
 from segment.engines import Isolation, available_cpus
 from segment.isolation import Child, ChildDied, quarantine
-from segment.ledger import Plan
+from segment.plan import Plan
 from segment.sessions import capabilities, open_session
 from segment.shards import Part
-from segment.stages import PartResult, Task, Worker
+from segment.stages import PartResult, Task
 from segment.weights import Weights
+from segment.workers import Worker
 
 log = logging.getLogger("segment.engines.local")
 

@@ -21,11 +21,12 @@ from segment.engines import Isolation
 from segment.engines.ray_cluster import Heart, Watch, connect, start_pulse
 from segment.errors import SegmentError, StoreError, UsageError
 from segment.isolation import quarantine
-from segment.ledger import Plan, parts_of
+from segment.plan import Plan, parts_of
 from segment.sessions import capabilities, open_session
-from segment.stages import Cargo, PartResult, SplitWorker, Task, Worker
+from segment.stages import PartResult, Task
 from segment.urls import redact_url
 from segment.weights import Weights
+from segment.workers import Cargo, SplitWorker, Worker
 
 log = logging.getLogger("segment.engines.ray")
 

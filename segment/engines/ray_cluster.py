@@ -18,7 +18,7 @@ from typing import Any
 
 from segment.engines import available_cpus
 from segment.errors import UsageError
-from segment.stages import Worker
+from segment.workers import Worker
 
 log = logging.getLogger("segment.engines.ray")
 

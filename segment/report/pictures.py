@@ -13,7 +13,8 @@ from segment import images
 from segment.card import ModelCard
 from segment.errors import SampleError, SegmentError
 from segment.labels import VOID, LabelDecoder
-from segment.ledger import Ledger, Plan
+from segment.ledger import Ledger
+from segment.plan import Plan
 from segment.shards import Part, Sample, read_part
 from segment.stages import Task
 from segment.tables import read_masks
