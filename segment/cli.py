@@ -150,8 +150,8 @@ def run(
 
 def run_flags(flags: dict[str, Any]) -> None:
     """Do `segment run` for flags as parsed: over a job file if one is named."""
+    from segment.driver import run as run_job
     from segment.job import job_to_toml, make_job, read_job_file
-    from segment.job import run as run_job
     from segment.progress import console_progress
     from segment.report.console import print_report
 

@@ -17,10 +17,11 @@ import pyarrow as pa
 from segment.card import ModelCard
 from segment.errors import SegmentError, UsageError
 from segment.metrics import score
+from segment.names import shown
 from segment.plan import Plan
 from segment.store import Store
 from segment.tables import ShardStats, fold, merge, read_masks, read_stats, stats_table, to_parquet
-from segment.urls import join_url, redact_url
+from segment.urls import join_url
 
 T = TypeVar("T")
 
@@ -114,23 +115,35 @@ class Ledger:
                 return run
         except (ValueError, KeyError):
             pass
-        raise UsageError(f"{redact_url(self.url('run.json'))} is not a run of this program: choose another output")
+        raise UsageError(f"{shown(self.url('run.json'))} is not a run of this program: choose another output")
 
     def begin(self, run: Mapping[str, Any]) -> None:
-        """Write `run.json`, or check that the run that is there is the one asked for.
+        """Write `run.json`, unless the very same run is there.
 
         Raises:
-            UsageError: another run was written here, with the differences; or other files are in the way.
+            UsageError: another run is there and has committed something.
         """
         existing = self.read_run()
+        if existing is not None and not self.goes_on(existing, run["contract"]):
+            existing = None
         if existing is None:
             self.store.write(self.url("run.json"), _json(run))
-        elif existing["fingerprint"] != run["fingerprint"]:
-            lines = "\n".join(f"  {line}" for line in differences(run["contract"], existing["contract"]))
-            raise UsageError(
-                f"{redact_url(self.output)} holds another run; its masks would mix with these:\n{lines}\n"
-                "Choose another output, or ask for what that run was asked for."
-            )
+
+    def goes_on(self, run: Mapping[str, Any], contract: Mapping[str, Any]) -> bool:
+        """Whether the run that is there is the one asked for; False if it may be replaced, having committed nothing.
+
+        Raises:
+            UsageError: it is another one, with the differences, and its masks would mix with ours.
+        """
+        if run["fingerprint"] == fingerprint_of(contract):
+            return True
+        if not self.store.list(self.url("masks")):
+            return False
+        lines = "\n".join(f"  {line}" for line in differences(contract, run["contract"]))
+        raise UsageError(
+            f"{shown(self.output)} holds another run; its masks would mix with these:\n{lines}\n"
+            "Choose another output, or ask for what that run was asked for."
+        )
 
     def read_plan(self) -> Plan | None:
         """Return the frozen plan, or None where there is none yet.
@@ -150,7 +163,7 @@ class Ledger:
         """
         run, plan = self.read_run(), self.read_plan()
         if run is None or plan is None:
-            place = redact_url(self.output)
+            place = shown(self.output)
             raise UsageError(f"no run at {place}: `segment run INPUT {place} --model CARD` makes one")
         return run, plan
 
@@ -159,7 +172,7 @@ class Ledger:
         self.store.write(self.url("plan.parquet"), plan.to_bytes())
         frozen = self.read_plan()
         if frozen is None:
-            raise SegmentError(f"{redact_url(self.url('plan.parquet'))} vanished after it was written")
+            raise SegmentError(f"{shown(self.url('plan.parquet'))} vanished after it was written")
         return frozen
 
     def finished_shards(self) -> set[str]:
@@ -270,7 +283,7 @@ def _sound(url: str, read: Callable[[], T]) -> T:
         if isinstance(error, FileNotFoundError):
             raise
         raise SegmentError(
-            f"{redact_url(url)} is damaged: delete it, and the same command makes it anew ({type(error).__name__})"
+            f"{shown(url)} is damaged: delete it, and the same command makes it anew ({type(error).__name__})"
         ) from None
 
 

@@ -120,7 +120,7 @@ class Rounds:
                 failures = failures + 1 if result.failure else 0
                 if failures == _FAILURES_IN_A_ROW:
                     raise StoreError(f"nothing succeeds any more: {result.failure}")
-                if tally.errors.total() > self.error_limit:
+                if tally.errors.total() > self.error_limit and tally.done < tally.images:
                     raise TooManyErrors(
                         f"{tally.errors.total()} of {self.plan.images} images failed before the end, more than "
                         f"--max-error-rate allows ({_most_common(tally)}). A rerun with a higher rate resumes."

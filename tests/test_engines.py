@@ -17,8 +17,9 @@ import pytest
 
 import segment
 from segment.card import load_card
+from segment.driver import make_engine
 from segment.errors import ModelError, SegmentError, TooManyErrors, UsageError
-from segment.job import job_to_toml, make_engine
+from segment.job import job_to_toml
 from tests.datasets import Item, encoded, mask_of, read_rows, write_files, write_tars
 from tests.graphs import colour_classifier, painted
 from tests.jobs import ENGINES, MOTLEY_ERRORS, model, motley, on, run_on, small_card, tree
@@ -193,8 +194,8 @@ def test_a_complete_run_starts_no_engine(done: segment.Job, monkeypatch: pytest.
     def never(*_: object) -> None:
         raise AssertionError("an engine was started")
 
-    monkeypatch.setattr("segment.job.make_engine", never)
-    monkeypatch.setattr("segment.job.discover", never)
+    monkeypatch.setattr("segment.driver.make_engine", never)
+    monkeypatch.setattr("segment.driver.discover", never)
     output = Path(done.output)
     before = {path: path.read_bytes() for path in output.rglob("*") if path.is_file()}
     masks = {path: path.stat().st_mtime_ns for path in (output / "masks").rglob("*.parquet")}

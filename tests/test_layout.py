@@ -32,22 +32,25 @@ MAY_IMPORT: dict[str, str] = {
     "formats": "errors names parts store urls",
     "shards": "errors formats names parts store urls",
     "tables": "labels metrics",
-    "ledger": "card errors metrics shards store tables urls",
-    "audit": "card errors ledger tables",
-    "rework": "ledger tables",
-    "stages": "card errors images labels ledger metrics parts sessions shards store tables urls",
+    "plan": "shards tables",
+    "ledger": "card errors metrics names plan store tables urls",
+    "audit": "card errors ledger plan tables",
+    "rework": "ledger plan tables",
+    "stages": "card errors images labels metrics parts sessions shards store tables",
+    "workers": "errors labels ledger metrics sessions shards stages tables",
     "timings": "ledger stages tables",
-    "isolation": "errors sessions shards stages tables weights",
-    "engines": "errors isolation ledger sessions shards stages store weights urls",
+    "isolation": "errors sessions shards stages tables weights workers",
+    "engines": "errors isolation plan sessions shards stages urls weights workers",
     "progress": "card metrics stages",
-    "rounds": "card engines errors ledger progress stages timings weights",
-    "report": "card errors images labels ledger metrics names shards stages tables",
-    "job": "card engines errors labels ledger names progress report rework rounds sessions shards stages store tables "
-    "urls weights",
-    "demo": "errors images job ledger progress report store urls",
-    "cli": "audit card demo errors job ledger progress report store urls",
+    "rounds": "card engines errors ledger plan progress stages timings weights",
+    "report": "card errors images labels ledger metrics names plan shards stages tables",
+    "job": "card errors labels shards store urls",
+    "driver": "card engines errors job labels ledger names plan progress report rework rounds sessions shards stages "
+    "store tables urls weights",
+    "demo": "driver errors images job ledger progress report store urls",
+    "cli": "audit card demo driver errors job ledger progress report store urls",
     "__main__": "cli",
-    "__init__": "card job report",  # lazily
+    "__init__": "card driver job report",  # lazily
 }
 # Outside libraries that have one door each.
 DOORS = {
@@ -64,7 +67,7 @@ DOORS = {
 }
 LONGEST = 320
 # To be split: this list shrinks and never grows.
-TO_BE_SPLIT = {"cli.py", "job.py", "ledger.py", "parts.py", "stages.py", "store.py"}
+TO_BE_SPLIT = {"cli.py", "parts.py", "store.py"}
 
 FILES = sorted(file.relative_to(PACKAGE).as_posix() for file in PACKAGE.rglob("*.py"))
 

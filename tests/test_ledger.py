@@ -159,6 +159,7 @@ def test_a_run_begins_once_and_again_the_same(ledger: Ledger) -> None:
 def test_another_run_in_the_same_place_is_refused_with_the_difference(ledger: Ledger, tmp_path: Path) -> None:
     ledger.begin(record(precision="bf16", mask_size="source"))
     before = STORE.read(ledger.url("run.json"))
+    STORE.write(ledger.masks_url("shard", "part"), b"committed")
     with pytest.raises(UsageError) as caught:
         ledger.begin(record(precision="f32", mask_size="source"))
     assert str(caught.value).splitlines()[0].endswith("holds another run; its masks would mix with these:")
@@ -167,6 +168,12 @@ def test_another_run_in_the_same_place_is_refused_with_the_difference(ledger: Le
         "Choose another output, or ask for what that run was asked for.",
     ]
     assert STORE.read(ledger.url("run.json")) == before
+
+
+def test_a_run_that_committed_nothing_is_replaced(ledger: Ledger) -> None:
+    ledger.begin(record(precision="bf16"))
+    ledger.begin(record(precision="f32"))
+    assert (ledger.read_run() or {})["contract"] == {"precision": "f32"}
 
 
 @pytest.mark.parametrize(

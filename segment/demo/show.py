@@ -7,8 +7,9 @@ from pathlib import Path
 
 from segment import images
 from segment.demo.dataset import write_parquet, write_webdataset
+from segment.driver import open_run, run
 from segment.errors import SegmentError, UsageError
-from segment.job import Job, make_job, open_run, run
+from segment.job import Job, make_job
 from segment.ledger import Ledger
 from segment.progress import console_progress
 from segment.report.aggregate import RunReport

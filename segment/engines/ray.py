@@ -1,6 +1,6 @@
 """The Ray engine: the same stages as a Ray Data pipeline. The only module that imports ray.
 
-A Ray Data execution is one best-effort round; `segment.job` compares what is committed with the plan and starts
+A Ray Data execution is one best-effort round; `segment.rounds` compares what is committed with the plan and starts
 another. On CPUs one actor a core does everything for a part: further operators would start worker processes that
 fight for the same cores. On GPUs there are three operators, so that no GPU waits for a JPEG.
 """
@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from segment import errors
 from segment.engines import Isolation
+from segment.engines.bundles import bundle
 from segment.engines.ray_cluster import Heart, Watch, connect, start_pulse
 from segment.errors import SegmentError, StoreError, UsageError
 from segment.isolation import quarantine
@@ -30,10 +31,7 @@ from segment.workers import Cargo, SplitWorker, Worker
 
 log = logging.getLogger("segment.engines.ray")
 
-_MAX_BUNDLES = 4000  # more blocks than this cost the driver more than they give
-_MIN_BUNDLES_A_WORKER = 4
 _FIRST_NODE_SECONDS = 15 * 60  # a cloud instance is there in two minutes, and installed in five more
-_FAIR_BUNDLE, _FAIR_SHARE = 8, 8  # up to so many parts in a block while there are so many blocks a worker
 
 
 class RayEngine:
@@ -168,40 +166,6 @@ class RayEngine:
 
         if self._started_here:
             ray.shutdown()
-
-
-def bundle(plan: Plan, workers: int, *, isolate: bool) -> list[tuple[int, int]]:
-    """Group consecutive parts into blocks: (first part, number of parts) each.
-
-    Parts share blocks, since a block costs the driver time and a worker fetches ahead within a block only, as far as
-    that leaves every worker its fair share of blocks. The parts of a Parquet row group stay together on the same terms,
-    since a worker reads a row group once for all its parts.
-    """
-    count = len(plan)
-    size = 1 if isolate else max(1, count // _MAX_BUNDLES, min(_FAIR_BUNDLE, count // (_FAIR_SHARE * workers)))
-    groups = _row_group_runs(plan)
-    if isolate or len(groups) < _MIN_BUNDLES_A_WORKER * workers:
-        groups = [(start, 1) for start in range(count)]
-    bundles: list[tuple[int, int]] = []
-    for start, length in groups:
-        if bundles and bundles[-1][1] + length <= size:
-            bundles[-1] = (bundles[-1][0], bundles[-1][1] + length)
-        else:
-            bundles.append((start, length))
-    return bundles
-
-
-def _row_group_runs(plan: Plan) -> list[tuple[int, int]]:
-    runs: list[tuple[int, int]] = []
-    last: tuple[str, int] | None = None
-    columns = (plan.table[name].to_pylist() for name in ("shard", "row_group"))
-    for index, (shard, row_group) in enumerate(zip(*columns, strict=True)):
-        if row_group >= 0 and last == (shard, row_group):
-            runs[-1] = (runs[-1][0], runs[-1][1] + 1)
-        else:
-            runs.append((index, 1))
-        last = (shard, row_group)
-    return runs
 
 
 # A GPU actor takes no CPU and a task a whole one: the one rule that never ran out of CPUs on machines of 1, 2 and 4.
