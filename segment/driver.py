@@ -28,7 +28,7 @@ from segment.shards import discover
 from segment.stages import Task
 from segment.store import Store
 from segment.tables import FORMAT_VERSION
-from segment.urls import to_url
+from segment.urls import to_url, without_query
 from segment.weights import Weights, load_weights
 
 _LOCAL_IMAGES = 10_000  # `engine = "auto"` without a cluster: more than this is worth Ray's start and its isolation
@@ -83,7 +83,7 @@ def _begun(job: Job, card: ModelCard, weights: Weights, ledger: Ledger) -> tuple
 
 
 def _discover(job: Job, store: Store, progress: Progress) -> Plan:
-    found = discover(job.input, job.input_options, store)
+    found = discover(job.input, job.input_options, store, without=to_url(job.output))
     for warning in found.warnings:
         progress.note(f"warning: {warning}")
     plan = Plan.of(found.parts)
@@ -94,11 +94,18 @@ def _discover(job: Job, store: Store, progress: Progress) -> Plan:
 
 def _rework(job: Job, ledger: Ledger, plan: Plan, progress: Progress, *, retry_errors: bool, update: bool) -> Plan:
     if retry_errors:
-        progress.note(f"{forget_errors(ledger, plan)} error rows are done again, with their parts")
+        again, changed = forget_errors(ledger, plan, job.input_options)
+        progress.note(f"{count(again, 'error row')} done again, with their parts")
+        if changed:
+            progress.note(
+                f"{count(changed, 'error row')} left as they are: their input has changed, and a run keeps its plan"
+            )
     if not update:
         return plan
-    found = discover(job.input, job.input_options, ledger.store, known_input(plan))
-    progress.note(f"{found.images} images are new in the input")
+    found = discover(job.input, job.input_options, ledger.store, known_input(plan), to_url(job.output))
+    for warning in found.warnings:
+        progress.note(f"warning: {warning}")
+    progress.note(f"new in the input: {count(found.images, 'image')}")
     return ledger.extend_plan(plan, Plan.of(found.parts)) if found.parts else plan
 
 
@@ -194,13 +201,29 @@ def _contract(job: Job, card: ModelCard, weights: Weights, runtime: Runtime) -> 
     return contract_of(
         card,
         format=FORMAT_VERSION,
-        input={"url": to_url(job.input), **job.input_options.model_dump(mode="json")},
-        labels={"encoding": job.label_encoding, "remap": job.label_remap},
+        input={"url": without_query(to_url(job.input)), **_normal_options(job)},
+        labels={"encoding": job.label_encoding, "remap": _remap_by_index(job, card)},
         mask_size=job.mask_size,
         max_pixels=job.max_pixels,
         runtime=dataclasses.asdict(runtime),
+        batch_size=None if runtime.device == "cpu" else job.batch_size,  # GPUs choose other kernels for other batches
         weights_sha384=weights.sha384,
     )
+
+
+def _normal_options(job: Job) -> dict[str, Any]:
+    """The input options, one spelling for what means the same."""
+    options = job.input_options.model_dump(mode="json")
+    return {**options, "labels": without_query(to_url(job.labels)) if job.labels else None}
+
+
+def _remap_by_index(job: Job, card: ModelCard) -> dict[str, int]:
+    decoder = LabelDecoder(card.classes, job.label_encoding, job.label_remap)
+    return {key: decoder.parse_target(target) for key, target in job.label_remap.items()}
+
+
+def _unsigned(value: Any) -> Any:
+    return without_query(value) if isinstance(value, str) else value
 
 
 def _run_record(
@@ -208,9 +231,9 @@ def _run_record(
 ) -> dict[str, Any]:
     """`run.json`. The job's storage options are left out by their field: they may be secrets."""
     return {
-        "job": job.model_dump(mode="json"),
+        "job": {name: _unsigned(value) for name, value in job.model_dump(mode="json").items()},
         "card": card.model_dump(mode="json"),
-        "weights": {"origin": weights.origin, "format": weights.format, "sha384": weights.sha384},
+        "weights": {"origin": without_query(weights.origin), "format": weights.format, "sha384": weights.sha384},
         "contract": contract,
         "fingerprint": fingerprint,
         "scored_at": card.metric.resolution,
@@ -228,12 +251,15 @@ def _finish(job: Job, plan: Plan, ledger: Ledger, card: ModelCard, fingerprint: 
     finished = ledger.finished_shards()
     for shard, parts in plan.parts_by_shard().items():
         if shard not in finished:
-            ledger.finish_shard(shard, parts, card)
+            ledger.finish_shard(shard, parts, card, fingerprint)
     audit = ledger.audit(plan, card)
     place = shown(ledger.output)
     if audit.problems:
+        ledger.reopen_lost(plan)
         listed = "\n".join(f"  {problem}" for problem in audit.problems[:20])
-        raise SegmentError(f"the audit of {place} found {count(len(audit.problems), 'problem')}:\n{listed}")
+        raise SegmentError(
+            f"the audit of {place} found {count(len(audit.problems), 'problem')}; a rerun mends what is lost:\n{listed}"
+        )
     too_many = audit.errors > job.max_error_rate * audit.images
     report = dataclasses.replace(load_report(ledger), complete=not too_many)
     write_report(ledger, report)
@@ -242,5 +268,7 @@ def _finish(job: Job, plan: Plan, ledger: Ledger, card: ModelCard, fingerprint: 
             f"{audit.errors} of {audit.images} images failed, more than --max-error-rate {job.max_error_rate:g} allows."
             f" All others are done: `segment report {place}` lists them."
         )
+    if ledger.read_plan() != plan:
+        raise SegmentError(f"the plan of {place} was extended meanwhile, by --update: run the same command again")
     ledger.succeed(audit, fingerprint)
     return report

@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, ValidationError, field_validator
+from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from segment.card import explain
 from segment.errors import UsageError
@@ -76,6 +76,14 @@ class Job(InputOptions):
             to_url(value)
         return value
 
+    @model_validator(mode="after")
+    def _possible_workers(self) -> Job:
+        if self.worker_range and not 1 <= self.worker_range[0] <= self.worker_range[1]:
+            raise ValueError(
+                f"workers = {self.workers!r}: give a number from 1 up, or MIN:MAX with MIN no more than MAX"
+            )
+        return self
+
     @property
     def worker_range(self) -> tuple[int, int] | None:
         """(minimum, maximum) of `workers`."""
@@ -97,12 +105,9 @@ def make_job(values: Mapping[str, Any], where: str = "job") -> Job:
         UsageError: an unknown key (the nearest known one is named), a missing or wrong value, a secret in a URL.
     """
     try:
-        job = Job.model_validate(values)
+        return Job.model_validate(values)
     except ValidationError as error:
         raise UsageError(f"{where}:\n{explain(error, Job)}") from None
-    if job.worker_range and not 1 <= job.worker_range[0] <= job.worker_range[1]:
-        raise UsageError(f"workers = {job.workers!r}: give a number from 1 up, or MIN:MAX with MIN no more than MAX")
-    return job
 
 
 def read_job_file(reference: str, store: Store | None = None) -> dict[str, Any]:

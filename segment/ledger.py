@@ -20,7 +20,7 @@ from segment.metrics import score
 from segment.names import shown
 from segment.plan import Plan
 from segment.store import Store
-from segment.tables import ShardStats, fold, merge, read_masks, read_stats, stats_table, to_parquet
+from segment.tables import ShardStats, fold, footer_of, merge, read_masks, read_stats, stats_table, to_parquet
 from segment.urls import join_url
 
 T = TypeVar("T")
@@ -121,13 +121,27 @@ class Ledger:
         """Write `run.json`, unless the very same run is there.
 
         Raises:
-            UsageError: another run is there and has committed something.
+            UsageError: another run is there and has committed something, or begins in this moment; or there are masks
+                of an unknown run.
         """
+        url, data = self.url("run.json"), _json(run)
         existing = self.read_run()
-        if existing is not None and not self.goes_on(existing, run["contract"]):
-            existing = None
         if existing is None:
-            self.store.write(self.url("run.json"), _json(run))
+            if self._has_masks():
+                raise UsageError(f"{shown(self.output)} holds masks but no run.json: choose another output")
+            self.store.create(url, data)
+        elif not self.goes_on(existing, run["contract"]):
+            self.store.delete(self.url("plan.parquet"))
+            self.store.write(url, data)
+        if (self.read_run() or run)["fingerprint"] != run["fingerprint"]:
+            raise UsageError(f"another run has just begun at {shown(self.output)}: choose another output")
+
+    def _has_masks(self) -> bool:
+        return any(self._parquet(self.url("masks")))
+
+    def _parquet(self, prefix: str) -> list[str]:
+        """URLs of the Parquet files below a prefix: whatever else a file manager leaves there is not ours."""
+        return [entry.url for entry in self.store.list(prefix) if entry.url.endswith(".parquet")]
 
     def goes_on(self, run: Mapping[str, Any], contract: Mapping[str, Any]) -> bool:
         """Whether the run that is there is the one asked for; False if it may be replaced, having committed nothing.
@@ -137,7 +151,7 @@ class Ledger:
         """
         if run["fingerprint"] == fingerprint_of(contract):
             return True
-        if not self.store.list(self.url("masks")):
+        if not self._has_masks():
             return False
         lines = "\n".join(f"  {line}" for line in differences(contract, run["contract"]))
         raise UsageError(
@@ -168,16 +182,14 @@ class Ledger:
         return run, plan
 
     def freeze_plan(self, plan: Plan) -> Plan:
-        """Write the plan and read it back: with two drivers at once, both work by the one that stayed."""
-        self.store.write(self.url("plan.parquet"), plan.to_bytes())
-        frozen = self.read_plan()
-        if frozen is None:
-            raise SegmentError(f"{shown(self.url('plan.parquet'))} vanished after it was written")
-        return frozen
+        """Write the plan if there is none, and read back the one that is there: the first driver's."""
+        url = self.url("plan.parquet")
+        data = self.store.create(url, plan.to_bytes())
+        return _sound(url, lambda: Plan.from_bytes(data))
 
     def finished_shards(self) -> set[str]:
         """Shards whose statistics are written, which happens after their last commit."""
-        return {_stem(entry.url) for entry in self.store.list(self.url("stats"))}
+        return {_stem(url) for url in self._parquet(self.url("stats"))}
 
     def committed(self, plan: Plan) -> set[str]:
         """Ids of the parts that are committed: by one key a finished shard, and a listing of the others."""
@@ -189,20 +201,23 @@ class Ledger:
             prefixes = [self.url("masks")]
         else:
             prefixes = [self.url("masks", shard) for shard in unfinished]
-        return done | {_stem(entry.url) for prefix in prefixes for entry in self.store.list(prefix)}
+        return done | {_stem(url) for prefix in prefixes for url in self._parquet(prefix)}
 
-    def finish_shard(self, shard: str, parts: Sequence[str], card: ModelCard) -> ShardStats:
+    def finish_shard(self, shard: str, parts: Sequence[str], card: ModelCard, fingerprint: str) -> ShardStats:
         """Fold a shard's committed parts and write its statistics. Idempotent: the same bytes every time.
 
         Raises:
-            SegmentError: a masks file is damaged.
+            SegmentError: a masks file is damaged, or was written by another run.
         """
         classes = len(card.classes)
 
         def fold_part(part: str) -> ShardStats:
-            url = self.masks_url(shard, part)
-            with self.store.open(url, block_size=_FOLD_BLOCK) as file:
-                return _sound(url, lambda: fold(read_masks(file, _FOLD_COLUMNS), classes))
+            table = self.read_rows(shard, part, _FOLD_COLUMNS)
+            if footer_of(table).get("fingerprint") != fingerprint:
+                raise SegmentError(
+                    f"{shown(self.masks_url(shard, part))} was written by another run: choose another output"
+                )
+            return fold(table, classes)
 
         with ThreadPoolExecutor(8, thread_name_prefix="fold") as pool:
             stats = merge(pool.map(fold_part, parts), classes)
@@ -238,7 +253,7 @@ class Ledger:
         """
         planned = plan.parts_by_shard()
         images = plan.images_by_shard()
-        listed = {(_folder(e.url), _stem(e.url)) for e in self.store.list(self.url("masks"))}
+        listed = {(_folder(url), _stem(url)) for url in self._parquet(self.url("masks"))}
         expected = {(shard, part) for shard, parts in planned.items() for part in parts}
         problems = [f"part {part} of shard {shard} is not committed" for shard, part in sorted(expected - listed)]
         problems += [f"masks/{shard}/{part}.parquet is in no plan" for shard, part in sorted(listed - expected)]
@@ -260,10 +275,31 @@ class Ledger:
         for part in parts:
             self.store.delete(self.masks_url(shard, part))
 
+    def reopen_lost(self, plan: Plan) -> None:
+        """Let a rerun do what was finished and is not there any more."""
+        self.store.delete(self.url("_SUCCESS"))
+        listed = {_stem(url) for url in self._parquet(self.url("masks"))}
+        for shard, parts in plan.parts_by_shard().items():
+            if any(part not in listed for part in parts):
+                self.store.delete(self.stats_url(shard))
+
     def extend_plan(self, plan: Plan, new: Plan) -> Plan:
         """Freeze a plan that has more parts than before."""
         self.store.delete(self.url("_SUCCESS"))
-        return self.freeze_plan(Plan(pa.concat_tables([plan.table, new.table])))
+        longer = Plan(pa.concat_tables([plan.table, new.table]))
+        self.store.write(self.url("plan.parquet"), longer.to_bytes())
+        return longer
+
+    def read_rows(self, shard: str, part: str, columns: Sequence[str]) -> pa.Table:
+        """Read some columns of a committed part; the others are not fetched.
+
+        Raises:
+            SegmentError: it is damaged.
+            FileNotFoundError: it is not committed.
+        """
+        url = self.masks_url(shard, part)
+        with self.store.open(url, block_size=_FOLD_BLOCK) as file:
+            return _sound(url, lambda: read_masks(file, columns))
 
     def succeed(self, audit: Audit, fingerprint: str) -> None:
         """Write `_SUCCESS`: the totals of an audit that held."""

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from segment.shards import Member, Part, Span
 from segment.tables import to_parquet
 
-_SPAN = pa.struct([("url", pa.string()), ("start", pa.int64()), ("size", pa.int64())])
+_SPAN = pa.struct([("url", pa.string()), ("start", pa.int64()), ("size", pa.int64()), ("etag", pa.string())])
 _MEMBER = pa.struct([("id", pa.string()), ("image", _SPAN), ("label", _SPAN)])
 PLAN_SCHEMA = pa.schema(
     [
@@ -41,6 +41,11 @@ class Plan:
         """Build a plan from parts, in their order."""
         rows = [{name: _plain(getattr(part, name)) for name in PLAN_SCHEMA.names} for part in parts]
         return Plan(pa.Table.from_pylist(rows, schema=PLAN_SCHEMA))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Plan) and self.table.equals(other.table)
+
+    __hash__ = None  # type: ignore[assignment]
 
     def __len__(self) -> int:
         return len(self.table)
@@ -101,7 +106,7 @@ def _plain(value: Any) -> Any:
 
 
 def _plain_span(span: Span | None) -> dict[str, Any] | None:
-    return None if span is None else {"url": span.url, "start": span.start, "size": span.size}
+    return None if span is None else {"url": span.url, "start": span.start, "size": span.size, "etag": span.etag}
 
 
 def _member(row: Mapping[str, Any]) -> Member:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from segment.card import ModelCard
 from segment.metrics import Confusion, score
+from segment.names import count
 from segment.stages import PartResult
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class Tally:
         errors: error rows of this attempt by code.
         workers: models loaded at once.
         failures, last_failure: parts that could not be committed, and why the last one could not.
+        changed: why, by part, what is there is not what was planned.
         confusion: counts of this attempt.
         started: `time.monotonic()` when the first round began.
     """
@@ -41,6 +43,7 @@ class Tally:
     errors: Counter[str] = field(default_factory=Counter)
     failures: int = 0
     last_failure: str | None = None
+    changed: dict[str, str] = field(default_factory=dict)
     confusion: Confusion | None = None
     started: float = field(default_factory=time.monotonic)
 
@@ -49,6 +52,8 @@ class Tally:
         if result.failure is not None:
             self.failures += 1
             self.last_failure = result.failure
+            if result.input_changed:
+                self.changed[result.part] = result.failure
             return
         self.done += result.images
         self.errors.update(result.errors)
@@ -80,9 +85,9 @@ class Tally:
             parts.append(f"ETA {clock_time(self.eta)}")
         if self.miou is not None:
             parts.append(f"mIoU {100 * self.miou:.2f} %")
-        parts.append(f"{self.errors.total()} errors")
+        parts.append(count(self.errors.total(), "error"))
         if self.failures:
-            parts.append(f"{self.failures} parts to retry")
+            parts.append(f"{count(self.failures, 'part')} to retry")
         return ", ".join(parts)
 
 
@@ -110,6 +115,9 @@ class Progress:
 
     def end(self, tally: Tally) -> None:
         """The last round ended, well or not."""
+
+    def close(self) -> None:
+        """Nothing more comes: give the terminal back."""
 
 
 class PlainProgress(Progress):
@@ -175,7 +183,7 @@ class RichProgress(Progress):
     def download(self, name: str, done: int, total: int) -> None:
         """See `Progress.download`."""
         if self._fetching is None:
-            self._fetching = self._bar.add_task("fetch", total=total)
+            self._fetching = self._bar.add_task("fetch", total=total, line="")
             self._bar.start()
         line = f"{name} {done / 1e6:.0f} of {total / 1e6:.0f} MB"
         self._bar.update(self._fetching, completed=done, total=total, line=line)
@@ -193,6 +201,10 @@ class RichProgress(Progress):
     def update(self, tally: Tally) -> None:
         """See `Progress.update`."""
         self._bar.update(self._task, completed=tally.done, line=tally.line())
+
+    def close(self) -> None:
+        """See `Progress.close`."""
+        self._bar.stop()
 
     def end(self, tally: Tally) -> None:
         """See `Progress.end`."""

@@ -45,6 +45,13 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
+def is_taken(error: BaseException) -> bool:
+    """Whether a conditional write failed because there is an object already."""
+    return any(
+        word in f"{cause}" for cause in _chain(error) for word in ("PreconditionFailed", "pre-conditions", "412")
+    )
+
+
 _PERMANENT_WORDS = (
     "AccessDenied", "Forbidden", "ExpiredToken", "InvalidAccessKeyId", "SignatureDoesNotMatch", "NoSuchBucket",
     "RequestTimeTooSkewed", "Unable to locate credentials", "NoCredentialsError", "InvalidBucketName",

@@ -80,6 +80,7 @@ class PartResult:
         host: where it ran.
         skipped: the part was committed already.
         failure: None, or why the part could not be committed (store or input trouble; a rerun resumes).
+        input_changed: the failure is that the input is not the planned one; trying again does not help.
     """
 
     part: str
@@ -93,6 +94,7 @@ class PartResult:
     host: str = ""
     skipped: bool = False
     failure: str | None = None
+    input_changed: bool = False
 
 
 @dataclass

@@ -23,7 +23,7 @@ import fsspec
 import tenacity
 
 from segment.errors import StoreError, UsageError
-from segment.retries import advice, is_absent, is_transient
+from segment.retries import advice, is_absent, is_taken, is_transient
 from segment.urls import PROTOCOL, redact_url
 
 log = logging.getLogger("segment.store")
@@ -50,7 +50,7 @@ class Entry:
 
 
 def parse_storage_option(text: str) -> tuple[str, Any]:
-    """Parse `key=value`; `true`, `false`, numbers and JSON objects are taken as such.
+    """Parse `key=value`; `true`, `false` and JSON objects are taken as such.
 
     Raises:
         UsageError: there is no `=` in it. The text is not repeated: it may be a secret.
@@ -167,6 +167,31 @@ class Store:
             self._retry("write", url, attempt)
         except FileNotFoundError as error:  # of a container, say
             raise StoreError(advice("write", url, error)) from None
+
+    def create(self, url: str, data: bytes) -> bytes:
+        """Write an object unless there is one, and return the bytes that are there: ours, or the first writer's.
+
+        Stores that honour conditional writes let exactly one writer win. On others two that write in the same moment
+        may both believe they did; reading back makes that moment short.
+        """
+
+        def attempt() -> None:
+            if url.startswith("file://"):
+                with contextlib.suppress(FileExistsError):
+                    _write_local(Path(url.removeprefix("file://")), data, exclusive=True)
+                return
+            filesystem, path = self._open(url)
+            try:
+                if not filesystem.exists(path):
+                    filesystem.pipe_file(path, data, mode="create")
+            except FileExistsError:
+                pass
+            except OSError as error:
+                if not is_taken(error):
+                    raise
+
+        self._retry("write", url, attempt)
+        return self.read(url)
 
     def delete(self, url: str) -> None:
         """Delete an object; one that is not there is deleted already."""
@@ -353,7 +378,7 @@ def _modified(info: Mapping[str, Any]) -> str:
     return next((str(info[name]) for name in names if info.get(name)), "")
 
 
-def _write_local(path: Path, data: bytes) -> None:
+def _write_local(path: Path, data: bytes, *, exclusive: bool = False) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.tmp-{secrets.token_hex(8)}")
     try:
@@ -361,7 +386,11 @@ def _write_local(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
+        if exclusive:
+            path.hardlink_to(temporary)  # fails where there is one; a rename would replace it
+            temporary.unlink()
+        else:
+            temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

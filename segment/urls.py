@@ -53,6 +53,11 @@ def redact_url(url: str) -> str:
     return url
 
 
+def without_query(url: str) -> str:
+    """Return an http(s) URL without its query, which may be a signature; others as they are."""
+    return url.partition("?")[0] if url.startswith(("http://", "https://")) else url
+
+
 def join_url(base: str, *names: str) -> str:
     """Append `names` to a URL. An absolute path or URL among them starts anew, as in `os.path.join`."""
     for name in names:

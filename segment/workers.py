@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
 
-from segment.errors import InputChanged, StoreError
+from segment.background import Background
+from segment.errors import InputChanged, ModelError, SegmentError, StoreError
 from segment.labels import LabelDecoder
 from segment.ledger import Ledger
 from segment.metrics import Confusion
-from segment.sessions import Session
+from segment.names import shown
+from segment.sessions import Session, open_session, runtime_version
 from segment.shards import Part, Sample, read_part
 from segment.stages import Clock, Frames, PartResult, Task, decode, encode, segment
 from segment.tables import ImageRow, write_masks
+from segment.weights import Weights
+
+log = logging.getLogger("segment.workers")
 
 ReadT = TypeVar("ReadT")
 
@@ -48,7 +54,7 @@ class Worker:
         trouble is a result with `failure`; any other exception ends the iteration. After `stop` it ends within an
         image's time; the part at hand is abandoned, which harms nothing.
         """
-        with ThreadPoolExecutor(1, "read") as reader, ThreadPoolExecutor(1, "write") as writer:
+        with Background("read") as reader, Background("write") as writer:
             written: Future[PartResult] | None = None
             for part, clock, reading in _one_ahead(parts, reader, self.read):
                 self.beats += 1
@@ -72,7 +78,7 @@ class Worker:
         Raises:
             StoreError, InputChanged: the part cannot be read now.
         """
-        samples = read_part(part, self.task.input, self.task.store)
+        samples = read_planned(part, self.task)
         for position in positions:
             yield from self._rows([samples[position]], Clock())
 
@@ -89,17 +95,23 @@ class Worker:
         with clock("read"):
             if self.task.store.exists(self.ledger.masks_url(part.shard, part.id)):
                 return None
-            return read_part(part, self.task.input, self.task.store)
+            return read_planned(part, self.task)
 
     def _compute(
         self, part: Part, clock: Clock, reading: Future[list[Sample] | None]
     ) -> PartResult | tuple[list[ImageRow], int] | None:
         try:
             samples = reading.result()
+            return _skipped(part) if samples is None else self._segment(samples, clock)
         except (StoreError, InputChanged) as error:
-            return PartResult(part.id, part.shard, failure=str(error))
-        if samples is None:
-            return _skipped(part)
+            return failed(part, error)
+        except (SegmentError, MemoryError):
+            raise
+        except Exception as error:  # a bug, ours or a library's: this part's failure, in words
+            log.warning("part %s: %s", part.id, _reason(error))
+            return failed(part, error)
+
+    def _segment(self, samples: Sequence[Sample], clock: Clock) -> tuple[list[ImageRow], int] | None:
         rows: list[ImageRow] = []
         for start in range(0, len(samples), self.task.batch_size):
             if self._stopped.is_set():
@@ -125,7 +137,7 @@ class Worker:
                 data = write_masks(rows, shard=part.shard, part=part.id, fingerprint=self.task.fingerprint)
                 self.task.store.write(self.ledger.masks_url(part.shard, part.id), data)
         except StoreError as error:
-            return PartResult(part.id, part.shard, failure=str(error))
+            return failed(part, error)
         return _result_of(part, rows, clock, read_bytes, len(data))
 
 
@@ -151,9 +163,9 @@ class Cargo:
 class SplitWorker:
     """The same stages one by one, for engines that run each in a worker of its own."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task, worker: Worker | None = None) -> None:
         self.task = task
-        self.worker = Worker(task, None)
+        self.worker = worker or Worker(task, None)
 
     def read(self, part: Part) -> Cargo:
         """Read and decode."""
@@ -161,15 +173,17 @@ class SplitWorker:
         try:
             read = self.worker.read(part, clock)
         except (StoreError, InputChanged) as error:
-            return Cargo(part, None, clock, result=PartResult(part.id, part.shard, failure=str(error)))
+            return Cargo(part, None, clock, result=failed(part, error))
         if read is None:
             return Cargo(part, None, clock, result=_skipped(part))
         with clock("decode"):
             frames = decode(read, self.task)
         return Cargo(part, frames, clock, read_bytes=sum(len(sample.image) for sample in read))
 
-    def segment(self, cargo: Cargo, session: Session) -> Cargo:
+    def segment(self, cargo: Cargo) -> Cargo:
         """Run the model."""
+        session = self.worker.session
+        assert session is not None
         self.worker.beats += 1
         if cargo.frames is not None:
             with cargo.clock("infer"):
@@ -187,7 +201,7 @@ class SplitWorker:
 
 
 def _one_ahead(
-    parts: Iterable[Part], pool: ThreadPoolExecutor, read: Callable[[Part, Clock], ReadT]
+    parts: Iterable[Part], pool: Background, read: Callable[[Part, Clock], ReadT]
 ) -> Iterator[tuple[Part, Clock, Future[ReadT]]]:
     """Yield each part with its started read, having started the next one's too."""
     ahead: tuple[Part, Clock, Future[ReadT]] | None = None
@@ -199,6 +213,43 @@ def _one_ahead(
         ahead = started
     if ahead is not None:
         yield ahead
+
+
+def read_planned(part: Part, task: Task) -> list[Sample]:
+    """Read a part.
+
+    Raises:
+        StoreError: the store refused, or failed too often.
+        InputChanged: what was planned is not there any more, or is another object.
+    """
+    try:
+        return read_part(part, task.input, task.store)
+    except FileNotFoundError as error:
+        raise InputChanged(f"{shown(part.url)} has vanished since the run was planned: {error.strerror}") from None
+
+
+def failed(part: Part, error: Exception) -> PartResult:
+    """A part that could not be committed, and why."""
+    return PartResult(part.id, part.shard, failure=_reason(error), input_changed=isinstance(error, InputChanged))
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, SegmentError) else f"{type(error).__name__}: {error}"
+
+
+def load_worker(task: Task, weights: Weights) -> Worker:
+    """Load the model and make a worker of it.
+
+    Raises:
+        ModelError: card, weights and graph do not fit, or this machine is not what the run was resolved for.
+    """
+    installed = runtime_version(task.runtime.name)
+    if installed != task.runtime.version:
+        raise ModelError(
+            f"this machine has {task.runtime.name} {installed}, the run was begun with {task.runtime.version}; their "
+            f"masks would mix. Install {task.runtime.name}=={task.runtime.version} on every node"
+        )
+    return Worker(task, open_session(task.card, weights, task.runtime, threads=1, streams=1))
 
 
 def _skipped(part: Part) -> PartResult:

@@ -24,7 +24,7 @@ _PICTURES = 5
 
 
 def run_demo(folder: Path, *, engine: str, scenes: int) -> None:
-    """Run the demo in `folder`, which is made anew.
+    """Run the demo in `folder`, whose earlier scenes and masks are made anew.
 
     Raises:
         UsageError: the folder is there and was not made by the demo.
@@ -53,7 +53,9 @@ def _empty(folder: Path) -> None:
     if folder.exists() and any(folder.iterdir()):
         if not (folder / "scenes-webdataset").exists():
             raise UsageError(f"{folder} is not empty and was not made by the demo: choose another folder")
-        shutil.rmtree(folder)
+        for item in folder.iterdir():  # only what the demo makes; anything else there is the user's
+            if item.name.startswith(("scenes-", "masks-")):
+                shutil.rmtree(item)
     folder.mkdir(parents=True, exist_ok=True)
 
 

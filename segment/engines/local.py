@@ -88,12 +88,13 @@ class _Minder:
         child: Child | None = None
         try:
             for part in parts:
-                child = child or Child(self._task, self._weights)
                 try:
+                    child = child or Child(self._task, self._weights)
                     yield child.run(part)
                 except ChildDied as death:
                     log.warning("part %s: %s", part.id, death)
-                    child.close()
+                    if child is not None:
+                        child.close()
                     child = None
                 if self._stopped:
                     return

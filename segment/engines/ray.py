@@ -23,11 +23,11 @@ from segment.engines.ray_cluster import Heart, Watch, connect, start_pulse
 from segment.errors import SegmentError, StoreError, UsageError
 from segment.isolation import quarantine
 from segment.plan import Plan, parts_of
-from segment.sessions import capabilities, open_session
+from segment.sessions import capabilities
 from segment.stages import PartResult, Task
 from segment.urls import redact_url
 from segment.weights import Weights
-from segment.workers import Cargo, SplitWorker, Worker
+from segment.workers import Cargo, SplitWorker, load_worker
 
 log = logging.getLogger("segment.engines.ray")
 
@@ -204,7 +204,7 @@ class _RunParts:
 
     def __init__(self, shared: Any) -> None:
         task, weights, pulse = _fetch(shared)
-        self.worker = Worker(task, open_session(task.card, weights, task.runtime, threads=1, streams=1))
+        self.worker = load_worker(task, weights)
         self.heart = Heart(pulse, self.worker)
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
@@ -223,13 +223,12 @@ class _Segment:
 
     def __init__(self, shared: Any) -> None:
         task, weights, pulse = _fetch(shared)
-        self.worker = SplitWorker(task)
-        self.session = open_session(task.card, weights, task.runtime, threads=1, streams=1)
+        self.worker = SplitWorker(task, load_worker(task, weights))
         self.heart = Heart(pulse, self.worker.worker)
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
         with self.heart.beating():
-            yield from _rows("frames", (self.worker.segment(cargo, self.session) for cargo in _cargoes(batch)))
+            yield from _rows("frames", (self.worker.segment(cargo) for cargo in _cargoes(batch)))
 
 
 def encode_and_write(batch: pa.Table, shared: Any) -> Iterator[pa.Table]:
