@@ -251,7 +251,7 @@ class Chosen:
 
     name = "ray"
 
-    def __init__(self, address: str | None, workers: tuple[int, int] | None) -> None:
+    def __init__(self, address: str | None, workers: tuple[int, int] | None, **_: object) -> None:
         self.taken = (address, workers)
 
 

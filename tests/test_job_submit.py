@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -17,6 +18,7 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -68,8 +70,11 @@ class Head:
 
 
 @contextlib.contextmanager
-def head_node(home: Path, env: dict[str, str]) -> Iterator[Head]:
-    """Start `ray start --head` in a session of its own and end it by its process group."""
+def head_node(home: Path, env: dict[str, str], autoscaled: int = 0) -> Iterator[Head]:
+    """Start `ray start --head` in a session of its own and end it by its process group.
+
+    It has two CPUs; or none, and an autoscaler that may add `autoscaled` nodes of one CPU.
+    """
     ports = free_ports(4)
     scratch = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # short: it is the folder of Unix sockets
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "RAY_", "PYTEST"))}
@@ -94,6 +99,11 @@ def head_node(home: Path, env: dict[str, str]) -> Iterator[Head]:
         "object-store-memory": 100_000_000,
         "temp-dir": scratch,
     }
+    if autoscaled:
+        clean |= FAKE_CLOUD
+        config = home / "cluster.yaml"
+        config.write_text(json.dumps(cluster_of_fake_nodes(autoscaled, ports[0])), encoding="utf-8")
+        options |= {"num-cpus": 0, "autoscaling-config": config}
     log = home / "head.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -118,6 +128,47 @@ def head_node(home: Path, env: dict[str, str]) -> Iterator[Head]:
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+FAKE_ID = "f" * 51 + "00000"  # the only head that Ray's fake cloud knows
+FAKE_CLOUD = {
+    "RAY_FAKE_CLUSTER": "1",
+    "RAY_OVERRIDE_NODE_ID_FOR_TESTING": FAKE_ID,
+    "RAY_CLOUD_INSTANCE_ID": FAKE_ID,
+    "RAY_enable_autoscaler_v2": "1",  # what `ray up` sets
+    "AUTOSCALER_UPDATE_INTERVAL_S": "1",
+}
+
+
+def cluster_of_fake_nodes(most: int, port: int) -> dict[str, Any]:
+    """A cluster for Ray's own autoscaler, whose 'cloud' starts real nodes as processes of this machine."""
+    from ray.util import get_node_ip_address
+
+    lists = ["cluster_synced_files", "initialization_commands", "rsync_exclude", "rsync_filter", "setup_commands"]
+    lists += [f"{who}_{what}" for who in ("head", "worker") for what in ("setup_commands", "start_ray_commands")]
+    provider = {
+        "type": "external",
+        "module": "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider",
+        "head_node_id": FAKE_ID,
+        "launch_multiple": True,
+        "gcs_address": f"{get_node_ip_address()}:{port}",
+    }
+    node = {"node_config": {}, "min_workers": 0, "max_workers": most, "resources": {"CPU": 1}}
+    return {
+        **{name: [] for name in lists},
+        **{name: {} for name in ("auth", "docker", "file_mounts")},
+        "file_mounts_sync_continuously": False,
+        "cluster_name": "fake",
+        "max_workers": most,
+        "upscaling_speed": 1.0,
+        "idle_timeout_minutes": 5,
+        "provider": provider,
+        "head_node_type": "ray.head.default",
+        "available_node_types": {
+            "ray.head.default": {**node, "resources": {"CPU": 0}, "max_workers": 0},
+            "cpu": node,
+        },
+    }
 
 
 def free_ports(count: int) -> list[int]:
@@ -227,6 +278,23 @@ def test_a_stopped_job_is_resumed(head: Head, world: World, tmp_path: Path) -> N
     assert committed <= int(counted.group(1)) < 240
     assert len(rows(world.store, output)) == 240
     assert load_report(Ledger(world.store, output)).complete
+
+
+@pytest.mark.slow
+def test_a_cluster_that_starts_from_nothing(
+    world: World, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
+) -> None:
+    """Like `ray_cluster.yaml`: no CPU on the head; the job brings the first node, and that decides the runtime."""
+    home = tmp_path_factory.mktemp("home")
+    job = job_file(tmp_path / "job.toml", world, output=f"{world.results}/grown", part_size=1, workers="1:2")
+
+    with head_node(home, {**world.env, "RAY_AUTH_MODE": "disabled"}, autoscaled=2) as head:
+        ended = head.submit(job)
+
+    assert ended.returncode == 0, ended.stdout
+    assert "no node of the Ray cluster has a CPU yet: waiting for one" in ended.stdout
+    assert re.search(r"on ray: 1 x openvino \S+, cpu, ", ended.stdout)
+    assert load_report(Ledger(world.store, f"{world.results}/grown")).complete
 
 
 def wait_for_masks(world: World, output: str, parts: int) -> int:
