@@ -37,11 +37,19 @@ def to_url(reference: str) -> str:
             "(AWS_ACCESS_KEY_ID ...), profile, or --storage-option key=... secret=..."
         )
     if not is_url(reference):
-        return "file://" + os.path.abspath(Path(reference).expanduser())
+        return "file://" + os.path.abspath(_with_home(reference))
     protocol, rest = reference.split("://", 1)
     if protocol == "file":
         return "file://" + os.path.abspath(rest)
     return f"{protocol}://{rest.rstrip('/')}"
+
+
+def _with_home(path: str) -> str:
+    """Expand `~` and `~user`; where there is no such user it is a name like any other."""
+    try:
+        return str(Path(path).expanduser())
+    except (RuntimeError, ValueError):
+        return path
 
 
 def redact_url(url: str) -> str:

@@ -54,6 +54,7 @@ def test_to_url_of_relative_paths(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     monkeypatch.setenv("HOME", "/home/me")
     assert to_url("x.png") == f"file://{tmp_path}/x.png"
     assert to_url("~/x.png") == "file:///home/me/x.png"
+    assert to_url("~0/x.png") == f"file://{tmp_path}/~0/x.png"  # no such user
     with pytest.raises(UsageError, match="an empty string is no path or URL"):
         to_url("")
 
