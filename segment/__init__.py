@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from segment.card import ModelCard, load_card
-    from segment.job import Job, run
+    from segment.driver import run
+    from segment.job import Job
     from segment.report.aggregate import RunReport
 
 __all__ = ["Job", "ModelCard", "RunReport", "load_card", "run"]
 
 _HOMES = {
     "Job": "segment.job",
-    "run": "segment.job",
+    "run": "segment.driver",
     "ModelCard": "segment.card",
     "load_card": "segment.card",
     "RunReport": "segment.report.aggregate",

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from segment.card import ModelCard
 from segment.errors import SegmentError
-from segment.ledger import Audit, Ledger, Plan
-from segment.tables import MASKS_SCHEMA, ShardStats, fold, merge
+from segment.ledger import Audit, Ledger
+from segment.plan import Plan
+from segment.tables import MASKS_SCHEMA, ShardStats, fold, footer_of, merge, read_masks
 
 _Range = tuple[str, int, int]  # part id, first and last (exclusive) position in the shard
 _COUNTED = ["id", "index", "status", "confusion", "miou"]
@@ -64,14 +63,12 @@ def _check_part(
     name = f"masks/{shard}/{part}.parquet"
     try:
         with ledger.store.open(ledger.masks_url(shard, part), block_size=1 << 20 if deep else 1 << 16) as file:
-            parquet = pq.ParquetFile(file, page_checksum_verification=True)
-            footer = json.loads((parquet.schema_arrow.metadata or {}).get(b"segment", b"{}"))
-            table = parquet.read(columns=None if deep else _COUNTED)
+            table = read_masks(file, None if deep else _COUNTED)
     except FileNotFoundError:
         return [], None  # told by the listing already
     except (pa.ArrowException, OSError, ValueError) as error:
         return [f"{name} is damaged ({type(error).__name__}): delete it and run again"], None
-    problems = [f"{name} {problem}" for problem in _problems(table, footer, planned, fingerprint, deep)]
+    problems = [f"{name} {problem}" for problem in _problems(table, footer_of(table), planned, fingerprint, deep)]
     return problems, fold(table, len(card.classes))
 
 

@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from segment.errors import UsageError, nearest
 from segment.labels import Classes
-from segment.store import Store, is_url, join_url, parent_url, redact_url, to_url
+from segment.store import Store
+from segment.urls import is_url, join_url, parent_url, redact_url, to_url
 
 Channels = Literal["RGB", "BGR"]
 Convention = Literal["omz", "cityscapes", "image-mean"]

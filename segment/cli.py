@@ -12,7 +12,7 @@ import signal
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -134,7 +134,7 @@ def run(
         str | None, typer.Option("--job", "-j", help="TOML job file; flags override it.", show_default=False)
     ] = None,
     retry_errors: Annotated[
-        bool, typer.Option("--retry-errors", help="Do the parts of a begun run that hold error rows again.")
+        bool, typer.Option("--retry-errors", help="Do parts with error rows again, where their input is unchanged.")
     ] = False,
     update: Annotated[bool, typer.Option("--update", help="Add what is new in the input to a begun run.")] = False,
     print_job: Annotated[bool, typer.Option("--print-job", help="Print the job as TOML and end.")] = False,
@@ -150,14 +150,14 @@ def run(
 
 def run_flags(flags: dict[str, Any]) -> None:
     """Do `segment run` for flags as parsed: over a job file if one is named."""
+    from segment.driver import run as run_job
     from segment.job import job_to_toml, make_job, read_job_file
-    from segment.job import run as run_job
     from segment.progress import console_progress
     from segment.report.console import print_report
 
     file, print_job, quiet = flags.pop("job", None), flags.pop("print_job"), flags.pop("quiet")
     again = {name: flags.pop(name) for name in ("retry_errors", "update")}
-    values = read_job_file(file) if file else {}
+    values = read_job_file(file, _store(flags.get("storage_option"))) if file else {}
     if "storage_option" in flags:
         flags["storage_options"] = {**values.get("storage_options", {}), **_options(flags.pop("storage_option"))}
     if "label_remap" in flags:
@@ -187,7 +187,7 @@ def report(
     from segment.report.aggregate import load_report
     from segment.report.console import print_report
     from segment.report.markdown import to_markdown
-    from segment.store import to_url
+    from segment.urls import to_url
 
     found = load_report(Ledger(_store(storage_option), to_url(output)))
     if format is ReportFormat.json:
@@ -208,7 +208,7 @@ def audit(
     from segment.audit import audit_run
     from segment.ledger import Ledger
     from segment.report.console import print_audit
-    from segment.store import to_url
+    from segment.urls import to_url
 
     found = audit_run(Ledger(_store(storage_option), to_url(output)), deep=deep)
     print_audit(found)
@@ -223,7 +223,7 @@ def status(
     """Say how far a run is, running or not, from the store alone."""
     from segment.ledger import Ledger
     from segment.report.console import print_status
-    from segment.store import to_url
+    from segment.urls import to_url
 
     print_status(Ledger(_store(storage_option), to_url(output)))
 
@@ -325,14 +325,7 @@ def main() -> None:
         app()
     except SegmentError as error:
         typer.secho(f"error: {error}", err=True, fg=typer.colors.RED if sys.stderr.isatty() else None)
-        _end(error.exit_code)
+        sys.exit(error.exit_code)
     except Stopped as stopped:
         typer.echo("stopped; what is committed stays, the same command resumes the run", err=True)
-        _end(stopped.exit_code)
-
-
-def _end(exit_code: int) -> NoReturn:
-    """End now: a thread that is stuck in a library would keep the interpreter from ending by itself."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(exit_code)
+        sys.exit(stopped.exit_code)

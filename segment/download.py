@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 
 from segment.card import WeightsFile
 from segment.errors import ModelError, StoreError, UsageError
-from segment.store import Store, redact_url
+from segment.store import Store
+from segment.urls import redact_url
 
 Progress = Callable[[str, int, int], None]  # name of the file, bytes done, bytes in total
 

@@ -6,20 +6,27 @@
 from __future__ import annotations
 
 import multiprocessing
+import sys
+import threading
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from multiprocessing.connection import Connection
 from typing import Any
 
 from segment.errors import InputChanged, SegmentError, StoreError, sample_error_text
-from segment.sessions import open_session
 from segment.shards import Part
-from segment.stages import Clock, PartResult, Task, Worker
+from segment.stages import Clock, PartResult, Task
 from segment.tables import ImageRow
+from segment.urls import without_query
 from segment.weights import Weights
+from segment.workers import Worker, failed, load_worker, read_planned
 
 _TRIES = 2  # times an image may kill its process before it is the culprit: the first may have been bad luck
 _GRACE = 5.0  # seconds for a child to end by itself
+
+
+class ChildDied(Exception):
+    """A child process ended, or was killed, while it worked."""
 
 
 class Child:
@@ -29,8 +36,8 @@ class Child:
         task, weights: what it needs to know.
 
     Raises (every method):
-        SegmentError: what the child raised; the child has ended.
-        ChildDied: the process ended without a word.
+        SegmentError: what the child raised.
+        ChildDied: the process ended without a word, or did nothing for too long and was killed.
     """
 
     def __init__(self, task: Task, weights: Weights) -> None:
@@ -38,20 +45,38 @@ class Child:
         self._patience = task.stall_timeout
         self._connection, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, task, weights), daemon=True)
-        self._process.start()
+        with _main_hidden():
+            self._process.start()
         theirs.close()
+        try:
+            self._receive(self._patience)  # ready: a death before this has nothing to do with any image
+        except BaseException:
+            self.close()
+            raise
 
     def run(self, part: Part) -> PartResult:
         """Run a part to its commit."""
-        self._connection.send((part, None))
+        self._send(("run", part, ()))
         result: PartResult = self._receive(self._patience * (1 + len(part)))
         return result
 
+    def identify(self, part: Part) -> list[tuple[str, str, int]]:
+        """Read a part and return id, URL and index of its images."""
+        self._send(("identify", part, ()))
+        found: list[tuple[str, str, int]] = self._receive(self._patience)
+        return found
+
     def rows(self, part: Part, positions: Sequence[int]) -> Iterator[ImageRow]:
         """Yield the rows of these positions of a part one by one, as they are made; nothing is committed."""
-        self._connection.send((part, list(positions)))
+        self._send(("rows", part, tuple(positions)))
         for _ in positions:
             yield self._receive(2 * self._patience)
+
+    def _send(self, message: object) -> None:
+        try:
+            self._connection.send(message)
+        except OSError:
+            raise self._death() from None
 
     def _receive(self, seconds: float) -> Any:
         try:
@@ -59,12 +84,15 @@ class Child:
                 self._process.kill()
                 raise ChildDied(f"a worker process did nothing for {seconds:.0f} s and was killed")
             message = self._connection.recv()
-        except (EOFError, ConnectionResetError):
-            self._process.join(_GRACE)
-            raise ChildDied(f"a worker process ended with exit code {self._process.exitcode}") from None
+        except (EOFError, OSError):
+            raise self._death() from None
         if isinstance(message, SegmentError):
             raise message
         return message
+
+    def _death(self) -> ChildDied:
+        self._process.join(_GRACE)
+        return ChildDied(f"a worker process ended with exit code {self._process.exitcode}")
 
     def close(self) -> None:
         """End the process."""
@@ -75,34 +103,43 @@ class Child:
             self._process.join()
 
 
-class ChildDied(Exception):
-    """A child process ended while it worked."""
-
-
 def quarantine(part: Part, task: Task, weights: Weights) -> PartResult:
-    """Run a part image by image in child processes; an image that kills two of them becomes an error row."""
+    """Run a part image by image in child processes; an image that kills two of them becomes an error row.
+
+    A part that kills two of them by being read alone becomes error rows altogether. A child that cannot load the
+    model is a failure of the part: no image is blamed for it.
+    """
     worker = Worker(task, None)
-    rows: dict[int, ImageRow] = {}
-    deaths: dict[int, int] = {}
-    clock = Clock()
     try:
-        samples = worker.read(part, clock)
-        if samples is None:
-            return PartResult(part.id, part.shard, images=len(part), skipped=True)
-        while len(rows) < len(samples):
-            missing = [position for position in range(len(samples)) if position not in rows]
+        images, readable = _identify(part, task, weights)
+        rows = {} if readable else {position: _killed(*image) for position, image in enumerate(images)}
+        deaths: dict[int, int] = {}
+        while len(rows) < len(images):
+            missing = [position for position in range(len(images)) if position not in rows]
             culprit = _until_death(part, missing, rows, task, weights)
-            if culprit is None:
+            if culprit is not None:
+                deaths[culprit] = deaths.get(culprit, 0) + 1
+                if deaths[culprit] == _TRIES:
+                    rows[culprit] = _killed(*images[culprit])
+    except (StoreError, InputChanged, ChildDied) as error:
+        return failed(part, error)
+    return worker.commit(part, [rows[position] for position in range(len(images))], Clock(), 0)
+
+
+def _identify(part: Part, task: Task, weights: Weights) -> tuple[list[tuple[str, str, int]], bool]:
+    """Return id, URL and index of the images of a part, and whether the part can be read without dying."""
+    for _ in range(_TRIES):
+        with closing(Child(task, weights)) as child:
+            try:
+                return child.identify(part), True
+            except ChildDied:
                 continue
-            deaths[culprit] = deaths.get(culprit, 0) + 1
-            if deaths[culprit] == _TRIES:
-                sample = samples[culprit]
-                text = sample_error_text("killed_worker")
-                rows[culprit] = ImageRow(sample.id, sample.url, sample.index, None, text, None, None, None, None)
-    except (StoreError, InputChanged) as error:
-        return PartResult(part.id, part.shard, failure=str(error))
-    read_bytes = sum(len(sample.image) for sample in samples)
-    return worker.commit(part, [rows[position] for position in range(len(samples))], clock, read_bytes)
+    ids = [member.id for member in part.members] or [f"row-{index:08d}" for index in range(part.start, part.stop)]
+    return [(name, f"{without_query(part.url)}#{name}", part.start + i) for i, name in enumerate(ids)], False
+
+
+def _killed(name: str, url: str, index: int) -> ImageRow:
+    return ImageRow(name, url, index, None, sample_error_text("killed_worker"), None, None, None, None)
 
 
 def _until_death(
@@ -121,12 +158,16 @@ def _until_death(
 
 
 def _serve(connection: Connection, task: Task, weights: Weights) -> None:
+    """What a child does: load the model, say so, then answer until the parent is gone."""
     try:
-        worker = Worker(task, open_session(task.card, weights, task.runtime, threads=1, streams=1))
+        worker = load_worker(task, weights)
+        connection.send("ready")
         while True:
-            part, positions = connection.recv()
-            if positions is None:
+            verb, part, positions = connection.recv()
+            if verb == "run":
                 connection.send(next(worker.process([part])))
+            elif verb == "identify":
+                connection.send([(sample.id, sample.url, sample.index) for sample in read_planned(part, task)])
             else:
                 for row in worker.rows(part, positions):
                     connection.send(row)
@@ -134,3 +175,21 @@ def _serve(connection: Connection, task: Task, weights: Weights) -> None:
         connection.send(error)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         pass  # the parent has what it wants, or is gone
+    except Exception as error:  # no death, and no image's fault: the parent is told what it was
+        connection.send(StoreError(f"a worker process failed: {type(error).__name__}: {error}"))
+
+
+_hiding = threading.Lock()
+
+
+@contextmanager
+def _main_hidden() -> Iterator[None]:
+    """Keep a spawned child from running the user's script again, which it would where that has no main guard."""
+    main = sys.modules["__main__"]
+    with _hiding:
+        spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)
+        main.__spec__, main.__file__ = None, None
+        try:
+            yield
+        finally:
+            main.__spec__, main.__file__ = spec, file

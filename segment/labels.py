@@ -127,13 +127,13 @@ class LabelDecoder:
     def _learn_remap(self, remap: Mapping[str, str | int]) -> None:
         for key, target in remap.items():
             source = _parse_source(key)
-            value = self._parse_target(target)
+            value = self.parse_target(target)
             if isinstance(source, int):
                 self._by_value[source] = value
             else:
                 self._by_colour[_pack(source)] = value
 
-    def _parse_target(self, target: str | int) -> int:
+    def parse_target(self, target: str | int) -> int:
         if isinstance(target, int) or target.isdecimal():
             if 0 <= int(target) < len(self.classes):
                 return int(target)

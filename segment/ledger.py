@@ -7,121 +7,27 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from segment.card import ModelCard
 from segment.errors import SegmentError, UsageError
 from segment.metrics import score
-from segment.shards import Member, Part, Span
-from segment.store import Store, join_url, redact_url
-from segment.tables import ShardStats, fold, merge, read_masks, read_stats, stats_table, to_parquet
+from segment.names import shown
+from segment.plan import Plan
+from segment.store import Store
+from segment.tables import ShardStats, fold, footer_of, merge, read_masks, read_stats, stats_table, to_parquet
+from segment.urls import join_url
 
 T = TypeVar("T")
 
-_SPAN = pa.struct([("url", pa.string()), ("start", pa.int64()), ("size", pa.int64())])
-_MEMBER = pa.struct([("id", pa.string()), ("image", _SPAN), ("label", _SPAN)])
-PLAN_SCHEMA = pa.schema(
-    [
-        ("id", pa.string()),
-        ("shard", pa.string()),
-        ("format", pa.string()),
-        ("url", pa.string()),
-        ("size", pa.int64()),
-        ("etag", pa.string()),
-        ("start", pa.int64()),
-        ("stop", pa.int64()),
-        ("row_group", pa.int32()),
-        ("members", pa.list_(_MEMBER)),
-    ]
-)
 _FOLD_COLUMNS = ["status", "confusion", "miou"]
 _FOLD_BLOCK = 1 << 16  # bytes a range request: the mask column between footer and counts is not worth reading
 _LIST_SHARDS_ONE_BY_ONE = 64  # more unfinished shards than this are found by one listing of masks/
-
-
-class Plan:
-    """The frozen list of parts, kept in Arrow: a million images need no million Python objects."""
-
-    def __init__(self, table: pa.Table) -> None:
-        self.table = table
-
-    @staticmethod
-    def of(parts: Iterable[Part]) -> Plan:
-        """Build a plan from parts, in their order."""
-        rows = [{name: _plain(getattr(part, name)) for name in PLAN_SCHEMA.names} for part in parts]
-        return Plan(pa.Table.from_pylist(rows, schema=PLAN_SCHEMA))
-
-    def __len__(self) -> int:
-        return len(self.table)
-
-    @property
-    def images(self) -> int:
-        """Planned images."""
-        return int(pc.sum(pc.subtract(self.table["stop"], self.table["start"])).as_py() or 0)
-
-    def images_by_shard(self) -> dict[str, int]:
-        """Planned images of each shard, in plan order."""
-        images: dict[str, int] = {}
-        columns = (self.table[name].to_pylist() for name in ("shard", "start", "stop"))
-        for shard, start, stop in zip(*columns, strict=True):
-            images[shard] = images.get(shard, 0) + stop - start
-        return images
-
-    def parts_by_shard(self) -> dict[str, list[str]]:
-        """Part ids of each shard, in plan order."""
-        parts: dict[str, list[str]] = {}
-        for shard, part in zip(self.table["shard"].to_pylist(), self.table["id"].to_pylist(), strict=True):
-            parts.setdefault(shard, []).append(part)
-        return parts
-
-    def without(self, part_ids: set[str]) -> Plan:
-        """The plan less these parts."""
-        if not part_ids:
-            return self
-        keep = [part not in part_ids for part in self.table["id"].to_pylist()]
-        return Plan(self.table.filter(pa.array(keep, pa.bool_())))
-
-    def parts(self) -> Iterator[Part]:
-        """The parts, in order."""
-        return parts_of(self.table)
-
-    def to_bytes(self) -> bytes:
-        """`plan.parquet`."""
-        return to_parquet(self.table)
-
-    @staticmethod
-    def from_bytes(data: bytes) -> Plan:
-        """Read `plan.parquet`. Raises what Arrow raises, and KeyError, if it is damaged or no plan."""
-        table = pq.read_table(pa.BufferReader(data), page_checksum_verification=True)
-        return Plan(table.select(PLAN_SCHEMA.names).cast(PLAN_SCHEMA))
-
-
-def parts_of(table: pa.Table) -> Iterator[Part]:
-    """Turn plan rows (any slice of the table) into parts."""
-    for batch in table.to_batches(max_chunksize=256):
-        for row in batch.to_pylist():
-            yield Part(**{**row, "members": tuple(_member(member) for member in row["members"])})
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, str | int):
-        return value
-    return [{"id": m.id, "image": _plain_span(m.image), "label": _plain_span(m.label)} for m in value]
-
-
-def _plain_span(span: Span | None) -> dict[str, Any] | None:
-    return None if span is None else {"url": span.url, "start": span.start, "size": span.size}
-
-
-def _member(row: Mapping[str, Any]) -> Member:
-    return Member(row["id"], Span(**row["image"]), Span(**row["label"]) if row["label"] else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,23 +115,49 @@ class Ledger:
                 return run
         except (ValueError, KeyError):
             pass
-        raise UsageError(f"{redact_url(self.url('run.json'))} is not a run of this program: choose another output")
+        raise UsageError(f"{shown(self.url('run.json'))} is not a run of this program: choose another output")
 
     def begin(self, run: Mapping[str, Any]) -> None:
-        """Write `run.json`, or check that the run that is there is the one asked for.
+        """Write `run.json`, unless the very same run is there.
 
         Raises:
-            UsageError: another run was written here, with the differences; or other files are in the way.
+            UsageError: another run is there and has committed something, or begins in this moment; or there are masks
+                of an unknown run.
         """
+        url, data = self.url("run.json"), _json(run)
         existing = self.read_run()
         if existing is None:
-            self.store.write(self.url("run.json"), _json(run))
-        elif existing["fingerprint"] != run["fingerprint"]:
-            lines = "\n".join(f"  {line}" for line in differences(run["contract"], existing["contract"]))
-            raise UsageError(
-                f"{redact_url(self.output)} holds another run; its masks would mix with these:\n{lines}\n"
-                "Choose another output, or ask for what that run was asked for."
-            )
+            if self._has_masks():
+                raise UsageError(f"{shown(self.output)} holds masks but no run.json: choose another output")
+            self.store.create(url, data)
+        elif not self.goes_on(existing, run["contract"]):
+            self.store.delete(self.url("plan.parquet"))
+            self.store.write(url, data)
+        if (self.read_run() or run)["fingerprint"] != run["fingerprint"]:
+            raise UsageError(f"another run has just begun at {shown(self.output)}: choose another output")
+
+    def _has_masks(self) -> bool:
+        return any(self._parquet(self.url("masks")))
+
+    def _parquet(self, prefix: str) -> list[str]:
+        """URLs of the Parquet files below a prefix: whatever else a file manager leaves there is not ours."""
+        return [entry.url for entry in self.store.list(prefix) if entry.url.endswith(".parquet")]
+
+    def goes_on(self, run: Mapping[str, Any], contract: Mapping[str, Any]) -> bool:
+        """Whether the run that is there is the one asked for; False if it may be replaced, having committed nothing.
+
+        Raises:
+            UsageError: it is another one, with the differences, and its masks would mix with ours.
+        """
+        if run["fingerprint"] == fingerprint_of(contract):
+            return True
+        if not self._has_masks():
+            return False
+        lines = "\n".join(f"  {line}" for line in differences(contract, run["contract"]))
+        raise UsageError(
+            f"{shown(self.output)} holds another run; its masks would mix with these:\n{lines}\n"
+            "Choose another output, or ask for what that run was asked for."
+        )
 
     def read_plan(self) -> Plan | None:
         """Return the frozen plan, or None where there is none yet.
@@ -245,21 +177,19 @@ class Ledger:
         """
         run, plan = self.read_run(), self.read_plan()
         if run is None or plan is None:
-            place = redact_url(self.output)
+            place = shown(self.output)
             raise UsageError(f"no run at {place}: `segment run INPUT {place} --model CARD` makes one")
         return run, plan
 
     def freeze_plan(self, plan: Plan) -> Plan:
-        """Write the plan and read it back: with two drivers at once, both work by the one that stayed."""
-        self.store.write(self.url("plan.parquet"), plan.to_bytes())
-        frozen = self.read_plan()
-        if frozen is None:
-            raise SegmentError(f"{redact_url(self.url('plan.parquet'))} vanished after it was written")
-        return frozen
+        """Write the plan if there is none, and read back the one that is there: the first driver's."""
+        url = self.url("plan.parquet")
+        data = self.store.create(url, plan.to_bytes())
+        return _sound(url, lambda: Plan.from_bytes(data))
 
     def finished_shards(self) -> set[str]:
         """Shards whose statistics are written, which happens after their last commit."""
-        return {_stem(entry.url) for entry in self.store.list(self.url("stats"))}
+        return {_stem(url) for url in self._parquet(self.url("stats"))}
 
     def committed(self, plan: Plan) -> set[str]:
         """Ids of the parts that are committed: by one key a finished shard, and a listing of the others."""
@@ -271,20 +201,23 @@ class Ledger:
             prefixes = [self.url("masks")]
         else:
             prefixes = [self.url("masks", shard) for shard in unfinished]
-        return done | {_stem(entry.url) for prefix in prefixes for entry in self.store.list(prefix)}
+        return done | {_stem(url) for prefix in prefixes for url in self._parquet(prefix)}
 
-    def finish_shard(self, shard: str, parts: Sequence[str], card: ModelCard) -> ShardStats:
+    def finish_shard(self, shard: str, parts: Sequence[str], card: ModelCard, fingerprint: str) -> ShardStats:
         """Fold a shard's committed parts and write its statistics. Idempotent: the same bytes every time.
 
         Raises:
-            SegmentError: a masks file is damaged.
+            SegmentError: a masks file is damaged, or was written by another run.
         """
         classes = len(card.classes)
 
         def fold_part(part: str) -> ShardStats:
-            url = self.masks_url(shard, part)
-            with self.store.open(url, block_size=_FOLD_BLOCK) as file:
-                return _sound(url, lambda: fold(read_masks(file, _FOLD_COLUMNS), classes))
+            table = self.read_rows(shard, part, _FOLD_COLUMNS)
+            if footer_of(table).get("fingerprint") != fingerprint:
+                raise SegmentError(
+                    f"{shown(self.masks_url(shard, part))} was written by another run: choose another output"
+                )
+            return fold(table, classes)
 
         with ThreadPoolExecutor(8, thread_name_prefix="fold") as pool:
             stats = merge(pool.map(fold_part, parts), classes)
@@ -320,7 +253,7 @@ class Ledger:
         """
         planned = plan.parts_by_shard()
         images = plan.images_by_shard()
-        listed = {(_folder(e.url), _stem(e.url)) for e in self.store.list(self.url("masks"))}
+        listed = {(_folder(url), _stem(url)) for url in self._parquet(self.url("masks"))}
         expected = {(shard, part) for shard, parts in planned.items() for part in parts}
         problems = [f"part {part} of shard {shard} is not committed" for shard, part in sorted(expected - listed)]
         problems += [f"masks/{shard}/{part}.parquet is in no plan" for shard, part in sorted(listed - expected)]
@@ -342,10 +275,31 @@ class Ledger:
         for part in parts:
             self.store.delete(self.masks_url(shard, part))
 
+    def reopen_lost(self, plan: Plan) -> None:
+        """Let a rerun do what was finished and is not there any more."""
+        self.store.delete(self.url("_SUCCESS"))
+        listed = {_stem(url) for url in self._parquet(self.url("masks"))}
+        for shard, parts in plan.parts_by_shard().items():
+            if any(part not in listed for part in parts):
+                self.store.delete(self.stats_url(shard))
+
     def extend_plan(self, plan: Plan, new: Plan) -> Plan:
         """Freeze a plan that has more parts than before."""
         self.store.delete(self.url("_SUCCESS"))
-        return self.freeze_plan(Plan(pa.concat_tables([plan.table, new.table])))
+        longer = Plan(pa.concat_tables([plan.table, new.table]))
+        self.store.write(self.url("plan.parquet"), longer.to_bytes())
+        return longer
+
+    def read_rows(self, shard: str, part: str, columns: Sequence[str]) -> pa.Table:
+        """Read some columns of a committed part; the others are not fetched.
+
+        Raises:
+            SegmentError: it is damaged.
+            FileNotFoundError: it is not committed.
+        """
+        url = self.masks_url(shard, part)
+        with self.store.open(url, block_size=_FOLD_BLOCK) as file:
+            return _sound(url, lambda: read_masks(file, columns))
 
     def succeed(self, audit: Audit, fingerprint: str) -> None:
         """Write `_SUCCESS`: the totals of an audit that held."""
@@ -365,7 +319,7 @@ def _sound(url: str, read: Callable[[], T]) -> T:
         if isinstance(error, FileNotFoundError):
             raise
         raise SegmentError(
-            f"{redact_url(url)} is damaged: delete it, and the same command makes it anew ({type(error).__name__})"
+            f"{shown(url)} is damaged: delete it, and the same command makes it anew ({type(error).__name__})"
         ) from None
 
 

@@ -4,7 +4,8 @@
               as an ignored class is no error of the class it is labelled with.
 `cityscapes`  label mask only (mmsegmentation, TF-DeepLab, the Cityscapes server): pixels labelled with an ignored
               class are dropped, but a pixel predicted as one is a false negative of the class it is labelled with.
-`image-mean`  the `omz` mIoU of each image, averaged over images (some model zoos publish this).
+`image-mean`  the mIoU of each image, by the card's convention (`omz` for a card whose convention is this one),
+              averaged over images (some model zoos publish this).
 
 In all of them IoU = TP / (TP + FP + FN) (Jaccard), and a class that occurs in neither label nor prediction is left
 out of the mean.

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from segment.card import ModelCard
 from segment.metrics import Confusion, score
+from segment.names import count
 from segment.stages import PartResult
 
 if TYPE_CHECKING:
@@ -29,8 +30,10 @@ class Tally:
         errors: error rows of this attempt by code.
         workers: models loaded at once.
         failures, last_failure: parts that could not be committed, and why the last one could not.
+        changed: why, by part, what is there is not what was planned.
         confusion: counts of this attempt.
         started: `time.monotonic()` when the first round began.
+        first_at, first_done: when the first result came, and `done` then.
     """
 
     card: ModelCard
@@ -41,24 +44,32 @@ class Tally:
     errors: Counter[str] = field(default_factory=Counter)
     failures: int = 0
     last_failure: str | None = None
+    changed: dict[str, str] = field(default_factory=dict)
     confusion: Confusion | None = None
     started: float = field(default_factory=time.monotonic)
+    first_at: float | None = None
+    first_done: int = 0
 
     def add(self, result: PartResult) -> None:
         """Count one result."""
         if result.failure is not None:
             self.failures += 1
             self.last_failure = result.failure
+            if result.input_changed:
+                self.changed[result.part] = result.failure
             return
         self.done += result.images
+        if self.first_at is None and not result.skipped:
+            self.first_at, self.first_done = time.monotonic(), self.done
         self.errors.update(result.errors)
         if result.confusion is not None:
             self.confusion = result.confusion if self.confusion is None else self.confusion + result.confusion
 
     @property
     def rate(self) -> float:
-        """Images a second of this attempt."""
-        return (self.done - self.resumed) / max(1e-9, time.monotonic() - self.started)
+        """Images a second since the first result: the start of the workers is no part of it."""
+        since, before = (self.first_at, self.first_done) if self.first_at else (self.started, self.resumed)
+        return (self.done - before) / max(1e-9, time.monotonic() - since)
 
     @property
     def eta(self) -> float | None:
@@ -75,14 +86,16 @@ class Tally:
     def line(self) -> str:
         """One plain line for logs."""
         percent = 100 * self.done / max(1, self.images)
-        parts = [f"{self.done}/{self.images} images ({percent:.0f} %)", f"{self.rate:.1f} images/s"]
+        parts = [f"{self.done}/{self.images} images ({percent:.0f} %)"]
+        if self.rate > 0:
+            parts.append(f"{self.rate:.1f} images/s")
         if self.eta is not None and self.done < self.images:
             parts.append(f"ETA {clock_time(self.eta)}")
         if self.miou is not None:
             parts.append(f"mIoU {100 * self.miou:.2f} %")
-        parts.append(f"{self.errors.total()} errors")
+        parts.append(count(self.errors.total(), "error"))
         if self.failures:
-            parts.append(f"{self.failures} parts to retry")
+            parts.append(f"{count(self.failures, 'part')} to retry")
         return ", ".join(parts)
 
 
@@ -111,6 +124,9 @@ class Progress:
     def end(self, tally: Tally) -> None:
         """The last round ended, well or not."""
 
+    def close(self) -> None:
+        """Nothing more comes: give the terminal back."""
+
 
 class PlainProgress(Progress):
     """One line at the first result, then every `interval` seconds, and at the end; for logs."""
@@ -127,7 +143,7 @@ class PlainProgress(Progress):
     def download(self, name: str, done: int, total: int) -> None:
         """See `Progress.download`."""
         if self._is_due() or done == total:
-            self.note(f"fetching {name}: {done / 1e6:.0f} of {total / 1e6:.0f} MB")
+            self.note(f"fetching {name}: {done / 1e6:.1f} of {total / 1e6:.1f} MB")
 
     def begin(self, tally: Tally) -> None:
         """See `Progress.begin`."""
@@ -175,15 +191,15 @@ class RichProgress(Progress):
     def download(self, name: str, done: int, total: int) -> None:
         """See `Progress.download`."""
         if self._fetching is None:
-            self._fetching = self._bar.add_task("fetch", total=total)
+            self._fetching = self._bar.add_task("fetch", total=total, line="")
             self._bar.start()
-        line = f"{name} {done / 1e6:.0f} of {total / 1e6:.0f} MB"
+        line = f"{name} {done / 1e6:.1f} of {total / 1e6:.1f} MB"
         self._bar.update(self._fetching, completed=done, total=total, line=line)
         if done == total:
             self._bar.stop()
             self._bar.remove_task(self._fetching)
             self._fetching = None
-            self.note(f"fetched {name}, {total / 1e6:.0f} MB")
+            self.note(f"fetched {name}, {total / 1e6:.1f} MB")
 
     def begin(self, tally: Tally) -> None:
         """See `Progress.begin`."""
@@ -193,6 +209,10 @@ class RichProgress(Progress):
     def update(self, tally: Tally) -> None:
         """See `Progress.update`."""
         self._bar.update(self._task, completed=tally.done, line=tally.line())
+
+    def close(self) -> None:
+        """See `Progress.close`."""
+        self._bar.stop()
 
     def end(self, tally: Tally) -> None:
         """See `Progress.end`."""

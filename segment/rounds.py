@@ -12,16 +12,18 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 
-from segment.card import ModelCard
 from segment.engines import Engine, Isolation
-from segment.errors import StoreError, TooManyErrors
-from segment.ledger import Ledger, Plan
+from segment.errors import InputChanged, StoreError, TooManyErrors
+from segment.ledger import Ledger
+from segment.names import count
+from segment.plan import Plan
 from segment.progress import Progress, Tally
 from segment.stages import PartResult, Task
 from segment.timings import Timings, was_killed
 from segment.weights import Weights
 
 _ROUNDS: tuple[Isolation, ...] = ("none", "part", "image")
+_HOPELESS = 100  # error rows before a run is given up early
 _FAILURES_IN_A_ROW = 5  # so many parts failing with none succeeding between: the store or the input is gone
 
 
@@ -61,21 +63,33 @@ class Rounds:
         timings = Timings(self.ledger, engine=running.name, workers=tally.workers, images=pending.images)
         self.progress.begin(tally)
         try:
-            with closing(ShardBooks(self.ledger, self.task.card, self.plan, committed)) as books:
+            with closing(ShardBooks(self.ledger, self.task, self.plan, committed)) as books:
                 for number, isolation in enumerate(rounds, 1):
                     self._round(running, pending, number, isolation, tally, timings, books)
-                    pending = pending.without(self.ledger.committed(pending))
+                    pending = pending.without(self.ledger.committed(pending) | tally.changed.keys())
                     if not len(pending):
-                        return
+                        break
         finally:
             self.progress.end(tally)
             timings.close()
+        if tally.changed and not len(pending):
+            raise InputChanged(
+                f"{count(len(tally.changed), 'part')} of {len(self.plan)} cannot be done, all others are committed: "
+                f"{next(iter(tally.changed.values()))}"
+            )
+        if not len(pending):
+            return
         reason = (tally.last_failure or "their workers died").rstrip(".")
         raise StoreError(
-            f"{len(pending)} of {len(self.plan)} parts are not committed after {len(rounds)} rounds: "
+            f"{len(pending)} of {count(len(self.plan), 'part')} not committed after {count(len(rounds), 'round')}: "
             f"{reason}. What is committed stays; "
             "the same command resumes the run."
         )
+
+    def _is_hopeless(self, tally: Tally) -> bool:
+        """Whether to stop now for errors: only where many are left to do, else the end decides and reports."""
+        errors = tally.errors.total()
+        return errors > self.error_limit and errors >= _HOPELESS and tally.images - tally.done >= _HOPELESS
 
     def _rounds(self, engine: Engine) -> Sequence[Isolation]:
         """The local engine's workers are threads: a part that kills one kills all, so after that it is careful."""
@@ -108,7 +122,8 @@ class Rounds:
     ) -> None:
         if number > 1:
             how = "image by image" if isolation == "image" else "one by one"
-            self.progress.note(f"round {number}: {len(pending)} parts are left; they run {how}")
+            tally.failures = 0
+            self.progress.note(f"round {number}: {count(len(pending), 'part')} left, {how}")
         failures = 0
         with closing(engine.run(self.task, self.weights, pending, isolation=isolation)) as results:
             for result in results:
@@ -116,10 +131,11 @@ class Rounds:
                 tally.add(result)
                 self.progress.update(tally)
                 books.enter(result)
-                failures = failures + 1 if result.failure else 0
+                if not result.input_changed:
+                    failures = failures + 1 if result.failure else 0
                 if failures == _FAILURES_IN_A_ROW:
                     raise StoreError(f"nothing succeeds any more: {result.failure}")
-                if tally.errors.total() > self.error_limit:
+                if self._is_hopeless(tally):
                     raise TooManyErrors(
                         f"{tally.errors.total()} of {self.plan.images} images failed before the end, more than "
                         f"--max-error-rate allows ({_most_common(tally)}). A rerun with a higher rate resumes."
@@ -133,9 +149,10 @@ def _most_common(tally: Tally) -> str:
 class ShardBooks:
     """Writes a shard's statistics as soon as its last part is committed, beside the run."""
 
-    def __init__(self, ledger: Ledger, card: ModelCard, plan: Plan, committed: set[str]) -> None:
+    def __init__(self, ledger: Ledger, task: Task, plan: Plan, committed: set[str]) -> None:
         self._ledger = ledger
-        self._card = card
+        self._card = task.card
+        self._fingerprint = task.fingerprint
         self._parts = plan.parts_by_shard()
         self._open = {shard: set(parts) - committed for shard, parts in self._parts.items()}
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="books")
@@ -147,7 +164,7 @@ class ShardBooks:
             left.remove(result.part)
             if not left:
                 parts = self._parts[result.shard]
-                self._pool.submit(self._ledger.finish_shard, result.shard, parts, self._card)
+                self._pool.submit(self._ledger.finish_shard, result.shard, parts, self._card, self._fingerprint)
 
     def close(self) -> None:
         """Wait for what is being written. What failed is written by the end of the run."""

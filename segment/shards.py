@@ -17,7 +17,8 @@ from segment.formats.tar import compressed_tar, refuse_compressed
 from segment.formats.webdataset import plan_webdataset, read_webdataset
 from segment.names import count, examples, is_hidden, is_image, shown, suffix_of
 from segment.parts import Discovery, InputFormat, InputOptions, Member, Part, Sample, Shard, ShardFormat, Span, cut
-from segment.store import Entry, Store, relative_url, to_url
+from segment.store import Entry, Store
+from segment.urls import relative_url, to_url
 
 __all__ = [
     "Discovery",
@@ -54,6 +55,7 @@ def discover(
     options: InputOptions,
     store: Store,
     known: Mapping[str, str] | None = None,
+    without: str | None = None,
 ) -> Discovery:
     """Find the images of an input and cut them in parts. Nothing is read but listings, headers and footers.
 
@@ -64,6 +66,7 @@ def discover(
         store: where to read it.
         known: what is planned already and left out: loose images by URL, tars and Parquet files by URL with their
             etags.
+        without: URL of a folder to leave out: an output below the input is no input.
 
     Raises:
         InputChanged: a known tar or Parquet file is not the planned one.
@@ -72,6 +75,8 @@ def discover(
     """
     warnings: list[str] = []
     found = _visible(find_objects(input, store, warnings), options)
+    if without:
+        found = replace(found, entries=[entry for entry in found.entries if not entry.url.startswith(without + "/")])
     kind = _kind(found, options)
     _refuse_foreign_options(kind, options)
     known = known or {}

@@ -1,7 +1,6 @@
 """The one door to every store: local folders and any fsspec URL, with one retry policy.
 
-URLs are absolute and carry their protocol (`file:///data/a.png`, `s3://bucket/a.png`); local names are not
-percent-encoded, so any file name survives. Nothing outside this module calls fsspec.
+Nothing outside this module calls fsspec.
 """
 
 from __future__ import annotations
@@ -19,19 +18,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
-from urllib.parse import urlsplit, urlunsplit
 
 import fsspec
 import tenacity
 
 from segment.errors import StoreError, UsageError
+from segment.retries import advice, is_absent, is_taken, is_transient
+from segment.urls import PROTOCOL, redact_url
 
 log = logging.getLogger("segment.store")
 
-_PROTOCOL = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+)://")
-# `user:secret@host`; the secret of an AWS key may hold slashes, so these too, but `host:8080/a@b` is a port and a path.
-# `https://token@host` has no user; elsewhere (`abfs://container@account`) what is before the @ is no secret.
-_CREDENTIALS = re.compile(r"(://)(?:[^/\s]*:[^/\s]*@|[^/\s:]*:(?!\d+(?:/|$))[^@\s]*@)|(https?://)[^/?#\s]*@")
 _TEMPORARY = re.compile(r"\.tmp-[0-9a-f]{16}$")
 _ATTEMPTS = 5
 _EXTRAS = {"gs": "gcs", "gcs": "gcs", "az": "azure", "abfs": "azure", "abfss": "azure", "adl": "azure"}
@@ -53,73 +49,8 @@ class Entry:
     etag: str
 
 
-def is_url(text: str) -> bool:
-    """Whether `text` starts with a protocol, as `s3://` does."""
-    return _PROTOCOL.match(text) is not None
-
-
-def to_url(reference: str) -> str:
-    """Make a path or URL absolute: a local path becomes `file:///...`; no trailing slash.
-
-    Raises:
-        UsageError: empty, or a URL with `user:secret@` in it (which would end up in logs and outputs).
-    """
-    if not reference:
-        raise UsageError("an empty string is no path or URL")
-    if _CREDENTIALS.search(reference):
-        raise UsageError(
-            f"{redact_url(reference)}: credentials in a URL would end up in logs and outputs. Give them by environment "
-            "(AWS_ACCESS_KEY_ID ...), profile, or --storage-option key=... secret=..."
-        )
-    if not is_url(reference):
-        return "file://" + os.path.abspath(Path(reference).expanduser())
-    protocol, rest = reference.split("://", 1)
-    if protocol == "file":
-        return "file://" + os.path.abspath(rest)
-    return f"{protocol}://{rest.rstrip('/')}"
-
-
-def redact_url(url: str) -> str:
-    """Return `url` fit for messages: without credentials, query or signature."""
-    url = _CREDENTIALS.sub(r"\1\2***@", url)
-    if url.startswith(("http://", "https://")):
-        parts = urlsplit(url)
-        return urlunsplit(parts._replace(query="***" if parts.query else ""))
-    return url
-
-
-def join_url(base: str, *names: str) -> str:
-    """Append `names` to a URL. An absolute path or URL among them starts anew, as in `os.path.join`."""
-    for name in names:
-        if is_url(name) or name.startswith("/"):
-            base = to_url(name)
-        else:
-            while name.startswith("./"):
-                name = name[2:]
-            while name.startswith("../"):
-                base, name = parent_url(base), name[3:]
-            base = f"{base.removesuffix('/')}/{name}"
-    return base
-
-
-def parent_url(url: str) -> str:
-    """Return the URL of the folder that holds `url`."""
-    if url.startswith(("http://", "https://")):
-        url = urlunsplit(urlsplit(url)._replace(query="", fragment=""))  # there may be slashes in them
-    head, _, _ = url.rstrip("/").rpartition("/")
-    if head == "file://":
-        return "file:///"
-    return head if "://" in head and not head.endswith(("://", ":/")) else url
-
-
-def relative_url(url: str, base: str) -> str:
-    """Return the part of `url` below `base`; `url`'s last name if it is not below."""
-    prefix = base.rstrip("/") + "/"
-    return url[len(prefix) :] if url.startswith(prefix) else url.rstrip("/").rpartition("/")[2]
-
-
 def parse_storage_option(text: str) -> tuple[str, Any]:
-    """Parse `key=value`; `true`, `false`, numbers and JSON objects are taken as such.
+    """Parse `key=value`; `true`, `false` and JSON objects are taken as such.
 
     Raises:
         UsageError: there is no `=` in it. The text is not repeated: it may be a secret.
@@ -150,7 +81,7 @@ class Store:
         return f"Store(options={sorted(self._options)})"  # keys only: the values may be secrets
 
     def _open(self, url: str) -> tuple[Any, str]:
-        match = _PROTOCOL.match(url)
+        match = PROTOCOL.match(url)
         protocol = match.group(1) if match else "file"
         if protocol == "file":
             return fsspec.filesystem("file"), url.removeprefix("file://")
@@ -159,8 +90,8 @@ class Store:
             filesystem = fsspec.filesystem(protocol, use_listings_cache=False, **options)
         except ImportError as error:
             extra = _EXTRAS.get(protocol)
-            advice = f"pip install 'segment-job[{extra}]'" if extra else str(error)
-            raise UsageError(f"{redact_url(url)}: {protocol}:// needs another package: {advice}") from None
+            mend = f"pip install 'segment-job[{extra}]'" if extra else str(error)
+            raise UsageError(f"{redact_url(url)}: {protocol}:// needs another package: {mend}") from None
         except ValueError:
             raise UsageError(f"{redact_url(url)}: no store is known for {protocol}://") from None
         return filesystem, cast(str, filesystem._strip_protocol(url))
@@ -235,7 +166,32 @@ class Store:
         try:
             self._retry("write", url, attempt)
         except FileNotFoundError as error:  # of a container, say
-            raise StoreError(_advice("write", url, error)) from None
+            raise StoreError(advice("write", url, error)) from None
+
+    def create(self, url: str, data: bytes) -> bytes:
+        """Write an object unless there is one, and return the bytes that are there: ours, or the first writer's.
+
+        Stores that honour conditional writes let exactly one writer win. On others two that write in the same moment
+        may both believe they did; reading back makes that moment short.
+        """
+
+        def attempt() -> None:
+            if url.startswith("file://"):
+                with contextlib.suppress(FileExistsError):
+                    _write_local(Path(url.removeprefix("file://")), data, exclusive=True)
+                return
+            filesystem, path = self._open(url)
+            try:
+                if not filesystem.exists(path):
+                    filesystem.pipe_file(path, data, mode="create")
+            except FileExistsError:
+                pass
+            except OSError as error:
+                if not is_taken(error):
+                    raise
+
+        self._retry("write", url, attempt)
+        return self.read(url)
 
     def delete(self, url: str) -> None:
         """Delete an object; one that is not there is deleted already."""
@@ -255,7 +211,7 @@ class Store:
             try:
                 found = filesystem.info(path)
             except OSError as error:
-                if _is_absent(error):
+                if is_absent(error):
                     return None
                 raise
             return None if found["type"] == "directory" else _entry(url, found)
@@ -282,7 +238,7 @@ class Store:
                 else:
                     found = {info["name"]: info for info in filesystem.ls(path, detail=True)}
             except FileNotFoundError as error:
-                if _is_absent(error):
+                if is_absent(error):
                     return []
                 raise
             return [
@@ -306,7 +262,7 @@ class Store:
 
     def _retry(self, verb: str, url: str, attempt: Callable[[], T]) -> T:
         retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception(lambda error: _is_transient(error, url)),
+            retry=tenacity.retry_if_exception(lambda error: is_transient(error, url)),
             stop=tenacity.stop_after_attempt(_ATTEMPTS),
             wait=tenacity.wait_exponential_jitter(multiplier=0.2, max=10),
             reraise=True,
@@ -323,9 +279,9 @@ class Store:
         except (UsageError, StoreError):
             raise
         except Exception as error:
-            if isinstance(error, FileNotFoundError) and _is_absent(error):
+            if isinstance(error, FileNotFoundError) and is_absent(error):
                 raise FileNotFoundError(errno.ENOENT, "there is no such object", redact_url(url)) from None
-            raise StoreError(_advice(verb, url, error)) from None
+            raise StoreError(advice(verb, url, error)) from None
 
 
 _HTTP_OPTIONS = {"auth", "block_size", "client_kwargs", "cookies", "encoded", "headers", "proxy", "ssl", "timeout"}
@@ -399,7 +355,7 @@ def _list_local(folder: str, recursive: bool, parents: frozenset[tuple[int, int]
         status = Path(folder).stat()
         found = list(os.scandir(folder))
     except OSError as error:
-        if _is_absent(error):
+        if is_absent(error):
             return
         raise
     if (status.st_dev, status.st_ino) in parents:
@@ -422,33 +378,7 @@ def _modified(info: Mapping[str, Any]) -> str:
     return next((str(info[name]) for name in names if info.get(name)), "")
 
 
-def _is_http(url: str) -> bool:
-    return url.startswith(("http://", "https://"))
-
-
-def _raise_unless_absent(error: OSError) -> None:
-    if not _is_absent(error):
-        raise error
-
-
-def _is_absent(error: OSError) -> bool:
-    """Whether there can be nothing at a path: also where its folder is a file, or its name is too long.
-
-    Not so where "not found" is what a driver makes of another failure: fsspec's http of each failed look-up, s3fs of
-    a bucket that does not exist.
-    """
-    if isinstance(error, FileNotFoundError):
-        return not any(_is_other_failure(cause) for cause in _chain(error))
-    return isinstance(error, NotADirectoryError) or error.errno == errno.ENAMETOOLONG
-
-
-def _is_other_failure(cause: BaseException) -> bool:
-    if type(cause).__module__.startswith("aiohttp."):
-        return getattr(cause, "status", None) not in (404, 410)
-    return isinstance(cause, TimeoutError | ConnectionError) or "NoSuchBucket" in str(cause)
-
-
-def _write_local(path: Path, data: bytes) -> None:
+def _write_local(path: Path, data: bytes, *, exclusive: bool = False) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.tmp-{secrets.token_hex(8)}")
     try:
@@ -456,7 +386,11 @@ def _write_local(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
+        if exclusive:
+            path.hardlink_to(temporary)  # fails where there is one; a rename would replace it
+            temporary.unlink()
+        else:
+            temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -465,77 +399,3 @@ def _write_local(path: Path, data: bytes) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """Walk from an error to its causes; each once, for they may form a circle."""
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        yield error
-        error = error.__cause__ or error.__context__
-
-
-_PERMANENT_WORDS = (
-    "AccessDenied", "Forbidden", "ExpiredToken", "InvalidAccessKeyId", "SignatureDoesNotMatch", "NoSuchBucket",
-    "RequestTimeTooSkewed", "Unable to locate credentials", "NoCredentialsError", "InvalidBucketName",
-    "PermanentRedirect",
-)  # fmt: skip
-_TRANSIENT_WORDS = (
-    "SlowDown", "InternalError", "ServiceUnavailable", "Throttl", "RequestTimeout", "Connection", "Timeout",
-    "timed out", "IncompleteBody", "IncompleteRead", "ClientPayloadError", "ServerDisconnected", "BadDigest",
-    "Bad Gateway", "reset by peer", "Temporary failure in name resolution",
-)  # fmt: skip
-_TRANSIENT_STATUS = re.compile(r"\b(408|429|500|502|503|504)\b")
-
-
-def _is_transient(error: BaseException, url: str) -> bool:
-    """Whether trying again may help. Permission and 'not found' never do."""
-    if isinstance(error, FileNotFoundError):
-        if _is_absent(error):
-            return False
-    elif isinstance(error, PermissionError | IsADirectoryError | NotADirectoryError | UsageError):
-        return False
-    text = _text(error, url)
-    if any(word in text for word in _PERMANENT_WORDS):
-        return False
-    if isinstance(error, ConnectionError | TimeoutError) or any(word in text for word in _TRANSIENT_WORDS):
-        return True
-    return _TRANSIENT_STATUS.search(text) is not None
-
-
-_ADVICE = (
-    (("NoSuchBucket", "bucket does not exist"), "there is no such bucket"),
-    (("RequestTimeTooSkewed",),
-     "this machine's clock is wrong: set it (the store refuses requests more than 15 minutes off)"),
-    (("ExpiredToken", "token has expired"), "the credentials have expired: renew them and run the same command again"),
-    (("credentials", "NoCredentials"), "no credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a "
-     "profile, or --storage-option anon=true for a public bucket"),
-    (("InvalidAccessKeyId", "SignatureDoesNotMatch"), "the credentials are not valid for this store"),
-    (("Forbidden", "AccessDenied", "PermissionError", "Permission denied", "Unauthorized"),
-     "permission denied: check that the credentials are right and may read (and for an output: write and list) "
-     "this place"),
-    (("No space left", "ENOSPC"), "the disk is full"),
-    (("FlexibleChecksumError",), "this store's checksums are not those that S3 clients expect: set "
-     "AWS_RESPONSE_CHECKSUM_VALIDATION=when_required"),
-    (("CERTIFICATE_VERIFY_FAILED",), "the server's certificate is not trusted here: set SSL_CERT_FILE (for s3:// "
-     "AWS_CA_BUNDLE) to the file of your organisation's certificates"),
-    (("Cannot connect to host", "EndpointConnectionError", "Name or service not known", "Connection refused"),
-     "the host cannot be reached: check its name, and this machine's network and proxy"),
-)  # fmt: skip
-_QUERY = re.compile(r"\?[^\s'\"]+")  # of a URL in another library's message: may hold a signature
-
-
-def _text(error: BaseException, url: str) -> str:
-    """Return the types and words of an error and its causes, without the URL: `403.png` is no status."""
-    return " ".join(f"{type(e).__name__} {e}" for e in _chain(error)).replace(url, "")
-
-
-def _advice(verb: str, url: str, error: BaseException) -> str:
-    text = _text(error, url)
-    for words, advice in _ADVICE:
-        if any(word in text for word in words):
-            return f"could not {verb} {redact_url(url)}: {advice}"
-    shown = error.__cause__ if isinstance(error, FileNotFoundError) and error.__cause__ else error
-    detail = _QUERY.sub("?***", _CREDENTIALS.sub(r"\1\2***@", f"{type(shown).__name__}: {shown}"))[:300]
-    return f"could not {verb} {redact_url(url)}: {detail}. The run can be resumed with the same command."

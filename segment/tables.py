@@ -200,6 +200,12 @@ def read_masks(file: BinaryIO, columns: Sequence[str] | None = None) -> pa.Table
     return pq.ParquetFile(file, page_checksum_verification=True).read(columns=columns)
 
 
+def footer_of(table: pa.Table) -> dict[str, object]:
+    """Return what a masks file says of itself: format, part, rows, fingerprint; empty if it says nothing."""
+    footer = json.loads((table.schema.metadata or {}).get(b"segment", b"{}"))
+    return footer if isinstance(footer, dict) else {}
+
+
 def fold(table: pa.Table, classes: int) -> ShardStats:
     """Fold the rows of a masks file (columns `status`, `confusion`, `miou`) into statistics."""
     counts = np.zeros((classes + 1) * classes, dtype=np.int64)

@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import datetime
 import json
+import logging
 import os
 import secrets
 import socket
 
 import pyarrow as pa
 
+from segment.errors import StoreError
 from segment.ledger import Ledger
 from segment.stages import STAGES, PartResult
 from segment.tables import to_parquet
+
+log = logging.getLogger("segment.timings")
 
 SCHEMA = pa.schema(
     [
@@ -38,7 +42,20 @@ def was_killed(ledger: Ledger) -> bool:
     """Whether the last attempt began and never ended: killed, by somebody or by a part that took its process along."""
     names = {entry.url.rpartition("/")[2] for entry in ledger.store.list(ledger.url("runs"))}
     begun = sorted(name.removesuffix(".json") for name in names if name.endswith(".json"))
-    return bool(begun) and f"{begun[-1]}.parquet" not in names
+    if not begun or f"{begun[-1]}.parquet" in names:
+        return False
+    record = json.loads(ledger.store.read(ledger.url("runs", f"{begun[-1]}.json")))
+    return not (record["host"] == socket.gethostname() and _is_alive(record["pid"]))
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return pid != os.getpid()
 
 
 class Timings:
@@ -54,7 +71,7 @@ class Timings:
         now = datetime.datetime.now(datetime.UTC)
         self.attempt = f"{now:%Y%m%dT%H%M%S.%fZ}-{secrets.token_hex(3)}"
         record = {"began": now.isoformat(), "host": socket.gethostname(), "pid": os.getpid(), **facts}
-        ledger.store.write(ledger.url("runs", f"{self.attempt}.json"), json.dumps(record, indent=2).encode())
+        self._write("json", json.dumps(record, indent=2).encode())
         self._rows: list[dict[str, object]] = []
         self._batches: list[pa.RecordBatch] = []
 
@@ -86,4 +103,10 @@ class Timings:
         """Write `runs/<attempt>.parquet`: the attempt has ended, well or not."""
         self._flush()
         table = pa.Table.from_batches(self._batches, schema=SCHEMA)
-        self._ledger.store.write(self._ledger.url("runs", f"{self.attempt}.parquet"), to_parquet(table))
+        self._write("parquet", to_parquet(table))
+
+    def _write(self, suffix: str, data: bytes) -> None:
+        try:
+            self._ledger.store.write(self._ledger.url("runs", f"{self.attempt}.{suffix}"), data)
+        except StoreError as error:
+            log.warning("no record of this attempt: %s", error)

@@ -13,7 +13,8 @@ from segment.card import ModelCard, WeightsFile
 from segment.download import Progress, cache_folder, fetch_once, name_of, path_of, read_whole, suffix_of, verify
 from segment.errors import ModelError, StoreError, UsageError
 from segment.onnx_files import LARGEST_MODEL, embed_external_data
-from segment.store import Store, join_url, parent_url, redact_url, to_url
+from segment.store import Store
+from segment.urls import join_url, parent_url, redact_url, to_url
 
 Format = Literal["onnx", "ir", "tflite"]
 _FORMATS: dict[str, Format] = {".onnx": "onnx", ".xml": "ir", ".bin": "ir", ".tflite": "tflite"}

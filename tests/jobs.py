@@ -97,8 +97,8 @@ def _size(card: ModelCard, number: int) -> tuple[int, int]:
 def run_on(make: MakeEngine, job: segment.Job, progress: Progress | None = None) -> segment.RunReport:
     """Run a job on this engine, whatever the job says."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("segment.job.make_engine", lambda job, images: make())
-        return segment.job.run(job, progress)
+        patch.setattr("segment.driver.make_engine", lambda job, images: make())
+        return segment.driver.run(job, progress)
 
 
 def tree(output: Path, *below: str) -> dict[str, bytes]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import ray
 
+import segment.driver
 import segment.job
 from segment.engines.ray import RayEngine
 
@@ -26,8 +27,8 @@ if __name__ == "__main__":
     )
     for output in sys.argv[3:]:
         split = Path(output).name == "split"
-        segment.job.make_engine = lambda job, images, split=split: RayEngine(split=split)
+        segment.driver.make_engine = lambda job, images, split=split: RayEngine(split=split)
         values = {**segment.job.read_job_file(sys.argv[2]), "output": output}
-        report = segment.job.run(segment.job.make_job(values))
+        report = segment.driver.run(segment.job.make_job(values))
         print(output, report.total.images, report.total.errors, flush=True)
     ray.shutdown()

@@ -18,8 +18,9 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from segment.card import ModelCard, parse_card
+from segment.driver import run
 from segment.images import decode_mask
-from segment.job import Job, run
+from segment.job import Job
 from segment.metrics import Confusion
 from segment.progress import Progress
 from segment.report.aggregate import RunReport

@@ -32,7 +32,7 @@ from segment.sessions import Runtime, open_session
 from segment.shards import Sample
 from segment.stages import Frames, segment
 from tests.graphs import TRIGGER, as_weights, colour_classifier, nan_graph, out_of_range_graph
-from tests.runs import CARD, CLASSES, INDEX_CARD, Outcome, Place, expect, jpeg, png, scene
+from tests.runs import CARD, CLASSES, INDEX_CARD, Outcome, Place, expect, jpeg, png, read_rows, scene
 
 PICTURE, MASK = scene(7)
 IMAGE, LABEL = png(PICTURE), png(MASK)
@@ -258,9 +258,15 @@ def test_too_many_bad_images_end_the_run_and_a_higher_rate_resumes_it(tmp_path: 
     place = sound_place(tmp_path)
     for name in ("c.png", "d.png"):
         place.write(name, b"")
-    with pytest.raises(TooManyErrors, match=r"[12] of 5 images failed .*max-error-rate.* allows"):
+    with pytest.raises(TooManyErrors) as caught:
         place.run(max_error_rate=0.05)
+    assert str(caught.value) == (
+        "2 of 5 images failed, more than --max-error-rate 0.05 allows. All others are done: "
+        f"`segment report {place.output}` lists them."
+    )
     assert not (place.output / "_SUCCESS").exists()
+    assert len(read_rows(place.output)) == 5  # so few are done to the end, and reported
+    assert json.loads((place.output / "report/summary.json").read_text())["errors"] == 2
     unharmed(place.run(max_error_rate=0.4), bad=2)
 
 
@@ -471,7 +477,7 @@ def test_an_image_without_permission_is_no_bad_image(tmp_path: Path) -> None:
     (place.images / "zz.png").chmod(0)
     message = run_without_powers(place)
     (place.images / "zz.png").chmod(0o600)
-    assert message.startswith("error: 1 of 2 parts are not committed after 3 rounds: could not read file://")
+    assert message.startswith("error: 1 of 2 parts not committed after 3 rounds: could not read file://")
     assert "zz.png: permission denied" in message
     assert len(list(place.output.glob("masks/*/*.parquet"))) == 1
     unharmed(place.run())
@@ -533,7 +539,7 @@ def test_an_output_that_takes_all_parts_but_one_resumes(tmp_path: Path) -> None:
     (in_the_way / "a folder").mkdir(parents=True)
     message = refusal(place, StoreError)
     assert message.startswith(
-        f"1 of 2 parts are not committed after 3 rounds: could not write file://{in_the_way}: IsADir"
+        f"1 of 2 parts not committed after 3 rounds: could not write file://{in_the_way}: IsADir"
     )
     assert message.endswith("What is committed stays; the same command resumes the run.")
     shutil.rmtree(in_the_way)
@@ -546,7 +552,7 @@ def test_an_output_with_somebody_elses_run_json(tmp_path: Path, data: str) -> No
     place.output.mkdir()
     (place.output / "run.json").write_text(data)
     message = refusal(place)
-    assert message == f"file://{place.output}/run.json is not a run of this program: choose another output"
+    assert message == f"{place.output}/run.json is not a run of this program: choose another output"
     assert [file.name for file in place.output.iterdir()] == ["run.json"]
     assert (place.output / "run.json").read_text() == data
 
@@ -556,7 +562,7 @@ def test_an_output_of_another_run(tmp_path: Path) -> None:
     first = place.run()
     place.write("b.png", IMAGE, LABEL)
     message = refusal(place, label_encoding="index")
-    assert message.startswith(f"file://{place.output} holds another run; its masks would mix with these:\n")
+    assert message.startswith(f"{place.output} holds another run; its masks would mix with these:\n")
     assert "  labels.encoding: 'auto' there, 'index' now\n" in message
     assert place.run().all_rows == first.all_rows  # the plan is frozen: what came later is not in it
 
@@ -566,10 +572,17 @@ def test_an_input_that_changed_between_plan_and_run(tmp_path: Path) -> None:
     place.run()
     shutil.rmtree(place.output / "masks")
     shutil.rmtree(place.output / "stats")
-    (place.images / "zz.png").unlink()
-    message = refusal(place, (StoreError, InputChanged))  # type: ignore[arg-type]
-    assert f"{place.images}/zz.png has vanished since the run was planned" in message
-    place.add("zz.png", SOUND["zz.png"])
+    image = place.images / "zz.png"
+    planned = image.stat()
+    before = "1 part of 2 cannot be done, all others are committed: "
+    put_back = "Put the file back as it was, or start a new output."
+    image.unlink()
+    message = refusal(place, InputChanged)
+    assert message == f"{before}{image} has vanished since the run was planned. {put_back}"
+    place.write("zz.png", png(scene(SOUND["zz.png"])[0]))  # the same bytes, but who knows that?
+    message = refusal(place, InputChanged)
+    assert message == f"{before}{image} was written anew since the run was planned. {put_back}"
+    os.utime(image, ns=(planned.st_atime_ns, planned.st_mtime_ns))
     unharmed(place.run())
 
 

@@ -77,7 +77,8 @@ def test_counts_are_those_of_the_independent_script(
 ) -> None:
     from segment.ledger import Ledger
     from segment.report.aggregate import load_report
-    from segment.store import Store, to_url
+    from segment.store import Store
+    from segment.urls import to_url
 
     report = load_report(Ledger(Store(), to_url(str(few[name]))))
     assert report.complete

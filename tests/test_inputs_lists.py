@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from segment.errors import UsageError
 from segment.formats.listing import parse_list
-from segment.ledger import Plan
+from segment.plan import Plan
 from segment.shards import Discovery, InputOptions, Sample, discover, read_part
 from segment.store import Store
 

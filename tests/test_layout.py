@@ -16,36 +16,42 @@ PACKAGE = Path(__file__).parents[1] / "segment"
 # Each module and the modules it may import, in dependency order. A folder stands for all of its files.
 MAY_IMPORT: dict[str, str] = {
     "errors": "",
+    "background": "",
     "labels": "errors",
-    "store": "errors",
-    "names": "store",
-    "card": "errors labels store",
+    "urls": "errors",
+    "retries": "errors urls",
+    "store": "errors retries urls",
+    "names": "urls",
+    "card": "errors labels store urls",
     "onnx_files": "errors",
-    "download": "card errors store",
-    "weights": "card download errors onnx_files store",
+    "download": "card errors store urls",
+    "weights": "card download errors onnx_files store urls",
     "images": "card errors labels",
     "metrics": "card labels",
     "sessions": "card errors weights",
     "parts": "names",
-    "formats": "errors names parts store",
-    "shards": "errors formats names parts store",
+    "formats": "errors names parts store urls",
+    "shards": "errors formats names parts store urls",
     "tables": "labels metrics",
-    "ledger": "card errors metrics shards store tables",
-    "audit": "card errors ledger tables",
-    "rework": "ledger tables",
-    "stages": "card errors images labels ledger metrics parts sessions shards store tables",
-    "timings": "ledger stages tables",
-    "isolation": "errors sessions shards stages tables weights",
-    "engines": "errors isolation ledger sessions shards stages store weights",
-    "progress": "card metrics stages",
-    "rounds": "card engines errors ledger progress stages timings weights",
-    "report": "card errors images labels ledger metrics names shards stages tables",
-    "job": "card engines errors labels ledger names progress report rework rounds sessions shards stages store tables "
-    "weights",
-    "demo": "errors images job ledger progress report store",
-    "cli": "audit card demo errors job ledger progress report store",
+    "plan": "shards tables",
+    "ledger": "card errors metrics names plan store tables urls",
+    "audit": "card errors ledger plan tables",
+    "rework": "errors ledger parts plan shards",
+    "stages": "card errors images labels metrics parts sessions shards store tables",
+    "workers": "background errors labels ledger metrics names sessions shards stages tables weights",
+    "timings": "errors ledger stages tables",
+    "isolation": "errors shards stages tables urls weights workers",
+    "engines": "errors isolation plan sessions shards stages urls weights workers",
+    "progress": "card metrics names stages",
+    "rounds": "engines errors ledger names plan progress stages timings weights",
+    "report": "card errors images labels ledger metrics names plan shards stages tables",
+    "job": "card errors labels shards store urls",
+    "driver": "card engines errors job labels ledger names plan progress report rework rounds sessions shards stages "
+    "store tables urls weights",
+    "demo": "driver errors images job ledger progress report store urls",
+    "cli": "audit card demo driver errors job ledger progress report store urls",
     "__main__": "cli",
-    "__init__": "card job report",  # lazily
+    "__init__": "card driver job report",  # lazily
 }
 # Outside libraries that have one door each.
 DOORS = {
@@ -62,7 +68,7 @@ DOORS = {
 }
 LONGEST = 320
 # To be split: this list shrinks and never grows.
-TO_BE_SPLIT = {"cli.py", "job.py", "ledger.py", "parts.py", "stages.py", "store.py"}
+TO_BE_SPLIT = {"cli.py", "ledger.py", "parts.py", "store.py"}
 
 FILES = sorted(file.relative_to(PACKAGE).as_posix() for file in PACKAGE.rglob("*.py"))
 
@@ -108,6 +114,13 @@ def test_the_table_lists_every_module_after_what_it_imports() -> None:
 @pytest.mark.parametrize("file", FILES)
 def test_imports_go_one_way(file: str) -> None:
     assert modules_used(file) - set(MAY_IMPORT[module_of(file)].split()) == set()
+
+
+def test_the_table_allows_nothing_that_is_not_used() -> None:
+    used: dict[str, set[str]] = {module: set() for module in MAY_IMPORT}
+    for file in FILES:
+        used[module_of(file)] |= modules_used(file)
+    assert {module: set(allowed.split()) for module, allowed in MAY_IMPORT.items()} == used
 
 
 @pytest.mark.parametrize("folder", sorted({module_of(file) for file in FILES if "/" in file}))

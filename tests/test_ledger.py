@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segment.errors import SegmentError, UsageError
-from segment.ledger import PLAN_SCHEMA, Audit, Ledger, Plan, contract_of, differences, fingerprint_of, parts_of
+from segment.ledger import Audit, Ledger, contract_of, differences, fingerprint_of
 from segment.metrics import Confusion, score
+from segment.plan import PLAN_SCHEMA, Plan, parts_of
 from segment.shards import Member, Part, Span
 from segment.store import Store
 from segment.tables import ImageRow, ShardStats, stats_table, to_parquet, write_masks
@@ -158,6 +159,7 @@ def test_a_run_begins_once_and_again_the_same(ledger: Ledger) -> None:
 def test_another_run_in_the_same_place_is_refused_with_the_difference(ledger: Ledger, tmp_path: Path) -> None:
     ledger.begin(record(precision="bf16", mask_size="source"))
     before = STORE.read(ledger.url("run.json"))
+    STORE.write(ledger.masks_url("shard", "part"), b"committed")
     with pytest.raises(UsageError) as caught:
         ledger.begin(record(precision="f32", mask_size="source"))
     assert str(caught.value).splitlines()[0].endswith("holds another run; its masks would mix with these:")
@@ -166,6 +168,15 @@ def test_another_run_in_the_same_place_is_refused_with_the_difference(ledger: Le
         "Choose another output, or ask for what that run was asked for.",
     ]
     assert STORE.read(ledger.url("run.json")) == before
+
+
+def test_a_run_that_committed_nothing_is_replaced(ledger: Ledger) -> None:
+    ledger.begin(record(precision="bf16"))
+    ledger.freeze_plan(PLAN)
+    STORE.write(ledger.url("masks", "shard", ".DS_Store"), b"what a file manager leaves")
+    ledger.begin(record(precision="f32"))
+    assert ledger.read_run() == record(precision="f32")
+    assert ledger.read_plan() is None  # that was the other run's
 
 
 @pytest.mark.parametrize(
@@ -190,17 +201,14 @@ def test_a_run_json_that_is_not_ours_is_refused(ledger: Ledger, data: bytes) -> 
     assert STORE.read(ledger.url("run.json")) == data
 
 
-def test_the_plan_that_stayed_is_the_one_used(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two drivers at once: what is read back counts, not what was written."""
-    others = Plan.of(PARTS[:1])
-    write = Store.write
-    monkeypatch.setattr(Store, "write", lambda self, url, data: write(self, url, others.to_bytes()))
-    assert list(ledger.freeze_plan(PLAN).parts()) == PARTS[:1]
-
-
-def test_a_plan_that_vanishes_is_an_error(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Store, "write", lambda *_: None)
-    with pytest.raises(SegmentError, match=r"plan\.parquet vanished after it was written"):
+def test_a_plan_that_is_there_is_kept_and_used(ledger: Ledger) -> None:
+    """Two drivers at once: the first one's plan counts, not what the second one found."""
+    assert ledger.freeze_plan(Plan.of(PARTS[:1])) == Plan.of(PARTS[:1])
+    before = STORE.read(ledger.url("plan.parquet"))
+    assert ledger.freeze_plan(PLAN) == Plan.of(PARTS[:1])
+    assert STORE.read(ledger.url("plan.parquet")) == before
+    STORE.write(ledger.url("plan.parquet"), before[:-9])
+    with pytest.raises(SegmentError, match=r"plan\.parquet is damaged: delete it"):
         ledger.freeze_plan(PLAN)
 
 
@@ -225,7 +233,7 @@ def finished(ledger: Ledger) -> Ledger:
     for some in PARTS:
         commit(ledger, some)
     for shard, parts in PLAN.parts_by_shard().items():
-        ledger.finish_shard(shard, parts, CARD)
+        ledger.finish_shard(shard, parts, CARD, "f")
     return ledger
 
 
@@ -234,7 +242,7 @@ def test_committed_parts_are_found_with_and_without_statistics(ledger: Ledger) -
     for some in (PARTS[1], PARTS[3]):
         commit(ledger, some)
     assert ledger.committed(PLAN) == {PARTS[1].id, PARTS[3].id}
-    ledger.finish_shard("in-00001-def", [PARTS[3].id], CARD)
+    ledger.finish_shard("in-00001-def", [PARTS[3].id], CARD, "f")
     assert ledger.finished_shards() == {"in-00001-def"}
     assert ledger.committed(PLAN) == {PARTS[1].id, PARTS[3].id}
 
@@ -252,7 +260,7 @@ def test_many_unfinished_shards_are_found_by_one_listing(ledger: Ledger, monkeyp
 def test_statistics_of_a_shard_are_the_same_bytes_every_time(finished: Ledger) -> None:
     url = finished.stats_url("in-00000-abc")
     before = STORE.read(url)
-    stats = finished.finish_shard("in-00000-abc", PLAN.parts_by_shard()["in-00000-abc"], CARD)
+    stats = finished.finish_shard("in-00000-abc", PLAN.parts_by_shard()["in-00000-abc"], CARD, "f")
     assert STORE.read(url) == before
     assert (stats.images, stats.errors, stats.scored, stats.image_miou_sum) == (10, 0, 10, 10.0)
     assert stats.confusion.counts.sum() == 10 * 24 * 32
@@ -295,11 +303,11 @@ def add_stats(ledger: Ledger) -> None:
 
 def lose_row(ledger: Ledger) -> None:
     commit(ledger, PARTS[3], rows=2)
-    ledger.finish_shard("in-00001-def", [PARTS[3].id], CARD)
+    ledger.finish_shard("in-00001-def", [PARTS[3].id], CARD, "f")
 
 
 def forget_part(ledger: Ledger) -> None:
-    ledger.finish_shard("in-00000-abc", [PARTS[0].id, PARTS[2].id], CARD)
+    ledger.finish_shard("in-00000-abc", [PARTS[0].id, PARTS[2].id], CARD, "f")
 
 
 def count_twice(ledger: Ledger) -> None:
@@ -418,7 +426,7 @@ def test_damage_to_what_is_stored_is_named_and_mended_by_deleting(
         next(place.output.glob("stats/*.parquet")).unlink()
     with pytest.raises(SegmentError) as caught:
         place.run()
-    assert str(caught.value).startswith(f"file://{file} is damaged: delete it, and the same command makes it anew")
+    assert str(caught.value).startswith(f"{file} is damaged: delete it, and the same command makes it anew")
     file.unlink()
     place.run()
     assert contents(place.output) == before

@@ -17,8 +17,8 @@ from markdown_it import MarkdownIt
 from rich.console import Console
 
 from segment.card import Convention, ModelCard, built_in_cards, load_card
+from segment.driver import run
 from segment.errors import TooManyErrors, UsageError
-from segment.job import run
 from segment.ledger import Ledger
 from segment.metrics import Confusion
 from segment.progress import Progress

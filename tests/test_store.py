@@ -15,17 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segment.errors import StoreError, UsageError
-from segment.store import (
-    Entry,
-    Store,
-    is_url,
-    join_url,
-    parent_url,
-    parse_storage_option,
-    redact_url,
-    relative_url,
-    to_url,
-)
+from segment.store import Entry, Store, parse_storage_option
+from segment.urls import is_url, join_url, parent_url, redact_url, relative_url, to_url
 from tests.s3 import S3Server
 from tests.web import Web
 
@@ -63,6 +54,7 @@ def test_to_url_of_relative_paths(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     monkeypatch.setenv("HOME", "/home/me")
     assert to_url("x.png") == f"file://{tmp_path}/x.png"
     assert to_url("~/x.png") == "file:///home/me/x.png"
+    assert to_url("~0/x.png") == f"file://{tmp_path}/~0/x.png"  # no such user
     with pytest.raises(UsageError, match="an empty string is no path or URL"):
         to_url("")
 

@@ -7,14 +7,16 @@ from pathlib import Path
 
 from segment import images
 from segment.demo.dataset import write_parquet, write_webdataset
+from segment.driver import open_run, run
 from segment.errors import SegmentError, UsageError
-from segment.job import Job, make_job, open_run, run
+from segment.job import Job, make_job
 from segment.ledger import Ledger
 from segment.progress import console_progress
 from segment.report.aggregate import RunReport
 from segment.report.console import print_report
 from segment.report.pictures import contact_sheet, spread
-from segment.store import Store, to_url
+from segment.store import Store
+from segment.urls import to_url
 
 _FIRST_SEED = 0  # the model was trained on seeds from 100,000 up
 _SHARDS = 4
@@ -22,7 +24,7 @@ _PICTURES = 5
 
 
 def run_demo(folder: Path, *, engine: str, scenes: int) -> None:
-    """Run the demo in `folder`, which is made anew.
+    """Run the demo in `folder`, whose earlier scenes and masks are made anew.
 
     Raises:
         UsageError: the folder is there and was not made by the demo.
@@ -51,7 +53,9 @@ def _empty(folder: Path) -> None:
     if folder.exists() and any(folder.iterdir()):
         if not (folder / "scenes-webdataset").exists():
             raise UsageError(f"{folder} is not empty and was not made by the demo: choose another folder")
-        shutil.rmtree(folder)
+        for item in folder.iterdir():  # only what the demo makes; anything else there is the user's
+            if item.name.startswith(("scenes-", "masks-")):
+                shutil.rmtree(item)
     folder.mkdir(parents=True, exist_ok=True)
 
 

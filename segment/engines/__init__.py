@@ -7,7 +7,7 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Literal, Protocol
 
-from segment.ledger import Plan
+from segment.plan import Plan
 from segment.stages import PartResult, Task
 from segment.weights import Weights
 

@@ -13,11 +13,12 @@ from typing import Protocol
 
 from segment.engines import Isolation, available_cpus
 from segment.isolation import Child, ChildDied, quarantine
-from segment.ledger import Plan
+from segment.plan import Plan
 from segment.sessions import capabilities, open_session
 from segment.shards import Part
-from segment.stages import PartResult, Task, Worker
+from segment.stages import PartResult, Task
 from segment.weights import Weights
+from segment.workers import Worker
 
 log = logging.getLogger("segment.engines.local")
 
@@ -87,12 +88,13 @@ class _Minder:
         child: Child | None = None
         try:
             for part in parts:
-                child = child or Child(self._task, self._weights)
                 try:
+                    child = child or Child(self._task, self._weights)
                     yield child.run(part)
                 except ChildDied as death:
                     log.warning("part %s: %s", part.id, death)
-                    child.close()
+                    if child is not None:
+                        child.close()
                     child = None
                 if self._stopped:
                     return

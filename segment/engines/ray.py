@@ -1,6 +1,6 @@
 """The Ray engine: the same stages as a Ray Data pipeline. The only module that imports ray.
 
-A Ray Data execution is one best-effort round; `segment.job` compares what is committed with the plan and starts
+A Ray Data execution is one best-effort round; `segment.rounds` compares what is committed with the plan and starts
 another. On CPUs one actor a core does everything for a part: further operators would start worker processes that
 fight for the same cores. On GPUs there are three operators, so that no GPU waits for a JPEG.
 """
@@ -18,21 +18,20 @@ import pyarrow as pa
 
 from segment import errors
 from segment.engines import Isolation
+from segment.engines.bundles import bundle
 from segment.engines.ray_cluster import Heart, Watch, connect, start_pulse
 from segment.errors import SegmentError, StoreError, UsageError
 from segment.isolation import quarantine
-from segment.ledger import Plan, parts_of
-from segment.sessions import capabilities, open_session
-from segment.stages import Cargo, PartResult, SplitWorker, Task, Worker
-from segment.store import redact_url
+from segment.plan import Plan, parts_of
+from segment.sessions import capabilities
+from segment.stages import PartResult, Task
+from segment.urls import redact_url
 from segment.weights import Weights
+from segment.workers import Cargo, SplitWorker, load_worker
 
 log = logging.getLogger("segment.engines.ray")
 
-_MAX_BUNDLES = 4000  # more blocks than this cost the driver more than they give
-_MIN_BUNDLES_A_WORKER = 4
 _FIRST_NODE_SECONDS = 15 * 60  # a cloud instance is there in two minutes, and installed in five more
-_FAIR_BUNDLE, _FAIR_SHARE = 8, 8  # up to so many parts in a block while there are so many blocks a worker
 
 
 class RayEngine:
@@ -169,40 +168,6 @@ class RayEngine:
             ray.shutdown()
 
 
-def bundle(plan: Plan, workers: int, *, isolate: bool) -> list[tuple[int, int]]:
-    """Group consecutive parts into blocks: (first part, number of parts) each.
-
-    Parts share blocks, since a block costs the driver time and a worker fetches ahead within a block only, as far as
-    that leaves every worker its fair share of blocks. The parts of a Parquet row group stay together on the same terms,
-    since a worker reads a row group once for all its parts.
-    """
-    count = len(plan)
-    size = 1 if isolate else max(1, count // _MAX_BUNDLES, min(_FAIR_BUNDLE, count // (_FAIR_SHARE * workers)))
-    groups = _row_group_runs(plan)
-    if isolate or len(groups) < _MIN_BUNDLES_A_WORKER * workers:
-        groups = [(start, 1) for start in range(count)]
-    bundles: list[tuple[int, int]] = []
-    for start, length in groups:
-        if bundles and bundles[-1][1] + length <= size:
-            bundles[-1] = (bundles[-1][0], bundles[-1][1] + length)
-        else:
-            bundles.append((start, length))
-    return bundles
-
-
-def _row_group_runs(plan: Plan) -> list[tuple[int, int]]:
-    runs: list[tuple[int, int]] = []
-    last: tuple[str, int] | None = None
-    columns = (plan.table[name].to_pylist() for name in ("shard", "row_group"))
-    for index, (shard, row_group) in enumerate(zip(*columns, strict=True)):
-        if row_group >= 0 and last == (shard, row_group):
-            runs[-1] = (runs[-1][0], runs[-1][1] + 1)
-        else:
-            runs.append((index, 1))
-        last = (shard, row_group)
-    return runs
-
-
 # A GPU actor takes no CPU and a task a whole one: the one rule that never ran out of CPUs on machines of 1, 2 and 4.
 _GPU = {"num_gpus": 1, "num_cpus": 0}
 # A dying actor is replaced without limit, as Ray Data's default is (a limit makes it hang); a bundle that saw two die
@@ -239,7 +204,7 @@ class _RunParts:
 
     def __init__(self, shared: Any) -> None:
         task, weights, pulse = _fetch(shared)
-        self.worker = Worker(task, open_session(task.card, weights, task.runtime, threads=1, streams=1))
+        self.worker = load_worker(task, weights)
         self.heart = Heart(pulse, self.worker)
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
@@ -258,13 +223,12 @@ class _Segment:
 
     def __init__(self, shared: Any) -> None:
         task, weights, pulse = _fetch(shared)
-        self.worker = SplitWorker(task)
-        self.session = open_session(task.card, weights, task.runtime, threads=1, streams=1)
+        self.worker = SplitWorker(task, load_worker(task, weights))
         self.heart = Heart(pulse, self.worker.worker)
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
         with self.heart.beating():
-            yield from _rows("frames", (self.worker.segment(cargo, self.session) for cargo in _cargoes(batch)))
+            yield from _rows("frames", (self.worker.segment(cargo) for cargo in _cargoes(batch)))
 
 
 def encode_and_write(batch: pa.Table, shared: Any) -> Iterator[pa.Table]:

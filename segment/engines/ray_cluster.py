@@ -18,11 +18,12 @@ from typing import Any
 
 from segment.engines import available_cpus
 from segment.errors import UsageError
-from segment.stages import Worker
+from segment.workers import Worker
 
 log = logging.getLogger("segment.engines.ray")
 
 _BEAT_SECONDS = 1.0
+_TELL_TIMES = 3  # afterwards the process is dead, or its node is out of reach
 
 
 def connect(address: str | None, cpus: int | None = None) -> bool:
@@ -105,6 +106,7 @@ class _Life:
     pid: int
     beats: int
     since: float
+    told: int = 0
 
 
 class _Pulse:
@@ -124,10 +126,12 @@ class _Pulse:
         self._lives.pop(worker, None)
 
     def stuck(self, seconds: float) -> list[tuple[str, int]]:
-        """Return (node, pid) of processes that did no step for so long, once each."""
-        late = [key for key, life in self._lives.items() if time.monotonic() - life.since > seconds]
-        lives = [self._lives.pop(key) for key in late]
-        return [(life.node, life.pid) for life in lives]
+        """Return (node, pid) of processes that did no step for so long; again, a few times, if they stay so."""
+        late = [life for life in self._lives.values() if time.monotonic() - life.since > seconds]
+        for life in late:
+            life.since, life.told = time.monotonic(), life.told + 1
+        self._lives = {key: life for key, life in self._lives.items() if life.told < _TELL_TIMES}
+        return [(life.node, life.pid) for life in late]
 
 
 def start_pulse() -> Any:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from segment.errors import UsageError
 from segment.formats.lookup import in_threads, look_up
 from segment.names import IMAGE_SUFFIXES, count, shown, suffix_of
-from segment.store import Entry, Store, parent_url, to_url
+from segment.store import Entry, Store
+from segment.urls import parent_url, to_url
 
 FILE_SUFFIXES = IMAGE_SUFFIXES | {".tar", ".parquet", ".pq", ".txt", ".csv", ".jsonl", ".gz", ".tgz"}
 MAX_BRACES = 1_000_000

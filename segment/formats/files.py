@@ -25,7 +25,8 @@ from segment.parts import (
     settle,
     shard_hash,
 )
-from segment.store import Entry, Store, join_url, relative_url, to_url
+from segment.store import Entry, Store
+from segment.urls import join_url, relative_url, to_url, without_query
 
 SHARD_IMAGES = 4096
 
@@ -58,8 +59,8 @@ def plan_files(
     labels = {entry.url: labels[entry.url] for entry in images if entry.url in labels}
     for entry in images:
         label = labels.get(entry.url)
-        span = Span(label.url, 0, label.size) if label else None
-        members.append(Member(relative_url(entry.url, base), Span(entry.url, 0, entry.size), span))
+        span = file_span(label) if label else None
+        members.append(Member(relative_url(entry.url, base), file_span(entry), span))
     etags = {entry.url: entry.etag for entry in [*images, *labels.values()]}
     return list(file_shards(base, members, etags)), len(labels)
 
@@ -96,14 +97,19 @@ def read_files(part: Part, options: InputOptions, store: Store) -> list[Sample]:
     usable = [member for member, fault in zip(part.members, faults, strict=True) if fault in SEGMENTED]
     wanted = [span for member in usable for span in (member.image, member.label) if span and span.size != MISSING]
     found = dict(zip(wanted, store.read_many([span.url for span in wanted]), strict=True))
-    read = {span: _unchanged(span, data) for span, data in found.items()}
+    read = {span: _unchanged(span, data, store) for span, data in found.items()}
     return [
         _sample(member, fault, part.start + offset, read, options.max_image_bytes)
         for offset, (member, fault) in enumerate(zip(part.members, faults, strict=True))
     ]
 
 
-def _unchanged(span: Span, data: bytes | None) -> bytes:
+def file_span(entry: Entry) -> Span:
+    """Where a loose file is. A replaced one of the same size is told for local files only: a look costs no request."""
+    return Span(entry.url, 0, entry.size, entry.etag if entry.url.startswith("file://") else "")
+
+
+def _unchanged(span: Span, data: bytes | None, store: Store) -> bytes:
     advice = "Put the file back as it was, or start a new output."
     if data is None:
         raise InputChanged(f"{shown(span.url)} has vanished since the run was planned. {advice}")
@@ -111,13 +117,15 @@ def _unchanged(span: Span, data: bytes | None) -> bytes:
         raise InputChanged(
             f"{shown(span.url)} has {len(data)} bytes; it had {span.size} when the run was planned. {advice}"
         )
+    if span.etag and (found := store.info(span.url)) and found.etag != span.etag:
+        raise InputChanged(f"{shown(span.url)} was written anew since the run was planned. {advice}")
     return data
 
 
 def _sample(member: Member, fault: str | None, index: int, read: Mapping[Span, bytes], max_bytes: int) -> Sample:
     image = read.get(member.image, b"")
     label = read.get(member.label) if member.label else None
-    return Sample(member.id, member.image.url, index, *settle(fault, image, label, max_bytes))
+    return Sample(member.id, without_query(member.image.url), index, *settle(fault, image, label, max_bytes))
 
 
 def _refuse_odd_names(entries: Sequence[Entry]) -> None:

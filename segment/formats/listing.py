@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from segment.errors import UsageError
-from segment.formats.files import file_shards
+from segment.formats.files import file_shards, file_span
 from segment.formats.lookup import look_up
 from segment.names import count, examples, is_image, is_storable, shown, suffix_of
 from segment.parts import MISSING, Member, Shard, Span, warn_repeated
-from segment.store import Entry, Store, is_url, join_url, parent_url, relative_url, to_url
+from segment.store import Entry, Store
+from segment.urls import is_url, join_url, parent_url, relative_url, to_url, without_query
 
 LIST_SUFFIXES = frozenset({".txt", ".csv", ".jsonl"})
 MAX_LIST_BYTES = 2 << 30
@@ -76,12 +77,16 @@ def _members(
         below = image.startswith(folder + "/")
         members.append(
             Member(
-                id=line.id or (relative_url(image, folder) if below else image),
-                image=Span(image, 0, known[image].size if image in known else MISSING),
-                label=Span(label, 0, known[label].size if label in known else MISSING) if label else None,
+                id=line.id or without_query(relative_url(image, folder) if below else image),
+                image=_span(image, known),
+                label=_span(label, known) if label else None,
             )
         )
     return members
+
+
+def _span(url: str, known: dict[str, Entry]) -> Span:
+    return file_span(known[url]) if url in known else Span(url, 0, MISSING)
 
 
 def _check(members: Sequence[Member], url: str, warnings: list[str]) -> None:

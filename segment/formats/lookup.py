@@ -6,12 +6,12 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
-from weakref import WeakKeyDictionary
 
 from segment.errors import InputChanged
 from segment.names import shown
 from segment.parts import Part
-from segment.store import Entry, Store, parent_url
+from segment.store import Entry, Store
+from segment.urls import parent_url
 
 _THREADS = 16
 _FEW = 64  # objects of one folder that are asked for one by one: the folder may hold millions of others
@@ -41,24 +41,15 @@ def look_up(urls: Iterable[str], store: Store) -> dict[str, Entry]:
     return found
 
 
-_checked: WeakKeyDictionary[Store, set[tuple[str, str, int]]] = WeakKeyDictionary()
-
-
 def refuse_changed(part: Part, store: Store) -> None:
-    """Refuse a part whose tar or Parquet file is not the planned one. A remote one is looked up once per store.
+    """Refuse a part whose tar or Parquet file is not the planned one. One look-up a part.
 
     Raises:
         InputChanged: it has vanished, or has another size or etag.
     """
-    planned = (part.url, part.etag, part.size)
-    checked = _checked.setdefault(store, set())
-    if planned in checked:
-        return
     entry = store.info(part.url)
     advice = "Put the file back as it was, or start a new output."
     if entry is None:
         raise InputChanged(f"{shown(part.url)} has vanished since the run was planned. {advice}")
     if entry.size != part.size or entry.etag != part.etag:
         raise InputChanged(f"{shown(part.url)} has changed since the run was planned. {advice}")
-    if not part.url.startswith("file://"):
-        checked.add(planned)

@@ -28,6 +28,7 @@ from segment.parts import (
     warn_repeated,
 )
 from segment.store import Entry, Store
+from segment.urls import without_query
 
 LABEL_KEYS = ("seg.png", "mask.png", "label.png")
 
@@ -171,7 +172,7 @@ def read_webdataset(part: Part, options: InputOptions, store: Store) -> list[Sam
         image = read.get(member.image, b"")
         label = read.get(member.label) if member.label else None
         settled = settle(known, image, label, options.max_image_bytes)
-        samples.append(Sample(member.id, f"{part.url}#{member.id}", index, *settled))
+        samples.append(Sample(member.id, f"{without_query(part.url)}#{member.id}", index, *settled))
     return samples
 
 

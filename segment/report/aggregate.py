@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from segment.card import Convention, ModelCard
 from segment.ledger import Ledger
 from segment.metrics import CONVENTIONS, Score, pixel_accuracy, score
-from segment.tables import ShardStats, merge, read_masks, to_parquet
+from segment.tables import ShardStats, merge, to_parquet
 
 _ERROR_EXAMPLES = 20
 
@@ -122,8 +122,7 @@ def _error_examples(ledger: Ledger, parts: dict[str, list[str]]) -> tuple[ErrorE
     examples: list[ErrorExample] = []
     for shard, part_ids in parts.items():
         for part in part_ids:
-            with ledger.store.open(ledger.masks_url(shard, part), block_size=1 << 16) as file:
-                table = read_masks(file, ["id", "error"])
+            table = ledger.read_rows(shard, part, ["id", "error"])
             rows = table.filter(pc.is_valid(table["error"])).to_pylist()
             examples += [ErrorExample(shard, row["id"], row["error"]) for row in rows]
             if len(examples) >= _ERROR_EXAMPLES:

@@ -13,10 +13,10 @@ from segment import images
 from segment.card import ModelCard
 from segment.errors import SampleError, SegmentError
 from segment.labels import VOID, LabelDecoder
-from segment.ledger import Ledger, Plan
+from segment.ledger import Ledger
+from segment.plan import Plan
 from segment.shards import Part, Sample, read_part
 from segment.stages import Task
-from segment.tables import read_masks
 
 _LOOK_AT_PARTS = 200  # enough to find good and bad images; a run of a million is not read through for a picture
 _CAPTION = 26  # pixels
@@ -37,8 +37,7 @@ def spread(ledger: Ledger, plan: Plan, number: int) -> list[Row]:
     """Pick `number` committed images from the best to the worst, evenly by rank; unscored ones in input order."""
     rows: list[Row] = []
     for part in _some_parts(plan):
-        with ledger.store.open(ledger.masks_url(part.shard, part.id), block_size=1 << 16) as file:
-            found = read_masks(file, ["id", "index", "status", "miou"]).to_pylist()
+        found = ledger.read_rows(part.shard, part.id, ["id", "index", "status", "miou"]).to_pylist()
         rows += [Row(part, row["index"], row["id"], row["miou"]) for row in found if row["status"] == "ok"]
     rows.sort(key=lambda row: -1.0 if row.miou is None else row.miou, reverse=True)
     picks = np.unique(np.linspace(0, len(rows) - 1, min(number, len(rows))).round().astype(int))
@@ -69,7 +68,7 @@ def contact_sheet(ledger: Ledger, rows: Sequence[Row], task: Task) -> NDArray[np
 def _line(ledger: Ledger, row: Row, task: Task, labels: LabelDecoder) -> list[NDArray[np.uint8]]:
     sample = read_part(row.part, task.input, task.store)[row.index - row.part.start]
     image = images.decode(sample.image, task.max_pixels)
-    mask = _mask(ledger, row, image)
+    mask = _mask(ledger, row, image, task)
     palette = task.card.classes.palette_array
     score = "" if row.miou is None else f"  mIoU {100 * row.miou:.1f} %"
     tiles = [_captioned(image, row.id)]
@@ -79,12 +78,14 @@ def _line(ledger: Ledger, row: Row, task: Task, labels: LabelDecoder) -> list[ND
     return [*tiles, _captioned(images.overlay(image, mask, palette), f"prediction{score}")]
 
 
-def _mask(ledger: Ledger, row: Row, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    with ledger.store.open(ledger.masks_url(row.part.shard, row.part.id)) as file:
-        table = read_masks(file, ["mask"])
+def _mask(ledger: Ledger, row: Row, image: NDArray[np.uint8], task: Task) -> NDArray[np.uint8]:
+    table = ledger.read_rows(row.part.shard, row.part.id, ["mask"])
     mask = images.decode_mask(table["mask"][row.index - row.part.start].as_py()["bytes"])
-    size = (image.shape[1], image.shape[0])
-    return np.asarray(cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST), dtype=np.uint8)
+    return (
+        images.restore_mask(mask, task.card.input.resize, (image.shape[0], image.shape[1]))
+        if task.mask_size == "model"
+        else mask
+    )
 
 
 def _label(sample: Sample, image: NDArray[np.uint8], labels: LabelDecoder) -> NDArray[np.uint8] | None:

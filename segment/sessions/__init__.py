@@ -8,10 +8,10 @@ from __future__ import annotations
 from segment.card import ModelCard
 from segment.errors import UsageError
 from segment.sessions.base import Masks, Runtime, Session
-from segment.sessions.runtimes import capabilities, resolve
+from segment.sessions.runtimes import capabilities, resolve, runtime_version
 from segment.weights import Weights
 
-__all__ = ["Masks", "Runtime", "Session", "capabilities", "open_session", "resolve"]
+__all__ = ["Masks", "Runtime", "Session", "capabilities", "open_session", "resolve", "runtime_version"]
 
 
 def open_session(card: ModelCard, weights: Weights, runtime: Runtime, *, threads: int = 1, streams: int = 1) -> Session:

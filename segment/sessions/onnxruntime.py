@@ -53,6 +53,8 @@ def _load(model: bytes, runtime: Runtime, threads: int) -> Run:
     wanted = PROVIDERS.get(runtime.device, "CPUExecutionProvider")
     if wanted not in onnxruntime.get_available_providers():
         raise ModelError(f"the onnxruntime installed on this machine has no {runtime.device}: {INSTALL_CUDA}")
+    if runtime.device != "cpu" and hasattr(onnxruntime, "preload_dlls"):
+        onnxruntime.preload_dlls()  # CUDA that came as Python packages is not where the loader looks
     try:
         session = onnxruntime.InferenceSession(model, _options(threads), providers=_providers(runtime))
     except Exception as error:  # onnxruntime's own types, one per status code

@@ -87,7 +87,7 @@ def resolve(
         raise UsageError(f"{name} is not installed on every node: pip install {name}")
     if precision == "auto" and weights_format == "tflite":
         precision = "f32"  # quantised graphs gain nothing from bf16, and their masks change with it
-    return Runtime(name, device, _precision(name, device, precision, nodes), _version(name))
+    return Runtime(name, device, _precision(name, device, precision, nodes), runtime_version(name))
 
 
 def _choose(weights_format: Format, runtime: str, device: str, common: frozenset[str]) -> tuple[str, str]:
@@ -155,7 +155,7 @@ def _onnxruntime_builds() -> list[str]:
     return [name for name in ("onnxruntime", "onnxruntime-gpu") if _installed_version(name)]
 
 
-def _version(name: str) -> str:
+def runtime_version(name: str) -> str:
     candidates = ("onnxruntime-gpu", "onnxruntime") if name == "onnxruntime" else (name,)
     return next((version for version in map(_installed_version, candidates) if version), "unknown")
 

@@ -1,0 +1,274 @@
+"""The driver: does a job. Plan, engine, rounds, statistics, audit, report."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import platform
+from collections.abc import Mapping
+from contextlib import closing
+from importlib.metadata import version
+from typing import Any
+
+from segment.card import ModelCard, load_card
+from segment.engines import Engine
+from segment.engines.local import LocalEngine
+from segment.errors import SegmentError, TooManyErrors, UsageError
+from segment.job import Job, make_job
+from segment.labels import LabelDecoder
+from segment.ledger import Ledger, contract_of, fingerprint_of
+from segment.names import count, shown
+from segment.plan import Plan
+from segment.progress import Progress
+from segment.report.aggregate import RunReport, load_report, write_report
+from segment.rework import forget_errors, known_input
+from segment.rounds import Rounds
+from segment.sessions import Runtime, resolve, runtime_version
+from segment.shards import discover
+from segment.stages import Task
+from segment.store import Store
+from segment.tables import FORMAT_VERSION
+from segment.urls import to_url, without_query
+from segment.weights import Weights, load_weights
+
+_LOCAL_IMAGES = 10_000  # `engine = "auto"` without a cluster: more than this is worth Ray's start and its isolation
+
+
+def run(job: Job, progress: Progress | None = None, *, retry_errors: bool = False, update: bool = False) -> RunReport:
+    """Do a job: whatever of it is not committed yet.
+
+    Args:
+        job: what is asked.
+        progress: who watches.
+        retry_errors: do the parts of a begun run that hold error rows again.
+        update: add to a begun run what is new in the input: images, tars, Parquet files.
+
+    Returns:
+        The report, also written to `OUTPUT/report/`.
+
+    Raises:
+        UsageError: the job cannot be done as asked; nothing was started.
+        StoreError, InputChanged: the run broke off; the same job resumes it.
+        TooManyErrors: more images failed than `max_error_rate` allows; all others are committed.
+    """
+    progress = progress or Progress()
+    store = Store(job.storage_options)
+    ledger = Ledger(store, to_url(job.output))
+    card = load_card(job.model, store)
+    _check_labels(job, card)
+    weights = load_weights(card, job.weights, store=store, progress=progress.download)
+    begun = _begun(job, card, weights, ledger)
+    plan = begun[0] if begun else _discover(job, store, progress)
+    with closing(_LazyEngine(job, plan.images)) as engine:
+        runtime = begun[1] if begun else _resolve(job, weights, engine.get())
+        contract = _contract(job, card, weights, runtime)
+        task = _task(job, card, runtime, store, fingerprint_of(contract))
+        ledger.begin(_run_record(job, card, weights, contract, task.fingerprint))
+        if begun:
+            plan = _rework(job, ledger, plan, progress, retry_errors=retry_errors, update=update)
+        else:
+            plan = ledger.freeze_plan(plan)
+        Rounds(task, weights, plan, ledger, progress, job.max_error_rate * plan.images).run(engine.get)
+    return _finish(job, plan, ledger, card, task.fingerprint)
+
+
+def _begun(job: Job, card: ModelCard, weights: Weights, ledger: Ledger) -> tuple[Plan, Runtime] | None:
+    """Return plan and runtime of the run that is there and goes on, if there is one."""
+    run = ledger.read_run()
+    plan = ledger.read_plan() if run else None
+    if run is None or plan is None:
+        return None
+    runtime = _frozen_runtime(job, run)
+    return (plan, runtime) if ledger.goes_on(run, _contract(job, card, weights, runtime)) else None
+
+
+def _discover(job: Job, store: Store, progress: Progress) -> Plan:
+    found = discover(job.input, job.input_options, store, without=to_url(job.output))
+    for warning in found.warnings:
+        progress.note(f"warning: {warning}")
+    plan = Plan.of(found.parts)
+    shards = count(len(plan.parts_by_shard()), "shard")
+    progress.note(f"{count(found.images, 'image')} in {shards}, {count(len(plan), 'part')}")
+    return plan
+
+
+def _rework(job: Job, ledger: Ledger, plan: Plan, progress: Progress, *, retry_errors: bool, update: bool) -> Plan:
+    if retry_errors:
+        again, changed = forget_errors(ledger, plan, job.input_options)
+        progress.note(f"{count(again, 'error row')} done again, with their parts")
+        if changed:
+            progress.note(
+                f"{count(changed, 'error row')} left as they are: their input has changed, and a run keeps its plan"
+            )
+    if not update:
+        return plan
+    found = discover(job.input, job.input_options, ledger.store, known_input(plan), to_url(job.output))
+    for warning in found.warnings:
+        progress.note(f"warning: {warning}")
+    progress.note(f"new in the input: {count(found.images, 'image')}")
+    return ledger.extend_plan(plan, Plan.of(found.parts)) if found.parts else plan
+
+
+def _check_labels(job: Job, card: ModelCard) -> None:
+    try:
+        LabelDecoder(card.classes, job.label_encoding, job.label_remap)
+    except ValueError as error:
+        raise UsageError(f"label_remap: {error}") from None
+
+
+class _LazyEngine:
+    """Starts the engine when it is first needed: a run with nothing left to do starts none."""
+
+    def __init__(self, job: Job, images: int) -> None:
+        self._job = job
+        self._images = images
+        self._engine: Engine | None = None
+
+    def get(self) -> Engine:
+        """The engine, started."""
+        if self._engine is None:
+            self._engine = make_engine(self._job, self._images)
+        return self._engine
+
+    def close(self) -> None:
+        """End it if it was started."""
+        if self._engine is not None:
+            self._engine.close()
+
+
+def make_engine(job: Job, images: int) -> Engine:
+    """Choose and start the engine.
+
+    `auto` takes Ray where a cluster is named (`address`, RAY_ADDRESS) or the work is large, else this process.
+    """
+    named = job.address or os.environ.get("RAY_ADDRESS")
+    if job.engine == "local" and job.address:
+        raise UsageError("--address names a Ray cluster, --engine local uses none: drop one of them")
+    if job.engine == "ray" or (job.engine == "auto" and (named or images > _LOCAL_IMAGES)):
+        from segment.engines.ray import RayEngine  # ray takes seconds to import: only who needs it pays
+
+        return RayEngine(job.address, job.worker_range, device=job.device)
+    if job.worker_range and job.worker_range[0] != job.worker_range[1]:
+        raise UsageError(f"--workers {job.workers}: the local engine's pool is fixed, give one number")
+    return LocalEngine(job.worker_range[0] if job.worker_range else None)
+
+
+def _resolve(job: Job, weights: Weights, engine: Engine) -> Runtime:
+    return resolve(weights.format, job.runtime, job.device, job.precision, nodes=engine.nodes())
+
+
+def _frozen_runtime(job: Job, started: Mapping[str, Any]) -> Runtime:
+    """The runtime a begun run was frozen with; what the job names itself stays (and is refused if it differs)."""
+    frozen = Runtime(**started["contract"]["runtime"])
+    name = frozen.name if job.runtime == "auto" else job.runtime
+    return Runtime(
+        name,
+        frozen.device if job.device == "auto" else job.device,
+        frozen.precision if job.precision == "auto" else job.precision,
+        runtime_version(name),
+    )
+
+
+def _task(job: Job, card: ModelCard, runtime: Runtime, store: Store, fingerprint: str) -> Task:
+    return Task(
+        card=card,
+        runtime=runtime,
+        output=to_url(job.output),
+        input=job.input_options,
+        store=store,
+        label_encoding=job.label_encoding,
+        label_remap=tuple(sorted(job.label_remap.items())),
+        mask_size=job.mask_size,
+        max_pixels=job.max_pixels,
+        batch_size=job.batch_size if job.batch_size != "auto" else 1 if runtime.device == "cpu" else 8,
+        fingerprint=fingerprint,
+        stall_timeout=job.stall_timeout,
+    )
+
+
+def open_run(ledger: Ledger) -> tuple[Task, Plan]:
+    """Return what a begun run was asked for and its plan, from its output alone.
+
+    Raises:
+        UsageError: there is no run at this place, or it has not planned yet.
+    """
+    run, plan = ledger.read_begun()
+    card, runtime = ModelCard.model_validate(run["card"]), Runtime(**run["contract"]["runtime"])
+    return _task(make_job(run["job"], "run.json"), card, runtime, ledger.store, run["fingerprint"]), plan
+
+
+def _contract(job: Job, card: ModelCard, weights: Weights, runtime: Runtime) -> dict[str, Any]:
+    return contract_of(
+        card,
+        format=FORMAT_VERSION,
+        input={"url": without_query(to_url(job.input)), **_normal_options(job)},
+        labels={"encoding": job.label_encoding, "remap": _remap_by_index(job, card)},
+        mask_size=job.mask_size,
+        max_pixels=job.max_pixels,
+        runtime=dataclasses.asdict(runtime),
+        batch_size=None if runtime.device == "cpu" else job.batch_size,  # GPUs choose other kernels for other batches
+        weights_sha384=weights.sha384,
+    )
+
+
+def _normal_options(job: Job) -> dict[str, Any]:
+    """The input options, one spelling for what means the same."""
+    options = job.input_options.model_dump(mode="json")
+    return {**options, "labels": without_query(to_url(job.labels)) if job.labels else None}
+
+
+def _remap_by_index(job: Job, card: ModelCard) -> dict[str, int]:
+    decoder = LabelDecoder(card.classes, job.label_encoding, job.label_remap)
+    return {key: decoder.parse_target(target) for key, target in job.label_remap.items()}
+
+
+def _unsigned(value: Any) -> Any:
+    return without_query(value) if isinstance(value, str) else value
+
+
+def _run_record(
+    job: Job, card: ModelCard, weights: Weights, contract: Mapping[str, Any], fingerprint: str
+) -> dict[str, Any]:
+    """`run.json`. The job's storage options are left out by their field: they may be secrets."""
+    return {
+        "job": {name: _unsigned(value) for name, value in job.model_dump(mode="json").items()},
+        "card": card.model_dump(mode="json"),
+        "weights": {"origin": without_query(weights.origin), "format": weights.format, "sha384": weights.sha384},
+        "contract": contract,
+        "fingerprint": fingerprint,
+        "scored_at": card.metric.resolution,
+        "versions": {"segment": version("segment-job"), "python": platform.python_version()},
+    }
+
+
+def _finish(job: Job, plan: Plan, ledger: Ledger, card: ModelCard, fingerprint: str) -> RunReport:
+    """Statistics, audit, report, `_SUCCESS`, in this order.
+
+    Raises:
+        SegmentError: the audit found something.
+        TooManyErrors: the share of failed images is above the limit.
+    """
+    finished = ledger.finished_shards()
+    for shard, parts in plan.parts_by_shard().items():
+        if shard not in finished:
+            ledger.finish_shard(shard, parts, card, fingerprint)
+    audit = ledger.audit(plan, card)
+    place = shown(ledger.output)
+    if audit.problems:
+        ledger.reopen_lost(plan)
+        listed = "\n".join(f"  {problem}" for problem in audit.problems[:20])
+        raise SegmentError(
+            f"the audit of {place} found {count(len(audit.problems), 'problem')}; a rerun mends what is lost:\n{listed}"
+        )
+    too_many = audit.errors > job.max_error_rate * audit.images
+    report = dataclasses.replace(load_report(ledger), complete=not too_many)
+    write_report(ledger, report)
+    if too_many:
+        raise TooManyErrors(
+            f"{audit.errors} of {audit.images} images failed, more than --max-error-rate {job.max_error_rate:g} allows."
+            f" All others are done: `segment report {place}` lists them."
+        )
+    if ledger.read_plan() != plan:
+        raise SegmentError(f"the plan of {place} was extended meanwhile, by --update: run the same command again")
+    ledger.succeed(audit, fingerprint)
+    return report

@@ -1,0 +1,113 @@
+"""The plan: the frozen list of parts, as `plan.parquet` keeps it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from segment.shards import Member, Part, Span
+from segment.tables import to_parquet
+
+_SPAN = pa.struct([("url", pa.string()), ("start", pa.int64()), ("size", pa.int64()), ("etag", pa.string())])
+_MEMBER = pa.struct([("id", pa.string()), ("image", _SPAN), ("label", _SPAN)])
+PLAN_SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("shard", pa.string()),
+        ("format", pa.string()),
+        ("url", pa.string()),
+        ("size", pa.int64()),
+        ("etag", pa.string()),
+        ("start", pa.int64()),
+        ("stop", pa.int64()),
+        ("row_group", pa.int32()),
+        ("members", pa.list_(_MEMBER)),
+    ]
+)
+
+
+class Plan:
+    """The frozen list of parts, kept in Arrow: a million images need no million Python objects."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self.table = table
+
+    @staticmethod
+    def of(parts: Iterable[Part]) -> Plan:
+        """Build a plan from parts, in their order."""
+        rows = [{name: _plain(getattr(part, name)) for name in PLAN_SCHEMA.names} for part in parts]
+        return Plan(pa.Table.from_pylist(rows, schema=PLAN_SCHEMA))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Plan) and self.table.equals(other.table)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    @property
+    def images(self) -> int:
+        """Planned images."""
+        return int(pc.sum(pc.subtract(self.table["stop"], self.table["start"])).as_py() or 0)
+
+    def images_by_shard(self) -> dict[str, int]:
+        """Planned images of each shard, in plan order."""
+        images: dict[str, int] = {}
+        columns = (self.table[name].to_pylist() for name in ("shard", "start", "stop"))
+        for shard, start, stop in zip(*columns, strict=True):
+            images[shard] = images.get(shard, 0) + stop - start
+        return images
+
+    def parts_by_shard(self) -> dict[str, list[str]]:
+        """Part ids of each shard, in plan order."""
+        parts: dict[str, list[str]] = {}
+        for shard, part in zip(self.table["shard"].to_pylist(), self.table["id"].to_pylist(), strict=True):
+            parts.setdefault(shard, []).append(part)
+        return parts
+
+    def without(self, part_ids: set[str]) -> Plan:
+        """The plan less these parts."""
+        if not part_ids:
+            return self
+        keep = [part not in part_ids for part in self.table["id"].to_pylist()]
+        return Plan(self.table.filter(pa.array(keep, pa.bool_())))
+
+    def parts(self) -> Iterator[Part]:
+        """The parts, in order."""
+        return parts_of(self.table)
+
+    def to_bytes(self) -> bytes:
+        """`plan.parquet`."""
+        return to_parquet(self.table)
+
+    @staticmethod
+    def from_bytes(data: bytes) -> Plan:
+        """Read `plan.parquet`. Raises what Arrow raises, and KeyError, if it is damaged or no plan."""
+        table = pq.read_table(pa.BufferReader(data), page_checksum_verification=True)
+        return Plan(table.select(PLAN_SCHEMA.names).cast(PLAN_SCHEMA))
+
+
+def parts_of(table: pa.Table) -> Iterator[Part]:
+    """Turn plan rows (any slice of the table) into parts."""
+    for batch in table.to_batches(max_chunksize=256):
+        for row in batch.to_pylist():
+            yield Part(**{**row, "members": tuple(_member(member) for member in row["members"])})
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, str | int):
+        return value
+    return [{"id": m.id, "image": _plain_span(m.image), "label": _plain_span(m.label)} for m in value]
+
+
+def _plain_span(span: Span | None) -> dict[str, Any] | None:
+    return None if span is None else {"url": span.url, "start": span.start, "size": span.size, "etag": span.etag}
+
+
+def _member(row: Mapping[str, Any]) -> Member:
+    return Member(row["id"], Span(**row["image"]), Span(**row["label"]) if row["label"] else None)

@@ -1,0 +1,117 @@
+"""Which failures of a store may pass, which are for good, and what to tell the user of these."""
+
+from __future__ import annotations
+
+import errno
+import re
+from collections.abc import Iterator
+
+from segment.errors import UsageError
+from segment.urls import CREDENTIALS, redact_url
+
+
+def is_http(url: str) -> bool:
+    return url.startswith(("http://", "https://"))
+
+
+def raise_unless_absent(error: OSError) -> None:
+    if not is_absent(error):
+        raise error
+
+
+def is_absent(error: OSError) -> bool:
+    """Whether there can be nothing at a path: also where its folder is a file, or its name is too long.
+
+    Not so where "not found" is what a driver makes of another failure: fsspec's http of each failed look-up, s3fs of
+    a bucket that does not exist.
+    """
+    if isinstance(error, FileNotFoundError):
+        return not any(_is_other_failure(cause) for cause in _chain(error))
+    return isinstance(error, NotADirectoryError) or error.errno == errno.ENAMETOOLONG
+
+
+def _is_other_failure(cause: BaseException) -> bool:
+    if type(cause).__module__.startswith("aiohttp."):
+        return getattr(cause, "status", None) not in (404, 410)
+    return isinstance(cause, TimeoutError | ConnectionError) or "NoSuchBucket" in str(cause)
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """Walk from an error to its causes; each once, for they may form a circle."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def is_taken(error: BaseException) -> bool:
+    """Whether a conditional write failed because there is an object already."""
+    return any(
+        word in f"{cause}" for cause in _chain(error) for word in ("PreconditionFailed", "pre-conditions", "412")
+    )
+
+
+_PERMANENT_WORDS = (
+    "AccessDenied", "Forbidden", "ExpiredToken", "InvalidAccessKeyId", "SignatureDoesNotMatch", "NoSuchBucket",
+    "RequestTimeTooSkewed", "Unable to locate credentials", "NoCredentialsError", "InvalidBucketName",
+    "PermanentRedirect",
+)  # fmt: skip
+_TRANSIENT_WORDS = (
+    "SlowDown", "InternalError", "ServiceUnavailable", "Throttl", "RequestTimeout", "Connection", "Timeout",
+    "timed out", "IncompleteBody", "IncompleteRead", "ClientPayloadError", "ServerDisconnected", "BadDigest",
+    "Bad Gateway", "reset by peer", "Temporary failure in name resolution",
+)  # fmt: skip
+_TRANSIENT_STATUS = re.compile(r"\b(408|429|500|502|503|504)\b")
+
+
+def is_transient(error: BaseException, url: str) -> bool:
+    """Whether trying again may help. Permission and 'not found' never do."""
+    if isinstance(error, FileNotFoundError):
+        if is_absent(error):
+            return False
+    elif isinstance(error, PermissionError | IsADirectoryError | NotADirectoryError | UsageError):
+        return False
+    text = _text(error, url)
+    if any(word in text for word in _PERMANENT_WORDS):
+        return False
+    if isinstance(error, ConnectionError | TimeoutError) or any(word in text for word in _TRANSIENT_WORDS):
+        return True
+    return _TRANSIENT_STATUS.search(text) is not None
+
+
+_ADVICE = (
+    (("NoSuchBucket", "bucket does not exist"), "there is no such bucket"),
+    (("RequestTimeTooSkewed",),
+     "this machine's clock is wrong: set it (the store refuses requests more than 15 minutes off)"),
+    (("ExpiredToken", "token has expired"), "the credentials have expired: renew them and run the same command again"),
+    (("credentials", "NoCredentials"), "no credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a "
+     "profile, or --storage-option anon=true for a public bucket"),
+    (("InvalidAccessKeyId", "SignatureDoesNotMatch"), "the credentials are not valid for this store"),
+    (("Forbidden", "AccessDenied", "PermissionError", "Permission denied", "Unauthorized"),
+     "permission denied: check that the credentials are right and may read (and for an output: write and list) "
+     "this place"),
+    (("No space left", "ENOSPC"), "the disk is full"),
+    (("FlexibleChecksumError",), "this store's checksums are not those that S3 clients expect: set "
+     "AWS_RESPONSE_CHECKSUM_VALIDATION=when_required"),
+    (("CERTIFICATE_VERIFY_FAILED",), "the server's certificate is not trusted here: set SSL_CERT_FILE (for s3:// "
+     "AWS_CA_BUNDLE) to the file of your organisation's certificates"),
+    (("Cannot connect to host", "EndpointConnectionError", "Name or service not known", "Connection refused"),
+     "the host cannot be reached: check its name, and this machine's network and proxy"),
+)  # fmt: skip
+_QUERY = re.compile(r"\?[^\s'\"]+")  # of a URL in another library's message: may hold a signature
+
+
+def _text(error: BaseException, url: str) -> str:
+    """Return the types and words of an error and its causes, without the URL: `403.png` is no status."""
+    return " ".join(f"{type(e).__name__} {e}" for e in _chain(error)).replace(url, "")
+
+
+def advice(verb: str, url: str, error: BaseException) -> str:
+    text = _text(error, url)
+    for words, advice in _ADVICE:
+        if any(word in text for word in words):
+            return f"could not {verb} {redact_url(url)}: {advice}"
+    shown = error.__cause__ if isinstance(error, FileNotFoundError) and error.__cause__ else error
+    detail = _QUERY.sub("?***", CREDENTIALS.sub(r"\1\2***@", f"{type(shown).__name__}: {shown}"))[:300]
+    return f"could not {verb} {redact_url(url)}: {detail}. The run can be resumed with the same command."

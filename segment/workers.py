@@ -1,0 +1,271 @@
+"""Workers: run the stages part by part, each with one session, and commit what comes out."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+
+from segment.background import Background
+from segment.errors import InputChanged, ModelError, SegmentError, StoreError
+from segment.labels import LabelDecoder
+from segment.ledger import Ledger
+from segment.metrics import Confusion
+from segment.names import shown
+from segment.sessions import Session, open_session, runtime_version
+from segment.shards import Part, Sample, read_part
+from segment.stages import Clock, Frames, PartResult, Task, decode, encode, segment
+from segment.tables import ImageRow, write_masks
+from segment.weights import Weights
+
+log = logging.getLogger("segment.workers")
+
+ReadT = TypeVar("ReadT")
+
+
+class Worker:
+    """Runs whole parts with one session: the next part is being fetched and the last one written meanwhile.
+
+    Args:
+        task: what to do.
+        session: the loaded model; may be shared with other workers if it has a stream for each. None for a worker that
+            only reads and commits.
+    """
+
+    def __init__(self, task: Task, session: Session | None) -> None:
+        self.task = task
+        self.session = session
+        self.ledger = Ledger(task.store, task.output)
+        self.labels = LabelDecoder(task.card.classes, task.label_encoding, dict(task.label_remap))
+        self._stopped = threading.Event()
+        self.beats = 0  # steps done, for those who watch whether it gets on
+
+    def process(self, parts: Iterable[Part]) -> Iterator[PartResult]:
+        """Run parts one after the other, yielding each one's result once it is committed.
+
+        At most three parts are in memory: one being read, one being segmented, one being written. Store and input
+        trouble is a result with `failure`; any other exception ends the iteration. After `stop` it ends within an
+        image's time; the part at hand is abandoned, which harms nothing.
+        """
+        with Background("read") as reader, Background("write") as writer:
+            written: Future[PartResult] | None = None
+            for part, clock, reading in _one_ahead(parts, reader, self.read):
+                self.beats += 1
+                ended = self._compute(part, clock, reading)
+                if ended is None:
+                    break
+                if written is not None:
+                    yield written.result()
+                    written = None
+                if isinstance(ended, PartResult):
+                    yield ended
+                else:
+                    rows, read_bytes = ended
+                    written = writer.submit(self.commit, part, rows, clock, read_bytes)
+            if written is not None:
+                yield written.result()
+
+    def rows(self, part: Part, positions: Sequence[int]) -> Iterator[ImageRow]:
+        """Yield the rows of some images of a part, one by one; nothing is committed.
+
+        Raises:
+            StoreError, InputChanged: the part cannot be read now.
+        """
+        samples = read_planned(part, self.task)
+        for position in positions:
+            yield from self._rows([samples[position]], Clock())
+
+    def stop(self) -> None:
+        """Let `process` end soon; may be called from another thread."""
+        self._stopped.set()
+
+    def read(self, part: Part, clock: Clock) -> list[Sample] | None:
+        """Fetch a part's samples; None if the part is committed already.
+
+        Raises:
+            StoreError, InputChanged: the part cannot be read now.
+        """
+        with clock("read"):
+            if self.task.store.exists(self.ledger.masks_url(part.shard, part.id)):
+                return None
+            return read_planned(part, self.task)
+
+    def _compute(
+        self, part: Part, clock: Clock, reading: Future[list[Sample] | None]
+    ) -> PartResult | tuple[list[ImageRow], int] | None:
+        try:
+            samples = reading.result()
+            return _skipped(part) if samples is None else self._segment(samples, clock)
+        except (StoreError, InputChanged) as error:
+            return failed(part, error)
+        except (SegmentError, MemoryError):
+            raise
+        except Exception as error:  # a bug, ours or a library's: this part's failure, in words
+            log.warning("part %s: %s", part.id, _reason(error))
+            return failed(part, error)
+
+    def _segment(self, samples: Sequence[Sample], clock: Clock) -> tuple[list[ImageRow], int] | None:
+        rows: list[ImageRow] = []
+        for start in range(0, len(samples), self.task.batch_size):
+            if self._stopped.is_set():
+                return None
+            self.beats += 1
+            rows += self._rows(samples[start : start + self.task.batch_size], clock)
+        return rows, sum(len(sample.image) for sample in samples)
+
+    def _rows(self, samples: Sequence[Sample], clock: Clock) -> list[ImageRow]:
+        assert self.session is not None
+        with clock("decode"):
+            frames = decode(samples, self.task)
+        with clock("infer"):
+            frames = segment(frames, self.session, self.task.batch_size)
+        with clock("encode"):
+            return encode(frames, self.task, self.labels)
+
+    def commit(self, part: Part, rows: Sequence[ImageRow], clock: Clock, read_bytes: int) -> PartResult:
+        """Write a part's masks file, the one act that makes it done."""
+        self.beats += 1
+        try:
+            with clock("write"):
+                data = write_masks(rows, shard=part.shard, part=part.id, fingerprint=self.task.fingerprint)
+                self.task.store.write(self.ledger.masks_url(part.shard, part.id), data)
+        except StoreError as error:
+            return failed(part, error)
+        return _result_of(part, rows, clock, read_bytes, len(data))
+
+
+@dataclass
+class Cargo:
+    """A part between two operators.
+
+    Attributes:
+        part: which.
+        frames: its images; None if there is nothing to do but to report `result`.
+        clock: seconds so far.
+        read_bytes: encoded input.
+        result: what to report if the part was skipped or failed to be read.
+    """
+
+    part: Part
+    frames: Frames | None
+    clock: Clock
+    read_bytes: int = 0
+    result: PartResult | None = None
+
+
+class SplitWorker:
+    """The same stages one by one, for engines that run each in a worker of its own."""
+
+    def __init__(self, task: Task, worker: Worker | None = None) -> None:
+        self.task = task
+        self.worker = worker or Worker(task, None)
+
+    def read(self, part: Part) -> Cargo:
+        """Read and decode."""
+        clock = Clock()
+        try:
+            read = self.worker.read(part, clock)
+        except (StoreError, InputChanged) as error:
+            return Cargo(part, None, clock, result=failed(part, error))
+        if read is None:
+            return Cargo(part, None, clock, result=_skipped(part))
+        with clock("decode"):
+            frames = decode(read, self.task)
+        return Cargo(part, frames, clock, read_bytes=sum(len(sample.image) for sample in read))
+
+    def segment(self, cargo: Cargo) -> Cargo:
+        """Run the model."""
+        session = self.worker.session
+        assert session is not None
+        self.worker.beats += 1
+        if cargo.frames is not None:
+            with cargo.clock("infer"):
+                cargo.frames = segment(cargo.frames, session, self.task.batch_size)
+        return cargo
+
+    def write(self, cargo: Cargo) -> PartResult:
+        """Score, encode and commit."""
+        if cargo.frames is None:
+            assert cargo.result is not None
+            return cargo.result
+        with cargo.clock("encode"):
+            rows = encode(cargo.frames, self.task, self.worker.labels)
+        return self.worker.commit(cargo.part, rows, cargo.clock, cargo.read_bytes)
+
+
+def _one_ahead(
+    parts: Iterable[Part], pool: Background, read: Callable[[Part, Clock], ReadT]
+) -> Iterator[tuple[Part, Clock, Future[ReadT]]]:
+    """Yield each part with its started read, having started the next one's too."""
+    ahead: tuple[Part, Clock, Future[ReadT]] | None = None
+    for part in parts:
+        clock = Clock()
+        started = (part, clock, pool.submit(read, part, clock))
+        if ahead is not None:
+            yield ahead
+        ahead = started
+    if ahead is not None:
+        yield ahead
+
+
+def read_planned(part: Part, task: Task) -> list[Sample]:
+    """Read a part.
+
+    Raises:
+        StoreError: the store refused, or failed too often.
+        InputChanged: what was planned is not there any more, or is another object.
+    """
+    try:
+        return read_part(part, task.input, task.store)
+    except FileNotFoundError as error:
+        raise InputChanged(f"{shown(part.url)} has vanished since the run was planned: {error.strerror}") from None
+
+
+def failed(part: Part, error: Exception) -> PartResult:
+    """A part that could not be committed, and why."""
+    return PartResult(part.id, part.shard, failure=_reason(error), input_changed=isinstance(error, InputChanged))
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, SegmentError) else f"{type(error).__name__}: {error}"
+
+
+def load_worker(task: Task, weights: Weights) -> Worker:
+    """Load the model and make a worker of it.
+
+    Raises:
+        ModelError: card, weights and graph do not fit, or this machine is not what the run was resolved for.
+    """
+    installed = runtime_version(task.runtime.name)
+    if installed != task.runtime.version:
+        raise ModelError(
+            f"this machine has {task.runtime.name} {installed}, the run was begun with {task.runtime.version}; their "
+            f"masks would mix. Install {task.runtime.name}=={task.runtime.version} on every node"
+        )
+    return Worker(task, open_session(task.card, weights, task.runtime, threads=1, streams=1))
+
+
+def _skipped(part: Part) -> PartResult:
+    return PartResult(part.id, part.shard, images=len(part), skipped=True)
+
+
+def _result_of(part: Part, rows: Sequence[ImageRow], clock: Clock, read_bytes: int, written_bytes: int) -> PartResult:
+    confusions = [row.confusion.counts for row in rows if row.confusion is not None]
+    return PartResult(
+        part.id,
+        part.shard,
+        images=len(rows),
+        errors=dict(Counter(row.error.partition(":")[0] for row in rows if row.error)),
+        confusion=Confusion(np.sum(confusions, axis=0)) if confusions else None,
+        seconds=dict(clock.seconds),
+        read_bytes=read_bytes,
+        written_bytes=written_bytes,
+        host=socket.gethostname(),
+    )
