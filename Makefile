@@ -15,7 +15,7 @@ PINS := pyproject.toml requirements.lock
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo dev test test-all lint format lock clean
+.PHONY: help demo dev test test-all lint format lock clean bench
 
 help: ## show this list
 	@echo 'usage: make TARGET [PYTHON=python3] [ARGS="..."]'
@@ -35,6 +35,10 @@ test: $(DEV) ## run the tests but the slow ones
 test-all: $(DEV) ## run every test
 	@echo '==> pytest (every test)'
 	$(BIN)/pytest $(ARGS)
+
+bench: $(CORE) ## images a second of the job against the bare library calls; quiet machine, about 5 minutes
+	@echo '==> jobs/benchmark.py'
+	$(BIN)/python jobs/benchmark.py $(ARGS)
 
 lint: $(DEV) ## ruff check, ruff format --check, mypy; changes nothing
 	@echo '==> ruff, mypy'
