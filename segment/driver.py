@@ -265,8 +265,9 @@ def _finish(job: Job, plan: Plan, ledger: Ledger, card: ModelCard, fingerprint: 
     write_report(ledger, report)
     if too_many:
         raise TooManyErrors(
-            f"{audit.errors} of {audit.images} images failed, more than --max-error-rate {job.max_error_rate:g} allows."
-            f" All others are done: `segment report {place}` lists them."
+            f"{audit.errors} of {audit.images} images failed, more than --max-error-rate {job.max_error_rate:g} allows; "
+            f"the first is {shown(report.errors[0].id)}, {report.errors[0].error}. All others are done: "
+            f"`segment report {place}` lists those that failed."
         )
     if ledger.read_plan() != plan:
         raise SegmentError(f"the plan of {place} was extended meanwhile, by --update: run the same command again")
