@@ -265,8 +265,8 @@ def _finish(job: Job, plan: Plan, ledger: Ledger, card: ModelCard, fingerprint: 
     write_report(ledger, report)
     if too_many:
         raise TooManyErrors(
-            f"{audit.errors} of {audit.images} images failed, more than --max-error-rate {job.max_error_rate:g} allows; "
-            f"the first is {shown(report.errors[0].id)}, {report.errors[0].error}. All others are done: "
+            f"{audit.errors} of {audit.images} images failed, more than --max-error-rate {job.max_error_rate:g} "
+            f"allows; the first is {shown(report.errors[0].id)}, {report.errors[0].error}. All others are done: "
             f"`segment report {place}` lists those that failed."
         )
     if ledger.read_plan() != plan:
