@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import multiprocessing
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from segment.stages import PartResult, Task
 from segment.store import Store
 from segment.weights import Weights, load_weights
 from tests.calls import process
+from tests.jobs import ray_engine, run_on
 from tests.reliability.trouble import (
     add_killer,
     assert_sound,
@@ -29,7 +31,7 @@ from tests.reliability.trouble import (
     street,
     trouble_in_children,
 )
-from tests.runs import Place, expect, read_rows
+from tests.runs import Notes, Place, expect, read_rows
 
 KILLED = "killed_worker: the worker process died each time it came to this image"
 
@@ -72,23 +74,34 @@ def test_with_the_local_engine_the_same_command_again_completes_the_run(place: P
     assert_one_row_killed(place)
 
 
+@pytest.fixture
+def in_ray_workers(ray_cluster: Path) -> Iterator[Callable[[str], object]]:
+    """Makes trouble in the workers of the cluster."""
+    yield ray_cluster.write_text
+    ray_cluster.unlink()
+
+
 @pytest.mark.ray
-def test_with_ray_one_attempt_completes_the_run(place: Place) -> None:
-    ended = run_process(place, "die", engine="ray", workers="2")
-    assert ended.returncode == 0, ended.stderr
-    assert "round 2: 1 part left, one by one" in ended.stderr
-    assert "round 3: 1 part left, image by image" in ended.stderr
-    assert "7 images · 1 shard · 1 error · 6 scored" in ended.stdout
+def test_with_ray_one_attempt_completes_the_run(place: Place, in_ray_workers: Callable[[str], object]) -> None:
+    in_ray_workers("die")
+    notes = Notes()
+    report = run_on(ray_engine(workers=(2, 2)), place.job(), notes)
+    assert (report.complete, report.total.images, report.total.errors) == (True, 7, 1)
+    rounds = [line for line in notes.lines if line.startswith("round ")]
+    assert rounds == ["round 2: 1 part left, one by one", "round 3: 1 part left, image by image"]
     assert_one_row_killed(place)
 
 
 @pytest.mark.ray
-def test_a_frozen_ray_worker_is_replaced(place: Place) -> None:
+def test_a_frozen_ray_worker_is_replaced(
+    place: Place, in_ray_workers: Callable[[str], object], caplog: pytest.LogCaptureFixture
+) -> None:
     frozen = place.folder / "frozen"
-    ended = run_process(place, f"freeze={frozen}", engine="ray", workers="1", stall_timeout=5)
-    assert ended.returncode == 0, ended.stderr
+    in_ray_workers(f"freeze={frozen}")
+    report = run_on(ray_engine(workers=(1, 1)), place.job(stall_timeout=5))
+    assert (report.complete, report.total.images, report.total.errors) == (True, 7, 0)
     assert frozen.exists()
-    assert "did nothing for 5 s: it is replaced" in ended.stderr
+    assert "did nothing for 5 s: it is replaced" in caplog.text
     calm = place.folder / "calm"
     place.run(output=str(calm))
     assert masks(place.output) == masks(calm)

@@ -4,7 +4,9 @@
 `freeze`       it stops its process; `freeze=FILE` once only, FILE remembers
 `slow=SECONDS` every picture takes so long
 `load`         a process dies while it loads the model
-`read`         a process dies while it reads a part that holds `killer.png`
+`read`         a process dies while it reads a part that holds a `killer.png`
+
+`@FILE` is what FILE says at each moment; nothing if there is none.
 """
 
 import importlib.abc
@@ -13,60 +15,64 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 
 TRIGGER = (255, 0, 255)  # as in tests/graphs.py
-KIND, _, VALUE = os.environ.get("TROUBLE", "").partition("=")
+TROUBLE = os.environ.get("TROUBLE", "")
 
 
-def end(number):
-    os.kill(os.getpid(), number)
+def trouble():
+    """Return kind and value of the trouble of this moment."""
+    text = TROUBLE
+    if text.startswith("@"):
+        try:
+            text = Path(text[1:]).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            text = ""
+    kind, _, value = text.partition("=")
+    return kind, value
 
 
-def on_predict(module):
-    real = module.GraphSession.predict
+def is_first(name):
+    """Whether nobody came by here before."""
+    try:
+        os.close(os.open(name, os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return False
+    return True
+
+
+def on_sessions(module):
+    real_init, real_predict = module.GraphSession.__init__, module.GraphSession.predict
+
+    def init(self, *args, **settings):
+        if trouble()[0] == "load":
+            os.kill(os.getpid(), signal.SIGKILL)
+        real_init(self, *args, **settings)
 
     def predict(self, images):
-        if KIND == "slow":
-            time.sleep(float(VALUE))
+        kind, value = trouble()
+        if kind == "slow":
+            time.sleep(float(value))
         elif (images == TRIGGER).all(axis=-1).any():
-            if KIND == "die":
-                end(signal.SIGKILL)
-            elif not VALUE:
-                end(signal.SIGSTOP)
-            else:
-                try:
-                    os.close(os.open(VALUE, os.O_CREAT | os.O_EXCL))
-                except FileExistsError:
-                    pass
-                else:
-                    end(signal.SIGSTOP)
-        return real(self, images)
+            if kind == "die":
+                os.kill(os.getpid(), signal.SIGKILL)
+            elif kind == "freeze" and (not value or is_first(value)):
+                os.kill(os.getpid(), signal.SIGSTOP)
+        return real_predict(self, images)
 
-    module.GraphSession.predict = predict
+    module.GraphSession.__init__, module.GraphSession.predict = init, predict
 
 
-def on_load(module):
-    module.GraphSession.__init__ = lambda *_, **__: end(signal.SIGKILL)
-
-
-def on_read(module):
+def on_files(module):
     real = module.read_files
 
     def read_files(part, options, store):
-        if any(member.id.endswith("killer.png") for member in part.members):
-            end(signal.SIGKILL)
+        if trouble()[0] == "read" and any(member.id.endswith("killer.png") for member in part.members):
+            os.kill(os.getpid(), signal.SIGKILL)
         return real(part, options, store)
 
     module.read_files = read_files
-
-
-PATCHES = {
-    "die": ("segment.sessions.predict", on_predict),
-    "freeze": ("segment.sessions.predict", on_predict),
-    "slow": ("segment.sessions.predict", on_predict),
-    "load": ("segment.sessions.predict", on_load),
-    "read": ("segment.formats.files", on_read),
-}
 
 
 class Patching(importlib.abc.MetaPathFinder):
@@ -90,5 +96,8 @@ class Patching(importlib.abc.MetaPathFinder):
         return spec
 
 
-if KIND in PATCHES:
-    sys.meta_path.insert(0, Patching(*PATCHES[KIND]))
+if TROUBLE:
+    sys.meta_path[:0] = [
+        Patching("segment.sessions.predict", on_sessions),
+        Patching("segment.formats.files", on_files),
+    ]
