@@ -95,10 +95,9 @@ def test_downloads_of_any_size_in_any_order() -> None:
         progress = console_progress()
         assert isinstance(progress, RichProgress)
         for done in (0, 10**6, 2 * 10**6):
-            progress.download("a.xml", done, 2 * 10**6)
+            progress.download("[b].xml", done, 2 * 10**6)
         for done in (0, 10**6):
-            progress.download("[b].bin", done, -1)  # its size is not known, so it never ends
-        progress.note("so far")  # shows the bar anew
+            progress.download("stream", done, -1)  # its size is not known, so it never ends
         progress.download("empty", 0, 0)
         tally = Tally(CARD, images=4, done=2, resumed=2, workers=1)
         progress.begin(tally)
@@ -107,8 +106,8 @@ def test_downloads_of_any_size_in_any_order() -> None:
         progress.end(tally)
         progress.close()
         text = seen()
-    assert "fetched a.xml, 2" in text
-    assert "[b].bin" in text
+    assert "[b].xml 2.0 of 2.0 MB" in text
+    assert "fetched [b].xml, 2.0 MB" in text
     assert "[bold]words[/nothing] in brackets" in text
     assert "2/4 images (50 %)" in text
     assert text.rfind(SHOW) > text.rfind(HIDE) > -1
