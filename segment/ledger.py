@@ -270,14 +270,14 @@ class Ledger:
 
     def reopen(self, shard: str, parts: Sequence[str]) -> None:
         """Take back the commit of some parts of a shard: what follows from them first."""
-        self.store.delete(self.url("_SUCCESS"))
+        self.take_back_success()
         self.store.delete(self.stats_url(shard))
         for part in parts:
             self.store.delete(self.masks_url(shard, part))
 
     def reopen_lost(self, plan: Plan) -> None:
         """Let a rerun do what was finished and is not there any more."""
-        self.store.delete(self.url("_SUCCESS"))
+        self.take_back_success()
         listed = {_stem(url) for url in self._parquet(self.url("masks"))}
         for shard, parts in plan.parts_by_shard().items():
             if any(part not in listed for part in parts):
@@ -285,7 +285,7 @@ class Ledger:
 
     def extend_plan(self, plan: Plan, new: Plan) -> Plan:
         """Freeze a plan that has more parts than before."""
-        self.store.delete(self.url("_SUCCESS"))
+        self.take_back_success()
         longer = Plan(pa.concat_tables([plan.table, new.table]))
         self.store.write(self.url("plan.parquet"), longer.to_bytes())
         return longer
@@ -309,6 +309,11 @@ class Ledger:
     def is_complete(self) -> bool:
         """Whether `_SUCCESS` is there."""
         return self.store.exists(self.url("_SUCCESS"))
+
+    def take_back_success(self) -> None:
+        """Delete `_SUCCESS` if it is there."""
+        if self.is_complete():  # or who may not delete could not even run
+            self.store.delete(self.url("_SUCCESS"))
 
 
 def _sound(url: str, read: Callable[[], T]) -> T:
