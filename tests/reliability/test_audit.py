@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from segment.errors import StoreError
+from segment.errors import SegmentError, StoreError
 from tests.calls import Call
 from tests.graphs import colour_classifier
 from tests.reliability.trouble import street
@@ -169,3 +169,18 @@ def test_where_there_is_no_run(segment: Call, tmp_path: Path, command: str) -> N
     assert (called.code, called.out) == (2, "")
     assert called.err.startswith(f"error: no run at {tmp_path}/nothing: ")
     assert not (tmp_path / "nothing").exists()
+
+
+def test_a_lost_part_of_a_finished_shard_is_found_at_the_end_and_mended_by_the_next_run(place: Place) -> None:
+    lost = max(place.output.glob("masks/*/*.parquet"))
+    kept = lost.read_bytes()
+    lost.unlink()
+    with pytest.raises(SegmentError) as caught:
+        place.run()  # by its statistics the shard is finished; only the audit lists every part
+    assert str(caught.value) == (
+        f"the audit of {place.output} found 1 problem; a rerun mends what is lost:\n"
+        f"  part {lost.stem} of shard {lost.parent.name} is not committed"
+    )
+    assert not (place.output / "_SUCCESS").exists()
+    assert place.run().report.complete
+    assert lost.read_bytes() == kept
