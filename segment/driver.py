@@ -245,9 +245,10 @@ def _finish(job: Job, plan: Plan, ledger: Ledger, card: ModelCard, fingerprint: 
     """Statistics, audit, report, `_SUCCESS`, in this order.
 
     Raises:
-        SegmentError: the audit found something.
+        SegmentError: the audit found something; or another run has taken this one's place.
         TooManyErrors: the share of failed images is above the limit.
     """
+    ledger.refuse_replaced(fingerprint)
     finished = ledger.finished_shards()
     for shard, parts in plan.parts_by_shard().items():
         if shard not in finished:

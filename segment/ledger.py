@@ -136,6 +136,16 @@ class Ledger:
         if (self.read_run() or run)["fingerprint"] != run["fingerprint"]:
             raise UsageError(f"another run has just begun at {shown(self.output)}: choose another output")
 
+    def refuse_replaced(self, fingerprint: str) -> None:
+        """Refuse to go on if another run has taken the place of ours while we had committed nothing.
+
+        Raises:
+            SegmentError: so it is.
+        """
+        run = self.read_run()
+        if run is not None and run["fingerprint"] != fingerprint:
+            raise SegmentError(f"another run has taken the place of this one at {shown(self.output)}: choose another")
+
     def _has_masks(self) -> bool:
         return any(self._parquet(self.url("masks")))
 
@@ -207,8 +217,9 @@ class Ledger:
         """Fold a shard's committed parts and write its statistics. Idempotent: the same bytes every time.
 
         Raises:
-            SegmentError: a masks file is damaged, or was written by another run.
+            SegmentError: a masks file is damaged, or was written by another run; or another run is here now.
         """
+        self.refuse_replaced(fingerprint)  # it would take our statistics for its own
         classes = len(card.classes)
 
         def fold_part(part: str) -> ShardStats:
