@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from contextlib import closing
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -169,7 +170,8 @@ def run_flags(flags: dict[str, Any]) -> None:
     if print_job:
         typer.echo(job_to_toml(job), nl=False)
         return
-    report = run_job(job, console_progress(quiet), **again)
+    with closing(console_progress(quiet)) as progress:
+        report = run_job(job, progress, **again)
     if not quiet:
         print_report(report)
 

@@ -245,9 +245,10 @@ def _finish(job: Job, plan: Plan, ledger: Ledger, card: ModelCard, fingerprint: 
     """Statistics, audit, report, `_SUCCESS`, in this order.
 
     Raises:
-        SegmentError: the audit found something.
+        SegmentError: the audit found something; or another run has taken this one's place.
         TooManyErrors: the share of failed images is above the limit.
     """
+    ledger.refuse_replaced(fingerprint)
     finished = ledger.finished_shards()
     for shard, parts in plan.parts_by_shard().items():
         if shard not in finished:
@@ -265,8 +266,9 @@ def _finish(job: Job, plan: Plan, ledger: Ledger, card: ModelCard, fingerprint: 
     write_report(ledger, report)
     if too_many:
         raise TooManyErrors(
-            f"{audit.errors} of {audit.images} images failed, more than --max-error-rate {job.max_error_rate:g} allows."
-            f" All others are done: `segment report {place}` lists them."
+            f"{audit.errors} of {audit.images} images failed, more than --max-error-rate {job.max_error_rate:g} "
+            f"allows; the first is {shown(report.errors[0].id)}, {report.errors[0].error}. All others are done: "
+            f"`segment report {place}` lists those that failed."
         )
     if ledger.read_plan() != plan:
         raise SegmentError(f"the plan of {place} was extended meanwhile, by --update: run the same command again")

@@ -23,6 +23,7 @@ from segment.workers import Worker, failed, load_worker, read_planned
 
 _TRIES = 2  # times an image may kill its process before it is the culprit: the first may have been bad luck
 _GRACE = 5.0  # seconds for a child to end by itself
+_LOADING = 300.0  # seconds for a child to load the model, however short the patience is with one that works
 
 
 class ChildDied(Exception):
@@ -49,7 +50,7 @@ class Child:
             self._process.start()
         theirs.close()
         try:
-            self._receive(self._patience)  # ready: a death before this has nothing to do with any image
+            self._receive(max(self._patience, _LOADING))  # ready: a death before this has nothing to do with any image
         except BaseException:
             self.close()
             raise
@@ -121,8 +122,10 @@ def quarantine(part: Part, task: Task, weights: Weights) -> PartResult:
                 deaths[culprit] = deaths.get(culprit, 0) + 1
                 if deaths[culprit] == _TRIES:
                     rows[culprit] = _killed(*images[culprit])
-    except (StoreError, InputChanged, ChildDied) as error:
+    except (StoreError, InputChanged) as error:
         return failed(part, error)
+    except ChildDied as death:  # before it was ready
+        return failed(part, StoreError(f"{death} while it loaded the model"))
     return worker.commit(part, [rows[position] for position in range(len(images))], Clock(), 0)
 
 
@@ -135,7 +138,9 @@ def _identify(part: Part, task: Task, weights: Weights) -> tuple[list[tuple[str,
             except ChildDied:
                 continue
     ids = [member.id for member in part.members] or [f"row-{index:08d}" for index in range(part.start, part.stop)]
-    return [(name, f"{without_query(part.url)}#{name}", part.start + i) for i, name in enumerate(ids)], False
+    urls = [without_query(member.image.url) for member in part.members if member.image.url]  # of loose files only
+    urls = urls or [f"{without_query(part.url)}#{name}" for name in ids]
+    return [(name, url, part.start + i) for i, (name, url) in enumerate(zip(ids, urls, strict=True))], False
 
 
 def _killed(name: str, url: str, index: int) -> ImageRow:

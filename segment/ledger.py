@@ -136,6 +136,16 @@ class Ledger:
         if (self.read_run() or run)["fingerprint"] != run["fingerprint"]:
             raise UsageError(f"another run has just begun at {shown(self.output)}: choose another output")
 
+    def refuse_replaced(self, fingerprint: str) -> None:
+        """Refuse to go on if another run has taken the place of ours while we had committed nothing.
+
+        Raises:
+            SegmentError: so it is.
+        """
+        run = self.read_run()
+        if run is not None and run["fingerprint"] != fingerprint:
+            raise SegmentError(f"another run has taken the place of this one at {shown(self.output)}: choose another")
+
     def _has_masks(self) -> bool:
         return any(self._parquet(self.url("masks")))
 
@@ -207,8 +217,9 @@ class Ledger:
         """Fold a shard's committed parts and write its statistics. Idempotent: the same bytes every time.
 
         Raises:
-            SegmentError: a masks file is damaged, or was written by another run.
+            SegmentError: a masks file is damaged, or was written by another run; or another run is here now.
         """
+        self.refuse_replaced(fingerprint)  # it would take our statistics for its own
         classes = len(card.classes)
 
         def fold_part(part: str) -> ShardStats:
@@ -270,14 +281,14 @@ class Ledger:
 
     def reopen(self, shard: str, parts: Sequence[str]) -> None:
         """Take back the commit of some parts of a shard: what follows from them first."""
-        self.store.delete(self.url("_SUCCESS"))
+        self.take_back_success()
         self.store.delete(self.stats_url(shard))
         for part in parts:
             self.store.delete(self.masks_url(shard, part))
 
     def reopen_lost(self, plan: Plan) -> None:
         """Let a rerun do what was finished and is not there any more."""
-        self.store.delete(self.url("_SUCCESS"))
+        self.take_back_success()
         listed = {_stem(url) for url in self._parquet(self.url("masks"))}
         for shard, parts in plan.parts_by_shard().items():
             if any(part not in listed for part in parts):
@@ -285,7 +296,7 @@ class Ledger:
 
     def extend_plan(self, plan: Plan, new: Plan) -> Plan:
         """Freeze a plan that has more parts than before."""
-        self.store.delete(self.url("_SUCCESS"))
+        self.take_back_success()
         longer = Plan(pa.concat_tables([plan.table, new.table]))
         self.store.write(self.url("plan.parquet"), longer.to_bytes())
         return longer
@@ -309,6 +320,11 @@ class Ledger:
     def is_complete(self) -> bool:
         """Whether `_SUCCESS` is there."""
         return self.store.exists(self.url("_SUCCESS"))
+
+    def take_back_success(self) -> None:
+        """Delete `_SUCCESS` if it is there."""
+        if self.is_complete():  # or who may not delete could not even run
+            self.store.delete(self.url("_SUCCESS"))
 
 
 def _sound(url: str, read: Callable[[], T]) -> T:

@@ -177,7 +177,7 @@ class RichProgress(Progress):
         self._bar = Bar(
             TextColumn("[bold]{task.description}"),
             BarColumn(bar_width=None),
-            TextColumn("{task.fields[line]}"),
+            TextColumn("{task.fields[line]}", markup=False),
             console=self._console,
             transient=True,
         )

@@ -57,6 +57,7 @@ class Rounds:
         pending = self.plan.without(committed)
         if not len(pending):
             return
+        self.ledger.take_back_success()  # somebody has deleted masks of a run that was complete
         running = engine()
         tally = self._tally(pending, running)
         rounds = self._rounds(running)

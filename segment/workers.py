@@ -138,6 +138,11 @@ class Worker:
                 self.task.store.write(self.ledger.masks_url(part.shard, part.id), data)
         except StoreError as error:
             return failed(part, error)
+        except (SegmentError, MemoryError):
+            raise
+        except Exception as error:  # as in `_compute`
+            log.warning("part %s: %s", part.id, _reason(error))
+            return failed(part, error)
         return _result_of(part, rows, clock, read_bytes, len(data))
 
 

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests.calls import segment as segment
 from tests.clusters import engine as engine
 from tests.clusters import ray_cluster as ray_cluster
 from tests.s3 import s3_server as s3_server

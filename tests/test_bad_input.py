@@ -261,8 +261,8 @@ def test_too_many_bad_images_end_the_run_and_a_higher_rate_resumes_it(tmp_path: 
     with pytest.raises(TooManyErrors) as caught:
         place.run(max_error_rate=0.05)
     assert str(caught.value) == (
-        "2 of 5 images failed, more than --max-error-rate 0.05 allows. All others are done: "
-        f"`segment report {place.output}` lists them."
+        "2 of 5 images failed, more than --max-error-rate 0.05 allows; the first is c.png, empty: the image has no "
+        f"bytes. All others are done: `segment report {place.output}` lists those that failed."
     )
     assert not (place.output / "_SUCCESS").exists()
     assert len(read_rows(place.output)) == 5  # so few are done to the end, and reported

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
-import signal
-import subprocess
 import sys
 import tomllib
 from collections.abc import Sequence
@@ -19,39 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from segment.cli import main
 from segment.errors import UsageError
 from segment.job import Job, job_to_toml, make_job, read_job_file
+from tests.calls import Call, process
 from tests.runs import Place, png, scene
 
-ROOT = Path(__file__).parents[1]
 HEAVY = {"ray", "pyarrow", "cv2", "numpy", "onnx", "onnxruntime", "openvino", "fsspec", "PIL"}
-
-
-class Call:
-    """`segment ...` in this process: exit code, stdout, stderr."""
-
-    def __init__(self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-        self._capsys, self._monkeypatch = capsys, monkeypatch
-
-    def __call__(self, *arguments: str) -> Call:
-        self._monkeypatch.setattr(sys, "argv", ["segment", *arguments])
-        self._monkeypatch.setattr(signal, "signal", lambda *_: None)  # pytest's own handlers stay
-        self._capsys.readouterr()
-        try:
-            main()
-            self.code: Any = 0
-        except SystemExit as ended:
-            self.code = ended.code or 0
-        self.out, self.err = self._capsys.readouterr()
-        assert "Traceback" not in self.err
-        return self
-
-
-@pytest.fixture
-def segment(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Call:
-    monkeypatch.setenv("COLUMNS", "100")
-    return Call(capsys, monkeypatch)
 
 
 @pytest.fixture
@@ -60,12 +30,6 @@ def place(tmp_path: Path) -> Place:
     for seed in range(3):
         place.add(f"{seed}.png", seed)
     return place
-
-
-def process(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True, timeout=60, check=False
-    )
 
 
 # --- what is loaded --------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import closing
 from pathlib import Path
 
 from segment import images
@@ -70,7 +71,8 @@ def _job(folder: Path, format: str, engine: str) -> Job:  # noqa: A002
 
 
 def _run(job: Job) -> RunReport:
-    return run(job, console_progress())
+    with closing(console_progress()) as progress:
+        return run(job, progress)
 
 
 def _check_equal(one: RunReport, other: RunReport) -> None:

@@ -115,11 +115,12 @@ def _errors(report: RunReport) -> Table:
 def print_audit(audit: Audit, console: Console | None = None) -> None:
     """Print an audit's totals and what is wrong."""
     console = console or Console(highlight=False)
-    totals = f"{audit.images:,} images, {audit.parts:,} parts, {audit.shards:,} shards, {audit.errors:,} error rows"
+    numbers = {"image": audit.images, "part": audit.parts, "shard": audit.shards, "error row": audit.errors}
+    totals = ", ".join(_many(number, noun) for noun, number in numbers.items())
     for problem in audit.problems:
         console.print(f"wrong: {problem}", soft_wrap=True, markup=False)
     if audit.problems:
-        console.print(f"the audit found {len(audit.problems)} problems ({totals})", markup=False)
+        console.print(f"the audit found {_many(len(audit.problems), 'problem')} ({totals})", markup=False)
     else:
         console.print(f"{totals}: every planned image has exactly one row, and the statistics are the sum of the rows")
 

@@ -1,0 +1,186 @@
+"""`segment audit` and `segment status`: what they say of a sound output and of a damaged one, and their exit codes."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from segment.errors import SegmentError, StoreError
+from tests.calls import Call
+from tests.graphs import colour_classifier
+from tests.reliability.trouble import street
+from tests.runs import CARD, Place
+
+HELD = "every planned image has exactly one row, and the statistics are the sum of the rows"
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    """Five images in three parts, one of them broken; done."""
+    place = street(tmp_path, images=4)
+    place.write("9.png", b"no image")
+    place.run()
+    return place
+
+
+def contents(output: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(output)): file.read_bytes() for file in output.rglob("*") if file.is_file()}
+
+
+def first_masks(place: Place) -> Path:
+    return min(place.output.glob("masks/*/*.parquet"))
+
+
+def short(place: Place, file: Path) -> str:
+    return file.relative_to(place.output).as_posix()
+
+
+@pytest.mark.parametrize("how", [[], ["--deep"]])
+def test_a_sound_output(segment: Call, place: Place, how: list[str]) -> None:
+    before = contents(place.output)
+    called = segment("audit", str(place.output), *how)
+    assert (called.code, called.err) == (0, "")
+    assert " ".join(called.out.split()) == f"5 images, 3 parts, 1 shard, 1 error row: {HELD}"
+    assert contents(place.output) == before
+
+
+def test_a_flipped_byte_of_a_mask_is_found_by_reading_every_byte(segment: Call, place: Place) -> None:
+    file = first_masks(place)
+    data = file.read_bytes()
+    group = pq.ParquetFile(io.BytesIO(data)).metadata.row_group(0)
+    (chunk,) = [c for c in map(group.column, range(group.num_columns)) if c.path_in_schema == "mask.bytes"]
+    at = chunk.data_page_offset + chunk.total_compressed_size - 9
+    file.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+    assert segment("audit", str(place.output)).code == 0  # the masks are not looked at
+    called = segment("audit", str(place.output), "--deep")
+    assert called.code == 1
+    assert called.out.splitlines() == [
+        f"wrong: {short(place, file)} is damaged (OSError): delete it and run again",
+        "the audit found 1 problem (5 images, 3 parts, 1 shard, 1 error row)",
+    ]
+    file.unlink()
+    for gone in (*place.output.glob("stats/*"), place.output / "_SUCCESS"):
+        gone.unlink()
+    place.run()  # as it says
+    assert segment("audit", str(place.output), "--deep").code == 0
+    assert file.read_bytes() == data
+
+
+def test_what_is_in_no_plan(segment: Call, place: Place) -> None:
+    file = first_masks(place)
+    shutil.copy(file, file.with_name("stranger.parquet"))
+    (file.parent / ".DS_Store").write_bytes(b"a file manager was here")
+    called = segment("audit", str(place.output))
+    assert called.code == 1
+    assert called.out.splitlines()[0] == f"wrong: {short(place, file.with_name('stranger.parquet'))} is in no plan"
+    assert called.out.splitlines()[1].startswith("the audit found 1 problem (")
+
+
+def test_masks_of_another_run(segment: Call, place: Place) -> None:
+    file = first_masks(place)
+    other = place.folder / "other"
+    (place.folder / "other.onnx").write_bytes(colour_classifier(CARD, opset=16))
+    place.run(output=str(other), weights=str(place.folder / "other.onnx"))
+    shutil.copy(other / short(place, file), file)  # even with the same masks in it
+    called = segment("audit", str(place.output))
+    assert called.code == 1
+    assert called.out.splitlines()[0] == f"wrong: {short(place, file)} was written by another run (fingerprint)"
+    assert called.out.splitlines()[1].startswith("the audit found 1 problem (")
+
+
+def test_a_part_under_another_ones_name(segment: Call, place: Place) -> None:
+    first, second, _ = sorted(place.output.glob("masks/*/*.parquet"))
+    shutil.copy(second, first)
+    called = segment("audit", str(place.output))
+    assert called.code == 1
+    assert [line.partition(short(place, first))[2] for line in called.out.splitlines()[:2]] == [
+        " holds 2 rows that are not the planned images 0 to 1",
+        f" says in its footer that it is part {second.stem} of 2 rows",
+    ]
+
+
+def test_statistics_that_are_not_the_sum_of_their_parts(segment: Call, place: Place) -> None:
+    (stats,) = place.output.glob("stats/*")
+    kept = stats.read_bytes()
+    other = place.folder / "other"
+    place.add("9.png", 9)
+    place.run(output=str(other))
+    (theirs,) = other.glob("stats/*")
+    stats.write_bytes(theirs.read_bytes())
+    called = segment("audit", str(place.output))
+    assert called.code == 1
+    wrong = f"wrong: {short(place, stats)} is not the sum of its parts: delete it and run again"
+    assert called.out.splitlines()[0] == wrong
+    stats.unlink()
+    place.run()
+    assert stats.read_bytes() == kept
+    assert segment("audit", str(place.output)).code == 0
+
+
+def test_a_run_that_broke_off(segment: Call, place: Place) -> None:
+    """Two of three parts are committed: both commands say so, and neither touches anything."""
+    lost = max(place.output.glob("masks/*/*.parquet"))
+    for gone in (lost, *place.output.glob("stats/*"), place.output / "_SUCCESS"):
+        gone.unlink()
+    before = contents(place.output)
+    called = segment("audit", str(place.output))
+    assert called.code == 1
+    assert called.out.splitlines() == [
+        f"wrong: part {lost.stem} of shard {lost.parent.name} is not committed",
+        f"wrong: shard {lost.parent.name} has no statistics",
+        "the audit found 2 problems (0 images, 2 parts, 0 shards, 0 error rows)",
+    ]
+    called = segment("status", str(place.output))
+    assert called.code == 0
+    assert called.out.splitlines() == [
+        "blocks: not complete",
+        "4 of 5 images committed (80.0 %)",
+        "2 of 3 parts, 0 of 1 shards finished",
+    ]
+    assert contents(place.output) == before
+
+
+def test_the_status_of_a_run_step_by_step(segment: Call, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = ["5 of 5 images committed (100.0 %)", "3 of 3 parts, 1 of 1 shards finished"]
+    assert segment("status", str(place.output)).out.splitlines() == ["blocks: complete", *done]
+    (place.output / "_SUCCESS").unlink()
+    assert segment("status", str(place.output)).out.splitlines() == ["blocks: all committed, not audited", *done]
+    shutil.rmtree(place.output / "masks")
+    shutil.rmtree(place.output / "stats")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise StoreError("the store is away")
+
+    monkeypatch.setattr("segment.workers.write_masks", refuse)
+    monkeypatch.setattr("segment.rounds._ROUNDS", ("none",))
+    with pytest.raises(StoreError, match="the store is away"):
+        place.run()
+    called = segment("status", str(place.output))
+    assert called.out.splitlines()[1:] == ["0 of 5 images committed (0.0 %)", "0 of 3 parts, 0 of 1 shards finished"]
+
+
+@pytest.mark.parametrize("command", ["audit", "status"])
+def test_where_there_is_no_run(segment: Call, tmp_path: Path, command: str) -> None:
+    called = segment(command, str(tmp_path / "nothing"))
+    assert (called.code, called.out) == (2, "")
+    assert called.err.startswith(f"error: no run at {tmp_path}/nothing: ")
+    assert not (tmp_path / "nothing").exists()
+
+
+def test_a_lost_part_of_a_finished_shard_is_found_at_the_end_and_mended_by_the_next_run(place: Place) -> None:
+    lost = max(place.output.glob("masks/*/*.parquet"))
+    kept = lost.read_bytes()
+    lost.unlink()
+    with pytest.raises(SegmentError) as caught:
+        place.run()  # by its statistics the shard is finished; only the audit lists every part
+    assert str(caught.value) == (
+        f"the audit of {place.output} found 1 problem; a rerun mends what is lost:\n"
+        f"  part {lost.stem} of shard {lost.parent.name} is not committed"
+    )
+    assert not (place.output / "_SUCCESS").exists()
+    assert place.run().report.complete
+    assert lost.read_bytes() == kept

@@ -1,0 +1,86 @@
+"""Signals end a run with 128 + their number, and the same command again completes it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.calls import ROOT
+from tests.reliability.trouble import assert_sound, command, environment, masks, run_process, street
+from tests.runs import Place
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return street(tmp_path)
+
+
+@contextmanager
+def running(place: Place, trouble: str) -> Iterator[subprocess.Popen[str]]:
+    """A run that is in the middle: its first part is committed."""
+    process = subprocess.Popen(
+        command(place),
+        cwd=ROOT,
+        env=os.environ | environment(trouble),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while not masks(place.output):
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)],
+    ids=lambda value: str(value),
+)
+def test_a_run_that_is_stopped_is_completed_by_the_same_command(
+    place: Place, number: signal.Signals, code: int
+) -> None:
+    with running(place, "slow=0.5") as process:
+        process.send_signal(number)
+        out, err = process.communicate(timeout=30)
+    assert (process.returncode, out) == (code, "")
+    told = "stopped; what is committed stays, the same command resumes the run"
+    assert err.splitlines()[-1:] == [told] or code == -9
+    assert "Traceback" not in err
+    before = masks(place.output)
+    assert 0 < len(before) < 3
+    assert not (place.output / "_SUCCESS").exists()
+    again = run_process(place)
+    assert again.returncode == 0
+    assert f"resuming: {2 * len(before)} of 6 images are committed already" in again.stderr
+    assert ("the last attempt was killed" in again.stderr) == (number == signal.SIGKILL)
+    calm = place.folder / "calm"
+    place.run(output=str(calm))
+    assert masks(place.output) == masks(calm)
+    assert before.items() <= masks(place.output).items()
+    assert_sound(place.output)
+
+
+def test_a_second_signal_ends_at_once(place: Place) -> None:
+    with running(place, "slow=0.5") as process:
+        os.kill(process.pid, signal.SIGSTOP)  # so that both come at once
+        os.kill(process.pid, signal.SIGTERM)
+        os.kill(process.pid, signal.SIGINT)
+        os.kill(process.pid, signal.SIGCONT)
+        _, err = process.communicate(timeout=10)
+    assert process.returncode in (130, 143)
+    assert "stopped;" not in err  # it did not get so far
+    assert "Traceback" not in err
