@@ -29,7 +29,11 @@ from segment.urls import PROTOCOL, redact_url
 log = logging.getLogger("segment.store")
 
 _TEMPORARY = re.compile(r"\.tmp-[0-9a-f]{16}$")
-_ATTEMPTS = 5
+_ATTEMPTS = 7
+_DEADLINE = 180.0  # seconds after which no further attempt begins: less than the stall time-out of a worker
+# s3fs and botocore would each retry five times on their own: a store that answers nothing would hold a run for half an
+# hour. One policy is enough, ours.
+_S3_CONFIG = {"connect_timeout": 10, "read_timeout": 30, "retries": {"total_max_attempts": 1}}
 _EXTRAS = {"gs": "gcs", "gcs": "gcs", "az": "azure", "abfs": "azure", "abfss": "azure", "adl": "azure"}
 T = TypeVar("T")
 
@@ -85,7 +89,11 @@ class Store:
         protocol = match.group(1) if match else "file"
         if protocol == "file":
             return fsspec.filesystem("file"), url.removeprefix("file://")
-        options = _http_options(self._options) if protocol in ("http", "https") else self._options
+        options = self._options
+        if protocol in ("http", "https"):
+            options = _http_options(options)
+        elif protocol in ("s3", "s3a"):
+            options = {**options, "config_kwargs": {**_S3_CONFIG, **(options.get("config_kwargs") or {})}}
         try:
             filesystem = fsspec.filesystem(protocol, use_listings_cache=False, **options)
         except ImportError as error:
@@ -94,6 +102,8 @@ class Store:
             raise UsageError(f"{redact_url(url)}: {protocol}:// needs another package: {mend}") from None
         except ValueError:
             raise UsageError(f"{redact_url(url)}: no store is known for {protocol}://") from None
+        if protocol in ("s3", "s3a"):
+            filesystem.retries = 1
         return filesystem, cast(str, filesystem._strip_protocol(url))
 
     def read(self, url: str, start: int | None = None, stop: int | None = None) -> bytes:
@@ -263,7 +273,7 @@ class Store:
     def _retry(self, verb: str, url: str, attempt: Callable[[], T]) -> T:
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception(lambda error: is_transient(error, url)),
-            stop=tenacity.stop_after_attempt(_ATTEMPTS),
+            stop=tenacity.stop_after_attempt(_ATTEMPTS) | tenacity.stop_before_delay(_DEADLINE),
             wait=tenacity.wait_exponential_jitter(multiplier=0.2, max=10),
             reraise=True,
             before_sleep=lambda state: log.warning(
