@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import io
 import json
 import logging
@@ -28,6 +29,7 @@ from segment.urls import PROTOCOL, redact_url
 
 log = logging.getLogger("segment.store")
 
+_MD5 = re.compile(r"[0-9a-f]{32}")
 _TEMPORARY = re.compile(r"\.tmp-[0-9a-f]{16}$")
 _ATTEMPTS = 7
 _DEADLINE = 180.0  # seconds after which no further attempt begins: less than the stall time-out of a worker
@@ -171,7 +173,7 @@ class Store:
                 _write_local(Path(url.removeprefix("file://")), data)
             else:
                 filesystem, path = self._open(url)
-                filesystem.pipe_file(path, data)
+                _put(filesystem, path, data)
 
         try:
             self._retry("write", url, attempt)
@@ -193,9 +195,11 @@ class Store:
             filesystem, path = self._open(url)
             try:
                 if not filesystem.exists(path):
-                    filesystem.pipe_file(path, data, mode="create")
+                    _put(filesystem, path, data, mode="create")
             except FileExistsError:
                 pass
+            except _Damaged:  # what is there is ours, but not as it was sent
+                _put(filesystem, path, data)
             except OSError as error:
                 if not is_taken(error):
                     raise
@@ -292,6 +296,24 @@ class Store:
             if isinstance(error, FileNotFoundError) and is_absent(error):
                 raise FileNotFoundError(errno.ENOENT, "there is no such object", redact_url(url)) from None
             raise StoreError(advice(verb, url, error)) from None
+
+
+class _Damaged(ConnectionError):
+    """An object was stored, but other bytes than were sent."""
+
+
+def _put(filesystem: Any, path: str, data: bytes, **mode: str) -> None:
+    """Store an object and compare the checksum that the store answers with, where it does.
+
+    On S3 the ETag of an object that was sent in one piece is its MD5, but not under every encryption: so where it is
+    another one, the object itself is asked.
+    """
+    answer = filesystem.pipe_file(path, data, **mode)
+    etag = str(answer.get("ETag", "")).strip('"') if isinstance(answer, Mapping) else ""
+    if not _MD5.fullmatch(etag) or etag == hashlib.md5(data, usedforsecurity=False).hexdigest():
+        return
+    if filesystem.cat_file(path) != data:
+        raise _Damaged("the store has other bytes than were sent")
 
 
 _HTTP_OPTIONS = {"auth", "block_size", "client_kwargs", "cookies", "encoded", "headers", "proxy", "ssl", "timeout"}

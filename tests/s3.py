@@ -93,7 +93,7 @@ def start_s3(server: S3Server) -> subprocess.Popen[bytes]:
             stderr=output,
         )
     try:
-        _wait_for(server.endpoint, process, log)
+        wait_for(server.endpoint, process, log)
     except BaseException:
         process.kill()
         process.wait()
@@ -113,7 +113,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _wait_for(endpoint: str, process: subprocess.Popen[bytes], log: Path) -> None:
+def wait_for(endpoint: str, process: subprocess.Popen[bytes], log: Path) -> None:
     host, port = endpoint.removeprefix("http://").split(":")
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline and process.poll() is None:
@@ -123,4 +123,4 @@ def _wait_for(endpoint: str, process: subprocess.Popen[bytes], log: Path) -> Non
             time.sleep(0.05)
         else:
             return
-    raise RuntimeError(f"rclone does not serve {endpoint}: {log.read_text(errors='replace')[-2000:]}")
+    raise RuntimeError(f"nothing serves {endpoint}: {log.read_text(errors='replace')[-2000:]}")

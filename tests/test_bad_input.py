@@ -538,9 +538,7 @@ def test_an_output_that_takes_all_parts_but_one_resumes(tmp_path: Path) -> None:
     shutil.rmtree(place.output)
     (in_the_way / "a folder").mkdir(parents=True)
     message = refusal(place, StoreError)
-    assert message.startswith(
-        f"1 of 2 parts not committed after 3 rounds: could not write file://{in_the_way}: IsADir"
-    )
+    assert message.startswith(f"1 of 2 parts not committed after 3 rounds: could not write file://{in_the_way}: IsADir")
     assert message.endswith("What is committed stays; the same command resumes the run.")
     shutil.rmtree(in_the_way)
     unharmed(place.run())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -103,6 +104,18 @@ class Arena:
         self.texts[output] = self.texts.get(output, "") + text
         return Ended(code, text, time.monotonic() - began)
 
+    def elsewhere(self, server: S3Server, folder: Path) -> Arena:
+        """The same job on another server, which is given the input."""
+        for name in ("card.toml", "model.onnx"):
+            shutil.copy(self.folder / name, folder / name)
+        self.provide(server)
+        return Arena(server, folder, self.golden)
+
+    def provide(self, server: S3Server) -> None:
+        """Make the buckets and upload the input."""
+        server.bucket_url("arena-out")
+        upload(self.folder / "tars", server.bucket_url("arena-in"), Store(server.options))
+
     def files(self, output: str) -> Path:
         """Where the server keeps what a run wrote."""
         return Path(output) if output.startswith("/") else self.server.folder / "arena-out" / output
@@ -139,9 +152,8 @@ def make_arena(folder: Path, server: S3Server) -> Arena:
     scenes = [scene(seed) for seed in range(IMAGES)]
     items = [Item(f"{number:02d}.png", png(image), png(mask)) for number, (image, mask) in enumerate(scenes)]
     write_tars(folder / "tars", items, shards=2)
-    server.bucket_url("arena-out")
-    upload(folder / "tars", server.bucket_url("arena-in"), Store(server.options))
     arena = Arena(server, folder)
+    arena.provide(server)
     ended = arena.run("golden")
     assert ended.code == 0, ended.text
     arena.golden = tree(arena.files("golden"))

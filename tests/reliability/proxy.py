@@ -38,9 +38,11 @@ Action = Literal[
     "stall_down",  # half of the body comes, then nothing more
     "call",  # call `Fault.call`, then forward
 ]
+_STATUS_OK = re.compile(rb"HTTP/1.1 20[06] ")
 _STATUS_OF = {
     "SlowDown": (503, "Please reduce your request rate."),
     "InternalError": (500, "We encountered an internal error. Please try again."),
+    "NoSuchKey": (404, "The specified key does not exist."),
     "AccessDenied": (403, "Access Denied"),
     "ExpiredToken": (400, "The provided token has expired."),
     "RequestTimeTooSkewed": (403, "The difference between the request time and the current time is too large."),
@@ -205,9 +207,9 @@ class FaultProxy:
         answer = await self._answer(request, fault)
         writer.write(answer)
         await writer.drain()
-        if fault and fault.action == "half_down":
+        if fault and fault.action == "half_down" and _STATUS_OK.match(answer):
             raise _Broken
-        if fault and fault.action == "stall_down":
+        if fault and fault.action == "stall_down" and _STATUS_OK.match(answer):
             await asyncio.sleep(3600)
         return b"connection: close" not in answer.partition(b"\r\n\r\n")[0].lower()
 
@@ -231,6 +233,9 @@ class FaultProxy:
         if action == "flip_up":
             body = _flipped(body)
         head, answer = await self._forward(request.head, body, request.method)
+        if fault and action in ("flip_down", "half_down", "stall_down") and not _STATUS_OK.match(head):
+            fault.injected -= 1  # an error page is no object: wait for one
+            return head + answer
         if action == "kill_after":
             os.kill(self.victim, signal.SIGKILL)
             raise _Broken

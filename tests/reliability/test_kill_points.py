@@ -82,3 +82,21 @@ def test_killed_at_every_request(kind: Action, arena: Arena, requests: list[str]
     killed = sweep(arena, [(kind, k) for k in every])
     print(f"{kind}: {killed} kill points of a run of {len(requests)} requests, all green")
     assert killed >= len(requests) - 3
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+@pytest.mark.timeout(1800)
+def test_the_driver_of_a_ray_run_is_killed(arena: Arena, requests: list[str]) -> None:
+    """The same on a cluster that the driver starts and that dies with it; one at a time, each takes a while."""
+    for kind, word in (("kill_after", "plan.parquet"), ("kill_after", "/masks/"), ("kill_before", "/stats/")):
+        output = f"ray-{kind}-{word.strip('/').partition('.')[0]}"
+        fault = Fault(kind, method="PUT", key=word, skip=1 if word == "/masks/" else 0)
+        with proxied(arena.server, fault) as proxy:
+            first = arena.run(output, proxy, "--engine=ray")
+        assert fault.injected == 1
+        assert first.code == KILLED, first.text
+        again = arena.run(output, None, "--engine=ray")
+        assert again.code == 0, again.text
+        arena.check(output)
+        note(f"{NAMES[kind]}, Ray's driver", 1, 1, time.monotonic() - fault.last_at)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import re
@@ -10,15 +11,15 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
-from segment.errors import StoreError
 from segment.store import Store
 from tests.reliability.arena import QUICK, Arena, Ended, note, proxied
 from tests.reliability.arena import arena as arena
-from tests.reliability.proxy import Action, Fault, FaultProxy
+from tests.reliability.proxy import Action, Fault
 from tests.s3 import S3Server, free_port, start_s3
 
 # What a run asks of the store, by method and key: one of each is made to fail.
@@ -66,7 +67,7 @@ WITH_BODY_DOWN = tuple(place for place in PLACES if PLACES[place][0] == "GET")
 
 
 @pytest.mark.parametrize("code", ["InternalError", "SlowDown"])
-@pytest.mark.parametrize("times", [1, 3])
+@pytest.mark.parametrize("times", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_5xx(code: str, times: int, arena: Arena) -> None:
     status = {"InternalError": 500, "SlowDown": 503}[code]
     faults = each("status", EVERYWHERE, times, code)
@@ -139,9 +140,9 @@ def test_time_outs_and_retries_are_ours_alone(arena: Arena, caplog: pytest.LogCa
 
 def test_the_server_is_killed_and_restarted(arena: Arena, tmp_path: Path) -> None:
     """kill -9 of the store in the middle of a PUT; it is back two seconds later."""
-    with restartable(tmp_path / "s3", arena) as (server, restart):
+    with restartable(tmp_path / "s3", arena.server) as (server, restart):
         fault = Fault("call", method="PUT", key="/masks/", skip=1, call=lambda: restart(2.0))
-        other = Arena(server, tmp_path, arena.golden)
+        other = arena.elsewhere(server, tmp_path)
         with proxied(server, fault) as proxy:
             ended = other.run("restarted", proxy)
             done = time.monotonic()
@@ -156,7 +157,8 @@ def test_the_server_is_killed_and_restarted(arena: Arena, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("code", ["InternalError", "SlowDown"])
-@pytest.mark.parametrize("place", ["masks", "plan read back"])
+@pytest.mark.parametrize("place", [pytest.param("masks", marks=pytest.mark.slow), "plan read back"])
+@pytest.mark.timeout(900)
 def test_5xx_for_ever(code: str, place: str, arena: Arena) -> None:
     output = f"for-ever-{name_of(place)}-{code.lower()}"
     status = {"InternalError": 500, "SlowDown": 503}[code]
@@ -224,13 +226,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def fill(folder: Path) -> Path:
     """Leave no byte free."""
     ballast = folder / "ballast"
-    with ballast.open("wb") as file:
-        try:
-            while True:
-                file.write(bytes(4096))
-                file.flush()
-        except OSError:
-            pass
+    with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(4096))
     return ballast
 
 
@@ -248,9 +246,11 @@ def test_the_disk_of_a_local_output_is_full(small_disk: Path, arena: Arena) -> N
     rerun(arena, "disk of a local output full, then there is room", output)
 
 
+@pytest.mark.timeout(900)
+@pytest.mark.slow  # the store says 500, so every part is tried for a while
 def test_the_disk_of_the_server_is_full(small_disk: Path, arena: Arena, tmp_path: Path) -> None:
-    with restartable(small_disk / "s3", arena) as (server, _):
-        other = Arena(server, tmp_path, arena.golden)
+    with restartable(small_disk / "s3", arena.server) as (server, _):
+        other = arena.elsewhere(server, tmp_path)
         ballasts: list[Path] = []
         fault = Fault("call", method="PUT", key="/masks/", skip=1, call=lambda: ballasts.append(fill(small_disk)))
         with proxied(server, fault) as proxy:
@@ -287,22 +287,10 @@ class _Restart:
         self.process.wait(20)
 
 
-class restartable:  # noqa: N801 - read as a function: `with restartable(folder, arena) as (server, restart)`
-    """A server of one's own with the arena's input and model."""
-
-    def __init__(self, folder: Path, arena: Arena) -> None:
-        folder.mkdir()
-        self._server = S3Server(f"http://127.0.0.1:{free_port()}", arena.server.key, arena.server.secret, folder)
-        self._arena = arena
-
-    def __enter__(self) -> tuple[S3Server, _Restart]:
-        self._restart = _Restart(self._server)
-        store, source = Store(self._server.options), self._arena.store()
-        for bucket in ("arena-in", "arena-out"):
-            self._server.bucket_url(bucket)
-        for entry in source.list("s3://arena-in"):
-            store.write(entry.url, source.read(entry.url))
-        return self._server, self._restart
-
-    def __exit__(self, *_: object) -> None:
-        self._restart.close()
+@contextmanager
+def restartable(folder: Path, like: S3Server) -> Iterator[tuple[S3Server, _Restart]]:
+    """A server of one's own with the same credentials, and what kills and restarts it."""
+    folder.mkdir()
+    server = S3Server(f"http://127.0.0.1:{free_port()}", like.key, like.secret, folder)
+    with closing(_Restart(server)) as restart:
+        yield server, restart
