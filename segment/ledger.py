@@ -27,7 +27,7 @@ from segment.urls import join_url
 T = TypeVar("T")
 log = logging.getLogger("segment.ledger")
 
-_DAMAGE = (pa.ArrowException, KeyError, IndexError, OSError)
+_DAMAGE = (pa.ArrowException, LookupError, TypeError, ValueError, OSError)
 _FOLD_COLUMNS = ["status", "confusion", "miou"]
 _FOLD_BLOCK = 1 << 16  # bytes a range request: the mask column between footer and counts is not worth reading
 _LIST_SHARDS_ONE_BY_ONE = 64  # more unfinished shards than this are found by one listing of masks/
