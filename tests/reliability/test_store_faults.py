@@ -180,7 +180,7 @@ def test_5xx_for_ever(code: str, place: str, arena: Arena) -> None:
         ("RequestTimeTooSkewed", "this machine's clock is wrong: set it"),
     ],
 )
-@pytest.mark.parametrize("place", ["input listing", "masks"])
+@pytest.mark.parametrize("place", ["input listing", pytest.param("masks", marks=pytest.mark.slow)])
 def test_refusals_end_the_run_at_once(code: str, advice: str, place: str, arena: Arena) -> None:
     output = f"refused-{name_of(place)}-{code.lower()}"
     fault = Fault("status", method=PLACES[place][0], key=PLACES[place][1], times=None, code=code)
