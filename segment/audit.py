@@ -10,10 +10,10 @@ from typing import Any
 import pyarrow as pa
 
 from segment.card import ModelCard
-from segment.errors import SegmentError
+from segment.errors import SegmentError, StoreError
 from segment.ledger import Audit, Ledger
 from segment.plan import Plan
-from segment.tables import MASKS_SCHEMA, ShardStats, fold, footer_of, merge, read_masks
+from segment.tables import MASKS_SCHEMA, ShardStats, fold, footer_of, merge
 
 _Range = tuple[str, int, int]  # part id, first and last (exclusive) position in the shard
 _COUNTED = ["id", "index", "status", "confusion", "miou"]
@@ -62,12 +62,13 @@ def _check_part(
     part = planned[0]
     name = f"masks/{shard}/{part}.parquet"
     try:
-        with ledger.store.open(ledger.masks_url(shard, part), block_size=1 << 20 if deep else 1 << 16) as file:
-            table = read_masks(file, None if deep else _COUNTED)
+        table = ledger.read_rows(shard, part, None if deep else _COUNTED, block_size=1 << 20 if deep else 1 << 16)
     except FileNotFoundError:
         return [], None  # told by the listing already
-    except (pa.ArrowException, OSError, ValueError) as error:
-        return [f"{name} is damaged ({type(error).__name__}): delete it and run again"], None
+    except StoreError:
+        raise
+    except SegmentError:
+        return [f"{name} is damaged: delete it and run again"], None
     problems = [f"{name} {problem}" for problem in _problems(table, footer_of(table), planned, fingerprint, deep)]
     return problems, fold(table, len(card.classes))
 

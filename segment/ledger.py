@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,7 +25,9 @@ from segment.tables import ShardStats, fold, footer_of, merge, read_masks, read_
 from segment.urls import join_url
 
 T = TypeVar("T")
+log = logging.getLogger("segment.ledger")
 
+_DAMAGE = (pa.ArrowException, LookupError, TypeError, ValueError, OSError)
 _FOLD_COLUMNS = ["status", "confusion", "miou"]
 _FOLD_BLOCK = 1 << 16  # bytes a range request: the mask column between footer and counts is not worth reading
 _LIST_SHARDS_ONE_BY_ONE = 64  # more unfinished shards than this are found by one listing of masks/
@@ -176,8 +179,12 @@ class Ledger:
             SegmentError: it is damaged.
         """
         url = self.url("plan.parquet")
-        data = self.store.read_if_exists(url)
-        return None if data is None else _sound(url, lambda: Plan.from_bytes(data))
+
+        def read() -> Plan | None:
+            data = self.store.read_if_exists(url)
+            return None if data is None else Plan.from_bytes(data)
+
+        return _sound(url, read)
 
     def read_begun(self) -> tuple[dict[str, Any], Plan]:
         """Return `run.json` and the plan of a run that was begun.
@@ -194,8 +201,8 @@ class Ledger:
     def freeze_plan(self, plan: Plan) -> Plan:
         """Write the plan if there is none, and read back the one that is there: the first driver's."""
         url = self.url("plan.parquet")
-        data = self.store.create(url, plan.to_bytes())
-        return _sound(url, lambda: Plan.from_bytes(data))
+        data = plan.to_bytes()
+        return _sound(url, lambda: Plan.from_bytes(self.store.create(url, data)))
 
     def finished_shards(self) -> set[str]:
         """Shards whose statistics are written, which happens after their last commit."""
@@ -250,8 +257,7 @@ class Ledger:
 
         def read_one(shard: str) -> ShardStats:
             url = self.stats_url(shard)
-            data = self.store.read(url)
-            return _sound(url, lambda: read_stats(data))
+            return _sound(url, lambda: read_stats(self.store.read(url)))
 
         names = list(shards)
         with ThreadPoolExecutor(8, thread_name_prefix="stats") as pool:
@@ -301,16 +307,22 @@ class Ledger:
         self.store.write(self.url("plan.parquet"), longer.to_bytes())
         return longer
 
-    def read_rows(self, shard: str, part: str, columns: Sequence[str]) -> pa.Table:
-        """Read some columns of a committed part; the others are not fetched.
+    def read_rows(
+        self, shard: str, part: str, columns: Sequence[str] | None, block_size: int = _FOLD_BLOCK
+    ) -> pa.Table:
+        """Read some columns of a committed part (None: all); the others are not fetched.
 
         Raises:
             SegmentError: it is damaged.
             FileNotFoundError: it is not committed.
         """
         url = self.masks_url(shard, part)
-        with self.store.open(url, block_size=_FOLD_BLOCK) as file:
-            return _sound(url, lambda: read_masks(file, columns))
+
+        def read() -> pa.Table:
+            with self.store.open(url, block_size=block_size) as file:
+                return read_masks(file, columns)
+
+        return _sound(url, read)
 
     def succeed(self, audit: Audit, fingerprint: str) -> None:
         """Write `_SUCCESS`: the totals of an audit that held."""
@@ -328,10 +340,20 @@ class Ledger:
 
 
 def _sound(url: str, read: Callable[[], T]) -> T:
-    """Return what `read` makes of an object; damage is named."""
+    """Return what `read` makes of an object, fetching it; if it came damaged, once more.
+
+    Raises:
+        SegmentError: it is damaged where it is.
+    """
     try:
-        return read()
-    except (pa.ArrowException, KeyError, OSError) as error:
+        try:
+            return read()
+        except _DAMAGE as error:
+            if isinstance(error, FileNotFoundError):
+                raise
+            log.warning("%s came damaged (%s): reading it again", shown(url), type(error).__name__)
+            return read()
+    except _DAMAGE as error:
         if isinstance(error, FileNotFoundError):
             raise
         raise SegmentError(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import io
 import json
 import logging
@@ -28,8 +29,13 @@ from segment.urls import PROTOCOL, redact_url
 
 log = logging.getLogger("segment.store")
 
+_MD5 = re.compile(r"[0-9a-f]{32}")
 _TEMPORARY = re.compile(r"\.tmp-[0-9a-f]{16}$")
-_ATTEMPTS = 5
+_ATTEMPTS = 7
+_DEADLINE = 180.0  # seconds after which no further attempt begins: less than the stall time-out of a worker
+# s3fs and botocore would each retry five times on their own: a store that answers nothing would hold a run for half an
+# hour. One policy is enough, ours.
+_S3_CONFIG = {"connect_timeout": 10, "read_timeout": 30, "retries": {"total_max_attempts": 1}}
 _EXTRAS = {"gs": "gcs", "gcs": "gcs", "az": "azure", "abfs": "azure", "abfss": "azure", "adl": "azure"}
 T = TypeVar("T")
 
@@ -85,7 +91,11 @@ class Store:
         protocol = match.group(1) if match else "file"
         if protocol == "file":
             return fsspec.filesystem("file"), url.removeprefix("file://")
-        options = _http_options(self._options) if protocol in ("http", "https") else self._options
+        options = self._options
+        if protocol in ("http", "https"):
+            options = _http_options(options)
+        elif protocol in ("s3", "s3a"):
+            options = {**options, "config_kwargs": {**_S3_CONFIG, **(options.get("config_kwargs") or {})}}
         try:
             filesystem = fsspec.filesystem(protocol, use_listings_cache=False, **options)
         except ImportError as error:
@@ -94,6 +104,8 @@ class Store:
             raise UsageError(f"{redact_url(url)}: {protocol}:// needs another package: {mend}") from None
         except ValueError:
             raise UsageError(f"{redact_url(url)}: no store is known for {protocol}://") from None
+        if protocol in ("s3", "s3a"):
+            filesystem.retries = 1
         return filesystem, cast(str, filesystem._strip_protocol(url))
 
     def read(self, url: str, start: int | None = None, stop: int | None = None) -> bytes:
@@ -161,7 +173,7 @@ class Store:
                 _write_local(Path(url.removeprefix("file://")), data)
             else:
                 filesystem, path = self._open(url)
-                filesystem.pipe_file(path, data)
+                _put(filesystem, path, data)
 
         try:
             self._retry("write", url, attempt)
@@ -183,9 +195,11 @@ class Store:
             filesystem, path = self._open(url)
             try:
                 if not filesystem.exists(path):
-                    filesystem.pipe_file(path, data, mode="create")
+                    _put(filesystem, path, data, mode="create")
             except FileExistsError:
                 pass
+            except _Damaged:  # what is there is ours, but not as it was sent
+                _put(filesystem, path, data)
             except OSError as error:
                 if not is_taken(error):
                     raise
@@ -263,7 +277,7 @@ class Store:
     def _retry(self, verb: str, url: str, attempt: Callable[[], T]) -> T:
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception(lambda error: is_transient(error, url)),
-            stop=tenacity.stop_after_attempt(_ATTEMPTS),
+            stop=tenacity.stop_after_attempt(_ATTEMPTS) | tenacity.stop_before_delay(_DEADLINE),
             wait=tenacity.wait_exponential_jitter(multiplier=0.2, max=10),
             reraise=True,
             before_sleep=lambda state: log.warning(
@@ -282,6 +296,24 @@ class Store:
             if isinstance(error, FileNotFoundError) and is_absent(error):
                 raise FileNotFoundError(errno.ENOENT, "there is no such object", redact_url(url)) from None
             raise StoreError(advice(verb, url, error)) from None
+
+
+class _Damaged(ConnectionError):
+    """An object was stored, but other bytes than were sent."""
+
+
+def _put(filesystem: Any, path: str, data: bytes, **mode: str) -> None:
+    """Store an object and compare the checksum that the store answers with, where it does.
+
+    On S3 the ETag of an object that was sent in one piece is its MD5, but not under every encryption: so where it is
+    another one, the object itself is asked.
+    """
+    answer = filesystem.pipe_file(path, data, **mode)
+    etag = str(answer.get("ETag", "")).strip('"') if isinstance(answer, Mapping) else ""
+    if not _MD5.fullmatch(etag) or etag == hashlib.md5(data, usedforsecurity=False).hexdigest():
+        return
+    if filesystem.cat_file(path) != data:
+        raise _Damaged("the store has other bytes than were sent")
 
 
 _HTTP_OPTIONS = {"auth", "block_size", "client_kwargs", "cookies", "encoded", "headers", "proxy", "ssl", "timeout"}

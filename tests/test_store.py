@@ -394,8 +394,8 @@ def test_web_pages(web: Web) -> None:
         (403, 1, "permission denied"),
         (401, 1, "permission denied"),
         (400, 1, "ClientResponseError: 400"),
-        (503, 5, "ClientResponseError: 503"),
-        (429, 5, "ClientResponseError: 429"),
+        (503, 7, "ClientResponseError: 503"),
+        (429, 7, "ClientResponseError: 429"),
     ],
 )
 def test_what_is_retried(web: Web, no_waiting: None, status: int, requests: int, words: str) -> None:

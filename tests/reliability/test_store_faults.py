@@ -1,0 +1,300 @@
+"""Faults of the store, through the proxy: what may pass is survived, what is for good ends at once, with advice."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import re
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from segment.store import Store
+from tests.reliability.arena import QUICK, Arena, Ended, note, proxied
+from tests.reliability.arena import arena as arena
+from tests.reliability.proxy import Action, Fault
+from tests.s3 import S3Server, free_port, start_s3
+
+# What a run asks of the store, by method and key: one of each is made to fail.
+PLACES = {
+    "input listing": ("GET", r"^/arena-in\?"),
+    "output listing": ("GET", r"^/arena-out\?"),
+    "input": ("GET", r"^/arena-in/.*tar"),
+    "plan read back": ("GET", r"^[^?]*plan\.parquet"),
+    "plan": ("PUT", r"plan\.parquet"),
+    "masks": ("PUT", r"/masks/"),
+    "masks read": ("GET", r"^[^?]*/masks/.*parquet"),
+    "masks looked up": ("HEAD", r"/masks/"),
+    "stats": ("PUT", r"/stats/"),
+    "stats read": ("GET", r"^[^?]*/stats/.*parquet"),
+    "_SUCCESS": ("PUT", r"_SUCCESS"),
+}
+
+
+def name_of(text: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+
+
+def survive(arena: Arena, kind: str, output: str, *faults: Fault, flags: tuple[str, ...] = ()) -> Ended:
+    """A run with these faults ends well at once, its output equal to the undisturbed run's."""
+    with proxied(arena.server, *faults) as proxy:
+        ended = arena.run(output, proxy, *flags)
+        done = time.monotonic()
+    injected = sum(fault.injected for fault in faults)
+    assert [fault for fault in faults if not fault.injected] == []
+    assert ended.code == 0, ended.text
+    arena.check(output)
+    note(kind, injected, injected, done - max(fault.last_at for fault in faults))
+    return ended
+
+
+def each(action: Action, places: tuple[str, ...], times: int = 1, code: str = "InternalError") -> list[Fault]:
+    return [Fault(action, method=PLACES[p][0], key=PLACES[p][1], times=times, code=code) for p in places]
+
+
+EVERYWHERE = tuple(PLACES)
+WITH_BODY_UP = tuple(place for place in PLACES if PLACES[place][0] == "PUT")
+WITH_BODY_DOWN = tuple(place for place in PLACES if PLACES[place][0] == "GET")
+
+
+# ---- what passes
+
+
+@pytest.mark.parametrize("code", ["InternalError", "SlowDown"])
+@pytest.mark.parametrize("times", [1, pytest.param(3, marks=pytest.mark.slow)])
+def test_5xx(code: str, times: int, arena: Arena) -> None:
+    status = {"InternalError": 500, "SlowDown": 503}[code]
+    faults = each("status", EVERYWHERE, times, code)
+    ended = survive(arena, f"{status} {code}, {times} in a row", f"{code.lower()}-{times}", *faults)
+    retries = [line for line in ended.text.splitlines() if "retrying to" in line]
+    assert len(retries) == sum(fault.injected for fault in faults), ended.text  # each is told once, by us
+
+
+@pytest.mark.parametrize(
+    ("action", "places", "kind"),
+    [
+        ("reset_before", EVERYWHERE, "connection reset before the request is applied"),
+        ("reset_after", EVERYWHERE, "lost acknowledgement: reset after the request is applied"),
+        ("half_up", WITH_BODY_UP, "half of a body up"),
+        ("half_down", WITH_BODY_DOWN, "half of a body down"),
+    ],
+)
+def test_broken_connections(action: Action, places: tuple[str, ...], kind: str, arena: Arena) -> None:
+    survive(arena, kind, name_of(action), *each(action, places))
+
+
+def test_a_flipped_bit_up_is_refused_by_the_store_and_sent_again(arena: Arena) -> None:
+    survive(arena, "one bit flipped on the way up", "flip-up", *each("flip_up", WITH_BODY_UP))
+
+
+def test_a_flipped_bit_down_is_caught_by_the_page_checksums(arena: Arena) -> None:
+    places = ("plan read back", "masks read", "stats read")
+    ended = survive(arena, "one bit flipped on the way down (our Parquet)", "flip-down", *each("flip_down", places))
+    assert (
+        ended.text.count("reading it again") >= 1
+    )  # a bit may also hit what is not used, such as a mask while counts are read
+
+
+def test_a_flipped_bit_in_an_input_is_not_always_caught(arena: Arena) -> None:
+    """What is promised of inputs: nothing beyond what the image format or the transport checks (PNG's CRC, TLS).
+
+    A PNG is checked: the run ends, with an error row that --retry-errors mends. A JPEG would decode to other pixels.
+    """
+    output = "flip-input"
+    with proxied(arena.server, Fault("flip_down", method="GET", key=r"^/arena-in/.*tar", skip=4)) as proxy:
+        ended = arena.run(output, proxy, "--max-error-rate=1")
+    assert proxy.faults[0].injected == 1
+    assert ended.code == 0, ended.text
+    began = time.monotonic()
+    again = arena.run(output, None, "--max-error-rate=1", "--retry-errors")
+    assert again.code == 0, again.text
+    arena.check(output)
+    note("one bit flipped on the way down (an input PNG), then --retry-errors", 1, 1, time.monotonic() - began)
+
+
+@pytest.mark.parametrize("action", ["stall_before", "stall_down"])
+def test_a_stall_is_cut_off(action: Action, arena: Arena) -> None:
+    places = ("input", "masks", "stats read") if action == "stall_before" else ("input", "stats read")
+    quick = f"--storage-option=config_kwargs={json.dumps(QUICK)}"
+    kind = "stall: no answer" if action == "stall_before" else "stall: half of an answer"
+    survive(arena, kind, name_of(action), *each(action, places), flags=(quick,))
+
+
+def test_time_outs_and_retries_are_ours_alone(arena: Arena, caplog: pytest.LogCaptureFixture) -> None:
+    store = Store({**arena.server.options, "config_kwargs": {"read_timeout": 7}})
+    filesystem, _ = store._open("s3://arena-in/x")
+    filesystem.connect()
+    config = filesystem._s3._client_config if hasattr(filesystem._s3, "_client_config") else filesystem._s3.meta.config
+    assert (config.connect_timeout, config.read_timeout) == (10, 7)  # the user's goes over ours
+    assert filesystem.retries == 1
+    fault = Fault("status", times=3, code="SlowDown")
+    with proxied(arena.server, fault) as proxy, caplog.at_level(logging.WARNING, "segment.store"):
+        store = Store({**arena.server.options, "endpoint_url": proxy.url})
+        assert store.list("s3://arena-in") != []
+        assert (fault.injected, proxy.requests) == (3, 4)
+    assert len([record for record in caplog.records if "retrying to list" in record.message]) == 3
+
+
+def test_the_server_is_killed_and_restarted(arena: Arena, tmp_path: Path) -> None:
+    """kill -9 of the store in the middle of a PUT; it is back two seconds later."""
+    with restartable(tmp_path / "s3", arena.server) as (server, restart):
+        fault = Fault("call", method="PUT", key="/masks/", skip=1, call=lambda: restart(2.0))
+        other = arena.elsewhere(server, tmp_path)
+        with proxied(server, fault) as proxy:
+            ended = other.run("restarted", proxy)
+            done = time.monotonic()
+        assert fault.injected == 1
+        assert ended.code == 0, ended.text
+        assert "retrying to" in ended.text
+        other.check("restarted")
+        note("store killed (-9), back after 2 s", 1, 1, done - fault.last_at)
+
+
+# ---- what does not
+
+
+@pytest.mark.parametrize("code", ["InternalError", "SlowDown"])
+@pytest.mark.parametrize("place", [pytest.param("masks", marks=pytest.mark.slow), "plan read back"])
+@pytest.mark.timeout(900)
+def test_5xx_for_ever(code: str, place: str, arena: Arena) -> None:
+    output = f"for-ever-{name_of(place)}-{code.lower()}"
+    status = {"InternalError": 500, "SlowDown": 503}[code]
+    ended = fail(arena, output, Fault("status", *[None], *PLACES[place], times=None, code=code))  # type: ignore[arg-type]
+    assert ended.code == 1, ended.text
+    assert "the same command" in ended.text
+    rerun(arena, f"{status} {code} for ever, then the store is well again", output)
+
+
+@pytest.mark.parametrize(
+    ("code", "advice"),
+    [
+        ("AccessDenied", "permission denied: check that the credentials are right"),
+        ("ExpiredToken", "the credentials have expired: renew them and run the same command again"),
+        ("RequestTimeTooSkewed", "this machine's clock is wrong: set it"),
+    ],
+)
+@pytest.mark.parametrize("place", ["input listing", pytest.param("masks", marks=pytest.mark.slow)])
+def test_refusals_end_the_run_at_once(code: str, advice: str, place: str, arena: Arena) -> None:
+    output = f"refused-{name_of(place)}-{code.lower()}"
+    fault = Fault("status", method=PLACES[place][0], key=PLACES[place][1], times=None, code=code)
+    ended = fail(arena, output, fault)
+    assert ended.code == 1, ended.text
+    assert advice in ended.text
+    assert "retrying to" not in ended.text
+    rerun(arena, f"{code}, then the user follows the advice", output)
+
+
+def fail(arena: Arena, output: str, fault: Fault) -> Ended:
+    """A run that cannot end well ends in bounded time, in few words, without a secret."""
+    with proxied(arena.server, fault) as proxy:
+        ended = arena.run(output, proxy)
+    assert fault.injected
+    assert "Traceback" not in ended.text
+    assert not (arena.files(output) / "_SUCCESS").exists()
+    arena.check_secrets(output)
+    return ended
+
+
+def rerun(arena: Arena, kind: str, output: str) -> None:
+    """The same command, the fault gone, completes what is missing."""
+    began = time.monotonic()
+    again = arena.run(output)
+    assert again.code == 0, again.text
+    arena.check(output)
+    note(kind, 1, 1, time.monotonic() - began)
+
+
+# ---- full disks
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own that can be filled."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    made = subprocess.run(mount, capture_output=True, text=True, timeout=20, check=False)
+    if made.returncode:
+        pytest.skip(f"NO SMALL DISK: mounting a tmpfs is not permitted here ({made.stderr.strip()})")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], timeout=20, check=False)
+
+
+def fill(folder: Path) -> Path:
+    """Leave no byte free."""
+    ballast = folder / "ballast"
+    with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+    return ballast
+
+
+def test_the_disk_of_a_local_output_is_full(small_disk: Path, arena: Arena) -> None:
+    output = str(small_disk / "out")
+    ballasts: list[Path] = []
+    fault = Fault("call", method="GET", key=r"^/arena-in/.*tar", skip=4, call=lambda: ballasts.append(fill(small_disk)))
+    with proxied(arena.server, fault) as proxy:
+        ended = arena.run(output, proxy)
+    assert fault.injected == 1
+    assert ended.code == 1, ended.text
+    assert "the disk is full" in ended.text
+    assert "Traceback" not in ended.text
+    ballasts[0].unlink()
+    rerun(arena, "disk of a local output full, then there is room", output)
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.slow  # the store says 500, so every part is tried for a while
+def test_the_disk_of_the_server_is_full(small_disk: Path, arena: Arena, tmp_path: Path) -> None:
+    with restartable(small_disk / "s3", arena.server) as (server, _):
+        other = arena.elsewhere(server, tmp_path)
+        ballasts: list[Path] = []
+        fault = Fault("call", method="PUT", key="/masks/", skip=1, call=lambda: ballasts.append(fill(small_disk)))
+        with proxied(server, fault) as proxy:
+            ended = other.run("full", proxy)
+        assert fault.injected == 1
+        assert ended.code == 1, ended.text
+        assert "Traceback" not in ended.text
+        ballasts[0].unlink()
+        rerun(other, "disk of the store full, then there is room", "full")
+
+
+class _Restart:
+    """Kills the server's process and starts it again a while later."""
+
+    def __init__(self, server: S3Server) -> None:
+        self.server = server
+        self.process = start_s3(server)
+        self._thread: threading.Thread | None = None
+
+    def __call__(self, seconds: float) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+        self._thread = threading.Thread(target=self._start, args=(seconds,))
+        self._thread.start()
+
+    def _start(self, seconds: float) -> None:
+        time.sleep(seconds)
+        self.process = start_s3(self.server)
+
+    def close(self) -> None:
+        if self._thread:
+            self._thread.join()
+        self.process.terminate()
+        self.process.wait(20)
+
+
+@contextmanager
+def restartable(folder: Path, like: S3Server) -> Iterator[tuple[S3Server, _Restart]]:
+    """A server of one's own with the same credentials, and what kills and restarts it."""
+    folder.mkdir()
+    server = S3Server(f"http://127.0.0.1:{free_port()}", like.key, like.secret, folder)
+    with closing(_Restart(server)) as restart:
+        yield server, restart

@@ -1,0 +1,20 @@
+"""The table of README.md is added up and written as told."""
+
+from __future__ import annotations
+
+from tests.reliability.table import BEGIN, END, README, rows, to_markdown
+
+
+def test_figures_are_added_up_by_fault() -> None:
+    figures = [
+        {"kind": "reset", "injected": 2, "survived": 2, "recovery": 1.5},
+        {"kind": "412", "injected": 1, "survived": 1, "recovery": 0},
+        {"kind": "reset", "injected": 3, "survived": 3, "recovery": 0.5},
+    ]
+    assert rows(figures) == [("reset", 5, 5, 1.5), ("412", 1, 1, 0)]
+    assert to_markdown(rows(figures)).splitlines()[2:] == ["| reset | 5 | 5 | 1.5 s |", "| 412 | 1 | 1 | – |"]
+
+
+def test_the_readme_has_a_place_for_it() -> None:
+    text = README.read_text(encoding="utf-8")
+    assert 0 < text.index(BEGIN) < text.index(END)
