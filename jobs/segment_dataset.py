@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import sys
 
-from segment.cli import main
+from segment.__main__ import run
 
 if __name__ == "__main__":
     # Ray tells a job its cluster by RAY_ADDRESS. A later --engine or --address of the caller's goes before ours.
     sys.argv = ["segment", "run", "--engine", "ray", *sys.argv[1:]]
-    main()
+    run()

@@ -139,7 +139,7 @@ def run(
     ] = False,
     update: Annotated[bool, typer.Option("--update", help="Add what is new in the input to a begun run.")] = False,
     print_job: Annotated[bool, typer.Option("--print-job", help="Print the job as TOML and end.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show warnings and errors only.")] = False,
 ) -> None:
     """Segment images. The same command again resumes; what is done is skipped.
 

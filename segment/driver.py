@@ -54,6 +54,7 @@ def run(job: Job, progress: Progress | None = None, *, retry_errors: bool = Fals
     progress = progress or Progress()
     store = Store(job.storage_options)
     ledger = Ledger(store, to_url(job.output))
+    _check_places(job, store)
     card = load_card(job.model, store)
     _check_labels(job, card)
     weights = load_weights(card, job.weights, store=store, progress=progress.download)
@@ -70,6 +71,14 @@ def run(job: Job, progress: Progress | None = None, *, retry_errors: bool = Fals
             plan = ledger.freeze_plan(plan)
         Rounds(task, weights, plan, ledger, progress, job.max_error_rate * plan.images).run(engine.get)
     return _finish(job, plan, ledger, card, task.fingerprint)
+
+
+def _check_places(job: Job, store: Store) -> None:
+    source, output = to_url(job.input), to_url(job.output)
+    if f"{source}/".startswith(f"{output}/"):
+        raise UsageError(f"the output {shown(output)} is, or holds, the input {shown(source)}: choose another output")
+    if store.exists(output):
+        raise UsageError(f"the output {shown(output)} is a file: give a folder or prefix")
 
 
 def _begun(job: Job, card: ModelCard, weights: Weights, ledger: Ledger) -> tuple[Plan, Runtime] | None:
@@ -265,6 +274,7 @@ def _finish(job: Job, plan: Plan, ledger: Ledger, card: ModelCard, fingerprint: 
     report = dataclasses.replace(load_report(ledger), complete=not too_many)
     write_report(ledger, report)
     if too_many:
+        ledger.store.delete(ledger.url("_SUCCESS"))
         raise TooManyErrors(
             f"{audit.errors} of {audit.images} images failed, more than --max-error-rate {job.max_error_rate:g} "
             f"allows; the first is {shown(report.errors[0].id)}, {report.errors[0].error}. All others are done: "

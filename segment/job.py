@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tomllib
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -62,6 +63,11 @@ class Job(InputOptions):
     max_error_rate: Annotated[float, Field(ge=0, le=1)] = 0.05
     stall_timeout: Annotated[float, Field(gt=0)] = 300.0
     storage_options: dict[str, Any] = Field(default={}, exclude=True, repr=False)
+
+    @field_validator("input", "output", "model", "weights", "labels", mode="before")
+    @classmethod
+    def _path_as_text(cls, value: object) -> object:
+        return os.fspath(value) if isinstance(value, os.PathLike) else value
 
     @field_validator("workers", mode="before")
     @classmethod

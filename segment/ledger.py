@@ -149,6 +149,12 @@ class Ledger:
         if run is not None and run["fingerprint"] != fingerprint:
             raise SegmentError(f"another run has taken the place of this one at {shown(self.output)}: choose another")
 
+    def _is_given_up(self) -> bool:
+        """Whether every attempt at the run has ended, and there was one."""
+        names = [entry.url.rpartition("/")[2] for entry in self.store.list(self.url("runs"))]
+        begun, ended = ({n.removesuffix(x) for n in names if n.endswith(x)} for x in (".json", ".parquet"))
+        return bool(begun) and begun <= ended
+
     def _has_masks(self) -> bool:
         return any(self._parquet(self.url("masks")))
 
@@ -159,13 +165,20 @@ class Ledger:
     def goes_on(self, run: Mapping[str, Any], contract: Mapping[str, Any]) -> bool:
         """Whether the run that is there is the one asked for; False if it may be replaced, having committed nothing.
 
+        A run that is being begun, or was killed, is not replaced: nobody can tell whether its driver lives.
+
         Raises:
             UsageError: it is another one, with the differences, and its masks would mix with ours.
         """
         if run["fingerprint"] == fingerprint_of(contract):
             return True
         if not self._has_masks():
-            return False
+            if self._is_given_up():
+                return False
+            raise UsageError(
+                f"another run is being begun at {shown(self.output)}, or was killed before its first commit. If none "
+                f"is at work there, delete {shown(self.url('run.json'))} and run again; else choose another output"
+            )
         lines = "\n".join(f"  {line}" for line in differences(contract, run["contract"]))
         raise UsageError(
             f"{shown(self.output)} holds another run; its masks would mix with these:\n{lines}\n"

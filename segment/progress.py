@@ -128,6 +128,15 @@ class Progress:
         """Nothing more comes: give the terminal back."""
 
 
+class QuietProgress(Progress):
+    """Shows warnings, and nothing else."""
+
+    def note(self, message: str) -> None:
+        """See `Progress.note`."""
+        if message.startswith("warning:"):
+            print(message, file=sys.stderr, flush=True)
+
+
 class PlainProgress(Progress):
     """One line at the first result, then every `interval` seconds, and at the end; for logs."""
 
@@ -221,7 +230,7 @@ class RichProgress(Progress):
 
 
 def console_progress(quiet: bool = False) -> Progress:
-    """The fitting display: none, a live bar on a terminal, else a line every ten seconds."""
+    """The fitting display: warnings only, a live bar on a terminal, else a line every ten seconds."""
     if quiet:
-        return Progress()
+        return QuietProgress()
     return RichProgress() if sys.stderr.isatty() else PlainProgress()

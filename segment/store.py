@@ -204,7 +204,10 @@ class Store:
                 if not is_taken(error):
                     raise
 
-        self._retry("write", url, attempt)
+        try:
+            self._retry("write", url, attempt)
+        except FileNotFoundError as error:
+            raise StoreError(f"could not write {redact_url(url)}: its folder cannot be made") from error
         return self.read(url)
 
     def delete(self, url: str) -> None:
@@ -412,7 +415,8 @@ def _modified(info: Mapping[str, Any]) -> str:
 
 def _write_local(path: Path, data: bytes, *, exclusive: bool = False) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.tmp-{secrets.token_hex(8)}")
+    # hidden, or whoever reads the folder meanwhile (or after a kill) would take it for data
+    temporary = path.with_name(f".{path.name}.tmp-{secrets.token_hex(8)}")
     try:
         with temporary.open("wb") as file:
             file.write(data)

@@ -516,9 +516,14 @@ def test_a_remap_to_no_class(tmp_path: Path) -> None:
 def test_an_output_that_is_a_file(tmp_path: Path) -> None:
     place = sound_place(tmp_path)
     place.output.write_text("mine")
-    message = refusal(place, StoreError)
-    assert message.startswith(f"could not read file://{place.output}/run.json: NotADirectoryError")
+    assert refusal(place, UsageError) == f"the output {place.output} is a file: give a folder or prefix"
     assert place.output.read_text() == "mine"
+
+
+def test_an_output_that_holds_the_input(tmp_path: Path) -> None:
+    place = sound_place(tmp_path)
+    place.output = place.folder
+    assert "is, or holds, the input" in refusal(place, UsageError)
 
 
 def test_an_output_that_cannot_be_written(tmp_path: Path) -> None:

@@ -143,10 +143,11 @@ def test_a_report_where_there_is_no_run(segment: Call, tmp_path: Path) -> None:
 
 
 def test_a_run_that_fails_ends_with_1(segment: Call, place: Place) -> None:
-    place.output.write_text("a file where the output should be")
+    (place.output / "run.json").mkdir(parents=True)
     called = segment(*place.flags())
     assert called.code == 1
-    assert called.err.startswith(f"error: could not read file://{place.output}/run.json: NotADirectoryError")
+    assert called.err.startswith("error: could not ")
+    assert "run.json" in called.err
 
 
 def test_too_many_errors_end_with_3(segment: Call, place: Place) -> None:

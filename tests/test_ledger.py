@@ -174,6 +174,10 @@ def test_a_run_that_committed_nothing_is_replaced(ledger: Ledger) -> None:
     ledger.begin(record(precision="bf16"))
     ledger.freeze_plan(PLAN)
     STORE.write(ledger.url("masks", "shard", ".DS_Store"), b"what a file manager leaves")
+    STORE.write(ledger.url("runs", "1.json"), b"{}")
+    with pytest.raises(UsageError, match="another run is being begun at "):
+        ledger.begin(record(precision="f32"))  # nobody can tell whether its driver lives
+    STORE.write(ledger.url("runs", "1.parquet"), b"it ended")
     ledger.begin(record(precision="f32"))
     assert ledger.read_run() == record(precision="f32")
     assert ledger.read_plan() is None  # that was the other run's

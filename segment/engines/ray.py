@@ -60,7 +60,7 @@ class RayEngine:
         self._workers = workers
         self._device = device
         self._split = split
-        self._started_here = connect(address, cpus)
+        self._connected = connect(address, cpus)
 
     def nodes(self) -> list[frozenset[str]]:
         """Ask every node that has a CPU or GPU to give; where there is none yet, wait for the autoscaler's first."""
@@ -161,10 +161,10 @@ class RayEngine:
         return ActorPoolStrategy(size=max(1, min(workers, bundles)))
 
     def close(self) -> None:
-        """Leave the cluster; end it if it was started here."""
+        """Leave the cluster, which ends it if it was started here."""
         import ray
 
-        if self._started_here:
+        if self._connected:
             ray.shutdown()
 
 

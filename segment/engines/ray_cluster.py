@@ -34,7 +34,7 @@ def connect(address: str | None, cpus: int | None = None) -> bool:
         cpus: of a cluster started here; None takes all.
 
     Returns:
-        Whether a cluster was started here.
+        Whether this call connected; then it is the caller who disconnects, which ends a cluster started here.
 
     Raises:
         UsageError: no cluster answers, or none can be started.
@@ -57,7 +57,7 @@ def connect(address: str | None, cpus: int | None = None) -> bool:
                     ray.init("local", num_cpus=cpus or available_cpus(), include_dashboard=False, **quiet)
     except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
         raise UsageError(_connect_advice(address, error)) from None
-    return not address
+    return True
 
 
 def _private_cluster_environment() -> None:

@@ -59,7 +59,7 @@ def test_a_flipped_byte_of_a_mask_is_found_by_reading_every_byte(segment: Call, 
     called = segment("audit", str(place.output), "--deep")
     assert called.code == 1
     assert called.out.splitlines() == [
-        f"wrong: {short(place, file)} is damaged (OSError): delete it and run again",
+        f"wrong: {short(place, file)} is damaged: delete it and run again",
         "the audit found 1 problem (5 images, 3 parts, 1 shard, 1 error row)",
     ]
     file.unlink()

@@ -117,24 +117,21 @@ def test_the_first_drivers_plan_is_kept(place: Place, monkeypatch: pytest.Monkey
 # --- one driver replaces the run of another, which had committed nothing ----------------------------------------------
 
 
-def test_a_run_that_was_replaced_while_it_began_does_not_claim_the_masks(
-    place: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It pauses before its first commit; meanwhile another one takes its place and completes."""
+def test_a_run_that_is_being_begun_is_not_replaced(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It pauses before its first commit; meanwhile another one is refused."""
     make_engine = driver.make_engine
 
     def late(*arguments: Any) -> Any:
         with monkeypatch.context() as patch:
             patch.setattr("segment.driver.make_engine", make_engine)
-            run(other(place))
+            with pytest.raises(UsageError, match="another run is being begun at"):
+                run(other(place))
         return make_engine(*arguments)
 
     job = place.job()
     begin(job, monkeypatch)
     monkeypatch.setattr("segment.driver.make_engine", late)
-    with pytest.raises(SegmentError) as caught:
-        run(job)
-    assert str(caught.value) == f"another run has taken the place of this one at {place.output}: choose another"
+    assert run(job).complete
     assert len(fingerprints(place.output)) == 1
     assert fingerprints(place.output) == {begun(place)["fingerprint"]}
     assert_sound(place.output)
@@ -150,26 +147,6 @@ def begin(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
         patch.setattr("segment.driver.Rounds", stop)
         with pytest.raises(KeyboardInterrupt):
             run(job)
-
-
-def test_a_run_whose_masks_another_one_is_about_to_take_over(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The other one has just replaced `run.json`, when this one commits everything: neither may call that a success."""
-    rounds = driver.Rounds
-
-    def late(*arguments: Any) -> Any:
-        monkeypatch.setattr("segment.driver.Rounds", rounds)
-        with monkeypatch.context() as patch:
-            patch.setattr("segment.ledger.Ledger.begin", lambda *_: None)  # it did that before
-            with pytest.raises(SegmentError, match="another run has taken the place of this one at "):
-                run(place.job())
-        return rounds(*arguments)
-
-    monkeypatch.setattr("segment.driver.Rounds", late)
-    with pytest.raises(SegmentError, match=r"\.parquet was written by another run: choose another output"):
-        run(other(place))
-    assert len(masks(place.output)) == 3
-    assert list(place.output.glob("stats/*")) == []
-    assert not (place.output / "_SUCCESS").exists()
 
 
 # --- what is there already --------------------------------------------------------------------------------------------
