@@ -7,7 +7,7 @@ import os
 import pty
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,15 +29,16 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
 
 
 @contextmanager
-def terminal() -> Iterator[Callable[[], str]]:
-    """Make a pseudo-terminal of this process's stderr; what is yielded reads what has come there so far."""
+def terminal() -> Iterator[list[str]]:
+    """Make a pseudo-terminal of this process's stderr; what came there is in the list when it is left."""
     ours, theirs = pty.openpty()
-    os.set_blocking(ours, False)
+    seen: list[str] = []
     with os.fdopen(theirs, "w") as stderr, pytest.MonkeyPatch.context() as patch:
         patch.setenv("TERM", "xterm-256color")
         patch.setenv("COLUMNS", "100")
         patch.setattr(sys, "stderr", stderr)  # in the test, since pytest sets its own before
-        yield lambda: os.read(ours, 1 << 16).decode()
+        yield seen
+    seen.append(read_all(ours))
     os.close(ours)
 
 
@@ -85,7 +86,7 @@ def test_a_download_that_fails_gives_the_cursor_back(segment: Call, place: Place
     publish(place, web, stop_after=0)
     with terminal() as seen:
         assert segment(*place.flags(weights=None)).code == 1
-        text = seen()
+    (text,) = seen
     assert text.rfind(SHOW) > text.rfind(HIDE) > -1
     assert f"could not read {web.url}/model.onnx: " in text[text.rfind(SHOW) :]  # the message comes after the bar
 
@@ -105,7 +106,7 @@ def test_downloads_of_any_size_in_any_order() -> None:
         progress.update(tally)
         progress.end(tally)
         progress.close()
-        text = seen()
+    (text,) = seen
     assert "[b].xml 2.0 of 2.0 MB" in text
     assert "fetched [b].xml, 2.0 MB" in text
     assert "[bold]words[/nothing] in brackets" in text
