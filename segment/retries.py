@@ -10,15 +10,6 @@ from segment.errors import UsageError
 from segment.urls import CREDENTIALS, redact_url
 
 
-def is_http(url: str) -> bool:
-    return url.startswith(("http://", "https://"))
-
-
-def raise_unless_absent(error: OSError) -> None:
-    if not is_absent(error):
-        raise error
-
-
 def is_absent(error: OSError) -> bool:
     """Whether there can be nothing at a path: also where its folder is a file, or its name is too long.
 
