@@ -62,13 +62,13 @@ DOORS = {
     "fsspec": {"store.py"},
     "s3fs": set(),  # fsspec finds it
     "tenacity": {"store.py"},
-    "typer": {"cli.py"},
-    "rich": {"cli.py", "progress.py", "report"},
+    "typer": {"cli"},
+    "rich": {"cli", "progress.py", "report"},
     "torch": set(),
 }
 LONGEST = 320
 # To be split: this list shrinks and never grows.
-TO_BE_SPLIT = {"cli.py", "ledger.py", "parts.py", "store.py"}
+TO_BE_SPLIT = {"ledger.py", "parts.py", "store.py"}
 
 FILES = sorted(file.relative_to(PACKAGE).as_posix() for file in PACKAGE.rglob("*.py"))
 

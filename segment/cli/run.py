@@ -1,52 +1,13 @@
-"""The command line: thin commands over `segment.job`, `segment.report` and `segment.card`.
-
-Imports of anything heavy are inside the commands, so that `--help` answers at once.
-Exit codes: 0 done, 1 the run failed (rerun to resume), 2 wrong usage or input, 3 more errors than allowed,
-130 and 143 stopped by Ctrl-C or SIGTERM (rerun to resume).
-"""
+"""`segment run`."""
 
 from __future__ import annotations
 
-import os
-import signal
-import sys
 from contextlib import closing
-from enum import StrEnum
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-if TYPE_CHECKING:
-    from segment.store import Store
-
-app = typer.Typer(
-    no_args_is_help=True,
-    add_completion=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    help="Segment every image of a bucket or folder exactly once; write masks and exact IoU statistics to Parquet.",
-)
-models_app = typer.Typer(invoke_without_command=True, help="List the built-in model cards, or show one.")
-app.add_typer(models_app, name="models")
-
-StorageOptions = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--storage-option",
-        metavar="KEY=VALUE",
-        help="fsspec option for every URL that is not local, such as endpoint_url=http://... or anon=true.",
-        rich_help_panel="Stores",
-    ),
-]
-
-
-class ReportFormat(StrEnum):
-    """How `segment report` prints."""
-
-    table = "table"
-    markdown = "markdown"
-    json = "json"
+from segment.cli.app import StorageOptions, app, open_store, parse_options
 
 
 def _flag(*names: str, help: str, panel: str, metavar: str | None = None) -> Any:  # noqa: A002
@@ -158,9 +119,9 @@ def run_flags(flags: dict[str, Any]) -> None:
 
     file, print_job, quiet = flags.pop("job", None), flags.pop("print_job"), flags.pop("quiet")
     again = {name: flags.pop(name) for name in ("retry_errors", "update")}
-    values = read_job_file(file, _store(flags.get("storage_option"))) if file else {}
+    values = read_job_file(file, open_store(flags.get("storage_option"))) if file else {}
     if "storage_option" in flags:
-        flags["storage_options"] = {**values.get("storage_options", {}), **_options(flags.pop("storage_option"))}
+        flags["storage_options"] = {**values.get("storage_options", {}), **parse_options(flags.pop("storage_option"))}
     if "label_remap" in flags:
         flags["label_remap"] = _remap(flags["label_remap"])
     for name in ("batch_size", "part_size"):
@@ -176,122 +137,6 @@ def run_flags(flags: dict[str, Any]) -> None:
         print_report(report)
 
 
-@app.command()
-def report(
-    output: Annotated[str, typer.Argument(help="Output prefix of a run.")],
-    format: Annotated[ReportFormat, typer.Option("--format", "-f", help="How to print it.")] = ReportFormat.table,  # noqa: A002
-    storage_option: StorageOptions = None,
-) -> None:
-    """Show a run's scores from what is committed; works while it runs, too."""
-    import json
-
-    from segment.ledger import Ledger
-    from segment.report.aggregate import load_report
-    from segment.report.console import print_report
-    from segment.report.markdown import to_markdown
-    from segment.urls import to_url
-
-    found = load_report(Ledger(_store(storage_option), to_url(output)))
-    if format is ReportFormat.json:
-        typer.echo(json.dumps(found.summary(), indent=2, sort_keys=True, ensure_ascii=False))
-    elif format is ReportFormat.markdown:
-        typer.echo(to_markdown(found))
-    else:
-        print_report(found)
-
-
-@app.command()
-def audit(
-    output: Annotated[str, typer.Argument(help="Output prefix of a run.")],
-    deep: Annotated[bool, typer.Option("--deep", help="Read every byte and check the checksums.")] = False,
-    storage_option: StorageOptions = None,
-) -> None:
-    """Prove that every planned image has exactly one row and that the statistics hold; exit code 0 or 1."""
-    from segment.audit import audit_run
-    from segment.ledger import Ledger
-    from segment.report.console import print_audit
-    from segment.urls import to_url
-
-    found = audit_run(Ledger(_store(storage_option), to_url(output)), deep=deep)
-    print_audit(found)
-    raise typer.Exit(1 if found.problems else 0)
-
-
-@app.command()
-def status(
-    output: Annotated[str, typer.Argument(help="Output prefix of a run.")],
-    storage_option: StorageOptions = None,
-) -> None:
-    """Say how far a run is, running or not, from the store alone."""
-    from segment.ledger import Ledger
-    from segment.report.console import print_status
-    from segment.urls import to_url
-
-    print_status(Ledger(_store(storage_option), to_url(output)))
-
-
-@models_app.callback()
-def models(context: typer.Context) -> None:
-    """List the built-in model cards; `segment models show NAME` prints one."""
-    if context.invoked_subcommand is None:
-        from segment.report.cards import print_cards
-
-        print_cards()
-
-
-@models_app.command("show")
-def show_model(
-    name: Annotated[str, typer.Argument(help="Built-in card, or a card's path or URL.")],
-    storage_option: StorageOptions = None,
-) -> None:
-    """Print a card's contract."""
-    from segment.card import load_card
-    from segment.report.cards import print_card
-
-    print_card(load_card(name, _store(storage_option)))
-
-
-@app.command()
-def demo(
-    folder: Annotated[Path, typer.Argument(help="Where to put scenes and results.")] = Path("demo-output"),
-    engine: Annotated[str, typer.Option("--engine", help="local or ray.")] = "ray",
-    scenes: Annotated[int, typer.Option("--scenes", min=4, help="Scenes to make.")] = 160,
-) -> None:
-    """Make labelled street scenes, segment them on a local Ray cluster, show the scores and a picture."""
-    from segment.demo.show import run_demo
-
-    run_demo(folder, engine=engine, scenes=scenes)
-
-
-def _version(wanted: bool) -> None:
-    if wanted:
-        from importlib.metadata import version
-
-        typer.echo(f"segment {version('segment-job')}")
-        raise typer.Exit
-
-
-@app.callback()
-def _root(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and end.")
-    ] = False,
-) -> None:
-    """Batch semantic segmentation."""
-
-
-def _options(texts: list[str] | None) -> dict[str, Any]:
-    from segment.store import parse_storage_option
-
-    return dict(parse_storage_option(text) for text in texts or [])
-
-
-def _store(texts: list[str] | None) -> Store:
-    from segment.store import Store
-
-    return Store(_options(texts))
-
-
 def _remap(texts: list[str]) -> dict[str, str]:
     from segment.errors import UsageError
 
@@ -301,33 +146,3 @@ def _remap(texts: list[str]) -> dict[str, str]:
             "--label-remap takes FROM=TO, for example --label-remap 64,0,128=Vehicle or --label-remap 7=ignore"
         )
     return {source: target for source, _, target in pairs}
-
-
-class Stopped(BaseException):
-    """SIGINT or SIGTERM came. No `Exception`, so that nothing takes it for a failure of its own."""
-
-    def __init__(self, number: int) -> None:
-        self.exit_code = 128 + number
-
-
-def _stop(number: int, frame: object) -> None:
-    """First signal: unwind, so that parts at hand are finished or abandoned. A second one ends at once."""
-    for stopping in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(stopping, lambda again, _: os._exit(128 + again))
-    raise Stopped(number)
-
-
-def main() -> None:
-    """Entry point of the `segment` command: every failure is one clear message and an exit code."""
-    from segment.errors import SegmentError
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _stop)
-    try:
-        app()
-    except SegmentError as error:
-        typer.secho(f"error: {error}", err=True, fg=typer.colors.RED if sys.stderr.isatty() else None)
-        sys.exit(error.exit_code)
-    except Stopped as stopped:
-        typer.echo("stopped; what is committed stays, the same command resumes the run", err=True)
-        sys.exit(stopped.exit_code)

@@ -1,0 +1,59 @@
+"""The command and what its subcommands share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from segment.store import Store
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    help="Segment every image of a bucket or folder exactly once; write masks and exact IoU statistics to Parquet.",
+)
+
+StorageOptions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--storage-option",
+        metavar="KEY=VALUE",
+        help="fsspec option for every URL that is not local, such as endpoint_url=http://... or anon=true.",
+        rich_help_panel="Stores",
+    ),
+]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"segment {version('segment-job')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
+    """Batch semantic segmentation."""
+
+
+def parse_options(texts: list[str] | None) -> dict[str, Any]:
+    """The storage options of `KEY=VALUE` texts."""
+    from segment.store import parse_storage_option
+
+    return dict(parse_storage_option(text) for text in texts or [])
+
+
+def open_store(texts: list[str] | None) -> Store:
+    """The store, with the storage options of `KEY=VALUE` texts."""
+    from segment.store import Store
+
+    return Store(parse_options(texts))

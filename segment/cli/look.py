@@ -1,0 +1,72 @@
+"""Commands that look at a run: `report`, `audit`, `status`."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from segment.cli.app import StorageOptions, app, open_store
+
+
+class ReportFormat(StrEnum):
+    """How `segment report` prints."""
+
+    table = "table"
+    markdown = "markdown"
+    json = "json"
+
+
+@app.command()
+def report(
+    output: Annotated[str, typer.Argument(help="Output prefix of a run.")],
+    format: Annotated[ReportFormat, typer.Option("--format", "-f", help="How to print it.")] = ReportFormat.table,  # noqa: A002
+    storage_option: StorageOptions = None,
+) -> None:
+    """Show a run's scores from what is committed; works while it runs, too."""
+    import json
+
+    from segment.ledger import Ledger
+    from segment.report.aggregate import load_report
+    from segment.report.console import print_report
+    from segment.report.markdown import to_markdown
+    from segment.urls import to_url
+
+    found = load_report(Ledger(open_store(storage_option), to_url(output)))
+    if format is ReportFormat.json:
+        typer.echo(json.dumps(found.summary(), indent=2, sort_keys=True, ensure_ascii=False))
+    elif format is ReportFormat.markdown:
+        typer.echo(to_markdown(found))
+    else:
+        print_report(found)
+
+
+@app.command()
+def audit(
+    output: Annotated[str, typer.Argument(help="Output prefix of a run.")],
+    deep: Annotated[bool, typer.Option("--deep", help="Read every byte and check the checksums.")] = False,
+    storage_option: StorageOptions = None,
+) -> None:
+    """Prove that every planned image has exactly one row and that the statistics hold; exit code 0 or 1."""
+    from segment.audit import audit_run
+    from segment.ledger import Ledger
+    from segment.report.console import print_audit
+    from segment.urls import to_url
+
+    found = audit_run(Ledger(open_store(storage_option), to_url(output)), deep=deep)
+    print_audit(found)
+    raise typer.Exit(1 if found.problems else 0)
+
+
+@app.command()
+def status(
+    output: Annotated[str, typer.Argument(help="Output prefix of a run.")],
+    storage_option: StorageOptions = None,
+) -> None:
+    """Say how far a run is, running or not, from the store alone."""
+    from segment.ledger import Ledger
+    from segment.report.console import print_status
+    from segment.urls import to_url
+
+    print_status(Ledger(open_store(storage_option), to_url(output)))

@@ -1,0 +1,44 @@
+"""From the shell and back: signals, failures, exit codes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+import typer
+
+from segment.cli.app import app
+
+# each adds its commands; their order is that of `--help`
+from segment.cli import run, look, models, demo  # noqa: F401 # isort: skip
+
+
+class Stopped(BaseException):
+    """SIGINT or SIGTERM came. No `Exception`, so that nothing takes it for a failure of its own."""
+
+    def __init__(self, number: int) -> None:
+        self.exit_code = 128 + number
+
+
+def _stop(number: int, frame: object) -> None:
+    """First signal: unwind, so that parts at hand are finished or abandoned. A second one ends at once."""
+    for stopping in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(stopping, lambda again, _: os._exit(128 + again))
+    raise Stopped(number)
+
+
+def main() -> None:
+    """Entry point of the `segment` command: every failure is one clear message and an exit code."""
+    from segment.errors import SegmentError
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
+    try:
+        app()
+    except SegmentError as error:
+        typer.secho(f"error: {error}", err=True, fg=typer.colors.RED if sys.stderr.isatty() else None)
+        sys.exit(error.exit_code)
+    except Stopped as stopped:
+        typer.echo("stopped; what is committed stays, the same command resumes the run", err=True)
+        sys.exit(stopped.exit_code)

@@ -1,0 +1,33 @@
+"""`segment models`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from segment.cli.app import StorageOptions, app, open_store
+
+models_app = typer.Typer(invoke_without_command=True, help="List the built-in model cards, or show one.")
+app.add_typer(models_app, name="models")
+
+
+@models_app.callback()
+def models(context: typer.Context) -> None:
+    """List the built-in model cards; `segment models show NAME` prints one."""
+    if context.invoked_subcommand is None:
+        from segment.report.cards import print_cards
+
+        print_cards()
+
+
+@models_app.command("show")
+def show_model(
+    name: Annotated[str, typer.Argument(help="Built-in card, or a card's path or URL.")],
+    storage_option: StorageOptions = None,
+) -> None:
+    """Print a card's contract."""
+    from segment.card import load_card
+    from segment.report.cards import print_card
+
+    print_card(load_card(name, open_store(storage_option)))
