@@ -4,19 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
 
 from segment.card import ModelCard
 from segment.errors import SegmentError, StoreError
-from segment.ledger import Audit, Ledger
+from segment.ledger import Ledger
 from segment.plan import Plan
 from segment.tables import MASKS_SCHEMA, ShardStats, fold, footer_of, merge
 
 _Range = tuple[str, int, int]  # part id, first and last (exclusive) position in the shard
 _COUNTED = ["id", "index", "status", "confusion", "miou"]
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """What an audit found.
+
+    Attributes:
+        shards, parts, images, errors, scored: totals of what is committed.
+        problems: one line each; empty when every planned image has exactly one row and the statistics hold.
+    """
+
+    shards: int
+    parts: int
+    images: int
+    errors: int
+    scored: int
+    problems: tuple[str, ...]
+
+    @property
+    def totals(self) -> dict[str, int]:
+        """All but the problems, by name."""
+        return {name: getattr(self, name) for name in ("shards", "parts", "images", "errors", "scored")}
 
 
 def audit_run(ledger: Ledger, *, deep: bool = False) -> Audit:
@@ -31,9 +53,32 @@ def audit_run(ledger: Ledger, *, deep: bool = False) -> Audit:
     """
     run, plan = ledger.read_begun()
     card = ModelCard.model_validate(run["card"])
-    found = ledger.audit(plan, card)
+    found = audit_listing(ledger, plan, card)
     problems = [*found.problems, *_check_shards(ledger, plan, card, run["fingerprint"], deep)]
     return replace(found, problems=tuple(problems))
+
+
+def audit_listing(ledger: Ledger, plan: Plan, card: ModelCard) -> Audit:
+    """Audit by listings and statistics alone, as a run does at its end: no masks file is read.
+
+    Every committed object of the plan is listed; the rows of each shard are counted by its statistics.
+    """
+    planned = plan.parts_by_shard()
+    images = plan.images_by_shard()
+    listed = ledger.listed_parts()
+    expected = {(shard, part) for shard, parts in planned.items() for part in parts}
+    problems = [f"part {part} of shard {shard} is not committed" for shard, part in sorted(expected - listed)]
+    problems += [f"masks/{shard}/{part}.parquet is in no plan" for shard, part in sorted(listed - expected)]
+    finished = ledger.finished_shards()
+    problems += [f"shard {shard} has no statistics" for shard in planned if shard not in finished]
+    problems += [f"stats/{shard}.parquet is in no plan" for shard in sorted(finished - planned.keys())]
+    stats = ledger.shard_stats(shard for shard in planned if shard in finished)
+    for shard, found in stats.items():
+        if found.images != images[shard]:
+            problems.append(f"shard {shard} has {found.images} rows for {images[shard]} planned images")
+    total = merge(stats.values(), len(card.classes))
+    committed = len(expected & listed)
+    return Audit(len(stats), committed, total.images, total.errors, total.scored, tuple(problems))
 
 
 def _check_shards(ledger: Ledger, plan: Plan, card: ModelCard, fingerprint: str, deep: bool) -> Iterator[str]:

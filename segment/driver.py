@@ -10,13 +10,15 @@ from contextlib import closing
 from importlib.metadata import version
 from typing import Any
 
+from segment.audit import audit_listing
 from segment.card import ModelCard, load_card
+from segment.contract import begin, contract_of, fingerprint_of, goes_on
 from segment.engines import Engine
 from segment.engines.local import LocalEngine
 from segment.errors import SegmentError, TooManyErrors, UsageError
 from segment.job import Job, make_job
 from segment.labels import LabelDecoder
-from segment.ledger import Ledger, contract_of, fingerprint_of
+from segment.ledger import Ledger
 from segment.names import count, shown
 from segment.plan import Plan
 from segment.progress import Progress
@@ -64,7 +66,7 @@ def run(job: Job, progress: Progress | None = None, *, retry_errors: bool = Fals
         runtime = begun[1] if begun else _resolve(job, weights, engine.get())
         contract = _contract(job, card, weights, runtime)
         task = _task(job, card, runtime, store, fingerprint_of(contract))
-        ledger.begin(_run_record(job, card, weights, contract, task.fingerprint))
+        begin(ledger, _run_record(job, card, weights, contract, task.fingerprint))
         if begun:
             plan = _rework(job, ledger, plan, progress, retry_errors=retry_errors, update=update)
         else:
@@ -88,7 +90,7 @@ def _begun(job: Job, card: ModelCard, weights: Weights, ledger: Ledger) -> tuple
     if run is None or plan is None:
         return None
     runtime = _frozen_runtime(job, run)
-    return (plan, runtime) if ledger.goes_on(run, _contract(job, card, weights, runtime)) else None
+    return (plan, runtime) if goes_on(ledger, run, _contract(job, card, weights, runtime)) else None
 
 
 def _discover(job: Job, store: Store, progress: Progress) -> Plan:
@@ -262,7 +264,7 @@ def _finish(job: Job, plan: Plan, ledger: Ledger, card: ModelCard, fingerprint: 
     for shard, parts in plan.parts_by_shard().items():
         if shard not in finished:
             ledger.finish_shard(shard, parts, card, fingerprint)
-    audit = ledger.audit(plan, card)
+    audit = audit_listing(ledger, plan, card)
     place = shown(ledger.output)
     if audit.problems:
         ledger.reopen_lost(plan)
@@ -282,5 +284,5 @@ def _finish(job: Job, plan: Plan, ledger: Ledger, card: ModelCard, fingerprint: 
         )
     if ledger.read_plan() != plan:
         raise SegmentError(f"the plan of {place} was extended meanwhile, by --update: run the same command again")
-    ledger.succeed(audit, fingerprint)
+    ledger.succeed(audit.totals, fingerprint)
     return report

@@ -5,12 +5,10 @@ OUTPUT/run.json, plan.parquet, masks/<shard>/<part>.parquet (the commit), stats/
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -31,52 +29,6 @@ _DAMAGE = (pa.ArrowException, LookupError, TypeError, ValueError, OSError)
 _FOLD_COLUMNS = ["status", "confusion", "miou"]
 _FOLD_BLOCK = 1 << 16  # bytes a range request: the mask column between footer and counts is not worth reading
 _LIST_SHARDS_ONE_BY_ONE = 64  # more unfinished shards than this are found by one listing of masks/
-
-
-@dataclass(frozen=True, slots=True)
-class Audit:
-    """What an audit found.
-
-    Attributes:
-        shards, parts, images, errors, scored: totals of what is committed.
-        problems: one line each; empty when every planned image has exactly one row and the statistics hold.
-    """
-
-    shards: int
-    parts: int
-    images: int
-    errors: int
-    scored: int
-    problems: tuple[str, ...]
-
-
-def contract_of(card: ModelCard, **settings: Any) -> dict[str, Any]:
-    """Everything that can change a mask or a count, as plain JSON: what a resumed run must have in common."""
-    cosmetic = {
-        "description": True,
-        "licence": True,
-        "source": True,
-        "gflops": True,
-        "mparams": True,
-        "weights": True,
-    }
-    dumped = card.model_dump(mode="json", exclude={**cosmetic, "metric": {"published", "note"}})
-    return {"card": dumped, **settings}
-
-
-def fingerprint_of(contract: Mapping[str, Any]) -> str:
-    """SHA-256 of the contract, hexadecimal."""
-    return hashlib.sha256(json.dumps(contract, sort_keys=True).encode()).hexdigest()
-
-
-def differences(ours: Any, theirs: Any, path: str = "") -> list[str]:
-    """Name the leaves in which two contracts differ: `runtime.precision: 'bf16' there, 'f32' now`."""
-    if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
-        keys = sorted({*ours, *theirs})
-        return [
-            line for k in keys for line in differences(ours.get(k), theirs.get(k), f"{path}.{k}" if path else str(k))
-        ]
-    return [] if ours == theirs else [f"{path}: {theirs!r} there, {ours!r} now"]
 
 
 class Ledger:
@@ -120,25 +72,6 @@ class Ledger:
             pass
         raise UsageError(f"{shown(self.url('run.json'))} is not a run of this program: choose another output")
 
-    def begin(self, run: Mapping[str, Any]) -> None:
-        """Write `run.json`, unless the very same run is there.
-
-        Raises:
-            UsageError: another run is there and has committed something, or begins in this moment; or there are masks
-                of an unknown run.
-        """
-        url, data = self.url("run.json"), _json(run)
-        existing = self.read_run()
-        if existing is None:
-            if self._has_masks():
-                raise UsageError(f"{shown(self.output)} holds masks but no run.json: choose another output")
-            self.store.create(url, data)
-        elif not self.goes_on(existing, run["contract"]):
-            self.store.delete(self.url("plan.parquet"))
-            self.store.write(url, data)
-        if (self.read_run() or run)["fingerprint"] != run["fingerprint"]:
-            raise UsageError(f"another run has just begun at {shown(self.output)}: choose another output")
-
     def refuse_replaced(self, fingerprint: str) -> None:
         """Refuse to go on if another run has taken the place of ours while we had committed nothing.
 
@@ -149,41 +82,13 @@ class Ledger:
         if run is not None and run["fingerprint"] != fingerprint:
             raise SegmentError(f"another run has taken the place of this one at {shown(self.output)}: choose another")
 
-    def _is_given_up(self) -> bool:
-        """Whether every attempt at the run has ended, and there was one."""
-        names = [entry.url.rpartition("/")[2] for entry in self.store.list(self.url("runs"))]
-        begun, ended = ({n.removesuffix(x) for n in names if n.endswith(x)} for x in (".json", ".parquet"))
-        return bool(begun) and begun <= ended
-
-    def _has_masks(self) -> bool:
+    def has_masks(self) -> bool:
+        """Whether anything is committed."""
         return any(self._parquet(self.url("masks")))
 
     def _parquet(self, prefix: str) -> list[str]:
         """URLs of the Parquet files below a prefix: whatever else a file manager leaves there is not ours."""
         return [entry.url for entry in self.store.list(prefix) if entry.url.endswith(".parquet")]
-
-    def goes_on(self, run: Mapping[str, Any], contract: Mapping[str, Any]) -> bool:
-        """Whether the run that is there is the one asked for; False if it may be replaced, having committed nothing.
-
-        A run that is being begun, or was killed, is not replaced: nobody can tell whether its driver lives.
-
-        Raises:
-            UsageError: it is another one, with the differences, and its masks would mix with ours.
-        """
-        if run["fingerprint"] == fingerprint_of(contract):
-            return True
-        if not self._has_masks():
-            if self._is_given_up():
-                return False
-            raise UsageError(
-                f"another run is being begun at {shown(self.output)}, or was killed before its first commit. If none "
-                f"is at work there, delete {shown(self.url('run.json'))} and run again; else choose another output"
-            )
-        lines = "\n".join(f"  {line}" for line in differences(contract, run["contract"]))
-        raise UsageError(
-            f"{shown(self.output)} holds another run; its masks would mix with these:\n{lines}\n"
-            "Choose another output, or ask for what that run was asked for."
-        )
 
     def read_plan(self) -> Plan | None:
         """Return the frozen plan, or None where there is none yet.
@@ -220,6 +125,10 @@ class Ledger:
     def finished_shards(self) -> set[str]:
         """Shards whose statistics are written, which happens after their last commit."""
         return {_stem(url) for url in self._parquet(self.url("stats"))}
+
+    def listed_parts(self) -> set[tuple[str, str]]:
+        """Shard and id of every part that is committed, planned or not: by one listing of all of them."""
+        return {(_folder(url), _stem(url)) for url in self._parquet(self.url("masks"))}
 
     def committed(self, plan: Plan) -> set[str]:
         """Ids of the parts that are committed: by one key a finished shard, and a listing of the others."""
@@ -276,28 +185,6 @@ class Ledger:
         with ThreadPoolExecutor(8, thread_name_prefix="stats") as pool:
             return dict(zip(names, pool.map(read_one, names), strict=True))
 
-    def audit(self, plan: Plan, card: ModelCard) -> Audit:
-        """Prove that every planned image has exactly one row and nothing else is there.
-
-        Every committed object of the plan is listed; the rows of each shard are counted by its statistics.
-        """
-        planned = plan.parts_by_shard()
-        images = plan.images_by_shard()
-        listed = {(_folder(url), _stem(url)) for url in self._parquet(self.url("masks"))}
-        expected = {(shard, part) for shard, parts in planned.items() for part in parts}
-        problems = [f"part {part} of shard {shard} is not committed" for shard, part in sorted(expected - listed)]
-        problems += [f"masks/{shard}/{part}.parquet is in no plan" for shard, part in sorted(listed - expected)]
-        finished = self.finished_shards()
-        problems += [f"shard {shard} has no statistics" for shard in planned if shard not in finished]
-        problems += [f"stats/{shard}.parquet is in no plan" for shard in sorted(finished - planned.keys())]
-        stats = self.shard_stats(shard for shard in planned if shard in finished)
-        for shard, found in stats.items():
-            if found.images != images[shard]:
-                problems.append(f"shard {shard} has {found.images} rows for {images[shard]} planned images")
-        total = merge(stats.values(), len(card.classes))
-        committed = len(expected & listed)
-        return Audit(len(stats), committed, total.images, total.errors, total.scored, tuple(problems))
-
     def reopen(self, shard: str, parts: Sequence[str]) -> None:
         """Take back the commit of some parts of a shard: what follows from them first."""
         self.take_back_success()
@@ -308,7 +195,7 @@ class Ledger:
     def reopen_lost(self, plan: Plan) -> None:
         """Let a rerun do what was finished and is not there any more."""
         self.take_back_success()
-        listed = {_stem(url) for url in self._parquet(self.url("masks"))}
+        listed = {part for _, part in self.listed_parts()}
         for shard, parts in plan.parts_by_shard().items():
             if any(part not in listed for part in parts):
                 self.store.delete(self.stats_url(shard))
@@ -337,10 +224,9 @@ class Ledger:
 
         return _sound(url, read)
 
-    def succeed(self, audit: Audit, fingerprint: str) -> None:
+    def succeed(self, totals: Mapping[str, int], fingerprint: str) -> None:
         """Write `_SUCCESS`: the totals of an audit that held."""
-        totals = {name: getattr(audit, name) for name in ("shards", "parts", "images", "errors", "scored")}
-        self.store.write(self.url("_SUCCESS"), _json({**totals, "fingerprint": fingerprint}))
+        self.store.write(self.url("_SUCCESS"), to_json({**totals, "fingerprint": fingerprint}))
 
     def is_complete(self) -> bool:
         """Whether `_SUCCESS` is there."""
@@ -374,7 +260,8 @@ def _sound(url: str, read: Callable[[], T]) -> T:
         ) from None
 
 
-def _json(value: Mapping[str, Any]) -> bytes:
+def to_json(value: Mapping[str, Any]) -> bytes:
+    """`run.json` and `_SUCCESS`: keys sorted, one to a line."""
     return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
 

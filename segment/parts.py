@@ -1,16 +1,13 @@
-"""What every input format shares: the options, spans, members, parts and samples, ids and cutting."""
+"""What every input format shares: the options, spans, members, parts and samples."""
 
 from __future__ import annotations
 
-import hashlib
 import string
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
-
-from segment.names import count, examples
 
 InputFormat = Literal["auto", "files", "webdataset", "parquet", "list"]
 ShardFormat = Literal["files", "webdataset", "parquet"]
@@ -195,90 +192,6 @@ class Discovery:
     warnings: list[str]
 
 
-@dataclass(frozen=True, slots=True)
-class Shard:
-    """One shard before it is cut. Fields as in `Part`; `hash` is the shared start of its part ids.
-
-    Attributes:
-        runs: how it may be cut: `(row group or -1, images, bytes per image)`; a part stays within one run.
-            For members, `bytes per image` is not used.
-    """
-
-    name: str
-    hash: str
-    format: ShardFormat
-    url: str
-    size: int
-    etag: str
-    members: Sequence[Member]
-    runs: Sequence[tuple[int, int, int]]
-
-    @property
-    def images(self) -> int:
-        return sum(images for _, images, _ in self.runs)
-
-
-def shard_hash(*identity: str | int) -> str:
-    """Return 12 hexadecimal digits that follow from what identifies a shard: its URL, etag, size."""
-    return hashlib.sha256("\n".join(str(part) for part in identity).encode()).hexdigest()[:12]
-
-
-def auto_part_size(images: int) -> int:
-    """Return the part size that `auto` means: ceil(images / 256), at least 4, at most 64."""
-    return min(64, max(4, -(-images // 256)))
-
-
-def cut(shards: Sequence[Shard], options: InputOptions) -> list[Part]:
-    """Cut shards in parts: never across a run, by `part_size`, and by `part_bytes`."""
-    size = options.part_size
-    limit = auto_part_size(sum(shard.images for shard in shards)) if size == "auto" else size
-    return [
-        Part(
-            id=f"{shard.hash}-{start:06d}-{stop:06d}",
-            shard=f"{shard.name}-{shard.hash}",
-            format=shard.format,
-            url=shard.url,
-            size=shard.size,
-            etag=shard.etag,
-            start=start,
-            stop=stop,
-            row_group=row_group,
-            members=tuple(shard.members[start:stop]),
-        )
-        for shard in shards
-        for row_group, start, stop in _ranges(shard, limit, options.part_bytes)
-    ]
-
-
-def _ranges(shard: Shard, limit: int, part_bytes: int) -> Iterator[tuple[int, int, int]]:
-    first = 0
-    for row_group, images, image_bytes in shard.runs:
-        end = first + images
-        while first < end:
-            stop = min(end, first + limit)
-            if shard.members:
-                stop = first + _fitting(shard.members[first:stop], part_bytes)
-            elif image_bytes:
-                stop = min(stop, first + max(1, part_bytes // image_bytes))
-            yield row_group, first, stop
-            first = stop
-
-
-def _fitting(members: Sequence[Member], part_bytes: int) -> int:
-    """Return how many of `members` fit in `part_bytes`, at least one."""
-    total = 0
-    for position, member in enumerate(members):
-        total += encoded_bytes(member)
-        if total > part_bytes and position:
-            return position
-    return len(members)
-
-
-def encoded_bytes(member: Member) -> int:
-    """Return the bytes that reading a member takes, as far as known."""
-    return max(0, member.image.size) + (max(0, member.label.size) if member.label else 0)
-
-
 def planned_fault(member: Member, max_bytes: int) -> str | None:
     """Return why a member is not even read, as a `SampleError` code: a fault of the plan, or its size."""
     largest = max(member.image.size, member.label.size if member.label else 0)
@@ -302,23 +215,3 @@ def settle(
         elif max(len(image), len(label or b"")) > max_bytes:
             fault = "too_many_bytes"
     return (image, label, fault) if fault in SEGMENTED else (b"", None, fault)
-
-
-def mark_repeated(members: Sequence[Member]) -> list[Member]:
-    """Return the members of a shard with every image `REPEATED` whose id an earlier one has."""
-    seen: set[str] = set()
-    marked = []
-    for member in members:
-        if member.id in seen:
-            member = replace(member, image=replace(member.image, size=REPEATED))
-        seen.add(member.id)
-        marked.append(member)
-    return marked
-
-
-def warn_repeated(shards: Iterable[Shard], warnings: list[str]) -> None:
-    """Add a warning if images are repeated in `shards`."""
-    ids = [member.id for shard in shards for member in shard.members if member.image.size == REPEATED]
-    if ids:
-        many = count(len(ids), "image has the id", "images have the id")
-        warnings.append(f"{many} of an earlier one and will be an error row, {examples(ids)}")

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Literal
 
 from segment.errors import InputChanged, UsageError
+from segment.formats.cutting import Shard, cut
 from segment.formats.expand import Found, find_objects
 from segment.formats.files import plan_files, read_files
 from segment.formats.listing import LIST_SUFFIXES, plan_list
@@ -16,7 +17,7 @@ from segment.formats.parquet import plan_parquet, read_parquet
 from segment.formats.tar import compressed_tar, refuse_compressed
 from segment.formats.webdataset import plan_webdataset, read_webdataset
 from segment.names import count, examples, is_hidden, is_image, shown, suffix_of
-from segment.parts import Discovery, InputFormat, InputOptions, Member, Part, Sample, Shard, ShardFormat, Span, cut
+from segment.parts import Discovery, InputFormat, InputOptions, Member, Part, Sample, ShardFormat, Span
 from segment.store import Entry, Store
 from segment.urls import relative_url, to_url
 

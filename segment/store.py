@@ -1,58 +1,36 @@
 """The one door to every store: local folders and any fsspec URL, with one retry policy.
 
-Nothing outside this module calls fsspec.
+Nothing else opens objects: `filesystems` and `local_files` are its hands.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import io
 import json
 import logging
 import os
-import re
-import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
 
-import fsspec
 import tenacity
 
 from segment.errors import StoreError, UsageError
+from segment.filesystems import Damaged, Entry, entry_of, is_folder, open_filesystem, put
+from segment.local_files import TEMPORARY, list_local, write_local
 from segment.retries import advice, is_absent, is_taken, is_transient
-from segment.urls import PROTOCOL, redact_url
+from segment.urls import redact_url
+
+__all__ = ["Entry", "Store", "parse_storage_option"]
 
 log = logging.getLogger("segment.store")
 
-_MD5 = re.compile(r"[0-9a-f]{32}")
-_TEMPORARY = re.compile(r"\.tmp-[0-9a-f]{16}$")
 _ATTEMPTS = 7
 _DEADLINE = 180.0  # seconds after which no further attempt begins: less than the stall time-out of a worker
-# s3fs and botocore would each retry five times on their own: a store that answers nothing would hold a run for half an
-# hour. One policy is enough, ours.
-_S3_CONFIG = {"connect_timeout": 10, "read_timeout": 30, "retries": {"total_max_attempts": 1}}
-_EXTRAS = {"gs": "gcs", "gcs": "gcs", "az": "azure", "abfs": "azure", "abfss": "azure", "adl": "azure"}
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One object of a store.
-
-    Attributes:
-        url: absolute URL.
-        size: bytes; -1 where the store does not say.
-        etag: changes when the content does: the store's ETag, else last-modified time, else `""`.
-    """
-
-    url: str
-    size: int
-    etag: str
 
 
 def parse_storage_option(text: str) -> tuple[str, Any]:
@@ -86,28 +64,6 @@ class Store:
     def __repr__(self) -> str:
         return f"Store(options={sorted(self._options)})"  # keys only: the values may be secrets
 
-    def _open(self, url: str) -> tuple[Any, str]:
-        match = PROTOCOL.match(url)
-        protocol = match.group(1) if match else "file"
-        if protocol == "file":
-            return fsspec.filesystem("file"), url.removeprefix("file://")
-        options = self._options
-        if protocol in ("http", "https"):
-            options = _http_options(options)
-        elif protocol in ("s3", "s3a"):
-            options = {**options, "config_kwargs": {**_S3_CONFIG, **(options.get("config_kwargs") or {})}}
-        try:
-            filesystem = fsspec.filesystem(protocol, use_listings_cache=False, **options)
-        except ImportError as error:
-            extra = _EXTRAS.get(protocol)
-            mend = f"pip install 'segment-job[{extra}]'" if extra else str(error)
-            raise UsageError(f"{redact_url(url)}: {protocol}:// needs another package: {mend}") from None
-        except ValueError:
-            raise UsageError(f"{redact_url(url)}: no store is known for {protocol}://") from None
-        if protocol in ("s3", "s3a"):
-            filesystem.retries = 1
-        return filesystem, cast(str, filesystem._strip_protocol(url))
-
     def read(self, url: str, start: int | None = None, stop: int | None = None) -> bytes:
         """Return an object's bytes, or its bytes `start` to `stop` (exclusive).
 
@@ -119,7 +75,7 @@ class Store:
             return b""
 
         def attempt() -> bytes:
-            filesystem, path = self._open(url)
+            filesystem, path = open_filesystem(url, self._options)
             data = cast(bytes, filesystem.cat_file(path, start=start, end=stop))
             if start is not None and stop is not None and len(data) > stop - start:
                 raise UsageError(f"{redact_url(url)}: this server ignores ranges. Copy the file, or serve it otherwise")
@@ -170,10 +126,10 @@ class Store:
 
         def attempt() -> None:
             if url.startswith("file://"):
-                _write_local(Path(url.removeprefix("file://")), data)
+                write_local(Path(url.removeprefix("file://")), data)
             else:
-                filesystem, path = self._open(url)
-                _put(filesystem, path, data)
+                filesystem, path = open_filesystem(url, self._options)
+                put(filesystem, path, data)
 
         try:
             self._retry("write", url, attempt)
@@ -190,16 +146,16 @@ class Store:
         def attempt() -> None:
             if url.startswith("file://"):
                 with contextlib.suppress(FileExistsError):
-                    _write_local(Path(url.removeprefix("file://")), data, exclusive=True)
+                    write_local(Path(url.removeprefix("file://")), data, exclusive=True)
                 return
-            filesystem, path = self._open(url)
+            filesystem, path = open_filesystem(url, self._options)
             try:
                 if not filesystem.exists(path):
-                    _put(filesystem, path, data, mode="create")
+                    put(filesystem, path, data, mode="create")
             except FileExistsError:
                 pass
-            except _Damaged:  # what is there is ours, but not as it was sent
-                _put(filesystem, path, data)
+            except Damaged:  # what is there is ours, but not as it was sent
+                put(filesystem, path, data)
             except OSError as error:
                 if not is_taken(error):
                     raise
@@ -214,7 +170,7 @@ class Store:
         """Delete an object; one that is not there is deleted already."""
 
         def attempt() -> None:
-            filesystem, path = self._open(url)
+            filesystem, path = open_filesystem(url, self._options)
             with contextlib.suppress(FileNotFoundError):
                 filesystem.rm_file(path)
 
@@ -224,14 +180,14 @@ class Store:
         """Return size and etag of an object, or None where there is none (or a folder)."""
 
         def attempt() -> Entry | None:
-            filesystem, path = self._open(url)
+            filesystem, path = open_filesystem(url, self._options)
             try:
                 found = filesystem.info(path)
             except OSError as error:
                 if is_absent(error):
                     return None
                 raise
-            return None if found["type"] == "directory" else _entry(url, found)
+            return None if found["type"] == "directory" else entry_of(url, found)
 
         return self._retry("look up", url, attempt)
 
@@ -244,8 +200,8 @@ class Store:
 
         def attempt() -> list[Entry]:
             if prefix.startswith("file://"):
-                return list(_list_local(prefix.removeprefix("file://"), recursive, frozenset()))
-            filesystem, path = self._open(prefix)
+                return list(list_local(prefix.removeprefix("file://"), recursive, frozenset()))
+            filesystem, path = open_filesystem(prefix, self._options)
             root = path.rstrip("/") + "/"  # drivers have names of their own: `bucket/key`, `container/key`, `/key`
             try:
                 if recursive:
@@ -259,9 +215,9 @@ class Store:
                     return []
                 raise
             return [
-                _entry(below + name.removeprefix(root), info)
+                entry_of(below + name.removeprefix(root), info)
                 for name, info in found.items()
-                if name.startswith(root) and not _is_folder(name, info) and not _TEMPORARY.search(name)
+                if name.startswith(root) and not is_folder(name, info) and not TEMPORARY.search(name)
             ]
 
         return sorted(self._retry("list", prefix, attempt), key=lambda entry: entry.url)
@@ -301,40 +257,6 @@ class Store:
             raise StoreError(advice(verb, url, error)) from None
 
 
-class _Damaged(ConnectionError):
-    """An object was stored, but other bytes than were sent."""
-
-
-def _put(filesystem: Any, path: str, data: bytes, **mode: str) -> None:
-    """Store an object and compare the checksum that the store answers with, where it does.
-
-    On S3 the ETag of an object that was sent in one piece is its MD5, but not under every encryption: so where it is
-    another one, the object itself is asked.
-    """
-    answer = filesystem.pipe_file(path, data, **mode)
-    etag = str(answer.get("ETag", "")).strip('"') if isinstance(answer, Mapping) else ""
-    if not _MD5.fullmatch(etag) or etag == hashlib.md5(data, usedforsecurity=False).hexdigest():
-        return
-    if filesystem.cat_file(path) != data:
-        raise _Damaged("the store has other bytes than were sent")
-
-
-_HTTP_OPTIONS = {"auth", "block_size", "client_kwargs", "cookies", "encoded", "headers", "proxy", "ssl", "timeout"}
-
-
-def _http_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what http:// and https:// are opened with: not another store's options, nor its secrets.
-
-    A job has one set of options, while its images may be on s3:// and its weights on https://.
-    """
-    own = {key: value for key, value in options.items() if key in _HTTP_OPTIONS}
-    client = own.get("client_kwargs") or {}
-    if "endpoint_url" in client:  # s3fs has an option of this name too
-        client = {}
-    # Without trust_env, aiohttp passes by the proxy that HTTPS_PROXY names.
-    return {**own, "client_kwargs": {"trust_env": True, **client}}
-
-
 class _Ranges(io.RawIOBase):
     """A remote object as a raw file: every read is one ranged `Store.read`, with its retries.
 
@@ -367,71 +289,3 @@ class _Ranges(io.RawIOBase):
         buffer[: len(data)] = data
         self._position = stop
         return len(data)
-
-
-def _entry(url: str, info: Mapping[str, Any]) -> Entry:
-    etag = info.get("ETag") or info.get("etag") or info.get("md5Hash") or ""
-    if not etag and "mtime" in info:
-        etag = f"mtime-{info['mtime']:.6f}"
-    if not etag:
-        etag = _modified(info)
-    size = info.get("size")
-    return Entry(url, -1 if size is None else int(size), str(etag).strip('"'))
-
-
-def _is_folder(name: str, info: Mapping[str, Any]) -> bool:
-    """Whether a listed name is a folder, or the empty object that S3's console makes for one."""
-    return info["type"] == "directory" or name.endswith("/")
-
-
-def _list_local(folder: str, recursive: bool, parents: frozenset[tuple[int, int]]) -> Iterator[Entry]:
-    """Walk a local folder. Not fsspec's walk: that one skips unreadable folders without a word."""
-    try:
-        status = Path(folder).stat()
-        found = list(os.scandir(folder))
-    except OSError as error:
-        if is_absent(error):
-            return
-        raise
-    if (status.st_dev, status.st_ino) in parents:
-        return
-    parents |= {(status.st_dev, status.st_ino)}
-    for item in found:
-        if item.is_dir():
-            if recursive:
-                yield from _list_local(item.path, recursive, parents)
-        elif item.is_file() and not _TEMPORARY.search(item.name):
-            with contextlib.suppress(FileNotFoundError):  # deleted since
-                status = item.stat()
-                yield Entry(f"file://{item.path}", status.st_size, f"mtime-{status.st_mtime:.6f}")
-        elif item.is_symlink():
-            log.warning("%s is a link to nothing: left out", item.path)
-
-
-def _modified(info: Mapping[str, Any]) -> str:
-    names = ("LastModified", "Last-Modified", "last_modified", "updated")
-    return next((str(info[name]) for name in names if info.get(name)), "")
-
-
-def _write_local(path: Path, data: bytes, *, exclusive: bool = False) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # hidden, or whoever reads the folder meanwhile (or after a kill) would take it for data
-    temporary = path.with_name(f".{path.name}.tmp-{secrets.token_hex(8)}")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        if exclusive:
-            path.hardlink_to(temporary)  # fails where there is one; a rename would replace it
-            temporary.unlink()
-        else:
-            temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -13,8 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from segment.audit import Audit, audit_listing
+from segment.contract import begin, contract_of, differences, fingerprint_of
 from segment.errors import SegmentError, UsageError
-from segment.ledger import Audit, Ledger, contract_of, differences, fingerprint_of
+from segment.ledger import Ledger
 from segment.metrics import Confusion, score
 from segment.plan import PLAN_SCHEMA, Plan, parts_of
 from segment.shards import Member, Part, Span
@@ -149,19 +151,19 @@ def record(**settings: Any) -> dict[str, Any]:
 def test_a_run_begins_once_and_again_the_same(ledger: Ledger) -> None:
     assert ledger.read_run() is None
     assert ledger.read_plan() is None
-    ledger.begin(record(precision="f32"))
+    begin(ledger, record(precision="f32"))
     before = STORE.read(ledger.url("run.json"))
-    ledger.begin(record(precision="f32"))
+    begin(ledger, record(precision="f32"))
     assert STORE.read(ledger.url("run.json")) == before
     assert ledger.read_run() == json.loads(before)
 
 
 def test_another_run_in_the_same_place_is_refused_with_the_difference(ledger: Ledger, tmp_path: Path) -> None:
-    ledger.begin(record(precision="bf16", mask_size="source"))
+    begin(ledger, record(precision="bf16", mask_size="source"))
     before = STORE.read(ledger.url("run.json"))
     STORE.write(ledger.masks_url("shard", "part"), b"committed")
     with pytest.raises(UsageError) as caught:
-        ledger.begin(record(precision="f32", mask_size="source"))
+        begin(ledger, record(precision="f32", mask_size="source"))
     assert str(caught.value).splitlines()[0].endswith("holds another run; its masks would mix with these:")
     assert str(caught.value).splitlines()[1:] == [
         "  precision: 'bf16' there, 'f32' now",
@@ -171,14 +173,14 @@ def test_another_run_in_the_same_place_is_refused_with_the_difference(ledger: Le
 
 
 def test_a_run_that_committed_nothing_is_replaced(ledger: Ledger) -> None:
-    ledger.begin(record(precision="bf16"))
+    begin(ledger, record(precision="bf16"))
     ledger.freeze_plan(PLAN)
     STORE.write(ledger.url("masks", "shard", ".DS_Store"), b"what a file manager leaves")
     STORE.write(ledger.url("runs", "1.json"), b"{}")
     with pytest.raises(UsageError, match="another run is being begun at "):
-        ledger.begin(record(precision="f32"))  # nobody can tell whether its driver lives
+        begin(ledger, record(precision="f32"))  # nobody can tell whether its driver lives
     STORE.write(ledger.url("runs", "1.parquet"), b"it ended")
-    ledger.begin(record(precision="f32"))
+    begin(ledger, record(precision="f32"))
     assert ledger.read_run() == record(precision="f32")
     assert ledger.read_plan() is None  # that was the other run's
 
@@ -199,7 +201,7 @@ def test_a_run_that_committed_nothing_is_replaced(ledger: Ledger) -> None:
 )
 def test_a_run_json_that_is_not_ours_is_refused(ledger: Ledger, data: bytes) -> None:
     STORE.write(ledger.url("run.json"), data)
-    for call in (ledger.read_run, lambda: ledger.begin(record())):
+    for call in (ledger.read_run, lambda: begin(ledger, record())):
         with pytest.raises(UsageError, match=r"run\.json is not a run of this program: choose another output"):
             call()
     assert STORE.read(ledger.url("run.json")) == data
@@ -272,10 +274,10 @@ def test_statistics_of_a_shard_are_the_same_bytes_every_time(finished: Ledger) -
 
 
 def test_an_audit_that_holds(finished: Ledger) -> None:
-    audit = finished.audit(PLAN, CARD)
+    audit = audit_listing(finished, PLAN, CARD)
     assert audit == Audit(shards=2, parts=4, images=13, errors=0, scored=13, problems=())
     assert not finished.is_complete()
-    finished.succeed(audit, "f" * 64)
+    finished.succeed(audit.totals, "f" * 64)
     assert finished.is_complete()
     totals = json.loads(STORE.read(finished.url("_SUCCESS")))
     assert totals == {"shards": 2, "parts": 4, "images": 13, "errors": 0, "scored": 13, "fingerprint": "f" * 64}
@@ -335,7 +337,7 @@ def count_twice(ledger: Ledger) -> None:
 )
 def test_the_audit_finds(finished: Ledger, damage: Callable[[Ledger], None], problem: str) -> None:
     damage(finished)
-    assert finished.audit(PLAN, CARD).problems == (problem,)
+    assert audit_listing(finished, PLAN, CARD).problems == (problem,)
 
 
 # --- through `segment.run` -------------------------------------------------------------------------------------------

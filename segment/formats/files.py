@@ -8,23 +8,10 @@ import posixpath
 from collections.abc import Container, Iterator, Mapping, Sequence
 
 from segment.errors import InputChanged, UsageError
+from segment.formats.cutting import Shard, mark_repeated, shard_hash
 from segment.formats.lookup import look_up
 from segment.names import basename, count, examples, is_hidden, is_image, is_storable, shown, slug, suffix_of
-from segment.parts import (
-    MISSING,
-    SEGMENTED,
-    UNKNOWN,
-    InputOptions,
-    Member,
-    Part,
-    Sample,
-    Shard,
-    Span,
-    mark_repeated,
-    planned_fault,
-    settle,
-    shard_hash,
-)
+from segment.parts import MISSING, SEGMENTED, UNKNOWN, InputOptions, Member, Part, Sample, Span, planned_fault, settle
 from segment.store import Entry, Store
 from segment.urls import join_url, relative_url, to_url, without_query
 

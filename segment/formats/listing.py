@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from segment.errors import UsageError
+from segment.formats.cutting import Shard, warn_repeated
 from segment.formats.files import file_shards, file_span
 from segment.formats.lookup import look_up
 from segment.names import count, examples, is_image, is_storable, shown, suffix_of
-from segment.parts import MISSING, Member, Shard, Span, warn_repeated
+from segment.parts import MISSING, Member, Span
 from segment.store import Entry, Store
 from segment.urls import is_url, join_url, parent_url, relative_url, to_url, without_query
 

@@ -13,10 +13,11 @@ import pyarrow.parquet as pq
 
 from segment.errors import StoreError, UsageError
 from segment.formats.columns import Columns, find_columns, has_path, plain_values, row_id
+from segment.formats.cutting import Shard, shard_hash
 from segment.formats.lookup import in_threads, refuse_changed
 from segment.formats.recent import Recent
 from segment.names import basename, count, examples, shown, slug
-from segment.parts import InputOptions, Part, Sample, Shard, settle, shard_hash
+from segment.parts import InputOptions, Part, Sample, settle
 from segment.store import Entry, Store
 from segment.urls import join_url, parent_url, without_query
 

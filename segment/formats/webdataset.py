@@ -10,23 +10,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from segment.errors import UsageError
+from segment.formats.cutting import Shard, mark_repeated, shard_hash, warn_repeated
 from segment.formats.lookup import in_threads, refuse_changed
 from segment.formats.tar import Archive, read_headers
 from segment.names import IMAGE_SUFFIXES, basename, count, examples, is_hidden, shown, slug
-from segment.parts import (
-    SEGMENTED,
-    InputOptions,
-    Member,
-    Part,
-    Sample,
-    Shard,
-    Span,
-    mark_repeated,
-    planned_fault,
-    settle,
-    shard_hash,
-    warn_repeated,
-)
+from segment.parts import SEGMENTED, InputOptions, Member, Part, Sample, Span, planned_fault, settle
 from segment.store import Entry, Store
 from segment.urls import without_query
 

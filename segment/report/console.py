@@ -6,7 +6,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from segment.ledger import Audit, Ledger
+from segment.audit import Audit
+from segment.ledger import Ledger
 from segment.names import shown
 from segment.report.aggregate import RunReport
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from segment.filesystems import open_filesystem
 from segment.store import Store
 from tests.reliability.arena import QUICK, Arena, Ended, note, proxied
 from tests.reliability.arena import arena as arena
@@ -129,7 +130,7 @@ def test_a_stall_is_cut_off(action: Action, arena: Arena) -> None:
 
 def test_time_outs_and_retries_are_ours_alone(arena: Arena, caplog: pytest.LogCaptureFixture) -> None:
     store = Store({**arena.server.options, "config_kwargs": {"read_timeout": 7}})
-    filesystem, _ = store._open("s3://arena-in/x")
+    filesystem, _ = open_filesystem("s3://arena-in/x", store._options)
     filesystem.connect()
     config = filesystem._s3._client_config if hasattr(filesystem._s3, "_client_config") else filesystem._s3.meta.config
     assert (config.connect_timeout, config.read_timeout) == (10, 7)  # the user's goes over ours

@@ -1,0 +1,117 @@
+"""fsspec's file systems as the store uses them: opened, written to, their entries in one form."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+import fsspec
+
+from segment.errors import UsageError
+from segment.urls import PROTOCOL, redact_url
+
+_MD5 = re.compile(r"[0-9a-f]{32}")
+# s3fs and botocore would each retry five times on their own: a store that answers nothing would hold a run for half an
+# hour. One policy is enough, ours.
+_S3_CONFIG = {"connect_timeout": 10, "read_timeout": 30, "retries": {"total_max_attempts": 1}}
+_EXTRAS = {"gs": "gcs", "gcs": "gcs", "az": "azure", "abfs": "azure", "abfss": "azure", "adl": "azure"}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One object of a store.
+
+    Attributes:
+        url: absolute URL.
+        size: bytes; -1 where the store does not say.
+        etag: changes when the content does: the store's ETag, else last-modified time, else `""`.
+    """
+
+    url: str
+    size: int
+    etag: str
+
+
+def open_filesystem(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
+    """Return the file system of a URL, and what it calls the object.
+
+    Raises:
+        UsageError: there is none for this protocol, or a package is missing.
+    """
+    match = PROTOCOL.match(url)
+    protocol = match.group(1) if match else "file"
+    if protocol == "file":
+        return fsspec.filesystem("file"), url.removeprefix("file://")
+    if protocol in ("http", "https"):
+        options = _http_options(options)
+    elif protocol in ("s3", "s3a"):
+        options = {**options, "config_kwargs": {**_S3_CONFIG, **(options.get("config_kwargs") or {})}}
+    try:
+        filesystem = fsspec.filesystem(protocol, use_listings_cache=False, **options)
+    except ImportError as error:
+        extra = _EXTRAS.get(protocol)
+        mend = f"pip install 'segment-job[{extra}]'" if extra else str(error)
+        raise UsageError(f"{redact_url(url)}: {protocol}:// needs another package: {mend}") from None
+    except ValueError:
+        raise UsageError(f"{redact_url(url)}: no store is known for {protocol}://") from None
+    if protocol in ("s3", "s3a"):
+        filesystem.retries = 1
+    return filesystem, cast(str, filesystem._strip_protocol(url))
+
+
+class Damaged(ConnectionError):
+    """An object was stored, but other bytes than were sent."""
+
+
+def put(filesystem: Any, path: str, data: bytes, **mode: str) -> None:
+    """Store an object and compare the checksum that the store answers with, where it does.
+
+    On S3 the ETag of an object that was sent in one piece is its MD5, but not under every encryption: so where it is
+    another one, the object itself is asked.
+    """
+    answer = filesystem.pipe_file(path, data, **mode)
+    etag = str(answer.get("ETag", "")).strip('"') if isinstance(answer, Mapping) else ""
+    if not _MD5.fullmatch(etag) or etag == hashlib.md5(data, usedforsecurity=False).hexdigest():
+        return
+    if filesystem.cat_file(path) != data:
+        raise Damaged("the store has other bytes than were sent")
+
+
+_HTTP_OPTIONS = {"auth", "block_size", "client_kwargs", "cookies", "encoded", "headers", "proxy", "ssl", "timeout"}
+
+
+def _http_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what http:// and https:// are opened with: not another store's options, nor its secrets.
+
+    A job has one set of options, while its images may be on s3:// and its weights on https://.
+    """
+    own = {key: value for key, value in options.items() if key in _HTTP_OPTIONS}
+    client = own.get("client_kwargs") or {}
+    if "endpoint_url" in client:  # s3fs has an option of this name too
+        client = {}
+    # Without trust_env, aiohttp passes by the proxy that HTTPS_PROXY names.
+    return {**own, "client_kwargs": {"trust_env": True, **client}}
+
+
+def entry_of(url: str, info: Mapping[str, Any]) -> Entry:
+    """Return the entry of an object from what its driver says of it."""
+    etag = info.get("ETag") or info.get("etag") or info.get("md5Hash") or ""
+    if not etag and "mtime" in info:
+        etag = f"mtime-{info['mtime']:.6f}"
+    if not etag:
+        etag = _modified(info)
+    size = info.get("size")
+    return Entry(url, -1 if size is None else int(size), str(etag).strip('"'))
+
+
+def is_folder(name: str, info: Mapping[str, Any]) -> bool:
+    """Whether a listed name is a folder, or the empty object that S3's console makes for one."""
+    return info["type"] == "directory" or name.endswith("/")
+
+
+def _modified(info: Mapping[str, Any]) -> str:
+    names = ("LastModified", "Last-Modified", "last_modified", "updated")
+    return next((str(info[name]) for name in names if info.get(name)), "")
