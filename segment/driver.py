@@ -10,7 +10,7 @@ from contextlib import closing
 from importlib.metadata import version
 from typing import Any
 
-from segment.audit import audit_listing
+from segment.audit import Audit, audit_listing
 from segment.card import ModelCard, load_card
 from segment.contract import begin, contract_of, fingerprint_of, goes_on
 from segment.engines import Engine
@@ -71,8 +71,14 @@ def run(job: Job, progress: Progress | None = None, *, retry_errors: bool = Fals
             plan = _rework(job, ledger, plan, progress, retry_errors=retry_errors, update=update)
         else:
             plan = ledger.freeze_plan(plan)
-        Rounds(task, weights, plan, ledger, progress, job.max_error_rate * plan.images).run(engine.get)
-    return _finish(job, plan, ledger, card, task.fingerprint)
+        rounds = Rounds(task, weights, plan, ledger, progress, job.max_error_rate * plan.images)
+        rounds.run(engine.get)
+        audit = _settle(plan, ledger, card, task.fingerprint)
+        if audit.problems and (lost := ledger.reopen_lost(plan)):
+            progress.note(f"{count(lost, 'committed part')} of finished shards has been lost: done again")
+            rounds.run(engine.get)
+            audit = _settle(plan, ledger, card, task.fingerprint)
+    return _finish(job, plan, ledger, task.fingerprint, audit)
 
 
 def _check_places(job: Job, store: Store) -> None:
@@ -252,26 +258,32 @@ def _run_record(
     }
 
 
-def _finish(job: Job, plan: Plan, ledger: Ledger, card: ModelCard, fingerprint: str) -> RunReport:
-    """Statistics, audit, report, `_SUCCESS`, in this order.
+def _settle(plan: Plan, ledger: Ledger, card: ModelCard, fingerprint: str) -> Audit:
+    """Write the statistics that are missing, then audit.
 
     Raises:
-        SegmentError: the audit found something; or another run has taken this one's place.
-        TooManyErrors: the share of failed images is above the limit.
+        SegmentError: another run has taken this one's place.
     """
     ledger.refuse_replaced(fingerprint)
     finished = ledger.finished_shards()
     for shard, parts in plan.parts_by_shard().items():
         if shard not in finished:
             ledger.finish_shard(shard, parts, card, fingerprint)
-    audit = audit_listing(ledger, plan, card)
+    return audit_listing(ledger, plan, card)
+
+
+def _finish(job: Job, plan: Plan, ledger: Ledger, fingerprint: str, audit: Audit) -> RunReport:
+    """Report and `_SUCCESS`, in this order.
+
+    Raises:
+        SegmentError: the audit found something.
+        TooManyErrors: the share of failed images is above the limit.
+    """
     place = shown(ledger.output)
     if audit.problems:
-        ledger.reopen_lost(plan)
+        ledger.take_back_success()
         listed = "\n".join(f"  {problem}" for problem in audit.problems[:20])
-        raise SegmentError(
-            f"the audit of {place} found {count(len(audit.problems), 'problem')}; a rerun mends what is lost:\n{listed}"
-        )
+        raise SegmentError(f"the audit of {place} found {count(len(audit.problems), 'problem')}:\n{listed}")
     too_many = audit.errors > job.max_error_rate * audit.images
     report = dataclasses.replace(load_report(ledger), complete=not too_many)
     write_report(ledger, report)

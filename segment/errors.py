@@ -30,6 +30,10 @@ class StoreError(SegmentError):
     """A store refused or failed an operation for good; what is committed stays, a rerun resumes."""
 
 
+class StoreRefused(StoreError):
+    """A store refuses all of us, not one object: credentials, clock, bucket, full disk. No other call will do."""
+
+
 class InputChanged(SegmentError):
     """An input object is not the one the plan was made from."""
 

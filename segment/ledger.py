@@ -192,13 +192,16 @@ class Ledger:
         for part in parts:
             self.store.delete(self.masks_url(shard, part))
 
-    def reopen_lost(self, plan: Plan) -> None:
-        """Let a rerun do what was finished and is not there any more."""
-        self.take_back_success()
+    def reopen_lost(self, plan: Plan) -> int:
+        """Let a round do what was committed and is not there any more; return how many parts that is."""
         listed = {part for _, part in self.listed_parts()}
-        for shard, parts in plan.parts_by_shard().items():
-            if any(part not in listed for part in parts):
-                self.store.delete(self.stats_url(shard))
+        missing = {shard: [p for p in parts if p not in listed] for shard, parts in plan.parts_by_shard().items()}
+        lost = {shard: parts for shard, parts in missing.items() if parts}
+        if lost:
+            self.take_back_success()
+        for shard in lost:
+            self.store.delete(self.stats_url(shard))
+        return sum(map(len, lost.values()))
 
     def extend_plan(self, plan: Plan, new: Plan) -> Plan:
         """Freeze a plan that has more parts than before."""

@@ -71,6 +71,22 @@ def is_transient(error: BaseException, url: str) -> bool:
     return _TRANSIENT_STATUS.search(text) is not None
 
 
+_FULL_OR_LOCKED = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+def is_refusal(error: BaseException, verb: str, url: str) -> bool:
+    """Whether a store refuses us altogether, so that no other call will fare better before somebody mends it.
+
+    One unreadable local image, or one forbidden page of a web server, says nothing about the others.
+    """
+    if url.startswith(("http://", "https://")):
+        return False
+    if url.startswith("file://"):
+        return verb == "write" and isinstance(error, OSError) and error.errno in _FULL_OR_LOCKED
+    text = _text(error, url)
+    return isinstance(error, PermissionError) or any(word in text for word in _PERMANENT_WORDS)
+
+
 _ADVICE = (
     (("NoSuchBucket", "bucket does not exist"), "there is no such bucket"),
     (("RequestTimeTooSkewed",),

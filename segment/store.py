@@ -18,10 +18,10 @@ from typing import Any, BinaryIO, TypeVar, cast
 
 import tenacity
 
-from segment.errors import StoreError, UsageError
+from segment.errors import StoreError, StoreRefused, UsageError
 from segment.filesystems import Damaged, Entry, entry_of, is_folder, open_filesystem, put
 from segment.local_files import TEMPORARY, list_local, write_local
-from segment.retries import advice, is_absent, is_taken, is_transient
+from segment.retries import advice, is_absent, is_refusal, is_taken, is_transient
 from segment.urls import redact_url
 
 __all__ = ["Entry", "Store", "parse_storage_option"]
@@ -254,7 +254,8 @@ class Store:
         except Exception as error:
             if isinstance(error, FileNotFoundError) and is_absent(error):
                 raise FileNotFoundError(errno.ENOENT, "there is no such object", redact_url(url)) from None
-            raise StoreError(advice(verb, url, error)) from None
+            kind = StoreRefused if is_refusal(error, verb, url) else StoreError
+            raise kind(advice(verb, url, error)) from None
 
 
 class _Ranges(io.RawIOBase):

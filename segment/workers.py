@@ -14,7 +14,7 @@ from typing import TypeVar
 import numpy as np
 
 from segment.background import Background
-from segment.errors import InputChanged, ModelError, SegmentError, StoreError
+from segment.errors import InputChanged, ModelError, SegmentError, StoreError, StoreRefused
 from segment.labels import LabelDecoder
 from segment.ledger import Ledger
 from segment.metrics import Confusion
@@ -234,7 +234,13 @@ def read_planned(part: Part, task: Task) -> list[Sample]:
 
 
 def failed(part: Part, error: Exception) -> PartResult:
-    """A part that could not be committed, and why."""
+    """A part that could not be committed, and why.
+
+    Raises:
+        StoreRefused: no other part will fare better, so the run is to end.
+    """
+    if isinstance(error, StoreRefused):
+        raise error
     return PartResult(part.id, part.shard, failure=_reason(error), input_changed=isinstance(error, InputChanged))
 
 

@@ -44,6 +44,7 @@ _STATUS_OF = {
     "InternalError": (500, "We encountered an internal error. Please try again."),
     "NoSuchKey": (404, "The specified key does not exist."),
     "AccessDenied": (403, "Access Denied"),
+    "NoSuchBucket": (404, "The specified bucket does not exist"),
     "ExpiredToken": (400, "The provided token has expired."),
     "RequestTimeTooSkewed": (403, "The difference between the request time and the current time is too large."),
 }

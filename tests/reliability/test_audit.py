@@ -9,11 +9,13 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from segment.driver import run
 from segment.errors import SegmentError, StoreError
 from tests.calls import Call
 from tests.graphs import colour_classifier
+from tests.jobs import tree
 from tests.reliability.trouble import street
-from tests.runs import CARD, Place
+from tests.runs import CARD, Notes, Place
 
 HELD = "every planned image has exactly one row, and the statistics are the sum of the rows"
 
@@ -171,16 +173,26 @@ def test_where_there_is_no_run(segment: Call, tmp_path: Path, command: str) -> N
     assert not (tmp_path / "nothing").exists()
 
 
-def test_a_lost_part_of_a_finished_shard_is_found_at_the_end_and_mended_by_the_next_run(place: Place) -> None:
+def test_a_lost_part_of_a_finished_shard_is_found_at_the_end_and_done_again_in_the_same_run(place: Place) -> None:
+    before = tree(place.output)
     lost = max(place.output.glob("masks/*/*.parquet"))
-    kept = lost.read_bytes()
     lost.unlink()
+    notes = Notes()
+    report = run(place.job(), notes)  # by its statistics the shard is finished; only the audit lists every part
+    assert "1 committed part of finished shards has been lost: done again" in notes.lines
+    assert report.complete
+    assert tree(place.output) == before
+    assert (place.output / "_SUCCESS").exists()
+
+
+def test_what_no_round_can_mend_is_told_and_takes_the_success_back(place: Place) -> None:
+    foreign = max(place.output.glob("masks/*/*.parquet")).with_name("foreign.parquet")
+    foreign.write_bytes(b"")
     with pytest.raises(SegmentError) as caught:
-        place.run()  # by its statistics the shard is finished; only the audit lists every part
+        place.run()
     assert str(caught.value) == (
-        f"the audit of {place.output} found 1 problem; a rerun mends what is lost:\n"
-        f"  part {lost.stem} of shard {lost.parent.name} is not committed"
+        f"the audit of {place.output} found 1 problem:\n  masks/{foreign.parent.name}/foreign.parquet is in no plan"
     )
     assert not (place.output / "_SUCCESS").exists()
+    foreign.unlink()
     assert place.run().report.complete
-    assert lost.read_bytes() == kept

@@ -177,11 +177,16 @@ def test_5xx_for_ever(code: str, place: str, arena: Arena) -> None:
     ("code", "advice"),
     [
         ("AccessDenied", "permission denied: check that the credentials are right"),
-        ("ExpiredToken", "the credentials have expired: renew them and run the same command again"),
-        ("RequestTimeTooSkewed", "this machine's clock is wrong: set it"),
+        pytest.param(
+            "ExpiredToken",
+            "the credentials have expired: renew them and run the same command again",
+            marks=pytest.mark.slow,
+        ),
+        pytest.param("RequestTimeTooSkewed", "this machine's clock is wrong: set it", marks=pytest.mark.slow),
+        pytest.param("NoSuchBucket", "there is no such bucket", marks=pytest.mark.slow),
     ],
 )
-@pytest.mark.parametrize("place", ["input listing", pytest.param("masks", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("place", ["input listing", "input", "masks"])
 def test_refusals_end_the_run_at_once(code: str, advice: str, place: str, arena: Arena) -> None:
     output = f"refused-{name_of(place)}-{code.lower()}"
     fault = Fault("status", method=PLACES[place][0], key=PLACES[place][1], times=None, code=code)
@@ -189,6 +194,8 @@ def test_refusals_end_the_run_at_once(code: str, advice: str, place: str, arena:
     assert ended.code == 1, ended.text
     assert advice in ended.text
     assert "retrying to" not in ended.text
+    assert "round 2" not in ended.text
+    assert fault.injected <= 3  # what was under way when the first refusal came
     rerun(arena, f"{code}, then the user follows the advice", output)
 
 
