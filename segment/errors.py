@@ -49,6 +49,8 @@ SAMPLE_ERRORS = {
     "empty": "the image has no bytes",
     "not_an_image": "the bytes are no JPEG, PNG, WebP, BMP or TIFF image",
     "undecodable": "the image is damaged: it could not be decoded",
+    "pixel_format": "a TIFF of floating-point, 32-bit, signed or many-band pixels; supported are unsigned 8 and 16 "
+    "bits: grey, palette, RGB, RGBA and CMYK",
     "too_many_pixels": "the image's header declares more pixels than --max-pixels allows",
     "too_many_bytes": "the image is larger than --max-image-bytes allows",
     "missing": "the image is listed but does not exist",
@@ -59,6 +61,8 @@ SAMPLE_ERRORS = {
     "label_size": "the label's width and height are not those of its image",
     "label_value": "the label holds a value that is no class and is not ignored",
     "label_colour": "the label holds a colour that is not in the palette",
+    "label_ambiguous": "the label's palette has the card's colours in other places, so that index and colour name "
+    "different classes: say which counts, with --label-encoding index or colour",
     "model_not_finite": "the model's scores are not finite numbers",
     "model_range": "the model predicted a class index out of range",
     "model_failed": "the runtime raised an error on this image",
@@ -71,19 +75,21 @@ class SampleError(Exception):
 
     Attributes:
         code: a key of `SAMPLE_ERRORS`.
+        detail: what was found, if that says more: it follows from the image's bytes alone.
     """
 
-    def __init__(self, code: str) -> None:
-        super().__init__(sample_error_text(code))
+    def __init__(self, code: str, detail: str = "") -> None:
+        super().__init__(sample_error_text(code, detail))
         self.code = code
+        self.detail = detail
 
-    def __reduce__(self) -> tuple[type[SampleError], tuple[str]]:
-        return SampleError, (self.code,)
+    def __reduce__(self) -> tuple[type[SampleError], tuple[str, str]]:
+        return SampleError, (self.code, self.detail)
 
 
-def sample_error_text(code: str) -> str:
-    """Return the stored text of an error row: `"<code>: <fixed explanation>"`."""
-    return f"{code}: {SAMPLE_ERRORS[code]}"
+def sample_error_text(code: str, detail: str = "") -> str:
+    """Return the stored text of an error row: `"<code>: <fixed explanation>"`, then `": <detail>"` if there is one."""
+    return f"{code}: {SAMPLE_ERRORS[code]}{': ' if detail else ''}{detail}"
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

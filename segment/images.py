@@ -5,12 +5,14 @@ Resampling is part of a model's contract, so each function says whose it is (Pil
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from segment.card import Resampler, Resize
 from segment.errors import SampleError
@@ -21,7 +23,8 @@ cv2.utils.logging.setLogLevel(
     cv2.utils.logging.LOG_LEVEL_SILENT
 )  # a damaged image is an error row, not a line on stderr
 
-_MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"II*\0", b"MM\0*", b"BM")
+_TIFF = (b"II*\0", b"MM\0*")
+_MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", *_TIFF)
 _PILLOW = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
@@ -46,13 +49,15 @@ def decode(data: bytes, max_pixels: int) -> NDArray[np.uint8]:
         `uint8[H, W, 3]`, RGB.
 
     Raises:
-        SampleError: `empty`, `not_an_image`, `too_many_pixels` or `undecodable`.
+        SampleError: `empty`, `not_an_image`, `too_many_pixels`, `pixel_format` or `undecodable`.
     """
     if not data:
         raise SampleError("empty")
     header = _header(data)
     if header.width * header.height > max_pixels:
         raise SampleError("too_many_pixels")
+    if header.format == "TIFF" and header.mode in ("F", "I"):
+        raise SampleError("pixel_format")
     return _with_pillow(header) if header.format == "TIFF" and header.mode == "RGBA" else _with_opencv(data)
 
 
@@ -61,8 +66,25 @@ def _header(data: bytes) -> Image.Image:
     try:
         return open_header(data)
     except Exception as error:  # Pillow raises many types on damaged headers
+        if _has_foreign_pixels(data):
+            raise SampleError("pixel_format") from error
         known = data.startswith(_MAGIC) or (data[:4] == b"RIFF" and data[8:12] == b"WEBP")
         raise SampleError("undecodable" if known else "not_an_image") from error
+
+
+def _has_foreign_pixels(data: bytes) -> bool:
+    """Whether the bytes are a TIFF, sound by its tags, of pixels that Pillow does not know."""
+    if not data.startswith(_TIFF):
+        return False
+    try:
+        file = io.BytesIO(data)
+        tags = ImageFileDirectory_v2(file.read(8))
+        file.seek(tags.next)
+        tags.load(file)
+        bits, kinds, bands = (tags.get(tag, default) for tag, default in ((258, (1,)), (339, (1,)), (277, 1)))
+        return max(bits) > 16 or any(kind not in (1, 4) for kind in kinds) or bands > 4
+    except Exception:  # as above
+        return False
 
 
 def _with_opencv(data: bytes) -> NDArray[np.uint8]:

@@ -35,7 +35,7 @@ class Job(InputOptions):
         workers: models loaded at once: `4`, or `2:8` to let the Ray pool grow.
         mask_size: write masks at the size of the `source` image or of the `model`.
         label_encoding: `index`, `colour`, or `auto`.
-        label_remap: from label value or colour to class name, class index or `ignore`.
+        label_remap: from label value or colour to class name, class index or `ignore`; `*` is all that is not named.
         max_pixels: images whose header declares more are error rows.
         max_error_rate: share of images that may fail, 0-1; above it the run fails with exit code 3.
         stall_timeout: seconds in which a busy worker must get on by a step (an image, a read, a write); one that does

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Literal
 
 import numpy as np
@@ -22,7 +22,10 @@ Colour = tuple[
 Encoding = Literal["auto", "index", "colour"]
 
 VOID = 255  # in a decoded label: this pixel is ignored and is no class
+UNKNOWN = -1  # while decoding: nobody has said what this value or colour is
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")  # of images and labels; no other decoder of Pillow ever runs
+
+_NAMED = 3  # values or colours that an error names
 
 Image.init()  # or `formats` knows only those that were opened before
 # Sizes are checked before a pixel is decoded, against limits of our own. Pillow's would refuse what those allow, and
@@ -93,16 +96,23 @@ class Classes(BaseModel):
 class LabelDecoder:
     """Turns the bytes of a label image into class indices.
 
-    Three encodings are known: an 8-bit image whose value is the class index, a palette PNG whose palette
-    index is the class index, and an RGB image whose colour is the class (by the card's palette, or by
-    `remap`). `auto` tells them apart by the number of channels.
+    Three encodings are known: an 8-bit image whose value is the class index, a palette image whose palette
+    index is the class index, and an image whose colour is the class (by the card's palette, or by `remap`).
+    `auto` takes grey for values and RGB for colours. A palette image is taken for
+
+    - indices if its palette begins as the card's does;
+    - colours if its palette holds nothing but colours of the card (or of `remap`), which is what tools leave that
+      sort or shrink palettes;
+    - indices if its palette is another one - unless all colours in use are the card's and name other classes than
+      the indices: then it is refused as `label_ambiguous`.
+
+    A remap of values (and of no colours) says that palette images are indices, too.
 
     Args:
         classes: the model's classes.
         encoding: `auto`, `index` or `colour`.
         remap: from a label value (`"7"`) or colour (`"64,0,128"` or `"#400080"`) to a class name, a class
-            index, or `"ignore"`. With a remap, values and colours it does not name are errors, but for those that
-            `classes` calls void.
+            index, or `"ignore"`. What it does not name keeps its meaning; `"*"` names all the rest.
 
     Raises:
         ValueError: a remap key or value cannot be understood.
@@ -113,27 +123,28 @@ class LabelDecoder:
     ) -> None:
         self.classes = classes
         self.encoding = encoding
-        self._by_value = np.full(256, -1, dtype=np.int16)
+        self._by_value = np.full(256, UNKNOWN, dtype=np.int16)
+        self._by_value[: len(classes)] = np.arange(len(classes))
+        by_colour = {_pack(colour): index for index, colour in enumerate(classes.palette)}
+        self._rest = UNKNOWN  # what a colour is that nobody named
+        remap = dict(remap or {})
+        if "*" in remap:
+            self._rest = self.parse_target(remap.pop("*"))
+            self._by_value[:] = self._rest
+            by_colour = {}
         self._by_value[list(classes.void_values)] = VOID
-        self._by_colour = {_pack(colour): VOID for colour in classes.void_colours}
-        if remap:
-            self._learn_remap(remap)
-        else:
-            self._by_value[: len(classes)] = np.arange(len(classes))
-            self._by_colour |= {_pack(colour): index for index, colour in enumerate(classes.palette)}
-        self._colours = np.array(sorted(self._by_colour), dtype=np.int32)
-        self._colour_classes = np.array([self._by_colour[int(c)] for c in self._colours], dtype=np.uint8)
-
-    def _learn_remap(self, remap: Mapping[str, str | int]) -> None:
-        for key, target in remap.items():
-            source = _parse_source(key)
-            value = self.parse_target(target)
-            if isinstance(source, int):
-                self._by_value[source] = value
-            else:
-                self._by_colour[_pack(source)] = value
+        by_colour |= {_pack(colour): VOID for colour in classes.void_colours}
+        sources = {_parse_source(key): self.parse_target(target) for key, target in remap.items()}
+        values = {source: target for source, target in sources.items() if isinstance(source, int)}
+        for value, target in values.items():
+            self._by_value[value] = target
+        by_colour |= {_pack(source): target for source, target in sources.items() if not isinstance(source, int)}
+        self._colours = np.array(sorted(by_colour) or [-1], dtype=np.int32)
+        self._colour_classes = np.array([by_colour.get(int(c), self._rest) for c in self._colours], dtype=np.int16)
+        self._palettes_are_indices = encoding == "index" or (bool(values) and len(values) == len(sources))
 
     def parse_target(self, target: str | int) -> int:
+        """Return the class index that a remap's target names, or `VOID`. Raises ValueError."""
         if isinstance(target, int) or target.isdecimal():
             if 0 <= int(target) < len(self.classes):
                 return int(target)
@@ -153,54 +164,97 @@ class LabelDecoder:
             `uint8[height, width]` of class indices; `VOID` (255) where the pixel is ignored and is no class.
 
         Raises:
-            SampleError: `label_empty`, `label_undecodable`, `label_size`, `label_value` or `label_colour`.
+            SampleError: `label_empty`, `label_undecodable`, `label_size`, `label_value`, `label_colour` or
+                `label_ambiguous`.
         """
         if not data:
             raise SampleError("label_empty")
-        pixels = _label_pixels(data, height, width, as_colour=self.encoding == "colour")
+        pixels, palette = _label_pixels(data, height, width, as_colour=self.encoding == "colour")
+        if palette is not None:
+            return self._from_palette(pixels, palette)
         if pixels.ndim == 2:
             return self._from_values(pixels)
         if self.encoding != "index":
             return self._from_colours(pixels)
         if not _is_grey(pixels):
-            raise SampleError("label_value")
+            raise SampleError("label_value", "it is a picture in colours; its values were asked for")
         return self._from_values(pixels[:, :, 0])
 
     def _from_values(self, values: NDArray[np.uint8]) -> NDArray[np.uint8]:
         mapped = self._by_value[values]
         if mapped.min(initial=0) < 0:
-            raise SampleError("label_value")
+            raise SampleError("label_value", _some(str(value) for value in np.unique(values[mapped < 0])))
         return mapped.astype(np.uint8)
 
+    def _from_palette(self, values: NDArray[np.uint8], palette: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Decode palette indices `uint8[H, W]`; `palette` is `uint8[n, 3]`, RGB."""
+        own = self.classes.palette_array[: len(palette)]
+        if self._palettes_are_indices or np.array_equal(palette[: len(own)], own):
+            return self._from_values(values)
+        by_colour = np.full(256, UNKNOWN, dtype=np.int16)
+        by_colour[: len(palette)] = self._look_up(_packed(palette))
+        named = len(palette)
+        while named and by_colour[named - 1] < 0 and not palette[named - 1].any():
+            named -= 1  # palettes are filled up with black
+        if named and by_colour[:named].min() >= 0:
+            mapped = np.where(by_colour < 0, np.where(self._by_value == VOID, VOID, UNKNOWN), by_colour)[values]
+            if mapped.min(initial=0) < 0:
+                raise SampleError("label_value", _some(str(value) for value in np.unique(values[mapped < 0])))
+            return mapped.astype(np.uint8)
+        used = np.flatnonzero(np.bincount(values.ravel(), minlength=256))
+        known = by_colour[used].min(initial=0) >= 0 and not (palette[used] == used[:, None]).all()  # no ramp of greys
+        if known and not np.array_equal(by_colour[used], self._by_value[used]):
+            raise SampleError("label_ambiguous")
+        return self._from_values(values)
+
     def _from_colours(self, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        packed = (rgb[:, :, 0].astype(np.int32) << 16) | (rgb[:, :, 1].astype(np.int32) << 8) | rgb[:, :, 2]
-        position = np.searchsorted(self._colours, packed)
-        position = np.minimum(position, len(self._colours) - 1)
-        if not len(self._colours) or not np.array_equal(self._colours[position], packed):
-            raise SampleError("label_colour")
-        return self._colour_classes[position]
+        packed = _packed(rgb)
+        mapped = self._look_up(packed)
+        if mapped.min(initial=0) < 0:
+            unknown = np.unique(packed[mapped < 0])
+            raise SampleError("label_colour", _some(f"{c >> 16},{c >> 8 & 255},{c & 255}" for c in unknown))
+        return mapped.astype(np.uint8)
+
+    def _look_up(self, packed: NDArray[np.int32]) -> NDArray[np.int16]:
+        """Return the classes of packed colours; `UNKNOWN` for those that are none."""
+        position = np.minimum(np.searchsorted(self._colours, packed), len(self._colours) - 1)
+        return np.where(self._colours[position] == packed, self._colour_classes[position], np.int16(self._rest))
 
 
-def _label_pixels(data: bytes, height: int, width: int, *, as_colour: bool) -> NDArray[np.uint8]:
-    """Return `uint8[H, W]` values or `uint8[H, W, 3]` RGB. Pillow, because OpenCV applies palettes."""
+def _label_pixels(
+    data: bytes, height: int, width: int, *, as_colour: bool
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
+    """Return `uint8[H, W]` values or `uint8[H, W, 3]` RGB, and of a palette image the palette, `uint8[n, 3]`.
+
+    Pillow, because OpenCV applies palettes.
+    """
     try:
         image = open_header(data)
         if image.size != (width, height):
-            raise SampleError("label_size")
-        if as_colour:
-            return np.asarray(image.convert("RGB"))
-        if image.mode in ("L", "P", "1"):
-            return _unscaled(np.asarray(image).astype(np.uint8), image, data)
-        if image.mode in ("I", "I;16", "I;16B", "I;16L"):
+            raise SampleError("label_size", f"{image.width}x{image.height} for an image of {width}x{height}")
+        if image.mode == "P" and not as_colour:
+            palette = np.asarray(image.getpalette("RGB"), dtype=np.uint8).reshape(-1, 3)
+            return np.asarray(image), palette
+        if image.mode in ("L", "1") and not as_colour:
+            return _unscaled(np.asarray(image).astype(np.uint8), image, data), None
+        if image.mode in ("I", "I;16", "I;16B", "I;16L") and not as_colour:
             values = np.asarray(image)
             if values.min() < 0 or values.max() > 255:
-                raise SampleError("label_value")
-            return values.astype(np.uint8)
-        return np.asarray(image.convert("RGB"))
+                raise SampleError(
+                    "label_value", _some(str(v) for v in np.unique(values[(values < 0) | (values > 255)]))
+                )
+            return values.astype(np.uint8), None
+        return np.asarray(image.convert("RGB")), None
     except SampleError:
         raise
     except Exception as error:  # Pillow raises many types on damaged files
         raise SampleError("label_undecodable") from error
+
+
+def _some(found: Iterable[str]) -> str:
+    """Name the first few: `77, 80, 81 and 4 more`."""
+    names = list(found)
+    return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
 
 
 def _unscaled(values: NDArray[np.uint8], image: Image.Image, data: bytes) -> NDArray[np.uint8]:
@@ -214,6 +268,10 @@ def _unscaled(values: NDArray[np.uint8], image: Image.Image, data: bytes) -> NDA
 def _pack(colour: Colour) -> int:
     red, green, blue = colour
     return (red << 16) | (green << 8) | blue
+
+
+def _packed(rgb: NDArray[np.uint8]) -> NDArray[np.int32]:
+    return (rgb[..., 0].astype(np.int32) << 16) | (rgb[..., 1].astype(np.int32) << 8) | rgb[..., 2]
 
 
 def _parse_source(key: str) -> int | Colour:

@@ -79,6 +79,17 @@ LABEL_DAMAGED = "label_undecodable: the label is damaged or no image"
 LABEL_SIZE = "label_size: the label's width and height are not those of its image"
 LABEL_VALUE = "label_value: the label holds a value that is no class and is not ignored"
 LABEL_COLOUR = "label_colour: the label holds a colour that is not in the palette"
+PIXELS = (
+    "pixel_format: a TIFF of floating-point, 32-bit, signed or many-band pixels; supported are unsigned 8 and 16 bits: "
+    "grey, palette, RGB, RGBA and CMYK"
+)
+_halved = sorted({tuple(c) for c in (PICTURE // 2).reshape(-1, 3)} - set(CARD.classes.palette))
+HALVED = ", ".join("{},{},{}".format(*colour) for colour in _halved[:3])
+
+
+def tiff(pixels: np.ndarray[Any, Any]) -> bytes:
+    return cv2.imencode(".tif", pixels)[1].tobytes()
+
 
 TABLE = [
     Bad("zero-byte.png", b"", LABEL, "empty: the image has no bytes"),
@@ -91,15 +102,31 @@ TABLE = [
     Bad("header-only.jpg", jpeg(PICTURE)[:24], LABEL, DAMAGED),
     Bad("bomb.png", png_header(50_000, 50_000), LABEL, TOO_MANY),
     Bad("bomb.jpg", forged_jpeg(12_000, 12_000), LABEL, TOO_MANY),
-    Bad("label-size.png", IMAGE, png(MASK[:, :-1]), LABEL_SIZE, keeps_mask=True),
-    Bad("label-turned.png", IMAGE, png(np.ascontiguousarray(MASK.T)), LABEL_SIZE, keeps_mask=True),
-    Bad("label-value.png", IMAGE, with_value(4), LABEL_VALUE, keeps_mask=True),
-    Bad("label-value-254.png", IMAGE, with_value(254), LABEL_VALUE, keeps_mask=True),
-    Bad("label-colour.png", IMAGE, png(PICTURE // 2), LABEL_COLOUR, keeps_mask=True),
+    Bad("float.tif", tiff(np.ones((24, 32), np.float32)), LABEL, PIXELS),
+    Bad("float-rgb.tif", tiff(np.ones((24, 32, 3), np.float32)), LABEL, PIXELS),
+    Bad("long.tif", tiff(np.ones((24, 32), np.int32)), LABEL, PIXELS),
+    Bad("truncated.tif", tiff(PICTURE)[:-200], LABEL, DAMAGED),
+    Bad("label-size.png", IMAGE, png(MASK[:, :-1]), f"{LABEL_SIZE}: 31x24 for an image of 32x24", keeps_mask=True),
+    Bad(
+        "label-turned.png",
+        IMAGE,
+        png(np.ascontiguousarray(MASK.T)),
+        f"{LABEL_SIZE}: 24x32 for an image of 32x24",
+        keeps_mask=True,
+    ),
+    Bad("label-value.png", IMAGE, with_value(4), f"{LABEL_VALUE}: 4", keeps_mask=True),
+    Bad("label-value-254.png", IMAGE, with_value(254), f"{LABEL_VALUE}: 254", keeps_mask=True),
+    Bad("label-colour.png", IMAGE, png(PICTURE // 2), f"{LABEL_COLOUR}: {HALVED}", keeps_mask=True),
     Bad("label-empty.png", IMAGE, b"", "label_empty: the label has no bytes", keeps_mask=True),
     Bad("label-page.png", IMAGE, HTML, LABEL_DAMAGED, keeps_mask=True),
     Bad("label-truncated.png", IMAGE, LABEL[:-30], LABEL_DAMAGED, keeps_mask=True),
-    Bad("label-bomb.png", IMAGE, png_header(50_000, 50_000), LABEL_SIZE, keeps_mask=True),
+    Bad(
+        "label-bomb.png",
+        IMAGE,
+        png_header(50_000, 50_000),
+        f"{LABEL_SIZE}: 50000x50000 for an image of 32x24",
+        keeps_mask=True,
+    ),
 ]
 
 

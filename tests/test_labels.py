@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import pickle
 import struct
 import zlib
 from typing import Any
@@ -81,6 +82,12 @@ def decoded(data: bytes, size: tuple[int, int] = (3, 4), **options: Any) -> NDAr
     return found
 
 
+def explained(data: bytes, size: tuple[int, int] = (3, 4), **options: Any) -> str:
+    with pytest.raises(SampleError) as caught:
+        LabelDecoder(CLASSES, **options).decode(data, *size)
+    return str(pickle.loads(pickle.dumps(caught.value))).partition(": ")[2].rpartition(": ")[2]
+
+
 def fault(data: bytes, size: tuple[int, int] = (3, 4), **options: Any) -> str:
     with pytest.raises(SampleError) as caught:
         LabelDecoder(CLASSES, **options).decode(data, *size)
@@ -104,6 +111,49 @@ def test_the_index_of_a_palette_counts_not_its_colour(encoding: str) -> None:
     few = palette_image(SOUND, colours[:4])
     for bits in (2, 4, 8):
         assert np.array_equal(decoded(saved(few, bits=bits), encoding=encoding), SOUND)
+
+
+# --- palettes with the card's colours ---------------------------------------------------------------------------------
+
+OTHER = np.array([2, 0, 3, 1])  # the classes of a palette's entries
+
+
+def reordered(mask: NDArray[np.uint8], entries: NDArray[np.int64], fill: tuple[int, int, int] | None = None) -> bytes:
+    """A palette PNG whose colours are right, of classes in another order, perhaps filled up to 256 entries."""
+    colours = CLASSES.palette_array[entries]
+    if fill is not None:
+        colours = np.concatenate([colours, np.tile(np.uint8(fill), (256 - len(colours), 1))])
+    return saved(palette_image(np.argsort(entries).astype(np.uint8)[mask], colours))
+
+
+@pytest.mark.parametrize("fill", [None, (0, 0, 0)])
+def test_a_palette_of_the_cards_colours_in_another_order_is_read_by_colour(fill: tuple[int, int, int] | None) -> None:
+    label = reordered(SOUND, OTHER, fill)
+    assert np.array_equal(decoded(label), SOUND)
+    assert np.array_equal(decoded(label, encoding="colour"), SOUND)
+    assert np.array_equal(decoded(label, encoding="index"), np.argsort(OTHER)[SOUND])
+    few = np.array([[2, 2, 3]], np.uint8)  # a palette shrunk to what is in use
+    assert np.array_equal(decoded(saved(palette_image(few - 2, CLASSES.palette_array[2:])), (1, 3)), few)
+    quantised = Image.fromarray(coloured(MASK)).quantize(8)
+    assert np.array_equal(decoded(saved(quantised)), MASK)
+
+
+def test_a_palette_in_the_cards_order_is_read_by_index() -> None:
+    colours = np.zeros((256, 3), np.uint8)  # black is a class of the card, too
+    colours[:4] = CLASSES.palette_array
+    assert np.array_equal(decoded(saved(palette_image(MASK, colours))), MASK)
+    assert np.array_equal(decoded(saved(palette_image(SOUND % 2, colours[:2]))), SOUND % 2)
+
+
+def test_a_palette_that_could_be_meant_either_way_is_refused() -> None:
+    label = reordered(SOUND, OTHER, (1, 2, 3))
+    assert fault(label) == "label_ambiguous"
+    assert np.array_equal(decoded(label, encoding="colour"), SOUND)
+    assert np.array_equal(decoded(label, encoding="index"), np.argsort(OTHER)[SOUND])
+    assert np.array_equal(decoded(label, remap={"77": "ignore"}), np.argsort(OTHER)[SOUND])  # values are meant
+    ramp = np.arange(256, dtype=np.uint8).repeat(3).reshape(256, 3)  # holds black, which is a class
+    assert np.array_equal(decoded(saved(palette_image(SOUND * 0, ramp))), SOUND * 0)
+    assert np.array_equal(decoded(saved(palette_image(MASK, ramp))), MASK)
 
 
 @pytest.mark.parametrize("bits", [1, 2, 4])
@@ -180,16 +230,31 @@ def test_remap_by_value() -> None:
     assert decoded(saved(raw), (1, 4), remap=remap).tolist() == [[1, 0, 2, VOID]]
     assert decoded(saved(raw), (1, 4), remap={**remap, "26": "2"}).tolist() == [[1, 0, 2, VOID]]
     assert fault(saved(np.array([[7, 9]], np.uint8)), (1, 2), remap=remap) == "label_value"
-    assert fault(saved(np.array([[1, 2]], np.uint8)), (1, 2), remap=remap) == "label_value"  # classes, but not named
-    assert fault(saved(coloured(SOUND)), remap=remap) == "label_colour"
+    assert decoded(saved(coloured(SOUND)), remap=remap).tolist() == SOUND.tolist()
+
+
+def test_a_remap_adds_to_what_values_and_colours_mean() -> None:
+    raw = np.array([[1, 2, 99]], np.uint8)
+    assert decoded(saved(raw), (1, 3), remap={"99": "ignore"}).tolist() == [[1, 2, VOID]]
+    assert decoded(saved(raw), (1, 3), remap={"99": "ignore", "2": "Sky"}).tolist() == [[1, 0, VOID]]
+    rgb = np.array([[CLASSES.palette[1], (1, 2, 3)]], np.uint8)
+    assert decoded(saved(rgb), (1, 2), remap={"1,2,3": "Car"}).tolist() == [[1, 2]]
+
+
+def test_a_star_names_all_the_rest() -> None:
+    raw = np.array([[1, 2, 99, 7, 255]], np.uint8)
+    assert decoded(saved(raw), (1, 5), remap={"*": "ignore", "7": "Road"}).tolist() == [[VOID] * 3 + [1, VOID]]
+    assert decoded(saved(raw), (1, 5), remap={"7": "Road", "*": "Sky"}).tolist() == [[0, 0, 0, 1, VOID]]
+    rgb = np.array([[CLASSES.palette[1], (1, 2, 3), (224, 224, 192), (9, 9, 9)]], np.uint8)
+    assert decoded(saved(rgb), (1, 4), remap={"*": "Sky", "1,2,3": "Car"}).tolist() == [[0, 2, VOID, 0]]
 
 
 def test_remap_by_colour() -> None:
     raw = np.array([[[64, 0, 128], [1, 2, 3], [64, 128, 0]]], np.uint8)
     remap: dict[str, str | int] = {"#400080": "Car", "1,2,3": "Ignore", "64 128 0": 0}
     assert decoded(saved(raw), (1, 3), remap=remap).tolist() == [[2, VOID, 0]]
-    assert fault(saved(coloured(SOUND)), remap=remap) == "label_colour"  # of the palette, but not named
-    assert fault(saved(SOUND), remap=remap) == "label_value"
+    assert decoded(saved(coloured(SOUND)), remap=remap).tolist() == SOUND.tolist()
+    assert decoded(saved(SOUND), remap=remap).tolist() == SOUND.tolist()
 
 
 def test_void_stays_void_under_a_remap_that_does_not_name_it() -> None:
@@ -242,6 +307,15 @@ def test_bad_remap_targets_are_named(target: str | int) -> None:
 )
 def test_bad_labels_have_a_code_each(data: bytes, code: str) -> None:
     assert fault(data) == code
+
+
+def test_what_is_wrong_with_a_label_is_named() -> None:
+    odd = np.array([[1, 77, 200, 77], [5, 6, 7, 8], [0, 0, 0, 0]], np.uint8)
+    assert explained(saved(odd)) == "5, 6, 7 and 3 more"
+    assert explained(saved(np.where(odd == 77, odd, 0).astype(np.uint8))) == "77"
+    assert explained(saved(np.full((3, 4, 3), 9, np.uint8))) == "9,9,9"
+    assert explained(cv2.imencode(".png", odd.astype(np.uint16) * 300)[1].tobytes()) == "300, 1500, 1800 and 4 more"
+    assert explained(saved(odd), (4, 3)) == "4x3 for an image of 3x4"
 
 
 def test_the_size_is_checked_before_a_pixel_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:

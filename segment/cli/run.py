@@ -57,11 +57,17 @@ def run(
     label_column: Annotated[str | None, _flag("--label-column", help="Parquet column.", panel=_INPUT)] = None,
     id_column: Annotated[str | None, _flag("--id-column", help="Parquet column.", panel=_INPUT)] = None,
     label_encoding: Annotated[
-        str | None, _flag("--label-encoding", help="auto, index or colour.", panel=_INPUT)
+        str | None,
+        _flag("--label-encoding", help="auto, index or colour: how labels say a pixel's class.", panel=_INPUT),
     ] = None,
     label_remap: Annotated[
         list[str] | None,
-        _flag("--label-remap", help="VALUE=CLASS or R,G,B=CLASS; again for each.", panel=_INPUT, metavar="FROM=TO"),
+        _flag(
+            "--label-remap",
+            help="VALUE=CLASS or R,G,B=CLASS, again for each; *=CLASS for the rest.",
+            panel=_INPUT,
+            metavar="FROM=TO",
+        ),
     ] = None,
     part_size: Annotated[
         str | None, _flag("--part-size", help="Images a part (unit of commit), or auto.", panel=_INPUT)
