@@ -38,6 +38,11 @@ class InputChanged(SegmentError):
     """An input object is not the one the plan was made from."""
 
 
+def input_changed(name: str, how: str) -> InputChanged:
+    """Say of an input object how it is another one now: `how` as in "has vanished"; `name` as it is shown."""
+    return InputChanged(f"{name} {how} since the run was planned. Put the file back as it was, or start a new output.")
+
+
 class TooManyErrors(SegmentError):
     """More images failed than `max_error_rate` allows."""
 

@@ -18,6 +18,19 @@ log = logging.getLogger("segment.store")
 TEMPORARY = re.compile(r"\.tmp-[0-9a-f]{16}$")
 
 
+def local_etag(status: os.stat_result) -> str:
+    """Return what stands for the etag of a local file."""
+    return f"mtime-{status.st_mtime:.6f}"
+
+
+def read_local(path: Path, start: int | None, stop: int | None) -> tuple[bytes, str]:
+    """Return a file's bytes, or its bytes `start` to `stop` (exclusive), and the etag it has after the reading."""
+    with path.open("rb") as file:
+        file.seek(start or 0)
+        data = file.read(-1 if stop is None else stop - (start or 0))
+        return data, local_etag(os.fstat(file.fileno()))
+
+
 def list_local(folder: str, recursive: bool, parents: frozenset[tuple[int, int]]) -> Iterator[Entry]:
     """Walk a local folder. Not fsspec's walk: that one skips unreadable folders without a word."""
     try:
@@ -37,7 +50,7 @@ def list_local(folder: str, recursive: bool, parents: frozenset[tuple[int, int]]
         elif item.is_file() and not TEMPORARY.search(item.name):
             with contextlib.suppress(FileNotFoundError):  # deleted since
                 status = item.stat()
-                yield Entry(f"file://{item.path}", status.st_size, f"mtime-{status.st_mtime:.6f}")
+                yield Entry(f"file://{item.path}", status.st_size, local_etag(status))
         elif item.is_symlink():
             log.warning("%s is a link to nothing: left out", item.path)
 

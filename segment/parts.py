@@ -87,7 +87,7 @@ class Span:
         url: the object that holds it; empty for `webdataset`, where it is the shard's own.
         start: first byte in a tar, else 0.
         size: bytes; or `UNKNOWN`, `MISSING`, `REPEATED`, which are negative.
-        etag: of the object, for loose files; empty where only the size is compared.
+        etag: of the object, for loose files; empty where the store has none, so that only the size is compared.
     """
 
     url: str

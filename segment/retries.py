@@ -6,7 +6,7 @@ import errno
 import re
 from collections.abc import Iterator
 
-from segment.errors import UsageError
+from segment.errors import SegmentError
 from segment.urls import CREDENTIALS, redact_url
 
 
@@ -51,7 +51,7 @@ _PERMANENT_WORDS = (
 _TRANSIENT_WORDS = (
     "SlowDown", "InternalError", "ServiceUnavailable", "Throttl", "RequestTimeout", "Connection", "Timeout",
     "timed out", "IncompleteBody", "IncompleteRead", "ClientPayloadError", "ServerDisconnected", "BadDigest",
-    "Bad Gateway", "reset by peer", "Temporary failure in name resolution",
+    "Bad Gateway", "reset by peer", "ResponseStreamingError", "Temporary failure in name resolution",
 )  # fmt: skip
 _TRANSIENT_STATUS = re.compile(r"\b(408|429|500|502|503|504)\b")
 
@@ -61,7 +61,7 @@ def is_transient(error: BaseException, url: str) -> bool:
     if isinstance(error, FileNotFoundError):
         if is_absent(error):
             return False
-    elif isinstance(error, PermissionError | IsADirectoryError | NotADirectoryError | UsageError):
+    elif isinstance(error, PermissionError | IsADirectoryError | NotADirectoryError | SegmentError):
         return False
     text = _text(error, url)
     if any(word in text for word in _PERMANENT_WORDS):

@@ -14,13 +14,14 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar, cast
+from typing import Any, BinaryIO, TypeVar
 
 import tenacity
 
-from segment.errors import StoreError, StoreRefused, UsageError
-from segment.filesystems import Damaged, Entry, entry_of, is_folder, open_filesystem, put
-from segment.local_files import TEMPORARY, list_local, write_local
+from segment.errors import SegmentError, StoreError, StoreRefused, UsageError, input_changed
+from segment.filesystems import Damaged, Entry, entry_of, get, is_folder, open_filesystem, put
+from segment.local_files import TEMPORARY, list_local, read_local, write_local
+from segment.names import shown
 from segment.retries import advice, is_absent, is_refusal, is_taken, is_transient
 from segment.urls import redact_url
 
@@ -64,53 +65,75 @@ class Store:
     def __repr__(self) -> str:
         return f"Store(options={sorted(self._options)})"  # keys only: the values may be secrets
 
-    def read(self, url: str, start: int | None = None, stop: int | None = None) -> bytes:
+    def read(self, url: str, start: int | None = None, stop: int | None = None, etag: str = "") -> bytes:
         """Return an object's bytes, or its bytes `start` to `stop` (exclusive).
 
-        Raises:
-            FileNotFoundError: there is no such object.
-        """
+        Args:
+            url: what to read.
+            start, stop: a range of it.
+            etag: what it must have; `""` where that does not matter. No more requests on local, S3 and http stores.
 
-        if start is not None and start == stop:  # s3fs would ask for an impossible range
+        Raises:
+            FileNotFoundError: there is no such object, and no etag was given.
+            InputChanged: it has another etag, or is gone.
+        """
+        if start is not None and start == stop:  # an impossible range
             return b""
 
         def attempt() -> bytes:
-            filesystem, path = open_filesystem(url, self._options)
-            data = cast(bytes, filesystem.cat_file(path, start=start, end=stop))
+            data, found = self._get(url, start, stop)
+            if etag and (self._etag(url) if found is None else found) not in (etag, ""):
+                raise input_changed(shown(url), "has changed")
             if start is not None and stop is not None and len(data) > stop - start:
                 raise UsageError(f"{redact_url(url)}: this server ignores ranges. Copy the file, or serve it otherwise")
             if start is not None and stop is not None and len(data) != stop - start:
                 raise ConnectionError(f"{len(data)} bytes came of {stop - start}")
             return data
 
-        return self._retry("read", url, attempt)
-
-    def read_if_exists(self, url: str) -> bytes | None:
-        """Return an object's bytes, or None where there is none."""
         try:
-            return self.read(url)
+            return self._retry("read", url, attempt)
+        except FileNotFoundError:
+            if etag:
+                raise input_changed(shown(url), "has vanished") from None
+            raise
+
+    def _get(self, url: str, start: int | None, stop: int | None) -> tuple[bytes, str | None]:
+        if url.startswith("file://"):
+            return read_local(Path(url.removeprefix("file://")), start, stop)
+        return get(*open_filesystem(url, self._options), start, stop)
+
+    def _etag(self, url: str) -> str:
+        entry = self.info(url)
+        return entry.etag if entry else ""
+
+    def read_if_exists(self, url: str, etag: str = "") -> bytes | None:
+        """Return an object's bytes, or None where there is none; with an etag as in `read`."""
+        try:
+            return self.read(url, etag=etag)
         except FileNotFoundError:
             return None
 
-    def read_many(self, urls: Sequence[str]) -> list[bytes | None]:
-        """Return the bytes of many objects, fetched at once; None for those that do not exist."""
+    def read_many(self, urls: Sequence[str], etags: Sequence[str] | None = None) -> list[bytes | None]:
+        """Return the bytes of many objects, fetched at once; None for those that do not exist. Etags as in `read`."""
+        etags = etags or [""] * len(urls)
         if len(urls) < 2 or all(url.startswith("file://") for url in urls):
-            return [self.read_if_exists(url) for url in urls]
+            return [self.read_if_exists(url, etag) for url, etag in zip(urls, etags, strict=True)]
         with ThreadPoolExecutor(min(16, len(urls)), thread_name_prefix="read") as pool:
-            return list(pool.map(self.read_if_exists, urls))
+            return list(pool.map(self.read_if_exists, urls, etags))
 
-    def open(self, url: str, block_size: int = 1 << 20, size: int | None = None) -> BinaryIO:
+    def open(self, url: str, block_size: int = 1 << 20, size: int | None = None, etag: str = "") -> BinaryIO:
         """Open an object for seeking reads; remote objects are read in ranges of `block_size` bytes.
 
         Args:
             url: what to open.
             block_size: bytes of the least range that is fetched.
             size: the object's bytes, where known: saves a request.
+            etag: as in `read`, for every range that is fetched.
 
         Raises:
             FileNotFoundError: there is no such object.
         """
-        if url.startswith("file://"):
+        if url.startswith("file://") and not etag:
             return self._retry("open", url, lambda: Path(url.removeprefix("file://")).open("rb"))
         if size is None:
             entry = self.info(url)
@@ -118,8 +141,8 @@ class Store:
                 raise FileNotFoundError(url)
             size = entry.size
         if size < 0:  # no server that hides the size serves ranges
-            return io.BytesIO(self.read(url))
-        return io.BufferedReader(_Ranges(self, url, size), block_size)
+            return io.BytesIO(self.read(url, etag=etag))
+        return io.BufferedReader(_Ranges(self, url, size, etag), block_size)
 
     def write(self, url: str, data: bytes) -> None:
         """Write an object in one atomic step: readers see the old one or the new one, whole."""
@@ -249,7 +272,7 @@ class Store:
         )
         try:
             return retrying(attempt)
-        except (UsageError, StoreError):
+        except SegmentError:
             raise
         except Exception as error:
             if isinstance(error, FileNotFoundError) and is_absent(error):
@@ -264,8 +287,8 @@ class _Ranges(io.RawIOBase):
     Not fsspec's file: a read that fails there is outside our retries and raises the driver's own errors.
     """
 
-    def __init__(self, store: Store, url: str, size: int) -> None:
-        self._store, self._url, self._size = store, url, size
+    def __init__(self, store: Store, url: str, size: int, etag: str) -> None:
+        self._store, self._url, self._size, self._etag = store, url, size, etag
         self._position = 0
 
     def readable(self) -> bool:
@@ -286,7 +309,7 @@ class _Ranges(io.RawIOBase):
         stop = min(self._size, self._position + len(buffer))
         if stop <= self._position:
             return 0
-        data = self._store.read(self._url, self._position, stop)
+        data = self._store.read(self._url, self._position, stop, self._etag)
         buffer[: len(data)] = data
         self._position = stop
         return len(data)

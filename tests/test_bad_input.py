@@ -611,7 +611,7 @@ def test_an_input_that_changed_between_plan_and_run(tmp_path: Path) -> None:
     assert message == f"{before}{image} has vanished since the run was planned. {put_back}"
     place.write("zz.png", png(scene(SOUND["zz.png"])[0]))  # the same bytes, but who knows that?
     message = refusal(place, InputChanged)
-    assert message == f"{before}{image} was written anew since the run was planned. {put_back}"
+    assert message == f"{before}{image} has changed since the run was planned. {put_back}"
     os.utime(image, ns=(planned.st_atime_ns, planned.st_mtime_ns))
     unharmed(place.run())
 

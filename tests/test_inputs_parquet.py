@@ -27,9 +27,9 @@ class CountingStore(Store):
         super().__init__()
         self.reads: list[tuple[int | None, int | None]] = []
 
-    def read(self, url: str, start: int | None = None, stop: int | None = None) -> bytes:
+    def read(self, url: str, start: int | None = None, stop: int | None = None, etag: str = "") -> bytes:
         self.reads.append((start, stop))
-        return super().read(url, start, stop)
+        return super().read(url, start, stop, etag)
 
 
 def write(path: Path, columns: dict[str, Any], row_group_size: int = 1000, **options: Any) -> Path:
@@ -362,10 +362,10 @@ def test_store_trouble_is_not_damage(tmp_path: Path) -> None:
     class Failing(Store):
         broken = False
 
-        def read(self, url: str, start: int | None = None, stop: int | None = None) -> bytes:
+        def read(self, url: str, start: int | None = None, stop: int | None = None, etag: str = "") -> bytes:
             if self.broken:
                 raise StoreError("permission denied")
-            return super().read(url, start, stop)
+            return super().read(url, start, stop, etag)
 
     store = Failing()
     path = write(tmp_path / "a.parquet", {"image": images(10)})
@@ -380,7 +380,6 @@ def test_store_trouble_is_not_damage(tmp_path: Path) -> None:
 
 def test_a_changed_file_ends_the_run(tmp_path: Path) -> None:
     found = find(write(tmp_path / "a.parquet", {"image": images(3)}))
-    assert len(samples(found)) == 3
     write(tmp_path / "a.parquet", {"image": images(4)})
     with pytest.raises(InputChanged, match=r"a\.parquet has changed since the run was planned"):
         samples(found)

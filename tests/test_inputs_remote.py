@@ -29,9 +29,9 @@ class CountingStore(Store):
 
     reads = 0
 
-    def read(self, url: str, start: int | None = None, stop: int | None = None) -> bytes:
+    def read(self, url: str, start: int | None = None, stop: int | None = None, etag: str = "") -> bytes:
         self.reads += 1
-        return super().read(url, start, stop)
+        return super().read(url, start, stop, etag)
 
 
 def tar_bytes() -> bytes:

@@ -26,9 +26,9 @@ class CountingStore(Store):
         self.reads: list[tuple[int | None, int | None]] = []
         self.infos: list[str] = []
 
-    def read(self, url: str, start: int | None = None, stop: int | None = None) -> bytes:
+    def read(self, url: str, start: int | None = None, stop: int | None = None, etag: str = "") -> bytes:
         self.reads.append((start, stop))
-        return super().read(url, start, stop)
+        return super().read(url, start, stop, etag)
 
     def info(self, url: str) -> Any:
         self.infos.append(url)

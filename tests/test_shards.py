@@ -130,7 +130,7 @@ def test_too_large_an_image_is_not_read(tmp_path: Path) -> None:
 def test_a_file_that_changed_or_vanished_ends_the_run(tmp_path: Path) -> None:
     found = find(write(tmp_path, "a.png", "b.png"))
     (tmp_path / "b.png").write_bytes(b"longer than it was")
-    with pytest.raises(InputChanged, match=r"b\.png has 18 bytes; it had 5 when the run was planned"):
+    with pytest.raises(InputChanged, match=r"b\.png has changed since the run was planned"):
         samples(found)
     (tmp_path / "b.png").unlink()
     with pytest.raises(InputChanged, match=r"b\.png has vanished since the run was planned"):

@@ -7,7 +7,7 @@ import os
 import posixpath
 from collections.abc import Container, Iterator, Mapping, Sequence
 
-from segment.errors import InputChanged, UsageError
+from segment.errors import UsageError, input_changed
 from segment.formats.cutting import Shard, mark_repeated, shard_hash
 from segment.formats.lookup import look_up
 from segment.names import basename, count, examples, is_hidden, is_image, is_storable, shown, slug, suffix_of
@@ -78,13 +78,13 @@ def read_files(part: Part, options: InputOptions, store: Store) -> list[Sample]:
     """Read the images and labels of a part, all at once.
 
     Raises:
-        InputChanged: a file vanished, or its size is not the planned one.
+        InputChanged: a file has vanished, or is another one than was planned: its etag or size is.
     """
     faults = [planned_fault(member, options.max_image_bytes) for member in part.members]
     usable = [member for member, fault in zip(part.members, faults, strict=True) if fault in SEGMENTED]
     wanted = [span for member in usable for span in (member.image, member.label) if span and span.size != MISSING]
-    found = dict(zip(wanted, store.read_many([span.url for span in wanted]), strict=True))
-    read = {span: _unchanged(span, data, store) for span, data in found.items()}
+    found = store.read_many([span.url for span in wanted], [span.etag for span in wanted])
+    read = {span: _unchanged(span, data) for span, data in zip(wanted, found, strict=True)}
     return [
         _sample(member, fault, part.start + offset, read, options.max_image_bytes)
         for offset, (member, fault) in enumerate(zip(part.members, faults, strict=True))
@@ -92,20 +92,15 @@ def read_files(part: Part, options: InputOptions, store: Store) -> list[Sample]:
 
 
 def file_span(entry: Entry) -> Span:
-    """Where a loose file is. A replaced one of the same size is told for local files only: a look costs no request."""
-    return Span(entry.url, 0, entry.size, entry.etag if entry.url.startswith("file://") else "")
+    """Where a loose file is, and as which version."""
+    return Span(entry.url, 0, entry.size, entry.etag)
 
 
-def _unchanged(span: Span, data: bytes | None, store: Store) -> bytes:
-    advice = "Put the file back as it was, or start a new output."
+def _unchanged(span: Span, data: bytes | None) -> bytes:
     if data is None:
-        raise InputChanged(f"{shown(span.url)} has vanished since the run was planned. {advice}")
+        raise input_changed(shown(span.url), "has vanished")
     if span.size not in (UNKNOWN, len(data)):
-        raise InputChanged(
-            f"{shown(span.url)} has {len(data)} bytes; it had {span.size} when the run was planned. {advice}"
-        )
-    if span.etag and (found := store.info(span.url)) and found.etag != span.etag:
-        raise InputChanged(f"{shown(span.url)} was written anew since the run was planned. {advice}")
+        raise input_changed(shown(span.url), "has changed")
     return data
 
 

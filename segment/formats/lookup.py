@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from segment.errors import InputChanged
+from segment.errors import input_changed
 from segment.names import shown
 from segment.parts import Part
 from segment.store import Entry, Store
@@ -42,14 +42,17 @@ def look_up(urls: Iterable[str], store: Store) -> dict[str, Entry]:
 
 
 def refuse_changed(part: Part, store: Store) -> None:
-    """Refuse a part whose tar or Parquet file is not the planned one. One look-up a part.
+    """Refuse a part whose tar or Parquet file is not the planned one, where the store has no etags.
+
+    Where it has, every read compares them; here it is one look-up a part.
 
     Raises:
-        InputChanged: it has vanished, or has another size or etag.
+        InputChanged: it has vanished, or has another size.
     """
+    if part.etag:
+        return
     entry = store.info(part.url)
-    advice = "Put the file back as it was, or start a new output."
     if entry is None:
-        raise InputChanged(f"{shown(part.url)} has vanished since the run was planned. {advice}")
-    if entry.size != part.size or entry.etag != part.etag:
-        raise InputChanged(f"{shown(part.url)} has changed since the run was planned. {advice}")
+        raise input_changed(shown(part.url), "has vanished")
+    if entry.size != part.size:
+        raise input_changed(shown(part.url), "has changed")

@@ -196,7 +196,7 @@ def _beside(url: str, path: str) -> str:
 
 
 def _open_file(part: Part, options: InputOptions, store: Store) -> _File:
-    with store.open(part.url, _FOOTER_BLOCK, part.size) as file:
+    with store.open(part.url, _FOOTER_BLOCK, part.size, part.etag) as file:
         opened = pq.ParquetFile(file, page_checksum_verification=True)
         columns = find_columns(opened.schema_arrow, options, shown(part.url))
         return _File(opened.metadata, columns, _repeated(opened, columns, part.url))
@@ -231,7 +231,7 @@ def _refuse_trouble(error: BaseException, url: str) -> None:
 
 def _read_row_group(part: Part, file: _File, store: Store) -> pa.Table | None:
     """Read the columns of a row group; None if it is damaged."""
-    with store.open(part.url, size=part.size) as source:
+    with store.open(part.url, size=part.size, etag=part.etag) as source:
         try:
             opened = pq.ParquetFile(source, metadata=file.metadata, pre_buffer=True, page_checksum_verification=True)
             table = opened.read_row_group(part.row_group, file.columns.names, use_threads=False)

@@ -154,7 +154,7 @@ def read_webdataset(part: Part, options: InputOptions, store: Store) -> list[Sam
     refuse_changed(part, store)
     faults = [planned_fault(member, options.max_image_bytes) for member in part.members]
     usable = [member for member, fault in zip(part.members, faults, strict=True) if fault in SEGMENTED]
-    read = _read_spans(part.url, [s for m in usable for s in (m.image, m.label) if s], store)
+    read = _read_spans(part, [s for m in usable for s in (m.image, m.label) if s], store)
     samples = []
     for index, (member, known) in enumerate(zip(part.members, faults, strict=True), part.start):
         image = read.get(member.image, b"")
@@ -164,7 +164,7 @@ def read_webdataset(part: Part, options: InputOptions, store: Store) -> list[Sam
     return samples
 
 
-def _read_spans(url: str, spans: Sequence[Span], store: Store) -> dict[Span, bytes]:
+def _read_spans(part: Part, spans: Sequence[Span], store: Store) -> dict[Span, bytes]:
     """Read byte ranges of one object in few requests."""
     groups: list[list[Span]] = []
     end = 0
@@ -174,7 +174,8 @@ def _read_spans(url: str, spans: Sequence[Span], store: Store) -> dict[Span, byt
         else:
             groups.append([span])
         end = span.start + span.size
-    blocks = in_threads(lambda group: store.read(url, group[0].start, group[-1].start + group[-1].size), groups)
+    ranges = [(group[0].start, group[-1].start + group[-1].size) for group in groups]
+    blocks = in_threads(lambda range_: store.read(part.url, *range_, part.etag), ranges)
     read = dict.fromkeys(spans, b"")
     for group, block in zip(groups, blocks, strict=True):
         for span in group:
