@@ -25,7 +25,7 @@ from segment.progress import Progress
 from segment.report.aggregate import RunReport, load_report, write_report
 from segment.rework import forget_errors, known_input
 from segment.rounds import Rounds
-from segment.sessions import Runtime, resolve, runtime_version
+from segment.sessions import LARGEST, Runtime, find_batch, resolve, runtime_version
 from segment.shards import discover
 from segment.stages import Task
 from segment.store import Store
@@ -64,8 +64,9 @@ def run(job: Job, progress: Progress | None = None, *, retry_errors: bool = Fals
     plan = begun[0] if begun else _discover(job, store, progress)
     with closing(_LazyEngine(job, plan.images)) as engine:
         runtime = begun[1] if begun else _resolve(job, weights, engine.get())
-        contract = _contract(job, card, weights, runtime)
-        task = _task(job, card, runtime, store, fingerprint_of(contract))
+        batch = begun[2] if begun else _batch(job, card, weights, runtime, plan, engine, progress)
+        contract = _contract(job, card, weights, runtime, batch)
+        task = _task(job, card, runtime, batch, store, fingerprint_of(contract))
         begin(ledger, _run_record(job, card, weights, contract, task.fingerprint))
         if begun:
             plan = _rework(job, ledger, plan, progress, retry_errors=retry_errors, update=update)
@@ -89,14 +90,16 @@ def _check_places(job: Job, store: Store) -> None:
         raise UsageError(f"the output {shown(output)} is a file: give a folder or prefix")
 
 
-def _begun(job: Job, card: ModelCard, weights: Weights, ledger: Ledger) -> tuple[Plan, Runtime] | None:
-    """Return plan and runtime of the run that is there and goes on, if there is one."""
+def _begun(job: Job, card: ModelCard, weights: Weights, ledger: Ledger) -> tuple[Plan, Runtime, int] | None:
+    """Return plan, runtime and batch of the run that is there and goes on, if there is one."""
     run = ledger.read_run()
     plan = ledger.read_plan() if run else None
     if run is None or plan is None:
         return None
     runtime = _frozen_runtime(job, run)
-    return (plan, runtime) if goes_on(ledger, run, _contract(job, card, weights, runtime)) else None
+    batch = _frozen_batch(job, run["contract"], runtime)
+    same = goes_on(ledger, run, _contract(job, card, weights, runtime, batch))
+    return (plan, runtime, batch) if same else None
 
 
 def _discover(job: Job, store: Store, progress: Progress) -> Plan:
@@ -186,7 +189,33 @@ def _frozen_runtime(job: Job, started: Mapping[str, Any]) -> Runtime:
     )
 
 
-def _task(job: Job, card: ModelCard, runtime: Runtime, store: Store, fingerprint: str) -> Task:
+def _batch(
+    job: Job,
+    card: ModelCard,
+    weights: Weights,
+    runtime: Runtime,
+    plan: Plan,
+    engine: _LazyEngine,
+    progress: Progress,
+) -> int:
+    """Images a call of the model. Where nobody says, a CPU gets one at a time; for a GPU it is measured, on one."""
+    if job.batch_size != "auto":
+        return job.batch_size
+    if runtime.device == "cpu":
+        return 1
+    found = engine.get().call(runtime.device, find_batch, card, weights, runtime, min(LARGEST, plan.largest_part))
+    progress.note(str(found))
+    return found.best
+
+
+def _frozen_batch(job: Job, contract: Mapping[str, Any], runtime: Runtime) -> int:
+    """The batch a begun run was frozen with; on CPUs it changes no mask, so every attempt may have its own."""
+    if job.batch_size != "auto":
+        return job.batch_size
+    return 1 if runtime.device == "cpu" else int(contract["batch_size"] or 1)
+
+
+def _task(job: Job, card: ModelCard, runtime: Runtime, batch: int, store: Store, fingerprint: str) -> Task:
     return Task(
         card=card,
         runtime=runtime,
@@ -197,7 +226,7 @@ def _task(job: Job, card: ModelCard, runtime: Runtime, store: Store, fingerprint
         label_remap=tuple(sorted(job.label_remap.items())),
         mask_size=job.mask_size,
         max_pixels=job.max_pixels,
-        batch_size=job.batch_size if job.batch_size != "auto" else 1 if runtime.device == "cpu" else 8,
+        batch_size=batch,
         fingerprint=fingerprint,
         stall_timeout=job.stall_timeout,
     )
@@ -211,10 +240,12 @@ def open_run(ledger: Ledger) -> tuple[Task, Plan]:
     """
     run, plan = ledger.read_begun()
     card, runtime = ModelCard.model_validate(run["card"]), Runtime(**run["contract"]["runtime"])
-    return _task(make_job(run["job"], "run.json"), card, runtime, ledger.store, run["fingerprint"]), plan
+    job = make_job(run["job"], "run.json")
+    batch = _frozen_batch(job, run["contract"], runtime)
+    return _task(job, card, runtime, batch, ledger.store, run["fingerprint"]), plan
 
 
-def _contract(job: Job, card: ModelCard, weights: Weights, runtime: Runtime) -> dict[str, Any]:
+def _contract(job: Job, card: ModelCard, weights: Weights, runtime: Runtime, batch: int) -> dict[str, Any]:
     return contract_of(
         card,
         format=FORMAT_VERSION,
@@ -223,7 +254,7 @@ def _contract(job: Job, card: ModelCard, weights: Weights, runtime: Runtime) -> 
         mask_size=job.mask_size,
         max_pixels=job.max_pixels,
         runtime=dataclasses.asdict(runtime),
-        batch_size=None if runtime.device == "cpu" else job.batch_size,  # GPUs choose other kernels for other batches
+        batch_size=None if runtime.device == "cpu" else batch,  # GPUs choose other kernels for other batches
         weights_sha384=weights.sha384,
     )
 

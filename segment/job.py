@@ -29,7 +29,7 @@ class Job(InputOptions):
         model: name of a built-in card, or path or URL of a card.
         weights: path or URL of the weights; the card's own source if not given.
         runtime, device, precision: what computes the masks; `auto` is decided once, by what every node can do.
-        batch_size: images a call of the model; `auto` is 1 on CPUs and 8 on GPUs.
+        batch_size: images a call of the model; `auto` is 1 on CPUs; on GPUs it is measured once, when the run is begun.
         engine: `local` runs in this process, `ray` on a cluster; `auto` picks.
         address: of a Ray cluster.
         workers: models loaded at once: `4`, or `2:8` to let the Ray pool grow.

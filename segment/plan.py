@@ -55,6 +55,11 @@ class Plan:
         """Planned images."""
         return int(pc.sum(pc.subtract(self.table["stop"], self.table["start"])).as_py() or 0)
 
+    @property
+    def largest_part(self) -> int:
+        """Images of the largest part; 0 without parts."""
+        return int(pc.max(pc.subtract(self.table["stop"], self.table["start"])).as_py() or 0)
+
     def images_by_shard(self) -> dict[str, int]:
         """Planned images of each shard, in plan order."""
         images: dict[str, int] = {}

@@ -260,7 +260,7 @@ def load_worker(task: Task, weights: Weights) -> Worker:
             f"this machine has {task.runtime.name} {installed}, the run was begun with {task.runtime.version}; their "
             f"masks would mix. Install {task.runtime.name}=={task.runtime.version} on every node"
         )
-    return Worker(task, open_session(task.card, weights, task.runtime, threads=1, streams=1))
+    return Worker(task, open_session(task.card, weights, task.runtime, threads=1, batch=task.batch_size))
 
 
 def _skipped(part: Part) -> PartResult:

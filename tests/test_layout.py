@@ -30,7 +30,7 @@ MAY_IMPORT: dict[str, str] = {
     "weights": "card download errors onnx_files store urls",
     "images": "card errors labels",
     "metrics": "card labels",
-    "sessions": "card errors weights",
+    "sessions": "card download errors weights",
     "parts": "",
     "formats": "errors names parts store urls",
     "shards": "errors formats names parts store urls",

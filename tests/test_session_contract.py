@@ -211,7 +211,7 @@ def test_functions_and_metadata_are_kept() -> None:
     graph.opset_import.append(helper.make_opsetid("own", 1))
     helper.set_model_props(graph, {"author": "somebody"})
     data = graph.SerializeToString()
-    compiled = onnx.load_from_string(Surgeon(small(), data).compiled(symbolic_batch=True))
+    compiled = onnx.load_from_string(Surgeon(small(), data).compiled(None))
     assert [item.name for item in compiled.functions] == ["Fourfold"]
     assert [(item.key, item.value) for item in compiled.metadata_props] == [("author", "somebody")]
     image = np.random.default_rng(0).integers(0, 256, (1, 32, 48, 3), dtype=np.uint8)

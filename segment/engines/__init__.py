@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, ParamSpec, Protocol, TypeVar
 
 from segment.plan import Plan
 from segment.stages import PartResult, Task
 from segment.weights import Weights
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 # `none`: bundles of parts, as fast as can be. `part`: a part that kills its worker takes no other part along.
 # `image`: every part image by image in child processes; an image that kills them becomes an error row.
@@ -31,6 +34,10 @@ class Engine(Protocol):
 
     def workers(self, task_device: str) -> int:
         """How many sessions will run at once on `cpu`, `cuda` or `tensorrt`."""
+        ...
+
+    def call(self, task_device: str, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call a function where a model for that device would be run: on a node with a GPU for `cuda`."""
         ...
 
     def run(self, task: Task, weights: Weights, plan: Plan, *, isolation: Isolation) -> Generator[PartResult]:

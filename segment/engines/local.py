@@ -7,9 +7,9 @@ import math
 import queue
 import threading
 import time
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ParamSpec, Protocol, TypeVar
 
 from segment.engines import Isolation, available_cpus
 from segment.isolation import Child, ChildDied, quarantine
@@ -21,6 +21,9 @@ from segment.weights import Weights
 from segment.workers import Worker
 
 log = logging.getLogger("segment.engines.local")
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _GRACE = 20.0  # seconds for threads to finish what they hold when the run is stopped
 
@@ -44,6 +47,10 @@ class LocalEngine:
         """Threads; each is one stream of the session."""
         return self.size or available_cpus()
 
+    def call(self, task_device: str, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """See `Engine.call`."""
+        return function(*args, **kwargs)
+
     def run(self, task: Task, weights: Weights, plan: Plan, *, isolation: Isolation) -> Generator[PartResult]:
         """See `Engine.run`. In isolation, the threads mind child processes; else they do the work."""
         size = max(1, min(self.workers(task.runtime.device), len(plan)))
@@ -54,7 +61,7 @@ class LocalEngine:
             hands = [_Minder(task, weights) for _ in range(size)]
         else:
             cpus = max(1, available_cpus() // size) if self.size is None else 1
-            session = open_session(task.card, weights, task.runtime, threads=cpus, streams=size)
+            session = open_session(task.card, weights, task.runtime, threads=cpus, streams=size, batch=task.batch_size)
             hands = [Worker(task, session) for _ in range(size)]
         # children have a patience of their own, part by part
         patience = task.stall_timeout if isolation == "none" else math.inf

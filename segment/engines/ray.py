@@ -11,8 +11,8 @@ import logging
 import pickle
 import re
 import warnings
-from collections.abc import Generator, Iterator
-from typing import Any
+from collections.abc import Callable, Generator, Iterator
+from typing import Any, ParamSpec, TypeVar
 
 import pyarrow as pa
 
@@ -28,6 +28,9 @@ from segment.stages import PartResult, Task
 from segment.urls import redact_url
 from segment.weights import Weights
 from segment.workers import Cargo, SplitWorker, load_worker
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 log = logging.getLogger("segment.engines.ray")
 
@@ -107,6 +110,18 @@ class RayEngine:
     def _splits(self, device: str) -> bool:
         return self._split if self._split is not None else device != "cpu"
 
+    def call(self, task_device: str, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """See `Engine.call`."""
+        import ray
+
+        self.workers(task_device)
+        resources: dict[str, Any] = _GPU if self._splits(task_device) else {"num_cpus": 1}
+        try:
+            result: T = ray.get(ray.remote(**resources)(function).remote(*args, **kwargs))
+        except ray.exceptions.RayError as error:
+            raise _cause(error) from None
+        return result
+
     def run(self, task: Task, weights: Weights, plan: Plan, *, isolation: Isolation) -> Generator[PartResult]:
         """See `Engine.run`."""
         import ray
@@ -123,7 +138,7 @@ class RayEngine:
         # by reference: constructor arguments are printed in logs, and a task holds credentials
         pulse = start_pulse()
         shared = ray.put((task, weights, pulse))
-        pool = self._pool(workers, len(bundles))
+        pool = self._pool(workers, len(bundles), self._splits(task.runtime.device))
         if isolation == "image":
             dataset = dataset.map_batches(quarantine_parts, fn_args=[shared], **self._one_model(task), **_one_part())
         elif self._splits(task.runtime.device):
@@ -153,12 +168,14 @@ class RayEngine:
     def _one_model(self, task: Task) -> dict[str, int]:
         return _GPU if self._splits(task.runtime.device) else {"num_cpus": 1}
 
-    def _pool(self, workers: int, bundles: int) -> Any:
+    def _pool(self, workers: int, bundles: int, split: bool) -> Any:
         from ray.data import ActorPoolStrategy
 
+        # Two parts at once in a GPU actor: the session has two batches in flight.
+        both = {"max_concurrent_calls_per_actor": 2, "enable_true_multi_threading": True} if split else {}
         if self._workers and self._workers[0] != self._workers[1]:
-            return ActorPoolStrategy(min_size=self._workers[0], max_size=self._workers[1])
-        return ActorPoolStrategy(size=max(1, min(workers, bundles)))
+            return ActorPoolStrategy(min_size=self._workers[0], max_size=self._workers[1], **both)
+        return ActorPoolStrategy(size=max(1, min(workers, bundles)), **both)
 
     def close(self) -> None:
         """Leave the cluster, which ends it if it was started here."""

@@ -8,13 +8,27 @@ from __future__ import annotations
 from segment.card import ModelCard
 from segment.errors import UsageError
 from segment.sessions.base import Masks, Runtime, Session
+from segment.sessions.batches import LARGEST, BatchProbe, probe_batches
 from segment.sessions.runtimes import capabilities, resolve, runtime_version
 from segment.weights import Weights
 
-__all__ = ["Masks", "Runtime", "Session", "capabilities", "open_session", "resolve", "runtime_version"]
+__all__ = [
+    "LARGEST",
+    "BatchProbe",
+    "Masks",
+    "Runtime",
+    "Session",
+    "capabilities",
+    "find_batch",
+    "open_session",
+    "resolve",
+    "runtime_version",
+]
 
 
-def open_session(card: ModelCard, weights: Weights, runtime: Runtime, *, threads: int = 1, streams: int = 1) -> Session:
+def open_session(
+    card: ModelCard, weights: Weights, runtime: Runtime, *, threads: int = 1, streams: int = 1, batch: int = 1
+) -> Session:
     """Load a model, its card's contract compiled into the graph.
 
     Args:
@@ -23,6 +37,7 @@ def open_session(card: ModelCard, weights: Weights, runtime: Runtime, *, threads
         runtime: as `resolve` decided it.
         threads: CPU threads of one `predict` call.
         streams: how many threads may call `predict` at once; they share the weights.
+        batch: images of a whole batch; any other number may come.
 
     Raises:
         ModelError: card, weights and graph do not fit together, or this machine cannot provide `runtime`.
@@ -30,9 +45,21 @@ def open_session(card: ModelCard, weights: Weights, runtime: Runtime, *, threads
     if runtime.name == "onnxruntime":
         from segment.sessions.onnxruntime import open_onnxruntime
 
-        return open_onnxruntime(card, weights, runtime, threads=threads)
+        return open_onnxruntime(card, weights, runtime, threads=threads, batch=batch)
     if runtime.name == "openvino":
         from segment.sessions.openvino import open_openvino
 
         return open_openvino(card, weights, runtime, threads=threads, streams=streams)
     raise UsageError(f"no runtime named '{runtime.name}': use onnxruntime or openvino")
+
+
+def find_batch(card: ModelCard, weights: Weights, runtime: Runtime, largest: int = LARGEST) -> BatchProbe:
+    """Find the batch to run a model with on this machine's device; see `probe_batches`.
+
+    Raises:
+        ModelError: as `open_session`.
+    """
+    if runtime.device == "tensorrt":  # an engine for each batch; the one that is chosen is then there already
+        return probe_batches(lambda batch: open_session(card, weights, runtime, batch=batch), largest=largest)
+    session = open_session(card, weights, runtime)
+    return probe_batches(lambda _: session, largest=largest)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,11 @@ from numpy.typing import NDArray
 from segment.card import ModelCard
 from segment.errors import ModelError
 from segment.sessions.base import INSTALL_CUDA, ONNX_ONLY, Runtime
+from segment.sessions.half import in_half_precision
+from segment.sessions.lanes import CudaPin, bound_run
 from segment.sessions.predict import GraphSession, Run
 from segment.sessions.surgery import Surgeon
+from segment.sessions.tensorrt import engine_folder, engine_options, one_builder
 from segment.weights import Weights
 
 PROVIDERS = {"cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
@@ -24,39 +28,54 @@ def gpu_capabilities() -> set[str]:
     return {f"onnxruntime:{device}" for device, provider in PROVIDERS.items() if provider in built_in}
 
 
-def open_onnxruntime(card: ModelCard, weights: Weights, runtime: Runtime, *, threads: int) -> GraphSession:
+def open_onnxruntime(
+    card: ModelCard, weights: Weights, runtime: Runtime, *, threads: int, batch: int = 1
+) -> GraphSession:
     """Load a model. `run` of one onnxruntime session may be called by any number of threads at once.
+
+    On a GPU (the first that this process sees: Ray shows each actor its own) two calls are in flight, and others wait.
 
     Args:
         card: the contract.
         weights: ONNX bytes.
         runtime: device and precision.
         threads: intra-op threads of one call.
+        batch: images of a whole batch. TensorRT's engine is built for just that: fewer images are padded.
 
     Raises:
         ModelError: card and graph do not fit, onnxruntime cannot load the graph, or the device is not to be had.
     """
     if weights.format != "onnx":
         raise ModelError(ONNX_ONLY)
-    surgeon = Surgeon(card, weights.graph)
+    # TensorRT halves what it wants to by itself.
+    half = runtime.precision == "f16" and runtime.device != "tensorrt"
+    surgeon = Surgeon(card, in_half_precision(weights.graph) if half else weights.graph)
+
+    def load(number: int | None) -> Run:
+        session = _load(surgeon.compiled(number), runtime, threads)
+        return _plain(session) if runtime.device == "cpu" else _on_gpu(session, card, number)
+
+    if runtime.device == "tensorrt":
+        run = load(batch)
+        return GraphSession(card, run, lambda: run, exact=False)
     exact = runtime.device == "cpu"
     if surgeon.fixed_batch:
-        single = _load(surgeon.compiled(symbolic_batch=False), runtime, threads)
-        return GraphSession(
-            card, single, lambda: _load(surgeon.compiled(symbolic_batch=True), runtime, threads), exact=exact
-        )
-    run = _load(surgeon.compiled(symbolic_batch=True), runtime, threads)
+        return GraphSession(card, load(1), lambda: load(None), exact=exact)
+    run = load(None)
     return GraphSession(card, run, lambda: run, exact=exact)
 
 
-def _load(model: bytes, runtime: Runtime, threads: int) -> Run:
+def _load(model: bytes, runtime: Runtime, threads: int) -> Any:
     wanted = PROVIDERS.get(runtime.device, "CPUExecutionProvider")
     if wanted not in onnxruntime.get_available_providers():
         raise ModelError(f"the onnxruntime installed on this machine has no {runtime.device}: {INSTALL_CUDA}")
     if runtime.device != "cpu" and hasattr(onnxruntime, "preload_dlls"):
         onnxruntime.preload_dlls()  # CUDA that came as Python packages is not where the loader looks
+    engines = engine_folder(model, runtime) if runtime.device == "tensorrt" else None
+    options = engine_options(engines, runtime) if engines else {}
     try:
-        session = onnxruntime.InferenceSession(model, _options(threads), providers=_providers(runtime))
+        with one_builder(engines) if engines else nullcontext():
+            session = onnxruntime.InferenceSession(model, _options(threads), providers=_providers(runtime, options))
     except Exception as error:  # onnxruntime's own types, one per status code
         raise ModelError(f"onnxruntime cannot load the graph: {_first_line(error)}") from error
     if wanted not in session.get_providers():
@@ -64,6 +83,10 @@ def _load(model: bytes, runtime: Runtime, threads: int) -> Run:
             f"device {runtime.device} was asked for, but onnxruntime fell back to {session.get_providers()}: "
             f"its CUDA libraries (or TensorRT's) do not load here. Mend the installation, or use --device cpu"
         )
+    return session
+
+
+def _plain(session: Any) -> Run:
     entry = session.get_inputs()[0].name
 
     def run(images: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
@@ -71,6 +94,16 @@ def _load(model: bytes, runtime: Runtime, threads: int) -> Run:
         return masks, check
 
     return run
+
+
+def _on_gpu(session: Any, card: ModelCard, number: int | None) -> Run:
+    """Bound buffers, once a first call has loaded the kernels and shown that masks have the size the card says."""
+    wanted = (card.output_height, card.output_width)
+    first = np.zeros((number or 1, card.input.height, card.input.width, 3), np.uint8)
+    masks, _ = _plain(session)(first)
+    if masks.shape[1:] != wanted:
+        return _plain(session)  # `GraphSession` says what is wrong
+    return bound_run(session, wanted, pin=CudaPin, batch=number)
 
 
 def _options(threads: int) -> Any:
@@ -85,15 +118,12 @@ def _options(threads: int) -> Any:
     return options
 
 
-def _providers(runtime: Runtime) -> list[Any]:
+def _providers(runtime: Runtime, engine: dict[str, str]) -> list[Any]:
     if runtime.device == "cpu":
         return ["CPUExecutionProvider"]
     # Without these the library decides precision (TF32) and, by racing kernels, the algorithm of each convolution.
     cuda = (PROVIDERS["cuda"], {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"})
-    if runtime.device == "cuda":
-        return [cuda, "CPUExecutionProvider"]
-    half = {"trt_fp16_enable": "1" if runtime.precision == "f16" else "0"}
-    return [(PROVIDERS["tensorrt"], half), cuda, "CPUExecutionProvider"]
+    return [*([(PROVIDERS["tensorrt"], engine)] if runtime.device == "tensorrt" else []), cuda, "CPUExecutionProvider"]
 
 
 def _first_line(error: Exception) -> str:

@@ -105,7 +105,7 @@ class GraphSession:
         return self._batched
 
     def _try_batches(self, make: Callable[[], Run], images: NDArray[np.uint8]) -> Run | None:
-        trial = np.concatenate([_random_images(2, *images.shape[1:3]), images[:2]])
+        trial = np.concatenate([random_images(2, *images.shape[1:3]), images[:2]])
         masks, check = self._one_by_one(trial)
         try:
             run = make()
@@ -136,7 +136,7 @@ class GraphSession:
         return bool(differing <= self._tolerance * masks[sound].size)
 
 
-def _random_images(count: int, height: int, width: int) -> NDArray[np.uint8]:
+def random_images(count: int, height: int, width: int) -> NDArray[np.uint8]:
     """Random coloured blocks of about an eighth of the picture: pure noise looks like one class to most models."""
     generator = np.random.default_rng(0)
     coarse = generator.integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)

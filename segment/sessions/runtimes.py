@@ -142,7 +142,7 @@ def _precision(name: str, device: str, precision: str, nodes: Sequence[frozenset
         return precision
     if precision == "auto":
         return "f32"
-    served = ("f32", "f16") if device == "tensorrt" else ("f32",)
+    served = ("f32",) if device == "cpu" else ("f32", "f16")
     if precision not in served:
         raise UsageError(
             f"onnxruntime computes in {' and '.join(served)} on {device}, not in {precision}: use --precision f32, "

@@ -45,31 +45,31 @@ class Surgeon:
         self.fixed_batch = self._entry.dims is not None and self._entry.dims[0] == 1
         self._drop_what_is_not_needed()
 
-    def compiled(self, *, symbolic_batch: bool) -> bytes:
+    def compiled(self, batch: int | None) -> bytes:
         """Return the model as bytes: `uint8[N, H, W, 3]` RGB in; `uint8[N, Ho, Wo]` and `float32[N]` out.
 
         Args:
-            symbolic_batch: any N; otherwise N is 1. What the graph knew about intermediate shapes is dropped,
-                because it would contradict N.
+            batch: N; None for any. If it is not the graph's own, what the graph knew about intermediate shapes is
+                dropped, because it would contradict N.
         """
         model = ModelProto()
         model.CopyFrom(self._model)
         graph = model.graph
-        if symbolic_batch and self.fixed_batch:
+        if batch != 1 and self.fixed_batch:
             del graph.value_info[:]
         nodes = [*self._front(), *graph.node, *self._back()]
         del graph.node[:]
         graph.node.extend(nodes)
         others = [item for item in graph.input if item.name != self._entry.name]
         del graph.input[:]
-        batch = self._name("batch") if symbolic_batch else 1
+        number = batch or self._name("batch")
         height, width = self.card.input.height, self.card.input.width
-        graph.input.append(_value(self._name("images"), TensorProto.UINT8, (batch, height, width, 3)))
+        graph.input.append(_value(self._name("images"), TensorProto.UINT8, (number, height, width, 3)))
         graph.input.extend(others)
         del graph.output[:]
         # Height and width of the mask are left to the runtime's own shape inference: `predict` checks them.
-        graph.output.append(_value(self._name("masks"), TensorProto.UINT8, (batch, None, None)))
-        graph.output.append(_value(self._name("check"), TensorProto.FLOAT, (batch,)))
+        graph.output.append(_value(self._name("masks"), TensorProto.UINT8, (number, None, None)))
+        graph.output.append(_value(self._name("check"), TensorProto.FLOAT, (number,)))
         return bytes(model.SerializeToString())
 
     def _name(self, stem: str) -> str:
