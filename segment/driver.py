@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import platform
-from collections.abc import Mapping
 from contextlib import closing
-from importlib.metadata import version
-from typing import Any
 
 from segment.audit import Audit, audit_listing
 from segment.card import ModelCard, load_card
-from segment.contract import begin, contract_of, fingerprint_of, goes_on
+from segment.contract import begin, fingerprint_of, goes_on
 from segment.engines import Engine
 from segment.engines.local import LocalEngine
 from segment.errors import SegmentError, TooManyErrors, UsageError
+from segment.frozen import frozen_batch, frozen_runtime, run_contract, run_record, task_of
 from segment.job import Job, make_job
 from segment.labels import LabelDecoder
 from segment.ledger import Ledger
@@ -25,12 +22,11 @@ from segment.progress import Progress
 from segment.report.aggregate import RunReport, load_report, write_report
 from segment.rework import forget_errors, known_input
 from segment.rounds import Rounds
-from segment.sessions import LARGEST, Runtime, find_batch, resolve, runtime_version
+from segment.sessions import LARGEST, Runtime, find_batch, resolve
 from segment.shards import discover
 from segment.stages import Task
 from segment.store import Store
-from segment.tables import FORMAT_VERSION
-from segment.urls import to_url, without_query
+from segment.urls import to_url
 from segment.weights import Weights, load_weights
 
 _LOCAL_IMAGES = 10_000  # `engine = "auto"` without a cluster: more than this is worth Ray's start and its isolation
@@ -65,9 +61,9 @@ def run(job: Job, progress: Progress | None = None, *, retry_errors: bool = Fals
     with closing(_LazyEngine(job, plan.images)) as engine:
         runtime = begun[1] if begun else _resolve(job, weights, engine.get())
         batch = begun[2] if begun else _batch(job, card, weights, runtime, plan, engine, progress)
-        contract = _contract(job, card, weights, runtime, batch)
-        task = _task(job, card, runtime, batch, store, fingerprint_of(contract))
-        begin(ledger, _run_record(job, card, weights, contract, task.fingerprint))
+        contract = run_contract(job, card, weights, runtime, batch)
+        task = task_of(job, card, runtime, batch, store, fingerprint_of(contract))
+        begin(ledger, run_record(job, card, weights, contract, task.fingerprint))
         if begun:
             plan = _rework(job, ledger, plan, progress, retry_errors=retry_errors, update=update)
         else:
@@ -96,9 +92,9 @@ def _begun(job: Job, card: ModelCard, weights: Weights, ledger: Ledger) -> tuple
     plan = ledger.read_plan() if run else None
     if run is None or plan is None:
         return None
-    runtime = _frozen_runtime(job, run)
-    batch = _frozen_batch(job, run["contract"], runtime)
-    same = goes_on(ledger, run, _contract(job, card, weights, runtime, batch))
+    runtime = frozen_runtime(job, run)
+    batch = frozen_batch(job, run["contract"], runtime)
+    same = goes_on(ledger, run, run_contract(job, card, weights, runtime, batch))
     return (plan, runtime, batch) if same else None
 
 
@@ -177,18 +173,6 @@ def _resolve(job: Job, weights: Weights, engine: Engine) -> Runtime:
     return resolve(weights.format, job.runtime, job.device, job.precision, nodes=engine.nodes())
 
 
-def _frozen_runtime(job: Job, started: Mapping[str, Any]) -> Runtime:
-    """The runtime a begun run was frozen with; what the job names itself stays (and is refused if it differs)."""
-    frozen = Runtime(**started["contract"]["runtime"])
-    name = frozen.name if job.runtime == "auto" else job.runtime
-    return Runtime(
-        name,
-        frozen.device if job.device == "auto" else job.device,
-        frozen.precision if job.precision == "auto" else job.precision,
-        runtime_version(name),
-    )
-
-
 def _batch(
     job: Job,
     card: ModelCard,
@@ -208,30 +192,6 @@ def _batch(
     return found.best
 
 
-def _frozen_batch(job: Job, contract: Mapping[str, Any], runtime: Runtime) -> int:
-    """The batch a begun run was frozen with; on CPUs it changes no mask, so every attempt may have its own."""
-    if job.batch_size != "auto":
-        return job.batch_size
-    return 1 if runtime.device == "cpu" else int(contract["batch_size"] or 1)
-
-
-def _task(job: Job, card: ModelCard, runtime: Runtime, batch: int, store: Store, fingerprint: str) -> Task:
-    return Task(
-        card=card,
-        runtime=runtime,
-        output=to_url(job.output),
-        input=job.input_options,
-        store=store,
-        label_encoding=job.label_encoding,
-        label_remap=tuple(sorted(job.label_remap.items())),
-        mask_size=job.mask_size,
-        max_pixels=job.max_pixels,
-        batch_size=batch,
-        fingerprint=fingerprint,
-        stall_timeout=job.stall_timeout,
-    )
-
-
 def open_run(ledger: Ledger) -> tuple[Task, Plan]:
     """Return what a begun run was asked for and its plan, from its output alone.
 
@@ -241,52 +201,8 @@ def open_run(ledger: Ledger) -> tuple[Task, Plan]:
     run, plan = ledger.read_begun()
     card, runtime = ModelCard.model_validate(run["card"]), Runtime(**run["contract"]["runtime"])
     job = make_job(run["job"], "run.json")
-    batch = _frozen_batch(job, run["contract"], runtime)
-    return _task(job, card, runtime, batch, ledger.store, run["fingerprint"]), plan
-
-
-def _contract(job: Job, card: ModelCard, weights: Weights, runtime: Runtime, batch: int) -> dict[str, Any]:
-    return contract_of(
-        card,
-        format=FORMAT_VERSION,
-        input={"url": without_query(to_url(job.input)), **_normal_options(job)},
-        labels={"encoding": job.label_encoding, "remap": _remap_by_index(job, card)},
-        mask_size=job.mask_size,
-        max_pixels=job.max_pixels,
-        runtime=dataclasses.asdict(runtime),
-        batch_size=None if runtime.device == "cpu" else batch,  # GPUs choose other kernels for other batches
-        weights_sha384=weights.sha384,
-    )
-
-
-def _normal_options(job: Job) -> dict[str, Any]:
-    """The input options, one spelling for what means the same."""
-    options = job.input_options.model_dump(mode="json")
-    return {**options, "labels": without_query(to_url(job.labels)) if job.labels else None}
-
-
-def _remap_by_index(job: Job, card: ModelCard) -> dict[str, int]:
-    decoder = LabelDecoder(card.classes, job.label_encoding, job.label_remap)
-    return {key: decoder.parse_target(target) for key, target in job.label_remap.items()}
-
-
-def _unsigned(value: Any) -> Any:
-    return without_query(value) if isinstance(value, str) else value
-
-
-def _run_record(
-    job: Job, card: ModelCard, weights: Weights, contract: Mapping[str, Any], fingerprint: str
-) -> dict[str, Any]:
-    """`run.json`. The job's storage options are left out by their field: they may be secrets."""
-    return {
-        "job": {name: _unsigned(value) for name, value in job.model_dump(mode="json").items()},
-        "card": card.model_dump(mode="json"),
-        "weights": {"origin": without_query(weights.origin), "format": weights.format, "sha384": weights.sha384},
-        "contract": contract,
-        "fingerprint": fingerprint,
-        "scored_at": card.metric.resolution,
-        "versions": {"segment": version("segment-job"), "python": platform.python_version()},
-    }
+    batch = frozen_batch(job, run["contract"], runtime)
+    return task_of(job, card, runtime, batch, ledger.store, run["fingerprint"]), plan
 
 
 def _settle(plan: Plan, ledger: Ledger, card: ModelCard, fingerprint: str) -> Audit:

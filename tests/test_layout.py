@@ -49,8 +49,9 @@ MAY_IMPORT: dict[str, str] = {
     "rounds": "engines errors ledger names plan progress stages timings weights",
     "report": "audit card errors images labels ledger metrics names plan shards stages tables",
     "job": "card errors labels shards store urls",
-    "driver": "audit card contract engines errors job labels ledger names plan progress report rework rounds sessions "
-    "shards stages store tables urls weights",
+    "frozen": "card contract job labels sessions stages store tables urls weights",
+    "driver": "audit card contract engines errors frozen job labels ledger names plan progress report rework rounds "
+    "sessions shards stages store urls weights",
     "demo": "driver errors images job ledger progress report store urls",
     "cli": "audit card demo driver errors job ledger progress report store urls",
     "__main__": "cli",

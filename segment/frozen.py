@@ -1,0 +1,102 @@
+"""What a run is frozen with: runtime, batch and contract, the task that workers are given, `run.json`."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Any
+
+from segment.card import ModelCard
+from segment.contract import contract_of
+from segment.job import Job
+from segment.labels import LabelDecoder
+from segment.sessions import Runtime, runtime_version
+from segment.stages import Task
+from segment.store import Store
+from segment.tables import FORMAT_VERSION
+from segment.urls import to_url, without_query
+from segment.weights import Weights
+
+
+def frozen_runtime(job: Job, started: Mapping[str, Any]) -> Runtime:
+    """The runtime a begun run was frozen with; what the job names itself stays (and is refused if it differs)."""
+    frozen = Runtime(**started["contract"]["runtime"])
+    name = frozen.name if job.runtime == "auto" else job.runtime
+    return Runtime(
+        name,
+        frozen.device if job.device == "auto" else job.device,
+        frozen.precision if job.precision == "auto" else job.precision,
+        runtime_version(name),
+    )
+
+
+def frozen_batch(job: Job, contract: Mapping[str, Any], runtime: Runtime) -> int:
+    """The batch a begun run was frozen with; on CPUs it changes no mask, so every attempt may have its own."""
+    if job.batch_size != "auto":
+        return job.batch_size
+    return 1 if runtime.device == "cpu" else int(contract["batch_size"] or 1)
+
+
+def task_of(job: Job, card: ModelCard, runtime: Runtime, batch: int, store: Store, fingerprint: str) -> Task:
+    """What every worker is given."""
+    return Task(
+        card=card,
+        runtime=runtime,
+        output=to_url(job.output),
+        input=job.input_options,
+        store=store,
+        label_encoding=job.label_encoding,
+        label_remap=tuple(sorted(job.label_remap.items())),
+        mask_size=job.mask_size,
+        max_pixels=job.max_pixels,
+        batch_size=batch,
+        fingerprint=fingerprint,
+        stall_timeout=job.stall_timeout,
+    )
+
+
+def run_contract(job: Job, card: ModelCard, weights: Weights, runtime: Runtime, batch: int) -> dict[str, Any]:
+    """The run's contract; see `contract_of`."""
+    return contract_of(
+        card,
+        format=FORMAT_VERSION,
+        input={"url": without_query(to_url(job.input)), **_normal_options(job)},
+        labels={"encoding": job.label_encoding, "remap": _remap_by_index(job, card)},
+        mask_size=job.mask_size,
+        max_pixels=job.max_pixels,
+        runtime=dataclasses.asdict(runtime),
+        batch_size=None if runtime.device == "cpu" else batch,  # GPUs choose other kernels for other batches
+        weights_sha384=weights.sha384,
+    )
+
+
+def _normal_options(job: Job) -> dict[str, Any]:
+    """The input options, one spelling for what means the same."""
+    options = job.input_options.model_dump(mode="json")
+    return {**options, "labels": without_query(to_url(job.labels)) if job.labels else None}
+
+
+def _remap_by_index(job: Job, card: ModelCard) -> dict[str, int]:
+    decoder = LabelDecoder(card.classes, job.label_encoding, job.label_remap)
+    return {key: decoder.parse_target(target) for key, target in job.label_remap.items()}
+
+
+def _unsigned(value: Any) -> Any:
+    return without_query(value) if isinstance(value, str) else value
+
+
+def run_record(
+    job: Job, card: ModelCard, weights: Weights, contract: Mapping[str, Any], fingerprint: str
+) -> dict[str, Any]:
+    """`run.json`. The job's storage options are left out by their field: they may be secrets."""
+    return {
+        "job": {name: _unsigned(value) for name, value in job.model_dump(mode="json").items()},
+        "card": card.model_dump(mode="json"),
+        "weights": {"origin": without_query(weights.origin), "format": weights.format, "sha384": weights.sha384},
+        "contract": contract,
+        "fingerprint": fingerprint,
+        "scored_at": card.metric.resolution,
+        "versions": {"segment": version("segment-job"), "python": platform.python_version()},
+    }
