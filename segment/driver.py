@@ -18,7 +18,7 @@ from segment.labels import LabelDecoder
 from segment.ledger import Ledger
 from segment.names import count, shown
 from segment.plan import Plan
-from segment.progress import Progress
+from segment.progress import Progress, ticking
 from segment.report.aggregate import RunReport, load_report, write_report
 from segment.rework import forget_errors, known_input
 from segment.rounds import Rounds
@@ -50,6 +50,12 @@ def run(job: Job, progress: Progress | None = None, *, retry_errors: bool = Fals
         TooManyErrors: more images failed than `max_error_rate` allows; all others are committed.
     """
     progress = progress or Progress()
+    with ticking(progress.tick):
+        return _run(job, progress, retry_errors=retry_errors, update=update)
+
+
+def _run(job: Job, progress: Progress, *, retry_errors: bool, update: bool) -> RunReport:
+    progress.phase("looking at the output")
     store = Store(job.storage_options)
     ledger = Ledger(store, to_url(job.output))
     _check_places(job, store)
@@ -58,6 +64,7 @@ def run(job: Job, progress: Progress | None = None, *, retry_errors: bool = Fals
     weights = load_weights(card, job.weights, store=store, progress=progress.download)
     begun = _begun(job, card, weights, ledger)
     plan = begun[0] if begun else _discover(job, store, progress)
+    progress.phase("starting the workers")
     with closing(_LazyEngine(job, plan.images)) as engine:
         runtime = begun[1] if begun else _resolve(job, weights, engine.get())
         batch = begun[2] if begun else _batch(job, card, weights, runtime, plan, engine, progress)
@@ -70,6 +77,7 @@ def run(job: Job, progress: Progress | None = None, *, retry_errors: bool = Fals
             plan = ledger.freeze_plan(plan)
         rounds = Rounds(task, weights, plan, ledger, progress, job.max_error_rate * plan.images)
         rounds.run(engine.get)
+        progress.phase("checking what is committed")
         audit = _settle(plan, ledger, card, task.fingerprint)
         if audit.problems and (lost := ledger.reopen_lost(plan)):
             progress.note(f"{count(lost, 'committed part')} of finished shards has been lost: done again")
@@ -99,6 +107,7 @@ def _begun(job: Job, card: ModelCard, weights: Weights, ledger: Ledger) -> tuple
 
 
 def _discover(job: Job, store: Store, progress: Progress) -> Plan:
+    progress.phase("listing the input")
     found = discover(job.input, job.input_options, store, without=to_url(job.output))
     for warning in found.warnings:
         progress.note(f"warning: {warning}")

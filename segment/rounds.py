@@ -7,9 +7,9 @@ image, so that what kills workers ends as an error row and takes nothing else al
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
 from segment.engines import Engine, Isolation
@@ -17,7 +17,7 @@ from segment.errors import InputChanged, StoreError, TooManyErrors
 from segment.ledger import Ledger
 from segment.names import count
 from segment.plan import Plan
-from segment.progress import Progress, Tally
+from segment.progress import Progress, Tally, ticking
 from segment.stages import PartResult, Task
 from segment.timings import Timings, was_killed
 from segment.weights import Weights
@@ -64,13 +64,17 @@ class Rounds:
         timings = Timings(self.ledger, engine=running.name, workers=tally.workers, images=pending.images)
         self.progress.begin(tally)
         try:
-            with closing(ShardBooks(self.ledger, self.task, self.plan, committed)) as books:
+            with (
+                ticking(lambda: running.publish(tally)),
+                closing(ShardBooks(self.ledger, self.task, self.plan, committed)) as books,
+            ):
                 for number, isolation in enumerate(rounds, 1):
                     self._round(running, pending, number, isolation, tally, timings, books)
                     pending = pending.without(self.ledger.committed(pending) | tally.changed.keys())
                     if not len(pending):
                         break
         finally:
+            running.publish(tally, ended=True)
             self.progress.end(tally)
             timings.close()
         if tally.changed and not len(pending):
@@ -86,6 +90,16 @@ class Rounds:
             f"{reason}. What is committed stays; "
             "the same command resumes the run."
         )
+
+    @contextmanager
+    def _told_of_a_stop(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception:
+            raise
+        except BaseException:  # a signal: the workers may take their time
+            self.progress.stopping()
+            raise
 
     def _is_hopeless(self, tally: Tally) -> bool:
         """Whether to stop now for errors: only where many are left to do, else the end decides and reports."""
@@ -109,7 +123,8 @@ class Rounds:
             f"{self.task.card.name} on {engine.name}: {workers} x {runtime.name} {runtime.version}, "
             f"{runtime.device}, {runtime.precision}"
         )
-        return Tally(self.task.card, self.plan.images, done, done, workers)
+        title = f"{self.task.card.name} · {engine.name} · {runtime.name} {runtime.device} {runtime.precision}"
+        return Tally(self.task.card, self.plan.images, done, done, workers, title)
 
     def _round(
         self,
@@ -126,7 +141,8 @@ class Rounds:
             tally.failures = 0
             self.progress.note(f"round {number}: {count(len(pending), 'part')} left, {how}")
         failures = 0
-        with closing(engine.run(self.task, self.weights, pending, isolation=isolation)) as results:
+        results = engine.run(self.task, self.weights, pending, isolation=isolation)
+        with closing(results), self._told_of_a_stop():
             for result in results:
                 timings.add(result, number)
                 tally.add(result)

@@ -18,6 +18,7 @@ from typing import Any, BinaryIO, TypeVar
 
 import tenacity
 
+from segment import vitals
 from segment.errors import SegmentError, StoreError, StoreRefused, UsageError, input_changed
 from segment.filesystems import Damaged, Entry, entry_of, get, is_folder, open_filesystem, put
 from segment.local_files import TEMPORARY, list_local, read_local, write_local
@@ -257,21 +258,21 @@ class Store:
         return self._list(prefix, recursive=True)
 
     def _retry(self, verb: str, url: str, attempt: Callable[[], T]) -> T:
+        def told(state: tenacity.RetryCallState) -> None:
+            reason = type(state.outcome.exception()).__name__ if state.outcome else ""
+            request.failed(reason)
+            log.warning("retrying to %s %s (attempt %d): %s", verb, redact_url(url), state.attempt_number, reason)
+
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception(lambda error: is_transient(error, url)),
             stop=tenacity.stop_after_attempt(_ATTEMPTS) | tenacity.stop_before_delay(_DEADLINE),
             wait=tenacity.wait_exponential_jitter(multiplier=0.2, max=10),
             reraise=True,
-            before_sleep=lambda state: log.warning(
-                "retrying to %s %s (attempt %d): %s",
-                verb,
-                redact_url(url),
-                state.attempt_number,
-                type(state.outcome.exception()).__name__ if state.outcome else "",
-            ),
+            before_sleep=told,
         )
         try:
-            return retrying(attempt)
+            with vitals.request(verb, url) as request:
+                return retrying(attempt)
         except SegmentError:
             raise
         except Exception as error:

@@ -20,10 +20,11 @@ MAY_IMPORT: dict[str, str] = {
     "labels": "errors",
     "urls": "errors",
     "retries": "errors urls",
+    "vitals": "urls",
     "names": "urls",
     "filesystems": "errors urls",
     "local_files": "filesystems retries",
-    "store": "errors filesystems local_files names retries urls",
+    "store": "errors filesystems local_files names retries urls vitals",
     "card": "errors labels store urls",
     "onnx_files": "errors",
     "download": "card errors store urls",
@@ -44,8 +45,8 @@ MAY_IMPORT: dict[str, str] = {
     "workers": "background errors labels ledger metrics names sessions shards stages tables weights",
     "timings": "errors ledger stages tables",
     "isolation": "errors shards stages tables urls weights workers",
-    "engines": "errors isolation plan sessions shards stages urls weights workers",
-    "progress": "card metrics names stages",
+    "progress": "card metrics names stages vitals",
+    "engines": "errors isolation names plan progress sessions shards stages urls vitals weights workers",
     "rounds": "engines errors ledger names plan progress stages timings weights",
     "report": "audit card errors images labels ledger metrics names plan shards stages tables",
     "job": "card errors labels shards store urls",
@@ -59,7 +60,7 @@ MAY_IMPORT: dict[str, str] = {
 }
 # Outside libraries that have one door each.
 DOORS = {
-    "ray": {"engines/ray.py", "engines/ray_cluster.py"},
+    "ray": {"engines/ray.py", "engines/ray_cluster.py", "engines/ray_metrics.py"},
     "onnxruntime": {"sessions"},
     "openvino": {"sessions"},
     "onnx": {"sessions", "onnx_files.py"},
@@ -67,7 +68,8 @@ DOORS = {
     "s3fs": set(),  # fsspec finds it
     "tenacity": {"store.py"},
     "typer": {"cli"},
-    "rich": {"cli", "progress.py", "report"},
+    "rich": {"cli", "progress", "report"},
+    "IPython": {"progress"},
     "torch": set(),
 }
 LONGEST = 320

@@ -9,6 +9,15 @@ import typer
 if TYPE_CHECKING:
     from segment.store import Store
 
+
+class Stopped(BaseException):
+    """SIGINT or SIGTERM came. No `Exception`, so that nothing takes it for a failure of its own."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__("stopped; what is committed stays, the same command resumes the run")
+        self.exit_code = 128 + number
+
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=True,

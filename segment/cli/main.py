@@ -8,17 +8,10 @@ import sys
 
 import typer
 
-from segment.cli.app import app
+from segment.cli.app import Stopped, app
 
 # each adds its commands; their order is that of `--help`
 from segment.cli import run, look, models, demo  # noqa: F401 # isort: skip
-
-
-class Stopped(BaseException):
-    """SIGINT or SIGTERM came. No `Exception`, so that nothing takes it for a failure of its own."""
-
-    def __init__(self, number: int) -> None:
-        self.exit_code = 128 + number
 
 
 def _stop(number: int, frame: object) -> None:
@@ -40,5 +33,5 @@ def main() -> None:
         typer.secho(f"error: {error}", err=True, fg=typer.colors.RED if sys.stderr.isatty() else None)
         sys.exit(error.exit_code)
     except Stopped as stopped:
-        typer.echo("stopped; what is committed stays, the same command resumes the run", err=True)
+        typer.echo(str(stopped), err=True)
         sys.exit(stopped.exit_code)

@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
-from contextlib import closing
-from typing import Annotated, Any
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from segment.cli.app import StorageOptions, app, open_store, parse_options
+from segment.cli.app import Stopped, StorageOptions, app, open_store, parse_options
+
+if TYPE_CHECKING:
+    from segment.progress import Progress
 
 
 def _flag(*names: str, help: str, panel: str, metavar: str | None = None) -> Any:  # noqa: A002
     return typer.Option(*names, help=help, rich_help_panel=panel, metavar=metavar, show_default=False)
+
+
+class LogFormat(StrEnum):
+    """How progress is shown on stderr."""
+
+    auto = "auto"
+    plain = "plain"
+    json = "json"
 
 
 _MODEL, _INPUT, _ENGINE, _OUTPUT = "Model", "Input", "Engine", "Output"
@@ -107,6 +122,10 @@ def run(
     update: Annotated[bool, typer.Option("--update", help="Add what is new in the input to a begun run.")] = False,
     print_job: Annotated[bool, typer.Option("--print-job", help="Print the job as TOML and end.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show warnings and errors only.")] = False,
+    log_format: Annotated[
+        LogFormat, typer.Option("--log-format", help="Progress on stderr: a display or lines, lines, or JSON lines.")
+    ] = LogFormat.auto,
+    ray_progress: Annotated[bool, typer.Option("--ray-progress", help="Show Ray Data's own bars too.")] = False,
 ) -> None:
     """Segment images. The same command again resumes; what is done is skipped.
 
@@ -119,12 +138,58 @@ def run(
 def run_flags(flags: dict[str, Any]) -> None:
     """Do `segment run` for flags as parsed: over a job file if one is named."""
     from segment.driver import run as run_job
-    from segment.job import job_to_toml, make_job, read_job_file
+    from segment.job import job_to_toml, make_job
     from segment.progress import console_progress
     from segment.report.console import print_report
 
-    file, print_job, quiet = flags.pop("job", None), flags.pop("print_job"), flags.pop("quiet")
+    print_job, quiet, log_format = flags.pop("print_job"), flags.pop("quiet"), flags.pop("log_format")
+    if flags.pop("ray_progress"):
+        log_format = LogFormat.plain if log_format is LogFormat.auto else log_format
+        os.environ["RAY_DATA_DISABLE_PROGRESS_BARS"] = "0"  # Ray's own switch
     again = {name: flags.pop(name) for name in ("retry_errors", "update")}
+    with closing(console_progress(quiet, log_format.value)) as progress, _told(progress, log_format):
+        job = make_job(*_values(flags))
+        if print_job:
+            typer.echo(job_to_toml(job), nl=False)
+            return
+        report = run_job(job, progress, **again)
+    if not quiet:
+        print_report(report)
+
+
+@contextmanager
+def _told(progress: Progress, log_format: LogFormat) -> Iterator[None]:
+    """Show what is logged, and where programs read the progress also how the run failed."""
+    from segment.errors import SegmentError
+
+    handler = _ToProgress(progress)
+    logger = logging.getLogger("segment")
+    logger.addHandler(handler)
+    try:
+        yield
+    except (SegmentError, Stopped) as ended:
+        if log_format is not LogFormat.json:
+            raise
+        progress.failed(str(ended), ended.exit_code)
+        raise typer.Exit(ended.exit_code) from None
+    finally:
+        logger.removeHandler(handler)
+
+
+class _ToProgress(logging.Handler):
+    def __init__(self, progress: Progress) -> None:
+        super().__init__(logging.WARNING)
+        self._progress = progress
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._progress.note(f"warning: {record.getMessage()}")
+
+
+def _values(flags: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """What is asked, flags over job file, and where errors are to be looked for."""
+    from segment.job import read_job_file
+
+    file = flags.pop("job", None)
     values = read_job_file(file, open_store(flags.get("storage_option"))) if file else {}
     if "storage_option" in flags:
         flags["storage_options"] = {**values.get("storage_options", {}), **parse_options(flags.pop("storage_option"))}
@@ -133,14 +198,7 @@ def run_flags(flags: dict[str, Any]) -> None:
     for name in ("batch_size", "part_size"):
         if str(flags.get(name, "")).isdigit():
             flags[name] = int(flags[name])
-    job = make_job({**values, **flags}, where=file or "segment run")
-    if print_job:
-        typer.echo(job_to_toml(job), nl=False)
-        return
-    with closing(console_progress(quiet)) as progress:
-        report = run_job(job, progress, **again)
-    if not quiet:
-        print_report(report)
+    return {**values, **flags}, file or "segment run"
 
 
 def _remap(texts: list[str]) -> dict[str, str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal, ParamSpec, Protocol, TypeVar
 
 from segment.plan import Plan
+from segment.progress import Tally
 from segment.stages import PartResult, Task
 from segment.weights import Weights
 
@@ -49,6 +50,10 @@ class Engine(Protocol):
             plan: the parts to run.
             isolation: how far apart to keep parts that may kill their worker.
         """
+        ...
+
+    def publish(self, tally: Tally, *, ended: bool = False) -> None:
+        """Show how the run stands where the engine's own users look; called once a second, from any thread."""
         ...
 
     def close(self) -> None:

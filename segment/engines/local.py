@@ -14,6 +14,7 @@ from typing import ParamSpec, Protocol, TypeVar
 from segment.engines import Isolation, available_cpus
 from segment.isolation import Child, ChildDied, quarantine
 from segment.plan import Plan
+from segment.progress import Tally
 from segment.sessions import capabilities, open_session
 from segment.shards import Part
 from segment.stages import PartResult, Task
@@ -66,6 +67,9 @@ class LocalEngine:
         # children have a patience of their own, part by part
         patience = task.stall_timeout if isolation == "none" else math.inf
         yield from _run_threads(hands, plan, patience)
+
+    def publish(self, tally: Tally, *, ended: bool = False) -> None:
+        """There is nowhere to look but at the progress."""
 
     def close(self) -> None:
         """Nothing is held between runs."""

@@ -8,6 +8,7 @@ fight for the same cores. On GPUs there are three operators, so that no GPU wait
 from __future__ import annotations
 
 import logging
+import os
 import pickle
 import re
 import warnings
@@ -20,9 +21,11 @@ from segment import errors
 from segment.engines import Isolation
 from segment.engines.bundles import bundle
 from segment.engines.ray_cluster import Heart, Watch, connect, start_pulse
+from segment.engines.ray_metrics import RunMetrics
 from segment.errors import SegmentError, StoreError, UsageError
 from segment.isolation import quarantine
 from segment.plan import Plan, parts_of
+from segment.progress import Tally
 from segment.sessions import capabilities
 from segment.stages import PartResult, Task
 from segment.urls import redact_url
@@ -64,6 +67,7 @@ class RayEngine:
         self._device = device
         self._split = split
         self._connected = connect(address, cpus)
+        self._metrics: RunMetrics | None = None
 
     def nodes(self) -> list[frozenset[str]]:
         """Ask every node that has a CPU or GPU to give; where there is none yet, wait for the autoscaler's first."""
@@ -131,6 +135,7 @@ class RayEngine:
         warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
         logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # rounds deal with its errors; its log files keep them
         DataContext.get_current().target_max_block_size = 1  # or a row is seen only when its whole block ends
+        self._metrics = RunMetrics(task)
         workers = self.workers(task.runtime.device)
         bundles = [plan.table.slice(start, size) for start, size in bundle(plan, workers, isolate=isolation != "none")]
         dataset = ray.data.from_arrow(bundles)
@@ -140,12 +145,12 @@ class RayEngine:
         shared = ray.put((task, weights, pulse))
         pool = self._pool(workers, len(bundles), self._splits(task.runtime.device))
         if isolation == "image":
-            dataset = dataset.map_batches(quarantine_parts, fn_args=[shared], **self._one_model(task), **_one_part())
+            dataset = dataset.map_batches(quarantined, fn_args=[shared], **self._one_model(task), **_one_part())
         elif self._splits(task.runtime.device):
-            dataset = _three_operators(dataset, shared, pool)
+            dataset = _three_operators(dataset, _named(_Segment, task), shared, pool)
         else:
             dataset = dataset.map_batches(
-                _RunParts,
+                _named(_RunParts, task),
                 fn_constructor_args=[shared],
                 num_cpus=1,
                 compute=pool,
@@ -177,6 +182,11 @@ class RayEngine:
             return ActorPoolStrategy(min_size=self._workers[0], max_size=self._workers[1], **both)
         return ActorPoolStrategy(size=max(1, min(workers, bundles)), **both)
 
+    def publish(self, tally: Tally, *, ended: bool = False) -> None:
+        """See `Engine.publish`: as Ray metrics."""
+        if self._metrics is not None:
+            self._metrics.publish(tally, ended=ended)
+
     def close(self) -> None:
         """Leave the cluster, which ends it if it was started here."""
         import ray
@@ -200,18 +210,24 @@ def _one_part() -> dict[str, Any]:
     return {"batch_size": 1, "batch_format": "pyarrow"}
 
 
-def _three_operators(dataset: Any, shared: Any, pool: Any) -> Any:
-    read = dataset.map_batches(read_and_decode, fn_args=[shared], num_cpus=1, **_whole_blocks())
-    segmented = read.map_batches(
-        _Segment, fn_constructor_args=[shared], compute=pool, **_one_part(), **_GPU, **_ACTOR_LIMITS
+def _named(operator: type, task: Task) -> type:
+    """The operator under the name that the dashboard is to show."""
+    return type(f"segment[{task.card.name}]", (operator,), {})
+
+
+def _three_operators(dataset: Any, model: type, shared: Any, pool: Any) -> Any:
+    blocks = dataset.map_batches(read, fn_args=[shared], num_cpus=1, **_whole_blocks())
+    segmented = blocks.map_batches(
+        model, fn_constructor_args=[shared], compute=pool, **_one_part(), **_GPU, **_ACTOR_LIMITS
     )
-    return segmented.map_batches(encode_and_write, fn_args=[shared], num_cpus=1, **_one_part())
+    return segmented.map_batches(write, fn_args=[shared], num_cpus=1, **_one_part())
 
 
 def _configure(context: Any) -> None:
     context.target_max_block_size = 1
     context.max_errored_blocks = -1  # a block that fails is left for the next round; it takes no other along
-    context.enable_progress_bars = False
+    # we have our own; this is Ray's switch, which --ray-progress sets
+    context.enable_progress_bars = os.environ.get("RAY_DATA_DISABLE_PROGRESS_BARS") == "0"
     context.print_on_execution_start = False
     context.log_internal_stack_trace = False
 
@@ -223,13 +239,15 @@ class _RunParts:
         task, weights, pulse = _fetch(shared)
         self.worker = load_worker(task, weights)
         self.heart = Heart(pulse, self.worker)
+        self.metrics = RunMetrics(task)
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
         with self.heart.beating():
-            yield from _rows("result", self.worker.process(parts_of(batch)))
+            results = self.worker.process(parts_of(batch))
+            yield from _rows("result", self.metrics.counting(results))
 
 
-def read_and_decode(batch: pa.Table, shared: Any) -> Iterator[pa.Table]:
+def read(batch: pa.Table, shared: Any) -> Iterator[pa.Table]:
     """First of the three operators: parts in, decoded images out, a row each."""
     worker = SplitWorker(_fetch(shared)[0])
     return _rows("frames", (worker.read(part) for part in parts_of(batch)))
@@ -248,16 +266,17 @@ class _Segment:
             yield from _rows("frames", (self.worker.segment(cargo) for cargo in _cargoes(batch)))
 
 
-def encode_and_write(batch: pa.Table, shared: Any) -> Iterator[pa.Table]:
+def write(batch: pa.Table, shared: Any) -> Iterator[pa.Table]:
     """Third of the three operators: masks scored, encoded and committed."""
-    worker = SplitWorker(_fetch(shared)[0])
-    return _rows("result", (worker.write(cargo) for cargo in _cargoes(batch)))
+    task = _fetch(shared)[0]
+    worker = SplitWorker(task)
+    return _rows("result", RunMetrics(task).counting(worker.write(cargo) for cargo in _cargoes(batch)))
 
 
-def quarantine_parts(batch: pa.Table, shared: Any) -> Iterator[pa.Table]:
+def quarantined(batch: pa.Table, shared: Any) -> Iterator[pa.Table]:
     """The last round's operator: parts that killed their workers, image by image."""
     task, weights, _ = _fetch(shared)
-    return _rows("result", (quarantine(part, task, weights) for part in parts_of(batch)))
+    return _rows("result", RunMetrics(task).counting(quarantine(part, task, weights) for part in parts_of(batch)))
 
 
 def _fetch(shared: Any) -> tuple[Task, Weights, Any]:

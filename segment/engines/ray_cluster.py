@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from segment import vitals
 from segment.engines import available_cpus
 from segment.errors import UsageError
 from segment.workers import Worker
@@ -23,6 +24,7 @@ from segment.workers import Worker
 log = logging.getLogger("segment.engines.ray")
 
 _BEAT_SECONDS = 1.0
+_WATCH_SECONDS = 2.0
 _TELL_TIMES = 3  # afterwards the process is dead, or its node is out of reach
 
 
@@ -106,6 +108,7 @@ class _Life:
     pid: int
     beats: int
     since: float
+    waits: tuple[float, vitals.Request] | None = None
     told: int = 0
 
 
@@ -115,15 +118,22 @@ class _Pulse:
     def __init__(self) -> None:
         self._lives: dict[str, _Life] = {}
 
-    def beat(self, worker: str, node: str, pid: int, beats: int) -> None:
-        """A process works and has done `beats` steps."""
+    def beat(
+        self, worker: str, node: str, pid: int, beats: int, waits: tuple[float, vitals.Request] | None = None
+    ) -> None:
+        """A process works, has done `beats` steps and waits for a store's answer."""
         life = self._lives.get(worker)
         if life is None or life.beats != beats:
-            self._lives[worker] = _Life(node, pid, beats, time.monotonic())
+            life = self._lives[worker] = _Life(node, pid, beats, time.monotonic())
+        life.waits = waits
 
     def rest(self, worker: str) -> None:
         """A process has nothing to do."""
         self._lives.pop(worker, None)
+
+    def vitals(self) -> tuple[int, dict[str, tuple[float, vitals.Request]]]:
+        """Processes at work, and for how long which of them wait for which request."""
+        return len(self._lives), {key: life.waits for key, life in self._lives.items() if life.waits}
 
     def stuck(self, seconds: float) -> list[tuple[str, int]]:
         """Return (node, pid) of processes that did no step for so long; again, a few times, if they stay so."""
@@ -171,11 +181,13 @@ class Heart:
             self._beat_once()
 
     def _beat_once(self) -> None:
-        self._pulse.beat.remote(self._key, self._node, os.getpid(), self._worker.beats)
+        oldest = vitals.oldest()
+        waits = (oldest.seconds(), oldest) if oldest else None
+        self._pulse.beat.remote(self._key, self._node, os.getpid(), self._worker.beats, waits)
 
 
 class Watch:
-    """Kills worker processes that are stuck, from the driver, so that Ray replaces them.
+    """Tells the driver how its workers are, and kills those that are stuck, so that Ray replaces them.
 
     A frozen process can neither notice nor obey, and Ray Data waits for it for ever: it is killed on its node.
 
@@ -194,8 +206,9 @@ class Watch:
     def _watch(self) -> None:
         import ray
 
-        while not self._done.wait(min(5.0, self._timeout / 4)):
+        while not self._done.wait(min(_WATCH_SECONDS, self._timeout / 4)):
             try:
+                vitals.report(*ray.get(self._pulse.vitals.remote(), timeout=30))
                 for node, pid in ray.get(self._pulse.stuck.remote(self._timeout), timeout=30):
                     log.warning("worker process %d did nothing for %.0f s: it is replaced", pid, self._timeout)
                     _kill_on(node, pid)
@@ -206,6 +219,7 @@ class Watch:
         """Stop watching."""
         self._done.set()
         self._thread.join()
+        vitals.report(None, {})
 
 
 def _kill_on(node: str, pid: int) -> None:

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from segment.progress import RichProgress, Tally, console_progress
+from segment.progress import Tally, console_progress
+from segment.progress.terminal import TerminalProgress
 from tests.calls import ROOT, Call
 from tests.reliability.trouble import command, environment, street
 from tests.runs import CARD, CARD_TOML, Place
@@ -94,7 +95,7 @@ def test_a_download_that_fails_gives_the_cursor_back(segment: Call, place: Place
 def test_downloads_of_any_size_in_any_order() -> None:
     with terminal() as seen:
         progress = console_progress()
-        assert isinstance(progress, RichProgress)
+        assert isinstance(progress, TerminalProgress)
         for done in (0, 10**6, 2 * 10**6):
             progress.download("[b].xml", done, 2 * 10**6)
         for done in (0, 10**6):

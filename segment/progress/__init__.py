@@ -1,0 +1,58 @@
+"""Watching a run: `Tally` counts what came back from the engine, a `Progress` shows it."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+from segment.progress.base import Progress
+from segment.progress.lines import JsonProgress, PlainProgress, QuietProgress
+from segment.progress.tally import Tally, clock_time
+
+__all__ = ["LogFormat", "Progress", "Tally", "clock_time", "console_progress", "ticking"]
+
+LogFormat = Literal["auto", "plain", "json"]
+
+
+def console_progress(quiet: bool = False, log_format: LogFormat = "auto") -> Progress:
+    """The fitting display: of a program, nobody, a notebook, a terminal, else a line every ten seconds."""
+    if log_format == "json":
+        return JsonProgress(quiet=quiet)
+    if quiet:
+        return QuietProgress()
+    if log_format == "auto" and _in_notebook():
+        from segment.progress.notebook import NotebookProgress
+
+        return NotebookProgress()
+    if log_format == "auto" and sys.stderr.isatty() and os.environ.get("TERM") not in ("dumb", "unknown"):
+        from segment.progress.terminal import TerminalProgress
+
+        return TerminalProgress()
+    return PlainProgress()
+
+
+def _in_notebook() -> bool:
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return type(shell).__name__ == "ZMQInteractiveShell"
+
+
+@contextmanager
+def ticking(tick: Callable[[], None], seconds: float = 1.0) -> Iterator[None]:
+    """Call `tick` once a second, from a thread, for as long as this lasts: also while no result comes."""
+    done = threading.Event()
+
+    def beat() -> None:
+        while not done.wait(seconds):
+            tick()
+
+    thread = threading.Thread(target=beat, name="tick", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join(5.0)

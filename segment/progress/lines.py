@@ -1,0 +1,162 @@
+"""Progress as lines: for logs, for programs, for nobody."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import math
+import sys
+import threading
+import time
+from typing import TextIO
+
+from segment import vitals
+from segment.progress.base import Progress
+from segment.progress.tally import Tally
+
+_INTERVAL = 10.0  # seconds between lines
+_STOPPING = "stopping: what is at hand is finished or abandoned; once more ends at once"
+
+
+class QuietProgress(Progress):
+    """Shows warnings, and nothing else."""
+
+    def note(self, message: str) -> None:
+        """See `Progress.note`."""
+        if message.startswith("warning:"):
+            print(message, file=sys.stderr, flush=True)
+
+
+class PlainProgress(Progress):
+    """One line at the first result, then every `interval` seconds, and at the end."""
+
+    def __init__(self, stream: TextIO | None = None, interval: float = _INTERVAL) -> None:
+        self._stream = stream or sys.stderr
+        self._interval = interval
+        self._last = -math.inf
+        self._tally: Tally | None = None
+        self._lock = threading.Lock()
+
+    def note(self, message: str) -> None:
+        """See `Progress.note`."""
+        print(message, file=self._stream, flush=True)
+
+    def download(self, name: str, done: int, total: int) -> None:
+        """See `Progress.download`."""
+        if self._is_due() or done == total:
+            self._show_download(name, done, total)
+
+    def _show_download(self, name: str, done: int, total: int) -> None:
+        self.note(f"fetching {name}: {done / 1e6:.1f} of {total / 1e6:.1f} MB")
+
+    def begin(self, tally: Tally) -> None:
+        """See `Progress.begin`."""
+        self._tally = tally
+        self._last = -math.inf
+
+    def update(self, tally: Tally) -> None:
+        """See `Progress.update`."""
+        if self._is_due():
+            self._show(tally)
+
+    def tick(self) -> None:
+        """See `Progress.tick`."""
+        tally, trouble = self._tally, vitals.slow_request()
+        started = tally is not None and tally.first_at is not None
+        if (started or trouble) and self._is_due():
+            if trouble:
+                self._show_trouble(trouble)
+            if tally is not None and started:
+                self._show(tally)
+
+    def _show(self, tally: Tally) -> None:
+        self.note(tally.line())
+
+    def _show_trouble(self, trouble: vitals.Request) -> None:
+        self.note(trouble.words())
+
+    def _is_due(self) -> bool:
+        with self._lock:
+            if time.monotonic() - self._last < self._interval:
+                return False
+            self._last = time.monotonic()
+            return True
+
+    def stopping(self) -> None:
+        """See `Progress.stopping`."""
+        self.note(_STOPPING)
+
+    def end(self, tally: Tally) -> None:
+        """See `Progress.end`."""
+        self._tally = None
+        self._show(tally)
+
+
+class JsonProgress(PlainProgress):
+    """One JSON object a line on stderr, at the same times; README.md documents the fields.
+
+    Every object has `time` (ISO 8601, UTC) and `event`: `note`, `warning`, `phase`, `download`, `progress`, `waiting`,
+    `stopping`, `end`, `error`. With `quiet` only warnings, the end and errors are written.
+    """
+
+    def __init__(self, stream: TextIO | None = None, interval: float = _INTERVAL, *, quiet: bool = False) -> None:
+        super().__init__(stream, interval)
+        self._only = {"warning", "end", "error"} if quiet else None
+
+    def note(self, message: str) -> None:
+        """See `Progress.note`."""
+        kind, _, words = message.partition(": ")
+        is_warning = kind == "warning"
+        self._write("warning" if is_warning else "note", message=words if is_warning else message)
+
+    def phase(self, words: str) -> None:
+        """See `Progress.phase`."""
+        self._write("phase", message=words)
+
+    def _show_download(self, name: str, done: int, total: int) -> None:
+        self._write("download", name=name, bytes_done=done, bytes_total=total if total >= 0 else None)
+
+    def _show(self, tally: Tally) -> None:
+        self._write("progress", **_facts(tally))
+
+    def _show_trouble(self, trouble: vitals.Request) -> None:
+        self._write(
+            "waiting", message=trouble.words(), verb=trouble.verb, url=trouble.url,
+            seconds=round(trouble.seconds(), 1), failures=trouble.failures, reason=trouble.reason or None,
+        )  # fmt: skip
+
+    def stopping(self) -> None:
+        """See `Progress.stopping`."""
+        self._write("stopping", message=_STOPPING)
+
+    def end(self, tally: Tally) -> None:
+        """See `Progress.end`."""
+        self._tally = None
+        self._write("end", **_facts(tally))
+
+    def failed(self, message: str, exit_code: int) -> None:
+        """See `Progress.failed`."""
+        self._write("error", message=message, exit_code=exit_code)
+
+    def _write(self, event: str, **fields: object) -> None:
+        if self._only is None or event in self._only:
+            now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+            line = json.dumps({"time": now, "event": event, **fields}, ensure_ascii=False)
+            print(line, file=self._stream, flush=True)
+
+
+def _facts(tally: Tally) -> dict[str, object]:
+    return {
+        "model": tally.card.name,
+        "images": tally.images,
+        "done": tally.done,
+        "resumed": tally.resumed,
+        "errors": dict(tally.errors),
+        "parts_to_retry": tally.failures,
+        "rate": round(tally.rate_now, 3),
+        "rate_mean": round(tally.rate, 3),
+        "eta_seconds": None if tally.eta is None else round(tally.eta, 1),
+        "miou": None if tally.miou is None else round(tally.miou, 6),
+        "busy": {stage: round(share, 4) for stage, share in tally.busy().items()},
+        "workers": vitals.workers() or tally.workers,
+    }

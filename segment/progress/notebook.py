@@ -1,0 +1,74 @@
+"""Progress in a notebook: one output below the cell, replaced in place."""
+
+from __future__ import annotations
+
+import time
+from html import escape
+from typing import Any
+
+from IPython import display as _display
+
+from segment.progress.base import Progress
+from segment.progress.tally import Tally
+from segment.progress.view import View, view_of
+
+
+class NotebookProgress(Progress):
+    """A bar and a table in plain HTML: needs no widgets, and follows the notebook's own light or dark colours."""
+
+    def __init__(self) -> None:
+        self._handle: Any = None
+        self._tally: Tally | None = None
+        self._drawn = 0.0
+
+    def note(self, message: str) -> None:
+        """See `Progress.note`."""
+        print(message)
+
+    def download(self, name: str, done: int, total: int) -> None:
+        """See `Progress.download`."""
+        if done == total:
+            self.note(f"fetched {name}, {total / 1e6:.1f} MB")
+
+    def begin(self, tally: Tally) -> None:
+        """See `Progress.begin`."""
+        self._tally = tally
+        self._draw(tally)
+
+    def update(self, tally: Tally) -> None:
+        """See `Progress.update`."""
+        if time.monotonic() - self._drawn > 0.5:
+            self._draw(tally)
+
+    def tick(self) -> None:
+        """See `Progress.tick`."""
+        if self._tally is not None:
+            self.update(self._tally)
+
+    def end(self, tally: Tally) -> None:
+        """See `Progress.end`."""
+        self._tally = None
+        self._draw(tally)
+
+    def _draw(self, tally: Tally) -> None:
+        self._drawn = time.monotonic()
+        library: Any = _display  # untyped
+        html = library.HTML(_html(view_of(tally)))
+        if self._handle is None:
+            self._handle = library.display(html, display_id=True)
+        else:
+            self._handle.update(html)
+
+
+def _html(view: View) -> str:
+    cells = "".join(
+        f"<td style='text-align:left;opacity:.65'>{escape(name)}</td><td style='text-align:left'>{escape(value)}</td>"
+        for name, value in view.facts
+    )
+    busy = "  ".join(f"{stage} {percent} %" for stage, percent in view.busy)
+    trouble = f"<div role='alert'><b>{escape(view.trouble)}</b></div>" if view.trouble else ""
+    return (
+        f"<div><b>{escape(view.title)}</b> <span style='opacity:.65'>{view.elapsed}</span><br>"
+        f"<progress aria-label='images done' value='{view.share:.4f}' max='1' style='width:24em'></progress> "
+        f"{100 * view.share:.0f} %<table><tr>{cells}</tr></table><small>{busy}</small>{trouble}</div>"
+    )

@@ -1,0 +1,104 @@
+"""What goes on at this moment, process-wide like a log: requests that wait for a store, workers at work.
+
+Every request enters itself here. An engine whose workers are other processes enters what these say of theirs, so that
+whoever shows a run asks one place.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from segment.urls import redact_url
+
+PATIENCE = 10.0  # seconds that a request may take before a user is told
+
+
+@dataclass
+class Request:
+    """One request to a store, with its retries.
+
+    Attributes:
+        verb: `read`, `write`, `list`, ...
+        url: of the object, without secrets.
+        since: `time.monotonic()` when it began.
+        failures: attempts that failed.
+        reason: type of the last failure; `""` before there is one.
+    """
+
+    verb: str
+    url: str
+    since: float
+    failures: int = 0
+    reason: str = ""
+
+    def failed(self, reason: str) -> None:
+        """An attempt failed, another will be made."""
+        self.failures += 1
+        self.reason = reason
+
+    def seconds(self) -> float:
+        """How long it has taken so far."""
+        return time.monotonic() - self.since
+
+    def words(self) -> str:
+        """What to tell a user of it."""
+        what, seconds = f"{self.verb} {self.url}", f"{self.seconds():.0f} s"
+        if not self.failures:
+            return f"waiting for the store: to {what} has taken {seconds} so far"
+        silent = any(word in self.reason for word in ("Timeout", "Connect", "Disconnect"))
+        trouble = "has not answered" if silent else "has answered with errors"
+        return f"the store {trouble} for {seconds}: retrying to {what} ({self.reason}, attempt {self.failures + 1})"
+
+
+_lock = threading.Lock()
+_open: dict[int, Request] = {}
+_elsewhere: list[Request] = []
+_workers: int | None = None
+
+
+@contextmanager
+def request(verb: str, url: str) -> Iterator[Request]:
+    """Enter a request for as long as it lasts."""
+    entry = Request(verb, redact_url(url), time.monotonic())
+    with _lock:
+        _open[id(entry)] = entry
+    try:
+        yield entry
+    finally:
+        with _lock:
+            del _open[id(entry)]
+
+
+def oldest() -> Request | None:
+    """The request of this process that has waited longest."""
+    with _lock:
+        return min(_open.values(), key=lambda entry: entry.since, default=None)
+
+
+def slow_request() -> Request | None:
+    """The request that has waited longest, here or in a worker, if that is longer than `PATIENCE`."""
+    with _lock:
+        found = min((*_open.values(), *_elsewhere), key=lambda entry: entry.since, default=None)
+    return found if found and found.seconds() > PATIENCE else None
+
+
+def workers() -> int | None:
+    """Workers at work now; None where nobody counts."""
+    return _workers
+
+
+def report(workers: int | None, requests: Mapping[str, tuple[float, Request]]) -> None:
+    """Enter what workers elsewhere said last: how many are at work, and the oldest request of each with its seconds."""
+    global _workers
+    now = time.monotonic()
+    entries = [
+        Request(entry.verb, entry.url, now - seconds, entry.failures, entry.reason)
+        for seconds, entry in requests.values()
+    ]
+    with _lock:
+        _workers = workers
+        _elsewhere[:] = entries
