@@ -60,7 +60,7 @@ MAY_IMPORT: dict[str, str] = {
 }
 # Outside libraries that have one door each.
 DOORS = {
-    "ray": {"engines/ray.py", "engines/ray_cluster.py", "engines/ray_metrics.py"},
+    "ray": {f"engines/{name}.py" for name in ("ray", "ray_cluster", "ray_metrics", "ray_operators")},
     "onnxruntime": {"sessions"},
     "openvino": {"sessions"},
     "onnx": {"sessions", "onnx_files.py"},

@@ -12,25 +12,22 @@ import os
 import pickle
 import re
 import warnings
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from typing import Any, ParamSpec, TypeVar
-
-import pyarrow as pa
 
 from segment import errors
 from segment.engines import Isolation
 from segment.engines.bundles import bundle
-from segment.engines.ray_cluster import Heart, Watch, connect, start_pulse
+from segment.engines.ray_cluster import Watch, connect, start_pulse
 from segment.engines.ray_metrics import RunMetrics
+from segment.engines.ray_operators import GPU, pipeline
 from segment.errors import SegmentError, StoreError, UsageError
-from segment.isolation import quarantine
-from segment.plan import Plan, parts_of
+from segment.plan import Plan
 from segment.progress import Tally
 from segment.sessions import capabilities
 from segment.stages import PartResult, Task
 from segment.urls import redact_url
 from segment.weights import Weights
-from segment.workers import Cargo, SplitWorker, load_worker
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -100,7 +97,7 @@ class RayEngine:
                 "cluster's autoscaler has added one"
             )
         log.warning("no node of the Ray cluster has a %s yet: waiting for one", resource)
-        first = ray.remote(capabilities).options(**{"CPU": {"num_cpus": 1}, "GPU": _GPU}[resource]).remote()
+        first = ray.remote(capabilities).options(**{"CPU": {"num_cpus": 1}, "GPU": GPU}[resource]).remote()
         try:
             ray.get(first, timeout=_FIRST_NODE_SECONDS)
         except ray.exceptions.GetTimeoutError:
@@ -119,7 +116,7 @@ class RayEngine:
         import ray
 
         self.workers(task_device)
-        resources: dict[str, Any] = _GPU if self._splits(task_device) else {"num_cpus": 1}
+        resources: dict[str, Any] = GPU if self._splits(task_device) else {"num_cpus": 1}
         try:
             result: T = ray.get(ray.remote(**resources)(function).remote(*args, **kwargs))
         except ray.exceptions.RayError as error:
@@ -143,20 +140,9 @@ class RayEngine:
         # by reference: constructor arguments are printed in logs, and a task holds credentials
         pulse = start_pulse()
         shared = ray.put((task, weights, pulse))
-        pool = self._pool(workers, len(bundles), self._splits(task.runtime.device))
-        if isolation == "image":
-            dataset = dataset.map_batches(quarantined, fn_args=[shared], **self._one_model(task), **_one_part())
-        elif self._splits(task.runtime.device):
-            dataset = _three_operators(dataset, _named(_Segment, task), shared, pool)
-        else:
-            dataset = dataset.map_batches(
-                _named(_RunParts, task),
-                fn_constructor_args=[shared],
-                num_cpus=1,
-                compute=pool,
-                **_whole_blocks(),
-                **_ACTOR_LIMITS,
-            )
+        split = self._splits(task.runtime.device)
+        pool = self._pool(workers, len(bundles), split)
+        dataset = pipeline(dataset, task, shared, pool, isolation=isolation, split=split)
         watch = Watch(task.stall_timeout, pulse)
         try:
             for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
@@ -169,9 +155,6 @@ class RayEngine:
             raise _cause(error) from None
         finally:
             watch.close()
-
-    def _one_model(self, task: Task) -> dict[str, int]:
-        return _GPU if self._splits(task.runtime.device) else {"num_cpus": 1}
 
     def _pool(self, workers: int, bundles: int, split: bool) -> Any:
         from ray.data import ActorPoolStrategy
@@ -195,34 +178,6 @@ class RayEngine:
             ray.shutdown()
 
 
-# A GPU actor takes no CPU and a task a whole one: the one rule that never ran out of CPUs on machines of 1, 2 and 4.
-_GPU = {"num_gpus": 1, "num_cpus": 0}
-# A dying actor is replaced without limit, as Ray Data's default is (a limit makes it hang); a bundle that saw two die
-# is given up until the next round.
-_ACTOR_LIMITS = {"max_restarts": -1, "max_task_retries": 2}
-
-
-def _whole_blocks() -> dict[str, Any]:
-    return {"batch_size": None, "batch_format": "pyarrow", "zero_copy_batch": True}
-
-
-def _one_part() -> dict[str, Any]:
-    return {"batch_size": 1, "batch_format": "pyarrow"}
-
-
-def _named(operator: type, task: Task) -> type:
-    """The operator under the name that the dashboard is to show."""
-    return type(f"segment[{task.card.name}]", (operator,), {})
-
-
-def _three_operators(dataset: Any, model: type, shared: Any, pool: Any) -> Any:
-    blocks = dataset.map_batches(read, fn_args=[shared], num_cpus=1, **_whole_blocks())
-    segmented = blocks.map_batches(
-        model, fn_constructor_args=[shared], compute=pool, **_one_part(), **_GPU, **_ACTOR_LIMITS
-    )
-    return segmented.map_batches(write, fn_args=[shared], num_cpus=1, **_one_part())
-
-
 def _configure(context: Any) -> None:
     context.target_max_block_size = 1
     context.max_errored_blocks = -1  # a block that fails is left for the next round; it takes no other along
@@ -230,84 +185,6 @@ def _configure(context: Any) -> None:
     context.enable_progress_bars = os.environ.get("RAY_DATA_DISABLE_PROGRESS_BARS") == "0"
     context.print_on_execution_start = False
     context.log_internal_stack_trace = False
-
-
-class _RunParts:
-    """The one operator of the CPU pool: everything for a block of parts."""
-
-    def __init__(self, shared: Any) -> None:
-        task, weights, pulse = _fetch(shared)
-        self.worker = load_worker(task, weights)
-        self.heart = Heart(pulse, self.worker)
-        self.metrics = RunMetrics(task)
-
-    def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
-        with self.heart.beating():
-            results = self.worker.process(parts_of(batch))
-            yield from _rows("result", self.metrics.counting(results))
-
-
-def read(batch: pa.Table, shared: Any) -> Iterator[pa.Table]:
-    """First of the three operators: parts in, decoded images out, a row each."""
-    worker = SplitWorker(_fetch(shared)[0])
-    return _rows("frames", (worker.read(part) for part in parts_of(batch)))
-
-
-class _Segment:
-    """Second of the three operators: the model."""
-
-    def __init__(self, shared: Any) -> None:
-        task, weights, pulse = _fetch(shared)
-        self.worker = SplitWorker(task, load_worker(task, weights))
-        self.heart = Heart(pulse, self.worker.worker)
-
-    def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
-        with self.heart.beating():
-            yield from _rows("frames", (self.worker.segment(cargo) for cargo in _cargoes(batch)))
-
-
-def write(batch: pa.Table, shared: Any) -> Iterator[pa.Table]:
-    """Third of the three operators: masks scored, encoded and committed."""
-    task = _fetch(shared)[0]
-    worker = SplitWorker(task)
-    return _rows("result", RunMetrics(task).counting(worker.write(cargo) for cargo in _cargoes(batch)))
-
-
-def quarantined(batch: pa.Table, shared: Any) -> Iterator[pa.Table]:
-    """The last round's operator: parts that killed their workers, image by image."""
-    task, weights, _ = _fetch(shared)
-    return _rows("result", RunMetrics(task).counting(quarantine(part, task, weights) for part in parts_of(batch)))
-
-
-def _fetch(shared: Any) -> tuple[Task, Weights, Any]:
-    import ray
-
-    task, weights, pulse = ray.get(shared)
-    return task, weights, pulse
-
-
-def _rows(name: str, values: Iterator[object]) -> Iterator[pa.Table]:
-    """Yield a row for each value. An error that ends the run is the last row, handed on to the driver, which raises it.
-
-    Raised in a worker it would be a lost block: run again in every round, and in the end called a dead worker.
-    """
-    try:
-        for value in values:
-            yield _row(name, value)
-    except SegmentError as error:
-        yield _row(name, error)
-
-
-def _row(name: str, value: object) -> pa.Table:
-    return pa.table({name: pa.array([pickle.dumps(value, protocol=5)], pa.large_binary())})
-
-
-def _cargoes(batch: pa.Table) -> Iterator[Cargo]:
-    for data in batch["frames"]:
-        cargo = pickle.loads(data.as_buffer())
-        if isinstance(cargo, SegmentError):
-            raise cargo
-        yield cargo
 
 
 _RAISED = re.compile(r"(?ms)^.*^segment\.errors\.(\w+): (.*)\Z")

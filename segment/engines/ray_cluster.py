@@ -25,6 +25,7 @@ log = logging.getLogger("segment.engines.ray")
 
 _BEAT_SECONDS = 1.0
 _WATCH_SECONDS = 2.0
+_FORGOTTEN = 10.0
 _TELL_TIMES = 3  # afterwards the process is dead, or its node is out of reach
 
 
@@ -108,7 +109,6 @@ class _Life:
     pid: int
     beats: int
     since: float
-    waits: tuple[float, vitals.Request] | None = None
     told: int = 0
 
 
@@ -117,23 +117,30 @@ class _Pulse:
 
     def __init__(self) -> None:
         self._lives: dict[str, _Life] = {}
+        self._waits: dict[str, tuple[float, tuple[float, vitals.Request]]] = {}
 
-    def beat(
-        self, worker: str, node: str, pid: int, beats: int, waits: tuple[float, vitals.Request] | None = None
-    ) -> None:
-        """A process works, has done `beats` steps and waits for a store's answer."""
+    def beat(self, worker: str, node: str, pid: int, beats: int) -> None:
+        """A process works and has done `beats` steps."""
         life = self._lives.get(worker)
         if life is None or life.beats != beats:
-            life = self._lives[worker] = _Life(node, pid, beats, time.monotonic())
-        life.waits = waits
+            self._lives[worker] = _Life(node, pid, beats, time.monotonic())
+
+    def wait(self, worker: str, waits: tuple[float, vitals.Request] | None) -> None:
+        """A process waits for a store's answer, or does not any more."""
+        if waits:
+            self._waits[worker] = (time.monotonic(), waits)
+        else:
+            self._waits.pop(worker, None)
 
     def rest(self, worker: str) -> None:
         """A process has nothing to do."""
         self._lives.pop(worker, None)
+        self._waits.pop(worker, None)
 
     def vitals(self) -> tuple[int, dict[str, tuple[float, vitals.Request]]]:
         """Processes at work, and for how long which of them wait for which request."""
-        return len(self._lives), {key: life.waits for key, life in self._lives.items() if life.waits}
+        heard = time.monotonic() - _FORGOTTEN  # a process that died takes nothing back
+        return len(self._lives), {key: waits for key, (at, waits) in self._waits.items() if at > heard}
 
     def stuck(self, seconds: float) -> list[tuple[str, int]]:
         """Return (node, pid) of processes that did no step for so long; again, a few times, if they stay so."""
@@ -152,13 +159,19 @@ def start_pulse() -> Any:
 
 
 class Heart:
-    """Tells the pulse from a worker process that it gets on, once a second while it works."""
+    """Tells the pulse from a worker process, once a second while it works, that it gets on and what it waits for.
 
-    def __init__(self, pulse: Any, worker: Worker) -> None:
+    Args:
+        pulse: the actor of `start_pulse`.
+        worker: whose steps count; None for one that is not watched for getting stuck.
+    """
+
+    def __init__(self, pulse: Any, worker: Worker | None = None) -> None:
         import ray
 
         self._pulse = pulse
         self._worker = worker
+        self._told = False
         self._key = uuid.uuid4().hex
         self._node = ray.get_runtime_context().get_node_id()
 
@@ -182,8 +195,12 @@ class Heart:
 
     def _beat_once(self) -> None:
         oldest = vitals.oldest()
-        waits = (oldest.seconds(), oldest) if oldest else None
-        self._pulse.beat.remote(self._key, self._node, os.getpid(), self._worker.beats, waits)
+        waits = (oldest.seconds(), oldest) if oldest and oldest.seconds() > vitals.PATIENCE / 2 else None
+        if self._worker is not None:
+            self._pulse.beat.remote(self._key, self._node, os.getpid(), self._worker.beats)
+        if waits or self._told:
+            self._pulse.wait.remote(self._key, waits)
+        self._told = waits is not None
 
 
 class Watch:
