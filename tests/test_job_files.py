@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import tomllib
 from pathlib import Path
 from typing import Any
 
 import boto3
+import jsonschema
 import numpy as np
 import pytest
 import yaml
@@ -188,6 +190,53 @@ def test_ray_up_launches_every_kind_of_node(
     gpu = found["available_node_types"]["gpu"]["resources"]
     assert (gpu["GPU"], gpu["CPU"], gpu["accelerator_type:L4"]) == (1, 8, 1)
     assert any((tmp_path / ".ssh").iterdir())
+
+
+RAYJOB = REPOSITORY / "jobs" / "kuberay" / "rayjob.yaml"
+
+
+def test_the_rayjob_says_what_the_cluster_file_says() -> None:
+    job = yaml.safe_load(RAYJOB.read_text(encoding="utf-8"))
+    cluster = job["spec"]["rayClusterSpec"]
+    lock = (REPOSITORY / "requirements.lock").read_text(encoding="utf-8")
+    assert re.search(rf"^ray(\[[a-z,]+\])?=={re.escape(cluster['rayVersion'])}$", lock, re.MULTILINE)
+    assert cluster["authOptions"] == {"mode": "token"}
+    assert cluster["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
+    assert {group["groupName"]: group["minReplicas"] for group in cluster["workerGroupSpecs"]} == {"cpu": 0, "gpu": 0}
+    assert not re.search(r"AKIA|secret_?key|password", RAYJOB.read_text(), re.IGNORECASE)
+    entrypoint = job["spec"]["entrypoint"].split()
+    assert entrypoint[:2] == ["python", "/opt/segment/jobs/segment_dataset.py"]
+    dockerfile = (REPOSITORY / "jobs" / "Dockerfile").read_text(encoding="utf-8")
+    assert "WORKDIR /opt/segment" in dockerfile
+    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        assert group["template"]["spec"]["restartPolicy"] == "Never"  # of autoscaler v2
+
+
+def test_the_published_schema_takes_the_rayjob() -> None:
+    """Strictly: a field that the schema does not know is an error. The schema is 1.4 MB, so it is not kept here."""
+    path = os.environ.get("SEGMENT_RAYJOB_CRD")
+    if not path:
+        pytest.skip("RAYJOB SCHEMA MISSING: SEGMENT_RAYJOB_CRD=.../kuberay-operator/crds/ray.io_rayjobs.yaml")
+    versions = yaml.safe_load(Path(path).read_text(encoding="utf-8"))["spec"]["versions"]
+    (schema,) = [version["schema"]["openAPIV3Schema"] for version in versions if version["name"] == "v1"]
+    schema["properties"]["metadata"] = {"type": "object"}
+    validator = jsonschema.Draft202012Validator(strict(schema))
+    found = validator.iter_errors(yaml.safe_load(RAYJOB.read_text(encoding="utf-8")))
+    assert [f"{'/'.join(map(str, error.absolute_path))}: {error.message}" for error in found] == []
+
+
+def strict(schema: Any) -> Any:
+    """Kubernetes' dialect as JSON schema, with no field beyond those that are named."""
+    if isinstance(schema, list):
+        return [strict(entry) for entry in schema]
+    if not isinstance(schema, dict):
+        return schema
+    found = {key: strict(value) for key, value in schema.items()}
+    if found.get("x-kubernetes-int-or-string"):
+        found = {"type": ["integer", "string"]}
+    if found.get("type") == "object" and "properties" in found and "additionalProperties" not in found:
+        found["additionalProperties"] = False
+    return found
 
 
 def test_the_readme_names_files_that_are_there() -> None:

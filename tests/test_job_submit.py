@@ -40,11 +40,13 @@ class Head:
 
     Attributes:
         url: of its dashboard, which takes jobs.
+        address: for drivers to join.
         logs: folder of the log files of Ray and of its jobs.
         env: environment of its user; holds the S3 credentials, which the nodes need and those who submit do not.
     """
 
     url: str
+    address: str
     logs: Path
     env: dict[str, str]
 
@@ -70,10 +72,11 @@ class Head:
 
 
 @contextlib.contextmanager
-def head_node(home: Path, env: dict[str, str], autoscaled: int = 0) -> Iterator[Head]:
+def head_node(home: Path, env: dict[str, str], autoscaled: int = 0, metrics: int = 0) -> Iterator[Head]:
     """Start `ray start --head` in a session of its own and end it by its process group.
 
-    It has two CPUs; or none, and an autoscaler that may add `autoscaled` nodes of one CPU.
+    It has two CPUs; or none, and an autoscaler that may add `autoscaled` nodes of one CPU. `metrics`: the port to
+    serve them at.
     """
     ports = free_ports(4)
     scratch = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # short: it is the folder of Unix sockets
@@ -99,6 +102,8 @@ def head_node(home: Path, env: dict[str, str], autoscaled: int = 0) -> Iterator[
         "object-store-memory": 100_000_000,
         "temp-dir": scratch,
     }
+    if metrics:
+        options["metrics-export-port"] = metrics
     if autoscaled:
         clean |= FAKE_CLOUD
         config = home / "cluster.yaml"
@@ -117,7 +122,9 @@ def head_node(home: Path, env: dict[str, str], autoscaled: int = 0) -> Iterator[
             start_new_session=True,
         )
     try:
-        head = Head(f"http://127.0.0.1:{ports[1]}", Path(scratch, "session_latest", "logs"), clean)
+        head = Head(
+            f"http://127.0.0.1:{ports[1]}", f"127.0.0.1:{ports[0]}", Path(scratch, "session_latest", "logs"), clean
+        )
         wait_for(head.url, process, log)
         yield head
     finally:
@@ -337,3 +344,35 @@ def test_a_cluster_with_a_token(world: World, tmp_path_factory: pytest.TempPathF
     assert nobody.returncode != 0
     assert "Unauthorized: Missing authentication token" in nobody.stdout
     assert colleague.returncode == 0, colleague.stdout
+
+
+@pytest.mark.slow
+def test_only_the_address_changes_from_a_laptop_to_a_cluster(head: Head, world: World, tmp_path: Path) -> None:
+    """One job file: in this process, on `ray start --head`, by `ray job submit`. Their masks are the same bytes."""
+    outputs = [f"{world.results}/{name}" for name in ("laptop", "address", "submitted")]
+    job = job_file(tmp_path / "job.toml", world, output=outputs[0], part_size=1)
+    command = [str(BIN / "segment"), "run", "--job", str(job)]
+
+    for options in ([], [f"--address={head.address}", world_input(world), outputs[1]]):
+        ended = subprocess.run(
+            [*command, *options], env=head.env, cwd=REPOSITORY, capture_output=True, text=True, timeout=200, check=False
+        )
+        assert ended.returncode == 0, ended.stderr
+        assert f"on {'ray' if options else 'local'}: 2 x " in ended.stderr
+    submitted = head.submit(job_file(tmp_path / "submitted.toml", world, output=outputs[2], part_size=1))
+    assert submitted.returncode == 0, submitted.stdout
+
+    first, *others = [masks_of(world, output) for output in outputs]
+    assert len(first) == 6
+    assert others == [first, first]
+
+
+def world_input(world: World) -> str:
+    found: str = world.at(world.bucket, "files")["input"]
+    return found
+
+
+def masks_of(world: World, output: str) -> dict[str, bytes]:
+    """Bytes of every masks file by its name."""
+    listed = world.store.list(f"{output}/masks")
+    return {entry.url.removeprefix(output): world.store.read(entry.url) for entry in listed}

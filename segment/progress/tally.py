@@ -105,10 +105,10 @@ class Tally:
             return
         self.done += result.images
         self.parts += not result.skipped
+        if self.first_at is None and not result.skipped:
+            self.first_at, self.first_done = time.monotonic(), self.done
         if self.parts > self.workers:  # what a worker does first began before the clock
             self.seconds += [result.seconds.get(stage, 0.0) for stage in STAGES]
-        elif not result.skipped:
-            self.first_at, self.first_done = time.monotonic(), self.done
         if self.first_at is not None:
             self.pace.note(self.done, self.seconds)
         self.errors.update(result.errors)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import pty
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,9 @@ import pytest
 from segment.progress import Tally, console_progress
 from segment.progress.terminal import TerminalProgress
 from tests.calls import ROOT, Call
+from tests.reliability.arena import Arena, proxied
+from tests.reliability.arena import arena as arena
+from tests.reliability.proxy import Fault
 from tests.reliability.trouble import command, environment, street
 from tests.runs import CARD, CARD_TOML, Place
 from tests.web import Web
@@ -113,3 +117,31 @@ def test_downloads_of_any_size_in_any_order() -> None:
     assert "[bold]words[/nothing] in brackets" in text
     assert "2/4 images (50 %)" in text
     assert text.rfind(SHOW) > text.rfind(HIDE) > -1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["local", pytest.param("ray", marks=pytest.mark.ray)])
+def test_a_store_that_does_not_answer_is_told_within_half_a_minute(engine: str, arena: Arena) -> None:
+    """The store goes silent while a part is written: the display says so in words, and the run ends well."""
+    fault = Fault("stall_before", method="PUT", key="/masks/", times=1)
+    ours, theirs = pty.openpty()
+    with proxied(arena.server, fault) as proxy:
+        home = arena.folder / "homes" / f"silent-{engine}"
+        home.mkdir(parents=True)
+        settings = {**arena.server.env, "AWS_ENDPOINT_URL": proxy.url, "HOME": str(home), "TERM": "xterm-256color"}
+        process = subprocess.Popen(
+            arena.command(f"silent-{engine}", f"--engine={engine}"),
+            cwd=home,
+            env={**os.environ, **settings, "COLUMNS": "100"},
+            stdout=subprocess.DEVNULL,
+            stderr=theirs,
+        )
+        os.close(theirs)
+        text = read_all(ours)
+        assert process.wait(timeout=120) == 0, text
+    os.close(ours)
+    assert fault.injected
+    plain = " ".join(re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", " ", text).split())
+    told = re.search(r"waiting for the store: to write s3://\S+ has taken (\d+) s so far", plain)
+    assert told, plain[-3000:]
+    assert int(told[1]) < 30
