@@ -6,6 +6,7 @@ import dataclasses
 import os
 from contextlib import closing
 
+from segment import rework
 from segment.audit import Audit, audit_listing
 from segment.card import ModelCard, load_card
 from segment.contract import begin, fingerprint_of, goes_on
@@ -20,7 +21,6 @@ from segment.names import count, shown
 from segment.plan import Plan
 from segment.progress import Progress
 from segment.report.aggregate import RunReport, load_report, write_report
-from segment.rework import forget_errors, known_input
 from segment.rounds import Rounds
 from segment.sessions import LARGEST, Runtime, find_batch, resolve
 from segment.shards import discover
@@ -32,7 +32,14 @@ from segment.weights import Weights, load_weights
 _LOCAL_IMAGES = 10_000  # `engine = "auto"` without a cluster: more than this is worth Ray's start and its isolation
 
 
-def run(job: Job, progress: Progress | None = None, *, retry_errors: bool = False, update: bool = False) -> RunReport:
+def run(
+    job: Job,
+    progress: Progress | None = None,
+    *,
+    retry_errors: bool = False,
+    update: bool = False,
+    verify: bool = False,
+) -> RunReport:
     """Do a job: whatever of it is not committed yet.
 
     Args:
@@ -40,6 +47,7 @@ def run(job: Job, progress: Progress | None = None, *, retry_errors: bool = Fals
         progress: who watches.
         retry_errors: do the parts of a begun run that hold error rows again.
         update: add to a begun run what is new in the input: images, tars, Parquet files.
+        verify: look at the end of every masks file of a begun run, and do what is damaged again.
 
     Returns:
         The report, also written to `OUTPUT/report/`.
@@ -65,6 +73,9 @@ def run(job: Job, progress: Progress | None = None, *, retry_errors: bool = Fals
         task = task_of(job, card, runtime, batch, store, fingerprint_of(contract))
         begin(ledger, run_record(job, card, weights, contract, task.fingerprint))
         if begun:
+            if verify:
+                again = rework.verify(ledger, plan, task.fingerprint)
+                progress.note(f"verified: {count(again, 'damaged or lost part')} done again")
             plan = _rework(job, ledger, plan, progress, retry_errors=retry_errors, update=update)
         else:
             plan = ledger.freeze_plan(plan)
@@ -110,7 +121,7 @@ def _discover(job: Job, store: Store, progress: Progress) -> Plan:
 
 def _rework(job: Job, ledger: Ledger, plan: Plan, progress: Progress, *, retry_errors: bool, update: bool) -> Plan:
     if retry_errors:
-        again, changed = forget_errors(ledger, plan, job.input_options)
+        again, changed = rework.forget_errors(ledger, plan, job.input_options)
         progress.note(f"{count(again, 'error row')} done again, with their parts")
         if changed:
             progress.note(
@@ -118,7 +129,7 @@ def _rework(job: Job, ledger: Ledger, plan: Plan, progress: Progress, *, retry_e
             )
     if not update:
         return plan
-    found = discover(job.input, job.input_options, ledger.store, known_input(plan), to_url(job.output))
+    found = discover(job.input, job.input_options, ledger.store, rework.known_input(plan), to_url(job.output))
     for warning in found.warnings:
         progress.note(f"warning: {warning}")
     progress.note(f"new in the input: {count(found.images, 'image')}")

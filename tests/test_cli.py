@@ -79,7 +79,7 @@ def test_every_flag_of_run_is_a_key_of_the_job_and_every_key_a_flag(segment: Cal
     flags = {word.removeprefix("--").replace("-", "_") for word in words if word.startswith("--")}
     fields = set(Job.model_fields) - {"input", "output", "storage_options"}
     assert fields - flags == set()
-    assert flags - fields == {"storage_option", "job", "print_job", "quiet", "help", "retry_errors", "update"}
+    assert flags - fields == {"storage_option", "job", "print_job", "quiet", "help", "retry_errors", "update", "verify"}
 
 
 # --- models ----------------------------------------------------------------------------------------------------------

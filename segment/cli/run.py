@@ -105,6 +105,9 @@ def run(
         bool, typer.Option("--retry-errors", help="Do parts with error rows again, where their input is unchanged.")
     ] = False,
     update: Annotated[bool, typer.Option("--update", help="Add what is new in the input to a begun run.")] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Look at what is committed and do what is damaged again.")
+    ] = False,
     print_job: Annotated[bool, typer.Option("--print-job", help="Print the job as TOML and end.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show warnings and errors only.")] = False,
 ) -> None:
@@ -124,7 +127,7 @@ def run_flags(flags: dict[str, Any]) -> None:
     from segment.report.console import print_report
 
     file, print_job, quiet = flags.pop("job", None), flags.pop("print_job"), flags.pop("quiet")
-    again = {name: flags.pop(name) for name in ("retry_errors", "update")}
+    again = {name: flags.pop(name) for name in ("retry_errors", "update", "verify")}
     values = read_job_file(file, open_store(flags.get("storage_option"))) if file else {}
     if "storage_option" in flags:
         flags["storage_options"] = {**values.get("storage_options", {}), **parse_options(flags.pop("storage_option"))}
