@@ -100,6 +100,10 @@ class Ledger:
         """URLs of the Parquet files below a prefix: whatever else a file manager leaves there is not ours."""
         return [entry.url for entry in self.store.list(prefix) if entry.url.endswith(".parquet")]
 
+    def is_planned(self) -> bool:
+        """Whether there is a plan."""
+        return self.store.exists(self.url("plan.parquet"))
+
     def read_plan(self) -> Plan | None:
         """Return the frozen plan, or None where there is none yet.
 

@@ -56,6 +56,8 @@ class Rounds:
         committed = self.ledger.committed(self.plan)
         pending = self.plan.without(committed)
         if not len(pending):
+            state = "complete" if self.ledger.is_complete() else "committed"
+            self.progress.note(f"{state} already: {count(self.plan.images, 'image')}, nothing to do")
             return
         self.ledger.take_back_success()  # somebody has deleted masks of a run that was complete
         running = engine()

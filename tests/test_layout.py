@@ -40,7 +40,7 @@ MAY_IMPORT: dict[str, str] = {
     "ledger": "card errors metrics names plan store tables urls",
     "contract": "card errors ledger names",
     "audit": "card errors ledger plan tables",
-    "rework": "errors ledger parts plan shards",
+    "rework": "errors ledger names parts plan shards",
     "stages": "card errors images labels metrics parts sessions shards store tables",
     "workers": "background errors labels ledger metrics names sessions shards stages tables weights",
     "timings": "errors ledger stages tables",

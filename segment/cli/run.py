@@ -104,7 +104,9 @@ def run(
     retry_errors: Annotated[
         bool, typer.Option("--retry-errors", help="Do parts with error rows again, where their input is unchanged.")
     ] = False,
-    update: Annotated[bool, typer.Option("--update", help="Add what is new in the input to a begun run.")] = False,
+    update: Annotated[
+        bool, typer.Option("--update", help="Add what is new in the input, and do again what was replaced there.")
+    ] = False,
     verify: Annotated[
         bool, typer.Option("--verify", help="Look at what is committed and do what is damaged again.")
     ] = False,
