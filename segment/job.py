@@ -6,18 +6,26 @@ import json
 import os
 import tomllib
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from segment.card import explain
 from segment.errors import UsageError
+from segment.explain import explain
 from segment.labels import Encoding
 from segment.shards import InputOptions
 from segment.store import Store
 from segment.urls import to_url
 
-Workers = Annotated[str, Field(pattern=r"^\d+(:\d+)?$")]
+Workers = Annotated[str, Field(pattern=r"^\d+(:\d+)?$", description="a number of workers, or MIN:MAX")]
+
+
+class InvalidJob(UsageError):
+    """Values of a job are wrong: `lines` says which and why."""
+
+    def __init__(self, lines: str) -> None:
+        super().__init__(f"job:\n{lines}")
+        self.lines = lines
 
 
 class Job(InputOptions):
@@ -41,6 +49,10 @@ class Job(InputOptions):
         stall_timeout: seconds in which a busy worker must get on by a step (an image, a read, a write); one that does
             not is replaced.
         storage_options: fsspec options for every URL that is not local. Never written anywhere.
+
+    Raises:
+        InvalidJob: an unknown key (the nearest known one is named), a missing or wrong value.
+        UsageError: a secret in a URL.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -63,6 +75,14 @@ class Job(InputOptions):
     max_error_rate: Annotated[float, Field(ge=0, le=1)] = 0.05
     stall_timeout: Annotated[float, Field(gt=0)] = 300.0
     storage_options: dict[str, Any] = Field(default={}, exclude=True, repr=False)
+
+    if not TYPE_CHECKING:  # type checkers and editors see the fields
+
+        def __init__(self, **values: Any) -> None:
+            try:
+                super().__init__(**values)
+            except ValidationError as error:
+                raise InvalidJob(explain(error, Job)) from None
 
     @field_validator("input", "output", "model", "weights", "labels", mode="before")
     @classmethod
@@ -111,9 +131,9 @@ def make_job(values: Mapping[str, Any], where: str = "job") -> Job:
         UsageError: an unknown key (the nearest known one is named), a missing or wrong value, a secret in a URL.
     """
     try:
-        return Job.model_validate(values)
-    except ValidationError as error:
-        raise UsageError(f"{where}:\n{explain(error, Job)}") from None
+        return Job(**values)
+    except InvalidJob as error:
+        raise UsageError(f"{where}:\n{error.lines}") from None
 
 
 def read_job_file(reference: str, store: Store | None = None) -> dict[str, Any]:

@@ -116,6 +116,9 @@ def _text(error: BaseException, url: str) -> str:
 
 def advice(verb: str, url: str, error: BaseException) -> str:
     text = _text(error, url)
+    if url.startswith("file://") and isinstance(error, PermissionError):
+        mend = "check that you may read (and for an output: write) this place"
+        return f"could not {verb} {redact_url(url)}: permission denied: {mend}"
     for words, advice in _ADVICE:
         if any(word in text for word in words):
             return f"could not {verb} {redact_url(url)}: {advice}"

@@ -17,6 +17,7 @@ PACKAGE = Path(__file__).parents[1] / "segment"
 MAY_IMPORT: dict[str, str] = {
     "errors": "",
     "background": "",
+    "explain": "errors",
     "labels": "errors",
     "urls": "errors",
     "retries": "errors urls",
@@ -25,7 +26,7 @@ MAY_IMPORT: dict[str, str] = {
     "filesystems": "errors urls",
     "local_files": "filesystems retries",
     "store": "errors filesystems local_files names ranges retries urls",
-    "card": "errors labels store urls",
+    "card": "errors explain labels store urls",
     "onnx_files": "errors",
     "download": "card errors store urls",
     "weights": "card download errors onnx_files store urls",
@@ -49,7 +50,7 @@ MAY_IMPORT: dict[str, str] = {
     "progress": "card metrics names stages",
     "rounds": "engines errors ledger names plan progress stages timings weights",
     "report": "audit card errors images labels ledger metrics names plan shards stages tables",
-    "job": "card errors labels shards store urls",
+    "job": "errors explain labels shards store urls",
     "frozen": "card contract job labels sessions stages store tables urls weights",
     "driver": "audit card contract engines errors frozen job labels ledger names plan progress report rework rounds "
     "sessions shards stages store urls weights",
