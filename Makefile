@@ -15,7 +15,7 @@ PINS := pyproject.toml requirements.lock
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo dev test test-all lint format lock clean bench
+.PHONY: help demo dev test test-all lint format lock clean bench soak fuzz
 
 help: ## show this list
 	@echo 'usage: make TARGET [PYTHON=python3] [ARGS="..."]'
@@ -39,6 +39,14 @@ test-all: $(DEV) ## run every test
 bench: $(CORE) ## images a second of the job against the bare library calls; quiet machine, about 5 minutes
 	@echo '==> jobs/benchmark.py'
 	$(BIN)/python jobs/benchmark.py $(ARGS)
+
+soak: $(DEV) ## random faults for 15 minutes, every run completed and compared; ARGS="--minutes 1 --seed 7"
+	@echo '==> soak'
+	$(BIN)/python -m tests.reliability.soak $(ARGS)
+
+fuzz: $(DEV) ## damaged input for every reader, 5 minutes; ARGS="--minutes 1 --seed 7"
+	@echo '==> fuzz'
+	$(BIN)/python -m tests.reliability.fuzz $(ARGS)
 
 lint: $(DEV) ## ruff check, ruff format --check, mypy; changes nothing
 	@echo '==> ruff, mypy'
