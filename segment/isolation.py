@@ -8,12 +8,14 @@ from __future__ import annotations
 import multiprocessing
 import sys
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
 from segment.errors import InputChanged, SegmentError, StoreError, sample_error_text
+from segment.patience import UNKNOWN
 from segment.shards import Part
 from segment.stages import Clock, PartResult, Task
 from segment.tables import ImageRow
@@ -21,9 +23,10 @@ from segment.urls import without_query
 from segment.weights import Weights
 from segment.workers import Worker, failed, load_worker, read_planned
 
+_BEAT = "beat"  # what a child says while it gets on
 _TRIES = 2  # times an image may kill its process before it is the culprit: the first may have been bad luck
 _GRACE = 5.0  # seconds for a child to end by itself
-_LOADING = 300.0  # seconds for a child to load the model, however short the patience is with one that works
+_BEAT_SECONDS = 1.0
 
 
 class ChildDied(Exception):
@@ -43,14 +46,14 @@ class Child:
 
     def __init__(self, task: Task, weights: Weights) -> None:
         context = multiprocessing.get_context("spawn")  # a fork would copy a process full of threads
-        self._patience = task.stall_timeout
+        self._patience = task.stall_timeout or UNKNOWN
         self._connection, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs, task, weights), daemon=True)
         with _main_hidden():
             self._process.start()
         theirs.close()
         try:
-            self._receive(max(self._patience, _LOADING))  # ready: a death before this has nothing to do with any image
+            self._receive(max(self._patience, UNKNOWN))  # ready: a death before this has nothing to do with any image
         except BaseException:
             self.close()
             raise
@@ -58,7 +61,7 @@ class Child:
     def run(self, part: Part) -> PartResult:
         """Run a part to its commit."""
         self._send(("run", part, ()))
-        result: PartResult = self._receive(self._patience * (1 + len(part)))
+        result: PartResult = self._receive(self._patience)
         return result
 
     def identify(self, part: Part) -> list[tuple[str, str, int]]:
@@ -71,7 +74,7 @@ class Child:
         """Yield the rows of these positions of a part one by one, as they are made; nothing is committed."""
         self._send(("rows", part, tuple(positions)))
         for _ in positions:
-            yield self._receive(2 * self._patience)
+            yield self._receive(self._patience)
 
     def _send(self, message: object) -> None:
         try:
@@ -81,10 +84,12 @@ class Child:
 
     def _receive(self, seconds: float) -> Any:
         try:
-            if not self._connection.poll(seconds):
-                self._process.kill()
-                raise ChildDied(f"a worker process did nothing for {seconds:.0f} s and was killed")
-            message = self._connection.recv()
+            message: Any = _BEAT
+            while message == _BEAT:
+                if not self._connection.poll(seconds):
+                    self._process.kill()
+                    raise ChildDied(f"a worker process did nothing for {seconds:.0f} s and was killed")
+                message = self._connection.recv()
         except (EOFError, OSError):
             raise self._death() from None
         if isinstance(message, SegmentError):
@@ -164,24 +169,48 @@ def _until_death(
 
 def _serve(connection: Connection, task: Task, weights: Weights) -> None:
     """What a child does: load the model, say so, then answer until the parent is gone."""
+    line = _Line(connection)
     try:
         worker = load_worker(task, weights)
-        connection.send("ready")
+        line.send("ready")
+        threading.Thread(target=line.beat, args=(lambda: worker.beats + task.store.calls,), daemon=True).start()
         while True:
             verb, part, positions = connection.recv()
             if verb == "run":
-                connection.send(next(worker.process([part])))
+                line.send(next(worker.process([part])))
             elif verb == "identify":
-                connection.send([(sample.id, sample.url, sample.index) for sample in read_planned(part, task)])
+                line.send([(sample.id, sample.url, sample.index) for sample in read_planned(part, task)])
             else:
                 for row in worker.rows(part, positions):
-                    connection.send(row)
+                    line.send(row)
     except SegmentError as error:
-        connection.send(error)
+        line.send(error)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         pass  # the parent has what it wants, or is gone
     except Exception as error:  # no death, and no image's fault: the parent is told what it was
-        connection.send(StoreError(f"a worker process failed: {type(error).__name__}: {error}"))
+        line.send(StoreError(f"a worker process failed: {type(error).__name__}: {error}"))
+
+
+class _Line:
+    """The child's end of the connection, which two threads speak on: answers, and signs of life."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._lock = threading.Lock()
+
+    def send(self, message: object) -> None:
+        with self._lock:
+            self._connection.send(message)
+
+    def beat(self, steps: Callable[[], int]) -> None:
+        """Say once a second that the worker gets on, if it does."""
+        said = steps()
+        with suppress(OSError):  # the parent is gone
+            while True:
+                time.sleep(_BEAT_SECONDS)
+                if (now := steps()) != said:
+                    self.send(_BEAT)
+                    said = now
 
 
 _hiding = threading.Lock()

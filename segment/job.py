@@ -46,8 +46,8 @@ class Job(InputOptions):
         label_remap: from label value or colour to class name, class index or `ignore`; `*` is all that is not named.
         max_pixels: images whose header declares more are error rows.
         max_error_rate: share of images that may fail, 0-1; above it the run fails with exit code 3.
-        stall_timeout: seconds in which a busy worker must get on by a step (an image, a read, a write); one that does
-            not is replaced.
+        stall_timeout: seconds in which a busy worker must get on by a step (an image, a request to a store); one that
+            does not is replaced. None derives them from what the parts take (`segment.patience`).
         storage_options: fsspec options for every URL that is not local. Never written anywhere.
 
     Raises:
@@ -73,7 +73,7 @@ class Job(InputOptions):
     label_remap: dict[str, str | int] = Field(default={})
     max_pixels: Annotated[int, Field(ge=1)] = 100_000_000
     max_error_rate: Annotated[float, Field(ge=0, le=1)] = 0.05
-    stall_timeout: Annotated[float, Field(gt=0)] = 300.0
+    stall_timeout: Annotated[float, Field(gt=0)] | None = None
     storage_options: dict[str, Any] = Field(default={}, exclude=True, repr=False)
 
     if not TYPE_CHECKING:  # type checkers and editors see the fields

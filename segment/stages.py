@@ -49,7 +49,7 @@ class Task:
         max_pixels: images that declare more are error rows.
         batch_size: images a call of the session.
         fingerprint: written into every masks file.
-        stall_timeout: seconds without a step (an image, a read, a write) after which a worker counts as stuck.
+        stall_timeout: see `Job.stall_timeout`.
     """
 
     card: ModelCard
@@ -63,7 +63,7 @@ class Task:
     max_pixels: int
     batch_size: int
     fingerprint: str
-    stall_timeout: float
+    stall_timeout: float | None
 
 
 @dataclass(frozen=True)

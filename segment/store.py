@@ -61,6 +61,7 @@ class Store:
 
     def __init__(self, options: Mapping[str, Any] | None = None) -> None:
         self._options = dict(options or {})
+        self.calls = 0  # requests that ended, well or not, for those who watch whether somebody gets on
 
     def __repr__(self) -> str:
         return f"Store(options={sorted(self._options)})"  # keys only: the values may be secrets
@@ -277,8 +278,15 @@ class Store:
                 type(state.outcome.exception()).__name__ if state.outcome else "",
             ),
         )
+
+        def counted() -> T:
+            try:
+                return attempt()
+            finally:
+                self.calls += 1
+
         try:
-            return retrying(attempt)
+            return retrying(counted)
         except SegmentError:
             raise
         except Exception as error:

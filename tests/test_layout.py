@@ -43,10 +43,11 @@ MAY_IMPORT: dict[str, str] = {
     "audit": "card errors ledger plan tables",
     "rework": "errors ledger names parts plan shards",
     "stages": "card errors images labels metrics parts sessions shards store tables",
+    "patience": "stages",
     "workers": "background errors labels ledger metrics names sessions shards stages tables weights",
     "timings": "errors ledger stages tables",
-    "isolation": "errors shards stages tables urls weights workers",
-    "engines": "errors isolation plan sessions shards stages urls weights workers",
+    "isolation": "errors patience shards stages tables urls weights workers",
+    "engines": "background errors isolation patience plan sessions shards stages store urls weights workers",
     "progress": "card metrics names stages",
     "rounds": "engines errors ledger names plan progress stages timings weights",
     "report": "audit card errors images labels ledger metrics names plan shards stages tables",
@@ -61,7 +62,7 @@ MAY_IMPORT: dict[str, str] = {
 }
 # Outside libraries that have one door each.
 DOORS = {
-    "ray": {"engines/ray.py", "engines/ray_cluster.py"},
+    "ray": {"engines/ray.py", "engines/ray_cluster.py", "engines/ray_operators.py", "engines/ray_watch.py"},
     "onnxruntime": {"sessions"},
     "openvino": {"sessions"},
     "onnx": {"sessions", "onnx_files.py"},

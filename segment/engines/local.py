@@ -13,10 +13,12 @@ from typing import ParamSpec, Protocol, TypeVar
 
 from segment.engines import Isolation, available_cpus
 from segment.isolation import Child, ChildDied, quarantine
+from segment.patience import Patience
 from segment.plan import Plan
 from segment.sessions import capabilities, open_session
 from segment.shards import Part
 from segment.stages import PartResult, Task
+from segment.store import Store
 from segment.weights import Weights
 from segment.workers import Worker
 
@@ -63,9 +65,10 @@ class LocalEngine:
             cpus = max(1, available_cpus() // size) if self.size is None else 1
             session = open_session(task.card, weights, task.runtime, threads=cpus, streams=size, batch=task.batch_size)
             hands = [Worker(task, session) for _ in range(size)]
-        # children have a patience of their own, part by part
-        patience = task.stall_timeout if isolation == "none" else math.inf
-        yield from _run_threads(hands, plan, patience)
+        if isolation == "none":
+            yield from _run_threads(hands, plan, Patience(task.stall_timeout, task.batch_size), task.store)
+        else:  # children are watched each by its own thread
+            yield from _run_threads(hands, plan, Patience(math.inf, None), task.store)
 
     def close(self) -> None:
         """Nothing is held between runs."""
@@ -125,14 +128,14 @@ class _Quarantine(_Minder):
                 return
 
 
-def _run_threads(hands: Sequence[_Hand], plan: Plan, patience: float) -> Iterator[PartResult]:
+def _run_threads(hands: Sequence[_Hand], plan: Plan, patience: Patience, store: Store) -> Iterator[PartResult]:
     parts = _SharedParts(plan)
     results: queue.SimpleQueue[PartResult | BaseException | None] = queue.SimpleQueue()
     threads = [threading.Thread(target=_work, args=(hand, parts, results), daemon=True) for hand in hands]
     for thread in threads:
         thread.start()
     try:
-        yield from _drain(results, hands, patience)
+        yield from _drain(results, lambda: sum(hand.beats for hand in hands) + store.calls, len(hands), patience)
     finally:
         parts.stop()
         for hand in hands:
@@ -152,19 +155,21 @@ def _work(hand: _Hand, parts: Iterable[Part], results: queue.SimpleQueue[PartRes
 
 
 def _drain(
-    results: queue.SimpleQueue[PartResult | BaseException | None], hands: Sequence[_Hand], patience: float
+    results: queue.SimpleQueue[PartResult | BaseException | None],
+    steps: Callable[[], int],
+    working: int,
+    patience: Patience,
 ) -> Iterator[PartResult]:
-    """Yield results until every thread is done, or until none of them got on by a step for `patience` seconds."""
-    working, beats, since = len(hands), -1, time.monotonic()
+    """Yield results until every thread is done, or until none of them got on by a step for too long."""
+    done, since = -1, time.monotonic()
     while working:
         try:
             item = results.get(timeout=1.0)
         except queue.Empty:
-            now = sum(hand.beats for hand in hands)
-            if now != beats:
-                beats, since = now, time.monotonic()
-            elif time.monotonic() - since > patience:
-                log.warning("no worker got on for %.0f s: what they hold is left for the next round", patience)
+            if (now := steps()) != done:
+                done, since = now, time.monotonic()
+            elif time.monotonic() - since > patience.seconds:
+                log.warning("no worker got on for %.0f s: what they hold is left for the next round", patience.seconds)
                 return
             continue
         since = time.monotonic()
@@ -173,6 +178,7 @@ def _drain(
         elif isinstance(item, BaseException):
             raise item
         else:
+            patience.learn(item)
             yield item
 
 

@@ -1,4 +1,4 @@
-"""The Ray engine: the same stages as a Ray Data pipeline. The only module that imports ray.
+"""The Ray engine: the same stages as a Ray Data pipeline.
 
 A Ray Data execution is one best-effort round; `segment.rounds` compares what is committed with the plan and starts
 another. On CPUs one actor a core does everything for a part: further operators would start worker processes that
@@ -14,26 +14,27 @@ import warnings
 from collections.abc import Callable, Generator, Iterator
 from typing import Any, ParamSpec, TypeVar
 
-import pyarrow as pa
-
 from segment import errors
 from segment.engines import Isolation
 from segment.engines.bundles import bundle
-from segment.engines.ray_cluster import Heart, Watch, connect, start_pulse
+from segment.engines.ray_cluster import connect, leave, within
+from segment.engines.ray_operators import RunParts, Segment, encode_and_write, quarantine_parts, read_and_decode
+from segment.engines.ray_watch import Watch, pulled, start_pulse
 from segment.errors import SegmentError, StoreError, UsageError
-from segment.isolation import quarantine
-from segment.plan import Plan, parts_of
+from segment.patience import Patience
+from segment.plan import Plan
 from segment.sessions import capabilities
 from segment.stages import PartResult, Task
 from segment.urls import redact_url
 from segment.weights import Weights
-from segment.workers import Cargo, SplitWorker, load_worker
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 log = logging.getLogger("segment.engines.ray")
 
+_HEAD_SECONDS = 60.0  # for the head of the cluster to say what nodes there are
+_NODE_SECONDS = 300.0  # for every node to say what it can do: a worker process starts for that
 _FIRST_NODE_SECONDS = 15 * 60  # a cloud instance is there in two minutes, and installed in five more
 
 
@@ -72,9 +73,20 @@ class RayEngine:
 
         self._await_node("GPU" if self._device in ("cuda", "tensorrt") else "CPU")
         ask = ray.remote(num_cpus=0, max_retries=3)(capabilities)
-        nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].keys() & {"CPU", "GPU"}]
+        nodes = [
+            node
+            for node in within(_HEAD_SECONDS, ray.nodes)
+            if node["Alive"] and node["Resources"].keys() & {"CPU", "GPU"}
+        ]
         affinities = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in nodes]
-        return list(ray.get([ask.options(scheduling_strategy=affinity).remote() for affinity in affinities]))
+        asked = [ask.options(scheduling_strategy=affinity).remote() for affinity in affinities]
+        try:
+            return list(ray.get(asked, timeout=_NODE_SECONDS))
+        except ray.exceptions.RayError as error:
+            raise StoreError(
+                f"not every one of {len(nodes)} nodes of the Ray cluster said within {_NODE_SECONDS:.0f} s what it can "
+                f"do ({type(error).__name__}): `ray status` on its head shows them. Run the same command again."
+            ) from None
 
     def workers(self, task_device: str) -> int:
         """Size of the pool at start."""
@@ -82,13 +94,17 @@ class RayEngine:
 
         resource = "GPU" if self._splits(task_device) else "CPU"
         self._await_node(resource)
-        return self._workers[0] if self._workers else max(1, int(ray.cluster_resources().get(resource, 0)))
+        return (
+            self._workers[0]
+            if self._workers
+            else max(1, int(within(_HEAD_SECONDS, ray.cluster_resources).get(resource, 0)))
+        )
 
     def _await_node(self, resource: str) -> None:
         """Wait for a node that has a CPU (GPU): a cluster that scales to zero starts one when it is asked for."""
         import ray
 
-        if ray.cluster_resources().get(resource):
+        if within(_HEAD_SECONDS, ray.cluster_resources).get(resource):
             return
         if resource == "GPU" and not self._workers:
             raise UsageError(
@@ -140,25 +156,30 @@ class RayEngine:
         shared = ray.put((task, weights, pulse))
         pool = self._pool(workers, len(bundles), self._splits(task.runtime.device))
         if isolation == "image":
-            dataset = dataset.map_batches(quarantine_parts, fn_args=[shared], **self._one_model(task), **_one_part())
+            dataset = dataset.map_batches(
+                quarantine_parts, fn_args=[shared], **self._one_model(task), **_one_part(), **_TASK_LIMITS
+            )
         elif self._splits(task.runtime.device):
             dataset = _three_operators(dataset, shared, pool)
         else:
             dataset = dataset.map_batches(
-                _RunParts,
+                RunParts,
                 fn_constructor_args=[shared],
                 num_cpus=1,
                 compute=pool,
                 **_whole_blocks(),
                 **_ACTOR_LIMITS,
             )
-        watch = Watch(task.stall_timeout, pulse)
+        patience = Patience(task.stall_timeout, None if self._splits(task.runtime.device) else task.batch_size)
+        watch = Watch(patience, pulse, workers)
+        batches = dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
         try:
-            for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
+            for batch in pulled(iter(batches), watch.trouble):
                 for data in batch["result"]:
                     result = pickle.loads(data.as_py())
                     if isinstance(result, SegmentError):
                         raise result
+                    patience.learn(result)
                     yield result
         except ray.exceptions.RayError as error:
             raise _cause(error) from None
@@ -179,10 +200,8 @@ class RayEngine:
 
     def close(self) -> None:
         """Leave the cluster, which ends it if it was started here."""
-        import ray
-
         if self._connected:
-            ray.shutdown()
+            leave()
 
 
 # A GPU actor takes no CPU and a task a whole one: the one rule that never ran out of CPUs on machines of 1, 2 and 4.
@@ -190,6 +209,7 @@ _GPU = {"num_gpus": 1, "num_cpus": 0}
 # A dying actor is replaced without limit, as Ray Data's default is (a limit makes it hang); a bundle that saw two die
 # is given up until the next round.
 _ACTOR_LIMITS = {"max_restarts": -1, "max_task_retries": 2}
+_TASK_LIMITS = {"max_retries": 2}  # Ray Data's default is no limit: what kills its worker would be run again for ever
 
 
 def _whole_blocks() -> dict[str, Any]:
@@ -201,11 +221,11 @@ def _one_part() -> dict[str, Any]:
 
 
 def _three_operators(dataset: Any, shared: Any, pool: Any) -> Any:
-    read = dataset.map_batches(read_and_decode, fn_args=[shared], num_cpus=1, **_whole_blocks())
+    read = dataset.map_batches(read_and_decode, fn_args=[shared], num_cpus=1, **_whole_blocks(), **_TASK_LIMITS)
     segmented = read.map_batches(
-        _Segment, fn_constructor_args=[shared], compute=pool, **_one_part(), **_GPU, **_ACTOR_LIMITS
+        Segment, fn_constructor_args=[shared], compute=pool, **_one_part(), **_GPU, **_ACTOR_LIMITS
     )
-    return segmented.map_batches(encode_and_write, fn_args=[shared], num_cpus=1, **_one_part())
+    return segmented.map_batches(encode_and_write, fn_args=[shared], num_cpus=1, **_one_part(), **_TASK_LIMITS)
 
 
 def _configure(context: Any) -> None:
@@ -214,81 +234,6 @@ def _configure(context: Any) -> None:
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.log_internal_stack_trace = False
-
-
-class _RunParts:
-    """The one operator of the CPU pool: everything for a block of parts."""
-
-    def __init__(self, shared: Any) -> None:
-        task, weights, pulse = _fetch(shared)
-        self.worker = load_worker(task, weights)
-        self.heart = Heart(pulse, self.worker)
-
-    def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
-        with self.heart.beating():
-            yield from _rows("result", self.worker.process(parts_of(batch)))
-
-
-def read_and_decode(batch: pa.Table, shared: Any) -> Iterator[pa.Table]:
-    """First of the three operators: parts in, decoded images out, a row each."""
-    worker = SplitWorker(_fetch(shared)[0])
-    return _rows("frames", (worker.read(part) for part in parts_of(batch)))
-
-
-class _Segment:
-    """Second of the three operators: the model."""
-
-    def __init__(self, shared: Any) -> None:
-        task, weights, pulse = _fetch(shared)
-        self.worker = SplitWorker(task, load_worker(task, weights))
-        self.heart = Heart(pulse, self.worker.worker)
-
-    def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
-        with self.heart.beating():
-            yield from _rows("frames", (self.worker.segment(cargo) for cargo in _cargoes(batch)))
-
-
-def encode_and_write(batch: pa.Table, shared: Any) -> Iterator[pa.Table]:
-    """Third of the three operators: masks scored, encoded and committed."""
-    worker = SplitWorker(_fetch(shared)[0])
-    return _rows("result", (worker.write(cargo) for cargo in _cargoes(batch)))
-
-
-def quarantine_parts(batch: pa.Table, shared: Any) -> Iterator[pa.Table]:
-    """The last round's operator: parts that killed their workers, image by image."""
-    task, weights, _ = _fetch(shared)
-    return _rows("result", (quarantine(part, task, weights) for part in parts_of(batch)))
-
-
-def _fetch(shared: Any) -> tuple[Task, Weights, Any]:
-    import ray
-
-    task, weights, pulse = ray.get(shared)
-    return task, weights, pulse
-
-
-def _rows(name: str, values: Iterator[object]) -> Iterator[pa.Table]:
-    """Yield a row for each value. An error that ends the run is the last row, handed on to the driver, which raises it.
-
-    Raised in a worker it would be a lost block: run again in every round, and in the end called a dead worker.
-    """
-    try:
-        for value in values:
-            yield _row(name, value)
-    except SegmentError as error:
-        yield _row(name, error)
-
-
-def _row(name: str, value: object) -> pa.Table:
-    return pa.table({name: pa.array([pickle.dumps(value, protocol=5)], pa.large_binary())})
-
-
-def _cargoes(batch: pa.Table) -> Iterator[Cargo]:
-    for data in batch["frames"]:
-        cargo = pickle.loads(data.as_buffer())
-        if isinstance(cargo, SegmentError):
-            raise cargo
-        yield cargo
 
 
 _RAISED = re.compile(r"(?ms)^.*^segment\.errors\.(\w+): (.*)\Z")

@@ -1,0 +1,290 @@
+"""Watching a Ray run from its driver: heartbeats of the workers, answers of the head, and an end to every wait."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import queue
+import signal
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from segment.engines.ray_cluster import no_answer
+from segment.errors import SegmentError, StoreError
+from segment.patience import UNKNOWN, Patience
+
+log = logging.getLogger("segment.engines.ray")
+
+_BEAT_SECONDS = 1.0
+_TELL_TIMES = 3  # afterwards the process is dead, or its node is out of reach
+_HEAD_SECONDS = 45.0  # without an answer of the head; after 60 s Ray ends this process without a word
+_LOADS = 5  # so many times as many loads as workers begun, and none ended: the model kills whoever loads it
+_SILENCE_SECONDS = 20 * 60.0  # without any sign of life of any worker; an autoscaler's first node takes some minutes
+_GRACE = 15.0  # seconds for Ray Data to stop what runs
+T = TypeVar("T")
+
+
+@dataclass
+class _Life:
+    node: str
+    pid: int
+    beats: int
+    loading: bool
+    since: float
+    told: int = 0
+
+
+@dataclass(frozen=True)
+class Signs:
+    """What the pulse knows.
+
+    Attributes:
+        stuck: (node, pid) of processes that did no step for too long.
+        steps: signs of life so far, of all.
+        loads, loaded: how often a worker began to load the model, and was done.
+    """
+
+    stuck: tuple[tuple[str, int], ...]
+    steps: int
+    loads: int
+    loaded: int
+
+
+class _Pulse:
+    """An actor that knows of every working process when it last got on. Counts come from the processes themselves."""
+
+    def __init__(self) -> None:
+        self._lives: dict[str, _Life] = {}
+        self._steps = self._loads = self._loaded = 0
+
+    def beat(self, worker: str, node: str, pid: int, beats: int, loading: bool) -> None:
+        """A process works and has done `beats` steps."""
+        life = self._lives.get(worker)
+        if life is None and loading:
+            self._loads += 1
+        if life is None or life.beats != beats:
+            self._lives[worker] = _Life(node, pid, beats, loading, time.monotonic())
+            self._steps += not loading
+
+    def rest(self, worker: str) -> None:
+        """A process has nothing to do."""
+        life = self._lives.pop(worker, None)
+        self._loaded += life is not None and life.loading
+
+    def signs(self, seconds: float, loading_seconds: float) -> Signs:
+        """Tell what is known; a process that is stuck again, a few times, if it stays so."""
+        now = time.monotonic()
+        late = [x for x in self._lives.values() if now - x.since > (loading_seconds if x.loading else seconds)]
+        for life in late:
+            life.since, life.told = now, life.told + 1
+        self._lives = {key: life for key, life in self._lives.items() if life.told < _TELL_TIMES}
+        return Signs(tuple((life.node, life.pid) for life in late), self._steps, self._loads, self._loaded)
+
+
+def start_pulse() -> Any:
+    """Start the actor that heartbeats go to."""
+    import ray
+
+    return ray.remote(num_cpus=0, max_restarts=-1)(_Pulse).remote()
+
+
+class Heart:
+    """Tells the pulse from a worker process that it gets on, once a second while it works.
+
+    Args:
+        pulse: the actor of `start_pulse`.
+        beats: counts the steps that the process has done; None where a thread that runs is sign enough: for one that
+            only waits for others, with a time limit of its own.
+    """
+
+    def __init__(self, pulse: Any, beats: Callable[[], int] | None) -> None:
+        import ray
+
+        self._pulse = pulse
+        self._beats = beats
+        self._ticks = 0
+        self._waiting = beats is None
+        self._node = ray.get_runtime_context().get_node_id()
+
+    @contextmanager
+    def beating(self, *, loading: bool = False) -> Iterator[None]:
+        """Beat while the block runs: which loads the model, or works."""
+        key = uuid.uuid4().hex
+        self._beat_once(key, loading)  # at once: what freezes in its first second must be known too
+        done = threading.Event()
+        thread = threading.Thread(target=self._beat, args=(done, key, loading), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+            self._pulse.rest.remote(key)
+
+    def through(self, values: Iterator[T]) -> Iterator[T]:
+        """Beat while the next value is being made; between two it is for Ray to fetch the last one."""
+        with self.beating():
+            for value in values:
+                self._waiting = True
+                yield value
+                self._waiting = self._beats is None
+
+    def _beat(self, done: threading.Event, key: str, loading: bool) -> None:
+        while not done.wait(_BEAT_SECONDS):
+            self._ticks += self._waiting and not loading
+            self._beat_once(key, loading)
+
+    def _beat_once(self, key: str, loading: bool) -> None:
+        beats = 0 if loading or self._beats is None else self._beats()
+        self._pulse.beat.remote(key, self._node, os.getpid(), beats + self._ticks, loading)
+
+
+class Watch:
+    """Watches over one round from the driver, so that it never waits in vain.
+
+    Processes that are stuck are killed on their nodes, and Ray replaces them: a frozen one can neither notice nor
+    obey, and Ray Data waits for it for ever. What no replacement helps against is `trouble`.
+
+    Args:
+        patience: how long a step may take.
+        pulse: the actor of `start_pulse`.
+        workers: models loaded at once.
+    """
+
+    def __init__(self, patience: Patience, pulse: Any, workers: int) -> None:
+        self._patience = patience
+        self._pulse = pulse
+        self._workers = workers
+        self._head_at = self._life_at = time.monotonic()
+        self._signs = Signs((), 0, 0, 0)
+        self._done = threading.Event()
+        for task in (self._watch_workers, self._watch_head):
+            threading.Thread(target=task, name="watch", daemon=True).start()
+
+    def _watch_workers(self) -> None:
+        import ray
+
+        while not self._done.wait(min(5.0, self._patience.seconds / 4)):
+            seconds = self._patience.seconds
+            try:
+                signs = ray.get(self._pulse.signs.remote(seconds, UNKNOWN), timeout=_HEAD_SECONDS)
+            except ray.exceptions.GetTimeoutError:
+                log.warning("the actor that hears the workers does not answer: it is replaced")
+                ray.kill(self._pulse, no_restart=False)
+                continue
+            except ray.exceptions.RayError as error:
+                log.warning("cannot watch the workers: %s", type(error).__name__)
+                continue
+            if signs.steps != self._signs.steps:
+                self._life_at = time.monotonic()
+            self._signs = signs
+            for node, pid in signs.stuck:
+                log.warning("worker process %d did nothing for %.0f s: it is replaced", pid, seconds)
+                _kill_on(node, pid)
+
+    def _watch_head(self) -> None:
+        import ray
+
+        while not self._done.wait(5.0):
+            with suppress(Exception):  # no answer is no answer
+                ray.nodes()
+                self._head_at = time.monotonic()
+
+    def trouble(self) -> SegmentError | None:
+        """What ends the round, if anything does."""
+        now, signs = time.monotonic(), self._signs
+        if now - self._head_at > _HEAD_SECONDS:
+            return StoreError(no_answer(now - self._head_at))
+        if not signs.loaded and signs.loads > _LOADS * self._workers:
+            return StoreError(
+                f"{signs.loads} workers began to load the model and none was done: they die of it, for want of memory "
+                "perhaps. The logs of the Ray cluster say more; the same command resumes the run."
+            )
+        if now - self._life_at > _SILENCE_SECONDS:
+            minutes = _SILENCE_SECONDS / 60
+            return StoreError(
+                f"no worker of the Ray cluster has done anything for {minutes:.0f} minutes: `ray status` on its head "
+                "says what it waits for. The same command resumes the run."
+            )
+        return None
+
+    def close(self) -> None:
+        """Stop watching."""
+        self._done.set()
+
+
+def _kill_on(node: str, pid: int) -> None:
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    kill = ray.remote(num_cpus=0, max_retries=0)(_kill_worker)
+    kill.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(pid)
+
+
+def _kill_worker(pid: int) -> None:
+    """Kill a process of Ray's, if that is what the number still stands for."""
+    try:
+        if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"ray::"):
+            os.kill(pid, signal.SIGKILL)
+    except (FileNotFoundError, ProcessLookupError):
+        pass
+
+
+class _Stop(BaseException):
+    """Ends the thread that waits for Ray Data."""
+
+
+def pulled(values: Iterator[T], trouble: Callable[[], SegmentError | None]) -> Iterator[T]:
+    """Yield what a thread pulls, so that this one never waits without end.
+
+    Args:
+        values: Ray Data's results; waiting for the next one may take for ever.
+        trouble: asked once a second; what it returns is raised.
+    """
+    items: queue.Queue[tuple[bool, Any]] = queue.Queue(64)
+    stopped = threading.Event()
+
+    def put(is_value: bool, item: object) -> None:
+        while not stopped.is_set():
+            with suppress(queue.Full):
+                items.put((is_value, item), timeout=0.5)
+                return
+
+    def pull() -> None:
+        try:
+            for value in values:
+                put(True, value)
+            put(False, None)
+        except _Stop:
+            pass
+        except BaseException as error:  # it is for whoever waits
+            put(False, error)
+
+    thread = threading.Thread(target=pull, name="pull", daemon=True)
+    thread.start()
+    try:
+        while True:
+            try:
+                is_value, item = items.get(timeout=1.0)
+            except queue.Empty:
+                if error := trouble():
+                    raise error from None
+                continue
+            if is_value:
+                yield item
+            elif item is None:
+                return
+            else:
+                raise item
+    finally:
+        stopped.set()
+        if thread.is_alive() and thread.ident:  # Ray Data waits in Python, where this reaches it, and cleans up
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(_Stop))
+        thread.join(_GRACE)
