@@ -72,6 +72,7 @@ SAMPLE_ERRORS = {
     "model_not_finite": "the model's scores are not finite numbers",
     "model_range": "the model predicted a class index out of range",
     "model_failed": "the runtime raised an error on this image",
+    "out_of_memory": "the image takes more memory than a worker may have (--worker-memory)",
     "killed_worker": "the worker process died each time it came to this image",
 }
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import sys
 import threading
 import time
@@ -15,6 +16,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from segment.errors import InputChanged, SegmentError, StoreError, sample_error_text
+from segment.memory import OVER_BUDGET, guard_process
 from segment.patience import UNKNOWN
 from segment.shards import Part
 from segment.stages import Clock, PartResult, Task
@@ -31,6 +33,10 @@ _BEAT_SECONDS = 1.0
 
 class ChildDied(Exception):
     """A child process ended, or was killed, while it worked."""
+
+
+class ChildOverBudget(ChildDied):
+    """A child process ended because it took too much memory."""
 
 
 class Child:
@@ -98,7 +104,10 @@ class Child:
 
     def _death(self) -> ChildDied:
         self._process.join(_GRACE)
-        return ChildDied(f"a worker process ended with exit code {self._process.exitcode}")
+        code = self._process.exitcode
+        if code == OVER_BUDGET:
+            return ChildOverBudget("a worker process took more memory than --worker-memory, or its node, allows")
+        return ChildDied(f"a worker process ended with exit code {code}")
 
     def close(self) -> None:
         """End the process."""
@@ -117,16 +126,17 @@ def quarantine(part: Part, task: Task, weights: Weights) -> PartResult:
     """
     worker = Worker(task, None)
     try:
-        images, readable = _identify(part, task, weights)
-        rows = {} if readable else {position: _killed(*image) for position, image in enumerate(images)}
+        images, unreadable = _identify(part, task, weights)
+        rows = {position: _culprit(*image, unreadable) for position, image in enumerate(images)} if unreadable else {}
         deaths: dict[int, int] = {}
         while len(rows) < len(images):
             missing = [position for position in range(len(images)) if position not in rows]
-            culprit = _until_death(part, missing, rows, task, weights)
-            if culprit is not None:
+            died = _until_death(part, missing, rows, task, weights)
+            if died is not None:
+                culprit, death = died
                 deaths[culprit] = deaths.get(culprit, 0) + 1
                 if deaths[culprit] == _TRIES:
-                    rows[culprit] = _killed(*images[culprit])
+                    rows[culprit] = _culprit(*images[culprit], death)
     except (StoreError, InputChanged) as error:
         return failed(part, error)
     except ChildDied as death:  # before it was ready
@@ -134,42 +144,45 @@ def quarantine(part: Part, task: Task, weights: Weights) -> PartResult:
     return worker.commit(part, [rows[position] for position in range(len(images))], Clock(), 0)
 
 
-def _identify(part: Part, task: Task, weights: Weights) -> tuple[list[tuple[str, str, int]], bool]:
-    """Return id, URL and index of the images of a part, and whether the part can be read without dying."""
+def _identify(part: Part, task: Task, weights: Weights) -> tuple[list[tuple[str, str, int]], ChildDied | None]:
+    """Return id, URL and index of the images of a part, and what reading the part dies of, if it does."""
+    last: ChildDied | None = None
     for _ in range(_TRIES):
         with closing(Child(task, weights)) as child:
             try:
-                return child.identify(part), True
-            except ChildDied:
-                continue
+                return child.identify(part), None
+            except ChildDied as death:
+                last = death
     ids = [member.id for member in part.members] or [f"row-{index:08d}" for index in range(part.start, part.stop)]
     urls = [without_query(member.image.url) for member in part.members if member.image.url]  # of loose files only
     urls = urls or [f"{without_query(part.url)}#{name}" for name in ids]
-    return [(name, url, part.start + i) for i, (name, url) in enumerate(zip(ids, urls, strict=True))], False
+    return [(name, url, part.start + i) for i, (name, url) in enumerate(zip(ids, urls, strict=True))], last
 
 
-def _killed(name: str, url: str, index: int) -> ImageRow:
-    return ImageRow(name, url, index, None, sample_error_text("killed_worker"), None, None, None, None)
+def _culprit(name: str, url: str, index: int, death: ChildDied) -> ImageRow:
+    code = "out_of_memory" if isinstance(death, ChildOverBudget) else "killed_worker"
+    return ImageRow(name, url, index, None, sample_error_text(code), None, None, None, None)
 
 
 def _until_death(
     part: Part, positions: Sequence[int], rows: dict[int, ImageRow], task: Task, weights: Weights
-) -> int | None:
-    """Fill `rows` until the child dies; return the position that it died at, None if it did all."""
+) -> tuple[int, ChildDied] | None:
+    """Fill `rows` until the child dies; return the position that it died at and how, None if it did all."""
     done = 0
     with closing(Child(task, weights)) as child:
         try:
             for position, row in zip(positions, child.rows(part, positions), strict=True):
                 rows[position] = row
                 done += 1
-        except ChildDied:
-            return positions[done]
+        except ChildDied as death:
+            return positions[done], death
     return None
 
 
 def _serve(connection: Connection, task: Task, weights: Weights) -> None:
     """What a child does: load the model, say so, then answer until the parent is gone."""
     line = _Line(connection)
+    guard_process(task.worker_memory)
     try:
         worker = load_worker(task, weights)
         line.send("ready")
@@ -187,6 +200,8 @@ def _serve(connection: Connection, task: Task, weights: Weights) -> None:
         line.send(error)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         pass  # the parent has what it wants, or is gone
+    except MemoryError:
+        os._exit(OVER_BUDGET)
     except Exception as error:  # no death, and no image's fault: the parent is told what it was
         line.send(StoreError(f"a worker process failed: {type(error).__name__}: {error}"))
 

@@ -18,6 +18,8 @@ from segment.store import Store
 from segment.urls import to_url
 
 Workers = Annotated[str, Field(pattern=r"^\d+(:\d+)?$", description="a number of workers, or MIN:MAX")]
+Bytes = Annotated[str, Field(pattern=r"^\d+(\.\d+)? ?([kMGT]i?B)?$", description="a size such as 4GB or 2.5 GiB")]
+_UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 
 
 class InvalidJob(UsageError):
@@ -48,6 +50,8 @@ class Job(InputOptions):
         max_error_rate: share of images that may fail, 0-1; above it the run fails with exit code 3.
         stall_timeout: seconds in which a busy worker must get on by a step (an image, a request to a store); one that
             does not is replaced. None derives them from what the parts take (`segment.patience`).
+        worker_memory: bytes (`4GB`, `2.5 GiB`) that a worker process may take; one that takes more fails its part. None
+            lets it take what there is, and more than an even share only while its node is not short of memory.
         storage_options: fsspec options for every URL that is not local. Never written anywhere.
 
     Raises:
@@ -74,6 +78,7 @@ class Job(InputOptions):
     max_pixels: Annotated[int, Field(ge=1)] = 100_000_000
     max_error_rate: Annotated[float, Field(ge=0, le=1)] = 0.05
     stall_timeout: Annotated[float, Field(gt=0)] | None = None
+    worker_memory: Bytes | None = None
     storage_options: dict[str, Any] = Field(default={}, exclude=True, repr=False)
 
     if not TYPE_CHECKING:  # type checkers and editors see the fields
@@ -89,9 +94,9 @@ class Job(InputOptions):
     def _path_as_text(cls, value: object) -> object:
         return os.fspath(value) if isinstance(value, os.PathLike) else value
 
-    @field_validator("workers", mode="before")
+    @field_validator("workers", "worker_memory", mode="before")
     @classmethod
-    def _workers_as_text(cls, value: object) -> object:
+    def _numbers_as_text(cls, value: object) -> object:
         return str(value) if isinstance(value, int) else value
 
     @field_validator("input", "output", "model", "weights", "labels", "label_pattern", "address")
@@ -117,6 +122,14 @@ class Job(InputOptions):
             return None
         low, _, high = self.workers.partition(":")
         return int(low), int(high or low)
+
+    @property
+    def worker_bytes(self) -> int | None:
+        """`worker_memory` as a number."""
+        if self.worker_memory is None:
+            return None
+        number = self.worker_memory.rstrip("kMGTiB ")
+        return int(float(number) * _UNITS[self.worker_memory.removeprefix(number).strip(" B")])
 
     @property
     def input_options(self) -> InputOptions:

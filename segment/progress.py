@@ -30,6 +30,7 @@ class Tally:
         errors: error rows of this attempt by code.
         workers: models loaded at once.
         failures, last_failure: parts that could not be committed, and why the last one could not.
+        retries: requests to stores that were repeated, by kind.
         changed: why, by part, what is there is not what was planned.
         confusion: counts of this attempt.
         started: `time.monotonic()` when the first round began.
@@ -44,6 +45,7 @@ class Tally:
     errors: Counter[str] = field(default_factory=Counter)
     failures: int = 0
     last_failure: str | None = None
+    retries: Counter[str] = field(default_factory=Counter)
     changed: dict[str, str] = field(default_factory=dict)
     confusion: Confusion | None = None
     started: float = field(default_factory=time.monotonic)
@@ -52,6 +54,7 @@ class Tally:
 
     def add(self, result: PartResult) -> None:
         """Count one result."""
+        self.retries.update(result.retries)
         if result.failure is not None:
             self.failures += 1
             self.last_failure = result.failure
@@ -96,6 +99,8 @@ class Tally:
         parts.append(count(self.errors.total(), "error"))
         if self.failures:
             parts.append(f"{count(self.failures, 'part')} to retry")
+        if self.retries:
+            parts.append(f"{count(self.retries.total(), 'request')} to stores repeated")
         return ", ".join(parts)
 
 

@@ -73,8 +73,9 @@ class Rounds:
                     if not len(pending):
                         break
         finally:
+            tally.retries.update(self.ledger.store.take_retries())
             self.progress.end(tally)
-            timings.close()
+            timings.close(tally.retries)
         if tally.changed and not len(pending):
             raise InputChanged(
                 f"{count(len(tally.changed), 'part')} of {len(self.plan)} cannot be done, all others are committed: "

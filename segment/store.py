@@ -10,6 +10,9 @@ import errno
 import io
 import json
 import logging
+import os
+import threading
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -61,7 +64,18 @@ class Store:
 
     def __init__(self, options: Mapping[str, Any] | None = None) -> None:
         self._options = dict(options or {})
+        self._counting = threading.Lock()
+        self._retries: Counter[str] = Counter()
         self.calls = 0  # requests that ended, well or not, for those who watch whether somebody gets on
+
+    def __reduce__(self) -> tuple[type[Store], tuple[dict[str, Any]]]:
+        return Store, (self._options,)  # a copy counts for itself
+
+    def take_retries(self) -> dict[str, int]:
+        """Return how often requests were repeated since the last call, by kind (`read`, `write`, `list` and so on)."""
+        with self._counting:
+            taken, self._retries = dict(self._retries), Counter()
+        return taken
 
     def __repr__(self) -> str:
         return f"Store(options={sorted(self._options)})"  # keys only: the values may be secrets
@@ -264,19 +278,19 @@ class Store:
         """
         return self._list(prefix, recursive=True)
 
+    def _note_retry(self, verb: str, url: str, state: tenacity.RetryCallState) -> None:
+        error = type(state.outcome.exception()).__name__ if state.outcome else ""
+        log.warning("retrying to %s %s (attempt %d): %s", verb, redact_url(url), state.attempt_number, error)
+        with self._counting:
+            self._retries[verb] += 1
+
     def _retry(self, verb: str, url: str, attempt: Callable[[], T]) -> T:
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception(lambda error: is_transient(error, url)),
             stop=tenacity.stop_after_attempt(_ATTEMPTS) | tenacity.stop_before_delay(_DEADLINE),
             wait=tenacity.wait_exponential_jitter(multiplier=0.2, max=10),
             reraise=True,
-            before_sleep=lambda state: log.warning(
-                "retrying to %s %s (attempt %d): %s",
-                verb,
-                redact_url(url),
-                state.attempt_number,
-                type(state.outcome.exception()).__name__ if state.outcome else "",
-            ),
+            before_sleep=lambda state: self._note_retry(verb, url, state),
         )
 
         def counted() -> T:

@@ -8,7 +8,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -143,7 +143,8 @@ class Worker:
         except Exception as error:  # as in `_compute`
             log.warning("part %s: %s", part.id, _reason(error))
             return failed(part, error)
-        return _result_of(part, rows, clock, read_bytes, len(data)) if ours else _skipped(part)
+        result = _result_of(part, rows, clock, read_bytes, len(data)) if ours else _skipped(part)
+        return replace(result, retries=self.task.store.take_retries())
 
     def _put(self, url: str, data: bytes) -> bool:
         """Store a part, and whether it is ours that is there now.

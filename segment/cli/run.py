@@ -93,6 +93,10 @@ def run(
         float | None,
         _flag("--stall-timeout", help="Seconds after which a stuck worker is replaced [measured].", panel=_ENGINE),
     ] = None,
+    worker_memory: Annotated[
+        str | None,
+        _flag("--worker-memory", help="Memory a worker process may take, e.g. 4GB; its part fails.", panel=_ENGINE),
+    ] = None,
     mask_size: Annotated[str | None, _flag("--mask-size", help="source or model.", panel=_OUTPUT)] = None,
     max_error_rate: Annotated[
         float | None, _flag("--max-error-rate", help="Share of images that may fail [0.05].", panel=_OUTPUT)

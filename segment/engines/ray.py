@@ -17,7 +17,7 @@ from typing import Any, ParamSpec, TypeVar
 from segment import errors
 from segment.engines import Isolation
 from segment.engines.bundles import bundle
-from segment.engines.ray_cluster import connect, leave, within
+from segment.engines.ray_cluster import HeadLost, connect, leave, within
 from segment.engines.ray_operators import RunParts, Segment, encode_and_write, quarantine_parts, read_and_decode
 from segment.engines.ray_watch import Watch, pulled, start_pulse
 from segment.errors import SegmentError, StoreError, UsageError
@@ -73,11 +73,8 @@ class RayEngine:
 
         self._await_node("GPU" if self._device in ("cuda", "tensorrt") else "CPU")
         ask = ray.remote(num_cpus=0, max_retries=3)(capabilities)
-        nodes = [
-            node
-            for node in within(_HEAD_SECONDS, ray.nodes)
-            if node["Alive"] and node["Resources"].keys() & {"CPU", "GPU"}
-        ]
+        known = within(_HEAD_SECONDS, ray.nodes)
+        nodes = [node for node in known if node["Alive"] and node["Resources"].keys() & {"CPU", "GPU"}]
         affinities = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in nodes]
         asked = [ask.options(scheduling_strategy=affinity).remote() for affinity in affinities]
         try:
@@ -94,11 +91,9 @@ class RayEngine:
 
         resource = "GPU" if self._splits(task_device) else "CPU"
         self._await_node(resource)
-        return (
-            self._workers[0]
-            if self._workers
-            else max(1, int(within(_HEAD_SECONDS, ray.cluster_resources).get(resource, 0)))
-        )
+        if self._workers:
+            return self._workers[0]
+        return max(1, int(within(_HEAD_SECONDS, ray.cluster_resources).get(resource, 0)))
 
     def _await_node(self, resource: str) -> None:
         """Wait for a node that has a CPU (GPU): a cluster that scales to zero starts one when it is asked for."""
@@ -133,7 +128,8 @@ class RayEngine:
         self.workers(task_device)
         resources: dict[str, Any] = _GPU if self._splits(task_device) else {"num_cpus": 1}
         try:
-            result: T = ray.get(ray.remote(**resources)(function).remote(*args, **kwargs))
+            asked = ray.remote(**resources)(function).remote(*args, **kwargs)
+            result: T = ray.get(asked, timeout=_FIRST_NODE_SECONDS)
         except ray.exceptions.RayError as error:
             raise _cause(error) from None
         return result
@@ -172,15 +168,16 @@ class RayEngine:
             )
         patience = Patience(task.stall_timeout, None if self._splits(task.runtime.device) else task.batch_size)
         watch = Watch(patience, pulse, workers)
-        batches = dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
         try:
-            for batch in pulled(iter(batches), watch.trouble):
-                for data in batch["result"]:
-                    result = pickle.loads(data.as_py())
-                    if isinstance(result, SegmentError):
-                        raise result
-                    patience.learn(result)
-                    yield result
+            for data in pulled(_results(dataset), watch.trouble):
+                result = pickle.loads(data)
+                if isinstance(result, SegmentError):
+                    raise result
+                patience.learn(result)
+                yield result
+        except HeadLost:
+            self._connected = False  # nothing is left to disconnect from
+            raise
         except ray.exceptions.RayError as error:
             raise _cause(error) from None
         finally:
@@ -234,6 +231,23 @@ def _configure(context: Any) -> None:
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.log_internal_stack_trace = False
+
+
+def _results(dataset: Any) -> Iterator[bytes]:
+    """Execute a dataset and yield its rows as they come.
+
+    Not by `iter_batches`, whose waiting nothing can interrupt.
+    """
+    import ray
+
+    for output in dataset.iter_internal_ref_bundles():
+        try:
+            blocks = ray.get(output.block_refs)
+        except ray.exceptions.RayError as error:  # rows are for progress: the ledger says what is left
+            log.warning("results were lost with their node: %s", type(error).__name__)
+            continue
+        for block in blocks:
+            yield from (row.as_py() for row in block["result"])
 
 
 _RAISED = re.compile(r"(?ms)^.*^segment\.errors\.(\w+): (.*)\Z")

@@ -97,11 +97,22 @@ def _connect_advice(address: str | None, error: Exception) -> str:
     return f"{where}: {reason}. {advice}"
 
 
+class HeadLost(StoreError):
+    """The head of the cluster is gone, or answers nobody."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(
+            f"the head of the Ray cluster (its control service, GCS) has not answered for {seconds:.0f} s: its node is "
+            "lost, or overloaded. Start the cluster again, then the same command resumes the run; what is committed "
+            "stays."
+        )
+
+
 def within(seconds: float, call: Callable[[], T]) -> T:
     """Return what a call to the cluster returns; the call is left behind if it takes too long.
 
     Raises:
-        StoreError: no answer came in time.
+        HeadLost: no answer came in time.
     """
     with Background("ask") as asker:
         asking = asker.submit(call)
@@ -110,20 +121,12 @@ def within(seconds: float, call: Callable[[], T]) -> T:
         except TimeoutError:
             if asking.done():
                 raise
-            raise StoreError(no_answer(seconds)) from None
-
-
-def no_answer(seconds: float) -> str:
-    """What to tell the user when the head of the cluster is gone."""
-    return (
-        f"the head of the Ray cluster (its control service, GCS) has not answered for {seconds:.0f} s: its node is "
-        "lost, or overloaded. Start the cluster again, then the same command resumes the run; what is committed stays."
-    )
+            raise HeadLost(seconds) from None
 
 
 def leave() -> None:
     """Disconnect, which ends a cluster that was started here; a head that is gone is not waited for."""
     import ray
 
-    with suppress(StoreError):
+    with suppress(HeadLost):
         within(_ANSWER_SECONDS, ray.shutdown)

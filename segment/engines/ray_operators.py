@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Iterator
-from typing import Any
+from contextlib import closing
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
 from segment.engines.ray_watch import Heart
 from segment.errors import SegmentError
 from segment.isolation import quarantine
+from segment.memory import guard_process
 from segment.plan import parts_of
 from segment.stages import Task
 from segment.weights import Weights
 from segment.workers import Cargo, SplitWorker, Worker, load_worker
+
+T = TypeVar("T")
 
 
 class RunParts:
@@ -31,7 +35,7 @@ def read_and_decode(batch: pa.Table, shared: Any) -> Iterator[pa.Table]:
     """First of the three operators: parts in, decoded images out, a row each."""
     task, _, pulse = _fetch(shared)
     worker = SplitWorker(task)
-    return _rows("frames", _heart_of(worker.worker, pulse).through(worker.read(part) for part in parts_of(batch)))
+    return _rows("frames", _watched(worker.worker, pulse, (worker.read(part) for part in parts_of(batch))))
 
 
 class Segment:
@@ -49,7 +53,7 @@ def encode_and_write(batch: pa.Table, shared: Any) -> Iterator[pa.Table]:
     """Third of the three operators: masks scored, encoded and committed."""
     task, _, pulse = _fetch(shared)
     worker = SplitWorker(task)
-    return _rows("result", _heart_of(worker.worker, pulse).through(worker.write(cargo) for cargo in _cargoes(batch)))
+    return _rows("result", _watched(worker.worker, pulse, (worker.write(cargo) for cargo in _cargoes(batch))))
 
 
 def quarantine_parts(batch: pa.Table, shared: Any) -> Iterator[pa.Table]:
@@ -57,6 +61,12 @@ def quarantine_parts(batch: pa.Table, shared: Any) -> Iterator[pa.Table]:
     task, weights, pulse = _fetch(shared)
     waiting = Heart(pulse, None)  # for children, which have a patience of their own
     return _rows("result", waiting.through(quarantine(part, task, weights) for part in parts_of(batch)))
+
+
+def _watched(worker: Worker, pulse: Any, values: Iterator[T]) -> Iterator[T]:
+    """Make values in a task, whose process serves others afterwards."""
+    with closing(guard_process(worker.task.worker_memory)):
+        yield from _heart_of(worker, pulse).through(values)
 
 
 def _fetch(shared: Any) -> tuple[Task, Weights, Any]:
@@ -69,6 +79,7 @@ def _fetch(shared: Any) -> tuple[Task, Weights, Any]:
 def _load(shared: Any) -> tuple[Worker, Heart]:
     """Load the model, watched."""
     task, weights, pulse = _fetch(shared)
+    guard_process(task.worker_memory)  # an actor is one for its whole life
     with Heart(pulse, None).beating(loading=True):
         worker = load_worker(task, weights)
     return worker, _heart_of(worker, pulse)

@@ -16,15 +16,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from segment.engines.ray_cluster import no_answer
+from segment.engines.ray_cluster import HeadLost
 from segment.errors import SegmentError, StoreError
 from segment.patience import UNKNOWN, Patience
 
 log = logging.getLogger("segment.engines.ray")
 
 _BEAT_SECONDS = 1.0
+_FIRST_BEAT_SECONDS = 10.0
 _TELL_TIMES = 3  # afterwards the process is dead, or its node is out of reach
-_HEAD_SECONDS = 45.0  # without an answer of the head; after 60 s Ray ends this process without a word
+_HEAD_SECONDS = 40.0  # without an answer of the head; after 60 s Ray ends this process without a word
 _LOADS = 5  # so many times as many loads as workers begun, and none ended: the model kills whoever loads it
 _SILENCE_SECONDS = 20 * 60.0  # without any sign of life of any worker; an autoscaler's first node takes some minutes
 _GRACE = 15.0  # seconds for Ray Data to stop what runs
@@ -110,14 +111,21 @@ class Heart:
         self._pulse = pulse
         self._beats = beats
         self._ticks = 0
+        self._is_known = False
         self._waiting = beats is None
         self._node = ray.get_runtime_context().get_node_id()
 
     @contextmanager
     def beating(self, *, loading: bool = False) -> Iterator[None]:
         """Beat while the block runs: which loads the model, or works."""
+        import ray
+
         key = uuid.uuid4().hex
-        self._beat_once(key, loading)  # at once: what freezes in its first second must be known too
+        first = self._beat_once(key, loading)  # at once: what freezes in its first second must be known too
+        if not self._is_known:  # a call is under way only when this process has found the pulse
+            with suppress(ray.exceptions.RayError):
+                ray.get(first, timeout=_FIRST_BEAT_SECONDS)
+            self._is_known = True
         done = threading.Event()
         thread = threading.Thread(target=self._beat, args=(done, key, loading), daemon=True)
         thread.start()
@@ -141,9 +149,9 @@ class Heart:
             self._ticks += self._waiting and not loading
             self._beat_once(key, loading)
 
-    def _beat_once(self, key: str, loading: bool) -> None:
+    def _beat_once(self, key: str, loading: bool) -> Any:
         beats = 0 if loading or self._beats is None else self._beats()
-        self._pulse.beat.remote(key, self._node, os.getpid(), beats + self._ticks, loading)
+        return self._pulse.beat.remote(key, self._node, os.getpid(), beats + self._ticks, loading)
 
 
 class Watch:
@@ -201,7 +209,7 @@ class Watch:
         """What ends the round, if anything does."""
         now, signs = time.monotonic(), self._signs
         if now - self._head_at > _HEAD_SECONDS:
-            return StoreError(no_answer(now - self._head_at))
+            return HeadLost(now - self._head_at)
         if not signs.loaded and signs.loads > _LOADS * self._workers:
             return StoreError(
                 f"{signs.loads} workers began to load the model and none was done: they die of it, for want of memory "
@@ -269,6 +277,7 @@ def pulled(values: Iterator[T], trouble: Callable[[], SegmentError | None]) -> I
 
     thread = threading.Thread(target=pull, name="pull", daemon=True)
     thread.start()
+    grace = _GRACE
     try:
         while True:
             try:
@@ -283,8 +292,11 @@ def pulled(values: Iterator[T], trouble: Callable[[], SegmentError | None]) -> I
                 return
             else:
                 raise item
+    except HeadLost:
+        grace = 0.0  # cleaning up would wait for it, too
+        raise
     finally:
         stopped.set()
         if thread.is_alive() and thread.ident:  # Ray Data waits in Python, where this reaches it, and cleans up
             ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(_Stop))
-        thread.join(_GRACE)
+        thread.join(grace)

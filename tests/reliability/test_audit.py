@@ -142,12 +142,17 @@ def test_a_run_that_broke_off(segment: Call, place: Place) -> None:
         "blocks: not complete",
         "4 of 5 images committed (80.0 %)",
         "2 of 3 parts, 0 of 1 shards finished",
+        "1 attempt, 1 of them ended",
     ]
     assert contents(place.output) == before
 
 
 def test_the_status_of_a_run_step_by_step(segment: Call, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    done = ["5 of 5 images committed (100.0 %)", "3 of 3 parts, 1 of 1 shards finished"]
+    done = [
+        "5 of 5 images committed (100.0 %)",
+        "3 of 3 parts, 1 of 1 shards finished",
+        "1 attempt, 1 of them ended",
+    ]
     assert segment("status", str(place.output)).out.splitlines() == ["blocks: complete", *done]
     (place.output / "_SUCCESS").unlink()
     assert segment("status", str(place.output)).out.splitlines() == ["blocks: all committed, not audited", *done]
@@ -162,7 +167,11 @@ def test_the_status_of_a_run_step_by_step(segment: Call, place: Place, monkeypat
     with pytest.raises(StoreError, match="the store is away"):
         place.run()
     called = segment("status", str(place.output))
-    assert called.out.splitlines()[1:] == ["0 of 5 images committed (0.0 %)", "0 of 3 parts, 0 of 1 shards finished"]
+    assert called.out.splitlines()[1:] == [
+        "0 of 5 images committed (0.0 %)",
+        "0 of 3 parts, 0 of 1 shards finished",
+        "2 attempts, 2 of them ended",
+    ]
 
 
 @pytest.mark.parametrize("command", ["audit", "status"])

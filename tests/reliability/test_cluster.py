@@ -7,7 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +48,10 @@ def two_nodes(folder: Path, trouble: str) -> Iterator[Any]:
         yield cluster
     finally:
         (folder / "trouble").unlink()
-        for node in cluster.list_all_nodes:
+        for node in cluster.list_all_nodes():
             for process in family(node):
-                process.resume()
+                with suppress(psutil.NoSuchProcess):
+                    process.resume()
         cluster.shutdown()
 
 
@@ -58,7 +59,7 @@ def family(node: Any) -> list[psutil.Process]:
     """A node's raylet and all that it has started: workers, agents."""
     found = []
     for info in node.all_processes.get("raylet", []):
-        if psutil.pid_exists(info.process.pid):
+        with suppress(psutil.NoSuchProcess):
             raylet = psutil.Process(info.process.pid)
             found += [raylet, *raylet.children(recursive=True)]
     return found
@@ -237,7 +238,7 @@ def test_a_killed_actor(place: Place) -> None:
         started = start(place, **ray_flags(cluster))
         await_masks(place, 2, started)
         began = time.monotonic()
-        actors = [p for node in cluster.list_all_nodes for p in family(node) if "RunParts" in name_of(p)]
+        actors = [p for node in cluster.list_all_nodes() for p in family(node) if "RunParts" in name_of(p)]
         assert actors
         actors[0].kill()
         code, text = ended(started)
