@@ -6,34 +6,26 @@ Nothing else opens objects: `filesystems` and `local_files` are its hands.
 from __future__ import annotations
 
 import contextlib
-import errno
 import io
 import json
 import logging
-import os
-import threading
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-import tenacity
-
-from segment.errors import SegmentError, StoreError, StoreRefused, UsageError, input_changed
+from segment.errors import StoreError, UsageError, input_changed
 from segment.filesystems import Damaged, Entry, entry_of, get, is_folder, open_filesystem, put
 from segment.local_files import TEMPORARY, list_local, read_local, write_local
 from segment.names import shown
 from segment.ranges import Ranges
-from segment.retries import advice, is_absent, is_refusal, is_taken, is_transient
+from segment.retries import Requests, advice, is_absent, is_taken
 from segment.urls import redact_url
 
 __all__ = ["Entry", "Store", "parse_storage_option"]
 
 log = logging.getLogger("segment.store")
 
-_ATTEMPTS = 7
-_DEADLINE = 180.0  # seconds after which no further attempt begins: less than the stall time-out of a worker
 T = TypeVar("T")
 
 
@@ -64,18 +56,19 @@ class Store:
 
     def __init__(self, options: Mapping[str, Any] | None = None) -> None:
         self._options = dict(options or {})
-        self._counting = threading.Lock()
-        self._retries: Counter[str] = Counter()
-        self.calls = 0  # requests that ended, well or not, for those who watch whether somebody gets on
+        self._requests = Requests()
 
     def __reduce__(self) -> tuple[type[Store], tuple[dict[str, Any]]]:
         return Store, (self._options,)  # a copy counts for itself
 
+    @property
+    def calls(self) -> int:
+        """Requests that ended, well or not."""
+        return self._requests.calls
+
     def take_retries(self) -> dict[str, int]:
         """Return how often requests were repeated since the last call, by kind (`read`, `write`, `list` and so on)."""
-        with self._counting:
-            taken, self._retries = dict(self._retries), Counter()
-        return taken
+        return self._requests.take_retries()
 
     def __repr__(self) -> str:
         return f"Store(options={sorted(self._options)})"  # keys only: the values may be secrets
@@ -278,33 +271,5 @@ class Store:
         """
         return self._list(prefix, recursive=True)
 
-    def _note_retry(self, verb: str, url: str, state: tenacity.RetryCallState) -> None:
-        error = type(state.outcome.exception()).__name__ if state.outcome else ""
-        log.warning("retrying to %s %s (attempt %d): %s", verb, redact_url(url), state.attempt_number, error)
-        with self._counting:
-            self._retries[verb] += 1
-
     def _retry(self, verb: str, url: str, attempt: Callable[[], T]) -> T:
-        retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception(lambda error: is_transient(error, url)),
-            stop=tenacity.stop_after_attempt(_ATTEMPTS) | tenacity.stop_before_delay(_DEADLINE),
-            wait=tenacity.wait_exponential_jitter(multiplier=0.2, max=10),
-            reraise=True,
-            before_sleep=lambda state: self._note_retry(verb, url, state),
-        )
-
-        def counted() -> T:
-            try:
-                return attempt()
-            finally:
-                self.calls += 1
-
-        try:
-            return retrying(counted)
-        except SegmentError:
-            raise
-        except Exception as error:
-            if isinstance(error, FileNotFoundError) and is_absent(error):
-                raise FileNotFoundError(errno.ENOENT, "there is no such object", redact_url(url)) from None
-            kind = StoreRefused if is_refusal(error, verb, url) else StoreError
-            raise kind(advice(verb, url, error)) from None
+        return self._requests.send(verb, url, attempt)

@@ -69,7 +69,7 @@ DOORS = {
     "onnx": {"sessions", "onnx_files.py"},
     "fsspec": {"filesystems.py"},
     "s3fs": set(),  # fsspec finds it
-    "tenacity": {"store.py"},
+    "tenacity": {"retries.py"},
     "typer": {"cli"},
     "rich": {"cli", "progress.py", "report"},
     "torch": set(),
