@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from segment.engines.ray_cluster import HeadLost
+from segment.engines.ray_cluster import HeadLost, within
 from segment.errors import SegmentError, StoreError
 from segment.patience import UNKNOWN, Patience
 
@@ -28,6 +28,7 @@ _TELL_TIMES = 3  # afterwards the process is dead, or its node is out of reach
 _HEAD_SECONDS = 40.0  # without an answer of the head; after 60 s Ray ends this process without a word
 _LOADS = 5  # so many times as many loads as workers begun, and none ended: the model kills whoever loads it
 _SILENCE_SECONDS = 20 * 60.0  # without any sign of life of any worker; an autoscaler's first node takes some minutes
+_CLOSE_SECONDS = 5.0
 _GRACE = 15.0  # seconds for Ray Data to stop what runs
 T = TypeVar("T")
 
@@ -224,8 +225,12 @@ class Watch:
         return None
 
     def close(self) -> None:
-        """Stop watching."""
+        """Stop watching, and end the pulse."""
+        import ray
+
         self._done.set()
+        with suppress(HeadLost, ray.exceptions.RayError):
+            within(_CLOSE_SECONDS, lambda: ray.kill(self._pulse))
 
 
 def _kill_on(node: str, pid: int) -> None:
