@@ -153,7 +153,8 @@ KINDS = {
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("kind", [pytest.param(k, marks=() if "reads" in k else pytest.mark.slow) for k in KINDS])
 def test_a_frozen_process_is_replaced(
     kind: str,
     place: Place,
@@ -177,6 +178,7 @@ def test_a_frozen_process_is_replaced(
     note(f"SIGSTOP of {kind}", 1, 1, time.monotonic() - began)
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_a_model_that_kills_whoever_loads_it_ends_the_run(
     place: Place, in_ray_workers: Callable[[str], object], monkeypatch: pytest.MonkeyPatch
@@ -190,6 +192,7 @@ def test_a_model_that_kills_whoever_loads_it_ends_the_run(
     assert tree(place.output) == tree(place.folder / "calm")
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_workers_that_are_never_heard_of_end_the_run(
     place: Place, ray_cluster: Path, monkeypatch: pytest.MonkeyPatch

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -92,7 +93,8 @@ def test_one_of_two_threads_is_stuck(
     notes = Notes()
     with caplog.at_level(logging.WARNING, "segment.engines.local"):
         run(place.job(stall_timeout=4, workers="2"), notes)
-    assert "round 2: 2 parts left, one by one" in notes.lines
+    (second,) = [line for line in notes.lines if line.startswith("round 2: ")]
+    assert re.fullmatch(r"round 2: (1 part|2 parts) left, one by one", second)  # it may have fetched one ahead, or not
     check(place)
 
 
