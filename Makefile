@@ -11,11 +11,13 @@ BIN := $(VENV)/bin
 CORE := $(VENV)/.installed-core
 DEV := $(VENV)/.installed-dev
 PINS := pyproject.toml requirements.lock
+# What the benchmark compares with: daft wants an older pyarrow than requirements.lock pins.
+PEERS := .venv-peers
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo dev test test-all lint format lock clean bench
+.PHONY: help demo dev test test-all lint format lock clean bench soak fuzz bench-peers
 
 help: ## show this list
 	@echo 'usage: make TARGET [PYTHON=python3] [ARGS="..."]'
@@ -36,9 +38,22 @@ test-all: $(DEV) ## run every test
 	@echo '==> pytest (every test)'
 	$(BIN)/pytest $(ARGS)
 
-bench: $(CORE) ## images a second of the job against the bare library calls; quiet machine, about 5 minutes
+bench: $(CORE) ## images a second of the job against the bare library calls; quiet machine, about an hour
 	@echo '==> jobs/benchmark.py'
 	$(BIN)/python jobs/benchmark.py $(ARGS)
+
+soak: $(DEV) ## random faults for 15 minutes, every run completed and compared; ARGS="--minutes 1 --seed 7"
+	@echo '==> soak'
+	$(BIN)/python -m tests.reliability.soak $(ARGS)
+
+fuzz: $(DEV) ## damaged input for every reader, 5 minutes; ARGS="--minutes 1 --seed 7"
+	@echo '==> fuzz'
+	$(BIN)/python -m tests.reliability.fuzz $(ARGS)
+
+bench-peers: $(CORE) $(PEERS)/.installed ## the same with what people would use instead, in an environment of its own
+	@echo '==> jobs/benchmark.py'
+	$(BIN)/python jobs/benchmark.py --cases unet32-bf16 unet32-onnxruntime --rounds 3 --number 64 \
+	  --contenders limit local ray plain-loop ray-data daft torch $(ARGS)
 
 lint: $(DEV) ## ruff check, ruff format --check, mypy; changes nothing
 	@echo '==> ruff, mypy'
@@ -60,7 +75,7 @@ lock: ## regenerate requirements.lock, keeping what still fits; newest of all: A
 	  --quiet --output-file requirements.lock $(ARGS)
 
 clean: ## remove the environments, caches and build products; output of runs stays
-	rm -rf .venv .venv-lock build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-lock $(PEERS) .bench build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find segment tests jobs -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
@@ -80,3 +95,9 @@ $(DEV): $(PINS) | $(BIN)/python
 	@echo '==> installing segment and its development tools into $(VENV) (a minute or two, 1.7 GB)'
 	$(INSTALL) --editable '.[dev]'
 	@touch $(CORE) $@
+
+$(PEERS)/.installed: pyproject.toml
+	@echo '==> installing what the benchmark compares with into $(PEERS)'
+	$(PYTHON) -m venv --clear $(PEERS)
+	$(PEERS)/bin/python -m pip install --disable-pip-version-check --editable '.[bench]'
+	@touch $@

@@ -67,17 +67,26 @@ def audit_listing(ledger: Ledger, plan: Plan, card: ModelCard) -> Audit:
     images = plan.images_by_shard()
     listed = ledger.listed_parts()
     expected = {(shard, part) for shard, parts in planned.items() for part in parts}
-    problems = [f"part {part} of shard {shard} is not committed" for shard, part in sorted(expected - listed)]
-    problems += [f"masks/{shard}/{part}.parquet is in no plan" for shard, part in sorted(listed - expected)]
+    problems = [
+        f"part {part} of shard {shard} is not committed: run the same command again"
+        for shard, part in sorted(expected - listed.keys())
+    ]
+    problems += [
+        f"masks/{shard}/{part}.parquet is in no plan: delete it" for shard, part in sorted(listed.keys() - expected)
+    ]
     finished = ledger.finished_shards()
-    problems += [f"shard {shard} has no statistics" for shard in planned if shard not in finished]
-    problems += [f"stats/{shard}.parquet is in no plan" for shard in sorted(finished - planned.keys())]
+    problems += [
+        f"shard {shard} has no statistics: run the same command again" for shard in planned if shard not in finished
+    ]
+    problems += [f"stats/{shard}.parquet is in no plan: delete it" for shard in sorted(finished - planned.keys())]
     stats = ledger.shard_stats(shard for shard in planned if shard in finished)
     for shard, found in stats.items():
         if found.images != images[shard]:
-            problems.append(f"shard {shard} has {found.images} rows for {images[shard]} planned images")
+            problems.append(
+                f"shard {shard} has {found.images} rows for {images[shard]} planned images: run again with --verify"
+            )
     total = merge(stats.values(), len(card.classes))
-    committed = len(expected & listed)
+    committed = len(expected & listed.keys())
     return Audit(len(stats), committed, total.images, total.errors, total.scored, tuple(problems))
 
 
@@ -113,24 +122,25 @@ def _check_part(
     except StoreError:
         raise
     except SegmentError:
-        return [f"{name} is damaged: delete it and run again"], None
+        return [f"{name} is damaged: delete it and run the same command again"], None
     problems = [f"{name} {problem}" for problem in _problems(table, footer_of(table), planned, fingerprint, deep)]
     return problems, fold(table, len(card.classes))
 
 
 def _problems(table: pa.Table, footer: dict[str, Any], planned: _Range, fingerprint: str, deep: bool) -> Iterator[str]:
     part, start, stop = planned
+    mend = "delete it and run the same command again"
     if table["index"].to_pylist() != list(range(start, stop)):
-        yield f"holds {len(table)} rows that are not the planned images {start} to {stop - 1}"
+        yield f"holds {len(table)} rows that are not the planned images {start} to {stop - 1}: {mend}"
     if footer.get("part") != part or footer.get("rows") != len(table):
-        yield f"says in its footer that it is part {footer.get('part')} of {footer.get('rows')} rows"
+        yield f"says in its footer that it is part {footer.get('part')} of {footer.get('rows')} rows: {mend}"
     if footer.get("fingerprint") != fingerprint:
-        yield "was written by another run (fingerprint)"
+        yield f"was written by another run (fingerprint): {mend}"
     if deep and not table.schema.equals(MASKS_SCHEMA):
-        yield "has other columns than this version writes"
+        yield f"has other columns than this version writes: {mend}"
     ok = [status == "ok" for status in table["status"].to_pylist()]
     if deep and any(good and mask["bytes"] is None for good, mask in zip(ok, _masks(table), strict=True)):
-        yield "has an image without error and without mask"
+        yield f"has an image without error and without mask: {mend}"
 
 
 def _masks(table: pa.Table) -> list[dict[str, Any]]:
@@ -146,4 +156,4 @@ def _check_stats(ledger: Ledger, shard: str, folded: ShardStats) -> Iterator[str
     same = written.confusion == folded.confusion and written.image_miou_sum == folded.image_miou_sum
     counts = ("images", "errors", "scored")
     if not same or any(getattr(written, name) != getattr(folded, name) for name in counts):
-        yield f"stats/{shard}.parquet is not the sum of its parts: delete it and run again"
+        yield f"stats/{shard}.parquet is not the sum of its parts: delete it and run the same command again"

@@ -8,11 +8,12 @@ from __future__ import annotations
 import importlib.resources
 import tomllib
 from importlib.resources.abc import Traversable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from segment.errors import UsageError, nearest
+from segment.explain import explain
 from segment.labels import Classes
 from segment.store import Store
 from segment.urls import is_url, join_url, parent_url, redact_url, to_url
@@ -235,30 +236,3 @@ def parse_card(text: str, where: str = "model card", base: str | None = None) ->
         for file in card.weights
     )
     return card.model_copy(update={"weights": files})
-
-
-def explain(error: ValidationError, model: type[BaseModel]) -> str:
-    """Put a pydantic error in words, a line each: `input.hieght: unknown key. Did you mean 'height'?`."""
-    lines = []
-    for item in error.errors(include_url=False, include_context=False, include_input=False):
-        place = ".".join(str(part) for part in item["loc"]) or "top level"
-        if item["type"] == "extra_forbidden":
-            known = _keys_at(model, item["loc"][:-1])
-            lines.append(f"  {place}: unknown key.{nearest(str(item['loc'][-1]), known)} Known: {', '.join(known)}")
-        elif item["type"] == "missing":
-            lines.append(f"  {place}: this key is missing")
-        else:
-            lines.append(f"  {place}: {item['msg'].removeprefix('Value error, ')}")
-    return "\n".join(lines)
-
-
-def _keys_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
-    schema: dict[str, Any] = model.model_json_schema()
-    here = schema
-    for part in location:
-        here = here.get("items", {}) if isinstance(part, int) else here.get("properties", {}).get(part, {})
-        here = next((option for option in here.get("anyOf", []) if "$ref" in option), here)
-        here = next(iter(here.get("allOf", [])), here)
-        if "$ref" in here:
-            here = schema["$defs"][here["$ref"].rsplit("/", 1)[1]]
-    return sorted(here.get("properties", {}))

@@ -6,6 +6,7 @@ import dataclasses
 import os
 from contextlib import closing
 
+from segment import rework
 from segment.audit import Audit, audit_listing
 from segment.card import ModelCard, load_card
 from segment.contract import begin, fingerprint_of, goes_on
@@ -20,10 +21,9 @@ from segment.names import count, shown
 from segment.plan import Plan
 from segment.progress import Progress, ticking
 from segment.report.aggregate import RunReport, load_report, write_report
-from segment.rework import forget_errors, known_input
 from segment.rounds import Rounds
 from segment.sessions import LARGEST, Runtime, find_batch, resolve
-from segment.shards import discover
+from segment.shards import Discovery, Known, discover
 from segment.stages import Task
 from segment.store import Store
 from segment.urls import to_url
@@ -32,14 +32,23 @@ from segment.weights import Weights, load_weights
 _LOCAL_IMAGES = 10_000  # `engine = "auto"` without a cluster: more than this is worth Ray's start and its isolation
 
 
-def run(job: Job, progress: Progress | None = None, *, retry_errors: bool = False, update: bool = False) -> RunReport:
+def run(
+    job: Job,
+    progress: Progress | None = None,
+    *,
+    retry_errors: bool = False,
+    update: bool = False,
+    verify: bool = False,
+) -> RunReport:
     """Do a job: whatever of it is not committed yet.
 
     Args:
         job: what is asked.
         progress: who watches.
         retry_errors: do the parts of a begun run that hold error rows again.
-        update: add to a begun run what is new in the input: images, tars, Parquet files.
+        update: add to a begun run what is new in the input (images, tars, Parquet files), and do again what has been
+            replaced there.
+        verify: look at the end of every masks file of a begun run, and do what is damaged again.
 
     Returns:
         The report, also written to `OUTPUT/report/`.
@@ -51,19 +60,20 @@ def run(job: Job, progress: Progress | None = None, *, retry_errors: bool = Fals
     """
     progress = progress or Progress()
     with ticking(progress.tick):
-        return _run(job, progress, retry_errors=retry_errors, update=update)
+        return _run(job, progress, retry_errors=retry_errors, update=update, verify=verify)
 
 
-def _run(job: Job, progress: Progress, *, retry_errors: bool, update: bool) -> RunReport:
+def _run(job: Job, progress: Progress, *, retry_errors: bool, update: bool, verify: bool) -> RunReport:
     progress.phase("looking at the output")
     store = Store(job.storage_options)
     ledger = Ledger(store, to_url(job.output))
     _check_places(job, store)
     card = load_card(job.model, store)
     _check_labels(job, card)
+    found = None if ledger.is_planned() else _discover(job, store, progress)  # before weights are fetched in vain
     weights = load_weights(card, job.weights, store=store, progress=progress.download)
     begun = _begun(job, card, weights, ledger)
-    plan = begun[0] if begun else _discover(job, store, progress)
+    plan = begun[0] if begun else found or _discover(job, store, progress)
     progress.phase("starting the workers")
     with closing(_LazyEngine(job, plan.images)) as engine:
         runtime = begun[1] if begun else _resolve(job, weights, engine.get())
@@ -72,6 +82,9 @@ def _run(job: Job, progress: Progress, *, retry_errors: bool, update: bool) -> R
         task = task_of(job, card, runtime, batch, store, fingerprint_of(contract))
         begin(ledger, run_record(job, card, weights, contract, task.fingerprint))
         if begun:
+            if verify:
+                again = rework.verify(ledger, plan, task.fingerprint)
+                progress.note(f"verified: {count(again, 'damaged or lost part')} done again")
             plan = _rework(job, ledger, plan, progress, retry_errors=retry_errors, update=update)
         else:
             plan = ledger.freeze_plan(plan)
@@ -109,8 +122,7 @@ def _begun(job: Job, card: ModelCard, weights: Weights, ledger: Ledger) -> tuple
 def _discover(job: Job, store: Store, progress: Progress) -> Plan:
     progress.phase("listing the input")
     found = discover(job.input, job.input_options, store, without=to_url(job.output))
-    for warning in found.warnings:
-        progress.note(f"warning: {warning}")
+    _tell(found, progress)
     plan = Plan.of(found.parts)
     shards = count(len(plan.parts_by_shard()), "shard")
     progress.note(f"{count(found.images, 'image')} in {shards}, {count(len(plan), 'part')}")
@@ -118,20 +130,25 @@ def _discover(job: Job, store: Store, progress: Progress) -> Plan:
 
 
 def _rework(job: Job, ledger: Ledger, plan: Plan, progress: Progress, *, retry_errors: bool, update: bool) -> Plan:
+    if update:
+        known = Known(list(plan.parts()))
+        found = discover(job.input, job.input_options, ledger.store, known, to_url(job.output))
+        _tell(found, progress)
+        for line in rework.changes(known, found):
+            progress.note(line)
+        plan = rework.follow_input(ledger, plan, known, found)
     if retry_errors:
-        again, changed = forget_errors(ledger, plan, job.input_options)
+        again, changed = rework.forget_errors(ledger, plan, job.input_options)
         progress.note(f"{count(again, 'error row')} done again, with their parts")
         if changed:
-            progress.note(
-                f"{count(changed, 'error row')} left as they are: their input has changed, and a run keeps its plan"
-            )
-    if not update:
-        return plan
-    found = discover(job.input, job.input_options, ledger.store, known_input(plan), to_url(job.output))
+            left = f"{count(changed, 'error row')} left as {'it is' if changed == 1 else 'they are'}"
+            progress.note(f"{left}: the input has changed, and --update is what plans it anew")
+    return plan
+
+
+def _tell(found: Discovery, progress: Progress) -> None:
     for warning in found.warnings:
         progress.note(f"warning: {warning}")
-    progress.note(f"new in the input: {count(found.images, 'image')}")
-    return ledger.extend_plan(plan, Plan.of(found.parts)) if found.parts else plan
 
 
 def _check_labels(job: Job, card: ModelCard) -> None:

@@ -40,7 +40,8 @@ class InputChanged(SegmentError):
 
 def input_changed(name: str, how: str) -> InputChanged:
     """Say of an input object how it is another one now: `how` as in "has vanished"; `name` as it is shown."""
-    return InputChanged(f"{name} {how} since the run was planned. Put the file back as it was, or start a new output.")
+    advice = "Put the file back as it was, or take it as it is now with --update."
+    return InputChanged(f"{name} {how} since the run was planned. {advice}")
 
 
 class TooManyErrors(SegmentError):
@@ -71,6 +72,7 @@ SAMPLE_ERRORS = {
     "model_not_finite": "the model's scores are not finite numbers",
     "model_range": "the model predicted a class index out of range",
     "model_failed": "the runtime raised an error on this image",
+    "out_of_memory": "the image takes more memory than a worker may have (--worker-memory)",
     "killed_worker": "the worker process died each time it came to this image",
 }
 

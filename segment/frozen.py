@@ -54,6 +54,7 @@ def task_of(job: Job, card: ModelCard, runtime: Runtime, batch: int, store: Stor
         batch_size=batch,
         fingerprint=fingerprint,
         stall_timeout=job.stall_timeout,
+        worker_memory=job.worker_bytes,
     )
 
 

@@ -6,18 +6,28 @@ import json
 import os
 import tomllib
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from segment.card import explain
 from segment.errors import UsageError
+from segment.explain import explain
 from segment.labels import Encoding
 from segment.shards import InputOptions
 from segment.store import Store
 from segment.urls import to_url
 
-Workers = Annotated[str, Field(pattern=r"^\d+(:\d+)?$")]
+Workers = Annotated[str, Field(pattern=r"^\d+(:\d+)?$", description="a number of workers, or MIN:MAX")]
+Bytes = Annotated[str, Field(pattern=r"^\d+(\.\d+)? ?([kMGT]i?B)?$", description="a size such as 4GB or 2.5 GiB")]
+_UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
+
+
+class InvalidJob(UsageError):
+    """Values of a job are wrong: `lines` says which and why."""
+
+    def __init__(self, lines: str) -> None:
+        super().__init__(f"job:\n{lines}")
+        self.lines = lines
 
 
 class Job(InputOptions):
@@ -38,9 +48,15 @@ class Job(InputOptions):
         label_remap: from label value or colour to class name, class index or `ignore`; `*` is all that is not named.
         max_pixels: images whose header declares more are error rows.
         max_error_rate: share of images that may fail, 0-1; above it the run fails with exit code 3.
-        stall_timeout: seconds in which a busy worker must get on by a step (an image, a read, a write); one that does
-            not is replaced.
+        stall_timeout: seconds in which a busy worker must get on by a step (an image, a request to a store); one that
+            does not is replaced. None derives them from what the parts take (`segment.patience`).
+        worker_memory: bytes (`4GB`, `2.5 GiB`) that a worker process may take; one that takes more fails its part. None
+            lets it take what there is, and more than an even share only while its node is not short of memory.
         storage_options: fsspec options for every URL that is not local. Never written anywhere.
+
+    Raises:
+        InvalidJob: an unknown key (the nearest known one is named), a missing or wrong value.
+        UsageError: a secret in a URL.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -61,17 +77,26 @@ class Job(InputOptions):
     label_remap: dict[str, str | int] = Field(default={})
     max_pixels: Annotated[int, Field(ge=1)] = 100_000_000
     max_error_rate: Annotated[float, Field(ge=0, le=1)] = 0.05
-    stall_timeout: Annotated[float, Field(gt=0)] = 300.0
+    stall_timeout: Annotated[float, Field(gt=0)] | None = None
+    worker_memory: Bytes | None = None
     storage_options: dict[str, Any] = Field(default={}, exclude=True, repr=False)
+
+    if not TYPE_CHECKING:  # type checkers and editors see the fields
+
+        def __init__(self, **values: Any) -> None:
+            try:
+                super().__init__(**values)
+            except ValidationError as error:
+                raise InvalidJob(explain(error, Job)) from None
 
     @field_validator("input", "output", "model", "weights", "labels", mode="before")
     @classmethod
     def _path_as_text(cls, value: object) -> object:
         return os.fspath(value) if isinstance(value, os.PathLike) else value
 
-    @field_validator("workers", mode="before")
+    @field_validator("workers", "worker_memory", mode="before")
     @classmethod
-    def _workers_as_text(cls, value: object) -> object:
+    def _numbers_as_text(cls, value: object) -> object:
         return str(value) if isinstance(value, int) else value
 
     @field_validator("input", "output", "model", "weights", "labels", "label_pattern", "address")
@@ -99,6 +124,14 @@ class Job(InputOptions):
         return int(low), int(high or low)
 
     @property
+    def worker_bytes(self) -> int | None:
+        """`worker_memory` as a number."""
+        if self.worker_memory is None:
+            return None
+        number = self.worker_memory.rstrip("kMGTiB ")
+        return int(float(number) * _UNITS[self.worker_memory.removeprefix(number).strip(" B")])
+
+    @property
     def input_options(self) -> InputOptions:
         """The fields that say how the input is read."""
         return InputOptions(**{name: getattr(self, name) for name in InputOptions.model_fields})
@@ -111,9 +144,9 @@ def make_job(values: Mapping[str, Any], where: str = "job") -> Job:
         UsageError: an unknown key (the nearest known one is named), a missing or wrong value, a secret in a URL.
     """
     try:
-        return Job.model_validate(values)
-    except ValidationError as error:
-        raise UsageError(f"{where}:\n{explain(error, Job)}") from None
+        return Job(**values)
+    except InvalidJob as error:
+        raise UsageError(f"{where}:\n{error.lines}") from None
 
 
 def read_job_file(reference: str, store: Store | None = None) -> dict[str, Any]:

@@ -19,7 +19,17 @@ from segment.metrics import score
 from segment.names import shown
 from segment.plan import Plan
 from segment.store import Store
-from segment.tables import ShardStats, fold, footer_of, merge, read_masks, read_stats, stats_table, to_parquet
+from segment.tables import (
+    ShardStats,
+    fold,
+    footer_of,
+    merge,
+    read_footer,
+    read_masks,
+    read_stats,
+    stats_table,
+    to_parquet,
+)
 from segment.urls import join_url
 
 T = TypeVar("T")
@@ -90,6 +100,10 @@ class Ledger:
         """URLs of the Parquet files below a prefix: whatever else a file manager leaves there is not ours."""
         return [entry.url for entry in self.store.list(prefix) if entry.url.endswith(".parquet")]
 
+    def is_planned(self) -> bool:
+        """Whether there is a plan."""
+        return self.store.exists(self.url("plan.parquet"))
+
     def read_plan(self) -> Plan | None:
         """Return the frozen plan, or None where there is none yet.
 
@@ -126,9 +140,10 @@ class Ledger:
         """Shards whose statistics are written, which happens after their last commit."""
         return {_stem(url) for url in self._parquet(self.url("stats"))}
 
-    def listed_parts(self) -> set[tuple[str, str]]:
-        """Shard and id of every part that is committed, planned or not: by one listing of all of them."""
-        return {(_folder(url), _stem(url)) for url in self._parquet(self.url("masks"))}
+    def listed_parts(self) -> dict[tuple[str, str], int]:
+        """Shard and id of every part that is committed, planned or not, with its bytes: by one listing of all."""
+        found = self.store.list(self.url("masks"))
+        return {(_folder(e.url), _stem(e.url)): e.size for e in found if e.url.endswith(".parquet")}
 
     def committed(self, plan: Plan) -> set[str]:
         """Ids of the parts that are committed: by one key a finished shard, and a listing of the others."""
@@ -224,6 +239,20 @@ class Ledger:
         def read() -> pa.Table:
             with self.store.open(url, block_size=block_size) as file:
                 return read_masks(file, columns)
+
+        return _sound(url, read)
+
+    def read_footer(self, shard: str, part: str, size: int) -> dict[str, object]:
+        """Read what a committed part of `size` bytes says of itself (`tables.read_footer`), by one request.
+
+        Raises:
+            SegmentError: it is damaged.
+        """
+        url = self.masks_url(shard, part)
+
+        def read() -> dict[str, object]:
+            with self.store.open(url, block_size=_FOLD_BLOCK, size=size) as file:
+                return read_footer(file)
 
         return _sound(url, read)
 

@@ -51,7 +51,7 @@ def is_hidden(path: str) -> bool:
 
 def shown(url: str) -> str:
     """Return a URL or name fit for one line of a message: no secrets, no line breaks; a local one as a path."""
-    name = redact_url(url).removeprefix("file://")
+    name = redact_url(url)
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
 
 

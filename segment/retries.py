@@ -1,13 +1,84 @@
-"""Which failures of a store may pass, which are for good, and what to tell the user of these."""
+"""The one retry policy: which failures of a store may pass, which are for good, and what to tell the user of these."""
 
 from __future__ import annotations
 
 import errno
+import logging
 import re
-from collections.abc import Iterator
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
-from segment.errors import SegmentError
+import tenacity
+
+from segment import vitals
+from segment.errors import SegmentError, StoreError, StoreRefused
 from segment.urls import CREDENTIALS, redact_url
+
+log = logging.getLogger("segment.store")
+
+_ATTEMPTS = 7
+_DEADLINE = 180.0  # seconds after which no further attempt begins
+T = TypeVar("T")
+
+
+class Requests:
+    """Sends requests to stores, again where that may help, and counts them. Safe to share between threads.
+
+    Attributes:
+        calls: requests that ended, well or not, for those who watch whether somebody gets on.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._retries: Counter[str] = Counter()
+        self.calls = 0
+
+    def send(self, verb: str, url: str, attempt: Callable[[], T]) -> T:
+        """Make attempts until one succeeds, none can, or it has taken too long.
+
+        Raises:
+            StoreError: none succeeded; `StoreRefused` if no other request will fare better.
+            FileNotFoundError: there is no such object.
+        """
+
+        def counted() -> T:
+            try:
+                return attempt()
+            finally:
+                self.calls += 1
+
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception(lambda error: is_transient(error, url)),
+            stop=tenacity.stop_after_attempt(_ATTEMPTS) | tenacity.stop_before_delay(_DEADLINE),
+            wait=tenacity.wait_exponential_jitter(multiplier=0.2, max=10),
+            reraise=True,
+            before_sleep=lambda state: self._note(verb, url, state, entry),
+        )
+        try:
+            with vitals.request(verb, url) as entry:
+                return retrying(counted)
+        except SegmentError:
+            raise
+        except Exception as error:
+            if isinstance(error, FileNotFoundError) and is_absent(error):
+                raise FileNotFoundError(errno.ENOENT, "there is no such object", redact_url(url)) from None
+            kind = StoreRefused if is_refusal(error, verb, url) else StoreError
+            raise kind(advice(verb, url, error)) from None
+
+    def _note(self, verb: str, url: str, state: tenacity.RetryCallState, entry: vitals.Request) -> None:
+        error = type(state.outcome.exception()).__name__ if state.outcome else ""
+        log.warning("retrying to %s %s (attempt %d): %s", verb, redact_url(url), state.attempt_number, error)
+        entry.failed(error)
+        with self._lock:
+            self._retries[verb] += 1
+
+    def take_retries(self) -> dict[str, int]:
+        """Return how often requests were repeated since the last call, by verb."""
+        with self._lock:
+            taken, self._retries = dict(self._retries), Counter()
+        return taken
 
 
 def is_absent(error: OSError) -> bool:
@@ -116,6 +187,9 @@ def _text(error: BaseException, url: str) -> str:
 
 def advice(verb: str, url: str, error: BaseException) -> str:
     text = _text(error, url)
+    if url.startswith("file://") and isinstance(error, PermissionError):
+        mend = "check that you may read (and for an output: write) this place"
+        return f"could not {verb} {redact_url(url)}: permission denied: {mend}"
     for words, advice in _ADVICE:
         if any(word in text for word in words):
             return f"could not {verb} {redact_url(url)}: {advice}"

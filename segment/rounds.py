@@ -56,6 +56,8 @@ class Rounds:
         committed = self.ledger.committed(self.plan)
         pending = self.plan.without(committed)
         if not len(pending):
+            state = "complete" if self.ledger.is_complete() else "committed"
+            self.progress.note(f"{state} already: {count(self.plan.images, 'image')}, nothing to do")
             return
         self.ledger.take_back_success()  # somebody has deleted masks of a run that was complete
         running = engine()
@@ -74,9 +76,10 @@ class Rounds:
                     if not len(pending):
                         break
         finally:
+            tally.retries.update(self.ledger.store.take_retries())
             running.publish(tally, ended=True)
             self.progress.end(tally)
-            timings.close()
+            timings.close(tally.retries)
         if tally.changed and not len(pending):
             raise InputChanged(
                 f"{count(len(tally.changed), 'part')} of {len(self.plan)} cannot be done, all others are committed: "

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Literal
 
-from segment.errors import InputChanged, UsageError
+from segment.errors import UsageError
 from segment.formats.cutting import Shard, cut
 from segment.formats.expand import Found, find_objects
 from segment.formats.files import plan_files, read_files
+from segment.formats.known import Known
 from segment.formats.listing import LIST_SUFFIXES, plan_list
 from segment.formats.lookup import in_threads
 from segment.formats.parquet import plan_parquet, read_parquet
@@ -25,6 +26,7 @@ __all__ = [
     "Discovery",
     "InputFormat",
     "InputOptions",
+    "Known",
     "Member",
     "Part",
     "Sample",
@@ -55,7 +57,7 @@ def discover(
     input: str,  # noqa: A002
     options: InputOptions,
     store: Store,
-    known: Mapping[str, str] | None = None,
+    known: Known | None = None,
     without: str | None = None,
 ) -> Discovery:
     """Find the images of an input and cut them in parts. Nothing is read but listings, headers and footers.
@@ -65,12 +67,10 @@ def discover(
             of them; a list file. A local path or any fsspec URL.
         options: how to read it.
         store: where to read it.
-        known: what is planned already and left out: loose images by URL, tars and Parquet files by URL with their
-            etags.
+        known: what is planned already. It is left out, but for the parts whose input has changed, and told what has.
         without: URL of a folder to leave out: an output below the input is no input.
 
     Raises:
-        InputChanged: a known tar or Parquet file is not the planned one.
         UsageError: nothing there, no image there, or the options do not fit.
         StoreError: the store refused.
     """
@@ -80,10 +80,9 @@ def discover(
         found = replace(found, entries=[entry for entry in found.entries if not entry.url.startswith(without + "/")])
     kind = _kind(found, options)
     _refuse_foreign_options(kind, options)
-    known = known or {}
     entries = _of_kind(kind, found, store)
-    if kind in ("webdataset", "parquet"):
-        entries = _without_known(entries, known)
+    if known and kind in ("webdataset", "parquet"):
+        entries = known.objects_to_plan(entries)
         if not entries:
             return Discovery([], 0, 0, warnings)
     plans: dict[Kind, Callable[[], tuple[list[Shard], int | None]]] = {
@@ -169,16 +168,6 @@ def _of_kind(kind: Kind, found: Found, store: Store) -> list[Entry]:
 def _complete(entry: Entry, store: Store) -> Entry:
     """Ask for size and etag where the listing did not tell, as over http."""
     return entry if entry.size >= 0 else store.info(entry.url) or entry
-
-
-def _without_known(entries: Sequence[Entry], known: Mapping[str, str]) -> list[Entry]:
-    for entry in entries:
-        if entry.etag != known.get(entry.url, entry.etag):
-            raise InputChanged(
-                f"{shown(entry.url)} is not the file that the run was planned from. "
-                "Put it back as it was, or start a new output."
-            )
-    return [entry for entry in entries if entry.url not in known]
 
 
 def _refuse_foreign_options(kind: Kind, options: InputOptions) -> None:

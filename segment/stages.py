@@ -49,7 +49,8 @@ class Task:
         max_pixels: images that declare more are error rows.
         batch_size: images a call of the session.
         fingerprint: written into every masks file.
-        stall_timeout: seconds without a step (an image, a read, a write) after which a worker counts as stuck.
+        stall_timeout: see `Job.stall_timeout`.
+        worker_memory: bytes that a worker process may take; None for a share of its node.
     """
 
     card: ModelCard
@@ -63,7 +64,8 @@ class Task:
     max_pixels: int
     batch_size: int
     fingerprint: str
-    stall_timeout: float
+    stall_timeout: float | None
+    worker_memory: int | None = None
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,7 @@ class PartResult:
         confusion: the part's counts; None if it was not computed here.
         seconds: by stage.
         read_bytes, written_bytes: encoded input, output object.
+        retries: requests to stores that were repeated since its worker's last result, by kind.
         host: where it ran.
         skipped: the part was committed already.
         failure: None, or why the part could not be committed (store or input trouble; a rerun resumes).
@@ -91,6 +94,7 @@ class PartResult:
     seconds: dict[Stage, float] = field(default_factory=dict)
     read_bytes: int = 0
     written_bytes: int = 0
+    retries: dict[str, int] = field(default_factory=dict)
     host: str = ""
     skipped: bool = False
     failure: str | None = None

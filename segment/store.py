@@ -6,32 +6,26 @@ Nothing else opens objects: `filesystems` and `local_files` are its hands.
 from __future__ import annotations
 
 import contextlib
-import errno
 import io
 import json
 import logging
-import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-import tenacity
-
-from segment import vitals
-from segment.errors import SegmentError, StoreError, StoreRefused, UsageError, input_changed
+from segment.errors import StoreError, UsageError, input_changed
 from segment.filesystems import Damaged, Entry, entry_of, get, is_folder, open_filesystem, put
 from segment.local_files import TEMPORARY, list_local, read_local, write_local
 from segment.names import shown
-from segment.retries import advice, is_absent, is_refusal, is_taken, is_transient
+from segment.ranges import Ranges
+from segment.retries import Requests, advice, is_absent, is_taken
 from segment.urls import redact_url
 
 __all__ = ["Entry", "Store", "parse_storage_option"]
 
 log = logging.getLogger("segment.store")
 
-_ATTEMPTS = 7
-_DEADLINE = 180.0  # seconds after which no further attempt begins: less than the stall time-out of a worker
 T = TypeVar("T")
 
 
@@ -62,6 +56,19 @@ class Store:
 
     def __init__(self, options: Mapping[str, Any] | None = None) -> None:
         self._options = dict(options or {})
+        self._requests = Requests()
+
+    def __reduce__(self) -> tuple[type[Store], tuple[dict[str, Any]]]:
+        return Store, (self._options,)  # a copy counts for itself
+
+    @property
+    def calls(self) -> int:
+        """Requests that ended, well or not."""
+        return self._requests.calls
+
+    def take_retries(self) -> dict[str, int]:
+        """Return how often requests were repeated since the last call, by kind (`read`, `write`, `list` and so on)."""
+        return self._requests.take_retries()
 
     def __repr__(self) -> str:
         return f"Store(options={sorted(self._options)})"  # keys only: the values may be secrets
@@ -143,7 +150,7 @@ class Store:
             size = entry.size
         if size < 0:  # no server that hides the size serves ranges
             return io.BytesIO(self.read(url, etag=etag))
-        return io.BufferedReader(_Ranges(self, url, size, etag), block_size)
+        return io.BufferedReader(Ranges(lambda start, stop: self.read(url, start, stop, etag), size), block_size)
 
     def write(self, url: str, data: bytes) -> None:
         """Write an object in one atomic step: readers see the old one or the new one, whole."""
@@ -166,29 +173,36 @@ class Store:
         Stores that honour conditional writes let exactly one writer win. On others two that write in the same moment
         may both believe they did; reading back makes that moment short.
         """
+        self.claim(url, data)
+        return self.read(url)
 
-        def attempt() -> None:
-            if url.startswith("file://"):
-                with contextlib.suppress(FileExistsError):
-                    write_local(Path(url.removeprefix("file://")), data, exclusive=True)
-                return
-            filesystem, path = open_filesystem(url, self._options)
+    def claim(self, url: str, data: bytes) -> bool:
+        """Write an object unless there is one. False if there was: then read it, for it may be ours.
+
+        So it is where our own write was applied and its acknowledgement lost.
+        """
+
+        def attempt() -> bool:
             try:
-                if not filesystem.exists(path):
-                    put(filesystem, path, data, mode="create")
-            except FileExistsError:
-                pass
+                if url.startswith("file://"):
+                    write_local(Path(url.removeprefix("file://")), data, exclusive=True)
+                    return True
+                filesystem, path = open_filesystem(url, self._options)
+                if filesystem.exists(path):
+                    return False
+                put(filesystem, path, data, mode="create")
             except Damaged:  # what is there is ours, but not as it was sent
                 put(filesystem, path, data)
             except OSError as error:
-                if not is_taken(error):
-                    raise
+                if isinstance(error, FileExistsError) or is_taken(error):
+                    return False
+                raise
+            return True
 
         try:
-            self._retry("write", url, attempt)
+            return self._retry("write", url, attempt)
         except FileNotFoundError as error:
             raise StoreError(f"could not write {redact_url(url)}: its folder cannot be made") from error
-        return self.read(url)
 
     def delete(self, url: str) -> None:
         """Delete an object; one that is not there is deleted already."""
@@ -258,59 +272,4 @@ class Store:
         return self._list(prefix, recursive=True)
 
     def _retry(self, verb: str, url: str, attempt: Callable[[], T]) -> T:
-        def told(state: tenacity.RetryCallState) -> None:
-            reason = type(state.outcome.exception()).__name__ if state.outcome else ""
-            request.failed(reason)
-            log.warning("retrying to %s %s (attempt %d): %s", verb, redact_url(url), state.attempt_number, reason)
-
-        retrying = tenacity.Retrying(
-            retry=tenacity.retry_if_exception(lambda error: is_transient(error, url)),
-            stop=tenacity.stop_after_attempt(_ATTEMPTS) | tenacity.stop_before_delay(_DEADLINE),
-            wait=tenacity.wait_exponential_jitter(multiplier=0.2, max=10),
-            reraise=True,
-            before_sleep=told,
-        )
-        try:
-            with vitals.request(verb, url) as request:
-                return retrying(attempt)
-        except SegmentError:
-            raise
-        except Exception as error:
-            if isinstance(error, FileNotFoundError) and is_absent(error):
-                raise FileNotFoundError(errno.ENOENT, "there is no such object", redact_url(url)) from None
-            kind = StoreRefused if is_refusal(error, verb, url) else StoreError
-            raise kind(advice(verb, url, error)) from None
-
-
-class _Ranges(io.RawIOBase):
-    """A remote object as a raw file: every read is one ranged `Store.read`, with its retries.
-
-    Not fsspec's file: a read that fails there is outside our retries and raises the driver's own errors.
-    """
-
-    def __init__(self, store: Store, url: str, size: int, etag: str) -> None:
-        self._store, self._url, self._size, self._etag = store, url, size, etag
-        self._position = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        origin = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
-        self._position = max(0, origin + offset)
-        return self._position
-
-    def tell(self) -> int:
-        return self._position
-
-    def readinto(self, buffer: Any) -> int:
-        stop = min(self._size, self._position + len(buffer))
-        if stop <= self._position:
-            return 0
-        data = self._store.read(self._url, self._position, stop, self._etag)
-        buffer[: len(data)] = data
-        self._position = stop
-        return len(data)
+        return self._requests.send(verb, url, attempt)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -202,8 +202,18 @@ def read_masks(file: BinaryIO, columns: Sequence[str] | None = None) -> pa.Table
 
 def footer_of(table: pa.Table) -> dict[str, object]:
     """Return what a masks file says of itself: format, part, rows, fingerprint; empty if it says nothing."""
-    footer = json.loads((table.schema.metadata or {}).get(b"segment", b"{}"))
-    return footer if isinstance(footer, dict) else {}
+    return _own_words(table.schema.metadata)
+
+
+def read_footer(file: BinaryIO) -> dict[str, object]:
+    """Return the same of an open masks file, and the rows it has as `held`; nothing but its end is read."""
+    metadata = pq.read_metadata(file)
+    return {**_own_words(metadata.metadata), "held": metadata.num_rows}
+
+
+def _own_words(metadata: Mapping[bytes, bytes] | None) -> dict[str, object]:
+    words = json.loads((metadata or {}).get(b"segment", b"{}"))
+    return words if isinstance(words, dict) else {}
 
 
 def fold(table: pa.Table, classes: int) -> ShardStats:

@@ -1,5 +1,7 @@
 """Attempts at a run: `runs/<attempt>.json` when one begins, `runs/<attempt>.parquet` with its timings when it ends.
 
+The JSON is written again at the end, with when that was and how often requests to stores were repeated.
+
 Best effort, and no part of the run's truth. An attempt without timings was killed.
 """
 
@@ -11,6 +13,9 @@ import logging
 import os
 import secrets
 import socket
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import pyarrow as pa
 
@@ -31,11 +36,37 @@ SCHEMA = pa.schema(
         ("errors", pa.int32()),
         ("skipped", pa.bool_()),
         ("failure", pa.string()),
+        ("retries", pa.int32()),
         ("read_bytes", pa.int64()),
         ("written_bytes", pa.int64()),
         *((f"{stage}_seconds", pa.float32()) for stage in STAGES),
     ]
 )
+
+
+@dataclass(frozen=True)
+class Attempts:
+    """What is known of the attempts at a run.
+
+    Attributes:
+        number: how many began.
+        ended: how many of them ended, well or not; the others were killed, or are at work.
+        retries: requests to stores that were repeated, of all that ended, by kind.
+    """
+
+    number: int
+    ended: int
+    retries: Counter[str]
+
+
+def read_attempts(ledger: Ledger) -> Attempts:
+    """Read what `runs/` says."""
+    urls = [entry.url for entry in ledger.store.list(ledger.url("runs")) if entry.url.endswith(".json")]
+    records = [json.loads(data) for data in ledger.store.read_many(urls) if data]
+    retries: Counter[str] = Counter()
+    for record in records:
+        retries.update(record.get("retries", {}))
+    return Attempts(len(records), sum("ended" in record for record in records), retries)
 
 
 def was_killed(ledger: Ledger) -> bool:
@@ -70,8 +101,8 @@ class Timings:
         self._ledger = ledger
         now = datetime.datetime.now(datetime.UTC)
         self.attempt = f"{now:%Y%m%dT%H%M%S.%fZ}-{secrets.token_hex(3)}"
-        record = {"began": now.isoformat(), "host": socket.gethostname(), "pid": os.getpid(), **facts}
-        self._write("json", json.dumps(record, indent=2).encode())
+        self._record = {"began": now.isoformat(), "host": socket.gethostname(), "pid": os.getpid(), **facts}
+        self._write("json", json.dumps(self._record, indent=2).encode())
         self._rows: list[dict[str, object]] = []
         self._batches: list[pa.RecordBatch] = []
 
@@ -87,6 +118,7 @@ class Timings:
                 "errors": sum(result.errors.values()),
                 "skipped": result.skipped,
                 "failure": result.failure,
+                "retries": sum(result.retries.values()),
                 "read_bytes": result.read_bytes,
                 "written_bytes": result.written_bytes,
                 **{f"{stage}_seconds": result.seconds.get(stage, 0.0) for stage in STAGES},
@@ -99,8 +131,14 @@ class Timings:
         self._batches.append(pa.RecordBatch.from_pylist(self._rows, schema=SCHEMA))
         self._rows = []
 
-    def close(self) -> None:
-        """Write `runs/<attempt>.parquet`: the attempt has ended, well or not."""
+    def close(self, retries: Mapping[str, int]) -> None:
+        """Write `runs/<attempt>.parquet`: the attempt has ended, well or not.
+
+        Args:
+            retries: requests to stores that were repeated, by kind.
+        """
+        record = {**self._record, "ended": datetime.datetime.now(datetime.UTC).isoformat(), "retries": dict(retries)}
+        self._write("json", json.dumps(record, indent=2).encode())
         self._flush()
         table = pa.Table.from_batches(self._batches, schema=SCHEMA)
         self._write("parquet", to_parquet(table))

@@ -53,12 +53,12 @@ def _with_home(path: str) -> str:
 
 
 def redact_url(url: str) -> str:
-    """Return `url` fit for messages: without credentials, query or signature."""
+    """Return `url` fit for messages: without credentials, query or signature; a local one as a path."""
     url = CREDENTIALS.sub(r"\1\2***@", url)
     if url.startswith(("http://", "https://")):
         parts = urlsplit(url)
         return urlunsplit(parts._replace(query="***" if parts.query else ""))
-    return url
+    return url.removeprefix("file://")
 
 
 def without_query(url: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -91,14 +91,11 @@ def workers() -> int | None:
     return _workers
 
 
-def report(workers: int | None, requests: Mapping[str, tuple[float, Request]]) -> None:
+def report(workers: int | None, requests: Iterable[tuple[float, Request]]) -> None:
     """Enter what workers elsewhere said last: how many are at work, and the oldest request of each with its seconds."""
     global _workers
     now = time.monotonic()
-    entries = [
-        Request(entry.verb, entry.url, now - seconds, entry.failures, entry.reason)
-        for seconds, entry in requests.values()
-    ]
+    entries = [Request(told.verb, told.url, now - seconds, told.failures, told.reason) for seconds, told in requests]
     with _lock:
         _workers = workers
         _elsewhere[:] = entries

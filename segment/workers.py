@@ -8,7 +8,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -135,7 +135,7 @@ class Worker:
         try:
             with clock("write"):
                 data = write_masks(rows, shard=part.shard, part=part.id, fingerprint=self.task.fingerprint)
-                self.task.store.write(self.ledger.masks_url(part.shard, part.id), data)
+                ours = self._put(self.ledger.masks_url(part.shard, part.id), data)
         except StoreError as error:
             return failed(part, error)
         except (SegmentError, MemoryError):
@@ -143,7 +143,20 @@ class Worker:
         except Exception as error:  # as in `_compute`
             log.warning("part %s: %s", part.id, _reason(error))
             return failed(part, error)
-        return _result_of(part, rows, clock, read_bytes, len(data))
+        result = _result_of(part, rows, clock, read_bytes, len(data)) if ours else _skipped(part)
+        return replace(result, retries=self.task.store.take_retries())
+
+    def _put(self, url: str, data: bytes) -> bool:
+        """Store a part, and whether it is ours that is there now.
+
+        A CPU makes the same bytes every time, so that it does not matter who writes last. A GPU may not: there the
+        first writer wins, or statistics folded meanwhile would be of other masks than are there.
+        """
+        store = self.task.store
+        if self.task.runtime.device == "cpu":
+            store.write(url, data)
+            return True
+        return store.claim(url, data) or store.read(url) == data
 
 
 @dataclass

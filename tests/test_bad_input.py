@@ -493,7 +493,7 @@ def test_an_input_without_permission(tmp_path: Path) -> None:
     place.images.chmod(0)
     message = run_without_powers(place)
     place.images.chmod(0o700)
-    assert message.startswith(f"error: could not list file://{place.images}: permission denied: check that ")
+    assert message.startswith(f"error: could not list {place.images}: permission denied: check that ")
     assert not place.output.exists()
     unharmed(place.run())
 
@@ -504,7 +504,7 @@ def test_an_image_without_permission_is_no_bad_image(tmp_path: Path) -> None:
     (place.images / "zz.png").chmod(0)
     message = run_without_powers(place)
     (place.images / "zz.png").chmod(0o600)
-    assert message.startswith("error: 1 of 2 parts not committed after 3 rounds: could not read file://")
+    assert message.startswith("error: 1 of 2 parts not committed after 3 rounds: could not read /")
     assert "zz.png: permission denied" in message
     assert len(list(place.output.glob("masks/*/*.parquet"))) == 1
     unharmed(place.run())
@@ -558,7 +558,7 @@ def test_an_output_that_cannot_be_written(tmp_path: Path) -> None:
     place.output.mkdir(mode=0o500)
     message = run_without_powers(place)
     place.output.chmod(0o700)
-    assert message.startswith(f"error: could not write file://{place.output}/run.json: permission denied: check that ")
+    assert message.startswith(f"error: could not write {place.output}/run.json: permission denied: check that ")
     assert list(place.output.iterdir()) == []
     unharmed(place.run())
 
@@ -605,7 +605,7 @@ def test_an_input_that_changed_between_plan_and_run(tmp_path: Path) -> None:
     image = place.images / "zz.png"
     planned = image.stat()
     before = "1 part of 2 cannot be done, all others are committed: "
-    put_back = "Put the file back as it was, or start a new output."
+    put_back = "Put the file back as it was, or take it as it is now with --update."
     image.unlink()
     message = refusal(place, InputChanged)
     assert message == f"{before}{image} has vanished since the run was planned. {put_back}"

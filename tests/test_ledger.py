@@ -325,14 +325,14 @@ def count_twice(ledger: Ledger) -> None:
 @pytest.mark.parametrize(
     ("damage", "problem"),
     [
-        (lose_part, "part abc-000004-000008 of shard in-00000-abc is not committed"),
-        (add_part, "masks/in-00000-abc/abc-000004-000006.parquet is in no plan"),
-        (add_shard, "masks/other-00000-xyz/xyz-000000-000001.parquet is in no plan"),
-        (lose_stats, "shard in-00001-def has no statistics"),
-        (add_stats, "stats/other-00000-xyz.parquet is in no plan"),
-        (lose_row, "shard in-00001-def has 2 rows for 3 planned images"),
-        (forget_part, "shard in-00000-abc has 6 rows for 10 planned images"),
-        (count_twice, "shard in-00001-def has 6 rows for 3 planned images"),
+        (lose_part, "part abc-000004-000008 of shard in-00000-abc is not committed: run the same command again"),
+        (add_part, "masks/in-00000-abc/abc-000004-000006.parquet is in no plan: delete it"),
+        (add_shard, "masks/other-00000-xyz/xyz-000000-000001.parquet is in no plan: delete it"),
+        (lose_stats, "shard in-00001-def has no statistics: run the same command again"),
+        (add_stats, "stats/other-00000-xyz.parquet is in no plan: delete it"),
+        (lose_row, "shard in-00001-def has 2 rows for 3 planned images: run again with --verify"),
+        (forget_part, "shard in-00000-abc has 6 rows for 10 planned images: run again with --verify"),
+        (count_twice, "shard in-00001-def has 6 rows for 3 planned images: run again with --verify"),
     ],
 )
 def test_the_audit_finds(finished: Ledger, damage: Callable[[Ledger], None], problem: str) -> None:

@@ -76,7 +76,7 @@ def test_secrets_in_a_url_are_refused_and_not_echoed(url: str) -> None:
 
 def test_redact_url() -> None:
     assert redact_url("https://host/a.png?X-Amz-Signature=abc") == "https://host/a.png?***"
-    assert redact_url("file:///a?b.png") == "file:///a?b.png"
+    assert redact_url("file:///a?b.png") == "/a?b.png"
     assert redact_url("s3://bucket/a?b.png") == "s3://bucket/a?b.png"
 
 
@@ -227,7 +227,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_temporary(tmp_path: Path) -> 
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))  # as a full disk: some bytes fit
     try:
-        with pytest.raises(StoreError, match=r"could not write file://.*/x: .*File too large"):
+        with pytest.raises(StoreError, match=r"could not write .*/x: .*File too large"):
             store.write(url, b"n" * 5000)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -313,9 +313,9 @@ def test_permission_denied(tmp_path: Path, request: pytest.FixtureRequest) -> No
     closed.chmod(0)
     request.getfixturevalue("nobody")
     for attempt in (store.read, store.info, store.open, lambda url: store.write(url, b"2")):
-        with pytest.raises(StoreError, match=rf"could not .* file://{closed}/x: permission denied"):
+        with pytest.raises(StoreError, match=rf"could not .* {closed}/x: permission denied"):
             attempt(f"file://{closed}/x")
-    with pytest.raises(StoreError, match=rf"could not list file://{closed}: permission denied"):
+    with pytest.raises(StoreError, match=rf"could not list {closed}: permission denied"):
         store.list(f"file://{closed}")
 
 

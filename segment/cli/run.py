@@ -119,7 +119,12 @@ def run(
     retry_errors: Annotated[
         bool, typer.Option("--retry-errors", help="Do parts with error rows again, where their input is unchanged.")
     ] = False,
-    update: Annotated[bool, typer.Option("--update", help="Add what is new in the input to a begun run.")] = False,
+    update: Annotated[
+        bool, typer.Option("--update", help="Add what is new in the input, and do again what was replaced there.")
+    ] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Look at what is committed and do what is damaged again.")
+    ] = False,
     print_job: Annotated[bool, typer.Option("--print-job", help="Print the job as TOML and end.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show warnings and errors only.")] = False,
     log_format: Annotated[
@@ -146,7 +151,7 @@ def run_flags(flags: dict[str, Any]) -> None:
     if flags.pop("ray_progress"):
         log_format = LogFormat.plain if log_format is LogFormat.auto else log_format
         os.environ["RAY_DATA_DISABLE_PROGRESS_BARS"] = "0"  # Ray's own switch
-    again = {name: flags.pop(name) for name in ("retry_errors", "update")}
+    again = {name: flags.pop(name) for name in ("retry_errors", "update", "verify")}
     with closing(console_progress(quiet, log_format.value)) as progress, _told(progress, log_format):
         job = make_job(*_values(flags))
         if print_job:

@@ -8,16 +8,20 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import ParamSpec, Protocol, TypeVar
 
 from segment.engines import Isolation, available_cpus
 from segment.isolation import Child, ChildDied, quarantine
+from segment.memory import Guard
+from segment.patience import Patience
 from segment.plan import Plan
 from segment.progress import Tally
 from segment.sessions import capabilities, open_session
 from segment.shards import Part
 from segment.stages import PartResult, Task
+from segment.store import Store
 from segment.weights import Weights
 from segment.workers import Worker
 
@@ -26,6 +30,7 @@ log = logging.getLogger("segment.engines.local")
 P = ParamSpec("P")
 T = TypeVar("T")
 
+_OWN_SHARE = 0.5  # of the machine's memory that this process may take while that is short
 _GRACE = 20.0  # seconds for threads to finish what they hold when the run is stopped
 
 
@@ -64,9 +69,13 @@ class LocalEngine:
             cpus = max(1, available_cpus() // size) if self.size is None else 1
             session = open_session(task.card, weights, task.runtime, threads=cpus, streams=size, batch=task.batch_size)
             hands = [Worker(task, session) for _ in range(size)]
-        # children have a patience of their own, part by part
-        patience = task.stall_timeout if isolation == "none" else math.inf
-        yield from _run_threads(hands, plan, patience)
+        if isolation != "none":  # children are watched each by its own thread
+            yield from _run_threads(hands, plan, Patience(math.inf, None), task.store, threading.Event())
+            return
+        short = threading.Event()
+        budget = task.worker_memory * size if task.worker_memory else None
+        with closing(Guard(budget, _OWN_SHARE, short.set)):
+            yield from _run_threads(hands, plan, Patience(task.stall_timeout, task.batch_size), task.store, short)
 
     def publish(self, tally: Tally, *, ended: bool = False) -> None:
         """There is nowhere to look but at the progress."""
@@ -129,14 +138,16 @@ class _Quarantine(_Minder):
                 return
 
 
-def _run_threads(hands: Sequence[_Hand], plan: Plan, patience: float) -> Iterator[PartResult]:
+def _run_threads(
+    hands: Sequence[_Hand], plan: Plan, patience: Patience, store: Store, short: threading.Event
+) -> Iterator[PartResult]:
     parts = _SharedParts(plan)
     results: queue.SimpleQueue[PartResult | BaseException | None] = queue.SimpleQueue()
     threads = [threading.Thread(target=_work, args=(hand, parts, results), daemon=True) for hand in hands]
     for thread in threads:
         thread.start()
     try:
-        yield from _drain(results, hands, patience)
+        yield from _drain(results, lambda: sum(hand.beats for hand in hands) + store.calls, len(hands), patience, short)
     finally:
         parts.stop()
         for hand in hands:
@@ -151,24 +162,33 @@ def _work(hand: _Hand, parts: Iterable[Part], results: queue.SimpleQueue[PartRes
         for result in hand.process(parts):
             results.put(result)
         results.put(None)
+    except MemoryError:
+        log.warning("not enough memory for a part: it is left for the next round, in a child process")
+        results.put(None)
     except BaseException as error:  # handed over to the caller's thread, which raises it
         results.put(error)
 
 
 def _drain(
-    results: queue.SimpleQueue[PartResult | BaseException | None], hands: Sequence[_Hand], patience: float
+    results: queue.SimpleQueue[PartResult | BaseException | None],
+    steps: Callable[[], int],
+    working: int,
+    patience: Patience,
+    short: threading.Event,
 ) -> Iterator[PartResult]:
-    """Yield results until every thread is done, or until none of them got on by a step for `patience` seconds."""
-    working, beats, since = len(hands), -1, time.monotonic()
+    """Yield results until every thread is done, none of them got on by a step for too long, or memory is short."""
+    done, since = -1, time.monotonic()
     while working:
+        if short.is_set():
+            log.warning("this process takes too much memory: the rest is left for the next round, in child processes")
+            return
         try:
             item = results.get(timeout=1.0)
         except queue.Empty:
-            now = sum(hand.beats for hand in hands)
-            if now != beats:
-                beats, since = now, time.monotonic()
-            elif time.monotonic() - since > patience:
-                log.warning("no worker got on for %.0f s: what they hold is left for the next round", patience)
+            if (now := steps()) != done:
+                done, since = now, time.monotonic()
+            elif time.monotonic() - since > patience.seconds:
+                log.warning("no worker got on for %.0f s: what they hold is left for the next round", patience.seconds)
                 return
             continue
         since = time.monotonic()
@@ -177,6 +197,7 @@ def _drain(
         elif isinstance(item, BaseException):
             raise item
         else:
+            patience.learn(item)
             yield item
 
 

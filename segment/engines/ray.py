@@ -1,4 +1,4 @@
-"""The Ray engine: the same stages as a Ray Data pipeline. The only module that imports ray.
+"""The Ray engine: the same stages as a Ray Data pipeline.
 
 A Ray Data execution is one best-effort round; `segment.rounds` compares what is committed with the plan and starts
 another. On CPUs one actor a core does everything for a part: further operators would start worker processes that
@@ -12,16 +12,19 @@ import os
 import pickle
 import re
 import warnings
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, ParamSpec, TypeVar
 
 from segment import errors
 from segment.engines import Isolation
 from segment.engines.bundles import bundle
-from segment.engines.ray_cluster import Watch, connect, start_pulse
+from segment.engines.pulled import pulled
+from segment.engines.ray_cluster import HeadLost, connect, leave, within
 from segment.engines.ray_metrics import RunMetrics
 from segment.engines.ray_operators import GPU, pipeline
+from segment.engines.ray_watch import Watch, start_pulse
 from segment.errors import SegmentError, StoreError, UsageError
+from segment.patience import Patience
 from segment.plan import Plan
 from segment.progress import Tally
 from segment.sessions import capabilities
@@ -34,6 +37,8 @@ T = TypeVar("T")
 
 log = logging.getLogger("segment.engines.ray")
 
+_HEAD_SECONDS = 60.0  # for the head of the cluster to say what nodes there are
+_NODE_SECONDS = 300.0  # for every node to say what it can do: a worker process starts for that
 _FIRST_NODE_SECONDS = 15 * 60  # a cloud instance is there in two minutes, and installed in five more
 
 
@@ -73,9 +78,17 @@ class RayEngine:
 
         self._await_node("GPU" if self._device in ("cuda", "tensorrt") else "CPU")
         ask = ray.remote(num_cpus=0, max_retries=3)(capabilities)
-        nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].keys() & {"CPU", "GPU"}]
+        known = within(_HEAD_SECONDS, ray.nodes)
+        nodes = [node for node in known if node["Alive"] and node["Resources"].keys() & {"CPU", "GPU"}]
         affinities = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in nodes]
-        return list(ray.get([ask.options(scheduling_strategy=affinity).remote() for affinity in affinities]))
+        asked = [ask.options(scheduling_strategy=affinity).remote() for affinity in affinities]
+        try:
+            return list(ray.get(asked, timeout=_NODE_SECONDS))
+        except ray.exceptions.RayError as error:
+            raise StoreError(
+                f"not every one of {len(nodes)} nodes of the Ray cluster said within {_NODE_SECONDS:.0f} s what it can "
+                f"do ({type(error).__name__}): `ray status` on its head shows them. Run the same command again."
+            ) from None
 
     def workers(self, task_device: str) -> int:
         """Size of the pool at start."""
@@ -83,13 +96,15 @@ class RayEngine:
 
         resource = "GPU" if self._splits(task_device) else "CPU"
         self._await_node(resource)
-        return self._workers[0] if self._workers else max(1, int(ray.cluster_resources().get(resource, 0)))
+        if self._workers:
+            return self._workers[0]
+        return max(1, int(within(_HEAD_SECONDS, ray.cluster_resources).get(resource, 0)))
 
     def _await_node(self, resource: str) -> None:
         """Wait for a node that has a CPU (GPU): a cluster that scales to zero starts one when it is asked for."""
         import ray
 
-        if ray.cluster_resources().get(resource):
+        if within(_HEAD_SECONDS, ray.cluster_resources).get(resource):
             return
         if resource == "GPU" and not self._workers:
             raise UsageError(
@@ -118,7 +133,8 @@ class RayEngine:
         self.workers(task_device)
         resources: dict[str, Any] = GPU if self._splits(task_device) else {"num_cpus": 1}
         try:
-            result: T = ray.get(ray.remote(**resources)(function).remote(*args, **kwargs))
+            asked = ray.remote(**resources)(function).remote(*args, **kwargs)
+            result: T = ray.get(asked, timeout=_FIRST_NODE_SECONDS)
         except ray.exceptions.RayError as error:
             raise _cause(error) from None
         return result
@@ -143,14 +159,18 @@ class RayEngine:
         split = self._splits(task.runtime.device)
         pool = self._pool(workers, len(bundles), split)
         dataset = pipeline(dataset, task, shared, pool, isolation=isolation, split=split)
-        watch = Watch(task.stall_timeout, pulse)
+        patience = Patience(task.stall_timeout, None if split else task.batch_size)
+        watch = Watch(patience, pulse, workers)
         try:
-            for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-                for data in batch["result"]:
-                    result = pickle.loads(data.as_py())
-                    if isinstance(result, SegmentError):
-                        raise result
-                    yield result
+            for data in pulled(_results(dataset), watch.trouble):
+                result = pickle.loads(data)
+                if isinstance(result, SegmentError):
+                    raise result
+                patience.learn(result)
+                yield result
+        except HeadLost:
+            self._connected = False  # nothing is left to disconnect from
+            raise
         except ray.exceptions.RayError as error:
             raise _cause(error) from None
         finally:
@@ -172,10 +192,8 @@ class RayEngine:
 
     def close(self) -> None:
         """Leave the cluster, which ends it if it was started here."""
-        import ray
-
         if self._connected:
-            ray.shutdown()
+            leave()
 
 
 def _configure(context: Any) -> None:
@@ -185,6 +203,23 @@ def _configure(context: Any) -> None:
     context.enable_progress_bars = os.environ.get("RAY_DATA_DISABLE_PROGRESS_BARS") == "0"
     context.print_on_execution_start = False
     context.log_internal_stack_trace = False
+
+
+def _results(dataset: Any) -> Iterator[bytes]:
+    """Execute a dataset and yield its rows as they come.
+
+    Not by `iter_batches`, whose waiting nothing can interrupt.
+    """
+    import ray
+
+    for output in dataset.iter_internal_ref_bundles():
+        try:
+            blocks = ray.get(output.block_refs)
+        except ray.exceptions.RayError as error:  # rows are for progress: the ledger says what is left
+            log.warning("results were lost with their node: %s", type(error).__name__)
+            continue
+        for block in blocks:
+            yield from (row.as_py() for row in block["result"])
 
 
 _RAISED = re.compile(r"(?ms)^.*^segment\.errors\.(\w+): (.*)\Z")

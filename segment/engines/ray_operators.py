@@ -1,28 +1,34 @@
-"""The operators of the Ray pipeline: what runs in Ray's worker processes. A row is a part, pickled."""
+"""What Ray's workers run: the operators of the pipeline, each watched by its heart."""
 
 from __future__ import annotations
 
 import pickle
 from collections.abc import Iterator
-from typing import Any
+from contextlib import closing
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
 from segment.engines import Isolation
-from segment.engines.ray_cluster import Heart
 from segment.engines.ray_metrics import RunMetrics
+from segment.engines.ray_watch import Heart
 from segment.errors import SegmentError
 from segment.isolation import quarantine
+from segment.memory import guard_process
 from segment.plan import parts_of
 from segment.stages import Task
 from segment.weights import Weights
-from segment.workers import Cargo, SplitWorker, load_worker
+from segment.workers import Cargo, SplitWorker, Worker, load_worker
+
+T = TypeVar("T")
+
 
 # A GPU actor takes no CPU and a task a whole one: the one rule that never ran out of CPUs on machines of 1, 2 and 4.
 GPU = {"num_gpus": 1, "num_cpus": 0}
 # A dying actor is replaced without limit, as Ray Data's default is (a limit makes it hang); a bundle that saw two die
 # is given up until the next round.
 _ACTOR_LIMITS = {"max_restarts": -1, "max_task_retries": 2}
+_TASK_LIMITS = {"max_retries": 2}  # Ray Data's default is no limit: what kills its worker would be run again for ever
 
 
 def _whole_blocks() -> dict[str, Any]:
@@ -35,15 +41,16 @@ def _one_part() -> dict[str, Any]:
 
 def pipeline(dataset: Any, task: Task, shared: Any, pool: Any, *, isolation: Isolation, split: bool) -> Any:
     """Let a dataset of parts become one of results: by one operator, or by three that keep a GPU busy."""
+    tasks = {"fn_args": [shared], **_TASK_LIMITS}
     if isolation == "image":
         one = GPU if split else {"num_cpus": 1}
-        return dataset.map_batches(quarantined, fn_args=[shared], **one, **_one_part())
+        return dataset.map_batches(quarantined, **tasks, **one, **_one_part())
     model = {"fn_constructor_args": [shared], "compute": pool, **_ACTOR_LIMITS}
     if not split:
         return dataset.map_batches(_named(_RunParts, task), num_cpus=1, **model, **_whole_blocks())
-    blocks = dataset.map_batches(read, fn_args=[shared], num_cpus=1, **_whole_blocks())
+    blocks = dataset.map_batches(read, num_cpus=1, **tasks, **_whole_blocks())
     segmented = blocks.map_batches(_named(_Segment, task), **GPU, **model, **_one_part())
-    return segmented.map_batches(write, fn_args=[shared], num_cpus=1, **_one_part())
+    return segmented.map_batches(write, num_cpus=1, **tasks, **_one_part())
 
 
 def _named(operator: type, task: Task) -> type:
@@ -55,50 +62,52 @@ class _RunParts:
     """The one operator of the CPU pool: everything for a block of parts."""
 
     def __init__(self, shared: Any) -> None:
-        task, weights, pulse = _fetch(shared)
-        self.worker = load_worker(task, weights)
-        self.heart = Heart(pulse, self.worker)
-        self.metrics = RunMetrics(task)
+        self.worker, self.heart = _load(shared)
+        self.metrics = RunMetrics(self.worker.task)
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
-        with self.heart.beating():
-            results = self.worker.process(parts_of(batch))
-            yield from _rows("result", self.metrics.counting(results))
+        results = self.metrics.counting(self.worker.process(parts_of(batch)))
+        return _rows("result", self.heart.through(results))
 
 
 def read(batch: pa.Table, shared: Any) -> Iterator[pa.Table]:
     """First of the three operators: parts in, decoded images out, a row each."""
     task, _, pulse = _fetch(shared)
     worker = SplitWorker(task)
-    with Heart(pulse).beating():
-        yield from _rows("frames", (worker.read(part) for part in parts_of(batch)))
+    return _rows("frames", _watched(worker.worker, pulse, (worker.read(part) for part in parts_of(batch))))
 
 
 class _Segment:
     """Second of the three operators: the model."""
 
     def __init__(self, shared: Any) -> None:
-        task, weights, pulse = _fetch(shared)
-        self.worker = SplitWorker(task, load_worker(task, weights))
-        self.heart = Heart(pulse, self.worker.worker)
+        worker, self.heart = _load(shared)
+        self.worker = SplitWorker(worker.task, worker)
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
-        with self.heart.beating():
-            yield from _rows("frames", (self.worker.segment(cargo) for cargo in _cargoes(batch)))
+        return _rows("frames", self.heart.through(self.worker.segment(cargo) for cargo in _cargoes(batch)))
 
 
 def write(batch: pa.Table, shared: Any) -> Iterator[pa.Table]:
     """Third of the three operators: masks scored, encoded and committed."""
     task, _, pulse = _fetch(shared)
     worker = SplitWorker(task)
-    with Heart(pulse).beating():
-        yield from _rows("result", RunMetrics(task).counting(worker.write(cargo) for cargo in _cargoes(batch)))
+    results = RunMetrics(task).counting(worker.write(cargo) for cargo in _cargoes(batch))
+    return _rows("result", _watched(worker.worker, pulse, results))
 
 
 def quarantined(batch: pa.Table, shared: Any) -> Iterator[pa.Table]:
     """The last round's operator: parts that killed their workers, image by image."""
-    task, weights, _ = _fetch(shared)
-    return _rows("result", RunMetrics(task).counting(quarantine(part, task, weights) for part in parts_of(batch)))
+    task, weights, pulse = _fetch(shared)
+    waiting = Heart(pulse, None)  # for children, which have a patience of their own
+    results = RunMetrics(task).counting(quarantine(part, task, weights) for part in parts_of(batch))
+    return _rows("result", waiting.through(results))
+
+
+def _watched(worker: Worker, pulse: Any, values: Iterator[T]) -> Iterator[T]:
+    """Make values in a task, whose process serves others afterwards."""
+    with closing(guard_process(worker.task.worker_memory)):
+        yield from _heart_of(worker, pulse).through(values)
 
 
 def _fetch(shared: Any) -> tuple[Task, Weights, Any]:
@@ -106,6 +115,20 @@ def _fetch(shared: Any) -> tuple[Task, Weights, Any]:
 
     task, weights, pulse = ray.get(shared)
     return task, weights, pulse
+
+
+def _load(shared: Any) -> tuple[Worker, Heart]:
+    """Load the model, watched."""
+    task, weights, pulse = _fetch(shared)
+    guard_process(task.worker_memory)  # an actor is one for its whole life
+    with Heart(pulse, None).beating(loading=True):
+        worker = load_worker(task, weights)
+    return worker, _heart_of(worker, pulse)
+
+
+def _heart_of(worker: Worker, pulse: Any) -> Heart:
+    """A heart whose beats are the worker's steps and its requests to stores, failed ones too."""
+    return Heart(pulse, lambda: worker.beats + worker.task.store.calls)
 
 
 def _rows(name: str, values: Iterator[object]) -> Iterator[pa.Table]:

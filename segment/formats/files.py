@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 import posixpath
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from segment.errors import UsageError, input_changed
 from segment.formats.cutting import Shard, mark_repeated, shard_hash
+from segment.formats.known import Known
 from segment.formats.lookup import look_up
 from segment.names import basename, count, examples, is_hidden, is_image, is_storable, shown, slug, suffix_of
 from segment.parts import MISSING, SEGMENTED, UNKNOWN, InputOptions, Member, Part, Sample, Span, planned_fault, settle
@@ -24,9 +25,9 @@ def plan_files(
     options: InputOptions,
     store: Store,
     warnings: list[str],
-    known: Container[str] = (),
+    known: Known | None = None,
 ) -> tuple[list[Shard], int]:
-    """Plan the images among `entries`, which lie below `base`; not those whose URL is `known`.
+    """Plan the images among `entries`, which lie below `base`; not those that are `known`.
 
     Returns:
         The shards, and how many images have a label.
@@ -42,14 +43,14 @@ def plan_files(
     elif options.labels is not None:
         labels = _labels_by_stem(base, images, to_url(options.labels), store, warnings)
     members = []
-    images = [entry for entry in images if entry.url not in known]
-    labels = {entry.url: labels[entry.url] for entry in images if entry.url in labels}
     for entry in images:
         label = labels.get(entry.url)
         span = file_span(label) if label else None
         members.append(Member(relative_url(entry.url, base), file_span(entry), span))
     etags = {entry.url: entry.etag for entry in [*images, *labels.values()]}
-    return list(file_shards(base, members, etags)), len(labels)
+    if known:
+        members = known.images_to_plan(members)
+    return list(file_shards(base, members, etags)), sum(member.label is not None for member in members)
 
 
 def file_shards(url: str, members: Sequence[Member], etags: Mapping[str, str]) -> Iterator[Shard]:

@@ -7,13 +7,14 @@ import io
 import json
 import posixpath
 import shlex
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from segment.errors import UsageError
 from segment.formats.cutting import Shard, warn_repeated
 from segment.formats.files import file_shards, file_span
+from segment.formats.known import Known
 from segment.formats.lookup import look_up
 from segment.names import count, examples, is_image, is_storable, shown, suffix_of
 from segment.parts import MISSING, Member, Span
@@ -44,8 +45,8 @@ class Line:
     id: str | None = None
 
 
-def plan_list(entry: Entry, store: Store, warnings: list[str], planned: Container[str] = ()) -> tuple[list[Shard], int]:
-    """Plan the images that a list file names, in its order; not those whose URL is `planned`.
+def plan_list(entry: Entry, store: Store, warnings: list[str], known: Known | None = None) -> tuple[list[Shard], int]:
+    """Plan the images that a list file names, in its order; not those that are `known`.
 
     An image or label that does not exist becomes an error row, unless that is so of every image.
 
@@ -61,11 +62,12 @@ def plan_list(entry: Entry, store: Store, warnings: list[str], planned: Containe
     lines = parse_list(store.read(url), suffix_of(url), shown(url))
     folder = parent_url(url)
     places = [_places(line, folder, shown(url)) for line in lines]
-    known = look_up({place for pair in places for place in pair if place}, store)
-    members = _members(lines, places, known, folder)
+    there = look_up({place for pair in places for place in pair if place}, store)
+    members = _members(lines, places, there, folder)
     _check(members, url, warnings)
-    members = [member for member in members if member.image.url not in planned]
-    shards = list(file_shards(url, members, {found.url: found.etag for found in known.values()}))
+    if known:
+        members = known.images_to_plan(members)
+    shards = list(file_shards(url, members, {found.url: found.etag for found in there.values()}))
     warn_repeated(shards, warnings)
     return shards, sum(member.label is not None for member in members)
 

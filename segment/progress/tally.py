@@ -70,6 +70,7 @@ class Tally:
         parts: parts committed by this attempt.
         errors: error rows of this attempt by code.
         failures, last_failure: parts that could not be committed, and why the last one could not.
+        retries: requests to stores that were repeated, by kind.
         changed: why, by part, what is there is not what was planned.
         confusion: counts of this attempt.
         seconds: spent by stage, in the order of `STAGES`, by all workers since the first result.
@@ -87,6 +88,7 @@ class Tally:
     errors: Counter[str] = field(default_factory=Counter)
     failures: int = 0
     last_failure: str | None = None
+    retries: Counter[str] = field(default_factory=Counter)
     changed: dict[str, str] = field(default_factory=dict)
     confusion: Confusion | None = None
     seconds: NDArray[np.float64] = field(default_factory=lambda: np.zeros(len(STAGES)))
@@ -97,6 +99,7 @@ class Tally:
 
     def add(self, result: PartResult) -> None:
         """Count one result."""
+        self.retries.update(result.retries)
         if result.failure is not None:
             self.failures += 1
             self.last_failure = result.failure
@@ -175,6 +178,8 @@ class Tally:
         parts.append(count(self.errors.total(), "error"))
         if self.failures:
             parts.append(f"{count(self.failures, 'part')} to retry")
+        if self.retries:
+            parts.append(f"{count(self.retries.total(), 'request')} to stores repeated")
         return ", ".join(parts)
 
 

@@ -10,6 +10,7 @@ from segment.audit import Audit
 from segment.ledger import Ledger
 from segment.names import shown
 from segment.report.aggregate import RunReport
+from segment.timings import read_attempts
 
 _WIDTH = 80  # of a report that is not on a terminal
 _BAR = 12
@@ -139,3 +140,9 @@ def print_status(ledger: Ledger, console: Console | None = None) -> None:
     console.print(f"{run['card']['name']}: {state}", markup=False)
     console.print(f"{done:,} of {plan.images:,} images committed ({100 * done / max(1, plan.images):.1f} %)")
     console.print(f"{len(plan) - len(left):,} of {len(plan):,} parts, {finished:,} of {shards:,} shards finished")
+    attempts = read_attempts(ledger)
+    if attempts.number:
+        console.print(f"{_many(attempts.number, 'attempt')}, {attempts.ended:,} of them ended")
+    if attempts.retries:
+        kinds = ", ".join(f"{number:,} to {kind}" for kind, number in sorted(attempts.retries.items()))
+        console.print(f"{_many(attempts.retries.total(), 'request')} to stores repeated: {kinds}")

@@ -61,12 +61,10 @@ def test_a_flipped_byte_of_a_mask_is_found_by_reading_every_byte(segment: Call, 
     called = segment("audit", str(place.output), "--deep")
     assert called.code == 1
     assert called.out.splitlines() == [
-        f"wrong: {short(place, file)} is damaged: delete it and run again",
+        f"wrong: {short(place, file)} is damaged: delete it and run the same command again",
         "the audit found 1 problem (5 images, 3 parts, 1 shard, 1 error row)",
     ]
     file.unlink()
-    for gone in (*place.output.glob("stats/*"), place.output / "_SUCCESS"):
-        gone.unlink()
     place.run()  # as it says
     assert segment("audit", str(place.output), "--deep").code == 0
     assert file.read_bytes() == data
@@ -74,11 +72,12 @@ def test_a_flipped_byte_of_a_mask_is_found_by_reading_every_byte(segment: Call, 
 
 def test_what_is_in_no_plan(segment: Call, place: Place) -> None:
     file = first_masks(place)
-    shutil.copy(file, file.with_name("stranger.parquet"))
+    stranger = file.with_name("stranger.parquet")
+    shutil.copy(file, stranger)
     (file.parent / ".DS_Store").write_bytes(b"a file manager was here")
     called = segment("audit", str(place.output))
     assert called.code == 1
-    assert called.out.splitlines()[0] == f"wrong: {short(place, file.with_name('stranger.parquet'))} is in no plan"
+    assert called.out.splitlines()[0] == f"wrong: {short(place, stranger)} is in no plan: delete it"
     assert called.out.splitlines()[1].startswith("the audit found 1 problem (")
 
 
@@ -90,7 +89,8 @@ def test_masks_of_another_run(segment: Call, place: Place) -> None:
     shutil.copy(other / short(place, file), file)  # even with the same masks in it
     called = segment("audit", str(place.output))
     assert called.code == 1
-    assert called.out.splitlines()[0] == f"wrong: {short(place, file)} was written by another run (fingerprint)"
+    wrong = f"wrong: {short(place, file)} was written by another run (fingerprint): "
+    assert called.out.splitlines()[0] == wrong + "delete it and run the same command again"
     assert called.out.splitlines()[1].startswith("the audit found 1 problem (")
 
 
@@ -100,8 +100,8 @@ def test_a_part_under_another_ones_name(segment: Call, place: Place) -> None:
     called = segment("audit", str(place.output))
     assert called.code == 1
     assert [line.partition(short(place, first))[2] for line in called.out.splitlines()[:2]] == [
-        " holds 2 rows that are not the planned images 0 to 1",
-        f" says in its footer that it is part {second.stem} of 2 rows",
+        " holds 2 rows that are not the planned images 0 to 1: delete it and run the same command again",
+        f" says in its footer that it is part {second.stem} of 2 rows: delete it and run the same command again",
     ]
 
 
@@ -115,7 +115,7 @@ def test_statistics_that_are_not_the_sum_of_their_parts(segment: Call, place: Pl
     stats.write_bytes(theirs.read_bytes())
     called = segment("audit", str(place.output))
     assert called.code == 1
-    wrong = f"wrong: {short(place, stats)} is not the sum of its parts: delete it and run again"
+    wrong = f"wrong: {short(place, stats)} is not the sum of its parts: delete it and run the same command again"
     assert called.out.splitlines()[0] == wrong
     stats.unlink()
     place.run()
@@ -132,8 +132,8 @@ def test_a_run_that_broke_off(segment: Call, place: Place) -> None:
     called = segment("audit", str(place.output))
     assert called.code == 1
     assert called.out.splitlines() == [
-        f"wrong: part {lost.stem} of shard {lost.parent.name} is not committed",
-        f"wrong: shard {lost.parent.name} has no statistics",
+        f"wrong: part {lost.stem} of shard {lost.parent.name} is not committed: run the same command again",
+        f"wrong: shard {lost.parent.name} has no statistics: run the same command again",
         "the audit found 2 problems (0 images, 2 parts, 0 shards, 0 error rows)",
     ]
     called = segment("status", str(place.output))
@@ -142,12 +142,17 @@ def test_a_run_that_broke_off(segment: Call, place: Place) -> None:
         "blocks: not complete",
         "4 of 5 images committed (80.0 %)",
         "2 of 3 parts, 0 of 1 shards finished",
+        "1 attempt, 1 of them ended",
     ]
     assert contents(place.output) == before
 
 
 def test_the_status_of_a_run_step_by_step(segment: Call, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    done = ["5 of 5 images committed (100.0 %)", "3 of 3 parts, 1 of 1 shards finished"]
+    done = [
+        "5 of 5 images committed (100.0 %)",
+        "3 of 3 parts, 1 of 1 shards finished",
+        "1 attempt, 1 of them ended",
+    ]
     assert segment("status", str(place.output)).out.splitlines() == ["blocks: complete", *done]
     (place.output / "_SUCCESS").unlink()
     assert segment("status", str(place.output)).out.splitlines() == ["blocks: all committed, not audited", *done]
@@ -162,7 +167,11 @@ def test_the_status_of_a_run_step_by_step(segment: Call, place: Place, monkeypat
     with pytest.raises(StoreError, match="the store is away"):
         place.run()
     called = segment("status", str(place.output))
-    assert called.out.splitlines()[1:] == ["0 of 5 images committed (0.0 %)", "0 of 3 parts, 0 of 1 shards finished"]
+    assert called.out.splitlines()[1:] == [
+        "0 of 5 images committed (0.0 %)",
+        "0 of 3 parts, 0 of 1 shards finished",
+        "2 attempts, 2 of them ended",
+    ]
 
 
 @pytest.mark.parametrize("command", ["audit", "status"])
@@ -191,7 +200,8 @@ def test_what_no_round_can_mend_is_told_and_takes_the_success_back(place: Place)
     with pytest.raises(SegmentError) as caught:
         place.run()
     assert str(caught.value) == (
-        f"the audit of {place.output} found 1 problem:\n  masks/{foreign.parent.name}/foreign.parquet is in no plan"
+        f"the audit of {place.output} found 1 problem:\n"
+        f"  masks/{foreign.parent.name}/foreign.parquet is in no plan: delete it"
     )
     assert not (place.output / "_SUCCESS").exists()
     foreign.unlink()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -10,10 +11,17 @@ from pathlib import Path
 
 import pytest
 
+from segment.metrics import Confusion
+from segment.parts import InputOptions, Part
+from segment.sessions import Runtime
+from segment.stages import Clock, Task
 from segment.store import Store
+from segment.tables import ImageRow
+from segment.workers import Worker
 from tests.reliability.arena import Arena, note, proxied
 from tests.reliability.arena import arena as arena
 from tests.reliability.proxy import Fault
+from tests.runs import CARD, CLASSES, png, scene
 from tests.s3 import S3Server, free_port, wait_for
 
 
@@ -75,6 +83,82 @@ def test_damaged_on_the_way_it_is_mended(arena: Arena) -> None:
     with proxied(arena.server, flip) as proxy:
         assert through(arena.server, proxy.url).create("s3://arena-out/created", b"x" * 1000) == b"x" * 1000
     assert flip.injected == 1
+
+
+# --- masks that a device may make otherwise the next time ------------------------------------------------------------
+
+
+def gpu_worker(store: Store, output: str) -> Worker:
+    """What commits on a GPU node: all of a worker but the model."""
+    task = Task(
+        card=CARD, runtime=Runtime("onnxruntime", "cuda", "f16", "1"), output=output, input=InputOptions(),
+        store=store, label_encoding="auto", label_remap=(), mask_size="source", max_pixels=10**6, batch_size=8,
+        fingerprint="f", stall_timeout=60.0,
+    )  # fmt: skip
+    return Worker(task, None)
+
+
+def rows(seed: int) -> list[ImageRow]:
+    """The row of one image; another seed is another mask."""
+    mask = scene(seed)[1]
+    counts = Confusion.of(mask, mask, CLASSES)
+    return [ImageRow("0.png", "s3://in/0.png", 0, (24, 32), None, png(mask), counts, 1.0, 1.0)]
+
+
+PART = Part("abc-000000-000001", "in-00000-abc", "files", "s3://in", 1, "", 0, 1, -1, ())
+
+
+def masks_url(worker: Worker) -> str:
+    return worker.ledger.masks_url(PART.shard, PART.id)
+
+
+@pytest.mark.parametrize("where", ["moto", "rclone", "local"])
+def test_of_two_gpus_the_first_wins(where: str, moto: S3Server, s3_server: S3Server, tmp_path: Path) -> None:
+    """Of two that come one after the other on any store, for each looks before it writes."""
+    server = {"moto": moto, "rclone": s3_server}.get(where)
+    output = f"{server.bucket_url('gpu')}/one-after-the-other" if server else f"file://{tmp_path}/out"
+    worker = gpu_worker(Store(server.options if server else {}), output)
+    first = worker.commit(PART, rows(1), Clock(), 0)
+    kept = worker.task.store.read(masks_url(worker))
+    second = worker.commit(PART, rows(2), Clock(), 0)
+    assert [(r.skipped, r.failure, r.images) for r in (first, second)] == [(False, None, 1), (True, None, 1)]
+    assert worker.task.store.read(masks_url(worker)) == kept
+    stats = worker.ledger.finish_shard(PART.shard, [PART.id], CARD, "f")
+    assert stats.confusion == first.confusion  # of what is there, not of what came last
+
+
+def test_of_two_gpus_at_once_one_wins_where_the_store_decides(moto: S3Server) -> None:
+    """Both see nothing there; between the look and the PUT of one the other writes: 412."""
+    moto.bucket_url("gpu")
+    other = gpu_worker(Store(moto.options), "s3://gpu/race")
+    race = Fault("call", method="PUT", key="/gpu/race/masks/", call=lambda: other.commit(PART, rows(2), Clock(), 0))
+    with proxied(moto, race) as proxy:
+        ours = gpu_worker(through(moto, proxy.url), "s3://gpu/race").commit(PART, rows(1), Clock(), 0)
+    assert (race.injected, ours.skipped, ours.failure) == (1, True, None)
+    stats = other.ledger.finish_shard(PART.shard, [PART.id], CARD, "f")
+    assert stats.confusion == rows(2)[0].confusion
+    note("two GPUs commit one part (412)", 1, 1, 0)
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_gpus_lost_acknowledgement_is_its_own_win(times: int, moto: S3Server) -> None:
+    moto.bucket_url("gpu")
+    lost = Fault("reset_after", method="PUT", key="/gpu/lost", times=times)
+    with proxied(moto, lost) as proxy:
+        worker = gpu_worker(through(moto, proxy.url), f"s3://gpu/lost-{times}")
+        result = worker.commit(PART, rows(1), Clock(), 0)
+    assert (lost.injected, result.skipped, result.failure, result.images) == (times, False, None, 1)
+    note("lost acknowledgement of a GPU's conditional PUT", times, times, 0)
+
+
+def test_a_cpu_writes_over_what_is_there(moto: S3Server) -> None:
+    """The same bytes, or what is damaged: no condition is asked for."""
+    moto.bucket_url("gpu")
+    worker = gpu_worker(Store(moto.options), "s3://gpu/cpu")
+    worker.task.store.write(masks_url(worker), b"damaged")
+    cpu = Worker(dataclasses.replace(worker.task, runtime=Runtime("onnxruntime", "cpu", "f32", "1")), None)
+    assert not cpu.commit(PART, rows(1), Clock(), 0).skipped
+    assert cpu.ledger.finish_shard(PART.shard, [PART.id], CARD, "f").images == 1
 
 
 def test_a_whole_run_on_moto(moto: S3Server, arena: Arena, tmp_path: Path) -> None:

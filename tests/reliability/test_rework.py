@@ -13,6 +13,7 @@ import pytest
 
 from segment.driver import run
 from segment.errors import InputChanged, StoreError, UsageError
+from segment.ledger import Ledger
 from segment.stages import decode
 from tests.calls import Call
 from tests.datasets import Item, write_tars
@@ -88,16 +89,16 @@ def test_error_rows_that_stay_errors_are_there_once(place: Place) -> None:
 
 
 def test_error_rows_whose_images_changed_stay(unlucky: Place) -> None:
-    """A run keeps its plan: a mended image is no longer the planned one, and its row is better than none."""
+    """A run keeps its plan until --update: a mended image is not the planned one, and its row is better than none."""
     before, rows = masks(unlucky.output), read_rows(unlucky.output)
     unlucky.add("2.png", 12)
     told = rerun(unlucky, retry_errors=True).lines
     assert "0 error rows done again, with their parts" in told
-    assert "2 error rows left as they are: their input has changed, and a run keeps its plan" in told
+    assert "2 error rows left as they are: the input has changed, and --update is what plans it anew" in told
     assert masks(unlucky.output) == before
     (unlucky.images / "3.png").unlink()
     told = rerun(unlucky, retry_errors=True).lines
-    assert "2 error rows left as they are: their input has changed, and a run keeps its plan" in told
+    assert "2 error rows left as they are: the input has changed, and --update is what plans it anew" in told
     assert (masks(unlucky.output), read_rows(unlucky.output)) == (before, rows)
     assert_sound(unlucky.output)
 
@@ -108,7 +109,7 @@ def test_some_error_rows_again_and_some_not(unlucky: Place) -> None:
     unlucky.write("8.png", png(scene(8)[0]))
     told = rerun(unlucky, retry_errors=True).lines
     assert "2 error rows done again, with their parts" in told
-    assert "1 error row left as they are: their input has changed, and a run keeps its plan" in told
+    assert "1 error row left as it is: the input has changed, and --update is what plans it anew" in told
     assert [(row["id"], row["error"]) for row in read_rows(unlucky.output) if row["error"]] == [("8.png", EMPTY)]
     assert len(read_rows(unlucky.output)) == 7
     assert_sound(unlucky.output)
@@ -168,13 +169,121 @@ def test_new_files_are_added_and_nothing_else_is_touched(place: Place) -> None:
 def test_an_update_without_news_changes_nothing(place: Place) -> None:
     place.run()
     before = {path: path.read_bytes() for path in place.output.rglob("*") if path.is_file()}
-    assert rerun(place, update=True).lines == ["new in the input: 0 images"]
+    told = rerun(place, update=True).lines
+    assert told == ["new in the input: 0 images", "complete already: 6 images, nothing to do"]
     assert {path: path.read_bytes() for path in place.output.rglob("*") if path.is_file()} == before
 
 
 def test_update_of_what_was_never_begun_is_a_run(place: Place) -> None:
     rerun(place, update=True, retry_errors=True)
     assert len(read_rows(place.output)) == 6
+    assert_sound(place.output)
+
+
+# --- what was replaced in the input -----------------------------------------------------------------------------------
+
+
+def test_a_mended_image_is_done_again_by_an_update(place: Place) -> None:
+    place.write("2.png", b"")
+    assert place.run().report.total.errors == 1
+    kept = {path.name for path in place.output.glob("masks/*/*.parquet")} - {holding(place.output, "2.png").name}
+    place.add("2.png", 12)
+    place.add("9.png", 9)
+    told = rerun(place, update=True)
+    assert told.lines[:2] == ["new in the input: 1 image", "replaced in the input: 1 image, done again with 1 part"]
+    rows = read_rows(place.output)
+    assert sorted(row["id"] for row in rows) == [*(f"{seed}.png" for seed in range(6)), "9.png"]
+    for row in rows:
+        expect(row, 12 if row["id"] == "2.png" else int(row["id"][0]))
+    assert kept < {path.name for path in place.output.glob("masks/*/*.parquet")}
+    assert json.loads((place.output / "_SUCCESS").read_text())["images"] == 7
+    assert_sound(place.output)
+    before = masks(place.output)
+    assert rerun(place, update=True).lines[0] == "new in the input: 0 images"
+    assert masks(place.output) == before
+
+
+def test_a_label_that_came_or_changed_is_scored_by_an_update(place: Place) -> None:
+    label = (place.labels / "1.png").read_bytes()
+    (place.labels / "1.png").unlink()
+    assert place.run().report.total.scored == 5
+    (place.labels / "1.png").write_bytes(label)
+    (place.labels / "4.png").write_bytes(png(scene(3)[1]))
+    told = rerun(place, update=True).lines
+    assert "replaced in the input: 2 images, done again with 2 parts" in told
+    rows = {row["id"]: row for row in read_rows(place.output)}
+    expect(rows["1.png"], 1)
+    assert rows["4.png"]["miou"] < 1
+    assert json.loads((place.output / "_SUCCESS").read_text())["scored"] == 6
+    assert_sound(place.output)
+
+
+def test_what_is_gone_stays_unless_its_part_is_done_again(place: Place) -> None:
+    place.run()
+    (place.images / "0.png").unlink()  # of a part with 1.png
+    (place.images / "4.png").unlink()  # of a part with 5.png
+    place.add("1.png", 11)
+    told = rerun(place, update=True).lines
+    assert told[1:4] == [
+        "new in the input: 0 images",
+        "replaced in the input: 1 image, done again with 1 part",
+        "gone from the input: 2 images; what is committed of them stays, but for 1 in parts that are done again",
+    ]
+    assert sorted(row["id"] for row in read_rows(place.output)) == [f"{seed}.png" for seed in (1, 2, 3, 4, 5)]
+    assert_sound(place.output)
+
+
+@pytest.mark.parametrize("at", ["reopen", "extend_plan", "rounds"])
+def test_an_update_that_breaks_off_is_brought_to_its_end_by_the_next(
+    place: Place, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    place.run()
+    for name, seed in (("0.png", 10), ("3.png", 13)):
+        place.add(name, seed)
+
+    def broken(*_: object, **__: object) -> None:
+        raise StoreError("the store is away")
+
+    reopen = Ledger.reopen
+
+    def reopened(ledger: Ledger, *args: Any) -> None:
+        reopen(ledger, *args)
+        broken()
+
+    with monkeypatch.context() as patch:
+        if at == "reopen":
+            patch.setattr(Ledger, "reopen", reopened)
+        elif at == "extend_plan":
+            patch.setattr(Ledger, "extend_plan", broken)
+        else:
+            patch.setattr("segment.rounds.Rounds.run", broken)
+        with pytest.raises(StoreError):
+            rerun(place, update=True)
+    assert not (place.output / "_SUCCESS").exists()
+    if at == "rounds":
+        rerun(place)
+    else:
+        with pytest.raises(InputChanged, match="take it as it is now with --update"):
+            rerun(place)
+        rerun(place, update=True)
+    for row in read_rows(place.output):
+        expect(row, int(row["id"][0]) + (10 if row["id"] in ("0.png", "3.png") else 0))
+    assert len(read_rows(place.output)) == 6
+    assert_sound(place.output)
+
+
+def test_a_listed_image_that_came_is_done_by_an_update(place: Place) -> None:
+    lines = [*(f"images/{seed}.png labels/{seed}.png" for seed in range(3)), "images/late.png", "images/0.png"]
+    (place.folder / "list.txt").write_text("\n".join(lines))
+    job = place.job(input=str(place.folder / "list.txt"))
+    assert run(job).total.errors == 2  # the missing one, and the one that is there twice
+    place.add("late.png", 8, label=False)
+    notes = Notes()
+    assert run(job, notes, update=True).total.errors == 1
+    assert notes.lines[1:3] == [
+        "new in the input: 0 images",
+        "replaced in the input: 1 image, done again with 1 part",
+    ]
     assert_sound(place.output)
 
 
@@ -206,13 +315,27 @@ def test_new_tars_are_added(place: Place, tars: dict[str, str]) -> None:
     assert_sound(place.output)
 
 
-def test_an_update_over_a_replaced_tar_is_refused(place: Place, tars: dict[str, str]) -> None:
-    run(place.job(**tars))
+def test_a_replaced_tar_is_done_again_by_an_update(place: Place, tars: dict[str, str]) -> None:
+    job = place.job(**tars)
+    run(job)
     before = masks(place.output)
-    os.utime(Path(tars["input"]) / "part-000001.tar", (1, 1))
-    with pytest.raises(InputChanged, match=r"part-000001\.tar is not the file that the run was planned from"):
-        run(place.job(**tars), update=True)
-    assert masks(place.output) == before
+    others = {name: data for name, data in before.items() if "part-000001" not in name}
+    write_tars(place.folder / "new", [Item("04.png", png(scene(20)[0]), png(scene(20)[1])), *ITEMS[5:7]], shards=1)
+    (place.folder / "new" / "part-000000.tar").replace(Path(tars["input"]) / "part-000001.tar")
+    (Path(tars["input"]) / "part-000002.tar").unlink()
+    notes = Notes()
+    report = run(job, notes, update=True)
+    assert notes.lines[:3] == [
+        "new in the input: 0 images",
+        "replaced in the input: 4 images, done again with 2 parts",
+        "gone from the input: 4 images; what is committed of them stays",
+    ]
+    assert report.total.images == 11
+    rows = {row["id"]: row for row in read_rows(place.output)}
+    assert sorted(rows) == [f"{seed:02d}" for seed in range(12) if seed != 7]
+    expect(rows["04"], 20)
+    assert others.items() <= masks(place.output).items()
+    assert len(masks(place.output)) == 6
     assert_sound(place.output)
 
 
@@ -235,7 +358,7 @@ def test_a_replaced_tar_does_not_stand_in_the_others_way(engine: str, place: Pla
         run_on(ENGINES[engine], job)
     assert str(caught.value) == (
         f"2 parts of 6 cannot be done, all others are committed: {tar} has changed since the run was planned. "
-        "Put the file back as it was, or start a new output."
+        "Put the file back as it was, or take it as it is now with --update."
     )
     others = {name: data for name, data in before.items() if "part-000001" not in name}
     assert len(others) == 4
@@ -293,7 +416,7 @@ def test_tables_of_an_output_below_its_input_of_tars_are_no_input(place: Place, 
     run(job)
     notes = Notes()
     run(job, notes, update=True)  # else the input would be tars and Parquet files
-    assert notes.lines == ["new in the input: 0 images"]
+    assert notes.lines == ["new in the input: 0 images", "complete already: 12 images, nothing to do"]
     other = Path(tars["input"]) / "out2"
     with pytest.raises(UsageError, match=r"holds .* Parquet files and 3 tars: say which are meant"):
         run(place.job(**tars, output=str(other)))  # another run's output is what it is

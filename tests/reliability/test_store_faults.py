@@ -76,6 +76,11 @@ def test_5xx(code: str, times: int, arena: Arena) -> None:
     ended = survive(arena, f"{status} {code}, {times} in a row", f"{code.lower()}-{times}", *faults)
     retries = [line for line in ended.text.splitlines() if "retrying to" in line]
     assert len(retries) == sum(fault.injected for fault in faults), ended.text  # each is told once, by us
+    (record,) = arena.files(f"{code.lower()}-{times}").glob("runs/*.json")
+    counted = json.loads(record.read_text())["retries"]
+    assert {"read", "write", "list", "look up"} <= counted.keys()  # the plan's, the parts'; not those of the last words
+    assert f"{sum(counted.values())} requests to stores repeated" in ended.text
+    assert len(retries) - 2 * times <= sum(counted.values()) <= len(retries)
 
 
 @pytest.mark.parametrize(

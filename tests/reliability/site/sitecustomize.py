@@ -3,8 +3,10 @@
 `die`          a picture that holds the trigger colour kills its process, as a bug in a library would
 `freeze`       it stops its process; `freeze=FILE` once only, FILE remembers
 `slow=SECONDS` every picture takes so long
-`load`         a process dies while it loads the model
-`read`         a process dies while it reads a part that holds a `killer.png`
+`load`         a process dies while it loads the model; `load-freeze=FILE` stops, once only
+`read`         a process dies while it reads a part that holds a `killer.png`; `read-freeze=FILE` stops, once only
+`write-freeze=FILE` a process stops when it has encoded such a part, once only
+`pulse-freeze=FILE` the actor that hears the heartbeats stops at the second one, once only
 
 `@FILE` is what FILE says at each moment; nothing if there is none.
 """
@@ -42,12 +44,20 @@ def is_first(name):
     return True
 
 
+def freeze_once(name):
+    if is_first(name):
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+
 def on_sessions(module):
     real_init, real_predict = module.GraphSession.__init__, module.GraphSession.predict
 
     def init(self, *args, **settings):
-        if trouble()[0] == "load":
+        kind, value = trouble()
+        if kind == "load":
             os.kill(os.getpid(), signal.SIGKILL)
+        elif kind == "load-freeze":
+            freeze_once(value)
         real_init(self, *args, **settings)
 
     def predict(self, images):
@@ -68,11 +78,39 @@ def on_files(module):
     real = module.read_files
 
     def read_files(part, options, store):
-        if trouble()[0] == "read" and any(member.id.endswith("killer.png") for member in part.members):
-            os.kill(os.getpid(), signal.SIGKILL)
+        kind, value = trouble()
+        if any(member.id.endswith("killer.png") for member in part.members):
+            if kind == "read":
+                os.kill(os.getpid(), signal.SIGKILL)
+            elif kind == "read-freeze":
+                freeze_once(value)
         return real(part, options, store)
 
     module.read_files = read_files
+
+
+def on_workers(module):
+    real = module.write_masks
+
+    def write_masks(rows, **settings):
+        kind, value = trouble()
+        if kind == "write-freeze" and any(row.id.endswith("killer.png") for row in rows):
+            freeze_once(value)
+        return real(rows, **settings)
+
+    module.write_masks = write_masks
+
+
+def on_watch(module):
+    real = module._Pulse.beat
+
+    def beat(self, *arguments):
+        kind, value = trouble()
+        if kind == "pulse-freeze" and self._lives:
+            freeze_once(value)
+        return real(self, *arguments)
+
+    module._Pulse.beat = beat
 
 
 class Patching(importlib.abc.MetaPathFinder):
@@ -100,4 +138,6 @@ if TROUBLE:
     sys.meta_path[:0] = [
         Patching("segment.sessions.predict", on_sessions),
         Patching("segment.formats.files", on_files),
+        Patching("segment.workers", on_workers),
+        Patching("segment.engines.ray_watch", on_watch),
     ]

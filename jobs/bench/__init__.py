@@ -1,0 +1,1 @@
+"""The pieces of `jobs/benchmark.py` and `jobs/reference_graphs.py`."""

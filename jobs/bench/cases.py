@@ -1,0 +1,128 @@
+"""What is measured: models with their runtimes, contenders, and how each is started."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from segment.card import load_card
+
+ROOT = Path(__file__).resolve().parents[2]
+SHARED = Path(os.environ.get("SEGMENT_SHARED", ROOT.parent / "shared"))
+GRAPHS = Path(".bench") / "graphs"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One model on one runtime.
+
+    Attributes:
+        name: of the case.
+        model: name of a built-in card, or path of a card.
+        weights: path; `graph:NAME` is a reference graph, `shared:PATH` a file of ../shared, None the card's own.
+        runtime, precision: as `segment run` takes them.
+        images: how many, so that one measurement takes about 20 seconds on two cores.
+    """
+
+    name: str
+    model: str
+    weights: str | None
+    runtime: str
+    precision: str
+    images: int
+
+    def locate(self) -> str:
+        """Return the path of the weights, having written a reference graph that is not there.
+
+        Raises:
+            FileNotFoundError: the weights are not on this machine.
+        """
+        from segment.weights import load_weights
+
+        if self.weights is None:
+            path = GRAPHS / f"{self.model}.onnx"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(load_weights(load_card(self.model), None).graph)
+            return str(path.resolve())
+        kind, _, name = self.weights.partition(":")
+        if kind == "graph":
+            from jobs.reference_graphs import write_graph
+
+            return str(write_graph(name, GRAPHS).resolve())
+        path = SHARED / name if kind == "shared" else Path(self.weights)
+        if not path.is_file():
+            raise FileNotFoundError(path)
+        return str(path.resolve())
+
+
+_UNET, _ICNET = "unet-camvid-onnx-0001", "icnet-camvid-ava-sparse-60-0001"
+_UNET32 = "shared:models/unet32-camvid.onnx"
+_DEEPLAB = "shared:models/deeplabv3_mnv2_dm05_pascal_quant.tflite"
+CASES = {
+    case.name: case
+    for case in (
+        Case("unet32-bf16", _UNET, _UNET32, "openvino", "bf16", 404),
+        Case("unet32-f32", _UNET, _UNET32, "openvino", "f32", 101),
+        Case("unet32-onnxruntime", _UNET, _UNET32, "onnxruntime", "f32", 101),
+        Case("unet-bf16", _UNET, "graph:unet", "openvino", "bf16", 128),
+        Case("unet-f32", _UNET, "graph:unet", "openvino", "f32", 40),
+        Case("unet-onnxruntime", _UNET, "graph:unet", "onnxruntime", "f32", 40),
+        Case("unet-int8", _UNET, "graph:unet-int8", "openvino", "bf16", 256),
+        Case("unet-int8-onnxruntime", _UNET, "graph:unet-int8", "onnxruntime", "f32", 64),
+        Case("icnet-bf16", _ICNET, "graph:icnet", "openvino", "bf16", 256),
+        Case("icnet-f32", _ICNET, "graph:icnet", "openvino", "f32", 101),
+        Case("icnet-sparse-60-bf16", _ICNET, "graph:icnet-sparse-60", "openvino", "bf16", 256),
+        Case("icnet-onnxruntime", _ICNET, "graph:icnet", "onnxruntime", "f32", 101),
+        Case("icnet-int8", "icnet-camvid-int8-onnx-0001", "graph:icnet-int8", "openvino", "bf16", 404),
+        Case("deeplab-int8", "deeplabv3-mobilenetv2-int8", _DEEPLAB, "openvino", "f32", 808),
+        Case("deeplab-f32", "deeplabv3-mobilenetv2", "graph:deeplab", "openvino", "f32", 606),
+        Case("demo", "demo-streets", None, "openvino", "f32", 1600),
+    )
+}
+
+OURS = {
+    f"{engine}{'' if form == 'files' else f'-{form}'}": (engine, form)
+    for engine in ("local", "ray")
+    for form in ("files", "tars", "parquet")
+}
+PEERS = {"plain-loop": "plain_loop", "ray-data": "ray_data", "daft": "daft_udf", "torch": "torch_loader"}
+CONTENDERS = ("limit", *OURS, *PEERS)
+
+
+def command(contender: str, spec: Path, peer_python: str) -> list[str]:
+    """Return the command line of a contender."""
+    if contender == "limit":
+        return [sys.executable, str(ROOT / "jobs/bench/limit.py"), str(spec)]
+    if contender in OURS:
+        return [sys.executable, str(ROOT / "jobs/bench/ours.py"), str(spec), *OURS[contender]]
+    return [peer_python, str(ROOT / f"jobs/peers/{PEERS[contender]}.py"), str(spec)]
+
+
+def contract_of(model: str) -> dict[str, Any]:
+    """The card as plain data, for those who import nothing of ours."""
+    card = load_card(model)
+    given = card.input
+    assert given.resize.method == "stretch", "the limit and the peers stretch"
+    assert given.resize.interpolation == "bilinear", "the limit and the peers resize bilinearly"
+    assert card.metric.resolution in ("model", "source")
+    return {
+        "layout": given.layout,
+        "height": given.height,
+        "width": given.width,
+        "bgr": given.channels == "BGR",
+        "maximum": given.maximum,
+        "mean": list(given.mean),
+        "std": list(given.std),
+        "normalised": given.maximum != 255 or any(given.mean) or set(given.std) != {1.0},
+        "resampler": given.resize.resampler,
+        "kind": card.output.kind,
+        "output_layout": card.output.layout,
+        "output_height": card.output_height,
+        "output_width": card.output_width,
+        "classes": len(card.classes),
+        "scored_at": card.metric.resolution,
+        "label_resampler": card.metric.label_resampler,
+    }

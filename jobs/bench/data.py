@@ -1,0 +1,132 @@
+"""The pictures: CamVid where it is there, else the demo's scenes; as loose files, tars and Parquet."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from jobs.bench.cases import SHARED
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Encoded images and labels, by name.
+
+    Attributes:
+        source: where they are from, in words.
+        images: (file name, bytes).
+        labels: bytes, in the same order; index PNGs.
+    """
+
+    source: str
+    images: list[tuple[str, bytes]]
+    labels: list[bytes]
+
+    def describe(self) -> str:
+        """Source, format, size and mean bytes."""
+        first = cv2.imdecode(np.frombuffer(self.images[0][1], np.uint8), cv2.IMREAD_COLOR)
+        mean = sum(len(data) for _, data in self.images) / len(self.images)
+        kind = Path(self.images[0][0]).suffix.removeprefix(".").upper()
+        return f"{self.source}: {kind}, {first.shape[1]}x{first.shape[0]}, {mean / 1e3:.0f} kB each, with labels"
+
+    def repeated(self, number: int) -> Pictures:
+        """As many as wanted: the same ones again under other names."""
+        chosen = [(turn, i) for turn in range(-(-number // len(self.images))) for i in range(len(self.images))]
+        return Pictures(
+            self.source,
+            [(f"{turn:03d}-{self.images[i][0]}", self.images[i][1]) for turn, i in chosen[:number]],
+            [self.labels[i] for _, i in chosen[:number]],
+        )
+
+
+def find_pictures(images: Path | None, labels: Path | None, scenes: int = 100) -> Pictures:
+    """The folders that were named; else CamVid; else the demo's scenes, drawn now."""
+    if images is None and (SHARED / "camvid").is_dir():
+        images, labels = SHARED / "camvid" / "images", SHARED / "camvid" / "labels"
+    if images is None or labels is None:
+        from segment.demo.dataset import encode_scene
+
+        drawn = [encode_scene(seed) for seed in range(scenes)]
+        return Pictures(
+            "demo scenes", [(f"{i:06d}.jpg", one[0]) for i, one in enumerate(drawn)], [one[1] for one in drawn]
+        )
+    by_stem = {path.stem: path for path in labels.iterdir()}
+    paths = sorted(images.iterdir())
+    source = "CamVid validation split" if images.parent.name == "camvid" else images.name
+    return Pictures(
+        source, [(path.name, path.read_bytes()) for path in paths], [by_stem[path.stem].read_bytes() for path in paths]
+    )
+
+
+def write_inputs(pictures: Pictures, folder: Path) -> dict[str, dict[str, str]]:
+    """Write all three formats and return what `segment.Job` takes for each."""
+    for kind in ("images", "labels", "tars", "parquet"):
+        (folder / kind).mkdir(parents=True)
+    pairs = list(zip(pictures.images, pictures.labels, strict=True))
+    for (name, image), label in pairs:
+        (folder / "images" / name).write_bytes(image)
+        (folder / "labels" / name).with_suffix(".png").write_bytes(label)
+    half = -(-len(pairs) // 2)
+    for number, some in enumerate((pairs[:half], pairs[half:])):
+        if some:
+            _write_tar(folder / "tars" / f"{number:06d}.tar", some)
+            _write_parquet(folder / "parquet" / f"{number:06d}.parquet", some)
+    return {
+        "files": {"input": str(folder / "images"), "labels": str(folder / "labels")},
+        "tars": {"input": str(folder / "tars")},
+        "parquet": {"input": str(folder / "parquet")},
+    }
+
+
+def _write_tar(path: Path, pairs: list[Any]) -> None:
+    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
+        for (name, image), label in pairs:
+            for member, data in ((name, image), (f"{Path(name).stem}.seg.png", label)):
+                header = tarfile.TarInfo(member)
+                header.size = len(data)
+                tar.addfile(header, io.BytesIO(data))
+
+
+def _write_parquet(path: Path, pairs: list[Any]) -> None:
+    cell = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    images = [{"bytes": image, "path": name} for (name, image), _ in pairs]
+    labels = [{"bytes": label, "path": f"{Path(name).stem}.png"} for (name, _), label in pairs]
+    table = pa.table({"image": pa.array(images, cell), "label": pa.array(labels, cell)})
+    pq.write_table(table, path, row_group_size=32)
+
+
+def agreement(ours: Path, theirs: Path) -> float:
+    """Share of pixels, 0-1, in which the masks of `segment run` and of a peer's `masks.parquet` are equal."""
+    own = {}
+    for file in sorted(ours.glob("masks/*/*.parquet")):
+        for row in pq.ParquetFile(file).read(columns=["uri", "mask"]).to_pylist():
+            own[Path(row["uri"]).name] = row["mask"]["bytes"]
+    equal = total = 0
+    rows = pq.read_table(theirs / "masks.parquet", columns=["path", "mask"]).to_pylist()
+    if len(rows) != len(own):
+        return 0.0
+    for row in rows:
+        mine, other = (
+            cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+            for data in (own[Path(row["path"]).name], row["mask"])
+        )
+        if mine.shape != other.shape:
+            return 0.0
+        equal, total = equal + int((mine == other).sum()), total + mine.size
+    return equal / total
+
+
+def write_spec(path: Path, values: dict[str, Any]) -> Path:
+    """Write what a contender is to do."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(values), encoding="utf-8")
+    return path

@@ -1,0 +1,233 @@
+"""The limit: the bare library calls that make the same outputs, on the same cores, from memory.
+
+    python jobs/bench/limit.py SPEC.json
+
+One process a core, each with a single-threaded model: decode, the card's resize, inference, a mask PNG at the source's
+size, label decode, one bincount. Nothing of `segment` is imported, nothing is read or written while the clock runs, and
+images are dealt out one by one, so that no core waits for another. What can be in the graph is in the graph: bytes go
+in, class indices come out. It checks nothing (no faults, no sizes, no NaN): that is ours to make up for.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import queue
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Model = Callable[[np.ndarray], np.ndarray]  # uint8[1, H, W, 3] RGB to uint8[H, W]
+
+
+def openvino_model(spec: dict[str, Any]) -> Model:
+    """Load ONNX, IR or TFLite with openvino; its own pre- and postprocessing as its documentation advises."""
+    import openvino as ov
+    from openvino import opset15 as ops
+
+    core, contract = ov.Core(), spec["contract"]
+    model = core.read_model(spec["weights"])
+    sizes = {"N": 1, "C": 3, "H": contract["height"], "W": contract["width"]}
+    model.reshape([sizes[axis] for axis in contract["layout"]])
+    output = model.outputs[0].get_node().input_value(0)
+    if contract["kind"] == "index":
+        if "1" in contract["output_layout"]:
+            output = ops.squeeze(output, ops.constant(np.int64(contract["output_layout"].index("1")))).output(0)
+    else:
+        axis = contract["output_layout"].index("C")
+        best = ops.topk(output, ops.constant(np.int64(1)), axis, "max", "value", index_element_type="i32", stable=True)
+        output = best.output(1)
+    model = ov.Model([ops.convert(output, "u8")], model.get_parameters())
+    steps = ov.preprocess.PrePostProcessor(model)
+    steps.input().tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC"))
+    steps.input().model().set_layout(ov.Layout(contract["layout"]))
+    picture = steps.input().preprocess()
+    if contract["bgr"]:
+        picture.reverse_channels()
+    if contract["normalised"]:
+        picture.convert_element_type(ov.Type.f32)
+        picture.scale(255 / contract["maximum"]).mean(contract["mean"]).scale(contract["std"])
+    settings = {
+        "NUM_STREAMS": 1,
+        "INFERENCE_NUM_THREADS": 1,
+        "ENABLE_CPU_PINNING": False,  # pinned, all processes would share the first core
+        "INFERENCE_PRECISION_HINT": spec["precision"],
+    }
+    request = core.compile_model(steps.build(), "CPU", settings).create_infer_request()
+    height, width = contract["output_height"], contract["output_width"]
+
+    def run(images: np.ndarray) -> np.ndarray:
+        return request.infer({0: images}, share_inputs=True, share_outputs=True)[0].reshape(height, width)
+
+    return run
+
+
+def onnxruntime_model(spec: dict[str, Any]) -> Model:
+    """Load ONNX with onnxruntime, pre- and postprocessing added to the graph."""
+    import onnx
+    import onnxruntime as ort
+    from onnx import TensorProto, helper, numpy_helper
+
+    contract = spec["contract"]
+    model = onnx.load(spec["weights"])
+    graph = model.graph
+    given, made = graph.input[0].name, graph.output[0].name
+    first, axes = contract["layout"] == "NCHW", (3, 1, 1) if contract["layout"] == "NCHW" else (3,)
+    nodes: list[Any] = []
+
+    def add(kind: str, operand: np.ndarray | None = None, **attributes: Any) -> None:
+        source = nodes[-1].output[0] if nodes else "limit_in"
+        inputs = [source]
+        if operand is not None:
+            inputs.append(f"limit_c{len(graph.initializer)}")
+            graph.initializer.append(numpy_helper.from_array(operand, inputs[1]))
+        nodes.append(helper.make_node(kind, inputs, [f"limit_{len(nodes)}"], **attributes))
+
+    if first:
+        add("Transpose", perm=[0, 3, 1, 2])
+    if contract["bgr"]:
+        add("Gather", np.array([2, 1, 0], np.int64), axis=1 if first else 3)
+    add("Cast", to=TensorProto.FLOAT)
+    if contract["normalised"]:
+        add("Div", np.array(255 / contract["maximum"], np.float32))
+        add("Sub", np.array(contract["mean"], np.float32).reshape(axes))
+        add("Div", np.array(contract["std"], np.float32).reshape(axes))
+    nodes[-1].output[0] = given
+    back = []
+    if contract["kind"] != "index":
+        axis = contract["output_layout"].index("C")
+        back.append(helper.make_node("ArgMax", [made], ["limit_best"], axis=axis, keepdims=0))
+        made = "limit_best"
+    back.append(helper.make_node("Cast", [made], ["limit_out"], to=TensorProto.UINT8))
+    shape = [1, contract["height"], contract["width"], 3]
+    nodes = [*nodes, *graph.node, *back]
+    del graph.node[:], graph.input[:], graph.output[:]
+    graph.node.extend(nodes)
+    graph.input.append(helper.make_tensor_value_info("limit_in", TensorProto.UINT8, shape))
+    graph.output.append(helper.make_tensor_value_info("limit_out", TensorProto.UINT8, None))
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    height, width = contract["output_height"], contract["output_width"]
+    return lambda images: session.run(None, {"limit_in": images})[0].reshape(height, width)
+
+
+def make_step(spec: dict[str, Any]) -> Callable[[bytes, bytes | None], np.ndarray | None]:
+    """What is done to one image and its label; returns the counts `int64[C * C]` of label and prediction."""
+    import cv2
+    from PIL import Image
+
+    cv2.setNumThreads(1)
+    contract = spec["contract"]
+    predict = {"openvino": openvino_model, "onnxruntime": onnxruntime_model}[spec["runtime"]](spec)
+    entry = (contract["width"], contract["height"])
+    classes, at_source = contract["classes"], contract["scored_at"] == "source"
+    rows = np.arange(256, dtype=np.intp) * classes  # intp: what bincount would convert to
+    sharp = {"pillow": Image.Resampling.NEAREST, "opencv": cv2.INTER_NEAREST}[contract["label_resampler"]]
+
+    def nearest(pixels: np.ndarray, size: tuple[int, int], resampler: str) -> np.ndarray:
+        if pixels.shape == (size[1], size[0]):
+            return pixels
+        if resampler == "opencv":
+            return cv2.resize(pixels, size, interpolation=sharp)
+        return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.NEAREST))
+
+    def resized(pixels: np.ndarray) -> np.ndarray:
+        if pixels.shape[:2] == (entry[1], entry[0]):
+            return pixels
+        if contract["resampler"] == "opencv":
+            return cv2.resize(pixels, entry, interpolation=cv2.INTER_LINEAR)
+        return np.asarray(Image.fromarray(pixels).resize(entry, Image.Resampling.BILINEAR))
+
+    def step(image: bytes, label: bytes | None) -> np.ndarray | None:
+        pixels = cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_COLOR_RGB)
+        mask = predict(resized(pixels)[np.newaxis])
+        source = nearest(mask, (pixels.shape[1], pixels.shape[0]), "pillow")
+        cv2.imencode(".png", source)
+        if label is None:
+            return None
+        truth = cv2.imdecode(np.frombuffer(label, np.uint8), cv2.IMREAD_UNCHANGED)
+        scored = source if at_source else mask
+        truth = nearest(truth, (scored.shape[1], scored.shape[0]), contract["label_resampler"])
+        return np.bincount((rows[truth] + scored).ravel(), minlength=classes * classes)
+
+    return step
+
+
+def work(spec: dict[str, Any], pairs: list[Any], turn: Any, start: Any, results: Any) -> None:
+    """One core's share: whichever image is next, until none is left."""
+    step = make_step(spec)
+    step(*pairs[0])
+    results.put(None)
+    start.wait()
+    total, done = 0, 0
+    while True:
+        with turn.get_lock():
+            mine = turn.value
+            turn.value += 1
+        if mine >= len(pairs):
+            break
+        counts = step(*pairs[mine])
+        total, done = total if counts is None else total + counts, done + 1
+    ended = time.perf_counter()
+    results.put((ended, done, total.tolist() if isinstance(total, np.ndarray) else None))
+
+
+def receive(results: Any, workers: list[Any]) -> list[Any]:
+    """One message of every worker.
+
+    Raises:
+        SystemExit: a worker died.
+    """
+    found: list[Any] = []
+    while len(found) < len(workers):
+        try:
+            found.append(results.get(timeout=1))
+        except queue.Empty:
+            if any(worker.exitcode for worker in workers):
+                raise SystemExit("a worker of the limit died") from None
+    return found
+
+
+def main() -> None:
+    """Measure and print one line of JSON."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    spec = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    labels = spec["labels"] or [None] * len(spec["images"])
+    pairs = [
+        (Path(image).read_bytes(), Path(label).read_bytes() if label else None)
+        for image, label in zip(spec["images"], labels, strict=True)
+    ]
+    context = multiprocessing.get_context("spawn")
+    turn, start, results = context.Value("q", 0), context.Event(), context.Queue()
+    began = time.perf_counter()
+    workers = [context.Process(target=work, args=(spec, pairs, turn, start, results)) for _ in range(spec["cores"])]
+    for worker in workers:
+        worker.start()
+    receive(results, workers)
+    ready = time.perf_counter()
+    start.set()
+    ends = receive(results, workers)
+    for worker in workers:
+        worker.join()
+    seconds = max(ended for ended, _, _ in ends) - ready  # one clock on Linux for all processes
+    counts = np.sum([found for _, _, found in ends if found is not None], axis=0)
+    print(
+        json.dumps(
+            {
+                "images": sum(done for _, done, _ in ends),
+                "seconds": seconds,
+                "start": ready - began,
+                "counts": counts.tolist() if spec["labels"] else None,
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()

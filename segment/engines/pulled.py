@@ -1,0 +1,73 @@
+"""Waiting for Ray Data with an end to it."""
+
+from __future__ import annotations
+
+import ctypes
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from segment.engines.ray_cluster import HeadLost
+from segment.errors import SegmentError
+
+_GRACE = 15.0  # seconds for Ray Data to stop what runs
+T = TypeVar("T")
+
+
+class _Stop(BaseException):
+    """Ends the thread that waits for Ray Data."""
+
+
+def pulled(values: Iterator[T], trouble: Callable[[], SegmentError | None]) -> Iterator[T]:
+    """Yield what a thread pulls, so that this one never waits without end.
+
+    Args:
+        values: Ray Data's results; waiting for the next one may take for ever.
+        trouble: asked once a second; what it returns is raised.
+    """
+    items: queue.Queue[tuple[bool, Any]] = queue.Queue(64)
+    stopped = threading.Event()
+
+    def put(is_value: bool, item: object) -> None:
+        while not stopped.is_set():
+            with suppress(queue.Full):
+                items.put((is_value, item), timeout=0.5)
+                return
+
+    def pull() -> None:
+        try:
+            for value in values:
+                put(True, value)
+            put(False, None)
+        except _Stop:
+            pass
+        except BaseException as error:  # it is for whoever waits
+            put(False, error)
+
+    thread = threading.Thread(target=pull, name="pull", daemon=True)
+    thread.start()
+    grace = _GRACE
+    try:
+        while True:
+            try:
+                is_value, item = items.get(timeout=1.0)
+            except queue.Empty:
+                if error := trouble():
+                    raise error from None
+                continue
+            if is_value:
+                yield item
+            elif item is None:
+                return
+            else:
+                raise item
+    except HeadLost:
+        grace = 0.0  # cleaning up would wait for it, too
+        raise
+    finally:
+        stopped.set()
+        if thread.is_alive() and thread.ident:  # Ray Data waits in Python, where this reaches it, and cleans up
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(_Stop))
+        thread.join(grace)

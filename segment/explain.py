@@ -1,0 +1,105 @@
+"""Validation errors of job files and cards in words: which key, what it should be, what it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from segment.errors import nearest
+
+_SECRET = "storage_options"  # its values are shown nowhere
+_LONGEST = 60  # characters of a wrong value that are shown
+_TYPES = {"string": "text", "boolean": "true or false", "array": "a list", "object": "a table", "null": ""}
+_Schema = dict[str, Any]
+
+
+def explain(error: ValidationError, model: type[BaseModel]) -> str:
+    """Put a pydantic error in words, a line a key: `  input.hieght: unknown key. Did you mean 'height'?`."""
+    root = model.model_json_schema()
+    lines: dict[str, str] = {}
+    for item in error.errors(include_url=False, include_context=False):
+        place, here = _walk(root, item["loc"])
+        if item["type"] == "extra_forbidden":
+            place = ".".join(str(part) for part in item["loc"])
+            known = sorted(key for option in _options(root, here) for key in option.get("properties", {}))
+            text = f"unknown key.{nearest(str(item['loc'][-1]), known)} Known: {', '.join(known)}"
+        elif item["type"] == "missing":
+            place, text = ".".join(str(part) for part in item["loc"]), "this key is missing"
+        elif item["type"] in ("value_error", "assertion_error"):
+            text = item["msg"].removeprefix("Value error, ")
+        else:
+            text = _mismatch(root, here, item["input"] if _SECRET not in item["loc"] else None)
+        lines.setdefault(place, text)
+    return "\n".join(f"  {place}: {text}" if place else f"  {text}" for place, text in lines.items())
+
+
+def _walk(root: _Schema, location: tuple[int | str, ...]) -> tuple[str, _Schema]:
+    """Return the key that pydantic means, without its names for the branches of a union, and the schema of that key."""
+    here, names = root, []
+    for part in location:
+        inner = next((found for option in _options(root, here) if (found := _inner(option, part)) is not None), None)
+        if inner is None:
+            break
+        names.append(str(part))
+        here = inner
+    return ".".join(names), here
+
+
+def _inner(schema: _Schema, part: int | str) -> _Schema | None:
+    found = None
+    if isinstance(part, str):
+        found = schema.get("properties", {}).get(part, schema.get("additionalProperties"))
+    elif schema.get("type") == "array":
+        found = (schema.get("prefixItems") or [schema.get("items", {})])[0]
+    return found if isinstance(found, dict) else None
+
+
+def _options(root: _Schema, here: _Schema) -> Iterator[_Schema]:
+    """The branches of a schema, references followed."""
+    if "$ref" in here:
+        yield from _options(root, root["$defs"][here["$ref"].rsplit("/", 1)[1]])
+        return
+    branches = here.get("anyOf") or here.get("oneOf") or here.get("allOf")
+    if not branches:
+        yield here
+    for branch in branches or ():
+        yield from _options(root, branch)
+
+
+def _mismatch(root: _Schema, here: _Schema, value: object) -> str:
+    options = list(_options(root, here))
+    choices = [c for option in options for c in option.get("enum", [option["const"]] if "const" in option else [])]
+    words = [choice for choice in choices if isinstance(choice, str)]
+    kinds = [kind for option in options if (kind := _kind(option))]
+    text = f"expected {_one_of([*kinds, *(repr(choice) for choice in choices)])}"
+    if isinstance(value, str | int | float) and len(repr(value)) <= _LONGEST:
+        text += f", not {value!r}."
+        text += nearest(value, words) if isinstance(value, str) else ""
+    return text.removesuffix(".")
+
+
+def _one_of(choices: list[str]) -> str:
+    return ", ".join(choices[:-1]) + (" or " if choices[:-1] else "") + choices[-1] if choices else "something else"
+
+
+def _kind(schema: _Schema) -> str:
+    if "enum" in schema or "const" in schema:
+        return ""
+    if "description" in schema:
+        return str(schema["description"])
+    kind = str(schema.get("type", ""))
+    if kind not in ("integer", "number"):
+        limits = {"minLength": " that is not empty", "pattern": " like {}", "maxItems": " of at most {}"}
+        return _TYPES.get(kind, "") + "".join(text.format(schema[k]) for k, text in limits.items() if k in schema)
+    low = schema.get("minimum", schema.get("exclusiveMinimum"))
+    high = schema.get("maximum", schema.get("exclusiveMaximum"))
+    noun = "a whole number" if kind == "integer" else "a number"
+    if low is not None and high is not None:
+        return f"{noun} from {low:g} to {high:g}"
+    if low is not None:
+        return f"{noun} {'above' if 'exclusiveMinimum' in schema else 'from'} {low:g}" + (
+            "" if "exclusiveMinimum" in schema else " up"
+        )
+    return noun if high is None else f"{noun} up to {high:g}"

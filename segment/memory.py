@@ -1,0 +1,75 @@
+"""Memory of worker processes: one that takes too much ends itself, and its part fails; the node lives on."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+
+OVER_BUDGET = 86  # exit code of a worker process that ended itself
+_SHORT = 0.08  # of a node's memory left: Linux and Ray begin to kill whom they like at about half of that
+_EVERY_SECONDS = 0.1
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+def node_memory() -> tuple[int, int]:
+    """Return total and available bytes of this machine, or of the container that this process is in."""
+    machine = psutil.virtual_memory()
+    total, available = int(machine.total), int(machine.available)
+    try:
+        limit = int((_CGROUP / "memory.max").read_text(encoding="ascii"))
+        used = int((_CGROUP / "memory.current").read_text(encoding="ascii"))
+        lines = (_CGROUP / "memory.stat").read_text(encoding="ascii").splitlines()
+    except (OSError, ValueError):  # no container, or no limit ("max")
+        return total, available
+    caches = sum(int(line.split()[1]) for line in lines if line.startswith("inactive_file "))
+    return min(total, limit), min(available, limit - used + caches)
+
+
+def own_memory() -> int:
+    """Return this process's resident bytes but for what it shares: mapped files, Ray's object store."""
+    memory = psutil.Process().memory_info()
+    return int(memory.rss - memory.shared)
+
+
+class Guard:
+    """Watches this process's memory from a thread, and calls `over` once if it takes too much.
+
+    Too much is more than the budget; where there is none, more than its share while the node is short of memory.
+
+    Args:
+        budget: bytes, from `--worker-memory`; None for the share.
+        share: of the node's memory, 0-1.
+        over: called from the guard's thread.
+    """
+
+    def __init__(self, budget: int | None, share: float, over: Callable[[], object]) -> None:
+        self._budget = budget
+        self._share = share
+        self._over = over
+        self._done = threading.Event()
+        threading.Thread(target=self._watch, name="memory", daemon=True).start()
+
+    def _watch(self) -> None:
+        while not self._done.wait(_EVERY_SECONDS):
+            if self._is_over():
+                self._over()
+                return
+
+    def _is_over(self) -> bool:
+        if self._budget is not None:
+            return own_memory() > self._budget
+        total, available = node_memory()
+        return available < _SHORT * total and own_memory() > total * self._share
+
+    def close(self) -> None:
+        """Stop watching."""
+        self._done.set()
+
+
+def guard_process(budget: int | None) -> Guard:
+    """Let this process, a worker of its own, end itself when it takes too much: its share is that of a CPU."""
+    return Guard(budget, 1 / (os.cpu_count() or 1), lambda: os._exit(OVER_BUDGET))

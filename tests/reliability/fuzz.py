@@ -1,0 +1,360 @@
+"""Damaged input for every reader: `python -m tests.reliability.fuzz --minutes 5` (`make fuzz`).
+
+The property: a clear `SegmentError` or `SampleError`, or a valid result. Never another exception, a crash, a hang or
+unbounded memory. Sound files are damaged by Hypothesis, which shrinks what it finds; each reader has a process of its
+own, with a limit on its memory and a time limit on each example.
+"""
+
+from __future__ import annotations
+
+import argparse
+import faulthandler
+import io
+import json
+import logging
+import resource
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from segment import images
+from segment.card import parse_card
+from segment.errors import SAMPLE_ERRORS, SampleError, SegmentError
+from segment.formats import parquet
+from segment.formats.listing import parse_list
+from segment.formats.recent import Recent
+from segment.job import make_job, read_job_file
+from segment.labels import LabelDecoder
+from segment.ledger import Ledger
+from segment.metrics import Confusion
+from segment.plan import Plan
+from segment.shards import InputOptions, Member, Part, Span, discover, read_part
+from segment.store import Store
+from segment.tables import ImageRow, write_masks
+from tests.runs import CARD, CARD_TOML, CLASSES, png, scene
+
+PATIENCE = 20.0  # seconds an example may take
+MEMORY = 4 << 30  # bytes of address space beyond what the libraries take
+PIXELS = 1_000_000
+PICTURE, MASK = scene(1)
+_INTEGERS = [b"\0" * 4, b"\xff" * 4, b"\x7f\xff\xff\xff", b"\x80\0\0\0", b"\xff\xff\xff\x7f", b"\0\0\0\x80"]
+
+
+# --- sound files ------------------------------------------------------------------------------------------------------
+
+
+def encoded(kind: str, image: Image.Image) -> bytes:
+    data = io.BytesIO()
+    image.save(data, kind)
+    return data.getvalue()
+
+
+def sound_images() -> list[bytes]:
+    picture = Image.fromarray(PICTURE)
+    plain = [encoded(kind, picture) for kind in ("JPEG", "PNG", "WEBP", "BMP", "TIFF")]
+    odd = [
+        encoded("PNG", picture.convert("P")),
+        encoded("TIFF", picture.convert("I;16")),
+        encoded("PNG", picture.convert("LA")),
+    ]
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    data = io.BytesIO()
+    picture.save(data, "JPEG", exif=turned)
+    return [*plain, *odd, data.getvalue()]
+
+
+def sound_labels() -> list[bytes]:
+    palette = Image.fromarray(MASK, "P")
+    palette.putpalette(np.array(CARD.classes.palette, np.uint8).tobytes())
+    colours = np.array(CARD.classes.palette, np.uint8)[MASK]
+    return [
+        png(MASK),
+        encoded("PNG", palette),
+        png(colours),
+        encoded("TIFF", Image.fromarray(MASK)),
+        encoded("BMP", palette),
+    ]
+
+
+def sound_tars() -> list[bytes]:
+    tars = []
+    for form in (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
+        data = io.BytesIO()
+        with tarfile.open(fileobj=data, mode="w", format=form) as tar:
+            for name, content in (
+                ("0.png", png(PICTURE)),
+                ("0.seg.png", png(MASK)),
+                ("d/1.jpg", b"x"),
+                (f"{'n' * 90}/2.png", b""),
+            ):
+                member = tarfile.TarInfo(name)
+                member.size = len(content)
+                member.pax_headers = {"comment": "ü"} if form == tarfile.PAX_FORMAT else {}
+                tar.addfile(member, io.BytesIO(content))
+        tars.append(data.getvalue())
+    return tars
+
+
+def sound_tables() -> list[bytes]:
+    tables = []
+    cells: list[Any] = [png(PICTURE), None, b"", png(PICTURE)]
+    for compression, version in (("none", "1.0"), ("zstd", "2.6")):
+        for image in (pa.array(cells), pa.array([{"bytes": c, "path": f"{i}.png"} for i, c in enumerate(cells)])):
+            data = io.BytesIO()
+            table = pa.table(
+                {"image": image, "label": pa.array([png(MASK), None, b"", None]), "id": ["a", "b", None, "a"]}
+            )
+            pq.write_table(
+                table, data, row_group_size=2, compression=compression, version=version, write_page_checksum=True
+            )
+            tables.append(data.getvalue())
+    return tables
+
+
+def sound_lists() -> list[bytes]:
+    rows = [{"image": "0.png", "label": "1.png", "id": "a"}, {"image": "1.png", "id": 2}]
+    return [
+        b"0.png 1.png\n1.png\n'a b.png'\t0.png\n",
+        b'image,label,id\n0.png,1.png,a\n"1.png",,\n',
+        "".join(json.dumps(row) + "\n" for row in rows).encode(),
+        b"\xef\xbb\xbf0.png\r\nhttp://127.0.0.1:1/x.png\r\n",
+    ]
+
+
+def sound_jobs() -> list[bytes]:
+    return [
+        b'input = "in"\noutput = "out"\nmodel = "m"\npart_size = 4\nworkers = "1:2"\n[label_remap]\n7 = "ignore"\n',
+        b'input = "s3://a/b"\noutput = "o"\nmodel = "m"\nmax_error_rate = 0.5\nlabel_pattern = "{dir}/{stem}_L.png"\n',
+    ]
+
+
+PART = Part(
+    "abc-000000-000001",
+    "in-00000-abc",
+    "files",
+    "s3://in",
+    1,
+    "e",
+    0,
+    1,
+    -1,
+    (Member("0.png", Span("s3://in/0.png", 0, 9), None),),
+)
+
+
+def sound_outputs() -> list[bytes]:
+    counts = Confusion.of(MASK, MASK, CLASSES)
+    rows = [ImageRow("0.png", "s3://in/0.png", 0, (24, 32), None, png(MASK), counts, 1.0, 1.0)]
+    return [Plan.of([PART]).to_bytes(), write_masks(rows, shard=PART.shard, part=PART.id, fingerprint="f")]
+
+
+# --- readers ----------------------------------------------------------------------------------------------------------
+
+
+def read_image(data: bytes, folder: Path) -> None:
+    found = images.decode(data, PIXELS)
+    assert found.dtype == np.uint8
+    assert found.ndim == 3
+    assert found.shape[2] == 3
+    assert 0 < found.shape[0] * found.shape[1] <= PIXELS
+
+
+def read_label(data: bytes, folder: Path) -> None:
+    refusals: list[SampleError] = []
+    for encoding in ("auto", "index", "colour"):
+        try:
+            found = LabelDecoder(CARD.classes, encoding, {}).decode(data, 24, 32)  # type: ignore[arg-type]
+        except SampleError as refusal:
+            refusals.append(refusal)
+            continue
+        assert (found.dtype, found.shape) == (np.uint8, (24, 32))
+        assert set(np.unique(found)) <= {*range(CLASSES), 255}
+    if len(refusals) == 3:
+        raise refusals[0]
+
+
+def read_input(name: str) -> Callable[[bytes, Path], None]:
+    """All that a run does with an input: plan it, freeze the plan, read every part."""
+
+    def read(data: bytes, folder: Path) -> None:
+        (folder / name).write_bytes(data)
+        parquet._files, parquet._tables = Recent(8), Recent(2)
+        options = InputOptions(part_size=2)
+        found = discover(str(folder / name), options, Store())
+        parts = list(Plan.from_bytes(Plan.of(found.parts).to_bytes()).parts())
+        samples = [sample for part in parts for sample in read_part(part, options, Store())]
+        assert len(samples) == found.images == sum(len(part) for part in parts)
+        for sample in samples:
+            sample.id.encode()
+            assert sample.fault is None or sample.fault in SAMPLE_ERRORS
+            assert len(sample.image) <= max(len(data), 1 << 16)
+
+    return read
+
+
+def read_list(data: bytes, folder: Path) -> None:
+    for name in ("0.png", "1.png", "a b.png"):
+        (folder / name).write_bytes(png(PICTURE))
+    refusals: list[SegmentError] = []
+    for suffix in (".txt", ".csv", ".jsonl"):
+        try:
+            parse_list(data, suffix, "list")
+            if b"://" not in data:  # would go out into the world
+                read_input(f"list{suffix}")(data, folder)
+        except SegmentError as refusal:
+            refusals.append(refusal)
+    if len(refusals) == 3:
+        raise refusals[0]
+
+
+def read_card(data: bytes, folder: Path) -> None:
+    parse_card(data.decode("utf-8", "replace"))
+
+
+def read_job(data: bytes, folder: Path) -> None:
+    (folder / "job.toml").write_bytes(data)
+    make_job(read_job_file(str(folder / "job.toml")))
+
+
+def read_output(data: bytes, folder: Path) -> None:
+    ledger = Ledger(Store(), f"file://{folder}")
+    for url in (ledger.url("plan.parquet"), ledger.masks_url(PART.shard, PART.id)):
+        ledger.store.write(url, data)
+    try:
+        plan = ledger.read_plan()
+        assert plan is not None
+        list(plan.parts())
+    except SegmentError:
+        pass
+    ledger.read_footer(PART.shard, PART.id, len(data))
+    ledger.read_rows(PART.shard, PART.id, None)
+
+
+TARGETS: dict[str, tuple[Callable[[], list[bytes]], Callable[[bytes, Path], None]]] = {
+    "image": (sound_images, read_image),
+    "label": (sound_labels, read_label),
+    "tar": (sound_tars, read_input("a.tar")),
+    "parquet": (sound_tables, read_input("a.parquet")),
+    "list": (sound_lists, read_list),
+    "card": (lambda: [CARD_TOML.encode()], read_card),
+    "job": (sound_jobs, read_job),
+    "output": (sound_outputs, read_output),
+}
+
+
+def judge(target: str, data: bytes, folder: Path) -> bool:
+    """Read damaged data; True if something came of it, False if it was refused in words. Raises what is a finding."""
+    try:
+        TARGETS[target][1](data, folder)
+    except (SegmentError, SampleError):
+        return False
+    return True
+
+
+# --- the search -------------------------------------------------------------------------------------------------------
+
+
+@st.composite
+def damaged(draw: st.DrawFn, sound: list[bytes]) -> bytes:
+    """A sound file with up to eight damages: bytes set, put in, taken out, repeated; cut off; two files joined."""
+    data = bytearray(draw(st.sampled_from(sound)))
+    for _ in range(draw(st.integers(0, 8))):
+        at = draw(st.integers(0, len(data)))
+        some = draw(st.binary(min_size=1, max_size=4) | st.sampled_from(_INTEGERS))
+        kind = draw(st.sampled_from(["set", "set", "set", "insert", "delete", "repeat", "cut", "join"]))
+        if kind == "set":
+            data[at : at + len(some)] = some
+        elif kind == "insert":
+            data[at:at] = some
+        elif kind == "delete":
+            del data[at : at + draw(st.integers(1, 600))]
+        elif kind == "repeat":
+            data[at:at] = data[at : at + draw(st.integers(1, 600))] * draw(st.integers(1, 3))
+        elif kind == "cut":
+            del data[at:]
+        else:
+            data[at:] = draw(st.sampled_from(sound))
+    return bytes(data)
+
+
+def search(target: str, seconds: float, first_seed: int, folder: Path, examples: int = 100) -> tuple[int, int]:
+    """Look for a finding for so long; return how many examples there were and how many of them gave a result."""
+    tried = valid = 0
+    trace = folder / "example"
+    deadline = time.monotonic() + seconds
+    strategy = damaged(TARGETS[target][0]())
+
+    def one(data: bytes) -> None:
+        nonlocal tried, valid
+        trace.write_bytes(data)  # for who comes to look after a crash
+        faulthandler.dump_traceback_later(PATIENCE, exit=True)
+        try:
+            valid += judge(target, data, folder)
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+        tried += 1
+
+    number = first_seed
+    while time.monotonic() < deadline:
+        rules = settings(
+            max_examples=examples, deadline=None, database=None, phases=[Phase.generate, Phase.shrink],
+            suppress_health_check=list(HealthCheck), print_blob=False,
+        )  # fmt: skip
+        seed(number)(rules(given(strategy)(one)))()
+        number += 1
+    return tried, valid
+
+
+def main() -> int:
+    """Share the time among the readers; exit code 1 if there is a finding."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=5.0)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--target", choices=TARGETS, help="only this reader, in this process")
+    parser.add_argument("--keep", type=Path, default=Path("fuzz-findings"), help="folder for inputs that were found")
+    given_ = parser.parse_args()
+    if given_.target:
+        logging.disable()  # what is refused is told a thousand times
+        resource.setrlimit(resource.RLIMIT_AS, (address_space() + MEMORY,) * 2)
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                tried, valid = search(given_.target, 60 * given_.minutes, given_.seed, Path(folder))
+            except BaseException:
+                (given_.keep / given_.target).write_bytes((Path(folder) / "example").read_bytes())
+                raise
+        print(f"{given_.target}: {tried} damaged inputs, {valid} read all the same, {tried - valid} refused in words")
+        return 0
+    given_.keep.mkdir(parents=True, exist_ok=True)
+    findings = [
+        target for target in TARGETS if not fuzz(target, given_.minutes / len(TARGETS), given_.seed, given_.keep)
+    ]
+    print(f"findings: {', '.join(findings) or 'none'}" + (f" (inputs in {given_.keep})" if findings else ""))
+    return 1 if findings else 0
+
+
+def fuzz(target: str, minutes: float, first_seed: int, keep: Path) -> bool:
+    """Fuzz one reader in a process of its own; whether it withstood."""
+    command = [sys.executable, "-m", "tests.reliability.fuzz", "--target", target, "--minutes", str(minutes)]
+    return subprocess.call([*command, "--seed", str(first_seed), "--keep", str(keep)]) == 0
+
+
+def address_space() -> int:
+    """Bytes of address space that this process has already."""
+    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0]) * resource.getpagesize()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,214 @@
+"""Every kind of worker is frozen once: it is noticed and replaced, the run goes on, and no byte changes."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from segment.engines.ray_watch import Signs, Watch, _Pulse, pulled
+from segment.errors import SegmentError, StoreError
+from segment.patience import UNKNOWN, Patience
+from segment.stages import PartResult
+from tests.jobs import ray_engine, run_on, tree
+from tests.reliability.arena import note
+from tests.reliability.trouble import add_killer, assert_sound, street
+from tests.runs import Place
+
+# --- how long is too long ---------------------------------------------------------------------------------------------
+
+
+def result(images: int, **seconds: float) -> PartResult:
+    return PartResult("p", "s", images=images, seconds=seconds)  # type: ignore[arg-type]
+
+
+def test_patience_follows_what_parts_took() -> None:
+    patience = Patience(None, images=1)
+    assert patience.seconds == UNKNOWN
+    patience.learn(result(4, read=0.5, decode=1.0, infer=2.0, encode=1.0, write=0.1))  # an image takes a second
+    assert patience.seconds == 60.0  # no less: a busy machine is no stuck one
+    patience.learn(result(4, infer=80.0))
+    assert patience.seconds == 200.0
+    patience.learn(result(4, infer=4.0))
+    assert patience.seconds == 200.0  # the slowest counts
+    patience.learn(result(4, read=30.0))
+    assert patience.seconds == 300.0
+
+
+def test_patience_counts_batches_and_whole_parts() -> None:
+    batches, parts = Patience(None, images=8), Patience(None, images=None)
+    for patience in (batches, parts):
+        patience.learn(result(64, infer=128.0))
+    assert (batches.seconds, parts.seconds) == (160.0, 1280.0)
+
+
+def test_what_says_nothing_of_speed_is_not_learnt_from() -> None:
+    patience = Patience(None, images=1)
+    patience.learn(PartResult("p", "s", images=2, skipped=True))
+    patience.learn(PartResult("p", "s", failure="the store is away"))
+    patience.learn(PartResult("p", "s"))
+    assert patience.seconds == UNKNOWN
+    assert Patience(2.5, images=1).seconds == 2.5  # --stall-timeout goes over it
+
+
+def test_the_pulse_tells_who_is_stuck_and_who_loads() -> None:
+    pulse = _Pulse()
+    pulse.beat("a", "node", 1, 0, False)
+    pulse.beat("b", "node", 2, 0, True)
+    time.sleep(0.02)
+    assert pulse.signs(0.01, 60.0) == Signs((("node", 1),), steps=1, loads=1, loaded=0)
+    pulse.beat("a", "node", 1, 1, False)
+    assert pulse.signs(0.01, 60.0).stuck == ()
+    time.sleep(0.02)
+    assert pulse.signs(60.0, 0.01).stuck == (("node", 2),)
+    pulse.rest("b")
+    pulse.rest("a")
+    assert pulse.signs(0.0, 0.0) == Signs((), steps=2, loads=1, loaded=1)
+
+
+def test_who_does_not_die_of_being_killed_is_told_three_times() -> None:
+    pulse = _Pulse()
+    pulse.beat("a", "node", 1, 0, False)
+    told = [pulse.signs(-1.0, -1.0).stuck for _ in range(4)]
+    assert told == [(("node", 1),)] * 3 + [()]
+
+
+# --- waiting with an end ----------------------------------------------------------------------------------------------
+
+
+def for_ever() -> Iterator[int]:
+    yield 1
+    while True:
+        time.sleep(0.01)
+
+
+def test_a_wait_without_end_ends_with_the_trouble() -> None:
+    trouble: list[SegmentError | None] = [None, None, StoreError("the head is gone")]
+    values = pulled(for_ever(), lambda: trouble.pop(0))
+    assert next(values) == 1
+    with pytest.raises(StoreError, match="the head is gone"):
+        next(values)
+    assert not [thread for thread in threading.enumerate() if thread.name == "pull"]
+
+
+def test_values_and_errors_come_through() -> None:
+    def some() -> Iterator[int]:
+        yield from range(200)
+        raise ValueError("at the end")
+
+    values = pulled(some(), lambda: None)
+    assert [next(values) for _ in range(200)] == list(range(200))
+    with pytest.raises(ValueError, match="at the end"):
+        next(values)
+    assert list(pulled(iter([]), lambda: None)) == []
+
+
+def test_who_stops_early_ends_the_source_too() -> None:
+    closed = threading.Event()
+
+    def source() -> Iterator[int]:
+        try:
+            yield from for_ever()
+        finally:
+            closed.set()
+
+    values = pulled(source(), lambda: None)
+    assert next(values) == 1
+    values.close()  # type: ignore[attr-defined]
+    assert closed.wait(5)
+
+
+# --- on a cluster -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def in_ray_workers(ray_cluster: Path) -> Iterator[Callable[[str], object]]:
+    """Makes trouble in the workers of the cluster."""
+    yield ray_cluster.write_text
+    ray_cluster.unlink()
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    """Six sound images, and one called a killer between them."""
+    place = street(tmp_path)
+    add_killer(place, "2-killer.png")
+    place.run(output=str(tmp_path / "calm"))
+    return place
+
+
+KINDS = {
+    "a CPU worker, at an image": ("freeze", {"workers": (1, 1)}),
+    "a GPU worker, at an image": ("freeze", {"split": True}),
+    "a task that reads": ("read-freeze", {"split": True}),
+    "a task that writes": ("write-freeze", {"split": True}),
+    "a worker that loads the model": ("load-freeze", {"workers": (1, 1)}),
+    "the actor that hears the workers": ("pulse-freeze", {"workers": (1, 1)}),
+}
+
+
+@pytest.mark.ray
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("kind", [pytest.param(k, marks=() if "reads" in k else pytest.mark.slow) for k in KINDS])
+def test_a_frozen_process_is_replaced(
+    kind: str,
+    place: Place,
+    in_ray_workers: Callable[[str], object],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    trouble, engine = KINDS[kind]
+    frozen = place.folder / "frozen"
+    in_ray_workers(f"{trouble}={frozen}")
+    monkeypatch.setattr("segment.engines.ray_watch.UNKNOWN", 5.0)  # for loading
+    monkeypatch.setattr("segment.engines.ray_watch._HEAD_SECONDS", 10.0)
+    began = time.monotonic()
+    with caplog.at_level(logging.WARNING, "segment.engines.ray"):
+        report = run_on(ray_engine(**engine), place.job(stall_timeout=3))
+    assert frozen.exists()
+    assert (report.complete, report.total.images, report.total.errors) == (True, 7, 0)
+    assert "it is replaced" in caplog.text
+    assert tree(place.output) == tree(place.folder / "calm")
+    assert_sound(place.output)
+    note(f"SIGSTOP of {kind}", 1, 1, time.monotonic() - began)
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_a_model_that_kills_whoever_loads_it_ends_the_run(
+    place: Place, in_ray_workers: Callable[[str], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_ray_workers("load")
+    monkeypatch.setattr("segment.engines.ray_watch._LOADS", 2)
+    with pytest.raises(StoreError, match=r"3 workers began to load the model and none was done: they die of it"):
+        run_on(ray_engine(workers=(1, 1)), place.job())
+    in_ray_workers("")
+    assert run_on(ray_engine(workers=(1, 1)), place.job()).complete
+    assert tree(place.output) == tree(place.folder / "calm")
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_workers_that_are_never_heard_of_end_the_run(
+    place: Place, ray_cluster: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More GPUs are asked for than there are: Ray Data would wait for ever."""
+    monkeypatch.setattr("segment.engines.ray_watch._SILENCE_SECONDS", 8.0)
+    with pytest.raises(StoreError, match="no worker of the Ray cluster has done anything for"):
+        run_on(ray_engine(workers=(2, 2), split=True), place.job())
+    assert ray_cluster
+
+
+def test_a_watch_that_hears_nothing_of_the_head_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    watch: Any = object.__new__(Watch)
+    watch._workers, watch._signs = 1, Signs((), 0, 0, 0)
+    watch._life_at, watch._head_at = time.monotonic(), time.monotonic() - 50
+    told = watch.trouble()
+    assert isinstance(told, StoreError)
+    assert str(told).startswith("the head of the Ray cluster (its control service, GCS) has not answered for 50 s")
+    assert "the same command resumes the run" in str(told)

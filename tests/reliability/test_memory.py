@@ -1,0 +1,158 @@
+"""Memory: who takes more than a worker may have fails its part, in words; nobody else is harmed."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+
+from segment import memory
+from segment.audit import audit_run
+from segment.driver import run
+from segment.errors import UsageError
+from segment.job import make_job
+from segment.ledger import Ledger
+from segment.memory import Guard, node_memory, own_memory
+from segment.stages import PartResult
+from segment.store import Store
+from tests.jobs import ray_engine, run_on, tree
+from tests.reliability.arena import note
+from tests.reliability.trouble import assert_sound, run_process, street
+from tests.runs import Notes, Place, expect, png, read_rows
+
+HUNGRY = "out_of_memory: the image takes more memory than a worker may have (--worker-memory)"
+BUDGET = "700MB"  # four times what a worker with this model has; an image of 81 megapixels is decoded in 486 MB
+
+
+# --- the guard --------------------------------------------------------------------------------------------------------
+
+
+def test_what_the_machine_and_the_process_have() -> None:
+    total, available = node_memory()
+    assert 0 < available <= total <= psutil.virtual_memory().total
+    before = own_memory()
+    ballast = np.ones(100_000_000, np.uint8)
+    assert 90e6 < own_memory() - before < 200e6
+    del ballast
+
+
+def test_a_container_has_what_it_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "_CGROUP", tmp_path)
+    for name, text in (("max", "1000000"), ("current", "700000"), ("stat", "anon 5\ninactive_file 100000\n")):
+        (tmp_path / f"memory.{name}").write_text(text)
+    assert node_memory() == (1_000_000, 400_000)
+    (tmp_path / "memory.max").write_text("max\n")
+    assert node_memory()[0] == psutil.virtual_memory().total
+
+
+def test_the_guard_calls_once_above_the_budget() -> None:
+    called = threading.Event()
+    guard = Guard(own_memory() + 50_000_000, 1.0, called.set)
+    assert not called.wait(0.3)
+    ballast = np.ones(100_000_000, np.uint8)
+    assert called.wait(5)
+    del ballast
+    guard.close()
+
+
+def test_without_a_budget_only_where_the_node_is_short_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    available = [50]
+    monkeypatch.setattr(memory, "node_memory", lambda: (100, available[0]))
+    monkeypatch.setattr(memory, "own_memory", lambda: 30)
+    for share, is_over in ((0.2, True), (0.5, False)):
+        called = threading.Event()
+        available[0] = 50
+        guard = Guard(None, share, called.set)
+        assert not called.wait(0.3)
+        available[0] = 5
+        assert called.wait(0.5) == is_over
+        guard.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("700MB", 700_000_000), ("2.5 GiB", 2_684_354_560), ("1000000", 1_000_000), (4096, 4096), ("8kB", 8_000)],
+)
+def test_memory_in_words(text: Any, number: int) -> None:
+    assert make_job({"input": "a", "output": "b", "model": "c", "worker_memory": text}).worker_bytes == number
+
+
+@pytest.mark.parametrize("text", ["4 gigabytes", "-1", "GB", "1e9"])
+def test_memory_in_other_words(text: str) -> None:
+    with pytest.raises(UsageError, match="worker_memory"):
+        make_job({"input": "a", "output": "b", "model": "c", "worker_memory": text})
+
+
+# --- runs with hungry images ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    """Six sound images, and between them two of 81 megapixels each, in one part with two sound ones."""
+    place = street(tmp_path)
+    huge = png(np.zeros((9000, 9000, 3), np.uint8))
+    for name in ("2-huge.png", "2-huger.png"):
+        place.write(name, huge)
+    return place
+
+
+def check(place: Place) -> None:
+    """The two are error rows, all others right to the last pixel."""
+    rows = {row["id"]: row for row in read_rows(place.output)}
+    assert {name: row["error"] for name, row in rows.items() if row["error"]} == {
+        "2-huge.png": HUNGRY,
+        "2-huger.png": HUNGRY,
+    }
+    for seed in range(6):
+        expect(rows[f"{seed}.png"], seed)
+    assert_sound(place.output)
+    found = audit_run(Ledger(Store(), f"file://{place.output}"))
+    assert (found.totals["images"], found.totals["errors"]) == (8, 2)
+
+
+@pytest.mark.slow
+def test_hungry_images_are_error_rows(place: Place) -> None:
+    ended = run_process(place, part_size=4, worker_memory=BUDGET)
+    assert ended.returncode == 0, ended.stderr
+    assert "this process takes too much memory: the rest is left for the next round" in ended.stderr
+    assert "round 2" in ended.stderr
+    check(place)
+    note("image that takes more memory than a worker may", 2, 2, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_hungry_images_are_error_rows_on_ray(place: Place, ray_cluster: Path) -> None:
+    assert ray_cluster
+    notes = Notes()
+    run_on(ray_engine(workers=(1, 1)), place.job(part_size=4, worker_memory=BUDGET), notes)
+    assert [line for line in notes.lines if line.startswith("round ")] != []
+    check(place)
+    note("image that takes more memory than a worker may, Ray", 2, 2, 0)
+
+
+def test_the_same_images_are_no_errors_where_there_is_memory(place: Place) -> None:
+    assert run(place.job(part_size=4, worker_memory="8GB")).total.errors == 0
+
+
+def test_a_part_that_fails_for_want_of_memory_is_done_in_a_child(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python's own MemoryError is no end of the run either."""
+    place = street(tmp_path)
+    place.run(output=str(tmp_path / "calm"))
+
+    def hungry(*_: object) -> PartResult:
+        raise MemoryError
+
+    notes = Notes()
+    with monkeypatch.context() as patch:
+        patch.setattr("segment.workers.Worker._segment", hungry)
+        report = run(place.job(), notes)
+    assert "round 2: 3 parts left, one by one" in notes.lines
+    assert (report.complete, report.total.errors) == (True, 0)
+    assert tree(place.output) == tree(tmp_path / "calm")

@@ -1,0 +1,187 @@
+"""Rounds: threads that are stuck are left behind, hopeless runs end early, a bug is its part's failure."""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from segment.driver import run
+from segment.errors import StoreError, TooManyErrors
+from segment.sessions.predict import GraphSession
+from segment.workers import Worker
+from tests.jobs import tree
+from tests.reliability.trouble import assert_sound, street
+from tests.runs import Notes, Place
+
+
+@pytest.fixture
+def place(tmp_path: Any) -> Place:
+    """Six sound images in three parts, and what an undisturbed run writes, in `calm`."""
+    place = street(tmp_path)
+    place.run(output=str(tmp_path / "calm"))
+    return place
+
+
+def check(place: Place) -> None:
+    assert_sound(place.output)
+    assert tree(place.output) == tree(place.folder / "calm")
+
+
+# --- threads of the local engine --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def released() -> Any:
+    """An event that ends every wait when the test is over."""
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+@pytest.mark.parametrize(
+    "where", ["predict", pytest.param("read", marks=pytest.mark.slow), pytest.param("commit", marks=pytest.mark.slow)]
+)
+def test_a_stuck_thread_is_left_behind(
+    where: str,
+    place: Place,
+    released: threading.Event,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The first call is stuck for ever; the next round does what the thread holds in child processes."""
+    owner: Any = GraphSession if where == "predict" else Worker
+    real: Callable[..., Any] = getattr(owner, where)
+    calls = threading.Semaphore(1)
+
+    def stuck_once(*arguments: Any) -> Any:
+        if calls.acquire(blocking=False):
+            released.wait()
+        return real(*arguments)
+
+    monkeypatch.setattr(owner, where, stuck_once)
+    monkeypatch.setattr("segment.engines.local._GRACE", 0.5)
+    notes = Notes()
+    began = time.monotonic()
+    with caplog.at_level(logging.WARNING, "segment.engines.local"):
+        report = run(place.job(stall_timeout=4), notes)
+    assert time.monotonic() - began < 100
+    assert "no worker got on for 4 s: what they hold is left for the next round" in caplog.text
+    assert "round 2: 3 parts left, one by one" in notes.lines
+    assert report.complete
+    check(place)
+
+
+def test_one_of_two_threads_is_stuck(
+    place: Place, released: threading.Event, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The other one does all but what that one holds: the part at hand, and the one it has fetched ahead."""
+    real, calls = GraphSession.predict, threading.Semaphore(1)
+
+    def stuck_once(self: GraphSession, images: Any) -> Any:
+        if calls.acquire(blocking=False):
+            released.wait()
+        return real(self, images)
+
+    monkeypatch.setattr(GraphSession, "predict", stuck_once)
+    monkeypatch.setattr("segment.engines.local._GRACE", 0.5)
+    notes = Notes()
+    with caplog.at_level(logging.WARNING, "segment.engines.local"):
+        run(place.job(stall_timeout=4, workers="2"), notes)
+    (second,) = [line for line in notes.lines if line.startswith("round 2: ")]
+    assert re.fullmatch(r"round 2: (1 part|2 parts) left, one by one", second)  # it may have fetched one ahead, or not
+    check(place)
+
+
+# --- hopeless runs ----------------------------------------------------------------------------------------------------
+
+
+def test_too_many_errors_end_a_run_before_its_end(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sixteen broken images come first: with an allowance of ten, the rest need not be tried."""
+    monkeypatch.setattr("segment.rounds._HOPELESS", 10)
+    for number in range(16):
+        place.write(f"-{number:02d}.png", b"no image")
+    for seed in range(6, 60):
+        place.add(f"{seed}.png", seed)
+    with pytest.raises(TooManyErrors) as caught:
+        place.run(max_error_rate=0.12, output=str(place.folder / "hopeless"))
+    assert str(caught.value) == (
+        "10 of 76 images failed before the end, more than --max-error-rate allows (10 not_an_image). "
+        "A rerun with a higher rate resumes."
+    )
+    done = list((place.folder / "hopeless").glob("masks/*/*.parquet"))
+    assert 5 <= len(done) < 20
+    report = place.run(max_error_rate=0.5, output=str(place.folder / "hopeless")).report
+    assert (report.complete, report.total.images, report.total.errors) == (True, 76, 16)
+
+
+def test_few_images_are_all_tried_however_many_fail(place: Place) -> None:
+    for number in range(9):
+        place.write(f"-{number}.png", b"no image")
+    with pytest.raises(TooManyErrors, match=r"^9 of 15 images failed, more than --max-error-rate 0\.5 allows"):
+        place.run(max_error_rate=0.5, output=str(place.folder / "few"))
+
+
+def test_parts_that_fail_in_a_row_end_the_run(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    for seed in range(6, 30):
+        place.add(f"{seed}.png", seed)
+    tried: list[object] = []
+
+    def away(*arguments: object) -> None:
+        tried.append(arguments)
+        raise StoreError("the store is away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("segment.workers.read_planned", away)
+        with pytest.raises(StoreError, match=r"^nothing succeeds any more: the store is away"):
+            place.run(output=str(place.folder / "away"))
+    assert 5 <= len(tried) <= 8  # of fifteen parts; a few were under way
+    assert place.run(output=str(place.folder / "away")).report.complete
+
+
+# --- bugs -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("where", ["segment.workers.encode", "segment.workers.write_masks", "segment.workers.decode"])
+def test_a_bug_is_its_parts_failure_in_words(where: str, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An exception that nobody expects, in one part of three: the others are committed, and a rerun does the part."""
+    module, _, name = where.rpartition(".")
+    real: Callable[..., Any] = getattr(__import__(module, fromlist=[name]), name)
+    seen: list[object] = []
+
+    def buggy(things: Any, *arguments: Any, **settings: Any) -> Any:
+        seen.append(things)
+        samples = getattr(things, "samples", things)
+        if any(thing.id == "3.png" for thing in samples):
+            raise TypeError("a bug")
+        return real(things, *arguments, **settings)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(where, buggy)
+        patch.setattr("segment.rounds._ROUNDS", ("none",))
+        with pytest.raises(StoreError) as caught:
+            place.run()
+    assert str(caught.value) == (
+        "1 of 3 parts not committed after 1 round: TypeError: a bug. What is committed stays; the same command "
+        "resumes the run."
+    )
+    assert len(list(place.output.glob("masks/*/*.parquet"))) == 2
+    assert place.run().report.complete
+    check(place)
+
+
+def test_a_bug_in_every_part_ends_the_run_early(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    for seed in range(6, 20):
+        place.add(f"{seed}.png", seed)
+
+    def buggy(*_: object) -> None:
+        raise TypeError("a bug")
+
+    monkeypatch.setattr("segment.workers.encode", buggy)
+    with pytest.raises(StoreError, match=r"^nothing succeeds any more: TypeError: a bug"):
+        place.run(output=str(place.folder / "buggy"))

@@ -1,0 +1,145 @@
+"""The benchmark runs, its contenders make the same masks, and its figures are what they say."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from jobs.bench.cases import CASES, CONTENDERS, contract_of
+from jobs.bench.data import agreement, find_pictures, write_inputs
+from jobs.bench.ours import steady
+from jobs.bench.table import as_markdown, summarise
+from segment.demo.dataset import encode_scene
+from tests.runs import png
+
+JOBS = Path(__file__).parents[1] / "jobs"
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("scenes")
+    for kind in ("images", "labels"):
+        (folder / kind).mkdir()
+    for seed in range(5):
+        image, label = encode_scene(seed)
+        (folder / "images" / f"{seed}.jpg").write_bytes(image)
+        (folder / "labels" / f"{seed}.png").write_bytes(label)
+    return folder
+
+
+def benchmark(scenes: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, JOBS / "benchmark.py", "--images", scenes / "images", "--labels", scenes / "labels"]
+    line += ["--rounds", "1", "--number", "12", *arguments]
+    return subprocess.run(line, capture_output=True, text=True, timeout=280, check=False)
+
+
+@pytest.mark.parametrize("runtime", ["openvino", "onnxruntime"])
+def test_the_command(runtime: str, scenes: Path, tmp_path: Path) -> None:
+    """Counts of the limit and of ours are compared within: another pixel anywhere ends it."""
+    contenders = ["limit", "local", "local-tars", "local-parquet", "plain-loop"]
+    chosen = ["--model", "demo-streets", "--weights", Path(CASES["demo"].locate()), "--runtime", runtime]
+    written = ["--json", tmp_path / "found.json", "--markdown", tmp_path / "found.md"]
+
+    ended = benchmark(scenes, *chosen, *written, "--contenders", *contenders, "--peer-python", sys.executable)
+
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    found = json.loads((tmp_path / "found.json").read_text())
+    (result,) = found["results"]
+    assert list(result["summary"]) == contenders
+    assert all(row["median"] > 0 for row in result["summary"].values())
+    assert result["summary"]["limit"]["ratio"] == 1.0
+    assert result["agreements"]["plain-loop"] > 0.9999
+    assert {one["images"] for one in result["measured"] if one["contender"] in ("limit", "plain-loop")} == {12}
+    assert found["machine"]["cores"] >= 1
+    page = (tmp_path / "found.md").read_text()
+    assert "| plain-loop |" in page
+    assert page.strip() in ended.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.ray
+def test_the_contenders_on_ray(scenes: Path) -> None:
+    ended = benchmark(scenes, "--cases", "demo", "--contenders", "limit", "ray-parquet", "ray-data")
+
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "| ray-data |" in ended.stdout
+    assert "no peer here" not in ended.stdout
+
+
+def test_missing_weights_are_named(scenes: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SEGMENT_SHARED", str(tmp_path))
+
+    ended = benchmark(scenes, "--cases", "unet32-f32")
+
+    assert ended.returncode != 0
+    assert f"case unet32-f32: no weights at {tmp_path / 'models/unet32-camvid.onnx'}" in ended.stderr
+
+
+@pytest.mark.parametrize("file", ["bench/limit.py", *(f"peers/{path.name}" for path in (JOBS / "peers").glob("*.py"))])
+def test_limit_and_peers_import_nothing_of_ours(file: str) -> None:
+    tree = ast.parse((JOBS / file).read_text(encoding="utf-8"))
+    names = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    assert not [name for name in names if name.split(".")[0] in ("segment", "jobs")]
+
+
+def test_every_case_has_a_contract_that_limit_and_peers_can_keep() -> None:
+    for case in CASES.values():
+        assert contract_of(case.model)["classes"] > 1
+    assert len(CONTENDERS) == 11
+
+
+def test_steady_state_begins_when_every_worker_has_delivered() -> None:
+    seen = [(10.0, 4), (11.0, 8), (13.0, 12), (15.0, 16)]
+    assert steady(seen, workers=2) == (4.0, 8)
+    assert steady(seen, workers=1) == (5.0, 12)
+    assert steady(seen[:2], workers=2) == (1.0, 4)  # too few parts: from the first result
+
+
+def test_figures_of_a_run() -> None:
+    rounds = {
+        "limit": [{"images": 10, "seconds": s, "start": 1.0} for s in (1.0, 2.0, 1.0)],
+        "local": [{"images": 9, "seconds": s, "start": 3.0} for s in (1.0, 2.0, 2.0)],
+    }
+    summary = summarise(rounds)
+
+    assert summary["local"]["images_per_second"] == [9.0, 4.5, 4.5]
+    assert summary["local"]["ratios"] == pytest.approx([0.9, 0.9, 0.45])
+    assert (summary["local"]["median"], summary["local"]["ratio"]) == (4.5, pytest.approx(0.9))
+    assert "| local | 4.50 (4.50-9.00) | 0.900 (0.450-0.900) | 3.0 | 99.50 % |" in as_markdown(
+        summary, {"local": 0.995}
+    )
+
+
+def test_agreement_counts_pixels(tmp_path: Path) -> None:
+    mask = np.zeros((4, 10), np.uint8)
+    other = mask.copy()
+    other[0, 0] = 1
+    (tmp_path / "ours/masks/s").mkdir(parents=True)
+    (tmp_path / "theirs").mkdir()
+    ours = pa.table({"uri": ["a/x.png"], "mask": [{"bytes": png(mask), "path": "x"}]})
+    pq.write_table(ours, tmp_path / "ours/masks/s/p.parquet")
+    pq.write_table(pa.table({"path": ["/b/x.png"], "mask": [png(other)]}), tmp_path / "theirs/masks.parquet")
+
+    assert agreement(tmp_path / "ours", tmp_path / "theirs") == pytest.approx(39 / 40)
+
+
+def test_pictures_are_repeated_under_other_names(scenes: Path, tmp_path: Path) -> None:
+    pictures = find_pictures(scenes / "images", scenes / "labels").repeated(7)
+    inputs = write_inputs(pictures, tmp_path / "data")
+
+    names = [name for name, _ in pictures.images]
+    assert len(set(names)) == 7
+    assert pictures.images[5][1] == pictures.images[0][1]
+    assert pictures.labels[6] == pictures.labels[1]
+    assert sorted(path.name for path in Path(inputs["files"]["input"]).iterdir()) == sorted(names)
+    rows = [pq.read_table(path).num_rows for path in sorted(Path(inputs["parquet"]["input"]).iterdir())]
+    assert rows == [4, 3]
