@@ -50,7 +50,7 @@ MAY_IMPORT: dict[str, str] = {
     "isolation": "errors memory patience shards stages tables urls weights workers",
     "engines": "background errors isolation memory patience plan sessions shards stages store urls weights workers",
     "progress": "card metrics names stages",
-    "rounds": "engines errors ledger names plan progress stages timings weights",
+    "rounds": "engines errors ledger names plan progress retries stages timings weights",
     "report": "audit card errors images labels ledger metrics names plan shards stages tables timings",
     "job": "errors explain labels shards store urls",
     "frozen": "card contract job labels sessions stages store tables urls weights",
