@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from contextlib import suppress
 from typing import NoReturn
@@ -22,7 +23,7 @@ def run() -> NoReturn:
     except SystemExit as ended:
         code = ended.code
     except BrokenPipeError:  # whoever read us has had enough
-        code = 0
+        code = 128 + signal.SIGPIPE
     if isinstance(code, str):
         print(code, file=sys.stderr)
     with suppress(OSError):

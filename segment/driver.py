@@ -147,8 +147,8 @@ def _rework(job: Job, ledger: Ledger, plan: Plan, progress: Progress, *, retry_e
 
 
 def _tell(found: Discovery, progress: Progress) -> None:
-    for warning in found.warnings:
-        progress.note(f"warning: {warning}")
+    for line in [*found.notes, *(f"warning: {warning}" for warning in found.warnings)]:
+        progress.note(line)
 
 
 def _check_labels(job: Job, card: ModelCard) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -184,12 +184,14 @@ class Discovery:
         images: number of images.
         labelled: how many of them have a label; None where only reading them tells (Parquet).
         warnings: one line each, counted: what was left out or looks odd.
+        notes: one line each: what was decided.
     """
 
     parts: list[Part]
     images: int
     labelled: int | None
     warnings: list[str]
+    notes: list[str] = field(default_factory=list)
 
 
 def planned_fault(member: Member, max_bytes: int) -> str | None:

@@ -177,6 +177,7 @@ _ADVICE = (
     (("Cannot connect to host", "EndpointConnectionError", "Name or service not known", "Connection refused"),
      "the host cannot be reached: check its name, and this machine's network and proxy"),
 )  # fmt: skip
+RESUMABLE = "The run can be resumed with the same command."
 _QUERY = re.compile(r"\?[^\s'\"]+")  # of a URL in another library's message: may hold a signature
 
 
@@ -195,4 +196,4 @@ def advice(verb: str, url: str, error: BaseException) -> str:
             return f"could not {verb} {redact_url(url)}: {advice}"
     shown = error.__cause__ if isinstance(error, FileNotFoundError) and error.__cause__ else error
     detail = _QUERY.sub("?***", CREDENTIALS.sub(r"\1\2***@", f"{type(shown).__name__}: {shown}"))[:300]
-    return f"could not {verb} {redact_url(url)}: {detail}. The run can be resumed with the same command."
+    return f"could not {verb} {redact_url(url)}: {detail}. {RESUMABLE}"

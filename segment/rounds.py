@@ -18,6 +18,7 @@ from segment.ledger import Ledger
 from segment.names import count
 from segment.plan import Plan
 from segment.progress import Progress, Tally, ticking
+from segment.retries import RESUMABLE
 from segment.stages import PartResult, Task
 from segment.timings import Timings, was_killed
 from segment.weights import Weights
@@ -87,7 +88,7 @@ class Rounds:
             )
         if not len(pending):
             return
-        reason = (tally.last_failure or "their workers died").rstrip(".")
+        reason = (tally.last_failure or "their workers died").removesuffix(RESUMABLE).rstrip(".")
         raise StoreError(
             f"{len(pending)} of {count(len(self.plan), 'part')} not committed after {count(len(rounds), 'round')}: "
             f"{reason}. What is committed stays; "

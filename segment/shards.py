@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -17,10 +18,10 @@ from segment.formats.lookup import in_threads
 from segment.formats.parquet import plan_parquet, read_parquet
 from segment.formats.tar import compressed_tar, refuse_compressed
 from segment.formats.webdataset import plan_webdataset, read_webdataset
-from segment.names import count, examples, is_hidden, is_image, shown, suffix_of
+from segment.names import basename, count, examples, is_hidden, is_image, shown, suffix_of
 from segment.parts import Discovery, InputFormat, InputOptions, Member, Part, Sample, ShardFormat, Span
 from segment.store import Entry, Store
-from segment.urls import relative_url, to_url
+from segment.urls import parent_url, relative_url, to_url
 
 __all__ = [
     "Discovery",
@@ -75,25 +76,27 @@ def discover(
         StoreError: the store refused.
     """
     warnings: list[str] = []
+    notes: list[str] = []
     found = _visible(find_objects(input, store, warnings), options)
     if without:
-        found = replace(found, entries=[entry for entry in found.entries if not entry.url.startswith(without + "/")])
+        found = _outside(found, [without])
+    found = _without_runs(found, store, notes)
     kind = _kind(found, options)
     _refuse_foreign_options(kind, options)
     entries = _of_kind(kind, found, store)
     if known and kind in ("webdataset", "parquet"):
         entries = known.objects_to_plan(entries)
         if not entries:
-            return Discovery([], 0, 0, warnings)
+            return Discovery([], 0, 0, warnings, notes)
     plans: dict[Kind, Callable[[], tuple[list[Shard], int | None]]] = {
         "files": lambda: plan_files(found.base, entries, options, store, warnings, known),
         "webdataset": lambda: plan_webdataset(entries, options, store, warnings),
-        "parquet": lambda: plan_parquet(entries, options, store, warnings),
+        "parquet": lambda: plan_parquet(entries, options, store, warnings, notes),
         "list": lambda: plan_list(entries[0], store, warnings, known),
     }
     shards, labelled = plans[kind]()
     parts = cut(shards, options)
-    return Discovery(parts, sum(len(part) for part in parts), labelled, warnings)
+    return Discovery(parts, sum(len(part) for part in parts), labelled, warnings, notes)
 
 
 def read_part(part: Part, options: InputOptions, store: Store) -> list[Sample]:
@@ -119,6 +122,40 @@ def _visible(found: Found, options: InputOptions) -> Found:
         or not (is_hidden(relative_url(entry.url, found.base)) or (labels and entry.url.startswith(labels)))
     ]
     return replace(found, entries=entries)
+
+
+def _outside(found: Found, folders: Sequence[str]) -> Found:
+    """Leave out what is in some folders."""
+    prefixes = tuple(folder + "/" for folder in folders)
+    return replace(found, entries=[entry for entry in found.entries if not entry.url.startswith(prefixes)])
+
+
+def _without_runs(found: Found, store: Store, notes: list[str]) -> Found:
+    """Leave out the outputs of other runs of this program: their masks and tables are no input.
+
+    Raises:
+        UsageError: the input itself is one.
+    """
+    if found.single:
+        return found
+    records = [entry.url for entry in found.entries if basename(entry.url) == "run.json"]
+    runs = [parent_url(url) for url in records if is_run(store.read_if_exists(url))]
+    if found.base in runs:
+        raise UsageError(f"{shown(found.base)} is the output of a run, and no input; its masks are in masks/")
+    if runs:
+        notes.append(
+            f"{count(len(runs), 'folder is', 'folders are')} left out, being the output of a run, {examples(runs)}"
+        )
+    return _outside(found, runs)
+
+
+def is_run(data: bytes | None) -> bool:
+    """Whether these are the bytes of a `run.json` of this program."""
+    try:
+        run = json.loads(data or b"")
+        return isinstance(run, dict) and bool(run["contract"]) and bool(run["fingerprint"])
+    except (ValueError, KeyError, RecursionError):
+        return False
 
 
 def _kind(found: Found, options: InputOptions) -> Kind:
@@ -152,7 +189,9 @@ def _of_kind(kind: Kind, found: Found, store: Store) -> list[Entry]:
     entries = list(found.entries)
     if kind == "list":
         if not found.single:
-            raise UsageError(f"{shown(found.base)}: --format list takes one list file (.txt, .csv or .jsonl)")
+            raise UsageError(
+                f"{shown(found.base)}: --format list takes one list file (.txt, .csv, .tsv, .jsonl or .json)"
+            )
         return entries
     if kind == "files" or not found.single:
         entries = [entry for entry in entries if _kind_of(entry.url) == kind]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import shlex
 import shutil
+import subprocess
 import sys
 import tomllib
 from collections.abc import Sequence
@@ -15,9 +18,11 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 
 from segment.errors import UsageError
 from segment.job import Job, job_to_toml, make_job, read_job_file
+from segment.report.console import print_report
 from tests.calls import Call, process
 from tests.runs import Place, png, scene
 
@@ -353,3 +358,35 @@ def test_a_missing_input_is_told_before_weights_are_fetched(segment: Call, place
     shutil.rmtree(place.images)
     called = segment("run", str(place.images), str(place.output), "--model=unet-camvid-onnx-0001")
     assert (called.code, called.err) == (2, f"error: nothing at {place.images}\n")
+
+
+@pytest.mark.parametrize("arguments", ["models", "models show demo-streets", "--help"])
+def test_a_reader_that_has_had_enough_is_no_error(arguments: str) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [sys.executable, "-m", "segment", *shlex.split(arguments)]
+    ended = subprocess.run(command, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=120)
+    os.close(writer)
+    assert (ended.returncode, ended.stderr) == (141, "")
+
+
+def test_a_report_that_is_piped_has_80_columns_or_those_it_is_given(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = place.run().report
+    for columns, width in ((None, 80), ("60", 60), ("x", 80)):
+        monkeypatch.delenv("COLUMNS", raising=False)
+        if columns:
+            monkeypatch.setenv("COLUMNS", columns)
+        printed = io.StringIO()
+        print_report(report, Console(file=printed))
+        lines = printed.getvalue().splitlines()[:-1]  # the last one is a path
+        assert max(len(line) for line in lines) <= width
+        assert "image-mean" in "\n".join(lines)
+
+
+def test_a_finished_run_says_that_there_is_nothing_to_do(segment: Call, place: Place) -> None:
+    assert segment(*place.flags()).code == 0
+    called = segment(*place.flags())
+    assert (called.code, called.err) == (0, "complete already: 3 images, nothing to do\n")
+    assert "3 images · 1 shard · 0 errors · 3 scored" in called.out

@@ -198,3 +198,34 @@ def test_any_list_on_disk_is_planned_or_refused(tmp_path: Path, text: str, suffi
         return
     for part in found.parts:
         assert len(read_part(part, InputOptions(), STORE)) == len(part)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("l.tsv", "image\tlabel\n# a comment\ni/a.png\tl/a.png\n"),
+        ("l.tsv", "i/a.png\tl/a.png\n"),
+        ("l.csv", "image;label\ni/a.png;l/a.png\n"),
+        ("l.csv", "#Bilder;Masken\ni/a.png;l/a.png\n"),
+        ("l.csv", "# images, labels\ni/a.png,l/a.png\n"),
+        ("l.txt", "# images and labels\n\ni/a.png l/a.png\n#i/b.png l/b.png\n"),
+        ("l.json", '[{"image": "i/a.png", "label": "l/a.png"}]'),
+    ],
+)
+def test_other_ways_to_write_a_list(name: str, text: str) -> None:
+    (line,) = parse_list(text.encode(), Path(name).suffix, name)
+    assert (line.image, line.label, line.id) == ("i/a.png", "l/a.png", None)
+
+
+def test_json_that_is_no_list_of_images() -> None:
+    assert [line.image for line in parse_list(b'["a.png", "b.png"]', ".json", "l.json")] == ["a.png", "b.png"]
+    wrong = {
+        b'{"images": []}': "l.json is no list of images: expected an array as ",
+        b'{"image": "a"}\n{"image": "b"}': "l.json is no JSON; with an object a line it is a .jsonl file",
+        b'[{"file_name": "a"}]': 'l.json, item 1 is no object with an "image"',
+        b"[]": "l.json lists no images",
+    }
+    for data, text in wrong.items():
+        with pytest.raises(UsageError) as caught:
+            parse_list(data, ".json", "l.json")
+        assert str(caught.value).startswith(text)

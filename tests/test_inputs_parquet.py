@@ -383,3 +383,34 @@ def test_a_changed_file_ends_the_run(tmp_path: Path) -> None:
     write(tmp_path / "a.parquet", {"image": images(4)})
     with pytest.raises(InputChanged, match=r"a\.parquet has changed since the run was planned"):
         samples(found)
+
+
+def test_the_columns_that_are_read_are_told(tmp_path: Path) -> None:
+    data = pa.array([b"x"], pa.binary())
+    pq.write_table(pa.table({"jpg": data, "gt": data, "key": ["a"]}), tmp_path / "a.parquet")
+    found = discover(str(tmp_path), InputOptions(), Store())
+    assert found.notes == ["columns read, image: jpg, id: key"]
+    assert found.warnings == ["no label column is known; if one of these is it, name it with --label-column: gt"]
+    found = discover(str(tmp_path), InputOptions(label_column="gt"), Store())
+    assert (found.notes, found.warnings) == (["columns read, image: jpg, label: gt, id: key"], [])
+    pq.write_table(pa.table({"image": data, "mask": data}), tmp_path / "b.parquet")
+    found = discover(str(tmp_path), InputOptions(), Store())
+    assert found.notes == [
+        "columns read, image: jpg, id: key (in 1 of 2 Parquet files)",
+        "columns read, image: image, label: mask, id: the row number (in 1 of 2 Parquet files)",
+    ]
+
+
+def test_several_columns_that_could_be_meant_are_refused(tmp_path: Path) -> None:
+    data = pa.array([b"x"], pa.binary())
+    pq.write_table(pa.table({"image": data, "label": data, "mask": data, "jpg": data}), tmp_path / "a.parquet")
+    name = f"{tmp_path}/a.parquet"
+    with pytest.raises(UsageError) as caught:
+        discover(name, InputOptions(), Store())
+    assert (
+        str(caught.value) == f"{name}: 'image', 'jpg' could each be the image column: name the one with --image-column"
+    )
+    with pytest.raises(UsageError, match="'label', 'mask' could each be the label column: name the one with --label-c"):
+        discover(name, InputOptions(image_column="image"), Store())
+    found = discover(name, InputOptions(image_column="image", label_column="mask"), Store())
+    assert found.notes == ["columns read, image: image, label: mask, id: the row number"]

@@ -52,7 +52,7 @@ MAY_IMPORT: dict[str, str] = {
     "progress": "card metrics names stages vitals",
     "engines": "background errors isolation memory names patience plan progress sessions shards stages store urls "
     "vitals weights workers",
-    "rounds": "engines errors ledger names plan progress stages timings weights",
+    "rounds": "engines errors ledger names plan progress retries stages timings weights",
     "report": "audit card errors images labels ledger metrics names plan shards stages tables timings",
     "job": "errors explain labels shards store urls",
     "frozen": "card contract job labels sessions stages store tables urls weights",

@@ -331,7 +331,7 @@ def test_no_images_says_what_is_there(tmp_path: Path) -> None:
         f"{tmp_path}: 12 files, none of them an image (.txt x 10, no suffix x 1, .json x 1), e.g. {tmp_path}/0.txt"
     )
     assert (
-        refusal(tmp_path / "a.json") == f"{tmp_path}/a.json is no image by its name; if it is one, say so with --format"
+        refusal(tmp_path / "README") == f"{tmp_path}/README is no image by its name; if it is one, say so with --format"
     )
 
 

@@ -29,6 +29,10 @@ def main() -> None:
         signal.signal(number, _stop)
     try:
         app()
+    except SystemExit as ended:
+        if isinstance(ended.__context__, BrokenPipeError):  # as in `| head`: whoever read us has had enough
+            sys.exit(128 + signal.SIGPIPE)
+        raise
     except SegmentError as error:
         typer.secho(f"error: {error}", err=True, fg=typer.colors.RED if sys.stderr.isatty() else None)
         sys.exit(error.exit_code)

@@ -106,7 +106,11 @@ def run(
     ] = None,
     stall_timeout: Annotated[
         float | None,
-        _flag("--stall-timeout", help="Seconds after which a stuck worker is replaced [300].", panel=_ENGINE),
+        _flag("--stall-timeout", help="Seconds after which a stuck worker is replaced [measured].", panel=_ENGINE),
+    ] = None,
+    worker_memory: Annotated[
+        str | None,
+        _flag("--worker-memory", help="Memory a worker process may take, e.g. 4GB; its part fails.", panel=_ENGINE),
     ] = None,
     mask_size: Annotated[str | None, _flag("--mask-size", help="source or model.", panel=_OUTPUT)] = None,
     max_error_rate: Annotated[

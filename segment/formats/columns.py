@@ -29,17 +29,23 @@ class Columns:
         image: column of encoded images.
         label: column of encoded labels, or None.
         id: column of ids, `<image>.path` for the path within the image struct, or None for row numbers.
+        unread: other columns that could hold encoded images.
     """
 
     image: str
     label: str | None
     id: str | None
+    unread: tuple[str, ...] = ()
 
     @property
     def names(self) -> list[str]:
         """The columns, each once."""
         own_id = None if self.id == f"{self.image}.path" else self.id
         return list(dict.fromkeys(name for name in (self.image, self.label, own_id) if name))
+
+    def __str__(self) -> str:
+        chosen = {"image": self.image, "label": self.label, "id": self.id or "the row number"}
+        return ", ".join(f"{what}: {shown(column)}" for what, column in chosen.items() if column)
 
     def ids(self, rows: pa.Table, first: int) -> list[str]:
         """Return the ids of `rows`, whose first is row `first` of the file; the row number where there is none."""
@@ -76,16 +82,19 @@ def find_columns(schema: pa.Schema, options: InputOptions, name: str) -> Columns
         name: of the file, for messages.
 
     Raises:
-        UsageError: a column is not there, or its type cannot be an image, a label or an id.
+        UsageError: a column is not there, or its type cannot be an image, a label or an id; or several columns could be
+            meant and none is named.
     """
-    image = _named(schema, options.image_column, "image", name) or _detected(schema, IMAGE_COLUMNS)
+    image = _named(schema, options.image_column, "image", name) or _detected(schema, IMAGE_COLUMNS, "image", name)
     if image is None:
         others = [f.name for f in schema if is_encoded(f.type) and f.name.lower() not in LABEL_COLUMNS]
         if len(others) != 1:
             raise UsageError(f"{name} has no image column: name it with --image-column. {_there(schema)}")
         image = others[0]
-    label = _named(schema, options.label_column, "label", name) or _detected(schema, LABEL_COLUMNS)
-    return Columns(image, None if label == image else label, _id_column(schema, image, options, name))
+    label = _named(schema, options.label_column, "label", name) or _detected(schema, LABEL_COLUMNS, "label", name)
+    label = None if label == image else label
+    unread = tuple(f.name for f in schema if is_encoded(f.type) and f.name not in (image, label))
+    return Columns(image, label, _id_column(schema, image, options, name), unread)
 
 
 def is_encoded(kind: pa.DataType) -> bool:
@@ -128,9 +137,12 @@ def _refuse_absent(schema: pa.Schema, column: str, what: str, name: str) -> None
         raise UsageError(f"{name} has no {what} column '{column}'.{nearest(column, schema.names)} {_there(schema)}")
 
 
-def _detected(schema: pa.Schema, usual: Sequence[str]) -> str | None:
-    found = {f.name.lower(): f.name for f in schema if is_encoded(f.type) and schema.names.count(f.name) == 1}
-    return next((found[column] for column in usual if column in found), None)
+def _detected(schema: pa.Schema, usual: Sequence[str], what: str, name: str) -> str | None:
+    found = [f.name for f in schema if f.name.lower() in usual and is_encoded(f.type)]
+    if len(found) > 1:
+        which = ", ".join(f"'{shown(column)}'" for column in found)
+        raise UsageError(f"{name}: {which} could each be the {what} column: name the one with --{what}-column")
+    return found[0] if found else None
 
 
 def _id_column(schema: pa.Schema, image: str, options: InputOptions, name: str) -> str | None:

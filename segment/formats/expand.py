@@ -13,7 +13,7 @@ from segment.names import IMAGE_SUFFIXES, count, shown, suffix_of
 from segment.store import Entry, Store
 from segment.urls import parent_url, to_url
 
-FILE_SUFFIXES = IMAGE_SUFFIXES | {".tar", ".parquet", ".pq", ".txt", ".csv", ".jsonl", ".gz", ".tgz"}
+FILE_SUFFIXES = IMAGE_SUFFIXES | {".tar", ".parquet", ".pq", ".txt", ".csv", ".tsv", ".jsonl", ".json", ".gz", ".tgz"}
 MAX_BRACES = 1_000_000
 
 _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}|\{([^{}]*,[^{}]*)\}")

@@ -1,4 +1,4 @@
-"""List files: SegNet's `image label` lines (.txt), .csv and .jsonl; paths relative to the list."""
+"""List files: SegNet's `image label` lines (.txt), .csv, .tsv, .jsonl and .json; paths relative to the list."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from segment.parts import MISSING, Member, Span
 from segment.store import Entry, Store
 from segment.urls import is_url, join_url, parent_url, relative_url, to_url, without_query
 
-LIST_SUFFIXES = frozenset({".txt", ".csv", ".jsonl"})
+LIST_SUFFIXES = frozenset({".txt", ".csv", ".tsv", ".jsonl", ".json"})
 MAX_LIST_BYTES = 2 << 30
 
 _IMAGE_NAMES = ("image", "img", "image_path", "path", "file", "filename", "file_name", "url", "uri")
@@ -131,8 +131,10 @@ def parse_list(data: bytes, suffix: str, name: str) -> list[Line]:
 
     Args:
         data: its bytes, UTF-8.
-        suffix: `.csv` (`image,label,id`, with or without a header), `.jsonl` (objects with `image`, `label`,
-            `id`), else lines of `image label`, where a name with spaces is quoted or a tab separates.
+        suffix: `.csv` (`image,label,id` or `image;label;id`, with or without a header), `.tsv`, `.jsonl` (objects with
+            `image`, `label`, `id`), `.json` (an array of such objects or of paths), else lines of `image label`, where
+            a name with spaces is quoted or a tab separates. In text, CSV and TSV a line that begins with `#` is a
+            comment; a name that does is written `./#name`.
         name: for messages.
 
     Raises:
@@ -142,7 +144,9 @@ def parse_list(data: bytes, suffix: str, name: str) -> list[Line]:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UsageError(f"{name} is not UTF-8 text (byte {error.start})") from None
-    parse = {".csv": _csv_lines, ".jsonl": _jsonl_lines}.get(suffix, _txt_lines)
+    parse = {".csv": _csv_lines, ".tsv": _tsv_lines, ".jsonl": _jsonl_lines, ".json": _json_lines}.get(
+        suffix, _txt_lines
+    )
     lines = list(parse(text, name))
     if not lines:
         raise UsageError(f"{name} lists no images")
@@ -151,7 +155,7 @@ def parse_list(data: bytes, suffix: str, name: str) -> list[Line]:
 
 def _txt_lines(text: str, name: str) -> Iterator[Line]:
     for number, line in enumerate(text.split("\n"), 1):
-        words = _words(line.rstrip("\r"), f"{name}, line {number}")
+        words = [] if line.startswith("#") else _words(line.rstrip("\r"), f"{name}, line {number}")
         if len(words) > 2:
             raise UsageError(
                 f"{name}, line {number} has {len(words)} words; expected an image and perhaps a label. "
@@ -172,13 +176,21 @@ def _words(line: str, where: str) -> list[str]:
         raise UsageError(f"{where}: a quote is not closed; a name with a quote in it goes in other quotes") from None
 
 
-def _csv_lines(text: str, name: str) -> Iterator[Line]:
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True, skipinitialspace=True)
+def _tsv_lines(text: str, name: str) -> Iterator[Line]:
+    return _csv_lines(text, name, "\t")
+
+
+def _csv_lines(text: str, name: str, delimiter: str | None = None) -> Iterator[Line]:
+    if delimiter is None:  # spreadsheets write semicolons where the comma is the decimal point
+        first_line = next((line for line in text.splitlines() if line.strip() and line[0] != "#"), "")
+        delimiter = ";" if ";" in first_line and "," not in first_line else ","
+    source = io.StringIO(text, newline="")
+    reader = csv.reader(source, strict=True, skipinitialspace=True, delimiter=delimiter)
     columns = ["image", "label", "id"]
     first = True
     try:
         for row in reader:
-            if not any(cell.strip() for cell in row):
+            if not any(cell.strip() for cell in row) or row[0].startswith("#"):
                 continue
             if first:
                 first = False
@@ -216,9 +228,24 @@ def _jsonl_lines(text: str, name: str) -> Iterator[Line]:
             row = json.loads(line)
         except (ValueError, RecursionError):
             raise UsageError(f"{where} is no JSON") from None
-        if not isinstance(row, dict) or not isinstance(row.get("image"), str) or not row["image"]:
-            raise UsageError(f'{where} is no object with an "image", as in {{"image": "a.png", "label": "b.png"}}')
-        yield Line(number, row["image"], _text(row, "label", where), _text(row, "id", where))
+        yield _object(row, number, where)
+
+
+def _json_lines(text: str, name: str) -> Iterator[Line]:
+    try:
+        rows = json.loads(text)
+    except (ValueError, RecursionError):
+        raise UsageError(f"{name} is no JSON; with an object a line it is a .jsonl file") from None
+    if not isinstance(rows, list):
+        raise UsageError(f'{name} is no list of images: expected an array as [{{"image": "a.png", "label": "b.png"}}]')
+    for number, row in enumerate(rows, 1):
+        yield _object({"image": row} if isinstance(row, str) else row, number, f"{name}, item {number}")
+
+
+def _object(row: object, number: int, where: str) -> Line:
+    if not isinstance(row, dict) or not isinstance(row.get("image"), str) or not row["image"]:
+        raise UsageError(f'{where} is no object with an "image", as in {{"image": "a.png", "label": "b.png"}}')
+    return Line(number, row["image"], _text(row, "label", where), _text(row, "id", where))
 
 
 def _text(row: dict[str, Any], key: str, where: str) -> str | None:

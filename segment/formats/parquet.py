@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,9 +29,9 @@ _DAMAGE = (pa.ArrowException, OSError, ValueError, KeyError)
 
 
 def plan_parquet(
-    entries: Sequence[Entry], options: InputOptions, store: Store, warnings: list[str]
+    entries: Sequence[Entry], options: InputOptions, store: Store, warnings: list[str], notes: list[str]
 ) -> tuple[list[Shard], int | None]:
-    """Plan the rows of Parquet files from their footers.
+    """Plan the rows of Parquet files from their footers; note which columns are read.
 
     Returns:
         The shards, and how many images have a label: 0 without a label column, else None (only the rows tell).
@@ -44,13 +45,23 @@ def plan_parquet(
         raise UsageError(f"no rows in {shown(empty[0])}" + (f" and {len(empty) - 1} more" if empty[1:] else ""))
     if empty:
         warnings.append(f"{count(len(empty), 'Parquet file has', 'Parquet files have')} no rows, {examples(empty)}")
+    chosen = Counter(str(columns) for _, columns in planned)
+    notes += [f"columns read, {text}" + _of(number, len(planned)) for text, number in chosen.most_common()]
     bare = [shard.url for shard, columns in planned if columns.label is None]
+    unread = sorted({name for _, columns in planned if columns.label is None for name in columns.unread})
+    if unread:
+        others = ", ".join(shown(name) for name in unread)
+        warnings.append(f"no label column is known; if one of these is it, name it with --label-column: {others}")
     if bare and len(bare) < len(planned):
         warnings.append(
             f"{len(bare)} of {count(len(planned), 'Parquet file')} without a label column: segmented, not scored; "
             + examples(bare)
         )
     return [shard for shard, _ in planned if shard.images], 0 if len(bare) == len(planned) else None
+
+
+def _of(number: int, total: int) -> str:
+    return "" if number == total else f" (in {number} of {total} Parquet files)"
 
 
 def _plan_file(entry: Entry, options: InputOptions, store: Store) -> tuple[Shard, Columns]:

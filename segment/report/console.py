@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -22,7 +24,8 @@ def print_report(report: RunReport, console: Console | None = None) -> None:
     """Print run facts, mIoU by convention, the class table and the first errors."""
     console = console or Console(highlight=False)
     if not console.is_terminal:
-        console = Console(file=console.file, width=_WIDTH, highlight=False)
+        columns = os.environ.get("COLUMNS", "")
+        console = Console(file=console.file, width=int(columns) if columns.isdecimal() else _WIDTH, highlight=False)
     console.print(_headline(report))
     if report.is_scored:
         console.print(_conventions(report))

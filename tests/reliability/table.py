@@ -29,6 +29,15 @@ def rows(figures: Iterable[dict[str, Any]]) -> list[tuple[str, int, int, float]]
     return list(table.values())
 
 
+def sweep(table: Iterable[tuple[str, int, int, float]]) -> str:
+    """The figures of the kill-point sweep: k on both engines."""
+    kills = [row for row in table if row[0].startswith(("SIGKILL before a request", "SIGKILL between apply"))]
+    local = [row for row in kills if "Ray" not in row[0]]
+    ray = [row for row in kills if "Ray's driver" in row[0]]
+    told = (f"{sum(r[2] for r in some)} of {sum(r[1] for r in some)}" for some in (local, ray))
+    return "Kill points survived: {} on the local engine, {} on Ray.\n".format(*told)
+
+
 def to_markdown(table: Iterable[tuple[str, int, int, float]]) -> str:
     """The table as Markdown."""
     lines = ["| fault | injected | survived | longest recovery |", "|---|---:|---:|---:|"]
@@ -47,7 +56,9 @@ def main() -> int:
         figures = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     text = README.read_text(encoding="utf-8")
     before, after = text.partition(BEGIN)[0], text.partition(END)[2]
-    README.write_text(before + BEGIN + to_markdown(rows(figures)) + END + after, encoding="utf-8")
+    README.write_text(
+        before + BEGIN + to_markdown(rows(figures)) + "\n" + sweep(rows(figures)) + END + after, encoding="utf-8"
+    )
     return code
 
 

@@ -13,6 +13,7 @@ from tests.reliability.proxy import Action, Fault
 
 KINDS: tuple[Action, ...] = ("kill_before", "kill_after")
 KILLED = -9
+RAY_POINTS = 6
 NAMES = {"kill_before": "SIGKILL before a request reaches the store", "kill_after": "SIGKILL between apply and answer"}
 
 
@@ -47,7 +48,7 @@ def kill_and_rerun(arena: Arena, kind: Action, k: int, *flags: str) -> bool:
     again = arena.run(output, None, *flags)
     assert again.code == 0, f"k = {k}, {kind}: {again.text}"
     arena.check(output)
-    note(NAMES[kind] + (", Ray" if flags else ""), 1, 1, time.monotonic() - fault.last_at)
+    note(NAMES[kind] + (", Ray's driver" if flags else ""), 1, 1, time.monotonic() - fault.last_at)
     return True
 
 
@@ -86,17 +87,11 @@ def test_killed_at_every_request(kind: Action, arena: Arena, requests: list[str]
 
 @pytest.mark.slow
 @pytest.mark.ray
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(3600)
 def test_the_driver_of_a_ray_run_is_killed(arena: Arena, requests: list[str]) -> None:
-    """The same on a cluster that the driver starts and that dies with it; one at a time, each takes a while."""
-    for kind, word in (("kill_after", "plan.parquet"), ("kill_after", "/masks/"), ("kill_before", "/stats/")):
-        output = f"ray-{kind}-{word.strip('/').partition('.')[0]}"
-        fault = Fault(kind, method="PUT", key=word, skip=1 if word == "/masks/" else 0)
-        with proxied(arena.server, fault) as proxy:
-            first = arena.run(output, proxy, "--engine=ray")
-        assert fault.injected == 1
-        assert first.code == KILLED, first.text
-        again = arena.run(output, None, "--engine=ray")
-        assert again.code == 0, again.text
-        arena.check(output)
-        note(f"{NAMES[kind]}, Ray's driver", 1, 1, time.monotonic() - fault.last_at)
+    """The same on a cluster that the driver starts and that dies with it: a sample of k, for each takes a while."""
+    sample = range(2, len(requests), max(1, len(requests) // RAY_POINTS))
+    points = [(KINDS[number % 2], k) for number, k in enumerate(sample)]
+    killed = sum(kill_and_rerun(arena, kind, k, "--engine=ray") for kind, k in points)
+    print(f"Ray: {killed} of {len(points)} kill points killed, all green")
+    assert killed >= len(points) - 2

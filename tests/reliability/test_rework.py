@@ -418,5 +418,12 @@ def test_tables_of_an_output_below_its_input_of_tars_are_no_input(place: Place, 
     run(job, notes, update=True)  # else the input would be tars and Parquet files
     assert notes.lines == ["new in the input: 0 images", "complete already: 12 images, nothing to do"]
     other = Path(tars["input"]) / "out2"
+    notes = Notes()
+    run(place.job(**tars, output=str(other)), notes)
+    assert notes.lines[0] == f"1 folder is left out, being the output of a run, e.g. {output}"
+    assert masks(other) == masks(output)
+    with pytest.raises(UsageError, match=rf"^{output} is the output of a run, and no input; its masks are in masks/$"):
+        run(place.job(input=str(output), output=str(place.folder / "out3")))
+    (output / "run.json").write_text("{}")  # somebody else's
     with pytest.raises(UsageError, match=r"holds .* Parquet files and 3 tars: say which are meant"):
-        run(place.job(**tars, output=str(other)))  # another run's output is what it is
+        run(place.job(**tars, output=str(place.folder / "out3")))

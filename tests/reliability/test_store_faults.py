@@ -6,12 +6,9 @@ import contextlib
 import json
 import logging
 import re
-import signal
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -21,22 +18,7 @@ from segment.store import Store
 from tests.reliability.arena import QUICK, Arena, Ended, note, proxied
 from tests.reliability.arena import arena as arena
 from tests.reliability.proxy import Action, Fault
-from tests.s3 import S3Server, free_port, start_s3
-
-# What a run asks of the store, by method and key: one of each is made to fail.
-PLACES = {
-    "input listing": ("GET", r"^/arena-in\?"),
-    "output listing": ("GET", r"^/arena-out\?"),
-    "input": ("GET", r"^/arena-in/.*tar"),
-    "plan read back": ("GET", r"^[^?]*plan\.parquet"),
-    "plan": ("PUT", r"plan\.parquet"),
-    "masks": ("PUT", r"/masks/"),
-    "masks read": ("GET", r"^[^?]*/masks/.*parquet"),
-    "masks looked up": ("HEAD", r"/masks/"),
-    "stats": ("PUT", r"/stats/"),
-    "stats read": ("GET", r"^[^?]*/stats/.*parquet"),
-    "_SUCCESS": ("PUT", r"_SUCCESS"),
-}
+from tests.reliability.servers import PLACES, restartable
 
 
 def name_of(text: str) -> str:
@@ -277,37 +259,3 @@ def test_the_disk_of_the_server_is_full(small_disk: Path, arena: Arena, tmp_path
         assert "Traceback" not in ended.text
         ballasts[0].unlink()
         rerun(other, "disk of the store full, then there is room", "full")
-
-
-class _Restart:
-    """Kills the server's process and starts it again a while later."""
-
-    def __init__(self, server: S3Server) -> None:
-        self.server = server
-        self.process = start_s3(server)
-        self._thread: threading.Thread | None = None
-
-    def __call__(self, seconds: float) -> None:
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
-        self._thread = threading.Thread(target=self._start, args=(seconds,))
-        self._thread.start()
-
-    def _start(self, seconds: float) -> None:
-        time.sleep(seconds)
-        self.process = start_s3(self.server)
-
-    def close(self) -> None:
-        if self._thread:
-            self._thread.join()
-        self.process.terminate()
-        self.process.wait(20)
-
-
-@contextmanager
-def restartable(folder: Path, like: S3Server) -> Iterator[tuple[S3Server, _Restart]]:
-    """A server of one's own with the same credentials, and what kills and restarts it."""
-    folder.mkdir()
-    server = S3Server(f"http://127.0.0.1:{free_port()}", like.key, like.secret, folder)
-    with closing(_Restart(server)) as restart:
-        yield server, restart

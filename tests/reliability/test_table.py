@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.reliability.table import BEGIN, END, README, rows, to_markdown
+from tests.reliability.table import BEGIN, END, README, rows, sweep, to_markdown
 
 
 def test_figures_are_added_up_by_fault() -> None:
@@ -18,3 +18,14 @@ def test_figures_are_added_up_by_fault() -> None:
 def test_the_readme_has_a_place_for_it() -> None:
     text = README.read_text(encoding="utf-8")
     assert 0 < text.index(BEGIN) < text.index(END)
+
+
+def test_the_kill_points_are_summed_by_engine() -> None:
+    before, after = "SIGKILL before a request reaches the store", "SIGKILL between apply and answer"
+    table = [
+        (before, 9, 9, 1.0),
+        (after, 9, 8, 1.0),
+        (f"{before}, Ray's driver", 3, 3, 1.0),
+        ("SIGKILL of an actor", 5, 5, 1.0),
+    ]
+    assert sweep(table) == "Kill points survived: 17 of 18 on the local engine, 3 of 3 on Ray.\n"
