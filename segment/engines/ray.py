@@ -144,7 +144,9 @@ class RayEngine:
         logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # rounds deal with its errors; its log files keep them
         DataContext.get_current().target_max_block_size = 1  # or a row is seen only when its whole block ends
         workers = self.workers(task.runtime.device)
-        bundles = [plan.table.slice(start, size) for start, size in bundle(plan, workers, isolate=isolation != "none")]
+        most = max(workers, *(self._workers or ()))
+        blocks = bundle(plan, most, isolate=isolation != "none")
+        bundles = [plan.table.slice(start, size) for start, size in blocks]
         dataset = ray.data.from_arrow(bundles)
         _configure(dataset.context)
         # by reference: constructor arguments are printed in logs, and a task holds credentials
@@ -158,6 +160,8 @@ class RayEngine:
         elif self._splits(task.runtime.device):
             dataset = _three_operators(dataset, shared, pool)
         else:
+            # The driver looks for rows ten times a second; by default a worker with two that wait for it stands still.
+            dataset.context._max_num_blocks_in_streaming_gen_buffer = None
             dataset = dataset.map_batches(
                 RunParts,
                 fn_constructor_args=[shared],
@@ -170,11 +174,12 @@ class RayEngine:
         watch = Watch(patience, pulse, workers)
         try:
             for data in pulled(_results(dataset), watch.trouble):
-                result = pickle.loads(data)
-                if isinstance(result, SegmentError):
-                    raise result
-                patience.learn(result)
-                yield result
+                results = pickle.loads(data)
+                if isinstance(results, SegmentError):
+                    raise results
+                for result in results:
+                    patience.learn(result)
+                    yield result
         except HeadLost:
             self._connected = False  # nothing is left to disconnect from
             raise

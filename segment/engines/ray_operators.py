@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
+from segment.engines.bundles import gather
 from segment.engines.ray_watch import Heart
 from segment.errors import SegmentError
 from segment.isolation import quarantine
@@ -28,7 +29,7 @@ class RunParts:
         self.worker, self.heart = _load(shared)
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
-        return _rows("result", self.heart.through(self.worker.process(parts_of(batch))))
+        return _rows("result", gather(self.heart.through(self.worker.process(parts_of(batch)))))
 
 
 def read_and_decode(batch: pa.Table, shared: Any) -> Iterator[pa.Table]:
@@ -53,14 +54,16 @@ def encode_and_write(batch: pa.Table, shared: Any) -> Iterator[pa.Table]:
     """Third of the three operators: masks scored, encoded and committed."""
     task, _, pulse = _fetch(shared)
     worker = SplitWorker(task)
-    return _rows("result", _watched(worker.worker, pulse, (worker.write(cargo) for cargo in _cargoes(batch))))
+    written = (worker.write(cargo) for cargo in _cargoes(batch))
+    return _rows("result", gather(_watched(worker.worker, pulse, written)))
 
 
 def quarantine_parts(batch: pa.Table, shared: Any) -> Iterator[pa.Table]:
     """The last round's operator: parts that killed their workers, image by image."""
     task, weights, pulse = _fetch(shared)
     waiting = Heart(pulse, None)  # for children, which have a patience of their own
-    return _rows("result", waiting.through(quarantine(part, task, weights) for part in parts_of(batch)))
+    results = (quarantine(part, task, weights) for part in parts_of(batch))
+    return _rows("result", gather(waiting.through(results)))
 
 
 def _watched(worker: Worker, pulse: Any, values: Iterator[T]) -> Iterator[T]:
