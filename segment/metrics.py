@@ -61,6 +61,8 @@ class Confusion:
         if prediction.size and int(prediction.max()) >= classes:
             raise ValueError(f"prediction holds {int(prediction.max())}, which is no class of {classes}")
         counts = np.zeros((classes + 1, classes), dtype=np.int64)
+        if not prediction.size:
+            return Confusion(counts)
         if label is None:
             counts[classes] = _histogram([prediction], [classes])
         else:
@@ -189,9 +191,9 @@ def _histogram(planes: list[NDArray[np.uint8]], bins: list[int]) -> NDArray[np.i
     """
     counts = np.zeros(bins, dtype=np.int64)
     height, width = planes[0].shape
-    rows = max(1, _EXACT_PIXELS // max(1, width))
+    rows = max(1, _EXACT_PIXELS // width)
     ranges = [edge for size in bins for edge in (0, size)]
-    for top in range(0, height if width else 0, rows):
+    for top in range(0, height, rows):
         strips = [np.ascontiguousarray(plane[top : top + rows]) for plane in planes]
         counts += cv2.calcHist(strips, range(len(bins)), None, bins, ranges).reshape(bins).astype(np.int64)
     return counts
