@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import multiprocessing
 import os
 import shutil
@@ -353,7 +354,7 @@ def logical_nodes(nodes: int, **resources: int) -> Iterator[Any]:
     for _ in range(nodes):
         cluster.add_node(**resources)
     hook = {"worker_process_setup_hook": sleepy_workers}
-    ray.init(address=cluster.address, runtime_env=hook, log_to_driver=False)
+    ray.init(address=cluster.address, runtime_env=hook, log_to_driver=False, logging_level=logging.ERROR)
     try:
         yield ray
     finally:
@@ -391,6 +392,7 @@ def measure_store(scale: Scale) -> list[Figure]:
     figures = []
     part_bytes = 4 * SIZE * SIZE * 3
     with logical_nodes(1, num_cpus=2, num_gpus=2):
+        import segment.driver
         from segment.engines.ray import RayEngine
 
         for name, split in (("one operator", False), ("three operators", True)):
@@ -437,7 +439,9 @@ def measure_start(scale: Scale) -> list[Figure]:
     source, output = some_images(scale, 600)["input"], scale.output("start")
     flags = ["--model", scale.job["model"], "--weights", scale.job["weights"], "--engine", "local"]
     with timed() as first:
-        running = subprocess.Popen([*command, "run", source, str(output), *flags], stderr=subprocess.DEVNULL)
+        running = subprocess.Popen(
+            [*command, "run", source, str(output), *flags], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         while running.poll() is None and not any(output.glob("masks/*/*.parquet")):
             time.sleep(0.005)
     assert running.wait() == 0
