@@ -144,7 +144,7 @@ class RayEngine:
         logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # rounds deal with its errors; its log files keep them
         DataContext.get_current().target_max_block_size = 1  # or a row is seen only when its whole block ends
         workers = self.workers(task.runtime.device)
-        most = max(workers, *(self._workers or ()))
+        most = self._workers[1] if self._workers else workers
         blocks = bundle(plan, most, isolate=isolation != "none")
         bundles = [plan.table.slice(start, size) for start, size in blocks]
         dataset = ray.data.from_arrow(bundles)
