@@ -21,7 +21,7 @@ from segment.engines.ray_cluster import HeadLost, connect, leave, within
 from segment.engines.ray_operators import RunParts, Segment, encode_and_write, quarantine_parts, read_and_decode
 from segment.engines.ray_watch import Watch, pulled, start_pulse
 from segment.errors import SegmentError, StoreError, UsageError
-from segment.patience import Patience
+from segment.patience import Patience, loading_seconds
 from segment.plan import Plan
 from segment.sessions import capabilities
 from segment.stages import PartResult, Task
@@ -171,7 +171,7 @@ class RayEngine:
                 **_ACTOR_LIMITS,
             )
         patience = Patience(task.stall_timeout, None if self._splits(task.runtime.device) else task.batch_size)
-        watch = Watch(patience, pulse, workers)
+        watch = Watch(patience, pulse, workers, loading_seconds(task.runtime.device))
         try:
             for data in pulled(_results(dataset), watch.trouble):
                 results = pickle.loads(data)
