@@ -59,9 +59,8 @@ class Child:
             self._process.start()
         theirs.close()
         try:
-            self._receive(
-                max(self._patience, loading_seconds(task.runtime.device))
-            )  # ready: a death before this has nothing to do with any image
+            # ready: a death before this has nothing to do with any image
+            self._receive(max(self._patience, loading_seconds(task.runtime.device)))
         except BaseException:
             self.close()
             raise
