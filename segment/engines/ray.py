@@ -121,6 +121,10 @@ class RayEngine:
     def _splits(self, device: str) -> bool:
         return self._split if self._split is not None else device != "cpu"
 
+    def threads(self, workers: int) -> int:
+        """One: an actor has one CPU."""
+        return 1
+
     def call(self, task_device: str, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """See `Engine.call`."""
         import ray
