@@ -16,10 +16,11 @@ def speed_lines(speed: Speed, price_per_hour: float | None = None) -> list[str]:
     """
     workers = count(speed.workers, "worker" if speed.device == "cpu" else "GPU")
     lines = [
-        f"speed   {speed.rate:.1f} images/s on {workers} ({speed.engine}): {count(speed.images, 'image')} in "
-        f"{speed.seconds:.1f} s, start {speed.start:.1f} s",
-        "stages  " + " · ".join(f"{stage} {speed.stages[stage]:.1f} s" for stage in STAGES),
-        f"limit   {_limit(speed)}; the pool was idle {100 * speed.idle:.0f} % of the time",
+        f"speed   {speed.rate:.1f} images/s on {workers} ({speed.engine}): {speed.images:,} images in "
+        f"{_seconds(speed.seconds)}",
+        f"start   {_seconds(speed.start)} until the first part was begun",
+        "stages  " + ", ".join(f"{stage} {_seconds(speed.stages[stage])}" for stage in STAGES),
+        f"limit   {_limit(speed)}; the pool was idle for {100 * speed.idle:.0f} %",
     ]
     if speed.memory and speed.device == "cpu":
         expected = f", {size(speed.expected_memory)} were expected" if speed.expected_memory else ""
@@ -38,4 +39,8 @@ def print_speed(ledger: Ledger, price_per_hour: float | None = None) -> None:
 def _limit(speed: Speed) -> str:
     if speed.limit is None:
         return "no stage: too few parts for so many workers, or waiting for others"
-    return f"{speed.limit}, {100 * speed.shares[speed.limit]:.0f} % of the pool's time"
+    return f"{speed.limit}, {100 * speed.shares[speed.limit]:.0f} % of the time"
+
+
+def _seconds(number: float) -> str:
+    return f"{number:,.{1 if number < 100 else 0}f} s"
