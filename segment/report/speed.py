@@ -17,10 +17,10 @@ def speed_lines(speed: Speed, price_per_hour: float | None = None) -> list[str]:
     workers = count(speed.workers, "worker" if speed.device == "cpu" else "GPU")
     lines = [
         f"speed   {speed.rate:.1f} images/s on {workers} ({speed.engine}): {speed.images:,} images in "
-        f"{_seconds(speed.seconds)}",
-        f"start   {_seconds(speed.start)} until the first part was begun",
-        "stages  " + ", ".join(f"{stage} {_seconds(speed.stages[stage])}" for stage in STAGES),
-        f"limit   {_limit(speed)}; the pool was idle for {100 * speed.idle:.0f} %",
+        f"{_number(speed.seconds)} s",
+        f"start   {_number(speed.start)} s until the first part was begun",
+        "stages  " + ", ".join(f"{stage} {_number(speed.stages[stage])}" for stage in STAGES) + " s",
+        f"limit   {_limit(speed)}; pool idle {100 * speed.idle:.0f} %",
     ]
     if speed.memory and speed.device == "cpu":
         expected = f", {size(speed.expected_memory)} were expected" if speed.expected_memory else ""
@@ -38,9 +38,9 @@ def print_speed(ledger: Ledger, price_per_hour: float | None = None) -> None:
 
 def _limit(speed: Speed) -> str:
     if speed.limit is None:
-        return "no stage: too few parts for so many workers, or waiting for others"
+        return "no stage (too few parts for the pool?)"
     return f"{speed.limit}, {100 * speed.shares[speed.limit]:.0f} % of the time"
 
 
-def _seconds(number: float) -> str:
-    return f"{number:,.{1 if number < 100 else 0}f} s"
+def _number(seconds: float) -> str:
+    return f"{seconds:,.{1 if seconds < 100 else 0}f}"
