@@ -13,7 +13,7 @@ from segment.contract import begin, fingerprint_of, goes_on
 from segment.engines import Engine
 from segment.engines.local import LocalEngine
 from segment.errors import SegmentError, TooManyErrors, UsageError
-from segment.frozen import frozen_batch, frozen_runtime, run_contract, run_record, task_of
+from segment.frozen import choose_batch, choose_runtime, frozen_batch, frozen_runtime, run_contract, run_record, task_of
 from segment.job import Job, make_job
 from segment.labels import LabelDecoder
 from segment.ledger import Ledger
@@ -22,7 +22,7 @@ from segment.plan import Plan
 from segment.progress import Progress, ticking
 from segment.report.aggregate import RunReport, load_report, write_report
 from segment.rounds import Rounds
-from segment.sessions import LARGEST, Runtime, find_batch, resolve
+from segment.sessions import Runtime
 from segment.shards import Discovery, Known, discover
 from segment.stages import Task
 from segment.store import Store
@@ -76,8 +76,8 @@ def _run(job: Job, progress: Progress, *, retry_errors: bool, update: bool, veri
     plan = begun[0] if begun else found or _discover(job, store, progress)
     progress.phase("starting the workers")
     with closing(_LazyEngine(job, plan.images)) as engine:
-        runtime = begun[1] if begun else _resolve(job, weights, engine.get())
-        batch = begun[2] if begun else _batch(job, card, weights, runtime, plan, engine, progress)
+        runtime = begun[1] if begun else choose_runtime(job, weights, engine.get())
+        batch = begun[2] if begun else choose_batch(job, card, weights, runtime, plan, engine.get, progress)
         contract = run_contract(job, card, weights, runtime, batch)
         task = task_of(job, card, runtime, batch, store, fingerprint_of(contract))
         begin(ledger, run_record(job, card, weights, contract, task.fingerprint))
@@ -193,29 +193,6 @@ def make_engine(job: Job, images: int) -> Engine:
     if job.worker_range and job.worker_range[0] != job.worker_range[1]:
         raise UsageError(f"--workers {job.workers}: the local engine's pool is fixed, give one number")
     return LocalEngine(job.worker_range[0] if job.worker_range else None)
-
-
-def _resolve(job: Job, weights: Weights, engine: Engine) -> Runtime:
-    return resolve(weights.format, job.runtime, job.device, job.precision, nodes=engine.nodes())
-
-
-def _batch(
-    job: Job,
-    card: ModelCard,
-    weights: Weights,
-    runtime: Runtime,
-    plan: Plan,
-    engine: _LazyEngine,
-    progress: Progress,
-) -> int:
-    """Images a call of the model. Where nobody says, a CPU gets one at a time; for a GPU it is measured, on one."""
-    if job.batch_size != "auto":
-        return job.batch_size
-    if runtime.device == "cpu":
-        return 1
-    found = engine.get().call(runtime.device, find_batch, card, weights, runtime, min(LARGEST, plan.largest_part))
-    progress.note(str(found))
-    return found.best
 
 
 def open_run(ledger: Ledger) -> tuple[Task, Plan]:

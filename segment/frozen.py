@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import dataclasses
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from typing import Any
 
 from segment.card import ModelCard
 from segment.contract import contract_of
+from segment.engines import Engine
 from segment.job import Job
 from segment.labels import LabelDecoder
-from segment.sessions import Runtime, runtime_version
+from segment.plan import Plan
+from segment.progress import Progress
+from segment.sessions import LARGEST, Runtime, find_batch, resolve, runtime_version
 from segment.stages import Task
 from segment.store import Store
 from segment.tables import FORMAT_VERSION
 from segment.urls import to_url, without_query
 from segment.weights import Weights
+
+
+def choose_runtime(job: Job, weights: Weights, engine: Engine) -> Runtime:
+    """What computes the masks, decided from what every node can do."""
+    return resolve(weights.format, job.runtime, job.device, job.precision, nodes=engine.nodes())
 
 
 def frozen_runtime(job: Job, started: Mapping[str, Any]) -> Runtime:
@@ -30,6 +38,25 @@ def frozen_runtime(job: Job, started: Mapping[str, Any]) -> Runtime:
         frozen.precision if job.precision == "auto" else job.precision,
         runtime_version(name),
     )
+
+
+def choose_batch(
+    job: Job,
+    card: ModelCard,
+    weights: Weights,
+    runtime: Runtime,
+    plan: Plan,
+    engine: Callable[[], Engine],
+    progress: Progress,
+) -> int:
+    """Images a call of the model. Where nobody says, a CPU gets one at a time; for a GPU it is measured, on one."""
+    if job.batch_size != "auto":
+        return job.batch_size
+    if runtime.device == "cpu":
+        return 1
+    found = engine().call(runtime.device, find_batch, card, weights, runtime, min(LARGEST, plan.largest_part))
+    progress.note(str(found))
+    return found.best
 
 
 def frozen_batch(job: Job, contract: Mapping[str, Any], runtime: Runtime) -> int:

@@ -26,7 +26,6 @@ cv2.utils.logging.setLogLevel(
 _TIFF = (b"II*\0", b"MM\0*")
 _MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", *_TIFF)
 _PILLOW = {
-    "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
 }
@@ -158,6 +157,8 @@ def _resample(
     if pixels.shape[:2] == size:
         return pixels
     height, width = size
+    if resampler == "pillow" and interpolation == "nearest":  # the same pixels as Pillow's, up to six times as fast
+        return np.asarray(cv2.resize(pixels, (width, height), interpolation=cv2.INTER_NEAREST_EXACT), dtype=np.uint8)
     if resampler == "pillow":
         return np.asarray(Image.fromarray(pixels).resize((width, height), _PILLOW[interpolation]))
     return np.asarray(cv2.resize(pixels, (width, height), interpolation=_OPENCV[interpolation]), dtype=np.uint8)

@@ -17,7 +17,7 @@ from typing import Any
 
 from segment.errors import InputChanged, SegmentError, StoreError, sample_error_text
 from segment.memory import OVER_BUDGET, guard_process
-from segment.patience import UNKNOWN
+from segment.patience import UNKNOWN, loading_seconds
 from segment.shards import Part
 from segment.stages import Clock, PartResult, Task
 from segment.tables import ImageRow
@@ -59,7 +59,8 @@ class Child:
             self._process.start()
         theirs.close()
         try:
-            self._receive(max(self._patience, UNKNOWN))  # ready: a death before this has nothing to do with any image
+            # ready: a death before this has nothing to do with any image
+            self._receive(max(self._patience, loading_seconds(task.runtime.device)))
         except BaseException:
             self.close()
             raise

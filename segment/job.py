@@ -52,6 +52,7 @@ class Job(InputOptions):
             does not is replaced. None derives them from what the parts take (`segment.patience`).
         worker_memory: bytes (`4GB`, `2.5 GiB`) that a worker process may take; one that takes more fails its part. None
             lets it take what there is, and more than an even share only while its node is not short of memory.
+        price_per_hour: what all machines of the run cost an hour, for the cost per 1,000 images.
         storage_options: fsspec options for every URL that is not local. Never written anywhere.
 
     Raises:
@@ -79,6 +80,7 @@ class Job(InputOptions):
     max_error_rate: Annotated[float, Field(ge=0, le=1)] = 0.05
     stall_timeout: Annotated[float, Field(gt=0)] | None = None
     worker_memory: Bytes | None = None
+    price_per_hour: Annotated[float, Field(gt=0)] | None = None
     storage_options: dict[str, Any] = Field(default={}, exclude=True, repr=False)
 
     if not TYPE_CHECKING:  # type checkers and editors see the fields

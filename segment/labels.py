@@ -181,10 +181,7 @@ class LabelDecoder:
         return self._from_values(pixels[:, :, 0])
 
     def _from_values(self, values: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        mapped = self._by_value[values]
-        if mapped.min(initial=0) < 0:
-            raise SampleError("label_value", _some(str(value) for value in np.unique(values[mapped < 0])))
-        return mapped.astype(np.uint8)
+        return _mapped(values, self._by_value)
 
     def _from_palette(self, values: NDArray[np.uint8], palette: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Decode palette indices `uint8[H, W]`; `palette` is `uint8[n, 3]`, RGB."""
@@ -197,10 +194,7 @@ class LabelDecoder:
         while named and by_colour[named - 1] < 0 and not palette[named - 1].any():
             named -= 1  # palettes are filled up with black
         if named and by_colour[:named].min() >= 0:
-            mapped = np.where(by_colour < 0, np.where(self._by_value == VOID, VOID, UNKNOWN), by_colour)[values]
-            if mapped.min(initial=0) < 0:
-                raise SampleError("label_value", _some(str(value) for value in np.unique(values[mapped < 0])))
-            return mapped.astype(np.uint8)
+            return _mapped(values, np.where(by_colour < 0, np.where(self._by_value == VOID, VOID, UNKNOWN), by_colour))
         used = np.flatnonzero(np.bincount(values.ravel(), minlength=256))
         known = by_colour[used].min(initial=0) >= 0 and not (palette[used] == used[:, None]).all()  # no ramp of greys
         if known and not np.array_equal(by_colour[used], self._by_value[used]):
@@ -219,6 +213,15 @@ class LabelDecoder:
         """Return the classes of packed colours; `UNKNOWN` for those that are none."""
         position = np.minimum(np.searchsorted(self._colours, packed), len(self._colours) - 1)
         return np.where(self._colours[position] == packed, self._colour_classes[position], np.int16(self._rest))
+
+
+def _mapped(values: NDArray[np.uint8], table: NDArray[np.int16]) -> NDArray[np.uint8]:
+    """Replace each value by what `table` has for it; one below zero is refused. Ten times as fast as indexing."""
+    data = values.tobytes()
+    known = bytes(np.flatnonzero(table >= 0).astype(np.uint8))
+    if unknown := data.translate(None, known):
+        raise SampleError("label_value", _some(str(value) for value in sorted(set(unknown))))
+    return np.frombuffer(data.translate(bytes(table.astype(np.uint8))), dtype=np.uint8).reshape(values.shape)
 
 
 def _label_pixels(

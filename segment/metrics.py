@@ -17,12 +17,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import get_args
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from segment.card import Convention
 from segment.labels import VOID
 
+_EXACT_PIXELS = 1 << 24
 CONVENTIONS: tuple[Convention, ...] = get_args(Convention)
 
 
@@ -58,12 +60,16 @@ class Confusion:
             raise ValueError(f"label {label.shape} and prediction {prediction.shape} differ in shape")
         if prediction.size and int(prediction.max()) >= classes:
             raise ValueError(f"prediction holds {int(prediction.max())}, which is no class of {classes}")
-        row = np.full(1, classes) if label is None else _label_rows(classes)[label]
-        cells = row.astype(np.int32) * classes + prediction  # cast first: uint8 would wrap
-        counts = np.bincount(cells.ravel(), minlength=(classes + 1) * classes)
-        if len(counts) > (classes + 1) * classes:
+        counts = np.zeros((classes + 1, classes), dtype=np.int64)
+        if not prediction.size:
+            return Confusion(counts)
+        if label is None:
+            counts[classes] = _histogram([prediction], [classes])
+        else:
+            counts += _histogram([_label_rows(label, classes), prediction], [classes + 1, classes])
+        if counts.sum() != prediction.size:
             raise ValueError("label holds a value that is no class and not void")
-        return Confusion(counts.reshape(classes + 1, classes).astype(np.int64))
+        return Confusion(counts)
 
     @staticmethod
     def from_cells(cells: Sequence[int], counts: Sequence[int], classes: int) -> Confusion:
@@ -169,9 +175,25 @@ def image_scores(
     return pixel_accuracy(confusion, ignore), score(confusion, ignore, convention).miou
 
 
-def _label_rows(classes: int) -> NDArray[np.int32]:
-    """Row of the matrix by label value; a value that is neither a class nor void gets a row that does not exist."""
-    rows = np.full(256, classes + 1, dtype=np.int32)
+def _label_rows(label: NDArray[np.uint8], classes: int) -> NDArray[np.uint8]:
+    """Row of the matrix by pixel: void's is the last, and 255 (beyond it) stands for what is neither class nor void."""
+    rows = np.full(256, 255, dtype=np.uint8)
     rows[:classes] = np.arange(classes)
     rows[VOID] = classes
-    return rows
+    return np.asarray(cv2.LUT(label, rows), dtype=np.uint8)
+
+
+def _histogram(planes: list[NDArray[np.uint8]], bins: list[int]) -> NDArray[np.int64]:
+    """Count the values of one or two planes together; what is in no bin is left out.
+
+    OpenCV counts nine times as fast as one bincount on fused indices, but returns float32, which is exact up to 2^24:
+    so no strip has more pixels than that.
+    """
+    counts = np.zeros(bins, dtype=np.int64)
+    height, width = planes[0].shape
+    rows = max(1, _EXACT_PIXELS // width)
+    ranges = [edge for size in bins for edge in (0, size)]
+    for top in range(0, height, rows):
+        strips = [np.ascontiguousarray(plane[top : top + rows]) for plane in planes]
+        counts += cv2.calcHist(strips, range(len(bins)), None, bins, ranges).reshape(bins).astype(np.int64)
+    return counts

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from segment.stages import PartResult
 
-UNKNOWN = 300.0  # seconds while nothing is measured: a first part, a model being loaded, a child process
+UNKNOWN = 300.0  # seconds while nothing is measured: a first part, a child process
+_LOADING = {"tensorrt": 1800.0}  # which compiles the graph for the GPU at hand
 _FLOOR = 60.0  # a request may take 40 s before it counts as failed, and a busy machine is no stuck one
 _MARGIN = 10.0  # images differ: one may take so many times as long as the slowest part's mean
+
+
+def loading_seconds(device: str) -> float:
+    """How long a worker may take to load the model."""
+    return _LOADING.get(device, UNKNOWN)
 
 
 class Patience:

@@ -60,6 +60,12 @@ class Plan:
         """Images of the largest part; 0 without parts."""
         return int(pc.max(pc.subtract(self.table["stop"], self.table["start"])).as_py() or 0)
 
+    @property
+    def input_bytes(self) -> int:
+        """Bytes of the planned input, as far as sizes are known: a shard's size is in each of its parts."""
+        by_object = self.table.group_by(["shard", "url"]).aggregate([("size", "max")])
+        return sum(size for size in by_object["size_max"].to_pylist() if size > 0)
+
     def images_by_shard(self) -> dict[str, int]:
         """Planned images of each shard, in plan order."""
         images: dict[str, int] = {}

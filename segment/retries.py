@@ -122,7 +122,8 @@ _PERMANENT_WORDS = (
 _TRANSIENT_WORDS = (
     "SlowDown", "InternalError", "ServiceUnavailable", "Throttl", "RequestTimeout", "Connection", "Timeout",
     "timed out", "IncompleteBody", "IncompleteRead", "ClientPayloadError", "ServerDisconnected", "BadDigest",
-    "Bad Gateway", "reset by peer", "ResponseStreamingError", "Temporary failure in name resolution",
+    "Bad Gateway", "reset by peer", "ResponseStreamingError", "FlexibleChecksumError",
+    "Temporary failure in name resolution",
 )  # fmt: skip
 _TRANSIENT_STATUS = re.compile(r"\b(408|429|500|502|503|504)\b")
 

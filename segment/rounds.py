@@ -7,17 +7,19 @@ image, so that what kills workers ends as an error row and takes nothing else al
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from segment.engines import Engine, Isolation
 from segment.errors import InputChanged, StoreError, TooManyErrors
+from segment.forecast import forecast
 from segment.ledger import Ledger
 from segment.names import count
 from segment.plan import Plan
-from segment.progress import Progress, Tally, ticking
+from segment.progress import Progress, Tally, clock_time, ticking
 from segment.retries import RESUMABLE
 from segment.stages import PartResult, Task
 from segment.timings import Timings, was_killed
@@ -25,6 +27,7 @@ from segment.weights import Weights
 
 _ROUNDS: tuple[Isolation, ...] = ("none", "part", "image")
 _HOPELESS = 100  # error rows before a run is given up early
+_TELL_AFTER = 30.0  # seconds of work after which the rate is told once, with what is to come
 _FAILURES_IN_A_ROW = 5  # so many parts failing with none succeeding between: the store or the input is gone
 
 
@@ -46,6 +49,7 @@ class Rounds:
     ledger: Ledger
     progress: Progress
     error_limit: float
+    _has_told: bool = field(default=False, init=False)
 
     def run(self, engine: Callable[[], Engine]) -> None:
         """Run until every part is committed; `engine` is called only if one is not.
@@ -64,7 +68,16 @@ class Rounds:
         running = engine()
         tally = self._tally(pending, running)
         rounds = self._rounds(running)
-        timings = Timings(self.ledger, engine=running.name, workers=tally.workers, images=pending.images)
+        expected = forecast(self.task, self.weights, pending, running, tally.workers)
+        self.progress.note(expected.words())
+        timings = Timings(
+            self.ledger,
+            engine=running.name,
+            device=self.task.runtime.device,
+            workers=min(tally.workers, len(pending)),
+            images=pending.images,
+            expected_memory=expected.memory,
+        )
         self.progress.begin(tally)
         try:
             with (
@@ -130,6 +143,13 @@ class Rounds:
         title = f"{self.task.card.name} · {engine.name} · {runtime.name} {runtime.device} {runtime.precision}"
         return Tally(self.task.card, self.plan.images, done, done, workers, title)
 
+    def _tell_rate_once(self, tally: Tally) -> None:
+        if tally.first_at is None or time.monotonic() - tally.first_at < _TELL_AFTER or self._has_told:
+            return
+        self._has_told = True
+        if tally.eta is not None and tally.done < tally.images:
+            self.progress.note(f"measured: {tally.rate:.1f} images/s, {clock_time(tally.eta)} to go")
+
     def _round(
         self,
         engine: Engine,
@@ -151,6 +171,7 @@ class Rounds:
                 timings.add(result, number)
                 tally.add(result)
                 self.progress.update(tally)
+                self._tell_rate_once(tally)
                 books.enter(result)
                 if not result.input_changed:
                     failures = failures + 1 if result.failure else 0

@@ -81,6 +81,8 @@ class PartResult:
         read_bytes, written_bytes: encoded input, output object.
         retries: requests to stores that were repeated since its worker's last result, by kind.
         host: where it ran.
+        began, ended: when work on it began and when it was committed, in seconds since 1970.
+        memory: most bytes that the process with the model has had resident so far.
         skipped: the part was committed already.
         failure: None, or why the part could not be committed (store or input trouble; a rerun resumes).
         input_changed: the failure is that the input is not the planned one; trying again does not help.
@@ -96,6 +98,9 @@ class PartResult:
     written_bytes: int = 0
     retries: dict[str, int] = field(default_factory=dict)
     host: str = ""
+    began: float = 0.0
+    ended: float = 0.0
+    memory: int = 0
     skipped: bool = False
     failure: str | None = None
     input_changed: bool = False
@@ -126,9 +131,17 @@ class Frames:
 
 
 class Clock:
-    """Adds up the seconds of each stage."""
+    """Adds up the seconds of each stage of a part.
+
+    Attributes:
+        began: when it was made, in seconds since 1970.
+        seconds: by stage.
+        memory: see `PartResult`; whoever runs the model sets it.
+    """
 
     def __init__(self) -> None:
+        self.began = time.time()
+        self.memory = 0
         self.seconds: dict[Stage, float] = dict.fromkeys(STAGES, 0.0)
 
     @contextmanager

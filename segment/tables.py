@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -123,63 +124,6 @@ def merge(stats: Iterable[ShardStats], classes: int) -> ShardStats:
     )
 
 
-def write_masks(rows: Sequence[ImageRow], *, shard: str, part: str, fingerprint: str) -> bytes:
-    """Return the bytes of a part's masks file: one row group, page checksums, nothing that a rerun would change."""
-    table = pa.table(
-        [
-            pa.array([row.id for row in rows], pa.string()),
-            pa.array([row.url for row in rows], pa.string()),
-            pa.array([shard] * len(rows), pa.string()),
-            pa.array([part] * len(rows), pa.string()),
-            pa.array([row.index for row in rows], pa.int32()),
-            pa.array([row.size[1] if row.size else None for row in rows], pa.int32()),
-            pa.array([row.size[0] if row.size else None for row in rows], pa.int32()),
-            pa.array(["error" if row.error else "ok" for row in rows], pa.string()),
-            pa.array([row.error for row in rows], pa.string()),
-            pa.array([None if row.mask is None else {"bytes": row.mask, "path": None} for row in rows], MASK),
-            _cells_array([row.confusion for row in rows]),
-            pa.array([row.pixel_accuracy for row in rows], pa.float64()),
-            pa.array([row.miou for row in rows], pa.float64()),
-        ],
-        schema=MASKS_SCHEMA.with_metadata(
-            {
-                "huggingface": json.dumps({"info": {"features": _features()}}),
-                "segment": json.dumps(
-                    {"format": FORMAT_VERSION, "part": part, "rows": len(rows), "fingerprint": fingerprint}
-                ),
-            }
-        ),
-    )
-    return to_parquet(table, plain=["mask.bytes"])
-
-
-def to_parquet(table: pa.Table, plain: Sequence[str] = ()) -> bytes:
-    """Serialise a table as one row group; columns in `plain` (compressed already) are stored as they are."""
-    leaves = _leaf_names(table.schema)
-    sink = pa.BufferOutputStream()
-    pq.write_table(
-        table,
-        sink,
-        row_group_size=max(1, len(table)),
-        compression={leaf: "none" if leaf in plain else "zstd" for leaf in leaves},
-        use_dictionary=[leaf for leaf in leaves if leaf not in plain],
-        write_page_checksum=True,
-    )
-    return bytes(sink.getvalue())
-
-
-def _leaf_names(schema: pa.Schema) -> list[str]:
-    sink = pa.BufferOutputStream()
-    pq.write_table(schema.empty_table(), sink)
-    parquet = pq.ParquetFile(pa.BufferReader(sink.getvalue())).schema
-    return [parquet.column(i).path for i in range(len(parquet))]
-
-
-def _cells_array(confusions: Sequence[Confusion | None]) -> pa.Array:
-    pairs = [None if c is None else c.to_cells() for c in confusions]
-    return pa.array([None if p is None else {"cell": p[0], "count": p[1]} for p in pairs], CELLS)
-
-
 def _features() -> dict[str, object]:
     """Hugging Face `datasets` features, so that `load_dataset("parquet", ...)` shows the masks as pictures."""
     features: dict[str, object] = {
@@ -193,6 +137,80 @@ def _features() -> dict[str, object]:
         "count": {"feature": {"dtype": "int64", "_type": "Value"}, "_type": "List"},
     }
     return {name: features[name] for name in MASKS_SCHEMA.names}
+
+
+_FEATURES = json.dumps({"info": {"features": _features()}})
+
+
+def write_masks(rows: Sequence[ImageRow], *, shard: str, part: str, fingerprint: str) -> bytes:
+    """Return the bytes of a part's masks file: one row group, page checksums, nothing that a rerun would change."""
+    table = pa.table(
+        [
+            pa.array([row.id for row in rows], pa.string()),
+            pa.array([row.url for row in rows], pa.string()),
+            pa.array([shard] * len(rows), pa.string()),
+            pa.array([part] * len(rows), pa.string()),
+            pa.array([row.index for row in rows], pa.int32()),
+            pa.array([row.size[1] if row.size else None for row in rows], pa.int32()),
+            pa.array([row.size[0] if row.size else None for row in rows], pa.int32()),
+            pa.array(["error" if row.error else "ok" for row in rows], pa.string()),
+            pa.array([row.error for row in rows], pa.string()),
+            _masks_array([row.mask for row in rows]),
+            _cells_array([row.confusion for row in rows]),
+            pa.array([row.pixel_accuracy for row in rows], pa.float64()),
+            pa.array([row.miou for row in rows], pa.float64()),
+        ],
+        schema=MASKS_SCHEMA.with_metadata(
+            {
+                "huggingface": _FEATURES,
+                "segment": json.dumps(
+                    {"format": FORMAT_VERSION, "part": part, "rows": len(rows), "fingerprint": fingerprint}
+                ),
+            }
+        ),
+    )
+    return to_parquet(table, plain=["mask.bytes"])
+
+
+def to_parquet(table: pa.Table, plain: Sequence[str] = ()) -> bytes:
+    """Serialise a table as one row group; columns in `plain` (compressed already) are stored as they are."""
+    leaves = _leaf_names(table.schema.remove_metadata())
+    sink = pa.BufferOutputStream()
+    pq.write_table(
+        table,
+        sink,
+        row_group_size=max(1, len(table)),
+        compression={leaf: "none" if leaf in plain else "zstd" for leaf in leaves},
+        use_dictionary=[leaf for leaf in leaves if leaf not in plain],
+        write_page_checksum=True,
+    )
+    return bytes(sink.getvalue())
+
+
+@functools.lru_cache(maxsize=16)
+def _leaf_names(schema: pa.Schema) -> list[str]:
+    sink = pa.BufferOutputStream()
+    pq.write_table(schema.empty_table(), sink)
+    parquet = pq.ParquetFile(pa.BufferReader(sink.getvalue())).schema
+    return [parquet.column(i).path for i in range(len(parquet))]
+
+
+def _masks_array(masks: Sequence[bytes | None]) -> pa.Array:
+    children = [pa.array(masks, pa.binary()), pa.nulls(len(masks), pa.string())]
+    return pa.StructArray.from_arrays(children, fields=list(MASK), mask=_absent(masks))
+
+
+def _cells_array(confusions: Sequence[Confusion | None]) -> pa.Array:
+    nothing = np.empty(0, np.int32), np.empty(0, np.int64)
+    pairs = [nothing if c is None else c.to_cells() for c in confusions]
+    offsets = pa.array(np.cumsum([0, *(len(cells) for cells, _ in pairs)]), pa.int32())
+    leaves = [np.concatenate(column) for column in zip(nothing, *pairs, strict=True)]
+    children = [pa.ListArray.from_arrays(offsets, pa.array(leaf)) for leaf in leaves]
+    return pa.StructArray.from_arrays(children, fields=list(CELLS), mask=_absent(confusions))
+
+
+def _absent(values: Sequence[object]) -> pa.Array:
+    return pa.array([value is None for value in values], pa.bool_())
 
 
 def read_masks(file: BinaryIO, columns: Sequence[str] | None = None) -> pa.Table:

@@ -31,6 +31,9 @@ SCHEMA = pa.schema(
         ("part", pa.string()),
         ("shard", pa.string()),
         ("host", pa.string()),
+        ("began", pa.float64()),
+        ("ended", pa.float64()),
+        ("memory", pa.int64()),
         ("round", pa.int32()),
         ("images", pa.int32()),
         ("errors", pa.int32()),
@@ -89,6 +92,27 @@ def _is_alive(pid: int) -> bool:
     return pid != os.getpid()
 
 
+def row_of(result: PartResult, round_number: int = 1) -> dict[str, object]:
+    """One row of `SCHEMA`."""
+    return {
+        "part": result.part,
+        "shard": result.shard,
+        "host": result.host,
+        "began": result.began,
+        "ended": result.ended,
+        "memory": result.memory,
+        "round": round_number,
+        "images": result.images,
+        "errors": sum(result.errors.values()),
+        "skipped": result.skipped,
+        "failure": result.failure,
+        "retries": sum(result.retries.values()),
+        "read_bytes": result.read_bytes,
+        "written_bytes": result.written_bytes,
+        **{f"{stage}_seconds": result.seconds.get(stage, 0.0) for stage in STAGES},
+    }
+
+
 class Timings:
     """Collects one attempt's results, in Arrow batches, and writes them once.
 
@@ -108,22 +132,7 @@ class Timings:
 
     def add(self, result: PartResult, round_number: int) -> None:
         """Note one result."""
-        self._rows.append(
-            {
-                "part": result.part,
-                "shard": result.shard,
-                "host": result.host,
-                "round": round_number,
-                "images": result.images,
-                "errors": sum(result.errors.values()),
-                "skipped": result.skipped,
-                "failure": result.failure,
-                "retries": sum(result.retries.values()),
-                "read_bytes": result.read_bytes,
-                "written_bytes": result.written_bytes,
-                **{f"{stage}_seconds": result.seconds.get(stage, 0.0) for stage in STAGES},
-            }
-        )
+        self._rows.append(row_of(result, round_number))
         if len(self._rows) >= 4096:
             self._flush()
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+import resource
 import socket
+import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
@@ -118,6 +121,7 @@ class Worker:
                 return None
             self.beats += 1
             rows += self._rows(samples[start : start + self.task.batch_size], clock)
+        clock.memory = peak_memory()
         return rows, sum(len(sample.image) for sample in samples)
 
     def _rows(self, samples: Sequence[Sample], clock: Clock) -> list[ImageRow]:
@@ -206,6 +210,7 @@ class SplitWorker:
         if cargo.frames is not None:
             with cargo.clock("infer"):
                 cargo.frames = segment(cargo.frames, session, self.task.batch_size)
+            cargo.clock.memory = peak_memory()
         return cargo
 
     def write(self, cargo: Cargo) -> PartResult:
@@ -276,6 +281,12 @@ def load_worker(task: Task, weights: Weights) -> Worker:
     return Worker(task, open_session(task.card, weights, task.runtime, threads=1, batch=task.batch_size))
 
 
+def peak_memory() -> int:
+    """Most bytes that this process has had resident so far."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
 def _skipped(part: Part) -> PartResult:
     return PartResult(part.id, part.shard, images=len(part), skipped=True)
 
@@ -292,4 +303,7 @@ def _result_of(part: Part, rows: Sequence[ImageRow], clock: Clock, read_bytes: i
         read_bytes=read_bytes,
         written_bytes=written_bytes,
         host=socket.gethostname(),
+        began=clock.began,
+        ended=time.time(),
+        memory=clock.memory,
     )

@@ -17,9 +17,8 @@ import pytest
 
 import segment.sessions.onnxruntime as ort
 from segment.card import load_card
-from segment.driver import _batch
 from segment.engines.local import LocalEngine
-from segment.frozen import frozen_batch
+from segment.frozen import choose_batch, frozen_batch
 from segment.plan import Plan
 from segment.sessions import Runtime, find_batch
 from segment.sessions.base import Masks
@@ -263,16 +262,12 @@ def test_the_batch_is_found_once_and_frozen(tmp_path: Path) -> None:
             assert (runtime, largest) == (gpu, 2)  # no batch is larger than a part
             return function(card, weights, cpu, largest)  # there is no GPU here
 
-    class Lazy:
-        def get(self) -> Engine:
-            return Engine(1)
-
     from segment.shards import discover
     from segment.store import Store
 
     notes = Notes()
     plan = Plan.of(discover(job.input, job.input_options, Store()).parts)
-    found = _batch(job, CARD, weights, gpu, plan, Lazy(), notes)  # type: ignore[arg-type]
+    found = choose_batch(job, CARD, weights, gpu, plan, lambda: Engine(1), notes)
     assert found in (1, 2)
     assert notes.lines == [line for line in notes.lines if line.startswith(f"batch {found} (images/s by batch: 1: ")]
     assert len(notes.lines) == 1

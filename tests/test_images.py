@@ -296,6 +296,16 @@ def test_masks_are_brought_back_by_pillows_nearest() -> None:
     assert images.restore_mask(mask[:, :2], Resize(resampler="opencv"), (2, 4)).tolist() == [[0, 0, 1, 1]] * 2
 
 
+@settings(max_examples=300, deadline=None)
+@given(st.integers(1, 8000), st.integers(1, 8000))
+def test_nearest_is_pillows_at_any_size(size: int, target: int) -> None:
+    label = (np.arange(size) % 251).astype(np.uint8)
+    for line, shape in ((label[np.newaxis], (1, target)), (label[:, np.newaxis], (target, 1))):
+        found = images.resize_label(line, Resize(), shape, "pillow")
+        expected = Image.fromarray(line).resize((shape[1], shape[0]), Image.Resampling.NEAREST)
+        assert np.array_equal(found, np.asarray(expected))
+
+
 def test_letterbox_keeps_the_aspect_pads_right_and_below_and_comes_back() -> None:
     box = Resize(method="letterbox", resampler="opencv", interpolation="nearest", pad=(1, 2, 3))
     assert images.content_size(box, (56, 88), (64, 64)) == (41, 64)

@@ -48,18 +48,22 @@ MAY_IMPORT: dict[str, str] = {
     "memory": "",
     "workers": "background errors labels ledger metrics names sessions shards stages tables weights",
     "timings": "errors ledger stages tables",
+    "speed": "ledger stages timings",
     "isolation": "errors memory patience shards stages tables urls weights workers",
     "progress": "card metrics names stages vitals",
     "engines": "background errors isolation memory names patience plan progress sessions shards stages store urls "
     "vitals weights workers",
-    "rounds": "engines errors ledger names plan progress retries stages timings weights",
-    "report": "audit card errors images labels ledger metrics names plan shards stages tables timings",
+    "forecast": "engines names plan sessions stages weights",
+    "rounds": "engines errors forecast ledger names plan progress retries stages timings weights",
+    "report": "audit card errors forecast images labels ledger metrics names plan shards speed stages tables timings",
     "job": "errors explain labels shards store urls",
-    "frozen": "card contract job labels sessions stages store tables urls weights",
+    "frozen": "card contract engines job labels plan progress sessions stages store tables urls weights",
     "driver": "audit card contract engines errors frozen job labels ledger names plan progress report rework rounds "
     "sessions shards stages store urls weights",
+    "planning": "card driver engines errors forecast frozen job names plan progress sessions shards speed stages store "
+    "weights",
     "demo": "driver errors images job ledger progress report store urls",
-    "cli": "audit card demo driver errors job ledger progress report store urls",
+    "cli": "audit card demo driver errors job ledger planning progress report store urls",
     "__main__": "cli",
     "__init__": "card driver job report",  # lazily
 }

@@ -263,3 +263,10 @@ def test_scoring_changes_no_count() -> None:
         score(HAND, [2], convention)
     pixel_accuracy(HAND, [2])
     assert np.array_equal(HAND.counts, before)
+
+
+def test_counts_beyond_what_a_float_holds_are_exact() -> None:
+    prediction = np.ones((4200, 4100), np.uint8)  # more than 2^24 pixels in one cell, and an odd number of them
+    prediction[0, 0] = 0
+    for label, row in ((prediction, 1), (None, 2)):
+        assert Confusion.of(prediction, label, 2).counts[row, 1] == 4200 * 4100 - 1

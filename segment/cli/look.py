@@ -22,6 +22,9 @@ class ReportFormat(StrEnum):
 def report(
     output: Annotated[str, typer.Argument(help="Output prefix of a run.")],
     format: Annotated[ReportFormat, typer.Option("--format", "-f", help="How to print it.")] = ReportFormat.table,  # noqa: A002
+    price_per_hour: Annotated[
+        float | None, typer.Option("--price-per-hour", help="Of all machines, for the cost per 1,000 images.")
+    ] = None,
     storage_option: StorageOptions = None,
 ) -> None:
     """Show a run's scores from what is committed; works while it runs, too."""
@@ -31,15 +34,18 @@ def report(
     from segment.report.aggregate import load_report
     from segment.report.console import print_report
     from segment.report.markdown import to_markdown
+    from segment.report.speed import print_speed
     from segment.urls import to_url
 
-    found = load_report(Ledger(open_store(storage_option), to_url(output)))
+    ledger = Ledger(open_store(storage_option), to_url(output))
+    found = load_report(ledger)
     if format is ReportFormat.json:
         typer.echo(json.dumps(found.summary(), indent=2, sort_keys=True, ensure_ascii=False))
     elif format is ReportFormat.markdown:
         typer.echo(to_markdown(found))
     else:
         print_report(found)
+        print_speed(ledger, price_per_hour or found.run["job"].get("price_per_hour"))
 
 
 @app.command()

@@ -112,6 +112,9 @@ def run(
         str | None,
         _flag("--worker-memory", help="Memory a worker process may take, e.g. 4GB; its part fails.", panel=_ENGINE),
     ] = None,
+    price_per_hour: Annotated[
+        float | None, _flag("--price-per-hour", help="Of all machines, for the cost per 1,000 images.", panel=_ENGINE)
+    ] = None,
     mask_size: Annotated[str | None, _flag("--mask-size", help="source or model.", panel=_OUTPUT)] = None,
     max_error_rate: Annotated[
         float | None, _flag("--max-error-rate", help="Share of images that may fail [0.05].", panel=_OUTPUT)
@@ -148,8 +151,11 @@ def run_flags(flags: dict[str, Any]) -> None:
     """Do `segment run` for flags as parsed: over a job file if one is named."""
     from segment.driver import run as run_job
     from segment.job import job_to_toml, make_job
+    from segment.ledger import Ledger
     from segment.progress import console_progress
     from segment.report.console import print_report
+    from segment.report.speed import print_speed
+    from segment.store import Store
 
     print_job, quiet, log_format = flags.pop("print_job"), flags.pop("quiet"), flags.pop("log_format")
     if flags.pop("ray_progress"):
@@ -164,6 +170,7 @@ def run_flags(flags: dict[str, Any]) -> None:
         report = run_job(job, progress, **again)
     if not quiet:
         print_report(report)
+        print_speed(Ledger(Store(job.storage_options), report.output), job.price_per_hour)
 
 
 @contextmanager

@@ -37,6 +37,10 @@ class Engine(Protocol):
         """How many sessions will run at once on `cpu`, `cuda` or `tensorrt`."""
         ...
 
+    def threads(self, workers: int) -> int:
+        """CPU threads of each of so many workers."""
+        ...
+
     def call(self, task_device: str, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call a function where a model for that device would be run: on a node with a GPU for `cuda`."""
         ...

@@ -1,33 +1,65 @@
-"""How parts are put into blocks for Ray."""
+"""How parts are put into blocks for Ray, and results into rows."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+
+from segment.errors import SegmentError
 from segment.plan import Plan
+from segment.stages import PartResult
 
 _MAX_BUNDLES = 4000  # more blocks than this cost the driver more than they give
-_MIN_BUNDLES_A_WORKER = 4
-_FAIR_BUNDLE, _FAIR_SHARE = 8, 8  # up to so many parts in a block while there are so many blocks a worker
+_LONGEST = 32  # parts in a block, while that makes fewer blocks: what a dying worker takes along is done again
+_BUNDLES_A_WORKER = 4
+_TELL_SECONDS = 0.5
 
 
 def bundle(plan: Plan, workers: int, *, isolate: bool) -> list[tuple[int, int]]:
     """Group consecutive parts into blocks: (first part, number of parts) each.
 
-    Parts share blocks, since a block costs the driver time and a worker fetches ahead within a block only, as far as
-    that leaves every worker its fair share of blocks. The parts of a Parquet row group stay together on the same terms,
-    since a worker reads a row group once for all its parts.
+    Between two blocks a worker has nothing to fetch ahead and waits for its last write: so blocks are long. They are
+    cut from what is left, a quarter of each worker's fair share at a time, and get shorter and shorter: so all workers
+    end together (Polychronopoulos and Kuck, 'Guided self-scheduling', IEEE Transactions on Computers, 1987). The parts
+    of a Parquet row group stay together as far as these lengths allow, since a worker reads a row group once for all
+    its parts.
     """
     count = len(plan)
-    size = 1 if isolate else max(1, count // _MAX_BUNDLES, min(_FAIR_BUNDLE, count // (_FAIR_SHARE * workers)))
     groups = _row_group_runs(plan)
-    if isolate or len(groups) < _MIN_BUNDLES_A_WORKER * workers:
+    if isolate or len(groups) < _BUNDLES_A_WORKER * workers:
         groups = [(start, 1) for start in range(count)]
     bundles: list[tuple[int, int]] = []
+    room = 0
     for start, length in groups:
-        if bundles and bundles[-1][1] + length <= size:
+        if length <= room:
             bundles[-1] = (bundles[-1][0], bundles[-1][1] + length)
         else:
+            share = (count - start) // (_BUNDLES_A_WORKER * workers)
+            room = 1 if isolate else max(1, count // _MAX_BUNDLES, min(_LONGEST, share))
             bundles.append((start, length))
+        room -= length
     return bundles
+
+
+def gather(results: Iterator[PartResult]) -> Iterator[list[PartResult]]:
+    """Put results that follow each other within half a second together: a row costs worker and driver a millisecond.
+
+    Raises:
+        SegmentError: as `results` does, after what came before it.
+    """
+    held: list[PartResult] = []
+    told = time.monotonic()
+    try:
+        for result in results:
+            held.append(result)
+            if time.monotonic() - told >= _TELL_SECONDS:
+                yield held
+                held, told = [], time.monotonic()
+    except SegmentError:
+        yield held
+        raise
+    if held:
+        yield held
 
 
 def _row_group_runs(plan: Plan) -> list[tuple[int, int]]:

@@ -53,6 +53,10 @@ class LocalEngine:
         """Threads; each is one stream of the session."""
         return self.size or available_cpus()
 
+    def threads(self, workers: int) -> int:
+        """Fewer workers than CPUs, because there are fewer parts, share the CPUs among them."""
+        return max(1, available_cpus() // workers) if self.size is None else 1
+
     def call(self, task_device: str, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """See `Engine.call`."""
         return function(*args, **kwargs)
@@ -66,8 +70,10 @@ class LocalEngine:
         elif isolation == "part":
             hands = [_Minder(task, weights) for _ in range(size)]
         else:
-            cpus = max(1, available_cpus() // size) if self.size is None else 1
-            session = open_session(task.card, weights, task.runtime, threads=cpus, streams=size, batch=task.batch_size)
+            threads = self.threads(size)
+            session = open_session(
+                task.card, weights, task.runtime, threads=threads, streams=size, batch=task.batch_size
+            )
             hands = [Worker(task, session) for _ in range(size)]
         if isolation != "none":  # children are watched each by its own thread
             yield from _run_threads(hands, plan, Patience(math.inf, None), task.store, threading.Event())

@@ -24,7 +24,7 @@ from segment.engines.ray_metrics import RunMetrics
 from segment.engines.ray_operators import GPU, pipeline
 from segment.engines.ray_watch import Watch, start_pulse
 from segment.errors import SegmentError, StoreError, UsageError
-from segment.patience import Patience
+from segment.patience import Patience, loading_seconds
 from segment.plan import Plan
 from segment.progress import Tally
 from segment.sessions import capabilities
@@ -126,6 +126,10 @@ class RayEngine:
     def _splits(self, device: str) -> bool:
         return self._split if self._split is not None else device != "cpu"
 
+    def threads(self, workers: int) -> int:
+        """One: an actor has one CPU."""
+        return 1
+
     def call(self, task_device: str, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """See `Engine.call`."""
         import ray
@@ -150,7 +154,9 @@ class RayEngine:
         DataContext.get_current().target_max_block_size = 1  # or a row is seen only when its whole block ends
         self._metrics = RunMetrics(task)
         workers = self.workers(task.runtime.device)
-        bundles = [plan.table.slice(start, size) for start, size in bundle(plan, workers, isolate=isolation != "none")]
+        most = self._workers[1] if self._workers else workers
+        blocks = bundle(plan, most, isolate=isolation != "none")
+        bundles = [plan.table.slice(start, size) for start, size in blocks]
         dataset = ray.data.from_arrow(bundles)
         _configure(dataset.context)
         # by reference: constructor arguments are printed in logs, and a task holds credentials
@@ -160,14 +166,15 @@ class RayEngine:
         pool = self._pool(workers, len(bundles), split)
         dataset = pipeline(dataset, task, shared, pool, isolation=isolation, split=split)
         patience = Patience(task.stall_timeout, None if split else task.batch_size)
-        watch = Watch(patience, pulse, workers)
+        watch = Watch(patience, pulse, workers, loading_seconds(task.runtime.device))
         try:
             for data in pulled(_results(dataset), watch.trouble):
-                result = pickle.loads(data)
-                if isinstance(result, SegmentError):
-                    raise result
-                patience.learn(result)
-                yield result
+                results = pickle.loads(data)
+                if isinstance(results, SegmentError):
+                    raise results
+                for result in results:
+                    patience.learn(result)
+                    yield result
         except HeadLost:
             self._connected = False  # nothing is left to disconnect from
             raise

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from segment.background import Background
 from segment.engines import available_cpus
-from segment.errors import StoreError, UsageError
+from segment.errors import SegmentError, StoreError, UsageError
 
 log = logging.getLogger("segment.engines.ray")
 
@@ -35,6 +35,7 @@ def connect(address: str | None, cpus: int | None = None) -> bool:
 
     Raises:
         UsageError: no cluster answers, or none can be started.
+        SegmentError: one could be started, but not in time.
     """
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # or a pool's start prints a warning that means nothing
     address = address or os.environ.get("RAY_ADDRESS") or None
@@ -54,6 +55,13 @@ def connect(address: str | None, cpus: int | None = None) -> bool:
                     ray.init("local", num_cpus=cpus or available_cpus(), include_dashboard=False, **quiet)
     except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
         raise UsageError(_connect_advice(address, error)) from None
+    except Exception as error:
+        if "timed out during startup" not in str(error):  # Ray raises it as a bare Exception
+            raise
+        raise SegmentError(
+            "Ray did not start in time: this machine has too much to do. Run the same command again when it is quiet, "
+            "or use --engine local"
+        ) from None
     return True
 
 

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 
 from segment.engines import Isolation
+from segment.engines.bundles import gather
 from segment.engines.ray_metrics import RunMetrics
 from segment.engines.ray_watch import Heart
 from segment.errors import SegmentError
@@ -47,6 +48,8 @@ def pipeline(dataset: Any, task: Task, shared: Any, pool: Any, *, isolation: Iso
         return dataset.map_batches(quarantined, **tasks, **one, **_one_part())
     model = {"fn_constructor_args": [shared], "compute": pool, **_ACTOR_LIMITS}
     if not split:
+        # The driver looks for rows ten times a second; by default a worker with two that wait for it stands still.
+        dataset.context._max_num_blocks_in_streaming_gen_buffer = None
         return dataset.map_batches(_named(_RunParts, task), num_cpus=1, **model, **_whole_blocks())
     blocks = dataset.map_batches(read, num_cpus=1, **tasks, **_whole_blocks())
     segmented = blocks.map_batches(_named(_Segment, task), **GPU, **model, **_one_part())
@@ -67,7 +70,7 @@ class _RunParts:
 
     def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
         results = self.metrics.counting(self.worker.process(parts_of(batch)))
-        return _rows("result", self.heart.through(results))
+        return _rows("result", gather(self.heart.through(results)))
 
 
 def read(batch: pa.Table, shared: Any) -> Iterator[pa.Table]:
@@ -93,7 +96,7 @@ def write(batch: pa.Table, shared: Any) -> Iterator[pa.Table]:
     task, _, pulse = _fetch(shared)
     worker = SplitWorker(task)
     results = RunMetrics(task).counting(worker.write(cargo) for cargo in _cargoes(batch))
-    return _rows("result", _watched(worker.worker, pulse, results))
+    return _rows("result", gather(_watched(worker.worker, pulse, results)))
 
 
 def quarantined(batch: pa.Table, shared: Any) -> Iterator[pa.Table]:
@@ -101,7 +104,7 @@ def quarantined(batch: pa.Table, shared: Any) -> Iterator[pa.Table]:
     task, weights, pulse = _fetch(shared)
     waiting = Heart(pulse, None)  # for children, which have a patience of their own
     results = RunMetrics(task).counting(quarantine(part, task, weights) for part in parts_of(batch))
-    return _rows("result", waiting.through(results))
+    return _rows("result", gather(waiting.through(results)))
 
 
 def _watched(worker: Worker, pulse: Any, values: Iterator[T]) -> Iterator[T]:

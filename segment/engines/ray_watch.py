@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from segment import vitals
 from segment.engines.ray_cluster import HeadLost, within
 from segment.errors import SegmentError, StoreError
-from segment.patience import UNKNOWN, Patience
+from segment.patience import Patience
 
 log = logging.getLogger("segment.engines.ray")
 
@@ -178,12 +178,14 @@ class Watch:
         patience: how long a step may take.
         pulse: the actor of `start_pulse`.
         workers: models loaded at once.
+        loading: seconds that one may take for it.
     """
 
-    def __init__(self, patience: Patience, pulse: Any, workers: int) -> None:
+    def __init__(self, patience: Patience, pulse: Any, workers: int, loading: float) -> None:
         self._patience = patience
         self._pulse = pulse
         self._workers = workers
+        self._loading = loading
         self._head_at = self._life_at = time.monotonic()
         self._signs = Signs((), 0, 0, (), 0, 0)
         self._done = threading.Event()
@@ -196,7 +198,7 @@ class Watch:
         while not self._done.wait(min(_WATCH_SECONDS, self._patience.seconds / 4)):
             seconds = self._patience.seconds
             try:
-                signs = ray.get(self._pulse.signs.remote(seconds, UNKNOWN), timeout=_HEAD_SECONDS)
+                signs = ray.get(self._pulse.signs.remote(seconds, self._loading), timeout=_HEAD_SECONDS)
             except ray.exceptions.GetTimeoutError:
                 log.warning("the actor that hears the workers does not answer: it is replaced")
                 ray.kill(self._pulse, no_restart=False)

@@ -14,6 +14,7 @@ from segment.store import Entry, Store
 # still skips what is larger.
 _BLOCK = 1 << 20
 _HEADER_BYTES = 1 << 17  # the largest header tarfile may ask for: a long name or a set of attributes
+_MAX_MEMBERS = 2_000_000  # the names of so many are half a gigabyte in the driver
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 
 
@@ -62,7 +63,7 @@ def read_headers(entry: Entry, store: Store) -> Archive:
     """Read the headers of a tar, skipping the data.
 
     Raises:
-        UsageError: it is compressed.
+        UsageError: it is compressed, or has too many members.
     """
     archive = Archive()
     with store.open(entry.url, _BLOCK, entry.size) as file:
@@ -72,7 +73,7 @@ def read_headers(entry: Entry, store: Store) -> Archive:
                 raise UsageError(_compressed(entry.url, kind))
         headers = _Headers(file)
         try:
-            archive.damage = _walk(headers, entry.size, archive)
+            archive.damage = _walk(headers, entry.url, entry.size, archive)
         except SegmentError:
             raise
         except Exception:  # hostile headers make tarfile raise whatever its arithmetic meets
@@ -80,7 +81,7 @@ def read_headers(entry: Entry, store: Store) -> Archive:
     return archive
 
 
-def _walk(headers: _Headers, size: int, archive: Archive) -> str:
+def _walk(headers: _Headers, url: str, size: int, archive: Archive) -> str:
     """Fill `archive` from a tar of `size` bytes; return the damage that tarfile does not raise, or `""`."""
     offset = -1
     tar = tarfile.open(fileobj=headers, mode="r:")  # type: ignore[call-overload]  # noqa: SIM115
@@ -96,6 +97,8 @@ def _walk(headers: _Headers, size: int, archive: Archive) -> str:
             archive.files.append((name, member.offset_data, member.size))
         elif not member.isdir():
             archive.ignored.append(name)
+        if len(archive.files) + len(archive.ignored) > _MAX_MEMBERS:
+            raise UsageError(f"{shown(url)} has more than {_MAX_MEMBERS:,} members: split it into smaller tars")
     return _damaged_end(headers, tar.offset)
 
 

@@ -9,17 +9,20 @@ from segment.card import ModelCard
 from segment.errors import UsageError
 from segment.sessions.base import Masks, Runtime, Session
 from segment.sessions.batches import LARGEST, BatchProbe, probe_batches
+from segment.sessions.footprint import Footprint, footprint
 from segment.sessions.runtimes import capabilities, resolve, runtime_version
 from segment.weights import Weights
 
 __all__ = [
     "LARGEST",
     "BatchProbe",
+    "Footprint",
     "Masks",
     "Runtime",
     "Session",
     "capabilities",
     "find_batch",
+    "footprint",
     "open_session",
     "resolve",
     "runtime_version",

@@ -72,6 +72,17 @@ def open_openvino(card: ModelCard, weights: Weights, runtime: Runtime, *, thread
     return GraphSession(card, load(1), lambda: load(-1))
 
 
+def contract_model(card: ModelCard, weights: Weights, batch: int) -> Any:
+    """Read a model and put the card's contract around it, without compiling it.
+
+    Raises:
+        ModelError: as `open_openvino`.
+    """
+    model = _read(openvino.Core(), weights)
+    entry, result = choose_ports(card, [_port(port) for port in model.inputs], [_port(port) for port in model.outputs])
+    return _compile_contract(card, model, entry, result, batch)
+
+
 def _check_precision(core: Any, precision: str) -> None:
     needed = CAPABILITY.get(precision)
     if needed and needed not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):

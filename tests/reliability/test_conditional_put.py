@@ -85,6 +85,20 @@ def test_damaged_on_the_way_it_is_mended(arena: Arena) -> None:
     assert flip.injected == 1
 
 
+def test_a_body_that_fails_the_clients_checksum_is_read_again(moto: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """S3 answers with the checksum that was sent with the object; clients compare it by default."""
+    for name in ("AWS_REQUEST_CHECKSUM_CALCULATION", "AWS_RESPONSE_CHECKSUM_VALIDATION"):
+        monkeypatch.setenv(name, "when_supported")
+    flip = Fault("flip_down", method="GET", key="/made/summed")
+    with proxied(moto, flip) as proxy:
+        store = through(moto, proxy.url)
+        store.write("s3://made/summed", b"x" * 1000)
+        assert store.read("s3://made/summed") == b"x" * 1000
+    assert flip.injected == 1
+    assert [target for method, target in proxy.log if method == "GET"] == ["/made/summed"] * 2
+    note("one bit flipped on the way down, from a store with checksums", 1, 1, 0)
+
+
 # --- masks that a device may make otherwise the next time ------------------------------------------------------------
 
 

@@ -91,6 +91,14 @@ def test_members_that_lead_out_and_links(place: Place) -> None:
     assert sorted(path for path in place.folder.parent.rglob("*")) == before
 
 
+def test_a_tar_with_too_many_members_is_refused(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("segment.formats.tar._MAX_MEMBERS", 7)
+    tar = pack(place.folder / "a.tar", *MEMBERS)
+    with pytest.raises(UsageError) as caught:
+        place.run(input=str(tar))
+    assert str(caught.value) == f"{tar} has more than 7 members: split it into smaller tars"
+
+
 def test_a_tar_cut_off(place: Place) -> None:
     """What is whole is done, the rest is told."""
     tar = pack(place.folder / "a.tar", *MEMBERS)

@@ -165,7 +165,7 @@ def test_a_frozen_process_is_replaced(
     trouble, engine = KINDS[kind]
     frozen = place.folder / "frozen"
     in_ray_workers(f"{trouble}={frozen}")
-    monkeypatch.setattr("segment.engines.ray_watch.UNKNOWN", 5.0)  # for loading
+    monkeypatch.setattr("segment.patience.UNKNOWN", 15.0)  # for loading
     monkeypatch.setattr("segment.engines.ray_watch._HEAD_SECONDS", 10.0)
     began = time.monotonic()
     with caplog.at_level(logging.WARNING, "segment.engines.ray"):
