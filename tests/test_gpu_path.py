@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +22,7 @@ from segment.card import load_card
 from segment.engines.local import LocalEngine
 from segment.frozen import choose_batch, frozen_batch
 from segment.plan import Plan
-from segment.sessions import Runtime, find_batch
+from segment.sessions import Runtime, capabilities, find_batch
 from segment.sessions.base import Masks
 from segment.sessions.batches import BatchProbe, probe_batches
 from segment.sessions.half import in_half_precision
@@ -327,3 +329,35 @@ def test_one_process_builds_at_a_time(tmp_path: Path) -> None:
     words = [line.split() for line in log.read_text().splitlines()]
     assert [word for word, _ in words] == ["begin", "end"] * 3
     assert all(first[1] == second[1] for first, second in zip(words[::2], words[1::2], strict=True))
+
+
+# --- the benchmark ----------------------------------------------------------------------------------------------------
+
+
+def benchmark(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    place = Place(folder)
+    for seed in range(4):
+        place.add(f"{seed}.png", seed)
+    script = Path(__file__).parents[1] / "jobs" / "gpu_benchmark.py"
+    model = ["--model", str(place.card_path), "--weights", str(place.weights_path), "--images", str(place.images)]
+    return subprocess.run(
+        [sys.executable, str(script), *model, *arguments], capture_output=True, text=True, timeout=120
+    )
+
+
+@pytest.mark.skipif("gpu" in capabilities(), reason="there is a GPU here")
+def test_the_benchmark_says_that_there_is_no_gpu(tmp_path: Path) -> None:
+    done = benchmark(tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("No NVIDIA GPU here: nothing was measured.")
+
+
+def test_the_benchmark_runs_without_a_gpu_and_claims_none(tmp_path: Path) -> None:
+    done = benchmark(tmp_path, "--device", "cpu", "--largest", "2", "--jobs", "2")
+    assert done.returncode == 0, done.stderr
+    assert "CPU only: no GPU was measured" in done.stdout
+    rows = [line.strip("| ").split(" | ") for line in done.stdout.splitlines() if line.startswith("| 2 ")]
+    assert [row[0] for row in rows] == ["2"]
+    assert float(rows[0][1]) > 0
+    assert float(rows[0][2]) > 0
+    assert rows[0][3] == "-"

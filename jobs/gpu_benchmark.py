@@ -1,0 +1,114 @@
+"""Measure a GPU: images a second against batch, of the session alone and of whole jobs, and how busy the GPU was.
+
+    python jobs/gpu_benchmark.py --model unet-camvid-onnx-0001 --weights model.onnx --images images/ --device cuda
+
+Where there is no NVIDIA GPU it says so and ends with exit code 2; `--device cpu` runs the same code without one, which
+checks it and measures no GPU. Whole jobs use the local engine, whose threads decode and encode on the CPUs for one GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+
+
+class Utilisation:
+    """Samples how busy the GPU is, five times a second, with NVIDIA's own tool; nothing without it."""
+
+    def __init__(self) -> None:
+        self.percent: list[float] = []
+        self._tool = shutil.which("nvidia-smi")
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._sample, daemon=True)
+
+    def __enter__(self) -> Utilisation:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _sample(self) -> None:
+        while self._tool and not self._done.wait(0.2):
+            self.percent += [float(word) for word in self._ask("utilization.gpu").split("\n")[:1] if word.strip()]
+
+    def _ask(self, what: str) -> str:
+        command = [str(self._tool), f"--query-gpu={what}", "--format=csv,noheader,nounits"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    def words(self) -> str:
+        """The median, or a dash where nothing could be measured."""
+        return f"{statistics.median(self.percent):.0f} %" if self.percent else "-"
+
+
+def measure_job(values: dict[str, object], batch: int) -> tuple[float, str]:
+    """Images a second of a whole job, its start left out, and how busy the GPU was meanwhile."""
+    import segment
+    from segment.ledger import Ledger
+    from segment.speed import last_speed
+    from segment.store import Store
+
+    with tempfile.TemporaryDirectory() as output, Utilisation() as busy:
+        segment.run(segment.Job(output=output, engine="local", batch_size=batch, part_size=max(64, batch), **values))
+        speed = last_speed(Ledger(Store(), f"file://{output}"))
+    assert speed is not None
+    return speed.rate, busy.words()
+
+
+def main() -> int:
+    """Measure and print a Markdown table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--weights")
+    parser.add_argument("--images", type=Path, required=True)
+    parser.add_argument("--device", choices=["cuda", "tensorrt", "cpu"], default="cuda")
+    parser.add_argument("--precision", choices=["f32", "f16"], default="f32")
+    parser.add_argument("--largest", type=int, default=64, help="largest batch to try")
+    parser.add_argument("--jobs", type=int, nargs="*", help="batches to run whole jobs with; by default the best one")
+    options = parser.parse_args()
+
+    from segment.card import load_card
+    from segment.sessions import capabilities, find_batch, resolve
+    from segment.sessions.tensorrt import gpu_name
+    from segment.weights import load_weights
+
+    here = capabilities()
+    if options.device != "cpu" and "gpu" not in here:
+        print("No NVIDIA GPU here: nothing was measured. `--device cpu` checks the code without one.", file=sys.stderr)
+        return 2
+    card = load_card(options.model)
+    weights = load_weights(card, options.weights)
+    runtime = resolve(weights.format, "onnxruntime", options.device, options.precision, nodes=[here])
+    where = gpu_name() if options.device != "cpu" else "CPU only: no GPU was measured"
+    print(f"{card.name}, {runtime.name} {runtime.version} {runtime.device} {runtime.precision}, {where}, "
+          f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}\n")  # fmt: skip
+    with Utilisation() as busy:
+        probe = find_batch(card, weights, runtime, options.largest)
+    values: dict[str, object] = {
+        "input": str(options.images),
+        "model": options.model,
+        "weights": options.weights,
+        "runtime": "onnxruntime",
+        "device": options.device,
+        "precision": options.precision,
+    }
+    jobs = {batch: measure_job(values, batch) for batch in options.jobs or [probe.best]}
+    print("| batch | session, images/s | job, images/s | GPU busy during the job |\n|---:|---:|---:|---:|")
+    for batch in sorted({*probe.rates, *jobs}):
+        rate, used = jobs.get(batch, (None, "-"))
+        alone = f"{probe.rates[batch]:.1f}" if batch in probe.rates else "-"
+        print(f"| {batch} | {alone} | {'-' if rate is None else f'{rate:.1f}'} | {used} |")
+    print(f"\nchosen: batch {probe.best} ({probe.stopped}); GPU busy during the probe: {busy.words()}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
