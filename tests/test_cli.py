@@ -77,6 +77,7 @@ def test_help(segment: Call) -> None:
         called = segment(*arguments)
         assert all(command in called.out + called.err for command in ("run", "report", "models", "demo"))
     assert segment("--version").out == f"segment {version('segment-job')}\n"
+    assert "replaced [measured]" in " ".join(segment("run", "--help").out.replace("│", " ").split())
 
 
 def test_every_flag_of_run_is_a_key_of_the_job_and_every_key_a_flag(segment: Call) -> None:

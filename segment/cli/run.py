@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 
 def _flag(*names: str, help: str, panel: str, metavar: str | None = None) -> Any:  # noqa: A002
-    return typer.Option(*names, help=help, rich_help_panel=panel, metavar=metavar, show_default=False)
+    shown = help.replace("[", r"\[")  # or rich takes a default in brackets for markup
+    return typer.Option(*names, help=shown, rich_help_panel=panel, metavar=metavar, show_default=False)
 
 
 class LogFormat(StrEnum):
