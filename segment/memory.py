@@ -12,6 +12,7 @@ import psutil
 OVER_BUDGET = 86  # exit code of a worker process that ended itself
 _SHORT = 0.08  # of a node's memory left: Linux and Ray begin to kill whom they like at about half of that
 _EVERY_SECONDS = 0.1
+_CALM_SECONDS = 0.5  # without a budget: a node does not fill up that fast
 _CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -54,7 +55,7 @@ class Guard:
         threading.Thread(target=self._watch, name="memory", daemon=True).start()
 
     def _watch(self) -> None:
-        while not self._done.wait(_EVERY_SECONDS):
+        while not self._done.wait(_CALM_SECONDS if self._budget is None else _EVERY_SECONDS):
             if self._is_over():
                 self._over()
                 return

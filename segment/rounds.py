@@ -14,7 +14,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 
 from segment.engines import Engine, Isolation
-from segment.errors import InputChanged, StoreError, TooManyErrors
+from segment.errors import InputChanged, StoreError, StoreRefused, TooManyErrors
 from segment.forecast import forecast
 from segment.ledger import Ledger
 from segment.names import count
@@ -89,6 +89,10 @@ class Rounds:
                     pending = pending.without(self.ledger.committed(pending) | tally.changed.keys())
                     if not len(pending):
                         break
+        except StoreRefused as error:
+            raise StoreRefused(
+                f"{error}. What is committed stays; when that is mended, the same command resumes."
+            ) from None
         finally:
             tally.retries.update(self.ledger.store.take_retries())
             running.publish(tally, ended=True)

@@ -320,7 +320,7 @@ def test_a_graph_that_shows_its_size_late_is_refused(engine: str, motley_job: se
 
 def segment_command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     line = [sys.executable, "-m", "segment", *map(str, arguments)]
-    return subprocess.run(line, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(line, capture_output=True, text=True, timeout=280, check=False)
 
 
 def test_exit_codes(motley_job: segment.Job, tmp_path: Path) -> None:
@@ -359,7 +359,7 @@ def test_no_size_of_cluster_hangs(cpus: int, tmp_path: Path) -> None:
     (tmp_path / "job.toml").write_text(job_to_toml(job), encoding="utf-8")
     outputs = [tmp_path / "fused", tmp_path / "split"]
     line = [sys.executable, "tests/on_a_cluster.py", str(cpus), str(tmp_path / "job.toml"), *map(str, outputs)]
-    ended = subprocess.run(line, capture_output=True, text=True, timeout=120, check=False)
+    ended = subprocess.run(line, capture_output=True, text=True, timeout=280, check=False)
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.splitlines() == [f"{output} 40 0" for output in outputs]
     assert tree(outputs[0]) == tree(outputs[1])

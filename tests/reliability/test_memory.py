@@ -67,9 +67,9 @@ def test_without_a_budget_only_where_the_node_is_short_of_memory(monkeypatch: py
         called = threading.Event()
         available[0] = 50
         guard = Guard(None, share, called.set)
-        assert not called.wait(0.3)
+        assert not called.wait(0.7)
         available[0] = 5
-        assert called.wait(0.5) == is_over
+        assert called.wait(1.5) == is_over
         guard.close()
 
 
