@@ -6,8 +6,8 @@
 The null model is a real ONNX graph whose mask is constant; the images are JPEGs of 64x64. Every measure runs in a
 process of its own, so that its memory is its own. `run` is a job on the Ray engine; `finished` reruns and aggregates
 it; `resume` begins a run of a hundred parts a shard, 99 % of whose shards are finished; `discovery` lists inputs;
-`nodes` puts sleeping models on several logical nodes; `store` looks at what Ray's object store holds between three
-operators; `start` is what a user waits for. Prints Markdown; `--json` keeps it.
+`plan` weighs a long plan; `nodes` puts sleeping models on several logical nodes; `store` looks at what Ray's object
+store holds; `start` is what a user waits for. Prints Markdown; `--json` keeps it.
 """
 
 from __future__ import annotations
@@ -303,8 +303,11 @@ def measure_resume(scale: Scale) -> list[Figure]:
     with timed() as resumed:
         begin_only(job)
     with timed() as listing:
-        keys = len(Store().list(f"file://{output}/masks"))
+        held = resident()
+        entries = Store().list(f"file://{output}/masks")
+        held, keys = resident() - held, len(entries)
     return [
+        Figure("listed masks files, bytes of memory each", f"{1e6 * held / keys:.0f}"),
         Figure(f"resume: {len(plan):,} parts in {len(shards):,} shards, 99 % finished, s", f"{resumed[0]:.1f}", "≤ 10"),
         Figure("its memory, MB more", f"{resident() - before:.0f}"),
         Figure(f"full listing of {keys:,} masks files, s", f"{listing[0]:.2f}"),
@@ -339,6 +342,28 @@ def measure_discovery(scale: Scale) -> list[Figure]:
         figures.append(Figure(f"{what}, MB", f"{resident() - before:.0f}"))
         figures.append(Figure(f"{what}, MB of plan.parquet", f"{len(plan.to_bytes()) / 1e6:.1f}"))
     return figures
+
+
+def measure_plan(scale: Scale) -> list[Figure]:
+    """What the driver keeps of each part while it runs: ten parts of each planned one, to see it."""
+    import pyarrow as pa
+
+    found = discover(scale.job["input"], InputOptions(), Store())
+    once = Plan.of(found.parts).table
+    data = Plan(pa.concat_tables([once] * 10)).to_bytes()
+    start = resident()
+    with timed() as reading:
+        plan = Plan.from_bytes(data)
+    read = resident()
+    kept = plan.parts_by_shard()
+    waiting = {shard: set(parts) for shard, parts in kept.items()}  # as `segment.rounds.ShardBooks` does
+    held = resident()
+    assert sum(len(parts) for parts in waiting.values()) == len(once)
+    return [
+        Figure(f"plan of {len(plan):,} parts read, s", f"{reading[0]:.2f}"),
+        Figure("driver memory a part, the plan, bytes", f"{1e6 * (read - start) / len(plan):.0f}"),
+        Figure("driver memory a part, what is open in each shard, bytes", f"{1e6 * (held - read) / len(plan):.0f}"),
+    ]
 
 
 SLEEP = 0.1  # seconds an image
@@ -491,6 +516,7 @@ MEASURES: dict[str, Callable[[Scale], list[Figure]]] = {
     "finished": measure_finished,
     "resume": measure_resume,
     "discovery": measure_discovery,
+    "plan": measure_plan,
     "nodes": measure_nodes,
     "store": measure_store,
     "start": measure_start,

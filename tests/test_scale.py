@@ -39,8 +39,12 @@ def test_a_run_and_its_rerun(scale: scaling.Scale, ray_cluster: Path) -> None:
 
 
 def test_a_resume_sees_what_is_finished(scale: scaling.Scale) -> None:
-    (name, *_) = values(scaling.measure_resume(scale))
-    assert name.startswith("resume: 120 parts in 3 shards")
+    names = values(scaling.measure_resume(scale))
+    assert any(name.startswith("resume: 120 parts in 3 shards") for name in names)
+
+
+def test_a_long_plan_is_weighed(scale: scaling.Scale) -> None:
+    assert "plan of 300 parts read, s" in values(scaling.measure_plan(scale))
 
 
 def test_discovery_finds_all(scale: scaling.Scale) -> None:

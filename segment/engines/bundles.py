@@ -9,7 +9,7 @@ from segment.errors import SegmentError
 from segment.plan import Plan
 from segment.stages import PartResult
 
-_MAX_BUNDLES = 4000  # more blocks than this cost the driver more than they give
+_MAX_BUNDLES = 4000  # more blocks than this cost the driver more than they give, but where workers are many
 _LONGEST = 32  # parts in a block, while that makes fewer blocks: what a dying worker takes along is done again
 _BUNDLES_A_WORKER = 4
 _TELL_SECONDS = 0.5
@@ -28,6 +28,7 @@ def bundle(plan: Plan, workers: int, *, isolate: bool) -> list[tuple[int, int]]:
     groups = _row_group_runs(plan)
     if isolate or len(groups) < _BUNDLES_A_WORKER * workers:
         groups = [(start, 1) for start in range(count)]
+    least = max(1, count // max(_MAX_BUNDLES, 2 * _BUNDLES_A_WORKER * workers))
     bundles: list[tuple[int, int]] = []
     room = 0
     for start, length in groups:
@@ -35,7 +36,7 @@ def bundle(plan: Plan, workers: int, *, isolate: bool) -> list[tuple[int, int]]:
             bundles[-1] = (bundles[-1][0], bundles[-1][1] + length)
         else:
             share = (count - start) // (_BUNDLES_A_WORKER * workers)
-            room = 1 if isolate else max(1, count // _MAX_BUNDLES, min(_LONGEST, share))
+            room = 1 if isolate else max(least, min(_LONGEST, share))
             bundles.append((start, length))
         room -= length
     return bundles
