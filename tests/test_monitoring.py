@@ -144,7 +144,7 @@ def test_a_run_is_seen_in_prometheus_in_every_panel_and_on_the_ray_dashboard(
     place.write("bad.png", b"no image")
     (port,) = free_ports(1)
     fast = {"RAY_AUTH_MODE": "disabled", "RAY_metrics_report_interval_ms": "1000"}
-    slow = {**environment("slow=1.2"), **fast}
+    slow = {**environment("slow=2"), **fast}
     with (
         head_node(tmp_path_factory.mktemp("home"), slow, metrics=port) as head,
         prometheus(tmp_path, [f"127.0.0.1:{port}"]) as url,
