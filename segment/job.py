@@ -20,8 +20,15 @@ from segment.urls import to_url
 _WORKERS = r"^\d+(:\d+)?$"
 Workers = Annotated[
     str,
-    Field(pattern=_WORKERS, description="a number of workers, or MIN:MAX"),
-    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": _WORKERS}]}),
+    Field(pattern=_WORKERS),
+    WithJsonSchema(
+        {
+            "type": ["integer", "string"],
+            "minimum": 1,
+            "pattern": _WORKERS,
+            "description": "a number of workers, or MIN:MAX",
+        }
+    ),
 ]
 Bytes = Annotated[str, Field(pattern=r"^\d+(\.\d+)? ?([kMGT]i?B)?$", description="a size such as 4GB or 2.5 GiB")]
 _UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
