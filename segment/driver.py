@@ -96,7 +96,19 @@ def _run(job: Job, progress: Progress, *, retry_errors: bool, update: bool, veri
             progress.note(f"{count(lost, 'committed part')} of finished shards has been lost: done again")
             rounds.run(engine.get)
             audit = _settle(plan, ledger, card, task.fingerprint)
-    return _finish(job, plan, ledger, task.fingerprint, audit)
+    report = _finish(job, plan, ledger, task.fingerprint, audit)
+    _draw_page(ledger, report, task, plan, progress)
+    return report
+
+
+def _draw_page(ledger: Ledger, report: RunReport, task: Task, plan: Plan, progress: Progress) -> None:
+    """Write `report/index.html`. The run is done and proven: whatever fails here is a note and no failure."""
+    from segment.report.page import QUICK, write_page  # jinja2 is for the end
+
+    try:
+        write_page(ledger, report, task, plan, most_parts=QUICK)
+    except Exception as error:
+        progress.note(f"warning: no report/index.html, `segment report` tries again ({type(error).__name__}: {error})")
 
 
 def _check_places(job: Job, store: Store) -> None:

@@ -174,6 +174,32 @@ def encode_png(rgb: NDArray[np.uint8]) -> bytes:
     return _encode_png(rgb[:, :, ::-1])
 
 
+def encode_jpeg(rgb: NDArray[np.uint8], quality: int) -> bytes:
+    """Encode `uint8[H, W, 3]` RGB as JPEG, for people to look at."""
+    encoded, buffer = cv2.imencode(".jpg", np.ascontiguousarray(rgb[:, :, ::-1]), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    if not encoded:
+        raise RuntimeError("OpenCV could not encode a JPEG")
+    return buffer.tobytes()
+
+
+def encode_palette_png(mask: NDArray[np.uint8], palette: NDArray[np.uint8], clear: Sequence[int] = ()) -> bytes:
+    """Encode class indices `uint8[H, W]` as a palette PNG: pixel values stay, viewers show the colours.
+
+    Args:
+        mask: values at `len(palette)` and beyond (void) become white.
+        palette: `uint8[C, 3]`, RGB.
+        clear: values that are transparent.
+    """
+    colours = np.full((256, 3), 255, dtype=np.uint8)
+    colours[: len(palette)] = palette
+    picture = Image.fromarray(mask, "P")
+    picture.putpalette(colours.tobytes())
+    opacity = {"transparency": bytes(0 if value in clear else 255 for value in range(256))} if clear else {}
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", **opacity)
+    return buffer.getvalue()
+
+
 def _encode_png(pixels: NDArray[np.uint8]) -> bytes:
     encoded, buffer = cv2.imencode(".png", np.ascontiguousarray(pixels))
     if not encoded:

@@ -8,7 +8,7 @@ import tomllib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import ConfigDict, Field, ValidationError, WithJsonSchema, field_validator, model_validator
 
 from segment.errors import UsageError
 from segment.explain import explain
@@ -17,7 +17,19 @@ from segment.shards import InputOptions
 from segment.store import Store
 from segment.urls import to_url
 
-Workers = Annotated[str, Field(pattern=r"^\d+(:\d+)?$", description="a number of workers, or MIN:MAX")]
+_WORKERS = r"^\d+(:\d+)?$"
+Workers = Annotated[
+    str,
+    Field(pattern=_WORKERS),
+    WithJsonSchema(
+        {
+            "type": ["integer", "string"],
+            "minimum": 1,
+            "pattern": _WORKERS,
+            "description": "a number of workers, or MIN:MAX",
+        }
+    ),
+]
 Bytes = Annotated[str, Field(pattern=r"^\d+(\.\d+)? ?([kMGT]i?B)?$", description="a size such as 4GB or 2.5 GiB")]
 _UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 

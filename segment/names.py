@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable
 
 from segment.urls import redact_url
+
+_LONGEST = 120  # bytes of a name that an id becomes; file systems take 255
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 
@@ -64,3 +67,26 @@ def examples(names: Iterable[str], most: int = 1) -> str:
     """Return `"e.g. a, b"` with at most `most` of the names."""
     picked = [shown(name) for _, name in zip(range(most), names, strict=False)]
     return "e.g. " + ", ".join(picked)
+
+
+def safe_path(name: str) -> str:
+    """Turn an id into a relative path without a suffix that stays below its folder on any system.
+
+    >>> safe_path("street/0001.png"), safe_path("../../etc/passwd"), safe_path("C:\\\\x?.jpg")
+    ('street/0001', '_/_/etc/passwd', 'C_/x_')
+    """
+    if suffix_of(name) in IMAGE_SUFFIXES:
+        name = name[: name.rindex(".")]
+    parts = [_safe_part(part) for part in name.replace("\\", "/").split("/") if part]
+    return "/".join(parts) or "_"
+
+
+def _safe_part(part: str) -> str:
+    clean = "".join(c if c.isprintable() and c not in '<>:"|?*%#' else "_" for c in part).strip(" ")
+    if not clean.strip("."):
+        clean = "_"
+    if clean.startswith("."):
+        clean = "_" + clean[1:]
+    if len(clean.encode()) > _LONGEST:
+        clean = clean[: _LONGEST // 4] + "-" + hashlib.sha256(part.encode()).hexdigest()[:16]
+    return clean

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from tests.browser import browser as browser
 from tests.calls import segment as segment
 from tests.clusters import engine as engine
 from tests.clusters import ray_cluster as ray_cluster

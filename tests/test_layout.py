@@ -55,7 +55,8 @@ MAY_IMPORT: dict[str, str] = {
     "vitals weights workers",
     "forecast": "engines names plan sessions stages weights",
     "rounds": "engines errors forecast ledger names plan progress retries stages timings weights",
-    "report": "audit card errors forecast images labels ledger metrics names plan shards speed stages tables timings",
+    "report": "audit card errors forecast images labels ledger metrics names plan shards speed stages store "
+    "tables timings urls",
     "job": "errors explain labels shards store urls",
     "frozen": "card contract engines job labels plan progress sessions stages store tables urls weights",
     "driver": "audit card contract engines errors frozen job labels ledger names plan progress report rework rounds "
@@ -63,7 +64,9 @@ MAY_IMPORT: dict[str, str] = {
     "planning": "card driver engines errors forecast frozen job names plan progress sessions shards speed stages store "
     "weights",
     "demo": "driver errors images job ledger progress report store urls",
-    "cli": "audit card demo driver errors job ledger planning progress report store urls",
+    "export": "card errors images ledger names plan report store urls",
+    "schema": "card job",
+    "cli": "audit card demo driver errors export job ledger names planning progress report schema store urls",
     "__main__": "cli",
     "__init__": "card driver job report",  # lazily
 }
@@ -77,6 +80,8 @@ DOORS = {
     "s3fs": set(),  # fsspec finds it
     "tenacity": {"retries.py"},
     "typer": {"cli"},
+    "jinja2": {"report"},
+    "pycocotools": {"export.py"},
     "rich": {"cli", "progress", "report"},
     "IPython": {"progress"},
     "torch": set(),

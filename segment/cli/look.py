@@ -25,12 +25,21 @@ def report(
     price_per_hour: Annotated[
         float | None, typer.Option("--price-per-hour", help="Of all machines, for the cost per 1,000 images.")
     ] = None,
+    page: Annotated[
+        bool | None,
+        typer.Option(
+            "--page/--no-page", help="Write OUTPUT/report/index.html [with --format table].", show_default=False
+        ),
+    ] = None,
     storage_option: StorageOptions = None,
 ) -> None:
-    """Show a run's scores from what is committed; works while it runs, too."""
+    """Show a run's scores from what is committed, and write them as a web page; works while it runs, too."""
     import json
 
+    from segment.driver import open_run
+    from segment.errors import StoreError
     from segment.ledger import Ledger
+    from segment.names import shown
     from segment.report.aggregate import load_report
     from segment.report.console import print_report
     from segment.report.markdown import to_markdown
@@ -46,6 +55,18 @@ def report(
     else:
         print_report(found)
         print_speed(ledger, price_per_hour or found.run["job"].get("price_per_hour"))
+    if page is False or (page is None and format is not ReportFormat.table):
+        return
+    from segment.report.page import write_page
+
+    try:
+        typer.echo(
+            f"page:  {shown(write_page(ledger, found, *open_run(ledger)))}", err=format is not ReportFormat.table
+        )
+    except StoreError as error:
+        if page:
+            raise
+        typer.echo(f"no page: {error}", err=True)
 
 
 @app.command()

@@ -11,7 +11,7 @@ import typer
 from segment.cli.app import Stopped, app
 
 # each adds its commands; their order is that of `--help`
-from segment.cli import run, plan, look, models, demo  # noqa: F401 # isort: skip
+from segment.cli import run, plan, look, pictures, models, schema, demo  # noqa: F401 # isort: skip
 
 
 def _stop(number: int, frame: object) -> None:

@@ -1,4 +1,4 @@
-"""Pictures of a run: images, labels and predictions side by side, from best to worst."""
+"""Pictures of a run: images, labels and predictions side by side, and overlays."""
 
 from __future__ import annotations
 
@@ -11,42 +11,97 @@ from numpy.typing import NDArray
 
 from segment import images
 from segment.card import ModelCard
-from segment.errors import SampleError, SegmentError
+from segment.errors import SampleError, SegmentError, StoreError
 from segment.labels import VOID, LabelDecoder
 from segment.ledger import Ledger
 from segment.plan import Plan
-from segment.shards import Part, Sample, read_part
+from segment.report.rows import Row, read_scores
+from segment.shards import Sample, read_part
 from segment.stages import Task
 
 _LOOK_AT_PARTS = 200  # enough to find good and bad images; a run of a million is not read through for a picture
 _CAPTION = 26  # pixels
 _TILE = 320
+_COLUMNS = ["id", "uri", "width", "height", "mask", "pixel_accuracy", "miou"]
+
+GONE = "The source is gone, has changed, or cannot be read: this is the mask alone."
 
 
-@dataclass(frozen=True)
-class Row:
-    """A committed image: where it is in the plan, and its mIoU (None if unscored)."""
+@dataclass(frozen=True, eq=False)
+class Look:
+    """All there is to see of one image.
 
-    part: Part
-    index: int
+    Attributes:
+        id, uri: its own.
+        mask: `uint8[H, W]`, at the image's size.
+        photo: `uint8[H, W, 3]`, RGB; None if the source is gone, has changed, or cannot be read any more.
+        label: `uint8[H, W]` of class indices and `VOID`; None without one.
+        accuracy, miou: 0-1; None if unscored.
+        reachable: False if the store of the source failed: it will for the next image, too.
+    """
+
     id: str
+    uri: str
+    mask: NDArray[np.uint8]
+    photo: NDArray[np.uint8] | None
+    label: NDArray[np.uint8] | None
+    accuracy: float | None
     miou: float | None
+    reachable: bool = True
+
+
+def look(ledger: Ledger, row: Row, task: Task, with_source: bool = True) -> Look:
+    """Fetch an image's mask, and its source and label if they are wanted and still there as planned.
+
+    Raises:
+        SegmentError: the masks file is damaged, or the row has no mask.
+    """
+    found = ledger.read_rows(row.part.shard, row.whole, _COLUMNS).slice(row.position, 1).to_pylist()[0]
+    if found["mask"] is None:
+        raise SegmentError(f"'{found['id']}' is an error row: it has no mask to draw")
+    mask = images.decode_mask(found["mask"]["bytes"])
+    size = (found["height"], found["width"])
+    if mask.shape != size:
+        mask = images.restore_mask(mask, task.card.input.resize, size)
+    photo, label, reachable = None, None, True
+    if with_source:
+        try:
+            photo, label = _source(row, task, size)
+        except StoreError:
+            reachable = False
+        except (SegmentError, SampleError, FileNotFoundError):
+            pass
+    return Look(found["id"], found["uri"], mask, photo, label, found["pixel_accuracy"], found["miou"], reachable)
+
+
+def _source(row: Row, task: Task, size: tuple[int, int]) -> tuple[NDArray[np.uint8] | None, NDArray[np.uint8] | None]:
+    """Read photo and label; None if they are not of the mask's size (height, width) any more."""
+    sample = read_part(row.part, task.input, task.store)[0]
+    photo = images.decode(sample.image, task.max_pixels)
+    if photo.shape[:2] != size:
+        return None, None
+    return photo, _label(sample, size, LabelDecoder(task.card.classes, task.label_encoding, dict(task.label_remap)))
+
+
+def _label(sample: Sample, size: tuple[int, int], labels: LabelDecoder) -> NDArray[np.uint8] | None:
+    if sample.label is None:
+        return None
+    try:
+        return labels.decode(sample.label, *size)
+    except SampleError:
+        return np.full(size, VOID, dtype=np.uint8)
+
+
+def overlay(look: Look, palette: NDArray[np.uint8], opacity: float = 0.55) -> NDArray[np.uint8]:
+    """The prediction over its image, or alone where that is gone. `uint8[H, W, 3]`, RGB."""
+    if look.photo is None:
+        return images.paint(look.mask, palette)
+    return images.overlay(look.photo, look.mask, palette, opacity)
 
 
 def spread(ledger: Ledger, plan: Plan, number: int) -> list[Row]:
-    """Pick `number` committed images from the best to the worst, evenly by rank; unscored ones in input order."""
-    rows: list[Row] = []
-    for part in _some_parts(plan):
-        found = ledger.read_rows(part.shard, part.id, ["id", "index", "status", "miou"]).to_pylist()
-        rows += [Row(part, row["index"], row["id"], row["miou"]) for row in found if row["status"] == "ok"]
-    rows.sort(key=lambda row: -1.0 if row.miou is None else row.miou, reverse=True)
-    picks = np.unique(np.linspace(0, len(rows) - 1, min(number, len(rows))).round().astype(int))
-    return [rows[pick] for pick in picks]
-
-
-def _some_parts(plan: Plan) -> Sequence[Part]:
-    step = max(1, -(-len(plan) // _LOOK_AT_PARTS))
-    return [part for i, part in enumerate(plan.parts()) if i % step == 0]
+    """Pick `number` images of finished shards from the best to the worst, evenly by rank; unscored in input order."""
+    return read_scores(ledger, plan, ledger.finished_shards(), _LOOK_AT_PARTS).spread(number)
 
 
 def contact_sheet(ledger: Ledger, rows: Sequence[Row], task: Task) -> NDArray[np.uint8]:
@@ -57,44 +112,24 @@ def contact_sheet(ledger: Ledger, rows: Sequence[Row], task: Task) -> NDArray[np
     """
     if not rows:
         raise SegmentError("there is no segmented image to draw")
-    labels = LabelDecoder(task.card.classes, task.label_encoding, dict(task.label_remap))
-    lines = [_line(ledger, row, task, labels) for row in rows]
+    lines = [_line(look(ledger, row, task), task.card.classes.palette_array) for row in rows]
     columns = max(len(line) for line in lines)
-    tiles = [tile for line in lines for tile in line]
+    blank = np.full((1, _TILE, 3), 255, np.uint8)
+    tiles = [tile for line in lines for tile in line + [blank] * (columns - len(line))]
     sheet = images.grid(tiles, columns, _TILE)
     return np.concatenate([sheet, _legend(task.card, sheet.shape[1])])
 
 
-def _line(ledger: Ledger, row: Row, task: Task, labels: LabelDecoder) -> list[NDArray[np.uint8]]:
-    sample = read_part(row.part, task.input, task.store)[row.index - row.part.start]
-    image = images.decode(sample.image, task.max_pixels)
-    mask = _mask(ledger, row, image, task)
-    palette = task.card.classes.palette_array
-    score = "" if row.miou is None else f"  mIoU {100 * row.miou:.1f} %"
-    tiles = [_captioned(image, row.id)]
-    label = _label(sample, image, labels)
-    if label is not None:
-        tiles.append(_captioned(images.paint(label, palette), "label"))
-    return [*tiles, _captioned(images.overlay(image, mask, palette), f"prediction{score}")]
-
-
-def _mask(ledger: Ledger, row: Row, image: NDArray[np.uint8], task: Task) -> NDArray[np.uint8]:
-    table = ledger.read_rows(row.part.shard, row.part.id, ["mask"])
-    mask = images.decode_mask(table["mask"][row.index - row.part.start].as_py()["bytes"])
-    return (
-        images.restore_mask(mask, task.card.input.resize, (image.shape[0], image.shape[1]))
-        if task.mask_size == "model"
-        else mask
-    )
-
-
-def _label(sample: Sample, image: NDArray[np.uint8], labels: LabelDecoder) -> NDArray[np.uint8] | None:
-    if sample.label is None:
-        return None
-    try:
-        return labels.decode(sample.label, image.shape[0], image.shape[1])
-    except SampleError:
-        return np.full(image.shape[:2], VOID, dtype=np.uint8)
+def _line(look: Look, palette: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+    score = "" if look.miou is None else f"  mIoU {100 * look.miou:.1f} %"
+    prediction = _captioned(overlay(look, palette), f"prediction{score}")
+    if look.photo is None:
+        gone = np.full((*look.mask.shape, 3), 235, np.uint8)
+        return [_captioned(gone, f"{look.id} (source gone or changed)"), prediction]
+    tiles = [_captioned(look.photo, look.id)]
+    if look.label is not None:
+        tiles.append(_captioned(images.paint(look.label, palette), "label"))
+    return [*tiles, prediction]
 
 
 def _captioned(tile: NDArray[np.uint8], text: str) -> NDArray[np.uint8]:

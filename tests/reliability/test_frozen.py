@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from segment.engines.ray_watch import Signs, Watch, _Pulse, pulled
+from segment.engines.pulled import pulled
+from segment.engines.ray_watch import Signs, Watch, _Pulse
 from segment.errors import SegmentError, StoreError
 from segment.patience import UNKNOWN, Patience
 from segment.stages import PartResult
@@ -58,22 +59,22 @@ def test_what_says_nothing_of_speed_is_not_learnt_from() -> None:
 
 def test_the_pulse_tells_who_is_stuck_and_who_loads() -> None:
     pulse = _Pulse()
-    pulse.beat("a", "node", 1, 0, False)
-    pulse.beat("b", "node", 2, 0, True)
+    pulse.beat("a", "node", 1, 0, False, None)
+    pulse.beat("b", "node", 2, 0, True, None)
     time.sleep(0.02)
-    assert pulse.signs(0.01, 60.0) == Signs((("node", 1),), steps=1, loads=1, loaded=0)
-    pulse.beat("a", "node", 1, 1, False)
+    assert pulse.signs(0.01, 60.0) == Signs((("node", 1),), steps=1, working=2, waits=(), loads=1, loaded=0)
+    pulse.beat("a", "node", 1, 1, False, None)
     assert pulse.signs(0.01, 60.0).stuck == ()
     time.sleep(0.02)
     assert pulse.signs(60.0, 0.01).stuck == (("node", 2),)
     pulse.rest("b")
     pulse.rest("a")
-    assert pulse.signs(0.0, 0.0) == Signs((), steps=2, loads=1, loaded=1)
+    assert pulse.signs(0.0, 0.0) == Signs((), steps=2, working=0, waits=(), loads=1, loaded=1)
 
 
 def test_who_does_not_die_of_being_killed_is_told_three_times() -> None:
     pulse = _Pulse()
-    pulse.beat("a", "node", 1, 0, False)
+    pulse.beat("a", "node", 1, 0, False, None)
     told = [pulse.signs(-1.0, -1.0).stuck for _ in range(4)]
     assert told == [(("node", 1),)] * 3 + [()]
 
@@ -197,16 +198,23 @@ def test_a_model_that_kills_whoever_loads_it_ends_the_run(
 def test_workers_that_are_never_heard_of_end_the_run(
     place: Place, ray_cluster: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """More GPUs are asked for than there are: Ray Data would wait for ever."""
-    monkeypatch.setattr("segment.engines.ray_watch._SILENCE_SECONDS", 8.0)
-    with pytest.raises(StoreError, match="no worker of the Ray cluster has done anything for"):
-        run_on(ray_engine(workers=(2, 2), split=True), place.job())
+    """The one GPU is somebody else's: Ray Data would wait for it for ever."""
+    import ray
+
     assert ray_cluster
+    holder = ray.remote(num_gpus=1, num_cpus=0)(_Pulse).remote()
+    ray.get(holder.rest.remote("nobody"))
+    monkeypatch.setattr("segment.engines.ray_watch._SILENCE_SECONDS", 8.0)
+    try:
+        with pytest.raises(StoreError, match="no worker of the Ray cluster has done anything for"):
+            run_on(ray_engine(workers=(1, 1), split=True), place.job())
+    finally:
+        ray.kill(holder)
 
 
 def test_a_watch_that_hears_nothing_of_the_head_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     watch: Any = object.__new__(Watch)
-    watch._workers, watch._signs = 1, Signs((), 0, 0, 0)
+    watch._workers, watch._signs = 1, Signs((), 0, 0, (), 0, 0)
     watch._life_at, watch._head_at = time.monotonic(), time.monotonic() - 50
     told = watch.trouble()
     assert isinstance(told, StoreError)

@@ -6,7 +6,7 @@
 `load`         a process dies while it loads the model; `load-freeze=FILE` stops, once only
 `read`         a process dies while it reads a part that holds a `killer.png`; `read-freeze=FILE` stops, once only
 `write-freeze=FILE` a process stops when it has encoded such a part, once only
-`pulse-freeze=FILE` the actor that hears the heartbeats stops at the second one, once only
+`pulse-freeze=FILE` the actor that hears the heartbeats stops at the first one, once only
 
 `@FILE` is what FILE says at each moment; nothing if there is none.
 """
@@ -106,7 +106,7 @@ def on_watch(module):
 
     def beat(self, *arguments):
         kind, value = trouble()
-        if kind == "pulse-freeze" and self._lives:
+        if kind == "pulse-freeze":
             freeze_once(value)
         return real(self, *arguments)
 

@@ -1,0 +1,92 @@
+"""Commands that turn masks into files to look at or to take elsewhere: `overlay`, `export`."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from segment.cli.app import StorageOptions, app, open_store
+
+
+@app.command()
+def overlay(
+    output: Annotated[str, typer.Argument(help="Output prefix of a run.")],
+    ids: Annotated[
+        list[str] | None, typer.Option("--ids", metavar="ID", help="An image's id; again for each.", show_default=False)
+    ] = None,
+    worst: Annotated[
+        int, typer.Option("--worst", metavar="N", min=0, help="The N of lowest mIoU.", show_default=False)
+    ] = 0,
+    sample: Annotated[
+        int, typer.Option("--sample", metavar="N", min=0, help="N, spread over the input.", show_default=False)
+    ] = 0,
+    to: Annotated[str, typer.Option("--to", "-t", help="Folder or URL to write to.")] = "overlays",
+    sheet: Annotated[
+        bool, typer.Option("--contact-sheet", help="One PNG with image, label and prediction of each.")
+    ] = False,
+    opacity: Annotated[float, typer.Option("--opacity", min=0, max=1, help="Of the mask over the image.")] = 0.55,
+    storage_option: StorageOptions = None,
+) -> None:
+    """Draw masks over their images.
+
+    segment overlay out/ --worst 20 --contact-sheet
+    """
+    from segment.driver import open_run
+    from segment.ledger import Ledger
+    from segment.names import count, shown
+    from segment.report.overlays import choose, write_overlays, write_sheet
+    from segment.urls import to_url
+
+    store, target = open_store(storage_option), to_url(to)
+    ledger = Ledger(store, to_url(output))
+    task, plan = open_run(ledger)
+    rows = choose(ledger, plan, ids or [], worst, sample)
+    if sheet:
+        typer.echo(shown(write_sheet(ledger, rows, task, target, store)))
+        return
+    written, gone = write_overlays(ledger, rows, task, target, store, opacity)
+    for url in written:
+        typer.echo(shown(url))
+    if gone:
+        typer.echo(f"of {count(gone, 'image')} the source is gone or has changed: the mask alone", err=True)
+
+
+class ExportFormat(StrEnum):
+    """What `segment export` writes."""
+
+    png = "png"
+    voc = "voc"
+    coco_rle = "coco-rle"
+
+
+@app.command()
+def export(
+    output: Annotated[str, typer.Argument(help="Output prefix of a run.")],
+    target: Annotated[str, typer.Argument(metavar="DEST", help="Folder or URL to write to.")],
+    format: Annotated[  # noqa: A002
+        ExportFormat,
+        typer.Option(
+            "--format",
+            "-f",
+            help="png: class indices; voc: with the palette; coco-rle: a COCO JSON a shard.",
+        ),
+    ] = ExportFormat.png,
+    storage_option: StorageOptions = None,
+) -> None:
+    """Write masks as files for other tools. The same command again does what is missing.
+
+    segment export out/ masks-png/
+    """
+    from segment.export import export as export_masks
+    from segment.ledger import Ledger
+    from segment.names import count, shown
+    from segment.urls import to_url
+
+    store, url = open_store(storage_option), to_url(target)
+    done = export_masks(Ledger(store, to_url(output)), url, format.value, store)
+    words = [f"{count(done.written, 'file')} written to {shown(url)}"]
+    words += [f"{done.skipped} there already"] if done.skipped else []
+    words += [f"{count(done.without_mask, 'error row')} without a mask"] if done.without_mask else []
+    typer.echo(", ".join(words))

@@ -1,0 +1,221 @@
+"""Masks as files for other tools: index PNGs, PASCAL VOC palette PNGs, COCO run-length annotations.
+
+Streams part by part: no more than a few parts' masks are in memory (COCO: one shard's annotations). What is there
+already is skipped, so a broken-off export is finished by the same command.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segment import images
+from segment.card import ModelCard
+from segment.errors import UsageError
+from segment.ledger import Ledger
+from segment.names import safe_path, shown
+from segment.plan import Plan
+from segment.report.rows import committed_numbers, part_tables
+from segment.store import Store
+from segment.urls import join_url
+
+Format = Literal["png", "voc", "coco-rle"]
+FORMATS: tuple[Format, ...] = get_args(Format)
+
+_MARK = "export.json"  # says whose masks a destination holds
+_OWN = ("masks", "stats", "runs", "report")  # folders of a run: no place for an export
+_THREADS = 16
+
+
+@dataclass
+class Exported:
+    """What an export did: files written, files that were there, rows without a mask."""
+
+    written: int = 0
+    skipped: int = 0
+    without_mask: int = 0
+
+
+def export(ledger: Ledger, target: str, kind: Format, store: Store) -> Exported:
+    """Write the masks of a run's committed parts below `target`, an absolute URL.
+
+    `png` writes `<id>.png`, pixel value = class index; `voc` writes `SegmentationClass/<id>.png`, the same with the
+    card's palette, and `labelmap.txt`; `coco-rle` writes `<shard>.json`, a COCO file each, whose category ids are class
+    indices.
+
+    Raises:
+        UsageError: no run there; the target is within the run, or holds the export of another run or format.
+        SegmentError: a masks file is damaged; a store refused.
+    """
+    run, plan = ledger.read_begun()
+    card = ModelCard.model_validate(run["card"])
+    if target == ledger.output or any(f"{target}/".startswith(ledger.url(own) + "/") for own in _OWN):
+        raise UsageError(f"{shown(target)} belongs to the run itself: give another folder")
+    _claim(store, target, {"run": run["fingerprint"], "format": kind})
+    if kind == "coco-rle":
+        return _Coco(ledger, plan, card, store, target).export()
+    if kind == "voc":
+        lines = [f"{name}:{','.join(map(str, c))}::" for name, c in zip(*_names_and_colours(card), strict=True)]
+        store.write(
+            join_url(target, "labelmap.txt"), ("# label:color_rgb:parts:actions\n" + "\n".join(lines) + "\n").encode()
+        )
+        palette = card.classes.palette_array
+        folder = join_url(target, "SegmentationClass")
+        return _export_files(
+            ledger, plan, store, folder, lambda png: images.encode_palette_png(images.decode_mask(png), palette)
+        )
+    return _export_files(ledger, plan, store, target, lambda png: png)
+
+
+def _names_and_colours(card: ModelCard) -> tuple[Sequence[str], Sequence[tuple[int, int, int]]]:
+    return card.classes.names, card.classes.palette
+
+
+def _claim(store: Store, target: str, mark: dict[str, str]) -> None:
+    url = join_url(target, _MARK)
+    found = store.create(url, (json.dumps(mark, indent=2) + "\n").encode())
+    try:
+        same = json.loads(found) == mark
+    except ValueError:
+        same = False
+    if not same:
+        raise UsageError(f"{shown(target)} holds the export of another run or format: choose another folder")
+
+
+def _export_files(ledger: Ledger, plan: Plan, store: Store, folder: str, encode: Callable[[bytes], bytes]) -> Exported:
+    done = Exported()
+    names = Names.of(ledger, plan)
+
+    def write(name: str, png: bytes) -> bool:
+        url = join_url(folder, name)
+        if store.exists(url):
+            return False
+        store.write(url, encode(png))
+        return True
+
+    with ThreadPoolExecutor(_THREADS, thread_name_prefix="export") as pool:
+        for rows in _rows_with_masks(ledger, plan, committed_numbers(ledger, plan), done):
+            wrote = pool.map(lambda row: write(names.file(row["shard"], row["id"]), row["mask"]["bytes"]), rows)
+            for new in wrote:
+                done.written += new
+                done.skipped += not new
+    return done
+
+
+def _rows_with_masks(
+    ledger: Ledger, plan: Plan, numbers: Sequence[int], done: Exported
+) -> Iterator[list[dict[str, Any]]]:
+    """Yield the rows of part after part that have a mask; count the others."""
+    for number in numbers:  # masks: one part at a time
+        for _, table in part_tables(ledger, plan, [number], ["id", "shard", "index", "uri", "mask"]):
+            rows = table.to_pylist()
+            sound = [row for row in rows if row["mask"] is not None]
+            done.without_mask += len(rows) - len(sound)
+            yield sound
+
+
+class Names:
+    """File names for ids: relative, safe on any file system, and each its own.
+
+    The suffix of an image's name is left out. Where several images would have one name (`a.jpg` and `a.png`; the same
+    key in two tars) each has 8 hexadecimal digits appended that follow from its shard and id, whatever the order.
+
+    Args:
+        shared: hashes of the names that several images have.
+    """
+
+    def __init__(self, shared: NDArray[np.uint64]) -> None:
+        self._shared = set(shared.tolist())
+
+    @staticmethod
+    def of(ledger: Ledger, plan: Plan) -> Names:
+        """Look at all ids of a run's committed parts: 8 bytes of memory each."""
+        hashes = [np.empty(0, np.uint64)]
+        for _, table in part_tables(ledger, plan, committed_numbers(ledger, plan), ["id"]):
+            hashes.append(np.array([_hash(safe_path(name)) for name in table["id"].to_pylist()], np.uint64))
+        found, counts = np.unique(np.concatenate(hashes), return_counts=True)
+        return Names(found[counts > 1])
+
+    def file(self, shard: str, name: str) -> str:
+        """The relative path of the PNG of an image."""
+        safe = safe_path(name)
+        if _hash(safe) in self._shared:
+            safe += "-" + hashlib.sha256(f"{shard}\n{name}".encode()).hexdigest()[:8]
+        return f"{safe}.png"
+
+
+def _hash(name: str) -> int:
+    """64 bits of a name, blind to case: some file systems are."""
+    return int.from_bytes(hashlib.sha256(name.casefold().encode()).digest()[:8], "big")
+
+
+class _Coco:
+    """Writes a COCO file a shard: images, categories, and one run-length annotation per class of an image."""
+
+    def __init__(self, ledger: Ledger, plan: Plan, card: ModelCard, store: Store, target: str) -> None:
+        try:
+            import pycocotools.mask  # noqa: F401
+        except ImportError:
+            raise UsageError("--format coco-rle needs another package: pip install 'segment-job[coco]'") from None
+        self._ledger, self._plan, self._card, self._store, self._target = ledger, plan, card, store, target
+
+    def export(self) -> Exported:
+        done = Exported()
+        committed = set(committed_numbers(self._ledger, self._plan))
+        first = 1
+        by_shard: dict[str, list[int]] = {}
+        for number, shard in enumerate(self._plan.table["shard"].to_pylist()):
+            by_shard.setdefault(shard, []).append(number)
+        sizes = self._plan.images_by_shard()
+        for shard, numbers in by_shard.items():
+            if committed.issuperset(numbers):
+                self._shard(shard, numbers, first, done)
+            first += sizes[shard]
+        return done
+
+    def _shard(self, shard: str, numbers: Sequence[int], first: int, done: Exported) -> None:
+        url = join_url(self._target, f"{shard}.json")
+        if self._store.exists(url):
+            done.skipped += 1
+            return
+        pictures, annotations = [], []
+        for rows in _rows_with_masks(self._ledger, self._plan, numbers, done):
+            for row in rows:
+                mask = images.decode_mask(row["mask"]["bytes"])
+                number = first + row["index"]
+                size = {"height": mask.shape[0], "width": mask.shape[1]}
+                pictures.append({"id": number, "file_name": row["id"], **size})
+                annotations += _annotations(mask, number)
+        classes = [{"id": i, "name": name} for i, name in enumerate(self._card.classes.names)]
+        content = {"info": {"description": self._card.name}, "images": pictures}
+        content |= {"annotations": annotations, "categories": classes}
+        self._store.write(url, json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode())
+        done.written += 1
+
+
+def _annotations(mask: NDArray[np.uint8], image: int) -> list[dict[str, Any]]:
+    """One annotation per class of a mask, its ids unique over the run."""
+    from pycocotools import mask as rle
+
+    found = []
+    for index in np.unique(mask).tolist():
+        coded = rle.encode(np.asfortranarray(mask == index, dtype=np.uint8))
+        found.append(
+            {
+                "id": image * 256 + index,
+                "image_id": image,
+                "category_id": index,
+                "segmentation": {"size": coded["size"], "counts": coded["counts"].decode("ascii")},
+                "area": int(rle.area(coded)),
+                "bbox": rle.toBbox(coded).tolist(),
+                "iscrowd": 0,
+            }
+        )
+    return found

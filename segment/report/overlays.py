@@ -1,0 +1,85 @@
+"""Overlays of chosen images as files: a PNG each, or all on one contact sheet."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+
+from segment import images
+from segment.errors import SegmentError, UsageError
+from segment.ledger import Ledger
+from segment.names import examples, safe_path, shown
+from segment.plan import Plan
+from segment.report.pictures import contact_sheet, look, overlay
+from segment.report.rows import Row, find_rows, read_scores
+from segment.stages import Task
+from segment.store import Store
+from segment.urls import join_url
+
+_SHEET = 200  # images on one sheet
+
+
+def choose(ledger: Ledger, plan: Plan, ids: Sequence[str], worst: int, sample: int) -> list[Row]:
+    """The images of these ids; or the `worst` by mIoU; or a `sample` spread over the input.
+
+    Raises:
+        UsageError: not exactly one of the three is asked for; an id is in no committed part; nothing is scored.
+        SegmentError: no image has a mask yet.
+    """
+    if sum(map(bool, (ids, worst, sample))) != 1:
+        raise UsageError("say which images: --ids NAME (again for each), --worst N, or --sample N")
+    if ids:
+        found = find_rows(ledger, plan, ids)
+        missing = [name for name, rows in found.items() if not rows]
+        if missing:
+            raise UsageError(
+                f"{len(missing)} of {len(found)} ids are not among the committed images of {shown(ledger.output)}, "
+                f"{examples(missing)}. An id is as in the column `id` of masks/, suffix included"
+            )
+        return [row for rows in found.values() for row in rows]
+    scores = read_scores(ledger, plan, ledger.finished_shards())
+    if worst and not len(scores.scored):
+        raise UsageError(f"no image of {shown(ledger.output)} is scored, so none is the worst: use --sample {worst}")
+    rows = scores.worst(worst) if worst else scores.sample(sample)
+    if not rows:
+        raise SegmentError(f"no image of a finished shard of {shown(ledger.output)} has a mask yet")
+    return rows
+
+
+def write_overlays(
+    ledger: Ledger, rows: Sequence[Row], task: Task, target: str, store: Store, opacity: float
+) -> tuple[list[str], int]:
+    """Write `<id>.png` below `target` for each row; return the URLs, and how many sources were gone (mask alone).
+
+    Raises:
+        SegmentError: a row has no mask; the store refused.
+    """
+    palette = task.card.classes.palette_array
+    written: list[str] = []
+    gone = 0
+    names: Counter[str] = Counter()
+    for row in rows:
+        found = look(ledger, row, task)
+        name = safe_path(found.id)
+        names[name.casefold()] += 1
+        if names[name.casefold()] > 1:
+            name += "-" + hashlib.sha256(f"{row.part.shard}\n{found.id}".encode()).hexdigest()[:8]
+        written.append(join_url(target, f"{name}.png"))
+        store.write(written[-1], images.encode_png(overlay(found, palette, opacity)))
+        gone += found.photo is None
+    return written, gone
+
+
+def write_sheet(ledger: Ledger, rows: Sequence[Row], task: Task, target: str, store: Store) -> str:
+    """Write image, label and prediction of each row on one PNG, `target` itself or `contact-sheet.png` in it.
+
+    Raises:
+        UsageError: more images than a sheet holds.
+        SegmentError: a row has no mask; the store refused.
+    """
+    if len(rows) > _SHEET:
+        raise UsageError(f"a contact sheet holds {_SHEET} images, {len(rows)} are asked for")
+    url = target if target.lower().endswith(".png") else join_url(target, "contact-sheet.png")
+    store.write(url, images.encode_png(contact_sheet(ledger, rows, task)))
+    return url

@@ -1,0 +1,171 @@
+"""The scores of single images, in bounded memory, and which images are worth a look."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import islice
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from segment.ledger import Ledger
+from segment.plan import Plan, parts_of
+from segment.shards import Part
+
+_COLUMNS = ["status", "error", "miou"]
+_THREADS = 8
+_AHEAD = 256  # parts whose rows are held at once
+
+
+@dataclass(frozen=True)
+class Row:
+    """A committed image.
+
+    Attributes:
+        part: of the plan, narrowed to this one image: reading it reads nothing else.
+        whole: id of the part it is stored in.
+        position: its row there.
+    """
+
+    part: Part
+    whole: str
+    position: int
+
+
+@dataclass(frozen=True, eq=False)
+class ImageScores:
+    """What is known of every image that was looked at: 17 bytes each, whatever a mask weighs.
+
+    Attributes:
+        plan: whose parts are numbered.
+        part: `int32[n]`, number of the part in the plan.
+        position: `int32[n]`, row within the part.
+        sound: `bool[n]`, whether the row is no error row.
+        miou: `float64[n]`, 0-1; NaN if unscored.
+        errors: error rows by code.
+        planned: images of the plan that could have been looked at.
+    """
+
+    plan: Plan
+    part: NDArray[np.int32]
+    position: NDArray[np.int32]
+    sound: NDArray[np.bool_]
+    miou: NDArray[np.float64]
+    errors: Counter[str]
+    planned: int
+
+    def __len__(self) -> int:
+        return len(self.part)
+
+    @property
+    def scored(self) -> NDArray[np.float64]:
+        """The mIoU of the scored images, ascending."""
+        return np.sort(self.miou[~np.isnan(self.miou)])
+
+    def ranking(self) -> NDArray[np.intp]:
+        """Numbers of the sound images, worst first; the unscored come last, in input order."""
+        order = np.argsort(self.miou, kind="stable")  # NaN last
+        return order[self.sound[order]]
+
+    def sample(self, number: int) -> list[Row]:
+        """Sound images, evenly spread over the input."""
+        return self.rows(_spread(np.flatnonzero(self.sound), number))
+
+    def worst(self, number: int) -> list[Row]:
+        """The sound images of lowest mIoU, worst first."""
+        return self.rows(self.ranking()[:number])
+
+    def spread(self, number: int) -> list[Row]:
+        """Sound images from the best to the worst, evenly by rank."""
+        return self.rows(_spread(self.ranking()[::-1], number))
+
+    def rows(self, numbers: Sequence[int] | NDArray[np.intp]) -> list[Row]:
+        """The images of these numbers."""
+        return [row_at(self.plan, int(self.part[n]), int(self.position[n])) for n in numbers]
+
+
+def _spread(numbers: NDArray[np.intp], most: int) -> NDArray[np.intp]:
+    picks = np.linspace(0, len(numbers) - 1, min(most, len(numbers))).round().astype(int)
+    return np.asarray(numbers[np.unique(picks)])
+
+
+def row_at(plan: Plan, number: int, position: int) -> Row:
+    """The image at a position of the plan's part of this number."""
+    part = next(parts_of(plan.table.slice(number, 1)))
+    start = part.start + position
+    narrow = replace(part, start=start, stop=start + 1, members=part.members[position : position + 1])
+    return Row(narrow, part.id, position)
+
+
+def read_scores(ledger: Ledger, plan: Plan, shards: Collection[str], most_parts: int | None = None) -> ImageScores:
+    """Read the scores of the images of some (finished) shards; no mask is fetched.
+
+    Args:
+        ledger, plan: of the run.
+        shards: whose images.
+        most_parts: look at no more parts than this, evenly spread over the input.
+
+    Raises:
+        SegmentError: a masks file is damaged.
+    """
+    numbers = np.array([i for i, shard in enumerate(plan.table["shard"].to_pylist()) if shard in shards], np.int32)
+    sizes = np.asarray(pc.subtract(plan.table["stop"], plan.table["start"]))
+    planned = int(sizes[numbers].sum()) if len(numbers) else 0
+    if most_parts is not None and len(numbers) > most_parts:
+        numbers = numbers[np.linspace(0, len(numbers) - 1, most_parts).round().astype(int)]
+    errors: Counter[str] = Counter()
+    sound: list[NDArray[np.bool_]] = []
+    miou: list[NDArray[np.float64]] = []
+    for _, table in part_tables(ledger, plan, numbers.tolist(), _COLUMNS):
+        errors.update(text.partition(":")[0] for text in table["error"].to_pylist() if text is not None)
+        sound.append(np.asarray(pc.equal(table["status"], "ok")))
+        miou.append(table["miou"].to_numpy())
+    lengths = [len(some) for some in sound]
+    return ImageScores(
+        plan,
+        part=np.repeat(numbers, lengths),
+        position=np.concatenate([np.arange(n, dtype=np.int32) for n in lengths] or [np.empty(0, np.int32)]),
+        sound=np.concatenate(sound or [np.empty(0, np.bool_)]),
+        miou=np.concatenate(miou or [np.empty(0)]),
+        errors=errors,
+        planned=planned,
+    )
+
+
+def part_tables(
+    ledger: Ledger, plan: Plan, numbers: Sequence[int], columns: Sequence[str]
+) -> Iterator[tuple[int, pa.Table]]:
+    """Yield number and rows (some columns) of committed parts, in order, read a few at once."""
+    shards, parts = plan.table["shard"], plan.table["id"]
+
+    def read(number: int) -> tuple[int, pa.Table]:
+        return number, ledger.read_rows(shards[number].as_py(), parts[number].as_py(), columns)
+
+    waiting = iter(numbers)
+    with ThreadPoolExecutor(_THREADS, thread_name_prefix="rows") as pool:
+        while some := list(islice(waiting, _AHEAD)):
+            yield from pool.map(read, some)
+
+
+def committed_numbers(ledger: Ledger, plan: Plan) -> list[int]:
+    """Numbers of the plan's parts that are committed."""
+    committed = ledger.committed(plan)
+    return [number for number, part in enumerate(plan.table["id"].to_pylist()) if part in committed]
+
+
+def find_rows(ledger: Ledger, plan: Plan, ids: Collection[str]) -> dict[str, list[Row]]:
+    """Find the committed images of these ids; an id may be in several shards, or in none.
+
+    Only the column of ids is fetched.
+    """
+    wanted = pa.array(list(ids), pa.string())
+    found: dict[str, list[Row]] = {name: [] for name in ids}
+    for number, table in part_tables(ledger, plan, committed_numbers(ledger, plan), ["id"]):
+        for position in np.flatnonzero(np.asarray(pc.is_in(table["id"], wanted))).tolist():
+            found[table["id"][position].as_py()].append(row_at(plan, number, position))
+    return found

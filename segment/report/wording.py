@@ -1,0 +1,96 @@
+"""Numbers and facts of the HTML report in words."""
+
+from __future__ import annotations
+
+import datetime
+
+from segment.names import shown
+from segment.report.aggregate import RunReport
+from segment.stages import Task
+
+FILTERS = ("pct", "num", "short", "rate", "duration", "points", "when", "clean")
+
+CONVENTIONS = {
+    "omz": "Ignored classes are left out of labels and predictions (Open Model Zoo)",
+    "cityscapes": "Ignored labels are left out; predicting an ignored class is a miss (Cityscapes, mmsegmentation)",
+    "image-mean": "The mIoU of each image, averaged over images",
+}
+_UNITS = ((10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k"))
+
+
+def pct(share: float | None, digits: int = 1) -> str:
+    """A share of 0-1 in percent, without the sign; a dash for None."""
+    return "–" if share is None or share != share else f"{100 * share:.{digits}f}"
+
+
+def num(number: float) -> str:
+    """A whole number with separators."""
+    return f"{number:,.0f}"
+
+
+def short(number: float) -> str:
+    """A large number in three digits: `17.9 M`."""
+    for size, unit in _UNITS:
+        if number >= size:
+            return f"{number / size:.3g} {unit}"
+    return f"{number:.3g}"
+
+
+def rate(number: float | None) -> str:
+    """A rate in about three digits; a dash for None."""
+    if number is None:
+        return "–"
+    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as people say it: `19.8 s`, `3 min 20 s`, `2 h 5 min`; a dash for None."""
+    if seconds is None:
+        return "–"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    if seconds < 3600:
+        return f"{int(seconds) // 60} min {int(seconds) % 60} s"
+    return f"{int(seconds) // 3600} h {int(seconds) % 3600 // 60} min"
+
+
+def points(difference: float) -> str:
+    """A difference of shares in percentage points: `10.86 points below`."""
+    if abs(difference) < 0.00005:
+        return "the same as"
+    return f"{abs(100 * difference):.2f} points {'above' if difference > 0 else 'below'}"
+
+
+def when(iso: str) -> str:
+    """An ISO time as `2026-11-21 03:06 UTC`."""
+    return f"{datetime.datetime.fromisoformat(iso).astimezone(datetime.UTC):%Y-%m-%d %H:%M UTC}"
+
+
+def clean(text: str) -> str:
+    """Text of the input, without control characters and secrets."""
+    return shown(text)
+
+
+def facts(report: RunReport, task: Task) -> list[tuple[str, str]]:
+    """What was run, on what, how."""
+    run, runtime, card = report.run, task.runtime, report.card
+    job = run["job"]
+    labels = job.get("labels") or job.get("label_pattern") or ("in the input" if report.is_scored else "")
+    done = f"{report.total.images:,} of {report.planned_images:,}"
+    rows = [
+        ("Input", shown(run["contract"]["input"]["url"])),
+        ("Labels", shown(labels)),
+        ("Output", shown(report.output)),
+        ("Images", f"{done}, in {len(report.shards):,} of {report.planned_shards:,} shards"),
+        ("Model", f"{card.name}{': ' + card.description if card.description else ''}"),
+        ("Model licence", card.licence),
+        ("Weights", f"{shown(run['weights']['origin'])} ({run['weights']['format']})"),
+        ("Weights SHA-384", run["weights"]["sha384"]),
+        ("Input size", f"{card.input.width} × {card.input.height}, {card.input.channels}, {card.input.resize.method}"),
+        ("Runtime", f"{runtime.name} {runtime.version}, {runtime.device}, {runtime.precision}"),
+        ("Scored at", f"{card.metric.resolution} size, masks stored at {task.mask_size} size"),
+        ("Score", card.metric.note),
+        ("Fingerprint", run["fingerprint"]),
+        ("Made by", f"segment {run['versions']['segment']}, Python {run['versions']['python']}"),
+    ]
+    return [(name, value) for name, value in rows if value]
