@@ -7,6 +7,7 @@ asks for one CPU and lets onnxruntime choose its threads, as the examples do.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -38,7 +39,9 @@ def main() -> None:
     started = time.time()
     spec = read_spec(sys.argv[1])
     folder = str(Path(__file__).parent)
-    ray.init(log_to_driver=False, runtime_env={"env_vars": {"PYTHONPATH": folder}})
+    # `ray.init()` would join whatever cluster it finds on the machine
+    address = os.environ.get("RAY_ADDRESS", "local")
+    ray.init(address=address, log_to_driver=False, runtime_env={"env_vars": {"PYTHONPATH": folder}})
     ray.data.DataContext.get_current().enable_progress_bars = False
     images = ray.data.read_images(spec["images"], include_paths=True, mode="RGB")
     actors = max(1, int(ray.cluster_resources()["CPU"]) - 1)

