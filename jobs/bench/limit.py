@@ -118,7 +118,7 @@ def onnxruntime_model(spec: dict[str, Any]) -> Model:
 
 
 def make_step(spec: dict[str, Any]) -> Callable[[bytes, bytes | None], np.ndarray | None]:
-    """What is done to one image and its label; returns the counts `int64[C * C]` of label and prediction."""
+    """What is done to one image and its label; returns the counts `float32[C * C]` of label and prediction."""
     import cv2
     from PIL import Image
 
@@ -127,15 +127,13 @@ def make_step(spec: dict[str, Any]) -> Callable[[bytes, bytes | None], np.ndarra
     predict = {"openvino": openvino_model, "onnxruntime": onnxruntime_model}[spec["runtime"]](spec)
     entry = (contract["width"], contract["height"])
     classes, at_source = contract["classes"], contract["scored_at"] == "source"
-    rows = np.arange(256, dtype=np.intp) * classes  # intp: what bincount would convert to
-    sharp = {"pillow": Image.Resampling.NEAREST, "opencv": cv2.INTER_NEAREST}[contract["label_resampler"]]
+    # Pillow's nearest pixel by pixel, and faster than Pillow
+    nearest_by = {"pillow": cv2.INTER_NEAREST_EXACT, "opencv": cv2.INTER_NEAREST}
 
     def nearest(pixels: np.ndarray, size: tuple[int, int], resampler: str) -> np.ndarray:
         if pixels.shape == (size[1], size[0]):
             return pixels
-        if resampler == "opencv":
-            return cv2.resize(pixels, size, interpolation=sharp)
-        return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.NEAREST))
+        return cv2.resize(pixels, size, interpolation=nearest_by[resampler])
 
     def resized(pixels: np.ndarray) -> np.ndarray:
         if pixels.shape[:2] == (entry[1], entry[0]):
@@ -154,7 +152,8 @@ def make_step(spec: dict[str, Any]) -> Callable[[bytes, bytes | None], np.ndarra
         truth = cv2.imdecode(np.frombuffer(label, np.uint8), cv2.IMREAD_UNCHANGED)
         scored = source if at_source else mask
         truth = nearest(truth, (scored.shape[1], scored.shape[0]), contract["label_resampler"])
-        return np.bincount((rows[truth] + scored).ravel(), minlength=classes * classes)
+        # a bincount of label and prediction; twice as fast as numpy's, and exact below 2^24 pixels
+        return cv2.calcHist([truth, scored], [0, 1], None, [classes] * 2, [0, classes] * 2).ravel()
 
     return step
 
@@ -173,7 +172,7 @@ def work(spec: dict[str, Any], pairs: list[Any], turn: Any, start: Any, results:
         if mine >= len(pairs):
             break
         counts = step(*pairs[mine])
-        total, done = total if counts is None else total + counts, done + 1
+        total, done = total if counts is None else total + counts.astype(np.int64), done + 1
     ended = time.perf_counter()
     results.put((ended, done, total.tolist() if isinstance(total, np.ndarray) else None))
 
