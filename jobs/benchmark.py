@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -135,6 +136,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--markdown", type=Path)
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a contender does not outlive it
     cases, pictures, machine = find_cases(options), find_pictures(options.images, options.labels), describe_machine()
     results, pages = [], [in_words(machine)]
     for case, weights in cases.items():

@@ -98,10 +98,10 @@ def test_every_case_has_a_contract_that_limit_and_peers_can_keep() -> None:
 
 
 def test_steady_state_begins_when_every_worker_has_delivered() -> None:
-    seen = [(10.0, 4), (11.0, 8), (13.0, 12), (15.0, 16)]
+    seen = [(10.0, 4), (11.0, 4), (13.0, 4), (15.0, 4)]
     assert steady(seen, workers=2) == (4.0, 8)
     assert steady(seen, workers=1) == (5.0, 12)
-    assert steady(seen[:2], workers=2) == (1.0, 4)  # too few parts: from the first result
+    assert steady(seen[:2], workers=2) == (1.0, 4)  # too few parts: from the first commit
 
 
 def test_figures_of_a_run() -> None:
