@@ -42,31 +42,6 @@ from segment.shards import InputOptions, discover
 from segment.store import Store
 
 SIZE = 64  # pixels of a side
-CARD = f"""
-name = "null"
-description = "a constant mask: what is left is the machinery"
-licence = "none"
-source = "jobs/scale.py"
-
-[input]
-layout = "NHWC"
-height = {SIZE}
-width = {SIZE}
-channels = "RGB"
-resize = {{ resampler = "pillow", interpolation = "bilinear" }}
-
-[output]
-kind = "index"
-layout = "NHW"
-
-[metric]
-convention = "cityscapes"
-resolution = "source"
-
-[classes]
-names = ["nothing", "something"]
-palette = [[0, 0, 0], [255, 255, 255]]
-"""
 
 
 @dataclass(frozen=True)
@@ -102,8 +77,45 @@ class Scale:
         return self.folder / name
 
 
-def null_graph() -> bytes:
-    """An ONNX graph `uint8[N, 64, 64, 3] -> int64[N, 64, 64]`, zero whatever comes in."""
+def write_model(folder: Path, name: str, size: int) -> dict[str, str]:
+    """Write card and graph of a null model whose input has `size` pixels a side; as a job names them."""
+    card, graph = folder / f"{name}.toml", folder / f"{name}.onnx"
+    card.write_text(null_card(size), encoding="utf-8")
+    graph.write_bytes(null_graph(size))
+    return {"model": str(card), "weights": str(graph)}
+
+
+def null_card(size: int) -> str:
+    """The card of that graph."""
+    return f"""
+name = "null"
+description = "a constant mask: what is left is the machinery"
+licence = "none"
+source = "jobs/scale.py"
+
+[input]
+layout = "NHWC"
+height = {size}
+width = {size}
+channels = "RGB"
+resize = {{ resampler = "pillow", interpolation = "bilinear" }}
+
+[output]
+kind = "index"
+layout = "NHW"
+
+[metric]
+convention = "cityscapes"
+resolution = "source"
+
+[classes]
+names = ["nothing", "something"]
+palette = [[0, 0, 0], [255, 255, 255]]
+"""
+
+
+def null_graph(size: int) -> bytes:
+    """An ONNX graph `uint8[N, size, size, 3] -> int64[N, size, size]`, zero whatever comes in."""
     from numpy import array
     from onnx import TensorProto, helper, numpy_helper
 
@@ -117,8 +129,8 @@ def null_graph() -> bytes:
         helper.make_node("Mul", ["real", "zero"], ["nothing"]),
         helper.make_node("Cast", ["nothing"], ["mask"], to=TensorProto.INT64),
     ]
-    image = helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", SIZE, SIZE, 3])
-    mask = helper.make_tensor_value_info("mask", TensorProto.INT64, ["N", SIZE, SIZE])
+    image = helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", size, size, 3])
+    mask = helper.make_tensor_value_info("mask", TensorProto.INT64, ["N", size, size])
     graph = helper.make_graph(nodes, "null", [image], [mask], initial)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     return bytes(model.SerializeToString())
@@ -140,8 +152,7 @@ def make_inputs(scale: Scale) -> None:
     import pyarrow.parquet as pq
 
     (scale.folder / "input").mkdir(parents=True)
-    (scale.folder / "null.toml").write_text(CARD, encoding="utf-8")
-    (scale.folder / "null.onnx").write_bytes(null_graph())
+    write_model(scale.folder, "null", SIZE)
     pictures = tiny_images(scale.images // scale.shards)
     table = pa.table({"id": [f"{i:06d}" for i in range(len(pictures))], "image": pa.array(pictures, pa.binary())})
     first = scale.folder / "input" / "000000.parquet"
@@ -290,10 +301,10 @@ def measure_resume(scale: Scale) -> list[Figure]:
     begin_only(job)
     plan = Plan.from_bytes((output / "plan.parquet").read_bytes())
     shards = plan.parts_by_shard()
-    (output / "stats").mkdir()
+    (output / "stats").mkdir(exist_ok=True)
     for number, (shard, parts) in enumerate(shards.items()):
         folder = output / "masks" / shard
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
         finished = number >= max(1, len(shards) // 100)
         for part in parts if finished else parts[::2]:
             (folder / f"{part}.parquet").touch()
@@ -402,6 +413,7 @@ def logical_nodes(nodes: int, **resources: int) -> Iterator[Any]:
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     for _ in range(nodes):
         cluster.add_node(**resources)
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import a script
     hook = {"worker_process_setup_hook": sleepy_workers}
     ray.init(address=cluster.address, runtime_env=hook, log_to_driver=False, logging_level=logging.ERROR)
     try:
@@ -437,19 +449,21 @@ def some_images(scale: Scale, number: int) -> dict[str, str]:
 
 
 def measure_store(scale: Scale) -> list[Figure]:
-    """What the object store holds at most: one operator, and three with decoded images between them."""
+    """What the object store holds at most: one operator, and three with decoded images of 512x512 between them."""
     figures = []
-    part_bytes = 4 * SIZE * SIZE * 3
+    size = 512
+    model = write_model(scale.folder, "null-512", size)
+    part_bytes = 4 * size * size * 3
     with logical_nodes(1, num_cpus=2, num_gpus=2):
         import segment.driver
         from segment.engines.ray import RayEngine
 
         for name, split in (("one operator", False), ("three operators", True)):
             segment.driver.make_engine = lambda job, images, split=split: RayEngine(workers=(2, 2), split=split)
-            source = some_images(scale, 600)
+            source = {**some_images(scale, 400), **model}
             with object_store_peak() as peak:
                 segment.run(segment.Job(output=str(scale.output(name)), **{**scale.job, **source}))
-            value = f"{peak[0] / 1e3:.0f} kB, {peak[0] / part_bytes / 2:.2f} parts an actor"
+            value = f"{peak[0] / 1e6:.1f} MB, {peak[0] / part_bytes / 2:.2f} parts an actor"
             figures.append(Figure(f"object store at peak, {name}", value, "≤ 4 parts"))
     return figures
 
