@@ -69,7 +69,7 @@ def _run(job: Job, progress: Progress, *, retry_errors: bool, update: bool, veri
     ledger = Ledger(store, to_url(job.output))
     _check_places(job, store)
     card = load_card(job.model, store)
-    _check_labels(job, card)
+    check_labels(job, card)
     found = None if ledger.is_planned() else _discover(job, store, progress)  # before weights are fetched in vain
     weights = load_weights(card, job.weights, store=store, progress=progress.download)
     begun = _begun(job, card, weights, ledger)
@@ -163,7 +163,8 @@ def _tell(found: Discovery, progress: Progress) -> None:
         progress.note(line)
 
 
-def _check_labels(job: Job, card: ModelCard) -> None:
+def check_labels(job: Job, card: ModelCard) -> None:
+    """Refuse, as a UsageError, a `label_remap` that does not fit the card."""
     try:
         LabelDecoder(card.classes, job.label_encoding, job.label_remap)
     except ValueError as error:

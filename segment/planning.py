@@ -10,7 +10,7 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from segment.card import load_card
-from segment.driver import make_engine
+from segment.driver import check_labels, make_engine
 from segment.engines import Engine
 from segment.errors import SegmentError
 from segment.forecast import Forecast, forecast
@@ -70,6 +70,7 @@ def estimate(job: Job, progress: Progress, seconds: float = 10.0) -> Estimate:
     """
     store = Store(job.storage_options)
     card = load_card(job.model, store)
+    check_labels(job, card)
     weights = load_weights(card, job.weights, store=store, progress=progress.download)
     found = discover(job.input, job.input_options, store)
     for warning in found.warnings:

@@ -8,13 +8,16 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pyarrow.parquet as pq
 import pytest
+from typer.main import get_command
 
+from segment.cli.main import app
 from segment.errors import UsageError
 from segment.forecast import Forecast, size
+from segment.job import Job
 from segment.ledger import Ledger
 from segment.planning import estimate, estimate_lines
 from segment.report.speed import speed_lines
@@ -205,6 +208,28 @@ def test_plan_on_the_command_line(tmp_path: Path) -> None:
     assert "local: 1 x onnxruntime " in done.stdout
     assert "nothing written" in done.stdout
     assert not place.output.exists()
+
+
+def test_plan_takes_every_flag_that_says_how_a_job_is_done(tmp_path: Path) -> None:
+    def flags(command: str) -> dict[str, list[str]]:
+        params = cast(Any, get_command(app)).commands[command].params
+        return {param.name: [*param.opts, param.help] for param in params}
+
+    keys = {*Job.model_fields, "storage_option", "job"} - {"output", "storage_options"}
+    assert flags("plan").keys() - {"seconds"} == keys
+    assert keys < flags("run").keys()
+    assert all(flags("run")[name] == flags("plan")[name] for name in keys)
+
+
+def test_plan_reads_labels_as_run_does(tmp_path: Path) -> None:
+    place = place_of(tmp_path, images=3)
+    done = segment_command(
+        "plan", str(place.images), "--model", str(place.card_path), "--weights", str(place.weights_path), "--labels",
+        str(place.labels), "--batch-size", "auto", "--part-size", "1", "--label-remap", "0=nothing", "--seconds", "0",
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "label_remap: " in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_plan_says_what_is_wrong(tmp_path: Path) -> None:
