@@ -39,7 +39,9 @@ def result(number: int, **what: object) -> PartResult:
 
 def running(clock: list[float], results: int = 60, every: float = 1.0) -> Tally:
     """A resumed run of 2000 images, 1000 of them done before, by two workers: a part of four every second."""
-    tally = Tally(CARD, images=2000, done=1000, resumed=1000, workers=2, title="street · ray · openvino cpu f32")
+    tally = Tally(
+        CARD, images=2000, done=1000, resumed=1000, workers=2, title="street · ray · openvino cpu f32", started=clock[0]
+    )
     classes = len(CARD.classes)
     confusion = Confusion(np.vstack([np.eye(classes, dtype=np.int64), np.zeros((1, classes), np.int64)]))
     for number in range(results):
@@ -62,9 +64,39 @@ def test_a_run_that_stands_still_says_so(clock: list[float]) -> None:
     tally = running(clock)
     clock[0] += 60
     assert tally.rate_now == 0
-    assert tally.rate == pytest.approx(236 / 119)
+    assert tally.rate == pytest.approx(240 / 120)
     clock[0] += 600
     assert tally.eta is None
+
+
+def test_the_rate_counts_the_work_on_the_first_parts_too(clock: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "time", lambda: clock[0] + 1e9)
+    tally = Tally(CARD, images=64, done=0, resumed=0, workers=4, started=clock[0])
+    clock[0] += 10  # the workers start
+    for number in range(16):  # each part takes 8 s, four at once, and its result comes another 8 s late
+        began = 1e9 + 1010 + number // 4 * 8
+        clock[0] = 1010 + number // 4 * 8 + 16
+        tally.add(result(number, began=began, ended=began + 8))
+    assert tally.first_at == 1010
+    assert tally.rate == pytest.approx(64 / 40)  # counted from the first result it would be 60 / 24
+
+
+def test_a_host_whose_clock_is_wrong_does_not_move_the_start(clock: list[float]) -> None:
+    for skew in (-1e6, 1e6):
+        tally = Tally(CARD, images=8, done=0, resumed=0, workers=1, started=clock[0])
+        clock[0] += 20
+        began = time.time() + skew - 5
+        tally.add(result(1, began=began, ended=began + 5))
+        assert tally.first_at is not None
+        assert tally.started <= tally.first_at <= clock[0] - 5
+        assert tally.rate > 0
+
+
+def test_parts_that_take_longer_than_now_have_a_rate(clock: list[float]) -> None:
+    tally = running(clock, results=5, every=40.0)
+    clock[0] += 25  # the last result is 25 s old, the one before 65 s
+    assert tally.rate_now == pytest.approx(4 / 65)
+    assert tally.eta == pytest.approx((2000 - 1020) / (20 / 225))
 
 
 @pytest.mark.parametrize("width", [120, 80, 60, 40, 20])

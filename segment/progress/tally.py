@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from segment import vitals
 from segment.card import ModelCard
 from segment.metrics import Confusion, score
 from segment.names import count
@@ -31,24 +32,28 @@ class Pace:
     def __init__(self) -> None:
         self._samples: deque[_Sample] = deque()
 
-    def note(self, done: int, seconds: NDArray[np.float64]) -> None:
-        """So many images are done by now, and so many seconds were spent by stage, both since the start."""
-        now = time.monotonic()
+    def note(self, done: int, seconds: NDArray[np.float64], at: float | None = None) -> None:
+        """So many images are done by now (or `at`), and so many seconds were spent by stage, both since the start."""
+        now = time.monotonic() if at is None else at
         samples = self._samples
         if len(samples) > 1 and now - samples[-2].at < 1.0:
             samples.pop()
         samples.append(_Sample(now, done, seconds.copy()))
-        while samples[0].at < now - _LATELY:
+        while len(samples) > 1 and samples[1].at <= now - _LATELY:
             samples.popleft()
 
     def over(self, window: float) -> tuple[float, int, NDArray[np.float64]]:
-        """Seconds looked at, images done in them, seconds spent by stage in them: the last `window` seconds."""
+        """Seconds looked at, images done in them, seconds spent by stage in them.
+
+        From the last sample that is at least `window` seconds old, or the first of all: where results are rarer than
+        the window is long, it holds one all the same.
+        """
         samples = list(self._samples)
         if not samples:
             return 0.0, 0, np.zeros(len(STAGES))
         now, last = time.monotonic(), samples[-1]
-        first = next((sample for sample in samples if sample.at >= now - window), last)
-        return min(window, now - first.at), last.done - first.done, last.seconds - first.seconds
+        first = next((sample for sample in reversed(samples) if sample.at <= now - window), samples[0])
+        return now - first.at, last.done - first.done, last.seconds - first.seconds
 
     def rate(self, window: float) -> float:
         """Images a second in the last `window` seconds."""
@@ -73,9 +78,9 @@ class Tally:
         retries: requests to stores that were repeated, by kind.
         changed: why, by part, what is there is not what was planned.
         confusion: counts of this attempt.
-        seconds: spent by stage, in the order of `STAGES`, by all workers since the first result.
+        seconds: spent by stage, in the order of `STAGES`, by all workers.
         started: `time.monotonic()` when the first round began.
-        first_at, first_done: when the first result came, and `done` then.
+        first_at, first_done: when work on the first part began, and `done` then; None until its result came.
     """
 
     card: ModelCard
@@ -106,22 +111,30 @@ class Tally:
             if result.input_changed:
                 self.changed[result.part] = result.failure
             return
+        if self.first_at is None and not result.skipped:
+            self.first_at, self.first_done = self._begun(result), self.done
+            self.pace.note(self.done, self.seconds, self.first_at)
         self.done += result.images
         self.parts += not result.skipped
-        if self.first_at is None and not result.skipped:
-            self.first_at, self.first_done = time.monotonic(), self.done
-        if self.parts > self.workers:  # what a worker does first began before the clock
-            self.seconds += [result.seconds.get(stage, 0.0) for stage in STAGES]
+        self.seconds += [result.seconds.get(stage, 0.0) for stage in STAGES]
         if self.first_at is not None:
             self.pace.note(self.done, self.seconds)
         self.errors.update(result.errors)
         if result.confusion is not None:
             self.confusion = result.confusion if self.confusion is None else self.confusion + result.confusion
 
+    def _begun(self, result: PartResult) -> float:
+        """When work on a part began, by our clock. A clock that counted from its result, which may come a part late,
+        would give each worker's first parts for nothing. Hosts' clocks differ: never before the round, never negative.
+        """
+        now = time.monotonic()
+        age = max(time.time() - result.began, result.ended - result.began, 0.0)
+        return max(self.started, now - age)
+
     @property
     def rate(self) -> float:
-        """Images a second since the first result, on average: the start of the workers is no part of it."""
-        since, before = (self.first_at, self.first_done) if self.first_at else (self.started, self.resumed)
+        """Images a second since work on the first part began: the start of the workers is no part of it."""
+        since, before = (self.first_at, self.first_done) if self.first_at is not None else (self.started, self.resumed)
         return (self.done - before) / max(1e-9, time.monotonic() - since)
 
     @property
@@ -143,7 +156,7 @@ class Tally:
         seconds, _, spent = self.pace.over(window)
         if seconds <= 0 or not spent.any():
             return {}
-        shares = np.minimum(1.0, spent / (seconds * max(1, self.workers)))
+        shares = np.minimum(1.0, spent / (seconds * max(1, vitals.workers() or self.workers)))  # a pool may have grown
         return dict(zip(STAGES, shares.tolist(), strict=True))
 
     @property
