@@ -22,6 +22,7 @@ from segment.errors import UsageError
 from segment.ledger import Ledger
 from segment.names import safe_path, shown
 from segment.plan import Plan
+from segment.report.places import check_target
 from segment.report.rows import committed_numbers, part_tables
 from segment.store import Store
 from segment.urls import join_url
@@ -30,7 +31,6 @@ Format = Literal["png", "voc", "coco-rle"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 
 _MARK = "export.json"  # says whose masks a destination holds
-_OWN = ("masks", "stats", "runs", "report")  # folders of a run: no place for an export
 _THREADS = 16
 
 
@@ -51,13 +51,12 @@ def export(ledger: Ledger, target: str, kind: Format, store: Store) -> Exported:
     indices.
 
     Raises:
-        UsageError: no run there; the target is within the run, or holds the export of another run or format.
+        UsageError: no run there; the target is within the run, is its input, or holds the export of another run or format.
         SegmentError: a masks file is damaged; a store refused.
     """
     run, plan = ledger.read_begun()
     card = ModelCard.model_validate(run["card"])
-    if target == ledger.output or any(f"{target}/".startswith(ledger.url(own) + "/") for own in _OWN):
-        raise UsageError(f"{shown(target)} belongs to the run itself: give another folder")
+    check_target(ledger, run, target)
     _claim(store, target, {"run": run["fingerprint"], "format": kind})
     if kind == "coco-rle":
         return _Coco(ledger, plan, card, store, target).export()

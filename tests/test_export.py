@@ -158,6 +158,23 @@ def test_the_run_itself_is_no_destination(place: Place, below: str) -> None:
         exported(place, place.output / below if below else place.output, "png")
 
 
+@pytest.mark.parametrize("kind", ["images", "labels"])
+def test_the_input_is_no_destination(segment: Call, labelled: Place, kind: str) -> None:
+    target = getattr(labelled, kind)
+    before = {path: path.read_bytes() for path in target.iterdir()}
+    for command in (["export", str(labelled.output), str(target)],
+                    ["overlay", str(labelled.output), "--worst", "1", "--to", str(target)]):  # fmt: skip
+        called = segment(*command)
+        assert (called.code, "holds the input of the run" in called.err) == (2, True)
+    assert {path: path.read_bytes() for path in target.iterdir()} == before
+
+
+@pytest.mark.parametrize("below", ["", "masks"])
+def test_overlays_are_not_written_into_the_run(segment: Call, labelled: Place, below: str) -> None:
+    called = segment("overlay", str(labelled.output), "--worst", "1", "--to", str(labelled.output / below))
+    assert (called.code, "belongs to the run itself" in called.err) == (2, True)
+
+
 def test_an_export_to_a_bucket(place: Place, s3_server: S3Server, segment: Call) -> None:
     bucket = s3_server.bucket_url("exports")
     options = [f"--storage-option={key}={value}" for key, value in s3_server.options.items()]

@@ -37,11 +37,13 @@ def overlay(
     from segment.ledger import Ledger
     from segment.names import count, shown
     from segment.report.overlays import choose, write_overlays, write_sheet
+    from segment.report.places import check_target
     from segment.urls import to_url
 
     store, target = open_store(storage_option), to_url(to)
     ledger = Ledger(store, to_url(output))
     task, plan = open_run(ledger)
+    check_target(ledger, ledger.read_begun()[0], target)
     rows = choose(ledger, plan, ids or [], worst, sample)
     if sheet:
         typer.echo(shown(write_sheet(ledger, rows, task, target, store)))
