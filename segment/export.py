@@ -51,7 +51,8 @@ def export(ledger: Ledger, target: str, kind: Format, store: Store) -> Exported:
     indices.
 
     Raises:
-        UsageError: no run there; the target is within the run, is its input, or holds the export of another run or format.
+        UsageError: no run there; the target belongs to the run or is its input, or holds the export of another run
+            or format.
         SegmentError: a masks file is damaged; a store refused.
     """
     run, plan = ledger.read_begun()

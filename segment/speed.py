@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,9 +13,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from segment.errors import SegmentError
 from segment.ledger import Ledger
 from segment.stages import STAGES, PartResult, Stage
 from segment.timings import SCHEMA, row_of
+
+log = logging.getLogger("segment.speed")
 
 _COMPUTE: tuple[Stage, ...] = ("decode", "infer", "encode")  # a worker does these one after the other
 _FULL = 0.5  # share of the pool's time above which a stage can be said to limit it
@@ -125,12 +129,23 @@ class Speed:
 
 
 def last_speed(ledger: Ledger) -> Speed | None:
-    """The speed of the last attempt that ended and did something; None if there is none."""
+    """The speed of the last attempt that ended and did something; None if there is none.
+
+    Best effort, as the records are: one that cannot be read is passed over with a warning.
+    """
     names = sorted(entry.url.rpartition("/")[2] for entry in ledger.store.list(ledger.url("runs")))
     for name in reversed([name.removesuffix(".parquet") for name in names if name.endswith(".parquet")]):
-        record = ledger.store.read_if_exists(ledger.url("runs", f"{name}.json"))
-        timings = ledger.store.read_if_exists(ledger.url("runs", f"{name}.parquet"))
-        speed = Speed.of(pq.read_table(pa.BufferReader(timings)), json.loads(record)) if record and timings else None
+        try:
+            speed = _speed_of(ledger, name)
+        except (SegmentError, pa.ArrowException, OSError, LookupError, TypeError, ValueError) as error:
+            log.warning("the record runs/%s cannot be read (%s)", name, type(error).__name__)
+            continue
         if speed:
             return speed
     return None
+
+
+def _speed_of(ledger: Ledger, name: str) -> Speed | None:
+    record = ledger.store.read_if_exists(ledger.url("runs", f"{name}.json"))
+    timings = ledger.store.read_if_exists(ledger.url("runs", f"{name}.parquet"))
+    return Speed.of(pq.read_table(pa.BufferReader(timings)), json.loads(record)) if record and timings else None

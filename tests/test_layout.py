@@ -48,7 +48,7 @@ MAY_IMPORT: dict[str, str] = {
     "memory": "",
     "workers": "background errors labels ledger metrics names sessions shards stages tables weights",
     "timings": "errors ledger stages tables",
-    "speed": "ledger stages timings",
+    "speed": "errors ledger stages timings",
     "isolation": "errors memory patience shards stages tables urls weights workers",
     "progress": "card metrics names stages vitals",
     "engines": "background errors isolation memory names patience plan progress sessions shards stages store urls "

@@ -15,7 +15,7 @@ from segment.card import ModelCard
 from segment.driver import open_run
 from segment.ledger import Ledger
 from segment.metrics import Confusion
-from segment.report import charts, page
+from segment.report import charts, page, wording
 from segment.report.aggregate import load_report
 from segment.report.attempts import read_attempts
 from segment.report.gallery import exhibit
@@ -368,6 +368,14 @@ def test_the_largest_mistakes_leave_out_what_is_ignored() -> None:
     found = [(m.label, m.prediction, m.pixels) for m in charts.mistakes(Confusion(counts), CARD)]
     assert found == [(0, 1, 9), (1, 0, 3)]
     assert charts.mistakes(Confusion(counts), CARD)[0].share == 9 / 66
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(0, "0"), (999, "999"), (999.7, "1 k"), (17_900_000, "17.9 M"), (999_600, "1 M"), (4e12, "4 T")],
+)
+def test_large_numbers_are_short(number: float, text: str) -> None:
+    assert wording.short(number) == text
 
 
 def test_histograms_count_every_value_once() -> None:

@@ -175,6 +175,23 @@ def test_lines_go_on_while_no_result_comes(clock: list[float]) -> None:
     assert stream.getvalue().count("1240/2000 images (62 %)") == 3
 
 
+def test_a_download_of_unknown_size_shows_what_came_and_ends_with_the_next_phase(clock: list[float]) -> None:
+    stream = io.StringIO()
+    PlainProgress(stream).download("a.onnx", 1_500_000, -1)
+    assert stream.getvalue() == "fetching a.onnx: 1.5 MB\n"
+    console = Console(width=80, file=io.StringIO(), force_terminal=True)
+    progress = TerminalProgress(console)
+    try:
+        progress.download("a.onnx", 1_500_000, -1)
+        progress.phase("listing the input")
+        with console.capture() as capture:
+            console.print(progress._draw())
+    finally:
+        progress.close()
+    assert "fetching" not in capture.get()
+    assert "listing the input" in capture.get()
+
+
 def test_ticking_ends_with_its_block() -> None:
     ticks: list[int] = []
     with ticking(lambda: ticks.append(1), seconds=0.01):

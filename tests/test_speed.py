@@ -178,6 +178,19 @@ def test_run_and_report_show_the_speed(tmp_path: Path) -> None:
     assert "at 7 an hour" in segment_command("report", str(place.output), "--price-per-hour", "7").stdout
 
 
+def test_damaged_records_of_attempts_hide_no_report(tmp_path: Path) -> None:
+    place = place_of(tmp_path, images=2)
+    place.run()
+    ledger = Ledger(Store(), f"file://{place.output}")
+    first = last_speed(ledger)
+    for name, record, timings in (("3a", b"{", b"x"), ("3b", b"[]", b"x"), ("3c", b"{}", b"")):
+        (place.output / "runs" / f"{name}.json").write_bytes(record)
+        (place.output / "runs" / f"{name}.parquet").write_bytes(timings)
+    assert last_speed(ledger) == first
+    done = segment_command("report", str(place.output))
+    assert (done.returncode, "images/s on" in done.stdout) == (0, True), done.stderr
+
+
 # --- segment plan -----------------------------------------------------------------------------------------------------
 
 

@@ -96,8 +96,9 @@ class RunMetrics:
         for stage in STAGES:
             self._set("segment_stage_busy_ratio", busy.get(stage, 0.0), stage=stage)
         self._set("segment_store_wait_seconds", waiting.seconds() if waiting and not ended else 0.0)
-        if tally.eta is not None:
-            self._set("segment_eta_seconds", tally.eta)
+        eta = 0.0 if ended else tally.eta
+        if eta is not None:
+            self._set("segment_eta_seconds", eta)
         if tally.miou is not None:
             self._set("segment_miou_ratio", tally.miou)
         for name, iou in tally.iou().items():

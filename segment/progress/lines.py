@@ -47,7 +47,8 @@ class PlainProgress(Progress):
             self._show_download(name, done, total)
 
     def _show_download(self, name: str, done: int, total: int) -> None:
-        self.note(f"fetching {name}: {done / 1e6:.1f} of {total / 1e6:.1f} MB")
+        of = f" of {total / 1e6:.1f}" if total >= 0 else ""
+        self.note(f"fetching {name}: {done / 1e6:.1f}{of} MB")
 
     def begin(self, tally: Tally) -> None:
         """See `Progress.begin`."""
@@ -93,7 +94,7 @@ class PlainProgress(Progress):
 
 
 class JsonProgress(PlainProgress):
-    """One JSON object a line on stderr, at the same times; README.md documents the fields.
+    """One JSON object a line on stderr, at the same times; jobs/README.md documents the fields.
 
     Every object has `time` (ISO 8601, UTC) and `event`: `note`, `warning`, `phase`, `download`, `progress`, `waiting`,
     `stopping`, `end`, `error`. With `quiet` only warnings, the end and errors are written.

@@ -42,6 +42,7 @@ class TerminalProgress(Progress):
     def phase(self, words: str) -> None:
         """See `Progress.phase`."""
         self._phase, self._since = words, time.monotonic()
+        self._fetching = None  # of unknown size, it had no end
         self._live.start()
 
     def download(self, name: str, done: int, total: int) -> None:

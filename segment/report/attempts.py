@@ -72,7 +72,7 @@ def read_attempts(ledger: Ledger) -> list[Attempt]:
     for name in begun:
         try:
             found.append(_read(ledger, name, ended=f"{name}.parquet" in names))
-        except (SegmentError, pa.ArrowException, OSError, LookupError, ValueError) as error:
+        except (SegmentError, pa.ArrowException, OSError, LookupError, TypeError, ValueError) as error:
             log.warning("the record runs/%s cannot be read (%s)", name, type(error).__name__)
     return found
 

@@ -31,7 +31,7 @@ def num(number: float) -> str:
 def short(number: float) -> str:
     """A large number in three digits: `17.9 M`."""
     for size, unit in _UNITS:
-        if number >= size:
+        if number >= 0.9995 * size:  # or it would be 1e+03 of the smaller unit
             return f"{number / size:.3g} {unit}"
     return f"{number:.3g}"
 
