@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import re
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -127,6 +128,13 @@ def test_the_table_lists_every_module_after_what_it_imports() -> None:
     order = list(MAY_IMPORT)
     for module, allowed in MAY_IMPORT.items():
         assert all(order.index(other) < order.index(module) for other in allowed.split()), module
+
+
+def test_contributing_names_every_module_and_no_other() -> None:
+    text = (PACKAGE.parent / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`.*?) \|", text.partition("## Where things are")[2].partition("\n## ")[0], re.MULTILINE)
+    named = {name.strip("/") for row in rows for name in re.findall(r"`([a-z_]+/?)`", row)}
+    assert named == {module for module in MAY_IMPORT if not module.startswith("__")}
 
 
 @pytest.mark.parametrize("file", FILES)
