@@ -3,9 +3,10 @@
     python jobs/bench/limit.py SPEC.json
 
 One process a core, each with a single-threaded model: decode, the card's resize, inference, a mask PNG at the source's
-size, label decode, one bincount. Nothing of `segment` is imported, nothing is read or written while the clock runs, and
-images are dealt out one by one, so that no core waits for another. What can be in the graph is in the graph: bytes go
-in, class indices come out. It checks nothing (no faults, no sizes, no NaN): that is ours to make up for.
+size, label decode, one count of (label, prediction) pairs. Nothing of `segment` is imported, nothing is read or written
+while the clock runs, and images are dealt out one by one, so that no core waits for another. What can be in the graph
+is in the graph: bytes go in, class indices come out. It checks nothing (no faults, no sizes, no NaN): that is ours to
+make up for.
 """
 
 from __future__ import annotations
