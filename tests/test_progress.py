@@ -92,6 +92,15 @@ def test_a_host_whose_clock_is_wrong_does_not_move_the_start(clock: list[float])
         assert tally.rate > 0
 
 
+def test_a_hundred_percent_are_all(clock: list[float]) -> None:
+    tally = Tally(CARD, images=2000, done=1999, resumed=0, workers=1, started=clock[0])
+    assert tally.line().startswith("1999/2000 images (99 %)")
+    assert "99 %" in drawn(tally, 80)
+    tally.done = 2000
+    assert tally.line().startswith("2000/2000 images (100 %)")
+    assert Tally(CARD, images=0, done=0, resumed=0, workers=1).percent == 100
+
+
 def test_parts_that_take_longer_than_now_have_a_rate(clock: list[float]) -> None:
     tally = running(clock, results=5, every=40.0)
     clock[0] += 25  # the last result is 25 s old, the one before 65 s

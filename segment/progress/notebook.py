@@ -70,5 +70,5 @@ def _html(view: View) -> str:
     return (
         f"<div><b>{escape(view.title)}</b> <span style='opacity:.65'>{view.elapsed}</span><br>"
         f"<progress aria-label='images done' value='{view.share:.4f}' max='1' style='width:24em'></progress> "
-        f"{100 * view.share:.0f} %<table><tr>{cells}</tr></table><small>{busy}</small>{trouble}</div>"
+        f"{view.percent} %<table><tr>{cells}</tr></table><small>{busy}</small>{trouble}</div>"
     )

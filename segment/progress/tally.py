@@ -175,13 +175,13 @@ class Tally:
         return {name: value for name, value in seen if value == value}
 
     @property
-    def percent(self) -> float:
-        """Images done of those planned."""
-        return 100 * self.done / max(1, self.images)
+    def percent(self) -> int:
+        """Images done of those planned, in percent; 100 when none is left, and not before."""
+        return 100 if self.done >= self.images else min(99, round(100 * self.done / self.images))
 
     def line(self) -> str:
         """One plain line for logs."""
-        parts = [f"{self.done}/{self.images} images ({self.percent:.0f} %)"]
+        parts = [f"{self.done}/{self.images} images ({self.percent} %)"]
         if self.rate > 0:
             parts.append(f"{self.rate:.1f} images/s")
         if self.eta is not None and self.done < self.images:

@@ -107,7 +107,7 @@ def _run(view: View, phase: str, width: int) -> RenderableType:
     head.add_column(justify="right", no_wrap=True)
     head.add_row(Text(view.title, "bold"), Text(view.elapsed, "dim"))
     bar = ProgressBar(total=1.0, completed=view.share, complete_style="cyan", finished_style="green")
-    head.add_row(bar, f"{100 * view.share:.0f} %")
+    head.add_row(bar, f"{view.percent} %")
     lines: list[RenderableType] = ["", head, _facts(view.facts, width)]
     if view.busy:
         lines.append(_busy(view.busy))

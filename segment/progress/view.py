@@ -17,7 +17,7 @@ class View:
     Attributes:
         title: what runs where.
         elapsed: since this attempt began.
-        share: done, 0-1.
+        share, percent: done, 0-1 and for people.
         facts: labels and values, the most important first.
         busy: stages and their share of the workers' time in percent.
         trouble: what keeps the run waiting; `""` if nothing does.
@@ -26,6 +26,7 @@ class View:
     title: str
     elapsed: str
     share: float
+    percent: int
     facts: list[tuple[str, str]]
     busy: list[tuple[str, int]]
     trouble: str
@@ -39,7 +40,7 @@ def view_of(tally: Tally) -> View:
     facts += [("errors", _errors(tally)), ("workers", str(vitals.workers() or tally.workers))]
     elapsed = clock_time(time.monotonic() - tally.started)
     busy: list[tuple[str, int]] = [(stage, round(100 * share)) for stage, share in tally.busy().items()]
-    return View(tally.title, elapsed, tally.done / max(1, tally.images), facts, busy, trouble())
+    return View(tally.title, elapsed, tally.done / max(1, tally.images), tally.percent, facts, busy, trouble())
 
 
 def trouble() -> str:
