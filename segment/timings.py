@@ -16,6 +16,7 @@ import socket
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 
@@ -65,7 +66,7 @@ class Attempts:
 def read_attempts(ledger: Ledger) -> Attempts:
     """Read what `runs/` says."""
     urls = [entry.url for entry in ledger.store.list(ledger.url("runs")) if entry.url.endswith(".json")]
-    records = [json.loads(data) for data in ledger.store.read_many(urls) if data]
+    records = [_record(data) for data in ledger.store.read_many(urls) if data]
     retries: Counter[str] = Counter()
     for record in records:
         retries.update(record.get("retries", {}))
@@ -78,8 +79,17 @@ def was_killed(ledger: Ledger) -> bool:
     begun = sorted(name.removesuffix(".json") for name in names if name.endswith(".json"))
     if not begun or f"{begun[-1]}.parquet" in names:
         return False
-    record = json.loads(ledger.store.read(ledger.url("runs", f"{begun[-1]}.json")))
-    return not (record["host"] == socket.gethostname() and _is_alive(record["pid"]))
+    record = _record(ledger.store.read(ledger.url("runs", f"{begun[-1]}.json")))
+    return not (record.get("host") == socket.gethostname() and "pid" in record and _is_alive(record["pid"]))
+
+
+def _record(data: bytes) -> dict[str, Any]:
+    """What an attempt noted; nothing where that is damaged: no run may fail for it."""
+    try:
+        found = json.loads(data)
+    except ValueError:
+        found = None
+    return found if isinstance(found, dict) else {}
 
 
 def _is_alive(pid: int) -> bool:

@@ -25,6 +25,7 @@ from segment.sessions import Runtime, footprint
 from segment.speed import Speed, last_speed
 from segment.stages import STAGES, PartResult, Stage
 from segment.store import Store
+from segment.timings import read_attempts, was_killed
 from tests.graphs import as_weights, colour_classifier
 from tests.runs import Notes, Place
 from tests.serving import SHARED, small
@@ -189,6 +190,10 @@ def test_damaged_records_of_attempts_hide_no_report(tmp_path: Path) -> None:
     assert last_speed(ledger) == first
     done = segment_command("report", str(place.output))
     assert (done.returncode, "images/s on" in done.stdout) == (0, True), done.stderr
+    assert read_attempts(ledger).number == 4
+    (place.output / "runs" / "3c.parquet").unlink()
+    assert was_killed(ledger)
+    place.run()
 
 
 # --- segment plan -----------------------------------------------------------------------------------------------------
