@@ -60,6 +60,17 @@ def test_rates_and_eta_after_a_resume_are_of_this_attempt_and_of_the_whole_run(c
     assert tally.miou == pytest.approx(1.0)
 
 
+def test_shares_are_of_a_pool_that_has_grown_too(clock: list[float]) -> None:
+    tally = running(clock)
+    vitals.report(4, ())
+    try:
+        assert tally.busy()["infer"] == pytest.approx(1.5 / 4)
+        vitals.report(1, ())  # the others have nothing left to do: what they did was not done by one
+        assert tally.busy()["infer"] == pytest.approx(1.5 / 2)
+    finally:
+        vitals.report(None, ())
+
+
 def test_a_run_that_stands_still_says_so(clock: list[float]) -> None:
     tally = running(clock)
     clock[0] += 60

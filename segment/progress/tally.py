@@ -156,7 +156,8 @@ class Tally:
         seconds, _, spent = self.pace.over(window)
         if seconds <= 0 or not spent.any():
             return {}
-        shares = np.minimum(1.0, spent / (seconds * max(1, vitals.workers() or self.workers)))  # a pool may have grown
+        pool = max(1, self.workers, vitals.workers() or 0)  # it may have grown since
+        shares = np.minimum(1.0, spent / (seconds * pool))
         return dict(zip(STAGES, shares.tolist(), strict=True))
 
     @property
