@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from segment.labels import Classes
 from segment.metrics import Confusion, Score
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # of what masks, labels and counts mean, too: a begun run of another version is refused, not mixed
 
 CELLS = pa.struct([("cell", pa.list_(pa.int32())), ("count", pa.list_(pa.int64()))])
 MASK = pa.struct([("bytes", pa.binary()), ("path", pa.string())])

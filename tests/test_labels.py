@@ -20,6 +20,7 @@ from pydantic import ValidationError
 from segment.card import load_card
 from segment.errors import SampleError
 from segment.labels import VOID, Classes, LabelDecoder
+from segment.tables import FORMAT_VERSION
 
 CLASSES = Classes(
     names=("Sky", "Road", "Car", "Unlabeled"),
@@ -364,3 +365,12 @@ def test_class_names_are_found_in_any_case() -> None:
     assert [CLASSES.index(name) for name in ("sky", "CAR", "Unlabeled")] == [0, 2, 3]
     with pytest.raises(KeyError):
         CLASSES.index("cars")
+
+
+def test_a_change_of_what_labels_mean_is_another_format() -> None:
+    sky_is_void = LabelDecoder(CLASSES, "auto", {"0": "ignore"})
+    meant = [
+        sky_is_void.decode(saved(SOUND), 3, 4).tolist(),  # what a remap does not name keeps its meaning
+        LabelDecoder(CLASSES).decode(saved(palette_image(SOUND, CLASSES.palette_array[::-1])), 3, 4).tolist(),
+    ]
+    assert (FORMAT_VERSION, meant) == (2, [np.where(SOUND == 0, VOID, SOUND).tolist(), (3 - SOUND).tolist()])
