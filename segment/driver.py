@@ -251,7 +251,7 @@ def _finish(job: Job, plan: Plan, ledger: Ledger, fingerprint: str, audit: Audit
     report = dataclasses.replace(load_report(ledger), complete=not too_many)
     write_report(ledger, report)
     if too_many:
-        ledger.store.delete(ledger.url("_SUCCESS"))
+        ledger.take_back_success()
         raise TooManyErrors(
             f"{audit.errors} of {audit.images} images failed, more than --max-error-rate {job.max_error_rate:g} "
             f"allows; the first is {shown(report.errors[0].id)}, {report.errors[0].error}. All others are done: "

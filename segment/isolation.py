@@ -21,7 +21,7 @@ from segment.patience import UNKNOWN, loading_seconds
 from segment.shards import Part
 from segment.stages import Clock, PartResult, Task
 from segment.tables import ImageRow
-from segment.urls import without_query
+from segment.urls import redact_text, without_query
 from segment.weights import Weights
 from segment.workers import Worker, failed, load_worker, read_planned
 
@@ -204,7 +204,7 @@ def _serve(connection: Connection, task: Task, weights: Weights) -> None:
     except MemoryError:
         os._exit(OVER_BUDGET)
     except Exception as error:  # no death, and no image's fault: the parent is told what it was
-        line.send(StoreError(f"a worker process failed: {type(error).__name__}: {error}"))
+        line.send(StoreError(redact_text(f"a worker process failed: {type(error).__name__}: {error}")))
 
 
 class _Line:

@@ -14,7 +14,7 @@ import tenacity
 
 from segment import vitals
 from segment.errors import SegmentError, StoreError, StoreRefused
-from segment.urls import CREDENTIALS, redact_url
+from segment.urls import redact_text, redact_url
 
 log = logging.getLogger("segment.store")
 
@@ -107,11 +107,13 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
+# Not any 412: the message of another failure names the object, such as `masks/s-1/1-000408-000412.parquet`.
+_TAKEN = re.compile(r"PreconditionFailed|pre-conditions|(?<![\w/.-])412(?![\w/-])")
+
+
 def is_taken(error: BaseException) -> bool:
     """Whether a conditional write failed because there is an object already."""
-    return any(
-        word in f"{cause}" for cause in _chain(error) for word in ("PreconditionFailed", "pre-conditions", "412")
-    )
+    return any(_TAKEN.search(str(cause)) for cause in _chain(error))
 
 
 _PERMANENT_WORDS = (
@@ -179,7 +181,6 @@ _ADVICE = (
      "the host cannot be reached: check its name, and this machine's network and proxy"),
 )  # fmt: skip
 RESUMABLE = "The run can be resumed with the same command."
-_QUERY = re.compile(r"\?[^\s'\"]+")  # of a URL in another library's message: may hold a signature
 
 
 def _text(error: BaseException, url: str) -> str:
@@ -196,5 +197,5 @@ def advice(verb: str, url: str, error: BaseException) -> str:
         if any(word in text for word in words):
             return f"could not {verb} {redact_url(url)}: {advice}"
     shown = error.__cause__ if isinstance(error, FileNotFoundError) and error.__cause__ else error
-    detail = _QUERY.sub("?***", CREDENTIALS.sub(r"\1\2***@", f"{type(shown).__name__}: {shown}"))[:300]
+    detail = redact_text(f"{type(shown).__name__}: {shown}")[:300]
     return f"could not {verb} {redact_url(url)}: {detail}. {RESUMABLE}"

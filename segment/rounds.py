@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from types import TracebackType
 
 from segment.engines import Engine, Isolation
 from segment.errors import InputChanged, StoreError, StoreRefused, TooManyErrors
@@ -82,7 +83,7 @@ class Rounds:
         try:
             with (
                 ticking(lambda: running.publish(tally)),
-                closing(ShardBooks(self.ledger, self.task, self.plan, committed)) as books,
+                ShardBooks(self.ledger, self.task, self.plan, committed) as books,
             ):
                 for number, isolation in enumerate(rounds, 1):
                     self._round(running, pending, number, isolation, tally, timings, books)
@@ -212,6 +213,14 @@ class ShardBooks:
                 parts = self._parts[result.shard]
                 self._pool.submit(self._ledger.finish_shard, result.shard, parts, self._card, self._fingerprint)
 
-    def close(self) -> None:
-        """Wait for what is being written. What failed is written by the end of the run."""
-        self._pool.shutdown()
+    def __enter__(self) -> ShardBooks:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Wait for what is being written, and for what waits behind it unless the run broke off.
+
+        What failed or was left is written by the end of the run, or of the one that resumes it.
+        """
+        self._pool.shutdown(cancel_futures=kind is not None)

@@ -61,6 +61,14 @@ def redact_url(url: str) -> str:
     return url.removeprefix("file://")
 
 
+_QUERY = re.compile(r"\?[^\s'\"]+")
+
+
+def redact_text(text: str) -> str:
+    """Return another library's words fit for messages: a URL in them may hold credentials, or a signature as query."""
+    return _QUERY.sub("?***", CREDENTIALS.sub(r"\1\2***@", text))
+
+
 def without_query(url: str) -> str:
     """Return an http(s) URL without its query, which may be a signature; others as they are."""
     return url.partition("?")[0] if url.startswith(("http://", "https://")) else url

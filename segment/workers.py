@@ -26,6 +26,7 @@ from segment.sessions import Session, open_session, runtime_version
 from segment.shards import Part, Sample, read_part
 from segment.stages import Clock, Frames, PartResult, Task, decode, encode, segment
 from segment.tables import ImageRow, write_masks
+from segment.urls import redact_text
 from segment.weights import Weights
 
 log = logging.getLogger("segment.workers")
@@ -263,7 +264,7 @@ def failed(part: Part, error: Exception) -> PartResult:
 
 
 def _reason(error: Exception) -> str:
-    return str(error) if isinstance(error, SegmentError) else f"{type(error).__name__}: {error}"
+    return str(error) if isinstance(error, SegmentError) else redact_text(f"{type(error).__name__}: {error}")
 
 
 def load_worker(task: Task, weights: Weights) -> Worker:

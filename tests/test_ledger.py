@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow.parquet as pq
@@ -19,9 +21,12 @@ from segment.errors import SegmentError, UsageError
 from segment.ledger import Ledger
 from segment.metrics import Confusion, score
 from segment.plan import PLAN_SCHEMA, Plan, parts_of
+from segment.rounds import ShardBooks
 from segment.shards import Member, Part, Span
+from segment.stages import PartResult
 from segment.store import Store
 from segment.tables import ImageRow, ShardStats, stats_table, to_parquet, write_masks
+from segment.workers import failed
 from tests.runs import CARD, CLASSES, Place, png, read_rows, scene
 
 STORE = Store()
@@ -444,3 +449,45 @@ def flipped(data: bytes, column: str) -> bytes:
     chunk = next(c for c in map(group.column, range(group.num_columns)) if c.path_in_schema == column)
     at = (chunk.dictionary_page_offset or chunk.data_page_offset) + chunk.total_compressed_size - 1
     return data[:at] + bytes([data[at] ^ 255]) + data[at + 1 :]
+
+
+class SlowLedger(Ledger):
+    """One whose statistics take until somebody lets them."""
+
+    def __init__(self) -> None:
+        super().__init__(Store(), "memory://slow")
+        self.begun: list[str] = []
+        self.at_work, self.go_on = threading.Event(), threading.Event()
+
+    def finish_shard(self, shard: str, *_: Any) -> ShardStats:
+        self.begun.append(shard)
+        self.at_work.set()
+        assert self.go_on.wait(10)
+        return ShardStats(0, 0, 0, 0.0, Confusion.zeros(1))
+
+
+@pytest.mark.parametrize("stopped", [True, False])
+def test_who_stops_a_run_waits_for_one_shard_of_its_books_not_for_all(stopped: bool) -> None:
+    ledger, task = SlowLedger(), SimpleNamespace(card=None, fingerprint="f")
+    parts = [part(f"in-{i:05d}-abc") for i in range(4)]
+
+    def run() -> None:
+        with ShardBooks(ledger, task, Plan.of(parts), set()) as books:  # type: ignore[arg-type]
+            for one in parts:
+                books.enter(PartResult(one.id, one.shard))
+            assert ledger.at_work.wait(10)
+            threading.Timer(0.2, ledger.go_on.set).start()
+            if stopped:
+                raise KeyboardInterrupt
+
+    if stopped:
+        with pytest.raises(KeyboardInterrupt):
+            run()
+    else:
+        run()
+    assert ledger.begun == [one.shard for one in parts][: 1 if stopped else 4]
+
+
+def test_the_reason_of_a_failed_part_holds_no_signature() -> None:
+    error = RuntimeError("GET https://host/a.png?X-Amz-Signature=HUSH")
+    assert failed(PARTS[0], error).failure == "RuntimeError: GET https://host/a.png?***"

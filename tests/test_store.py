@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segment.errors import StoreError, UsageError
+from segment.retries import is_taken
 from segment.store import Entry, Store, parse_storage_option
-from segment.urls import is_url, join_url, parent_url, redact_url, relative_url, to_url
+from segment.urls import is_url, join_url, parent_url, redact_text, redact_url, relative_url, to_url
 from tests.s3 import S3Server
 from tests.web import Web
 
@@ -444,3 +445,16 @@ def test_protocols_that_need_a_package_or_do_not_exist() -> None:
     with pytest.raises(UsageError, match="nfs5://server/x: no store is known for nfs5://"):
         Store().read("nfs5://server/x")
     assert not is_url("C:/x")
+
+
+def test_a_part_whose_name_holds_412_is_not_taken_for_written_when_its_write_fails() -> None:
+    place = "http://host/bucket/masks/412-abc/abc-000408-000412.parquet"
+    assert not is_taken(ConnectionError(f'Could not connect to the endpoint URL: "{place}"'))
+    assert is_taken(OSError("An error occurred (412) when calling the PutObject operation"))
+    assert is_taken(OSError("At least one of the pre-conditions you specified did not hold., 412"))
+    assert is_taken(OSError("An error occurred (PreconditionFailed) when calling the PutObject operation"))
+
+
+def test_no_secret_of_a_url_within_other_words_is_told() -> None:
+    told = redact_text("ClientError: GET https://u:HUSH@host/a?X-Amz-Signature=HUSH failed at s3://KEY:HUSH@bucket/x")
+    assert told == "ClientError: GET https://***@host/a?*** failed at s3://***@bucket/x"

@@ -29,7 +29,7 @@ from segment.plan import Plan
 from segment.progress import Tally
 from segment.sessions import capabilities
 from segment.stages import PartResult, Task
-from segment.urls import redact_url
+from segment.urls import redact_text
 from segment.weights import Weights
 
 P = ParamSpec("P")
@@ -244,4 +244,4 @@ def _cause(error: BaseException) -> SegmentError:
         if isinstance(kind, type) and issubclass(kind, SegmentError):
             return kind(raised[2].strip())
     lines = [line for line in str(error).strip().splitlines() if line.strip()]
-    return StoreError(f"the Ray run broke: {redact_url(lines[-1])}. The same command resumes it.")
+    return StoreError(f"the Ray run broke: {redact_text(lines[-1])}. The same command resumes it.")
