@@ -89,15 +89,16 @@ def _run(job: Job, progress: Progress, *, retry_errors: bool, update: bool, veri
         else:
             plan = ledger.freeze_plan(plan)
         rounds = Rounds(task, weights, plan, ledger, progress, job.max_error_rate * plan.images)
-        rounds.run(engine.get)
+        worked = rounds.run(engine.get)
         progress.phase("checking what is committed")
         audit = _settle(plan, ledger, card, task.fingerprint)
         if audit.problems and (lost := ledger.reopen_lost(plan)):
             progress.note(f"{count(lost, 'committed part')} of finished shards has been lost: done again")
-            rounds.run(engine.get)
+            worked = rounds.run(engine.get)
             audit = _settle(plan, ledger, card, task.fingerprint)
     report = _finish(job, plan, ledger, task.fingerprint, audit)
-    _draw_page(ledger, report, task, plan, progress)
+    if worked or not store.exists(ledger.url("report", "index.html")):  # it reads masks and images: not once more
+        _draw_page(ledger, report, task, plan, progress)
     return report
 
 

@@ -52,8 +52,11 @@ class Rounds:
     error_limit: float
     _has_told: bool = field(default=False, init=False)
 
-    def run(self, engine: Callable[[], Engine]) -> None:
+    def run(self, engine: Callable[[], Engine]) -> bool:
         """Run until every part is committed; `engine` is called only if one is not.
+
+        Returns:
+            Whether there was anything to do.
 
         Raises:
             StoreError: parts are left after the last round, or nothing succeeds any more.
@@ -64,7 +67,7 @@ class Rounds:
         if not len(pending):
             state = "complete" if self.ledger.is_complete() else "committed"
             self.progress.note(f"{state} already: {count(self.plan.images, 'image')}, nothing to do")
-            return
+            return False
         self.ledger.take_back_success()  # somebody has deleted masks of a run that was complete
         running = engine()
         tally = self._tally(pending, running)
@@ -105,7 +108,7 @@ class Rounds:
                 f"{next(iter(tally.changed.values()))}"
             )
         if not len(pending):
-            return
+            return True
         reason = (tally.last_failure or "their workers died").removesuffix(RESUMABLE).rstrip(".")
         raise StoreError(
             f"{len(pending)} of {count(len(self.plan), 'part')} not committed after {count(len(rounds), 'round')}: "

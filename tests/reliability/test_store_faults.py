@@ -182,7 +182,7 @@ def test_refusals_end_the_run_at_once(code: str, advice: str, place: str, arena:
     assert advice in ended.text
     assert "retrying to" not in ended.text
     assert "round 2" not in ended.text
-    assert place == "input listing" or "the same command resumes" in ended.text
+    assert place != "masks" or "the same command resumes" in ended.text  # the others are met before there is a run
     assert fault.injected <= 3  # what was under way when the first refusal came
     rerun(arena, f"{code}, then the user follows the advice", output)
 
