@@ -163,6 +163,9 @@ class RayEngine:
         pulse = start_pulse()
         shared = ray.put((task, weights, pulse))
         split = self._splits(task.runtime.device)
+        if split:
+            spec = task.card.input
+            _bound_store(dataset.context, most * plan.largest_part * spec.height * spec.width * 3)
         pool = self._pool(workers, len(bundles), split)
         dataset = pipeline(dataset, task, shared, pool, isolation=isolation, split=split)
         patience = Patience(task.stall_timeout, None if split else task.batch_size)
@@ -210,6 +213,14 @@ def _configure(context: Any) -> None:
     context.enable_progress_bars = os.environ.get("RAY_DATA_DISABLE_PROGRESS_BARS") == "0"
     context.print_on_execution_start = False
     context.log_internal_stack_trace = False
+
+
+def _bound_store(context: Any, bytes_at_work: int) -> None:
+    """Let decoded images wait for the model, and masks for their writer, but not whole shards of them."""
+    from ray.data import ExecutionResources
+
+    context._max_num_blocks_in_streaming_gen_buffer = 1
+    context.execution_options.resource_limits = ExecutionResources(object_store_memory=2 * bytes_at_work)
 
 
 def _results(dataset: Any) -> Iterator[bytes]:
