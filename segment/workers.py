@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import logging
-import resource
 import socket
-import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -21,6 +18,7 @@ from segment.background import Background
 from segment.errors import InputChanged, ModelError, SegmentError, StoreError, StoreRefused
 from segment.labels import LabelDecoder
 from segment.ledger import Ledger
+from segment.memory import peak_memory
 from segment.metrics import Confusion
 from segment.names import shown
 from segment.sessions import Session, open_session, runtime_version
@@ -108,13 +106,8 @@ class Worker:
         try:
             samples = reading.result()
             return _skipped(part) if samples is None else self._segment(samples, clock)
-        except (StoreError, InputChanged) as error:
-            return failed(part, error)
-        except (SegmentError, MemoryError):
-            raise
-        except Exception as error:  # a bug, ours or a library's: this part's failure, in words
-            log.warning("part %s: %s", part.id, _reason(error))
-            return failed(part, error)
+        except Exception as error:
+            return _failed_or_raise(part, error)
 
     def _segment(self, samples: Sequence[Sample], clock: Clock) -> tuple[list[ImageRow], int] | None:
         rows: list[ImageRow] = []
@@ -142,13 +135,8 @@ class Worker:
             with clock("write"):
                 data = write_masks(rows, shard=part.shard, part=part.id, fingerprint=self.task.fingerprint)
                 ours = self._put(self.ledger.masks_url(part.shard, part.id), data)
-        except StoreError as error:
-            return failed(part, error)
-        except (SegmentError, MemoryError):
-            raise
-        except Exception as error:  # as in `_compute`
-            log.warning("part %s: %s", part.id, _reason(error))
-            return failed(part, error)
+        except Exception as error:
+            return _failed_or_raise(part, error)
         result = _result_of(part, rows, clock, read_bytes, len(data)) if ours else _skipped(part)
         return replace(result, retries=self.task.store.take_retries())
 
@@ -196,12 +184,12 @@ class SplitWorker:
         clock = Clock()
         try:
             read = self.worker.read(part, clock)
-        except (StoreError, InputChanged) as error:
-            return Cargo(part, None, clock, result=failed(part, error))
-        if read is None:
-            return Cargo(part, None, clock, result=_skipped(part))
-        with clock("decode"):
-            frames = decode(read, self.task)
+            if read is None:
+                return Cargo(part, None, clock, result=_skipped(part))
+            with clock("decode"):
+                frames = decode(read, self.task)
+        except Exception as error:
+            return Cargo(part, None, clock, result=_failed_or_raise(part, error))
         return Cargo(part, frames, clock, read_bytes=sum(len(sample.image) for sample in read))
 
     def segment(self, cargo: Cargo) -> Cargo:
@@ -210,8 +198,11 @@ class SplitWorker:
         assert session is not None
         self.worker.beats += 1
         if cargo.frames is not None:
-            with cargo.clock("infer"):
-                cargo.frames = segment(cargo.frames, session, self.task.batch_size)
+            try:
+                with cargo.clock("infer"):
+                    cargo.frames = segment(cargo.frames, session, self.task.batch_size)
+            except Exception as error:
+                cargo.frames, cargo.result = None, _failed_or_raise(cargo.part, error)
             cargo.clock.memory = peak_memory()
         return cargo
 
@@ -220,9 +211,25 @@ class SplitWorker:
         if cargo.frames is None:
             assert cargo.result is not None
             return cargo.result
-        with cargo.clock("encode"):
-            rows = encode(cargo.frames, self.task, self.worker.labels)
+        try:
+            with cargo.clock("encode"):
+                rows = encode(cargo.frames, self.task, self.worker.labels)
+        except Exception as error:
+            return _failed_or_raise(cargo.part, error)
         return self.worker.commit(cargo.part, rows, cargo.clock, cargo.read_bytes)
+
+
+def _failed_or_raise(part: Part, error: Exception) -> PartResult:
+    """What becomes of a part: trouble with store or input, or a bug, ours or a library's, is its failure, in words.
+
+    Raises:
+        SegmentError, MemoryError: which are no matter of this part.
+    """
+    if isinstance(error, (SegmentError, MemoryError)) and not isinstance(error, (StoreError, InputChanged)):
+        raise error
+    if not isinstance(error, SegmentError):
+        log.warning("part %s: %s", part.id, _reason(error))
+    return failed(part, error)
 
 
 def _one_ahead(
@@ -281,17 +288,6 @@ def load_worker(task: Task, weights: Weights) -> Worker:
             f"masks would mix. Install {task.runtime.name}=={task.runtime.version} on every node"
         )
     return Worker(task, open_session(task.card, weights, task.runtime, threads=1, batch=task.batch_size))
-
-
-def peak_memory() -> int:
-    """Most bytes that this process has had resident so far.
-
-    Not by `getrusage` where there is another way: on Linux its peak is that of the process which started this one, too.
-    """
-    with suppress(OSError), open("/proc/self/status", encoding="ascii") as status:  # noqa: PTH123 - no file
-        return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM:"))
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def _skipped(part: Part) -> PartResult:

@@ -47,7 +47,7 @@ MAY_IMPORT: dict[str, str] = {
     "stages": "card errors images labels metrics parts sessions shards store tables",
     "patience": "stages",
     "memory": "",
-    "workers": "background errors labels ledger metrics names sessions shards stages tables urls weights",
+    "workers": "background errors labels ledger memory metrics names sessions shards stages tables urls weights",
     "timings": "errors ledger stages tables",
     "speed": "errors ledger stages timings",
     "isolation": "errors memory patience shards stages tables urls weights workers",

@@ -108,6 +108,14 @@ def start_pulse() -> Any:
     return ray.remote(num_cpus=0, max_restarts=-1)(_Pulse).remote()
 
 
+@dataclass
+class _Pace:
+    """One call of a worker process, which may have two at once: whether it waits for others, and for how many beats."""
+
+    waits: bool
+    ticks: int = 0
+
+
 class Heart:
     """Tells the pulse from a worker process that it gets on, once a second while it works.
 
@@ -122,27 +130,25 @@ class Heart:
 
         self._pulse = pulse
         self._beats = beats
-        self._ticks = 0
         self._is_known = False
-        self._waiting = beats is None
         self._node = ray.get_runtime_context().get_node_id()
 
     @contextmanager
-    def beating(self, *, loading: bool = False) -> Iterator[None]:
+    def beating(self, *, loading: bool = False) -> Iterator[_Pace]:
         """Beat while the block runs: which loads the model, or works."""
         import ray
 
-        key = uuid.uuid4().hex
-        first = self._beat_once(key, loading)  # at once: what freezes in its first second must be known too
+        key, pace = uuid.uuid4().hex, _Pace(waits=self._beats is None and not loading)
+        first = self._beat_once(key, loading, pace)  # at once: what freezes in its first second must be known too
         if not self._is_known:  # a call is under way only when this process has found the pulse
             with suppress(ray.exceptions.RayError):
                 ray.get(first, timeout=_FIRST_BEAT_SECONDS)
             self._is_known = True
         done = threading.Event()
-        thread = threading.Thread(target=self._beat, args=(done, key, loading), daemon=True)
+        thread = threading.Thread(target=self._beat, args=(done, key, loading, pace), daemon=True)
         thread.start()
         try:
-            yield
+            yield pace
         finally:
             done.set()
             thread.join()
@@ -150,22 +156,22 @@ class Heart:
 
     def through(self, values: Iterator[T]) -> Iterator[T]:
         """Beat while the next value is being made; between two it is for Ray to fetch the last one."""
-        with self.beating():
+        with self.beating() as pace:
             for value in values:
-                self._waiting = True
+                pace.waits = True
                 yield value
-                self._waiting = self._beats is None
+                pace.waits = self._beats is None
 
-    def _beat(self, done: threading.Event, key: str, loading: bool) -> None:
+    def _beat(self, done: threading.Event, key: str, loading: bool, pace: _Pace) -> None:
         while not done.wait(_BEAT_SECONDS):
-            self._ticks += self._waiting and not loading
-            self._beat_once(key, loading)
+            pace.ticks += pace.waits
+            self._beat_once(key, loading, pace)
 
-    def _beat_once(self, key: str, loading: bool) -> Any:
+    def _beat_once(self, key: str, loading: bool, pace: _Pace) -> Any:
         beats = 0 if loading or self._beats is None else self._beats()
         oldest = vitals.oldest()
         waits = (oldest.seconds(), oldest) if oldest else None
-        return self._pulse.beat.remote(key, self._node, os.getpid(), beats + self._ticks, loading, waits)
+        return self._pulse.beat.remote(key, self._node, os.getpid(), beats + pace.ticks, loading, waits)
 
 
 class Watch:

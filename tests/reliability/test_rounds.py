@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -11,10 +12,15 @@ from typing import Any
 
 import pytest
 
-from segment.driver import run
+from segment.driver import open_run, run
 from segment.errors import StoreError, TooManyErrors
+from segment.ledger import Ledger
 from segment.sessions.predict import GraphSession
-from segment.workers import Worker
+from segment.shards import Part
+from segment.stages import PartResult
+from segment.store import Store
+from segment.weights import load_weights
+from segment.workers import SplitWorker, Worker, load_worker
 from tests.jobs import tree
 from tests.reliability.trouble import assert_sound, street
 from tests.runs import Notes, Place
@@ -173,6 +179,31 @@ def test_a_bug_is_its_parts_failure_in_words(where: str, place: Place, monkeypat
     assert len(list(place.output.glob("masks/*/*.parquet"))) == 2
     assert place.run().report.complete
     check(place)
+
+
+@pytest.mark.parametrize("where", ["decode", "segment", "encode", "write_masks"])
+def test_a_bug_in_one_of_three_operators_is_told_too(where: str, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.run()
+    ledger = Ledger(Store(), f"file://{place.output}")
+    task, plan = open_run(ledger)
+    for folder in ("masks", "stats"):
+        shutil.rmtree(place.output / folder)
+    weights = load_weights(task.card, str(place.weights_path), store=Store())
+    worker = SplitWorker(task, load_worker(task, weights))
+
+    def commit(part: Part) -> PartResult:
+        return worker.write(worker.segment(worker.read(part)))
+
+    def buggy(*_: object, **__: object) -> None:
+        raise TypeError("a bug")
+
+    part, *_ = plan.parts()
+    with monkeypatch.context() as patch:
+        patch.setattr(f"segment.workers.{where}", buggy)
+        assert commit(part).failure == "TypeError: a bug"
+    assert ledger.committed(plan) == set()
+    assert commit(part).failure is None
+    assert ledger.committed(plan) == {part.id}
 
 
 def test_a_bug_in_every_part_ends_the_run_early(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
