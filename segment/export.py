@@ -58,7 +58,9 @@ def export(ledger: Ledger, target: str, kind: Format, store: Store) -> Exported:
     run, plan = ledger.read_begun()
     card = ModelCard.model_validate(run["card"])
     check_target(ledger, run, target)
-    _claim(store, target, {"run": run["fingerprint"], "format": kind})
+    # a plan that --update has changed may name other images: their old files would stay
+    planned = hashlib.sha256(plan.to_bytes()).hexdigest()
+    _claim(store, target, {"run": run["fingerprint"], "plan": planned, "format": kind})
     if kind == "coco-rle":
         return _Coco(ledger, plan, card, store, target).export()
     if kind == "voc":
@@ -86,7 +88,10 @@ def _claim(store: Store, target: str, mark: dict[str, str]) -> None:
     except ValueError:
         same = False
     if not same:
-        raise UsageError(f"{shown(target)} holds the export of another run or format: choose another folder")
+        raise UsageError(
+            f"{shown(target)} holds the export of another run or format, or of this run before an --update: "
+            "choose another folder"
+        )
 
 
 def _export_files(ledger: Ledger, plan: Plan, store: Store, folder: str, encode: Callable[[bytes], bytes]) -> Exported:

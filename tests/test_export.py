@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from segment.driver import run
 from segment.errors import UsageError
 from segment.export import Exported, export
 from segment.images import decode_mask
@@ -150,6 +151,17 @@ def test_masks_of_two_runs_or_formats_are_never_mixed(place: Place, tmp_path: Pa
     exported(place, tmp_path, "png")
     with pytest.raises(UsageError, match="holds the export of another run or format"):
         exported(place, tmp_path, "voc")
+
+
+def test_an_export_from_before_an_update_is_not_gone_on_with(tmp_path: Path) -> None:
+    mine = Place(tmp_path)
+    mine.add("a.png", seed=1)
+    mine.run()
+    exported(mine, tmp_path, "png")
+    mine.add("a.png", seed=2)  # its mask is another one now, under the same name
+    run(mine.job(), update=True)
+    with pytest.raises(UsageError, match="of this run before an --update: choose another folder"):
+        exported(mine, tmp_path, "png")
 
 
 @pytest.mark.parametrize("below", ["", "masks", "masks/deeper", "report"])
