@@ -46,7 +46,7 @@ def run_demo(folder: Path, *, engine: str, scenes: int) -> None:
     picture = folder / "overlays.png"
     _draw(job, picture)
     print(f"\nmasks    {folder}/masks-webdataset/masks/   (Parquet, one row an image)")
-    print(f"scores   {folder}/masks-webdataset/report/  (Parquet and JSON)")
+    print(f"scores   {folder}/masks-webdataset/report/  (open index.html; Parquet and JSON beside it)")
     print(f"picture  {picture}                  (open it: images, labels, predictions)")
 
 
