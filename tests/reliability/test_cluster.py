@@ -238,7 +238,7 @@ def test_a_killed_actor(place: Place) -> None:
         started = start(place, **ray_flags(cluster))
         await_masks(place, 2, started)
         began = time.monotonic()
-        actors = [p for node in cluster.list_all_nodes() for p in family(node) if "RunParts" in name_of(p)]
+        actors = [p for node in cluster.list_all_nodes() for p in family(node) if "segment[" in name_of(p)]
         assert actors
         actors[0].kill()
         code, text = ended(started)
