@@ -54,3 +54,14 @@ def process(*command: str, timeout: float = 60, **environment: str) -> subproces
         timeout=timeout,
         check=False,
     )
+
+
+def ended(started: subprocess.Popen[bytes], log: Path, patience: float) -> tuple[int, str]:
+    """Wait for a process, in bounded time; return its exit code and what it wrote to its log."""
+    try:
+        code = started.wait(patience)
+    except subprocess.TimeoutExpired:
+        started.kill()
+        started.wait()
+        pytest.fail(f"{log} did not end within {patience:.0f} s:\n{log.read_text(errors='replace')[-3000:]}")
+    return code, log.read_text(errors="replace")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from segment.ledger import Ledger
     from segment.store import Store
 
 
@@ -35,6 +36,8 @@ StorageOptions = Annotated[
         rich_help_panel="Stores",
     ),
 ]
+
+RunPrefix = Annotated[str, typer.Argument(help="Output prefix of a run.")]
 
 
 def _version(wanted: bool) -> None:
@@ -66,3 +69,11 @@ def open_store(texts: list[str] | None) -> Store:
     from segment.store import Store
 
     return Store(parse_options(texts))
+
+
+def open_ledger(output: str, texts: list[str] | None) -> Ledger:
+    """The ledger of the run in a prefix, with the storage options of `KEY=VALUE` texts."""
+    from segment.ledger import Ledger
+    from segment.urls import to_url
+
+    return Ledger(open_store(texts), to_url(output))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from segment.cli.app import StorageOptions, app, open_store
+from segment.cli.app import RunPrefix, StorageOptions, app, open_ledger
 
 
 class ReportFormat(StrEnum):
@@ -20,7 +20,7 @@ class ReportFormat(StrEnum):
 
 @app.command()
 def report(
-    output: Annotated[str, typer.Argument(help="Output prefix of a run.")],
+    output: RunPrefix,
     format: Annotated[ReportFormat, typer.Option("--format", "-f", help="How to print it.")] = ReportFormat.table,  # noqa: A002
     price_per_hour: Annotated[
         float | None, typer.Option("--price-per-hour", help="Of all machines, for the cost per 1,000 images.")
@@ -38,15 +38,13 @@ def report(
 
     from segment.driver import open_run
     from segment.errors import StoreError
-    from segment.ledger import Ledger
     from segment.names import shown
     from segment.report.aggregate import load_report
     from segment.report.console import print_report
     from segment.report.markdown import to_markdown
     from segment.report.speed import print_speed
-    from segment.urls import to_url
 
-    ledger = Ledger(open_store(storage_option), to_url(output))
+    ledger = open_ledger(output, storage_option)
     found = load_report(ledger)
     if format is ReportFormat.json:
         typer.echo(json.dumps(found.summary(), indent=2, sort_keys=True, ensure_ascii=False))
@@ -71,29 +69,25 @@ def report(
 
 @app.command()
 def audit(
-    output: Annotated[str, typer.Argument(help="Output prefix of a run.")],
+    output: RunPrefix,
     deep: Annotated[bool, typer.Option("--deep", help="Read every byte and check the checksums.")] = False,
     storage_option: StorageOptions = None,
 ) -> None:
     """Prove that every planned image has exactly one row and that the statistics hold; exit code 0 or 1."""
     from segment.audit import audit_run
-    from segment.ledger import Ledger
     from segment.report.console import print_audit
-    from segment.urls import to_url
 
-    found = audit_run(Ledger(open_store(storage_option), to_url(output)), deep=deep)
+    found = audit_run(open_ledger(output, storage_option), deep=deep)
     print_audit(found)
     raise typer.Exit(1 if found.problems else 0)
 
 
 @app.command()
 def status(
-    output: Annotated[str, typer.Argument(help="Output prefix of a run.")],
+    output: RunPrefix,
     storage_option: StorageOptions = None,
 ) -> None:
     """Say how far a run is, running or not, from the store alone."""
-    from segment.ledger import Ledger
     from segment.report.console import print_status
-    from segment.urls import to_url
 
-    print_status(Ledger(open_store(storage_option), to_url(output)))
+    print_status(open_ledger(output, storage_option))

@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
-from segment.cli.app import StorageOptions, app, open_store
+from segment.cli.app import RunPrefix, StorageOptions, app, open_ledger
 
 
 @app.command()
 def overlay(
-    output: Annotated[str, typer.Argument(help="Output prefix of a run.")],
+    output: RunPrefix,
     ids: Annotated[
         list[str] | None, typer.Option("--ids", metavar="ID", help="An image's id; again for each.", show_default=False)
     ] = None,
@@ -34,21 +34,19 @@ def overlay(
     segment overlay out/ --worst 20 --contact-sheet
     """
     from segment.driver import open_run
-    from segment.ledger import Ledger
     from segment.names import count, shown
     from segment.report.overlays import choose, write_overlays, write_sheet
     from segment.report.places import check_target
     from segment.urls import to_url
 
-    store, target = open_store(storage_option), to_url(to)
-    ledger = Ledger(store, to_url(output))
+    ledger, target = open_ledger(output, storage_option), to_url(to)
     task, plan = open_run(ledger)
     check_target(ledger, ledger.read_begun()[0], target)
     rows = choose(ledger, plan, ids or [], worst, sample)
     if sheet:
-        typer.echo(shown(write_sheet(ledger, rows, task, target, store)))
+        typer.echo(shown(write_sheet(ledger, rows, task, target, ledger.store)))
         return
-    written, gone = write_overlays(ledger, rows, task, target, store, opacity)
+    written, gone = write_overlays(ledger, rows, task, target, ledger.store, opacity)
     for url in written:
         typer.echo(shown(url))
     if gone:
@@ -65,7 +63,7 @@ class ExportFormat(StrEnum):
 
 @app.command()
 def export(
-    output: Annotated[str, typer.Argument(help="Output prefix of a run.")],
+    output: RunPrefix,
     target: Annotated[str, typer.Argument(metavar="DEST", help="Folder or URL to write to.")],
     format: Annotated[  # noqa: A002
         ExportFormat,
@@ -82,12 +80,11 @@ def export(
     segment export out/ masks-png/
     """
     from segment.export import export as export_masks
-    from segment.ledger import Ledger
     from segment.names import count, shown
     from segment.urls import to_url
 
-    store, url = open_store(storage_option), to_url(target)
-    done = export_masks(Ledger(store, to_url(output)), url, format.value, store)
+    ledger, url = open_ledger(output, storage_option), to_url(target)
+    done = export_masks(ledger, url, format.value, ledger.store)
     words = [f"{count(done.written, 'file')} written to {shown(url)}"]
     words += [f"{done.skipped} there already"] if done.skipped else []
     words += [f"{count(done.without_mask, 'error row')} without a mask"] if done.without_mask else []

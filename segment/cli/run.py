@@ -7,12 +7,12 @@ import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Unpack
 
 import typer
 
 from segment.cli import options
-from segment.cli.app import Stopped, StorageOptions, app
+from segment.cli.app import Stopped, app
 
 if TYPE_CHECKING:
     from segment.progress import Progress
@@ -27,39 +27,10 @@ class LogFormat(StrEnum):
 
 
 @app.command()
+@options.with_job
 def run(
-    input: options.Input = None,  # noqa: A002
-    output: options.Output = None,
-    model: options.Model = None,
-    weights: options.Weights = None,
-    runtime: options.Runtime = None,
-    device: options.Device = None,
-    precision: options.Precision = None,
-    batch_size: options.BatchSize = None,
-    format: options.Format = None,  # noqa: A002
-    labels: options.Labels = None,
-    label_pattern: options.LabelPattern = None,
-    label_key: options.LabelKey = None,
-    image_column: options.ImageColumn = None,
-    label_column: options.LabelColumn = None,
-    id_column: options.IdColumn = None,
-    label_encoding: options.LabelEncoding = None,
-    label_remap: options.LabelRemap = None,
-    part_size: options.PartSize = None,
-    part_bytes: options.PartBytes = None,
-    max_pixels: options.MaxPixels = None,
-    max_image_bytes: options.MaxImageBytes = None,
-    max_row_group_bytes: options.MaxRowGroupBytes = None,
-    engine: options.Engine = None,
-    address: options.Address = None,
-    workers: options.Workers = None,
-    stall_timeout: options.StallTimeout = None,
-    worker_memory: options.WorkerMemory = None,
-    price_per_hour: options.PricePerHour = None,
-    mask_size: options.MaskSize = None,
-    max_error_rate: options.MaxErrorRate = None,
-    storage_option: StorageOptions = None,
-    job: options.JobFile = None,
+    *,
+    output: Annotated[str | None, typer.Argument(help="Prefix to write to; a path or URL.", show_default=False)] = None,
     retry_errors: Annotated[
         bool, typer.Option("--retry-errors", help="Do parts with error rows again, where their input is unchanged.")
     ] = False,
@@ -75,17 +46,12 @@ def run(
         LogFormat, typer.Option("--log-format", help="Progress on stderr: a display or lines, lines, or JSON lines.")
     ] = LogFormat.auto,
     ray_progress: Annotated[bool, typer.Option("--ray-progress", help="Show Ray Data's own bars too.")] = False,
+    **flags: Unpack[options.JobFlags],
 ) -> None:
     """Segment images. The same command again resumes; what is done is skipped.
 
     segment run images/ out/ --model unet-camvid-onnx-0001 --labels labels/
     """
-    flags = {name: value for name, value in locals().items() if value is not None}
-    run_flags(flags)
-
-
-def run_flags(flags: dict[str, Any]) -> None:
-    """Do `segment run` for flags as parsed: over a job file if one is named."""
     from segment.driver import run as run_job
     from segment.job import job_to_toml, make_job
     from segment.ledger import Ledger
@@ -94,17 +60,15 @@ def run_flags(flags: dict[str, Any]) -> None:
     from segment.report.speed import print_speed
     from segment.store import Store
 
-    print_job, quiet, log_format = flags.pop("print_job"), flags.pop("quiet"), flags.pop("log_format")
-    if flags.pop("ray_progress"):
+    if ray_progress:
         log_format = LogFormat.plain if log_format is LogFormat.auto else log_format
         os.environ["RAY_DATA_DISABLE_PROGRESS_BARS"] = "0"  # Ray's own switch
-    again = {name: flags.pop(name) for name in ("retry_errors", "update", "verify")}
     with closing(console_progress(quiet, log_format.value)) as progress, _told(progress, log_format):
-        job = make_job(*options.job_values(flags, "segment run"))
+        job = make_job(*options.job_values({"output": output, **flags}, "segment run"))
         if print_job:
             typer.echo(job_to_toml(job), nl=False)
             return
-        report = run_job(job, progress, **again)
+        report = run_job(job, progress, retry_errors=retry_errors, update=update, verify=verify)
     if not quiet:
         print_report(report)
         print_speed(Ledger(Store(job.storage_options), report.output), job.price_per_hour)

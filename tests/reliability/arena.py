@@ -22,6 +22,7 @@ import pytest
 from segment.audit import audit_run
 from segment.ledger import Ledger
 from segment.store import Store
+from tests.calls import ended
 from tests.datasets import Item, write_tars
 from tests.graphs import colour_classifier
 from tests.jobs import tree
@@ -94,13 +95,7 @@ class Arena:
         process, log = self.start(output, proxy.url if proxy else self.server.endpoint, *flags, **env)
         if proxy:
             proxy.victim = process.pid
-        try:
-            code = process.wait(patience)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            pytest.fail(f"the run to {output} did not end within {patience:.0f} s:\n{log.read_text()[-3000:]}")
-        text = log.read_text(errors="replace")
+        code, text = ended(process, log, patience)
         self.texts[output] = self.texts.get(output, "") + text
         return Ended(code, text, time.monotonic() - began)
 
@@ -154,8 +149,8 @@ def make_arena(folder: Path, server: S3Server) -> Arena:
     write_tars(folder / "tars", items, shards=2)
     arena = Arena(server, folder)
     arena.provide(server)
-    ended = arena.run("golden")
-    assert ended.code == 0, ended.text
+    undisturbed = arena.run("golden")
+    assert undisturbed.code == 0, undisturbed.text
     arena.golden = tree(arena.files("golden"))
     arena.check("golden")
     return arena

@@ -14,14 +14,14 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.calls import ROOT
+from tests.calls import ROOT, ended
 from tests.jobs import tree
-from tests.reliability.arena import note
+from tests.reliability.arena import PATIENCE, note
 from tests.reliability.trouble import assert_sound, command, environment, street
 from tests.runs import Place
 
-PATIENCE = 240.0  # seconds a run may take on a busy machine before it counts as hanging
 IMAGES = 24
+Started = tuple[subprocess.Popen[bytes], Path]  # a run's process, and the file that both of its streams go to
 
 
 @pytest.fixture
@@ -65,8 +65,8 @@ def family(node: Any) -> list[psutil.Process]:
     return found
 
 
-def start(place: Place, trouble: str = "", **changes: Any) -> tuple[subprocess.Popen[bytes], Path]:
-    """Start `segment run` over a place; return its process and the file that both of its streams go to."""
+def start(place: Place, trouble: str = "", **changes: Any) -> Started:
+    """Start `segment run` over a place."""
     log = place.folder / f"log-{time.monotonic_ns()}"
     with log.open("wb") as stream:
         process = subprocess.Popen(
@@ -76,25 +76,7 @@ def start(place: Place, trouble: str = "", **changes: Any) -> tuple[subprocess.P
     return process, log
 
 
-def ray_flags(cluster: Any) -> dict[str, Any]:
-    return {"engine": "ray", "address": cluster.address, "workers": None}
-
-
-def ended(started: tuple[subprocess.Popen[bytes], Path], patience: float = PATIENCE) -> tuple[int, str]:
-    """Wait for a run; return exit code and what it said."""
-    process, log = started
-    try:
-        code = process.wait(patience)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-        pytest.fail(f"the run did not end within {patience:.0f} s:\n{log.read_text()[-3000:]}")
-    text = log.read_text(errors="replace")
-    assert "Traceback" not in text, text
-    return code, text
-
-
-def await_masks(place: Place, number: int, started: tuple[subprocess.Popen[bytes], Path]) -> None:
+def await_masks(place: Place, number: int, started: Started) -> None:
     """Wait until so many parts are committed, and the run still goes on."""
     until = time.monotonic() + PATIENCE
     while len(list(place.output.glob("masks/*/*.parquet"))) < number:
@@ -103,18 +85,34 @@ def await_masks(place: Place, number: int, started: tuple[subprocess.Popen[bytes
         time.sleep(0.05)
 
 
+@contextmanager
+def under_way(place: Place, parts: int) -> Iterator[tuple[Any, Started]]:
+    """A slow run on two nodes that has committed so many parts; give the cluster and the run."""
+    with two_nodes(place.folder / "cluster", "slow=0.4") as cluster:
+        started = start(place, engine="ray", address=cluster.address, workers=None)
+        await_masks(place, parts, started)
+        yield cluster, started
+
+
+def said(started: Started, patience: float = PATIENCE) -> tuple[int, str]:
+    """Wait for a run; return its exit code and what it said, which is no traceback."""
+    code, text = ended(*started, patience)
+    assert "Traceback" not in text, text
+    return code, text
+
+
 def check(place: Place) -> None:
     """The oracle: sound, and byte-equal to the undisturbed run."""
     assert_sound(place.output)
     assert tree(place.output) == tree(place.folder / "calm")
 
 
-def rerun(place: Place, kind: str, began: float) -> None:
-    """The same command again, on this machine alone."""
-    code, text = ended(start(place))
-    assert code == 0, text
+def survived(place: Place, *runs: Started) -> None:
+    """These runs end well, and so does what they wrote."""
+    for started in runs:
+        code, text = said(started)
+        assert code == 0, text
     check(place)
-    note(kind, 1, 1, time.monotonic() - began)
 
 
 # --- nodes ------------------------------------------------------------------------------------------------------------
@@ -125,16 +123,12 @@ def rerun(place: Place, kind: str, began: float) -> None:
 @pytest.mark.timeout(900)
 def test_a_node_is_lost(place: Place) -> None:
     """kill -9 of the raylet of one of two nodes: the other one finishes what it had."""
-    with two_nodes(place.folder / "cluster", "slow=0.4") as cluster:
-        started = start(place, **ray_flags(cluster))
-        await_masks(place, 3, started)
+    with under_way(place, 3) as (cluster, started):
         began = time.monotonic()
         (lost,) = cluster.worker_nodes
         for info in lost.all_processes["raylet"]:
             os.kill(info.process.pid, signal.SIGKILL)
-        code, text = ended(started)
-        assert code == 0, text
-        check(place)
+        survived(place, started)
         note("raylet killed (-9), one of two nodes", 1, 1, time.monotonic() - began)
 
 
@@ -143,17 +137,13 @@ def test_a_node_is_lost(place: Place) -> None:
 @pytest.mark.timeout(900)
 def test_a_frozen_node_wakes_up_when_its_work_is_done(place: Place) -> None:
     """SIGSTOP of a node, raylet and workers: the other one finishes. SIGCONT: its workers can only write the same."""
-    with two_nodes(place.folder / "cluster", "slow=0.4") as cluster:
-        started = start(place, **ray_flags(cluster))
-        await_masks(place, 3, started)
+    with under_way(place, 3) as (cluster, started):
         began = time.monotonic()
         (frozen,) = cluster.worker_nodes
         processes = family(frozen)
         for process in processes:
             process.suspend()
-        code, text = ended(started)
-        assert code == 0, text
-        check(place)
+        survived(place, started)
         note("node frozen (SIGSTOP), woken up after the run", 1, 1, time.monotonic() - began)
         for process in processes:
             if process.is_running():
@@ -168,14 +158,12 @@ def test_a_frozen_node_wakes_up_when_its_work_is_done(place: Place) -> None:
 @pytest.mark.parametrize("kind", ["SIGKILL", "SIGSTOP"])
 def test_the_head_is_lost(kind: str, place: Place) -> None:
     """Its control service dies or freezes: the run says so and ends, long before anybody would give up waiting."""
-    with two_nodes(place.folder / "cluster", "slow=0.4") as cluster:
-        started = start(place, **ray_flags(cluster))
-        await_masks(place, 2, started)
+    with under_way(place, 2) as (cluster, started):
         (head,) = cluster.head_node.all_processes["gcs_server"]
         began = time.monotonic()
         os.kill(head.process.pid, getattr(signal, kind))
         try:
-            code, text = ended(started, patience=120)
+            code, text = said(started, patience=120)
         finally:
             if kind == "SIGSTOP":
                 os.kill(head.process.pid, signal.SIGCONT)
@@ -186,7 +174,8 @@ def test_the_head_is_lost(kind: str, place: Place) -> None:
         assert "the head of the Ray cluster (its control service, GCS) has not answered for" in text
         assert "the same command resumes the run" in text
         assert not (place.output / "_SUCCESS").exists()
-    rerun(place, f"GCS, {kind}", began)
+    survived(place, start(place))  # the same command again, on this machine alone
+    note(f"GCS, {kind}", 1, 1, time.monotonic() - began)
 
 
 # --- drivers ----------------------------------------------------------------------------------------------------------
@@ -201,16 +190,12 @@ def test_a_driver_that_freezes_and_wakes_up_when_another_one_is_done_writes_the_
     zombie[0].send_signal(signal.SIGSTOP)
     began = time.monotonic()
     trouble.unlink()
-    code, text = ended(start(place))
-    assert code == 0, text
-    check(place)
+    survived(place, start(place))
     before = {path: path.stat().st_ino for path in place.output.glob("masks/*/*.parquet")}
     zombie[0].send_signal(signal.SIGCONT)
-    code, text = ended(zombie)
-    assert code == 0, text
+    survived(place, zombie)
     again = [path for path, inode in before.items() if path.stat().st_ino != inode]
     assert again  # it did write
-    check(place)
     note("driver frozen (SIGSTOP), woken up after another one finished", 1, 1, time.monotonic() - began)
 
 
@@ -220,12 +205,7 @@ def test_a_driver_that_freezes_and_wakes_up_when_another_one_is_done_writes_the_
 def test_a_ray_driver_and_a_local_one_at_once(place: Place) -> None:
     """Two drivers of two engines on one output."""
     began = time.monotonic()
-    first = start(place, engine="ray", workers="1")
-    second = start(place)
-    for started in (first, second):
-        code, text = ended(started)
-        assert code == 0, text
-    check(place)
+    survived(place, start(place, engine="ray", workers="1"), start(place))
     note("two drivers at once, Ray and local", 1, 1, time.monotonic() - began)
 
 
@@ -234,16 +214,12 @@ def test_a_ray_driver_and_a_local_one_at_once(place: Place) -> None:
 @pytest.mark.timeout(600)
 def test_a_killed_actor(place: Place) -> None:
     """kill -9 of a worker process from outside: its part is done again by another."""
-    with two_nodes(place.folder / "cluster", "slow=0.3") as cluster:
-        started = start(place, **ray_flags(cluster))
-        await_masks(place, 2, started)
+    with under_way(place, 2) as (cluster, started):
         began = time.monotonic()
         actors = [p for node in cluster.list_all_nodes() for p in family(node) if "segment[" in name_of(p)]
         assert actors
         actors[0].kill()
-        code, text = ended(started)
-        assert code == 0, text
-        check(place)
+        survived(place, started)
         note("actor killed (-9)", 1, 1, time.monotonic() - began)
 
 
