@@ -8,47 +8,52 @@ from pathlib import Path
 
 import pytest
 
-import jobs.scale as scaling
+from jobs.scaling.discovery import measure_discovery, measure_plan
+from jobs.scaling.figures import Figure, Scale
+from jobs.scaling.inputs import make_inputs
+from jobs.scaling.resume import measure_resume
+from jobs.scaling.run import measure_finished, measure_run
 from segment.ledger import Ledger
 from segment.report.aggregate import load_report
 from segment.store import Store
+from tests.calls import ROOT
 
-SCRIPT = Path(scaling.__file__)
+SCRIPT = ROOT / "jobs" / "scale.py"
 
 
 @pytest.fixture
-def scale(tmp_path: Path) -> scaling.Scale:
-    made = scaling.Scale(tmp_path / "scale", images=120, shards=3)
-    scaling.make_inputs(made)
+def scale(tmp_path: Path) -> Scale:
+    made = Scale(tmp_path / "scale", images=120, shards=3)
+    make_inputs(made)
     return made
 
 
-def values(figures: list[scaling.Figure]) -> dict[str, str]:
+def values(figures: list[Figure]) -> dict[str, str]:
     return {figure.name: figure.value for figure in figures}
 
 
 @pytest.mark.ray
-def test_a_run_and_its_rerun(scale: scaling.Scale, ray_cluster: Path) -> None:
-    found = values(scaling.measure_run(scale))
+def test_a_run_and_its_rerun(scale: Scale, ray_cluster: Path) -> None:
+    found = values(measure_run(scale))
     assert float(found["Ray engine, images/s"]) > 0
     report = load_report(Ledger(Store(), f"file://{scale.output('run')}"))
     assert report.total.images == 120
     assert report.total.errors == 0
     assert report.total.confusion.predicted_pixels.tolist() == [120 * 64 * 64, 0]
-    assert any("listing of 30 masks files" in name for name in values(scaling.measure_finished(scale)))
+    assert any("listing of 30 masks files" in name for name in values(measure_finished(scale)))
 
 
-def test_a_resume_sees_what_is_finished(scale: scaling.Scale) -> None:
-    names = values(scaling.measure_resume(scale))
+def test_a_resume_sees_what_is_finished(scale: Scale) -> None:
+    names = values(measure_resume(scale))
     assert any(name.startswith("resume: 120 parts in 3 shards") for name in names)
 
 
-def test_a_long_plan_is_weighed(scale: scaling.Scale) -> None:
-    assert "plan of 300 parts read, s" in values(scaling.measure_plan(scale))
+def test_a_long_plan_is_weighed(scale: Scale) -> None:
+    assert "plan of 300 parts read, s" in values(measure_plan(scale))
 
 
-def test_discovery_finds_all(scale: scaling.Scale) -> None:
-    found = values(scaling.measure_discovery(scale))
+def test_discovery_finds_all(scale: Scale) -> None:
+    found = values(measure_discovery(scale))
     assert any("120 images, Parquet" in name for name in found)
     assert any("12 images, loose files" in name for name in found)
 

@@ -1,0 +1,1 @@
+"""The pieces of `jobs/scale.py`: a module a measure."""
