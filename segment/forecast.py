@@ -15,6 +15,7 @@ from segment.weights import Weights
 
 _MIB = 1 << 20
 _ACTOR = 235 * _MIB  # a Ray worker with this package in it, before it loads a model (measured, ray 2.60)
+_CHILD = 175 * _MIB  # the same of a child process of the local engine
 _DECODED = 8  # bytes of pixels for a byte of image: between a PNG's 2 and a JPEG's 12
 _COPIES = 3  # of an image on its way: decoded, in the channel order that is wanted, its mask and label
 _PARTS = 3  # in memory at once: being read, segmented, written
@@ -32,7 +33,7 @@ class Forecast:
         threads: CPU threads of each.
         batch: images a call.
         memory: peak bytes of a process with a model, expected; None if it is not known (on GPUs).
-        processes: such processes; the local engine has one with all workers in it.
+        processes: such processes; threads of the local engine are in one.
     """
 
     images: int
@@ -60,18 +61,18 @@ class Forecast:
 def forecast(task: Task, weights: Weights, plan: Plan, engine: Engine, workers: int) -> Forecast:
     """Predict a run from shapes and sizes, without loading the model.
 
-    The memory of a process: what it has before (measured for this one, a constant for Ray's), the model
+    The memory of a process: what it has before (measured for this one, constants for others), the model
     (`segment.sessions.footprint`), for each worker one call's tensors, three encoded parts, and the pixels of a batch.
     """
     at_once = max(1, min(workers, len(plan)))
     each_image = plan.input_bytes / max(1, plan.images)
     own = _PARTS * each_image * plan.largest_part + _COPIES * _DECODED * each_image * task.batch_size
-    local = engine.name == "local"
+    processes = engine.processes(task.runtime.device, plan)
     model = footprint(task.card, weights, task.runtime, task.batch_size)
-    base = psutil.Process().memory_info().rss if local else _ACTOR
+    base = {"ray": _ACTOR, "local": _CHILD if processes > 1 else psutil.Process().memory_info().rss}[engine.name]
     memory = None
     if model:
-        memory = round(base + model.shared + (at_once if local else 1) * (model.per_stream + own))
+        memory = round(base + model.shared + (1 if processes > 1 else at_once) * (model.per_stream + own))
     return Forecast(
         plan.images,
         len(plan.parts_by_shard()),
@@ -82,7 +83,7 @@ def forecast(task: Task, weights: Weights, plan: Plan, engine: Engine, workers: 
         engine.threads(at_once),
         task.batch_size,
         memory,
-        1 if local else workers,
+        processes,
     )
 
 

@@ -57,6 +57,7 @@ class Request:
 _lock = threading.Lock()
 _open: dict[int, Request] = {}
 _elsewhere: list[Request] = []
+_heard: dict[object, Request] = {}
 _workers: int | None = None
 
 
@@ -82,7 +83,7 @@ def oldest() -> Request | None:
 def slow_request() -> Request | None:
     """The request that has waited longest, here or in a worker, if that is longer than `PATIENCE`."""
     with _lock:
-        found = min((*_open.values(), *_elsewhere), key=lambda entry: entry.since, default=None)
+        found = min((*_open.values(), *_elsewhere, *_heard.values()), key=lambda entry: entry.since, default=None)
     return found if found and found.seconds() > PATIENCE else None
 
 
@@ -94,8 +95,21 @@ def workers() -> int | None:
 def report(workers: int | None, requests: Iterable[tuple[float, Request]]) -> None:
     """Enter what workers elsewhere said last: how many are at work, and the oldest request of each with its seconds."""
     global _workers
-    now = time.monotonic()
-    entries = [Request(told.verb, told.url, now - seconds, told.failures, told.reason) for seconds, told in requests]
+    entries = [_here(*told) for told in requests]
     with _lock:
         _workers = workers
         _elsewhere[:] = entries
+
+
+def hear(worker: object, waits: tuple[float, Request] | None) -> None:
+    """Enter what one worker elsewhere said last: its oldest request with its seconds; None where it waits for none."""
+    with _lock:
+        if waits is None:
+            _heard.pop(worker, None)
+        else:
+            _heard[worker] = _here(*waits)
+
+
+def _here(seconds: float, told: Request) -> Request:
+    """By this process's clock, a request that another one told of."""
+    return Request(told.verb, told.url, time.monotonic() - seconds, told.failures, told.reason)

@@ -36,6 +36,7 @@ def ray_engine(**settings: Any) -> MakeEngine:
 ENGINES: dict[str, MakeEngine] = {
     "local-1": lambda: LocalEngine(1),
     "local-3": lambda: LocalEngine(3),
+    "local-apart": lambda: LocalEngine(2, apart=True),
     "ray-1": ray_engine(workers=(1, 1)),
     "ray-2": ray_engine(),
     "ray-split": ray_engine(split=True),

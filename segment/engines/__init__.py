@@ -37,6 +37,10 @@ class Engine(Protocol):
         """How many sessions will run at once on `cpu`, `cuda` or `tensorrt`."""
         ...
 
+    def processes(self, task_device: str, plan: Plan) -> int:
+        """How many processes will hold the model for a plan; one if all workers are threads of this one."""
+        ...
+
     def threads(self, workers: int) -> int:
         """CPU threads of each of so many workers."""
         ...

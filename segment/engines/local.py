@@ -1,9 +1,8 @@
-"""The local engine: the stages in threads of this process, one a core. No ray, no start-up."""
+"""The local engine: the stages in threads of this process, or in child processes where there is much to do."""
 
 from __future__ import annotations
 
 import logging
-import math
 import queue
 import threading
 import time
@@ -12,8 +11,9 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import ParamSpec, Protocol, TypeVar
 
+from segment.child import Child, ChildDied
 from segment.engines import Isolation, available_cpus
-from segment.isolation import Child, ChildDied, quarantine
+from segment.isolation import quarantine
 from segment.memory import Guard
 from segment.patience import Patience
 from segment.plan import Plan
@@ -34,15 +34,22 @@ _OWN_SHARE = 0.5  # of the machine's memory that this process may take while tha
 _GRACE = 20.0  # seconds for threads to finish what they hold when the run is stopped
 
 
+_LASTING = 200  # images a worker, from which on processes of their own, a second each to start, are faster
+
+
 @dataclass
 class LocalEngine:
-    """Runs parts in `size` threads that share one loaded model.
+    """Runs parts in `size` workers: threads that share one loaded model, or processes that each load it.
+
+    Threads share Python's lock, too, which costs each image some milliseconds. Processes take a second to start.
 
     Attributes:
-        size: threads; None takes every CPU this process may use.
+        size: workers; None takes every CPU this process may use.
+        apart: whether workers are processes; None decides by the number of images.
     """
 
     size: int | None = None
+    apart: bool | None = None
     name: str = "local"
 
     def nodes(self) -> list[frozenset[str]]:
@@ -52,6 +59,13 @@ class LocalEngine:
     def workers(self, task_device: str) -> int:
         """Threads; each is one stream of the session."""
         return self.size or available_cpus()
+
+    def processes(self, task_device: str, plan: Plan) -> int:
+        """Each worker one, if workers are processes. A GPU is shared by threads."""
+        size = min(self.workers(task_device), len(plan))
+        lasting = task_device == "cpu" and size > 1 and plan.images >= _LASTING * size
+        apart = lasting if self.apart is None else self.apart
+        return size if apart else 1
 
     def threads(self, workers: int) -> int:
         """Fewer workers than CPUs, because there are fewer parts, share the CPUs among them."""
@@ -64,24 +78,25 @@ class LocalEngine:
     def run(self, task: Task, weights: Weights, plan: Plan, *, isolation: Isolation) -> Generator[PartResult]:
         """See `Engine.run`. In isolation, the threads mind child processes; else they do the work."""
         size = max(1, min(self.workers(task.runtime.device), len(plan)))
-        hands: list[_Hand]
-        if isolation == "image":
-            hands = [_Quarantine(task, weights) for _ in range(size)]
-        elif isolation == "part":
-            hands = [_Minder(task, weights) for _ in range(size)]
-        else:
-            threads = self.threads(size)
-            session = open_session(
-                task.card, weights, task.runtime, threads=threads, streams=size, batch=task.batch_size
-            )
-            hands = [Worker(task, session) for _ in range(size)]
-        if isolation != "none":  # children are watched each by its own thread
-            yield from _run_threads(hands, plan, Patience(math.inf, None), task.store, threading.Event())
+        if isolation == "none" and self.processes(task.runtime.device, plan) == 1:
+            yield from self._run_here(task, weights, plan, size)
             return
-        short = threading.Event()
+        patience = Patience(task.stall_timeout, task.batch_size)
+        minder = {"none": _Minder, "part": _PartMinder, "image": _Quarantine}[isolation]
+        hands = [minder(task, weights, patience) for _ in range(size)]
+        yield from _run_threads(hands, plan, patience, lambda: None)  # each hand watches over its child
+
+    def _run_here(self, task: Task, weights: Weights, plan: Plan, size: int) -> Generator[PartResult]:
+        """In threads of this process."""
+        session = open_session(
+            task.card, weights, task.runtime, threads=self.threads(size), streams=size, batch=task.batch_size
+        )
+        workers = [Worker(task, session) for _ in range(size)]
+        patience = Patience(task.stall_timeout, task.batch_size)
+        trouble = _Trouble(workers, task.store, patience)
         budget = task.worker_memory * size if task.worker_memory else None
-        with closing(Guard(budget, _OWN_SHARE, short.set)):
-            yield from _run_threads(hands, plan, Patience(task.stall_timeout, task.batch_size), task.store, short)
+        with closing(Guard(budget, _OWN_SHARE, trouble.memory_is_short.set)):
+            yield from _run_threads(workers, plan, patience, trouble)
 
     def publish(self, tally: Tally, *, ended: bool = False) -> None:
         """There is nowhere to look but at the progress."""
@@ -93,44 +108,70 @@ class LocalEngine:
 class _Hand(Protocol):
     """What a thread of the pool runs."""
 
-    beats: int
-
     def process(self, parts: Iterable[Part]) -> Iterator[PartResult]: ...
 
     def stop(self) -> None: ...
 
 
 class _Minder:
-    """Runs parts in a child process, and the next part in a new one if that dies."""
+    """Runs parts in a child process, and goes on in a new one if that dies; what it held is left undone."""
 
-    def __init__(self, task: Task, weights: Weights) -> None:
+    def __init__(self, task: Task, weights: Weights, patience: Patience) -> None:
         self._task = task
         self._weights = weights
+        self._patience = patience
+        self._child: Child | None = None
         self._stopped = False
-        self.beats = 0
+
+    def process(self, parts: Iterable[Part]) -> Iterator[PartResult]:
+        """Yield a result for every part that was committed; end early if children die without any."""
+        gets_on = True
+        while gets_on and not self._stopped:
+            gets_on = False
+            try:
+                self._child = self._new_child()
+                for result in self._child.process(parts):
+                    gets_on = True
+                    yield result
+                return
+            except ChildDied as death:
+                if not self._stopped:
+                    log.warning("%s: what it held is left for the next round", death)
+            finally:
+                self._end_child()
+
+    def _new_child(self) -> Child:
+        return Child(self._task, self._weights, lambda: self._patience.seconds)
+
+    def _end_child(self) -> None:
+        if self._child is not None:
+            self._child.close()
+            self._child = None
+
+    def stop(self) -> None:
+        """End soon, whatever the child is at."""
+        self._stopped = True
+        if self._child is not None:
+            self._child.stop()
+
+
+class _PartMinder(_Minder):
+    """Gives a child one part after the other, so that its death takes no other along."""
 
     def process(self, parts: Iterable[Part]) -> Iterator[PartResult]:
         """Yield a result for every part that did not kill its process."""
-        child: Child | None = None
         try:
             for part in parts:
                 try:
-                    child = child or Child(self._task, self._weights)
-                    yield child.run(part)
+                    self._child = self._child or self._new_child()
+                    yield from self._child.process([part])
                 except ChildDied as death:
                     log.warning("part %s: %s", part.id, death)
-                    if child is not None:
-                        child.close()
-                    child = None
+                    self._end_child()
                 if self._stopped:
                     return
         finally:
-            if child is not None:
-                child.close()
-
-    def stop(self) -> None:
-        """End after the part at hand."""
-        self._stopped = True
+            self._end_child()
 
 
 class _Quarantine(_Minder):
@@ -144,8 +185,30 @@ class _Quarantine(_Minder):
                 return
 
 
+class _Trouble:
+    """Why threads are given up: memory is short, or none of them got on by a step for too long."""
+
+    def __init__(self, workers: Sequence[Worker], store: Store, patience: Patience) -> None:
+        self.memory_is_short = threading.Event()
+        self._workers = workers
+        self._store = store
+        self._patience = patience
+        self._steps, self._since = -1, time.monotonic()
+
+    def __call__(self) -> str | None:
+        if self.memory_is_short.is_set():
+            return "this process takes too much memory: the rest is left for the next round, in child processes"
+        steps = sum(worker.beats for worker in self._workers) + self._store.calls
+        if steps != self._steps:
+            self._steps, self._since = steps, time.monotonic()
+        elif time.monotonic() - self._since > self._patience.seconds:
+            seconds = self._patience.seconds
+            return f"no worker got on for {seconds:.0f} s: what they hold is left for the next round"
+        return None
+
+
 def _run_threads(
-    hands: Sequence[_Hand], plan: Plan, patience: Patience, store: Store, short: threading.Event
+    hands: Sequence[_Hand], plan: Plan, patience: Patience, trouble: Callable[[], str | None]
 ) -> Iterator[PartResult]:
     parts = _SharedParts(plan)
     results: queue.SimpleQueue[PartResult | BaseException | None] = queue.SimpleQueue()
@@ -153,7 +216,9 @@ def _run_threads(
     for thread in threads:
         thread.start()
     try:
-        yield from _drain(results, lambda: sum(hand.beats for hand in hands) + store.calls, len(hands), patience, short)
+        for result in _drain(results, len(hands), trouble):
+            patience.learn(result)
+            yield result
     finally:
         parts.stop()
         for hand in hands:
@@ -176,34 +241,22 @@ def _work(hand: _Hand, parts: Iterable[Part], results: queue.SimpleQueue[PartRes
 
 
 def _drain(
-    results: queue.SimpleQueue[PartResult | BaseException | None],
-    steps: Callable[[], int],
-    working: int,
-    patience: Patience,
-    short: threading.Event,
+    results: queue.SimpleQueue[PartResult | BaseException | None], working: int, trouble: Callable[[], str | None]
 ) -> Iterator[PartResult]:
-    """Yield results until every thread is done, none of them got on by a step for too long, or memory is short."""
-    done, since = -1, time.monotonic()
+    """Yield results until every thread is done, or there is trouble."""
     while working:
-        if short.is_set():
-            log.warning("this process takes too much memory: the rest is left for the next round, in child processes")
+        if reason := trouble():
+            log.warning("%s", reason)
             return
         try:
             item = results.get(timeout=1.0)
         except queue.Empty:
-            if (now := steps()) != done:
-                done, since = now, time.monotonic()
-            elif time.monotonic() - since > patience.seconds:
-                log.warning("no worker got on for %.0f s: what they hold is left for the next round", patience.seconds)
-                return
             continue
-        since = time.monotonic()
         if item is None:
             working -= 1
         elif isinstance(item, BaseException):
             raise item
         else:
-            patience.learn(item)
             yield item
 
 

@@ -126,6 +126,10 @@ class RayEngine:
     def _splits(self, device: str) -> bool:
         return self._split if self._split is not None else device != "cpu"
 
+    def processes(self, task_device: str, plan: Plan) -> int:
+        """Each worker is one."""
+        return self.workers(task_device)
+
     def threads(self, workers: int) -> int:
         """One: an actor has one CPU."""
         return 1

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
+from segment.child import _serve
 from segment.driver import open_run
 from segment.errors import ModelError, StoreError
-from segment.isolation import _serve, quarantine
+from segment.isolation import quarantine
 from segment.ledger import Ledger
 from segment.parts import Part
 from segment.stages import PartResult, Task
@@ -193,10 +194,11 @@ def test_a_bug_in_a_child_is_no_death(
     def bug(*_: object) -> None:
         raise TypeError("a bug")
 
-    monkeypatch.setattr("segment.isolation.load_worker", bug)
+    monkeypatch.setattr("segment.child.load_worker", bug)
     _, task, _, weights = begun
     ours, theirs = multiprocessing.Pipe()
-    _serve(theirs, task, weights)
+    ours.send((task, weights))
+    _serve(theirs)
     told: Any = ours.recv()
     assert isinstance(told, StoreError)
     assert str(told) == "a worker process failed: TypeError: a bug"

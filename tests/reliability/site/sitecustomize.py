@@ -8,6 +8,9 @@
 `write-freeze=FILE` a process stops when it has encoded such a part, once only
 `pulse-freeze=FILE` the actor that hears the heartbeats stops at the first one, once only
 
+`bug`          Python code raises while it reads such a part
+
+`APART=1` lets the local engine's workers be processes, however little there is to do.
 `@FILE` is what FILE says at each moment; nothing if there is none.
 """
 
@@ -84,6 +87,8 @@ def on_files(module):
                 os.kill(os.getpid(), signal.SIGKILL)
             elif kind == "read-freeze":
                 freeze_once(value)
+            elif kind == "bug":
+                raise TypeError("a bug")
         return real(part, options, store)
 
     module.read_files = read_files
@@ -111,6 +116,10 @@ def on_watch(module):
         return real(self, *arguments)
 
     module._Pulse.beat = beat
+
+
+def on_local(module):
+    module._LASTING = 1
 
 
 class Patching(importlib.abc.MetaPathFinder):
@@ -141,3 +150,5 @@ if TROUBLE:
         Patching("segment.workers", on_workers),
         Patching("segment.engines.ray_watch", on_watch),
     ]
+if os.environ.get("APART"):
+    sys.meta_path[:0] = [Patching("segment.engines.local", on_local)]

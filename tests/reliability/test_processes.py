@@ -1,0 +1,171 @@
+"""The local engine's worker processes: one that dies is replaced, none outlives its run, and they are heard."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from segment import vitals
+from segment.child import Child
+from segment.driver import open_run
+from segment.errors import ModelError
+from segment.ledger import Ledger
+from segment.store import Store
+from segment.weights import load_weights
+from tests.calls import ROOT
+from tests.jobs import ENGINES, run_on, tree
+from tests.reliability.trouble import (
+    add_killer,
+    assert_sound,
+    command,
+    environment,
+    masks,
+    street,
+    trouble_in_children,
+)
+from tests.runs import Place, read_rows
+
+APART = ENGINES["local-apart"]
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    """Twelve sound images in six parts, and what an undisturbed run writes, in `calm`."""
+    place = street(tmp_path, 12)
+    place.run(output=str(tmp_path / "calm"))
+    return place
+
+
+def check(place: Place, calm: str = "calm") -> None:
+    assert_sound(place.output)
+    assert tree(place.output) == tree(place.folder / calm)
+
+
+def wait_until(true: Callable[[], object], seconds: float = 60) -> None:
+    until = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def workers_of(process: psutil.Process) -> list[psutil.Process]:
+    """Its worker processes; not the one in which multiprocessing tracks its resources."""
+    return [child for child in process.children() if "spawn_main" in " ".join(child.cmdline())]
+
+
+@contextmanager
+def running(place: Place) -> Iterator[subprocess.Popen[str]]:
+    """A run in a process group of its own, whose two workers are processes, in the middle of it."""
+    env = os.environ | environment("slow=0.3") | {"APART": "1"}
+    flags = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(command(place, workers="2"), cwd=ROOT, env=env, start_new_session=True, **flags)  # type: ignore[call-overload]
+    try:
+        wait_until(lambda: process.poll() is not None or masks(place.output))
+        assert process.poll() is None, process.communicate()
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_a_worker_that_is_killed_is_replaced(
+    place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    trouble_in_children(monkeypatch, "slow=0.2")
+
+    def kill_one() -> None:
+        wait_until(lambda: masks(place.output))
+        workers_of(psutil.Process())[0].kill()
+
+    killer = threading.Thread(target=kill_one)
+    killer.start()
+    with caplog.at_level(logging.WARNING, "segment"):
+        report = run_on(APART, place.job())
+    killer.join()
+    assert report.complete
+    assert "a worker process ended with exit code -9: what it held is left for the next round" in caplog.text
+    check(place)
+
+
+def test_an_image_that_kills_is_one_error_row(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    add_killer(place, "4-killer.png")
+    trouble_in_children(monkeypatch, "die")
+    run_on(APART, place.job())
+    errors = [row["id"] for row in read_rows(place.output) if row["status"] == "error"]
+    assert errors == ["4-killer.png"]
+    assert_sound(place.output)
+
+
+def test_a_worker_that_is_stuck_is_replaced(
+    place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    add_killer(place, "4-killer.png")
+    place.run(output=str(place.folder / "calm-13"))  # with that image, which is harmless here
+    trouble_in_children(monkeypatch, f"freeze={place.folder / 'once'}")
+    with caplog.at_level(logging.WARNING, "segment"):
+        run_on(APART, place.job(stall_timeout=4))
+    assert "a worker process did nothing for 4 s and was killed: what it held is left" in caplog.text
+    check(place, "calm-13")
+
+
+def test_workers_that_cannot_load_the_model_end_the_run_with_its_reason(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.weights_path.write_bytes(b"no model")
+    with pytest.raises(ModelError, match="model"):
+        run_on(APART, place.job())
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGINT, 130), (signal.SIGKILL, -9), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)],
+)
+def test_no_worker_outlives_its_run(place: Place, number: signal.Signals, code: int) -> None:
+    with running(place) as process:
+        children = workers_of(psutil.Process(process.pid))
+        assert len(children) == 2
+        if number == signal.SIGINT:  # as a terminal does it: to all of them
+            os.killpg(process.pid, number)
+        else:
+            process.send_signal(number)
+        _, err = process.communicate(timeout=30)
+        wait_until(lambda: not any(child.is_running() for child in children), 15)
+    assert process.returncode == code
+    assert "Traceback" not in err
+    assert 0 < len(masks(place.output)) < 6
+    place.run()
+    check(place)
+
+
+def test_what_workers_log_and_wait_for_is_heard(
+    place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    add_killer(place, "4-killer.png")
+    place.run()
+    task, plan = open_run(Ledger(Store(), f"file://{place.output}"))
+    for path in masks(place.output):
+        (place.output / path).unlink()
+    weights = load_weights(task.card, str(place.weights_path))
+    trouble_in_children(monkeypatch, "bug")
+    child = Child(task, weights, lambda: 60.0)
+    with caplog.at_level(logging.WARNING, "segment"):
+        results = list(child.process(plan.parts()))
+    assert [result.failure for result in results if result.failure] == ["TypeError: a bug"]
+    (record,) = [record for record in caplog.records if record.name == "segment.workers"]
+    assert record.getMessage().endswith(": TypeError: a bug")
+    vitals.hear(child, (vitals.PATIENCE + 1, vitals.Request("read", "s3://b/k", 0.0)))
+    told = vitals.slow_request()
+    assert told is not None
+    assert told.url == "s3://b/k"
+    child.close()
+    assert vitals.slow_request() is None
