@@ -24,7 +24,7 @@ class Case:
         model: name of a built-in card, or path of a card.
         weights: path; `graph:NAME` is a reference graph, `shared:PATH` a file of ../shared, None the card's own.
         runtime, precision: as `segment run` takes them.
-        images: how many, so that one measurement takes half a minute on two cores, and both engines work as they do for large jobs.
+        images: how many: half a minute on two cores, and enough for both engines to work as in large jobs.
     """
 
     name: str
