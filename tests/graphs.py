@@ -68,8 +68,12 @@ def colour_classifier(
     return builder.finish(scores, input_dtype, output_dtype, batch, dynamic, stride)
 
 
-def nan_graph(card: ModelCard, trigger: tuple[int, int, int] = TRIGGER) -> bytes:
-    """Return a `colour_classifier` whose output is NaN at every pixel of the trigger's colour.
+def nan_graph(
+    card: ModelCard, trigger: tuple[int, int, int] = TRIGGER, number: float = np.nan, enlarged: bool = False
+) -> bytes:
+    """Return a `colour_classifier` whose output is NaN (or another `number`) at every pixel of the trigger's colour.
+
+    With `enlarged` its scores are made a quarter as high and wide (every fourth pixel) and enlarged linearly.
 
     Served, an image that holds the trigger is the fault `model_not_finite` (scores) or, from a card of kind index,
     whose output is then float32, `model_range`. All other images are segmented as by `colour_classifier`.
@@ -77,11 +81,17 @@ def nan_graph(card: ModelCard, trigger: tuple[int, int, int] = TRIGGER) -> bytes
     builder = _Builder(card, None, 17, 8)
     x = builder.pixels("float32")
     near = builder.add("Less", builder.distance(x, trigger), np.array(50, np.float32))
-    poison = builder.add("Where", near, np.array(np.nan, np.float32), np.array(0, np.float32))
+    poison = builder.add("Where", near, np.array(number, np.float32), np.array(0, np.float32))
     scores = builder.scores(x, 1)
     if card.output.kind == "index":
         return builder.finish(scores, "float32", "float32", "N", False, 1, poison=poison)
-    return builder.finish(builder.add("Add", scores, poison), "float32", None, "N", False, 1)
+    scores = builder.add("Add", scores, poison)
+    if enlarged:
+        every = [np.array(numbers, np.int64) for numbers in ([0, 0], [1 << 30] * 2, [2, 3], [4, 4])]
+        scores = builder.add("Slice", scores, *every)
+        none, scales = np.empty(0, np.float32), np.array([1, 1, 4, 4], np.float32)
+        scores = builder.add("Resize", scores, none, scales, mode="linear")
+    return builder.finish(scores, "float32", None, "N", False, 1)
 
 
 def out_of_range_graph(

@@ -228,6 +228,30 @@ def test_scores_that_are_not_finite_fault_their_image_only(kind: str, runtime: R
 
 
 @BOTH
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("pixel", [(0, 0), (12, 44), (28, 44)])
+def test_one_pixel_before_enlarging_that_is_not_finite_faults_its_image(
+    pixel: tuple[int, int], number: float, layout: str, runtime: Runtime
+) -> None:
+    card = small(output={"kind": "logits", "layout": layout})
+    images, _ = pictures(card, 3)
+    images[1][pixel] = TRIGGER
+    session = opened(card, nan_graph(card, number=number, enlarged=True), runtime)
+    assert session.predict(images).faults == {1: "model_not_finite"}
+    assert [session.predict(images[i : i + 1]).faults for i in range(3)] == [{}, {0: "model_not_finite"}, {}]
+
+
+@BOTH
+def test_index_of_more_scores_than_classes_is_out_of_range(runtime: Runtime) -> None:
+    card = small("icnet-camvid-ava-sparse-60-0001")
+    images, _ = pictures(card, 2)
+    images[1, 5, 7] = TRIGGER
+    graph = colour_classifier(card, [*card.classes.palette, TRIGGER])
+    assert opened(card, graph, runtime).predict(images).faults == {1: "model_range"}
+
+
+@BOTH
 @pytest.mark.parametrize(("shift", "dtype"), [(None, "int64"), (-100, "int32"), (256, "int64"), (None, "uint8")])
 def test_index_out_of_range_faults_its_image_only(shift: int | None, dtype: str, runtime: Runtime) -> None:
     card = small("icnet-camvid-ava-sparse-60-0001")

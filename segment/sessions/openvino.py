@@ -23,6 +23,9 @@ from segment.weights import Weights
 
 # openvino accepts the hint bf16 on any AVX-512 CPU and then emulates; its list of capabilities tells the truth.
 CAPABILITY = {"bf16": "BF16", "f16": "FP16"}
+# What moves numbers about, or changes their type: the position of a class fits into these.
+_MOVES = {"Convert", "Identity", "Squeeze", "Unsqueeze", "Reshape", "Transpose"}
+_WIDE = {"u8", "i16", "u16", "i32", "u32", "i64", "u64", "f32"}
 
 
 def cpu_capabilities() -> set[str]:
@@ -189,31 +192,84 @@ def _back(card: ModelCard, value: Any) -> list[Any]:
     best = ops.topk(scores, ops.constant(np.int64(1)), axis, "max", "value", index_element_type="i32", stable=True)
     masks = _as(ops.squeeze(best.output(1), ops.constant(np.array([axis]))), openvino.Type.u8)
     # The mean and not the sum: a sum of many finite scores could itself overflow.
-    check = ops.reduce_mean(scores, ops.constant(np.array([1, 2, 3])), keep_dims=False)
+    watched = _as(_before_enlarging(value), openvino.Type.f32)
+    check = ops.reduce_mean(watched, ops.constant(np.array([1, 2, 3])), keep_dims=False)
     return [ops.result(masks), ops.result(check)]
+
+
+def _before_enlarging(scores: Any) -> Any:
+    """What linear enlarging was done to, if it was: as finite, image by image, as all scores, and far smaller.
+
+    Each score is a convex mean of its neighbours, so it is finite where they are; and every neighbour has a weight in
+    some score.
+    """
+    node = scores.get_node()
+    kind = node.get_type_name()
+    if (
+        kind == "Identity"
+        or (kind == "Transpose" and _keeps_images(node))
+        or (kind == "Interpolate" and _enlarges(node))
+    ):
+        return _before_enlarging(node.input_value(0))
+    return scores
+
+
+def _keeps_images(transpose: Any) -> bool:
+    order = transpose.input_value(1).get_node()
+    return bool(order.get_type_name() == "Constant" and order.data.flat[0] == 0)
+
+
+def _enlarges(interpolate: Any) -> bool:
+    how = interpolate.get_attributes()
+    before, after = interpolate.input_value(0).get_partial_shape(), interpolate.output(0).get_partial_shape()
+    if not how["mode"].startswith("linear") or any((*how["pads_begin"], *how["pads_end"])) or before.rank.is_dynamic:
+        return False
+    sizes = list(zip(before, after, strict=True))[1:]
+    return all(old.is_static and new.is_static and old.get_length() <= new.get_length() for old, new in sizes)
 
 
 def _back_of_index(card: ModelCard, index: Any) -> list[Any]:
     if "1" in card.output.layout:
         index = ops.squeeze(index, ops.constant(np.array([card.output.layout.index("1")])))
     is_float = index.get_element_type().is_real()
+    masks = ops.result(_as(index, openvino.Type.u8))
+    if _is_position(index, len(card.classes)):
+        return [masks]
     comparable = _as(index, openvino.Type.f32 if is_float else openvino.Type.i64)
     zero, classes = (ops.constant(np.array(n, np.float32 if is_float else np.int64)) for n in (0, len(card.classes)))
     # 'not below C' and not 'C or above': a NaN is neither.
     wrong = ops.logical_or(ops.logical_not(ops.less(comparable, classes)), ops.less(comparable, zero))
     check = ops.reduce_sum(_as(wrong, openvino.Type.f32), ops.constant(np.array([1, 2])), keep_dims=False)
-    return [ops.result(_as(index, openvino.Type.u8)), ops.result(check)]
+    return [masks, ops.result(check)]
+
+
+def _is_position(index: Any, classes: int) -> bool:
+    """Whether an index is where the best of at most `classes` scores lies, so that it cannot be out of range."""
+    source = _output(index)
+    while source.get_node().get_type_name() in _MOVES and source.get_element_type().get_type_name() in _WIDE:
+        source = source.get_node().input_value(0)
+    if source.get_node().get_type_name() != "TopK" or source.get_index() != 1:
+        return False
+    scores = source.get_node().input_value(0).get_partial_shape()
+    if scores.rank.is_dynamic:
+        return False
+    dim = scores[source.get_node().get_axis()]
+    return bool(dim.is_static and dim.get_length() <= classes)
+
+
+def _output(value: Any) -> Any:
+    return value if isinstance(value, openvino.Output) else value.output(0)
 
 
 def _as(value: Any, dtype: Any) -> Any:
-    output = value if isinstance(value, openvino.Output) else value.output(0)
-    return value if output.get_element_type() == dtype else ops.convert(value, dtype.get_type_name())
+    return value if _output(value).get_element_type() == dtype else ops.convert(value, dtype.get_type_name())
 
 
 def _runner(compiled: Any, streams: int) -> Run:
     idle: queue.SimpleQueue[Any] = queue.SimpleQueue()
     for _ in range(streams):
         idle.put(compiled.create_infer_request())
+    checked = len(compiled.outputs) > 1
 
     def run(images: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         request = idle.get()
@@ -221,7 +277,7 @@ def _runner(compiled: Any, streams: int) -> Run:
             outputs = request.infer({0: images}, share_inputs=True)
         finally:
             idle.put(request)
-        return outputs[0], outputs[1]
+        return outputs[0], outputs[1] if checked else np.zeros(len(images), np.float32)
 
     return run
 
