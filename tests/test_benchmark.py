@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.bench.cases import CASES, CONTENDERS, contract_of
+from jobs.bench.cases import CASES, CONTENDERS, command, contract_of
 from jobs.bench.data import agreement, find_pictures, write_inputs
 from jobs.bench.ours import steady
 from jobs.bench.table import as_markdown, summarise
@@ -94,7 +94,12 @@ def test_limit_and_peers_import_nothing_of_ours(file: str) -> None:
 def test_every_case_has_a_contract_that_limit_and_peers_can_keep() -> None:
     for case in CASES.values():
         assert contract_of(case.model)["classes"] > 1
-    assert len(CONTENDERS) == 11
+
+
+def test_every_contender_has_a_script_of_its_own() -> None:
+    lines = [command(contender, Path("spec.json"), "python") for contender in CONTENDERS]
+    assert [line[1] for line in lines if not Path(line[1]).is_file()] == []
+    assert len({tuple(line[1:]) for line in lines}) == len(CONTENDERS)
 
 
 def test_steady_state_begins_when_every_worker_has_delivered() -> None:
