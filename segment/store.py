@@ -182,17 +182,24 @@ class Store:
         So it is where our own write was applied and its acknowledgement lost.
         """
 
+        damaged = False  # what is there is ours, but not as it was sent: no one else's win in any attempt to come
+
         def attempt() -> bool:
+            nonlocal damaged
             try:
                 if url.startswith("file://"):
                     write_local(Path(url.removeprefix("file://")), data, exclusive=True)
                     return True
                 filesystem, path = open_filesystem(url, self._options)
+                if damaged:
+                    put(filesystem, path, data)
+                    return True
                 if filesystem.exists(path):
                     return False
                 put(filesystem, path, data, mode="create")
-            except Damaged:  # what is there is ours, but not as it was sent
-                put(filesystem, path, data)
+            except Damaged:
+                damaged = True
+                raise
             except OSError as error:
                 if isinstance(error, FileExistsError) or is_taken(error):
                     return False
