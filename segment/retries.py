@@ -183,9 +183,17 @@ _ADVICE = (
 RESUMABLE = "The run can be resumed with the same command."
 
 
+_URL = re.compile(r"\w+://[^\s'\"<>]+")
+
+
 def _text(error: BaseException, url: str) -> str:
-    """Return the types and words of an error and its causes, without the URL: `403.png` is no status."""
-    return " ".join(f"{type(e).__name__} {e}" for e in _chain(error)).replace(url, "")
+    """Return the types and words of an error and its causes, without URLs: the 500 of `https://host/500/` is no status.
+
+    Drivers name an object as we do, by its path, or by the URL of the request that they made of it.
+    """
+    text = " ".join(f"{type(e).__name__} {e}" for e in _chain(error)).replace(url, "")
+    path = url.partition("://")[2]
+    return _URL.sub("", text.replace(path, "") if "/" in path else text)  # a bucket may have the name of a word
 
 
 def advice(verb: str, url: str, error: BaseException) -> str:
