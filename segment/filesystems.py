@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import re
 from collections.abc import Mapping
@@ -75,7 +76,7 @@ def get(filesystem: Any, path: str, start: int | None, stop: int | None) -> tupl
         found: tuple[bytes, str] = sync(filesystem.loop, _get_s3, filesystem, path, asked)
         return found
     if protocols & {"http", "https"}:
-        answered: tuple[bytes, str] = sync(filesystem.loop, _get_http, filesystem, path, asked)
+        answered: tuple[bytes, str] = sync(filesystem.loop, _get_http, filesystem, path, asked, start, stop)
         return answered
     return filesystem.cat_file(path, start=start, end=stop), None
 
@@ -88,15 +89,32 @@ async def _get_s3(filesystem: Any, path: str, asked: Mapping[str, str]) -> tuple
         return await body.read(), entry_of(path, answer).etag
 
 
-async def _get_http(filesystem: Any, url: str, asked: Mapping[str, str]) -> tuple[bytes, str]:
+async def _get_http(
+    filesystem: Any, url: str, asked: Mapping[str, str], start: int | None, stop: int | None
+) -> tuple[bytes, str]:
     settings = dict(filesystem.kwargs)
     # a compressed answer would have another etag, and ranges of its own
     headers = {**settings.pop("headers", {}), "Accept-Encoding": "identity", **asked}
     session = await filesystem.set_session()
     async with session.get(filesystem.encode_url(url), headers=headers, **settings) as answer:
-        data = await answer.read()
         filesystem._raise_not_found_for_status(answer, url)
+        if start and answer.status == 200:  # the whole object, from its beginning
+            raise ignores_ranges(url)
+        # of what is too long one byte tells it: the rest stays with the server
+        data = await (answer.read() if stop is None else _first(answer.content, stop - (start or 0) + 1))
         return data, entry_of(url, answer.headers).etag
+
+
+async def _first(stream: Any, most: int) -> bytes:
+    try:
+        return cast(bytes, await stream.readexactly(most))
+    except asyncio.IncompleteReadError as error:
+        return error.partial
+
+
+def ignores_ranges(url: str) -> UsageError:
+    """What to say of a server that answers with more than the range it was asked for."""
+    return UsageError(f"{redact_url(url)}: this server ignores ranges. Copy the file, or serve it otherwise")
 
 
 class Damaged(ConnectionError):

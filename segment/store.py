@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from segment.errors import StoreError, UsageError, input_changed
-from segment.filesystems import Damaged, Entry, entry_of, get, is_folder, open_filesystem, put
+from segment.filesystems import Damaged, Entry, entry_of, get, ignores_ranges, is_folder, open_filesystem, put
 from segment.local_files import TEMPORARY, list_local, read_local, write_local
 from segment.names import shown
 from segment.ranges import Ranges
@@ -93,7 +93,7 @@ class Store:
             if etag and (self._etag(url) if found is None else found) not in (etag, ""):
                 raise input_changed(shown(url), "has changed")
             if start is not None and stop is not None and len(data) > stop - start:
-                raise UsageError(f"{redact_url(url)}: this server ignores ranges. Copy the file, or serve it otherwise")
+                raise ignores_ranges(url)
             if start is not None and stop is not None and len(data) != stop - start:
                 raise ConnectionError(f"{len(data)} bytes came of {stop - start}")
             return data

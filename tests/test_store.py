@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segment.errors import StoreError, UsageError
-from segment.retries import is_taken
+from segment.retries import is_taken, is_transient
 from segment.store import Entry, Store, parse_storage_option
 from segment.urls import is_url, join_url, parent_url, redact_text, redact_url, relative_url, to_url
 from tests.s3 import S3Server
@@ -431,7 +431,18 @@ def test_a_server_that_ignores_ranges_is_named_at_once(web: Web) -> None:
     url = web.put("/a.bin", b"0123456789", ranges=False)
     with pytest.raises(UsageError, match="this server ignores ranges"):
         Store().read(url, 2, 5)
-    assert len(web.fetched("/a.bin")) == 1
+    with pytest.raises(UsageError, match="this server ignores ranges"):  # ten bytes, but others than were asked for
+        Store().read(url, 2, 12)
+    assert len(web.fetched("/a.bin")) == 2
+    assert Store().read(url, 0, 10) == b"0123456789"
+
+
+def test_of_a_range_that_is_ignored_the_whole_object_is_not_waited_for(web: Web, no_waiting: None) -> None:
+    url = web.put("/a.bin", b"x" * 1000, ranges=False, drops=9)  # who wants all of it does not get it
+    for start in (0, 5):
+        with pytest.raises(UsageError, match="this server ignores ranges"):
+            Store().read(url, start, 10)
+    assert len(web.fetched("/a.bin")) == 2
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1/x", "http://no-such-host.invalid/x"])
@@ -453,6 +464,21 @@ def test_a_part_whose_name_holds_412_is_not_taken_for_written_when_its_write_fai
     assert is_taken(OSError("An error occurred (412) when calling the PutObject operation"))
     assert is_taken(OSError("At least one of the pre-conditions you specified did not hold., 412"))
     assert is_taken(OSError("An error occurred (PreconditionFailed) when calling the PutObject operation"))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "AccountProblem while calling https://host:8500/500/bucket/503.png?part=429",
+        "AccountProblem at '/bucket/503.png'",
+        "AccountProblem at s3://bucket/503.png",
+    ],
+)
+def test_a_number_in_a_url_is_no_status(words: str) -> None:
+    url = "s3://bucket/503.png"
+    assert not is_transient(OSError(words), url)
+    assert is_transient(OSError(f"{words}: An error occurred (503)"), url)
+    assert is_transient(OSError("SlowDown"), "s3://low")
 
 
 def test_no_secret_of_a_url_within_other_words_is_told() -> None:
