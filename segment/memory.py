@@ -34,9 +34,12 @@ def node_memory() -> tuple[int, int]:
 
 
 def own_memory() -> int:
-    """Return this process's resident bytes but for what it shares: mapped files, Ray's object store."""
+    """Return this process's resident bytes but for what it shares: mapped files, Ray's object store.
+
+    Where the system does not say what is shared (macOS), all of them.
+    """
     memory = psutil.Process().memory_info()
-    return int(memory.rss - memory.shared)
+    return int(memory.rss - getattr(memory, "shared", 0))
 
 
 def peak_memory() -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,15 @@ def test_what_the_machine_and_the_process_have() -> None:
     ballast = np.ones(100_000_000, np.uint8)
     assert 90e6 < own_memory() - before < 200e6
     del ballast
+
+
+def test_where_the_system_does_not_say_what_is_shared_all_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Mac:
+        def memory_info(self) -> Any:
+            return SimpleNamespace(rss=30, vms=900, pfaults=1, pageins=1)  # as psutil has it on macOS
+
+    monkeypatch.setattr(psutil, "Process", Mac)
+    assert own_memory() == 30
 
 
 def test_a_container_has_what_it_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
