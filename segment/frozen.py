@@ -107,8 +107,17 @@ def _normal_options(job: Job) -> dict[str, Any]:
 
 
 def _remap_by_index(job: Job, card: ModelCard) -> dict[str, int]:
-    decoder = LabelDecoder(card.classes, job.label_encoding, job.label_remap)
-    return {key: decoder.parse_target(target) for key, target in job.label_remap.items()}
+    decoder = LabelDecoder(card.classes, job.label_encoding, job.label_remap)  # or it is not understood
+    return {_normal_source(key): decoder.parse_target(target) for key, target in sorted(job.label_remap.items())}
+
+
+def _normal_source(key: str) -> str:
+    """One spelling of a value or colour that is remapped: `7`, `64,0,128` for `#400080`, `*`."""
+    text = key.strip()
+    if text == "*":
+        return text
+    numbers = bytes.fromhex(text[1:]) if text.startswith("#") else map(int, text.replace(",", " ").split())
+    return ",".join(map(str, numbers))
 
 
 def _unsigned(value: Any) -> Any:

@@ -410,6 +410,15 @@ def test_a_run_asked_for_otherwise_is_refused_and_nothing_is_touched(place: Plac
     assert contents(place.output) == before
 
 
+def test_a_remap_in_other_words_is_the_same_run(place: Place) -> None:
+    place.run(label_remap={"#400080": "Sky", "77": "ignore", "*": "ignore"})
+    before = contents(place.output)
+    place.run(label_remap={"*": "ignore", " 64, 0,128": 0, "077": "Ignore"})
+    assert contents(place.output) == before
+    with pytest.raises(UsageError, match=r"  labels\.remap\.64,0,129: None there, 0 now\n"):
+        place.run(label_remap={"*": "ignore", "64,0,128": 0, "64 0 129": 0, "77": "ignore"})
+
+
 def test_an_image_that_changed_since_the_plan_is_no_mix(place: Place) -> None:
     place.run()
     for file in place.output.glob("masks/*/*.parquet"):
