@@ -240,6 +240,18 @@ def test_a_contact_sheet_is_one_picture(segment: Call, labelled: Place, tmp_path
     assert (tmp_path / "contact-sheet.png").exists()
 
 
+def test_a_contact_sheet_of_very_long_images_stays_small(segment: Call, tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    for name, shape in (("high.png", (3000, 1, 3)), ("wide.png", (1, 3000, 3))):
+        place.write(name, png(np.full(shape, 200, np.uint8)))
+    place.run()
+    target = tmp_path / "sheet.png"
+    assert segment("overlay", str(place.output), "--sample=2", "--contact-sheet", "-t", str(target)).code == 0
+    picture = Image.open(io.BytesIO(target.read_bytes()))
+    assert picture.width == 2 * 326 + 6
+    assert picture.height < 800
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

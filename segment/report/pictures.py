@@ -22,6 +22,7 @@ from segment.stages import Task
 _LOOK_AT_PARTS = 200  # enough to find good and bad images; a run of a million is not read through for a picture
 _CAPTION = 26  # pixels
 _TILE = 320
+_TALLEST = 2 * _TILE
 _COLUMNS = ["id", "uri", "width", "height", "mask", "pixel_accuracy", "miou"]
 
 GONE = "The source is gone, has changed, or cannot be read: this is the mask alone."
@@ -133,11 +134,13 @@ def _line(look: Look, palette: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
 
 
 def _captioned(tile: NDArray[np.uint8], text: str) -> NDArray[np.uint8]:
-    height = max(1, round(tile.shape[0] * _TILE / tile.shape[1]))
-    scaled = cv2.resize(tile, (_TILE, height), interpolation=cv2.INTER_AREA)
-    strip = np.full((_CAPTION, _TILE, 3), 255, np.uint8)
-    _write(strip, _shortened(text), (2, 18))
-    return np.concatenate([scaled, strip])
+    scale = min(_TILE / tile.shape[1], _TALLEST / tile.shape[0])
+    height, width = (max(1, round(side * scale)) for side in tile.shape[:2])
+    left = (_TILE - width) // 2
+    picture = np.full((height + _CAPTION, _TILE, 3), 255, np.uint8)
+    picture[:height, left : left + width] = cv2.resize(tile, (width, height), interpolation=cv2.INTER_AREA)
+    _write(picture[height:], _shortened(text), (2, 18))
+    return picture
 
 
 def _shortened(text: str, limit: int = 40) -> str:
