@@ -310,6 +310,13 @@ def test_bad_labels_have_a_code_each(data: bytes, code: str) -> None:
     assert fault(data) == code
 
 
+def test_every_value_is_a_class_where_there_are_as_many_classes() -> None:
+    colours = tuple((value, 0, 0) for value in range(255))
+    decoder = LabelDecoder(Classes(names=tuple(map(str, range(255))), palette=colours, ignore=(255,)))
+    values = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    assert np.array_equal(decoder.decode(saved(values), 16, 16), values)
+
+
 def test_what_is_wrong_with_a_label_is_named() -> None:
     odd = np.array([[1, 77, 200, 77], [5, 6, 7, 8], [0, 0, 0, 0]], np.uint8)
     assert explained(saved(odd)) == "5, 6, 7 and 3 more"
