@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from segment.stages import PartResult
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from segment.stages import PartResult
 
 UNKNOWN = 300.0  # seconds while nothing is measured: a first part, a child process
 _LOADING = {"tensorrt": 1800.0}  # which compiles the graph for the GPU at hand

@@ -45,7 +45,7 @@ MAY_IMPORT: dict[str, str] = {
     "audit": "card errors ledger plan tables",
     "rework": "errors ledger names parts plan shards",
     "stages": "card errors images labels metrics parts sessions shards store tables",
-    "patience": "stages",
+    "patience": "",
     "memory": "",
     "workers": "background errors labels ledger memory metrics names sessions shards stages tables urls weights",
     "timings": "errors ledger stages tables",

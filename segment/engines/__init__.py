@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import Literal, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Literal, ParamSpec, Protocol, TypeVar
 
-from segment.plan import Plan
-from segment.progress import Tally
-from segment.stages import PartResult, Task
-from segment.weights import Weights
+if TYPE_CHECKING:  # Ray's actor of `ray_watch` starts in half the time without them
+    from segment.plan import Plan
+    from segment.progress import Tally
+    from segment.stages import PartResult, Task
+    from segment.weights import Weights
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -19,7 +19,7 @@ from segment import errors
 from segment.engines import Isolation
 from segment.engines.bundles import bundle
 from segment.engines.pulled import pulled
-from segment.engines.ray_cluster import HeadLost, connect, leave, within
+from segment.engines.ray_cluster import HeadLost, address_of, connect, leave, within
 from segment.engines.ray_metrics import RunMetrics
 from segment.engines.ray_operators import GPU, pipeline
 from segment.engines.ray_watch import Watch, start_pulse
@@ -69,6 +69,7 @@ class RayEngine:
         self._device = device
         self._split = split
         self._connected = connect(address, cpus)
+        self._is_own = self._connected and not address_of(address)
         self._metrics: RunMetrics | None = None
 
     def nodes(self) -> list[frozenset[str]]:
@@ -77,6 +78,8 @@ class RayEngine:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         self._await_node("GPU" if self._device in ("cuda", "tensorrt") else "CPU")
+        if self._is_own:  # is this machine: a worker process more, just to ask, costs seconds
+            return [capabilities()]
         ask = ray.remote(num_cpus=0, max_retries=3)(capabilities)
         known = within(_HEAD_SECONDS, ray.nodes)
         nodes = [node for node in known if node["Alive"] and node["Resources"].keys() & {"CPU", "GPU"}]
@@ -161,7 +164,7 @@ class RayEngine:
         most = self._workers[1] if self._workers else workers
         blocks = bundle(plan, most, isolate=isolation != "none")
         bundles = [plan.table.slice(start, size) for start, size in blocks]
-        dataset = ray.data.from_arrow(bundles)
+        dataset = ray.data.from_blocks(bundles)  # from_arrow would ask a worker, a task a block, how large each is
         _configure(dataset.context)
         # by reference: constructor arguments are printed in logs, and a task holds credentials
         pulse = start_pulse()

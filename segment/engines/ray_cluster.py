@@ -38,7 +38,7 @@ def connect(address: str | None, cpus: int | None = None) -> bool:
         SegmentError: one could be started, but not in time.
     """
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # or a pool's start prints a warning that means nothing
-    address = address or os.environ.get("RAY_ADDRESS") or None
+    address = address_of(address)
     if not address:
         _private_cluster_environment()
     import ray
@@ -63,6 +63,11 @@ def connect(address: str | None, cpus: int | None = None) -> bool:
             "or use --engine local"
         ) from None
     return True
+
+
+def address_of(address: str | None) -> str | None:
+    """The cluster to join: the one that is named, else RAY_ADDRESS's; None for one of our own."""
+    return address or os.environ.get("RAY_ADDRESS") or None
 
 
 def _private_cluster_environment() -> None:
