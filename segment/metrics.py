@@ -66,7 +66,8 @@ class Confusion:
         if label is None:
             counts[classes] = _histogram([prediction], [classes])
         else:
-            counts += _histogram([_label_rows(label, classes), prediction], [classes + 1, classes])
+            by_value = _histogram([label, prediction], [256, classes])
+            counts[:classes], counts[classes] = by_value[:classes], by_value[VOID]
         if counts.sum() != prediction.size:
             raise ValueError("label holds a value that is no class and not void")
         return Confusion(counts)
@@ -173,14 +174,6 @@ def image_scores(
 ) -> tuple[float | None, float | None]:
     """Return (pixel accuracy, mIoU) of one image, 0-1; None where nothing is labelled or nothing counts."""
     return pixel_accuracy(confusion, ignore), score(confusion, ignore, convention).miou
-
-
-def _label_rows(label: NDArray[np.uint8], classes: int) -> NDArray[np.uint8]:
-    """Row of the matrix by pixel: void's is the last, and 255 (beyond it) stands for what is neither class nor void."""
-    rows = np.full(256, 255, dtype=np.uint8)
-    rows[:classes] = np.arange(classes)
-    rows[VOID] = classes
-    return np.asarray(cv2.LUT(label, rows), dtype=np.uint8)
 
 
 def _histogram(planes: list[NDArray[np.uint8]], bins: list[int]) -> NDArray[np.int64]:
