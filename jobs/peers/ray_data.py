@@ -41,6 +41,7 @@ def main() -> None:
     folder = str(Path(__file__).parent)
     # `ray.init()` would join whatever cluster it finds on the machine
     address = os.environ.get("RAY_ADDRESS", "local")
+    os.environ.setdefault("RAY_worker_niceness", "0")  # as the job's own: else a busy machine would slow this one down
     ray.init(address=address, log_to_driver=False, runtime_env={"env_vars": {"PYTHONPATH": folder}})
     ray.data.DataContext.get_current().enable_progress_bars = False
     images = ray.data.read_images(spec["images"], include_paths=True, mode="RGB")

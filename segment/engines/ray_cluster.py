@@ -71,11 +71,13 @@ def address_of(address: str | None) -> str | None:
 
 
 def _private_cluster_environment() -> None:
-    """Protect a cluster of our own by a token of its own, kept in the environment.
+    """Set what a cluster of our own is to be like, where the user did not. Ray reads it when it is first imported.
 
-    Without this, ray would write ~/.ray/auth_token, and every later `ray start` and `ray job submit` of this user
-    would demand it. Ray reads the mode when it is first imported, so afterwards it is too late to choose.
+    Its workers get the usual priority, as the local engine's threads have it: at Ray's default, nice 15, whatever runs
+    beside them takes the CPUs from the job. A token of its own, kept in the environment, protects it: without one ray
+    would write ~/.ray/auth_token, and every later `ray start` and `ray job submit` of this user would demand it.
     """
+    os.environ.setdefault("RAY_worker_niceness", "0")
     if "RAY_AUTH_MODE" not in os.environ and "ray" not in sys.modules:
         os.environ["RAY_AUTH_MODE"] = "token"
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
