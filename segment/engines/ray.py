@@ -162,22 +162,22 @@ class RayEngine:
         self._metrics = RunMetrics(task)
         workers = self.workers(task.runtime.device)
         most = self._workers[1] if self._workers else workers
-        blocks = bundle(plan, most, isolate=isolation != "none")
-        bundles = [plan.table.slice(start, size) for start, size in blocks]
-        dataset = ray.data.from_blocks(bundles)  # from_arrow would ask a worker, a task a block, how large each is
-        _configure(dataset.context)
-        # by reference: constructor arguments are printed in logs, and a task holds credentials
-        pulse = start_pulse()
-        shared = ray.put((task, weights, pulse))
         split = self._splits(task.runtime.device)
-        if split:
-            spec = task.card.input
-            _bound_store(dataset.context, most * plan.largest_part * spec.height * spec.width * 3)
-        pool = self._pool(workers, len(bundles), split)
-        dataset = pipeline(dataset, task, shared, pool, isolation=isolation, split=split)
         patience = Patience(task.stall_timeout, None if split else task.batch_size)
+        pulse = start_pulse()
         watch = Watch(patience, pulse, workers, loading_seconds(task.runtime.device))
         try:
+            # by reference: constructor arguments are printed in logs, and a task holds credentials
+            shared = ray.put((task, weights, pulse))
+            blocks = bundle(plan, most, isolate=isolation != "none")
+            # from_arrow would ask a worker, a task a block, how large each is
+            dataset = ray.data.from_blocks([plan.table.slice(start, size) for start, size in blocks])
+            _configure(dataset.context)
+            if split:
+                spec = task.card.input
+                _bound_store(dataset.context, most * plan.largest_part * spec.height * spec.width * 3)
+            pool = self._pool(workers, len(blocks), split)
+            dataset = pipeline(dataset, task, shared, pool, isolation=isolation, split=split)
             for data in pulled(_results(dataset), watch.trouble):
                 results = pickle.loads(data)
                 if isinstance(results, SegmentError):

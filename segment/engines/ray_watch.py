@@ -202,23 +202,26 @@ class Watch:
         import ray
 
         while not self._done.wait(min(_WATCH_SECONDS, self._patience.seconds / 4)):
-            seconds = self._patience.seconds
             try:
-                signs = ray.get(self._pulse.signs.remote(seconds, self._loading), timeout=_HEAD_SECONDS)
+                self._look_at_workers()
             except ray.exceptions.GetTimeoutError:
                 log.warning("the actor that hears the workers does not answer: it is replaced")
                 ray.kill(self._pulse, no_restart=False)
-                continue
-            except ray.exceptions.RayError as error:
+            except Exception as error:  # of Ray, mostly; whatever it is, the watch goes on
                 log.warning("cannot watch the workers: %s", type(error).__name__)
-                continue
-            if signs.steps != self._signs.steps:
-                self._life_at = time.monotonic()
-            self._signs = signs
-            vitals.report(signs.working, signs.waits)
-            for node, pid in signs.stuck:
-                log.warning("worker process %d did nothing for %.0f s: it is replaced", pid, seconds)
-                _kill_on(node, pid)
+
+    def _look_at_workers(self) -> None:
+        import ray
+
+        seconds = self._patience.seconds
+        signs = ray.get(self._pulse.signs.remote(seconds, self._loading), timeout=_HEAD_SECONDS)
+        if signs.steps != self._signs.steps:
+            self._life_at = time.monotonic()
+        self._signs = signs
+        vitals.report(signs.working, signs.waits)
+        for node, pid in signs.stuck:
+            log.warning("worker process %d did nothing for %.0f s: it is replaced", pid, seconds)
+            _kill_on(node, pid)
 
     def _watch_head(self) -> None:
         import ray
