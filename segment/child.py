@@ -56,17 +56,20 @@ class Child:
     Args:
         task, weights: what it needs to know.
         patience: tells how many seconds it may take for a step.
+        stopped: set, by any thread, to let whoever waits for the child, or for it to load, give up soon.
 
     Raises (every method):
         SegmentError: what the child raised.
         ChildDied: the process ended without a word, did nothing for too long and was killed, or is to stop.
     """
 
-    def __init__(self, task: Task, weights: Weights, patience: Callable[[], float]) -> None:
+    def __init__(
+        self, task: Task, weights: Weights, patience: Callable[[], float], stopped: threading.Event | None = None
+    ) -> None:
         context = multiprocessing.get_context("spawn")  # a fork would copy a process full of threads
         self._patience = patience
         self._steps = -1
-        self._stopped = False
+        self._stopped = stopped or threading.Event()
         self._connection, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
         with _main_hidden(), _interrupts_blocked():
@@ -112,7 +115,7 @@ class Child:
         """Return what the child answers; every sign of life gives it that much time again."""
         until = time.monotonic() + (seconds or self._patience())
         while True:
-            if self._stopped:
+            if self._stopped.is_set():
                 raise ChildDied("a worker process was told to stop")
             if time.monotonic() > until:
                 self._process.kill()
@@ -140,10 +143,6 @@ class Child:
         if code == OVER_BUDGET:
             return ChildOverBudget("a worker process took more memory than --worker-memory, or its node, allows")
         return ChildDied(f"a worker process ended with exit code {code}")
-
-    def stop(self) -> None:
-        """Let whoever waits for the child give up soon; may be called from another thread."""
-        self._stopped = True
 
     def close(self) -> None:
         """End the process: it abandons what it is at, which harms nothing."""
@@ -261,11 +260,12 @@ _hiding = threading.Lock()
 @contextmanager
 def _main_hidden() -> Iterator[None]:
     """Keep a spawned child from running the user's script again, which it would where that has no main guard."""
-    main = sys.modules["__main__"]
+    names = vars(sys.modules["__main__"])
     with _hiding:
-        spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)
-        main.__spec__, main.__file__ = None, None
+        # a notebook has no file
+        before: dict[str, Any] = {name: names[name] for name in ("__spec__", "__file__") if name in names}
+        names.update(dict.fromkeys(before))
         try:
             yield
         finally:
-            main.__spec__, main.__file__ = spec, file
+            names.update(before)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import queue
 import threading
 import time
@@ -61,9 +62,10 @@ class LocalEngine:
         return self.size or available_cpus()
 
     def processes(self, task_device: str, plan: Plan) -> int:
-        """Each worker one, if workers are processes. A GPU is shared by threads."""
+        """Each worker one, if workers are processes. A GPU is shared by threads, and a daemon may start no process."""
         size = min(self.workers(task_device), len(plan))
-        lasting = task_device == "cpu" and size > 1 and plan.images >= _LASTING * size
+        worthwhile = task_device == "cpu" and size > 1 and plan.images >= _LASTING * size
+        lasting = worthwhile and not multiprocessing.current_process().daemon
         apart = lasting if self.apart is None else self.apart
         return size if apart else 1
 
@@ -121,12 +123,12 @@ class _Minder:
         self._weights = weights
         self._patience = patience
         self._child: Child | None = None
-        self._stopped = False
+        self._stopped = threading.Event()
 
     def process(self, parts: Iterable[Part]) -> Iterator[PartResult]:
         """Yield a result for every part that was committed; end early if children die without any."""
         gets_on = True
-        while gets_on and not self._stopped:
+        while gets_on and not self._stopped.is_set():
             gets_on = False
             try:
                 self._child = self._new_child()
@@ -135,13 +137,13 @@ class _Minder:
                     yield result
                 return
             except ChildDied as death:
-                if not self._stopped:
+                if not self._stopped.is_set():
                     log.warning("%s: what it held is left for the next round", death)
             finally:
                 self._end_child()
 
     def _new_child(self) -> Child:
-        return Child(self._task, self._weights, lambda: self._patience.seconds)
+        return Child(self._task, self._weights, lambda: self._patience.seconds, self._stopped)
 
     def _end_child(self) -> None:
         if self._child is not None:
@@ -150,9 +152,7 @@ class _Minder:
 
     def stop(self) -> None:
         """End soon, whatever the child is at."""
-        self._stopped = True
-        if self._child is not None:
-            self._child.stop()
+        self._stopped.set()
 
 
 class _PartMinder(_Minder):
@@ -166,9 +166,10 @@ class _PartMinder(_Minder):
                     self._child = self._child or self._new_child()
                     yield from self._child.process([part])
                 except ChildDied as death:
-                    log.warning("part %s: %s", part.id, death)
+                    if not self._stopped.is_set():
+                        log.warning("part %s: %s", part.id, death)
                     self._end_child()
-                if self._stopped:
+                if self._stopped.is_set():
                     return
         finally:
             self._end_child()
@@ -181,7 +182,7 @@ class _Quarantine(_Minder):
         """Yield a result for every part."""
         for part in parts:
             yield quarantine(part, self._task, self._weights)
-            if self._stopped:
+            if self._stopped.is_set():
                 return
 
 

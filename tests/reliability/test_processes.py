@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -13,13 +14,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
+import pyarrow as pa
 import pytest
 
 from segment import vitals
-from segment.child import Child
+from segment.child import Child, ChildDied
 from segment.driver import open_run
+from segment.engines.local import LocalEngine
 from segment.errors import ModelError
 from segment.ledger import Ledger
+from segment.plan import Plan
 from segment.store import Store
 from segment.weights import load_weights
 from tests.calls import ROOT
@@ -169,3 +173,25 @@ def test_what_workers_log_and_wait_for_is_heard(
     assert told.url == "s3://b/k"
     child.close()
     assert vitals.slow_request() is None
+
+
+def test_workers_are_threads_where_no_process_may_be_started(tmp_path: Path) -> None:
+    place = street(tmp_path, 12)
+    place.run()
+    _, plan = open_run(Ledger(Store(), f"file://{place.output}"))
+    engine = LocalEngine(2)
+    many = Plan(pa.concat_tables([plan.table] * 40))
+    assert engine.processes("cpu", many) == 2
+    with multiprocessing.get_context("spawn").Pool(1) as pool:  # whose processes are daemons
+        assert pool.apply(engine.processes, ("cpu", many)) == 1
+
+
+def test_a_worker_is_given_up_while_it_loads(place: Place) -> None:
+    place.run()
+    task, _ = open_run(Ledger(Store(), f"file://{place.output}"))
+    weights = load_weights(task.card, str(place.weights_path))
+    stopped = threading.Event()
+    stopped.set()
+    with pytest.raises(ChildDied, match="told to stop"):
+        Child(task, weights, lambda: 60.0, stopped)
+    assert not workers_of(psutil.Process())
