@@ -65,7 +65,8 @@ class LocalEngine:
         """Each worker one, if workers are processes. A GPU is shared by threads, and a daemon may start no process."""
         size = min(self.workers(task_device), len(plan))
         worthwhile = task_device == "cpu" and size > 1 and plan.images >= _LASTING * size
-        lasting = worthwhile and not multiprocessing.current_process().daemon
+        # of fewer workers than CPUs each has several, which a process's session, of one thread, would not use
+        lasting = worthwhile and self.threads(size) == 1 and not multiprocessing.current_process().daemon
         apart = lasting if self.apart is None else self.apart
         return size if apart else 1
 

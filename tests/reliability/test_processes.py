@@ -186,6 +186,17 @@ def test_workers_are_threads_where_no_process_may_be_started(tmp_path: Path) -> 
         assert pool.apply(engine.processes, ("cpu", many)) == 1
 
 
+def test_workers_are_threads_where_each_has_several_cpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = street(tmp_path, 12)
+    place.run()
+    _, plan = open_run(Ledger(Store(), f"file://{place.output}"))
+    monkeypatch.setattr("segment.engines.local._LASTING", 1)
+    monkeypatch.setattr("segment.engines.local.available_cpus", lambda: len(plan))
+    assert LocalEngine().processes("cpu", plan) == len(plan)
+    monkeypatch.setattr("segment.engines.local.available_cpus", lambda: 2 * len(plan))
+    assert LocalEngine().processes("cpu", plan) == 1
+
+
 def test_a_worker_is_given_up_while_it_loads(place: Place) -> None:
     place.run()
     task, _ = open_run(Ledger(Store(), f"file://{place.output}"))
