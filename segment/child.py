@@ -28,6 +28,7 @@ from segment.urls import redact_text
 from segment.weights import Weights
 from segment.workers import Worker, load_worker, read_planned
 
+CHILD_MEMORY = 175 << 20  # bytes of a child before it loads a model (measured)
 _NEXT = "next"  # what a child says that wants a part
 _GRACE = 5.0  # seconds for a child to end by itself
 _BEAT_SECONDS = 1.0
@@ -72,9 +73,14 @@ class Child:
         self._stopped = stopped or threading.Event()
         self._connection, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
-        with _main_hidden(), _interrupts_blocked():
-            self._process.start()
-        theirs.close()
+        try:
+            with _main_hidden(), _interrupts_blocked():
+                self._process.start()
+        except OSError as error:
+            self._connection.close()
+            raise ChildDied(f"a worker process could not be started ({error.strerror})") from None
+        finally:
+            theirs.close()
         try:
             self._send((task, weights))
             # ready: a death before this has nothing to do with any image

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import psutil
 
+from segment.child import CHILD_MEMORY
 from segment.engines import Engine
 from segment.names import count
 from segment.plan import Plan
@@ -15,7 +16,6 @@ from segment.weights import Weights
 
 _MIB = 1 << 20
 _ACTOR = 235 * _MIB  # a Ray worker with this package in it, before it loads a model (measured, ray 2.60)
-_CHILD = 175 * _MIB  # the same of a child process of the local engine
 _DECODED = 8  # bytes of pixels for a byte of image: between a PNG's 2 and a JPEG's 12
 _COPIES = 3  # of an image on its way: decoded, in the channel order that is wanted, its mask and label
 _PARTS = 3  # in memory at once: being read, segmented, written
@@ -67,9 +67,9 @@ def forecast(task: Task, weights: Weights, plan: Plan, engine: Engine, workers: 
     at_once = max(1, min(workers, len(plan)))
     each_image = plan.input_bytes / max(1, plan.images)
     own = _PARTS * each_image * plan.largest_part + _COPIES * _DECODED * each_image * task.batch_size
-    processes = engine.processes(task.runtime.device, plan)
+    processes = engine.processes(task, weights, plan)
     model = footprint(task.card, weights, task.runtime, task.batch_size)
-    base = {"ray": _ACTOR, "local": _CHILD if processes > 1 else psutil.Process().memory_info().rss}[engine.name]
+    base = {"ray": _ACTOR, "local": CHILD_MEMORY if processes > 1 else psutil.Process().memory_info().rss}[engine.name]
     memory = None
     if model:
         memory = round(base + model.shared + (1 if processes > 1 else at_once) * (model.per_stream + own))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from segment.card import load_card
 from segment.driver import check_labels, make_engine
 from segment.engines import Engine
+from segment.engines.local import LocalEngine
 from segment.errors import SegmentError
 from segment.forecast import Forecast, forecast
 from segment.frozen import choose_batch, choose_runtime, task_of
@@ -82,6 +83,8 @@ def estimate(job: Job, progress: Progress, seconds: float = 10.0) -> Estimate:
         task = task_of(job, card, runtime, batch, store, "probe")
         workers = engine.workers(runtime.device)
         expected = forecast(task, weights, plan, engine, workers)
+        if isinstance(engine, LocalEngine):
+            engine.apart = expected.processes > 1  # as the run will work, though the probe's plan is shorter
         began, results = time.time(), _probe(task, weights, plan, engine, workers, seconds)
     facts = {
         "began": datetime.datetime.fromtimestamp(began, datetime.UTC).isoformat(),

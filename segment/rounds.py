@@ -132,7 +132,7 @@ class Rounds:
         return errors > self.error_limit and errors >= _HOPELESS and tally.images - tally.done >= _HOPELESS
 
     def _rounds(self, engine: Engine) -> Sequence[Isolation]:
-        """The local engine's workers are threads: a part that kills one kills all, so after that it is careful."""
+        """The local engine's workers may be threads: a part that kills one kills all, so after that it is careful."""
         if engine.name == "local" and was_killed(self.ledger):
             self.progress.note("the last attempt was killed: this one works in child processes")
             return _ROUNDS[1:]

@@ -55,7 +55,7 @@ MAY_IMPORT: dict[str, str] = {
     "progress": "card metrics names stages vitals",
     "engines": "background child errors isolation memory names patience plan progress sessions shards stages store "
     "urls vitals weights workers",
-    "forecast": "engines names plan sessions stages weights",
+    "forecast": "child engines names plan sessions stages weights",
     "rounds": "engines errors forecast ledger names plan progress retries stages timings weights",
     "report": "audit card errors forecast images labels ledger metrics names plan shards speed stages store "
     "tables timings urls",

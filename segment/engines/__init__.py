@@ -38,7 +38,7 @@ class Engine(Protocol):
         """How many sessions will run at once on `cpu`, `cuda` or `tensorrt`."""
         ...
 
-    def processes(self, task_device: str, plan: Plan) -> int:
+    def processes(self, task: Task, weights: Weights, plan: Plan) -> int:
         """How many processes will hold the model for a plan; one if all workers are threads of this one."""
         ...
 

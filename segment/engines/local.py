@@ -12,14 +12,14 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import ParamSpec, Protocol, TypeVar
 
-from segment.child import Child, ChildDied
+from segment.child import CHILD_MEMORY, Child, ChildDied
 from segment.engines import Isolation, available_cpus
 from segment.isolation import quarantine
-from segment.memory import Guard
+from segment.memory import Guard, node_memory
 from segment.patience import Patience
 from segment.plan import Plan
 from segment.progress import Tally
-from segment.sessions import capabilities, open_session
+from segment.sessions import capabilities, footprint, open_session
 from segment.shards import Part
 from segment.stages import PartResult, Task
 from segment.store import Store
@@ -33,8 +33,7 @@ T = TypeVar("T")
 
 _OWN_SHARE = 0.5  # of the machine's memory that this process may take while that is short
 _GRACE = 20.0  # seconds for threads to finish what they hold when the run is stopped
-
-
+_TRIES = 3  # children in a row that die before a first result: then it is no bad luck
 _LASTING = 200  # images a worker, from which on processes of their own, a second each to start, are faster
 
 
@@ -61,13 +60,13 @@ class LocalEngine:
         """Threads; each is one stream of the session."""
         return self.size or available_cpus()
 
-    def processes(self, task_device: str, plan: Plan) -> int:
+    def processes(self, task: Task, weights: Weights, plan: Plan) -> int:
         """Each worker one, if workers are processes. A GPU is shared by threads, and a daemon may start no process."""
-        size = min(self.workers(task_device), len(plan))
-        worthwhile = task_device == "cpu" and size > 1 and plan.images >= _LASTING * size
+        size = min(self.workers(task.runtime.device), len(plan))
+        lasting = task.runtime.device == "cpu" and size > 1 and plan.images >= _LASTING * size
         # of fewer workers than CPUs each has several, which a process's session, of one thread, would not use
-        lasting = worthwhile and self.threads(size) == 1 and not multiprocessing.current_process().daemon
-        apart = lasting if self.apart is None else self.apart
+        may = lasting and self.threads(size) == 1 and not multiprocessing.current_process().daemon
+        apart = may and _fit(task, weights, size) if self.apart is None else self.apart
         return size if apart else 1
 
     def threads(self, workers: int) -> int:
@@ -81,7 +80,7 @@ class LocalEngine:
     def run(self, task: Task, weights: Weights, plan: Plan, *, isolation: Isolation) -> Generator[PartResult]:
         """See `Engine.run`. In isolation, the threads mind child processes; else they do the work."""
         size = max(1, min(self.workers(task.runtime.device), len(plan)))
-        if isolation == "none" and self.processes(task.runtime.device, plan) == 1:
+        if isolation == "none" and self.processes(task, weights, plan) == 1:
             yield from self._run_here(task, weights, plan, size)
             return
         patience = Patience(task.stall_timeout, task.batch_size)
@@ -108,6 +107,13 @@ class LocalEngine:
         """Nothing is held between runs."""
 
 
+def _fit(task: Task, weights: Weights, processes: int) -> bool:
+    """Whether so many processes, each with a model of its own, take no more than half of the memory there is."""
+    model = footprint(task.card, weights, task.runtime, task.batch_size)
+    each = CHILD_MEMORY + (model.shared + model.per_stream if model else 0)
+    return processes * each < node_memory()[1] / 2
+
+
 class _Hand(Protocol):
     """What a thread of the pool runs."""
 
@@ -127,19 +133,20 @@ class _Minder:
         self._stopped = threading.Event()
 
     def process(self, parts: Iterable[Part]) -> Iterator[PartResult]:
-        """Yield a result for every part that was committed; end early if children die without any."""
-        gets_on = True
-        while gets_on and not self._stopped.is_set():
-            gets_on = False
+        """Yield a result for every part that was committed; end early if children keep dying without any."""
+        tries = _TRIES
+        while tries and not self._stopped.is_set():
             try:
                 self._child = self._new_child()
                 for result in self._child.process(parts):
-                    gets_on = True
+                    tries = _TRIES
                     yield result
                 return
             except ChildDied as death:
+                tries -= 1
                 if not self._stopped.is_set():
-                    log.warning("%s: what it held is left for the next round", death)
+                    held = "what it held is left for the next round" if self._child else "it held nothing yet"
+                    log.warning("%s: %s", death, held)
             finally:
                 self._end_child()
 

@@ -129,9 +129,9 @@ class RayEngine:
     def _splits(self, device: str) -> bool:
         return self._split if self._split is not None else device != "cpu"
 
-    def processes(self, task_device: str, plan: Plan) -> int:
+    def processes(self, task: Task, weights: Weights, plan: Plan) -> int:
         """Each worker is one."""
-        return self.workers(task_device)
+        return self.workers(task.runtime.device)
 
     def threads(self, workers: int) -> int:
         """One: an actor has one CPU."""

@@ -18,14 +18,15 @@ import pyarrow as pa
 import pytest
 
 from segment import vitals
-from segment.child import Child, ChildDied
+from segment.child import CHILD_MEMORY, Child, ChildDied
 from segment.driver import open_run
 from segment.engines.local import LocalEngine
-from segment.errors import ModelError
+from segment.errors import ModelError, StoreError
 from segment.ledger import Ledger
 from segment.plan import Plan
+from segment.stages import Task
 from segment.store import Store
-from segment.weights import load_weights
+from segment.weights import Weights, load_weights
 from tests.calls import ROOT
 from tests.jobs import ENGINES, run_on, tree
 from tests.reliability.trouble import (
@@ -175,26 +176,53 @@ def test_what_workers_log_and_wait_for_is_heard(
     assert vitals.slow_request() is None
 
 
-def test_workers_are_threads_where_no_process_may_be_started(tmp_path: Path) -> None:
-    place = street(tmp_path, 12)
+@pytest.fixture
+def asked(place: Place) -> tuple[Task, Weights, Plan]:
+    """What an engine is asked to run: 480 images."""
     place.run()
-    _, plan = open_run(Ledger(Store(), f"file://{place.output}"))
+    task, plan = open_run(Ledger(Store(), f"file://{place.output}"))
+    return task, load_weights(task.card, str(place.weights_path)), Plan(pa.concat_tables([plan.table] * 40))
+
+
+def test_workers_are_threads_where_no_process_may_be_started(asked: tuple[Task, Weights, Plan]) -> None:
     engine = LocalEngine(2)
-    many = Plan(pa.concat_tables([plan.table] * 40))
-    assert engine.processes("cpu", many) == 2
+    assert engine.processes(*asked) == 2
     with multiprocessing.get_context("spawn").Pool(1) as pool:  # whose processes are daemons
-        assert pool.apply(engine.processes, ("cpu", many)) == 1
+        assert pool.apply(engine.processes, asked) == 1
 
 
-def test_workers_are_threads_where_each_has_several_cpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    place = street(tmp_path, 12)
-    place.run()
-    _, plan = open_run(Ledger(Store(), f"file://{place.output}"))
+def test_workers_are_threads_where_each_has_several_cpus(
+    asked: tuple[Task, Weights, Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = len(asked[2])
     monkeypatch.setattr("segment.engines.local._LASTING", 1)
-    monkeypatch.setattr("segment.engines.local.available_cpus", lambda: len(plan))
-    assert LocalEngine().processes("cpu", plan) == len(plan)
-    monkeypatch.setattr("segment.engines.local.available_cpus", lambda: 2 * len(plan))
-    assert LocalEngine().processes("cpu", plan) == 1
+    monkeypatch.setattr("segment.engines.local.node_memory", lambda: (1 << 50, 1 << 50))
+    monkeypatch.setattr("segment.engines.local.available_cpus", lambda: size)
+    assert LocalEngine().processes(*asked) == size
+    monkeypatch.setattr("segment.engines.local.available_cpus", lambda: 2 * size)
+    assert LocalEngine().processes(*asked) == 1
+
+
+def test_workers_are_threads_where_memory_is_short(
+    asked: tuple[Task, Weights, Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("segment.engines.local.node_memory", lambda: (1 << 50, 4 * 2 * CHILD_MEMORY))
+    assert LocalEngine(2).processes(*asked) == 2
+    monkeypatch.setattr("segment.engines.local.node_memory", lambda: (1 << 50, 2 * 2 * CHILD_MEMORY))
+    assert LocalEngine(2).processes(*asked) == 1
+
+
+def test_a_worker_that_dies_while_it_loads_is_tried_again(
+    place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """All of them die, three times each; then the next round fails likewise, and the run says why."""
+    trouble_in_children(monkeypatch, "load")
+    monkeypatch.setattr("segment.rounds._ROUNDS", ("none",))
+    with caplog.at_level(logging.WARNING, "segment"), pytest.raises(StoreError, match="their workers died"):
+        run_on(APART, place.job())
+    told = [record for record in caplog.messages if record.startswith("a worker process ended with exit code -9")]
+    assert len(told) == 2 * 3
+    assert all(line.endswith("it held nothing yet") for line in told)
 
 
 def test_a_worker_is_given_up_while_it_loads(place: Place) -> None:
