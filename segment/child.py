@@ -174,8 +174,7 @@ def _serve(connection: Connection) -> None:
         while True:
             verb, part, positions = connection.recv()
             if verb == "process":
-                for result in worker.process(line.parts()):
-                    line.send(result)
+                worker.process(line.parts(), line.send)
                 line.send(None)
             elif verb == "identify":
                 line.send([(sample.id, sample.url, sample.index) for sample in read_planned(part, task)])

@@ -92,6 +92,10 @@ class Plan:
         """The parts, in order."""
         return parts_of(self.table)
 
+    def between(self, start: int, stop: int) -> list[Part]:
+        """The parts from row `start` up to, not including, row `stop`."""
+        return list(parts_of(self.table.slice(start, stop - start)))
+
     def to_bytes(self) -> bytes:
         """`plan.parquet`."""
         return to_parquet(self.table)

@@ -50,30 +50,29 @@ class Worker:
         self._stopped = threading.Event()
         self.beats = 0  # steps done, for those who watch whether it gets on
 
-    def process(self, parts: Iterable[Part]) -> Iterator[PartResult]:
-        """Run parts one after the other, yielding each one's result once it is committed.
+    def process(self, parts: Iterable[Part], tell: Callable[[PartResult], object]) -> None:
+        """Run parts one after the other, telling each one's result, from any thread, as soon as it is committed.
 
         At most three parts are in memory: one being read, one being segmented, one being written. Store and input
-        trouble is a result with `failure`; any other exception ends the iteration. After `stop` it ends within an
-        image's time; the part at hand is abandoned, which harms nothing.
+        trouble is a result with `failure`; any other exception is raised. After `stop` it ends within an image's time;
+        the part at hand is abandoned, which harms nothing.
         """
         with Background("read") as reader, Background("write") as writer:
-            written: Future[PartResult] | None = None
-            for part, clock, reading in _one_ahead(parts, reader, self.read):
+            writing: Future[None] | None = None
+            for part, clock, read in _one_ahead(parts, reader, self._fetch):
                 self.beats += 1
-                ended = self._compute(part, clock, reading)
+                ended = read if isinstance(read, PartResult) else self._compute(part, clock, read)
                 if ended is None:
                     break
-                if written is not None:
-                    yield written.result()
-                    written = None
+                if writing is not None:
+                    writing.result()
+                    writing = None
                 if isinstance(ended, PartResult):
-                    yield ended
+                    tell(ended)
                 else:
-                    rows, read_bytes = ended
-                    written = writer.submit(self.commit, part, rows, clock, read_bytes)
-            if written is not None:
-                yield written.result()
+                    writing = writer.submit(self._commit, part, *ended, clock, tell)
+            if writing is not None:
+                writing.result()
 
     def rows(self, part: Part, positions: Sequence[int]) -> Iterator[ImageRow]:
         """Yield the rows of some images of a part, one by one; nothing is committed.
@@ -100,12 +99,19 @@ class Worker:
                 return None
             return read_planned(part, self.task)
 
+    def _fetch(self, part: Part, clock: Clock) -> list[Sample] | PartResult:
+        """Read a part, or say why there is nothing to do for it."""
+        try:
+            samples = self.read(part, clock)
+        except Exception as error:
+            return _failed_or_raise(part, error)
+        return _skipped(part) if samples is None else samples
+
     def _compute(
-        self, part: Part, clock: Clock, reading: Future[list[Sample] | None]
+        self, part: Part, clock: Clock, samples: Sequence[Sample]
     ) -> PartResult | tuple[list[ImageRow], int] | None:
         try:
-            samples = reading.result()
-            return _skipped(part) if samples is None else self._segment(samples, clock)
+            return self._segment(samples, clock)
         except Exception as error:
             return _failed_or_raise(part, error)
 
@@ -127,6 +133,16 @@ class Worker:
             frames = segment(frames, self.session, self.task.batch_size)
         with clock("encode"):
             return encode(frames, self.task, self.labels)
+
+    def _commit(
+        self,
+        part: Part,
+        rows: Sequence[ImageRow],
+        read_bytes: int,
+        clock: Clock,
+        tell: Callable[[PartResult], object],
+    ) -> None:
+        tell(self.commit(part, rows, clock, read_bytes))
 
     def commit(self, part: Part, rows: Sequence[ImageRow], clock: Clock, read_bytes: int) -> PartResult:
         """Write a part's masks file, the one act that makes it done."""
@@ -234,17 +250,21 @@ def _failed_or_raise(part: Part, error: Exception) -> PartResult:
 
 def _one_ahead(
     parts: Iterable[Part], pool: Background, read: Callable[[Part, Clock], ReadT]
-) -> Iterator[tuple[Part, Clock, Future[ReadT]]]:
-    """Yield each part with its started read, having started the next one's too."""
-    ahead: tuple[Part, Clock, Future[ReadT]] | None = None
-    for part in parts:
+) -> Iterator[tuple[Part, Clock, ReadT]]:
+    """Yield each part once it is read; meanwhile the next one is being asked for, which may take time too, and read."""
+    waiting = iter(parts)
+
+    def read_next() -> tuple[Part, Clock, ReadT] | None:
+        part = next(waiting, None)
+        if part is None:
+            return None
         clock = Clock()
-        started = (part, clock, pool.submit(read, part, clock))
-        if ahead is not None:
-            yield ahead
-        ahead = started
-    if ahead is not None:
-        yield ahead
+        return part, clock, read(part, clock)
+
+    ahead = pool.submit(read_next)
+    while (current := ahead.result()) is not None:
+        ahead = pool.submit(read_next)
+        yield current
 
 
 def read_planned(part: Part, task: Task) -> list[Sample]:

@@ -74,7 +74,10 @@ MAY_IMPORT: dict[str, str] = {
 }
 # Outside libraries that have one door each.
 DOORS = {
-    "ray": {f"engines/ray{name}.py" for name in ("", "_cluster", "_metrics", "_operators", "_watch")},
+    "ray": {
+        f"engines/ray{name}.py"
+        for name in ("", "_cluster", "_metrics", "_operators", "_pipeline", "_pool", "_pulse", "_watch", "_worker")
+    },
     "onnxruntime": {"sessions"},
     "openvino": {"sessions"},
     "onnx": {"sessions", "onnx_files.py"},

@@ -25,7 +25,7 @@ def bundle(plan: Plan, workers: int, *, isolate: bool) -> list[tuple[int, int]]:
     its parts.
     """
     count = len(plan)
-    groups = _row_group_runs(plan)
+    groups = row_group_runs(plan)
     if isolate or len(groups) < _BUNDLES_A_WORKER * workers:
         groups = [(start, 1) for start in range(count)]
     least = max(1, count // max(_MAX_BUNDLES, 2 * _BUNDLES_A_WORKER * workers))
@@ -63,7 +63,8 @@ def gather(results: Iterator[PartResult]) -> Iterator[list[PartResult]]:
         yield held
 
 
-def _row_group_runs(plan: Plan) -> list[tuple[int, int]]:
+def row_group_runs(plan: Plan) -> list[tuple[int, int]]:
+    """Consecutive parts of one Parquet row group, and each other part alone: (first part, number of parts) each."""
     runs: list[tuple[int, int]] = []
     last: tuple[str, int] | None = None
     columns = (plan.table[name].to_pylist() for name in ("shard", "row_group"))

@@ -114,10 +114,13 @@ def _fit(task: Task, weights: Weights, processes: int) -> bool:
     return processes * each < node_memory()[1] / 2
 
 
+_Tell = Callable[[PartResult], object]
+
+
 class _Hand(Protocol):
     """What a thread of the pool runs."""
 
-    def process(self, parts: Iterable[Part]) -> Iterator[PartResult]: ...
+    def process(self, parts: Iterable[Part], tell: _Tell) -> None: ...
 
     def stop(self) -> None: ...
 
@@ -132,15 +135,15 @@ class _Minder:
         self._child: Child | None = None
         self._stopped = threading.Event()
 
-    def process(self, parts: Iterable[Part]) -> Iterator[PartResult]:
-        """Yield a result for every part that was committed; end early if children keep dying without any."""
+    def process(self, parts: Iterable[Part], tell: _Tell) -> None:
+        """Tell a result for every part that was committed; end early if children keep dying without any."""
         tries = _TRIES
         while tries and not self._stopped.is_set():
             try:
                 self._child = self._new_child()
                 for result in self._child.process(parts):
                     tries = _TRIES
-                    yield result
+                    tell(result)
                 return
             except ChildDied as death:
                 tries -= 1
@@ -166,13 +169,14 @@ class _Minder:
 class _PartMinder(_Minder):
     """Gives a child one part after the other, so that its death takes no other along."""
 
-    def process(self, parts: Iterable[Part]) -> Iterator[PartResult]:
-        """Yield a result for every part that did not kill its process."""
+    def process(self, parts: Iterable[Part], tell: _Tell) -> None:
+        """Tell a result for every part that did not kill its process."""
         try:
             for part in parts:
                 try:
                     self._child = self._child or self._new_child()
-                    yield from self._child.process([part])
+                    for result in self._child.process([part]):
+                        tell(result)
                 except ChildDied as death:
                     if not self._stopped.is_set():
                         log.warning("part %s: %s", part.id, death)
@@ -186,10 +190,10 @@ class _PartMinder(_Minder):
 class _Quarantine(_Minder):
     """Runs parts image by image."""
 
-    def process(self, parts: Iterable[Part]) -> Iterator[PartResult]:
-        """Yield a result for every part."""
+    def process(self, parts: Iterable[Part], tell: _Tell) -> None:
+        """Tell a result for every part."""
         for part in parts:
-            yield quarantine(part, self._task, self._weights)
+            tell(quarantine(part, self._task, self._weights))
             if self._stopped.is_set():
                 return
 
@@ -239,8 +243,7 @@ def _run_threads(
 
 def _work(hand: _Hand, parts: Iterable[Part], results: queue.SimpleQueue[PartResult | BaseException | None]) -> None:
     try:
-        for result in hand.process(parts):
-            results.put(result)
+        hand.process(parts, results.put)
         results.put(None)
     except MemoryError:
         log.warning("not enough memory for a part: it is left for the next round, in a child process")

@@ -1,28 +1,30 @@
-"""The Ray engine: the same stages as a Ray Data pipeline.
+"""The Ray engine: the same stages on a cluster.
 
-A Ray Data execution is one best-effort round; `segment.rounds` compares what is committed with the plan and starts
-another. On CPUs one actor a core does everything for a part: further operators would start worker processes that
-fight for the same cores. On GPUs there are three operators, so that no GPU waits for a JPEG.
+What it does is one best-effort round; `segment.rounds` compares what is committed with the plan and starts another.
+On CPUs a pool of actors, one a core, does everything for a part: further operators would start worker processes that
+fight for the same cores. On GPUs Ray Data runs three operators, so that no GPU waits for a JPEG.
 """
 
 from __future__ import annotations
 
+import functools
 import logging
-import os
-import pickle
 import re
-import warnings
 from collections.abc import Callable, Generator, Iterator
 from typing import Any, ParamSpec, TypeVar
 
 from segment import errors
 from segment.engines import Isolation
-from segment.engines.bundles import bundle
+from segment.engines.dispatch import Dispatch
 from segment.engines.pulled import pulled
 from segment.engines.ray_cluster import HeadLost, address_of, connect, leave, within
 from segment.engines.ray_metrics import RunMetrics
-from segment.engines.ray_operators import GPU, pipeline
-from segment.engines.ray_watch import Watch, start_pulse
+from segment.engines.ray_operators import GPU
+from segment.engines.ray_pipeline import start_pipeline
+from segment.engines.ray_pool import Pool, tell_seconds
+from segment.engines.ray_pulse import Pulse, RemotePulse
+from segment.engines.ray_watch import Watch
+from segment.engines.ray_worker import worker_of
 from segment.errors import SegmentError, StoreError, UsageError
 from segment.patience import Patience, loading_seconds
 from segment.plan import Plan
@@ -153,38 +155,24 @@ class RayEngine:
     def run(self, task: Task, weights: Weights, plan: Plan, *, isolation: Isolation) -> Generator[PartResult]:
         """See `Engine.run`."""
         import ray
-        from ray.data import DataContext
 
-        # Ray 2.60 deprecates max_task_retries for 2.64 without naming a successor; pyproject.toml stays below that
-        warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")
-        logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # rounds deal with its errors; its log files keep them
-        DataContext.get_current().target_max_block_size = 1  # or a row is seen only when its whole block ends
         self._metrics = RunMetrics(task)
         workers = self.workers(task.runtime.device)
-        most = self._workers[1] if self._workers else workers
         split = self._splits(task.runtime.device)
         patience = Patience(task.stall_timeout, None if split else task.batch_size)
-        pulse = start_pulse()
+        pulse = RemotePulse() if split and isolation != "image" else Pulse()
         watch = Watch(patience, pulse, workers, loading_seconds(task.runtime.device))
         try:
-            # by reference: constructor arguments are printed in logs, and a task holds credentials
-            shared = ray.put((task, weights, pulse))
-            blocks = bundle(plan, most, isolate=isolation != "none")
-            # from_arrow would ask a worker, a task a block, how large each is
-            dataset = ray.data.from_blocks([plan.table.slice(start, size) for start, size in blocks])
-            _configure(dataset.context)
-            if split:
-                spec = task.card.input
-                _bound_store(dataset.context, most * plan.largest_part * spec.height * spec.width * 3)
-            pool = self._pool(workers, len(blocks), split)
-            dataset = pipeline(dataset, task, shared, pool, isolation=isolation, split=split)
-            for data in pulled(_results(dataset), watch.trouble):
-                results = pickle.loads(data)
-                if isinstance(results, SegmentError):
-                    raise results
-                for result in results:
-                    patience.learn(result)
-                    yield result
+            if isinstance(pulse, RemotePulse):
+                size = self._workers or (workers, workers)
+                # by reference: constructor arguments are printed in Ray Data's logs, and a task holds credentials
+                shared = ray.put((task, weights, pulse.actor))
+                results = start_pipeline(task, shared, plan, size, alone=isolation == "part")
+            else:
+                results = self._start_pool(task, weights, plan, isolation, pulse)
+            for result in pulled(results, watch.trouble):
+                patience.learn(result)
+                yield result
         except HeadLost:
             self._connected = False  # nothing is left to disconnect from
             raise
@@ -193,14 +181,21 @@ class RayEngine:
         finally:
             watch.close()
 
-    def _pool(self, workers: int, bundles: int, split: bool) -> Any:
-        from ray.data import ActorPoolStrategy
+    def _start_pool(
+        self, task: Task, weights: Weights, plan: Plan, isolation: Isolation, pulse: Pulse
+    ) -> Iterator[PartResult]:
+        import ray
 
-        # Two parts at once in a GPU actor: the session has two batches in flight.
-        both = {"max_concurrent_calls_per_actor": 2, "enable_true_multi_threading": True} if split else {}
-        if self._workers and self._workers[0] != self._workers[1]:
-            return ActorPoolStrategy(min_size=self._workers[0], max_size=self._workers[1], **both)
-        return ActorPoolStrategy(size=max(1, min(workers, bundles)), **both)
+        device = task.runtime.device
+        size = min(self._workers[1] if self._workers else self.workers(device), len(plan))
+        resources: dict[str, Any] = GPU if self._splits(device) else {"num_cpus": 1}
+        # a dying actor takes its call along; the pool starts another one, and knows what is to be done again
+        actor = ray.remote(**resources, max_restarts=0, concurrency_groups={"feed": 1}, scheduling_strategy="SPREAD")(
+            worker_of(task)
+        )
+        shared = ray.put((task, weights))
+        start = functools.partial(actor.remote, shared, isolation, tell_seconds(size))
+        return Pool(start, size, Dispatch(plan, size, alone=isolation != "none"), pulse).results()
 
     def publish(self, tally: Tally, *, ended: bool = False) -> None:
         """See `Engine.publish`: as Ray metrics."""
@@ -211,40 +206,6 @@ class RayEngine:
         """Leave the cluster, which ends it if it was started here."""
         if self._connected:
             leave()
-
-
-def _configure(context: Any) -> None:
-    context.target_max_block_size = 1
-    context.max_errored_blocks = -1  # a block that fails is left for the next round; it takes no other along
-    # we have our own; this is Ray's switch, which --ray-progress sets
-    context.enable_progress_bars = os.environ.get("RAY_DATA_DISABLE_PROGRESS_BARS") == "0"
-    context.print_on_execution_start = False
-    context.log_internal_stack_trace = False
-
-
-def _bound_store(context: Any, bytes_at_work: int) -> None:
-    """Let decoded images wait for the model, and masks for their writer, but not whole shards of them."""
-    from ray.data import ExecutionResources
-
-    context._max_num_blocks_in_streaming_gen_buffer = 1
-    context.execution_options.resource_limits = ExecutionResources(object_store_memory=2 * bytes_at_work)
-
-
-def _results(dataset: Any) -> Iterator[bytes]:
-    """Execute a dataset and yield its rows as they come.
-
-    Not by `iter_batches`, whose waiting nothing can interrupt.
-    """
-    import ray
-
-    for output in dataset.iter_internal_ref_bundles():
-        try:
-            blocks = ray.get(output.block_refs)
-        except ray.exceptions.RayError as error:  # rows are for progress: the ledger says what is left
-            log.warning("results were lost with their node: %s", type(error).__name__)
-            continue
-        for block in blocks:
-            yield from (row.as_py() for row in block["result"])
 
 
 _RAISED = re.compile(r"(?ms)^.*^segment\.errors\.(\w+): (.*)\Z")

@@ -1,4 +1,4 @@
-"""What Ray's workers run: the operators of the pipeline, each watched by its heart."""
+"""The three operators of the GPU pool, each watched by its heart."""
 
 from __future__ import annotations
 
@@ -9,12 +9,10 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
-from segment.engines import Isolation
 from segment.engines.bundles import gather
 from segment.engines.ray_metrics import RunMetrics
-from segment.engines.ray_watch import Heart
+from segment.engines.ray_pulse import Heart
 from segment.errors import SegmentError
-from segment.isolation import quarantine
 from segment.memory import guard_process
 from segment.plan import parts_of
 from segment.stages import Task
@@ -40,37 +38,15 @@ def _one_part() -> dict[str, Any]:
     return {"batch_size": 1, "batch_format": "pyarrow"}
 
 
-def pipeline(dataset: Any, task: Task, shared: Any, pool: Any, *, isolation: Isolation, split: bool) -> Any:
-    """Let a dataset of parts become one of results: by one operator, or by three that keep a GPU busy."""
-    tasks = {"fn_args": [shared], **_TASK_LIMITS}
-    if isolation == "image":
-        one = GPU if split else {"num_cpus": 1}
-        return dataset.map_batches(quarantined, **tasks, **one, **_one_part())
-    model = {"fn_constructor_args": [shared], "compute": pool, **_ACTOR_LIMITS}
-    if not split:
-        # The driver looks for rows ten times a second; by default a worker with two that wait for it stands still.
-        dataset.context._max_num_blocks_in_streaming_gen_buffer = None
-        return dataset.map_batches(_named(_RunParts, task), num_cpus=1, **model, **_whole_blocks())
-    blocks = dataset.map_batches(read, num_cpus=1, **tasks, **_whole_blocks())
-    segmented = blocks.map_batches(_named(_Segment, task), **GPU, **model, **_one_part())
-    return segmented.map_batches(write, num_cpus=1, **tasks, **_one_part())
-
-
-def _named(operator: type, task: Task) -> type:
-    """The operator under the name that the dashboard is to show."""
-    return type(f"segment[{task.card.name}]", (operator,), {})
-
-
-class _RunParts:
-    """The one operator of the CPU pool: everything for a block of parts."""
-
-    def __init__(self, shared: Any) -> None:
-        self.worker, self.heart = _load(shared)
-        self.metrics = RunMetrics(self.worker.task)
-
-    def __call__(self, batch: pa.Table) -> Iterator[pa.Table]:
-        results = self.metrics.counting(self.worker.process(parts_of(batch)))
-        return _rows("result", gather(self.heart.through(results)))
+def pipeline(dataset: Any, task: Task, shared: Any, pool: Any) -> Any:
+    """Let a dataset of parts become one of results: read and decode, run the model, score and write."""
+    tasks = {"num_cpus": 1, "fn_args": [shared], **_TASK_LIMITS}
+    segment = type(f"segment[{task.card.name}]", (_Segment,), {})  # the name that the dashboard is to show
+    blocks = dataset.map_batches(read, **tasks, **_whole_blocks())
+    segmented = blocks.map_batches(
+        segment, **GPU, fn_constructor_args=[shared], compute=pool, **_ACTOR_LIMITS, **_one_part()
+    )
+    return segmented.map_batches(write, **tasks, **_one_part())
 
 
 def read(batch: pa.Table, shared: Any) -> Iterator[pa.Table]:
@@ -97,14 +73,6 @@ def write(batch: pa.Table, shared: Any) -> Iterator[pa.Table]:
     worker = SplitWorker(task)
     results = RunMetrics(task).counting(worker.write(cargo) for cargo in _cargoes(batch))
     return _rows("result", gather(_watched(worker.worker, pulse, results)))
-
-
-def quarantined(batch: pa.Table, shared: Any) -> Iterator[pa.Table]:
-    """The last round's operator: parts that killed their workers, image by image."""
-    task, weights, pulse = _fetch(shared)
-    waiting = Heart(pulse, None)  # for children, which have a patience of their own
-    results = RunMetrics(task).counting(quarantine(part, task, weights) for part in parts_of(batch))
-    return _rows("result", gather(waiting.through(results)))
 
 
 def _watched(worker: Worker, pulse: Any, values: Iterator[T]) -> Iterator[T]:
