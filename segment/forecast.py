@@ -61,15 +61,19 @@ class Forecast:
 def forecast(task: Task, weights: Weights, plan: Plan, engine: Engine, workers: int) -> Forecast:
     """Predict a run from shapes and sizes, without loading the model.
 
-    The memory of a process: what it has before (measured for this one, constants for others), the model
-    (`segment.sessions.footprint`), for each worker one call's tensors, three encoded parts, and the pixels of a batch.
+    The memory of a process: what it has before (measured for this one, which holds the weights; for others a constant
+    and the copies of the weights that they are given), the model (`segment.sessions.footprint`), for each worker one
+    call's tensors, three encoded parts, and the pixels of a batch.
     """
     at_once = max(1, min(workers, len(plan)))
     each_image = plan.input_bytes / max(1, plan.images)
     own = _PARTS * each_image * plan.largest_part + _COPIES * _DECODED * each_image * task.batch_size
     processes = engine.processes(task, weights, plan)
     model = footprint(task.card, weights, task.runtime, task.batch_size)
-    base = {"ray": _ACTOR, "local": CHILD_MEMORY if processes > 1 else psutil.Process().memory_info().rss}[engine.name]
+    if engine.name == "ray":
+        base = _ACTOR + 2 * weights.size  # in Ray's object store, which is mapped, and unpickled
+    else:
+        base = CHILD_MEMORY + weights.size if processes > 1 else psutil.Process().memory_info().rss
     memory = None
     if model:
         memory = round(base + model.shared + (1 if processes > 1 else at_once) * (model.per_stream + own))

@@ -38,6 +38,11 @@ class Weights:
     sha384: str
     origin: str
 
+    @property
+    def size(self) -> int:
+        """Bytes of graph and data."""
+        return len(self.graph) + len(self.data)
+
 
 def load_weights(
     card: ModelCard,

@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
@@ -23,7 +23,7 @@ from segment.metrics import Confusion
 from segment.names import shown
 from segment.sessions import Session, open_session, runtime_version
 from segment.shards import Part, Sample, read_part
-from segment.stages import Clock, Frames, PartResult, Task, decode, encode, segment
+from segment.stages import Clock, PartResult, Task, decode, encode, segment
 from segment.tables import ImageRow, write_masks
 from segment.urls import redact_text
 from segment.weights import Weights
@@ -104,8 +104,8 @@ class Worker:
         try:
             samples = self.read(part, clock)
         except Exception as error:
-            return _failed_or_raise(part, error)
-        return _skipped(part) if samples is None else samples
+            return failed_or_raise(part, error)
+        return skipped(part) if samples is None else samples
 
     def _compute(
         self, part: Part, clock: Clock, samples: Sequence[Sample]
@@ -113,7 +113,7 @@ class Worker:
         try:
             return self._segment(samples, clock)
         except Exception as error:
-            return _failed_or_raise(part, error)
+            return failed_or_raise(part, error)
 
     def _segment(self, samples: Sequence[Sample], clock: Clock) -> tuple[list[ImageRow], int] | None:
         rows: list[ImageRow] = []
@@ -152,8 +152,8 @@ class Worker:
                 data = write_masks(rows, shard=part.shard, part=part.id, fingerprint=self.task.fingerprint)
                 ours = self._put(self.ledger.masks_url(part.shard, part.id), data)
         except Exception as error:
-            return _failed_or_raise(part, error)
-        result = _result_of(part, rows, clock, read_bytes, len(data)) if ours else _skipped(part)
+            return failed_or_raise(part, error)
+        result = _result_of(part, rows, clock, read_bytes, len(data)) if ours else skipped(part)
         return replace(result, retries=self.task.store.take_retries())
 
     def _put(self, url: str, data: bytes) -> bool:
@@ -169,73 +169,7 @@ class Worker:
         return store.claim(url, data) or store.read(url) == data
 
 
-@dataclass
-class Cargo:
-    """A part between two operators.
-
-    Attributes:
-        part: which.
-        frames: its images; None if there is nothing to do but to report `result`.
-        clock: seconds so far.
-        read_bytes: encoded input.
-        result: what to report if the part was skipped or failed to be read.
-    """
-
-    part: Part
-    frames: Frames | None
-    clock: Clock
-    read_bytes: int = 0
-    result: PartResult | None = None
-
-
-class SplitWorker:
-    """The same stages one by one, for engines that run each in a worker of its own."""
-
-    def __init__(self, task: Task, worker: Worker | None = None) -> None:
-        self.task = task
-        self.worker = worker or Worker(task, None)
-
-    def read(self, part: Part) -> Cargo:
-        """Read and decode."""
-        clock = Clock()
-        try:
-            read = self.worker.read(part, clock)
-            if read is None:
-                return Cargo(part, None, clock, result=_skipped(part))
-            with clock("decode"):
-                frames = decode(read, self.task)
-        except Exception as error:
-            return Cargo(part, None, clock, result=_failed_or_raise(part, error))
-        return Cargo(part, frames, clock, read_bytes=sum(len(sample.image) for sample in read))
-
-    def segment(self, cargo: Cargo) -> Cargo:
-        """Run the model."""
-        session = self.worker.session
-        assert session is not None
-        self.worker.beats += 1
-        if cargo.frames is not None:
-            try:
-                with cargo.clock("infer"):
-                    cargo.frames = segment(cargo.frames, session, self.task.batch_size)
-            except Exception as error:
-                cargo.frames, cargo.result = None, _failed_or_raise(cargo.part, error)
-            cargo.clock.memory = peak_memory()
-        return cargo
-
-    def write(self, cargo: Cargo) -> PartResult:
-        """Score, encode and commit."""
-        if cargo.frames is None:
-            assert cargo.result is not None
-            return cargo.result
-        try:
-            with cargo.clock("encode"):
-                rows = encode(cargo.frames, self.task, self.worker.labels)
-        except Exception as error:
-            return _failed_or_raise(cargo.part, error)
-        return self.worker.commit(cargo.part, rows, cargo.clock, cargo.read_bytes)
-
-
-def _failed_or_raise(part: Part, error: Exception) -> PartResult:
+def failed_or_raise(part: Part, error: Exception) -> PartResult:
     """What becomes of a part: trouble with store or input, or a bug, ours or a library's, is its failure, in words.
 
     Raises:
@@ -310,7 +244,7 @@ def load_worker(task: Task, weights: Weights) -> Worker:
     return Worker(task, open_session(task.card, weights, task.runtime, threads=1, batch=task.batch_size))
 
 
-def _skipped(part: Part) -> PartResult:
+def skipped(part: Part) -> PartResult:
     return PartResult(part.id, part.shard, images=len(part), skipped=True)
 
 

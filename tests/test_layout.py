@@ -48,13 +48,14 @@ MAY_IMPORT: dict[str, str] = {
     "patience": "",
     "memory": "",
     "workers": "background errors labels ledger memory metrics names sessions shards stages tables urls weights",
+    "operators": "memory shards stages workers",
     "timings": "errors ledger stages tables",
     "speed": "errors ledger stages timings",
     "child": "errors memory patience shards stages tables urls vitals weights workers",
     "isolation": "child errors patience shards stages tables urls weights workers",
     "progress": "card metrics names stages vitals",
-    "engines": "background child errors isolation memory names patience plan progress sessions shards stages store "
-    "urls vitals weights workers",
+    "engines": "background child errors isolation memory names operators patience plan progress sessions shards stages "
+    "store urls vitals weights workers",
     "forecast": "child engines names plan sessions stages weights",
     "rounds": "engines errors forecast ledger names plan progress retries stages timings weights",
     "report": "audit card errors forecast images labels ledger metrics names plan shards speed stages store "

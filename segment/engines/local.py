@@ -110,7 +110,7 @@ class LocalEngine:
 def _fit(task: Task, weights: Weights, processes: int) -> bool:
     """Whether so many processes, each with a model of its own, take no more than half of the memory there is."""
     model = footprint(task.card, weights, task.runtime, task.batch_size)
-    each = CHILD_MEMORY + (model.shared + model.per_stream if model else 0)
+    each = CHILD_MEMORY + weights.size + (model.shared + model.per_stream if model else 0)
     return processes * each < node_memory()[1] / 2
 
 

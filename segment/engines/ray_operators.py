@@ -14,10 +14,11 @@ from segment.engines.ray_metrics import RunMetrics
 from segment.engines.ray_pulse import Heart
 from segment.errors import SegmentError
 from segment.memory import guard_process
+from segment.operators import Cargo, SplitWorker
 from segment.plan import parts_of
 from segment.stages import Task
 from segment.weights import Weights
-from segment.workers import Cargo, SplitWorker, Worker, load_worker
+from segment.workers import Worker, load_worker
 
 T = TypeVar("T")
 

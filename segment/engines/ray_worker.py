@@ -48,7 +48,8 @@ class PoolWorker:
     """
 
     def __init__(self, shared: tuple[Task, Weights], isolation: Isolation, seconds: float) -> None:
-        self._task, self._weights = shared
+        self._task = shared[0]
+        self._weights: Weights | None = shared[1]
         self._isolation = isolation
         self._seconds = seconds
         self._metrics = RunMetrics(self._task)
@@ -104,6 +105,7 @@ class PoolWorker:
     def _run(self) -> None:
         try:
             if self._isolation == "image":
+                assert self._weights is not None
                 for part in self._parts():
                     self._end(quarantine(part, self._task, self._weights))
             else:
@@ -115,7 +117,9 @@ class PoolWorker:
     def _load(self) -> Worker:
         if self._worker is None:
             guard_process(self._task.worker_memory)  # an actor is one for its whole life
-            self._worker = load_worker(self._task, self._weights)
+            weights, self._weights = self._weights, None  # the runtime has its own copy
+            assert weights is not None
+            self._worker = load_worker(self._task, weights)
             self._is_loading = False
             self._news.put("loaded")
         return self._worker

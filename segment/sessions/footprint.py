@@ -31,8 +31,8 @@ class Footprint(NamedTuple):
 def footprint(card: ModelCard, weights: Weights, runtime: Runtime, batch: int) -> Footprint | None:
     """Predict the memory of a session on the CPU; None where it is a GPU's, or the graph cannot be read for it.
 
-    Weights count twice: as they came, and as the runtime lays them out in its precision. Tensors count from the node
-    that makes them to the last one that reads them; the largest sum over the graph is what a call takes.
+    Weights count twice: as the runtime reads them, and as it lays them out in its precision. Tensors count from the
+    node that makes them to the last one that reads them; the largest sum over the graph is what a call takes.
     """
     if runtime.device != "cpu":
         return None
@@ -44,8 +44,7 @@ def footprint(card: ModelCard, weights: Weights, runtime: Runtime, batch: int) -
     except Exception:  # the session says what is wrong, or gets on with what openvino cannot
         return None
     constants, alive = _tensors(model, width)
-    file = len(weights.graph) + len(weights.data)
-    return Footprint(_LIBRARY[runtime.name] + file + constants, round(_WORKING[runtime.name] * alive))
+    return Footprint(_LIBRARY[runtime.name] + weights.size + constants, round(_WORKING[runtime.name] * alive))
 
 
 def _tensors(model: Any, width: int) -> tuple[int, int]:

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from segment.engines.pulled import pulled
-from segment.engines.ray_watch import Signs, Watch, _Pulse
+from segment.engines.ray_pulse import Beat, Pulse, Signs
+from segment.engines.ray_watch import Watch
 from segment.errors import SegmentError, StoreError
 from segment.patience import UNKNOWN, Patience
 from segment.stages import PartResult
@@ -58,12 +59,12 @@ def test_what_says_nothing_of_speed_is_not_learnt_from() -> None:
 
 
 def test_the_pulse_tells_who_is_stuck_and_who_loads() -> None:
-    pulse = _Pulse()
-    pulse.beat("a", "node", 1, 0, False, None)
-    pulse.beat("b", "node", 2, 0, True, None)
+    pulse = Pulse()
+    pulse.beat("a", Beat("node", 1, 0, loading=False))
+    pulse.beat("b", Beat("node", 2, 0, loading=True))
     time.sleep(0.02)
     assert pulse.signs(0.01, 60.0) == Signs((("node", 1),), steps=1, working=2, waits=(), loads=1, loaded=0)
-    pulse.beat("a", "node", 1, 1, False, None)
+    pulse.beat("a", Beat("node", 1, 1, loading=False))
     assert pulse.signs(0.01, 60.0).stuck == ()
     time.sleep(0.02)
     assert pulse.signs(60.0, 0.01).stuck == (("node", 2),)
@@ -73,8 +74,8 @@ def test_the_pulse_tells_who_is_stuck_and_who_loads() -> None:
 
 
 def test_who_does_not_die_of_being_killed_is_told_three_times() -> None:
-    pulse = _Pulse()
-    pulse.beat("a", "node", 1, 0, False, None)
+    pulse = Pulse()
+    pulse.beat("a", Beat("node", 1, 0, loading=False))
     told = [pulse.signs(-1.0, -1.0).stuck for _ in range(4)]
     assert told == [(("node", 1),)] * 3 + [()]
 
@@ -149,7 +150,7 @@ KINDS = {
     "a task that reads": ("read-freeze", {"split": True}),
     "a task that writes": ("write-freeze", {"split": True}),
     "a worker that loads the model": ("load-freeze", {"workers": (1, 1)}),
-    "the actor that hears the workers": ("pulse-freeze", {"workers": (1, 1)}),
+    "the actor that hears the workers": ("pulse-freeze", {"split": True}),
 }
 
 
@@ -167,7 +168,7 @@ def test_a_frozen_process_is_replaced(
     frozen = place.folder / "frozen"
     in_ray_workers(f"{trouble}={frozen}")
     monkeypatch.setattr("segment.patience.UNKNOWN", 15.0)  # for loading
-    monkeypatch.setattr("segment.engines.ray_watch._HEAD_SECONDS", 10.0)
+    monkeypatch.setattr("segment.engines.ray_pulse._ANSWER_SECONDS", 10.0)
     began = time.monotonic()
     with caplog.at_level(logging.WARNING, "segment.engines.ray"):
         report = run_on(ray_engine(**engine), place.job(stall_timeout=3))
@@ -202,7 +203,7 @@ def test_workers_that_are_never_heard_of_end_the_run(
     import ray
 
     assert ray_cluster
-    holder = ray.remote(num_gpus=1, num_cpus=0)(_Pulse).remote()
+    holder = ray.remote(num_gpus=1, num_cpus=0)(Pulse).remote()
     ray.get(holder.rest.remote("nobody"))
     monkeypatch.setattr("segment.engines.ray_watch._SILENCE_SECONDS", 8.0)
     try:

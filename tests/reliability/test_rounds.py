@@ -15,12 +15,13 @@ import pytest
 from segment.driver import open_run, run
 from segment.errors import StoreError, TooManyErrors
 from segment.ledger import Ledger
+from segment.operators import SplitWorker
 from segment.sessions.predict import GraphSession
 from segment.shards import Part
 from segment.stages import PartResult
 from segment.store import Store
 from segment.weights import load_weights
-from segment.workers import SplitWorker, Worker, load_worker
+from segment.workers import Worker, load_worker
 from tests.jobs import tree
 from tests.reliability.trouble import assert_sound, street
 from tests.runs import Notes, Place
@@ -182,7 +183,7 @@ def test_a_bug_is_its_parts_failure_in_words(where: str, place: Place, monkeypat
     check(place)
 
 
-@pytest.mark.parametrize("where", ["decode", "segment", "encode", "write_masks"])
+@pytest.mark.parametrize("where", ["operators.decode", "operators.segment", "operators.encode", "workers.write_masks"])
 def test_a_bug_in_one_of_three_operators_is_told_too(where: str, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     place.run()
     ledger = Ledger(Store(), f"file://{place.output}")
@@ -200,7 +201,7 @@ def test_a_bug_in_one_of_three_operators_is_told_too(where: str, place: Place, m
 
     part, *_ = plan.parts()
     with monkeypatch.context() as patch:
-        patch.setattr(f"segment.workers.{where}", buggy)
+        patch.setattr(f"segment.{where}", buggy)
         assert commit(part).failure == "TypeError: a bug"
     assert ledger.committed(plan) == set()
     assert commit(part).failure is None

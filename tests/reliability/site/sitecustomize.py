@@ -106,8 +106,8 @@ def on_workers(module):
     module.write_masks = write_masks
 
 
-def on_watch(module):
-    real = module._Pulse.beat
+def on_pulse(module):
+    real = module.Pulse.beat
 
     def beat(self, *arguments):
         kind, value = trouble()
@@ -115,7 +115,7 @@ def on_watch(module):
             freeze_once(value)
         return real(self, *arguments)
 
-    module._Pulse.beat = beat
+    module.Pulse.beat = beat
 
 
 def on_local(module):
@@ -148,7 +148,7 @@ if TROUBLE:
         Patching("segment.sessions.predict", on_sessions),
         Patching("segment.formats.files", on_files),
         Patching("segment.workers", on_workers),
-        Patching("segment.engines.ray_watch", on_watch),
+        Patching("segment.engines.ray_pulse", on_pulse),
     ]
 if os.environ.get("APART"):
     sys.meta_path[:0] = [Patching("segment.engines.local", on_local)]
