@@ -45,7 +45,9 @@ def run(
     log_format: Annotated[
         LogFormat, typer.Option("--log-format", help="Progress on stderr: a display or lines, lines, or JSON lines.")
     ] = LogFormat.auto,
-    ray_progress: Annotated[bool, typer.Option("--ray-progress", help="Show Ray Data's own bars too.")] = False,
+    ray_progress: Annotated[
+        bool, typer.Option("--ray-progress", help="On GPUs: show Ray Data's own bars too.")
+    ] = False,
     **flags: Unpack[options.JobFlags],
 ) -> None:
     """Segment images. The same command again resumes; what is done is skipped.

@@ -124,6 +124,7 @@ class Pool:
             told: Told = ray.get(next(member.stream))
         except StopIteration:
             self._pulse.rest(member.key)
+            self._take_back(member)
             member.stream = None
             return
         except (ray.exceptions.RuntimeEnvSetupError, ray.exceptions.ActorUnschedulableError):
@@ -159,8 +160,12 @@ class Pool:
         self._pulse.lose(member.key)
         self._deaths += member.is_ready
         log.warning("a worker died (%s): %s", type(error).__name__, _state(member))
-        self._dispatch.give_back(member.key, member.held.values())
+        self._take_back(member)
         ray.kill(member.actor)
+
+    def _take_back(self, member: _Member) -> None:
+        self._dispatch.give_back(member.key, member.held.values())
+        member.held.clear()
 
 
 def _state(member: _Member) -> str:

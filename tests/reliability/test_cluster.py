@@ -219,7 +219,11 @@ def test_a_killed_actor(place: Place) -> None:
         actors = [p for node in cluster.list_all_nodes() for p in family(node) if "segment[" in name_of(p)]
         assert actors
         actors[0].kill()
-        survived(place, started)
+        code, text = said(started)
+        assert code == 0, text
+        assert "parts that it held are done again" in text
+        assert "round 2" not in text
+        check(place)
         note("actor killed (-9)", 1, 1, time.monotonic() - began)
 
 
