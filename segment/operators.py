@@ -30,7 +30,7 @@ class Cargo:
 
 
 class SplitWorker:
-    """The same stages one by one, for engines that run each in a worker of its own."""
+    """Runs each stage for a part when it is told to; `write` makes the part done."""
 
     def __init__(self, task: Task, worker: Worker | None = None) -> None:
         self.task = task

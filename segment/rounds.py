@@ -1,6 +1,6 @@
 """Rounds: run what is not committed, look at what is, run the rest again.
 
-An engine's run is best effort: a worker that dies takes the rest of its bundle along, and what the engine says may be
+An engine's run is best effort: a worker that dies takes what it holds along, and what the engine says may be
 less than what is committed. So the ledger is asked after each round. The second runs part by part, the third image by
 image, so that what kills workers ends as an error row and takes nothing else along.
 """

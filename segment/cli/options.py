@@ -60,7 +60,7 @@ class JobFlags(TypedDict, total=False):
     max_image_bytes: Annotated[int | None, _flag(help="Larger files are error rows.", panel=_INPUT)]
     max_row_group_bytes: Annotated[int | None, _flag(help="Parquet with larger row groups is refused.", panel=_INPUT)]
     engine: Annotated[str | None, _flag(help="auto, local or ray.", panel=_ENGINE)]
-    address: Annotated[str | None, _flag(help="Ray cluster: auto, host:port or ray://host:port.", panel=_ENGINE)]
+    address: Annotated[str | None, _flag(help="Ray cluster: auto, or host:port of its head.", panel=_ENGINE)]
     workers: Annotated[str | None, _flag(help="Models loaded at once, or MIN:MAX for a growing pool.", panel=_ENGINE)]
     stall_timeout: Annotated[
         float | None, _flag(help="Seconds after which a stuck worker is replaced [measured].", panel=_ENGINE)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, ParamSpec, Protocol, TypeVar
 
-if TYPE_CHECKING:  # Ray's actor of `ray_watch` starts in half the time without them
+if TYPE_CHECKING:  # Ray's actor of `ray_pulse` starts in half the time without them
     from segment.plan import Plan
     from segment.progress import Tally
     from segment.stages import PartResult, Task
@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # Ray's actor of `ray_watch` starts in half the time without 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# `none`: bundles of parts, as fast as can be. `part`: a part that kills its worker takes no other part along.
+# `none`: many parts at once, as fast as can be. `part`: a part that kills its worker takes no other part along.
 # `image`: every part image by image in child processes; an image that kills them becomes an error row.
 Isolation = Literal["none", "part", "image"]
 

@@ -22,13 +22,14 @@ class Dispatch:
 
     Args:
         plan: the parts.
-        workers: how many there are to be.
         alone: give a worker one part at a time.
+
+    Attributes:
+        left: parts to be given yet.
     """
 
-    def __init__(self, plan: Plan, workers: int, *, alone: bool) -> None:
+    def __init__(self, plan: Plan, *, alone: bool) -> None:
         self._plan = plan
-        self._workers = workers
         self._alone = alone
         self._runs = deque(_runs(plan))
         self._own: dict[Hashable, range] = {}
@@ -36,26 +37,28 @@ class Dispatch:
         self._deaths: Counter[str] = Counter()
         self.left = len(plan)
 
-    def room(self, held: int, told: int) -> int:
+    def room(self, held: int, results: int, workers: int) -> int:
         """How many parts more a worker should be given.
 
         One is being computed and one read meanwhile. Who told of many at once is given enough until it tells again,
-        but never more than a fair share; of the last ones each waits for the worker that is free first.
+        but never more than a fair share. Of the last ones each waits for the worker that is free first, and of what
+        came back as well, lest an innocent part dies with a guilty one once more.
 
         Args:
             held: parts that it was given and has not told of.
-            told: parts in what it told last.
+            results: in what it told last.
+            workers: that are at work.
         """
-        if self._alone or self.left < self._workers:
+        if self._alone or self.left < workers or self.left == len(self._returned):
             return 1 - held
-        return 2 + min(2 * told, self.left // (2 * self._workers)) - held
+        return 2 + min(2 * results, self.left // (2 * workers)) - held
 
     def take(self, worker: Hashable, most: int) -> list[Part]:
-        """Take so many parts, or what is left, for a worker."""
+        """Take so many parts, or what is left, for a worker; of what came back one."""
         taken: list[Part] = []
         while len(taken) < most and (rows := self._next_rows(worker, most - len(taken))):
             taken += self._plan.between(rows.start, rows.stop)
-        while len(taken) < most and self._returned:
+        if most > 0 and not taken and self._returned:
             taken.append(self._returned.popleft())
         self.left -= len(taken)
         return taken

@@ -1,4 +1,4 @@
-"""Waiting for Ray Data with an end to it."""
+"""Waiting for Ray with an end to it."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from typing import Any, TypeVar
 from segment.engines.ray_cluster import HeadLost
 from segment.errors import SegmentError
 
-_GRACE = 15.0  # seconds for Ray Data to stop what runs
+_GRACE = 15.0  # seconds for Ray to stop what runs
 T = TypeVar("T")
 
 
 class _Stop(BaseException):
-    """Ends the thread that waits for Ray Data."""
+    """Ends the thread that waits for Ray."""
 
 
 def pulled(values: Iterator[T], trouble: Callable[[], SegmentError | None]) -> Iterator[T]:
     """Yield what a thread pulls, so that this one never waits without end.
 
     Args:
-        values: Ray Data's results; waiting for the next one may take for ever.
+        values: results of Ray; waiting for the next one may take for ever.
         trouble: asked once a second; what it returns is raised.
     """
     items: queue.Queue[tuple[bool, Any]] = queue.Queue(64)
@@ -68,6 +68,6 @@ def pulled(values: Iterator[T], trouble: Callable[[], SegmentError | None]) -> I
         raise
     finally:
         stopped.set()
-        if thread.is_alive() and thread.ident:  # Ray Data waits in Python, where this reaches it, and cleans up
+        if thread.is_alive() and thread.ident:  # which waits in Python, where this reaches it, and cleans up
             ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(_Stop))
         thread.join(grace)

@@ -48,7 +48,7 @@ class RayEngine:
     """Runs parts on a Ray cluster.
 
     Args:
-        address: of a running cluster (`auto`, `host:port`, `ray://...`); None joins the one that RAY_ADDRESS names (as
+        address: of a running cluster (`auto`, `host:port`); None joins the one that RAY_ADDRESS names (as
             inside `ray job submit`), else starts one on this machine that ends with the engine.
         workers: (minimum, maximum) size of the pool of models; None for one on each CPU (or GPU) of the cluster.
         split: three operators and a GPU for each model, instead of one operator; None decides by the device.
@@ -158,18 +158,18 @@ class RayEngine:
 
         self._metrics = RunMetrics(task)
         workers = self.workers(task.runtime.device)
+        least, most = self._workers or (workers, workers)
         split = self._splits(task.runtime.device)
         patience = Patience(task.stall_timeout, None if split else task.batch_size)
         pulse = RemotePulse() if split and isolation != "image" else Pulse()
-        watch = Watch(patience, pulse, workers, loading_seconds(task.runtime.device))
+        watch = Watch(patience, pulse, most, loading_seconds(task.runtime.device))
         try:
             if isinstance(pulse, RemotePulse):
-                size = self._workers or (workers, workers)
                 # by reference: constructor arguments are printed in Ray Data's logs, and a task holds credentials
                 shared = ray.put((task, weights, pulse.actor))
-                results = start_pipeline(task, shared, plan, size, alone=isolation == "part")
+                results = start_pipeline(task, shared, plan, (least, most), alone=isolation == "part")
             else:
-                results = self._start_pool(task, weights, plan, isolation, pulse)
+                results = self._start_pool(task, weights, plan, isolation, pulse, min(most, len(plan)))
             for result in pulled(results, watch.trouble):
                 patience.learn(result)
                 yield result
@@ -182,20 +182,18 @@ class RayEngine:
             watch.close()
 
     def _start_pool(
-        self, task: Task, weights: Weights, plan: Plan, isolation: Isolation, pulse: Pulse
+        self, task: Task, weights: Weights, plan: Plan, isolation: Isolation, pulse: Pulse, size: int
     ) -> Iterator[PartResult]:
         import ray
 
-        device = task.runtime.device
-        size = min(self._workers[1] if self._workers else self.workers(device), len(plan))
-        resources: dict[str, Any] = GPU if self._splits(device) else {"num_cpus": 1}
+        resources: dict[str, Any] = GPU if self._splits(task.runtime.device) else {"num_cpus": 1}
         # a dying actor takes its call along; the pool starts another one, and knows what is to be done again
         actor = ray.remote(**resources, max_restarts=0, concurrency_groups={"feed": 1}, scheduling_strategy="SPREAD")(
             worker_of(task)
         )
         shared = ray.put((task, weights))
-        start = functools.partial(actor.remote, shared, isolation, tell_seconds(size))
-        return Pool(start, size, Dispatch(plan, size, alone=isolation != "none"), pulse).results()
+        start = functools.partial(actor.remote, shared, isolation, tell_seconds(size, task.stall_timeout))
+        return Pool(start, size, Dispatch(plan, alone=isolation != "none"), pulse).results()
 
     def publish(self, tally: Tally, *, ended: bool = False) -> None:
         """See `Engine.publish`: as Ray metrics."""

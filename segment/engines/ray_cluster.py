@@ -39,6 +39,11 @@ def connect(address: str | None, cpus: int | None = None) -> bool:
     """
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # or a pool's start prints a warning that means nothing
     address = address_of(address)
+    if address and address.startswith("ray://"):
+        raise UsageError(
+            f"{address} is Ray Client's, which cannot do this: submit the job with `ray job submit --address "
+            "http://HEAD:8265 ...` (jobs/README.md), or run it on a node of the cluster with --address auto"
+        )
     if not address:
         _private_cluster_environment()
     import ray

@@ -93,13 +93,13 @@ def _load(shared: Any) -> tuple[Worker, Heart]:
     """Load the model, watched."""
     task, weights, pulse = _fetch(shared)
     guard_process(task.worker_memory)  # an actor is one for its whole life
-    with Heart(pulse, None).beating(loading=True):
+    with Heart(pulse, lambda: 0).beating(loading=True):
         worker = load_worker(task, weights)
     return worker, _heart_of(worker, pulse)
 
 
 def _heart_of(worker: Worker, pulse: Any) -> Heart:
-    """A heart whose beats are the worker's steps and its requests to stores, failed ones too."""
+    """A heart that counts the worker's steps and its requests to stores, failed ones too."""
     return Heart(pulse, lambda: worker.beats + worker.task.store.calls)
 
 

@@ -17,7 +17,7 @@ from segment.engines.ray_cluster import HeadLost, within
 _BEAT_SECONDS = 1.0
 _HEARD_SECONDS = 10.0  # since its last beat a process counts as there
 _FIRST_BEAT_SECONDS = 10.0
-_TELL_TIMES = 3  # afterwards the process is dead, or its node is out of reach
+_MOST_KILLS = 3  # afterwards the process is dead, or its node is out of reach
 _ANSWER_SECONDS = 40.0  # for the actor that hears the workers
 _CLOSE_SECONDS = 5.0
 T = TypeVar("T")
@@ -47,7 +47,7 @@ class _Life:
     beat: Beat
     since: float
     heard: float
-    told: int = 0
+    kills: int = 0
 
 
 @dataclass(frozen=True)
@@ -71,11 +71,17 @@ class Signs:
 
 
 class Pulse:
-    """Knows of every working process when it last got on. Counts come from the processes themselves."""
+    """Knows of every working process when it last got on. Counts come from the processes themselves.
+
+    Attributes:
+        given_up: keys of processes that cannot even be killed.
+    """
 
     def __init__(self) -> None:
+        self.given_up: set[str] = set()
         self._lives: dict[str, _Life] = {}
         self._steps = self._loads = self._loaded = 0
+        self._listened_at: float | None = None
         self._lock = threading.Lock()
 
     def beat(self, worker: str, beat: Beat) -> None:
@@ -103,15 +109,20 @@ class Pulse:
         with self._lock:
             self._loads += self._lives.pop(worker, None) is None
 
+    def listened(self) -> None:
+        """All was heard that has been told until now. Who calls this is not deaf to all for a while unnoticed."""
+        self._listened_at = time.monotonic()
+
     def signs(self, seconds: float, loading_seconds: float) -> Signs:
         """Tell what is known; a process that is stuck again, a few times, if it stays so."""
-        now = time.monotonic()
         with self._lock:
+            now = self._listened_at or time.monotonic()
             lives = self._lives.values()
             late = [x for x in lives if now - x.since > (loading_seconds if x.beat.loading else seconds)]
             for life in late:
-                life.since, life.told = now, life.told + 1
-            self._lives = {key: life for key, life in self._lives.items() if life.told < _TELL_TIMES}
+                life.since, life.kills = now, life.kills + 1
+            self.given_up |= {key for key, life in self._lives.items() if life.kills == _MOST_KILLS}
+            self._lives = {key: life for key, life in self._lives.items() if life.kills < _MOST_KILLS}
             heard = [x.beat for x in self._lives.values() if now - x.heard < _HEARD_SECONDS]  # the others may be dead
             stuck = tuple((life.beat.node, life.beat.pid) for life in late)
             waits = tuple(beat.waits for beat in heard if beat.waits)
@@ -157,7 +168,7 @@ class RemotePulse:
 class _Pace:
     """One call of a worker process, which may have two at once: whether it waits for others, and for how many beats."""
 
-    waits: bool
+    waits: bool = False
     ticks: int = 0
 
 
@@ -166,15 +177,14 @@ class Heart:
 
     Args:
         pulse: the actor of a `RemotePulse`.
-        beats: counts the steps that the process has done; None where a thread that runs is sign enough: for one that
-            only waits for others, with a time limit of its own.
+        steps: counts what the process has done.
     """
 
-    def __init__(self, pulse: Any, beats: Callable[[], int] | None) -> None:
+    def __init__(self, pulse: Any, steps: Callable[[], int]) -> None:
         import ray
 
         self._pulse = pulse
-        self._beats = beats
+        self._steps = steps
         self._is_known = False
         self._node = ray.get_runtime_context().get_node_id()
 
@@ -183,7 +193,7 @@ class Heart:
         """Beat while the block runs: which loads the model, or works."""
         import ray
 
-        key, pace = uuid.uuid4().hex, _Pace(waits=self._beats is None and not loading)
+        key, pace = uuid.uuid4().hex, _Pace()
         first = self._beat_once(key, loading, pace)  # at once: what freezes in its first second must be known too
         if not self._is_known:  # a call is under way only when this process has found the pulse
             with suppress(ray.exceptions.RayError):
@@ -205,7 +215,7 @@ class Heart:
             for value in values:
                 pace.waits = True
                 yield value
-                pace.waits = self._beats is None
+                pace.waits = False
 
     def _beat(self, done: threading.Event, key: str, loading: bool, pace: _Pace) -> None:
         while not done.wait(_BEAT_SECONDS):
@@ -213,7 +223,6 @@ class Heart:
             self._beat_once(key, loading, pace)
 
     def _beat_once(self, key: str, loading: bool, pace: _Pace) -> Any:
-        steps = 0 if loading or self._beats is None else self._beats()
         oldest = vitals.oldest()
         waits = (oldest.seconds(), oldest) if oldest else None
-        return self._pulse.beat.remote(key, Beat(self._node, os.getpid(), steps + pace.ticks, loading, waits))
+        return self._pulse.beat.remote(key, Beat(self._node, os.getpid(), self._steps() + pace.ticks, loading, waits))

@@ -27,8 +27,8 @@ _SILENCE_SECONDS = 20 * 60.0  # without any sign of life of any worker; an autos
 class Watch:
     """Watches over one round from the driver, so that it never waits in vain.
 
-    Processes that are stuck are killed on their nodes, and Ray replaces them: a frozen one can neither notice nor
-    obey, and Ray Data waits for it for ever. What no replacement helps against is `trouble`.
+    Processes that are stuck are killed on their nodes, and replaced by the pool or by Ray Data: a frozen one can
+    neither notice nor obey, and would be waited for for ever. What no replacement helps against is `trouble`.
 
     Args:
         patience: how long a step may take.

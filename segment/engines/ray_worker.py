@@ -147,7 +147,8 @@ class PoolWorker:
 
         To wait is a step as well: for parts, or for children, which have a patience of their own.
         """
-        self._idle += self._drawn == self._ended or self._isolation == "image"
+        if not self._is_loading:
+            self._idle += self._drawn == self._ended or self._isolation == "image"
         return self._idle + (self._worker.beats + self._task.store.calls if self._worker else 0)
 
 

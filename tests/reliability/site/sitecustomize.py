@@ -3,7 +3,7 @@
 `die`          a picture that holds the trigger colour kills its process, as a bug in a library would
 `freeze`       it stops its process; `freeze=FILE` once only, FILE remembers
 `slow=SECONDS` every picture takes so long
-`load`         a process dies while it loads the model; `load-freeze=FILE` stops, once only
+`load`         a process dies while it loads the model; `load-freeze=FILE` stops, once only, `load-hang=FILE` sleeps
 `read`         a process dies while it reads a part that holds a `killer.png`; `read-freeze=FILE` stops, once only
 `write-freeze=FILE` a process stops when it has encoded such a part, once only
 `pulse-freeze=FILE` the actor that hears the heartbeats stops at the first one, once only
@@ -61,6 +61,8 @@ def on_sessions(module):
             os.kill(os.getpid(), signal.SIGKILL)
         elif kind == "load-freeze":
             freeze_once(value)
+        elif kind == "load-hang" and is_first(value):
+            time.sleep(3600)
         real_init(self, *args, **settings)
 
     def predict(self, images):
