@@ -284,6 +284,12 @@ def test_auto_picks_the_engine(
         assert engine.workers("cpu") == 2
 
 
+def test_ray_client_is_refused_with_the_way_out(motley_job: segment.Job, tmp_path: Path) -> None:
+    job = to(motley_job, tmp_path, engine="ray", address="ray://head:10001")
+    with pytest.raises(UsageError, match=r"ray://head:10001 is Ray Client's.*ray job submit"):
+        segment.run(job)
+
+
 # --- limits and refusals ----------------------------------------------------------------------------------------------
 
 

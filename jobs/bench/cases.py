@@ -68,7 +68,7 @@ CASES = {
         Case("unet32-f32", _UNET, _UNET32, "openvino", "f32", 101),
         Case("unet32-onnxruntime", _UNET, _UNET32, "onnxruntime", "f32", 101),
         Case("unet-bf16", _UNET, "graph:unet", "openvino", "bf16", 404),
-        Case("unet-f32", _UNET, "graph:unet", "openvino", "f32", 40),
+        Case("unet-f32", _UNET, "graph:unet", "openvino", "f32", 64),
         Case("unet-onnxruntime", _UNET, "graph:unet", "onnxruntime", "f32", 40),
         Case("unet-int8", _UNET, "graph:unet-int8", "openvino", "bf16", 404),
         Case("unet-int8-onnxruntime", _UNET, "graph:unet-int8", "onnxruntime", "f32", 64),
@@ -79,6 +79,7 @@ CASES = {
         Case("icnet-int8", "icnet-camvid-int8-onnx-0001", "graph:icnet-int8", "openvino", "bf16", 404),
         Case("deeplab-int8", "deeplabv3-mobilenetv2-int8", _DEEPLAB, "openvino", "f32", 808),
         Case("deeplab-f32", "deeplabv3-mobilenetv2", "graph:deeplab", "openvino", "f32", 606),
+        Case("deeplab-onnxruntime", "deeplabv3-mobilenetv2", "graph:deeplab", "onnxruntime", "f32", 404),
         Case("demo", "demo-streets", None, "openvino", "f32", 1600),
     )
 }
