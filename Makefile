@@ -54,6 +54,8 @@ bench-peers: $(CORE) $(PEERS)/.installed ## the same with what people would use 
 	@echo '==> jobs/benchmark.py'
 	$(BIN)/python jobs/benchmark.py --cases unet32-bf16 unet32-onnxruntime --rounds 3 --number 64 \
 	  --contenders limit local ray plain-loop ray-data daft torch $(ARGS)
+	$(BIN)/python jobs/benchmark.py --cases deeplab-onnxruntime --rounds 3 --number 202 \
+	  --contenders limit local ray plain-loop ray-data daft torch $(ARGS)
 
 lint: $(DEV) ## ruff check, ruff format --check, mypy; changes nothing
 	@echo '==> ruff, mypy'

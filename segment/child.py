@@ -67,12 +67,18 @@ class Child:
     def __init__(
         self, task: Task, weights: Weights, patience: Callable[[], float], stopped: threading.Event | None = None
     ) -> None:
+        if multiprocessing.current_process().daemon:
+            raise StoreError(
+                "this process is a daemon, such as a worker of multiprocessing.Pool, and may start none of its own, as "
+                "parts that killed their worker need it: run the same job from another one"
+            )
         context = multiprocessing.get_context("spawn")  # a fork would copy a process full of threads
         self._patience = patience
         self._steps = -1
         self._stopped = stopped or threading.Event()
         self._connection, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
+        self._giver = threading.Thread(target=self._give, args=((task, weights),), daemon=True)
         try:
             with _main_hidden(), _interrupts_blocked():
                 self._process.start()
@@ -82,7 +88,7 @@ class Child:
         finally:
             theirs.close()
         try:
-            self._send((task, weights))
+            self._giver.start()
             # ready: a death before this has nothing to do with any image
             self._receive(max(patience(), loading_seconds(task.runtime.device)))
         except BaseException:
@@ -110,6 +116,11 @@ class Child:
         self._send(("rows", part, tuple(positions)))
         for _ in positions:
             yield self._receive()
+
+    def _give(self, message: object) -> None:
+        """Send what is large, from a thread: a child that freezes before it has read it is `_receive`'s to notice."""
+        with suppress(OSError):
+            self._connection.send(message)
 
     def _send(self, message: object) -> None:
         try:
@@ -153,6 +164,9 @@ class Child:
     def close(self) -> None:
         """End the process: it abandons what it is at, which harms nothing."""
         vitals.hear(self, None)
+        if self._giver.is_alive():
+            self._process.kill()
+            self._giver.join()
         self._connection.close()
         self._process.join(_GRACE)
         if self._process.is_alive():
@@ -182,13 +196,13 @@ def _serve(connection: Connection) -> None:
                 for row in worker.rows(part, positions):
                     line.send(row)
     except SegmentError as error:
-        line.send(error)
+        line.end(error)
     except (EOFError, BrokenPipeError, ConnectionResetError):
         pass  # the parent has what it wants, or is gone
     except MemoryError:
         os._exit(OVER_BUDGET)
     except Exception as error:  # no death, and no image's fault: the parent is told what it was
-        line.send(StoreError(redact_text(f"a worker process failed: {type(error).__name__}: {error}")))
+        line.end(StoreError(redact_text(f"a worker process failed: {type(error).__name__}: {error}")))
 
 
 class _Line:
@@ -201,6 +215,11 @@ class _Line:
     def send(self, message: object) -> None:
         with self._lock:
             self._connection.send(message)
+
+    def end(self, error: SegmentError) -> None:
+        """Say the last word, if anybody still listens."""
+        with suppress(OSError):
+            self.send(error)
 
     def parts(self) -> Iterator[Part]:
         """Ask for parts, one by one, until there is none."""

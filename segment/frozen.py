@@ -12,7 +12,7 @@ from segment.card import ModelCard
 from segment.contract import contract_of
 from segment.engines import Engine
 from segment.job import Job
-from segment.labels import LabelDecoder
+from segment.labels import LabelDecoder, parse_source
 from segment.plan import Plan
 from segment.progress import Progress
 from segment.sessions import LARGEST, Runtime, find_batch, resolve, runtime_version
@@ -116,8 +116,8 @@ def _normal_source(key: str) -> str:
     text = key.strip()
     if text == "*":
         return text
-    numbers = bytes.fromhex(text[1:]) if text.startswith("#") else map(int, text.replace(",", " ").split())
-    return ",".join(map(str, numbers))
+    source = parse_source(text)
+    return ",".join(map(str, (source,) if isinstance(source, int) else source))
 
 
 def _unsigned(value: Any) -> Any:

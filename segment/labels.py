@@ -136,7 +136,7 @@ class LabelDecoder:
             by_colour = {}
         self._by_value[list(classes.void_values)] = VOID
         by_colour |= {_pack(colour): VOID for colour in classes.void_colours}
-        sources = {_parse_source(key): self.parse_target(target) for key, target in remap.items()}
+        sources = {parse_source(key): self.parse_target(target) for key, target in remap.items()}
         values = {source: target for source, target in sources.items() if isinstance(source, int)}
         for value, target in values.items():
             self._by_value[value] = target
@@ -280,7 +280,8 @@ def _packed(rgb: NDArray[np.uint8]) -> NDArray[np.int32]:
     return (rgb[..., 0].astype(np.int32) << 16) | (rgb[..., 1].astype(np.int32) << 8) | rgb[..., 2]
 
 
-def _parse_source(key: str) -> int | Colour:
+def parse_source(key: str) -> int | Colour:
+    """Return the label value or colour that a remap's key names. Raises ValueError."""
     text = key.strip()
     try:
         if text.startswith("#") and len(text) == 7:

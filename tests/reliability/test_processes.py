@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import multiprocessing
 import os
@@ -22,6 +23,7 @@ from segment.child import CHILD_MEMORY, Child, ChildDied
 from segment.driver import open_run
 from segment.engines.local import LocalEngine
 from segment.errors import ModelError, StoreError
+from segment.isolation import quarantine
 from segment.ledger import Ledger
 from segment.plan import Plan
 from segment.stages import Task
@@ -189,6 +191,26 @@ def test_workers_are_threads_where_no_process_may_be_started(asked: tuple[Task, 
     assert engine.processes(*asked) == 2
     with multiprocessing.get_context("spawn").Pool(1) as pool:  # whose processes are daemons
         assert pool.apply(engine.processes, asked) == 1
+
+
+def test_quarantine_says_so_where_no_process_may_be_started(asked: tuple[Task, Weights, Plan]) -> None:
+    task, weights, plan = asked
+    part, *_ = plan.parts()
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        result = pool.apply(quarantine, (part, task, weights))
+    assert result.failure is not None
+    assert "this process is a daemon, such as a worker of multiprocessing.Pool" in result.failure
+
+
+def test_a_process_that_freezes_before_it_has_read_the_weights_is_given_up(
+    asked: tuple[Task, Weights, Plan], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task, weights, _ = asked
+    trouble_in_children(monkeypatch, f"start-freeze={tmp_path / 'frozen'}")
+    monkeypatch.setattr("segment.patience.UNKNOWN", 3.0)
+    with pytest.raises(ChildDied, match="did nothing for 3 s and was killed"):
+        Child(task, dataclasses.replace(weights, data=bytes(8 << 20)), lambda: 3.0)
+    assert (tmp_path / "frozen").exists()
 
 
 def test_workers_are_threads_where_each_has_several_cpus(

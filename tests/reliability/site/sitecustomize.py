@@ -4,6 +4,7 @@
 `freeze`       it stops its process; `freeze=FILE` once only, FILE remembers
 `slow=SECONDS` every picture takes so long
 `load`         a process dies while it loads the model; `load-freeze=FILE` stops, once only, `load-hang=FILE` sleeps
+`start-freeze=FILE` a worker process of the local engine stops before it has read what it is to do, once only
 `read`         a process dies while it reads a part that holds a `killer.png`; `read-freeze=FILE` stops, once only
 `write-freeze=FILE` a process stops when it has encoded such a part, once only
 `pulse-freeze=FILE` the actor that hears the heartbeats stops at the first one, once only
@@ -120,6 +121,12 @@ def on_pulse(module):
     module.Pulse.beat = beat
 
 
+def on_child(module):
+    kind, value = trouble()
+    if kind == "start-freeze":
+        freeze_once(value)
+
+
 def on_local(module):
     module._LASTING = 1
 
@@ -150,6 +157,7 @@ if TROUBLE:
         Patching("segment.sessions.predict", on_sessions),
         Patching("segment.formats.files", on_files),
         Patching("segment.workers", on_workers),
+        Patching("segment.child", on_child),
         Patching("segment.engines.ray_pulse", on_pulse),
     ]
 if os.environ.get("APART"):
