@@ -1,4 +1,4 @@
-"""How parts are put into blocks for Ray, and results into rows."""
+"""How parts are put into blocks for Ray Data, and results into rows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from segment.plan import Plan
 from segment.stages import PartResult
 
 _MAX_BUNDLES = 4000  # more blocks than this cost the driver more than they give, but where workers are many
-_LONGEST = 32  # parts in a block, while that makes fewer blocks: what a dying worker takes along is done again
+_LONGEST = 4  # parts in a block, while that makes fewer blocks: so few go on being read when the model is behind
 _BUNDLES_A_WORKER = 4
 _TELL_SECONDS = 0.5
 
@@ -18,11 +18,11 @@ _TELL_SECONDS = 0.5
 def bundle(plan: Plan, workers: int, *, isolate: bool) -> list[tuple[int, int]]:
     """Group consecutive parts into blocks: (first part, number of parts) each.
 
-    Between two blocks a worker has nothing to fetch ahead and waits for its last write: so blocks are long. They are
-    cut from what is left, a quarter of each worker's fair share at a time, and get shorter and shorter: so all workers
-    end together (Polychronopoulos and Kuck, 'Guided self-scheduling', IEEE Transactions on Computers, 1987). The parts
-    of a Parquet row group stay together as far as these lengths allow, since a worker reads a row group once for all
-    its parts.
+    Blocks are short, because a task that reads goes on to the end of its block, however far behind the model is, and
+    what it has read lies in the object store. They are cut from what is left, a quarter of each worker's fair share at
+    a time at most, and get shorter and shorter: so all workers end together (Polychronopoulos and Kuck, 'Guided
+    self-scheduling', IEEE Transactions on Computers, 1987). The parts of a Parquet row group stay together, since a
+    worker reads a row group once for all its parts.
     """
     count = len(plan)
     groups = row_group_runs(plan)
