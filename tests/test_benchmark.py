@@ -130,7 +130,7 @@ def test_agreement_counts_pixels(tmp_path: Path) -> None:
     other[0, 0] = 1
     (tmp_path / "ours/masks/s").mkdir(parents=True)
     (tmp_path / "theirs").mkdir()
-    ours = pa.table({"uri": ["a/x.png"], "mask": [{"bytes": png(mask), "path": "x"}]})
+    ours = pa.table({"id": ["x.png"], "mask": [{"bytes": png(mask), "path": "x"}]})
     pq.write_table(ours, tmp_path / "ours/masks/s/p.parquet")
     pq.write_table(pa.table({"path": ["/b/x.png"], "mask": [png(other)]}), tmp_path / "theirs/masks.parquet")
 

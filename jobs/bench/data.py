@@ -108,8 +108,8 @@ def agreement(ours: Path, theirs: Path) -> float:
     """Share of pixels, 0-1, in which the masks of `segment run` and of a peer's `masks.parquet` are equal."""
     own = {}
     for file in sorted(ours.glob("masks/*/*.parquet")):
-        for row in pq.ParquetFile(file).read(columns=["uri", "mask"]).to_pylist():
-            own[Path(row["uri"]).name] = row["mask"]["bytes"]
+        for row in pq.ParquetFile(file).read(columns=["id", "mask"]).to_pylist():
+            own[Path(row["id"]).stem] = row["mask"]["bytes"]
     equal = total = 0
     rows = pq.read_table(theirs / "masks.parquet", columns=["path", "mask"]).to_pylist()
     if len(rows) != len(own):
@@ -117,7 +117,7 @@ def agreement(ours: Path, theirs: Path) -> float:
     for row in rows:
         mine, other = (
             cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-            for data in (own[Path(row["path"]).name], row["mask"])
+            for data in (own[Path(row["path"]).stem], row["mask"])
         )
         if mine.shape != other.shape:
             return 0.0

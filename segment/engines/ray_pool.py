@@ -142,6 +142,8 @@ class Pool:
         except StopIteration:
             self._pulse.rest(member.key)
             member.stream = None
+            if member.held:
+                self._bury(member, "its call ended before its parts")
             return
         except (ray.exceptions.RuntimeEnvSetupError, ray.exceptions.ActorUnschedulableError):
             raise  # no other worker will fare better
