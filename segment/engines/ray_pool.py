@@ -1,7 +1,7 @@
 """A pool of plain Ray actors, each a model on a CPU: fed with parts as it tells of others, and replaced when it dies.
 
-Two remote calls a second and worker are all that Ray has to do. (Ray Data's driver loop and helper actors took 3 % of
-a machine of two cores, and its blocks made a worker wait between two of them.)
+Two remote calls a second and worker are all that Ray has to do. (Ray Data's driver loop and helper actors took a share
+of a small machine's cores, and its blocks made a worker wait between two of them.)
 """
 
 from __future__ import annotations
