@@ -48,7 +48,7 @@ class _Beat:
     """A sign of life: steps done so far, and the request to a store that has waited longest, with its seconds."""
 
     steps: int
-    waits: tuple[float, vitals.Request] | None
+    waits: vitals.Waits | None
 
 
 class Child:
@@ -240,9 +240,7 @@ class _Line:
         """Say once a second how far the worker is. Once nobody listens, let it end."""
         try:
             while True:
-                oldest = vitals.oldest()
-                waits = (oldest.seconds(), oldest) if oldest else None
-                self.send(_Beat(worker.beats + worker.task.store.calls, waits))
+                self.send(_Beat(worker.steps, vitals.longest_wait()))
                 time.sleep(_BEAT_SECONDS)
         except OSError:
             worker.stop()

@@ -54,6 +54,8 @@ class Request:
         return f"the store {trouble} for {seconds}: retrying to {what} ({self.reason}, attempt {self.failures + 1})"
 
 
+Waits = tuple[float, Request]  # a request to a store, and the seconds that it had taken when this was told
+
 _lock = threading.Lock()
 _open: dict[int, Request] = {}
 _elsewhere: list[Request] = []
@@ -74,10 +76,11 @@ def request(verb: str, url: str) -> Iterator[Request]:
             del _open[id(entry)]
 
 
-def oldest() -> Request | None:
-    """The request of this process that has waited longest."""
+def longest_wait() -> Waits | None:
+    """The request of this process that has waited longest, as another process is told of it."""
     with _lock:
-        return min(_open.values(), key=lambda entry: entry.since, default=None)
+        found = min(_open.values(), key=lambda entry: entry.since, default=None)
+    return (found.seconds(), found) if found else None
 
 
 def slow_request() -> Request | None:
@@ -92,7 +95,7 @@ def workers() -> int | None:
     return _workers
 
 
-def report(workers: int | None, requests: Iterable[tuple[float, Request]]) -> None:
+def report(workers: int | None, requests: Iterable[Waits]) -> None:
     """Enter what workers elsewhere said last: how many are at work, and the oldest request of each with its seconds."""
     global _workers
     entries = [_here(*told) for told in requests]
@@ -101,7 +104,7 @@ def report(workers: int | None, requests: Iterable[tuple[float, Request]]) -> No
         _elsewhere[:] = entries
 
 
-def hear(worker: object, waits: tuple[float, Request] | None) -> None:
+def hear(worker: object, waits: Waits | None) -> None:
     """Enter what one worker elsewhere said last: its oldest request with its seconds; None where it waits for none."""
     with _lock:
         if waits is None:

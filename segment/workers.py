@@ -50,6 +50,11 @@ class Worker:
         self._stopped = threading.Event()
         self.beats = 0  # steps done, for those who watch whether it gets on
 
+    @property
+    def steps(self) -> int:
+        """Steps done, and requests to stores, failed ones too."""
+        return self.beats + self.task.store.calls
+
     def process(self, parts: Iterable[Part], tell: Callable[[PartResult], object]) -> None:
         """Run parts one after the other, telling each one's result, from any thread, as soon as it is committed.
 

@@ -17,7 +17,7 @@ from segment import errors
 from segment.engines import Isolation
 from segment.engines.dispatch import Dispatch
 from segment.engines.pulled import pulled
-from segment.engines.ray_cluster import HeadLost, address_of, connect, leave, within
+from segment.engines.ray_cluster import HeadLost, address_of, connect, last_line, leave, within
 from segment.engines.ray_metrics import RunMetrics
 from segment.engines.ray_operators import GPU
 from segment.engines.ray_pipeline import start_pipeline
@@ -31,7 +31,6 @@ from segment.plan import Plan
 from segment.progress import Tally
 from segment.sessions import capabilities
 from segment.stages import PartResult, Task
-from segment.urls import redact_text
 from segment.weights import Weights
 
 P = ParamSpec("P")
@@ -220,5 +219,4 @@ def _cause(error: BaseException) -> SegmentError:
         kind = getattr(errors, raised[1], None)
         if isinstance(kind, type) and issubclass(kind, SegmentError):
             return kind(raised[2].strip())
-    lines = [line for line in str(error).strip().splitlines() if line.strip()]
-    return StoreError(f"the Ray run broke: {redact_text(lines[-1])}. The same command resumes it.")
+    return StoreError(f"the Ray run broke: {last_line(error)}. The same command resumes it.")

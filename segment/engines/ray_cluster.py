@@ -16,6 +16,7 @@ from typing import TypeVar
 from segment.background import Background
 from segment.engines import available_cpus
 from segment.errors import SegmentError, StoreError, UsageError
+from segment.urls import redact_text
 
 log = logging.getLogger("segment.engines.ray")
 
@@ -126,6 +127,12 @@ class HeadLost(StoreError):
             "lost, or overloaded. Start the cluster again, then the same command resumes the run; what is committed "
             "stays."
         )
+
+
+def last_line(error: BaseException) -> str:
+    """What an error of Ray's comes down to, without secrets: most are tracebacks."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return redact_text(lines[-1]) if lines else type(error).__name__
 
 
 def within(seconds: float, call: Callable[[], T]) -> T:

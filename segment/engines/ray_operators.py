@@ -99,8 +99,7 @@ def _load(shared: Any) -> tuple[Worker, Heart]:
 
 
 def _heart_of(worker: Worker, pulse: Any) -> Heart:
-    """A heart that counts the worker's steps and its requests to stores, failed ones too."""
-    return Heart(pulse, lambda: worker.beats + worker.task.store.calls)
+    return Heart(pulse, lambda: worker.steps)
 
 
 def _rows(name: str, values: Iterator[object]) -> Iterator[pa.Table]:

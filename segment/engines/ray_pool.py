@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from segment.engines.dispatch import Dispatch
+from segment.engines.ray_cluster import last_line
 from segment.engines.ray_pulse import Pulse
 from segment.engines.ray_worker import Told
 from segment.shards import Part
 from segment.stages import PartResult
-from segment.urls import redact_text
 
 log = logging.getLogger("segment.engines.ray")
 
@@ -148,7 +148,7 @@ class Pool:
         except (ray.exceptions.RuntimeEnvSetupError, ray.exceptions.ActorUnschedulableError):
             raise  # no other worker will fare better
         except ray.exceptions.RayError as error:
-            self._bury(member, f"{type(error).__name__}: {_last_line(error)}")
+            self._bury(member, f"{type(error).__name__}: {last_line(error)}")
             return
         self._pulse.beat(member.key, told.beat)
         self._welcome(member, told)
@@ -221,11 +221,6 @@ def _kill(member: _Member) -> None:
     if ray.is_initialized():  # or `kill` would start a cluster
         with suppress(ray.exceptions.RayError):
             ray.kill(member.actor)
-
-
-def _last_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return redact_text(lines[-1]) if lines else "no reason given"
 
 
 def _state(member: _Member) -> str:

@@ -21,7 +21,6 @@ _MOST_KILLS = 3  # afterwards the process is dead, or its node is out of reach
 _ANSWER_SECONDS = 40.0  # for the actor that hears the workers
 _CLOSE_SECONDS = 5.0
 T = TypeVar("T")
-Waits = tuple[float, vitals.Request]  # seconds that a request to a store has taken, as told
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class Beat:
     pid: int
     steps: int
     loading: bool
-    waits: Waits | None = None
+    waits: vitals.Waits | None = None
 
 
 @dataclass
@@ -65,7 +64,7 @@ class Signs:
     stuck: tuple[tuple[str, int], ...]
     steps: int
     working: int
-    waits: tuple[Waits, ...]
+    waits: tuple[vitals.Waits, ...]
     loads: int
     loaded: int
 
@@ -223,6 +222,5 @@ class Heart:
             self._beat_once(key, loading, pace)
 
     def _beat_once(self, key: str, loading: bool, pace: _Pace) -> Any:
-        oldest = vitals.oldest()
-        waits = (oldest.seconds(), oldest) if oldest else None
+        waits = vitals.longest_wait()
         return self._pulse.beat.remote(key, Beat(self._node, os.getpid(), self._steps() + pace.ticks, loading, waits))

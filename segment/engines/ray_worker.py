@@ -137,19 +137,15 @@ class PoolWorker:
     def _told(self, results: list[PartResult], error: SegmentError | None = None) -> Told:
         import ray
 
-        oldest = vitals.oldest()
-        waits = (oldest.seconds(), oldest) if oldest else None
+        waits = vitals.longest_wait()
         node = ray.get_runtime_context().get_node_id()
         return Told(results, Beat(node, os.getpid(), self._steps(), self._is_loading, waits), error)
 
     def _steps(self) -> int:
-        """Steps of the worker, and its requests to stores, failed ones too.
-
-        To wait is a step as well: for parts, or for children, which have a patience of their own.
-        """
+        """Steps of the worker. To wait is one, too: for parts, or for children, which have a patience of their own."""
         if not self._is_loading:
             self._idle += self._drawn == self._ended or self._isolation == "image"
-        return self._idle + (self._worker.beats + self._task.store.calls if self._worker else 0)
+        return self._idle + (self._worker.steps if self._worker else 0)
 
 
 def worker_of(task: Task) -> Any:
