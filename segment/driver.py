@@ -13,6 +13,7 @@ from segment.contract import begin, fingerprint_of, goes_on
 from segment.engines import Engine
 from segment.engines.local import LocalEngine
 from segment.errors import SegmentError, TooManyErrors, UsageError
+from segment.findings import by_reason
 from segment.frozen import choose_batch, choose_runtime, frozen_batch, frozen_runtime, run_contract, run_record, task_of
 from segment.job import Job, make_job
 from segment.labels import LabelDecoder
@@ -80,7 +81,7 @@ def _run(job: Job, progress: Progress, *, retry_errors: bool, update: bool, veri
         batch = begun[2] if begun else choose_batch(job, card, weights, runtime, plan, engine.get, progress)
         contract = run_contract(job, card, weights, runtime, batch)
         task = task_of(job, card, runtime, batch, store, fingerprint_of(contract))
-        begin(ledger, run_record(job, card, weights, contract, task.fingerprint))
+        begin(ledger, run_record(job, card, weights, contract, task.fingerprint, plan))
         if begun:
             if verify:
                 again = rework.verify(ledger, plan, task.fingerprint)
@@ -88,6 +89,7 @@ def _run(job: Job, progress: Progress, *, retry_errors: bool, update: bool, veri
             plan = _rework(job, ledger, plan, progress, retry_errors=retry_errors, update=update)
         else:
             plan = ledger.freeze_plan(plan)
+        ledger.record_input(plan, task.fingerprint)
         rounds = Rounds(task, weights, plan, ledger, progress, job.max_error_rate * plan.images)
         worked = rounds.run(engine.get)
         progress.phase("checking what is committed")
@@ -136,7 +138,7 @@ def _discover(job: Job, store: Store, progress: Progress) -> Plan:
     progress.phase("listing the input")
     found = discover(job.input, job.input_options, store, without=to_url(job.output))
     _tell(found, progress)
-    plan = Plan.of(found.parts)
+    plan = Plan.of(found.parts, found.left_out)
     shards = count(len(plan.parts_by_shard()), "shard")
     progress.note(f"{count(found.images, 'image')} in {shards}, {count(len(plan), 'part')}")
     return plan
@@ -160,7 +162,7 @@ def _rework(job: Job, ledger: Ledger, plan: Plan, progress: Progress, *, retry_e
 
 
 def _tell(found: Discovery, progress: Progress) -> None:
-    for line in [*found.notes, *(f"warning: {warning}" for warning in found.warnings)]:
+    for line in found.lines:
         progress.note(line)
 
 
@@ -248,17 +250,35 @@ def _finish(job: Job, plan: Plan, ledger: Ledger, fingerprint: str, audit: Audit
         ledger.take_back_success()
         listed = "\n".join(f"  {problem}" for problem in audit.problems[:20])
         raise SegmentError(f"the audit of {place} found {count(len(audit.problems), 'problem')}:\n{listed}")
-    too_many = audit.errors > job.max_error_rate * audit.images
-    report = dataclasses.replace(load_report(ledger), complete=not too_many)
+    failure = _too_many_errors(job, plan, audit)
+    report = dataclasses.replace(load_report(ledger), complete=not failure)
     write_report(ledger, report)
-    if too_many:
+    if failure:
         ledger.take_back_success()
+        first = f"; the first is {shown(report.errors[0].id)}, {report.errors[0].error}" if report.errors else ""
         raise TooManyErrors(
-            f"{audit.errors} of {audit.images} images failed, more than --max-error-rate {job.max_error_rate:g} "
-            f"allows; the first is {shown(report.errors[0].id)}, {report.errors[0].error}. All others are done: "
-            f"`segment report {place}` lists those that failed."
+            f"{failure}{first}. All others are done: `segment report {place}` lists what failed and what is left out."
         )
     if ledger.read_plan() != plan:
         raise SegmentError(f"the plan of {place} was extended meanwhile, by --update: run the same command again")
     ledger.succeed(audit.totals, fingerprint)
     return report
+
+
+def _too_many_errors(job: Job, plan: Plan, audit: Audit) -> str:
+    """Say that more images failed, or are lost in damaged archives, than the job allows; `""` if not.
+
+    Where nobody can tell how many are lost, only a limit of 1 allows it.
+    """
+    lost = next((item for item in by_reason(plan.left_out) if item.reason == "damaged"), None)
+    missing = lost.number if lost else 0
+    if lost and not lost.exact and job.max_error_rate < 1:
+        return (
+            f"images are lost behind the damage of archives, and nobody can tell how many: {lost}. Mend the archives "
+            "and use --update, or accept the loss with --max-error-rate 1"
+        )
+    if audit.errors + missing <= job.max_error_rate * (audit.images + missing):
+        return ""
+    behind = f" and {missing} more are lost behind the damage of archives" if missing else ""
+    limit = f"more than --max-error-rate {job.max_error_rate:g} allows"
+    return f"{audit.errors} of {audit.images} images failed{behind}, {limit}"

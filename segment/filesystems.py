@@ -30,11 +30,13 @@ class Entry:
         url: absolute URL.
         size: bytes; -1 where the store does not say.
         etag: changes when the content does: the store's ETag, else last-modified time, else `""`.
+        irregular: whether it is no file: a link to nothing, a device, a pipe.
     """
 
     url: str
     size: int
     etag: str
+    irregular: bool = False
 
 
 def open_filesystem(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:

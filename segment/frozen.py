@@ -125,7 +125,7 @@ def _unsigned(value: Any) -> Any:
 
 
 def run_record(
-    job: Job, card: ModelCard, weights: Weights, contract: Mapping[str, Any], fingerprint: str
+    job: Job, card: ModelCard, weights: Weights, contract: Mapping[str, Any], fingerprint: str, plan: Plan
 ) -> dict[str, Any]:
     """`run.json`. The job's storage options are left out by their field: they may be secrets."""
     return {
@@ -135,5 +135,6 @@ def run_record(
         "contract": contract,
         "fingerprint": fingerprint,
         "scored_at": card.metric.resolution,
+        "input": plan.summary(),
         "versions": {"segment": version("segment-job"), "python": platform.python_version()},
     }

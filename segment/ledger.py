@@ -100,6 +100,12 @@ class Ledger:
         """URLs of the Parquet files below a prefix: whatever else a file manager leaves there is not ours."""
         return [entry.url for entry in self.store.list(prefix) if entry.url.endswith(".parquet")]
 
+    def record_input(self, plan: Plan, fingerprint: str) -> None:
+        """Bring what `run.json` says of the input in line with the frozen plan."""
+        run = self.read_run()
+        if run is not None and run["fingerprint"] == fingerprint and run.get("input") != plan.summary():
+            self.store.write(self.url("run.json"), to_json({**run, "input": plan.summary()}))
+
     def is_planned(self) -> bool:
         """Whether there is a plan."""
         return self.store.exists(self.url("plan.parquet"))
@@ -219,9 +225,9 @@ class Ledger:
         return sum(map(len, lost.values()))
 
     def extend_plan(self, plan: Plan, new: Plan) -> Plan:
-        """Freeze a plan that has more parts than before."""
+        """Freeze a plan that has more parts than before; what is left out is as the new one says."""
         self.take_back_success()
-        longer = Plan(pa.concat_tables([plan.table, new.table]))
+        longer = Plan(pa.concat_tables([plan.table, new.table]), new.left_out)
         self.store.write(self.url("plan.parquet"), longer.to_bytes())
         return longer
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import re
 import secrets
@@ -12,8 +11,6 @@ from pathlib import Path
 
 from segment.filesystems import Entry
 from segment.retries import is_absent
-
-log = logging.getLogger("segment.store")
 
 TEMPORARY = re.compile(r"\.tmp-[0-9a-f]{16}$")
 
@@ -32,7 +29,10 @@ def read_local(path: Path, start: int | None, stop: int | None) -> tuple[bytes, 
 
 
 def list_local(folder: str, recursive: bool, parents: frozenset[tuple[int, int]]) -> Iterator[Entry]:
-    """Walk a local folder. Not fsspec's walk: that one skips unreadable folders without a word."""
+    """Walk a local folder: files, and what is none (`Entry.irregular`).
+
+    Not fsspec's walk: that one skips unreadable folders without a word.
+    """
     try:
         status = Path(folder).stat()
         found = list(os.scandir(folder))
@@ -51,8 +51,8 @@ def list_local(folder: str, recursive: bool, parents: frozenset[tuple[int, int]]
             with contextlib.suppress(FileNotFoundError):  # deleted since
                 status = item.stat()
                 yield Entry(f"file://{item.path}", status.st_size, local_etag(status))
-        elif item.is_symlink():
-            log.warning("%s is a link to nothing: left out", item.path)
+        elif not TEMPORARY.search(item.name):
+            yield Entry(f"file://{item.path}", 0, "", irregular=True)
 
 
 def write_local(path: Path, data: bytes, *, exclusive: bool = False) -> None:

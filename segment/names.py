@@ -5,12 +5,33 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable
+from typing import Literal
 
 from segment.urls import redact_url
 
 _LONGEST = 120  # bytes of a name that an id becomes; file systems take 255
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+_JPEG = (".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".jfi", ".pjpeg", ".pjp")
+IMAGE_SUFFIXES = frozenset({*_JPEG, ".png", ".apng", ".webp", ".bmp", ".dib", ".tif", ".tiff"})
+LABEL_SUFFIXES = IMAGE_SUFFIXES | {".gif"}
+# Suffixes of what may hold images or labels, read or not: leaving out one of these is a warning.
+DATA_SUFFIXES = LABEL_SUFFIXES | frozenset(
+    """
+    .jp2 .j2k .jpx .jpf .j2c .jxl .jxr .avif .avifs .heic .heif .hif .svg .psd .exr .hdr .tga .ppm .pgm .pbm .pnm .pfm
+    .pcx .ico .dds .raw .dng .cr2 .cr3 .nef .arw .orf .rw2 .raf .srw .pef .btf .ecw .sid .img .vrt .dcm .nii .mha .mrc
+    .czi .svs .ndpi .qoi .sgi .rgb .ras .xcf .eps .pdf .fits
+    .tar .gz .tgz .bz2 .xz .zst .zip .7z .rar .parquet .pq .arrow .feather .orc .avro .tfrecord .tfrecords .rec .lmdb
+    .mdb .beton .h5 .hdf5 .npy .npz .mat .pkl .pt .zarr .lance
+    .mp4 .avi .mov .mkv .webm .m4v .mpg .mpeg .wmv
+    """.split()  # noqa: SIM905
+)
+# Folders and files that operating systems and NAS devices keep among the user's own, in lower case.
+_SYSTEM_FOLDERS = frozenset({
+    "__macosx", "@eadir", "#recycle", "#snapshot", "@tmp", "@recycle", "@recently-snapshot", "@sharebin", "@sharesnap",
+    "$recycle.bin", "recycler", "recycled", "system volume information", "lost+found", "network trash folder",
+    "temporary items", "found.000",
+})  # fmt: skip
+_SYSTEM_FILES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "pspbrwse.jbf", "picasa.ini"})
 
 
 def slug(name: str) -> str:
@@ -47,9 +68,27 @@ def is_image(name: str) -> bool:
     return suffix_of(name) in IMAGE_SUFFIXES
 
 
-def is_hidden(path: str) -> bool:
-    """Whether a relative path is hidden or is litter of macOS (`__MACOSX`, `._x`, `.DS_Store`)."""
-    return any(name.startswith(".") or name == "__MACOSX" for name in path.split("/"))
+def is_label(name: str) -> bool:
+    """Whether a name is a label image's by its suffix."""
+    return suffix_of(name) in LABEL_SUFFIXES
+
+
+def no_data(path: str, *, include_hidden: bool = False) -> Literal["hidden", "system"] | None:
+    """Say why a relative path is not part of a data set, if it is not.
+
+    `hidden`: a name in it begins with `.` or `_`, as `pyarrow.dataset`, Spark, Hive and Delta have it. `system`: it is
+    a file, or lies in a folder, that NAS devices, Windows or macOS keep among the user's own.
+
+    >>> no_data("a/0001.jpg"), no_data("_temporary/0/a.parquet"), no_data("@eaDir/0001.jpg/THUMB.jpg")
+    (None, 'hidden', 'system')
+    """
+    names = path.split("/")
+    *folders, last = (name.lower() for name in names)
+    if last in _SYSTEM_FILES or last.startswith("._") or not _SYSTEM_FOLDERS.isdisjoint(folders):
+        return "system"
+    if not include_hidden and any(name.startswith((".", "_")) for name in names):
+        return "hidden"
+    return None
 
 
 def shown(url: str) -> str:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import string
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from segment.findings import LeftOut, by_reason
+
 InputFormat = Literal["auto", "files", "webdataset", "parquet", "list"]
 ShardFormat = Literal["files", "webdataset", "parquet"]
 
-PATTERN_FIELDS = ("stem", "dir", "name")
+_FIELD = re.compile(r"(stem|dir|name)(?:([%#])(.+))?", re.DOTALL)  # of a label pattern
 
 # `Span.size` where there is no size to tell. The last two stand for a fault that is known at plan time.
 UNKNOWN = -1  # the store does not say
@@ -30,9 +33,11 @@ class InputOptions(BaseModel):
 
     Attributes:
         format: what the input is; `auto` goes by the names.
+        include_hidden: take files whose name, or a folder of it, begins with `.` or `_`, too.
         labels: files: path or URL of the folder of label images, matched by relative path without suffix.
         label_pattern: files: path of an image's label relative to `labels` (or else to the input), with
-            `{stem}`, `{dir}` (folder relative to the input) and `{name}` of the image.
+            `{stem}`, `{dir}` (folder relative to the input) and `{name}` of the image; `{stem%END}` is the stem
+            without an end, `{stem#START}` without a start, as a shell has it.
         label_key: WebDataset: suffix of the label member, as in `seg.png`; None tries `seg.png`, `mask.png`
             and `label.png`.
         image_column, label_column, id_column: Parquet: column names; None looks for the usual ones.
@@ -45,6 +50,7 @@ class InputOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     format: InputFormat = "auto"
+    include_hidden: bool = False
     labels: str | None = None
     label_pattern: str | None = None
     label_key: str | None = None
@@ -69,8 +75,11 @@ class InputOptions(BaseModel):
         if value is None:
             return None
         fields = [(name, spec, how) for _, name, spec, how in string.Formatter().parse(value) if name is not None]
-        if not fields or any(name not in PATTERN_FIELDS or spec or how for name, spec, how in fields):
-            raise ValueError("label_pattern takes {stem}, {dir} and {name}, as in '{dir}/{stem}_L.png'")
+        if not fields or any(not _FIELD.fullmatch(name) or spec or how for name, spec, how in fields):
+            raise ValueError(
+                "label_pattern takes {stem}, {dir} and {name}, as in '{dir}/{stem}_L.png'; {stem%END} and {stem#START} "
+                "are the stem without an end or start, as in '{dir}/{stem%_leftImg8bit}_gtFine_labelIds.png'"
+            )
         return value
 
     @field_validator("label_key")
@@ -183,8 +192,9 @@ class Discovery:
         parts: all parts, shard by shard, in order.
         images: number of images.
         labelled: how many of them have a label; None where only reading them tells (Parquet).
-        warnings: one line each, counted: what was left out or looks odd.
+        warnings: one line each, counted: what looks odd.
         notes: one line each: what was decided.
+        left_out: what the input holds besides, by reason and place.
     """
 
     parts: list[Part]
@@ -192,6 +202,31 @@ class Discovery:
     labelled: int | None
     warnings: list[str]
     notes: list[str] = field(default_factory=list)
+    left_out: list[LeftOut] = field(default_factory=list)
+
+    @property
+    def lines(self) -> list[str]:
+        """Everything there is to tell, a line each, the notes first; warnings are marked as such."""
+        left_out = by_reason(self.left_out)
+        notes = [*self.notes, *(str(item) for item in left_out if not item.matters)]
+        warnings = [*self.warnings, *(str(item) for item in left_out if item.matters)]
+        return [*notes, *(f"warning: {warning}" for warning in warnings)]
+
+
+def expand_pattern(pattern: str, values: Mapping[str, str]) -> str:
+    """Fill in a label pattern.
+
+    >>> expand_pattern("{dir}/{stem%_leftImg8bit}_gtFine.png", {"dir": "aachen", "stem": "a_1_leftImg8bit", "name": ""})
+    'aachen/a_1_gtFine.png'
+    """
+    text = ""
+    for literal, name, _, _ in string.Formatter().parse(pattern):
+        text += literal
+        if name is not None and (found := _FIELD.fullmatch(name)):
+            field_name, operator, rest = found.groups()
+            value = values[field_name]
+            text += value.removesuffix(rest) if operator == "%" else value.removeprefix(rest) if operator else value
+    return text
 
 
 def planned_fault(member: Member, max_bytes: int) -> str | None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from segment.findings import LeftOut, by_reason
 from segment.shards import Member, Part, Span
 from segment.tables import to_parquet
 
@@ -31,19 +33,25 @@ PLAN_SCHEMA = pa.schema(
 
 
 class Plan:
-    """The frozen list of parts, kept in Arrow: a million images need no million Python objects."""
+    """The frozen list of parts, kept in Arrow: a million images need no million Python objects.
 
-    def __init__(self, table: pa.Table) -> None:
+    Args:
+        table: one row per part.
+        left_out: what the input holds besides, by reason and place.
+    """
+
+    def __init__(self, table: pa.Table, left_out: Sequence[LeftOut] = ()) -> None:
         self.table = table
+        self.left_out = tuple(left_out)
 
     @staticmethod
-    def of(parts: Iterable[Part]) -> Plan:
+    def of(parts: Iterable[Part], left_out: Sequence[LeftOut] = ()) -> Plan:
         """Build a plan from parts, in their order."""
         rows = [{name: _plain(getattr(part, name)) for name in PLAN_SCHEMA.names} for part in parts]
-        return Plan(pa.Table.from_pylist(rows, schema=PLAN_SCHEMA))
+        return Plan(pa.Table.from_pylist(rows, schema=PLAN_SCHEMA), left_out)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Plan) and self.table.equals(other.table)
+        return isinstance(other, Plan) and self.table.equals(other.table) and self.left_out == other.left_out
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -54,6 +62,11 @@ class Plan:
     def images(self) -> int:
         """Planned images."""
         return int(pc.sum(pc.subtract(self.table["stop"], self.table["start"])).as_py() or 0)
+
+    def summary(self) -> dict[str, Any]:
+        """What `run.json` says of the input: images and shards, and what is left out by reason."""
+        left_out = [item.to_json() for item in by_reason(self.left_out)]
+        return {"images": self.images, "shards": len(self.images_by_shard()), "left_out": left_out}
 
     @property
     def largest_part(self) -> int:
@@ -86,7 +99,7 @@ class Plan:
         if not part_ids:
             return self
         keep = [part not in part_ids for part in self.table["id"].to_pylist()]
-        return Plan(self.table.filter(pa.array(keep, pa.bool_())))
+        return Plan(self.table.filter(pa.array(keep, pa.bool_())), self.left_out)
 
     def parts(self) -> Iterator[Part]:
         """The parts, in order."""
@@ -97,14 +110,17 @@ class Plan:
         return list(parts_of(self.table.slice(start, stop - start)))
 
     def to_bytes(self) -> bytes:
-        """`plan.parquet`."""
-        return to_parquet(self.table)
+        """`plan.parquet`; what is left out is in its metadata, so that one write freezes both."""
+        words = {"left_out": json.dumps([item.to_json() for item in self.left_out])} if self.left_out else None
+        return to_parquet(self.table.replace_schema_metadata(words))
 
     @staticmethod
     def from_bytes(data: bytes) -> Plan:
-        """Read `plan.parquet`. Raises what Arrow raises, and KeyError, if it is damaged or no plan."""
+        """Read `plan.parquet`. Raises what Arrow raises, LookupError, TypeError or ValueError, if it is no plan."""
         table = pq.read_table(pa.BufferReader(data), page_checksum_verification=True)
-        return Plan(table.select(PLAN_SCHEMA.names).cast(PLAN_SCHEMA))
+        words = json.loads((table.schema.metadata or {}).get(b"left_out", b"[]"))
+        left_out = [LeftOut.from_json(item) for item in words]
+        return Plan(table.select(PLAN_SCHEMA.names).replace_schema_metadata(None).cast(PLAN_SCHEMA), left_out)
 
 
 def parts_of(table: pa.Table) -> Iterator[Part]:

@@ -74,8 +74,8 @@ def estimate(job: Job, progress: Progress, seconds: float = 10.0) -> Estimate:
     check_labels(job, card)
     weights = load_weights(card, job.weights, store=store, progress=progress.download)
     found = discover(job.input, job.input_options, store)
-    for warning in found.warnings:
-        progress.note(f"warning: {warning}")
+    for line in found.lines:
+        progress.note(line)
     plan = Plan.of(found.parts)
     with closing(make_engine(job, plan.images)) as engine:
         runtime = choose_runtime(job, weights, engine)

@@ -114,9 +114,11 @@ def follow_input(ledger: Ledger, plan: Plan, known: Known, found: Discovery) -> 
             stale[shard] = held
     for shard, parts in stale.items():
         ledger.reopen(shard, parts)
-    if not found.parts and not stale:
+    kept = [item for item in plan.left_out if item.place and item.place not in known.planned_anew]
+    new = Plan.of(found.parts, [*kept, *found.left_out])
+    if not found.parts and not stale and new.left_out == plan.left_out:
         return plan
-    return ledger.extend_plan(plan.without(known.stale), Plan.of(found.parts))
+    return ledger.extend_plan(plan.without(known.stale), new)
 
 
 def changes(known: Known, found: Discovery) -> Iterator[str]:

@@ -9,16 +9,17 @@ from dataclasses import replace
 from typing import Literal
 
 from segment.errors import UsageError
+from segment.findings import Findings, by_reason
 from segment.formats.cutting import Shard, cut
 from segment.formats.expand import Found, find_objects
-from segment.formats.files import plan_files, read_files
+from segment.formats.files import count_others, plan_files, read_files
 from segment.formats.known import Known
 from segment.formats.listing import LIST_SUFFIXES, plan_list
 from segment.formats.lookup import in_threads
 from segment.formats.parquet import plan_parquet, read_parquet
 from segment.formats.tar import compressed_tar, refuse_compressed
 from segment.formats.webdataset import plan_webdataset, read_webdataset
-from segment.names import basename, count, examples, is_hidden, is_image, shown, suffix_of
+from segment.names import basename, count, examples, is_image, no_data, shown, suffix_of
 from segment.parts import Discovery, InputFormat, InputOptions, Member, Part, Sample, ShardFormat, Span
 from segment.store import Entry, Store
 from segment.urls import parent_url, relative_url, to_url
@@ -75,28 +76,30 @@ def discover(
         UsageError: nothing there, no image there, or the options do not fit.
         StoreError: the store refused.
     """
-    warnings: list[str] = []
-    notes: list[str] = []
-    found = _visible(find_objects(input, store, warnings), options)
+    findings = Findings()
+    found = find_objects(input, store, findings)
+    everything = {entry.url: entry for entry in found.entries}  # a label may have any name that a pattern gives
+    found = _visible(found, options, findings)
     if without:
         found = _outside(found, [without])
-    found = _without_runs(found, store, notes)
-    kind = _kind(found, options)
+    found = _without_runs(found, store, findings)
+    kind = _kind(found, options, findings)
     _refuse_foreign_options(kind, options)
-    entries = _of_kind(kind, found, store)
+    entries = _of_kind(kind, found, store, findings)
     if known and kind in ("webdataset", "parquet"):
         entries = known.objects_to_plan(entries)
         if not entries:
-            return Discovery([], 0, 0, warnings, notes)
+            return Discovery([], 0, 0, findings.warnings, findings.notes, findings.left_out)
     plans: dict[Kind, Callable[[], tuple[list[Shard], int | None]]] = {
-        "files": lambda: plan_files(found.base, entries, options, store, warnings, known),
-        "webdataset": lambda: plan_webdataset(entries, options, store, warnings),
-        "parquet": lambda: plan_parquet(entries, options, store, warnings, notes),
-        "list": lambda: plan_list(entries[0], store, warnings, known),
+        "files": lambda: plan_files(found.base, entries, everything, options, store, findings, known),
+        "webdataset": lambda: plan_webdataset(entries, options, store, findings),
+        "parquet": lambda: plan_parquet(entries, options, store, findings),
+        "list": lambda: plan_list(entries[0], store, findings, known),
     }
     shards, labelled = plans[kind]()
     parts = cut(shards, options)
-    return Discovery(parts, sum(len(part) for part in parts), labelled, warnings, notes)
+    images = sum(len(part) for part in parts)
+    return Discovery(parts, images, labelled, findings.warnings, findings.notes, findings.left_out)
 
 
 def read_part(part: Part, options: InputOptions, store: Store) -> list[Sample]:
@@ -110,18 +113,24 @@ def read_part(part: Part, options: InputOptions, store: Store) -> list[Sample]:
     return readers[part.format](part, options, store)
 
 
-def _visible(found: Found, options: InputOptions) -> Found:
-    """Leave out hidden files and the labels folder, where that lies below the input."""
+def _visible(found: Found, options: InputOptions, findings: Findings) -> Found:
+    """Leave out what is no data by its name, and the labels folder, where that lies below the input."""
+    if found.single:
+        return found
     labels = to_url(options.labels) + "/" if options.labels is not None else ""
     if not labels.startswith(found.base + "/") or labels == found.base + "/":
         labels = ""
-    entries = [
-        entry
-        for entry in found.entries
-        if found.single
-        or not (is_hidden(relative_url(entry.url, found.base)) or (labels and entry.url.startswith(labels)))
-    ]
-    return replace(found, entries=entries)
+    kept, odd = [], []
+    for entry in found.entries:
+        name = relative_url(entry.url, found.base)
+        if reason := no_data(name, include_hidden=options.include_hidden):
+            findings.leave_out(reason, [name])
+        elif entry.irregular:
+            odd.append(name)
+        elif not (labels and entry.url.startswith(labels)):
+            kept.append(entry)
+    findings.leave_out("irregular", odd)
+    return replace(found, entries=kept)
 
 
 def _outside(found: Found, folders: Sequence[str]) -> Found:
@@ -130,7 +139,7 @@ def _outside(found: Found, folders: Sequence[str]) -> Found:
     return replace(found, entries=[entry for entry in found.entries if not entry.url.startswith(prefixes)])
 
 
-def _without_runs(found: Found, store: Store, notes: list[str]) -> Found:
+def _without_runs(found: Found, store: Store, findings: Findings) -> Found:
     """Leave out the outputs of other runs of this program: their masks and tables are no input.
 
     Raises:
@@ -142,11 +151,10 @@ def _without_runs(found: Found, store: Store, notes: list[str]) -> Found:
     runs = [parent_url(url) for url in records if is_run(store.read_if_exists(url))]
     if found.base in runs:
         raise UsageError(f"{shown(found.base)} is the output of a run, and no input; its masks are in masks/")
-    if runs:
-        notes.append(
-            f"{count(len(runs), 'folder is', 'folders are')} left out, being the output of a run, {examples(runs)}"
-        )
-    return _outside(found, runs)
+    kept = _outside(found, runs)
+    left = {entry.url for entry in found.entries} - {entry.url for entry in kept.entries}
+    findings.leave_out("run_output", sorted(relative_url(url, found.base) for url in left))
+    return kept
 
 
 def is_run(data: bytes | None) -> bool:
@@ -158,7 +166,7 @@ def is_run(data: bytes | None) -> bool:
         return False
 
 
-def _kind(found: Found, options: InputOptions) -> Kind:
+def _kind(found: Found, options: InputOptions, findings: Findings) -> Kind:
     """Decide what an input is.
 
     Raises:
@@ -170,7 +178,7 @@ def _kind(found: Found, options: InputOptions) -> Kind:
         return "list"
     kinds = Counter(kind for entry in found.entries if (kind := _kind_of(entry.url)))
     if not kinds:
-        raise UsageError(_nothing_usable(found))
+        raise UsageError(_nothing_usable(found, "image", findings))
     if len(kinds) > 1:
         what = " and ".join(count(number, _NOUNS[kind]) for kind, number in kinds.most_common())
         choices = ", ".join(f"--format {kind}" for kind, _ in kinds.most_common())
@@ -184,8 +192,11 @@ def _kind_of(url: str) -> Kind | None:
     return "files" if is_image(url) else _SUFFIXES.get(suffix_of(url))
 
 
-def _of_kind(kind: Kind, found: Found, store: Store) -> list[Entry]:
-    """Return the objects of one kind; whatever its name for a single object with `--format`."""
+def _of_kind(kind: Kind, found: Found, store: Store, findings: Findings) -> list[Entry]:
+    """Return the objects of one kind; whatever its name for a single object with `--format`.
+
+    For loose images all objects: which are labels, and which are left out, is known when labels have been looked for.
+    """
     entries = list(found.entries)
     if kind == "list":
         if not found.single:
@@ -193,15 +204,24 @@ def _of_kind(kind: Kind, found: Found, store: Store) -> list[Entry]:
                 f"{shown(found.base)}: --format list takes one list file (.txt, .csv, .tsv, .jsonl or .json)"
             )
         return entries
-    if kind == "files" or not found.single:
+    if kind == "files":
+        if not any(is_image(entry.url) for entry in entries):
+            raise UsageError(_nothing_usable(found, _NOUNS[kind], findings))
+        return entries  # labels may have other suffixes
+    if not found.single:
         entries = [entry for entry in entries if _kind_of(entry.url) == kind]
+        _count_others(kind, found, findings)
     if not entries:
-        raise UsageError(_nothing_usable(found, _NOUNS[kind]))
-    if kind != "files":
-        for entry in entries:
-            refuse_compressed(entry.url)
-        entries = in_threads(lambda entry: _complete(entry, store), entries)
-    return entries
+        raise UsageError(_nothing_usable(found, _NOUNS[kind], findings))
+    for entry in entries:
+        refuse_compressed(entry.url)
+    return in_threads(lambda entry: _complete(entry, store), entries)
+
+
+def _count_others(kind: Kind, found: Found, findings: Findings) -> None:
+    """Count the files of a folder that are not of the kind that is read."""
+    names = [relative_url(entry.url, found.base) for entry in found.entries if _kind_of(entry.url) != kind]
+    count_others(names, findings)
 
 
 def _complete(entry: Entry, store: Store) -> Entry:
@@ -216,14 +236,16 @@ def _refuse_foreign_options(kind: Kind, options: InputOptions) -> None:
             raise UsageError(f"{flag} is for {_NOUNS[owner]}s; this input is {_NOUNS[kind]}s ({kind})")
 
 
-def _nothing_usable(found: Found, noun: str = "image") -> str:
+def _nothing_usable(found: Found, noun: str, findings: Findings) -> str:
     """Say what an input holds instead of images (or tars, or Parquet files)."""
     where = shown(found.entries[0].url if found.single else found.base)
+    left = "".join(f"; {item}" for item in by_reason(findings.left_out))
     if not found.entries:
-        return f"{where} holds nothing but hidden files or labels"
+        return f"{where} holds no {noun}{left or ', nothing but labels'}"
     suffixes = Counter(suffix_of(entry.url) or "no suffix" for entry in found.entries)
     kinds = ", ".join(f"{suffix} x {number}" for suffix, number in suffixes.most_common(4))
     them = "them an image" if noun == "image" else f"them a {noun}"
     if found.single:
         return f"{where} is no {noun} by its name; if it is one, say so with --format"
-    return f"{where}: {count(len(found.entries), 'file')}, none of {them} ({kinds}), {examples([found.entries[0].url])}"
+    files = count(len(found.entries), "file")
+    return f"{where}: {files}, none of {them} ({kinds}), {examples([found.entries[0].url])}{left}"

@@ -269,14 +269,18 @@ class Store:
 
     def list_folder(self, prefix: str) -> list[Entry]:
         """Return the objects directly in `prefix`, sorted by URL; empty where there is nothing."""
-        return self._list(prefix, recursive=False)
+        return [entry for entry in self._list(prefix, recursive=False) if not entry.irregular]
 
-    def list(self, prefix: str) -> list[Entry]:
+    def list(self, prefix: str, *, irregular: bool = False) -> list[Entry]:
         """Return every object below `prefix`, recursively, sorted by URL; empty where there is nothing.
 
         Local links are followed, to folders too, unless that leads in a circle.
+
+        Args:
+            prefix: URL of a folder.
+            irregular: return what is no file, too: links to nothing, devices, pipes.
         """
-        return self._list(prefix, recursive=True)
+        return [entry for entry in self._list(prefix, recursive=True) if irregular or not entry.irregular]
 
     def _retry(self, verb: str, url: str, attempt: Callable[[], T]) -> T:
         return self._requests.send(verb, url, attempt)

@@ -35,11 +35,12 @@ MAY_IMPORT: dict[str, str] = {
     "images": "card errors labels",
     "metrics": "card labels",
     "sessions": "card download errors weights",
-    "parts": "",
-    "formats": "errors names parts store urls",
-    "shards": "errors formats names parts store urls",
+    "findings": "names urls",
+    "parts": "findings",
+    "formats": "errors findings names parts store urls",
+    "shards": "errors findings formats names parts store urls",
     "tables": "labels metrics",
-    "plan": "shards tables",
+    "plan": "findings shards tables",
     "ledger": "card errors metrics names plan store tables urls",
     "contract": "card errors ledger names",
     "audit": "card errors ledger plan tables",
@@ -58,11 +59,11 @@ MAY_IMPORT: dict[str, str] = {
     "store urls vitals weights workers",
     "forecast": "child engines names plan sessions stages weights",
     "rounds": "engines errors forecast ledger names plan progress retries stages timings weights",
-    "report": "audit card errors forecast images labels ledger metrics names plan shards speed stages store "
+    "report": "audit card errors findings forecast images labels ledger metrics names plan shards speed stages store "
     "tables timings urls",
     "job": "errors explain labels shards store urls",
     "frozen": "card contract engines job labels plan progress sessions stages store tables urls weights",
-    "driver": "audit card contract engines errors frozen job labels ledger names plan progress report rework rounds "
+    "driver": "audit card contract engines errors findings frozen job labels ledger names plan progress report rework rounds "
     "sessions shards stages store urls weights",
     "planning": "card driver engines errors forecast frozen job names plan progress sessions shards speed stages store "
     "weights",

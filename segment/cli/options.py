@@ -35,9 +35,17 @@ class JobFlags(TypedDict, total=False):
     precision: Annotated[str | None, _flag(help="auto, f32, bf16 or f16.", panel=_MODEL)]
     batch_size: Annotated[str | None, _flag(help="Images a call of the model, or auto.", panel=_MODEL)]
     format: Annotated[str | None, _flag(help="auto, files, webdataset, parquet or list.", panel=_INPUT)]
+    include_hidden: Annotated[
+        bool | None,
+        _flag("--include-hidden", help="Take files whose name or folder begins with . or _, too.", panel=_INPUT),
+    ]
     labels: Annotated[str | None, _flag(help="Prefix of label images, matched by relative stem.", panel=_INPUT)]
     label_pattern: Annotated[
-        str | None, _flag(help="Label path with {dir}, {stem}, {name}, e.g. '{dir}/{stem}_L.png'.", panel=_INPUT)
+        str | None,
+        _flag(
+            help="Label path with {dir}, {stem}, {name}, e.g. '{dir}/{stem}_L.png'; {stem%END} cuts an end off.",
+            panel=_INPUT,
+        ),
     ]
     label_key: Annotated[
         str | None, _flag(help="Tar member suffix of labels [seg.png, mask.png, label.png].", panel=_INPUT)

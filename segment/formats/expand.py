@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from segment.errors import UsageError
+from segment.findings import Findings
 from segment.formats.lookup import in_threads, look_up
 from segment.names import IMAGE_SUFFIXES, count, shown, suffix_of
 from segment.store import Entry, Store
@@ -34,7 +35,7 @@ class Found:
     single: bool
 
 
-def find_objects(input: str, store: Store, warnings: list[str]) -> Found:  # noqa: A002
+def find_objects(input: str, store: Store, findings: Findings) -> Found:  # noqa: A002
     """Find the objects an input means. What exists as it is spelled is taken so, whatever characters it holds.
 
     Raises:
@@ -53,7 +54,9 @@ def find_objects(input: str, store: Store, warnings: list[str]) -> Found:  # noq
         raise UsageError(f"nothing at {shown(url)}")
     unique = {entry.url: entry for entry in sorted(entries, key=lambda entry: entry.url)}
     if len(unique) < len(entries):
-        warnings.append(f"{count(len(entries) - len(unique), 'file is', 'files are')} named twice and read once")
+        findings.warnings.append(
+            f"{count(len(entries) - len(unique), 'file is', 'files are')} named twice and read once"
+        )
     return Found(_fixed_folder(url), list(unique.values()), single=False)
 
 
@@ -66,7 +69,7 @@ def _object(url: str, store: Store, unlikely: bool = False) -> Found | None:
 
 
 def _folder(url: str, store: Store) -> Found | None:
-    entries = store.list(url)
+    entries = store.list(url, irregular=True)
     return Found(url, entries, single=False) if entries else None
 
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import os
-import posixpath
 from collections.abc import Iterator, Mapping, Sequence
 
 from segment.errors import UsageError, input_changed
+from segment.findings import Findings
 from segment.formats.cutting import Shard, mark_repeated, shard_hash
 from segment.formats.known import Known
-from segment.formats.lookup import look_up
-from segment.names import basename, count, examples, is_hidden, is_image, is_storable, shown, slug, suffix_of
+from segment.formats.label_files import labels_by_pattern, labels_by_stem, suggest_labels
+from segment.names import DATA_SUFFIXES, basename, count, examples, is_image, is_storable, shown, slug, suffix_of
 from segment.parts import MISSING, SEGMENTED, UNKNOWN, InputOptions, Member, Part, Sample, Span, planned_fault, settle
 from segment.store import Entry, Store
-from segment.urls import join_url, relative_url, to_url, without_query
+from segment.urls import relative_url, to_url, without_query
 
 SHARD_IMAGES = 4096
 
@@ -22,12 +22,16 @@ SHARD_IMAGES = 4096
 def plan_files(
     base: str,
     entries: Sequence[Entry],
+    everything: Mapping[str, Entry],
     options: InputOptions,
     store: Store,
-    warnings: list[str],
+    findings: Findings,
     known: Known | None = None,
 ) -> tuple[list[Shard], int]:
     """Plan the images among `entries`, which lie below `base`; not those that are `known`.
+
+    Args:
+        everything: all objects below `base` by URL, hidden ones too: where a label pattern may point.
 
     Returns:
         The shards, and how many images have a label.
@@ -35,22 +39,34 @@ def plan_files(
     Raises:
         UsageError: labels were asked for and no image has one; or a name cannot be stored.
     """
-    images = [entry for entry in entries if is_image(entry.url) and not is_hidden(relative_url(entry.url, base))]
+    images = [entry for entry in entries if is_image(entry.url)]
     _refuse_odd_names(images)
     labels: dict[str, Entry] = {}
     if options.label_pattern is not None:
-        images, labels = _labels_by_pattern(base, images, options, store, warnings)
+        images, labels = labels_by_pattern(base, images, everything, options, store, findings)
     elif options.labels is not None:
-        labels = _labels_by_stem(base, images, to_url(options.labels), store, warnings)
+        labels = labels_by_stem(base, images, to_url(options.labels), options, store, findings)
+    used = {entry.url for entry in [*images, *labels.values()]}
+    count_others([relative_url(entry.url, base) for entry in entries if entry.url not in used], findings)
+    _refuse_odd_names(list(labels.values()))
     members = []
     for entry in images:
         label = labels.get(entry.url)
         span = file_span(label) if label else None
         members.append(Member(relative_url(entry.url, base), file_span(entry), span))
+    if not labels:
+        suggest_labels(base, entries, store, findings)
     etags = {entry.url: entry.etag for entry in [*images, *labels.values()]}
     if known:
         members = known.images_to_plan(members)
     return list(file_shards(base, members, etags)), sum(member.label is not None for member in members)
+
+
+def count_others(names: Sequence[str], findings: Findings) -> None:
+    """Count the files of an input that are not read: in formats that may hold images, and all others."""
+    data = [name for name in names if suffix_of(name) in DATA_SUFFIXES]
+    findings.leave_out("format", data)
+    findings.leave_out("other_kind", [name for name in names if suffix_of(name) not in DATA_SUFFIXES])
 
 
 def file_shards(url: str, members: Sequence[Member], etags: Mapping[str, str]) -> Iterator[Shard]:
@@ -118,98 +134,3 @@ def _refuse_odd_names(entries: Sequence[Entry]) -> None:
         names = examples(os.fsencode(name).decode("utf-8", "backslashreplace") for name in odd)
         number = count(len(odd), "file name is", "file names are")
         raise UsageError(f"{number} not UTF-8, {names}: rename them")
-
-
-def _stem(relative: str) -> str:
-    return relative[: len(relative) - len(suffix_of(relative))]
-
-
-def _labels_by_stem(
-    base: str, images: Sequence[Entry], folder: str, store: Store, warnings: list[str]
-) -> dict[str, Entry]:
-    """Return label entries by image URL, matched by path below the two folders, without suffix."""
-    if folder == base:
-        raise UsageError(
-            f"{shown(folder)}: the labels are in the input's own folder, so every image would be its own "
-            "label. Say how their names differ with --label-pattern, for example '{dir}/{stem}_L.png'"
-        )
-    found = [
-        entry for entry in store.list(folder) if is_image(entry.url) and not is_hidden(relative_url(entry.url, folder))
-    ]
-    if base.startswith(folder + "/"):
-        found = [entry for entry in found if not entry.url.startswith(base + "/")]
-    _refuse_odd_names(found)
-    # PNG first: of several files with one stem it is the one that holds exact indices.
-    by_stem: dict[str, Entry] = {}
-    for entry in sorted(found, key=lambda entry: suffix_of(entry.url) != ".png"):
-        by_stem.setdefault(_stem(relative_url(entry.url, folder)), entry)
-    labels = {}
-    for image in images:
-        label = by_stem.get(_stem(relative_url(image.url, base)))
-        if label:
-            labels[image.url] = label
-    if images and not labels:
-        looked = join_url(folder, _stem(relative_url(images[0].url, base)))
-        have = f"{count(len(found), 'image')} there, {examples(e.url for e in found)}" if found else "no images there"
-        raise UsageError(
-            f"none of the {count(len(images), 'image')} has a label: looked for {shown(looked)}.png "
-            f"(or another image suffix); {have}"
-        )
-    _warn_unmatched(images, labels, found, folder, base, warnings)
-    return labels
-
-
-def _warn_unmatched(
-    images: Sequence[Entry],
-    labels: Mapping[str, Entry],
-    found: Sequence[Entry],
-    folder: str,
-    base: str,
-    warnings: list[str],
-) -> None:
-    bare = [relative_url(image.url, base) for image in images if image.url not in labels]
-    if bare:
-        warnings.append(
-            f"{len(bare)} of {count(len(images), 'image')} {'has' if len(bare) == 1 else 'have'} no label in "
-            f"{shown(folder)}: segmented, not scored; {examples(bare)}"
-        )
-    used = {label.url for label in labels.values()}
-    idle = [relative_url(label.url, folder) for label in found if label.url not in used]
-    if idle:
-        warnings.append(f"{count(len(idle), 'label has', 'labels have')} no image, {examples(idle)}")
-
-
-def _labels_by_pattern(
-    base: str, images: Sequence[Entry], options: InputOptions, store: Store, warnings: list[str]
-) -> tuple[list[Entry], dict[str, Entry]]:
-    """Return the images that are no labels, and label entries by image URL."""
-    folder = to_url(options.labels) if options.labels is not None else base
-    pattern = options.label_pattern or ""
-    here = {entry.url: entry for entry in images}
-    wanted = {entry.url: _expand(pattern, relative_url(entry.url, base), folder) for entry in images}
-    found = {} if folder == base else {entry.url: entry for entry in store.list(folder) if is_image(entry.url)}
-    elsewhere = [url for url in wanted.values() if url not in here and url not in found and not _below(url, folder)]
-    known = {**here, **found, **look_up(elsewhere, store)}
-    taken = {url for image, url in wanted.items() if url in known and url != image}
-    kept = [entry for entry in images if entry.url not in taken]
-    labels = {entry.url: known[wanted[entry.url]] for entry in kept if wanted[entry.url] in known}
-    labels = {image: label for image, label in labels.items() if image != label.url}
-    if kept and not labels:
-        raise UsageError(
-            f"none of the {count(len(kept), 'image')} has a label: with --label-pattern '{pattern}' looked "
-            f"for {shown(wanted[kept[0].url])} as the label of {shown(kept[0].url)}"
-        )
-    _refuse_odd_names(list(labels.values()))
-    _warn_unmatched(kept, labels, [e for e in found.values() if e.url not in here], folder, base, warnings)
-    return kept, labels
-
-
-def _below(url: str, folder: str) -> bool:
-    return url.startswith(folder + "/")
-
-
-def _expand(pattern: str, relative: str, folder: str) -> str:
-    """Return the URL that a label pattern gives for an image; `{dir}` of a top-level image is `.`."""
-    directory, name = posixpath.split(relative)
-    path = pattern.format(stem=_stem(name), dir=directory or ".", name=name)
-    return join_url(folder, posixpath.normpath(path))

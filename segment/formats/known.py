@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from segment.parts import MISSING, REPEATED, Member, Part, Span
 from segment.store import Entry
+from segment.urls import without_query
 
 _Key = tuple[str, str, int]  # id and URL of a loose image, and how often it came before: lists may repeat
 
@@ -40,6 +41,7 @@ class Known:
             has been opened, so that `new` is without them.
         dropped: how many of the images that are gone were in stale parts.
         new_objects: URLs of tars and Parquet files that were not planned.
+        planned_anew: URLs of all tars and Parquet files whose old plan does not count any more: new, replaced or gone.
     """
 
     parts: Iterable[Part]
@@ -49,6 +51,7 @@ class Known:
     gone: int = 0
     dropped: int = 0
     new_objects: set[str] = field(default_factory=set)
+    planned_anew: set[str] = field(default_factory=set)
 
     def images_to_plan(self, members: Sequence[Member]) -> list[Member]:
         """Return those of the loose images of an input that are new, or belong to a stale part."""
@@ -94,6 +97,7 @@ class Known:
                 continue
             taken.append(entry)
         self.gone = sum(held.images for held in planned.values())
+        self.planned_anew = {without_query(url) for url in [*planned, *(entry.url for entry in taken)]}
         return taken
 
 

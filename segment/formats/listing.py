@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from segment.errors import UsageError
+from segment.findings import Findings
 from segment.formats.cutting import Shard, warn_repeated
 from segment.formats.files import file_shards, file_span
 from segment.formats.known import Known
@@ -45,7 +46,7 @@ class Line:
     id: str | None = None
 
 
-def plan_list(entry: Entry, store: Store, warnings: list[str], known: Known | None = None) -> tuple[list[Shard], int]:
+def plan_list(entry: Entry, store: Store, findings: Findings, known: Known | None = None) -> tuple[list[Shard], int]:
     """Plan the images that a list file names, in its order; not those that are `known`.
 
     An image or label that does not exist becomes an error row, unless that is so of every image.
@@ -64,11 +65,11 @@ def plan_list(entry: Entry, store: Store, warnings: list[str], known: Known | No
     places = [_places(line, folder, shown(url)) for line in lines]
     there = look_up({place for pair in places for place in pair if place}, store)
     members = _members(lines, places, there, folder)
-    _check(members, url, warnings)
+    _check(members, url, findings.warnings)
     if known:
         members = known.images_to_plan(members)
     shards = list(file_shards(url, members, {found.url: found.etag for found in there.values()}))
-    warn_repeated(shards, warnings)
+    warn_repeated(shards, findings.warnings)
     return shards, sum(member.label is not None for member in members)
 
 

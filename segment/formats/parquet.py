@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from segment.errors import StoreError, UsageError
+from segment.findings import Findings
 from segment.formats.columns import Columns, find_columns, has_path, plain_values, row_id
 from segment.formats.cutting import Shard, shard_hash
 from segment.formats.lookup import in_threads, refuse_changed
@@ -29,7 +30,7 @@ _DAMAGE = (pa.ArrowException, OSError, ValueError, KeyError)
 
 
 def plan_parquet(
-    entries: Sequence[Entry], options: InputOptions, store: Store, warnings: list[str], notes: list[str]
+    entries: Sequence[Entry], options: InputOptions, store: Store, findings: Findings
 ) -> tuple[list[Shard], int | None]:
     """Plan the rows of Parquet files from their footers; note which columns are read.
 
@@ -44,16 +45,20 @@ def plan_parquet(
     if len(empty) == len(planned):
         raise UsageError(f"no rows in {shown(empty[0])}" + (f" and {len(empty) - 1} more" if empty[1:] else ""))
     if empty:
-        warnings.append(f"{count(len(empty), 'Parquet file has', 'Parquet files have')} no rows, {examples(empty)}")
+        findings.warnings.append(
+            f"{count(len(empty), 'Parquet file has', 'Parquet files have')} no rows, {examples(empty)}"
+        )
     chosen = Counter(str(columns) for _, columns in planned)
-    notes += [f"columns read, {text}" + _of(number, len(planned)) for text, number in chosen.most_common()]
+    findings.notes += [f"columns read, {text}" + _of(number, len(planned)) for text, number in chosen.most_common()]
     bare = [shard.url for shard, columns in planned if columns.label is None]
     unread = sorted({name for _, columns in planned if columns.label is None for name in columns.unread})
     if unread:
         others = ", ".join(shown(name) for name in unread)
-        warnings.append(f"no label column is known; if one of these is it, name it with --label-column: {others}")
+        findings.warnings.append(
+            f"no label column is known; if one of these is it, name it with --label-column: {others}"
+        )
     if bare and len(bare) < len(planned):
-        warnings.append(
+        findings.warnings.append(
             f"{len(bare)} of {count(len(planned), 'Parquet file')} without a label column: segmented, not scored; "
             + examples(bare)
         )

@@ -10,10 +10,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from segment.errors import UsageError
+from segment.findings import Findings
 from segment.formats.cutting import Shard, mark_repeated, shard_hash, warn_repeated
 from segment.formats.lookup import in_threads, refuse_changed
 from segment.formats.tar import Archive, read_headers
-from segment.names import IMAGE_SUFFIXES, basename, count, examples, is_hidden, shown, slug
+from segment.names import IMAGE_SUFFIXES, basename, count, examples, no_data, shown, slug
 from segment.parts import SEGMENTED, InputOptions, Member, Part, Sample, Span, planned_fault, settle
 from segment.store import Entry, Store
 from segment.urls import without_query
@@ -41,7 +42,7 @@ class _Tar:
 
 
 def plan_webdataset(
-    entries: Sequence[Entry], options: InputOptions, store: Store, warnings: list[str]
+    entries: Sequence[Entry], options: InputOptions, store: Store, findings: Findings
 ) -> tuple[list[Shard], int]:
     """Plan the samples of tars. A damaged tar gives the samples before the damage, and a warning.
 
@@ -67,8 +68,8 @@ def plan_webdataset(
         if tar.members
     ]
     _refuse_useless(entries, tars, options)
-    _warn(entries, tars, warnings)
-    warn_repeated(shards, warnings)
+    _warn(entries, tars, findings.warnings)
+    warn_repeated(shards, findings.warnings)
     return shards, sum(member.label is not None for tar in tars for member in tar.members)
 
 
@@ -133,7 +134,7 @@ def _groups(files: Sequence[tuple[str, int, int]]) -> Iterator[tuple[str, dict[s
     for name, start, size in files:
         folder, slash, file_name = name.rpartition("/")
         stem, dot, suffix = file_name.partition(".")
-        if not dot or not stem or is_hidden(name):
+        if not dot or not stem or no_data(name):
             continue
         key, suffix = f"{folder}{slash}{stem}", suffix.lower()
         if group and (key != last or suffix in group):

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from segment.card import Convention, ModelCard
+from segment.findings import LeftOut, by_reason
 from segment.ledger import Ledger
 from segment.metrics import CONVENTIONS, Score, pixel_accuracy, score
 from segment.tables import ShardStats, merge, to_parquet
@@ -40,6 +41,7 @@ class RunReport:
         total: their sum.
         errors: the first error rows.
         complete: whether `_SUCCESS` is there.
+        left_out: what the input holds besides the planned images, by reason.
     """
 
     output: str
@@ -51,6 +53,7 @@ class RunReport:
     total: ShardStats
     errors: tuple[ErrorExample, ...]
     complete: bool
+    left_out: tuple[LeftOut, ...] = ()
 
     @property
     def conventions(self) -> list[Convention]:
@@ -88,6 +91,7 @@ class RunReport:
             "shards": len(self.shards),
             "planned_shards": self.planned_shards,
             "errors": self.total.errors,
+            "left_out": [item.to_json() for item in self.left_out],
             "scored": self.total.scored,
             "convention": self.card.metric.convention,
             "scored_at": self.run["scored_at"],
@@ -114,7 +118,16 @@ def load_report(ledger: Ledger) -> RunReport:
     parts = plan.parts_by_shard()
     errors = _error_examples(ledger, {shard: parts[shard] for shard, stats in shards.items() if stats.errors})
     return RunReport(
-        ledger.output, run, card, sum(planned.values()), len(planned), shards, total, errors, ledger.is_complete()
+        ledger.output,
+        run,
+        card,
+        sum(planned.values()),
+        len(planned),
+        shards,
+        total,
+        errors,
+        ledger.is_complete(),
+        tuple(by_reason(plan.left_out)),
     )
 
 

@@ -1,0 +1,180 @@
+"""What planning an input finds out: notes, warnings, and what the input holds that a run does not segment."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from segment.names import DATA_SUFFIXES, count, examples, suffix_of
+from segment.urls import without_query
+
+Reason = Literal[
+    "hidden", "system", "format", "other_kind", "run_output", "irregular", "label_without_image", "label_format",
+    "special_member", "hidden_member", "unused_member", "sample_without_image", "keyless_member", "damaged",
+]  # fmt: skip
+
+# What is left out, in words: of one, of several; then what can be done about it, where something can.
+_WORDS: dict[Reason, tuple[str, str, str]] = {
+    "hidden": (
+        "hidden file (its name or a folder of it begins with '.' or '_')",
+        "hidden files (their names or folders begin with '.' or '_')",
+        "--include-hidden takes such files",
+    ),
+    "system": (
+        "file that NAS systems, Windows or macOS keep for themselves",
+        "files that NAS systems, Windows or macOS keep for themselves",
+        "",
+    ),
+    "format": (
+        "file in a format that is not read",
+        "files in formats that are not read",
+        "images in other formats have to be converted first",
+    ),
+    "other_kind": ("file of another kind", "files of other kinds", ""),
+    "run_output": ("file in outputs of other runs", "files in outputs of other runs", ""),
+    "irregular": (
+        "link to nothing, device or pipe", "links to nothing, devices or pipes", ""
+    ),
+    "label_without_image": ("label without an image", "labels without an image", ""),
+    "label_format": (
+        "file among the labels in a format that is not read",
+        "files among the labels in formats that are not read",
+        "labels in other formats have to be converted to PNG first",
+    ),
+    "special_member": (
+        "tar member that is a link, a device, a sparse file or a path that leads out",
+        "tar members that are links, devices, sparse files or paths that lead out",
+        "",
+    ),
+    "hidden_member": (
+        "hidden tar member (its name or a folder of it begins with '.' or '_')",
+        "hidden tar members (their names or folders begin with '.' or '_')",
+        "--include-hidden takes such members",
+    ),
+    "unused_member": (
+        "tar member that is neither the image nor the label of its sample",
+        "tar members that are neither the image nor the label of their sample",
+        "--image-key and --label-key choose others",
+    ),
+    "sample_without_image": ("tar member of a sample without an image", "tar members of samples without an image", ""),
+    "keyless_member": ("tar member without a suffix", "tar members without a suffix", ""),
+    "damaged": ("image behind the damage of a tar", "images behind the damage of tars", ""),
+}  # fmt: skip
+_EXAMPLES = 3
+_KINDS = 6
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """Something that the input holds and the run does not segment.
+
+    Attributes:
+        reason: why it is left out.
+        number: how many files, members or images; the least there may be if `exact` is False.
+        kinds: the same by suffix, or by WebDataset key, most frequent first; the rest under `""`.
+        examples: up to three names.
+        exact: whether `number` is known; behind the damage of an archive there may be more.
+        place: URL of the archive that holds them; `""` for files of a listing and for sums over several places.
+    """
+
+    reason: Reason
+    number: int
+    kinds: Mapping[str, int]
+    examples: tuple[str, ...]
+    exact: bool = True
+    place: str = ""
+
+    @property
+    def matters(self) -> bool:
+        """Whether something of it may be data: an image, a label, an archive or a table."""
+        return self.reason in ("damaged", "irregular") or any(
+            suffix_of(f"x{kind}") in DATA_SUFFIXES for kind in self.kinds
+        )
+
+    def __str__(self) -> str:
+        one, several, advice = _WORDS[self.reason]
+        kinds = ", ".join(f"{kind or 'others'} x {number}" for kind, number in self.kinds.items())
+        least = "" if self.exact else "at least "
+        text = f"left out: {least}{count(self.number, one, several)}{f': {kinds}' if kinds else ''}"
+        text += f"; {examples(self.examples, _EXAMPLES)}" if self.examples else ""
+        return f"{text} ({advice})" if advice and self.matters else text
+
+    def to_json(self) -> dict[str, Any]:
+        """As `run.json` keeps it."""
+        return {
+            "reason": self.reason,
+            "number": self.number,
+            "exact": self.exact,
+            "kinds": dict(self.kinds),
+            "examples": list(self.examples),
+            **({"place": self.place} if self.place else {}),
+        }
+
+    @staticmethod
+    def from_json(item: Mapping[str, Any]) -> LeftOut:
+        """Undo `to_json`."""
+        return LeftOut(
+            item["reason"], item["number"], item["kinds"], tuple(item["examples"]), item["exact"], item.get("place", "")
+        )
+
+
+@dataclass
+class Findings:
+    """Collects what planning an input finds out. Every reader of a format adds to it.
+
+    Attributes:
+        notes: one line each: what was decided.
+        warnings: one line each, counted: what looks odd.
+        left_out: what is not segmented, by reason and place.
+    """
+
+    notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    left_out: list[LeftOut] = field(default_factory=list)
+
+    def leave_out(
+        self, reason: Reason, names: Iterable[str], kinds: Iterable[str] | None = None, place: str = ""
+    ) -> None:
+        """Count files or members that are not segmented.
+
+        Args:
+            reason: why.
+            names: of each of them; relative names are the ones to show.
+            kinds: of each of them; their suffixes if not given.
+            place: URL of the archive that holds them, if one does.
+        """
+        listed = list(names)
+        if listed:
+            found = Counter((suffix_of(name) or "no suffix" for name in listed) if kinds is None else kinds)
+            self.left_out.append(
+                LeftOut(reason, len(listed), _most_common(found), tuple(listed[:_EXAMPLES]), place=without_query(place))
+            )
+
+    def lose(self, images: int, examples: Sequence[str], place: str, *, exact: bool) -> None:
+        """Count images behind the damage of the archive at `place`; at least so many if not `exact`."""
+        self.left_out.append(
+            LeftOut("damaged", images, {}, tuple(examples[:_EXAMPLES]), exact, place=without_query(place))
+        )
+
+
+def _most_common(kinds: Counter[str], rest: int = 0) -> dict[str, int]:
+    """The most frequent kinds, then by name; the others with the `rest` as one."""
+    ordered = sorted(kinds.items(), key=lambda item: (-item[1], item[0]))
+    rest += sum(number for _, number in ordered[_KINDS:])
+    return dict(ordered[:_KINDS]) | ({"": rest} if rest else {})
+
+
+def by_reason(items: Iterable[LeftOut]) -> list[LeftOut]:
+    """Sum up what is left out, whatever its place."""
+    total: dict[Reason, LeftOut] = {}
+    for item in items:
+        old = total.get(item.reason, LeftOut(item.reason, 0, {}, ()))
+        kinds = Counter(old.kinds) + Counter(item.kinds)
+        rest = kinds.pop("", 0)
+        names = tuple(dict.fromkeys([*old.examples, *item.examples]))[:_EXAMPLES]
+        total[item.reason] = LeftOut(
+            item.reason, old.number + item.number, _most_common(kinds, rest), names, old.exact and item.exact
+        )
+    return list(total.values())
