@@ -11,7 +11,7 @@ from segment.names import DATA_SUFFIXES, count, examples, suffix_of
 from segment.urls import without_query
 
 Reason = Literal[
-    "hidden", "system", "format", "other_kind", "run_output", "irregular", "label_without_image", "label_format",
+    "hidden", "system", "format", "other_kind", "run_output", "irregular", "unused_label", "label_format",
     "special_member", "hidden_member", "unused_member", "sample_without_image", "keyless_member", "damaged",
 ]  # fmt: skip
 
@@ -37,7 +37,7 @@ _WORDS: dict[Reason, tuple[str, str, str]] = {
     "irregular": (
         "link to nothing, device or pipe", "links to nothing, devices or pipes", ""
     ),
-    "label_without_image": ("label without an image", "labels without an image", ""),
+    "unused_label": ("label file that no image uses", "label files that no image uses", ""),
     "label_format": (
         "file among the labels in a format that is not read",
         "files among the labels in formats that are not read",

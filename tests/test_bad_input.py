@@ -289,7 +289,7 @@ def test_too_many_bad_images_end_the_run_and_a_higher_rate_resumes_it(tmp_path: 
         place.run(max_error_rate=0.05)
     assert str(caught.value) == (
         "2 of 5 images failed, more than --max-error-rate 0.05 allows; the first is c.png, empty: the image has no "
-        f"bytes. All others are done: `segment report {place.output}` lists those that failed."
+        f"bytes. All others are done: `segment report {place.output}` lists what failed and what is left out."
     )
     assert not (place.output / "_SUCCESS").exists()
     assert len(read_rows(place.output)) == 5  # so few are done to the end, and reported
@@ -316,7 +316,7 @@ def test_a_label_without_image_is_a_warning(tmp_path: Path) -> None:
     (place.labels / "idle.png").write_bytes(LABEL)
     outcome = place.run()
     unharmed(outcome)
-    assert outcome.warnings == ["1 label has no image, e.g. idle.png"]
+    assert outcome.warnings == ["left out: 1 label file that no image uses: .png x 1; e.g. idle.png"]
 
 
 def test_labels_that_fit_no_image_are_refused(tmp_path: Path) -> None:
@@ -455,7 +455,9 @@ def test_an_empty_input(tmp_path: Path) -> None:
         f"{tmp_path}/empty: 1 file, none of them an image (.md x 1), e.g. {tmp_path}/empty/notes.md"
     )
     (tmp_path / "empty" / "notes.md").rename(tmp_path / "empty" / ".hidden.png")
-    assert refusal(place, input=str(tmp_path / "empty")) == f"{tmp_path}/empty holds nothing but hidden files or labels"
+    assert refusal(place, input=str(tmp_path / "empty")).startswith(
+        f"{tmp_path}/empty holds no image; left out: 1 hidden file (its name or a folder of it begins with '.' or '_')"
+    )
     assert not place.output.exists()
 
 

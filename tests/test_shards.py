@@ -61,11 +61,6 @@ def test_loose_images_of_any_case_and_depth_in_sorted_order(tmp_path: Path) -> N
     assert samples(found)[0].url == f"file://{tmp_path}/a.png"
 
 
-def test_hidden_files_and_macos_litter_are_no_images(tmp_path: Path) -> None:
-    write(tmp_path, "a.png", ".b.png", "._a.png", "__MACOSX/a.png", ".cache/c.png")
-    assert ids(find(tmp_path)) == ["a.png"]
-
-
 def test_an_input_may_itself_lie_in_a_hidden_folder(tmp_path: Path) -> None:
     assert ids(find(write(tmp_path / ".cache", "a.png"))) == ["a.png"]
 
@@ -95,7 +90,7 @@ def test_one_image_is_an_input(tmp_path: Path) -> None:
     assert [(s.id, s.image) for s in samples(found)] == [("b.png", b"b.png")]
 
 
-def test_links_are_followed_but_not_in_circles(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
     write(tmp_path / "real", "a.png")
     folder = write(tmp_path / "in", "b.png")
     (folder / "linked").symlink_to(tmp_path / "real")
@@ -105,7 +100,7 @@ def test_links_are_followed_but_not_in_circles(tmp_path: Path, caplog: pytest.Lo
     found = find(folder)
     assert ids(found) == ["b.png", "c.png", "linked/a.png"]
     assert [sample.image for sample in samples(found)] == [b"b.png", b"a.png", b"a.png"]
-    assert "dead.png is a link to nothing" in caplog.text
+    assert found.lines == ["warning: left out: 1 link to nothing, device or pipe: .png x 1; e.g. dead.png"]
 
 
 def test_zero_bytes_and_too_many_bytes_are_faults_of_the_sample(tmp_path: Path) -> None:
@@ -170,7 +165,7 @@ def test_png_is_preferred_among_labels_of_one_stem(tmp_path: Path) -> None:
     write(tmp_path / "l", "a.bmp", "a.png")
     found = find(tmp_path / "i", labels=str(tmp_path / "l"))
     assert [sample.label for sample in samples(found)] == [b"a.png"]
-    assert found.warnings == ["1 label has no image, e.g. a.bmp"]
+    assert found.lines == ["warning: left out: 1 label file that no image uses: .bmp x 1; e.g. a.bmp"]
 
 
 def test_images_without_label_and_labels_without_image_are_counted(tmp_path: Path) -> None:
@@ -178,9 +173,9 @@ def test_images_without_label_and_labels_without_image_are_counted(tmp_path: Pat
     write(tmp_path / "l", "0.png", "2.png", "x.png", "y.png")
     found = find(tmp_path / "i", labels=str(tmp_path / "l"))
     assert found.labelled == 2
-    assert found.warnings == [
-        f"3 of 5 images have no label in {tmp_path}/l: segmented, not scored; e.g. 1.png",
-        "2 labels have no image, e.g. x.png",
+    assert found.lines == [
+        f"warning: 3 of 5 images have no label in {tmp_path}/l: segmented, not scored; e.g. 1.png",
+        "warning: left out: 2 label files that no image uses: .png x 2; e.g. x.png, y.png",
     ]
     assert [sample.label for sample in samples(found)] == [b"0.png", None, b"2.png", None, None]
 
@@ -224,7 +219,7 @@ def test_label_pattern_outside_the_input(tmp_path: Path) -> None:
         assert [s.label for s in samples(found)] == [b"labels/a.png", b"labels/x/b.png"]
     found = find(tmp_path / "images", label_pattern="{name}.png", labels=str(tmp_path / "l2"))
     assert [s.label for s in samples(found)] == [b"l2/a.jpg.png", None]
-    assert found.warnings[1] == "1 label has no image, e.g. unused.png"
+    assert found.lines[1:] == ["warning: left out: 1 label file that no image uses: .png x 1; e.g. unused.png"]
 
 
 def test_a_label_pattern_that_finds_nothing_says_where_it_looked(tmp_path: Path) -> None:
@@ -336,7 +331,11 @@ def test_no_images_says_what_is_there(tmp_path: Path) -> None:
 
 
 def test_only_hidden_files(tmp_path: Path) -> None:
-    assert refusal(write(tmp_path, ".a.png")) == f"{tmp_path} holds nothing but hidden files or labels"
+    assert refusal(write(tmp_path, ".a.png")) == (
+        f"{tmp_path} holds no image; left out: 1 hidden file (its name or a folder of it begins with '.' or '_'): "
+        ".png x 1; e.g. .a.png (--include-hidden takes such files)"
+    )
+    assert ids(find(tmp_path, include_hidden=True)) == [".a.png"]
 
 
 def test_mixed_input_needs_a_format(tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def _tell_unmatched(
         )
     used = {label.url for label in labels.values()}
     idle = [relative_url(label.url, folder) for label in found if label.url not in used]
-    findings.leave_out("label_without_image", idle)
+    findings.leave_out("unused_label", idle)
 
 
 def labels_by_pattern(
