@@ -79,10 +79,9 @@ def discover(
     findings = Findings()
     found = find_objects(input, store, findings)
     everything = {entry.url: entry for entry in found.entries}  # a label may have any name that a pattern gives
-    found = _visible(found, options, findings)
     if without:
         found = _outside(found, [without])
-    found = _without_runs(found, store, findings)
+    found = _visible(_without_runs(found, store, findings), options, findings)
     kind = _kind(found, options, findings)
     _refuse_foreign_options(kind, options)
     entries = _of_kind(kind, found, store, findings)
