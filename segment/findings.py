@@ -88,7 +88,9 @@ class LeftOut:
 
     @property
     def matters(self) -> bool:
-        """Whether something of it may be data: an image, a label, an archive or a table."""
+        """Whether something of it may be the user's data: an image, a label, an archive or a table."""
+        if self.reason in ("system", "run_output"):
+            return False
         return self.reason in ("damaged", "irregular") or any(
             suffix_of(f"x{kind}") in DATA_SUFFIXES for kind in self.kinds
         )
@@ -149,14 +151,17 @@ class Findings:
         if listed:
             found = Counter((suffix_of(name) or "no suffix" for name in listed) if kinds is None else kinds)
             self.left_out.append(
-                LeftOut(reason, len(listed), _most_common(found), tuple(listed[:_EXAMPLES]), place=without_query(place))
+                LeftOut(reason, len(listed), _most_common(found), _first(listed), place=without_query(place))
             )
 
     def lose(self, images: int, examples: Sequence[str], place: str, *, exact: bool) -> None:
         """Count images behind the damage of the archive at `place`; at least so many if not `exact`."""
-        self.left_out.append(
-            LeftOut("damaged", images, {}, tuple(examples[:_EXAMPLES]), exact, place=without_query(place))
-        )
+        self.left_out.append(LeftOut("damaged", images, {}, _first(examples), exact, place=without_query(place)))
+
+
+def _first(names: Iterable[str]) -> tuple[str, ...]:
+    """The first few different names."""
+    return tuple(name for name, _ in zip(dict.fromkeys(names), range(_EXAMPLES), strict=False))
 
 
 def _most_common(kinds: Counter[str], rest: int = 0) -> dict[str, int]:
@@ -173,7 +178,7 @@ def by_reason(items: Iterable[LeftOut]) -> list[LeftOut]:
         old = total.get(item.reason, LeftOut(item.reason, 0, {}, ()))
         kinds = Counter(old.kinds) + Counter(item.kinds)
         rest = kinds.pop("", 0)
-        names = tuple(dict.fromkeys([*old.examples, *item.examples]))[:_EXAMPLES]
+        names = _first([*old.examples, *item.examples])
         total[item.reason] = LeftOut(
             item.reason, old.number + item.number, _most_common(kinds, rest), names, old.exact and item.exact
         )

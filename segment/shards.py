@@ -150,10 +150,11 @@ def _without_runs(found: Found, store: Store, findings: Findings) -> Found:
     runs = [parent_url(url) for url in records if is_run(store.read_if_exists(url))]
     if found.base in runs:
         raise UsageError(f"{shown(found.base)} is the output of a run, and no input; its masks are in masks/")
-    kept = _outside(found, runs)
-    left = {entry.url for entry in found.entries} - {entry.url for entry in kept.entries}
-    findings.leave_out("run_output", sorted(relative_url(url, found.base) for url in left))
-    return kept
+    for folder in runs:
+        inside = [entry.url for entry in found.entries if entry.url.startswith(folder + "/")]
+        name = relative_url(folder, found.base)
+        findings.leave_out("run_output", [name] * len(inside), [suffix_of(url) or "no suffix" for url in inside])
+    return _outside(found, runs)
 
 
 def is_run(data: bytes | None) -> bool:
