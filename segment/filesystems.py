@@ -30,7 +30,7 @@ class Entry:
         url: absolute URL.
         size: bytes; -1 where the store does not say.
         etag: changes when the content does: the store's ETag, else last-modified time, else `""`.
-        irregular: whether it is no file: a link to nothing, a device, a pipe.
+        irregular: whether it cannot be read as a file: a link to nothing, a device, a pipe, a name that ends in a slash.
     """
 
     url: str
@@ -161,12 +161,13 @@ def entry_of(url: str, info: Mapping[str, Any]) -> Entry:
     if not etag:
         etag = _modified(info)
     size = info.get("size")
-    return Entry(url, -1 if size is None else int(size), str(etag).strip('"'))
+    # No path leads to an object whose name ends in a slash.
+    return Entry(url, -1 if size is None else int(size), str(etag).strip('"'), irregular=url.endswith("/"))
 
 
 def is_folder(name: str, info: Mapping[str, Any]) -> bool:
     """Whether a listed name is a folder, or the empty object that S3's console makes for one."""
-    return info["type"] == "directory" or name.endswith("/")
+    return info["type"] == "directory" or (name.endswith("/") and not info.get("size"))
 
 
 def _modified(info: Mapping[str, Any]) -> str:

@@ -35,7 +35,9 @@ _WORDS: dict[Reason, tuple[str, str, str]] = {
     "other_kind": ("file of another kind", "files of other kinds", ""),
     "run_output": ("file in outputs of other runs", "files in outputs of other runs", ""),
     "irregular": (
-        "link to nothing, device or pipe", "links to nothing, devices or pipes", ""
+        "object that is no file (a link to nothing, a device, a pipe, a name that ends in a slash)",
+        "objects that are no files (links to nothing, devices, pipes, names that end in a slash)",
+        "",
     ),
     "unused_label": ("label file that no image uses", "label files that no image uses", ""),
     "label_format": (

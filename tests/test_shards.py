@@ -100,7 +100,7 @@ def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
     found = find(folder)
     assert ids(found) == ["b.png", "c.png", "linked/a.png"]
     assert [sample.image for sample in samples(found)] == [b"b.png", b"a.png", b"a.png"]
-    assert found.lines == ["warning: left out: 1 link to nothing, device or pipe: .png x 1; e.g. dead.png"]
+    assert [(item.reason, item.examples) for item in found.left_out] == [("irregular", ("dead.png",))]
 
 
 def test_zero_bytes_and_too_many_bytes_are_faults_of_the_sample(tmp_path: Path) -> None:
