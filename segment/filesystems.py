@@ -30,7 +30,7 @@ class Entry:
         url: absolute URL.
         size: bytes; -1 where the store does not say.
         etag: changes when the content does: the store's ETag, else last-modified time, else `""`.
-        irregular: whether it cannot be read as a file: a link to nothing, a device, a pipe, a name that ends in a slash.
+        irregular: whether it is no file: a link to nothing, a device, a pipe, a name that ends in a slash.
     """
 
     url: str
