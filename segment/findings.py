@@ -46,8 +46,8 @@ _WORDS: dict[Reason, tuple[str, str, str]] = {
         "labels in other formats have to be converted to PNG first",
     ),
     "special_member": (
-        "tar member that is a link, a device, a sparse file or a path that leads out",
-        "tar members that are links, devices, sparse files or paths that lead out",
+        "tar member that is a link to no file of the tar, a device, a sparse file or a path that leads out",
+        "tar members that are links to no file of the tar, devices, sparse files or paths that lead out",
         "",
     ),
     "hidden_member": (
@@ -62,7 +62,11 @@ _WORDS: dict[Reason, tuple[str, str, str]] = {
     ),
     "sample_without_image": ("tar member of a sample without an image", "tar members of samples without an image", ""),
     "keyless_member": ("tar member without a suffix", "tar members without a suffix", ""),
-    "damaged": ("image behind the damage of a tar", "images behind the damage of tars", ""),
+    "damaged": (
+        "image behind the damage or the end mark of a tar",
+        "images behind the damage or the end mark of tars",
+        "write such tars anew and use --update",
+    ),
 }  # fmt: skip
 _EXAMPLES = 3
 _KINDS = 6
@@ -94,14 +98,16 @@ class LeftOut:
         if self.reason in ("system", "run_output"):
             return False
         return self.reason in ("damaged", "irregular") or any(
-            suffix_of(f"x{kind}") in DATA_SUFFIXES for kind in self.kinds
+            suffix_of(f"x.{kind}") in DATA_SUFFIXES for kind in self.kinds
         )
 
     def __str__(self) -> str:
         one, several, advice = _WORDS[self.reason]
         kinds = ", ".join(f"{kind or 'others'} x {number}" for kind, number in self.kinds.items())
-        least = "" if self.exact else "at least "
-        text = f"left out: {least}{count(self.number, one, several)}{f': {kinds}' if kinds else ''}"
+        number = count(self.number, one, several)
+        if not self.exact:
+            number = f"at least {number}" if self.number else f"an unknown number of {several}"
+        text = f"left out: {number}{f': {kinds}' if kinds else ''}"
         text += f"; {examples(self.examples, _EXAMPLES)}" if self.examples else ""
         return f"{text} ({advice})" if advice and self.matters else text
 

@@ -38,6 +38,8 @@ class InputOptions(BaseModel):
         label_pattern: files: path of an image's label relative to `labels` (or else to the input), with
             `{stem}`, `{dir}` (folder relative to the input) and `{name}` of the image; `{stem%END}` is the stem
             without an end, `{stem#START}` without a start, as a shell has it.
+        image_key: WebDataset: suffix of the image member, as in `left.jpg`; keys end before it. None takes the only
+            image of a sample, or the one with the plainest suffix.
         label_key: WebDataset: suffix of the label member, as in `seg.png`; None tries `seg.png`, `mask.png`
             and `label.png`.
         image_column, label_column, id_column: Parquet: column names; None looks for the usual ones.
@@ -53,6 +55,7 @@ class InputOptions(BaseModel):
     include_hidden: bool = False
     labels: str | None = None
     label_pattern: str | None = None
+    image_key: str | None = None
     label_key: str | None = None
     image_column: str | None = None
     label_column: str | None = None
@@ -82,7 +85,7 @@ class InputOptions(BaseModel):
             )
         return value
 
-    @field_validator("label_key")
+    @field_validator("image_key", "label_key")
     @classmethod
     def _plain_key(cls, value: str | None) -> str | None:
         return value if value is None else value.removeprefix(".").lower()

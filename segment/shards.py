@@ -48,6 +48,7 @@ _NOUNS: dict[Kind, str] = {
 _OPTIONS: dict[str, Kind] = {
     "labels": "files",
     "label_pattern": "files",
+    "image_key": "webdataset",
     "label_key": "webdataset",
     "image_column": "parquet",
     "label_column": "parquet",
@@ -91,7 +92,7 @@ def discover(
             return Discovery([], 0, 0, findings.warnings, findings.notes, findings.left_out)
     plans: dict[Kind, Callable[[], tuple[list[Shard], int | None]]] = {
         "files": lambda: plan_files(found.base, entries, everything, options, store, findings, known),
-        "webdataset": lambda: plan_webdataset(entries, options, store, findings),
+        "webdataset": lambda: plan_webdataset(entries, options, store, findings, known),
         "parquet": lambda: plan_parquet(entries, options, store, findings),
         "list": lambda: plan_list(entries[0], store, findings, known),
     }

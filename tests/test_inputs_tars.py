@@ -12,10 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segment.errors import InputChanged, UsageError
-from segment.shards import Discovery, InputOptions, Sample, discover, read_part
+from segment.shards import InputOptions, read_part
 from segment.store import Store
-
-STORE = Store()
+from tests.tars import STORE, find, refusal, samples, tar, triples
 
 
 class CountingStore(Store):
@@ -33,35 +32,6 @@ class CountingStore(Store):
     def info(self, url: str) -> Any:
         self.infos.append(url)
         return super().info(url)
-
-
-def tar(path: Path, *files: tuple[str, bytes] | str, **options: Any) -> Path:
-    """Write a tar of files; a bare name holds itself."""
-    with tarfile.open(path, "w", **options) as archive:
-        for file in files:
-            name, data = (file, file.encode()) if isinstance(file, str) else file
-            member = tarfile.TarInfo(name)
-            member.size = len(data)
-            archive.addfile(member, io.BytesIO(data))
-    return path
-
-
-def find(where: object, store: Store = STORE, **options: Any) -> Discovery:
-    return discover(str(where), InputOptions(**options), store)
-
-
-def samples(found: Discovery, store: Store = STORE, **options: Any) -> list[Sample]:
-    return [sample for part in found.parts for sample in read_part(part, InputOptions(**options), store)]
-
-
-def triples(found: Discovery, **options: Any) -> list[tuple[str, str, str | None]]:
-    return [(s.id, s.image.decode(), s.label.decode() if s.label else None) for s in samples(found, **options)]
-
-
-def refusal(where: object, **options: Any) -> str:
-    with pytest.raises(UsageError) as caught:
-        find(where, **options)
-    return str(caught.value)
 
 
 def test_samples_by_key(tmp_path: Path) -> None:
@@ -129,19 +99,25 @@ def test_the_same_key_in_two_tars_is_fine(tmp_path: Path) -> None:
 
 
 def test_samples_without_image_are_counted(tmp_path: Path) -> None:
-    found = find(tar(tmp_path / "a.tar", "1.jpg", "2.json", "3.seg.png", "4.jpg"))
-    assert (found.images, found.warnings) == (2, ["2 samples have no image, e.g. 2"])
+    found = find(tar(tmp_path / "a.tar", "1.jpg", "2.json", "3.seg.png", "4.jpg", "5.txt"))
+    assert (found.images, found.notes, found.warnings) == (2, [], [])
+    (left,) = found.left_out
+    assert (left.reason, left.number, left.kinds) == ("sample_without_image", 3, {"json": 1, "seg.png": 1, "txt": 1})
+    assert (left.examples, left.place) == (("2.json", "3.seg.png", "5.txt"), f"file://{tmp_path}/a.tar")
+    assert left.matters
 
 
 def test_tars_without_images_are_refused(tmp_path: Path) -> None:
     path = tar(tmp_path / "a.tar", "1.json", "2.json", "readme")
-    assert refusal(path) == f"no image in {path}: there are .json x 2"
+    assert refusal(path) == (
+        f"no image in {path}: there are .json x 2; left out: 1 tar member without a suffix: no suffix x 1; e.g. readme"
+    )
     tar(tmp_path / "b.tar", "1.json")
-    assert refusal(tmp_path) == "no image in the 2 tars: there are .json x 3"
+    assert refusal(tmp_path).startswith("no image in the 2 tars: there are .json x 3; left out: ")
     assert refusal(tar(tmp_path / "empty.tar")) == f"no image in {tmp_path}/empty.tar: there are no files"
 
 
-def test_unsafe_members_are_ignored_and_counted(tmp_path: Path) -> None:
+def test_unsafe_members_are_left_out_and_counted(tmp_path: Path) -> None:
     path = tmp_path / "a.tar"
     with tarfile.open(path, "w") as archive:
         for name, kind in (
@@ -159,7 +135,12 @@ def test_unsafe_members_are_ignored_and_counted(tmp_path: Path) -> None:
             archive.addfile(member, io.BytesIO(b"x"))
     found = find(path)
     assert triples(found) == [("4", "x", None)]
-    assert found.warnings == ["6 tar members ignored (links, devices, sparse files, paths that lead out), e.g. l.jpg"]
+    assert found.warnings == []
+    assert sorted((left.reason, left.number, left.kinds, left.matters) for left in found.left_out) == [
+        ("keyless_member", 1, {"no suffix": 1}, False),
+        ("special_member", 6, {".jpg": 6}, True),
+        ("system", 2, {".jpg": 2}, False),
+    ]
 
 
 @pytest.mark.parametrize("form", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
@@ -240,43 +221,7 @@ def test_a_changed_tar_ends_the_run(tmp_path: Path) -> None:
         samples(found)
 
 
-# --- damage ----------------------------------------------------------------------------------------------------------
-
-
-def cut(path: Path, size: int) -> None:
-    os.truncate(path, size)
-
-
-def test_a_tar_cut_off_gives_what_is_whole_and_a_warning(tmp_path: Path) -> None:
-    path = tar(tmp_path / "a.tar", *((f"{i}.jpg", bytes([i]) * 2000) for i in range(4)))
-    tar(tmp_path / "b.tar", "9.jpg")
-    cut(path, 2 * (512 + 2048) + 512 + 1000)
-    found = find(tmp_path)
-    assert [s.id for s in samples(found)] == ["0", "1", "9"]
-    assert found.warnings == [f"{path} is cut off within 2.jpg: 2 images before that"]
-
-
-@pytest.mark.parametrize("size", [2560 + 100, 2560])
-def test_a_tar_cut_off_at_a_header_is_noticed(tmp_path: Path, size: int) -> None:
-    path = tar(tmp_path / "a.tar", *((f"{i}.jpg", bytes([i]) * 2000) for i in range(4)))
-    cut(path, size)
-    found = find(path)
-    assert found.images == 1
-    assert found.warnings == [f"{path} is cut off at byte 2560 (the end mark is missing): 1 image before that"]
-
-
-def test_a_damaged_header_is_noticed(tmp_path: Path) -> None:
-    path = tar(tmp_path / "a.tar", *((f"{i}.jpg", bytes([i]) * 2000) for i in range(4)))
-    data = bytearray(path.read_bytes())
-    data[2560 + 150] ^= 255
-    path.write_bytes(data)
-    assert find(path).warnings == [f"{path} is damaged at byte 2560: 1 image before that"]
-
-
-def test_a_tar_cut_off_in_the_first_image_is_refused(tmp_path: Path) -> None:
-    path = tar(tmp_path / "a.tar", ("1.jpg", bytes(2000)))
-    cut(path, 700)
-    assert refusal(path) == f"no image in {path}: there are no files; {path} is cut off within 1.jpg"
+# --- hostile ---------------------------------------------------------------------------------------------------------
 
 
 def test_what_is_no_tar_is_refused(tmp_path: Path) -> None:
@@ -332,7 +277,7 @@ def test_hostile_sizes_neither_hang_nor_crash(tmp_path: Path, size: bytes, kind:
     (tmp_path / "a.tar").write_bytes(tar(tmp_path / "good.tar", "0.jpg").read_bytes()[:1024] + hostile(size, kind) * 3)
     found = find(tmp_path / "a.tar")
     assert [s.id for s in samples(found)] == ["0"]
-    assert " is damaged at byte " in found.warnings[0] or " is cut off " in found.warnings[0]
+    assert any(words in found.warnings[0] for words in (" is damaged at byte ", " is cut off ", " without an end mark"))
 
 
 def test_a_chain_of_long_names_does_not_exhaust_the_stack(tmp_path: Path) -> None:

@@ -325,7 +325,7 @@ def test_sums_over_places() -> None:
     unused, damaged = by_reason(findings.left_out)
     assert (unused.number, unused.kinds, unused.place) == (3, {"depth.png": 3}, "")
     assert (damaged.number, damaged.exact, damaged.matters) == (4, False, True)
-    assert str(damaged).startswith("left out: at least 4 images behind the damage of tars")
+    assert str(damaged).startswith("left out: at least 4 images behind the damage or the end mark of tars; e.g. x, y")
     assert "secret" not in json.dumps([item.to_json() for item in findings.left_out])
     assert [LeftOut.from_json(item.to_json()) for item in findings.left_out] == findings.left_out
 

@@ -47,6 +47,7 @@ class JobFlags(TypedDict, total=False):
             panel=_INPUT,
         ),
     ]
+    image_key: Annotated[str | None, _flag(help="Tar member suffix of images, e.g. left.jpg.", panel=_INPUT)]
     label_key: Annotated[
         str | None, _flag(help="Tar member suffix of labels [seg.png, mask.png, label.png].", panel=_INPUT)
     ]

@@ -6,6 +6,7 @@ Images and labels that are bad one by one are in `tests/test_bad_input.py`; what
 from __future__ import annotations
 
 import io
+import json
 import os
 import shutil
 import tarfile
@@ -17,10 +18,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from segment.errors import InputChanged, UsageError
+from segment.driver import run
+from segment.errors import InputChanged, TooManyErrors, UsageError
 from segment.formats import parquet
-from tests.reliability.trouble import assert_sound, street
-from tests.runs import CARD, Outcome, Place, expect, png, scene
+from tests.calls import process
+from tests.reliability.trouble import assert_sound, command, street
+from tests.runs import CARD, Outcome, Place, expect, png, read_rows, scene
 
 MEMBERS = [
     (f"{seed}.{suffix}", png(scene(seed)[i])) for seed in range(4) for i, suffix in enumerate(("png", "seg.png"))
@@ -74,7 +77,7 @@ def test_odd_proportions(tmp_path: Path, width: int, height: int) -> None:
 
 
 def test_members_that_lead_out_and_links(place: Place) -> None:
-    """They are neither followed nor extracted: left out and counted."""
+    """They are neither followed nor extracted: left out and counted. A link to another member is that member."""
     secret = place.folder / "secret.png"
     secret.write_bytes(MEMBERS[0][1])
     bad = [
@@ -85,8 +88,13 @@ def test_members_that_lead_out_and_links(place: Place) -> None:
     tar = pack(place.folder / "a.tar", *MEMBERS[:4], *bad, *MEMBERS[4:])
     before = sorted(path for path in place.folder.parent.rglob("*"))
     outcome = place.run(input=str(tar))
-    assert [line for line in outcome.warnings if "6 tar members ignored" in line] != []
-    all_four(outcome, place)
+    assert [line for line in outcome.warnings if line.startswith("left out: 5 tar members that are links")] != []
+    expect(outcome.rows.pop("hard"), 0, labelled=False)  # a link to a file of the same tar
+    assert outcome.report.total.images == 5
+    assert sorted(outcome.rows) == ["0", "1", "2", "3"]
+    for seed in range(4):
+        expect(outcome.rows[str(seed)], seed)
+    assert_sound(place.output)
     shutil.rmtree(place.output)
     assert sorted(path for path in place.folder.parent.rglob("*")) == before
 
@@ -99,18 +107,77 @@ def test_a_tar_with_too_many_members_is_refused(place: Place, monkeypatch: pytes
     assert str(caught.value) == f"{tar} has more than 7 members: split it into smaller tars"
 
 
-def test_a_tar_cut_off(place: Place) -> None:
-    """What is whole is done, the rest is told."""
-    tar = pack(place.folder / "a.tar", *MEMBERS)
-    with tarfile.open(tar) as opened:
+def cut_off(path: Path) -> bytes:
+    """Write the four images as a tar that ends within the last one; return the whole one."""
+    whole = pack(path, *MEMBERS).read_bytes()
+    with tarfile.open(path) as opened:
         last = opened.getmember("3.png")
-    tar.write_bytes(tar.read_bytes()[: last.offset_data + last.size // 2])
-    outcome = place.run(input=str(tar))
-    assert [line for line in outcome.warnings if "cut off within 3." in line] != []
-    assert sorted(outcome.rows) == ["0", "1", "2"]
-    for seed in range(3):
-        expect(outcome.rows[str(seed)], seed)
+    path.write_bytes(whole[: last.offset_data + last.size // 2])
+    return whole
+
+
+def header_damaged(path: Path) -> bytes:
+    """Write the four images as a tar with a damaged header, of the third image; return the sound one."""
+    whole = pack(path, *MEMBERS).read_bytes()
+    with tarfile.open(path) as opened:
+        offset = opened.getmember("2.png").offset
+    path.write_bytes(whole[: offset + 150] + b"?" + whole[offset + 151 :])
+    return whole
+
+
+@pytest.mark.parametrize(
+    ("damage", "read", "lost", "exact"),
+    [(cut_off, 3, 1, False), (header_damaged, 2, 2, True)],
+    ids=["cut off", "header"],
+)
+def test_a_damaged_tar_is_not_complete(place: Place, damage: Any, read: int, lost: int, exact: bool) -> None:
+    """What is before the damage is done, the rest is counted as failed; accepted or mended it is complete."""
+    tar = place.folder / "a.tar"
+    whole = damage(tar)
+    with pytest.raises(TooManyErrors) as caught:
+        place.run(input=str(tar), max_error_rate=0.4 if exact else 0.9)
+    if exact:
+        assert "0 of 2 images failed and 2 more are lost behind the damage of archives" in str(caught.value)
+    else:
+        assert "nobody can tell how many: left out: at least 1 image behind the damage" in str(caught.value)
+    assert caught.value.exit_code == 3
+    assert not (place.output / "_SUCCESS").exists()
+    (left,) = json.loads((place.output / "run.json").read_bytes())["input"]["left_out"]
+    assert (left["reason"], left["number"], left["exact"]) == ("damaged", lost, exact)
+    summary = json.loads((place.output / "report" / "summary.json").read_bytes())
+    assert "damaged" in json.dumps(summary)
+    assert [row["id"] for row in read_rows(place.output)] == ["0", "1", "2"][:read]
+
+    again = process(*command(place, input=str(tar), max_error_rate=0.05), timeout=120)
+    assert again.returncode == 3
+    assert "max-error-rate" in again.stderr
+    assert place.run(input=str(tar), max_error_rate=1.0 if not exact else 0.5).report.total.images == read
     assert_sound(place.output)
+
+    tar.write_bytes(whole)
+    assert run(place.job(input=str(tar), max_error_rate=0.0), update=True).total.images == 4
+    assert json.loads((place.output / "run.json").read_bytes())["input"]["left_out"] == []
+    assert_sound(place.output)
+    for row in read_rows(place.output):
+        expect(row, int(row["id"]))
+
+
+def test_joined_tars_and_one_without_an_end_mark(place: Place) -> None:
+    """What is behind an end mark is lost, as every other reader of tars has it; a missing end mark loses nothing."""
+    first = pack(place.folder / "a.tar", *MEMBERS[:4])
+    second = pack(place.folder / "b.tar", *MEMBERS[4:])
+    with tarfile.open(second) as opened:
+        end = max(one.offset_data + -(-one.size // 512) * 512 for one in opened.getmembers())
+    joined = place.folder / "joined.tar"
+    joined.write_bytes(first.read_bytes() + second.read_bytes())
+    with pytest.raises(TooManyErrors, match="0 of 2 images failed and 2 more are lost"):
+        place.run(input=str(joined), max_error_rate=0.05)
+    os.truncate(second, end)
+    joined.unlink()
+    shutil.rmtree(place.output)
+    outcome = place.run(input=str(place.folder), format="webdataset", max_error_rate=0.0)
+    assert [line for line in outcome.warnings if "without an end mark: 2 images before that, 0 lost" in line] != []
+    all_four(outcome, place)
 
 
 def test_ids_that_come_again_in_a_shard_and_in_another(place: Place) -> None:

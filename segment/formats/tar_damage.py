@@ -1,0 +1,68 @@
+"""What can still be told of a damaged tar: where its next sound header is, and what a damaged header says."""
+
+from __future__ import annotations
+
+import tarfile
+from typing import BinaryIO
+
+BLOCK = tarfile.BLOCKSIZE  # bytes; headers begin at multiples of it, and data is padded to them
+_READ = 1 << 20  # bytes at a time
+_CHECKSUM = slice(148, 156)
+_TYPES = b"\x000125"  # files, links and folders: nothing that says something of the next member
+
+
+def next_header(file: BinaryIO, start: int) -> tuple[int, bool]:
+    """Search a tar for the next sound header, by blocks.
+
+    Args:
+        file: the tar.
+        start: offset to search from, a multiple of `BLOCK` from the tar's first byte.
+
+    Returns:
+        The offset of the header, or of the end of the file; and whether all bytes before it are zero.
+    """
+    only_zeros = True
+    file.seek(start)
+    while chunk := file.read(_READ):
+        if not is_zero(chunk):
+            for offset in range(0, len(chunk), BLOCK):
+                block = chunk[offset : offset + BLOCK]
+                if _is_header(block):
+                    return start + offset, only_zeros
+                only_zeros = only_zeros and is_zero(block)
+        start += len(chunk)
+    return start, only_zeros
+
+
+def legible(file: BinaryIO, start: int, stop: int) -> str:
+    """Return the name that a damaged header tells, where its size explains the bytes up to `stop`; else `""`.
+
+    One damaged byte leaves most of a header as it was. If the member that it describes ends where the next sound one
+    begins, it is the only one in between.
+    """
+    file.seek(start)
+    header = file.read(BLOCK)
+    if len(header) < BLOCK or header[156] not in _TYPES:
+        return ""
+    try:
+        size = tarfile.nti(header[124:136])  # type: ignore[attr-defined]
+        name = header[:100].partition(b"\0")[0].decode()
+    except (tarfile.HeaderError, UnicodeDecodeError):
+        return ""
+    end = start + BLOCK + -(-size // BLOCK) * BLOCK
+    explains = size >= 0 and end <= stop and name.isprintable()
+    return name if explains and (end == stop or next_header(file, end) == (stop, True)) else ""
+
+
+def is_zero(data: bytes) -> bool:
+    """Whether all bytes are zero."""
+    return data.count(0) == len(data)
+
+
+def _is_header(block: bytes) -> bool:
+    if len(block) < BLOCK or not block[0] or not block[_CHECKSUM].strip(b" \0").isdigit():
+        return False
+    try:
+        return tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape").size >= 0
+    except Exception:  # what is in the fields is arbitrary
+        return False
