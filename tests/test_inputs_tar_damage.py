@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from segment.formats.tar import read_headers
 from segment.shards import InputOptions, Known, discover
+from segment.store import Entry
 from tests.tars import STORE, find, lost, refusal, samples, tar, triples
 
 
@@ -210,6 +212,15 @@ def test_a_tar_in_a_tar_is_not_searched(tmp_path: Path) -> None:
     assert [s.id for s in samples(found)] == ["0", "3"]
     (left,) = found.left_out
     assert (left.reason, left.kinds, left.matters) == ("sample_without_image", {"tar": 1}, True)
+
+
+def test_a_tar_of_unknown_size_is_sound(tmp_path: Path) -> None:
+    """A server may not tell it."""
+    data = tar(tmp_path / "a.tar", "1.jpg", "2.jpg").read_bytes()
+    STORE.write("memory://unknown/a.tar", data)
+    archive = read_headers(Entry("memory://unknown/a.tar", -1, ""), STORE)
+    assert [name for name, *_ in archive.files] == ["1.jpg", "2.jpg"]
+    assert (archive.damage, archive.is_open) == ("", False)
 
 
 def test_an_update_with_a_tar_that_holds_nothing(tmp_path: Path) -> None:

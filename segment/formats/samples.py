@@ -110,7 +110,7 @@ def field_of(suffix: str) -> str:
     >>> field_of("0001.rgb.jpg"), field_of("seg.png"), field_of("v2.0001.jp2")
     ('rgb.jpg', 'seg.png', 'jp2')
     """
-    parts = suffix.split(".")
+    parts = suffix.rsplit(".", _MOST_DOTS)
     numbered = (place for place, part in enumerate(parts[:-1], 1) if re.search(r"\d", part))
     return ".".join(parts[max(numbered, default=0) :])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
 import tarfile
 from dataclasses import dataclass, field
@@ -81,17 +82,18 @@ def read_headers(entry: Entry, store: Store) -> Archive:
         for magic, kind in _COMPRESSED.items():
             if start.startswith(magic):
                 raise UsageError(_compressed(entry.url, kind))
+        size = entry.size if entry.size >= 0 else file.seek(0, os.SEEK_END)
         headers = _Headers(file)
         members = _Members()
-        end, cut_off = _walk(headers, 0, entry.size, members)
+        end, cut_off = _walk(headers, 0, size, members)
         if len(members) > _MAX_MEMBERS:
             raise UsageError(f"{shown(entry.url)} has more than {_MAX_MEMBERS:,} members: split it into smaller tars")
         archive = _resolved(members)
         if cut_off:
             archive.damage, archive.lost, archive.is_open = f"is cut off within {shown(cut_off)}", [cut_off], True
         else:
-            archive.damage = _end(headers, end, entry.size)
-            _search_behind(headers, end, entry.size, archive)
+            archive.damage = _end(headers, end, size)
+            _search_behind(headers, end, size, archive)
     return archive
 
 

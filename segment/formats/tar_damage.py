@@ -6,7 +6,7 @@ import tarfile
 from typing import BinaryIO
 
 BLOCK = tarfile.BLOCKSIZE  # bytes; headers begin at multiples of it, and data is padded to them
-_READ = 1 << 20  # bytes at a time
+_LEAST_READ, _MOST_READ = 1 << 14, 1 << 20  # bytes at a time: mostly it is the rest of a record, seldom much more
 _CHECKSUM = slice(148, 156)
 _TYPES = b"\x000125"  # files, links and folders: nothing that says something of the next member
 
@@ -21,9 +21,9 @@ def next_header(file: BinaryIO, start: int) -> tuple[int, bool]:
     Returns:
         The offset of the header, or of the end of the file; and whether all bytes before it are zero.
     """
-    only_zeros = True
+    only_zeros, size = True, _LEAST_READ
     file.seek(start)
-    while chunk := file.read(_READ):
+    while chunk := file.read(size):
         if not is_zero(chunk):
             for offset in range(0, len(chunk), BLOCK):
                 block = chunk[offset : offset + BLOCK]
@@ -31,6 +31,7 @@ def next_header(file: BinaryIO, start: int) -> tuple[int, bool]:
                     return start + offset, only_zeros
                 only_zeros = only_zeros and is_zero(block)
         start += len(chunk)
+        size = min(2 * size, _MOST_READ)
     return start, only_zeros
 
 

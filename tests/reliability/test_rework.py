@@ -308,8 +308,11 @@ def test_new_tars_are_added(place: Place, tars: dict[str, str]) -> None:
     (folder / "part-000009.tar").write_bytes((folder / "part-000002.tar").read_bytes()[:700])
     notes = Notes()
     run(job, notes, update=True)
-    assert len(notes.warnings) == 1
-    assert notes.warnings[0].startswith(f"{folder}/part-000009.tar is ")
+    cut_off, left_out = notes.warnings
+    assert cut_off.startswith(
+        f"{folder}/part-000009.tar is cut off within 08.png: 0 images before that, at least 1 lost"
+    )
+    assert left_out.startswith("left out: at least 1 image behind the damage or the end mark of a tar; e.g. 08.png")
     assert "new in the input: 4 images" in notes.lines
     assert sorted(row["id"] for row in read_rows(place.output)) == [f"{seed:02d}" for seed in range(12)]
     assert before.items() <= masks(place.output).items()
