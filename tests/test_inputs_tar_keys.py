@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from segment.formats import samples as module
+from segment.formats import samples as grouping
+from segment.formats import suffixes
 from segment.shards import InputOptions, Known, discover
 from tests.tars import STORE, find, refusal, samples, tar, triples
 
@@ -23,7 +24,7 @@ def members(keys: str, *suffixes: str) -> list[str]:
 
 
 def test_doctests() -> None:
-    assert doctest.testmod(module).failed == 0
+    assert [doctest.testmod(module).failed for module in (grouping, suffixes)] == [0, 0]
 
 
 # Keys with dots: each image is one sample, with its label.
@@ -231,6 +232,38 @@ def test_labels_there_and_not_used(tmp_path: Path, suffix: str, key: str, keys: 
 @pytest.mark.parametrize("suffixes", ["jpg depth.png thumb.jpg json", "jpg right.jpg", "jpg seg.png gt.png", "jpg npy"])
 def test_what_could_not_be_a_label_is_not_advised(tmp_path: Path, suffixes: str) -> None:
     assert find(tar(tmp_path / "a.tar", *members("1 2", *suffixes.split()))).warnings == []
+
+
+@pytest.mark.parametrize(
+    ("names", "label"),
+    [
+        (members("images/1 images/2", "jpg") + members("labels/1 labels/2", "png"), "a.tar/labels/1.png"),
+        (members("train/img/1", "jpg") + members("train/gt/1", "png"), "a.tar/train/gt/1.png"),
+        (members("1 2", "jpg") + members("1_mask 2_mask", "png"), "a.tar/1_mask.png"),
+    ],
+)
+def test_images_that_are_named_like_labels_of_others(tmp_path: Path, names: list[str], label: str) -> None:
+    (warning,) = find(tar(tmp_path / "a.tar", *names)).warnings
+    assert warning.startswith("labels there, not used: ")
+    assert f"e.g. {label}. If these are labels, write each as member seg.png of the sample of its image" in warning
+
+
+def test_a_tar_of_images_and_one_of_labels(tmp_path: Path) -> None:
+    tar(tmp_path / "images.tar", *members("1 2", "jpg"))
+    tar(tmp_path / "labels.tar", *members("1 2", "png"))
+    (warning,) = find(tmp_path).warnings
+    assert (
+        "2 images are named like the label of another one and segmented like any image, e.g. labels.tar/1.png"
+        in warning
+    )
+    assert find(tmp_path / "labels.tar").warnings == []
+
+
+def test_masks_with_numbers_are_no_images(tmp_path: Path) -> None:
+    found = find(tar(tmp_path / "a.tar", *members("1 2", "png", "mask.0.png", "mask.1.png")))
+    assert triples(found) == rows("1 2", "png", None)
+    assert [left.kinds for left in found.left_out] == [{"mask.0.png": 2, "mask.1.png": 2}]
+    assert triples(find(tar(tmp_path / "a.tar", "the.mask.1994.jpg"))) == [("the", "the.mask.1994.jpg", None)]
 
 
 def test_labels_for_some_images(tmp_path: Path) -> None:

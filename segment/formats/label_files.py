@@ -155,8 +155,13 @@ def suggest_labels(base: str, entries: Sequence[Entry], store: Store, findings: 
         findings.warnings.append(f"no labels are used, but {found}")
 
 
-def _named_like_labels(names: Sequence[str]) -> str:
-    """Look for pairs as `0.jpg` and `0_mask.png` in one folder."""
+def labels_by_name(names: Sequence[str]) -> list[str]:
+    """Return those of the names of images that look like the labels of others, by folder or by end."""
+    return _pairs(names)[2] or _twins(names)[1]
+
+
+def _pairs(names: Sequence[str]) -> tuple[str, str, list[str]]:
+    """Look for pairs as `0.jpg` and `0_mask.png` in one folder: end, suffix and names of the most frequent labels."""
     by_stem = {_stem(name): name for name in names}
     pairs: dict[tuple[str, str], list[str]] = {}
     for stem, name in by_stem.items():
@@ -164,15 +169,22 @@ def _named_like_labels(names: Sequence[str]) -> str:
             if stem.endswith(end) and stem[: -len(end)] in by_stem:
                 pairs.setdefault((end, suffix_of(name)), []).append(name)
     if not pairs:
-        return ""
+        return "", "", []
     (end, suffix), labels = max(pairs.items(), key=lambda item: len(item[1]))
+    return end, suffix, labels
+
+
+def _named_like_labels(names: Sequence[str]) -> str:
+    end, suffix, labels = _pairs(names)
+    if not labels:
+        return ""
     return (
         f"{count(len(labels), 'file is', 'files are')} named like the label of an image beside it, {examples(labels)}. "
         f"If so, use --label-pattern '{{dir}}/{{stem}}{end}{suffix}'"
     )
 
 
-def _in_label_folders(names: Sequence[str], base: str) -> str:
+def _twins(names: Sequence[str]) -> tuple[str, list[str]]:
     """Look for a folder that is named like labels and holds files with the stems of images elsewhere in the input."""
     stems_elsewhere: dict[str, set[str]] = {}
     inside: dict[str, list[str]] = {}
@@ -186,12 +198,19 @@ def _in_label_folders(names: Sequence[str], base: str) -> str:
     for folder, held in inside.items():
         twins = [name for name in held if _stem(basename(name)) in stems_elsewhere]
         if twins and 2 * len(twins) >= len(held):
-            return (
-                f"{count(len(twins), 'file')} in {shown(folder)}/ {'has' if len(twins) == 1 else 'have'} the name of "
-                f"an image elsewhere in the input, {examples(twins)}. If these are labels, name the folder of the "
-                f"images as input and use --labels {shown(join_url(base, folder))}"
-            )
-    return ""
+            return folder, twins
+    return "", []
+
+
+def _in_label_folders(names: Sequence[str], base: str) -> str:
+    folder, twins = _twins(names)
+    if not twins:
+        return ""
+    return (
+        f"{count(len(twins), 'file')} in {shown(folder)}/ {'has' if len(twins) == 1 else 'have'} the name of "
+        f"an image elsewhere in the input, {examples(twins)}. If these are labels, name the folder of the "
+        f"images as input and use --labels {shown(join_url(base, folder))}"
+    )
 
 
 def _is_label_folder(name: str) -> bool:

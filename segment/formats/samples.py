@@ -7,14 +7,13 @@ that keys hold dots, they end later, by one rule for the whole input.
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Literal
 
-from segment.names import IMAGE_SUFFIXES, LABEL_SUFFIXES, count, is_image, shown
+from segment.formats.suffixes import field_of, is_image_of_its_own, may_be_image, rank
+from segment.names import count, shown
 from segment.parts import InputOptions, Span
 
 LABEL_KEYS = ("seg.png", "mask.png", "label.png")
@@ -25,19 +24,7 @@ Rule = Literal["first", "number", "last", "image"]
 File = tuple[str, int, int]  # name, first byte, size
 
 _MOST_DOTS = 16  # of a name that are looked at
-_MOST_SUFFIXES = 512  # that are remembered
 _MOST_IMAGES = 8  # unused images that a sample may have; more are samples of their own
-_LABEL_WORDS = frozenset(
-    """
-    seg segs segm segmap segmask segmentation segmentations semseg semantic mask masks label labels labelmap labelid
-    labelids labeltrainids trainids annotation annotations annot anno gt gts groundtruth truth gtfine panoptic instance
-    instances instanceids parsing classes classmap
-    """.split()  # noqa: SIM905
-)
-_OTHER_WORDS = frozenset(
-    "depth disparity disp normal normals flow thumb thumbnail preview edge edges heatmap confidence alpha".split()  # noqa: SIM905
-)
-_LOSSLESS = ("png", "gif", "tif", "tiff", "bmp")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,42 +90,6 @@ def first_key(name: str) -> str:
     return name[:dot] if begin < dot < len(name) - 1 else ""
 
 
-@lru_cache(_MOST_SUFFIXES)
-def field_of(suffix: str) -> str:
-    """The part of a suffix that may be the same in all samples: what is behind its last number.
-
-    >>> field_of("0001.rgb.jpg"), field_of("seg.png"), field_of("v2.0001.jp2")
-    ('rgb.jpg', 'seg.png', 'jp2')
-    """
-    parts = suffix.rsplit(".", _MOST_DOTS)
-    numbered = (place for place, part in enumerate(parts[:-1], 1) if re.search(r"\d", part))
-    return ".".join(parts[max(numbered, default=0) :])
-
-
-@lru_cache(_MOST_SUFFIXES)
-def is_photo(suffix: str) -> bool:
-    """Whether a suffix may be an image's: by its end, and by its words it is no label."""
-    return f".{suffix.rpartition('.')[2]}" in IMAGE_SUFFIXES and not is_like_label(suffix)
-
-
-@lru_cache(_MOST_SUFFIXES)
-def is_like_label(suffix: str) -> bool:
-    """Whether a suffix says in words that the member is a label, as `gt.png` does."""
-    return not _LABEL_WORDS.isdisjoint(_words(suffix))
-
-
-def may_be_label(suffix: str) -> bool:
-    """Whether a member beside an image may be its label: a word says so, or it is one more image that is lossless."""
-    last = suffix.rpartition(".")[2]
-    if is_like_label(suffix):
-        return f".{last}" in LABEL_SUFFIXES
-    return last in _LOSSLESS and _OTHER_WORDS.isdisjoint(_words(suffix))
-
-
-def _words(suffix: str) -> list[str]:
-    return re.split(r"[^a-z]+", suffix.rpartition(".")[0])
-
-
 def group(files: Sequence[File], rule: Rule, fields: Fields) -> tuple[list[Group], int]:
     """Group files by key, wherever in the tar they lie.
 
@@ -176,13 +127,8 @@ def _image_of(held: Group, fields: Fields) -> str:
     """The suffix of a sample's image: a plain one before others (`jpg`, `left.jpg`), a JPEG before what masks are."""
     if fields.image is not None:
         return fields.image if fields.image in held.members else ""
-    candidates = [suffix for suffix in held.members if suffix != held.label and is_photo(suffix)]
-    return min(candidates, key=_rank) if candidates else ""
-
-
-@lru_cache(_MOST_SUFFIXES)
-def _rank(suffix: str) -> tuple[bool, bool, bool, str]:
-    return "." in suffix, not _OTHER_WORDS.isdisjoint(_words(suffix)), suffix.rpartition(".")[2] in _LOSSLESS, suffix
+    candidates = [suffix for suffix in held.members if suffix != held.label and may_be_image(suffix)]
+    return min(candidates, key=rank) if candidates else ""
 
 
 def _key_finder(names: Sequence[str], rule: Rule, fields: Fields) -> Callable[[str], str]:
@@ -197,7 +143,7 @@ def _key_finder(names: Sequence[str], rule: Rule, fields: Fields) -> Callable[[s
                 keys.add(name[: -len(fields.image or "") - 1])
         elif labelled := fields.labelled_key(name):
             keys.add(labelled)
-        elif is_image(name) and not is_like_label(field_of(name[len(first) + 1 :].lower())):
+        elif is_image_of_its_own(name[len(first) + 1 :].lower()):
             keys.add(_numbered_key(name, first) if rule == "number" else name.rpartition(".")[0])
     if rule == "image":  # `a.thumb.jpg` is a member of `a` if there is an `a.jpg`
         keys = {key for key in keys if keys.isdisjoint(_prefixes(key, first_key(f"{key}.x")))}
@@ -310,7 +256,7 @@ def _with_images(found: Grouping) -> Iterator[Group]:
 
 
 def _clashes(held: Group) -> int:
-    unused = [suffix for suffix in held.members if suffix != held.image and suffix != held.label and is_photo(suffix)]
+    unused = [suffix for suffix, _ in held.unused() if is_image_of_its_own(suffix)]
     if not held.image or not unused:
         return 0
     used = field_of(held.image)
