@@ -99,11 +99,16 @@ def sound_tars() -> list[bytes]:
                 ("0.seg.png", png(MASK)),
                 ("d/1.jpg", b"x"),
                 (f"{'n' * 90}/2.png", b""),
+                ("f.1.png", b"x"),
+                ("f.2.png", b"x"),
             ):
                 member = tarfile.TarInfo(name)
                 member.size = len(content)
                 member.pax_headers = {"comment": "ü"} if form == tarfile.PAX_FORMAT else {}
                 tar.addfile(member, io.BytesIO(content))
+            link = tarfile.TarInfo("d/3.png")
+            link.type, link.linkname = tarfile.SYMTYPE, "../0.png"
+            tar.addfile(link)
         tars.append(data.getvalue())
     return tars
 
