@@ -1,14 +1,17 @@
-"""One thread that runs one call after the other, and that a stuck call cannot keep the process alive by."""
+"""Threads: one that runs one call after the other and keeps no process alive; several that work through a long list."""
 
 from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable
-from concurrent.futures import Future
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
+A = TypeVar("A")
 P = ParamSpec("P")
 T = TypeVar("T")
 _Call = tuple["Future[Any]", Callable[..., Any], tuple[Any, ...], dict[str, Any]]
@@ -46,3 +49,27 @@ class Background:
                 future.set_result(function(*args, **kwargs))
             except BaseException as error:  # it belongs to whoever asks for the result
                 future.set_exception(error)
+
+
+def in_order(
+    function: Callable[[A], T], items: Iterable[A], *, name: str, threads: int = 8, ahead: int = 64
+) -> Iterator[T]:
+    """Yield `function(item)` of every item, in order, computed by threads.
+
+    Unlike `ThreadPoolExecutor.map` it takes no more than `ahead` items from `items` before their results are used, so
+    a million of them need no million results in memory; and whoever stops early waits for none but those at work.
+
+    >>> list(in_order(lambda number: number * number, range(5), name="squares", threads=2, ahead=3))
+    [0, 1, 4, 9, 16]
+    """
+    rest = iter(items)
+    with ThreadPoolExecutor(threads, thread_name_prefix=name) as pool:
+        waiting = deque(pool.submit(function, item) for item in islice(rest, ahead))
+        try:
+            while waiting:
+                result = waiting.popleft().result()
+                waiting.extend(pool.submit(function, item) for item in islice(rest, 1))
+                yield result
+        finally:
+            for future in waiting:
+                future.cancel()

@@ -8,11 +8,11 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import pyarrow as pa
 
+from segment.background import in_order
 from segment.card import ModelCard
 from segment.errors import SegmentError, UsageError
 from segment.metrics import score
@@ -35,7 +35,7 @@ from segment.urls import join_url
 T = TypeVar("T")
 log = logging.getLogger("segment.ledger")
 
-_DAMAGE = (pa.ArrowException, LookupError, TypeError, ValueError, OSError)
+DAMAGE = (pa.ArrowException, LookupError, TypeError, ValueError, OSError)  # what reading a damaged object raises
 _FOLD_COLUMNS = ["status", "confusion", "miou"]
 _FOLD_BLOCK = 1 << 16  # bytes a range request: the mask column between footer and counts is not worth reading
 _LIST_SHARDS_ONE_BY_ONE = 64  # more unfinished shards than this are found by one listing of masks/
@@ -94,11 +94,17 @@ class Ledger:
 
     def has_masks(self) -> bool:
         """Whether anything is committed."""
-        return any(self._parquet(self.url("masks")))
+        return bool(self.listed("masks"))
 
-    def _parquet(self, prefix: str) -> list[str]:
-        """URLs of the Parquet files below a prefix: whatever else a file manager leaves there is not ours."""
-        return [entry.url for entry in self.store.list(prefix) if entry.url.endswith(".parquet")]
+    def listed(self, folder: str) -> dict[str, int]:
+        """Return path below a folder of the output, and bytes, of all there that a reader of `**/*.parquet` may count.
+
+        That is at any depth, hidden or not, in any case of the suffix, and what lies in a folder so named. Whatever else
+        a file manager leaves there is nobody's row.
+        """
+        below = self.url(folder) + "/"
+        found = {entry.url.removeprefix(below): entry.size for entry in self.store.list(self.url(folder))}
+        return {path: size for path, size in found.items() if ".parquet/" in f"{path.lower()}/"}
 
     def record_input(self, plan: Plan, fingerprint: str) -> None:
         """Bring what `run.json` says of the input in line with the frozen plan."""
@@ -144,44 +150,44 @@ class Ledger:
 
     def finished_shards(self) -> set[str]:
         """Shards whose statistics are written, which happens after their last commit."""
-        return {_stem(url) for url in self._parquet(self.url("stats"))}
+        return {
+            path.removesuffix(".parquet")
+            for path in self.listed("stats")
+            if "/" not in path and path.endswith(".parquet")
+        }
 
     def listed_parts(self) -> dict[tuple[str, str], int]:
         """Shard and id of every part that is committed, planned or not, with its bytes: by one listing of all."""
-        found = self.store.list(self.url("masks"))
-        return {(_folder(e.url), _stem(e.url)): e.size for e in found if e.url.endswith(".parquet")}
+        found = ((path.split("/"), size) for path, size in self.listed("masks").items() if path.endswith(".parquet"))
+        return {(names[0], names[1].removesuffix(".parquet")): size for names, size in found if len(names) == 2}
 
-    def committed(self, plan: Plan) -> set[str]:
-        """Ids of the parts that are committed: by one key a finished shard, and a listing of the others."""
-        finished = self.finished_shards()
+    def committed(self, plan: Plan, finished: set[str] | None = None) -> set[str]:
+        """Ids of the parts that are committed: by one key a finished shard, and a listing of the others.
+
+        Args:
+            plan: whose parts.
+            finished: `finished_shards()`, where the caller has looked already.
+        """
+        finished = self.finished_shards() if finished is None else finished
         parts = plan.parts_by_shard()
         done = {part for shard in parts.keys() & finished for part in parts[shard]}
         unfinished = [shard for shard in parts if shard not in finished]
         if len(unfinished) > _LIST_SHARDS_ONE_BY_ONE:
-            prefixes = [self.url("masks")]
+            found = set(self.listed("masks"))
         else:
-            prefixes = [self.url("masks", shard) for shard in unfinished]
-        return done | {_stem(url) for prefix in prefixes for url in self._parquet(prefix)}
+            found = {f"{shard}/{path}" for shard in unfinished for path in self.listed(f"masks/{shard}")}
+        return done | {part for shard in unfinished for part in parts[shard] if f"{shard}/{part}.parquet" in found}
 
     def finish_shard(self, shard: str, parts: Sequence[str], card: ModelCard, fingerprint: str) -> ShardStats:
         """Fold a shard's committed parts and write its statistics. Idempotent: the same bytes every time.
 
         Raises:
-            SegmentError: a masks file is damaged, or was written by another run; or another run is here now.
+            SegmentError: a masks file is damaged, lost, or was written by another run; or another run is here now.
         """
         self.refuse_replaced(fingerprint)  # it would take our statistics for its own
         classes = len(card.classes)
-
-        def fold_part(part: str) -> ShardStats:
-            table = self.read_rows(shard, part, _FOLD_COLUMNS)
-            if footer_of(table).get("fingerprint") != fingerprint:
-                raise SegmentError(
-                    f"{shown(self.masks_url(shard, part))} was written by another run: choose another output"
-                )
-            return fold(table, classes)
-
-        with ThreadPoolExecutor(8, thread_name_prefix="fold") as pool:
-            stats = merge(pool.map(fold_part, parts), classes)
+        folded = in_order(lambda part: self.part_stats(shard, part, classes, fingerprint), parts, name="fold")
+        stats = merge(folded, classes)
         table = stats_table(
             shard,
             stats,
@@ -190,6 +196,21 @@ class Ledger:
         )
         self.store.write(self.stats_url(shard), to_parquet(table))
         return stats
+
+    def part_stats(self, shard: str, part: str, classes: int, fingerprint: str) -> ShardStats:
+        """Fold the rows of a committed part.
+
+        Raises:
+            SegmentError: its file is damaged, lost, or was written by another run.
+        """
+        url = shown(self.masks_url(shard, part))
+        try:
+            table = self.read_rows(shard, part, _FOLD_COLUMNS)
+        except FileNotFoundError:
+            raise SegmentError(f"{url} has been lost: run the same command again") from None
+        if footer_of(table).get("fingerprint") != fingerprint:
+            raise SegmentError(f"{url} was written by another run: choose another output")
+        return fold(table, classes)
 
     def shard_stats(self, shards: Iterable[str]) -> dict[str, ShardStats]:
         """Read the statistics of finished shards, in the order given.
@@ -203,8 +224,7 @@ class Ledger:
             return _sound(url, lambda: read_stats(self.store.read(url)))
 
         names = list(shards)
-        with ThreadPoolExecutor(8, thread_name_prefix="stats") as pool:
-            return dict(zip(names, pool.map(read_one, names), strict=True))
+        return dict(zip(names, in_order(read_one, names, name="stats"), strict=True))
 
     def reopen(self, shard: str, parts: Sequence[str]) -> None:
         """Take back the commit of some parts of a shard: what follows from them first."""
@@ -215,8 +235,8 @@ class Ledger:
 
     def reopen_lost(self, plan: Plan) -> int:
         """Let a round do what was committed and is not there any more; return how many parts that is."""
-        listed = {part for _, part in self.listed_parts()}
-        missing = {shard: [p for p in parts if p not in listed] for shard, parts in plan.parts_by_shard().items()}
+        listed, planned = self.listed_parts(), plan.parts_by_shard()
+        missing = {shard: [part for part in parts if (shard, part) not in listed] for shard, parts in planned.items()}
         lost = {shard: parts for shard, parts in missing.items() if parts}
         if lost:
             self.take_back_success()
@@ -285,12 +305,12 @@ def _sound(url: str, read: Callable[[], T]) -> T:
     try:
         try:
             return read()
-        except _DAMAGE as error:
+        except DAMAGE as error:
             if isinstance(error, FileNotFoundError):
                 raise
             log.warning("%s came damaged (%s): reading it again", shown(url), type(error).__name__)
             return read()
-    except _DAMAGE as error:
+    except DAMAGE as error:
         if isinstance(error, FileNotFoundError):
             raise
         raise SegmentError(
@@ -301,11 +321,3 @@ def _sound(url: str, read: Callable[[], T]) -> T:
 def to_json(value: Mapping[str, Any]) -> bytes:
     """`run.json` and `_SUCCESS`: keys sorted, one to a line."""
     return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
-
-
-def _stem(url: str) -> str:
-    return url.rpartition("/")[2].removesuffix(".parquet")
-
-
-def _folder(url: str) -> str:
-    return url.split("/")[-2]

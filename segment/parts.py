@@ -11,6 +11,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from segment.findings import LeftOut, by_reason
+from segment.urls import without_query
 
 InputFormat = Literal["auto", "files", "webdataset", "parquet", "list"]
 ShardFormat = Literal["files", "webdataset", "parquet"]
@@ -171,7 +172,7 @@ class Sample:
 
     Attributes:
         id: as in `Member.id`; for Parquet the id column, the image's path, or the row number.
-        url: where the image is, for people: its own URL, or `<shard url>#<id>`.
+        url: where the image is, for people (`image_uri`).
         index: position in the shard.
         image: encoded bytes; empty when it cannot be used.
         label: encoded bytes; None if the image has no label.
@@ -230,6 +231,19 @@ def expand_pattern(pattern: str, values: Mapping[str, str]) -> str:
             value = values[field_name]
             text += value.removesuffix(rest) if operator == "%" else value.removeprefix(rest) if operator else value
     return text
+
+
+def image_uri(part: Part, id: str, image: Span | None = None) -> str:  # noqa: A002
+    """Return where an image is, for people, as its row says it: what readers write and the audit expects.
+
+    Args:
+        part: that holds it.
+        id: the image's.
+        image: for `files` the image's own span; the images of a tar or Parquet file are named below that.
+    """
+    if part.format == "files" and image is not None:
+        return without_query(image.url)
+    return f"{without_query(part.url)}#{id}"
 
 
 def planned_fault(member: Member, max_bytes: int) -> str | None:

@@ -20,7 +20,7 @@ from segment.formats.parquet import plan_parquet, read_parquet
 from segment.formats.tar import compressed_tar, refuse_compressed
 from segment.formats.webdataset import plan_webdataset, read_webdataset
 from segment.names import basename, count, examples, is_image, no_data, shown, suffix_of
-from segment.parts import Discovery, InputFormat, InputOptions, Member, Part, Sample, ShardFormat, Span
+from segment.parts import Discovery, InputFormat, InputOptions, Member, Part, Sample, ShardFormat, Span, image_uri
 from segment.store import Entry, Store
 from segment.urls import parent_url, relative_url, to_url
 
@@ -35,6 +35,7 @@ __all__ = [
     "ShardFormat",
     "Span",
     "discover",
+    "image_uri",
     "read_part",
 ]
 

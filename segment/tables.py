@@ -112,16 +112,36 @@ class ShardStats:
         return self.image_miou_sum / self.scored if self.scored else None
 
 
+class StatsSum:
+    """Adds up statistics one by one, without keeping their confusions.
+
+    Args:
+        classes: C.
+    """
+
+    def __init__(self, classes: int) -> None:
+        self._counts = Confusion.zeros(classes).counts
+        self._numbers = np.zeros(3, dtype=np.int64)
+        self._sums: list[float] = []  # rounded once, at the end: the order does not matter then
+
+    def add(self, stats: ShardStats) -> None:
+        """Add the statistics of some other images."""
+        self._counts += stats.confusion.counts
+        self._numbers += (stats.images, stats.errors, stats.scored)
+        self._sums.append(stats.image_miou_sum)
+
+    def total(self) -> ShardStats:
+        """The sum so far."""
+        images, errors, scored = self._numbers.tolist()
+        return ShardStats(Confusion(self._counts.copy()), images, errors, scored, math.fsum(self._sums))
+
+
 def merge(stats: Iterable[ShardStats], classes: int) -> ShardStats:
     """Add up statistics."""
-    items = list(stats)
-    return ShardStats(
-        sum((item.confusion for item in items), Confusion.zeros(classes)),
-        sum(item.images for item in items),
-        sum(item.errors for item in items),
-        sum(item.scored for item in items),
-        math.fsum(item.image_miou_sum for item in items),
-    )
+    total = StatsSum(classes)
+    for item in stats:
+        total.add(item)
+    return total.total()
 
 
 def _features() -> dict[str, object]:

@@ -280,7 +280,8 @@ def test_statistics_of_a_shard_are_the_same_bytes_every_time(finished: Ledger) -
 
 def test_an_audit_that_holds(finished: Ledger) -> None:
     audit = audit_listing(finished, PLAN, CARD)
-    assert audit == Audit(shards=2, parts=4, images=13, errors=0, scored=13, problems=())
+    assert audit == Audit(shards=2, parts=4, images=13, errors=0, scored=13)
+    assert audit.problems == ()
     assert not finished.is_complete()
     finished.succeed(audit.totals, "f" * 64)
     assert finished.is_complete()
@@ -330,10 +331,13 @@ def count_twice(ledger: Ledger) -> None:
 @pytest.mark.parametrize(
     ("damage", "problem"),
     [
-        (lose_part, "part abc-000004-000008 of shard in-00000-abc is not committed: run the same command again"),
+        (
+            lose_part,
+            "masks/in-00000-abc/abc-000004-000008.parquet was committed and has been lost: run the same command again",
+        ),
         (add_part, "masks/in-00000-abc/abc-000004-000006.parquet is in no plan: delete it"),
         (add_shard, "masks/other-00000-xyz/xyz-000000-000001.parquet is in no plan: delete it"),
-        (lose_stats, "shard in-00001-def has no statistics: run the same command again"),
+        (lose_stats, "1 shard has no statistics yet: run the same command again"),
         (add_stats, "stats/other-00000-xyz.parquet is in no plan: delete it"),
         (lose_row, "shard in-00001-def has 2 rows for 3 planned images: run again with --verify"),
         (forget_part, "shard in-00000-abc has 6 rows for 10 planned images: run again with --verify"),
@@ -343,6 +347,61 @@ def count_twice(ledger: Ledger) -> None:
 def test_the_audit_finds(finished: Ledger, damage: Callable[[Ledger], None], problem: str) -> None:
     damage(finished)
     assert audit_listing(finished, PLAN, CARD).problems == (problem,)
+
+
+def test_what_is_not_done_yet_is_one_line(ledger: Ledger) -> None:
+    commit(ledger, PARTS[1])
+    audit = audit_listing(ledger, PLAN, CARD)
+    assert audit.problems == ("9 of 13 images not done yet: run the same command again",)
+    assert (audit.wrong, audit.faults) == ((), 0)
+
+
+def test_one_cause_with_many_effects_is_a_few_lines(finished: Ledger) -> None:
+    for number in range(200):
+        STORE.write(finished.url("masks", "old", f"{number:03d}.parquet"), b"")
+    lose_part(finished)
+    audit = audit_listing(finished, PLAN, CARD)
+    assert audit.faults == 201
+    assert len(audit.problems) == 12
+    assert audit.problems[1] == "masks/old/000.parquet is in no plan: delete it"
+    assert audit.problems[-1] == "190 more objects under masks/ that are in no plan"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "masks/x.parquet",
+        "masks/{shard}/x.PARQUET",
+        "masks/{shard}/{part}.Parquet",
+        "masks/{shard}/nested/{part}.parquet",
+        "masks/a/b/c/x.parquet",
+        "masks/{shard}/.hidden.parquet",
+        "masks/{shard}/spark.parquet/part-00000",
+        "stats/x.PARQUET",
+        "stats/nested/{shard}.parquet",
+        "stats/{shard}.PARQUET",
+    ],
+)
+def test_whatever_a_reader_would_count_and_the_plan_does_not_know_is_a_problem(finished: Ledger, name: str) -> None:
+    name = name.format(shard=PARTS[3].shard, part=PARTS[3].id)
+    STORE.write(finished.url(*name.split("/")), STORE.read(finished.masks_url(PARTS[3].shard, PARTS[3].id)))
+    assert audit_listing(finished, PLAN, CARD).problems == (f"{name} is in no plan: delete it",)
+
+
+@pytest.mark.parametrize("name", ["nested/{part}.parquet", "{part}.PARQUET", "../{part}.parquet", "../x/{part}.parquet"])
+def test_only_the_object_under_its_own_name_is_the_commit_of_a_part(ledger: Ledger, name: str) -> None:
+    place = path(ledger.masks_url(PARTS[3].shard, PARTS[3].id))
+    commit(ledger, PARTS[3])
+    other = (place.parent / name.format(part=PARTS[3].id)).resolve()
+    other.parent.mkdir(exist_ok=True)
+    place.rename(other)
+    assert ledger.committed(PLAN) == set()
+    many = [part(f"in-{number:05d}-abc", 0, 2) for number in range(100)]
+    assert ledger.committed(Plan.of([*PARTS, *many])) == set()
+    stats = path(ledger.stats_url(PARTS[3].shard))
+    (stats.parent / "nested").mkdir(parents=True)
+    (stats.parent / "nested" / stats.name).touch()
+    assert ledger.finished_shards() == set()
 
 
 # --- through `segment.run` -------------------------------------------------------------------------------------------

@@ -12,9 +12,9 @@ from segment.formats.cutting import Shard, mark_repeated, shard_hash
 from segment.formats.known import Known
 from segment.formats.label_files import labels_by_pattern, labels_by_stem, suggest_labels
 from segment.names import DATA_SUFFIXES, basename, count, examples, is_image, is_storable, shown, slug, suffix_of
-from segment.parts import MISSING, SEGMENTED, UNKNOWN, InputOptions, Member, Part, Sample, Span, planned_fault, settle
+from segment.parts import MISSING, SEGMENTED, UNKNOWN, InputOptions, Member, Part, Sample, Span, image_uri, planned_fault, settle
 from segment.store import Entry, Store
-from segment.urls import relative_url, to_url, without_query
+from segment.urls import relative_url, to_url
 
 SHARD_IMAGES = 4096
 
@@ -103,7 +103,7 @@ def read_files(part: Part, options: InputOptions, store: Store) -> list[Sample]:
     found = store.read_many([span.url for span in wanted], [span.etag for span in wanted])
     read = {span: _unchanged(span, data) for span, data in zip(wanted, found, strict=True)}
     return [
-        _sample(member, fault, part.start + offset, read, options.max_image_bytes)
+        _sample(part, member, fault, part.start + offset, read, options.max_image_bytes)
         for offset, (member, fault) in enumerate(zip(part.members, faults, strict=True))
     ]
 
@@ -121,10 +121,13 @@ def _unchanged(span: Span, data: bytes | None) -> bytes:
     return data
 
 
-def _sample(member: Member, fault: str | None, index: int, read: Mapping[Span, bytes], max_bytes: int) -> Sample:
+def _sample(
+    part: Part, member: Member, fault: str | None, index: int, read: Mapping[Span, bytes], max_bytes: int
+) -> Sample:
     image = read.get(member.image, b"")
     label = read.get(member.label) if member.label else None
-    return Sample(member.id, without_query(member.image.url), index, *settle(fault, image, label, max_bytes))
+    uri = image_uri(part, member.id, member.image)
+    return Sample(member.id, uri, index, *settle(fault, image, label, max_bytes))
 
 
 def _refuse_odd_names(entries: Sequence[Entry]) -> None:

@@ -19,9 +19,9 @@ from segment.formats.cutting import Shard, shard_hash
 from segment.formats.lookup import in_threads, refuse_changed
 from segment.formats.recent import Recent
 from segment.names import basename, count, examples, shown, slug
-from segment.parts import InputOptions, Part, Sample, settle
+from segment.parts import InputOptions, Part, Sample, image_uri, settle
 from segment.store import Entry, Store
-from segment.urls import join_url, parent_url, without_query
+from segment.urls import join_url, parent_url
 
 log = logging.getLogger("segment.parquet")
 
@@ -152,7 +152,7 @@ def read_parquet(part: Part, options: InputOptions, store: Store) -> list[Sample
     table = _tables.get(key, lambda: _read_row_group(part, file, store), options.max_row_group_bytes)
     if table is None:
         numbers = [(index, row_id(index)) for index in range(part.start, part.stop)]
-        return [Sample(name, f"{without_query(part.url)}#{name}", i, b"", None, "undecodable") for i, name in numbers]
+        return [Sample(name, image_uri(part, name), i, b"", None, "undecodable") for i, name in numbers]
     rows = table.slice(part.start - file.first_row(part.row_group), len(part))
     images = _cells(rows, file.columns.image, part, store)
     labels = _cells(rows, file.columns.label, part, store)
@@ -171,7 +171,7 @@ def _sample(
     if image.missing or label.missing:
         fault = fault or ("missing" if image.missing else "label_missing")
     settled = settle(fault, image.data or b"", label.data, options.max_image_bytes)
-    return Sample(name, f"{without_query(part.url)}#{name}", index, *settled)
+    return Sample(name, image_uri(part, name), index, *settled)
 
 
 @dataclass(frozen=True, slots=True)

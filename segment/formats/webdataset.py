@@ -22,9 +22,8 @@ from segment.formats.tar_findings import (
     tell_labels,
 )
 from segment.names import basename, slug
-from segment.parts import SEGMENTED, InputOptions, Member, Part, Sample, Span, planned_fault, settle
+from segment.parts import SEGMENTED, InputOptions, Member, Part, Sample, Span, image_uri, planned_fault, settle
 from segment.store import Entry, Store
-from segment.urls import without_query
 
 _GAP = 1 << 20  # bytes between two wanted ranges that are cheaper to read than another request
 
@@ -110,7 +109,7 @@ def read_webdataset(part: Part, options: InputOptions, store: Store) -> list[Sam
         image = read.get(member.image, b"")
         label = read.get(member.label) if member.label else None
         settled = settle(known, image, label, options.max_image_bytes)
-        samples.append(Sample(member.id, f"{without_query(part.url)}#{member.id}", index, *settled))
+        samples.append(Sample(member.id, image_uri(part, member.id), index, *settled))
     return samples
 
 

@@ -118,16 +118,28 @@ def _errors(report: RunReport) -> Table:
 
 
 def print_audit(audit: Audit, console: Console | None = None) -> None:
-    """Print an audit's totals and what is wrong."""
+    """Print an audit's totals, what is to be done and what is wrong."""
     console = console or Console(highlight=False)
+    for line in audit_lines(audit):
+        console.print(line, soft_wrap=True, markup=False)
+
+
+def audit_lines(audit: Audit) -> list[str]:
+    """Describe an audit: what is to be done, what is wrong, the verdict with its totals, what was read."""
     numbers = {"image": audit.images, "part": audit.parts, "shard": audit.shards, "error row": audit.errors}
     totals = ", ".join(_many(number, noun) for noun, number in numbers.items())
-    for problem in audit.problems:
-        console.print(f"wrong: {problem}", soft_wrap=True, markup=False)
-    if audit.problems:
-        console.print(f"the audit found {_many(len(audit.problems), 'problem')} ({totals})", markup=False)
+    lines = [audit.unfinished] if audit.unfinished else []
+    lines += [f"wrong: {line}" for line in audit.wrong]
+    if audit.wrong:
+        lines.append(f"the audit found {_many(audit.faults, 'problem')} ({totals})")
+    elif audit.unfinished:
+        lines.append(f"so far {totals}: every image that is done has exactly one row")
     else:
-        console.print(f"{totals}: every planned image has exactly one row, and the statistics are the sum of the rows")
+        lines.append(f"{totals}: every planned image has exactly one row, and the statistics are the sum of the rows")
+    if audit.read:
+        files, rows = _many(audit.read.files, "masks file"), _many(audit.read.rows, "row")
+        lines.append(f"read {files}, {rows}, {_many(audit.read.bytes, 'byte')}, and checked their checksums")
+    return lines
 
 
 def print_status(ledger: Ledger, console: Console | None = None) -> None:

@@ -46,7 +46,10 @@ def test_a_sound_output(segment: Call, place: Place, how: list[str]) -> None:
     before = contents(place.output)
     called = segment("audit", str(place.output), *how)
     assert (called.code, called.err) == (0, "")
-    assert " ".join(called.out.split()) == f"5 images, 3 parts, 1 shard, 1 error row: {HELD}"
+    proof, *read = called.out.splitlines()
+    assert proof == f"5 images, 3 parts, 1 shard, 1 error row: {HELD}"
+    size = sum(file.stat().st_size for file in place.output.glob("masks/*/*"))
+    assert read == ([f"read 3 masks files, 5 rows, {size:,} bytes, and checked their checksums"] if how else [])
     assert contents(place.output) == before
 
 
@@ -63,7 +66,9 @@ def test_a_flipped_byte_of_a_mask_is_found_by_reading_every_byte(segment: Call, 
     assert called.out.splitlines() == [
         f"wrong: {short(place, file)} is damaged: delete it and run the same command again",
         "the audit found 1 problem (5 images, 3 parts, 1 shard, 1 error row)",
+        *called.out.splitlines()[2:],
     ]
+    assert called.out.splitlines()[2].startswith("read 3 masks files, 3 rows, ")
     file.unlink()
     place.run()  # as it says
     assert segment("audit", str(place.output), "--deep").code == 0
@@ -132,9 +137,8 @@ def test_a_run_that_broke_off(segment: Call, place: Place) -> None:
     called = segment("audit", str(place.output))
     assert called.code == 1
     assert called.out.splitlines() == [
-        f"wrong: part {lost.stem} of shard {lost.parent.name} is not committed: run the same command again",
-        f"wrong: shard {lost.parent.name} has no statistics: run the same command again",
-        "the audit found 2 problems (0 images, 2 parts, 0 shards, 0 error rows)",
+        "1 of 5 images not done yet: run the same command again",
+        "so far 4 images, 2 parts, 0 shards, 0 error rows: every image that is done has exactly one row",
     ]
     called = segment("status", str(place.output))
     assert called.code == 0
