@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from segment.background import in_order
 from segment.card import ModelCard
@@ -16,8 +15,9 @@ from segment.errors import SegmentError, StoreError
 from segment.ledger import DAMAGE, Ledger
 from segment.names import count, shown
 from segment.plan import Plan
-from segment.shards import Part, image_uri
-from segment.tables import MASKS_SCHEMA, ShardStats, StatsSum, fold, footer_of, merge
+from segment.row_checks import repeated_ids, wrong_rows
+from segment.shards import InputOptions, Part, read_ids
+from segment.tables import ShardStats, StatsSum, fold, merge
 
 _ROWS = ["id", "uri", "shard", "part", "index", "status", "error", "confusion", "miou"]  # all but what is large
 _SHOWN = 10  # problems of a kind that are told in full
@@ -26,11 +26,12 @@ _MEND = "delete it and run the same command again"
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """What a deep audit looked at: masks files, their rows, their bytes."""
+    """What a deep audit looked at: masks files, their rows, their bytes; images whose input could not be had."""
 
     files: int
     rows: int
     bytes: int
+    unseen: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,7 @@ class _Faults:
 
 @dataclass(frozen=True)
 class _Objects:
-    """What the listings say: planned parts that are there with their bytes, shards with statistics, what is to be done."""
+    """What the listings say: planned parts that are there, with their bytes; shards with statistics; what is left."""
 
     committed: dict[str, int]
     finished: list[str]
@@ -107,7 +108,8 @@ def audit_run(ledger: Ledger, *, deep: bool = False) -> Audit:
     """Audit a run: what is committed against the plan, the rows of each part, the statistics against their fold.
 
     A row is its planned image's by position, id and URI. The plan of Parquet knows no ids: there each id must be its
-    shard's only one, unless its row is the error row of a repeated id, and the URI must be that of the id.
+    shard's only one, unless its row is the error row of a repeated id, and the URI must be that of the id; a deep audit
+    reads the ids of the input again, where it is still there as planned.
 
     Args:
         ledger: of the run.
@@ -121,10 +123,10 @@ def audit_run(ledger: Ledger, *, deep: bool = False) -> Audit:
     faults = _Faults()
     objects = _check_objects(ledger, plan, faults)
     stats = _check_stats(ledger, plan, objects.finished, faults)
-    rows = _RowAudit(ledger, plan, run["fingerprint"], classes, deep, faults)
+    rows = _RowAudit(ledger, plan, run, classes, deep, faults)
     rows.check(objects.committed, stats)
     found = _totals(objects, merge([*stats.values(), rows.others.total()], classes), len(stats), faults)
-    read = Read(len(objects.committed), rows.rows, sum(objects.committed.values()))
+    read = Read(len(objects.committed), rows.rows, sum(objects.committed.values()), rows.unseen)
     return replace(found, read=read) if deep else found
 
 
@@ -203,24 +205,36 @@ def _wrong_counts(plan: Plan, stats: Mapping[str, ShardStats]) -> Iterator[_Faul
             yield _Fault("shards with another number of rows than planned", f"shard {shard} {words}")
 
 
+class _Looked(NamedTuple):
+    """A part that could be read: its rows but for the masks, their fold, and whether its input could not be had."""
+
+    rows: pa.Table
+    folded: ShardStats
+    is_unseen: bool
+
+
 class _RowAudit:
     """Checks the rows of all committed parts, a few at once.
 
     Args:
-        ledger, plan, fingerprint: of the run.
+        ledger, plan, run: of the run; `run.json`.
         classes: C.
         deep: see `audit_run`.
         faults: where what is wrong goes.
 
     Attributes:
         rows: how many were read.
+        unseen: how many of them are of Parquet files that are gone or have changed (deep).
         others: the sum of the shards without statistics.
     """
 
-    def __init__(self, ledger: Ledger, plan: Plan, fingerprint: str, classes: int, deep: bool, faults: _Faults) -> None:
-        self._ledger, self._plan, self._fingerprint = ledger, plan, fingerprint
+    def __init__(
+        self, ledger: Ledger, plan: Plan, run: Mapping[str, Any], classes: int, deep: bool, faults: _Faults
+    ) -> None:
+        self._ledger, self._plan, self._fingerprint = ledger, plan, run["fingerprint"]
         self._classes, self._deep, self._faults = classes, deep, faults
-        self.rows, self.others = 0, StatsSum(classes)
+        self._options = InputOptions.of_run(run)
+        self.rows, self.unseen, self.others = 0, 0, StatsSum(classes)
 
     def check(self, committed: Container[str], stats: Mapping[str, ShardStats]) -> None:
         """Check the parts of these ids, and the statistics of their shards."""
@@ -228,92 +242,49 @@ class _RowAudit:
         sums: dict[str, StatsSum] = {}
         ids: dict[str, set[str]] = {}
         wanted = (part for part in self._plan.parts() if part.id in committed)
-        for part, table, folded, found in in_order(self._read, wanted, name="audit", ahead=16):
+        for part, looked, found in in_order(self._read, wanted, name="audit", ahead=16):
             self._faults.add(found)
-            if table is None or folded is None:
+            if looked is None:
                 continue
-            self.rows += len(table)
-            self._faults.add(_repeated(part, table, ids.setdefault(part.shard, set())))
+            self.rows += looked.folded.images
+            self.unseen += looked.folded.images if looked.is_unseen else 0
+            self._faults.add(_of_file(part, repeated_ids(part, looked.rows, ids.setdefault(part.shard, set()))))
             if part.shard not in stats:
-                self.others.add(folded)
+                self.others.add(looked.folded)
                 continue
-            sums.setdefault(part.shard, StatsSum(self._classes)).add(folded)
+            sums.setdefault(part.shard, StatsSum(self._classes)).add(looked.folded)
             left[part.shard] -= 1
             if not left[part.shard]:  # all of its parts could be read
                 self._faults.add(_wrong_sum(part.shard, stats[part.shard], sums.pop(part.shard).total()))
                 ids.pop(part.shard)
 
-    def _read(self, part: Part) -> tuple[Part, pa.Table | None, ShardStats | None, list[_Fault]]:
-        """Read a part: its rows but for the masks, their fold, and what is wrong with them; None where damaged."""
-        name = f"masks/{part.shard}/{part.id}.parquet"
+    def _read(self, part: Part) -> tuple[Part, _Looked | None, list[_Fault]]:
+        """Read a part and say what is wrong with it; None where it is damaged."""
         columns, block = (None, 1 << 20) if self._deep else (_ROWS, 1 << 16)
         try:
             table = self._ledger.read_rows(part.shard, part.id, columns, block_size=block)
-            wrong = list(_wrong_rows(table, part, self._fingerprint, self._deep))
             rows, folded = table.select(_ROWS), fold(table, self._classes)
+            ids = self._input_ids(part, rows) if self._deep and not part.members else []
+            wrong = list(wrong_rows(table, part, self._fingerprint, ids=ids, deep=self._deep))
         except StoreError:
             raise
         except (SegmentError, *DAMAGE):  # cut, flipped, deleted meanwhile, no table of ours
-            return part, None, None, [_Fault("damaged masks files", f"{name} is damaged: {_MEND}")]
-        return part, rows, folded, [_Fault(kind, f"{name} {words}: {_MEND}") for kind, words in wrong]
+            return part, None, _of_file(part, [("damaged masks files", "is damaged")])
+        return part, _Looked(rows, folded, ids is None), _of_file(part, wrong)
+
+    def _input_ids(self, part: Part, rows: pa.Table) -> list[str] | None:
+        """Read the ids of a part of Parquet from the input; None where it is gone, has changed or is damaged."""
+        if any((error or "").startswith("undecodable:") for error in rows["error"].to_pylist()):
+            return None  # of a damaged row group no id was known
+        try:
+            return read_ids(part, self._options, self._ledger.store)
+        except (SegmentError, *DAMAGE):
+            return None
 
 
-def _wrong_rows(table: pa.Table, part: Part, fingerprint: str, deep: bool) -> Iterator[tuple[str, str]]:
-    """Yield kind and words of what is wrong with the rows of a part."""
-    footer = footer_of(table)
-    planned = table["index"].to_pylist() == list(range(part.start, part.stop))
-    if not planned:
-        words = f"holds {len(table)} rows that are not the planned images {part.start} to {part.stop - 1}"
-        yield "masks files of other rows than planned", words
-    if footer.get("part") != part.id or footer.get("rows") != len(table):
-        words = f"says in its footer that it is part {footer.get('part')} of {footer.get('rows')} rows"
-        yield "masks files of another part by their footer", words
-    if footer.get("fingerprint") != fingerprint:
-        yield "masks files of another run", "was written by another run (fingerprint)"
-    if planned and (wrong := _wrong_image(table, part)):
-        yield "masks files that name other images than planned", wrong
-    if deep and not table.schema.equals(MASKS_SCHEMA):
-        yield "masks files of other columns", "has other columns than this version writes"
-    if deep and _without_mask(table):
-        yield "masks files without a mask", "has an image without error and without mask"
-
-
-def _wrong_image(table: pa.Table, part: Part) -> str | None:
-    """Return how the first row that says it is of another image than the planned one says so."""
-    for name, value in (("shard", part.shard), ("part", part.id)):
-        if set(table[name].to_pylist()) - {value}:
-            return f"has rows that say they belong to another {name}"
-    ids, uris = table["id"].to_pylist(), table["uri"].to_pylist()
-    if part.members:
-        expected = [(member.id, image_uri(part, member.id, member.image)) for member in part.members]
-    else:
-        expected = [(name, image_uri(part, name)) for name in ids]  # a plan of Parquet knows no ids
-    for index, (found, wanted) in enumerate(zip(zip(ids, uris, strict=True), expected, strict=True), part.start):
-        if found[0] != wanted[0]:
-            return f"names image {index} '{shown(found[0])}', planned is '{shown(wanted[0])}'"
-        if found[1] != wanted[1]:
-            return f"says of image {index} that it is at {shown(found[1])}, planned is {shown(wanted[1])}"
-    return None
-
-
-def _repeated(part: Part, table: pa.Table, seen: set[str]) -> Iterator[_Fault]:
-    """Yield a fault if ids come twice in a Parquet shard; `seen` are those of its parts so far."""
-    if part.members:
-        return  # they are the plan's
-    twice = []
-    for name, error in zip(table["id"].to_pylist(), table["error"].to_pylist(), strict=True):
-        if name in seen and not (error or "").startswith("duplicate_id:"):
-            twice.append(name)
-        seen.add(name)
-    if twice:
-        where = f"masks/{part.shard}/{part.id}.parquet"
-        words = f"has {count(len(twice), 'id')} of other rows of its shard, e.g. '{shown(twice[0])}'"
-        yield _Fault("masks files with ids of other rows", f"{where} {words}: {_MEND}")
-
-
-def _without_mask(table: pa.Table) -> bool:
-    masked = pc.is_valid(pc.struct_field(table["mask"].combine_chunks(), "bytes"))
-    return bool(pc.any(pc.and_(pc.equal(table["status"], "ok").combine_chunks(), pc.invert(masked))).as_py())
+def _of_file(part: Part, wrong: Iterable[tuple[str, str]]) -> list[_Fault]:
+    name = f"masks/{part.shard}/{part.id}.parquet"
+    return [_Fault(kind, f"{name} {words}: {_MEND}") for kind, words in wrong]
 
 
 def _wrong_sum(shard: str, written: ShardStats, folded: ShardStats) -> Iterator[_Fault]:

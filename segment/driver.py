@@ -99,6 +99,8 @@ def _run(job: Job, progress: Progress, *, retry_errors: bool, update: bool, veri
             worked = rounds.run(engine.get)
             audit = _settle(plan, ledger, card, task.fingerprint)
     report = _finish(job, plan, ledger, task.fingerprint, audit)
+    for warning in report.warnings:
+        progress.note(f"warning: {warning}")
     if worked or not store.exists(ledger.url("report", "index.html")):  # it reads masks and images: not once more
         _draw_page(ledger, report, task, plan, progress)
     return report

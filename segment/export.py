@@ -23,7 +23,7 @@ from segment.ledger import Ledger
 from segment.names import safe_path, shown
 from segment.plan import Plan
 from segment.report.places import check_target
-from segment.report.rows import committed_numbers, part_tables
+from segment.report.rows import numbers_of, part_tables
 from segment.store import Store
 from segment.urls import join_url
 
@@ -106,7 +106,7 @@ def _export_files(ledger: Ledger, plan: Plan, store: Store, folder: str, encode:
         return True
 
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="export") as pool:
-        for rows in _rows_with_masks(ledger, plan, committed_numbers(ledger, plan), done):
+        for rows in _rows_with_masks(ledger, plan, numbers_of(plan, ledger.committed(plan)), done):
             wrote = pool.map(lambda row: write(names.file(row["shard"], row["id"]), row["mask"]["bytes"]), rows)
             for new in wrote:
                 done.written += new
@@ -143,7 +143,7 @@ class Names:
     def of(ledger: Ledger, plan: Plan) -> Names:
         """Look at all ids of a run's committed parts: 8 bytes of memory each."""
         hashes = [np.empty(0, np.uint64)]
-        for _, table in part_tables(ledger, plan, committed_numbers(ledger, plan), ["id"]):
+        for _, table in part_tables(ledger, plan, numbers_of(plan, ledger.committed(plan)), ["id"]):
             hashes.append(np.array([_hash(safe_path(name)) for name in table["id"].to_pylist()], np.uint64))
         found, counts = np.unique(np.concatenate(hashes), return_counts=True)
         return Names(found[counts > 1])
@@ -173,7 +173,7 @@ class _Coco:
 
     def export(self) -> Exported:
         done = Exported()
-        committed = set(committed_numbers(self._ledger, self._plan))
+        committed = set(numbers_of(self._plan, self._ledger.committed(self._plan)))
         first = 1
         by_shard: dict[str, list[int]] = {}
         for number, shard in enumerate(self._plan.table["shard"].to_pylist()):

@@ -99,8 +99,8 @@ class Ledger:
     def listed(self, folder: str) -> dict[str, int]:
         """Return path below a folder of the output, and bytes, of all there that a reader of `**/*.parquet` may count.
 
-        That is at any depth, hidden or not, in any case of the suffix, and what lies in a folder so named. Whatever else
-        a file manager leaves there is nobody's row.
+        That is at any depth, hidden or not, in any case of the suffix, and what lies in a folder so named. Whatever
+        else a file manager leaves there is nobody's row.
         """
         below = self.url(folder) + "/"
         found = {entry.url.removeprefix(below): entry.size for entry in self.store.list(self.url(folder))}
@@ -187,7 +187,10 @@ class Ledger:
         self.refuse_replaced(fingerprint)  # it would take our statistics for its own
         classes = len(card.classes)
         folded = in_order(lambda part: self.part_stats(shard, part, classes, fingerprint), parts, name="fold")
-        stats = merge(folded, classes)
+        try:
+            stats = merge(folded, classes)
+        except FileNotFoundError:
+            raise SegmentError(f"a committed part of {shard} has been lost: run the same command again") from None
         table = stats_table(
             shard,
             stats,
@@ -201,15 +204,14 @@ class Ledger:
         """Fold the rows of a committed part.
 
         Raises:
-            SegmentError: its file is damaged, lost, or was written by another run.
+            SegmentError: its file is damaged, or was written by another run.
+            FileNotFoundError: it is not committed.
         """
-        url = shown(self.masks_url(shard, part))
-        try:
-            table = self.read_rows(shard, part, _FOLD_COLUMNS)
-        except FileNotFoundError:
-            raise SegmentError(f"{url} has been lost: run the same command again") from None
+        table = self.read_rows(shard, part, _FOLD_COLUMNS)
         if footer_of(table).get("fingerprint") != fingerprint:
-            raise SegmentError(f"{url} was written by another run: choose another output")
+            raise SegmentError(
+                f"{shown(self.masks_url(shard, part))} was written by another run: choose another output"
+            )
         return fold(table, classes)
 
     def shard_stats(self, shards: Iterable[str]) -> dict[str, ShardStats]:

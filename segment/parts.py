@@ -6,7 +6,7 @@ import re
 import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -65,6 +65,12 @@ class InputOptions(BaseModel):
     part_bytes: int = Field(default=256 * _MIB, ge=1)
     max_image_bytes: int = Field(default=256 * _MIB, ge=1)
     max_row_group_bytes: int = Field(default=1024 * _MIB, ge=1)
+
+    @staticmethod
+    def of_run(run: Mapping[str, Any]) -> InputOptions:
+        """Return the options that `run.json` records."""
+        given = run["contract"]["input"]
+        return InputOptions(**{name: value for name, value in given.items() if name in InputOptions.model_fields})
 
     @field_validator("part_size")
     @classmethod

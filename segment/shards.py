@@ -16,7 +16,7 @@ from segment.formats.files import count_others, plan_files, read_files
 from segment.formats.known import Known
 from segment.formats.listing import LIST_SUFFIXES, plan_list
 from segment.formats.lookup import in_threads
-from segment.formats.parquet import plan_parquet, read_parquet
+from segment.formats.parquet import has_label_column, plan_parquet, read_ids, read_parquet
 from segment.formats.tar import compressed_tar, refuse_compressed
 from segment.formats.webdataset import plan_webdataset, read_webdataset
 from segment.names import basename, count, examples, is_image, no_data, shown, suffix_of
@@ -35,7 +35,9 @@ __all__ = [
     "ShardFormat",
     "Span",
     "discover",
+    "has_labels",
     "image_uri",
+    "read_ids",
     "read_part",
 ]
 
@@ -112,6 +114,13 @@ def read_part(part: Part, options: InputOptions, store: Store) -> list[Sample]:
     """
     readers = {"files": read_files, "webdataset": read_webdataset, "parquet": read_parquet}
     return readers[part.format](part, options, store)
+
+
+def has_labels(part: Part, options: InputOptions, store: Store) -> bool:
+    """Whether the images of a part come with labels: by the plan, for Parquet by its columns."""
+    if part.format == "parquet":
+        return has_label_column(part, options, store)
+    return any(member.label is not None for member in part.members)
 
 
 def _visible(found: Found, options: InputOptions, findings: Findings) -> Found:

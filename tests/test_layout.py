@@ -36,14 +36,15 @@ MAY_IMPORT: dict[str, str] = {
     "metrics": "card labels",
     "sessions": "card download errors weights",
     "findings": "names urls",
-    "parts": "findings",
+    "parts": "findings urls",
     "formats": "errors findings names parts store urls",
     "shards": "errors findings formats names parts store urls",
     "tables": "labels metrics",
     "plan": "findings shards tables",
-    "ledger": "card errors metrics names plan store tables urls",
+    "ledger": "background card errors metrics names plan store tables urls",
     "contract": "card errors ledger names",
-    "audit": "card errors ledger plan tables",
+    "row_checks": "names shards tables",
+    "audit": "background card errors ledger names plan row_checks shards tables",
     "rework": "errors ledger names parts plan shards",
     "stages": "card errors images labels metrics parts sessions shards store tables",
     "patience": "",
@@ -59,7 +60,8 @@ MAY_IMPORT: dict[str, str] = {
     "store urls vitals weights workers",
     "forecast": "child engines names plan sessions stages weights",
     "rounds": "engines errors forecast ledger names plan progress retries stages timings weights",
-    "report": "audit card errors findings forecast images labels ledger metrics names plan shards speed stages store "
+    "report": "audit background card errors findings forecast images labels ledger metrics names plan shards speed "
+    "stages store "
     "tables timings urls",
     "job": "errors explain labels shards store urls",
     "frozen": "card contract engines job labels plan progress sessions stages store tables urls weights",

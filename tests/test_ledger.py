@@ -388,7 +388,9 @@ def test_whatever_a_reader_would_count_and_the_plan_does_not_know_is_a_problem(f
     assert audit_listing(finished, PLAN, CARD).problems == (f"{name} is in no plan: delete it",)
 
 
-@pytest.mark.parametrize("name", ["nested/{part}.parquet", "{part}.PARQUET", "../{part}.parquet", "../x/{part}.parquet"])
+@pytest.mark.parametrize(
+    "name", ["nested/{part}.parquet", "{part}.PARQUET", "../{part}.parquet", "../x/{part}.parquet"]
+)
 def test_only_the_object_under_its_own_name_is_the_commit_of_a_part(ledger: Ledger, name: str) -> None:
     place = path(ledger.masks_url(PARTS[3].shard, PARTS[3].id))
     commit(ledger, PARTS[3])

@@ -234,7 +234,7 @@ def test_a_run_that_is_not_done_has_a_page(tmp_path: Path) -> None:
         file.unlink()
     html = written(place)
     assert "Not complete" in html
-    assert "of 3 planned" in html
+    assert "3 of 3; 1 of 1 shards finished" in html
 
 
 def test_no_mask_is_read_but_those_that_are_shown(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -253,7 +253,7 @@ def test_no_mask_is_read_but_those_that_are_shown(place: Place, monkeypatch: pyt
 
 def test_a_quick_page_says_that_it_saw_a_part_only(place: Place) -> None:
     ledger = ledger_of(place)
-    scores = read_scores(ledger, open_run(ledger)[1], ledger.finished_shards(), most_parts=2)
+    scores = read_scores(ledger, plan := open_run(ledger)[1], ledger.committed(plan), most_parts=2)
     assert (len(scores), scores.planned) == (6, 18)
     html = written(place, most_parts=2)
     assert "From 6 of 18 images" in html

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import itertools
 import json
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
@@ -26,9 +28,12 @@ from segment.report.aggregate import ErrorExample, RunReport, classes_table, loa
 from segment.report.cards import print_card, print_cards
 from segment.report.console import print_report
 from segment.report.markdown import to_markdown
+from segment.report.spreadsheet import to_csv
 from segment.store import Store
 from segment.tables import ShardStats, merge
-from tests.runs import CARD, CLASSES, Place, png, scene
+from tests.calls import Call
+from tests.datasets import Item, write_tars
+from tests.runs import CARD, CLASSES, Place, png, read_rows, scene
 
 CAMVID, VOC = load_card("unet-camvid-onnx-0001"), load_card("deeplabv3-mobilenetv2")
 RUNTIME = {"name": "openvino", "device": "cpu", "precision": "bf16", "version": "2026.4"}
@@ -40,8 +45,8 @@ def report_of(
     run = {"contract": {"runtime": RUNTIME}, "scored_at": "model", "fingerprint": "f" * 64}
     total = merge(shards, len(card.classes))
     named = {f"shard-{i}": stats for i, stats in enumerate(shards)}
-    images = total.images if planned is None else planned
-    return RunReport("s3://bucket/out", run, card, images, len(shards), named, total, errors, planned is None)
+    by_shard = {shard: stats.images for shard, stats in named.items()} if planned is None else {"shard": planned}
+    return RunReport("s3://bucket/out", run, card, by_shard, named, total, errors, planned is None)
 
 
 def stats_of(card: ModelCard = CARD, most: int = 1000, labelled: bool = True, images: int = 10) -> ShardStats:
@@ -142,7 +147,7 @@ def test_without_labels_there_are_shares_and_no_iou() -> None:
 
 def test_nothing_predicted_yet_is_no_division_by_zero() -> None:
     report = report_of(planned=7)
-    assert "0 of 7 images in finished shards · 0 shards · 0 errors" in printed(report)[0]
+    assert "0 of 7 images so far · 0 of 1 shard finished · 0 errors" in printed(report)[0]
     assert "not complete" in "\n".join(printed(report)[:2])
     assert to_markdown(report)
     assert len(shards_table(report)) == 0
@@ -218,6 +223,33 @@ def test_tables_have_a_row_per_class_and_shard() -> None:
     assert shards[1]["pixel_accuracy"] is None
 
 
+def test_the_summary_has_the_results_of_every_class() -> None:
+    report = report_of(stats_of())
+    classes = report.summary()["classes"]
+    assert classes == classes_table(report).to_pylist()
+    assert [one["class_name"] for one in classes] == list(CARD.classes.names)
+    assert classes[1]["iou"] == report.score().iou[1]
+    assert classes[3]["iou"] is None
+    json.dumps(classes, allow_nan=False)
+
+
+def test_comma_separated_values_are_read_back_by_any_reader() -> None:
+    names = ('=HYPERLINK("http://x")', "a,b", 'say "hi"', "@two\nlines")
+    card = CARD.model_copy(update={"classes": CARD.classes.model_copy(update={"names": names})})
+    report = report_of(stats_of(card), card=card)
+    text = to_csv(report)
+    assert text.count("\r\n") == 5
+    rows = list(csv.DictReader(io.StringIO(text, newline="")))
+    assert [row["class"] for row in rows] == ["'" + names[0], names[1], names[2], "'" + names[3]]
+    score = report.score()
+    assert [int(row["tp"]) for row in rows] == score.tp.tolist()
+    assert [int(row["fn"]) for row in rows] == score.fn.tolist()
+    assert [row["iou"] for row in rows[:3]] == [repr(value) for value in score.iou[:3].tolist()]
+    assert (rows[3]["iou"], rows[3]["ignored"], rows[0]["ignored"]) == ("", "true", "false")
+    table = pa_csv.read_csv(io.BytesIO(text.encode()), parse_options=pa_csv.ParseOptions(newlines_in_values=True))
+    assert table["class"].to_pylist() == [row["class"] for row in rows]
+
+
 # --- of real runs ----------------------------------------------------------------------------------------------------
 
 
@@ -242,7 +274,7 @@ def test_a_run_leaves_its_report(tmp_path: Path) -> None:
     assert pq.read_table(place.output / "report/shards.parquet").num_rows == 1
 
 
-def test_a_report_on_a_run_that_broke_off_tells_of_what_is_finished(tmp_path: Path) -> None:
+def test_a_report_on_a_run_that_broke_off_tells_of_what_is_committed(tmp_path: Path) -> None:
     place = Place(tmp_path)
     for seed in range(6):
         place.add(f"{seed}.png", seed)
@@ -256,10 +288,101 @@ def test_a_report_on_a_run_that_broke_off_tells_of_what_is_finished(tmp_path: Pa
     with pytest.raises(KeyboardInterrupt):
         run(place.job(), Breaks())
     report = report_at(place)
-    assert (report.planned_images, report.total.images, report.complete) == (6, 0, False)
-    assert "0 of 6 images in finished shards" in printed(report)[0]
+    done = 2 * len(list(place.output.glob("masks/*/*.parquet")))
+    assert 2 <= done < 6
+    assert (report.planned_images, report.total.images, report.complete) == (6, done, False)
+    assert f"{done} of 6 images so far · 0 of 1 shard finished · 1 error" in printed(report)[0]
+    assert [error.id for error in report.errors] == ["0.png"]
     outcome = place.run()
     assert (outcome.report.total.images, outcome.report.complete) == (6, True)
+
+
+def broken_off(place: Place, items: int = 8, shards: int = 2, **changes: Any) -> RunReport:
+    """Do a run over tars and take it back to where the second half of the last shard was not done; return the whole."""
+    made = [Item(f"{seed}.png", png(scene(seed)[0]), png(scene(seed)[1])) for seed in range(items)]
+    tars = write_tars(place.folder / "tars", made, shards=shards)
+    whole = place.run(**tars, **changes).report
+    last = list(whole.shards)[-1]
+    lost = sorted((place.output / "masks" / last).iterdir())
+    for file in [*lost[len(lost) // 2 :], place.output / "stats" / f"{last}.parquet", place.output / "_SUCCESS"]:
+        file.unlink()
+    return whole
+
+
+def test_an_unfinished_run_is_reported_to_the_last_committed_image(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    whole = broken_off(place)
+    report = report_at(place)
+    rows = read_rows(place.output)
+    assert (len(rows), report.total.images, report.total.scored) == (6, 6, 6)
+    assert (report.finished_shards, report.planned_shards, report.is_whole, report.complete) == (1, 2, False, False)
+    first, last = whole.shards
+    assert report.shards[first] == whole.shards[first]
+    assert report.shards[last].images == 2
+    cells = [row["confusion"] for row in rows]
+    counted = [Confusion.from_cells(some["cell"], some["count"], CLASSES) for some in cells]
+    assert report.total.confusion == sum(counted, Confusion.zeros(CLASSES))
+    assert report.summary()["images"] == 6
+    assert place.run(input=str(place.folder / "tars")).report.summary() == whole.summary()
+
+
+def test_an_unfinished_run_in_every_form(segment: Call, tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    broken_off(place, shards=1)
+    output = str(place.output)
+    printed = segment("report", output).out
+    assert "4 of 8 images so far · 0 of 1 shard finished" in " ".join(printed.split())
+    page = (place.output / "report/index.html").read_text()
+    assert "of 8 so far, 0 of 1 shard finished" in page
+    assert page.count("<article") == 4
+    assert "4 of 8 images so far" in segment("report", output, "-f", "markdown").out
+    assert json.loads(segment("report", output, "-f", "json").out)["images"] == 4
+    assert len(segment("overlay", output, "--worst=9", f"--to={tmp_path}/worst").out.splitlines()) == 4
+    assert len(segment("overlay", output, "--sample=9", f"--to={tmp_path}/some").out.splitlines()) == 4
+    assert segment("overlay", output, "--sample=9", "--contact-sheet", f"--to={tmp_path}/some").code == 0
+
+
+def test_an_unlabelled_run_that_has_just_begun_says_how_far_it_is(segment: Call, tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    for seed in range(4):
+        place.add(f"{seed}.png", seed, label=False)
+    place.run()
+    for file in [*place.output.glob("masks/*/*"), *place.output.glob("stats/*"), place.output / "_SUCCESS"]:
+        file.unlink()
+    assert "0 of 4 images so far" in segment("report", str(place.output)).out
+    page = (place.output / "report/index.html").read_text()
+    assert "no image is segmented yet" in page
+    assert "Nothing is scored yet" in page
+
+
+def test_a_part_that_is_taken_back_while_a_report_is_made_is_not_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = Place(tmp_path)
+    broken_off(place, shards=1)
+    listed = Ledger.committed
+
+    def listed_and_then_lost(self: Ledger, *arguments: Any) -> set[str]:
+        found = listed(self, *arguments)
+        min(place.output.glob("masks/*/*")).unlink()
+        return found
+
+    monkeypatch.setattr(Ledger, "committed", listed_and_then_lost)
+    report = report_at(place)
+    assert (report.total.images, len(report.parts)) == (2, 1)
+
+
+def test_a_lost_part_of_a_finished_shard_is_an_error_and_no_traceback(segment: Call, tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    place.add("a.png", 1)
+    place.run()
+    lost = next(place.output.glob("masks/*/*"))
+    lost.unlink()
+    for command in (["report", str(place.output)], ["overlay", str(place.output), "--sample=1"],
+                    ["export", str(place.output), str(tmp_path / "to")]):  # fmt: skip
+        called = segment(*command)
+        assert called.code == 1
+        assert called.err == f"error: {lost} was committed and has been lost: run the same command again\n"
 
 
 def test_a_run_with_too_many_errors_can_be_reported(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ class ReportFormat(StrEnum):
     table = "table"
     markdown = "markdown"
     json = "json"
+    csv = "csv"
 
 
 @app.command()
@@ -43,6 +44,7 @@ def report(
     from segment.report.console import print_report
     from segment.report.markdown import to_markdown
     from segment.report.speed import print_speed
+    from segment.report.spreadsheet import to_csv
 
     ledger = open_ledger(output, storage_option)
     found = load_report(ledger)
@@ -50,6 +52,8 @@ def report(
         typer.echo(json.dumps(found.summary(), indent=2, sort_keys=True, ensure_ascii=False))
     elif format is ReportFormat.markdown:
         typer.echo(to_markdown(found))
+    elif format is ReportFormat.csv:
+        typer.echo(to_csv(found), nl=False)
     else:
         print_report(found)
         print_speed(ledger, price_per_hour or found.run["job"].get("price_per_hour"))

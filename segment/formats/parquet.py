@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from segment.errors import StoreError, UsageError
+from segment.errors import SegmentError, StoreError, UsageError
 from segment.findings import Findings
 from segment.formats.columns import Columns, find_columns, has_path, plain_values, row_id
 from segment.formats.cutting import Shard, shard_hash
@@ -63,6 +63,15 @@ def plan_parquet(
             + examples(bare)
         )
     return [shard for shard, _ in planned if shard.images], 0 if len(bare) == len(planned) else None
+
+
+def has_label_column(part: Part, options: InputOptions, store: Store) -> bool:
+    """Whether the file of a part has a column of labels. Only its footer is read; False where that cannot be had."""
+    try:
+        with store.open(part.url, _FOOTER_BLOCK, part.size, part.etag) as file:
+            return find_columns(pq.ParquetFile(file).schema_arrow, options, shown(part.url)).label is not None
+    except (SegmentError, *_DAMAGE):
+        return False
 
 
 def _of(number: int, total: int) -> str:
@@ -162,6 +171,28 @@ def read_parquet(part: Part, options: InputOptions, store: Store) -> list[Sample
             range(part.start, part.stop), file.columns.ids(rows, part.start), images, labels, strict=True
         )
     ]
+
+
+def read_ids(part: Part, options: InputOptions, store: Store) -> list[str]:
+    """Read the ids of the rows of a part, as `read_parquet` gives them: of its row group only the column of ids.
+
+    Raises:
+        InputChanged: the file is not the planned one.
+        SegmentError: it cannot be read.
+    """
+    refuse_changed(part, store)
+    file = _files.get((part.url, part.etag, part.size, options), lambda: _open_file(part, options, store))
+    if file.columns.id is None:
+        return [row_id(index) for index in range(part.start, part.stop)]
+    with store.open(part.url, _FOOTER_BLOCK, part.size, part.etag) as source:
+        try:
+            opened = pq.ParquetFile(source, metadata=file.metadata, page_checksum_verification=True)
+            table = opened.read_row_group(part.row_group, [file.columns.id], use_threads=False)
+        except _DAMAGE as error:
+            _refuse_trouble(error, part.url)
+            raise SegmentError(f"{shown(part.url)}: {_one_line(error)}") from None
+    rows = table.slice(part.start - file.first_row(part.row_group), len(part))
+    return file.columns.ids(rows, part.start)
 
 
 def _sample(

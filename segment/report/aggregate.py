@@ -1,8 +1,9 @@
-"""From the statistics of the shards to the figures of the run."""
+"""From the statistics of what is committed to the figures of the run."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,11 +11,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from segment.background import in_order
 from segment.card import Convention, ModelCard
 from segment.findings import LeftOut, by_reason
 from segment.ledger import Ledger
 from segment.metrics import CONVENTIONS, Score, pixel_accuracy, score
-from segment.tables import ShardStats, merge, to_parquet
+from segment.plan import Plan
+from segment.report.doubts import doubts, holds_labels
+from segment.report.rows import numbers_of, part_tables
+from segment.tables import ShardStats, StatsSum, merge, to_parquet
 
 _ERROR_EXAMPLES = 20
 
@@ -36,24 +41,47 @@ class RunReport:
         output: URL of the output prefix.
         run: `run.json`.
         card: the model's.
-        planned_images, planned_shards: of the plan.
-        shards: statistics of each finished shard, in plan order.
+        planned: images of the plan by shard.
+        shards: statistics of each shard of which anything is committed, in plan order.
         total: their sum.
         errors: the first error rows.
         complete: whether `_SUCCESS` is there.
         left_out: what the input holds besides the planned images, by reason.
+        parts: ids of the committed parts that this is about.
+        warnings: what one should know before one believes the figures, a line each.
     """
 
     output: str
     run: dict[str, Any]
     card: ModelCard
-    planned_images: int
-    planned_shards: int
+    planned: Mapping[str, int]
     shards: dict[str, ShardStats]
     total: ShardStats
     errors: tuple[ErrorExample, ...]
     complete: bool
     left_out: tuple[LeftOut, ...] = ()
+    parts: frozenset[str] = frozenset()
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def planned_images(self) -> int:
+        """Images of the plan."""
+        return sum(self.planned.values())
+
+    @property
+    def planned_shards(self) -> int:
+        """Shards of the plan."""
+        return len(self.planned)
+
+    @property
+    def finished_shards(self) -> int:
+        """Shards of which every image is committed."""
+        return sum(stats.images == self.planned[shard] for shard, stats in self.shards.items())
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every planned image is committed."""
+        return self.total.images == self.planned_images
 
     @property
     def conventions(self) -> list[Convention]:
@@ -88,7 +116,7 @@ class RunReport:
             "complete": self.complete,
             "images": self.total.images,
             "planned_images": self.planned_images,
-            "shards": len(self.shards),
+            "shards": self.finished_shards,
             "planned_shards": self.planned_shards,
             "errors": self.total.errors,
             "left_out": [item.to_json() for item in self.left_out],
@@ -100,47 +128,87 @@ class RunReport:
             "published_miou": self.card.metric.published,
             "runtime": self.run["contract"]["runtime"],
             "fingerprint": self.run["fingerprint"],
+            "classes": classes_table(self).to_pylist(),
+            "warnings": list(self.warnings),
         }
 
 
 def load_report(ledger: Ledger) -> RunReport:
     """Read a run's statistics from its output; works while the run is going and after it broke off.
 
+    Finished shards are in `stats/`; of the others the committed parts are folded.
+
     Raises:
         UsageError: there is no run at this place, or it has not planned yet.
+        SegmentError: a file of statistics or masks is damaged.
     """
     run, plan = ledger.read_begun()
     card = ModelCard.model_validate(run["card"])
-    planned = plan.images_by_shard()
     finished = ledger.finished_shards()
-    shards = ledger.shard_stats(shard for shard in planned if shard in finished)
+    parts = ledger.committed(plan, finished)
+    shards = _statistics(ledger, plan, finished, parts, len(card.classes), run["fingerprint"])
     total = merge(shards.values(), len(card.classes))
-    parts = plan.parts_by_shard()
-    errors = _error_examples(ledger, {shard: parts[shard] for shard, stats in shards.items() if stats.errors})
+    planned = plan.images_by_shard()
+    errors = _error_examples(ledger, plan, parts, {shard for shard, stats in shards.items() if stats.errors})
+    warnings = doubts(
+        total.confusion,
+        card,
+        remap=run["job"].get("label_remap") or {},
+        labelled=total.confusion.is_scored or holds_labels(run, plan, ledger.store),
+        so_far=total.images != sum(planned.values()),
+    )
     return RunReport(
         ledger.output,
         run,
         card,
-        sum(planned.values()),
-        len(planned),
+        planned,
         shards,
         total,
         errors,
         ledger.is_complete(),
         tuple(by_reason(plan.left_out)),
+        frozenset(parts),
+        tuple(warnings),
     )
 
 
-def _error_examples(ledger: Ledger, parts: dict[str, list[str]]) -> tuple[ErrorExample, ...]:
+def _statistics(
+    ledger: Ledger, plan: Plan, finished: Collection[str], parts: set[str], classes: int, fingerprint: str
+) -> dict[str, ShardStats]:
+    """Statistics of every shard with a committed part, in plan order; a part that is gone by now leaves `parts`."""
+    planned = plan.parts_by_shard()
+    begun = [(shard, part) for shard in planned if shard not in finished for part in planned[shard] if part in parts]
+
+    def read(place: tuple[str, str]) -> ShardStats | None:
+        try:
+            return ledger.part_stats(*place, classes, fingerprint)
+        except FileNotFoundError:  # taken back since, to be done again
+            return None
+
+    sums: dict[str, StatsSum] = {}
+    for (shard, part), stats in zip(begun, in_order(read, begun, name="fold"), strict=True):
+        if stats is None:
+            parts.remove(part)
+        else:
+            sums.setdefault(shard, StatsSum(classes)).add(stats)
+    found = ledger.shard_stats(shard for shard in planned if shard in finished)
+    found |= {shard: total.total() for shard, total in sums.items()}
+    return {shard: found[shard] for shard in planned if shard in found}
+
+
+def _error_examples(
+    ledger: Ledger, plan: Plan, parts: Collection[str], shards: Collection[str]
+) -> tuple[ErrorExample, ...]:
+    """The first error rows, looked for in the parts of the shards that have any."""
+    held = plan.table["shard"].to_pylist()
+    numbers = [number for number in numbers_of(plan, parts) if held[number] in shards]
     examples: list[ErrorExample] = []
-    for shard, part_ids in parts.items():
-        for part in part_ids:
-            table = ledger.read_rows(shard, part, ["id", "error"])
-            rows = table.filter(pc.is_valid(table["error"])).to_pylist()
-            examples += [ErrorExample(shard, row["id"], row["error"]) for row in rows]
-            if len(examples) >= _ERROR_EXAMPLES:
-                return tuple(examples[:_ERROR_EXAMPLES])
-    return tuple(examples)
+    for number, table in part_tables(ledger, plan, numbers, ["id", "error"], ahead=16):
+        rows = table.filter(pc.is_valid(table["error"])).to_pylist()
+        examples += [ErrorExample(held[number], row["id"], row["error"]) for row in rows]
+        if len(examples) >= _ERROR_EXAMPLES:
+            break
+    return tuple(examples[:_ERROR_EXAMPLES])
 
 
 def classes_table(report: RunReport) -> pa.Table:
@@ -165,7 +233,7 @@ def classes_table(report: RunReport) -> pa.Table:
 
 
 def shards_table(report: RunReport) -> pa.Table:
-    """One row per finished shard: images, errors, mIoU by the card's convention."""
+    """One row per shard of which anything is committed: images, errors, mIoU by the card's convention."""
     own, ignore = report.card.metric.convention, report.card.classes.ignored_classes
     rows = list(report.shards.values())
     mious = [s.image_miou if own == "image-mean" else score(s.confusion, ignore, own).miou for s in rows]

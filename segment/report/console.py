@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 
 from rich.console import Console
 from rich.table import Table
@@ -21,12 +22,14 @@ _MOST = 10**8 - 1  # three columns of `99,999,999` leave room for a class name a
 
 
 def print_report(report: RunReport, console: Console | None = None) -> None:
-    """Print run facts, mIoU by convention, the class table and the first errors."""
+    """Print run facts, warnings, mIoU by convention, the class table and the first errors."""
     console = console or Console(highlight=False)
     if not console.is_terminal:
         columns = os.environ.get("COLUMNS", "")
         console = Console(file=console.file, width=int(columns) if columns.isdecimal() else _WIDTH, highlight=False)
     console.print(_headline(report))
+    if report.warnings:
+        console.print(warnings_table(report.warnings))
     if report.is_scored:
         console.print(_conventions(report))
     console.print(_classes(report))
@@ -43,10 +46,11 @@ def percent(share: float | None) -> str:
 def facts(report: RunReport) -> list[str]:
     """The run in a few words each."""
     runtime = report.run["contract"]["runtime"]
-    images = _many(report.total.images, "image")
-    if report.total.images != report.planned_images:
-        images = f"{report.total.images:,} of {report.planned_images:,} images in finished shards"
-    words = [images, _many(len(report.shards), "shard"), _many(report.total.errors, "error")]
+    images, shards = _many(report.total.images, "image"), _many(report.planned_shards, "shard")
+    if not report.is_whole:
+        images = f"{report.total.images:,} of {report.planned_images:,} images so far"
+        shards = f"{report.finished_shards:,} of {shards} finished"
+    words = [images, shards, _many(report.total.errors, "error")]
     if report.is_scored:
         words.append(f"{report.total.scored:,} scored")
     words.append(f"{runtime['name']} {runtime['device']} {runtime['precision']}")
@@ -56,6 +60,16 @@ def facts(report: RunReport) -> list[str]:
 
 def _many(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def warnings_table(lines: Iterable[str]) -> Table:
+    """Lay out what one should know before one believes the figures: one warning below the other, folded."""
+    table = Table.grid(padding=(0, 1, 0, 0))
+    table.add_column(style="yellow", no_wrap=True)
+    table.add_column(overflow="fold")
+    for line in lines:
+        table.add_row("warning:", Text(line))
+    return table
 
 
 def _headline(report: RunReport) -> Text:
@@ -139,6 +153,9 @@ def audit_lines(audit: Audit) -> list[str]:
     if audit.read:
         files, rows = _many(audit.read.files, "masks file"), _many(audit.read.rows, "row")
         lines.append(f"read {files}, {rows}, {_many(audit.read.bytes, 'byte')}, and checked their checksums")
+        if audit.read.unseen:
+            gone = "of Parquet files that are gone, changed or damaged: their ids were not compared with the input"
+            lines.append(f"{_many(audit.read.unseen, 'row')} {gone}")
     return lines
 
 

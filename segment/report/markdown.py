@@ -12,8 +12,10 @@ _MARKUP = re.compile(r"[\\`*\[\]<>|~&]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")  # a
 
 
 def to_markdown(report: RunReport) -> str:
-    """Return run facts, mIoU by convention, the class table and the first errors."""
+    """Return run facts, warnings, mIoU by convention, the class table and the first errors."""
     blocks = [f"# {report.card.name}", ", ".join(facts(report)) + "."]
+    if report.warnings:
+        blocks.append("\n".join(f"- **warning:** {_cell(line)}" for line in report.warnings))
     if report.is_scored:
         blocks.append(_conventions(report))
     blocks.append(_classes(report))

@@ -38,12 +38,12 @@ def choose(ledger: Ledger, plan: Plan, ids: Sequence[str], worst: int, sample: i
                 f"{examples(missing)}. An id is as in the column `id` of masks/, suffix included"
             )
         return [row for rows in found.values() for row in rows]
-    scores = read_scores(ledger, plan, ledger.finished_shards())
+    scores = read_scores(ledger, plan, ledger.committed(plan))
     if worst and not len(scores.scored):
         raise UsageError(f"no image of {shown(ledger.output)} is scored, so none is the worst: use --sample {worst}")
     rows = scores.worst(worst) if worst else scores.sample(sample)
     if not rows:
-        raise SegmentError(f"no image of a finished shard of {shown(ledger.output)} has a mask yet")
+        raise SegmentError(f"no committed image of {shown(ledger.output)} has a mask")
     return rows
 
 

@@ -47,10 +47,11 @@ class ClassLine:
 
 @dataclass(frozen=True)
 class ShardLine:
-    """A row of the shard table."""
+    """A row of the shard table; `planned` images of it, of which `images` are committed."""
 
     name: str
     images: int
+    planned: int
     errors: int
     miou: float | None
     accuracy: float | None
@@ -60,13 +61,13 @@ def write_page(ledger: Ledger, report: RunReport, task: Task, plan: Plan, most_p
     """Write `report/index.html` and return its URL.
 
     Args:
-        ledger, report, task, plan: of the run; the report's finished shards are what the page is about.
+        ledger, report, task, plan: of the run; the report's parts are what the page is about.
         most_parts: look at the images of no more parts than this, evenly spread; the page says so.
 
     Raises:
-        SegmentError: a masks file is damaged; the store refused.
+        SegmentError: a masks file is damaged or lost; the store refused.
     """
-    scores = read_scores(ledger, plan, report.shards.keys(), most_parts)
+    scores = read_scores(ledger, plan, report.parts, most_parts)
     html = render(report, task, scores, gallery(ledger, scores, task), read_attempts(ledger))
     url = ledger.url("report", "index.html")
     ledger.store.write(url, html.encode())
@@ -147,7 +148,7 @@ def _shards(report: RunReport) -> dict[str, Any]:
     for name, stats in report.shards.items():
         accuracy, miou = image_scores(stats.confusion, ignore, metric.convention)
         miou = stats.image_miou if metric.convention == "image-mean" else miou
-        lines.append(ShardLine(shown(name), stats.images, stats.errors, miou, accuracy))
+        lines.append(ShardLine(shown(name), stats.images, report.planned[name], stats.errors, miou, accuracy))
     scored = np.array([line.miou for line in lines if line.miou is not None])
     if len(lines) <= _SHARDS_IN_FULL:
         return {"lines": lines, "number": len(lines), "bars": []}

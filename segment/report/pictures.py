@@ -15,7 +15,7 @@ from segment.errors import SampleError, SegmentError, StoreError
 from segment.labels import VOID, LabelDecoder
 from segment.ledger import Ledger
 from segment.plan import Plan
-from segment.report.rows import Row, read_scores
+from segment.report.rows import Row, read_part_rows, read_scores
 from segment.shards import Sample, read_part
 from segment.stages import Task
 
@@ -55,9 +55,9 @@ def look(ledger: Ledger, row: Row, task: Task, with_source: bool = True) -> Look
     """Fetch an image's mask, and its source and label if they are wanted and still there as planned.
 
     Raises:
-        SegmentError: the masks file is damaged, or the row has no mask.
+        SegmentError: the masks file is damaged or lost, or the row has no mask.
     """
-    found = ledger.read_rows(row.part.shard, row.whole, _COLUMNS).slice(row.position, 1).to_pylist()[0]
+    found = read_part_rows(ledger, row.part.shard, row.whole, _COLUMNS).slice(row.position, 1).to_pylist()[0]
     if found["mask"] is None:
         raise SegmentError(f"'{found['id']}' is an error row: it has no mask to draw")
     mask = images.decode_mask(found["mask"]["bytes"])
@@ -101,8 +101,8 @@ def overlay(look: Look, palette: NDArray[np.uint8], opacity: float = 0.55) -> ND
 
 
 def spread(ledger: Ledger, plan: Plan, number: int) -> list[Row]:
-    """Pick `number` images of finished shards from the best to the worst, evenly by rank; unscored in input order."""
-    return read_scores(ledger, plan, ledger.finished_shards(), _LOOK_AT_PARTS).spread(number)
+    """Pick `number` committed images from the best to the worst, evenly by rank; unscored in input order."""
+    return read_scores(ledger, plan, ledger.committed(plan), _LOOK_AT_PARTS).spread(number)
 
 
 def contact_sheet(ledger: Ledger, rows: Sequence[Row], task: Task) -> NDArray[np.uint8]:

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import islice
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from segment.background import in_order
+from segment.errors import SegmentError
 from segment.ledger import Ledger
+from segment.names import shown
 from segment.plan import Plan, parts_of
 from segment.shards import Part
 
 _COLUMNS = ["status", "error", "miou"]
-_THREADS = 8
-_AHEAD = 256  # parts whose rows are held at once
+_AHEAD = 64  # parts whose rows are held at once
 
 
 @dataclass(frozen=True)
@@ -102,18 +102,18 @@ def row_at(plan: Plan, number: int, position: int) -> Row:
     return Row(narrow, part.id, position)
 
 
-def read_scores(ledger: Ledger, plan: Plan, shards: Collection[str], most_parts: int | None = None) -> ImageScores:
-    """Read the scores of the images of some (finished) shards; no mask is fetched.
+def read_scores(ledger: Ledger, plan: Plan, parts: Collection[str], most_parts: int | None = None) -> ImageScores:
+    """Read the scores of the images of some committed parts; no mask is fetched.
 
     Args:
         ledger, plan: of the run.
-        shards: whose images.
+        parts: ids of the parts.
         most_parts: look at no more parts than this, evenly spread over the input.
 
     Raises:
-        SegmentError: a masks file is damaged.
+        SegmentError: a masks file is damaged or lost.
     """
-    numbers = np.array([i for i, shard in enumerate(plan.table["shard"].to_pylist()) if shard in shards], np.int32)
+    numbers = np.array(numbers_of(plan, parts), np.int32)
     sizes = np.asarray(pc.subtract(plan.table["stop"], plan.table["start"]))
     planned = int(sizes[numbers].sum()) if len(numbers) else 0
     if most_parts is not None and len(numbers) > most_parts:
@@ -138,24 +138,37 @@ def read_scores(ledger: Ledger, plan: Plan, shards: Collection[str], most_parts:
 
 
 def part_tables(
-    ledger: Ledger, plan: Plan, numbers: Sequence[int], columns: Sequence[str]
+    ledger: Ledger, plan: Plan, numbers: Sequence[int], columns: Sequence[str], ahead: int = _AHEAD
 ) -> Iterator[tuple[int, pa.Table]]:
-    """Yield number and rows (some columns) of committed parts, in order, read a few at once."""
+    """Yield number and rows (some columns) of committed parts, in order, up to `ahead` of them read at once.
+
+    Raises:
+        SegmentError: a masks file is damaged or lost.
+    """
     shards, parts = plan.table["shard"], plan.table["id"]
 
     def read(number: int) -> tuple[int, pa.Table]:
-        return number, ledger.read_rows(shards[number].as_py(), parts[number].as_py(), columns)
+        return number, read_part_rows(ledger, shards[number].as_py(), parts[number].as_py(), columns)
 
-    waiting = iter(numbers)
-    with ThreadPoolExecutor(_THREADS, thread_name_prefix="rows") as pool:
-        while some := list(islice(waiting, _AHEAD)):
-            yield from pool.map(read, some)
+    return in_order(read, numbers, name="rows", ahead=ahead)
 
 
-def committed_numbers(ledger: Ledger, plan: Plan) -> list[int]:
-    """Numbers of the plan's parts that are committed."""
-    committed = ledger.committed(plan)
-    return [number for number, part in enumerate(plan.table["id"].to_pylist()) if part in committed]
+def read_part_rows(ledger: Ledger, shard: str, part: str, columns: Sequence[str]) -> pa.Table:
+    """Read some columns of a part that was committed.
+
+    Raises:
+        SegmentError: its masks file is damaged or lost.
+    """
+    try:
+        return ledger.read_rows(shard, part, columns)
+    except FileNotFoundError:
+        url = shown(ledger.masks_url(shard, part))
+        raise SegmentError(f"{url} was committed and has been lost: run the same command again") from None
+
+
+def numbers_of(plan: Plan, parts: Collection[str]) -> list[int]:
+    """Numbers of the plan's parts that have these ids, in the plan's order."""
+    return [number for number, part in enumerate(plan.table["id"].to_pylist()) if part in parts]
 
 
 def find_rows(ledger: Ledger, plan: Plan, ids: Collection[str]) -> dict[str, list[Row]]:
@@ -165,7 +178,7 @@ def find_rows(ledger: Ledger, plan: Plan, ids: Collection[str]) -> dict[str, lis
     """
     wanted = pa.array(list(ids), pa.string())
     found: dict[str, list[Row]] = {name: [] for name in ids}
-    for number, table in part_tables(ledger, plan, committed_numbers(ledger, plan), ["id"]):
+    for number, table in part_tables(ledger, plan, numbers_of(plan, ledger.committed(plan)), ["id"]):
         for position in np.flatnonzero(np.asarray(pc.is_in(table["id"], wanted))).tolist():
             found[table["id"][position].as_py()].append(row_at(plan, number, position))
     return found

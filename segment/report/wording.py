@@ -76,12 +76,12 @@ def facts(report: RunReport, task: Task) -> list[tuple[str, str]]:
     run, runtime, card = report.run, task.runtime, report.card
     job = run["job"]
     labels = job.get("labels") or job.get("label_pattern") or ("in the input" if report.is_scored else "")
-    done = f"{report.total.images:,} of {report.planned_images:,}"
+    done = f"{report.total.images:,} of {report.planned_images:,}{'' if report.is_whole else ' so far'}"
     rows = [
         ("Input", shown(run["contract"]["input"]["url"])),
         ("Labels", shown(labels)),
         ("Output", shown(report.output)),
-        ("Images", f"{done}, in {len(report.shards):,} of {report.planned_shards:,} shards"),
+        ("Images", f"{done}; {report.finished_shards:,} of {report.planned_shards:,} shards finished"),
         ("Model", f"{card.name}{': ' + card.description if card.description else ''}"),
         ("Model licence", card.licence),
         ("Weights", f"{shown(run['weights']['origin'])} ({run['weights']['format']})"),

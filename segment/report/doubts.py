@@ -1,0 +1,156 @@
+"""Doubts about a score: what in the counts is plausible and yet says that the labels may not be what is meant.
+
+All follow from the confusion of the run. It does not tell which raw label value was void; the card and the remap do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segment.card import ModelCard
+from segment.labels import parse_source
+from segment.metrics import Confusion
+from segment.names import shown
+from segment.plan import Plan
+from segment.shards import InputOptions, has_labels
+from segment.store import Store
+
+_NAMED = 4  # classes that a line names
+
+
+def doubts(
+    confusion: Confusion, card: ModelCard, *, remap: Mapping[str, str | int], labelled: bool, so_far: bool = False
+) -> list[str]:
+    """Return what is doubtful about the labels of a run, a line each; empty where nothing is.
+
+    Args:
+        confusion: of all that is committed.
+        card: the model's.
+        remap: the job's `label_remap`.
+        labelled: whether the input has labels, scored or not.
+        so_far: more images are to come.
+    """
+    if not labelled:
+        return []
+    view = _Labels(confusion, card, remap)
+    lines = [line for line in (view.nothing_counts(), view.one_class(), view.shifted() or view.disjoint()) if line]
+    return [f"so far {line}" for line in lines] if so_far else lines
+
+
+def holds_labels(run: Mapping[str, Any], plan: Plan, store: Store) -> bool:
+    """Whether the input of a run without a score has labels all the same: by the plan, or the first Parquet file.
+
+    Args:
+        run: `run.json`.
+        plan: of the run.
+        store: of the input.
+    """
+    options = InputOptions.of_run(run)
+    if not len(plan) or plan.table["format"][0].as_py() == "parquet":
+        return any(has_labels(part, options, store) for part in plan.between(0, 1))
+    return any(has_labels(part, options, store) for part in plan.parts())
+
+
+class _Labels:
+    """What the labels of a run hold: pixels by class among the classes that count, and what is left out of them."""
+
+    def __init__(self, confusion: Confusion, card: ModelCard, remap: Mapping[str, str | int]) -> None:
+        self._names, ignored = card.classes.names, list(card.classes.ignored_classes)
+        self._counting = [index for index in range(len(card.classes)) if index not in ignored]
+        counts = confusion.counts[:-1].copy()
+        self._ignored = int(counts[ignored].sum())
+        counts[ignored] = 0
+        self._counts: NDArray[np.int64] = counts
+        self._present = np.flatnonzero(counts.sum(axis=1)).tolist()
+        self._void = int(confusion.counts[-1].sum())
+        self._values, self._others = _void_sources(card, remap)
+
+    def nothing_counts(self) -> str | None:
+        """No pixel of any label is of a class that counts."""
+        if self._present or not self._void + self._ignored:
+            return None
+        return (
+            "the input has labels, and not one of their pixels counts: each label is void throughout"
+            f"{self._where_void()}, of ignored classes, missing, or an error row{self._advice()}"
+        )
+
+    def one_class(self) -> str | None:
+        """Only one class occurs in the labels."""
+        if len(self._present) != 1 or len(self._counting) < 2:
+            return None
+        left_out = []
+        if self._void and (self._values or self._others):
+            left_out.append(f"{self._void:,} pixels are void{self._where_void()} or of images without a label")
+        if self._ignored:
+            left_out.append(f"{self._ignored:,} pixels are of ignored classes")
+        besides = f"; {' and '.join(left_out)}" if left_out else ""
+        predicted = np.flatnonzero(self._counts.sum(axis=0)).tolist()
+        mean = ", so that mIoU is the IoU of one class" if predicted == self._present else ""
+        return f"the only class in any label is {self._list(self._present)}{mean}{besides}{self._advice()}"
+
+    def shifted(self) -> str | None:
+        """The predictions are those of labels that are numbered one higher or lower."""
+        total, right = int(self._counts.sum()), int(np.trace(self._counts))
+        for offset, words, example in ((-1, "lower", "1=0 --label-remap 2=1"), (1, "higher", "0=1 --label-remap 1=2")):
+            beside = np.diagonal(self._counts, offset)
+            agree = int(beside.sum())
+            if np.count_nonzero(beside) >= 2 and agree > total / 2 and agree > 2 * right:
+                return (
+                    f"{agree / total:.0%} of the labelled pixels are predicted as the class numbered one {words}, "
+                    f"{right / total:.0%} as their own. If the labels are numbered otherwise than the card, run it "
+                    f"anew in another output with --label-remap {example} and so on"
+                )
+        return None
+
+    def disjoint(self) -> str | None:
+        """No labelled pixel is predicted as its class."""
+        if not self._present or np.trace(self._counts):
+            return None
+        predicted = np.flatnonzero(self._counts.sum(axis=0)).tolist()
+        return (
+            f"not one labelled pixel is predicted as its class: the labels hold {self._list(self._present)}, the "
+            f"predictions there {self._list(predicted)}. If the labels are numbered or coloured otherwise than the "
+            "card, run it anew in another output with --label-remap FROM=TO"
+        )
+
+    def _list(self, classes: Sequence[int]) -> str:
+        some = ", ".join(f"'{shown(self._names[index])}' ({index})" for index in classes[:_NAMED])
+        return some + (f" and {len(classes) - _NAMED} more" if len(classes) > _NAMED else "")
+
+    def _where_void(self) -> str:
+        sources = [f"label value {', '.join(map(str, self._values))}"] if self._values else []
+        sources += self._others
+        return f" ({' or '.join(sources)})" if sources else ""
+
+    def _advice(self) -> str:
+        """The remap that may be meant, where a value is void and a class is free for it."""
+        free = [index for index in self._counting if index not in self._present]
+        if not self._void or not self._values or not free:
+            return ""
+        value, target = (
+            self._values[-1],
+            free[0] if self._present else free[:2][-1],
+        )  # a mask of void alone is a foreground
+        return (
+            f". If {value} is meant as a class, run it anew in another output and name the class, for example "
+            f"--label-remap {value}={target} for '{shown(self._names[target])}'"
+        )
+
+
+def _void_sources(card: ModelCard, remap: Mapping[str, str | int]) -> tuple[list[int], list[str]]:
+    """Return the label values that are void by the card, and in words what else is."""
+    sources = {parse_source(key): target for key, target in remap.items() if key.strip() != "*"}
+    values = [value for value in card.classes.void_values if value not in sources]
+    colours = [colour for colour in card.classes.void_colours if colour not in sources]
+    others = [f"colour {_numbers(colour)}" for colour in colours]
+    if any(isinstance(target, str) and target.lower() == "ignore" for target in remap.values()):
+        others.append("what --label-remap ignores")
+    return values, others
+
+
+def _numbers(colour: Iterable[int]) -> str:
+    return ",".join(map(str, colour))

@@ -1,0 +1,33 @@
+"""The results of the classes as comma-separated values, for spreadsheets and other programs."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+from segment.report.aggregate import RunReport, classes_table
+
+_COLUMNS = {"class_name": "class"}
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
+
+def to_csv(report: RunReport) -> str:
+    """Return a row per class: counts, and IoU (0-1) under each convention, as in `report/classes.parquet`.
+
+    RFC 4180: lines end in CRLF, what holds a comma, quote or line break is quoted. A name that a spreadsheet would take
+    for a formula begins with an apostrophe. What is not defined is empty.
+    """
+    table = classes_table(report)
+    names = ["class_name", *(name for name in table.column_names if name != "class_name")]
+    buffer = io.StringIO(newline="")
+    writer = csv.writer(buffer)
+    writer.writerow([_COLUMNS.get(name, name) for name in names])
+    for row in table.select(names).to_pylist():
+        writer.writerow([_cell(value) for value in row.values()])
+    return buffer.getvalue()
+
+
+def _cell(value: object) -> object:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
