@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -20,8 +20,9 @@ from segment import images
 from segment.card import ModelCard
 from segment.errors import UsageError
 from segment.ledger import Ledger
-from segment.names import safe_path, shown
+from segment.names import shown
 from segment.plan import Plan
+from segment.report.filenames import Names
 from segment.report.places import check_target
 from segment.report.rows import numbers_of, part_tables
 from segment.store import Store
@@ -31,16 +32,18 @@ Format = Literal["png", "voc", "coco-rle"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 
 _MARK = "export.json"  # says whose masks a destination holds
+_RENAMED = "renamed.jsonl"  # shard, id and file of each image whose file is not called as it is
 _THREADS = 16
 
 
 @dataclass
 class Exported:
-    """What an export did: files written, files that were there, rows without a mask."""
+    """What an export did: files written, files that were there, rows without a mask, files not called as their id."""
 
     written: int = 0
     skipped: int = 0
     without_mask: int = 0
+    renamed: int = 0
 
 
 def export(ledger: Ledger, target: str, kind: Format, store: Store) -> Exported:
@@ -48,7 +51,7 @@ def export(ledger: Ledger, target: str, kind: Format, store: Store) -> Exported:
 
     `png` writes `<id>.png`, pixel value = class index; `voc` writes `SegmentationClass/<id>.png`, the same with the
     card's palette, and `labelmap.txt`; `coco-rle` writes `<shard>.json`, a COCO file each, whose category ids are class
-    indices.
+    indices. An id that cannot be the name of a file of its own gives it another name; `renamed.jsonl` lists these.
 
     Raises:
         UsageError: no run there; the target belongs to the run or is its input, or holds the export of another run
@@ -70,10 +73,10 @@ def export(ledger: Ledger, target: str, kind: Format, store: Store) -> Exported:
         )
         palette = card.classes.palette_array
         folder = join_url(target, "SegmentationClass")
-        return _export_files(
-            ledger, plan, store, folder, lambda png: images.encode_palette_png(images.decode_mask(png), palette)
+        return _Files(ledger, plan, store, target, folder).export(
+            lambda png: images.encode_palette_png(images.decode_mask(png), palette)
         )
-    return _export_files(ledger, plan, store, target, lambda png: png)
+    return _Files(ledger, plan, store, target, target).export(lambda png: png)
 
 
 def _names_and_colours(card: ModelCard) -> tuple[Sequence[str], Sequence[tuple[int, int, int]]]:
@@ -94,24 +97,37 @@ def _claim(store: Store, target: str, mark: dict[str, str]) -> None:
         )
 
 
-def _export_files(ledger: Ledger, plan: Plan, store: Store, folder: str, encode: Callable[[bytes], bytes]) -> Exported:
-    done = Exported()
-    names = Names.of(ledger, plan)
+class _Files:
+    """Writes a PNG an image below `folder`, and below `target` which of them are not called as their image."""
 
-    def write(name: str, png: bytes) -> bool:
-        url = join_url(folder, name)
-        if store.exists(url):
+    def __init__(self, ledger: Ledger, plan: Plan, store: Store, target: str, folder: str) -> None:
+        self._ledger, self._plan, self._store, self._target, self._folder = ledger, plan, store, target, folder
+        self._names = Names.of_run(ledger, plan)
+
+    def export(self, encode: Callable[[bytes], bytes]) -> Exported:
+        done, renamed = Exported(), []
+        numbers = numbers_of(self._plan, self._ledger.committed(self._plan))
+        with ThreadPoolExecutor(_THREADS, thread_name_prefix="export") as pool:
+            for rows in _rows_with_masks(self._ledger, self._plan, numbers, done):
+                for new in pool.map(lambda row: self._write(row, encode), rows):
+                    done.written += new
+                    done.skipped += not new
+                renamed += [self._line(row) for row in rows if self._names.is_changed(row["shard"], row["id"])]
+        if renamed:
+            self._store.write(join_url(self._target, _RENAMED), "".join(renamed).encode())
+        done.renamed = len(renamed)
+        return done
+
+    def _write(self, row: Mapping[str, Any], encode: Callable[[bytes], bytes]) -> bool:
+        url = join_url(self._folder, self._names.file(row["shard"], row["id"]))
+        if self._store.exists(url):
             return False
-        store.write(url, encode(png))
+        self._store.write(url, encode(row["mask"]["bytes"]))
         return True
 
-    with ThreadPoolExecutor(_THREADS, thread_name_prefix="export") as pool:
-        for rows in _rows_with_masks(ledger, plan, numbers_of(plan, ledger.committed(plan)), done):
-            wrote = pool.map(lambda row: write(names.file(row["shard"], row["id"]), row["mask"]["bytes"]), rows)
-            for new in wrote:
-                done.written += new
-                done.skipped += not new
-    return done
+    def _line(self, row: Mapping[str, Any]) -> str:
+        named = {"shard": row["shard"], "id": row["id"], "file": self._names.file(row["shard"], row["id"])}
+        return json.dumps(named, ensure_ascii=False) + "\n"
 
 
 def _rows_with_masks(
@@ -119,46 +135,11 @@ def _rows_with_masks(
 ) -> Iterator[list[dict[str, Any]]]:
     """Yield the rows of part after part that have a mask; count the others."""
     for number in numbers:  # masks: one part at a time
-        for _, table in part_tables(ledger, plan, [number], ["id", "shard", "index", "uri", "mask"]):
+        for _, table in part_tables(ledger, plan, [number], ["id", "shard", "index", "mask"]):
             rows = table.to_pylist()
             sound = [row for row in rows if row["mask"] is not None]
             done.without_mask += len(rows) - len(sound)
             yield sound
-
-
-class Names:
-    """File names for ids: relative, safe on any file system, and each its own.
-
-    The suffix of an image's name is left out. Where several images would have one name (`a.jpg` and `a.png`; the same
-    key in two tars) each has 8 hexadecimal digits appended that follow from its shard and id, whatever the order.
-
-    Args:
-        shared: hashes of the names that several images have.
-    """
-
-    def __init__(self, shared: NDArray[np.uint64]) -> None:
-        self._shared = set(shared.tolist())
-
-    @staticmethod
-    def of(ledger: Ledger, plan: Plan) -> Names:
-        """Look at all ids of a run's committed parts: 8 bytes of memory each."""
-        hashes = [np.empty(0, np.uint64)]
-        for _, table in part_tables(ledger, plan, numbers_of(plan, ledger.committed(plan)), ["id"]):
-            hashes.append(np.array([_hash(safe_path(name)) for name in table["id"].to_pylist()], np.uint64))
-        found, counts = np.unique(np.concatenate(hashes), return_counts=True)
-        return Names(found[counts > 1])
-
-    def file(self, shard: str, name: str) -> str:
-        """The relative path of the PNG of an image."""
-        safe = safe_path(name)
-        if _hash(safe) in self._shared:
-            safe += "-" + hashlib.sha256(f"{shard}\n{name}".encode()).hexdigest()[:8]
-        return f"{safe}.png"
-
-
-def _hash(name: str) -> int:
-    """64 bits of a name, blind to case: some file systems are."""
-    return int.from_bytes(hashlib.sha256(name.casefold().encode()).digest()[:8], "big")
 
 
 class _Coco:

@@ -10,6 +10,15 @@ from typing import Literal
 from segment.urls import redact_url
 
 _LONGEST = 120  # bytes of a name that an id becomes; file systems take 255
+_LONGEST_PATH = 700  # bytes of a path that an id becomes; S3 takes 1,024 in all
+_SHORTENED = 40  # characters that are left of a longer one
+_DEVICES = {
+    "con",
+    "prn",
+    "aux",
+    "nul",
+    *(f"{port}{number}" for port in ("com", "lpt") for number in range(10)),
+}  # Windows
 
 _JPEG = (".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".jfi", ".pjpeg", ".pjp")
 IMAGE_SUFFIXES = frozenset({*_JPEG, ".png", ".apng", ".webp", ".bmp", ".dib", ".tif", ".tiff"})
@@ -111,13 +120,19 @@ def examples(names: Iterable[str], most: int = 1) -> str:
 def safe_path(name: str) -> str:
     """Turn an id into a relative path without a suffix that stays below its folder on any system.
 
+    No folder of it ends in `.png`, so that with this suffix no file is in the way of a folder.
+
     >>> safe_path("street/0001.png"), safe_path("../../etc/passwd"), safe_path("C:\\\\x?.jpg")
     ('street/0001', '_/_/etc/passwd', 'C_/x_')
+    >>> safe_path("a.png/b.png"), safe_path("nul"), safe_path("a./b")
+    ('a.png_/b', '_nul', 'a_/b')
     """
-    if suffix_of(name) in IMAGE_SUFFIXES:
-        name = name[: name.rindex(".")]
-    parts = [_safe_part(part) for part in name.replace("\\", "/").split("/") if part]
-    return "/".join(parts) or "_"
+    stem = name[: name.rindex(".")] if suffix_of(name) in IMAGE_SUFFIXES else name
+    *folders, last = [_safe_part(part) for part in stem.replace("\\", "/").split("/") if part] or ["_"]
+    path = "/".join([*(f"{folder}_" if folder.lower().endswith(".png") else folder for folder in folders), last])
+    if len(path.encode()) <= _LONGEST_PATH:
+        return path
+    return f"{path[:_SHORTENED].rstrip('/')}-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
 
 
 def _safe_part(part: str) -> str:
@@ -126,6 +141,10 @@ def _safe_part(part: str) -> str:
         clean = "_"
     if clean.startswith("."):
         clean = "_" + clean[1:]
+    if clean.endswith("."):
+        clean = clean[:-1] + "_"  # Windows drops it
+    if clean.partition(".")[0].rstrip(" ").lower() in _DEVICES:
+        clean = "_" + clean
     if len(clean.encode()) > _LONGEST:
         clean = clean[: _LONGEST // 4] + "-" + hashlib.sha256(part.encode()).hexdigest()[:16]
     return clean

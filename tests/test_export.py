@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import unicodedata
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -22,6 +23,7 @@ from segment.export import Exported, export
 from segment.images import decode_mask
 from segment.ledger import Ledger
 from segment.names import safe_path
+from segment.report.filenames import Names
 from segment.store import Store
 from tests.calls import Call
 from tests.runs import CARD, Place, png, scene
@@ -39,6 +41,8 @@ IDS = [
     "é漢.png",
     "x\n y",
 ]
+ODD = 9  # of them are no name of a file of their own
+REST = f"1 error row without a mask, {ODD} under another name than the id (renamed.jsonl)"
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +66,9 @@ def exported(place: Place, folder: Path, kind: Any) -> Exported:
 
 
 def files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file() and path.name != "export.json")
+    return sorted(
+        path for path in folder.rglob("*") if path.is_file() and path.name not in ("export.json", "renamed.jsonl")
+    )
 
 
 # --- names -----------------------------------------------------------------------------------------------------------
@@ -79,6 +85,63 @@ def test_a_safe_path_stays_below_its_folder_on_any_system(name: str) -> None:
     assert safe_path(name) == path
 
 
+ids = st.lists(
+    st.one_of(
+        st.text(st.sampled_from("aAb./\\-é"), max_size=8),
+        st.sampled_from(
+            ["p.png", "p.png/q.png", "P.PNG/q", "p.png_/q", "p", "p.jpg", "é.png", "e\u0301.png", "nul", "a."]
+        ),
+        st.text(st.characters(exclude_categories=["Cs"]), max_size=6),
+    ),
+    unique=True,
+    max_size=12,
+)
+
+
+def as_a_disk_sees_it(path: str) -> str:
+    """One spelling for all that some file system takes for the same."""
+    return unicodedata.normalize("NFD", unicodedata.normalize("NFD", path).casefold())
+
+
+@settings(max_examples=300, deadline=None)
+@given(ids)
+def test_every_image_has_a_file_of_its_own_on_any_system(names: list[str]) -> None:
+    # among them ids that are named as others will be, whose digits anybody can compute
+    planned = Names(names)
+    names += [name for name in (planned.file("s", one) for one in names) if name not in names]
+    chosen = Names(names)
+    paths = [as_a_disk_sees_it(chosen.file("s", name)) for name in names]
+    assert len(set(paths)) == len(names)
+    folders = {"/".join(path.split("/")[:depth]) for path in paths for depth in range(1, path.count("/") + 1)}
+    assert not folders & set(paths)
+    assert [chosen.file("s", name) for name in names] == [Names(names[::-1]).file("s", name) for name in names]
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("x" * 5000, "x" * 30 + "-"),
+        ("d/" * 3000 + "x.png", "d/" * 19 + "d-"),
+        ("é" * 300, "é" * 30 + "-"),
+        ("con.png", "_con"),
+        ("LPT1/a", "_LPT1/a"),
+        ("a./b.", "a_/b_"),
+        ("a.PNG/b.png", "a.PNG_/b"),
+    ],
+)
+def test_what_cannot_be_a_file_name_becomes_one(name: str, path: str, tmp_path: Path) -> None:
+    safe = safe_path(name)
+    assert safe.startswith(path)
+    assert len(safe.encode()) <= 700
+    (tmp_path / f"{safe}.png").parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / f"{safe}.png").write_bytes(b"")
+
+
+def test_long_names_that_begin_alike_stay_apart() -> None:
+    assert safe_path("d/" * 3000 + "x") != safe_path("d/" * 3000 + "y")
+    assert safe_path("d" * 3000 + "x") != safe_path("d" * 3000 + "y")
+
+
 def test_ordinary_names_stay_as_they_are() -> None:
     assert safe_path("street/day 1/0001.v2.png") == "street/day 1/0001.v2"
     assert safe_path("0001") == "0001"
@@ -90,7 +153,7 @@ def test_ordinary_names_stay_as_they_are() -> None:
 
 def test_png_files_are_the_masks(place: Place, tmp_path: Path) -> None:
     done = exported(place, tmp_path / "deep" / "png", "png")
-    assert done == Exported(written=len(IDS), skipped=0, without_mask=1)
+    assert done == Exported(written=len(IDS), skipped=0, without_mask=1, renamed=ODD)
     found = files(tmp_path)
     assert len(found) == len(IDS)
     assert all(path.resolve().is_relative_to(tmp_path / "deep" / "png") for path in found)
@@ -102,12 +165,74 @@ def test_png_files_are_the_masks(place: Place, tmp_path: Path) -> None:
     assert "_/_/evil.png" in names
 
 
+AWKWARD = ["p.png", "p.png/q.png", "P.png", "x" * 5000, "d/" * 2500 + "e.png", "nul", "a.", "plain.png"]
+
+
+@pytest.fixture(scope="module")
+def awkward(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """A run over Parquet with ids that are no names of files, or not of files of their own."""
+    place = Place(tmp_path_factory.mktemp("awkward"))
+    pictures = pa.array([png(scene(n)[0]) for n in range(len(AWKWARD))], pa.binary())
+    pq.write_table(pa.table({"image": pictures, "id": AWKWARD}), place.images / "some.parquet")
+    place.run(input=str(place.images), id_column="id")
+    return place
+
+
+def test_an_id_that_cannot_be_a_file_name_does_not_stop_an_export(awkward: Place, tmp_path: Path) -> None:
+    done = exported(awkward, tmp_path, "png")
+    assert done == Exported(written=8, skipped=0, without_mask=0, renamed=7)
+    lines = [json.loads(line) for line in (tmp_path / "renamed.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [line["id"] for line in lines] == AWKWARD[:-1]
+    for line in [*lines, {"id": "plain.png", "file": "plain.png"}]:
+        mask = scene(AWKWARD.index(line["id"]))[1]
+        assert np.array_equal(decode_mask((tmp_path / line["file"]).read_bytes()), mask)
+    assert exported(awkward, tmp_path, "png") == Exported(written=0, skipped=8, without_mask=0, renamed=7)
+
+
+def test_an_id_that_cannot_be_a_file_name_does_not_stop_an_overlay(
+    segment: Call, awkward: Place, tmp_path: Path
+) -> None:
+    called = segment("overlay", str(awkward.output), "--sample", "20", "--to", str(tmp_path))
+    assert called.code == 0
+    assert called.err == "7 overlays under another name: the id is none of a file of its own\n"
+    assert all(Path(line).is_file() for line in called.out.splitlines())
+    assert len(set(called.out.splitlines())) == 8
+
+
+def test_names_do_not_depend_on_how_far_a_run_is(tmp_path: Path) -> None:
+    mine = Place(tmp_path)
+    for name in ("a.jpg", "a.png", "b.png"):
+        mine.add(name, seed=1)
+    mine.run(part_size=1)
+    whole = sorted(path.name for path in files_of(mine, tmp_path / "whole"))
+    lost = sorted(mine.output.glob("masks/*/*"))[1]
+    for file in [lost, *mine.output.glob("stats/*")]:
+        file.unlink()
+    part = sorted(path.name for path in files_of(mine, tmp_path / "part"))
+    assert len(part) == 2
+    assert set(part) < set(whole)
+
+
+def files_of(place: Place, folder: Path) -> list[Path]:
+    exported(place, folder, "png")
+    return files(folder)
+
+
+def test_an_image_that_is_listed_twice_keeps_its_name(tmp_path: Path) -> None:
+    mine = Place(tmp_path)
+    mine.add("a.png", seed=1, label=False)
+    listed = mine.images / "list.txt"
+    listed.write_text("a.png\na.png\n")
+    mine.run(input=str(listed))
+    assert [path.name for path in files_of(mine, tmp_path / "to")] == ["a.png"]
+
+
 def test_an_export_goes_on_where_it_broke_off(place: Place, tmp_path: Path) -> None:
     exported(place, tmp_path, "png")
     before = {path: path.read_bytes() for path in files(tmp_path)}
     lost = next(iter(before))
     lost.unlink()
-    assert exported(place, tmp_path, "png") == Exported(written=1, skipped=len(IDS) - 1, without_mask=1)
+    assert exported(place, tmp_path, "png") == Exported(written=1, skipped=len(IDS) - 1, without_mask=1, renamed=ODD)
     assert {path: path.read_bytes() for path in files(tmp_path)} == before
 
 
@@ -192,8 +317,8 @@ def test_an_export_to_a_bucket(place: Place, s3_server: S3Server, segment: Call)
     options = [f"--storage-option={key}={value}" for key, value in s3_server.options.items()]
     called = segment("export", str(place.output), f"{bucket}/masks-png", *options)
     assert called.code == 0, called.err
-    assert called.out == f"{len(IDS)} files written to {bucket}/masks-png, 1 error row without a mask\n"
-    assert len(Store(s3_server.options).list(f"{bucket}/masks-png")) == len(IDS) + 1
+    assert called.out == f"{len(IDS)} files written to {bucket}/masks-png, {REST}\n"
+    assert len(Store(s3_server.options).list(f"{bucket}/masks-png")) == len(IDS) + 2
 
 
 # --- overlays --------------------------------------------------------------------------------------------------------
@@ -280,7 +405,7 @@ def test_an_overlay_without_its_source_is_the_mask_alone(segment: Call, tmp_path
 
 def test_an_export_says_what_it_did(segment: Call, place: Place, tmp_path: Path) -> None:
     first = segment("export", str(place.output), str(tmp_path), "--format", "voc")
-    assert first.out == f"{len(IDS)} files written to {tmp_path}, 1 error row without a mask\n"
+    assert first.out == f"{len(IDS)} files written to {tmp_path}, {REST}\n"
     again = segment("export", str(place.output), str(tmp_path), "--format", "voc")
-    assert again.out == f"0 files written to {tmp_path}, {len(IDS)} there already, 1 error row without a mask\n"
+    assert again.out == f"0 files written to {tmp_path}, {len(IDS)} there already, {REST}\n"
     assert json.loads((tmp_path / "export.json").read_text())["format"] == "voc"

@@ -46,11 +46,15 @@ def overlay(
     if sheet:
         typer.echo(shown(write_sheet(ledger, rows, task, target, ledger.store)))
         return
-    written, gone = write_overlays(ledger, rows, task, target, ledger.store, opacity)
-    for url in written:
+    written = write_overlays(ledger, rows, task, target, ledger.store, opacity)
+    for url in written.urls:
         typer.echo(shown(url))
-    if gone:
-        typer.echo(f"of {count(gone, 'image')} the source is gone or has changed: the mask alone", err=True)
+    if written.gone:
+        typer.echo(f"of {count(written.gone, 'image')} the source is gone or has changed: the mask alone", err=True)
+    if written.renamed:
+        typer.echo(
+            f"{count(written.renamed, 'overlay')} under another name: the id is none of a file of its own", err=True
+        )
 
 
 class ExportFormat(StrEnum):
@@ -88,4 +92,5 @@ def export(
     words = [f"{count(done.written, 'file')} written to {shown(url)}"]
     words += [f"{done.skipped} there already"] if done.skipped else []
     words += [f"{count(done.without_mask, 'error row')} without a mask"] if done.without_mask else []
+    words += [f"{done.renamed} under another name than the id (renamed.jsonl)"] if done.renamed else []
     typer.echo(", ".join(words))

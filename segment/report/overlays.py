@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from segment import images
 from segment.errors import SegmentError, UsageError
 from segment.ledger import Ledger
-from segment.names import examples, safe_path, shown
+from segment.names import examples, shown
 from segment.plan import Plan
+from segment.report.filenames import Names
 from segment.report.pictures import contact_sheet, look, overlay
-from segment.report.rows import Row, find_rows, read_scores
+from segment.report.rows import Row, find_rows, id_of, read_scores
 from segment.stages import Task
 from segment.store import Store
 from segment.urls import join_url
@@ -47,28 +47,34 @@ def choose(ledger: Ledger, plan: Plan, ids: Sequence[str], worst: int, sample: i
     return rows
 
 
+@dataclass
+class Overlays:
+    """What was written: URLs, how many are the mask alone, how many are not called as their id."""
+
+    urls: list[str] = field(default_factory=list)
+    gone: int = 0
+    renamed: int = 0
+
+
 def write_overlays(
     ledger: Ledger, rows: Sequence[Row], task: Task, target: str, store: Store, opacity: float
-) -> tuple[list[str], int]:
-    """Write `<id>.png` below `target` for each row; return the URLs, and how many sources were gone (mask alone).
+) -> Overlays:
+    """Write `<id>.png` below `target` for each row.
 
     Raises:
         SegmentError: a row has no mask; the store refused.
     """
     palette = task.card.classes.palette_array
-    written: list[str] = []
-    gone = 0
-    names: Counter[str] = Counter()
+    names = Names(id_of(ledger, row) for row in rows)
+    written = Overlays()
     for row in rows:
         found = look(ledger, row, task)
-        name = safe_path(found.id)
-        names[name.casefold()] += 1
-        if names[name.casefold()] > 1:
-            name += "-" + hashlib.sha256(f"{row.part.shard}\n{found.id}".encode()).hexdigest()[:8]
-        written.append(join_url(target, f"{name}.png"))
-        store.write(written[-1], images.encode_png(overlay(found, palette, opacity)))
-        gone += found.photo is None
-    return written, gone
+        url = join_url(target, names.file(row.part.shard, found.id))
+        store.write(url, images.encode_png(overlay(found, palette, opacity)))
+        written.urls.append(url)
+        written.gone += found.photo is None
+        written.renamed += names.is_changed(row.part.shard, found.id)
+    return written
 
 
 def write_sheet(ledger: Ledger, rows: Sequence[Row], task: Task, target: str, store: Store) -> str:

@@ -171,6 +171,13 @@ def numbers_of(plan: Plan, parts: Collection[str]) -> list[int]:
     return [number for number, part in enumerate(plan.table["id"].to_pylist()) if part in parts]
 
 
+def id_of(ledger: Ledger, row: Row) -> str:
+    """The id of an image; where the plan knows none, as for Parquet, from its part's rows."""
+    if row.part.members:
+        return row.part.members[0].id
+    return str(read_part_rows(ledger, row.part.shard, row.whole, ["id"])["id"][row.position].as_py())
+
+
 def find_rows(ledger: Ledger, plan: Plan, ids: Collection[str]) -> dict[str, list[Row]]:
     """Find the committed images of these ids; an id may be in several shards, or in none.
 

@@ -1,0 +1,80 @@
+"""Names of the files that images become: relative, safe on any file system, and each its own."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segment.ledger import Ledger
+from segment.names import IMAGE_SUFFIXES, safe_path, suffix_of
+from segment.plan import Plan, parts_of
+from segment.report.rows import numbers_of, part_tables
+
+_DIGITS = 16  # hexadecimal, of what tells images of one name apart: of a million no two agree
+_MARKED = re.compile(rf"(.*)-[0-9a-f]{{{_DIGITS}}}", re.DOTALL | re.IGNORECASE)
+
+
+class Names:
+    """Gives each image of some a file name that follows from its shard and id, and from what the others are called.
+
+    The name is the id without its suffix, changed where it would be no path of a file (`safe_path`). Where several
+    images would have one name (`a.jpg` and `a.png`; the same key in two tars; `A` and `a`, which some systems do not
+    tell apart) each of them has 16 hexadecimal digits appended. So has an image whose own name looks as if it had.
+
+    Args:
+        ids: of all images, each as often as there are images of it. 8 bytes of memory each.
+    """
+
+    def __init__(self, ids: Iterable[str]) -> None:
+        hashes = np.fromiter((_hash(safe_path(name)) for name in ids), np.uint64)
+        self._shared = _repeated(hashes)
+
+    @staticmethod
+    def of_run(ledger: Ledger, plan: Plan) -> Names:
+        """Names of all images of a run: by the plan; it knows no ids of Parquet, so there of the committed parts."""
+        return Names(_ids(ledger, plan))
+
+    def file(self, shard: str, name: str) -> str:
+        """The relative path of the PNG of an image of a shard."""
+        safe = safe_path(name)
+        if self._needs_digits(safe):
+            safe += "-" + hashlib.sha256(f"{shard}\n{name}".encode()).hexdigest()[:_DIGITS]
+        return f"{safe}.png"
+
+    def is_changed(self, shard: str, name: str) -> bool:
+        """Whether an image's file is called otherwise than its id with the suffix `.png`."""
+        stem = name[: name.rindex(".")] if suffix_of(name) in IMAGE_SUFFIXES else name
+        return self.file(shard, name) != f"{stem}.png"
+
+    def _needs_digits(self, safe: str) -> bool:
+        if _hash(safe) in self._shared:
+            return True
+        marked = _MARKED.fullmatch(safe)
+        return marked is not None and self._needs_digits(marked[1])
+
+
+def _ids(ledger: Ledger, plan: Plan) -> Iterator[str]:
+    """The ids of all images; those that come again in their shard are error rows, and no files."""
+    for part in parts_of(plan.table):
+        yield from (member.id for member in part.members if member.fault != "duplicate_id")
+    held = plan.table["format"].to_pylist()
+    numbers = [number for number in numbers_of(plan, ledger.committed(plan)) if held[number] == "parquet"]
+    for _, table in part_tables(ledger, plan, numbers, ["id", "error"]):
+        rows = zip(table["id"].to_pylist(), table["error"].to_pylist(), strict=True)
+        yield from (name for name, error in rows if not (error or "").startswith("duplicate_id:"))
+
+
+def _repeated(hashes: NDArray[np.uint64]) -> frozenset[int]:
+    found, counts = np.unique(hashes, return_counts=True)
+    return frozenset(found[counts > 1].tolist())
+
+
+def _hash(name: str) -> int:
+    """64 bits of a name, the same for names that some file system takes for one: by case, by composed characters."""
+    caseless = unicodedata.normalize("NFD", unicodedata.normalize("NFD", name).casefold())
+    return int.from_bytes(hashlib.sha256(caseless.encode()).digest()[:8], "big")
