@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import signal
-import sys
-from contextlib import suppress
 from typing import NoReturn
 
 from segment.cli import main
+from segment.cli.streams import say, streams
 
 
 def run() -> NoReturn:
@@ -17,20 +15,15 @@ def run() -> NoReturn:
     Not by way of the interpreter's own end: threads of the libraries behind us have aborted it there, and with it a
     good exit code.
     """
+    streams.guard()
     code: object = 0
     try:
         main()
     except SystemExit as ended:
         code = ended.code
-    except BrokenPipeError:  # whoever read us has had enough
-        code = 128 + signal.SIGPIPE
     if isinstance(code, str):
-        print(code, file=sys.stderr)
-    with suppress(OSError):
-        sys.stdout.flush()
-    with suppress(OSError):
-        sys.stderr.flush()
-    os._exit(code if isinstance(code, int) else int(code is not None))
+        say(code, err=True)
+    os._exit(streams.settle(code if isinstance(code, int) else int(code is not None)))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from segment.cli.streams import say
+
 if TYPE_CHECKING:
     from segment.ledger import Ledger
     from segment.store import Store
@@ -44,7 +46,7 @@ def _version(wanted: bool) -> None:
     if wanted:
         from importlib.metadata import version
 
-        typer.echo(f"segment {version('segment-job')}")
+        say(f"segment {version('segment-job')}")
         raise typer.Exit
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from segment.cli.app import app
+from segment.cli.streams import streams
 
 
 @app.command()
@@ -20,3 +21,4 @@ def demo(
     from segment.demo.show import run_demo
 
     run_demo(folder, engine=engine, scenes=scenes)
+    streams.work_is_done()

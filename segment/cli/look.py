@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from segment.cli.app import RunPrefix, StorageOptions, app, open_ledger
+from segment.cli.streams import say, streams
 
 
 class ReportFormat(StrEnum):
@@ -49,11 +50,11 @@ def report(
     ledger = open_ledger(output, storage_option)
     found = load_report(ledger)
     if format is ReportFormat.json:
-        typer.echo(json.dumps(found.summary(), indent=2, sort_keys=True, ensure_ascii=False))
+        say(json.dumps(found.summary(), indent=2, sort_keys=True, ensure_ascii=False))
     elif format is ReportFormat.markdown:
-        typer.echo(to_markdown(found))
+        say(to_markdown(found))
     elif format is ReportFormat.csv:
-        typer.echo(to_csv(found), nl=False)
+        say(to_csv(found), end="")
     else:
         print_report(found)
         print_speed(ledger, price_per_hour or found.run["job"].get("price_per_hour"))
@@ -62,13 +63,11 @@ def report(
     from segment.report.page import write_page
 
     try:
-        typer.echo(
-            f"page:  {shown(write_page(ledger, found, *open_run(ledger)))}", err=format is not ReportFormat.table
-        )
+        say(f"page:  {shown(write_page(ledger, found, *open_run(ledger)))}", err=format is not ReportFormat.table)
     except StoreError as error:
         if page:
             raise
-        typer.echo(f"no page: {error}", err=True)
+        say(f"no page: {error}", err=True)
 
 
 @app.command()
@@ -82,6 +81,7 @@ def audit(
     from segment.report.console import print_audit
 
     found = audit_run(open_ledger(output, storage_option), deep=deep)
+    streams.work_is_done()  # the exit code is the answer
     print_audit(found)
     raise typer.Exit(1 if found.problems else 0)
 

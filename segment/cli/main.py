@@ -9,6 +9,7 @@ import sys
 import typer
 
 from segment.cli.app import Stopped, app
+from segment.cli.streams import say
 
 # each adds its commands; their order is that of `--help`
 from segment.cli import run, plan, look, pictures, models, schema, demo  # noqa: F401 # isort: skip
@@ -29,13 +30,10 @@ def main() -> None:
         signal.signal(number, _stop)
     try:
         app()
-    except SystemExit as ended:
-        if isinstance(ended.__context__, BrokenPipeError):  # as in `| head`: whoever read us has had enough
-            sys.exit(128 + signal.SIGPIPE)
-        raise
     except SegmentError as error:
-        typer.secho(f"error: {error}", err=True, fg=typer.colors.RED if sys.stderr.isatty() else None)
+        text = f"error: {error}"
+        say(typer.style(text, fg=typer.colors.RED) if sys.stderr.isatty() else text, err=True)
         sys.exit(error.exit_code)
     except Stopped as stopped:
-        typer.echo(str(stopped), err=True)
+        say(str(stopped), err=True)
         sys.exit(stopped.exit_code)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from segment.cli.app import RunPrefix, StorageOptions, app, open_ledger
+from segment.cli.streams import say, streams
 
 
 @app.command()
@@ -44,17 +45,18 @@ def overlay(
     check_target(ledger, ledger.read_begun()[0], target)
     rows = choose(ledger, plan, ids or [], worst, sample)
     if sheet:
-        typer.echo(shown(write_sheet(ledger, rows, task, target, ledger.store)))
+        url = write_sheet(ledger, rows, task, target, ledger.store)
+        streams.work_is_done()
+        say(shown(url))
         return
     written = write_overlays(ledger, rows, task, target, ledger.store, opacity)
+    streams.work_is_done()
     for url in written.urls:
-        typer.echo(shown(url))
+        say(shown(url))
     if written.gone:
-        typer.echo(f"of {count(written.gone, 'image')} the source is gone or has changed: the mask alone", err=True)
+        say(f"of {count(written.gone, 'image')} the source is gone or has changed: the mask alone", err=True)
     if written.renamed:
-        typer.echo(
-            f"{count(written.renamed, 'overlay')} under another name: the id is none of a file of its own", err=True
-        )
+        say(f"{count(written.renamed, 'overlay')} under another name: the id is none of a file of its own", err=True)
 
 
 class ExportFormat(StrEnum):
@@ -89,8 +91,9 @@ def export(
 
     ledger, url = open_ledger(output, storage_option), to_url(target)
     done = export_masks(ledger, url, format.value, ledger.store)
+    streams.work_is_done()
     words = [f"{count(done.written, 'file')} written to {shown(url)}"]
     words += [f"{done.skipped} there already"] if done.skipped else []
     words += [f"{count(done.without_mask, 'error row')} without a mask"] if done.without_mask else []
     words += [f"{done.renamed} under another name than the id (renamed.jsonl)"] if done.renamed else []
-    typer.echo(", ".join(words))
+    say(", ".join(words))

@@ -8,6 +8,7 @@ import typer
 
 from segment.cli import options
 from segment.cli.app import app
+from segment.cli.streams import say
 
 
 @app.command()
@@ -32,4 +33,4 @@ def plan(
     with closing(console_progress()) as progress:
         found = estimate(job, progress, seconds)
     for line in estimate_lines(found, job.price_per_hour):
-        typer.echo(line)
+        say(line)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import traceback
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from enum import StrEnum
@@ -13,6 +14,7 @@ import typer
 
 from segment.cli import options
 from segment.cli.app import Stopped, app
+from segment.cli.streams import say, streams
 
 if TYPE_CHECKING:
     from segment.progress import Progress
@@ -58,6 +60,7 @@ def run(
     from segment.job import job_to_toml, make_job
     from segment.ledger import Ledger
     from segment.progress import console_progress
+    from segment.progress.lines import json_line
     from segment.report.console import print_report
     from segment.report.speed import print_speed
     from segment.store import Store
@@ -65,34 +68,56 @@ def run(
     if ray_progress:
         log_format = LogFormat.plain if log_format is LogFormat.auto else log_format
         os.environ["RAY_DATA_DISABLE_PROGRESS_BARS"] = "0"  # Ray's own switch
-    with closing(console_progress(quiet, log_format.value)) as progress, _told(progress, log_format):
+    with closing(console_progress(quiet, log_format.value)) as progress, _told(progress):
         job = make_job(*options.job_values({"output": output, **flags}, "segment run"))
-        if print_job:
-            typer.echo(job_to_toml(job), nl=False)
-            return
-        report = run_job(job, progress, retry_errors=retry_errors, update=update, verify=verify)
-    if not quiet:
-        print_report(report)
-        print_speed(Ledger(Store(job.storage_options), report.output), job.price_per_hour)
+        if not print_job:
+            report = run_job(job, progress, retry_errors=retry_errors, update=update, verify=verify)
+            streams.work_is_done()
+    if print_job:
+        say(job_to_toml(job), end="")
+        return
+    if quiet:
+        return
+    if log_format is LogFormat.json:
+        say(json_line("report", **report.summary()))
+        return
+    print_report(report)
+    print_speed(Ledger(Store(job.storage_options), report.output), job.price_per_hour)
 
 
 @contextmanager
-def _told(progress: Progress, log_format: LogFormat) -> Iterator[None]:
+def _told(progress: Progress) -> Iterator[None]:
     """Show what is logged, and where programs read the progress also how the run failed."""
-    from segment.errors import SegmentError
+    from segment.progress.lines import JsonProgress, only_json
 
     handler = _ToProgress(progress)
     logger = logging.getLogger("segment")
     logger.addHandler(handler)
     try:
-        yield
-    except (SegmentError, Stopped) as ended:
-        if log_format is not LogFormat.json:
-            raise
-        progress.failed(str(ended), ended.exit_code)
-        raise typer.Exit(ended.exit_code) from None
+        if isinstance(progress, JsonProgress):
+            with _failures_told(progress), only_json(progress):
+                yield
+        else:
+            yield
     finally:
         logger.removeHandler(handler)
+
+
+@contextmanager
+def _failures_told(progress: Progress) -> Iterator[None]:
+    """Make one event of whatever ends the run."""
+    from segment.errors import SegmentError
+
+    try:
+        yield
+    except (SegmentError, Stopped) as ended:
+        progress.failed(str(ended), ended.exit_code)
+        raise typer.Exit(ended.exit_code) from None
+    except typer.Exit:
+        raise
+    except Exception:
+        progress.failed(traceback.format_exc(), 1)
+        raise typer.Exit(1) from None
 
 
 class _ToProgress(logging.Handler):

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from segment.cli.app import app
+from segment.cli.streams import say
 
 
 class SchemaKind(StrEnum):
@@ -27,4 +28,4 @@ def schema(kind: Annotated[SchemaKind, typer.Argument(help="job or card.")]) -> 
 
     from segment.schema import json_schema
 
-    typer.echo(json.dumps(json_schema(kind.value), indent=2, ensure_ascii=False))
+    say(json.dumps(json_schema(kind.value), indent=2, ensure_ascii=False))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import datetime
+import io
 import json
 import math
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import TextIO
 
 from segment import vitals
@@ -97,12 +100,13 @@ class JsonProgress(PlainProgress):
     """One JSON object a line on stderr, at the same times; jobs/README.md documents the fields.
 
     Every object has `time` (ISO 8601, UTC) and `event`: `note`, `warning`, `phase`, `download`, `progress`, `waiting`,
-    `stopping`, `end`, `error`. With `quiet` only warnings, the end and errors are written.
+    `stopping`, `end`, `error`, and `log` for what others print. With `quiet` only `warning`, `end`, `error` and `log`
+    are written.
     """
 
     def __init__(self, stream: TextIO | None = None, interval: float = _INTERVAL, *, quiet: bool = False) -> None:
         super().__init__(stream, interval)
-        self._only = {"warning", "end", "error"} if quiet else None
+        self._only = {"warning", "end", "error", "log"} if quiet else None
 
     def note(self, message: str) -> None:
         """See `Progress.note`."""
@@ -139,11 +143,72 @@ class JsonProgress(PlainProgress):
         """See `Progress.failed`."""
         self._write("error", message=message, exit_code=exit_code)
 
+    def log(self, line: str) -> None:
+        """Pass on a line that a library has printed."""
+        self._write("log", message=line)
+
     def _write(self, event: str, **fields: object) -> None:
         if self._only is None or event in self._only:
-            now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
-            line = json.dumps({"time": now, "event": event, **fields}, ensure_ascii=False)
-            print(line, file=self._stream, flush=True)
+            print(json_line(event, **fields), file=self._stream, flush=True)
+
+
+def json_line(event: str, **fields: object) -> str:
+    """One line of a JSON log: `time` and `event`, then what there is to say of it."""
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+    return json.dumps({"time": now, "event": event, **fields}, ensure_ascii=False)
+
+
+class LoggedLines(io.TextIOBase):
+    """A text stream whose lines become events: put in place of stdout and stderr it keeps a log pure JSON.
+
+    Args:
+        log: takes a line.
+        stream: in whose place this is; whoever asks for its number gets that one.
+    """
+
+    encoding = "utf-8"
+
+    def __init__(self, log: Callable[[str], None], stream: TextIO) -> None:
+        self._log, self._stream = log, stream
+        self._begun = threading.local()  # each thread's own line
+
+    def write(self, text: str) -> int:
+        """See `io.TextIOBase.write`."""
+        *lines, rest = (getattr(self._begun, "text", "") + text).splitlines(keepends=True) or [""]
+        if rest.endswith(("\n", "\r")):
+            lines, rest = [*lines, rest], ""
+        self._begun.text = rest
+        for line in lines:
+            self._tell(line)
+        return len(text)
+
+    def finish(self) -> None:
+        """Pass on what this thread has begun to print and did not end."""
+        self._tell(getattr(self._begun, "text", ""))
+
+    def _tell(self, line: str) -> None:
+        if line.strip():
+            self._log(line.rstrip())
+
+    def writable(self) -> bool:
+        """See `io.IOBase.writable`."""
+        return True
+
+    def fileno(self) -> int:
+        """See `io.IOBase.fileno`."""
+        return self._stream.fileno()
+
+
+@contextmanager
+def only_json(progress: JsonProgress) -> Iterator[None]:
+    """Turn whatever is printed in this process meanwhile, by warnings, loggers and libraries, into events of a log."""
+    out, err = LoggedLines(progress.log, sys.stdout), LoggedLines(progress.log, sys.stderr)
+    with redirect_stdout(out), redirect_stderr(err):
+        try:
+            yield
+        finally:
+            out.finish()
+            err.finish()
 
 
 def _facts(tally: Tally) -> dict[str, object]:
