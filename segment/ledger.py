@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -38,6 +39,7 @@ log = logging.getLogger("segment.ledger")
 DAMAGE = (pa.ArrowException, LookupError, TypeError, ValueError, OSError)  # what reading a damaged object raises
 _FOLD_COLUMNS = ["status", "confusion", "miou"]
 _FOLD_BLOCK = 1 << 16  # bytes a range request: the mask column between footer and counts is not worth reading
+_COUNTED = re.compile(r"\.(parquet|parq|pq)(/|$)", re.IGNORECASE)
 _LIST_SHARDS_ONE_BY_ONE = 64  # more unfinished shards than this are found by one listing of masks/
 
 
@@ -97,14 +99,14 @@ class Ledger:
         return bool(self.listed("masks"))
 
     def listed(self, folder: str) -> dict[str, int]:
-        """Return path below a folder of the output, and bytes, of all there that a reader of `**/*.parquet` may count.
+        """Return path below a folder of the output, and bytes, of all there that a reader of its Parquet may count.
 
         That is at any depth, hidden or not, in any case of the suffix, and what lies in a folder so named. Whatever
         else a file manager leaves there is nobody's row.
         """
         below = self.url(folder) + "/"
         found = {entry.url.removeprefix(below): entry.size for entry in self.store.list(self.url(folder))}
-        return {path: size for path, size in found.items() if ".parquet/" in f"{path.lower()}/"}
+        return {path: size for path, size in found.items() if _COUNTED.search(path)}
 
     def record_input(self, plan: Plan, fingerprint: str) -> None:
         """Bring what `run.json` says of the input in line with the frozen plan."""

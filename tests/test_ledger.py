@@ -376,6 +376,7 @@ def test_one_cause_with_many_effects_is_a_few_lines(finished: Ledger) -> None:
         "masks/{shard}/nested/{part}.parquet",
         "masks/a/b/c/x.parquet",
         "masks/{shard}/.hidden.parquet",
+        "masks/{shard}/{part}.pq",
         "masks/{shard}/spark.parquet/part-00000",
         "stats/x.PARQUET",
         "stats/nested/{shard}.parquet",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import re
+import sys
+import threading
 import time
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from rich.console import Console
 from segment import vitals
 from segment.metrics import Confusion
 from segment.progress import Tally, ticking
-from segment.progress.lines import JsonProgress, PlainProgress
+from segment.progress.lines import JsonProgress, LoggedLines, PlainProgress
 from segment.progress.terminal import TerminalProgress
 from segment.stages import STAGES, PartResult
 from tests.calls import ROOT
@@ -170,9 +172,10 @@ def test_json_lines_are_objects_with_the_fields_that_the_readme_names(clock: lis
         progress.tick()
     progress.end(tally)
     progress.failed("it broke", 1)
+    progress.log("a library's line")
     events = [json.loads(line) for line in stream.getvalue().splitlines()]
     assert [event["event"] for event in events] == [
-        "warning", "phase", "progress", "waiting", "progress", "end", "error",
+        "warning", "phase", "progress", "waiting", "progress", "end", "error", "log",
     ]  # fmt: skip
     assert events[3] | {"time": ""} == {
         "time": "", "event": "waiting", "verb": "read", "url": "s3://bucket/a", "seconds": 15.0, "failures": 0,
@@ -182,6 +185,48 @@ def test_json_lines_are_objects_with_the_fields_that_the_readme_names(clock: lis
     for event in events:
         assert f"`{event['event']}`" in readme
         assert [name for name in event if f"`{name}`" not in readme] == []
+
+
+class Gone(io.TextIOBase):
+    """A stream whose reader has gone away."""
+
+    def write(self, text: str) -> int:
+        raise BrokenPipeError(32, "Broken pipe")
+
+
+@pytest.mark.parametrize("kind", [PlainProgress, JsonProgress])
+def test_a_stream_that_fails_breaks_no_run_off(kind: type[PlainProgress], clock: list[float]) -> None:
+    closed = io.StringIO()
+    closed.close()
+    for stream in (Gone(), closed):
+        progress = kind(stream)
+        tally = running(clock)
+        progress.note("warning: a thing")
+        progress.begin(tally)
+        progress.update(tally)
+        progress.end(tally)
+
+
+def test_what_others_print_becomes_an_event_a_line_each_threads_own() -> None:
+    stream = io.StringIO()
+    lines = LoggedLines(JsonProgress(stream).log, sys.stderr)
+    lines.write("begun")
+    other = threading.Thread(target=lambda: print("of a thread", file=lines))
+    other.start()
+    other.join()
+    print(" and ended", file=lines)
+    print("two\r\nlines\n\n", file=lines)
+    lines.write("without an end")
+    lines.finish()
+    events = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert {event["event"] for event in events} == {"log"}
+    assert [event["message"] for event in events] == [
+        "of a thread",
+        "begun and ended",
+        "two",
+        "lines",
+        "without an end",
+    ]
 
 
 def test_lines_go_on_while_no_result_comes(clock: list[float]) -> None:

@@ -57,6 +57,7 @@ def run(
     segment run images/ out/ --model unet-camvid-onnx-0001 --labels labels/
     """
     from segment.driver import run as run_job
+    from segment.errors import SegmentError
     from segment.job import job_to_toml, make_job
     from segment.ledger import Ledger
     from segment.progress import console_progress
@@ -82,7 +83,10 @@ def run(
         say(json_line("report", **report.summary()))
         return
     print_report(report)
-    print_speed(Ledger(Store(job.storage_options), report.output), job.price_per_hour)
+    try:
+        print_speed(Ledger(Store(job.storage_options), report.output), job.price_per_hour)
+    except SegmentError as error:  # the run is done all the same
+        say(f"warning: its speed cannot be told: {error}", err=True)
 
 
 @contextmanager

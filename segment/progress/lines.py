@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from typing import TextIO
 
 from segment import vitals
@@ -21,13 +21,19 @@ _INTERVAL = 10.0  # seconds between lines
 _STOPPING = "stopping: what is at hand is finished or abandoned; once more ends at once"
 
 
+def _print(line: str, stream: TextIO) -> None:
+    """Print a line. A stream that is full, closed or left by its reader is no reason for a run to break off."""
+    with suppress(OSError, ValueError):
+        print(line, file=stream, flush=True)
+
+
 class QuietProgress(Progress):
     """Shows warnings, and nothing else."""
 
     def note(self, message: str) -> None:
         """See `Progress.note`."""
         if message.startswith("warning:"):
-            print(message, file=sys.stderr, flush=True)
+            _print(message, sys.stderr)
 
 
 class PlainProgress(Progress):
@@ -42,7 +48,7 @@ class PlainProgress(Progress):
 
     def note(self, message: str) -> None:
         """See `Progress.note`."""
-        print(message, file=self._stream, flush=True)
+        _print(message, self._stream)
 
     def download(self, name: str, done: int, total: int) -> None:
         """See `Progress.download`."""
@@ -149,7 +155,7 @@ class JsonProgress(PlainProgress):
 
     def _write(self, event: str, **fields: object) -> None:
         if self._only is None or event in self._only:
-            print(json_line(event, **fields), file=self._stream, flush=True)
+            _print(json_line(event, **fields), self._stream)
 
 
 def json_line(event: str, **fields: object) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from rich.console import Console
 from rich.table import Table
@@ -21,18 +22,31 @@ _UNITS = ((1, "pixels"), (10**3, "thousand pixels"), (10**6, "million pixels"), 
 _MOST = 10**8 - 1  # three columns of `99,999,999` leave room for a class name and a bar within 80 characters
 
 
+class _Glyphs(NamedTuple):
+    """Characters that a report is drawn with."""
+
+    swatch: str
+    full: str
+    empty: str
+    between: str
+
+
+_DRAWN, _ASCII = _Glyphs("■", "━", "─", "·"), _Glyphs("#", "=", "-", "|")
+
+
 def print_report(report: RunReport, console: Console | None = None) -> None:
     """Print run facts, warnings, mIoU by convention, the class table and the first errors."""
     console = console or Console(highlight=False)
     if not console.is_terminal:
         columns = os.environ.get("COLUMNS", "")
         console = Console(file=console.file, width=int(columns) if columns.isdecimal() else _WIDTH, highlight=False)
-    console.print(_headline(report))
+    glyphs = _ASCII if console.options.ascii_only else _DRAWN
+    console.print(_headline(report, glyphs))
     if report.warnings:
         console.print(warnings_table(report.warnings))
     if report.is_scored:
         console.print(_conventions(report))
-    console.print(_classes(report))
+    console.print(_classes(report, glyphs))
     if report.errors:
         console.print(_errors(report))
     console.print(f"masks: {shown(report.output)}/masks/", soft_wrap=True, markup=False)
@@ -72,8 +86,8 @@ def warnings_table(lines: Iterable[str]) -> Table:
     return table
 
 
-def _headline(report: RunReport) -> Text:
-    return Text.assemble((report.card.name, "bold"), "  ", " · ".join(facts(report)))
+def _headline(report: RunReport, glyphs: _Glyphs) -> Text:
+    return Text.assemble((report.card.name, "bold"), "  ", f" {glyphs.between} ".join(facts(report)))
 
 
 def _conventions(report: RunReport) -> Table:
@@ -91,7 +105,7 @@ def _conventions(report: RunReport) -> Table:
     return table
 
 
-def _classes(report: RunReport) -> Table:
+def _classes(report: RunReport, glyphs: _Glyphs) -> Table:
     """Counts are rounded to a unit in which they fit; Markdown, JSON and Parquet have every digit."""
     classes, confusion, score = report.card.classes, report.total.confusion, report.score()
     pixels, total = confusion.predicted_pixels, int(confusion.predicted_pixels.sum())
@@ -106,18 +120,20 @@ def _classes(report: RunReport) -> Table:
         table.add_column(column, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
     for index, class_name in enumerate(classes.names):
-        swatch = Text.assemble(("■ ", "rgb({},{},{})".format(*classes.palette[index])), shown(class_name))
+        swatch = Text.assemble(
+            (f"{glyphs.swatch} ", "rgb({},{},{})".format(*classes.palette[index])), shown(class_name)
+        )
         if index in classes.ignored_classes:
             swatch.append(" (ignored)", style="dim")
         share = float(shares[index])
         numbers = (f"{round(int(column[index]) / unit):,}" for column in counts.values())
-        table.add_row(swatch, *numbers, percent(share), _bar(share))
+        table.add_row(swatch, *numbers, percent(share), _bar(share, glyphs))
     return table
 
 
-def _bar(share: float) -> Text:
+def _bar(share: float, glyphs: _Glyphs) -> Text:
     filled = 0 if share != share else round(share * _BAR)
-    return Text("━" * filled, style="green") + Text("─" * (_BAR - filled), style="dim")
+    return Text(glyphs.full * filled, style="green") + Text(glyphs.empty * (_BAR - filled), style="dim")
 
 
 def _errors(report: RunReport) -> Table:
