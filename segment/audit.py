@@ -11,8 +11,9 @@ import pyarrow as pa
 
 from segment.background import in_order
 from segment.card import ModelCard
+from segment.damage import DAMAGE
 from segment.errors import SegmentError, StoreError
-from segment.ledger import DAMAGE, Ledger
+from segment.ledger import Ledger
 from segment.names import count, shown
 from segment.plan import Plan
 from segment.row_checks import repeated_ids, wrong_rows

@@ -99,8 +99,8 @@ def _run(job: Job, progress: Progress, *, retry_errors: bool, update: bool, veri
             worked = rounds.run(engine.get)
             audit = _settle(plan, ledger, card, task.fingerprint)
     report = _finish(job, plan, ledger, task.fingerprint, audit)
-    for warning in report.warnings:
-        progress.note(f"warning: {warning}")
+    for doubt in report.doubts:  # what is left out has been told when the run was planned
+        progress.note(f"warning: {doubt}")
     if worked or not store.exists(ledger.url("report", "index.html")):  # it reads masks and images: not once more
         _draw_page(ledger, report, task, plan, progress)
     return report

@@ -6,15 +6,15 @@ OUTPUT/run.json, plan.parquet, masks/<shard>/<part>.parquet (the commit), stats/
 from __future__ import annotations
 
 import json
-import logging
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import pyarrow as pa
 
 from segment.background import in_order
 from segment.card import ModelCard
+from segment.damage import sound
 from segment.errors import SegmentError, UsageError
 from segment.metrics import score
 from segment.names import shown
@@ -33,10 +33,6 @@ from segment.tables import (
 )
 from segment.urls import join_url
 
-T = TypeVar("T")
-log = logging.getLogger("segment.ledger")
-
-DAMAGE = (pa.ArrowException, LookupError, TypeError, ValueError, OSError)  # what reading a damaged object raises
 _FOLD_COLUMNS = ["status", "confusion", "miou"]
 _FOLD_BLOCK = 1 << 16  # bytes a range request: the mask column between footer and counts is not worth reading
 _COUNTED = re.compile(r"\.(parquet|parq|pq)(/|$)", re.IGNORECASE)
@@ -130,7 +126,7 @@ class Ledger:
             data = self.store.read_if_exists(url)
             return None if data is None else Plan.from_bytes(data)
 
-        return _sound(url, read)
+        return sound(url, read)
 
     def read_begun(self) -> tuple[dict[str, Any], Plan]:
         """Return `run.json` and the plan of a run that was begun.
@@ -148,7 +144,7 @@ class Ledger:
         """Write the plan if there is none, and read back the one that is there: the first driver's."""
         url = self.url("plan.parquet")
         data = plan.to_bytes()
-        return _sound(url, lambda: Plan.from_bytes(self.store.create(url, data)))
+        return sound(url, lambda: Plan.from_bytes(self.store.create(url, data)))
 
     def finished_shards(self) -> set[str]:
         """Shards whose statistics are written, which happens after their last commit."""
@@ -225,7 +221,7 @@ class Ledger:
 
         def read_one(shard: str) -> ShardStats:
             url = self.stats_url(shard)
-            return _sound(url, lambda: read_stats(self.store.read(url)))
+            return sound(url, lambda: read_stats(self.store.read(url)))
 
         names = list(shards)
         return dict(zip(names, in_order(read_one, names, name="stats"), strict=True))
@@ -270,7 +266,7 @@ class Ledger:
             with self.store.open(url, block_size=block_size) as file:
                 return read_masks(file, columns)
 
-        return _sound(url, read)
+        return sound(url, read)
 
     def read_footer(self, shard: str, part: str, size: int) -> dict[str, object]:
         """Read what a committed part of `size` bytes says of itself (`tables.read_footer`), by one request.
@@ -284,7 +280,7 @@ class Ledger:
             with self.store.open(url, block_size=_FOLD_BLOCK, size=size) as file:
                 return read_footer(file)
 
-        return _sound(url, read)
+        return sound(url, read)
 
     def succeed(self, totals: Mapping[str, int], fingerprint: str) -> None:
         """Write `_SUCCESS`: the totals of an audit that held."""
@@ -298,28 +294,6 @@ class Ledger:
         """Delete `_SUCCESS` if it is there."""
         if self.is_complete():  # or who may not delete could not even run
             self.store.delete(self.url("_SUCCESS"))
-
-
-def _sound(url: str, read: Callable[[], T]) -> T:
-    """Return what `read` makes of an object, fetching it; if it came damaged, once more.
-
-    Raises:
-        SegmentError: it is damaged where it is.
-    """
-    try:
-        try:
-            return read()
-        except DAMAGE as error:
-            if isinstance(error, FileNotFoundError):
-                raise
-            log.warning("%s came damaged (%s): reading it again", shown(url), type(error).__name__)
-            return read()
-    except DAMAGE as error:
-        if isinstance(error, FileNotFoundError):
-            raise
-        raise SegmentError(
-            f"{shown(url)} is damaged: delete it, and the same command makes it anew ({type(error).__name__})"
-        ) from None
 
 
 def to_json(value: Mapping[str, Any]) -> bytes:

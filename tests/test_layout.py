@@ -41,10 +41,11 @@ MAY_IMPORT: dict[str, str] = {
     "shards": "errors findings formats names parts store urls",
     "tables": "labels metrics",
     "plan": "findings shards tables",
-    "ledger": "background card errors metrics names plan store tables urls",
+    "damage": "errors names",
+    "ledger": "background card damage errors metrics names plan store tables urls",
     "contract": "card errors ledger names",
     "row_checks": "names shards tables",
-    "audit": "background card errors ledger names plan row_checks shards tables",
+    "audit": "background card damage errors ledger names plan row_checks shards tables",
     "rework": "errors ledger names parts plan shards",
     "stages": "card errors images labels metrics parts sessions shards store tables",
     "patience": "",
@@ -61,8 +62,7 @@ MAY_IMPORT: dict[str, str] = {
     "forecast": "child engines names plan sessions stages weights",
     "rounds": "engines errors forecast ledger names plan progress retries stages timings weights",
     "report": "audit background card errors findings forecast images labels ledger metrics names plan shards speed "
-    "stages store "
-    "tables timings urls",
+    "stages store tables timings urls",
     "job": "errors explain labels shards store urls",
     "frozen": "card contract engines job labels plan progress sessions stages store tables urls weights",
     "driver": "audit card contract engines errors findings frozen job labels ledger names plan progress report rework "

@@ -276,9 +276,9 @@ def test_a_run_leaves_its_report(tmp_path: Path) -> None:
 
 def test_a_report_on_a_run_that_broke_off_tells_of_what_is_committed(tmp_path: Path) -> None:
     place = Place(tmp_path)
-    for seed in range(6):
-        place.add(f"{seed}.png", seed)
-    place.write("0.png", b"", None)
+    for seed in range(40):
+        place.add(f"{seed:02d}.png", seed)
+    place.write("00.png", b"", None)
 
     class Breaks(Progress):
         def update(self, tally: Any) -> None:
@@ -289,12 +289,12 @@ def test_a_report_on_a_run_that_broke_off_tells_of_what_is_committed(tmp_path: P
         run(place.job(), Breaks())
     report = report_at(place)
     done = 2 * len(list(place.output.glob("masks/*/*.parquet")))
-    assert 2 <= done < 6
-    assert (report.planned_images, report.total.images, report.complete) == (6, done, False)
-    assert f"{done} of 6 images so far · 0 of 1 shard finished · 1 error" in printed(report)[0]
-    assert [error.id for error in report.errors] == ["0.png"]
+    assert 2 <= done < 40
+    assert (report.planned_images, report.total.images, report.complete) == (40, done, False)
+    assert f"{done} of 40 images so far · 0 of 1 shard finished · 1 error" in printed(report)[0]
+    assert [error.id for error in report.errors] == ["00.png"]
     outcome = place.run()
-    assert (outcome.report.total.images, outcome.report.complete) == (6, True)
+    assert (outcome.report.total.images, outcome.report.complete) == (40, True)
 
 
 def broken_off(place: Place, items: int = 8, shards: int = 2, **changes: Any) -> RunReport:

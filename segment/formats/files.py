@@ -12,7 +12,19 @@ from segment.formats.cutting import Shard, mark_repeated, shard_hash
 from segment.formats.known import Known
 from segment.formats.label_files import labels_by_pattern, labels_by_stem, suggest_labels
 from segment.names import DATA_SUFFIXES, basename, count, examples, is_image, is_storable, shown, slug, suffix_of
-from segment.parts import MISSING, SEGMENTED, UNKNOWN, InputOptions, Member, Part, Sample, Span, image_uri, planned_fault, settle
+from segment.parts import (
+    MISSING,
+    SEGMENTED,
+    UNKNOWN,
+    InputOptions,
+    Member,
+    Part,
+    Sample,
+    Span,
+    image_uri,
+    planned_fault,
+    settle,
+)
 from segment.store import Entry, Store
 from segment.urls import relative_url, to_url
 

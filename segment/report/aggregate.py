@@ -48,7 +48,7 @@ class RunReport:
         complete: whether `_SUCCESS` is there.
         left_out: what the input holds besides the planned images, by reason.
         parts: ids of the committed parts that this is about.
-        warnings: what one should know before one believes the figures, a line each.
+        doubts: what in the counts says that the labels may not be what is meant, a line each.
     """
 
     output: str
@@ -61,7 +61,12 @@ class RunReport:
     complete: bool
     left_out: tuple[LeftOut, ...] = ()
     parts: frozenset[str] = frozenset()
-    warnings: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What one should know before one believes the figures, a line each: shown first, in every form of a report."""
+        return (*(str(item) for item in self.left_out if item.matters), *self.doubts)
 
     @property
     def planned_images(self) -> int:
@@ -150,7 +155,7 @@ def load_report(ledger: Ledger) -> RunReport:
     total = merge(shards.values(), len(card.classes))
     planned = plan.images_by_shard()
     errors = _error_examples(ledger, plan, parts, {shard for shard, stats in shards.items() if stats.errors})
-    warnings = doubts(
+    doubtful = doubts(
         total.confusion,
         card,
         remap=run["job"].get("label_remap") or {},
@@ -168,7 +173,7 @@ def load_report(ledger: Ledger) -> RunReport:
         ledger.is_complete(),
         tuple(by_reason(plan.left_out)),
         frozenset(parts),
-        tuple(warnings),
+        tuple(doubtful),
     )
 
 

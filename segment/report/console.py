@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from segment.audit import Audit
+from segment.findings import by_reason
 from segment.ledger import Ledger
 from segment.names import shown
 from segment.report.aggregate import RunReport
@@ -186,6 +187,8 @@ def print_status(ledger: Ledger, console: Console | None = None) -> None:
     done = plan.images - left.images
     state = "complete" if ledger.is_complete() else "all committed, not audited" if not len(left) else "not complete"
     console.print(f"{run['card']['name']}: {state}", markup=False)
+    if left_out := [str(item) for item in by_reason(plan.left_out) if item.matters]:
+        console.print(warnings_table(left_out))
     console.print(f"{done:,} of {plan.images:,} images committed ({100 * done / max(1, plan.images):.1f} %)")
     console.print(f"{len(plan) - len(left):,} of {len(plan):,} parts, {finished:,} of {shards:,} shards finished")
     attempts = read_attempts(ledger)
