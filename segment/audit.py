@@ -21,6 +21,7 @@ from segment.shards import InputOptions, Part, read_ids
 from segment.tables import ShardStats, StatsSum, fold, merge
 
 _ROWS = ["id", "uri", "shard", "part", "index", "status", "error", "confusion", "miou"]  # all but what is large
+_NAMELESS = ("undecodable:", "killed_worker:", "out_of_memory:")  # rows of Parquet that could not be asked for their id
 _SHOWN = 10  # problems of a kind that are told in full
 _MEND = "delete it and run the same command again"
 
@@ -275,12 +276,12 @@ class _RowAudit:
 
     def _input_ids(self, part: Part, rows: pa.Table) -> list[str] | None:
         """Read the ids of a part of Parquet from the input; None where it is gone, has changed or is damaged."""
-        if any((error or "").startswith("undecodable:") for error in rows["error"].to_pylist()):
-            return None  # of a damaged row group no id was known
         try:
-            return read_ids(part, self._options, self._ledger.store)
+            ids = read_ids(part, self._options, self._ledger.store)
         except (SegmentError, *DAMAGE):
             return None
+        held = zip(ids, rows["id"].to_pylist(), rows["error"].to_pylist(), strict=True)
+        return [own if (error or "").startswith(_NAMELESS) else name for name, own, error in held]
 
 
 def _of_file(part: Part, wrong: Iterable[tuple[str, str]]) -> list[_Fault]:

@@ -8,10 +8,9 @@ from contextlib import closing
 from segment.child import Child, ChildDied, ChildOverBudget
 from segment.errors import InputChanged, StoreError, sample_error_text
 from segment.patience import Patience
-from segment.shards import Part
+from segment.shards import Part, image_uri
 from segment.stages import Clock, PartResult, Task
 from segment.tables import ImageRow
-from segment.urls import without_query
 from segment.weights import Weights
 from segment.workers import Worker, failed
 
@@ -53,10 +52,12 @@ def _identify(part: Part, task: Task, weights: Weights) -> tuple[list[tuple[str,
                 return child.identify(part), None
             except ChildDied as death:
                 last = death
-    ids = [member.id for member in part.members] or [f"row-{index:08d}" for index in range(part.start, part.stop)]
-    urls = [without_query(member.image.url) for member in part.members if member.image.url]  # of loose files only
-    urls = urls or [f"{without_query(part.url)}#{name}" for name in ids]
-    return [(name, url, part.start + i) for i, (name, url) in enumerate(zip(ids, urls, strict=True))], last
+    if part.members:
+        named = [(member.id, image_uri(part, member.id, member.image)) for member in part.members]
+    else:
+        ids = [f"row-{index:08d}" for index in range(part.start, part.stop)]
+        named = [(name, image_uri(part, name)) for name in ids]
+    return [(name, uri, index) for index, (name, uri) in enumerate(named, part.start)], last
 
 
 def _culprit(name: str, url: str, index: int, death: ChildDied) -> ImageRow:

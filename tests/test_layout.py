@@ -55,7 +55,7 @@ MAY_IMPORT: dict[str, str] = {
     "timings": "errors ledger stages tables",
     "speed": "errors ledger stages timings",
     "child": "errors memory patience shards stages tables urls vitals weights workers",
-    "isolation": "child errors patience shards stages tables urls weights workers",
+    "isolation": "child errors patience shards stages tables weights workers",
     "progress": "card metrics names stages vitals",
     "engines": "background child errors isolation memory names operators patience plan progress sessions shards stages "
     "store urls vitals weights workers",

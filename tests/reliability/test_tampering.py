@@ -75,7 +75,8 @@ def by_tar(place: Place) -> str:
 
 def by_parquet(place: Place) -> str:
     pictures = pa.array([png(scene(number)[0]) for number in range(6)], pa.binary())
-    pq.write_table(pa.table({"image": pictures, "id": [f"p{i}" for i in range(6)]}), place.images / "a.parquet")
+    table = pa.table({"image": pictures, "id": [f"p{i}" for i in range(6)]})
+    pq.write_table(table, place.images / "a.parquet", write_page_checksum=True, use_dictionary=False)
     return str(place.images)
 
 
@@ -135,6 +136,20 @@ def test_ids_that_were_repeated_in_the_input_are_as_planned(tmp_path: Path) -> N
     rows = place.run(input=str(place.images), id_column="id").all_rows
     assert sum(row["status"] == "error" for row in rows) == 2
     assert found(place) == ()
+
+
+def test_rows_that_could_not_be_asked_for_their_id_are_as_planned(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    given = by_parquet(place)
+    group = pq.ParquetFile(place.images / "a.parquet").metadata.row_group(0)
+    chunk = next(c for c in map(group.column, range(group.num_columns)) if c.path_in_schema == "image")
+    data = bytearray((place.images / "a.parquet").read_bytes())
+    at = chunk.data_page_offset + 40
+    data[at : at + 40] = b"\xff" * 40
+    (place.images / "a.parquet").write_bytes(data)
+    rows = place.run(input=given).all_rows
+    assert {row["error"].partition(":")[0] for row in rows if row["error"]} == {"undecodable"}
+    assert found(place, deep=True) == ()
 
 
 def test_a_file_that_is_no_table_of_ours_is_a_problem_and_no_traceback(place: Place) -> None:
