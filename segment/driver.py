@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 from contextlib import closing
 
@@ -24,11 +25,13 @@ from segment.progress import Progress, ticking
 from segment.report.aggregate import RunReport, load_report, write_report
 from segment.rounds import Rounds
 from segment.sessions import Runtime
-from segment.shards import Discovery, Known, discover
+from segment.shards import Discovery, Known, discover, sign_again
 from segment.stages import Task
 from segment.store import Store
 from segment.urls import to_url
 from segment.weights import Weights, load_weights
+
+log = logging.getLogger("segment.driver")
 
 _LOCAL_IMAGES = 10_000  # `engine = "auto"` without a cluster: more than this is worth Ray's start and its isolation
 
@@ -74,6 +77,8 @@ def _run(job: Job, progress: Progress, *, retry_errors: bool, update: bool, veri
     found = None if ledger.is_planned() else _discover(job, store, progress)  # before weights are fetched in vain
     weights = load_weights(card, job.weights, store=store, progress=progress.download)
     begun = _begun(job, card, weights, ledger)
+    if begun:
+        _sign_again(job, begun[0], store)
     plan = begun[0] if begun else found or _discover(job, store, progress)
     progress.phase("starting the workers")
     with closing(_LazyEngine(job, plan.images)) as engine:
@@ -134,6 +139,14 @@ def _begun(job: Job, card: ModelCard, weights: Weights, ledger: Ledger) -> tuple
     batch = frozen_batch(job, run["contract"], runtime)
     same = goes_on(ledger, run, run_contract(job, card, weights, runtime, batch))
     return (plan, runtime, batch) if same else None
+
+
+def _sign_again(job: Job, plan: Plan, store: Store) -> None:
+    """Find the signatures of a planned input. Without them what is public, or committed already, can still be had."""
+    try:
+        sign_again(job.input, job.input_options, store, plan.is_signed)
+    except SegmentError as error:
+        log.warning("no signed URLs of the list: %s", error)
 
 
 def _discover(job: Job, store: Store, progress: Progress) -> Plan:
@@ -223,6 +236,7 @@ def open_run(ledger: Ledger) -> tuple[Task, Plan]:
     card, runtime = ModelCard.model_validate(run["card"]), Runtime(**run["contract"]["runtime"])
     job = make_job(run["job"], "run.json")
     batch = frozen_batch(job, run["contract"], runtime)
+    _sign_again(job, plan, ledger.store)
     return task_of(job, card, runtime, batch, ledger.store, run["fingerprint"]), plan
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from segment.names import DATA_SUFFIXES, count, examples, suffix_of
-from segment.urls import without_query
+from segment.urls import unsigned
 
 Reason = Literal[
     "hidden", "system", "format", "other_kind", "run_output", "irregular", "unused_label", "label_format",
@@ -159,12 +159,12 @@ class Findings:
         if listed:
             found = Counter((suffix_of(name) or "no suffix" for name in listed) if kinds is None else kinds)
             self.left_out.append(
-                LeftOut(reason, len(listed), _most_common(found), _first(listed), place=without_query(place))
+                LeftOut(reason, len(listed), _most_common(found), _first(listed), place=unsigned(place))
             )
 
     def lose(self, images: int, examples: Sequence[str], place: str, *, exact: bool) -> None:
         """Count images behind the damage of the archive at `place`; at least so many if not `exact`."""
-        self.left_out.append(LeftOut("damaged", images, {}, _first(examples), exact, place=without_query(place)))
+        self.left_out.append(LeftOut("damaged", images, {}, _first(examples), exact, place=unsigned(place)))
 
 
 def _first(names: Iterable[str]) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from segment.sessions import LARGEST, Runtime, find_batch, resolve, runtime_vers
 from segment.stages import Task
 from segment.store import Store
 from segment.tables import FORMAT_VERSION
-from segment.urls import to_url, without_query
+from segment.urls import to_url, unsigned, without_query
 from segment.weights import Weights
 
 
@@ -90,7 +90,7 @@ def run_contract(job: Job, card: ModelCard, weights: Weights, runtime: Runtime, 
     return contract_of(
         card,
         format=FORMAT_VERSION,
-        input={"url": without_query(to_url(job.input)), **_normal_options(job)},
+        input={"url": unsigned(to_url(job.input)), **_normal_options(job)},
         labels={"encoding": job.label_encoding, "remap": _remap_by_index(job, card)},
         mask_size=job.mask_size,
         max_pixels=job.max_pixels,
@@ -103,7 +103,7 @@ def run_contract(job: Job, card: ModelCard, weights: Weights, runtime: Runtime, 
 def _normal_options(job: Job) -> dict[str, Any]:
     """The input options, one spelling for what means the same."""
     options = job.input_options.model_dump(mode="json")
-    return {**options, "labels": without_query(to_url(job.labels)) if job.labels else None}
+    return {**options, "labels": unsigned(to_url(job.labels)) if job.labels else None}
 
 
 def _remap_by_index(job: Job, card: ModelCard) -> dict[str, int]:
@@ -120,8 +120,11 @@ def _normal_source(key: str) -> str:
     return ",".join(map(str, (source,) if isinstance(source, int) else source))
 
 
-def _unsigned(value: Any) -> Any:
-    return without_query(value) if isinstance(value, str) else value
+def _unsigned(name: str, value: Any) -> Any:
+    """A job's value without the signature of a URL; a model is what its digest says, whatever its query."""
+    if not isinstance(value, str):
+        return value
+    return without_query(value) if name in ("model", "weights") else unsigned(value)
 
 
 def run_record(
@@ -129,7 +132,7 @@ def run_record(
 ) -> dict[str, Any]:
     """`run.json`. The job's storage options are left out by their field: they may be secrets."""
     return {
-        "job": {name: _unsigned(value) for name, value in job.model_dump(mode="json").items()},
+        "job": {name: _unsigned(name, value) for name, value in job.model_dump(mode="json").items()},
         "card": card.model_dump(mode="json"),
         "weights": {"origin": without_query(weights.origin), "format": weights.format, "sha384": weights.sha384},
         "contract": contract,

@@ -15,7 +15,7 @@ from segment.explain import explain
 from segment.labels import Encoding
 from segment.shards import InputOptions
 from segment.store import Store
-from segment.urls import to_url
+from segment.urls import to_url, unsigned
 
 _WORKERS = r"^\d+(:\d+)?$"
 Workers = Annotated[
@@ -179,10 +179,12 @@ def read_job_file(reference: str, store: Store | None = None) -> dict[str, Any]:
 
 
 def job_to_toml(job: Job) -> str:
-    """Write a job as a TOML job file: what differs from the defaults. Storage options are left out."""
+    """Write a job as a TOML job file: what differs from the defaults. Storage options and signatures are left out."""
     values = job.model_dump(mode="json", exclude_defaults=True)
     remap = values.pop("label_remap", {})
-    lines = [f"{name} = {_toml(value)}" for name, value in values.items()]
+    lines = [
+        f"{name} = {_toml(unsigned(value) if isinstance(value, str) else value)}" for name, value in values.items()
+    ]
     if remap:
         lines += ["", "[label_remap]", *(f"{_toml(key)} = {_toml(value)}" for key, value in remap.items())]
     return "\n".join(lines) + "\n"

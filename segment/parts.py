@@ -11,20 +11,23 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from segment.findings import LeftOut, by_reason
-from segment.urls import without_query
 
 InputFormat = Literal["auto", "files", "webdataset", "parquet", "list"]
 ShardFormat = Literal["files", "webdataset", "parquet"]
 
 _FIELD = re.compile(r"(stem|dir|name)(?:([%#])(.+))?", re.DOTALL)  # of a label pattern
 
-# `Span.size` where there is no size to tell. The last two stand for a fault that is known at plan time.
+# `Span.size` where there is no size to tell. All but the first stand for a fault that is known at plan time.
 UNKNOWN = -1  # the store does not say
 MISSING = -2  # listed, but there is no such object
 REPEATED = -3  # an earlier image of the shard has the same id
+UNREACHABLE = -4  # listed, but the store refuses it
+BAD_REFERENCE = -5  # what is listed can be no object
+
+_ABSENT = {MISSING: "missing", UNREACHABLE: "unreachable", BAD_REFERENCE: "bad_reference"}
 
 # Faults with which the image itself is still read and segmented.
-SEGMENTED = (None, "label_missing")
+SEGMENTED = (None, *(f"label_{fault}" for fault in _ABSENT.values()))
 
 _MIB = 1 << 20
 
@@ -43,7 +46,8 @@ class InputOptions(BaseModel):
             image of a sample, or the one with the plainest suffix.
         label_key: WebDataset: suffix of the label member, as in `seg.png`; None tries `seg.png`, `mask.png`
             and `label.png`.
-        image_column, label_column, id_column: Parquet: column names; None looks for the usual ones.
+        image_column, label_column, id_column: Parquet and lists: column names; in a list without a header `1`, `2`
+            and so on. None looks for the usual ones.
         part_size: images in a part; `auto` follows from the number of images.
         part_bytes: cap on the encoded bytes (images and labels) of a part with more than one image.
         max_image_bytes: a larger encoded image is an error row, unread where its size is known.
@@ -105,14 +109,21 @@ class Span:
     Attributes:
         url: the object that holds it; empty for `webdataset`, where it is the shard's own.
         start: first byte in a tar, else 0.
-        size: bytes; or `UNKNOWN`, `MISSING`, `REPEATED`, which are negative.
+        size: bytes; or `UNKNOWN`, `MISSING` and so on, which are negative.
         etag: of the object, for loose files; empty where the store has none, so that only the size is compared.
+        signed: whether its URL was signed in the list, which has to be asked for the signature at each start.
     """
 
     url: str
     start: int
     size: int
     etag: str = ""
+    signed: bool = False
+
+    @property
+    def is_absent(self) -> bool:
+        """Whether planning found nothing to read there."""
+        return self.size in _ABSENT
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,12 +143,11 @@ class Member:
     @property
     def fault(self) -> str | None:
         """The `SampleError` code of what was wrong at plan time already; what is missing is not read then."""
-        if self.image.size in _PLANNED_FAULTS:
-            return _PLANNED_FAULTS[self.image.size]
-        return "label_missing" if self.label and self.label.size == MISSING else None
-
-
-_PLANNED_FAULTS = {MISSING: "missing", REPEATED: "duplicate_id"}
+        if self.image.size == REPEATED:
+            return "duplicate_id"
+        if self.image.is_absent:
+            return _ABSENT[self.image.size]
+        return f"label_{_ABSENT[self.label.size]}" if self.label and self.label.is_absent else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,8 +258,8 @@ def image_uri(part: Part, id: str, image: Span | None = None) -> str:  # noqa: A
         image: for `files` the image's own span; the images of a tar or Parquet file are named below that.
     """
     if part.format == "files" and image is not None:
-        return without_query(image.url)
-    return f"{without_query(part.url)}#{id}"
+        return image.url
+    return f"{part.url}#{id}"
 
 
 def planned_fault(member: Member, max_bytes: int) -> str | None:

@@ -14,7 +14,9 @@ from segment.findings import LeftOut, by_reason
 from segment.shards import Member, Part, Span
 from segment.tables import to_parquet
 
-_SPAN = pa.struct([("url", pa.string()), ("start", pa.int64()), ("size", pa.int64()), ("etag", pa.string())])
+_SPAN = pa.struct([
+    ("url", pa.string()), ("start", pa.int64()), ("size", pa.int64()), ("etag", pa.string()), ("signed", pa.bool_())
+])  # fmt: skip
 _MEMBER = pa.struct([("id", pa.string()), ("image", _SPAN), ("label", _SPAN)])
 PLAN_SCHEMA = pa.schema(
     [
@@ -67,6 +69,12 @@ class Plan:
         """What `run.json` says of the input: images and shards, and what is left out by reason."""
         left_out = [item.to_json() for item in by_reason(self.left_out)]
         return {"images": self.images, "shards": len(self.images_by_shard()), "left_out": left_out}
+
+    @property
+    def is_signed(self) -> bool:
+        """Whether some images or labels are read by signed URLs, which the plan does not keep."""
+        members = pc.list_flatten(self.table["members"])
+        return any(pc.any(pc.struct_field(members, [name, "signed"])).as_py() for name in ("image", "label"))
 
     @property
     def largest_part(self) -> int:
@@ -137,7 +145,7 @@ def _plain(value: Any) -> Any:
 
 
 def _plain_span(span: Span | None) -> dict[str, Any] | None:
-    return None if span is None else {"url": span.url, "start": span.start, "size": span.size, "etag": span.etag}
+    return None if span is None else {name: getattr(span, name) for name in _SPAN.names}
 
 
 def _member(row: Mapping[str, Any]) -> Member:

@@ -128,6 +128,8 @@ def changes(known: Known, found: Discovery) -> Iterator[str]:
     if known.replaced:
         parts = count(len(known.stale), "part")
         yield f"replaced in the input: {count(known.replaced, 'image')}, done again with {parts}"
+    if known.renamed:
+        yield f"another id in the input: {count(known.renamed, 'image')}; the planned ids stay"
     if known.gone:
         fate = "what is committed of them stays"
         if known.dropped:

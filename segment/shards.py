@@ -11,10 +11,10 @@ from typing import Literal
 from segment.errors import UsageError
 from segment.findings import Findings, by_reason
 from segment.formats.cutting import Shard, cut
-from segment.formats.expand import Found, find_objects
+from segment.formats.expand import Found, find_objects, sign_input
 from segment.formats.files import count_others, plan_files, read_files
 from segment.formats.known import Known
-from segment.formats.listing import LIST_SUFFIXES, plan_list
+from segment.formats.listing import LIST_SUFFIXES, listed_urls, plan_list
 from segment.formats.lookup import in_threads
 from segment.formats.parquet import has_label_column, plan_parquet, read_ids, read_parquet
 from segment.formats.tar import compressed_tar, refuse_compressed
@@ -22,7 +22,7 @@ from segment.formats.webdataset import plan_webdataset, read_webdataset
 from segment.names import basename, count, examples, is_image, no_data, shown, suffix_of
 from segment.parts import Discovery, InputFormat, InputOptions, Member, Part, Sample, ShardFormat, Span, image_uri
 from segment.store import Entry, Store
-from segment.urls import parent_url, relative_url, to_url
+from segment.urls import parent_url, relative_url, to_url, unsigned
 
 __all__ = [
     "Discovery",
@@ -39,6 +39,7 @@ __all__ = [
     "image_uri",
     "read_ids",
     "read_part",
+    "sign_again",
 ]
 
 Kind = Literal["files", "webdataset", "parquet", "list"]
@@ -48,14 +49,14 @@ _NOUNS: dict[Kind, str] = {
     "files": "image", "webdataset": "tar", "parquet": "Parquet file", "list": "list file"
 }  # fmt: skip
 # Which options belong to which kind of input. Given to another one they would be ignored without a word.
-_OPTIONS: dict[str, Kind] = {
-    "labels": "files",
-    "label_pattern": "files",
-    "image_key": "webdataset",
-    "label_key": "webdataset",
-    "image_column": "parquet",
-    "label_column": "parquet",
-    "id_column": "parquet",
+_OPTIONS: dict[str, tuple[Kind, ...]] = {
+    "labels": ("files",),
+    "label_pattern": ("files",),
+    "image_key": ("webdataset",),
+    "label_key": ("webdataset",),
+    "image_column": ("parquet", "list"),
+    "label_column": ("parquet", "list"),
+    "id_column": ("parquet", "list"),
 }
 
 
@@ -72,7 +73,7 @@ def discover(
         input: a folder or prefix of images, tars or Parquet files; one of these files; a glob or brace range
             of them; a list file. A local path or any fsspec URL.
         options: how to read it.
-        store: where to read it.
+        store: where to read it; learns the signatures of the URLs that it finds (`Store.sign`).
         known: what is planned already. It is left out, but for the parts whose input has changed, and told what has.
         without: URL of a folder to leave out: an output below the input is no input.
 
@@ -97,12 +98,34 @@ def discover(
         "files": lambda: plan_files(found.base, entries, everything, options, store, findings, known),
         "webdataset": lambda: plan_webdataset(entries, options, store, findings, known),
         "parquet": lambda: plan_parquet(entries, options, store, findings),
-        "list": lambda: plan_list(entries[0], store, findings, known),
+        "list": lambda: plan_list(entries[0], options, store, findings, known),
     }
     shards, labelled = plans[kind]()
     parts = cut(shards, options)
     images = sum(len(part) for part in parts)
     return Discovery(parts, images, labelled, findings.warnings, findings.notes, findings.left_out)
+
+
+def sign_again(
+    input: str,  # noqa: A002
+    options: InputOptions,
+    store: Store,
+    listed: bool,
+) -> None:
+    """Let a store know the signed URLs of an input that is planned already: no plan keeps them.
+
+    Args:
+        input, options: as in `discover`.
+        store: that is to read it.
+        listed: whether the input is a list that names signed URLs: it is read again.
+
+    Raises:
+        StoreError: the list cannot be read.
+        UsageError: it is no list any more.
+    """
+    url = sign_input(input, store)
+    if listed and (options.format == "list" or suffix_of(url) in LIST_SUFFIXES):
+        store.sign(listed_urls(url, store))
 
 
 def read_part(part: Part, options: InputOptions, store: Store) -> list[Sample]:
@@ -241,10 +264,16 @@ def _complete(entry: Entry, store: Store) -> Entry:
 
 
 def _refuse_foreign_options(kind: Kind, options: InputOptions) -> None:
-    for name, owner in _OPTIONS.items():
-        if getattr(options, name) is not None and owner != kind:
+    for name, owners in _OPTIONS.items():
+        if getattr(options, name) is not None and kind not in owners:
             flag = "--" + name.replace("_", "-")
-            raise UsageError(f"{flag} is for {_NOUNS[owner]}s; this input is {_NOUNS[kind]}s ({kind})")
+            them = " and ".join(f"{_NOUNS[owner]}s" for owner in owners)
+            raise UsageError(f"{flag} is for {them}; this input is {_NOUNS[kind]}s ({kind})")
+    if options.labels is not None and unsigned(to_url(options.labels)) != to_url(options.labels):
+        raise UsageError(
+            f"--labels {shown(to_url(options.labels))}: a signature is of one object, and this is a folder. Name each "
+            "label by its signed URL in a list"
+        )
 
 
 def _nothing_usable(found: Found, noun: str, findings: Findings) -> str:

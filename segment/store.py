@@ -9,7 +9,7 @@ import contextlib
 import io
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -20,7 +20,8 @@ from segment.local_files import TEMPORARY, list_local, read_local, write_local
 from segment.names import shown
 from segment.ranges import Ranges
 from segment.retries import Requests, advice, is_absent, is_taken
-from segment.urls import redact_url
+from segment.signatures import SignedUrls
+from segment.urls import is_http, redact_url, unsigned
 
 __all__ = ["Entry", "Store", "parse_storage_option"]
 
@@ -49,17 +50,36 @@ class Store:
 
     Args:
         options: fsspec storage options for every URL that is not local (credentials, `anon`, `endpoint_url`).
+        signed: URLs to ask for in place of what they name; see `sign`.
 
     Raises (every method):
         StoreError: permanent failure, or transient failures that outlasted the retries.
     """
 
-    def __init__(self, options: Mapping[str, Any] | None = None) -> None:
+    def __init__(self, options: Mapping[str, Any] | None = None, signed: SignedUrls | None = None) -> None:
         self._options = dict(options or {})
         self._requests = Requests()
+        self._signed = signed or SignedUrls()
 
-    def __reduce__(self) -> tuple[type[Store], tuple[dict[str, Any]]]:
-        return Store, (self._options,)  # a copy counts for itself
+    def __reduce__(self) -> tuple[type[Store], tuple[dict[str, Any], SignedUrls]]:
+        return Store, (self._options, self._signed)  # a copy counts for itself
+
+    def sign(self, urls: Iterable[str]) -> None:
+        """From now on read what these http(s) URLs name by them: by signed URLs, which are kept nowhere else.
+
+        Every other method takes and returns what a URL names (`segment.urls.unsigned`).
+        """
+        new = [url for url in urls if is_http(url) and self._signed.get(unsigned(url)) != url]
+        if new:
+            self._signed = SignedUrls([*self._signed, *new])
+
+    def lacks_signature(self, url: str) -> bool:
+        """Whether other objects have signed URLs, and this one has not even an unsigned one."""
+        return len(self._signed) > 0 and self._signed.get(url) is None
+
+    def _open(self, url: str) -> tuple[Any, str]:
+        """Return the file system of an object that is to be read, and what it calls the object."""
+        return open_filesystem(self._signed.get(url) or url, self._options)
 
     @property
     def calls(self) -> int:
@@ -108,7 +128,7 @@ class Store:
     def _get(self, url: str, start: int | None, stop: int | None) -> tuple[bytes, str | None]:
         if url.startswith("file://"):
             return read_local(Path(url.removeprefix("file://")), start, stop)
-        return get(*open_filesystem(url, self._options), start, stop)
+        return get(*self._open(url), start, stop)
 
     def _etag(self, url: str) -> str:
         entry = self.info(url)
@@ -225,7 +245,7 @@ class Store:
         """Return size and etag of an object, or None where there is none (or a folder)."""
 
         def attempt() -> Entry | None:
-            filesystem, path = open_filesystem(url, self._options)
+            filesystem, path = self._open(url)
             try:
                 found = filesystem.info(path)
             except OSError as error:
@@ -251,7 +271,7 @@ class Store:
             try:
                 if recursive:
                     # fsspec's own walk, which http:// uses, leaves out what it may not read without a word
-                    strict = {"on_error": "raise"} if prefix.startswith(("http://", "https://")) else {}
+                    strict = {"on_error": "raise"} if is_http(prefix) else {}
                     found = filesystem.find(path, detail=True, **strict)
                 else:
                     found = {info["name"]: info for info in filesystem.ls(path, detail=True)}

@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from segment.errors import UsageError
 
@@ -39,6 +40,7 @@ def to_url(reference: str) -> str:
     if not is_url(reference):
         return "file://" + os.path.abspath(_with_home(reference))
     protocol, rest = reference.split("://", 1)
+    protocol = protocol.lower()
     if protocol == "file":
         return "file://" + os.path.abspath(rest)
     return f"{protocol}://{rest.rstrip('/')}"
@@ -55,9 +57,9 @@ def _with_home(path: str) -> str:
 def redact_url(url: str) -> str:
     """Return `url` fit for messages: without credentials, query or signature; a local one as a path."""
     url = CREDENTIALS.sub(r"\1\2***@", url)
-    if url.startswith(("http://", "https://")):
-        parts = urlsplit(url)
-        return urlunsplit(parts._replace(query="***" if parts.query else ""))
+    if is_http(url):
+        path, mark, _ = url.partition("#")[0].partition("?")
+        return f"{path}?***" if mark else path
     return url.removeprefix("file://")
 
 
@@ -70,8 +72,84 @@ def redact_text(text: str) -> str:
 
 
 def without_query(url: str) -> str:
-    """Return an http(s) URL without its query, which may be a signature; others as they are."""
-    return url.partition("?")[0] if url.startswith(("http://", "https://")) else url
+    """Return an http(s) URL without its query; others as they are."""
+    return url.partition("?")[0] if is_http(url) else url
+
+
+# Query parameters that say who may read an object and until when, and not which one it is. In lower case.
+_SIGNING = frozenset(
+    """
+    signature sig token access_token auth_token authtoken auth jwt apikey api_key hmac expires expiry expire
+    awsaccesskeyid googleaccessid ossaccesskeyid security-token key-pair-id __token__ __gda__ hdnts hdnea hdntl
+    """.split()  # noqa: SIM905
+)
+_SIGNING_PREFIXES = ("x-amz-", "x-goog-", "x-oss-", "x-cos-", "x-obs-", "x-bce-", "q-sign")
+# Names that say nothing by themselves, and count only beside the one that makes the URL a signed one.
+_SIGNING_BESIDE: dict[str, frozenset[str]] = {
+    # Azure's shared access signatures
+    "sig": frozenset(
+        """
+        sv ss srt sr sp st se si sip spr sdd saoid suoid scid skoid sktid skt ske sks skv ses rscc rscd rsce rscl rsct
+        epk erk spk srk tn
+        """.split()  # noqa: SIM905
+    ),
+    # the content networks of Amazon, Google, Akamai
+    "signature": frozenset({"policy", "keyname", "urlprefix", "hash-algorithm", "exp"}),
+    "token": frozenset({"exp"}),
+    # what S3 clients add to what they sign: it changes headers of the answer alone
+    "x-amz-signature": frozenset({
+        "x-id", "response-content-type", "response-content-disposition", "response-content-encoding",
+        "response-content-language", "response-cache-control", "response-expires",
+    }),
+    # Tencent
+    "q-signature": frozenset({"q-ak", "q-key-time", "q-header-list", "q-url-param-list"}),
+}  # fmt: skip
+
+
+def is_http(url: str) -> bool:
+    """Whether a URL is read over http or https."""
+    return url.startswith(("http://", "https://"))
+
+
+def unsigned(url: str) -> str:
+    """Return what a URL names, whoever signed it: an http(s) one without its signature and fragment.
+
+    What else is in a query stays, for it may say which object is meant. Other URLs are returned as they are.
+
+    >>> unsigned("https://b.s3.amazonaws.com/a.png?X-Amz-Signature=9f&X-Amz-Expires=900")
+    'https://b.s3.amazonaws.com/a.png'
+    >>> unsigned("https://x.blob.core.windows.net/c/a.png?sv=2024-11-04&se=2026&sig=9f"), unsigned("http://h/?id=7&token=9f")
+    ('https://x.blob.core.windows.net/c/a.png', 'http://h/?id=7')
+    """
+    return unsigned_name(url.partition("#")[0]) if is_http(url) else url
+
+
+def unsigned_name(name: str) -> str:
+    """Return any text without the signature that follows its first `?`: an id may be made of a signed URL."""
+    path, mark, query = name.partition("?")
+    if not mark:
+        return name
+    items = [item for item in query.split("&") if item]
+    signing = _signing(tuple(item.partition("=")[0] for item in items))
+    kept = [item for item, is_signing in zip(items, signing, strict=True) if not is_signing]
+    return f"{path}?{'&'.join(kept)}" if kept else path
+
+
+def query_parameters(url: str) -> list[str]:
+    """Return the names of a URL's query parameters, in lower case."""
+    query = url.partition("#")[0].partition("?")[2]
+    return [unquote(item.partition("=")[0]).lower() for item in query.split("&") if item]
+
+
+@functools.lru_cache(1024)
+def _signing(parameters: tuple[str, ...]) -> tuple[bool, ...]:
+    """Which of a query's parameters belong to a signature."""
+    names = [unquote(parameter).lower() for parameter in parameters]
+    found = {name for name in names if name in _SIGNING or name.startswith(_SIGNING_PREFIXES)}
+    for mark, beside in _SIGNING_BESIDE.items():
+        if mark in names:
+            found |= beside
+    return tuple(name in found for name in names)
 
 
 def join_url(base: str, *names: str) -> str:
@@ -90,7 +168,7 @@ def join_url(base: str, *names: str) -> str:
 
 def parent_url(url: str) -> str:
     """Return the URL of the folder that holds `url`."""
-    if url.startswith(("http://", "https://")):
+    if is_http(url):
         url = urlunsplit(urlsplit(url)._replace(query="", fragment=""))  # there may be slashes in them
     head, _, _ = url.rstrip("/").rpartition("/")
     if head == "file://":

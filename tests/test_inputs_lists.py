@@ -2,15 +2,16 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from segment.errors import UsageError
-from segment.formats.listing import parse_list
+from segment.formats.list_rows import parse_rows
 from segment.plan import Plan
-from segment.shards import Discovery, InputOptions, Sample, discover, read_part
+from segment.shards import Discovery, InputOptions, Known, Sample, discover, read_part
 from segment.store import Store
 
 STORE = Store()
@@ -25,9 +26,9 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def find(folder: Path, name: str, text: str) -> Discovery:
+def find(folder: Path, name: str, text: str, **options: Any) -> Discovery:
     (folder / name).write_bytes(text.encode())
-    return discover(str(folder / name), InputOptions(), STORE)
+    return discover(str(folder / name), InputOptions(**options), STORE)
 
 
 def samples(found: Discovery) -> list[Sample]:
@@ -38,9 +39,9 @@ def pairs(found: Discovery) -> list[tuple[str, str | None]]:
     return [(s.image.decode(), s.label.decode() if s.label else None) for s in samples(found)]
 
 
-def refusal(folder: Path, name: str, text: str) -> str:
+def refusal(folder: Path, name: str, text: str, **options: Any) -> str:
     with pytest.raises(UsageError) as caught:
-        find(folder, name, text)
+        find(folder, name, text, **options)
     return str(caught.value).replace(str(folder), "")
 
 
@@ -145,14 +146,14 @@ def test_a_whole_list_of_missing_images_is_refused(folder: Path) -> None:
         ("l.txt", "a.png 'b\n", "/l.txt, line 1: a quote is not closed"),
         ("l.csv", "a.png,b.png,1,2\n", "/l.csv, line 1 has 4 fields; expected 3"),
         ("l.csv", 'a.png\n"b"x,c', "/l.csv, line 2 is no CSV: "),
-        ("l.csv", "image,label\n,b.png\n", "/l.csv, line 2 names no image"),
-        ("l.jsonl", "{}\n", "/l.jsonl, line 1 is no object with an \"image\""),
+        ("l.csv", "image,label\n,b.png\n", "/l.csv: none of its 1 image can be had, e.g. line 2: it is empty"),
+        ("l.csv", "image,label\na.png,b.png,c\n", "/l.csv, line 2 has 3 fields; its header names 2"),
+        ("l.jsonl", "{}\n", "/l.jsonl has no image column: name it with --image-column. Its columns: "),
+        ("l.jsonl", '{"a": 1, "b": 2}', "no image column: name it with --image-column. Its columns: 'a', 'b'"),
         ("l.jsonl", '["a.png"]', "/l.jsonl, line 1 is no object"),
         ("l.jsonl", "{'image': 'a.png'}", "/l.jsonl, line 1 is no JSON"),
-        ("l.jsonl", '{"image": "a.png", "label": 3}', '/l.jsonl, line 1: "label" is no text'),
-        ("l.jsonl", '{"image": "a.png", "id": true}', '/l.jsonl, line 1: "id" is no text'),
-        ("l.jsonl", '{"image": "a\\u0000.png"}', "/l.jsonl, line 1: a name with a NUL byte"),
-        ("l.jsonl", '{"image": "a\\ud800.png"}', "/l.jsonl, line 1: a name with a NUL byte or half a surrogate pair"),
+        ("l.jsonl", '{"image": "a\\u0000.png"}', "e.g. line 1: a\\0.png: a name with a NUL byte"),
+        ("l.jsonl", '{"image": "a\\ud800.png"}', "line 1: a\\ud800.png: a name with a NUL byte or half a surrogate"),
         ("l.txt", "s3://me:secret@bucket/a.png", "/l.txt, line 1: s3://***@bucket/a.png: credentials in a URL"),
         ("l.txt", "nosuch://x/a.png", "no store is known for nosuch://"),
     ],
@@ -180,10 +181,11 @@ def test_a_list_by_format_whatever_its_name(folder: Path) -> None:
 )
 def test_any_bytes_are_a_list_or_refused(data: bytes, suffix: str) -> None:
     try:
-        lines = parse_list(data, suffix, "list")
+        rows = parse_rows(data, suffix, "list")
     except UsageError:
         return
-    assert all(line.image for line in lines)
+    assert rows.rows
+    assert all(row.cells.keys() <= {*rows.names} for row in rows.rows)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -206,26 +208,297 @@ def test_any_list_on_disk_is_planned_or_refused(tmp_path: Path, text: str, suffi
         ("l.tsv", "image\tlabel\n# a comment\ni/a.png\tl/a.png\n"),
         ("l.tsv", "i/a.png\tl/a.png\n"),
         ("l.csv", "image;label\ni/a.png;l/a.png\n"),
+        ("l.csv", "image\tlabel\ni/a.png\tl/a.png\n"),
         ("l.csv", "#Bilder;Masken\ni/a.png;l/a.png\n"),
         ("l.csv", "# images, labels\ni/a.png,l/a.png\n"),
         ("l.txt", "# images and labels\n\ni/a.png l/a.png\n#i/b.png l/b.png\n"),
+        ("l.txt", "image label\ni/a.png l/a.png\n"),
         ("l.json", '[{"image": "i/a.png", "label": "l/a.png"}]'),
     ],
 )
-def test_other_ways_to_write_a_list(name: str, text: str) -> None:
-    (line,) = parse_list(text.encode(), Path(name).suffix, name)
-    assert (line.image, line.label, line.id) == ("i/a.png", "l/a.png", None)
+def test_other_ways_to_write_a_list(folder: Path, name: str, text: str) -> None:
+    assert pairs(find(folder, name, text)) == BOTH[:1]
 
 
-def test_json_that_is_no_list_of_images() -> None:
-    assert [line.image for line in parse_list(b'["a.png", "b.png"]', ".json", "l.json")] == ["a.png", "b.png"]
+def test_json_that_is_no_list_of_images(folder: Path) -> None:
+    assert pairs(find(folder, "l.json", '["i/a.png", "i/d.png"]')) == [("i/a.png", None), ("i/d.png", None)]
     wrong = {
-        b'{"images": []}': "l.json is no list of images: expected an array as ",
-        b'{"image": "a"}\n{"image": "b"}': "l.json is no JSON; with an object a line it is a .jsonl file",
-        b'[{"file_name": "a"}]': 'l.json, item 1 is no object with an "image"',
-        b"[]": "l.json lists no images",
+        '{"images": []}': "/l.json is no list of images: expected an array as ",
+        '{"images": [{"file_name": "a.png"}], "annotations": [], "categories": []}': "/l.json is a COCO file, whose ",
+        '{"image": "a"}\n{"image": "b"}': "/l.json is no JSON; with an object a line it is a .jsonl file",
+        '["a.png", ["b.png"]]': '/l.json, item 2 is no object with an "image"',
+        "[]": "/l.json lists no images",
+        "[[[[": "/l.json is no JSON",
     }
     for data, text in wrong.items():
-        with pytest.raises(UsageError) as caught:
-            parse_list(data, ".json", "l.json")
-        assert str(caught.value).startswith(text)
+        assert refusal(folder, "l.json", data).startswith(text)
+
+
+# --- which columns are read -------------------------------------------------------------------------------------------
+
+HEADERS = [
+    ("image", "label"), ("image_path", "annotation_path"), ("image", "seg_map"), ("img_file", "gt"),
+    ("img_path", "seg_map_path"), ("file_name", "mask_file_name"), ("Image Path", "Label Path"),
+    ("imageFile", "maskFile"), ("IMAGE-URL", "GROUND_TRUTH"), ("filename", "segmentation"), ("path", "target"),
+    ("photo", "segmap"), ("rgb", "semantic"), ("url", "label_url"), ("image_filename", "annotation"),
+    ("img", "labelIds"), ("path_to_image", "path_to_mask"), ("file_name", "sem_seg_file_name"), ("im", "lbl"),
+]  # fmt: skip
+
+
+def written(kind: str, names: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    """The same rows in a format of lists."""
+    if kind == "csv":
+        return "".join(",".join(f'"{cell}"' for cell in row) + "\r\n" for row in [names, *rows])
+    if kind == "tsv":
+        return "".join("\t".join(row) + "\n" for row in [names, *rows])
+    objects = [dict(zip(names, row, strict=True)) for row in rows]
+    return json.dumps(objects) if kind == "json" else "".join(json.dumps(each) + "\n" for each in objects)
+
+
+KINDS = ["csv", "tsv", "json", "jsonl"]
+PATHS = [("i/a.png", "l/a.png"), ("i/b c.png", "l/b c.png")]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("names", HEADERS)
+def test_one_table_of_names_for_all_kinds_of_lists(folder: Path, kind: str, names: tuple[str, str]) -> None:
+    found = find(folder, f"l.{kind}", "\ufeff" * (kind == "csv") + written(kind, names, PATHS))
+    assert pairs(found) == PATHS
+    assert found.notes == [f"columns read, image: {names[0]}, label: {names[1]}, id: the image's path"]
+    assert found.warnings == []
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("names", [("uri", "instance mask"), ("image", "Wahrheit"), ("image", "second")])
+def test_a_column_of_paths_that_is_not_read_is_told(folder: Path, kind: str, names: tuple[str, str]) -> None:
+    found = find(folder, f"l.{kind}", written(kind, names, PATHS))
+    assert (found.labelled, [image for image, _ in pairs(found)]) == (0, ["i/a.png", "i/b c.png"])
+    assert found.warnings == [
+        f"a column that holds paths and is not read: '{names[1]}', e.g. l/a.png. If it is the label, use "
+        f"--label-column '{names[1]}'"
+    ]
+    again = find(folder, f"l.{kind}", written(kind, names, PATHS), label_column=names[1])
+    assert (pairs(again), again.warnings) == (PATHS, [])
+
+
+def test_a_column_that_is_not_read_and_holds_names_without_suffix(folder: Path) -> None:
+    (folder / "l" / "bare").write_text("l/bare")
+    found = find(folder, "l.csv", "image,truthful,split\ni/a.png,l/bare,train\ni/d.png,l/bare,val\n")
+    assert found.warnings == [
+        "a column that holds paths and is not read: 'truthful', e.g. l/bare. If it is the label, use "
+        "--label-column 'truthful'"
+    ]
+
+
+def test_what_a_column_without_a_known_name_holds_is_asked_of_no_other_place(folder: Path) -> None:
+    """Least of all of a host that does not answer."""
+    rows = "".join(f"i/{name}.png,http://127.0.0.1:1/{name},a dog.,7\n" for name in "ad")
+    found = find(folder, "l.csv", f"image,source page,text,nr\n{rows}")
+    assert (found.images, found.warnings) == (2, [])
+
+
+def test_what_is_not_read_beside_labels_is_a_note(folder: Path) -> None:
+    found = find(folder, "l.csv", "image,mask,depth\ni/a.png,l/a.png,l/a.png\n")
+    assert (pairs(found), found.warnings) == (BOTH[:1], [])
+    assert found.notes[1].startswith("a column that holds paths and is not read: 'depth'")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_columns_by_option(folder: Path, kind: str) -> None:
+    rows = [("i/a.png", "l/a.png", "17", "x"), ("i/d.png", "", "18", "x")]
+    text = written(kind, ("mask", "image", "nr", "id"), rows)
+    options = {"image_column": "mask", "label_column": "image", "id_column": "nr"}
+    found = find(folder, f"l.{kind}", text, **options)
+    assert pairs(found) == [BOTH[0], BOTH[2]]
+    assert [s.id for s in samples(found)] == ["17", "18"]
+    assert "has no label column 'mesk'. Did you mean 'mask'? Its columns: 'mask', 'image', 'nr', 'id'" in refusal(
+        folder, f"l.{kind}", text, label_column="mesk"
+    )
+
+
+def test_columns_of_a_list_without_header_by_number(folder: Path) -> None:
+    text = "train,0,l/a.png,i/a.png\ntrain,1,l/b c.png,i/b c.png\n"
+    assert "line 1 has 4 fields; expected 3: image, label and id." in refusal(folder, "l.csv", text)
+    found = find(folder, "l.csv", text, image_column="4", label_column="3", id_column="2")
+    assert (pairs(found), [s.id for s in samples(found)]) == (PATHS, ["0", "1"])
+    assert pairs(find(folder, "l.txt", "l/a.png i/a.png", image_column="2", label_column="1")) == BOTH[:1]
+    assert "has no image column '5'" in refusal(folder, "l.csv", text, image_column="5")
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "txt"])
+@pytest.mark.parametrize("titles", [("foto", "maske"), ("foto", "mask"), ("1st", "2nd")])
+def test_an_unknown_header_is_told_and_no_image(folder: Path, suffix: str, titles: tuple[str, str]) -> None:
+    mark = {"csv": ",", "tsv": "\t", "txt": "\t"}[suffix]
+    text = "\n".join(mark.join(row) for row in [titles, *PATHS])
+    told = refusal(folder, f"l.{suffix}", text)
+    assert told.startswith(f"/l.{suffix}: its first line is no image and looks like a header, '{titles[0]}', ")
+    found = find(folder, f"l.{suffix}", text, image_column=titles[0], label_column=titles[1])
+    assert pairs(found) == PATHS
+
+
+def test_a_first_image_that_is_missing_is_no_header(folder: Path) -> None:
+    assert [s.fault for s in samples(find(folder, "l.csv", "gone.png,l/a.png\ni/a.png,l/a.png\n"))] == ["missing", None]
+    assert [s.fault for s in samples(find(folder, "l.csv", "gone.png\ni/a.png\n"))] == ["missing", None]
+
+
+def test_a_header_of_several_that_could_be_meant(folder: Path) -> None:
+    text = "image_path,img,mask,gt\ni/a.png,i/a.png,l/a.png,l/a.png\n"
+    assert refusal(folder, "l.csv", text) == (
+        "/l.csv: 'image_path', 'img' could each be the image column: name the one with --image-column"
+    )
+    assert refusal(folder, "l.csv", text, image_column="img") == (
+        "/l.csv: 'mask', 'gt' could each be the label column: name the one with --label-column"
+    )
+    assert pairs(find(folder, "l.csv", text, image_column="img", label_column="gt")) == BOTH[:1]
+    twice = "image,image\ni/a.png,l/a.png\n"
+    assert refusal(folder, "l.csv", twice) == "/l.csv: its header names the column 'image' 2 times: rename them"
+    assert pairs(find(folder, "l.csv", "x,image,x\n1,i/a.png,2\n")) == [("i/a.png", None)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_of_several_columns_the_one_that_holds_paths(folder: Path, kind: str) -> None:
+    names = ("image", "file", "label", "mask", "image_path")
+    rows = [("1", "nowhere/1.png", "cat", "l/a.png", "i/a.png"), ("2", "nowhere/2.png", "dog", "", "i/d.png")]
+    found = find(folder, f"l.{kind}", written(kind, names, rows))
+    assert pairs(found) == [BOTH[0], BOTH[2]]
+    assert "columns read, image: image_path, label: mask, id: the image's path" in found.notes
+    assert any(note.startswith("column 'label' of") and "but holds no paths, e.g. cat" in note for note in found.notes)
+
+
+def test_a_guessed_image_column_that_holds_no_paths(folder: Path) -> None:
+    text = "image,where\n1,i/a.png\n2,i/d.png\n"
+    assert refusal(folder, "l.csv", text) == (
+        "/l.csv: which column names the images? 'image' holds no path that exists, e.g. 1; 'where' holds paths. "
+        "Name it with --image-column"
+    )
+    assert refusal(folder, "l.csv", "0,i/a.png\n1,i/d.png\n") == (
+        "/l.csv: which column names the images? '1' holds no path that exists, e.g. 0; '2' holds paths. "
+        "Name it with --image-column"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "column"),
+    [
+        ("l.csv", "image,label\ni/a.png,cat\ni/d.png,dog\n", "label"),
+        ("l.csv", "i/a.png,0\ni/d.png,1\n", "2"),
+        ("l.txt", "i/a.png 0\ni/d.png 1\n", "2"),
+        ("l.jsonl", '{"image": "i/a.png", "label": 3}\n{"image": "i/d.png", "label": 4}\n', "label"),
+        ("l.jsonl", '{"image": "i/a.png", "label": {"size": [2, 2], "counts": "1"}}\n{"image": "i/d.png"}', ""),
+    ],
+)
+def test_labels_that_are_no_paths_are_not_read(folder: Path, name: str, text: str, column: str) -> None:
+    found = find(folder, name, text)
+    assert (found.labelled, [s.fault for s in samples(found)]) == (0, [None, None])
+    told = [w for w in found.warnings if f"--label-column '{column}' reads it all the same" in w]
+    assert len(told) == 1 or not column
+    if column:
+        assert "none of its 2 labels exists" in refusal(folder, name, text, label_column=column)
+
+
+def test_labels_none_of_which_exists_are_refused(folder: Path) -> None:
+    text = "image,mask\ni/a.png,m/a.png\ni/d.png,m/d.png\n"
+    assert refusal(folder, "l.csv", text) == "/l.csv: none of its 2 labels exists, e.g. /m/a.png"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_guessed_id_that_repeats_loses_no_image(folder: Path, kind: str) -> None:
+    rows = [("i/a.png", "s1", "l/a.png"), ("i/b c.png", "s1", "l/b c.png"), ("i/d.png", "s2", "")]
+    text = written(kind, ("image", "id", "mask"), rows)
+    found = find(folder, f"l.{kind}", text)
+    assert (pairs(found), [s.id for s in samples(found)]) == (BOTH, ["i/a.png", "i/b c.png", "i/d.png"])
+    assert found.warnings[0].replace(str(folder), "") == (
+        f"column 'id' of /l.{kind} repeats 1 of 3 values, so that it cannot tell images apart: their paths are the "
+        "ids. --id-column 'id' takes it all the same"
+    )
+    strict = find(folder, f"l.{kind}", text, id_column="id")
+    assert [(s.id, s.fault) for s in samples(strict)] == [("s1", None), ("s1", "duplicate_id"), ("s2", None)]
+    assert find(folder, "l.csv", "i/a.png,,train\ni/d.png,,train\n").images == 2
+
+
+def test_an_id_that_begins_to_repeat_doubles_nothing(folder: Path) -> None:
+    planned = find(folder, "l.csv", "image,id\ni/a.png,1\ni/b c.png,2\n")
+    (folder / "l.csv").write_text("image,id\ni/a.png,1\ni/b c.png,2\ni/d.png,2\n")
+    known = Known(planned.parts)
+    found = discover(str(folder / "l.csv"), InputOptions(), STORE, known)
+    assert [m.id for part in found.parts for m in part.members] == ["i/d.png"]
+    assert (known.new, known.renamed, known.gone, known.stale) == (1, 2, 0, set())
+
+
+def test_columns_that_are_empty_and_rows_that_are_short(folder: Path) -> None:
+    found = find(folder, "l.csv", "image,mask,id,note\ni/a.png\ni/d.png,,\n")
+    assert [(s.id, s.label, s.fault) for s in samples(found)] == [("i/a.png", None, None), ("i/d.png", None, None)]
+    assert found.warnings == [f"column 'mask' of {folder}/l.csv is empty in every row: no labels"]
+    found = find(folder, "l.jsonl", '{"image": "i/a.png", "mask": null}\n')
+    assert found.warnings == [f"column 'mask' of {folder}/l.jsonl is empty in every row: no labels"]
+    assert pairs(find(folder, "l.csv", "image,mask\ni/a.png,l/a.png,,\n")) == BOTH[:1]
+    assert pairs(find(folder, "l.csv", ",image,mask\n0,i/a.png,l/a.png\n")) == BOTH[:1]  # pandas writes an index
+
+
+def test_objects_within_objects(folder: Path) -> None:
+    rows = [
+        {
+            "image": {"path": "i/a.png", "bytes": None},
+            "mask": {"path": "l/a.png"},
+            "meta": {"id": 7, "deep": {"x": {}}},
+        },
+        {"image": {"url": "i/d.png"}, "meta": {"id": 8}},
+    ]
+    found = find(folder, "l.json", json.dumps(rows))
+    assert pairs(found) == [BOTH[0], BOTH[2]]
+    assert [s.id for s in samples(found)] == ["7", "8"]
+    found = find(folder, "l.jsonl", '{"data": {"img_path": "i/a.png", "seg_map_path": "l/a.png"}, "ids": [1, 2]}')
+    assert pairs(found) == BOTH[:1]
+
+
+def test_metadata_of_hugging_face(folder: Path) -> None:
+    found = find(folder, "metadata.jsonl", '{"file_name": "i/a.png", "mask_file_name": "l/a.png", "text": "a dog"}')
+    assert (pairs(found), found.warnings) == (BOTH[:1], [])
+    found = find(folder, "metadata.csv", "file_name,label\ni/a.png,0\n")
+    assert (found.labelled, "could be the label, but holds no paths, e.g. 0" in found.warnings[0]) == (0, True)
+
+
+# --- lines that cannot be had -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("reference", "fault"),
+    [
+        ("nosuch://x/a.png", "bad_reference"),
+        ("a\0.png", "bad_reference"),
+        ("a\ud800.png", "bad_reference"),
+        ("http://[bad/a.png", "bad_reference"),
+        ("http:///a.png", "bad_reference"),
+        ("", "bad_reference"),
+        ("n" * 300 + ".png", "missing"),
+        ("x/" * 3000 + "a.png", "missing"),
+        ("i", "missing"),
+        ("i/", "missing"),
+    ],
+)
+def test_a_line_that_cannot_be_had_is_a_fault_of_its_row(folder: Path, reference: str, fault: str) -> None:
+    rows = [
+        {"image": "i/a.png", "label": "l/a.png"},
+        {"image": reference, "label": "l/a.png"},
+        {"image": "i/d.png", "label": reference},
+    ]
+    found = find(folder, "l.json", json.dumps(rows))
+    read = samples(found)
+    assert [s.fault for s in read] == [None, fault, f"label_{fault}" if reference else None]
+    assert (read[1].image, read[2].image) == (b"", b"i/d.png")
+    frozen = Plan.from_bytes(Plan.of(found.parts).to_bytes())
+    assert list(frozen.parts()) == found.parts
+    if fault == "bad_reference":
+        assert sum("cannot be had and will be error rows, e.g. line" in w for w in found.warnings) == 1 + bool(
+            reference
+        )
+
+
+def test_an_empty_cell_among_images(folder: Path) -> None:
+    found = find(folder, "l.csv", "image,label\ni/a.png,l/a.png\n,l/a.png\ni/d.png,\n")
+    assert [(s.id, s.fault) for s in samples(found)] == [
+        ("i/a.png", None),
+        ("l.csv#3", "bad_reference"),
+        ("i/d.png", None),
+    ]
+    assert "1 of 3 images listed cannot be had and will be error rows, e.g. line 3: it is empty" in found.warnings

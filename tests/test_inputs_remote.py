@@ -2,7 +2,9 @@
 
 import io
 import os
+import socket
 import tarfile
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -10,8 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from segment.errors import StoreError, UsageError
-from segment.shards import Discovery, InputOptions, Sample, discover, read_part
+from segment.shards import Discovery, InputOptions, Known, Sample, discover, read_part
 from segment.store import Store
+from tests.reliability.arena import proxied
+from tests.reliability.proxy import Fault
 from tests.s3 import S3Server
 from tests.web import Web
 
@@ -173,8 +177,118 @@ def test_connections_that_break_are_retried(site: Web) -> None:
 
 
 @pytest.mark.usefixtures("no_waiting")
-@pytest.mark.parametrize(("status", "text"), [(503, "503"), (403, "permission denied")])
-def test_a_listed_image_that_cannot_be_looked_up_is_not_missing(site: Web, status: int, text: str) -> None:
+@pytest.mark.parametrize("status", [503, 429, 500])
+def test_trouble_of_a_store_is_no_fault_of_an_image(site: Web, status: int) -> None:
     site.put("/i/07.jpg", b"", status=status)
-    with pytest.raises(StoreError, match=text):
+    with pytest.raises(StoreError, match=str(status)):
         find(f"{site.url}/list.txt", Store())
+
+
+REFUSED: list[dict[str, Any]] = [
+    {"status": 403}, {"status": 401}, {"status": 400}, {"status": 414}, {"status": 451}, {"status": 302},
+    {"status": 301, "to": "/i/07.jpg"}, {"status": 307, "to": "file:///etc/passwd"},
+    {"status": 302, "to": "/forbidden"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("how", REFUSED, ids=str)
+def test_one_image_and_one_label_that_are_refused_are_error_rows(site: Web, how: dict[str, Any]) -> None:
+    site.put("/forbidden", b"no", status=403)
+    site.put("/i/07.jpg", b"", **how)
+    site.put("/l/09.png", b"", **{**how, **({"to": "/l/09.png"} if how.get("to") == "/i/07.jpg" else {})})
+    store = Store()
+    found = find(f"{site.url}/list.txt", store)
+    faults = {s.id: s.fault for s in samples(found, store) if s.fault}
+    assert faults == {"i/07.jpg": "unreachable", "i/09.jpg": "label_unreachable"}
+    image, label = found.warnings
+    assert image.startswith(
+        "1 of 30 images listed cannot be had and will be error rows, e.g. line 8: could not look up"
+    )
+    assert label.startswith(
+        "1 of 30 labels listed cannot be had and will be error rows, e.g. line 10: could not look up"
+    )
+
+
+def test_a_redirect_to_an_image_is_the_image(site: Web) -> None:
+    site.put("/elsewhere", IMAGES["i/07.jpg"])
+    site.put("/i/07.jpg", b"", status=302, to="/elsewhere")
+    store = Store()
+    assert [s.image for s in samples(find(f"{site.url}/list.txt", store), store)] == list(IMAGES.values())
+
+
+@pytest.mark.parametrize("folder", ["i", "l"])
+def test_a_store_that_refuses_every_image_or_label_is_an_error(site: Web, folder: str) -> None:
+    for name in (*IMAGES, *LABELS):
+        if name.startswith(folder):
+            site.put(f"/{name}", b"", status=403)
+    with pytest.raises(StoreError, match="permission denied"):
+        find(f"{site.url}/list.txt", Store())
+
+
+def test_what_was_refused_is_done_by_an_update(site: Web) -> None:
+    site.put("/i/07.jpg", b"", status=403)
+    store = Store()
+    planned = find(f"{site.url}/list.txt", store, part_size=2)
+    site.put("/i/07.jpg", IMAGES["i/07.jpg"])
+    known = Known(planned.parts)
+    found = discover(f"{site.url}/list.txt", InputOptions(part_size=2), store, known)
+    assert [s.id for s in samples(found, store)] == ["i/06.jpg", "i/07.jpg"]
+    assert (known.new, known.replaced, known.gone) == (0, 1, 0)
+    site.put("/i/07.jpg", b"", status=403)  # what is refused now was good: it stays as it is
+    known = Known(find(f"{site.url}/list.txt", store).parts)
+    assert discover(f"{site.url}/list.txt", InputOptions(), store, known).parts == []
+
+
+def test_on_s3_one_refused_object_is_a_row_and_all_are_an_error(
+    bucket: tuple[str, Store], s3_server: S3Server, tmp_path: Path
+) -> None:
+    url, _ = bucket
+    (tmp_path / "l.txt").write_text("".join(f"{url}/{name}\n" for name in [*IMAGES][:9]) + f"{url}/i/no.jpg\n")
+    (tmp_path / "mixed.txt").write_text(f"{url}/{next(iter(IMAGES))}\nnoimage.png\nlocal.png\n")
+    (tmp_path / "local.png").write_bytes(b"there")
+    with proxied(s3_server, Fault("status", key="/i/07.jpg", times=None, code="AccessDenied")) as proxy:
+        store = Store({**s3_server.options, "endpoint_url": proxy.url})
+        found = find(str(tmp_path / "l.txt"), store)
+    faults = [m.fault for part in found.parts for m in part.members]
+    assert faults == [None] * 7 + ["unreachable", None, "missing"]
+    with proxied(s3_server, Fault("status", key="/i/", times=None, code="AccessDenied")) as proxy:
+        store = Store({**s3_server.options, "endpoint_url": proxy.url})
+        for name in ("l.txt", "mixed.txt"):  # where all of S3 is refused, it is the credentials
+            with pytest.raises(StoreError, match="permission denied"):
+                find(str(tmp_path / name), store)
+    stranger = Store(s3_server.options | {"secret": "wrong"})
+    with pytest.raises(StoreError):
+        find(str(tmp_path / "mixed.txt"), stranger)
+
+
+def test_objects_of_a_folder_that_must_not_be_listed(
+    bucket: tuple[str, Store], s3_server: S3Server, tmp_path: Path
+) -> None:
+    """Who may read need not be allowed to list: then each is asked for."""
+    url, store = bucket
+    for number in range(70):
+        store.write(f"{url}/many/{number}.jpg", b"there")
+    (tmp_path / "l.txt").write_text("".join(f"{url}/many/{number}.jpg\n" for number in range(72)))
+    with proxied(s3_server, Fault("status", key="list-type", times=None, code="AccessDenied")) as proxy:
+        found = find(str(tmp_path / "l.txt"), Store({**s3_server.options, "endpoint_url": proxy.url}))
+        assert proxy.log
+    assert sum(m.fault is None for part in found.parts for m in part.members) == 70
+
+
+@pytest.mark.usefixtures("no_waiting")
+def test_a_host_that_nobody_knows(site: Web, tmp_path: Path) -> None:
+    known = socket.getaddrinfo
+
+    def resolve(host: Any, *arguments: Any, **more: Any) -> Any:
+        if host == "nobody.invalid":
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return known(host, *arguments, **more)
+
+    (tmp_path / "l.txt").write_text(f"{site.url}/i/01.jpg\nhttp://nobody.invalid/a.png\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket, "getaddrinfo", resolve)
+        found = find(str(tmp_path / "l.txt"), Store())
+    assert [m.fault for part in found.parts for m in part.members] == [None, "unreachable"]
+    (tmp_path / "l.txt").write_text(f"{site.url}/i/01.jpg\nhttp://127.0.0.1:1/a.png\n")
+    with pytest.raises(StoreError, match="the host cannot be reached"):  # it may be up again soon
+        find(str(tmp_path / "l.txt"), Store())

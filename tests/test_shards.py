@@ -358,8 +358,8 @@ def test_a_format_that_is_not_there(tmp_path: Path) -> None:
     ("options", "text"),
     [
         ({"label_key": "seg.png"}, "--label-key is for tars; this input is images (files)"),
-        ({"image_column": "x"}, "--image-column is for Parquet files; this input is images (files)"),
-        ({"id_column": "x"}, "--id-column is for Parquet files; this input is images (files)"),
+        ({"image_column": "x"}, "--image-column is for Parquet files and list files; this input is images (files)"),
+        ({"id_column": "x"}, "--id-column is for Parquet files and list files; this input is images (files)"),
     ],
 )
 def test_options_of_another_format_are_refused(tmp_path: Path, options: dict[str, str], text: str) -> None:

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from segment.errors import UsageError, nearest
 from segment.names import shown
 from segment.parts import InputOptions
+from segment.urls import unsigned_name
 
 IMAGE_COLUMNS = ("image", "img", "jpg", "jpeg", "png", "webp", "bytes", "image_bytes", "content")
 LABEL_COLUMNS = (
@@ -55,7 +56,9 @@ class Columns:
             values = plain_values(rows[self.id])
         else:
             values = plain_values(pc.struct_field(rows[self.image], "path"))
-        return [row_id(first + i) if value in (None, "") else str(value) for i, value in enumerate(values)]
+        return [
+            row_id(first + i) if value in (None, "") else unsigned_name(str(value)) for i, value in enumerate(values)
+        ]
 
 
 def plain_values(column: pa.ChunkedArray) -> list[Any]:

@@ -12,7 +12,7 @@ from segment.findings import Findings
 from segment.formats.lookup import in_threads, look_up
 from segment.names import IMAGE_SUFFIXES, count, shown, suffix_of
 from segment.store import Entry, Store
-from segment.urls import parent_url, to_url
+from segment.urls import is_http, parent_url, query_parameters, to_url, unsigned
 
 FILE_SUFFIXES = IMAGE_SUFFIXES | {".tar", ".parquet", ".pq", ".txt", ".csv", ".tsv", ".jsonl", ".json", ".gz", ".tgz"}
 MAX_BRACES = 1_000_000
@@ -41,7 +41,10 @@ def find_objects(input: str, store: Store, findings: Findings) -> Found:  # noqa
     Raises:
         UsageError: nothing is there, or some of a brace range is not.
     """
-    url = to_url(input)
+    url = sign_input(input, store)
+    if is_http(url) and query_parameters(url):
+        names = ", ".join(shown(name) for name in query_parameters(url))
+        findings.notes.append(f"the query of the input's URL says which object is meant, and is kept: {names}")
     found = _object(url, store) or _folder(url, store) or _object(url, store, unlikely=True)
     if found:
         return found
@@ -58,6 +61,15 @@ def find_objects(input: str, store: Store, findings: Findings) -> Found:  # noqa
             f"{count(len(entries) - len(unique), 'file is', 'files are')} named twice and read once"
         )
     return Found(_fixed_folder(url), list(unique.values()), single=False)
+
+
+def sign_input(input: str, store: Store) -> str:  # noqa: A002
+    """Return what the URL of an input names; its signature, if it has one, is the store's to know and nobody else's."""
+    given = to_url(input)
+    url = unsigned(given)
+    if url != given:
+        store.sign([given, *_expand_braces(given)])
+    return url
 
 
 def _object(url: str, store: Store, unlikely: bool = False) -> Found | None:
@@ -114,7 +126,7 @@ def _expanded(url: str) -> Iterator[str]:
 
 def _is_glob(url: str) -> bool:
     # '?' begins the query of an http URL.
-    return any(c in url for c in ("*[" if url.startswith(("http://", "https://")) else "*?["))
+    return any(c in url for c in ("*[" if is_http(url) else "*?["))
 
 
 def _glob(pattern: str, store: Store) -> list[Entry]:

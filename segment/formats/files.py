@@ -6,14 +6,13 @@ import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 
-from segment.errors import UsageError, input_changed
+from segment.errors import InputChanged, UsageError, input_changed
 from segment.findings import Findings
 from segment.formats.cutting import Shard, mark_repeated, shard_hash
 from segment.formats.known import Known
 from segment.formats.label_files import labels_by_pattern, labels_by_stem, suggest_labels
 from segment.names import DATA_SUFFIXES, basename, count, examples, is_image, is_storable, shown, slug, suffix_of
 from segment.parts import (
-    MISSING,
     SEGMENTED,
     UNKNOWN,
     InputOptions,
@@ -111,7 +110,13 @@ def read_files(part: Part, options: InputOptions, store: Store) -> list[Sample]:
     """
     faults = [planned_fault(member, options.max_image_bytes) for member in part.members]
     usable = [member for member, fault in zip(part.members, faults, strict=True) if fault in SEGMENTED]
-    wanted = [span for member in usable for span in (member.image, member.label) if span and span.size != MISSING]
+    wanted = [span for member in usable for span in (member.image, member.label) if span and not span.is_absent]
+    for span in wanted:
+        if span.signed and store.lacks_signature(span.url):
+            raise InputChanged(
+                f"{shown(span.url)} is not in its list any more, which is where its signed URL comes from. Put it back "
+                "into the list, or plan what the list names now by a new run"
+            )
     found = store.read_many([span.url for span in wanted], [span.etag for span in wanted])
     read = {span: _unchanged(span, data) for span, data in zip(wanted, found, strict=True)}
     return [

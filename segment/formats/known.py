@@ -6,9 +6,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from segment.parts import MISSING, REPEATED, Member, Part, Span
+from segment.parts import REPEATED, Member, Part, Span
 from segment.store import Entry
-from segment.urls import without_query
 
 _Key = tuple[str, str, int]  # id and URL of a loose image, and how often it came before: lists may repeat
 
@@ -39,6 +38,7 @@ class Known:
         new, replaced, gone: images that were not planned, that have another content now, that are not there any more.
             A tar or Parquet file counts by the images it was planned with; the images of a new one are known when it
             has been opened, so that `new` is without them.
+        renamed: images that have another id in the list now; they keep the one they were planned with.
         dropped: how many of the images that are gone were in stale parts.
         new_objects: URLs of tars and Parquet files that were not planned.
         planned_anew: URLs of all tars and Parquet files whose old plan does not count any more: new, replaced or gone.
@@ -49,6 +49,7 @@ class Known:
     new: int = 0
     replaced: int = 0
     gone: int = 0
+    renamed: int = 0
     dropped: int = 0
     new_objects: set[str] = field(default_factory=set)
     planned_anew: set[str] = field(default_factory=set)
@@ -61,16 +62,32 @@ class Known:
             for key, member in members
         }
         now = list(_keyed(members, Counter()))
+        same = self._same(planned, [key for key, _ in now])
         for key, member in now:
-            old = planned.get(key)
-            if old is None:
+            if key not in same:
                 self.new += 1
-            elif _differs(old.image, member.image) or (member.label and _differs(old.label, member.label)):
+                continue
+            old = planned[same[key]]
+            if _differs(old.image, member.image) or (member.label and _differs(old.label, member.label)):
                 self.stale.add(old.part)
                 self.replaced += 1
-        gone = [planned[key].part in self.stale for key in planned.keys() - {key for key, _ in now}]
+        gone = [planned[key].part in self.stale for key in planned.keys() - same.values()]
         self.gone, self.dropped = len(gone), sum(gone)
-        return [member for key, member in now if key not in planned or planned[key].part in self.stale]
+        return [member for key, member in now if key not in same or planned[same[key]].part in self.stale]
+
+    def _same(self, planned: Iterable[_Key], now: Sequence[_Key]) -> dict[_Key, _Key]:
+        """Return which planned image each of `now` is: of that id and URL, else of that URL."""
+        left = dict.fromkeys(planned)
+        same = {key: key for key in now if key in left}
+        by_url: dict[str, list[_Key]] = {}
+        for key in left:
+            if key not in same:
+                by_url.setdefault(key[1], []).append(key)
+        for key in now:
+            if key not in same and by_url.get(key[1]):
+                same[key] = by_url[key[1]].pop(0)
+                self.renamed += 1
+        return same
 
     def _of_files(self) -> Iterator[tuple[Part, list[tuple[_Key, Member]]]]:
         seen: Counter[tuple[str, str]] = Counter()
@@ -97,7 +114,7 @@ class Known:
                 continue
             taken.append(entry)
         self.gone = sum(held.images for held in planned.values())
-        self.planned_anew = {without_query(url) for url in [*planned, *(entry.url for entry in taken)]}
+        self.planned_anew = {*planned, *(entry.url for entry in taken)}
         return taken
 
 
@@ -110,8 +127,8 @@ def _keyed(members: Iterable[Member], seen: Counter[tuple[str, str]]) -> Iterato
 
 def _differs(old: Span | None, now: Span) -> bool:
     """Whether something else is there now. What has vanished is no reason to do anything again."""
-    if now.size == MISSING or (old is not None and old.size == REPEATED):
+    if now.is_absent or (old is not None and old.size == REPEATED):
         return False
-    if old is None or old.url != now.url:
+    if old is None or old.is_absent or old.url != now.url:
         return True
     return (old.size != now.size and now.size >= 0) or bool(old.etag and now.etag and old.etag != now.etag)

@@ -2,257 +2,184 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import posixpath
-import shlex
+import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from urllib.parse import urlsplit
 
-from segment.errors import UsageError
+from segment.errors import BadReference, StoreError, UsageError
 from segment.findings import Findings
 from segment.formats.cutting import Shard, warn_repeated
-from segment.formats.files import file_shards, file_span
+from segment.formats.files import file_shards
 from segment.formats.known import Known
-from segment.formats.lookup import look_up
-from segment.names import count, examples, is_image, is_storable, shown, suffix_of
-from segment.parts import MISSING, Member, Span
+from segment.formats.list_answers import Answers, Line, Place, refuse_useless, warn_listed
+from segment.formats.list_columns import Exists, ListColumns, find_header, find_list_columns
+from segment.formats.list_rows import Row, Rows, parse_rows
+from segment.formats.lookup import look_up_each
+from segment.names import is_storable, shown, suffix_of
+from segment.parts import InputOptions, Member
 from segment.store import Entry, Store
-from segment.urls import is_url, join_url, parent_url, relative_url, to_url, without_query
+from segment.urls import (
+    is_http,
+    is_url,
+    join_url,
+    parent_url,
+    relative_url,
+    to_url,
+    unsigned,
+    unsigned_name,
+)
 
 LIST_SUFFIXES = frozenset({".txt", ".csv", ".tsv", ".jsonl", ".json"})
 MAX_LIST_BYTES = 2 << 30
 
-_IMAGE_NAMES = ("image", "img", "image_path", "path", "file", "filename", "file_name", "url", "uri")
-_LABEL_NAMES = ("label", "mask", "annotation", "label_path", "mask_path", "segmentation")
-_ID_NAMES = ("id", "image_id", "key")
+_NUMBER = re.compile(r"[-+]?[0-9]*\.?[0-9]+(e[-+]?[0-9]+)?|true|false|nan", re.IGNORECASE)
+_LONGEST = 2000  # characters of what may be a path or URL
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One listed image.
-
-    Attributes:
-        number: line of the list file where it ends, from 1, for messages.
-        image, label: paths or URLs as listed; label None or empty where there is none.
-        id: as listed; None where the list gives none.
-    """
-
-    number: int
-    image: str
-    label: str | None = None
-    id: str | None = None
-
-
-def plan_list(entry: Entry, store: Store, findings: Findings, known: Known | None = None) -> tuple[list[Shard], int]:
+def plan_list(
+    entry: Entry, options: InputOptions, store: Store, findings: Findings, known: Known | None = None
+) -> tuple[list[Shard], int]:
     """Plan the images that a list file names, in its order; not those that are `known`.
 
-    An image or label that does not exist becomes an error row, unless that is so of every image.
+    What is told of its lines is in `findings`. An image or label that cannot be had becomes an error row, unless that
+    is so of every one.
 
     Returns:
         The shards, and how many images have a label.
 
     Raises:
-        UsageError: the list cannot be parsed, is empty, or none of its images exists.
+        UsageError: the list cannot be parsed, is empty, its columns cannot be told, or none of its images or labels
+            exists.
+        StoreError: a store refuses all of them, or fails.
     """
-    url = entry.url
-    if entry.size > MAX_LIST_BYTES:
-        raise UsageError(f"{shown(url)}: a list of {entry.size} bytes is too large; at most {MAX_LIST_BYTES}")
-    lines = parse_list(store.read(url), suffix_of(url), shown(url))
+    url, name = entry.url, shown(entry.url)
     folder = parent_url(url)
-    places = [_places(line, folder, shown(url)) for line in lines]
-    there = look_up({place for pair in places for place in pair if place}, store)
-    members = _members(lines, places, there, folder)
-    _check(members, url, findings.warnings)
+    exists = _asking(folder, store)
+    rows = find_header(_read_rows(entry, store), options, exists, name)
+    columns = find_list_columns(rows, options, exists, findings, name)
+    lines = [_line(row, columns, url, folder, name) for row in rows.rows]
+    places = [place for line in lines for place in (line.image, line.label) if place]
+    store.sign(place.given for place in places)
+    found = Answers(*look_up_each({place.url for place in places if not place.fault}, store))
+    members = [_member(line, found, folder) for line in lines]
+    refuse_useless(lines, found, name)
+    warn_listed(lines, members, found, findings)
     if known:
         members = known.images_to_plan(members)
-    shards = list(file_shards(url, members, {found.url: found.etag for found in there.values()}))
+    shards = list(file_shards(url, members, {found.url: found.etag for found in found.there.values()}))
     warn_repeated(shards, findings.warnings)
     return shards, sum(member.label is not None for member in members)
 
 
-def _members(
-    lines: Sequence[Line], places: Sequence[tuple[str, str]], known: dict[str, Entry], folder: str
-) -> list[Member]:
-    members: list[Member] = []
-    for line, (image, label) in zip(lines, places, strict=True):
-        below = image.startswith(folder + "/")
-        members.append(
-            Member(
-                id=line.id or without_query(relative_url(image, folder) if below else image),
-                image=_span(image, known),
-                label=_span(label, known) if label else None,
-            )
-        )
-    return members
+def listed_urls(url: str, store: Store) -> Iterator[str]:
+    """Return every http(s) URL of a list, whatever its column, as it is given there.
+
+    Raises:
+        StoreError: the list cannot be read.
+        UsageError: there is none, or it cannot be parsed.
+    """
+    entry = store.info(url)
+    if entry is None:
+        raise UsageError(f"there is no list at {shown(url)} any more")
+    folder = parent_url(url)
+    for row in _read_rows(entry, store).rows:
+        for cell in row.cells.values():
+            try:
+                yield from filter(is_http, [_absolute(cell, folder)])
+            except UsageError:
+                continue
 
 
-def _span(url: str, known: dict[str, Entry]) -> Span:
-    return file_span(known[url]) if url in known else Span(url, 0, MISSING)
+def _read_rows(entry: Entry, store: Store) -> Rows:
+    if entry.size > MAX_LIST_BYTES:
+        raise UsageError(f"{shown(entry.url)}: a list of {entry.size} bytes is too large; at most {MAX_LIST_BYTES}")
+    return parse_rows(store.read(entry.url), suffix_of(entry.url), shown(entry.url))
 
 
-def _check(members: Sequence[Member], url: str, warnings: list[str]) -> None:
-    total = count(len(members), "image")
-    missing = [member.image.url for member in members if member.image.size == MISSING]
-    if len(missing) == len(members):
-        raise UsageError(f"{shown(url)}: none of its {total} exists, {examples(missing)}")
-    labels = [member.label.url for member in members if member.label and member.label.size == MISSING]
-    if missing:
-        warnings.append(f"{len(missing)} of {total} listed do not exist, {examples(missing)}")
-    if labels:
-        warnings.append(f"{count(len(labels), 'listed label does', 'listed labels do')} not exist, {examples(labels)}")
-    bare = [member.id for member in members if member.label is None]
-    if bare and len(bare) < len(members):
-        warnings.append(f"{len(bare)} of {total} listed without a label: segmented, not scored; {examples(bare)}")
+def _asking(folder: str, store: Store) -> Exists:
+    """Return what tells whether one of some references of a list exists. Numbers and long texts are not asked for."""
+
+    def exists(references: Sequence[str]) -> bool:
+        likely = (text for text in references if len(text) <= _LONGEST and not _NUMBER.fullmatch(text))
+        return any(_is_there(reference, folder, store) for reference in likely)
+
+    return exists
 
 
-def _places(line: Line, folder: str, name: str) -> tuple[str, str]:
-    """Return the absolute URLs of a line's image and label; `""` for no label."""
+def _is_there(reference: str, folder: str, store: Store) -> bool:
     try:
-        return _absolute(line.image, folder), _absolute(line.label, folder) if line.label else ""
+        given = _absolute(reference, folder)
+        if given != unsigned(given):
+            store.sign([given])
+        return store.exists(unsigned(given))
+    except UsageError:  # it is told when the line is read
+        return False
+    except StoreError as error:
+        if not error.of_object:
+            raise
+        return False
+
+
+def _line(row: Row, columns: ListColumns, url: str, folder: str, name: str) -> Line:
+    image, label = row.cells.get(columns.image), row.cells.get(columns.label or "")
+    listed = row.cells.get(columns.id or "")
+    place = _place(image, row, folder, name) if image else Place(f"{url}#{row.number}", "", row.number, "it is empty")
+    return Line(
+        unsigned_name(_as_text(listed)) if listed else None, place, _place(label, row, folder, name) if label else None
+    )
+
+
+def _place(reference: str, row: Row, folder: str, name: str) -> Place:
+    """Return what a cell names.
+
+    Raises:
+        UsageError: there is a secret in it.
+    """
+    try:
+        given = _absolute(reference, folder)
+        return Place(unsigned(given), given, row.number)
+    except BadReference as error:
+        return Place(unsigned_name(_as_text(reference)), "", row.number, str(error))
     except UsageError as error:
-        raise UsageError(f"{name}, line {line.number}: {error}") from None
+        raise UsageError(f"{name}, line {row.number}: {error}") from None
 
 
 def _absolute(reference: str, folder: str) -> str:
-    """Make a listed path absolute. A leading `/` is the root of this machine, whatever list it is in."""
-    if not is_storable(reference) or "\0" in reference:  # JSON can spell both
-        raise UsageError("a name with a NUL byte or half a surrogate pair in it")
-    if is_url(reference) or reference.startswith("/"):
-        return to_url(reference)
-    if folder.startswith(("http://", "https://")):
-        return join_url(folder, reference)
-    return join_url(folder, posixpath.normpath(reference))
-
-
-def parse_list(data: bytes, suffix: str, name: str) -> list[Line]:
-    """Parse a list file.
-
-    Args:
-        data: its bytes, UTF-8.
-        suffix: `.csv` (`image,label,id` or `image;label;id`, with or without a header), `.tsv`, `.jsonl` (objects with
-            `image`, `label`, `id`), `.json` (an array of such objects or of paths), else lines of `image label`, where
-            a name with spaces is quoted or a tab separates. In text, CSV and TSV a line that begins with `#` is a
-            comment; a name that does is written `./#name`.
-        name: for messages.
+    """Make a listed path absolute. A leading `/` is the root of this machine, whatever list it is in.
 
     Raises:
-        UsageError: not UTF-8, empty, or a line that cannot be understood.
+        BadReference: it can be no object.
+        UsageError: there is a secret in it.
     """
+    if not is_storable(reference) or "\0" in reference:  # JSON can spell both
+        raise BadReference(f"{shown(_as_text(reference))}: a name with a NUL byte or half a surrogate pair in it")
+    if is_url(reference) or reference.startswith("/"):
+        url = to_url(reference)
+    elif is_http(folder):
+        url = join_url(folder, reference)
+    else:
+        url = join_url(folder, posixpath.normpath(reference))
+    if not is_http(url):
+        return url
     try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{name} is not UTF-8 text (byte {error.start})") from None
-    parse = {".csv": _csv_lines, ".tsv": _tsv_lines, ".jsonl": _jsonl_lines, ".json": _json_lines}.get(
-        suffix, _txt_lines
-    )
-    lines = list(parse(text, name))
-    if not lines:
-        raise UsageError(f"{name} lists no images")
-    return lines
-
-
-def _txt_lines(text: str, name: str) -> Iterator[Line]:
-    for number, line in enumerate(text.split("\n"), 1):
-        words = [] if line.startswith("#") else _words(line.rstrip("\r"), f"{name}, line {number}")
-        if len(words) > 2:
-            raise UsageError(
-                f"{name}, line {number} has {len(words)} words; expected an image and perhaps a label. "
-                "Quote names with spaces, or separate image and label by a tab"
-            )
-        if words:
-            yield Line(number, *words)
-
-
-def _words(line: str, where: str) -> list[str]:
-    if "\t" in line:
-        return [word for word in line.split("\t") if word.strip()]
-    if '"' not in line and "'" not in line:
-        return [word for word in line.split(" ") if word]  # and no other kind of space: names may hold it
-    try:
-        return [word for word in shlex.split(line) if word]
+        if not urlsplit(url).hostname:
+            raise ValueError
     except ValueError:
-        raise UsageError(f"{where}: a quote is not closed; a name with a quote in it goes in other quotes") from None
+        raise BadReference(f"{shown(url)}: a URL without a host") from None
+    return url.partition("#")[0]
 
 
-def _tsv_lines(text: str, name: str) -> Iterator[Line]:
-    return _csv_lines(text, name, "\t")
+def _as_text(reference: str) -> str:
+    """Return any text as it can be stored and shown."""
+    return reference.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
 
 
-def _csv_lines(text: str, name: str, delimiter: str | None = None) -> Iterator[Line]:
-    if delimiter is None:  # spreadsheets write semicolons where the comma is the decimal point
-        first_line = next((line for line in text.splitlines() if line.strip() and line[0] != "#"), "")
-        delimiter = ";" if ";" in first_line and "," not in first_line else ","
-    source = io.StringIO(text, newline="")
-    reader = csv.reader(source, strict=True, skipinitialspace=True, delimiter=delimiter)
-    columns = ["image", "label", "id"]
-    first = True
-    try:
-        for row in reader:
-            if not any(cell.strip() for cell in row) or row[0].startswith("#"):
-                continue
-            if first:
-                first = False
-                header = _header(row)
-                if header:
-                    columns = header
-                    continue
-            if len(row) > len(columns):
-                raise UsageError(f"{name}, line {reader.line_num} has {len(row)} fields; expected {len(columns)}")
-            fields = dict(zip(columns, row, strict=False))
-            if not fields.get("image", "").strip():
-                raise UsageError(f"{name}, line {reader.line_num} names no image")
-            yield Line(reader.line_num, fields["image"], fields.get("label"), fields.get("id"))
-    except csv.Error as error:
-        raise UsageError(f"{name}, line {reader.line_num} is no CSV: {error}") from None
-
-
-def _header(row: Sequence[str]) -> list[str] | None:
-    """Return the columns as `image`, `label`, `id` or what else they are called; None if `row` is no header."""
-    names = [cell.strip().lower() for cell in row]
-    columns = list(names)
-    for meaning, known in (("image", _IMAGE_NAMES), ("label", _LABEL_NAMES), ("id", _ID_NAMES)):
-        position = next((names.index(word) for word in known if word in names), None)
-        if position is not None:
-            columns[position] = meaning
-    return columns if "image" in columns and not is_image(row[columns.index("image")]) else None
-
-
-def _jsonl_lines(text: str, name: str) -> Iterator[Line]:
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
-        where = f"{name}, line {number}"
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            raise UsageError(f"{where} is no JSON") from None
-        yield _object(row, number, where)
-
-
-def _json_lines(text: str, name: str) -> Iterator[Line]:
-    try:
-        rows = json.loads(text)
-    except (ValueError, RecursionError):
-        raise UsageError(f"{name} is no JSON; with an object a line it is a .jsonl file") from None
-    if not isinstance(rows, list):
-        raise UsageError(f'{name} is no list of images: expected an array as [{{"image": "a.png", "label": "b.png"}}]')
-    for number, row in enumerate(rows, 1):
-        yield _object({"image": row} if isinstance(row, str) else row, number, f"{name}, item {number}")
-
-
-def _object(row: object, number: int, where: str) -> Line:
-    if not isinstance(row, dict) or not isinstance(row.get("image"), str) or not row["image"]:
-        raise UsageError(f'{where} is no object with an "image", as in {{"image": "a.png", "label": "b.png"}}')
-    return Line(number, row["image"], _text(row, "label", where), _text(row, "id", where))
-
-
-def _text(row: dict[str, Any], key: str, where: str) -> str | None:
-    value = row.get(key)
-    if value is None or (isinstance(value, str) and is_storable(value)):
-        return value or None
-    if key == "id" and isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    raise UsageError(f'{where}: "{key}" is no text')
+def _member(line: Line, found: Answers, folder: str) -> Member:
+    url = line.image.url
+    own = relative_url(url, folder) if url.startswith(folder + "/") else url
+    return Member(
+        id=line.id or own,
+        image=found.span(line.image),
+        label=found.span(line.label) if line.label else None,
+    )

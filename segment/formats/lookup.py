@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TypeVar
 
-from segment.errors import input_changed
+from segment.errors import BadReference, SegmentError, StoreError, input_changed
 from segment.names import shown
 from segment.parts import Part
 from segment.store import Entry, Store
-from segment.urls import parent_url
+from segment.urls import is_http, parent_url
 
 _THREADS = 16
 _FEW = 64  # objects of one folder that are asked for one by one: the folder may hold millions of others
@@ -29,16 +30,48 @@ def in_threads(function: Callable[[A], B], items: Sequence[A]) -> list[B]:
 
 
 def look_up(urls: Iterable[str], store: Store) -> dict[str, Entry]:
-    """Return the entries of those `urls` that exist: one listing per folder where many are wanted from it."""
+    """Return the entries of those `urls` that exist: one listing per folder where many are wanted from it.
+
+    Raises:
+        StoreError, UsageError: one of them cannot be asked for.
+    """
+    found, refused = look_up_each(urls, store)
+    for error in refused.values():
+        raise error
+    return found
+
+
+def look_up_each(urls: Iterable[str], store: Store) -> tuple[dict[str, Entry], dict[str, SegmentError]]:
+    """Return the entries of those `urls` that exist, and why others cannot be had, which says nothing about the rest.
+
+    Raises:
+        StoreError, UsageError: trouble that concerns other objects, too.
+    """
     folders: dict[str, set[str]] = defaultdict(set)
     for url in urls:
         folders[parent_url(url)].add(url)
-    listed = [folder for folder, wanted in folders.items() if len(wanted) > _FEW and not folder.startswith("http")]
-    single = sorted(url for folder, wanted in folders.items() if folder not in listed for url in wanted)
-    found = {url: entry for url, entry in zip(single, in_threads(store.info, single), strict=True) if entry}
-    for folder, entries in zip(listed, in_threads(store.list_folder, listed), strict=True):
-        found.update({entry.url: entry for entry in entries if entry.url in folders[folder]})
-    return found
+    listed = [folder for folder, wanted in folders.items() if len(wanted) > _FEW and not is_http(folder)]
+    found: dict[str, Entry] = {}
+    for folder, entries in zip(listed, in_threads(partial(_tried, store.list_folder), listed), strict=True):
+        if not isinstance(entries, SegmentError):  # who may read need not be allowed to list
+            found.update({entry.url: entry for entry in entries if entry.url in folders[folder]})
+            del folders[folder]
+    single = sorted(url for wanted in folders.values() for url in wanted)
+    told = dict(zip(single, in_threads(partial(_tried, store.info), single), strict=True))
+    found.update({url: entry for url, entry in told.items() if isinstance(entry, Entry)})
+    return found, {url: error for url, error in told.items() if isinstance(error, SegmentError)}
+
+
+def _tried(ask: Callable[[str], B], url: str) -> B | SegmentError:
+    """Ask a store; what it has against this one object is returned."""
+    try:
+        return ask(url)
+    except BadReference as error:
+        return error
+    except StoreError as error:
+        if not error.of_object:
+            raise
+        return error
 
 
 def refuse_changed(part: Part, store: Store) -> None:

@@ -33,7 +33,7 @@ from segment import images
 from segment.card import parse_card
 from segment.errors import SAMPLE_ERRORS, SampleError, SegmentError
 from segment.formats import parquet
-from segment.formats.listing import parse_list
+from segment.formats.list_rows import parse_rows
 from segment.formats.recent import Recent
 from segment.job import make_job, read_job_file
 from segment.labels import LabelDecoder
@@ -216,7 +216,7 @@ def read_list(data: bytes, folder: Path) -> None:
     refusals: list[SegmentError] = []
     for suffix in (".txt", ".csv", ".jsonl"):
         try:
-            parse_list(data, suffix, "list")
+            parse_rows(data, suffix, "list")
             if b"://" not in data:  # would go out into the world
                 read_input(f"list{suffix}")(data, folder)
         except SegmentError as refusal:
