@@ -60,8 +60,14 @@ SAMPLE_ERRORS = {
     "too_many_pixels": "the image's header declares more pixels than --max-pixels allows",
     "too_many_bytes": "the image is larger than --max-image-bytes allows",
     "missing": "the image is listed but does not exist",
+    "unreachable": "the image is listed but cannot be had: no permission, an unknown host, or a redirect "
+    "that leads nowhere",
+    "bad_reference": "the list names no image here, or by a path or URL that no store can have",
     "duplicate_id": "another image of the same shard has this id already",
     "label_missing": "the label is listed but does not exist",
+    "label_unreachable": "the label is listed but cannot be had: no permission, an unknown host, or a redirect "
+    "that leads nowhere",
+    "label_bad_reference": "the list names the label by a path or URL that no store can have",
     "label_empty": "the label has no bytes",
     "label_undecodable": "the label is damaged or no image",
     "label_size": "the label's width and height are not those of its image",

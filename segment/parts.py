@@ -22,8 +22,12 @@ UNKNOWN = -1  # the store does not say
 MISSING = -2  # listed, but there is no such object
 REPEATED = -3  # an earlier image of the shard has the same id
 
+# Names of no Parquet column.
+ROW_NUMBERS = ":row"  # as id column: ids are row numbers
+NO_LABELS = ":none"  # as label column: there are no labels
+
 # Faults with which the image itself is still read and segmented.
-SEGMENTED = (None, "label_missing")
+SEGMENTED = (None, "label_missing", "label_unreachable", "label_bad_reference")
 
 _MIB = 1 << 20
 
@@ -40,7 +44,8 @@ class InputOptions(BaseModel):
             without an end, `{stem#START}` without a start, as a shell has it.
         label_key: WebDataset: suffix of the label member, as in `seg.png`; None tries `seg.png`, `mask.png`
             and `label.png`.
-        image_column, label_column, id_column: Parquet: column names; None looks for the usual ones.
+        image_column, label_column, id_column: Parquet: names of columns, or of fields in them (`sample.image`); None
+            looks for the usual ones. `id_column` `:row` takes row numbers, `label_column` `:none` no labels.
         part_size: images in a part; `auto` follows from the number of images.
         part_bytes: cap on the encoded bytes (images and labels) of a part with more than one image.
         max_image_bytes: a larger encoded image is an error row, unread where its size is known.
@@ -167,7 +172,8 @@ class Sample:
     """One image as read: bytes in, nothing decoded.
 
     Attributes:
-        id: as in `Member.id`; for Parquet the id column, the image's path, or the row number.
+        id: as in `Member.id`; for Parquet the id column, the image's path, or the row number, which stands before the
+            others where they come twice in the file and nobody named the column.
         url: where the image is, for people: its own URL, or `<shard url>#<id>`.
         index: position in the shard.
         image: encoded bytes; empty when it cannot be used.

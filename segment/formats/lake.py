@@ -1,0 +1,185 @@
+"""Tables of Delta, Iceberg and Hudi: Parquet files of which some belong to earlier versions of the table only."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+from urllib.parse import unquote
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from segment.errors import StoreError, UsageError
+from segment.findings import Findings
+from segment.names import basename, count, shown
+from segment.store import Entry, Store
+from segment.urls import is_url, join_url, parent_url, relative_url
+
+_COMMIT = re.compile(r"(\d{20})\.json")
+_CHECKPOINT = re.compile(r"(\d{20})\.checkpoint(?:\.(\d{10})\.(\d{10}))?\.parquet")
+_METADATA = re.compile(r"(?:v(\d+)|(\d+)-[0-9a-f-]+)\.metadata\.json")
+_DAMAGE = (pa.ArrowException, ValueError, LookupError, TypeError, AttributeError)
+_EXPORT = "Write the table's current version as plain Parquet files and name these"
+
+
+def current_files(
+    base: str, entries: Sequence[Entry], everything: Mapping[str, Entry], store: Store, findings: Findings
+) -> list[Entry]:
+    """Return the Parquet files that belong to the current version of their table; count the others.
+
+    Args:
+        base: URL of the folder of the input; names are told relative to it.
+        entries: the Parquet files of the input.
+        everything: all objects of the input by URL, hidden ones too.
+        store: where to read logs.
+        findings: whom to tell.
+
+    Raises:
+        UsageError: which rows are current cannot be told, or some of them are elsewhere.
+    """
+    kept = list(entries)
+    for table, log in _delta_logs(base, everything, store).items():
+        current = _delta_files(table, log, store)
+        own = {entry.url for entry in kept if entry.url.startswith(f"{table}/")}
+        if table == base or table.startswith(f"{base}/"):  # else only some of the table is asked for
+            _refuse_lost(table, current - own)
+        findings.leave_out("removed", sorted(relative_url(url, base) for url in own - current))
+        kept = [entry for entry in kept if entry.url not in own - current]
+    _refuse_iceberg(kept, everything, store)
+    for url in everything:
+        if url.endswith("/.hoodie/hoodie.properties"):
+            raise UsageError(
+                f"{shown(parent_url(parent_url(url)))} is a Hudi table: its files hold earlier versions of rows, too, "
+                f"and its log is not read. {_EXPORT}"
+            )
+    return kept
+
+
+def _refuse_lost(table: str, lost: set[str]) -> None:
+    if lost:
+        raise UsageError(
+            f"{shown(table)} is a Delta table, and {count(len(lost), 'file')} of its current version cannot be read, such "
+            f"as {shown(min(lost))}. {_EXPORT}"
+        )
+
+
+def _delta_logs(base: str, everything: Mapping[str, Entry], store: Store) -> dict[str, list[str]]:
+    """Return the URLs of each Delta table's log files: of those in the input, or of the one it is a part of."""
+    logs: dict[str, list[str]] = {}
+    for url in everything:
+        if basename(parent_url(url)) == "_delta_log":
+            logs.setdefault(parent_url(parent_url(url)), []).append(url)
+    if logs or base.startswith(("http://", "https://")):
+        return logs
+    folder = base
+    while "=" in basename(folder):  # a partition of it
+        folder = parent_url(folder)
+    try:
+        found = store.list_folder(join_url(folder, "_delta_log"))
+    except StoreError:  # who may read the files that were named need not be allowed to list
+        found = []
+    return {folder: [entry.url for entry in found]} if found else {}
+
+
+def _delta_files(table: str, log: Sequence[str], store: Store) -> set[str]:
+    """Return the URLs of the files of a Delta table's current version.
+
+    Raises:
+        UsageError: the log is damaged, incomplete or of another form, or rows within files are removed.
+    """
+    try:
+        return _replayed(table, log, store)
+    except _DAMAGE:
+        raise UsageError(f"{shown(table)} is a Delta table whose log is damaged. {_EXPORT}") from None
+
+
+def _replayed(table: str, log: Sequence[str], store: Store) -> set[str]:
+    """Apply to the last checkpoint the commits after it."""
+    names = {basename(url): url for url in log}
+    since, checkpoint = _last_checkpoint(names)
+    versions = sorted(int(match[1]) for name in names if (match := _COMMIT.fullmatch(name)))
+    later = [version for version in versions if version > since]
+    if later != list(range(since + 1, since + 1 + len(later))) or (since < 0 and not later):
+        raise UsageError(
+            f"{shown(table)} is a Delta table whose log is incomplete or of a form that is not read. {_EXPORT}"
+        )
+    held: dict[tuple[str, str], bool] = {}
+    for url in checkpoint:
+        held |= {_file_key(add): bool(add.get("deletionVector")) for add in _checkpoint_files(url, store)}
+    for version in later:
+        for action in _actions(names[f"{version:020d}.json"], store):
+            if remove := action.get("remove"):
+                held.pop(_file_key(remove), None)
+            if add := action.get("add"):
+                held[_file_key(add)] = bool(add.get("deletionVector"))
+    if marked := sum(held.values()):
+        raise UsageError(
+            f"{shown(table)} is a Delta table, and {count(marked, 'file holds', 'files hold')} rows that are removed "
+            "by deletion vectors, which are not read. Remove them from the files with REORG TABLE ... APPLY (PURGE)"
+        )
+    return {path if is_url(path) else join_url(table, path) for path, _ in held}
+
+
+def _last_checkpoint(urls: Mapping[str, str]) -> tuple[int, list[str]]:
+    """Return the version of the last complete checkpoint and the URLs of its parts; -1 if there is none."""
+    parts: dict[tuple[int, int], list[str]] = {}
+    for name, url in urls.items():
+        if match := _CHECKPOINT.fullmatch(name):
+            parts.setdefault((int(match[1]), int(match[3] or 1)), []).append(url)
+    complete = [(version, files) for (version, number), files in parts.items() if len(files) == number]
+    return max(complete, default=(-1, []))
+
+
+def _checkpoint_files(url: str, store: Store) -> Iterator[dict[str, Any]]:
+    table = pq.read_table(pa.BufferReader(store.read(url)))
+    if "sidecar" in table.column_names and table["sidecar"].null_count < len(table):
+        raise UsageError(f"{shown(url)}: Delta checkpoints with sidecar files are not read. {_EXPORT}")
+    return (add for add in table["add"].to_pylist() if add and add.get("path"))
+
+
+def _actions(url: str, store: Store) -> Iterator[dict[str, Any]]:
+    for line in store.read(url).decode("utf-8").splitlines():
+        if line.strip():
+            yield json.loads(line)
+
+
+def _file_key(action: Mapping[str, Any]) -> tuple[str, str]:
+    """Return what identifies a file in the log: its path, and the rows of it that are removed."""
+    vector = action.get("deletionVector") or {}
+    return unquote(action["path"]), f"{vector.get('pathOrInlineDv', '')}@{vector.get('offset', '')}"
+
+
+def _refuse_iceberg(entries: Sequence[Entry], everything: Mapping[str, Entry], store: Store) -> None:
+    """Refuse Iceberg tables that hold other files than their current snapshot: only Avro manifests say which.
+
+    Raises:
+        UsageError: there are others, or rows are removed by delete files.
+    """
+    latest: dict[str, tuple[int, str]] = {}
+    for url in everything:
+        match = _METADATA.fullmatch(basename(url))
+        if match and basename(parent_url(url)) == "metadata":
+            table = parent_url(parent_url(url))
+            latest[table] = max(latest.get(table, (-1, "")), (int(match[1] or match[2]), url))
+    for table, (_, url) in latest.items():
+        there = sum(entry.url.startswith(f"{table}/") for entry in entries)
+        try:
+            held, deletes = _iceberg_files(store.read(url))
+        except _DAMAGE:
+            raise UsageError(f"{shown(url)} is no metadata of an Iceberg table that is understood. {_EXPORT}") from None
+        if held != there or deletes:
+            raise UsageError(
+                f"{shown(table)} is an Iceberg table of {count(there, 'Parquet file')}, and its current snapshot "
+                f"holds {held}, with {count(deletes, 'delete file')}: which rows are current is in "
+                f"Avro manifests, which are not read. {_EXPORT}"
+            )
+
+
+def _iceberg_files(metadata: bytes) -> tuple[int, int]:
+    """Return how many data files and delete files the current snapshot of an Iceberg table has."""
+    table = json.loads(metadata)
+    current = [snapshot for snapshot in table["snapshots"] if snapshot["snapshot-id"] == table["current-snapshot-id"]]
+    summary = current[0]["summary"] if current else {"total-data-files": 0}
+    return int(summary["total-data-files"]), int(summary.get("total-delete-files", 0))
