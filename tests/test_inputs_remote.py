@@ -15,8 +15,9 @@ from segment.store import Store
 from tests.s3 import S3Server
 from tests.web import Web
 
-IMAGES = {f"i/{i:02d}.jpg": os.urandom(40_000) for i in range(30)}
-LABELS = {f"l/{i:02d}.png": os.urandom(2_000) for i in range(30)}
+# They begin as a JPEG and a PNG do.
+IMAGES = {f"i/{i:02d}.jpg": b"\xff\xd8\xff" + os.urandom(40_000) for i in range(30)}
+LABELS = {f"l/{i:02d}.png": b"\x89PNG\r\n\x1a\n" + os.urandom(2_000) for i in range(30)}
 # No control characters: rclone keeps its files under other names for them.
 ODD = [
     "a b.png", "p%20q.png", "ü漢.png", "h#x.png", "q?y.png", "plus+.png", "star*.png", "br{1..2}.png", "a&b=c;d.png",

@@ -12,14 +12,15 @@ import pyarrow.compute as pc
 from segment.names import shown
 
 _SHORTEST_IMAGE = 58  # bytes: a BMP of one pixel; hashes, UUIDs and decimals are shorter
-_PIXELS = (
-    "holds pixels as numbers, and encoded images are read. Write them as PNG or JPEG in a binary column (Pillow: "
+_NUMBERS = (
+    "holds numbers, and encoded images are read. Encode pixels as PNG in a binary column (Pillow: "
     "Image.fromarray(array).save(buffer, 'PNG'))"
 )
 _SEVERAL = (
     "holds several images a row, and one is read. Write a row for each image (pandas: table.explode, DuckDB: unnest)"
 )
 _EXPECTED = "expected binary, a struct {bytes: binary, path: string}, or text with paths or URLs"
+_LONGEST_TYPE = 60  # characters
 _NO_IMAGE = f"cannot hold images; {_EXPECTED}"
 
 
@@ -115,7 +116,7 @@ def _struct_cell(at: Field, kind: pa.StructType) -> Cell | str:
         if path:
             return Cell(None, path)
         if "data" in fields and not fields.keys().isdisjoint(("shape", "mode", "height")):
-            return _PIXELS  # Ray's tensors, Spark's image source, Daft's images
+            return _NUMBERS  # Ray's tensors, Spark's image source, Daft's images
         inner = [str(cell) for cell in _readable_fields(at, kind)]
         return f"has no bytes and no path; its fields that may be meant: {listed(inner)}" if inner else _NO_IMAGE
     inner_cell = _cell(at.within("bytes"), fields["bytes"])
@@ -128,7 +129,7 @@ def _refused_extension(field: pa.Field) -> str:
     """Say why an extension type is not read, if so. The library that knows it may be loaded here, or not."""
     name = extension_name(field)
     if "tensor" in name:
-        return _PIXELS
+        return _NUMBERS
     if name.startswith(("geoarrow", "ogc")):
         return f"holds geometries ({name}) and no images; {_EXPECTED}"
     return (
@@ -152,13 +153,14 @@ def _refused_list(kind: pa.DataType) -> str:
     while _is_list(inner):
         inner, depth = storage_of(inner.value_type), depth + 1
     if pa.types.is_primitive(inner):
-        return _PIXELS if depth > 1 or pa.types.is_fixed_size_list(kind) or _is_byte(inner) else _NO_IMAGE
+        return _NUMBERS if depth > 1 or pa.types.is_fixed_size_list(kind) or _is_byte(inner) else _NO_IMAGE
     return _SEVERAL if isinstance(_cell(Field(""), pa.field("", inner)), Cell) else _NO_IMAGE
 
 
 def described(kind: pa.DataType) -> str:
     """Return a type as messages show it."""
-    return str(kind)[:60]
+    text = str(kind)
+    return text if len(text) <= _LONGEST_TYPE else f"{text[:_LONGEST_TYPE]}..."
 
 
 def resolve(schema: pa.Schema, name: str) -> tuple[pa.Field, Field] | None:
@@ -201,7 +203,7 @@ def _readable(at: Field, field: pa.Field) -> Iterator[Cell]:
     cell = _cell(at, field)
     if isinstance(cell, Cell):
         yield cell
-    elif not _refused_extension(field):
+    elif cell != _NUMBERS and not _refused_extension(field):
         yield from _readable_fields(at, storage_of(field.type))
 
 

@@ -171,6 +171,9 @@ def _no_image(schema: pa.Schema, cells: Mapping[str, Cell | str], name: str) -> 
     reasons = "".join(
         f"; '{shown(column)}' is {described(schema.field(column).type)}: it {why}" for column, why in odd[:1]
     )
+    twice = next((column for column in schema.names if column.lower() in usual and column not in cells), None)
+    if twice:
+        reasons += f"; there are {schema.names.count(twice)} columns '{shown(twice)}', which cannot be told apart"
     choices = [str(cell) for cell in readable_cells(schema)]
     mend = f"; if one of these is it, name it with --image-column: {listed(choices)}" if choices else ""
     return f"{name} has no image column{reasons}{mend}. {_there(schema)}"

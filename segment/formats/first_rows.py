@@ -93,7 +93,7 @@ def _contradiction(opened: pq.ParquetFile, cell: Cell, what: str, entry: Entry, 
         number = contents.total()
         held = contents.most_common(1)[0][0]
         rows_told = "the one row looked at holds" if number == 1 else f"the {number} rows looked at hold"
-        return f"{rows_told} {held}, not JPEG, PNG, WebP, BMP or TIFF images"
+        return f"{rows_told} {held}, not JPEG, PNG, WebP, BMP or TIFF images (pixels have to be encoded)"
     if kind := next((found for path in paths if (found := embedded(path))), ""):
         raise UsageError(_encoded_text(entry, cell, what, kind))
     return _missing(list(dict.fromkeys(paths)), entry.url, store) if paths else ""

@@ -60,8 +60,8 @@ def current_files(
 def _refuse_lost(table: str, lost: set[str]) -> None:
     if lost:
         raise UsageError(
-            f"{shown(table)} is a Delta table, and {count(len(lost), 'file')} of its current version cannot be read, such "
-            f"as {shown(min(lost))}. {_EXPORT}"
+            f"{shown(table)} is a Delta table, and {count(len(lost), 'file')} of its current version cannot be "
+            f"read, such as {shown(min(lost))}. {_EXPORT}"
         )
 
 

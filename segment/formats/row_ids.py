@@ -59,13 +59,13 @@ def tell_repeated(files: Sequence[tuple[Shard, Columns]], store: Store, findings
     repeated = in_threads(lambda file: _count_repeated(*file, store), known)
     found = [(*file, number) for file, number in zip(known, repeated, strict=True) if number]
     guessed = any("id" in columns.guessed for _, columns in files)
-    fate = "in such a file the row number stands before every id" if guessed else "they will be error rows"
+    fate = "there the row number stands before every id" if guessed else "they will be error rows"
     if found:
-        number = sum(number for *_, number in found)
+        rows = count(sum(number for *_, number in found), "row has", "rows have")
         names = ", ".join(sorted({str(columns.id) for _, columns, _ in found}))
         findings.warnings.append(
-            f"ids of {shown(names)} come twice: {count(number, 'row has', 'rows have')} the id of an earlier one in "
-            f"the file, {examples(shard.url for shard, *_ in found)}; {fate} (--id-column names another column, "
+            f"the ids in {shown(names)} are not unique: {rows} the id of an earlier row of the file, "
+            f"{examples(shard.url for shard, *_ in found)}; {fate} (--id-column names another column, "
             f"{ROW_NUMBERS} takes row numbers)"
         )
     if len(known) < len(with_ids):

@@ -24,8 +24,8 @@ def unread(schema: pa.Schema, columns: Columns, others: Sequence[Cell], rows: pa
         others: what else could be read.
         rows: some rows of these; None if nobody knows any.
     """
-    names = listed([str(cell) for cell in others if _may_matter(cell, rows)])
     unlabelled = columns.label is None and "label" in columns.guessed
+    names = listed([str(cell) for cell in others if _may_matter(cell, rows, labels=unlabelled)])
     if names and unlabelled:
         yield f"no label column is known; if one of these is it, name it with --label-column: {names}"
     elif names:
@@ -34,12 +34,13 @@ def unread(schema: pa.Schema, columns: Columns, others: Sequence[Cell], rows: pa
         yield from _unreadable_labels(schema, columns)
 
 
-def _may_matter(cell: Cell, rows: pa.Table | None) -> bool:
+def _may_matter(cell: Cell, rows: pa.Table | None, *, labels: bool) -> bool:
+    """Whether a column holds images, or nobody can tell; where labels are looked for, also whether it is called so."""
     if cell.data is not None:
         data = [value for value in cell.encoded(rows) if value] if rows is not None else []
-        return not data or _is_labelled(str(cell)) or any(may_be_label(value) for value in data)
+        return not data or (labels and _is_labelled(str(cell))) or any(may_be_label(value) for value in data)
     paths = [path for path in cell.paths(rows) if path] if rows is not None else []
-    return any(is_label(path.partition("?")[0]) and _is_labelled(f"{cell} {path}") for path in paths)
+    return labels and any(is_label(path.partition("?")[0]) and _is_labelled(f"{cell} {path}") for path in paths)
 
 
 def _is_labelled(text: str) -> bool:
