@@ -40,10 +40,11 @@ def current_files(
         UsageError: which rows are current cannot be told, or some of them are elsewhere.
     """
     kept = list(entries)
-    for table, log in _delta_logs(base, everything, store).items():
+    logs = _delta_logs(everything)
+    for table, log in (logs or _log_above(base, store)).items():
         current = _delta_files(table, log, store)
         own = {entry.url for entry in kept if entry.url.startswith(f"{table}/")}
-        if table == base or table.startswith(f"{base}/"):  # else only some of the table is asked for
+        if logs:  # else only some of the table is asked for
             _refuse_lost(table, current - own)
         findings.leave_out("removed", sorted(relative_url(url, base) for url in own - current))
         kept = [entry for entry in kept if entry.url not in own - current]
@@ -65,14 +66,19 @@ def _refuse_lost(table: str, lost: set[str]) -> None:
         )
 
 
-def _delta_logs(base: str, everything: Mapping[str, Entry], store: Store) -> dict[str, list[str]]:
-    """Return the URLs of each Delta table's log files: of those in the input, or of the one it is a part of."""
+def _delta_logs(everything: Mapping[str, Entry]) -> dict[str, list[str]]:
+    """Return the URLs of the log files of each Delta table that the input holds."""
     logs: dict[str, list[str]] = {}
     for url in everything:
         if basename(parent_url(url)) == "_delta_log":
             logs.setdefault(parent_url(parent_url(url)), []).append(url)
-    if logs or base.startswith(("http://", "https://")):
-        return logs
+    return logs
+
+
+def _log_above(base: str, store: Store) -> dict[str, list[str]]:
+    """Return the URLs of the log files of the Delta table that the input is a part of, if it is."""
+    if base.startswith(("http://", "https://")):
+        return {}
     folder = base
     while "=" in basename(folder):  # a partition of it
         folder = parent_url(folder)
