@@ -26,8 +26,19 @@ class ModelError(UsageError):
     """The model card, its weights and its graph do not fit together."""
 
 
+class BadReference(UsageError):
+    """A path or URL that can name no object: a character or a protocol that no store knows."""
+
+
 class StoreError(SegmentError):
-    """A store refused or failed an operation for good; what is committed stays, a rerun resumes."""
+    """A store refused or failed an operation for good; what is committed stays, a rerun resumes.
+
+    Attributes:
+        of_object: whether this one object cannot be had (permission, an unknown host, a redirect that leads nowhere),
+            which says nothing about others.
+    """
+
+    of_object = False
 
 
 class StoreRefused(StoreError):

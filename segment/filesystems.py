@@ -12,7 +12,7 @@ from typing import Any, cast
 import fsspec
 from fsspec.asyn import sync
 
-from segment.errors import UsageError
+from segment.errors import BadReference, UsageError
 from segment.urls import PROTOCOL, redact_url
 
 _MD5 = re.compile(r"[0-9a-f]{32}")
@@ -60,7 +60,7 @@ def open_filesystem(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
         mend = f"pip install 'segment-job[{extra}]'" if extra else str(error)
         raise UsageError(f"{redact_url(url)}: {protocol}:// needs another package: {mend}") from None
     except ValueError:
-        raise UsageError(f"{redact_url(url)}: no store is known for {protocol}://") from None
+        raise BadReference(f"{redact_url(url)}: no store is known for {protocol}://") from None
     if protocol in ("s3", "s3a"):
         filesystem.retries = 1
     return filesystem, cast(str, filesystem._strip_protocol(url))
@@ -150,7 +150,17 @@ def _http_options(options: Mapping[str, Any]) -> dict[str, Any]:
     if "endpoint_url" in client:  # s3fs has an option of this name too
         client = {}
     # Without trust_env, aiohttp passes by the proxy that HTTPS_PROXY names.
-    return {**own, "client_kwargs": {"trust_env": True, **client}}
+    return {**own, "client_kwargs": {"trust_env": True, "raise_for_status": _refuse_redirect, **client}}
+
+
+async def _refuse_redirect(answer: Any) -> None:
+    """Refuse the answer of a redirect that leads nowhere: aiohttp takes it for the object's."""
+    if 300 <= answer.status < 400:
+        import aiohttp  # which only http needs
+
+        raise aiohttp.ClientResponseError(
+            answer.request_info, answer.history, status=answer.status, message=str(answer.reason)
+        )
 
 
 def entry_of(url: str, info: Mapping[str, Any]) -> Entry:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import re
+import socket
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ import tenacity
 
 from segment import vitals
 from segment.errors import SegmentError, StoreError, StoreRefused
-from segment.urls import redact_text, redact_url
+from segment.urls import is_http, redact_text, redact_url
 
 log = logging.getLogger("segment.store")
 
@@ -64,8 +65,9 @@ class Requests:
         except Exception as error:
             if isinstance(error, FileNotFoundError) and is_absent(error):
                 raise FileNotFoundError(errno.ENOENT, "there is no such object", redact_url(url)) from None
-            kind = StoreRefused if is_refusal(error, verb, url) else StoreError
-            raise kind(advice(verb, url, error)) from None
+            failure = (StoreRefused if is_refusal(error, verb, url) else StoreError)(advice(verb, url, error))
+            failure.of_object = concerns_object(error, url)
+            raise failure from None
 
     def _note(self, verb: str, url: str, state: tenacity.RetryCallState, entry: vitals.Request) -> None:
         error = type(state.outcome.exception()).__name__ if state.outcome else ""
@@ -153,12 +155,38 @@ def is_refusal(error: BaseException, verb: str, url: str) -> bool:
 
     One unreadable local image, or one forbidden page of a web server, says nothing about the others.
     """
-    if url.startswith(("http://", "https://")):
+    if is_http(url):
         return False
     if url.startswith("file://"):
         return verb == "write" and isinstance(error, OSError) and error.errno in _FULL_OR_LOCKED
     text = _text(error, url)
     return isinstance(error, PermissionError) or any(word in text for word in _PERMANENT_WORDS)
+
+
+_OURS = (
+    "ExpiredToken", "InvalidToken", "InvalidAccessKeyId", "SignatureDoesNotMatch", "RequestTimeTooSkewed",
+    "NoCredentials", "credentials",
+)  # fmt: skip
+
+
+def concerns_object(error: BaseException, url: str) -> bool:
+    """Whether a store answered, and refuses this object: no trouble of network, credentials or machine."""
+    if is_transient(error, url) or any(word in _text(error, url) for word in _OURS):
+        return False
+    return any(_is_refused(cause) for cause in _chain(error))
+
+
+def _is_refused(cause: BaseException) -> bool:
+    if isinstance(cause, PermissionError | IsADirectoryError):
+        return True
+    if isinstance(cause, socket.gaierror):
+        return cause.errno == socket.EAI_NONAME  # nobody knows the host
+    if type(cause).__module__.startswith("aiohttp."):
+        redirected = "Redirect" in type(cause).__name__ or "InvalidUrl" in type(cause).__name__
+        return redirected or 300 <= (getattr(cause, "status", None) or 0) < 500
+    answer = getattr(cause, "response", None)  # botocore's
+    status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) if isinstance(answer, dict) else 0
+    return "NoSuchBucket" in str(cause) or 300 <= status < 500
 
 
 _ADVICE = (

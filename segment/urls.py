@@ -74,6 +74,11 @@ def without_query(url: str) -> str:
     return url.partition("?")[0] if url.startswith(("http://", "https://")) else url
 
 
+def is_http(url: str) -> bool:
+    """Whether a URL is read over http or https."""
+    return url.startswith(("http://", "https://"))
+
+
 def join_url(base: str, *names: str) -> str:
     """Append `names` to a URL. An absolute path or URL among them starts anew, as in `os.path.join`."""
     for name in names:

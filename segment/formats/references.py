@@ -6,7 +6,7 @@ import posixpath
 from collections.abc import Iterable
 from typing import Literal
 
-from segment.errors import SegmentError, UsageError
+from segment.errors import BadReference, StoreError, UsageError
 from segment.formats.lookup import in_threads
 from segment.names import is_storable
 from segment.store import Store
@@ -36,31 +36,25 @@ def read_references(references: Iterable[str], table: str, store: Store) -> dict
     """Read what rows of a table name, each once: its bytes, or the fault of the rows that name it.
 
     Raises:
-        StoreError: the store that holds the table itself refuses, or fails too often.
+        StoreError, UsageError: trouble that concerns other images, too: a store that refuses us, or fails too often.
     """
     places = {reference: place_of(reference, table) for reference in references}
     urls = sorted({url for url in places.values() if url})
     if all(url.startswith("file://") for url in urls):
-        read = [_read(url, table, store) for url in urls]
+        read = [_read(url, store) for url in urls]
     else:
-        read = in_threads(lambda url: _read(url, table, store), urls)
+        read = in_threads(lambda url: _read(url, store), urls)
     found = dict(zip(urls, read, strict=True))
     return {reference: found[url] if url else "bad_reference" for reference, url in places.items()}
 
 
-def _read(url: str, table: str, store: Store) -> bytes | Absent:
+def _read(url: str, store: Store) -> bytes | Absent:
     try:
         data = store.read_if_exists(url)
-    except UsageError:  # a protocol that no store knows
+    except BadReference:
         return "bad_reference"
-    except SegmentError:
-        if _server(url) == _server(table) and not url.startswith(("http://", "https://")):
+    except StoreError as error:
+        if not error.of_object:
             raise
-        return "unreachable"  # another server, or a page that this one does not serve
+        return "unreachable"
     return "missing" if data is None else data
-
-
-def _server(url: str) -> str:
-    """Return protocol and host (or bucket) of a URL."""
-    protocol, _, rest = url.partition("://")
-    return f"{protocol}://{rest.partition('/')[0]}"
