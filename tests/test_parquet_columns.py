@@ -68,6 +68,7 @@ ENCODINGS = {
     "bytes only": struct(bytes=BINARY),
     "struct within struct": struct(bytes=struct(bytes=BINARY, path=NAMES), path=NAMES),
     "struct within struct, reversed": struct(path=NAMES, bytes=struct(path=NAMES, bytes=BINARY)),
+    "list within struct": struct(path=NAMES, bytes=pa.array([list(data) for data in PICTURES], pa.list_(pa.uint8()))),
     "lists of bytes": pa.array([list(data) for data in PICTURES], pa.list_(pa.uint8())),
     "lists of signed bytes": pa.array([np.frombuffer(data, np.int8) for data in PICTURES], pa.large_list(pa.int8())),
     "extension type": pa.ExtensionArray.from_storage(pa.opaque(pa.binary(), "image", "vendor"), BINARY),
@@ -367,6 +368,12 @@ def test_columns_of_paths_are_known_by_name(tmp_path: Path, name: str, kind: pa.
     (tmp_path / "a.png").write_bytes(PICTURES[0])
     path = write(tmp_path / "a.parquet", {name: pa.array(["a.png"]).cast(kind), "label": ["cat"]})
     assert [(s.image, s.label) for s in read(path)] == [(PICTURES[0], None)]
+
+
+def test_parts_of_images_by_path_are_cut_as_if_each_had_some_megabytes(tmp_path: Path) -> None:
+    (tmp_path / "0.png").write_bytes(PICTURES[0])
+    path = write(tmp_path / "a.parquet", {"image_path": ["0.png"] * 300})
+    assert {len(part) for part in find(path, part_size=1000).parts} == {64, 44}
 
 
 def test_a_label_by_path_of_an_image_in_bytes(tmp_path: Path) -> None:

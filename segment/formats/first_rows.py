@@ -22,7 +22,9 @@ from segment.parts import NO_LABELS
 from segment.store import Entry, Store
 
 _ROWS = 64  # of a row group
-_MOST_BYTES = 128 << 20  # of a row group that is read for some rows: its pages hold up to 1,024
+# Bytes of a row group that is read for some rows, since its pages hold up to 1,024: on this machine, and elsewhere.
+_MOST_LOCAL = 512 << 20
+_MOST_REMOTE = 128 << 20
 _PATHS = 4  # that are looked up
 _BLOCK = 1 << 16
 
@@ -58,24 +60,24 @@ def _samples(opened: pq.ParquetFile, fields: list[str], url: str, *, needed: boo
     Raises:
         UsageError: the file is encrypted; or pyarrow cannot read these fields, and they are `needed`.
     """
-    metadata = opened.metadata
+    metadata, most = opened.metadata, _MOST_LOCAL if url.startswith("file://") else _MOST_REMOTE
     filled = [group for group in range(metadata.num_row_groups) if metadata.row_group(group).num_rows]
+    unsupported = ""
+    read = 0
     for group in dict.fromkeys(filled[i] for i in (0, -1, len(filled) // 2) if filled):
-        if metadata.row_group(group).total_byte_size > _MOST_BYTES:
+        if metadata.row_group(group).total_byte_size > most:
             continue
         try:
             batch = next(opened.iter_batches(_ROWS, row_groups=[group], columns=fields, use_threads=False))
-        except pa.ArrowNotImplementedError as error:
-            if needed:
-                raise UsageError(
-                    f"{shown(url)}: {listed(fields)} cannot be read: {one_line(error)}. "
-                    "Write the images as a binary column"
-                ) from None
-            return
         except DAMAGE as error:  # the row group will tell, when it is read
             refuse_trouble(error, url)
+            unsupported = one_line(error) if isinstance(error, pa.ArrowNotImplementedError) else ""
             continue
+        read += 1
         yield pa.Table.from_batches([batch])
+    if needed and unsupported and not read:
+        advice = "Write the images as a binary column, compressed with snappy, zstd or not at all"
+        raise UsageError(f"{shown(url)}: {listed(fields)} cannot be read: {unsupported}. {advice}")
 
 
 def _contradiction(opened: pq.ParquetFile, cell: Cell, what: str, entry: Entry, store: Store) -> str:

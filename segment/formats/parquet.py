@@ -29,6 +29,7 @@ from segment.urls import without_query
 log = logging.getLogger("segment.parquet")
 
 _FOOTER_BLOCK = 1 << 18
+_BYTES_BY_PATH = 4 << 20  # an image that is named by its path is taken to have, where parts are cut by bytes
 _LOOKS = 8  # files whose first rows are looked at: one for each choice of columns
 
 
@@ -109,7 +110,8 @@ def _row_groups(
                 f"hold at once ({options.max_row_group_bytes >> 20} MiB, max_row_group_bytes). Write the file with "
                 "smaller row groups, for example pyarrow.parquet.write_table(table, path, row_group_size=100)"
             )
-        yield number, group.num_rows, size // max(1, group.num_rows)
+        image_bytes = size // max(1, group.num_rows)
+        yield number, group.num_rows, image_bytes if columns.image.data else max(image_bytes, _BYTES_BY_PATH)
 
 
 def _bytes_read(group: pq.RowGroupMetaData, columns: Columns) -> int:
@@ -224,5 +226,8 @@ def _read_row_group(part: Part, file: _File, store: Store) -> pa.Table | None:
             return table
         except DAMAGE as error:
             refuse_trouble(error, part.url)
+            if "Nested data conversions" in str(error):  # more than 2 GiB of a field in one row group
+                where = f"{shown(part.url)}: row group {part.row_group}"
+                raise UsageError(f"{where} is too large for pyarrow: write smaller ones ({one_line(error)})") from None
             log.warning("%s: row group %d cannot be read: %s", shown(part.url), part.row_group, one_line(error))
             return None
