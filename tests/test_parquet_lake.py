@@ -61,6 +61,14 @@ def refusal(where: object) -> str:
     return str(caught.value)
 
 
+def unfollowed(table: Path) -> bool:
+    """Whether all files of a table are read, with a warning."""
+    found = find(table)
+    there = sorted(file.relative_to(table).as_posix() for file in table.rglob("[a-z]*.parquet"))
+    (warning,) = [line for line in found.warnings if "whose log is damaged, incomplete or of a form" in line]
+    return files(found, table) == there and f"all of its {len(there)} Parquet files count" in warning
+
+
 def left_out(found: Discovery) -> dict[str, int]:
     return {item.reason: item.number for item in found.left_out if item.reason == "removed"}
 
@@ -136,7 +144,7 @@ def test_a_checkpoint_in_several_files(tmp_path: Path) -> None:
         write(tmp_path / name)
     commit(tmp_path, 3)
     checkpoint(tmp_path, f"{3:020d}.checkpoint.{1:010d}.{2:010d}.parquet", ["a.parquet"])
-    assert "log is incomplete" in refusal(tmp_path)
+    assert unfollowed(tmp_path)
     checkpoint(tmp_path, f"{3:020d}.checkpoint.{2:010d}.{2:010d}.parquet", ["b.parquet"])
     assert files(find(tmp_path), tmp_path) == ["a.parquet", "b.parquet"]
 
@@ -144,16 +152,29 @@ def test_a_checkpoint_in_several_files(tmp_path: Path) -> None:
 def test_a_log_that_cannot_be_followed(tmp_path: Path) -> None:
     table = delta(tmp_path / "t")
     commit(table, 3, add("z.parquet"))
-    assert f"{table} is a Delta table whose log is incomplete" in refusal(table)
+    assert unfollowed(table)
     (table / "_delta_log" / f"{3:020d}.json").unlink()
     (table / "_delta_log" / f"{1:020d}.json").write_text('{"add": 7}\n{"rem')
-    assert f"{table} is a Delta table whose log is damaged" in refusal(table)
+    assert unfollowed(table)
+    (table / "_delta_log" / f"{1:020d}.json").unlink()
+    checkpoint(table, f"{5:020d}.checkpoint.parquet", [], sidecar=[{"path": "x"}])
+    assert unfollowed(table)
 
 
 def test_a_current_file_that_is_not_there(tmp_path: Path) -> None:
     table = delta(tmp_path / "t")
     (table / "b.parquet").unlink()
-    assert f"1 file of its current version cannot be read, such as {table}/b.parquet" in refusal(table)
+    told = refusal(table)
+    assert f"1 file of its current version cannot be found, such as {table}/b.parquet: " in told
+    checkpoint(table, f"{0:020d}.checkpoint.parquet", ["a.parquet", "k=1/c%20d.parquet"])
+    # the pattern matches the checkpoint, too, but not the commits after it
+    assert files(find(told.rpartition(": ")[2]), table) == ["k=1/c d.parquet"]
+
+
+def test_a_table_that_is_empty_now(tmp_path: Path) -> None:
+    table = delta(tmp_path / "t")
+    commit(table, 2, remove("b.parquet"), remove("k=1/c%20d.parquet"))
+    assert "the current version of this Delta table holds none of the files" in refusal(table)
 
 
 def test_rows_that_are_removed_within_files(tmp_path: Path) -> None:

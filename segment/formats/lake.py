@@ -40,14 +40,24 @@ def current_files(
         UsageError: which rows are current cannot be told, or some of them are elsewhere.
     """
     kept = list(entries)
-    logs = _delta_logs(everything)
-    for table, log in (logs or _log_above(base, store)).items():
-        current = _delta_files(table, log, store)
+    for table, listed in _delta_tables(base, everything).items():
+        log = _delta_log(table, listed, store)
+        if not log:
+            continue
         own = {entry.url for entry in kept if entry.url.startswith(f"{table}/")}
-        if logs:  # else only some of the table is asked for
+        current = _delta_files(table, log, store)
+        if current is None:
+            findings.warnings.append(
+                f"{shown(table)} is a Delta table whose log is damaged, incomplete or of a form that is not read: all "
+                f"of its {count(len(own), 'Parquet file')} count, also those that its current version does not hold"
+            )
+            continue
+        if any(url.endswith(".json") for url in listed):  # else only some of the table is asked for
             _refuse_lost(table, current - own)
         findings.leave_out("removed", sorted(relative_url(url, base) for url in own - current))
         kept = [entry for entry in kept if entry.url not in own - current]
+    if entries and not kept:
+        raise UsageError(f"{shown(base)}: the current version of this Delta table holds none of the files")
     _refuse_iceberg(kept, everything, store)
     for url in everything:
         if url.endswith("/.hoodie/hoodie.properties"):
@@ -61,56 +71,68 @@ def current_files(
 def _refuse_lost(table: str, lost: set[str]) -> None:
     if lost:
         raise UsageError(
-            f"{shown(table)} is a Delta table, and {count(len(lost), 'file')} of its current version cannot be "
-            f"read, such as {shown(min(lost))}. {_EXPORT}"
+            f"{shown(table)} is a Delta table, and {count(len(lost), 'file')} of its current version cannot be found, "
+            f"such as {shown(min(lost))}: restore the table, or name the files that are there: "
+            f"{shown(table)}/**/*.parquet"
         )
 
 
-def _delta_logs(everything: Mapping[str, Entry]) -> dict[str, list[str]]:
-    """Return the URLs of the log files of each Delta table that the input holds."""
-    logs: dict[str, list[str]] = {}
+def _delta_tables(base: str, everything: Mapping[str, Entry]) -> dict[str, list[str]]:
+    """Return what the input lists of the logs of the Delta tables in it, or else the one it may be a part of."""
+    listed: dict[str, list[str]] = {}
     for url in everything:
         if basename(parent_url(url)) == "_delta_log":
-            logs.setdefault(parent_url(parent_url(url)), []).append(url)
-    return logs
+            listed.setdefault(parent_url(parent_url(url)), []).append(url)
+    if listed or base.startswith(("http://", "https://")):
+        return listed
+    while "=" in basename(base):  # a partition of it
+        base = parent_url(base)
+    return {base: []}
 
 
-def _log_above(base: str, store: Store) -> dict[str, list[str]]:
-    """Return the URLs of the log files of the Delta table that the input is a part of, if it is."""
-    if base.startswith(("http://", "https://")):
-        return {}
-    folder = base
-    while "=" in basename(folder):  # a partition of it
-        folder = parent_url(folder)
+def _delta_log(table: str, listed: Sequence[str], store: Store) -> Sequence[str]:
+    """Return the URLs of the files of a log, whatever of it a pattern has matched; empty if there is none."""
+    if table.startswith(("http://", "https://")):
+        return listed
     try:
-        found = store.list_folder(join_url(folder, "_delta_log"))
+        return [entry.url for entry in store.list_folder(join_url(table, "_delta_log"))]
     except StoreError:  # who may read the files that were named need not be allowed to list
-        found = []
-    return {folder: [entry.url for entry in found]} if found else {}
+        return listed
 
 
-def _delta_files(table: str, log: Sequence[str], store: Store) -> set[str]:
-    """Return the URLs of the files of a Delta table's current version.
+def _delta_files(table: str, log: Sequence[str], store: Store) -> set[str] | None:
+    """Return the URLs of the files of a Delta table's current version; None if its log does not tell them.
 
     Raises:
-        UsageError: the log is damaged, incomplete or of another form, or rows within files are removed.
+        UsageError: rows within files are removed.
     """
     try:
-        return _replayed(table, log, store)
+        held = _replayed(log, store)
     except _DAMAGE:
-        raise UsageError(f"{shown(table)} is a Delta table whose log is damaged. {_EXPORT}") from None
+        return None
+    if marked := sum(held.values()):
+        raise UsageError(
+            f"{shown(table)} is a Delta table, and {count(marked, 'file holds', 'files hold')} rows that are removed "
+            "by deletion vectors, which are not read. Remove them from the files with REORG TABLE ... APPLY (PURGE)"
+        )
+    return {path if is_url(path) else join_url(table, path) for path, _ in held}
 
 
-def _replayed(table: str, log: Sequence[str], store: Store) -> set[str]:
-    """Apply to the last checkpoint the commits after it."""
+def _replayed(log: Sequence[str], store: Store) -> dict[tuple[str, str], bool]:
+    """Apply to the last checkpoint of a log the commits after it.
+
+    Returns:
+        The files by `_file_key`, and whether a deletion vector removes rows of them.
+
+    Raises:
+        ValueError, LookupError and others of `_DAMAGE`: the log is damaged, incomplete or of another form.
+    """
     names = {basename(url): url for url in log}
     since, checkpoint = _last_checkpoint(names)
     versions = sorted(int(match[1]) for name in names if (match := _COMMIT.fullmatch(name)))
     later = [version for version in versions if version > since]
     if later != list(range(since + 1, since + 1 + len(later))) or (since < 0 and not later):
-        raise UsageError(
-            f"{shown(table)} is a Delta table whose log is incomplete or of a form that is not read. {_EXPORT}"
-        )
+        raise LookupError("a commit is missing")
     held: dict[tuple[str, str], bool] = {}
     for url in checkpoint:
         held |= {_file_key(add): bool(add.get("deletionVector")) for add in _checkpoint_files(url, store)}
@@ -120,12 +142,7 @@ def _replayed(table: str, log: Sequence[str], store: Store) -> set[str]:
                 held.pop(_file_key(remove), None)
             if add := action.get("add"):
                 held[_file_key(add)] = bool(add.get("deletionVector"))
-    if marked := sum(held.values()):
-        raise UsageError(
-            f"{shown(table)} is a Delta table, and {count(marked, 'file holds', 'files hold')} rows that are removed "
-            "by deletion vectors, which are not read. Remove them from the files with REORG TABLE ... APPLY (PURGE)"
-        )
-    return {path if is_url(path) else join_url(table, path) for path, _ in held}
+    return held
 
 
 def _last_checkpoint(urls: Mapping[str, str]) -> tuple[int, list[str]]:
@@ -141,7 +158,7 @@ def _last_checkpoint(urls: Mapping[str, str]) -> tuple[int, list[str]]:
 def _checkpoint_files(url: str, store: Store) -> Iterator[dict[str, Any]]:
     table = pq.read_table(pa.BufferReader(store.read(url)))
     if "sidecar" in table.column_names and table["sidecar"].null_count < len(table):
-        raise UsageError(f"{shown(url)}: Delta checkpoints with sidecar files are not read. {_EXPORT}")
+        raise ValueError("a checkpoint with sidecar files")
     return (add for add in table["add"].to_pylist() if add and add.get("path"))
 
 
