@@ -13,6 +13,7 @@ from segment.urls import unsigned
 Reason = Literal[
     "hidden", "system", "format", "other_kind", "run_output", "irregular", "unused_label", "label_format",
     "special_member", "hidden_member", "unused_member", "sample_without_image", "keyless_member", "damaged",
+    "removed",
 ]  # fmt: skip
 
 # What is left out, in words: of one, of several; then what can be done about it, where something can.
@@ -34,6 +35,11 @@ _WORDS: dict[Reason, tuple[str, str, str]] = {
     ),
     "other_kind": ("file of another kind", "files of other kinds", ""),
     "run_output": ("file in outputs of other runs", "files in outputs of other runs", ""),
+    "removed": (
+        "Parquet file that is not part of the current version of its Delta table",
+        "Parquet files that are not part of the current version of their Delta table",
+        "",
+    ),
     "irregular": (
         "object that is no file (a link to nothing, a device, a pipe, a name that ends in a slash)",
         "objects that are no files (links to nothing, devices, pipes, names that end in a slash)",

@@ -26,6 +26,10 @@ BAD_REFERENCE = -5  # what is listed can be no object
 
 _ABSENT = {MISSING: "missing", UNREACHABLE: "unreachable", BAD_REFERENCE: "bad_reference"}
 
+# Names of no Parquet column.
+ROW_NUMBERS = ":row"  # as id column: ids are row numbers
+NO_LABELS = ":none"  # as label column: there are no labels
+
 # Faults with which the image itself is still read and segmented.
 SEGMENTED = (None, *(f"label_{fault}" for fault in _ABSENT.values()))
 
@@ -46,8 +50,9 @@ class InputOptions(BaseModel):
             image of a sample, or the one with the plainest suffix.
         label_key: WebDataset: suffix of the label member, as in `seg.png`; None tries `seg.png`, `mask.png`
             and `label.png`.
-        image_column, label_column, id_column: Parquet and lists: column names; in a list without a header `1`, `2`
-            and so on. None looks for the usual ones.
+        image_column, label_column, id_column: Parquet and lists: names of columns, of Parquet also of fields in them
+            (`sample.image`); in a list without a header `1`, `2` and so on. None looks for the usual ones. Of Parquet,
+            `id_column` `:row` takes row numbers, and `label_column` `:none` no labels.
         part_size: images in a part; `auto` follows from the number of images.
         part_bytes: cap on the encoded bytes (images and labels) of a part with more than one image.
         max_image_bytes: a larger encoded image is an error row, unread where its size is known.
@@ -187,7 +192,8 @@ class Sample:
     """One image as read: bytes in, nothing decoded.
 
     Attributes:
-        id: as in `Member.id`; for Parquet the id column, the image's path, or the row number.
+        id: as in `Member.id`; for Parquet the id column, the image's path, or the row number, which stands before the
+            others where they come twice in the file and nobody named the column.
         url: where the image is, for people (`image_uri`).
         index: position in the shard.
         image: encoded bytes; empty when it cannot be used.

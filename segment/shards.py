@@ -14,6 +14,7 @@ from segment.formats.cutting import Shard, cut
 from segment.formats.expand import Found, find_objects, sign_input
 from segment.formats.files import count_others, plan_files, read_files
 from segment.formats.known import Known
+from segment.formats.lake import current_files
 from segment.formats.listing import LIST_SUFFIXES, listed_urls, plan_list
 from segment.formats.lookup import in_threads
 from segment.formats.parquet import has_label_column, plan_parquet, read_ids, read_parquet
@@ -90,6 +91,8 @@ def discover(
     kind = _kind(found, options, findings)
     _refuse_foreign_options(kind, options)
     entries = _of_kind(kind, found, store, findings)
+    if kind == "parquet" and not found.single:
+        entries = current_files(found.base, entries, everything, store, findings)
     if known and kind in ("webdataset", "parquet"):
         entries = known.objects_to_plan(entries)
         if not entries:

@@ -54,9 +54,14 @@ def _with_home(path: str) -> str:
         return path
 
 
+def redact_credentials(url: str) -> str:
+    """Return `url` without a password in it."""
+    return CREDENTIALS.sub(r"\1\2***@", url)
+
+
 def redact_url(url: str) -> str:
     """Return `url` fit for messages: without credentials, query or signature; a local one as a path."""
-    url = CREDENTIALS.sub(r"\1\2***@", url)
+    url = redact_credentials(url)
     if is_http(url):
         path, mark, _ = url.partition("#")[0].partition("?")
         return f"{path}?***" if mark else path
@@ -68,7 +73,7 @@ _QUERY = re.compile(r"\?[^\s'\"]+")
 
 def redact_text(text: str) -> str:
     """Return another library's words fit for messages: a URL in them may hold credentials, or a signature as query."""
-    return _QUERY.sub("?***", CREDENTIALS.sub(r"\1\2***@", text))
+    return _QUERY.sub("?***", redact_credentials(text))
 
 
 def without_query(url: str) -> str:

@@ -19,8 +19,9 @@ from tests.reliability.proxy import Fault
 from tests.s3 import S3Server
 from tests.web import Web
 
-IMAGES = {f"i/{i:02d}.jpg": os.urandom(40_000) for i in range(30)}
-LABELS = {f"l/{i:02d}.png": os.urandom(2_000) for i in range(30)}
+# They begin as a JPEG and a PNG do.
+IMAGES = {f"i/{i:02d}.jpg": b"\xff\xd8\xff" + os.urandom(40_000) for i in range(30)}
+LABELS = {f"l/{i:02d}.png": b"\x89PNG\r\n\x1a\n" + os.urandom(2_000) for i in range(30)}
 # No control characters: rclone keeps its files under other names for them.
 ODD = [
     "a b.png", "p%20q.png", "ü漢.png", "h#x.png", "q?y.png", "plus+.png", "star*.png", "br{1..2}.png", "a&b=c;d.png",
@@ -292,3 +293,50 @@ def test_a_host_that_nobody_knows(site: Web, tmp_path: Path) -> None:
     (tmp_path / "l.txt").write_text(f"{site.url}/i/01.jpg\nhttp://127.0.0.1:1/a.png\n")
     with pytest.raises(StoreError, match="the host cannot be reached"):  # it may be up again soon
         find(str(tmp_path / "l.txt"), Store())
+
+
+def parquet_of(**columns: Any) -> bytes:
+    data = io.BytesIO()
+    pq.write_table(pa.table(columns), data)
+    return data.getvalue()
+
+
+def test_rows_of_parquet_that_name_images_by_url(site: Web, tmp_path: Any) -> None:
+    site.put("/i/secret.jpg", b"x", status=403)
+    rows = [
+        f"{site.url}/i/00.jpg?X-Amz-Signature=abc", f"{site.url}/i/none.jpg", f"{site.url}/i/secret.jpg",
+        "nowhere://i/a.jpg", f"{site.url}/i/01.jpg",
+    ]  # fmt: skip
+    labels = [f"{site.url}/l/00.png", None, None, None, f"{site.url}/l/none.png"]
+    (tmp_path / "a.parquet").write_bytes(parquet_of(image_url=rows, label_url=labels))
+    store = Store()
+    read = samples(find(str(tmp_path / "a.parquet"), store), store)
+    assert [(s.image, s.label, s.fault) for s in read] == [
+        (IMAGES["i/00.jpg"], LABELS["l/00.png"], None), (b"", None, "missing"), (b"", None, "unreachable"),
+        (b"", None, "bad_reference"), (IMAGES["i/01.jpg"], None, "label_missing"),
+    ]  # fmt: skip
+    assert not [s.id for s in read if "Signature" in s.id]
+
+
+def test_rows_of_parquet_that_name_images_beside_it(site: Web, bucket: tuple[str, Store]) -> None:
+    names = list(IMAGES)[:3]
+    data = parquet_of(image_path=[f"../{name}" for name in names] + ["/etc/passwd", "../i/none.jpg"])
+    site.put("/q/a.parquet", data)
+    url, store = bucket
+    store.write(f"{url}/q/a.parquet", data)
+    for place, opened in ((f"{site.url}/q/a.parquet", Store()), (f"{url}/q/a.parquet", store)):
+        read = samples(find(place, opened), opened)
+        assert [s.image for s in read] == [*(IMAGES[name] for name in names), b"", b""]
+        assert [s.fault for s in read] == [None, None, None, "bad_reference", "missing"]
+
+
+@pytest.mark.usefixtures("no_waiting")
+def test_trouble_of_a_store_is_no_fault_of_a_row_of_parquet(site: Web, tmp_path: Any) -> None:
+    (tmp_path / "a.parquet").write_bytes(parquet_of(url=[f"{site.url}/i/00.jpg", f"{site.url}/i/01.jpg"]))
+    store = Store()
+    found = find(str(tmp_path), store)
+    site.put("/i/01.jpg", b"x", status=503)
+    with pytest.raises(StoreError, match="503"):
+        samples(found, store)
+    site.put("/i/01.jpg", IMAGES["i/01.jpg"])
+    assert [s.image for s in samples(found, store)] == [IMAGES["i/00.jpg"], IMAGES["i/01.jpg"]]

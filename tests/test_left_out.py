@@ -99,7 +99,7 @@ def test_the_same_rule_for_files_tars_and_parquet(tmp_path: Path, suffix: str, f
             return b"x"
         buffer = io.BytesIO()
         if suffix == ".parquet":
-            pq.write_table(pa.table({"image": [b"1"]}), buffer)
+            pq.write_table(pa.table({"image": [b"\xff\xd8\xff"]}), buffer)
         else:
             with tarfile.open(fileobj=buffer, mode="w") as tar:
                 tar.addfile(tarfile.TarInfo("0.png"))
@@ -178,7 +178,7 @@ def test_the_outputs_of_other_runs_are_left_out(tmp_path: Path) -> None:
 
 
 def test_other_kinds_beside_tars_and_parquet(tmp_path: Path) -> None:
-    pq.write_table(pa.table({"image": [b"1"]}), tmp_path / "a.parquet")
+    pq.write_table(pa.table({"image": [b"\xff\xd8\xff"]}), tmp_path / "a.parquet")
     write(tmp_path, "b.png", "c.csv")
     assert left(find(tmp_path, format="parquet")) == {"format": (1, {".png": 1}), "other_kind": (1, {".csv": 1})}
 

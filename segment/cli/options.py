@@ -51,9 +51,15 @@ class JobFlags(TypedDict, total=False):
     label_key: Annotated[
         str | None, _flag(help="Tar member suffix of labels [seg.png, mask.png, label.png].", panel=_INPUT)
     ]
-    image_column: Annotated[str | None, _flag(help="Column of Parquet or a list.", panel=_INPUT)]
-    label_column: Annotated[str | None, _flag(help="Column of Parquet or a list.", panel=_INPUT)]
-    id_column: Annotated[str | None, _flag(help="Column of Parquet or a list.", panel=_INPUT)]
+    image_column: Annotated[
+        str | None, _flag(help="Column of Parquet or a list, or a field as in sample.image.", panel=_INPUT)
+    ]
+    label_column: Annotated[
+        str | None, _flag(help="Column of Parquet or a list; of Parquet :none for no labels.", panel=_INPUT)
+    ]
+    id_column: Annotated[
+        str | None, _flag(help="Column of Parquet or a list; of Parquet :row for row numbers.", panel=_INPUT)
+    ]
     label_encoding: Annotated[
         str | None, _flag(help="auto, index or colour: how labels say a pixel's class.", panel=_INPUT)
     ]

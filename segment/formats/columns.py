@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from segment.errors import UsageError, nearest
+from segment.formats.cells import (
+    Cell,
+    Field,
+    cell_at,
+    cell_of,
+    described,
+    is_byte_list,
+    is_text,
+    listed,
+    plain_values,
+    readable_cells,
+    resolve,
+    storage_of,
+)
 from segment.names import shown
-from segment.parts import InputOptions
-from segment.urls import unsigned_name
+from segment.parts import NO_LABELS, ROW_NUMBERS, InputOptions
+from segment.urls import is_url, redact_credentials, unsigned_name
 
 IMAGE_COLUMNS = ("image", "img", "jpg", "jpeg", "png", "webp", "bytes", "image_bytes", "content")
 LABEL_COLUMNS = (
@@ -20,6 +32,17 @@ LABEL_COLUMNS = (
     "semantic_segmentation", "label_bytes", "mask_bytes",
 )  # fmt: skip
 ID_COLUMNS = ("id", "image_id", "key", "__key__", "filename", "file_name")
+_PLACES = ("path", "file", "url", "uri", "filename", "file_name")
+# Columns of text that name images; the first of these groups of which one is there.
+IMAGE_PATH_COLUMNS = (
+    ("image", "img", *(f"{word}_{place}" for word in ("image", "img") for place in _PLACES)),
+    ("path", "file", "file_path", "filepath", "file_name", "filename", "url", "uri"),
+)
+LABEL_PATH_COLUMNS = tuple(
+    f"{word}_{place}"
+    for word in ("label", "mask", "annotation", "segmentation", "seg", "segmentation_mask", "gt")
+    for place in _PLACES
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,48 +50,50 @@ class Columns:
     """The columns to read.
 
     Attributes:
-        image: column of encoded images.
-        label: column of encoded labels, or None.
-        id: column of ids, `<image>.path` for the path within the image struct, or None for row numbers.
-        unread: other columns that could hold encoded images.
+        image: where the encoded images are.
+        label: where the encoded labels are, or None.
+        id: where the ids are: a column, the images' paths, or None for row numbers.
+        guessed: which of `image`, `label` and `id` nobody named.
     """
 
-    image: str
-    label: str | None
-    id: str | None
-    unread: tuple[str, ...] = ()
+    image: Cell
+    label: Cell | None
+    id: Field | None
+    guessed: frozenset[str] = frozenset()
 
     @property
     def names(self) -> list[str]:
-        """The columns, each once."""
-        own_id = None if self.id == f"{self.image}.path" else self.id
-        return list(dict.fromkeys(name for name in (self.image, self.label, own_id) if name))
+        """What is to be read, as pyarrow names columns, each once."""
+        cells = [self.image, self.label] if self.label else [self.image]
+        own_id = [str(self.id)] if self.id else []
+        return list(dict.fromkeys([name for cell in cells for name in cell.fields] + own_id))
 
     def __str__(self) -> str:
-        chosen = {"image": self.image, "label": self.label, "id": self.id or "the row number"}
+        label = _told(self.label) if self.label else ""
+        chosen = {"image": _told(self.image), "label": label, "id": str(self.id or "the row number")}
         return ", ".join(f"{what}: {shown(column)}" for what, column in chosen.items() if column)
 
-    def ids(self, rows: pa.Table, first: int) -> list[str]:
-        """Return the ids of `rows`, whose first is row `first` of the file; the row number where there is none."""
-        if self.id is None:
-            values: Sequence[object] = [None] * len(rows)
-        elif self.id in rows.column_names:
-            values = plain_values(rows[self.id])
-        else:
-            values = plain_values(pc.struct_field(rows[self.image], "path"))
-        return [
-            row_id(first + i) if value in (None, "") else unsigned_name(str(value)) for i, value in enumerate(values)
-        ]
+    def ids(self, rows: pa.Table, first: int, *, numbered: bool = False) -> list[str]:
+        """Return the ids of `rows`, the first of which is row `first` of the file.
+
+        The row number stands where there is no id, and as a folder before every id if `numbered`.
+        """
+        values = [None] * len(rows) if self.id is None else plain_values(self.id.of(rows))
+        names = []
+        for row, value in enumerate(values, first):
+            name = row_id(row) if value in (None, "") else self._storable(str(value))
+            names.append(f"{row_id(row)}/{name}" if numbered and name != row_id(row) else name)
+        return names
+
+    def _storable(self, value: str) -> str:
+        """Drop from a URL what an id must not keep: a signature; a password, if nobody named the column."""
+        ours = "id" in self.guessed or self.id == self.image.path
+        value = unsigned_name(value)
+        return redact_credentials(value) if ours and is_url(value) else value
 
 
-def plain_values(column: pa.ChunkedArray) -> list[Any]:
-    """Return a column's values; of text that is not valid UTF-8, which Parquet does not rule out, the bytes escaped."""
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
-    if not _is_text(column.type):
-        return cast(list[Any], column.to_pylist())
-    encoded = column.cast(pa.large_binary()).to_pylist()
-    return [value if value is None else value.decode("utf-8", "backslashreplace") for value in encoded]
+def _told(cell: Cell) -> str:
+    return str(cell) if cell.data else f"{cell} (paths or URLs)"
 
 
 def row_id(row: int) -> str:
@@ -88,78 +113,124 @@ def find_columns(schema: pa.Schema, options: InputOptions, name: str) -> Columns
         UsageError: a column is not there, or its type cannot be an image, a label or an id; or several columns could be
             meant and none is named.
     """
-    image = _named(schema, options.image_column, "image", name) or _detected(schema, IMAGE_COLUMNS, "image", name)
-    if image is None:
-        others = [f.name for f in schema if is_encoded(f.type) and f.name.lower() not in LABEL_COLUMNS]
-        if len(others) != 1:
-            raise UsageError(f"{name} has no image column: name it with --image-column. {_there(schema)}")
-        image = others[0]
-    label = _named(schema, options.label_column, "label", name) or _detected(schema, LABEL_COLUMNS, "label", name)
-    label = None if label == image else label
-    unread = tuple(f.name for f in schema if is_encoded(f.type) and f.name not in (image, label))
-    return Columns(image, label, _id_column(schema, image, options, name), unread)
+    cells = {field.name: cell_of(field) for field in schema if schema.names.count(field.name) == 1}
+    readable = {column: cell for column, cell in cells.items() if isinstance(cell, Cell)}
+    image = _named(schema, options.image_column, "image", name) or _guessed_image(schema, cells, readable, name)
+    label = None
+    if options.label_column is None:
+        others = {column: cell for column, cell in readable.items() if column != image.column}
+        label = _guessed_label(schema, others, image, name)
+    elif options.label_column != NO_LABELS or NO_LABELS in schema.names:
+        label = _named(schema, options.label_column, "label", name)
+    if label == image:
+        raise UsageError(f"{name}: '{shown(str(image))}' is named as the image column and as the label column")
+    given = {"image": options.image_column, "label": options.label_column, "id": options.id_column}
+    guessed = frozenset(what for what, column in given.items() if column is None)
+    return Columns(image, label, _id_field(schema, image, options, name), guessed)
 
 
-def is_encoded(kind: pa.DataType) -> bool:
-    """Whether a type can hold encoded images: binary, or Hugging Face's `struct<bytes: binary, path: string>`."""
-    if pa.types.is_struct(kind):
-        position = kind.get_field_index("bytes")
-        return position >= 0 and is_encoded(kind.field(position).type)
-    return any(test(kind) for test in (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view))
-
-
-def has_path(kind: pa.DataType) -> bool:
-    """Whether an image's type names a path beside the bytes."""
-    return pa.types.is_struct(kind) and kind.get_field_index("path") >= 0 and _is_text(kind.field("path").type)
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return any(test(kind) for test in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view))
-
-
-def _is_id(kind: pa.DataType) -> bool:
-    if pa.types.is_dictionary(kind):
-        return _is_id(kind.value_type)
-    return _is_text(kind) or pa.types.is_integer(kind)
-
-
-def _named(schema: pa.Schema, column: str | None, what: str, name: str) -> str | None:
+def _named(schema: pa.Schema, column: str | None, what: str, name: str) -> Cell | None:
     if column is None:
         return None
-    _refuse_absent(schema, column, what, name)
-    if not is_encoded(schema.field(column).type):
-        raise UsageError(
-            f"{name}: the {what} column '{column}' is {schema.field(column).type}; expected binary, or a struct "
-            f"{{bytes: binary, path: string}}. {_there(schema)}"
-        )
-    return column
+    cell = cell_at(schema, column)
+    if cell is None:
+        raise UsageError(_absent(schema, column, what, name))
+    if isinstance(cell, str):
+        found = resolve(schema, column)
+        kind = described(found[0].type) if found else ""
+        raise UsageError(f"{name}: the {what} column '{shown(column)}' is {kind}: it {cell}. {_there(schema)}")
+    return cell
 
 
-def _refuse_absent(schema: pa.Schema, column: str, what: str, name: str) -> None:
-    if schema.names.count(column) != 1:
-        raise UsageError(f"{name} has no {what} column '{column}'.{nearest(column, schema.names)} {_there(schema)}")
+def _absent(schema: pa.Schema, column: str, what: str, name: str) -> str:
+    if (number := schema.names.count(column)) > 1:
+        return f"{name} has {number} columns '{shown(column)}', which cannot be told apart: rename them"
+    known = [*schema.names, *(str(cell) for cell in readable_cells(schema))]
+    return f"{name} has no {what} column '{shown(column)}'.{nearest(column, known)} {_there(schema)}"
 
 
-def _detected(schema: pa.Schema, usual: Sequence[str], what: str, name: str) -> str | None:
-    found = [f.name for f in schema if f.name.lower() in usual and is_encoded(f.type)]
+def _guessed_image(schema: pa.Schema, cells: Mapping[str, Cell | str], readable: Mapping[str, Cell], name: str) -> Cell:
+    encoded = {column: cell for column, cell in readable.items() if cell.data is not None}
+    plain = _plainly_encoded(schema, encoded)  # before those that may as well hold numbers
+    found = _one_of(plain, IMAGE_COLUMNS, "image", name) or _one_of(encoded, IMAGE_COLUMNS, "image", name)
+    if found:
+        return found
+    others = [cell for column, cell in plain.items() if column.lower() not in LABEL_COLUMNS]
+    if len(others) == 1:
+        return others[0]
+    paths = {column: cell for column, cell in readable.items() if cell.data is None}
+    for usual in IMAGE_PATH_COLUMNS if not others else ():
+        if found := _one_of(paths, usual, "image", name):
+            return found
+    raise UsageError(_no_image(schema, cells, name))
+
+
+def _no_image(schema: pa.Schema, cells: Mapping[str, Cell | str], name: str) -> str:
+    """Say that no image column is known, why the likeliest is none, and which could be named."""
+    usual = {*IMAGE_COLUMNS, *(column for group in IMAGE_PATH_COLUMNS for column in group)}
+    odd = [(column, why) for column, why in cells.items() if isinstance(why, str) and column.lower() in usual]
+    reasons = "".join(
+        f"; '{shown(column)}' is {described(schema.field(column).type)}: it {why}" for column, why in odd[:1]
+    )
+    twice = next((column for column in schema.names if column.lower() in usual and column not in cells), None)
+    if twice:
+        reasons += f"; there are {schema.names.count(twice)} columns '{shown(twice)}', which cannot be told apart"
+    choices = [str(cell) for cell in readable_cells(schema)]
+    mend = f"; if one of these is it, name it with --image-column: {listed(choices)}" if choices else ""
+    return f"{name} has no image column{reasons}{mend}. {_there(schema)}"
+
+
+def _guessed_label(schema: pa.Schema, readable: Mapping[str, Cell], image: Cell, name: str) -> Cell | None:
+    """Find the label column by its name. Text counts only where images are named by text, too: it may be a class."""
+    encoded = {column: cell for column, cell in readable.items() if cell.data is not None}
+    found = _one_of(_plainly_encoded(schema, encoded), LABEL_COLUMNS, "label", name)
+    if found or image.data is not None:
+        return found
+    paths = {column: cell for column, cell in readable.items() if cell.data is None}
+    return _one_of(paths, LABEL_PATH_COLUMNS, "label", name)
+
+
+def _plainly_encoded(schema: pa.Schema, encoded: Mapping[str, Cell]) -> dict[str, Cell]:
+    def is_plain(column: str) -> bool:
+        kind = storage_of(schema.field(column).type)
+        return not is_byte_list(kind) and not pa.types.is_fixed_size_binary(kind)
+
+    return {column: cell for column, cell in encoded.items() if is_plain(column)}
+
+
+def _one_of(cells: Mapping[str, Cell], usual: Iterable[str], what: str, name: str) -> Cell | None:
+    names = frozenset(usual)
+    found = [column for column in cells if column.lower() in names]
     if len(found) > 1:
         which = ", ".join(f"'{shown(column)}'" for column in found)
         raise UsageError(f"{name}: {which} could each be the {what} column: name the one with --{what}-column")
-    return found[0] if found else None
+    return cells[found[0]] if found else None
 
 
-def _id_column(schema: pa.Schema, image: str, options: InputOptions, name: str) -> str | None:
-    if options.id_column is not None:
-        _refuse_absent(schema, options.id_column, "id", name)
-        if not _is_id(schema.field(options.id_column).type):
-            kind = schema.field(options.id_column).type
-            raise UsageError(f"{name}: the id column '{options.id_column}' is {kind}; expected text or integers")
-        return options.id_column
-    found = {f.name.lower(): f.name for f in schema if _is_id(f.type) and schema.names.count(f.name) == 1}
-    detected = next((found[column] for column in ID_COLUMNS if column in found), None)
-    return detected or (f"{image}.path" if has_path(schema.field(image).type) else None)
+def _id_field(schema: pa.Schema, image: Cell, options: InputOptions, name: str) -> Field | None:
+    column = options.id_column
+    if column is None:
+        found = {f.name.lower(): f.name for f in schema if _is_id(f.type) and schema.names.count(f.name) == 1}
+        detected = next((found[usual] for usual in ID_COLUMNS if usual in found), None)
+        return Field(detected) if detected else image.path
+    if column == ROW_NUMBERS and column not in schema.names:
+        return None
+    place = resolve(schema, column)
+    if place is None:
+        raise UsageError(_absent(schema, column, "id", name))
+    if not _is_id(place[0].type):
+        kind = described(place[0].type)
+        raise UsageError(
+            f"{name}: the id column '{shown(column)}' is {kind}; expected text or integers. "
+            f"--id-column {ROW_NUMBERS} takes the row numbers"
+        )
+    return place[1]
+
+
+def _is_id(kind: pa.DataType) -> bool:
+    return is_text(kind) or bool(pa.types.is_integer(storage_of(kind)))
 
 
 def _there(schema: pa.Schema) -> str:
-    columns = ", ".join(f"{shown(f.name)}: {str(f.type)[:60]}" for f in schema) or "none"
+    columns = ", ".join(f"{shown(f.name)}: {described(f.type)}" for f in schema) or "none"
     return f"Its columns: {columns}"

@@ -6,27 +6,30 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from segment.errors import SegmentError, StoreError, UsageError
+from segment.errors import SegmentError, UsageError
 from segment.findings import Findings
-from segment.formats.columns import Columns, find_columns, has_path, plain_values, row_id
+from segment.formats.cells import Cell
+from segment.formats.columns import Columns, find_columns, row_id
 from segment.formats.cutting import Shard, shard_hash
+from segment.formats.first_rows import look_at_rows
 from segment.formats.lookup import in_threads, refuse_changed
+from segment.formats.opened import DAMAGE, one_line, refuse_trouble
 from segment.formats.recent import Recent
+from segment.formats.references import read_references
+from segment.formats.row_ids import repeated_rows, tell_repeated
 from segment.names import basename, count, examples, shown, slug
 from segment.parts import InputOptions, Part, Sample, image_uri, settle
 from segment.store import Entry, Store
-from segment.urls import join_url, parent_url
 
 log = logging.getLogger("segment.parquet")
 
 _FOOTER_BLOCK = 1 << 18
-_DAMAGE = (pa.ArrowException, OSError, ValueError, KeyError)
+_BYTES_BY_PATH = 4 << 20  # an image that is named by its path is taken to have, where parts are cut by bytes
+_LOOKS = 8  # files whose first rows are looked at: one for each choice of columns
 
 
 def plan_parquet(
@@ -48,15 +51,14 @@ def plan_parquet(
         findings.warnings.append(
             f"{count(len(empty), 'Parquet file has', 'Parquet files have')} no rows, {examples(empty)}"
         )
-    chosen = Counter(str(columns) for _, columns in planned)
+    chosen = Counter(columns for _, columns in planned)
     findings.notes += [f"columns read, {text}" + _of(number, len(planned)) for text, number in chosen.most_common()]
+    filled = [(entry, *file) for entry, file in zip(entries, planned, strict=True) if file[0].images]
+    for columns, number in chosen.most_common(_LOOKS):
+        if first := next((entry for entry, _, own in filled if own == columns), None):
+            look_at_rows(first, columns, store, findings, _of(number, len(planned)))
+    tell_repeated([(shard, columns) for _, shard, columns in filled], store, findings)
     bare = [shard.url for shard, columns in planned if columns.label is None]
-    unread = sorted({name for _, columns in planned if columns.label is None for name in columns.unread})
-    if unread:
-        others = ", ".join(shown(name) for name in unread)
-        findings.warnings.append(
-            f"no label column is known; if one of these is it, name it with --label-column: {others}"
-        )
     if bare and len(bare) < len(planned):
         findings.warnings.append(
             f"{len(bare)} of {count(len(planned), 'Parquet file')} without a label column: segmented, not scored; "
@@ -70,7 +72,7 @@ def has_label_column(part: Part, options: InputOptions, store: Store) -> bool:
     try:
         with store.open(part.url, _FOOTER_BLOCK, part.size, part.etag) as file:
             return find_columns(pq.ParquetFile(file).schema_arrow, options, shown(part.url)).label is not None
-    except (SegmentError, *_DAMAGE):
+    except (SegmentError, *DAMAGE):
         return False
 
 
@@ -84,9 +86,9 @@ def _plan_file(entry: Entry, options: InputOptions, store: Store) -> tuple[Shard
             opened = pq.ParquetFile(file)
             columns = find_columns(opened.schema_arrow, options, shown(entry.url))
             runs = list(_row_groups(opened.metadata, columns, options, entry))
-    except _DAMAGE as error:
-        _refuse_trouble(error, entry.url)
-        raise UsageError(f"{shown(entry.url)} is no readable Parquet file: {_one_line(error)}") from None
+    except DAMAGE as error:
+        refuse_trouble(error, entry.url)
+        raise UsageError(f"{shown(entry.url)} is no readable Parquet file: {one_line(error)}") from None
     shard = Shard(
         name=slug(basename(entry.url)),
         hash=shard_hash(entry.url, entry.etag, entry.size),
@@ -116,7 +118,8 @@ def _row_groups(
                 f"hold at once ({options.max_row_group_bytes >> 20} MiB, max_row_group_bytes). Write the file with "
                 "smaller row groups, for example pyarrow.parquet.write_table(table, path, row_group_size=100)"
             )
-        yield number, group.num_rows, size // max(1, group.num_rows)
+        image_bytes = size // max(1, group.num_rows)
+        yield number, group.num_rows, image_bytes if columns.image.data else max(image_bytes, _BYTES_BY_PATH)
 
 
 def _bytes_read(group: pq.RowGroupMetaData, columns: Columns) -> int:
@@ -134,11 +137,19 @@ def _is_read(path: str, columns: Columns) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """What is kept of an opened file: its footer, its columns, where its row groups begin, repeated ids."""
+    """What is kept of an opened file.
+
+    Attributes:
+        metadata: its footer.
+        columns: what is read.
+        repeated: rows whose id, of a column that was named, an earlier row has.
+        numbered: whether ids that nobody named come twice, so that the row number stands before each.
+    """
 
     metadata: pq.FileMetaData
     columns: Columns
-    repeated: frozenset[int]
+    repeated: frozenset[int] = frozenset()
+    numbered: bool = False
 
     def first_row(self, row_group: int) -> int:
         return sum(self.metadata.row_group(i).num_rows for i in range(row_group))
@@ -163,13 +174,12 @@ def read_parquet(part: Part, options: InputOptions, store: Store) -> list[Sample
         numbers = [(index, row_id(index)) for index in range(part.start, part.stop)]
         return [Sample(name, image_uri(part, name), i, b"", None, "undecodable") for i, name in numbers]
     rows = table.slice(part.start - file.first_row(part.row_group), len(part))
-    images = _cells(rows, file.columns.image, part, store)
-    labels = _cells(rows, file.columns.label, part, store)
+    names = file.columns.ids(rows, part.start, numbered=file.numbered)
+    images = _images(rows, file.columns.image, part, store)
+    labels = _images(rows, file.columns.label, part, store)
     return [
         _sample(part, index, name, image, label, index in file.repeated, options)
-        for index, name, image, label in zip(
-            range(part.start, part.stop), file.columns.ids(rows, part.start), images, labels, strict=True
-        )
+        for index, name, image, label in zip(range(part.start, part.stop), names, images, labels, strict=True)
     ]
 
 
@@ -187,93 +197,52 @@ def read_ids(part: Part, options: InputOptions, store: Store) -> list[str]:
     with store.open(part.url, _FOOTER_BLOCK, part.size, part.etag) as source:
         try:
             opened = pq.ParquetFile(source, metadata=file.metadata, page_checksum_verification=True)
-            table = opened.read_row_group(part.row_group, [file.columns.id], use_threads=False)
-        except _DAMAGE as error:
-            _refuse_trouble(error, part.url)
-            raise SegmentError(f"{shown(part.url)}: {_one_line(error)}") from None
+            table = opened.read_row_group(part.row_group, [str(file.columns.id)], use_threads=False)
+        except DAMAGE as error:
+            refuse_trouble(error, part.url)
+            raise SegmentError(f"{shown(part.url)}: {one_line(error)}") from None
     rows = table.slice(part.start - file.first_row(part.row_group), len(part))
-    return file.columns.ids(rows, part.start)
+    return file.columns.ids(rows, part.start, numbered=file.numbered)
 
 
 def _sample(
-    part: Part, index: int, name: str, image: _Cell, label: _Cell, repeated: bool, options: InputOptions
+    part: Part, index: int, name: str, image: _Image, label: _Image, repeated: bool, options: InputOptions
 ) -> Sample:
-    fault: str | None = "duplicate_id" if repeated else None
-    if image.missing or label.missing:
-        fault = fault or ("missing" if image.missing else "label_missing")
-    settled = settle(fault, image.data or b"", label.data, options.max_image_bytes)
+    fault = image.absent or (f"label_{label.absent}" if label.absent else None)
+    settled = settle("duplicate_id" if repeated else fault, image.data or b"", label.data, options.max_image_bytes)
     return Sample(name, image_uri(part, name), index, *settled)
 
 
 @dataclass(frozen=True, slots=True)
-class _Cell:
-    """One encoded image or label; `missing` if the row only has a path, and nothing is there."""
+class _Image:
+    """One encoded image or label, or the fault if the row names it by a path and it cannot be had."""
 
-    data: bytes | None
-    missing: bool = False
+    data: bytes | None = None
+    absent: str = ""
 
 
-def _cells(rows: pa.Table, column: str | None, part: Part, store: Store) -> list[_Cell]:
+def _images(rows: pa.Table, cell: Cell | None, part: Part, store: Store) -> list[_Image]:
     """Return the encoded images of a column; those that are only a path are read, relative to the file."""
-    if column is None:
-        return [_Cell(None)] * len(rows)
-    values = rows[column]
-    paths: list[Any] = [None] * len(rows)
-    if pa.types.is_struct(values.type):
-        if has_path(values.type):
-            paths = plain_values(pc.struct_field(values, "path"))
-        values = pc.struct_field(values, "bytes")
-    data = values.to_pylist()
-    cells = [_Cell(value) for value in data]
-    places = {i: _beside(part.url, path) for i, path in enumerate(paths) if path and data[i] is None}
-    urls = sorted({url for url in places.values() if url})
-    found = dict(zip(urls, store.read_many(urls), strict=True))
-    for i, url in places.items():
-        cells[i] = _Cell(found.get(url), missing=found.get(url) is None)
-    return cells
-
-
-def _beside(url: str, path: str) -> str:
-    """Return the URL of a path in a row; `""` where it names another kind of store, which is not followed."""
-    try:
-        target = "" if "\0" in path else join_url(parent_url(url), path)
-    except UsageError:
-        target = ""
-    return target if target.split("://")[0] == url.split("://")[0] else ""
+    if cell is None:
+        return [_Image()] * len(rows)
+    data, paths = cell.encoded(rows), cell.paths(rows)
+    named = [path if path and own is None else None for own, path in zip(data, paths, strict=True)]
+    found = read_references({path for path in named if path}, part.url, store)
+    images = []
+    for own, path in zip(data, named, strict=True):
+        got = found[path] if path else own
+        images.append(_Image(absent=got) if isinstance(got, str) else _Image(got))
+    return images
 
 
 def _open_file(part: Part, options: InputOptions, store: Store) -> _File:
     with store.open(part.url, _FOOTER_BLOCK, part.size, part.etag) as file:
         opened = pq.ParquetFile(file, page_checksum_verification=True)
         columns = find_columns(opened.schema_arrow, options, shown(part.url))
-        return _File(opened.metadata, columns, _repeated(opened, columns, part.url))
-
-
-def _repeated(opened: pq.ParquetFile, columns: Columns, url: str) -> frozenset[int]:
-    """Return the rows whose id an earlier row has. Reads the ids of the whole file, and nothing else."""
-    if columns.id is None:
-        return frozenset()
-    seen: set[str] = set()
-    repeated = []
-    row = 0
-    try:
-        for batch in opened.iter_batches(columns=[columns.id], use_threads=False):
-            for name in columns.ids(pa.Table.from_batches([batch]), row):
-                if name in seen:
-                    repeated.append(row)
-                seen.add(name)
-                row += 1
-    except _DAMAGE as error:  # the row groups will tell, when they are read
-        _refuse_trouble(error, url)
-    return frozenset(repeated)
-
-
-def _refuse_trouble(error: BaseException, url: str) -> None:
-    """Raise again what is no damage of the file: no memory, a failing disk."""
-    if isinstance(error, MemoryError):
-        raise error
-    if isinstance(error, OSError) and error.errno is not None:  # pyarrow's own have no number
-        raise StoreError(f"could not read {shown(url)}: {_one_line(error)}")
+        repeated = repeated_rows(opened, columns, part.url)
+        if "id" in columns.guessed:
+            return _File(opened.metadata, columns, numbered=next(repeated, None) is not None)
+        return _File(opened.metadata, columns, frozenset(repeated))
 
 
 def _read_row_group(part: Part, file: _File, store: Store) -> pa.Table | None:
@@ -285,11 +254,10 @@ def _read_row_group(part: Part, file: _File, store: Store) -> pa.Table | None:
             if len(table) != file.metadata.row_group(part.row_group).num_rows:
                 raise ValueError("rows are missing")
             return table
-        except _DAMAGE as error:
-            _refuse_trouble(error, part.url)
-            log.warning("%s: row group %d cannot be read: %s", shown(part.url), part.row_group, _one_line(error))
+        except DAMAGE as error:
+            refuse_trouble(error, part.url)
+            if "Nested data conversions" in str(error):  # more than 2 GiB of a field in one row group
+                where = f"{shown(part.url)}: row group {part.row_group}"
+                raise UsageError(f"{where} is too large for pyarrow: write smaller ones ({one_line(error)})") from None
+            log.warning("%s: row group %d cannot be read: %s", shown(part.url), part.row_group, one_line(error))
             return None
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:200]

@@ -1,0 +1,58 @@
+"""Columns of a Parquet file that could hold labels or images and are not read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+import pyarrow as pa
+
+from segment.formats.cells import Cell, cell_of, described, listed, storage_of
+from segment.formats.columns import LABEL_COLUMNS, LABEL_PATH_COLUMNS, Columns
+from segment.formats.content import may_be_label
+from segment.names import is_label, shown
+
+_LABEL_WORDS = re.compile(r"label|mask|annot|segm|truth|(?<![a-z])(gt|seg)(?![a-z])")
+
+
+def unread(schema: pa.Schema, columns: Columns, others: Sequence[Cell], rows: pa.Table | None) -> Iterator[str]:
+    """Name the columns that could hold labels, or other images, and are not read; a line each.
+
+    Args:
+        schema: of the file.
+        columns: that are read.
+        others: what else could be read.
+        rows: some rows of these; None if nobody knows any.
+    """
+    unlabelled = columns.label is None and "label" in columns.guessed
+    names = listed([str(cell) for cell in others if _may_matter(cell, rows, labels=unlabelled)])
+    if names and unlabelled:
+        yield f"no label column is known; if one of these is it, name it with --label-column: {names}"
+    elif names:
+        yield f"columns with images that are not read: {names} (--image-column and --label-column choose others)"
+    if unlabelled:
+        yield from _unreadable_labels(schema, columns)
+
+
+def _may_matter(cell: Cell, rows: pa.Table | None, *, labels: bool) -> bool:
+    """Whether a column holds images, or nobody can tell; where labels are looked for, also whether it is called so."""
+    if cell.data is not None:
+        data = [value for value in cell.encoded(rows) if value] if rows is not None else []
+        return not data or (labels and _is_labelled(str(cell))) or any(may_be_label(value) for value in data)
+    paths = [path for path in cell.paths(rows) if path] if rows is not None else []
+    return labels and any(is_label(path.partition("?")[0]) and _is_labelled(f"{cell} {path}") for path in paths)
+
+
+def _is_labelled(text: str) -> bool:
+    return _LABEL_WORDS.search(text.lower()) is not None
+
+
+def _unreadable_labels(schema: pa.Schema, columns: Columns) -> Iterator[str]:
+    """Name columns that are called as labels are and hold arrays, lists or polygons."""
+    usual = {*LABEL_COLUMNS, *LABEL_PATH_COLUMNS}
+    for field in schema:
+        why = cell_of(field)
+        nested = pa.types.is_nested(storage_of(field.type))
+        if isinstance(why, str) and nested and field.name.lower() in usual and field.name != columns.image.column:
+            kind = described(field.type)
+            yield f"no labels are used, but the column '{shown(field.name)}' could hold them: it is {kind} and {why}"
