@@ -18,6 +18,7 @@ PACKAGE = Path(__file__).parents[1] / "segment"
 MAY_IMPORT: dict[str, str] = {
     "errors": "",
     "background": "",
+    "resources": "",
     "explain": "errors",
     "labels": "errors",
     "urls": "errors",
@@ -49,7 +50,7 @@ MAY_IMPORT: dict[str, str] = {
     "rework": "errors ledger names parts plan shards",
     "stages": "card errors images labels metrics parts sessions shards store tables",
     "patience": "",
-    "memory": "",
+    "memory": "resources",
     "workers": "background errors labels ledger memory metrics names sessions shards stages tables urls weights",
     "operators": "memory shards stages workers",
     "timings": "errors ledger stages tables",
@@ -57,8 +58,8 @@ MAY_IMPORT: dict[str, str] = {
     "child": "errors memory patience shards stages tables urls vitals weights workers",
     "isolation": "child errors patience shards stages tables weights workers",
     "progress": "card metrics names stages vitals",
-    "engines": "background child errors isolation memory names operators patience plan progress sessions shards stages "
-    "store urls vitals weights workers",
+    "engines": "background child errors isolation memory names operators patience plan progress resources sessions "
+    "shards stages store urls vitals weights workers",
     "forecast": "child engines names plan sessions stages weights",
     "rounds": "engines errors forecast ledger names plan progress retries stages timings weights",
     "report": "audit background card errors findings forecast images labels ledger metrics names plan shards speed "

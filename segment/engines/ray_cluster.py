@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from segment.background import Background
-from segment.engines import available_cpus
 from segment.errors import SegmentError, StoreError, UsageError
+from segment.resources import available_cpus
 from segment.urls import redact_text
 
 log = logging.getLogger("segment.engines.ray")
