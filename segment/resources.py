@@ -1,4 +1,4 @@
-"""What this process may use of its machine: CPUs and memory, by its affinity and its control groups.
+"""What this process may use of its machine: CPUs and memory by its affinity and its control groups, and folders.
 
 A container, a Kubernetes pod and a job of a batch system are control groups, of version 1 or 2 of the interface.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -32,6 +32,19 @@ def node_memory() -> tuple[int, int]:
             limit, used, cache = _memory(folder)
             total, available = min(total, limit), min(available, limit - used + cache)
     return total, max(0, available)
+
+
+@contextmanager
+def folder_for_now(folder: Path) -> Iterator[None]:
+    """Make a folder, with those above it; afterwards remove which of them were not there before and are empty."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    finally:
+        with suppress(OSError):  # the first that is not empty ends it
+            for path in missing:
+                path.rmdir()
 
 
 def _control_groups(controller: str) -> Iterator[Path]:
