@@ -100,8 +100,8 @@ class Rounds:
         finally:
             tally.retries.update(self.ledger.store.take_retries())
             running.publish(tally, ended=True)
+            timings.close(tally.retries)  # first, for a display may fail: its terminal may be gone
             self.progress.end(tally)
-            timings.close(tally.retries)
         if tally.changed and not len(pending):
             raise InputChanged(
                 f"{count(len(tally.changed), 'part')} of {len(self.plan)} cannot be done, all others are committed: "
