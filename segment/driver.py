@@ -13,7 +13,7 @@ from segment.contract import begin, fingerprint_of, goes_on
 from segment.engines import Engine
 from segment.engines.local import LocalEngine
 from segment.errors import SegmentError, TooManyErrors, UsageError
-from segment.findings import by_reason
+from segment.findings import by_reason, images_in_words
 from segment.frozen import choose_batch, choose_runtime, frozen_batch, frozen_runtime, run_contract, run_record, task_of
 from segment.job import Job, make_job
 from segment.labels import LabelDecoder
@@ -66,6 +66,11 @@ def run(
 
 def _run(job: Job, progress: Progress, *, retry_errors: bool, update: bool, verify: bool) -> RunReport:
     progress.phase("looking at the output")
+    if update and (job.limit or job.sample):
+        raise UsageError(
+            "--update follows a whole input, and this run is of a choice (--limit, --sample) that stays as it is: take "
+            "another output for another choice, or for all"
+        )
     store = Store(job.storage_options)
     ledger = Ledger(store, to_url(job.output))
     _check_places(job, store)
@@ -142,7 +147,7 @@ def _discover(job: Job, store: Store, progress: Progress) -> Plan:
     _tell(found, progress)
     plan = Plan.of(found.parts, found.left_out)
     shards = count(len(plan.parts_by_shard()), "shard")
-    progress.note(f"{count(found.images, 'image')} in {shards}, {count(len(plan), 'part')}")
+    progress.note(f"{images_in_words(found.images, found.left_out)} in {shards}, {count(len(plan), 'part')}")
     return plan
 
 
@@ -272,7 +277,10 @@ def _too_many_errors(job: Job, plan: Plan, audit: Audit) -> str:
 
     Where nobody can tell how many are lost, only a limit of 1 allows it.
     """
-    lost = next((item for item in by_reason(plan.left_out) if item.reason == "damaged"), None)
+    if job.limit or job.sample:  # what is lost is no part of a choice among what is there
+        lost = None
+    else:
+        lost = next((item for item in by_reason(plan.left_out) if item.reason == "damaged"), None)
     missing = lost.number if lost else 0
     if lost and not lost.exact and job.max_error_rate < 1:
         return (

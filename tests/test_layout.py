@@ -68,8 +68,8 @@ MAY_IMPORT: dict[str, str] = {
     "frozen": "card contract engines job labels plan progress sessions stages store tables urls weights",
     "driver": "audit card contract engines errors findings frozen job labels ledger names plan progress report rework "
     "rounds sessions shards stages store urls weights",
-    "planning": "card driver engines errors forecast frozen job names plan progress sessions shards speed stages store "
-    "weights",
+    "planning": "card driver engines errors findings forecast frozen job names plan progress sessions shards speed "
+    "stages store weights",
     "demo": "driver errors images job ledger progress report store urls",
     "export": "card errors images ledger names plan report store urls",
     "schema": "card job",

@@ -102,7 +102,8 @@ def _plan_file(entry: Entry, options: InputOptions, store: Store) -> tuple[Shard
 
 def _row_groups(
     metadata: pq.FileMetaData, columns: Columns, options: InputOptions, entry: Entry
-) -> Iterator[tuple[int, int, int]]:
+) -> Iterator[tuple[int, int, int, int]]:
+    first = 0
     for number in range(metadata.num_row_groups):
         group = metadata.row_group(number)
         if not 0 <= group.num_rows <= entry.size:
@@ -116,7 +117,8 @@ def _row_groups(
                 f"hold at once ({options.max_row_group_bytes >> 20} MiB, max_row_group_bytes). Write the file with "
                 "smaller row groups, for example pyarrow.parquet.write_table(table, path, row_group_size=100)"
             )
-        yield number, group.num_rows, size // max(1, group.num_rows)
+        yield number, first, group.num_rows, size // max(1, group.num_rows)
+        first += group.num_rows
 
 
 def _bytes_read(group: pq.RowGroupMetaData, columns: Columns) -> int:
