@@ -13,7 +13,7 @@ from typing import TypeVar
 import tenacity
 
 from segment import vitals
-from segment.errors import SegmentError, StoreError, StoreRefused
+from segment.errors import NoCredentials, SegmentError, StoreError, StoreRefused
 from segment.urls import redact_text, redact_url
 
 log = logging.getLogger("segment.store")
@@ -39,7 +39,8 @@ class Requests:
         """Make attempts until one succeeds, none can, or it has taken too long.
 
         Raises:
-            StoreError: none succeeded; `StoreRefused` if no other request will fare better.
+            StoreError: none succeeded; `StoreRefused` if no other request will fare better, `NoCredentials` if there
+                are none to send with it.
             FileNotFoundError: there is no such object.
         """
 
@@ -64,8 +65,7 @@ class Requests:
         except Exception as error:
             if isinstance(error, FileNotFoundError) and is_absent(error):
                 raise FileNotFoundError(errno.ENOENT, "there is no such object", redact_url(url)) from None
-            kind = StoreRefused if is_refusal(error, verb, url) else StoreError
-            raise kind(advice(verb, url, error)) from None
+            raise failure(verb, url, error) from None
 
     def _note(self, verb: str, url: str, state: tenacity.RetryCallState, entry: vitals.Request) -> None:
         error = type(state.outcome.exception()).__name__ if state.outcome else ""
@@ -118,8 +118,7 @@ def is_taken(error: BaseException) -> bool:
 
 _PERMANENT_WORDS = (
     "AccessDenied", "Forbidden", "ExpiredToken", "InvalidAccessKeyId", "SignatureDoesNotMatch", "NoSuchBucket",
-    "RequestTimeTooSkewed", "Unable to locate credentials", "NoCredentialsError", "InvalidBucketName",
-    "PermanentRedirect",
+    "RequestTimeTooSkewed", "InvalidBucketName", "PermanentRedirect",
 )  # fmt: skip
 _TRANSIENT_WORDS = (
     "SlowDown", "InternalError", "ServiceUnavailable", "Throttl", "RequestTimeout", "Connection", "Timeout",
@@ -138,7 +137,7 @@ def is_transient(error: BaseException, url: str) -> bool:
     elif isinstance(error, PermissionError | IsADirectoryError | NotADirectoryError | SegmentError):
         return False
     text = _text(error, url)
-    if any(word in text for word in _PERMANENT_WORDS):
+    if any(word in text for word in _PERMANENT_WORDS) or _missing_credentials(text):
         return False
     if isinstance(error, ConnectionError | TimeoutError) or any(word in text for word in _TRANSIENT_WORDS):
         return True
@@ -161,13 +160,33 @@ def is_refusal(error: BaseException, verb: str, url: str) -> bool:
     return isinstance(error, PermissionError) or any(word in text for word in _PERMANENT_WORDS)
 
 
+_AWS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, or --storage-option anon=true for a public bucket"
+# What drivers say where there is nothing to sign a request with, and what to tell the user.
+_NO_CREDENTIALS = (
+    (("NoCredentialsError", "Unable to locate credentials"), f"no credentials were found: {_AWS}"),
+    (("PartialCredentialsError",), f"the credentials are incomplete: {_AWS}"),
+    (("ProfileNotFound",), "there is no AWS profile of that name: check AWS_PROFILE and ~/.aws/config"),
+    (("DefaultCredentialsError", "Anonymous caller does not have"),
+     "no credentials were found: set GOOGLE_APPLICATION_CREDENTIALS to a key file, use `gcloud auth "
+     "application-default login`, or --storage-option token=anon for a public bucket"),
+    (("Must provide either a connection_string or account_name", "CredentialUnavailableError",
+      "DefaultAzureCredential failed to retrieve a token"),
+     "no credentials were found: set AZURE_STORAGE_ACCOUNT_NAME with AZURE_STORAGE_ACCOUNT_KEY or "
+     "AZURE_STORAGE_SAS_TOKEN, or AZURE_STORAGE_CONNECTION_STRING, or --storage-option account_name=... anon=true for "
+     "a public container"),
+)  # fmt: skip
+
+
+def _missing_credentials(text: str) -> str:
+    """The advice for an error's words that say that there are no credentials; `""` if they do not."""
+    return next((advice for words, advice in _NO_CREDENTIALS if any(word in text for word in words)), "")
+
+
 _ADVICE = (
     (("NoSuchBucket", "bucket does not exist"), "there is no such bucket"),
     (("RequestTimeTooSkewed",),
      "this machine's clock is wrong: set it (the store refuses requests more than 15 minutes off)"),
     (("ExpiredToken", "token has expired"), "the credentials have expired: renew them and run the same command again"),
-    (("credentials", "NoCredentials"), "no credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a "
-     "profile, or --storage-option anon=true for a public bucket"),
     (("InvalidAccessKeyId", "SignatureDoesNotMatch"), "the credentials are not valid for this store"),
     (("Forbidden", "AccessDenied", "PermissionError", "Permission denied", "Unauthorized"),
      "permission denied: check that the credentials are right and may read (and for an output: write and list) "
@@ -196,8 +215,19 @@ def _text(error: BaseException, url: str) -> str:
     return _URL.sub("", text.replace(path, "") if "/" in path else text)  # a bucket may have the name of a word
 
 
+def failure(verb: str, url: str, error: BaseException) -> StoreError:
+    """What to raise for a request that failed for good."""
+    if _missing_credentials(_text(error, url)):
+        return NoCredentials(advice(verb, url, error))
+    kind = StoreRefused if is_refusal(error, verb, url) else StoreError
+    return kind(advice(verb, url, error))
+
+
 def advice(verb: str, url: str, error: BaseException) -> str:
+    """What to tell the user of a request that failed for good, and how to mend it where that is known."""
     text = _text(error, url)
+    if credentials := _missing_credentials(text):
+        return f"could not {verb} {redact_url(url)}: {credentials}"
     if url.startswith("file://") and isinstance(error, PermissionError):
         mend = "check that you may read (and for an output: write) this place"
         return f"could not {verb} {redact_url(url)}: permission denied: {mend}"

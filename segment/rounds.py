@@ -94,9 +94,8 @@ class Rounds:
                     if not len(pending):
                         break
         except StoreRefused as error:
-            raise StoreRefused(
-                f"{error}. What is committed stays; when that is mended, the same command resumes."
-            ) from None
+            told = f"{error}. What is committed stays; when that is mended, the same command resumes."
+            raise type(error)(told) from None
         finally:
             tally.retries.update(self.ledger.store.take_retries())
             running.publish(tally, ended=True)

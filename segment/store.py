@@ -240,6 +240,20 @@ class Store:
         """Whether there is an object at `url` (a folder is none)."""
         return self.info(url) is not None
 
+    def is_folder(self, url: str) -> bool:
+        """Whether there is a folder at `url`, empty or not; on S3 a bucket is one, and a marker object."""
+
+        def attempt() -> bool:
+            filesystem, path = open_filesystem(url, self._options)
+            try:
+                return bool(filesystem.info(path)["type"] == "directory")
+            except OSError as error:
+                if is_absent(error):
+                    return False
+                raise
+
+        return self._retry("look up", url, attempt)
+
     def _list(self, prefix: str, recursive: bool) -> list[Entry]:
         below = prefix.rstrip("/") + "/"
 

@@ -449,7 +449,7 @@ def test_a_missing_input(tmp_path: Path) -> None:
 def test_an_empty_input(tmp_path: Path) -> None:
     place = sound_place(tmp_path)
     (tmp_path / "empty").mkdir()
-    assert refusal(place, input=str(tmp_path / "empty")) == f"nothing at {tmp_path}/empty"
+    assert refusal(place, input=str(tmp_path / "empty")) == f"{tmp_path}/empty is empty: no image"
     (tmp_path / "empty" / "notes.md").write_text("x")
     assert refusal(place, input=str(tmp_path / "empty")) == (
         f"{tmp_path}/empty: 1 file, none of them an image (.md x 1), e.g. {tmp_path}/empty/notes.md"
