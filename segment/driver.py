@@ -20,8 +20,10 @@ from segment.labels import LabelDecoder
 from segment.ledger import Ledger
 from segment.names import count, shown
 from segment.plan import Plan
+from segment.preflight import probe_output
 from segment.progress import Progress, ticking
 from segment.report.aggregate import RunReport, load_report, write_report
+from segment.retries import repeats
 from segment.rounds import Rounds
 from segment.sessions import Runtime
 from segment.shards import Discovery, Known, discover
@@ -66,6 +68,7 @@ def run(
 
 def _run(job: Job, progress: Progress, *, retry_errors: bool, update: bool, verify: bool) -> RunReport:
     progress.phase("looking at the output")
+    repeats.forget()
     if update and (job.limit or job.sample):
         raise UsageError(
             "--update follows a whole input, and this run is of a choice (--limit, --sample) that stays as it is: take "
@@ -76,7 +79,13 @@ def _run(job: Job, progress: Progress, *, retry_errors: bool, update: bool, veri
     _check_places(job, store)
     card = load_card(job.model, store)
     check_labels(job, card)
-    found = None if ledger.is_planned() else _discover(job, store, progress)  # before weights are fetched in vain
+    planned = ledger.is_planned()
+    found = None if planned else _discover(job, store, progress)  # before weights are fetched in vain
+    deletes = update or retry_errors or verify
+    if deletes or not (planned and ledger.is_complete()):
+        progress.phase("trying the output")
+        for line in probe_output(store, ledger.output, deletes=deletes):
+            progress.note(line)
     weights = load_weights(card, job.weights, store=store, progress=progress.download)
     begun = _begun(job, card, weights, ledger)
     plan = begun[0] if begun else found or _discover(job, store, progress)

@@ -19,8 +19,46 @@ from segment.urls import redact_text, redact_url
 log = logging.getLogger("segment.store")
 
 _ATTEMPTS = 7
+_CHECKSUM_ATTEMPTS = 3  # a bit may be flipped once; a store whose checksums are others stays so
 _DEADLINE = 180.0  # seconds after which no further attempt begins
 T = TypeVar("T")
+
+
+class _Repeats(logging.Filter):
+    """Lets the first, tenth, hundredth ... repeated request of a kind be told, whichever process it is from.
+
+    A kind is what was asked for and how it failed. A store that is down fails hundreds of requests at once.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lock = threading.Lock()
+        self._seen: Counter[str] = Counter()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether to tell; adds how many of the kind there were."""
+        kind = getattr(record, "kind", None)
+        if kind is None:
+            return True
+        with self._lock:
+            self._seen[kind] += 1
+            number = self._seen[kind]
+        if number == 1:
+            record.msg = f"{record.msg}; more of this kind are counted"
+        elif number % 10 == 0 and str(number).strip("0") == "1":
+            record.msg = f"{record.msg}; {number} of this kind so far"
+        else:
+            return False
+        return True
+
+    def forget(self) -> None:
+        """Begin to count anew: another run begins."""
+        with self._lock:
+            self._seen.clear()
+
+
+repeats = _Repeats()
+log.addFilter(repeats)
 
 
 class Requests:
@@ -52,7 +90,9 @@ class Requests:
 
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception(lambda error: is_transient(error, url)),
-            stop=tenacity.stop_after_attempt(_ATTEMPTS) | tenacity.stop_before_delay(_DEADLINE),
+            stop=tenacity.stop_any(
+                tenacity.stop_after_attempt(_ATTEMPTS), tenacity.stop_before_delay(_DEADLINE), _has_other_checksums
+            ),
             wait=tenacity.wait_exponential_jitter(multiplier=0.2, max=10),
             reraise=True,
             before_sleep=lambda state: self._note(verb, url, state, entry),
@@ -69,7 +109,8 @@ class Requests:
 
     def _note(self, verb: str, url: str, state: tenacity.RetryCallState, entry: vitals.Request) -> None:
         error = type(state.outcome.exception()).__name__ if state.outcome else ""
-        log.warning("retrying to %s %s (attempt %d): %s", verb, redact_url(url), state.attempt_number, error)
+        message, kind = "retrying to %s %s (attempt %d): %s", {"kind": f"{verb}: {error}"}
+        log.warning(message, verb, redact_url(url), state.attempt_number, error, extra=kind)
         entry.failed(error)
         with self._lock:
             self._retries[verb] += 1
@@ -79,6 +120,12 @@ class Requests:
         with self._lock:
             taken, self._retries = dict(self._retries), Counter()
         return taken
+
+
+def _has_other_checksums(state: tenacity.RetryCallState) -> bool:
+    error = state.outcome.exception() if state.outcome else None
+    is_checksum = any(type(cause).__name__ == "FlexibleChecksumError" for cause in _chain(error))
+    return is_checksum and state.attempt_number >= _CHECKSUM_ATTEMPTS
 
 
 def is_absent(error: OSError) -> bool:
@@ -114,6 +161,11 @@ _TAKEN = re.compile(r"PreconditionFailed|pre-conditions|(?<![\w/.-])412(?![\w/-]
 def is_taken(error: BaseException) -> bool:
     """Whether a conditional write failed because there is an object already."""
     return any(_TAKEN.search(str(cause)) for cause in _chain(error))
+
+
+def is_unknown(error: BaseException) -> bool:
+    """Whether a store, or its driver, does not know what it was asked for."""
+    return any(isinstance(cause, NotImplementedError) or "NotImplemented" in str(cause) for cause in _chain(error))
 
 
 _PERMANENT_WORDS = (
@@ -192,6 +244,8 @@ _ADVICE = (
      "permission denied: check that the credentials are right and may read (and for an output: write and list) "
      "this place"),
     (("No space left", "ENOSPC"), "the disk is full"),
+    (("Disk quota exceeded",), "the disk quota is used up"),
+    (("Read-only file system",), "the file system is read-only"),
     (("FlexibleChecksumError",), "this store's checksums are not those that S3 clients expect: set "
      "AWS_RESPONSE_CHECKSUM_VALIDATION=when_required"),
     (("CERTIFICATE_VERIFY_FAILED",), "the server's certificate is not trusted here: set SSL_CERT_FILE (for s3:// "

@@ -100,6 +100,9 @@ class Rounds:
             tally.retries.update(self.ledger.store.take_retries())
             running.publish(tally, ended=True)
             timings.close(tally.retries)  # first, for a display may fail: its terminal may be gone
+            if tally.retries:
+                kinds = ", ".join(f"{number} x {kind}" for kind, number in sorted(tally.retries.items()))
+                self.progress.note(f"warning: requests to stores were repeated: {kinds}")
             self.progress.end(tally)
         if tally.changed and not len(pending):
             raise InputChanged(

@@ -19,7 +19,7 @@ from segment.filesystems import Damaged, Entry, entry_of, get, ignores_ranges, i
 from segment.local_files import TEMPORARY, list_local, read_local, write_local
 from segment.names import shown
 from segment.ranges import Ranges
-from segment.retries import Requests, advice, is_absent, is_taken
+from segment.retries import Requests, advice, is_absent, is_taken, is_unknown
 from segment.urls import redact_url
 
 __all__ = ["Entry", "Store", "parse_storage_option"]
@@ -196,7 +196,13 @@ class Store:
                     return True
                 if filesystem.exists(path):
                     return False
-                put(filesystem, path, data, mode="create")
+                try:
+                    put(filesystem, path, data, mode="create")
+                except (OSError, NotImplementedError) as error:
+                    if not is_unknown(error):
+                        raise
+                    log.warning("%s: this store knows no conditional writes: written without", redact_url(url))
+                    put(filesystem, path, data)
             except Damaged:
                 damaged = True
                 raise

@@ -66,8 +66,9 @@ MAY_IMPORT: dict[str, str] = {
     "stages store tables timings urls",
     "job": "errors explain labels shards store urls",
     "frozen": "card contract engines job labels plan progress sessions stages store tables urls weights",
-    "driver": "audit card contract engines errors findings frozen job labels ledger names plan progress report rework "
-    "rounds sessions shards stages store urls weights",
+    "preflight": "errors names resources store urls",
+    "driver": "audit card contract engines errors findings frozen job labels ledger names plan preflight progress "
+    "report retries rework rounds sessions shards stages store urls weights",
     "planning": "card driver engines errors findings forecast frozen job names plan progress sessions shards speed "
     "stages store weights",
     "demo": "driver errors images job ledger progress report store urls",
