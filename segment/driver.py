@@ -134,6 +134,11 @@ def _check_places(job: Job, store: Store) -> None:
     source, output = to_url(job.input), to_url(job.output)
     if f"{source}/".startswith(f"{output}/"):
         raise UsageError(f"the output {shown(output)} is, or holds, the input {shown(source)}: choose another output")
+    if output.startswith(("http://", "https://")):
+        raise UsageError(
+            f"the output {shown(output)}: nothing can be written to a web server. Give a folder, or a prefix "
+            "of a store such as s3://, gs:// or az://"
+        )
     if store.exists(output):
         raise UsageError(f"the output {shown(output)} is a file: give a folder or prefix")
 

@@ -6,9 +6,9 @@ import secrets
 from contextlib import nullcontext, suppress
 from pathlib import Path
 
-from segment.errors import StoreError, UsageError
+from segment.errors import StoreError
 from segment.names import shown
-from segment.resources import folder_for_now
+from segment.resources import folders_undone
 from segment.store import Store
 from segment.urls import join_url
 
@@ -28,18 +28,12 @@ def probe_output(store: Store, output: str, *, deletes: bool) -> list[str]:
         What to tell the user, a line each: what will not be possible here.
 
     Raises:
-        UsageError: nothing can be written to a store of this kind.
         StoreError: the output refuses what a run needs, with what to do about it.
     """
-    if output.startswith(("http://", "https://")):
-        raise UsageError(
-            f"the output {shown(output)}: nothing can be written to a web server. Give a folder, or a prefix "
-            "of a store such as s3://, gs:// or az://"
-        )
     # a name that no reader of tables takes for data, in no folder of ours, and no other driver's
     url = join_url(output, f"_preflight-{secrets.token_hex(8)}")
     local = output.startswith("file://")
-    with folder_for_now(Path(output.removeprefix("file://"))) if local else nullcontext():
+    with folders_undone(Path(output.removeprefix("file://"))) if local else nullcontext():
         try:
             _try(store, output, url)
         except StoreError as error:

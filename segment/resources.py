@@ -35,14 +35,13 @@ def node_memory() -> tuple[int, int]:
 
 
 @contextmanager
-def folder_for_now(folder: Path) -> Iterator[None]:
-    """Make a folder, with those above it; afterwards remove which of them were not there before and are empty."""
-    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+def folders_undone(folder: Path) -> Iterator[None]:
+    """Afterwards remove a folder and those above it, as far as they were not there before and are empty."""
+    missing = [path for path in (folder, *folder.parents) if not os.path.lexists(path)]
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         yield
     finally:
-        with suppress(OSError):  # the first that is not empty ends it
+        with suppress(OSError):  # the first that is not empty, or was not made, ends it
             for path in missing:
                 path.rmdir()
 

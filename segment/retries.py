@@ -91,7 +91,7 @@ class Requests:
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception(lambda error: is_transient(error, url)),
             stop=tenacity.stop_any(
-                tenacity.stop_after_attempt(_ATTEMPTS), tenacity.stop_before_delay(_DEADLINE), _has_other_checksums
+                tenacity.stop_after_attempt(_ATTEMPTS), tenacity.stop_before_delay(_DEADLINE), _OtherChecksums()
             ),
             wait=tenacity.wait_exponential_jitter(multiplier=0.2, max=10),
             reraise=True,
@@ -122,10 +122,13 @@ class Requests:
         return taken
 
 
-def _has_other_checksums(state: tenacity.RetryCallState) -> bool:
-    error = state.outcome.exception() if state.outcome else None
-    is_checksum = any(type(cause).__name__ == "FlexibleChecksumError" for cause in _chain(error))
-    return is_checksum and state.attempt_number >= _CHECKSUM_ATTEMPTS
+class _OtherChecksums(tenacity.stop.stop_base):
+    """Stops where an object's checksum keeps being another one than the client expects."""
+
+    def __call__(self, retry_state: tenacity.RetryCallState) -> bool:
+        error = retry_state.outcome.exception() if retry_state.outcome else None
+        is_checksum = any(type(cause).__name__ == "FlexibleChecksumError" for cause in _chain(error))
+        return is_checksum and retry_state.attempt_number >= _CHECKSUM_ATTEMPTS
 
 
 def is_absent(error: OSError) -> bool:

@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 from segment.errors import UsageError
-from segment.resources import folder_for_now
+from segment.resources import folders_undone
 
 log = logging.getLogger("segment.engines.ray")
 
@@ -90,7 +90,8 @@ def _refuse_temporary_folder(folder: Path) -> int:
             f"Ray cannot put its sockets in {folder}: the path has {len(path)} bytes, and may have {most}. {mend}"
         )
     try:
-        with folder_for_now(folder / "ray"):
+        with folders_undone(folder / "ray"):
+            (folder / "ray").mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(dir=folder / "ray") as file:
                 file.write(bytes(4096))
                 file.flush()
