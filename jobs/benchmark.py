@@ -28,6 +28,7 @@ from jobs.bench.cases import CASES, CONTENDERS, OURS, PEERS, ROOT, Case, command
 from jobs.bench.data import Pictures, agreement, find_pictures, write_inputs, write_spec
 from jobs.bench.machine import describe_machine, in_words
 from jobs.bench.table import as_markdown, summarise
+from segment.resources import available_cpus
 
 PEER_VENV = ROOT / ".venv-peers" / "bin" / "python"
 LEAST_AGREEMENT = 0.995
@@ -45,7 +46,7 @@ def measure(case: Case, weights: str, pictures: Pictures, options: argparse.Name
             "weights": weights,
             "runtime": case.runtime,
             "precision": case.precision,
-            "cores": len(os.sched_getaffinity(0)),
+            "cores": available_cpus(),
             "contract": contract_of(case.model),
             "inputs": inputs,
             "images": [str(folder / "images" / picture) for picture, _ in chosen.images],

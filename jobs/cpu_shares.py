@@ -15,6 +15,8 @@ from pathlib import Path
 
 import psutil
 
+from segment.resources import available_cpus
+
 _LOOK_SECONDS = 0.25
 _SHOWN = 12
 Seconds = dict[tuple[int, str], float]  # of CPU, by process id and name
@@ -49,9 +51,10 @@ def main() -> None:
         raise SystemExit("too few parts were committed to measure anything")
     seconds = last[0] - first[0]
     shares = {who: used - first[1].get(who, 0.0) for who, used in last[1].items()}
-    print(f"{seconds:.1f} s, {parts} parts; of {psutil.cpu_count()} CPUs:")
+    cpus = available_cpus()
+    print(f"{seconds:.1f} s, {parts} parts; of {cpus} CPUs:")
     for (pid, name), used in sorted(shares.items(), key=lambda item: -item[1])[:_SHOWN]:
-        print(f"{used / seconds / psutil.cpu_count():7.1%}  {pid:7d}  {name[:70]}")
+        print(f"{used / seconds / cpus:7.1%}  {pid:7d}  {name[:70]}")
 
 
 if __name__ == "__main__":

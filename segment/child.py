@@ -267,9 +267,9 @@ def _log_here(record: logging.LogRecord) -> None:
 
 @contextmanager
 def _interrupts_blocked() -> Iterator[None]:
-    """Start a child that Ctrl-C does not reach: the terminal sends it to all, and the parent ends its children."""
+    """Start a child that Ctrl-C and a closed terminal do not reach: all get the signal, and the parent ends it."""
     resource_tracker.ensure_running()  # which a spawn begins with, and which would let signals through again
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
     try:
         yield
     finally:

@@ -14,15 +14,17 @@ from segment.contract import begin, fingerprint_of, goes_on
 from segment.engines import Engine
 from segment.engines.local import LocalEngine
 from segment.errors import SegmentError, TooManyErrors, UsageError
-from segment.findings import by_reason
+from segment.findings import by_reason, images_in_words
 from segment.frozen import choose_batch, choose_runtime, frozen_batch, frozen_runtime, run_contract, run_record, task_of
 from segment.job import Job, make_job
 from segment.labels import LabelDecoder
 from segment.ledger import Ledger
 from segment.names import count, shown
 from segment.plan import Plan
+from segment.preflight import probe_output
 from segment.progress import Progress, ticking
 from segment.report.aggregate import RunReport, load_report, write_report
+from segment.retries import repeats
 from segment.rounds import Rounds
 from segment.sessions import Runtime
 from segment.shards import Discovery, Known, discover, sign_again
@@ -69,12 +71,24 @@ def run(
 
 def _run(job: Job, progress: Progress, *, retry_errors: bool, update: bool, verify: bool) -> RunReport:
     progress.phase("looking at the output")
+    repeats.forget()
+    if update and (job.limit or job.sample):
+        raise UsageError(
+            "--update follows a whole input, and this run is of a choice (--limit, --sample) that stays as it is: take "
+            "another output for another choice, or for all"
+        )
     store = Store(job.storage_options)
     ledger = Ledger(store, to_url(job.output))
     _check_places(job, store)
     card = load_card(job.model, store)
     check_labels(job, card)
-    found = None if ledger.is_planned() else _discover(job, store, progress)  # before weights are fetched in vain
+    planned = ledger.is_planned()
+    found = None if planned else _discover(job, store, progress)  # before weights are fetched in vain
+    deletes = update or retry_errors or verify
+    if deletes or not (planned and ledger.is_complete()):
+        progress.phase("trying the output")
+        for line in probe_output(store, ledger.output, deletes=deletes):
+            progress.note(line)
     weights = load_weights(card, job.weights, store=store, progress=progress.download)
     begun = _begun(job, card, weights, ledger)
     if begun:
@@ -125,6 +139,11 @@ def _check_places(job: Job, store: Store) -> None:
     source, output = to_url(job.input), to_url(job.output)
     if f"{source}/".startswith(f"{output}/"):
         raise UsageError(f"the output {shown(output)} is, or holds, the input {shown(source)}: choose another output")
+    if output.startswith(("http://", "https://")):
+        raise UsageError(
+            f"the output {shown(output)}: nothing can be written to a web server. Give a folder, or a prefix "
+            "of a store such as s3://, gs:// or az://"
+        )
     if store.exists(output):
         raise UsageError(f"the output {shown(output)} is a file: give a folder or prefix")
 
@@ -155,7 +174,7 @@ def _discover(job: Job, store: Store, progress: Progress) -> Plan:
     _tell(found, progress)
     plan = Plan.of(found.parts, found.left_out)
     shards = count(len(plan.parts_by_shard()), "shard")
-    progress.note(f"{count(found.images, 'image')} in {shards}, {count(len(plan), 'part')}")
+    progress.note(f"{images_in_words(found.images, found.left_out)} in {shards}, {count(len(plan), 'part')}")
     return plan
 
 
@@ -286,7 +305,10 @@ def _too_many_errors(job: Job, plan: Plan, audit: Audit) -> str:
 
     Where nobody can tell how many are lost, only a limit of 1 allows it.
     """
-    lost = next((item for item in by_reason(plan.left_out) if item.reason == "damaged"), None)
+    if job.limit or job.sample:  # what is lost is no part of a choice among what is there
+        lost = None
+    else:
+        lost = next((item for item in by_reason(plan.left_out) if item.reason == "damaged"), None)
     missing = lost.number if lost else 0
     if lost and not lost.exact and job.max_error_rate < 1:
         return (

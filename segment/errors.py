@@ -45,6 +45,12 @@ class StoreRefused(StoreError):
     """A store refuses all of us, not one object: credentials, clock, bucket, full disk. No other call will do."""
 
 
+class NoCredentials(StoreRefused, UsageError):
+    """There are no credentials for a store, or only a part of them."""
+
+    exit_code = 2
+
+
 class InputChanged(SegmentError):
     """An input object is not the one the plan was made from."""
 

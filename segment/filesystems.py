@@ -54,13 +54,14 @@ def open_filesystem(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
     elif protocol in ("s3", "s3a"):
         options = {**options, "config_kwargs": {**_S3_CONFIG, **(options.get("config_kwargs") or {})}}
     try:
-        filesystem = fsspec.filesystem(protocol, use_listings_cache=False, **options)
+        fsspec.get_filesystem_class(protocol)
     except ImportError as error:
         extra = _EXTRAS.get(protocol)
         mend = f"pip install 'segment-job[{extra}]'" if extra else str(error)
         raise UsageError(f"{redact_url(url)}: {protocol}:// needs another package: {mend}") from None
     except ValueError:
         raise BadReference(f"{redact_url(url)}: no store is known for {protocol}://") from None
+    filesystem = fsspec.filesystem(protocol, use_listings_cache=False, **options)
     if protocol in ("s3", "s3a"):
         filesystem.retries = 1
     return filesystem, cast(str, filesystem._strip_protocol(url))

@@ -13,7 +13,7 @@ from segment.urls import unsigned
 Reason = Literal[
     "hidden", "system", "format", "other_kind", "run_output", "irregular", "unused_label", "label_format",
     "special_member", "hidden_member", "unused_member", "sample_without_image", "keyless_member", "damaged",
-    "removed",
+    "removed", "beyond_limit", "not_sampled",
 ]  # fmt: skip
 
 # What is left out, in words: of one, of several; then what can be done about it, where something can.
@@ -73,6 +73,8 @@ _WORDS: dict[Reason, tuple[str, str, str]] = {
         "images behind the damage or the end mark of tars",
         "write such tars anew and use --update",
     ),
+    "beyond_limit": ("image after the first ones (--limit)", "images after the first ones (--limit)", ""),
+    "not_sampled": ("image that is not in the sample (--sample)", "images that are not in the sample (--sample)", ""),
 }  # fmt: skip
 _EXAMPLES = 3
 _KINDS = 6
@@ -168,9 +170,31 @@ class Findings:
                 LeftOut(reason, len(listed), _most_common(found), _first(listed), place=unsigned(place))
             )
 
+    def omit(self, reason: Literal["beyond_limit", "not_sampled"], images: int) -> None:
+        """Count images that were not asked for."""
+        if images:
+            self.left_out.append(LeftOut(reason, images, {}, ()))
+
     def lose(self, images: int, examples: Sequence[str], place: str, *, exact: bool) -> None:
         """Count images behind the damage of the archive at `place`; at least so many if not `exact`."""
         self.left_out.append(LeftOut("damaged", images, {}, _first(examples), exact, place=unsigned(place)))
+
+
+def images_in_words(images: int, left_out: Iterable[LeftOut]) -> str:
+    """How many images a run is of, and of how many where that is a choice.
+
+    >>> images_in_words(20, [LeftOut("not_sampled", 80, {}, ())])
+    'sample of 20 of 100 images'
+    """
+    for item in left_out:
+        if item.reason in ("beyond_limit", "not_sampled"):
+            how = "first" if item.reason == "beyond_limit" else "sample of"
+            return f"{how} {images:,} of {_images(images + item.number)}"
+    return _images(images)
+
+
+def _images(number: int) -> str:
+    return f"{number:,} image{'' if number == 1 else 's'}"
 
 
 def _first(names: Iterable[str]) -> tuple[str, ...]:

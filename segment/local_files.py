@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import secrets
@@ -55,6 +56,21 @@ def list_local(folder: str, recursive: bool, parents: frozenset[tuple[int, int]]
             yield Entry(f"file://{item.path}", 0, "", irregular=True)
 
 
+def _link(temporary: Path, path: Path) -> None:
+    """Give a file another name, unless there is one of that name: a rename would replace it."""
+    try:
+        path.hardlink_to(temporary)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK):
+            raise
+        # exFAT and some network drives know no hard links; of two writers at once the last one wins there
+        if path.exists():
+            raise FileExistsError(errno.EEXIST, "there is one", str(path)) from None
+        temporary.replace(path)
+    else:
+        temporary.unlink()
+
+
 def write_local(path: Path, data: bytes, *, exclusive: bool = False) -> None:
     """Write a file in one atomic step, folders and all; `exclusive` raises FileExistsError where there is one."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -66,8 +82,7 @@ def write_local(path: Path, data: bytes, *, exclusive: bool = False) -> None:
             file.flush()
             os.fsync(file.fileno())
         if exclusive:
-            path.hardlink_to(temporary)  # fails where there is one; a rename would replace it
-            temporary.unlink()
+            _link(temporary, path)
         else:
             temporary.replace(path)
     except BaseException:

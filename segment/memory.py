@@ -8,29 +8,15 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 
 import psutil
+
+from segment.resources import available_cpus, node_memory
 
 OVER_BUDGET = 86  # exit code of a worker process that ended itself
 _SHORT = 0.08  # of a node's memory left: Linux and Ray begin to kill whom they like at about half of that
 _EVERY_SECONDS = 0.1
 _CALM_SECONDS = 0.5  # without a budget: a node does not fill up that fast
-_CGROUP = Path("/sys/fs/cgroup")
-
-
-def node_memory() -> tuple[int, int]:
-    """Return total and available bytes of this machine, or of the container that this process is in."""
-    machine = psutil.virtual_memory()
-    total, available = int(machine.total), int(machine.available)
-    try:
-        limit = int((_CGROUP / "memory.max").read_text(encoding="ascii"))
-        used = int((_CGROUP / "memory.current").read_text(encoding="ascii"))
-        lines = (_CGROUP / "memory.stat").read_text(encoding="ascii").splitlines()
-    except (OSError, ValueError):  # no container, or no limit ("max")
-        return total, available
-    caches = sum(int(line.split()[1]) for line in lines if line.startswith("inactive_file "))
-    return min(total, limit), min(available, limit - used + caches)
 
 
 def own_memory() -> int:
@@ -89,5 +75,8 @@ class Guard:
 
 
 def guard_process(budget: int | None) -> Guard:
-    """Let this process, a worker of its own, end itself when it takes too much: its share is that of a CPU."""
-    return Guard(budget, 1 / (os.cpu_count() or 1), lambda: os._exit(OVER_BUDGET))
+    """Let this process, a worker of its own, end itself when it takes too much.
+
+    Its share is that of one of the CPUs that this node or container gives: on each of them may be a worker.
+    """
+    return Guard(budget, 1 / available_cpus(), lambda: os._exit(OVER_BUDGET))

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from segment.findings import LeftOut, by_reason
 
@@ -53,6 +53,8 @@ class InputOptions(BaseModel):
         image_column, label_column, id_column: Parquet and lists: names of columns, of Parquet also of fields in them
             (`sample.image`); in a list without a header `1`, `2` and so on. None looks for the usual ones. Of Parquet,
             `id_column` `:row` takes row numbers, and `label_column` `:none` no labels.
+        limit: take the first so many images only, in the input's order.
+        sample: take so many images only, from all over the input, always the same (`segment.formats.choosing`).
         part_size: images in a part; `auto` follows from the number of images.
         part_bytes: cap on the encoded bytes (images and labels) of a part with more than one image.
         max_image_bytes: a larger encoded image is an error row, unread where its size is known.
@@ -70,6 +72,8 @@ class InputOptions(BaseModel):
     image_column: str | None = None
     label_column: str | None = None
     id_column: str | None = None
+    limit: int | None = Field(default=None, ge=1)
+    sample: int | None = Field(default=None, ge=1)
     part_size: int | Literal["auto"] = "auto"
     part_bytes: int = Field(default=256 * _MIB, ge=1)
     max_image_bytes: int = Field(default=256 * _MIB, ge=1)
@@ -87,6 +91,12 @@ class InputOptions(BaseModel):
         if isinstance(value, int) and value < 1:
             raise ValueError("part_size is 'auto' or at least 1")
         return value
+
+    @model_validator(mode="after")
+    def _one_choice(self) -> InputOptions:
+        if self.limit is not None and self.sample is not None:
+            raise ValueError("limit and sample are two choices of images: give one of them")
+        return self
 
     @field_validator("label_pattern")
     @classmethod

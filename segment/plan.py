@@ -83,9 +83,16 @@ class Plan:
 
     @property
     def input_bytes(self) -> int:
-        """Bytes of the planned input, as far as sizes are known: a shard's size is in each of its parts."""
-        by_object = self.table.group_by(["shard", "url"]).aggregate([("size", "max")])
-        return sum(size for size in by_object["size_max"].to_pylist() if size > 0)
+        """Bytes of the planned input, as far as sizes are known; of a Parquet file by its share of planned rows."""
+        members = pc.list_flatten(self.table["members"])
+        spans = [pc.struct_field(members, [name, "size"]) for name in ("image", "label")]
+        total = sum(pc.sum(pc.max_element_wise(sizes, 0)).as_py() or 0 for sizes in spans)
+        rows = self.table.filter(pc.field("format") == "parquet")
+        rows = rows.append_column("images", pc.subtract(rows["stop"], rows["start"]))
+        files = rows.group_by(["shard", "url"]).aggregate([("size", "max"), ("images", "sum"), ("stop", "max")])
+        columns = (files[name].to_pylist() for name in ("size_max", "images_sum", "stop_max"))
+        total += sum(size * images // stop for size, images, stop in zip(*columns, strict=True) if size > 0)
+        return int(total)
 
     def images_by_shard(self) -> dict[str, int]:
         """Planned images of each shard, in plan order."""

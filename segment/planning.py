@@ -14,6 +14,7 @@ from segment.driver import check_labels, make_engine
 from segment.engines import Engine
 from segment.engines.local import LocalEngine
 from segment.errors import SegmentError
+from segment.findings import images_in_words
 from segment.forecast import Forecast, forecast
 from segment.frozen import choose_batch, choose_runtime, task_of
 from segment.job import Job
@@ -36,6 +37,7 @@ class Estimate:
     """What a run would be like.
 
     Attributes:
+        images: to segment, in words.
         engine: `local` or `ray`.
         runtime: what would compute the masks.
         forecast: its size.
@@ -44,6 +46,7 @@ class Estimate:
         speed: of the probe.
     """
 
+    images: str
     engine: str
     runtime: Runtime
     forecast: Forecast
@@ -76,7 +79,7 @@ def estimate(job: Job, progress: Progress, seconds: float = 10.0) -> Estimate:
     found = discover(job.input, job.input_options, store)
     for line in found.lines:
         progress.note(line)
-    plan = Plan.of(found.parts)
+    plan = Plan.of(found.parts, found.left_out)
     with closing(make_engine(job, plan.images)) as engine:
         runtime = choose_runtime(job, weights, engine)
         batch = choose_batch(job, card, weights, runtime, plan, lambda: engine, progress)
@@ -97,7 +100,8 @@ def estimate(job: Job, progress: Progress, seconds: float = 10.0) -> Estimate:
     if speed is None:
         reason = next((result.failure for result in results if result.failure), "the workers died")
         raise SegmentError(f"not one image of the probe could be segmented: {reason}")
-    return Estimate(engine.name, runtime, expected, speed.start, _steady(results, workers), speed)
+    images = images_in_words(plan.images, plan.left_out)
+    return Estimate(images, engine.name, runtime, expected, speed.start, _steady(results, workers), speed)
 
 
 def _probe(task: Task, weights: Weights, plan: Plan, engine: Engine, workers: int, seconds: float) -> list[PartResult]:
@@ -139,7 +143,7 @@ def estimate_lines(found: Estimate, price_per_hour: float | None) -> list[str]:
     size, runtime = found.forecast, found.runtime
     ready = datetime.timedelta(seconds=round(found.seconds))
     lines = [
-        f"{count(size.images, 'image')} in {count(size.shards, 'shard')}, {count(size.parts, 'part')}",
+        f"{found.images} in {count(size.shards, 'shard')}, {count(size.parts, 'part')}",
         f"{found.engine}: {size.workers} x {runtime.name} {runtime.version}, {runtime.device}, {runtime.precision}",
         size.words(),
         f"probe: {count(found.speed.images, 'image')} in {found.speed.seconds:.1f} s, nothing written",

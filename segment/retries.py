@@ -14,14 +14,52 @@ from typing import TypeVar
 import tenacity
 
 from segment import vitals
-from segment.errors import SegmentError, StoreError, StoreRefused
+from segment.errors import NoCredentials, SegmentError, StoreError, StoreRefused
 from segment.urls import is_http, redact_text, redact_url
 
 log = logging.getLogger("segment.store")
 
 _ATTEMPTS = 7
+_CHECKSUM_ATTEMPTS = 3  # a bit may be flipped once; a store whose checksums are others stays so
 _DEADLINE = 180.0  # seconds after which no further attempt begins
 T = TypeVar("T")
+
+
+class _Repeats(logging.Filter):
+    """Lets the first, tenth, hundredth ... repeated request of a kind be told, whichever process it is from.
+
+    A kind is what was asked for and how it failed. A store that is down fails hundreds of requests at once.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lock = threading.Lock()
+        self._seen: Counter[str] = Counter()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether to tell; adds how many of the kind there were."""
+        kind = getattr(record, "kind", None)
+        if kind is None:
+            return True
+        with self._lock:
+            self._seen[kind] += 1
+            number = self._seen[kind]
+        if number == 1:
+            record.msg = f"{record.msg}; more of this kind are counted"
+        elif number % 10 == 0 and str(number).strip("0") == "1":
+            record.msg = f"{record.msg}; {number} of this kind so far"
+        else:
+            return False
+        return True
+
+    def forget(self) -> None:
+        """Begin to count anew: another run begins."""
+        with self._lock:
+            self._seen.clear()
+
+
+repeats = _Repeats()
+log.addFilter(repeats)
 
 
 class Requests:
@@ -40,7 +78,8 @@ class Requests:
         """Make attempts until one succeeds, none can, or it has taken too long.
 
         Raises:
-            StoreError: none succeeded; `StoreRefused` if no other request will fare better.
+            StoreError: none succeeded; `StoreRefused` if no other request will fare better, `NoCredentials` if there
+                are none to send with it.
             FileNotFoundError: there is no such object.
         """
 
@@ -52,7 +91,9 @@ class Requests:
 
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception(lambda error: is_transient(error, url)),
-            stop=tenacity.stop_after_attempt(_ATTEMPTS) | tenacity.stop_before_delay(_DEADLINE),
+            stop=tenacity.stop_any(
+                tenacity.stop_after_attempt(_ATTEMPTS), tenacity.stop_before_delay(_DEADLINE), _OtherChecksums()
+            ),
             wait=tenacity.wait_exponential_jitter(multiplier=0.2, max=10),
             reraise=True,
             before_sleep=lambda state: self._note(verb, url, state, entry),
@@ -65,13 +106,12 @@ class Requests:
         except Exception as error:
             if isinstance(error, FileNotFoundError) and is_absent(error):
                 raise FileNotFoundError(errno.ENOENT, "there is no such object", redact_url(url)) from None
-            failure = (StoreRefused if is_refusal(error, verb, url) else StoreError)(advice(verb, url, error))
-            failure.of_object = concerns_object(error, url)
-            raise failure from None
+            raise failure(verb, url, error) from None
 
     def _note(self, verb: str, url: str, state: tenacity.RetryCallState, entry: vitals.Request) -> None:
         error = type(state.outcome.exception()).__name__ if state.outcome else ""
-        log.warning("retrying to %s %s (attempt %d): %s", verb, redact_url(url), state.attempt_number, error)
+        message, kind = "retrying to %s %s (attempt %d): %s", {"kind": f"{verb}: {error}"}
+        log.warning(message, verb, redact_url(url), state.attempt_number, error, extra=kind)
         entry.failed(error)
         with self._lock:
             self._retries[verb] += 1
@@ -81,6 +121,15 @@ class Requests:
         with self._lock:
             taken, self._retries = dict(self._retries), Counter()
         return taken
+
+
+class _OtherChecksums(tenacity.stop.stop_base):
+    """Stops where an object's checksum keeps being another one than the client expects."""
+
+    def __call__(self, retry_state: tenacity.RetryCallState) -> bool:
+        error = retry_state.outcome.exception() if retry_state.outcome else None
+        is_checksum = any(type(cause).__name__ == "FlexibleChecksumError" for cause in _chain(error))
+        return is_checksum and retry_state.attempt_number >= _CHECKSUM_ATTEMPTS
 
 
 def is_absent(error: OSError) -> bool:
@@ -118,10 +167,14 @@ def is_taken(error: BaseException) -> bool:
     return any(_TAKEN.search(str(cause)) for cause in _chain(error))
 
 
+def is_unknown(error: BaseException) -> bool:
+    """Whether a store, or its driver, does not know what it was asked for."""
+    return any(isinstance(cause, NotImplementedError) or "NotImplemented" in str(cause) for cause in _chain(error))
+
+
 _PERMANENT_WORDS = (
     "AccessDenied", "Forbidden", "ExpiredToken", "InvalidAccessKeyId", "SignatureDoesNotMatch", "NoSuchBucket",
-    "RequestTimeTooSkewed", "Unable to locate credentials", "NoCredentialsError", "InvalidBucketName",
-    "PermanentRedirect",
+    "RequestTimeTooSkewed", "InvalidBucketName", "PermanentRedirect",
 )  # fmt: skip
 _TRANSIENT_WORDS = (
     "SlowDown", "InternalError", "ServiceUnavailable", "Throttl", "RequestTimeout", "Connection", "Timeout",
@@ -140,7 +193,7 @@ def is_transient(error: BaseException, url: str) -> bool:
     elif isinstance(error, PermissionError | IsADirectoryError | NotADirectoryError | SegmentError):
         return False
     text = _text(error, url)
-    if any(word in text for word in _PERMANENT_WORDS):
+    if any(word in text for word in _PERMANENT_WORDS) or _missing_credentials(text):
         return False
     if isinstance(error, ConnectionError | TimeoutError) or any(word in text for word in _TRANSIENT_WORDS):
         return True
@@ -187,6 +240,26 @@ def _is_refused(cause: BaseException) -> bool:
     answer = getattr(cause, "response", None)  # botocore's
     status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) if isinstance(answer, dict) else 0
     return "NoSuchBucket" in str(cause) or 300 <= status < 500
+_AWS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, or --storage-option anon=true for a public bucket"
+# What drivers say where there is nothing to sign a request with, and what to tell the user.
+_NO_CREDENTIALS = (
+    (("NoCredentialsError", "Unable to locate credentials"), f"no credentials were found: {_AWS}"),
+    (("PartialCredentialsError",), f"the credentials are incomplete: {_AWS}"),
+    (("ProfileNotFound",), "there is no AWS profile of that name: check AWS_PROFILE and ~/.aws/config"),
+    (("DefaultCredentialsError", "Anonymous caller does not have"),
+     "no credentials were found: set GOOGLE_APPLICATION_CREDENTIALS to a key file, use `gcloud auth "
+     "application-default login`, or --storage-option token=anon for a public bucket"),
+    (("Must provide either a connection_string or account_name", "CredentialUnavailableError",
+      "DefaultAzureCredential failed to retrieve a token"),
+     "no credentials were found: set AZURE_STORAGE_ACCOUNT_NAME with AZURE_STORAGE_ACCOUNT_KEY or "
+     "AZURE_STORAGE_SAS_TOKEN, or AZURE_STORAGE_CONNECTION_STRING, or --storage-option account_name=... anon=true for "
+     "a public container"),
+)  # fmt: skip
+
+
+def _missing_credentials(text: str) -> str:
+    """The advice for an error's words that say that there are no credentials; `""` if they do not."""
+    return next((advice for words, advice in _NO_CREDENTIALS if any(word in text for word in words)), "")
 
 
 _ADVICE = (
@@ -194,14 +267,14 @@ _ADVICE = (
     (("RequestTimeTooSkewed",),
      "this machine's clock is wrong: set it (the store refuses requests more than 15 minutes off)"),
     (("ExpiredToken", "token has expired"), "the credentials have expired: renew them and run the same command again"),
-    (("credentials", "NoCredentials"), "no credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a "
-     "profile, or --storage-option anon=true for a public bucket"),
     (("InvalidAccessKeyId", "SignatureDoesNotMatch"), "the credentials are not valid for this store"),
     (("Forbidden", "AccessDenied", "PermissionError", "Permission denied", "Unauthorized"),
      "permission denied: check that the credentials are right (and the signature of a signed URL has not expired) and "
      "may read (and for an output: write and list) "
      "this place"),
     (("No space left", "ENOSPC"), "the disk is full"),
+    (("Disk quota exceeded",), "the disk quota is used up"),
+    (("Read-only file system",), "the file system is read-only"),
     (("FlexibleChecksumError",), "this store's checksums are not those that S3 clients expect: set "
      "AWS_RESPONSE_CHECKSUM_VALIDATION=when_required"),
     (("CERTIFICATE_VERIFY_FAILED",), "the server's certificate is not trusted here: set SSL_CERT_FILE (for s3:// "
@@ -225,8 +298,20 @@ def _text(error: BaseException, url: str) -> str:
     return _URL.sub("", text.replace(path, "") if "/" in path else text)  # a bucket may have the name of a word
 
 
+def failure(verb: str, url: str, error: BaseException) -> StoreError:
+    """What to raise for a request that failed for good."""
+    if _missing_credentials(_text(error, url)):
+        return NoCredentials(advice(verb, url, error))
+    found = (StoreRefused if is_refusal(error, verb, url) else StoreError)(advice(verb, url, error))
+    found.of_object = concerns_object(error, url)
+    return found
+
+
 def advice(verb: str, url: str, error: BaseException) -> str:
+    """What to tell the user of a request that failed for good, and how to mend it where that is known."""
     text = _text(error, url)
+    if credentials := _missing_credentials(text):
+        return f"could not {verb} {redact_url(url)}: {credentials}"
     if url.startswith("file://") and isinstance(error, PermissionError):
         mend = "check that you may read (and for an output: write) this place"
         return f"could not {verb} {redact_url(url)}: permission denied: {mend}"

@@ -94,14 +94,16 @@ class Rounds:
                     if not len(pending):
                         break
         except StoreRefused as error:
-            raise StoreRefused(
-                f"{error}. What is committed stays; when that is mended, the same command resumes."
-            ) from None
+            told = f"{error}. What is committed stays; when that is mended, the same command resumes."
+            raise type(error)(told) from None
         finally:
             tally.retries.update(self.ledger.store.take_retries())
             running.publish(tally, ended=True)
+            timings.close(tally.retries)  # first, for a display may fail: its terminal may be gone
+            if tally.retries:
+                kinds = ", ".join(f"{number} x {kind}" for kind, number in sorted(tally.retries.items()))
+                self.progress.note(f"warning: requests to stores were repeated: {kinds}")
             self.progress.end(tally)
-            timings.close(tally.retries)
         if tally.changed and not len(pending):
             raise InputChanged(
                 f"{count(len(tally.changed), 'part')} of {len(self.plan)} cannot be done, all others are committed: "

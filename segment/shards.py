@@ -10,6 +10,7 @@ from typing import Literal
 
 from segment.errors import UsageError
 from segment.findings import Findings, by_reason
+from segment.formats.choosing import choose
 from segment.formats.cutting import Shard, cut
 from segment.formats.expand import Found, find_objects, sign_input
 from segment.formats.files import count_others, plan_files, read_files
@@ -104,6 +105,9 @@ def discover(
         "list": lambda: plan_list(entries[0], options, store, findings, known),
     }
     shards, labelled = plans[kind]()
+    shards = choose(shards, options, found.base, findings)
+    if labelled is not None:
+        labelled = sum(member.label is not None for shard in shards for member in shard.members)
     parts = cut(shards, options)
     images = sum(len(part) for part in parts)
     return Discovery(parts, images, labelled, findings.warnings, findings.notes, findings.left_out)

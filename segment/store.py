@@ -19,7 +19,7 @@ from segment.filesystems import Damaged, Entry, entry_of, get, ignores_ranges, i
 from segment.local_files import TEMPORARY, list_local, read_local, write_local
 from segment.names import shown
 from segment.ranges import Ranges
-from segment.retries import Requests, advice, is_absent, is_taken
+from segment.retries import Requests, advice, is_absent, is_taken, is_unknown
 from segment.signatures import SignedUrls
 from segment.urls import is_http, redact_url, unsigned
 
@@ -216,7 +216,13 @@ class Store:
                     return True
                 if filesystem.exists(path):
                     return False
-                put(filesystem, path, data, mode="create")
+                try:
+                    put(filesystem, path, data, mode="create")
+                except (OSError, NotImplementedError) as error:
+                    if not is_unknown(error):
+                        raise
+                    log.warning("%s: this store knows no conditional writes: written without", redact_url(url))
+                    put(filesystem, path, data)
             except Damaged:
                 damaged = True
                 raise
@@ -259,6 +265,20 @@ class Store:
     def exists(self, url: str) -> bool:
         """Whether there is an object at `url` (a folder is none)."""
         return self.info(url) is not None
+
+    def is_folder(self, url: str) -> bool:
+        """Whether there is a folder at `url`, empty or not; on S3 a bucket is one, and a marker object."""
+
+        def attempt() -> bool:
+            filesystem, path = open_filesystem(url, self._options)
+            try:
+                return bool(filesystem.info(path)["type"] == "directory")
+            except OSError as error:
+                if is_absent(error):
+                    return False
+                raise
+
+        return self._retry("look up", url, attempt)
 
     def _list(self, prefix: str, recursive: bool) -> list[Entry]:
         below = prefix.rstrip("/") + "/"

@@ -449,7 +449,7 @@ def test_a_missing_input(tmp_path: Path) -> None:
 def test_an_empty_input(tmp_path: Path) -> None:
     place = sound_place(tmp_path)
     (tmp_path / "empty").mkdir()
-    assert refusal(place, input=str(tmp_path / "empty")) == f"nothing at {tmp_path}/empty"
+    assert refusal(place, input=str(tmp_path / "empty")) == f"{tmp_path}/empty is empty: no image"
     (tmp_path / "empty" / "notes.md").write_text("x")
     assert refusal(place, input=str(tmp_path / "empty")) == (
         f"{tmp_path}/empty: 1 file, none of them an image (.md x 1), e.g. {tmp_path}/empty/notes.md"
@@ -560,7 +560,8 @@ def test_an_output_that_cannot_be_written(tmp_path: Path) -> None:
     place.output.mkdir(mode=0o500)
     message = run_without_powers(place)
     place.output.chmod(0o700)
-    assert message.startswith(f"error: could not write {place.output}/run.json: permission denied: check that ")
+    assert message.startswith(f"error: {place.output} cannot take the output of a run: could not write ")
+    assert "permission denied: check that you may read (and for an output: write) this place" in message
     assert list(place.output.iterdir()) == []
     unharmed(place.run())
 

@@ -119,6 +119,14 @@ def test_odd_names_on_s3(bucket: tuple[str, Store]) -> None:
     assert all(s.image.decode() == s.id for s in samples(found, store))
 
 
+def test_an_empty_bucket_is_not_nothing(s3_server: S3Server) -> None:
+    bucket = s3_server.bucket_url("empty-bucket")
+    store = Store(s3_server.options)
+    for missing in (bucket, f"{bucket}/"):
+        with pytest.raises(UsageError, match="s3://empty-bucket is empty: no image"):
+            find(missing, store)
+
+
 def test_nothing_and_no_permission_on_s3(bucket: tuple[str, Store], s3_server: S3Server) -> None:
     url, store = bucket
     for missing in (f"{url}/nowhere", f"{url}/nowhere.tar", f"{url}/*.tar"):

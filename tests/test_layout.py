@@ -18,6 +18,7 @@ PACKAGE = Path(__file__).parents[1] / "segment"
 MAY_IMPORT: dict[str, str] = {
     "errors": "",
     "background": "",
+    "resources": "",
     "explain": "errors",
     "labels": "errors",
     "urls": "errors",
@@ -50,7 +51,7 @@ MAY_IMPORT: dict[str, str] = {
     "rework": "errors ledger names parts plan shards",
     "stages": "card errors images labels metrics parts sessions shards store tables",
     "patience": "",
-    "memory": "",
+    "memory": "resources",
     "workers": "background errors labels ledger memory metrics names sessions shards stages tables urls weights",
     "operators": "memory shards stages workers",
     "timings": "errors ledger stages tables",
@@ -58,18 +59,19 @@ MAY_IMPORT: dict[str, str] = {
     "child": "errors memory patience shards stages tables urls vitals weights workers",
     "isolation": "child errors patience shards stages tables weights workers",
     "progress": "card metrics names stages vitals",
-    "engines": "background child errors isolation memory names operators patience plan progress sessions shards stages "
-    "store urls vitals weights workers",
+    "engines": "background child errors isolation memory names operators patience plan progress resources sessions "
+    "shards stages store urls vitals weights workers",
     "forecast": "child engines names plan sessions stages weights",
     "rounds": "engines errors forecast ledger names plan progress retries stages timings weights",
     "report": "audit background card errors findings forecast images labels ledger metrics names plan shards speed "
     "stages store tables timings urls",
     "job": "errors explain labels shards store urls",
     "frozen": "card contract engines job labels plan progress sessions stages store tables urls weights",
-    "driver": "audit card contract engines errors findings frozen job labels ledger names plan progress report rework "
-    "rounds sessions shards stages store urls weights",
-    "planning": "card driver engines errors forecast frozen job names plan progress sessions shards speed stages store "
-    "weights",
+    "preflight": "errors names resources store urls",
+    "driver": "audit card contract engines errors findings frozen job labels ledger names plan preflight progress "
+    "report retries rework rounds sessions shards stages store urls weights",
+    "planning": "card driver engines errors findings forecast frozen job names plan progress sessions shards speed "
+    "stages store weights",
     "demo": "driver errors images job ledger progress report store urls",
     "export": "card errors images ledger names plan report store urls",
     "schema": "card job",

@@ -160,13 +160,25 @@ def test_a_wrong_secret_is_one_line_and_exit_1(world: World, tmp_path: Path) -> 
     assert world.store.list(f"{world.results}/never") == []
 
 
-def test_no_credentials_are_one_line_and_exit_1(world: World, tmp_path: Path) -> None:
-    env = {"AWS_ENDPOINT_URL": world.env["AWS_ENDPOINT_URL"]}
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({}, "no credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
+        ({"AWS_ACCESS_KEY_ID": "HALF"}, "the credentials are incomplete: set AWS_ACCESS_KEY_ID and AWS_SECRET"),
+        ({"AWS_PROFILE": "nobody"}, "there is no AWS profile of that name: check AWS_PROFILE"),
+    ],
+    ids=["none", "half", "profile"],
+)
+def test_missing_credentials_are_one_line_and_exit_2(
+    given: dict[str, str], words: str, world: World, tmp_path: Path
+) -> None:
+    env = {"AWS_ENDPOINT_URL": world.env["AWS_ENDPOINT_URL"], **given}
 
     failed = cli(*command_line(world, f"{world.results}/never"), env=env, home=tmp_path)
 
-    assert failed.returncode == 1
-    assert "no credentials were found: set AWS_ACCESS_KEY_ID" in failed.stderr
+    assert failed.returncode == 2
+    assert words in failed.stderr
+    assert "HALF" not in failed.stderr
     assert len(failed.stderr.strip().splitlines()) == 1
 
 

@@ -315,7 +315,7 @@ def test_nothing_there(tmp_path: Path) -> None:
     assert refusal(tmp_path / "nowhere") == f"nothing at {tmp_path}/nowhere"
     assert refusal(tmp_path / "nowhere.tar") == f"nothing at {tmp_path}/nowhere.tar"
     assert refusal(tmp_path / "*.tar") == f"nothing at {tmp_path}/*.tar"
-    assert refusal(tmp_path) == f"nothing at {tmp_path}"
+    assert refusal(tmp_path) == f"{tmp_path} is empty: no image"
     assert "empty string" in refusal("")
     assert "memory://nowhere" in refusal("memory://nowhere")
 

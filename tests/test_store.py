@@ -10,12 +10,13 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import fsspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segment.errors import StoreError, UsageError
-from segment.retries import is_taken, is_transient
+from segment.errors import NoCredentials, StoreError, StoreRefused, UsageError
+from segment.retries import failure, is_taken, is_transient
 from segment.store import Entry, Store, parse_storage_option
 from segment.urls import is_url, join_url, parent_url, redact_text, redact_url, relative_url, to_url
 from tests.s3 import S3Server
@@ -318,6 +319,67 @@ def test_permission_denied(tmp_path: Path, request: pytest.FixtureRequest) -> No
             attempt(f"file://{closed}/x")
     with pytest.raises(StoreError, match=rf"could not list {closed}: permission denied"):
         store.list(f"file://{closed}")
+
+
+# ---- credentials
+
+
+class DefaultCredentialsError(Exception):
+    """google-auth's."""
+
+
+class CredentialUnavailableError(Exception):
+    """azure-identity's."""
+
+
+@pytest.mark.parametrize(
+    ("url", "error", "advice"),
+    [
+        ("gs://b/x", DefaultCredentialsError("File /nope.json was not found."), "set GOOGLE_APPLICATION_CREDENTIALS"),
+        (
+            "gs://b/x",
+            OSError("Anonymous caller does not have storage.objects.get access to the Google Cloud Storage object."),
+            "set GOOGLE_APPLICATION_CREDENTIALS",
+        ),
+        (
+            "az://b/x",
+            ValueError("Must provide either a connection_string or account_name with credentials!!"),
+            "set AZURE_STORAGE_ACCOUNT_NAME",
+        ),
+        ("az://b/x", CredentialUnavailableError("no token"), "set AZURE_STORAGE_ACCOUNT_NAME"),
+    ],
+)
+def test_missing_credentials_of_other_stores(url: str, error: Exception, advice: str) -> None:
+    """Their drivers are not among the tests' packages; the words are theirs."""
+    assert not is_transient(error, url)
+    found = failure("read", url, error)
+    assert isinstance(found, NoCredentials)
+    assert found.exit_code == 2
+    assert advice in str(found)
+
+
+def test_expired_and_wrong_credentials_are_there() -> None:
+    for words in ("ExpiredToken", "InvalidAccessKeyId", "SignatureDoesNotMatch"):
+        found = failure("read", "s3://b/x", OSError(f"An error occurred ({words}) when calling GetObject"))
+        assert isinstance(found, StoreRefused)
+        assert not isinstance(found, NoCredentials)
+        assert found.exit_code == 1
+
+
+def test_a_driver_that_refuses_its_options_is_a_known_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    """adlfs raises a ValueError where it is not told of an account: no reason to say that it knows no such store."""
+
+    class Refusing(fsspec.AbstractFileSystem):
+        protocol = "refusing"
+
+        def __init__(self, **options: object) -> None:
+            raise ValueError("Must provide either a connection_string or account_name with credentials!!")
+
+    fsspec.register_implementation("refusing", Refusing, clobber=True)
+    with pytest.raises(NoCredentials, match="no credentials were found"):
+        Store().read("refusing://b/x")
+    with pytest.raises(UsageError, match="no store is known for unheard://"):
+        Store().read("unheard://b/x")
 
 
 # ---- S3

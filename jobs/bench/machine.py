@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import psutil
+from segment.resources import available_cpus, node_memory
 
 _FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
 _LIBRARIES = ("numpy", "onnxruntime", "openvino", "opencv-python-headless", "pillow", "pyarrow", "ray")
@@ -26,8 +26,8 @@ def describe_machine() -> dict[str, Any]:
     return {
         "cpu": cpu,
         "flags": [flag for flag in _FLAGS if flag in flags],
-        "cores": len(os.sched_getaffinity(0)),
-        "memory_gb": round(psutil.virtual_memory().total / 1e9),
+        "cores": available_cpus(),
+        "memory_gb": round(node_memory()[0] / 1e9),
         "load": [round(one, 2) for one in os.getloadavg()],
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "python": platform.python_version(),

@@ -5,7 +5,6 @@ https://docs.pytorch.org/docs/stable/data.html: a map-style `Dataset`, `num_work
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from pathlib import Path
@@ -40,7 +39,7 @@ def main() -> None:
     model, stamps, rows = Model(spec), Stamps(spec), []
     preparing = Model.__new__(Model)  # workers prepare only: a session cannot be sent to them
     preparing.contract = model.contract
-    loader = DataLoader(Images(spec["images"], preparing), batch_size=8, num_workers=os.cpu_count() or 1)
+    loader = DataLoader(Images(spec["images"], preparing), batch_size=8, num_workers=spec["cores"])
     began = 0.0
     for batch, heights, widths in loader:
         began = began or time.time()  # the first batch is there: its workers' start is no part of the rate

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Stopped(BaseException):
-    """SIGINT or SIGTERM came. No `Exception`, so that nothing takes it for a failure of its own."""
+    """SIGINT, SIGTERM or SIGHUP came. No `Exception`, so that nothing takes it for a failure of its own."""
 
     def __init__(self, number: int) -> None:
         super().__init__("stopped; what is committed stays, the same command resumes the run")

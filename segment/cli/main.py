@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Callable
 
 import typer
 
@@ -15,19 +16,27 @@ from segment.cli.streams import say
 from segment.cli import run, plan, look, pictures, models, schema, demo  # noqa: F401 # isort: skip
 
 
+_STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
 def _stop(number: int, frame: object) -> None:
     """First signal: unwind, so that parts at hand are finished or abandoned. A second one ends at once."""
-    for stopping in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(stopping, lambda again, _: os._exit(128 + again))
+    _handle(lambda again, _: os._exit(128 + again))
     raise Stopped(number)
+
+
+def _handle(handler: Callable[[int, object], object]) -> None:
+    """Let this handle every signal that stops a run, but a SIGHUP that is ignored: so `nohup` asks for it."""
+    for number in _STOPPING:
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 def main() -> None:
     """Entry point of the `segment` command: every failure is one clear message and an exit code."""
     from segment.errors import SegmentError
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _stop)
+    _handle(_stop)
     try:
         app()
     except SegmentError as error:

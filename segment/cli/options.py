@@ -69,6 +69,8 @@ class JobFlags(TypedDict, total=False):
             help="VALUE=CLASS or R,G,B=CLASS, again for each; *=CLASS for the rest.", panel=_INPUT, metavar="FROM=TO"
         ),
     ]
+    limit: Annotated[int | None, _flag(help="The first so many images only.", panel=_INPUT)]
+    sample: Annotated[int | None, _flag(help="So many images only, from all over, always the same.", panel=_INPUT)]
     part_size: Annotated[str | None, _flag(help="Images a part (unit of commit), or auto.", panel=_INPUT)]
     part_bytes: Annotated[int | None, _flag(help="Most encoded bytes a part.", panel=_INPUT)]
     max_pixels: Annotated[int | None, _flag(help="Larger images are error rows [100000000].", panel=_INPUT)]

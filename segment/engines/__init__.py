@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Generator
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal, ParamSpec, Protocol, TypeVar
 
 if TYPE_CHECKING:  # Ray's actor of `ray_pulse` starts in half the time without them
@@ -68,13 +66,3 @@ class Engine(Protocol):
     def close(self) -> None:
         """Give back what the engine holds."""
         ...
-
-
-def available_cpus() -> int:
-    """CPUs this process may use: its affinity, limited by the container's quota."""
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
-    except (OSError, ValueError):
-        return cpus
-    return cpus if quota == "max" else max(1, min(cpus, int(quota) // int(period)))

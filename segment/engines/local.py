@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from typing import ParamSpec, Protocol, TypeVar
 
 from segment.child import CHILD_MEMORY, Child, ChildDied
-from segment.engines import Isolation, available_cpus
+from segment.engines import Isolation
 from segment.isolation import quarantine
-from segment.memory import Guard, node_memory
+from segment.memory import Guard
 from segment.patience import Patience
 from segment.plan import Plan
 from segment.progress import Tally
+from segment.resources import available_cpus, node_memory
 from segment.sessions import capabilities, footprint, open_session
 from segment.shards import Part
 from segment.stages import PartResult, Task

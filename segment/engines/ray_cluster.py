@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import secrets
-import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from segment.background import Background
-from segment.engines import available_cpus
+from segment.engines.ray_preflight import refuse_machine, refuse_silence, temporary_folder
 from segment.errors import SegmentError, StoreError, UsageError
+from segment.resources import available_cpus
 from segment.urls import redact_text
 
 log = logging.getLogger("segment.engines.ray")
 
 _ANSWER_SECONDS = 60.0  # for a call to the head; Ray's own calls may wait for ever
+_JOIN_SECONDS = 45.0  # for a head to let us join
+_START_SECONDS = 120.0  # for a cluster of our own to start: 3 s where nothing else is at work
 T = TypeVar("T")
 
 
@@ -45,35 +47,79 @@ def connect(address: str | None, cpus: int | None = None) -> bool:
             f"{address} is Ray Client's, which cannot do this: submit the job with `ray job submit --address "
             "http://HEAD:8265 ...` (jobs/README.md), or run it on a node of the cluster with --address auto"
         )
+    cpus = cpus or available_cpus()
     if not address:
         _private_cluster_environment()
     import ray
 
     if ray.is_initialized():
         return False
-    quiet = {"log_to_driver": False, "configure_logging": True, "logging_level": logging.ERROR}
+    if address:
+        refuse_silence(address)
+    else:
+        refuse_machine(cpus)
     try:
-        with _sigterm_kept():
-            if address:
-                ray.init(address=address, **quiet)
-            else:
-                with _silent_stderr():
-                    ray.init("local", num_cpus=cpus or available_cpus(), include_dashboard=False, **quiet)
-    except (ConnectionError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
+        with nullcontext() if address else _silent_stderr():
+            _bounded_init(_JOIN_SECONDS if address else _START_SECONDS, address, cpus)
+    except TimeoutError:
+        raise _too_slow(address) from None
+    except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
         raise UsageError(_connect_advice(address, error)) from None
     except Exception as error:
         if "timed out during startup" not in str(error):  # Ray raises it as a bare Exception
             raise
-        raise SegmentError(
-            "Ray did not start in time: this machine has too much to do. Run the same command again when it is quiet, "
-            "or use --engine local"
-        ) from None
+        raise _too_slow(address) from None
     return True
+
+
+def _bounded_init(seconds: float, address: str | None, cpus: int) -> None:
+    """Let ray connect, from a thread that a call without end does not matter to.
+
+    The thread stays: the kernel ends the processes of a cluster that was started here with the thread that started it.
+    Another one than the main thread also leaves the caller's SIGTERM handler alone.
+
+    Raises:
+        TimeoutError: it took longer.
+    """
+    import ray
+
+    how: dict[str, Any] = {"log_to_driver": False, "configure_logging": True, "logging_level": logging.ERROR}
+    if address:
+        how |= {"address": address}
+    else:
+        how |= {"address": "local", "num_cpus": cpus, "include_dashboard": False}
+    logging.getLogger("ray").setLevel(logging.ERROR)  # or it says that the SIGTERM handler is left alone
+    connecting = _connector().submit(ray.init, **how)
+    try:
+        connecting.result(seconds)
+    finally:
+        if not connecting.done():
+            _connector.cache_clear()  # that thread may never come back
+
+
+@functools.cache
+def _connector() -> Background:
+    """The thread that connects, one for all clusters that this process ever joins or starts."""
+    return Background("ray")
+
+
+def _too_slow(address: str | None) -> SegmentError:
+    if address:
+        return UsageError(
+            f"no Ray cluster answers at {address}: something accepts connections there, but did not let us join within "
+            f"{_JOIN_SECONDS:.0f} s. Check --address and RAY_ADDRESS (HOST:PORT of a head's control service, GCS, 6379 "
+            "by default, not the dashboard's 8265), and on the head `ray status`"
+        )
+    return SegmentError(
+        "Ray did not start in time: this machine has too much to do. Run the same command again when it is quiet, "
+        "or use --engine local"
+    )
 
 
 def address_of(address: str | None) -> str | None:
     """The cluster to join: the one that is named, else RAY_ADDRESS's; None for one of our own."""
-    return address or os.environ.get("RAY_ADDRESS") or None
+    found = address or os.environ.get("RAY_ADDRESS") or None
+    return None if found == "local" else found
 
 
 def _private_cluster_environment() -> None:
@@ -90,15 +136,6 @@ def _private_cluster_environment() -> None:
 
 
 @contextmanager
-def _sigterm_kept() -> Iterator[None]:
-    """Put the caller's SIGTERM handler back, which ray.init replaces by a plain exit (and a dump of its C++ stack)."""
-    handler = signal.getsignal(signal.SIGTERM)
-    yield
-    if callable(handler) and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, handler)
-
-
-@contextmanager
 def _silent_stderr() -> Iterator[None]:
     """Drop what C++ code prints: Ray announces the log level above, on the user's terminal."""
     kept = os.dup(2)
@@ -112,10 +149,14 @@ def _silent_stderr() -> Iterator[None]:
 
 
 def _connect_advice(address: str | None, error: Exception) -> str:
-    where = f"no Ray cluster answers at {address}" if address else "no Ray cluster could be started here"
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    advice = "Start one with `ray start --head`, check RAY_ADDRESS and RAY_AUTH_MODE, or use --engine local."
-    return f"{where}: {reason}. {advice}"
+    if address:
+        advice = "Start one with `ray start --head`, check RAY_ADDRESS and RAY_AUTH_MODE, or use --engine local."
+        return f"no Ray cluster answers at {address}: {reason}. {advice}"
+    logs = temporary_folder() / "ray" / "session_latest" / "logs"
+    return (
+        f"no Ray cluster could be started here: {reason}. Ray's own words are in {logs}; --engine local needs no Ray."
+    )
 
 
 class HeadLost(StoreError):

@@ -15,8 +15,8 @@ class Shard:
     """One shard before it is cut. Fields as in `Part`; `hash` is the shared start of its part ids.
 
     Attributes:
-        runs: how it may be cut: `(row group or -1, images, bytes per image)`; a part stays within one run.
-            For members, `bytes per image` is not used.
+        runs: how it may be cut: `(row group or -1, first image, images, bytes per image)`; a part stays within one
+            run. For members there is one, and `bytes per image` is not used.
     """
 
     name: str
@@ -26,11 +26,11 @@ class Shard:
     size: int
     etag: str
     members: Sequence[Member]
-    runs: Sequence[tuple[int, int, int]]
+    runs: Sequence[tuple[int, int, int, int]]
 
     @property
     def images(self) -> int:
-        return sum(images for _, images, _ in self.runs)
+        return sum(images for _, _, images, _ in self.runs)
 
 
 def shard_hash(*identity: str | int) -> str:
@@ -66,8 +66,7 @@ def cut(shards: Sequence[Shard], options: InputOptions) -> list[Part]:
 
 
 def _ranges(shard: Shard, limit: int, part_bytes: int) -> Iterator[tuple[int, int, int]]:
-    first = 0
-    for row_group, images, image_bytes in shard.runs:
+    for row_group, first, images, image_bytes in shard.runs:
         end = first + images
         while first < end:
             stop = min(end, first + limit)

@@ -54,7 +54,7 @@ def find_objects(input: str, store: Store, findings: Findings) -> Found:  # noqa
     for matched in in_threads(lambda pattern: _glob(pattern, store), globs):
         entries.extend(matched)
     if not entries:
-        raise UsageError(f"nothing at {shown(url)}")
+        raise UsageError(_nothing(url, store))
     unique = {entry.url: entry for entry in sorted(entries, key=lambda entry: entry.url)}
     if len(unique) < len(entries):
         findings.warnings.append(
@@ -93,8 +93,12 @@ def _named(urls: Sequence[str], total: int, store: Store) -> list[Entry]:
     missing = [url for url, entries in zip(others, inside, strict=True) if not entries]
     if missing:
         which = f": {len(missing)} of {total} are not there" if total > 1 else ""
-        raise UsageError(f"nothing at {shown(missing[0])}{which}")
+        raise UsageError(f"{_nothing(missing[0], store)}{which}")
     return [*(known[url] for url in urls if url in known), *(entry for entries in inside for entry in entries)]
+
+
+def _nothing(url: str, store: Store) -> str:
+    return f"{shown(url)} is empty: no image" if store.is_folder(url) else f"nothing at {shown(url)}"
 
 
 def _expand_braces(url: str) -> Iterator[str]:

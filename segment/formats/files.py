@@ -98,7 +98,7 @@ def file_shards(url: str, members: Sequence[Member], etags: Mapping[str, str]) -
             size=sum(max(0, member.image.size) for member in held),
             etag=etag,
             members=held,
-            runs=[(-1, len(held), 0)],
+            runs=[(-1, 0, len(held), 0)],
         )
 
 

@@ -104,7 +104,8 @@ def _plan_file(entry: Entry, options: InputOptions, store: Store) -> tuple[Shard
 
 def _row_groups(
     metadata: pq.FileMetaData, columns: Columns, options: InputOptions, entry: Entry
-) -> Iterator[tuple[int, int, int]]:
+) -> Iterator[tuple[int, int, int, int]]:
+    first = 0
     for number in range(metadata.num_row_groups):
         group = metadata.row_group(number)
         if not 0 <= group.num_rows <= entry.size:
@@ -119,7 +120,8 @@ def _row_groups(
                 "smaller row groups, for example pyarrow.parquet.write_table(table, path, row_group_size=100)"
             )
         image_bytes = size // max(1, group.num_rows)
-        yield number, group.num_rows, image_bytes if columns.image.data else max(image_bytes, _BYTES_BY_PATH)
+        yield number, first, group.num_rows, image_bytes if columns.image.data else max(image_bytes, _BYTES_BY_PATH)
+        first += group.num_rows
 
 
 def _bytes_read(group: pq.RowGroupMetaData, columns: Columns) -> int:

@@ -80,7 +80,7 @@ def _shard(tar: Tar) -> Shard:
         size=entry.size,
         etag=entry.etag,
         members=tar.members,
-        runs=[(-1, len(tar.members), 0)],
+        runs=[(-1, 0, len(tar.members), 0)],
     )
 
 

@@ -46,6 +46,7 @@ _STATUS_OF = {
     "AccessDenied": (403, "Access Denied"),
     "NoSuchBucket": (404, "The specified bucket does not exist"),
     "ExpiredToken": (400, "The provided token has expired."),
+    "NotImplemented": (501, "A header you provided implies functionality that is not implemented."),
     "RequestTimeTooSkewed": (403, "The difference between the request time and the current time is too large."),
 }
 
@@ -76,6 +77,7 @@ class Fault:
         action: what to do.
         at: only to the request of this number.
         method, key: only to requests whose method and whose target match these regular expressions.
+        head: only to requests whose head matches this regular expression, whatever its case.
         skip: matching requests to let through first.
         times: how often; None for ever.
         code: S3's name of the error that `status` answers with.
@@ -88,6 +90,7 @@ class Fault:
     at: int | None = None
     method: str = ""
     key: str = ""
+    head: str = ""
     skip: int = 0
     times: int | None = 1
     code: str = "InternalError"
@@ -100,6 +103,8 @@ class Fault:
         if self.at is not None and request.number != self.at:
             return False
         if not re.search(self.method, request.method) or not re.search(self.key, request.target):
+            return False
+        if not re.search(self.head, request.head.decode("latin-1"), re.IGNORECASE):
             return False
         if self.times is not None and self.injected >= self.times:
             return False

@@ -11,13 +11,14 @@ import numpy as np
 import psutil
 import pytest
 
-from segment import memory
+from segment import memory, resources
 from segment.audit import audit_run
 from segment.driver import run
 from segment.errors import UsageError
 from segment.job import make_job
 from segment.ledger import Ledger
-from segment.memory import Guard, node_memory, own_memory
+from segment.memory import OVER_BUDGET, Guard, guard_process, own_memory
+from segment.resources import available_cpus, node_memory
 from segment.stages import PartResult
 from segment.store import Store
 from tests.jobs import ray_engine, run_on, tree
@@ -26,6 +27,7 @@ from tests.reliability.trouble import assert_sound, run_process, street
 from tests.runs import Notes, Place, expect, png, read_rows
 
 HUNGRY = "out_of_memory: the image takes more memory than a worker may have (--worker-memory)"
+GIB = 1 << 30
 BUDGET = "500MB"  # a worker with this model has 200 MB; decoding an image of 81 megapixels takes 486 MB more
 
 
@@ -50,13 +52,93 @@ def test_where_the_system_does_not_say_what_is_shared_all_counts(monkeypatch: py
     assert own_memory() == 30
 
 
-def test_a_container_has_what_it_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "_CGROUP", tmp_path)
-    for name, text in (("max", "1000000"), ("current", "700000"), ("stat", "anon 5\ninactive_file 100000\n")):
-        (tmp_path / f"memory.{name}").write_text(text)
-    assert node_memory() == (1_000_000, 400_000)
-    (tmp_path / "memory.max").write_text("max\n")
-    assert node_memory()[0] == psutil.virtual_memory().total
+def cgroup(folder: Path, files: dict[str, str]) -> Path:
+    """A control group's folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    return folder
+
+
+def v2(cpus: float | None, memory: int | None, used: int = 0) -> dict[str, str]:
+    """What version 2 of the interface says."""
+    return {
+        "cpu.max": "max 100000\n" if cpus is None else f"{cpus * 100_000:.0f} 100000\n",
+        "memory.max": "max\n" if memory is None else f"{memory}\n",
+        "memory.current": f"{used}\n",
+        "memory.stat": "anon 5\ninactive_file 100000\nactive_file 7\n",
+    }
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine of 64 CPUs and 256 GiB, and the folder of its control groups; the process is in its root, version 2."""
+    monkeypatch.setattr(resources, "_CGROUPS", tmp_path / "cgroup")
+    monkeypatch.setattr(resources, "_MEMBERSHIP", tmp_path / "membership")
+    (tmp_path / "membership").write_text("0::/\n")
+    memory = SimpleNamespace(total=256 * GIB, available=200 * GIB)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(64)), raising=False)
+    monkeypatch.setattr("os.cpu_count", lambda: 64)
+    return tmp_path / "cgroup"
+
+
+def test_a_container_has_what_it_is_given(machine: Path) -> None:
+    assert (available_cpus(), node_memory()) == (64, (256 * GIB, 200 * GIB))  # no control groups at all
+    cgroup(machine, v2(None, None))
+    assert (available_cpus(), node_memory()) == (64, (256 * GIB, 200 * GIB))
+    cgroup(machine, v2(8, 1_000_000, 700_000))
+    assert (available_cpus(), node_memory()) == (8, (1_000_000, 400_000))
+    cgroup(machine, v2(2.5, 1_000_000, 2_000_000))
+    assert (available_cpus(), node_memory()) == (2, (1_000_000, 0))
+    cgroup(machine, v2(0.5, None))
+    assert available_cpus() == 1
+
+
+def test_limits_of_a_batch_system_count_at_every_level(machine: Path) -> None:
+    """Slurm and systemd limit a group above the process's own, and no namespace hides the path."""
+    (machine.parent / "membership").write_text("0::/slurm/job_7/step_0\n")
+    cgroup(machine, {})  # the root has no limits
+    cgroup(machine / "slurm", v2(None, None))
+    cgroup(machine / "slurm/job_7", v2(4, 16 * GIB, GIB))
+    cgroup(machine / "slurm/job_7/step_0", v2(6, 32 * GIB, GIB))
+    assert (available_cpus(), node_memory()[0]) == (4, 16 * GIB)
+
+
+@pytest.mark.parametrize("path", ["/docker/abc", "/"])
+def test_version_1(path: str, machine: Path) -> None:
+    """Docker's path is the host's, or, in a namespace of its own, the root; the limits are at the root either way."""
+    text = f"12:pids:{path}\n5:cpu,cpuacct:{path}\n4:memory:{path}\n1:name=systemd:{path}\n"
+    (machine.parent / "membership").write_text(text)
+    cgroup(machine / "cpu", {"cpu.cfs_quota_us": "800000\n", "cpu.cfs_period_us": "100000\n"})
+    stat = "cache 9\ninactive_file 3\ntotal_inactive_file 1000\n"
+    used = {"memory.usage_in_bytes": "5000\n", "memory.stat": stat}
+    cgroup(machine / "memory", {"memory.limit_in_bytes": "20000\n", **used})
+    assert (available_cpus(), node_memory()) == (8, (20_000, 16_000))
+    cgroup(machine / "cpu", {"cpu.cfs_quota_us": "-1\n"})
+    cgroup(machine / "memory", {"memory.limit_in_bytes": "9223372036854771712\n"})
+    assert (available_cpus(), node_memory()) == (64, (256 * GIB, 200 * GIB))
+
+
+def test_affinity_limits_the_cpus(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cgroup(machine, v2(8, None))
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {3, 5})
+    assert available_cpus() == 2
+    monkeypatch.delattr("os.sched_getaffinity")  # macOS
+    (machine.parent / "membership").unlink()
+    assert available_cpus() == 64
+
+
+def test_a_workers_share_is_that_of_a_cpu_of_its_container(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a host of 64 CPUs a pod of 8 CPUs and 32 GiB gives a worker 4 GiB, not half of one."""
+    cgroup(machine, v2(8, 32 * GIB, 31 * GIB))  # it is short of memory
+    ended = threading.Event()
+    monkeypatch.setattr("os._exit", lambda code: ended.set() if code == OVER_BUDGET else None)
+    for own, is_over in ((3 * GIB, False), (5 * GIB, True)):
+        monkeypatch.setattr(memory, "own_memory", lambda own=own: own)
+        guard = guard_process(None)
+        assert ended.wait(1.2) == is_over
+        guard.close()
 
 
 def test_the_guard_calls_once_above_the_budget() -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import pty
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,10 +26,10 @@ def place(tmp_path: Path) -> Place:
 
 
 @contextmanager
-def running(place: Place, trouble: str) -> Iterator[subprocess.Popen[str]]:
+def running(place: Place, trouble: str, *before: str) -> Iterator[subprocess.Popen[str]]:
     """A run that is in the middle: its first part is committed."""
     process = subprocess.Popen(
-        command(place),
+        [*before, *command(place)],
         cwd=ROOT,
         env=os.environ | environment(trouble),
         stdout=subprocess.PIPE,
@@ -34,20 +37,24 @@ def running(place: Place, trouble: str) -> Iterator[subprocess.Popen[str]]:
         text=True,
     )
     try:
-        deadline = time.monotonic() + 60
-        while not masks(place.output):
-            assert process.poll() is None, process.communicate()
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        wait_for_masks(place, process)
         yield process
     finally:
         process.kill()
         process.communicate()
 
 
+def wait_for_masks(place: Place, process: subprocess.Popen[Any]) -> None:
+    deadline = time.monotonic() + 60
+    while not masks(place.output):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 @pytest.mark.parametrize(
     ("number", "code"),
-    [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)],
+    [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129), (signal.SIGKILL, -9)],
     ids=lambda value: str(value),
 )
 def test_a_run_that_is_stopped_is_completed_by_the_same_command(
@@ -84,3 +91,45 @@ def test_a_second_signal_ends_at_once(place: Place) -> None:
     assert process.returncode in (130, 143)
     assert "stopped;" not in err  # it did not get so far
     assert "Traceback" not in err
+
+
+def test_under_nohup_a_hangup_is_ignored(place: Place) -> None:
+    """`nohup` lets a command begin with SIGHUP ignored."""
+    with running(place, "slow=0.5", "nohup") as process:
+        process.send_signal(signal.SIGHUP)
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == 0, err
+    assert_sound(place.output)
+
+
+@pytest.mark.parametrize("engine", ["threads", "processes"])
+def test_a_terminal_that_is_closed_ends_the_run(engine: str, place: Place) -> None:
+    """The kernel sends SIGHUP to all processes of the terminal, and whatever is written to it fails from then on."""
+    ours, theirs = pty.openpty()
+    apart = {"APART": "1"} if engine == "processes" else {}
+    process = subprocess.Popen(
+        ["setsid", "--ctty", *command(place, workers="2")],
+        cwd=ROOT, env=os.environ | environment("slow=0.5") | apart, stdin=theirs, stdout=theirs, stderr=theirs,
+    )  # fmt: skip
+    os.close(theirs)
+    reader = threading.Thread(target=drain, args=(ours,), daemon=True)
+    reader.start()
+    try:
+        wait_for_masks(place, process)
+        os.close(ours)
+        assert process.wait(40) == 128 + signal.SIGHUP
+    finally:
+        process.kill()
+        process.wait()
+    assert not (place.output / "_SUCCESS").exists()
+    again = run_process(place)
+    assert again.returncode == 0, again.stderr
+    assert "the last attempt was killed" not in again.stderr
+    assert_sound(place.output)
+
+
+def drain(terminal: int) -> None:
+    """Read what is shown, or the run would wait for room."""
+    with suppress(OSError):
+        while os.read(terminal, 4096):
+            pass

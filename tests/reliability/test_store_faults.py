@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from segment.filesystems import open_filesystem
+from segment.retries import repeats
 from segment.store import Store
 from tests.reliability.arena import QUICK, Arena, Ended, note, proxied
 from tests.reliability.arena import arena as arena
@@ -56,13 +57,16 @@ def test_5xx(code: str, times: int, arena: Arena) -> None:
     status = {"InternalError": 500, "SlowDown": 503}[code]
     faults = each("status", EVERYWHERE, times, code)
     ended = survive(arena, f"{status} {code}, {times} in a row", f"{code.lower()}-{times}", *faults)
-    retries = [line for line in ended.text.splitlines() if "retrying to" in line]
-    assert len(retries) == sum(fault.injected for fault in faults), ended.text  # each is told once, by us
+    kinds = re.findall(r"retrying to (read|write|list|look up) .*\(attempt \d+\): (\w+); more of this kind", ended.text)
+    assert len(kinds) == len(set(kinds)) == len(re.findall("retrying to", ended.text)) >= 4, ended.text  # a line a kind
     (record,) = arena.files(f"{code.lower()}-{times}").glob("runs/*.json")
     counted = json.loads(record.read_text())["retries"]
     assert {"read", "write", "list", "look up"} <= counted.keys()  # the plan's, the parts'; not those of the last words
     assert f"{sum(counted.values())} requests to stores repeated" in ended.text
-    assert len(retries) - 2 * times <= sum(counted.values()) <= len(retries)
+    injected = sum(fault.injected for fault in faults)
+    assert injected - 2 * times <= sum(counted.values()) <= injected
+    listed = ", ".join(f"{number} x {verb}" for verb, number in sorted(counted.items()))
+    assert f"warning: requests to stores were repeated: {listed}" in ended.text
 
 
 @pytest.mark.parametrize(
@@ -123,11 +127,13 @@ def test_time_outs_and_retries_are_ours_alone(arena: Arena, caplog: pytest.LogCa
     assert (config.connect_timeout, config.read_timeout) == (10, 7)  # the user's goes over ours
     assert filesystem.retries == 1
     fault = Fault("status", times=3, code="SlowDown")
+    repeats.forget()
     with proxied(arena.server, fault) as proxy, caplog.at_level(logging.WARNING, "segment.store"):
         store = Store({**arena.server.options, "endpoint_url": proxy.url})
         assert store.list("s3://arena-in") != []
         assert (fault.injected, proxy.requests) == (3, 4)
-    assert len([record for record in caplog.records if "retrying to list" in record.message]) == 3
+        assert store.take_retries() == {"list": 3}
+    assert len([record for record in caplog.records if "retrying to list" in record.message]) == 1
 
 
 def test_the_server_is_killed_and_restarted(arena: Arena, tmp_path: Path) -> None:

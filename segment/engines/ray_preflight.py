@@ -1,0 +1,121 @@
+"""What Ray needs before it can be joined or started: where it is missing, Ray itself waits for ever or dies."""
+
+from __future__ import annotations
+
+import logging
+import os
+import resource
+import shutil
+import socket
+import sys
+import tempfile
+from pathlib import Path
+
+from segment.errors import UsageError
+from segment.resources import folders_undone
+
+log = logging.getLogger("segment.engines.ray")
+
+_LISTEN_SECONDS = 10.0  # for the head to accept a connection
+_FILES, _FILES_A_CPU = (
+    128,
+    8,
+)  # open in each of Ray's processes: 60, and 3 a worker, when idle (measured)
+_LEAST_TEMPORARY = 20 << 20  # bytes for logs and sockets
+_LEAST_OBJECTS = 256 << 20  # bytes for the object store: model, results, decoded images
+_SHARED_MEMORY = Path("/dev/shm")
+# `session_<date>_<microseconds>_<pid>/sockets/plasma_store` in `<folder>/ray`
+_SOCKET_NAME = len("/ray/session_2026-01-01_00-00-00_000000_0000000/sockets/plasma_store")
+_SOCKET_PATH = 103 if sys.platform == "darwin" else 107  # bytes that the system allows
+_INSTEAD = "or use --engine local"
+
+
+def refuse_silence(address: str) -> None:
+    """Refuse an address at which nothing listens; one without host and port, such as `auto`, is Ray's to find.
+
+    Raises:
+        UsageError: no connection comes about.
+    """
+    host, separator, port = address.rpartition(":")
+    if not separator or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _LISTEN_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UsageError(
+            f"no Ray cluster answers at {address}: {reason}. Check --address and RAY_ADDRESS: it is HOST:PORT of a "
+            "running head (`ray start --head` prints it), or `auto` on one of its nodes. Without a cluster drop both, "
+            f"{_INSTEAD}"
+        ) from None
+
+
+def refuse_machine(cpus: int) -> None:
+    """Refuse to start a cluster where it could not work: too few open files, no place for its files or objects.
+
+    Raises:
+        UsageError: what is missing, and how to give it.
+    """
+    _refuse_few_files(cpus)
+    folder = temporary_folder()
+    free = _refuse_temporary_folder(folder)
+    _refuse_no_object_store(folder, free)
+
+
+def temporary_folder() -> Path:
+    """Where Ray keeps sockets and logs, as it chooses."""
+    for name in ("RAY_TMPDIR", *(("TMPDIR",) if sys.platform == "linux" else ())):
+        if name in os.environ:
+            return Path(os.environ[name])
+    return Path("/tmp")
+
+
+def _refuse_few_files(cpus: int) -> None:
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]  # Ray raises the soft limit to this one
+    need = _FILES + _FILES_A_CPU * cpus
+    if most != resource.RLIM_INFINITY and most < need:
+        raise UsageError(
+            f"a process may have only {most} files open here (`ulimit -n`), Ray on {cpus} CPUs needs {need}: raise it "
+            f"(`ulimit -n 8192`), {_INSTEAD}"
+        )
+
+
+def _refuse_temporary_folder(folder: Path) -> int:
+    """Try a folder as Ray will use it; return its free bytes."""
+    mend = f"Set RAY_TMPDIR to a short path on a disk with room that you may write to, such as /tmp, {_INSTEAD}"
+    path = os.fsencode(folder if folder.is_absolute() else folder.absolute())
+    if len(path) + _SOCKET_NAME > _SOCKET_PATH:
+        most = _SOCKET_PATH - _SOCKET_NAME
+        raise UsageError(
+            f"Ray cannot put its sockets in {folder}: the path has {len(path)} bytes, and may have {most}. {mend}"
+        )
+    try:
+        with folders_undone(folder / "ray"):
+            (folder / "ray").mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=folder / "ray") as file:
+                file.write(bytes(4096))
+                file.flush()
+            free = shutil.disk_usage(folder).free
+    except OSError as error:
+        raise UsageError(f"Ray cannot put its sockets and logs in {folder}: {error.strerror}. {mend}") from None
+    if free < _LEAST_TEMPORARY:
+        raise UsageError(f"Ray cannot put its sockets and logs in {folder}: {free >> 20} MiB are free. {mend}")
+    return free
+
+
+def _refuse_no_object_store(folder: Path, free: int) -> None:
+    """Tell that Ray will keep its objects on a disk, and refuse if there is no room either."""
+    try:
+        shared = shutil.disk_usage(_SHARED_MEMORY).free
+    except OSError:  # as on macOS, where there is none
+        return
+    if shared >= _LEAST_OBJECTS:
+        return
+    short = f"{_SHARED_MEMORY} has only {shared / (1 << 20):.0f} MiB free"
+    mend = "give it more (docker run --shm-size=2g; on Kubernetes an emptyDir of medium Memory)"
+    if free < _LEAST_OBJECTS:
+        raise UsageError(
+            f"Ray has no room for its objects: {short}, {folder} {free >> 20} MiB. For the one {mend}; for the other "
+            f"set RAY_TMPDIR; {_INSTEAD}"
+        )
+    log.warning("%s, so Ray keeps its objects in %s, which is slower: %s", short, folder, mend)

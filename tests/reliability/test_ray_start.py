@@ -1,0 +1,197 @@
+"""No wait without end: clusters that do not answer, and machines on which Ray cannot start, are told in words."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from segment.engines import ray_preflight
+from segment.errors import UsageError
+from tests.calls import ROOT
+from tests.reliability.trouble import street
+from tests.runs import Place
+from tests.s3 import free_port
+
+pytestmark = pytest.mark.ray
+
+SOON = 60.0  # seconds within which a cluster that does not answer is to be told
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return street(tmp_path, 2)
+
+
+def run(place: Place, *flags: str, shell: str = "", patience: float = 120, **env: str) -> tuple[int, str, float]:
+    """`segment run` in a shell that prepares something; exit code, stderr, seconds."""
+    command = [sys.executable, "-m", "segment", *place.flags(engine="auto"), *flags]
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    began = time.monotonic()
+    ended = subprocess.run(
+        ["bash", "-c", f"{shell}\nexec {shlex.join(command)}"],
+        env=clean | {"PYTHONPATH": str(ROOT), "RAY_AUTH_MODE": "disabled", **env},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=patience,
+        check=False,
+    )
+    assert "Traceback" not in ended.stderr
+    return ended.returncode, ended.stderr, time.monotonic() - began
+
+
+def in_mounts(place: Place, mount: str, *flags: str, **env: str) -> tuple[int, str, float]:
+    """The same where some file systems are others, for this process alone."""
+    tried = subprocess.run(["unshare", "-m", "bash", "-c", mount], capture_output=True, text=True, check=False)
+    if tried.returncode:
+        pytest.skip(f"NO MOUNTS: not permitted here ({tried.stderr.strip()})")
+    command = shlex.join([sys.executable, "-m", "segment", *place.flags(engine="ray"), *flags])
+    return run(place, shell=f"exec unshare -m bash -c {shlex.quote(f'{mount} && exec {command}')}", **env)
+
+
+# ---- clusters
+
+
+@pytest.mark.parametrize("how", ["flag", "environment"])
+def test_a_cluster_that_is_gone(how: str, place: Place) -> None:
+    address = f"127.0.0.1:{free_port()}"
+    if how == "flag":
+        code, text, seconds = run(place, f"--address={address}")
+    else:
+        code, text, seconds = run(place, RAY_ADDRESS=address)
+    assert (code, seconds < SOON) == (2, True), text
+    assert f"no Ray cluster answers at {address}: Connection refused" in text
+    assert "--address and RAY_ADDRESS" in text
+
+
+def test_a_host_that_is_not_known(place: Place) -> None:
+    code, text, seconds = run(place, "--address=no-such-host.invalid:6379")
+    assert (code, seconds < SOON) == (2, True), text
+    assert "no Ray cluster answers at no-such-host.invalid:6379: " in text
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """An address that accepts connections and says nothing, on every interface: Ray asks at the node's own."""
+    held: list[socket.socket] = []
+    with socket.create_server(("", 0)) as server:
+
+        def accept() -> None:
+            while True:
+                try:
+                    held.append(server.accept()[0])
+                except OSError:
+                    return
+
+        threading.Thread(target=accept, daemon=True).start()
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+        server.shutdown(socket.SHUT_RDWR)
+
+
+def test_an_address_that_accepts_and_never_answers(silent: str, place: Place) -> None:
+    code, text, seconds = run(place, f"--address={silent}")
+    assert (code, seconds < SOON) == (2, True), text
+    assert f"no Ray cluster answers at {silent}: something accepts connections there" in text
+    assert "not the dashboard's" in text
+
+
+def test_no_cluster_on_this_node(place: Place, tmp_path: Path) -> None:
+    code, text, seconds = run(place, "--address=auto", RAY_TMPDIR=str(tmp_path))
+    assert (code, seconds < SOON) == (2, True), text
+    assert "no Ray cluster answers at auto" in text
+
+
+# ---- this machine
+
+
+def test_too_few_open_files(place: Place) -> None:
+    code, text, seconds = run(place, "--engine=ray", shell="ulimit -n 64")
+    assert (code, seconds < SOON) == (2, True), text
+    assert "only 64 files open here (`ulimit -n`)" in text
+    assert "or use --engine local" in text
+    code, text, _ = run(place, "--engine=local", shell="ulimit -n 64")
+    assert code == 0, text  # the advice is right
+
+
+def test_a_soft_limit_is_no_limit(place: Place) -> None:
+    code, text, _ = run(place, "--engine=ray", shell="ulimit -S -n 64")
+    assert code == 0, text
+
+
+def test_a_temporary_folder_whose_path_is_too_long(place: Place, tmp_path: Path) -> None:
+    code, text, seconds = run(place, "--engine=ray", RAY_TMPDIR=str(tmp_path / ("x" * 60)))
+    assert (code, seconds < SOON) == (2, True), text
+    assert "cannot put its sockets in" in text
+    assert "Set RAY_TMPDIR to a short path" in text
+    assert not (tmp_path / ("x" * 60)).exists()
+
+
+def test_a_temporary_folder_that_cannot_be_made(place: Place) -> None:
+    code, text, _ = run(place, "--engine=ray", RAY_TMPDIR="/dev/null/ray")
+    assert code == 2, text
+    assert "Ray cannot put its sockets and logs in /dev/null/ray: Not a directory" in text
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ("ro,size=1m", "Read-only file system"),
+        ("size=4k,nr_inodes=2", "No space left on device"),
+        ("size=8m", "8 MiB are free"),
+    ],
+)
+def test_a_temporary_folder_that_cannot_be_used(how: str, words: str, place: Place) -> None:
+    code, text, seconds = in_mounts(place, f"mount -t tmpfs -o {how} tmpfs /mnt", RAY_TMPDIR="/mnt")
+    assert (code, seconds < SOON) == (2, True), text
+    assert "Ray cannot put its sockets and logs in /mnt: " in text
+    assert words in text
+
+
+def test_a_temporary_folder_that_is_missing_is_made(place: Place) -> None:
+    """As Ray does: the path is short enough, the disk has room."""
+    folder = Path(f"/tmp/ray-test-{os.getpid()}")
+    code, text, _ = run(place, "--engine=ray", RAY_TMPDIR=str(folder))
+    try:
+        assert code == 0, text
+    finally:
+        subprocess.run(["rm", "-rf", str(folder)], check=False)
+
+
+def test_little_shared_memory_is_told(place: Place) -> None:
+    """Docker gives 64 MB. Ray works on a disk then, as long as that has room."""
+    code, text, _ = in_mounts(place, "mount -t tmpfs -o size=1m tmpfs /dev/shm")
+    assert code == 0, text
+    assert "/dev/shm has only 1 MiB free, so Ray keeps its objects in /tmp, which is slower" in text
+    assert "--shm-size" in text
+
+
+def test_no_shared_memory_and_no_disk(place: Place) -> None:
+    mounts = "mount -t tmpfs -o size=1m tmpfs /dev/shm && mount -t tmpfs -o size=100m tmpfs /mnt"
+    code, text, seconds = in_mounts(place, mounts, RAY_TMPDIR="/mnt")
+    assert (code, seconds < SOON) == (2, True), text
+    assert "Ray has no room for its objects: /dev/shm has only 1 MiB free, /mnt " in text
+
+
+def test_the_probe_of_the_folder_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ray_preflight, "_SOCKET_PATH", 10_000)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / "a" / "b"))
+    ray_preflight.refuse_machine(2)
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "a" / "b" / "ray").mkdir(parents=True)
+    ray_preflight.refuse_machine(2)
+    assert (tmp_path / "a" / "b" / "ray").is_dir()
+
+
+def test_addresses_without_a_port_are_rays_to_find() -> None:
+    ray_preflight.refuse_silence("auto")
+    with pytest.raises(UsageError, match=r"no Ray cluster answers at 127\.0\.0\.1:99999"):
+        ray_preflight.refuse_silence("127.0.0.1:99999")
