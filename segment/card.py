@@ -12,9 +12,9 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from segment.classes import Classes
 from segment.errors import UsageError, nearest
 from segment.explain import explain
-from segment.labels import Classes
 from segment.store import Store
 from segment.urls import is_url, join_url, parent_url, redact_url, to_url
 

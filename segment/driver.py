@@ -16,6 +16,7 @@ from segment.engines.local import LocalEngine
 from segment.errors import SegmentError, TooManyErrors, UsageError
 from segment.findings import by_reason, images_in_words
 from segment.frozen import choose_batch, choose_runtime, frozen_batch, frozen_runtime, run_contract, run_record, task_of
+from segment.hopeless import label_advice
 from segment.job import Job, make_job
 from segment.labels import LabelDecoder
 from segment.ledger import Ledger
@@ -293,6 +294,7 @@ def _finish(job: Job, plan: Plan, ledger: Ledger, fingerprint: str, audit: Audit
         first = f"; the first is {shown(report.errors[0].id)}, {report.errors[0].error}" if report.errors else ""
         raise TooManyErrors(
             f"{failure}{first}. All others are done: `segment report {place}` lists what failed and what is left out."
+            + ("" if report.is_scored else label_advice((e.error for e in report.errors), report.output))
         )
     if ledger.read_plan() != plan:
         raise SegmentError(f"the plan of {place} was extended meanwhile, by --update: run the same command again")

@@ -87,9 +87,14 @@ SAMPLE_ERRORS = {
     "label_bad_reference": "the list names the label by a path or URL that no store can have",
     "label_empty": "the label has no bytes",
     "label_undecodable": "the label is damaged or no image",
+    "label_lossy": "the label was compressed with loss, so that its pixels are not those that were drawn: use labels "
+    "of a lossless format such as PNG, or take these as they are with --allow-lossy-labels",
+    "label_pixels": "the label's pixels are of a kind that cannot be read exactly; supported are grey, palette and RGB "
+    "of up to 16 bits, and grey TIFF of 32 bits",
+    "label_alpha": "the label has transparent pixels, and no rule says what class they are: write it without alpha",
     "label_size": "the label's width and height are not those of its image",
-    "label_value": "the label holds a value that is no class and is not ignored",
-    "label_colour": "the label holds a colour that is not in the palette",
+    "label_value": "the label holds a value that is no class and is not ignored (--label-remap says what values mean)",
+    "label_colour": "the label holds a colour that is not in the palette (--label-remap says what colours mean)",
     "label_ambiguous": "the label's palette has the card's colours in other places, so that index and colour name "
     "different classes: say which counts, with --label-encoding index or colour",
     "model_not_finite": "the model's scores are not finite numbers",

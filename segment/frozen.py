@@ -82,6 +82,7 @@ def task_of(job: Job, card: ModelCard, runtime: Runtime, batch: int, store: Stor
         fingerprint=fingerprint,
         stall_timeout=job.stall_timeout,
         worker_memory=job.worker_bytes,
+        allow_lossy_labels=job.allow_lossy_labels,
     )
 
 
@@ -91,7 +92,11 @@ def run_contract(job: Job, card: ModelCard, weights: Weights, runtime: Runtime, 
         card,
         format=FORMAT_VERSION,
         input={"url": unsigned(to_url(job.input)), **_normal_options(job)},
-        labels={"encoding": job.label_encoding, "remap": _remap_by_index(job, card)},
+        labels={
+            "encoding": job.label_encoding,
+            "remap": _remap_by_index(job, card),
+            "allow_lossy": job.allow_lossy_labels,
+        },
         mask_size=job.mask_size,
         max_pixels=job.max_pixels,
         runtime=dataclasses.asdict(runtime),

@@ -7,24 +7,25 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
-from PIL.TiffImagePlugin import ImageFileDirectory_v2
+from PIL import Image
 
+from segment import headers
 from segment.card import Resampler, Resize
+from segment.classes import VOID
 from segment.errors import SampleError
-from segment.labels import VOID, open_header
+from segment.native import Complaints, listening
 
 cv2.setNumThreads(1)  # one worker per core is the unit of scale; OpenCV's own threads would fight them
 cv2.utils.logging.setLogLevel(
     cv2.utils.logging.LOG_LEVEL_SILENT
 )  # a damaged image is an error row, not a line on stderr
 
-_TIFF = (b"II*\0", b"MM\0*")
-_MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", *_TIFF)
+_MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", *headers.TIFF_MAGIC)
 _PILLOW = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
@@ -37,15 +38,32 @@ _OPENCV = {
 }
 
 
+@dataclass(frozen=True)
+class Picture:
+    """A decoded image.
+
+    Attributes:
+        pixels: `uint8[H, W, 3]`, RGB, upright.
+        orientation: the EXIF orientation that was applied, 1-8; 1 if there is none.
+        remarks: codes of `segment.remarks.REMARKS`.
+    """
+
+    pixels: NDArray[np.uint8]
+    orientation: int = 1
+    remarks: tuple[str, ...] = ()
+
+
 def decode(data: bytes, max_pixels: int) -> NDArray[np.uint8]:
-    """Decode an image: 8 or 16 bits, grey, palette, RGB(A) or CMYK; EXIF rotation applied, alpha dropped.
+    """Return the pixels of `decode_picture`."""
+    return decode_picture(data, max_pixels).pixels
+
+
+def decode_picture(data: bytes, max_pixels: int) -> Picture:
+    """Decode an image: 8 or 16 bits, grey, palette, RGB(A) or CMYK; EXIF orientation applied, alpha dropped.
 
     Args:
-        data: JPEG, PNG, WebP, BMP or TIFF.
+        data: JPEG, PNG, WebP, BMP or TIFF; of several frames or pages the first.
         max_pixels: refuse more than this, from the header, before any pixel is decoded.
-
-    Returns:
-        `uint8[H, W, 3]`, RGB.
 
     Raises:
         SampleError: `empty`, `not_an_image`, `too_many_pixels`, `pixel_format` or `undecodable`.
@@ -57,49 +75,56 @@ def decode(data: bytes, max_pixels: int) -> NDArray[np.uint8]:
         raise SampleError("too_many_pixels")
     if header.format == "TIFF" and header.mode in ("F", "I"):
         raise SampleError("pixel_format")
-    return _with_pillow(header) if header.format == "TIFF" and header.mode == "RGBA" else _with_opencv(data)
+    turned_by, remarks = _orientation(header, data)
+    if headers.has_more_frames(header):
+        remarks += ("image_frames",)
+    if header.format == "TIFF" and header.mode == "RGBA":
+        pixels, complaints = _with_pillow(header)
+    else:
+        pixels, complaints = _with_opencv(data)
+        if not headers.has_orientation_tag(header):
+            pixels = headers.turned(pixels, turned_by)
+    if complaints.damage:
+        remarks += ("image_damaged",)
+    return Picture(pixels, turned_by, remarks)
 
 
 def _header(data: bytes) -> Image.Image:
     """Open an image with Pillow, which reads no pixel here."""
     try:
-        return open_header(data)
+        return headers.open_header(data)
     except Exception as error:  # Pillow raises many types on damaged headers
-        if _has_foreign_pixels(data):
+        if headers.has_foreign_pixels(data):
             raise SampleError("pixel_format") from error
         known = data.startswith(_MAGIC) or (data[:4] == b"RIFF" and data[8:12] == b"WEBP")
         raise SampleError("undecodable" if known else "not_an_image") from error
 
 
-def _has_foreign_pixels(data: bytes) -> bool:
-    """Whether the bytes are a TIFF, sound by its tags, of pixels that Pillow does not know."""
-    if not data.startswith(_TIFF):
-        return False
+def _orientation(header: Image.Image, data: bytes) -> tuple[int, tuple[str, ...]]:
     try:
-        file = io.BytesIO(data)
-        tags = ImageFileDirectory_v2(file.read(8))
-        file.seek(tags.next)
-        tags.load(file)
-        bits, kinds, bands = (tags.get(tag, default) for tag, default in ((258, (1,)), (339, (1,)), (277, 1)))
-        return max(bits) > 16 or any(kind not in (1, 4) for kind in kinds) or bands > 4
-    except Exception:  # as above
-        return False
+        return headers.orientation(header, data), ()
+    except Exception:  # as above; the pixels may be sound all the same
+        return 1, ("image_exif_damaged",)
 
 
-def _with_opencv(data: bytes) -> NDArray[np.uint8]:
+def _with_opencv(data: bytes) -> tuple[NDArray[np.uint8], Complaints]:
+    """Decode without turning, but for a TIFF with the tag."""
+    how = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
     try:
-        pixels = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_COLOR_RGB)
+        with listening() as complaints:
+            pixels = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), how)
     except cv2.error as error:
         raise SampleError("undecodable") from error
     if pixels is None or pixels.dtype != np.uint8:
         raise SampleError("undecodable")
-    return np.asarray(pixels, dtype=np.uint8)
+    return np.asarray(pixels, dtype=np.uint8), complaints
 
 
-def _with_pillow(header: Image.Image) -> NDArray[np.uint8]:
-    """For TIFF with alpha: OpenCV's libtiff multiplies the colours by it."""
+def _with_pillow(header: Image.Image) -> tuple[NDArray[np.uint8], Complaints]:
+    """For TIFF with alpha: OpenCV's libtiff multiplies the colours by it. Pillow turns a TIFF that it loads."""
     try:
-        return np.asarray(ImageOps.exif_transpose(header).convert("RGB"))
+        with listening() as complaints:
+            return np.asarray(header.convert("RGB")), complaints
     except Exception as error:  # as above
         raise SampleError("undecodable") from error
 

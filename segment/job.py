@@ -58,6 +58,8 @@ class Job(InputOptions):
         mask_size: write masks at the size of the `source` image or of the `model`.
         label_encoding: `index`, `colour`, or `auto`.
         label_remap: from label value or colour to class name, class index or `ignore`; `*` is all that is not named.
+        allow_lossy_labels: take labels that were compressed with loss (JPEG, lossy WebP) as they decode; else they are
+            error rows.
         max_pixels: images whose header declares more are error rows.
         max_error_rate: share of images that may fail, 0-1; above it the run fails with exit code 3.
         stall_timeout: seconds in which a busy worker must get on by a step (an image, a request to a store); one that
@@ -88,6 +90,7 @@ class Job(InputOptions):
     mask_size: Literal["source", "model"] = "source"
     label_encoding: Encoding = "auto"
     label_remap: dict[str, str | int] = Field(default={})
+    allow_lossy_labels: bool = False
     max_pixels: Annotated[int, Field(ge=1)] = 100_000_000
     max_error_rate: Annotated[float, Field(ge=0, le=1)] = 0.05
     stall_timeout: Annotated[float, Field(gt=0)] | None = None

@@ -1,102 +1,46 @@
-"""What a class is: names, palettes, ignored classes, and label images as class indices."""
+"""Labels: what the values, palette indices and colours of a label image say as classes."""
 
 from __future__ import annotations
 
-import io
-import warnings
-from collections.abc import Iterable, Mapping
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from segment.classes import VOID, Classes, Colour
 from segment.errors import SampleError
+from segment.label_images import read_label
+from segment.label_pixels import some
 
-Colour = tuple[
-    Annotated[int, Field(ge=0, le=255)],
-    Annotated[int, Field(ge=0, le=255)],
-    Annotated[int, Field(ge=0, le=255)],
-]
 Encoding = Literal["auto", "index", "colour"]
 
-VOID = 255  # in a decoded label: this pixel is ignored and is no class
 UNKNOWN = -1  # while decoding: nobody has said what this value or colour is
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")  # of images and labels; no other decoder of Pillow ever runs
 
+_GREY_ADVICE = "; if its grey levels are class indices, use --label-encoding index"
 _SUSPECT = 254  # while mapping: unknown, unless there are so many classes
-_NAMED = 3  # values or colours that an error names
-
-Image.init()  # or `formats` knows only those that were opened before
-# Sizes are checked before a pixel is decoded, against limits of our own. Pillow's would refuse what those allow, and
-# its warnings cannot be silenced for the time of a call: `catch_warnings` is not safe in threads.
-Image.MAX_IMAGE_PIXELS = None
-warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
-def open_header(data: bytes) -> Image.Image:
-    """Open an image or label with Pillow: size and mode are known, no pixel is decoded. Raises whatever Pillow does."""
-    return Image.open(io.BytesIO(data), formats=FORMATS)
-
-
-class Classes(BaseModel):
-    """The classes of a data set.
+@dataclass(frozen=True)
+class Label:
+    """A decoded label.
 
     Attributes:
-        names: class names by index.
-        palette: RGB colour by index, as many as names.
-        ignore: label values left out of every metric. A value below `len(names)` is a class that is
-            ignored (CamVid's 'Unlabeled'); any other is 'void', such as VOC's 255.
-        void_colours: RGB colours that mean 'void' in colour-coded labels, such as VOC's (224, 224, 192).
+        classes: `uint8[H, W]` of class indices; `VOID` (255) where the pixel is ignored and is no class.
+        remarks: codes of `segment.remarks.REMARKS`.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    names: tuple[str, ...] = Field(min_length=1, max_length=255)
-    palette: tuple[Colour, ...]
-    ignore: tuple[Annotated[int, Field(ge=0, le=255)], ...] = ()
-    void_colours: tuple[Colour, ...] = ()
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Classes:
-        if len(self.palette) != len(self.names):
-            raise ValueError(
-                f"{len(self.names)} names but {len(self.palette)} palette colours: give one colour a class"
-            )
-        if len(set(self.names)) != len(self.names):
-            raise ValueError("class names must differ from each other")
-        return self
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    @property
-    def ignored_classes(self) -> tuple[int, ...]:
-        """Indices of the classes that no metric counts."""
-        return tuple(sorted(value for value in set(self.ignore) if value < len(self.names)))
-
-    @property
-    def void_values(self) -> tuple[int, ...]:
-        """Label values that are ignored and are no class."""
-        return tuple(sorted(value for value in set(self.ignore) if value >= len(self.names)))
-
-    def index(self, name: str) -> int:
-        """Return the index of a class name (case does not matter). Raises KeyError."""
-        lowered = [known.lower() for known in self.names]
-        if name.lower() not in lowered:
-            raise KeyError(name)
-        return lowered.index(name.lower())
-
-    @property
-    def palette_array(self) -> NDArray[np.uint8]:
-        """The palette as `uint8[C, 3]`, RGB."""
-        return np.asarray(self.palette, dtype=np.uint8)
+    classes: NDArray[np.uint8]
+    remarks: tuple[str, ...] = ()
 
 
 class LabelDecoder:
     """Turns the bytes of a label image into class indices.
+
+    A label is read by the same rules as its image: the EXIF orientation is applied, of several frames the first counts.
+    Its pixels are taken as they are stored, or refused (`segment.label_pixels`).
 
     Three encodings are known: an 8-bit image whose value is the class index, a palette image whose palette
     index is the class index, and an image whose colour is the class (by the card's palette, or by `remap`).
@@ -105,6 +49,8 @@ class LabelDecoder:
     - indices if its palette begins as the card's does;
     - colours if its palette holds nothing but colours of the card (or of `remap`), which is what tools leave that
       sort or shrink palettes;
+    - values that are its grey levels if those in use rise, and are classes or void: tools that shrink palettes (of GIFs
+      always) leave this of a grey label;
     - indices if its palette is another one - unless all colours in use are the card's and name other classes than
       the indices: then it is refused as `label_ambiguous`.
 
@@ -115,16 +61,23 @@ class LabelDecoder:
         encoding: `auto`, `index` or `colour`.
         remap: from a label value (`"7"`) or colour (`"64,0,128"` or `"#400080"`) to a class name, a class
             index, or `"ignore"`. What it does not name keeps its meaning; `"*"` names all the rest.
+        allow_lossy: take labels that were compressed with loss (JPEG, lossy WebP) as they decode.
 
     Raises:
         ValueError: a remap key or value cannot be understood.
     """
 
     def __init__(
-        self, classes: Classes, encoding: Encoding = "auto", remap: Mapping[str, str | int] | None = None
+        self,
+        classes: Classes,
+        encoding: Encoding = "auto",
+        remap: Mapping[str, str | int] | None = None,
+        *,
+        allow_lossy: bool = False,
     ) -> None:
         self.classes = classes
         self.encoding = encoding
+        self.allow_lossy = allow_lossy
         self._by_value = np.full(256, UNKNOWN, dtype=np.int16)
         self._by_value[: len(classes)] = np.arange(len(classes))
         by_colour = {_pack(colour): index for index, colour in enumerate(classes.palette)}
@@ -160,30 +113,41 @@ class LabelDecoder:
         raise ValueError(f"remap to {target!r}: not a class name, a class index below {len(self.classes)} or 'ignore'")
 
     def decode(self, data: bytes, height: int, width: int) -> NDArray[np.uint8]:
-        """Decode the label of an image of `height` x `width` pixels.
+        """Return the classes of `read`, of an image that has no orientation."""
+        return self.read(data, height, width).classes
 
-        Returns:
-            `uint8[height, width]` of class indices; `VOID` (255) where the pixel is ignored and is no class.
+    def read(self, data: bytes, height: int, width: int, image_turned_by: int = 1) -> Label:
+        """Decode the label of an image.
+
+        Args:
+            data: encoded label.
+            height, width: of the image, upright, in pixels.
+            image_turned_by: the EXIF orientation that the image had, 1-8.
 
         Raises:
-            SampleError: `label_empty`, `label_undecodable`, `label_size`, `label_value`, `label_colour` or
-                `label_ambiguous`.
+            SampleError: `label_empty`, `label_undecodable`, `label_lossy`, `label_size`, `label_pixels`, `label_alpha`,
+                `label_value`, `label_colour` or `label_ambiguous`.
         """
-        if not data:
-            raise SampleError("label_empty")
-        pixels, palette = _label_pixels(data, height, width, as_colour=self.encoding == "colour")
-        if palette is not None:
-            return self._from_palette(pixels, palette)
-        if pixels.ndim == 2:
-            return self._from_values(pixels)
+        as_colour = self.encoding == "colour"
+        pixels, remarks = read_label(
+            data, (height, width), image_turned_by, as_colour=as_colour, allow_lossy=self.allow_lossy
+        )
+        if pixels.colours is not None:
+            return Label(self._from_rgb(pixels.colours), remarks)
+        assert pixels.values is not None
+        if pixels.palette is not None:
+            return Label(self._from_palette(pixels.values, pixels.palette), remarks)
+        return Label(self._from_values(pixels.values), remarks)
+
+    def _from_rgb(self, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
         if self.encoding != "index":
-            return self._from_colours(pixels)
-        if not _is_grey(pixels):
+            return self._from_colours(rgb)
+        if not _is_grey(rgb):
             raise SampleError("label_value", "it is a picture in colours; its values were asked for")
-        return self._from_values(pixels[:, :, 0])
+        return self._from_values(rgb[:, :, 0])
 
     def _from_values(self, values: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        return _mapped(values, self._by_value)
+        return _mapped(np.ascontiguousarray(values), self._by_value, advise=True)
 
     def _from_palette(self, values: NDArray[np.uint8], palette: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Decode palette indices `uint8[H, W]`; `palette` is `uint8[n, 3]`, RGB."""
@@ -192,23 +156,39 @@ class LabelDecoder:
             return self._from_values(values)
         by_colour = np.full(256, UNKNOWN, dtype=np.int16)
         by_colour[: len(palette)] = self._look_up(_packed(palette))
-        named = len(palette)
-        while named and by_colour[named - 1] < 0 and not palette[named - 1].any():
-            named -= 1  # palettes are filled up with black
+        named = _without_filler(palette, bool((by_colour[: len(palette)][~palette.any(axis=1)] >= 0).any()))
         if named and by_colour[:named].min() >= 0:
-            return _mapped(values, np.where(by_colour < 0, np.where(self._by_value == VOID, VOID, UNKNOWN), by_colour))
+            by_colour[named:] = np.where(self._by_value[named:] == VOID, VOID, UNKNOWN)
+            return _mapped(values, by_colour)
         used = np.flatnonzero(np.bincount(values.ravel(), minlength=256))
+        if self._are_grey_levels(used, palette):
+            levels = np.zeros(256, dtype=np.uint8)
+            levels[: len(palette)] = palette[:, 0]
+            return self._from_values(levels[values])
         known = by_colour[used].min(initial=0) >= 0 and not (palette[used] == used[:, None]).all()  # no ramp of greys
         if known and not np.array_equal(by_colour[used], self._by_value[used]):
             raise SampleError("label_ambiguous")
         return self._from_values(values)
+
+    def _are_grey_levels(self, used: NDArray[np.int64], palette: NDArray[np.uint8]) -> bool:
+        """Whether a palette holds values: greys that rise, each a class or void, one of them neither black nor white.
+
+        Of black and white alone the index counts: that is how binary masks are shown.
+        """
+        if used.max(initial=0) >= len(palette):
+            return False
+        colours = palette[used]
+        levels = colours[:, 0]
+        rise = (colours == levels[:, None]).all() and (levels[1:] > levels[:-1]).all() and (levels != used).any()
+        return bool(rise and self._by_value[levels].min(initial=0) >= 0 and ((levels > 0) & (levels < VOID)).any())
 
     def _from_colours(self, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
         packed = _packed(rgb)
         mapped = self._look_up(packed)
         if mapped.min(initial=0) < 0:
             unknown = np.unique(packed[mapped < 0])
-            raise SampleError("label_colour", _some(f"{c >> 16},{c >> 8 & 255},{c & 255}" for c in unknown))
+            named = some(f"{c >> 16},{c >> 8 & 255},{c & 255}" for c in unknown)
+            raise SampleError("label_colour", named + (_GREY_ADVICE if _is_grey(rgb) else ""))
         return mapped.astype(np.uint8)
 
     def _look_up(self, packed: NDArray[np.int32]) -> NDArray[np.int16]:
@@ -217,58 +197,41 @@ class LabelDecoder:
         return np.where(self._colours[position] == packed, self._colour_classes[position], np.int16(self._rest))
 
 
-def _mapped(values: NDArray[np.uint8], table: NDArray[np.int16]) -> NDArray[np.uint8]:
-    """Replace each value by what `table` has for it; one below zero is refused. Many times as fast as indexing."""
+def _mapped(values: NDArray[np.uint8], table: NDArray[np.int16], *, advise: bool = False) -> NDArray[np.uint8]:
+    """Replace each value by what `table` has for it; one below zero is refused. Many times as fast as indexing.
+
+    Args:
+        advise: whether a remap of a value would do what it says: not where colours of a palette decide.
+    """
     mapped = np.asarray(cv2.LUT(values, np.where(table < 0, _SUSPECT, table).astype(np.uint8)), dtype=np.uint8)
     if _SUSPECT in mapped.tobytes():
         used = np.unique(values)
         if unknown := used[table[used] < 0].tolist():
-            raise SampleError("label_value", _some(str(value) for value in unknown))
+            advice = _advice(unknown, used[table[used] >= 0].tolist()) if advise else ""
+            raise SampleError("label_value", some(str(value) for value in unknown) + advice)
     return mapped
 
 
-def _label_pixels(
-    data: bytes, height: int, width: int, *, as_colour: bool
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
-    """Return `uint8[H, W]` values or `uint8[H, W, 3]` RGB, and of a palette image the palette, `uint8[n, 3]`.
+def _advice(unknown: list[int], known: list[int]) -> str:
+    """Say what 255 may mean, if it is all that is not known: void beside classes, or foreground of a binary mask."""
+    if unknown != [VOID]:
+        return ""
+    if set(known) <= {0}:
+        return (
+            "; if 255 is a class (as in masks of 0 and 255), name it with --label-remap 255=CLASS, and if it marks "
+            "pixels without a class, with --label-remap 255=ignore"
+        )
+    return "; if 255 marks pixels without a class, use --label-remap 255=ignore"
 
-    Pillow, because OpenCV applies palettes.
+
+def _without_filler(palette: NDArray[np.uint8], black_is_a_class: bool) -> int:
+    """Return the number of entries without the black that palettes are filled up with.
+
+    Where black is a class that no entry before has, the first black of the filler is its entry.
     """
-    try:
-        image = open_header(data)
-        if image.size != (width, height):
-            raise SampleError("label_size", f"{image.width}x{image.height} for an image of {width}x{height}")
-        if image.mode == "P" and not as_colour:
-            palette = np.asarray(image.getpalette("RGB"), dtype=np.uint8).reshape(-1, 3)
-            return np.asarray(image), palette
-        if image.mode in ("L", "1") and not as_colour:
-            return _unscaled(np.asarray(image).astype(np.uint8), image, data), None
-        if image.mode in ("I", "I;16", "I;16B", "I;16L") and not as_colour:
-            values = np.asarray(image)
-            if values.min() < 0 or values.max() > 255:
-                raise SampleError(
-                    "label_value", _some(str(v) for v in np.unique(values[(values < 0) | (values > 255)]))
-                )
-            return values.astype(np.uint8), None
-        return np.asarray(image.convert("RGB")), None
-    except SampleError:
-        raise
-    except Exception as error:  # Pillow raises many types on damaged files
-        raise SampleError("label_undecodable") from error
-
-
-def _some(found: Iterable[str]) -> str:
-    """Name the first few: `77, 80, 81 and 4 more`."""
-    names = list(found)
-    return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
-
-
-def _unscaled(values: NDArray[np.uint8], image: Image.Image, data: bytes) -> NDArray[np.uint8]:
-    """Undo the scaling to 0-255 that Pillow applies to grey PNG and TIFF of 2 or 4 bits."""
-    if image.mode != "L":
-        return values
-    depth = data[24] if image.format == "PNG" else getattr(image, "tag_v2", {}).get(258, (8,))[0]
-    return values // np.uint8(255 // (2**depth - 1)) if depth in (2, 4) else values
+    used = int(np.flatnonzero(palette.any(axis=1)).max(initial=-1)) + 1
+    has_black = used == len(palette) or not palette[:used].any(axis=1).all()
+    return used + (black_is_a_class and not has_black)
 
 
 def _pack(colour: Colour) -> int:

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segment.card import Convention
-from segment.labels import VOID
+from segment.classes import VOID
 
 _EXACT_PIXELS = 1 << 24
 CONVENTIONS: tuple[Convention, ...] = get_args(Convention)

@@ -240,6 +240,8 @@ def _is_refused(cause: BaseException) -> bool:
     answer = getattr(cause, "response", None)  # botocore's
     status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) if isinstance(answer, dict) else 0
     return "NoSuchBucket" in str(cause) or 300 <= status < 500
+
+
 _AWS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, or --storage-option anon=true for a public bucket"
 # What drivers say where there is nothing to sign a request with, and what to tell the user.
 _NO_CREDENTIALS = (

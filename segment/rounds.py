@@ -15,19 +15,20 @@ from dataclasses import dataclass, field
 from types import TracebackType
 
 from segment.engines import Engine, Isolation
-from segment.errors import InputChanged, StoreError, StoreRefused, TooManyErrors
+from segment.errors import InputChanged, StoreError, StoreRefused
 from segment.forecast import forecast
+from segment.hopeless import refuse_hopeless
 from segment.ledger import Ledger
 from segment.names import count
 from segment.plan import Plan
 from segment.progress import Progress, Tally, clock_time, ticking
+from segment.remarks import remark_lines
 from segment.retries import RESUMABLE
 from segment.stages import PartResult, Task
 from segment.timings import Timings, was_killed
 from segment.weights import Weights
 
 _ROUNDS: tuple[Isolation, ...] = ("none", "part", "image")
-_HOPELESS = 100  # error rows before a run is given up early
 _TELL_AFTER = 30.0  # seconds of work after which the rate is told once, with what is to come
 _FAILURES_IN_A_ROW = 5  # so many parts failing with none succeeding between: the store or the input is gone
 
@@ -60,7 +61,7 @@ class Rounds:
 
         Raises:
             StoreError: parts are left after the last round, or nothing succeeds any more.
-            TooManyErrors: more error rows than the limit.
+            TooManyErrors: more error rows than the limit, or no label can be used.
         """
         committed = self.ledger.committed(self.plan)
         pending = self.plan.without(committed)
@@ -99,10 +100,12 @@ class Rounds:
         finally:
             tally.retries.update(self.ledger.store.take_retries())
             running.publish(tally, ended=True)
-            timings.close(tally.retries)  # first, for a display may fail: its terminal may be gone
+            timings.close(tally.retries, tally.remarks)  # first, for a display may fail: its terminal may be gone
             if tally.retries:
                 kinds = ", ".join(f"{number} x {kind}" for kind, number in sorted(tally.retries.items()))
                 self.progress.note(f"warning: requests to stores were repeated: {kinds}")
+            for line in remark_lines(tally.remarks):
+                self.progress.note(f"warning: {line}")
             self.progress.end(tally)
         if tally.changed and not len(pending):
             raise InputChanged(
@@ -127,11 +130,6 @@ class Rounds:
         except BaseException:  # a signal: the workers may take their time
             self.progress.stopping()
             raise
-
-    def _is_hopeless(self, tally: Tally) -> bool:
-        """Whether to stop now for errors: only where many are left to do, else the end decides and reports."""
-        errors = tally.errors.total()
-        return errors > self.error_limit and errors >= _HOPELESS and tally.images - tally.done >= _HOPELESS
 
     def _rounds(self, engine: Engine) -> Sequence[Isolation]:
         """The local engine's workers may be threads: a part that kills one kills all, so after that it is careful."""
@@ -187,15 +185,7 @@ class Rounds:
                     failures = failures + 1 if result.failure else 0
                 if failures == _FAILURES_IN_A_ROW:
                     raise StoreError(f"nothing succeeds any more: {result.failure}")
-                if self._is_hopeless(tally):
-                    raise TooManyErrors(
-                        f"{tally.errors.total()} of {self.plan.images} images failed before the end, more than "
-                        f"--max-error-rate allows ({_most_common(tally)}). A rerun with a higher rate resumes."
-                    )
-
-
-def _most_common(tally: Tally) -> str:
-    return ", ".join(f"{count} {code}" for code, count in tally.errors.most_common(3))
+                refuse_hopeless(tally, self.error_limit, self.ledger.output)
 
 
 class ShardBooks:

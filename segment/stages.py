@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from segment import images
 from segment.card import ModelCard
 from segment.errors import SampleError, SegmentError, sample_error_text
-from segment.labels import Encoding, LabelDecoder
+from segment.labels import Encoding, Label, LabelDecoder
 from segment.metrics import Confusion, image_scores
 from segment.parts import SEGMENTED
 from segment.sessions import Masks, Runtime, Session
@@ -44,7 +44,7 @@ class Task:
         output: absolute URL of the output prefix.
         input: how inputs are read.
         store: how stores are reached; holds the credentials, whose values it never prints.
-        label_encoding, label_remap: see `LabelDecoder`.
+        label_encoding, label_remap, allow_lossy_labels: see `LabelDecoder`.
         mask_size: write masks at the size of the `source` image or of the `model`.
         max_pixels: images that declare more are error rows.
         batch_size: images a call of the session.
@@ -66,6 +66,12 @@ class Task:
     fingerprint: str
     stall_timeout: float | None
     worker_memory: int | None = None
+    allow_lossy_labels: bool = False
+
+    def label_decoder(self) -> LabelDecoder:
+        """What reads the labels of the run."""
+        remap = dict(self.label_remap)
+        return LabelDecoder(self.card.classes, self.label_encoding, remap, allow_lossy=self.allow_lossy_labels)
 
 
 @dataclass(frozen=True)
@@ -76,6 +82,9 @@ class PartResult:
         part, shard: ids.
         images: rows written.
         errors: error rows by code.
+        error_texts: of each code the text of the first row.
+        remarks: images by code of `segment.remarks.REMARKS`: what was noticed and fails nothing.
+        labelled: images whose label could be used.
         confusion: the part's counts; None if it was not computed here.
         seconds: by stage.
         read_bytes, written_bytes: encoded input, output object.
@@ -92,6 +101,9 @@ class PartResult:
     shard: str
     images: int = 0
     errors: dict[str, int] = field(default_factory=dict)
+    error_texts: dict[str, str] = field(default_factory=dict)
+    remarks: dict[str, int] = field(default_factory=dict)
+    labelled: int = 0
     confusion: Confusion | None = None
     seconds: dict[Stage, float] = field(default_factory=dict)
     read_bytes: int = 0
@@ -114,6 +126,8 @@ class Frames:
         samples: as read; image bytes are dropped once decoded.
         sizes: (height, width) of each image; None if it could not be decoded.
         faults: `SampleError` code by position in `samples`.
+        turned_by: EXIF orientation that was applied, by position in `samples`; left out where it is 1.
+        remarks: codes of what was noticed, by position in `samples`.
         pixels: `uint8[n, input height, input width, 3]` RGB of the images without fault, in order.
         masks: `uint8[n, output height, output width]` of the same images, once segmented.
     """
@@ -123,6 +137,8 @@ class Frames:
     faults: dict[int, str]
     pixels: NDArray[np.uint8]
     masks: NDArray[np.uint8] | None = None
+    turned_by: dict[int, int] = field(default_factory=dict)
+    remarks: dict[int, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def positions(self) -> list[int]:
@@ -160,18 +176,26 @@ def decode(samples: Sequence[Sample], task: Task) -> Frames:
     sizes: list[tuple[int, int] | None] = []
     faults: dict[int, str] = {}
     pixels: list[NDArray[np.uint8]] = []
+    turned_by: dict[int, int] = {}
+    remarks: dict[int, tuple[str, ...]] = {}
     for position, sample in enumerate(samples):
         try:
             if sample.fault not in SEGMENTED:
                 raise SampleError(str(sample.fault))
-            image = images.decode(sample.image, task.max_pixels)
-            pixels.append(images.resize_image(image, spec.resize, target))
-            sizes.append((image.shape[0], image.shape[1]))
+            picture = images.decode_picture(sample.image, task.max_pixels)
         except SampleError as error:
             faults[position] = error.code
             sizes.append(None)
-    stacked = pixels[0][np.newaxis] if len(pixels) == 1 else _stack(pixels, target)
-    return Frames([replace(sample, image=b"") for sample in samples], sizes, faults, np.ascontiguousarray(stacked))
+            continue
+        pixels.append(images.resize_image(picture.pixels, spec.resize, target))
+        sizes.append((picture.pixels.shape[0], picture.pixels.shape[1]))
+        if picture.orientation != 1:
+            turned_by[position] = picture.orientation
+        if picture.remarks:
+            remarks[position] = picture.remarks
+    stacked = np.ascontiguousarray(pixels[0][np.newaxis] if len(pixels) == 1 else _stack(pixels, target))
+    without_bytes = [replace(sample, image=b"") for sample in samples]
+    return Frames(without_bytes, sizes, faults, stacked, turned_by=turned_by, remarks=remarks)
 
 
 def _stack(pixels: list[NDArray[np.uint8]], target: tuple[int, int]) -> NDArray[np.uint8]:
@@ -189,7 +213,7 @@ def segment(frames: Frames, session: Session, batch_size: int) -> Frames:
         masks[start : start + len(found.masks)] = found.masks
         faults |= {positions[start + i]: code for i, code in found.faults.items()}
     nothing = np.empty((0, *frames.pixels.shape[1:]), dtype=np.uint8)
-    return Frames(frames.samples, frames.sizes, faults, nothing, masks)
+    return replace(frames, faults=faults, pixels=nothing, masks=masks)
 
 
 def _predict(session: Session, pixels: NDArray[np.uint8]) -> Masks:
@@ -212,55 +236,51 @@ def encode(frames: Frames, task: Task, labels: LabelDecoder) -> list[ImageRow]:
     """Score every mask against its label and encode it; one row per sample."""
     assert frames.masks is not None, "segment() comes first"
     masks = dict(zip(frames.positions, frames.masks, strict=True))
-    return [
-        _encode_one(sample, frames.sizes[i], frames.faults.get(i), masks.get(i), task, labels)
-        for i, sample in enumerate(frames.samples)
-    ]
+    return [_encode_one(frames, position, masks.get(position), task, labels) for position in range(len(frames.samples))]
 
 
 def _encode_one(
-    sample: Sample,
-    size: tuple[int, int] | None,
-    fault: str | None,
-    mask: NDArray[np.uint8] | None,
-    task: Task,
-    labels: LabelDecoder,
+    frames: Frames, position: int, mask: NDArray[np.uint8] | None, task: Task, labels: LabelDecoder
 ) -> ImageRow:
+    sample, size, fault = frames.samples[position], frames.sizes[position], frames.faults.get(position)
+    remarks = frames.remarks.get(position, ())
+    row = ImageRow(sample.id, sample.url, sample.index, size, None, None, None, None, None, remarks)
     if fault is not None or mask is None or size is None:
-        text = sample_error_text(fault or "undecodable")
-        return ImageRow(sample.id, sample.url, sample.index, size, text, None, None, None, None)
+        return replace(row, error=sample_error_text(fault or "undecodable"))
     card = task.card
     at_source = images.restore_mask(mask, card.input.resize, size) if _needs_source(task) else mask
-    png = images.encode_mask(at_source if task.mask_size == "source" else mask)
+    row = replace(row, mask=images.encode_mask(at_source if task.mask_size == "source" else mask))
+    scored = at_source if card.metric.resolution == "source" else mask
     try:
-        confusion = _score(sample, size, mask, at_source, task, labels)
+        label = _read_label(sample, size, frames.turned_by.get(position, 1), labels)
     except SampleError as error:  # the mask is good, only its label is not: keep the mask
-        return ImageRow(sample.id, sample.url, sample.index, size, str(error), png, None, None, None)
+        return replace(row, error=str(error))
+    if label is None:
+        return replace(row, confusion=Confusion.of(scored, None, len(card.classes)))
+    confusion = Confusion.of(scored, _at_scored_size(label.classes, mask, card), len(card.classes))
     accuracy, miou = image_scores(confusion, card.classes.ignored_classes, card.metric.convention)
-    return ImageRow(sample.id, sample.url, sample.index, size, None, png, confusion, accuracy, miou)
+    return replace(
+        row, confusion=confusion, pixel_accuracy=accuracy, miou=miou, remarks=remarks + label.remarks, labelled=True
+    )
 
 
 def _needs_source(task: Task) -> bool:
     return task.mask_size == "source" or task.card.metric.resolution == "source"
 
 
-def _score(
-    sample: Sample,
-    size: tuple[int, int],
-    mask: NDArray[np.uint8],
-    at_source: NDArray[np.uint8],
-    task: Task,
-    labels: LabelDecoder,
-) -> Confusion:
-    card = task.card
-    classes = len(card.classes)
-    scored = at_source if card.metric.resolution == "source" else mask
+def _read_label(sample: Sample, size: tuple[int, int], turned_by: int, labels: LabelDecoder) -> Label | None:
+    """Return a sample's label, None if it has none.
+
+    Raises:
+        SampleError: it cannot be used.
+    """
     if sample.fault is not None:
         raise SampleError(sample.fault)
-    if sample.label is None:
-        return Confusion.of(scored, None, classes)
-    label = labels.decode(sample.label, *size)
-    if card.metric.resolution == "model":
-        target = (mask.shape[0], mask.shape[1])
-        label = images.resize_label(label, card.input.resize, target, card.metric.label_resampler)
-    return Confusion.of(scored, label, classes)
+    return None if sample.label is None else labels.read(sample.label, *size, turned_by)
+
+
+def _at_scored_size(label: NDArray[np.uint8], mask: NDArray[np.uint8], card: ModelCard) -> NDArray[np.uint8]:
+    if card.metric.resolution == "source":
+        return label
+    target = (mask.shape[0], mask.shape[1])
+    return images.resize_label(label, card.input.resize, target, card.metric.label_resampler)

@@ -17,10 +17,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from segment.labels import Classes
+from segment.classes import Classes
 from segment.metrics import Confusion, Score
 
-FORMAT_VERSION = 2  # of what masks, labels and counts mean, too: a begun run of another version is refused, not mixed
+FORMAT_VERSION = 3  # of what masks, labels and counts mean, too: a begun run of another version is refused, not mixed
 
 CELLS = pa.struct([("cell", pa.list_(pa.int32())), ("count", pa.list_(pa.int64()))])
 MASK = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
@@ -75,6 +75,8 @@ class ImageRow:
         mask: PNG of class indices; None if there is none.
         confusion: counts; None with an error. Without a label every pixel is counted as void.
         miou: under the card's convention, 0-1; None if unscored.
+        remarks: codes of `segment.remarks.REMARKS`; told, and not written.
+        labelled: whether a label was used; not written.
     """
 
     id: str
@@ -86,6 +88,8 @@ class ImageRow:
     confusion: Confusion | None
     pixel_accuracy: float | None
     miou: float | None
+    remarks: tuple[str, ...] = ()
+    labelled: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """Attempts at a run: `runs/<attempt>.json` when one begins, `runs/<attempt>.parquet` with its timings when it ends.
 
-The JSON is written again at the end, with when that was and how often requests to stores were repeated.
+The JSON is written again at the end, with when that was, how often requests to stores were repeated, and what was
+noticed of images.
 
 Best effort, and no part of the run's truth. An attempt without timings was killed.
 """
@@ -56,11 +57,13 @@ class Attempts:
         number: how many began.
         ended: how many of them ended, well or not; the others were killed, or are at work.
         retries: requests to stores that were repeated, of all that ended, by kind.
+        remarks: images of all that ended by code of `segment.remarks.REMARKS`; twice those that were done twice.
     """
 
     number: int
     ended: int
     retries: Counter[str]
+    remarks: Counter[str]
 
 
 def read_attempts(ledger: Ledger) -> Attempts:
@@ -68,9 +71,11 @@ def read_attempts(ledger: Ledger) -> Attempts:
     urls = [entry.url for entry in ledger.store.list(ledger.url("runs")) if entry.url.endswith(".json")]
     records = [_record(data) for data in ledger.store.read_many(urls) if data]
     retries: Counter[str] = Counter()
+    remarks: Counter[str] = Counter()
     for record in records:
         retries.update(record.get("retries", {}))
-    return Attempts(len(records), sum("ended" in record for record in records), retries)
+        remarks.update(record.get("remarks", {}))
+    return Attempts(len(records), sum("ended" in record for record in records), retries, remarks)
 
 
 def was_killed(ledger: Ledger) -> bool:
@@ -150,13 +155,15 @@ class Timings:
         self._batches.append(pa.RecordBatch.from_pylist(self._rows, schema=SCHEMA))
         self._rows = []
 
-    def close(self, retries: Mapping[str, int]) -> None:
+    def close(self, retries: Mapping[str, int], remarks: Mapping[str, int]) -> None:
         """Write `runs/<attempt>.parquet`: the attempt has ended, well or not.
 
         Args:
             retries: requests to stores that were repeated, by kind.
+            remarks: images by code of `segment.remarks.REMARKS`.
         """
-        record = {**self._record, "ended": datetime.datetime.now(datetime.UTC).isoformat(), "retries": dict(retries)}
+        ended = datetime.datetime.now(datetime.UTC).isoformat()
+        record = {**self._record, "ended": ended, "retries": dict(retries), "remarks": dict(remarks)}
         self._write("json", json.dumps(record, indent=2).encode())
         self._flush()
         table = pa.Table.from_batches(self._batches, schema=SCHEMA)

@@ -16,7 +16,6 @@ import numpy as np
 
 from segment.background import Background
 from segment.errors import InputChanged, ModelError, SegmentError, StoreError, StoreRefused
-from segment.labels import LabelDecoder
 from segment.ledger import Ledger
 from segment.memory import peak_memory
 from segment.metrics import Confusion
@@ -46,7 +45,7 @@ class Worker:
         self.task = task
         self.session = session
         self.ledger = Ledger(task.store, task.output)
-        self.labels = LabelDecoder(task.card.classes, task.label_encoding, dict(task.label_remap))
+        self.labels = task.label_decoder()
         self._stopped = threading.Event()
         self.beats = 0  # steps done, for those who watch whether it gets on
 
@@ -255,11 +254,15 @@ def skipped(part: Part) -> PartResult:
 
 def _result_of(part: Part, rows: Sequence[ImageRow], clock: Clock, read_bytes: int, written_bytes: int) -> PartResult:
     confusions = [row.confusion.counts for row in rows if row.confusion is not None]
+    errors = [(row.error.partition(":")[0], row.error) for row in rows if row.error]
     return PartResult(
         part.id,
         part.shard,
         images=len(rows),
-        errors=dict(Counter(row.error.partition(":")[0] for row in rows if row.error)),
+        errors=dict(Counter(code for code, _ in errors)),
+        error_texts=dict(reversed(errors)),
+        remarks=dict(Counter(remark for row in rows for remark in row.remarks)),
+        labelled=sum(row.labelled for row in rows),
         confusion=Confusion(np.sum(confusions, axis=0)) if confusions else None,
         seconds=dict(clock.seconds),
         read_bytes=read_bytes,

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segment.card import ModelCard
-from segment.labels import VOID
+from segment.classes import VOID
 from tests.datasets import Item, encoded
 
 Plants = Mapping[tuple[int, int], int]  # (predicted class, class or void it is labelled as) -> pixels

@@ -60,8 +60,9 @@ def scene(seed: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
 
 
 def png(pixels: NDArray[np.uint8]) -> bytes:
-    """Encode RGB or single-channel pixels."""
-    return cv2.imencode(".png", pixels[:, :, ::-1] if pixels.ndim == 3 else pixels)[1].tobytes()
+    """Encode RGB, RGBA or single-channel pixels."""
+    order = [2, 1, 0, 3][: pixels.shape[2]] if pixels.ndim == 3 else ()
+    return cv2.imencode(".png", pixels[:, :, order] if order else pixels)[1].tobytes()
 
 
 def read_rows(output: Path) -> list[dict[str, Any]]:

@@ -77,8 +77,12 @@ DAMAGED = "undecodable: the image is damaged: it could not be decoded"
 TOO_MANY = "too_many_pixels: the image's header declares more pixels than --max-pixels allows"
 LABEL_DAMAGED = "label_undecodable: the label is damaged or no image"
 LABEL_SIZE = "label_size: the label's width and height are not those of its image"
-LABEL_VALUE = "label_value: the label holds a value that is no class and is not ignored"
-LABEL_COLOUR = "label_colour: the label holds a colour that is not in the palette"
+LABEL_VALUE = (
+    "label_value: the label holds a value that is no class and is not ignored (--label-remap says what values mean)"
+)
+LABEL_COLOUR = (
+    "label_colour: the label holds a colour that is not in the palette (--label-remap says what colours mean)"
+)
 PIXELS = (
     "pixel_format: a TIFF of floating-point, 32-bit, signed or many-band pixels; supported are unsigned 8 and 16 bits: "
     "grey, palette, RGB, RGBA and CMYK"
@@ -89,6 +93,12 @@ HALVED = ", ".join("{},{},{}".format(*colour) for colour in _halved[:3])
 
 def tiff(pixels: np.ndarray[Any, Any]) -> bytes:
     return cv2.imencode(".tif", pixels)[1].tobytes()
+
+
+def cmyk_tiff(pixels: np.ndarray[Any, Any]) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).convert("CMYK").save(buffer, "TIFF")
+    return buffer.getvalue()
 
 
 TABLE = [
@@ -117,6 +127,29 @@ TABLE = [
     Bad("label-value.png", IMAGE, with_value(4), f"{LABEL_VALUE}: 4", keeps_mask=True),
     Bad("label-value-254.png", IMAGE, with_value(254), f"{LABEL_VALUE}: 254", keeps_mask=True),
     Bad("label-colour.png", IMAGE, png(PICTURE // 2), f"{LABEL_COLOUR}: {HALVED}", keeps_mask=True),
+    Bad(
+        "label-lossy.png",
+        IMAGE,
+        jpeg(np.repeat(MASK[:, :, None], 3, axis=2)),
+        "label_lossy: the label was compressed with loss, so that its pixels are not those that were drawn: use labels "
+        "of a lossless format such as PNG, or take these as they are with --allow-lossy-labels: JPEG",
+        keeps_mask=True,
+    ),
+    Bad(
+        "label-alpha.png",
+        IMAGE,
+        png(np.dstack([PICTURE, MASK * 80])),
+        "label_alpha: the label has transparent pixels, and no rule says what class they are: write it without alpha",
+        keeps_mask=True,
+    ),
+    Bad(
+        "label-cmyk.png",
+        IMAGE,
+        cmyk_tiff(PICTURE),
+        "label_pixels: the label's pixels are of a kind that cannot be read exactly; supported are grey, palette and "
+        "RGB of up to 16 bits, and grey TIFF of 32 bits: CMYK colours",
+        keeps_mask=True,
+    ),
     Bad("label-empty.png", IMAGE, b"", "label_empty: the label has no bytes", keeps_mask=True),
     Bad("label-page.png", IMAGE, HTML, LABEL_DAMAGED, keeps_mask=True),
     Bad("label-truncated.png", IMAGE, LABEL[:-30], LABEL_DAMAGED, keeps_mask=True),

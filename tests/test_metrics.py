@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, confusion_matrix, jaccard_score
 
-from segment.labels import VOID
+from segment.classes import VOID
 from segment.metrics import CONVENTIONS, Confusion, image_scores, pixel_accuracy, score
 
 Pixels = NDArray[np.uint8]

@@ -69,6 +69,10 @@ class JobFlags(TypedDict, total=False):
             help="VALUE=CLASS or R,G,B=CLASS, again for each; *=CLASS for the rest.", panel=_INPUT, metavar="FROM=TO"
         ),
     ]
+    allow_lossy_labels: Annotated[
+        bool | None,
+        typer.Option("--allow-lossy-labels", help="Take JPEG labels as they decode.", rich_help_panel=_INPUT),
+    ]
     limit: Annotated[int | None, _flag(help="The first so many images only.", panel=_INPUT)]
     sample: Annotated[int | None, _flag(help="So many images only, from all over, always the same.", panel=_INPUT)]
     part_size: Annotated[str | None, _flag(help="Images a part (unit of commit), or auto.", panel=_INPUT)]

@@ -74,6 +74,9 @@ class Tally:
         title: what runs where, in a few words.
         parts: parts committed by this attempt.
         errors: error rows of this attempt by code.
+        error_texts: of each code the text of the first row that came.
+        remarks: images of this attempt by code of `segment.remarks.REMARKS`.
+        labelled: images of this attempt whose label could be used.
         failures, last_failure: parts that could not be committed, and why the last one could not.
         retries: requests to stores that were repeated, by kind.
         changed: why, by part, what is there is not what was planned.
@@ -91,6 +94,9 @@ class Tally:
     title: str = ""
     parts: int = 0
     errors: Counter[str] = field(default_factory=Counter)
+    error_texts: dict[str, str] = field(default_factory=dict)
+    remarks: Counter[str] = field(default_factory=Counter)
+    labelled: int = 0
     failures: int = 0
     last_failure: str | None = None
     retries: Counter[str] = field(default_factory=Counter)
@@ -120,6 +126,9 @@ class Tally:
         if self.first_at is not None:
             self.pace.note(self.done, self.seconds)
         self.errors.update(result.errors)
+        self.error_texts = {**result.error_texts, **self.error_texts}
+        self.remarks.update(result.remarks)
+        self.labelled += result.labelled
         if result.confusion is not None:
             self.confusion = result.confusion if self.confusion is None else self.confusion + result.confusion
 

@@ -14,6 +14,7 @@ from segment.audit import Audit
 from segment.findings import by_reason, images_in_words
 from segment.ledger import Ledger
 from segment.names import shown
+from segment.remarks import remark_lines
 from segment.report.aggregate import RunReport
 from segment.timings import read_attempts
 
@@ -198,3 +199,5 @@ def print_status(ledger: Ledger, console: Console | None = None) -> None:
     if attempts.retries:
         kinds = ", ".join(f"{number:,} to {kind}" for kind, number in sorted(attempts.retries.items()))
         console.print(f"{_many(attempts.retries.total(), 'request')} to stores repeated: {kinds}")
+    for line in remark_lines(attempts.remarks):
+        console.print(f"noticed: {line}", markup=False, soft_wrap=True)

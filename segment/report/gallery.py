@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from segment import images
 from segment.card import ModelCard
-from segment.labels import VOID
+from segment.classes import VOID
 from segment.ledger import Ledger
 from segment.names import shown
 from segment.report.pictures import Look, look

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from segment import images
 from segment.card import ModelCard
+from segment.classes import VOID
 from segment.errors import SampleError, SegmentError, StoreError
-from segment.labels import VOID, LabelDecoder
+from segment.labels import LabelDecoder
 from segment.ledger import Ledger
 from segment.plan import Plan
 from segment.report.rows import Row, read_part_rows, read_scores
@@ -78,17 +79,17 @@ def look(ledger: Ledger, row: Row, task: Task, with_source: bool = True) -> Look
 def _source(row: Row, task: Task, size: tuple[int, int]) -> tuple[NDArray[np.uint8] | None, NDArray[np.uint8] | None]:
     """Read photo and label; None if they are not of the mask's size (height, width) any more."""
     sample = read_part(row.part, task.input, task.store)[0]
-    photo = images.decode(sample.image, task.max_pixels)
-    if photo.shape[:2] != size:
+    picture = images.decode_picture(sample.image, task.max_pixels)
+    if picture.pixels.shape[:2] != size:
         return None, None
-    return photo, _label(sample, size, LabelDecoder(task.card.classes, task.label_encoding, dict(task.label_remap)))
+    return picture.pixels, _label(sample, size, picture.orientation, task.label_decoder())
 
 
-def _label(sample: Sample, size: tuple[int, int], labels: LabelDecoder) -> NDArray[np.uint8] | None:
+def _label(sample: Sample, size: tuple[int, int], turned_by: int, labels: LabelDecoder) -> NDArray[np.uint8] | None:
     if sample.label is None:
         return None
     try:
-        return labels.decode(sample.label, *size)
+        return labels.read(sample.label, *size, turned_by).classes
     except SampleError:
         return np.full(size, VOID, dtype=np.uint8)
 

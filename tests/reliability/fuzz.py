@@ -22,6 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -55,9 +56,9 @@ _INTEGERS = [b"\0" * 4, b"\xff" * 4, b"\x7f\xff\xff\xff", b"\x80\0\0\0", b"\xff\
 # --- sound files ------------------------------------------------------------------------------------------------------
 
 
-def encoded(kind: str, image: Image.Image) -> bytes:
+def encoded(kind: str, image: Image.Image, **options: Any) -> bytes:
     data = io.BytesIO()
-    image.save(data, kind)
+    image.save(data, kind, **options)
     return data.getvalue()
 
 
@@ -71,9 +72,15 @@ def sound_images() -> list[bytes]:
     ]
     turned = Image.Exif()
     turned[0x0112] = 6
-    data = io.BytesIO()
-    picture.save(data, "JPEG", exif=turned)
-    return [*plain, *odd, data.getvalue()]
+    frames = {"save_all": True, "append_images": [picture.rotate(180)]}
+    return [
+        *plain,
+        *odd,
+        encoded("JPEG", picture, exif=turned),
+        encoded("PNG", picture, exif=turned, **frames),
+        encoded("WEBP", picture, exif=turned, **frames),
+        encoded("TIFF", picture, tiffinfo={0x0112: 6}, **frames),
+    ]
 
 
 def sound_labels() -> list[bytes]:
@@ -86,6 +93,11 @@ def sound_labels() -> list[bytes]:
         png(colours),
         encoded("TIFF", Image.fromarray(MASK)),
         encoded("BMP", palette),
+        encoded("GIF", palette),
+        encoded("WEBP", Image.fromarray(colours), lossless=True),
+        encoded("PNG", Image.fromarray(np.dstack([MASK, np.full_like(MASK, 255)]))),
+        encoded("TIFF", Image.fromarray(MASK.astype(np.float32)), compression="tiff_lzw"),
+        cv2.imencode(".png", np.dstack([colours.astype(np.uint16) * 257, np.full_like(MASK, 255)]))[1].tobytes(),
     ]
 
 

@@ -110,7 +110,7 @@ def test_one_of_two_threads_is_stuck(
 
 def test_too_many_errors_end_a_run_before_its_end(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sixteen broken images come first: with an allowance of ten, the rest need not be tried."""
-    monkeypatch.setattr("segment.rounds._HOPELESS", 10)
+    monkeypatch.setattr("segment.hopeless._MANY", 10)
     for number in range(16):
         place.write(f"-{number:02d}.png", b"no image")
     for seed in range(6, 60):
