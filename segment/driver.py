@@ -14,9 +14,9 @@ from segment.contract import begin, fingerprint_of, goes_on
 from segment.engines import Engine
 from segment.engines.local import LocalEngine
 from segment.errors import SegmentError, TooManyErrors, UsageError
-from segment.findings import by_reason, images_in_words
+from segment.findings import images_in_words
 from segment.frozen import choose_batch, choose_runtime, frozen_batch, frozen_runtime, run_contract, run_record, task_of
-from segment.hopeless import label_advice
+from segment.hopeless import label_advice, too_many_errors
 from segment.job import Job, make_job
 from segment.labels import LabelDecoder
 from segment.ledger import Ledger
@@ -286,7 +286,7 @@ def _finish(job: Job, plan: Plan, ledger: Ledger, fingerprint: str, audit: Audit
         ledger.take_back_success()
         listed = "\n".join(f"  {problem}" for problem in audit.problems[:20])
         raise SegmentError(f"the audit of {place} found {count(len(audit.problems), 'problem')}:\n{listed}")
-    failure = _too_many_errors(job, plan, audit)
+    failure = too_many_errors(audit.errors, audit.images, plan.left_out, job.max_error_rate)
     report = dataclasses.replace(load_report(ledger), complete=not failure)
     write_report(ledger, report)
     if failure:
@@ -300,25 +300,3 @@ def _finish(job: Job, plan: Plan, ledger: Ledger, fingerprint: str, audit: Audit
         raise SegmentError(f"the plan of {place} was extended meanwhile, by --update: run the same command again")
     ledger.succeed(audit.totals, fingerprint)
     return report
-
-
-def _too_many_errors(job: Job, plan: Plan, audit: Audit) -> str:
-    """Say that more images failed, or are lost in damaged archives, than the job allows; `""` if not.
-
-    Where nobody can tell how many are lost, only a limit of 1 allows it.
-    """
-    if job.limit or job.sample:  # what is lost is no part of a choice among what is there
-        lost = None
-    else:
-        lost = next((item for item in by_reason(plan.left_out) if item.reason == "damaged"), None)
-    missing = lost.number if lost else 0
-    if lost and not lost.exact and job.max_error_rate < 1:
-        return (
-            f"images are lost behind the damage of archives, and nobody can tell how many: {lost}. Mend the archives "
-            "and use --update, or accept the loss with --max-error-rate 1"
-        )
-    if audit.errors + missing <= job.max_error_rate * (audit.images + missing):
-        return ""
-    behind = f" and {missing} more are lost behind the damage of archives" if missing else ""
-    limit = f"more than --max-error-rate {job.max_error_rate:g} allows"
-    return f"{audit.errors} of {audit.images} images failed{behind}, {limit}"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -37,6 +39,21 @@ class Entry:
     size: int
     etag: str
     irregular: bool = False
+
+
+def parse_storage_option(text: str) -> tuple[str, Any]:
+    """Parse `key=value`; `true`, `false` and JSON objects are taken as such.
+
+    Raises:
+        UsageError: there is no `=` in it. The text is not repeated: it may be a secret.
+    """
+    key, separator, value = text.partition("=")
+    if not separator or not key:
+        raise UsageError("--storage-option takes key=value, for example --storage-option anon=true")
+    if value in ("true", "false") or value.startswith("{"):
+        with contextlib.suppress(json.JSONDecodeError):
+            return key, json.loads(value)
+    return key, value
 
 
 def open_filesystem(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:

@@ -1,10 +1,11 @@
-"""When a run is stopped before its end: too many images fail, or no label can be used."""
+"""When a run fails for its images: before its end, or at its end, because too many fail or no label can be used."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 from segment.errors import TooManyErrors
+from segment.findings import LeftOut, by_reason
 from segment.names import shown
 from segment.progress import Tally
 
@@ -58,3 +59,27 @@ def label_advice(errors: Iterable[str], output: str) -> str:
         f"which are. A run with another label option is another run: choose another output, or delete {shown(output)} "
         "first. After labels were mended where they are, run the same command with --update."
     )
+
+
+def too_many_errors(errors: int, images: int, left_out: Iterable[LeftOut], limit: float) -> str:
+    """Say that more images failed, or are lost in damaged archives, than the job allows; `""` if not.
+
+    Where nobody can tell how many are lost, only a limit of 1 allows it.
+
+    Args:
+        errors, images: error rows, and all rows.
+        left_out: what the input holds besides; nothing is lost of a choice among what is there.
+        limit: share of images that may fail, 0-1.
+    """
+    by_name = {item.reason: item for item in by_reason(left_out)}
+    lost = None if {"beyond_limit", "not_sampled"} & by_name.keys() else by_name.get("damaged")
+    if lost and not lost.exact and limit < 1:
+        return (
+            f"images are lost behind the damage of archives, and nobody can tell how many: {lost}. Mend the archives "
+            "and use --update, or accept the loss with --max-error-rate 1"
+        )
+    missing = lost.number if lost else 0
+    if errors + missing <= limit * (images + missing):
+        return ""
+    behind = f" and {missing} more are lost behind the damage of archives" if missing else ""
+    return f"{errors} of {images} images failed{behind}, more than --max-error-rate {limit:g} allows"

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from segment.filesystems import Entry
-from segment.retries import is_absent
+from segment.request_errors import is_absent
 
 TEMPORARY = re.compile(r"\.tmp-[0-9a-f]{16}$")
 

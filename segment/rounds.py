@@ -23,7 +23,7 @@ from segment.names import count
 from segment.plan import Plan
 from segment.progress import Progress, Tally, clock_time, ticking
 from segment.remarks import remark_lines
-from segment.retries import RESUMABLE
+from segment.request_errors import RESUMABLE
 from segment.stages import PartResult, Task
 from segment.timings import Timings, was_killed
 from segment.weights import Weights

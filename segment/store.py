@@ -7,42 +7,27 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-from segment.errors import StoreError, UsageError, input_changed
+from segment.errors import StoreError, input_changed
 from segment.filesystems import Damaged, Entry, entry_of, get, ignores_ranges, is_folder, open_filesystem, put
 from segment.local_files import TEMPORARY, list_local, read_local, write_local
 from segment.names import shown
 from segment.ranges import Ranges
-from segment.retries import Requests, advice, is_absent, is_taken, is_unknown
+from segment.request_errors import advice, is_absent, is_taken, is_unknown
+from segment.retries import Requests
 from segment.signatures import SignedUrls
 from segment.urls import is_http, redact_url, unsigned
 
-__all__ = ["Entry", "Store", "parse_storage_option"]
+__all__ = ["Entry", "Store"]
 
 log = logging.getLogger("segment.store")
 
 T = TypeVar("T")
-
-
-def parse_storage_option(text: str) -> tuple[str, Any]:
-    """Parse `key=value`; `true`, `false` and JSON objects are taken as such.
-
-    Raises:
-        UsageError: there is no `=` in it. The text is not repeated: it may be a secret.
-    """
-    key, separator, value = text.partition("=")
-    if not separator or not key:
-        raise UsageError("--storage-option takes key=value, for example --storage-option anon=true")
-    if value in ("true", "false") or value.startswith("{"):
-        with contextlib.suppress(json.JSONDecodeError):
-            return key, json.loads(value)
-    return key, value
 
 
 class Store:

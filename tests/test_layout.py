@@ -28,14 +28,15 @@ MAY_IMPORT: dict[str, str] = {
     "labels": "classes errors label_images label_pixels",
     "urls": "errors",
     "vitals": "urls",
-    "retries": "errors urls vitals",
+    "request_errors": "errors urls",
+    "retries": "errors request_errors urls vitals",
     "names": "urls",
     "remarks": "names",
     "ranges": "",
     "filesystems": "errors urls",
-    "local_files": "filesystems retries",
+    "local_files": "filesystems request_errors",
     "signatures": "urls",
-    "store": "errors filesystems local_files names ranges retries signatures urls",
+    "store": "errors filesystems local_files names ranges request_errors retries signatures urls",
     "card": "classes errors explain store urls",
     "onnx_files": "errors",
     "download": "card errors store urls",
@@ -68,8 +69,9 @@ MAY_IMPORT: dict[str, str] = {
     "engines": "background child errors isolation memory names operators patience plan progress resources sessions "
     "shards stages store urls vitals weights workers",
     "forecast": "child engines names plan sessions stages weights",
-    "hopeless": "errors names progress",
-    "rounds": "engines errors forecast hopeless ledger names plan progress remarks retries stages timings weights",
+    "hopeless": "errors findings names progress",
+    "rounds": "engines errors forecast hopeless ledger names plan progress remarks request_errors stages timings "
+    "weights",
     "report": "audit background card classes errors findings forecast images labels ledger metrics names plan remarks "
     "shards speed stages store tables timings urls",
     "job": "errors explain labels shards store urls",
@@ -82,7 +84,8 @@ MAY_IMPORT: dict[str, str] = {
     "demo": "driver errors images job ledger progress report store urls",
     "export": "card errors images ledger names plan report store urls",
     "schema": "card job",
-    "cli": "audit card demo driver errors export job ledger names planning progress report schema store urls",
+    "cli": "audit card demo driver errors export filesystems job ledger names planning progress report schema store "
+    "urls",
     "__main__": "cli",
     "__init__": "card driver job report",  # lazily
 }

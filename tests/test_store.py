@@ -16,8 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segment.errors import NoCredentials, StoreError, StoreRefused, UsageError
-from segment.retries import failure, is_taken, is_transient
-from segment.store import Entry, Store, parse_storage_option
+from segment.filesystems import parse_storage_option
+from segment.request_errors import failure, is_taken, is_transient
+from segment.store import Entry, Store
 from segment.urls import is_url, join_url, parent_url, redact_text, redact_url, relative_url, to_url
 from tests.s3 import S3Server
 from tests.web import Web

@@ -61,7 +61,7 @@ def _root(
 
 def parse_options(texts: list[str] | None) -> dict[str, Any]:
     """The storage options of `KEY=VALUE` texts."""
-    from segment.store import parse_storage_option
+    from segment.filesystems import parse_storage_option
 
     return dict(parse_storage_option(text) for text in texts or [])
 

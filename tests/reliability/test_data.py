@@ -246,11 +246,18 @@ def cells(*seeds: int | None) -> dict[str, Any]:
     return {"id": [f"n{i}" if s is None else str(s) for i, s in enumerate(seeds)], "image": image, "label": label}
 
 
-@pytest.mark.parametrize(
-    ("kind", "value"),
-    [(pa.string(), "0.png"), (pa.int64(), 7), (pa.list_(pa.field("element", pa.uint8())), [1, 2]), (pa.float64(), 0.5)],
-    ids=str,
-)
+@pytest.mark.parametrize(("kind", "value"), [(pa.string(), "no.png"), (pa.list_(pa.uint8()), [1, 2])], ids=str)
+def test_a_guess_that_holds_no_images_is_refused_before_anything_is_begun(
+    place: Place, kind: pa.DataType, value: Any
+) -> None:
+    path = place.folder / "a.parquet"
+    pq.write_table(pa.table({"image": pa.array([value], kind)}), path)
+    with pytest.raises(UsageError, match="nobody named the image column, and 'image' looked like it, but"):
+        place.run(input=str(path))
+    assert not place.output.exists()
+
+
+@pytest.mark.parametrize(("kind", "value"), [(pa.int64(), 7), (pa.float64(), 0.5)], ids=str)
 def test_images_of_a_wrong_type_are_refused_before_anything_is_begun(
     place: Place, kind: pa.DataType, value: Any
 ) -> None:
