@@ -180,17 +180,22 @@ class Findings:
         self.left_out.append(LeftOut("damaged", images, {}, _first(examples), exact, place=unsigned(place)))
 
 
-def images_in_words(images: int, left_out: Iterable[LeftOut]) -> str:
-    """How many images a run is of, and of how many where that is a choice.
+def choice_in_words(images: int, left_out: Iterable[LeftOut]) -> str:
+    """What a run of some of an input's images is of; `""` for a run of all.
 
-    >>> images_in_words(20, [LeftOut("not_sampled", 80, {}, ())])
+    >>> choice_in_words(20, [LeftOut("not_sampled", 80, {}, ())])
     'sample of 20 of 100 images'
     """
     for item in left_out:
         if item.reason in ("beyond_limit", "not_sampled"):
             how = "first" if item.reason == "beyond_limit" else "sample of"
             return f"{how} {images:,} of {_images(images + item.number)}"
-    return _images(images)
+    return ""
+
+
+def images_in_words(images: int, left_out: Iterable[LeftOut]) -> str:
+    """How many images a run is of, and of how many where that is a choice."""
+    return choice_in_words(images, left_out) or _images(images)
 
 
 def _images(number: int) -> str:

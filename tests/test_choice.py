@@ -88,6 +88,7 @@ def test_some_images_of_every_format(kind: str, choice: str, world: Path, tmp_pa
     assert [(item["reason"], item["number"]) for item in record["input"]["left_out"]] == [
         ({"limit": "beyond_limit", "sample": "not_sampled"}[choice], 16)
     ]
+    assert words in (output / "report" / "index.html").read_text()
     again = load_report(Ledger(Store(), f"file://{output}"))
     assert facts(again)[0] == words
 

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from segment.background import in_order
 from segment.card import Convention, ModelCard
-from segment.findings import LeftOut, by_reason
+from segment.findings import LeftOut, by_reason, choice_in_words
 from segment.ledger import Ledger
 from segment.metrics import CONVENTIONS, Score, pixel_accuracy, score
 from segment.plan import Plan
@@ -67,6 +67,11 @@ class RunReport:
     def warnings(self) -> tuple[str, ...]:
         """What one should know before one believes the figures, a line each: shown first, in every form of a report."""
         return (*(str(item) for item in self.left_out if item.matters), *self.doubts)
+
+    @property
+    def choice(self) -> str:
+        """Which images the run is of, where it is of some (`--limit`, `--sample`), in words."""
+        return choice_in_words(self.planned_images, self.left_out)
 
     @property
     def planned_images(self) -> int:

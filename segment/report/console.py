@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from segment.audit import Audit
-from segment.findings import by_reason, images_in_words
+from segment.findings import by_reason
 from segment.ledger import Ledger
 from segment.names import shown
 from segment.remarks import remark_lines
@@ -62,9 +62,9 @@ def percent(share: float | None) -> str:
 def facts(report: RunReport) -> list[str]:
     """The run in a few words each."""
     runtime = report.run["contract"]["runtime"]
-    images, shards = images_in_words(report.planned_images, report.left_out), _many(report.planned_shards, "shard")
+    images, shards = report.choice or _many(report.total.images, "image"), _many(report.planned_shards, "shard")
     if not report.is_whole:
-        chosen = "" if images == _many(report.planned_images, "image") else f" ({images})"
+        chosen = f" ({report.choice})" if report.choice else ""
         images = f"{report.total.images:,} of {report.planned_images:,} images so far{chosen}"
         shards = f"{report.finished_shards:,} of {shards} finished"
     words = [images, shards, _many(report.total.errors, "error")]

@@ -77,6 +77,7 @@ def facts(report: RunReport, task: Task) -> list[tuple[str, str]]:
     job = run["job"]
     labels = job.get("labels") or job.get("label_pattern") or ("in the input" if report.is_scored else "")
     done = f"{report.total.images:,} of {report.planned_images:,}{'' if report.is_whole else ' so far'}"
+    done += f" ({report.choice})" if report.choice else ""
     rows = [
         ("Input", shown(run["contract"]["input"]["url"])),
         ("Labels", shown(labels)),
