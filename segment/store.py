@@ -235,15 +235,18 @@ class Store:
     def info(self, url: str) -> Entry | None:
         """Return size and etag of an object, or None where there is none (or a folder)."""
 
-        def attempt() -> Entry | None:
+        found = self._look_up(url)
+        return None if found is None or found["type"] == "directory" else entry_of(url, found)
+
+    def _look_up(self, url: str) -> dict[str, Any] | None:
+        def attempt() -> dict[str, Any] | None:
             filesystem, path = self._open(url)
             try:
-                found = filesystem.info(path)
+                return dict(filesystem.info(path))
             except OSError as error:
                 if is_absent(error):
                     return None
                 raise
-            return None if found["type"] == "directory" else entry_of(url, found)
 
         return self._retry("look up", url, attempt)
 
@@ -253,17 +256,7 @@ class Store:
 
     def is_folder(self, url: str) -> bool:
         """Whether there is a folder at `url`, empty or not; on S3 a bucket is one, and a marker object."""
-
-        def attempt() -> bool:
-            filesystem, path = open_filesystem(url, self._options)
-            try:
-                return bool(filesystem.info(path)["type"] == "directory")
-            except OSError as error:
-                if is_absent(error):
-                    return False
-                raise
-
-        return self._retry("look up", url, attempt)
+        return (self._look_up(url) or {}).get("type") == "directory"
 
     def _list(self, prefix: str, recursive: bool) -> list[Entry]:
         below = prefix.rstrip("/") + "/"
