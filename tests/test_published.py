@@ -43,7 +43,7 @@ def report_of(
         "weights": {"origin": "here", "format": "onnx", "sha384": DIGEST, "files": [DIGEST]},
         **(run or {}),
     }
-    return RunReport("s3://bucket/out", record, card, 10, 1, {"s": total}, total, (), True)
+    return RunReport("s3://bucket/out", record, card, {"s": 10}, {"s": total}, total, (), True)
 
 
 def printed(report: RunReport) -> str:
