@@ -8,7 +8,7 @@
 | unet, unet-int8 | unet-camvid-onnx-0001 | 31.03 M parameters, 260.1 GFLOPs |
 | icnet, icnet-sparse-60 | icnet-camvid-ava-sparse-60-0001 | 26.7043 M parameters, 75.818 GFLOPs |
 | icnet-int8 | icnet-camvid-int8-onnx-0001 | - |
-| deeplab | deeplabv3-mobilenetv2 | 1.76 GFLOPs (0.88 G multiply-adds) |
+| deeplab | deeplabv3-mobilenetv2-dm05 | 1.76 GFLOPs (0.88 G multiply-adds) |
 
 numpy and onnx only; the `-int8` graphs are quantised by onnxruntime's quantiser. Weights mean nothing: masks vary with
 the picture and are no segmentation of it.

@@ -8,9 +8,9 @@ from __future__ import annotations
 import importlib.resources
 import tomllib
 from importlib.resources.abc import Traversable
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from segment.classes import Classes
 from segment.errors import UsageError, nearest
@@ -20,36 +20,52 @@ from segment.urls import is_url, join_url, parent_url, redact_url, to_url
 
 Channels = Literal["RGB", "BGR"]
 Convention = Literal["omz", "cityscapes", "image-mean"]
+Resolution = Literal["model", "source"]
+Enlarging = Literal["bilinear", "nearest"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "area"]
 Resampler = Literal["pillow", "opencv"]
 Byte = Annotated[int, Field(ge=0, le=255)]
 Side = Annotated[int, Field(ge=1, le=16384)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{96}$")]
 Triple = tuple[float, float, float]
 
 _STRICT = ConfigDict(extra="forbid", frozen=True)
+
+# What to do with the one channel of a binary model: argmax over it would be class 0 everywhere.
+TWO_CHANNELS = (
+    "One sigmoid channel is no score per class: export the graph with two, background first: "
+    "torch.cat([1 - p, p], dim=1) of a probability p, torch.cat([0 * x, x], dim=1) of a logit x"
+)
 
 
 class Resize(BaseModel):
     """How an image of any size becomes the model's input size.
 
     Attributes:
-        method: `stretch` fills height and width; `letterbox` keeps the aspect ratio and pads on the right and below.
+        method: `stretch` fills height and width; `letterbox` keeps the aspect ratio and fills height or width; `pad`
+            keeps the aspect ratio and only shrinks: an image that fits keeps its pixels.
+        anchor: where `letterbox` and `pad` put the image: `top-left`, the border being right and below, or `centre`;
+            of an odd border the larger half is right and below.
         resampler: whose resampling; Pillow's and OpenCV's 'bilinear' are different functions.
         interpolation: kernel. `bilinear` in Pillow is antialiased when shrinking, in OpenCV it is not.
-        pad: RGB value of the letterbox border, 0-255.
+        pad: RGB value of the border, 0-255.
     """
 
     model_config = _STRICT
 
-    method: Literal["stretch", "letterbox"] = "stretch"
+    method: Literal["stretch", "letterbox", "pad"] = "stretch"
+    anchor: Literal["top-left", "centre"] = "top-left"
     resampler: Resampler = "pillow"
     interpolation: Interpolation = "bilinear"
     pad: tuple[Byte, Byte, Byte] = (0, 0, 0)
 
     @model_validator(mode="after")
-    def _known_kernel(self) -> Resize:
+    def _consistent(self) -> Resize:
         if self.resampler == "pillow" and self.interpolation == "area":
             raise ValueError("'area' is an OpenCV interpolation; with resampler = 'pillow' use 'bilinear', or 'opencv'")
+        if self.method == "stretch" and self.anchor != "top-left":
+            raise ValueError("'stretch' leaves no border: anchor is for method = 'letterbox' and 'pad'")
         return self
 
 
@@ -93,7 +109,10 @@ class Output(BaseModel):
         name: the graph's output, needed only where it has several.
         kind: `index` (class index per pixel), `probabilities` or `logits` (one score per class and pixel).
         layout: `NCHW` or `NHWC` for scores; `NHW`, `N1HW` or `NHW1` for an index.
-        height, width: pixels; those of the input unless stated.
+        height, width: pixels of what the graph gives; what the graph says, else those of the input, unless stated.
+        enlarge: how an output smaller than the input becomes as large, within the graph: `bilinear` (half-pixel
+            centres, scores only, before the best class is chosen) or `nearest`. Scores are enlarged bilinearly unless
+            stated, a class index always by nearest.
     """
 
     model_config = _STRICT
@@ -103,32 +122,82 @@ class Output(BaseModel):
     layout: Literal["NCHW", "NHWC", "NHW", "N1HW", "NHW1"]
     height: Side | None = None
     width: Side | None = None
+    enlarge: Enlarging | None = None
+
+    @property
+    def enlarging(self) -> Enlarging:
+        """How an output smaller than the input is enlarged."""
+        return self.enlarge or ("nearest" if self.kind == "index" else "bilinear")
 
     @model_validator(mode="after")
-    def _layout_fits_kind(self) -> Output:
+    def _fits_kind(self) -> Output:
+        if self.kind == "index" and self.enlarge == "bilinear":
+            raise ValueError(
+                "a class index can only be enlarged by 'nearest': between class 3 and class 5 is not class 4. "
+                "'bilinear' is for scores (kind 'logits' or 'probabilities'): export the graph without its argmax"
+            )
         fitting = ("NHW", "N1HW", "NHW1") if self.kind == "index" else ("NCHW", "NHWC")
         if self.layout not in fitting:
             raise ValueError(f"layout {self.layout!r} does not fit kind {self.kind!r}: use one of {', '.join(fitting)}")
         return self
 
 
+class Published(BaseModel):
+    """A published score, and what one must know to compare another score with it.
+
+    Attributes:
+        miou: mIoU, 0-1.
+        dataset, split: the images that it was computed on.
+        images: how many they are.
+        convention, resolution: as in the table `metric`, whose values they are unless stated.
+        weights_sha384: SHA-384 of each file of the weights that the score stands for; those of the card's weights
+            unless stated.
+        source: who published it, where.
+        note: the rest of the protocol.
+    """
+
+    model_config = _STRICT
+
+    miou: Share
+    dataset: str = ""
+    split: str = ""
+    images: Annotated[int, Field(gt=0)] | None = None
+    convention: Convention | None = None
+    resolution: Resolution | None = None
+    weights_sha384: tuple[Digest, ...] = Field(default=(), max_length=2)
+    source: str = ""
+    note: str = ""
+
+    @property
+    def where(self) -> str:
+        """The images in words: `PASCAL VOC 2012 val, 1,449 images`; empty where nothing is said of them."""
+        number = f"{self.images:,} images" if self.images else ""
+        return ", ".join(filter(None, (f"{self.dataset} {self.split}".strip(), number)))
+
+
+def _published(value: Any) -> Any:
+    return {"miou": value} if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
 class Metric(BaseModel):
-    """How the model's published score was computed.
+    """How the model is scored.
 
     Attributes:
         convention: the named mIoU convention (`segment.metrics`).
         resolution: score at the `model`'s output size (label resized) or at the `source` image's (mask resized).
         label_resampler: whose 'nearest' resizes labels: Pillow samples pixel centres, OpenCV rounds down.
-        published: published mIoU, 0-1.
+        published: a published score: a table, or the bare mIoU, 0-1.
         note: on which data, by whom.
     """
 
     model_config = _STRICT
 
-    convention: Convention = "omz"
-    resolution: Literal["model", "source"] = "model"
+    convention: Convention = "cityscapes"
+    resolution: Resolution = "source"
     label_resampler: Resampler = "pillow"
-    published: Annotated[float, Field(ge=0, le=1)] | None = None
+    published: Annotated[
+        Published | None, BeforeValidator(_published, json_schema_input_type=Published | Share | None)
+    ] = None
     note: str = ""
 
 
@@ -142,7 +211,7 @@ class WeightsFile(BaseModel):
 
     url: str
     size: Annotated[int, Field(gt=0)]
-    sha384: Annotated[str, Field(pattern=r"^[0-9a-f]{96}$")]
+    sha384: Digest
 
 
 class ModelCard(BaseModel):
@@ -162,15 +231,24 @@ class ModelCard(BaseModel):
     metric: Metric = Metric()
     weights: tuple[WeightsFile, ...] = Field(default=(), max_length=2)
 
+    @model_validator(mode="after")
+    def _scores_to_compare(self) -> ModelCard:
+        if self.output.kind != "index" and len(self.classes) == 1:
+            raise ValueError(
+                "classes.names has one name, so that every pixel would be of this class: name the background, too. "
+                f"{TWO_CHANNELS}"
+            )
+        return self
+
     @property
     def output_height(self) -> int:
-        """Rows of a mask as the graph gives it."""
-        return self.output.height or self.input.height
+        """Rows of a mask: those of the input, or of the graph's output where that is larger."""
+        return max(self.input.height, self.output.height or 0)
 
     @property
     def output_width(self) -> int:
-        """Columns of a mask as the graph gives it."""
-        return self.output.width or self.input.width
+        """Columns of a mask: those of the input, or of the graph's output where that is larger."""
+        return max(self.input.width, self.output.width or 0)
 
 
 def _card_folder() -> Traversable:

@@ -99,6 +99,7 @@ SAMPLE_ERRORS = {
     "different classes: say which counts, with --label-encoding index or colour",
     "model_not_finite": "the model's scores are not finite numbers",
     "model_range": "the model predicted a class index out of range",
+    "model_not_whole": "the model predicted a class index that is no whole number",
     "model_failed": "the runtime raised an error on this image",
     "out_of_memory": "the image takes more memory than a worker may have (--worker-memory)",
     "killed_worker": "the worker process died each time it came to this image",

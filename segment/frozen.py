@@ -139,7 +139,12 @@ def run_record(
     return {
         "job": {name: _unsigned(name, value) for name, value in job.model_dump(mode="json").items()},
         "card": card.model_dump(mode="json"),
-        "weights": {"origin": without_query(weights.origin), "format": weights.format, "sha384": weights.sha384},
+        "weights": {
+            "origin": without_query(weights.origin),
+            "format": weights.format,
+            "sha384": weights.sha384,
+            "files": weights.file_digests,
+        },
         "contract": contract,
         "fingerprint": fingerprint,
         "scored_at": card.metric.resolution,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from segment import headers
-from segment.card import Resampler, Resize
+from segment.card import Input, Resampler
 from segment.classes import VOID
 from segment.errors import SampleError
 from segment.native import Complaints, listening
@@ -129,51 +130,79 @@ def _with_pillow(header: Image.Image) -> tuple[NDArray[np.uint8], Complaints]:
         raise SampleError("undecodable") from error
 
 
-def content_size(resize: Resize, size: tuple[int, int], target: tuple[int, int]) -> tuple[int, int]:
-    """Return (height, width) that an image of `size` covers inside `target`: all of it unless letterboxed."""
+class Box(NamedTuple):
+    """Where an image lies within the model's input or mask, in pixels."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    def of(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The pixels inside, a view."""
+        return pixels[self.top : self.top + self.height, self.left : self.left + self.width]
+
+
+def content_box(spec: Input, size: tuple[int, int], target: tuple[int, int] | None = None) -> Box:
+    """Return what an image of `size` (height, width) covers: all of it if stretched, else the part inside the border.
+
+    Args:
+        spec: input size and resize of the card.
+        size: (height, width) of the image.
+        target: (height, width) of what it lies in, of the same shape as the input; the input itself unless given.
+    """
+    resize, entry = spec.resize, (spec.height, spec.width)
+    target = target or entry
     if resize.method == "stretch":
-        return target
-    scale = min(target[0] / size[0], target[1] / size[1])
-    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+        return Box(0, 0, *target)
+    scale = min(entry[0] / size[0], entry[1] / size[1])
+    if resize.method == "pad":
+        scale = min(1.0, scale)
+    height, width = (
+        max(1, round(inner * scale * (outer / whole))) for inner, outer, whole in zip(size, target, entry, strict=True)
+    )
+    if resize.anchor == "top-left":
+        return Box(0, 0, height, width)
+    return Box((target[0] - height) // 2, (target[1] - width) // 2, height, width)
 
 
-def resize_image(image: NDArray[np.uint8], resize: Resize, target: tuple[int, int]) -> NDArray[np.uint8]:
+def resize_image(image: NDArray[np.uint8], spec: Input) -> NDArray[np.uint8]:
     """Bring an image to the model's input size as its card says.
 
     Args:
         image: `uint8[H, W, 3]`, RGB.
-        target: (height, width).
+        spec: input size and resize of the card.
 
     Returns:
-        `uint8[height, width, 3]`.
+        `uint8[input height, input width, 3]`.
     """
-    content = content_size(resize, (image.shape[0], image.shape[1]), target)
-    resized = _resample(image, content, resize.resampler, resize.interpolation)
-    if content == target:
+    box = content_box(spec, (image.shape[0], image.shape[1]))
+    resized = _resample(image, (box.height, box.width), spec.resize.resampler, spec.resize.interpolation)
+    if resized.shape[:2] == (spec.height, spec.width):
         return resized
-    canvas = np.empty((*target, 3), dtype=np.uint8)
-    canvas[:] = resize.pad
-    canvas[: content[0], : content[1]] = resized
+    canvas = np.empty((spec.height, spec.width, 3), dtype=np.uint8)
+    canvas[:] = spec.resize.pad
+    box.of(canvas)[:] = resized
     return canvas
 
 
 def resize_label(
-    label: NDArray[np.uint8], resize: Resize, target: tuple[int, int], resampler: Resampler
+    label: NDArray[np.uint8], spec: Input, target: tuple[int, int], resampler: Resampler
 ) -> NDArray[np.uint8]:
-    """Bring a label `uint8[H, W]` to the mask's size, nearest neighbour; a letterbox border becomes void."""
-    content = content_size(resize, (label.shape[0], label.shape[1]), target)
-    resized = _resample(label, content, resampler, "nearest")
-    if content == target:
+    """Bring a label `uint8[H, W]` to the mask's size `target`, nearest neighbour; a border becomes void."""
+    box = content_box(spec, (label.shape[0], label.shape[1]), target)
+    resized = _resample(label, (box.height, box.width), resampler, "nearest")
+    if resized.shape == target:
         return resized
     canvas = np.full(target, VOID, dtype=np.uint8)
-    canvas[: content[0], : content[1]] = resized
+    box.of(canvas)[:] = resized
     return canvas
 
 
-def restore_mask(mask: NDArray[np.uint8], resize: Resize, size: tuple[int, int]) -> NDArray[np.uint8]:
+def restore_mask(mask: NDArray[np.uint8], spec: Input, size: tuple[int, int]) -> NDArray[np.uint8]:
     """Bring the model's mask back to its image's size (height, width): border cut off, Pillow's nearest."""
-    content = content_size(resize, size, (mask.shape[0], mask.shape[1]))
-    return _resample(mask[: content[0], : content[1]], size, "pillow", "nearest")
+    box = content_box(spec, size, (mask.shape[0], mask.shape[1]))
+    return _resample(box.of(mask), size, "pillow", "nearest")
 
 
 def _resample(

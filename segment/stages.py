@@ -187,7 +187,7 @@ def decode(samples: Sequence[Sample], task: Task) -> Frames:
             faults[position] = error.code
             sizes.append(None)
             continue
-        pixels.append(images.resize_image(picture.pixels, spec.resize, target))
+        pixels.append(images.resize_image(picture.pixels, spec))
         sizes.append((picture.pixels.shape[0], picture.pixels.shape[1]))
         if picture.orientation != 1:
             turned_by[position] = picture.orientation
@@ -248,7 +248,7 @@ def _encode_one(
     if fault is not None or mask is None or size is None:
         return replace(row, error=sample_error_text(fault or "undecodable"))
     card = task.card
-    at_source = images.restore_mask(mask, card.input.resize, size) if _needs_source(task) else mask
+    at_source = images.restore_mask(mask, card.input, size) if _needs_source(task) else mask
     row = replace(row, mask=images.encode_mask(at_source if task.mask_size == "source" else mask))
     scored = at_source if card.metric.resolution == "source" else mask
     try:
@@ -283,4 +283,4 @@ def _at_scored_size(label: NDArray[np.uint8], mask: NDArray[np.uint8], card: Mod
     if card.metric.resolution == "source":
         return label
     target = (mask.shape[0], mask.shape[1])
-    return images.resize_label(label, card.input.resize, target, card.metric.label_resampler)
+    return images.resize_label(label, card.input, target, card.metric.label_resampler)

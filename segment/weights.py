@@ -43,6 +43,11 @@ class Weights:
         """Bytes of graph and data."""
         return len(self.graph) + len(self.data)
 
+    @property
+    def file_digests(self) -> list[str]:
+        """SHA-384 of each file, hexadecimal, as model cards give them."""
+        return [hashlib.sha384(data).hexdigest() for data in (self.graph, self.data) if data]
+
 
 def load_weights(
     card: ModelCard,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import pytest
 
+import segment
 from segment.card import ModelCard, built_in_cards, load_card, parse_card
 from segment.errors import StoreError, UsageError
 from segment.labels import LabelDecoder
@@ -60,6 +62,8 @@ def changed(old: str, new: str) -> str:
 def test_the_built_in_cards_are_those_of_the_readme() -> None:
     assert set(built_in_cards()) >= {
         "deeplabv3-mobilenetv2",
+        "deeplabv3-mobilenetv2-dm05",
+        "deeplabv3-mobilenetv2-dm05-int8",
         "deeplabv3-mobilenetv2-int8",
         "icnet-camvid-ava-sparse-60-0001",
         "icnet-camvid-int8-onnx-0001",
@@ -87,17 +91,39 @@ def test_every_built_in_card_is_whole(name: str) -> None:
         ("icnet-camvid-int8-onnx-0001", (768, 768), "NCHW", "probabilities", 0.6557, (11,)),
         ("icnet-camvid-ava-sparse-60-0001", (720, 960), "NHWC", "index", 0.7579, (11,)),
         ("unet-camvid-onnx-0001", (368, 480), "NCHW", "probabilities", 0.7195, (11,)),
-        ("deeplabv3-mobilenetv2", (513, 513), "NHWC", "logits", 0.7019, ()),
-        ("deeplabv3-mobilenetv2-int8", (513, 513), "NHWC", "index", None, ()),
+        ("deeplabv3-mobilenetv2", (513, 513), "NHWC", "logits", 0.7532, ()),
+        ("deeplabv3-mobilenetv2-dm05", (513, 513), "NHWC", "logits", 0.7019, ()),
+        ("deeplabv3-mobilenetv2-int8", (513, 513), "NHWC", "index", 0.7426, ()),
+        ("deeplabv3-mobilenetv2-dm05-int8", (513, 513), "NHWC", "index", 0.6965, ()),
     ],
 )
 def test_built_in_cards_say_what_was_published(
-    name: str, size: tuple[int, int], layout: str, kind: str, published: float | None, ignored: tuple[int, ...]
+    name: str, size: tuple[int, int], layout: str, kind: str, published: float, ignored: tuple[int, ...]
 ) -> None:
     card = load_card(name)
     assert (card.input.height, card.input.width) == (card.output_height, card.output_width) == size
     assert (card.input.layout, card.output.kind) == (layout, kind)
-    assert (card.metric.published, card.classes.ignored_classes) == (published, ignored)
+    found = card.metric.published
+    assert found
+    assert (found.miou, card.classes.ignored_classes) == (published, ignored)
+    assert (found.convention, found.resolution) == (card.metric.convention, card.metric.resolution)
+    images = 1449 if "deeplab" in name else 101
+    assert (found.images, bool(found.source), bool(found.dataset), found.split) == (images, True, True, "val")
+
+
+def test_deeplab_cards_state_the_published_evaluation() -> None:
+    for name in built_in_cards():
+        if "deeplab" in name:
+            resize = load_card(name).input.resize
+            assert (resize.method, resize.anchor, resize.pad) == ("pad", "top-left", (127, 127, 127))
+
+
+@pytest.mark.parametrize("name", built_in_cards())
+def test_built_in_cards_leave_no_convention_to_a_default(name: str) -> None:
+    text = (Path(segment.__file__).parent / "cards" / f"{name}.toml").read_text(encoding="utf-8")
+    stated = tomllib.loads(text)
+    assert {"convention", "resolution", "label_resampler"} <= stated["metric"].keys()
+    assert {"resampler", "interpolation"} <= stated["input"]["resize"].keys()
 
 
 def test_camvid_and_voc_classes() -> None:
@@ -198,6 +224,34 @@ def test_not_toml(tmp_path: Path) -> None:
         load_card(str(path))
 
 
+def test_a_card_that_says_nothing_is_scored_as_most_tools_score() -> None:
+    metric = parse_card(CARD).metric
+    assert (metric.convention, metric.resolution, metric.published) == ("cityscapes", "source", None)
+
+
+def test_a_published_score_is_a_table_or_a_bare_number() -> None:
+    bare = parse_card(CARD + "[metric]\npublished = 0.5\n").metric.published
+    table = parse_card(CARD + '[metric.published]\nmiou = 0.5\nimages = 7\ndataset = "Mine"\n').metric.published
+    assert bare
+    assert table
+    assert (bare.miou, bare.images, bare.where) == (0.5, None, "")
+    assert (table.miou, table.where) == (0.5, "Mine, 7 images")
+    for published in (1, 0):
+        found = parse_card(CARD + f"[metric]\npublished = {published}\n").metric.published
+        assert found
+        assert found.miou == published
+
+
+def test_masks_have_the_size_of_the_input_or_of_a_larger_output() -> None:
+    sizes = [("", (32, 48)), ("height = 8\nwidth = 12", (32, 48)), ("height = 64\nwidth = 96", (64, 96))]
+    for stated, size in sizes:
+        card = parse_card(changed('kind = "logits"', f'kind = "logits"\n{stated}'))
+        assert (card.output_height, card.output_width) == size
+        assert card.output.enlarging == "bilinear"
+    index = parse_card(changed('kind = "logits"\nlayout = "NCHW"', 'kind = "index"\nlayout = "NHW"'))
+    assert index.output.enlarging == "nearest"
+
+
 # ---- wrong cards
 
 
@@ -254,6 +308,15 @@ def test_an_empty_card_names_every_table() -> None:
         (DIGEST, DIGEST[1:], "weights.0.sha384: expected text like ^[0-9a-f]{96}$"),
         ("size = 1", "size = 0", "weights.0.size: expected a whole number above 0, not 0"),
         ('name = "mine"', 'name = "../mine"', "name: expected text like "),
+        ('method = "letterbox"', 'method = "stretch", anchor = "centre"', "input.resize: 'stretch' leaves no border: "),
+        ('method = "letterbox"', 'method = "pad", anchor = "center"', "input.resize.anchor: expected 'top-left' or "),
+        ('"logits"\nlayout = "NCHW"', '"index"\nlayout = "NHW"\nenlarge = "bilinear"',
+         "output: a class index can only be enlarged by 'nearest': between class 3 and class 5 is not class 4. "),
+        ('"logits"', '"logits"\nenlarge = "cubic"', "output.enlarge: expected 'bilinear' or 'nearest', not 'cubic'"),
+        ('"sky", "road"]\npalette = [[0, 0, 0], [255, 0, 0]]', '"road"]\npalette = [[255, 0, 0]]',
+         "classes.names has one name, so that every pixel would be of this class: name the background, too. "),
+        ("[output]", "[metric]\npublished = 71.95\n[output]", "metric.published.miou: expected a number from 0 to 1"),
+        ("[output]", "[metric.published]\nmiou = 0.5\nsplitt = 1\n[output]", "metric.published.splitt: unknown key."),
         ("[[weights]]", "[weights]", "weights: expected a list of at most 2"),
     ],
 )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import os
 import subprocess
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from onnx import helper, numpy_helper
 
 import segment.sessions.onnxruntime as ort
 from segment.card import load_card
@@ -27,21 +29,31 @@ from segment.sessions.base import Masks
 from segment.sessions.batches import BatchProbe, probe_batches
 from segment.sessions.half import in_half_precision
 from segment.sessions.lanes import CudaPin, bound_run, not_pinned
-from segment.sessions.predict import GraphSession
+from segment.sessions.predict import GraphSession, Run
 from segment.sessions.surgery import Surgeon
 from segment.sessions.tensorrt import engine_folder, engine_options, gpu_name, one_builder
 from segment.weights import load_weights
 from tests.graphs import TRIGGER, as_weights, colour_classifier, nan_graph
 from tests.runs import CARD, Notes, Place
-from tests.serving import ORT, message, opened, pictures, shared, small
+from tests.serving import ORT, message, opened, pictures, shared, small, tiny
 
 
 def bound(graph: bytes, batch: int | None = None, **changes: Any) -> tuple[GraphSession, Any]:
     """A session as on a GPU, on the CPU: the same graph, lanes and bindings."""
     card = small(**changes)
-    session = ort._load(Surgeon(card, graph).compiled(batch), ORT, threads=1)
-    run = bound_run(session, (card.output_height, card.output_width), pin=not_pinned, batch=batch)
-    return GraphSession(card, run, lambda: run), card
+    surgeon = Surgeon(card, graph)
+
+    @functools.cache
+    def load(masked: bool) -> Run:
+        session = ort._load(surgeon.compiled(batch, masked=masked), ORT, threads=1)
+        return bound_run(session, (card.output_height, card.output_width), pin=not_pinned, batch=batch)
+
+    return GraphSession(card, lambda batched, masked: load(masked), not_raw), card
+
+
+def not_raw(images: Any) -> Any:
+    """Stands where a test never asks for the graph's own output."""
+    raise AssertionError
 
 
 # --- bound buffers ----------------------------------------------------------------------------------------------------
@@ -134,10 +146,27 @@ def test_without_a_gpu_memory_is_not_pinned_and_that_is_said(caplog: pytest.LogC
 
 def test_a_wrong_mask_size_is_told_as_on_the_cpu() -> None:
     card = small()
-    session = ort._load(Surgeon(card, colour_classifier(card, stride=2, dynamic=True)).compiled(None), ORT, threads=1)
-    run = ort._on_gpu(session, card, None)
-    said = message(lambda: GraphSession(card, run, lambda: run).predict(pictures(card, 1)[0]))
-    assert "the card says masks of 32x48, the graph gave 16x24" in said
+    nodes = [
+        helper.make_node("Resize", ["x", "", "scales"], ["large"], mode="nearest"),
+        helper.make_node("Concat", ["large"] * 4, ["y"], axis=1),
+    ]
+    scales = numpy_helper.from_array(np.array([1, 1, 2, 2], np.float32), "scales")
+    graph = tiny(nodes, [("x", ("N", 3, 32, 48))], [("y", ("N", 12, 64, 96))], [scales])
+    surgeon = Surgeon(small(output={"height": 64, "width": 96}), graph)
+    run = ort._on_gpu(ort._load(surgeon.compiled(None), ORT, threads=1), card, None)
+    said = message(lambda: GraphSession(card, lambda *_: run, not_raw).predict(pictures(card, 1)[0]))
+    assert said.endswith("masks of 32x48 are needed, the graph gave 64x96: output.height = 64 and output.width = 96?")
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
+def test_bound_buffers_hold_masks_that_were_enlarged(layout: str) -> None:
+    """Scores of every fourth pixel, as bilinear enlarging makes them on the plain path."""
+    changes = {"output": {"kind": "logits", "layout": layout}}
+    card = small(**changes)
+    graph = colour_classifier(card, stride=4)
+    session, _ = bound(graph, 3, **changes)
+    images, _ = pictures(card, 5)
+    assert np.array_equal(session.predict(images).masks, opened(card, graph, ORT).predict(images).masks)
 
 
 def test_on_gpu_binds_a_sound_graph() -> None:

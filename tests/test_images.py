@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from segment import images
-from segment.card import Resize
+from segment.card import Input, Resize
 from segment.errors import SampleError
 
 Pixels = NDArray[np.uint8]
@@ -269,31 +269,36 @@ _OPENCV = {
 }
 
 
+def entry(size: tuple[int, int], **resize: Any) -> Input:
+    """A model's input of (height, width), and how images get there."""
+    return Input(layout="NCHW", height=size[0], width=size[1], channels="RGB", resize=Resize(**resize))
+
+
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("interpolation", _PILLOW)
 def test_stretch_by_pillow_is_pillows(interpolation: Any, size: tuple[int, int]) -> None:
-    found = images.resize_image(RGB, Resize(resampler="pillow", interpolation=interpolation), size)
+    found = images.resize_image(RGB, entry(size, resampler="pillow", interpolation=interpolation))
     assert np.array_equal(found, np.asarray(PICTURE.resize(size[::-1], _PILLOW[interpolation])))
 
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("interpolation", _OPENCV)
 def test_stretch_by_opencv_is_opencvs(interpolation: Any, size: tuple[int, int]) -> None:
-    found = images.resize_image(RGB, Resize(resampler="opencv", interpolation=interpolation), size)
+    found = images.resize_image(RGB, entry(size, resampler="opencv", interpolation=interpolation))
     assert np.array_equal(found, cv2.resize(RGB, size[::-1], interpolation=_OPENCV[interpolation]))
 
 
 def test_the_two_nearests_differ_and_labels_get_the_one_they_ask_for() -> None:
     label = np.arange(9, dtype=np.uint8).reshape(1, 9)
-    stretch = Resize()
+    stretch = entry((1, 3))
     assert images.resize_label(label, stretch, (1, 3), "pillow").tolist() == [[1, 4, 7]]  # pixel centres
     assert images.resize_label(label, stretch, (1, 3), "opencv").tolist() == [[0, 3, 6]]  # rounded down
 
 
 def test_masks_are_brought_back_by_pillows_nearest() -> None:
     mask = np.arange(9, dtype=np.uint8).reshape(1, 9)
-    assert images.restore_mask(mask, Resize(resampler="opencv"), (1, 3)).tolist() == [[1, 4, 7]]
-    assert images.restore_mask(mask[:, :2], Resize(resampler="opencv"), (2, 4)).tolist() == [[0, 0, 1, 1]] * 2
+    assert images.restore_mask(mask, entry((1, 9), resampler="opencv"), (1, 3)).tolist() == [[1, 4, 7]]
+    assert images.restore_mask(mask[:, :2], entry((1, 2), resampler="opencv"), (2, 4)).tolist() == [[0, 0, 1, 1]] * 2
 
 
 @settings(max_examples=300, deadline=None)
@@ -301,17 +306,17 @@ def test_masks_are_brought_back_by_pillows_nearest() -> None:
 def test_nearest_is_pillows_at_any_size(size: int, target: int) -> None:
     label = (np.arange(size) % 251).astype(np.uint8)
     for line, shape in ((label[np.newaxis], (1, target)), (label[:, np.newaxis], (target, 1))):
-        found = images.resize_label(line, Resize(), shape, "pillow")
+        found = images.resize_label(line, entry(shape), shape, "pillow")
         expected = Image.fromarray(line).resize((shape[1], shape[0]), Image.Resampling.NEAREST)
         assert np.array_equal(found, np.asarray(expected))
 
 
 def test_letterbox_keeps_the_aspect_pads_right_and_below_and_comes_back() -> None:
-    box = Resize(method="letterbox", resampler="opencv", interpolation="nearest", pad=(1, 2, 3))
-    assert images.content_size(box, (56, 88), (64, 64)) == (41, 64)
-    assert images.content_size(box, (88, 56), (64, 64)) == (64, 41)
-    assert images.content_size(box, (1, 1000), (64, 64)) == (1, 64)  # never nothing
-    image = images.resize_image(RGB, box, (64, 64))
+    box = entry((64, 64), method="letterbox", resampler="opencv", interpolation="nearest", pad=(1, 2, 3))
+    assert images.content_box(box, (56, 88)) == (0, 0, 41, 64)
+    assert images.content_box(box, (88, 56)) == (0, 0, 64, 41)
+    assert images.content_box(box, (1, 1000)) == (0, 0, 1, 64)  # never nothing
+    image = images.resize_image(RGB, box)
     assert np.array_equal(image[:41], cv2.resize(RGB, (64, 41), interpolation=cv2.INTER_NEAREST))
     assert (image[41:] == (1, 2, 3)).all()
     label = np.full((56, 88), 4, np.uint8)
@@ -325,26 +330,96 @@ def test_letterbox_keeps_the_aspect_pads_right_and_below_and_comes_back() -> Non
     assert restored.max() == 40  # nothing of the border is left
 
 
-@settings(max_examples=60, deadline=None)
+@pytest.mark.parametrize(
+    ("method", "anchor", "size", "box"),
+    [
+        ("pad", "top-left", (3, 4), (0, 0, 3, 4)),  # never enlarged
+        ("pad", "centre", (3, 4), (2, 2, 3, 4)),  # 5 free rows: 2 above, 3 below
+        ("pad", "centre", (8, 9), (0, 0, 8, 9)),
+        ("pad", "centre", (1, 1), (3, 4, 1, 1)),
+        ("pad", "top-left", (16, 9), (0, 0, 8, 4)),  # 4.5 columns: rounded to even
+        ("pad", "centre", (16, 9), (0, 2, 8, 4)),
+        ("pad", "top-left", (4, 18), (0, 0, 2, 9)),
+        ("pad", "centre", (4, 18), (3, 0, 2, 9)),
+        ("letterbox", "centre", (4, 3), (0, 1, 8, 6)),  # enlarged, 3 free columns: 1 left, 2 right
+        ("letterbox", "top-left", (4, 3), (0, 0, 8, 6)),
+        ("stretch", "top-left", (4, 3), (0, 0, 8, 9)),
+    ],
+)
+def test_where_an_image_lies(method: Any, anchor: Any, size: tuple[int, int], box: tuple[int, int, int, int]) -> None:
+    assert images.content_box(entry((8, 9), method=method, anchor=anchor), size) == box
+
+
+@pytest.mark.parametrize("anchor", ["top-left", "centre"])
+@pytest.mark.parametrize("size", [(5, 7), (4, 6), (8, 9), (1, 9)])
+def test_padding_changes_no_pixel_and_masks_come_back_pixel_for_pixel(anchor: Any, size: tuple[int, int]) -> None:
+    spec = entry((8, 9), method="pad", anchor=anchor, pad=(127, 1, 2))
+    picture = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    top, left = ((8 - size[0]) // 2, (9 - size[1]) // 2) if anchor == "centre" else (0, 0)
+    padded = images.resize_image(picture, spec)
+    inside = np.zeros((8, 9), bool)
+    inside[top : top + size[0], left : left + size[1]] = True
+    assert np.array_equal(padded[inside], picture.reshape(-1, 3))
+    assert (padded[~inside] == (127, 1, 2)).all()
+    label = images.resize_label(picture[:, :, 0] % 20, spec, (8, 9), "pillow")
+    assert np.array_equal(label[inside], picture[:, :, 0].ravel() % 20)
+    assert (label[~inside] == 255).all()
+    mask = np.arange(72, dtype=np.uint8).reshape(8, 9)
+    restored = images.restore_mask(mask, spec, size)
+    assert np.array_equal(restored, mask[top : top + size[0], left : left + size[1]])
+
+
+@pytest.mark.parametrize("anchor", ["top-left", "centre"])
+def test_a_larger_image_is_shrunk_into_the_padding_by_its_own_resampler(anchor: Any) -> None:
+    spec = entry((64, 64), method="pad", anchor=anchor, pad=(127, 127, 127))
+    top = 11 if anchor == "centre" else 0  # 23 free rows
+    found = images.resize_image(RGB, spec)
+    wanted = np.asarray(PICTURE.resize((64, 41), Image.Resampling.BILINEAR))
+    assert np.array_equal(found[top : top + 41], wanted)
+    assert (found[:top] == 127).all()
+    assert (found[top + 41 :] == 127).all()
+    mask = np.full((64, 64), 9, np.uint8)
+    mask[top : top + 41] = np.arange(41)[:, None]
+    wanted = np.asarray(Image.fromarray(mask[top : top + 41]).resize((88, 56), Image.Resampling.NEAREST))
+    assert np.array_equal(images.restore_mask(mask, spec, (56, 88)), wanted)
+
+
+def test_a_mask_larger_than_the_input_follows_the_same_geometry() -> None:
+    """A graph that scores at twice the input's size: the border is twice as wide, too."""
+    spec = entry((8, 9), method="pad", anchor="centre")
+    assert images.content_box(spec, (3, 4), (16, 18)) == (5, 5, 6, 8)
+    mask = np.zeros((16, 18), np.uint8)
+    mask[5:11, 5:13] = np.arange(12).reshape(3, 4).repeat(2, 0).repeat(2, 1)
+    assert np.array_equal(images.restore_mask(mask, spec, (3, 4)), np.arange(12).reshape(3, 4))
+    label = images.resize_label(np.arange(12, dtype=np.uint8).reshape(3, 4), spec, (16, 18), "pillow")
+    assert np.array_equal(label[5:11, 5:13], mask[5:11, 5:13])
+    assert (label == 255).sum() == 16 * 18 - 6 * 8
+
+
+@settings(max_examples=100, deadline=None)
 @given(
-    method=st.sampled_from(["stretch", "letterbox"]),
+    method=st.sampled_from(["stretch", "letterbox", "pad"]),
+    centred=st.booleans(),
     size=st.tuples(st.integers(1, 60), st.integers(1, 60)),
     target=st.tuples(st.integers(1, 60), st.integers(1, 60)),
 )
-def test_sizes_and_content_survive_any_geometry(method: Any, size: tuple[int, int], target: tuple[int, int]) -> None:
-    resize = Resize(method=method, interpolation="nearest", pad=(0, 0, 0))
-    image = images.resize_image(np.full((*size, 3), 200, np.uint8), resize, target)
-    height, width = images.content_size(resize, size, target)
+def test_sizes_and_content_survive_any_geometry(
+    method: Any, centred: bool, size: tuple[int, int], target: tuple[int, int]
+) -> None:
+    anchor = "centre" if centred and method != "stretch" else "top-left"
+    spec = entry(target, method=method, anchor=anchor, interpolation="nearest", pad=(0, 0, 0))
+    image = images.resize_image(np.full((*size, 3), 200, np.uint8), spec)
+    box = images.content_box(spec, size)
     assert image.shape == (*target, 3)
-    assert image.sum() == 200 * 3 * height * width
-    restored = images.restore_mask(np.ascontiguousarray(image[:, :, 0]), resize, size)
+    assert image.sum() == 200 * 3 * box.height * box.width
+    restored = images.restore_mask(np.ascontiguousarray(image[:, :, 0]), spec, size)
     assert restored.shape == size
     assert (restored == 200).all()
 
 
 def test_an_image_of_the_right_size_is_not_touched() -> None:
     for resampler in ("pillow", "opencv"):
-        assert np.array_equal(images.resize_image(RGB, Resize(resampler=resampler), (56, 88)), RGB)
+        assert np.array_equal(images.resize_image(RGB, entry((56, 88), resampler=resampler)), RGB)
 
 
 # --- masks and pictures ----------------------------------------------------------------------------------------------

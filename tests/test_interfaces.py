@@ -123,7 +123,12 @@ def test_every_key_says_what_it_means() -> None:
     job, card = json_schema("job"), json_schema("card")
     assert {name for name, key in job["properties"].items() if "description" not in key} == set()
     assert job["properties"]["address"]["description"] == "of a Ray cluster."
-    assert "published mIoU, 0-1." in card["$defs"]["Metric"]["properties"]["published"]["description"]
+    published = card["$defs"]["Metric"]["properties"]["published"]
+    assert published["description"] == "a published score: a table, or the bare mIoU, 0-1."
+    assert {option.get("type") or option["$ref"] for option in published["anyOf"]} == {
+        "#/$defs/Published", "number", "null"
+    }  # fmt: skip
+    assert card["$defs"]["Published"]["properties"]["miou"]["description"] == "mIoU, 0-1."
     assert "Attributes:" not in json.dumps([job, card])
 
 

@@ -33,6 +33,12 @@ def command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(line, capture_output=True, text=True, timeout=120, check=False)
 
 
+def padded(size: tuple[int, int]) -> tuple[int, int]:
+    """Width and height that an image covers of DeepLab's input: its own, or less if it does not fit."""
+    scale = min(1.0, 513 / max(size))
+    return round(size[0] * scale), round(size[1] * scale)
+
+
 # --- real weights -----------------------------------------------------------------------------------------------------
 
 
@@ -70,13 +76,16 @@ def test_real_deeplab_gives_what_openvino_gives(
     masks = {row["stem"]: mask_of(row) for row in read_rows(tmp_path)}
     assert sorted(masks) == ["bird_segmentation", "pets", "stray_cat"]
     for photo in images.iterdir():
+        pixels = np.full((513, 513, 3), 127, np.uint8)
         with Image.open(photo) as opened:
-            pixels = np.asarray(opened.convert("RGB").resize((513, 513), Image.Resampling.BILINEAR))
+            width, height = padded(opened.size)
+            content = opened.convert("RGB").resize((width, height), Image.Resampling.BILINEAR)
+        pixels[:height, :width] = np.asarray(content)
         np.testing.assert_array_equal(masks[photo.stem], alone(pixels[np.newaxis])[0][0], err_msg=photo.name)
 
     cat, bird = (np.bincount(masks[stem].ravel(), minlength=21) for stem in ("stray_cat", "bird_segmentation"))
     assert cat[VOC_CAT] > 0.9 * cat[1:].sum()
-    assert cat[VOC_CAT] > 0.15 * cat.sum()
+    assert cat[VOC_CAT] > 0.1 * cat.sum()  # a good part of the rest is border
     assert bird[1:].argmax() + 1 == VOC_BIRD
     summary = json.loads((tmp_path / "report" / "summary.json").read_text())
     assert (summary["images"], summary["errors"], summary["scored"]) == (3, 0, 1)
@@ -99,8 +108,9 @@ def test_masks_at_source_size_are_those_at_model_size_enlarged(photos: tuple[Pat
         segment.run(job)
         found[size] = {row["stem"]: row for row in read_rows(tmp_path / size)}
     for stem, row in found["source"].items():
-        small = Image.fromarray(mask_of(found["model"][stem]))
         size = (row["width"], row["height"])
+        width, height = padded(size)
+        small = Image.fromarray(mask_of(found["model"][stem])[:height, :width])
         assert size == Image.open(next(photos[0].glob(f"{stem}.*"))).size
         np.testing.assert_array_equal(mask_of(row), np.asarray(small.resize(size, Image.Resampling.NEAREST)))
 

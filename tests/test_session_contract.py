@@ -10,6 +10,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from segment.card import TWO_CHANNELS
 from segment.sessions import Runtime, open_session
 from segment.weights import Weights
 from tests.graphs import colour_classifier
@@ -21,19 +22,24 @@ def test_dynamic_graphs_are_taken_and_their_masks_measured(runtime: Runtime) -> 
     card = small()
     images, masks = pictures(card, 2)
     assert np.array_equal(opened(card, colour_classifier(card, dynamic=True), runtime).predict(images).masks, masks)
-    session = opened(card, colour_classifier(card, dynamic=True, stride=2), runtime)
-    assert message(lambda: session.predict(images[:1])) == (
-        "model card 'unet-camvid-onnx-0001' and its graph do not fit: the card says masks of 32x48, "
-        "the graph gave 16x24: output.height = 16 and output.width = 24?"
-    )
 
 
 @BOTH
-def test_masks_of_another_size_than_the_input(runtime: Runtime) -> None:
-    card = small(output={"height": 16, "width": 24})
-    images, masks = pictures(card, 1)
-    session = opened(card, colour_classifier(card, stride=2), runtime)
-    assert np.array_equal(session.predict(images).masks, masks[:, ::2, ::2])
+def test_masks_larger_than_the_input_stay_as_they_are(runtime: Runtime) -> None:
+    card = small(output={"height": 64, "width": 96, "kind": "logits"})
+    images, masks = pictures(card, 2)
+    doubled = onnx.load_from_string(colour_classifier(card))
+    doubled.graph.node[-1].output[0] = "small"
+    scales = numpy_helper.from_array(np.array([1, 1, 2, 2], np.float32), "scales")
+    doubled.graph.initializer.append(scales)
+    doubled.graph.node.append(helper.make_node("Resize", ["small", "", "scales"], ["prediction"], mode="nearest"))
+    del doubled.graph.output[0].type.tensor_type.shape.dim[2:]
+    for size in (64, 96):
+        doubled.graph.output[0].type.tensor_type.shape.dim.add(dim_value=size)
+    graph = doubled.SerializeToString()
+    assert np.array_equal(opened(card, graph, runtime).predict(images).masks, masks.repeat(2, 1).repeat(2, 2))
+    said = message(lambda: opened(small(output={"kind": "logits"}), graph, runtime))
+    assert said.endswith("float32 ?x12x64x96: output.height = 64 and output.width = 96?")
 
 
 NCHW, INDEX = small(), small("icnet-camvid-ava-sparse-60-0001")
@@ -107,11 +113,39 @@ MISFITS = {
         '?x32x48x12: output.layout = "NHWC"?',
     ),
     "output size": (
-        NCHW,
+        small(output={"height": 16, "width": 24}),
         NCHW,
         {"stride": 4},
-        "the card says probabilities NCHW 12x32x48 (12 classes), the graph's output 'prediction' is float32 "
-        "?x12x8x12: output.height = 8 and output.width = 12?",
+        "the card says probabilities NCHW 12x16x24 (12 classes), the graph's output 'prediction' is float32 ?x12x8x12: "
+        "output.height = 8 and output.width = 12? What is smaller than the input is enlarged to it (output.enlarge)",
+    ),
+    "one channel": (
+        NCHW,
+        NCHW,
+        {"colours": NCHW.classes.palette[:1]},
+        "the card says probabilities NCHW 12x32x48 (12 classes), the graph's output 'prediction' is float32 ?x1x32x48: "
+        + TWO_CHANNELS,
+    ),
+    "one channel last": (
+        small(output={"layout": "NHWC"}),
+        small(output={"layout": "NHWC"}),
+        {"colours": NCHW.classes.palette[:1]},
+        "the card says probabilities NHWC 32x48x12 (12 classes), the graph's output 'prediction' is float32 ?x32x48x1: "
+        + TWO_CHANNELS,
+    ),
+    "one channel, smaller": (
+        NCHW,
+        NCHW,
+        {"colours": NCHW.classes.palette[:1], "stride": 4},
+        "the card says probabilities NCHW 12x32x48 (12 classes), the graph's output 'prediction' is float32 ?x1x8x12: "
+        + TWO_CHANNELS,
+    ),
+    "one channel without its axis": (
+        NCHW,
+        small(output={"kind": "index", "layout": "NHW"}),
+        {"output_dtype": "float32"},
+        "the card says probabilities NCHW 12x32x48 (12 classes), the graph's output 'prediction' is float32 ?x32x48: "
+        + TWO_CHANNELS,
     ),
     "scores for an index": (
         INDEX,
@@ -125,7 +159,14 @@ MISFITS = {
         small(output={"kind": "index", "layout": "NHW"}),
         {"output_dtype": "uint8"},
         "the card says probabilities NCHW 12x32x48 (12 classes), the graph's output 'prediction' is uint8 ?x32x48: "
-        'output.kind = "index" and output.layout = "NHW"?',
+        f'output.kind = "index" and output.layout = "NHW", if it is a class index. {TWO_CHANNELS}',
+    ),
+    "int64 index for scores": (
+        NCHW,
+        small(output={"kind": "index", "layout": "N1HW"}),
+        {},
+        "the card says probabilities, the graph's output is 'prediction' (int64 ?x1x32x48): "
+        'output.kind = "index" and output.layout = "N1HW"?',
     ),
     "index layout": (
         INDEX,
@@ -138,7 +179,8 @@ MISFITS = {
         NCHW,
         NCHW,
         {"output_dtype": "int64"},
-        "the card says probabilities, the graph's output 'prediction' is int64: output.kind = \"index\"?",
+        "the card says probabilities, the graph's output is 'prediction' (int64 ?x12x32x48): "
+        "scores are floating-point or 8-bit numbers",
     ),
 }  # fmt: skip
 
@@ -149,6 +191,20 @@ def test_a_graph_that_breaks_the_contract_is_refused_in_words(case: str, runtime
     card, built_for, options, expected = MISFITS[case]
     graph = colour_classifier(built_for, **options)  # type: ignore[arg-type]
     assert message(lambda: opened(card, graph, runtime)) == FIT.format(card.name) + expected
+
+
+@BOTH
+def test_a_smaller_output_of_another_shape_than_the_input_is_refused(runtime: Runtime) -> None:
+    nodes = [
+        helper.make_node("Conv", ["x", "kernel"], ["small"], kernel_shape=[1, 1], strides=[4, 4]),
+        helper.make_node("Transpose", ["small"], ["y"], perm=[0, 1, 3, 2]),
+    ]
+    kernel = numpy_helper.from_array(np.ones((12, 3, 1, 1), np.float32), "kernel")
+    graph = tiny(nodes, [("x", PICTURE)], [("y", (1, 12, 12, 8))], [kernel])
+    assert message(lambda: opened(small(), graph, runtime)).endswith(
+        "is float32 1x12x12x8: that is no smaller picture of 32x48: check output.layout; if it is meant, "
+        "say output.height = 12 and output.width = 8"
+    )
 
 
 @BOTH

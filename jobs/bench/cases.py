@@ -77,9 +77,9 @@ CASES = {
         Case("icnet-sparse-60-bf16", _ICNET, "graph:icnet-sparse-60", "openvino", "bf16", 404),
         Case("icnet-onnxruntime", _ICNET, "graph:icnet", "onnxruntime", "f32", 101),
         Case("icnet-int8", "icnet-camvid-int8-onnx-0001", "graph:icnet-int8", "openvino", "bf16", 404),
-        Case("deeplab-int8", "deeplabv3-mobilenetv2-int8", _DEEPLAB, "openvino", "f32", 808),
-        Case("deeplab-f32", "deeplabv3-mobilenetv2", "graph:deeplab", "openvino", "f32", 606),
-        Case("deeplab-onnxruntime", "deeplabv3-mobilenetv2", "graph:deeplab", "onnxruntime", "f32", 404),
+        Case("deeplab-int8", "deeplabv3-mobilenetv2-dm05-int8", _DEEPLAB, "openvino", "f32", 808),
+        Case("deeplab-f32", "deeplabv3-mobilenetv2-dm05", "graph:deeplab", "openvino", "f32", 606),
+        Case("deeplab-onnxruntime", "deeplabv3-mobilenetv2-dm05", "graph:deeplab", "onnxruntime", "f32", 404),
         Case("demo", "demo-streets", None, "openvino", "f32", 1600),
     )
 }
@@ -106,7 +106,8 @@ def contract_of(model: str) -> dict[str, Any]:
     """The card as plain data, for those who import nothing of ours."""
     card = load_card(model)
     given = card.input
-    assert given.resize.method == "stretch", "the limit and the peers stretch"
+    assert given.resize.method in ("stretch", "pad"), "the limit and the peers stretch or pad"
+    assert given.resize.anchor == "top-left", "the limit and the peers pad on the right and below"
     assert given.resize.interpolation == "bilinear", "the limit and the peers resize bilinearly"
     assert card.metric.resolution in ("model", "source")
     return {
@@ -119,6 +120,7 @@ def contract_of(model: str) -> dict[str, Any]:
         "std": list(given.std),
         "normalised": given.maximum != 255 or any(given.mean) or set(given.std) != {1.0},
         "resampler": given.resize.resampler,
+        "pad": list(given.resize.pad) if given.resize.method == "pad" else None,
         "kind": card.output.kind,
         "output_layout": card.output.layout,
         "output_height": card.output_height,

@@ -126,7 +126,7 @@ def make_step(spec: dict[str, Any]) -> Callable[[bytes, bytes | None], np.ndarra
     cv2.setNumThreads(1)
     contract = spec["contract"]
     predict = {"openvino": openvino_model, "onnxruntime": onnxruntime_model}[spec["runtime"]](spec)
-    entry = (contract["width"], contract["height"])
+    entry, border = (contract["width"], contract["height"]), contract["pad"]
     classes, at_source = contract["classes"], contract["scored_at"] == "source"
     # Pillow's nearest pixel by pixel, and faster than Pillow
     nearest_by = {"pillow": cv2.INTER_NEAREST_EXACT, "opencv": cv2.INTER_NEAREST}
@@ -136,17 +136,29 @@ def make_step(spec: dict[str, Any]) -> Callable[[bytes, bytes | None], np.ndarra
             return pixels
         return cv2.resize(pixels, size, interpolation=nearest_by[resampler])
 
-    def resized(pixels: np.ndarray) -> np.ndarray:
-        if pixels.shape[:2] == (entry[1], entry[0]):
-            return pixels
-        if contract["resampler"] == "opencv":
-            return cv2.resize(pixels, entry, interpolation=cv2.INTER_LINEAR)
-        return np.asarray(Image.fromarray(pixels).resize(entry, Image.Resampling.BILINEAR))
+    def content(pixels: np.ndarray) -> tuple[int, int]:
+        """Width and height that a picture covers of the model's input."""
+        height, width = pixels.shape[:2]
+        scale = min(1.0, entry[0] / width, entry[1] / height)
+        return (max(1, round(width * scale)), max(1, round(height * scale))) if border else entry
+
+    def resized(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        if pixels.shape[:2] == (size[1], size[0]):
+            inside = pixels
+        elif contract["resampler"] == "opencv":
+            inside = cv2.resize(pixels, size, interpolation=cv2.INTER_LINEAR)
+        else:
+            inside = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR))
+        if size == entry:
+            return inside
+        right, below = entry[0] - size[0], entry[1] - size[1]
+        return cv2.copyMakeBorder(inside, 0, below, 0, right, cv2.BORDER_CONSTANT, value=border)
 
     def step(image: bytes, label: bytes | None) -> np.ndarray | None:
         pixels = cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_COLOR_RGB)
-        mask = predict(resized(pixels)[np.newaxis])
-        source = nearest(mask, (pixels.shape[1], pixels.shape[0]), "pillow")
+        size = content(pixels)
+        mask = predict(resized(pixels, size)[np.newaxis])
+        source = nearest(mask[: size[1], : size[0]] if border else mask, (pixels.shape[1], pixels.shape[0]), "pillow")
         cv2.imencode(".png", source)
         if label is None:
             return None

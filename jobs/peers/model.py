@@ -24,15 +24,24 @@ class Model:
     def prepare(self, image: np.ndarray) -> np.ndarray:
         """From `uint8[H, W, 3]` RGB to the graph's input."""
         contract = self.contract
-        size = (contract["width"], contract["height"])
+        size = self.content(*image.shape[:2])
         if contract["resampler"] == "opencv":
             resized = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
         else:
             resized = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
+        if contract["pad"]:
+            below, right = contract["height"] - size[1], contract["width"] - size[0]
+            resized = cv2.copyMakeBorder(resized, 0, below, 0, right, cv2.BORDER_CONSTANT, value=contract["pad"])
         pixels = resized[:, :, ::-1] if contract["bgr"] else resized
         scaled = pixels.astype(np.float32) * np.float32(contract["maximum"] / 255)
         scaled = (scaled - np.array(contract["mean"], np.float32)) / np.array(contract["std"], np.float32)
         return np.ascontiguousarray(scaled.transpose(2, 0, 1) if contract["layout"] == "NCHW" else scaled)
+
+    def content(self, height: int, width: int) -> tuple[int, int]:
+        """Width and height that a picture covers of the model's input."""
+        entry = (self.contract["width"], self.contract["height"])
+        scale = min(1.0, entry[0] / width, entry[1] / height)
+        return (max(1, round(width * scale)), max(1, round(height * scale))) if self.contract["pad"] else entry
 
     def infer(self, batch: np.ndarray) -> np.ndarray:
         """From `float32[N, ...]` to class indices `uint8[N, H, W]`; image by image where the graph's batch is fixed."""
@@ -43,6 +52,9 @@ class Model:
 
     def encode(self, mask: np.ndarray, height: int, width: int) -> bytes:
         """Bring a mask to its image's size and encode it as PNG."""
+        inside = self.content(height, width)
+        if self.contract["pad"]:
+            mask = np.ascontiguousarray(mask[: inside[1], : inside[0]])
         resized = Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST)
         return cv2.imencode(".png", np.asarray(resized))[1].tobytes()
 

@@ -18,6 +18,7 @@ from segment.ledger import Ledger
 from segment.metrics import CONVENTIONS, Score, pixel_accuracy, score
 from segment.plan import Plan
 from segment.report.doubts import doubts, holds_labels
+from segment.report.published import Comparison, compare_with_published
 from segment.report.rows import numbers_of, part_tables
 from segment.tables import ShardStats, StatsSum, merge, to_parquet
 
@@ -119,6 +120,11 @@ class RunReport:
         """Share of labelled, not ignored pixels that are right, 0-1."""
         return pixel_accuracy(self.total.confusion, self.card.classes.ignored_classes)
 
+    @property
+    def published(self) -> Comparison | None:
+        """The card's published score, and whether the run's may be read beside it; None where the card has none."""
+        return compare_with_published(self.card, self.run, self.total.scored)
+
     def summary(self) -> dict[str, Any]:
         """The figures of the run as plain JSON: `report/summary.json`."""
         return {
@@ -135,7 +141,7 @@ class RunReport:
             "scored_at": self.run["scored_at"],
             "miou": {name: self.miou(name) for name in self.conventions},
             "pixel_accuracy": self.pixel_accuracy,
-            "published_miou": self.card.metric.published,
+            "published": self.published.as_json() if self.published else None,
             "runtime": self.run["contract"]["runtime"],
             "fingerprint": self.run["fingerprint"],
             "classes": classes_table(self).to_pylist(),

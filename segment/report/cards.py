@@ -18,10 +18,14 @@ def print_cards() -> None:
         table.add_column(column, no_wrap=True)
     for card in map(load_card, built_in_cards()):
         size = f"{card.input.width}x{card.input.height}"
-        table.add_row(card.name, size, str(len(card.classes)), percent(card.metric.published), _weights(card))
+        table.add_row(card.name, size, str(len(card.classes)), _published(card), _weights(card))
     console = Console(highlight=False, soft_wrap=True)
     console.print(table)
     console.print("\nmIoU as published. `segment models show NAME` prints a card's contract.", style="dim")
+
+
+def _published(card: ModelCard) -> str:
+    return percent(card.metric.published.miou if card.metric.published else None)
 
 
 def _weights(card: ModelCard) -> str:
@@ -46,25 +50,39 @@ def print_card(card: ModelCard) -> None:
 
 def _contract(card: ModelCard) -> list[tuple[str, str | Text]]:
     spec, output, metric = card.input, card.output, card.metric
-    resize = spec.resize
     shape = f"3x{spec.height}x{spec.width}" if spec.layout == "NCHW" else f"{spec.height}x{spec.width}x3"
     size = f"{card.output_height}x{card.output_width}"
     rows: list[tuple[str, str | Text]] = [
         ("input", f"{spec.name or '(the only one)'}: Nx{shape} {spec.layout}, {spec.channels}, 0-{spec.maximum}"),
         ("normalise", f"- {spec.mean} / {spec.std}" if any(spec.mean) or set(spec.std) != {1.0} else "nothing"),
-        ("resize", f"{resize.method}, {resize.resampler} {resize.interpolation}"),
+        ("resize", _resize(card)),
         (
             "output",
-            f"{output.name or '(the only one)'}: {output.kind} {output.layout}, {size}",
+            f"{output.name or '(the only one)'}: {output.kind} {output.layout}, {size}; a smaller one is enlarged "
+            f"({output.enlarging})",
         ),
         ("score", f"{metric.convention}, at {metric.resolution} size, labels by {metric.label_resampler}'s nearest"),
-        ("published", f"mIoU {percent(metric.published)} %. {metric.note}" if metric.published else metric.note or "-"),
+        ("published", _published_in_words(card)),
         ("cost", f"{card.gflops or '?'} GFLOPs, {card.mparams or '?'} M parameters"),
         ("licence", card.licence or "-"),
         ("source", card.source or "-"),
     ]
     rows += [("weights", f"{file.url} ({file.size:,} bytes)") for file in card.weights]
     return [*rows, ("classes", _classes(card))]
+
+
+def _resize(card: ModelCard) -> str:
+    resize = card.input.resize
+    text = f"{resize.method}, {resize.resampler} {resize.interpolation}"
+    return text if resize.method == "stretch" else f"{text}, {resize.anchor}, border {resize.pad}"
+
+
+def _published_in_words(card: ModelCard) -> str:
+    published = card.metric.published
+    if published is None:
+        return card.metric.note or "-"
+    told = (f"mIoU {percent(published.miou)} %", published.where, published.source, published.note, card.metric.note)
+    return "; ".join(filter(None, told))
 
 
 def _classes(card: ModelCard) -> Text:

@@ -48,6 +48,8 @@ def print_report(report: RunReport, console: Console | None = None) -> None:
         console.print(warnings_table(report.warnings))
     if report.is_scored:
         console.print(_conventions(report))
+        if report.published:
+            console.print(str(report.published), style="dim", markup=False)
     console.print(_classes(report, glyphs))
     if report.errors:
         console.print(_errors(report))
@@ -98,11 +100,11 @@ def _conventions(report: RunReport) -> Table:
     table.add_column("convention")
     table.add_column("mIoU %", justify="right")
     table.add_column("")
-    own, published = report.card.metric.convention, report.card.metric.published
+    own, published = report.card.metric.convention, report.published
     for name in report.conventions:
         note = f"the card's own, scored at {report.card.metric.resolution} size" if name == own else ""
-        if name == own and published is not None:
-            note += f"; published {percent(published)}"
+        if name == own and published and published.agrees:
+            note += f"; published {percent(published.published.miou)}"
         table.add_row(name, percent(report.miou(name)), note, style="bold" if name == own else "")
     table.add_row("pixel accuracy", percent(report.pixel_accuracy), "")
     return table

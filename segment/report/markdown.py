@@ -27,12 +27,14 @@ def to_markdown(report: RunReport) -> str:
 
 
 def _conventions(report: RunReport) -> str:
-    own, published = report.card.metric.convention, report.card.metric.published
+    own, published = report.card.metric.convention, report.published
+    beside = percent(published.published.miou) if published and published.agrees else "-"
     lines = ["| convention | mIoU % | published % |", "|---|---:|---:|"]
     for name in report.conventions:
         shown = f"**{name}** (the card's own)" if name == own else name
-        lines.append(f"| {shown} | {percent(report.miou(name))} | {percent(published) if name == own else '-'} |")
-    return "\n".join([*lines, f"| pixel accuracy | {percent(report.pixel_accuracy)} | - |"])
+        lines.append(f"| {shown} | {percent(report.miou(name))} | {beside if name == own else '-'} |")
+    lines.append(f"| pixel accuracy | {percent(report.pixel_accuracy)} | - |")
+    return "\n".join([*lines, *(["", f"{_cell(str(published))}."] if published else [])])
 
 
 def _classes(report: RunReport) -> str:

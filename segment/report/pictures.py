@@ -64,7 +64,7 @@ def look(ledger: Ledger, row: Row, task: Task, with_source: bool = True) -> Look
     mask = images.decode_mask(found["mask"]["bytes"])
     size = (found["height"], found["width"])
     if mask.shape != size:
-        mask = images.restore_mask(mask, task.card.input.resize, size)
+        mask = images.restore_mask(mask, task.card.input, size)
     photo, label, reachable = None, None, True
     if with_source:
         try:

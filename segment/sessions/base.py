@@ -21,7 +21,7 @@ class Masks(NamedTuple):
     Attributes:
         masks: `uint8[N, output height, output width]` of class indices.
         faults: by position in the batch, the `SampleError` code of an image whose output cannot be used
-            (`model_not_finite`, `model_range`); its mask is meaningless.
+            (`model_not_finite`, `model_range`, `model_not_whole`); its mask is meaningless.
     """
 
     masks: NDArray[np.uint8]

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segment.sessions.base import Session
-from segment.sessions.predict import random_images
+from segment.sessions.vetting import random_images
 
 LARGEST = 128
 _GAIN = 1.05  # twice the batch must give so much more, or the search ends

@@ -6,14 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
-from segment.card import ModelCard
+from segment.card import TWO_CHANNELS, ModelCard
 from segment.errors import ModelError, nearest
 
 Dims = tuple[int | None, ...]
+Size = tuple[int, int]
 
 FEEDABLE = ("float32", "float16", "uint8")
 SCORES = ("float32", "float16", "bfloat16", "float64", "uint8", "int8")
-INDICES = (*SCORES, "int16", "int32", "int64", "uint16", "uint32", "uint64")
+INTEGERS = ("uint8", "int8", "int16", "int32", "int64", "uint16", "uint32", "uint64")
+INDICES = tuple(dict.fromkeys((*SCORES, *INTEGERS)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,16 +43,54 @@ class Port:
 
 
 def choose_ports(card: ModelCard, inputs: Sequence[Port], outputs: Sequence[Port]) -> tuple[int, int]:
-    """Return the positions of the input to feed and the output to read, both checked against the card.
+    """Return the positions of the input to feed, checked against the card, and of the output to read.
+
+    `check_output` comes next, once the shape is known that the output has for the card's input size.
 
     Raises:
         ModelError: which of the card's statements the graph contradicts, and how to mend it.
     """
     entry = _choose(card, "input", card.input.name, inputs)
     _check_input(card, inputs[entry])
-    result = _choose(card, "output", card.output.name, outputs)
-    _check_output(card, outputs[result])
-    return entry, result
+    return entry, _choose(card, "output", card.output.name, outputs)
+
+
+def check_output(card: ModelCard, port: Port) -> Size | None:
+    """Check what is known of the output to read against the card.
+
+    Returns:
+        (height, width) of what the graph gives; None if it does not follow from graph and card.
+
+    Raises:
+        ModelError: as `choose_ports`.
+    """
+    output = card.output
+    known = INDICES if output.kind == "index" else SCORES
+    if port.dtype not in known:
+        fitting = (
+            "a class index is a number" if output.kind == "index" else "scores are floating-point or 8-bit numbers"
+        )
+        hint = _other_kind(port, card) if port.dtype in INDICES and port.dims else None
+        refuse(card, f"the card says {output.kind}, the graph's output is {port}: {hint or fitting}")
+    if port.dims is None:
+        return _stated(card)
+    if not _fits_output(port.dims, output.layout, card):
+        declared = (
+            f"the card says {output.kind} {output.layout} {_wanted(output.layout, _output_sizes(card))} "
+            f"({len(card.classes)} classes), the graph's output '{port.name}' is {port.dtype} {_shape(port.dims)}"
+        )
+        refuse(card, f"{declared}: {_mend_output(port, card)}")
+    found = dict(zip(output.layout, port.dims, strict=True))
+    if found["H"] is None or found["W"] is None:
+        return _stated(card)
+    return found["H"], found["W"]
+
+
+def found_port(declared: Port, dims: Dims | None) -> Port:
+    """Return an output with the shape that was found for one picture, and the batch that the graph declares."""
+    if dims and declared.dims:
+        dims = (declared.dims[0], *dims[1:])
+    return Port(declared.names, declared.dtype, dims)
 
 
 def is_identity(card: ModelCard) -> bool:
@@ -97,22 +137,14 @@ def _check_input(card: ModelCard, port: Port) -> None:
     refuse(card, f"{declared}: {_mend(port.dims, layout, sizes, 'input')}")
 
 
-def _check_output(card: ModelCard, port: Port) -> None:
-    kind, layout, classes = card.output.kind, card.output.layout, len(card.classes)
-    known = INDICES if kind == "index" else SCORES
-    if port.dtype not in known:
-        hint = ': output.kind = "index"?' if port.dtype in INDICES else ""
-        refuse(card, f"the card says {kind}, the graph's output '{port.name}' is {port.dtype}{hint}")
-    if port.dims is None:
-        return
-    sizes = {"C": classes, "H": card.output_height, "W": card.output_width, "1": 1}
-    if _fits(port.dims, layout, sizes):
-        return
-    declared = (
-        f"the card says {kind} {layout} {_wanted(layout, sizes)} ({classes} classes), "
-        f"the graph's output '{port.name}' is {port.dtype} {_shape(port.dims)}"
-    )
-    refuse(card, f"{declared}: {_mend_kind(port.dims, card, sizes) or _mend(port.dims, layout, sizes, 'output')}")
+def _stated(card: ModelCard) -> Size | None:
+    height, width = card.output.height, card.output.width
+    return (height, width) if height and width else None
+
+
+def _output_sizes(card: ModelCard) -> dict[str, int]:
+    height, width = card.output.height or card.input.height, card.output.width or card.input.width
+    return {"C": len(card.classes), "H": height, "W": width, "1": 1}
 
 
 def _fits(dims: Dims, layout: str, sizes: dict[str, int]) -> bool:
@@ -122,16 +154,64 @@ def _fits(dims: Dims, layout: str, sizes: dict[str, int]) -> bool:
     )
 
 
-def _mend_kind(dims: Dims, card: ModelCard, sizes: dict[str, int]) -> str | None:
-    """What to write into the card if the graph gives another kind or layout of output than it says."""
+def _fits_output(dims: Dims, layout: str, card: ModelCard) -> bool:
+    """Whether dims are what the card says, or a smaller picture of the same shape where it states no size."""
+    if len(dims) != len(layout):
+        return False
+    found, sizes = dict(zip(layout, dims, strict=True)), _output_sizes(card)
+    smaller = {
+        axis: size
+        for axis, size in found.items()
+        if size and ((axis == "H" and not card.output.height) or (axis == "W" and not card.output.width))
+    }
+    return (
+        _fits(dims, layout, {**sizes, **smaller})
+        and all(size <= sizes[axis] for axis, size in smaller.items())
+        and (len(smaller) < 2 or _same_shape(smaller["H"], smaller["W"], card))
+    )
+
+
+def _same_shape(height: int, width: int, card: ModelCard) -> bool:
+    """Whether one stride makes height and width of the input's, give or take a row and a column of rounding."""
+    least = max(card.input.height / (height + 1), card.input.width / (width + 1))
+    most = min(card.input.height / max(height - 1, 0.5), card.input.width / max(width - 1, 0.5))
+    return least <= most
+
+
+def _mend_output(port: Port, card: ModelCard) -> str:
+    dims, layout, sizes = port.dims or (), card.output.layout, _output_sizes(card)
+    if text := _other_kind(port, card):
+        return text
+    found = dict(zip(layout, dims, strict=False))
+    height, width = found.get("H"), found.get("W")
+    if len(dims) == len(layout) and height and width and _fits(dims, layout, {**sizes, "H": height, "W": width}):
+        stated = f"output.height = {height} and output.width = {width}"
+        if height > card.input.height or width > card.input.width:
+            return f"{stated}?"
+        if card.output.height or card.output.width:
+            return f"{stated}? What is smaller than the input is enlarged to it (output.enlarge)"
+        entry = f"{card.input.height}x{card.input.width}"
+        return f"that is no smaller picture of {entry}: check output.layout; if it is meant, say {stated}"
+    return _mend(dims, layout, sizes, "output")
+
+
+def _other_kind(port: Port, card: ModelCard) -> str | None:
+    """What to write into the card, or do to the graph, if it gives another kind or layout of output than it says."""
+    if None in (port.dims or ())[1:]:
+        return None  # it would fit anything
     scores, indices = ("NCHW", "NHWC"), ("NHW", "N1HW", "NHW1")
+    says_scores = card.output.kind != "index"
     for layout in (*scores, *indices):
-        if layout == card.output.layout or not _fits(dims, layout, sizes):
+        if layout == card.output.layout or not _fits_output(port.dims or (), layout, card):
             continue
-        if (layout in scores) == (card.output.kind != "index"):
+        if (layout in scores) == says_scores:
             return f'output.layout = "{layout}"?'
-        kind = "logits" if layout in scores else "index"
-        return f'output.kind = "{kind}" and output.layout = "{layout}"?'
+        if not says_scores:
+            return f'output.kind = "logits" and output.layout = "{layout}"?'
+        if port.dtype not in INTEGERS:
+            return TWO_CHANNELS
+        mend = f'output.kind = "index" and output.layout = "{layout}"'
+        return f"{mend}, if it is a class index. {TWO_CHANNELS}" if port.dtype in SCORES else f"{mend}?"
     return None
 
 
@@ -154,6 +234,8 @@ def _mend(dims: Dims, layout: str, sizes: dict[str, int], table: str) -> str:
     channels = dims[layout.index("C")]
     if table == "input":
         return f"the graph wants {channels} channels, a picture has 3: check input.layout and the weights"
+    if channels == 1:
+        return TWO_CHANNELS
     return (
         f"the graph scores {channels} classes, the card names {sizes['C']}: "
         f"check the class names, output.layout and the weights"

@@ -20,8 +20,9 @@ class Footprint(NamedTuple):
     """Bytes that a session takes.
 
     Attributes:
-        shared: the library and the weights, once a process.
-        per_stream: tensors of one call; as many as calls are made at once.
+        shared: the library and the weights as they are read, once a process.
+        per_stream: what each of the calls that are made at once takes: tensors, and with openvino the weights as it
+            lays them out.
     """
 
     shared: int
@@ -44,7 +45,10 @@ def footprint(card: ModelCard, weights: Weights, runtime: Runtime, batch: int) -
     except Exception:  # the session says what is wrong, or gets on with what openvino cannot
         return None
     constants, alive = _tensors(model, width)
-    return Footprint(_LIBRARY[runtime.name] + weights.size + constants, round(_WORKING[runtime.name] * alive))
+    shared, per_stream = _LIBRARY[runtime.name] + weights.size, round(_WORKING[runtime.name] * alive)
+    if runtime.name == "openvino":
+        return Footprint(shared, per_stream + constants)
+    return Footprint(shared + constants, per_stream)
 
 
 def _tensors(model: Any, width: int) -> tuple[int, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import onnx
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
@@ -35,16 +35,29 @@ def read_model(data: bytes) -> ModelProto:
 
 
 def ports(model: ModelProto) -> tuple[list[Port], list[Port]]:
+    """Inputs and outputs, as the file declares them."""
     stored = stored_names(model.graph)
     # IR version 3 lists every initialiser as an input too.
     inputs = [_port(item) for item in model.graph.input if item.name not in stored]
     inputs = inputs or [_port(item) for item in model.graph.input]
-    outputs = [_port(item) for item in model.graph.output]
-    if any(port.dims is None or None in port.dims[1:] for port in outputs):
-        # It fails on a model that is too large or has operators unknown to onnx: then `predict` finds out.
-        with contextlib.suppress(Exception):
-            outputs = [_port(item) for item in onnx.shape_inference.infer_shapes(model).graph.output]
-    return inputs, outputs
+    return inputs, [_port(item) for item in model.graph.output]
+
+
+def inferred_dims(model: ModelProto, entry: str, shape: Sequence[int], result: str) -> Dims | None:
+    """Return the shape of an output for a given shape of the input; None if onnx cannot tell."""
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    for item in copy.graph.input:
+        if item.name == entry:
+            item.CopyFrom(helper.make_tensor_value_info(entry, item.type.tensor_type.elem_type, shape))
+    for item in copy.graph.output:
+        item.type.tensor_type.ClearField("shape")  # its names for sizes would stay
+    del copy.graph.value_info[:]
+    # It fails on a model that is too large or has operators unknown to onnx.
+    with contextlib.suppress(Exception):
+        inferred = onnx.shape_inference.infer_shapes(copy, data_prop=True)
+        return next(_port(item).dims for item in inferred.graph.output if item.name == result)
+    return None
 
 
 def _port(item: ValueInfoProto) -> Port:

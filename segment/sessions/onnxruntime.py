@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from segment.sessions.lanes import CudaPin, bound_run
 from segment.sessions.predict import GraphSession, Run
 from segment.sessions.surgery import Surgeon
 from segment.sessions.tensorrt import engine_folder, engine_options, one_builder
+from segment.sessions.vetting import shape_of_a_run
 from segment.weights import Weights
 
 PROVIDERS = {"cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
@@ -51,18 +54,24 @@ def open_onnxruntime(
     half = runtime.precision == "f16" and runtime.device != "tensorrt"
     surgeon = Surgeon(card, in_half_precision(weights.graph) if half else weights.graph)
 
-    def load(number: int | None) -> Run:
-        session = _load(surgeon.compiled(number), runtime, threads)
+    def raw(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        session = _load(surgeon.raw(), replace(runtime, device="cpu"), threads)
+        return np.asarray(session.run(None, {session.get_inputs()[0].name: images})[0])
+
+    if not surgeon.knows_output:
+        surgeon.learn(shape_of_a_run(card, raw))
+
+    @lru_cache(maxsize=1)  # a graph that takes any batch is loaded once
+    def load(number: int | None, masked: bool) -> Run:
+        session = _load(surgeon.compiled(number, masked=masked), runtime, threads)
         return _plain(session) if runtime.device == "cpu" else _on_gpu(session, card, number)
 
-    if runtime.device == "tensorrt":
-        run = load(batch)
-        return GraphSession(card, run, lambda: run, exact=False)
-    exact = runtime.device == "cpu"
-    if surgeon.fixed_batch:
-        return GraphSession(card, load(1), lambda: load(None), exact=exact)
-    run = load(None)
-    return GraphSession(card, run, lambda: run, exact=exact)
+    def load_for(batched: bool, masked: bool) -> Run:
+        if runtime.device == "tensorrt":
+            return load(batch, masked)
+        return load(1 if surgeon.fixed_batch and not batched else None, masked)
+
+    return GraphSession(card, load_for, raw, exact=runtime.device == "cpu")
 
 
 def _load(model: bytes, runtime: Runtime, threads: int) -> Any:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import queue
 import tempfile
+import threading
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +20,14 @@ from openvino.preprocess import PrePostProcessor
 from segment.card import ModelCard
 from segment.errors import ModelError
 from segment.sessions.base import Runtime
-from segment.sessions.contract import Port, choose_ports, is_identity, refuse
+from segment.sessions.contract import Dims, Port, Size, check_output, choose_ports, found_port, is_identity, refuse
+from segment.sessions.openvino_back import as_type, back
 from segment.sessions.predict import GraphSession, Run
+from segment.sessions.vetting import shape_of_a_run
 from segment.weights import Weights
 
 # openvino accepts the hint bf16 on any AVX-512 CPU and then emulates; its list of capabilities tells the truth.
 CAPABILITY = {"bf16": "BF16", "f16": "FP16"}
-# What moves numbers about, or changes their type: the position of a class fits into these.
-_MOVES = {"Convert", "Identity", "Squeeze", "Unsqueeze", "Reshape", "Transpose"}
-_WIDE = {"u8", "i16", "u16", "i32", "u32", "i64", "u64", "f32"}
 
 
 def cpu_capabilities() -> set[str]:
@@ -35,7 +37,7 @@ def cpu_capabilities() -> set[str]:
 
 
 def open_openvino(card: ModelCard, weights: Weights, runtime: Runtime, *, threads: int, streams: int) -> GraphSession:
-    """Load a model. Up to `streams` threads may predict at once, each with its own infer request.
+    """Load a model. Up to `streams` threads may predict at once, each with a compiled model of its own.
 
     The graph for single images is compiled with a batch of exactly one, also where the model's batch is symbolic:
     openvino's kernels for fixed shapes are the faster ones.
@@ -55,8 +57,10 @@ def open_openvino(card: ModelCard, weights: Weights, runtime: Runtime, *, thread
     if weights.format == "onnx":
         _check_self_contained(weights.graph)
     settings = {
-        "NUM_STREAMS": streams,
-        "INFERENCE_NUM_THREADS": threads * streams,
+        # Never several streams of one compiled model: openvino compiles them side by side, in a race for the weights
+        # that they share, and now and then all masks of such a model are wrong (seen with 2026.4, floating point).
+        "NUM_STREAMS": 1,
+        "INFERENCE_NUM_THREADS": threads,
         # Pinned, two processes of one thread each end up on one and the same core.
         "ENABLE_CPU_PINNING": False,
         "INFERENCE_PRECISION_HINT": runtime.precision,
@@ -65,14 +69,29 @@ def open_openvino(card: ModelCard, weights: Weights, runtime: Runtime, *, thread
     inputs, outputs = [_port(port) for port in model.inputs], [_port(port) for port in model.outputs]
     entry, result = choose_ports(card, inputs, outputs)
 
-    def load(batch: int) -> Run:
+    def compiled(contract: Any) -> Any:
         try:
-            compiled = core.compile_model(_compile_contract(card, model.clone(), entry, result, batch), "CPU", settings)
+            return core.compile_model(contract, "CPU", settings)
         except RuntimeError as error:
             raise ModelError(f"openvino cannot load the graph: {_reason(error)}") from error
-        return _runner(compiled, streams)
 
-    return GraphSession(card, load(1), lambda: load(-1))
+    def raw(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        needed, value = _needed(card, model.clone(), entry, result, 1)
+        alone = openvino.Model([ops.result(as_type(value, openvino.Type.f32))], needed.get_parameters(), "segment")
+        return np.array(compiled(_with_front(card, alone)).infer_new_request({0: images})[0])
+
+    dims = _dims(_needed(card, model.clone(), entry, result, 1)[1])
+    if dims is None or None in dims:
+        dims = shape_of_a_run(card, raw)
+    size = check_output(card, found_port(outputs[result], dims))
+
+    def load(batched: bool, masked: bool) -> Run:
+        batch = -1 if batched else 1
+        return _runner(
+            lambda: compiled(_compile_contract(card, model.clone(), entry, result, batch, size, masked)), streams
+        )
+
+    return GraphSession(card, load, raw)
 
 
 def contract_model(card: ModelCard, weights: Weights, batch: int) -> Any:
@@ -82,8 +101,11 @@ def contract_model(card: ModelCard, weights: Weights, batch: int) -> Any:
         ModelError: as `open_openvino`.
     """
     model = _read(openvino.Core(), weights)
-    entry, result = choose_ports(card, [_port(port) for port in model.inputs], [_port(port) for port in model.outputs])
-    return _compile_contract(card, model, entry, result, batch)
+    inputs, outputs = [_port(port) for port in model.inputs], [_port(port) for port in model.outputs]
+    entry, result = choose_ports(card, inputs, outputs)
+    dims = _dims(_needed(card, model.clone(), entry, result, 1)[1])
+    size = check_output(card, found_port(outputs[result], dims))
+    return _compile_contract(card, model, entry, result, batch, size)
 
 
 def _check_precision(core: Any, precision: str) -> None:
@@ -126,10 +148,6 @@ def _read_tflite(core: Any, data: bytes) -> Any:
 
 
 def _port(port: Any) -> Port:
-    shape = port.get_partial_shape()
-    dims = None
-    if shape.rank.is_static:
-        dims = tuple(dim.get_length() if dim.is_static else None for dim in shape)
     node = port.get_node()
     if node.get_type_name() == "Result":
         node = node.input_value(0).get_node()
@@ -137,7 +155,12 @@ def _port(port: Any) -> Port:
     names = sorted(port.get_names()) or []
     dtype = port.get_element_type()
     known = {"bf16": "bfloat16", "boolean": "bool"}.get(dtype.get_type_name())
-    return Port(tuple(dict.fromkeys([*names, node.get_friendly_name()])), known or _numpy_name(dtype), dims)
+    return Port(tuple(dict.fromkeys([*names, node.get_friendly_name()])), known or _numpy_name(dtype), _dims(port))
+
+
+def _dims(value: Any) -> Dims | None:
+    shape = value.get_partial_shape()
+    return tuple(dim.get_length() if dim.is_static else None for dim in shape) if shape.rank.is_static else None
 
 
 def _numpy_name(dtype: Any) -> str:
@@ -147,15 +170,38 @@ def _numpy_name(dtype: Any) -> str:
         return str(dtype.get_type_name())
 
 
-def _compile_contract(card: ModelCard, model: Any, entry: int, result: int, batch: int) -> Any:
+def _compile_contract(
+    card: ModelCard, model: Any, entry: int, result: int, batch: int, size: Size | None, masked: bool = False
+) -> Any:
     """Put the card's contract around a model: bytes of RGB pixels in; mask and one number per image out."""
+    needed, value = _needed(card, model, entry, result, batch)
+    results = [ops.result(output) for output in back(card, value, size, masked)]
+    return _with_front(card, openvino.Model(results, needed.get_parameters(), "segment"))
+
+
+def _needed(card: ModelCard, model: Any, entry: int, result: int, batch: int) -> tuple[Any, Any]:
+    """The part of a model from the picture to the output that is read, at the card's input size; and that output."""
     declared, parameter = card.input, model.inputs[entry].get_node()
     value = model.outputs[result].get_node().input_value(0)
     _check_needs(card, value.get_node(), parameter)
-    needed = openvino.Model(_back(card, value), [parameter], "segment")
+    needed = openvino.Model([ops.result(value)], [parameter], "segment")
     sizes = {"N": batch, "C": 3, "H": declared.height, "W": declared.width}
-    needed.reshape(openvino.PartialShape([sizes[axis] for axis in declared.layout]))
-    around = PrePostProcessor(needed)
+    try:
+        needed.reshape(openvino.PartialShape([sizes[axis] for axis in declared.layout]))
+    except RuntimeError as error:
+        raise ModelError(f"openvino cannot load the graph: {_reason(error)}") from error
+    value = needed.outputs[0].get_node().input_value(0)
+    dims = _dims(value)
+    if batch == -1 and dims and dims[0] is not None:
+        # Its Reshape to one image would be run on several: openvino reads and writes beyond its buffers then.
+        raise ModelError(f"the graph's output stays a batch of {dims[0]}")
+    return needed, value
+
+
+def _with_front(card: ModelCard, model: Any) -> Any:
+    """Bytes of RGB pixels to what the model's input wants."""
+    declared = card.input
+    around = PrePostProcessor(model)
     picture = around.input(0)
     picture.tensor().set_element_type(openvino.Type.u8).set_layout(openvino.Layout("NHWC"))
     picture.model().set_layout(openvino.Layout(declared.layout))
@@ -183,96 +229,27 @@ def _check_needs(card: ModelCard, node: Any, parameter: Any) -> None:
         seen |= {node.get_name() for node in before}
 
 
-def _back(card: ModelCard, value: Any) -> list[Any]:
-    if card.output.kind == "index":
-        return _back_of_index(card, value)
-    scores = _as(value, openvino.Type.f32)
-    axis = card.output.layout.index("C")
-    # 'stable' is what sends ties to the first class.
-    best = ops.topk(scores, ops.constant(np.int64(1)), axis, "max", "value", index_element_type="i32", stable=True)
-    masks = _as(ops.squeeze(best.output(1), ops.constant(np.array([axis]))), openvino.Type.u8)
-    # The mean and not the sum: a sum of many finite scores could itself overflow.
-    watched = _as(_before_enlarging(value), openvino.Type.f32)
-    check = ops.reduce_mean(watched, ops.constant(np.array([1, 2, 3])), keep_dims=False)
-    return [ops.result(masks), ops.result(check)]
-
-
-def _before_enlarging(scores: Any) -> Any:
-    """What linear enlarging was done to, if it was: as finite, image by image, as all scores, and far smaller.
-
-    Each score is a convex mean of its neighbours, so it is finite where they are; and every neighbour has a weight in
-    some score.
-    """
-    node = scores.get_node()
-    kind = node.get_type_name()
-    if (
-        kind == "Identity"
-        or (kind == "Transpose" and _keeps_images(node))
-        or (kind == "Interpolate" and _enlarges(node))
-    ):
-        return _before_enlarging(node.input_value(0))
-    return scores
-
-
-def _keeps_images(transpose: Any) -> bool:
-    order = transpose.input_value(1).get_node()
-    return bool(order.get_type_name() == "Constant" and order.data.flat[0] == 0)
-
-
-def _enlarges(interpolate: Any) -> bool:
-    how = interpolate.get_attributes()
-    before, after = interpolate.input_value(0).get_partial_shape(), interpolate.output(0).get_partial_shape()
-    if not how["mode"].startswith("linear") or any((*how["pads_begin"], *how["pads_end"])) or before.rank.is_dynamic:
-        return False
-    sizes = list(zip(before, after, strict=True))[1:]
-    return all(old.is_static and new.is_static and old.get_length() <= new.get_length() for old, new in sizes)
-
-
-def _back_of_index(card: ModelCard, index: Any) -> list[Any]:
-    if "1" in card.output.layout:
-        index = ops.squeeze(index, ops.constant(np.array([card.output.layout.index("1")])))
-    is_float = index.get_element_type().is_real()
-    masks = ops.result(_as(index, openvino.Type.u8))
-    if _is_position(index, len(card.classes)):
-        return [masks]
-    comparable = _as(index, openvino.Type.f32 if is_float else openvino.Type.i64)
-    zero, classes = (ops.constant(np.array(n, np.float32 if is_float else np.int64)) for n in (0, len(card.classes)))
-    # 'not below C' and not 'C or above': a NaN is neither.
-    wrong = ops.logical_or(ops.logical_not(ops.less(comparable, classes)), ops.less(comparable, zero))
-    check = ops.reduce_sum(_as(wrong, openvino.Type.f32), ops.constant(np.array([1, 2])), keep_dims=False)
-    return [masks, ops.result(check)]
-
-
-def _is_position(index: Any, classes: int) -> bool:
-    """Whether an index is where the best of at most `classes` scores lies, so that it cannot be out of range."""
-    source = _output(index)
-    while source.get_node().get_type_name() in _MOVES and source.get_element_type().get_type_name() in _WIDE:
-        source = source.get_node().input_value(0)
-    if source.get_node().get_type_name() != "TopK" or source.get_index() != 1:
-        return False
-    scores = source.get_node().input_value(0).get_partial_shape()
-    if scores.rank.is_dynamic:
-        return False
-    dim = scores[source.get_node().get_axis()]
-    return bool(dim.is_static and dim.get_length() <= classes)
-
-
-def _output(value: Any) -> Any:
-    return value if isinstance(value, openvino.Output) else value.output(0)
-
-
-def _as(value: Any, dtype: Any) -> Any:
-    return value if _output(value).get_element_type() == dtype else ops.convert(value, dtype.get_type_name())
-
-
-def _runner(compiled: Any, streams: int) -> Run:
+def _runner(compiled: Callable[[], Any], streams: int) -> Run:
+    """What runs a batch on an idle infer request; the model is compiled anew, one at a time, where none is idle."""
     idle: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    for _ in range(streams):
-        idle.put(compiled.create_infer_request())
-    checked = len(compiled.outputs) > 1
+    lock = threading.Lock()
+    first = compiled()
+    checked, requests = len(first.outputs) > 1, 1
+    idle.put(first.create_infer_request())
+
+    def idle_request() -> Any:
+        nonlocal requests
+        with suppress(queue.Empty):
+            return idle.get_nowait()
+        with lock:
+            if requests < streams:
+                request = compiled().create_infer_request()
+                requests += 1
+                return request
+        return idle.get()
 
     def run(images: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        request = idle.get()
+        request = idle_request()
         try:
             outputs = request.infer({0: images}, share_inputs=True)
         finally:

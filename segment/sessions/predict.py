@@ -12,12 +12,20 @@ from numpy.typing import NDArray
 from segment.card import ModelCard
 from segment.sessions.base import Masks
 from segment.sessions.contract import refuse
+from segment.sessions.vetting import Raw, Vetting, random_images
 
 logger = logging.getLogger(__name__)
 
-# What a runtime does with a batch: `uint8[N, H, W, 3]` to `uint8[N, Ho, Wo]` and one float per image, which is
-# NaN or infinite where a score is (scores), or the number of pixels out of range (class index).
+# What a runtime does with a batch: `uint8[N, H, W, 3]` to `uint8[N, Ho, Wo]` and one float per image, the check. Of
+# scores it is not finite where one of them is not; of masked scores (see `Load`) it is not 0 where one is NaN or the
+# best of a pixel is not finite. Of a class index it is the number of pixels out of range, plus `NOT_WHOLE` if there is
+# a pixel that is no whole number.
 Run = Callable[[NDArray[np.uint8]], tuple[NDArray[np.uint8], NDArray[np.float32]]]
+NOT_WHOLE = 0.5
+
+# Loads the graph: whether for whole batches, and whether its scores may be masked, minus infinity saying that a pixel
+# is not of a class. Finding that out costs more, so it is done only for models that have shown such a score.
+Load = Callable[[bool, bool], Run]
 
 
 class GraphSession:
@@ -28,44 +36,68 @@ class GraphSession:
     graph refuses them, every later batch is a loop over one, and a warning says so. The trial costs eight
     images, once, and only sessions that are asked for batches pay it.
 
+    The first images are looked at by value, too; see `Vetting`.
+
     Args:
         card: the model's card.
-        single: runs a batch of one.
-        batched: makes what runs any batch; called once, when the first batch larger than one comes.
+        load: loads the graph; that for single images at once, others when they are needed.
+        raw: see `Raw`.
         exact: the trial demands equal masks; else (a GPU may choose other kernels for other batches) at most
             one pixel in a thousand may differ.
     """
 
-    def __init__(self, card: ModelCard, single: Run, batched: Callable[[], Run], *, exact: bool = True) -> None:
+    def __init__(self, card: ModelCard, load: Load, raw: Raw, *, exact: bool = True) -> None:
         self.card = card
-        self._single = single
-        self._make_batched: Callable[[], Run] | None = batched
+        self._load = load
+        self._masked = False
+        self._single = load(False, False)
+        self._has_tried = False
         self._batched: Run | None = None
         self._tolerance = 0.0 if exact else 0.001
         self._lock = threading.Lock()
+        self._vetting = Vetting(card, self._one_by_one_faults, raw)
 
     @property
     def batches(self) -> bool | None:
         """Whether larger batches go to the graph whole; None before the first one."""
-        return None if self._make_batched else self._batched is not None
+        return self._batched is not None if self._has_tried else None
 
     def predict(self, images: NDArray[np.uint8]) -> Masks:
         """Segment a batch; see `Session.predict`. As many threads may call it at once as `streams` says.
 
         Raises:
             ValueError: `images` is not `uint8[N, input height, input width, 3]`.
-            ModelError: the masks have another size than the card says.
+            ModelError: the masks have another size than the card says, or the first images show that the model
+                cannot be what the card says.
         """
         self._check_images(images)
         if len(images) == 0:
             return Masks(np.empty((0, self.card.output_height, self.card.output_width), np.uint8), {})
+        masked = self._masked
+        masks, check = self._predict(images)
+        if not masked and np.isinf(check).any() and self.card.output.kind != "index":
+            self._expect_masked()
+            masks, check = self._predict(images)
+        found = Masks(masks, self._faults(masks, check))
+        if not self._vetting.done:
+            self._vetting.look(images, found)
+        return found
+
+    def _predict(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         run = self._run_for(images)
         if run is None:
-            masks, check = self._one_by_one(images)
-        else:
-            masks, check = run(np.ascontiguousarray(images))
-            self._check_masks(masks)
-        return Masks(masks, self._faults(masks, check))
+            return self._one_by_one(images)
+        masks, check = run(np.ascontiguousarray(images))
+        self._check_masks(masks)
+        return masks, check
+
+    def _expect_masked(self) -> None:
+        with self._lock:
+            if not self._masked:
+                self._single = self._load(False, True)
+                if self._batched is not None:
+                    self._batched = self._load(True, True)
+                self._masked = True
 
     def _check_images(self, images: NDArray[np.uint8]) -> None:
         wanted = (self.card.input.height, self.card.input.width, 3)
@@ -76,19 +108,27 @@ class GraphSession:
         wanted = (self.card.output_height, self.card.output_width)
         if masks.shape[1:] != wanted:
             got = "x".join(str(size) for size in masks.shape[1:])
-            mend = f"output.height = {masks.shape[1]} and output.width = {masks.shape[2]}?" if masks.ndim == 3 else ""
-            refuse(self.card, f"the card says masks of {wanted[0]}x{wanted[1]}, the graph gave {got}: {mend}")
+            mend = f": output.height = {masks.shape[1]} and output.width = {masks.shape[2]}?" if masks.ndim == 3 else ""
+            smaller = masks.ndim == 3 and masks.shape[1] <= wanted[0] and masks.shape[2] <= wanted[1]
+            how = f" Then it is enlarged to the input's size ({self.card.output.enlarging})" if smaller else ""
+            refuse(self.card, f"masks of {wanted[0]}x{wanted[1]} are needed, the graph gave {got}{mend}{how}")
 
     def _faults(self, masks: NDArray[np.uint8], check: NDArray[np.float32]) -> dict[int, str]:
         if self.card.output.kind == "index":
             faults = {int(i): "model_range" for i in np.flatnonzero(check != 0)}
+            faults |= {int(i): "model_not_whole" for i in np.flatnonzero(check % 1 == NOT_WHOLE)}
         else:
-            faults = {int(i): "model_not_finite" for i in np.flatnonzero(~np.isfinite(check))}
+            wrong = check != 0 if self._masked else ~np.isfinite(check)
+            faults = {int(i): "model_not_finite" for i in np.flatnonzero(wrong)}
         # Scores of a graph whose number of classes is not fixed can be more than the card names.
         highest = masks.reshape(len(masks), -1).max(axis=1)
         for i in np.flatnonzero(highest >= len(self.card.classes)):
             faults.setdefault(int(i), "model_range")
         return faults
+
+    def _one_by_one_faults(self, images: NDArray[np.uint8]) -> Masks:
+        masks, check = self._one_by_one(images)
+        return Masks(masks, self._faults(masks, check))
 
     def _one_by_one(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         results = [self._single(np.ascontiguousarray(images[i : i + 1])) for i in range(len(images))]
@@ -99,16 +139,16 @@ class GraphSession:
         if len(images) == 1:
             return self._single
         with self._lock:
-            if self._make_batched is not None:
-                self._batched = self._try_batches(self._make_batched, images)
-                self._make_batched = None
+            if not self._has_tried:
+                self._batched = self._try_batches(images)
+                self._has_tried = True
         return self._batched
 
-    def _try_batches(self, make: Callable[[], Run], images: NDArray[np.uint8]) -> Run | None:
+    def _try_batches(self, images: NDArray[np.uint8]) -> Run | None:
         trial = np.concatenate([random_images(2, *images.shape[1:3]), images[:2]])
         masks, check = self._one_by_one(trial)
         try:
-            run = make()
+            run = self._load(True, self._masked)
             together, together_check = run(trial)
         except Exception as error:  # each runtime has its own types, and none matters here
             reason = str(error).strip().split("\n", 1)[0]
@@ -134,11 +174,3 @@ class GraphSession:
         sound = [i for i in range(len(masks)) if i not in faults]
         differing = np.count_nonzero(masks[sound] != together[sound])
         return bool(differing <= self._tolerance * masks[sound].size)
-
-
-def random_images(count: int, height: int, width: int) -> NDArray[np.uint8]:
-    """Random coloured blocks of about an eighth of the picture: pure noise looks like one class to most models."""
-    generator = np.random.default_rng(0)
-    coarse = generator.integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)
-    rows, columns = np.arange(height) * 8 // height, np.arange(width) * 8 // width
-    return coarse[:, rows[:, None], columns]
