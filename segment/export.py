@@ -62,7 +62,7 @@ def export(ledger: Ledger, target: str, kind: Format, store: Store) -> Exported:
     card = ModelCard.model_validate(run["card"])
     check_target(ledger, run, target)
     # a plan that --update has changed may name other images: their old files would stay
-    planned = hashlib.sha256(plan.to_bytes()).hexdigest()
+    planned = hashlib.sha256(Plan(plan.table).to_bytes()).hexdigest()
     _claim(store, target, {"run": run["fingerprint"], "plan": planned, "format": kind})
     if kind == "coco-rle":
         return _Coco(ledger, plan, card, store, target).export()

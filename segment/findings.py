@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from segment.names import DATA_SUFFIXES, count, examples, suffix_of
+from segment.names import DATA_SUFFIXES, as_text, count, examples, shown, suffix_of
 from segment.urls import unsigned
 
 Reason = Literal[
@@ -91,6 +91,7 @@ class LeftOut:
         examples: up to three names.
         exact: whether `number` is known; behind the damage of an archive there may be more.
         place: URL of the archive that holds them; `""` for files of a listing and for sums over several places.
+        data: how many of them may be images, labels, archives or tables, by their suffixes.
     """
 
     reason: Reason
@@ -99,19 +100,18 @@ class LeftOut:
     examples: tuple[str, ...]
     exact: bool = True
     place: str = ""
+    data: int = 0
 
     @property
     def matters(self) -> bool:
-        """Whether something of it may be the user's data: an image, a label, an archive or a table."""
+        """Whether something of it may be the user's data, so that leaving it out is worth a warning."""
         if self.reason in ("system", "run_output"):
             return False
-        return self.reason in ("damaged", "irregular") or any(
-            suffix_of(f"x.{kind}") in DATA_SUFFIXES for kind in self.kinds
-        )
+        return self.reason in ("damaged", "irregular") or self.data > 0
 
     def __str__(self) -> str:
         one, several, advice = _WORDS[self.reason]
-        kinds = ", ".join(f"{kind or 'others'} x {number}" for kind, number in self.kinds.items())
+        kinds = ", ".join(f"{shown(kind) or 'others'} x {number}" for kind, number in self.kinds.items())
         number = count(self.number, one, several)
         if not self.exact:
             number = f"at least {number}" if self.number else f"an unknown number of {several}"
@@ -125,6 +125,7 @@ class LeftOut:
             "reason": self.reason,
             "number": self.number,
             "exact": self.exact,
+            "data": self.data,
             "kinds": dict(self.kinds),
             "examples": list(self.examples),
             **({"place": self.place} if self.place else {}),
@@ -133,8 +134,32 @@ class LeftOut:
     @staticmethod
     def from_json(item: Mapping[str, Any]) -> LeftOut:
         """Undo `to_json`."""
+        return LeftOut(**{**item, "examples": tuple(item["examples"])})
+
+
+@dataclass
+class _Count:
+    """A sum that becomes a `LeftOut`."""
+
+    number: int = 0
+    kinds: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, None] = field(default_factory=dict)  # in order, each once
+    exact: bool = True
+    data: int = 0
+
+    def add(self, number: int, kinds: Mapping[str, int], examples: Iterable[str], exact: bool, data: int) -> None:
+        self.number += number
+        self.kinds.update(kinds)
+        for name in examples:
+            if len(self.examples) >= _EXAMPLES:
+                break
+            self.examples.setdefault(name)
+        self.exact = self.exact and exact
+        self.data += data
+
+    def result(self, reason: Reason, place: str = "") -> LeftOut:
         return LeftOut(
-            item["reason"], item["number"], item["kinds"], tuple(item["examples"]), item["exact"], item.get("place", "")
+            reason, self.number, _most_common(self.kinds), tuple(self.examples), self.exact, place, self.data
         )
 
 
@@ -145,12 +170,19 @@ class Findings:
     Attributes:
         notes: one line each: what was decided.
         warnings: one line each, counted: what looks odd.
-        left_out: what is not segmented, by reason and place.
     """
 
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    left_out: list[LeftOut] = field(default_factory=list)
+    _counts: dict[tuple[str, Reason], _Count] = field(default_factory=dict)
+
+    @property
+    def left_out(self) -> list[LeftOut]:
+        """What is not segmented, by place and reason."""
+        return [count.result(reason, place) for (place, reason), count in sorted(self._counts.items())]
+
+    def _count(self, reason: Reason, place: str = "") -> _Count:
+        return self._counts.setdefault((unsigned(place), reason), _Count())
 
     def leave_out(
         self, reason: Reason, names: Iterable[str], kinds: Iterable[str] | None = None, place: str = ""
@@ -164,20 +196,21 @@ class Findings:
             place: URL of the archive that holds them, if one does.
         """
         listed = list(names)
-        if listed:
-            found = Counter((suffix_of(name) or "no suffix" for name in listed) if kinds is None else kinds)
-            self.left_out.append(
-                LeftOut(reason, len(listed), _most_common(found), _first(listed), place=unsigned(place))
-            )
+        if not listed:
+            return
+        found = Counter((suffix_of(name) or "no suffix" for name in listed) if kinds is None else kinds)
+        data = sum(number for kind, number in found.items() if suffix_of(f"x.{kind}") in DATA_SUFFIXES)
+        storable = {as_text(kind): number for kind, number in found.items()}
+        self._count(reason, place).add(len(listed), storable, map(as_text, listed), True, data)
 
     def omit(self, reason: Literal["beyond_limit", "not_sampled"], images: int) -> None:
         """Count images that were not asked for."""
         if images:
-            self.left_out.append(LeftOut(reason, images, {}, ()))
+            self._count(reason).add(images, {}, (), True, 0)
 
     def lose(self, images: int, examples: Sequence[str], place: str, *, exact: bool) -> None:
         """Count images behind the damage of the archive at `place`; at least so many if not `exact`."""
-        self.left_out.append(LeftOut("damaged", images, {}, _first(examples), exact, place=unsigned(place)))
+        self._count("damaged", place).add(images, {}, map(as_text, examples), exact, 0)
 
 
 def choice_in_words(images: int, left_out: Iterable[LeftOut]) -> str:
@@ -202,27 +235,17 @@ def _images(number: int) -> str:
     return f"{number:,} image{'' if number == 1 else 's'}"
 
 
-def _first(names: Iterable[str]) -> tuple[str, ...]:
-    """The first few different names."""
-    return tuple(name for name, _ in zip(dict.fromkeys(names), range(_EXAMPLES), strict=False))
-
-
-def _most_common(kinds: Counter[str], rest: int = 0) -> dict[str, int]:
-    """The most frequent kinds, then by name; the others with the `rest` as one."""
-    ordered = sorted(kinds.items(), key=lambda item: (-item[1], item[0]))
-    rest += sum(number for _, number in ordered[_KINDS:])
+def _most_common(kinds: Counter[str]) -> dict[str, int]:
+    """The most frequent kinds, then by name; the others as one, under `""`."""
+    ordered = sorted(((kind, n) for kind, n in kinds.items() if kind), key=lambda item: (-item[1], item[0]))
+    rest = kinds[""] + sum(number for _, number in ordered[_KINDS:])
     return dict(ordered[:_KINDS]) | ({"": rest} if rest else {})
 
 
 def by_reason(items: Iterable[LeftOut]) -> list[LeftOut]:
     """Sum up what is left out, whatever its place."""
-    total: dict[Reason, LeftOut] = {}
+    total: dict[Reason, _Count] = {}
     for item in items:
-        old = total.get(item.reason, LeftOut(item.reason, 0, {}, ()))
-        kinds = Counter(old.kinds) + Counter(item.kinds)
-        rest = kinds.pop("", 0)
-        names = _first([*old.examples, *item.examples])
-        total[item.reason] = LeftOut(
-            item.reason, old.number + item.number, _most_common(kinds, rest), names, old.exact and item.exact
-        )
-    return list(total.values())
+        sums = total.setdefault(item.reason, _Count())
+        sums.add(item.number, item.kinds, item.examples, item.exact, item.data)
+    return [count.result(reason) for reason, count in total.items()]

@@ -16,6 +16,7 @@ from segment.background import in_order
 from segment.card import ModelCard
 from segment.damage import sound
 from segment.errors import SegmentError, UsageError
+from segment.findings import LeftOut
 from segment.metrics import score
 from segment.names import shown
 from segment.plan import Plan
@@ -105,10 +106,14 @@ class Ledger:
         return {path: size for path, size in found.items() if _COUNTED.search(path)}
 
     def record_input(self, plan: Plan, fingerprint: str) -> None:
-        """Bring what `run.json` says of the input in line with the frozen plan."""
-        run = self.read_run()
-        if run is not None and run["fingerprint"] == fingerprint and run.get("input") != plan.summary():
-            self.store.write(self.url("run.json"), to_json({**run, "input": plan.summary()}))
+        """Bring what `run.json` says of the input in line with the frozen plan, unless the run is another one now."""
+        run, frozen = self.read_run(), plan.summary()
+        if run is None or run["fingerprint"] != fingerprint or run.get("input") == frozen:
+            return
+        self.store.write(self.url("run.json"), to_json({**run, "input": frozen}))
+        now = self.read_plan()
+        if now is not None and now != plan:  # another driver's --update came in between
+            self.record_input(now, fingerprint)
 
     def is_planned(self) -> bool:
         """Whether there is a plan."""
@@ -250,6 +255,12 @@ class Ledger:
         longer = Plan(pa.concat_tables([plan.table, new.table]), new.left_out)
         self.store.write(self.url("plan.parquet"), longer.to_bytes())
         return longer
+
+    def recount(self, plan: Plan, left_out: Sequence[LeftOut]) -> Plan:
+        """Freeze a plan of the same parts, where something else is left out of the input now."""
+        counted = Plan(plan.table, left_out)
+        self.store.write(self.url("plan.parquet"), counted.to_bytes())
+        return counted
 
     def read_rows(
         self, shard: str, part: str, columns: Sequence[str] | None, block_size: int = _FOLD_BLOCK

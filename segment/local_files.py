@@ -9,6 +9,7 @@ import re
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from segment.filesystems import Entry
 from segment.request_errors import is_absent
@@ -71,13 +72,22 @@ def _link(temporary: Path, path: Path) -> None:
         temporary.unlink()
 
 
+def _new_file(path: Path) -> BinaryIO:
+    """Open a file to be written, and make its folder; again, if another driver's probe has just removed it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        return path.open("wb")
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("wb")
+
+
 def write_local(path: Path, data: bytes, *, exclusive: bool = False) -> None:
     """Write a file in one atomic step, folders and all; `exclusive` raises FileExistsError where there is one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     # hidden, or whoever reads the folder meanwhile (or after a kill) would take it for data
     temporary = path.with_name(f".{path.name}.tmp-{secrets.token_hex(8)}")
     try:
-        with temporary.open("wb") as file:
+        with _new_file(temporary) as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

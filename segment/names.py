@@ -57,6 +57,11 @@ def is_storable(text: str) -> bool:
     return True
 
 
+def as_text(name: str) -> str:
+    """Return a name as valid Unicode; bytes that are not UTF-8 are spelled `\\xff`."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def suffix_of(name: str) -> str:
     """Return the suffix of a name or URL in lower case, `.png`; for http without the query."""
     stem, dot, suffix = basename(name).rpartition(".")

@@ -44,7 +44,7 @@ class Plan:
 
     def __init__(self, table: pa.Table, left_out: Sequence[LeftOut] = ()) -> None:
         self.table = table
-        self.left_out = tuple(left_out)
+        self.left_out = tuple(sorted(left_out, key=lambda item: (item.place, item.reason)))
 
     @staticmethod
     def of(parts: Iterable[Part], left_out: Sequence[LeftOut] = ()) -> Plan:

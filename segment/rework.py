@@ -116,9 +116,9 @@ def follow_input(ledger: Ledger, plan: Plan, known: Known, found: Discovery) -> 
         ledger.reopen(shard, parts)
     kept = [item for item in plan.left_out if item.place and item.place not in known.planned_anew]
     new = Plan.of(found.parts, [*kept, *found.left_out])
-    if not found.parts and not stale and new.left_out == plan.left_out:
-        return plan
-    return ledger.extend_plan(plan.without(known.stale), new)
+    if found.parts or stale:
+        return ledger.extend_plan(plan.without(known.stale), new)
+    return plan if new.left_out == plan.left_out else ledger.recount(plan, new.left_out)
 
 
 def changes(known: Known, found: Discovery) -> Iterator[str]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Literal
 
 from segment.errors import UsageError
-from segment.findings import Findings, by_reason
+from segment.findings import Findings, Reason, by_reason
 from segment.formats.choosing import choose
 from segment.formats.cutting import Shard, cut
 from segment.formats.expand import Found, find_objects, sign_input
@@ -160,16 +160,18 @@ def _visible(found: Found, options: InputOptions, findings: Findings) -> Found:
     labels = to_url(options.labels) + "/" if options.labels is not None else ""
     if not labels.startswith(found.base + "/") or labels == found.base + "/":
         labels = ""
-    kept, odd = [], []
+    kept = []
+    left: dict[Reason, list[str]] = defaultdict(list)
     for entry in found.entries:
         name = relative_url(entry.url, found.base)
         if reason := no_data(name, include_hidden=options.include_hidden):
-            findings.leave_out(reason, [name])
+            left[reason].append(name)
         elif entry.irregular:
-            odd.append(name)
+            left["irregular"].append(name)
         elif not (labels and entry.url.startswith(labels)):
             kept.append(entry)
-    findings.leave_out("irregular", odd)
+    for why, names in left.items():
+        findings.leave_out(why, names)
     return replace(found, entries=kept)
 
 

@@ -51,7 +51,7 @@ MAY_IMPORT: dict[str, str] = {
     "tables": "classes metrics",
     "plan": "findings shards tables",
     "damage": "errors names",
-    "ledger": "background card damage errors metrics names plan store tables urls",
+    "ledger": "background card damage errors findings metrics names plan store tables urls",
     "contract": "card errors ledger names",
     "row_checks": "names shards tables",
     "audit": "background card damage errors ledger names plan row_checks shards tables",

@@ -322,7 +322,7 @@ def test_sums_over_places() -> None:
     findings.leave_out("unused_member", ["c.depth.png"], ["depth.png"], "https://host/2.tar?X-Amz-Signature=secret")
     findings.lose(3, ["x"], "file:///1.tar", exact=True)
     findings.lose(1, ["y"], "file:///3.tar", exact=False)
-    unused, damaged = by_reason(findings.left_out)
+    damaged, unused = by_reason(findings.left_out)
     assert (unused.number, unused.kinds, unused.place) == (3, {"depth.png": 3}, "")
     assert (damaged.number, damaged.exact, damaged.matters) == (4, False, True)
     assert str(damaged).startswith("left out: at least 4 images behind the damage or the end mark of tars; e.g. x, y")
@@ -359,3 +359,84 @@ def test_an_update_counts_anew(tmp_path: Path) -> None:
     recorded = json.loads((place.output / "run.json").read_text())["input"]
     assert [item["reason"] for item in recorded["left_out"]] == ["other_kind"]
     assert (place.output / "_SUCCESS").exists()
+
+
+# --- sums ------------------------------------------------------------------------------------------------------------
+
+
+def test_data_among_many_other_kinds_is_a_warning_whatever_the_order(tmp_path: Path) -> None:
+    rare = [f".cache/{number}.kind{number % 9}" for number in range(90)]
+    write(tmp_path, "a.png", *rare, *(f"_extra/{number}.png" for number in range(20)), ".cache/z.tif")
+    (item,) = by_reason(find(tmp_path).left_out)
+    assert (item.number, item.data, item.matters) == (111, 21, True)
+    assert item.kinds[".png"] == 20
+    assert sum(item.kinds.values()) == 111
+
+
+def test_rare_data_is_a_warning_though_its_kind_is_not_named() -> None:
+    findings = Findings()
+    findings.leave_out("other_kind", [f"{n}.kind{n % 9}" for n in range(90)])
+    findings.leave_out("other_kind", ["x.zip"], place="file:///1.tar")
+    (item,) = by_reason(findings.left_out)
+    assert (".zip" in item.kinds, item.data, item.matters) == (False, 1, True)
+
+
+def test_names_that_are_not_utf8_are_counted_like_others(tmp_path: Path) -> None:
+    place = sound_place(tmp_path)
+    for name in (b"notes-\xff.txt", b"n.\xfe", b"_\xff.png", b"x.gif\n"):
+        (place.images / os.fsdecode(name)).write_bytes(b"x")
+    outcome = place.run()
+    assert len(outcome.rows) == 3
+    kept = json.loads((place.output / "run.json").read_text())["input"]["left_out"]
+    assert sorted(name for item in kept for name in item["examples"]) == [
+        "_\\xff.png",
+        "n.\\xfe",
+        "notes-\\xff.txt",
+        "x.gif\n",
+    ]
+    assert not any("\n" in line for line in outcome.report.warnings)
+
+
+def test_an_update_of_tars_with_nothing_new_changes_nothing(tmp_path: Path) -> None:
+    import io
+    import tarfile
+
+    from segment.driver import run
+
+    place = Place(tmp_path)
+    folder = tmp_path / "tars"
+    folder.mkdir()
+    with tarfile.open(folder / "a.tar", "w") as tar:
+        for name, data in (("0.png", png(scene(0)[0])), ("0.depth.png", png(scene(1)[0])), ("readme", b"x")):
+            header = tarfile.TarInfo(name)
+            header.size = len(data)
+            tar.addfile(header, io.BytesIO(data))
+    (folder / "notes.md").write_text("x")
+    job = place.job(input=str(folder), labels=None)
+    run(job)
+    before = {
+        path: path.read_bytes() for path in place.output.rglob("*") if path.is_file() and "runs" not in path.parts
+    }
+    run(job, update=True)
+    assert before == {path: path.read_bytes() for path in before}
+    (folder / "more.md").write_text("x")  # something else is left out now: the plan says so, the run stays complete
+    report = run(job, update=True)
+    assert {item.reason: item.number for item in report.left_out}["other_kind"] == 2
+    assert (place.output / "_SUCCESS").exists()
+
+
+def test_a_folder_that_goes_while_a_file_is_written_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = Path.mkdir
+    calls = []
+
+    def mkdir(path: Path, *arguments: object, **options: object) -> None:
+        made(path, *arguments, **options)  # type: ignore[arg-type]
+        calls.append(path)
+        if len(calls) == 1:
+            path.rmdir()  # as another driver's probe does
+
+    monkeypatch.setattr(Path, "mkdir", mkdir)
+    STORE.write(f"file://{tmp_path}/out/run.json", b"x")
+    assert (tmp_path / "out/run.json").read_bytes() == b"x"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator, Mapping, Sequence
 
 from segment.errors import InputChanged, UsageError, input_changed
@@ -11,7 +10,18 @@ from segment.findings import Findings
 from segment.formats.cutting import Shard, mark_repeated, shard_hash
 from segment.formats.known import Known
 from segment.formats.label_files import labels_by_pattern, labels_by_stem, suggest_labels
-from segment.names import DATA_SUFFIXES, basename, count, examples, is_image, is_storable, shown, slug, suffix_of
+from segment.names import (
+    DATA_SUFFIXES,
+    as_text,
+    basename,
+    count,
+    examples,
+    is_image,
+    is_storable,
+    shown,
+    slug,
+    suffix_of,
+)
 from segment.parts import (
     SEGMENTED,
     UNKNOWN,
@@ -151,6 +161,6 @@ def _refuse_odd_names(entries: Sequence[Entry]) -> None:
     """Refuse names that are not UTF-8: Parquet could not store them, and ids must survive."""
     odd = [entry.url for entry in entries if not is_storable(entry.url)]
     if odd:
-        names = examples(os.fsencode(name).decode("utf-8", "backslashreplace") for name in odd)
+        names = examples(as_text(name) for name in odd)
         number = count(len(odd), "file name is", "file names are")
         raise UsageError(f"{number} not UTF-8, {names}: rename them")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import posixpath
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from segment.errors import SegmentError, UsageError
-from segment.findings import Findings, by_reason
+from segment.findings import Findings, Reason, by_reason
 from segment.formats.lookup import in_threads, look_up
 from segment.names import basename, count, examples, is_image, is_label, no_data, shown, suffix_of
 from segment.parts import InputOptions, expand_pattern
@@ -56,16 +57,19 @@ def labels_by_stem(
 def _label_files(base: str, folder: str, options: InputOptions, store: Store, findings: Findings) -> list[Entry]:
     """List the label images of a folder; what else is there is counted."""
     found = []
+    left: dict[Reason, list[str]] = defaultdict(list)
     for entry in store.list(folder):
         name = relative_url(entry.url, folder)
         if base.startswith(folder + "/") and entry.url.startswith(base + "/"):
             continue
         if reason := no_data(name, include_hidden=options.include_hidden):
-            findings.leave_out(reason, [name])
+            left[reason].append(name)
         elif is_label(name):
             found.append(entry)
         else:
-            findings.leave_out("label_format", [name])
+            left["label_format"].append(name)
+    for why, names in left.items():
+        findings.leave_out(why, names)
     return found
 
 

@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from segment.errors import SegmentError, UsageError
 from segment.formats.tar_damage import BLOCK, is_zero, legible, next_header
-from segment.names import basename, shown
+from segment.names import as_text, basename, shown
 from segment.store import Entry, Store
 
 # Headers lie between the data. Reading 1 MiB at a time passes small images without a request for each and
@@ -181,7 +181,7 @@ def _leads_out(name: str) -> bool:
 
 def _clean(name: str) -> str:
     """Return a member's name as valid Unicode without `./` in front."""
-    name = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    name = as_text(name)
     while name.startswith("./"):
         name = name[2:].lstrip("/")
     return name
