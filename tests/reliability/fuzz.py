@@ -97,7 +97,9 @@ def sound_labels() -> list[bytes]:
         encoded("WEBP", Image.fromarray(colours), lossless=True),
         encoded("PNG", Image.fromarray(np.dstack([MASK, np.full_like(MASK, 255)]))),
         encoded("TIFF", Image.fromarray(MASK.astype(np.float32)), compression="tiff_lzw"),
-        cv2.imencode(".png", np.dstack([colours.astype(np.uint16) * 257, np.full_like(MASK, 255)]))[1].tobytes(),
+        cv2.imencode(
+            ".png", np.dstack([colours[:, :, ::-1].astype(np.uint16) * 257, np.full(MASK.shape, 65535, np.uint16)])
+        )[1].tobytes(),
     ]
 
 
