@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pyarrow.parquet as pq
 import pytest
+from onnx import helper, numpy_helper
 
 import segment
 from segment.card import load_card
@@ -316,11 +318,18 @@ def test_a_graph_of_another_card_is_refused(engine: str, motley_job: segment.Job
 
 
 @on("local-3", "ray-2", "ray-split")
-def test_a_graph_that_shows_its_size_late_is_refused(engine: str, motley_job: segment.Job, tmp_path: Path) -> None:
-    card = load_card(motley_job.model)
-    (tmp_path / "late.onnx").write_bytes(colour_classifier(card, stride=2, dynamic=True))
-    job = to(motley_job, tmp_path / "out", weights=str(tmp_path / "late.onnx"), runtime="onnxruntime", precision="auto")
-    with pytest.raises(ModelError, match="the card says masks of 32x48, the graph gave 16x24"):
+def test_a_model_that_fails_by_value_on_its_first_image_ends_the_run(
+    engine: str, motley_job: segment.Job, tmp_path: Path
+) -> None:
+    """Its shapes keep the contract, its scores are NaN: no error row an image, but one error."""
+    graph = onnx.load_from_string(colour_classifier(load_card(motley_job.model)))
+    name = graph.graph.output[0].name
+    graph.graph.node[-1].output[0] = "sound"
+    graph.graph.node.append(helper.make_node("Mul", ["sound", "nan"], [name]))
+    graph.graph.initializer.append(numpy_helper.from_array(np.float32(np.nan), "nan"))
+    (tmp_path / "nan.onnx").write_bytes(graph.SerializeToString())
+    job = to(motley_job, tmp_path / "out", weights=str(tmp_path / "nan.onnx"), runtime="onnxruntime", precision="auto")
+    with pytest.raises(ModelError, match="the scores are not finite numbers, for random pictures as for the first"):
         run_on(ENGINES[engine], job)
 
 
