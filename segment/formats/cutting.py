@@ -109,5 +109,6 @@ def warn_repeated(shards: Iterable[Shard], warnings: list[str]) -> None:
     """Add a warning if images are repeated in `shards`."""
     ids = [member.id for shard in shards for member in shard.members if member.image.size == REPEATED]
     if ids:
-        many = count(len(ids), "image has the id", "images have the id")
-        warnings.append(f"{many} of an earlier one and will be an error row, {examples(ids)}")
+        many = count(len(ids), "image has the id of an earlier one and will be an error row",
+                     "images have the id of an earlier one and will be error rows")  # fmt: skip
+        warnings.append(f"{many}, {examples(ids)}")

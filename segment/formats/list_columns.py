@@ -35,7 +35,8 @@ _NAMES: dict[Role, frozenset[str]] = {
         gtmask gtlabel gtimage gtimg gtseg gtsegmap gtfine target targetmask labelmap labelmask labelimage labelimg
         labelpng labelid labelids labeltrainids maskimage maskimg maskpng segpng annotationimage annotationmask
         annotationpng truth truthmask lbl lbls msk msks annos semseg semsegmask seglabel segmentationlabel gtsemanticseg
-        gtsegmentation gtsemseg masklabel
+        gtsegmentation gtsemseg masklabel rle rles rlemask maskrle segmentationrle encodedpixels encodedmask polygon
+        polygons
         """.split()  # noqa: SIM905
     ),
     "id": frozenset({"id", "imageid", "imgid", "sampleid", "key", "samplekey", "uid", "uuid"}),
@@ -48,6 +49,7 @@ _FILLERS = frozenset(
 )
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+|[^\W\dA-Za-z_]+")
 _POSITIONS: tuple[Role, ...] = ("image", "label", "id")
+_SHAPES = re.compile(r"\s*[\[{]|\d+ \d+ |[\d.]+,[\d.]+,")  # how polygons and run lengths begin
 _SAMPLE = 8  # cells of a column that are looked at,
 _SAMPLE_ROWS = 64  # of so many rows, if these are not empty
 _FEW = 3
@@ -222,9 +224,15 @@ class _Table:
         for column in found:
             if column != label and not self.weight(column) and self.sample(column):
                 told = findings.notes if label else findings.warnings
+                drawn = all(map(_SHAPES.match, self.sample(column)))
+                advice = (
+                    "Polygons and run lengths have to be drawn as label images first"
+                    if drawn
+                    else f"--label-column '{shown(column)}' reads it all the same"
+                )
                 told.append(
                     f"column '{shown(column)}' of {self.name} could be the label, but holds no paths, "
-                    f"{self.example(column)}: not read. --label-column '{shown(column)}' reads it all the same"
+                    f"{self.example(column)}: not read. {advice}"
                 )
             elif not self.sample(column):
                 findings.warnings.append(f"column '{shown(column)}' of {self.name} is empty in every row: no labels")

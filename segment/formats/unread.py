@@ -7,11 +7,12 @@ from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 
-from segment.formats.cells import Cell, cell_of, described, listed, storage_of
+from segment.formats.cells import Cell, cell_of, described, is_text, listed, storage_of
 from segment.formats.columns import LABEL_COLUMNS, LABEL_PATH_COLUMNS, Columns
 from segment.formats.content import may_be_label
 from segment.names import is_label, shown
 
+_SHAPES = re.compile(r"(mask_?|segmentation_?)?(rles?|polygons?)(_mask)?|encoded_?(pixels|mask)")
 _LABEL_WORDS = re.compile(r"label|mask|annot|segm|truth|(?<![a-z])(gt|seg)(?![a-z])")
 
 
@@ -52,7 +53,13 @@ def _unreadable_labels(schema: pa.Schema, columns: Columns) -> Iterator[str]:
     usual = {*LABEL_COLUMNS, *LABEL_PATH_COLUMNS}
     for field in schema:
         why = cell_of(field)
+        if is_text(field.type) and _SHAPES.fullmatch(field.name.lower()):
+            yield (
+                f"no labels are used, but the column '{shown(field.name)}' could hold them: it is text, and polygons "
+                "and run lengths have to be drawn as label images first"
+            )
         nested = pa.types.is_nested(storage_of(field.type))
-        if isinstance(why, str) and nested and field.name.lower() in usual and field.name != columns.image.column:
+        is_usual = field.name.lower() in usual or _SHAPES.fullmatch(field.name.lower())
+        if isinstance(why, str) and nested and is_usual and field.name != columns.image.column:
             kind = described(field.type)
             yield f"no labels are used, but the column '{shown(field.name)}' could hold them: it is {kind} and {why}"
