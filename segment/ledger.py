@@ -145,10 +145,7 @@ class Ledger:
         if run is not None and plan is None:
             raise UsageError(f"the run at {place} has no plan.parquet: the `segment run` that began it makes it")
         if run is None and (plan is not None or self.has_masks()):
-            raise UsageError(
-                f"{place} holds masks or a plan, but no run.json, which says what they are of: put it back, or delete "
-                "the folder and run again"
-            )
+            raise UsageError(f"{place} holds what a run made, but no run.json: put it back, or delete all and run anew")
         if run is None or plan is None:
             raise UsageError(f"no run at {place}: `segment run INPUT {place} --model CARD` makes one")
         return run, plan
@@ -161,11 +158,8 @@ class Ledger:
 
     def finished_shards(self) -> set[str]:
         """Shards whose statistics are written, which happens after their last commit."""
-        return {
-            path.removesuffix(".parquet")
-            for path in self.listed("stats")
-            if "/" not in path and path.endswith(".parquet")
-        }
+        found = (path for path in self.listed("stats") if "/" not in path and path.endswith(".parquet"))
+        return {path.removesuffix(".parquet") for path in found}
 
     def listed_parts(self) -> dict[tuple[str, str], int]:
         """Shard and id of every part that is committed, planned or not, with its bytes: by one listing of all."""
@@ -206,11 +200,7 @@ class Ledger:
         return stats
 
     def holds_stats(self, shard: str, stats: ShardStats, card: ModelCard) -> bool:
-        """Whether a finished shard's file of statistics is, in all of its columns, what these statistics make.
-
-        Raises:
-            SegmentError: it is damaged.
-        """
+        """Whether a shard's file of statistics is what these make, column for column; SegmentError if it is damaged."""
         url = self.stats_url(shard)
         written = sound(url, lambda: read_table(self.store.read(url)))
         return bool(written.equals(_stats_table(shard, stats, card)))

@@ -162,7 +162,7 @@ def test_what_is_left_out_is_told_with_the_proof(segment: Call, place: Place) ->
     ("name", "words"),
     [
         ("plan.parquet", "the run at {} has no plan.parquet: the `segment run` that began it makes it"),
-        ("run.json", "{} holds masks or a plan, but no run.json, which says what they are of"),
+        ("run.json", "{} holds what a run made, but no run.json"),
     ],
 )
 @pytest.mark.parametrize("command", ["audit", "status", "report"])
