@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from PIL import Image
 from segment.card import ModelCard
 from segment.sessions import Runtime
 from segment.sessions.enlarging import nearest_positions
+from segment.sessions.predict import GraphSession
 from tests.graphs import colour_classifier
 from tests.serving import BOTH, OPENVINO, ORT, message, opened, pictures, small, tiny
 
@@ -252,6 +255,47 @@ def test_beside_a_masked_class_faults_are_still_seen(number: float, stride: int,
     session = opened(card_of(size), graph, runtime)
     assert session.predict(images).faults == {1: "model_not_finite"}
     assert [session.predict(images[i : i + 1]).faults for i in range(3)] == [{}, {0: "model_not_finite"}, {}]
+
+
+def masked_where_white(size: tuple[int, int]) -> bytes:
+    """One class is masked by minus infinity at white pixels, and there alone."""
+    mask = np.zeros((1, CLASSES, 1, 1), np.float32)
+    mask[0, 4] = -np.inf
+    kernel = np.random.default_rng(0).standard_normal((CLASSES, 3, 1, 1)).astype(np.float32) / 100
+    stored = {"kernel": kernel, "mask": mask, "limit": np.float32(254), "nought": np.float32(0)}
+    nodes = [
+        helper.make_node("Conv", ["x", "kernel"], ["scores"], kernel_shape=[1, 1]),
+        helper.make_node("ReduceMin", ["x"], ["least"], axes=[1], keepdims=1),
+        helper.make_node("Greater", ["least", "limit"], ["white"]),
+        helper.make_node("Where", ["white", "mask", "nought"], ["masks"]),
+        helper.make_node("Add", ["scores", "masks"], ["y"]),
+    ]
+    arrays = [numpy_helper.from_array(np.asarray(value, np.float32), name) for name, value in stored.items()]
+    return tiny(nodes, [("x", ("N", 3, *size))], [("y", ("N", CLASSES, *size))], arrays)
+
+
+def faults_until(ended: threading.Event, session: GraphSession, images: NDArray[np.uint8]) -> list[dict[int, str]]:
+    return [faults for _ in iter(ended.is_set, True) if (faults := session.predict(images).faults)]
+
+
+@BOTH
+@pytest.mark.parametrize("number", [1, 2])
+def test_an_image_is_judged_by_the_graph_it_went_to_while_another_thread_meets_a_mask(
+    number: int, runtime: Runtime
+) -> None:
+    size = (64, 96)
+    images = noise(number, size) // 2
+    white = images.copy()
+    white[0, 4, 8] = 255
+    with ThreadPoolExecutor(2) as pool:
+        for _ in range(2):  # the graph is replaced once a session
+            session = opened(card_of(size), masked_where_white(size), runtime, streams=2)
+            assert session.predict(images).faults == {}
+            meets = threading.Event()
+            others = pool.submit(faults_until, meets, session, images)
+            assert session.predict(white).faults == {}
+            meets.set()
+            assert others.result() == []
 
 
 @BOTH

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,28 @@ NOT_WHOLE = 0.5
 Load = Callable[[bool, bool], Run]
 
 
+@dataclass(frozen=True)
+class _Graph:
+    """A loaded graph and how its check is judged, in one: a thread may replace a graph while others are using it.
+
+    Attributes:
+        run: the graph.
+        whole: whether it takes batches; else they are run image by image.
+        masked: whether its scores may be masked; see `Load`.
+    """
+
+    run: Run
+    whole: bool
+    masked: bool
+
+    def __call__(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """Return what `Run` does, for any number of images but none."""
+        if self.whole:
+            return self.run(np.ascontiguousarray(images))
+        results = [self.run(np.ascontiguousarray(images[i : i + 1])) for i in range(len(images))]
+        return np.concatenate([masks for masks, _ in results]), np.concatenate([check for _, check in results])
+
+
 class GraphSession:
     """A `Session` over one compiled graph.
 
@@ -49,13 +72,12 @@ class GraphSession:
     def __init__(self, card: ModelCard, load: Load, raw: Raw, *, exact: bool = True) -> None:
         self.card = card
         self._load = load
-        self._masked = False
-        self._single = load(False, False)
+        self._single = self._loaded(whole=False, masked=False)
         self._has_tried = False
-        self._batched: Run | None = None
+        self._batched: _Graph | None = None
         self._tolerance = 0.0 if exact else 0.001
         self._lock = threading.Lock()
-        self._vetting = Vetting(card, self._one_by_one_faults, raw)
+        self._vetting = Vetting(card, lambda images: self._found(images, lambda _: self._single), raw)
 
     @property
     def batches(self) -> bool | None:
@@ -73,31 +95,30 @@ class GraphSession:
         self._check_images(images)
         if len(images) == 0:
             return Masks(np.empty((0, self.card.output_height, self.card.output_width), np.uint8), {})
-        masked = self._masked
-        masks, check = self._predict(images)
-        if not masked and np.isinf(check).any() and self.card.output.kind != "index":
-            self._expect_masked()
-            masks, check = self._predict(images)
-        found = Masks(masks, self._faults(masks, check))
+        found = self._found(images, self._graph_for)
         if not self._vetting.done:
             self._vetting.look(images, found)
         return found
 
-    def _predict(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        run = self._run_for(images)
-        if run is None:
-            return self._one_by_one(images)
-        masks, check = run(np.ascontiguousarray(images))
+    def _found(self, images: NDArray[np.uint8], graph_for: Callable[[NDArray[np.uint8]], _Graph]) -> Masks:
+        """Segment with the graph that is there now, and if it meets a score of minus infinity, with one for these."""
+        graph = graph_for(images)
+        masks, check = graph(images)
+        if not graph.masked and np.isinf(check).any() and self.card.output.kind != "index":
+            self._expect_masked()
+            graph = graph_for(images)
+            masks, check = graph(images)
         self._check_masks(masks)
-        return masks, check
+        return Masks(masks, self._faults(masks, check, graph.masked))
 
     def _expect_masked(self) -> None:
         with self._lock:
-            if not self._masked:
-                self._single = self._load(False, True)
-                if self._batched is not None:
-                    self._batched = self._load(True, True)
-                self._masked = True
+            if not self._single.masked:
+                batched = self._loaded(whole=True, masked=True) if self._batched is not None else None
+                self._single, self._batched = self._loaded(whole=False, masked=True), batched
+
+    def _loaded(self, *, whole: bool, masked: bool) -> _Graph:
+        return _Graph(self._load(whole, masked), whole, masked)
 
     def _check_images(self, images: NDArray[np.uint8]) -> None:
         wanted = (self.card.input.height, self.card.input.width, 3)
@@ -113,12 +134,12 @@ class GraphSession:
             how = f" Then it is enlarged to the input's size ({self.card.output.enlarging})" if smaller else ""
             refuse(self.card, f"masks of {wanted[0]}x{wanted[1]} are needed, the graph gave {got}{mend}{how}")
 
-    def _faults(self, masks: NDArray[np.uint8], check: NDArray[np.float32]) -> dict[int, str]:
+    def _faults(self, masks: NDArray[np.uint8], check: NDArray[np.float32], masked: bool) -> dict[int, str]:
         if self.card.output.kind == "index":
             faults = {int(i): "model_range" for i in np.flatnonzero(check != 0)}
             faults |= {int(i): "model_not_whole" for i in np.flatnonzero(check % 1 == NOT_WHOLE)}
         else:
-            wrong = check != 0 if self._masked else ~np.isfinite(check)
+            wrong = check != 0 if masked else ~np.isfinite(check)
             faults = {int(i): "model_not_finite" for i in np.flatnonzero(wrong)}
         # Scores of a graph whose number of classes is not fixed can be more than the card names.
         highest = masks.reshape(len(masks), -1).max(axis=1)
@@ -126,35 +147,28 @@ class GraphSession:
             faults.setdefault(int(i), "model_range")
         return faults
 
-    def _one_by_one_faults(self, images: NDArray[np.uint8]) -> Masks:
-        masks, check = self._one_by_one(images)
-        return Masks(masks, self._faults(masks, check))
-
-    def _one_by_one(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        results = [self._single(np.ascontiguousarray(images[i : i + 1])) for i in range(len(images))]
-        self._check_masks(results[0][0])
-        return np.concatenate([masks for masks, _ in results]), np.concatenate([check for _, check in results])
-
-    def _run_for(self, images: NDArray[np.uint8]) -> Run | None:
+    def _graph_for(self, images: NDArray[np.uint8]) -> _Graph:
         if len(images) == 1:
             return self._single
         with self._lock:
             if not self._has_tried:
                 self._batched = self._try_batches(images)
                 self._has_tried = True
-        return self._batched
+        return self._batched or self._single
 
-    def _try_batches(self, images: NDArray[np.uint8]) -> Run | None:
+    def _try_batches(self, images: NDArray[np.uint8]) -> _Graph | None:
         trial = np.concatenate([random_images(2, *images.shape[1:3]), images[:2]])
-        masks, check = self._one_by_one(trial)
+        single = self._single
+        masks, check = single(trial)
+        self._check_masks(masks)
         try:
-            run = self._load(True, self._masked)
-            together, together_check = run(trial)
+            graph = self._loaded(whole=True, masked=single.masked)
+            together, together_check = graph(trial)
         except Exception as error:  # each runtime has its own types, and none matters here
             reason = str(error).strip().split("\n", 1)[0]
         else:
-            if self._agree(masks, check, together, together_check):
-                return run
+            if self._agree(masks, check, together, together_check, single.masked):
+                return graph
             reason = "masks differ from those of single images"
         logger.warning("model '%s' cannot take batches, images run one by one: %s", self.card.name, reason)
         return None
@@ -165,11 +179,12 @@ class GraphSession:
         check: NDArray[np.float32],
         together: NDArray[np.uint8],
         together_check: NDArray[np.float32],
+        masked: bool,
     ) -> bool:
         if together.shape != masks.shape or together_check.shape != check.shape:
             return False
-        faults = self._faults(masks, check)
-        if faults != self._faults(together, together_check):
+        faults = self._faults(masks, check, masked)
+        if faults != self._faults(together, together_check, masked):
             return False
         sound = [i for i in range(len(masks)) if i not in faults]
         differing = np.count_nonzero(masks[sound] != together[sound])
