@@ -11,6 +11,8 @@ REMARKS = {
     "image_damaged": "the decoder reports damage and went on: a part of the picture may be wrong",
     "image_exif_damaged": "EXIF data that cannot be read: taken as upright",
     "label_absent": "no label in the column of labels: segmented, not scored",
+    "model_one_class": "one class for every pixel, the same as for all images that the worker had before: if that is "
+    "not so, check the card's input (channels, maximum, mean, std), output.kind and the weights",
     "label_frames": "a label file of several pages or frames, of which the first one is used",
     "label_damaged": "the decoder of the label reports damage and went on: a part of the label may be wrong",
     "label_exif_damaged": "a label with EXIF data that cannot be read: taken as upright",

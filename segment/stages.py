@@ -206,14 +206,16 @@ def segment(frames: Frames, session: Session, batch_size: int) -> Frames:
     """Run the model; images whose output cannot be used get a fault. Drops the pixels."""
     card = session.card
     masks = np.empty((len(frames.pixels), card.output_height, card.output_width), dtype=np.uint8)
-    faults = dict(frames.faults)
+    faults, remarks = dict(frames.faults), dict(frames.remarks)
     positions = frames.positions
     for start in range(0, len(frames.pixels), batch_size):
         found = _predict(session, frames.pixels[start : start + batch_size])
         masks[start : start + len(found.masks)] = found.masks
         faults |= {positions[start + i]: code for i, code in found.faults.items()}
+        for i, code in found.remarks.items():
+            remarks[positions[start + i]] = (*remarks.get(positions[start + i], ()), code)
     nothing = np.empty((0, *frames.pixels.shape[1:]), dtype=np.uint8)
-    return replace(frames, faults=faults, pixels=nothing, masks=masks)
+    return replace(frames, faults=faults, pixels=nothing, masks=masks, remarks=remarks)
 
 
 def _predict(session: Session, pixels: NDArray[np.uint8]) -> Masks:
@@ -226,7 +228,8 @@ def _predict(session: Session, pixels: NDArray[np.uint8]) -> Masks:
         if len(pixels) > 1:
             single = [_predict(session, pixels[i : i + 1]) for i in range(len(pixels))]
             faults = {i: code for i, found in enumerate(single) for code in found.faults.values()}
-            return Masks(np.concatenate([found.masks for found in single]), faults)
+            remarks = {i: code for i, found in enumerate(single) for code in found.remarks.values()}
+            return Masks(np.concatenate([found.masks for found in single]), faults, remarks)
         log.warning("the model failed on an image: %s", error)
         card = session.card
         return Masks(np.zeros((1, card.output_height, card.output_width), dtype=np.uint8), {0: "model_failed"})

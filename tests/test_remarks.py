@@ -19,6 +19,7 @@ from segment.engines.local import LocalEngine
 from segment.errors import TooManyErrors, UsageError
 from segment.job import Job
 from segment.ledger import Ledger
+from segment.remarks import REMARKS
 from segment.store import Store
 from segment.timings import read_attempts
 from tests.calls import Call, process, segment
@@ -91,6 +92,18 @@ def test_remarks_are_counted_told_once_and_kept(
     status = segment("status", str(place.output)).out
     assert [line.removeprefix("noticed: ") for line in status.splitlines() if "noticed" in line] == TOLD
     assert place.run(workers="2").warnings == []  # nothing was done, so nothing is told again
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_one_class_throughout_is_told_once_a_run_whatever_the_workers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, apart: bool
+) -> None:
+    monkeypatch.setattr(LocalEngine, "apart", apart)
+    place = Place(tmp_path)
+    for value in range(12):
+        place.write(f"{value:02d}.png", png(np.full((24, 32, 3), value, np.uint8)))
+    told = place.run(workers="2", part_size=1).warnings
+    assert [line.partition(": ")[2] for line in told] == [REMARKS["model_one_class"]]
 
 
 def test_where_nothing_is_noticed_nothing_is_said(tmp_path: Path) -> None:

@@ -306,5 +306,6 @@ def test_large_finite_scores_are_no_fault(runtime: Runtime) -> None:
     nodes = [helper.make_node("Conv", ["x", "kernel"], ["y"], kernel_shape=[1, 1])]
     graph = tiny(nodes, [("x", ("N", 3, *size))], [("y", ("N", CLASSES, *size))], [kernel])
     session = opened(card_of(size), graph, runtime)
+    assert session._vetting is not None
     session._vetting.done = True  # they are all equal, too
     assert session.predict(noise(2, size)).faults == {}

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from segment.card import TWO_CHANNELS, ModelCard
-from segment.sessions import Runtime
-from tests.graphs import TRIGGER, colour_classifier, nan_graph, out_of_range_graph, painted
+from segment.sessions import Runtime, find_batch
+from tests.graphs import TRIGGER, as_weights, colour_classifier, nan_graph, out_of_range_graph, painted
 from tests.serving import BOTH, message, opened, pictures, small, tiny
 
 SIZE = (32, 48)
@@ -142,10 +142,6 @@ def test_scores_that_are_all_equal_end_the_run(layout: str, runtime: Runtime) ->
     assert said.startswith(f"{FIT}all scores of a pixel are equal, for random pictures as for the first image, ")
 
 
-def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage() for record in caplog.records if record.name.startswith("segment.")]
-
-
 def constant(kind: str, chosen: int) -> tuple[ModelCard, bytes]:
     """A graph that sees something but always says one class: scores that vary, or an index that does not."""
     if kind == "index":
@@ -163,55 +159,53 @@ def constant(kind: str, chosen: int) -> tuple[ModelCard, bytes]:
 
 @BOTH
 @pytest.mark.parametrize("kind", ["scores", "index"])
-def test_one_class_for_every_pixel_of_several_images_is_told_once(
-    kind: str, runtime: Runtime, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_one_class_for_every_pixel_of_several_images_is_remarked_once(kind: str, runtime: Runtime) -> None:
     session = opened(*constant(kind, 5), runtime)
     images = noise(6)
     for _ in range(3):
-        assert session.predict(images[:1]).faults == {}  # the same again tells nothing
-    assert warnings(caplog) == []
-    session.predict(images[1:2])
-    session.predict(images[2:])
-    assert warnings(caplog) == [
-        "model 'unet-camvid-onnx-0001' gave class 5 ('Tree') to every pixel of its first 2 images: if that is not so, "
-        "check the card's input (channels, maximum, mean, std), output.kind and the weights"
-    ]
+        found = session.predict(images[:1])
+        assert (found.faults, found.remarks) == ({}, {})  # the same again tells nothing
+    assert session.predict(images[1:3]).remarks == {0: "model_one_class"}
+    assert session.predict(images[2:]).remarks == {}
 
 
 @BOTH
-def test_images_that_are_of_one_class_are_no_fault_of_a_model_that_knows_others(
-    runtime: Runtime, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_images_that_are_of_one_class_are_no_fault_of_a_model_that_knows_others(runtime: Runtime) -> None:
     card = small()
     session = opened(card, colour_classifier(card), runtime)
     sky = np.full((1, *SIZE, 3), card.classes.palette[0], np.uint8)
     road = np.full((1, *SIZE, 3), card.classes.palette[3], np.uint8)
-    assert session.predict(sky).faults == session.predict(road).faults == {}
+    found = session.predict(sky), session.predict(road)
+    assert [(one.faults, one.remarks) for one in found] == [({}, {})] * 2
+    assert session._vetting is not None
     assert session._vetting.done
-    assert warnings(caplog) == []
 
 
 @BOTH
-def test_more_images_of_one_class_are_needed_where_random_pictures_are_not(
-    runtime: Runtime, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_more_images_of_one_class_are_needed_where_random_pictures_are_not(runtime: Runtime) -> None:
     """Almost black images, as of a wrong normalisation."""
     card = small()
     session = opened(card, colour_classifier(card), runtime)
-    for value in (0, 1):
-        session.predict(np.full((1, *SIZE, 3), value, np.uint8))
-    assert warnings(caplog) == []
-    session.predict(np.full((1, *SIZE, 3), 2, np.uint8))
-    assert [line.partition(" gave ")[2].partition(":")[0] for line in warnings(caplog)] == [
-        "class 11 ('Unlabeled') to every pixel of its first 3 images"
-    ]
+    remarks = [session.predict(np.full((1, *SIZE, 3), value, np.uint8)).remarks for value in range(4)]
+    assert remarks == [{}, {}, {0: "model_one_class"}, {}]
+
+
+@BOTH
+@pytest.mark.parametrize("kind", ["equal", "not finite"])
+def test_the_batch_is_found_without_a_word_about_the_model(kind: str, runtime: Runtime) -> None:
+    """All pictures of the probe are random, so that they say nothing about images."""
+    factor = numpy_helper.from_array(np.float32(0 if kind == "equal" else np.nan), "factor")
+    nodes = [helper.make_node("Concat", ["x"] * 4, ["all"], axis=1), helper.make_node("Mul", ["all", "factor"], ["y"])]
+    graph = tiny(nodes, [("x", ("N", 3, *SIZE))], [("y", ("N", 12, *SIZE))], [factor])
+    assert 1 in find_batch(small(), as_weights(graph), runtime, largest=1).rates
+    message(lambda: opened(small(), graph, runtime).predict(noise(1)))
 
 
 @BOTH
 def test_a_sound_model_is_vetted_by_its_first_image(runtime: Runtime) -> None:
     card = small()
     session = opened(card, colour_classifier(card), runtime)
+    assert session._vetting is not None
     assert not session._vetting.done
     session.predict(painted(card, 0)[0][None])
     assert session._vetting.done

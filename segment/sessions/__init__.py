@@ -30,7 +30,14 @@ __all__ = [
 
 
 def open_session(
-    card: ModelCard, weights: Weights, runtime: Runtime, *, threads: int = 1, streams: int = 1, batch: int = 1
+    card: ModelCard,
+    weights: Weights,
+    runtime: Runtime,
+    *,
+    threads: int = 1,
+    streams: int = 1,
+    batch: int = 1,
+    vetted: bool = True,
 ) -> Session:
     """Load a model, its card's contract compiled into the graph.
 
@@ -41,6 +48,7 @@ def open_session(
         threads: CPU threads of one `predict` call.
         streams: how many threads may call `predict` at once; they share the weights.
         batch: images of a whole batch; any other number may come.
+        vetted: look at the first images by value, whether the model is what the card says.
 
     Raises:
         ModelError: card, weights and graph do not fit together, or this machine cannot provide `runtime`.
@@ -48,21 +56,25 @@ def open_session(
     if runtime.name == "onnxruntime":
         from segment.sessions.onnxruntime import open_onnxruntime
 
-        return open_onnxruntime(card, weights, runtime, threads=threads, batch=batch)
+        return open_onnxruntime(card, weights, runtime, threads=threads, batch=batch, vetted=vetted)
     if runtime.name == "openvino":
         from segment.sessions.openvino import open_openvino
 
-        return open_openvino(card, weights, runtime, threads=threads, streams=streams)
+        return open_openvino(card, weights, runtime, threads=threads, streams=streams, vetted=vetted)
     raise UsageError(f"no runtime named '{runtime.name}': use onnxruntime or openvino")
 
 
 def find_batch(card: ModelCard, weights: Weights, runtime: Runtime, largest: int = LARGEST) -> BatchProbe:
     """Find the batch to run a model with on this machine's device; see `probe_batches`.
 
+    All its images are random, so it says nothing about the model.
+
     Raises:
         ModelError: as `open_session`.
     """
     if runtime.device == "tensorrt":  # an engine for each batch; the one that is chosen is then there already
-        return probe_batches(lambda batch: open_session(card, weights, runtime, batch=batch), largest=largest)
-    session = open_session(card, weights, runtime)
+        return probe_batches(
+            lambda batch: open_session(card, weights, runtime, batch=batch, vetted=False), largest=largest
+        )
+    session = open_session(card, weights, runtime, vetted=False)
     return probe_batches(lambda _: session, largest=largest)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -22,10 +23,12 @@ class Masks(NamedTuple):
         masks: `uint8[N, output height, output width]` of class indices.
         faults: by position in the batch, the `SampleError` code of an image whose output cannot be used
             (`model_not_finite`, `model_range`, `model_not_whole`); its mask is meaningless.
+        remarks: by position, a code of `segment.remarks.REMARKS`: what is noticed and fails nothing.
     """
 
     masks: NDArray[np.uint8]
     faults: Mapping[int, str]
+    remarks: Mapping[int, str] = MappingProxyType({})
 
 
 class Session(Protocol):

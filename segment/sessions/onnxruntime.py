@@ -32,7 +32,7 @@ def gpu_capabilities() -> set[str]:
 
 
 def open_onnxruntime(
-    card: ModelCard, weights: Weights, runtime: Runtime, *, threads: int, batch: int = 1
+    card: ModelCard, weights: Weights, runtime: Runtime, *, threads: int, batch: int = 1, vetted: bool = True
 ) -> GraphSession:
     """Load a model. `run` of one onnxruntime session may be called by any number of threads at once.
 
@@ -44,6 +44,7 @@ def open_onnxruntime(
         runtime: device and precision.
         threads: intra-op threads of one call.
         batch: images of a whole batch. TensorRT's engine is built for just that: fewer images are padded.
+        vetted: see `GraphSession`.
 
     Raises:
         ModelError: card and graph do not fit, onnxruntime cannot load the graph, or the device is not to be had.
@@ -71,7 +72,7 @@ def open_onnxruntime(
             return load(batch, masked)
         return load(1 if surgeon.fixed_batch and not batched else None, masked)
 
-    return GraphSession(card, load_for, raw, exact=runtime.device == "cpu")
+    return GraphSession(card, load_for, raw, exact=runtime.device == "cpu", vetted=vetted)
 
 
 def _load(model: bytes, runtime: Runtime, threads: int) -> Any:

@@ -36,7 +36,9 @@ def cpu_capabilities() -> set[str]:
     return {"openvino:cpu"} | {f"openvino:cpu:{name}" for name, capability in CAPABILITY.items() if capability in can}
 
 
-def open_openvino(card: ModelCard, weights: Weights, runtime: Runtime, *, threads: int, streams: int) -> GraphSession:
+def open_openvino(
+    card: ModelCard, weights: Weights, runtime: Runtime, *, threads: int, streams: int, vetted: bool = True
+) -> GraphSession:
     """Load a model. Up to `streams` threads may predict at once, each with a compiled model of its own.
 
     The graph for single images is compiled with a batch of exactly one, also where the model's batch is symbolic:
@@ -48,6 +50,7 @@ def open_openvino(card: ModelCard, weights: Weights, runtime: Runtime, *, thread
         runtime: precision.
         threads: threads of one call.
         streams: calls at once.
+        vetted: see `GraphSession`.
 
     Raises:
         ModelError: card and graph do not fit, openvino cannot load the graph, or the CPU lacks the precision.
@@ -91,7 +94,7 @@ def open_openvino(card: ModelCard, weights: Weights, runtime: Runtime, *, thread
             lambda: compiled(_compile_contract(card, model.clone(), entry, result, batch, size, masked)), streams
         )
 
-    return GraphSession(card, load, raw)
+    return GraphSession(card, load, raw, vetted=vetted)
 
 
 def contract_model(card: ModelCard, weights: Weights, batch: int) -> Any:

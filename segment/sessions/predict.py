@@ -67,9 +67,10 @@ class GraphSession:
         raw: see `Raw`.
         exact: the trial demands equal masks; else (a GPU may choose other kernels for other batches) at most
             one pixel in a thousand may differ.
+        vetted: look at the first images by value; not where all images are random.
     """
 
-    def __init__(self, card: ModelCard, load: Load, raw: Raw, *, exact: bool = True) -> None:
+    def __init__(self, card: ModelCard, load: Load, raw: Raw, *, exact: bool = True, vetted: bool = True) -> None:
         self.card = card
         self._load = load
         self._single = self._loaded(whole=False, masked=False)
@@ -77,7 +78,7 @@ class GraphSession:
         self._batched: _Graph | None = None
         self._tolerance = 0.0 if exact else 0.001
         self._lock = threading.Lock()
-        self._vetting = Vetting(card, lambda images: self._found(images, lambda _: self._single), raw)
+        self._vetting = Vetting(card, self._found_one_by_one, raw) if vetted else None
 
     @property
     def batches(self) -> bool | None:
@@ -96,9 +97,9 @@ class GraphSession:
         if len(images) == 0:
             return Masks(np.empty((0, self.card.output_height, self.card.output_width), np.uint8), {})
         found = self._found(images, self._graph_for)
-        if not self._vetting.done:
-            self._vetting.look(images, found)
-        return found
+        if self._vetting is None or self._vetting.done:
+            return found
+        return found._replace(remarks=self._vetting.look(images, found))
 
     def _found(self, images: NDArray[np.uint8], graph_for: Callable[[NDArray[np.uint8]], _Graph]) -> Masks:
         """Segment with the graph that is there now, and if it meets a score of minus infinity, with one for these."""
@@ -110,6 +111,9 @@ class GraphSession:
             masks, check = graph(images)
         self._check_masks(masks)
         return Masks(masks, self._faults(masks, check, graph.masked))
+
+    def _found_one_by_one(self, images: NDArray[np.uint8]) -> Masks:
+        return self._found(images, lambda _: self._single)
 
     def _expect_masked(self) -> None:
         with self._lock:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import threading
 from collections.abc import Callable
 
@@ -14,8 +13,6 @@ from segment.card import TWO_CHANNELS, ModelCard
 from segment.errors import ModelError
 from segment.sessions.base import Masks
 from segment.sessions.contract import refuse
-
-logger = logging.getLogger(__name__)
 
 # One image, `uint8[1, H, W, 3]`, to the graph's own output, `float32` of any shape. Loads the graph anew for it.
 Raw = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
@@ -30,7 +27,7 @@ class Vetting:
     - An image with a fault comes first: if random pictures have the same fault, it is the model's and no image's.
     - An image is all of one class, and so are random pictures: if all scores of a pixel are equal, there is nothing to
       choose from.
-    - Several images that differ are all of one and the same class: that may be right, so it is a warning.
+    - Several images that differ are all of one and the same class: that may be right, so it is a remark.
 
     A model that is as it should be pays for none of it.
 
@@ -51,8 +48,8 @@ class Vetting:
         self._class = 0
         self._enough = _ENOUGH
 
-    def look(self, images: NDArray[np.uint8], found: Masks) -> None:
-        """Look at a batch and what became of it.
+    def look(self, images: NDArray[np.uint8], found: Masks) -> dict[int, str]:
+        """Look at a batch and what became of it; return the remarks to make, by position.
 
         Raises:
             ModelError: the model is not what the card says.
@@ -60,13 +57,14 @@ class Vetting:
         with self._lock:
             for i, image in enumerate(images):
                 if self.done:
-                    return
+                    break
                 code = found.faults.get(i)
                 if code is not None:
                     self._look_at_fault(code, image)
-                else:
-                    self._look_at_mask(image, found.masks[i])
+                elif self._is_one_too_many(image, found.masks[i]):
+                    return {i: "model_one_class"}
                 self._is_first = False
+        return {}
 
     def _look_at_fault(self, code: str, image: NDArray[np.uint8]) -> None:
         if not self._is_first:
@@ -97,25 +95,18 @@ class Vetting:
             "check the class names and the weights, and whether the output is a class index at all"
         )
 
-    def _look_at_mask(self, image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> None:
+    def _is_one_too_many(self, image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> bool:
+        """Whether an image makes the images of one class so many that it is told."""
         lowest, highest = int(mask.min()), int(mask.max())
         if lowest != highest or len(self._card.classes) == 1 or (self._seen and lowest != self._class):
             self.done = True
-            return
+            return False
         if not self._seen:
             self._class = lowest
             self._look_at_random_pictures(image)
         self._seen.add(hashlib.sha256(image.tobytes()).hexdigest())
-        if len(self._seen) == self._enough:
-            self.done = True
-            logger.warning(
-                "model '%s' gave class %d ('%s') to every pixel of its first %d images: if that is not so, check the "
-                "card's input (channels, maximum, mean, std), output.kind and the weights",
-                self._card.name,
-                self._class,
-                self._card.classes.names[self._class],
-                self._enough,
-            )
+        self.done = len(self._seen) == self._enough
+        return self.done
 
     def _look_at_random_pictures(self, image: NDArray[np.uint8]) -> None:
         pictures = random_images(2, *image.shape[:2])
