@@ -111,11 +111,11 @@ def _orientation(header: Image.Image, data: bytes) -> tuple[int, tuple[str, ...]
 def _with_opencv(data: bytes) -> tuple[NDArray[np.uint8], Complaints]:
     """Decode without turning, but for a TIFF with the tag."""
     how = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
-    try:
-        with listening() as complaints:
+    with listening() as complaints:
+        try:
             pixels = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), how)
-    except cv2.error as error:
-        raise SampleError("undecodable") from error
+        except cv2.error as error:
+            raise SampleError("undecodable") from error
     if pixels is None or pixels.dtype != np.uint8:
         raise SampleError("undecodable")
     return np.asarray(pixels, dtype=np.uint8), complaints
@@ -123,11 +123,11 @@ def _with_opencv(data: bytes) -> tuple[NDArray[np.uint8], Complaints]:
 
 def _with_pillow(header: Image.Image) -> tuple[NDArray[np.uint8], Complaints]:
     """For TIFF with alpha: OpenCV's libtiff multiplies the colours by it. Pillow turns a TIFF that it loads."""
-    try:
-        with listening() as complaints:
+    with listening() as complaints:
+        try:
             return np.asarray(header.convert("RGB")), complaints
-    except Exception as error:  # as above
-        raise SampleError("undecodable") from error
+        except Exception as error:  # as above
+            raise SampleError("undecodable") from error
 
 
 class Box(NamedTuple):

@@ -28,20 +28,20 @@ def read_label(
     """
     if not data:
         raise SampleError("label_empty")
-    try:
-        header = _open(data)
-        if not allow_lossy and (compression := headers.lossy_compression(header, data)):
-            raise SampleError("label_lossy", compression)
-        turned_by, remarks = _orientation(header, data)
-        _check_size(header, size, turned_by, image_turned_by)
-        if headers.has_more_frames(header):
-            remarks += ("label_frames",)
-        with listening() as complaints:
+    with listening() as complaints:
+        try:
+            header = _open(data)
+            if not allow_lossy and (compression := headers.lossy_compression(header, data)):
+                raise SampleError("label_lossy", compression)
+            turned_by, remarks = _orientation(header, data)
+            _check_size(header, size, turned_by, image_turned_by)
+            if headers.has_more_frames(header):
+                remarks += ("label_frames",)
             pixels = read_label_pixels(header, data, turned_by, as_colour=as_colour)
-    except SampleError:
-        raise
-    except Exception as error:  # Pillow raises many types on damaged files
-        raise SampleError("label_undecodable") from error
+        except SampleError:
+            raise
+        except Exception as error:  # Pillow raises many types on damaged files
+            raise SampleError("label_undecodable") from error
     if complaints.damage:
         remarks += ("label_damaged",)
     if turned_by != image_turned_by:

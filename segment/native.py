@@ -7,16 +7,25 @@ glibc lets a program set that variable; file descriptor 2, and with it all that 
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import re
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+
+log = logging.getLogger("segment.native")
 
 _UNBUFFERED = 2  # `_IONBF`
 # How lines of libpng, libjpeg and libtiff begin. Any other line is somebody else's, of another thread: it is handed on.
-_LIBTIFF = r"[A-Za-z_]\w*(\.tif)?: (?P<warning>Warning, )?.*\.$"  # function or file, message, a period
+# Those of libtiff are: the function, the codec or the name that Pillow gives every file; the message; a period.
+_MODULE = (
+    r"_?TIFF\w*|tempfile\.tif|InitCCITTFax[34]|(Fax[34]|O?JPEG|LZW|LZMA|ZIP|ZSTD|WebP|LERC|JBIG|PixarLog|LogL16|LogLuv|"
+    r"PackBits|Predictor|Thunder|NeXT|DumpMode)\w*|(swab)?[hH]orAcc\w*|(swab)?[hH]orDiff\w*|fpAcc|fpDiff|"
+    r"EstimateStripByteCounts|ChopUpSingleUncompressedStrip|allocChoppedUpStripArrays|CheckDirCount|setByteArray"
+)
+_LIBTIFF = rf"({_MODULE}): (?P<warning>Warning, )?.*\.$"
 _OURS = re.compile(
     r"libpng (warning|error)|Corrupt JPEG|Premature end of|Inconsistent (Adobe|progression)|Invalid SOS|Unknown Adobe|"
     rf"Warning: unknown JFIF|Application transferred|{_LIBTIFF}"
@@ -105,6 +114,8 @@ os.register_at_fork(after_in_child=_after_fork)
 def listening() -> Iterator[Complaints]:
     """Keep what these libraries print off stderr. Where threads listen at once, either may be told of a complaint.
 
+    What anybody else prints meanwhile is logged as the block ends: outside of what takes errors for an image's.
+
     Yields:
         what was printed, filled in when the block ends.
     """
@@ -121,10 +132,11 @@ def listening() -> Iterator[Complaints]:
 
 
 def _sort(printed: bytes, complaints: Complaints) -> None:
-    for line in printed.splitlines(keepends=True):
+    for line in printed.splitlines():
         text = line.decode("utf-8", "replace").strip()
         ours = _OURS.match(text)
         if text and not ours:  # a line may be empty where two threads printed at once
-            os.write(2, line)
+            with suppress(OSError):
+                log.warning("printed by a C library: %s", "".join(c if c.isprintable() else " " for c in text))
         elif ours and (_DAMAGE.match(text) or (re.match(_LIBTIFF, text) and not ours["warning"])):
             complaints.damage.append(text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import io
+import logging
 import os
 import struct
 import subprocess
@@ -12,6 +13,7 @@ import sys
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -109,20 +111,46 @@ def test_threads_that_decode_at_once_print_nothing_and_notice_damage(capfd: pyte
     assert 1 <= sum(bool(remarks) for remarks in found) <= 100  # two at once may be told as one
 
 
-def test_what_others_print_is_handed_on(capfd: pytest.CaptureFixture[str]) -> None:
+def print_to_stderr(text: bytes) -> None:
     libc = ctypes.CDLL(None)
+    libc.fputs(text, ctypes.c_void_p(ctypes.c_void_p.in_dll(libc, "stderr").value))
 
-    def print_to_stderr(text: bytes) -> None:
-        libc.fputs(text, ctypes.c_void_p(ctypes.c_void_p.in_dll(libc, "stderr").value))
 
+def test_what_others_print_is_logged(capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:
     with listening() as complaints:
         print_to_stderr(b"ZIPDecode: Decoding error at scanline 0.\nTIFFReadDirectory: Warning, Unknown field.\n")
-        print_to_stderr(b"terminate called\nlibpng warning: iCCP: known incorrect sRGB profile\n")
-        print_to_stderr(b"Corrupt JPEG data: bad Huffman code\n")
+        print_to_stderr(b"terminate: out of memory.\nlibpng warning: iCCP: known incorrect sRGB profile\n")
+        print_to_stderr(b"Corrupt JPEG data: bad Huffman code\ncuda: Warning, no driver.\n")
     assert complaints.damage == ["ZIPDecode: Decoding error at scanline 0.", "Corrupt JPEG data: bad Huffman code"]
-    assert capfd.readouterr().err == "terminate called\n"
+    assert [record.getMessage() for record in caplog.records] == [
+        "printed by a C library: terminate: out of memory.",
+        "printed by a C library: cuda: Warning, no driver.",
+    ]
+    assert capfd.readouterr().err == ""
     print_to_stderr(b"afterwards\n")
     assert capfd.readouterr().err == "afterwards\n"
+
+
+class _Broken(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        raise BrokenPipeError
+
+
+def test_a_log_that_cannot_be_written_is_no_fault_of_an_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    logger, broken = logging.getLogger("segment.native"), _Broken()
+    logger.addHandler(broken)
+
+    def decode(*args: object) -> object:
+        print_to_stderr(b"somebody else\n")
+        return imdecode(*args)
+
+    imdecode = cv2.imdecode
+    monkeypatch.setattr("cv2.imdecode", decode)
+    try:
+        assert images.decode_picture(saved("JPEG"), LIMIT).remarks == ()
+        assert images.decode_picture(saved("PNG"), LIMIT).remarks == ()
+    finally:
+        logger.removeHandler(broken)
 
 
 def test_a_forked_child_listens_for_itself(capfd: pytest.CaptureFixture[str]) -> None:
