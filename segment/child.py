@@ -21,6 +21,7 @@ from segment import vitals
 from segment.errors import SegmentError, StoreError
 from segment.memory import OVER_BUDGET, guard_process
 from segment.patience import loading_seconds
+from segment.retries import repeats
 from segment.shards import Part
 from segment.stages import PartResult, Task
 from segment.tables import ImageRow
@@ -235,6 +236,7 @@ class _Line:
         logger = logging.getLogger("segment")
         logger.propagate = False
         logger.addHandler(_Logs(self))
+        repeats.hand_on()
 
     def beat(self, worker: Worker) -> None:
         """Say once a second how far the worker is. Once nobody listens, let it end."""

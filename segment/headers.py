@@ -24,7 +24,7 @@ TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the last two: BigTIFF
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 _PNG_METADATA = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")  # chunks in which Pillow looks for an orientation
 _ORIENTATION, _COMPRESSION, _SUBFILE = 274, 259, 254  # TIFF tags
-_STRIPS, _TILES = 273, 324
+_STRIPS, _TILES, _STRIP_SIZES, _TILE_SIZES = 273, 324, 279, 325
 _SECONDARY = 1 | 4  # bits of `_SUBFILE`: a page of reduced resolution, a transparency mask
 _LOSSY_TIFF = {6: "JPEG", 7: "JPEG", 34676: "SGI LogLuv", 34677: "SGI LogLuv", 34892: "JPEG"}
 _WEBP_TIFF = 50001
@@ -138,9 +138,16 @@ def lossy_compression(header: Image.Image, data: bytes) -> str | None:
     compression = tags.get(_COMPRESSION, 1)
     if compression in _LOSSY_TIFF:
         return f"{_LOSSY_TIFF[compression]} in TIFF"
-    if compression == _WEBP_TIFF and any(_is_lossy_webp(data[at:]) for at in tags.get(_STRIPS) or tags[_TILES]):
+    if compression == _WEBP_TIFF and any(map(_is_lossy_webp, _tiff_pieces(tags, data))):
         return "lossy WebP in TIFF"
     return None
+
+
+def _tiff_pieces(tags: ImageFileDirectory_v2, data: bytes) -> Iterator[bytes]:
+    """Yield the encoded strips or tiles of a TIFF's page; raises KeyError or ValueError where a tag is missing."""
+    starts, sizes = (_STRIPS, _STRIP_SIZES) if _STRIPS in tags else (_TILES, _TILE_SIZES)
+    for at, size in zip(tags[starts], tags[sizes], strict=True):
+        yield data[at : at + size]
 
 
 def _is_lossy_webp(data: bytes) -> bool:

@@ -27,7 +27,8 @@ T = TypeVar("T")
 class _Repeats(logging.Filter):
     """Lets the first, tenth, hundredth ... repeated request of a kind be told, whichever process it is from.
 
-    A kind is what was asked for and how it failed. A store that is down fails hundreds of requests at once.
+    A kind is what was asked for and how it failed. A store that is down fails hundreds of requests at once. Only the
+    process that writes the log may count: one whose records are sent there must `hand_on` all of them.
     """
 
     def __init__(self) -> None:
@@ -50,6 +51,10 @@ class _Repeats(logging.Filter):
         else:
             return False
         return True
+
+    def hand_on(self) -> None:
+        """Let every record pass as it is, in a worker process: its parent counts those of all of them."""
+        log.removeFilter(self)
 
     def forget(self) -> None:
         """Begin to count anew: another run begins."""

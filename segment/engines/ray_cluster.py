@@ -162,8 +162,10 @@ def _connect_advice(address: str | None, error: Exception) -> str:
 class HeadLost(StoreError):
     """The head of the cluster is gone, or answers nobody."""
 
-    def __init__(self, seconds: float) -> None:
-        super().__init__(
+    @classmethod
+    def after(cls, seconds: float) -> HeadLost:
+        """Say for how long it has not answered."""
+        return cls(
             f"the head of the Ray cluster (its control service, GCS) has not answered for {seconds:.0f} s: its node is "
             "lost, or overloaded. Start the cluster again, then the same command resumes the run; what is committed "
             "stays."
@@ -189,7 +191,7 @@ def within(seconds: float, call: Callable[[], T]) -> T:
         except TimeoutError:
             if asking.done():
                 raise
-            raise HeadLost(seconds) from None
+            raise HeadLost.after(seconds) from None
 
 
 def leave() -> None:

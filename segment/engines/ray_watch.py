@@ -80,7 +80,7 @@ class Watch:
         """What ends the round, if anything does."""
         now, signs = time.monotonic(), self._signs
         if now - self._head_at > _HEAD_SECONDS:
-            return HeadLost(now - self._head_at)
+            return HeadLost.after(now - self._head_at)
         if not signs.loaded and signs.loads > _LOADS * self._workers:
             return StoreError(
                 f"{signs.loads} workers began to load the model and none was done: they die of it, for want of memory "

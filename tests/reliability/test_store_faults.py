@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import multiprocessing
 import re
 import subprocess
 import time
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from segment.child import _Line, _log_here
 from segment.filesystems import open_filesystem
 from segment.retries import repeats
 from segment.store import Store
@@ -266,3 +268,35 @@ def test_the_disk_of_the_server_is_full(small_disk: Path, arena: Arena, tmp_path
         assert "Traceback" not in ended.text
         ballasts[0].unlink()
         rerun(other, "disk of the store full, then there is room", "full")
+
+
+def sent_by_a_child(times: int) -> list[logging.LogRecord]:
+    """What a worker process sends to its parent: set up here as there, and undone."""
+    ours, theirs = multiprocessing.Pipe()
+    logger, store_logger = logging.getLogger("segment"), logging.getLogger("segment.store")
+    before = list(logger.handlers)
+    _Line(theirs).take_logs()
+    try:
+        for _ in range(times):
+            store_logger.warning("retrying to %s", "read", extra={"kind": "read: SlowDown"})
+    finally:
+        logger.handlers, logger.propagate = before, True
+        store_logger.addFilter(repeats)
+    theirs.close()
+    sent = []
+    with contextlib.suppress(EOFError):
+        while True:
+            sent.append(ours.recv())
+    return sent
+
+
+def test_repeats_in_worker_processes_are_counted_together_and_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    repeats.forget()
+    records = [*sent_by_a_child(6), *sent_by_a_child(6)]
+    assert [record.getMessage() for record in records] == ["retrying to read"] * 12
+    for record in records:
+        _log_here(record)
+    assert [record.getMessage() for record in caplog.records] == [
+        "retrying to read; more of this kind are counted",
+        "retrying to read; 10 of this kind so far",
+    ]
