@@ -32,8 +32,9 @@ def refuse_hopeless(tally: Tally, error_limit: float, output: str) -> None:
             f"{errors} of {tally.images} images failed before the end, more than --max-error-rate allows "
             f"({most_common}). A rerun with a higher rate resumes."
         )
-    # where all that is left may fail, the end decides
-    if tally.labelled or not left or tally.images - tally.resumed <= error_limit:
+    # Where all that is left may fail, the end decides; and so it does of a run that goes on: labels of earlier attempts
+    # may have been used, and nobody has counted them.
+    if tally.labelled or tally.resumed or not left or tally.images <= error_limit:
         return
     texts = [text for code, text in tally.error_texts.items() if code.startswith(_LABEL)]
     number = sum(tally.errors[text.partition(":")[0]] for text in texts)
@@ -55,9 +56,10 @@ def label_advice(errors: Iterable[str], output: str) -> str:
     if len(codes) != 1:
         return ""
     return (
-        " If these are not the labels that are meant, --labels, --label-pattern, --label-key or --label-column says "
-        f"which are. A run with another label option is another run: choose another output, or delete {shown(output)} "
-        "first. After labels were mended where they are, run the same command with --update."
+        " To use other labels, give --labels, --label-pattern, --label-key or --label-column. A run with another label "
+        f"option is another run: choose another output, or delete {shown(output)} first. After labels were mended "
+        "where they are, run the same command with --update, or with --retry-errors where a Parquet file gives their "
+        "paths."
     )
 
 

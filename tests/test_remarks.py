@@ -149,9 +149,9 @@ def as_jpeg(mask: np.ndarray[Any, Any]) -> bytes:
 
 def advice(output: Path) -> str:
     return (
-        "If these are not the labels that are meant, --labels, --label-pattern, --label-key or --label-column says "
-        f"which are. A run with another label option is another run: choose another output, or delete {output} first. "
-        "After labels were mended where they are, run the same command with --update."
+        "To use other labels, give --labels, --label-pattern, --label-key or --label-column. A run with another label "
+        f"option is another run: choose another output, or delete {output} first. After labels were mended where they "
+        "are, run the same command with --update, or with --retry-errors where a Parquet file gives their paths."
     )
 
 
@@ -183,6 +183,30 @@ def test_labels_that_were_mended_where_they_are_are_done_again_by_update(tmp_pat
         (place.labels / f"{seed:03d}.png").write_bytes(png(scene(seed)[1]))
     report = run(place.job(max_error_rate=0.05), update=True)
     assert (report.complete, report.total.scored, report.total.errors) == (True, 40, 0)
+
+
+def test_labels_that_a_parquet_file_gives_by_path_are_done_again_by_retry_errors(tmp_path: Path) -> None:
+    place = labelled_place(tmp_path, 40, seventy_seven)
+    names = [f"{seed:03d}.png" for seed in range(40)]
+    table = {"image": [(place.images / name).read_bytes() for name in names], "label": [f"labels/{n}" for n in names]}
+    pq.write_table(pa.table(table), tmp_path / "t.parquet")
+    job = place.job(input=str(tmp_path / "t.parquet"), labels=None, label_column="label", max_error_rate=0.05)
+    with pytest.raises(TooManyErrors, match="or with --retry-errors where a Parquet file gives their paths"):
+        run(job)
+    for seed, name in enumerate(names):
+        (place.labels / name).write_bytes(png(scene(seed)[1]))
+    report = run(job, retry_errors=True)
+    assert (report.complete, report.total.scored, report.total.errors) == (True, 40, 0)
+
+
+def test_a_run_that_goes_on_is_not_given_up_for_its_labels(tmp_path: Path) -> None:
+    """Of 100 labels 80 are used by the first attempt: 16 of the second say nothing about the labels of the run."""
+    place = labelled_place(tmp_path, 80, png)
+    place.run(max_error_rate=0.0)
+    for seed in range(80, 120):
+        place.write(f"{seed:03d}.png", png(scene(seed)[0]), seventy_seven(scene(seed)[1]))
+    with pytest.raises(TooManyErrors, match=r"^40 of 120 images failed, more than --max-error-rate 0\.05 allows"):
+        run(place.job(max_error_rate=0.05), update=True)
 
 
 def test_lossy_labels_end_a_run_early_and_can_be_allowed(tmp_path: Path) -> None:
