@@ -15,6 +15,7 @@ from PIL import Image
 from segment.card import ModelCard
 from segment.sessions import Runtime
 from segment.sessions.enlarging import nearest_positions
+from segment.sessions.openvino_back import HALF_BEYOND, HALF_LOWEST
 from segment.sessions.predict import GraphSession
 from tests.graphs import colour_classifier
 from tests.serving import BOTH, OPENVINO, ORT, message, opened, pictures, small, tiny
@@ -309,3 +310,11 @@ def test_large_finite_scores_are_no_fault(runtime: Runtime) -> None:
     assert session._vetting is not None
     session._vetting.done = True  # they are all equal, too
     assert session.predict(noise(2, size)).faults == {}
+
+
+def test_the_constants_of_half_precision_are_finite_in_it() -> None:
+    with np.errstate(over="ignore"):
+        halves = np.array([HALF_LOWEST, HALF_BEYOND], np.float16)
+    assert np.isfinite(halves).all()
+    assert -halves[1] < halves[0] < -1e4  # a pixel of masked classes only is beyond
+

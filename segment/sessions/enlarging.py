@@ -9,10 +9,8 @@ from PIL import Image
 from segment.card import ModelCard
 from segment.sessions.contract import Size
 
-# Stands for minus infinity before linear enlarging, where infinity times a weight of zero would be no number. A runtime
-# may compute in half precision, whose largest number is 65504: this one is finite in every precision, as are the sums
-# of scores with it, and below what other scores are.
-LOWEST = -3e4
+# Stands for minus infinity before linear enlarging, where infinity times a weight of zero would be no number.
+LOWEST = -1e30
 
 
 def is_smaller(card: ModelCard, size: Size | None) -> bool:

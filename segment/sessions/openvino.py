@@ -88,10 +88,12 @@ def open_openvino(
         dims = shape_of_a_run(card, raw)
     size = check_output(card, found_port(outputs[result], dims))
 
+    half = runtime.precision == "f16"
+
     def load(batched: bool, masked: bool) -> Run:
         batch = -1 if batched else 1
         return _runner(
-            lambda: compiled(_compile_contract(card, model.clone(), entry, result, batch, size, masked)), streams
+            lambda: compiled(_compile_contract(card, model.clone(), entry, result, batch, size, masked, half)), streams
         )
 
     return GraphSession(card, load, raw, vetted=vetted)
@@ -174,11 +176,18 @@ def _numpy_name(dtype: Any) -> str:
 
 
 def _compile_contract(
-    card: ModelCard, model: Any, entry: int, result: int, batch: int, size: Size | None, masked: bool = False
+    card: ModelCard,
+    model: Any,
+    entry: int,
+    result: int,
+    batch: int,
+    size: Size | None,
+    masked: bool = False,
+    half: bool = False,
 ) -> Any:
     """Put the card's contract around a model: bytes of RGB pixels in; mask and one number per image out."""
     needed, value = _needed(card, model, entry, result, batch)
-    results = [ops.result(output) for output in back(card, value, size, masked)]
+    results = [ops.result(output) for output in back(card, value, size, masked, half)]
     return _with_front(card, openvino.Model(results, needed.get_parameters(), "segment"))
 
 

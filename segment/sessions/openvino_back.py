@@ -18,7 +18,13 @@ _MOVES = {"Convert", "Identity", "Squeeze", "Unsqueeze", "Reshape", "Transpose"}
 _WIDE = {"u8", "i16", "u16", "i32", "u32", "i64", "u64", "f32"}
 
 
-def back(card: ModelCard, value: Any, size: Size | None, masked: bool) -> list[Any]:
+# With a hint of f16 the plugin computes these nodes in half precision, too, whose largest number is 65504: there a
+# larger constant would be infinite. bf16 has the range of f32.
+HALF_LOWEST = -6e4
+BEYOND, HALF_BEYOND = 3e38, 6.5e4  # what no finite score reaches, in magnitude
+
+
+def back(card: ModelCard, value: Any, size: Size | None, masked: bool, half: bool) -> list[Any]:
     """Return the mask `uint8[N, Ho, Wo]` and the check `float32[N]` (see `predict.Run`; none where none is needed).
 
     Args:
@@ -26,14 +32,15 @@ def back(card: ModelCard, value: Any, size: Size | None, masked: bool) -> list[A
         value: the model's output.
         size: its (height, width), if that is known.
         masked: scores may be minus infinity, which says that a pixel is not of this class.
+        half: these nodes are computed in f16.
     """
     if card.output.kind == "index":
         return _back_of_index(card, value, size)
     scores, axis = as_type(value, openvino.Type.f32), card.output.layout.index("C")
-    check = _check_of_masked(scores, axis) if masked else _check(value)
+    check = _check_of_masked(scores, axis, HALF_BEYOND if half else BEYOND) if masked else _check(value)
     smaller = is_smaller(card, size)
     if smaller and card.output.enlarging == "bilinear":
-        scores, axis = _enlarged(card, scores, masked), 1
+        scores, axis = _enlarged(card, scores, (HALF_LOWEST if half else LOWEST) if masked else None), 1
     # 'stable' is what sends ties to the first class.
     best = ops.topk(scores, ops.constant(np.int64(1)), axis, "max", "value", index_element_type="i32", stable=True)
     masks = as_type(ops.squeeze(best.output(1), ops.constant(np.array([axis]))), openvino.Type.u8)
@@ -42,12 +49,12 @@ def back(card: ModelCard, value: Any, size: Size | None, masked: bool) -> list[A
     return [masks, check]
 
 
-def _enlarged(card: ModelCard, scores: Any, masked: bool) -> Any:
-    """Scores as `[N, C, input height, input width]`, bilinear, half-pixel centres."""
+def _enlarged(card: ModelCard, scores: Any, lowest: float | None) -> Any:
+    """Scores, none below the lowest, as `[N, C, input height, input width]`, bilinear, half-pixel centres."""
     if card.output.layout == "NHWC":
         scores = ops.transpose(scores, ops.constant(np.array([0, 3, 1, 2])))
-    if masked:
-        scores = ops.maximum(scores, ops.constant(np.float32(LOWEST)))
+    if lowest is not None:
+        scores = ops.maximum(scores, ops.constant(np.float32(lowest)))
     return ops.interpolate(
         scores,
         ops.constant(np.array([card.output_height, card.output_width])),
@@ -72,11 +79,11 @@ def _check(scores: Any) -> Any:
     return ops.reduce_mean(watched, ops.constant(np.array([1, 2, 3])), keep_dims=False)
 
 
-def _check_of_masked(scores: Any, axis: int) -> Any:
+def _check_of_masked(scores: Any, axis: int, limit: float) -> Any:
     """Not zero for an image with a score that is NaN, or a pixel whose best score is not finite."""
     best = ops.reduce_max(scores, ops.constant(np.array([axis])), keep_dims=False)
-    # openvino's maximum of nothing but minus infinity is the lowest finite number, -3.4e38.
-    beyond = ops.logical_not(ops.less(ops.abs(best), ops.constant(np.float32(3e38))))
+    # openvino's maximum of nothing but minus infinity is the lowest finite number.
+    beyond = ops.logical_not(ops.less(ops.abs(best), ops.constant(np.float32(limit))))
     beyond = ops.reduce_max(as_type(beyond, openvino.Type.f32), ops.constant(np.array([1, 2])), keep_dims=False)
     unknown = as_type(ops.is_nan(scores), openvino.Type.f32)
     return ops.add(beyond, ops.reduce_max(unknown, ops.constant(np.array([1, 2, 3])), keep_dims=False))
