@@ -296,3 +296,15 @@ def test_the_name_of_webp_in_tiff_follows_from_its_strips() -> None:
         end = 8 + len(webp)
         data = b"II*\0" + struct.pack("<I", end) + webp + struct.pack("<H", len(tags)) + entries + bytes(4)
         assert headers.lossy_compression(headers.open_header(data), data) == name
+
+
+def test_only_the_bytes_of_a_strip_are_looked_at() -> None:
+    """Each strip is lossless; a lossy picture that stands right behind one is no part of it."""
+    webp = bare_lossless(PICTURE)
+    riff = webp[:4] + struct.pack("<I", len(webp) + len(saved(PICTURE, "WEBP"))) + webp[8:]
+    for strip, behind in ((riff, saved(PICTURE, "WEBP")[12:]), (webp, b"")):
+        tags = {256: 40, 257: 24, 258: 8, 259: 50001, 262: 1, 273: 8, 277: 1, 278: 24, 279: len(strip)}
+        entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
+        end = 8 + len(strip) + len(behind)
+        data = b"II*\0" + struct.pack("<I", end) + strip + behind + struct.pack("<H", len(tags)) + entries + bytes(4)
+        assert headers.lossy_compression(headers.open_header(data), data) is None
