@@ -77,6 +77,12 @@ class Plan:
         return any(pc.any(pc.struct_field(members, [name, "signed"])).as_py() for name in ("image", "label"))
 
     @property
+    def names_labels(self) -> bool:
+        """Whether some images have labels by the plan; it does not know those of Parquet files."""
+        members = pc.list_flatten(self.table["members"])
+        return bool(pc.any(pc.is_valid(pc.struct_field(members, ["label"]))).as_py())
+
+    @property
     def largest_part(self) -> int:
         """Images of the largest part; 0 without parts."""
         return int(pc.max(pc.subtract(self.table["stop"], self.table["start"])).as_py() or 0)

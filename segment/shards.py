@@ -38,7 +38,7 @@ __all__ = [
     "ShardFormat",
     "Span",
     "discover",
-    "has_labels",
+    "has_label_column",
     "image_uri",
     "read_ids",
     "read_part",
@@ -148,13 +148,6 @@ def read_part(part: Part, options: InputOptions, store: Store) -> list[Sample]:
     """
     readers = {"files": read_files, "webdataset": read_webdataset, "parquet": read_parquet}
     return readers[part.format](part, options, store)
-
-
-def has_labels(part: Part, options: InputOptions, store: Store) -> bool:
-    """Whether the images of a part come with labels: by the plan, for Parquet by its columns."""
-    if part.format == "parquet":
-        return has_label_column(part, options, store)
-    return any(member.label is not None for member in part.members)
 
 
 def _visible(found: Found, options: InputOptions, findings: Findings) -> Found:

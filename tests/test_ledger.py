@@ -6,6 +6,7 @@ import io
 import json
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -75,6 +76,8 @@ def test_what_a_plan_counts() -> None:
     assert PLAN.images_by_shard() == {"in-00000-abc": 10, "in-00001-def": 3}
     assert PLAN.parts_by_shard() == {"in-00000-abc": [p.id for p in PARTS[:3]], "in-00001-def": ["def-000000-000003"]}
     assert Plan.of([]).images == 0
+    labelled = replace(PARTS[0], members=(*MEMBERS[:3], replace(MEMBERS[3], label=MEMBERS[4].image)))
+    assert [Plan.of(parts).names_labels for parts in ([], PARTS, [*PARTS, labelled])] == [False, False, True]
     assert list(Plan.of([]).parts()) == []
 
 

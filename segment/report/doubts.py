@@ -16,7 +16,7 @@ from segment.labels import parse_source
 from segment.metrics import Confusion
 from segment.names import shown
 from segment.plan import Plan
-from segment.shards import InputOptions, has_labels
+from segment.shards import InputOptions, has_label_column
 from segment.store import Store
 
 _NAMED = 4  # classes that a line names
@@ -51,8 +51,8 @@ def holds_labels(run: Mapping[str, Any], plan: Plan, store: Store) -> bool:
     """
     options = InputOptions.of_run(run)
     if not len(plan) or plan.table["format"][0].as_py() == "parquet":
-        return any(has_labels(part, options, store) for part in plan.between(0, 1))
-    return any(has_labels(part, options, store) for part in plan.parts())
+        return any(has_label_column(part, options, store) for part in plan.between(0, 1))
+    return plan.names_labels
 
 
 class _Labels:
