@@ -72,6 +72,10 @@ DIFFERENT: dict[str, tuple[RunReport, str]] = {
         report_of(PUBLISHED.model_copy(update={"resolution": "model"})),
         "published at model size, scored here at source size",
     ),
+    "precision": (
+        report_of(run={"contract": {"runtime": {**report_of().run["contract"]["runtime"], "precision": "bf16"}}}),
+        "computed here in bf16",
+    ),
     "weights of the card": (report_of(weights=(file(OTHER),)), "these are other weights"),
     "weights of the score": (
         report_of(PUBLISHED.model_copy(update={"weights_sha384": (OTHER,)}), weights=(file(DIGEST),)),
@@ -125,7 +129,10 @@ def test_what_agrees_stands_beside(report: RunReport) -> None:
     assert found.agrees
     text = printed(report)
     assert "the card's own, scored at source size; published 50.00" in text
-    assert "Published 50.00 % on Streets val, 9 images" in text
+    assert (
+        "Published 50.00 % on Streets val, 9 images. "
+        "The number of images is the same; the data set itself is not checked" in text
+    )
     assert "Not comparable" not in text
     assert "| 50.00 |" in to_markdown(report)
     summary = report.summary()["published"]

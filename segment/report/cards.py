@@ -8,6 +8,7 @@ from rich.text import Text
 
 from segment.card import ModelCard, built_in_cards, load_card
 from segment.report.console import percent
+from segment.report.published import published_in_words
 
 
 def print_cards() -> None:
@@ -62,7 +63,7 @@ def _contract(card: ModelCard) -> list[tuple[str, str | Text]]:
             f"({output.enlarging})",
         ),
         ("score", f"{metric.convention}, at {metric.resolution} size, labels by {metric.label_resampler}'s nearest"),
-        ("published", _published_in_words(card)),
+        ("published", "; ".join(filter(None, (published_in_words(card), card.metric.note))) or "-"),
         ("cost", f"{card.gflops or '?'} GFLOPs, {card.mparams or '?'} M parameters"),
         ("licence", card.licence or "-"),
         ("source", card.source or "-"),
@@ -75,14 +76,6 @@ def _resize(card: ModelCard) -> str:
     resize = card.input.resize
     text = f"{resize.method}, {resize.resampler} {resize.interpolation}"
     return text if resize.method == "stretch" else f"{text}, {resize.anchor}, border {resize.pad}"
-
-
-def _published_in_words(card: ModelCard) -> str:
-    published = card.metric.published
-    if published is None:
-        return card.metric.note or "-"
-    told = (f"mIoU {percent(published.miou)} %", published.where, published.source, published.note, card.metric.note)
-    return "; ".join(filter(None, told))
 
 
 def _classes(card: ModelCard) -> Text:

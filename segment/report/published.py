@@ -8,6 +8,9 @@ from typing import Any
 
 from segment.card import ModelCard, Published
 
+_SHORT = ("bf16", "f16")  # precisions that scores are not published in
+_NOT_CHECKED = "The number of images is the same; the data set itself is not checked"
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -23,13 +26,13 @@ class Comparison:
 
     @property
     def agrees(self) -> bool:
-        """Whether model and protocol are those of the published score, so that the two figures mean the same."""
+        """Whether model and protocol are those of the published score, as far as can be known: not the data set."""
         return not self.differences
 
     def __str__(self) -> str:
         where = f" on {self.published.where}" if self.published.where else ""
-        told = "; ".join(self.differences)
-        return f"Published {100 * self.published.miou:.2f} %{where}{f'. Not comparable: {told}' if told else ''}"
+        told = f"Not comparable: {'; '.join(self.differences)}" if self.differences else _NOT_CHECKED
+        return f"Published {100 * self.published.miou:.2f} %{where}. {told}"
 
     def as_json(self) -> dict[str, Any]:
         """For `report/summary.json`."""
@@ -53,6 +56,8 @@ def compare_with_published(card: ModelCard, run: Mapping[str, Any], scored: int)
         found.append("the card does not say on how many images")
     elif published.images != scored:
         found.append(f"{scored:,} images are scored here")
+    if (precision := run["contract"]["runtime"]["precision"]) in _SHORT:
+        found.append(f"computed here in {precision}")
     if published.convention not in (None, metric.convention):
         found.append(f"published by the {published.convention} convention")
     if published.resolution not in (None, metric.resolution):
@@ -62,6 +67,15 @@ def compare_with_published(card: ModelCard, run: Mapping[str, Any], scored: int)
     if run["contract"].get("labels", {}).get("remap"):
         found.append("labels are remapped here")
     return Comparison(published, tuple(found))
+
+
+def published_in_words(card: ModelCard) -> str:
+    """Say what score was published, on what, by whom and how; `""` where none was."""
+    published = card.metric.published
+    if published is None:
+        return ""
+    told = (f"mIoU {100 * published.miou:.2f} %", published.where, published.source, published.note)
+    return "; ".join(filter(None, told))
 
 
 def _has_other_weights(card: ModelCard, published: Published, weights: Mapping[str, Any]) -> bool:

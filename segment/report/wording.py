@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import datetime
 
-from segment.card import ModelCard
 from segment.names import shown
 from segment.report.aggregate import RunReport
+from segment.report.published import published_in_words
 from segment.stages import Task
 
 FILTERS = ("pct", "num", "short", "rate", "duration", "points", "when", "clean")
@@ -93,17 +93,8 @@ def facts(report: RunReport, task: Task) -> list[tuple[str, str]]:
         ("Runtime", f"{runtime.name} {runtime.version}, {runtime.device}, {runtime.precision}"),
         ("Scored at", f"{card.metric.resolution} size, masks stored at {task.mask_size} size"),
         ("Score", card.metric.note),
-        ("Published score", _published(card)),
+        ("Published score", published_in_words(card)),
         ("Fingerprint", run["fingerprint"]),
         ("Made by", f"segment {run['versions']['segment']}, Python {run['versions']['python']}"),
     ]
     return [(name, value) for name, value in rows if value]
-
-
-def _published(card: ModelCard) -> str:
-    """Who published the card's score, on what, how."""
-    published = card.metric.published
-    if published is None:
-        return ""
-    told = (f"{pct(published.miou, 2)} %", published.where, published.source, published.note)
-    return "; ".join(filter(None, told))
