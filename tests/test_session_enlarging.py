@@ -317,4 +317,3 @@ def test_the_constants_of_half_precision_are_finite_in_it() -> None:
         halves = np.array([HALF_LOWEST, HALF_BEYOND], np.float16)
     assert np.isfinite(halves).all()
     assert -halves[1] < halves[0] < -1e4  # a pixel of masked classes only is beyond
-

@@ -6,6 +6,7 @@ import contextlib
 import json
 import logging
 import multiprocessing
+import pickle
 import re
 import subprocess
 import time
@@ -15,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from segment.child import _Line, _log_here
+from segment.engines.ray_cluster import HeadLost
 from segment.filesystems import open_filesystem
 from segment.retries import repeats
 from segment.store import Store
@@ -300,3 +302,10 @@ def test_repeats_in_worker_processes_are_counted_together_and_told_once(caplog: 
         "retrying to read; more of this kind are counted",
         "retrying to read; 10 of this kind so far",
     ]
+
+
+def test_the_error_of_a_lost_head_can_be_sent_between_processes() -> None:
+    lost = HeadLost.after(30)
+    again = pickle.loads(pickle.dumps(lost))
+    assert (type(again), str(again)) == (HeadLost, str(lost))
+    assert "has not answered for 30 s" in str(lost)
