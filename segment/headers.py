@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
+from segment.magic import PNG_MAGIC, image_format
+
 IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")  # no other decoder of Pillow ever runs
 LABEL_FORMATS = (*IMAGE_FORMATS, "GIF")
 
-TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")  # the last two: BigTIFF
-_PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 _PNG_METADATA = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")  # chunks in which Pillow looks for an orientation
 _ORIENTATION, _COMPRESSION, _SUBFILE = 274, 259, 254  # TIFF tags
 _STRIPS, _TILES, _STRIP_SIZES, _TILE_SIZES = 273, 324, 279, 325
@@ -74,7 +74,7 @@ def _with_all_metadata(header: Image.Image, data: bytes) -> Image.Image:
 
 def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
     """Yield type, start and end (exclusive) of each chunk."""
-    at = len(_PNG_MAGIC)
+    at = len(PNG_MAGIC)
     while at + 12 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, at)
         yield kind, at, at + 12 + length
@@ -168,7 +168,7 @@ def _riff_chunks(data: bytes, at: int, end: int) -> Iterator[bytes]:
 
 def has_foreign_pixels(data: bytes) -> bool:
     """Whether the bytes are a TIFF, sound by its tags, of pixels that Pillow does not know."""
-    if not data.startswith(TIFF_MAGIC):
+    if image_format(data) != "TIFF":
         return False
     try:
         file = io.BytesIO(data)

@@ -19,6 +19,7 @@ from segment import headers
 from segment.card import Input, Resampler
 from segment.classes import VOID
 from segment.errors import SampleError
+from segment.magic import image_format
 from segment.native import Complaints, listening
 
 cv2.setNumThreads(1)  # one worker per core is the unit of scale; OpenCV's own threads would fight them
@@ -26,7 +27,6 @@ cv2.utils.logging.setLogLevel(
     cv2.utils.logging.LOG_LEVEL_SILENT
 )  # a damaged image is an error row, not a line on stderr
 
-_MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", *headers.TIFF_MAGIC)
 _PILLOW = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
@@ -97,8 +97,7 @@ def _header(data: bytes) -> Image.Image:
     except Exception as error:  # Pillow raises many types on damaged headers
         if headers.has_foreign_pixels(data):
             raise SampleError("pixel_format") from error
-        known = data.startswith(_MAGIC) or (data[:4] == b"RIFF" and data[8:12] == b"WEBP")
-        raise SampleError("undecodable" if known else "not_an_image") from error
+        raise SampleError("undecodable" if image_format(data) else "not_an_image") from error
 
 
 def _orientation(header: Image.Image, data: bytes) -> tuple[int, tuple[str, ...]]:

@@ -36,14 +36,14 @@ def overlay(
     """
     from segment.driver import open_run
     from segment.names import count, shown
-    from segment.report.overlays import choose, write_overlays, write_sheet
+    from segment.report.overlays import chosen_rows, write_overlays, write_sheet
     from segment.report.places import check_target
     from segment.urls import to_url
 
     ledger, target = open_ledger(output, storage_option), to_url(to)
     task, plan = open_run(ledger)
     check_target(ledger, ledger.read_begun()[0], target)
-    rows = choose(ledger, plan, ids or [], worst, sample)
+    rows = chosen_rows(ledger, plan, ids or [], worst, sample)
     if sheet:
         url = write_sheet(ledger, rows, task, target, ledger.store)
         streams.work_is_done()

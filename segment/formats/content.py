@@ -6,10 +6,8 @@ import base64
 import binascii
 import re
 
-_IMAGES = (
-    (b"\xff\xd8\xff", "JPEG"), (b"\x89PNG\r\n\x1a\n", "PNG"), (b"BM", "BMP"), (b"II*\0", "TIFF"), (b"MM\0*", "TIFF"),
-    (b"II+\0", "TIFF"), (b"MM\0+", "TIFF"),
-)  # fmt: skip
+from segment.magic import image_format
+
 _OTHERS = (
     (b"GIF8", "GIF images"), (b"\0\0\0\x0cjP  ", "JPEG 2000 images"), (b"\xff\x4f\xff\x51", "JPEG 2000 images"),
     (b"\xff\x0a", "JPEG XL images"), (b"\0\0\0\x0cJXL ", "JPEG XL images"), (b"%PDF", "PDF"),
@@ -21,14 +19,7 @@ _BASE64 = re.compile(r"[A-Za-z0-9+/]+")
 _START = 64  # bytes or characters; a multiple of four
 
 
-def image_format(data: bytes) -> str:
-    """Return the format of an encoded image that is read, `PNG`, or `""`."""
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "WebP"
-    return next((name for magic, name in _IMAGES if data.startswith(magic)), "")
-
-
-def may_be_label(data: bytes) -> bool:
+def is_label_format(data: bytes) -> bool:
     """Whether bytes are an image that labels may be stored as."""
     return bool(image_format(data)) or data.startswith(b"GIF8")
 
@@ -59,6 +50,6 @@ def embedded(text: str) -> str:
     if len(text) <= _START or len(start) % 4 or not _BASE64.fullmatch(start):
         return ""
     try:
-        return "base64 text" if may_be_label(base64.b64decode(start)) else ""
+        return "base64 text" if is_label_format(base64.b64decode(start)) else ""
     except binascii.Error:
         return ""

@@ -12,11 +12,12 @@ from segment.errors import SegmentError, UsageError
 from segment.findings import Findings
 from segment.formats.cells import Cell, listed, readable_cells
 from segment.formats.columns import Columns
-from segment.formats.content import content_of, embedded, image_format, may_be_label
+from segment.formats.content import content_of, embedded, is_label_format
 from segment.formats.lookup import in_threads
-from segment.formats.opened import DAMAGE, one_line, refuse_trouble
+from segment.formats.opened import PARQUET_DAMAGE, one_line, refuse_trouble
 from segment.formats.references import place_of
 from segment.formats.unread import unread
+from segment.magic import image_format
 from segment.names import shown
 from segment.parts import NO_LABELS
 from segment.store import Entry, Store
@@ -69,7 +70,7 @@ def _samples(opened: pq.ParquetFile, fields: list[str], url: str, *, needed: boo
             continue
         try:
             batch = next(opened.iter_batches(_ROWS, row_groups=[group], columns=fields, use_threads=False))
-        except DAMAGE as error:  # the row group will tell, when it is read
+        except PARQUET_DAMAGE as error:  # the row group will tell, when it is read
             refuse_trouble(error, url)
             unsupported = one_line(error) if isinstance(error, pa.ArrowNotImplementedError) else ""
             continue
@@ -87,7 +88,7 @@ def _contradiction(
 
     Labels that are all null are a warning.
     """
-    known = may_be_label if what == "label" else image_format
+    known = is_label_format if what == "label" else image_format
     contents: Counter[str] = Counter()
     paths: list[str] = []
     looked_at = 0

@@ -20,7 +20,7 @@ from segment.urls import is_url, join_url, parent_url, relative_url
 _COMMIT = re.compile(r"(\d{20})\.json")
 _CHECKPOINT = re.compile(r"(\d{20})\.checkpoint(?:\.(\d{10})\.(\d{10}))?\.parquet")
 _METADATA = re.compile(r"(?:v(\d+)|(\d+)-[0-9a-f-]+)\.metadata\.json")
-_DAMAGE = (pa.ArrowException, ValueError, LookupError, TypeError, AttributeError)
+_LOG_DAMAGE = (pa.ArrowException, ValueError, LookupError, TypeError, AttributeError)
 _EXPORT = "Write the table's current version as plain Parquet files and name these"
 
 
@@ -108,7 +108,7 @@ def _delta_files(table: str, log: Sequence[str], store: Store) -> set[str] | Non
     """
     try:
         held = _replayed(log, store)
-    except _DAMAGE:
+    except _LOG_DAMAGE:
         return None
     if marked := sum(held.values()):
         raise UsageError(
@@ -125,7 +125,7 @@ def _replayed(log: Sequence[str], store: Store) -> dict[tuple[str, str], bool]:
         The files by `_file_key`, and whether a deletion vector removes rows of them.
 
     Raises:
-        ValueError, LookupError and others of `_DAMAGE`: the log is damaged, incomplete or of another form.
+        ValueError, LookupError and others of `_LOG_DAMAGE`: the log is damaged, incomplete or of another form.
     """
     names = {basename(url): url for url in log}
     since, checkpoint = _last_checkpoint(names)
@@ -190,7 +190,7 @@ def _refuse_iceberg(entries: Sequence[Entry], everything: Mapping[str, Entry], s
         there = sum(entry.url.startswith(f"{table}/") for entry in entries)
         try:
             held, deletes = _iceberg_files(store.read(url))
-        except _DAMAGE:
+        except _LOG_DAMAGE:
             raise UsageError(f"{shown(url)} is no metadata of an Iceberg table that is understood. {_EXPORT}") from None
         if held != there or deletes:
             raise UsageError(

@@ -7,7 +7,7 @@ import pyarrow as pa
 from segment.errors import StoreError, UsageError
 from segment.names import shown
 
-DAMAGE = (pa.ArrowException, OSError, ValueError, KeyError)
+PARQUET_DAMAGE = (pa.ArrowException, OSError, ValueError, KeyError)
 
 
 def refuse_trouble(error: BaseException, url: str) -> None:

@@ -17,7 +17,7 @@ from segment.formats.columns import Columns, find_columns, row_id
 from segment.formats.cutting import Shard, shard_hash
 from segment.formats.first_rows import look_at_rows
 from segment.formats.lookup import in_threads, refuse_changed
-from segment.formats.opened import DAMAGE, one_line, refuse_trouble
+from segment.formats.opened import PARQUET_DAMAGE, one_line, refuse_trouble
 from segment.formats.recent import Recent
 from segment.formats.references import read_references
 from segment.formats.row_ids import repeated_rows, tell_repeated
@@ -72,7 +72,7 @@ def has_label_column(part: Part, options: InputOptions, store: Store) -> bool:
     try:
         with store.open(part.url, _FOOTER_BLOCK, part.size, part.etag) as file:
             return find_columns(pq.ParquetFile(file).schema_arrow, options, shown(part.url)).label is not None
-    except (SegmentError, *DAMAGE):
+    except (SegmentError, *PARQUET_DAMAGE):
         return False
 
 
@@ -86,7 +86,7 @@ def _plan_file(entry: Entry, options: InputOptions, store: Store) -> tuple[Shard
             opened = pq.ParquetFile(file)
             columns = find_columns(opened.schema_arrow, options, shown(entry.url))
             runs = list(_row_groups(opened.metadata, columns, options, entry))
-    except DAMAGE as error:
+    except PARQUET_DAMAGE as error:
         refuse_trouble(error, entry.url)
         raise UsageError(f"{shown(entry.url)} is no readable Parquet file: {one_line(error)}") from None
     shard = Shard(
@@ -203,7 +203,7 @@ def read_ids(part: Part, options: InputOptions, store: Store) -> list[str]:
         try:
             opened = pq.ParquetFile(source, metadata=file.metadata, page_checksum_verification=True)
             table = opened.read_row_group(part.row_group, [str(file.columns.id)], use_threads=False)
-        except DAMAGE as error:
+        except PARQUET_DAMAGE as error:
             refuse_trouble(error, part.url)
             raise SegmentError(f"{shown(part.url)}: {one_line(error)}") from None
     rows = table.slice(part.start - file.first_row(part.row_group), len(part))
@@ -259,7 +259,7 @@ def _read_row_group(part: Part, file: _File, store: Store) -> pa.Table | None:
             if len(table) != file.metadata.row_group(part.row_group).num_rows:
                 raise ValueError("rows are missing")
             return table
-        except DAMAGE as error:
+        except PARQUET_DAMAGE as error:
             refuse_trouble(error, part.url)
             if "Nested data conversions" in str(error):  # more than 2 GiB of a field in one row group
                 where = f"{shown(part.url)}: row group {part.row_group}"

@@ -12,7 +12,7 @@ from segment.findings import Findings
 from segment.formats.columns import Columns
 from segment.formats.cutting import Shard
 from segment.formats.lookup import in_threads
-from segment.formats.opened import DAMAGE, one_line, refuse_trouble
+from segment.formats.opened import PARQUET_DAMAGE, one_line, refuse_trouble
 from segment.names import count, examples, shown
 from segment.parts import ROW_NUMBERS
 from segment.store import Store
@@ -43,7 +43,7 @@ def repeated_rows(opened: pq.ParquetFile, columns: Columns, url: str) -> Iterato
                         yield row
                     seen.add(name)
                     row += 1
-        except DAMAGE as error:
+        except PARQUET_DAMAGE as error:
             refuse_trouble(error, url)
             log.info("%s: the ids of row group %d cannot be read: %s", shown(url), group, one_line(error))
         first += opened.metadata.row_group(group).num_rows
@@ -87,6 +87,6 @@ def _count_repeated(shard: Shard, columns: Columns, store: Store) -> int:
         with store.open(shard.url, _BLOCK, shard.size, shard.etag) as file:
             opened = pq.ParquetFile(file, page_checksum_verification=True)
             return sum(1 for _ in repeated_rows(opened, columns, shard.url))
-    except DAMAGE as error:
+    except PARQUET_DAMAGE as error:
         refuse_trouble(error, shard.url)
         return 0

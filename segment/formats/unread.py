@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from segment.formats.cells import Cell, cell_of, described, is_text, listed, storage_of
 from segment.formats.columns import LABEL_COLUMNS, LABEL_PATH_COLUMNS, Columns
-from segment.formats.content import may_be_label
+from segment.formats.content import is_label_format
 from segment.names import is_label, shown
 
 _SHAPES = re.compile(r"(mask_?|segmentation_?)?(rles?|polygons?)(_mask)?|encoded_?(pixels|mask)")
@@ -39,7 +39,7 @@ def _may_matter(cell: Cell, rows: pa.Table | None, *, labels: bool) -> bool:
     """Whether a column holds images, or nobody can tell; where labels are looked for, also whether it is called so."""
     if cell.data is not None:
         data = [value for value in cell.encoded(rows) if value] if rows is not None else []
-        return not data or (labels and _is_labelled(str(cell))) or any(may_be_label(value) for value in data)
+        return not data or (labels and _is_labelled(str(cell))) or any(is_label_format(value) for value in data)
     paths = [path for path in cell.paths(rows) if path] if rows is not None else []
     return labels and any(is_label(path.partition("?")[0]) and _is_labelled(f"{cell} {path}") for path in paths)
 

@@ -20,7 +20,7 @@ from segment.urls import join_url
 _SHEET = 200  # images on one sheet
 
 
-def choose(ledger: Ledger, plan: Plan, ids: Sequence[str], worst: int, sample: int) -> list[Row]:
+def chosen_rows(ledger: Ledger, plan: Plan, ids: Sequence[str], worst: int, sample: int) -> list[Row]:
     """The images of these ids; or the `worst` by mIoU; or a `sample` spread over the input.
 
     Raises:

@@ -1,0 +1,16 @@
+"""How the images that are read begin: one table for planning, which decodes none, and for decoding."""
+
+from __future__ import annotations
+
+PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+_MAGIC = (
+    (b"\xff\xd8\xff", "JPEG"), (PNG_MAGIC, "PNG"), (b"BM", "BMP"), (b"II*\0", "TIFF"), (b"MM\0*", "TIFF"),
+    (b"II+\0", "TIFF"), (b"MM\0+", "TIFF"),  # BigTIFF
+)  # fmt: skip
+
+
+def image_format(data: bytes) -> str:
+    """Return the format of an encoded image that is read, `JPEG`, `PNG`, `BMP`, `TIFF` or `WebP`, or `""`."""
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "WebP"
+    return next((name for magic, name in _MAGIC if data.startswith(magic)), "")
