@@ -63,7 +63,7 @@ def _contract(card: ModelCard) -> list[tuple[str, str | Text]]:
             f"({output.enlarging})",
         ),
         ("score", f"{metric.convention}, at {metric.resolution} size, labels by {metric.label_resampler}'s nearest"),
-        ("published", "; ".join(filter(None, (published_in_words(card), card.metric.note))) or "-"),
+        ("published mIoU", "; ".join(filter(None, (published_in_words(card), card.metric.note))) or "-"),
         ("cost", f"{card.gflops or '?'} GFLOPs, {card.mparams or '?'} M parameters"),
         ("licence", card.licence or "-"),
         ("source", card.source or "-"),

@@ -70,11 +70,11 @@ def compare_with_published(card: ModelCard, run: Mapping[str, Any], scored: int)
 
 
 def published_in_words(card: ModelCard) -> str:
-    """Say what score was published, on what, by whom and how; `""` where none was."""
+    """Say what mIoU was published, on what, by whom and how; `""` where none was."""
     published = card.metric.published
     if published is None:
         return ""
-    told = (f"mIoU {100 * published.miou:.2f} %", published.where, published.source, published.note)
+    told = (f"{100 * published.miou:.2f} %", published.where, published.source, published.note)
     return "; ".join(filter(None, told))
 
 
