@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from segment.urls import redact_url
@@ -120,6 +120,12 @@ def examples(names: Iterable[str], most: int = 1) -> str:
     """Return `"e.g. a, b"` with at most `most` of the names."""
     picked = [shown(name) for _, name in zip(range(most), names, strict=False)]
     return "e.g. " + ", ".join(picked)
+
+
+def listed(names: Sequence[str], most: int = 12) -> str:
+    """Return `"'a', 'b' and 3 more"` with at most `most` of the names: titles of columns, which may hold anything."""
+    text = ", ".join(f"'{shown(name)}'" for name in names[:most])
+    return text + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def safe_path(name: str) -> str:

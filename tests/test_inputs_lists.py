@@ -264,7 +264,8 @@ PATHS = [("i/a.png", "l/a.png"), ("i/b c.png", "l/b c.png")]
 def test_one_table_of_names_for_all_kinds_of_lists(folder: Path, kind: str, names: tuple[str, str]) -> None:
     found = find(folder, f"l.{kind}", "\ufeff" * (kind == "csv") + written(kind, names, PATHS))
     assert pairs(found) == PATHS
-    assert found.notes == [f"columns read, image: {names[0]}, label: {names[1]}, id: the image's path"]
+    header = [f"the first line is taken as the header: '{names[0]}', '{names[1]}'"] if kind in ("csv", "tsv") else []
+    assert found.notes == [*header, f"columns read, image: {names[0]}, label: {names[1]}, id: the image's path"]
     assert found.warnings == []
 
 
@@ -300,7 +301,7 @@ def test_what_a_column_without_a_known_name_holds_is_asked_of_no_other_place(fol
 def test_what_is_not_read_beside_labels_is_a_note(folder: Path) -> None:
     found = find(folder, "l.csv", "image,mask,depth\ni/a.png,l/a.png,l/a.png\n")
     assert (pairs(found), found.warnings) == (BOTH[:1], [])
-    assert found.notes[1].startswith("a column that holds paths and is not read: 'depth'")
+    assert found.notes[-1].startswith("a column that holds paths and is not read: 'depth'")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -339,6 +340,29 @@ def test_an_unknown_header_is_told_and_no_image(folder: Path, suffix: str, title
 def test_a_first_image_that_is_missing_is_no_header(folder: Path) -> None:
     assert [s.fault for s in samples(find(folder, "l.csv", "gone.png,l/a.png\ni/a.png,l/a.png\n"))] == ["missing", None]
     assert [s.fault for s in samples(find(folder, "l.csv", "gone.png\ni/a.png\n"))] == ["missing", None]
+
+
+@pytest.mark.parametrize("first", ["img", "image", "path/to/image", "img/file", "0001.rgb", "url"])
+@pytest.mark.parametrize("suffix", ["txt", "csv"])
+def test_a_first_image_that_is_called_like_a_column_is_no_header(folder: Path, first: str, suffix: str) -> None:
+    (folder / first).parent.mkdir(parents=True, exist_ok=True)
+    (folder / first).write_text(first)
+    found = find(folder, f"l.{suffix}", f"{first}\ni/a.png\ni/d.png\n")
+    assert ([s.id for s in samples(found)], found.notes) == ([first, "i/a.png", "i/d.png"], [])
+
+
+@pytest.mark.parametrize("suffix", ["txt", "csv"])
+def test_a_header_is_told_and_a_folder_of_its_name_is_no_file(folder: Path, suffix: str) -> None:
+    (folder / "img").mkdir()
+    found = find(folder, f"l.{suffix}", "img\ni/a.png\ni/d.png\n")
+    assert ([s.id for s in samples(found)], found.notes) == (
+        ["i/a.png", "i/d.png"],
+        ["the first line is taken as the header: 'img'"],
+    )
+
+
+def test_a_header_that_is_a_path_is_refused(folder: Path) -> None:
+    assert "looks like a header, 'path/to/image', of which" in refusal(folder, "l.txt", "path/to/image\ni/a.png\n")
 
 
 def test_a_header_of_several_that_could_be_meant(folder: Path) -> None:

@@ -16,13 +16,12 @@ from segment.formats.cells import (
     described,
     is_byte_list,
     is_text,
-    listed,
     plain_values,
     readable_cells,
     resolve,
     storage_of,
 )
-from segment.names import shown
+from segment.names import listed, shown
 from segment.parts import NO_LABELS, ROW_NUMBERS, InputOptions
 from segment.urls import is_url, redact_credentials, unsigned_name
 
@@ -202,8 +201,7 @@ def _one_of(cells: Mapping[str, Cell], usual: Iterable[str], what: str, name: st
     names = frozenset(usual)
     found = [column for column in cells if column.lower() in names]
     if len(found) > 1:
-        which = ", ".join(f"'{shown(column)}'" for column in found)
-        raise UsageError(f"{name}: {which} could each be the {what} column: name the one with --{what}-column")
+        raise UsageError(f"{name}: {listed(found)} could each be the {what} column: name the one with --{what}-column")
     return cells[found[0]] if found else None
 
 

@@ -10,14 +10,14 @@ import pyarrow.parquet as pq
 
 from segment.errors import SegmentError, UsageError
 from segment.findings import Findings
-from segment.formats.cells import Cell, listed, readable_cells
+from segment.formats.cells import Cell, readable_cells
 from segment.formats.columns import Columns
 from segment.formats.content import content_of, embedded, image_format, may_be_label
 from segment.formats.lookup import in_threads
 from segment.formats.opened import DAMAGE, one_line, refuse_trouble
 from segment.formats.references import place_of
 from segment.formats.unread import unread
-from segment.names import shown
+from segment.names import listed, shown
 from segment.parts import NO_LABELS
 from segment.store import Entry, Store
 

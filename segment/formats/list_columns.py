@@ -11,7 +11,7 @@ from typing import Literal, TypeVar
 from segment.errors import UsageError, nearest
 from segment.findings import Findings
 from segment.formats.list_rows import Rows, with_header
-from segment.names import count, examples, is_image, is_label, shown
+from segment.names import count, examples, is_image, is_label, listed, shown
 from segment.parts import InputOptions
 from segment.urls import is_url, unsigned_name
 
@@ -85,8 +85,11 @@ def _word(name: str) -> str | None:
     return "".join(word for word in words if word not in _FILLERS) if words else None
 
 
-def find_header(rows: Rows, options: InputOptions, exists: Exists, name: str) -> Rows:
+def find_header(rows: Rows, options: InputOptions, exists: Exists, findings: Findings, name: str) -> Rows:
     """Return the rows of a text or CSV list below its header, if its first row is one.
+
+    It is where an option names one of its cells; or where one is called as an image column is, and none is a path or a
+    file: the first image may have such a name.
 
     Raises:
         UsageError: the first row is a header, and nobody knows what its columns are.
@@ -96,13 +99,15 @@ def find_header(rows: Rows, options: InputOptions, exists: Exists, name: str) ->
     cells = list(rows.rows[0].cells.values())
     titles = [cell.strip() for cell in cells]
     asked = {options.image_column, options.label_column, options.id_column} - {*rows.names}  # which are positions
-    if asked & {*titles} or any(role_of(title) == "image" and not is_image(title) for title in titles):
+    is_like_one = any(role_of(title) == "image" and not is_image(title) for title in titles)
+    if asked & {*titles} or (is_like_one and not any("/" in title for title in titles) and not exists(titles)):
+        findings.notes.append(f"the first line is taken as the header: {listed(titles)}")
         return with_header(rows, name)
     later = [cell for row in rows.rows[1 : 1 + _SAMPLE] for cell in row.cells.values()]
     if any(map(is_label, cells)) or not later or exists(cells) or not exists(later):
         return rows
     raise UsageError(
-        f"{name}: its first line is no image and looks like a header, {_quoted(titles)}, of which no name is known to "
+        f"{name}: its first line is no image and looks like a header, {listed(titles)}, of which no name is known to "
         "be the image's: name the column with --image-column, and those of label and id with --label-column and "
         "--id-column. If it is no header, what it names does not exist: leave it out"
     )
@@ -174,7 +179,7 @@ class _Table:
     def there(self) -> str:
         """Name the columns there are."""
         what = "It has no header; its columns are" if self.rows.positional else "Its columns:"
-        return f"{what} {_quoted(self.rows.names)}"
+        return f"{what} {listed(self.rows.names)}"
 
     def of_role(self, role: Role) -> list[str]:
         """The columns that are an image's, a label's or an id by name or place."""
@@ -197,8 +202,8 @@ class _Table:
             wide = next(row for row in self.rows.rows if str(len(_POSITIONS) + 1) in row.cells)
             raise UsageError(
                 f"{self.name}, line {wide.number} has {len(wide.cells)} fields; expected {len(_POSITIONS)}: image, "
-                "label and id. Where these are in a wider list without a header is said with --image-column 1, "
-                "--label-column 2 and --id-column 3"
+                "label and id. For a wider list without a header, give the column numbers: --image-column 1, "
+                "--label-column 2, --id-column 3"
             )
         best = self._surest(found, "image")
         others = [column for column in self.rows.names if column not in found and role_of(column) != "label"]
@@ -207,7 +212,7 @@ class _Table:
             if hints:
                 held = f"'{shown(best)}' holds no path that exists, {self.example(best)}" if best else "none is known"
                 raise UsageError(
-                    f"{self.name}: which column names the images? {held}; {_quoted(hints)} "
+                    f"{self.name}: which column names the images? {held}; {listed(hints)} "
                     f"{'holds' if len(hints) == 1 else 'hold'} paths. Name it with --image-column"
                 )
         if best is None:
@@ -253,7 +258,7 @@ class _Table:
         best = [column for column in found if ranks[column] == max(ranks.values())]
         if len(best) > 1:
             raise UsageError(
-                f"{self.name}: {_quoted(best)} could each be the {role} column: name the one with --{role}-column"
+                f"{self.name}: {listed(best)} could each be the {role} column: name the one with --{role}-column"
             )
         return best[0]
 
@@ -276,7 +281,7 @@ def _tell_unread(table: _Table, columns: ListColumns, findings: Findings) -> Non
         told = findings.notes if columns.label else findings.warnings
         many = "a column that holds" if len(held) == 1 else f"{count(len(held), 'column')} that hold"
         told.append(
-            f"{many} paths and {'is' if len(held) == 1 else 'are'} not read: {_quoted(held)}, "
+            f"{many} paths and {'is' if len(held) == 1 else 'are'} not read: {listed(held)}, "
             f"{table.example(held[0])}. If it is the label, use --label-column '{shown(held[0])}'"
         )
 
@@ -284,8 +289,3 @@ def _tell_unread(table: _Table, columns: ListColumns, findings: Findings) -> Non
 def _without_number(column: str) -> str:
     """Undo what `with_header` does to a title that comes twice."""
     return re.sub(r" \(\d+\)$", "", column)
-
-
-def _quoted(names: Sequence[str], most: int = 12) -> str:
-    listed = ", ".join(f"'{shown(name)}'" for name in names[:most])
-    return f"{listed} and {len(names) - most} more" if len(names) > most else listed

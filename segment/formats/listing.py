@@ -56,7 +56,7 @@ def plan_list(
     url, name = entry.url, shown(entry.url)
     folder = parent_url(url)
     exists = _asking(folder, store)
-    rows = find_header(_read_rows(entry, store), options, exists, name)
+    rows = find_header(_read_rows(entry, store), options, exists, findings, name)
     columns = find_list_columns(rows, options, exists, findings, name)
     lines = [_line(row, columns, url, folder, name) for row in rows.rows]
     places = [place for line in lines for place in (line.image, line.label) if place]

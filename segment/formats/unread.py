@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 
-from segment.formats.cells import Cell, cell_of, described, listed, storage_of
+from segment.formats.cells import Cell, cell_of, described, storage_of
 from segment.formats.columns import LABEL_COLUMNS, LABEL_PATH_COLUMNS, Columns
 from segment.formats.content import may_be_label
-from segment.names import is_label, shown
+from segment.names import is_label, listed, shown
 
 _LABEL_WORDS = re.compile(r"label|mask|annot|segm|truth|(?<![a-z])(gt|seg)(?![a-z])")
 
