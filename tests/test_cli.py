@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from segment.errors import UsageError
-from segment.job import Job, job_to_toml, make_job, read_job_file
+from segment.job import Job, job_record, job_to_toml, make_job, read_job_file
 from segment.report.console import print_report
 from tests.calls import Call, process
 from tests.runs import Place, png, scene
@@ -326,6 +326,14 @@ def test_a_secret_in_a_url_is_refused_before_anything_echoes_it(segment: Call, p
         )
         assert "hun/ter2" not in called.err + called.out
     assert not place.output.exists()
+
+
+def test_signatures_are_recorded_and_printed_by_one_rule(place: Place) -> None:
+    url, query = "https://host/m.onnx?id=7", "&X-Amz-Signature=HUSH"
+    job = place.job(model=url + query, weights=url + query, labels=None)
+    assert "HUSH" not in repr(job_record(job)) + job_to_toml(job)
+    assert {job_record(job)[name] for name in ("model", "weights")} == {url}
+    assert job_to_toml(job).count(f'"{url}"') == 2
 
 
 def test_storage_options_are_printed_and_written_nowhere(place: Place) -> None:

@@ -4,12 +4,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from segment.errors import UsageError
+from segment.errors import BadReference, UsageError
 from segment.formats.list_rows import parse_rows
+from segment.formats.references import resolve_reference
 from segment.plan import Plan
 from segment.shards import Discovery, InputOptions, Known, Sample, discover, read_part
 from segment.store import Store
@@ -154,7 +157,7 @@ def test_a_whole_list_of_missing_images_is_refused(folder: Path) -> None:
         ("l.jsonl", "{'image': 'a.png'}", "/l.jsonl, line 1 is no JSON"),
         ("l.jsonl", '{"image": "a\\u0000.png"}', "e.g. line 1: a\\0.png: a name with a NUL byte"),
         ("l.jsonl", '{"image": "a\\ud800.png"}', "line 1: a\\ud800.png: a name with a NUL byte or half a surrogate"),
-        ("l.txt", "s3://me:secret@bucket/a.png", "/l.txt, line 1: s3://***@bucket/a.png: credentials in a URL"),
+        ("l.txt", "s3://me:secret@bucket/a.png", "line 1: s3://***@bucket/a.png: credentials in a URL"),
         ("l.txt", "nosuch://x/a.png", "no store is known for nosuch://"),
     ],
 )  # fmt: skip
@@ -493,6 +496,9 @@ def test_metadata_of_hugging_face(folder: Path) -> None:
         ("a\ud800.png", "bad_reference"),
         ("http://[bad/a.png", "bad_reference"),
         ("http:///a.png", "bad_reference"),
+        ("i/a.png?X-Amz-Signature=HUSH", "bad_reference"),
+        ("s3://bucket/a.png?X-Amz-Signature=HUSH", "bad_reference"),
+        ("s3://me:HUSH@bucket/a.png", "bad_reference"),
         ("", "bad_reference"),
         ("n" * 300 + ".png", "missing"),
         ("x/" * 3000 + "a.png", "missing"),
@@ -512,10 +518,40 @@ def test_a_line_that_cannot_be_had_is_a_fault_of_its_row(folder: Path, reference
     assert (read[1].image, read[2].image) == (b"", b"i/d.png")
     frozen = Plan.from_bytes(Plan.of(found.parts).to_bytes())
     assert list(frozen.parts()) == found.parts
+    assert "HUSH" not in repr((found, read))
     if fault == "bad_reference":
         assert sum("cannot be had and will be error rows, e.g. line" in w for w in found.warnings) == 1 + bool(
             reference
         )
+
+
+REMOTE = ["s3://bucket/d", "https://host/d"]
+
+
+@pytest.mark.parametrize("reference", ["/data/a.png", "file:///data/a.png", "file://data/a.png"])
+def test_files_of_this_machine_are_named_by_lists_and_tables_of_this_machine_alone(reference: str) -> None:
+    for folder in REMOTE:
+        with pytest.raises(BadReference, match="a file of this machine"):
+            resolve_reference(reference, folder)
+    assert resolve_reference(reference, "file:///lists").startswith("file:///")
+
+
+def test_a_signature_belongs_to_an_http_url() -> None:
+    signed = "a.png?X-Amz-Signature=HUSH"
+    for folder in ("s3://bucket/d", "file:///d"):
+        with pytest.raises(BadReference, match="a signature behind what is no http") as caught:
+            resolve_reference(signed, folder)
+        assert "HUSH" not in str(caught.value)
+    assert resolve_reference(signed, "https://host/d") == f"https://host/d/{signed}"
+    assert resolve_reference("./x/../what?.png", "s3://bucket/d") == "s3://bucket/d/what?.png"
+
+
+@pytest.mark.parametrize("reference", ["i/a.png?X-Amz-Signature=HUSH", "s3://me:HUSH@bucket/a.png", "http:///a.png"])
+def test_a_table_takes_the_references_of_a_list(folder: Path, reference: str) -> None:
+    pq.write_table(pa.table({"image_path": ["i/a.png", reference]}), folder / "t.parquet")
+    read = samples(discover(str(folder / "t.parquet"), InputOptions(), STORE))
+    assert [s.fault for s in read] == [None, "bad_reference"]
+    assert "HUSH" not in repr(read)
 
 
 def test_an_empty_cell_among_images(folder: Path) -> None:

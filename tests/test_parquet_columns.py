@@ -123,7 +123,8 @@ def test_columns_with_dots_and_fields_of_columns(tmp_path: Path) -> None:
     assert [s.id for s in read(path, image_column="a.b", id_column="sample.image.path")] == NAMES.to_pylist()
     told = refusal(write(path, table.drop_columns("a.b")))
     assert (
-        "if one of these is it, name it with --image-column: 'a.c', 'a.b', 'sample.image', 'sample.mask'. Its columns" in told
+        "if one of these is it, name it with --image-column: 'a.c', 'a.b', 'sample.image', 'sample.mask'. Its columns"
+        in told
     )
 
 

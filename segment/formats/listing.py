@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import posixpath
 import re
 from collections.abc import Iterator, Sequence
-from urllib.parse import urlsplit
 
 from segment.errors import BadReference, StoreError, UsageError
 from segment.findings import Findings
@@ -16,19 +14,11 @@ from segment.formats.list_answers import Answers, Line, Place, refuse_useless, w
 from segment.formats.list_columns import Exists, ListColumns, find_header, find_list_columns
 from segment.formats.list_rows import Row, Rows, parse_rows
 from segment.formats.lookup import look_up_each
-from segment.names import is_storable, shown, suffix_of
+from segment.formats.references import as_text, resolve_reference
+from segment.names import shown, suffix_of
 from segment.parts import InputOptions, Member
 from segment.store import Entry, Store
-from segment.urls import (
-    is_http,
-    is_url,
-    join_url,
-    parent_url,
-    relative_url,
-    to_url,
-    unsigned,
-    unsigned_name,
-)
+from segment.urls import is_http, parent_url, relative_url, unsigned
 
 LIST_SUFFIXES = frozenset({".txt", ".csv", ".tsv", ".jsonl", ".json"})
 MAX_LIST_BYTES = 2 << 30
@@ -58,7 +48,7 @@ def plan_list(
     exists = _asking(folder, store)
     rows = find_header(_read_rows(entry, store), options, exists, findings, name)
     columns = find_list_columns(rows, options, exists, findings, name)
-    lines = [_line(row, columns, url, folder, name) for row in rows.rows]
+    lines = [_line(row, columns, url, folder) for row in rows.rows]
     places = [place for line in lines for place in (line.image, line.label) if place]
     store.sign(place.given for place in places)
     found = Answers(*look_up_each({place.url for place in places if not place.fault}, store))
@@ -86,8 +76,8 @@ def listed_urls(url: str, store: Store) -> Iterator[str]:
     for row in _read_rows(entry, store).rows:
         for cell in row.cells.values():
             try:
-                yield from filter(is_http, [_absolute(cell, folder)])
-            except UsageError:
+                yield from filter(is_http, [resolve_reference(cell, folder)])
+            except BadReference:
                 continue
 
 
@@ -109,7 +99,7 @@ def _asking(folder: str, store: Store) -> Exists:
 
 def _is_there(reference: str, folder: str, store: Store) -> bool:
     try:
-        given = _absolute(reference, folder)
+        given = resolve_reference(reference, folder)
         if given != unsigned(given):
             store.sign([given])
         return store.exists(unsigned(given))
@@ -121,58 +111,19 @@ def _is_there(reference: str, folder: str, store: Store) -> bool:
         return False
 
 
-def _line(row: Row, columns: ListColumns, url: str, folder: str, name: str) -> Line:
+def _line(row: Row, columns: ListColumns, url: str, folder: str) -> Line:
     image, label = row.cells.get(columns.image), row.cells.get(columns.label or "")
     listed = row.cells.get(columns.id or "")
-    place = _place(image, row, folder, name) if image else Place(f"{url}#{row.number}", "", row.number, "it is empty")
-    return Line(
-        unsigned_name(_as_text(listed)) if listed else None, place, _place(label, row, folder, name) if label else None
-    )
+    place = _place(image, row, folder) if image else Place(f"{url}#{row.number}", "", row.number, "it is empty")
+    return Line(as_text(listed) if listed else None, place, _place(label, row, folder) if label else None)
 
 
-def _place(reference: str, row: Row, folder: str, name: str) -> Place:
-    """Return what a cell names.
-
-    Raises:
-        UsageError: there is a secret in it.
-    """
+def _place(reference: str, row: Row, folder: str) -> Place:
     try:
-        given = _absolute(reference, folder)
+        given = resolve_reference(reference, folder)
         return Place(unsigned(given), given, row.number)
     except BadReference as error:
-        return Place(unsigned_name(_as_text(reference)), "", row.number, str(error))
-    except UsageError as error:
-        raise UsageError(f"{name}, line {row.number}: {error}") from None
-
-
-def _absolute(reference: str, folder: str) -> str:
-    """Make a listed path absolute. A leading `/` is the root of this machine, whatever list it is in.
-
-    Raises:
-        BadReference: it can be no object.
-        UsageError: there is a secret in it.
-    """
-    if not is_storable(reference) or "\0" in reference:  # JSON can spell both
-        raise BadReference(f"{shown(_as_text(reference))}: a name with a NUL byte or half a surrogate pair in it")
-    if is_url(reference) or reference.startswith("/"):
-        url = to_url(reference)
-    elif is_http(folder):
-        url = join_url(folder, reference)
-    else:
-        url = join_url(folder, posixpath.normpath(reference))
-    if not is_http(url):
-        return url
-    try:
-        if not urlsplit(url).hostname:
-            raise ValueError
-    except ValueError:
-        raise BadReference(f"{shown(url)}: a URL without a host") from None
-    return url.partition("#")[0]
-
-
-def _as_text(reference: str) -> str:
-    """Return any text as it can be stored and shown."""
-    return reference.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
+        return Place(as_text(reference), "", row.number, str(error))
 
 
 def _member(line: Line, found: Answers, folder: str) -> Member:
