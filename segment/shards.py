@@ -11,7 +11,7 @@ from typing import Literal
 from segment.errors import UsageError
 from segment.findings import Findings, Reason, by_reason
 from segment.formats.choosing import choose
-from segment.formats.cutting import Shard, cut
+from segment.formats.cutting import Planned, cut, mark_repeated
 from segment.formats.expand import Found, find_objects, sign_input
 from segment.formats.files import count_others, plan_files, read_files
 from segment.formats.known import Known
@@ -98,19 +98,21 @@ def discover(
         entries = known.objects_to_plan(entries)
         if not entries:
             return Discovery([], 0, 0, findings.warnings, findings.notes, findings.left_out)
-    plans: dict[Kind, Callable[[], tuple[list[Shard], int | None]]] = {
+    plans: dict[Kind, Callable[[], Planned]] = {
         "files": lambda: plan_files(found.base, entries, everything, options, store, findings, known),
         "webdataset": lambda: plan_webdataset(entries, options, store, findings, known),
         "parquet": lambda: plan_parquet(entries, options, store, findings),
         "list": lambda: plan_list(entries[0], options, store, findings, known),
     }
-    shards, labelled = plans[kind]()
-    shards = choose(shards, options, found.base, findings)
-    if labelled is not None:
-        labelled = sum(member.label is not None for shard in shards for member in shard.members)
+    planned = plans[kind]()
+    chosen = choose(planned.shards, options, found.base, findings)
+    planned.warn(None if options.limit is None and options.sample is None else chosen)
+    shards = mark_repeated(chosen, findings.warnings)
+    labelled = sum(member.label is not None for shard in shards for member in shard.members)
     parts = cut(shards, options)
     images = sum(len(part) for part in parts)
-    return Discovery(parts, images, labelled, findings.warnings, findings.notes, findings.left_out)
+    counted = labelled if planned.labels_known else None
+    return Discovery(parts, images, counted, findings.warnings, findings.notes, findings.left_out)
 
 
 def sign_again(

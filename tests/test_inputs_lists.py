@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -13,9 +14,11 @@ from hypothesis import strategies as st
 from segment.errors import BadReference, UsageError
 from segment.formats.list_rows import parse_rows
 from segment.formats.references import resolve_reference
+from segment.formats.words import names_label_path
 from segment.plan import Plan
 from segment.shards import Discovery, InputOptions, Known, Sample, discover, read_part
 from segment.store import Store
+from tests.datasets import encoded
 
 STORE = Store()
 
@@ -122,6 +125,20 @@ def test_the_same_image_twice_is_a_duplicate(folder: Path) -> None:
     found = find(folder, "l.txt", "i/a.png l/a.png\ni/d.png\ni/../i/a.png\ni/no.png\ni/no.png\n")
     assert [s.fault for s in samples(found)] == [None, None, "duplicate_id", "missing", "duplicate_id"]
     assert found.warnings[-1] == "2 images have the id of an earlier one and will be an error row, e.g. i/a.png"
+
+
+def test_a_run_of_some_images_is_told_of_these_alone(folder: Path) -> None:
+    text = "i/a.png\ni/no.png\ni/d.png\ni/d.png\nnosuch://x/a.png\ni/d.png\n"
+    assert len(find(folder, "l.txt", text).warnings) == 3
+    assert find(folder, "l.txt", text, limit=1).warnings == []
+    assert find(folder, "l.txt", text, limit=2).warnings == [
+        f"1 of 2 images listed do not exist, e.g. {folder}/i/no.png"
+    ]
+    twins = "i/d.png\n" * 20
+    for number in (1, 2):
+        found = find(folder, "l.txt", twins, sample=number)
+        assert [s.fault for s in samples(found)] == [None, "duplicate_id"][:number]
+        assert len(found.warnings) == number - 1
 
 
 def test_the_frozen_plan_keeps_what_was_wrong(folder: Path) -> None:
@@ -270,6 +287,22 @@ def test_one_table_of_names_for_all_kinds_of_lists(folder: Path, kind: str, name
     header = [f"the first line is taken as the header: '{names[0]}', '{names[1]}'"] if kind in ("csv", "tsv") else []
     assert found.notes == [*header, f"columns read, image: {names[0]}, label: {names[1]}, id: the image's path"]
     assert found.warnings == []
+
+
+@pytest.mark.parametrize("names", HEADERS)
+def test_one_table_of_names_for_lists_and_parquet(folder: Path, names: tuple[str, str]) -> None:
+    """Text is read by the same names, but where these may be a class's; encoded labels by all of them."""
+    table = pa.table({"image_path": [image for image, _ in PATHS], names[1]: [label for _, label in PATHS]})
+    pq.write_table(table, folder / "t.parquet")
+    found = discover(str(folder / "t.parquet"), InputOptions(), STORE)
+    if names_label_path(names[1]):
+        assert pairs(found) == PATHS
+    else:
+        assert f"name it with --label-column: '{names[1]}'" in found.warnings[0] or names[1] in ("target", "lbl")
+    picture = encoded(np.zeros((4, 6), np.uint8))
+    pq.write_table(pa.table({"image": [picture], names[1]: [picture]}), folder / "e.parquet")
+    (sample,) = samples(discover(str(folder / "e.parquet"), InputOptions(), STORE))
+    assert sample.label == picture
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -9,17 +9,11 @@ from collections.abc import Mapping, Sequence
 from segment.errors import SegmentError, UsageError
 from segment.findings import Findings, Reason, by_reason
 from segment.formats.lookup import in_threads, look_up
+from segment.formats.words import IMAGE_FOLDERS, LABEL_ENDS, LABEL_FOLDERS, LABEL_PARTS, role_of
 from segment.names import basename, count, examples, is_image, is_label, no_data, shown, suffix_of
 from segment.parts import InputOptions, expand_pattern
 from segment.store import Entry, Store
 from segment.urls import join_url, parent_url, relative_url, to_url
-
-# Names of folders and ends of stems that labels usually have.
-_FOLDERS = ("labels", "masks", "annotations", "label", "mask", "annotation", "gt", "SegmentationClass", "ground_truth")
-_FOLDER_WORDS = ("label", "mask", "annot", "groundtruth", "ground_truth", "segmentation", "gtfine", "segmap")
-_IMAGE_FOLDERS = ("images", "image", "imgs", "img", "jpegimages", "photos", "leftimg8bit")
-_STEM_ENDS = ("_mask", "_label", "_labels", "_gt", "_seg", "_segmentation", "_annotation", "_L", "_P", "_labelIds",
-              "_labelTrainIds", "-mask", "-label", ".mask", ".label", ".seg")  # fmt: skip
 
 
 def labels_by_stem(
@@ -169,7 +163,9 @@ def _pairs(names: Sequence[str]) -> tuple[str, str, list[str]]:
     by_stem = {_stem(name): name for name in names}
     pairs: dict[tuple[str, str], list[str]] = {}
     for stem, name in by_stem.items():
-        for end in _STEM_ENDS:
+        if not stem.endswith(LABEL_ENDS):
+            continue
+        for end in LABEL_ENDS:
             if stem.endswith(end) and stem[: -len(end)] in by_stem:
                 pairs.setdefault((end, suffix_of(name)), []).append(name)
     if not pairs:
@@ -190,13 +186,13 @@ def _named_like_labels(names: Sequence[str]) -> str:
 
 def _twins(names: Sequence[str]) -> tuple[str, list[str]]:
     """Look for a folder that is named like labels and holds files with the stems of images elsewhere in the input."""
-    stems_elsewhere: dict[str, set[str]] = {}
+    stems_elsewhere: set[str] = set()
     inside: dict[str, list[str]] = {}
     for name in names:
         folders = name.split("/")[:-1]
         at = next((i for i, folder in enumerate(folders) if _is_label_folder(folder)), None)
         if at is None:
-            stems_elsewhere.setdefault(_stem(basename(name)), set()).add(name)
+            stems_elsewhere.add(_stem(basename(name)))
         else:
             inside.setdefault("/".join(folders[: at + 1]), []).append(name)
     for folder, held in inside.items():
@@ -218,7 +214,7 @@ def _in_label_folders(names: Sequence[str], base: str) -> str:
 
 
 def _is_label_folder(name: str) -> bool:
-    return name.lower() in ("gt", "gts", "seg", "segs") or any(word in name.lower() for word in _FOLDER_WORDS)
+    return role_of(name) == "label" or any(part in name.lower() for part in LABEL_PARTS)
 
 
 def _beside(base: str, entries: Sequence[Entry], store: Store) -> str:
@@ -228,10 +224,10 @@ def _beside(base: str, entries: Sequence[Entry], store: Store) -> str:
     if not images or base.startswith(("http://", "https://")) or parent == base:
         return ""
     stem = _stem(relative_url(images[0].url, base))
-    folders = [join_url(parent, word) for word in (*_FOLDERS, f"{name}_labels", f"{name}_masks", f"{name}annot")]
+    folders = [join_url(parent, word) for word in (*LABEL_FOLDERS, f"{name}_labels", f"{name}_masks", f"{name}annot")]
     above = parent_url(parent)
-    if basename(parent).lower() in _IMAGE_FOLDERS and above != parent:
-        folders += [join_url(above, word, name) for word in _FOLDERS]
+    if basename(parent).lower() in IMAGE_FOLDERS and above != parent:
+        folders += [join_url(above, word, name) for word in LABEL_FOLDERS]
 
     def label_in(folder: str) -> Entry | None:
         try:

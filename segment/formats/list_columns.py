@@ -6,47 +6,19 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 from segment.errors import UsageError, nearest
 from segment.findings import Findings
 from segment.formats.list_rows import Rows, with_header
+from segment.formats.words import Role, role_of, word_of
 from segment.names import count, examples, is_image, is_label, listed, shown
 from segment.parts import InputOptions
 from segment.urls import is_url, unsigned_name
 
 T = TypeVar("T")
-Role = Literal["image", "label", "id"]
 Exists = Callable[[Sequence[str]], bool]  # whether one of some references exists
 
-# Names of columns without what only says that there is a path (`_FILLERS`), in one word of lower case.
-_NAMES: dict[Role, frozenset[str]] = {
-    "image": frozenset(
-        """
-        image images img imgs im picture pic photo frame rgb rgbimage inputimage sourceimage leftimage leftimg8bit jpg
-        jpeg input
-        """.split()  # noqa: SIM905
-    ),
-    "label": frozenset(
-        """
-        label labels mask masks annotation annotations annot annots ann anno segmentation segmentations seg segs segmap
-        segmaps segmask segimage segmentationmask segmentationmap segmentationimage segmentationclass semantic
-        semanticmask semanticmap semanticseg semanticsegmentation semanticlabel gt gts groundtruth groundtruthmask
-        gtmask gtlabel gtimage gtimg gtseg gtsegmap gtfine target targetmask labelmap labelmask labelimage labelimg
-        labelpng labelid labelids labeltrainids maskimage maskimg maskpng segpng annotationimage annotationmask
-        annotationpng truth truthmask lbl lbls msk msks annos semseg semsegmask seglabel segmentationlabel gtsemanticseg
-        gtsegmentation gtsemseg masklabel
-        """.split()  # noqa: SIM905
-    ),
-    "id": frozenset({"id", "imageid", "imgid", "sampleid", "key", "samplekey", "uid", "uuid"}),
-}
-_FILLERS = frozenset(
-    """
-    path paths pathname file files filename filenames filepath fullpath name names url urls uri uris href link location
-    loc to of the full rel relative abs absolute local remote s3 gcs http
-    """.split()  # noqa: SIM905
-)
-_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+|[^\W\dA-Za-z_]+")
 _POSITIONS: tuple[Role, ...] = ("image", "label", "id")
 _SAMPLE = 8  # cells of a column that are looked at,
 _SAMPLE_ROWS = 64  # of so many rows, if these are not empty
@@ -65,24 +37,6 @@ class ListColumns:
     def __str__(self) -> str:
         chosen = {"image": self.image, "label": self.label, "id": self.id or "the image's path"}
         return ", ".join(f"{what}: {shown(column)}" for what, column in chosen.items() if column)
-
-
-def role_of(name: str) -> Role | None:
-    """Return what a column's name says that it holds.
-
-    >>> role_of("image_path"), role_of("segMap URL"), role_of("file_name"), role_of("sample-id"), role_of("split")
-    ('image', 'label', 'image', 'id', None)
-    """
-    word = _word(name)
-    if word == "":  # `path`, `file_name`, `url`
-        return "image"
-    return next((role for role, names in _NAMES.items() if word in names), None)
-
-
-def _word(name: str) -> str | None:
-    """Return a name as one word without fillers; of a column within another one the last name. None without letters."""
-    words = [word.lower() for word in _WORDS.findall(name.rpartition(".")[2])]
-    return "".join(word for word in words if word not in _FILLERS) if words else None
 
 
 def find_header(rows: Rows, options: InputOptions, exists: Exists, findings: Findings, name: str) -> Rows:
@@ -254,7 +208,7 @@ class _Table:
         """Return the column that most surely holds paths; one whose name says only 'path' comes last."""
         if len(found) < 2:
             return found[0] if found else None
-        ranks = {column: (self.weight(column), bool(_word(column))) for column in found}
+        ranks = {column: (self.weight(column), bool(word_of(column))) for column in found}
         best = [column for column in found if ranks[column] == max(ranks.values())]
         if len(best) > 1:
             raise UsageError(

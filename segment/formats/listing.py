@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from segment.errors import BadReference, StoreError, UsageError
 from segment.findings import Findings
-from segment.formats.cutting import Shard, warn_repeated
+from segment.formats.cutting import Planned, Shard
 from segment.formats.files import file_shards
 from segment.formats.known import Known
 from segment.formats.list_answers import Answers, Line, Place, refuse_useless, warn_listed
@@ -29,14 +29,10 @@ _LONGEST = 2000  # characters of what may be a path or URL
 
 def plan_list(
     entry: Entry, options: InputOptions, store: Store, findings: Findings, known: Known | None = None
-) -> tuple[list[Shard], int]:
+) -> Planned:
     """Plan the images that a list file names, in its order; not those that are `known`.
 
-    What is told of its lines is in `findings`. An image or label that cannot be had becomes an error row, unless that
-    is so of every one.
-
-    Returns:
-        The shards, and how many images have a label.
+    An image or label that cannot be had becomes an error row, unless that is so of every one.
 
     Raises:
         UsageError: the list cannot be parsed, is empty, its columns cannot be told, or none of its images or labels
@@ -54,12 +50,16 @@ def plan_list(
     found = Answers(*look_up_each({place.url for place in places if not place.fault}, store))
     members = [_member(line, found, folder) for line in lines]
     refuse_useless(lines, found, name)
-    warn_listed(lines, members, found, findings)
+    listed = list(zip(lines, members, strict=True))
+
+    def warn(taken: Sequence[Shard] | None) -> None:
+        own = None if taken is None else {id(member) for shard in taken for member in shard.members}
+        warn_listed([pair for pair in listed if own is None or id(pair[1]) in own], found, findings)
+
     if known:
         members = known.images_to_plan(members)
-    shards = list(file_shards(url, members, {found.url: found.etag for found in found.there.values()}))
-    warn_repeated(shards, findings.warnings)
-    return shards, sum(member.label is not None for member in members)
+    etags = {entry.url: entry.etag for entry in found.there.values()}
+    return Planned(list(file_shards(url, members, etags)), warn=warn)
 
 
 def listed_urls(url: str, store: Store) -> Iterator[str]:
@@ -123,7 +123,9 @@ def _place(reference: str, row: Row, folder: str) -> Place:
         given = resolve_reference(reference, folder)
         return Place(unsigned(given), given, row.number)
     except BadReference as error:
-        return Place(as_text(reference), "", row.number, str(error))
+        name = as_text(reference)
+        own = name if name == reference else f"{name}#{row.number}"  # else it could be that of an image
+        return Place(own, "", row.number, str(error))
 
 
 def _member(line: Line, found: Answers, folder: str) -> Member:

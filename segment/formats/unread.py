@@ -8,11 +8,12 @@ from collections.abc import Iterator, Sequence
 import pyarrow as pa
 
 from segment.formats.cells import Cell, cell_of, described, storage_of
-from segment.formats.columns import LABEL_COLUMNS, LABEL_PATH_COLUMNS, Columns
+from segment.formats.columns import Columns
 from segment.formats.content import may_be_label
+from segment.formats.words import LABEL_PARTS, role_of
 from segment.names import is_label, listed, shown
 
-_LABEL_WORDS = re.compile(r"label|mask|annot|segm|truth|(?<![a-z])(gt|seg)(?![a-z])")
+_LABEL = re.compile("|".join([*LABEL_PARTS, "segm", "truth", "(?<![a-z])(gt|seg)(?![a-z])"]))
 
 
 def unread(schema: pa.Schema, columns: Columns, others: Sequence[Cell], rows: pa.Table | None) -> Iterator[str]:
@@ -44,15 +45,15 @@ def _may_matter(cell: Cell, rows: pa.Table | None, *, labels: bool) -> bool:
 
 
 def _is_labelled(text: str) -> bool:
-    return _LABEL_WORDS.search(text.lower()) is not None
+    return _LABEL.search(text.lower()) is not None
 
 
 def _unreadable_labels(schema: pa.Schema, columns: Columns) -> Iterator[str]:
     """Name columns that are called as labels are and hold arrays, lists or polygons."""
-    usual = {*LABEL_COLUMNS, *LABEL_PATH_COLUMNS}
     for field in schema:
         why = cell_of(field)
         nested = pa.types.is_nested(storage_of(field.type))
-        if isinstance(why, str) and nested and field.name.lower() in usual and field.name != columns.image.column:
+        is_label_name = role_of(field.name) == "label"
+        if isinstance(why, str) and nested and is_label_name and field.name != columns.image.column:
             kind = described(field.type)
             yield f"no labels are used, but the column '{shown(field.name)}' could hold them: it is {kind} and {why}"
