@@ -39,13 +39,13 @@ def _may_matter(cell: Cell, rows: pa.Table | None, *, labels: bool) -> bool:
     """Whether a column holds images, or nobody can tell; where labels are looked for, also whether it is called so."""
     if cell.data is not None:
         data = [value for value in cell.encoded(rows) if value] if rows is not None else []
-        return not data or (labels and _is_labelled(str(cell))) or any(may_be_label(value) for value in data)
+        return not data or (labels and _is_labelled(str(cell), "")) or any(may_be_label(value) for value in data)
     paths = [path for path in cell.paths(rows) if path] if rows is not None else []
-    return labels and any(is_label(path.partition("?")[0]) and _is_labelled(f"{cell} {path}") for path in paths)
+    return labels and any(is_label(path.partition("?")[0]) and _is_labelled(str(cell), path) for path in paths)
 
 
-def _is_labelled(text: str) -> bool:
-    return _LABEL.search(text.lower()) is not None
+def _is_labelled(column: str, path: str) -> bool:
+    return role_of(column) == "label" or _LABEL.search(f"{column} {path}".lower()) is not None
 
 
 def _unreadable_labels(schema: pa.Schema, columns: Columns) -> Iterator[str]:

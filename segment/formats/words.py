@@ -19,8 +19,8 @@ _NAMES: dict[Role, frozenset[str]] = {
     ),
     "label": frozenset(
         """
-        label labels mask masks annotation annotations annot annots ann anno segmentation segmentations seg segs segm segmap
-        segmaps segmask segimage segmentationmask segmentationmap segmentationimage segmentationclass semantic
+        label labels mask masks annotation annotations annot annots ann anno segmentation segmentations seg segs segm
+        segmap segmaps segmask segimage segmentationmask segmentationmap segmentationimage segmentationclass semantic
         semanticmask semanticmap semanticseg semanticsegmentation semanticlabel gt gts groundtruth groundtruthmask
         gtmask gtlabel gtimage gtimg gtseg gtsegmap gtfine target targetmask labelmap labelmask labelimage labelimg
         labelpng labelid labelids labeltrainids maskimage maskimg maskpng segpng annotationimage annotationmask
