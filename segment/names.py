@@ -48,6 +48,11 @@ def slug(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name)[:40].strip(".-") or "input"
 
 
+def row_id(row: int) -> str:
+    """Return the id of an image of a table that has no other."""
+    return f"row-{row:08d}"
+
+
 def is_storable(text: str) -> bool:
     """Whether `text` is valid Unicode. Parquet stores nothing else, and ids must survive."""
     try:
@@ -112,8 +117,8 @@ def shown(url: str) -> str:
 
 
 def count(number: int, noun: str, plural: str | None = None) -> str:
-    """Return `"1 image"`, `"2 images"`."""
-    return f"{number} {noun}" if number == 1 else f"{number} {plural or noun + 's'}"
+    """Return `"1 image"`, `"2 images"`, `"12,000 images"`."""
+    return f"{number} {noun}" if number == 1 else f"{number:,} {plural or noun + 's'}"
 
 
 def examples(names: Iterable[str], most: int = 1) -> str:

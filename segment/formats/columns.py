@@ -22,7 +22,7 @@ from segment.formats.cells import (
     storage_of,
 )
 from segment.formats.words import names_label_path, role_of
-from segment.names import listed, shown
+from segment.names import listed, row_id, shown
 from segment.parts import NO_LABELS, ROW_NUMBERS, InputOptions
 from segment.urls import is_url, redact_credentials, unsigned_name
 
@@ -85,11 +85,6 @@ class Columns:
 
 def _told(cell: Cell) -> str:
     return str(cell) if cell.data else f"{cell} (paths or URLs)"
-
-
-def row_id(row: int) -> str:
-    """Return the id of an image that has no other."""
-    return f"row-{row:08d}"
 
 
 def find_columns(schema: pa.Schema, options: InputOptions, name: str) -> Columns:

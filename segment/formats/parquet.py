@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from segment.errors import SegmentError, UsageError
 from segment.findings import Findings
 from segment.formats.cells import Cell
-from segment.formats.columns import Columns, find_columns, row_id
+from segment.formats.columns import Columns, find_columns
 from segment.formats.cutting import Planned, Shard, shard_hash
 from segment.formats.first_rows import look_at_rows
 from segment.formats.lookup import in_threads, refuse_changed
@@ -21,7 +21,7 @@ from segment.formats.opened import DAMAGE, one_line, refuse_trouble
 from segment.formats.recent import Recent
 from segment.formats.references import read_references
 from segment.formats.row_ids import repeated_rows, tell_repeated
-from segment.names import basename, count, examples, shown, slug
+from segment.names import basename, count, examples, row_id, shown, slug
 from segment.parts import InputOptions, Part, Sample, image_uri, settle
 from segment.store import Entry, Store
 
