@@ -108,9 +108,9 @@ def discover(
     chosen = choose(planned.shards, options, found.base, findings)
     planned.warn(None if options.limit is None and options.sample is None else chosen)
     shards = mark_repeated(chosen, findings.warnings)
-    labelled = sum(member.label is not None for shard in shards for member in shard.members)
     parts = cut(shards, options)
     images = sum(len(part) for part in parts)
+    labelled = sum(member.label is not None for part in parts for member in part.members)
     counted = labelled if planned.labels_known else None
     return Discovery(parts, images, counted, findings.warnings, findings.notes, findings.left_out)
 

@@ -14,7 +14,7 @@ from segment.formats.list_answers import Answers, Line, Place, refuse_useless, w
 from segment.formats.list_columns import Exists, ListColumns, find_header, find_list_columns
 from segment.formats.list_rows import Row, Rows, parse_rows
 from segment.formats.lookup import look_up_each
-from segment.formats.references import as_text, resolve_reference
+from segment.formats.references import cleaned, resolve_reference
 from segment.names import shown, suffix_of
 from segment.parts import InputOptions, Member
 from segment.store import Entry, Store
@@ -115,7 +115,7 @@ def _line(row: Row, columns: ListColumns, url: str, folder: str) -> Line:
     image, label = row.cells.get(columns.image), row.cells.get(columns.label or "")
     listed = row.cells.get(columns.id or "")
     place = _place(image, row, folder) if image else Place(f"{url}#{row.number}", "", row.number, "it is empty")
-    return Line(as_text(listed) if listed else None, place, _place(label, row, folder) if label else None)
+    return Line(cleaned(listed) if listed else None, place, _place(label, row, folder) if label else None)
 
 
 def _place(reference: str, row: Row, folder: str) -> Place:
@@ -123,7 +123,7 @@ def _place(reference: str, row: Row, folder: str) -> Place:
         given = resolve_reference(reference, folder)
         return Place(unsigned(given), given, row.number)
     except BadReference as error:
-        name = as_text(reference)
+        name = cleaned(reference)
         own = name if name == reference else f"{name}#{row.number}"  # else it could be that of an image
         return Place(own, "", row.number, str(error))
 

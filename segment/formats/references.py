@@ -31,7 +31,7 @@ def resolve_reference(reference: str, folder: str) -> str:
             it would be part of a name; no valid text; no host.
     """
     if not is_storable(reference) or "\0" in reference:  # JSON can spell both
-        raise BadReference(f"{shown(as_text(reference))}: a name with a NUL byte or half a surrogate pair in it")
+        raise BadReference(f"{shown(cleaned(reference))}: a name with a NUL byte or half a surrogate pair in it")
     if is_url(reference) or reference.startswith("/") or is_http(folder):
         name = reference
     else:
@@ -54,7 +54,7 @@ def resolve_reference(reference: str, folder: str) -> str:
     return url.partition("#")[0]
 
 
-def as_text(reference: str) -> str:
+def cleaned(reference: str) -> str:
     """Return any text as it can be stored and shown: no invalid Unicode, no signature, no password."""
     text = reference.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
     return redact_credentials(unsigned_name(text))
