@@ -20,6 +20,8 @@ Encoding = Literal["auto", "index", "colour"]
 UNKNOWN = -1  # while decoding: nobody has said what this value or colour is
 
 _GREY_ADVICE = "; if its grey levels are class indices, use --label-encoding index"
+_WHITE = 0xFFFFFF
+_WHITE_ADVICE = "; if white is a class (as in masks of black and white), name it with --label-remap 255,255,255=CLASS"
 _SUSPECT = 254  # while mapping: unknown, unless there are so many classes
 
 
@@ -188,7 +190,8 @@ class LabelDecoder:
         if mapped.min(initial=0) < 0:
             unknown = np.unique(packed[mapped < 0])
             named = some(f"{c >> 16},{c >> 8 & 255},{c & 255}" for c in unknown)
-            raise SampleError("label_colour", named + (_GREY_ADVICE if _is_grey(rgb) else ""))
+            advice = _WHITE_ADVICE if unknown.tolist() == [_WHITE] else _GREY_ADVICE if _is_grey(rgb) else ""
+            raise SampleError("label_colour", named + advice)
         return mapped.astype(np.uint8)
 
     def _look_up(self, packed: NDArray[np.int32]) -> NDArray[np.int16]:

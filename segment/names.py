@@ -29,7 +29,8 @@ DATA_SUFFIXES = LABEL_SUFFIXES | frozenset(
     .jp2 .j2k .jpx .jpf .j2c .jxl .jxr .avif .avifs .heic .heif .hif .svg .psd .exr .hdr .tga .ppm .pgm .pbm .pnm .pfm
     .pcx .ico .dds .raw .dng .cr2 .cr3 .nef .arw .orf .rw2 .raf .srw .pef .btf .ecw .sid .img .vrt .dcm .nii .mha .mrc
     .czi .svs .ndpi .qoi .sgi .rgb .ras .xcf .eps .pdf .fits
-    .tar .gz .tgz .bz2 .xz .zst .zip .7z .rar .parquet .pq .arrow .feather .orc .avro .tfrecord .tfrecords .rec .lmdb
+    .tar .gz .tgz .bz2 .xz .zst .zip .7z .rar .parquet .pq .parq .arrow .arrows .ipc .feather .orc .avro
+    .tfrecord .tfrecords .rec .lmdb
     .mdb .beton .h5 .hdf5 .npy .npz .mat .pkl .pt .zarr .lance
     .mp4 .avi .mov .mkv .webm .m4v .mpg .mpeg .wmv
     """.split()  # noqa: SIM905
@@ -38,7 +39,9 @@ DATA_SUFFIXES = LABEL_SUFFIXES | frozenset(
 _SYSTEM_FOLDERS = frozenset({
     "__macosx", "@eadir", "#recycle", "#snapshot", "@tmp", "@recycle", "@recently-snapshot", "@sharebin", "@sharesnap",
     "$recycle.bin", "recycler", "recycled", "system volume information", "lost+found", "network trash folder",
-    "temporary items", "found.000",
+    "temporary items", "thevolumesettingsfolder", "found.000", "@__thumb", "~snapshot",
+    ".@__thumb", ".appledouble", ".spotlight-v100", ".trashes", ".fseventsd", ".documentrevisions-v100",
+    ".temporaryitems", ".trash", ".recycle", ".recycle.bin", ".snapshot", ".snapshots", ".zfs", ".stversions",
 })  # fmt: skip
 _SYSTEM_FILES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "pspbrwse.jbf", "picasa.ini"})
 

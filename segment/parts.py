@@ -210,6 +210,7 @@ class Sample:
         label: encoded bytes; None if the image has no label.
         fault: a `SampleError` code if the image (`missing`, `duplicate_id`, `too_many_bytes` ...) or its label
             (`label_missing`) cannot be used, else None.
+        remarks: codes of `segment.remarks.REMARKS`: what reading noticed.
     """
 
     id: str
@@ -218,6 +219,7 @@ class Sample:
     image: bytes
     label: bytes | None
     fault: str | None = None
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ REMARKS = {
     "image_frames": "a file of several pages or frames, of which the first one is segmented",
     "image_damaged": "the decoder reports damage and went on: a part of the picture may be wrong",
     "image_exif_damaged": "EXIF data that cannot be read: taken as upright",
+    "label_absent": "no label in the column of labels: segmented, not scored",
     "label_frames": "a label file of several pages or frames, of which the first one is used",
     "label_damaged": "the decoder of the label reports damage and went on: a part of the label may be wrong",
     "label_exif_damaged": "a label with EXIF data that cannot be read: taken as upright",

@@ -15,6 +15,7 @@ from segment.formats.cutting import Planned, cut, mark_repeated
 from segment.formats.expand import Found, find_objects, sign_input
 from segment.formats.files import count_others, plan_files, read_files
 from segment.formats.known import Known
+from segment.formats.label_files import wanted_labels
 from segment.formats.lake import current_files
 from segment.formats.listing import LIST_SUFFIXES, listed_urls, plan_list
 from segment.formats.lookup import in_threads
@@ -86,6 +87,7 @@ def discover(
     findings = Findings()
     found = find_objects(input, store, findings)
     everything = {entry.url: entry for entry in found.entries}  # a label may have any name that a pattern gives
+    whole = found.whole
     if without:
         found = _outside(found, [without])
     found = _visible(_without_runs(found, store, findings), options, findings)
@@ -99,14 +101,17 @@ def discover(
         if not entries:
             return Discovery([], 0, 0, findings.warnings, findings.notes, findings.left_out)
     plans: dict[Kind, Callable[[], Planned]] = {
-        "files": lambda: plan_files(found.base, entries, everything, options, store, findings, known),
+        "files": lambda: plan_files(found.base, entries, everything, options, store, findings, known, whole=whole),
         "webdataset": lambda: plan_webdataset(entries, options, store, findings, known),
         "parquet": lambda: plan_parquet(entries, options, store, findings),
         "list": lambda: plan_list(entries[0], options, store, findings, known),
     }
     planned = plans[kind]()
     chosen = choose(planned.shards, options, found.base, findings)
-    planned.warn(None if options.limit is None and options.sample is None else chosen)
+    is_choice = options.limit is not None or options.sample is not None
+    if is_choice and findings.warnings:
+        findings.notes.append("warnings are of the whole input: --limit and --sample choose from its images afterwards")
+    planned.warn(chosen if is_choice else None)
     shards = mark_repeated(chosen, findings.warnings)
     parts = cut(shards, options)
     images = sum(len(part) for part in parts)
@@ -162,18 +167,20 @@ def _visible(found: Found, options: InputOptions, findings: Findings) -> Found:
     labels = to_url(options.labels) + "/" if options.labels is not None else ""
     if not labels.startswith(found.base + "/") or labels == found.base + "/":
         labels = ""
-    kept = []
-    left: dict[Reason, list[str]] = defaultdict(list)
+    kept: list[Entry] = []
+    left: dict[Reason, list[Entry]] = defaultdict(list)
     for entry in found.entries:
-        name = relative_url(entry.url, found.base)
-        if reason := no_data(name, include_hidden=options.include_hidden):
-            left[reason].append(name)
+        if labels and entry.url.startswith(labels):
+            continue  # what is there and is not used is counted by who looks for labels
+        if reason := no_data(relative_url(entry.url, found.base), include_hidden=options.include_hidden):
+            left[reason].append(entry)
         elif entry.irregular:
-            left["irregular"].append(name)
-        elif not (labels and entry.url.startswith(labels)):
+            left["irregular"].append(entry)
+        else:
             kept.append(entry)
-    for why, names in left.items():
-        findings.leave_out(why, names)
+    used = set(wanted_labels(found.base, [entry for entry in kept if is_image(entry.url)], options).values())
+    for why, entries in left.items():
+        findings.leave_out(why, [relative_url(entry.url, found.base) for entry in entries if entry.url not in used])
     return replace(found, entries=kept)
 
 

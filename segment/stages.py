@@ -243,7 +243,7 @@ def _encode_one(
     frames: Frames, position: int, mask: NDArray[np.uint8] | None, task: Task, labels: LabelDecoder
 ) -> ImageRow:
     sample, size, fault = frames.samples[position], frames.sizes[position], frames.faults.get(position)
-    remarks = frames.remarks.get(position, ())
+    remarks = sample.remarks + frames.remarks.get(position, ())
     row = ImageRow(sample.id, sample.url, sample.index, size, None, None, None, None, None, remarks)
     if fault is not None or mask is None or size is None:
         return replace(row, error=sample_error_text(fault or "undecodable"))

@@ -124,7 +124,7 @@ def test_many_images_of_one_folder_are_found_by_listing_it(folder: Path) -> None
 def test_the_same_image_twice_is_a_duplicate(folder: Path) -> None:
     found = find(folder, "l.txt", "i/a.png l/a.png\ni/d.png\ni/../i/a.png\ni/no.png\ni/no.png\n")
     assert [s.fault for s in samples(found)] == [None, None, "duplicate_id", "missing", "duplicate_id"]
-    assert found.warnings[-1] == "2 images have the id of an earlier one and will be an error row, e.g. i/a.png"
+    assert found.warnings[-1] == "2 images have the id of an earlier one and will be error rows, e.g. i/a.png"
 
 
 def test_a_run_of_some_images_is_told_of_these_alone(folder: Path) -> None:
@@ -509,6 +509,26 @@ def test_objects_within_objects(folder: Path) -> None:
     assert [s.id for s in samples(found)] == ["7", "8"]
     found = find(folder, "l.jsonl", '{"data": {"img_path": "i/a.png", "seg_map_path": "l/a.png"}, "ids": [1, 2]}')
     assert pairs(found) == BOTH[:1]
+
+
+@pytest.mark.parametrize("names", ["a.tar\nb.TAR", "a.parquet"])
+def test_a_list_of_tars_or_tables_is_refused(folder: Path, names: str) -> None:
+    with pytest.raises(UsageError, match=r"names tars or Parquet files, e\.g\."):
+        find(folder, "l.txt", names)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "advice"),
+    [
+        ("EncodedPixels", '"1 3 7 9"', "Polygons and run lengths have to be drawn"),
+        ("segmentation", '"[[1, 2, 3, 4]]"', "Polygons and run lengths have to be drawn"),
+        ("segmentation", "street", "--label-column 'segmentation' reads it all the same"),
+    ],
+)
+def test_labels_that_are_drawn_or_named_are_told(folder: Path, name: str, value: str, advice: str) -> None:
+    (warning,) = find(folder, "l.csv", f"image,{name}\ni/a.png,{value}\n").warnings
+    assert "could be the label, but holds no paths" in warning
+    assert advice in warning
 
 
 def test_metadata_of_hugging_face(folder: Path) -> None:

@@ -87,7 +87,7 @@ def test_a_key_that_comes_again_is_a_duplicate(tmp_path: Path) -> None:
         ("1", None, b"1.jpg"), ("2", None, b"2.jpg"), ("1", "duplicate_id", b""),
         ("3", None, b"3.jpg"), ("3", "duplicate_id", b""),
     ]  # fmt: skip
-    assert found.warnings == ["2 images have the id of an earlier one and will be an error row, e.g. 1"]
+    assert found.warnings == ["2 images have the id of an earlier one and will be error rows, e.g. 1"]
 
 
 def test_the_same_key_in_two_tars_is_fine(tmp_path: Path) -> None:

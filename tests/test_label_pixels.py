@@ -216,6 +216,14 @@ def test_grey_as_rgb_is_said_to_be_that() -> None:
     assert "grey" not in refused(saved(RGB // 2))[1]
 
 
+def test_white_on_black_is_said_to_be_that_and_the_advice_works() -> None:
+    rgb = np.where((MASK % 2)[..., None], 255, 0).repeat(3, axis=2).astype(np.uint8)
+    code, detail = refused(saved(rgb))
+    assert (code, detail.partition(";")[0]) == ("label_colour", "255,255,255")
+    assert "--label-remap 255,255,255=CLASS" in detail
+    assert np.array_equal(decoded(saved(rgb), remap={"255,255,255": "b", "0,0,0": "a"}), MASK % 2)
+
+
 # --- palettes ---------------------------------------------------------------------------------------------------------
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from pathlib import Path
 
 import pyarrow as pa
@@ -71,6 +72,9 @@ def sound_place(tmp_path: Path) -> Place:
         ("System Volume Information/a.png", "system"),
         ("a/Thumbs.db", "system"),
         ("a/DESKTOP.INI", "system"),
+        (".@__thumb/default0.png", "system"),
+        (".Trashes/501/a.png", "system"),
+        ("~snapshot/hourly/a.png", "system"),
     ],
 )
 def test_what_is_no_data(path: str, reason: str | None) -> None:
@@ -274,6 +278,28 @@ def test_patterns_that_mean_nothing(pattern: str) -> None:
         (["d/0.jpg", "d/0_mask.png"], "d", "--label-pattern '{{dir}}/{{stem}}_mask.png'"),
         (["d/0.png", "d/0_L.png", "d/1.png", "d/1_L.png"], "d", "--label-pattern '{{dir}}/{{stem}}_L.png'"),
         (["d/0.jpg", "d/0_mask.gif"], "d", "--label-pattern '{{dir}}/{{stem}}_mask.gif'"),
+        (["d/0.jpg", "d/0_mask.PNG"], "d", "--label-pattern '{{dir}}/{{stem}}_mask.PNG'"),
+        (["d/0.jpg", "d/0.png", "d/1.jpg"], "d", "--label-pattern '{{dir}}/{{stem}}.png'"),
+        (["d/0_sat.jpg", "d/0_mask.png", "d/1_sat.jpg"], "d", "--label-pattern '{{dir}}/{{stem%sat}}mask.png'"),
+        (["d/img_0.jpg", "d/mask_0.png"], "d", "--label-pattern '{{dir}}/mask{{stem#img}}.png'"),
+        (["t/0.png", "t_labels/0_L.png"], "t", "--labels {}/t_labels --label-pattern '{{dir}}/{{stem}}_L.png'"),
+        (["t/images/0.jpg", "t/v2.0/labels/0.png"], "t/images", "--labels {}/t/v2.0/labels"),
+        (
+            ["d/images/a/0.jpg", "d/images/b/0.jpg", "d/annotations/a/0.png", "d/annotations/b/0.png"],
+            "d",
+            "name {}/d/images as input and use --labels {}/d/annotations",
+        ),
+        (
+            ["leftImg8bit/val/x/0_leftImg8bit.png", "gtFine/val/x/0_gtFine_labelIds.png"],
+            "leftImg8bit/val",
+            "--labels {}/gtFine/val --label-pattern '{{dir}}/{{stem%_leftImg8bit}}_gtFine_labelIds.png'",
+        ),
+        (
+            ["d/left/x/0_leftImg8bit.png", "d/fine/x/0_gtFine_labelIds.png", "d/fine/x/0_gtFine_color.png"],
+            "d",
+            "name {}/d/left as input and use --labels {}/d/fine --label-pattern "
+            "'{{dir}}/{{stem%leftImg8bit}}gtFine_labelIds.png'",
+        ),
     ],
 )
 def test_labels_that_are_there_and_not_used_are_told(
@@ -282,13 +308,74 @@ def test_labels_that_are_there_and_not_used_are_told(
     write(tmp_path, *files)
     (warning,) = find(tmp_path / input_).warnings
     assert warning.startswith("no labels are used, but ")
-    assert advice.format(tmp_path) in warning
+    assert advice.replace("{}", str(tmp_path)).replace("{{", "{").replace("}}", "}") in warning
+    assert taken(warning, tmp_path / input_).labelled
+
+
+def taken(warning: str, where: Path) -> Discovery:
+    """Plan the input again as the warning advises."""
+    words = shlex.split(warning.partition("If so, ")[2] or warning.partition("If these are labels, ")[2])
+    options = {words[i][2:].replace("-", "_"): words[i + 1] for i, word in enumerate(words) if word.startswith("--")}
+    return find(words[words.index("name") + 1] if "name" in words else where, **options)
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "pattern"),
+    [
+        (["0.jpg", "1.jpg"], ["0.jpg.png"], "{dir}/{name}.png"),
+        (["a/0_rgb.jpg", "a/1_rgb.jpg"], ["a/0_mask.png", "a/1_mask.png"], "{dir}/{stem%rgb}mask.png"),
+        (["a/0.jpg"], ["b/0_mask.png"], None),
+    ],
+)
+def test_labels_of_other_names_are_refused_with_the_pattern_that_finds_them(
+    tmp_path: Path, images: list[str], labels: list[str], pattern: str | None
+) -> None:
+    write(tmp_path / "i", *images)
+    write(tmp_path / "l", *labels)
+    with pytest.raises(UsageError, match="has a label") as caught:
+        find(tmp_path / "i", labels=str(tmp_path / "l"))
+    assert str(caught.value).partition("add --label-pattern ")[2] == (f"'{pattern}'" if pattern else "")
+    if pattern:
+        assert find(tmp_path / "i", labels=str(tmp_path / "l"), label_pattern=pattern).labelled == len(labels)
+
+
+@pytest.mark.parametrize("where", ["i/*.png", "i/{a,b}.png", "i/a.png"])
+@pytest.mark.parametrize("pattern", ["{dir}/{stem}_m.gif", "_gt/{stem}.gif"])
+def test_a_pattern_finds_labels_that_a_glob_does_not_match(tmp_path: Path, where: str, pattern: str) -> None:
+    write(tmp_path, "i/a.png", "i/b.png", "i/a_m.gif", "i/b_m.gif", "i/_gt/a.gif", "i/_gt/b.gif")
+    found = find(tmp_path / where, label_pattern=pattern)
+    assert (found.labelled, found.lines) == (found.images, [])
+
+
+def test_images_that_share_a_label_are_told(tmp_path: Path) -> None:
+    write(tmp_path, "i/0.jpg", "i/0.png", "i/1.png", "l/0.png", "l/1.png")
+    (warning,) = find(tmp_path / "i", labels=str(tmp_path / "l")).warnings
+    assert warning == f"1 image has the label file of another image, e.g. {tmp_path}/l/0.png"
+    (warning,) = find(tmp_path / "i", labels=str(tmp_path / "l"), label_pattern="{dir}/0.png").warnings[:1]
+    assert warning.startswith("2 images have the label file of another image")
+
+
+def test_a_choice_of_images_says_what_its_warnings_are_of(tmp_path: Path) -> None:
+    write(tmp_path, "i/0.png", "i/1.png", "l/0.png")
+    notes = find(tmp_path / "i", labels=str(tmp_path / "l"), limit=1).notes
+    assert any(note.startswith("warnings are of the whole input") for note in notes)
+
+
+@pytest.mark.parametrize("options", [{"labels": "_masks"}, {"label_pattern": "_masks/{stem}.png"}])
+def test_hidden_files_that_are_used_as_labels_are_not_left_out(tmp_path: Path, options: dict[str, str]) -> None:
+    write(tmp_path, "0.png", "_1.png", "_masks/0.png")
+    given = {name: str(tmp_path / value) if name == "labels" else value for name, value in options.items()}
+    found = find(tmp_path, **given)
+    assert (found.labelled, left(found)) == (1, {"hidden": (1, {".png": 1})})
 
 
 @pytest.mark.parametrize(
     "files",
     [
         ["d/0.jpg", "d/1.jpg"],
+        ["d/0.png", "d/0.tif"],
+        ["d/img_0.jpg", "d/img_1.jpg"],
+        ["d/gt_cars.jpg", "d/label_maker.png"],
         ["d/masked_people/0.jpg", "d/others/1.jpg"],  # a word in a name, and no twin
         ["d/0.jpg", "d/0_2.jpg", "d/b_mask.jpg"],
         ["labels/0.jpg"],

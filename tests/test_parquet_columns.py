@@ -339,6 +339,21 @@ def test_labels_in_a_form_that_is_not_read_are_named(tmp_path: Path, column: Any
 # --- images by path or URL -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("name", ["rle", "mask_rle", "EncodedPixels", "polygons"])
+def test_labels_in_text_that_is_drawn_from_are_named(tmp_path: Path, name: str) -> None:
+    pq.write_table(pa.table({"image": BINARY, name: ["1 3 7 9"] * 3}), tmp_path / "a.parquet")
+    (line,) = find(tmp_path / "a.parquet").warnings
+    assert line.startswith(f"no labels are used, but the column '{name}' could hold them")
+
+
+def test_only_columns_that_can_be_read_are_advised(tmp_path: Path) -> None:
+    hexed = pa.array([picture.hex() for picture in PICTURES])
+    write(tmp_path / "a.parquet", {"image": struct(bytes=hexed, path=NAMES), "x": struct(image=struct(bytes=BINARY))})
+    said = refusal(tmp_path / "a.parquet")
+    assert "name it with --image-column: 'x.image'. " in said
+    assert len(read(tmp_path / "a.parquet", image_column="x.image")) == 3
+
+
 def test_columns_of_paths_are_read(tmp_path: Path) -> None:
     (tmp_path / "i").mkdir()
     (tmp_path / "t").mkdir()

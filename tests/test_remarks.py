@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -57,6 +59,22 @@ TOLD = [
     "3 images: turned by its EXIF orientation, and its label has none: the label is taken as turned already",
     "2 images: a file of several pages or frames, of which the first one is segmented",
 ]
+
+
+def test_rows_of_parquet_without_a_label_are_told(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    pictures = [png(scene(seed)[0]) for seed in range(4)]
+    labels = [png(scene(seed)[1]) if seed % 2 else None for seed in range(4)]
+    for name, given in (("some", labels), ("none", [None] * 4)):
+        pq.write_table(
+            pa.table({"image": pictures, "label": pa.array(given, pa.binary())}), tmp_path / f"{name}.parquet"
+        )
+    some = place.run(input=str(tmp_path / "some.parquet"), labels=None)
+    assert some.warnings == ["2 images: no label in the column of labels: segmented, not scored"]
+    assert some.report.miou() == 1.0
+    none = place.run(input=str(tmp_path / "none.parquet"), labels=None, output=str(tmp_path / "other"))
+    assert none.warnings[0].endswith("the label column 'label' is empty in the 4 rows looked at")
+    assert none.warnings[1] == "4 images: no label in the column of labels: segmented, not scored"
 
 
 @pytest.mark.parametrize("apart", [False, True])

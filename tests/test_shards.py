@@ -186,7 +186,8 @@ def test_no_label_at_all_is_refused_with_what_was_looked_for(tmp_path: Path) -> 
     text = refusal(tmp_path / "i", labels=str(tmp_path / "l"))
     assert text == (
         f"none of the 2 images has a label: looked for {tmp_path}/l/a.png (or another image suffix); "
-        f"2 images there, e.g. {tmp_path}/l/a_label.png"
+        f"2 images there, e.g. {tmp_path}/l/a_label.png. If these are the labels, add "
+        "--label-pattern '{dir}/{stem}_label.png'"
     )
     assert "no images there" in refusal(tmp_path / "i", labels=str(tmp_path / "nowhere"))
 

@@ -162,7 +162,8 @@ def _no_image(schema: pa.Schema, cells: Mapping[str, Cell | str], name: str) -> 
     twice = next((column for column in schema.names if column.lower() in usual and column not in cells), None)
     if twice:
         reasons += f"; there are {schema.names.count(twice)} columns '{shown(twice)}', which cannot be told apart"
-    choices = [str(cell) for cell in readable_cells(schema)]
+    names = dict.fromkeys(str(cell) for cell in readable_cells(schema))
+    choices = [column for column in names if isinstance(cell_at(schema, column), Cell)]
     mend = f"; if one of these is it, name it with --image-column: {listed(choices)}" if choices else ""
     return f"{name} has no image column{reasons}{mend}. {_there(schema)}"
 

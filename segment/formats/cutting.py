@@ -117,8 +117,9 @@ def mark_repeated(shards: Iterable[Shard], warnings: list[str]) -> list[Shard]:
     marked = [replace(shard, members=list(_marked(shard.members))) for shard in shards]
     ids = [member.id for shard in marked for member in shard.members if member.image.size == REPEATED]
     if ids:
-        many = count(len(ids), "image has the id", "images have the id")
-        warnings.append(f"{many} of an earlier one and will be an error row, {examples(ids)}")
+        many = count(len(ids), "image has the id of an earlier one and will be an error row",
+                     "images have the id of an earlier one and will be error rows")  # fmt: skip
+        warnings.append(f"{many}, {examples(ids)}")
     return marked
 
 

@@ -28,11 +28,13 @@ class Found:
         base: URL of the folder that ids are relative to.
         entries: the objects, sorted by URL.
         single: whether one object was named, not a folder or pattern.
+        whole: whether these are all objects below the base.
     """
 
     base: str
     entries: Sequence[Entry]
     single: bool
+    whole: bool = False
 
 
 def find_objects(input: str, store: Store, findings: Findings) -> Found:  # noqa: A002
@@ -82,7 +84,7 @@ def _object(url: str, store: Store, unlikely: bool = False) -> Found | None:
 
 def _folder(url: str, store: Store) -> Found | None:
     entries = store.list(url, irregular=True)
-    return Found(url, entries, single=False) if entries else None
+    return Found(url, entries, single=False, whole=True) if entries else None
 
 
 def _named(urls: Sequence[str], total: int, store: Store) -> list[Entry]:

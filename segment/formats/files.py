@@ -9,7 +9,8 @@ from segment.errors import InputChanged, UsageError, input_changed
 from segment.findings import Findings
 from segment.formats.cutting import Planned, Shard, shard_hash
 from segment.formats.known import Known
-from segment.formats.label_files import labels_by_pattern, labels_by_stem, suggest_labels
+from segment.formats.label_files import labels_by_pattern, labels_by_stem
+from segment.formats.label_hints import suggest_labels
 from segment.names import (
     DATA_SUFFIXES,
     as_text,
@@ -48,11 +49,14 @@ def plan_files(
     store: Store,
     findings: Findings,
     known: Known | None = None,
+    *,
+    whole: bool,
 ) -> Planned:
     """Plan the images among `entries`, which lie below `base`; not those that are `known`.
 
     Args:
-        everything: all objects below `base` by URL, hidden ones too: where a label pattern may point.
+        everything: the objects of the input by URL, hidden ones too: where a label pattern may point.
+        whole: whether these are all objects below `base`.
 
     Raises:
         UsageError: labels were asked for and no image has one; or a name cannot be stored.
@@ -61,7 +65,7 @@ def plan_files(
     _refuse_odd_names(images)
     labels: dict[str, Entry] = {}
     if options.label_pattern is not None:
-        images, labels = labels_by_pattern(base, images, everything, options, store, findings)
+        images, labels = labels_by_pattern(base, images, everything, options, store, findings, whole=whole)
     elif options.labels is not None:
         labels = labels_by_stem(base, images, to_url(options.labels), options, store, findings)
     used = {entry.url for entry in [*images, *labels.values()]}

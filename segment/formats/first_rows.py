@@ -48,7 +48,7 @@ def look_at_rows(entry: Entry, columns: Columns, store: Store, findings: Finding
         fields = [name for cell in others for name in cell.fields]
         rows = next(_samples(opened, fields, entry.url), None) if others else None
         for what, cell in (("image", columns.image), ("label", columns.label)):
-            if cell and (found := _contradiction(opened, cell, what, entry, store)):
+            if cell and (found := _contradiction(opened, cell, what, entry, store, findings)):
                 if what in columns.guessed:
                     raise UsageError(_wrong_guess(entry, cell, what, found, columns, others, rows))
                 findings.warnings.append(f"{shown(entry.url)}: the {what} column '{shown(str(cell))}': {found}")
@@ -81,12 +81,19 @@ def _samples(opened: pq.ParquetFile, fields: list[str], url: str, *, needed: boo
         raise UsageError(f"{shown(url)}: {listed(fields)} cannot be read: {unsupported}. {advice}")
 
 
-def _contradiction(opened: pq.ParquetFile, cell: Cell, what: str, entry: Entry, store: Store) -> str:
-    """Say what a column holds instead of images, as far as some rows tell; `""` if one is an image, or all are null."""
+def _contradiction(
+    opened: pq.ParquetFile, cell: Cell, what: str, entry: Entry, store: Store, findings: Findings
+) -> str:
+    """Say what a column holds instead of images, as far as some rows tell; `""` if one is an image, or all are null.
+
+    Labels that are all null are a warning.
+    """
     known = may_be_label if what == "label" else image_format
     contents: Counter[str] = Counter()
     paths: list[str] = []
+    looked_at = 0
     for rows in _samples(opened, cell.fields, entry.url, needed=True):
+        looked_at += len(rows)
         data = [value for value in cell.encoded(rows) if value]
         if any(known(value) for value in data):
             return ""
@@ -99,7 +106,14 @@ def _contradiction(opened: pq.ParquetFile, cell: Cell, what: str, entry: Entry, 
         return f"{rows_told} {held}, not JPEG, PNG, WebP, BMP or TIFF images (pixels have to be encoded)"
     if kind := next((found for path in paths if (found := embedded(path))), ""):
         raise UsageError(_encoded_text(entry, cell, what, kind))
-    return _missing(list(dict.fromkeys(paths)), entry.url, store) if paths else ""
+    if paths:
+        return _missing(list(dict.fromkeys(paths)), entry.url, store)
+    if what == "label" and looked_at:
+        rows_told = "the one row" if looked_at == 1 else f"the {looked_at} rows"
+        findings.warnings.append(
+            f"{shown(entry.url)}: the label column '{shown(str(cell))}' is empty in {rows_told} looked at"
+        )
+    return ""
 
 
 def _wrong_guess(

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from segment.errors import BadReference, SegmentError, UsageError
 from segment.findings import Findings
 from segment.formats.files import file_span
-from segment.names import count, examples, shown
+from segment.names import count, examples, shown, suffix_of
 from segment.parts import BAD_REFERENCE, MISSING, UNREACHABLE, Member, Span
 from segment.store import Entry
 from segment.urls import is_http, query_parameters
+
+_SHARDS = (".tar", ".parquet", ".pq")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +66,16 @@ def refuse_useless(lines: Sequence[Line], found: Answers, name: str) -> None:
     """Refuse a list of which no image, or no label, can be had, or no object of one kind of store.
 
     Raises:
-        UsageError: they do not exist, or can be no objects.
+        UsageError: they do not exist, or can be no objects; or it is a list of archives or tables.
         StoreError: a store refuses them all.
     """
     images = [line.image for line in lines]
     labels = [line.label for line in lines if line.label]
+    if lines and all(suffix_of(place.url) in _SHARDS for place in images):
+        raise UsageError(
+            f"{name} names tars or Parquet files, {examples(place.url for place in images)}, and a list names images: "
+            "give the files' folder as input, or all of them at once, as in 'part-{000..099}.tar'"
+        )
     for places, noun in ((images, "image"), (labels, "label")):
         if places and not any(place.url in found.there for place in places if not place.fault):
             _refuse_all(places, found, name, noun)

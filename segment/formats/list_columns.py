@@ -20,6 +20,7 @@ T = TypeVar("T")
 Exists = Callable[[Sequence[str]], bool]  # whether one of some references exists
 
 _POSITIONS: tuple[Role, ...] = ("image", "label", "id")
+_SHAPES = re.compile(r"\s*[\[{]|\d+ \d+ |[\d.]+,[\d.]+,")  # how polygons and run lengths begin
 _SAMPLE = 8  # cells of a column that are looked at,
 _SAMPLE_ROWS = 64  # of so many rows, if these are not empty
 _FEW = 3
@@ -181,9 +182,15 @@ class _Table:
         for column in found:
             if column != label and not self.weight(column) and self.sample(column):
                 told = findings.notes if label else findings.warnings
+                drawn = all(map(_SHAPES.match, self.sample(column)))
+                advice = (
+                    "Polygons and run lengths have to be drawn as label images first"
+                    if drawn
+                    else f"--label-column '{shown(column)}' reads it all the same"
+                )
                 told.append(
                     f"column '{shown(column)}' of {self.name} could be the label, but holds no paths, "
-                    f"{self.example(column)}: not read. --label-column '{shown(column)}' reads it all the same"
+                    f"{self.example(column)}: not read. {advice}"
                 )
             elif not self.sample(column):
                 findings.warnings.append(f"column '{shown(column)}' of {self.name} is empty in every row: no labels")

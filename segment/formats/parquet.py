@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -174,10 +174,13 @@ def read_parquet(part: Part, options: InputOptions, store: Store) -> list[Sample
     names = file.columns.ids(rows, part.start, numbered=file.numbered)
     images = _images(rows, file.columns.image, part, store)
     labels = _images(rows, file.columns.label, part, store)
-    return [
+    read = [
         _sample(part, index, name, image, label, index in file.repeated, options)
         for index, name, image, label in zip(range(part.start, part.stop), names, images, labels, strict=True)
     ]
+    if file.columns.label is None:
+        return read
+    return [s if s.label is not None or s.fault else replace(s, remarks=("label_absent",)) for s in read]
 
 
 def read_ids(part: Part, options: InputOptions, store: Store) -> list[str]:

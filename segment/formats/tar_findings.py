@@ -9,7 +9,7 @@ from itertools import islice
 
 from segment.errors import UsageError
 from segment.findings import Findings, Reason, by_reason
-from segment.formats.label_files import labels_by_name
+from segment.formats.label_hints import labels_by_name
 from segment.formats.samples import LABEL_KEYS, Fields, File, Group, Grouping, choose_grouping, first_key, group
 from segment.formats.suffixes import field_of, is_like_label, may_be_label
 from segment.formats.tar import Archive

@@ -7,12 +7,13 @@ from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 
-from segment.formats.cells import Cell, cell_of, described, storage_of
+from segment.formats.cells import Cell, cell_of, described, is_text, storage_of
 from segment.formats.columns import Columns
 from segment.formats.content import may_be_label
 from segment.formats.words import LABEL_PARTS, role_of
 from segment.names import is_label, listed, shown
 
+_SHAPES = re.compile(r"(mask_?|segmentation_?)?(rles?|polygons?)(_mask)?|encoded_?(pixels|mask)")
 _LABEL = re.compile("|".join([*LABEL_PARTS, "segm", "truth", "(?<![a-z])(gt|seg)(?![a-z])"]))
 
 
@@ -52,8 +53,13 @@ def _unreadable_labels(schema: pa.Schema, columns: Columns) -> Iterator[str]:
     """Name columns that are called as labels are and hold arrays, lists or polygons."""
     for field in schema:
         why = cell_of(field)
+        if is_text(field.type) and _SHAPES.fullmatch(field.name.lower()):
+            yield (
+                f"no labels are used, but the column '{shown(field.name)}' could hold them: it is text, and polygons "
+                "and run lengths have to be drawn as label images first"
+            )
         nested = pa.types.is_nested(storage_of(field.type))
-        is_label_name = role_of(field.name) == "label"
-        if isinstance(why, str) and nested and is_label_name and field.name != columns.image.column:
+        is_usual = role_of(field.name) == "label" or _SHAPES.fullmatch(field.name.lower())
+        if isinstance(why, str) and nested and is_usual and field.name != columns.image.column:
             kind = described(field.type)
             yield f"no labels are used, but the column '{shown(field.name)}' could hold them: it is {kind} and {why}"

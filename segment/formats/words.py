@@ -25,7 +25,8 @@ _NAMES: dict[Role, frozenset[str]] = {
         gtmask gtlabel gtimage gtimg gtseg gtsegmap gtfine target targetmask labelmap labelmask labelimage labelimg
         labelpng labelid labelids labeltrainids maskimage maskimg maskpng segpng annotationimage annotationmask
         annotationpng truth truthmask lbl lbls msk msks annos semseg semsegmask seglabel segmentationlabel gtsemanticseg
-        gtsegmentation gtsemseg masklabel
+        gtsegmentation gtsemseg masklabel rle rles rlemask maskrle segmentationrle encodedpixels encodedmask polygon
+        polygons
         """.split()  # noqa: SIM905
     ),
     "id": frozenset({"id", "imageid", "imgid", "sampleid", "key", "samplekey", "uid", "uuid"}),
@@ -39,9 +40,12 @@ _FILLERS = _PLACES | frozenset(
     "name names loc to of the full rel relative abs absolute local remote s3 gcs http".split()  # noqa: SIM905
 )
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+|[^\W\dA-Za-z_]+")
-# Of the names of labels those that may as well say what class an image is of.
-_CLASS_NAMES = frozenset(
-    "label labels lbl lbls annotation annotations annot annots ann anno annos target".split()  # noqa: SIM905
+# Of the names of labels those that may as well say what class an image is of, or that pixels are written as text.
+_NO_PATHS = frozenset(
+    """
+    label labels lbl lbls annotation annotations annot annots ann anno annos target
+    rle rles rlemask maskrle segmentationrle encodedpixels encodedmask polygon polygons
+    """.split()  # noqa: SIM905
 )
 # Words in the suffix of a tar's member, `a.gt.png`, that say label: what names a column, and what is drawn as one.
 LABEL_WORDS = _NAMES["label"] | frozenset(
@@ -89,7 +93,7 @@ def names_label_path(name: str) -> bool:
     [False, True, True, False]
     """
     says_path = not _PLACES.isdisjoint(_words(name))
-    return role_of(name) == "label" and (says_path or word_of(name) not in _CLASS_NAMES)
+    return role_of(name) == "label" and (says_path or word_of(name) not in _NO_PATHS)
 
 
 def _words(name: str) -> list[str]:
