@@ -13,6 +13,7 @@ from segment.background import in_order
 from segment.card import ModelCard
 from segment.damage import DAMAGE
 from segment.errors import SegmentError, StoreError
+from segment.findings import LeftOut, by_reason
 from segment.ledger import Ledger
 from segment.names import count, shown
 from segment.plan import Plan
@@ -46,6 +47,7 @@ class Audit:
         wrong: what is wrong, a line each; of many of a kind the first few, and one line with the number of the others.
         faults: how many things are wrong.
         read: what a deep audit looked at.
+        left_out: what the input holds besides the planned images, by reason: no fault, and no row.
     """
 
     shards: int
@@ -57,6 +59,7 @@ class Audit:
     wrong: tuple[str, ...] = ()
     faults: int = 0
     read: Read | None = None
+    left_out: tuple[LeftOut, ...] = ()
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -121,15 +124,15 @@ def audit_run(ledger: Ledger, *, deep: bool = False) -> Audit:
         UsageError: there is no run at this place.
     """
     run, plan = ledger.read_begun()
-    classes = len(ModelCard.model_validate(run["card"]).classes)
+    card = ModelCard.model_validate(run["card"])
     faults = _Faults()
     objects = _check_objects(ledger, plan, faults)
     stats = _check_stats(ledger, plan, objects.finished, faults)
-    rows = _RowAudit(ledger, plan, run, classes, deep, faults)
+    rows = _RowAudit(ledger, plan, run, card, deep, faults)
     rows.check(objects.committed, stats)
-    found = _totals(objects, merge([*stats.values(), rows.others.total()], classes), len(stats), faults)
+    found = _totals(objects, merge([*stats.values(), rows.others.total()], len(card.classes)), len(stats), faults)
     read = Read(len(objects.committed), rows.rows, sum(objects.committed.values()), rows.unseen)
-    return replace(found, read=read) if deep else found
+    return replace(found, read=read if deep else None, left_out=tuple(by_reason(plan.left_out)))
 
 
 def audit_listing(ledger: Ledger, plan: Plan, card: ModelCard) -> Audit:
@@ -220,7 +223,7 @@ class _RowAudit:
 
     Args:
         ledger, plan, run: of the run; `run.json`.
-        classes: C.
+        card: the model's.
         deep: see `audit_run`.
         faults: where what is wrong goes.
 
@@ -231,12 +234,12 @@ class _RowAudit:
     """
 
     def __init__(
-        self, ledger: Ledger, plan: Plan, run: Mapping[str, Any], classes: int, deep: bool, faults: _Faults
+        self, ledger: Ledger, plan: Plan, run: Mapping[str, Any], card: ModelCard, deep: bool, faults: _Faults
     ) -> None:
         self._ledger, self._plan, self._fingerprint = ledger, plan, run["fingerprint"]
-        self._classes, self._deep, self._faults = classes, deep, faults
+        self._card, self._classes, self._deep, self._faults = card, len(card.classes), deep, faults
         self._options = InputOptions.of_run(run)
-        self.rows, self.unseen, self.others = 0, 0, StatsSum(classes)
+        self.rows, self.unseen, self.others = 0, 0, StatsSum(self._classes)
 
     def check(self, committed: Container[str], stats: Mapping[str, ShardStats]) -> None:
         """Check the parts of these ids, and the statistics of their shards."""
@@ -257,8 +260,13 @@ class _RowAudit:
             sums.setdefault(part.shard, StatsSum(self._classes)).add(looked.folded)
             left[part.shard] -= 1
             if not left[part.shard]:  # all of its parts could be read
-                self._faults.add(_wrong_sum(part.shard, stats[part.shard], sums.pop(part.shard).total()))
+                self._check_sum(part.shard, sums.pop(part.shard).total())
                 ids.pop(part.shard)
+
+    def _check_sum(self, shard: str, folded: ShardStats) -> None:
+        if not self._ledger.holds_stats(shard, folded, self._card):
+            line = f"stats/{shard}.parquet is not the sum of its parts: {_MEND}"
+            self._faults.add([_Fault("statistics that are not the sum of their parts", line)])
 
     def _read(self, part: Part) -> tuple[Part, _Looked | None, list[_Fault]]:
         """Read a part and say what is wrong with it; None where it is damaged."""
@@ -287,12 +295,3 @@ class _RowAudit:
 def _of_file(part: Part, wrong: Iterable[tuple[str, str]]) -> list[_Fault]:
     name = f"masks/{part.shard}/{part.id}.parquet"
     return [_Fault(kind, f"{name} {words}: {_MEND}") for kind, words in wrong]
-
-
-def _wrong_sum(shard: str, written: ShardStats, folded: ShardStats) -> Iterator[_Fault]:
-    same = written.confusion == folded.confusion and written.image_miou_sum == folded.image_miou_sum
-    if not same or any(getattr(written, name) != getattr(folded, name) for name in ("images", "errors", "scored")):
-        yield _Fault(
-            "statistics that are not the sum of their parts",
-            f"stats/{shard}.parquet is not the sum of its parts: {_MEND}",
-        )

@@ -6,6 +6,7 @@ import dataclasses
 import logging
 import os
 from contextlib import closing
+from pathlib import Path
 
 from segment import rework
 from segment.audit import Audit, audit_listing
@@ -75,8 +76,8 @@ def _run(job: Job, progress: Progress, *, retry_errors: bool, update: bool, veri
     repeats.forget()
     if update and (job.limit or job.sample):
         raise UsageError(
-            "--update follows a whole input, and this run is of a choice (--limit, --sample) that stays as it is: take "
-            "another output for another choice, or for all"
+            "--update follows a whole input, and this run is of a choice (--limit, --sample) that stays as it is. "
+            "If images or labels of it have changed, delete it. For another choice, or for all, take another output"
         )
     store = Store(job.storage_options)
     ledger = Ledger(store, to_url(job.output))
@@ -147,6 +148,9 @@ def _check_places(job: Job, store: Store) -> None:
         )
     if store.exists(output):
         raise UsageError(f"the output {shown(output)} is a file: give a folder or prefix")
+    folders = Path(output.removeprefix("file://")).parents if output.startswith("file://") else ()
+    if file := next((folder for folder in folders if folder.exists() and not folder.is_dir()), None):
+        raise UsageError(f"the output {shown(output)}: {shown(str(file))} is a file, not a folder")
 
 
 def _begun(job: Job, card: ModelCard, weights: Weights, ledger: Ledger) -> tuple[Plan, Runtime, int] | None:

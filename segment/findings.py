@@ -103,6 +103,11 @@ class LeftOut:
     data: int = 0
 
     @property
+    def is_choice(self) -> bool:
+        """Whether it is what was not asked for: the run is of a choice of images."""
+        return self.reason in ("beyond_limit", "not_sampled")
+
+    @property
     def matters(self) -> bool:
         """Whether something of it may be the user's data, so that leaving it out is worth a warning."""
         if self.reason in ("system", "run_output"):
@@ -220,7 +225,7 @@ def choice_in_words(images: int, left_out: Iterable[LeftOut]) -> str:
     'sample of 20 of 100 images'
     """
     for item in left_out:
-        if item.reason in ("beyond_limit", "not_sampled"):
+        if item.is_choice:
             how = "first" if item.reason == "beyond_limit" else "sample of"
             return f"{how} {images:,} of {_images(images + item.number)}"
     return ""

@@ -71,8 +71,10 @@ def too_many_errors(errors: int, images: int, left_out: Iterable[LeftOut], limit
         left_out: what the input holds besides; nothing is lost of a choice among what is there.
         limit: share of images that may fail, 0-1.
     """
-    by_name = {item.reason: item for item in by_reason(left_out)}
-    lost = None if {"beyond_limit", "not_sampled"} & by_name.keys() else by_name.get("damaged")
+    items = by_reason(left_out)
+    lost = next((item for item in items if item.reason == "damaged"), None)
+    if any(item.is_choice for item in items):
+        lost = None
     if lost and not lost.exact and limit < 1:
         return (
             f"images are lost behind the damage of archives, and nobody can tell how many: {lost}. Mend the archives "

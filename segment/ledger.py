@@ -18,7 +18,7 @@ from segment.damage import sound
 from segment.errors import SegmentError, UsageError
 from segment.findings import LeftOut
 from segment.metrics import score
-from segment.names import shown
+from segment.names import no_data, shown
 from segment.plan import Plan
 from segment.store import Store
 from segment.tables import (
@@ -29,6 +29,7 @@ from segment.tables import (
     read_footer,
     read_masks,
     read_stats,
+    read_table,
     stats_table,
     to_parquet,
 )
@@ -98,12 +99,13 @@ class Ledger:
     def listed(self, folder: str) -> dict[str, int]:
         """Return path below a folder of the output, and bytes, of all there that a reader of its Parquet may count.
 
-        That is at any depth, hidden or not, in any case of the suffix, and what lies in a folder so named. Whatever
-        else a file manager leaves there is nobody's row.
+        That is at any depth: by its suffix, in any case, hidden or not, and what lies in a folder so named; and every
+        file that is not hidden, for `pyarrow.dataset` reads a copy `x.parquet.bak`, too. What file managers leave there
+        is nobody's row.
         """
         below = self.url(folder) + "/"
         found = {entry.url.removeprefix(below): entry.size for entry in self.store.list(self.url(folder))}
-        return {path: size for path, size in found.items() if _COUNTED.search(path)}
+        return {path: size for path, size in found.items() if _COUNTED.search(path) or not no_data(path)}
 
     def record_input(self, plan: Plan, fingerprint: str) -> None:
         """Bring what `run.json` says of the input in line with the frozen plan, unless the run is another one now."""
@@ -137,11 +139,14 @@ class Ledger:
         """Return `run.json` and the plan of a run that was begun.
 
         Raises:
-            UsageError: there is no run at this place, or it has not planned yet.
+            UsageError: there is no run at this place, it has not planned yet, or a file of it is lost.
         """
-        run, plan = self.read_run(), self.read_plan()
+        run, plan, place = self.read_run(), self.read_plan(), shown(self.output)
+        if run is not None and plan is None:
+            raise UsageError(f"the run at {place} has no plan.parquet: the `segment run` that began it makes it")
+        if run is None and (plan is not None or self.has_masks()):
+            raise UsageError(f"{place} holds what a run made, but no run.json: put it back, or delete all and run anew")
         if run is None or plan is None:
-            place = shown(self.output)
             raise UsageError(f"no run at {place}: `segment run INPUT {place} --model CARD` makes one")
         return run, plan
 
@@ -153,11 +158,8 @@ class Ledger:
 
     def finished_shards(self) -> set[str]:
         """Shards whose statistics are written, which happens after their last commit."""
-        return {
-            path.removesuffix(".parquet")
-            for path in self.listed("stats")
-            if "/" not in path and path.endswith(".parquet")
-        }
+        found = (path for path in self.listed("stats") if "/" not in path and path.endswith(".parquet"))
+        return {path.removesuffix(".parquet") for path in found}
 
     def listed_parts(self) -> dict[tuple[str, str], int]:
         """Shard and id of every part that is committed, planned or not, with its bytes: by one listing of all."""
@@ -194,14 +196,14 @@ class Ledger:
             stats = merge(folded, classes)
         except FileNotFoundError:
             raise SegmentError(f"a committed part of {shard} has been lost: run the same command again") from None
-        table = stats_table(
-            shard,
-            stats,
-            card.classes,
-            score(stats.confusion, card.classes.ignored_classes, card.metric.convention),
-        )
-        self.store.write(self.stats_url(shard), to_parquet(table))
+        self.store.write(self.stats_url(shard), to_parquet(_stats_table(shard, stats, card)))
         return stats
+
+    def holds_stats(self, shard: str, stats: ShardStats, card: ModelCard) -> bool:
+        """Whether a shard's file of statistics is what these make, column for column; SegmentError if it is damaged."""
+        url = self.stats_url(shard)
+        written = sound(url, lambda: read_table(self.store.read(url)))
+        return bool(written.equals(_stats_table(shard, stats, card)))
 
     def part_stats(self, shard: str, part: str, classes: int, fingerprint: str) -> ShardStats:
         """Fold the rows of a committed part.
@@ -305,6 +307,11 @@ class Ledger:
         """Delete `_SUCCESS` if it is there."""
         if self.is_complete():  # or who may not delete could not even run
             self.store.delete(self.url("_SUCCESS"))
+
+
+def _stats_table(shard: str, stats: ShardStats, card: ModelCard) -> pa.Table:
+    scored = score(stats.confusion, card.classes.ignored_classes, card.metric.convention)
+    return stats_table(shard, stats, card.classes, scored)
 
 
 def to_json(value: Mapping[str, Any]) -> bytes:

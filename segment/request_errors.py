@@ -155,6 +155,7 @@ _ADVICE = (
     (("No space left", "ENOSPC"), "the disk is full"),
     (("Disk quota exceeded",), "the disk quota is used up"),
     (("Read-only file system",), "the file system is read-only"),
+    (("NotADirectoryError",), "what should be a folder of its path is a file"),
     (("FlexibleChecksumError",), "this store's checksums are not those that S3 clients expect: set "
      "AWS_RESPONSE_CHECKSUM_VALIDATION=when_required"),
     (("CERTIFICATE_VERIFY_FAILED",), "the server's certificate is not trusted here: set SSL_CERT_FILE (for s3:// "

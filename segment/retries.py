@@ -108,7 +108,10 @@ class Requests:
             raise failure(verb, url, error) from None
 
     def _note(self, verb: str, url: str, state: tenacity.RetryCallState, entry: vitals.Request) -> None:
-        error = type(state.outcome.exception()).__name__ if state.outcome else ""
+        found = state.outcome.exception() if state.outcome else None
+        if isinstance(found, FileNotFoundError) and found.__cause__:  # what fsspec's http makes of any failed look-up
+            found = found.__cause__
+        error = type(found).__name__ if found else ""
         message, kind = "retrying to %s %s (attempt %d): %s", {"kind": f"{verb}: {error}"}
         log.warning(message, verb, redact_url(url), state.attempt_number, error, extra=kind)
         entry.failed(error)

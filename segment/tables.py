@@ -301,10 +301,14 @@ def stats_table(shard: str, stats: ShardStats, classes: Classes, scored: Score) 
     )
 
 
+def read_table(data: bytes, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read a Parquet file, checking page checksums; all columns, or some."""
+    return pq.read_table(pa.BufferReader(data), columns=columns, page_checksum_verification=True)
+
+
 def read_stats(data: bytes) -> ShardStats:
     """Read back what `stats_table` wrote."""
-    columns = ["images", "errors", "scored", "image_miou_sum", "confusion"]
-    table = pq.read_table(pa.BufferReader(data), columns=columns, page_checksum_verification=True)
+    table = read_table(data, ["images", "errors", "scored", "image_miou_sum", "confusion"])
     first = table.slice(0, 1).to_pylist()[0]
     counts = np.array(table["confusion"].to_pylist(), dtype=np.int64)
     return ShardStats(Confusion(counts), first["images"], first["errors"], first["scored"], first["image_miou_sum"])

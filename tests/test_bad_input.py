@@ -580,6 +580,8 @@ def test_an_output_that_is_a_file(tmp_path: Path) -> None:
     place.output.write_text("mine")
     assert refusal(place, UsageError) == f"the output {place.output} is a file: give a folder or prefix"
     assert place.output.read_text() == "mine"
+    words = f"the output {place.output}/a/b: {place.output} is a file, not a folder"
+    assert refusal(place, UsageError, output=f"{place.output}/a/b") == words
 
 
 def test_an_output_that_holds_the_input(tmp_path: Path) -> None:

@@ -212,6 +212,10 @@ def test_flags_and_job_files(world: Path, tmp_path: Path, segment: Call) -> None
     assert "sample of 3 of 23 images" in segment.out
     assert segment("report", str(tmp_path / "out")).code == 0
     assert "sample of 3 of 23 images" in segment.out
+    assert segment("status", str(tmp_path / "out")).code == 0
+    assert segment.out.splitlines()[0].endswith(" (sample of 3 of 23 images): complete")
+    page = (tmp_path / "out/report/index.html").read_text()
+    assert "<span>sample of 3 of 23 images, 1 shard" in " ".join(page.split())
     assert pq.read_metadata(next((tmp_path / "out").glob("plan.parquet"))).num_rows == 1
 
 

@@ -54,7 +54,7 @@ MAY_IMPORT: dict[str, str] = {
     "ledger": "background card damage errors findings metrics names plan store tables urls",
     "contract": "card errors ledger names",
     "row_checks": "names shards tables",
-    "audit": "background card damage errors ledger names plan row_checks shards tables",
+    "audit": "background card damage errors findings ledger names plan row_checks shards tables",
     "rework": "errors ledger names parts plan shards",
     "stages": "card errors images labels metrics parts sessions shards store tables",
     "patience": "",
@@ -72,8 +72,8 @@ MAY_IMPORT: dict[str, str] = {
     "hopeless": "errors findings names progress",
     "rounds": "engines errors forecast hopeless ledger names plan progress remarks request_errors stages timings "
     "weights",
-    "report": "audit background card classes errors findings forecast images labels ledger metrics names plan remarks "
-    "shards speed stages store tables timings urls",
+    "report": "audit background card classes errors findings forecast hopeless images labels ledger metrics names plan "
+    "remarks shards speed stages store tables timings urls",
     "job": "errors explain labels shards store urls",
     "frozen": "card contract engines job labels plan progress sessions stages store tables urls weights",
     "preflight": "errors names resources store urls",

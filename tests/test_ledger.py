@@ -378,6 +378,9 @@ def test_one_cause_with_many_effects_is_a_few_lines(finished: Ledger) -> None:
         "masks/{shard}/.hidden.parquet",
         "masks/{shard}/{part}.pq",
         "masks/{shard}/spark.parquet/part-00000",
+        "masks/{shard}/{part}.parquet.bak",
+        "masks/{shard}/copy",
+        "masks/copy/{part}",
         "stats/x.PARQUET",
         "stats/nested/{shard}.parquet",
         "stats/{shard}.PARQUET",
@@ -387,6 +390,15 @@ def test_whatever_a_reader_would_count_and_the_plan_does_not_know_is_a_problem(f
     name = name.format(shard=PARTS[3].shard, part=PARTS[3].id)
     STORE.write(finished.url(*name.split("/")), STORE.read(finished.masks_url(PARTS[3].shard, PARTS[3].id)))
     assert audit_listing(finished, PLAN, CARD).problems == (f"{name} is in no plan: delete it",)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["masks/.DS_Store", "masks/Thumbs.db", "masks/desktop.ini", "masks/@eaDir/a/b", "masks/_tmp/a", "stats/.nfs0001"],
+)
+def test_what_file_managers_leave_is_nobodys_row(finished: Ledger, name: str) -> None:
+    STORE.write(finished.url(*name.split("/")), b"a file manager was here")
+    assert audit_listing(finished, PLAN, CARD).problems == ()
 
 
 @pytest.mark.parametrize(

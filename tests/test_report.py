@@ -355,6 +355,11 @@ def test_an_unlabelled_run_that_has_just_begun_says_how_far_it_is(segment: Call,
     page = (place.output / "report/index.html").read_text()
     assert "no image is segmented yet" in page
     assert "Nothing is scored yet" in page
+    assert segment("overlay", str(place.output), "--worst=2").err.endswith(" is done yet\n")
+    assert segment("audit", str(place.output)).out.splitlines() == [
+        "4 of 4 images not done yet: run the same command again",
+        "nothing is done yet",
+    ]
 
 
 def test_a_part_that_is_taken_back_while_a_report_is_made_is_not_in_it(
@@ -399,6 +404,11 @@ def test_a_run_with_too_many_errors_can_be_reported(tmp_path: Path) -> None:
     report = report_at(place)
     assert (report.total.images, report.total.errors, report.complete) == (4, 1, False)
     assert [error.id for error in report.errors] == ["9.png"]
+    words = "1 of 4 images failed, more than --max-error-rate 0.1 allows"  # why it is not complete
+    assert report.warnings == (words,)
+    assert json.loads((place.output / "report/summary.json").read_text())["warnings"] == [words]
+    place.run(max_error_rate=0.5)
+    assert report_at(place).warnings == ()
 
 
 def test_no_run_no_report(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 
 from segment.errors import UsageError
+from segment.names import shown
 from segment.resources import folders_undone
 
 log = logging.getLogger("segment.engines.ray")
@@ -83,7 +84,10 @@ def _refuse_few_files(cpus: int) -> None:
 def _refuse_temporary_folder(folder: Path) -> int:
     """Try a folder as Ray will use it; return its free bytes."""
     mend = f"Set RAY_TMPDIR to a short path on a disk with room that you may write to, such as /tmp, {_INSTEAD}"
-    path = os.fsencode(folder if folder.is_absolute() else folder.absolute())
+    path = os.fsencode(folder)
+    if not folder.is_absolute() or not path.isascii():
+        what = "ASCII letters only" if folder.is_absolute() else "an absolute path"
+        raise UsageError(f"Ray cannot put its sockets and logs in '{shown(str(folder))}': it needs {what}. {mend}")
     if len(path) + _SOCKET_NAME > _SOCKET_PATH:
         most = _SOCKET_PATH - _SOCKET_NAME
         raise UsageError(

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from segment.background import in_order
 from segment.card import Convention, ModelCard
 from segment.findings import LeftOut, by_reason, choice_in_words
+from segment.hopeless import too_many_errors
 from segment.ledger import Ledger
 from segment.metrics import CONVENTIONS, Score, pixel_accuracy, score
 from segment.plan import Plan
@@ -67,7 +68,12 @@ class RunReport:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What one should know before one believes the figures, a line each: shown first, in every form of a report."""
-        return (*(str(item) for item in self.left_out if item.matters), *self.doubts)
+        failure = ""
+        if self.is_whole and not self.complete:
+            limit = self.run["job"]["max_error_rate"]
+            failure = too_many_errors(self.total.errors, self.total.images, self.left_out, limit)
+        left_out = (str(item) for item in self.left_out if item.matters)
+        return (*([failure] if failure else []), *left_out, *self.doubts)
 
     @property
     def choice(self) -> str:

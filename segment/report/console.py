@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from segment.audit import Audit
-from segment.findings import by_reason
+from segment.findings import by_reason, choice_in_words
 from segment.ledger import Ledger
 from segment.names import count, shown
 from segment.remarks import remark_lines
@@ -156,15 +156,18 @@ def print_audit(audit: Audit, console: Console | None = None) -> None:
 
 
 def audit_lines(audit: Audit) -> list[str]:
-    """Describe an audit: what is to be done, what is wrong, the verdict with its totals, what was read."""
+    """Describe an audit: what is left out, to be done, wrong, the verdict with its totals, what was read."""
     numbers = {"image": audit.images, "part": audit.parts, "shard": audit.shards, "error row": audit.errors}
     totals = ", ".join(count(number, noun) for noun, number in numbers.items())
-    lines = [audit.unfinished] if audit.unfinished else []
+    lines = [f"warning: {item}" for item in audit.left_out if item.matters]
+    lines += [audit.unfinished] if audit.unfinished else []
     lines += [f"wrong: {line}" for line in audit.wrong]
     if audit.wrong:
         lines.append(f"the audit found {count(audit.faults, 'problem')} ({totals})")
-    elif audit.unfinished:
+    elif audit.unfinished and audit.images:
         lines.append(f"so far {totals}: every image that is done has exactly one row")
+    elif audit.unfinished:
+        lines.append("nothing is done yet")
     else:
         lines.append(f"{totals}: every planned image has exactly one row, and the statistics are the sum of the rows")
     if audit.read:
@@ -185,8 +188,11 @@ def print_status(ledger: Ledger, console: Console | None = None) -> None:
     shards = len(plan.parts_by_shard())
     finished = len(ledger.finished_shards())
     done = plan.images - left.images
-    state = "complete" if ledger.is_complete() else "all committed, not audited" if not len(left) else "not complete"
-    console.print(f"{run['card']['name']}: {state}", markup=False)
+    state = "complete" if ledger.is_complete() else "not complete"
+    if not len(left) and not ledger.is_complete():
+        state = "all committed, not complete: the same `segment run` ends it, or says why it fails"
+    chosen = choice_in_words(plan.images, plan.left_out)
+    console.print(f"{run['card']['name']}{f' ({chosen})' if chosen else ''}: {state}", markup=False)
     if left_out := [str(item) for item in by_reason(plan.left_out) if item.matters]:
         console.print(warnings_table(left_out))
     console.print(f"{done:,} of {plan.images:,} images committed ({100 * done / max(1, plan.images):.1f} %)")

@@ -38,7 +38,10 @@ def choose(ledger: Ledger, plan: Plan, ids: Sequence[str], worst: int, sample: i
                 f"{examples(missing)}. An id is as in the column `id` of masks/, suffix included"
             )
         return [row for rows in found.values() for row in rows]
-    scores = read_scores(ledger, plan, ledger.committed(plan))
+    committed = ledger.committed(plan)
+    if not committed:
+        raise UsageError(f"no image of {shown(ledger.output)} is done yet")
+    scores = read_scores(ledger, plan, committed)
     if worst and not len(scores.scored):
         raise UsageError(f"no image of {shown(ledger.output)} is scored, so none is the worst: use --sample {worst}")
     rows = scores.worst(worst) if worst else scores.sample(sample)

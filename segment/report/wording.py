@@ -84,7 +84,7 @@ def facts(report: RunReport, task: Task) -> list[tuple[str, str]]:
         ("Labels", shown(labels)),
         ("Output", shown(report.output)),
         ("Images", f"{done}; {report.finished_shards:,} of {report.planned_shards:,} shards finished"),
-        ("Left out", "; ".join(str(item) for item in report.left_out if not item.matters)),
+        ("Left out", "; ".join(str(item).removeprefix("left out: ") for item in report.left_out if not item.matters)),
         ("Model", f"{card.name}{': ' + card.description if card.description else ''}"),
         ("Model licence", card.licence),
         ("Weights", f"{shown(run['weights']['origin'])} ({run['weights']['format']})"),

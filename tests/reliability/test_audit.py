@@ -6,6 +6,7 @@ import io
 import shutil
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -128,6 +129,52 @@ def test_statistics_that_are_not_the_sum_of_their_parts(segment: Call, place: Pl
     assert segment("audit", str(place.output)).code == 0
 
 
+@pytest.mark.parametrize("column", ["tp", "fn", "label_pixels", "predicted_pixels", "iou", "class_name"])
+def test_any_column_of_the_statistics_that_does_not_follow_from_the_rows(
+    segment: Call, place: Place, column: str
+) -> None:
+    (file,) = place.output.glob("stats/*")
+    kept, table = file.read_bytes(), pq.read_table(file)
+    at, values = table.schema.get_field_index(column), table[column].to_pylist()
+    values[0] = "other" if column == "class_name" else 0.5 if column == "iou" else values[0] + 1
+    field = table.schema.field(at)
+    pq.write_table(table.set_column(at, field, pa.array(values, field.type)), file, write_page_checksum=True)
+    called = segment("audit", str(place.output))
+    assert (called.code, called.out.splitlines()[0]) == (
+        1,
+        f"wrong: {short(place, file)} is not the sum of its parts: delete it and run the same command again",
+    )
+    file.unlink()
+    place.run()  # as it says
+    assert file.read_bytes() == kept
+
+
+def test_what_is_left_out_is_told_with_the_proof(segment: Call, place: Place) -> None:
+    output = str(place.folder / "more")
+    place.write("more.jp2", b"")
+    place.run(output=output)
+    called = segment("audit", output)
+    assert called.code == 0
+    assert called.out.splitlines()[0].startswith("warning: left out: 1 file in a format that is not read: .jp2 x 1")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("plan.parquet", "the run at {} has no plan.parquet: the `segment run` that began it makes it"),
+        ("run.json", "{} holds what a run made, but no run.json"),
+    ],
+)
+@pytest.mark.parametrize("command", ["audit", "status", "report"])
+def test_a_lost_file_of_a_run_is_not_called_no_run(
+    segment: Call, place: Place, name: str, words: str, command: str
+) -> None:
+    (place.output / name).unlink()
+    called = segment(command, str(place.output))
+    assert called.code == 2
+    assert called.err.startswith(f"error: {words.format(place.output)}")
+
+
 def test_a_run_that_broke_off(segment: Call, place: Place) -> None:
     """Two of three parts are committed: both commands say so, and neither touches anything."""
     lost = max(place.output.glob("masks/*/*.parquet"))
@@ -159,7 +206,10 @@ def test_the_status_of_a_run_step_by_step(segment: Call, place: Place, monkeypat
     ]
     assert segment("status", str(place.output)).out.splitlines() == ["blocks: complete", *done]
     (place.output / "_SUCCESS").unlink()
-    assert segment("status", str(place.output)).out.splitlines() == ["blocks: all committed, not audited", *done]
+    assert segment("status", str(place.output)).out.splitlines() == [
+        "blocks: all committed, not complete: the same `segment run` ends it, or says why it fails",
+        *done,
+    ]
     shutil.rmtree(place.output / "masks")
     shutil.rmtree(place.output / "stats")
 

@@ -238,7 +238,7 @@ def test_a_folder_that_may_not_be_written(place: Place) -> None:
 def test_a_file_where_a_folder_is_to_be(place: Place) -> None:
     (place.folder / "file").write_bytes(b"")
     text = refused(place, output=str(place.folder / "file" / "out"))
-    assert f"{place.folder}/file/out cannot take the output of a run" in text
+    assert text == f"the output {place.folder}/file/out: {place.folder}/file is a file, not a folder"
 
 
 def test_a_file_system_without_hard_links(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -309,6 +309,18 @@ def test_it_leaves_nothing(where: str, tmp_path: Path, request: pytest.FixtureRe
 
 
 # ---- repeated requests
+
+
+def test_a_repeated_look_up_names_the_cause_and_not_what_the_driver_makes_of_it(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("segment.retries._ATTEMPTS", 2)
+    repeats.forget()
+    with caplog.at_level(logging.WARNING, "segment.store"), pytest.raises(StoreError, match="cannot be reached"):
+        Store().exists("http://127.0.0.1:9/a.png")  # port `discard`: nothing listens; fsspec says "not found"
+    assert [record.getMessage().split(": ")[-1] for record in caplog.records] == [
+        "ClientConnectorError; more of this kind are counted"
+    ]
 
 
 def test_repeated_requests_are_told_a_line_a_kind(caplog: pytest.LogCaptureFixture) -> None:

@@ -135,6 +135,17 @@ def test_a_temporary_folder_whose_path_is_too_long(place: Place, tmp_path: Path)
     assert not (tmp_path / ("x" * 60)).exists()
 
 
+@pytest.mark.parametrize(
+    ("folder", "need"), [("", "an absolute path"), ("ray", "an absolute path"), ("/tmp/é", "ASCII")]
+)
+def test_a_temporary_folder_with_which_ray_does_not_start(
+    folder: str, need: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", folder)
+    with pytest.raises(UsageError, match=rf"it needs {need}.*Set RAY_TMPDIR to a short path"):
+        ray_preflight.refuse_machine(2)
+
+
 def test_a_temporary_folder_that_cannot_be_made(place: Place) -> None:
     code, text, _ = run(place, "--engine=ray", RAY_TMPDIR="/dev/null/ray")
     assert code == 2, text
