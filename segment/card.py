@@ -10,13 +10,13 @@ import tomllib
 from importlib.resources.abc import Traversable
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_serializer, model_validator
 
 from segment.classes import Classes
 from segment.errors import UsageError, nearest
 from segment.explain import explain
 from segment.store import Store
-from segment.urls import is_url, join_url, parent_url, redact_url, to_url
+from segment.urls import is_url, join_url, parent_url, redact_url, to_url, unsigned
 
 Channels = Literal["RGB", "BGR"]
 Convention = Literal["omz", "cityscapes", "image-mean"]
@@ -204,7 +204,7 @@ class Metric(BaseModel):
 class WeightsFile(BaseModel):
     """One published file: where it is, how large, and its SHA-384 in hexadecimal.
 
-    A relative `url` is relative to the card.
+    A relative `url` is relative to the card. It may be signed; what is dumped, and so recorded, has no signature.
     """
 
     model_config = _STRICT
@@ -212,6 +212,10 @@ class WeightsFile(BaseModel):
     url: str
     size: Annotated[int, Field(gt=0)]
     sha384: Digest
+
+    @field_serializer("url")
+    def _without_signature(self, url: str) -> str:
+        return unsigned(url)
 
 
 class ModelCard(BaseModel):

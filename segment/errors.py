@@ -79,12 +79,12 @@ SAMPLE_ERRORS = {
     "missing": "the image is listed but does not exist",
     "unreachable": "the image is listed but cannot be had: no permission, an unknown host, or a redirect "
     "that leads nowhere",
-    "bad_reference": "the list names no image here, or by a path or URL that no store can have",
+    "bad_reference": "the image cell is empty, or no valid path or URL",
     "duplicate_id": "another image of the same shard has this id already",
     "label_missing": "the label is listed but does not exist",
     "label_unreachable": "the label is listed but cannot be had: no permission, an unknown host, or a redirect "
     "that leads nowhere",
-    "label_bad_reference": "the list names the label by a path or URL that no store can have",
+    "label_bad_reference": "the label cell is no valid path or URL",
     "label_empty": "the label has no bytes",
     "label_undecodable": "the label is damaged or no image",
     "label_lossy": "the label was compressed with loss, so that its pixels are not those that were drawn: use labels "

@@ -11,7 +11,7 @@ from typing import Any
 from segment.card import ModelCard
 from segment.contract import contract_of
 from segment.engines import Engine
-from segment.job import Job
+from segment.job import Job, job_record
 from segment.labels import LabelDecoder, parse_source
 from segment.plan import Plan
 from segment.progress import Progress
@@ -125,19 +125,12 @@ def _normal_source(key: str) -> str:
     return ",".join(map(str, (source,) if isinstance(source, int) else source))
 
 
-def _unsigned(name: str, value: Any) -> Any:
-    """A job's value without the signature of a URL; a model is what its digest says, whatever its query."""
-    if not isinstance(value, str):
-        return value
-    return without_query(value) if name in ("model", "weights") else unsigned(value)
-
-
 def run_record(
     job: Job, card: ModelCard, weights: Weights, contract: Mapping[str, Any], fingerprint: str, plan: Plan
 ) -> dict[str, Any]:
-    """`run.json`. The job's storage options are left out by their field: they may be secrets."""
+    """`run.json`: nothing in it is a secret."""
     return {
-        "job": {name: _unsigned(name, value) for name, value in job.model_dump(mode="json").items()},
+        "job": job_record(job),
         "card": card.model_dump(mode="json"),
         "weights": {
             "origin": without_query(weights.origin),

@@ -7,6 +7,7 @@ from contextlib import closing
 
 from segment.child import Child, ChildDied, ChildOverBudget
 from segment.errors import InputChanged, StoreError, sample_error_text
+from segment.names import row_id
 from segment.patience import Patience
 from segment.shards import Part, image_uri
 from segment.stages import Clock, PartResult, Task
@@ -55,7 +56,7 @@ def _identify(part: Part, task: Task, weights: Weights) -> tuple[list[tuple[str,
     if part.members:
         named = [(member.id, image_uri(part, member.id, member.image)) for member in part.members]
     else:
-        ids = [f"row-{index:08d}" for index in range(part.start, part.stop)]
+        ids = [row_id(index) for index in range(part.start, part.stop)]
         named = [(name, image_uri(part, name)) for name in ids]
     return [(name, uri, index) for index, (name, uri) in enumerate(named, part.start)], last
 

@@ -181,13 +181,17 @@ def read_job_file(reference: str, store: Store | None = None) -> dict[str, Any]:
         raise UsageError(f"{reference} is not TOML: {error}") from None
 
 
+def job_record(job: Job, *, defaults: bool = True) -> dict[str, Any]:
+    """The values of a job as they may be written: without storage options, and URLs without their signatures."""
+    values = job.model_dump(mode="json", exclude_defaults=not defaults)
+    return {name: unsigned(value) if isinstance(value, str) else value for name, value in values.items()}
+
+
 def job_to_toml(job: Job) -> str:
     """Write a job as a TOML job file: what differs from the defaults. Storage options and signatures are left out."""
-    values = job.model_dump(mode="json", exclude_defaults=True)
+    values = job_record(job, defaults=False)
     remap = values.pop("label_remap", {})
-    lines = [
-        f"{name} = {_toml(unsigned(value) if isinstance(value, str) else value)}" for name, value in values.items()
-    ]
+    lines = [f"{name} = {_toml(value)}" for name, value in values.items()]
     if remap:
         lines += ["", "[label_remap]", *(f"{_toml(key)} = {_toml(value)}" for key, value in remap.items())]
     return "\n".join(lines) + "\n"

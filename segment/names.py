@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from segment.urls import redact_url
@@ -49,6 +49,11 @@ _SYSTEM_FILES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", 
 def slug(name: str) -> str:
     """Return up to 40 characters of `name` that are safe in any file name and URL."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name)[:40].strip(".-") or "input"
+
+
+def row_id(row: int) -> str:
+    """Return the id of an image of a table that has no other."""
+    return f"row-{row:08d}"
 
 
 def is_storable(text: str) -> bool:
@@ -115,14 +120,20 @@ def shown(url: str) -> str:
 
 
 def count(number: int, noun: str, plural: str | None = None) -> str:
-    """Return `"1 image"`, `"2 images"`."""
-    return f"{number} {noun}" if number == 1 else f"{number} {plural or noun + 's'}"
+    """Return `"1 image"`, `"2 images"`, `"12,000 images"`."""
+    return f"{number} {noun}" if number == 1 else f"{number:,} {plural or noun + 's'}"
 
 
 def examples(names: Iterable[str], most: int = 1) -> str:
     """Return `"e.g. a, b"` with at most `most` of the names."""
     picked = [shown(name) for _, name in zip(range(most), names, strict=False)]
     return "e.g. " + ", ".join(picked)
+
+
+def listed(names: Sequence[str], most: int = 12) -> str:
+    """Return `"'a', 'b' and 3 more"` with at most `most` of the names: titles of columns, which may hold anything."""
+    text = ", ".join(f"'{shown(name)}'" for name in names[:most])
+    return text + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def safe_path(name: str) -> str:

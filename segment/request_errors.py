@@ -150,9 +150,8 @@ _ADVICE = (
     (("ExpiredToken", "token has expired"), "the credentials have expired: renew them and run the same command again"),
     (("InvalidAccessKeyId", "SignatureDoesNotMatch"), "the credentials are not valid for this store"),
     (("Forbidden", "AccessDenied", "PermissionError", "Permission denied", "Unauthorized"),
-     "permission denied: check that the credentials are right (and the signature of a signed URL has not expired) and "
-     "may read (and for an output: write and list) "
-     "this place"),
+     "permission denied: check that the credentials are right and may read this place (for an output: write and list, "
+     "too). The signature of a signed URL may have expired"),
     (("No space left", "ENOSPC"), "the disk is full"),
     (("Disk quota exceeded",), "the disk quota is used up"),
     (("Read-only file system",), "the file system is read-only"),

@@ -11,7 +11,7 @@ from typing import Literal
 from segment.errors import UsageError
 from segment.findings import Findings, Reason, by_reason
 from segment.formats.choosing import choose
-from segment.formats.cutting import Shard, cut
+from segment.formats.cutting import Planned, cut, mark_repeated
 from segment.formats.expand import Found, find_objects, sign_input
 from segment.formats.files import count_others, plan_files, read_files
 from segment.formats.known import Known
@@ -100,21 +100,24 @@ def discover(
         entries = known.objects_to_plan(entries)
         if not entries:
             return Discovery([], 0, 0, findings.warnings, findings.notes, findings.left_out)
-    plans: dict[Kind, Callable[[], tuple[list[Shard], int | None]]] = {
+    plans: dict[Kind, Callable[[], Planned]] = {
         "files": lambda: plan_files(found.base, entries, everything, options, store, findings, known, whole=whole),
         "webdataset": lambda: plan_webdataset(entries, options, store, findings, known),
         "parquet": lambda: plan_parquet(entries, options, store, findings),
         "list": lambda: plan_list(entries[0], options, store, findings, known),
     }
-    shards, labelled = plans[kind]()
-    if (options.limit or options.sample) and findings.warnings:
+    planned = plans[kind]()
+    chosen = choose(planned.shards, options, found.base, findings)
+    is_choice = options.limit is not None or options.sample is not None
+    if is_choice and findings.warnings:
         findings.notes.append("warnings are of the whole input: --limit and --sample choose from its images afterwards")
-    shards = choose(shards, options, found.base, findings)
-    if labelled is not None:
-        labelled = sum(member.label is not None for shard in shards for member in shard.members)
+    planned.warn(chosen if is_choice else None)
+    shards = mark_repeated(chosen, findings.warnings)
     parts = cut(shards, options)
     images = sum(len(part) for part in parts)
-    return Discovery(parts, images, labelled, findings.warnings, findings.notes, findings.left_out)
+    labelled = sum(member.label is not None for part in parts for member in part.members)
+    counted = labelled if planned.labels_known else None
+    return Discovery(parts, images, counted, findings.warnings, findings.notes, findings.left_out)
 
 
 def sign_again(

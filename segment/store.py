@@ -251,8 +251,9 @@ class Store:
         return self._retry("look up", url, attempt)
 
     def exists(self, url: str) -> bool:
-        """Whether there is an object at `url` (a folder is none)."""
-        return self.info(url) is not None
+        """Whether there is an object at `url`. A folder is none; web servers redirect to its name with a slash."""
+        found = self._look_up(url)
+        return found is not None and found["type"] != "directory" and not str(found.get("url", "")).endswith("/")
 
     def is_folder(self, url: str) -> bool:
         """Whether there is a folder at `url`, empty or not; on S3 a bucket is one, and a marker object."""

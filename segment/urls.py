@@ -14,8 +14,8 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 from segment.errors import UsageError
 
 PROTOCOL = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+)://")
-# `user:secret@host`; the secret of an AWS key may hold slashes, so these too, but `host:8080/a@b` is a port and a path.
-# `https://token@host` has no user; elsewhere (`abfs://container@account`) what is before the @ is no secret.
+# `user:secret@host`. The secret of an AWS key may hold slashes; but in `host:8080/a@b` there is a port, and no secret.
+# In `https://token@host` the token is the secret; in `abfs://container@account` nothing is.
 CREDENTIALS = re.compile(r"(://)(?:[^/\s]*:[^/\s]*@|[^/\s:]*:(?!\d+(?:/|$))[^@\s]*@)|(https?://)[^/?#\s]*@")
 
 
@@ -138,6 +138,12 @@ def unsigned_name(name: str) -> str:
     signing = _signing(tuple(item.partition("=")[0] for item in items))
     kept = [item for item, is_signing in zip(items, signing, strict=True) if not is_signing]
     return f"{path}?{'&'.join(kept)}" if kept else path
+
+
+def is_signed(name: str) -> bool:
+    """Whether a signature, or a part of one, follows the first `?` of any text."""
+    items = name.partition("?")[2].split("&")
+    return any(_signing(tuple(item.partition("=")[0] for item in items)))
 
 
 def query_parameters(url: str) -> list[str]:

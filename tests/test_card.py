@@ -11,6 +11,7 @@ import segment
 from segment.card import ModelCard, built_in_cards, load_card, parse_card
 from segment.errors import StoreError, UsageError
 from segment.labels import LabelDecoder
+from segment.report.cards import print_card
 from segment.store import Store
 from tests.s3 import S3Server
 from tests.web import Web
@@ -208,6 +209,17 @@ def test_secrets_in_the_weights_of_a_card() -> None:
     with pytest.raises(UsageError, match=r"https://\*\*\*@example.com/mine.onnx: credentials") as caught:
         parse_card(changed("mine.onnx", "https://user:hunter2@example.com/mine.onnx"), base="/")
     assert "hunter2" not in str(caught.value)
+
+
+def test_a_signature_of_weights_is_neither_recorded_nor_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    url = "https://example.com/mine.onnx"
+    card = parse_card(changed("mine.onnx", f"{url}?id=7&X-Amz-Signature=HUSH&X-Amz-Expires=9"), base="/")
+    assert card.weights[0].url.endswith("X-Amz-Expires=9")  # it is read by it
+    print_card(card)
+    told = capsys.readouterr().out
+    assert "HUSH" not in card.model_dump_json() + told
+    assert card.model_dump()["weights"][0]["url"] == f"{url}?id=7"
+    assert f"{url}?***" in told
 
 
 def test_not_text(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from segment.errors import UsageError
-from segment.job import Job, job_to_toml, make_job, read_job_file
+from segment.job import Job, job_record, job_to_toml, make_job, read_job_file
 from segment.report.console import print_report
 from tests.calls import Call, process
 from tests.runs import Place, png, scene
@@ -86,7 +86,8 @@ def test_every_flag_of_run_is_a_key_of_the_job_and_every_key_a_flag(segment: Cal
     fields = set(Job.model_fields) - {"input", "output", "storage_options"}
     assert fields - flags == set()
     ours = {"storage_option", "job", "print_job", "quiet", "help", "retry_errors", "update", "verify"}
-    assert flags - fields == ours | {"log_format", "ray_progress"}
+    switches = {f"no_{name}" for name, field in Job.model_fields.items() if field.annotation is bool}
+    assert flags - fields == ours | switches | {"log_format", "ray_progress"}
 
 
 # --- models ----------------------------------------------------------------------------------------------------------
@@ -258,6 +259,22 @@ def test_a_job_file_runs_and_flags_override_it(segment: Call, place: Place) -> N
     assert json.loads((other / "run.json").read_text())["job"]["mask_size"] == "source"
 
 
+def test_a_flag_for_some_images_replaces_the_files_and_a_switch_can_be_turned_off(segment: Call, place: Place) -> None:
+    file = place.folder / "job.toml"
+
+    def printed(text: str, *flags: str) -> Job:
+        file.write_text(job_to_toml(place.job()) + text)
+        return make_job(tomllib.loads(segment("run", "--job", str(file), *flags, "--print-job").out))
+
+    job = printed("limit = 3\n", "--sample", "2")
+    assert (job.limit, job.sample) == (None, 2)
+    job = printed("sample = 3\n", "--limit", "2")
+    assert (job.limit, job.sample) == (2, None)
+    job = printed("include_hidden = true\nallow_lossy_labels = true\n", "--no-include-hidden")
+    assert (job.include_hidden, job.allow_lossy_labels) == (False, True)
+    assert not printed("allow_lossy_labels = true\n", "--no-allow-lossy-labels").allow_lossy_labels
+
+
 def test_an_unknown_key_in_a_job_file_names_the_nearest(segment: Call, place: Place) -> None:
     file = place.folder / "job.toml"
     file.write_text(job_to_toml(place.job()) + 'lables = "x"\n')
@@ -326,6 +343,14 @@ def test_a_secret_in_a_url_is_refused_before_anything_echoes_it(segment: Call, p
         )
         assert "hun/ter2" not in called.err + called.out
     assert not place.output.exists()
+
+
+def test_signatures_are_recorded_and_printed_by_one_rule(place: Place) -> None:
+    url, query = "https://host/m.onnx?id=7", "&X-Amz-Signature=HUSH"
+    job = place.job(model=url + query, weights=url + query, labels=None)
+    assert "HUSH" not in repr(job_record(job)) + job_to_toml(job)
+    assert {job_record(job)[name] for name in ("model", "weights")} == {url}
+    assert job_to_toml(job).count(f'"{url}"') == 2
 
 
 def test_storage_options_are_printed_and_written_nowhere(place: Place) -> None:

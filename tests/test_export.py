@@ -194,7 +194,7 @@ def test_an_id_that_cannot_be_a_file_name_does_not_stop_an_overlay(
 ) -> None:
     called = segment("overlay", str(awkward.output), "--sample", "20", "--to", str(tmp_path))
     assert called.code == 0
-    assert called.err == "7 overlays under another name: the id is none of a file of its own\n"
+    assert called.err == "7 overlays under another name: their ids cannot be file names\n"
     assert all(Path(line).is_file() for line in called.out.splitlines())
     assert len(set(called.out.splitlines())) == 8
 
@@ -398,7 +398,7 @@ def test_an_overlay_without_its_source_is_the_mask_alone(segment: Call, tmp_path
     place.run()
     (place.images / "a.png").unlink()
     called = segment("overlay", str(place.output), "--ids", "a.png", "--to", str(tmp_path / "to"))
-    assert "of 1 image the source is gone or has changed" in called.err
+    assert "1 image is gone or has changed; its overlay shows the mask only" in called.err
     picture = cv2.imread(str(tmp_path / "to" / "a.png"))[:, :, ::-1]
     assert np.array_equal(picture, CARD.classes.palette_array[scene(1)[1]])
 

@@ -4,15 +4,21 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from segment.errors import UsageError
+from segment.errors import BadReference, UsageError
 from segment.formats.list_rows import parse_rows
+from segment.formats.references import resolve_reference
+from segment.formats.words import names_label_path
 from segment.plan import Plan
 from segment.shards import Discovery, InputOptions, Known, Sample, discover, read_part
 from segment.store import Store
+from tests.datasets import encoded
 
 STORE = Store()
 
@@ -121,6 +127,20 @@ def test_the_same_image_twice_is_a_duplicate(folder: Path) -> None:
     assert found.warnings[-1] == "2 images have the id of an earlier one and will be error rows, e.g. i/a.png"
 
 
+def test_a_run_of_some_images_is_told_of_these_alone(folder: Path) -> None:
+    text = "i/a.png\ni/no.png\ni/d.png\ni/d.png\nnosuch://x/a.png\ni/d.png\n"
+    assert len(find(folder, "l.txt", text).warnings) == 3
+    assert find(folder, "l.txt", text, limit=1).warnings == []
+    assert find(folder, "l.txt", text, limit=2).warnings == [
+        f"1 of 2 images listed do not exist, e.g. {folder}/i/no.png"
+    ]
+    twins = "i/d.png\n" * 20
+    for number in (1, 2):
+        found = find(folder, "l.txt", twins, sample=number)
+        assert [s.fault for s in samples(found)] == [None, "duplicate_id"][:number]
+        assert len(found.warnings) == number - 1
+
+
 def test_the_frozen_plan_keeps_what_was_wrong(folder: Path) -> None:
     found = find(folder, "l.txt", "i/a.png l/a.png\ni/a.png\ni/no.png\ni/d.png l/no.png\n")
     frozen = Plan.from_bytes(Plan.of(found.parts).to_bytes())
@@ -154,7 +174,7 @@ def test_a_whole_list_of_missing_images_is_refused(folder: Path) -> None:
         ("l.jsonl", "{'image': 'a.png'}", "/l.jsonl, line 1 is no JSON"),
         ("l.jsonl", '{"image": "a\\u0000.png"}', "e.g. line 1: a\\0.png: a name with a NUL byte"),
         ("l.jsonl", '{"image": "a\\ud800.png"}', "line 1: a\\ud800.png: a name with a NUL byte or half a surrogate"),
-        ("l.txt", "s3://me:secret@bucket/a.png", "/l.txt, line 1: s3://***@bucket/a.png: credentials in a URL"),
+        ("l.txt", "s3://me:secret@bucket/a.png", "line 1: s3://***@bucket/a.png: credentials in a URL"),
         ("l.txt", "nosuch://x/a.png", "no store is known for nosuch://"),
     ],
 )  # fmt: skip
@@ -264,8 +284,25 @@ PATHS = [("i/a.png", "l/a.png"), ("i/b c.png", "l/b c.png")]
 def test_one_table_of_names_for_all_kinds_of_lists(folder: Path, kind: str, names: tuple[str, str]) -> None:
     found = find(folder, f"l.{kind}", "\ufeff" * (kind == "csv") + written(kind, names, PATHS))
     assert pairs(found) == PATHS
-    assert found.notes == [f"columns read, image: {names[0]}, label: {names[1]}, id: the image's path"]
+    header = [f"the first line is taken as the header: '{names[0]}', '{names[1]}'"] if kind in ("csv", "tsv") else []
+    assert found.notes == [*header, f"columns read, image: {names[0]}, label: {names[1]}, id: the image's path"]
     assert found.warnings == []
+
+
+@pytest.mark.parametrize("names", HEADERS)
+def test_one_table_of_names_for_lists_and_parquet(folder: Path, names: tuple[str, str]) -> None:
+    """Text is read by the same names, but where these may be a class's; encoded labels by all of them."""
+    table = pa.table({"image_path": [image for image, _ in PATHS], names[1]: [label for _, label in PATHS]})
+    pq.write_table(table, folder / "t.parquet")
+    found = discover(str(folder / "t.parquet"), InputOptions(), STORE)
+    if names_label_path(names[1]):
+        assert pairs(found) == PATHS
+    else:
+        assert f"name it with --label-column: '{names[1]}'" in found.warnings[0]
+    picture = encoded(np.zeros((4, 6), np.uint8))
+    pq.write_table(pa.table({"image": [picture], names[1]: [picture]}), folder / "e.parquet")
+    (sample,) = samples(discover(str(folder / "e.parquet"), InputOptions(), STORE))
+    assert sample.label == picture
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -300,7 +337,7 @@ def test_what_a_column_without_a_known_name_holds_is_asked_of_no_other_place(fol
 def test_what_is_not_read_beside_labels_is_a_note(folder: Path) -> None:
     found = find(folder, "l.csv", "image,mask,depth\ni/a.png,l/a.png,l/a.png\n")
     assert (pairs(found), found.warnings) == (BOTH[:1], [])
-    assert found.notes[1].startswith("a column that holds paths and is not read: 'depth'")
+    assert found.notes[-1].startswith("a column that holds paths and is not read: 'depth'")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -339,6 +376,29 @@ def test_an_unknown_header_is_told_and_no_image(folder: Path, suffix: str, title
 def test_a_first_image_that_is_missing_is_no_header(folder: Path) -> None:
     assert [s.fault for s in samples(find(folder, "l.csv", "gone.png,l/a.png\ni/a.png,l/a.png\n"))] == ["missing", None]
     assert [s.fault for s in samples(find(folder, "l.csv", "gone.png\ni/a.png\n"))] == ["missing", None]
+
+
+@pytest.mark.parametrize("first", ["img", "image", "path/to/image", "img/file", "0001.rgb", "url"])
+@pytest.mark.parametrize("suffix", ["txt", "csv"])
+def test_a_first_image_that_is_called_like_a_column_is_no_header(folder: Path, first: str, suffix: str) -> None:
+    (folder / first).parent.mkdir(parents=True, exist_ok=True)
+    (folder / first).write_text(first)
+    found = find(folder, f"l.{suffix}", f"{first}\ni/a.png\ni/d.png\n")
+    assert ([s.id for s in samples(found)], found.notes) == ([first, "i/a.png", "i/d.png"], [])
+
+
+@pytest.mark.parametrize("suffix", ["txt", "csv"])
+def test_a_header_is_told_and_a_folder_of_its_name_is_no_file(folder: Path, suffix: str) -> None:
+    (folder / "img").mkdir()
+    found = find(folder, f"l.{suffix}", "img\ni/a.png\ni/d.png\n")
+    assert ([s.id for s in samples(found)], found.notes) == (
+        ["i/a.png", "i/d.png"],
+        ["the first line is taken as the header: 'img'"],
+    )
+
+
+def test_a_header_that_is_a_path_is_refused(folder: Path) -> None:
+    assert "looks like a header, 'path/to/image', of which" in refusal(folder, "l.txt", "path/to/image\ni/a.png\n")
 
 
 def test_a_header_of_several_that_could_be_meant(folder: Path) -> None:
@@ -489,6 +549,9 @@ def test_metadata_of_hugging_face(folder: Path) -> None:
         ("a\ud800.png", "bad_reference"),
         ("http://[bad/a.png", "bad_reference"),
         ("http:///a.png", "bad_reference"),
+        ("i/a.png?X-Amz-Signature=HUSH", "bad_reference"),
+        ("s3://bucket/a.png?X-Amz-Signature=HUSH", "bad_reference"),
+        ("s3://me:HUSH@bucket/a.png", "bad_reference"),
         ("", "bad_reference"),
         ("n" * 300 + ".png", "missing"),
         ("x/" * 3000 + "a.png", "missing"),
@@ -508,10 +571,40 @@ def test_a_line_that_cannot_be_had_is_a_fault_of_its_row(folder: Path, reference
     assert (read[1].image, read[2].image) == (b"", b"i/d.png")
     frozen = Plan.from_bytes(Plan.of(found.parts).to_bytes())
     assert list(frozen.parts()) == found.parts
+    assert "HUSH" not in repr((found, read))
     if fault == "bad_reference":
         assert sum("cannot be had and will be error rows, e.g. line" in w for w in found.warnings) == 1 + bool(
             reference
         )
+
+
+REMOTE = ["s3://bucket/d", "https://host/d"]
+
+
+@pytest.mark.parametrize("reference", ["/data/a.png", "file:///data/a.png", "file://data/a.png"])
+def test_files_of_this_machine_are_named_by_lists_and_tables_of_this_machine_alone(reference: str) -> None:
+    for folder in REMOTE:
+        with pytest.raises(BadReference, match="a file of this machine"):
+            resolve_reference(reference, folder)
+    assert resolve_reference(reference, "file:///lists").startswith("file:///")
+
+
+def test_a_signature_belongs_to_an_http_url() -> None:
+    signed = "a.png?X-Amz-Signature=HUSH"
+    for folder in ("s3://bucket/d", "file:///d"):
+        with pytest.raises(BadReference, match="a signature behind what is no http") as caught:
+            resolve_reference(signed, folder)
+        assert "HUSH" not in str(caught.value)
+    assert resolve_reference(signed, "https://host/d") == f"https://host/d/{signed}"
+    assert resolve_reference("./x/../what?.png", "s3://bucket/d") == "s3://bucket/d/what?.png"
+
+
+@pytest.mark.parametrize("reference", ["i/a.png?X-Amz-Signature=HUSH", "s3://me:HUSH@bucket/a.png", "http:///a.png"])
+def test_a_table_takes_the_references_of_a_list(folder: Path, reference: str) -> None:
+    pq.write_table(pa.table({"image_path": ["i/a.png", reference]}), folder / "t.parquet")
+    read = samples(discover(str(folder / "t.parquet"), InputOptions(), STORE))
+    assert [s.fault for s in read] == [None, "bad_reference"]
+    assert "HUSH" not in repr(read)
 
 
 def test_an_empty_cell_among_images(folder: Path) -> None:

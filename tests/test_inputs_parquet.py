@@ -277,7 +277,7 @@ def test_part_bytes_caps_parts_of_rows(tmp_path: Path) -> None:
 def test_no_image_column(tmp_path: Path) -> None:
     path = write(tmp_path / "a.parquet", {"pixels": [1, 2], "text": ["a", "b"]})
     assert refusal(path) == (
-        f"{path} has no image column; if one of these is it, name it with --image-column: text. "
+        f"{path} has no image column; if one of these is it, name it with --image-column: 'text'. "
         "Its columns: pixels: int64, text: string"
     )
     write(path, {"left": images(1), "right": images(1)})
@@ -397,12 +397,14 @@ def test_a_changed_file_ends_the_run(tmp_path: Path) -> None:
 
 def test_the_columns_that_are_read_are_told(tmp_path: Path) -> None:
     data = images(1)
-    pq.write_table(pa.table({"jpg": data, "gt": data, "key": ["a"]}), tmp_path / "a.parquet")
+    pq.write_table(pa.table({"jpg": data, "truthful": data, "key": ["a"]}), tmp_path / "a.parquet")
     found = discover(str(tmp_path), InputOptions(), Store())
     assert found.notes == ["columns read, image: jpg, id: key"]
-    assert found.warnings == ["no label column is known; if one of these is it, name it with --label-column: gt"]
-    found = discover(str(tmp_path), InputOptions(label_column="gt"), Store())
-    assert (found.notes, found.warnings) == (["columns read, image: jpg, label: gt, id: key"], [])
+    assert found.warnings == [
+        "no label column is known; if one of these is it, name it with --label-column: 'truthful'"
+    ]
+    found = discover(str(tmp_path), InputOptions(label_column="truthful"), Store())
+    assert (found.notes, found.warnings) == (["columns read, image: jpg, label: truthful, id: key"], [])
     pq.write_table(pa.table({"image": data, "mask": data}), tmp_path / "b.parquet")
     found = discover(str(tmp_path), InputOptions(), Store())
     assert found.notes == [

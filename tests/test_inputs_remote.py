@@ -218,6 +218,17 @@ def test_one_image_and_one_label_that_are_refused_are_error_rows(site: Web, how:
     )
 
 
+def test_a_folder_that_is_called_as_the_header_of_a_list_is_no_image(site: Web) -> None:
+    """Web servers answer for a folder, behind a redirect to its name with a slash."""
+    site.put("/img", b"", status=302, to="/img/")
+    site.put("/img/", b"<html>")
+    site.put("/headed.txt", b"img\ni/07.jpg\ni/08.jpg\n")
+    found = discover(f"{site.url}/headed.txt", InputOptions(), Store())
+    assert (found.images, found.notes) == (2, ["the first line is taken as the header: 'img'"])
+    site.put("/img", IMAGES["i/00.jpg"])
+    assert discover(f"{site.url}/headed.txt", InputOptions(), Store()).images == 3
+
+
 def test_a_redirect_to_an_image_is_the_image(site: Web) -> None:
     site.put("/elsewhere", IMAGES["i/07.jpg"])
     site.put("/i/07.jpg", b"", status=302, to="/elsewhere")

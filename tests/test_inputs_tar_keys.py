@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from segment.formats import samples as grouping
-from segment.formats import suffixes
+from segment.formats import suffixes, words
 from segment.shards import InputOptions, Known, discover
 from tests.tars import STORE, find, refusal, samples, tar, triples
 
@@ -24,7 +24,7 @@ def members(keys: str, *suffixes: str) -> list[str]:
 
 
 def test_doctests() -> None:
-    assert [doctest.testmod(module).failed for module in (grouping, suffixes)] == [0, 0]
+    assert [doctest.testmod(module).failed for module in (grouping, suffixes, words)] == [0, 0, 0]
 
 
 # Keys with dots: each image is one sample, with its label.
@@ -279,3 +279,10 @@ def test_labels_for_some_images(tmp_path: Path) -> None:
 def test_a_label_key_that_labels_no_image_is_told(tmp_path: Path) -> None:
     found = find(tar(tmp_path / "a.tar", "1.jpg", "2.jpg", "3.gt.png"), label_key="gt.png")
     assert found.warnings == ["2 of 2 images without a label: segmented, not scored; e.g. 1"]
+
+
+def test_labels_that_are_not_used_are_found_in_the_tar_that_has_them(tmp_path: Path) -> None:
+    tar(tmp_path / "a.tar", *members("a b", "jpg", "seg.png", "gt.png"))
+    tar(tmp_path / "b.tar", *members("c d", "jpg", "gt.png"))
+    warnings = find(tmp_path).warnings
+    assert any(line.startswith("labels there, not used: gt.png x 2 could be") for line in warnings)

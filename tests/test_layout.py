@@ -65,7 +65,7 @@ MAY_IMPORT: dict[str, str] = {
     "timings": "errors ledger stages tables",
     "speed": "errors ledger stages timings",
     "child": "errors memory patience retries shards stages tables urls vitals weights workers",
-    "isolation": "child errors patience shards stages tables weights workers",
+    "isolation": "child errors names patience shards stages tables weights workers",
     "progress": "card metrics names stages vitals",
     "engines": "background child errors isolation memory names operators patience plan progress resources sessions "
     "shards stages store urls vitals weights workers",

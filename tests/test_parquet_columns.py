@@ -123,7 +123,8 @@ def test_columns_with_dots_and_fields_of_columns(tmp_path: Path) -> None:
     assert [s.id for s in read(path, image_column="a.b", id_column="sample.image.path")] == NAMES.to_pylist()
     told = refusal(write(path, table.drop_columns("a.b")))
     assert (
-        "if one of these is it, name it with --image-column: a.c, a.b, sample.image, sample.mask. Its columns" in told
+        "if one of these is it, name it with --image-column: 'a.c', 'a.b', 'sample.image', 'sample.mask'. Its columns"
+        in told
     )
 
 
@@ -150,7 +151,7 @@ REFUSED = {
     "nulls": (pa.nulls(3), "cannot hold images"),
     "hashes": (pa.array([b"12345678"] * 3, pa.binary(8)), "is too short for an image"),
     "text as bytes": (struct(bytes=NAMES, path=NAMES), "has text as its bytes"),
-    "another struct": (pa.array([{"jpeg": data, "n": 1} for data in PICTURES]), "fields that may be meant: image.jpeg"),
+    "another struct": (pa.array([{"jpeg": data, "n": 1} for data in PICTURES]), "fields that may be meant: 'image.jpe"),
 }  # fmt: skip
 
 
@@ -267,7 +268,7 @@ def test_a_guessed_image_column_that_holds_other_things_is_refused_and_a_named_o
 
 def test_a_contradicted_guess_names_the_column_that_holds_images(tmp_path: Path) -> None:
     path = write(tmp_path / "a.parquet", {"bytes": OTHER_CONTENT["other bytes"], "photo": BINARY, "n": [1, 2, 3]})
-    assert "--image-column (images are in: photo)" in refusal(path)
+    assert "--image-column (images are in: 'photo')" in refusal(path)
     assert [s.image for s in read(path, image_column="photo")] == PICTURES
 
 
@@ -316,15 +317,16 @@ def test_columns_that_could_be_labels_are_named(tmp_path: Path) -> None:
     }
     path = write(tmp_path / "a.parquet", columns)
     assert find(path).warnings == [
-        "no label column is known; if one of these is it, name it with --label-column: Depth, GT_npy, Mask_Path, target"
+        "no label column is known; if one of these is it, name it with --label-column: 'Depth', 'GT_npy', "
+        "'Mask_Path', 'target'"
     ]
     assert find(path, label_column="Depth").warnings == []
     named = find(path, label_column="Mask_Path")
     assert [w for w in named.warnings if "not read" in w] == [
-        "columns with images that are not read: Depth (--image-column and --label-column choose others)"
+        "columns with images that are not read: 'Depth' (--image-column and --label-column choose others)"
     ]
     assert find(path, label_column=":none").warnings == [
-        "columns with images that are not read: Depth (--image-column and --label-column choose others)"
+        "columns with images that are not read: 'Depth' (--image-column and --label-column choose others)"
     ]
 
 
@@ -348,7 +350,7 @@ def test_only_columns_that_can_be_read_are_advised(tmp_path: Path) -> None:
     hexed = pa.array([picture.hex() for picture in PICTURES])
     write(tmp_path / "a.parquet", {"image": struct(bytes=hexed, path=NAMES), "x": struct(image=struct(bytes=BINARY))})
     said = refusal(tmp_path / "a.parquet")
-    assert "name it with --image-column: x.image. " in said
+    assert "name it with --image-column: 'x.image'. " in said
     assert len(read(tmp_path / "a.parquet", image_column="x.image")) == 3
 
 
@@ -413,7 +415,7 @@ def test_paths_of_which_none_exists(tmp_path: Path) -> None:
 
 def test_text_that_is_no_path_is_not_taken_for_images(tmp_path: Path) -> None:
     path = write(tmp_path / "a.parquet", {"caption": ["a dog", "a cat"]})
-    assert "has no image column; if one of these is it, name it with --image-column: caption." in refusal(path)
+    assert "has no image column; if one of these is it, name it with --image-column: 'caption'." in refusal(path)
     write(path, {"image": ["a dog on the grass", "two cats"]})
     assert "'image' looked like it, but the 2 paths looked at name no file" in refusal(path)
     write(path, {"path": ["a.png"], "url": ["b.png"]})

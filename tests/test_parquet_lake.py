@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from segment.errors import UsageError
+from segment.errors import StoreError, UsageError
 from segment.shards import Discovery, InputOptions, discover
-from segment.store import Store
+from segment.store import Entry, Store
 from tests.datasets import encoded
 
 PICTURE = encoded(np.zeros((4, 6, 3), np.uint8))
@@ -159,6 +159,45 @@ def test_a_log_that_cannot_be_followed(tmp_path: Path) -> None:
     (table / "_delta_log" / f"{1:020d}.json").unlink()
     checkpoint(table, f"{5:020d}.checkpoint.parquet", [], sidecar=[{"path": "x"}])
     assert unfollowed(table)
+
+
+def test_a_log_that_is_cleaned_while_it_is_read(tmp_path: Path) -> None:
+    table = delta(tmp_path / "t")
+
+    class Cleaned(Store):
+        def list_folder(self, prefix: str) -> list[Entry]:
+            found = super().list_folder(prefix)
+            (table / "_delta_log" / f"{0:020d}.json").unlink(missing_ok=True)
+            return found
+
+    found = discover(str(table), InputOptions(), Cleaned())
+    assert "a Delta table whose log is damaged, incomplete" in "".join(found.warnings)
+
+
+@pytest.mark.parametrize("of_object", [True, False])
+def test_a_log_that_may_not_be_listed_is_told_and_an_outage_ends_the_run(tmp_path: Path, of_object: bool) -> None:
+    table = delta(tmp_path / "t")
+
+    class Refusing(Store):
+        def list_folder(self, prefix: str) -> list[Entry]:
+            if not prefix.endswith("/_delta_log"):
+                return super().list_folder(prefix)
+            error = StoreError("could not list it")
+            error.of_object = of_object
+            raise error
+
+    def plan() -> Discovery:
+        return discover(str(table / "*.parquet"), InputOptions(), Refusing())
+
+    if not of_object:
+        with pytest.raises(StoreError, match="could not list it"):
+            plan()
+        return
+    found = plan()
+    assert "a.parquet" in files(found, table)
+    assert "files that its current version does not hold count, too: its log cannot be listed (could" in "".join(
+        found.warnings
+    )
 
 
 def test_a_current_file_that_is_not_there(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def test_hugging_face_images_in_a_struct(tmp_path: Path, datasets: Any) -> None:
     rows = [{"image": {"bytes": data, "path": None}, "mask": {"bytes": data, "path": None}} for data in PICTURES]
     features = {"sample": {"image": datasets.Image(), "mask": datasets.Image()}}
     path = save(datasets, tmp_path / "a.parquet", {"sample": rows}, features)
-    assert "name it with --image-column: sample.image, sample.mask." in refusal(path)
+    assert "name it with --image-column: 'sample.image', 'sample.mask'." in refusal(path)
     samples = read(path, image_column="sample.image", label_column="sample.mask")
     assert [(s.image, s.label) for s in samples] == [(data, data) for data in PICTURES]
 

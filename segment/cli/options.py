@@ -37,7 +37,11 @@ class JobFlags(TypedDict, total=False):
     format: Annotated[str | None, _flag(help="auto, files, webdataset, parquet or list.", panel=_INPUT)]
     include_hidden: Annotated[
         bool | None,
-        _flag("--include-hidden", help="Take files whose name or folder begins with . or _, too.", panel=_INPUT),
+        _flag(
+            "--include-hidden/--no-include-hidden",
+            help="Take files whose name or folder begins with . or _, too.",
+            panel=_INPUT,
+        ),
     ]
     labels: Annotated[str | None, _flag(help="Prefix of label images, matched by relative stem.", panel=_INPUT)]
     label_pattern: Annotated[
@@ -71,7 +75,11 @@ class JobFlags(TypedDict, total=False):
     ]
     allow_lossy_labels: Annotated[
         bool | None,
-        typer.Option("--allow-lossy-labels", help="Take JPEG labels as they decode.", rich_help_panel=_INPUT),
+        _flag(
+            "--allow-lossy-labels/--no-allow-lossy-labels",
+            help="Take labels compressed with loss (JPEG, lossy WebP, JPEG in TIFF) as they decode.",
+            panel=_INPUT,
+        ),
     ]
     limit: Annotated[int | None, _flag(help="The first so many images only.", panel=_INPUT)]
     sample: Annotated[int | None, _flag(help="So many images only, from all over, always the same.", panel=_INPUT)]
@@ -129,6 +137,8 @@ def job_values(given: Mapping[str, Any], command: str) -> tuple[dict[str, Any], 
     for name in ("batch_size", "part_size"):
         if str(flags.get(name, "")).isdigit():
             flags[name] = int(flags[name])
+    if {"limit", "sample"} & flags.keys():  # one of them in place of the other
+        values = {name: value for name, value in values.items() if name not in ("limit", "sample")}
     return {**values, **flags}, file or command
 
 

@@ -54,9 +54,12 @@ def overlay(
     for url in written.urls:
         say(shown(url))
     if written.gone:
-        say(f"of {count(written.gone, 'image')} the source is gone or has changed: the mask alone", err=True)
+        images = count(written.gone, "image is gone or has", "images are gone or have")
+        what = "its overlay shows" if written.gone == 1 else "their overlays show"
+        say(f"{images} changed; {what} the mask only", err=True)
     if written.renamed:
-        say(f"{count(written.renamed, 'overlay')} under another name: the id is none of a file of its own", err=True)
+        why = "its id cannot be a file name" if written.renamed == 1 else "their ids cannot be file names"
+        say(f"{count(written.renamed, 'overlay')} under another name: {why}", err=True)
 
 
 class ExportFormat(StrEnum):

@@ -83,7 +83,7 @@ class _Streams:
         sys.stderr = _text(_Sink(_binary(sys.stderr)), sys.stderr)
 
     def work_is_done(self) -> None:
-        """Say that whatever is printed from now on is no more than a word about what was done."""
+        """Mark the command's work as done: what is printed from now on only reports it."""
         self._is_work_done = True
 
     def settle(self, code: int) -> int:

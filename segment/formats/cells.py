@@ -9,7 +9,7 @@ from typing import Any, cast
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from segment.names import shown
+from segment.names import listed
 
 _SHORTEST_IMAGE = 58  # bytes: a BMP of one pixel; hashes, UUIDs and decimals are shorter
 _NUMBERS = (
@@ -273,9 +273,3 @@ def _is_list(kind: pa.DataType) -> bool:
 
 def _children(kind: pa.DataType) -> list[pa.Field]:
     return [kind.field(i) for i in range(kind.num_fields)] if pa.types.is_struct(kind) else []
-
-
-def listed(names: Sequence[str], most: int = 12) -> str:
-    """Return column names for a message."""
-    text = ", ".join(shown(name) for name in names[:most])
-    return text + (f" and {len(names) - most} more" if len(names) > most else "")

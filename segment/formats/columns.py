@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -16,32 +16,23 @@ from segment.formats.cells import (
     described,
     is_byte_list,
     is_text,
-    listed,
     plain_values,
     readable_cells,
     resolve,
     storage_of,
 )
-from segment.names import shown
+from segment.formats.words import names_label_path, role_of
+from segment.names import listed, row_id, shown
 from segment.parts import NO_LABELS, ROW_NUMBERS, InputOptions
 from segment.urls import is_url, redact_credentials, unsigned_name
 
 IMAGE_COLUMNS = ("image", "img", "jpg", "jpeg", "png", "webp", "bytes", "image_bytes", "content")
-LABEL_COLUMNS = (
-    "label", "mask", "annotation", "segmentation", "seg", "seg.png", "mask.png", "label.png", "segmentation_mask",
-    "semantic_segmentation", "label_bytes", "mask_bytes",
-)  # fmt: skip
 ID_COLUMNS = ("id", "image_id", "key", "__key__", "filename", "file_name")
 _PLACES = ("path", "file", "url", "uri", "filename", "file_name")
 # Columns of text that name images; the first of these groups of which one is there.
 IMAGE_PATH_COLUMNS = (
     ("image", "img", *(f"{word}_{place}" for word in ("image", "img") for place in _PLACES)),
     ("path", "file", "file_path", "filepath", "file_name", "filename", "url", "uri"),
-)
-LABEL_PATH_COLUMNS = tuple(
-    f"{word}_{place}"
-    for word in ("label", "mask", "annotation", "segmentation", "seg", "segmentation_mask", "gt")
-    for place in _PLACES
 )
 
 
@@ -96,11 +87,6 @@ def _told(cell: Cell) -> str:
     return str(cell) if cell.data else f"{cell} (paths or URLs)"
 
 
-def row_id(row: int) -> str:
-    """Return the id of an image that has no other."""
-    return f"row-{row:08d}"
-
-
 def find_columns(schema: pa.Schema, options: InputOptions, name: str) -> Columns:
     """Find the columns by the options, or else by their usual names and types.
 
@@ -152,15 +138,16 @@ def _absent(schema: pa.Schema, column: str, what: str, name: str) -> str:
 def _guessed_image(schema: pa.Schema, cells: Mapping[str, Cell | str], readable: Mapping[str, Cell], name: str) -> Cell:
     encoded = {column: cell for column, cell in readable.items() if cell.data is not None}
     plain = _plainly_encoded(schema, encoded)  # before those that may as well hold numbers
-    found = _one_of(plain, IMAGE_COLUMNS, "image", name) or _one_of(encoded, IMAGE_COLUMNS, "image", name)
+    is_usual = _named_in(IMAGE_COLUMNS)
+    found = _one_of(plain, is_usual, "image", name) or _one_of(encoded, is_usual, "image", name)
     if found:
         return found
-    others = [cell for column, cell in plain.items() if column.lower() not in LABEL_COLUMNS]
+    others = [cell for column, cell in plain.items() if role_of(column) != "label"]
     if len(others) == 1:
         return others[0]
     paths = {column: cell for column, cell in readable.items() if cell.data is None}
     for usual in IMAGE_PATH_COLUMNS if not others else ():
-        if found := _one_of(paths, usual, "image", name):
+        if found := _one_of(paths, _named_in(usual), "image", name):
             return found
     raise UsageError(_no_image(schema, cells, name))
 
@@ -184,11 +171,11 @@ def _no_image(schema: pa.Schema, cells: Mapping[str, Cell | str], name: str) -> 
 def _guessed_label(schema: pa.Schema, readable: Mapping[str, Cell], image: Cell, name: str) -> Cell | None:
     """Find the label column by its name. Text counts only where images are named by text, too: it may be a class."""
     encoded = {column: cell for column, cell in readable.items() if cell.data is not None}
-    found = _one_of(_plainly_encoded(schema, encoded), LABEL_COLUMNS, "label", name)
+    found = _one_of(_plainly_encoded(schema, encoded), lambda column: role_of(column) == "label", "label", name)
     if found or image.data is not None:
         return found
     paths = {column: cell for column, cell in readable.items() if cell.data is None}
-    return _one_of(paths, LABEL_PATH_COLUMNS, "label", name)
+    return _one_of(paths, names_label_path, "label", name)
 
 
 def _plainly_encoded(schema: pa.Schema, encoded: Mapping[str, Cell]) -> dict[str, Cell]:
@@ -199,12 +186,14 @@ def _plainly_encoded(schema: pa.Schema, encoded: Mapping[str, Cell]) -> dict[str
     return {column: cell for column, cell in encoded.items() if is_plain(column)}
 
 
-def _one_of(cells: Mapping[str, Cell], usual: Iterable[str], what: str, name: str) -> Cell | None:
-    names = frozenset(usual)
-    found = [column for column in cells if column.lower() in names]
+def _named_in(usual: Sequence[str]) -> Callable[[str], bool]:
+    return lambda column: column.lower() in usual
+
+
+def _one_of(cells: Mapping[str, Cell], is_usual: Callable[[str], bool], what: str, name: str) -> Cell | None:
+    found = [column for column in cells if is_usual(column)]
     if len(found) > 1:
-        which = ", ".join(f"'{shown(column)}'" for column in found)
-        raise UsageError(f"{name}: {which} could each be the {what} column: name the one with --{what}-column")
+        raise UsageError(f"{name}: {listed(found)} could each be the {what} column: name the one with --{what}-column")
     return cells[found[0]] if found else None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from segment.names import count, examples
@@ -15,8 +15,8 @@ class Shard:
     """One shard before it is cut. Fields as in `Part`; `hash` is the shared start of its part ids.
 
     Attributes:
-        runs: how it may be cut: `(row group or -1, first image, images, bytes per image)`; a part stays within one
-            run. For members there is one, and `bytes per image` is not used.
+        runs: how it may be cut: `(row group or -1, first image, images, bytes per image)`. A part stays within one
+            run. With members there is one run, and its `bytes per image` is not used.
     """
 
     name: str
@@ -31,6 +31,22 @@ class Shard:
     @property
     def images(self) -> int:
         return sum(images for _, _, images, _ in self.runs)
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What a format has planned of an input.
+
+    Attributes:
+        shards: all of it, in order.
+        labels_known: whether its members say which images have labels. Of Parquet with a label column only rows do.
+        warn: to be called with the shards of which a run takes some images only, else with None; tells what of its
+            images cannot be had.
+    """
+
+    shards: list[Shard]
+    labels_known: bool = True
+    warn: Callable[[Sequence[Shard] | None], None] = lambda _: None
 
 
 def shard_hash(*identity: str | int) -> str:
@@ -93,22 +109,22 @@ def encoded_bytes(member: Member) -> int:
     return max(0, member.image.size) + (max(0, member.label.size) if member.label else 0)
 
 
-def mark_repeated(members: Sequence[Member]) -> list[Member]:
-    """Return the members of a shard with every image `REPEATED` whose id an earlier one has."""
-    seen: set[str] = set()
-    marked = []
-    for member in members:
-        if member.id in seen:
-            member = replace(member, image=replace(member.image, size=REPEATED))
-        seen.add(member.id)
-        marked.append(member)
-    return marked
+def mark_repeated(shards: Iterable[Shard], warnings: list[str]) -> list[Shard]:
+    """Return shards with every image `REPEATED` whose id an earlier one of its shard has; warn of these.
 
-
-def warn_repeated(shards: Iterable[Shard], warnings: list[str]) -> None:
-    """Add a warning if images are repeated in `shards`."""
-    ids = [member.id for shard in shards for member in shard.members if member.image.size == REPEATED]
+    What a run does not take is to be left out before: it would be told as an error row, or make one of its twin.
+    """
+    marked = [replace(shard, members=list(_marked(shard.members))) for shard in shards]
+    ids = [member.id for shard in marked for member in shard.members if member.image.size == REPEATED]
     if ids:
         many = count(len(ids), "image has the id of an earlier one and will be an error row",
                      "images have the id of an earlier one and will be error rows")  # fmt: skip
         warnings.append(f"{many}, {examples(ids)}")
+    return marked
+
+
+def _marked(members: Iterable[Member]) -> Iterator[Member]:
+    seen: set[str] = set()
+    for member in members:
+        yield replace(member, image=replace(member.image, size=REPEATED)) if member.id in seen else member
+        seen.add(member.id)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from segment.errors import InputChanged, UsageError, input_changed
 from segment.findings import Findings
-from segment.formats.cutting import Shard, mark_repeated, shard_hash
+from segment.formats.cutting import Planned, Shard, shard_hash
 from segment.formats.known import Known
 from segment.formats.label_files import labels_by_pattern, labels_by_stem
 from segment.formats.label_hints import suggest_labels
@@ -51,15 +51,12 @@ def plan_files(
     known: Known | None = None,
     *,
     whole: bool,
-) -> tuple[list[Shard], int]:
+) -> Planned:
     """Plan the images among `entries`, which lie below `base`; not those that are `known`.
 
     Args:
         everything: the objects of the input by URL, hidden ones too: where a label pattern may point.
         whole: whether these are all objects below `base`.
-
-    Returns:
-        The shards, and how many images have a label.
 
     Raises:
         UsageError: labels were asked for and no image has one; or a name cannot be stored.
@@ -84,7 +81,7 @@ def plan_files(
     etags = {entry.url: entry.etag for entry in [*images, *labels.values()]}
     if known:
         members = known.images_to_plan(members)
-    return list(file_shards(base, members, etags)), sum(member.label is not None for member in members)
+    return Planned(list(file_shards(base, members, etags)))
 
 
 def count_others(names: Sequence[str], findings: Findings) -> None:
@@ -97,7 +94,7 @@ def count_others(names: Sequence[str], findings: Findings) -> None:
 def file_shards(url: str, members: Sequence[Member], etags: Mapping[str, str]) -> Iterator[Shard]:
     """Cut members in shards of `SHARD_IMAGES`; `etags` by the URLs of images and labels."""
     for number, first in enumerate(range(0, len(members), SHARD_IMAGES)):
-        held = mark_repeated(members[first : first + SHARD_IMAGES])
+        held = members[first : first + SHARD_IMAGES]
         digest = hashlib.sha256()
         for member in held:
             for span in (member.image, member.label):

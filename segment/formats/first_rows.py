@@ -8,19 +8,20 @@ from collections.abc import Iterator
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from segment.errors import SegmentError, UsageError
+from segment.errors import BadReference, SegmentError, UsageError
 from segment.findings import Findings
-from segment.formats.cells import Cell, listed, readable_cells
+from segment.formats.cells import Cell, readable_cells
 from segment.formats.columns import Columns
 from segment.formats.content import content_of, embedded, is_label_format
 from segment.formats.lookup import in_threads
 from segment.formats.opened import PARQUET_DAMAGE, one_line, refuse_trouble
-from segment.formats.references import place_of
+from segment.formats.references import resolve_reference
 from segment.formats.unread import unread
 from segment.magic import image_format
-from segment.names import shown
+from segment.names import listed, shown
 from segment.parts import NO_LABELS
 from segment.store import Entry, Store
+from segment.urls import parent_url
 
 _ROWS = 64  # of a row group
 # Bytes of a row group that is read for some rows, since its pages hold up to 1,024: on this machine, and elsewhere.
@@ -150,15 +151,20 @@ def _encoded_text(entry: Entry, cell: Cell, what: str, kind: str) -> str:
 def _missing(paths: list[str], table: str, store: Store) -> str:
     """Say that none of some paths names a file; `""` if one does, or nobody can tell."""
     some = paths[:: max(1, len(paths) // _PATHS)][:_PATHS]
-    places = [place_of(path, table) for path in some]
 
-    def is_missing(url: str) -> bool:
+    def is_missing(path: str) -> bool:
         try:
-            return not url or not store.exists(url)
+            return not store.exists(resolve_reference(path, parent_url(table)))
+        except BadReference:
+            return True
         except SegmentError:
             return False
 
-    if not all(in_threads(is_missing, places)):
+    if not all(in_threads(is_missing, some)):
         return ""
     looked = "the one path looked at names" if len(some) == 1 else f"the {len(some)} paths looked at name"
-    return f"{looked} no file, such as {shown(places[0] or some[0])} (a path is relative to the Parquet file)"
+    try:
+        first = shown(resolve_reference(some[0], parent_url(table)))
+    except BadReference as error:
+        first = str(error)
+    return f"{looked} no file, such as {first} (a path is relative to the Parquet file)"

@@ -36,8 +36,8 @@ class Known:
         stale: ids of the parts whose input is not the planned one any more. A part is done as a whole or not at all,
             so that all that is left of its input is to be planned again.
         new, replaced, gone: images that were not planned, that have another content now, that are not there any more.
-            A tar or Parquet file counts by the images it was planned with; the images of a new one are known when it
-            has been opened, so that `new` is without them.
+            A tar or Parquet file counts by the images it was planned with. `new` is without the images of a new file:
+            they are known when it has been opened.
         renamed: images that have another id in the list now; they keep the one they were planned with.
         dropped: how many of the images that are gone were in stale parts.
         new_objects: URLs of tars and Parquet files that were not planned.

@@ -9,17 +9,12 @@ from collections.abc import Iterator, Sequence
 from segment.errors import SegmentError
 from segment.findings import Findings
 from segment.formats.lookup import in_threads
+from segment.formats.words import IMAGE_FOLDERS, LABEL_ENDS, LABEL_FOLDERS, LABEL_PARTS, role_of
 from segment.names import basename, count, examples, is_image, is_label, shown, suffix_of
 from segment.parts import expand_pattern
 from segment.store import Entry, Store
 from segment.urls import join_url, parent_url, relative_url
 
-# Names of folders and ends of stems that labels usually have.
-_FOLDERS = ("labels", "masks", "annotations", "label", "mask", "annotation", "gt", "SegmentationClass", "ground_truth")
-_FOLDER_WORDS = ("label", "mask", "annot", "groundtruth", "ground_truth", "segmentation", "gtfine", "segmap")
-_IMAGE_FOLDERS = ("images", "image", "imgs", "img", "jpegimages", "photos", "leftimg8bit")
-_STEM_ENDS = ("_mask", "_label", "_labels", "_gt", "_seg", "_segmentation", "_annotation", "_L", "_P", "_labelIds",
-              "_labelTrainIds", "-mask", "-label", ".mask", ".label", ".seg")  # fmt: skip
 _SAME_STEM = "{dir}/{stem}.png"
 _LOSSLESS = frozenset({".png", ".apng", ".gif", ".tif", ".tiff", ".bmp", ".dib"})
 # Words within names: those that say label, the plainest kind of label first, and those that say image.
@@ -68,7 +63,8 @@ def _pairs(names: Sequence[str]) -> tuple[str, str, list[str]]:
         by_stem.setdefault(stem_of(name), []).append(name)
     pairs: dict[tuple[str, str], list[str]] = {}
     for stem, held in by_stem.items():
-        ends = [end for end in _STEM_ENDS if stem.endswith(end) and stem[: -len(end)] in by_stem]
+        is_ended = stem.endswith(LABEL_ENDS)
+        ends = [end for end in LABEL_ENDS if stem.endswith(end) and stem[: -len(end)] in by_stem] if is_ended else []
         photos = any(suffix_of(name) not in _LOSSLESS for name in held)
         for name in held:
             same = [""] if photos and suffix_of(name) in _LOSSLESS else []
@@ -129,7 +125,7 @@ def _in_label_folders(names: Sequence[str], base: str) -> str:
 
 
 def _is_label_folder(name: str) -> bool:
-    return name.lower() in ("gt", "gts", "seg", "segs") or any(word in name.lower() for word in _FOLDER_WORDS)
+    return role_of(name) == "label" or any(word in name.lower() for word in LABEL_PARTS)
 
 
 def _words(name: str) -> list[str]:
@@ -264,11 +260,11 @@ def _beside(base: str, entries: Sequence[Entry], store: Store) -> str:
 def _usual_places(base: str) -> Iterator[tuple[str, str]]:
     """Folders in which the labels of the images in `base` usually are, and their pattern there."""
     parent, name = parent_url(base), basename(base)
-    folders = [join_url(parent, word) for word in (*_FOLDERS, f"{name}_labels", f"{name}_masks", f"{name}annot")]
+    folders = [join_url(parent, word) for word in (*LABEL_FOLDERS, f"{name}_labels", f"{name}_masks", f"{name}annot")]
     folders += [join_url(parent, version, "labels") for version in ("v2.0", "v1.2")]  # Mapillary Vistas
     above = parent_url(parent)
-    if basename(parent).lower() in _IMAGE_FOLDERS and above != parent:
-        folders += [join_url(above, word, name) for word in _FOLDERS]
+    if basename(parent).lower() in IMAGE_FOLDERS and above != parent:
+        folders += [join_url(above, word, name) for word in LABEL_FOLDERS]
     yield from ((folder, _SAME_STEM) for folder in folders)
     yield join_url(parent, f"{name}_labels"), "{dir}/{stem}_L.png"  # CamVid
     if "/leftImg8bit" in base:  # Cityscapes

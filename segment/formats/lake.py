@@ -20,7 +20,8 @@ from segment.urls import is_url, join_url, parent_url, relative_url
 _COMMIT = re.compile(r"(\d{20})\.json")
 _CHECKPOINT = re.compile(r"(\d{20})\.checkpoint(?:\.(\d{10})\.(\d{10}))?\.parquet")
 _METADATA = re.compile(r"(?:v(\d+)|(\d+)-[0-9a-f-]+)\.metadata\.json")
-_LOG_DAMAGE = (pa.ArrowException, ValueError, LookupError, TypeError, AttributeError)
+# Also of files that a cleaning of the log has deleted since it was listed.
+_LOG_DAMAGE = (pa.ArrowException, ValueError, LookupError, TypeError, AttributeError, FileNotFoundError)
 _EXPORT = "Write the table's current version as plain Parquet files and name these"
 
 
@@ -41,7 +42,7 @@ def current_files(
     """
     kept = list(entries)
     for table, listed in _delta_tables(base, everything).items():
-        log = _delta_log(table, listed, store)
+        log = _delta_log(table, listed, store, findings)
         if not log:
             continue
         own = {entry.url for entry in kept if entry.url.startswith(f"{table}/")}
@@ -90,13 +91,23 @@ def _delta_tables(base: str, everything: Mapping[str, Entry]) -> dict[str, list[
     return {base: []}
 
 
-def _delta_log(table: str, listed: Sequence[str], store: Store) -> Sequence[str]:
-    """Return the URLs of the files of a log, whatever of it a pattern has matched; empty if there is none."""
+def _delta_log(table: str, listed: Sequence[str], store: Store, findings: Findings) -> Sequence[str]:
+    """Return the URLs of the files of a log, whatever of it a pattern has matched; empty if there is none.
+
+    Raises:
+        StoreError: the store fails, or refuses more than this folder.
+    """
     if table.startswith(("http://", "https://")):
         return listed
     try:
         return [entry.url for entry in store.list_folder(join_url(table, "_delta_log"))]
-    except StoreError:  # who may read the files that were named need not be allowed to list
+    except StoreError as error:  # who may read the files that were named need not be allowed to list
+        if not error.of_object:
+            raise
+        findings.warnings.append(
+            f"if {shown(table)} is a Delta table, files that its current version does not hold count, too: its log "
+            f"cannot be listed ({error})"
+        )
         return listed
 
 

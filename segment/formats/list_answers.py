@@ -105,7 +105,9 @@ def _refuse_all(places: Sequence[Place], found: Answers, name: str, noun: str) -
     raise UsageError(f"{name}: none of its {total} can be had, e.g. {faults[0]}")
 
 
-def warn_listed(lines: Sequence[Line], members: Sequence[Member], found: Answers, findings: Findings) -> None:
+def warn_listed(listed: Sequence[tuple[Line, Member]], found: Answers, findings: Findings) -> None:
+    """Tell what of some listed images and labels cannot be had, and what they are told apart by."""
+    lines, members = [line for line, _ in listed], [member for _, member in listed]
     total, warnings = count(len(members), "image"), findings.warnings
     images = [line.image for line in lines]
     labels = [line.label for line in lines if line.label]

@@ -6,48 +6,19 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 from segment.errors import UsageError, nearest
 from segment.findings import Findings
 from segment.formats.list_rows import Rows, with_header
-from segment.names import count, examples, is_image, is_label, shown
+from segment.formats.words import Role, role_of, word_of
+from segment.names import count, examples, is_image, is_label, listed, shown
 from segment.parts import InputOptions
 from segment.urls import is_url, unsigned_name
 
 T = TypeVar("T")
-Role = Literal["image", "label", "id"]
 Exists = Callable[[Sequence[str]], bool]  # whether one of some references exists
 
-# Names of columns without what only says that there is a path (`_FILLERS`), in one word of lower case.
-_NAMES: dict[Role, frozenset[str]] = {
-    "image": frozenset(
-        """
-        image images img imgs im picture pic photo frame rgb rgbimage inputimage sourceimage leftimage leftimg8bit jpg
-        jpeg input
-        """.split()  # noqa: SIM905
-    ),
-    "label": frozenset(
-        """
-        label labels mask masks annotation annotations annot annots ann anno segmentation segmentations seg segs segmap
-        segmaps segmask segimage segmentationmask segmentationmap segmentationimage segmentationclass semantic
-        semanticmask semanticmap semanticseg semanticsegmentation semanticlabel gt gts groundtruth groundtruthmask
-        gtmask gtlabel gtimage gtimg gtseg gtsegmap gtfine target targetmask labelmap labelmask labelimage labelimg
-        labelpng labelid labelids labeltrainids maskimage maskimg maskpng segpng annotationimage annotationmask
-        annotationpng truth truthmask lbl lbls msk msks annos semseg semsegmask seglabel segmentationlabel gtsemanticseg
-        gtsegmentation gtsemseg masklabel rle rles rlemask maskrle segmentationrle encodedpixels encodedmask polygon
-        polygons
-        """.split()  # noqa: SIM905
-    ),
-    "id": frozenset({"id", "imageid", "imgid", "sampleid", "key", "samplekey", "uid", "uuid"}),
-}
-_FILLERS = frozenset(
-    """
-    path paths pathname file files filename filenames filepath fullpath name names url urls uri uris href link location
-    loc to of the full rel relative abs absolute local remote s3 gcs http
-    """.split()  # noqa: SIM905
-)
-_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+|[^\W\dA-Za-z_]+")
 _POSITIONS: tuple[Role, ...] = ("image", "label", "id")
 _SHAPES = re.compile(r"\s*[\[{]|\d+ \d+ |[\d.]+,[\d.]+,")  # how polygons and run lengths begin
 _SAMPLE = 8  # cells of a column that are looked at,
@@ -69,26 +40,11 @@ class ListColumns:
         return ", ".join(f"{what}: {shown(column)}" for what, column in chosen.items() if column)
 
 
-def role_of(name: str) -> Role | None:
-    """Return what a column's name says that it holds.
-
-    >>> role_of("image_path"), role_of("segMap URL"), role_of("file_name"), role_of("sample-id"), role_of("split")
-    ('image', 'label', 'image', 'id', None)
-    """
-    word = _word(name)
-    if word == "":  # `path`, `file_name`, `url`
-        return "image"
-    return next((role for role, names in _NAMES.items() if word in names), None)
-
-
-def _word(name: str) -> str | None:
-    """Return a name as one word without fillers; of a column within another one the last name. None without letters."""
-    words = [word.lower() for word in _WORDS.findall(name.rpartition(".")[2])]
-    return "".join(word for word in words if word not in _FILLERS) if words else None
-
-
-def find_header(rows: Rows, options: InputOptions, exists: Exists, name: str) -> Rows:
+def find_header(rows: Rows, options: InputOptions, exists: Exists, findings: Findings, name: str) -> Rows:
     """Return the rows of a text or CSV list below its header, if its first row is one.
+
+    It is where an option names one of its cells; or where one is called as an image column is, and none is a path or a
+    file: the first image may have such a name.
 
     Raises:
         UsageError: the first row is a header, and nobody knows what its columns are.
@@ -98,13 +54,15 @@ def find_header(rows: Rows, options: InputOptions, exists: Exists, name: str) ->
     cells = list(rows.rows[0].cells.values())
     titles = [cell.strip() for cell in cells]
     asked = {options.image_column, options.label_column, options.id_column} - {*rows.names}  # which are positions
-    if asked & {*titles} or any(role_of(title) == "image" and not is_image(title) for title in titles):
+    is_like_one = any(role_of(title) == "image" and not is_image(title) for title in titles)
+    if asked & {*titles} or (is_like_one and not any("/" in title for title in titles) and not exists(titles)):
+        findings.notes.append(f"the first line is taken as the header: {listed(titles)}")
         return with_header(rows, name)
     later = [cell for row in rows.rows[1 : 1 + _SAMPLE] for cell in row.cells.values()]
     if any(map(is_label, cells)) or not later or exists(cells) or not exists(later):
         return rows
     raise UsageError(
-        f"{name}: its first line is no image and looks like a header, {_quoted(titles)}, of which no name is known to "
+        f"{name}: its first line is no image and looks like a header, {listed(titles)}, of which no name is known to "
         "be the image's: name the column with --image-column, and those of label and id with --label-column and "
         "--id-column. If it is no header, what it names does not exist: leave it out"
     )
@@ -176,7 +134,7 @@ class _Table:
     def there(self) -> str:
         """Name the columns there are."""
         what = "It has no header; its columns are" if self.rows.positional else "Its columns:"
-        return f"{what} {_quoted(self.rows.names)}"
+        return f"{what} {listed(self.rows.names)}"
 
     def of_role(self, role: Role) -> list[str]:
         """The columns that are an image's, a label's or an id by name or place."""
@@ -199,8 +157,8 @@ class _Table:
             wide = next(row for row in self.rows.rows if str(len(_POSITIONS) + 1) in row.cells)
             raise UsageError(
                 f"{self.name}, line {wide.number} has {len(wide.cells)} fields; expected {len(_POSITIONS)}: image, "
-                "label and id. Where these are in a wider list without a header is said with --image-column 1, "
-                "--label-column 2 and --id-column 3"
+                "label and id. For a wider list without a header, give the column numbers: --image-column 1, "
+                "--label-column 2, --id-column 3"
             )
         best = self._surest(found, "image")
         others = [column for column in self.rows.names if column not in found and role_of(column) != "label"]
@@ -209,7 +167,7 @@ class _Table:
             if hints:
                 held = f"'{shown(best)}' holds no path that exists, {self.example(best)}" if best else "none is known"
                 raise UsageError(
-                    f"{self.name}: which column names the images? {held}; {_quoted(hints)} "
+                    f"{self.name}: which column names the images? {held}; {listed(hints)} "
                     f"{'holds' if len(hints) == 1 else 'hold'} paths. Name it with --image-column"
                 )
         if best is None:
@@ -257,11 +215,11 @@ class _Table:
         """Return the column that most surely holds paths; one whose name says only 'path' comes last."""
         if len(found) < 2:
             return found[0] if found else None
-        ranks = {column: (self.weight(column), bool(_word(column))) for column in found}
+        ranks = {column: (self.weight(column), bool(word_of(column))) for column in found}
         best = [column for column in found if ranks[column] == max(ranks.values())]
         if len(best) > 1:
             raise UsageError(
-                f"{self.name}: {_quoted(best)} could each be the {role} column: name the one with --{role}-column"
+                f"{self.name}: {listed(best)} could each be the {role} column: name the one with --{role}-column"
             )
         return best[0]
 
@@ -284,7 +242,7 @@ def _tell_unread(table: _Table, columns: ListColumns, findings: Findings) -> Non
         told = findings.notes if columns.label else findings.warnings
         many = "a column that holds" if len(held) == 1 else f"{count(len(held), 'column')} that hold"
         told.append(
-            f"{many} paths and {'is' if len(held) == 1 else 'are'} not read: {_quoted(held)}, "
+            f"{many} paths and {'is' if len(held) == 1 else 'are'} not read: {listed(held)}, "
             f"{table.example(held[0])}. If it is the label, use --label-column '{shown(held[0])}'"
         )
 
@@ -292,8 +250,3 @@ def _tell_unread(table: _Table, columns: ListColumns, findings: Findings) -> Non
 def _without_number(column: str) -> str:
     """Undo what `with_header` does to a title that comes twice."""
     return re.sub(r" \(\d+\)$", "", column)
-
-
-def _quoted(names: Sequence[str], most: int = 12) -> str:
-    listed = ", ".join(f"'{shown(name)}'" for name in names[:most])
-    return f"{listed} and {len(names) - most} more" if len(names) > most else listed

@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-import posixpath
 import re
 from collections.abc import Iterator, Sequence
-from urllib.parse import urlsplit
 
 from segment.errors import BadReference, StoreError, UsageError
 from segment.findings import Findings
-from segment.formats.cutting import Shard, warn_repeated
+from segment.formats.cutting import Planned, Shard
 from segment.formats.files import file_shards
 from segment.formats.known import Known
 from segment.formats.list_answers import Answers, Line, Place, refuse_useless, warn_listed
 from segment.formats.list_columns import Exists, ListColumns, find_header, find_list_columns
 from segment.formats.list_rows import Row, Rows, parse_rows
 from segment.formats.lookup import look_up_each
-from segment.names import is_storable, shown, suffix_of
+from segment.formats.references import cleaned, resolve_reference
+from segment.names import shown, suffix_of
 from segment.parts import InputOptions, Member
 from segment.store import Entry, Store
-from segment.urls import (
-    is_http,
-    is_url,
-    join_url,
-    parent_url,
-    relative_url,
-    to_url,
-    unsigned,
-    unsigned_name,
-)
+from segment.urls import is_http, parent_url, relative_url, unsigned
 
 LIST_SUFFIXES = frozenset({".txt", ".csv", ".tsv", ".jsonl", ".json"})
 MAX_LIST_BYTES = 2 << 30
@@ -39,14 +29,10 @@ _LONGEST = 2000  # characters of what may be a path or URL
 
 def plan_list(
     entry: Entry, options: InputOptions, store: Store, findings: Findings, known: Known | None = None
-) -> tuple[list[Shard], int]:
+) -> Planned:
     """Plan the images that a list file names, in its order; not those that are `known`.
 
-    What is told of its lines is in `findings`. An image or label that cannot be had becomes an error row, unless that
-    is so of every one.
-
-    Returns:
-        The shards, and how many images have a label.
+    An image or label that cannot be had becomes an error row, unless that is so of every one.
 
     Raises:
         UsageError: the list cannot be parsed, is empty, its columns cannot be told, or none of its images or labels
@@ -56,20 +42,24 @@ def plan_list(
     url, name = entry.url, shown(entry.url)
     folder = parent_url(url)
     exists = _asking(folder, store)
-    rows = find_header(_read_rows(entry, store), options, exists, name)
+    rows = find_header(_read_rows(entry, store), options, exists, findings, name)
     columns = find_list_columns(rows, options, exists, findings, name)
-    lines = [_line(row, columns, url, folder, name) for row in rows.rows]
+    lines = [_line(row, columns, url, folder) for row in rows.rows]
     places = [place for line in lines for place in (line.image, line.label) if place]
     store.sign(place.given for place in places)
     found = Answers(*look_up_each({place.url for place in places if not place.fault}, store))
     members = [_member(line, found, folder) for line in lines]
     refuse_useless(lines, found, name)
-    warn_listed(lines, members, found, findings)
+    listed = list(zip(lines, members, strict=True))
+
+    def warn(taken: Sequence[Shard] | None) -> None:
+        own = None if taken is None else {id(member) for shard in taken for member in shard.members}
+        warn_listed([pair for pair in listed if own is None or id(pair[1]) in own], found, findings)
+
     if known:
         members = known.images_to_plan(members)
-    shards = list(file_shards(url, members, {found.url: found.etag for found in found.there.values()}))
-    warn_repeated(shards, findings.warnings)
-    return shards, sum(member.label is not None for member in members)
+    etags = {entry.url: entry.etag for entry in found.there.values()}
+    return Planned(list(file_shards(url, members, etags)), warn=warn)
 
 
 def listed_urls(url: str, store: Store) -> Iterator[str]:
@@ -86,8 +76,8 @@ def listed_urls(url: str, store: Store) -> Iterator[str]:
     for row in _read_rows(entry, store).rows:
         for cell in row.cells.values():
             try:
-                yield from filter(is_http, [_absolute(cell, folder)])
-            except UsageError:
+                yield from filter(is_http, [resolve_reference(cell, folder)])
+            except BadReference:
                 continue
 
 
@@ -109,7 +99,7 @@ def _asking(folder: str, store: Store) -> Exists:
 
 def _is_there(reference: str, folder: str, store: Store) -> bool:
     try:
-        given = _absolute(reference, folder)
+        given = resolve_reference(reference, folder)
         if given != unsigned(given):
             store.sign([given])
         return store.exists(unsigned(given))
@@ -121,58 +111,21 @@ def _is_there(reference: str, folder: str, store: Store) -> bool:
         return False
 
 
-def _line(row: Row, columns: ListColumns, url: str, folder: str, name: str) -> Line:
+def _line(row: Row, columns: ListColumns, url: str, folder: str) -> Line:
     image, label = row.cells.get(columns.image), row.cells.get(columns.label or "")
     listed = row.cells.get(columns.id or "")
-    place = _place(image, row, folder, name) if image else Place(f"{url}#{row.number}", "", row.number, "it is empty")
-    return Line(
-        unsigned_name(_as_text(listed)) if listed else None, place, _place(label, row, folder, name) if label else None
-    )
+    place = _place(image, row, folder) if image else Place(f"{url}#{row.number}", "", row.number, "it is empty")
+    return Line(cleaned(listed) if listed else None, place, _place(label, row, folder) if label else None)
 
 
-def _place(reference: str, row: Row, folder: str, name: str) -> Place:
-    """Return what a cell names.
-
-    Raises:
-        UsageError: there is a secret in it.
-    """
+def _place(reference: str, row: Row, folder: str) -> Place:
     try:
-        given = _absolute(reference, folder)
+        given = resolve_reference(reference, folder)
         return Place(unsigned(given), given, row.number)
     except BadReference as error:
-        return Place(unsigned_name(_as_text(reference)), "", row.number, str(error))
-    except UsageError as error:
-        raise UsageError(f"{name}, line {row.number}: {error}") from None
-
-
-def _absolute(reference: str, folder: str) -> str:
-    """Make a listed path absolute. A leading `/` is the root of this machine, whatever list it is in.
-
-    Raises:
-        BadReference: it can be no object.
-        UsageError: there is a secret in it.
-    """
-    if not is_storable(reference) or "\0" in reference:  # JSON can spell both
-        raise BadReference(f"{shown(_as_text(reference))}: a name with a NUL byte or half a surrogate pair in it")
-    if is_url(reference) or reference.startswith("/"):
-        url = to_url(reference)
-    elif is_http(folder):
-        url = join_url(folder, reference)
-    else:
-        url = join_url(folder, posixpath.normpath(reference))
-    if not is_http(url):
-        return url
-    try:
-        if not urlsplit(url).hostname:
-            raise ValueError
-    except ValueError:
-        raise BadReference(f"{shown(url)}: a URL without a host") from None
-    return url.partition("#")[0]
-
-
-def _as_text(reference: str) -> str:
-    """Return any text as it can be stored and shown."""
-    return reference.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
+        name = cleaned(reference)
+        own = name if name == reference else f"{name}#{row.number}"  # else it could be that of an image
+        return Place(own, "", row.number, str(error))
 
 
 def _member(line: Line, found: Answers, folder: str) -> Member:

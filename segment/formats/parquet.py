@@ -13,15 +13,15 @@ import pyarrow.parquet as pq
 from segment.errors import SegmentError, UsageError
 from segment.findings import Findings
 from segment.formats.cells import Cell
-from segment.formats.columns import Columns, find_columns, row_id
-from segment.formats.cutting import Shard, shard_hash
+from segment.formats.columns import Columns, find_columns
+from segment.formats.cutting import Planned, Shard, shard_hash
 from segment.formats.first_rows import look_at_rows
 from segment.formats.lookup import in_threads, refuse_changed
 from segment.formats.opened import PARQUET_DAMAGE, one_line, refuse_trouble
 from segment.formats.recent import Recent
 from segment.formats.references import read_references
 from segment.formats.row_ids import repeated_rows, tell_repeated
-from segment.names import basename, count, examples, shown, slug
+from segment.names import basename, count, examples, row_id, shown, slug
 from segment.parts import InputOptions, Part, Sample, image_uri, settle
 from segment.store import Entry, Store
 
@@ -32,13 +32,8 @@ _BYTES_BY_PATH = 4 << 20  # an image that is named by its path is taken to have,
 _LOOKS = 8  # files whose first rows are looked at: one for each choice of columns
 
 
-def plan_parquet(
-    entries: Sequence[Entry], options: InputOptions, store: Store, findings: Findings
-) -> tuple[list[Shard], int | None]:
+def plan_parquet(entries: Sequence[Entry], options: InputOptions, store: Store, findings: Findings) -> Planned:
     """Plan the rows of Parquet files from their footers; note which columns are read.
-
-    Returns:
-        The shards, and how many images have a label: 0 without a label column, else None (only the rows tell).
 
     Raises:
         UsageError: a file is no Parquet, lacks the columns, has too large a row group; or there are no rows.
@@ -64,7 +59,7 @@ def plan_parquet(
             f"{len(bare)} of {count(len(planned), 'Parquet file')} without a label column: segmented, not scored; "
             + examples(bare)
         )
-    return [shard for shard, _ in planned if shard.images], 0 if len(bare) == len(planned) else None
+    return Planned([shard for shard, _ in planned if shard.images], labels_known=len(bare) == len(planned))
 
 
 def has_label_column(part: Part, options: InputOptions, store: Store) -> bool:

@@ -226,24 +226,30 @@ def choose_grouping(tars: Sequence[Sequence[File]], fields: Fields, *, dotted: b
     by_first = group_by("first", tars, fields)
     if not (by_first.clashes or by_first.dotted_labels or dotted):
         return by_first, ""
-    found = [] if dotted else [by_first]
+    first = (by_first.images, by_first.labelled)
+    best = None if dotted else by_first
+    del by_first  # of millions of samples each grouping takes gigabytes: no more than two are held
     for rule in ("number", "last"):
-        found.append(group_by(rule, tars, fields))
-        if not (found[-1].clashes or found[-1].dotted_labels):
+        found = group_by(rule, tars, fields)
+        is_clean = not (found.clashes or found.dotted_labels)
+        if best is None or (-found.labelled, found.clashes) < (-best.labelled, best.clashes):
+            best = found
+        del found
+        if is_clean:
             break
-    best = min(found, key=lambda grouping: (-grouping.labelled, grouping.clashes))
-    return best, _note(by_first, best)
+    assert best is not None
+    return best, _note(*first, best)
 
 
-def _note(by_first: Grouping, best: Grouping) -> str:
+def _note(images: int, labelled: int, best: Grouping) -> str:
     longer = ((held.members[held.image][0], held.key) for held in _with_images(best))
     moved = next(((name, key) for name, key in longer if key != first_key(name)), None)
     if moved is None:
         return ""
     name, key = (shown(text) for text in moved)
     lost = [
-        count(best.images - by_first.images, "image") if best.images > by_first.images else "",
-        count(best.labelled - by_first.labelled, "label") if best.labelled > by_first.labelled else "",
+        count(best.images - images, "image") if best.images > images else "",
+        count(best.labelled - labelled, "label") if best.labelled > labelled else "",
     ]
     without = f"; by keys up to the first dot {' and '.join(filter(None, lost))} would be unused" if any(lost) else ""
     return (

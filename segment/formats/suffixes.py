@@ -8,17 +8,11 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
+from segment.formats.words import LABEL_WORDS
 from segment.names import IMAGE_SUFFIXES, LABEL_SUFFIXES
 
 _MOST_DOTS = 16  # of a suffix that are looked at
 _MOST_SUFFIXES = 512  # that are remembered
-_LABEL_WORDS = frozenset(
-    """
-    seg segs segm segmap segmask segmentation segmentations semseg semantic mask masks label labels labelmap labelid
-    labelids labeltrainids trainids annotation annotations annot anno gt gts groundtruth truth gtfine panoptic instance
-    instances instanceids parsing classes classmap
-    """.split()  # noqa: SIM905
-)
 _OTHER_WORDS = frozenset(
     "depth disparity disp normal normals flow thumb thumbnail preview edge edges heatmap confidence alpha".split()  # noqa: SIM905
 )
@@ -55,7 +49,7 @@ def is_image_of_its_own(suffix: str) -> bool:
 @lru_cache(_MOST_SUFFIXES)
 def is_like_label(suffix: str) -> bool:
     """Whether a suffix says in words that the member is a label, as `gt.png` does."""
-    return not _LABEL_WORDS.isdisjoint(_words(suffix))
+    return not LABEL_WORDS.isdisjoint(_words(suffix))
 
 
 def may_be_label(suffix: str) -> bool:

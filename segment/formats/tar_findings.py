@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 from segment.errors import UsageError
 from segment.findings import Findings, Reason, by_reason
@@ -18,6 +19,7 @@ from segment.store import Entry
 
 _MOST_LINES = 5  # on damaged tars
 _MOST_KEYS = 3  # of labels that are not used
+_MOST_REGROUPED = 2  # tars that are grouped again for each of these
 
 
 @dataclass(slots=True)
@@ -156,7 +158,7 @@ def tell_labels(tars: Sequence[Tar], found: Grouping, options: InputOptions, fin
         kinds[_kind(suffix, candidates)] += number
     ordered = [kind for kind, _ in kinds.most_common()]
     named = [kind for kind in ordered if is_like_label(kind)]
-    likely = [kind for kind in (named or ordered)[:_MOST_KEYS] if _labelled_by(kind, tars, options) > found.labelled]
+    likely = [kind for kind in (named or ordered)[:_MOST_KEYS] if _is_label_of_more(kind, tars, found, options)]
     if likely:
         findings.warnings.append(
             f"labels there, not used: {', '.join(f'{kind} x {kinds[kind]}' for kind in likely)} could be the labels of "
@@ -181,7 +183,23 @@ def _tell_labels_elsewhere(tars: Sequence[Tar], found: Grouping, findings: Findi
         )
 
 
-def _labelled_by(key: str, tars: Sequence[Tar], options: InputOptions) -> int:
-    """How many images would have labels by this key: nothing is advised that does not work."""
+def _is_label_of_more(key: str, tars: Sequence[Tar], found: Grouping, options: InputOptions) -> bool:
+    """Whether more images would have labels by this key: nothing is advised that does not work.
+
+    Only the first tars with images that have none and a member of this kind are looked at: millions of samples are not
+    grouped again for a warning.
+    """
     fields = Fields.of(options.model_copy(update={"label_key": key}))
-    return choose_grouping([tar.files for tar in tars], fields)[0].labelled
+    for tar, groups in islice(_bare(key, tars, found), _MOST_REGROUPED):
+        labelled = sum(bool(held.image and held.label) for held in groups)
+        if choose_grouping([tar.files], fields)[0].labelled > labelled:
+            return True
+    return False
+
+
+def _bare(key: str, tars: Sequence[Tar], found: Grouping) -> Iterator[tuple[Tar, Sequence[Group]]]:
+    """Yield the tars, and their groups, with a member that ends as this key and an image without a label."""
+    for tar, groups in zip(tars, found.tars, strict=True):
+        is_there = any(name.lower().endswith(f".{key}") for name, *_ in tar.files)
+        if is_there and any(held.image and not held.label for held in groups):
+            yield tar, groups

@@ -7,13 +7,14 @@ from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 
-from segment.formats.cells import Cell, cell_of, described, is_text, listed, storage_of
-from segment.formats.columns import LABEL_COLUMNS, LABEL_PATH_COLUMNS, Columns
+from segment.formats.cells import Cell, cell_of, described, is_text, storage_of
+from segment.formats.columns import Columns
 from segment.formats.content import is_label_format
-from segment.names import is_label, shown
+from segment.formats.words import LABEL_PARTS, role_of
+from segment.names import is_label, listed, shown
 
 _SHAPES = re.compile(r"(mask_?|segmentation_?)?(rles?|polygons?)(_mask)?|encoded_?(pixels|mask)")
-_LABEL_WORDS = re.compile(r"label|mask|annot|segm|truth|(?<![a-z])(gt|seg)(?![a-z])")
+_LABEL = re.compile("|".join([*LABEL_PARTS, "segm", "truth", "(?<![a-z])(gt|seg)(?![a-z])"]))
 
 
 def unread(schema: pa.Schema, columns: Columns, others: Sequence[Cell], rows: pa.Table | None) -> Iterator[str]:
@@ -39,18 +40,17 @@ def _may_matter(cell: Cell, rows: pa.Table | None, *, labels: bool) -> bool:
     """Whether a column holds images, or nobody can tell; where labels are looked for, also whether it is called so."""
     if cell.data is not None:
         data = [value for value in cell.encoded(rows) if value] if rows is not None else []
-        return not data or (labels and _is_labelled(str(cell))) or any(is_label_format(value) for value in data)
+        return not data or (labels and _is_labelled(str(cell), "")) or any(is_label_format(value) for value in data)
     paths = [path for path in cell.paths(rows) if path] if rows is not None else []
-    return labels and any(is_label(path.partition("?")[0]) and _is_labelled(f"{cell} {path}") for path in paths)
+    return labels and any(is_label(path.partition("?")[0]) and _is_labelled(str(cell), path) for path in paths)
 
 
-def _is_labelled(text: str) -> bool:
-    return _LABEL_WORDS.search(text.lower()) is not None
+def _is_labelled(column: str, path: str) -> bool:
+    return role_of(column) == "label" or _LABEL.search(f"{column} {path}".lower()) is not None
 
 
 def _unreadable_labels(schema: pa.Schema, columns: Columns) -> Iterator[str]:
     """Name columns that are called as labels are and hold arrays, lists or polygons."""
-    usual = {*LABEL_COLUMNS, *LABEL_PATH_COLUMNS}
     for field in schema:
         why = cell_of(field)
         if is_text(field.type) and _SHAPES.fullmatch(field.name.lower()):
@@ -59,7 +59,7 @@ def _unreadable_labels(schema: pa.Schema, columns: Columns) -> Iterator[str]:
                 "and run lengths have to be drawn as label images first"
             )
         nested = pa.types.is_nested(storage_of(field.type))
-        is_usual = field.name.lower() in usual or _SHAPES.fullmatch(field.name.lower())
+        is_usual = role_of(field.name) == "label" or _SHAPES.fullmatch(field.name.lower())
         if isinstance(why, str) and nested and is_usual and field.name != columns.image.column:
             kind = described(field.type)
             yield f"no labels are used, but the column '{shown(field.name)}' could hold them: it is {kind} and {why}"

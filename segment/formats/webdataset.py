@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from segment.errors import UsageError
 from segment.findings import Findings
-from segment.formats.cutting import Shard, mark_repeated, shard_hash, warn_repeated
+from segment.formats.cutting import Planned, Shard, shard_hash
 from segment.formats.known import Known
 from segment.formats.lookup import in_threads, refuse_changed
 from segment.formats.samples import Fields, Group, choose_grouping
@@ -30,14 +30,11 @@ _GAP = 1 << 20  # bytes between two wanted ranges that are cheaper to read than 
 
 def plan_webdataset(
     entries: Sequence[Entry], options: InputOptions, store: Store, findings: Findings, known: Known | None = None
-) -> tuple[list[Shard], int]:
+) -> Planned:
     """Plan the samples of tars. What else is in them is counted, and so are images behind damage.
 
     Args:
         known: what is planned already, of the same input: `entries` are what has changed since.
-
-    Returns:
-        The shards, and how many images have a label.
 
     Raises:
         UsageError: a tar is compressed; no tar holds an image; or a key was given and no member has it.
@@ -57,7 +54,7 @@ def plan_webdataset(
     suffixes = Counter(suffix for groups in found.tars for held in groups for suffix in held.members)
     for tar, groups in zip(tars, found.tars, strict=True):
         images = [held for held in groups if held.image]
-        tar.members = mark_repeated([_member(held) for held in images])
+        tar.members = [_member(held) for held in images]
         findings.leave_out("special_member", tar.archive.special, place=tar.entry.url)
         count_members(groups, suffixes, tar.entry.url, findings)
     if known is None:
@@ -65,9 +62,7 @@ def plan_webdataset(
     tell_damage(tars, found, fields, options, findings)
     tell_apart(found, findings)
     tell_labels(tars, found, options, findings)
-    shards = [_shard(tar) for tar in tars if tar.members]
-    warn_repeated(shards, findings.warnings)
-    return shards, sum(member.label is not None for tar in tars for member in tar.members)
+    return Planned([_shard(tar) for tar in tars if tar.members])
 
 
 def _shard(tar: Tar) -> Shard:

@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from segment.card import ModelCard, built_in_cards, load_card
+from segment.names import shown
 from segment.report.console import percent
 from segment.report.published import published_in_words
 
@@ -68,7 +69,7 @@ def _contract(card: ModelCard) -> list[tuple[str, str | Text]]:
         ("licence", card.licence or "-"),
         ("source", card.source or "-"),
     ]
-    rows += [("weights", f"{file.url} ({file.size:,} bytes)") for file in card.weights]
+    rows += [("weights", f"{shown(file.url)} ({file.size:,} bytes)") for file in card.weights]
     return [*rows, ("classes", _classes(card))]
 
 

@@ -13,7 +13,7 @@ from rich.text import Text
 from segment.audit import Audit
 from segment.findings import by_reason, choice_in_words
 from segment.ledger import Ledger
-from segment.names import shown
+from segment.names import count, shown
 from segment.remarks import remark_lines
 from segment.report.aggregate import RunReport
 from segment.timings import read_attempts
@@ -64,21 +64,17 @@ def percent(share: float | None) -> str:
 def facts(report: RunReport) -> list[str]:
     """The run in a few words each."""
     runtime = report.run["contract"]["runtime"]
-    images, shards = report.choice or _many(report.total.images, "image"), _many(report.planned_shards, "shard")
+    images, shards = report.choice or count(report.total.images, "image"), count(report.planned_shards, "shard")
     if not report.is_whole:
         chosen = f" ({report.choice})" if report.choice else ""
         images = f"{report.total.images:,} of {report.planned_images:,} images so far{chosen}"
         shards = f"{report.finished_shards:,} of {shards} finished"
-    words = [images, shards, _many(report.total.errors, "error")]
+    words = [images, shards, count(report.total.errors, "error")]
     if report.is_scored:
         words.append(f"{report.total.scored:,} scored")
     words.append(f"{runtime['name']} {runtime['device']} {runtime['precision']}")
     words.append("complete" if report.complete else "not complete")
     return words
-
-
-def _many(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def warnings_table(lines: Iterable[str]) -> Table:
@@ -162,12 +158,12 @@ def print_audit(audit: Audit, console: Console | None = None) -> None:
 def audit_lines(audit: Audit) -> list[str]:
     """Describe an audit: what is left out, to be done, wrong, the verdict with its totals, what was read."""
     numbers = {"image": audit.images, "part": audit.parts, "shard": audit.shards, "error row": audit.errors}
-    totals = ", ".join(_many(number, noun) for noun, number in numbers.items())
+    totals = ", ".join(count(number, noun) for noun, number in numbers.items())
     lines = [f"warning: {item}" for item in audit.left_out if item.matters]
     lines += [audit.unfinished] if audit.unfinished else []
     lines += [f"wrong: {line}" for line in audit.wrong]
     if audit.wrong:
-        lines.append(f"the audit found {_many(audit.faults, 'problem')} ({totals})")
+        lines.append(f"the audit found {count(audit.faults, 'problem')} ({totals})")
     elif audit.unfinished and audit.images:
         lines.append(f"so far {totals}: every image that is done has exactly one row")
     elif audit.unfinished:
@@ -175,11 +171,11 @@ def audit_lines(audit: Audit) -> list[str]:
     else:
         lines.append(f"{totals}: every planned image has exactly one row, and the statistics are the sum of the rows")
     if audit.read:
-        files, rows = _many(audit.read.files, "masks file"), _many(audit.read.rows, "row")
-        lines.append(f"read {files}, {rows}, {_many(audit.read.bytes, 'byte')}, and checked their checksums")
+        files, rows = count(audit.read.files, "masks file"), count(audit.read.rows, "row")
+        lines.append(f"read {files}, {rows}, {count(audit.read.bytes, 'byte')}, and checked their checksums")
         if audit.read.unseen:
             gone = "of Parquet files that are gone, changed or damaged: their ids were not compared with the input"
-            lines.append(f"{_many(audit.read.unseen, 'row')} {gone}")
+            lines.append(f"{count(audit.read.unseen, 'row')} {gone}")
     return lines
 
 
@@ -203,9 +199,9 @@ def print_status(ledger: Ledger, console: Console | None = None) -> None:
     console.print(f"{len(plan) - len(left):,} of {len(plan):,} parts, {finished:,} of {shards:,} shards finished")
     attempts = read_attempts(ledger)
     if attempts.number:
-        console.print(f"{_many(attempts.number, 'attempt')}, {attempts.ended:,} of them ended")
+        console.print(f"{count(attempts.number, 'attempt')}, {attempts.ended:,} of them ended")
     if attempts.retries:
         kinds = ", ".join(f"{number:,} to {kind}" for kind, number in sorted(attempts.retries.items()))
-        console.print(f"{_many(attempts.retries.total(), 'request')} to stores repeated: {kinds}")
+        console.print(f"{count(attempts.retries.total(), 'request')} to stores repeated: {kinds}")
     for line in remark_lines(attempts.remarks):
         console.print(f"noticed: {line}", markup=False, soft_wrap=True)
