@@ -33,12 +33,14 @@ class Entry:
         size: bytes; -1 where the store does not say.
         etag: changes when the content does: the store's ETag, else last-modified time, else `""`.
         irregular: whether it is no file: a link to nothing, a device, a pipe, a name that ends in a slash.
+        link_to: where a local link leads within the listed folder: the URL of the file itself; else `""`.
     """
 
     url: str
     size: int
     etag: str
     irregular: bool = False
+    link_to: str = ""
 
 
 def parse_storage_option(text: str) -> tuple[str, Any]:

@@ -13,7 +13,7 @@ from segment.urls import unsigned
 Reason = Literal[
     "hidden", "system", "format", "other_kind", "run_output", "irregular", "unused_label", "label_format",
     "special_member", "hidden_member", "unused_member", "sample_without_image", "keyless_member", "damaged",
-    "removed", "beyond_limit", "not_sampled",
+    "removed", "linked", "beyond_limit", "not_sampled",
 ]  # fmt: skip
 
 # What is left out, in words: of one, of several; then what can be done about it, where something can.
@@ -38,6 +38,11 @@ _WORDS: dict[Reason, tuple[str, str, str]] = {
     "removed": (
         "Parquet file that is not part of the current version of its Delta table",
         "Parquet files that are not part of the current version of their Delta table",
+        "",
+    ),
+    "linked": (
+        "link to a file of the input that is read by its own name",
+        "links to files of the input that are read by their own names",
         "",
     ),
     "irregular": (
@@ -110,7 +115,7 @@ class LeftOut:
     @property
     def matters(self) -> bool:
         """Whether something of it may be the user's data, so that leaving it out is worth a warning."""
-        if self.reason in ("system", "run_output"):
+        if self.reason in ("system", "run_output", "linked"):
             return False
         return self.reason in ("damaged", "irregular") or self.data > 0
 

@@ -8,6 +8,7 @@ import os
 import re
 import secrets
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -30,11 +31,25 @@ def read_local(path: Path, start: int | None, stop: int | None) -> tuple[bytes, 
         return data, local_etag(os.fstat(file.fileno()))
 
 
-def list_local(folder: str, recursive: bool, parents: frozenset[tuple[int, int]]) -> Iterator[Entry]:
+def list_local(folder: str, recursive: bool) -> Iterator[Entry]:
     """Walk a local folder: files, and what is none (`Entry.irregular`).
 
     Not fsspec's walk: that one skips unreadable folders without a word.
     """
+    root = folder.rstrip("/")
+    for entry, is_linked in _walk(folder, recursive, frozenset(), False):
+        if is_linked:
+            target = os.path.realpath(entry.url.removeprefix("file://"))
+            own = os.path.relpath(target, os.path.realpath(root))
+            if not own.startswith("../"):
+                entry = replace(entry, link_to=f"file://{root}/{own}")
+        yield entry
+
+
+def _walk(
+    folder: str, recursive: bool, parents: frozenset[tuple[int, int]], is_linked: bool
+) -> Iterator[tuple[Entry, bool]]:
+    """Yield each entry, and whether a link leads to it."""
     try:
         status = Path(folder).stat()
         found = list(os.scandir(folder))
@@ -46,15 +61,16 @@ def list_local(folder: str, recursive: bool, parents: frozenset[tuple[int, int]]
         return
     parents |= {(status.st_dev, status.st_ino)}
     for item in found:
+        linked = is_linked or item.is_symlink()
         if item.is_dir():
             if recursive:
-                yield from list_local(item.path, recursive, parents)
+                yield from _walk(item.path, recursive, parents, linked)
         elif item.is_file() and not TEMPORARY.search(item.name):
             with contextlib.suppress(FileNotFoundError):  # deleted since
                 status = item.stat()
-                yield Entry(f"file://{item.path}", status.st_size, local_etag(status))
+                yield Entry(f"file://{item.path}", status.st_size, local_etag(status)), linked
         elif not TEMPORARY.search(item.name):
-            yield Entry(f"file://{item.path}", 0, "", irregular=True)
+            yield Entry(f"file://{item.path}", 0, "", irregular=True), False
 
 
 def _link(temporary: Path, path: Path) -> None:

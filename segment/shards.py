@@ -154,7 +154,7 @@ def read_part(part: Part, options: InputOptions, store: Store) -> list[Sample]:
 
 
 def _visible(found: Found, options: InputOptions, findings: Findings) -> Found:
-    """Leave out what is no data by its name, and the labels folder, where that lies below the input."""
+    """Leave out what is no data by its name, what is read by another name, and the labels folder below the input."""
     if found.single:
         return found
     labels = to_url(options.labels) + "/" if options.labels is not None else ""
@@ -171,6 +171,9 @@ def _visible(found: Found, options: InputOptions, findings: Findings) -> Found:
             left["irregular"].append(entry)
         else:
             kept.append(entry)
+    own_names = {entry.url for entry in kept if not entry.link_to}
+    left["linked"] = [entry for entry in kept if entry.link_to in own_names]
+    kept = [entry for entry in kept if entry.link_to not in own_names]
     used = set(wanted_labels(found.base, [entry for entry in kept if is_image(entry.url)], options).values())
     for why, entries in left.items():
         findings.leave_out(why, [relative_url(entry.url, found.base) for entry in entries if entry.url not in used])

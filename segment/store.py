@@ -264,7 +264,7 @@ class Store:
 
         def attempt() -> list[Entry]:
             if prefix.startswith("file://"):
-                return list(list_local(prefix.removeprefix("file://"), recursive, frozenset()))
+                return list(list_local(prefix.removeprefix("file://"), recursive))
             filesystem, path = open_filesystem(prefix, self._options)
             root = path.rstrip("/") + "/"  # drivers have names of their own: `bucket/key`, `container/key`, `/key`
             try:

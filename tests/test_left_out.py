@@ -174,6 +174,21 @@ def test_devices_pipes_and_dead_links_are_left_out(tmp_path: Path) -> None:
     assert (ids(found), left(found)) == (["a.png"], {"irregular": (2, {".png": 2})})
 
 
+def test_a_link_to_a_file_of_the_input_is_no_second_image(tmp_path: Path) -> None:
+    real = write(tmp_path / "real", "2024/a.png", "2024/b.png", ".blobs/c.png", "d.png")
+    (real / "latest").symlink_to("2024")
+    (real / "again.png").symlink_to("d.png")
+    (real / "twice.png").symlink_to("again.png")
+    (real / "e.png").symlink_to(".blobs/c.png")  # hidden there, so that this is its only name
+    (real / "f.png").symlink_to(write(tmp_path / "elsewhere", "f.png") / "f.png")
+    (tmp_path / "in").symlink_to(real)
+    for folder in (real, tmp_path / "in"):
+        found = find(folder)
+        assert ids(found) == ["2024/a.png", "2024/b.png", "d.png", "e.png", "f.png"]
+        assert left(found)["linked"] == (4, {".png": 4})
+        assert [line for line in found.lines if line.startswith("left out: 4 links to files of the input")]
+
+
 def test_the_outputs_of_other_runs_are_left_out(tmp_path: Path) -> None:
     write(tmp_path, "a.png", "out/masks/m.png")
     (tmp_path / "out/run.json").write_text(json.dumps({"contract": {"x": 1}, "fingerprint": "f"}))
