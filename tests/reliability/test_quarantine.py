@@ -27,6 +27,7 @@ from tests.reliability.trouble import (
     assert_sound,
     environment,
     holding,
+    logging_as_before,
     masks,
     run_process,
     street,
@@ -198,7 +199,8 @@ def test_a_bug_in_a_child_is_no_death(
     _, task, _, weights = begun
     ours, theirs = multiprocessing.Pipe()
     ours.send((task, weights))
-    _serve(theirs)
+    with logging_as_before():
+        _serve(theirs)
     told: Any = ours.recv()
     assert isinstance(told, StoreError)
     assert str(told) == "a worker process failed: TypeError: a bug"

@@ -24,6 +24,7 @@ from tests.reliability.arena import QUICK, Arena, Ended, note, proxied
 from tests.reliability.arena import arena as arena
 from tests.reliability.proxy import Action, Fault
 from tests.reliability.servers import PLACES, restartable
+from tests.reliability.trouble import logging_as_before
 
 
 def name_of(text: str) -> str:
@@ -275,15 +276,10 @@ def test_the_disk_of_the_server_is_full(small_disk: Path, arena: Arena, tmp_path
 def sent_by_a_child(times: int) -> list[logging.LogRecord]:
     """What a worker process sends to its parent: set up here as there, and undone."""
     ours, theirs = multiprocessing.Pipe()
-    logger, store_logger = logging.getLogger("segment"), logging.getLogger("segment.store")
-    before = list(logger.handlers)
-    _Line(theirs).take_logs()
-    try:
+    with logging_as_before():
+        _Line(theirs).take_logs()
         for _ in range(times):
-            store_logger.warning("retrying to %s", "read", extra={"kind": "read: SlowDown"})
-    finally:
-        logger.handlers, logger.propagate = before, True
-        store_logger.addFilter(repeats)
+            logging.getLogger("segment.store").warning("retrying to %s", "read", extra={"kind": "read: SlowDown"})
     theirs.close()
     sent = []
     with contextlib.suppress(EOFError):
