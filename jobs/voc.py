@@ -2,6 +2,7 @@
 
     python jobs/voc.py                                       # a table as Markdown; some minutes on two cores
     python jobs/voc.py --models int8 --resizes pad --step 10 # every tenth image
+    python jobs/voc.py --precision bf16                      # what openvino chooses by itself on CPUs that have it
 
 Reads `voc/images`, `voc/labels` and `models` below `--shared` (default: $SEGMENT_SHARED, else ../shared). Each score is
 at the size of the images, by the 'cityscapes' convention. The interval holds 95 % of the scores of as many images drawn
@@ -58,14 +59,14 @@ class Line:
     published: float | None
 
 
-def measure(shared: Path, model: str, resize: str, step: int = 1, threads: int = 1) -> Line:
+def measure(shared: Path, model: str, resize: str, step: int = 1, threads: int = 1, precision: str = "f32") -> Line:
     """Score one model with one resize, by the job and by the independent script."""
     name, file = MODELS[model]
     weights, card = shared / "models" / file, load_card(name)
     pairs = pairs_of(shared / "voc" / "images", shared / "voc" / "labels", step)
     with tempfile.TemporaryDirectory(prefix="segment-voc-") as folder:
-        ours = our_confusions(Path(folder), name, weights, resize, pairs)
-    theirs = np.stack(list(confusions(load_model(weights, resize, threads), pairs)))
+        ours = our_confusions(Path(folder), name, weights, resize, pairs, precision)
+    theirs = np.stack(list(confusions(load_model(weights, resize, threads, precision), pairs)))
     low, high = interval(ours)
     published = card.metric.published
     comparable = card.input.resize.method == resize and published is not None and published.weights_sha384
@@ -81,7 +82,7 @@ def measure(shared: Path, model: str, resize: str, step: int = 1, threads: int =
 
 
 def our_confusions(
-    folder: Path, name: str, weights: Path, resize: str, pairs: list[tuple[Path, Path]]
+    folder: Path, name: str, weights: Path, resize: str, pairs: list[tuple[Path, Path]], precision: str
 ) -> NDArray[np.int64]:
     """`int64[N, C, C]`: run the job, with the card changed in its resize and nothing else, and read what it counted."""
     text = (ROOT / "segment" / "cards" / f"{name}.toml").read_text(encoding="utf-8")
@@ -95,7 +96,7 @@ def our_confusions(
         model=str(folder / "card.toml"),
         weights=str(weights),
         engine="local",
-        precision="f32",
+        precision=precision,
     )
     run(job)
     cells = ds.dataset(folder / "out" / "masks").to_table(columns=["confusion"])["confusion"].to_pylist()
@@ -140,13 +141,14 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--resizes", nargs="+", choices=RESIZES, default=list(RESIZES))
     parser.add_argument("--step", type=int, default=1, help="only every so-manyth image")
+    parser.add_argument("--precision", choices=["f32", "bf16"], default="f32", help="of both")
     given = parser.parse_args()
     images = len(pairs_of(given.shared / "voc" / "images", given.shared / "voc" / "labels", given.step))
     if not images:
         raise SystemExit(f"no images at {given.shared / 'voc' / 'images'}: say where they are with --shared")
     pairs = [(model, resize) for model in given.models for resize in given.resizes]
     threads = len(os.sched_getaffinity(0))
-    print(as_markdown([measure(given.shared, *pair, given.step, threads) for pair in pairs], images))
+    print(as_markdown([measure(given.shared, *pair, given.step, threads, given.precision) for pair in pairs], images))
 
 
 if __name__ == "__main__":

@@ -27,10 +27,10 @@ RESIZES = ("stretch", "letterbox", "pad")
 Predict = Callable[[Image.Image], NDArray[np.uint8]]
 
 
-def load_model(path: Path, resize: str, threads: int = 1) -> Predict:
+def load_model(path: Path, resize: str, threads: int = 1, precision: str = "f32") -> Predict:
     """What turns a picture into class indices `uint8[H, W]` of its own size."""
     core = openvino.Core()
-    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads}
+    settings = {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": threads}
     model = core.compile_model(core.read_model(path), "CPU", settings)
     entry = model.input(0)
     side = entry.shape[1]
@@ -102,9 +102,10 @@ def main() -> None:
     parser.add_argument("--resize", choices=RESIZES, default="pad")
     parser.add_argument("--step", type=int, default=1, help="only every so-manyth image")
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--precision", choices=["f32", "bf16"], default="f32")
     given = parser.parse_args()
     pairs = pairs_of(given.images, given.labels, given.step)
-    matrices = list(confusions(load_model(given.model, given.resize, given.threads), pairs))
+    matrices = list(confusions(load_model(given.model, given.resize, given.threads, given.precision), pairs))
     print(f"{len(matrices)} images, mIoU {100 * miou_of(np.sum(matrices, axis=0)):.4f} %")
 
 
