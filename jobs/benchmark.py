@@ -28,7 +28,7 @@ from jobs.bench.cases import CASES, CONTENDERS, OURS, PEERS, ROOT, Case, command
 from jobs.bench.data import Pictures, agreement, find_pictures, write_inputs, write_spec
 from jobs.bench.machine import describe_machine, in_words
 from jobs.bench.table import as_markdown, summarise
-from segment.resources import available_cpus
+from segment.pipeline.resources import available_cpus
 
 PEER_VENV = ROOT / ".venv-peers" / "bin" / "python"
 LEAST_AGREEMENT = 0.995

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 
-from segment.resources import available_cpus
+from segment.pipeline.resources import available_cpus
 
 _LOOK_SECONDS = 0.25
 _SHOWN = 12

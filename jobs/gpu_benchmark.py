@@ -52,9 +52,9 @@ class Utilisation:
 def measure_job(values: dict[str, object], batch: int) -> tuple[float, str]:
     """Images a second of a whole job, its start left out, and how busy the GPU was meanwhile."""
     import segment
-    from segment.ledger import Ledger
-    from segment.speed import last_speed
-    from segment.store import Store
+    from segment.output.ledger import Ledger
+    from segment.output.speed import last_speed
+    from segment.store.client import Store
 
     with tempfile.TemporaryDirectory() as output, Utilisation() as busy:
         segment.run(segment.Job(output=output, engine="local", batch_size=batch, part_size=max(64, batch), **values))
@@ -75,10 +75,10 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, nargs="*", help="batches to run whole jobs with; by default the best one")
     options = parser.parse_args()
 
-    from segment.card import load_card
-    from segment.sessions import capabilities, find_batch, resolve
-    from segment.sessions.tensorrt import gpu_name
-    from segment.weights import load_weights
+    from segment.models.card import load_card
+    from segment.models.sessions import capabilities, find_batch, resolve
+    from segment.models.sessions.tensorrt import gpu_name
+    from segment.models.weights import load_weights
 
     here = capabilities()
     if options.device != "cpu" and "gpu" not in here:

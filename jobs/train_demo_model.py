@@ -1,7 +1,7 @@
 """Train the demo's model on synthetic street scenes and export it to ONNX.
 
     python jobs/train_demo_model.py          # train, export, evaluate: about 25 minutes on two idle cores
-    python jobs/train_demo_model.py --evaluate segment/cards/demo-streets.onnx
+    python jobs/train_demo_model.py --evaluate segment/models/cards/demo-streets.onnx
 
 The graph takes `image` float32[N, 3, 192, 256] (RGB, divided by 255, less the mean, divided by the deviation) and gives
 `logits` float32[N, 12, 192, 256]. Training scenes start at seed 100000; the evaluation uses seeds 0-199.
@@ -29,7 +29,7 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 TRAINING_SEED = 100_000
 HELD_OUT = range(200)
 UNLABELED = CLASSES.index("Unlabeled")
-OUTPUT = Path("segment/cards/demo-streets.onnx")
+OUTPUT = Path("segment/models/cards/demo-streets.onnx")
 
 
 # The network ---------------------------------------------------------------------------------------------------------

@@ -85,7 +85,7 @@ def our_confusions(
     folder: Path, name: str, weights: Path, resize: str, pairs: list[tuple[Path, Path]], precision: str
 ) -> NDArray[np.int64]:
     """`int64[N, C, C]`: run the job, with the card changed in its resize and nothing else, and read what it counted."""
-    text = (ROOT / "segment" / "cards" / f"{name}.toml").read_text(encoding="utf-8")
+    text = (ROOT / "segment" / "models" / "cards" / f"{name}.toml").read_text(encoding="utf-8")
     line = f'resize = {{ method = "{resize}", interpolation = "bilinear", pad = [127, 127, 127] }}'
     (folder / "card.toml").write_text(re.sub(r"(?m)^resize = .*$", line, text), encoding="utf-8")
     listed = "".join(f"{image} {label}\n" for image, label in pairs)

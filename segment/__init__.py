@@ -10,18 +10,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from segment.card import ModelCard, load_card
-    from segment.driver import run
     from segment.job import Job
+    from segment.models.card import ModelCard, load_card
     from segment.report.aggregate import RunReport
+    from segment.runs.driver import run
 
 __all__ = ["Job", "ModelCard", "RunReport", "load_card", "run"]
 
 _HOMES = {
     "Job": "segment.job",
-    "run": "segment.driver",
-    "ModelCard": "segment.card",
-    "load_card": "segment.card",
+    "run": "segment.runs.driver",
+    "ModelCard": "segment.models.card",
+    "load_card": "segment.models.card",
     "RunReport": "segment.report.aggregate",
 }
 

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import ConfigDict, Field, ValidationError, WithJsonSchema, field_validator, model_validator
 
 from segment.errors import UsageError
-from segment.explain import explain
-from segment.labels import Encoding
-from segment.shards import InputOptions
-from segment.store import Store
-from segment.urls import to_url, unsigned
+from segment.images.labels import Encoding
+from segment.inputs.discover import InputOptions
+from segment.models.validation import explain
+from segment.store.client import Store
+from segment.store.urls import to_url, unsigned
 
 _WORKERS = r"^\d+(:\d+)?$"
 Workers = Annotated[
@@ -63,7 +63,7 @@ class Job(InputOptions):
         max_pixels: images whose header declares more are error rows.
         max_error_rate: share of images that may fail, 0-1; above it the run fails with exit code 3.
         stall_timeout: seconds in which a busy worker must get on by a step (an image, a request to a store); one that
-            does not is replaced. None derives them from what the parts take (`segment.patience`).
+            does not is replaced. None derives them from what the parts take (`segment.pipeline.stall`).
         worker_memory: bytes (`4GB`, `2.5 GiB`) that a worker process may take; one that takes more fails its part. None
             lets it take what there is, and more than an even share only while its node is not short of memory.
         price_per_hour: what all machines of the run cost an hour, for the cost per 1,000 images.

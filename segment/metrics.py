@@ -21,8 +21,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from segment.card import Convention
-from segment.classes import VOID
+from segment.models.card import Convention
+from segment.models.classes import VOID
 
 _EXACT_PIXELS = 1 << 24
 CONVENTIONS: tuple[Convention, ...] = get_args(Convention)

@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from segment.card import ModelCard
 from segment.job import Job
+from segment.models.card import ModelCard
 
 Kind = Literal["job", "card"]
 _MODELS: dict[Kind, type[BaseModel]] = {"job": Job, "card": ModelCard}

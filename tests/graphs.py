@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from segment.card import ModelCard
-from segment.weights import Format, Weights
+from segment.models.card import ModelCard
+from segment.models.weights import Format, Weights
 
 Colours = Sequence[tuple[int, int, int]]
 
@@ -124,7 +124,7 @@ def painted(
 
 
 def as_weights(graph: bytes, fmt: Format = "onnx", data: bytes = b"") -> Weights:
-    """Wrap bytes the way `segment.weights` does once it has verified them."""
+    """Wrap bytes the way `segment.models.weights` does once it has verified them."""
     return Weights(fmt, graph, data, hashlib.sha384(graph + data).hexdigest(), "a test")
 
 

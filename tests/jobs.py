@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 import segment
-from segment.card import ModelCard, load_card
 from segment.engines import Engine
 from segment.engines.local import LocalEngine
+from segment.models.card import ModelCard, load_card
 from segment.progress import Progress
 from tests.datasets import Item, encoded
 from tests.graphs import colour_classifier, painted
@@ -51,7 +51,7 @@ def on(*names: str) -> Any:
 
 def small_card(folder: Path, name: str = "unet-camvid-onnx-0001", height: int = 32, width: int = 48) -> Path:
     """A built-in card with another input size, as a user would write it."""
-    text = (files("segment") / "cards" / f"{name}.toml").read_text(encoding="utf-8")
+    text = (files("segment") / "models" / "cards" / f"{name}.toml").read_text(encoding="utf-8")
     text = re.sub(r"(?m)^height = \d+$", f"height = {height}", text)
     text = re.sub(r"(?m)^width = \d+$", f"width = {width}", text)
     text = text.replace(f'name = "{name}"', f'name = "small-{name}"', 1)
@@ -98,8 +98,8 @@ def _size(card: ModelCard, number: int) -> tuple[int, int]:
 def run_on(make: MakeEngine, job: segment.Job, progress: Progress | None = None) -> segment.RunReport:
     """Run a job on this engine, whatever the job says."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("segment.driver.make_engine", lambda job, images: make())
-        return segment.driver.run(job, progress)
+        patch.setattr("segment.runs.driver.make_engine", lambda job, images: make())
+        return segment.runs.driver.run(job, progress)
 
 
 def tree(output: Path, *below: str) -> dict[str, bytes]:

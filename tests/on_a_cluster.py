@@ -11,8 +11,8 @@ from pathlib import Path
 
 import ray
 
-import segment.driver
 import segment.job
+import segment.runs.driver
 from segment.engines.ray import RayEngine
 
 if __name__ == "__main__":
@@ -27,8 +27,8 @@ if __name__ == "__main__":
     )
     for output in sys.argv[3:]:
         split = Path(output).name == "split"
-        segment.driver.make_engine = lambda job, images, split=split: RayEngine(split=split)
+        segment.runs.driver.make_engine = lambda job, images, split=split: RayEngine(split=split)
         values = {**segment.job.read_job_file(sys.argv[2]), "output": output}
-        report = segment.driver.run(segment.job.make_job(values))
+        report = segment.runs.driver.run(segment.job.make_job(values))
         print(output, report.total.images, report.total.errors, flush=True)
     ray.shutdown()

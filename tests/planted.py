@@ -10,8 +10,8 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from segment.card import ModelCard
-from segment.classes import VOID
+from segment.models.card import ModelCard
+from segment.models.classes import VOID
 from tests.datasets import Item, encoded
 
 Plants = Mapping[tuple[int, int], int]  # (predicted class, class or void it is labelled as) -> pixels

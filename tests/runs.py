@@ -17,13 +17,13 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from segment.card import ModelCard, parse_card
-from segment.driver import run
-from segment.images import decode_mask
+from segment.images.codec import decode_mask
 from segment.job import Job
 from segment.metrics import Confusion
+from segment.models.card import ModelCard, parse_card
 from segment.progress import Progress
 from segment.report.aggregate import RunReport
+from segment.runs.driver import run
 from tests.graphs import colour_classifier, painted
 
 CARD_TOML = """

@@ -10,8 +10,8 @@ from typing import Any
 import pyarrow.parquet as pq
 
 import segment
-from segment.card import load_card
-from segment.store import Store
+from segment.models.card import load_card
+from segment.store.client import Store
 from tests.datasets import FORMATS, Item
 from tests.jobs import model
 from tests.planted import Expected, planted

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
-from segment.card import ModelCard, load_card
 from segment.errors import ModelError
-from segment.sessions import Runtime, open_session
-from segment.sessions.predict import GraphSession
+from segment.models.card import ModelCard, load_card
+from segment.models.sessions import Runtime, open_session
+from segment.models.sessions.predict import GraphSession
 from tests.graphs import as_weights, painted
 
 ORT = Runtime("onnxruntime", "cpu", "f32", "")

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from segment.errors import UsageError
-from segment.shards import Discovery, InputOptions, Sample, discover, read_part
-from segment.store import Store
+from segment.inputs.discover import Discovery, InputOptions, Sample, discover, read_part
+from segment.store.client import Store
 
 STORE = Store()
 

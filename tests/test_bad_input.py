@@ -25,12 +25,12 @@ import pytest
 from PIL import Image
 
 from segment.errors import InputChanged, SegmentError, StoreError, TooManyErrors, UsageError
-from segment.images import decode_mask
+from segment.images.codec import decode_mask
+from segment.inputs.discover import Sample
 from segment.metrics import Confusion
+from segment.models.sessions import Runtime, open_session
+from segment.pipeline.stages import Frames, segment
 from segment.report.console import print_report
-from segment.sessions import Runtime, open_session
-from segment.shards import Sample
-from segment.stages import Frames, segment
 from tests.graphs import TRIGGER, as_weights, colour_classifier, nan_graph, out_of_range_graph
 from tests.runs import CARD, CLASSES, INDEX_CARD, Outcome, Place, expect, jpeg, png, read_rows, scene
 

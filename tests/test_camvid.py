@@ -75,10 +75,10 @@ def few(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def test_counts_are_those_of_the_independent_script(
     name: str, few: dict[str, Path], few_alone: NDArray[np.int64]
 ) -> None:
-    from segment.ledger import Ledger
+    from segment.output.ledger import Ledger
     from segment.report.aggregate import load_report
-    from segment.store import Store
-    from segment.urls import to_url
+    from segment.store.client import Store
+    from segment.store.urls import to_url
 
     report = load_report(Ledger(Store(), to_url(str(few[name]))))
     assert report.complete
@@ -130,7 +130,7 @@ def test_all_101_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
         mious[f"onnxruntime f32, {name}"] = report.miou() or 0.0
     assert mious["onnxruntime f32, files"] == pytest.approx(mious["independent"], abs=1e-12)
 
-    from segment.sessions import capabilities
+    from segment.models.sessions import capabilities
 
     for precision, points in (("f32", 0.05), ("bf16", 0.3)):
         if precision == "bf16" and "openvino:cpu:bf16" not in capabilities():

@@ -16,9 +16,9 @@ import pytest
 import yaml
 from moto.server import ThreadedMotoServer
 
-from segment.card import load_card
+from segment.images.labels import LabelDecoder
 from segment.job import make_job, read_job_file
-from segment.labels import LabelDecoder
+from segment.models.card import load_card
 from tests.datasets import encoded
 
 REPOSITORY = Path(__file__).resolve().parents[1]

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from segment.ledger import Ledger
+from segment.output.ledger import Ledger
 from segment.report.aggregate import load_report
 from tests.datasets import Item, write_tars
 from tests.s3 import S3Server

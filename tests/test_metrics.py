@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, confusion_matrix, jaccard_score
 
-from segment.classes import VOID
 from segment.metrics import CONVENTIONS, Confusion, image_scores, pixel_accuracy, score
+from segment.models.classes import VOID
 
 Pixels = NDArray[np.uint8]
 Scene = tuple[int, Pixels, Pixels]

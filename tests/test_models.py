@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 
 import segment
-from segment.card import ModelCard, built_in_cards, load_card
 from segment.errors import ModelError
+from segment.models.card import ModelCard, built_in_cards, load_card
 from tests.datasets import mask_of, read_rows, write_files
 from tests.graphs import colour_classifier
 from tests.planted import Expected, planted

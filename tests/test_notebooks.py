@@ -17,11 +17,11 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantiz
 from PIL import Image
 
 import segment
-from segment.card import load_card
 from segment.demo.dataset import write_webdataset
 from segment.demo.scenes import scene
-from segment.store import Store
-from segment.weights import load_weights
+from segment.models.card import load_card
+from segment.models.weights import load_weights
+from segment.store.client import Store
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 FILES = sorted(NOTEBOOKS.glob("*.ipynb"))

@@ -15,9 +15,9 @@ import pytest
 from PIL import Image
 
 import segment
-from segment.ledger import Ledger
+from segment.output.ledger import Ledger
 from segment.report.aggregate import load_report
-from segment.store import Store
+from segment.store.client import Store
 from tests.datasets import FORMATS
 from tests.s3 import S3Server
 from tests.s3_world import World, make_world, rows

@@ -13,9 +13,9 @@ from jobs.scaling.figures import Figure, Scale
 from jobs.scaling.inputs import make_inputs
 from jobs.scaling.resume import measure_resume
 from jobs.scaling.run import measure_finished, measure_run
-from segment.ledger import Ledger
+from segment.output.ledger import Ledger
 from segment.report.aggregate import load_report
-from segment.store import Store
+from segment.store.client import Store
 from tests.calls import ROOT
 
 SCRIPT = ROOT / "jobs" / "scale.py"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from segment.card import load_card
+from segment.models.card import load_card
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = Path(os.environ.get("SEGMENT_SHARED", ROOT.parent / "shared"))
@@ -40,7 +40,7 @@ class Case:
         Raises:
             FileNotFoundError: the weights are not on this machine.
         """
-        from segment.weights import load_weights
+        from segment.models.weights import load_weights
 
         if self.weights is None:
             path = GRAPHS / f"{self.model}.onnx"

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from segment.resources import available_cpus, node_memory
+from segment.pipeline.resources import available_cpus, node_memory
 
 _FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
 _LIBRARIES = ("numpy", "onnxruntime", "openvino", "opencv-python-headless", "pillow", "pyarrow", "ray")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from jobs.scaling.figures import Figure, Scale, resident, timed
 from jobs.scaling.inputs import tiny_images
-from segment.plan import Plan
-from segment.shards import InputOptions, discover
-from segment.store import Store
+from segment.inputs.discover import InputOptions, discover
+from segment.output.plan import Plan
+from segment.store.client import Store
 
 
 def measure_discovery(scale: Scale) -> list[Figure]:
@@ -41,7 +41,7 @@ def measure_plan(scale: Scale) -> list[Figure]:
         plan = Plan.from_bytes(data)
     read = resident()
     kept = plan.parts_by_shard()
-    waiting = {shard: set(parts) for shard, parts in kept.items()}  # as `segment.rounds.ShardBooks` does
+    waiting = {shard: set(parts) for shard, parts in kept.items()}  # as `segment.runs.rounds.ShardBooks` does
     held = resident()
     assert sum(len(parts) for parts in waiting.values()) == len(once)
     return [

@@ -24,10 +24,10 @@ class SleepingSession:
         self.card = card
 
     def predict(self, images: Any) -> Any:
-        """See `segment.sessions.Session.predict`."""
+        """See `segment.models.sessions.Session.predict`."""
         import numpy as np
 
-        from segment.sessions import Masks
+        from segment.models.sessions import Masks
 
         time.sleep(SLEEP * len(images))
         return Masks(np.zeros(images.shape[:3], dtype=np.uint8), {})
@@ -35,9 +35,9 @@ class SleepingSession:
 
 def sleepy_workers() -> None:
     """Ray runs this in every worker process: sessions there sleep."""
-    import segment.workers
+    import segment.pipeline.worker
 
-    segment.workers.open_session = SleepingSession  # type: ignore[assignment]
+    segment.pipeline.worker.open_session = SleepingSession  # type: ignore[assignment]
 
 
 @contextmanager

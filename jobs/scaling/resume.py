@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import segment
 from jobs.scaling.figures import Figure, Scale, resident, timed
-from segment.plan import Plan
+from segment.output.plan import Plan
 from segment.progress import Progress, Tally
-from segment.store import Store
+from segment.store.client import Store
 
 
 class Stop(Exception):

@@ -6,11 +6,11 @@ import time
 
 import segment
 from jobs.scaling.figures import Figure, Samples, Scale, timed
-from segment.audit import audit_listing
-from segment.card import load_card
-from segment.ledger import Ledger
+from segment.models.card import load_card
+from segment.output.audit import audit_listing
+from segment.output.ledger import Ledger
 from segment.report.aggregate import load_report
-from segment.store import Store
+from segment.store.client import Store
 
 
 def measure_run(scale: Scale) -> list[Figure]:

@@ -22,8 +22,9 @@ def measure_start(scale: Scale) -> list[Figure]:
     flags = ["--model", scale.job["model"], "--weights", scale.job["weights"], "--engine", "local"]
     threads, processes = (_first_part(scale, number, [*command, "run"], flags) for number in (300, 600))
     load = (
-        "import sys, time; t = time.perf_counter(); from segment.card import load_card; "
-        "from segment.weights import load_weights; from segment.sessions import Runtime, open_session, runtime_version;"
+        "import sys, time; t = time.perf_counter(); from segment.models.card import load_card; "
+        "from segment.models.weights import load_weights; "
+        "from segment.models.sessions import Runtime, open_session, runtime_version;"
         "c = load_card(sys.argv[1]); w = load_weights(c, sys.argv[2]); t = time.perf_counter(); "
         "open_session(c, w, Runtime('openvino', 'cpu', 'f32', runtime_version('openvino')), threads=1, streams=2); "
         "print(time.perf_counter() - t)"

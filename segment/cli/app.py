@@ -9,8 +9,8 @@ import typer
 from segment.cli.streams import say
 
 if TYPE_CHECKING:
-    from segment.ledger import Ledger
-    from segment.store import Store
+    from segment.output.ledger import Ledger
+    from segment.store.client import Store
 
 
 class Stopped(BaseException):
@@ -61,21 +61,21 @@ def _root(
 
 def parse_options(texts: list[str] | None) -> dict[str, Any]:
     """The storage options of `KEY=VALUE` texts."""
-    from segment.filesystems import parse_storage_option
+    from segment.store.filesystems import parse_storage_option
 
     return dict(parse_storage_option(text) for text in texts or [])
 
 
 def open_store(texts: list[str] | None) -> Store:
     """The store, with the storage options of `KEY=VALUE` texts."""
-    from segment.store import Store
+    from segment.store.client import Store
 
     return Store(parse_options(texts))
 
 
 def open_ledger(output: str, texts: list[str] | None) -> Ledger:
     """The ledger of the run in a prefix, with the storage options of `KEY=VALUE` texts."""
-    from segment.ledger import Ledger
-    from segment.urls import to_url
+    from segment.output.ledger import Ledger
+    from segment.store.urls import to_url
 
     return Ledger(open_store(texts), to_url(output))

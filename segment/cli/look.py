@@ -38,14 +38,14 @@ def report(
     """Show a run's scores from what is committed, and write them as a web page; works while it runs, too."""
     import json
 
-    from segment.driver import open_run
     from segment.errors import StoreError
-    from segment.names import shown
     from segment.report.aggregate import load_report
     from segment.report.console import print_report
     from segment.report.markdown import to_markdown
     from segment.report.speed import print_speed
     from segment.report.spreadsheet import to_csv
+    from segment.runs.driver import open_run
+    from segment.store.names import shown
 
     ledger = open_ledger(output, storage_option)
     found = load_report(ledger)
@@ -77,7 +77,7 @@ def audit(
     storage_option: StorageOptions = None,
 ) -> None:
     """Prove that every planned image has exactly one row and that the statistics hold; exit code 0 or 1."""
-    from segment.audit import audit_run
+    from segment.output.audit import audit_run
     from segment.report.console import print_audit
 
     found = audit_run(open_ledger(output, storage_option), deep=deep)

@@ -27,7 +27,7 @@ def show_model(
     storage_option: StorageOptions = None,
 ) -> None:
     """Print a card's contract."""
-    from segment.card import load_card
+    from segment.models.card import load_card
     from segment.report.cards import print_card
 
     print_card(load_card(name, open_store(storage_option)))

@@ -34,11 +34,11 @@ def overlay(
 
     segment overlay out/ --worst 20 --contact-sheet
     """
-    from segment.driver import open_run
-    from segment.names import count, shown
     from segment.report.overlays import chosen_rows, write_overlays, write_sheet
     from segment.report.places import check_target
-    from segment.urls import to_url
+    from segment.runs.driver import open_run
+    from segment.store.names import count, shown
+    from segment.store.urls import to_url
 
     ledger, target = open_ledger(output, storage_option), to_url(to)
     task, plan = open_run(ledger)
@@ -88,9 +88,9 @@ def export(
 
     segment export out/ masks-png/
     """
-    from segment.export import export as export_masks
-    from segment.names import count, shown
-    from segment.urls import to_url
+    from segment.report.export import export as export_masks
+    from segment.store.names import count, shown
+    from segment.store.urls import to_url
 
     ledger, url = open_ledger(output, storage_option), to_url(target)
     done = export_masks(ledger, url, format.value, ledger.store)

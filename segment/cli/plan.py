@@ -25,8 +25,8 @@ def plan(
     from contextlib import closing
 
     from segment.job import make_job
-    from segment.planning import estimate, estimate_lines
     from segment.progress import console_progress
+    from segment.runs.estimate import estimate, estimate_lines
 
     values, where = options.job_values(flags, "segment plan")
     job = make_job({"output": "memory://segment-plan", **values}, where)

@@ -56,15 +56,15 @@ def run(
 
     segment run images/ out/ --model unet-camvid-onnx-0001 --labels labels/
     """
-    from segment.driver import run as run_job
     from segment.errors import SegmentError
     from segment.job import job_to_toml, make_job
-    from segment.ledger import Ledger
+    from segment.output.ledger import Ledger
     from segment.progress import console_progress
     from segment.progress.lines import json_line
     from segment.report.console import print_report
     from segment.report.speed import print_speed
-    from segment.store import Store
+    from segment.runs.driver import run as run_job
+    from segment.store.client import Store
 
     if ray_progress:
         log_format = LogFormat.plain if log_format is LogFormat.auto else log_format

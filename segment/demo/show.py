@@ -6,18 +6,18 @@ import shutil
 from contextlib import closing
 from pathlib import Path
 
-from segment import images
 from segment.demo.dataset import write_parquet, write_webdataset
-from segment.driver import open_run, run
 from segment.errors import SegmentError, UsageError
+from segment.images import codec
 from segment.job import Job, make_job
-from segment.ledger import Ledger
+from segment.output.ledger import Ledger
 from segment.progress import console_progress
 from segment.report.aggregate import RunReport
 from segment.report.console import print_report
 from segment.report.pictures import contact_sheet, spread
-from segment.store import Store
-from segment.urls import to_url
+from segment.runs.driver import open_run, run
+from segment.store.client import Store
+from segment.store.urls import to_url
 
 _FIRST_SEED = 0  # the model was trained on seeds from 100,000 up
 _SHARDS = 4
@@ -84,4 +84,4 @@ def _draw(job: Job, path: Path) -> None:
     ledger = Ledger(Store(), to_url(job.output))
     task, plan = open_run(ledger)
     sheet = contact_sheet(ledger, spread(ledger, plan, _PICTURES), task)
-    path.write_bytes(images.encode_png(sheet))
+    path.write_bytes(codec.encode_png(sheet))

@@ -1,4 +1,4 @@
-"""Engines: where the stages run. Each is an adapter; what a part becomes is decided in `segment.stages`."""
+"""Engines: where the stages run. Each is an adapter; what a part becomes is decided in `segment.pipeline.stages`."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Literal, ParamSpec, Protocol, TypeVar
 
 if TYPE_CHECKING:  # Ray's actor of `ray_pulse` starts in half the time without them
-    from segment.plan import Plan
+    from segment.models.weights import Weights
+    from segment.output.plan import Plan
+    from segment.pipeline.stages import PartResult, Task
     from segment.progress import Tally
-    from segment.stages import PartResult, Task
-    from segment.weights import Weights
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -29,7 +29,7 @@ class Engine(Protocol):
     name: str
 
     def nodes(self) -> list[frozenset[str]]:
-        """What each machine that may run the model can do (`segment.sessions.capabilities`)."""
+        """What each machine that may run the model can do (`segment.models.sessions.capabilities`)."""
         ...
 
     def workers(self, task_device: str) -> int:

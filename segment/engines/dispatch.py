@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Hashable, Iterable, Iterator
 
-from segment.engines.bundles import row_group_runs
-from segment.plan import Plan
-from segment.shards import Part
+from segment.engines.ray_blocks import row_group_runs
+from segment.inputs.discover import Part
+from segment.output.plan import Plan
 
 _RUN = 32  # parts that a worker takes off the plan at a time, to be given them bit by bit
 _MOST_DEATHS = 3  # of workers that held a part, until it is left for the next round

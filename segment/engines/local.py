@@ -12,20 +12,20 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import ParamSpec, Protocol, TypeVar
 
-from segment.child import CHILD_MEMORY, Child, ChildDied
 from segment.engines import Isolation
-from segment.isolation import quarantine
-from segment.memory import Guard
-from segment.patience import Patience
-from segment.plan import Plan
+from segment.engines.child import CHILD_MEMORY, Child, ChildDied
+from segment.engines.quarantine import quarantine
+from segment.inputs.discover import Part
+from segment.models.sessions import capabilities, footprint, open_session
+from segment.models.weights import Weights
+from segment.output.plan import Plan
+from segment.pipeline.memory_guard import Guard
+from segment.pipeline.resources import available_cpus, node_memory
+from segment.pipeline.stages import PartResult, Task
+from segment.pipeline.stall import Patience
+from segment.pipeline.worker import Worker
 from segment.progress import Tally
-from segment.resources import available_cpus, node_memory
-from segment.sessions import capabilities, footprint, open_session
-from segment.shards import Part
-from segment.stages import PartResult, Task
-from segment.store import Store
-from segment.weights import Weights
-from segment.workers import Worker
+from segment.store.client import Store
 
 log = logging.getLogger("segment.engines.local")
 

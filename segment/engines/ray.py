@@ -1,6 +1,7 @@
 """The Ray engine: the same stages on a cluster.
 
-What it does is one best-effort round; `segment.rounds` compares what is committed with the plan and starts another.
+What it does is one best-effort round; `segment.runs.rounds` compares what is committed with the plan and starts
+another.
 On CPUs a pool of actors, one a core, does everything for a part: further operators would start worker processes that
 fight for the same cores. On GPUs Ray Data runs three operators, so that no GPU waits for a JPEG.
 """
@@ -16,22 +17,22 @@ from typing import Any, ParamSpec, TypeVar
 from segment import errors
 from segment.engines import Isolation
 from segment.engines.dispatch import Dispatch
-from segment.engines.pulled import pulled
+from segment.engines.interruptible import pulled
 from segment.engines.ray_cluster import HeadLost, address_of, connect, last_line, leave, within
+from segment.engines.ray_heartbeats import Pulse, RemotePulse
 from segment.engines.ray_metrics import RunMetrics
 from segment.engines.ray_operators import GPU
 from segment.engines.ray_pipeline import start_pipeline
 from segment.engines.ray_pool import Pool, tell_seconds
-from segment.engines.ray_pulse import Pulse, RemotePulse
 from segment.engines.ray_watch import Watch
 from segment.engines.ray_worker import worker_of
 from segment.errors import SegmentError, StoreError, UsageError
-from segment.patience import Patience, loading_seconds
-from segment.plan import Plan
+from segment.models.sessions import capabilities
+from segment.models.weights import Weights
+from segment.output.plan import Plan
+from segment.pipeline.stages import PartResult, Task
+from segment.pipeline.stall import Patience, loading_seconds
 from segment.progress import Tally
-from segment.sessions import capabilities
-from segment.stages import PartResult, Task
-from segment.weights import Weights
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -12,11 +12,11 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from segment.background import Background
 from segment.engines.ray_preflight import refuse_machine, refuse_silence, temporary_folder
 from segment.errors import SegmentError, StoreError, UsageError
-from segment.resources import available_cpus
-from segment.urls import redact_text
+from segment.pipeline.resources import available_cpus
+from segment.store.background import Background
+from segment.store.urls import redact_text
 
 log = logging.getLogger("segment.engines.ray")
 

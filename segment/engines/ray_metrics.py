@@ -11,10 +11,10 @@ import functools
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from segment import vitals
-from segment.names import shown
+from segment.pipeline.stages import STAGES, PartResult, Task
 from segment.progress import Tally
-from segment.stages import STAGES, PartResult, Task
+from segment.store import inflight
+from segment.store.names import shown
 
 _LABELS = ("run", "model")
 # name: (what it is, further labels)
@@ -86,12 +86,12 @@ class RunMetrics:
     def publish(self, tally: Tally, *, ended: bool) -> None:
         """Say how the run stands."""
         busy = {} if ended else tally.busy()
-        waiting = vitals.slow_request()
+        waiting = inflight.slow_request()
         self._set("segment_run_active", not ended)
         self._set("segment_planned_images", tally.images)
         self._set("segment_done_images", tally.done)
         self._set("segment_failed_parts", tally.failures)
-        self._set("segment_workers", 0 if ended else vitals.workers() or 0)
+        self._set("segment_workers", 0 if ended else inflight.workers() or 0)
         self._set("segment_pool_utilisation_ratio", busy.get("infer", 0.0))
         for stage in STAGES:
             self._set("segment_stage_busy_ratio", busy.get(stage, 0.0), stage=stage)

@@ -9,16 +9,16 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
-from segment.engines.bundles import gather
+from segment.engines.ray_blocks import gather
+from segment.engines.ray_heartbeats import Heart
 from segment.engines.ray_metrics import RunMetrics
-from segment.engines.ray_pulse import Heart
+from segment.engines.ray_stages import Cargo, SplitWorker
 from segment.errors import SegmentError
-from segment.memory import guard_process
-from segment.operators import Cargo, SplitWorker
-from segment.plan import parts_of
-from segment.stages import Task
-from segment.weights import Weights
-from segment.workers import Worker, load_worker
+from segment.models.weights import Weights
+from segment.output.plan import parts_of
+from segment.pipeline.memory_guard import guard_process
+from segment.pipeline.stages import Task
+from segment.pipeline.worker import Worker, load_worker
 
 T = TypeVar("T")
 

@@ -9,11 +9,11 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
-from segment.engines.bundles import bundle
+from segment.engines.ray_blocks import bundle
 from segment.engines.ray_operators import pipeline
 from segment.errors import SegmentError
-from segment.plan import Plan
-from segment.stages import PartResult, Task
+from segment.output.plan import Plan
+from segment.pipeline.stages import PartResult, Task
 
 log = logging.getLogger("segment.engines.ray")
 

@@ -16,10 +16,10 @@ from typing import Any
 
 from segment.engines.dispatch import Dispatch
 from segment.engines.ray_cluster import last_line
-from segment.engines.ray_pulse import Pulse
+from segment.engines.ray_heartbeats import Pulse
 from segment.engines.ray_worker import Told
-from segment.shards import Part
-from segment.stages import PartResult
+from segment.inputs.discover import Part
+from segment.pipeline.stages import PartResult
 
 log = logging.getLogger("segment.engines.ray")
 

@@ -12,8 +12,8 @@ import tempfile
 from pathlib import Path
 
 from segment.errors import UsageError
-from segment.names import shown
-from segment.resources import folders_undone
+from segment.pipeline.resources import folders_undone
+from segment.store.names import shown
 
 log = logging.getLogger("segment.engines.ray")
 

@@ -10,11 +10,11 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from segment import vitals
 from segment.engines.ray_cluster import HeadLost
-from segment.engines.ray_pulse import Pulse, RemotePulse, Signs
+from segment.engines.ray_heartbeats import Pulse, RemotePulse, Signs
 from segment.errors import SegmentError, StoreError
-from segment.patience import Patience
+from segment.pipeline.stall import Patience
+from segment.store import inflight
 
 log = logging.getLogger("segment.engines.ray")
 
@@ -63,7 +63,7 @@ class Watch:
         if signs.steps != self._signs.steps:
             self._life_at = time.monotonic()
         self._signs = signs
-        vitals.report(signs.working, signs.waits)
+        inflight.report(signs.working, signs.waits)
         for node, pid in signs.stuck:
             log.warning("worker process %d did nothing for %.0f s: it is replaced", pid, seconds)
             _kill_on(node, pid)
@@ -97,7 +97,7 @@ class Watch:
     def close(self) -> None:
         """Stop watching, and end the pulse."""
         self._done.set()
-        vitals.report(None, ())
+        inflight.report(None, ())
         self._pulse.close()
 
 

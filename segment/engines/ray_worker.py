@@ -10,17 +10,17 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from segment import vitals
 from segment.engines import Isolation
+from segment.engines.quarantine import quarantine
+from segment.engines.ray_heartbeats import Beat
 from segment.engines.ray_metrics import RunMetrics
-from segment.engines.ray_pulse import Beat
 from segment.errors import SegmentError
-from segment.isolation import quarantine
-from segment.memory import guard_process
-from segment.shards import Part
-from segment.stages import PartResult, Task
-from segment.weights import Weights
-from segment.workers import Worker, load_worker
+from segment.inputs.discover import Part
+from segment.models.weights import Weights
+from segment.pipeline.memory_guard import guard_process
+from segment.pipeline.stages import PartResult, Task
+from segment.pipeline.worker import Worker, load_worker
+from segment.store import inflight
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ class PoolWorker:
     def _told(self, results: list[PartResult], error: SegmentError | None = None) -> Told:
         import ray
 
-        waits = vitals.longest_wait()
+        waits = inflight.longest_wait()
         node = ray.get_runtime_context().get_node_id()
         return Told(results, Beat(node, os.getpid(), self._steps(), self._is_loading, waits), error)
 

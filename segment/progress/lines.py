@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from typing import TextIO
 
-from segment import vitals
 from segment.progress.base import Progress
 from segment.progress.tally import Tally
+from segment.store import inflight
 
 _INTERVAL = 10.0  # seconds between lines
 _STOPPING = "stopping: what is at hand is finished or abandoned; once more ends at once"
@@ -71,7 +71,7 @@ class PlainProgress(Progress):
 
     def tick(self) -> None:
         """See `Progress.tick`."""
-        tally, trouble = self._tally, vitals.slow_request()
+        tally, trouble = self._tally, inflight.slow_request()
         started = tally is not None and tally.first_at is not None
         if (started or trouble) and self._is_due():
             if trouble:
@@ -82,7 +82,7 @@ class PlainProgress(Progress):
     def _show(self, tally: Tally) -> None:
         self.note(tally.line())
 
-    def _show_trouble(self, trouble: vitals.Request) -> None:
+    def _show_trouble(self, trouble: inflight.Request) -> None:
         self.note(trouble.words())
 
     def _is_due(self) -> bool:
@@ -130,7 +130,7 @@ class JsonProgress(PlainProgress):
     def _show(self, tally: Tally) -> None:
         self._write("progress", **_facts(tally))
 
-    def _show_trouble(self, trouble: vitals.Request) -> None:
+    def _show_trouble(self, trouble: inflight.Request) -> None:
         self._write(
             "waiting", message=trouble.words(), verb=trouble.verb, url=trouble.url,
             seconds=round(trouble.seconds(), 1), failures=trouble.failures, reason=trouble.reason or None,
@@ -230,5 +230,5 @@ def _facts(tally: Tally) -> dict[str, object]:
         "eta_seconds": None if tally.eta is None else round(tally.eta, 1),
         "miou": None if tally.miou is None else round(tally.miou, 6),
         "busy": {stage: round(share, 4) for stage, share in tally.busy().items()},
-        "workers": vitals.workers() or tally.workers,
+        "workers": inflight.workers() or tally.workers,
     }

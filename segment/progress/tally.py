@@ -10,11 +10,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from segment import vitals
-from segment.card import ModelCard
 from segment.metrics import Confusion, score
-from segment.names import count
-from segment.stages import STAGES, PartResult, Stage
+from segment.models.card import ModelCard
+from segment.pipeline.stages import STAGES, PartResult, Stage
+from segment.store import inflight
+from segment.store.names import count
 
 NOW = 30.0  # seconds that 'now' means
 _LATELY = 300.0  # seconds whose rate the ETA assumes to go on
@@ -75,7 +75,7 @@ class Tally:
         parts: parts committed by this attempt.
         errors: error rows of this attempt by code.
         error_texts: of each code the text of the first row that came.
-        remarks: images of this attempt by code of `segment.remarks.REMARKS`.
+        remarks: images of this attempt by code of `segment.output.remarks.REMARKS`.
         labelled: images of this attempt whose label could be used.
         failures, last_failure: parts that could not be committed, and why the last one could not.
         retries: requests to stores that were repeated, by kind.
@@ -165,7 +165,7 @@ class Tally:
         seconds, _, spent = self.pace.over(window)
         if seconds <= 0 or not spent.any():
             return {}
-        pool = max(1, self.workers, vitals.workers() or 0)  # it may have grown since
+        pool = max(1, self.workers, inflight.workers() or 0)  # it may have grown since
         shares = np.minimum(1.0, spent / (seconds * pool))
         return dict(zip(STAGES, shares.tolist(), strict=True))
 

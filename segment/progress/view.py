@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from segment import vitals
-from segment.names import count
 from segment.progress.tally import Tally, clock_time
+from segment.store import inflight
+from segment.store.names import count
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def view_of(tally: Tally) -> View:
     facts = [("images", f"{tally.done:,} of {tally.images:,}"), ("images/s", _rate(tally))]
     facts.append(("ETA", "-" if tally.eta is None else clock_time(tally.eta)))
     facts.append(("mIoU", "-" if tally.miou is None else f"{100 * tally.miou:.2f} %"))
-    facts += [("errors", _errors(tally)), ("workers", str(vitals.workers() or tally.workers))]
+    facts += [("errors", _errors(tally)), ("workers", str(inflight.workers() or tally.workers))]
     elapsed = clock_time(time.monotonic() - tally.started)
     busy: list[tuple[str, int]] = [(stage, round(100 * share)) for stage, share in tally.busy().items()]
     return View(tally.title, elapsed, tally.done / max(1, tally.images), tally.percent, facts, busy, trouble())
@@ -45,7 +45,7 @@ def view_of(tally: Tally) -> View:
 
 def trouble() -> str:
     """What keeps the run waiting, in words."""
-    waiting = vitals.slow_request()
+    waiting = inflight.slow_request()
     return waiting.words() if waiting else ""
 
 

@@ -11,17 +11,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from segment.background import in_order
-from segment.card import Convention, ModelCard
-from segment.findings import LeftOut, by_reason, choice_in_words
-from segment.hopeless import too_many_errors
-from segment.ledger import Ledger
+from segment.inputs.findings import LeftOut, by_reason, choice_in_words
 from segment.metrics import CONVENTIONS, Score, pixel_accuracy, score
-from segment.plan import Plan
+from segment.models.card import Convention, ModelCard
+from segment.output.ledger import Ledger
+from segment.output.plan import Plan
+from segment.output.tables import ShardStats, StatsSum, merge, to_parquet
 from segment.report.doubts import doubts, holds_labels
 from segment.report.published import Comparison, compare_with_published
 from segment.report.rows import numbers_of, part_tables
-from segment.tables import ShardStats, StatsSum, merge, to_parquet
+from segment.runs.error_limits import too_many_errors
+from segment.store.background import in_order
 
 _ERROR_EXAMPLES = 20
 

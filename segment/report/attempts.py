@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from segment.errors import SegmentError
-from segment.ledger import Ledger
-from segment.stages import STAGES
+from segment.output.ledger import Ledger
+from segment.pipeline.stages import STAGES
 
 log = logging.getLogger("segment.report")
 

@@ -6,10 +6,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from segment.card import ModelCard, built_in_cards, load_card
-from segment.names import shown
+from segment.models.card import ModelCard, built_in_cards, load_card
 from segment.report.console import percent
 from segment.report.published import published_in_words
+from segment.store.names import shown
 
 
 def print_cards() -> None:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from segment.card import ModelCard
 from segment.metrics import Confusion
+from segment.models.card import ModelCard
 
 _BINS = 20
 _LEVELS = 24  # shades of a heat map too large for a table

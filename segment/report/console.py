@@ -10,13 +10,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from segment.audit import Audit
-from segment.findings import by_reason, choice_in_words
-from segment.ledger import Ledger
-from segment.names import count, shown
-from segment.remarks import remark_lines
+from segment.inputs.findings import by_reason, choice_in_words
+from segment.output.attempts import read_attempts
+from segment.output.audit import Audit
+from segment.output.ledger import Ledger
+from segment.output.remarks import remark_lines
 from segment.report.aggregate import RunReport
-from segment.timings import read_attempts
+from segment.store.names import count, shown
 
 _WIDTH = 80  # of a report that is not on a terminal
 _BAR = 12

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segment.card import ModelCard
-from segment.labels import parse_source
+from segment.images.labels import parse_source
+from segment.inputs.discover import InputOptions, has_label_column
 from segment.metrics import Confusion
-from segment.names import shown
-from segment.plan import Plan
-from segment.shards import InputOptions, has_label_column
-from segment.store import Store
+from segment.models.card import ModelCard
+from segment.output.plan import Plan
+from segment.store.client import Store
+from segment.store.names import shown
 
 _NAMED = 4  # classes that a line names
 

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from segment.ledger import Ledger
-from segment.names import IMAGE_SUFFIXES, safe_path, suffix_of
-from segment.plan import Plan, parts_of
+from segment.output.ledger import Ledger
+from segment.output.plan import Plan, parts_of
 from segment.report.rows import numbers_of, part_tables
+from segment.store.names import IMAGE_SUFFIXES, safe_path, suffix_of
 
 _DIGITS = 16  # hexadecimal, of what tells images of one name apart: of a million no two agree
 _MARKED = re.compile(rf"(.*)-[0-9a-f]{{{_DIGITS}}}", re.DOTALL | re.IGNORECASE)

@@ -10,14 +10,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from segment import images
-from segment.card import ModelCard
-from segment.classes import VOID
-from segment.ledger import Ledger
-from segment.names import shown
+from segment.images import codec
+from segment.models.card import ModelCard
+from segment.models.classes import VOID
+from segment.output.ledger import Ledger
+from segment.pipeline.stages import Task
 from segment.report.pictures import Look, look
 from segment.report.rows import ImageScores, Row
-from segment.stages import Task
+from segment.store.names import shown
 
 _EACH = 4  # images a group
 _SIDES = (640, 480, 320, 160, 80)  # longest side in pixels; the first at which an exhibit fits its budget
@@ -134,11 +134,11 @@ def _smaller(
 
 
 def _jpeg(rgb: NDArray[np.uint8]) -> str:
-    return _uri("jpeg", images.encode_jpeg(rgb, _QUALITY))
+    return _uri("jpeg", codec.encode_jpeg(rgb, _QUALITY))
 
 
 def _png(pixels: NDArray[np.uint8], palette: NDArray[np.uint8], clear: tuple[int, ...]) -> str:
-    return _uri("png", images.encode_palette_png(pixels, palette, clear))
+    return _uri("png", codec.encode_palette_png(pixels, palette, clear))
 
 
 def _uri(kind: str, data: bytes) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from segment.names import shown
 from segment.report.aggregate import RunReport
 from segment.report.console import facts, percent
+from segment.store.names import shown
 
 _MARKUP = re.compile(r"[\\`*\[\]<>|~&]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")  # an underscore within a word is none
 

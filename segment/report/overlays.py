@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from segment import images
 from segment.errors import SegmentError, UsageError
-from segment.ledger import Ledger
-from segment.names import examples, shown
-from segment.plan import Plan
+from segment.images import codec
+from segment.output.ledger import Ledger
+from segment.output.plan import Plan
+from segment.pipeline.stages import Task
 from segment.report.filenames import Names
 from segment.report.pictures import contact_sheet, look, overlay
 from segment.report.rows import Row, find_rows, id_of, read_scores
-from segment.stages import Task
-from segment.store import Store
-from segment.urls import join_url
+from segment.store.client import Store
+from segment.store.names import examples, shown
+from segment.store.urls import join_url
 
 _SHEET = 200  # images on one sheet
 
@@ -73,7 +73,7 @@ def write_overlays(
     for row in rows:
         found = look(ledger, row, task)
         url = join_url(target, names.file(row.part.shard, found.id))
-        store.write(url, images.encode_png(overlay(found, palette, opacity)))
+        store.write(url, codec.encode_png(overlay(found, palette, opacity)))
         written.urls.append(url)
         written.gone += found.photo is None
         written.renamed += names.is_changed(row.part.shard, found.id)
@@ -90,5 +90,5 @@ def write_sheet(ledger: Ledger, rows: Sequence[Row], task: Task, target: str, st
     if len(rows) > _SHEET:
         raise UsageError(f"a contact sheet holds {_SHEET} images, {len(rows)} are asked for")
     url = target if target.lower().endswith(".png") else join_url(target, "contact-sheet.png")
-    store.write(url, images.encode_png(contact_sheet(ledger, rows, task)))
+    store.write(url, codec.encode_png(contact_sheet(ledger, rows, task)))
     return url

@@ -14,17 +14,17 @@ import numpy as np
 from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
-from segment.ledger import Ledger
 from segment.metrics import image_scores
-from segment.names import shown
-from segment.plan import Plan
+from segment.output.ledger import Ledger
+from segment.output.plan import Plan
+from segment.pipeline.stages import Task
 from segment.report import charts, wording
 from segment.report.aggregate import RunReport
 from segment.report.attempts import Attempt, read_attempts, total_stages
 from segment.report.gallery import Group, gallery
 from segment.report.pictures import GONE
 from segment.report.rows import ImageScores, read_scores
-from segment.stages import Task
+from segment.store.names import shown
 
 QUICK = 256  # parts that the end of a run looks at for its report: all of them, up to 16,384 images
 _SHARDS_IN_FULL = 24  # more are a histogram and the lowest of them

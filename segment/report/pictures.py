@@ -9,16 +9,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from segment import images
-from segment.card import ModelCard
-from segment.classes import VOID
 from segment.errors import SampleError, SegmentError, StoreError
-from segment.labels import LabelDecoder
-from segment.ledger import Ledger
-from segment.plan import Plan
+from segment.images import codec, drawing, resize
+from segment.images.labels import LabelDecoder
+from segment.inputs.discover import Sample, read_part
+from segment.models.card import ModelCard
+from segment.models.classes import VOID
+from segment.output.ledger import Ledger
+from segment.output.plan import Plan
+from segment.pipeline.stages import Task
 from segment.report.rows import Row, read_part_rows, read_scores
-from segment.shards import Sample, read_part
-from segment.stages import Task
 
 _LOOK_AT_PARTS = 200  # enough to find good and bad images; a run of a million is not read through for a picture
 _CAPTION = 26  # pixels
@@ -61,10 +61,10 @@ def look(ledger: Ledger, row: Row, task: Task, with_source: bool = True) -> Look
     found = read_part_rows(ledger, row.part.shard, row.whole, _COLUMNS).slice(row.position, 1).to_pylist()[0]
     if found["mask"] is None:
         raise SegmentError(f"'{found['id']}' is an error row: it has no mask to draw")
-    mask = images.decode_mask(found["mask"]["bytes"])
+    mask = codec.decode_mask(found["mask"]["bytes"])
     size = (found["height"], found["width"])
     if mask.shape != size:
-        mask = images.restore_mask(mask, task.card.input, size)
+        mask = resize.restore_mask(mask, task.card.input, size)
     photo, label, reachable = None, None, True
     if with_source:
         try:
@@ -79,7 +79,7 @@ def look(ledger: Ledger, row: Row, task: Task, with_source: bool = True) -> Look
 def _source(row: Row, task: Task, size: tuple[int, int]) -> tuple[NDArray[np.uint8] | None, NDArray[np.uint8] | None]:
     """Read photo and label; None if they are not of the mask's size (height, width) any more."""
     sample = read_part(row.part, task.input, task.store)[0]
-    picture = images.decode_picture(sample.image, task.max_pixels)
+    picture = codec.decode_picture(sample.image, task.max_pixels)
     if picture.pixels.shape[:2] != size:
         return None, None
     return picture.pixels, _label(sample, size, picture.orientation, task.label_decoder())
@@ -97,8 +97,8 @@ def _label(sample: Sample, size: tuple[int, int], turned_by: int, labels: LabelD
 def overlay(look: Look, palette: NDArray[np.uint8], opacity: float = 0.55) -> NDArray[np.uint8]:
     """The prediction over its image, or alone where that is gone. `uint8[H, W, 3]`, RGB."""
     if look.photo is None:
-        return images.paint(look.mask, palette)
-    return images.overlay(look.photo, look.mask, palette, opacity)
+        return drawing.paint(look.mask, palette)
+    return drawing.overlay(look.photo, look.mask, palette, opacity)
 
 
 def spread(ledger: Ledger, plan: Plan, number: int) -> list[Row]:
@@ -118,7 +118,7 @@ def contact_sheet(ledger: Ledger, rows: Sequence[Row], task: Task) -> NDArray[np
     columns = max(len(line) for line in lines)
     blank = np.full((1, _TILE, 3), 255, np.uint8)
     tiles = [tile for line in lines for tile in line + [blank] * (columns - len(line))]
-    sheet = images.grid(tiles, columns, _TILE)
+    sheet = drawing.grid(tiles, columns, _TILE)
     return np.concatenate([sheet, _legend(task.card, sheet.shape[1])])
 
 
@@ -130,7 +130,7 @@ def _line(look: Look, palette: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
         return [_captioned(gone, f"{look.id} (source gone or changed)"), prediction]
     tiles = [_captioned(look.photo, look.id)]
     if look.label is not None:
-        tiles.append(_captioned(images.paint(look.label, palette), "label"))
+        tiles.append(_captioned(drawing.paint(look.label, palette), "label"))
     return [*tiles, prediction]
 
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from segment.errors import UsageError
-from segment.ledger import Ledger
-from segment.names import shown
+from segment.output.ledger import Ledger
+from segment.store.names import shown
 
 _OWN = ("masks", "stats", "runs", "report")  # folders of a run
 

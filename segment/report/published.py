@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from segment.card import ModelCard, Published
+from segment.models.card import ModelCard, Published
 
 _SHORT = ("bf16", "f16")  # precisions that scores are not published in
 _NOT_CHECKED = "The number of images is the same; the data set itself is not checked"

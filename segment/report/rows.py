@@ -11,12 +11,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from segment.background import in_order
 from segment.errors import SegmentError
-from segment.ledger import Ledger
-from segment.names import shown
-from segment.plan import Plan, parts_of
-from segment.shards import Part
+from segment.inputs.discover import Part
+from segment.output.ledger import Ledger
+from segment.output.plan import Plan, parts_of
+from segment.store.background import in_order
+from segment.store.names import shown
 
 _COLUMNS = ["status", "error", "miou"]
 _AHEAD = 64  # parts whose rows are held at once

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from segment.forecast import size
-from segment.ledger import Ledger
-from segment.names import count
-from segment.speed import Speed, last_speed
-from segment.stages import STAGES
+from segment.output.ledger import Ledger
+from segment.output.speed import Speed, last_speed
+from segment.pipeline.stages import STAGES
+from segment.runs.forecast import size
+from segment.store.names import count
 
 
 def speed_lines(speed: Speed, price_per_hour: float | None = None) -> list[str]:

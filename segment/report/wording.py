@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import datetime
 
-from segment.names import shown
+from segment.pipeline.stages import Task
 from segment.report.aggregate import RunReport
 from segment.report.published import published_in_words
-from segment.stages import Task
+from segment.store.names import shown
 
 FILTERS = ("pct", "num", "short", "rate", "duration", "points", "when", "clean")
 

@@ -19,9 +19,9 @@ from pathlib import Path
 
 import pytest
 
-from segment.audit import audit_run
-from segment.ledger import Ledger
-from segment.store import Store
+from segment.output.audit import audit_run
+from segment.output.ledger import Ledger
+from segment.store.client import Store
 from tests.calls import ended
 from tests.datasets import Item, write_tars
 from tests.graphs import colour_classifier

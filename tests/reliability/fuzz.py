@@ -30,20 +30,20 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from segment import images
-from segment.card import parse_card
 from segment.errors import SAMPLE_ERRORS, SampleError, SegmentError
-from segment.formats import parquet
-from segment.formats.list_rows import parse_rows
-from segment.formats.recent import Recent
+from segment.images import codec
+from segment.images.labels import LabelDecoder
+from segment.inputs.discover import InputOptions, Member, Part, Span, discover, read_part
+from segment.inputs.lists.list_rows import parse_rows
+from segment.inputs.parquet import row_groups
+from segment.inputs.parquet.recent import Recent
 from segment.job import make_job, read_job_file
-from segment.labels import LabelDecoder
-from segment.ledger import Ledger
 from segment.metrics import Confusion
-from segment.plan import Plan
-from segment.shards import InputOptions, Member, Part, Span, discover, read_part
-from segment.store import Store
-from segment.tables import ImageRow, write_masks
+from segment.models.card import parse_card
+from segment.output.ledger import Ledger
+from segment.output.plan import Plan
+from segment.output.tables import ImageRow, write_masks
+from segment.store.client import Store
 from tests.runs import CARD, CARD_TOML, CLASSES, png, scene
 
 PATIENCE = 20.0  # seconds an example may take
@@ -184,7 +184,7 @@ def sound_outputs() -> list[bytes]:
 
 
 def read_image(data: bytes, folder: Path) -> None:
-    found = images.decode(data, PIXELS)
+    found = codec.decode(data, PIXELS)
     assert found.dtype == np.uint8
     assert found.ndim == 3
     assert found.shape[2] == 3
@@ -210,7 +210,7 @@ def read_input(name: str) -> Callable[[bytes, Path], None]:
 
     def read(data: bytes, folder: Path) -> None:
         (folder / name).write_bytes(data)
-        parquet._files, parquet._tables = Recent(8), Recent(2)
+        row_groups._files, row_groups._tables = Recent(8), Recent(2)
         options = InputOptions(part_size=2)
         found = discover(str(folder / name), options, Store())
         parts = list(Plan.from_bytes(Plan.of(found.parts).to_bytes()).parts())

@@ -25,7 +25,7 @@ from pathlib import Path
 import psutil
 import pyarrow.parquet as pq
 
-from segment.ledger import Ledger
+from segment.output.ledger import Ledger
 from tests.reliability.arena import PATIENCE, QUICK, Arena, make_arena
 from tests.reliability.proxy import Action, Fault, FaultProxy
 from tests.reliability.servers import PLACES, Restart, restartable

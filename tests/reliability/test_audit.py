@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from segment.driver import run
 from segment.errors import SegmentError, StoreError
+from segment.runs.driver import run
 from tests.calls import Call
 from tests.graphs import colour_classifier
 from tests.jobs import tree
@@ -216,8 +216,8 @@ def test_the_status_of_a_run_step_by_step(segment: Call, place: Place, monkeypat
     def refuse(*_: object, **__: object) -> None:
         raise StoreError("the store is away")
 
-    monkeypatch.setattr("segment.workers.write_masks", refuse)
-    monkeypatch.setattr("segment.rounds._ROUNDS", ("none",))
+    monkeypatch.setattr("segment.pipeline.worker.write_masks", refuse)
+    monkeypatch.setattr("segment.runs.rounds._ROUNDS", ("none",))
     with pytest.raises(StoreError, match="the store is away"):
         place.run()
     called = segment("status", str(place.output))

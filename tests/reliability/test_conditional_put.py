@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from segment.inputs.parts import InputOptions, Part
 from segment.metrics import Confusion
-from segment.parts import InputOptions, Part
-from segment.sessions import Runtime
-from segment.stages import Clock, Task
-from segment.store import Store
-from segment.tables import ImageRow
-from segment.workers import Worker
+from segment.models.sessions import Runtime
+from segment.output.tables import ImageRow
+from segment.pipeline.stages import Clock, Task
+from segment.pipeline.worker import Worker
+from segment.store.client import Store
 from tests.reliability.arena import Arena, note, proxied
 from tests.reliability.arena import arena as arena
 from tests.reliability.proxy import Fault

@@ -18,9 +18,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from segment.driver import run
 from segment.errors import InputChanged, TooManyErrors, UsageError
-from segment.formats import parquet
+from segment.inputs.parquet import row_groups
+from segment.runs.driver import run
 from tests.calls import process
 from tests.reliability.trouble import assert_sound, command, street
 from tests.runs import CARD, Outcome, Place, expect, png, read_rows, scene
@@ -100,7 +100,7 @@ def test_members_that_lead_out_and_links(place: Place) -> None:
 
 
 def test_a_tar_with_too_many_members_is_refused(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("segment.formats.tar._MAX_MEMBERS", 7)
+    monkeypatch.setattr("segment.inputs.tars.archive._MAX_MEMBERS", 7)
     tar = pack(place.folder / "a.tar", *MEMBERS)
     with pytest.raises(UsageError) as caught:
         place.run(input=str(tar))
@@ -233,8 +233,8 @@ def test_a_shard_replaced_between_run_and_rerun(place: Place, kind: str) -> None
 
 def forget() -> None:
     """As a process that is started anew: row groups that were read are not kept."""
-    parquet._files._values.clear()
-    parquet._tables._values.clear()
+    row_groups._files._values.clear()
+    row_groups._tables._values.clear()
 
 
 # --- Parquet ----------------------------------------------------------------------------------------------------------

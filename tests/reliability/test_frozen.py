@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from segment.engines.pulled import pulled
-from segment.engines.ray_pulse import Beat, Pulse, Signs
+from segment.engines.interruptible import pulled
+from segment.engines.ray_heartbeats import Beat, Pulse, Signs
 from segment.engines.ray_watch import Watch
 from segment.errors import SegmentError, StoreError
-from segment.patience import UNKNOWN, Patience
-from segment.stages import PartResult
+from segment.pipeline.stages import PartResult
+from segment.pipeline.stall import UNKNOWN, Patience
 from tests.jobs import ray_engine, run_on, tree
 from tests.reliability.arena import note
 from tests.reliability.trouble import add_killer, assert_sound, street
@@ -167,8 +167,8 @@ def test_a_frozen_process_is_replaced(
     trouble, engine = KINDS[kind]
     frozen = place.folder / "frozen"
     in_ray_workers(f"{trouble}={frozen}")
-    monkeypatch.setattr("segment.patience.UNKNOWN", 15.0)  # for loading
-    monkeypatch.setattr("segment.engines.ray_pulse._ANSWER_SECONDS", 10.0)
+    monkeypatch.setattr("segment.pipeline.stall.UNKNOWN", 15.0)  # for loading
+    monkeypatch.setattr("segment.engines.ray_heartbeats._ANSWER_SECONDS", 10.0)
     began = time.monotonic()
     with caplog.at_level(logging.WARNING, "segment.engines.ray"):
         report = run_on(ray_engine(**engine), place.job(stall_timeout=3))

@@ -13,14 +13,14 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from segment import driver
-from segment.driver import run
 from segment.errors import SegmentError, UsageError
+from segment.inputs.discover import Discovery
 from segment.job import Job
+from segment.output.tables import footer_of
 from segment.report.aggregate import RunReport
-from segment.shards import Discovery
-from segment.store import Store
-from segment.tables import footer_of
+from segment.runs import driver
+from segment.runs.driver import run
+from segment.store.client import Store
 from tests.calls import Call
 from tests.graphs import colour_classifier
 from tests.reliability.trouble import assert_sound, masks, street
@@ -100,12 +100,12 @@ def test_the_first_drivers_plan_is_kept(place: Place, monkeypatch: pytest.Monkey
 
     def late(*arguments: Any, **settings: Any) -> Discovery:
         with monkeypatch.context() as patch:
-            patch.setattr("segment.driver.discover", discover)
+            patch.setattr("segment.runs.driver.discover", discover)
             place.run()
         place.add("9.png", 9)
         return discover(*arguments, **settings)
 
-    monkeypatch.setattr("segment.driver.discover", late)
+    monkeypatch.setattr("segment.runs.driver.discover", late)
     notes = Notes()
     report = run(place.job(), notes)
     assert "7 images in 1 shard, 4 parts" in notes.lines
@@ -123,14 +123,14 @@ def test_a_run_that_is_being_begun_is_not_replaced(place: Place, monkeypatch: py
 
     def late(*arguments: Any) -> Any:
         with monkeypatch.context() as patch:
-            patch.setattr("segment.driver.make_engine", make_engine)
+            patch.setattr("segment.runs.driver.make_engine", make_engine)
             with pytest.raises(UsageError, match="another run is being begun at"):
                 run(other(place))
         return make_engine(*arguments)
 
     job = place.job()
     begin(job, monkeypatch)
-    monkeypatch.setattr("segment.driver.make_engine", late)
+    monkeypatch.setattr("segment.runs.driver.make_engine", late)
     assert run(job).complete
     assert len(fingerprints(place.output)) == 1
     assert fingerprints(place.output) == {begun(place)["fingerprint"]}
@@ -144,7 +144,7 @@ def begin(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("segment.driver.Rounds", stop)
+        patch.setattr("segment.runs.driver.Rounds", stop)
         with pytest.raises(KeyboardInterrupt):
             run(job)
 

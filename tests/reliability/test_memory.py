@@ -11,16 +11,16 @@ import numpy as np
 import psutil
 import pytest
 
-from segment import memory, resources
-from segment.audit import audit_run
-from segment.driver import run
 from segment.errors import UsageError
 from segment.job import make_job
-from segment.ledger import Ledger
-from segment.memory import OVER_BUDGET, Guard, guard_process, own_memory
-from segment.resources import available_cpus, node_memory
-from segment.stages import PartResult
-from segment.store import Store
+from segment.output.audit import audit_run
+from segment.output.ledger import Ledger
+from segment.pipeline import memory_guard, resources
+from segment.pipeline.memory_guard import OVER_BUDGET, Guard, guard_process, own_memory
+from segment.pipeline.resources import available_cpus, node_memory
+from segment.pipeline.stages import PartResult
+from segment.runs.driver import run
+from segment.store.client import Store
 from tests.jobs import ray_engine, run_on, tree
 from tests.reliability.arena import note
 from tests.reliability.trouble import assert_sound, run_process, street
@@ -64,9 +64,9 @@ def v2(cpus: float | None, memory: int | None, used: int = 0) -> dict[str, str]:
     """What version 2 of the interface says."""
     return {
         "cpu.max": "max 100000\n" if cpus is None else f"{cpus * 100_000:.0f} 100000\n",
-        "memory.max": "max\n" if memory is None else f"{memory}\n",
-        "memory.current": f"{used}\n",
-        "memory.stat": "anon 5\ninactive_file 100000\nactive_file 7\n",
+        "memory_guard.max": "max\n" if memory is None else f"{memory}\n",
+        "memory_guard.current": f"{used}\n",
+        "memory_guard.stat": "anon 5\ninactive_file 100000\nactive_file 7\n",
     }
 
 
@@ -112,11 +112,11 @@ def test_version_1(path: str, machine: Path) -> None:
     (machine.parent / "membership").write_text(text)
     cgroup(machine / "cpu", {"cpu.cfs_quota_us": "800000\n", "cpu.cfs_period_us": "100000\n"})
     stat = "cache 9\ninactive_file 3\ntotal_inactive_file 1000\n"
-    used = {"memory.usage_in_bytes": "5000\n", "memory.stat": stat}
-    cgroup(machine / "memory", {"memory.limit_in_bytes": "20000\n", **used})
+    used = {"memory_guard.usage_in_bytes": "5000\n", "memory_guard.stat": stat}
+    cgroup(machine / "memory", {"memory_guard.limit_in_bytes": "20000\n", **used})
     assert (available_cpus(), node_memory()) == (8, (20_000, 16_000))
     cgroup(machine / "cpu", {"cpu.cfs_quota_us": "-1\n"})
-    cgroup(machine / "memory", {"memory.limit_in_bytes": "9223372036854771712\n"})
+    cgroup(machine / "memory", {"memory_guard.limit_in_bytes": "9223372036854771712\n"})
     assert (available_cpus(), node_memory()) == (64, (256 * GIB, 200 * GIB))
 
 
@@ -135,7 +135,7 @@ def test_a_workers_share_is_that_of_a_cpu_of_its_container(machine: Path, monkey
     ended = threading.Event()
     monkeypatch.setattr("os._exit", lambda code: ended.set() if code == OVER_BUDGET else None)
     for own, is_over in ((3 * GIB, False), (5 * GIB, True)):
-        monkeypatch.setattr(memory, "own_memory", lambda own=own: own)
+        monkeypatch.setattr(memory_guard, "own_memory", lambda own=own: own)
         guard = guard_process(None)
         assert ended.wait(1.2) == is_over
         guard.close()
@@ -153,8 +153,8 @@ def test_the_guard_calls_once_above_the_budget() -> None:
 
 def test_without_a_budget_only_where_the_node_is_short_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     available = [50]
-    monkeypatch.setattr(memory, "node_memory", lambda: (100, available[0]))
-    monkeypatch.setattr(memory, "own_memory", lambda: 30)
+    monkeypatch.setattr(memory_guard, "node_memory", lambda: (100, available[0]))
+    monkeypatch.setattr(memory_guard, "own_memory", lambda: 30)
     for share, is_over in ((0.2, True), (0.5, False)):
         called = threading.Event()
         available[0] = 50
@@ -243,7 +243,7 @@ def test_a_part_that_fails_for_want_of_memory_is_done_in_a_child(
 
     notes = Notes()
     with monkeypatch.context() as patch:
-        patch.setattr("segment.workers.Worker._segment", hungry)
+        patch.setattr("segment.pipeline.worker.Worker._segment", hungry)
         report = run(place.job(), notes)
     assert "round 2: 3 parts left, one by one" in notes.lines
     assert (report.complete, report.total.errors) == (True, 0)

@@ -74,7 +74,7 @@ def test_a_worker_that_hangs_while_it_loads_but_lives_is_replaced(
 ) -> None:
     hung = place.folder / "hung"
     in_ray_workers(f"load-hang={hung}")
-    monkeypatch.setattr("segment.patience.UNKNOWN", 6.0)
+    monkeypatch.setattr("segment.pipeline.stall.UNKNOWN", 6.0)
     with caplog.at_level(logging.WARNING, "segment.engines.ray"):
         report = run_on(ray_engine(workers=(1, 1)), place.job())
     assert hung.exists()

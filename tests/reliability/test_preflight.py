@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from segment.driver import run
 from segment.errors import SegmentError, StoreError, StoreRefused, UsageError
-from segment.preflight import probe_output
-from segment.retries import repeats
-from segment.store import Entry, Store
+from segment.runs.driver import run
+from segment.runs.preflight import probe_output
+from segment.store.client import Entry, Store
+from segment.store.retries import repeats
 from tests.reliability.arena import note, proxied
 from tests.reliability.proxy import Fault, FaultProxy
 from tests.reliability.test_conditional_put import moto as moto
@@ -314,9 +314,9 @@ def test_it_leaves_nothing(where: str, tmp_path: Path, request: pytest.FixtureRe
 def test_a_repeated_look_up_names_the_cause_and_not_what_the_driver_makes_of_it(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("segment.retries._ATTEMPTS", 2)
+    monkeypatch.setattr("segment.store.retries._ATTEMPTS", 2)
     repeats.forget()
-    with caplog.at_level(logging.WARNING, "segment.store"), pytest.raises(StoreError, match="cannot be reached"):
+    with caplog.at_level(logging.WARNING, "segment.store.client"), pytest.raises(StoreError, match="cannot be reached"):
         Store().exists("http://127.0.0.1:9/a.png")  # port `discard`: nothing listens; fsspec says "not found"
     assert [record.getMessage().split(": ")[-1] for record in caplog.records] == [
         "ClientConnectorError; more of this kind are counted"
@@ -325,8 +325,8 @@ def test_a_repeated_look_up_names_the_cause_and_not_what_the_driver_makes_of_it(
 
 def test_repeated_requests_are_told_a_line_a_kind(caplog: pytest.LogCaptureFixture) -> None:
     repeats.forget()
-    logger = logging.getLogger("segment.store")
-    with caplog.at_level(logging.WARNING, "segment.store"):
+    logger = logging.getLogger("segment.store.client")
+    with caplog.at_level(logging.WARNING, "segment.store.client"):
         for number in range(250):
             logger.warning("retrying to %s", number, extra={"kind": "read: SlowDown"})
         logger.warning("retrying to write", extra={"kind": "write: SlowDown"})

@@ -18,17 +18,17 @@ import psutil
 import pyarrow as pa
 import pytest
 
-from segment import vitals
-from segment.child import CHILD_MEMORY, Child, ChildDied
-from segment.driver import open_run
+from segment.engines.child import CHILD_MEMORY, Child, ChildDied
 from segment.engines.local import LocalEngine
+from segment.engines.quarantine import quarantine
 from segment.errors import ModelError, StoreError
-from segment.isolation import quarantine
-from segment.ledger import Ledger
-from segment.plan import Plan
-from segment.stages import Task
-from segment.store import Store
-from segment.weights import Weights, load_weights
+from segment.models.weights import Weights, load_weights
+from segment.output.ledger import Ledger
+from segment.output.plan import Plan
+from segment.pipeline.stages import Task
+from segment.runs.driver import open_run
+from segment.store import inflight
+from segment.store.client import Store
 from tests.calls import ROOT
 from tests.jobs import ENGINES, run_on, tree
 from tests.reliability.trouble import (
@@ -168,14 +168,14 @@ def test_what_workers_log_and_wait_for_is_heard(
     with caplog.at_level(logging.WARNING, "segment"):
         results = list(child.process(plan.parts()))
     assert [result.failure for result in results if result.failure] == ["TypeError: a bug"]
-    (record,) = [record for record in caplog.records if record.name == "segment.workers"]
+    (record,) = [record for record in caplog.records if record.name == "segment.pipeline.worker"]
     assert record.getMessage().endswith(": TypeError: a bug")
-    vitals.hear(child, (vitals.PATIENCE + 1, vitals.Request("read", "s3://b/k", 0.0)))
-    told = vitals.slow_request()
+    inflight.hear(child, (inflight.PATIENCE + 1, inflight.Request("read", "s3://b/k", 0.0)))
+    told = inflight.slow_request()
     assert told is not None
     assert told.url == "s3://b/k"
     child.close()
-    assert vitals.slow_request() is None
+    assert inflight.slow_request() is None
 
 
 @pytest.fixture
@@ -207,7 +207,7 @@ def test_a_process_that_freezes_before_it_has_read_the_weights_is_given_up(
 ) -> None:
     task, weights, _ = asked
     trouble_in_children(monkeypatch, f"start-freeze={tmp_path / 'frozen'}")
-    monkeypatch.setattr("segment.patience.UNKNOWN", 3.0)
+    monkeypatch.setattr("segment.pipeline.stall.UNKNOWN", 3.0)
     with pytest.raises(ChildDied, match="did nothing for 3 s and was killed"):
         Child(task, dataclasses.replace(weights, data=bytes(8 << 20)), lambda: 3.0)
     assert (tmp_path / "frozen").exists()
@@ -239,7 +239,7 @@ def test_a_worker_that_dies_while_it_loads_is_tried_again(
 ) -> None:
     """All of them die, three times each; then the next round fails likewise, and the run says why."""
     trouble_in_children(monkeypatch, "load")
-    monkeypatch.setattr("segment.rounds._ROUNDS", ("none",))
+    monkeypatch.setattr("segment.runs.rounds._ROUNDS", ("none",))
     with caplog.at_level(logging.WARNING, "segment"), pytest.raises(StoreError, match="their workers died"):
         run_on(APART, place.job())
     told = [record for record in caplog.messages if record.startswith("a worker process ended with exit code -9")]

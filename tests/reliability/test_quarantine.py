@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 
-from segment.child import _serve
-from segment.driver import open_run
+from segment.engines.child import _serve
+from segment.engines.quarantine import quarantine
 from segment.errors import ModelError, StoreError
-from segment.isolation import quarantine
-from segment.ledger import Ledger
-from segment.parts import Part
-from segment.stages import PartResult, Task
-from segment.store import Store
-from segment.weights import Weights, load_weights
+from segment.inputs.parts import Part
+from segment.models.weights import Weights, load_weights
+from segment.output.ledger import Ledger
+from segment.pipeline.stages import PartResult, Task
+from segment.runs.driver import open_run
+from segment.store.client import Store
 from tests.calls import process
 from tests.jobs import ray_engine, run_on
 from tests.reliability.trouble import (
@@ -178,7 +178,7 @@ def test_a_run_whose_children_cannot_load_the_model_fails_and_resumes(
 ) -> None:
     with monkeypatch.context() as patch:
         trouble_in_children(patch, "load")
-        patch.setattr("segment.rounds._ROUNDS", ("part", "image"))
+        patch.setattr("segment.runs.rounds._ROUNDS", ("part", "image"))
         with pytest.raises(StoreError) as caught:
             place.run(part_size=7)
     assert str(caught.value).startswith(
@@ -195,7 +195,7 @@ def test_a_bug_in_a_child_is_no_death(
     def bug(*_: object) -> None:
         raise TypeError("a bug")
 
-    monkeypatch.setattr("segment.child.load_worker", bug)
+    monkeypatch.setattr("segment.engines.child.load_worker", bug)
     _, task, _, weights = begun
     ours, theirs = multiprocessing.Pipe()
     ours.send((task, weights))
@@ -209,9 +209,9 @@ def test_a_bug_in_a_child_is_no_death(
 def test_children_do_not_run_the_script_that_called(place: Place) -> None:
     script = place.folder / "script.py"
     script.write_text(
-        "import segment, segment.rounds, segment.job\n"
+        "import segment, segment.runs.rounds, segment.job\n"
         "print('here')\n"
-        "segment.rounds._ROUNDS = ('part',)\n"
+        "segment.runs.rounds._ROUNDS = ('part',)\n"
         f"report = segment.run(segment.Job(**{place.job().model_dump()!r}))\n"
         "print(report.total.images, report.total.errors)\n"
     )

@@ -11,11 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from segment.errors import InputChanged
-from segment.formats import parquet
-from segment.formats.recent import Recent
-from segment.plan import Plan
-from segment.shards import Discovery, InputOptions, Sample, discover, read_part
-from segment.store import Store
+from segment.inputs.discover import Discovery, InputOptions, Sample, discover, read_part
+from segment.inputs.parquet import row_groups
+from segment.inputs.parquet.recent import Recent
+from segment.output.plan import Plan
+from segment.store.client import Store
 from tests.reliability.arena import proxied
 from tests.runs import png, scene
 from tests.s3 import S3Server
@@ -57,8 +57,8 @@ def read(store: Store, found: Discovery) -> list[Sample]:
 
 @pytest.fixture(autouse=True)
 def nothing_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parquet, "_files", Recent(8))
-    monkeypatch.setattr(parquet, "_tables", Recent(2))
+    monkeypatch.setattr(row_groups, "_files", Recent(8))
+    monkeypatch.setattr(row_groups, "_tables", Recent(2))
 
 
 @pytest.mark.parametrize("make", [as_files, as_tar, as_parquet])
@@ -74,7 +74,7 @@ def test_replaced_by_another_of_the_same_size(make: object, s3_server: S3Server)
     name = max(sound)
     assert (len(other[name]), other[name] == sound[name]) == (len(sound[name]), False)
     store.write(f"{url}/{name}", other[name])
-    parquet._files, parquet._tables = Recent(8), Recent(2)
+    row_groups._files, row_groups._tables = Recent(8), Recent(2)
     with pytest.raises(InputChanged) as caught:
         read(store, found)
     back = "Put the file back as it was, or take it as it is now with --update."

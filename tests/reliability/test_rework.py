@@ -12,10 +12,10 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from segment.driver import run
 from segment.errors import InputChanged, StoreError, UsageError
-from segment.ledger import Ledger
-from segment.stages import decode
+from segment.output.ledger import Ledger
+from segment.pipeline.stages import decode
+from segment.runs.driver import run
 from tests.calls import Call
 from tests.datasets import Item, write_tars
 from tests.jobs import ENGINES, on, run_on
@@ -57,7 +57,7 @@ def unlucky(place: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
         return frames
 
     with monkeypatch.context() as patch:
-        patch.setattr("segment.workers.decode", fail)
+        patch.setattr("segment.pipeline.worker.decode", fail)
         outcome = place.run()
     assert (outcome.report.total.images, outcome.report.total.errors) == (6, 2)
     return place
@@ -121,8 +121,8 @@ def test_a_retry_that_breaks_off_is_resumed(unlucky: Place, monkeypatch: pytest.
         raise StoreError("the store is away")
 
     with monkeypatch.context() as patch:
-        patch.setattr("segment.workers.write_masks", away)
-        patch.setattr("segment.rounds._ROUNDS", ("none",))
+        patch.setattr("segment.pipeline.worker.write_masks", away)
+        patch.setattr("segment.runs.rounds._ROUNDS", ("none",))
         with pytest.raises(StoreError, match=r"1 of 3 parts not committed after 1 round: the store is away"):
             rerun(unlucky, retry_errors=True)
     assert not (unlucky.output / "_SUCCESS").exists()  # it does not say that six images are done
@@ -257,7 +257,7 @@ def test_an_update_that_breaks_off_is_brought_to_its_end_by_the_next(
         elif at == "extend_plan":
             patch.setattr(Ledger, "extend_plan", broken)
         else:
-            patch.setattr("segment.rounds.Rounds.run", broken)
+            patch.setattr("segment.runs.rounds.Rounds.run", broken)
         with pytest.raises(StoreError):
             rerun(place, update=True)
     assert not (place.output / "_SUCCESS").exists()

@@ -12,16 +12,16 @@ from typing import Any
 
 import pytest
 
-from segment.driver import open_run, run
+from segment.engines.ray_stages import SplitWorker
 from segment.errors import StoreError, TooManyErrors
-from segment.ledger import Ledger
-from segment.operators import SplitWorker
-from segment.sessions.predict import GraphSession
-from segment.shards import Part
-from segment.stages import PartResult
-from segment.store import Store
-from segment.weights import load_weights
-from segment.workers import Worker, load_worker
+from segment.inputs.discover import Part
+from segment.models.sessions.predict import GraphSession
+from segment.models.weights import load_weights
+from segment.output.ledger import Ledger
+from segment.pipeline.stages import PartResult
+from segment.pipeline.worker import Worker, load_worker
+from segment.runs.driver import open_run, run
+from segment.store.client import Store
 from tests.jobs import tree
 from tests.reliability.trouble import assert_sound, street
 from tests.runs import Notes, Place
@@ -110,7 +110,7 @@ def test_one_of_two_threads_is_stuck(
 
 def test_too_many_errors_end_a_run_before_its_end(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sixteen broken images come first: with an allowance of ten, the rest need not be tried."""
-    monkeypatch.setattr("segment.hopeless._MANY", 10)
+    monkeypatch.setattr("segment.runs.error_limits._MANY", 10)
     for number in range(16):
         place.write(f"-{number:02d}.png", b"no image")
     for seed in range(6, 60):
@@ -145,7 +145,7 @@ def test_parts_that_fail_in_a_row_end_the_run(place: Place, monkeypatch: pytest.
         raise StoreError("the store is away")
 
     with monkeypatch.context() as patch:
-        patch.setattr("segment.workers.read_planned", away)
+        patch.setattr("segment.pipeline.worker.read_planned", away)
         with pytest.raises(StoreError, match=r"^nothing succeeds any more: the store is away"):
             place.run(output=str(place.folder / "away"))
     assert 5 <= len(tried) <= 8  # of fifteen parts; a few were under way
@@ -155,7 +155,9 @@ def test_parts_that_fail_in_a_row_end_the_run(place: Place, monkeypatch: pytest.
 # --- bugs -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("where", ["segment.workers.encode", "segment.workers.write_masks", "segment.workers.decode"])
+@pytest.mark.parametrize(
+    "where", ["segment.pipeline.worker.encode", "segment.pipeline.worker.write_masks", "segment.pipeline.worker.decode"]
+)
 def test_a_bug_is_its_parts_failure_in_words(where: str, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """An exception that nobody expects, in one part of three: the others are committed, and a rerun does the part."""
     module, _, name = where.rpartition(".")
@@ -171,7 +173,7 @@ def test_a_bug_is_its_parts_failure_in_words(where: str, place: Place, monkeypat
 
     with monkeypatch.context() as patch:
         patch.setattr(where, buggy)
-        patch.setattr("segment.rounds._ROUNDS", ("none",))
+        patch.setattr("segment.runs.rounds._ROUNDS", ("none",))
         with pytest.raises(StoreError) as caught:
             place.run()
     assert str(caught.value) == (
@@ -215,6 +217,6 @@ def test_a_bug_in_every_part_ends_the_run_early(place: Place, monkeypatch: pytes
     def buggy(*_: object) -> None:
         raise TypeError("a bug")
 
-    monkeypatch.setattr("segment.workers.encode", buggy)
+    monkeypatch.setattr("segment.pipeline.worker.encode", buggy)
     with pytest.raises(StoreError, match=r"^nothing succeeds any more: TypeError: a bug"):
         place.run(output=str(place.folder / "buggy"))

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from segment.child import _Line, _log_here
+from segment.engines.child import _Line, _log_here
 from segment.engines.ray_cluster import HeadLost
-from segment.filesystems import open_filesystem
-from segment.retries import repeats
-from segment.store import Store
+from segment.store.client import Store
+from segment.store.filesystems import open_filesystem
+from segment.store.retries import repeats
 from tests.reliability.arena import QUICK, Arena, Ended, note, proxied
 from tests.reliability.arena import arena as arena
 from tests.reliability.proxy import Action, Fault
@@ -133,7 +133,7 @@ def test_time_outs_and_retries_are_ours_alone(arena: Arena, caplog: pytest.LogCa
     assert filesystem.retries == 1
     fault = Fault("status", times=3, code="SlowDown")
     repeats.forget()
-    with proxied(arena.server, fault) as proxy, caplog.at_level(logging.WARNING, "segment.store"):
+    with proxied(arena.server, fault) as proxy, caplog.at_level(logging.WARNING, "segment.store.client"):
         store = Store({**arena.server.options, "endpoint_url": proxy.url})
         assert store.list("s3://arena-in") != []
         assert (fault.injected, proxy.requests) == (3, 4)
@@ -279,7 +279,9 @@ def sent_by_a_child(times: int) -> list[logging.LogRecord]:
     with logging_as_before():
         _Line(theirs).take_logs()
         for _ in range(times):
-            logging.getLogger("segment.store").warning("retrying to %s", "read", extra={"kind": "read: SlowDown"})
+            logging.getLogger("segment.store.client").warning(
+                "retrying to %s", "read", extra={"kind": "read: SlowDown"}
+            )
     theirs.close()
     sent = []
     with contextlib.suppress(EOFError):

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from segment.audit import audit_run
-from segment.ledger import Ledger
-from segment.store import Store
+from segment.output.audit import audit_run
+from segment.output.ledger import Ledger
+from segment.store.client import Store
 from tests.calls import Call
 from tests.datasets import Item, write_tars
 from tests.runs import Place, png, scene

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from segment.store import Store
+from segment.store.client import Store
 from tests.calls import Call
 from tests.graphs import colour_classifier
 from tests.reliability.arena import Arena, note, proxied

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from segment.audit import audit_run
-from segment.ledger import Ledger
-from segment.store import Store
+from segment.output.audit import audit_run
+from segment.output.ledger import Ledger
+from segment.store.client import Store
 from tests.calls import ROOT, process
 from tests.graphs import TRIGGER
 from tests.runs import Place, png, scene
@@ -85,7 +85,7 @@ def assert_sound(output: Path) -> None:
 @contextmanager
 def logging_as_before() -> Iterator[None]:
     """Undo what the set-up of a worker process does to the logging of this one."""
-    loggers = [logging.getLogger(name) for name in ("segment", "segment.store")]
+    loggers = [logging.getLogger(name) for name in ("segment", "segment.store.client")]
     before = [(list(logger.handlers), list(logger.filters), logger.propagate) for logger in loggers]
     try:
         yield

@@ -154,11 +154,11 @@ class Patching(importlib.abc.MetaPathFinder):
 
 if TROUBLE:
     sys.meta_path[:0] = [
-        Patching("segment.sessions.predict", on_sessions),
-        Patching("segment.formats.files", on_files),
-        Patching("segment.workers", on_workers),
-        Patching("segment.child", on_child),
-        Patching("segment.engines.ray_pulse", on_pulse),
+        Patching("segment.models.sessions.predict", on_sessions),
+        Patching("segment.inputs.loose.files", on_files),
+        Patching("segment.pipeline.worker", on_workers),
+        Patching("segment.engines.child", on_child),
+        Patching("segment.engines.ray_heartbeats", on_pulse),
     ]
 if os.environ.get("APART"):
     sys.meta_path[:0] = [Patching("segment.engines.local", on_local)]

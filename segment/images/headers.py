@@ -1,0 +1,186 @@
+"""What the bytes of an image or label say before a pixel is decoded: format, orientation, frames, loss.
+
+One place for images and labels: what is decided here is true for both.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import struct
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import cv2
+from numpy.typing import NDArray
+from PIL import Image
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+from segment.images.magic import PNG_MAGIC, image_format
+
+IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")  # no other decoder of Pillow ever runs
+LABEL_FORMATS = (*IMAGE_FORMATS, "GIF")
+
+_PNG_METADATA = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")  # chunks in which Pillow looks for an orientation
+_ORIENTATION, _COMPRESSION, _SUBFILE = 274, 259, 254  # TIFF tags
+_STRIPS, _TILES, _STRIP_SIZES, _TILE_SIZES = 273, 324, 279, 325
+_SECONDARY = 1 | 4  # bits of `_SUBFILE`: a page of reduced resolution, a transparency mask
+_LOSSY_TIFF = {6: "JPEG", 7: "JPEG", 34676: "SGI LogLuv", 34677: "SGI LogLuv", 34892: "JPEG"}
+_WEBP_TIFF = 50001
+_MOST_PAGES = 1000  # pages of a TIFF that are looked at
+_UPRIGHT = 1
+_FLIPS = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}  # orientation to the code of `cv2.flip`, after 5 to 8 are transposed
+
+Image.init()  # or `formats` knows only those that were opened before
+# Sizes are checked before a pixel is decoded, against limits of our own. Pillow's would refuse what those allow, and
+# its warnings cannot be silenced for the time of a call: `catch_warnings` is not safe in threads.
+Image.MAX_IMAGE_PIXELS = None
+warnings.filterwarnings("ignore", module=r"PIL\.")
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # or its errors would go to stderr where nobody listens
+
+
+def open_header(data: bytes, formats: tuple[str, ...] = IMAGE_FORMATS) -> Image.Image:
+    """Open an image or label with Pillow: size and mode are known, no pixel is decoded. Raises whatever Pillow does."""
+    return Image.open(io.BytesIO(data), formats=formats)
+
+
+def orientation(header: Image.Image, data: bytes) -> int:
+    """Return the EXIF orientation that Pillow's `exif_transpose` would apply, without decoding; 1 is upright.
+
+    It may stand in EXIF data of any format, in a TIFF's tag, in the text chunks of a PNG (ImageMagick's), or in XMP.
+
+    Args:
+        header: as opened, not loaded.
+        data: the bytes it was opened from.
+
+    Raises:
+        Exception: whatever Pillow does on damaged EXIF data.
+    """
+    if header.format == "PNG":
+        header = _with_all_metadata(header, data)
+    # The base class's, as that of PNG decodes the whole image to see what stands behind the pixels.
+    found = Image.Image.getexif(header).get(_ORIENTATION, _UPRIGHT)
+    return int(found) if found in range(1, 9) else _UPRIGHT
+
+
+def _with_all_metadata(header: Image.Image, data: bytes) -> Image.Image:
+    """Return a PNG's header that knows the metadata behind the pixels, too."""
+    chunks = list(_png_chunks(data))
+    pixels = next((start for kind, start, _ in chunks if kind == b"IDAT"), len(data))
+    behind = [data[start:end] for kind, start, end in chunks if start > pixels and kind in _PNG_METADATA]
+    return open_header(data[:pixels] + b"".join(behind) + data[pixels:], ("PNG",)) if behind else header
+
+
+def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Yield type, start and end (exclusive) of each chunk."""
+    at = len(PNG_MAGIC)
+    while at + 12 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, at)
+        yield kind, at, at + 12 + length
+        at += 12 + length
+
+
+def upright_size(header: Image.Image, turned_by: int) -> tuple[int, int]:
+    """Return (height, width) once the orientation is applied."""
+    width, height = header.size
+    if turned_by >= 5 and not has_orientation_tag(header):  # Pillow's size of a TIFF is turned by the tag already
+        return width, height
+    return height, width
+
+
+def has_orientation_tag(header: Image.Image) -> bool:
+    """Whether this is a TIFF with the tag: Pillow and OpenCV apply that themselves, and cannot be told not to."""
+    return header.format == "TIFF" and _ORIENTATION in _tags(header)
+
+
+def turned(pixels: NDArray[Any], turned_by: int) -> NDArray[Any]:
+    """Turn `[H, W]` or `[H, W, n]` pixels upright by an EXIF orientation."""
+    if turned_by >= 5:
+        pixels = cv2.transpose(pixels)
+    return cv2.flip(pixels, _FLIPS[turned_by]) if turned_by in _FLIPS else pixels
+
+
+def has_more_frames(header: Image.Image) -> bool:
+    """Whether there are frames or pages behind the first that show something else.
+
+    Overviews and masks of a TIFF are none, nor are the other pictures in a JPEG of a phone (MPO): previews, gain maps
+    and views of the same scene.
+    """
+    if header.format == "MPO" or not getattr(header, "is_animated", False):
+        return False
+    return header.format != "TIFF" or any(not int(tags.get(_SUBFILE, 0)) & _SECONDARY for tags in _later_pages(header))
+
+
+def _later_pages(header: Image.Image) -> Iterator[ImageFileDirectory_v2]:
+    """Yield the tags of a TIFF's pages behind the first, from a file of their own."""
+    file = io.BytesIO(header.fp.getvalue())  # type: ignore[attr-defined]
+    at, seen = int(_tags(header).next), set[int]()
+    while at and at not in seen and len(seen) < _MOST_PAGES:
+        seen.add(at)
+        file.seek(0)
+        tags = ImageFileDirectory_v2(file.read(16 if _tags(header)._bigtiff else 8))
+        file.seek(at)
+        tags.load(file)
+        yield tags
+        at = int(tags.next)
+
+
+def lossy_compression(header: Image.Image, data: bytes) -> str | None:
+    """Name the compression if it changes pixels, by the bytes and not by the file's name; None if it changes none."""
+    if header.format in ("JPEG", "MPO"):
+        return "JPEG"
+    if header.format == "WEBP":
+        return "lossy WebP" if _is_lossy_webp(data) else None
+    if header.format != "TIFF":
+        return None
+    tags = _tags(header)
+    compression = tags.get(_COMPRESSION, 1)
+    if compression in _LOSSY_TIFF:
+        return f"{_LOSSY_TIFF[compression]} in TIFF"
+    if compression == _WEBP_TIFF and any(map(_is_lossy_webp, _tiff_pieces(tags, data))):
+        return "lossy WebP in TIFF"
+    return None
+
+
+def _tiff_pieces(tags: ImageFileDirectory_v2, data: bytes) -> Iterator[bytes]:
+    """Yield the encoded strips or tiles of a TIFF's page; raises KeyError or ValueError where a tag is missing."""
+    starts, sizes = (_STRIPS, _STRIP_SIZES) if _STRIPS in tags else (_TILES, _TILE_SIZES)
+    for at, size in zip(tags[starts], tags[sizes], strict=True):
+        yield data[at : at + size]
+
+
+def _is_lossy_webp(data: bytes) -> bool:
+    """Whether any frame is a `VP8 ` chunk; lossless ones are `VP8L`. What cannot be walked counts as lossy."""
+    kinds = list(_riff_chunks(data, 12, min(len(data), 8 + int.from_bytes(data[4:8], "little"))))
+    return b"VP8 " in kinds or b"VP8L" not in kinds
+
+
+def _riff_chunks(data: bytes, at: int, end: int) -> Iterator[bytes]:
+    """Yield the types of chunks, those within the frames of an animation, too."""
+    while at + 8 <= end:
+        kind, length = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "little")
+        yield kind
+        if kind == b"ANMF":
+            yield from _riff_chunks(data, at + 8 + 16, min(end, at + 8 + length))
+        at += 8 + length + length % 2
+
+
+def has_foreign_pixels(data: bytes) -> bool:
+    """Whether the bytes are a TIFF, sound by its tags, of pixels that Pillow does not know."""
+    if image_format(data) != "TIFF":
+        return False
+    try:
+        file = io.BytesIO(data)
+        tags = ImageFileDirectory_v2(file.read(16 if data[2:4].strip(b"\0") == b"+" else 8))
+        file.seek(tags.next)
+        tags.load(file)
+        bits, kinds, bands = (tags.get(tag, default) for tag, default in ((258, (1,)), (339, (1,)), (277, 1)))
+        return max(bits) > 16 or any(kind not in (1, 4) for kind in kinds) or bands > 4
+    except Exception:  # Pillow raises many types on damaged files
+        return False
+
+
+def _tags(header: Image.Image) -> ImageFileDirectory_v2:
+    tags: ImageFileDirectory_v2 = header.tag_v2  # type: ignore[attr-defined]
+    return tags

@@ -1,0 +1,268 @@
+"""Labels: what the values, palette indices and colours of a label image say as classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from segment.errors import SampleError
+from segment.images.label_images import read_label
+from segment.images.label_pixels import some
+from segment.models.classes import VOID, Classes, Colour
+
+Encoding = Literal["auto", "index", "colour"]
+
+UNKNOWN = -1  # while decoding: nobody has said what this value or colour is
+
+_GREY_ADVICE = "; if its grey levels are class indices, use --label-encoding index"
+_WHITE = 0xFFFFFF
+_WHITE_ADVICE = "; if white is a class (as in masks of black and white), name it with --label-remap 255,255,255=CLASS"
+_SUSPECT = 254  # while mapping: unknown, unless there are so many classes
+
+
+@dataclass(frozen=True)
+class Label:
+    """A decoded label.
+
+    Attributes:
+        classes: `uint8[H, W]` of class indices; `VOID` (255) where the pixel is ignored and is no class.
+        remarks: codes of `segment.output.remarks.REMARKS`.
+    """
+
+    classes: NDArray[np.uint8]
+    remarks: tuple[str, ...] = ()
+
+
+class LabelDecoder:
+    """Turns the bytes of a label image into class indices.
+
+    A label is read by the same rules as its image: the EXIF orientation is applied, of several frames the first counts.
+    Its pixels are taken as they are stored, or refused (`segment.images.label_pixels`).
+
+    Three encodings are known: an 8-bit image whose value is the class index, a palette image whose palette
+    index is the class index, and an image whose colour is the class (by the card's palette, or by `remap`).
+    `auto` takes grey for values and RGB for colours. A palette image is taken for
+
+    - indices if its palette begins as the card's does;
+    - colours if its palette holds nothing but colours of the card (or of `remap`), which is what tools leave that
+      sort or shrink palettes;
+    - values that are its grey levels if those in use rise, and are classes or void: tools that shrink palettes (of GIFs
+      always) leave this of a grey label;
+    - indices if its palette is another one - unless all colours in use are the card's and name other classes than
+      the indices: then it is refused as `label_ambiguous`.
+
+    A remap of values (and of no colours) says that palette images are indices, too.
+
+    Args:
+        classes: the model's classes.
+        encoding: `auto`, `index` or `colour`.
+        remap: from a label value (`"7"`) or colour (`"64,0,128"` or `"#400080"`) to a class name, a class
+            index, or `"ignore"`. What it does not name keeps its meaning; `"*"` names all the rest.
+        allow_lossy: take labels that were compressed with loss (JPEG, lossy WebP) as they decode.
+
+    Raises:
+        ValueError: a remap key or value cannot be understood.
+    """
+
+    def __init__(
+        self,
+        classes: Classes,
+        encoding: Encoding = "auto",
+        remap: Mapping[str, str | int] | None = None,
+        *,
+        allow_lossy: bool = False,
+    ) -> None:
+        self.classes = classes
+        self.encoding = encoding
+        self.allow_lossy = allow_lossy
+        self._by_value = np.full(256, UNKNOWN, dtype=np.int16)
+        self._by_value[: len(classes)] = np.arange(len(classes))
+        by_colour = {_pack(colour): index for index, colour in enumerate(classes.palette)}
+        self._rest = UNKNOWN  # what a colour is that nobody named
+        remap = dict(remap or {})
+        if "*" in remap:
+            self._rest = self.parse_target(remap.pop("*"))
+            self._by_value[:] = self._rest
+            by_colour = {}
+        self._by_value[list(classes.void_values)] = VOID
+        by_colour |= {_pack(colour): VOID for colour in classes.void_colours}
+        sources = {parse_source(key): self.parse_target(target) for key, target in remap.items()}
+        values = {source: target for source, target in sources.items() if isinstance(source, int)}
+        for value, target in values.items():
+            self._by_value[value] = target
+        by_colour |= {_pack(source): target for source, target in sources.items() if not isinstance(source, int)}
+        self._colours = np.array(sorted(by_colour) or [-1], dtype=np.int32)
+        self._colour_classes = np.array([by_colour.get(int(c), self._rest) for c in self._colours], dtype=np.int16)
+        self._palettes_are_indices = encoding == "index" or (bool(values) and len(values) == len(sources))
+
+    def parse_target(self, target: str | int) -> int:
+        """Return the class index that a remap's target names, or `VOID`. Raises ValueError."""
+        if isinstance(target, int) or target.isdecimal():
+            if 0 <= int(target) < len(self.classes):
+                return int(target)
+        elif target.lower() == "ignore":
+            return VOID
+        else:
+            try:
+                return self.classes.index(target)
+            except KeyError:
+                pass
+        raise ValueError(f"remap to {target!r}: not a class name, a class index below {len(self.classes)} or 'ignore'")
+
+    def decode(self, data: bytes, height: int, width: int) -> NDArray[np.uint8]:
+        """Return the classes of `read`, of an image that has no orientation."""
+        return self.read(data, height, width).classes
+
+    def read(self, data: bytes, height: int, width: int, image_turned_by: int = 1) -> Label:
+        """Decode the label of an image.
+
+        Args:
+            data: encoded label.
+            height, width: of the image, upright, in pixels.
+            image_turned_by: the EXIF orientation that the image had, 1-8.
+
+        Raises:
+            SampleError: `label_empty`, `label_undecodable`, `label_lossy`, `label_size`, `label_pixels`, `label_alpha`,
+                `label_value`, `label_colour` or `label_ambiguous`.
+        """
+        as_colour = self.encoding == "colour"
+        pixels, remarks = read_label(
+            data, (height, width), image_turned_by, as_colour=as_colour, allow_lossy=self.allow_lossy
+        )
+        if pixels.colours is not None:
+            return Label(self._from_rgb(pixels.colours), remarks)
+        assert pixels.values is not None
+        if pixels.palette is not None:
+            return Label(self._from_palette(pixels.values, pixels.palette), remarks)
+        return Label(self._from_values(pixels.values), remarks)
+
+    def _from_rgb(self, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        if self.encoding != "index":
+            return self._from_colours(rgb)
+        if not _is_grey(rgb):
+            raise SampleError("label_value", "it is a picture in colours; its values were asked for")
+        return self._from_values(rgb[:, :, 0])
+
+    def _from_values(self, values: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return _mapped(np.ascontiguousarray(values), self._by_value, advise=True)
+
+    def _from_palette(self, values: NDArray[np.uint8], palette: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Decode palette indices `uint8[H, W]`; `palette` is `uint8[n, 3]`, RGB."""
+        own = self.classes.palette_array[: len(palette)]
+        if self._palettes_are_indices or np.array_equal(palette[: len(own)], own):
+            return self._from_values(values)
+        by_colour = np.full(256, UNKNOWN, dtype=np.int16)
+        by_colour[: len(palette)] = self._look_up(_packed(palette))
+        named = _without_filler(palette, bool((by_colour[: len(palette)][~palette.any(axis=1)] >= 0).any()))
+        if named and by_colour[:named].min() >= 0:
+            by_colour[named:] = np.where(self._by_value[named:] == VOID, VOID, UNKNOWN)
+            return _mapped(values, by_colour)
+        used = np.flatnonzero(np.bincount(values.ravel(), minlength=256))
+        if self._are_grey_levels(used, palette):
+            levels = np.zeros(256, dtype=np.uint8)
+            levels[: len(palette)] = palette[:, 0]
+            return self._from_values(levels[values])
+        known = by_colour[used].min(initial=0) >= 0 and not (palette[used] == used[:, None]).all()  # no ramp of greys
+        if known and not np.array_equal(by_colour[used], self._by_value[used]):
+            raise SampleError("label_ambiguous")
+        return self._from_values(values)
+
+    def _are_grey_levels(self, used: NDArray[np.int64], palette: NDArray[np.uint8]) -> bool:
+        """Whether a palette holds values: greys that rise, each a class or void, one of them neither black nor white.
+
+        Of black and white alone the index counts: that is how binary masks are shown.
+        """
+        if used.max(initial=0) >= len(palette):
+            return False
+        colours = palette[used]
+        levels = colours[:, 0]
+        rise = (colours == levels[:, None]).all() and (levels[1:] > levels[:-1]).all() and (levels != used).any()
+        return bool(rise and self._by_value[levels].min(initial=0) >= 0 and ((levels > 0) & (levels < VOID)).any())
+
+    def _from_colours(self, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        packed = _packed(rgb)
+        mapped = self._look_up(packed)
+        if mapped.min(initial=0) < 0:
+            unknown = np.unique(packed[mapped < 0])
+            named = some(f"{c >> 16},{c >> 8 & 255},{c & 255}" for c in unknown)
+            advice = _WHITE_ADVICE if unknown.tolist() == [_WHITE] else _GREY_ADVICE if _is_grey(rgb) else ""
+            raise SampleError("label_colour", named + advice)
+        return mapped.astype(np.uint8)
+
+    def _look_up(self, packed: NDArray[np.int32]) -> NDArray[np.int16]:
+        """Return the classes of packed colours; `UNKNOWN` for those that are none."""
+        position = np.minimum(np.searchsorted(self._colours, packed), len(self._colours) - 1)
+        return np.where(self._colours[position] == packed, self._colour_classes[position], np.int16(self._rest))
+
+
+def _mapped(values: NDArray[np.uint8], table: NDArray[np.int16], *, advise: bool = False) -> NDArray[np.uint8]:
+    """Replace each value by what `table` has for it; one below zero is refused. Many times as fast as indexing.
+
+    Args:
+        advise: whether a remap of a value would do what it says: not where colours of a palette decide.
+    """
+    mapped = np.asarray(cv2.LUT(values, np.where(table < 0, _SUSPECT, table).astype(np.uint8)), dtype=np.uint8)
+    if _SUSPECT in mapped.tobytes():
+        used = np.unique(values)
+        if unknown := used[table[used] < 0].tolist():
+            advice = _advice(unknown, used[table[used] >= 0].tolist()) if advise else ""
+            raise SampleError("label_value", some(str(value) for value in unknown) + advice)
+    return mapped
+
+
+def _advice(unknown: list[int], known: list[int]) -> str:
+    """Say what 255 may mean, if it is all that is not known: void beside classes, or foreground of a binary mask."""
+    if unknown != [VOID]:
+        return ""
+    if set(known) <= {0}:
+        return (
+            "; if 255 is a class (as in masks of 0 and 255), name it with --label-remap 255=CLASS, and if it marks "
+            "pixels without a class, with --label-remap 255=ignore"
+        )
+    return "; if 255 marks pixels without a class, use --label-remap 255=ignore"
+
+
+def _without_filler(palette: NDArray[np.uint8], black_is_a_class: bool) -> int:
+    """Return the number of entries without the black that palettes are filled up with.
+
+    Where black is a class that no entry before has, the first black of the filler is its entry.
+    """
+    used = int(np.flatnonzero(palette.any(axis=1)).max(initial=-1)) + 1
+    has_black = used == len(palette) or not palette[:used].any(axis=1).all()
+    return used + (black_is_a_class and not has_black)
+
+
+def _pack(colour: Colour) -> int:
+    red, green, blue = colour
+    return (red << 16) | (green << 8) | blue
+
+
+def _packed(rgb: NDArray[np.uint8]) -> NDArray[np.int32]:
+    return (rgb[..., 0].astype(np.int32) << 16) | (rgb[..., 1].astype(np.int32) << 8) | rgb[..., 2]
+
+
+def parse_source(key: str) -> int | Colour:
+    """Return the label value or colour that a remap's key names. Raises ValueError."""
+    text = key.strip()
+    try:
+        if text.startswith("#") and len(text) == 7:
+            red, green, blue = bytes.fromhex(text[1:])
+            return red, green, blue
+        numbers = [int(part) for part in text.replace(",", " ").split()]
+        if all(0 <= number <= 255 for number in numbers):
+            if len(numbers) == 1:
+                return numbers[0]
+            if len(numbers) == 3:
+                return numbers[0], numbers[1], numbers[2]
+    except ValueError:
+        pass
+    raise ValueError(f"remap from {key!r}: not a label value (0-255) or a colour ('R,G,B' or '#rrggbb')")
+
+
+def _is_grey(rgb: NDArray[np.uint8]) -> bool:
+    return np.array_equal(rgb[:, :, 0], rgb[:, :, 1]) and np.array_equal(rgb[:, :, 0], rgb[:, :, 2])

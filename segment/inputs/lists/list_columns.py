@@ -1,0 +1,252 @@
+"""Which columns of a list name image, label and id: by option, else by their names, where what they hold agrees."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from segment.errors import UsageError, nearest
+from segment.inputs.findings import Findings
+from segment.inputs.lists.list_rows import Rows, with_header
+from segment.inputs.parts import InputOptions
+from segment.inputs.words import Role, role_of, word_of
+from segment.store.names import count, examples, is_image, is_label, listed, shown
+from segment.store.urls import is_url, unsigned_name
+
+T = TypeVar("T")
+Exists = Callable[[Sequence[str]], bool]  # whether one of some references exists
+
+_POSITIONS: tuple[Role, ...] = ("image", "label", "id")
+_SHAPES = re.compile(r"\s*[\[{]|\d+ \d+ |[\d.]+,[\d.]+,")  # how polygons and run lengths begin
+_SAMPLE = 8  # cells of a column that are looked at,
+_SAMPLE_ROWS = 64  # of so many rows, if these are not empty
+_FEW = 3
+_MOST_UNREAD = 50  # columns that are looked at, whether they hold paths
+
+
+@dataclass(frozen=True, slots=True)
+class ListColumns:
+    """The columns to read; label and id may be None."""
+
+    image: str
+    label: str | None
+    id: str | None
+
+    def __str__(self) -> str:
+        chosen = {"image": self.image, "label": self.label, "id": self.id or "the image's path"}
+        return ", ".join(f"{what}: {shown(column)}" for what, column in chosen.items() if column)
+
+
+def find_header(rows: Rows, options: InputOptions, exists: Exists, findings: Findings, name: str) -> Rows:
+    """Return the rows of a text or CSV list below its header, if its first row is one.
+
+    It is where an option names one of its cells; or where one is called as an image column is, and none is a path or a
+    file: the first image may have such a name.
+
+    Raises:
+        UsageError: the first row is a header, and nobody knows what its columns are.
+    """
+    if not rows.positional:
+        return rows
+    cells = list(rows.rows[0].cells.values())
+    titles = [cell.strip() for cell in cells]
+    asked = {options.image_column, options.label_column, options.id_column} - {*rows.names}  # which are positions
+    is_like_one = any(role_of(title) == "image" and not is_image(title) for title in titles)
+    if asked & {*titles} or (is_like_one and not any("/" in title for title in titles) and not exists(titles)):
+        findings.notes.append(f"the first line is taken as the header: {listed(titles)}")
+        return with_header(rows, name)
+    later = [cell for row in rows.rows[1 : 1 + _SAMPLE] for cell in row.cells.values()]
+    if any(map(is_label, cells)) or not later or exists(cells) or not exists(later):
+        return rows
+    raise UsageError(
+        f"{name}: its first line is no image and looks like a header, {listed(titles)}, of which no name is known to "
+        "be the image's: name the column with --image-column, and those of label and id with --label-column and "
+        "--id-column. If it is no header, what it names does not exist: leave it out"
+    )
+
+
+def find_list_columns(rows: Rows, options: InputOptions, exists: Exists, findings: Findings, name: str) -> ListColumns:
+    """Find the columns by the options, or else by their names (or places, without a header) and what they hold.
+
+    Raises:
+        UsageError: a column is not there; or none, or several, could be meant and none is named.
+    """
+    table = _Table(rows, exists, name)
+    image = table.named(options.image_column, "image") or table.guessed_image(options)
+    taken = {image, options.label_column, options.id_column}
+    label = table.named(options.label_column, "label") or table.guessed_label(taken, findings)
+    found = table.named(options.id_column, "id") or table.guessed_id({*taken, label}, findings)
+    columns = ListColumns(image, label, found)
+    if len(rows.names) > 1 and not rows.positional:
+        findings.notes.append(f"columns read, {columns}")
+    _tell_unread(table, columns, findings)
+    return columns
+
+
+class _Table:
+    """The rows of a list, asked about their columns."""
+
+    def __init__(self, rows: Rows, exists: Exists, name: str) -> None:
+        self.rows, self.name = rows, name
+        self._exists = exists
+        self._weights: dict[str, int] = {}
+        self._samples: dict[str, list[str]] = {}
+
+    def cells(self, column: str) -> list[str]:
+        """The cells of a column that are not empty."""
+        return [row.cells[column] for row in self.rows.rows if column in row.cells]
+
+    def sample(self, column: str) -> list[str]:
+        """Some of them, from all over the list."""
+        if column not in self._samples:
+            some = _spread(self.rows.rows, _SAMPLE_ROWS)
+            cells = [row.cells[column] for row in some if column in row.cells] or self.cells(column)
+            self._samples[column] = _spread(cells, _SAMPLE)
+        return self._samples[column]
+
+    def weight(self, column: str) -> int:
+        """How sure it is that a column holds paths: 2 where some of them exist, 1 where all look so, else 0.
+
+        Of a column whose name says nothing few are asked for, and none at another place than the list's own.
+        """
+        if column not in self._weights:
+            sample = self.sample(column)
+            is_known = self.rows.positional or role_of(column) in ("image", "label")
+            likely = [cell for cell in sample if not is_url(cell) and ("/" in cell or "." in cell)][:_FEW]
+            exist = self._exists(sample if is_known else likely)
+            self._weights[column] = 2 if exist else int(bool(sample) and all(map(is_label, sample)))
+        return self._weights[column]
+
+    def named(self, column: str | None, role: Role) -> str | None:
+        """Return the column that an option names."""
+        if column is None:
+            return None
+        names = self.rows.names
+        found = [known for known in names if known == column] or [k for k in names if k.lower() == column.lower()]
+        if len(found) != 1:
+            hint = nearest(column, names)
+            raise UsageError(f"{self.name} has no {role} column '{shown(column)}'.{hint} {self.there()}")
+        return found[0]
+
+    def there(self) -> str:
+        """Name the columns there are."""
+        what = "It has no header; its columns are" if self.rows.positional else "Its columns:"
+        return f"{what} {listed(self.rows.names)}"
+
+    def of_role(self, role: Role) -> list[str]:
+        """The columns that are an image's, a label's or an id by name or place."""
+        if self.rows.positional:
+            place = _POSITIONS.index(role)
+            return list(self.rows.names[place : place + 1])
+        found = [column for column in self.rows.names if role_of(_without_number(column)) == role]
+        titles = Counter(map(_without_number, found))
+        for title, times in titles.items():
+            if times > 1:
+                raise UsageError(
+                    f"{self.name}: its header names the column '{shown(title)}' {times} times: rename them"
+                )
+        return found
+
+    def guessed_image(self, options: InputOptions) -> str:
+        """Return the column that by its name holds images, the surest where there are several."""
+        found = [column for column in self.of_role("image") if column not in (options.label_column, options.id_column)]
+        if self.rows.positional and len(self.rows.names) > len(_POSITIONS):
+            wide = next(row for row in self.rows.rows if str(len(_POSITIONS) + 1) in row.cells)
+            raise UsageError(
+                f"{self.name}, line {wide.number} has {len(wide.cells)} fields; expected {len(_POSITIONS)}: image, "
+                "label and id. For a wider list without a header, give the column numbers: --image-column 1, "
+                "--label-column 2, --id-column 3"
+            )
+        best = self._surest(found, "image")
+        others = [column for column in self.rows.names if column not in found and role_of(column) != "label"]
+        if best is None or self.weight(best) == 0:
+            hints = [column for column in others if self.weight(column) == 2]
+            if hints:
+                held = f"'{shown(best)}' holds no path that exists, {self.example(best)}" if best else "none is known"
+                raise UsageError(
+                    f"{self.name}: which column names the images? {held}; {listed(hints)} "
+                    f"{'holds' if len(hints) == 1 else 'hold'} paths. Name it with --image-column"
+                )
+        if best is None:
+            raise UsageError(f"{self.name} has no image column: name it with --image-column. {self.there()}")
+        return best
+
+    def guessed_label(self, taken: set[str | None], findings: Findings) -> str | None:
+        """Return the column that by its name holds labels, unless what it holds are no paths."""
+        found = [column for column in self.of_role("label") if column not in taken]
+        best = self._surest(found, "label")
+        label = best if best and self.weight(best) else None
+        for column in found:
+            if column != label and not self.weight(column) and self.sample(column):
+                told = findings.notes if label else findings.warnings
+                drawn = all(map(_SHAPES.match, self.sample(column)))
+                advice = (
+                    "Polygons and run lengths have to be drawn as label images first"
+                    if drawn
+                    else f"--label-column '{shown(column)}' reads it all the same"
+                )
+                told.append(
+                    f"column '{shown(column)}' of {self.name} could be the label, but holds no paths, "
+                    f"{self.example(column)}: not read. {advice}"
+                )
+            elif not self.sample(column):
+                findings.warnings.append(f"column '{shown(column)}' of {self.name} is empty in every row: no labels")
+        return label
+
+    def guessed_id(self, taken: set[str | None], findings: Findings) -> str | None:
+        """Return the column that by its name holds ids, unless they repeat."""
+        for column in self.of_role("id"):
+            ids = [unsigned_name(cell) for cell in self.cells(column)]
+            if column in taken or not ids or (self.rows.positional and self.weight(column)):
+                continue
+            repeated = len(ids) - len(set(ids))
+            if not repeated:
+                return column
+            findings.warnings.append(
+                f"column '{shown(column)}' of {self.name} repeats {repeated} of {len(ids)} values, so that it cannot "
+                f"tell images apart: their paths are the ids. --id-column '{shown(column)}' takes it all the same"
+            )
+        return None
+
+    def _surest(self, found: Sequence[str], role: Role) -> str | None:
+        """Return the column that most surely holds paths; one whose name says only 'path' comes last."""
+        if len(found) < 2:
+            return found[0] if found else None
+        ranks = {column: (self.weight(column), bool(word_of(column))) for column in found}
+        best = [column for column in found if ranks[column] == max(ranks.values())]
+        if len(best) > 1:
+            raise UsageError(
+                f"{self.name}: {listed(best)} could each be the {role} column: name the one with --{role}-column"
+            )
+        return best[0]
+
+    def example(self, column: str) -> str:
+        """Quote a cell."""
+        return examples(cell[:80] for cell in self.sample(column)) if self.sample(column) else "it is empty"
+
+
+def _spread(items: Sequence[T], most: int) -> list[T]:
+    if len(items) <= most:
+        return list(items)
+    return [items[i * (len(items) - 1) // (most - 1)] for i in range(most)]
+
+
+def _tell_unread(table: _Table, columns: ListColumns, findings: Findings) -> None:
+    """Tell of columns that hold paths and are not read."""
+    unread = [name for name in table.rows.names if name not in (columns.image, columns.label, columns.id)]
+    held = [name for name in unread[:_MOST_UNREAD] if table.weight(name)]
+    if held:
+        told = findings.notes if columns.label else findings.warnings
+        many = "a column that holds" if len(held) == 1 else f"{count(len(held), 'column')} that hold"
+        told.append(
+            f"{many} paths and {'is' if len(held) == 1 else 'are'} not read: {listed(held)}, "
+            f"{table.example(held[0])}. If it is the label, use --label-column '{shown(held[0])}'"
+        )
+
+
+def _without_number(column: str) -> str:
+    """Undo what `with_header` does to a title that comes twice."""
+    return re.sub(r" \(\d+\)$", "", column)

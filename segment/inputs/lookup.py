@@ -1,0 +1,91 @@
+"""Look at many objects without asking for each; and at one again: is it still what was planned?"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TypeVar
+
+from segment.errors import BadReference, SegmentError, StoreError, input_changed
+from segment.inputs.parts import Part
+from segment.store.client import Entry, Store
+from segment.store.names import shown
+from segment.store.urls import is_http, parent_url
+
+_THREADS = 16
+_FEW = 64  # objects of one folder that are asked for one by one: the folder may hold millions of others
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+def in_threads(function: Callable[[A], B], items: Sequence[A]) -> list[B]:
+    """Return `[function(item) for item in items]`, with the waiting done in threads."""
+    if len(items) < 2:
+        return [function(item) for item in items]
+    with ThreadPoolExecutor(min(_THREADS, len(items)), thread_name_prefix="inputs") as pool:
+        return list(pool.map(function, items))
+
+
+def look_up(urls: Iterable[str], store: Store) -> dict[str, Entry]:
+    """Return the entries of those `urls` that exist: one listing per folder where many are wanted from it.
+
+    Raises:
+        StoreError, UsageError: one of them cannot be asked for.
+    """
+    found, refused = look_up_each(urls, store)
+    for error in refused.values():
+        raise error
+    return found
+
+
+def look_up_each(urls: Iterable[str], store: Store) -> tuple[dict[str, Entry], dict[str, SegmentError]]:
+    """Return the entries of those `urls` that exist, and why others cannot be had, which says nothing about the rest.
+
+    Raises:
+        StoreError, UsageError: trouble that concerns other objects, too.
+    """
+    folders: dict[str, set[str]] = defaultdict(set)
+    for url in urls:
+        folders[parent_url(url)].add(url)
+    listed = [folder for folder, wanted in folders.items() if len(wanted) > _FEW and not is_http(folder)]
+    found: dict[str, Entry] = {}
+    for folder, entries in zip(listed, in_threads(partial(_tried, store.list_folder), listed), strict=True):
+        if not isinstance(entries, SegmentError):  # who may read need not be allowed to list
+            found.update({entry.url: entry for entry in entries if entry.url in folders[folder]})
+            del folders[folder]
+    single = sorted(url for wanted in folders.values() for url in wanted)
+    told = dict(zip(single, in_threads(partial(_tried, store.info), single), strict=True))
+    found.update({url: entry for url, entry in told.items() if isinstance(entry, Entry)})
+    return found, {url: error for url, error in told.items() if isinstance(error, SegmentError)}
+
+
+def _tried(ask: Callable[[str], B], url: str) -> B | SegmentError:
+    """Ask a store; what it has against this one object is returned."""
+    try:
+        return ask(url)
+    except BadReference as error:
+        return error
+    except StoreError as error:
+        if not error.of_object:
+            raise
+        return error
+
+
+def refuse_changed(part: Part, store: Store) -> None:
+    """Refuse a part whose tar or Parquet file is not the planned one, where the store has no etags.
+
+    Where it has, every read compares them; here it is one look-up a part.
+
+    Raises:
+        InputChanged: it has vanished, or has another size.
+    """
+    if part.etag:
+        return
+    entry = store.info(part.url)
+    if entry is None:
+        raise input_changed(shown(part.url), "has vanished")
+    if entry.size != part.size:
+        raise input_changed(shown(part.url), "has changed")

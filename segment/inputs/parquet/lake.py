@@ -1,0 +1,219 @@
+"""Tables of Delta, Iceberg and Hudi: Parquet files of which some belong to earlier versions of the table only."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+from urllib.parse import unquote
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from segment.errors import StoreError, UsageError
+from segment.inputs.findings import Findings
+from segment.store.client import Entry, Store
+from segment.store.names import basename, count, shown
+from segment.store.urls import is_url, join_url, parent_url, relative_url
+
+_COMMIT = re.compile(r"(\d{20})\.json")
+_CHECKPOINT = re.compile(r"(\d{20})\.checkpoint(?:\.(\d{10})\.(\d{10}))?\.parquet")
+_METADATA = re.compile(r"(?:v(\d+)|(\d+)-[0-9a-f-]+)\.metadata\.json")
+# Also of files that a cleaning of the log has deleted since it was listed.
+_LOG_DAMAGE = (pa.ArrowException, ValueError, LookupError, TypeError, AttributeError, FileNotFoundError)
+_EXPORT = "Write the table's current version as plain Parquet files and name these"
+
+
+def current_files(
+    base: str, entries: Sequence[Entry], everything: Mapping[str, Entry], store: Store, findings: Findings
+) -> list[Entry]:
+    """Return the Parquet files that belong to the current version of their table; count the others.
+
+    Args:
+        base: URL of the folder of the input; names are told relative to it.
+        entries: the Parquet files of the input.
+        everything: all objects of the input by URL, hidden ones too.
+        store: where to read logs.
+        findings: whom to tell.
+
+    Raises:
+        UsageError: which rows are current cannot be told, or some of them are elsewhere.
+    """
+    kept = list(entries)
+    for table, listed in _delta_tables(base, everything).items():
+        log = _delta_log(table, listed, store, findings)
+        if not log:
+            continue
+        own = {entry.url for entry in kept if entry.url.startswith(f"{table}/")}
+        current = _delta_files(table, log, store)
+        if current is None:
+            findings.warnings.append(
+                f"{shown(table)} is a Delta table whose log is damaged, incomplete or of a form that is not read: all "
+                f"of its {count(len(own), 'Parquet file')} count, also those that its current version does not hold"
+            )
+            continue
+        if any(url.endswith(".json") for url in listed):  # else only some of the table is asked for
+            _refuse_lost(table, current - own)
+        findings.leave_out("removed", sorted(relative_url(url, base) for url in own - current))
+        kept = [entry for entry in kept if entry.url not in own - current]
+    if entries and not kept:
+        raise UsageError(f"{shown(base)}: the current version of this Delta table holds none of the files")
+    _refuse_iceberg(kept, everything, store)
+    for url in everything:
+        if url.endswith("/.hoodie/hoodie.properties"):
+            raise UsageError(
+                f"{shown(parent_url(parent_url(url)))} is a Hudi table: its files hold earlier versions of rows, too, "
+                f"and its log is not read. {_EXPORT}"
+            )
+    return kept
+
+
+def _refuse_lost(table: str, lost: set[str]) -> None:
+    if lost:
+        raise UsageError(
+            f"{shown(table)} is a Delta table, and {count(len(lost), 'file')} of its current version cannot be found, "
+            f"such as {shown(min(lost))}: restore the table, or name the files that are there: "
+            f"{shown(table)}/**/*.parquet"
+        )
+
+
+def _delta_tables(base: str, everything: Mapping[str, Entry]) -> dict[str, list[str]]:
+    """Return what the input lists of the logs of the Delta tables in it, or else the one it may be a part of."""
+    listed: dict[str, list[str]] = {}
+    for url in everything:
+        if basename(parent_url(url)) == "_delta_log":
+            listed.setdefault(parent_url(parent_url(url)), []).append(url)
+    if listed or base.startswith(("http://", "https://")):
+        return listed
+    while "=" in basename(base):  # a partition of it
+        base = parent_url(base)
+    return {base: []}
+
+
+def _delta_log(table: str, listed: Sequence[str], store: Store, findings: Findings) -> Sequence[str]:
+    """Return the URLs of the files of a log, whatever of it a pattern has matched; empty if there is none.
+
+    Raises:
+        StoreError: the store fails, or refuses more than this folder.
+    """
+    if table.startswith(("http://", "https://")):
+        return listed
+    try:
+        return [entry.url for entry in store.list_folder(join_url(table, "_delta_log"))]
+    except StoreError as error:  # who may read the files that were named need not be allowed to list
+        if not error.of_object:
+            raise
+        findings.warnings.append(
+            f"if {shown(table)} is a Delta table, files that its current version does not hold count, too: its log "
+            f"cannot be listed ({error})"
+        )
+        return listed
+
+
+def _delta_files(table: str, log: Sequence[str], store: Store) -> set[str] | None:
+    """Return the URLs of the files of a Delta table's current version; None if its log does not tell them.
+
+    Raises:
+        UsageError: rows within files are removed.
+    """
+    try:
+        held = _replayed(log, store)
+    except _LOG_DAMAGE:
+        return None
+    if marked := sum(held.values()):
+        raise UsageError(
+            f"{shown(table)} is a Delta table, and {count(marked, 'file holds', 'files hold')} rows that are removed "
+            "by deletion vectors, which are not read. Remove them from the files with REORG TABLE ... APPLY (PURGE)"
+        )
+    return {path if is_url(path) else join_url(table, path) for path, _ in held}
+
+
+def _replayed(log: Sequence[str], store: Store) -> dict[tuple[str, str], bool]:
+    """Apply to the last checkpoint of a log the commits after it.
+
+    Returns:
+        The files by `_file_key`, and whether a deletion vector removes rows of them.
+
+    Raises:
+        ValueError, LookupError and others of `_LOG_DAMAGE`: the log is damaged, incomplete or of another form.
+    """
+    names = {basename(url): url for url in log}
+    since, checkpoint = _last_checkpoint(names)
+    versions = sorted(int(match[1]) for name in names if (match := _COMMIT.fullmatch(name)))
+    later = [version for version in versions if version > since]
+    if later != list(range(since + 1, since + 1 + len(later))) or (since < 0 and not later):
+        raise LookupError("a commit is missing")
+    held: dict[tuple[str, str], bool] = {}
+    for url in checkpoint:
+        held |= {_file_key(add): bool(add.get("deletionVector")) for add in _checkpoint_files(url, store)}
+    for version in later:
+        for action in _actions(names[f"{version:020d}.json"], store):
+            if remove := action.get("remove"):
+                held.pop(_file_key(remove), None)
+            if add := action.get("add"):
+                held[_file_key(add)] = bool(add.get("deletionVector"))
+    return held
+
+
+def _last_checkpoint(urls: Mapping[str, str]) -> tuple[int, list[str]]:
+    """Return the version of the last complete checkpoint and the URLs of its parts; -1 if there is none."""
+    parts: dict[tuple[int, int], list[str]] = {}
+    for name, url in urls.items():
+        if match := _CHECKPOINT.fullmatch(name):
+            parts.setdefault((int(match[1]), int(match[3] or 1)), []).append(url)
+    complete = [(version, files) for (version, number), files in parts.items() if len(files) == number]
+    return max(complete, default=(-1, []))
+
+
+def _checkpoint_files(url: str, store: Store) -> Iterator[dict[str, Any]]:
+    table = pq.read_table(pa.BufferReader(store.read(url)))
+    if "sidecar" in table.column_names and table["sidecar"].null_count < len(table):
+        raise ValueError("a checkpoint with sidecar files")
+    return (add for add in table["add"].to_pylist() if add and add.get("path"))
+
+
+def _actions(url: str, store: Store) -> Iterator[dict[str, Any]]:
+    for line in store.read(url).decode("utf-8").splitlines():
+        if line.strip():
+            yield json.loads(line)
+
+
+def _file_key(action: Mapping[str, Any]) -> tuple[str, str]:
+    """Return what identifies a file in the log: its path, and the rows of it that are removed."""
+    vector = action.get("deletionVector") or {}
+    return unquote(action["path"]), f"{vector.get('pathOrInlineDv', '')}@{vector.get('offset', '')}"
+
+
+def _refuse_iceberg(entries: Sequence[Entry], everything: Mapping[str, Entry], store: Store) -> None:
+    """Refuse Iceberg tables that hold other files than their current snapshot: only Avro manifests say which.
+
+    Raises:
+        UsageError: there are others, or rows are removed by delete files.
+    """
+    latest: dict[str, tuple[int, str]] = {}
+    for url in everything:
+        match = _METADATA.fullmatch(basename(url))
+        if match and basename(parent_url(url)) == "metadata":
+            table = parent_url(parent_url(url))
+            latest[table] = max(latest.get(table, (-1, "")), (int(match[1] or match[2]), url))
+    for table, (_, url) in latest.items():
+        there = sum(entry.url.startswith(f"{table}/") for entry in entries)
+        try:
+            held, deletes = _iceberg_files(store.read(url))
+        except _LOG_DAMAGE:
+            raise UsageError(f"{shown(url)} is no metadata of an Iceberg table that is understood. {_EXPORT}") from None
+        if held != there or deletes:
+            raise UsageError(
+                f"{shown(table)} is an Iceberg table of {count(there, 'Parquet file')}, and its current snapshot "
+                f"holds {held}, with {count(deletes, 'delete file')}: which rows are current is in "
+                f"Avro manifests, which are not read. {_EXPORT}"
+            )
+
+
+def _iceberg_files(metadata: bytes) -> tuple[int, int]:
+    """Return how many data files and delete files the current snapshot of an Iceberg table has."""
+    table = json.loads(metadata)
+    current = [snapshot for snapshot in table["snapshots"] if snapshot["snapshot-id"] == table["current-snapshot-id"]]
+    summary = current[0]["summary"] if current else {"total-data-files": 0}
+    return int(summary["total-data-files"]), int(summary.get("total-delete-files", 0))

@@ -1,0 +1,160 @@
+"""From what was typed to the objects that are meant: one file, a folder, a glob, a brace range."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from segment.errors import UsageError
+from segment.inputs.findings import Findings
+from segment.inputs.lookup import in_threads, look_up
+from segment.store.client import Entry, Store
+from segment.store.names import IMAGE_SUFFIXES, count, shown, suffix_of
+from segment.store.urls import is_http, parent_url, query_parameters, to_url, unsigned
+
+FILE_SUFFIXES = IMAGE_SUFFIXES | {".tar", ".parquet", ".pq", ".txt", ".csv", ".tsv", ".jsonl", ".json", ".gz", ".tgz"}
+MAX_BRACES = 1_000_000
+
+_BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}|\{([^{}]*,[^{}]*)\}")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The objects an input means.
+
+    Attributes:
+        base: URL of the folder that ids are relative to.
+        entries: the objects, sorted by URL.
+        single: whether one object was named, not a folder or pattern.
+        whole: whether these are all objects below the base.
+    """
+
+    base: str
+    entries: Sequence[Entry]
+    single: bool
+    whole: bool = False
+
+
+def find_objects(input: str, store: Store, findings: Findings) -> Found:  # noqa: A002
+    """Find the objects an input means. What exists as it is spelled is taken so, whatever characters it holds.
+
+    Raises:
+        UsageError: nothing is there, or some of a brace range is not.
+    """
+    url = sign_input(input, store)
+    if is_http(url) and query_parameters(url):
+        names = ", ".join(shown(name) for name in query_parameters(url))
+        findings.notes.append(f"the query of the input's URL says which object is meant, and is kept: {names}")
+    found = _object(url, store) or _folder(url, store) or _object(url, store, unlikely=True)
+    if found:
+        return found
+    patterns = list(_expand_braces(url))
+    globs = [pattern for pattern in patterns if _is_glob(pattern)]
+    entries = _named([pattern for pattern in patterns if not _is_glob(pattern)], len(patterns), store)
+    for matched in in_threads(lambda pattern: _glob(pattern, store), globs):
+        entries.extend(matched)
+    if not entries:
+        raise UsageError(_nothing(url, store))
+    unique = {entry.url: entry for entry in sorted(entries, key=lambda entry: entry.url)}
+    if len(unique) < len(entries):
+        findings.warnings.append(
+            f"{count(len(entries) - len(unique), 'file is', 'files are')} named twice and read once"
+        )
+    return Found(_fixed_folder(url), list(unique.values()), single=False)
+
+
+def sign_input(input: str, store: Store) -> str:  # noqa: A002
+    """Return what the URL of an input names; its signature, if it has one, is the store's to know and nobody else's."""
+    given = to_url(input)
+    url = unsigned(given)
+    if url != given:
+        store.sign([given, *_expand_braces(given)])
+    return url
+
+
+def _object(url: str, store: Store, unlikely: bool = False) -> Found | None:
+    """Return a single object. Over http a folder's index page looks like one, so names decide when to ask."""
+    if (suffix_of(url) in FILE_SUFFIXES) is unlikely:
+        return None
+    entry = store.info(url)
+    return Found(parent_url(url), [entry], single=True) if entry else None
+
+
+def _folder(url: str, store: Store) -> Found | None:
+    entries = store.list(url, irregular=True)
+    return Found(url, entries, single=False, whole=True) if entries else None
+
+
+def _named(urls: Sequence[str], total: int, store: Store) -> list[Entry]:
+    """Return the objects of a brace expansion, and what is in its folders; each must be there."""
+    known = look_up(urls, store)
+    others = list(dict.fromkeys(url for url in urls if url not in known))
+    inside = in_threads(store.list, others)
+    missing = [url for url, entries in zip(others, inside, strict=True) if not entries]
+    if missing:
+        which = f": {len(missing)} of {total} are not there" if total > 1 else ""
+        raise UsageError(f"{_nothing(missing[0], store)}{which}")
+    return [*(known[url] for url in urls if url in known), *(entry for entries in inside for entry in entries)]
+
+
+def _nothing(url: str, store: Store) -> str:
+    return f"{shown(url)} is empty: no image" if store.is_folder(url) else f"nothing at {shown(url)}"
+
+
+def _expand_braces(url: str) -> Iterator[str]:
+    """Expand `{000..099}` (zero padding kept) and `{a,b}`."""
+    total = 1
+    for low, high, words in _BRACES.findall(url):
+        total *= words.count(",") + 1 if words else abs(int(high) - int(low)) + 1
+    if total > MAX_BRACES:
+        raise UsageError(f"{shown(url)}: braces for {total} files; at most {MAX_BRACES}")
+    return _expanded(url)
+
+
+def _expanded(url: str) -> Iterator[str]:
+    match = _BRACES.search(url)
+    if match is None:
+        yield url
+        return
+    low, high, words = match.groups()
+    if words is None:
+        width = max(len(low), len(high)) if "0" in (low[0], high[0]) else 0
+        step = 1 if int(low) <= int(high) else -1
+        choices = [f"{number:0{width}d}" for number in range(int(low), int(high) + step, step)]
+    else:
+        choices = words.split(",")
+    for choice in choices:
+        for rest in _expanded(url[match.end() :]):
+            yield url[: match.start()] + choice + rest
+
+
+def _is_glob(url: str) -> bool:
+    # '?' begins the query of an http URL.
+    return any(c in url for c in ("*[" if is_http(url) else "*?["))
+
+
+def _glob(pattern: str, store: Store) -> list[Entry]:
+    """Return the objects a glob matches, and all that is in a folder it matches. `**` is any number of folders."""
+    folder = _fixed_folder(pattern)
+    wanted = pattern[len(folder) + 1 :].split("/")
+    if len(wanted) == 1 and suffix_of(pattern) in FILE_SUFFIXES:
+        entries = store.list_folder(folder)
+    else:
+        entries = store.list(folder)
+    return [entry for entry in entries if _matches(entry.url[len(folder) + 1 :].split("/"), wanted)]
+
+
+def _matches(names: Sequence[str], pattern: Sequence[str]) -> bool:
+    if not pattern:
+        return True
+    if pattern[0] == "**":
+        return any(_matches(names[skip:], pattern[1:]) for skip in range(len(names)))
+    return bool(names) and fnmatch.fnmatchcase(names[0], pattern[0]) and _matches(names[1:], pattern[1:])
+
+
+def _fixed_folder(pattern: str) -> str:
+    """Return the folder above the first `*`, `?`, `[` or `{`."""
+    first = re.search(r"[*?\[{]", pattern)
+    return pattern[: first.start()].rpartition("/")[0] if first else parent_url(pattern)

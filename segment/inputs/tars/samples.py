@@ -1,0 +1,269 @@
+"""Which members of a tar are one sample: where keys end in names, and which member is the image, which the label.
+
+By WebDataset's rule a key ends at the first dot of the file name, and the rest is the member's suffix: `a/1.seg.png` is
+member `seg.png` of sample `a/1`. By it, `frame.0000.jpg` and `frame.0001.jpg` would be one sample. Where names show
+that keys hold dots, they end later, by one rule for the whole input.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from segment.inputs.parts import InputOptions, Span
+from segment.inputs.tars.suffixes import field_of, is_image_of_its_own, may_be_image, rank
+from segment.store.names import count, shown
+
+LABEL_KEYS = ("seg.png", "mask.png", "label.png")
+
+# Where keys end. `image`: before the suffix that the user names. `number`: behind the last part of an image's name that
+# holds a digit. `last`: before the last suffix of an image's name.
+Rule = Literal["first", "number", "last", "image"]
+File = tuple[str, int, int]  # name, first byte, size
+
+_MOST_DOTS = 16  # of a name that are looked at
+_MOST_IMAGES = 8  # unused images that a sample may have; more are samples of their own
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """Which suffixes the image and the label of a sample have.
+
+    Attributes:
+        image: given by the user, else None.
+        labels: the first that a sample has is its label.
+    """
+
+    image: str | None
+    labels: tuple[str, ...]
+
+    @staticmethod
+    def of(options: InputOptions) -> Fields:
+        """The suffixes that the options name, else the usual ones."""
+        labels = LABEL_KEYS if options.label_key is None else (options.label_key,)
+        return Fields(options.image_key, tuple(label for label in labels if label != options.image_key))
+
+    def labelled_key(self, name: str) -> str:
+        """The key of a member whose name ends as a label's; else `""`."""
+        lower = name.lower()
+        return next((name[: -len(label) - 1] for label in self.labels if lower.endswith(f".{label}")), "")
+
+
+@dataclass(slots=True)
+class Group:
+    """The members of one sample.
+
+    Attributes:
+        key: of the sample.
+        members: files by suffix in lower case.
+        image, label: suffixes of the members that are used, or `""`.
+    """
+
+    key: str
+    members: dict[str, File]
+    image: str = ""
+    label: str = ""
+
+    def unused(self) -> Iterator[tuple[str, str]]:
+        """Suffix and name of each member that is neither image nor label; without an image no label is used."""
+        used = (self.image, self.label) if self.image else ()
+        return ((suffix, file[0]) for suffix, file in self.members.items() if suffix not in used)
+
+    def span(self, suffix: str) -> Span:
+        """Where a member is in the tar."""
+        _, start, size = self.members[suffix]
+        return Span("", start, size)
+
+
+def first_key(name: str) -> str:
+    """WebDataset's key of a name: up to the first dot of the file name; `""` if there is no suffix behind it.
+
+    >>> first_key("v1.0/a.seg.png"), first_key("README"), first_key("d/.a.png")
+    ('v1.0/a', '', 'd/.a')
+    """
+    begin = name.rfind("/") + 1
+    while name[begin : begin + 1] == ".":
+        begin += 1
+    dot = name.find(".", begin)
+    return name[:dot] if begin < dot < len(name) - 1 else ""
+
+
+def group(files: Sequence[File], rule: Rule, fields: Fields) -> tuple[list[Group], int]:
+    """Group files by key, wherever in the tar they lie.
+
+    A suffix that comes twice begins a second group of the same key.
+
+    Args:
+        files: name, first byte and size; names without a suffix belong to nothing.
+
+    Returns:
+        The groups, in order of their first members, and how many have members apart from each other.
+    """
+    key_of = _key_finder([name for name, *_ in files], rule, fields)
+    groups: list[Group] = []
+    latest: dict[str, Group] = {}
+    apart: set[int] = set()
+    last: Group | None = None
+    for file in files:
+        key = key_of(file[0])
+        suffix = sys.intern(file[0][len(key) + 1 :].lower())  # the same few strings for millions of members
+        held = latest.get(key)
+        if held is None or suffix in held.members:
+            held = latest[key] = Group(key, {})
+            groups.append(held)
+        elif held is not last:
+            apart.add(id(held))
+        held.members[suffix] = file
+        last = held
+    for held in groups:
+        held.label = next((label for label in fields.labels if label in held.members), "")
+        held.image = _image_of(held, fields)
+    return groups, len(apart)
+
+
+def _image_of(held: Group, fields: Fields) -> str:
+    """The suffix of a sample's image: a plain one before others (`jpg`, `left.jpg`), a JPEG before what masks are."""
+    if fields.image is not None:
+        return fields.image if fields.image in held.members else ""
+    candidates = [suffix for suffix in held.members if suffix != held.label and may_be_image(suffix)]
+    return min(candidates, key=rank) if candidates else ""
+
+
+def _key_finder(names: Sequence[str], rule: Rule, fields: Fields) -> Callable[[str], str]:
+    """Where the keys of these names end: at the longest key of an image (or of a label) that a name begins with."""
+    if rule == "first":
+        return first_key
+    keys = set()
+    for name in names:
+        first = first_key(name)
+        if rule == "image":
+            if name.lower().endswith(f".{fields.image}"):
+                keys.add(name[: -len(fields.image or "") - 1])
+        elif labelled := fields.labelled_key(name):
+            keys.add(labelled)
+        elif is_image_of_its_own(name[len(first) + 1 :].lower()):
+            keys.add(_numbered_key(name, first) if rule == "number" else name.rpartition(".")[0])
+    if rule == "image":  # `a.thumb.jpg` is a member of `a` if there is an `a.jpg`
+        keys = {key for key in keys if keys.isdisjoint(_prefixes(key, first_key(f"{key}.x")))}
+
+    def key_of(name: str) -> str:
+        first = first_key(name)
+        return next((prefix for prefix in _prefixes(name, first) if prefix in keys), first)
+
+    return key_of
+
+
+def _numbered_key(name: str, first: str) -> str:
+    return name[: -len(field_of(name[len(first) + 1 :])) - 1]
+
+
+def _prefixes(name: str, first: str) -> Iterator[str]:
+    """A name up to its dots, longest first, down to its first key."""
+    end = len(name)
+    for _ in range(_MOST_DOTS):
+        end = name.rfind(".", len(first), end)
+        if end < 0:
+            return
+        yield name[:end]
+
+
+@dataclass(frozen=True, slots=True)
+class Grouping:
+    """The samples of an input by one rule.
+
+    Attributes:
+        rule: where keys end.
+        tars: the groups of each tar.
+        apart: how many groups have members apart from each other.
+        images, labelled: how many groups have an image; and a label, too.
+        clashes: images that are not used though they are of the same kind as the one that is.
+        dotted_labels: members that end as labels do and are none by this rule.
+    """
+
+    rule: Rule
+    tars: Sequence[Sequence[Group]]
+    apart: int
+    images: int
+    labelled: int
+    clashes: int
+    dotted_labels: int
+
+
+def group_by(rule: Rule, tars: Sequence[Sequence[File]], fields: Fields) -> Grouping:
+    """Group the files of each tar by one rule."""
+    grouped = [group(files, rule, fields) for files in tars]
+    ends = tuple(f".{label}" for label in fields.labels)
+    every = [held for groups, _ in grouped for held in groups]
+    return Grouping(
+        rule,
+        [groups for groups, _ in grouped],
+        sum(apart for _, apart in grouped),
+        images=sum(bool(held.image) for held in every),
+        labelled=sum(bool(held.image and held.label) for held in every),
+        clashes=sum(_clashes(held) for held in every),
+        dotted_labels=sum(suffix.endswith(ends) for held in every for suffix in held.members),
+    )
+
+
+def choose_grouping(tars: Sequence[Sequence[File]], fields: Fields, *, dotted: bool = False) -> tuple[Grouping, str]:
+    """Group files by the rule under which most images have their label, then fewest clash, then WebDataset's.
+
+    Images of one sample clash if they have the same field, as `0000.jpg` and `0001.jpg` have and `left.jpg` and
+    `right.jpg` have not.
+
+    Args:
+        tars: the files of each tar, all with a suffix.
+        fields: which suffixes images and labels have; a given one of the image decides alone.
+        dotted: whether images of the same input have keys by another rule than WebDataset's already.
+
+    Returns:
+        The grouping; and a note where the rule is not WebDataset's.
+    """
+    if fields.image is not None:
+        return group_by("image", tars, fields), ""
+    by_first = group_by("first", tars, fields)
+    if not (by_first.clashes or by_first.dotted_labels or dotted):
+        return by_first, ""
+    first = (by_first.images, by_first.labelled)
+    best = None if dotted else by_first
+    del by_first  # of millions of samples each grouping takes gigabytes: no more than two are held
+    for rule in ("number", "last"):
+        found = group_by(rule, tars, fields)
+        is_clean = not (found.clashes or found.dotted_labels)
+        if best is None or (-found.labelled, found.clashes) < (-best.labelled, best.clashes):
+            best = found
+        del found
+        if is_clean:
+            break
+    assert best is not None
+    return best, _note(*first, best)
+
+
+def _note(images: int, labelled: int, best: Grouping) -> str:
+    longer = ((held.members[held.image][0], held.key) for held in _with_images(best))
+    moved = next(((name, key) for name, key in longer if key != first_key(name)), None)
+    if moved is None:
+        return ""
+    name, key = (shown(text) for text in moved)
+    lost = [
+        count(best.images - images, "image") if best.images > images else "",
+        count(best.labelled - labelled, "label") if best.labelled > labelled else "",
+    ]
+    without = f"; by keys up to the first dot {' and '.join(filter(None, lost))} would be unused" if any(lost) else ""
+    return (
+        f"keys of tar members hold dots: {name} is the image of sample {key}{without} (--image-key decides otherwise)"
+    )
+
+
+def _with_images(found: Grouping) -> Iterator[Group]:
+    return (held for groups in found.tars for held in groups if held.image)
+
+
+def _clashes(held: Group) -> int:
+    unused = [suffix for suffix, _ in held.unused() if is_image_of_its_own(suffix)]
+    if not held.image or not unused:
+        return 0
+    used = field_of(held.image)
+    return len(unused) if len(unused) > _MOST_IMAGES else sum(field_of(suffix) == used for suffix in unused)

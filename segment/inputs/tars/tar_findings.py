@@ -1,0 +1,205 @@
+"""What the tars of an input hold besides what is segmented: told, counted, or refused."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+
+from segment.errors import UsageError
+from segment.inputs.findings import Findings, Reason, by_reason
+from segment.inputs.loose.label_hints import labels_by_name
+from segment.inputs.parts import InputOptions, Member
+from segment.inputs.tars.archive import Archive
+from segment.inputs.tars.samples import LABEL_KEYS, Fields, File, Group, Grouping, choose_grouping, first_key, group
+from segment.inputs.tars.suffixes import field_of, is_like_label, may_be_label
+from segment.store.client import Entry
+from segment.store.names import DATA_SUFFIXES, LABEL_SUFFIXES, basename, count, examples, no_data, shown, suffix_of
+
+_MOST_LINES = 5  # on damaged tars
+_MOST_KEYS = 3  # of labels that are not used
+_MOST_REGROUPED = 2  # tars that are grouped again for each of these
+
+
+@dataclass(slots=True)
+class Tar:
+    """One tar.
+
+    Attributes:
+        entry: where it is.
+        archive: what its headers say.
+        files: those of its files that belong to a sample.
+        members: its images, in order.
+    """
+
+    entry: Entry
+    archive: Archive
+    files: list[File]
+    members: list[Member] = field(default_factory=list)
+
+
+def of_samples(files: Sequence[File], url: str, options: InputOptions, findings: Findings) -> list[File]:
+    """Return the files that belong to a sample by their names, and count the others."""
+    kept: list[File] = []
+    others: dict[Reason, list[str]] = {}
+    for file in files:
+        name = file[0]
+        if reason := no_data(name, include_hidden=options.include_hidden):
+            others.setdefault("hidden_member" if reason == "hidden" else "system", []).append(name)
+        elif not first_key(name):
+            others.setdefault("keyless_member", []).append(name)
+        else:
+            kept.append(file)
+    for why, names in others.items():
+        findings.leave_out(why, names, place=url)
+    return kept
+
+
+def count_members(groups: Sequence[Group], suffixes: Counter[str], url: str, findings: Findings) -> None:
+    """Count what belongs to samples without an image; and what of the others may be data and is not used."""
+    unused: dict[Reason, list[tuple[str, str]]] = {"sample_without_image": [], "unused_member": []}
+    for held in groups:
+        for suffix, name in held.unused():
+            if not held.image:
+                unused["sample_without_image"].append((suffix, name))
+            elif suffix_of(f"x.{suffix}") in DATA_SUFFIXES:
+                unused["unused_member"].append((suffix, name))
+    for reason, found in unused.items():
+        findings.leave_out(reason, [name for _, name in found], [_kind(suffix, suffixes) for suffix, _ in found], url)
+
+
+def _kind(suffix: str, suffixes: Counter[str]) -> str:
+    """What a suffix is counted as: `depth.png`; one that occurs once, as `0001.jpg`, without its number."""
+    return suffix if suffixes[suffix] > 1 else field_of(suffix)
+
+
+def refuse_useless(tars: Sequence[Tar], suffixes: Counter[str], options: InputOptions, findings: Findings) -> None:
+    """Refuse keys that no member has, and tars without an image.
+
+    Raises:
+        UsageError: so it is, with what there is instead.
+    """
+    where = shown(tars[0].entry.url) if len(tars) == 1 else f"the {len(tars)} tars"
+    by_kind: Counter[str] = Counter()
+    for suffix, number in suffixes.items():
+        by_kind[_kind(suffix, suffixes)] += number
+    kinds = ", ".join(f".{kind} x {number}" for kind, number in by_kind.most_common(5)) or "no files"
+    for flag, key in (("image", options.image_key), ("label", options.label_key)):
+        if key is not None and not any(name.lower().endswith(f".{key}") for tar in tars for name, *_ in tar.files):
+            raise UsageError(f"no member of {where} ends in .{key} (--{flag}-key): there are {kinds}")
+    if not any(tar.members for tar in tars):
+        told: tuple[Reason, ...] = ("hidden_member", "system", "keyless_member", "special_member")
+        left = "".join(f"; {item}" for item in by_reason(findings.left_out) if item.reason in told)
+        damaged = [tar for tar in tars if tar.archive.damage]
+        damage = f"; {shown(damaged[0].entry.url)} {damaged[0].archive.damage}" if damaged else ""
+        pictures = any(suffix_of(f"x.{kind}") in LABEL_SUFFIXES for kind in by_kind)
+        advice = ". --image-key names the member that is the image" if pictures else ""
+        raise UsageError(f"no image in {where}: there are {kinds}{left}{damage}{advice}")
+
+
+def tell_damage(
+    tars: Sequence[Tar], found: Grouping, fields: Fields, options: InputOptions, findings: Findings
+) -> None:
+    """Count the images behind the damage of tars; what belongs to an image that is read is none."""
+    lines = []
+    for tar, groups in zip(tars, found.tars, strict=True):
+        archive = tar.archive
+        names = [name for name in archive.lost if not no_data(name, include_hidden=options.include_hidden)]
+        read = {held.key: held.image for held in groups if held.image}
+        lost, _ = group([(name, 0, 0) for name in names if first_key(name)], found.rule, fields)
+        images = [held for held in lost if held.image and read.get(held.key, held.image) == held.image]
+        is_open = archive.is_open or _may_hide_images(archive)
+        if images or is_open:
+            examples_ = [held.members[held.image][0] for held in images]
+            findings.lose(len(images), examples_, tar.entry.url, exact=not is_open)
+        if archive.damage:
+            lost_images = f"{'at least ' if is_open else ''}{len(images)} lost"
+            if is_open and not images:
+                lost_images = "nobody can tell how many are lost"
+            before = f"{count(len(tar.members), 'image')} before that"
+            lines.append(f"{shown(tar.entry.url)} {archive.damage}: {before}, {lost_images}")
+    findings.warnings += lines[:_MOST_LINES]
+    if len(lines) > _MOST_LINES:
+        findings.warnings.append(f"{count(len(lines) - _MOST_LINES, 'more tar is', 'more tars are')} damaged, too")
+
+
+def _may_hide_images(archive: Archive) -> bool:
+    """Whether a damaged header tells a suffix that no other member has: it may have been that of an image."""
+    doubtful = set(archive.doubtful)
+    sound = [*(name for name, *_ in archive.files), *(name for name in archive.lost if name not in doubtful)]
+    suffixes = DATA_SUFFIXES.union(map(suffix_of, sound)) if doubtful else DATA_SUFFIXES
+    return any(suffix_of(name) not in suffixes for name in doubtful)
+
+
+def tell_apart(found: Grouping, findings: Findings) -> None:
+    """Say that samples do not lie in one piece, as WebDataset writes them."""
+    if found.apart:
+        many = count(found.apart, "sample has members", "samples have members")
+        findings.notes.append(f"{many} apart from each other in the tar: joined by key")
+
+
+def tell_labels(tars: Sequence[Tar], found: Grouping, options: InputOptions, findings: Findings) -> None:
+    """Say which images have no label, and which members could be one."""
+    images = [held for groups in found.tars for held in groups if held.image]
+    bare = [held for held in images if not held.label]
+    if bare and (len(bare) < len(images) or options.label_key is not None):
+        findings.warnings.append(
+            f"{len(bare)} of {count(len(images), 'image')} without a label: segmented, not scored; "
+            f"{examples(held.key for held in bare)}"
+        )
+    if options.label_key is not None:
+        return
+    if not found.labelled:
+        _tell_labels_elsewhere(tars, found, findings)
+    candidates = Counter(suffix for held in bare for suffix, _ in held.unused() if may_be_label(suffix))
+    kinds = Counter[str]()
+    for suffix, number in candidates.items():
+        kinds[_kind(suffix, candidates)] += number
+    ordered = [kind for kind, _ in kinds.most_common()]
+    named = [kind for kind in ordered if is_like_label(kind)]
+    likely = [kind for kind in (named or ordered)[:_MOST_KEYS] if _is_label_of_more(kind, tars, found, options)]
+    if likely:
+        findings.warnings.append(
+            f"labels there, not used: {', '.join(f'{kind} x {kinds[kind]}' for kind in likely)} could be the labels of "
+            f"images that have none. If so, use --label-key {likely[0]}"
+        )
+
+
+def _tell_labels_elsewhere(tars: Sequence[Tar], found: Grouping, findings: Findings) -> None:
+    """Say which images are named like the labels of others, by their folder, their tar, or the end of their name."""
+    names = [
+        f"{basename(tar.entry.url)}/{held.members[held.image][0]}"
+        for tar, groups in zip(tars, found.tars, strict=True)
+        for held in groups
+        if held.image
+    ]
+    twins = labels_by_name(names)
+    if twins:
+        findings.warnings.append(
+            f"labels there, not used: {count(len(twins), 'image is', 'images are')} named like the label of another "
+            f"one and segmented like any image, {examples(twins)}. If these are labels, write each as member "
+            f"{LABEL_KEYS[0]} of the sample of its image"
+        )
+
+
+def _is_label_of_more(key: str, tars: Sequence[Tar], found: Grouping, options: InputOptions) -> bool:
+    """Whether more images would have labels by this key: nothing is advised that does not work.
+
+    Only the first tars with images that have none and a member of this kind are looked at: millions of samples are not
+    grouped again for a warning.
+    """
+    fields = Fields.of(options.model_copy(update={"label_key": key}))
+    for tar, groups in islice(_bare(key, tars, found), _MOST_REGROUPED):
+        labelled = sum(bool(held.image and held.label) for held in groups)
+        if choose_grouping([tar.files], fields)[0].labelled > labelled:
+            return True
+    return False
+
+
+def _bare(key: str, tars: Sequence[Tar], found: Grouping) -> Iterator[tuple[Tar, Sequence[Group]]]:
+    """Yield the tars, and their groups, with a member that ends as this key and an image without a label."""
+    for tar, groups in zip(tars, found.tars, strict=True):
+        is_there = any(name.lower().endswith(f".{key}") for name, *_ in tar.files)
+        if is_there and any(held.image and not held.label for held in groups):
+            yield tar, groups

@@ -1,0 +1,62 @@
+"""What a session is: one loaded model that turns pictures into masks, whatever the runtime behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segment.models.card import ModelCard
+
+ONNX_ONLY = "onnxruntime serves .onnx only; openvino serves .xml and .tflite: use --runtime openvino"
+INSTALL_CUDA = "uv pip install --override jobs/cuda-overrides.txt . onnxruntime-gpu"
+
+
+class Masks(NamedTuple):
+    """What `Session.predict` returns.
+
+    Attributes:
+        masks: `uint8[N, output height, output width]` of class indices.
+        faults: by position in the batch, the `SampleError` code of an image whose output cannot be used
+            (`model_not_finite`, `model_range`, `model_not_whole`); its mask is meaningless.
+        remarks: by position, a code of `segment.output.remarks.REMARKS`: what is noticed and fails nothing.
+    """
+
+    masks: NDArray[np.uint8]
+    faults: Mapping[int, str]
+    remarks: Mapping[int, str] = MappingProxyType({})
+
+
+class Session(Protocol):
+    """One model, loaded, its card's contract compiled into the graph."""
+
+    card: ModelCard
+
+    def predict(self, images: NDArray[np.uint8]) -> Masks:
+        """Segment a batch.
+
+        Args:
+            images: `uint8[N, input height, input width, 3]`, RGB, C-contiguous.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """Which code computes the masks; recorded in `run.json` and part of the fingerprint.
+
+    Attributes:
+        name: `onnxruntime` or `openvino`.
+        device: `cpu`, `cuda` or `tensorrt`.
+        precision: of the floating-point parts of the graph: `f32`, `bf16` or `f16`.
+        version: version of the runtime library.
+    """
+
+    name: str
+    device: str
+    precision: str
+    version: str

@@ -1,0 +1,86 @@
+"""How much memory a model takes on the CPU, from its weights and the shapes of what flows through it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+from segment.models.card import ModelCard
+from segment.models.sessions.base import Runtime
+from segment.models.weights import Weights
+
+_MIB = 1 << 20
+# Measured (openvino 2026.4, onnxruntime 1.31; resident memory of a process that does nothing else): what the library
+# takes once it has loaded any model, and its working memory over the largest set of tensors that are alive together.
+_LIBRARY = {"openvino": 78 * _MIB, "onnxruntime": 40 * _MIB}
+_WORKING = {"openvino": 1.05, "onnxruntime": 3.0}  # onnxruntime unfolds convolutions, and rounds its arena up
+
+
+class Footprint(NamedTuple):
+    """Bytes that a session takes.
+
+    Attributes:
+        shared: the library and the weights as they are read, once a process.
+        per_stream: what each of the calls that are made at once takes: tensors, and with openvino the weights as it
+            lays them out.
+    """
+
+    shared: int
+    per_stream: int
+
+
+def footprint(card: ModelCard, weights: Weights, runtime: Runtime, batch: int) -> Footprint | None:
+    """Predict the memory of a session on the CPU; None where it is a GPU's, or the graph cannot be read for it.
+
+    Weights count twice: as the runtime reads them, and as it lays them out in its precision. Tensors count from the
+    node that makes them to the last one that reads them; the largest sum over the graph is what a call takes.
+    """
+    if runtime.device != "cpu":
+        return None
+    from segment.models.sessions.openvino import contract_model  # it reads every format
+
+    width = 2 if runtime.precision in ("bf16", "f16") else 4
+    try:
+        model = contract_model(card, weights, batch)
+    except Exception:  # the session says what is wrong, or gets on with what openvino cannot
+        return None
+    constants, alive = _tensors(model, width)
+    shared, per_stream = _LIBRARY[runtime.name] + weights.size, round(_WORKING[runtime.name] * alive)
+    if runtime.name == "openvino":
+        return Footprint(shared, per_stream + constants)
+    return Footprint(shared + constants, per_stream)
+
+
+def _tensors(model: Any, width: int) -> tuple[int, int]:
+    """Bytes of all constants, and of the most tensors that are alive at once."""
+    nodes = model.get_ordered_ops()
+    last = {_key(value): at for at, node in enumerate(nodes) for value in node.input_values()}
+    constant: dict[str, bool] = {}
+    constants = most = now = 0
+    ends: dict[int, int] = {}  # bytes that are given back after a node
+    for at, node in enumerate(nodes):
+        before = [value.get_node().get_name() for value in node.input_values()]
+        is_weight = node.get_type_name() == "Constant"
+        constant[node.get_name()] = is_weight or (bool(before) and all(constant[name] for name in before))
+        sizes = {_key(output): _bytes(output, width) for output in node.outputs()}
+        if is_weight:
+            constants += sum(sizes.values())
+        if constant[node.get_name()]:
+            continue
+        for key, size in sizes.items():
+            now += size
+            end = last.get(key, at)
+            ends[end] = ends.get(end, 0) + size
+        most = max(most, now)
+        now -= ends.pop(at, 0)
+    return constants, most
+
+
+def _key(value: Any) -> tuple[str, int]:
+    return value.get_node().get_name(), value.get_index()
+
+
+def _bytes(output: Any, width: int) -> int:
+    dtype = output.get_element_type()
+    sizes = (dim.get_length() if dim.is_static else 1 for dim in output.get_partial_shape())
+    return math.prod(sizes) * (width if dtype.is_real() else dtype.size)

@@ -1,0 +1,126 @@
+"""What an ONNX file holds: parsed from bytes, self-contained or refused; its inputs, outputs and names."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
+
+import onnx
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
+
+from segment.errors import ModelError
+from segment.models.sessions.ports import Dims, Port
+
+
+def read_model(data: bytes) -> ModelProto:
+    """Parse an ONNX file's bytes.
+
+    Raises:
+        ModelError: no ONNX model, or one that wants bytes from other files. Both runtimes would read those from
+            the working directory, unverified, even when the model itself comes from memory.
+    """
+    try:
+        model = onnx.load_model_from_string(data)
+    except Exception as error:  # protobuf's DecodeError, which onnx does not re-export
+        raise ModelError("the weights are not an ONNX model: the bytes cannot be parsed") from error
+    if not model.graph.node:
+        raise ModelError("the weights are not an ONNX model: the graph has no nodes")
+    outside = next((tensor.name for tensor in _tensors(model) if tensor.data_location == TensorProto.EXTERNAL), None)
+    if outside is not None:
+        raise ModelError(
+            f"the ONNX model keeps tensor '{outside}' in another file, which is not read at load: save it as one "
+            f"file (onnx.save_model(onnx.load(path), path, save_as_external_data=False))"
+        )
+    return model
+
+
+def ports(model: ModelProto) -> tuple[list[Port], list[Port]]:
+    """Inputs and outputs, as the file declares them."""
+    stored = stored_names(model.graph)
+    # IR version 3 lists every initialiser as an input too.
+    inputs = [_port(item) for item in model.graph.input if item.name not in stored]
+    inputs = inputs or [_port(item) for item in model.graph.input]
+    return inputs, [_port(item) for item in model.graph.output]
+
+
+def inferred_dims(model: ModelProto, entry: str, shape: Sequence[int], result: str) -> Dims | None:
+    """Return the shape of an output for a given shape of the input; None if onnx cannot tell."""
+    copy = ModelProto()
+    copy.CopyFrom(model)
+    for item in copy.graph.input:
+        if item.name == entry:
+            item.CopyFrom(helper.make_tensor_value_info(entry, item.type.tensor_type.elem_type, shape))
+    for item in copy.graph.output:
+        item.type.tensor_type.ClearField("shape")  # its names for sizes would stay
+    del copy.graph.value_info[:]
+    # It fails on a model that is too large or has operators unknown to onnx.
+    with contextlib.suppress(Exception):
+        inferred = onnx.shape_inference.infer_shapes(copy, data_prop=True)
+        return next(_port(item).dims for item in inferred.graph.output if item.name == result)
+    return None
+
+
+def _port(item: ValueInfoProto) -> Port:
+    tensor = item.type.tensor_type
+    dims: Dims | None = None
+    if tensor.HasField("shape"):
+        dims = tuple(dim.dim_value if dim.dim_value > 0 else None for dim in tensor.shape.dim)
+    return Port((item.name,), _dtype_name(tensor.elem_type), dims)
+
+
+def _dtype_name(elem_type: int) -> str:
+    if elem_type == TensorProto.UNDEFINED:
+        return "no tensor"
+    return str(helper.tensor_dtype_to_np_dtype(elem_type).name)
+
+
+def unused_prefix(data: bytes) -> str:
+    """A prefix that occurs nowhere in the file, so no name of ours can collide with one of the graph's."""
+    number = 0
+    while f"segment{number}_".encode() in data:
+        number += 1
+    return f"segment{number}_"
+
+
+def stored_names(graph: GraphProto) -> set[str]:
+    return {tensor.name for tensor in graph.initializer} | {item.values.name for item in graph.sparse_initializer}
+
+
+def names_read(node: NodeProto) -> Iterator[str]:
+    yield from node.input
+    for graph in _subgraphs(node):
+        for inner in graph.node:
+            yield from names_read(inner)
+        for output in graph.output:
+            yield output.name
+
+
+def _subgraphs(node: NodeProto) -> Iterator[GraphProto]:
+    for attribute in node.attribute:
+        if attribute.type == AttributeProto.GRAPH:
+            yield attribute.g
+        yield from attribute.graphs
+
+
+def _tensors(model: ModelProto) -> Iterator[TensorProto]:
+    """Every tensor stored anywhere in a model."""
+    yield from _graph_tensors(model.graph)
+    for function in model.functions:
+        yield from _node_tensors(function.node)
+
+
+def _graph_tensors(graph: GraphProto) -> Iterator[TensorProto]:
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+    yield from _node_tensors(graph.node)
+
+
+def _node_tensors(nodes: Iterable[NodeProto]) -> Iterator[TensorProto]:
+    for node in nodes:
+        for attribute in node.attribute:
+            yield from (attribute.t, *attribute.tensors)
+            for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
+                yield from (sparse.values, sparse.indices)
+        for graph in _subgraphs(node):
+            yield from _graph_tensors(graph)

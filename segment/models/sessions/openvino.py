@@ -1,0 +1,278 @@
+"""openvino: serves ONNX, OpenVINO IR and TFLite on the CPU."""
+
+from __future__ import annotations
+
+import os
+import queue
+import tempfile
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino
+from numpy.typing import NDArray
+from openvino import opset15 as ops
+from openvino.preprocess import PrePostProcessor
+
+from segment.errors import ModelError
+from segment.models.card import ModelCard
+from segment.models.sessions.base import Runtime
+from segment.models.sessions.openvino_back import as_type, back
+from segment.models.sessions.ports import Dims, Port, Size, check_output, choose_ports, found_port, is_identity, refuse
+from segment.models.sessions.predict import GraphSession, Run
+from segment.models.sessions.vetting import shape_of_a_run
+from segment.models.weights import Weights
+
+# openvino accepts the hint bf16 on any AVX-512 CPU and then emulates; its list of capabilities tells the truth.
+CAPABILITY = {"bf16": "BF16", "f16": "FP16"}
+
+
+def cpu_capabilities() -> set[str]:
+    """What openvino can do on this machine; bf16 and f16 only where the CPU computes in them."""
+    can = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return {"openvino:cpu"} | {f"openvino:cpu:{name}" for name, capability in CAPABILITY.items() if capability in can}
+
+
+def open_openvino(
+    card: ModelCard, weights: Weights, runtime: Runtime, *, threads: int, streams: int, vetted: bool = True
+) -> GraphSession:
+    """Load a model. Up to `streams` threads may predict at once, each with a compiled model of its own.
+
+    The graph for single images is compiled with a batch of exactly one, also where the model's batch is symbolic:
+    openvino's kernels for fixed shapes are the faster ones.
+
+    Args:
+        card: the contract.
+        weights: ONNX, IR or TFLite bytes.
+        runtime: precision.
+        threads: threads of one call.
+        streams: calls at once.
+        vetted: see `GraphSession`.
+
+    Raises:
+        ModelError: card and graph do not fit, openvino cannot load the graph, or the CPU lacks the precision.
+    """
+    core = openvino.Core()
+    _check_precision(core, runtime.precision)
+    if weights.format == "onnx":
+        _check_self_contained(weights.graph)
+    settings = {
+        # Never several streams of one compiled model: openvino compiles them side by side, in a race for the weights
+        # that they share, and now and then all masks of such a model are wrong (seen with 2026.4, floating point).
+        "NUM_STREAMS": 1,
+        "INFERENCE_NUM_THREADS": threads,
+        # Pinned, two processes of one thread each end up on one and the same core.
+        "ENABLE_CPU_PINNING": False,
+        "INFERENCE_PRECISION_HINT": runtime.precision,
+    }
+    model = _read(core, weights)
+    inputs, outputs = [_port(port) for port in model.inputs], [_port(port) for port in model.outputs]
+    entry, result = choose_ports(card, inputs, outputs)
+
+    def compiled(contract: Any) -> Any:
+        try:
+            return core.compile_model(contract, "CPU", settings)
+        except RuntimeError as error:
+            raise ModelError(f"openvino cannot load the graph: {_reason(error)}") from error
+
+    def raw(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        needed, value = _needed(card, model.clone(), entry, result, 1)
+        alone = openvino.Model([ops.result(as_type(value, openvino.Type.f32))], needed.get_parameters(), "segment")
+        return np.array(compiled(_with_front(card, alone)).infer_new_request({0: images})[0])
+
+    dims = _dims(_needed(card, model.clone(), entry, result, 1)[1])
+    if dims is None or None in dims:
+        dims = shape_of_a_run(card, raw)
+    size = check_output(card, found_port(outputs[result], dims))
+
+    half = runtime.precision == "f16"
+
+    def load(batched: bool, masked: bool) -> Run:
+        batch = -1 if batched else 1
+        return _runner(
+            lambda: compiled(_compile_contract(card, model.clone(), entry, result, batch, size, masked, half)), streams
+        )
+
+    return GraphSession(card, load, raw, vetted=vetted)
+
+
+def contract_model(card: ModelCard, weights: Weights, batch: int) -> Any:
+    """Read a model and put the card's contract around it, without compiling it.
+
+    Raises:
+        ModelError: as `open_openvino`.
+    """
+    model = _read(openvino.Core(), weights)
+    inputs, outputs = [_port(port) for port in model.inputs], [_port(port) for port in model.outputs]
+    entry, result = choose_ports(card, inputs, outputs)
+    dims = _dims(_needed(card, model.clone(), entry, result, 1)[1])
+    size = check_output(card, found_port(outputs[result], dims))
+    return _compile_contract(card, model, entry, result, batch, size)
+
+
+def _check_precision(core: Any, precision: str) -> None:
+    needed = CAPABILITY.get(precision)
+    if needed and needed not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        raise ModelError(f"this machine's CPU does not compute in {precision}: run the job with --precision f32")
+
+
+def _check_self_contained(data: bytes) -> None:
+    from segment.models.sessions.onnxfile import read_model
+
+    read_model(data)
+
+
+def _read(core: Any, weights: Weights) -> Any:
+    magic = {"ir": b"<?xml", "tflite": b"TFL3"}.get(weights.format, b"")
+    if magic not in weights.graph[:64]:
+        raise ModelError(f"the weights are not a model in {weights.format} format: a wrong or damaged file")
+    try:
+        if weights.format == "ir":
+            return core.read_model(model=weights.graph, weights=weights.data)
+        if weights.format == "onnx":
+            return core.read_model(model=weights.graph)
+        return _read_tflite(core, weights.graph)
+    except RuntimeError as error:
+        raise ModelError(f"openvino cannot read the {weights.format} weights: {_reason(error)}") from error
+
+
+def _read_tflite(core: Any, data: bytes) -> Any:
+    """openvino reads TFLite from a path only: a private file, gone as soon as it is read."""
+    handle, name = tempfile.mkstemp(suffix=".tflite")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        return core.read_model(name)
+    except RuntimeError as error:
+        raise RuntimeError(str(error).replace(name, "model.tflite")) from error
+    finally:
+        Path(name).unlink()
+
+
+def _port(port: Any) -> Port:
+    node = port.get_node()
+    if node.get_type_name() == "Result":
+        node = node.input_value(0).get_node()
+    # An IR of before 2020 names nodes only.
+    names = sorted(port.get_names()) or []
+    dtype = port.get_element_type()
+    known = {"bf16": "bfloat16", "boolean": "bool"}.get(dtype.get_type_name())
+    return Port(tuple(dict.fromkeys([*names, node.get_friendly_name()])), known or _numpy_name(dtype), _dims(port))
+
+
+def _dims(value: Any) -> Dims | None:
+    shape = value.get_partial_shape()
+    return tuple(dim.get_length() if dim.is_static else None for dim in shape) if shape.rank.is_static else None
+
+
+def _numpy_name(dtype: Any) -> str:
+    try:
+        return str(np.dtype(dtype.to_dtype()).name)
+    except (RuntimeError, TypeError):
+        return str(dtype.get_type_name())
+
+
+def _compile_contract(
+    card: ModelCard,
+    model: Any,
+    entry: int,
+    result: int,
+    batch: int,
+    size: Size | None,
+    masked: bool = False,
+    half: bool = False,
+) -> Any:
+    """Put the card's contract around a model: bytes of RGB pixels in; mask and one number per image out."""
+    needed, value = _needed(card, model, entry, result, batch)
+    results = [ops.result(output) for output in back(card, value, size, masked, half)]
+    return _with_front(card, openvino.Model(results, needed.get_parameters(), "segment"))
+
+
+def _needed(card: ModelCard, model: Any, entry: int, result: int, batch: int) -> tuple[Any, Any]:
+    """The part of a model from the picture to the output that is read, at the card's input size; and that output."""
+    declared, parameter = card.input, model.inputs[entry].get_node()
+    value = model.outputs[result].get_node().input_value(0)
+    _check_needs(card, value.get_node(), parameter)
+    needed = openvino.Model([ops.result(value)], [parameter], "segment")
+    sizes = {"N": batch, "C": 3, "H": declared.height, "W": declared.width}
+    try:
+        needed.reshape(openvino.PartialShape([sizes[axis] for axis in declared.layout]))
+    except RuntimeError as error:
+        raise ModelError(f"openvino cannot load the graph: {_reason(error)}") from error
+    value = needed.outputs[0].get_node().input_value(0)
+    dims = _dims(value)
+    if batch == -1 and dims and dims[0] is not None:
+        # Its Reshape to one image would be run on several: openvino reads and writes beyond its buffers then.
+        raise ModelError(f"the graph's output stays a batch of {dims[0]}")
+    return needed, value
+
+
+def _with_front(card: ModelCard, model: Any) -> Any:
+    """Bytes of RGB pixels to what the model's input wants."""
+    declared = card.input
+    around = PrePostProcessor(model)
+    picture = around.input(0)
+    picture.tensor().set_element_type(openvino.Type.u8).set_layout(openvino.Layout("NHWC"))
+    picture.model().set_layout(openvino.Layout(declared.layout))
+    steps = picture.preprocess()
+    if declared.channels == "BGR":
+        steps.reverse_channels()
+    if not is_identity(card):
+        steps.convert_element_type(openvino.Type.f32)
+        steps.scale(255 / declared.maximum)
+        steps.mean(list(declared.mean))
+        steps.scale(list(declared.std))
+    return around.build()
+
+
+def _check_needs(card: ModelCard, node: Any, parameter: Any) -> None:
+    """Refuse a graph whose output follows from more inputs than the picture."""
+    seen, waiting = {node.get_name()}, [node]
+    while waiting:
+        node = waiting.pop()
+        if node.get_type_name() == "Parameter" and node.get_name() != parameter.get_name():
+            name = _port(node.output(0)).name
+            refuse(card, f"the graph also needs the input '{name}'; a session feeds one picture tensor")
+        before = [value.get_node() for value in node.input_values()]
+        waiting += [node for node in before if node.get_name() not in seen]
+        seen |= {node.get_name() for node in before}
+
+
+def _runner(compiled: Callable[[], Any], streams: int) -> Run:
+    """What runs a batch on an idle infer request; the model is compiled anew, one at a time, where none is idle."""
+    idle: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    lock = threading.Lock()
+    first = compiled()
+    checked, requests = len(first.outputs) > 1, 1
+    idle.put(first.create_infer_request())
+
+    def idle_request() -> Any:
+        nonlocal requests
+        with suppress(queue.Empty):
+            return idle.get_nowait()
+        with lock:
+            if requests < streams:
+                request = compiled().create_infer_request()
+                requests += 1
+                return request
+        return idle.get()
+
+    def run(images: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        request = idle_request()
+        try:
+            outputs = request.infer({0: images}, share_inputs=True)
+        finally:
+            idle.put(request)
+        return outputs[0], outputs[1] if checked else np.zeros(len(images), np.float32)
+
+    return run
+
+
+def _reason(error: RuntimeError) -> str:
+    """What an openvino error says, without the lines that name its source files and stages."""
+    noise = ("Exception from", "Check '", "FrontEnd API failed", "Model wasn't fully converted", "Summary:")
+    lines = (line.strip() for line in str(error).splitlines())
+    return " ".join(line for line in lines if line and not line.startswith(noise))[:500] or "no reason given"

@@ -1,0 +1,254 @@
+"""Does a graph keep the contract its card declares? Checked at load, told in words with the mend."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NoReturn
+
+from segment.errors import ModelError, nearest
+from segment.models.card import TWO_CHANNELS, ModelCard
+
+Dims = tuple[int | None, ...]
+Size = tuple[int, int]
+
+FEEDABLE = ("float32", "float16", "uint8")
+SCORES = ("float32", "float16", "bfloat16", "float64", "uint8", "int8")
+INTEGERS = ("uint8", "int8", "int16", "int32", "int64", "uint16", "uint32", "uint64")
+INDICES = tuple(dict.fromkeys((*SCORES, *INTEGERS)))
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """One input or output of a graph.
+
+    Attributes:
+        names: what it may be called, the usual name first.
+        dtype: element type as numpy spells it.
+        dims: size by dimension, None where it is not fixed; None if even the rank is not known.
+    """
+
+    names: tuple[str, ...]
+    dtype: str
+    dims: Dims | None
+
+    @property
+    def name(self) -> str:
+        """The usual name."""
+        return self.names[0]
+
+    def __str__(self) -> str:
+        dims = "of unknown shape" if self.dims is None else _shape(self.dims)
+        return f"'{self.name}' ({self.dtype} {dims})"
+
+
+def choose_ports(card: ModelCard, inputs: Sequence[Port], outputs: Sequence[Port]) -> tuple[int, int]:
+    """Return the positions of the input to feed, checked against the card, and of the output to read.
+
+    `check_output` comes next, once the shape is known that the output has for the card's input size.
+
+    Raises:
+        ModelError: which of the card's statements the graph contradicts, and how to mend it.
+    """
+    entry = _choose(card, "input", card.input.name, inputs)
+    _check_input(card, inputs[entry])
+    return entry, _choose(card, "output", card.output.name, outputs)
+
+
+def check_output(card: ModelCard, port: Port) -> Size | None:
+    """Check what is known of the output to read against the card.
+
+    Returns:
+        (height, width) of what the graph gives; None if it does not follow from graph and card.
+
+    Raises:
+        ModelError: as `choose_ports`.
+    """
+    output = card.output
+    known = INDICES if output.kind == "index" else SCORES
+    if port.dtype not in known:
+        fitting = (
+            "a class index is a number" if output.kind == "index" else "scores are floating-point or 8-bit numbers"
+        )
+        hint = _other_kind(port, card) if port.dtype in INDICES and port.dims else None
+        refuse(card, f"the card says {output.kind}, the graph's output is {port}: {hint or fitting}")
+    if port.dims is None:
+        return _stated(card)
+    if not _fits_output(port.dims, output.layout, card):
+        declared = (
+            f"the card says {output.kind} {output.layout} {_wanted(output.layout, _output_sizes(card))} "
+            f"({len(card.classes)} classes), the graph's output '{port.name}' is {port.dtype} {_shape(port.dims)}"
+        )
+        refuse(card, f"{declared}: {_mend_output(port, card)}")
+    found = dict(zip(output.layout, port.dims, strict=True))
+    if found["H"] is None or found["W"] is None:
+        return _stated(card)
+    return found["H"], found["W"]
+
+
+def found_port(declared: Port, dims: Dims | None) -> Port:
+    """Return an output with the shape that was found for one picture, and the batch that the graph declares."""
+    if dims and declared.dims:
+        dims = (declared.dims[0], *dims[1:])
+    return Port(declared.names, declared.dtype, dims)
+
+
+def is_identity(card: ModelCard) -> bool:
+    """Return whether the graph wants pixel values as they are: no scale, mean or std."""
+    return card.input.maximum == 255 and not any(card.input.mean) and set(card.input.std) == {1.0}
+
+
+def refuse(card: ModelCard, what: str) -> NoReturn:
+    """Raise ModelError naming the card."""
+    raise ModelError(f"model card '{card.name}' and its graph do not fit: {what}")
+
+
+def _choose(card: ModelCard, kind: str, wanted: str | None, ports: Sequence[Port]) -> int:
+    if wanted is None:
+        if len(ports) == 1:
+            return 0
+        listed = ", ".join(str(port) for port in ports)
+        refuse(card, f'the graph has {len(ports)} {kind}s: {listed}. Say which: {kind}.name = "{ports[0].name}"')
+    for position, port in enumerate(ports):
+        if wanted in port.names:
+            return position
+    listed = ", ".join(f"'{port.name}'" for port in ports)
+    hint = nearest(wanted, [port.name for port in ports])
+    refuse(card, f"the card's {kind}.name is '{wanted}', but the graph's {kind}s are: {listed}.{hint}")
+
+
+def _check_input(card: ModelCard, port: Port) -> None:
+    if port.dtype not in FEEDABLE:
+        refuse(card, f"the graph's input '{port.name}' takes {port.dtype}; {_either(FEEDABLE)} can be fed")
+    if port.dtype == "uint8" and not is_identity(card):
+        refuse(
+            card,
+            f"the graph's input '{port.name}' takes uint8, so pixels go in as they are, but the card declares a "
+            f"normalisation: remove input.maximum, input.mean and input.std",
+        )
+    if port.dims is None:
+        return
+    layout, sizes = card.input.layout, {"C": 3, "H": card.input.height, "W": card.input.width}
+    if _fits(port.dims, layout, sizes):
+        return
+    declared = (
+        f"the card says {layout} {_wanted(layout, sizes)}, the graph's input '{port.name}' is {_shape(port.dims)}"
+    )
+    refuse(card, f"{declared}: {_mend(port.dims, layout, sizes, 'input')}")
+
+
+def _stated(card: ModelCard) -> Size | None:
+    height, width = card.output.height, card.output.width
+    return (height, width) if height and width else None
+
+
+def _output_sizes(card: ModelCard) -> dict[str, int]:
+    height, width = card.output.height or card.input.height, card.output.width or card.input.width
+    return {"C": len(card.classes), "H": height, "W": width, "1": 1}
+
+
+def _fits(dims: Dims, layout: str, sizes: dict[str, int]) -> bool:
+    expected = {**sizes, "N": 1}
+    return len(dims) == len(layout) and all(
+        size is None or size == expected[axis] for size, axis in zip(dims, layout, strict=True)
+    )
+
+
+def _fits_output(dims: Dims, layout: str, card: ModelCard) -> bool:
+    """Whether dims are what the card says, or a smaller picture of the same shape where it states no size."""
+    if len(dims) != len(layout):
+        return False
+    found, sizes = dict(zip(layout, dims, strict=True)), _output_sizes(card)
+    smaller = {
+        axis: size
+        for axis, size in found.items()
+        if size and ((axis == "H" and not card.output.height) or (axis == "W" and not card.output.width))
+    }
+    return (
+        _fits(dims, layout, {**sizes, **smaller})
+        and all(size <= sizes[axis] for axis, size in smaller.items())
+        and (len(smaller) < 2 or _same_shape(smaller["H"], smaller["W"], card))
+    )
+
+
+def _same_shape(height: int, width: int, card: ModelCard) -> bool:
+    """Whether one stride makes height and width of the input's, give or take a row and a column of rounding."""
+    least = max(card.input.height / (height + 1), card.input.width / (width + 1))
+    most = min(card.input.height / max(height - 1, 0.5), card.input.width / max(width - 1, 0.5))
+    return least <= most
+
+
+def _mend_output(port: Port, card: ModelCard) -> str:
+    dims, layout, sizes = port.dims or (), card.output.layout, _output_sizes(card)
+    if text := _other_kind(port, card):
+        return text
+    found = dict(zip(layout, dims, strict=False))
+    height, width = found.get("H"), found.get("W")
+    if len(dims) == len(layout) and height and width and _fits(dims, layout, {**sizes, "H": height, "W": width}):
+        stated = f"output.height = {height} and output.width = {width}"
+        if height > card.input.height or width > card.input.width:
+            return f"{stated}?"
+        if card.output.height or card.output.width:
+            return f"{stated}? What is smaller than the input is enlarged to it (output.enlarge)"
+        entry = f"{card.input.height}x{card.input.width}"
+        return f"that is no smaller picture of {entry}: check output.layout; if it is meant, say {stated}"
+    return _mend(dims, layout, sizes, "output")
+
+
+def _other_kind(port: Port, card: ModelCard) -> str | None:
+    """What to write into the card, or do to the graph, if it gives another kind or layout of output than it says."""
+    if None in (port.dims or ())[1:]:
+        return None  # it would fit anything
+    scores, indices = ("NCHW", "NHWC"), ("NHW", "N1HW", "NHW1")
+    says_scores = card.output.kind != "index"
+    for layout in (*scores, *indices):
+        if layout == card.output.layout or not _fits_output(port.dims or (), layout, card):
+            continue
+        if (layout in scores) == says_scores:
+            return f'output.layout = "{layout}"?'
+        if not says_scores:
+            return f'output.kind = "logits" and output.layout = "{layout}"?'
+        if port.dtype not in INTEGERS:
+            return TWO_CHANNELS
+        mend = f'output.kind = "index" and output.layout = "{layout}"'
+        return f"{mend}, if it is a class index. {TWO_CHANNELS}" if port.dtype in SCORES else f"{mend}?"
+    return None
+
+
+def _mend(dims: Dims, layout: str, sizes: dict[str, int], table: str) -> str:
+    """What to write into the card (or do to the graph) so that shapes agree, as far as can be told."""
+    if len(dims) != len(layout):
+        return f"{len(layout)} dimensions are needed, the graph has {len(dims)}"
+    if dims[0] not in (None, 1):
+        return f"a fixed batch of {dims[0]} cannot be served: export it with a batch of 1 or a symbolic one"
+    for possible in (layout, {"NCHW": "NHWC", "NHWC": "NCHW"}.get(layout, layout)):
+        found = dict(zip(possible, dims, strict=True))
+        if found.get("C") in (None, sizes.get("C")):
+            changes = [] if possible == layout else [f'{table}.layout = "{possible}"']
+            changes += [
+                f"{table}.{key} = {found[axis]}"
+                for key, axis in (("height", "H"), ("width", "W"))
+                if found[axis] not in (None, sizes[axis])
+            ]
+            return f"{' and '.join(changes)}?" if changes else f"check {table}.layout"
+    channels = dims[layout.index("C")]
+    if table == "input":
+        return f"the graph wants {channels} channels, a picture has 3: check input.layout and the weights"
+    if channels == 1:
+        return TWO_CHANNELS
+    return (
+        f"the graph scores {channels} classes, the card names {sizes['C']}: "
+        f"check the class names, output.layout and the weights"
+    )
+
+
+def _wanted(layout: str, sizes: dict[str, int]) -> str:
+    return "x".join(str(sizes[axis]) for axis in layout if axis != "N")
+
+
+def _shape(dims: Dims) -> str:
+    return "x".join("?" if size is None else str(size) for size in dims) or "a scalar"
+
+
+def _either(words: Sequence[str]) -> str:
+    return f"{', '.join(words[:-1])} and {words[-1]}"

@@ -1,0 +1,167 @@
+"""Which runtime computes the masks: decided once, at plan time, from what every node can do."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+
+from segment.errors import ModelError, UsageError
+from segment.models.sessions.base import INSTALL_CUDA, ONNX_ONLY, Runtime
+from segment.models.weights import Format
+
+RUNTIMES = ("auto", "onnxruntime", "openvino")
+DEVICES = ("auto", "cpu", "cuda", "tensorrt")
+PRECISIONS = ("auto", "f32", "bf16", "f16")
+
+BOTH_BUILDS = "onnxruntime:both-builds"
+
+
+def capabilities() -> frozenset[str]:
+    """What this machine can do; picklable, run on every node.
+
+    Returns:
+        Any of `onnxruntime:cpu`, `onnxruntime:cuda`, `onnxruntime:tensorrt` (the build has it and a GPU is there),
+        `openvino:cpu`, `openvino:cpu:bf16`, `openvino:cpu:f16` (the CPU computes in it), `gpu` (an NVIDIA device
+        is there, whatever is installed), `onnxruntime:both-builds` (the CPU and the GPU build overwrote each other).
+    """
+    found: set[str] = set()
+    if importlib.util.find_spec("onnxruntime"):
+        found.add("onnxruntime:cpu")
+        if len(_onnxruntime_builds()) > 1:
+            found.add(BOTH_BUILDS)
+        if has_gpu():
+            from segment.models.sessions.onnxruntime import gpu_capabilities
+
+            found |= {"gpu"} | gpu_capabilities()
+    if importlib.util.find_spec("openvino"):
+        from segment.models.sessions.openvino import cpu_capabilities
+
+        found |= cpu_capabilities()
+    return frozenset(found)
+
+
+def has_gpu() -> bool:
+    """Whether the machine has an NVIDIA device: its device file or its driver's listing is there.
+
+    CUDA_VISIBLE_DEVICES is not asked: Ray empties it for tasks that did not ask for a GPU, and this runs in one.
+    """
+    return any(Path("/dev").glob("nvidia[0-9]*")) or any(Path("/proc/driver/nvidia/gpus").glob("*"))
+
+
+def resolve(
+    weights_format: Format,
+    runtime: str = "auto",
+    device: str = "auto",
+    precision: str = "auto",
+    *,
+    nodes: Sequence[frozenset[str]],
+) -> Runtime:
+    """Decide what `auto` means, and refuse what cannot be had.
+
+    Args:
+        weights_format: `onnx`, `ir` or `tflite`.
+        runtime: `auto`, `onnxruntime` or `openvino`.
+        device: `auto`, `cpu`, `cuda` or `tensorrt`.
+        precision: `auto`, `f32`, `bf16` or `f16`.
+        nodes: `capabilities()` of every node. `auto` uses only what all of them can do. A GPU that is asked for by
+            name must work on every node that has one; nodes without take no part.
+
+    Raises:
+        UsageError: what is asked for is not there, with the mend.
+        ModelError: the runtime that is asked for cannot read these weights.
+    """
+    for word, known, option in (
+        (runtime, RUNTIMES, "runtime"),
+        (device, DEVICES, "device"),
+        (precision, PRECISIONS, "precision"),
+    ):
+        if word not in known:
+            raise UsageError(f"--{option} {word}: use one of {', '.join(known)}")
+    common = frozenset.intersection(*nodes) if nodes else frozenset()
+    name, device = _choose(weights_format, runtime, device, common)
+    if device != "cpu":
+        _check_gpu(device, nodes)
+    elif f"{name}:cpu" not in common:
+        raise UsageError(f"{name} is not installed on every node: pip install {name}")
+    if precision == "auto" and weights_format == "tflite":
+        precision = "f32"  # quantised graphs gain nothing from bf16, and their masks change with it
+    return Runtime(name, device, _precision(name, device, precision, nodes), runtime_version(name))
+
+
+def _choose(weights_format: Format, runtime: str, device: str, common: frozenset[str]) -> tuple[str, str]:
+    on_gpu = device in ("cuda", "tensorrt")
+    if weights_format != "onnx":
+        if runtime == "onnxruntime":
+            raise ModelError(ONNX_ONLY)
+        if on_gpu:
+            raise ModelError(
+                f"--device {device} needs .onnx weights; openvino serves .xml and .tflite, on the CPU: use --device cpu"
+            )
+    if on_gpu:
+        if runtime == "openvino":
+            raise UsageError(f"openvino runs on the CPU here: use --runtime onnxruntime for --device {device}")
+        return "onnxruntime", device
+    if runtime != "openvino" and weights_format == "onnx" and device == "auto" and "onnxruntime:cuda" in common:
+        return "onnxruntime", "cuda"
+    if runtime != "auto":
+        return runtime, "cpu"
+    usable = "openvino:cpu" in common or weights_format != "onnx"
+    return ("openvino" if usable else "onnxruntime"), "cpu"
+
+
+def _check_gpu(device: str, nodes: Sequence[frozenset[str]]) -> None:
+    if any(BOTH_BUILDS in node for node in nodes):
+        raise UsageError(
+            "onnxruntime and onnxruntime-gpu are both installed and have overwritten each other's files: "
+            f"uv pip uninstall onnxruntime onnxruntime-gpu && {INSTALL_CUDA}"
+        )
+    with_gpu = [node for node in nodes if "gpu" in node]
+    if with_gpu and all(f"onnxruntime:{device}" in node for node in with_gpu):
+        return
+    here = "" if with_gpu else " No node has an NVIDIA GPU: --device cpu is what can be had."
+    if not any(f"onnxruntime:{device}" in node for node in with_gpu) and _onnxruntime_builds() != ["onnxruntime-gpu"]:
+        raise UsageError(
+            f"--device {device}: the CPU build of onnxruntime is installed. Replace it: {INSTALL_CUDA}.{here}"
+        )
+    lacking = sum(f"onnxruntime:{device}" not in node for node in with_gpu)
+    what = here or f" onnxruntime on {lacking} of {len(with_gpu)} nodes with a GPU lacks it: {INSTALL_CUDA}"
+    raise UsageError(f"--device {device} cannot be had.{what}")
+
+
+def _precision(name: str, device: str, precision: str, nodes: Sequence[frozenset[str]]) -> str:
+    if name == "openvino":
+        if precision == "auto":
+            return "bf16" if all("openvino:cpu:bf16" in node for node in nodes) else "f32"
+        lacking = sum(f"openvino:cpu:{precision}" not in node for node in nodes)
+        if precision != "f32" and lacking:
+            raise UsageError(
+                f"the CPUs of {lacking} of {len(nodes)} nodes do not compute in {precision}: use --precision f32"
+            )
+        return precision
+    if precision == "auto":
+        return "f32"
+    served = ("f32",) if device == "cpu" else ("f32", "f16")
+    if precision not in served:
+        raise UsageError(
+            f"onnxruntime computes in {' and '.join(served)} on {device}, not in {precision}: use --precision f32, "
+            f"or --runtime openvino where the CPUs have {precision}"
+        )
+    return precision
+
+
+def _onnxruntime_builds() -> list[str]:
+    return [name for name in ("onnxruntime", "onnxruntime-gpu") if _installed_version(name)]
+
+
+def runtime_version(name: str) -> str:
+    candidates = ("onnxruntime-gpu", "onnxruntime") if name == "onnxruntime" else (name,)
+    return next((version for version in map(_installed_version, candidates) if version), "unknown")
+
+
+def _installed_version(distribution: str) -> str | None:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None

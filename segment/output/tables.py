@@ -1,0 +1,314 @@
+"""The Parquet that a run leaves: schemas, and bytes that depend on nothing but their content.
+
+`masks/`  one row per image (`ImageRow`), one object per part: the commit.
+`stats/`  one row per class of a shard (`ShardStats`), and one for void.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import BinaryIO
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from segment.metrics import Confusion, Score
+from segment.models.classes import Classes
+
+FORMAT_VERSION = 3  # of what masks, labels and counts mean, too: a begun run of another version is refused, not mixed
+
+CELLS = pa.struct([("cell", pa.list_(pa.int32())), ("count", pa.list_(pa.int64()))])
+MASK = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+
+MASKS_SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("uri", pa.string(), nullable=False),
+        pa.field("shard", pa.string(), nullable=False),
+        pa.field("part", pa.string(), nullable=False),
+        pa.field("index", pa.int32(), nullable=False),
+        pa.field("width", pa.int32()),
+        pa.field("height", pa.int32()),
+        pa.field("status", pa.string(), nullable=False),
+        pa.field("error", pa.string()),
+        pa.field("mask", MASK),
+        pa.field("confusion", CELLS),
+        pa.field("pixel_accuracy", pa.float64()),
+        pa.field("miou", pa.float64()),
+    ]
+)
+_SCALAR_FEATURES = {pa.string(): "string", pa.int32(): "int32", pa.int64(): "int64", pa.float64(): "float64"}
+
+STATS_SCHEMA = pa.schema(
+    [
+        pa.field("shard", pa.string(), nullable=False),
+        pa.field("class_id", pa.int32(), nullable=False),
+        pa.field("class_name", pa.string(), nullable=False),
+        pa.field("tp", pa.int64(), nullable=False),
+        pa.field("fp", pa.int64(), nullable=False),
+        pa.field("fn", pa.int64(), nullable=False),
+        pa.field("label_pixels", pa.int64(), nullable=False),
+        pa.field("predicted_pixels", pa.int64(), nullable=False),
+        pa.field("iou", pa.float64()),
+        pa.field("images", pa.int64(), nullable=False),
+        pa.field("errors", pa.int64(), nullable=False),
+        pa.field("scored", pa.int64(), nullable=False),
+        pa.field("image_miou_sum", pa.float64(), nullable=False),
+        pa.field("confusion", pa.list_(pa.int64()), nullable=False),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRow:
+    """One row of `masks/`.
+
+    Attributes:
+        id, url, index: the sample's.
+        size: (height, width) of the image in pixels; None if it could not be decoded.
+        error: None, or the fixed text of a `SampleError`.
+        mask: PNG of class indices; None if there is none.
+        confusion: counts; None with an error. Without a label every pixel is counted as void.
+        miou: under the card's convention, 0-1; None if unscored.
+        remarks: codes of `segment.output.remarks.REMARKS`; told, and not written.
+        labelled: whether a label was used; not written.
+    """
+
+    id: str
+    url: str
+    index: int
+    size: tuple[int, int] | None
+    error: str | None
+    mask: bytes | None
+    confusion: Confusion | None
+    pixel_accuracy: float | None
+    miou: float | None
+    remarks: tuple[str, ...] = ()
+    labelled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ShardStats:
+    """The exact statistics of some images: of a part, a shard, or a run; `merge` adds them up.
+
+    Attributes:
+        confusion: summed counts.
+        images: rows, errors included.
+        errors: rows with an error.
+        scored: rows with an mIoU.
+        image_miou_sum: sum of the rows' mIoU, correctly rounded (`math.fsum`).
+    """
+
+    confusion: Confusion
+    images: int
+    errors: int
+    scored: int
+    image_miou_sum: float
+
+    @property
+    def image_miou(self) -> float | None:
+        """Mean of the per-image mIoU, 0-1; None if no image is scored."""
+        return self.image_miou_sum / self.scored if self.scored else None
+
+
+class StatsSum:
+    """Adds up statistics one by one, without keeping their confusions.
+
+    Args:
+        classes: C.
+    """
+
+    def __init__(self, classes: int) -> None:
+        self._counts = Confusion.zeros(classes).counts
+        self._numbers = np.zeros(3, dtype=np.int64)
+        self._sums: list[float] = []  # rounded once, at the end: the order does not matter then
+
+    def add(self, stats: ShardStats) -> None:
+        """Add the statistics of some other images."""
+        self._counts += stats.confusion.counts
+        self._numbers += (stats.images, stats.errors, stats.scored)
+        self._sums.append(stats.image_miou_sum)
+
+    def total(self) -> ShardStats:
+        """The sum so far."""
+        images, errors, scored = self._numbers.tolist()
+        return ShardStats(Confusion(self._counts.copy()), images, errors, scored, math.fsum(self._sums))
+
+
+def merge(stats: Iterable[ShardStats], classes: int) -> ShardStats:
+    """Add up statistics."""
+    total = StatsSum(classes)
+    for item in stats:
+        total.add(item)
+    return total.total()
+
+
+def _features() -> dict[str, object]:
+    """Hugging Face `datasets` features, so that `load_dataset("parquet", ...)` shows the masks as pictures."""
+    features: dict[str, object] = {
+        field.name: {"dtype": _SCALAR_FEATURES[field.type], "_type": "Value"}
+        for field in MASKS_SCHEMA
+        if field.type in _SCALAR_FEATURES
+    }
+    features["mask"] = {"_type": "Image"}
+    features["confusion"] = {
+        "cell": {"feature": {"dtype": "int32", "_type": "Value"}, "_type": "List"},
+        "count": {"feature": {"dtype": "int64", "_type": "Value"}, "_type": "List"},
+    }
+    return {name: features[name] for name in MASKS_SCHEMA.names}
+
+
+_FEATURES = json.dumps({"info": {"features": _features()}})
+
+
+def write_masks(rows: Sequence[ImageRow], *, shard: str, part: str, fingerprint: str) -> bytes:
+    """Return the bytes of a part's masks file: one row group, page checksums, nothing that a rerun would change."""
+    table = pa.table(
+        [
+            pa.array([row.id for row in rows], pa.string()),
+            pa.array([row.url for row in rows], pa.string()),
+            pa.array([shard] * len(rows), pa.string()),
+            pa.array([part] * len(rows), pa.string()),
+            pa.array([row.index for row in rows], pa.int32()),
+            pa.array([row.size[1] if row.size else None for row in rows], pa.int32()),
+            pa.array([row.size[0] if row.size else None for row in rows], pa.int32()),
+            pa.array(["error" if row.error else "ok" for row in rows], pa.string()),
+            pa.array([row.error for row in rows], pa.string()),
+            _masks_array([row.mask for row in rows]),
+            _cells_array([row.confusion for row in rows]),
+            pa.array([row.pixel_accuracy for row in rows], pa.float64()),
+            pa.array([row.miou for row in rows], pa.float64()),
+        ],
+        schema=MASKS_SCHEMA.with_metadata(
+            {
+                "huggingface": _FEATURES,
+                "segment": json.dumps(
+                    {"format": FORMAT_VERSION, "part": part, "rows": len(rows), "fingerprint": fingerprint}
+                ),
+            }
+        ),
+    )
+    return to_parquet(table, plain=["mask.bytes"])
+
+
+def to_parquet(table: pa.Table, plain: Sequence[str] = ()) -> bytes:
+    """Serialise a table as one row group; columns in `plain` (compressed already) are stored as they are."""
+    leaves = _leaf_names(table.schema.remove_metadata())
+    sink = pa.BufferOutputStream()
+    pq.write_table(
+        table,
+        sink,
+        row_group_size=max(1, len(table)),
+        compression={leaf: "none" if leaf in plain else "zstd" for leaf in leaves},
+        use_dictionary=[leaf for leaf in leaves if leaf not in plain],
+        write_page_checksum=True,
+    )
+    return bytes(sink.getvalue())
+
+
+@functools.lru_cache(maxsize=16)
+def _leaf_names(schema: pa.Schema) -> list[str]:
+    sink = pa.BufferOutputStream()
+    pq.write_table(schema.empty_table(), sink)
+    parquet = pq.ParquetFile(pa.BufferReader(sink.getvalue())).schema
+    return [parquet.column(i).path for i in range(len(parquet))]
+
+
+def _masks_array(masks: Sequence[bytes | None]) -> pa.Array:
+    children = [pa.array(masks, pa.binary()), pa.nulls(len(masks), pa.string())]
+    return pa.StructArray.from_arrays(children, fields=list(MASK), mask=_absent(masks))
+
+
+def _cells_array(confusions: Sequence[Confusion | None]) -> pa.Array:
+    nothing = np.empty(0, np.int32), np.empty(0, np.int64)
+    pairs = [nothing if c is None else c.to_cells() for c in confusions]
+    offsets = pa.array(np.cumsum([0, *(len(cells) for cells, _ in pairs)]), pa.int32())
+    leaves = [np.concatenate(column) for column in zip(nothing, *pairs, strict=True)]
+    children = [pa.ListArray.from_arrays(offsets, pa.array(leaf)) for leaf in leaves]
+    return pa.StructArray.from_arrays(children, fields=list(CELLS), mask=_absent(confusions))
+
+
+def _absent(values: Sequence[object]) -> pa.Array:
+    return pa.array([value is None for value in values], pa.bool_())
+
+
+def read_masks(file: BinaryIO, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read an open masks file, checking page checksums; only `columns` if given, the rest is not fetched."""
+    return pq.ParquetFile(file, page_checksum_verification=True).read(columns=columns)
+
+
+def footer_of(table: pa.Table) -> dict[str, object]:
+    """Return what a masks file says of itself: format, part, rows, fingerprint; empty if it says nothing."""
+    return _own_words(table.schema.metadata)
+
+
+def read_footer(file: BinaryIO) -> dict[str, object]:
+    """Return the same of an open masks file, and the rows it has as `held`; nothing but its end is read."""
+    metadata = pq.read_metadata(file)
+    return {**_own_words(metadata.metadata), "held": metadata.num_rows}
+
+
+def _own_words(metadata: Mapping[bytes, bytes] | None) -> dict[str, object]:
+    words = json.loads((metadata or {}).get(b"segment", b"{}"))
+    return words if isinstance(words, dict) else {}
+
+
+def fold(table: pa.Table, classes: int) -> ShardStats:
+    """Fold the rows of a masks file (columns `status`, `confusion`, `miou`) into statistics."""
+    counts = np.zeros((classes + 1) * classes, dtype=np.int64)
+    confusion = table["confusion"].combine_chunks()
+    cells = np.asarray(confusion.field("cell").flatten())
+    np.add.at(counts, cells, np.asarray(confusion.field("count").flatten()))
+    mious = [value for value in table["miou"].to_pylist() if value is not None]
+    return ShardStats(
+        Confusion(counts.reshape(classes + 1, classes)),
+        images=len(table),
+        errors=sum(status == "error" for status in table["status"].to_pylist()),
+        scored=len(mious),
+        image_miou_sum=math.fsum(mious),
+    )
+
+
+def stats_table(shard: str, stats: ShardStats, classes: Classes, scored: Score) -> pa.Table:
+    """One row per class and one for void; `scored` gives tp, fp, fn, iou under the card's convention."""
+    matrix = stats.confusion.counts
+    names = [*classes.names, "void"]
+    padded = {name: [*getattr(scored, name).tolist(), 0] for name in ("tp", "fp", "fn")}
+    size = len(names)
+    return pa.table(
+        [
+            pa.array([shard] * size, pa.string()),
+            pa.array(range(size), pa.int32()),
+            pa.array(names, pa.string()),
+            pa.array(padded["tp"], pa.int64()),
+            pa.array(padded["fp"], pa.int64()),
+            pa.array(padded["fn"], pa.int64()),
+            pa.array(matrix.sum(axis=1), pa.int64()),
+            pa.array([*stats.confusion.predicted_pixels.tolist(), 0], pa.int64()),
+            pa.array([None if np.isnan(v) else v for v in scored.iou.tolist()] + [None], pa.float64()),
+            pa.array([stats.images] * size, pa.int64()),
+            pa.array([stats.errors] * size, pa.int64()),
+            pa.array([stats.scored] * size, pa.int64()),
+            pa.array([stats.image_miou_sum] * size, pa.float64()),
+            pa.array(matrix.tolist(), pa.list_(pa.int64())),
+        ],
+        schema=STATS_SCHEMA,
+    )
+
+
+def read_table(data: bytes, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read a Parquet file, checking page checksums; all columns, or some."""
+    return pq.read_table(pa.BufferReader(data), columns=columns, page_checksum_verification=True)
+
+
+def read_stats(data: bytes) -> ShardStats:
+    """Read back what `stats_table` wrote."""
+    table = read_table(data, ["images", "errors", "scored", "image_miou_sum", "confusion"])
+    first = table.slice(0, 1).to_pylist()[0]
+    counts = np.array(table["confusion"].to_pylist(), dtype=np.int64)
+    return ShardStats(Confusion(counts), first["images"], first["errors"], first["scored"], first["image_miou_sum"])

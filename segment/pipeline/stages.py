@@ -1,0 +1,289 @@
+"""The pure functions of the pipeline: read -> decode -> segment -> encode -> write, for one part.
+
+They know nothing of engines. An engine calls them one after the other in one worker (`Worker`), or each in a
+worker of its own, and gets the same bytes.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segment.errors import SampleError, SegmentError, sample_error_text
+from segment.images import codec, resize
+from segment.images.labels import Encoding, Label, LabelDecoder
+from segment.inputs.discover import InputOptions, Sample
+from segment.inputs.parts import SEGMENTED
+from segment.metrics import Confusion, image_scores
+from segment.models.card import ModelCard
+from segment.models.sessions import Masks, Runtime, Session
+from segment.output.tables import ImageRow
+from segment.store.client import Store
+
+log = logging.getLogger("segment.pipeline.stages")
+
+Stage = Literal["read", "decode", "infer", "encode", "write"]
+ReadT = TypeVar("ReadT")
+STAGES: tuple[Stage, ...] = ("read", "decode", "infer", "encode", "write")
+
+
+@dataclass(frozen=True)
+class Task:
+    """Everything a worker needs to know of the job; picklable, the same for every part.
+
+    Attributes:
+        card: the model's contract.
+        runtime: what every worker must run the model with.
+        output: absolute URL of the output prefix.
+        input: how inputs are read.
+        store: how stores are reached; holds the credentials, whose values it never prints.
+        label_encoding, label_remap, allow_lossy_labels: see `LabelDecoder`.
+        mask_size: write masks at the size of the `source` image or of the `model`.
+        max_pixels: images that declare more are error rows.
+        batch_size: images a call of the session.
+        fingerprint: written into every masks file.
+        stall_timeout: see `Job.stall_timeout`.
+        worker_memory: bytes that a worker process may take; None for a share of its node.
+    """
+
+    card: ModelCard
+    runtime: Runtime
+    output: str
+    input: InputOptions
+    store: Store
+    label_encoding: Encoding
+    label_remap: tuple[tuple[str, str | int], ...]
+    mask_size: Literal["source", "model"]
+    max_pixels: int
+    batch_size: int
+    fingerprint: str
+    stall_timeout: float | None
+    worker_memory: int | None = None
+    allow_lossy_labels: bool = False
+
+    def label_decoder(self) -> LabelDecoder:
+        """What reads the labels of the run."""
+        remap = dict(self.label_remap)
+        return LabelDecoder(self.card.classes, self.label_encoding, remap, allow_lossy=self.allow_lossy_labels)
+
+
+@dataclass(frozen=True)
+class PartResult:
+    """What became of a part, for progress and timings; never the truth, which is in the store.
+
+    Attributes:
+        part, shard: ids.
+        images: rows written.
+        errors: error rows by code.
+        error_texts: of each code the text of the first row.
+        remarks: images by code of `segment.output.remarks.REMARKS`: what was noticed and fails nothing.
+        labelled: images whose label could be used.
+        confusion: the part's counts; None if it was not computed here.
+        seconds: by stage.
+        read_bytes, written_bytes: encoded input, output object.
+        retries: requests to stores that were repeated since its worker's last result, by kind.
+        host: where it ran.
+        began, ended: when work on it began and when it was committed, in seconds since 1970.
+        memory: most bytes that the process with the model has had resident so far.
+        skipped: the part was committed already.
+        failure: None, or why the part could not be committed (store or input trouble; a rerun resumes).
+        input_changed: the failure is that the input is not the planned one; trying again does not help.
+    """
+
+    part: str
+    shard: str
+    images: int = 0
+    errors: dict[str, int] = field(default_factory=dict)
+    error_texts: dict[str, str] = field(default_factory=dict)
+    remarks: dict[str, int] = field(default_factory=dict)
+    labelled: int = 0
+    confusion: Confusion | None = None
+    seconds: dict[Stage, float] = field(default_factory=dict)
+    read_bytes: int = 0
+    written_bytes: int = 0
+    retries: dict[str, int] = field(default_factory=dict)
+    host: str = ""
+    began: float = 0.0
+    ended: float = 0.0
+    memory: int = 0
+    skipped: bool = False
+    failure: str | None = None
+    input_changed: bool = False
+
+
+@dataclass
+class Frames:
+    """Some images of a part on their way through the stages.
+
+    Attributes:
+        samples: as read; image bytes are dropped once decoded.
+        sizes: (height, width) of each image; None if it could not be decoded.
+        faults: `SampleError` code by position in `samples`.
+        turned_by: EXIF orientation that was applied, by position in `samples`; left out where it is 1.
+        remarks: codes of what was noticed, by position in `samples`.
+        pixels: `uint8[n, input height, input width, 3]` RGB of the images without fault, in order.
+        masks: `uint8[n, output height, output width]` of the same images, once segmented.
+    """
+
+    samples: list[Sample]
+    sizes: list[tuple[int, int] | None]
+    faults: dict[int, str]
+    pixels: NDArray[np.uint8]
+    masks: NDArray[np.uint8] | None = None
+    turned_by: dict[int, int] = field(default_factory=dict)
+    remarks: dict[int, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def positions(self) -> list[int]:
+        """Positions in `samples` of the rows of `pixels` and `masks`."""
+        return [i for i, size in enumerate(self.sizes) if size is not None]
+
+
+class Clock:
+    """Adds up the seconds of each stage of a part.
+
+    Attributes:
+        began: when it was made, in seconds since 1970.
+        seconds: by stage.
+        memory: see `PartResult`; whoever runs the model sets it.
+    """
+
+    def __init__(self) -> None:
+        self.began = time.time()
+        self.memory = 0
+        self.seconds: dict[Stage, float] = dict.fromkeys(STAGES, 0.0)
+
+    @contextmanager
+    def __call__(self, stage: Stage) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] += time.perf_counter() - start
+
+
+def decode(samples: Sequence[Sample], task: Task) -> Frames:
+    """Decode images and bring them to the model's input size; a bad one becomes a fault, not an exception."""
+    spec = task.card.input
+    target = (spec.height, spec.width)
+    sizes: list[tuple[int, int] | None] = []
+    faults: dict[int, str] = {}
+    pixels: list[NDArray[np.uint8]] = []
+    turned_by: dict[int, int] = {}
+    remarks: dict[int, tuple[str, ...]] = {}
+    for position, sample in enumerate(samples):
+        try:
+            if sample.fault not in SEGMENTED:
+                raise SampleError(str(sample.fault))
+            picture = codec.decode_picture(sample.image, task.max_pixels)
+        except SampleError as error:
+            faults[position] = error.code
+            sizes.append(None)
+            continue
+        pixels.append(resize.resize_image(picture.pixels, spec))
+        sizes.append((picture.pixels.shape[0], picture.pixels.shape[1]))
+        if picture.orientation != 1:
+            turned_by[position] = picture.orientation
+        if picture.remarks:
+            remarks[position] = picture.remarks
+    stacked = np.ascontiguousarray(pixels[0][np.newaxis] if len(pixels) == 1 else _stack(pixels, target))
+    without_bytes = [replace(sample, image=b"") for sample in samples]
+    return Frames(without_bytes, sizes, faults, stacked, turned_by=turned_by, remarks=remarks)
+
+
+def _stack(pixels: list[NDArray[np.uint8]], target: tuple[int, int]) -> NDArray[np.uint8]:
+    return np.stack(pixels) if pixels else np.empty((0, *target, 3), dtype=np.uint8)
+
+
+def segment(frames: Frames, session: Session, batch_size: int) -> Frames:
+    """Run the model; images whose output cannot be used get a fault. Drops the pixels."""
+    card = session.card
+    masks = np.empty((len(frames.pixels), card.output_height, card.output_width), dtype=np.uint8)
+    faults, remarks = dict(frames.faults), dict(frames.remarks)
+    positions = frames.positions
+    for start in range(0, len(frames.pixels), batch_size):
+        found = _predict(session, frames.pixels[start : start + batch_size])
+        masks[start : start + len(found.masks)] = found.masks
+        faults |= {positions[start + i]: code for i, code in found.faults.items()}
+        for i, code in found.remarks.items():
+            remarks[positions[start + i]] = (*remarks.get(positions[start + i], ()), code)
+    nothing = np.empty((0, *frames.pixels.shape[1:]), dtype=np.uint8)
+    return replace(frames, faults=faults, pixels=nothing, masks=masks, remarks=remarks)
+
+
+def _predict(session: Session, pixels: NDArray[np.uint8]) -> Masks:
+    """Predict a batch; if the runtime raises, one by one, and the images it raises on are faults."""
+    try:
+        return session.predict(pixels)
+    except (SegmentError, MemoryError):
+        raise
+    except Exception as error:  # each runtime has its own types
+        if len(pixels) > 1:
+            single = [_predict(session, pixels[i : i + 1]) for i in range(len(pixels))]
+            faults = {i: code for i, found in enumerate(single) for code in found.faults.values()}
+            remarks = {i: code for i, found in enumerate(single) for code in found.remarks.values()}
+            return Masks(np.concatenate([found.masks for found in single]), faults, remarks)
+        log.warning("the model failed on an image: %s", error)
+        card = session.card
+        return Masks(np.zeros((1, card.output_height, card.output_width), dtype=np.uint8), {0: "model_failed"})
+
+
+def encode(frames: Frames, task: Task, labels: LabelDecoder) -> list[ImageRow]:
+    """Score every mask against its label and encode it; one row per sample."""
+    assert frames.masks is not None, "segment() comes first"
+    masks = dict(zip(frames.positions, frames.masks, strict=True))
+    return [_encode_one(frames, position, masks.get(position), task, labels) for position in range(len(frames.samples))]
+
+
+def _encode_one(
+    frames: Frames, position: int, mask: NDArray[np.uint8] | None, task: Task, labels: LabelDecoder
+) -> ImageRow:
+    sample, size, fault = frames.samples[position], frames.sizes[position], frames.faults.get(position)
+    remarks = sample.remarks + frames.remarks.get(position, ())
+    row = ImageRow(sample.id, sample.url, sample.index, size, None, None, None, None, None, remarks)
+    if fault is not None or mask is None or size is None:
+        return replace(row, error=sample_error_text(fault or "undecodable"))
+    card = task.card
+    at_source = resize.restore_mask(mask, card.input, size) if _needs_source(task) else mask
+    row = replace(row, mask=codec.encode_mask(at_source if task.mask_size == "source" else mask))
+    scored = at_source if card.metric.resolution == "source" else mask
+    try:
+        label = _read_label(sample, size, frames.turned_by.get(position, 1), labels)
+    except SampleError as error:  # the mask is good, only its label is not: keep the mask
+        return replace(row, error=str(error))
+    if label is None:
+        return replace(row, confusion=Confusion.of(scored, None, len(card.classes)))
+    confusion = Confusion.of(scored, _at_scored_size(label.classes, mask, card), len(card.classes))
+    accuracy, miou = image_scores(confusion, card.classes.ignored_classes, card.metric.convention)
+    return replace(
+        row, confusion=confusion, pixel_accuracy=accuracy, miou=miou, remarks=remarks + label.remarks, labelled=True
+    )
+
+
+def _needs_source(task: Task) -> bool:
+    return task.mask_size == "source" or task.card.metric.resolution == "source"
+
+
+def _read_label(sample: Sample, size: tuple[int, int], turned_by: int, labels: LabelDecoder) -> Label | None:
+    """Return a sample's label, None if it has none.
+
+    Raises:
+        SampleError: it cannot be used.
+    """
+    if sample.fault is not None:
+        raise SampleError(sample.fault)
+    return None if sample.label is None else labels.read(sample.label, *size, turned_by)
+
+
+def _at_scored_size(label: NDArray[np.uint8], mask: NDArray[np.uint8], card: ModelCard) -> NDArray[np.uint8]:
+    if card.metric.resolution == "source":
+        return label
+    target = (mask.shape[0], mask.shape[1])
+    return resize.resize_label(label, card.input, target, card.metric.label_resampler)

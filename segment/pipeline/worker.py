@@ -1,0 +1,274 @@
+"""Workers: run the stages part by part, each with one session, and commit what comes out."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import replace
+from typing import TypeVar
+
+import numpy as np
+
+from segment.errors import InputChanged, ModelError, SegmentError, StoreError, StoreRefused
+from segment.inputs.discover import Part, Sample, read_part
+from segment.metrics import Confusion
+from segment.models.sessions import Session, open_session, runtime_version
+from segment.models.weights import Weights
+from segment.output.ledger import Ledger
+from segment.output.tables import ImageRow, write_masks
+from segment.pipeline.memory_guard import peak_memory
+from segment.pipeline.stages import Clock, PartResult, Task, decode, encode, segment
+from segment.store.background import Background
+from segment.store.names import shown
+from segment.store.urls import redact_text
+
+log = logging.getLogger("segment.pipeline.worker")
+
+ReadT = TypeVar("ReadT")
+
+
+class Worker:
+    """Runs whole parts with one session: the next part is being fetched and the last one written meanwhile.
+
+    Args:
+        task: what to do.
+        session: the loaded model; may be shared with other workers if it has a stream for each. None for a worker that
+            only reads and commits.
+    """
+
+    def __init__(self, task: Task, session: Session | None) -> None:
+        self.task = task
+        self.session = session
+        self.ledger = Ledger(task.store, task.output)
+        self.labels = task.label_decoder()
+        self._stopped = threading.Event()
+        self.beats = 0  # steps done, for those who watch whether it gets on
+
+    @property
+    def steps(self) -> int:
+        """Steps done, and requests to stores, failed ones too."""
+        return self.beats + self.task.store.calls
+
+    def process(self, parts: Iterable[Part], tell: Callable[[PartResult], object]) -> None:
+        """Run parts one after the other, telling each one's result, from any thread, as soon as it is committed.
+
+        At most three parts are in memory: one being read, one being segmented, one being written. Store and input
+        trouble is a result with `failure`; any other exception is raised. After `stop` it ends within an image's time;
+        the part at hand is abandoned, which harms nothing.
+        """
+        with Background("read") as reader, Background("write") as writer:
+            writing: Future[None] | None = None
+            for part, clock, read in _one_ahead(parts, reader, self._fetch):
+                self.beats += 1
+                ended = read if isinstance(read, PartResult) else self._compute(part, clock, read)
+                if ended is None:
+                    break
+                if writing is not None:
+                    writing.result()
+                    writing = None
+                if isinstance(ended, PartResult):
+                    tell(ended)
+                else:
+                    writing = writer.submit(self._commit, part, *ended, clock, tell)
+            if writing is not None:
+                writing.result()
+
+    def rows(self, part: Part, positions: Sequence[int]) -> Iterator[ImageRow]:
+        """Yield the rows of some images of a part, one by one; nothing is committed.
+
+        Raises:
+            StoreError, InputChanged: the part cannot be read now.
+        """
+        samples = read_planned(part, self.task)
+        for position in positions:
+            yield from self._rows([samples[position]], Clock())
+
+    def stop(self) -> None:
+        """Let `process` end soon; may be called from another thread."""
+        self._stopped.set()
+
+    def read(self, part: Part, clock: Clock) -> list[Sample] | None:
+        """Fetch a part's samples; None if the part is committed already.
+
+        Raises:
+            StoreError, InputChanged: the part cannot be read now.
+        """
+        with clock("read"):
+            if self.task.store.exists(self.ledger.masks_url(part.shard, part.id)):
+                return None
+            return read_planned(part, self.task)
+
+    def _fetch(self, part: Part, clock: Clock) -> list[Sample] | PartResult:
+        """Read a part, or say why there is nothing to do for it."""
+        try:
+            samples = self.read(part, clock)
+        except Exception as error:
+            return failed_or_raise(part, error)
+        return skipped(part) if samples is None else samples
+
+    def _compute(
+        self, part: Part, clock: Clock, samples: Sequence[Sample]
+    ) -> PartResult | tuple[list[ImageRow], int] | None:
+        try:
+            return self._segment(samples, clock)
+        except Exception as error:
+            return failed_or_raise(part, error)
+
+    def _segment(self, samples: Sequence[Sample], clock: Clock) -> tuple[list[ImageRow], int] | None:
+        rows: list[ImageRow] = []
+        for start in range(0, len(samples), self.task.batch_size):
+            if self._stopped.is_set():
+                return None
+            self.beats += 1
+            rows += self._rows(samples[start : start + self.task.batch_size], clock)
+        clock.memory = peak_memory()
+        return rows, sum(len(sample.image) for sample in samples)
+
+    def _rows(self, samples: Sequence[Sample], clock: Clock) -> list[ImageRow]:
+        assert self.session is not None
+        with clock("decode"):
+            frames = decode(samples, self.task)
+        with clock("infer"):
+            frames = segment(frames, self.session, self.task.batch_size)
+        with clock("encode"):
+            return encode(frames, self.task, self.labels)
+
+    def _commit(
+        self,
+        part: Part,
+        rows: Sequence[ImageRow],
+        read_bytes: int,
+        clock: Clock,
+        tell: Callable[[PartResult], object],
+    ) -> None:
+        tell(self.commit(part, rows, clock, read_bytes))
+
+    def commit(self, part: Part, rows: Sequence[ImageRow], clock: Clock, read_bytes: int) -> PartResult:
+        """Write a part's masks file, the one act that makes it done."""
+        self.beats += 1
+        try:
+            with clock("write"):
+                data = write_masks(rows, shard=part.shard, part=part.id, fingerprint=self.task.fingerprint)
+                ours = self._put(self.ledger.masks_url(part.shard, part.id), data)
+        except Exception as error:
+            return failed_or_raise(part, error)
+        result = _result_of(part, rows, clock, read_bytes, len(data)) if ours else skipped(part)
+        return replace(result, retries=self.task.store.take_retries())
+
+    def _put(self, url: str, data: bytes) -> bool:
+        """Store a part, and whether it is ours that is there now.
+
+        A CPU makes the same bytes every time, so that it does not matter who writes last. A GPU may not: there the
+        first writer wins, or statistics folded meanwhile would be of other masks than are there.
+        """
+        store = self.task.store
+        if self.task.runtime.device == "cpu":
+            store.write(url, data)
+            return True
+        return store.claim(url, data) or store.read(url) == data
+
+
+def failed_or_raise(part: Part, error: Exception) -> PartResult:
+    """What becomes of a part: trouble with store or input, or a bug, ours or a library's, is its failure, in words.
+
+    Raises:
+        SegmentError, MemoryError: which are no matter of this part.
+    """
+    if isinstance(error, (SegmentError, MemoryError)) and not isinstance(error, (StoreError, InputChanged)):
+        raise error
+    if not isinstance(error, SegmentError):
+        log.warning("part %s: %s", part.id, _reason(error))
+    return failed(part, error)
+
+
+def _one_ahead(
+    parts: Iterable[Part], pool: Background, read: Callable[[Part, Clock], ReadT]
+) -> Iterator[tuple[Part, Clock, ReadT]]:
+    """Yield each part once it is read; meanwhile the next one is being asked for, which may take time too, and read."""
+    waiting = iter(parts)
+
+    def read_next() -> tuple[Part, Clock, ReadT] | None:
+        part = next(waiting, None)
+        if part is None:
+            return None
+        clock = Clock()
+        return part, clock, read(part, clock)
+
+    ahead = pool.submit(read_next)
+    while (current := ahead.result()) is not None:
+        ahead = pool.submit(read_next)
+        yield current
+
+
+def read_planned(part: Part, task: Task) -> list[Sample]:
+    """Read a part.
+
+    Raises:
+        StoreError: the store refused, or failed too often.
+        InputChanged: what was planned is not there any more, or is another object.
+    """
+    try:
+        return read_part(part, task.input, task.store)
+    except FileNotFoundError as error:
+        raise InputChanged(f"{shown(part.url)} has vanished since the run was planned: {error.strerror}") from None
+
+
+def failed(part: Part, error: Exception) -> PartResult:
+    """A part that could not be committed, and why.
+
+    Raises:
+        StoreRefused: no other part will fare better, so the run is to end.
+    """
+    if isinstance(error, StoreRefused):
+        raise error
+    return PartResult(part.id, part.shard, failure=_reason(error), input_changed=isinstance(error, InputChanged))
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, SegmentError) else redact_text(f"{type(error).__name__}: {error}")
+
+
+def load_worker(task: Task, weights: Weights) -> Worker:
+    """Load the model and make a worker of it.
+
+    Raises:
+        ModelError: card, weights and graph do not fit, or this machine is not what the run was resolved for.
+    """
+    installed = runtime_version(task.runtime.name)
+    if installed != task.runtime.version:
+        raise ModelError(
+            f"this machine has {task.runtime.name} {installed}, the run was begun with {task.runtime.version}; their "
+            f"masks would mix. Install {task.runtime.name}=={task.runtime.version} on every node"
+        )
+    return Worker(task, open_session(task.card, weights, task.runtime, threads=1, batch=task.batch_size))
+
+
+def skipped(part: Part) -> PartResult:
+    return PartResult(part.id, part.shard, images=len(part), skipped=True)
+
+
+def _result_of(part: Part, rows: Sequence[ImageRow], clock: Clock, read_bytes: int, written_bytes: int) -> PartResult:
+    confusions = [row.confusion.counts for row in rows if row.confusion is not None]
+    errors = [(row.error.partition(":")[0], row.error) for row in rows if row.error]
+    return PartResult(
+        part.id,
+        part.shard,
+        images=len(rows),
+        errors=dict(Counter(code for code, _ in errors)),
+        error_texts=dict(reversed(errors)),
+        remarks=dict(Counter(remark for row in rows for remark in row.remarks)),
+        labelled=sum(row.labelled for row in rows),
+        confusion=Confusion(np.sum(confusions, axis=0)) if confusions else None,
+        seconds=dict(clock.seconds),
+        read_bytes=read_bytes,
+        written_bytes=written_bytes,
+        host=socket.gethostname(),
+        began=clock.began,
+        ended=time.time(),
+        memory=clock.memory,
+    )

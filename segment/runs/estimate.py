@@ -1,0 +1,155 @@
+"""`segment plan`: what a run would do, and how long it would take, by doing a little of it for real."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import time
+import uuid
+from contextlib import closing
+from dataclasses import dataclass
+
+from segment.engines import Engine
+from segment.engines.local import LocalEngine
+from segment.errors import SegmentError
+from segment.inputs.discover import discover
+from segment.inputs.findings import images_in_words
+from segment.job import Job
+from segment.models.card import load_card
+from segment.models.sessions import Runtime
+from segment.models.weights import Weights, load_weights
+from segment.output.plan import Plan
+from segment.output.speed import Speed
+from segment.pipeline.stages import PartResult, Task
+from segment.progress import Progress
+from segment.runs.driver import check_labels, make_engine
+from segment.runs.forecast import Forecast, forecast
+from segment.runs.resolve import choose_batch, choose_runtime, task_of
+from segment.store.client import Store
+from segment.store.names import count
+
+_PROBE_PART = 4  # images, or fewer: a worker's first part is not counted
+_PARTS_A_WORKER = 64
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run would be like.
+
+    Attributes:
+        images: to segment, in words.
+        engine: `local` or `ray`.
+        runtime: what would compute the masks.
+        forecast: its size.
+        start: seconds until the workers had begun.
+        rate: images a second of the whole pool, once all of its workers run.
+        speed: of the probe.
+    """
+
+    images: str
+    engine: str
+    runtime: Runtime
+    forecast: Forecast
+    start: float
+    rate: float
+    speed: Speed
+
+    @property
+    def seconds(self) -> float:
+        """How long the run would take."""
+        return self.start + self.forecast.images / self.rate
+
+
+def estimate(job: Job, progress: Progress, seconds: float = 10.0) -> Estimate:
+    """Plan a job and segment some of its images, which are thrown away.
+
+    Args:
+        job: what is asked; its output is neither read nor written.
+        progress: who watches.
+        seconds: to measure, once the workers run.
+
+    Raises:
+        UsageError: the job cannot be done as asked.
+        SegmentError: not one image could be segmented.
+    """
+    store = Store(job.storage_options)
+    card = load_card(job.model, store)
+    check_labels(job, card)
+    weights = load_weights(card, job.weights, store=store, progress=progress.download)
+    found = discover(job.input, job.input_options, store)
+    for line in found.lines:
+        progress.note(line)
+    plan = Plan.of(found.parts, found.left_out)
+    with closing(make_engine(job, plan.images)) as engine:
+        runtime = choose_runtime(job, weights, engine)
+        batch = choose_batch(job, card, weights, runtime, plan, lambda: engine, progress)
+        task = task_of(job, card, runtime, batch, store, "probe")
+        workers = engine.workers(runtime.device)
+        expected = forecast(task, weights, plan, engine, workers)
+        if isinstance(engine, LocalEngine):
+            engine.apart = expected.processes > 1  # as the run will work, though the probe's plan is shorter
+        began, results = time.time(), _probe(task, weights, plan, engine, workers, seconds)
+    facts = {
+        "began": datetime.datetime.fromtimestamp(began, datetime.UTC).isoformat(),
+        "engine": engine.name,
+        "device": runtime.device,
+        "workers": min(workers, len(results)),
+        "expected_memory": expected.memory,
+    }
+    speed = Speed.of_results(results, facts)
+    if speed is None:
+        reason = next((result.failure for result in results if result.failure), "the workers died")
+        raise SegmentError(f"not one image of the probe could be segmented: {reason}")
+    images = images_in_words(plan.images, plan.left_out)
+    return Estimate(images, engine.name, runtime, expected, speed.start, _steady(results, workers), speed)
+
+
+def _probe(task: Task, weights: Weights, plan: Plan, engine: Engine, workers: int, seconds: float) -> list[PartResult]:
+    """Do small parts from all over the plan, for a while. What they write goes to the workers' own memory."""
+    nowhere = dataclasses.replace(task, output=f"memory://segment-probe-{uuid.uuid4().hex}")
+    results: list[PartResult] = []
+    until: float | None = None
+    with closing(engine.run(nowhere, weights, _sample(plan, workers), isolation="none")) as running:
+        for result in running:
+            results.append(result)
+            until = until or time.monotonic() + seconds
+            if time.monotonic() > until and len(results) > workers:
+                break
+    return results
+
+
+def _sample(plan: Plan, workers: int) -> Plan:
+    """Parts of up to four images, evenly from all over the plan."""
+    number = min(len(plan), _PARTS_A_WORKER * workers)
+    rows = plan.table.take([i * len(plan) // number for i in range(number)])
+    parts = []
+    for part in Plan(rows).parts():
+        stop = min(part.stop, part.start + _PROBE_PART)
+        parts.append(dataclasses.replace(part, stop=stop, members=part.members[: stop - part.start]))
+    return Plan.of(parts)
+
+
+def _steady(results: list[PartResult], workers: int) -> float:
+    """Images a second without each worker's first part, where there are more."""
+    done = sorted((result for result in results if result.ended), key=lambda result: result.ended)
+    first = done[: workers if len(done) > workers else 0]
+    since = first[-1].ended if first else min(result.began for result in done)
+    images = sum(result.images for result in done[len(first) :])
+    return images / max(1e-9, done[-1].ended - since)
+
+
+def estimate_lines(found: Estimate, price_per_hour: float | None) -> list[str]:
+    """Describe an estimate within 80 columns, what it costs included where the price is known."""
+    size, runtime = found.forecast, found.runtime
+    ready = datetime.timedelta(seconds=round(found.seconds))
+    lines = [
+        f"{found.images} in {count(size.shards, 'shard')}, {count(size.parts, 'part')}",
+        f"{found.engine}: {size.workers} x {runtime.name} {runtime.version}, {runtime.device}, {runtime.precision}",
+        size.words(),
+        f"probe: {count(found.speed.images, 'image')} in {found.speed.seconds:.1f} s, nothing written",
+        f"expected: {found.rate:.1f} images/s, {ready} in all, of which {found.start:.0f} s to start",
+    ]
+    if price_per_hour:
+        cost = price_per_hour * found.seconds / 3600
+        lines.append(f"cost: {cost:.4g} in all, {1000 * cost / max(1, size.images):.4f} per 1,000 images")
+    return lines

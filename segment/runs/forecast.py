@@ -1,0 +1,99 @@
+"""What a run will do and what it will take, said before it begins."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import psutil
+
+from segment.engines import Engine
+from segment.engines.child import CHILD_MEMORY
+from segment.models.sessions import footprint
+from segment.models.weights import Weights
+from segment.output.plan import Plan
+from segment.pipeline.stages import Task
+from segment.store.names import count
+
+_MIB = 1 << 20
+_ACTOR = 235 * _MIB  # a Ray worker with this package in it, before it loads a model (measured, ray 2.60)
+_DECODED = 8  # bytes of pixels for a byte of image: between a PNG's 2 and a JPEG's 12
+_COPIES = 3  # of an image on its way: decoded, in the channel order that is wanted, its mask and label
+_PARTS = 3  # in memory at once: being read, segmented, written
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """The size of a run.
+
+    Attributes:
+        images, shards, parts: to do.
+        largest_part: images of it.
+        input_bytes: encoded, of the whole plan, as far as sizes are known.
+        workers: models loaded at once.
+        threads: CPU threads of each.
+        batch: images a call.
+        memory: peak bytes of a process with a model, expected; None if it is not known (on GPUs).
+        processes: such processes; threads of the local engine are in one.
+    """
+
+    images: int
+    shards: int
+    parts: int
+    largest_part: int
+    input_bytes: int
+    workers: int
+    threads: int
+    batch: int
+    memory: int | None
+    processes: int
+
+    def words(self) -> str:
+        """One line for a terminal."""
+        facts = [count(self.workers, "worker"), count(self.threads, "thread"), f"batch {self.batch}"]
+        facts.append(f"parts of {self.largest_part}" if self.largest_part > 1 else "parts of one image")
+        if self.input_bytes:
+            facts.append(f"{size(self.input_bytes)} to read")
+        if self.memory:
+            facts.append(f"peak memory ~{size(self.memory)}" + (" each" if self.processes > 1 else ""))
+        return ", ".join(facts)
+
+
+def forecast(task: Task, weights: Weights, plan: Plan, engine: Engine, workers: int) -> Forecast:
+    """Predict a run from shapes and sizes, without loading the model.
+
+    The memory of a process: what it has before (measured for this one, which holds the weights; for others a constant
+    and the copies of the weights that they are given), the model (`segment.models.sessions.footprint`), for each worker
+    one call's tensors, three encoded parts, and the pixels of a batch.
+    """
+    at_once = max(1, min(workers, len(plan)))
+    each_image = plan.input_bytes / max(1, plan.images)
+    own = _PARTS * each_image * plan.largest_part + _COPIES * _DECODED * each_image * task.batch_size
+    processes = engine.processes(task, weights, plan)
+    model = footprint(task.card, weights, task.runtime, task.batch_size)
+    if engine.name == "ray":
+        base = _ACTOR + 2 * weights.size  # in Ray's object store, which is mapped, and unpickled
+    else:
+        base = CHILD_MEMORY + weights.size if processes > 1 else psutil.Process().memory_info().rss
+    memory = None
+    if model:
+        memory = round(base + model.shared + (1 if processes > 1 else at_once) * (model.per_stream + own))
+    return Forecast(
+        plan.images,
+        len(plan.parts_by_shard()),
+        len(plan),
+        plan.largest_part,
+        plan.input_bytes,
+        workers,
+        engine.threads(at_once),
+        task.batch_size,
+        memory,
+        processes,
+    )
+
+
+def size(number: float) -> str:
+    """Bytes for people: `1.4 GB`, `412 MB`."""
+    for unit, name in ((10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
+        if number >= unit:
+            return f"{number / unit:.{1 if number < 10 * unit else 0}f} {name}"
+    return f"{number:.0f} bytes"

@@ -1,0 +1,121 @@
+"""Local folders: listed without leaving anything out, and written in one atomic step."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import BinaryIO
+
+from segment.store.filesystems import Entry
+from segment.store.request_errors import is_absent
+
+TEMPORARY = re.compile(r"\.tmp-[0-9a-f]{16}$")
+
+
+def local_etag(status: os.stat_result) -> str:
+    """Return what stands for the etag of a local file."""
+    return f"mtime-{status.st_mtime:.6f}"
+
+
+def read_local(path: Path, start: int | None, stop: int | None) -> tuple[bytes, str]:
+    """Return a file's bytes, or its bytes `start` to `stop` (exclusive), and the etag it has after the reading."""
+    with path.open("rb") as file:
+        file.seek(start or 0)
+        data = file.read(-1 if stop is None else stop - (start or 0))
+        return data, local_etag(os.fstat(file.fileno()))
+
+
+def list_local(folder: str, recursive: bool) -> Iterator[Entry]:
+    """Walk a local folder: files, and what is none (`Entry.irregular`).
+
+    Not fsspec's walk: that one skips unreadable folders without a word.
+    """
+    root = folder.rstrip("/")
+    for entry, is_linked in _walk(folder, recursive, frozenset(), False):
+        if is_linked:
+            target = os.path.realpath(entry.url.removeprefix("file://"))
+            own = os.path.relpath(target, os.path.realpath(root))
+            if not own.startswith("../"):
+                entry = replace(entry, link_to=f"file://{root}/{own}")
+        yield entry
+
+
+def _walk(
+    folder: str, recursive: bool, parents: frozenset[tuple[int, int]], is_linked: bool
+) -> Iterator[tuple[Entry, bool]]:
+    """Yield each entry, and whether a link leads to it."""
+    try:
+        status = Path(folder).stat()
+        found = list(os.scandir(folder))
+    except OSError as error:
+        if is_absent(error):
+            return
+        raise
+    if (status.st_dev, status.st_ino) in parents:
+        return
+    parents |= {(status.st_dev, status.st_ino)}
+    for item in found:
+        linked = is_linked or item.is_symlink()
+        if item.is_dir():
+            if recursive:
+                yield from _walk(item.path, recursive, parents, linked)
+        elif item.is_file() and not TEMPORARY.search(item.name):
+            with contextlib.suppress(FileNotFoundError):  # deleted since
+                status = item.stat()
+                yield Entry(f"file://{item.path}", status.st_size, local_etag(status)), linked
+        elif not TEMPORARY.search(item.name):
+            yield Entry(f"file://{item.path}", 0, "", irregular=True), False
+
+
+def _link(temporary: Path, path: Path) -> None:
+    """Give a file another name, unless there is one of that name: a rename would replace it."""
+    try:
+        path.hardlink_to(temporary)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK):
+            raise
+        # exFAT and some network drives know no hard links; of two writers at once the last one wins there
+        if path.exists():
+            raise FileExistsError(errno.EEXIST, "there is one", str(path)) from None
+        temporary.replace(path)
+    else:
+        temporary.unlink()
+
+
+def _new_file(path: Path) -> BinaryIO:
+    """Open a file to be written, and make its folder; again, if another driver's probe has just removed it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        return path.open("wb")
+    except FileNotFoundError:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("wb")
+
+
+def write_local(path: Path, data: bytes, *, exclusive: bool = False) -> None:
+    """Write a file in one atomic step, folders and all; `exclusive` raises FileExistsError where there is one."""
+    # hidden, or whoever reads the folder meanwhile (or after a kill) would take it for data
+    temporary = path.with_name(f".{path.name}.tmp-{secrets.token_hex(8)}")
+    try:
+        with _new_file(temporary) as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        if exclusive:
+            _link(temporary, path)
+        else:
+            temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

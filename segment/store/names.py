@@ -1,0 +1,169 @@
+"""Names of objects: what they tell, and how they are shown."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+from segment.store.urls import redact_url
+
+_LONGEST = 120  # bytes of a name that an id becomes; file systems take 255
+_LONGEST_PATH = 700  # bytes of a path that an id becomes; S3 takes 1,024 in all
+_SHORTENED = 40  # characters that are left of a longer one
+_DEVICES = {
+    "con",
+    "prn",
+    "aux",
+    "nul",
+    *(f"{port}{number}" for port in ("com", "lpt") for number in range(10)),
+}  # Windows
+
+_JPEG = (".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".jfi", ".pjpeg", ".pjp")
+IMAGE_SUFFIXES = frozenset({*_JPEG, ".png", ".apng", ".webp", ".bmp", ".dib", ".tif", ".tiff"})
+LABEL_SUFFIXES = IMAGE_SUFFIXES | {".gif"}
+# Suffixes of what may hold images or labels, read or not: leaving out one of these is a warning.
+DATA_SUFFIXES = LABEL_SUFFIXES | frozenset(
+    """
+    .jp2 .j2k .jpx .jpf .j2c .jxl .jxr .avif .avifs .heic .heif .hif .svg .psd .exr .hdr .tga .ppm .pgm .pbm .pnm .pfm
+    .pcx .ico .dds .raw .dng .cr2 .cr3 .nef .arw .orf .rw2 .raf .srw .pef .btf .ecw .sid .img .vrt .dcm .nii .mha .mrc
+    .czi .svs .ndpi .qoi .sgi .rgb .ras .xcf .eps .pdf .fits
+    .tar .gz .tgz .bz2 .xz .zst .zip .7z .rar .parquet .pq .parq .arrow .arrows .ipc .feather .orc .avro
+    .tfrecord .tfrecords .rec .lmdb
+    .mdb .beton .h5 .hdf5 .npy .npz .mat .pkl .pt .zarr .lance
+    .mp4 .avi .mov .mkv .webm .m4v .mpg .mpeg .wmv
+    """.split()  # noqa: SIM905
+)
+# Folders and files that operating systems and NAS devices keep among the user's own, in lower case.
+_SYSTEM_FOLDERS = frozenset({
+    "__macosx", "@eadir", "#recycle", "#snapshot", "@tmp", "@recycle", "@recently-snapshot", "@sharebin", "@sharesnap",
+    "$recycle.bin", "recycler", "recycled", "system volume information", "lost+found", "network trash folder",
+    "temporary items", "thevolumesettingsfolder", "found.000", "@__thumb", "~snapshot",
+    ".@__thumb", ".appledouble", ".spotlight-v100", ".trashes", ".fseventsd", ".documentrevisions-v100",
+    ".temporaryitems", ".trash", ".recycle", ".recycle.bin", ".snapshot", ".snapshots", ".zfs", ".stversions",
+})  # fmt: skip
+_SYSTEM_FILES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "pspbrwse.jbf", "picasa.ini"})
+
+
+def slug(name: str) -> str:
+    """Return up to 40 characters of `name` that are safe in any file name and URL."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", name)[:40].strip(".-") or "input"
+
+
+def row_id(row: int) -> str:
+    """Return the id of an image of a table that has no other."""
+    return f"row-{row:08d}"
+
+
+def is_storable(text: str) -> bool:
+    """Whether `text` is valid Unicode. Parquet stores nothing else, and ids must survive."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def as_text(name: str) -> str:
+    """Return a name as valid Unicode; bytes that are not UTF-8 are spelled `\\xff`."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def suffix_of(name: str) -> str:
+    """Return the suffix of a name or URL in lower case, `.png`; for http without the query."""
+    stem, dot, suffix = basename(name).rpartition(".")
+    return f".{suffix.lower()}" if stem and dot and suffix else ""
+
+
+def basename(url: str) -> str:
+    """Return the last name of a URL."""
+    return _path(url).rstrip("/").rpartition("/")[2]
+
+
+def _path(url: str) -> str:
+    return url.partition("?")[0].partition("#")[0] if url.startswith(("http://", "https://")) else url
+
+
+def is_image(name: str) -> bool:
+    """Whether a name is an image's by its suffix."""
+    return suffix_of(name) in IMAGE_SUFFIXES
+
+
+def is_label(name: str) -> bool:
+    """Whether a name is a label image's by its suffix."""
+    return suffix_of(name) in LABEL_SUFFIXES
+
+
+def no_data(path: str, *, include_hidden: bool = False) -> Literal["hidden", "system"] | None:
+    """Say why a relative path is not part of a data set, if it is not.
+
+    `hidden`: a name in it begins with `.` or `_`, as `pyarrow.dataset`, Spark, Hive and Delta have it. `system`: it is
+    a file, or lies in a folder, that NAS devices, Windows or macOS keep among the user's own.
+
+    >>> no_data("a/0001.jpg"), no_data("_temporary/0/a.parquet"), no_data("@eaDir/0001.jpg/THUMB.jpg")
+    (None, 'hidden', 'system')
+    """
+    names = path.split("/")
+    *folders, last = (name.lower() for name in names)
+    if last in _SYSTEM_FILES or last.startswith("._") or not _SYSTEM_FOLDERS.isdisjoint(folders):
+        return "system"
+    if not include_hidden and any(name.startswith((".", "_")) for name in names):
+        return "hidden"
+    return None
+
+
+def shown(url: str) -> str:
+    """Return a URL or name fit for one line of a message: no secrets, no line breaks; a local one as a path."""
+    name = redact_url(url)
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
+
+
+def count(number: int, noun: str, plural: str | None = None) -> str:
+    """Return `"1 image"`, `"2 images"`, `"12,000 images"`."""
+    return f"{number} {noun}" if number == 1 else f"{number:,} {plural or noun + 's'}"
+
+
+def examples(names: Iterable[str], most: int = 1) -> str:
+    """Return `"e.g. a, b"` with at most `most` of the names."""
+    picked = [shown(name) for _, name in zip(range(most), names, strict=False)]
+    return "e.g. " + ", ".join(picked)
+
+
+def listed(names: Sequence[str], most: int = 12) -> str:
+    """Return `"'a', 'b' and 3 more"` with at most `most` of the names: titles of columns, which may hold anything."""
+    text = ", ".join(f"'{shown(name)}'" for name in names[:most])
+    return text + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def safe_path(name: str) -> str:
+    """Turn an id into a relative path without a suffix that stays below its folder on any system.
+
+    No folder of it ends in `.png`, so that with this suffix no file is in the way of a folder.
+
+    >>> safe_path("street/0001.png"), safe_path("../../etc/passwd"), safe_path("C:\\\\x?.jpg")
+    ('street/0001', '_/_/etc/passwd', 'C_/x_')
+    >>> safe_path("a.png/b.png"), safe_path("nul"), safe_path("a./b")
+    ('a.png_/b', '_nul', 'a_/b')
+    """
+    stem = name[: name.rindex(".")] if suffix_of(name) in IMAGE_SUFFIXES else name
+    *folders, last = [_safe_part(part) for part in stem.replace("\\", "/").split("/") if part] or ["_"]
+    path = "/".join([*(f"{folder}_" if folder.lower().endswith(".png") else folder for folder in folders), last])
+    if len(path.encode()) <= _LONGEST_PATH:
+        return path
+    return f"{path[:_SHORTENED].rstrip('/')}-{hashlib.sha256(name.encode()).hexdigest()[:16]}"
+
+
+def _safe_part(part: str) -> str:
+    clean = "".join(c if c.isprintable() and c not in '<>:"|?*%#' else "_" for c in part).strip(" ")
+    if not clean.strip("."):
+        clean = "_"
+    if clean.startswith("."):
+        clean = "_" + clean[1:]
+    if clean.endswith("."):
+        clean = clean[:-1] + "_"  # Windows drops it
+    if clean.partition(".")[0].rstrip(" ").lower() in _DEVICES:
+        clean = "_" + clean
+    if len(clean.encode()) > _LONGEST:
+        clean = clean[: _LONGEST // 4] + "-" + hashlib.sha256(part.encode()).hexdigest()[:16]
+    return clean

@@ -1,0 +1,204 @@
+"""What the failure of a request means: whether it may pass, whom it concerns, and what to tell the user."""
+
+from __future__ import annotations
+
+import errno
+import re
+import socket
+from collections.abc import Iterator
+
+from segment.errors import NoCredentials, SegmentError, StoreError, StoreRefused
+from segment.store.urls import is_http, redact_text, redact_url
+
+
+def is_absent(error: OSError) -> bool:
+    """Whether there can be nothing at a path: also where its folder is a file, or its name is too long.
+
+    Not so where "not found" is what a driver makes of another failure: fsspec's http of each failed look-up, s3fs of
+    a bucket that does not exist.
+    """
+    if isinstance(error, FileNotFoundError):
+        return not any(_is_other_failure(cause) for cause in chain(error))
+    return isinstance(error, NotADirectoryError) or error.errno == errno.ENAMETOOLONG
+
+
+def _is_other_failure(cause: BaseException) -> bool:
+    if type(cause).__module__.startswith("aiohttp."):
+        return getattr(cause, "status", None) not in (404, 410)
+    return isinstance(cause, TimeoutError | ConnectionError) or "NoSuchBucket" in str(cause)
+
+
+def chain(error: BaseException | None) -> Iterator[BaseException]:
+    """Walk from an error to its causes; each once, for they may form a circle."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+# Not any 412: the message of another failure names the object, such as `masks/s-1/1-000408-000412.parquet`.
+_TAKEN = re.compile(r"PreconditionFailed|pre-conditions|(?<![\w/.-])412(?![\w/-])")
+
+
+def is_taken(error: BaseException) -> bool:
+    """Whether a conditional write failed because there is an object already."""
+    return any(_TAKEN.search(str(cause)) for cause in chain(error))
+
+
+def is_unknown(error: BaseException) -> bool:
+    """Whether a store, or its driver, does not know what it was asked for."""
+    return any(isinstance(cause, NotImplementedError) or "NotImplemented" in str(cause) for cause in chain(error))
+
+
+_PERMANENT_WORDS = (
+    "AccessDenied", "Forbidden", "ExpiredToken", "InvalidAccessKeyId", "SignatureDoesNotMatch", "NoSuchBucket",
+    "RequestTimeTooSkewed", "InvalidBucketName", "PermanentRedirect",
+)  # fmt: skip
+_TRANSIENT_WORDS = (
+    "SlowDown", "InternalError", "ServiceUnavailable", "Throttl", "RequestTimeout", "Connection", "Timeout",
+    "timed out", "IncompleteBody", "IncompleteRead", "ClientPayloadError", "ServerDisconnected", "BadDigest",
+    "Bad Gateway", "reset by peer", "ResponseStreamingError", "FlexibleChecksumError",
+    "Temporary failure in name resolution",
+)  # fmt: skip
+_TRANSIENT_STATUS = re.compile(r"\b(408|429|500|502|503|504)\b")
+
+
+def is_transient(error: BaseException, url: str) -> bool:
+    """Whether trying again may help. Permission and 'not found' never do."""
+    if isinstance(error, FileNotFoundError):
+        if is_absent(error):
+            return False
+    elif isinstance(error, PermissionError | IsADirectoryError | NotADirectoryError | SegmentError):
+        return False
+    text = _text(error, url)
+    if any(word in text for word in _PERMANENT_WORDS) or _missing_credentials(text):
+        return False
+    if isinstance(error, ConnectionError | TimeoutError) or any(word in text for word in _TRANSIENT_WORDS):
+        return True
+    return _TRANSIENT_STATUS.search(text) is not None
+
+
+_FULL_OR_LOCKED = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+def is_refusal(error: BaseException, verb: str, url: str) -> bool:
+    """Whether a store refuses us altogether, so that no other call will fare better before somebody mends it.
+
+    One unreadable local image, or one forbidden page of a web server, says nothing about the others.
+    """
+    if is_http(url):
+        return False
+    if url.startswith("file://"):
+        return verb == "write" and isinstance(error, OSError) and error.errno in _FULL_OR_LOCKED
+    text = _text(error, url)
+    return isinstance(error, PermissionError) or any(word in text for word in _PERMANENT_WORDS)
+
+
+_OURS = (
+    "ExpiredToken", "InvalidToken", "InvalidAccessKeyId", "SignatureDoesNotMatch", "RequestTimeTooSkewed",
+    "NoCredentials", "credentials",
+)  # fmt: skip
+
+
+def concerns_object(error: BaseException, url: str) -> bool:
+    """Whether a store answered, and refuses this object: no trouble of network, credentials or machine."""
+    if is_transient(error, url) or any(word in _text(error, url) for word in _OURS):
+        return False
+    return any(_is_refused(cause) for cause in chain(error))
+
+
+def _is_refused(cause: BaseException) -> bool:
+    if isinstance(cause, PermissionError | IsADirectoryError):
+        return True
+    if isinstance(cause, socket.gaierror):
+        return cause.errno == socket.EAI_NONAME  # nobody knows the host
+    if type(cause).__module__.startswith("aiohttp."):
+        redirected = "Redirect" in type(cause).__name__ or "InvalidUrl" in type(cause).__name__
+        return redirected or 300 <= (getattr(cause, "status", None) or 0) < 500
+    answer = getattr(cause, "response", None)  # botocore's
+    status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) if isinstance(answer, dict) else 0
+    return "NoSuchBucket" in str(cause) or 300 <= status < 500
+
+
+_AWS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, or --storage-option anon=true for a public bucket"
+# What drivers say where there is nothing to sign a request with, and what to tell the user.
+_NO_CREDENTIALS = (
+    (("NoCredentialsError", "Unable to locate credentials"), f"no credentials were found: {_AWS}"),
+    (("PartialCredentialsError",), f"the credentials are incomplete: {_AWS}"),
+    (("ProfileNotFound",), "there is no AWS profile of that name: check AWS_PROFILE and ~/.aws/config"),
+    (("DefaultCredentialsError", "Anonymous caller does not have"),
+     "no credentials were found: set GOOGLE_APPLICATION_CREDENTIALS to a key file, use `gcloud auth "
+     "application-default login`, or --storage-option token=anon for a public bucket"),
+    (("Must provide either a connection_string or account_name", "CredentialUnavailableError",
+      "DefaultAzureCredential failed to retrieve a token"),
+     "no credentials were found: set AZURE_STORAGE_ACCOUNT_NAME with AZURE_STORAGE_ACCOUNT_KEY or "
+     "AZURE_STORAGE_SAS_TOKEN, or AZURE_STORAGE_CONNECTION_STRING, or --storage-option account_name=... anon=true for "
+     "a public container"),
+)  # fmt: skip
+
+
+def _missing_credentials(text: str) -> str:
+    """The advice for an error's words that say that there are no credentials; `""` if they do not."""
+    return next((advice for words, advice in _NO_CREDENTIALS if any(word in text for word in words)), "")
+
+
+_ADVICE = (
+    (("NoSuchBucket", "bucket does not exist"), "there is no such bucket"),
+    (("RequestTimeTooSkewed",),
+     "this machine's clock is wrong: set it (the store refuses requests more than 15 minutes off)"),
+    (("ExpiredToken", "token has expired"), "the credentials have expired: renew them and run the same command again"),
+    (("InvalidAccessKeyId", "SignatureDoesNotMatch"), "the credentials are not valid for this store"),
+    (("Forbidden", "AccessDenied", "PermissionError", "Permission denied", "Unauthorized"),
+     "permission denied: check that the credentials are right and may read this place (for an output: write and list, "
+     "too). The signature of a signed URL may have expired"),
+    (("No space left", "ENOSPC"), "the disk is full"),
+    (("Disk quota exceeded",), "the disk quota is used up"),
+    (("Read-only file system",), "the file system is read-only"),
+    (("NotADirectoryError",), "what should be a folder of its path is a file"),
+    (("FlexibleChecksumError",), "this store's checksums are not those that S3 clients expect: set "
+     "AWS_RESPONSE_CHECKSUM_VALIDATION=when_required"),
+    (("CERTIFICATE_VERIFY_FAILED",), "the server's certificate is not trusted here: set SSL_CERT_FILE (for s3:// "
+     "AWS_CA_BUNDLE) to the file of your organisation's certificates"),
+    (("Cannot connect to host", "EndpointConnectionError", "Name or service not known", "Connection refused"),
+     "the host cannot be reached: check its name, and this machine's network and proxy"),
+)  # fmt: skip
+RESUMABLE = "The run can be resumed with the same command."
+
+
+_URL = re.compile(r"\w+://[^\s'\"<>]+")
+
+
+def _text(error: BaseException, url: str) -> str:
+    """Return the types and words of an error and its causes, without URLs: the 500 of `https://host/500/` is no status.
+
+    Drivers name an object as we do, by its path, or by the URL of the request that they made of it.
+    """
+    text = " ".join(f"{type(e).__name__} {e}" for e in chain(error)).replace(url, "")
+    path = url.partition("://")[2]
+    return _URL.sub("", text.replace(path, "") if "/" in path else text)  # a bucket may have the name of a word
+
+
+def failure(verb: str, url: str, error: BaseException) -> StoreError:
+    """What to raise for a request that failed for good."""
+    if _missing_credentials(_text(error, url)):
+        return NoCredentials(advice(verb, url, error))
+    found = (StoreRefused if is_refusal(error, verb, url) else StoreError)(advice(verb, url, error))
+    found.of_object = concerns_object(error, url)
+    return found
+
+
+def advice(verb: str, url: str, error: BaseException) -> str:
+    """What to tell the user of a request that failed for good, and how to mend it where that is known."""
+    text = _text(error, url)
+    if credentials := _missing_credentials(text):
+        return f"could not {verb} {redact_url(url)}: {credentials}"
+    if url.startswith("file://") and isinstance(error, PermissionError):
+        mend = "check that you may read (and for an output: write) this place"
+        return f"could not {verb} {redact_url(url)}: permission denied: {mend}"
+    for words, advice in _ADVICE:
+        if any(word in text for word in words):
+            return f"could not {verb} {redact_url(url)}: {advice}"
+    shown = error.__cause__ if isinstance(error, FileNotFoundError) and error.__cause__ else error
+    detail = redact_text(f"{type(shown).__name__}: {shown}")[:300]
+    return f"could not {verb} {redact_url(url)}: {detail}. {RESUMABLE}"

@@ -1,0 +1,156 @@
+"""What a run leaves and what the package offers, as other tools see it: datasets, DuckDB, pandas, editors, shells."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from jsonschema import Draft202012Validator
+
+from segment.models.card import built_in_cards
+from segment.schema import json_schema
+from tests.calls import ROOT, Call, process
+from tests.runs import CARD, Place, scene
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    place = Place(tmp_path_factory.mktemp("interfaces"))
+    for n in range(5):
+        place.add(f"{n}.png", n)
+    place.write("bad.png", b"")
+    place.run()
+    return place
+
+
+# --- masks/ in other tools -------------------------------------------------------------------------------------------
+
+
+def test_masks_open_in_hugging_face_datasets_as_pictures(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    import datasets
+
+    files = [str(path) for path in sorted(place.output.glob("masks/*/*.parquet"))]
+    rows = datasets.load_dataset("parquet", data_files=files, split="train", cache_dir=str(tmp_path / "cache"))
+    assert isinstance(rows.features["mask"], datasets.Image)
+    found = {row["id"]: row["mask"] for row in rows}
+    assert found.pop("bad.png") is None
+    assert len(found) == 5
+    for n in range(5):
+        assert found[f"{n}.png"].mode == "L"
+        assert np.array_equal(np.asarray(found[f"{n}.png"]), scene(n)[1])
+
+
+def test_duckdb_reads_masks_and_statistics(place: Place) -> None:
+    import duckdb
+
+    rows = duckdb.sql(
+        f"select id, miou, octet_length(mask.bytes) > 0 from read_parquet('{place.output}/masks/*/*.parquet') "
+        "where status = 'ok' order by id"
+    ).fetchall()
+    assert rows == [(f"{n}.png", 1.0, True) for n in range(5)]
+    pixels = duckdb.sql(
+        f"select class_name, sum(tp) from read_parquet('{place.output}/stats/*.parquet') group by class_name"
+    )
+    expected = {name: sum(int((scene(n)[1] == i).sum()) for n in range(5)) for i, name in enumerate(CARD.classes.names)}
+    assert dict(pixels.fetchall())["Road"] == expected["Road"]
+
+
+def test_pandas_and_pillow_read_masks(place: Place) -> None:
+    import io
+
+    import pandas as pd
+    from PIL import Image
+
+    frame = pd.read_parquet(place.output / "masks").set_index("id")
+    assert frame.loc["bad.png", "error"] == "empty: the image has no bytes"
+    mask = Image.open(io.BytesIO(frame.loc["3.png", "mask"]["bytes"]))
+    assert np.array_equal(np.asarray(mask), scene(3)[1])
+    shares = pd.read_parquet(place.output / "report" / "classes.parquet")
+    assert list(shares["class_name"]) == list(CARD.classes.names)
+
+
+# --- editors ---------------------------------------------------------------------------------------------------------
+
+
+def validator(segment: Call, kind: str) -> Draft202012Validator:
+    printed = json.loads(segment("schema", kind).out)
+    Draft202012Validator.check_schema(printed)
+    return Draft202012Validator(printed)
+
+
+def test_every_built_in_card_fits_the_schema(segment: Call) -> None:
+    check = validator(segment, "card")
+    for name in built_in_cards():
+        check.validate(tomllib.loads((ROOT / "segment" / "models" / "cards" / f"{name}.toml").read_text()))
+
+
+def test_every_job_file_fits_the_schema(segment: Call) -> None:
+    check = validator(segment, "job")
+    files = sorted((ROOT / "jobs").glob("*.toml"))
+    assert files
+    for file in files:
+        check.validate(tomllib.loads("#:schema ./job.schema.json\n" + file.read_text()))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "place"),
+    [
+        ({"inptu": "x"}, []),
+        ({"precision": "f64"}, ["precision"]),
+        ({"max_error_rate": 2}, ["max_error_rate"]),
+        ({"workers": "many"}, ["workers"]),
+    ],
+)
+def test_the_schema_finds_what_is_wrong(wrong: dict[str, Any], place: list[str]) -> None:
+    job = {"input": "a", "output": "b", "model": "c", "workers": 4, "label_remap": {"7": "ignore", "8": 3}}
+    check = Draft202012Validator(json_schema("job"))
+    check.validate(job)
+    (error,) = check.iter_errors({**job, **wrong})
+    assert list(error.path) == place
+
+
+def test_every_key_says_what_it_means() -> None:
+    job, card = json_schema("job"), json_schema("card")
+    assert {name for name, key in job["properties"].items() if "description" not in key} == set()
+    assert job["properties"]["address"]["description"] == "of a Ray cluster."
+    published = card["$defs"]["Metric"]["properties"]["published"]
+    assert published["description"] == "a published score: a table, or the bare mIoU, 0-1."
+    assert {option.get("type") or option["$ref"] for option in published["anyOf"]} == {
+        "#/$defs/Published", "number", "null"
+    }  # fmt: skip
+    assert card["$defs"]["Published"]["properties"]["miou"]["description"] == "mIoU, 0-1."
+    assert "Attributes:" not in json.dumps([job, card])
+
+
+# --- shells and wheels -----------------------------------------------------------------------------------------------
+
+
+def test_the_shell_completes_commands_and_flags() -> None:
+    command = str(Path(sys.executable).parent / "segment")
+    script = process("bash", "-c", f"{command} --show-completion bash || {command} --show-completion").stdout
+    assert "_SEGMENT_COMPLETE=complete_bash" in script
+    words = {"COMP_WORDS": "segment re", "COMP_CWORD": "1", "_SEGMENT_COMPLETE": "complete_bash"}
+    assert process(command, **words).stdout.split() == ["report"]
+    words |= {"COMP_WORDS": "segment run --prec", "COMP_CWORD": "2"}
+    assert process(command, **words).stdout.split() == ["--precision"]
+
+
+def test_the_wheel_holds_all_that_is_no_code(tmp_path: Path) -> None:
+    built = process(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path))
+    assert built.returncode == 0, built.stderr
+    (wheel,) = tmp_path.glob("*.whl")
+    names = set(zipfile.ZipFile(wheel).namelist())
+    wanted = {"py.typed", "models/cards/demo-streets.onnx", "models/cards/unet-camvid-onnx-0001.toml"}
+    wanted |= {f"report/templates/report.{suffix}" for suffix in ("css", "js", "html.j2")}
+    assert {f"segment/{name}" for name in wanted} <= names
+    assert not [name for name in names if name.startswith(("tests/", "jobs/"))]

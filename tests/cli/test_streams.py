@@ -1,0 +1,222 @@
+"""What was done is said to be done: streams that are closed, full, ASCII or left by their reader stop no work.
+
+Every command is a process of its own here, as a shell starts it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from tests.runs import Place, png, read_rows, scene
+
+FULL = pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+NAME = "é漢■·.png"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """A finished run over two images, one of whose names is not ASCII."""
+    place = Place(tmp_path_factory.mktemp("streams"))
+    place.add(NAME, 1)
+    place.add("b.png", 2)
+    place.write("bad.png", b"", png(scene(9)[1]))
+    place.run()
+    return place
+
+
+def shell(place: Place, command: str, to: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
+    """Run `segment COMMAND TO`, a shell's redirection, from a folder of its own."""
+    folder = place.folder / "here"
+    folder.mkdir(exist_ok=True)
+    return subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m segment {command} {to}"],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), **environment},
+        capture_output=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def new(place: Place, name: str) -> tuple[str, Path]:
+    """A run that has not been done, as a command, and its output."""
+    output = place.folder / name
+    flags = place.flags(output=str(output))
+    return " ".join(f"'{flag}'" for flag in flags), output
+
+
+def commands(place: Place) -> dict[str, str]:
+    out = place.output
+    return {
+        "report": f"report {out}",
+        "markdown": f"report {out} --format markdown",
+        "json": f"report {out} --format json --page",
+        "csv": f"report {out} --format csv",
+        "audit": f"audit {out} --deep",
+        "status": f"status {out}",
+        "models": "models",
+        "show": "models show unet-camvid-onnx-0001",
+        "schema": "schema job",
+        "version": "--version",
+        "help": "run --help",
+        "plan": f"plan {place.images} --labels {place.labels} -m {place.card_path} -w {place.weights_path} "
+        "--engine local --runtime onnxruntime --seconds 0",
+        "overlay": f"overlay {out} --sample 3 --to overlays",
+        "export": f"export {out} masks",
+    }
+
+
+PRINTED = {"report", "markdown", "json", "csv", "status", "models", "show", "schema", "version", "help", "plan"}
+DONE = {"audit", "overlay", "export"}
+USUAL = ["report", "json", "models", "audit", "overlay"]  # the others go the same ways, a process of seconds each
+EVERY = [*USUAL, *(pytest.param(name, marks=pytest.mark.slow) for name in sorted((PRINTED | DONE) - set(USUAL)))]
+
+
+def clean(ended: subprocess.CompletedProcess[bytes]) -> str:
+    """Standard error, which holds no traceback."""
+    err = ended.stderr.decode()
+    assert "Traceback" not in err
+    assert "Exception ignored" not in err
+    return err
+
+
+@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("to", [">&-", "2>&-", ">&- 2>&- <&-"])
+def test_a_stream_that_is_closed_is_one_that_nobody_reads(place: Place, name: str, to: str) -> None:
+    ended = shell(place, commands(place)[name], to)
+    clean(ended)
+    assert ended.returncode == 0
+    assert bool(ended.stdout) == (to == "2>&-")
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_what_an_encoding_does_not_have_is_escaped(place: Place, name: str) -> None:
+    ended = shell(place, commands(place)[name], "", PYTHONIOENCODING="ascii")
+    assert (ended.returncode, "Traceback" in clean(ended)) == (0, False)
+    text = ended.stdout.decode("ascii")
+    assert text
+    if name == "report":
+        assert "# Sky" in text
+        assert "====" in text
+    if name == "json":
+        assert json.loads(text) == json.loads((place.output / "report/summary.json").read_text())
+
+
+def test_the_c_locale_without_python_help(place: Place) -> None:
+    plain = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    for name in ("report", "audit"):
+        ended = shell(place, commands(place)[name], "", **plain)
+        assert (ended.returncode, clean(ended)) == (0, "")
+
+
+@FULL
+@pytest.mark.parametrize("name", EVERY)
+def test_a_print_out_that_cannot_be_written_fails_only_where_it_is_all_there_is(place: Place, name: str) -> None:
+    ended = shell(place, commands(place)[name], ">/dev/full")
+    words = "warning: the work is done, but" if name in DONE else "error:"
+    assert ended.returncode == (0 if name in DONE else 1)
+    assert clean(ended).splitlines()[-1] == f"{words} the output could not be printed: No space left on device"
+    assert shell(place, commands(place)[name], ">/dev/full 2>/dev/full").returncode == ended.returncode
+    assert shell(place, commands(place)[name], "2>/dev/full").returncode == 0
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_a_reader_that_goes_away(place: Place, name: str) -> None:
+    ended = shell(place, commands(place)[name], "| true; exit ${PIPESTATUS[0]}")
+    clean(ended)
+    assert ended.returncode == (141 if name in PRINTED else 0)
+
+
+@FULL
+@pytest.mark.parametrize(
+    ("number", "to"),
+    enumerate(
+        [">&-", "2>&-", ">&- 2>&- <&-", "2>&1 | head -1 >/dev/null; exit ${PIPESTATUS[0]}", "2> >(true)",
+         ">/dev/full", "2>/dev/full", ">/dev/full 2>&1"]
+    ),
+)  # fmt: skip
+def test_a_run_is_done_whatever_becomes_of_its_words(place: Place, number: int, to: str) -> None:
+    command, output = new(place, f"new-{number}")
+    ended = shell(place, command, to)
+    assert ended.returncode == 0
+    err = clean(ended)
+    assert ("warning: the work is done, but" in err) == (to == ">/dev/full")
+    assert (output / "_SUCCESS").is_file()
+    assert len(read_rows(output)) == 3
+    for file in output.rglob("*.parquet"):  # a closed stream's number is nobody's: no word has got into a file
+        pq.ParquetFile(file, page_checksum_verification=True).read()
+
+
+def test_a_failure_stays_the_failure_it_is(place: Place) -> None:
+    for to in (">&-", "2>&-", ">/dev/full 2>/dev/full"):
+        assert shell(place, "report nowhere", to).returncode == 2
+    assert shell(place, "run in out --modle x", "2>/dev/full").returncode == 2
+
+
+# --- `--log-format json` ---------------------------------------------------------------------------------------------
+
+
+def noisy(place: Place, output: str, body: str) -> subprocess.CompletedProcess[str]:
+    """A run whose planning prints in every way there is, in `--log-format json`."""
+    arguments = ["segment", *place.flags(output=str(place.folder / output)), "--log-format", "json"]
+    code = f"""
+import logging, sys, warnings
+import segment.runs.driver
+discover = segment.runs.driver._discover
+def noisy(*arguments):
+    warnings.warn("deprecated, says a library")
+    logging.getLogger("library").warning("odd, says another")
+    print("hello on stdout")
+    print("two\\nlines", file=sys.stderr)
+    sys.stderr.write("no end of line")
+    {body}
+    return discover(*arguments)
+segment.runs.driver._discover = noisy
+from segment.__main__ import run
+sys.argv = {arguments!r}
+run()
+"""
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_a_json_log_is_json_whoever_prints(place: Place) -> None:
+    ended = noisy(place, "noisy", "pass")
+    assert ended.returncode == 0
+    events = [json.loads(line) for line in ended.stderr.splitlines()]
+    logged = "\n".join(event["message"] for event in events if event["event"] == "log")
+    for words in ("deprecated, says", "odd, says another", "hello on stdout", "two", "lines", "no end of line"):
+        assert words in logged
+    (report,) = [json.loads(line) for line in ended.stdout.splitlines()]
+    assert (report["event"], report["images"], report["complete"]) == ("report", 3, True)
+    assert [one["class_name"] for one in report["classes"]] == ["Sky", "Road", "Car", "Unlabeled"]
+
+
+@pytest.mark.parametrize(
+    ("body", "words", "code"),
+    [
+        ("raise RuntimeError('nobody has thought of this')", "RuntimeError: nobody has thought of this", 1),
+        ("from segment.errors import UsageError; raise UsageError('not so')", "not so", 2),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGTERM)", "stopped; what is committed stays", 143),
+    ],
+)
+def test_a_json_log_tells_how_a_run_failed(place: Place, body: str, words: str, code: int) -> None:
+    ended = noisy(place, f"failed-{code}", body)
+    assert ended.returncode == code
+    assert ended.stdout == ""
+    last = [json.loads(line) for line in ended.stderr.splitlines() if '"error"' in line][-1]
+    assert (last["event"], last["exit_code"]) == ("error", code)
+    assert words in last["message"]
+    assert all(json.loads(line) for line in ended.stderr.splitlines())
+
+
+def test_a_job_is_printed_as_it_is_in_a_json_log_too(place: Place) -> None:
+    command, _ = new(place, "none")
+    ended = shell(place, f"{command} --print-job --log-format json", "")
+    assert ended.stdout == shell(place, f"{command} --print-job", "").stdout != b""

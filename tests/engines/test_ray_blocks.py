@@ -1,0 +1,68 @@
+"""Blocks of parts and rows of results, as the Ray engine makes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from segment.engines.ray_blocks import bundle, gather
+from segment.errors import StoreError
+from segment.inputs.discover import Part
+from segment.output.plan import Plan
+from segment.pipeline.stages import PartResult
+
+
+def plan_of(parts: int, parts_a_row_group: int = 0) -> Plan:
+    """A plan of one image a part; in row groups if asked."""
+    first = Part("p", "s", "parquet", "file:///s", 1, "e", 0, 1, -1, ())
+    groups = [i // parts_a_row_group if parts_a_row_group else -1 for i in range(parts)]
+    return Plan.of(replace(first, id=f"p-{i}", start=i, stop=i + 1, row_group=group) for i, group in enumerate(groups))
+
+
+@pytest.mark.parametrize("workers", [1, 2, 7, 64])
+@pytest.mark.parametrize("parts", [1, 3, 26, 202, 5000])
+@pytest.mark.parametrize("parts_a_row_group", [0, 1, 7])
+def test_every_part_is_in_one_block_in_order(parts: int, workers: int, parts_a_row_group: int) -> None:
+    blocks = bundle(plan_of(parts, parts_a_row_group), workers, isolate=False)
+    assert [i for start, size in blocks for i in range(start, start + size)] == list(range(parts))
+    assert len(blocks) >= min(parts, workers)
+
+
+def test_blocks_get_shorter_to_the_end() -> None:
+    sizes = [size for _, size in bundle(plan_of(202), 2, isolate=False)]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[0] == 4
+    assert sizes[-1] == 1
+    assert len(sizes) < 70
+
+
+def test_isolated_parts_are_alone() -> None:
+    assert bundle(plan_of(9, 3), 1, isolate=True) == [(i, 1) for i in range(9)]
+
+
+def test_row_groups_stay_together_where_there_are_enough() -> None:
+    starts = {start for start, _ in bundle(plan_of(210, 7), 2, isolate=False)}
+    assert all(start % 7 == 0 for start in starts)
+    assert any(start % 7 for start, _ in bundle(plan_of(21, 7), 2, isolate=False))  # three for two would not be fair
+
+
+def results(number: int, error: Exception | None = None) -> Iterator[PartResult]:
+    for i in range(number):
+        yield PartResult(str(i), "s")
+    if error is not None:
+        raise error
+
+
+def test_fast_results_come_together_slow_ones_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [[r.part for r in held] for held in gather(results(3))] == [["0", "1", "2"]]
+    monkeypatch.setattr("segment.engines.ray_blocks._TELL_SECONDS", 0.0)
+    assert [[r.part for r in held] for held in gather(results(3))] == [["0"], ["1"], ["2"]]
+
+
+def test_results_before_an_error_come_first() -> None:
+    gathered = gather(results(2, StoreError("gone")))
+    assert [r.part for r in next(gathered)] == ["0", "1"]
+    with pytest.raises(StoreError, match="gone"):
+        next(gathered)

@@ -1,0 +1,411 @@
+"""Masks as files for other tools, overlays: what is in them, where they go, and where they never go."""
+
+from __future__ import annotations
+
+import io
+import json
+import unicodedata
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from segment.errors import UsageError
+from segment.images.codec import decode_mask
+from segment.output.ledger import Ledger
+from segment.report.export import Exported, export
+from segment.report.filenames import Names
+from segment.runs.driver import run
+from segment.store.client import Store
+from segment.store.names import safe_path
+from tests.calls import Call
+from tests.runs import CARD, Place, png, scene
+from tests.s3 import S3Server
+
+IDS = [
+    "../../evil.png",
+    "/etc/passwd",
+    "a/b.png",
+    "a/B.jpg",
+    "a/b.jpg",
+    "..",
+    "C:\\x.png",
+    "a//./c",
+    "é漢.png",
+    "x\n y",
+]
+ODD = 9  # of them are no name of a file of their own
+REST = f"1 error row without a mask, {ODD} under another name than the id (renamed.jsonl)"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """A run over Parquet, whose ids may be anything."""
+    place = Place(tmp_path_factory.mktemp("export"))
+    pictures = [png(scene(n)[0]) for n in range(len(IDS))] + [b"no image"]
+    table = pa.table({"image": pa.array(pictures, pa.binary()), "id": [*IDS, "broken"]})
+    place.images.joinpath("images").mkdir()
+    pq.write_table(table, place.images / "images" / "some.parquet", row_group_size=4)
+    place.run(input=str(place.images / "images"), id_column="id")
+    return place
+
+
+def ledger_of(place: Place) -> Ledger:
+    return Ledger(Store(), f"file://{place.output}")
+
+
+def exported(place: Place, folder: Path, kind: Any) -> Exported:
+    return export(ledger_of(place), f"file://{folder}", kind, Store())
+
+
+def files(folder: Path) -> list[Path]:
+    return sorted(
+        path for path in folder.rglob("*") if path.is_file() and path.name not in ("export.json", "renamed.jsonl")
+    )
+
+
+# --- names -----------------------------------------------------------------------------------------------------------
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from("./\\:"), max_size=300))
+def test_a_safe_path_stays_below_its_folder_on_any_system(name: str) -> None:
+    path = safe_path(name)
+    parts = path.split("/")
+    assert all(part and part.strip(".") and part == part.strip(" ") for part in parts)
+    assert not PurePosixPath(path).is_absolute()
+    assert not set(path) & set('\\:*?"<>|%#\n\0')
+    assert all(len(f"{part}-12345678.png".encode()) <= 255 for part in parts)
+    assert safe_path(name) == path
+
+
+ids = st.lists(
+    st.one_of(
+        st.text(st.sampled_from("aAb./\\-é"), max_size=8),
+        st.sampled_from(
+            ["p.png", "p.png/q.png", "P.PNG/q", "p.png_/q", "p", "p.jpg", "é.png", "e\u0301.png", "nul", "a."]
+        ),
+        st.text(st.characters(exclude_categories=["Cs"]), max_size=6),
+    ),
+    unique=True,
+    max_size=12,
+)
+
+
+def as_a_disk_sees_it(path: str) -> str:
+    """One spelling for all that some file system takes for the same."""
+    return unicodedata.normalize("NFD", unicodedata.normalize("NFD", path).casefold())
+
+
+@settings(max_examples=300, deadline=None)
+@given(ids)
+def test_every_image_has_a_file_of_its_own_on_any_system(names: list[str]) -> None:
+    # among them ids that are named as others will be, whose digits anybody can compute
+    planned = Names(names)
+    names += [name for name in (planned.file("s", one) for one in names) if name not in names]
+    chosen = Names(names)
+    paths = [as_a_disk_sees_it(chosen.file("s", name)) for name in names]
+    assert len(set(paths)) == len(names)
+    folders = {"/".join(path.split("/")[:depth]) for path in paths for depth in range(1, path.count("/") + 1)}
+    assert not folders & set(paths)
+    assert [chosen.file("s", name) for name in names] == [Names(names[::-1]).file("s", name) for name in names]
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("x" * 5000, "x" * 30 + "-"),
+        ("d/" * 3000 + "x.png", "d/" * 19 + "d-"),
+        ("é" * 300, "é" * 30 + "-"),
+        ("con.png", "_con"),
+        ("LPT1/a", "_LPT1/a"),
+        ("a./b.", "a_/b_"),
+        ("a.PNG/b.png", "a.PNG_/b"),
+    ],
+)
+def test_what_cannot_be_a_file_name_becomes_one(name: str, path: str, tmp_path: Path) -> None:
+    safe = safe_path(name)
+    assert safe.startswith(path)
+    assert len(safe.encode()) <= 700
+    (tmp_path / f"{safe}.png").parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / f"{safe}.png").write_bytes(b"")
+
+
+def test_long_names_that_begin_alike_stay_apart() -> None:
+    assert safe_path("d/" * 3000 + "x") != safe_path("d/" * 3000 + "y")
+    assert safe_path("d" * 3000 + "x") != safe_path("d" * 3000 + "y")
+
+
+def test_ordinary_names_stay_as_they_are() -> None:
+    assert safe_path("street/day 1/0001.v2.png") == "street/day 1/0001.v2"
+    assert safe_path("0001") == "0001"
+    assert safe_path("a.b") == "a.b"  # no suffix of an image
+
+
+# --- formats ---------------------------------------------------------------------------------------------------------
+
+
+def test_png_files_are_the_masks(place: Place, tmp_path: Path) -> None:
+    done = exported(place, tmp_path / "deep" / "png", "png")
+    assert done == Exported(written=len(IDS), skipped=0, without_mask=1, renamed=ODD)
+    found = files(tmp_path)
+    assert len(found) == len(IDS)
+    assert all(path.resolve().is_relative_to(tmp_path / "deep" / "png") for path in found)
+    masks = {decode_mask(path.read_bytes()).tobytes() for path in found}
+    assert masks == {scene(n)[1].tobytes() for n in range(len(IDS))}
+    names = [path.relative_to(tmp_path / "deep/png").as_posix() for path in found]
+    assert len({name.casefold() for name in names}) == len(IDS)  # also on file systems blind to case
+    assert "é漢.png" in names
+    assert "_/_/evil.png" in names
+
+
+AWKWARD = ["p.png", "p.png/q.png", "P.png", "x" * 5000, "d/" * 2500 + "e.png", "nul", "a.", "plain.png"]
+
+
+@pytest.fixture(scope="module")
+def awkward(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """A run over Parquet with ids that are no names of files, or not of files of their own."""
+    place = Place(tmp_path_factory.mktemp("awkward"))
+    pictures = pa.array([png(scene(n)[0]) for n in range(len(AWKWARD))], pa.binary())
+    pq.write_table(pa.table({"image": pictures, "id": AWKWARD}), place.images / "some.parquet")
+    place.run(input=str(place.images), id_column="id")
+    return place
+
+
+def test_an_id_that_cannot_be_a_file_name_does_not_stop_an_export(awkward: Place, tmp_path: Path) -> None:
+    done = exported(awkward, tmp_path, "png")
+    assert done == Exported(written=8, skipped=0, without_mask=0, renamed=7)
+    lines = [json.loads(line) for line in (tmp_path / "renamed.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [line["id"] for line in lines] == AWKWARD[:-1]
+    for line in [*lines, {"id": "plain.png", "file": "plain.png"}]:
+        mask = scene(AWKWARD.index(line["id"]))[1]
+        assert np.array_equal(decode_mask((tmp_path / line["file"]).read_bytes()), mask)
+    assert exported(awkward, tmp_path, "png") == Exported(written=0, skipped=8, without_mask=0, renamed=7)
+
+
+def test_an_id_that_cannot_be_a_file_name_does_not_stop_an_overlay(
+    segment: Call, awkward: Place, tmp_path: Path
+) -> None:
+    called = segment("overlay", str(awkward.output), "--sample", "20", "--to", str(tmp_path))
+    assert called.code == 0
+    assert called.err == "7 overlays under another name: their ids cannot be file names\n"
+    assert all(Path(line).is_file() for line in called.out.splitlines())
+    assert len(set(called.out.splitlines())) == 8
+
+
+def test_names_do_not_depend_on_how_far_a_run_is(tmp_path: Path) -> None:
+    mine = Place(tmp_path)
+    for name in ("a.jpg", "a.png", "b.png"):
+        mine.add(name, seed=1)
+    mine.run(part_size=1)
+    whole = sorted(path.name for path in files_of(mine, tmp_path / "whole"))
+    lost = sorted(mine.output.glob("masks/*/*"))[1]
+    for file in [lost, *mine.output.glob("stats/*")]:
+        file.unlink()
+    part = sorted(path.name for path in files_of(mine, tmp_path / "part"))
+    assert len(part) == 2
+    assert set(part) < set(whole)
+
+
+def files_of(place: Place, folder: Path) -> list[Path]:
+    exported(place, folder, "png")
+    return files(folder)
+
+
+def test_an_image_that_is_listed_twice_keeps_its_name(tmp_path: Path) -> None:
+    mine = Place(tmp_path)
+    mine.add("a.png", seed=1, label=False)
+    listed = mine.images / "list.txt"
+    listed.write_text("a.png\na.png\n")
+    mine.run(input=str(listed))
+    assert [path.name for path in files_of(mine, tmp_path / "to")] == ["a.png"]
+
+
+def test_an_export_goes_on_where_it_broke_off(place: Place, tmp_path: Path) -> None:
+    exported(place, tmp_path, "png")
+    before = {path: path.read_bytes() for path in files(tmp_path)}
+    lost = next(iter(before))
+    lost.unlink()
+    assert exported(place, tmp_path, "png") == Exported(written=1, skipped=len(IDS) - 1, without_mask=1, renamed=ODD)
+    assert {path: path.read_bytes() for path in files(tmp_path)} == before
+
+
+def test_voc_files_have_the_palette_and_the_same_indices(place: Place, tmp_path: Path) -> None:
+    exported(place, tmp_path, "voc")
+    picture = Image.open(tmp_path / "SegmentationClass" / "é漢.png")
+    assert picture.mode == "P"
+    mask = scene(IDS.index("é漢.png"))[1]
+    assert np.array_equal(np.asarray(picture), mask)
+    assert np.array_equal(np.asarray(picture.convert("RGB")), CARD.classes.palette_array[mask])
+    lines = (tmp_path / "labelmap.txt").read_text().splitlines()
+    assert lines[1:] == [f"{name}:{r},{g},{b}::" for name, (r, g, b) in zip(*_classes(), strict=True)]
+
+
+def _classes() -> tuple[Any, Any]:
+    return CARD.classes.names, CARD.classes.palette
+
+
+def test_coco_files_decode_to_the_masks_by_pycocotools(place: Place, tmp_path: Path) -> None:
+    from pycocotools.coco import COCO
+
+    assert exported(place, tmp_path, "coco-rle") == Exported(written=1, skipped=0, without_mask=1)
+    coco = COCO(files(tmp_path)[0])
+    assert [c["name"] for c in coco.loadCats(coco.getCatIds())] == list(CARD.classes.names)
+    assert len(coco.getImgIds()) == len(IDS)
+    for image in coco.loadImgs(coco.getImgIds()):
+        mask = scene(IDS.index(image["file_name"]))[1]
+        found = np.full(mask.shape, 255, np.uint8)
+        for one in coco.loadAnns(coco.getAnnIds(imgIds=image["id"])):
+            decoded = coco.annToMask(one).astype(bool)
+            assert (found[decoded] == 255).all()
+            assert one["area"] == decoded.sum()
+            found[decoded] = one["category_id"]
+        assert np.array_equal(found, mask)
+    ids = [one["id"] for one in coco.dataset["annotations"]]
+    assert len(set(ids)) == len(ids)
+    assert exported(place, tmp_path, "coco-rle").skipped == 1
+
+
+def test_masks_of_two_runs_or_formats_are_never_mixed(place: Place, tmp_path: Path) -> None:
+    exported(place, tmp_path, "png")
+    with pytest.raises(UsageError, match="holds the export of another run or format"):
+        exported(place, tmp_path, "voc")
+
+
+def test_an_export_from_before_an_update_is_not_gone_on_with(tmp_path: Path) -> None:
+    mine = Place(tmp_path)
+    mine.add("a.png", seed=1)
+    mine.run()
+    exported(mine, tmp_path, "png")
+    mine.add("a.png", seed=2)  # its mask is another one now, under the same name
+    run(mine.job(), update=True)
+    with pytest.raises(UsageError, match="of this run before an --update: choose another folder"):
+        exported(mine, tmp_path, "png")
+
+
+@pytest.mark.parametrize("below", ["", "masks", "masks/deeper", "report"])
+def test_the_run_itself_is_no_destination(place: Place, below: str) -> None:
+    with pytest.raises(UsageError, match="belongs to the run itself"):
+        exported(place, place.output / below if below else place.output, "png")
+
+
+@pytest.mark.parametrize("kind", ["images", "labels"])
+def test_the_input_is_no_destination(segment: Call, labelled: Place, kind: str) -> None:
+    target = getattr(labelled, kind)
+    before = {path: path.read_bytes() for path in target.iterdir()}
+    for command in (["export", str(labelled.output), str(target)],
+                    ["overlay", str(labelled.output), "--worst", "1", "--to", str(target)]):  # fmt: skip
+        called = segment(*command)
+        assert (called.code, "holds the input of the run" in called.err) == (2, True)
+    assert {path: path.read_bytes() for path in target.iterdir()} == before
+
+
+@pytest.mark.parametrize("below", ["", "masks"])
+def test_overlays_are_not_written_into_the_run(segment: Call, labelled: Place, below: str) -> None:
+    called = segment("overlay", str(labelled.output), "--worst", "1", "--to", str(labelled.output / below))
+    assert (called.code, "belongs to the run itself" in called.err) == (2, True)
+
+
+def test_an_export_to_a_bucket(place: Place, s3_server: S3Server, segment: Call) -> None:
+    bucket = s3_server.bucket_url("exports")
+    options = [f"--storage-option={key}={value}" for key, value in s3_server.options.items()]
+    called = segment("export", str(place.output), f"{bucket}/masks-png", *options)
+    assert called.code == 0, called.err
+    assert called.out == f"{len(IDS)} files written to {bucket}/masks-png, {REST}\n"
+    assert len(Store(s3_server.options).list(f"{bucket}/masks-png")) == len(IDS) + 2
+
+
+# --- overlays --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    place = Place(tmp_path_factory.mktemp("overlay"))
+    for n in range(6):
+        label = scene(n)[1].copy()
+        label[:, : 4 * n] = (label[:, : 4 * n] + 1) % 3
+        place.write(f"{n}.png", png(scene(n)[0]), png(label))
+    place.write("bad.png", b"", png(scene(9)[1]))
+    place.run()
+    return place
+
+
+def test_overlays_of_named_images(segment: Call, labelled: Place, tmp_path: Path) -> None:
+    called = segment("overlay", str(labelled.output), "--ids", "2.png", "--ids", "0.png", "--to", str(tmp_path))
+    assert called.out.splitlines() == [f"{tmp_path}/2.png", f"{tmp_path}/0.png"]
+    picture = cv2.imread(str(tmp_path / "2.png"))[:, :, ::-1]
+    pixels, mask = scene(2)
+    expected = 0.45 * pixels + 0.55 * CARD.classes.palette_array[mask]
+    assert np.abs(picture - expected).max() <= 1
+
+
+def test_overlays_of_the_worst_and_of_a_sample(segment: Call, labelled: Place, tmp_path: Path) -> None:
+    from tests.runs import read_rows
+
+    sound = [row for row in read_rows(labelled.output) if row["status"] == "ok"]
+    worst = [row["id"] for row in sorted(sound, key=lambda row: row["miou"])][:2]
+    called = segment("overlay", str(labelled.output), "--worst", "2", "--to", str(tmp_path))
+    assert called.out.splitlines() == [f"{tmp_path}/{name}" for name in worst]
+    called = segment("overlay", str(labelled.output), "--sample", "3", "--to", str(tmp_path / "s"))
+    assert [Path(line).name for line in called.out.splitlines()] == ["0.png", "2.png", "5.png"]
+
+
+def test_a_contact_sheet_is_one_picture(segment: Call, labelled: Place, tmp_path: Path) -> None:
+    target = tmp_path / "sheet.png"
+    assert segment("overlay", str(labelled.output), "--worst=3", "--contact-sheet", "-t", str(target)).code == 0
+    picture = Image.open(io.BytesIO(target.read_bytes()))
+    assert picture.width == 3 * 326 + 6
+    assert segment("overlay", str(labelled.output), "--sample=3", "--contact-sheet", "-t", str(tmp_path)).code == 0
+    assert (tmp_path / "contact-sheet.png").exists()
+
+
+def test_a_contact_sheet_of_very_long_images_stays_small(segment: Call, tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    for name, shape in (("high.png", (3000, 1, 3)), ("wide.png", (1, 3000, 3))):
+        place.write(name, png(np.full(shape, 200, np.uint8)))
+    place.run()
+    target = tmp_path / "sheet.png"
+    assert segment("overlay", str(place.output), "--sample=2", "--contact-sheet", "-t", str(target)).code == 0
+    picture = Image.open(io.BytesIO(target.read_bytes()))
+    assert picture.width == 2 * 326 + 6
+    assert picture.height < 800
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), "say which images"),
+        (("--worst", "1", "--sample", "1"), "say which images"),
+        (("--ids", "nobody.png"), "e.g. nobody.png"),
+        (("--ids", "bad.png"), "'bad.png' is an error row"),
+    ],
+)
+def test_overlays_that_cannot_be(segment: Call, labelled: Place, arguments: tuple[str, ...], words: str) -> None:
+    called = segment("overlay", str(labelled.output), *arguments)
+    assert called.code in (1, 2)
+    assert words in called.err
+
+
+def test_an_overlay_without_its_source_is_the_mask_alone(segment: Call, tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    place.add("a.png", 1)
+    place.run()
+    (place.images / "a.png").unlink()
+    called = segment("overlay", str(place.output), "--ids", "a.png", "--to", str(tmp_path / "to"))
+    assert "1 image is gone or has changed; its overlay shows the mask only" in called.err
+    picture = cv2.imread(str(tmp_path / "to" / "a.png"))[:, :, ::-1]
+    assert np.array_equal(picture, CARD.classes.palette_array[scene(1)[1]])
+
+
+def test_an_export_says_what_it_did(segment: Call, place: Place, tmp_path: Path) -> None:
+    first = segment("export", str(place.output), str(tmp_path), "--format", "voc")
+    assert first.out == f"{len(IDS)} files written to {tmp_path}, {REST}\n"
+    again = segment("export", str(place.output), str(tmp_path), "--format", "voc")
+    assert again.out == f"0 files written to {tmp_path}, {len(IDS)} there already, {REST}\n"
+    assert json.loads((tmp_path / "export.json").read_text())["format"] == "voc"
