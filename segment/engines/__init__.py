@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Literal, ParamSpec, Protocol, TypeVar
 if TYPE_CHECKING:  # Ray's actor of `ray_pulse` starts in half the time without them
     from segment.models.weights import Weights
     from segment.output.plan import Plan
-    from segment.pipeline.stages import PartResult, Task
+    from segment.output.results import PartResult
+    from segment.pipeline.stages import Task
     from segment.progress import Tally
 
 P = ParamSpec("P")

@@ -20,9 +20,10 @@ from typing import Any
 from segment.errors import SegmentError, StoreError
 from segment.inputs.discover import Part
 from segment.models.weights import Weights
+from segment.output.results import PartResult
 from segment.output.tables import ImageRow
 from segment.pipeline.memory_guard import OVER_BUDGET, guard_process
-from segment.pipeline.stages import PartResult, Task
+from segment.pipeline.stages import Task
 from segment.pipeline.stall import loading_seconds
 from segment.pipeline.worker import Worker, load_worker, read_planned
 from segment.store import inflight

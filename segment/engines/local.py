@@ -19,9 +19,10 @@ from segment.inputs.discover import Part
 from segment.models.sessions import capabilities, footprint, open_session
 from segment.models.weights import Weights
 from segment.output.plan import Plan
+from segment.output.results import PartResult
 from segment.pipeline.memory_guard import Guard
 from segment.pipeline.resources import available_cpus, node_memory
-from segment.pipeline.stages import PartResult, Task
+from segment.pipeline.stages import Task
 from segment.pipeline.stall import Patience
 from segment.pipeline.worker import Worker
 from segment.progress import Tally

@@ -9,8 +9,9 @@ from segment.engines.child import Child, ChildDied, ChildOverBudget
 from segment.errors import InputChanged, StoreError, sample_error_text
 from segment.inputs.discover import Part, image_uri
 from segment.models.weights import Weights
+from segment.output.results import PartResult
 from segment.output.tables import ImageRow
-from segment.pipeline.stages import Clock, PartResult, Task
+from segment.pipeline.stages import Clock, Task
 from segment.pipeline.stall import Patience
 from segment.pipeline.worker import Worker, failed
 from segment.store.names import row_id

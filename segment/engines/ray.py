@@ -30,7 +30,8 @@ from segment.errors import SegmentError, StoreError, UsageError
 from segment.models.sessions import capabilities
 from segment.models.weights import Weights
 from segment.output.plan import Plan
-from segment.pipeline.stages import PartResult, Task
+from segment.output.results import PartResult
+from segment.pipeline.stages import Task
 from segment.pipeline.stall import Patience, loading_seconds
 from segment.progress import Tally
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from segment.errors import SegmentError
 from segment.output.plan import Plan
-from segment.pipeline.stages import PartResult
+from segment.output.results import PartResult
 
 _MAX_BUNDLES = 4000  # more blocks than this cost the driver more than they give, but where workers are many
 _LONGEST = 4  # parts in a block, while that makes fewer blocks: so few go on being read when the model is behind

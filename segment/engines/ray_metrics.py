@@ -11,7 +11,8 @@ import functools
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from segment.pipeline.stages import STAGES, PartResult, Task
+from segment.output.results import STAGES, PartResult
+from segment.pipeline.stages import Task
 from segment.progress import Tally
 from segment.store import inflight
 from segment.store.names import shown

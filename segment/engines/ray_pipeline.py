@@ -13,7 +13,8 @@ from segment.engines.ray_blocks import bundle
 from segment.engines.ray_operators import pipeline
 from segment.errors import SegmentError
 from segment.output.plan import Plan
-from segment.pipeline.stages import PartResult, Task
+from segment.output.results import PartResult
+from segment.pipeline.stages import Task
 
 log = logging.getLogger("segment.engines.ray")
 

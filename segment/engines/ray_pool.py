@@ -19,7 +19,7 @@ from segment.engines.ray_cluster import last_line
 from segment.engines.ray_heartbeats import Pulse
 from segment.engines.ray_worker import Told
 from segment.inputs.discover import Part
-from segment.pipeline.stages import PartResult
+from segment.output.results import PartResult
 
 log = logging.getLogger("segment.engines.ray")
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from segment.inputs.discover import Part
+from segment.output.results import PartResult
 from segment.pipeline.memory_guard import peak_memory
-from segment.pipeline.stages import Clock, Frames, PartResult, Task, decode, encode, segment
+from segment.pipeline.stages import Clock, Frames, Task, decode, encode, segment
 from segment.pipeline.worker import Worker, failed_or_raise, skipped
 
 

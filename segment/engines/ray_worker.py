@@ -17,8 +17,9 @@ from segment.engines.ray_metrics import RunMetrics
 from segment.errors import SegmentError
 from segment.inputs.discover import Part
 from segment.models.weights import Weights
+from segment.output.results import PartResult
 from segment.pipeline.memory_guard import guard_process
-from segment.pipeline.stages import PartResult, Task
+from segment.pipeline.stages import Task
 from segment.pipeline.worker import Worker, load_worker
 from segment.store import inflight
 

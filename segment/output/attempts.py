@@ -23,8 +23,8 @@ import pyarrow as pa
 
 from segment.errors import StoreError
 from segment.output.ledger import Ledger
+from segment.output.results import STAGES, PartResult
 from segment.output.tables import to_parquet
-from segment.pipeline.stages import STAGES, PartResult
 
 log = logging.getLogger("segment.output.attempts")
 

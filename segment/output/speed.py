@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from segment.errors import SegmentError
 from segment.output.attempts import SCHEMA, row_of
 from segment.output.ledger import Ledger
-from segment.pipeline.stages import STAGES, PartResult, Stage
+from segment.output.results import STAGES, PartResult, Stage
 
 log = logging.getLogger("segment.output.speed")
 

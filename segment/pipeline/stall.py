@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from segment.pipeline.stages import PartResult
+    from segment.output.results import PartResult
 
 UNKNOWN = 300.0  # seconds while nothing is measured: a first part, a child process
 _LOADING = {"tensorrt": 1800.0}  # which compiles the graph for the GPU at hand

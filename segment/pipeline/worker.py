@@ -20,9 +20,10 @@ from segment.metrics import Confusion
 from segment.models.sessions import Session, open_session, runtime_version
 from segment.models.weights import Weights
 from segment.output.ledger import Ledger
+from segment.output.results import PartResult
 from segment.output.tables import ImageRow, write_masks
 from segment.pipeline.memory_guard import peak_memory
-from segment.pipeline.stages import Clock, PartResult, Task, decode, encode, segment
+from segment.pipeline.stages import Clock, Task, decode, encode, segment
 from segment.store.background import Background
 from segment.store.names import shown
 from segment.store.urls import redact_text

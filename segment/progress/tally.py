@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from segment.metrics import Confusion, score
 from segment.models.card import ModelCard
-from segment.pipeline.stages import STAGES, PartResult, Stage
+from segment.output.results import STAGES, PartResult, Stage
 from segment.store import inflight
 from segment.store.names import count
 

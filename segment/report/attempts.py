@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from segment.errors import SegmentError
 from segment.output.ledger import Ledger
-from segment.pipeline.stages import STAGES
+from segment.output.results import STAGES
 
 log = logging.getLogger("segment.report")
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from segment.output.ledger import Ledger
+from segment.output.results import STAGES
 from segment.output.speed import Speed, last_speed
-from segment.pipeline.stages import STAGES
 from segment.runs.forecast import size
 from segment.store.names import count
 

@@ -19,8 +19,9 @@ from segment.models.card import load_card
 from segment.models.sessions import Runtime
 from segment.models.weights import Weights, load_weights
 from segment.output.plan import Plan
+from segment.output.results import PartResult
 from segment.output.speed import Speed
-from segment.pipeline.stages import PartResult, Task
+from segment.pipeline.stages import Task
 from segment.progress import Progress
 from segment.runs.driver import check_labels, make_engine
 from segment.runs.forecast import Forecast, forecast

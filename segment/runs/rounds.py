@@ -21,7 +21,8 @@ from segment.output.attempts import Timings, was_killed
 from segment.output.ledger import Ledger
 from segment.output.plan import Plan
 from segment.output.remarks import remark_lines
-from segment.pipeline.stages import PartResult, Task
+from segment.output.results import PartResult
+from segment.pipeline.stages import Task
 from segment.progress import Progress, Tally, clock_time, ticking
 from segment.runs.error_limits import refuse_hopeless
 from segment.runs.forecast import forecast

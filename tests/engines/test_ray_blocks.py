@@ -11,7 +11,7 @@ from segment.engines.ray_blocks import bundle, gather
 from segment.errors import StoreError
 from segment.inputs.discover import Part
 from segment.output.plan import Plan
-from segment.pipeline.stages import PartResult
+from segment.output.results import PartResult
 
 
 def plan_of(parts: int, parts_a_row_group: int = 0) -> Plan:

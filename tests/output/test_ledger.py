@@ -23,8 +23,8 @@ from segment.output.audit import Audit, audit_listing
 from segment.output.identity import begin, contract_of, differences, fingerprint_of
 from segment.output.ledger import Ledger
 from segment.output.plan import PLAN_SCHEMA, Plan, parts_of
+from segment.output.results import PartResult
 from segment.output.tables import ImageRow, ShardStats, stats_table, to_parquet, write_masks
-from segment.pipeline.stages import PartResult
 from segment.pipeline.worker import failed
 from segment.runs.rounds import ShardBooks
 from segment.store.client import Store

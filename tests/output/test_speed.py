@@ -20,8 +20,8 @@ from segment.job import Job
 from segment.models.sessions import Runtime, footprint
 from segment.output.attempts import read_attempts, was_killed
 from segment.output.ledger import Ledger
+from segment.output.results import STAGES, PartResult, Stage
 from segment.output.speed import Speed, last_speed
-from segment.pipeline.stages import STAGES, PartResult, Stage
 from segment.report.speed import speed_lines
 from segment.runs.estimate import estimate, estimate_lines
 from segment.runs.forecast import Forecast, size

@@ -17,7 +17,7 @@ from nbclient import NotebookClient
 from rich.console import Console
 
 from segment.metrics import Confusion
-from segment.pipeline.stages import STAGES, PartResult
+from segment.output.results import STAGES, PartResult
 from segment.progress import Tally, ticking
 from segment.progress.lines import JsonProgress, LoggedLines, PlainProgress
 from segment.progress.terminal import TerminalProgress

@@ -15,7 +15,7 @@ from segment.engines.interruptible import pulled
 from segment.engines.ray_heartbeats import Beat, Pulse, Signs
 from segment.engines.ray_watch import Watch
 from segment.errors import SegmentError, StoreError
-from segment.pipeline.stages import PartResult
+from segment.output.results import PartResult
 from segment.pipeline.stall import UNKNOWN, Patience
 from tests.jobs import ray_engine, run_on, tree
 from tests.reliability.arena import note

@@ -15,10 +15,10 @@ from segment.errors import UsageError
 from segment.job import make_job
 from segment.output.audit import audit_run
 from segment.output.ledger import Ledger
+from segment.output.results import PartResult
 from segment.pipeline import memory_guard, resources
 from segment.pipeline.memory_guard import OVER_BUDGET, Guard, guard_process, own_memory
 from segment.pipeline.resources import available_cpus, node_memory
-from segment.pipeline.stages import PartResult
 from segment.runs.driver import run
 from segment.store.client import Store
 from tests.jobs import ray_engine, run_on, tree

@@ -17,7 +17,8 @@ from segment.errors import ModelError, StoreError
 from segment.inputs.parts import Part
 from segment.models.weights import Weights, load_weights
 from segment.output.ledger import Ledger
-from segment.pipeline.stages import PartResult, Task
+from segment.output.results import PartResult
+from segment.pipeline.stages import Task
 from segment.runs.driver import open_run
 from segment.store.client import Store
 from tests.calls import process

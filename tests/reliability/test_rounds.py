@@ -18,7 +18,7 @@ from segment.inputs.discover import Part
 from segment.models.sessions.predict import GraphSession
 from segment.models.weights import load_weights
 from segment.output.ledger import Ledger
-from segment.pipeline.stages import PartResult
+from segment.output.results import PartResult
 from segment.pipeline.worker import Worker, load_worker
 from segment.runs.driver import open_run, run
 from segment.store.client import Store
