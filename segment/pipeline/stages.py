@@ -24,7 +24,7 @@ from segment.inputs.parts import SEGMENTED
 from segment.metrics import Confusion, image_scores
 from segment.models.card import ModelCard
 from segment.models.sessions import Masks, Runtime, Session
-from segment.output.results import Stage
+from segment.output.results import STAGES, Stage
 from segment.output.tables import ImageRow
 from segment.store.client import Store
 

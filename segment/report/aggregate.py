@@ -14,13 +14,13 @@ import pyarrow.compute as pc
 from segment.inputs.findings import LeftOut, by_reason, choice_in_words
 from segment.metrics import CONVENTIONS, Score, pixel_accuracy, score
 from segment.models.card import Convention, ModelCard
+from segment.output.error_rate import too_many_errors
 from segment.output.ledger import Ledger
 from segment.output.plan import Plan
 from segment.output.tables import ShardStats, StatsSum, merge, to_parquet
 from segment.report.doubts import doubts, holds_labels
 from segment.report.published import Comparison, compare_with_published
 from segment.report.rows import numbers_of, part_tables
-from segment.runs.error_limits import too_many_errors
 from segment.store.background import in_order
 
 _ERROR_EXAMPLES = 20

@@ -20,13 +20,14 @@ from segment.models.sessions import Runtime
 from segment.models.weights import Weights, load_weights
 from segment.output import repair
 from segment.output.audit import Audit, audit_listing
+from segment.output.error_rate import too_many_errors
 from segment.output.identity import begin, fingerprint_of, goes_on
 from segment.output.ledger import Ledger
 from segment.output.plan import Plan
 from segment.pipeline.stages import Task
 from segment.progress import Progress, ticking
 from segment.report.aggregate import RunReport, load_report, write_report
-from segment.runs.error_limits import label_advice, too_many_errors
+from segment.runs.error_limits import label_advice
 from segment.runs.preflight import probe_output
 from segment.runs.resolve import (
     choose_batch,
