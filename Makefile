@@ -57,11 +57,12 @@ bench-peers: $(CORE) $(PEERS)/.installed ## the same with what people would use 
 	$(BIN)/python jobs/benchmark.py --cases deeplab-onnxruntime --rounds 3 --number 202 \
 	  --contenders limit local ray plain-loop ray-data daft torch $(ARGS)
 
-lint: $(DEV) ## ruff check, ruff format --check, mypy; changes nothing
-	@echo '==> ruff, mypy'
+lint: $(DEV) ## ruff check, ruff format --check, mypy, import-linter; changes nothing
+	@echo '==> ruff, mypy, import-linter'
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 format: $(DEV) ## let ruff mend and format the code
 	$(BIN)/ruff check --fix .
