@@ -75,7 +75,10 @@ def picture() -> str:
         counts = {name: modules(name) for name in names}
         lines += [f'    {name}["{name}{f" ({n} modules)" if n > 1 else ""}"]' for name, n in counts.items()]
     lines += [f"    {source} --> {target}" for source in sorted(arrows) for target in sorted(arrows[source])]
-    total, top = sum(modules(name) for name in graph), sum(path.suffix == ".py" for path in (ROOT / "segment").iterdir())
+    total, top = (
+        sum(modules(name) for name in graph),
+        sum(path.suffix == ".py" for path in (ROOT / "segment").iterdir()),
+    )
     words = f"{total} modules on {len(levels(graph))} levels; {top} files at the top of `segment/`."
     return "\n".join([*lines, "```", "", words, ""])
 

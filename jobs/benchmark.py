@@ -2,12 +2,14 @@
 
     make bench                                              # every case whose weights are there: about an hour
     python jobs/benchmark.py --cases unet32-bf16 --contenders limit local ray plain-loop ray-data
+    python jobs/benchmark.py --cases unet32-bf16 --contenders local ray --before ../earlier --rounds 5
     python jobs/benchmark.py --model CARD --weights FILE --images DIR --labels DIR
     ray job submit --working-dir . -- python jobs/benchmark.py --cases demo
 
 `limit` is what the libraries do alone (jobs/bench/limit.py); `local`, `ray` are `segment run`, from loose files or
 `-tars` or `-parquet`, labels scored; the others are jobs/peers. Contenders take turns (A B C A B C ...), each in a
 process of its own, and are timed without their start, which is reported apart. Quote ratios of one run, never times.
+`--before CHECKOUT` measures each of ours in an earlier checkout, too, and fails unless both write the same bytes.
 """
 
 from __future__ import annotations
@@ -19,13 +21,14 @@ import signal
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from jobs.bench.cases import CASES, CONTENDERS, OURS, PEERS, ROOT, Case, command, contract_of
-from jobs.bench.data import Pictures, agreement, find_pictures, write_inputs, write_spec
+from jobs.bench.cases import BEFORE, CASES, CONTENDERS, OURS, PEERS, ROOT, Case, command, contract_of
+from jobs.bench.data import Pictures, agreement, different_files, find_pictures, write_inputs, write_spec
 from jobs.bench.machine import describe_machine, in_words
 from jobs.bench.table import as_markdown, summarise
 from segment.pipeline.resources import available_cpus
@@ -52,12 +55,16 @@ def measure(case: Case, weights: str, pictures: Pictures, options: argparse.Name
             "images": [str(folder / "images" / picture) for picture, _ in chosen.images],
             "labels": [str((folder / "labels" / picture).with_suffix(".png")) for picture, _ in chosen.images],
         }
-        measured: dict[str, list[dict[str, Any]]] = {contender: [] for contender in options.contenders}
+        measured: dict[str, list[dict[str, Any]]] = {
+            name: []
+            for contender in options.contenders
+            for name in ([contender, contender + BEFORE] if options.before and contender in OURS else [contender])
+        }
         for number in range(options.rounds):
-            for contender in options.contenders:
-                output = scratch / f"{contender}-{number}"
+            for contender in measured:
+                output = scratch / f"{contender.replace(BEFORE, '-before')}-{number}"
                 path = write_spec(scratch / f"{output.name}.json", {**spec, "output": str(output)})
-                found = run_one(command(contender, path, options.peer_python))
+                found = run_one(command(contender, path, options.peer_python, options.before))
                 measured[contender].append(found)
                 rate = f"{found['images'] / found['seconds']:8.2f} images/s, start {found['start']:5.1f} s"
                 print(f"{case.name}, round {number + 1}: {contender:14} {rate}", flush=True)
@@ -92,6 +99,11 @@ def run_one(line: list[str]) -> dict[str, Any]:
 
 def compare(measured: dict[str, list[dict[str, Any]]], scratch: Path) -> dict[str, float]:
     """Share of pixels in which each contender's masks equal ours; of the limit, and among ours, equal counts."""
+    for name in measured:
+        if name + BEFORE in measured and (
+            unlike := different_files(scratch / f"{name}-0", scratch / f"{name}-before-0")
+        ):
+            raise SystemExit(f"{name} writes other bytes than before: {', '.join(unlike[:5])}")
     ours = next((name for name in measured if name in OURS), None)
     if ours is None:
         return {}
@@ -107,12 +119,15 @@ def compare(measured: dict[str, list[dict[str, Any]]], scratch: Path) -> dict[st
 def find_cases(options: argparse.Namespace) -> dict[Case, str]:
     """The cases that were asked for, with their weights; of all cases, those whose weights are there."""
     if options.model:
-        own = Case("own", options.model, options.weights, options.runtime, options.precision, options.number or 200)
+        own = Case(
+            "own", options.model, options.weights, options.runtime, options.precision or "f32", options.number or 200
+        )
         return {own: own.locate()}
     found = {}
     for name in options.cases or CASES:
         try:
-            found[CASES[name]] = CASES[name].locate()
+            case = replace(CASES[name], precision=options.precision or CASES[name].precision)
+            found[case] = case.locate()
         except FileNotFoundError as missing:
             if options.cases:
                 raise SystemExit(f"case {name}: no weights at {missing}") from None
@@ -127,12 +142,13 @@ def main() -> None:
     parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=["limit", "local", "ray"])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--number", type=int, help="of images, in place of each case's own")
+    parser.add_argument("--before", type=Path, metavar="CHECKOUT", help="of an earlier version, to compare with")
     parser.add_argument("--images", type=Path, help="folder; CamVid of ../shared if there, else the demo's scenes")
     parser.add_argument("--labels", type=Path, help="folder of index PNGs, same stems")
     parser.add_argument("--model", help="a card: measure it in place of the cases")
     parser.add_argument("--weights", help="with --model")
     parser.add_argument("--runtime", default="openvino", choices=["openvino", "onnxruntime"], help="with --model")
-    parser.add_argument("--precision", default="f32", choices=["f32", "bf16"], help="with --model")
+    parser.add_argument("--precision", choices=["f32", "bf16"], help="in place of each case's own; f32 with --model")
     parser.add_argument("--peer-python", default=str(PEER_VENV if PEER_VENV.exists() else sys.executable))
     parser.add_argument("--json", type=Path)
     parser.add_argument("--markdown", type=Path)

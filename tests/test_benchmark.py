@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs.bench.cases import CASES, CONTENDERS, command, contract_of
-from jobs.bench.data import agreement, find_pictures, write_inputs
+from jobs.bench.data import agreement, different_files, find_pictures, write_inputs
 from jobs.bench.ours import steady
 from jobs.bench.table import as_markdown, summarise
 from segment.demo.dataset import encode_scene
@@ -97,7 +97,7 @@ def test_every_case_has_a_contract_that_limit_and_peers_can_keep() -> None:
 
 
 def test_every_contender_has_a_script_of_its_own() -> None:
-    lines = [command(contender, Path("spec.json"), "python") for contender in CONTENDERS]
+    lines = [command(contender, Path("spec.json"), "python", None) for contender in CONTENDERS]
     assert [line[1] for line in lines if not Path(line[1]).is_file()] == []
     assert len({tuple(line[1:]) for line in lines}) == len(CONTENDERS)
 
@@ -113,15 +113,34 @@ def test_figures_of_a_run() -> None:
     rounds = {
         "limit": [{"images": 10, "seconds": s, "start": 1.0} for s in (1.0, 2.0, 1.0)],
         "local": [{"images": 9, "seconds": s, "start": 3.0} for s in (1.0, 2.0, 2.0)],
+        "local, before": [{"images": 6, "seconds": s, "start": 4.0} for s in (1.0, 1.0, 4.0)],
     }
     summary = summarise(rounds)
 
     assert summary["local"]["images_per_second"] == [9.0, 4.5, 4.5]
     assert summary["local"]["ratios"] == pytest.approx([0.9, 0.9, 0.45])
     assert (summary["local"]["median"], summary["local"]["ratio"]) == (4.5, pytest.approx(0.9))
-    assert "| local | 4.50 (4.50-9.00) | 0.900 (0.450-0.900) | 3.0 | 99.50 % |" in as_markdown(
+    assert summary["local"]["to_before"] == pytest.approx([1.5, 0.75, 3.0])
+    assert "| local | 4.50 (4.50-9.00) | 0.900 (0.450-0.900) | 1.500 (0.750-3.000) | 3.0 | 99.50 % |" in as_markdown(
         summary, {"local": 0.995}
     )
+
+
+def test_versions_are_compared_byte_by_byte(tmp_path: Path) -> None:
+    for version, rows in (("new", b"rows"), ("old", b"rows")):
+        for name in ("masks/s/p.parquet", "stats/s.parquet", "runs/r.parquet"):
+            (tmp_path / version / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / version / name).write_bytes(rows if "runs" not in name else version.encode())
+    assert different_files(tmp_path / "new", tmp_path / "old") == []
+    (tmp_path / "new/stats/s.parquet").write_bytes(b"others")
+    (tmp_path / "old/masks/s/p.parquet").unlink()
+    assert different_files(tmp_path / "new", tmp_path / "old") == ["masks/s/p.parquet", "stats/s.parquet"]
+
+
+def test_an_earlier_checkout_runs_its_own_code() -> None:
+    line = command("ray-tars, before", Path("spec.json"), "python", Path("/earlier"))
+    assert line[:2] == ["env", "PYTHONPATH=/earlier"]
+    assert line[3:] == ["/earlier/jobs/bench/ours.py", "spec.json", "ray", "tars"]
 
 
 def test_agreement_counts_pixels(tmp_path: Path) -> None:

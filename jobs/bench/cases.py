@@ -87,14 +87,19 @@ CASES = {
 OURS = {
     f"{engine}{'' if form == 'files' else f'-{form}'}": (engine, form)
     for engine in ("local", "ray")
-    for form in ("files", "tars", "parquet")
+    for form in ("files", "tars", "parquet", "list")
 }
+BEFORE = ", before"  # ends the name of a contender of ours that runs the code of an earlier checkout
 PEERS = {"plain-loop": "plain_loop", "ray-data": "ray_data", "daft": "daft_udf", "torch": "torch_loader"}
 CONTENDERS = ("limit", *OURS, *PEERS)
 
 
-def command(contender: str, spec: Path, peer_python: str) -> list[str]:
-    """Return the command line of a contender."""
+def command(contender: str, spec: Path, peer_python: str, before: Path | None) -> list[str]:
+    """Return the command line of a contender; those of `before` run the files of that checkout."""
+    if before and contender.endswith(BEFORE):
+        engine, form = OURS[contender.removesuffix(BEFORE)]
+        script = str(before / "jobs/bench/ours.py")
+        return ["env", f"PYTHONPATH={before.resolve()}", sys.executable, script, str(spec), engine, form]
     if contender == "limit":
         return [sys.executable, str(ROOT / "jobs/bench/limit.py"), str(spec)]
     if contender in OURS:

@@ -1,4 +1,4 @@
-"""The pictures: CamVid where it is there, else the demo's scenes; as loose files, tars and Parquet."""
+"""The pictures: CamVid where it is there, else the demo's scenes; as loose files, tars, Parquet and a list."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def find_pictures(images: Path | None, labels: Path | None, scenes: int = 100) -
 
 
 def write_inputs(pictures: Pictures, folder: Path) -> dict[str, dict[str, str]]:
-    """Write all three formats and return what `segment.Job` takes for each."""
+    """Write all four formats and return what `segment.Job` takes for each."""
     for kind in ("images", "labels", "tars", "parquet"):
         (folder / kind).mkdir(parents=True)
     pairs = list(zip(pictures.images, pictures.labels, strict=True))
@@ -80,10 +80,13 @@ def write_inputs(pictures: Pictures, folder: Path) -> dict[str, dict[str, str]]:
         if some:
             _write_tar(folder / "tars" / f"{number:06d}.tar", some)
             _write_parquet(folder / "parquet" / f"{number:06d}.parquet", some)
+    listed = folder / "list.txt"
+    listed.write_text("".join(f"images/{name} labels/{Path(name).stem}.png\n" for (name, _), _ in pairs))
     return {
         "files": {"input": str(folder / "images"), "labels": str(folder / "labels")},
         "tars": {"input": str(folder / "tars")},
         "parquet": {"input": str(folder / "parquet")},
+        "list": {"input": str(listed)},
     }
 
 
@@ -123,6 +126,21 @@ def agreement(ours: Path, theirs: Path) -> float:
             return 0.0
         equal, total = equal + int((mine == other).sum()), total + mine.size
     return equal / total
+
+
+def different_files(one: Path, other: Path) -> list[str]:
+    """Name the files below `masks/` and `stats/` that two outputs do not share byte for byte."""
+    trees = [
+        {
+            str(path.relative_to(folder)): path
+            for kind in ("masks", "stats")
+            for path in (folder / kind).rglob("*.parquet")
+        }
+        for folder in (one, other)
+    ]
+    shared = trees[0].keys() & trees[1].keys()
+    unequal = {name for name in shared if trees[0][name].read_bytes() != trees[1][name].read_bytes()}
+    return sorted((trees[0].keys() ^ trees[1].keys()) | unequal)
 
 
 def write_spec(path: Path, values: dict[str, Any]) -> Path:

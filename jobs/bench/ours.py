@@ -1,6 +1,6 @@
 """`segment run`, watched from outside: images a second once every worker has delivered, and seconds until then.
 
-python jobs/bench/ours.py SPEC.json ENGINE FORMAT      # ENGINE: local, ray; FORMAT: files, tars, parquet
+python jobs/bench/ours.py SPEC.json ENGINE FORMAT      # ENGINE: local, ray; FORMAT: files, tars, parquet, list
 """
 
 from __future__ import annotations
