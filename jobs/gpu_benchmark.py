@@ -76,7 +76,7 @@ def main() -> int:
     options = parser.parse_args()
 
     from segment.models.card import load_card
-    from segment.models.sessions import capabilities, find_batch, resolve
+    from segment.models.sessions import capabilities, find_batch, resolve_runtime
     from segment.models.sessions.tensorrt import gpu_name
     from segment.models.weights import load_weights
 
@@ -86,7 +86,7 @@ def main() -> int:
         return 2
     card = load_card(options.model)
     weights = load_weights(card, options.weights)
-    runtime = resolve(weights.format, "onnxruntime", options.device, options.precision, nodes=[here])
+    runtime = resolve_runtime(weights.format, "onnxruntime", options.device, options.precision, nodes=[here])
     where = gpu_name() if options.device != "cpu" else "CPU only: no GPU was measured"
     print(f"{card.name}, {runtime.name} {runtime.version} {runtime.device} {runtime.precision}, {where}, "
           f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}\n")  # fmt: skip

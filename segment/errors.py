@@ -1,7 +1,7 @@
-"""Every failure this package reports on purpose.
+"""Every failure that this package reports on purpose.
 
-Two families, because they end differently: a `SegmentError` ends the command with its exit code; a
-`SampleError` becomes one error row and the run goes on.
+There are two families: a `SegmentError` ends the command with its exit code; a `SampleError` becomes one error row
+and the run continues.
 """
 
 from __future__ import annotations
@@ -11,53 +11,58 @@ from collections.abc import Iterable
 
 
 class SegmentError(Exception):
-    """A failure with a message for the user: what is wrong, where, and how to mend it."""
+    """A failure whose message says what is wrong, where, and how to fix it."""
 
     exit_code = 1
 
 
 class UsageError(SegmentError):
-    """What was asked for cannot be done as asked: an argument, job file, card or input is wrong."""
+    """An argument, job file, model card or input is wrong."""
 
     exit_code = 2
 
 
 class ModelError(UsageError):
-    """The model card, its weights and its graph do not fit together."""
+    """The model card, its weights and its graph do not match."""
 
 
 class BadReference(UsageError):
-    """A path or URL that can name no object: a character or a protocol that no store knows."""
+    """A path or URL that cannot name an object: an invalid character or an unknown protocol."""
 
 
 class StoreError(SegmentError):
-    """A store refused or failed an operation for good; what is committed stays, a rerun resumes.
+    """A request to a store failed permanently. Committed parts stay; a rerun resumes.
 
     Attributes:
-        of_object: whether this one object cannot be had (permission, an unknown host, a redirect that leads nowhere),
-            which says nothing about others.
+        object_specific: whether only this object is unavailable (permission, unknown host, redirect without a
+            target); other objects may be readable.
     """
 
-    of_object = False
+    object_specific = False
 
 
 class StoreRefused(StoreError):
-    """A store refuses all of us, not one object: credentials, clock, bucket, full disk. No other call will do."""
+    """A store refuses every request: credentials, clock, bucket, full disk."""
 
 
 class NoCredentials(StoreRefused, UsageError):
-    """There are no credentials for a store, or only a part of them."""
+    """The credentials for a store are missing or incomplete."""
 
     exit_code = 2
 
 
 class InputChanged(SegmentError):
-    """An input object is not the one the plan was made from."""
+    """An input object has changed since the run was planned."""
 
 
 def input_changed(name: str, how: str) -> InputChanged:
-    """Say of an input object how it is another one now: `how` as in "has vanished"; `name` as it is shown."""
-    advice = "Put the file back as it was, or take it as it is now with --update."
+    """Return the error for an input object that has changed.
+
+    Args:
+        name: display name of the object.
+        how: predicate of the message, such as "has vanished".
+    """
+    advice = "Restore the original file, or plan its new content with --update."
     return InputChanged(f"{name} {how} since the run was planned. {advice}")
 
 
@@ -67,7 +72,7 @@ class TooManyErrors(SegmentError):
     exit_code = 3
 
 
-# The text is fixed, never `str(exception)`: rows must be byte-identical however often a part is run.
+# The texts are constants, never `str(exception)`: a part that runs again must write the same bytes.
 SAMPLE_ERRORS = {
     "empty": "the image has no bytes",
     "not_an_image": "the bytes are no JPEG, PNG, WebP, BMP or TIFF image",
@@ -107,11 +112,11 @@ SAMPLE_ERRORS = {
 
 
 class SampleError(Exception):
-    """One image (or its label) cannot be processed; becomes an error row.
+    """An image or its label cannot be processed; it becomes an error row.
 
     Attributes:
-        code: a key of `SAMPLE_ERRORS`.
-        detail: what was found, if that says more: it follows from the image's bytes alone.
+        code: key of `SAMPLE_ERRORS`.
+        detail: additional finding; empty if there is none. Depends on the image's bytes only.
     """
 
     def __init__(self, code: str, detail: str = "") -> None:
@@ -124,11 +129,11 @@ class SampleError(Exception):
 
 
 def sample_error_text(code: str, detail: str = "") -> str:
-    """Return the stored text of an error row: `"<code>: <fixed explanation>"`, then `": <detail>"` if there is one."""
+    """Return the text of an error row: `"<code>: <explanation>"`, then `": <detail>"` if there is a detail."""
     return f"{code}: {SAMPLE_ERRORS[code]}{': ' if detail else ''}{detail}"
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """Return `" Did you mean 'x'?"` for the known word nearest to `word`, or an empty string."""
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return `" Did you mean 'x'?"` for the known word most similar to `word`, or an empty string."""
     matches = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f" Did you mean '{matches[0]}'?" if matches else ""

@@ -13,7 +13,7 @@ from pydantic import ConfigDict, Field, ValidationError, WithJsonSchema, field_v
 from segment.errors import UsageError
 from segment.images.labels import Encoding
 from segment.inputs.discover import InputOptions
-from segment.models.validation import explain
+from segment.models.validation import validation_message
 from segment.store.client import Store
 from segment.store.urls import to_url, unsigned
 
@@ -104,7 +104,7 @@ class Job(InputOptions):
             try:
                 super().__init__(**values)
             except ValidationError as error:
-                raise InvalidJob(explain(error, Job)) from None
+                raise InvalidJob(validation_message(error, Job)) from None
 
     @field_validator("input", "output", "model", "weights", "labels", mode="before")
     @classmethod

@@ -644,7 +644,7 @@ def test_an_input_that_changed_between_plan_and_run(tmp_path: Path) -> None:
     image = place.images / "zz.png"
     planned = image.stat()
     before = "1 part of 2 cannot be done, all others are committed: "
-    put_back = "Put the file back as it was, or take it as it is now with --update."
+    put_back = "Restore the original file, or plan its new content with --update."
     image.unlink()
     message = refusal(place, InputChanged)
     assert message == f"{before}{image} has vanished since the run was planned. {put_back}"

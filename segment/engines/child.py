@@ -27,7 +27,7 @@ from segment.pipeline.stages import Task
 from segment.pipeline.stall import loading_seconds
 from segment.pipeline.worker import Worker, load_worker, read_planned
 from segment.store import inflight
-from segment.store.retries import repeats
+from segment.store.retries import retry_log_filter
 from segment.store.urls import redact_text
 
 CHILD_MEMORY = 175 << 20  # bytes of a child before it loads a model (measured)
@@ -50,7 +50,7 @@ class _Beat:
     """A sign of life: steps done so far, and the request to a store that has waited longest, with its seconds."""
 
     steps: int
-    waits: inflight.Waits | None
+    waits: inflight.RequestAge | None
 
 
 class Child:
@@ -150,7 +150,7 @@ class Child:
             if isinstance(message, logging.LogRecord):
                 _log_here(message)
             elif isinstance(message, _Beat):
-                inflight.hear(self, message.waits)
+                inflight.record_worker(self, message.waits)
                 if message.steps != self._steps:
                     self._steps, until = message.steps, time.monotonic() + (seconds or self._patience())
             else:
@@ -165,7 +165,7 @@ class Child:
 
     def close(self) -> None:
         """End the process: it abandons what it is at, which harms nothing."""
-        inflight.hear(self, None)
+        inflight.record_worker(self, None)
         if self._giver.is_alive():
             self._process.kill()
             self._giver.join()
@@ -237,13 +237,13 @@ class _Line:
         logger = logging.getLogger("segment")
         logger.propagate = False
         logger.addHandler(_Logs(self))
-        repeats.hand_on()
+        retry_log_filter.disable()
 
     def beat(self, worker: Worker) -> None:
         """Say once a second how far the worker is. Once nobody listens, let it end."""
         try:
             while True:
-                self.send(_Beat(worker.steps, inflight.longest_wait()))
+                self.send(_Beat(worker.steps, inflight.oldest_request()))
                 time.sleep(_BEAT_SECONDS)
         except OSError:
             worker.stop()

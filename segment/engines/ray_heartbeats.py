@@ -38,7 +38,7 @@ class Beat:
     pid: int
     steps: int
     loading: bool
-    waits: inflight.Waits | None = None
+    waits: inflight.RequestAge | None = None
 
 
 @dataclass
@@ -64,7 +64,7 @@ class Signs:
     stuck: tuple[tuple[str, int], ...]
     steps: int
     working: int
-    waits: tuple[inflight.Waits, ...]
+    waits: tuple[inflight.RequestAge, ...]
     loads: int
     loaded: int
 
@@ -222,5 +222,5 @@ class Heart:
             self._beat_once(key, loading, pace)
 
     def _beat_once(self, key: str, loading: bool, pace: _Pace) -> Any:
-        waits = inflight.longest_wait()
+        waits = inflight.oldest_request()
         return self._pulse.beat.remote(key, Beat(self._node, os.getpid(), self._steps() + pace.ticks, loading, waits))

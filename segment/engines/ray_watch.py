@@ -63,7 +63,7 @@ class Watch:
         if signs.steps != self._signs.steps:
             self._life_at = time.monotonic()
         self._signs = signs
-        inflight.report(signs.working, signs.waits)
+        inflight.record_workers(signs.working, signs.waits)
         for node, pid in signs.stuck:
             log.warning("worker process %d did nothing for %.0f s: it is replaced", pid, seconds)
             _kill_on(node, pid)
@@ -97,7 +97,7 @@ class Watch:
     def close(self) -> None:
         """Stop watching, and end the pulse."""
         self._done.set()
-        inflight.report(None, ())
+        inflight.record_workers(None, ())
         self._pulse.close()
 
 

@@ -138,7 +138,7 @@ class PoolWorker:
     def _told(self, results: list[PartResult], error: SegmentError | None = None) -> Told:
         import ray
 
-        waits = inflight.longest_wait()
+        waits = inflight.oldest_request()
         node = ray.get_runtime_context().get_node_id()
         return Told(results, Beat(node, os.getpid(), self._steps(), self._is_loading, waits), error)
 

@@ -34,7 +34,7 @@ from segment.inputs.patterns import Found, find_objects, sign_input
 from segment.inputs.tars.archive import compressed_tar, refuse_compressed
 from segment.inputs.tars.webdataset import plan_webdataset, read_webdataset
 from segment.store.client import Entry, Store
-from segment.store.names import basename, count, examples, is_image, no_data, shown, suffix_of
+from segment.store.names import basename, count, examples, is_image, shown, skip_reason, suffix_of
 from segment.store.urls import parent_url, relative_url, to_url, unsigned
 
 __all__ = [
@@ -86,7 +86,7 @@ def discover(
         input: a folder or prefix of images, tars or Parquet files; one of these files; a glob or brace range
             of them; a list file. A local path or any fsspec URL.
         options: how to read it.
-        store: where to read it; learns the signatures of the URLs that it finds (`Store.sign`).
+        store: where to read it; learns the signatures of the URLs that it finds (`Store.add_signed_urls`).
         known: what is planned already. It is left out, but for the parts whose input has changed, and told what has.
         without: URL of a folder to leave out: an output below the input is no input.
 
@@ -149,7 +149,7 @@ def sign_again(
     """
     url = sign_input(input, store)
     if listed and (options.format == "list" or suffix_of(url) in LIST_SUFFIXES):
-        store.sign(listed_urls(url, store))
+        store.add_signed_urls(listed_urls(url, store))
 
 
 def read_part(part: Part, options: InputOptions, store: Store) -> list[Sample]:
@@ -175,7 +175,7 @@ def _visible(found: Found, options: InputOptions, findings: Findings) -> Found:
     for entry in found.entries:
         if labels and entry.url.startswith(labels):
             continue  # what is there and is not used is counted by who looks for labels
-        if reason := no_data(relative_url(entry.url, found.base), include_hidden=options.include_hidden):
+        if reason := skip_reason(relative_url(entry.url, found.base), include_hidden=options.include_hidden):
             left[reason].append(entry)
         elif entry.irregular:
             left["irregular"].append(entry)

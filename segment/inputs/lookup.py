@@ -69,7 +69,7 @@ def _tried(ask: Callable[[str], B], url: str) -> B | SegmentError:
     except BadReference as error:
         return error
     except StoreError as error:
-        if not error.of_object:
+        if not error.object_specific:
             raise
         return error
 

@@ -70,7 +70,7 @@ def sign_input(input: str, store: Store) -> str:  # noqa: A002
     given = to_url(input)
     url = unsigned(given)
     if url != given:
-        store.sign([given, *_expand_braces(given)])
+        store.add_signed_urls([given, *_expand_braces(given)])
     return url
 
 

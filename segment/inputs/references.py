@@ -90,7 +90,7 @@ def _read(url: str, store: Store) -> bytes | Absent:
     except BadReference:
         return "bad_reference"
     except StoreError as error:
-        if not error.of_object:
+        if not error.object_specific:
             raise
         return "unreachable"
     return "missing" if data is None else data

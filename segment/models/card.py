@@ -12,9 +12,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_serializer, model_validator
 
-from segment.errors import UsageError, nearest
+from segment.errors import UsageError, did_you_mean
 from segment.models.classes import Classes
-from segment.models.validation import explain
+from segment.models.validation import validation_message
 from segment.store.client import Store
 from segment.store.urls import is_url, join_url, parent_url, redact_url, to_url, unsigned
 
@@ -279,7 +279,7 @@ def load_card(reference: str, store: Store | None = None) -> ModelCard:
         return parse_card(text, where=f"built-in card {reference}", base=str(_card_folder()))
     if not (is_url(reference) or reference.endswith(".toml") or "/" in reference):
         raise UsageError(
-            f"no model card named '{reference}'.{nearest(reference, built_in_cards())} "
+            f"no model card named '{reference}'.{did_you_mean(reference, built_in_cards())} "
             f"`segment models` lists the built-in cards; for one of your own give its path (my-card.toml)."
         )
     url = to_url(reference)
@@ -310,7 +310,7 @@ def parse_card(text: str, where: str = "model card", base: str | None = None) ->
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{where} is not TOML: {error}") from None
     except ValidationError as error:
-        raise UsageError(f"{where}:\n{explain(error, ModelCard)}") from None
+        raise UsageError(f"{where}:\n{validation_message(error, ModelCard)}") from None
     if base is None:
         return card
     files = tuple(

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from segment.errors import nearest
+from segment.errors import did_you_mean
 
 _SECRET = "storage_options"  # its values are shown nowhere
 _LONGEST = 60  # characters of a wrong value that are shown
@@ -15,7 +15,7 @@ _TYPES = {"string": "text", "boolean": "true or false", "array": "a list", "obje
 _Schema = dict[str, Any]
 
 
-def explain(error: ValidationError, model: type[BaseModel]) -> str:
+def validation_message(error: ValidationError, model: type[BaseModel]) -> str:
     """Put a pydantic error in words, a line a key: `  input.hieght: unknown key. Did you mean 'height'?`."""
     root = model.model_json_schema()
     lines: dict[str, str] = {}
@@ -24,7 +24,7 @@ def explain(error: ValidationError, model: type[BaseModel]) -> str:
         if item["type"] == "extra_forbidden":
             place = ".".join(str(part) for part in item["loc"])
             known = sorted(key for option in _options(root, here) for key in option.get("properties", {}))
-            text = f"unknown key.{nearest(str(item['loc'][-1]), known)} Known: {', '.join(known)}"
+            text = f"unknown key.{did_you_mean(str(item['loc'][-1]), known)} Known: {', '.join(known)}"
         elif item["type"] == "missing":
             place, text = ".".join(str(part) for part in item["loc"]), "this key is missing"
         elif item["type"] in ("value_error", "assertion_error"):
@@ -76,7 +76,7 @@ def _mismatch(root: _Schema, here: _Schema, value: object) -> str:
     text = f"expected {_one_of([*kinds, *(repr(choice) for choice in choices)])}"
     if isinstance(value, str | int | float) and len(repr(value)) <= _LONGEST:
         text += f", not {value!r}."
-        text += nearest(value, words) if isinstance(value, str) else ""
+        text += did_you_mean(value, words) if isinstance(value, str) else ""
     return text.removesuffix(".")
 
 

@@ -32,7 +32,7 @@ from segment.output.tables import (
 )
 from segment.store.background import in_order
 from segment.store.client import Store
-from segment.store.names import no_data, shown
+from segment.store.names import shown, skip_reason
 from segment.store.urls import join_url
 
 _FOLD_COLUMNS = ["status", "confusion", "miou"]
@@ -105,7 +105,7 @@ class Ledger:
         """
         below = self.url(folder) + "/"
         found = {entry.url.removeprefix(below): entry.size for entry in self.store.list(self.url(folder))}
-        return {path: size for path, size in found.items() if _COUNTED.search(path) or not no_data(path)}
+        return {path: size for path, size in found.items() if _COUNTED.search(path) or not skip_reason(path)}
 
     def record_input(self, plan: Plan, fingerprint: str) -> None:
         """Bring what `run.json` says of the input in line with the frozen plan, unless the run is another one now."""

@@ -171,7 +171,7 @@ class Worker:
         if self.task.runtime.device == "cpu":
             store.write(url, data)
             return True
-        return store.claim(url, data) or store.read(url) == data
+        return store.write_if_absent(url, data) or store.read(url) == data
 
 
 def failed_or_raise(part: Part, error: Exception) -> PartResult:

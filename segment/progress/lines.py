@@ -83,7 +83,7 @@ class PlainProgress(Progress):
         self.note(tally.line())
 
     def _show_trouble(self, trouble: inflight.Request) -> None:
-        self.note(trouble.words())
+        self.note(trouble.message())
 
     def _is_due(self) -> bool:
         with self._lock:
@@ -132,7 +132,7 @@ class JsonProgress(PlainProgress):
 
     def _show_trouble(self, trouble: inflight.Request) -> None:
         self._write(
-            "waiting", message=trouble.words(), verb=trouble.verb, url=trouble.url,
+            "waiting", message=trouble.message(), verb=trouble.verb, url=trouble.url,
             seconds=round(trouble.seconds(), 1), failures=trouble.failures, reason=trouble.reason or None,
         )  # fmt: skip
 

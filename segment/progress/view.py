@@ -46,7 +46,7 @@ def view_of(tally: Tally) -> View:
 def trouble() -> str:
     """What keeps the run waiting, in words."""
     waiting = inflight.slow_request()
-    return waiting.words() if waiting else ""
+    return waiting.message() if waiting else ""
 
 
 def _rate(tally: Tally) -> str:

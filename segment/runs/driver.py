@@ -41,7 +41,7 @@ from segment.runs.resolve import (
 from segment.runs.rounds import Rounds
 from segment.store.client import Store
 from segment.store.names import count, shown
-from segment.store.retries import repeats
+from segment.store.retries import retry_log_filter
 from segment.store.urls import to_url
 
 log = logging.getLogger("segment.runs.driver")
@@ -82,7 +82,7 @@ def run(
 
 def _run(job: Job, progress: Progress, *, retry_errors: bool, update: bool, verify: bool) -> RunReport:
     progress.phase("looking at the output")
-    repeats.forget()
+    retry_log_filter.reset()
     if update and (job.limit or job.sample):
         raise UsageError(
             "--update follows a whole input, and this run is of a choice (--limit, --sample) that stays as it is. "

@@ -43,7 +43,7 @@ def probe_output(store: Store, output: str, *, deletes: bool) -> list[str]:
 
 def _try(store: Store, output: str, url: str) -> None:
     data = bytes(range(256)) * (_SIZE // 256)
-    store.claim(url, data)
+    store.write_if_absent(url, data)
     try:
         if store.read(url, *_RANGE) != data[slice(*_RANGE)]:
             raise StoreError(f"{shown(url)} has other bytes than were written to it")

@@ -12,7 +12,7 @@ from segment.engines import Engine
 from segment.images.labels import LabelDecoder, parse_source
 from segment.job import Job, job_record
 from segment.models.card import ModelCard
-from segment.models.sessions import LARGEST, Runtime, find_batch, resolve, runtime_version
+from segment.models.sessions import LARGEST, Runtime, find_batch, resolve_runtime, runtime_version
 from segment.models.weights import Weights
 from segment.output.identity import contract_of
 from segment.output.plan import Plan
@@ -25,7 +25,7 @@ from segment.store.urls import to_url, unsigned, without_query
 
 def choose_runtime(job: Job, weights: Weights, engine: Engine) -> Runtime:
     """What computes the masks, decided from what every node can do."""
-    return resolve(weights.format, job.runtime, job.device, job.precision, nodes=engine.nodes())
+    return resolve_runtime(weights.format, job.runtime, job.device, job.precision, nodes=engine.nodes())
 
 
 def frozen_runtime(job: Job, started: Mapping[str, Any]) -> Runtime:

@@ -35,7 +35,7 @@ class Store:
 
     Args:
         options: fsspec storage options for every URL that is not local (credentials, `anon`, `endpoint_url`).
-        signed: URLs to ask for in place of what they name; see `sign`.
+        signed: URLs to ask for in place of what they name; see `add_signed_urls`.
 
     Raises (every method):
         StoreError: permanent failure, or transient failures that outlasted the retries.
@@ -49,7 +49,7 @@ class Store:
     def __reduce__(self) -> tuple[type[Store], tuple[dict[str, Any], SignedUrls]]:
         return Store, (self._options, self._signed)  # a copy counts for itself
 
-    def sign(self, urls: Iterable[str]) -> None:
+    def add_signed_urls(self, urls: Iterable[str]) -> None:
         """From now on read what these http(s) URLs name by them: by signed URLs, which are kept nowhere else.
 
         Every other method takes and returns what a URL names (`segment.store.urls.unsigned`).
@@ -178,10 +178,10 @@ class Store:
         Stores that honour conditional writes let exactly one writer win. On others two that write in the same moment
         may both believe they did; reading back makes that moment short.
         """
-        self.claim(url, data)
+        self.write_if_absent(url, data)
         return self.read(url)
 
-    def claim(self, url: str, data: bytes) -> bool:
+    def write_if_absent(self, url: str, data: bytes) -> bool:
         """Write an object unless there is one. False if there was: then read it, for it may be ours.
 
         So it is where our own write was applied and its acknowledgement lost.

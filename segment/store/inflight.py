@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from segment.store.urls import redact_url
 
-PATIENCE = 10.0  # seconds that a request may take before a user is told
+SLOW_AFTER = 10.0  # seconds that a request may take before a user is told
 
 
 @dataclass
@@ -44,7 +44,7 @@ class Request:
         """How long it has taken so far."""
         return time.monotonic() - self.since
 
-    def words(self) -> str:
+    def message(self) -> str:
         """What to tell a user of it."""
         what, seconds = f"{self.verb} {self.url}", f"{self.seconds():.0f} s"
         if not self.failures:
@@ -54,7 +54,7 @@ class Request:
         return f"the store {trouble} for {seconds}: retrying to {what} ({self.reason}, attempt {self.failures + 1})"
 
 
-Waits = tuple[float, Request]  # a request to a store, and the seconds that it had taken when this was told
+RequestAge = tuple[float, Request]  # a request to a store, and the seconds that it had taken when this was told
 
 _lock = threading.Lock()
 _open: dict[int, Request] = {}
@@ -76,7 +76,7 @@ def request(verb: str, url: str) -> Iterator[Request]:
             del _open[id(entry)]
 
 
-def longest_wait() -> Waits | None:
+def oldest_request() -> RequestAge | None:
     """The request of this process that has waited longest, as another process is told of it."""
     with _lock:
         found = min(_open.values(), key=lambda entry: entry.since, default=None)
@@ -84,10 +84,10 @@ def longest_wait() -> Waits | None:
 
 
 def slow_request() -> Request | None:
-    """The request that has waited longest, here or in a worker, if that is longer than `PATIENCE`."""
+    """The request that has waited longest, here or in a worker, if that is longer than `SLOW_AFTER`."""
     with _lock:
         found = min((*_open.values(), *_elsewhere, *_heard.values()), key=lambda entry: entry.since, default=None)
-    return found if found and found.seconds() > PATIENCE else None
+    return found if found and found.seconds() > SLOW_AFTER else None
 
 
 def workers() -> int | None:
@@ -95,7 +95,7 @@ def workers() -> int | None:
     return _workers
 
 
-def report(workers: int | None, requests: Iterable[Waits]) -> None:
+def record_workers(workers: int | None, requests: Iterable[RequestAge]) -> None:
     """Enter what workers elsewhere said last: how many are at work, and the oldest request of each with its seconds."""
     global _workers
     entries = [_here(*told) for told in requests]
@@ -104,7 +104,7 @@ def report(workers: int | None, requests: Iterable[Waits]) -> None:
         _elsewhere[:] = entries
 
 
-def hear(worker: object, waits: Waits | None) -> None:
+def record_worker(worker: object, waits: RequestAge | None) -> None:
     """Enter what one worker elsewhere said last: its oldest request with its seconds; None where it waits for none."""
     with _lock:
         if waits is None:

@@ -95,13 +95,13 @@ def is_label(name: str) -> bool:
     return suffix_of(name) in LABEL_SUFFIXES
 
 
-def no_data(path: str, *, include_hidden: bool = False) -> Literal["hidden", "system"] | None:
+def skip_reason(path: str, *, include_hidden: bool = False) -> Literal["hidden", "system"] | None:
     """Say why a relative path is not part of a data set, if it is not.
 
     `hidden`: a name in it begins with `.` or `_`, as `pyarrow.dataset`, Spark, Hive and Delta have it. `system`: it is
     a file, or lies in a folder, that NAS devices, Windows or macOS keep among the user's own.
 
-    >>> no_data("a/0001.jpg"), no_data("_temporary/0/a.parquet"), no_data("@eaDir/0001.jpg/THUMB.jpg")
+    >>> skip_reason("a/0001.jpg"), skip_reason("_temporary/0/a.parquet"), skip_reason("@eaDir/0001.jpg/THUMB.jpg")
     (None, 'hidden', 'system')
     """
     names = path.split("/")

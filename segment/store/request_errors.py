@@ -184,7 +184,7 @@ def failure(verb: str, url: str, error: BaseException) -> StoreError:
     if _missing_credentials(_text(error, url)):
         return NoCredentials(advice(verb, url, error))
     found = (StoreRefused if is_refusal(error, verb, url) else StoreError)(advice(verb, url, error))
-    found.of_object = concerns_object(error, url)
+    found.object_specific = concerns_object(error, url)
     return found
 
 

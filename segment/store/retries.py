@@ -24,11 +24,11 @@ _DEADLINE = 180.0  # seconds after which no further attempt begins
 T = TypeVar("T")
 
 
-class _Repeats(logging.Filter):
+class _RetryLogFilter(logging.Filter):
     """Lets the first, tenth, hundredth ... repeated request of a kind be told, whichever process it is from.
 
     A kind is what was asked for and how it failed. A store that is down fails hundreds of requests at once. Only the
-    process that writes the log may count: one whose records are sent there must `hand_on` all of them.
+    process that writes the log may count: one whose records are sent there must `disable` all of them.
     """
 
     def __init__(self) -> None:
@@ -52,18 +52,18 @@ class _Repeats(logging.Filter):
             return False
         return True
 
-    def hand_on(self) -> None:
+    def disable(self) -> None:
         """Let every record pass as it is, in a worker process: its parent counts those of all of them."""
         log.removeFilter(self)
 
-    def forget(self) -> None:
+    def reset(self) -> None:
         """Begin to count anew: another run begins."""
         with self._lock:
             self._seen.clear()
 
 
-repeats = _Repeats()
-log.addFilter(repeats)
+retry_log_filter = _RetryLogFilter()
+log.addFilter(retry_log_filter)
 
 
 class Requests:

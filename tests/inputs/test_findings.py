@@ -16,7 +16,7 @@ from segment.inputs.discover import Discovery, InputOptions, discover
 from segment.inputs.findings import Findings, LeftOut, by_reason
 from segment.output.plan import Plan
 from segment.store.client import Store
-from segment.store.names import no_data
+from segment.store.names import skip_reason
 from tests.runs import Place, png, scene
 
 STORE = Store()
@@ -78,11 +78,11 @@ def sound_place(tmp_path: Path) -> Place:
     ],
 )
 def test_what_is_no_data(path: str, reason: str | None) -> None:
-    assert no_data(path) == reason
+    assert skip_reason(path) == reason
 
 
 def test_hidden_files_are_taken_on_demand_and_system_files_never_are() -> None:
-    assert [no_data(name, include_hidden=True) for name in ("_a.png", ".b/a.png", "@eaDir/a.png")] == [
+    assert [skip_reason(name, include_hidden=True) for name in ("_a.png", ".b/a.png", "@eaDir/a.png")] == [
         None,
         None,
         "system",

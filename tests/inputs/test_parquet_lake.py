@@ -174,8 +174,8 @@ def test_a_log_that_is_cleaned_while_it_is_read(tmp_path: Path) -> None:
     assert "a Delta table whose log is damaged, incomplete" in "".join(found.warnings)
 
 
-@pytest.mark.parametrize("of_object", [True, False])
-def test_a_log_that_may_not_be_listed_is_told_and_an_outage_ends_the_run(tmp_path: Path, of_object: bool) -> None:
+@pytest.mark.parametrize("object_specific", [True, False])
+def test_a_log_that_may_not_be_listed_is_told_and_an_outage_ends_the_run(tmp_path: Path, object_specific: bool) -> None:
     table = delta(tmp_path / "t")
 
     class Refusing(Store):
@@ -183,13 +183,13 @@ def test_a_log_that_may_not_be_listed_is_told_and_an_outage_ends_the_run(tmp_pat
             if not prefix.endswith("/_delta_log"):
                 return super().list_folder(prefix)
             error = StoreError("could not list it")
-            error.of_object = of_object
+            error.object_specific = object_specific
             raise error
 
     def plan() -> Discovery:
         return discover(str(table / "*.parquet"), InputOptions(), Refusing())
 
-    if not of_object:
+    if not object_specific:
         with pytest.raises(StoreError, match="could not list it"):
             plan()
         return

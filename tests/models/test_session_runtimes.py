@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from segment.errors import UsageError
-from segment.models.sessions import Runtime, capabilities, resolve
+from segment.models.sessions import Runtime, capabilities, resolve_runtime
 from tests.graphs import colour_classifier
 from tests.serving import message, opened, small
 
@@ -37,7 +37,7 @@ GPU = CPU | {"gpu", "onnxruntime:cuda", "onnxruntime:tensorrt"}
     ],
 )
 def test_resolve(asked: dict[str, Any], nodes: list[frozenset[str]], decided: tuple[str, str, str]) -> None:
-    runtime = resolve(**{"weights_format": "onnx", **asked}, nodes=nodes)
+    runtime = resolve_runtime(**{"weights_format": "onnx", **asked}, nodes=nodes)
     assert (runtime.name, runtime.device, runtime.precision) == decided
     assert runtime.version[0].isdigit()
 
@@ -75,13 +75,13 @@ INSTALL = "uv pip install --override jobs/cuda-overrides.txt . onnxruntime-gpu"
     ],
 )  # fmt: skip
 def test_what_cannot_be_had_is_an_error(asked: dict[str, Any], nodes: list[frozenset[str]], said: str) -> None:
-    assert message(lambda: resolve(**{"weights_format": "onnx", **asked}, nodes=nodes), UsageError) == said
+    assert message(lambda: resolve_runtime(**{"weights_format": "onnx", **asked}, nodes=nodes), UsageError) == said
 
 
 def test_this_machine_can_what_it_says() -> None:
     found = capabilities()
     assert {"onnxruntime:cpu", "openvino:cpu"} <= found
-    assert resolve("onnx", nodes=[found]).name == "openvino" or "onnxruntime:cuda" in found
+    assert resolve_runtime("onnx", nodes=[found]).name == "openvino" or "onnxruntime:cuda" in found
 
 
 @pytest.mark.skipif("onnxruntime:cuda" in capabilities(), reason="there is a GPU here")

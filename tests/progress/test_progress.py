@@ -64,13 +64,13 @@ def test_rates_and_eta_after_a_resume_are_of_this_attempt_and_of_the_whole_run(c
 
 def test_shares_are_of_a_pool_that_has_grown_too(clock: list[float]) -> None:
     tally = running(clock)
-    inflight.report(4, ())
+    inflight.record_workers(4, ())
     try:
         assert tally.busy()["infer"] == pytest.approx(1.5 / 4)
-        inflight.report(1, ())  # the others have nothing left to do: what they did was not done by one
+        inflight.record_workers(1, ())  # the others have nothing left to do: what they did was not done by one
         assert tally.busy()["infer"] == pytest.approx(1.5 / 2)
     finally:
-        inflight.report(None, ())
+        inflight.record_workers(None, ())
 
 
 def test_a_run_that_stands_still_says_so(clock: list[float]) -> None:

@@ -17,7 +17,7 @@ from segment.errors import SegmentError, StoreError, StoreRefused, UsageError
 from segment.runs.driver import run
 from segment.runs.preflight import probe_output
 from segment.store.client import Entry, Store
-from segment.store.retries import repeats
+from segment.store.retries import retry_log_filter
 from tests.reliability.arena import note, proxied
 from tests.reliability.proxy import Fault, FaultProxy
 from tests.reliability.test_conditional_put import moto as moto
@@ -249,8 +249,8 @@ def test_a_file_system_without_hard_links(place: Place, monkeypatch: pytest.Monk
     assert run(place.job()).complete
     assert_sound(place.output)
     store = Store()
-    assert store.claim(f"file://{place.folder}/x", b"ours")
-    assert not store.claim(f"file://{place.folder}/x", b"theirs")
+    assert store.write_if_absent(f"file://{place.folder}/x", b"ours")
+    assert not store.write_if_absent(f"file://{place.folder}/x", b"theirs")
     assert store.read(f"file://{place.folder}/x") == b"ours"
     assert not list(place.folder.glob(".x*"))
 
@@ -315,7 +315,7 @@ def test_a_repeated_look_up_names_the_cause_and_not_what_the_driver_makes_of_it(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("segment.store.retries._ATTEMPTS", 2)
-    repeats.forget()
+    retry_log_filter.reset()
     with caplog.at_level(logging.WARNING, "segment.store.client"), pytest.raises(StoreError, match="cannot be reached"):
         Store().exists("http://127.0.0.1:9/a.png")  # port `discard`: nothing listens; fsspec says "not found"
     assert [record.getMessage().split(": ")[-1] for record in caplog.records] == [
@@ -324,7 +324,7 @@ def test_a_repeated_look_up_names_the_cause_and_not_what_the_driver_makes_of_it(
 
 
 def test_repeated_requests_are_told_a_line_a_kind(caplog: pytest.LogCaptureFixture) -> None:
-    repeats.forget()
+    retry_log_filter.reset()
     logger = logging.getLogger("segment.store.client")
     with caplog.at_level(logging.WARNING, "segment.store.client"):
         for number in range(250):

@@ -170,7 +170,7 @@ def test_what_workers_log_and_wait_for_is_heard(
     assert [result.failure for result in results if result.failure] == ["TypeError: a bug"]
     (record,) = [record for record in caplog.records if record.name == "segment.pipeline.worker"]
     assert record.getMessage().endswith(": TypeError: a bug")
-    inflight.hear(child, (inflight.PATIENCE + 1, inflight.Request("read", "s3://b/k", 0.0)))
+    inflight.record_worker(child, (inflight.SLOW_AFTER + 1, inflight.Request("read", "s3://b/k", 0.0)))
     told = inflight.slow_request()
     assert told is not None
     assert told.url == "s3://b/k"

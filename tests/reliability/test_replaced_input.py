@@ -77,7 +77,7 @@ def test_replaced_by_another_of_the_same_size(make: object, s3_server: S3Server)
     row_groups._files, row_groups._tables = Recent(8), Recent(2)
     with pytest.raises(InputChanged) as caught:
         read(store, found)
-    back = "Put the file back as it was, or take it as it is now with --update."
+    back = "Restore the original file, or plan its new content with --update."
     assert str(caught.value) == f"{url}/{name} has changed since the run was planned. {back}"
     store.delete(f"{url}/{name}")
     with pytest.raises(InputChanged, match="has vanished since the run was planned"):

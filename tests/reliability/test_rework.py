@@ -264,7 +264,7 @@ def test_an_update_that_breaks_off_is_brought_to_its_end_by_the_next(
     if at == "rounds":
         rerun(place)
     else:
-        with pytest.raises(InputChanged, match="take it as it is now with --update"):
+        with pytest.raises(InputChanged, match="plan its new content with --update"):
             rerun(place)
         rerun(place, update=True)
     for row in read_rows(place.output):
@@ -362,7 +362,7 @@ def test_a_replaced_tar_does_not_stand_in_the_others_way(engine: str, place: Pla
         run_on(ENGINES[engine], job)
     assert str(caught.value) == (
         f"2 parts of 6 cannot be done, all others are committed: {tar} has changed since the run was planned. "
-        "Put the file back as it was, or take it as it is now with --update."
+        "Restore the original file, or plan its new content with --update."
     )
     others = {name: data for name, data in before.items() if "part-000001" not in name}
     assert len(others) == 4

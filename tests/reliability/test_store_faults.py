@@ -19,7 +19,7 @@ from segment.engines.child import _Line, _log_here
 from segment.engines.ray_cluster import HeadLost
 from segment.store.client import Store
 from segment.store.filesystems import open_filesystem
-from segment.store.retries import repeats
+from segment.store.retries import retry_log_filter
 from tests.reliability.arena import QUICK, Arena, Ended, note, proxied
 from tests.reliability.arena import arena as arena
 from tests.reliability.proxy import Action, Fault
@@ -132,7 +132,7 @@ def test_time_outs_and_retries_are_ours_alone(arena: Arena, caplog: pytest.LogCa
     assert (config.connect_timeout, config.read_timeout) == (10, 7)  # the user's goes over ours
     assert filesystem.retries == 1
     fault = Fault("status", times=3, code="SlowDown")
-    repeats.forget()
+    retry_log_filter.reset()
     with proxied(arena.server, fault) as proxy, caplog.at_level(logging.WARNING, "segment.store.client"):
         store = Store({**arena.server.options, "endpoint_url": proxy.url})
         assert store.list("s3://arena-in") != []
@@ -291,7 +291,7 @@ def sent_by_a_child(times: int) -> list[logging.LogRecord]:
 
 
 def test_repeats_in_worker_processes_are_counted_together_and_told_once(caplog: pytest.LogCaptureFixture) -> None:
-    repeats.forget()
+    retry_log_filter.reset()
     records = [*sent_by_a_child(6), *sent_by_a_child(6)]
     assert [record.getMessage() for record in records] == ["retrying to read"] * 12
     for record in records:

@@ -400,6 +400,6 @@ def test_signed_urls_are_found_and_travel() -> None:
     assert PLANTED not in repr(signed) + repr(Store({}, signed))
     assert (len(SignedUrls(["https://host/bare.png"])), SignedUrls().get("https://host/a")) == (0, None)
     store = Store()
-    store.sign(urls[:2])
-    store.sign([urls[0].replace(PLANTED, "new")])
+    store.add_signed_urls(urls[:2])
+    store.add_signed_urls([urls[0].replace(PLANTED, "new")])
     assert json.dumps(list(store._signed)).count(PLANTED) == 1

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from segment.errors import UsageError, nearest
+from segment.errors import UsageError, did_you_mean
 from segment.inputs.findings import Findings
 from segment.inputs.lists.list_rows import Rows, with_header
 from segment.inputs.parts import InputOptions
@@ -127,7 +127,7 @@ class _Table:
         names = self.rows.names
         found = [known for known in names if known == column] or [k for k in names if k.lower() == column.lower()]
         if len(found) != 1:
-            hint = nearest(column, names)
+            hint = did_you_mean(column, names)
             raise UsageError(f"{self.name} has no {role} column '{shown(column)}'.{hint} {self.there()}")
         return found[0]
 

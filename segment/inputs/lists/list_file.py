@@ -46,7 +46,7 @@ def plan_list(
     columns = find_list_columns(rows, options, exists, findings, name)
     lines = [_line(row, columns, url, folder) for row in rows.rows]
     places = [place for line in lines for place in (line.image, line.label) if place]
-    store.sign(place.given for place in places)
+    store.add_signed_urls(place.given for place in places)
     found = Answers(*look_up_each({place.url for place in places if not place.fault}, store))
     members = [_member(line, found, folder) for line in lines]
     refuse_useless(lines, found, name)
@@ -101,12 +101,12 @@ def _is_there(reference: str, folder: str, store: Store) -> bool:
     try:
         given = resolve_reference(reference, folder)
         if given != unsigned(given):
-            store.sign([given])
+            store.add_signed_urls([given])
         return store.exists(unsigned(given))
     except UsageError:  # it is told when the line is read
         return False
     except StoreError as error:
-        if not error.of_object:
+        if not error.object_specific:
             raise
         return False
 

@@ -12,7 +12,7 @@ from segment.inputs.lookup import look_up
 from segment.inputs.loose.label_hints import stem_of, usable_pattern
 from segment.inputs.parts import InputOptions, expand_pattern
 from segment.store.client import Entry, Store
-from segment.store.names import count, examples, is_label, no_data, shown, suffix_of
+from segment.store.names import count, examples, is_label, shown, skip_reason, suffix_of
 from segment.store.urls import join_url, relative_url, to_url
 
 
@@ -60,7 +60,7 @@ def _label_files(base: str, folder: str, options: InputOptions, store: Store, fi
         name = relative_url(entry.url, folder)
         if base.startswith(folder + "/") and entry.url.startswith(base + "/"):
             continue
-        if reason := no_data(name, include_hidden=options.include_hidden):
+        if reason := skip_reason(name, include_hidden=options.include_hidden):
             left[reason].append(name)
         elif is_label(name):
             found.append(entry)

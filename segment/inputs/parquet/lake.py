@@ -102,7 +102,7 @@ def _delta_log(table: str, listed: Sequence[str], store: Store, findings: Findin
     try:
         return [entry.url for entry in store.list_folder(join_url(table, "_delta_log"))]
     except StoreError as error:  # who may read the files that were named need not be allowed to list
-        if not error.of_object:
+        if not error.object_specific:
             raise
         findings.warnings.append(
             f"if {shown(table)} is a Delta table, files that its current version does not hold count, too: its log "

@@ -15,7 +15,7 @@ from segment.inputs.tars.archive import Archive
 from segment.inputs.tars.samples import LABEL_KEYS, Fields, File, Group, Grouping, choose_grouping, first_key, group
 from segment.inputs.tars.suffixes import field_of, is_like_label, may_be_label
 from segment.store.client import Entry
-from segment.store.names import DATA_SUFFIXES, LABEL_SUFFIXES, basename, count, examples, no_data, shown, suffix_of
+from segment.store.names import DATA_SUFFIXES, LABEL_SUFFIXES, basename, count, examples, shown, skip_reason, suffix_of
 
 _MOST_LINES = 5  # on damaged tars
 _MOST_KEYS = 3  # of labels that are not used
@@ -45,7 +45,7 @@ def of_samples(files: Sequence[File], url: str, options: InputOptions, findings:
     others: dict[Reason, list[str]] = {}
     for file in files:
         name = file[0]
-        if reason := no_data(name, include_hidden=options.include_hidden):
+        if reason := skip_reason(name, include_hidden=options.include_hidden):
             others.setdefault("hidden_member" if reason == "hidden" else "system", []).append(name)
         elif not first_key(name):
             others.setdefault("keyless_member", []).append(name)
@@ -105,7 +105,7 @@ def tell_damage(
     lines = []
     for tar, groups in zip(tars, found.tars, strict=True):
         archive = tar.archive
-        names = [name for name in archive.lost if not no_data(name, include_hidden=options.include_hidden)]
+        names = [name for name in archive.lost if not skip_reason(name, include_hidden=options.include_hidden)]
         read = {held.key: held.image for held in groups if held.image}
         lost, _ = group([(name, 0, 0) for name in names if first_key(name)], found.rule, fields)
         images = [held for held in lost if held.image and read.get(held.key, held.image) == held.image]

@@ -10,7 +10,7 @@ from segment.models.card import ModelCard
 from segment.models.sessions.base import Masks, Runtime, Session
 from segment.models.sessions.batches import LARGEST, BatchProbe, probe_batches
 from segment.models.sessions.footprint import Footprint, footprint
-from segment.models.sessions.runtimes import capabilities, resolve, runtime_version
+from segment.models.sessions.runtimes import capabilities, resolve_runtime, runtime_version
 from segment.models.weights import Weights
 
 __all__ = [
@@ -24,7 +24,7 @@ __all__ = [
     "find_batch",
     "footprint",
     "open_session",
-    "resolve",
+    "resolve_runtime",
     "runtime_version",
 ]
 
@@ -44,7 +44,7 @@ def open_session(
     Args:
         card: the contract.
         weights: verified bytes.
-        runtime: as `resolve` decided it.
+        runtime: as `resolve_runtime` decided it.
         threads: CPU threads of one `predict` call.
         streams: how many threads may call `predict` at once; they share the weights.
         batch: images of a whole batch; any other number may come.

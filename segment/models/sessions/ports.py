@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
-from segment.errors import ModelError, nearest
+from segment.errors import ModelError, did_you_mean
 from segment.models.card import TWO_CHANNELS, ModelCard
 
 Dims = tuple[int | None, ...]
@@ -113,7 +113,7 @@ def _choose(card: ModelCard, kind: str, wanted: str | None, ports: Sequence[Port
         if wanted in port.names:
             return position
     listed = ", ".join(f"'{port.name}'" for port in ports)
-    hint = nearest(wanted, [port.name for port in ports])
+    hint = did_you_mean(wanted, [port.name for port in ports])
     refuse(card, f"the card's {kind}.name is '{wanted}', but the graph's {kind}s are: {listed}.{hint}")
 
 

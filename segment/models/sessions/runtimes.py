@@ -50,7 +50,7 @@ def has_gpu() -> bool:
     return any(Path("/dev").glob("nvidia[0-9]*")) or any(Path("/proc/driver/nvidia/gpus").glob("*"))
 
 
-def resolve(
+def resolve_runtime(
     weights_format: Format,
     runtime: str = "auto",
     device: str = "auto",
