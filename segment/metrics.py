@@ -1,14 +1,16 @@
-"""Scores from exact counts: the confusion matrix, and IoU under named conventions.
+"""Confusion matrix and scores: IoU under named conventions, pixel accuracy.
 
-`omz`         Open Model Zoo's accuracy checker: row and column of an ignored class are dropped, so a pixel predicted
-              as an ignored class is no error of the class it is labelled with.
-`cityscapes`  label mask only (mmsegmentation, TF-DeepLab, the Cityscapes server): pixels labelled with an ignored
-              class are dropped, but a pixel predicted as one is a false negative of the class it is labelled with.
-`image-mean`  the mIoU of each image, by the card's convention (`omz` for a card whose convention is this one),
-              averaged over images (some model zoos publish this).
+Conventions:
 
-In all of them IoU = TP / (TP + FP + FN) (Jaccard), and a class that occurs in neither label nor prediction is left
-out of the mean.
+`omz`         Open Model Zoo's accuracy checker. Drops row and column of an ignored class: a pixel predicted as an
+              ignored class is not an error of its label's class.
+`cityscapes`  The Cityscapes server, TF-DeepLab. Drops only the row of an ignored class: a pixel predicted as an
+              ignored class is a false negative of its label's class.
+`image-mean`  The mean over images of each image's mIoU, as some model zoos publish it. The image's mIoU follows the
+              card's convention, or `omz` if the card's convention is `image-mean`.
+
+In all of them IoU = TP / (TP + FP + FN) (Jaccard). A class that occurs in neither label nor prediction is excluded
+from the mean.
 """
 
 from __future__ import annotations
@@ -24,29 +26,29 @@ from numpy.typing import NDArray
 from segment.models.card import Convention
 from segment.models.classes import VOID
 
-_EXACT_PIXELS = 1 << 24
+_EXACT_PIXELS = 1 << 24  # float32 counts exactly up to here
 CONVENTIONS: tuple[Convention, ...] = get_args(Convention)
 
 
 @dataclass(frozen=True, eq=False)
 class Confusion:
-    """Pixel counts by label and prediction. Immutable; `+` merges, exactly and in any order.
+    """Pixel counts by label and prediction. Immutable; `+` merges exactly, in any order.
 
     Attributes:
-        counts: `int64[C + 1, C]`: rows are labels, columns predictions; the last row counts pixels whose label is
-            void or absent.
+        counts: `int64[C + 1, C]`: rows are labels, columns are predictions; the last row counts the pixels whose
+            label is void or absent.
     """
 
     counts: NDArray[np.int64]
 
     @staticmethod
     def zeros(classes: int) -> Confusion:
-        """No pixel counted yet."""
+        """Return the matrix of no pixels."""
         return Confusion(np.zeros((classes + 1, classes), dtype=np.int64))
 
     @staticmethod
     def of(prediction: NDArray[np.uint8], label: NDArray[np.uint8] | None, classes: int) -> Confusion:
-        """Count one image.
+        """Count the pixels of one image.
 
         Args:
             prediction: `uint8[H, W]`, every value below `classes`.
@@ -54,12 +56,12 @@ class Confusion:
             classes: C.
 
         Raises:
-            ValueError: shapes differ, or a value is out of range (it would be counted in a wrong cell).
+            ValueError: shapes differ, or a value is out of range.
         """
         if label is not None and label.shape != prediction.shape:
             raise ValueError(f"label {label.shape} and prediction {prediction.shape} differ in shape")
         if prediction.size and int(prediction.max()) >= classes:
-            raise ValueError(f"prediction holds {int(prediction.max())}, which is no class of {classes}")
+            raise ValueError(f"prediction contains {int(prediction.max())}; the classes are 0 to {classes - 1}")
         counts = np.zeros((classes + 1, classes), dtype=np.int64)
         if not prediction.size:
             return Confusion(counts)
@@ -69,18 +71,18 @@ class Confusion:
             by_value = _histogram([label, prediction], [256, classes])
             counts[:classes], counts[classes] = by_value[:classes], by_value[VOID]
         if counts.sum() != prediction.size:
-            raise ValueError("label holds a value that is no class and not void")
+            raise ValueError("label contains a value that is neither a class nor void")
         return Confusion(counts)
 
     @staticmethod
     def from_cells(cells: Sequence[int], counts: Sequence[int], classes: int) -> Confusion:
-        """Undo `to_cells`."""
+        """Return the matrix that `to_cells` has stored."""
         flat = np.zeros((classes + 1) * classes, dtype=np.int64)
         flat[np.asarray(cells, dtype=np.int64)] = np.asarray(counts, dtype=np.int64)
         return Confusion(flat.reshape(classes + 1, classes))
 
     def to_cells(self) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        """Return the cells that are not zero, as `label * C + prediction`, ascending, and their counts."""
+        """Return the non-zero cells as `label * C + prediction`, ascending, and their counts."""
         flat = self.counts.ravel()
         cells = np.flatnonzero(flat)
         return cells.astype(np.int32), flat[cells]
@@ -100,7 +102,7 @@ class Confusion:
 
     @property
     def predicted_pixels(self) -> NDArray[np.int64]:
-        """`int64[C]`: pixels predicted as each class, whatever their label."""
+        """`int64[C]`: pixels predicted as each class, with any label."""
         return np.asarray(self.counts.sum(axis=0))
 
     @property
@@ -110,7 +112,7 @@ class Confusion:
 
     @property
     def is_scored(self) -> bool:
-        """Whether any pixel has a label that is a class."""
+        """Whether the label of any pixel is a class."""
         return bool(self.counts[:-1].any())
 
 
@@ -120,7 +122,7 @@ class Score:
 
     Attributes:
         tp, fp, fn: `int64[C]`; zero for ignored classes.
-        iou: `float64[C]`; NaN for ignored classes and classes that do not occur.
+        iou: `float64[C]`, 0-1; NaN for ignored classes and for classes that do not occur.
     """
 
     tp: NDArray[np.int64]
@@ -130,19 +132,19 @@ class Score:
 
     @property
     def miou(self) -> float | None:
-        """Mean IoU over the classes that occur, 0-1; None if there is none."""
+        """Mean IoU over the classes that occur, 0-1; None if no class occurs."""
         present = self.iou[~np.isnan(self.iou)]
         return float(present.mean()) if present.size else None
 
 
 def score(confusion: Confusion, ignore: Sequence[int], convention: Convention) -> Score:
-    """Score counts.
+    """Compute the per-class scores of a confusion matrix.
 
     Args:
-        confusion: of one image, a shard or a run.
+        confusion: counts of an image, a shard or a run.
         ignore: indices of ignored classes.
-        convention: `omz` or `cityscapes`; for `image-mean` the `omz` counts of the one matrix given (its mean over
-            images is taken by whoever has the images).
+        convention: `omz`, `cityscapes` or `image-mean`. `image-mean` scores the matrix as `omz` does; the caller
+            averages over images.
 
     Source: TP, FP, FN and IoU as in Everingham et al., 'The PASCAL VOC Challenge', IJCV 2010, section 4.
     """
@@ -162,7 +164,7 @@ def score(confusion: Confusion, ignore: Sequence[int], convention: Convention) -
 
 
 def pixel_accuracy(confusion: Confusion, ignore: Sequence[int]) -> float | None:
-    """Share of labelled, not ignored pixels that are predicted right; None if there are none."""
+    """Return the share of labelled, not ignored pixels with a correct prediction, 0-1; None if there are none."""
     matrix = confusion.counts[:-1].copy()
     matrix[list(ignore), :] = 0
     total = int(matrix.sum())
@@ -172,15 +174,15 @@ def pixel_accuracy(confusion: Confusion, ignore: Sequence[int]) -> float | None:
 def image_scores(
     confusion: Confusion, ignore: Sequence[int], convention: Convention
 ) -> tuple[float | None, float | None]:
-    """Return (pixel accuracy, mIoU) of one image, 0-1; None where nothing is labelled or nothing counts."""
+    """Return (pixel accuracy, mIoU) of one image, 0-1; None where no pixel counts."""
     return pixel_accuracy(confusion, ignore), score(confusion, ignore, convention).miou
 
 
 def _histogram(planes: list[NDArray[np.uint8]], bins: list[int]) -> NDArray[np.int64]:
-    """Count the values of one or two planes together; what is in no bin is left out.
+    """Count the joint values of one or two planes; values outside all bins are skipped.
 
-    OpenCV counts nine times as fast as one bincount on fused indices, but returns float32, which is exact up to 2^24:
-    so no strip has more pixels than that.
+    OpenCV is nine times as fast as one bincount on fused indices. It returns float32, so it gets strips of at most
+    `_EXACT_PIXELS` pixels.
     """
     counts = np.zeros(bins, dtype=np.int64)
     height, width = planes[0].shape

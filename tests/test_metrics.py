@@ -82,7 +82,7 @@ def test_a_label_out_of_range_raises_instead_of_a_wrong_cell(classes: int, beyon
     assume(classes <= beyond)
     prediction = np.zeros((2, 2), np.uint8)
     label = np.array([[0, 0], [0, beyond]], np.uint8)
-    with pytest.raises(ValueError, match="label holds a value that is no class and not void"):
+    with pytest.raises(ValueError, match="label contains a value that is neither a class nor void"):
         Confusion.of(prediction, label, classes)
 
 
@@ -91,7 +91,7 @@ def test_a_prediction_out_of_range_raises(classes: int, beyond: int) -> None:
     assume(classes <= beyond)
     prediction = np.array([[0, beyond]], np.uint8)
     for label in (np.zeros((1, 2), np.uint8), np.full((1, 2), VOID, np.uint8), None):
-        with pytest.raises(ValueError, match=f"prediction holds {beyond}, which is no class of {classes}"):
+        with pytest.raises(ValueError, match=f"prediction contains {beyond}; the classes are 0 to {classes - 1}"):
             Confusion.of(prediction, label, classes)
 
 

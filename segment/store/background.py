@@ -1,4 +1,4 @@
-"""Threads: one that runs one call after the other and keeps no process alive; several that work through a long list."""
+"""Background threads: a serial executor on a daemon thread, and an ordered parallel map over a long iterable."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _Call = tuple["Future[Any]", Callable[..., Any], tuple[Any, ...], dict[str, Any]
 
 
 class Background:
-    """A `ThreadPoolExecutor(1)` whose thread is a daemon: the interpreter does not wait for it when it ends."""
+    """A `ThreadPoolExecutor(1)` whose thread is a daemon, so that it does not keep the interpreter alive."""
 
     def __init__(self, name: str) -> None:
         self._calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
@@ -26,7 +26,7 @@ class Background:
         self._thread.start()
 
     def submit(self, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Run a call after those submitted before."""
+        """Run a call after all calls submitted before."""
         future: Future[T] = Future()
         self._calls.put((future, function, args, kwargs))
         return future
@@ -37,7 +37,7 @@ class Background:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Let the thread end after what is submitted; wait for it only if nothing went wrong."""
+        """End the thread after the submitted calls; wait for them only if no exception is being raised."""
         self._calls.put(None)
         if kind is None:
             self._thread.join()
@@ -47,17 +47,24 @@ class Background:
             future, function, args, kwargs = call
             try:
                 future.set_result(function(*args, **kwargs))
-            except BaseException as error:  # it belongs to whoever asks for the result
+            except BaseException as error:  # raised by `Future.result`
                 future.set_exception(error)
 
 
 def in_order(
     function: Callable[[A], T], items: Iterable[A], *, name: str, threads: int = 8, ahead: int = 64
 ) -> Iterator[T]:
-    """Yield `function(item)` of every item, in order, computed by threads.
+    """Yield `function(item)` for every item, in order, computed by threads.
 
-    Unlike `ThreadPoolExecutor.map` it takes no more than `ahead` items from `items` before their results are used, so
-    a million of them need no million results in memory; and whoever stops early waits for none but those at work.
+    Unlike `ThreadPoolExecutor.map`, it takes at most `ahead` items before their results are consumed, so memory is
+    bounded. A caller that stops early waits only for the calls that are running.
+
+    Args:
+        function: called in a thread.
+        items: read in the caller's thread.
+        name: prefix of the threads' names.
+        threads: calls at once.
+        ahead: items submitted before their results are consumed.
 
     >>> list(in_order(lambda number: number * number, range(5), name="squares", threads=2, ahead=3))
     [0, 1, 4, 9, 16]

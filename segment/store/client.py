@@ -1,6 +1,6 @@
-"""The one door to every store: local folders and any fsspec URL, with one retry policy.
+"""The store: reads, writes and lists objects in local folders and at any fsspec URL, with one retry policy.
 
-Nothing else opens objects: `filesystems` and `local_files` are its hands.
+No other module opens objects.
 """
 
 from __future__ import annotations
@@ -14,11 +14,20 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from segment.errors import StoreError, input_changed
-from segment.store.filesystems import Damaged, Entry, entry_of, get, ignores_ranges, is_folder, open_filesystem, put
+from segment.store.filesystems import (
+    CorruptUpload,
+    Entry,
+    entry_of,
+    get,
+    ignores_ranges,
+    is_folder_entry,
+    open_filesystem,
+    put,
+)
 from segment.store.local_files import TEMPORARY, list_local, read_local, write_local
 from segment.store.names import shown
-from segment.store.ranges import Ranges
-from segment.store.request_errors import advice, is_absent, is_taken, is_unknown
+from segment.store.ranges import RangeReader
+from segment.store.request_errors import error_message, is_absent, is_taken, is_unsupported
 from segment.store.retries import Requests
 from segment.store.signatures import SignedUrls
 from segment.store.urls import is_http, redact_url, unsigned
@@ -31,11 +40,11 @@ T = TypeVar("T")
 
 
 class Store:
-    """Reads, writes and lists objects by URL. Safe to share between threads; picklable.
+    """Reads, writes and lists objects by URL. Thread-safe and picklable.
 
     Args:
         options: fsspec storage options for every URL that is not local (credentials, `anon`, `endpoint_url`).
-        signed: URLs to ask for in place of what they name; see `add_signed_urls`.
+        signed: signed URLs, which requests use in place of the unsigned ones; see `add_signed_urls`.
 
     Raises (every method):
         StoreError: permanent failure, or transient failures that outlasted the retries.
@@ -47,50 +56,50 @@ class Store:
         self._signed = signed or SignedUrls()
 
     def __reduce__(self) -> tuple[type[Store], tuple[dict[str, Any], SignedUrls]]:
-        return Store, (self._options, self._signed)  # a copy counts for itself
+        return Store, (self._options, self._signed)  # a copy starts its own counters
 
     def add_signed_urls(self, urls: Iterable[str]) -> None:
-        """From now on read what these http(s) URLs name by them: by signed URLs, which are kept nowhere else.
+        """Read objects by these signed http(s) URLs from now on. Signatures are kept in memory only.
 
-        Every other method takes and returns what a URL names (`segment.store.urls.unsigned`).
+        All other methods take and return unsigned URLs (`segment.store.urls.unsigned`).
         """
         new = [url for url in urls if is_http(url) and self._signed.get(unsigned(url)) != url]
         if new:
             self._signed = SignedUrls([*self._signed, *new])
 
     def lacks_signature(self, url: str) -> bool:
-        """Whether other objects have signed URLs, and this one has not even an unsigned one."""
+        """Whether the store has signed URLs, but none for this object."""
         return len(self._signed) > 0 and self._signed.get(url) is None
 
     def _open(self, url: str) -> tuple[Any, str]:
-        """Return the file system of an object that is to be read, and what it calls the object."""
+        """Return the file system of an object to read, and its path there."""
         return open_filesystem(self._signed.get(url) or url, self._options)
 
     @property
     def calls(self) -> int:
-        """Requests that ended, well or not."""
+        """Number of completed requests, failed ones included."""
         return self._requests.calls
 
     def take_retries(self) -> dict[str, int]:
-        """Return how often requests were repeated since the last call, by kind (`read`, `write`, `list` and so on)."""
+        """Return the number of retries since the last call, by verb (`read`, `write`, `list` and so on)."""
         return self._requests.take_retries()
 
     def __repr__(self) -> str:
-        return f"Store(options={sorted(self._options)})"  # keys only: the values may be secrets
+        return f"Store(options={sorted(self._options)})"  # keys only: values may be secrets
 
     def read(self, url: str, start: int | None = None, stop: int | None = None, etag: str = "") -> bytes:
         """Return an object's bytes, or its bytes `start` to `stop` (exclusive).
 
         Args:
-            url: what to read.
-            start, stop: a range of it.
-            etag: what it must have; `""` where that does not matter. No more requests on local, S3 and http stores.
+            url: object to read.
+            start, stop: byte range.
+            etag: expected etag; `""` accepts any. The check costs no request on local, S3 and http stores.
 
         Raises:
             FileNotFoundError: there is no such object, and no etag was given.
-            InputChanged: it has another etag, or is gone.
+            InputChanged: the object has another etag, or is gone.
         """
-        if start is not None and start == stop:  # an impossible range
+        if start is not None and start == stop:  # HTTP has no empty range
             return b""
 
         def attempt() -> bytes:
@@ -100,7 +109,7 @@ class Store:
             if start is not None and stop is not None and len(data) > stop - start:
                 raise ignores_ranges(url)
             if start is not None and stop is not None and len(data) != stop - start:
-                raise ConnectionError(f"{len(data)} bytes came of {stop - start}")
+                raise ConnectionError(f"received {len(data)} of {stop - start} bytes")
             return data
 
         try:
@@ -120,14 +129,14 @@ class Store:
         return entry.etag if entry else ""
 
     def read_if_exists(self, url: str, etag: str = "") -> bytes | None:
-        """Return an object's bytes, or None where there is none; with an etag as in `read`."""
+        """Return an object's bytes, or None if there is no object. For `etag` see `read`."""
         try:
             return self.read(url, etag=etag)
         except FileNotFoundError:
             return None
 
     def read_many(self, urls: Sequence[str], etags: Sequence[str] | None = None) -> list[bytes | None]:
-        """Return the bytes of many objects, fetched at once; None for those that do not exist. Etags as in `read`."""
+        """Return the bytes of several objects, read concurrently; None for a missing one. For `etags` see `read`."""
         etags = etags or [""] * len(urls)
         if len(urls) < 2 or all(url.startswith("file://") for url in urls):
             return [self.read_if_exists(url, etag) for url, etag in zip(urls, etags, strict=True)]
@@ -135,13 +144,13 @@ class Store:
             return list(pool.map(self.read_if_exists, urls, etags))
 
     def open(self, url: str, block_size: int = 1 << 20, size: int | None = None, etag: str = "") -> BinaryIO:
-        """Open an object for seeking reads; remote objects are read in ranges of `block_size` bytes.
+        """Open an object as a seekable file. Remote objects are read in ranges.
 
         Args:
-            url: what to open.
-            block_size: bytes of the least range that is fetched.
-            size: the object's bytes, where known: saves a request.
-            etag: as in `read`, for every range that is fetched.
+            url: object to open.
+            block_size: minimum size of a range, in bytes.
+            size: the object's size in bytes, if known: saves a request.
+            etag: expected etag of every range; see `read`.
 
         Raises:
             FileNotFoundError: there is no such object.
@@ -153,12 +162,12 @@ class Store:
             if entry is None:
                 raise FileNotFoundError(url)
             size = entry.size
-        if size < 0:  # no server that hides the size serves ranges
+        if size < 0:  # a server that does not send the size does not serve ranges
             return io.BytesIO(self.read(url, etag=etag))
-        return io.BufferedReader(Ranges(lambda start, stop: self.read(url, start, stop, etag), size), block_size)
+        return io.BufferedReader(RangeReader(lambda start, stop: self.read(url, start, stop, etag), size), block_size)
 
     def write(self, url: str, data: bytes) -> None:
-        """Write an object in one atomic step: readers see the old one or the new one, whole."""
+        """Write an object atomically: readers see the complete old or the complete new object."""
 
         def attempt() -> None:
             if url.startswith("file://"):
@@ -169,34 +178,35 @@ class Store:
 
         try:
             self._retry("write", url, attempt)
-        except FileNotFoundError as error:  # of a container, say
-            raise StoreError(advice("write", url, error)) from None
+        except FileNotFoundError as error:  # for example, the container is missing
+            raise StoreError(error_message("write", url, error)) from None
 
     def create(self, url: str, data: bytes) -> bytes:
-        """Write an object unless there is one, and return the bytes that are there: ours, or the first writer's.
+        """Write an object unless it exists, and return the stored bytes: these, or the first writer's.
 
-        Stores that honour conditional writes let exactly one writer win. On others two that write in the same moment
-        may both believe they did; reading back makes that moment short.
+        With conditional writes exactly one writer wins. Without them, two simultaneous writers can both succeed;
+        reading the object back shortens that window.
         """
         self.write_if_absent(url, data)
         return self.read(url)
 
     def write_if_absent(self, url: str, data: bytes) -> bool:
-        """Write an object unless there is one. False if there was: then read it, for it may be ours.
+        """Write an object unless it exists; return whether this call wrote it.
 
-        So it is where our own write was applied and its acknowledgement lost.
+        After False, compare the stored bytes: they are this call's own if the store applied the write and the
+        acknowledgement was lost.
         """
 
-        damaged = False  # what is there is ours, but not as it was sent: no one else's win in any attempt to come
+        corrupt = False  # our upload was corrupted; overwriting it is safe
 
         def attempt() -> bool:
-            nonlocal damaged
+            nonlocal corrupt
             try:
                 if url.startswith("file://"):
                     write_local(Path(url.removeprefix("file://")), data, exclusive=True)
                     return True
                 filesystem, path = open_filesystem(url, self._options)
-                if damaged:
+                if corrupt:
                     put(filesystem, path, data)
                     return True
                 if filesystem.exists(path):
@@ -204,12 +214,12 @@ class Store:
                 try:
                     put(filesystem, path, data, mode="create")
                 except (OSError, NotImplementedError) as error:
-                    if not is_unknown(error):
+                    if not is_unsupported(error):
                         raise
-                    log.warning("%s: this store knows no conditional writes: written without", redact_url(url))
+                    log.warning("%s: no conditional writes in this store: wrote without one", redact_url(url))
                     put(filesystem, path, data)
-            except Damaged:
-                damaged = True
+            except CorruptUpload:
+                corrupt = True
                 raise
             except OSError as error:
                 if isinstance(error, FileExistsError) or is_taken(error):
@@ -220,10 +230,10 @@ class Store:
         try:
             return self._retry("write", url, attempt)
         except FileNotFoundError as error:
-            raise StoreError(f"could not write {redact_url(url)}: its folder cannot be made") from error
+            raise StoreError(f"could not write {redact_url(url)}: its folder cannot be created") from error
 
     def delete(self, url: str) -> None:
-        """Delete an object; one that is not there is deleted already."""
+        """Delete an object; do nothing if there is none."""
 
         def attempt() -> None:
             filesystem, path = open_filesystem(url, self._options)
@@ -233,8 +243,7 @@ class Store:
         self._retry("delete", url, attempt)
 
     def info(self, url: str) -> Entry | None:
-        """Return size and etag of an object, or None where there is none (or a folder)."""
-
+        """Return size and etag of an object; None if there is none, or a folder."""
         found = self._look_up(url)
         return None if found is None or found["type"] == "directory" else entry_of(url, found)
 
@@ -251,12 +260,13 @@ class Store:
         return self._retry("look up", url, attempt)
 
     def exists(self, url: str) -> bool:
-        """Whether there is an object at `url`. A folder is none; web servers redirect to its name with a slash."""
+        """Whether there is an object at `url`. A folder is not an object."""
         found = self._look_up(url)
+        # A web server redirects the URL of a folder to the same URL with a slash.
         return found is not None and found["type"] != "directory" and not str(found.get("url", "")).endswith("/")
 
     def is_folder(self, url: str) -> bool:
-        """Whether there is a folder at `url`, empty or not; on S3 a bucket is one, and a marker object."""
+        """Whether there is a folder at `url`, empty or not. On S3 a bucket and a marker object are folders, too."""
         return (self._look_up(url) or {}).get("type") == "directory"
 
     def _list(self, prefix: str, recursive: bool) -> list[Entry]:
@@ -266,10 +276,10 @@ class Store:
             if prefix.startswith("file://"):
                 return list(list_local(prefix.removeprefix("file://"), recursive))
             filesystem, path = open_filesystem(prefix, self._options)
-            root = path.rstrip("/") + "/"  # drivers have names of their own: `bucket/key`, `container/key`, `/key`
+            root = path.rstrip("/") + "/"  # the driver's own form: `bucket/key`, `container/key`, `/key`
             try:
                 if recursive:
-                    # fsspec's own walk, which http:// uses, leaves out what it may not read without a word
+                    # By default fsspec's walk, which http:// uses, silently skips what it may not read.
                     strict = {"on_error": "raise"} if is_http(prefix) else {}
                     found = filesystem.find(path, detail=True, **strict)
                 else:
@@ -281,23 +291,23 @@ class Store:
             return [
                 entry_of(below + name.removeprefix(root), info)
                 for name, info in found.items()
-                if name.startswith(root) and not is_folder(name, info) and not TEMPORARY.search(name)
+                if name.startswith(root) and not is_folder_entry(name, info) and not TEMPORARY.search(name)
             ]
 
         return sorted(self._retry("list", prefix, attempt), key=lambda entry: entry.url)
 
     def list_folder(self, prefix: str) -> list[Entry]:
-        """Return the objects directly in `prefix`, sorted by URL; empty where there is nothing."""
+        """Return the objects directly in `prefix`, sorted by URL; empty if there are none."""
         return [entry for entry in self._list(prefix, recursive=False) if not entry.irregular]
 
     def list(self, prefix: str, *, irregular: bool = False) -> list[Entry]:
-        """Return every object below `prefix`, recursively, sorted by URL; empty where there is nothing.
+        """Return every object below `prefix`, recursively, sorted by URL; empty if there are none.
 
-        Local links are followed, to folders too, unless that leads in a circle.
+        Follows local symbolic links, to folders too, except in a cycle.
 
         Args:
             prefix: URL of a folder.
-            irregular: return what is no file, too: links to nothing, devices, pipes.
+            irregular: include broken links, devices and pipes.
         """
         return [entry for entry in self._list(prefix, recursive=True) if irregular or not entry.irregular]
 

@@ -1,4 +1,4 @@
-"""fsspec's file systems as the store uses them: opened, written to, their entries in one form."""
+"""fsspec file systems: opens them, reads and writes objects, and normalises their listings to `Entry`."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from segment.errors import BadReference, UsageError
 from segment.store.urls import PROTOCOL, redact_url
 
 _MD5 = re.compile(r"[0-9a-f]{32}")
-# s3fs and botocore would each retry five times on their own: a store that answers nothing would hold a run for half an
-# hour. One policy is enough, ours.
+# By default s3fs and botocore each retry five times, so that an unresponsive store blocks a run for half an hour. Only
+# the policy of `retries` applies.
 _S3_CONFIG = {"connect_timeout": 10, "read_timeout": 30, "retries": {"total_max_attempts": 1}}
 _EXTRAS = {"gs": "gcs", "gcs": "gcs", "az": "azure", "abfs": "azure", "abfss": "azure", "adl": "azure"}
 
@@ -30,10 +30,10 @@ class Entry:
 
     Attributes:
         url: absolute URL.
-        size: bytes; -1 where the store does not say.
-        etag: changes when the content does: the store's ETag, else last-modified time, else `""`.
-        irregular: whether it is no file: a link to nothing, a device, a pipe, a name that ends in a slash.
-        link_to: where a local link leads within the listed folder: the URL of the file itself; else `""`.
+        size: bytes; -1 if unknown.
+        etag: changes with the content: the store's ETag, else the time of the last change, else `""`.
+        irregular: whether it is not a file: a broken link, a device, a pipe, a name that ends with a slash.
+        link_to: URL of the target if a local link points to a file in the listed folder; else `""`.
     """
 
     url: str
@@ -44,10 +44,10 @@ class Entry:
 
 
 def parse_storage_option(text: str) -> tuple[str, Any]:
-    """Parse `key=value`; `true`, `false` and JSON objects are taken as such.
+    """Parse `key=value`; the value may be `true`, `false`, a JSON object or text.
 
     Raises:
-        UsageError: there is no `=` in it. The text is not repeated: it may be a secret.
+        UsageError: `=` or the key is missing. The message omits the text, which may be a secret.
     """
     key, separator, value = text.partition("=")
     if not separator or not key:
@@ -59,10 +59,11 @@ def parse_storage_option(text: str) -> tuple[str, Any]:
 
 
 def open_filesystem(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
-    """Return the file system of a URL, and what it calls the object.
+    """Return the file system of a URL, and the object's path there.
 
     Raises:
-        UsageError: there is none for this protocol, or a package is missing.
+        UsageError: the protocol needs a package that is not installed.
+        BadReference: the protocol is unknown.
     """
     match = PROTOCOL.match(url)
     protocol = match.group(1) if match else "file"
@@ -79,7 +80,7 @@ def open_filesystem(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
         mend = f"pip install 'segment-job[{extra}]'" if extra else str(error)
         raise UsageError(f"{redact_url(url)}: {protocol}:// needs another package: {mend}") from None
     except ValueError:
-        raise BadReference(f"{redact_url(url)}: no store is known for {protocol}://") from None
+        raise BadReference(f"{redact_url(url)}: unknown protocol {protocol}://") from None
     filesystem = fsspec.filesystem(protocol, use_listings_cache=False, **options)
     if protocol in ("s3", "s3a"):
         filesystem.retries = 1
@@ -87,116 +88,118 @@ def open_filesystem(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
 
 
 def get(filesystem: Any, path: str, start: int | None, stop: int | None) -> tuple[bytes, str | None]:
-    """Return an object's bytes, or its bytes `start` to `stop` (exclusive), and the etag that came with them.
+    """Return an object's bytes, or its bytes `start` to `stop` (exclusive), and their etag.
 
-    By one request where the driver's own `cat_file` asks for the size first and does not tell the etag: S3 and http.
-    The etag is None where the driver is another one.
+    S3 and http take one request: their drivers' `cat_file` requests the size first and drops the etag. For other
+    drivers the etag is None.
     """
-    asked = {} if start is None else {"Range": f"bytes={start}-{'' if stop is None else stop - 1}"}
+    headers = {} if start is None else {"Range": f"bytes={start}-{'' if stop is None else stop - 1}"}
     protocols = {filesystem.protocol} if isinstance(filesystem.protocol, str) else {*filesystem.protocol}
     if protocols & {"s3", "s3a"}:
-        found: tuple[bytes, str] = sync(filesystem.loop, _get_s3, filesystem, path, asked)
-        return found
+        return cast(tuple[bytes, str], sync(filesystem.loop, _get_s3, filesystem, path, headers))
     if protocols & {"http", "https"}:
-        answered: tuple[bytes, str] = sync(filesystem.loop, _get_http, filesystem, path, asked, start, stop)
-        return answered
+        return cast(tuple[bytes, str], sync(filesystem.loop, _get_http, filesystem, path, headers, start, stop))
     return filesystem.cat_file(path, start=start, end=stop), None
 
 
-async def _get_s3(filesystem: Any, path: str, asked: Mapping[str, str]) -> tuple[bytes, str]:
+async def _get_s3(filesystem: Any, path: str, headers: Mapping[str, str]) -> tuple[bytes, str]:
     bucket, key, version = filesystem.split_path(path)
-    wanted = {"VersionId": version} if version else {}
-    answer = await filesystem._call_s3("get_object", Bucket=bucket, Key=key, **asked, **wanted)
-    async with answer["Body"] as body:
-        return await body.read(), entry_of(path, answer).etag
+    versioned = {"VersionId": version} if version else {}
+    response = await filesystem._call_s3("get_object", Bucket=bucket, Key=key, **headers, **versioned)
+    async with response["Body"] as body:
+        return await body.read(), entry_of(path, response).etag
 
 
 async def _get_http(
-    filesystem: Any, url: str, asked: Mapping[str, str], start: int | None, stop: int | None
+    filesystem: Any, url: str, range_header: Mapping[str, str], start: int | None, stop: int | None
 ) -> tuple[bytes, str]:
     settings = dict(filesystem.kwargs)
-    # a compressed answer would have another etag, and ranges of its own
-    headers = {**settings.pop("headers", {}), "Accept-Encoding": "identity", **asked}
+    # A compressed response has another etag, and ranges of the compressed bytes.
+    headers = {**settings.pop("headers", {}), "Accept-Encoding": "identity", **range_header}
     session = await filesystem.set_session()
-    async with session.get(filesystem.encode_url(url), headers=headers, **settings) as answer:
-        filesystem._raise_not_found_for_status(answer, url)
-        if start and answer.status == 200:  # the whole object, from its beginning
+    async with session.get(filesystem.encode_url(url), headers=headers, **settings) as response:
+        filesystem._raise_not_found_for_status(response, url)
+        if start and response.status == 200:  # the whole object, from its beginning
             raise ignores_ranges(url)
-        # of what is too long one byte tells it: the rest stays with the server
-        data = await (answer.read() if stop is None else _first(answer.content, stop - (start or 0) + 1))
-        return data, entry_of(url, answer.headers).etag
+        # One byte beyond the range shows that the response is too long; the rest is not transferred.
+        data = await (response.read() if stop is None else _read_at_most(response.content, stop - (start or 0) + 1))
+        return data, entry_of(url, response.headers).etag
 
 
-async def _first(stream: Any, most: int) -> bytes:
+async def _read_at_most(stream: Any, size: int) -> bytes:
     try:
-        return cast(bytes, await stream.readexactly(most))
+        return cast(bytes, await stream.readexactly(size))
     except asyncio.IncompleteReadError as error:
         return error.partial
 
 
 def ignores_ranges(url: str) -> UsageError:
-    """What to say of a server that answers with more than the range it was asked for."""
-    return UsageError(f"{redact_url(url)}: this server ignores ranges. Copy the file, or serve it otherwise")
+    """Return the error for a server that sends more than the requested range."""
+    return UsageError(f"{redact_url(url)}: this server ignores byte ranges. Copy the file, or use a server with ranges")
 
 
-class Damaged(ConnectionError):
-    """An object was stored, but other bytes than were sent."""
+class CorruptUpload(ConnectionError):
+    """The store holds other bytes than were sent."""
 
 
 def put(filesystem: Any, path: str, data: bytes, **mode: str) -> None:
-    """Store an object and compare the checksum that the store answers with, where it does.
+    """Store an object, and verify the checksum if the store returns one.
 
-    On S3 the ETag of an object that was sent in one piece is its MD5, but not under every encryption: so where it is
-    another one, the object itself is asked.
+    On S3 the ETag of a single-part upload is its MD5, except under some encryptions. If it differs, the object is read
+    back and compared.
+
+    Raises:
+        CorruptUpload: the stored bytes differ.
     """
-    answer = filesystem.pipe_file(path, data, **mode)
-    etag = str(answer.get("ETag", "")).strip('"') if isinstance(answer, Mapping) else ""
+    response = filesystem.pipe_file(path, data, **mode)
+    etag = str(response.get("ETag", "")).strip('"') if isinstance(response, Mapping) else ""
     if not _MD5.fullmatch(etag) or etag == hashlib.md5(data, usedforsecurity=False).hexdigest():
         return
     if filesystem.cat_file(path) != data:
-        raise Damaged("the store has other bytes than were sent")
+        raise CorruptUpload("the stored bytes differ from those that were sent")
 
 
 _HTTP_OPTIONS = {"auth", "block_size", "client_kwargs", "cookies", "encoded", "headers", "proxy", "ssl", "timeout"}
 
 
 def _http_options(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what http:// and https:// are opened with: not another store's options, nor its secrets.
+    """Return the options of http(s):// alone.
 
-    A job has one set of options, while its images may be on s3:// and its weights on https://.
+    A job has one set of options, while its images may be on s3:// and its weights on https://: a web server must not
+    receive the secrets of another store.
     """
     own = {key: value for key, value in options.items() if key in _HTTP_OPTIONS}
     client = own.get("client_kwargs") or {}
-    if "endpoint_url" in client:  # s3fs has an option of this name too
+    if "endpoint_url" in client:  # client_kwargs of s3fs
         client = {}
-    # Without trust_env, aiohttp passes by the proxy that HTTPS_PROXY names.
+    # Without trust_env, aiohttp ignores the proxy in HTTPS_PROXY.
     return {**own, "client_kwargs": {"trust_env": True, "raise_for_status": _refuse_redirect, **client}}
 
 
-async def _refuse_redirect(answer: Any) -> None:
-    """Refuse the answer of a redirect that leads nowhere: aiohttp takes it for the object's."""
-    if 300 <= answer.status < 400:
-        import aiohttp  # which only http needs
+async def _refuse_redirect(response: Any) -> None:
+    """Raise for a redirect without a target; aiohttp returns its body as the object."""
+    if 300 <= response.status < 400:
+        import aiohttp  # only http needs it
 
         raise aiohttp.ClientResponseError(
-            answer.request_info, answer.history, status=answer.status, message=str(answer.reason)
+            response.request_info, response.history, status=response.status, message=str(response.reason)
         )
 
 
 def entry_of(url: str, info: Mapping[str, Any]) -> Entry:
-    """Return the entry of an object from what its driver says of it."""
+    """Return the entry of an object from its driver's metadata."""
     etag = info.get("ETag") or info.get("etag") or info.get("md5Hash") or ""
     if not etag and "mtime" in info:
         etag = f"mtime-{info['mtime']:.6f}"
     if not etag:
         etag = _modified(info)
     size = info.get("size")
-    # No path leads to an object whose name ends in a slash.
+    # An object whose name ends with a slash has no path on a local disk.
     return Entry(url, -1 if size is None else int(size), str(etag).strip('"'), irregular=url.endswith("/"))
 
 
-def is_folder(name: str, info: Mapping[str, Any]) -> bool:
-    """Whether a listed name is a folder, or the empty object that S3's console makes for one."""
+def is_folder_entry(name: str, info: Mapping[str, Any]) -> bool:
+    """Whether a listed name is a folder, or the empty object that the S3 console creates for one."""
     return info["type"] == "directory" or (name.endswith("/") and not info.get("size"))
 
 

@@ -1,7 +1,7 @@
-"""What goes on at this moment, process-wide like a log: requests that wait for a store, workers at work.
+"""Requests in flight and workers at work, process-wide, for whatever shows the progress of a run.
 
-Every request enters itself here. An engine whose workers are other processes enters what these say of theirs, so that
-whoever shows a run asks one place.
+`request` registers every request of this process. Engines record the reports of their worker processes with
+`record_workers` or `record_worker`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from segment.store.urls import redact_url
 
-SLOW_AFTER = 10.0  # seconds that a request may take before a user is told
+SLOW_AFTER = 10.0  # seconds after which a request in flight is shown to the user
 
 
 @dataclass
@@ -24,9 +24,9 @@ class Request:
     Attributes:
         verb: `read`, `write`, `list`, ...
         url: of the object, without secrets.
-        since: `time.monotonic()` when it began.
-        failures: attempts that failed.
-        reason: type of the last failure; `""` before there is one.
+        since: `time.monotonic()` of its start, in seconds.
+        failures: failed attempts.
+        reason: type of the last failure; `""` before the first.
     """
 
     verb: str
@@ -36,16 +36,16 @@ class Request:
     reason: str = ""
 
     def failed(self, reason: str) -> None:
-        """An attempt failed, another will be made."""
+        """Record a failed attempt, before the next one."""
         self.failures += 1
         self.reason = reason
 
     def seconds(self) -> float:
-        """How long it has taken so far."""
+        """Return the seconds since its start."""
         return time.monotonic() - self.since
 
     def message(self) -> str:
-        """What to tell a user of it."""
+        """Describe the request to the user."""
         what, seconds = f"{self.verb} {self.url}", f"{self.seconds():.0f} s"
         if not self.failures:
             return f"waiting for the store: to {what} has taken {seconds} so far"
@@ -54,65 +54,66 @@ class Request:
         return f"the store {trouble} for {seconds}: retrying to {what} ({self.reason}, attempt {self.failures + 1})"
 
 
-RequestAge = tuple[float, Request]  # a request to a store, and the seconds that it had taken when this was told
+RequestAge = tuple[float, Request]  # seconds in flight, as another process can use it: clocks differ; and the request
 
 _lock = threading.Lock()
-_open: dict[int, Request] = {}
-_elsewhere: list[Request] = []
-_heard: dict[object, Request] = {}
+_here: dict[int, Request] = {}
+_of_workers: list[Request] = []
+_of_worker: dict[object, Request] = {}
 _workers: int | None = None
 
 
 @contextmanager
 def request(verb: str, url: str) -> Iterator[Request]:
-    """Enter a request for as long as it lasts."""
+    """Register a request for the duration of the block."""
     entry = Request(verb, redact_url(url), time.monotonic())
     with _lock:
-        _open[id(entry)] = entry
+        _here[id(entry)] = entry
     try:
         yield entry
     finally:
         with _lock:
-            del _open[id(entry)]
+            del _here[id(entry)]
 
 
 def oldest_request() -> RequestAge | None:
-    """The request of this process that has waited longest, as another process is told of it."""
+    """Return the oldest request of this process, for a report to another process; None if there is none."""
     with _lock:
-        found = min(_open.values(), key=lambda entry: entry.since, default=None)
+        found = min(_here.values(), key=lambda entry: entry.since, default=None)
     return (found.seconds(), found) if found else None
 
 
 def slow_request() -> Request | None:
-    """The request that has waited longest, here or in a worker, if that is longer than `SLOW_AFTER`."""
+    """Return the oldest request of this process and of the workers if it is older than `SLOW_AFTER`, else None."""
     with _lock:
-        found = min((*_open.values(), *_elsewhere, *_heard.values()), key=lambda entry: entry.since, default=None)
+        found = min((*_here.values(), *_of_workers, *_of_worker.values()), key=lambda entry: entry.since, default=None)
     return found if found and found.seconds() > SLOW_AFTER else None
 
 
 def workers() -> int | None:
-    """Workers at work now; None where nobody counts."""
+    """Return the number of workers at work; None if no engine has recorded it."""
     return _workers
 
 
 def record_workers(workers: int | None, requests: Iterable[RequestAge]) -> None:
-    """Enter what workers elsewhere said last: how many are at work, and the oldest request of each with its seconds."""
+    """Record the state of all workers: how many are at work, and the oldest request of each."""
     global _workers
-    entries = [_here(*told) for told in requests]
+    entries = [_local(age) for age in requests]
     with _lock:
         _workers = workers
-        _elsewhere[:] = entries
+        _of_workers[:] = entries
 
 
-def record_worker(worker: object, waits: RequestAge | None) -> None:
-    """Enter what one worker elsewhere said last: its oldest request with its seconds; None where it waits for none."""
+def record_worker(worker: object, oldest: RequestAge | None) -> None:
+    """Record the oldest request of one worker; None if it has none."""
     with _lock:
-        if waits is None:
-            _heard.pop(worker, None)
+        if oldest is None:
+            _of_worker.pop(worker, None)
         else:
-            _heard[worker] = _here(*waits)
+            _of_worker[worker] = _local(oldest)
 
 
-def _here(seconds: float, told: Request) -> Request:
-    """By this process's clock, a request that another one told of."""
-    return Request(told.verb, told.url, time.monotonic() - seconds, told.failures, told.reason)
+def _local(age: RequestAge) -> Request:
+    """Convert another process's request to this process's clock."""
+    seconds, entry = age
+    return Request(entry.verb, entry.url, time.monotonic() - seconds, entry.failures, entry.reason)

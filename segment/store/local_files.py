@@ -1,4 +1,4 @@
-"""Local folders: listed without leaving anything out, and written in one atomic step."""
+"""Local files: complete listings, reads with an etag, atomic writes."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ TEMPORARY = re.compile(r"\.tmp-[0-9a-f]{16}$")
 
 
 def local_etag(status: os.stat_result) -> str:
-    """Return what stands for the etag of a local file."""
+    """Return the etag of a local file: its time of modification."""
     return f"mtime-{status.st_mtime:.6f}"
 
 
 def read_local(path: Path, start: int | None, stop: int | None) -> tuple[bytes, str]:
-    """Return a file's bytes, or its bytes `start` to `stop` (exclusive), and the etag it has after the reading."""
+    """Return a file's bytes, or its bytes `start` to `stop` (exclusive), and its etag after the read."""
     with path.open("rb") as file:
         file.seek(start or 0)
         data = file.read(-1 if stop is None else stop - (start or 0))
@@ -32,9 +32,9 @@ def read_local(path: Path, start: int | None, stop: int | None) -> tuple[bytes, 
 
 
 def list_local(folder: str, recursive: bool) -> Iterator[Entry]:
-    """Walk a local folder: files, and what is none (`Entry.irregular`).
+    """Yield the files of a local folder, and its irregular entries (`Entry.irregular`).
 
-    Not fsspec's walk: that one skips unreadable folders without a word.
+    fsspec's walk is not used: it silently skips unreadable folders.
     """
     root = folder.rstrip("/")
     for entry, is_linked in _walk(folder, recursive, frozenset(), False):
@@ -49,7 +49,7 @@ def list_local(folder: str, recursive: bool) -> Iterator[Entry]:
 def _walk(
     folder: str, recursive: bool, parents: frozenset[tuple[int, int]], is_linked: bool
 ) -> Iterator[tuple[Entry, bool]]:
-    """Yield each entry, and whether a link leads to it."""
+    """Yield each entry, and whether it is reached through a symbolic link."""
     try:
         status = Path(folder).stat()
         found = list(os.scandir(folder))
@@ -66,7 +66,7 @@ def _walk(
             if recursive:
                 yield from _walk(item.path, recursive, parents, linked)
         elif item.is_file() and not TEMPORARY.search(item.name):
-            with contextlib.suppress(FileNotFoundError):  # deleted since
+            with contextlib.suppress(FileNotFoundError):  # deleted since the scan
                 status = item.stat()
                 yield Entry(f"file://{item.path}", status.st_size, local_etag(status)), linked
         elif not TEMPORARY.search(item.name):
@@ -74,22 +74,22 @@ def _walk(
 
 
 def _link(temporary: Path, path: Path) -> None:
-    """Give a file another name, unless there is one of that name: a rename would replace it."""
+    """Rename a file, but raise FileExistsError instead of replacing another one."""
     try:
         path.hardlink_to(temporary)
     except OSError as error:
         if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK):
             raise
-        # exFAT and some network drives know no hard links; of two writers at once the last one wins there
+        # exFAT and some network drives have no hard links. Of two simultaneous writers the last one wins there.
         if path.exists():
-            raise FileExistsError(errno.EEXIST, "there is one", str(path)) from None
+            raise FileExistsError(errno.EEXIST, "the file exists", str(path)) from None
         temporary.replace(path)
     else:
         temporary.unlink()
 
 
 def _new_file(path: Path) -> BinaryIO:
-    """Open a file to be written, and make its folder; again, if another driver's probe has just removed it."""
+    """Open a file for writing, and create its folder: twice, as another run's probe may remove the empty folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         return path.open("wb")
@@ -99,8 +99,12 @@ def _new_file(path: Path) -> BinaryIO:
 
 
 def write_local(path: Path, data: bytes, *, exclusive: bool = False) -> None:
-    """Write a file in one atomic step, folders and all; `exclusive` raises FileExistsError where there is one."""
-    # hidden, or whoever reads the folder meanwhile (or after a kill) would take it for data
+    """Write a file atomically, and create its folders.
+
+    Raises:
+        FileExistsError: the file exists, and `exclusive` is set.
+    """
+    # A hidden name, so that readers of the folder skip it, also after a kill.
     temporary = path.with_name(f".{path.name}.tmp-{secrets.token_hex(8)}")
     try:
         with _new_file(temporary) as file:

@@ -1,4 +1,4 @@
-"""Names of objects: what they tell, and how they are shown."""
+"""Names of objects: what they say about the content, their display in messages, and safe names for outputs."""
 
 from __future__ import annotations
 
@@ -7,23 +7,18 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
-from segment.store.urls import redact_url
+from segment.store.urls import is_http, redact_url, without_query
 
-_LONGEST = 120  # bytes of a name that an id becomes; file systems take 255
-_LONGEST_PATH = 700  # bytes of a path that an id becomes; S3 takes 1,024 in all
-_SHORTENED = 40  # characters that are left of a longer one
-_DEVICES = {
-    "con",
-    "prn",
-    "aux",
-    "nul",
-    *(f"{port}{number}" for port in ("com", "lpt") for number in range(10)),
-}  # Windows
+_LONGEST_NAME = 120  # bytes of one name in `safe_path`; file systems take 255
+_LONGEST_PATH = 700  # bytes of a `safe_path`; S3 takes 1,024 for the whole key
+_SHORTENED = 40  # characters kept of a longer path, before its digest
+# Names that Windows reserves for devices, with any suffix.
+_DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(10))}
 
 _JPEG = (".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".jfi", ".pjpeg", ".pjp")
 IMAGE_SUFFIXES = frozenset({*_JPEG, ".png", ".apng", ".webp", ".bmp", ".dib", ".tif", ".tiff"})
 LABEL_SUFFIXES = IMAGE_SUFFIXES | {".gif"}
-# Suffixes of what may hold images or labels, read or not: leaving out one of these is a warning.
+# Suffixes of files that may hold images or labels, supported or not: skipping one of these is a warning.
 DATA_SUFFIXES = LABEL_SUFFIXES | frozenset(
     """
     .jp2 .j2k .jpx .jpf .j2c .jxl .jxr .avif .avifs .heic .heif .hif .svg .psd .exr .hdr .tga .ppm .pgm .pbm .pnm .pfm
@@ -35,7 +30,7 @@ DATA_SUFFIXES = LABEL_SUFFIXES | frozenset(
     .mp4 .avi .mov .mkv .webm .m4v .mpg .mpeg .wmv
     """.split()  # noqa: SIM905
 )
-# Folders and files that operating systems and NAS devices keep among the user's own, in lower case.
+# Folders and files that operating systems and NAS devices create among the user's files, in lower case.
 _SYSTEM_FOLDERS = frozenset({
     "__macosx", "@eadir", "#recycle", "#snapshot", "@tmp", "@recycle", "@recently-snapshot", "@sharebin", "@sharesnap",
     "$recycle.bin", "recycler", "recycled", "system volume information", "lost+found", "network trash folder",
@@ -52,12 +47,12 @@ def slug(name: str) -> str:
 
 
 def row_id(row: int) -> str:
-    """Return the id of an image of a table that has no other."""
+    """Return the id of an image in a table without an id column."""
     return f"row-{row:08d}"
 
 
 def is_storable(text: str) -> bool:
-    """Whether `text` is valid Unicode. Parquet stores nothing else, and ids must survive."""
+    """Whether `text` is valid Unicode, as Parquet requires of ids."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -66,40 +61,40 @@ def is_storable(text: str) -> bool:
 
 
 def as_text(name: str) -> str:
-    """Return a name as valid Unicode; bytes that are not UTF-8 are spelled `\\xff`."""
+    """Return a name as valid Unicode; bytes that are not UTF-8 are written as `\\xff`."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def suffix_of(name: str) -> str:
-    """Return the suffix of a name or URL in lower case, `.png`; for http without the query."""
+    """Return the suffix of a name or URL in lower case, with its dot; `""` if there is none."""
     stem, dot, suffix = basename(name).rpartition(".")
     return f".{suffix.lower()}" if stem and dot and suffix else ""
 
 
 def basename(url: str) -> str:
-    """Return the last name of a URL."""
+    """Return the last name of a URL; for http(s) without query and fragment."""
     return _path(url).rstrip("/").rpartition("/")[2]
 
 
 def _path(url: str) -> str:
-    return url.partition("?")[0].partition("#")[0] if url.startswith(("http://", "https://")) else url
+    return without_query(url).partition("#")[0] if is_http(url) else url
 
 
 def is_image(name: str) -> bool:
-    """Whether a name is an image's by its suffix."""
+    """Whether a name has the suffix of an image."""
     return suffix_of(name) in IMAGE_SUFFIXES
 
 
 def is_label(name: str) -> bool:
-    """Whether a name is a label image's by its suffix."""
+    """Whether a name has the suffix of a label image."""
     return suffix_of(name) in LABEL_SUFFIXES
 
 
 def skip_reason(path: str, *, include_hidden: bool = False) -> Literal["hidden", "system"] | None:
-    """Say why a relative path is not part of a data set, if it is not.
+    """Return why a relative path is not part of a data set; None if it is.
 
-    `hidden`: a name in it begins with `.` or `_`, as `pyarrow.dataset`, Spark, Hive and Delta have it. `system`: it is
-    a file, or lies in a folder, that NAS devices, Windows or macOS keep among the user's own.
+    `hidden`: a name in it begins with `.` or `_`, the convention of `pyarrow.dataset`, Spark, Hive and Delta.
+    `system`: a NAS device, Windows or macOS has created the file or a folder that contains it.
 
     >>> skip_reason("a/0001.jpg"), skip_reason("_temporary/0/a.parquet"), skip_reason("@eaDir/0001.jpg/THUMB.jpg")
     (None, 'hidden', 'system')
@@ -114,7 +109,7 @@ def skip_reason(path: str, *, include_hidden: bool = False) -> Literal["hidden",
 
 
 def shown(url: str) -> str:
-    """Return a URL or name fit for one line of a message: no secrets, no line breaks; a local one as a path."""
+    """Return a URL or name for a message: without secrets and line breaks; a local URL as a path."""
     name = redact_url(url)
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
 
@@ -131,15 +126,15 @@ def examples(names: Iterable[str], most: int = 1) -> str:
 
 
 def listed(names: Sequence[str], most: int = 12) -> str:
-    """Return `"'a', 'b' and 3 more"` with at most `most` of the names: titles of columns, which may hold anything."""
+    """Return `"'a', 'b' and 3 more"` with at most `most` of the names, quoted as they may contain any character."""
     text = ", ".join(f"'{shown(name)}'" for name in names[:most])
     return text + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def safe_path(name: str) -> str:
-    """Turn an id into a relative path without a suffix that stays below its folder on any system.
+    """Turn an id into a relative path without a suffix that stays below its folder on any operating system.
 
-    No folder of it ends in `.png`, so that with this suffix no file is in the way of a folder.
+    Its folders do not end with `.png`, so that no output file `x.png` collides with a folder.
 
     >>> safe_path("street/0001.png"), safe_path("../../etc/passwd"), safe_path("C:\\\\x?.jpg")
     ('street/0001', '_/_/etc/passwd', 'C_/x_')
@@ -161,9 +156,9 @@ def _safe_part(part: str) -> str:
     if clean.startswith("."):
         clean = "_" + clean[1:]
     if clean.endswith("."):
-        clean = clean[:-1] + "_"  # Windows drops it
+        clean = clean[:-1] + "_"  # Windows removes a final dot
     if clean.partition(".")[0].rstrip(" ").lower() in _DEVICES:
         clean = "_" + clean
-    if len(clean.encode()) > _LONGEST:
-        clean = clean[: _LONGEST // 4] + "-" + hashlib.sha256(part.encode()).hexdigest()[:16]
+    if len(clean.encode()) > _LONGEST_NAME:
+        clean = clean[: _LONGEST_NAME // 4] + "-" + hashlib.sha256(part.encode()).hexdigest()[:16]
     return clean

@@ -1,4 +1,4 @@
-"""Remote objects as files."""
+"""Remote objects as seekable files."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Callable
 from typing import Any
 
 
-class Ranges(io.RawIOBase):
-    """A remote object as a raw file: every read is one request for a range.
+class RangeReader(io.RawIOBase):
+    """A remote object as a raw file: every read is one range request.
 
-    Not fsspec's file: a read that fails there is outside our retries and raises the driver's own errors.
+    fsspec's own file is not used: its reads bypass the retry policy and raise the driver's errors.
 
     Args:
-        read: returns the bytes from a first to a last (exclusive) one.
+        read: returns the bytes from start to stop (exclusive).
         size: bytes of the object.
     """
 

@@ -1,4 +1,4 @@
-"""What the failure of a request means: whether it may pass, whom it concerns, and what to tell the user."""
+"""Classification of failed requests: transient or permanent, for one object or all; and messages for the user."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from segment.store.urls import is_http, redact_text, redact_url
 
 
 def is_absent(error: OSError) -> bool:
-    """Whether there can be nothing at a path: also where its folder is a file, or its name is too long.
+    """Whether the object does not exist. True also if its folder is a file, or its name is too long.
 
-    Not so where "not found" is what a driver makes of another failure: fsspec's http of each failed look-up, s3fs of
-    a bucket that does not exist.
+    Drivers raise FileNotFoundError for other failures, too: fsspec's http for every failed look-up, s3fs for a missing
+    bucket. Those are not absent objects.
     """
     if isinstance(error, FileNotFoundError):
-        return not any(_is_other_failure(cause) for cause in chain(error))
+        return not any(_is_other_failure(cause) for cause in error_chain(error))
     return isinstance(error, NotADirectoryError) or error.errno == errno.ENAMETOOLONG
 
 
@@ -28,8 +28,8 @@ def _is_other_failure(cause: BaseException) -> bool:
     return isinstance(cause, TimeoutError | ConnectionError) or "NoSuchBucket" in str(cause)
 
 
-def chain(error: BaseException | None) -> Iterator[BaseException]:
-    """Walk from an error to its causes; each once, for they may form a circle."""
+def error_chain(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error and its causes, each once: they can form a cycle."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
@@ -37,18 +37,18 @@ def chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-# Not any 412: the message of another failure names the object, such as `masks/s-1/1-000408-000412.parquet`.
-_TAKEN = re.compile(r"PreconditionFailed|pre-conditions|(?<![\w/.-])412(?![\w/-])")
+# Not every 412: the message of another failure can name an object such as `masks/s-1/1-000408-000412.parquet`.
+_PRECONDITION_FAILED = re.compile(r"PreconditionFailed|pre-conditions|(?<![\w/.-])412(?![\w/-])")
 
 
 def is_taken(error: BaseException) -> bool:
-    """Whether a conditional write failed because there is an object already."""
-    return any(_TAKEN.search(str(cause)) for cause in chain(error))
+    """Whether a conditional write failed because the object exists."""
+    return any(_PRECONDITION_FAILED.search(str(cause)) for cause in error_chain(error))
 
 
-def is_unknown(error: BaseException) -> bool:
-    """Whether a store, or its driver, does not know what it was asked for."""
-    return any(isinstance(cause, NotImplementedError) or "NotImplemented" in str(cause) for cause in chain(error))
+def is_unsupported(error: BaseException) -> bool:
+    """Whether the store or its driver does not support the request."""
+    return any(isinstance(cause, NotImplementedError) or "NotImplemented" in str(cause) for cause in error_chain(error))
 
 
 _PERMANENT_WORDS = (
@@ -65,7 +65,7 @@ _TRANSIENT_STATUS = re.compile(r"\b(408|429|500|502|503|504)\b")
 
 
 def is_transient(error: BaseException, url: str) -> bool:
-    """Whether trying again may help. Permission and 'not found' never do."""
+    """Whether a retry may succeed. It cannot for 'permission denied' and 'not found'."""
     if isinstance(error, FileNotFoundError):
         if is_absent(error):
             return False
@@ -83,9 +83,9 @@ _FULL_OR_LOCKED = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.
 
 
 def is_refusal(error: BaseException, verb: str, url: str) -> bool:
-    """Whether a store refuses us altogether, so that no other call will fare better before somebody mends it.
+    """Whether the store refuses every request until the user acts.
 
-    One unreadable local image, or one forbidden page of a web server, says nothing about the others.
+    One unreadable local image, or one forbidden page of a web server, does not affect other objects.
     """
     if is_http(url):
         return False
@@ -95,34 +95,34 @@ def is_refusal(error: BaseException, verb: str, url: str) -> bool:
     return isinstance(error, PermissionError) or any(word in text for word in _PERMANENT_WORDS)
 
 
-_OURS = (
+_OWN_FAULT_WORDS = (
     "ExpiredToken", "InvalidToken", "InvalidAccessKeyId", "SignatureDoesNotMatch", "RequestTimeTooSkewed",
     "NoCredentials", "credentials",
 )  # fmt: skip
 
 
 def concerns_object(error: BaseException, url: str) -> bool:
-    """Whether a store answered, and refuses this object: no trouble of network, credentials or machine."""
-    if is_transient(error, url) or any(word in _text(error, url) for word in _OURS):
+    """Whether the store refuses this object only: not a fault of network, credentials or machine."""
+    if is_transient(error, url) or any(word in _text(error, url) for word in _OWN_FAULT_WORDS):
         return False
-    return any(_is_refused(cause) for cause in chain(error))
+    return any(_is_refused(cause) for cause in error_chain(error))
 
 
 def _is_refused(cause: BaseException) -> bool:
     if isinstance(cause, PermissionError | IsADirectoryError):
         return True
     if isinstance(cause, socket.gaierror):
-        return cause.errno == socket.EAI_NONAME  # nobody knows the host
+        return cause.errno == socket.EAI_NONAME  # unknown host
     if type(cause).__module__.startswith("aiohttp."):
         redirected = "Redirect" in type(cause).__name__ or "InvalidUrl" in type(cause).__name__
         return redirected or 300 <= (getattr(cause, "status", None) or 0) < 500
-    answer = getattr(cause, "response", None)  # botocore's
-    status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) if isinstance(answer, dict) else 0
+    response = getattr(cause, "response", None)  # of botocore
+    status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) if isinstance(response, dict) else 0
     return "NoSuchBucket" in str(cause) or 300 <= status < 500
 
 
 _AWS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, or --storage-option anon=true for a public bucket"
-# What drivers say where there is nothing to sign a request with, and what to tell the user.
+# Texts of drivers for missing credentials, and the advice to the user.
 _NO_CREDENTIALS = (
     (("NoCredentialsError", "Unable to locate credentials"), f"no credentials were found: {_AWS}"),
     (("PartialCredentialsError",), f"the credentials are incomplete: {_AWS}"),
@@ -139,7 +139,7 @@ _NO_CREDENTIALS = (
 
 
 def _missing_credentials(text: str) -> str:
-    """The advice for an error's words that say that there are no credentials; `""` if they do not."""
+    """Return the advice if an error's text says that credentials are missing, else `""`."""
     return next((advice for words, advice in _NO_CREDENTIALS if any(word in text for word in words)), "")
 
 
@@ -155,7 +155,7 @@ _ADVICE = (
     (("No space left", "ENOSPC"), "the disk is full"),
     (("Disk quota exceeded",), "the disk quota is used up"),
     (("Read-only file system",), "the file system is read-only"),
-    (("NotADirectoryError",), "what should be a folder of its path is a file"),
+    (("NotADirectoryError",), "a folder of its path is a file"),
     (("FlexibleChecksumError",), "this store's checksums are not those that S3 clients expect: set "
      "AWS_RESPONSE_CHECKSUM_VALIDATION=when_required"),
     (("CERTIFICATE_VERIFY_FAILED",), "the server's certificate is not trusted here: set SSL_CERT_FILE (for s3:// "
@@ -170,32 +170,33 @@ _URL = re.compile(r"\w+://[^\s'\"<>]+")
 
 
 def _text(error: BaseException, url: str) -> str:
-    """Return the types and words of an error and its causes, without URLs: the 500 of `https://host/500/` is no status.
+    """Return the types and texts of an error and its causes, without URLs: `https://host/500/` contains no status.
 
-    Drivers name an object as we do, by its path, or by the URL of the request that they made of it.
+    Drivers name an object by its URL, by its path, or by the URL of their own request.
     """
-    text = " ".join(f"{type(e).__name__} {e}" for e in chain(error)).replace(url, "")
+    text = " ".join(f"{type(e).__name__} {e}" for e in error_chain(error)).replace(url, "")
     path = url.partition("://")[2]
-    return _URL.sub("", text.replace(path, "") if "/" in path else text)  # a bucket may have the name of a word
+    # A bucket's name alone may be a word of the message.
+    return _URL.sub("", text.replace(path, "") if "/" in path else text)
 
 
-def failure(verb: str, url: str, error: BaseException) -> StoreError:
-    """What to raise for a request that failed for good."""
+def store_error(verb: str, url: str, error: BaseException) -> StoreError:
+    """Return the error to raise for a request that failed permanently."""
     if _missing_credentials(_text(error, url)):
-        return NoCredentials(advice(verb, url, error))
-    found = (StoreRefused if is_refusal(error, verb, url) else StoreError)(advice(verb, url, error))
+        return NoCredentials(error_message(verb, url, error))
+    found = (StoreRefused if is_refusal(error, verb, url) else StoreError)(error_message(verb, url, error))
     found.object_specific = concerns_object(error, url)
     return found
 
 
-def advice(verb: str, url: str, error: BaseException) -> str:
-    """What to tell the user of a request that failed for good, and how to mend it where that is known."""
+def error_message(verb: str, url: str, error: BaseException) -> str:
+    """Describe a request that failed permanently, with the fix if it is known."""
     text = _text(error, url)
     if credentials := _missing_credentials(text):
         return f"could not {verb} {redact_url(url)}: {credentials}"
     if url.startswith("file://") and isinstance(error, PermissionError):
-        mend = "check that you may read (and for an output: write) this place"
-        return f"could not {verb} {redact_url(url)}: permission denied: {mend}"
+        check = "check that you may read (and for an output: write) this place"
+        return f"could not {verb} {redact_url(url)}: permission denied: {check}"
     for words, advice in _ADVICE:
         if any(word in text for word in words):
             return f"could not {verb} {redact_url(url)}: {advice}"

@@ -1,4 +1,4 @@
-"""The one retry policy: requests are sent again where that may help, and counted."""
+"""The retry policy of all requests: transient failures are retried, counted and logged."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ import tenacity
 
 from segment.errors import SegmentError
 from segment.store import inflight
-from segment.store.request_errors import chain, failure, is_absent, is_transient
+from segment.store.request_errors import error_chain, is_absent, is_transient, store_error
 from segment.store.urls import redact_url
 
 log = logging.getLogger("segment.store.client")
 
 _ATTEMPTS = 7
-_CHECKSUM_ATTEMPTS = 3  # a bit may be flipped once; a store whose checksums are others stays so
-_DEADLINE = 180.0  # seconds after which no further attempt begins
+_CHECKSUM_ATTEMPTS = 3  # a flipped bit is transient; a store with other checksums fails every time
+_DEADLINE = 180.0  # seconds after which no further attempt starts
 T = TypeVar("T")
 
 
 class _RetryLogFilter(logging.Filter):
-    """Lets the first, tenth, hundredth ... repeated request of a kind be told, whichever process it is from.
+    """Logs the first, tenth, hundredth ... retry of a kind: a store that is down fails hundreds of requests at once.
 
-    A kind is what was asked for and how it failed. A store that is down fails hundreds of requests at once. Only the
-    process that writes the log may count: one whose records are sent there must `disable` all of them.
+    A kind is a verb and a type of error. The process that writes the log counts the retries of all its workers, so
+    the filter is disabled in worker processes.
     """
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class _RetryLogFilter(logging.Filter):
         self._seen: Counter[str] = Counter()
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether to tell; adds how many of the kind there were."""
+        """Whether to log a record; adds the number of its kind to the message."""
         kind = getattr(record, "kind", None)
         if kind is None:
             return True
@@ -53,11 +53,11 @@ class _RetryLogFilter(logging.Filter):
         return True
 
     def disable(self) -> None:
-        """Let every record pass as it is, in a worker process: its parent counts those of all of them."""
+        """Pass every record unchanged, in a worker process whose records go to its parent."""
         log.removeFilter(self)
 
     def reset(self) -> None:
-        """Begin to count anew: another run begins."""
+        """Restart the counts, for another run."""
         with self._lock:
             self._seen.clear()
 
@@ -67,10 +67,10 @@ log.addFilter(retry_log_filter)
 
 
 class Requests:
-    """Sends requests to stores, again where that may help, and counts them. Safe to share between threads.
+    """Sends requests to stores, retries and counts them. Thread-safe.
 
     Attributes:
-        calls: requests that ended, well or not, for those who watch whether somebody gets on.
+        calls: completed attempts, failed ones included: a measure of progress for the stall timeout.
     """
 
     def __init__(self) -> None:
@@ -79,11 +79,11 @@ class Requests:
         self.calls = 0
 
     def send(self, verb: str, url: str, attempt: Callable[[], T]) -> T:
-        """Make attempts until one succeeds, none can, or it has taken too long.
+        """Call `attempt` until it succeeds, fails permanently or exceeds the limits of the policy.
 
         Raises:
-            StoreError: none succeeded; `StoreRefused` if no other request will fare better, `NoCredentials` if there
-                are none to send with it.
+            StoreError: no attempt succeeded; `StoreRefused` if the store refuses every request, `NoCredentials` if
+                credentials are missing.
             FileNotFoundError: there is no such object.
         """
 
@@ -96,7 +96,9 @@ class Requests:
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception(lambda error: is_transient(error, url)),
             stop=tenacity.stop_any(
-                tenacity.stop_after_attempt(_ATTEMPTS), tenacity.stop_before_delay(_DEADLINE), _OtherChecksums()
+                tenacity.stop_after_attempt(_ATTEMPTS),
+                tenacity.stop_before_delay(_DEADLINE),
+                _StopAfterChecksumErrors(),
             ),
             wait=tenacity.wait_exponential_jitter(multiplier=0.2, max=10),
             reraise=True,
@@ -110,11 +112,11 @@ class Requests:
         except Exception as error:
             if isinstance(error, FileNotFoundError) and is_absent(error):
                 raise FileNotFoundError(errno.ENOENT, "there is no such object", redact_url(url)) from None
-            raise failure(verb, url, error) from None
+            raise store_error(verb, url, error) from None
 
     def _note(self, verb: str, url: str, state: tenacity.RetryCallState, entry: inflight.Request) -> None:
         found = state.outcome.exception() if state.outcome else None
-        if isinstance(found, FileNotFoundError) and found.__cause__:  # what fsspec's http makes of any failed look-up
+        if isinstance(found, FileNotFoundError) and found.__cause__:  # fsspec's http raises it for any failed look-up
             found = found.__cause__
         error = type(found).__name__ if found else ""
         message, kind = "retrying to %s %s (attempt %d): %s", {"kind": f"{verb}: {error}"}
@@ -124,16 +126,16 @@ class Requests:
             self._retries[verb] += 1
 
     def take_retries(self) -> dict[str, int]:
-        """Return how often requests were repeated since the last call, by verb."""
+        """Return the number of retries since the last call, by verb."""
         with self._lock:
             taken, self._retries = dict(self._retries), Counter()
         return taken
 
 
-class _OtherChecksums(tenacity.stop.stop_base):
-    """Stops where an object's checksum keeps being another one than the client expects."""
+class _StopAfterChecksumErrors(tenacity.stop.stop_base):
+    """Stops after `_CHECKSUM_ATTEMPTS` attempts if the object's checksum is not the expected one."""
 
     def __call__(self, retry_state: tenacity.RetryCallState) -> bool:
         error = retry_state.outcome.exception() if retry_state.outcome else None
-        is_checksum = any(type(cause).__name__ == "FlexibleChecksumError" for cause in chain(error))
+        is_checksum = any(type(cause).__name__ == "FlexibleChecksumError" for cause in error_chain(error))
         return is_checksum and retry_state.attempt_number >= _CHECKSUM_ATTEMPTS

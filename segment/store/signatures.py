@@ -1,4 +1,4 @@
-"""Signed URLs by what they name. They are held in memory alone: nothing that is written or shown has them."""
+"""Signed URLs, looked up by the unsigned URL. They stay in memory: no output, log or message contains a signature."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from segment.store.urls import is_http, unsigned
 
 
 class SignedUrls:
-    """The http(s) URLs of an input as they were given, by what they name (`unsigned`).
+    """A lookup table from unsigned http(s) URLs to the URLs that were given (`segment.store.urls.unsigned`).
 
-    Every worker holds a copy, of a million URLs perhaps: so they are arrays, which Ray's workers share, and no dict.
+    There can be millions of URLs, and every worker needs them: they are arrays, which Ray workers share.
 
     Args:
-        urls: as given, signed or not; of two that name the same object a signed one counts.
+        urls: as given, signed or not; a signed URL replaces an unsigned one of the same object.
     """
 
     def __init__(self, urls: Iterable[str] = ()) -> None:
@@ -27,7 +27,7 @@ class SignedUrls:
             if is_http(url) and (name not in given or url != name):
                 given[name] = url
         if all(name == url for name, url in given.items()):
-            given = {}  # no signature among them: there is nothing to remember
+            given = {}  # there are no signatures to keep
         hashes = np.array([_hash(name) for name in given], np.uint64)
         order = np.argsort(hashes, kind="stable")
         encoded = [url.encode() for url in given.values()]
@@ -37,7 +37,7 @@ class SignedUrls:
         self._text: NDArray[np.uint8] = np.frombuffer(b"".join(encoded), np.uint8)
 
     def __repr__(self) -> str:
-        return f"SignedUrls({len(self)} of them)"
+        return f"SignedUrls({len(self)} URLs)"
 
     def __len__(self) -> int:
         return len(self._hashes)
@@ -46,7 +46,7 @@ class SignedUrls:
         return (self._at(index) for index in range(len(self)))
 
     def get(self, name: str) -> str | None:
-        """Return the URL that was given for what `name` is, or None."""
+        """Return the URL that was given for the unsigned URL `name`, or None."""
         if not len(self) or not is_http(name):
             return None
         wanted = np.uint64(_hash(name))

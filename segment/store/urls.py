@@ -1,6 +1,6 @@
-"""URLs of objects: absolute, with their protocol, and never with a secret in what is shown.
+"""URLs of objects: made absolute, joined, and stripped of secrets and signatures.
 
-`file:///data/a.png`, `s3://bucket/a.png`. Local names are not percent-encoded, so any file name survives.
+Examples: `file:///data/a.png`, `s3://bucket/a.png`. Local names are not percent-encoded: every file name is valid.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 from segment.errors import UsageError
 
 PROTOCOL = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+)://")
-# `user:secret@host`. The secret of an AWS key may hold slashes; but in `host:8080/a@b` there is a port, and no secret.
-# In `https://token@host` the token is the secret; in `abfs://container@account` nothing is.
+# `user:secret@host`. The secret of an AWS key may contain slashes, but `host:8080/a@b` has a port and no secret.
+# `https://token@host` contains a secret, `abfs://container@account` does not.
 CREDENTIALS = re.compile(r"(://)(?:[^/\s]*:[^/\s]*@|[^/\s:]*:(?!\d+(?:/|$))[^@\s]*@)|(https?://)[^/?#\s]*@")
 
 
 def is_url(text: str) -> bool:
-    """Whether `text` starts with a protocol, as `s3://` does."""
+    """Whether `text` starts with a protocol such as `s3://`."""
     return PROTOCOL.match(text) is not None
 
 
 def to_url(reference: str) -> str:
-    """Make a path or URL absolute: a local path becomes `file:///...`; no trailing slash.
+    """Return a path or URL as an absolute URL without a trailing slash; a local path becomes `file:///...`.
 
     Raises:
-        UsageError: empty, or a URL with `user:secret@` in it (which would end up in logs and outputs).
+        UsageError: empty, or a URL with credentials (`user:secret@`), which logs and outputs would show.
     """
     if not reference:
-        raise UsageError("an empty string is no path or URL")
+        raise UsageError("an empty string is not a path or URL")
     if CREDENTIALS.search(reference):
         raise UsageError(
             f"{redact_url(reference)}: credentials in a URL would end up in logs and outputs. Give them by environment "
@@ -47,7 +47,7 @@ def to_url(reference: str) -> str:
 
 
 def _with_home(path: str) -> str:
-    """Expand `~` and `~user`; where there is no such user it is a name like any other."""
+    """Expand `~` and `~user`; leave the path unchanged if there is no such user."""
     try:
         return str(Path(path).expanduser())
     except (RuntimeError, ValueError):
@@ -55,12 +55,12 @@ def _with_home(path: str) -> str:
 
 
 def redact_credentials(url: str) -> str:
-    """Return `url` without a password in it."""
+    """Return `url` with its credentials masked."""
     return CREDENTIALS.sub(r"\1\2***@", url)
 
 
 def redact_url(url: str) -> str:
-    """Return `url` fit for messages: without credentials, query or signature; a local one as a path."""
+    """Return `url` for messages: without credentials, query and signature; a local URL as a path."""
     url = redact_credentials(url)
     if is_http(url):
         path, mark, _ = url.partition("#")[0].partition("?")
@@ -72,16 +72,16 @@ _QUERY = re.compile(r"\?[^\s'\"]+")
 
 
 def redact_text(text: str) -> str:
-    """Return another library's words fit for messages: a URL in them may hold credentials, or a signature as query."""
+    """Return another library's text for messages: credentials and queries of URLs are masked."""
     return _QUERY.sub("?***", redact_credentials(text))
 
 
 def without_query(url: str) -> str:
-    """Return an http(s) URL without its query; others as they are."""
+    """Return an http(s) URL without its query; other URLs unchanged."""
     return url.partition("?")[0] if is_http(url) else url
 
 
-# Query parameters that say who may read an object and until when, and not which one it is. In lower case.
+# Query parameters that authorise a read and do not identify the object, in lower case.
 _SIGNING = frozenset(
     """
     signature sig token access_token auth_token authtoken auth jwt apikey api_key hmac expires expiry expire
@@ -89,7 +89,7 @@ _SIGNING = frozenset(
     """.split()  # noqa: SIM905
 )
 _SIGNING_PREFIXES = ("x-amz-", "x-goog-", "x-oss-", "x-cos-", "x-obs-", "x-bce-", "q-sign")
-# Names that say nothing by themselves, and count only beside the one that makes the URL a signed one.
+# Ambiguous parameters: they belong to a signature only beside the parameter that is the key here.
 _SIGNING_BESIDE: dict[str, frozenset[str]] = {
     # Azure's shared access signatures
     "sig": frozenset(
@@ -98,10 +98,10 @@ _SIGNING_BESIDE: dict[str, frozenset[str]] = {
         epk erk spk srk tn
         """.split()  # noqa: SIM905
     ),
-    # the content networks of Amazon, Google, Akamai
+    # content delivery networks of Amazon, Google, Akamai
     "signature": frozenset({"policy", "keyname", "urlprefix", "hash-algorithm", "exp"}),
     "token": frozenset({"exp"}),
-    # what S3 clients add to what they sign: it changes headers of the answer alone
+    # S3 clients sign these, too; they change only the response's headers
     "x-amz-signature": frozenset({
         "x-id", "response-content-type", "response-content-disposition", "response-content-encoding",
         "response-content-language", "response-cache-control", "response-expires",
@@ -117,9 +117,9 @@ def is_http(url: str) -> bool:
 
 
 def unsigned(url: str) -> str:
-    """Return what a URL names, whoever signed it: an http(s) one without its signature and fragment.
+    """Return an http(s) URL without its signature and fragment; other URLs unchanged.
 
-    What else is in a query stays, for it may say which object is meant. Other URLs are returned as they are.
+    The other query parameters stay, as they may identify the object.
 
     >>> unsigned("https://b.s3.amazonaws.com/a.png?X-Amz-Signature=9f&X-Amz-Expires=900")
     'https://b.s3.amazonaws.com/a.png'
@@ -130,7 +130,7 @@ def unsigned(url: str) -> str:
 
 
 def unsigned_name(name: str) -> str:
-    """Return any text without the signature that follows its first `?`: an id may be made of a signed URL."""
+    """Return a text without the signature after its first `?`: an id may be derived from a signed URL."""
     path, mark, query = name.partition("?")
     if not mark:
         return name
@@ -141,7 +141,7 @@ def unsigned_name(name: str) -> str:
 
 
 def is_signed(name: str) -> bool:
-    """Whether a signature, or a part of one, follows the first `?` of any text."""
+    """Whether a signature, or a part of one, follows the first `?` of a text."""
     items = name.partition("?")[2].split("&")
     return any(_signing(tuple(item.partition("=")[0] for item in items)))
 
@@ -154,7 +154,7 @@ def query_parameters(url: str) -> list[str]:
 
 @functools.lru_cache(1024)
 def _signing(parameters: tuple[str, ...]) -> tuple[bool, ...]:
-    """Which of a query's parameters belong to a signature."""
+    """Return for each parameter of a query whether it belongs to a signature."""
     names = [unquote(parameter).lower() for parameter in parameters]
     found = {name for name in names if name in _SIGNING or name.startswith(_SIGNING_PREFIXES)}
     for mark, beside in _SIGNING_BESIDE.items():
@@ -164,7 +164,7 @@ def _signing(parameters: tuple[str, ...]) -> tuple[bool, ...]:
 
 
 def join_url(base: str, *names: str) -> str:
-    """Append `names` to a URL. An absolute path or URL among them starts anew, as in `os.path.join`."""
+    """Append `names` to a URL. An absolute path or URL among them replaces the base, as in `os.path.join`."""
     for name in names:
         if is_url(name) or name.startswith("/"):
             base = to_url(name)
@@ -180,7 +180,7 @@ def join_url(base: str, *names: str) -> str:
 def parent_url(url: str) -> str:
     """Return the URL of the folder that holds `url`."""
     if is_http(url):
-        url = urlunsplit(urlsplit(url)._replace(query="", fragment=""))  # there may be slashes in them
+        url = urlunsplit(urlsplit(url)._replace(query="", fragment=""))  # they may contain slashes
     head, _, _ = url.rstrip("/").rpartition("/")
     if head == "file://":
         return "file:///"
@@ -188,6 +188,6 @@ def parent_url(url: str) -> str:
 
 
 def relative_url(url: str, base: str) -> str:
-    """Return the part of `url` below `base`; `url`'s last name if it is not below."""
+    """Return the part of `url` below `base`, or the last name of `url` if it is not below."""
     prefix = base.rstrip("/") + "/"
     return url[len(prefix) :] if url.startswith(prefix) else url.rstrip("/").rpartition("/")[2]

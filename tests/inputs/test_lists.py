@@ -175,7 +175,7 @@ def test_a_whole_list_of_missing_images_is_refused(folder: Path) -> None:
         ("l.jsonl", '{"image": "a\\u0000.png"}', "e.g. line 1: a\\0.png: a name with a NUL byte"),
         ("l.jsonl", '{"image": "a\\ud800.png"}', "line 1: a\\ud800.png: a name with a NUL byte or half a surrogate"),
         ("l.txt", "s3://me:secret@bucket/a.png", "line 1: s3://***@bucket/a.png: credentials in a URL"),
-        ("l.txt", "nosuch://x/a.png", "no store is known for nosuch://"),
+        ("l.txt", "nosuch://x/a.png", "unknown protocol nosuch://"),
     ],
 )  # fmt: skip
 def test_bad_lists_are_refused_with_the_line(folder: Path, name: str, text: str, message: str) -> None:

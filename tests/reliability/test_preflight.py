@@ -135,7 +135,7 @@ def test_a_store_without_conditional_writes(place: Place, moto: S3Server, caplog
     with proxied(moto, fault) as proxy, caplog.at_level(logging.WARNING):
         assert run(place.job(**to_s3(place, moto, proxy, name))).complete
     assert fault.injected >= 3  # the probe's object, run.json, the plan
-    assert "this store knows no conditional writes: written without" in caplog.text
+    assert "no conditional writes in this store: wrote without one" in caplog.text
     assert not [url for url in left(moto, name) if "_preflight" in url]
 
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from segment.errors import NoCredentials, StoreError, StoreRefused, UsageError
 from segment.store.client import Entry, Store
 from segment.store.filesystems import parse_storage_option
-from segment.store.request_errors import failure, is_taken, is_transient
+from segment.store.request_errors import is_taken, is_transient, store_error
 from segment.store.urls import is_url, join_url, parent_url, redact_text, redact_url, relative_url, to_url
 from tests.s3 import S3Server
 from tests.web import Web
@@ -58,7 +58,7 @@ def test_to_url_of_relative_paths(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     assert to_url("x.png") == f"file://{tmp_path}/x.png"
     assert to_url("~/x.png") == "file:///home/me/x.png"
     assert to_url("~0/x.png") == f"file://{tmp_path}/~0/x.png"  # no such user
-    with pytest.raises(UsageError, match="an empty string is no path or URL"):
+    with pytest.raises(UsageError, match="an empty string is not a path or URL"):
         to_url("")
 
 
@@ -353,7 +353,7 @@ class CredentialUnavailableError(Exception):
 def test_missing_credentials_of_other_stores(url: str, error: Exception, advice: str) -> None:
     """Their drivers are not among the tests' packages; the words are theirs."""
     assert not is_transient(error, url)
-    found = failure("read", url, error)
+    found = store_error("read", url, error)
     assert isinstance(found, NoCredentials)
     assert found.exit_code == 2
     assert advice in str(found)
@@ -361,7 +361,7 @@ def test_missing_credentials_of_other_stores(url: str, error: Exception, advice:
 
 def test_expired_and_wrong_credentials_are_there() -> None:
     for words in ("ExpiredToken", "InvalidAccessKeyId", "SignatureDoesNotMatch"):
-        found = failure("read", "s3://b/x", OSError(f"An error occurred ({words}) when calling GetObject"))
+        found = store_error("read", "s3://b/x", OSError(f"An error occurred ({words}) when calling GetObject"))
         assert isinstance(found, StoreRefused)
         assert not isinstance(found, NoCredentials)
         assert found.exit_code == 1
@@ -379,7 +379,7 @@ def test_a_driver_that_refuses_its_options_is_a_known_store(monkeypatch: pytest.
     fsspec.register_implementation("refusing", Refusing, clobber=True)
     with pytest.raises(NoCredentials, match="no credentials were found"):
         Store().read("refusing://b/x")
-    with pytest.raises(UsageError, match="no store is known for unheard://"):
+    with pytest.raises(UsageError, match="unknown protocol unheard://"):
         Store().read("unheard://b/x")
 
 
@@ -492,9 +492,11 @@ def test_a_connection_that_drops_is_retried(web: Web, no_waiting: None) -> None:
 
 def test_a_server_that_ignores_ranges_is_named_at_once(web: Web) -> None:
     url = web.put("/a.bin", b"0123456789", ranges=False)
-    with pytest.raises(UsageError, match="this server ignores ranges"):
+    with pytest.raises(UsageError, match="this server ignores byte ranges"):
         Store().read(url, 2, 5)
-    with pytest.raises(UsageError, match="this server ignores ranges"):  # ten bytes, but others than were asked for
+    with pytest.raises(UsageError, match="this server ignores byte ranges"):  # ten bytes, but not the requested ones
+        UsageError, match="this server ignores byte ranges"
+    ):  # ten bytes, but others than were asked for
         Store().read(url, 2, 12)
     assert len(web.fetched("/a.bin")) == 2
     assert Store().read(url, 0, 10) == b"0123456789"
@@ -503,7 +505,7 @@ def test_a_server_that_ignores_ranges_is_named_at_once(web: Web) -> None:
 def test_of_a_range_that_is_ignored_the_whole_object_is_not_waited_for(web: Web, no_waiting: None) -> None:
     url = web.put("/a.bin", b"x" * 1000, ranges=False, drops=9)  # who wants all of it does not get it
     for start in (0, 5):
-        with pytest.raises(UsageError, match="this server ignores ranges"):
+        with pytest.raises(UsageError, match="this server ignores byte ranges"):
             Store().read(url, start, 10)
     assert len(web.fetched("/a.bin")) == 2
 
@@ -516,7 +518,7 @@ def test_a_host_that_cannot_be_reached(url: str, no_waiting: None) -> None:
 
 
 def test_protocols_that_need_a_package_or_do_not_exist() -> None:
-    with pytest.raises(UsageError, match="nfs5://server/x: no store is known for nfs5://"):
+    with pytest.raises(UsageError, match="nfs5://server/x: unknown protocol nfs5://"):
         Store().read("nfs5://server/x")
     assert not is_url("C:/x")
 
