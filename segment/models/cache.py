@@ -1,4 +1,4 @@
-"""Transfers: files in ranges, and a cache of published files that survives breaks and is verified at every use."""
+"""Downloads: files read in ranges, and a cache of published files, which resumes transfers and verifies every use."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import BinaryIO
-from urllib.parse import urlsplit
 
 from segment.errors import ModelError, StoreError, UsageError
 from segment.models.card import WeightsFile
 from segment.store.client import Store
+from segment.store.names import basename
 from segment.store.urls import redact_url
 
 Progress = Callable[[str, int, int], None]  # name of the file, bytes done, bytes in total
 
-_CHUNK = 4 << 20  # bytes of one request: a transfer that breaks off loses no more, and none runs into a time limit
+_CHUNK = 4 << 20  # bytes of one request: an interrupted transfer loses no more, and no request hits a time limit
 
 
 def cache_folder() -> Path:
-    """Return the folder that downloads are kept in: `$SEGMENT_CACHE`, else below the user's cache folder.
+    """Return the folder of downloaded files: `$SEGMENT_CACHE`, else a folder in the user's cache folder.
 
     Raises:
         UsageError: there is no home folder.
@@ -31,16 +31,16 @@ def cache_folder() -> Path:
     if chosen := os.environ.get("SEGMENT_CACHE"):
         return Path(chosen).expanduser().absolute()
     base = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    if not base.is_absolute():  # the XDG specification: relative ones are to be ignored
+    if not base.is_absolute():  # the XDG specification ignores relative paths
         try:
             base = Path.home() / ".cache"
         except RuntimeError:
-            raise UsageError("no home folder to keep weights in: set SEGMENT_CACHE to a folder") from None
+            raise UsageError("there is no home folder for downloaded weights: set SEGMENT_CACHE to a folder") from None
     return base / "segment" / "weights"
 
 
 def read_whole(url: str, store: Store, report: Progress) -> bytes | None:
-    """Return a file's bytes, or None where there is none; remote files come in ranges."""
+    """Return a file's bytes, or None if there is no file; remote files are read in ranges."""
     entry = store.info(url)
     if entry is None:
         return None
@@ -49,19 +49,19 @@ def read_whole(url: str, store: Store, report: Progress) -> bytes | None:
     data = bytearray()
     for chunk in _chunks(url, 0, entry.size, store):
         data += chunk
-        report(name_of(url), len(data), entry.size)
+        report(basename(url), len(data), entry.size)
     if store.info(url) != entry:
         raise StoreError(f"{redact_url(url)} changed while it was being read: run the same command again")
     return bytes(data)
 
 
 def _chunks(url: str, start: int, size: int, store: Store) -> Iterator[bytes]:
-    """Yield a file's bytes from `start` on, a range at a time."""
+    """Yield a file's bytes from `start` on, range by range."""
     while start < size:
         stop = min(start + _CHUNK, size)
         try:
             chunk = store.read(url, start, stop)
-        except UsageError:  # the server ignores ranges; any other reason fails the whole read the same way
+        except UsageError:  # the server ignores ranges; for any other reason the read of the whole file fails, too
             yield store.read(url)[start:]
             return
         yield chunk
@@ -69,7 +69,7 @@ def _chunks(url: str, start: int, size: int, store: Store) -> Iterator[bytes]:
 
 
 def verify(data: bytes, file: WeightsFile) -> None:
-    """Raise ModelError unless the bytes are those the card describes."""
+    """Raise ModelError if size or digest of the bytes differ from the card's."""
     url = redact_url(file.url)
     if len(data) != file.size:
         raise ModelError(f"{url} has {len(data)} bytes, the model card says {file.size}: it is another file")
@@ -81,22 +81,24 @@ def verify(data: bytes, file: WeightsFile) -> None:
 
 
 def fetch_once(file: WeightsFile, target: Path, store: Store, report: Progress) -> bytes:
-    """Return a published file's bytes from the cache, downloaded to there if need be.
+    """Return a published file's bytes from the cache; download the file if the cache lacks it.
 
-    Any number of processes may do this at once: one of them downloads.
+    If several processes call this at once, one of them downloads.
 
     Args:
         file: URL, size and digest.
-        target: where the cache has it. Verified again at each call, and fetched anew if damaged.
+        target: path in the cache. Its content is verified at each call, and downloaded again if it is damaged.
+        store: reads the URL.
+        report: see `load_weights`.
 
     Raises:
-        FileNotFoundError: there is nothing at the URL.
-        ModelError: what is there is not the file that the card describes; it is not kept.
-        StoreError: the transfer failed for good; what has come so far is kept, the next call goes on there.
+        FileNotFoundError: there is no file at the URL.
+        ModelError: the file at the URL is not the one that the card describes; it is not kept.
+        StoreError: the transfer failed permanently; the next call resumes it.
         UsageError: the cache cannot be written.
     """
     try:
-        data = _intact(target, file)
+        data = _read_verified(target, file)
         if data is not None:
             return data
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -106,12 +108,12 @@ def fetch_once(file: WeightsFile, target: Path, store: Store, report: Progress) 
     except OSError as error:
         raise UsageError(
             f"the weights cache {target.parent} cannot be used: {error.strerror or error}. Set SEGMENT_CACHE to a "
-            "folder that can"
+            "writable folder"
         ) from None
 
 
-def _intact(path: Path, file: WeightsFile) -> bytes | None:
-    """Return a cached file's bytes if they are those the card describes."""
+def _read_verified(path: Path, file: WeightsFile) -> bytes | None:
+    """Return a cached file's bytes; None if the file is missing or not the one that the card describes."""
     try:
         data = path.read_bytes()
         verify(data, file)
@@ -122,13 +124,13 @@ def _intact(path: Path, file: WeightsFile) -> bytes | None:
 
 def _fetch(file: WeightsFile, target: Path, store: Store, report: Progress) -> bytes:
     part = target.with_name(f"{target.name}.part")
-    with _locked(part, lambda done: report(name_of(file.url), done, file.size)) as growing:
-        data = _intact(target, file)  # by now another process may have fetched it
+    with _locked(part, lambda done: report(basename(file.url), done, file.size)) as partial:
+        data = _read_verified(target, file)  # another process may have downloaded it meanwhile
         if data is not None:
             part.unlink()
             return data
         try:
-            data = _complete(file, growing, store, report)
+            data = _complete(file, partial, store, report)
         except (FileNotFoundError, ModelError):
             part.unlink()
             raise
@@ -140,8 +142,8 @@ def _fetch(file: WeightsFile, target: Path, store: Store, report: Progress) -> b
         return data
 
 
-def _complete(file: WeightsFile, growing: BinaryIO, store: Store, report: Progress) -> bytes:
-    """Append what is missing to a partial download and return the verified whole."""
+def _complete(file: WeightsFile, partial: BinaryIO, store: Store, report: Progress) -> bytes:
+    """Complete a partial download and return the verified bytes of the whole file."""
     entry = store.info(file.url)
     if entry is None:
         raise FileNotFoundError(file.url)
@@ -149,46 +151,44 @@ def _complete(file: WeightsFile, growing: BinaryIO, store: Store, report: Progre
         raise ModelError(
             f"{redact_url(file.url)} has {entry.size} bytes, the model card says {file.size}: it is another file"
         )
-    resumed = _append(file, growing, store, report)
+    resumed = _append(file, partial, store, report)
     try:
-        return _verified(file, growing)
+        return _verified(file, partial)
     except ModelError:
         if not resumed:
             raise
-    growing.truncate(0)  # what was resumed may have been the damaged half
-    _append(file, growing, store, report)
-    return _verified(file, growing)
+    partial.truncate(0)  # the part that was resumed may be damaged
+    _append(file, partial, store, report)
+    return _verified(file, partial)
 
 
-def _append(file: WeightsFile, growing: BinaryIO, store: Store, report: Progress) -> bool:
-    """Append the rest of a file; return whether a part of it was there already."""
-    start = growing.seek(0, os.SEEK_END)
+def _append(file: WeightsFile, partial: BinaryIO, store: Store, report: Progress) -> bool:
+    """Download the rest of a file; return whether the partial download had any bytes."""
+    start = partial.seek(0, os.SEEK_END)
     done = start
-    report(name_of(file.url), done, file.size)
+    report(basename(file.url), done, file.size)
     for chunk in _chunks(file.url, start, file.size, store):
-        growing.write(chunk)
-        growing.flush()
+        partial.write(chunk)
+        partial.flush()
         done += len(chunk)
-        report(name_of(file.url), done, file.size)
+        report(basename(file.url), done, file.size)
     return start > 0
 
 
-def _verified(file: WeightsFile, growing: BinaryIO) -> bytes:
-    growing.seek(0)
-    data = growing.read()
+def _verified(file: WeightsFile, partial: BinaryIO) -> bytes:
+    partial.seek(0)
+    data = partial.read()
     verify(data, file)
     return data
 
 
 @contextmanager
 def _locked(part: Path, waiting: Callable[[int], None]) -> Iterator[BinaryIO]:
-    """Open a partial download for appending, for one process and thread alone.
-
-    The lock is the kernel's: it ends with the process, however that ends.
+    """Open a partial download for appending, under an exclusive lock, which the kernel releases if the process dies.
 
     Args:
-        part: the file; made if missing.
-        waiting: called with the bytes there are, again and again while another holds the lock.
+        part: the file; created if missing.
+        waiting: called with the file's size in bytes, every 0.1 s while another process or thread holds the lock.
     """
     while True:
         with part.open("a+b") as file:
@@ -204,23 +204,8 @@ def _locked(part: Path, waiting: Callable[[int], None]) -> Iterator[BinaryIO]:
 
 
 def _is_at(file: BinaryIO, path: Path) -> bool:
-    """Whether an open file is still the one at `path`: who held the lock may have renamed or deleted it."""
+    """Whether an open file is still at `path`: the previous owner of the lock may have renamed or deleted it."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except FileNotFoundError:
         return False
-
-
-def path_of(url: str) -> str:
-    """Return a URL without the query that http:// may have."""
-    return urlsplit(url).path if url.startswith(("http://", "https://")) else url
-
-
-def name_of(url: str) -> str:
-    """Return a URL's last name."""
-    return PurePosixPath(path_of(url)).name
-
-
-def suffix_of(url: str) -> str:
-    """Return a URL's file suffix in lower case, with its dot."""
-    return PurePosixPath(path_of(url)).suffix.lower()

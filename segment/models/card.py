@@ -1,6 +1,6 @@
-"""The model card: everything about a model but its weights, as a checked contract.
+"""The model card: a TOML file that describes a model completely, except for the content of its weights.
 
-A card is a TOML file. `load_card` reads a built-in card by name, or any card by path or URL.
+`load_card` reads a built-in card by name, or any card by path or URL.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_serializer, model_validator
 
 from segment.errors import UsageError, did_you_mean
-from segment.models.classes import Classes
+from segment.models.classes import Byte, Classes
 from segment.models.validation import validation_message
 from segment.store.client import Store
 from segment.store.urls import is_url, join_url, parent_url, redact_url, to_url, unsigned
@@ -24,7 +24,6 @@ Resolution = Literal["model", "source"]
 Enlarging = Literal["bilinear", "nearest"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "area"]
 Resampler = Literal["pillow", "opencv"]
-Byte = Annotated[int, Field(ge=0, le=255)]
 Side = Annotated[int, Field(ge=1, le=16384)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{96}$")]
@@ -32,23 +31,23 @@ Triple = tuple[float, float, float]
 
 _STRICT = ConfigDict(extra="forbid", frozen=True)
 
-# What to do with the one channel of a binary model: argmax over it would be class 0 everywhere.
+# Advice for a binary model with one channel: its argmax is class 0 everywhere.
 TWO_CHANNELS = (
-    "One sigmoid channel is no score per class: export the graph with two, background first: "
+    "One sigmoid channel is not a score per class: export the graph with two, background first: "
     "torch.cat([1 - p, p], dim=1) of a probability p, torch.cat([0 * x, x], dim=1) of a logit x"
 )
 
 
 class Resize(BaseModel):
-    """How an image of any size becomes the model's input size.
+    """How an image is resized to the model's input.
 
     Attributes:
         method: `stretch` fills height and width; `letterbox` keeps the aspect ratio and fills height or width; `pad`
             keeps the aspect ratio and only shrinks: an image that fits keeps its pixels.
-        anchor: where `letterbox` and `pad` put the image: `top-left`, the border being right and below, or `centre`;
-            of an odd border the larger half is right and below.
-        resampler: whose resampling; Pillow's and OpenCV's 'bilinear' are different functions.
-        interpolation: kernel. `bilinear` in Pillow is antialiased when shrinking, in OpenCV it is not.
+        anchor: position of the image for `letterbox` and `pad`: `top-left` with the border right and below, or
+            `centre`; the larger half of an odd border is right and below.
+        resampler: library: Pillow's and OpenCV's 'bilinear' are different functions.
+        interpolation: kernel. When shrinking, Pillow's `bilinear` is antialiased, OpenCV's is not.
         pad: RGB value of the border, 0-255.
     """
 
@@ -65,22 +64,21 @@ class Resize(BaseModel):
         if self.resampler == "pillow" and self.interpolation == "area":
             raise ValueError("'area' is an OpenCV interpolation; with resampler = 'pillow' use 'bilinear', or 'opencv'")
         if self.method == "stretch" and self.anchor != "top-left":
-            raise ValueError("'stretch' leaves no border: anchor is for method = 'letterbox' and 'pad'")
+            raise ValueError("'stretch' has no border: anchor is for method = 'letterbox' and 'pad'")
         return self
 
 
 class Input(BaseModel):
-    """What the graph wants to be fed.
-
-    The graph is given `(pixel / 255 * maximum - mean) / std`, channel by channel.
+    """The graph's input: `(pixel / 255 * maximum - mean) / std`, channel by channel.
 
     Attributes:
-        name: the graph's input, needed only where it has several.
+        name: name of the graph's input, required if it has several.
         layout: `NCHW` or `NHWC`.
         height, width: pixels.
         channels: order of the colour channels.
         maximum: value of the brightest pixel before normalisation: 255 or 1.
-        mean, std: subtracted, then divided by; in units of `maximum` and in the order of `channels`.
+        mean, std: normalisation, in units of `maximum` and in the order of `channels`.
+        resize: how images are resized to height and width.
     """
 
     model_config = _STRICT
@@ -98,21 +96,21 @@ class Input(BaseModel):
     @model_validator(mode="after")
     def _std_not_zero(self) -> Input:
         if 0.0 in self.std:
-            raise ValueError("std must not hold a zero: it is divided by")
+            raise ValueError("std must not contain a zero: pixels are divided by it")
         return self
 
 
 class Output(BaseModel):
-    """What the graph gives back.
+    """The graph's output.
 
     Attributes:
-        name: the graph's output, needed only where it has several.
+        name: name of the graph's output, required if it has several.
         kind: `index` (class index per pixel), `probabilities` or `logits` (one score per class and pixel).
         layout: `NCHW` or `NHWC` for scores; `NHW`, `N1HW` or `NHW1` for an index.
-        height, width: pixels of what the graph gives; what the graph says, else those of the input, unless stated.
-        enlarge: how an output smaller than the input becomes as large, within the graph: `bilinear` (half-pixel
-            centres, scores only, before the best class is chosen) or `nearest`. Scores are enlarged bilinearly unless
-            stated, a class index always by nearest.
+        height, width: pixels; the default is the size that the graph declares, else that of the input.
+        enlarge: how an output smaller than the input is enlarged to it, within the graph: `bilinear` (half-pixel
+            centres, scores only, before the argmax) or `nearest`. The default is `bilinear` for scores; a class index
+            is always enlarged by `nearest`.
     """
 
     model_config = _STRICT
@@ -126,7 +124,7 @@ class Output(BaseModel):
 
     @property
     def enlarging(self) -> Enlarging:
-        """How an output smaller than the input is enlarged."""
+        """`enlarge`, or its default."""
         return self.enlarge or ("nearest" if self.kind == "index" else "bilinear")
 
     @model_validator(mode="after")
@@ -143,16 +141,15 @@ class Output(BaseModel):
 
 
 class Published(BaseModel):
-    """A published score, and what one must know to compare another score with it.
+    """A published score, and what another score must share to be comparable.
 
     Attributes:
         miou: mIoU, 0-1.
-        dataset, split: the images that it was computed on.
-        images: how many they are.
-        convention, resolution: as in the table `metric`, whose values they are unless stated.
-        weights_sha384: SHA-384 of each file of the weights that the score stands for; those of the card's weights
-            unless stated.
-        source: who published it, where.
+        dataset, split: evaluated images.
+        images: number of images.
+        convention, resolution: as in the table `metric`, which gives the defaults.
+        weights_sha384: SHA-384 of each file of the evaluated weights; the default is the card's weights.
+        source: publisher and place.
         note: the rest of the protocol.
     """
 
@@ -170,7 +167,7 @@ class Published(BaseModel):
 
     @property
     def where(self) -> str:
-        """The images in words: `PASCAL VOC 2012 val, 1,449 images`; empty where nothing is said of them."""
+        """The evaluated images, such as `PASCAL VOC 2012 val, 1,449 images`; empty if the card does not name them."""
         number = f"{self.images:,} images" if self.images else ""
         return ", ".join(filter(None, (f"{self.dataset} {self.split}".strip(), number)))
 
@@ -183,11 +180,12 @@ class Metric(BaseModel):
     """How the model is scored.
 
     Attributes:
-        convention: the named mIoU convention (`segment.metrics`).
-        resolution: score at the `model`'s output size (label resized) or at the `source` image's (mask resized).
-        label_resampler: whose 'nearest' resizes labels: Pillow samples pixel centres, OpenCV rounds down.
-        published: a published score: a table, or the bare mIoU, 0-1.
-        note: on which data, by whom.
+        convention: mIoU convention; see `segment.metrics`.
+        resolution: score at the size of the `model`'s output (labels are resized) or of the `source` image (masks are
+            resized).
+        label_resampler: library whose 'nearest' resizes labels: Pillow samples pixel centres, OpenCV rounds down.
+        published: a published score: a table, or the mIoU alone, 0-1.
+        note: data and publisher.
     """
 
     model_config = _STRICT
@@ -202,9 +200,12 @@ class Metric(BaseModel):
 
 
 class WeightsFile(BaseModel):
-    """One published file: where it is, how large, and its SHA-384 in hexadecimal.
+    """One published file.
 
-    A relative `url` is relative to the card. It may be signed; what is dumped, and so recorded, has no signature.
+    Attributes:
+        url: URL, relative to the card if it is relative. It may be signed; a dump of the card omits the signature.
+        size: bytes.
+        sha384: hexadecimal digest.
     """
 
     model_config = _STRICT
@@ -219,7 +220,12 @@ class WeightsFile(BaseModel):
 
 
 class ModelCard(BaseModel):
-    """The contract of a model. See the classes of its parts."""
+    """A model's description: input, output, classes, metric and weights.
+
+    Attributes:
+        gflops: billions of floating-point operations per image.
+        mparams: millions of parameters.
+    """
 
     model_config = _STRICT
 
@@ -236,22 +242,21 @@ class ModelCard(BaseModel):
     weights: tuple[WeightsFile, ...] = Field(default=(), max_length=2)
 
     @model_validator(mode="after")
-    def _scores_to_compare(self) -> ModelCard:
+    def _several_scores(self) -> ModelCard:
         if self.output.kind != "index" and len(self.classes) == 1:
             raise ValueError(
-                "classes.names has one name, so that every pixel would be of this class: name the background, too. "
-                f"{TWO_CHANNELS}"
+                f"classes.names has one name, so every pixel has this class: name the background, too. {TWO_CHANNELS}"
             )
         return self
 
     @property
     def output_height(self) -> int:
-        """Rows of a mask: those of the input, or of the graph's output where that is larger."""
+        """Height of a mask: that of the input, or of the graph's output if it is larger."""
         return max(self.input.height, self.output.height or 0)
 
     @property
     def output_width(self) -> int:
-        """Columns of a mask: those of the input, or of the graph's output where that is larger."""
+        """Width of a mask: that of the input, or of the graph's output if it is larger."""
         return max(self.input.width, self.output.width or 0)
 
 
@@ -260,7 +265,7 @@ def _card_folder() -> Traversable:
 
 
 def built_in_cards() -> list[str]:
-    """Names of the cards in the package, sorted."""
+    """Return the names of the built-in cards, sorted."""
     return sorted(item.name.removesuffix(".toml") for item in _card_folder().iterdir() if item.name.endswith(".toml"))
 
 
@@ -268,11 +273,11 @@ def load_card(reference: str, store: Store | None = None) -> ModelCard:
     """Load a card.
 
     Args:
-        reference: name of a built-in card, path of a TOML file, or any fsspec URL of one.
-        store: how to reach a URL; the default has no storage options.
+        reference: name of a built-in card, or path or URL of a TOML file.
+        store: reads URLs; the default has no storage options.
 
     Raises:
-        UsageError: no such card, or the card is wrong; the message says where and how to mend it.
+        UsageError: there is no such card, or the card is invalid; the message says where and how to fix it.
     """
     if reference in built_in_cards():
         text = (_card_folder() / f"{reference}.toml").read_text(encoding="utf-8")
@@ -280,7 +285,7 @@ def load_card(reference: str, store: Store | None = None) -> ModelCard:
     if not (is_url(reference) or reference.endswith(".toml") or "/" in reference):
         raise UsageError(
             f"no model card named '{reference}'.{did_you_mean(reference, built_in_cards())} "
-            f"`segment models` lists the built-in cards; for one of your own give its path (my-card.toml)."
+            f"`segment models` lists the built-in cards; for your own card give its path (my-card.toml)."
         )
     url = to_url(reference)
     data = (store or Store()).read_if_exists(url)
@@ -298,12 +303,12 @@ def parse_card(text: str, where: str = "model card", base: str | None = None) ->
 
     Args:
         text: TOML.
-        where: how to name it in an error.
-        base: folder that relative weights URLs are relative to.
+        where: name of the card in error messages.
+        base: folder of the card, for relative URLs of weights.
 
     Raises:
-        UsageError: not TOML, an unknown key (the nearest known one is named), a missing or wrong value, a URL with a
-            secret in it.
+        UsageError: invalid TOML, an unknown key (the message suggests a similar one), a missing or invalid value, a
+            URL with a secret.
     """
     try:
         card = ModelCard.model_validate(tomllib.loads(text))

@@ -1,4 +1,4 @@
-"""What a class is: names, palettes, ignored classes."""
+"""Classes of a data set: names, palette, ignored values."""
 
 from __future__ import annotations
 
@@ -8,13 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Colour = tuple[
-    Annotated[int, Field(ge=0, le=255)],
-    Annotated[int, Field(ge=0, le=255)],
-    Annotated[int, Field(ge=0, le=255)],
-]
+Byte = Annotated[int, Field(ge=0, le=255)]
+Colour = tuple[Byte, Byte, Byte]  # RGB
 
-VOID = 255  # in a decoded label: this pixel is ignored and is no class
+VOID = 255  # in a decoded label: the pixel is ignored and has no class
 
 
 class Classes(BaseModel):
@@ -22,27 +19,27 @@ class Classes(BaseModel):
 
     Attributes:
         names: class names by index.
-        palette: RGB colour by index, as many as names.
-        ignore: label values left out of every metric. A value below `len(names)` is a class that is
-            ignored (CamVid's 'Unlabeled'); any other is 'void', such as VOC's 255.
-        void_colours: RGB colours that mean 'void' in colour-coded labels, such as VOC's (224, 224, 192).
+        palette: RGB colours by index, one per class.
+        ignore: label values that no metric counts. A value below `len(names)` is an ignored class, such as CamVid's
+            'Unlabeled'; any other value is void, such as VOC's 255.
+        void_colours: RGB colours of void pixels in colour-coded labels, such as VOC's (224, 224, 192).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     names: tuple[str, ...] = Field(min_length=1, max_length=255)
     palette: tuple[Colour, ...]
-    ignore: tuple[Annotated[int, Field(ge=0, le=255)], ...] = ()
+    ignore: tuple[Byte, ...] = ()
     void_colours: tuple[Colour, ...] = ()
 
     @model_validator(mode="after")
     def _consistent(self) -> Classes:
         if len(self.palette) != len(self.names):
             raise ValueError(
-                f"{len(self.names)} names but {len(self.palette)} palette colours: give one colour a class"
+                f"{len(self.names)} names but {len(self.palette)} palette colours: give one colour per class"
             )
         if len(set(self.names)) != len(self.names):
-            raise ValueError("class names must differ from each other")
+            raise ValueError("class names must be unique")
         return self
 
     def __len__(self) -> int:
@@ -50,16 +47,20 @@ class Classes(BaseModel):
 
     @property
     def ignored_classes(self) -> tuple[int, ...]:
-        """Indices of the classes that no metric counts."""
+        """Indices of the ignored classes, ascending."""
         return tuple(sorted(value for value in set(self.ignore) if value < len(self.names)))
 
     @property
     def void_values(self) -> tuple[int, ...]:
-        """Label values that are ignored and are no class."""
+        """Ignored label values that are not classes, ascending."""
         return tuple(sorted(value for value in set(self.ignore) if value >= len(self.names)))
 
     def index(self, name: str) -> int:
-        """Return the index of a class name (case does not matter). Raises KeyError."""
+        """Return the index of a class name, case-insensitive.
+
+        Raises:
+            KeyError: there is no such class.
+        """
         lowered = [known.lower() for known in self.names]
         if name.lower() not in lowered:
             raise KeyError(name)

@@ -1,4 +1,4 @@
-"""ONNX files whose tensors lie in other files ("external data"): made whole, or refused."""
+"""ONNX external data (tensors stored in other files): embeds it into the model, or refuses it."""
 
 from __future__ import annotations
 
@@ -10,42 +10,43 @@ from segment.errors import ModelError
 if TYPE_CHECKING:
     from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto
 
-LARGEST_MODEL = 2**31 - 1  # bytes; protobuf cannot hold more
+LARGEST_MODEL = 2**31 - 1  # bytes; the limit of protobuf
 
 
 def embed_external_data(graph: bytes, read: Callable[[str], bytes]) -> bytes:
-    """Put the external data of an ONNX model into the model.
-
-    A model without external data comes back as the very same bytes.
+    """Embed the external data of an ONNX model into the model.
 
     Args:
         graph: bytes of an .onnx file.
-        read: from a name inside the model's own folder to that file's bytes. It is only called with relative names
-            that have no `..` in them; that no link leads out of the folder is for `read` to see to. It raises
-            ModelError for what it refuses, FileNotFoundError for what is not there.
+        read: reads a file by its name in the model's folder. It is called only with relative names without `..`, and
+            must itself refuse links that lead out of the folder. It raises ModelError for a refused file,
+            FileNotFoundError for a missing one.
+
+    Returns:
+        Bytes of a self-contained .onnx file; `graph` itself if it has no external data.
 
     Raises:
-        ModelError: a name leads out of the model's folder, a file is missing or too short, the model does not parse,
-            or would grow beyond the 2 GB that an ONNX file can hold.
+        ModelError: a name leads out of the model's folder, a file is missing or too short, the model cannot be
+            parsed, or the result exceeds the 2 GB limit of an ONNX file.
     """
-    if b"location" not in graph:  # the key every reference has; spares most models the parse
+    if b"location" not in graph:  # the key of every reference: most models need no parse
         return graph
-    model = _parse(graph)
-    outside = [tensor for tensor in _tensors(model) if _is_external(tensor)]
-    if not outside:
+    model = parse_model(graph)
+    external = [tensor for tensor in stored_tensors(model) if tensor.data_location == tensor.EXTERNAL]
+    if not external:
         return graph
     by_name: dict[str, list[TensorProto]] = {}
-    for tensor in outside:
+    for tensor in external:
         by_name.setdefault(_checked_name(tensor), []).append(tensor)
     total = len(graph)
-    for name, tensors in by_name.items():  # file by file: one of them in memory at a time
+    for name, tensors in by_name.items():  # one file in memory at a time
         data = _read(name, tensors[0], read)
         for tensor in tensors:
             start, stop = _extent(tensor, name, len(data))
             total += stop - start
             if total > LARGEST_MODEL:
                 raise ModelError(
-                    "the ONNX model and its external data are larger than the 2 GB that one ONNX file can hold. "
+                    "the ONNX model and its external data exceed the 2 GB limit of one ONNX file. "
                     "Convert it to OpenVINO IR (ovc model.onnx) and give the .xml"
                 )
             tensor.raw_data = data[start:stop]
@@ -54,17 +55,18 @@ def embed_external_data(graph: bytes, read: Callable[[str], bytes]) -> bytes:
     return bytes(model.SerializeToString(deterministic=True))
 
 
-def _parse(graph: bytes) -> ModelProto:
-    import onnx  # half a second that most runs do not need
+def parse_model(data: bytes) -> ModelProto:
+    """Parse the bytes of an .onnx file.
+
+    Raises:
+        ModelError: the bytes cannot be parsed.
+    """
+    import onnx  # takes half a second, and most runs do not need it
 
     try:
-        return onnx.load_model_from_string(graph)
+        return onnx.load_model_from_string(data)
     except Exception as error:  # protobuf's DecodeError, which onnx does not re-export
-        raise ModelError("this is not an ONNX model: the bytes cannot be parsed") from error
-
-
-def _is_external(tensor: TensorProto) -> bool:
-    return tensor.data_location == tensor.EXTERNAL
+        raise ModelError("the weights are not an ONNX model: the bytes cannot be parsed") from error
 
 
 def _entries(tensor: TensorProto) -> dict[str, str]:
@@ -72,13 +74,12 @@ def _entries(tensor: TensorProto) -> dict[str, str]:
 
 
 def _checked_name(tensor: TensorProto) -> str:
-    """Return where the tensor's bytes are, as a plain name below the model's folder."""
+    """Return the name of the tensor's file, relative to the model's folder and normalised."""
     name = _entries(tensor).get("location", "")
     folders = name.split("/")
     if not name or name.startswith("/") or ".." in folders or any(char in name for char in "\\:\0"):
         raise ModelError(
-            f"the ONNX model's tensor '{tensor.name}' points to {name!r}: external data may only be in the model's own "
-            "folder"
+            f"the ONNX model's tensor '{tensor.name}' refers to {name!r}: external data must be in the model's folder"
         )
     return "/".join(folder for folder in folders if folder not in ("", "."))
 
@@ -88,13 +89,13 @@ def _read(name: str, tensor: TensorProto, read: Callable[[str], bytes]) -> bytes
         return read(name)
     except FileNotFoundError:
         raise ModelError(
-            f"the ONNX model keeps tensor '{tensor.name}' in {name!r}, which is not there: put that file "
+            f"the ONNX model stores tensor '{tensor.name}' in {name!r}, which does not exist: put that file "
             "beside the model"
         ) from None
 
 
 def _extent(tensor: TensorProto, name: str, size: int) -> tuple[int, int]:
-    """Return the tensor's first byte in the file and the one after its last."""
+    """Return start and end (exclusive) of the tensor in the file, in bytes."""
     entries = _entries(tensor)
     try:
         start = int(entries.get("offset") or 0)
@@ -104,14 +105,13 @@ def _extent(tensor: TensorProto, name: str, size: int) -> tuple[int, int]:
     if start < 0 or length < 0 or start + length > size:
         raise ModelError(
             f"the ONNX model's tensor '{tensor.name}' should be at offset {entries.get('offset', '0')}, length "
-            f"{entries.get('length', 'unknown')} of {name!r}, which has {size} bytes: it is not the file that "
-            "belongs to this model"
+            f"{entries.get('length', 'unknown')} of {name!r}, which has {size} bytes: this is not the model's file"
         )
     return start, start + length
 
 
-def _tensors(model: ModelProto) -> Iterator[TensorProto]:
-    """Every tensor of a model, at any depth."""
+def stored_tensors(model: ModelProto) -> Iterator[TensorProto]:
+    """Yield every tensor of a model, subgraphs included."""
     yield from _graph_tensors(model.graph)
     for function in model.functions:
         yield from _node_tensors(function.node)

@@ -1,4 +1,4 @@
-"""Validation errors of job files and cards in words: which key, what it should be, what it is."""
+"""Messages for validation errors of job files and model cards: the key, the expected value, the value found."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pydantic import BaseModel, ValidationError
 
 from segment.errors import did_you_mean
 
-_SECRET = "storage_options"  # its values are shown nowhere
-_LONGEST = 60  # characters of a wrong value that are shown
+_SECRET = "storage_options"  # messages omit its values
+_LONGEST = 60  # characters; messages omit longer values
 _TYPES = {"string": "text", "boolean": "true or false", "array": "a list", "object": "a table", "null": ""}
 _Schema = dict[str, Any]
 
 
 def validation_message(error: ValidationError, model: type[BaseModel]) -> str:
-    """Put a pydantic error in words, a line a key: `  input.hieght: unknown key. Did you mean 'height'?`."""
+    """Describe a pydantic error, one line per key: `  input.hieght: unknown key. Did you mean 'height'?`."""
     root = model.model_json_schema()
     lines: dict[str, str] = {}
     for item in error.errors(include_url=False, include_context=False):
@@ -36,7 +36,7 @@ def validation_message(error: ValidationError, model: type[BaseModel]) -> str:
 
 
 def _walk(root: _Schema, location: tuple[int | str, ...]) -> tuple[str, _Schema]:
-    """Return the key that pydantic means, without its names for the branches of a union, and the schema of that key."""
+    """Return the key at pydantic's location, without the names of union branches, and the key's schema."""
     here, names = root, []
     for part in location:
         inner = next((found for option in _options(root, here) if (found := _inner(option, part)) is not None), None)
@@ -57,7 +57,7 @@ def _inner(schema: _Schema, part: int | str) -> _Schema | None:
 
 
 def _options(root: _Schema, here: _Schema) -> Iterator[_Schema]:
-    """The branches of a schema, references followed."""
+    """Yield the branches of a schema; follow references."""
     if "$ref" in here:
         yield from _options(root, root["$defs"][here["$ref"].rsplit("/", 1)[1]])
         return
@@ -87,9 +87,9 @@ def _one_of(choices: list[str]) -> str:
 def _kind(schema: _Schema) -> str:
     if "enum" in schema or "const" in schema:
         return ""
-    if "description" in schema:
-        return str(schema["description"])
     kind = str(schema.get("type", ""))
+    if "description" in schema and kind != "object":  # the description of a table is its class's docstring
+        return str(schema["description"])
     if kind not in ("integer", "number"):
         limits = {"minLength": " that is not empty", "pattern": " like {}", "maxItems": " of at most {}"}
         return _TYPES.get(kind, "") + "".join(text.format(schema[k]) for k, text in limits.items() if k in schema)

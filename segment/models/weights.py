@@ -1,20 +1,21 @@
-"""Weights: find, fetch and verify them. What comes out is bytes that match their digest."""
+"""Weights: finds, downloads and verifies the files of a model."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Literal
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from segment.errors import ModelError, StoreError, UsageError
-from segment.models.cache import Progress, cache_folder, fetch_once, name_of, path_of, read_whole, suffix_of, verify
+from segment.models.cache import Progress, cache_folder, fetch_once, read_whole, verify
 from segment.models.card import ModelCard, WeightsFile
 from segment.models.external_data import LARGEST_MODEL, embed_external_data
 from segment.store.client import Store
-from segment.store.urls import join_url, parent_url, redact_url, to_url
+from segment.store.names import basename, suffix_of
+from segment.store.urls import is_http, join_url, parent_url, redact_url, to_url
 
 Format = Literal["onnx", "ir", "tflite"]
 _FORMATS: dict[str, Format] = {".onnx": "onnx", ".xml": "ir", ".bin": "ir", ".tflite": "tflite"}
@@ -28,8 +29,8 @@ class Weights:
         format: `onnx`, `ir` (OpenVINO: graph is the .xml, data the .bin) or `tflite`.
         graph: bytes of the .onnx (external data embedded), .xml or .tflite file.
         data: bytes of the .bin file; empty for the other formats.
-        sha384: hexadecimal digest of graph followed by data.
-        origin: where they came from, fit for printing.
+        sha384: hexadecimal SHA-384 of graph followed by data.
+        origin: path or URL of the graph, without secrets.
     """
 
     format: Format
@@ -40,12 +41,12 @@ class Weights:
 
     @property
     def size(self) -> int:
-        """Bytes of graph and data."""
+        """Size of graph and data, in bytes."""
         return len(self.graph) + len(self.data)
 
     @property
     def file_digests(self) -> list[str]:
-        """SHA-384 of each file, hexadecimal, as model cards give them."""
+        """Hexadecimal SHA-384 of each file, as in a model card."""
         return [hashlib.sha384(data).hexdigest() for data in (self.graph, self.data) if data]
 
 
@@ -57,64 +58,64 @@ def load_weights(
     cache: Path | None = None,
     progress: Progress | None = None,
 ) -> Weights:
-    """Load a model's weights: a file of the user's, or the card's own, downloaded once and verified.
+    """Load a model's weights: the user's file, or the card's files, which are downloaded once and verified.
 
     Args:
         card: the model's card.
         reference: path or URL of an .onnx, .xml (its .bin beside it), .bin (its .xml beside it) or .tflite file;
-            None for the files that the card names. Only those must match the card's digests.
-        store: how to reach a URL; the default has no storage options.
+            None for the files that the card names. Only the card's files must match its digests.
+        store: reads URLs; the default has no storage options.
         cache: folder for downloads of the card's files; the default is `cache_folder()`.
-        progress: called with a file's name, bytes done and bytes in total while it is being transferred.
+        progress: called during a transfer with the file's name, bytes done and bytes in total.
 
     Raises:
-        UsageError: `reference` is no such file, or the cache folder cannot be written.
-        ModelError: the files are not those the card describes, or cannot be one model.
-        StoreError: a transfer failed for good; what has come so far is kept, the next call goes on there.
+        UsageError: `reference` is not a file of weights, or the cache folder cannot be written.
+        ModelError: the files are not those the card describes, or do not form one model.
+        StoreError: a transfer failed permanently; the next call resumes it.
     """
     store = store or Store()
     report = progress or (lambda name, done, total: None)
     if reference is not None:
-        return _users_weights(to_url(reference), store, report)
+        return _user_weights(to_url(reference), store, report)
     return _card_weights(card, cache or cache_folder(), store, report)
 
 
-def _users_weights(url: str, store: Store, report: Progress) -> Weights:
+def _user_weights(url: str, store: Store, report: Progress) -> Weights:
     suffix = suffix_of(url)
     if suffix not in _FORMATS:
         raise UsageError(
             f"--weights {redact_url(url)}: weights are an .onnx, .tflite or .xml file (with its .bin beside it), not "
-            f"'{suffix or name_of(url)}'"
+            f"'{suffix or basename(url)}'"
         )
     if _FORMATS[suffix] == "ir":
-        return _users_ir(url, suffix, store, report)
-    graph = _users_file(url, store, report)
+        return _user_ir(url, suffix, store, report)
+    graph = _user_file(url, store, report)
     if suffix == ".onnx":
-        graph = _embedded(graph, url, _reader_beside(url, store, report))
+        graph = _embedded(graph, url, _folder_reader(url, store, report))
     return _weights(_FORMATS[suffix], graph, b"", redact_url(url))
 
 
-def _users_ir(url: str, suffix: str, store: Store, report: Progress) -> Weights:
+def _user_ir(url: str, suffix: str, store: Store, report: Progress) -> Weights:
     other = ".bin" if suffix == ".xml" else ".xml"
     partner = _with_suffix(url, other)
     if not store.exists(url):
         raise _no_such_file(url)
     if not store.exists(partner):
         raise UsageError(
-            f"--weights {redact_url(url)}: an OpenVINO model is two files, and {redact_url(partner)} is not there. "
+            f"--weights {redact_url(url)}: an OpenVINO model is two files, and {redact_url(partner)} does not exist. "
             f"Put the {other} file beside the {suffix} file, under the same name"
         )
     xml, binary = (url, partner) if suffix == ".xml" else (partner, url)
-    graph, data = _users_file(xml, store, report), _users_file(binary, store, report)
+    graph, data = _user_file(xml, store, report), _user_file(binary, store, report)
     return _weights("ir", graph, data, redact_url(xml))
 
 
-def _users_file(url: str, store: Store, report: Progress) -> bytes:
+def _user_file(url: str, store: Store, report: Progress) -> bytes:
     data = read_whole(url, store, report)
     if data is None:
         raise _no_such_file(url)
-    if fault := _no_model(data):
-        raise ModelError(f"--weights {redact_url(url)}: {fault}")
+    if mistake := _common_mistake(data):
+        raise ModelError(f"--weights {redact_url(url)}: {mistake}")
     return data
 
 
@@ -122,14 +123,14 @@ def _no_such_file(url: str) -> UsageError:
     return UsageError(f"--weights {redact_url(url)}: there is no such file")
 
 
-def _no_model(data: bytes) -> str:
-    """Say what a file is that people often have in place of a model; an empty string for anything else."""
+def _common_mistake(data: bytes) -> str:
+    """Return the message for a file that users often confuse with a model; an empty string for any other file."""
     if not data:
         return "the file is empty"
     if data.startswith(b"version https://git-lfs"):
-        return "this is a Git LFS pointer, not the model: fetch the model with `git lfs pull`"
+        return "this is a Git LFS pointer, not the model: download the model with `git lfs pull`"
     if data[:256].lstrip().lower().startswith((b"<!doctype html", b"<html")):
-        return "this is a web page, not the model: use the link of the file itself"
+        return "this is a web page, not the model: use the URL of the file itself"
     return ""
 
 
@@ -140,19 +141,19 @@ def _embedded(graph: bytes, url: str, read: Callable[[str], bytes]) -> bytes:
         raise ModelError(f"{redact_url(url)}: {error}") from None
 
 
-def _reader_beside(model_url: str, store: Store, report: Progress) -> Callable[[str], bytes]:
-    """Return a function that reads a file by its name inside the model's folder; see `embed_external_data`."""
+def _folder_reader(model_url: str, store: Store, report: Progress) -> Callable[[str], bytes]:
+    """Return a function that reads a file by its name in the model's folder; see `embed_external_data`."""
     folder = parent_url(model_url)
 
     def read(name: str) -> bytes:
         if folder.startswith("file://"):
             _check_inside(Path(folder.removeprefix("file://")), name)
-        elif folder.startswith(("http://", "https://")):
-            name = quote(name)  # `%2e%2e/` must stay a name
+        elif is_http(folder):
+            name = quote(name)  # the server must not decode `%2e%2e/`
         url = join_url(folder, name)
         entry = store.info(url)
         if entry is not None and entry.size > LARGEST_MODEL:
-            raise ModelError(f"{name!r} is larger than the 2 GB that one ONNX file can hold")
+            raise ModelError(f"{name!r} is larger than the 2 GB limit of one ONNX file")
         data = read_whole(url, store, report)
         if data is None:
             raise FileNotFoundError(name)
@@ -162,24 +163,22 @@ def _reader_beside(model_url: str, store: Store, report: Progress) -> Callable[[
 
 
 def _check_inside(folder: Path, name: str) -> None:
-    """Refuse a file that is, or may be, another file outside the folder.
+    """Refuse a file that is, or may be, outside the folder.
 
     Raises:
-        ModelError: a symbolic link leads out, or the file has a second name somewhere (a hard link).
-        FileNotFoundError: no such file, or not a plain one.
+        ModelError: a symbolic link leads out of the folder, or the file is a hard link.
+        FileNotFoundError: there is no such regular file.
     """
     path = folder / name
     if not path.resolve().is_relative_to(folder.resolve()):
         raise ModelError(
-            f"{name!r} is a link to a file outside the model's folder, which is not followed: put a copy in its place "
+            f"{name!r} is a link to a file outside the model's folder, which is not followed: replace it by a copy "
             "(cp -L)"
         )
     if not path.is_file():
         raise FileNotFoundError(name)
     if path.stat().st_nlink > 1:
-        raise ModelError(
-            f"{name!r} is a hard link, so it may be a file of some other folder: put a copy in its place (cp)"
-        )
+        raise ModelError(f"{name!r} is a hard link, so it may be a file of another folder: replace it by a copy (cp)")
 
 
 def _card_weights(card: ModelCard, cache: Path, store: Store, report: Progress) -> Weights:
@@ -195,8 +194,8 @@ def _ordered_files(card: ModelCard) -> tuple[Format, list[WeightsFile]]:
     """Return the format of a card's files, and the files with the graph first."""
     if not card.weights:
         raise UsageError(
-            f"model card {card.name} names no weights to download: give the file with --weights. "
-            f"Source: {card.source or 'the card does not say'}"
+            f"model card {card.name} does not name weights to download: give the file with --weights. "
+            f"Source: {card.source or 'not in the card'}"
         )
     files = [file.model_copy(update={"url": to_url(file.url)}) for file in card.weights]
     by_suffix = {suffix_of(file.url): file for file in files}
@@ -206,13 +205,13 @@ def _ordered_files(card: ModelCard) -> tuple[Format, list[WeightsFile]]:
         return "ir", [by_suffix[".xml"], by_suffix[".bin"]]
     raise ModelError(
         f"model card {card.name}: its weights must be one .onnx or .tflite file, or an .xml and a .bin file, not "
-        + " and ".join(name_of(file.url) for file in files)
+        + " and ".join(basename(file.url) for file in files)
     )
 
 
 def _refuse_external(name: str) -> bytes:
     raise ModelError(
-        f"it keeps tensors in {name!r}, which the card's digest does not cover: a card's .onnx must be one file"
+        f"its tensors are in {name!r}, which the card's digest does not cover: a card's .onnx must be one file"
     )
 
 
@@ -220,29 +219,31 @@ def _card_file(card: ModelCard, file: WeightsFile, cache: Path, store: Store, re
     if file.url.startswith("file://"):
         data = store.read_if_exists(file.url)
         if data is None:
-            raise ModelError(f"model card {card.name}: its weights {file.url} are not there")
+            raise ModelError(f"model card {card.name}: its weights {file.url} do not exist")
         verify(data, file)
         return data
-    target = cache / f"{file.sha384}{suffix_of(file.url)}"  # by content: cards that share a file share it here
+    target = cache / f"{file.sha384}{suffix_of(file.url)}"  # cards with the same file share it
     try:
         return fetch_once(file, target, store, report)
     except FileNotFoundError:
         raise ModelError(
             f"model card {card.name}: its weights are no longer at {redact_url(file.url)} (not found). "
-            f"{_by_hand(target)}"
+            f"{_manual_download(target)}"
         ) from None
     except StoreError as error:
-        raise StoreError(f"{str(error).rstrip('.')}. {_by_hand(target)}") from None
+        raise StoreError(f"{str(error).rstrip('.')}. {_manual_download(target)}") from None
 
 
-def _by_hand(target: Path) -> str:
-    return f"Or fetch the file elsewhere, and give it with --weights or put it at {target}"
+def _manual_download(target: Path) -> str:
+    return f"Or download the file by other means, and give it with --weights or save it as {target}"
 
 
 def _with_suffix(url: str, suffix: str) -> str:
-    path = path_of(url)
-    other = path[: -len(PurePosixPath(path).suffix)] + suffix
-    return other if path == url else urlunsplit(urlsplit(url)._replace(path=other))
+    """Replace the suffix of a URL; keep the query and the fragment of an http(s) URL."""
+    if not is_http(url):
+        return url[: -len(suffix_of(url))] + suffix
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(path=parts.path[: -len(suffix_of(url))] + suffix))
 
 
 def _weights(kind: Format, graph: bytes, data: bytes, origin: str) -> Weights:

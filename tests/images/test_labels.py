@@ -355,8 +355,8 @@ def test_any_bytes_are_a_label_or_a_sample_error(data: bytes, seed: int, flips: 
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        ({"palette": ((0, 0, 0),)}, "4 names but 1 palette colours: give one colour a class"),
-        ({"names": ("a", "b", "a", "c")}, "class names must differ from each other"),
+        ({"palette": ((0, 0, 0),)}, "4 names but 1 palette colours: give one colour per class"),
+        ({"names": ("a", "b", "a", "c")}, "class names must be unique"),
         ({"names": ()}, "at least 1 item"),
         ({"ignore": (256,)}, "less than or equal to 255"),
         ({"palette": ((0, 0, 256),) * 4}, "less than or equal to 255"),

@@ -93,7 +93,7 @@ def test_order_in_the_card_does_not_matter_and_cards_share_files(web: Web, cache
 
 def test_goes_on_where_it_broke_off(web: Web, cache: Path, no_waiting: None) -> None:
     card = ir_card(web, stop_after=3)
-    with pytest.raises(StoreError, match=r"503.*--weights or put it at .*\.bin$"):
+    with pytest.raises(StoreError, match=r"503.*--weights or save it as .*\.bin$"):
         load_weights(card, cache=cache)
     assert (cache / f"{digest(BIN)}.bin.part").stat().st_size == 3 * CHUNK
 
@@ -207,7 +207,7 @@ def test_local_files_of_a_card_are_read_in_place(tmp_path: Path, cache: Path) ->
     with pytest.raises(ModelError, match=f"m.onnx: its SHA-384 begins {digest(BIN[::-1])[:12]}.*{digest(BIN)[:12]}"):
         load_weights(card, cache=cache)
     (tmp_path / "m.onnx").unlink()
-    with pytest.raises(ModelError, match=r"m\.onnx are not there"):
+    with pytest.raises(ModelError, match=r"m\.onnx do not exist"):
         load_weights(card, cache=cache)
 
 
@@ -247,7 +247,7 @@ def test_not_found(web: Web, cache: Path) -> None:
     with pytest.raises(ModelError) as caught:
         load_weights(card, cache=cache)
     assert f"unet-camvid-onnx-0001: its weights are no longer at {web.url}/m.bin (not found)" in str(caught.value)
-    assert f"give it with --weights or put it at {cache}/{digest(BIN)}.bin" in str(caught.value)
+    assert f"give it with --weights or save it as {cache}/{digest(BIN)}.bin" in str(caught.value)
 
 
 def test_put_by_hand_where_the_message_says(cache: Path, no_waiting: None) -> None:
@@ -255,21 +255,21 @@ def test_put_by_hand_where_the_message_says(cache: Path, no_waiting: None) -> No
     with pytest.raises(StoreError) as caught:
         load_weights(card, cache=cache)
     assert "127.0.0.1:1/m.tflite?***: the host cannot be reached" in str(caught.value)
-    assert "and proxy. Or fetch the file elsewhere" in str(caught.value)
+    assert "and proxy. Or download the file by other means" in str(caught.value)
     assert files_in(cache) == []
     assert "signature" not in str(caught.value)
-    Path(str(caught.value).rpartition("put it at ")[2]).write_bytes(BIN)
+    Path(str(caught.value).rpartition("save it as ")[2]).write_bytes(BIN)
     assert load_weights(card, cache=cache).graph == BIN
 
 
 def test_unknown_host(cache: Path, no_waiting: None) -> None:
     card = card_with(published("https://no-such-host.invalid/m.onnx", BIN))
-    with pytest.raises(StoreError, match=r"the host cannot be reached: check its name.* --weights or put it at"):
+    with pytest.raises(StoreError, match=r"the host cannot be reached: check its name.* --weights or save it as"):
         load_weights(card, cache=cache)
 
 
 def test_forbidden(web: Web, cache: Path) -> None:
-    with pytest.raises(StoreError, match=r"m\.bin: permission denied.* --weights or put it at"):
+    with pytest.raises(StoreError, match=r"m\.bin: permission denied.* --weights or save it as"):
         load_weights(ir_card(web, status=403), cache=cache)
 
 
@@ -282,10 +282,10 @@ def test_secret_in_a_url_of_a_card(cache: Path) -> None:
 
 def test_a_card_without_weights() -> None:
     with pytest.raises(
-        UsageError, match=r"names no weights to download: give the file with --weights\. Source: TensorFlow"
+        UsageError, match=r"does not name weights to download: give the file with --weights\. Source: TensorFlow"
     ):
         load_weights(load_card("deeplabv3-mobilenetv2"))
-    with pytest.raises(UsageError, match="Source: the card does not say"):
+    with pytest.raises(UsageError, match="Source: not in the card"):
         load_weights(card_with(source=""))
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import onnx
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 
 from segment.errors import ModelError
+from segment.models.external_data import parse_model, stored_tensors
 from segment.models.sessions.ports import Dims, Port
 
 
@@ -19,13 +20,10 @@ def read_model(data: bytes) -> ModelProto:
         ModelError: no ONNX model, or one that wants bytes from other files. Both runtimes would read those from
             the working directory, unverified, even when the model itself comes from memory.
     """
-    try:
-        model = onnx.load_model_from_string(data)
-    except Exception as error:  # protobuf's DecodeError, which onnx does not re-export
-        raise ModelError("the weights are not an ONNX model: the bytes cannot be parsed") from error
+    model = parse_model(data)
     if not model.graph.node:
         raise ModelError("the weights are not an ONNX model: the graph has no nodes")
-    outside = next((tensor.name for tensor in _tensors(model) if tensor.data_location == TensorProto.EXTERNAL), None)
+    outside = next((tensor.name for tensor in stored_tensors(model) if tensor.data_location == tensor.EXTERNAL), None)
     if outside is not None:
         raise ModelError(
             f"the ONNX model keeps tensor '{outside}' in another file, which is not read at load: save it as one "
@@ -100,27 +98,3 @@ def _subgraphs(node: NodeProto) -> Iterator[GraphProto]:
         if attribute.type == AttributeProto.GRAPH:
             yield attribute.g
         yield from attribute.graphs
-
-
-def _tensors(model: ModelProto) -> Iterator[TensorProto]:
-    """Every tensor stored anywhere in a model."""
-    yield from _graph_tensors(model.graph)
-    for function in model.functions:
-        yield from _node_tensors(function.node)
-
-
-def _graph_tensors(graph: GraphProto) -> Iterator[TensorProto]:
-    yield from graph.initializer
-    for sparse in graph.sparse_initializer:
-        yield from (sparse.values, sparse.indices)
-    yield from _node_tensors(graph.node)
-
-
-def _node_tensors(nodes: Iterable[NodeProto]) -> Iterator[TensorProto]:
-    for node in nodes:
-        for attribute in node.attribute:
-            yield from (attribute.t, *attribute.tensors)
-            for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
-                yield from (sparse.values, sparse.indices)
-        for graph in _subgraphs(node):
-            yield from _graph_tensors(graph)
