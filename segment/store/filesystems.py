@@ -77,8 +77,8 @@ def open_filesystem(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
         fsspec.get_filesystem_class(protocol)
     except ImportError as error:
         extra = _EXTRAS.get(protocol)
-        mend = f"pip install 'segment-job[{extra}]'" if extra else str(error)
-        raise UsageError(f"{redact_url(url)}: {protocol}:// needs another package: {mend}") from None
+        package = f"pip install 'segment-job[{extra}]'" if extra else str(error)
+        raise UsageError(f"{redact_url(url)}: {protocol}:// needs another package: {package}") from None
     except ValueError:
         raise BadReference(f"{redact_url(url)}: unknown protocol {protocol}://") from None
     filesystem = fsspec.filesystem(protocol, use_listings_cache=False, **options)

@@ -329,7 +329,7 @@ def test_a_model_that_fails_by_value_on_its_first_image_ends_the_run(
     graph.graph.initializer.append(numpy_helper.from_array(np.float32(np.nan), "nan"))
     (tmp_path / "nan.onnx").write_bytes(graph.SerializeToString())
     job = to(motley_job, tmp_path / "out", weights=str(tmp_path / "nan.onnx"), runtime="onnxruntime", precision="auto")
-    with pytest.raises(ModelError, match="the scores are not finite numbers, for random pictures as for the first"):
+    with pytest.raises(ModelError, match="the scores are not finite numbers, in the first image and in random"):
         run_on(ENGINES[engine], job)
 
 

@@ -29,7 +29,7 @@ from segment.models.sessions.half import in_half_precision
 from segment.models.sessions.io_binding import CudaPin, bound_run, not_pinned
 from segment.models.sessions.predict import GraphSession, Run
 from segment.models.sessions.surgery import Surgeon
-from segment.models.sessions.tensorrt import engine_folder, engine_options, gpu_name, one_builder
+from segment.models.sessions.tensorrt import engine_build_lock, engine_folder, engine_options, gpu_name
 from segment.models.weights import load_weights
 from segment.output.plan import Plan
 from segment.runs.resolve import choose_batch, frozen_batch
@@ -155,7 +155,9 @@ def test_a_wrong_mask_size_is_told_as_on_the_cpu() -> None:
     surgeon = Surgeon(small(output={"height": 64, "width": 96}), graph)
     run = ort._on_gpu(ort._load(surgeon.compiled(None), ORT, threads=1), card, None)
     said = message(lambda: GraphSession(card, lambda *_: run, not_raw).predict(pictures(card, 1)[0]))
-    assert said.endswith("masks of 32x48 are needed, the graph gave 64x96: output.height = 64 and output.width = 96?")
+    assert said.endswith(
+        "masks of 32x48 are needed, the graph returned 64x96: output.height = 64 and output.width = 96?"
+    )
 
 
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
@@ -249,7 +251,7 @@ def test_the_probe_doubles_until_there_is_no_gain(monkeypatch: pytest.MonkeyPatc
     found = Scripted(0.03, 0.01).probe(monkeypatch)
     # 25, 40, 57, 73, 84, 91 images/s, then 95.5, which is 4.5 % more
     assert list(found.rates) == [1, 2, 4, 8, 16, 32, 64]
-    assert (found.best, found.stopped) == (32, "more gives no more")
+    assert (found.best, found.stopped) == (32, "larger batches are not faster")
     assert found.rates[1] == pytest.approx(25)
     flat = Scripted(0.0, 0.01).probe(monkeypatch)
     assert (list(flat.rates), flat.best) == ([1, 2], 1)
@@ -339,7 +341,7 @@ def test_the_gpu_has_a_name(tmp_path: Path) -> None:
 
 
 def _build(folder: Path, log: Path) -> None:
-    with one_builder(folder):
+    with engine_build_lock(folder):
         for word in ("begin", "end"):
             with log.open("a") as file:
                 file.write(f"{word} {os.getpid()}\n")

@@ -15,7 +15,7 @@ from PIL import Image
 from segment.models.card import ModelCard
 from segment.models.sessions import Runtime
 from segment.models.sessions.enlarging import nearest_positions
-from segment.models.sessions.openvino_back import HALF_BEYOND, HALF_LOWEST
+from segment.models.sessions.openvino_postprocess import HALF_BEYOND, HALF_LOWEST
 from segment.models.sessions.predict import GraphSession
 from tests.graphs import colour_classifier
 from tests.serving import BOTH, OPENVINO, ORT, message, opened, pictures, small, tiny
@@ -195,7 +195,7 @@ def test_older_opsets_are_refused_by_onnxruntime_and_served_by_openvino(opset: i
     graph, kernel = at_one_pixel((33, 50), 7, "NCHW", opset=opset)
     card = card_of((33, 50))
     assert message(lambda: opened(card, graph, ORT)).endswith(
-        f"the graph is of ONNX opset {opset}, which cannot enlarge scores from half-pixel centres: export it anew "
+        f"the graph is of ONNX opset {opset}, which cannot enlarge scores from half-pixel centres: export it again "
         "with opset 11 or newer, or use --runtime openvino"
     )
     images = noise(1, (33, 50))
@@ -307,8 +307,8 @@ def test_large_finite_scores_are_no_fault(runtime: Runtime) -> None:
     nodes = [helper.make_node("Conv", ["x", "kernel"], ["y"], kernel_shape=[1, 1])]
     graph = tiny(nodes, [("x", ("N", 3, *size))], [("y", ("N", CLASSES, *size))], [kernel])
     session = opened(card_of(size), graph, runtime)
-    assert session._vetting is not None
-    session._vetting.done = True  # they are all equal, too
+    assert session._sanity_check is not None
+    session._sanity_check.done = True  # they are all equal, too
     assert session.predict(noise(2, size)).faults == {}
 
 

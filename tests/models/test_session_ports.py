@@ -43,7 +43,7 @@ def test_masks_larger_than_the_input_stay_as_they_are(runtime: Runtime) -> None:
 
 
 NCHW, INDEX = small(), small("icnet-camvid-ava-sparse-60-0001")
-FIT = "model card '{}' and its graph do not fit: "
+FIT = "model card '{}' and its graph do not match: "
 MISFITS = {
     "layout": (
         NCHW,
@@ -74,16 +74,16 @@ MISFITS = {
         NCHW,
         NCHW,
         {"batch": 8},
-        "the card says NCHW 3x32x48, the graph's input 'picture' is 8x3x32x48: a fixed batch of 8 cannot be served: "
+        "the card says NCHW 3x32x48, the graph's input 'picture' is 8x3x32x48: a fixed batch of 8 is not supported: "
         "export it with a batch of 1 or a symbolic one",
     ),
     "input dtype": (NCHW, NCHW, {"input_dtype": "int64"}, "the graph's input 'picture' takes int64; "
-                    "float32, float16 and uint8 can be fed"),
+                    "supported are float32, float16 and uint8"),
     "bytes and normalisation": (
         small(input={"mean": (1.0, 1.0, 1.0)}),
         NCHW,
         {"input_dtype": "uint8"},
-        "the graph's input 'picture' takes uint8, so pixels go in as they are, but the card declares a normalisation: "
+        "the graph's input 'picture' takes uint8, that is unchanged pixels, but the card declares a normalisation: "
         "remove input.maximum, input.mean and input.std",
     ),
     "input name": (
@@ -117,7 +117,7 @@ MISFITS = {
         NCHW,
         {"stride": 4},
         "the card says probabilities NCHW 12x16x24 (12 classes), the graph's output 'prediction' is float32 ?x12x8x12: "
-        "output.height = 8 and output.width = 12? What is smaller than the input is enlarged to it (output.enlarge)",
+        "output.height = 8 and output.width = 12? An output smaller than the input is enlarged to it (output.enlarge)",
     ),
     "one channel": (
         NCHW,
@@ -202,8 +202,8 @@ def test_a_smaller_output_of_another_shape_than_the_input_is_refused(runtime: Ru
     kernel = numpy_helper.from_array(np.ones((12, 3, 1, 1), np.float32), "kernel")
     graph = tiny(nodes, [("x", PICTURE)], [("y", (1, 12, 12, 8))], [kernel])
     assert message(lambda: opened(small(), graph, runtime)).endswith(
-        "is float32 1x12x12x8: that is no smaller picture of 32x48: check output.layout; if it is meant, "
-        "say output.height = 12 and output.width = 8"
+        "is float32 1x12x12x8: that is not 32x48 on a smaller scale: check output.layout; if it is intended, "
+        "set output.height = 12 and output.width = 8"
     )
 
 
@@ -230,7 +230,7 @@ def test_several_outputs_need_a_name_and_the_rest_is_cut_off(runtime: Runtime) -
     assert np.array_equal(session.predict(image).masks[0], image[0, :, :, ::-1].argmax(axis=-1))
     crossed = small(input={"name": "x"}, output={"name": "aux"})
     assert message(lambda: opened(crossed, graph, runtime)) == (
-        f"{fit}the graph also needs the input 'other'; a session feeds one picture tensor"
+        f"{fit}the graph also needs the input 'other'; a session has only one input: the image"
     )
 
 
@@ -298,7 +298,7 @@ def test_external_data_is_never_read(
         nodes, stored = [wide, choice, helper.make_node("Add", ["wide", "z"], ["y"])], [yes]
     graph = tiny(nodes, [("x", PICTURE)], [("y", SCORES)], stored)
     assert message(lambda: opened(small(), graph, runtime)) == (
-        "the ONNX model keeps tensor 'outside' in another file, which is not read at load: save it as one file "
+        "the ONNX model stores tensor 'outside' in another file, which is not read at load: save it as one file "
         "(onnx.save_model(onnx.load(path), path, save_as_external_data=False))"
     )
 
@@ -314,7 +314,7 @@ def test_rank_and_scalars(runtime: Runtime) -> None:
 def test_old_opset_is_refused() -> None:
     graph = tiny([helper.make_node("Concat", ["x"] * 4, ["y"], axis=1)], [("x", PICTURE)], [("y", SCORES)], opset=8)
     assert message(lambda: opened(small(), graph, ORT)).endswith(
-        "the graph is of ONNX opset 8: export it anew with opset 9 or newer"
+        "the graph is of ONNX opset 8: export it again with opset 9 or newer"
     )
 
 

@@ -58,11 +58,11 @@ INSTALL = "uv pip install --override jobs/cuda-overrides.txt . onnxruntime-gpu"
         ({"runtime": "openvino", "device": "cuda"}, [GPU],
          "openvino runs on the CPU here: use --runtime onnxruntime for --device cuda"),
         ({"device": "cuda"}, [CPU], "--device cuda: the CPU build of onnxruntime is installed. "
-         f"Replace it: {INSTALL}. No node has an NVIDIA GPU: --device cpu is what can be had."),
+         f"Replace it: {INSTALL}. No node has an NVIDIA GPU: use --device cpu."),
         ({"device": "cuda"}, [CPU | {"gpu"}],
          f"--device cuda: the CPU build of onnxruntime is installed. Replace it: {INSTALL}."),
         ({"device": "cuda"}, [GPU, CPU | {"gpu"}],
-         f"--device cuda cannot be had. onnxruntime on 1 of 2 nodes with a GPU lacks it: {INSTALL}"),
+         f"--device cuda is unavailable. onnxruntime on 1 of 2 nodes with a GPU lacks it: {INSTALL}"),
         ({"device": "cuda"}, [GPU | {"onnxruntime:both-builds"}],
          "onnxruntime and onnxruntime-gpu are both installed and have overwritten each other's files: "
          f"uv pip uninstall onnxruntime onnxruntime-gpu && {INSTALL}"),
@@ -97,8 +97,8 @@ def test_no_silent_fallback_from_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.warns(UserWarning, match="CUDAExecutionProvider"):
         said = message(lambda: opened(small(), colour_classifier(small()), cuda))
     assert said == (
-        "device cuda was asked for, but onnxruntime fell back to ['CPUExecutionProvider']: its CUDA libraries "
-        "(or TensorRT's) do not load here. Mend the installation, or use --device cpu"
+        "the job requires device cuda, but onnxruntime fell back to ['CPUExecutionProvider']: its CUDA libraries "
+        "(or TensorRT's) do not load here. Repair the installation, or use --device cpu"
     )
 
 

@@ -209,7 +209,7 @@ def test_views_are_taken_and_wrong_shapes_refused(runtime: Runtime) -> None:
     session = opened(card, colour_classifier(card), runtime)
     assert np.array_equal(session.predict(images[::-1][:1, :, ::-1]).masks[0], masks[1][:, ::-1])
     said = message(lambda: session.predict(images[0]), ValueError)
-    assert said == "uint8 images of shape N x (32, 48, 3) are needed, not uint8 (32, 48, 3)"
+    assert said == "expected uint8 images of shape N x (32, 48, 3), not uint8 (32, 48, 3)"
 
 
 @BOTH

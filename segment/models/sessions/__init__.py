@@ -1,6 +1,6 @@
-"""Sessions: every model becomes `uint8[N, H, W, 3]` RGB in, `uint8[N, H, W]` of class indices out.
+"""Sessions: every model maps `uint8[N, H, W, 3]` RGB images to `uint8[N, H, W]` class indices.
 
-The only package that imports onnx, onnxruntime or openvino, and each only when it is needed.
+Only this package imports onnxruntime or openvino, and each only when it is used.
 """
 
 from __future__ import annotations
@@ -37,44 +37,44 @@ def open_session(
     threads: int = 1,
     streams: int = 1,
     batch: int = 1,
-    vetted: bool = True,
+    sanity_check: bool = True,
 ) -> Session:
-    """Load a model, its card's contract compiled into the graph.
+    """Load a model, with the card's pre- and postprocessing compiled into the graph.
 
     Args:
-        card: the contract.
-        weights: verified bytes.
-        runtime: as `resolve_runtime` decided it.
+        card: the model's card.
+        weights: verified weights.
+        runtime: from `resolve_runtime`.
         threads: CPU threads of one `predict` call.
-        streams: how many threads may call `predict` at once; they share the weights.
-        batch: images of a whole batch; any other number may come.
-        vetted: look at the first images by value, whether the model is what the card says.
+        streams: maximum number of concurrent `predict` calls; they share the weights.
+        batch: images of a full batch; `predict` takes any other number, too.
+        sanity_check: check the masks of the first images; see `SanityCheck`.
 
     Raises:
-        ModelError: card, weights and graph do not fit together, or this machine cannot provide `runtime`.
+        ModelError: card, weights and graph do not match, or this machine cannot provide `runtime`.
     """
     if runtime.name == "onnxruntime":
         from segment.models.sessions.onnxruntime import open_onnxruntime
 
-        return open_onnxruntime(card, weights, runtime, threads=threads, batch=batch, vetted=vetted)
+        return open_onnxruntime(card, weights, runtime, threads=threads, batch=batch, sanity_check=sanity_check)
     if runtime.name == "openvino":
         from segment.models.sessions.openvino import open_openvino
 
-        return open_openvino(card, weights, runtime, threads=threads, streams=streams, vetted=vetted)
+        return open_openvino(card, weights, runtime, threads=threads, streams=streams, sanity_check=sanity_check)
     raise UsageError(f"no runtime named '{runtime.name}': use onnxruntime or openvino")
 
 
 def find_batch(card: ModelCard, weights: Weights, runtime: Runtime, largest: int = LARGEST) -> BatchProbe:
-    """Find the batch to run a model with on this machine's device; see `probe_batches`.
+    """Find the fastest batch size for a model on this machine's device; see `probe_batches`.
 
-    All its images are random, so it says nothing about the model.
+    The images are random, so there is no sanity check.
 
     Raises:
         ModelError: as `open_session`.
     """
-    if runtime.device == "tensorrt":  # an engine for each batch; the one that is chosen is then there already
+    if runtime.device == "tensorrt":  # builds an engine per batch size, which the session then finds in the cache
         return probe_batches(
-            lambda batch: open_session(card, weights, runtime, batch=batch, vetted=False), largest=largest
+            lambda batch: open_session(card, weights, runtime, batch=batch, sanity_check=False), largest=largest
         )
-    session = open_session(card, weights, runtime, vetted=False)
+    session = open_session(card, weights, runtime, sanity_check=False)
     return probe_batches(lambda _: session, largest=largest)

@@ -1,4 +1,4 @@
-"""What a session is: one loaded model that turns pictures into masks, whatever the runtime behind it."""
+"""The session protocol: one loaded model, independent of the runtime."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ INSTALL_CUDA = "uv pip install --override jobs/cuda-overrides.txt . onnxruntime-
 
 
 class Masks(NamedTuple):
-    """What `Session.predict` returns.
+    """Masks of a batch.
 
     Attributes:
         masks: `uint8[N, output height, output width]` of class indices.
-        faults: by position in the batch, the `SampleError` code of an image whose output cannot be used
-            (`model_not_finite`, `model_range`, `model_not_whole`); its mask is meaningless.
-        remarks: by position, a code of `segment.output.remarks.REMARKS`: what is noticed and fails nothing.
+        faults: by position in the batch, the `SampleError` code of an image with an invalid output
+            (`model_not_finite`, `model_range`, `model_not_whole`); its mask is undefined.
+        remarks: by position, a code of `segment.output.remarks.REMARKS`: a warning about a valid mask.
     """
 
     masks: NDArray[np.uint8]
@@ -32,7 +32,7 @@ class Masks(NamedTuple):
 
 
 class Session(Protocol):
-    """One model, loaded, its card's contract compiled into the graph."""
+    """One loaded model, with its card's pre- and postprocessing compiled into the graph."""
 
     card: ModelCard
 
@@ -47,12 +47,12 @@ class Session(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """Which code computes the masks; recorded in `run.json` and part of the fingerprint.
+    """The code that computes the masks; recorded in `run.json` and part of the fingerprint.
 
     Attributes:
         name: `onnxruntime` or `openvino`.
         device: `cpu`, `cuda` or `tensorrt`.
-        precision: of the floating-point parts of the graph: `f32`, `bf16` or `f16`.
+        precision: of the graph's floating-point operations: `f32`, `bf16` or `f16`.
         version: version of the runtime library.
     """
 

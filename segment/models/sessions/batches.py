@@ -1,4 +1,4 @@
-"""How many images a call: found by a short probe where nobody says, on GPUs, whose throughput depends on it."""
+"""The batch size of a GPU session: measured by a short probe if the job does not set it."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segment.models.sessions.base import Session
-from segment.models.sessions.vetting import random_images
+from segment.models.sessions.sanity_check import random_images
 
 LARGEST = 128
-_GAIN = 1.05  # twice the batch must give so much more, or the search ends
-_ENOUGH = 0.95  # of the best rate: the smallest batch that gives it is taken, it needs the least memory
+_MIN_GAIN = 1.05  # ratio of the rates of two successive sizes below which the search ends
+_GOOD_ENOUGH = 0.95  # share of the best rate; the smallest such batch needs the least memory
 
 
 @dataclass(frozen=True)
 class BatchProbe:
-    """Throughput against batch size.
+    """Throughput by batch size.
 
     Attributes:
-        rates: images a second by batch size, as far as the probe went.
-        stopped: why it went no further.
+        rates: images per second by batch size.
+        stopped: why the probe did not try larger batches.
     """
 
     rates: dict[int, float] = field(default_factory=dict)
@@ -32,8 +32,8 @@ class BatchProbe:
 
     @property
     def best(self) -> int:
-        """The smallest batch that gives 95 % of the best rate."""
-        return min(size for size, rate in self.rates.items() if rate >= _ENOUGH * max(self.rates.values()))
+        """The smallest batch with 95 % of the best rate."""
+        return min(size for size, rate in self.rates.items() if rate >= _GOOD_ENOUGH * max(self.rates.values()))
 
     def __str__(self) -> str:
         rates = ", ".join(f"{size}: {rate:.1f}" for size, rate in self.rates.items())
@@ -43,16 +43,16 @@ class BatchProbe:
 def probe_batches(
     open_for: Callable[[int], Session], *, largest: int = LARGEST, in_flight: int = 2, seconds: float = 0.5
 ) -> BatchProbe:
-    """Double the batch while that gives more images a second, or until memory runs out.
+    """Double the batch size while the throughput increases and the memory suffices.
 
     Args:
-        open_for: gives the loaded model for a batch; the same one each time, where it takes any.
-        largest: batch to try; a batch never holds images of two parts.
-        in_flight: batches at once, as the job will have them.
-        seconds: to measure each size for, after one call that does not count.
+        open_for: returns the session for a batch size; may return the same one for every size.
+        largest: maximum batch size: the size of a part, as a batch has images of one part only.
+        in_flight: concurrent batches, as in the job.
+        seconds: duration of the measurement of each size, after one warm-up call.
 
     Raises:
-        Exception: what the runtime raises if even a single image fails.
+        Exception: the runtime's error if a single image fails.
     """
     rates: dict[int, float] = {}
     size = 1
@@ -60,12 +60,12 @@ def probe_batches(
         while size <= largest:
             try:
                 rates[size] = _rate(open_for(size), size, in_flight, seconds, pool)
-            except Exception as error:  # each runtime has its own types for memory that ran out
+            except Exception as error:  # each runtime has its own type for 'out of memory'
                 if size == 1:
                     raise
                 return BatchProbe(rates, f"{size} failed: {str(error).strip().splitlines()[0][:100]}")
-            if size > 1 and rates[size] < _GAIN * rates[size // 2]:
-                return BatchProbe(rates, "more gives no more")
+            if size > 1 and rates[size] < _MIN_GAIN * rates[size // 2]:
+                return BatchProbe(rates, "larger batches are not faster")
             size *= 2
     return BatchProbe(rates, f"{largest} is the limit")
 
@@ -73,14 +73,14 @@ def probe_batches(
 def _rate(session: Session, size: int, in_flight: int, seconds: float, pool: ThreadPoolExecutor) -> float:
     spec = session.card.input
     batch = random_images(size, spec.height, spec.width)
-    session.predict(batch)  # buffers, kernels, and the trial whether the graph takes batches at all
+    session.predict(batch)  # warm-up: buffers, kernels, and the trial of batches (`GraphSession`)
     began = time.perf_counter()
     calls = sum(pool.map(lambda _: sum(1 for _ in _until(began + seconds, session, batch)), range(in_flight)))
     return calls * size / (time.perf_counter() - began)
 
 
 def _until(deadline: float, session: Session, batch: NDArray[np.uint8]) -> Iterator[None]:
-    """Predict until a time has come, three times at least."""
+    """Predict until the deadline, at least three times."""
     calls = 0
     while calls < 3 or time.perf_counter() < deadline:
         session.predict(batch)

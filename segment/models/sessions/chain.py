@@ -1,4 +1,4 @@
-"""ONNX nodes that each take the one before."""
+"""A builder for a linear sequence of ONNX nodes."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from numpy.typing import NDArray
 from onnx import NodeProto, helper, numpy_helper
 
 
-class Chain:
-    """Nodes that each take the one before; a constant operand becomes a node, not an initialiser.
+class NodeChain:
+    """A sequence of nodes, each of which takes the output of the previous one.
 
-    Models of IR version 3 want every initialiser listed as an input as well; a Constant node is right in all.
+    Constant operands become Constant nodes: IR version 3 requires every initialiser to be an input as well.
 
     Args:
-        prefix: of the names of its values.
-        source: name of the value that the first node takes.
-        opset: of the model.
+        prefix: prefix of the names of its values.
+        source: name of the first node's input.
+        opset: ONNX opset of the model.
 
     Attributes:
-        nodes: so far.
-        tip: name of the last value.
+        nodes: nodes so far.
+        tip: name of the last output.
     """
 
     def __init__(self, prefix: str, source: str, opset: int) -> None:
@@ -31,7 +31,7 @@ class Chain:
         self._opset = opset
 
     def add(self, op: str, *operands: NDArray[Any] | str, **attributes: Any) -> None:
-        """Add a node that takes the last value, then `operands`: constants, or names of other values."""
+        """Append a node whose inputs are the last output and `operands`: constants, or names of other values."""
         inputs = [self.tip, *(operand if isinstance(operand, str) else self._constant(operand) for operand in operands)]
         self.tip = f"{self._prefix}{len(self.nodes)}"
         node = helper.make_node(op, inputs, [self.tip], name=self.tip)
@@ -39,14 +39,14 @@ class Chain:
         self.nodes.append(node)
 
     def over_axes(self, op: str, axes: list[int], *, since: int, **attributes: Any) -> None:
-        """Add an operation whose axes moved from attribute to input in opset `since`."""
+        """Append an operation whose axes are an attribute before opset `since`, and an input from it on."""
         if self._opset >= since:
             self.add(op, np.array(axes, np.int64), **attributes)
         else:
             self.add(op, axes=axes, **attributes)
 
     def finish(self, name: str) -> None:
-        """Give the last value the name the rest of the graph knows."""
+        """Rename the last output."""
         self.nodes[-1].output[0] = name
         self.tip = name
 

@@ -1,4 +1,4 @@
-"""How much memory a model takes on the CPU, from its weights and the shapes of what flows through it."""
+"""Memory of a session on the CPU, predicted from the weights and the shapes of the tensors."""
 
 from __future__ import annotations
 
@@ -10,19 +10,18 @@ from segment.models.sessions.base import Runtime
 from segment.models.weights import Weights
 
 _MIB = 1 << 20
-# Measured (openvino 2026.4, onnxruntime 1.31; resident memory of a process that does nothing else): what the library
-# takes once it has loaded any model, and its working memory over the largest set of tensors that are alive together.
+# Resident memory, measured in a process of its own (openvino 2026.4, onnxruntime 1.31): the library after loading any
+# model, and the ratio of working memory to the largest set of tensors that are alive together.
 _LIBRARY = {"openvino": 78 * _MIB, "onnxruntime": 40 * _MIB}
 _WORKING = {"openvino": 1.05, "onnxruntime": 3.0}  # onnxruntime unfolds convolutions, and rounds its arena up
 
 
 class Footprint(NamedTuple):
-    """Bytes that a session takes.
+    """Memory of a session, in bytes.
 
     Attributes:
-        shared: the library and the weights as they are read, once a process.
-        per_stream: what each of the calls that are made at once takes: tensors, and with openvino the weights as it
-            lays them out.
+        shared: once per process: the library and the weights as read.
+        per_stream: per concurrent call: tensors, and with openvino the weights in its own layout.
     """
 
     shared: int
@@ -30,19 +29,19 @@ class Footprint(NamedTuple):
 
 
 def footprint(card: ModelCard, weights: Weights, runtime: Runtime, batch: int) -> Footprint | None:
-    """Predict the memory of a session on the CPU; None where it is a GPU's, or the graph cannot be read for it.
+    """Predict the memory of a session on the CPU; None on a GPU, or if openvino cannot read the graph.
 
-    Weights count twice: as the runtime reads them, and as it lays them out in its precision. Tensors count from the
-    node that makes them to the last one that reads them; the largest sum over the graph is what a call takes.
+    Weights count twice: as read, and in the runtime's layout and precision. A tensor is alive from the node that
+    produces it to the last one that reads it; a call needs the largest sum of tensors alive together.
     """
     if runtime.device != "cpu":
         return None
-    from segment.models.sessions.openvino import contract_model  # it reads every format
+    from segment.models.sessions.openvino import wrapped_model  # reads every format
 
     width = 2 if runtime.precision in ("bf16", "f16") else 4
     try:
-        model = contract_model(card, weights, batch)
-    except Exception:  # the session says what is wrong, or gets on with what openvino cannot
+        model = wrapped_model(card, weights, batch)
+    except Exception:  # the session reports the error, or can load what openvino cannot
         return None
     constants, alive = _tensors(model, width)
     shared, per_stream = _LIBRARY[runtime.name] + weights.size, round(_WORKING[runtime.name] * alive)
@@ -52,12 +51,12 @@ def footprint(card: ModelCard, weights: Weights, runtime: Runtime, batch: int) -
 
 
 def _tensors(model: Any, width: int) -> tuple[int, int]:
-    """Bytes of all constants, and of the most tensors that are alive at once."""
+    """Return the bytes of all constants, and the maximum of the bytes of tensors alive together."""
     nodes = model.get_ordered_ops()
     last = {_key(value): at for at, node in enumerate(nodes) for value in node.input_values()}
     constant: dict[str, bool] = {}
     constants = most = now = 0
-    ends: dict[int, int] = {}  # bytes that are given back after a node
+    ends: dict[int, int] = {}  # bytes released after a node
     for at, node in enumerate(nodes):
         before = [value.get_node().get_name() for value in node.input_values()]
         is_weight = node.get_type_name() == "Constant"

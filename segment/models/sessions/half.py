@@ -1,4 +1,4 @@
-"""FP16 for CUDA: the model's floating-point nodes and weights as halves; what goes in and comes out stays float32."""
+"""FP16 for CUDA: converts a model's floating-point nodes and weights; inputs and outputs stay float32."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from segment.models.sessions.onnxfile import names_read, read_model
 
 
 def in_half_precision(data: bytes) -> bytes:
-    """Convert an ONNX model to compute in FP16 (onnxruntime's own converter).
+    """Convert an ONNX model to FP16 with onnxruntime's converter.
 
-    Inputs and outputs keep their types, so the card's contract fits it as before, and argmax and the check for NaN see
-    float32. Values beyond 65,504 become infinite; `predict` finds them in the scores.
+    Inputs and outputs keep their types, so the card matches as before, and argmax and the check for NaN use float32.
+    Values beyond 65,504 become infinite; `predict` detects them in the scores.
 
     Raises:
-        ModelError: no self-contained ONNX model, or one that cannot be converted.
+        ModelError: the bytes are not a self-contained ONNX model, or the converter fails.
     """
     model = read_model(data)
     convert = _converter()
     try:
         converted = convert(model, keep_io_types=True)
-    except Exception as error:  # it is not particular about its types
+    except Exception as error:  # the converter raises many types
         raise ModelError(f"the model cannot be converted to f16 ({error}): use --precision f32") from error
     _sort(converted.graph)
     return bytes(converted.SerializeToString())
 
 
 def _sort(graph: GraphProto) -> None:
-    """Put every node behind what it reads: the converter leaves its casts at the end."""
+    """Sort the nodes topologically: the converter appends its casts at the end."""
     maker = {name: number for number, node in enumerate(graph.node) for name in node.output if name}
     before = {
         number: {maker[name] for name in names_read(node) if name in maker} for number, node in enumerate(graph.node)
@@ -49,7 +49,8 @@ def _converter() -> Callable[..., Any]:
     path = list(sys.path)
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
-    sys.path[:] = path  # importing it puts a folder of scripts there
-    logging.getLogger("onnxruntime.transformers.float16").setLevel(logging.ERROR)  # weights that round to 0 or so
+    sys.path[:] = path  # the import adds a folder of scripts
+    # Hide its warnings about weights that round to 0.
+    logging.getLogger("onnxruntime.transformers.float16").setLevel(logging.ERROR)
     converter: Callable[..., Any] = convert_float_to_float16
     return converter

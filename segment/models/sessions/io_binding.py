@@ -1,8 +1,8 @@
-"""Two batches in flight: each call has a lane, with buffers of its own that stay bound to the graph.
+"""IO binding: two calls in flight, each with buffers that stay bound to the graph.
 
-While one lane's batch is computed, the other's pixels are copied to the device or its masks fetched: onnxruntime gives
-every concurrent call a stream of its own (microsoft/onnxruntime PR 13495). Copies from and to pinned memory do not
-block; on a CPU nothing needs pinning, all else is the same.
+The copies of one batch overlap with the computation of the other: onnxruntime gives every concurrent call its own CUDA
+stream (microsoft/onnxruntime PR 13495), and copies from and to pinned memory do not block. On a CPU the buffers are
+not pinned.
 """
 
 from __future__ import annotations
@@ -22,30 +22,30 @@ from segment.models.sessions.predict import Run
 
 log = logging.getLogger(__name__)
 
-LANES = 2
+_CALLS_IN_FLIGHT = 2
 
-Pin = Callable[[mmap.mmap], object]  # what it returns keeps the pages pinned as long as it lives
+Pin = Callable[[mmap.mmap], object]  # the pages stay pinned during the lifetime of the result
 
 
 def not_pinned(pages: mmap.mmap) -> None:
-    """Leave pages as they are: the device is the CPU."""
+    """Do nothing: the device is the CPU."""
 
 
 class CudaPin:
-    """Pages that the GPU reads and writes directly, until this object goes.
+    """Pins pages of memory for direct access by the GPU; unpins them when it is deleted.
 
-    What cannot be pinned (a limit on locked memory) is only slower, so it is a warning.
+    Unpinned memory (there may be a limit on locked memory) is only slower, so a failure is a warning.
 
     Args:
-        pages: to pin.
+        pages: pages to pin.
     """
 
     def __init__(self, pages: mmap.mmap) -> None:
         self._cuda = _cuda_runtime()
-        self._pages = pages  # must outlive the pin
+        self._pages = pages  # keeps them alive while they are pinned
         self._address = ctypes.addressof(ctypes.c_char.from_buffer(pages))
         if self._cuda is None:
-            log.warning("no CUDA runtime library to pin memory with: copies to the GPU do not overlap")
+            log.warning("no CUDA runtime library found, so memory is not pinned: copies to the GPU do not overlap")
         elif code := self._cuda.cudaHostRegister(ctypes.c_void_p(self._address), ctypes.c_size_t(len(pages)), 0):
             log.warning("memory cannot be pinned (CUDA error %d): copies to the GPU do not overlap", code)
             self._cuda = None
@@ -56,7 +56,7 @@ class CudaPin:
 
 
 def _cuda_runtime() -> Any:
-    """The CUDA runtime that onnxruntime has loaded, by the names that it goes by."""
+    """Return the CUDA runtime library that onnxruntime has loaded; None if there is none."""
     for name in ("libcudart.so.13", "libcudart.so.12", "libcudart.so"):
         try:
             return ctypes.CDLL(name)
@@ -66,50 +66,50 @@ def _cuda_runtime() -> Any:
 
 
 def bound_run(session: Any, mask_size: tuple[int, int], *, pin: Pin, batch: int | None = None) -> Run:
-    """Return what runs batches of an `onnxruntime.InferenceSession`, two at once; further callers wait.
+    """Return a function that runs batches of an `onnxruntime.InferenceSession`, two at once; more callers wait.
 
     Args:
-        session: takes `uint8[N, H, W, 3]`, gives `uint8[N, *mask_size]` and `float32[N]`.
+        session: maps `uint8[N, H, W, 3]` to `uint8[N, *mask_size]` and `float32[N]`.
         mask_size: (height, width) of the masks.
-        pin: pins a lane's buffers.
-        batch: N, if the graph takes only that: fewer images are padded by whatever was there, more are cut up.
+        pin: pins the buffers.
+        batch: N, if the graph takes only that batch: smaller batches are padded, larger ones are split.
     """
-    idle: queue.SimpleQueue[Lane] = queue.SimpleQueue()
-    for _ in range(LANES):
-        idle.put(Lane(session, mask_size, pin, batch))
+    idle: queue.SimpleQueue[_BoundBuffers] = queue.SimpleQueue()
+    for _ in range(_CALLS_IN_FLIGHT):
+        idle.put(_BoundBuffers(session, mask_size, pin, batch))
 
     def run(images: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        lane = idle.get()
+        buffers = idle.get()
         try:
-            return lane.run(images)
+            return buffers.run(images)
         finally:
-            idle.put(lane)
+            idle.put(buffers)
 
-    def run_cut_up(images: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    def run_split(images: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
         assert batch is not None
         if len(images) <= batch:
             return run(images)
         masks, checks = zip(*(run(images[i : i + batch]) for i in range(0, len(images), batch)), strict=True)
         return np.concatenate(masks), np.concatenate(checks)
 
-    return run_cut_up if batch else run
+    return run_split if batch else run
 
 
-class Lane:
-    """Input and output buffers of one batch, bound to the graph; they grow to the largest batch that came."""
+class _BoundBuffers:
+    """Input and output buffers of one batch, bound to the graph; they grow to the largest batch so far."""
 
     def __init__(self, session: Any, mask_size: tuple[int, int], pin: Pin, batch: int | None) -> None:
         self._session = session
-        self._entry = session.get_inputs()[0].name
-        self._results = [output.name for output in session.get_outputs()]
+        self._input = session.get_inputs()[0].name
+        self._outputs = [output.name for output in session.get_outputs()]
         self._mask_size = mask_size
         self._pin = pin
         self._batch = batch
-        self._bound = 0  # images of the batch that is bound
-        self._room = 0  # images that the buffers have room for
+        self._bound = 0  # images of the bound batch
+        self._capacity = 0  # images that fit into the buffers
 
     def run(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        """Copy a batch in, run the graph on it, copy its results out. Not for two threads at once."""
+        """Copy a batch in, run the graph, copy its results out. Not thread-safe."""
         number = len(images)
         if (self._batch or number) != self._bound:
             self._bind(self._batch or number, images.shape[1:])
@@ -119,23 +119,23 @@ class Lane:
 
     def _bind(self, number: int, pixel_shape: tuple[int, ...]) -> None:
         self._bound = 0
-        if number > self._room:
+        if number > self._capacity:
             self._pixel_pages = _Pages(number * math.prod(pixel_shape), self._pin)
             self._mask_pages = _Pages(number * math.prod(self._mask_size), self._pin)
             self._check_pages = _Pages(number * 4, self._pin)
-            self._room = number
+            self._capacity = number
         self._pixels = self._pixel_pages.array((number, *pixel_shape), np.uint8)
         self._masks = self._mask_pages.array((number, *self._mask_size), np.uint8)
         self._check = self._check_pages.array((number,), np.float32)
         self._binding = self._session.io_binding()
-        self._binding.bind_input(self._entry, **_host(self._pixels))
-        for name, array in zip(self._results, (self._masks, self._check), strict=True):
-            self._binding.bind_output(name, **_host(array))
+        self._binding.bind_input(self._input, **_host_memory(self._pixels))
+        for name, array in zip(self._outputs, (self._masks, self._check), strict=True):
+            self._binding.bind_output(name, **_host_memory(array))
         self._bound = number
 
 
-def _host(array: NDArray[Any]) -> dict[str, Any]:
-    """Host memory, as bindings take it. onnxruntime copies between it and the device, on the call's own stream."""
+def _host_memory(array: NDArray[Any]) -> dict[str, Any]:
+    """Return the arguments that bind host memory; onnxruntime copies between it and the device on the call's stream."""
     return {
         "device_type": "cpu",
         "device_id": 0,
@@ -146,12 +146,12 @@ def _host(array: NDArray[Any]) -> dict[str, Any]:
 
 
 class _Pages:
-    """Whole pages of memory, which is what can be pinned."""
+    """Memory in whole pages: only those can be pinned."""
 
     def __init__(self, size: int, pin: Pin) -> None:
         self._pages = mmap.mmap(-1, size)
         self._pinned = pin(self._pages)
 
     def array(self, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
-        """A view of the first bytes."""
+        """Return a view of the first bytes."""
         return np.frombuffer(self._pages, dtype, math.prod(shape)).reshape(shape)

@@ -1,4 +1,4 @@
-"""What an ONNX file holds: parsed from bytes, self-contained or refused; its inputs, outputs and names."""
+"""Reads an ONNX file: refuses one that is not self-contained; returns its inputs, outputs and names."""
 
 from __future__ import annotations
 
@@ -14,44 +14,44 @@ from segment.models.sessions.ports import Dims, Port
 
 
 def read_model(data: bytes) -> ModelProto:
-    """Parse an ONNX file's bytes.
+    """Parse a self-contained ONNX file.
 
     Raises:
-        ModelError: no ONNX model, or one that wants bytes from other files. Both runtimes would read those from
-            the working directory, unverified, even when the model itself comes from memory.
+        ModelError: the bytes are not an ONNX model, or the model has external data: both runtimes read that from the
+            working directory, unverified, even if the model comes from memory.
     """
     model = parse_model(data)
     if not model.graph.node:
         raise ModelError("the weights are not an ONNX model: the graph has no nodes")
-    outside = next((tensor.name for tensor in stored_tensors(model) if tensor.data_location == tensor.EXTERNAL), None)
-    if outside is not None:
+    external = next((tensor.name for tensor in stored_tensors(model) if tensor.data_location == tensor.EXTERNAL), None)
+    if external is not None:
         raise ModelError(
-            f"the ONNX model keeps tensor '{outside}' in another file, which is not read at load: save it as one "
+            f"the ONNX model stores tensor '{external}' in another file, which is not read at load: save it as one "
             f"file (onnx.save_model(onnx.load(path), path, save_as_external_data=False))"
         )
     return model
 
 
-def ports(model: ModelProto) -> tuple[list[Port], list[Port]]:
-    """Inputs and outputs, as the file declares them."""
+def declared_ports(model: ModelProto) -> tuple[list[Port], list[Port]]:
+    """Return inputs and outputs, as the file declares them."""
     stored = stored_names(model.graph)
-    # IR version 3 lists every initialiser as an input too.
+    # IR version 3 lists every initialiser as an input, too.
     inputs = [_port(item) for item in model.graph.input if item.name not in stored]
     inputs = inputs or [_port(item) for item in model.graph.input]
     return inputs, [_port(item) for item in model.graph.output]
 
 
 def inferred_dims(model: ModelProto, entry: str, shape: Sequence[int], result: str) -> Dims | None:
-    """Return the shape of an output for a given shape of the input; None if onnx cannot tell."""
+    """Return the shape of an output for a given shape of the input; None if onnx cannot infer it."""
     copy = ModelProto()
     copy.CopyFrom(model)
     for item in copy.graph.input:
         if item.name == entry:
             item.CopyFrom(helper.make_tensor_value_info(entry, item.type.tensor_type.elem_type, shape))
     for item in copy.graph.output:
-        item.type.tensor_type.ClearField("shape")  # its names for sizes would stay
+        item.type.tensor_type.ClearField("shape")  # symbolic sizes would stay
     del copy.graph.value_info[:]
-    # It fails on a model that is too large or has operators unknown to onnx.
+    # The inference fails for a model that is too large or has operators unknown to onnx.
     with contextlib.suppress(Exception):
         inferred = onnx.shape_inference.infer_shapes(copy, data_prop=True)
         return next(_port(item).dims for item in inferred.graph.output if item.name == result)
@@ -73,7 +73,7 @@ def _dtype_name(elem_type: int) -> str:
 
 
 def unused_prefix(data: bytes) -> str:
-    """A prefix that occurs nowhere in the file, so no name of ours can collide with one of the graph's."""
+    """Return a prefix that occurs nowhere in the file: names with it do not collide with the graph's."""
     number = 0
     while f"segment{number}_".encode() in data:
         number += 1
@@ -81,10 +81,12 @@ def unused_prefix(data: bytes) -> str:
 
 
 def stored_names(graph: GraphProto) -> set[str]:
+    """Return the names of a graph's initialisers."""
     return {tensor.name for tensor in graph.initializer} | {item.values.name for item in graph.sparse_initializer}
 
 
 def names_read(node: NodeProto) -> Iterator[str]:
+    """Yield the names of the values that a node and its subgraphs read."""
     yield from node.input
     for graph in _subgraphs(node):
         for inner in graph.node:

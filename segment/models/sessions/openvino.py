@@ -20,51 +20,51 @@ from openvino.preprocess import PrePostProcessor
 from segment.errors import ModelError
 from segment.models.card import ModelCard
 from segment.models.sessions.base import Runtime
-from segment.models.sessions.openvino_back import as_type, back
-from segment.models.sessions.ports import Dims, Port, Size, check_output, choose_ports, found_port, is_identity, refuse
+from segment.models.sessions.openvino_postprocess import as_type, postprocess
+from segment.models.sessions.ports import Dims, Port, Size, check_output, choose_ports, is_identity, refuse, with_dims
 from segment.models.sessions.predict import GraphSession, Run
-from segment.models.sessions.vetting import shape_of_a_run
+from segment.models.sessions.sanity_check import output_shape_by_run
 from segment.models.weights import Weights
 
-# openvino accepts the hint bf16 on any AVX-512 CPU and then emulates; its list of capabilities tells the truth.
+# openvino accepts the hint bf16 on any AVX-512 CPU and then emulates it; its capabilities list the real support.
 CAPABILITY = {"bf16": "BF16", "f16": "FP16"}
 
 
 def cpu_capabilities() -> set[str]:
-    """What openvino can do on this machine; bf16 and f16 only where the CPU computes in them."""
+    """Return openvino's capabilities on this machine: bf16 and f16 only if the CPU computes in them."""
     can = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return {"openvino:cpu"} | {f"openvino:cpu:{name}" for name, capability in CAPABILITY.items() if capability in can}
 
 
 def open_openvino(
-    card: ModelCard, weights: Weights, runtime: Runtime, *, threads: int, streams: int, vetted: bool = True
+    card: ModelCard, weights: Weights, runtime: Runtime, *, threads: int, streams: int, sanity_check: bool = True
 ) -> GraphSession:
-    """Load a model. Up to `streams` threads may predict at once, each with a compiled model of its own.
+    """Load a model. Up to `streams` threads may call `predict` at once, each with its own compiled model.
 
-    The graph for single images is compiled with a batch of exactly one, also where the model's batch is symbolic:
-    openvino's kernels for fixed shapes are the faster ones.
+    The graph for single images is compiled for a batch of one, even if the model's batch is symbolic: openvino's
+    kernels for fixed shapes are faster.
 
     Args:
-        card: the contract.
+        card: the model's card.
         weights: ONNX, IR or TFLite bytes.
         runtime: precision.
         threads: threads of one call.
-        streams: calls at once.
-        vetted: see `GraphSession`.
+        streams: maximum number of concurrent calls.
+        sanity_check: see `GraphSession`.
 
     Raises:
-        ModelError: card and graph do not fit, openvino cannot load the graph, or the CPU lacks the precision.
+        ModelError: card and graph do not match, openvino cannot load the graph, or the CPU lacks the precision.
     """
     core = openvino.Core()
     _check_precision(core, runtime.precision)
     if weights.format == "onnx":
         _check_self_contained(weights.graph)
     settings = {
-        # Never several streams of one compiled model: openvino compiles them side by side, in a race for the weights
-        # that they share, and now and then all masks of such a model are wrong (seen with 2026.4, floating point).
+        # Never several streams of one compiled model: openvino compiles the streams in parallel, with a race on their
+        # shared weights, and now and then all masks of such a model are wrong (seen with 2026.4, floating point).
         "NUM_STREAMS": 1,
         "INFERENCE_NUM_THREADS": threads,
-        # Pinned, two processes of one thread each end up on one and the same core.
+        # With pinning, two processes of one thread each run on the same core.
         "ENABLE_CPU_PINNING": False,
         "INFERENCE_PRECISION_HINT": runtime.precision,
     }
@@ -81,26 +81,26 @@ def open_openvino(
     def raw(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         needed, value = _needed(card, model.clone(), entry, result, 1)
         alone = openvino.Model([ops.result(as_type(value, openvino.Type.f32))], needed.get_parameters(), "segment")
-        return np.array(compiled(_with_front(card, alone)).infer_new_request({0: images})[0])
+        return np.array(compiled(_with_preprocessing(card, alone)).infer_new_request({0: images})[0])
 
     dims = _dims(_needed(card, model.clone(), entry, result, 1)[1])
     if dims is None or None in dims:
-        dims = shape_of_a_run(card, raw)
-    size = check_output(card, found_port(outputs[result], dims))
+        dims = output_shape_by_run(card, raw)
+    size = check_output(card, with_dims(outputs[result], dims))
 
     half = runtime.precision == "f16"
 
     def load(batched: bool, masked: bool) -> Run:
         batch = -1 if batched else 1
         return _runner(
-            lambda: compiled(_compile_contract(card, model.clone(), entry, result, batch, size, masked, half)), streams
+            lambda: compiled(_wrapped(card, model.clone(), entry, result, batch, size, masked, half)), streams
         )
 
-    return GraphSession(card, load, raw, vetted=vetted)
+    return GraphSession(card, load, raw, sanity_check=sanity_check)
 
 
-def contract_model(card: ModelCard, weights: Weights, batch: int) -> Any:
-    """Read a model and put the card's contract around it, without compiling it.
+def wrapped_model(card: ModelCard, weights: Weights, batch: int) -> Any:
+    """Read a model and add the card's pre- and postprocessing, without compiling it.
 
     Raises:
         ModelError: as `open_openvino`.
@@ -109,8 +109,8 @@ def contract_model(card: ModelCard, weights: Weights, batch: int) -> Any:
     inputs, outputs = [_port(port) for port in model.inputs], [_port(port) for port in model.outputs]
     entry, result = choose_ports(card, inputs, outputs)
     dims = _dims(_needed(card, model.clone(), entry, result, 1)[1])
-    size = check_output(card, found_port(outputs[result], dims))
-    return _compile_contract(card, model, entry, result, batch, size)
+    size = check_output(card, with_dims(outputs[result], dims))
+    return _wrapped(card, model, entry, result, batch, size)
 
 
 def _check_precision(core: Any, precision: str) -> None:
@@ -140,7 +140,7 @@ def _read(core: Any, weights: Weights) -> Any:
 
 
 def _read_tflite(core: Any, data: bytes) -> Any:
-    """openvino reads TFLite from a path only: a private file, gone as soon as it is read."""
+    """Read a TFLite model from a private temporary file: openvino reads TFLite only by path."""
     handle, name = tempfile.mkstemp(suffix=".tflite")
     try:
         with os.fdopen(handle, "wb") as file:
@@ -156,9 +156,9 @@ def _port(port: Any) -> Port:
     node = port.get_node()
     if node.get_type_name() == "Result":
         node = node.input_value(0).get_node()
-    # An IR of before 2020 names nodes only.
-    names = sorted(port.get_names()) or []
+    names = sorted(port.get_names())
     dtype = port.get_element_type()
+    # The node's name, too: an IR of before 2020 has no other.
     known = {"bf16": "bfloat16", "boolean": "bool"}.get(dtype.get_type_name())
     return Port(tuple(dict.fromkeys([*names, node.get_friendly_name()])), known or _numpy_name(dtype), _dims(port))
 
@@ -175,7 +175,7 @@ def _numpy_name(dtype: Any) -> str:
         return str(dtype.get_type_name())
 
 
-def _compile_contract(
+def _wrapped(
     card: ModelCard,
     model: Any,
     entry: int,
@@ -185,14 +185,14 @@ def _compile_contract(
     masked: bool = False,
     half: bool = False,
 ) -> Any:
-    """Put the card's contract around a model: bytes of RGB pixels in; mask and one number per image out."""
+    """Add the card's pre- and postprocessing to a model: RGB bytes to masks and one check value per image."""
     needed, value = _needed(card, model, entry, result, batch)
-    results = [ops.result(output) for output in back(card, value, size, masked, half)]
-    return _with_front(card, openvino.Model(results, needed.get_parameters(), "segment"))
+    results = [ops.result(output) for output in postprocess(card, value, size, masked, half)]
+    return _with_preprocessing(card, openvino.Model(results, needed.get_parameters(), "segment"))
 
 
 def _needed(card: ModelCard, model: Any, entry: int, result: int, batch: int) -> tuple[Any, Any]:
-    """The part of a model from the picture to the output that is read, at the card's input size; and that output."""
+    """Return the part of a model from the image to the output, reshaped to the card's input size; and the output."""
     declared, parameter = card.input, model.inputs[entry].get_node()
     value = model.outputs[result].get_node().input_value(0)
     _check_needs(card, value.get_node(), parameter)
@@ -205,19 +205,19 @@ def _needed(card: ModelCard, model: Any, entry: int, result: int, batch: int) ->
     value = needed.outputs[0].get_node().input_value(0)
     dims = _dims(value)
     if batch == -1 and dims and dims[0] is not None:
-        # Its Reshape to one image would be run on several: openvino reads and writes beyond its buffers then.
+        # A Reshape to one image would run on several: openvino then reads and writes beyond its buffers.
         raise ModelError(f"the graph's output stays a batch of {dims[0]}")
     return needed, value
 
 
-def _with_front(card: ModelCard, model: Any) -> Any:
-    """Bytes of RGB pixels to what the model's input wants."""
+def _with_preprocessing(card: ModelCard, model: Any) -> Any:
+    """Add the card's preprocessing to a model: RGB bytes to the model's input."""
     declared = card.input
-    around = PrePostProcessor(model)
-    picture = around.input(0)
-    picture.tensor().set_element_type(openvino.Type.u8).set_layout(openvino.Layout("NHWC"))
-    picture.model().set_layout(openvino.Layout(declared.layout))
-    steps = picture.preprocess()
+    processor = PrePostProcessor(model)
+    image = processor.input(0)
+    image.tensor().set_element_type(openvino.Type.u8).set_layout(openvino.Layout("NHWC"))
+    image.model().set_layout(openvino.Layout(declared.layout))
+    steps = image.preprocess()
     if declared.channels == "BGR":
         steps.reverse_channels()
     if not is_identity(card):
@@ -225,24 +225,24 @@ def _with_front(card: ModelCard, model: Any) -> Any:
         steps.scale(255 / declared.maximum)
         steps.mean(list(declared.mean))
         steps.scale(list(declared.std))
-    return around.build()
+    return processor.build()
 
 
 def _check_needs(card: ModelCard, node: Any, parameter: Any) -> None:
-    """Refuse a graph whose output follows from more inputs than the picture."""
+    """Refuse a graph whose output depends on other inputs than the image."""
     seen, waiting = {node.get_name()}, [node]
     while waiting:
         node = waiting.pop()
         if node.get_type_name() == "Parameter" and node.get_name() != parameter.get_name():
             name = _port(node.output(0)).name
-            refuse(card, f"the graph also needs the input '{name}'; a session feeds one picture tensor")
+            refuse(card, f"the graph also needs the input '{name}'; a session has only one input: the image")
         before = [value.get_node() for value in node.input_values()]
         waiting += [node for node in before if node.get_name() not in seen]
         seen |= {node.get_name() for node in before}
 
 
 def _runner(compiled: Callable[[], Any], streams: int) -> Run:
-    """What runs a batch on an idle infer request; the model is compiled anew, one at a time, where none is idle."""
+    """Return a function that runs a batch on an idle infer request; it compiles another model if none is idle."""
     idle: queue.SimpleQueue[Any] = queue.SimpleQueue()
     lock = threading.Lock()
     first = compiled()
@@ -272,7 +272,7 @@ def _runner(compiled: Callable[[], Any], streams: int) -> Run:
 
 
 def _reason(error: RuntimeError) -> str:
-    """What an openvino error says, without the lines that name its source files and stages."""
+    """Return the text of an openvino error, without the lines that name source files and stages."""
     noise = ("Exception from", "Check '", "FrontEnd API failed", "Model wasn't fully converted", "Summary:")
     lines = (line.strip() for line in str(error).splitlines())
     return " ".join(line for line in lines if line and not line.startswith(noise))[:500] or "no reason given"

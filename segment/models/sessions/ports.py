@@ -1,4 +1,4 @@
-"""Does a graph keep the contract its card declares? Checked at load, told in words with the mend."""
+"""Ports of a graph: checks its inputs and outputs against the card at load; messages say how to fix the card."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from segment.errors import ModelError, did_you_mean
 from segment.models.card import TWO_CHANNELS, ModelCard
 
 Dims = tuple[int | None, ...]
-Size = tuple[int, int]
+Size = tuple[int, int]  # height, width
 
-FEEDABLE = ("float32", "float16", "uint8")
-SCORES = ("float32", "float16", "bfloat16", "float64", "uint8", "int8")
-INTEGERS = ("uint8", "int8", "int16", "int32", "int64", "uint16", "uint32", "uint64")
-INDICES = tuple(dict.fromkeys((*SCORES, *INTEGERS)))
+# Element types of inputs, scores and class indices.
+_INPUTS = ("float32", "float16", "uint8")
+_SCORES = ("float32", "float16", "bfloat16", "float64", "uint8", "int8")
+_INTEGERS = ("uint8", "int8", "int16", "int32", "int64", "uint16", "uint32", "uint64")
+_INDICES = tuple(dict.fromkeys((*_SCORES, *_INTEGERS)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +24,9 @@ class Port:
     """One input or output of a graph.
 
     Attributes:
-        names: what it may be called, the usual name first.
-        dtype: element type as numpy spells it.
-        dims: size by dimension, None where it is not fixed; None if even the rank is not known.
+        names: its names, the usual one first.
+        dtype: numpy's name of the element type.
+        dims: size of each dimension, None if it is not fixed; None if the rank is unknown.
     """
 
     names: tuple[str, ...]
@@ -43,12 +44,12 @@ class Port:
 
 
 def choose_ports(card: ModelCard, inputs: Sequence[Port], outputs: Sequence[Port]) -> tuple[int, int]:
-    """Return the positions of the input to feed, checked against the card, and of the output to read.
+    """Return the positions of the input to feed and of the output to read; check the input.
 
-    `check_output` comes next, once the shape is known that the output has for the card's input size.
+    The caller checks the output with `check_output` when its shape for the card's input size is known.
 
     Raises:
-        ModelError: which of the card's statements the graph contradicts, and how to mend it.
+        ModelError: the graph contradicts the card.
     """
     entry = _choose(card, "input", card.input.name, inputs)
     _check_input(card, inputs[entry])
@@ -56,51 +57,51 @@ def choose_ports(card: ModelCard, inputs: Sequence[Port], outputs: Sequence[Port
 
 
 def check_output(card: ModelCard, port: Port) -> Size | None:
-    """Check what is known of the output to read against the card.
+    """Check the output to read against the card, as far as its shape is known.
 
     Returns:
-        (height, width) of what the graph gives; None if it does not follow from graph and card.
+        (height, width) of the output; None if graph and card do not determine it.
 
     Raises:
-        ModelError: as `choose_ports`.
+        ModelError: the graph contradicts the card.
     """
     output = card.output
-    known = INDICES if output.kind == "index" else SCORES
+    known = _INDICES if output.kind == "index" else _SCORES
     if port.dtype not in known:
-        fitting = (
+        expected = (
             "a class index is a number" if output.kind == "index" else "scores are floating-point or 8-bit numbers"
         )
-        hint = _other_kind(port, card) if port.dtype in INDICES and port.dims else None
-        refuse(card, f"the card says {output.kind}, the graph's output is {port}: {hint or fitting}")
+        hint = _other_kind(port, card) if port.dtype in _INDICES and port.dims else None
+        refuse(card, f"the card says {output.kind}, the graph's output is {port}: {hint or expected}")
     if port.dims is None:
-        return _stated(card)
+        return _size_in_card(card)
     if not _fits_output(port.dims, output.layout, card):
         declared = (
             f"the card says {output.kind} {output.layout} {_wanted(output.layout, _output_sizes(card))} "
             f"({len(card.classes)} classes), the graph's output '{port.name}' is {port.dtype} {_shape(port.dims)}"
         )
-        refuse(card, f"{declared}: {_mend_output(port, card)}")
+        refuse(card, f"{declared}: {_output_advice(port, card)}")
     found = dict(zip(output.layout, port.dims, strict=True))
     if found["H"] is None or found["W"] is None:
-        return _stated(card)
+        return _size_in_card(card)
     return found["H"], found["W"]
 
 
-def found_port(declared: Port, dims: Dims | None) -> Port:
-    """Return an output with the shape that was found for one picture, and the batch that the graph declares."""
+def with_dims(declared: Port, dims: Dims | None) -> Port:
+    """Return an output with the dims inferred for one image, except for the batch that the graph declares."""
     if dims and declared.dims:
         dims = (declared.dims[0], *dims[1:])
     return Port(declared.names, declared.dtype, dims)
 
 
 def is_identity(card: ModelCard) -> bool:
-    """Return whether the graph wants pixel values as they are: no scale, mean or std."""
+    """Whether the graph takes pixel values unchanged: no scale, mean or std."""
     return card.input.maximum == 255 and not any(card.input.mean) and set(card.input.std) == {1.0}
 
 
 def refuse(card: ModelCard, what: str) -> NoReturn:
-    """Raise ModelError naming the card."""
-    raise ModelError(f"model card '{card.name}' and its graph do not fit: {what}")
+    """Raise the ModelError for a card and a graph that do not match."""
+    raise ModelError(f"model card '{card.name}' and its graph do not match: {what}")
 
 
 def _choose(card: ModelCard, kind: str, wanted: str | None, ports: Sequence[Port]) -> int:
@@ -118,12 +119,12 @@ def _choose(card: ModelCard, kind: str, wanted: str | None, ports: Sequence[Port
 
 
 def _check_input(card: ModelCard, port: Port) -> None:
-    if port.dtype not in FEEDABLE:
-        refuse(card, f"the graph's input '{port.name}' takes {port.dtype}; {_either(FEEDABLE)} can be fed")
+    if port.dtype not in _INPUTS:
+        refuse(card, f"the graph's input '{port.name}' takes {port.dtype}; supported are {_and(_INPUTS)}")
     if port.dtype == "uint8" and not is_identity(card):
         refuse(
             card,
-            f"the graph's input '{port.name}' takes uint8, so pixels go in as they are, but the card declares a "
+            f"the graph's input '{port.name}' takes uint8, that is unchanged pixels, but the card declares a "
             f"normalisation: remove input.maximum, input.mean and input.std",
         )
     if port.dims is None:
@@ -134,10 +135,10 @@ def _check_input(card: ModelCard, port: Port) -> None:
     declared = (
         f"the card says {layout} {_wanted(layout, sizes)}, the graph's input '{port.name}' is {_shape(port.dims)}"
     )
-    refuse(card, f"{declared}: {_mend(port.dims, layout, sizes, 'input')}")
+    refuse(card, f"{declared}: {_advice(port.dims, layout, sizes, 'input')}")
 
 
-def _stated(card: ModelCard) -> Size | None:
+def _size_in_card(card: ModelCard) -> Size | None:
     height, width = card.output.height, card.output.width
     return (height, width) if height and width else None
 
@@ -155,7 +156,7 @@ def _fits(dims: Dims, layout: str, sizes: dict[str, int]) -> bool:
 
 
 def _fits_output(dims: Dims, layout: str, card: ModelCard) -> bool:
-    """Whether dims are what the card says, or a smaller picture of the same shape where it states no size."""
+    """Whether dims match the card; without a size in the card a smaller output of the same shape matches, too."""
     if len(dims) != len(layout):
         return False
     found, sizes = dict(zip(layout, dims, strict=True)), _output_sizes(card)
@@ -172,13 +173,13 @@ def _fits_output(dims: Dims, layout: str, card: ModelCard) -> bool:
 
 
 def _same_shape(height: int, width: int, card: ModelCard) -> bool:
-    """Whether one stride makes height and width of the input's, give or take a row and a column of rounding."""
+    """Whether one stride maps the input's height and width to these, up to one row and column of rounding."""
     least = max(card.input.height / (height + 1), card.input.width / (width + 1))
     most = min(card.input.height / max(height - 1, 0.5), card.input.width / max(width - 1, 0.5))
     return least <= most
 
 
-def _mend_output(port: Port, card: ModelCard) -> str:
+def _output_advice(port: Port, card: ModelCard) -> str:
     dims, layout, sizes = port.dims or (), card.output.layout, _output_sizes(card)
     if text := _other_kind(port, card):
         return text
@@ -189,16 +190,16 @@ def _mend_output(port: Port, card: ModelCard) -> str:
         if height > card.input.height or width > card.input.width:
             return f"{stated}?"
         if card.output.height or card.output.width:
-            return f"{stated}? What is smaller than the input is enlarged to it (output.enlarge)"
-        entry = f"{card.input.height}x{card.input.width}"
-        return f"that is no smaller picture of {entry}: check output.layout; if it is meant, say {stated}"
-    return _mend(dims, layout, sizes, "output")
+            return f"{stated}? An output smaller than the input is enlarged to it (output.enlarge)"
+        shape = f"{card.input.height}x{card.input.width}"
+        return f"that is not {shape} on a smaller scale: check output.layout; if it is intended, set {stated}"
+    return _advice(dims, layout, sizes, "output")
 
 
 def _other_kind(port: Port, card: ModelCard) -> str | None:
-    """What to write into the card, or do to the graph, if it gives another kind or layout of output than it says."""
+    """Return the advice for an output of another kind or layout than the card's; None if it is neither."""
     if None in (port.dims or ())[1:]:
-        return None  # it would fit anything
+        return None  # unknown sizes match everything
     scores, indices = ("NCHW", "NHWC"), ("NHW", "N1HW", "NHW1")
     says_scores = card.output.kind != "index"
     for layout in (*scores, *indices):
@@ -208,19 +209,19 @@ def _other_kind(port: Port, card: ModelCard) -> str | None:
             return f'output.layout = "{layout}"?'
         if not says_scores:
             return f'output.kind = "logits" and output.layout = "{layout}"?'
-        if port.dtype not in INTEGERS:
+        if port.dtype not in _INTEGERS:
             return TWO_CHANNELS
-        mend = f'output.kind = "index" and output.layout = "{layout}"'
-        return f"{mend}, if it is a class index. {TWO_CHANNELS}" if port.dtype in SCORES else f"{mend}?"
+        change = f'output.kind = "index" and output.layout = "{layout}"'
+        return f"{change}, if it is a class index. {TWO_CHANNELS}" if port.dtype in _SCORES else f"{change}?"
     return None
 
 
-def _mend(dims: Dims, layout: str, sizes: dict[str, int], table: str) -> str:
-    """What to write into the card (or do to the graph) so that shapes agree, as far as can be told."""
+def _advice(dims: Dims, layout: str, sizes: dict[str, int], table: str) -> str:
+    """Return a change to the card or the graph with which the shapes match."""
     if len(dims) != len(layout):
         return f"{len(layout)} dimensions are needed, the graph has {len(dims)}"
     if dims[0] not in (None, 1):
-        return f"a fixed batch of {dims[0]} cannot be served: export it with a batch of 1 or a symbolic one"
+        return f"a fixed batch of {dims[0]} is not supported: export it with a batch of 1 or a symbolic one"
     for possible in (layout, {"NCHW": "NHWC", "NHWC": "NCHW"}.get(layout, layout)):
         found = dict(zip(possible, dims, strict=True))
         if found.get("C") in (None, sizes.get("C")):
@@ -233,7 +234,7 @@ def _mend(dims: Dims, layout: str, sizes: dict[str, int], table: str) -> str:
             return f"{' and '.join(changes)}?" if changes else f"check {table}.layout"
     channels = dims[layout.index("C")]
     if table == "input":
-        return f"the graph wants {channels} channels, a picture has 3: check input.layout and the weights"
+        return f"the graph takes {channels} channels, an image has 3: check input.layout and the weights"
     if channels == 1:
         return TWO_CHANNELS
     return (
@@ -250,5 +251,5 @@ def _shape(dims: Dims) -> str:
     return "x".join("?" if size is None else str(size) for size in dims) or "a scalar"
 
 
-def _either(words: Sequence[str]) -> str:
+def _and(words: Sequence[str]) -> str:
     return f"{', '.join(words[:-1])} and {words[-1]}"

@@ -1,4 +1,4 @@
-"""The predict side that all runtimes share: batches, faults, and the shape of what comes out."""
+"""The session that all runtimes share: batches, faults, and the size of the masks."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from numpy.typing import NDArray
 from segment.models.card import ModelCard
 from segment.models.sessions.base import Masks
 from segment.models.sessions.ports import refuse
-from segment.models.sessions.vetting import Raw, Vetting, random_images
+from segment.models.sessions.sanity_check import RawRun, SanityCheck, random_images
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
-# What a runtime does with a batch: `uint8[N, H, W, 3]` to `uint8[N, Ho, Wo]` and one float per image, the check. Of
-# scores it is not finite where one of them is not; of masked scores (see `Load`) it is not 0 where one is NaN or the
-# best of a pixel is not finite. Of a class index it is the number of pixels out of range, plus `NOT_WHOLE` if there is
-# a pixel that is no whole number.
+# Runs a batch: `uint8[N, H, W, 3]` to masks `uint8[N, Ho, Wo]` and check values `float32[N]`. A check value is
+# - for scores: not finite if any score is not finite;
+# - for masked scores (see `Load`): non-zero if a score is NaN, or the best score of a pixel is not finite;
+# - for a class index: the number of pixels out of range, plus `NOT_WHOLE` if any is not a whole number.
 Run = Callable[[NDArray[np.uint8]], tuple[NDArray[np.uint8], NDArray[np.float32]]]
 NOT_WHOLE = 0.5
 
-# Loads the graph: whether for whole batches, and whether its scores may be masked, minus infinity saying that a pixel
-# is not of a class. Finding that out costs more, so it is done only for models that have shown such a score.
+# Loads the graph. The first argument: for whole batches. The second: for masked scores, where minus infinity excludes a
+# class from a pixel; their check is slower, so it is used only after the model has produced such a score.
 Load = Callable[[bool, bool], Run]
 
 
 @dataclass(frozen=True)
 class _Graph:
-    """A loaded graph and how its check is judged, in one: a thread may replace a graph while others are using it.
+    """A loaded graph. Immutable: a thread may replace the session's graph while others use it.
 
     Attributes:
         run: the graph.
-        whole: whether it takes batches; else they are run image by image.
+        whole: whether it takes batches; otherwise their images run one by one.
         masked: whether its scores may be masked; see `Load`.
     """
 
@@ -44,7 +44,7 @@ class _Graph:
     masked: bool
 
     def __call__(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        """Return what `Run` does, for any number of images but none."""
+        """Run one or more images; see `Run`."""
         if self.whole:
             return self.run(np.ascontiguousarray(images))
         results = [self.run(np.ascontiguousarray(images[i : i + 1])) for i in range(len(images))]
@@ -54,23 +54,22 @@ class _Graph:
 class GraphSession:
     """A `Session` over one compiled graph.
 
-    A batch of one goes straight to the graph. The first larger batch is preceded by a trial: four pictures
-    (two random, two of the batch) one by one and together must give the same masks. If they do not, or the
-    graph refuses them, every later batch is a loop over one, and a warning says so. The trial costs eight
-    images, once, and only sessions that are asked for batches pay it.
-
-    The first images are looked at by value, too; see `Vetting`.
+    A trial precedes the first batch of several images: four images (two random, two of the batch) must get the same
+    masks one by one and together. If they do not, or the graph fails, the session warns and runs the images of every
+    batch one by one. The trial costs eight images, once.
 
     Args:
         card: the model's card.
-        load: loads the graph; that for single images at once, others when they are needed.
-        raw: see `Raw`.
-        exact: the trial demands equal masks; else (a GPU may choose other kernels for other batches) at most
-            one pixel in a thousand may differ.
-        vetted: look at the first images by value; not where all images are random.
+        load: loads the graph: for single images in the constructor, for batches and masked scores on demand.
+        raw: see `RawRun`.
+        exact: the trial requires equal masks; otherwise one pixel in a thousand may differ, as a GPU may use other
+            kernels for other batch sizes.
+        sanity_check: check the first images with `SanityCheck`; not useful for random images.
     """
 
-    def __init__(self, card: ModelCard, load: Load, raw: Raw, *, exact: bool = True, vetted: bool = True) -> None:
+    def __init__(
+        self, card: ModelCard, load: Load, raw: RawRun, *, exact: bool = True, sanity_check: bool = True
+    ) -> None:
         self.card = card
         self._load = load
         self._single = self._loaded(whole=False, masked=False)
@@ -78,31 +77,30 @@ class GraphSession:
         self._batched: _Graph | None = None
         self._tolerance = 0.0 if exact else 0.001
         self._lock = threading.Lock()
-        self._vetting = Vetting(card, self._found_one_by_one, raw) if vetted else None
+        self._sanity_check = SanityCheck(card, self._found_one_by_one, raw) if sanity_check else None
 
     @property
     def batches(self) -> bool | None:
-        """Whether larger batches go to the graph whole; None before the first one."""
+        """Whether the graph takes batches of several images; None before the first one."""
         return self._batched is not None if self._has_tried else None
 
     def predict(self, images: NDArray[np.uint8]) -> Masks:
-        """Segment a batch; see `Session.predict`. As many threads may call it at once as `streams` says.
+        """Segment a batch; see `Session.predict`. Up to `streams` threads may call it at once.
 
         Raises:
             ValueError: `images` is not `uint8[N, input height, input width, 3]`.
-            ModelError: the masks have another size than the card says, or the first images show that the model
-                cannot be what the card says.
+            ModelError: the masks have another size than the card says, or the sanity check of the first images fails.
         """
         self._check_images(images)
         if len(images) == 0:
             return Masks(np.empty((0, self.card.output_height, self.card.output_width), np.uint8), {})
         found = self._found(images, self._graph_for)
-        if self._vetting is None or self._vetting.done:
+        if self._sanity_check is None or self._sanity_check.done:
             return found
-        return found._replace(remarks=self._vetting.look(images, found))
+        return found._replace(remarks=self._sanity_check.check(images, found))
 
     def _found(self, images: NDArray[np.uint8], graph_for: Callable[[NDArray[np.uint8]], _Graph]) -> Masks:
-        """Segment with the graph that is there now, and if it meets a score of minus infinity, with one for these."""
+        """Segment a batch; if a score is minus infinity, replace the graph by one for masked scores and repeat."""
         graph = graph_for(images)
         masks, check = graph(images)
         if not graph.masked and np.isinf(check).any() and self.card.output.kind != "index":
@@ -127,16 +125,18 @@ class GraphSession:
     def _check_images(self, images: NDArray[np.uint8]) -> None:
         wanted = (self.card.input.height, self.card.input.width, 3)
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != wanted:
-            raise ValueError(f"uint8 images of shape N x {wanted} are needed, not {images.dtype} {images.shape}")
+            raise ValueError(f"expected uint8 images of shape N x {wanted}, not {images.dtype} {images.shape}")
 
     def _check_masks(self, masks: NDArray[np.uint8]) -> None:
         wanted = (self.card.output_height, self.card.output_width)
         if masks.shape[1:] != wanted:
             got = "x".join(str(size) for size in masks.shape[1:])
-            mend = f": output.height = {masks.shape[1]} and output.width = {masks.shape[2]}?" if masks.ndim == 3 else ""
+            advice = (
+                f": output.height = {masks.shape[1]} and output.width = {masks.shape[2]}?" if masks.ndim == 3 else ""
+            )
             smaller = masks.ndim == 3 and masks.shape[1] <= wanted[0] and masks.shape[2] <= wanted[1]
             how = f" Then it is enlarged to the input's size ({self.card.output.enlarging})" if smaller else ""
-            refuse(self.card, f"masks of {wanted[0]}x{wanted[1]} are needed, the graph gave {got}{mend}{how}")
+            refuse(self.card, f"masks of {wanted[0]}x{wanted[1]} are needed, the graph returned {got}{advice}{how}")
 
     def _faults(self, masks: NDArray[np.uint8], check: NDArray[np.float32], masked: bool) -> dict[int, str]:
         if self.card.output.kind == "index":
@@ -145,7 +145,7 @@ class GraphSession:
         else:
             wrong = check != 0 if masked else ~np.isfinite(check)
             faults = {int(i): "model_not_finite" for i in np.flatnonzero(wrong)}
-        # Scores of a graph whose number of classes is not fixed can be more than the card names.
+        # A graph without a fixed number of classes can have more scores than the card has classes.
         highest = masks.reshape(len(masks), -1).max(axis=1)
         for i in np.flatnonzero(highest >= len(self.card.classes)):
             faults.setdefault(int(i), "model_range")
@@ -168,13 +168,13 @@ class GraphSession:
         try:
             graph = self._loaded(whole=True, masked=single.masked)
             together, together_check = graph(trial)
-        except Exception as error:  # each runtime has its own types, and none matters here
+        except Exception as error:  # each runtime has its own types; any means that batches fail
             reason = str(error).strip().split("\n", 1)[0]
         else:
             if self._agree(masks, check, together, together_check, single.masked):
                 return graph
             reason = "masks differ from those of single images"
-        logger.warning("model '%s' cannot take batches, images run one by one: %s", self.card.name, reason)
+        log.warning("model '%s' cannot take batches, images run one by one: %s", self.card.name, reason)
         return None
 
     def _agree(

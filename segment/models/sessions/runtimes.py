@@ -1,4 +1,4 @@
-"""Which runtime computes the masks: decided once, at plan time, from what every node can do."""
+"""The choice of runtime, device and precision: resolved once, at plan time, from the capabilities of all nodes."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ BOTH_BUILDS = "onnxruntime:both-builds"
 
 
 def capabilities() -> frozenset[str]:
-    """What this machine can do; picklable, run on every node.
+    """Return the capabilities of this machine. Runs on every node.
 
     Returns:
-        Any of `onnxruntime:cpu`, `onnxruntime:cuda`, `onnxruntime:tensorrt` (the build has it and a GPU is there),
-        `openvino:cpu`, `openvino:cpu:bf16`, `openvino:cpu:f16` (the CPU computes in it), `gpu` (an NVIDIA device
-        is there, whatever is installed), `onnxruntime:both-builds` (the CPU and the GPU build overwrote each other).
+        Any of `onnxruntime:cpu`, `onnxruntime:cuda`, `onnxruntime:tensorrt` (in the build, and there is a GPU),
+        `openvino:cpu`, `openvino:cpu:bf16`, `openvino:cpu:f16` (the CPU computes in it), `gpu` (there is an NVIDIA
+        device), `onnxruntime:both-builds` (the CPU and the GPU build have overwritten each other's files).
     """
     found: set[str] = set()
     if importlib.util.find_spec("onnxruntime"):
@@ -43,9 +43,9 @@ def capabilities() -> frozenset[str]:
 
 
 def has_gpu() -> bool:
-    """Whether the machine has an NVIDIA device: its device file or its driver's listing is there.
+    """Whether the machine has an NVIDIA device, from its device file or the driver's list.
 
-    CUDA_VISIBLE_DEVICES is not asked: Ray empties it for tasks that did not ask for a GPU, and this runs in one.
+    CUDA_VISIBLE_DEVICES does not count: this runs in a Ray task without a GPU, for which Ray empties it.
     """
     return any(Path("/dev").glob("nvidia[0-9]*")) or any(Path("/proc/driver/nvidia/gpus").glob("*"))
 
@@ -58,19 +58,19 @@ def resolve_runtime(
     *,
     nodes: Sequence[frozenset[str]],
 ) -> Runtime:
-    """Decide what `auto` means, and refuse what cannot be had.
+    """Resolve `auto`, and refuse what the nodes do not provide.
 
     Args:
         weights_format: `onnx`, `ir` or `tflite`.
         runtime: `auto`, `onnxruntime` or `openvino`.
         device: `auto`, `cpu`, `cuda` or `tensorrt`.
         precision: `auto`, `f32`, `bf16` or `f16`.
-        nodes: `capabilities()` of every node. `auto` uses only what all of them can do. A GPU that is asked for by
-            name must work on every node that has one; nodes without take no part.
+        nodes: `capabilities()` of every node. `auto` uses only what all of them provide. An explicit GPU device must
+            work on every node that has a GPU; the other nodes do not take part.
 
     Raises:
-        UsageError: what is asked for is not there, with the mend.
-        ModelError: the runtime that is asked for cannot read these weights.
+        UsageError: runtime, device or precision is unavailable; the message says how to fix it.
+        ModelError: the runtime cannot read these weights.
     """
     for word, known, option in (
         (runtime, RUNTIMES, "runtime"),
@@ -86,7 +86,7 @@ def resolve_runtime(
     elif f"{name}:cpu" not in common:
         raise UsageError(f"{name} is not installed on every node: pip install {name}")
     if precision == "auto" and weights_format == "tflite":
-        precision = "f32"  # quantised graphs gain nothing from bf16, and their masks change with it
+        precision = "f32"  # bf16 does not accelerate quantised graphs, but changes their masks
     return Runtime(name, device, _precision(name, device, precision, nodes), runtime_version(name))
 
 
@@ -120,14 +120,14 @@ def _check_gpu(device: str, nodes: Sequence[frozenset[str]]) -> None:
     with_gpu = [node for node in nodes if "gpu" in node]
     if with_gpu and all(f"onnxruntime:{device}" in node for node in with_gpu):
         return
-    here = "" if with_gpu else " No node has an NVIDIA GPU: --device cpu is what can be had."
+    no_gpu = "" if with_gpu else " No node has an NVIDIA GPU: use --device cpu."
     if not any(f"onnxruntime:{device}" in node for node in with_gpu) and _onnxruntime_builds() != ["onnxruntime-gpu"]:
         raise UsageError(
-            f"--device {device}: the CPU build of onnxruntime is installed. Replace it: {INSTALL_CUDA}.{here}"
+            f"--device {device}: the CPU build of onnxruntime is installed. Replace it: {INSTALL_CUDA}.{no_gpu}"
         )
     lacking = sum(f"onnxruntime:{device}" not in node for node in with_gpu)
-    what = here or f" onnxruntime on {lacking} of {len(with_gpu)} nodes with a GPU lacks it: {INSTALL_CUDA}"
-    raise UsageError(f"--device {device} cannot be had.{what}")
+    reason = no_gpu or f" onnxruntime on {lacking} of {len(with_gpu)} nodes with a GPU lacks it: {INSTALL_CUDA}"
+    raise UsageError(f"--device {device} is unavailable.{reason}")
 
 
 def _precision(name: str, device: str, precision: str, nodes: Sequence[frozenset[str]]) -> str:
@@ -156,6 +156,7 @@ def _onnxruntime_builds() -> list[str]:
 
 
 def runtime_version(name: str) -> str:
+    """Return the installed version of a runtime; `unknown` if its package has no metadata."""
     candidates = ("onnxruntime-gpu", "onnxruntime") if name == "onnxruntime" else (name,)
     return next((version for version in map(_installed_version, candidates) if version), "unknown")
 

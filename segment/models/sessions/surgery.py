@@ -1,4 +1,4 @@
-"""ONNX graph surgery: a card's contract in front of and behind a model, as nodes of its own graph."""
+"""ONNX graph surgery: adds a card's pre- and postprocessing to a model as nodes of its graph."""
 
 from __future__ import annotations
 
@@ -8,23 +8,30 @@ import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 
 from segment.models.card import ModelCard
-from segment.models.sessions.chain import Chain
-from segment.models.sessions.onnx_back import Back
-from segment.models.sessions.onnxfile import inferred_dims, names_read, ports, read_model, stored_names, unused_prefix
-from segment.models.sessions.ports import Dims, check_output, choose_ports, found_port, is_identity, refuse
+from segment.models.sessions.chain import NodeChain
+from segment.models.sessions.onnx_postprocess import Postprocessing
+from segment.models.sessions.onnxfile import (
+    declared_ports,
+    inferred_dims,
+    names_read,
+    read_model,
+    stored_names,
+    unused_prefix,
+)
+from segment.models.sessions.ports import Dims, check_output, choose_ports, is_identity, refuse, with_dims
 
-OLDEST_OPSET = 9  # the first with comparisons of integers
+OLDEST_OPSET = 9  # the first that compares integers
 
 
 class Surgeon:
-    """One ONNX model and the card it must fit.
+    """Adds a card's pre- and postprocessing to one ONNX model.
 
     Args:
-        card: the contract.
-        data: the ONNX file's bytes.
+        card: the model's card.
+        data: bytes of the ONNX file.
 
     Raises:
-        ModelError: the bytes are no self-contained ONNX model, too old, or contradict the card.
+        ModelError: the bytes are not a self-contained ONNX model, its opset is too old, or it contradicts the card.
     """
 
     def __init__(self, card: ModelCard, data: bytes) -> None:
@@ -36,70 +43,70 @@ class Surgeon:
         if self._opset < OLDEST_OPSET:
             refuse(
                 card,
-                f"the graph is of ONNX opset {self._opset}: export it anew with opset {OLDEST_OPSET} or newer",
+                f"the graph is of ONNX opset {self._opset}: export it again with opset {OLDEST_OPSET} or newer",
             )
         self._prefix = unused_prefix(data)
-        inputs, outputs = ports(self._model)
+        inputs, outputs = declared_ports(self._model)
         entry, result = choose_ports(card, inputs, outputs)
         self._entry, self._result = inputs[entry], outputs[result]
         self.fixed_batch = self._entry.dims is not None and self._entry.dims[0] == 1
-        self._drop_what_is_not_needed()
+        self._remove_unused()
         sizes = {"N": 1, "C": 3, "H": card.input.height, "W": card.input.width}
         shape = [sizes[axis] for axis in card.input.layout]
-        dims = None if self.knows_output else inferred_dims(self._model, self._entry.name, shape, self._result.name)
-        self.learn(dims or self._result.dims)
+        dims = None if self.output_is_known else inferred_dims(self._model, self._entry.name, shape, self._result.name)
+        self.set_output_dims(dims or self._result.dims)
 
     @property
-    def knows_output(self) -> bool:
-        """Whether every size of the output is known, but for its batch."""
+    def output_is_known(self) -> bool:
+        """Whether every size of the output is known, except for its batch."""
         return self._result.dims is not None and None not in self._result.dims[1:]
 
-    def learn(self, dims: Dims | None) -> None:
-        """Take the shape that the output has for one picture of the card's input size.
+    def set_output_dims(self, dims: Dims | None) -> None:
+        """Set the shape that the output has for one image of the card's input size.
 
         Raises:
             ModelError: it contradicts the card.
         """
-        self._result = found_port(self._result, dims)
+        self._result = with_dims(self._result, dims)
         self._size = check_output(self.card, self._result)
 
     def raw(self) -> bytes:
-        """Return the model as bytes: `uint8[1, H, W, 3]` RGB in, the graph's own output as float32 out."""
+        """Return the bytes of a model from `uint8[1, H, W, 3]` RGB to the graph's own output as float32."""
         chain = self._chain("raw_", self._result.name)
         chain.add("Cast", to=TensorProto.FLOAT)
         chain.finish(self._name("raw"))
-        return self._around(1, chain.nodes, [_value(self._name("raw"), TensorProto.FLOAT, None)])
+        return self._wrapped(1, chain.nodes, [_value(self._name("raw"), TensorProto.FLOAT, None)])
 
     def compiled(self, batch: int | None, *, masked: bool = False) -> bytes:
-        """Return the model as bytes: `uint8[N, H, W, 3]` RGB in; `uint8[N, Ho, Wo]` and `float32[N]` out.
+        """Return the bytes of a model from `uint8[N, H, W, 3]` RGB to `uint8[N, Ho, Wo]` and `float32[N]`.
 
         Args:
-            batch: N; None for any. If it is not the graph's own, what the graph knew about intermediate shapes is
-                dropped, because it would contradict N.
-            masked: scores may be minus infinity, which says that a pixel is not of this class.
+            batch: N; None for any. If it differs from the graph's own, the graph's intermediate shapes are removed,
+                as they contradict N.
+            masked: see `predict.Load`; for the outputs see `predict.Run`.
         """
         number = batch or self._name("batch")
-        # Height and width of the mask are left to the runtime's own shape inference: `predict` checks them.
+        # The runtime infers height and width of the masks; `predict` checks them.
         outputs = [
             _value(self._name("masks"), TensorProto.UINT8, (number, None, None)),
             _value(self._name("check"), TensorProto.FLOAT, (number,)),
         ]
-        chains = Back(self.card, self._result, self._size, self._chain, self._opset).chains(masked)
+        chains = Postprocessing(self.card, self._result, self._size, self._chain, self._opset).chains(masked)
         for chain, output in zip((chains[0], chains[-1]), outputs, strict=True):
             chain.finish(output.name)
-        return self._around(batch, [node for chain in chains for node in chain.nodes], outputs)
+        return self._wrapped(batch, [node for chain in chains for node in chain.nodes], outputs)
 
-    def _chain(self, stem: str, source: str) -> Chain:
-        return Chain(self._name(stem), source, self._opset)
+    def _chain(self, stem: str, source: str) -> NodeChain:
+        return NodeChain(self._name(stem), source, self._opset)
 
-    def _around(self, batch: int | None, back: Sequence[NodeProto], outputs: Sequence[ValueInfoProto]) -> bytes:
-        """The model with the contract's nodes in front of it, and others behind it."""
+    def _wrapped(self, batch: int | None, post: Sequence[NodeProto], outputs: Sequence[ValueInfoProto]) -> bytes:
+        """Return the bytes of the model with preprocessing nodes, and with `post` after its own nodes."""
         model = ModelProto()
         model.CopyFrom(self._model)
         graph = model.graph
         if batch != 1 and self.fixed_batch:
             del graph.value_info[:]
-        nodes = [*self._front(), *graph.node, *back]
+        nodes = [*self._preprocessing(), *graph.node, *post]
         del graph.node[:]
         graph.node.extend(nodes)
         others = [item for item in graph.input if item.name != self._entry.name]
@@ -115,8 +122,8 @@ class Surgeon:
     def _name(self, stem: str) -> str:
         return f"{self._prefix}{stem}"
 
-    def _drop_what_is_not_needed(self) -> None:
-        """Drop other outputs and all that only they need: auxiliary heads would be computed for nothing."""
+    def _remove_unused(self) -> None:
+        """Remove the other outputs and the nodes that only they need, such as auxiliary heads."""
         graph = self._model.graph
         needed = {self._result.name}
         kept = []
@@ -136,14 +143,14 @@ class Surgeon:
             if item.name in needed:
                 refuse(
                     self.card,
-                    f"the graph also needs the input '{item.name}'; a session feeds one picture tensor",
+                    f"the graph also needs the input '{item.name}'; a session has only one input: the image",
                 )
             graph.input.remove(item)
         for tensor in [tensor for tensor in graph.initializer if tensor.name == self._entry.name]:
-            graph.initializer.remove(tensor)  # a default value of the picture input
+            graph.initializer.remove(tensor)  # a default value of the image input
 
-    def _front(self) -> list[NodeProto]:
-        """Bytes of RGB pixels to what the graph's input wants. Moves bytes around before they become floats."""
+    def _preprocessing(self) -> list[NodeProto]:
+        """Return the nodes from RGB bytes to the graph's input; bytes are reordered before they become floats."""
         chain = self._chain("in", self._name("images"))
         channels_axis = 3
         if self.card.input.layout == "NCHW":
@@ -159,7 +166,7 @@ class Surgeon:
         chain.finish(self._entry.name)
         return chain.nodes
 
-    def _normalise(self, chain: Chain, shape: tuple[int, ...]) -> None:
+    def _normalise(self, chain: NodeChain, shape: tuple[int, ...]) -> None:
         declared = self.card.input
         if declared.maximum != 255:
             chain.add("Div", np.array(255 / declared.maximum, np.float32))

@@ -15,7 +15,7 @@ from tests.graphs import TRIGGER, as_weights, colour_classifier, nan_graph, out_
 from tests.serving import BOTH, message, opened, pictures, small, tiny
 
 SIZE = (32, 48)
-FIT = "model card 'unet-camvid-onnx-0001' and its graph do not fit: "
+FIT = "model card 'unet-camvid-onnx-0001' and its graph do not match: "
 
 
 def index_card(layout: str = "N1HW") -> ModelCard:
@@ -61,7 +61,7 @@ def test_a_sigmoid_is_no_class_index(runtime: Runtime) -> None:
     said = message(lambda: opened(index_card(), sigmoid(), runtime).predict(noise(1)))
     assert said.startswith(f"{FIT}the card says that the graph's output is a class index, but its values, from 0.2")
     assert said.endswith(
-        f"are no whole numbers, for random pictures as for the first image: it is a score. {TWO_CHANNELS}"
+        f"are not whole numbers, in the first image and in random images: it is a score. {TWO_CHANNELS}"
     )
 
 
@@ -72,7 +72,7 @@ def test_a_quantised_sigmoid_is_no_class_index(dtype: type, values: str, runtime
     images[:, 0, :2] = [[0, 0, 0], [255, 255, 255]]
     said = message(lambda: opened(index_card(), quantised(dtype), runtime).predict(images))
     assert said == (
-        f"{FIT}the graph's class index goes {values}, for random pictures as for the first image; the card has 12 "
+        f"{FIT}the graph's class index goes {values}, in the first image and in random images; the card has 12 "
         "classes, 0 to 11: check the class names and the weights, and whether the output is a class index at all"
     )
 
@@ -124,7 +124,7 @@ def test_scores_that_are_never_finite_end_the_run(runtime: Runtime) -> None:
     stored = [numpy_helper.from_array(np.float32(np.nan), "nan")]
     graph = tiny(nodes, [("x", ("N", 3, *SIZE))], [("y", ("N", 12, *SIZE))], stored)
     said = message(lambda: opened(small(), graph, runtime).predict(noise(2)))
-    assert said.startswith(f"{FIT}the scores are not finite numbers, for random pictures as for the first image: ")
+    assert said.startswith(f"{FIT}the scores are not finite numbers, in the first image and in random images: ")
 
 
 @BOTH
@@ -139,7 +139,7 @@ def test_scores_that_are_all_equal_end_the_run(layout: str, runtime: Runtime) ->
     shape = ("N", 12, *SIZE) if layout == "NCHW" else ("N", *SIZE, 12)
     graph = tiny(nodes, [("x", ("N", 3, *SIZE))], [("y", shape)])
     said = message(lambda: opened(small(output={"layout": layout}), graph, runtime).predict(noise(1)))
-    assert said.startswith(f"{FIT}all scores of a pixel are equal, for random pictures as for the first image, ")
+    assert said.startswith(f"{FIT}all scores of a pixel are equal, in the first image and in random images: ")
 
 
 def constant(kind: str, chosen: int) -> tuple[ModelCard, bytes]:
@@ -177,8 +177,8 @@ def test_images_that_are_of_one_class_are_no_fault_of_a_model_that_knows_others(
     road = np.full((1, *SIZE, 3), card.classes.palette[3], np.uint8)
     found = session.predict(sky), session.predict(road)
     assert [(one.faults, one.remarks) for one in found] == [({}, {})] * 2
-    assert session._vetting is not None
-    assert session._vetting.done
+    assert session._sanity_check is not None
+    assert session._sanity_check.done
 
 
 @BOTH
@@ -205,7 +205,7 @@ def test_the_batch_is_found_without_a_word_about_the_model(kind: str, runtime: R
 def test_a_sound_model_is_vetted_by_its_first_image(runtime: Runtime) -> None:
     card = small()
     session = opened(card, colour_classifier(card), runtime)
-    assert session._vetting is not None
-    assert not session._vetting.done
+    assert session._sanity_check is not None
+    assert not session._sanity_check.done
     session.predict(painted(card, 0)[0][None])
-    assert session._vetting.done
+    assert session._sanity_check.done

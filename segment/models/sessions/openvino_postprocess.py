@@ -1,4 +1,4 @@
-"""Behind an openvino model: from its output to a mask, and one number per image that tells if it can be trusted."""
+"""Postprocessing of an openvino model: from its output to a mask, and a check value per image."""
 
 from __future__ import annotations
 
@@ -13,35 +13,34 @@ from segment.models.sessions.enlarging import LOWEST, is_smaller, nearest_positi
 from segment.models.sessions.ports import Size
 from segment.models.sessions.predict import NOT_WHOLE
 
-# What moves numbers about, or changes their type: the position of a class fits into these.
-_MOVES = {"Convert", "Identity", "Squeeze", "Unsqueeze", "Reshape", "Transpose"}
-_WIDE = {"u8", "i16", "u16", "i32", "u32", "i64", "u64", "f32"}
+# Operations that keep the values of class indices, and the types that represent every class index.
+_KEEPS = {"Convert", "Identity", "Squeeze", "Unsqueeze", "Reshape", "Transpose"}
+_INDEX_TYPES = {"u8", "i16", "u16", "i32", "u32", "i64", "u64", "f32"}
 
-
-# With a hint of f16 the plugin computes these nodes in half precision, too, whose largest number is 65504: there a
-# larger constant would be infinite. bf16 has the range of f32.
+# With the hint f16 the plugin computes these nodes in half precision, too: a constant above 65504 would be infinite.
+# bf16 has the range of f32.
 HALF_LOWEST = -6e4
-BEYOND, HALF_BEYOND = 3e38, 6.5e4  # what no finite score reaches, in magnitude
+BEYOND, HALF_BEYOND = 3e38, 6.5e4  # above the magnitude of any finite score
 
 
-def back(card: ModelCard, value: Any, size: Size | None, masked: bool, half: bool) -> list[Any]:
-    """Return the mask `uint8[N, Ho, Wo]` and the check `float32[N]` (see `predict.Run`; none where none is needed).
+def postprocess(card: ModelCard, value: Any, size: Size | None, masked: bool, half: bool) -> list[Any]:
+    """Return the masks `uint8[N, Ho, Wo]` and the check values `float32[N]`, if the output needs a check.
 
     Args:
-        card: the contract.
+        card: the model's card.
         value: the model's output.
-        size: its (height, width), if that is known.
-        masked: scores may be minus infinity, which says that a pixel is not of this class.
-        half: these nodes are computed in f16.
+        size: (height, width) of the output; None if unknown.
+        masked: see `predict.Load`; for the check values see `predict.Run`.
+        half: whether these nodes are computed in f16.
     """
     if card.output.kind == "index":
-        return _back_of_index(card, value, size)
+        return _postprocess_index(card, value, size)
     scores, axis = as_type(value, openvino.Type.f32), card.output.layout.index("C")
     check = _check_of_masked(scores, axis, HALF_BEYOND if half else BEYOND) if masked else _check(value)
     smaller = is_smaller(card, size)
     if smaller and card.output.enlarging == "bilinear":
         scores, axis = _enlarged(card, scores, (HALF_LOWEST if half else LOWEST) if masked else None), 1
-    # 'stable' is what sends ties to the first class.
+    # 'stable' resolves ties to the first class.
     best = ops.topk(scores, ops.constant(np.int64(1)), axis, "max", "value", index_element_type="i32", stable=True)
     masks = as_type(ops.squeeze(best.output(1), ops.constant(np.array([axis]))), openvino.Type.u8)
     if size is not None and smaller and card.output.enlarging == "nearest":
@@ -50,7 +49,7 @@ def back(card: ModelCard, value: Any, size: Size | None, masked: bool, half: boo
 
 
 def _enlarged(card: ModelCard, scores: Any, lowest: float | None) -> Any:
-    """Scores, none below the lowest, as `[N, C, input height, input width]`, bilinear, half-pixel centres."""
+    """Enlarge scores to `[N, C, output height, output width]`: bilinear, half-pixel centres; clip them at `lowest`."""
     if card.output.layout == "NHWC":
         scores = ops.transpose(scores, ops.constant(np.array([0, 3, 1, 2])))
     if lowest is not None:
@@ -66,7 +65,7 @@ def _enlarged(card: ModelCard, scores: Any, lowest: float | None) -> Any:
 
 
 def _enlarged_mask(card: ModelCard, masks: Any, size: Size) -> Any:
-    """Class indices `[N, Ho, Wo]` at the mask's size: exactly Pillow's nearest."""
+    """Enlarge class indices to the mask's size: exactly Pillow's nearest."""
     for axis, target in ((1, card.output_height), (2, card.output_width)):
         positions = ops.constant(nearest_positions(size[axis - 1], target))
         masks = ops.gather(masks, positions, ops.constant(np.int64(axis)))
@@ -74,15 +73,15 @@ def _enlarged_mask(card: ModelCard, masks: Any, size: Size) -> Any:
 
 
 def _check(scores: Any) -> Any:
-    """Not finite for an image with a score that is not: the mean, as a sum of finite scores could itself overflow."""
-    watched = as_type(_before_enlarging(scores), openvino.Type.f32)
-    return ops.reduce_mean(watched, ops.constant(np.array([1, 2, 3])), keep_dims=False)
+    """Return the mean score per image: it is finite only if all scores are, while a sum could overflow."""
+    checked = as_type(_before_enlarging(scores), openvino.Type.f32)
+    return ops.reduce_mean(checked, ops.constant(np.array([1, 2, 3])), keep_dims=False)
 
 
 def _check_of_masked(scores: Any, axis: int, limit: float) -> Any:
-    """Not zero for an image with a score that is NaN, or a pixel whose best score is not finite."""
+    """Return a value per image that is non-zero if a score is NaN or the best score of a pixel is not finite."""
     best = ops.reduce_max(scores, ops.constant(np.array([axis])), keep_dims=False)
-    # openvino's maximum of nothing but minus infinity is the lowest finite number.
+    # If all scores of a pixel are minus infinity, openvino's maximum is the lowest finite number.
     beyond = ops.logical_not(ops.less(ops.abs(best), ops.constant(np.float32(limit))))
     beyond = ops.reduce_max(as_type(beyond, openvino.Type.f32), ops.constant(np.array([1, 2])), keep_dims=False)
     unknown = as_type(ops.is_nan(scores), openvino.Type.f32)
@@ -90,10 +89,10 @@ def _check_of_masked(scores: Any, axis: int, limit: float) -> Any:
 
 
 def _before_enlarging(scores: Any) -> Any:
-    """What linear enlarging was done to, if it was: as finite, image by image, as all scores, and far smaller.
+    """Return the scores before the graph's own bilinear enlarging: far fewer, and finite in the same images.
 
-    Each score is a convex mean of its neighbours, so it is finite where they are; and every neighbour has a weight in
-    some score.
+    An enlarged score is a convex mean of its neighbours, so it is finite if they are; every neighbour has a weight in
+    some enlarged score.
     """
     node = scores.get_node()
     kind = node.get_type_name()
@@ -120,32 +119,33 @@ def _enlarges(interpolate: Any) -> bool:
     return all(old.is_static and new.is_static and old.get_length() <= new.get_length() for old, new in sizes)
 
 
-def _back_of_index(card: ModelCard, index: Any, size: Size | None) -> list[Any]:
+def _postprocess_index(card: ModelCard, index: Any, size: Size | None) -> list[Any]:
     if "1" in card.output.layout:
         index = ops.squeeze(index, ops.constant(np.array([card.output.layout.index("1")])))
     masks = as_type(index, openvino.Type.u8)
     if size is not None and is_smaller(card, size):
         masks = _enlarged_mask(card, masks, size)
-    if _is_position(index, len(card.classes)):
+    if _is_argmax(index, len(card.classes)):
         return [masks]
     is_float = index.get_element_type().is_real()
     comparable = as_type(index, openvino.Type.f32 if is_float else openvino.Type.i64)
     zero, classes = (ops.constant(np.array(n, np.float32 if is_float else np.int64)) for n in (0, len(card.classes)))
-    # 'not below C' and not 'C or above': a NaN is neither.
+    # NOT (index < C), as NaN fails every comparison.
     wrong = ops.logical_or(ops.logical_not(ops.less(comparable, classes)), ops.less(comparable, zero))
     axes = ops.constant(np.array([1, 2]))
     check = ops.reduce_sum(as_type(wrong, openvino.Type.f32), axes, keep_dims=False)
     if is_float:
-        part = as_type(ops.less(ops.floor(comparable), comparable), openvino.Type.f32)  # of what is not finite, no
-        part = ops.reduce_max(part, axes, keep_dims=False)
-        check = ops.add(check, ops.multiply(part, ops.constant(np.float32(NOT_WHOLE))))
+        # False for NaN and infinity.
+        fraction = as_type(ops.less(ops.floor(comparable), comparable), openvino.Type.f32)
+        fraction = ops.reduce_max(fraction, axes, keep_dims=False)
+        check = ops.add(check, ops.multiply(fraction, ops.constant(np.float32(NOT_WHOLE))))
     return [masks, check]
 
 
-def _is_position(index: Any, classes: int) -> bool:
-    """Whether an index is where the best of at most `classes` scores lies, so that it cannot be out of range."""
+def _is_argmax(index: Any, classes: int) -> bool:
+    """Whether an index is the argmax of at most `classes` scores, so that it cannot be out of range."""
     source = _output(index)
-    while source.get_node().get_type_name() in _MOVES and source.get_element_type().get_type_name() in _WIDE:
+    while source.get_node().get_type_name() in _KEEPS and source.get_element_type().get_type_name() in _INDEX_TYPES:
         source = source.get_node().input_value(0)
     if source.get_node().get_type_name() != "TopK" or source.get_index() != 1:
         return False
@@ -161,5 +161,5 @@ def _output(value: Any) -> Any:
 
 
 def as_type(value: Any, dtype: Any) -> Any:
-    """Convert a value, unless it is of that type."""
+    """Convert a value to a type; return it unchanged if it has the type."""
     return value if _output(value).get_element_type() == dtype else ops.convert(value, dtype.get_type_name())

@@ -1,4 +1,4 @@
-"""Behind an ONNX graph: from its output to a mask, and one number per image that tells whether it can be trusted."""
+"""Postprocessing nodes of an ONNX graph: from its output to a mask, and a check value per image."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ import numpy as np
 from onnx import TensorProto, helper
 
 from segment.models.card import ModelCard
-from segment.models.sessions.chain import Chain
+from segment.models.sessions.chain import NodeChain
 from segment.models.sessions.enlarging import LOWEST, is_smaller, nearest_positions
 from segment.models.sessions.ports import Port, Size, refuse
 from segment.models.sessions.predict import NOT_WHOLE
 
-_HALF_PIXEL_OPSET = 11  # the first whose Resize knows half-pixel centres
+_HALF_PIXEL_OPSET = 11  # the first whose Resize has half-pixel centres
 
 
-class Back:
-    """Makes the nodes behind one model's output.
+class Postprocessing:
+    """Builds the postprocessing nodes of one model.
 
     Args:
-        card: the contract.
-        result: the output.
-        size: (height, width) of the output, if it is known.
-        chain: begins a chain: a stem for its names, and the name of the value that it takes.
-        opset: of the model.
+        card: the model's card.
+        result: the model's output.
+        size: (height, width) of the output; None if unknown.
+        chain: starts a chain of nodes; its arguments are a prefix of names, and the name of the input value.
+        opset: ONNX opset of the model.
     """
 
     def __init__(
-        self, card: ModelCard, result: Port, size: Size | None, chain: Callable[[str, str], Chain], opset: int
+        self, card: ModelCard, result: Port, size: Size | None, chain: Callable[[str, str], NodeChain], opset: int
     ) -> None:
         self._card = card
         self._result = result
@@ -37,14 +37,14 @@ class Back:
         self._opset = opset
         self._smaller = is_smaller(card, size)
 
-    def chains(self, masked: bool) -> list[Chain]:
-        """Chains of nodes, in order: the first ends in the mask `uint8[N, Ho, Wo]`, the last in the check `float32[N]`.
+    def chains(self, masked: bool) -> list[NodeChain]:
+        """Return chains of nodes, in order: the first ends in the masks, the last in the check values.
 
-        The check is what `predict.Run` says; `masked` as in `Surgeon.compiled`.
+        Masks are `uint8[N, Ho, Wo]`, check values `float32[N]`; see `predict.Run`. For `masked` see `predict.Load`.
         """
         return self._of_index() if self._card.output.kind == "index" else self._of_scores(masked)
 
-    def _of_scores(self, masked: bool) -> list[Chain]:
+    def _of_scores(self, masked: bool) -> list[NodeChain]:
         chain = self._chain("out", self._result.name)
         if self._result.dtype != "float32":
             chain.add("Cast", to=TensorProto.FLOAT)
@@ -59,13 +59,13 @@ class Back:
             self._enlarge_mask(chain)
         return [chain, *check]
 
-    def _enlarge_scores(self, chain: Chain, masked: bool) -> None:
-        """Scores to `[N, C, input height, input width]`."""
+    def _enlarge_scores(self, chain: NodeChain, masked: bool) -> None:
+        """Enlarge scores to `[N, C, output height, output width]`."""
         if self._opset < _HALF_PIXEL_OPSET:
             refuse(
                 self._card,
                 f"the graph is of ONNX opset {self._opset}, which cannot enlarge scores from half-pixel centres: "
-                f"export it anew with opset {_HALF_PIXEL_OPSET} or newer, or use --runtime openvino",
+                f"export it again with opset {_HALF_PIXEL_OPSET} or newer, or use --runtime openvino",
             )
         if self._card.output.layout == "NHWC":
             chain.add("Transpose", perm=[0, 3, 1, 2])
@@ -76,26 +76,26 @@ class Back:
         sizes.add("Gather", np.array([0, 1], np.int64))
         sizes.add("Concat", np.array([self._card.output_height, self._card.output_width], np.int64), axis=0)
         chain.nodes += sizes.nodes
-        nothing = np.empty(0, np.float32)  # regions and scales, which opset 11 demands
-        chain.add("Resize", nothing, nothing, sizes.tip, mode="linear", coordinate_transformation_mode="half_pixel")
+        empty = np.empty(0, np.float32)  # regions and scales, which opset 11 requires
+        chain.add("Resize", empty, empty, sizes.tip, mode="linear", coordinate_transformation_mode="half_pixel")
 
-    def _enlarge_mask(self, chain: Chain) -> None:
-        """Class indices `[N, Ho, Wo]` to the mask's size, if they are smaller: exactly Pillow's nearest."""
+    def _enlarge_mask(self, chain: NodeChain) -> None:
+        """Enlarge class indices to the mask's size if they are smaller: exactly Pillow's nearest."""
         if self._size is None or not self._smaller:
             return
         targets = (self._card.output_height, self._card.output_width)
-        chain.add("Reshape", np.array([0, *self._size], np.int64))  # fails if the graph does not give what it says
+        chain.add("Reshape", np.array([0, *self._size], np.int64))  # fails if the output has another size than declared
         for axis, (size, target) in enumerate(zip(self._size, targets, strict=True), 1):
             chain.add("Gather", nearest_positions(size, target), axis=axis)
 
-    def _check(self, scores: str) -> list[Chain]:
-        """Not finite for an image with a score that is not: the mean, as a sum of finite scores could overflow."""
+    def _check(self, scores: str) -> list[NodeChain]:
+        """Return the mean score per image: it is finite only if all scores are, while a sum could overflow."""
         check = self._chain("check_", scores)
         check.over_axes("ReduceMean", [1, 2, 3], since=18, keepdims=0)
         return [check]
 
-    def _check_of_masked(self, scores: str, axis: int) -> list[Chain]:
-        """Not zero for an image with a score that is NaN, or a pixel whose best score is not finite."""
+    def _check_of_masked(self, scores: str, axis: int) -> list[NodeChain]:
+        """Return a value per image that is non-zero if a score is NaN or the best score of a pixel is not finite."""
         best = self._chain("best", scores)
         best.over_axes("ReduceMax", [axis], since=18, keepdims=0)
         best.add("Mul", np.array(0, np.float32))  # infinity times zero is NaN
@@ -107,7 +107,7 @@ class Back:
         check.add("Add", best.tip)
         return [best, check]
 
-    def _of_index(self) -> list[Chain]:
+    def _of_index(self) -> list[NodeChain]:
         chain = self._chain("out", self._result.name)
         if "1" in self._card.output.layout:
             chain.over_axes("Squeeze", [self._card.output.layout.index("1")], since=13)
@@ -116,7 +116,7 @@ class Back:
         index = chain.tip
         chain.add("Cast", to=TensorProto.UINT8)
         self._enlarge_mask(chain)
-        # 'not below C' and not 'C or above': a NaN is neither.
+        # NOT (index < C), as NaN fails every comparison.
         negative = self._chain("negative", index)
         negative.add("Less", np.array(0, dtype))
         check = self._chain("check_", index)
@@ -127,18 +127,18 @@ class Back:
         check.over_axes("ReduceSum", [1, 2], since=13, keepdims=0)
         if dtype != np.float32:
             return [chain, negative, check]
-        part = self._chain("part", index)
-        part.add("Floor")
-        part.add("Less", index)  # of what is not finite, no
-        part.add("Cast", to=TensorProto.FLOAT)
-        part.over_axes("ReduceMax", [1, 2], since=18, keepdims=0)
-        part.add("Mul", np.array(NOT_WHOLE, np.float32))
-        check.add("Add", part.tip)
-        return [chain, negative, part, check]
+        fraction = self._chain("part", index)
+        fraction.add("Floor")
+        fraction.add("Less", index)  # false for NaN and infinity
+        fraction.add("Cast", to=TensorProto.FLOAT)
+        fraction.over_axes("ReduceMax", [1, 2], since=18, keepdims=0)
+        fraction.add("Mul", np.array(NOT_WHOLE, np.float32))
+        check.add("Add", fraction.tip)
+        return [chain, negative, fraction, check]
 
 
 def _comparable(dtype: str) -> np.dtype[np.generic]:
-    """The type in which indices are compared: onnxruntime compares these only."""
+    """Return the type for comparisons of indices: onnxruntime compares only these."""
     if "float" in dtype:
         return np.dtype(np.float32)
     return np.dtype(np.int64) if dtype in ("int64", "uint64", "uint32") else np.dtype(np.int32)

@@ -1,0 +1,151 @@
+"""The sanity check of a session's first masks: detects a model that contradicts its card, before the run goes on."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segment.errors import ModelError
+from segment.models.card import TWO_CHANNELS, ModelCard
+from segment.models.sessions.base import Masks
+from segment.models.sessions.ports import refuse
+
+# Maps one image, `uint8[1, H, W, 3]`, to the graph's own output, `float32` of any shape. Loads the graph at each call.
+RawRun = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+
+# Number of different images with masks of one and the same class that is a remark: fewer if random images have this
+# class, too.
+_ONE_CLASS, _ONE_CLASS_IF_RANDOM_TOO = 3, 2
+
+
+class SanityCheck:
+    """Checks a session's first images until the mask of one has several classes.
+
+    - The first image has a fault: the model is wrong if random images have the same fault.
+    - The first mask has one class, and so do the masks of random images: the model is wrong if all scores of a pixel
+      are equal.
+    - Several different images have masks of one and the same class: this can be correct, so it is a remark.
+
+    A correct model usually passes at its first image, at no cost.
+
+    Args:
+        card: the model's card.
+        segment: segments images without this check.
+        raw: see `RawRun`.
+
+    Attributes:
+        done: whether the check is over.
+    """
+
+    def __init__(self, card: ModelCard, segment: Callable[[NDArray[np.uint8]], Masks], raw: RawRun) -> None:
+        self.done = False
+        self._card = card
+        self._segment = segment
+        self._raw = raw
+        self._lock = threading.Lock()
+        self._is_first = True
+        self._seen: set[str] = set()
+        self._class = 0
+        self._enough = _ONE_CLASS
+
+    def check(self, images: NDArray[np.uint8], found: Masks) -> dict[int, str]:
+        """Check the masks of a batch; return remarks by position.
+
+        Raises:
+            ModelError: the model contradicts the card.
+        """
+        with self._lock:
+            for i, image in enumerate(images):
+                if self.done:
+                    break
+                code = found.faults.get(i)
+                if code is not None:
+                    self._check_fault(code, image)
+                elif self._is_stuck(image, found.masks[i]):
+                    return {i: "model_one_class"}
+                self._is_first = False
+        return {}
+
+    def _check_fault(self, code: str, image: NDArray[np.uint8]) -> None:
+        if not self._is_first:
+            return
+        pictures = random_images(2, *image.shape[:2])
+        if set(self._segment(pictures).faults.items()) == {(0, code), (1, code)}:
+            refuse(self._card, self._fault_message(code, image))
+
+    def _fault_message(self, code: str, image: NDArray[np.uint8]) -> str:
+        where = "in the first image and in random images"
+        if code == "model_not_finite":
+            return (
+                f"the scores are not finite numbers, {where}: the weights are damaged, input.maximum, mean and std "
+                "are wrong, or numbers exceed the range of the precision (--precision f32)"
+            )
+        values = self._raw(image[np.newaxis])
+        extent = f"from {values.min():g} to {values.max():g}"
+        if code == "model_not_whole":
+            return (
+                f"the card says that the graph's output is a class index, but its values, {extent}, are not whole "
+                f"numbers, {where}: it is a score. {TWO_CHANNELS}"
+            )
+        classes = len(self._card.classes)
+        if self._card.output.kind != "index":
+            return f"the graph scores more classes than the card's {classes}: check the class names and the weights"
+        return (
+            f"the graph's class index goes {extent}, {where}; the card has {classes} classes, 0 to {classes - 1}: "
+            "check the class names and the weights, and whether the output is a class index at all"
+        )
+
+    def _is_stuck(self, image: NDArray[np.uint8], mask: NDArray[np.uint8]) -> bool:
+        """Whether the masks of enough different images have one and the same class, this image's included."""
+        lowest, highest = int(mask.min()), int(mask.max())
+        if lowest != highest or len(self._card.classes) == 1 or (self._seen and lowest != self._class):
+            self.done = True
+            return False
+        if not self._seen:
+            self._class = lowest
+            self._check_random_images(image)
+        self._seen.add(hashlib.sha256(image.tobytes()).hexdigest())
+        self.done = len(self._seen) == self._enough
+        return self.done
+
+    def _check_random_images(self, image: NDArray[np.uint8]) -> None:
+        pictures = random_images(2, *image.shape[:2])
+        if (self._segment(pictures).masks != self._class).any():
+            return
+        self._enough = _ONE_CLASS_IF_RANDOM_TOO
+        if self._card.output.kind == "index":
+            return
+        axis = self._card.output.layout.index("C")
+        if all((np.ptp(self._raw(picture[np.newaxis]), axis=axis) == 0).all() for picture in (image, *pictures)):
+            refuse(
+                self._card,
+                "all scores of a pixel are equal, in the first image and in random images: "
+                "check output.name, input.maximum, mean and std, and the weights",
+            )
+
+
+def output_shape_by_run(card: ModelCard, raw: RawRun) -> tuple[int, ...]:
+    """Return the shape of the graph's output for one image: runs the graph, as its shape cannot be inferred.
+
+    Raises:
+        ModelError: the graph fails on a black image.
+    """
+    try:
+        return raw(np.zeros((1, card.input.height, card.input.width, 3), np.uint8)).shape
+    except ModelError:
+        raise
+    except Exception as error:  # each runtime has its own types
+        reason = str(error).strip().split("\n", 1)[0]
+        refuse(card, f"the shape of the graph's output is unknown before a run, and the run fails: {reason}")
+
+
+def random_images(count: int, height: int, width: int) -> NDArray[np.uint8]:
+    """Return `uint8[count, height, width, 3]`: 8 x 8 blocks of random colours; most models see one class in noise."""
+    generator = np.random.default_rng(0)
+    coarse = generator.integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)
+    rows, columns = np.arange(height) * 8 // height, np.arange(width) * 8 // width
+    return coarse[:, rows[:, None], columns]
