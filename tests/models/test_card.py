@@ -1,4 +1,4 @@
-"""Model cards: the built-in ones, a user's own, and everything that can be wrong with one."""
+"""Model cards: built-in cards, a user's card, and the message for each mistake."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ sha384 = "{DIGEST}"
 
 
 def refusal(text: str) -> str:
-    """Return the words with which a card is refused."""
+    """Return the error message for a card."""
     with pytest.raises(UsageError) as caught:
         parse_card(text)
     return str(caught.value)
@@ -57,7 +57,7 @@ def changed(old: str, new: str) -> str:
     return CARD.replace(old, new, 1)
 
 
-# ---- the built-in ones
+# ---- built-in cards
 
 
 def test_the_built_in_cards_are_those_of_the_readme() -> None:
@@ -133,7 +133,7 @@ def test_camvid_and_voc_classes() -> None:
     assert (voc.names[15], len(voc), voc.void_values, voc.void_colours) == ("person", 21, (255,), ((224, 224, 192),))
 
 
-# ---- a user's own
+# ---- a user's card
 
 
 def test_by_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,7 +214,7 @@ def test_secrets_in_the_weights_of_a_card() -> None:
 def test_a_signature_of_weights_is_neither_recorded_nor_shown(capsys: pytest.CaptureFixture[str]) -> None:
     url = "https://example.com/mine.onnx"
     card = parse_card(changed("mine.onnx", f"{url}?id=7&X-Amz-Signature=HUSH&X-Amz-Expires=9"), base="/")
-    assert card.weights[0].url.endswith("X-Amz-Expires=9")  # it is read by it
+    assert card.weights[0].url.endswith("X-Amz-Expires=9")  # reads use the signature
     print_card(card)
     told = capsys.readouterr().out
     assert "HUSH" not in card.model_dump_json() + told
@@ -342,5 +342,5 @@ def test_three_files_are_no_model() -> None:
     assert "\n  weights: expected a list of at most 2" in refusal(CARD + files)
 
 
-def test_every_fault_is_told_at_once() -> None:
+def test_all_faults_are_reported_at_once() -> None:
     assert len(refusal(CARD.replace("height", "hieght").replace("kind", "kined")).splitlines()) == 5

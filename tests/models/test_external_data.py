@@ -1,4 +1,4 @@
-"""External data of ONNX models: embedded from the model's own folder, and nothing else read."""
+"""External data of ONNX models: embedded if it is in the model's folder, else refused."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ DATA = b"\0" * 4096 + VALUES.tobytes()
 
 
 def tensor(name: str, location: str | None, **where: int) -> TensorProto:
-    """A tensor of 64 floats, its bytes in another file unless `location` is None."""
+    """Return a tensor of 64 floats, stored in another file unless `location` is None."""
     proto = numpy_helper.from_array(VALUES, name)
     if location is not None:
         set_external_data(proto, location, **where)
@@ -37,7 +37,7 @@ def tensor(name: str, location: str | None, **where: int) -> TensorProto:
 
 
 def model(*tensors: TensorProto, nodes: list[Any] | None = None) -> bytes:
-    """A model that adds every tensor to its input."""
+    """Return a model that adds every tensor to its input."""
     names = ["x", *(item.name for item in tensors)]
     nodes = nodes or [helper.make_node("Sum", names, ["y"])]
     ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [64]) for name in "xy"]
@@ -65,7 +65,7 @@ def test_embedded_model_is_self_contained_and_computes_the_same() -> None:
 
 
 @pytest.mark.parametrize("name", ["a", "location"], ids=["no word of it", "the word, not the thing"])
-def test_plain_models_stay_the_very_bytes(name: str) -> None:
+def test_models_without_external_data_are_unchanged(name: str) -> None:
     plain = model(tensor(name, None))
     assert embed_external_data(plain, no_file) is plain
 
@@ -134,7 +134,7 @@ def test_more_than_one_onnx_file_can_hold(monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with `m.onnx`, whose tensor is in `sub/w 50%.bin`, and that file."""
+    """Return a folder with `m.onnx` and `sub/w 50%.bin`, which contains its tensor."""
     home = tmp_path / "model"
     (home / "sub").mkdir(parents=True)
     (home / "m.onnx").write_bytes(model(tensor("a", "./sub/w 50%.bin", offset=4096)))

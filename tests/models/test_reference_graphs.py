@@ -1,4 +1,4 @@
-"""The reference graphs cost what is published, fit their cards, and give masks that follow the picture."""
+"""The reference graphs have the published cost, match their cards, and their masks depend on the image."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_weights_follow_from_the_seed() -> None:
 
 @pytest.mark.parametrize("name", CARDS)
 def test_it_fits_its_card_on_both_runtimes_and_masks_vary(name: str, folder: Path) -> None:
-    """Not saturated: three classes or more, another mask for another picture, and hardly a pixel turns on rounding."""
+    """Masks have at least three classes and differ between images, and few pixels depend on rounding."""
     card = load_card(CARDS[name])
     weights = load_weights(card, str(graphs.write_graph(name, folder)))
     size = (card.input.height, card.input.width)

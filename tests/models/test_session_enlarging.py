@@ -1,4 +1,4 @@
-"""Scores smaller than the input are enlarged before they are compared: both runtimes against numpy."""
+"""Scores smaller than the input are enlarged before the argmax: both runtimes against numpy."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def at_one_pixel(
     opset: int = 17,
     symbolic: bool = False,
 ) -> tuple[bytes, NDArray[np.float32]]:
-    """A graph whose scores are random mixtures of every `stride`-th pixel, and the mixtures, `float32[C, 3]`."""
+    """Return a graph whose scores are random mixtures of every `stride`-th pixel, and the mixtures, `float32[C, 3]`."""
     height, width = size
     kernel = np.random.default_rng(stride).standard_normal((CLASSES, 3)).astype(np.float32)
     stored = [numpy_helper.from_array(kernel[:, :, None, None], "kernel")]
@@ -62,7 +62,7 @@ def card_of(size: tuple[int, int], layout: str = "NCHW", **output: Any) -> Model
 
 
 def enlarged(scores: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.float64]:
-    """Bilinear from half-pixel centres, edges repeated. `float64[..., h, w]` to `float64[..., height, width]`."""
+    """Enlarge `float64[..., h, w]` to `float64[..., height, width]`: bilinear, half-pixel centres, edges repeated."""
     for axis, target in ((-2, size[0]), (-1, size[1])):
         length = scores.shape[axis]
         place = np.clip((np.arange(target) + 0.5) * length / target - 0.5, 0, length - 1)
@@ -79,14 +79,14 @@ def noise(count: int, size: tuple[int, int]) -> NDArray[np.uint8]:
 
 
 def scores_of(images: NDArray[np.uint8], kernel: NDArray[np.float32], stride: int) -> NDArray[np.float64]:
-    """`float64[N, C, h, w]`."""
+    """Return `float64[N, C, h, w]`."""
     return np.einsum("nhwc,kc->nkhw", images[:, ::stride, ::stride].astype(np.float64), kernel.astype(np.float64))
 
 
 def assert_best(masks: NDArray[np.uint8], scores: NDArray[np.float64]) -> None:
-    """Every pixel has a class of the best score, give or take what float32 cannot tell apart."""
+    """Assert that each pixel has the class of the best score, within the precision of float32."""
     chosen = np.take_along_axis(scores, masks[:, None].astype(int), 1)[:, 0]
-    assert (scores.max(axis=1) - chosen).max() < 1e-3  # of scores of some hundreds
+    assert (scores.max(axis=1) - chosen).max() < 1e-3  # scores are of the order of 100
     assert (masks != scores.argmax(axis=1)).mean() < 1e-3
 
 
@@ -162,7 +162,7 @@ def test_nearest_positions_are_pillows(size: int, target: int) -> None:
 @BOTH
 @pytest.mark.parametrize("dtype", ["float16", "uint8", "int8"])
 def test_quantised_scores_are_enlarged_as_they_are(dtype: str, runtime: Runtime) -> None:
-    """A common scale and zero point change no comparison, before or after enlarging."""
+    """A common scale and zero point do not change the argmax, before or after enlarging."""
     card = card_of((32, 48))
     values = np.random.default_rng(0).integers(-60, 60, (1, CLASSES, 8, 12))
     offset = 60 if dtype == "uint8" else 0
@@ -232,7 +232,7 @@ def test_a_class_masked_by_minus_infinity_is_never_chosen_and_no_fault(
 @pytest.mark.parametrize("stride", [1, 4])
 @pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
 def test_beside_a_masked_class_faults_are_still_seen(number: float, stride: int, runtime: Runtime) -> None:
-    """Image 1 has a pixel with one score that is NaN or infinite, or with none but minus infinity."""
+    """Image 1 has a pixel with one NaN or infinite score, or with all scores minus infinity."""
     size, stored = (32, 48), {}
     kernel = np.random.default_rng(0).standard_normal((CLASSES, 3, 1, 1)).astype(np.float32) / 100
     mask, bad = np.zeros((2, 1, CLASSES, 1, 1), np.float32)
@@ -259,7 +259,7 @@ def test_beside_a_masked_class_faults_are_still_seen(number: float, stride: int,
 
 
 def masked_where_white(size: tuple[int, int]) -> bytes:
-    """One class is masked by minus infinity at white pixels, and there alone."""
+    """One class is masked by minus infinity at white pixels only."""
     mask = np.zeros((1, CLASSES, 1, 1), np.float32)
     mask[0, 4] = -np.inf
     kernel = np.random.default_rng(0).standard_normal((CLASSES, 3, 1, 1)).astype(np.float32) / 100
@@ -289,7 +289,7 @@ def test_an_image_is_judged_by_the_graph_it_went_to_while_another_thread_meets_a
     white = images.copy()
     white[0, 4, 8] = 255
     with ThreadPoolExecutor(2) as pool:
-        for _ in range(2):  # the graph is replaced once a session
+        for _ in range(2):  # the session replaces the graph once
             session = opened(card_of(size), masked_where_white(size), runtime, streams=2)
             assert session.predict(images).faults == {}
             meets = threading.Event()
@@ -301,14 +301,14 @@ def test_an_image_is_judged_by_the_graph_it_went_to_while_another_thread_meets_a
 
 @BOTH
 def test_large_finite_scores_are_no_fault(runtime: Runtime) -> None:
-    """Their sum overflows, they do not."""
+    """The sum of the scores overflows, the scores are finite."""
     size = (32, 48)
     kernel = numpy_helper.from_array(np.full((CLASSES, 3, 1, 1), 1e34, np.float32), "kernel")
     nodes = [helper.make_node("Conv", ["x", "kernel"], ["y"], kernel_shape=[1, 1])]
     graph = tiny(nodes, [("x", ("N", 3, *size))], [("y", ("N", CLASSES, *size))], [kernel])
     session = opened(card_of(size), graph, runtime)
     assert session._sanity_check is not None
-    session._sanity_check.done = True  # they are all equal, too
+    session._sanity_check.done = True  # all scores are equal, which it would refuse
     assert session.predict(noise(2, size)).faults == {}
 
 
@@ -316,4 +316,4 @@ def test_the_constants_of_half_precision_are_finite_in_it() -> None:
     with np.errstate(over="ignore"):
         halves = np.array([HALF_LOWEST, HALF_BEYOND], np.float16)
     assert np.isfinite(halves).all()
-    assert -halves[1] < halves[0] < -1e4  # a pixel of masked classes only is beyond
+    assert -halves[1] < halves[0] < -1e4  # the lowest number exceeds the limit of finite scores

@@ -1,4 +1,4 @@
-"""Sessions on the real models in ../shared."""
+"""Sessions with the real models in ../shared."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_unet_equals_onnxruntime_and_numpy() -> None:
 
 @pytest.mark.shared
 def test_threads_that_share_a_session_get_the_masks_of_one() -> None:
-    """Several streams of one compiled openvino model were all wrong in about every second load of these weights."""
+    """With several streams of one compiled openvino model, all masks were wrong in about half of the loads."""
     weights = as_weights(shared("models/strangers/lite-model_mobilenetv2-coco_dr_1.tflite").read_bytes(), "tflite")
     card = load_card("deeplabv3-mobilenetv2")
     with Image.open(shared("images/stray_cat.jpg")) as photo:

@@ -1,4 +1,4 @@
-"""A graph that contradicts its card is refused in words; what surrounds the contract in a graph is kept."""
+"""A graph that contradicts its card is refused with advice; unusual but valid graphs are served."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ MISFITS = {
 
 @BOTH
 @pytest.mark.parametrize("case", MISFITS)
-def test_a_graph_that_breaks_the_contract_is_refused_in_words(case: str, runtime: Runtime) -> None:
+def test_a_graph_that_contradicts_its_card_is_refused(case: str, runtime: Runtime) -> None:
     card, built_for, options, expected = MISFITS[case]
     graph = colour_classifier(built_for, **options)  # type: ignore[arg-type]
     assert message(lambda: opened(card, graph, runtime)) == FIT.format(card.name) + expected
@@ -209,7 +209,7 @@ def test_a_smaller_output_of_another_shape_than_the_input_is_refused(runtime: Ru
 
 @BOTH
 def test_several_outputs_need_a_name_and_the_rest_is_cut_off(runtime: Runtime) -> None:
-    """The second head reads a second input: cut off, it is not missed."""
+    """The second head reads a second input, which is not needed once the head is removed."""
     nodes = [
         helper.make_node("Concat", ["x"] * 4, ["main"], axis=1),
         helper.make_node("Concat", ["other"] * 4, ["aux"], axis=1),
@@ -236,7 +236,7 @@ def test_several_outputs_need_a_name_and_the_rest_is_cut_off(runtime: Runtime) -
 
 @BOTH
 def test_names_do_not_collide_and_subgraphs_stay(runtime: Runtime) -> None:
-    """The graph uses the names that would be ours, reads its input in a branch, and is its own output."""
+    """The graph uses the prefix of added names, reads its input in a branch, and its output is an input."""
     branch = [
         helper.make_graph(
             [helper.make_node("Concat", [source] * 4, [f"segment0_{name}"], axis=1)],
@@ -280,7 +280,7 @@ def test_functions_and_metadata_are_kept() -> None:
 def test_external_data_is_never_read(
     place: str, runtime: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both runtimes would take it from the working directory, although the model comes from memory."""
+    """Both runtimes would read it from the working directory, even if the model comes from memory."""
     np.ones(SCORES, np.float32).tofile(tmp_path / "weights.bin")
     monkeypatch.chdir(tmp_path)
     outside = TensorProto(name="outside", data_type=TensorProto.FLOAT, dims=SCORES)

@@ -1,4 +1,4 @@
-"""Which runtime, device and precision: decided from what every node can do, never a silent fallback."""
+"""Runtime, device and precision: resolved from the capabilities of every node, never a silent fallback."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ GPU = CPU | {"gpu", "onnxruntime:cuda", "onnxruntime:tensorrt"}
         ({"weights_format": "ir"}, [BF16], ("openvino", "cpu", "bf16")),
     ],
 )
-def test_resolve(asked: dict[str, Any], nodes: list[frozenset[str]], decided: tuple[str, str, str]) -> None:
+def test_resolve_runtime(asked: dict[str, Any], nodes: list[frozenset[str]], decided: tuple[str, str, str]) -> None:
     runtime = resolve_runtime(**{"weights_format": "onnx", **asked}, nodes=nodes)
     assert (runtime.name, runtime.device, runtime.precision) == decided
     assert runtime.version[0].isdigit()
@@ -74,11 +74,11 @@ INSTALL = "uv pip install --override jobs/cuda-overrides.txt . onnxruntime-gpu"
          "openvino is not installed on every node: pip install openvino"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_had_is_an_error(asked: dict[str, Any], nodes: list[frozenset[str]], said: str) -> None:
+def test_unavailable_runtimes_are_errors(asked: dict[str, Any], nodes: list[frozenset[str]], said: str) -> None:
     assert message(lambda: resolve_runtime(**{"weights_format": "onnx", **asked}, nodes=nodes), UsageError) == said
 
 
-def test_this_machine_can_what_it_says() -> None:
+def test_capabilities_of_this_machine_are_real() -> None:
     found = capabilities()
     assert {"onnxruntime:cpu", "openvino:cpu"} <= found
     assert resolve_runtime("onnx", nodes=[found]).name == "openvino" or "onnxruntime:cuda" in found
@@ -91,7 +91,7 @@ def test_no_silent_fallback_from_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     cuda = Runtime("onnxruntime", "cuda", "f32", "")
     said = message(lambda: opened(small(), colour_classifier(small()), cuda))
     assert said == f"the onnxruntime installed on this machine has no cuda: {INSTALL}"
-    # A GPU build whose libraries do not load: it lists the provider, warns, and goes on without.
+    # A GPU build whose libraries do not load lists the provider, warns, and runs without it.
     listed = ["CUDAExecutionProvider", "CPUExecutionProvider"]
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: listed)
     with pytest.warns(UserWarning, match="CUDAExecutionProvider"):

@@ -1,4 +1,4 @@
-"""A model is looked at by value on its first images: what concerns every image ends the run in words."""
+"""The sanity check of the first masks: a fault of the model ends the run with a message."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def index_card(layout: str = "N1HW") -> ModelCard:
 
 
 def one_number_a_pixel(last: list[Any], dtype: int = TensorProto.FLOAT, **constants: Any) -> bytes:
-    """A graph whose output `y`, `[N, 1, H, W]`, is computed from the mean `m` of the channels, 0 to 255."""
+    """Return a graph whose output `y`, `[N, 1, H, W]`, is computed from the mean `m` of the channels, 0 to 255."""
     nodes = [helper.make_node("ReduceMean", ["x"], ["m"], axes=[1], keepdims=1), *last]
     stored = [numpy_helper.from_array(np.asarray(value, np.float32), name) for name, value in constants.items()]
     inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ("N", 3, *SIZE))]
@@ -105,7 +105,7 @@ def test_an_index_that_is_no_whole_number_now_and_then_faults_its_image_only(run
 @BOTH
 @pytest.mark.parametrize("graph", ["nan", "range"])
 def test_a_first_image_that_fails_alone_is_an_error_row(graph: str, runtime: Runtime) -> None:
-    """Random pictures are fine, so the fault is the image's."""
+    """Random images have no fault, so it is the fault of the image."""
     name = "icnet-camvid-ava-sparse-60-0001" if graph == "range" else "unet-camvid-onnx-0001"
     card = small(name)
     images, masks = pictures(card, 2)
@@ -130,7 +130,7 @@ def test_scores_that_are_never_finite_end_the_run(runtime: Runtime) -> None:
 @BOTH
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
 def test_scores_that_are_all_equal_end_the_run(layout: str, runtime: Runtime) -> None:
-    """Weights of a head that was never trained: whatever comes in, each pixel's scores are one number."""
+    """An untrained head: all scores of a pixel are equal."""
     nodes = [
         helper.make_node("ReduceMean", ["x"], ["m"], axes=[1], keepdims=1),
         helper.make_node("Concat", ["m"] * 12, ["all"], axis=1),
@@ -143,7 +143,7 @@ def test_scores_that_are_all_equal_end_the_run(layout: str, runtime: Runtime) ->
 
 
 def constant(kind: str, chosen: int) -> tuple[ModelCard, bytes]:
-    """A graph that sees something but always says one class: scores that vary, or an index that does not."""
+    """A graph that always returns one class: from varying scores, or as a constant index."""
     if kind == "index":
         nodes = [
             helper.make_node("Mul", ["m", "nought"], ["zero"]),
@@ -164,7 +164,7 @@ def test_one_class_for_every_pixel_of_several_images_is_remarked_once(kind: str,
     images = noise(6)
     for _ in range(3):
         found = session.predict(images[:1])
-        assert (found.faults, found.remarks) == ({}, {})  # the same again tells nothing
+        assert (found.faults, found.remarks) == ({}, {})  # a repeated image does not count
     assert session.predict(images[1:3]).remarks == {0: "model_one_class"}
     assert session.predict(images[2:]).remarks == {}
 
@@ -183,7 +183,7 @@ def test_images_that_are_of_one_class_are_no_fault_of_a_model_that_knows_others(
 
 @BOTH
 def test_more_images_of_one_class_are_needed_where_random_pictures_are_not(runtime: Runtime) -> None:
-    """Almost black images, as of a wrong normalisation."""
+    """Almost black images, as with a wrong normalisation."""
     card = small()
     session = opened(card, colour_classifier(card), runtime)
     remarks = [session.predict(np.full((1, *SIZE, 3), value, np.uint8)).remarks for value in range(4)]
@@ -192,8 +192,8 @@ def test_more_images_of_one_class_are_needed_where_random_pictures_are_not(runti
 
 @BOTH
 @pytest.mark.parametrize("kind", ["equal", "not finite"])
-def test_the_batch_is_found_without_a_word_about_the_model(kind: str, runtime: Runtime) -> None:
-    """All pictures of the probe are random, so that they say nothing about images."""
+def test_the_batch_probe_has_no_sanity_check(kind: str, runtime: Runtime) -> None:
+    """The probe's images are random, so there is no sanity check."""
     factor = numpy_helper.from_array(np.float32(0 if kind == "equal" else np.nan), "factor")
     nodes = [helper.make_node("Concat", ["x"] * 4, ["all"], axis=1), helper.make_node("Mul", ["all", "factor"], ["y"])]
     graph = tiny(nodes, [("x", ("N", 3, *SIZE))], [("y", ("N", 12, *SIZE))], [factor])
@@ -202,7 +202,7 @@ def test_the_batch_is_found_without_a_word_about_the_model(kind: str, runtime: R
 
 
 @BOTH
-def test_a_sound_model_is_vetted_by_its_first_image(runtime: Runtime) -> None:
+def test_a_correct_model_passes_at_its_first_image(runtime: Runtime) -> None:
     card = small()
     session = opened(card, colour_classifier(card), runtime)
     assert session._sanity_check is not None

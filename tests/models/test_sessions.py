@@ -1,4 +1,4 @@
-"""Sessions on small real graphs whose masks are known: every card, batches, threads, faults."""
+"""Sessions on small real graphs with known masks: every card, batches, threads, faults."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_opsets_and_ir_versions(kind: str, opset: int, ir_version: int, runtime:
 
 @BOTH
 def test_normalisation_is_what_the_card_says(runtime: Runtime) -> None:
-    """A graph that gives its own input back as scores shows what it was fed."""
+    """A graph that returns its input as scores shows the preprocessing."""
     mean, std = (0.1, 0.2, 0.3), (0.5, 0.25, 2.0)
     card = small(input={"channels": "BGR", "maximum": 1, "mean": mean, "std": std}, output={"kind": "logits"})
     values = np.arange(0, 256, dtype=np.uint8)
@@ -112,7 +112,7 @@ def test_runtimes_agree_on_any_pixels() -> None:
     graph = colour_classifier(card)
     image = np.random.default_rng(0).integers(0, 256, (1, 368, 480, 3), dtype=np.uint8)
     first, second = (opened(card, graph, runtime).predict(image).masks for runtime in (ORT, OPENVINO))
-    assert np.mean(first != second) < 1e-4  # a handful of pixels lie between two colours
+    assert np.mean(first != second) < 1e-4  # a few pixels are between two colours
 
 
 @pytest.mark.parametrize("name", ["unet-camvid-onnx-0001", "icnet-camvid-ava-sparse-60-0001"])
@@ -273,7 +273,7 @@ def test_index_that_is_no_number_is_out_of_range(runtime: Runtime) -> None:
 @BOTH
 @pytest.mark.parametrize("classes", [15, 9, 3])
 def test_other_numbers_of_scores_than_classes_where_they_depend_on_the_pixels(classes: int, runtime: Runtime) -> None:
-    """The shape is known once the graph has run, which is before any image is read."""
+    """The shape is known after a run of the graph, before any image is read."""
     least = [
         helper.make_node("ReduceMin", ["x"], ["least"], keepdims=0),
         helper.make_node("Min", ["least", "nought"], ["zero"]),

@@ -1,4 +1,4 @@
-"""Weights from files, web servers and S3: found, fetched once, resumed, verified, or refused in words."""
+"""Weights from files, web servers and S3: found, downloaded once, resumed, verified, or refused."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def card_with(*files: WeightsFile, **changes: Any) -> ModelCard:
 
 
 def ir_card(web: Web, **how: Any) -> ModelCard:
-    """A card whose files are on the web server; `how` is for the .bin (see `Page`)."""
+    """Return a card whose files are on the web server; `how` is for the .bin (see `Page`)."""
     return card_with(published(web.put("/m.xml", XML), XML), published(web.put("/m.bin", BIN, **how), BIN))
 
 
@@ -250,7 +250,7 @@ def test_not_found(web: Web, cache: Path) -> None:
     assert f"give it with --weights or save it as {cache}/{digest(BIN)}.bin" in str(caught.value)
 
 
-def test_put_by_hand_where_the_message_says(cache: Path, no_waiting: None) -> None:
+def test_a_manual_download_to_the_path_in_the_message(cache: Path, no_waiting: None) -> None:
     card = card_with(published("http://127.0.0.1:1/m.tflite?sig=signature", BIN))
     with pytest.raises(StoreError) as caught:
         load_weights(card, cache=cache)
@@ -315,7 +315,7 @@ def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch) -> None:
     assert cache_folder() == Path("/home/me/models")
 
 
-# ---- files of the user
+# ---- the user's files
 
 
 @pytest.mark.parametrize(("suffix", "kind"), [(".onnx", "onnx"), (".tflite", "tflite"), (".ONNX", "onnx")])
@@ -384,7 +384,7 @@ def test_unknown_suffix(name: str) -> None:
     ],
     ids=["empty", "lfs", "html"],
 )
-def test_files_that_people_have_in_place_of_a_model(tmp_path: Path, data: bytes, words: str) -> None:
+def test_files_often_confused_with_a_model(tmp_path: Path, data: bytes, words: str) -> None:
     (tmp_path / "m.onnx").write_bytes(data)
     with pytest.raises(ModelError, match=rf"--weights .*/m\.onnx: {words}"):
         load_weights(card_with(), str(tmp_path / "m.onnx"))
@@ -407,7 +407,7 @@ def test_a_file_that_changes_while_it_is_read(web: Web) -> None:
         load_weights(card_with(), url, progress=grow)
 
 
-# ---- the real ones
+# ---- real weights
 
 
 @pytest.mark.shared
@@ -430,6 +430,6 @@ def test_the_published_graph_is_fetched_and_accepted(shared: Path, web: Web, cac
 
 @pytest.mark.shared
 @pytest.mark.parametrize("name", ["unet32-camvid.onnx", "deeplabv3_mnv2_pascal_quant.tflite"])
-def test_real_files_stay_the_very_bytes(shared: Path, name: str) -> None:
+def test_real_files_are_unchanged(shared: Path, name: str) -> None:
     path = shared / "models" / name
     assert load_weights(card_with(), os.fspath(path)).graph == path.read_bytes()

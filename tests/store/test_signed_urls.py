@@ -1,4 +1,4 @@
-"""Signed URLs: one image is one row whoever signed its URL, and no signature is in anything that a run leaves."""
+"""Signed URLs: an image has one row whatever its signature, and no output, log or message contains a signature."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ NAMES = [f"{number:02d}.png" for number in range(IMAGES)]
 
 @pytest.fixture
 def site(web: Web) -> Web:
-    """A store that wants signatures, with images, labels, a tar and a Parquet file of them."""
+    """A store that requires signatures, with images, labels, a tar and a Parquet file."""
     for name, (image, mask) in zip(NAMES, PICTURES, strict=True):
         web.put(f"/i/{name}", image)
         web.put(f"/l/{name}", mask)
@@ -72,14 +72,14 @@ def parquet_bytes() -> bytes:
 
 
 def local_list(site: Web, folder: Path) -> str:
-    """A list on disk of images and labels, all of them signed."""
+    """A local list of signed URLs of images and labels."""
     lines = [f"{site.sign(f'/i/{name}')},{site.sign(f'/l/{name}')}" for name in NAMES]
     (folder / "list.csv").write_text("image,label\n" + "\n".join(lines) + "\n")
     return str(folder / "list.csv")
 
 
 def list_beside_its_images(site: Web, folder: Path) -> str:
-    """A signed list in the folder of its images, named relative to it."""
+    """A list at a signed URL, with names of images relative to it."""
     lines = [
         f'{{"image": "{site.sign(f"/i/{n}").rpartition("/")[2]}", "mask": "{site.sign(f"/l/{n}")}"}}' for n in NAMES
     ]
@@ -100,7 +100,7 @@ Source = Callable[[Web, Path], str]
 
 
 class Expiring(Notes):
-    """Lets every signature expire once a part is committed."""
+    """Makes every signature expire once a part is committed."""
 
     def __init__(self, site: Web) -> None:
         super().__init__()
@@ -111,7 +111,7 @@ class Expiring(Notes):
 
 
 def planted(folder: Path) -> list[str]:
-    """Files with a planted word in them, in the cells of Parquet files and their metadata, too."""
+    """Return the files that contain the planted word, also in cells and metadata of Parquet files."""
     found = holders(folder, PLANTED, "X-Amz-")
     for path in folder.rglob("*.parquet"):
         table = pq.read_table(path)
@@ -142,7 +142,7 @@ def test_a_run_whose_signatures_expire_goes_on_with_new_ones(site: Web, tmp_path
     assert 0 < done < IMAGES
     old = job()
     site.expire()
-    with pytest.raises(SegmentError) as failed:  # by the signatures of a while ago
+    with pytest.raises(SegmentError) as failed:  # the signatures have expired
         run(old, notes)
     lines.append(str(failed.value))
     assert len(read_rows(place.output)) == done
@@ -160,7 +160,7 @@ def test_a_run_whose_signatures_expire_goes_on_with_new_ones(site: Web, tmp_path
     assert audit_run(Ledger(Store(), f"file://{place.output}"), deep=True).problems == ()
     assert planted(place.output) == []
     assert not [line for line in [*lines, *resumed.lines, *again.lines] if PLANTED in line or "X-Amz" in line]
-    if source is not local_list:  # which lies elsewhere than its images
+    if source is not local_list:  # it is not beside its images
         assert [row["id"][:2] for row in read_rows(place.output)] == [name[:2] for name in NAMES]
     assert all("?" not in row["id"] + row["uri"] for row in read_rows(place.output))
 
@@ -182,7 +182,7 @@ def test_workers_elsewhere_are_given_the_signatures(engine: str, site: Web, tmp_
 
 @pytest.mark.parametrize("source", [local_list, *(pytest.param(s, marks=pytest.mark.slow) for s in (tar, parquet))])
 def test_a_killed_run_from_the_command_line(site: Web, tmp_path: Path, source: Source) -> None:
-    """Killed while it reads, resumed with fresh signatures, updated: nothing it says or leaves has a signature."""
+    """A run is killed while it reads, resumed with new signatures, updated: no message or file has a signature."""
     place, home = Place(tmp_path), tmp_path / "home"
     home.mkdir()
 
@@ -226,7 +226,7 @@ def test_a_killed_run_from_the_command_line(site: Web, tmp_path: Path, source: S
 @pytest.mark.ray
 @pytest.mark.parametrize("source", [local_list, tar])
 def test_signatures_are_nowhere_on_a_cluster(site: Web, tmp_path: Path, source: Source) -> None:
-    """Not in Ray's logs either, nor where the workers fail with an expired one."""
+    """Ray's logs have no signature either, even if workers fail with an expired one."""
     place, home = Place(tmp_path), tmp_path / "home"
     home.mkdir()
 
@@ -235,7 +235,7 @@ def test_signatures_are_nowhere_on_a_cluster(site: Web, tmp_path: Path, source: 
         both = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
         return subprocess.Popen(command, env={**os.environ, "RAY_TMPDIR": session, "HOME": str(home)}, **both)
 
-    with tempfile.TemporaryDirectory(prefix="s-", ignore_cleanup_errors=True) as session:  # short: sockets are here
+    with tempfile.TemporaryDirectory(prefix="s-", ignore_cleanup_errors=True) as session:  # short: sockets
         failing = start()
         while not (place.output / "plan.parquet").exists():
             assert failing.poll() is None
@@ -293,7 +293,7 @@ def test_a_finished_run_needs_no_list(site: Web, tmp_path: Path) -> None:
 
 
 def test_images_that_differ_by_query_are_different(web: Web, tmp_path: Path) -> None:
-    """Only the signature is left out of what a URL says; what else is in a query may name the image."""
+    """Only the signature is removed from a query: the other parameters may identify the image."""
     web.etags = True
     for number in range(3):
         web.put(f"/get?id={number}", PICTURES[number][0])
@@ -307,7 +307,7 @@ def test_images_that_differ_by_query_are_different(web: Web, tmp_path: Path) -> 
 
 
 def test_one_signature_for_tars_of_a_brace_range(web: Web, tmp_path: Path) -> None:
-    """As for a whole container of Azure."""
+    """One signature for all objects, such as that of an Azure container."""
     for name in "ab":
         web.put(f"/t/{name}.tar", tar_bytes())
     store = Store()
@@ -373,7 +373,7 @@ def test_ids_in_parquet_that_are_signed_urls(site: Web, tmp_path: Path) -> None:
         ("token=abc", ""),
         ("versionId=3&X-Amz-Signature=1", "versionId=3"),
         ("id=1&sig=2", "id=1"),
-        ("se=1&st=2", "se=1&st=2"),  # of Azure's names none counts without the signature
+        ("se=1&st=2", "se=1&st=2"),  # Azure's parameters count only beside the signature
         ("policy=1", "policy=1"),
         ("response-content-type=x", "response-content-type=x"),
         ("a=1&&b=2&", "a=1&b=2"),

@@ -1,4 +1,4 @@
-"""The one door to every store: local folders, S3, http and what fsspec knows besides; odd names, faults and words."""
+"""The store: local folders, S3, http and other fsspec protocols; odd names, faults, messages."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_storage_options() -> None:
 
 @pytest.fixture(params=["local", "s3", "memory"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Store, str]:
-    """A store, and an empty folder in it."""
+    """Return a store and an empty folder in it."""
     if request.param == "local":
         return Store(), f"file://{tmp_path}/folder"
     if request.param == "memory":
@@ -147,7 +147,7 @@ def test_write_read_info(place: tuple[Store, str]) -> None:
     assert found is not None
     assert (found.url, found.size) == (url, 10)
     assert store.exists(url)
-    assert store.info(f"{folder}/sub") is None  # a folder is no object
+    assert store.info(f"{folder}/sub") is None  # a folder is not an object
     store.write(url, b"")
     assert (store.read(url), store.info(url).size) == (b"", 0)  # type: ignore[union-attr]
 
@@ -228,7 +228,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_temporary(tmp_path: Path) -> 
     store.write(url, b"old")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))  # as a full disk: some bytes fit
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))  # like a full disk: some bytes fit
     try:
         with pytest.raises(StoreError, match=r"could not write .*/x: .*File too large"):
             store.write(url, b"n" * 5000)
@@ -298,7 +298,7 @@ def test_below_a_file_or_a_name_too_long_there_is_nothing(tmp_path: Path) -> Non
 
 @pytest.fixture
 def nobody() -> Iterator[None]:
-    """Without root's permissions, which would open every file."""
+    """Run without root's permissions, which allow every access."""
     if os.geteuid() != 0:
         yield
         return
@@ -326,11 +326,11 @@ def test_permission_denied(tmp_path: Path, request: pytest.FixtureRequest) -> No
 
 
 class DefaultCredentialsError(Exception):
-    """google-auth's."""
+    """Stands for the error of google-auth."""
 
 
 class CredentialUnavailableError(Exception):
-    """azure-identity's."""
+    """Stands for the error of azure-identity."""
 
 
 @pytest.mark.parametrize(
@@ -351,7 +351,7 @@ class CredentialUnavailableError(Exception):
     ],
 )
 def test_missing_credentials_of_other_stores(url: str, error: Exception, advice: str) -> None:
-    """Their drivers are not among the tests' packages; the words are theirs."""
+    """The drivers are not installed for the tests; the messages are theirs."""
     assert not is_transient(error, url)
     found = store_error("read", url, error)
     assert isinstance(found, NoCredentials)
@@ -359,7 +359,7 @@ def test_missing_credentials_of_other_stores(url: str, error: Exception, advice:
     assert advice in str(found)
 
 
-def test_expired_and_wrong_credentials_are_there() -> None:
+def test_expired_and_wrong_credentials_are_not_missing() -> None:
     for words in ("ExpiredToken", "InvalidAccessKeyId", "SignatureDoesNotMatch"):
         found = store_error("read", "s3://b/x", OSError(f"An error occurred ({words}) when calling GetObject"))
         assert isinstance(found, StoreRefused)
@@ -368,7 +368,7 @@ def test_expired_and_wrong_credentials_are_there() -> None:
 
 
 def test_a_driver_that_refuses_its_options_is_a_known_store(monkeypatch: pytest.MonkeyPatch) -> None:
-    """adlfs raises a ValueError where it is not told of an account: no reason to say that it knows no such store."""
+    """adlfs raises a ValueError if no account is given: the message must not say 'unknown protocol'."""
 
     class Refusing(fsspec.AbstractFileSystem):
         protocol = "refusing"
@@ -437,7 +437,7 @@ def test_a_store_travels_to_other_processes(s3_server: S3Server) -> None:
     assert s3_server.secret not in repr(store)
 
 
-# ---- http, retries and words
+# ---- http, retries and messages
 
 
 def test_web_pages(web: Web) -> None:
@@ -500,8 +500,8 @@ def test_a_server_that_ignores_ranges_is_named_at_once(web: Web) -> None:
     assert Store().read(url, 0, 10) == b"0123456789"
 
 
-def test_of_a_range_that_is_ignored_the_whole_object_is_not_waited_for(web: Web, no_waiting: None) -> None:
-    url = web.put("/a.bin", b"x" * 1000, ranges=False, drops=9)  # who wants all of it does not get it
+def test_a_server_that_ignores_ranges_does_not_send_the_whole_object(web: Web, no_waiting: None) -> None:
+    url = web.put("/a.bin", b"x" * 1000, ranges=False, drops=9)  # a read of the whole object fails
     for start in (0, 5):
         with pytest.raises(UsageError, match="this server ignores byte ranges"):
             Store().read(url, start, 10)
@@ -521,7 +521,7 @@ def test_protocols_that_need_a_package_or_do_not_exist() -> None:
     assert not is_url("C:/x")
 
 
-def test_a_part_whose_name_holds_412_is_not_taken_for_written_when_its_write_fails() -> None:
+def test_a_name_with_412_is_not_a_failed_precondition() -> None:
     place = "http://host/bucket/masks/412-abc/abc-000408-000412.parquet"
     assert not is_taken(ConnectionError(f'Could not connect to the endpoint URL: "{place}"'))
     assert is_taken(OSError("An error occurred (412) when calling the PutObject operation"))
@@ -544,6 +544,6 @@ def test_a_number_in_a_url_is_no_status(words: str) -> None:
     assert is_transient(OSError("SlowDown"), "s3://low")
 
 
-def test_no_secret_of_a_url_within_other_words_is_told() -> None:
+def test_secrets_of_urls_in_other_text_are_masked() -> None:
     told = redact_text("ClientError: GET https://u:HUSH@host/a?X-Amz-Signature=HUSH failed at s3://KEY:HUSH@bucket/x")
     assert told == "ClientError: GET https://***@host/a?*** failed at s3://***@bucket/x"
