@@ -8,10 +8,10 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO
 
 from segment.errors import StoreError, input_changed
 from segment.store.filesystems import (
@@ -35,8 +35,6 @@ from segment.store.urls import is_http, redact_url, unsigned
 __all__ = ["Entry", "Store"]
 
 log = logging.getLogger("segment.store.client")
-
-T = TypeVar("T")
 
 
 class Store:
@@ -68,7 +66,7 @@ class Store:
             self._signed = SignedUrls([*self._signed, *new])
 
     def lacks_signature(self, url: str) -> bool:
-        """Whether the store has signed URLs, but none for this object."""
+        """Whether there are signed URLs, and the URL of this object is not among those that were added."""
         return len(self._signed) > 0 and self._signed.get(url) is None
 
     def _open(self, url: str) -> tuple[Any, str]:
@@ -113,7 +111,7 @@ class Store:
             return data
 
         try:
-            return self._retry("read", url, attempt)
+            return self._requests.send("read", url, attempt)
         except FileNotFoundError:
             if etag:
                 raise input_changed(shown(url), "has vanished") from None
@@ -156,7 +154,7 @@ class Store:
             FileNotFoundError: there is no such object.
         """
         if url.startswith("file://") and not etag:
-            return self._retry("open", url, lambda: Path(url.removeprefix("file://")).open("rb"))
+            return self._requests.send("open", url, lambda: Path(url.removeprefix("file://")).open("rb"))
         if size is None:
             entry = self.info(url)
             if entry is None:
@@ -177,7 +175,7 @@ class Store:
                 put(filesystem, path, data)
 
         try:
-            self._retry("write", url, attempt)
+            self._requests.send("write", url, attempt)
         except FileNotFoundError as error:  # for example, the container is missing
             raise StoreError(error_message("write", url, error)) from None
 
@@ -228,7 +226,7 @@ class Store:
             return True
 
         try:
-            return self._retry("write", url, attempt)
+            return self._requests.send("write", url, attempt)
         except FileNotFoundError as error:
             raise StoreError(f"could not write {redact_url(url)}: its folder cannot be created") from error
 
@@ -240,7 +238,7 @@ class Store:
             with contextlib.suppress(FileNotFoundError):
                 filesystem.rm_file(path)
 
-        self._retry("delete", url, attempt)
+        self._requests.send("delete", url, attempt)
 
     def info(self, url: str) -> Entry | None:
         """Return size and etag of an object; None if there is none, or a folder."""
@@ -257,7 +255,7 @@ class Store:
                     return None
                 raise
 
-        return self._retry("look up", url, attempt)
+        return self._requests.send("look up", url, attempt)
 
     def exists(self, url: str) -> bool:
         """Whether there is an object at `url`. A folder is not an object."""
@@ -294,7 +292,7 @@ class Store:
                 if name.startswith(root) and not is_folder_entry(name, info) and not TEMPORARY.search(name)
             ]
 
-        return sorted(self._retry("list", prefix, attempt), key=lambda entry: entry.url)
+        return sorted(self._requests.send("list", prefix, attempt), key=lambda entry: entry.url)
 
     def list_folder(self, prefix: str) -> list[Entry]:
         """Return the objects directly in `prefix`, sorted by URL; empty if there are none."""
@@ -310,6 +308,3 @@ class Store:
             irregular: include broken links, devices and pipes.
         """
         return [entry for entry in self._list(prefix, recursive=True) if irregular or not entry.irregular]
-
-    def _retry(self, verb: str, url: str, attempt: Callable[[], T]) -> T:
-        return self._requests.send(verb, url, attempt)
