@@ -355,7 +355,7 @@ def test_a_query_is_not_shown(web: Web) -> None:
 @pytest.mark.parametrize(("given", "missing"), [("m.xml", "m.bin"), ("m.bin", "m.xml")])
 def test_half_of_openvino(tmp_path: Path, given: str, missing: str) -> None:
     (tmp_path / given).write_bytes(BIN)
-    with pytest.raises(UsageError, match=f"{given}: an OpenVINO model is two files, and .*/{missing} is not there"):
+    with pytest.raises(UsageError, match=f"{given}: an OpenVINO model is two files, and .*/{missing} does not exist"):
         load_weights(card_with(), str(tmp_path / given))
     (tmp_path / given).unlink()
     with pytest.raises(UsageError, match=f"--weights /.*/{given}: there is no such file"):
