@@ -13,8 +13,8 @@ from PIL import Image
 
 from segment.errors import SampleError
 from segment.images import headers
+from segment.images.decoder_stderr import Complaints, listening
 from segment.images.magic import image_format
-from segment.images.native import Complaints, listening
 
 
 @dataclass(frozen=True)

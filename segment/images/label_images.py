@@ -6,8 +6,8 @@ from PIL import Image
 
 from segment.errors import SampleError
 from segment.images import headers
+from segment.images.decoder_stderr import listening
 from segment.images.label_pixels import LabelPixels, read_label_pixels
-from segment.images.native import listening
 
 
 def read_label(

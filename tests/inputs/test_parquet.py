@@ -13,7 +13,6 @@ import pytest
 from segment.errors import InputChanged, StoreError, UsageError
 from segment.inputs.discover import Discovery, InputOptions, Sample, discover, read_part
 from segment.inputs.parquet import row_groups
-from segment.inputs.parquet.recent import Recent
 from segment.store.client import Store
 
 STORE = Store()
@@ -231,7 +230,7 @@ def test_only_two_row_groups_are_kept(tmp_path: Path) -> None:
 def test_recent_values_are_made_once_for_all_threads() -> None:
     made = []
     start = threading.Barrier(8)
-    recent: Recent[int] = Recent(2)
+    recent: row_groups.RecentCache[int] = row_groups.RecentCache(2)
 
     def make() -> int:
         made.append(1)
@@ -247,14 +246,14 @@ def test_recent_values_are_made_once_for_all_threads() -> None:
 
 
 def test_recent_failures_are_not_kept() -> None:
-    recent: Recent[int] = Recent(2)
+    recent: row_groups.RecentCache[int] = row_groups.RecentCache(2)
     with pytest.raises(ZeroDivisionError):
         recent.get("key", lambda: 1 // 0)
     assert recent.get("key", lambda: 3) == 3
 
 
 def test_recent_values_go_when_they_weigh_too_much() -> None:
-    recent: Recent[int] = Recent(2, weight=lambda value: value)
+    recent: row_groups.RecentCache[int] = row_groups.RecentCache(2, weight=lambda value: value)
     recent.get("a", lambda: 60, limit=100)
     recent.get("b", lambda: 60, limit=100)
     assert list(recent._values) == ["b"]

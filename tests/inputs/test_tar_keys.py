@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from segment.inputs import words
+from segment.inputs import roles
 from segment.inputs.discover import InputOptions, Known, discover
-from segment.inputs.tars import samples as grouping
-from segment.inputs.tars import suffixes
+from segment.inputs.tars import grouping, suffixes
 from tests.tars import STORE, find, refusal, samples, tar, triples
 
 Rows = list[tuple[str, str, str | None]]
@@ -25,7 +24,7 @@ def members(keys: str, *suffixes: str) -> list[str]:
 
 
 def test_doctests() -> None:
-    assert [doctest.testmod(module).failed for module in (grouping, suffixes, words)] == [0, 0, 0]
+    assert [doctest.testmod(module).failed for module in (grouping, roles, suffixes)] == [0, 0, 0]
 
 
 # Keys with dots: each image is one sample, with its label.

@@ -20,8 +20,8 @@ from PIL import Image
 
 from segment.errors import SampleError
 from segment.images import codec
+from segment.images.decoder_stderr import listening
 from segment.images.labels import LabelDecoder
-from segment.images.native import listening
 from segment.models.classes import Classes
 
 LIMIT = 10**7
@@ -137,7 +137,7 @@ class _Broken(logging.Handler):
 
 
 def test_a_log_that_cannot_be_written_is_no_fault_of_an_image(monkeypatch: pytest.MonkeyPatch) -> None:
-    logger, broken = logging.getLogger("segment.images.native"), _Broken()
+    logger, broken = logging.getLogger("segment.images.decoder_stderr"), _Broken()
     logger.addHandler(broken)
 
     def decode(*args: object) -> object:

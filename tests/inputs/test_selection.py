@@ -14,10 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segment.errors import UsageError
-from segment.inputs.choosing import choose
-from segment.inputs.cutting import Shard, cut
 from segment.inputs.findings import Findings
-from segment.inputs.parts import InputOptions, Member, Part, Span
+from segment.inputs.options import InputOptions
+from segment.inputs.parts import Member, Part, Span
+from segment.inputs.selection import select_images
+from segment.inputs.shards import Shard, cut
 from segment.job import Job
 from segment.output.audit import audit_run
 from segment.output.ledger import Ledger
@@ -243,7 +244,7 @@ def test_rows_are_chosen_once_within_their_row_group(groups: list[list[int]], ho
     shards = [parquet_shard(some) for some in groups]
     total = sum(map(sum, groups))
     options, findings = InputOptions(**{how: n, "part_size": size}), Findings()
-    chosen = choose(shards, options, "s3://b", findings)
+    chosen = select_images(shards, options, "s3://b", findings)
     parts = cut(chosen, options)
     assert sum(map(len, parts)) == min(n, total) == sum(shard.images for shard in chosen)
     assert sum(item.number for item in findings.left_out) == total - min(n, total)
@@ -257,23 +258,26 @@ def test_rows_are_chosen_once_within_their_row_group(groups: list[list[int]], ho
 def test_members_are_chosen_in_order(sizes: list[int], n: int) -> None:
     shards = [member_shard(number, images) for number, images in enumerate(sizes)]
     everything = [member.id for shard in shards for member in shard.members]
-    first = choose(shards, InputOptions(limit=n), "s3://b", Findings())
+    first = select_images(shards, InputOptions(limit=n), "s3://b", Findings())
     assert [member.id for shard in first for member in shard.members] == everything[:n]
-    some = [m.id for s in choose(shards, InputOptions(sample=n), "s3://b", Findings()) for m in s.members]
+    some = [m.id for s in select_images(shards, InputOptions(sample=n), "s3://b", Findings()) for m in s.members]
     assert len(some) == min(n, sum(sizes))
     assert some == [name for name in everything if name in set(some)]
 
 
 def test_a_sample_is_spread_evenly() -> None:
     shards = [parquet_shard([5000, 5000]), member_shard(1, 10_000)]
-    chosen = choose(shards, InputOptions(sample=2000), "s3://b", Findings())
+    chosen = select_images(shards, InputOptions(sample=2000), "s3://b", Findings())
     assert abs(chosen[0].images - 1000) < 100  # four standard deviations of a hypergeometric draw are 85
     low = sum(rows for _, start, rows, _ in chosen[0].runs if start < 5000)
     assert abs(low - chosen[0].images / 2) < 70
 
 
 def test_a_reduced_shard_has_parts_of_other_names() -> None:
-    whole, (some,) = member_shard(1, 9), choose([member_shard(1, 9)], InputOptions(limit=4), "s3://b", Findings())
+    whole, (some,) = (
+        member_shard(1, 9),
+        select_images([member_shard(1, 9)], InputOptions(limit=4), "s3://b", Findings()),
+    )
     options = InputOptions(part_size=4)
     assert cut([whole], options)[0].id != cut([some], options)[0].id
     assert cut([some], options)[0].size == whole.size  # the tar's own, by which a change of it is seen

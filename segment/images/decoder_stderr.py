@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
-log = logging.getLogger("segment.images.native")
+log = logging.getLogger("segment.images.decoder_stderr")
 
 _UNBUFFERED = 2  # `_IONBF`
 # How lines of libpng, libjpeg and libtiff begin. Any other line is somebody else's, of another thread: it is handed on.
