@@ -326,9 +326,7 @@ def test_no_images_says_what_is_there(tmp_path: Path) -> None:
     assert refusal(tmp_path) == (
         f"{tmp_path}: 12 files, none of them an image (.txt x 10, no suffix x 1, .json x 1), e.g. {tmp_path}/0.txt"
     )
-    assert (
-        refusal(tmp_path / "README") == f"{tmp_path}/README is no image by its name; if it is one, say so with --format"
-    )
+    assert refusal(tmp_path / "README") == f"{tmp_path}/README is no image by its name; if it is one, use --format"
 
 
 def test_only_hidden_files(tmp_path: Path) -> None:
@@ -342,7 +340,7 @@ def test_only_hidden_files(tmp_path: Path) -> None:
 def test_mixed_input_needs_a_format(tmp_path: Path) -> None:
     write(tmp_path, "a.png", "b.png", "c.tar", "d.parquet")
     assert refusal(tmp_path) == (
-        f"{tmp_path} holds 2 images and 1 tar and 1 Parquet file: say which are meant "
+        f"{tmp_path} holds 2 images and 1 tar and 1 Parquet file: select one kind "
         "(--format files, --format webdataset, --format parquet)"
     )
     assert ids(find(tmp_path, format="files")) == ["a.png", "b.png"]

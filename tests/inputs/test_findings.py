@@ -373,7 +373,7 @@ def test_images_that_share_a_label_are_told(tmp_path: Path) -> None:
 def test_a_choice_of_images_says_what_its_warnings_are_of(tmp_path: Path) -> None:
     write(tmp_path, "i/0.png", "i/1.png", "l/0.png")
     notes = find(tmp_path / "i", labels=str(tmp_path / "l"), limit=1).notes
-    assert any(note.startswith("warnings are of the whole input") for note in notes)
+    assert any(note.startswith("warnings cover the whole input") for note in notes)
 
 
 @pytest.mark.parametrize("options", [{"labels": "_masks"}, {"label_pattern": "_masks/{stem}.png"}])
@@ -427,7 +427,7 @@ def test_sums_over_places() -> None:
     damaged, unused = by_reason(findings.left_out)
     assert (unused.number, unused.kinds, unused.place) == (3, {"depth.png": 3}, "")
     assert (damaged.number, damaged.exact, damaged.matters) == (4, False, True)
-    assert str(damaged).startswith("left out: at least 4 images behind the damage or the end mark of tars; e.g. x, y")
+    assert str(damaged).startswith("left out: at least 4 images after the damage or the end mark of tars; e.g. x, y")
     assert "secret" not in json.dumps([item.to_json() for item in findings.left_out])
     assert [LeftOut.from_json(item.to_json()) for item in findings.left_out] == findings.left_out
 

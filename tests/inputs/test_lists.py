@@ -166,7 +166,7 @@ def test_a_whole_list_of_missing_images_is_refused(folder: Path) -> None:
         ("l.txt", "a.png 'b\n", "/l.txt, line 1: a quote is not closed"),
         ("l.csv", "a.png,b.png,1,2\n", "/l.csv, line 1 has 4 fields; expected 3"),
         ("l.csv", 'a.png\n"b"x,c', "/l.csv, line 2 is no CSV: "),
-        ("l.csv", "image,label\n,b.png\n", "/l.csv: none of its 1 image can be had, e.g. line 2: it is empty"),
+        ("l.csv", "image,label\n,b.png\n", "/l.csv: none of its 1 image can be read, e.g. line 2: it is empty"),
         ("l.csv", "image,label\na.png,b.png,c\n", "/l.csv, line 2 has 3 fields; its header names 2"),
         ("l.jsonl", "{}\n", "/l.jsonl has no image column: name it with --image-column. Its columns: "),
         ("l.jsonl", '{"a": 1, "b": 2}', "no image column: name it with --image-column. Its columns: 'a', 'b'"),
@@ -245,7 +245,7 @@ def test_json_that_is_no_list_of_images(folder: Path) -> None:
     wrong = {
         '{"images": []}': "/l.json is no list of images: expected an array as ",
         '{"images": [{"file_name": "a.png"}], "annotations": [], "categories": []}': "/l.json is a COCO file, whose ",
-        '{"image": "a"}\n{"image": "b"}': "/l.json is no JSON; with an object a line it is a .jsonl file",
+        '{"image": "a"}\n{"image": "b"}': "/l.json is no JSON; a file with an object per line is named .jsonl",
         '["a.png", ["b.png"]]': '/l.json, item 2 is no object with an "image"',
         "[]": "/l.json lists no images",
         "[[[[": "/l.json is no JSON",
@@ -398,7 +398,7 @@ def test_a_header_is_told_and_a_folder_of_its_name_is_no_file(folder: Path, suff
 
 
 def test_a_header_that_is_a_path_is_refused(folder: Path) -> None:
-    assert "looks like a header, 'path/to/image', of which" in refusal(folder, "l.txt", "path/to/image\ni/a.png\n")
+    assert "looks like a header, 'path/to/image', without" in refusal(folder, "l.txt", "path/to/image\ni/a.png\n")
 
 
 def test_a_header_of_several_that_could_be_meant(folder: Path) -> None:
@@ -450,7 +450,7 @@ def test_a_guessed_image_column_that_holds_no_paths(folder: Path) -> None:
 def test_labels_that_are_no_paths_are_not_read(folder: Path, name: str, text: str, column: str) -> None:
     found = find(folder, name, text)
     assert (found.labelled, [s.fault for s in samples(found)]) == (0, [None, None])
-    told = [w for w in found.warnings if f"--label-column '{column}' reads it all the same" in w]
+    told = [w for w in found.warnings if f"--label-column '{column}' reads it anyway" in w]
     assert len(told) == 1 or not column
     if column:
         assert "none of its 2 labels exists" in refusal(folder, name, text, label_column=column)
@@ -469,7 +469,7 @@ def test_a_guessed_id_that_repeats_loses_no_image(folder: Path, kind: str) -> No
     assert (pairs(found), [s.id for s in samples(found)]) == (BOTH, ["i/a.png", "i/b c.png", "i/d.png"])
     assert found.warnings[0].replace(str(folder), "") == (
         f"column 'id' of /l.{kind} repeats 1 of 3 values, so that it cannot tell images apart: their paths are the "
-        "ids. --id-column 'id' takes it all the same"
+        "ids. --id-column 'id' uses it anyway"
     )
     strict = find(folder, f"l.{kind}", text, id_column="id")
     assert [(s.id, s.fault) for s in samples(strict)] == [("s1", None), ("s1", "duplicate_id"), ("s2", None)]
@@ -522,7 +522,7 @@ def test_a_list_of_tars_or_tables_is_refused(folder: Path, names: str) -> None:
     [
         ("EncodedPixels", '"1 3 7 9"', "Polygons and run lengths have to be drawn"),
         ("segmentation", '"[[1, 2, 3, 4]]"', "Polygons and run lengths have to be drawn"),
-        ("segmentation", "street", "--label-column 'segmentation' reads it all the same"),
+        ("segmentation", "street", "--label-column 'segmentation' reads it anyway"),
     ],
 )
 def test_labels_that_are_drawn_or_named_are_told(folder: Path, name: str, value: str, advice: str) -> None:
@@ -573,7 +573,7 @@ def test_a_line_that_cannot_be_had_is_a_fault_of_its_row(folder: Path, reference
     assert list(frozen.parts()) == found.parts
     assert "HUSH" not in repr((found, read))
     if fault == "bad_reference":
-        assert sum("cannot be had and will be error rows, e.g. line" in w for w in found.warnings) == 1 + bool(
+        assert sum("cannot be read and will be error rows, e.g. line" in w for w in found.warnings) == 1 + bool(
             reference
         )
 
@@ -584,7 +584,7 @@ REMOTE = ["s3://bucket/d", "https://host/d"]
 @pytest.mark.parametrize("reference", ["/data/a.png", "file:///data/a.png", "file://data/a.png"])
 def test_files_of_this_machine_are_named_by_lists_and_tables_of_this_machine_alone(reference: str) -> None:
     for folder in REMOTE:
-        with pytest.raises(BadReference, match="a file of this machine"):
+        with pytest.raises(BadReference, match="a local file"):
             resolve_reference(reference, folder)
     assert resolve_reference(reference, "file:///lists").startswith("file:///")
 
@@ -592,7 +592,7 @@ def test_files_of_this_machine_are_named_by_lists_and_tables_of_this_machine_alo
 def test_a_signature_belongs_to_an_http_url() -> None:
     signed = "a.png?X-Amz-Signature=HUSH"
     for folder in ("s3://bucket/d", "file:///d"):
-        with pytest.raises(BadReference, match="a signature behind what is no http") as caught:
+        with pytest.raises(BadReference, match="a signature on a URL that is not http") as caught:
             resolve_reference(signed, folder)
         assert "HUSH" not in str(caught.value)
     assert resolve_reference(signed, "https://host/d") == f"https://host/d/{signed}"
@@ -614,4 +614,4 @@ def test_an_empty_cell_among_images(folder: Path) -> None:
         ("l.csv#3", "bad_reference"),
         ("i/d.png", None),
     ]
-    assert "1 of 3 images listed cannot be had and will be error rows, e.g. line 3: it is empty" in found.warnings
+    assert "1 of 3 images listed cannot be read and will be error rows, e.g. line 3: it is empty" in found.warnings

@@ -167,7 +167,7 @@ def test_repeated_ids_of_a_named_column_are_faults_across_parts_and_row_groups(t
     assert [s.fault for s in read_part(found.parts[3], InputOptions(id_column="id"), Store())] == ["duplicate_id"]
     assert found.warnings == [
         "the ids in id are not unique: 2 rows have the id of an earlier row of the file, e.g. "
-        f"{tmp_path}/a.parquet; they will be error rows (--id-column names another column, :row takes row numbers)"
+        f"{tmp_path}/a.parquet; they will be error rows (--id-column names another column, :row selects row numbers)"
     ]
 
 
@@ -341,7 +341,7 @@ def test_a_truncated_parquet_file(tmp_path: Path) -> None:
 def test_too_large_a_row_group(tmp_path: Path) -> None:
     path = write(tmp_path / "a.parquet", {"image": pa.array([picture(0, 1 << 20) for _ in range(3)], pa.binary())})
     text = refusal(path, max_row_group_bytes=2 << 20)
-    assert "row group 0 holds 3 MiB of images, more than a worker should hold at once (2 MiB, max_row_group" in text
+    assert "row group 0 holds 3 MiB of images, more than a worker may hold at once (2 MiB, max_row_group" in text
     assert "row_group_size=100" in text
     assert find(path, max_row_group_bytes=4 << 20).images == 3
     unread = pa.array([picture(0, 1 << 20) for _ in range(3)], pa.binary())
@@ -399,9 +399,7 @@ def test_the_columns_that_are_read_are_told(tmp_path: Path) -> None:
     pq.write_table(pa.table({"jpg": data, "truthful": data, "key": ["a"]}), tmp_path / "a.parquet")
     found = discover(str(tmp_path), InputOptions(), Store())
     assert found.notes == ["columns read, image: jpg, id: key"]
-    assert found.warnings == [
-        "no label column is known; if one of these is it, name it with --label-column: 'truthful'"
-    ]
+    assert found.warnings == ["no label column is read; if one of these is it, name it with --label-column: 'truthful'"]
     found = discover(str(tmp_path), InputOptions(label_column="truthful"), Store())
     assert (found.notes, found.warnings) == (["columns read, image: jpg, label: truthful, id: key"], [])
     pq.write_table(pa.table({"image": data, "mask": data}), tmp_path / "b.parquet")

@@ -144,15 +144,17 @@ REFUSED = {
         "holds numbers",
     ),
     "a tensor as a struct": (pa.array([{"data": [1, 2], "shape": [1, 2]}] * 3), "holds numbers"),
-    "lists of images": (pa.array([[data] for data in PICTURES]), "holds several images a row"),
-    "lists of structs": (pa.array([[{"bytes": data, "path": ""}] for data in PICTURES]), "holds several images a row"),
+    "lists of images": (pa.array([[data] for data in PICTURES]), "holds several images per row"),
+    "lists of structs": (
+        pa.array([[{"bytes": data, "path": ""}] for data in PICTURES]), "holds several images per row"
+    ),
     "a map": (pa.array([[("a", data)] for data in PICTURES], pa.map_(pa.string(), pa.binary())), "cannot hold images"),
     "numbers": (pa.array([1, 2, 3]), "cannot hold images"),
     "booleans": (pa.array([True, False, None]), "cannot hold images"),
     "nulls": (pa.nulls(3), "cannot hold images"),
     "hashes": (pa.array([b"12345678"] * 3, pa.binary(8)), "is too short for an image"),
     "text as bytes": (struct(bytes=NAMES, path=NAMES), "has text as its bytes"),
-    "another struct": (pa.array([{"jpeg": data, "n": 1} for data in PICTURES]), "fields that may be meant: 'image.jpe"),
+    "another struct": (pa.array([{"jpeg": data, "n": 1} for data in PICTURES]), "may hold images: 'image.jpe"),
 }  # fmt: skip
 
 
@@ -262,11 +264,9 @@ def test_a_guessed_image_column_that_holds_other_things_is_refused_and_a_named_o
 ) -> None:
     path = write(tmp_path / "a.parquet", {name: pa.array(OTHER_CONTENT[content], pa.binary())})
     told = refusal(path)
-    assert (
-        f"nobody named the image column, and '{name}' looked like it, but the 3 rows looked at hold {content}" in told
-    )
+    assert f"'{name}' was detected as the image column, but the 3 sampled rows hold {content}" in told
     found = find(path, image_column=name)
-    assert [w for w in found.warnings if f"'{name}': the 3 rows looked at hold {content}, not JPEG" in w]
+    assert [w for w in found.warnings if f"'{name}': the 3 sampled rows hold {content}, not JPEG" in w]
 
 
 def test_a_contradicted_guess_names_the_column_that_holds_images(tmp_path: Path) -> None:
@@ -286,8 +286,8 @@ def test_a_few_bad_rows_do_not_contradict_a_guess(tmp_path: Path) -> None:
 def test_a_guessed_label_column_that_holds_other_things(tmp_path: Path) -> None:
     path = write(tmp_path / "a.parquet", {"image": BINARY, "annotation": OTHER_CONTENT["text"]})
     told = refusal(path)
-    assert "nobody named the label column, and 'annotation' looked like it, but the 3 rows looked at hold text" in told
-    assert "or read none by --label-column :none" in told
+    assert "'annotation' was detected as the label column, but the 3 sampled rows hold text" in told
+    assert "or read none with --label-column :none" in told
     found = find(path, label_column=":none")
     assert (found.labelled, found.warnings) == (0, [])
     assert [s.label for s in read(path, label_column=":none")] == [None] * 3
@@ -300,7 +300,7 @@ def test_columns_of_numbers_give_way_to_columns_of_bytes(tmp_path: Path) -> None
     path = write(tmp_path / "a.parquet", {"image": numbers, "jpg": BINARY})
     assert [s.image for s in read(path)] == PICTURES
     write(path, {"image": numbers})
-    assert "the 3 rows looked at hold other bytes" in refusal(path)
+    assert "the 3 sampled rows hold other bytes" in refusal(path)
 
 
 # --- what is there and not read --------------------------------------------------------------------------------------
@@ -320,16 +320,16 @@ def test_columns_that_could_be_labels_are_named(tmp_path: Path) -> None:
     }
     path = write(tmp_path / "a.parquet", columns)
     assert find(path).warnings == [
-        "no label column is known; if one of these is it, name it with --label-column: 'Depth', 'GT_npy', "
+        "no label column is read; if one of these is it, name it with --label-column: 'Depth', 'GT_npy', "
         "'Mask_Path', 'target'"
     ]
     assert find(path, label_column="Depth").warnings == []
     named = find(path, label_column="Mask_Path")
     assert [w for w in named.warnings if "not read" in w] == [
-        "columns with images that are not read: 'Depth' (--image-column and --label-column choose others)"
+        "columns with images that are not read: 'Depth' (--image-column and --label-column select others)"
     ]
     assert find(path, label_column=":none").warnings == [
-        "columns with images that are not read: 'Depth' (--image-column and --label-column choose others)"
+        "columns with images that are not read: 'Depth' (--image-column and --label-column select others)"
     ]
 
 
@@ -408,10 +408,10 @@ def test_a_label_by_path_of_an_image_in_bytes(tmp_path: Path) -> None:
 def test_paths_of_which_none_exists(tmp_path: Path) -> None:
     path = write(tmp_path / "a.parquet", {"image_path": [f"{i}.png" for i in range(100)]})
     told = refusal(path)
-    assert "'image_path' looked like it, but the 4 paths looked at name no file, such as " in told
+    assert "'image_path' was detected as the image column, but the 4 sampled paths name no file, such as " in told
     assert f"{tmp_path}/0.png (a path is relative to the Parquet file)" in told
     found = find(path, image_column="image_path")
-    assert [w for w in found.warnings if "the 4 paths looked at name no file" in w]
+    assert [w for w in found.warnings if "the 4 sampled paths name no file" in w]
     (tmp_path / "32.png").write_bytes(PICTURES[0])
     assert find(path).images == 100
 
@@ -420,7 +420,7 @@ def test_text_that_is_no_path_is_not_taken_for_images(tmp_path: Path) -> None:
     path = write(tmp_path / "a.parquet", {"caption": ["a dog", "a cat"]})
     assert "has no image column; if one of these is it, name it with --image-column: 'caption'." in refusal(path)
     write(path, {"image": ["a dog on the grass", "two cats"]})
-    assert "'image' looked like it, but the 2 paths looked at name no file" in refusal(path)
+    assert "'image' was detected as the image column, but the 2 sampled paths name no file" in refusal(path)
     write(path, {"path": ["a.png"], "url": ["b.png"]})
     assert "'path', 'url' could each be the image column" in refusal(path)
 

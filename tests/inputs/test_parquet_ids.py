@@ -49,7 +49,7 @@ def test_row_numbers_stand_before_ids_that_are_not_unique_in_their_file(tmp_path
     assert ids(path) == ids(path, part_size=1) == expected
     assert warnings(path) == [
         f"the ids in image.path are not unique: 1 row has the id of an earlier row of the file, e.g. {path}; there the "
-        "row number stands before every id (--id-column names another column, :row takes row numbers)"
+        "row number precedes every id (--id-column names another column, :row selects row numbers)"
     ]
     assert ids(path, id_column=":row") == [f"row-{i:08d}" for i in range(5)]
     assert warnings(path, id_column=":row") == []
@@ -114,8 +114,7 @@ def test_planning_compares_the_ids_of_so_many_files_only(tmp_path: Path, monkeyp
     found = discover(str(tmp_path), InputOptions(), Store())
     assert found.warnings == []
     assert found.notes[-1] == (
-        "ids of 1 Parquet file are compared when they are read; if some come twice, there the row number stands before "
-        "every id"
+        "ids of 1 Parquet file are checked when they are read; if some repeat, there the row number precedes every id"
     )
     names = [s.id for part in found.parts for s in read_part(part, InputOptions(), Store())]
     assert names == ["0.jpg", "1.jpg", "row-00000000/0.jpg", "row-00000001/0.jpg"]

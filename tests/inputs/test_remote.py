@@ -211,10 +211,10 @@ def test_one_image_and_one_label_that_are_refused_are_error_rows(site: Web, how:
     assert faults == {"i/07.jpg": "unreachable", "i/09.jpg": "label_unreachable"}
     image, label = found.warnings
     assert image.startswith(
-        "1 of 30 images listed cannot be had and will be error rows, e.g. line 8: could not look up"
+        "1 of 30 images listed cannot be read and will be error rows, e.g. line 8: could not look up"
     )
     assert label.startswith(
-        "1 of 30 labels listed cannot be had and will be error rows, e.g. line 10: could not look up"
+        "1 of 30 labels listed cannot be read and will be error rows, e.g. line 10: could not look up"
     )
 
 

@@ -135,7 +135,7 @@ def test_another_choice_is_another_run(world: Path, tmp_path: Path) -> None:
 
 
 def test_both_and_none_are_refused(world: Path, tmp_path: Path, segment: Call) -> None:
-    with pytest.raises(UsageError, match="limit and sample are two choices of images: give one of them"):
+    with pytest.raises(UsageError, match="limit and sample both select images: give one of them"):
         job(world, "files", tmp_path, limit=1, sample=1)
     for flag in ("--limit=0", "--sample=-1"):
         assert segment("run", "in", "out", "--model=m", flag).code == 2

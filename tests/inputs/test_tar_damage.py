@@ -41,7 +41,7 @@ def test_a_tar_cut_off_gives_what_is_whole_and_loses_the_rest(tmp_path: Path) ->
     cut(path, 2 * (512 + 2048) + 512 + 1000)
     found = find(tmp_path)
     assert [s.id for s in samples(found)] == ["0", "1", "9"]
-    assert found.warnings == [f"{path} is cut off within 2.jpg: 2 images before that, at least 1 lost"]
+    assert found.warnings == [f"{path} is truncated within 2.jpg: 2 images before that, at least 1 lost"]
     (left,) = found.left_out
     assert (left.reason, left.number, left.exact, left.examples) == ("damaged", 1, False, ("2.jpg",))
     assert left.place == f"file://{path}"
@@ -51,11 +51,9 @@ def test_a_tar_cut_off_within_what_is_no_image(tmp_path: Path) -> None:
     path = tar(tmp_path / "a.tar", "1.jpg", ("1.json", bytes(3000)), "2.jpg")
     cut(path, 1024 + 512 + 100)
     found = find(path)
-    assert found.warnings == [
-        f"{path} is cut off within 1.json: 1 image before that, nobody can tell how many are lost"
-    ]
+    assert found.warnings == [f"{path} is truncated within 1.json: 1 image before that, an unknown number is lost"]
     assert lost(found) == [(0, False)]
-    assert "left out: an unknown number of images behind the damage" in str(found.left_out[0])
+    assert "left out: an unknown number of images after the damage" in str(found.left_out[0])
 
 
 @pytest.mark.parametrize("size", [2560 + 100, 2560 - 10])
@@ -65,7 +63,7 @@ def test_a_tar_cut_off_at_a_header_or_in_padding(tmp_path: Path, size: int) -> N
     found = find(path)
     assert [s.image for s in samples(found)] == [b"\1" * 2000]
     assert found.warnings == [
-        f"{path} is cut off at byte {min(size, 2560)}: 1 image before that, nobody can tell how many are lost"
+        f"{path} is truncated at byte {min(size, 2560)}: 1 image before that, an unknown number is lost"
     ]
     assert lost(found) == [(0, False)]
 
@@ -81,7 +79,7 @@ def test_a_missing_end_mark_loses_nothing(tmp_path: Path) -> None:
 def test_a_tar_cut_off_in_the_first_image_is_refused(tmp_path: Path) -> None:
     path = tar(tmp_path / "a.tar", ("1.jpg", bytes(2000)))
     cut(path, 700)
-    assert refusal(path) == f"no image in {path}: there are no files; {path} is cut off within 1.jpg"
+    assert refusal(path) == f"no image in {path}: there are no files; {path} is truncated within 1.jpg"
 
 
 # --- damaged headers --------------------------------------------------------------------------------------------------
@@ -162,7 +160,7 @@ def test_many_damaged_tars_are_few_lines(tmp_path: Path) -> None:
         flip(tar(tmp_path / f"{i}.tar", "1.jpg", "2.jpg"), 1024 + 150)
     found = find(tmp_path)
     assert len(found.warnings) == 6
-    assert found.warnings[-1] == "3 more tars are damaged, too"
+    assert found.warnings[-1] == "3 more tars are damaged"
     assert lost(found) == [(1, True)] * 8
 
 
@@ -179,7 +177,7 @@ def test_joined_tars_are_counted_behind_the_end_mark(tmp_path: Path) -> None:
     assert [s.id for s in samples(found)] == ["1", "2"]
     assert lost(found) == [(5, True)]
     assert found.warnings[0] == (
-        f"{path} goes on behind its end mark, at byte 10240, as joined tars do: 2 images before that, 5 lost"
+        f"{path} continues after its end mark, at byte 10240, as concatenated tars do: 2 images before that, 5 lost"
     )
 
 
@@ -195,7 +193,7 @@ def test_bytes_behind_the_end_mark_that_are_no_member(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes() + b"signature" * 100)
     found = find(path)
     assert (found.images, lost(found)) == (1, [(0, False)])
-    assert "has bytes behind its end mark, at byte" in found.warnings[0]
+    assert "has bytes after its end mark, at byte" in found.warnings[0]
 
 
 @pytest.mark.parametrize("zeros", [512, 1024, 3 << 20, 100])

@@ -49,8 +49,8 @@ def test_keys_with_dots(tmp_path: Path, keys: str) -> None:
     assert triples(found) == rows(keys)
     assert (found.labelled, found.warnings, found.left_out) == (len(keys.split()), [], [])
     (note,) = found.notes
-    assert note.startswith("keys of tar members hold dots: ")
-    assert "(--image-key decides otherwise)" in note
+    assert note.startswith("keys of tar members contain dots: ")
+    assert "(--image-key overrides)" in note
 
 
 @pytest.mark.parametrize("keys", [keys for keys in DOTTED if len(keys.split()) > 1 and "left" not in keys])
@@ -223,7 +223,7 @@ def test_labels_there_and_not_used(tmp_path: Path, suffix: str, key: str, keys: 
     found = find(path)
     assert triples(found) == rows(keys, label=None)
     assert found.warnings == [
-        f"labels there, not used: {key} x 2 could be the labels of images that have none. If so, use --label-key {key}"
+        f"labels not used: {key} x 2 could be the labels of images that have none. If so, use --label-key {key}"
     ]
     assert {left.reason: left.kinds for left in found.left_out} == {"unused_member": {suffix: 2, "depth.png": 2}}
     assert triples(find(path, label_key=key)) == rows(keys, label=suffix)
@@ -244,7 +244,7 @@ def test_what_could_not_be_a_label_is_not_advised(tmp_path: Path, suffixes: str)
 )
 def test_images_that_are_named_like_labels_of_others(tmp_path: Path, names: list[str], label: str) -> None:
     (warning,) = find(tar(tmp_path / "a.tar", *names)).warnings
-    assert warning.startswith("labels there, not used: ")
+    assert warning.startswith("labels not used: ")
     assert f"e.g. {label}. If these are labels, write each as member seg.png of the sample of its image" in warning
 
 
@@ -285,4 +285,4 @@ def test_labels_that_are_not_used_are_found_in_the_tar_that_has_them(tmp_path: P
     tar(tmp_path / "a.tar", *members("a b", "jpg", "seg.png", "gt.png"))
     tar(tmp_path / "b.tar", *members("c d", "jpg", "gt.png"))
     warnings = find(tmp_path).warnings
-    assert any(line.startswith("labels there, not used: gt.png x 2 could be") for line in warnings)
+    assert any(line.startswith("labels not used: gt.png x 2 could be") for line in warnings)
