@@ -20,7 +20,7 @@ from PIL import Image
 
 from segment.errors import SampleError
 from segment.images import codec
-from segment.images.decoder_stderr import listening
+from segment.images.decoder_stderr import capture_decoder_stderr
 from segment.images.labels import LabelDecoder
 from segment.models.classes import Classes
 
@@ -117,7 +117,7 @@ def print_to_stderr(text: bytes) -> None:
 
 
 def test_what_others_print_is_logged(capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:
-    with listening() as complaints:
+    with capture_decoder_stderr() as complaints:
         print_to_stderr(b"ZIPDecode: Decoding error at scanline 0.\nTIFFReadDirectory: Warning, Unknown field.\n")
         print_to_stderr(b"terminate: out of memory.\nlibpng warning: iCCP: known incorrect sRGB profile\n")
         print_to_stderr(b"Corrupt JPEG data: bad Huffman code\ncuda: Warning, no driver.\n")
@@ -155,9 +155,9 @@ def test_a_log_that_cannot_be_written_is_no_fault_of_an_image(monkeypatch: pytes
 
 def test_a_forked_child_listens_for_itself(capfd: pytest.CaptureFixture[str]) -> None:
     jpeg = corrupt_jpeg()
-    with listening():
+    with capture_decoder_stderr():
         child = os.fork()
-        if not child:  # with the parent's listening under way
+        if not child:  # with the parent's capture_decoder_stderr under way
             found = [codec.decode_picture(jpeg, LIMIT).remarks for _ in range(3)]
             os._exit(found != [("image_damaged",)] * 3)
     assert codec.decode_picture(jpeg, LIMIT).remarks == ("image_damaged",)
@@ -168,6 +168,6 @@ def test_a_forked_child_listens_for_itself(capfd: pytest.CaptureFixture[str]) ->
 def test_stderr_is_given_back_after_an_exception(capfd: pytest.CaptureFixture[str]) -> None:
     libc = ctypes.CDLL(None)
     before = ctypes.c_void_p.in_dll(libc, "stderr").value
-    with pytest.raises(ZeroDivisionError), listening():
+    with pytest.raises(ZeroDivisionError), capture_decoder_stderr():
         _ = 1 // (ctypes.c_void_p.in_dll(libc, "stderr").value == before)
     assert ctypes.c_void_p.in_dll(libc, "stderr").value == before

@@ -98,7 +98,7 @@ def test_orientation_is_applied_once_wherever_it_stands_to_images_and_labels(car
     assert picture.orientation == orientation
     assert picture.remarks == ()
     assert np.array_equal(picture.pixels, as_pillow(image))
-    upright = headers.turned(CORNERS, orientation)
+    upright = headers.apply_orientation(CORNERS, orientation)
     assert np.array_equal(picture.pixels, PALETTE[upright])  # and so Pillow did not ignore it, either
     label = CARRIERS[carrier](PICTURE if "WebP" in carrier else CORNERS, orientation)
     found = LabelDecoder(CLASSES).read(label, *picture.pixels.shape[:2], orientation)
@@ -120,7 +120,7 @@ def test_labels_of_every_kind_of_pixels_are_turned(mode: str, orientation: int) 
             "F": lambda: Image.fromarray(stored.astype(np.float32)),
             "RGB": lambda: Image.fromarray(PALETTE[stored]),
         }[mode]()
-    upright = headers.turned(stored, orientation)
+    upright = headers.apply_orientation(stored, orientation)
     tiff = saved(picture, "TIFF", tiffinfo={0x0112: orientation})
     assert np.array_equal(LabelDecoder(CLASSES).read(tiff, *upright.shape, orientation).classes, upright)
     if mode != "F":
@@ -156,17 +156,17 @@ def test_exif_data_that_cannot_be_read_are_noticed() -> None:
 # --- image and label that do not agree ------------------------------------------------------------------------------
 
 
-def refused(label: bytes, height: int, width: int, turned_by: int) -> str:
+def refused(label: bytes, height: int, width: int, orientation: int) -> str:
     with pytest.raises(SampleError) as caught:
-        LabelDecoder(CLASSES).read(label, height, width, turned_by)
+        LabelDecoder(CLASSES).read(label, height, width, orientation)
     assert caught.value.code == "label_size"
     return caught.value.detail
 
 
-@pytest.mark.parametrize("turned_by", [2, 3, 6, 8])
-def test_where_only_the_image_has_an_orientation_a_label_that_fits_is_taken_as_turned(turned_by: int) -> None:
-    upright = headers.turned(CORNERS, turned_by)
-    found = LabelDecoder(CLASSES).read(saved(upright, "PNG"), *upright.shape, turned_by)
+@pytest.mark.parametrize("orientation", [2, 3, 6, 8])
+def test_where_only_the_image_has_an_orientation_a_label_that_fits_is_taken_as_turned(orientation: int) -> None:
+    upright = headers.apply_orientation(CORNERS, orientation)
+    found = LabelDecoder(CLASSES).read(saved(upright, "PNG"), *upright.shape, orientation)
     assert np.array_equal(found.classes, upright)
     assert found.remarks == ("label_not_turned",)
 

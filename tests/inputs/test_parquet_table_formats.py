@@ -66,7 +66,7 @@ def unfollowed(table: Path) -> bool:
     found = find(table)
     there = sorted(file.relative_to(table).as_posix() for file in table.rglob("[a-z]*.parquet"))
     (warning,) = [line for line in found.warnings if "whose log is damaged, incomplete or in an unknown form" in line]
-    return files(found, table) == there and f"all of its {len(there)} Parquet files count" in warning
+    return files(found, table) == there and f"all of its {len(there)} Parquet files are read" in warning
 
 
 def left_out(found: Discovery) -> dict[str, int]:
