@@ -20,7 +20,7 @@ IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 
 class CountingStore(Store):
-    """Notes the byte ranges that are read."""
+    """A store that records the byte ranges that are read."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -37,12 +37,12 @@ def write(path: Path, columns: dict[str, Any], row_group_size: int = 1000, **opt
 
 
 def picture(i: int, size: int = 0) -> bytes:
-    """What begins as a JPEG does: nothing here is decoded."""
+    """Return bytes with the signature of a JPEG. Nothing here is decoded."""
     return b"\xff\xd8\xff image %d" % i + os.urandom(size)
 
 
 def drawing(i: int) -> bytes:
-    """What begins as a PNG does."""
+    """Return bytes with the signature of a PNG."""
     return b"\x89PNG\r\n\x1a\n label %d" % i
 
 
@@ -197,10 +197,10 @@ def test_images_by_path_lie_beside_the_file(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-# --- reading little, and once ----------------------------------------------------------------------------------------
+# --- little is read, and once ----------------------------------------------------------------------------------------
 
 
-def test_a_row_group_is_read_once_and_alone(tmp_path: Path) -> None:
+def test_a_row_group_is_read_once_and_no_other(tmp_path: Path) -> None:
     columns = {
         "image": pa.array([picture(0, 20_000) for _ in range(120)], pa.binary()),
         "unused": pa.array([picture(0, 20_000) for _ in range(120)], pa.binary()),
@@ -211,7 +211,7 @@ def test_a_row_group_is_read_once_and_alone(tmp_path: Path) -> None:
     store.reads.clear()
     found = find("memory://once/a.parquet", store, part_size=10)
     planned = sum((stop or 0) - (start or 0) for start, stop in store.reads)
-    assert planned < 1.2 * 2 * 40 * 20_000  # footers, and the first row group of what could be images
+    assert planned < 1.2 * 2 * 40 * 20_000  # footers, and the first row group of columns that may hold images
     store.reads.clear()
     read = [s for part in found.parts[4:8] for s in read_part(part, InputOptions(), store)]
     assert [s.image for s in read] == columns["image"].to_pylist()[40:80]
@@ -394,7 +394,7 @@ def test_a_changed_file_ends_the_run(tmp_path: Path) -> None:
         samples(found)
 
 
-def test_the_columns_that_are_read_are_told(tmp_path: Path) -> None:
+def test_the_columns_that_are_read_are_noted(tmp_path: Path) -> None:
     data = images(1)
     pq.write_table(pa.table({"jpg": data, "truthful": data, "key": ["a"]}), tmp_path / "a.parquet")
     found = discover(str(tmp_path), InputOptions(), Store())
