@@ -148,8 +148,8 @@ def test_the_plan_shows_the_selection(world: Path, tmp_path: Path) -> None:
     assert found.forecast.images == 9
 
 
-def test_the_size_of_a_shard_is_that_of_its_selection(world: Path, tmp_path: Path) -> None:
-    """The memory forecast uses it: the size of a tar does not follow from some of its images."""
+def test_input_bytes_are_those_of_the_selection(world: Path, tmp_path: Path) -> None:
+    """The memory forecast needs the bytes of the selected images, not the size of their tar."""
     sizes = {}
     for kind in FORMATS:
         for choice in ({"limit": 2}, {"sample": 2}, {}):

@@ -252,7 +252,7 @@ def test_a_guess_that_holds_no_images_is_refused_before_anything_is_begun(
 ) -> None:
     path = place.folder / "a.parquet"
     pq.write_table(pa.table({"image": pa.array([value], kind)}), path)
-    with pytest.raises(UsageError, match="nobody named the image column, and 'image' looked like it, but"):
+    with pytest.raises(UsageError, match="'image' was detected as the image column, but"):
         place.run(input=str(path))
     assert not place.output.exists()
 
