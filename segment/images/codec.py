@@ -73,7 +73,7 @@ def _header(data: bytes) -> Image.Image:
     try:
         return headers.open_header(data)
     except Exception as error:  # Pillow raises many types on damaged headers
-        if headers.has_foreign_pixels(data):
+        if headers.has_unsupported_pixels(data):
             raise SampleError("pixel_format") from error
         raise SampleError("undecodable" if image_format(data) else "not_an_image") from error
 

@@ -166,7 +166,7 @@ def _riff_chunks(data: bytes, at: int, end: int) -> Iterator[bytes]:
         at += 8 + length + length % 2
 
 
-def has_foreign_pixels(data: bytes) -> bool:
+def has_unsupported_pixels(data: bytes) -> bool:
     """Return whether the bytes are a TIFF with valid tags and a pixel type that Pillow cannot decode."""
     if image_format(data) != "TIFF":
         return False

@@ -53,8 +53,8 @@ def _open(data: bytes) -> Image.Image:
     try:
         return headers.open_header(data, headers.LABEL_FORMATS)
     except Exception as error:  # Pillow raises many types on damaged headers
-        foreign = headers.has_foreign_pixels(data)
-        refusal = SampleError("label_pixels", "a TIFF of 64-bit or many-band pixels") if foreign else None
+        unsupported = headers.has_unsupported_pixels(data)
+        refusal = SampleError("label_pixels", "a TIFF of 64-bit or many-band pixels") if unsupported else None
         raise refusal or SampleError("label_undecodable") from error
 
 

@@ -79,7 +79,7 @@ def read_label_pixels(header: Image.Image, data: bytes, orientation: int, *, as_
     return LabelPixels(_eight_bit_values(values))
 
 
-def some(found: Iterable[str]) -> str:
+def first_few(found: Iterable[str]) -> str:
     """Return the first few: `77, 80, 81 and 4 more`."""
     names = list(found)
     return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
@@ -219,7 +219,7 @@ def _whole(values: NDArray[Any]) -> NDArray[Any]:
         return values
     odd = values[~(np.isfinite(values) & (values == np.floor(values)))]
     if len(odd):
-        raise SampleError("label_value", some(f"{value:g}" for value in np.unique(odd)))
+        raise SampleError("label_value", first_few(f"{value:g}" for value in np.unique(odd)))
     return values.astype(np.int64)
 
 
@@ -233,7 +233,7 @@ def _eight_bit_values(values: NDArray[Any]) -> NDArray[np.uint8]:
         return values
     whole = _whole(values)
     if whole.min(initial=0) < 0 or whole.max(initial=0) > 255:
-        raise SampleError("label_value", some(str(v) for v in np.unique(whole[(whole < 0) | (whole > 255)])))
+        raise SampleError("label_value", first_few(str(v) for v in np.unique(whole[(whole < 0) | (whole > 255)])))
     return whole.astype(np.uint8)
 
 
@@ -250,7 +250,7 @@ def _eight_bit_colours(rgb: NDArray[Any]) -> NDArray[np.uint8]:
     if rgb.min(initial=0) >= 0 and rgb.max(initial=0) <= 65535 and not (rgb % 257).any():
         return (rgb // 257).astype(np.uint8)
     odd = np.unique(rgb[((rgb < 0) | (rgb > 255)).any(axis=2)], axis=0)
-    raise SampleError("label_colour", some(",".join(map(str, colour)) for colour in odd.tolist()))
+    raise SampleError("label_colour", first_few(",".join(map(str, colour)) for colour in odd.tolist()))
 
 
 def _raw_mode(header: Image.Image) -> str:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from segment.errors import SampleError
 from segment.images.label_images import read_label
-from segment.images.label_pixels import some
+from segment.images.label_pixels import first_few
 from segment.models.classes import VOID, Classes, Colour
 
 Encoding = Literal["auto", "index", "colour"]
@@ -189,7 +189,7 @@ class LabelDecoder:
         mapped = self._look_up(packed)
         if mapped.min(initial=0) < 0:
             unknown = np.unique(packed[mapped < 0])
-            named = some(f"{c >> 16},{c >> 8 & 255},{c & 255}" for c in unknown)
+            named = first_few(f"{c >> 16},{c >> 8 & 255},{c & 255}" for c in unknown)
             advice = _WHITE_ADVICE if unknown.tolist() == [_WHITE] else _GREY_ADVICE if _is_grey(rgb) else ""
             raise SampleError("label_colour", named + advice)
         return mapped.astype(np.uint8)
@@ -216,7 +216,7 @@ def _mapped(values: NDArray[np.uint8], table: NDArray[np.int16], *, advise: bool
         used = np.unique(values)
         if unknown := used[table[used] < 0].tolist():
             advice = _advice(unknown, used[table[used] >= 0].tolist()) if advise else ""
-            raise SampleError("label_value", some(str(value) for value in unknown) + advice)
+            raise SampleError("label_value", first_few(str(value) for value in unknown) + advice)
     return mapped
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -176,13 +176,29 @@ def image_uri(part: Part, id: str, image: Span | None = None) -> str:  # noqa: A
     return f"{part.url}#{id}"
 
 
-def planned_fault(member: Member, max_bytes: int) -> str | None:
+def _planned_fault(member: Member, max_bytes: int) -> str | None:
     """Return the `SampleError` code of a member that is not read: its fault at plan time, or its size; else None."""
     largest = max(member.image.size, member.label.size if member.label else 0)
     return member.fault or ("too_many_bytes" if largest > max_bytes else None)
 
 
-def settle(
+def spans_to_read(part: Part, max_bytes: int) -> list[Span]:
+    """Return the spans of the images and labels of a part, without members that have a fault at plan time."""
+    usable = (member for member in part.members if _planned_fault(member, max_bytes) in SEGMENTED)
+    return [span for member in usable for span in (member.image, member.label) if span and not span.is_absent]
+
+
+def samples_of_members(part: Part, read: Mapping[Span, bytes], max_bytes: int) -> list[Sample]:
+    """Return the samples of a part's members from the bytes of `spans_to_read`."""
+    samples = []
+    for index, member in enumerate(part.members, part.start):
+        label = read.get(member.label) if member.label else None
+        checked = check_sample(_planned_fault(member, max_bytes), read.get(member.image, b""), label, max_bytes)
+        samples.append(Sample(member.id, image_uri(part, member.id, member.image), index, *checked))
+    return samples
+
+
+def check_sample(
     known: str | None, image: bytes, label: bytes | None, max_bytes: int
 ) -> tuple[bytes, bytes | None, str | None]:
     """Return image, label and fault of a sample after reading; without bytes if the image cannot be used.

@@ -10,7 +10,7 @@ from segment.inputs.findings import Findings
 from segment.inputs.loose.label_files import labels_by_pattern, labels_by_stem
 from segment.inputs.loose.label_hints import suggest_labels
 from segment.inputs.options import InputOptions
-from segment.inputs.parts import SEGMENTED, UNKNOWN, Member, Part, Sample, Span, image_uri, planned_fault, settle
+from segment.inputs.parts import UNKNOWN, Member, Part, Sample, Span, samples_of_members, spans_to_read
 from segment.inputs.shards import Planned, file_shards
 from segment.store.client import Entry, Store
 from segment.store.names import as_text, count, examples, is_image, is_storable, shown
@@ -71,9 +71,7 @@ def read_files(part: Part, options: InputOptions, store: Store) -> list[Sample]:
     Raises:
         InputChanged: a file does not exist any more, or its etag or size differs from the plan.
     """
-    faults = [planned_fault(member, options.max_image_bytes) for member in part.members]
-    usable = [member for member, fault in zip(part.members, faults, strict=True) if fault in SEGMENTED]
-    wanted = [span for member in usable for span in (member.image, member.label) if span and not span.is_absent]
+    wanted = spans_to_read(part, options.max_image_bytes)
     for span in wanted:
         if span.signed and store.lacks_signature(span.url):
             raise InputChanged(
@@ -82,10 +80,7 @@ def read_files(part: Part, options: InputOptions, store: Store) -> list[Sample]:
             )
     found = store.read_many([span.url for span in wanted], [span.etag for span in wanted])
     read = {span: _unchanged(span, data) for span, data in zip(wanted, found, strict=True)}
-    return [
-        _sample(part, member, fault, part.start + offset, read, options.max_image_bytes)
-        for offset, (member, fault) in enumerate(zip(part.members, faults, strict=True))
-    ]
+    return samples_of_members(part, read, options.max_image_bytes)
 
 
 def _unchanged(span: Span, data: bytes | None) -> bytes:
@@ -94,15 +89,6 @@ def _unchanged(span: Span, data: bytes | None) -> bytes:
     if span.size not in (UNKNOWN, len(data)):
         raise input_changed(shown(span.url), "has changed")
     return data
-
-
-def _sample(
-    part: Part, member: Member, fault: str | None, index: int, read: Mapping[Span, bytes], max_bytes: int
-) -> Sample:
-    image = read.get(member.image, b"")
-    label = read.get(member.label) if member.label else None
-    uri = image_uri(part, member.id, member.image)
-    return Sample(member.id, uri, index, *settle(fault, image, label, max_bytes))
 
 
 def _refuse_undecodable_names(entries: Sequence[Entry]) -> None:

@@ -21,7 +21,7 @@ from segment.inputs.parquet.columns import Columns, find_columns
 from segment.inputs.parquet.footers import FOOTER_BLOCK
 from segment.inputs.parquet.read_errors import PARQUET_DAMAGE, one_line, refuse_trouble
 from segment.inputs.parquet.row_ids import repeated_rows
-from segment.inputs.parts import Part, Sample, image_uri, settle
+from segment.inputs.parts import Part, Sample, check_sample, image_uri
 from segment.inputs.references import read_references
 from segment.store.client import Store
 from segment.store.names import row_id, shown
@@ -168,9 +168,9 @@ class _Image:
 def _sample(
     part: Part, index: int, name: str, image: _Image, label: _Image, repeated: bool, options: InputOptions
 ) -> Sample:
-    fault = image.fault or (f"label_{label.fault}" if label.fault else None)
-    settled = settle("duplicate_id" if repeated else fault, image.data or b"", label.data, options.max_image_bytes)
-    return Sample(name, image_uri(part, name), index, *settled)
+    fault = "duplicate_id" if repeated else image.fault or (f"label_{label.fault}" if label.fault else None)
+    checked = check_sample(fault, image.data or b"", label.data, options.max_image_bytes)
+    return Sample(name, image_uri(part, name), index, *checked)
 
 
 def _images(rows: pa.Table, cell: Cell | None, part: Part, store: Store) -> list[_Image]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from segment.errors import SegmentError, UsageError
-from segment.inputs.tars.tar_damage import BLOCK, is_zero, legible, next_header
+from segment.inputs.tars.tar_damage import BLOCK, is_zero, legible_name, next_header
 from segment.store.client import Entry, Store
 from segment.store.names import as_text, basename, shown
 
@@ -211,7 +211,7 @@ def _search_after(headers: _Headers, end: int, size: int, archive: Archive) -> N
             return
         start, only_zeros = next_header(headers.file, end)
         if not only_zeros:
-            name = legible(headers.file, end, start)
+            name = legible_name(headers.file, end, start)
             archive.is_open |= not name
             archive.doubtful += [name] if name else []
             archive.lost += [name] if name else []

@@ -35,7 +35,7 @@ def next_header(file: BinaryIO, start: int) -> tuple[int, bool]:
     return start, only_zeros
 
 
-def legible(file: BinaryIO, start: int, stop: int) -> str:
+def legible_name(file: BinaryIO, start: int, stop: int) -> str:
     """Return the name in a damaged header if its size field accounts for the bytes up to `stop`; else `""`.
 
     One damaged byte leaves most of a header intact. If the described member ends where the next valid header begins, it

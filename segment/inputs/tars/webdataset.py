@@ -10,7 +10,7 @@ from segment.inputs.changes import Known
 from segment.inputs.findings import Findings
 from segment.inputs.lookup import in_threads, refuse_changed
 from segment.inputs.options import InputOptions
-from segment.inputs.parts import SEGMENTED, Member, Part, Sample, Span, image_uri, planned_fault, settle
+from segment.inputs.parts import Member, Part, Sample, Span, samples_of_members, spans_to_read
 from segment.inputs.shards import Planned, Shard
 from segment.inputs.tars.archive import read_headers
 from segment.inputs.tars.grouping import Fields, Group, choose_grouping
@@ -86,16 +86,8 @@ def read_webdataset(part: Part, options: InputOptions, store: Store) -> list[Sam
         InputChanged: the tar is not the planned one.
     """
     refuse_changed(part, store)
-    faults = [planned_fault(member, options.max_image_bytes) for member in part.members]
-    usable = [member for member, fault in zip(part.members, faults, strict=True) if fault in SEGMENTED]
-    read = _read_spans(part, [s for m in usable for s in (m.image, m.label) if s], store)
-    samples = []
-    for index, (member, known) in enumerate(zip(part.members, faults, strict=True), part.start):
-        image = read.get(member.image, b"")
-        label = read.get(member.label) if member.label else None
-        settled = settle(known, image, label, options.max_image_bytes)
-        samples.append(Sample(member.id, image_uri(part, member.id), index, *settled))
-    return samples
+    read = _read_spans(part, spans_to_read(part, options.max_image_bytes), store)
+    return samples_of_members(part, read, options.max_image_bytes)
 
 
 def _read_spans(part: Part, spans: Sequence[Span], store: Store) -> dict[Span, bytes]:
