@@ -21,7 +21,7 @@ _WORDS: dict[Reason, tuple[str, str, str]] = {
     "hidden": (
         "hidden file (its name or a folder of it begins with '.' or '_')",
         "hidden files (their names or folders begin with '.' or '_')",
-        "--include-hidden takes such files",
+        "--include-hidden reads such files",
     ),
     "system": (
         "file that NAS systems, Windows or macOS keep for themselves",
@@ -64,12 +64,12 @@ _WORDS: dict[Reason, tuple[str, str, str]] = {
     "hidden_member": (
         "hidden tar member (its name or a folder of it begins with '.' or '_')",
         "hidden tar members (their names or folders begin with '.' or '_')",
-        "--include-hidden takes such members",
+        "--include-hidden reads such members",
     ),
     "unused_member": (
         "tar member that is neither the image nor the label of its sample",
         "tar members that are neither the image nor the label of their sample",
-        "--image-key and --label-key choose others",
+        "--image-key and --label-key select others",
     ),
     "sample_without_image": ("tar member of a sample without an image", "tar members of samples without an image", ""),
     "keyless_member": ("tar member without a suffix", "tar members without a suffix", ""),

@@ -332,7 +332,7 @@ def test_no_images_is_refused_with_the_content(tmp_path: Path) -> None:
 def test_only_hidden_files(tmp_path: Path) -> None:
     assert refusal(write(tmp_path, ".a.png")) == (
         f"{tmp_path} holds no image; left out: 1 hidden file (its name or a folder of it begins with '.' or '_'): "
-        ".png x 1; e.g. .a.png (--include-hidden takes such files)"
+        ".png x 1; e.g. .a.png (--include-hidden reads such files)"
     )
     assert ids(find(tmp_path, include_hidden=True)) == [".a.png"]
 

@@ -25,7 +25,7 @@ _NO_IMAGE = f"cannot hold images; {_EXPECTED}"
 
 
 @dataclass(frozen=True, slots=True)
-class Field:
+class FieldPath:
     """A column, or a field of a struct column.
 
     Attributes:
@@ -39,9 +39,9 @@ class Field:
     def __str__(self) -> str:
         return ".".join((self.column, *self.names))
 
-    def within(self, name: str) -> Field:
+    def within(self, name: str) -> FieldPath:
         """Return the field `name` of this struct."""
-        return Field(self.column, (*self.names, name))
+        return FieldPath(self.column, (*self.names, name))
 
     def of(self, rows: pa.Table) -> pa.ChunkedArray:
         """Return the values without dictionaries and extension types; null where an enclosing struct is null."""
@@ -55,19 +55,19 @@ class Field:
 class Cell:
     """Where a column stores the encoded image of a row: as bytes, as a path or URL, or as either. One is not None."""
 
-    data: Field | None
-    path: Field | None
+    data: FieldPath | None
+    path: FieldPath | None
 
     def __str__(self) -> str:
         own = self.data or self.path
         assert own is not None
         inner = own.names[:-1] if own.names and own.names[-1] in ("bytes", "path") else own.names
-        return str(Field(own.column, inner))
+        return str(FieldPath(own.column, inner))
 
     @property
     def column(self) -> str:
         """Name of the column."""
-        return cast(Field, self.data or self.path).column
+        return cast(FieldPath, self.data or self.path).column
 
     @property
     def fields(self) -> list[str]:
@@ -90,10 +90,10 @@ class Cell:
 
 def cell_of(field: pa.Field) -> Cell | str:
     """Return how images are read from a column of this type, or the reason why they cannot be."""
-    return _cell(Field(field.name), field)
+    return _cell(FieldPath(field.name), field)
 
 
-def _cell(at: Field, field: pa.Field) -> Cell | str:
+def _cell(at: FieldPath, field: pa.Field) -> Cell | str:
     if refused := _refused_extension(field):
         return refused
     kind = storage_of(field.type)
@@ -108,7 +108,7 @@ def _cell(at: Field, field: pa.Field) -> Cell | str:
     return _refused_list(kind) if _is_list(kind) else _NO_IMAGE
 
 
-def _struct_cell(at: Field, kind: pa.StructType) -> Cell | str:
+def _struct_cell(at: FieldPath, kind: pa.StructType) -> Cell | str:
     """Find bytes and path in a struct: `{bytes, path}` in any order, either alone, or one such struct in another."""
     fields = {field.name: field for field in _children(kind)}
     path = at.within("path") if kind.get_field_index("path") >= 0 and is_text(fields["path"].type) else None
@@ -154,7 +154,7 @@ def _refused_list(kind: pa.DataType) -> str:
         inner, depth = storage_of(inner.value_type), depth + 1
     if pa.types.is_primitive(inner):
         return _NUMBERS if depth > 1 or pa.types.is_fixed_size_list(kind) or _is_byte(inner) else _NO_IMAGE
-    return _SEVERAL if isinstance(_cell(Field(""), pa.field("", inner)), Cell) else _NO_IMAGE
+    return _SEVERAL if isinstance(_cell(FieldPath(""), pa.field("", inner)), Cell) else _NO_IMAGE
 
 
 def described(kind: pa.DataType) -> str:
@@ -163,32 +163,32 @@ def described(kind: pa.DataType) -> str:
     return text if len(text) <= _LONGEST_TYPE else f"{text[:_LONGEST_TYPE]}..."
 
 
-def resolve(schema: pa.Schema, name: str) -> tuple[pa.Field, Field] | None:
+def find_field(schema: pa.Schema, name: str) -> tuple[pa.Field, FieldPath] | None:
     """Find the column with this name, or else the field of a struct: `image.bytes`; None if there is none or several.
 
     A column whose own name has dots takes precedence over a field of another column.
     """
-    found = _resolve(list(schema), name)
+    found = _find_field(list(schema), name)
     if found is None or schema.names.count(found[1][0]) != 1:
         return None
-    return found[0], Field(found[1][0], found[1][1:])
+    return found[0], FieldPath(found[1][0], found[1][1:])
 
 
-def _resolve(fields: Sequence[pa.Field], name: str) -> tuple[pa.Field, tuple[str, ...]] | None:
+def _find_field(fields: Sequence[pa.Field], name: str) -> tuple[pa.Field, tuple[str, ...]] | None:
     same = [field for field in fields if field.name == name]
     if same:
         return (same[0], (name,)) if len(same) == 1 else None
     for field in fields:
         if name.startswith(f"{field.name}."):
-            inner = _resolve(_children(storage_of(field.type)), name[len(field.name) + 1 :])
+            inner = _find_field(_children(storage_of(field.type)), name[len(field.name) + 1 :])
             if inner:
                 return inner[0], (field.name, *inner[1])
     return None
 
 
 def cell_at(schema: pa.Schema, name: str) -> Cell | str | None:
-    """Return `cell_of` the column or field that `resolve` finds; None if there is none."""
-    found = resolve(schema, name)
+    """Return `cell_of` the column or field that `find_field` finds; None if there is none."""
+    found = find_field(schema, name)
     return None if found is None else _cell(found[1], found[0])
 
 
@@ -196,10 +196,10 @@ def readable_cells(schema: pa.Schema) -> Iterator[Cell]:
     """Yield every column, or field of a struct column, that images can be read from, whatever its name."""
     for field in schema:
         if schema.names.count(field.name) == 1:
-            yield from _readable(Field(field.name), field)
+            yield from _readable(FieldPath(field.name), field)
 
 
-def _readable(at: Field, field: pa.Field) -> Iterator[Cell]:
+def _readable(at: FieldPath, field: pa.Field) -> Iterator[Cell]:
     cell = _cell(at, field)
     if isinstance(cell, Cell):
         yield cell
@@ -207,7 +207,7 @@ def _readable(at: Field, field: pa.Field) -> Iterator[Cell]:
         yield from _readable_fields(at, storage_of(field.type))
 
 
-def _readable_fields(at: Field, kind: pa.DataType) -> Iterator[Cell]:
+def _readable_fields(at: FieldPath, kind: pa.DataType) -> Iterator[Cell]:
     for child in _children(kind):
         yield from _readable(at.within(child.name), child)
 

@@ -11,15 +11,15 @@ from segment.errors import UsageError, nearest
 from segment.inputs.options import NO_LABELS, ROW_NUMBERS, InputOptions
 from segment.inputs.parquet.cells import (
     Cell,
-    Field,
+    FieldPath,
     cell_at,
     cell_of,
     described,
+    find_field,
     is_byte_list,
     is_text,
     plain_values,
     readable_cells,
-    resolve,
     storage_of,
 )
 from segment.inputs.roles import names_label_path, role_of
@@ -49,7 +49,7 @@ class Columns:
 
     image: Cell
     label: Cell | None
-    id: Field | None
+    id: FieldPath | None
     guessed: frozenset[str] = frozenset()
 
     @property
@@ -122,7 +122,7 @@ def _named(schema: pa.Schema, column: str | None, what: str, name: str) -> Cell 
     if cell is None:
         raise UsageError(_absent(schema, column, what, name))
     if isinstance(cell, str):
-        found = resolve(schema, column)
+        found = find_field(schema, column)
         kind = described(found[0].type) if found else ""
         raise UsageError(f"{name}: the {what} column '{shown(column)}' is {kind}: it {cell}. {_description(schema)}")
     return cell
@@ -197,15 +197,15 @@ def _one_of(cells: Mapping[str, Cell], is_usual: Callable[[str], bool], what: st
     return cells[found[0]] if found else None
 
 
-def _id_field(schema: pa.Schema, image: Cell, options: InputOptions, name: str) -> Field | None:
+def _id_field(schema: pa.Schema, image: Cell, options: InputOptions, name: str) -> FieldPath | None:
     column = options.id_column
     if column is None:
         found = {f.name.lower(): f.name for f in schema if _is_id(f.type) and schema.names.count(f.name) == 1}
         detected = next((found[usual] for usual in ID_COLUMNS if usual in found), None)
-        return Field(detected) if detected else image.path
+        return FieldPath(detected) if detected else image.path
     if column == ROW_NUMBERS and column not in schema.names:
         return None
-    place = resolve(schema, column)
+    place = find_field(schema, column)
     if place is None:
         raise UsageError(_absent(schema, column, "id", name))
     if not _is_id(place[0].type):

@@ -84,12 +84,12 @@ def read_headers(entry: Entry, store: Store) -> Archive:
         size = entry.size if entry.size >= 0 else file.seek(0, os.SEEK_END)
         headers = _Headers(file)
         members = _Members()
-        end, cut_off = _walk(headers, 0, size, members)
+        end, truncated = _walk(headers, 0, size, members)
         if len(members) > _MAX_MEMBERS:
             raise UsageError(f"{shown(entry.url)} has more than {_MAX_MEMBERS:,} members: split it into smaller tars")
         archive = _resolved(members)
-        if cut_off:
-            archive.damage, archive.lost, archive.is_open = f"is truncated within {shown(cut_off)}", [cut_off], True
+        if truncated:
+            archive.damage, archive.lost, archive.is_open = f"is truncated within {shown(truncated)}", [truncated], True
         else:
             archive.damage = _end(headers, end, size)
             _search_after(headers, end, size, archive)
@@ -221,10 +221,10 @@ def _search_after(headers: _Headers, end: int, size: int, archive: Archive) -> N
             return
         archive.damage = archive.damage or f"continues after its end mark, at byte {start}, as concatenated tars do"
         found = _Members()
-        end, cut_off = _walk(headers, start, size, found)
+        end, truncated = _walk(headers, start, size, found)
         archive.lost += [name for name, *_ in found.files] + [name for name, _ in found.links]
-        if cut_off:
-            archive.lost.append(cut_off)
+        if truncated:
+            archive.lost.append(truncated)
             break
         if len(archive.lost) > _MAX_MEMBERS:
             break

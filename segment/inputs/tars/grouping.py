@@ -91,7 +91,7 @@ def first_key(name: str) -> str:
     return name[:dot] if begin < dot < len(name) - 1 else ""
 
 
-def group(files: Sequence[File], rule: Rule, fields: Fields) -> tuple[list[Group], int]:
+def group_files(files: Sequence[File], rule: Rule, fields: Fields) -> tuple[list[Group], int]:
     """Group files by key, wherever they are in the tar. A repeated suffix begins a second group with the same key.
 
     Args:
@@ -192,9 +192,9 @@ class Grouping:
     dotted_labels: int
 
 
-def group_by(rule: Rule, tars: Sequence[Sequence[File]], fields: Fields) -> Grouping:
+def group_tars(rule: Rule, tars: Sequence[Sequence[File]], fields: Fields) -> Grouping:
     """Group the files of each tar by one rule."""
-    grouped = [group(files, rule, fields) for files in tars]
+    grouped = [group_files(files, rule, fields) for files in tars]
     ends = tuple(f".{label}" for label in fields.labels)
     every = [held for groups, _ in grouped for held in groups]
     return Grouping(
@@ -223,15 +223,15 @@ def choose_grouping(tars: Sequence[Sequence[File]], fields: Fields, *, dotted: b
         The grouping; and a note if the rule is not WebDataset's.
     """
     if fields.image is not None:
-        return group_by("image", tars, fields), ""
-    by_first = group_by("first", tars, fields)
+        return group_tars("image", tars, fields), ""
+    by_first = group_tars("first", tars, fields)
     if not (by_first.clashes or by_first.dotted_labels or dotted):
         return by_first, ""
     first = (by_first.images, by_first.labelled)
     best = None if dotted else by_first
     del by_first  # a grouping of millions of samples takes gigabytes: at most two are held
     for rule in ("number", "last"):
-        found = group_by(rule, tars, fields)
+        found = group_tars(rule, tars, fields)
         is_clean = not (found.clashes or found.dotted_labels)
         if best is None or (-found.labelled, found.clashes) < (-best.labelled, best.clashes):
             best = found

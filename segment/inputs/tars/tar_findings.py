@@ -13,7 +13,16 @@ from segment.inputs.label_names import labels_by_name
 from segment.inputs.options import InputOptions
 from segment.inputs.parts import Member
 from segment.inputs.tars.archive import Archive
-from segment.inputs.tars.grouping import LABEL_KEYS, Fields, File, Group, Grouping, choose_grouping, first_key, group
+from segment.inputs.tars.grouping import (
+    LABEL_KEYS,
+    Fields,
+    File,
+    Group,
+    Grouping,
+    choose_grouping,
+    first_key,
+    group_files,
+)
 from segment.inputs.tars.suffixes import field_of, is_like_label, may_be_label
 from segment.store.client import Entry
 from segment.store.names import DATA_SUFFIXES, LABEL_SUFFIXES, basename, count, examples, shown, skip_reason, suffix_of
@@ -108,7 +117,7 @@ def report_damage(
         archive = tar.archive
         names = [name for name in archive.lost if not skip_reason(name, include_hidden=options.include_hidden)]
         read = {held.key: held.image for held in groups if held.image}
-        lost, _ = group([(name, 0, 0) for name in names if first_key(name)], found.rule, fields)
+        lost, _ = group_files([(name, 0, 0) for name in names if first_key(name)], found.rule, fields)
         images = [held for held in lost if held.image and read.get(held.key, held.image) == held.image]
         is_open = archive.is_open or _may_hide_images(archive)
         if images or is_open:
