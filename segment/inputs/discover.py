@@ -24,7 +24,7 @@ from segment.inputs.selection import select_images
 from segment.inputs.shards import Planned, cut, mark_repeated
 from segment.inputs.tars.webdataset import plan_webdataset, read_webdataset
 from segment.store.client import Entry, Store
-from segment.store.names import basename, is_image, no_data, shown, suffix_of
+from segment.store.names import basename, is_image, shown, skip_reason, suffix_of
 from segment.store.urls import parent_url, relative_url, to_url
 
 __all__ = [
@@ -59,7 +59,7 @@ def discover(
         input: a folder or prefix of images, tars or Parquet files; one of these files; a glob or brace range
             of them; a list file. A local path or any fsspec URL.
         options: how to read it.
-        store: where to read it. It gets the signatures of the signed URLs that are found (`Store.sign`).
+        store: where to read it. It gets the signatures of the signed URLs that are found (`Store.add_signed_urls`).
         known: the input that is already planned. Its images are left out, except those of changed parts; it collects
             the changes.
         without: URL of a folder to leave out, such as an output below the input.
@@ -148,7 +148,7 @@ def _visible(found: Found, options: InputOptions, findings: Findings) -> Found:
     for entry in found.entries:
         if labels and entry.url.startswith(labels):
             continue  # the label search counts unused files there
-        if reason := no_data(relative_url(entry.url, found.base), include_hidden=options.include_hidden):
+        if reason := skip_reason(relative_url(entry.url, found.base), include_hidden=options.include_hidden):
             left[reason].append(entry)
         elif entry.irregular:
             left["irregular"].append(entry)

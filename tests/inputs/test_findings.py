@@ -78,11 +78,11 @@ def sound_place(tmp_path: Path) -> Place:
     ],
 )
 def test_hidden_and_system_names(path: str, reason: str | None) -> None:
-    assert no_data(path) == reason
+    assert skip_reason(path) == reason
 
 
 def test_hidden_files_are_read_on_demand_and_system_files_never() -> None:
-    assert [no_data(name, include_hidden=True) for name in ("_a.png", ".b/a.png", "@eaDir/a.png")] == [
+    assert [skip_reason(name, include_hidden=True) for name in ("_a.png", ".b/a.png", "@eaDir/a.png")] == [
         None,
         None,
         "system",

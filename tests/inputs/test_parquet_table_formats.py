@@ -174,9 +174,9 @@ def test_a_log_that_is_cleaned_while_it_is_read(tmp_path: Path) -> None:
     assert "a Delta table whose log is damaged, incomplete" in "".join(found.warnings)
 
 
-@pytest.mark.parametrize("of_object", [True, False])
+@pytest.mark.parametrize("object_specific", [True, False])
 def test_a_log_that_may_not_be_listed_gives_a_warning_and_an_outage_ends_the_run(
-    tmp_path: Path, of_object: bool
+    tmp_path: Path, object_specific: bool
 ) -> None:
     table = delta(tmp_path / "t")
 

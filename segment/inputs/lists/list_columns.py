@@ -127,7 +127,7 @@ class _Table:
         names = self.rows.names
         found = [known for known in names if known == column] or [k for k in names if k.lower() == column.lower()]
         if len(found) != 1:
-            hint = nearest(column, names)
+            hint = did_you_mean(column, names)
             raise UsageError(f"{self.name} has no {role} column '{shown(column)}'.{hint} {self.description()}")
         return found[0]
 

@@ -46,7 +46,7 @@ def plan_list(
     columns = find_list_columns(rows, options, exists, findings, name)
     listed = [_listed_image(row, columns, url, folder) for row in rows.rows]
     references = [item for image in listed for item in (image.image, image.label) if item]
-    store.sign(item.given for item in references)
+    store.add_signed_urls(item.given for item in references)
     result = LookupResult(*look_up_each({item.url for item in references if not item.fault}, store))
     members = [_member(image, result, folder) for image in listed]
     refuse_useless(listed, result, name)

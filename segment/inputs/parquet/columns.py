@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from segment.errors import UsageError, nearest
+from segment.errors import UsageError, did_you_mean
 from segment.inputs.options import NO_LABELS, ROW_NUMBERS, InputOptions
 from segment.inputs.parquet.cells import (
     Cell,
@@ -132,7 +132,7 @@ def _absent(schema: pa.Schema, column: str, what: str, name: str) -> str:
     if (number := schema.names.count(column)) > 1:
         return f"{name} has {number} columns '{shown(column)}', which cannot be told apart: rename them"
     known = [*schema.names, *(str(cell) for cell in readable_cells(schema))]
-    return f"{name} has no {what} column '{shown(column)}'.{nearest(column, known)} {_description(schema)}"
+    return f"{name} has no {what} column '{shown(column)}'.{did_you_mean(column, known)} {_description(schema)}"
 
 
 def _guessed_image(schema: pa.Schema, cells: Mapping[str, Cell | str], readable: Mapping[str, Cell], name: str) -> Cell:

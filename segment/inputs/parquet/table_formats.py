@@ -102,7 +102,7 @@ def _delta_log(table: str, listed: Sequence[str], store: Store, findings: Findin
     try:
         return [entry.url for entry in store.list_folder(join_url(table, "_delta_log"))]
     except StoreError as error:  # permission to read the named files does not imply permission to list
-        if not error.of_object:
+        if not error.object_specific:
             raise
         findings.warnings.append(
             f"if {shown(table)} is a Delta table, files that its current version does not hold are read, too: its log "
