@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from segment.cli.streams import say
+from segment.job import Job
 
 if TYPE_CHECKING:
     from segment.output.ledger import Ledger
@@ -34,7 +35,7 @@ StorageOptions = Annotated[
     typer.Option(
         "--storage-option",
         metavar="KEY=VALUE",
-        help="fsspec option for every URL that is not local, such as endpoint_url=http://... or anon=true.",
+        help=Job.model_fields["storage_options"].description,
         rich_help_panel="Stores",
     ),
 ]

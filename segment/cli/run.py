@@ -8,12 +8,12 @@ import traceback
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Unpack
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from segment.cli import options
 from segment.cli.app import Stopped, app
+from segment.cli.options import job_of, takes_job
 from segment.cli.streams import say, streams
 
 if TYPE_CHECKING:
@@ -29,10 +29,9 @@ class LogFormat(StrEnum):
 
 
 @app.command()
-@options.with_job
+@takes_job("input", "output")
 def run(
     *,
-    output: Annotated[str | None, typer.Argument(help="Prefix to write to; a path or URL.", show_default=False)] = None,
     retry_errors: Annotated[
         bool, typer.Option("--retry-errors", help="Do parts with error rows again, where their input is unchanged.")
     ] = False,
@@ -50,14 +49,14 @@ def run(
     ray_progress: Annotated[
         bool, typer.Option("--ray-progress", help="On GPUs: show Ray Data's own bars too.")
     ] = False,
-    **flags: Unpack[options.JobFlags],
+    **flags: Any,
 ) -> None:
     """Segment images. The same command again resumes; what is done is skipped.
 
     segment run images/ out/ --model unet-camvid-onnx-0001 --labels labels/
     """
     from segment.errors import SegmentError
-    from segment.job import job_to_toml, make_job
+    from segment.job import job_to_toml
     from segment.output.ledger import Ledger
     from segment.progress import console_progress
     from segment.progress.lines import json_line
@@ -70,7 +69,7 @@ def run(
         log_format = LogFormat.plain if log_format is LogFormat.auto else log_format
         os.environ["RAY_DATA_DISABLE_PROGRESS_BARS"] = "0"  # Ray's own switch
     with closing(console_progress(quiet, log_format.value)) as progress, _told(progress):
-        job = make_job(*options.job_values({"output": output, **flags}, "segment run"))
+        job = job_of(flags, "segment run")
         if not print_job:
             report = run_job(job, progress, retry_errors=retry_errors, update=update, verify=verify)
             streams.work_is_done()

@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 
 from segment.errors import SampleError, SegmentError, sample_error_text
 from segment.images import codec, resize
-from segment.images.labels import Encoding, Label, LabelDecoder
-from segment.inputs.discover import InputOptions, Sample
+from segment.images.labels import Label, LabelDecoder
+from segment.inputs.discover import Sample
 from segment.inputs.parts import SEGMENTED
+from segment.job import InputOptions, LabelEncoding
 from segment.metrics import Confusion, image_scores
 from segment.models.card import ModelCard
 from segment.models.sessions import Masks, Runtime, Session
@@ -57,7 +58,7 @@ class Task:
     output: str
     input: InputOptions
     store: Store
-    label_encoding: Encoding
+    label_encoding: LabelEncoding
     label_remap: tuple[tuple[str, str | int], ...]
     mask_size: Literal["source", "model"]
     max_pixels: int

@@ -7,8 +7,9 @@ import pytest
 from pydantic import ValidationError
 
 from segment.errors import InputChanged, StoreError, UsageError
-from segment.inputs.discover import Discovery, InputOptions, Sample, discover, read_part
+from segment.inputs.discover import Discovery, Sample, discover, read_part
 from segment.inputs.patterns import _expand_braces
+from segment.job import InputOptions
 from segment.store.client import Store
 
 STORE = Store()

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from segment.inputs.parts import InputOptions, Part
+from segment.inputs.parts import Part
+from segment.job import InputOptions
 from segment.metrics import Confusion
 from segment.models.sessions import Runtime
 from segment.output.tables import ImageRow
