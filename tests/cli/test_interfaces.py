@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from jsonschema import Draft202012Validator
 
+from segment.cli.schema import json_schema
 from segment.models.card import built_in_cards
-from segment.schema import json_schema
 from tests.calls import ROOT, Call, process
 from tests.runs import CARD, Place, scene
 
@@ -151,6 +151,7 @@ def test_the_wheel_holds_all_that_is_no_code(tmp_path: Path) -> None:
     (wheel,) = tmp_path.glob("*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
     wanted = {"py.typed", "models/cards/demo-streets.onnx", "models/cards/unet-camvid-onnx-0001.toml"}
+    wanted |= {f"demo/scenes/streets-{shard:06d}.tar" for shard in range(4)}
     wanted |= {f"report/templates/report.{suffix}" for suffix in ("css", "js", "html.j2")}
     assert {f"segment/{name}" for name in wanted} <= names
     assert not [name for name in names if name.startswith(("tests/", "jobs/"))]

@@ -8,9 +8,10 @@ import onnx
 import onnxruntime as ort
 import pytest
 
-import segment.demo.scenes as scenes
+import segment
+from jobs.streets import scenes
 
-MODEL = Path(scenes.__file__).parents[1] / "models" / "cards" / "demo-streets.onnx"
+MODEL = Path(segment.__file__).parent / "models" / "cards" / "demo-streets.onnx"
 MEAN, STD = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
 UNLABELED = 11
 
