@@ -13,12 +13,12 @@ from pathlib import Path
 
 import cv2
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from jobs.streets.scenes import scene
 from segment.demo.dataset import Scene, write_webdataset
 
+OUTPUT = Path(__file__).resolve().parents[1] / "segment" / "demo" / "scenes"
 SEEDS = range(64)  # the training of the model uses seeds from 100,000 up
 SHARDS = 4
 JPEG_QUALITY = 95
@@ -37,9 +37,7 @@ def paint(seed: int) -> Scene:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--output", type=Path, default=ROOT / "segment" / "demo" / "scenes", help="folder of the shards"
-    )
+    parser.add_argument("--output", type=Path, default=OUTPUT, help="folder of the shards")
     options = parser.parse_args()
     for path in write_webdataset(options.output, [paint(seed) for seed in SEEDS], SHARDS):
         print(f"{path}  {path.stat().st_size:,} bytes")

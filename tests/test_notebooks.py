@@ -123,7 +123,7 @@ def test_without_a_run_they_say_what_to_do(
 
 
 def test_a_run_without_labels_is_told_apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    Image.fromarray(scene(1)[0]).save(tmp_path / "a.png")
+    (tmp_path / "a.jpg").write_bytes(read_scenes(1)[0].image)
     segment.run(segment.Job(input=str(tmp_path), output=str(tmp_path / "out"), model="demo-streets", engine="local"))
     with pytest.raises(CellExecutionError, match="no image of this run has a label"):
         execute(FILES[0], monkeypatch, SEGMENT_OUTPUT=str(tmp_path / "out"))

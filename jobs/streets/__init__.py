@@ -1,1 +1,1 @@
-"""The painter of labelled street scenes: the training data of the demo's model, and the scenes that `segment demo` uses."""
+"""The painter of labelled street scenes, for the training of the demo's model and for the scenes that the demo shows."""
