@@ -1,1 +1,1 @@
-"""The painter of labelled street scenes, for the training of the demo's model and for the scenes that the demo shows."""
+"""The painter of labelled street scenes: training data of the demo's model, and the scenes that the demo shows."""
