@@ -166,6 +166,11 @@ class Settings(InputOptions):
         return str(value) if isinstance(value, int) else value
 
     @property
+    def input_options(self) -> InputOptions:
+        """The fields that say how the input is read."""
+        return InputOptions(**{name: getattr(self, name) for name in InputOptions.model_fields})
+
+    @property
     def worker_bytes(self) -> int | None:
         """`worker_memory` in bytes."""
         if self.worker_memory is None:
@@ -255,11 +260,6 @@ class Job(Settings):
             return None
         low, _, high = str(self.workers).partition(":")
         return int(low), int(high or low)
-
-    @property
-    def input_options(self) -> InputOptions:
-        """The fields that say how the input is read."""
-        return InputOptions(**{name: getattr(self, name) for name in InputOptions.model_fields})
 
     @property
     def settings(self) -> Settings:
