@@ -157,7 +157,7 @@ def test_a_card_with_an_unknown_key_names_the_nearest(segment: Call, place: Plac
     lines = called.err.splitlines()
     assert lines[0] == f"error: model card {place.card_path}:"
     assert lines[1:3] == [
-        "  input.height: this key is missing",
+        "  input.height: this key is missing: Height in pixels.",
         "  input.hieght: unknown key. Did you mean 'height'? Known: channels, height, layout, maximum, mean, name, "
         "resize, std, width",
     ]

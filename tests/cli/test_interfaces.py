@@ -119,17 +119,16 @@ def test_the_schema_finds_what_is_wrong(wrong: dict[str, Any], place: list[str])
     assert list(error.path) == place
 
 
-def test_every_key_says_what_it_means() -> None:
-    job, card = json_schema("job"), json_schema("card")
-    assert {name for name, key in job["properties"].items() if "description" not in key} == set()
-    assert job["properties"]["address"]["description"] == "of a Ray cluster."
-    published = card["$defs"]["Metric"]["properties"]["published"]
-    assert published["description"] == "a published score: a table, or the bare mIoU, 0-1."
+def test_every_key_has_a_description() -> None:
+    for kind in ("job", "card"):
+        schema = json_schema(kind)
+        for model in (schema, *schema.get("$defs", {}).values()):
+            assert {name for name, key in model["properties"].items() if not key.get("description")} == set()
+    published = json_schema("card")["$defs"]["Metric"]["properties"]["published"]
+    assert published["description"] == "A published score: a table, or the mIoU alone, 0-1."
     assert {option.get("type") or option["$ref"] for option in published["anyOf"]} == {
         "#/$defs/Published", "number", "null"
     }  # fmt: skip
-    assert card["$defs"]["Published"]["properties"]["miou"]["description"] == "mIoU, 0-1."
-    assert "Attributes:" not in json.dumps([job, card])
 
 
 # --- shells and wheels -----------------------------------------------------------------------------------------------
