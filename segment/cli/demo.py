@@ -14,7 +14,7 @@ from segment.cli.streams import streams
 @app.command()
 def demo(
     folder: Annotated[Path, typer.Argument(help="Folder for scenes and results.")] = Path("demo-output"),
-    engine: Annotated[str, typer.Option("--engine", help="local or ray.")] = "ray",
+    engine: Annotated[str, typer.Option("--engine", help="Engine of the first run: local or ray.")] = "ray",
     scenes: Annotated[int, typer.Option("--scenes", min=4, max=64, help="Number of scenes to segment.")] = 64,
 ) -> None:
     """Segment the shipped, labelled street scenes on a local Ray cluster; show the scores and a picture."""

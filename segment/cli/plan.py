@@ -15,10 +15,10 @@ from segment.cli.streams import say
 @takes_job("input")
 def plan(
     *,
-    seconds: Annotated[float, typer.Option("--seconds", min=0, help="How long to measure.")] = 10.0,
+    seconds: Annotated[float, typer.Option("--seconds", min=0, help="Seconds to measure.")] = 10.0,
     **flags: Any,
 ) -> None:
-    """Say what a run would do and how long it would take: segments some images for real, writes nothing.
+    """Show what a run would do and how long it would take. Segments some images; writes nothing.
 
     segment plan images/ --model unet-camvid-onnx-0001
     """

@@ -203,7 +203,7 @@ def test_a_json_log_is_json_whoever_prints(place: Place) -> None:
     [
         ("raise RuntimeError('nobody has thought of this')", "RuntimeError: nobody has thought of this", 1),
         ("from segment.errors import UsageError; raise UsageError('not so')", "not so", 2),
-        ("import os, signal; os.kill(os.getpid(), signal.SIGTERM)", "stopped; what is committed stays", 143),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGTERM)", "stopped; committed parts stay", 143),
     ],
 )
 def test_a_json_log_tells_how_a_run_failed(place: Place, body: str, words: str, code: int) -> None:
