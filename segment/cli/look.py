@@ -9,6 +9,7 @@ import typer
 
 from segment.cli.app import RunPrefix, StorageOptions, app, open_ledger
 from segment.cli.streams import say, streams
+from segment.job import Job
 
 
 class ReportFormat(StrEnum):
@@ -26,9 +27,7 @@ def report(
     format: Annotated[ReportFormat, typer.Option("--format", "-f", help="Output format.")] = ReportFormat.table,  # noqa: A002
     price_per_hour: Annotated[
         float | None,
-        typer.Option(
-            "--price-per-hour", help="Price of all machines together per hour, for the cost per 1,000 images."
-        ),
+        typer.Option("--price-per-hour", help=Job.model_fields["price_per_hour"].description),
     ] = None,
     page: Annotated[
         bool | None,

@@ -27,9 +27,7 @@ def overlay(
     sheet: Annotated[
         bool, typer.Option("--contact-sheet", help="One PNG with image, label and prediction of each image.")
     ] = False,
-    opacity: Annotated[
-        float, typer.Option("--opacity", min=0, max=1, help="Opacity of the mask over the image.")
-    ] = 0.55,
+    opacity: Annotated[float, typer.Option("--opacity", min=0, max=1, help="Opacity of the mask, 0-1.")] = 0.55,
     storage_option: StorageOptions = None,
 ) -> None:
     """Draw masks over their images.

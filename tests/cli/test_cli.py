@@ -1,4 +1,4 @@
-"""The command line: what it loads, prints and ends with. A few calls are processes of their own; the rest runs here."""
+"""The command line: imports, output, exit codes. A few calls run in their own process, the others in this one."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_python_dash_m_and_the_installed_command_are_the_same() -> None:
     assert by_module.returncode == by_command.returncode == 0
 
 
-def test_what_is_public_is_there_and_nothing_else() -> None:
+def test_public_names_exist_and_no_others() -> None:
     import segment as package
 
     assert {name for name in package.__all__ if getattr(package, name)} == set(package.__all__)
@@ -251,7 +251,7 @@ def test_wrong_usage_ends_with_2_and_one_message_on_stderr(
     assert list(tmp_path.iterdir()) == []  # nothing was started
 
 
-def test_an_engine_that_cannot_be_had(segment: Call, place: Place) -> None:
+def test_an_unavailable_engine_is_refused(segment: Call, place: Place) -> None:
     called = segment(*place.flags(), "--engine", "local", "--address", "auto")
     assert called.code == 2
     assert called.err.endswith("error: --address names a Ray cluster, --engine local uses none: drop one of them\n")
@@ -306,7 +306,7 @@ def test_a_job_file_runs_and_flags_override_it(segment: Call, place: Place) -> N
     assert json.loads((other / "run.json").read_text())["job"]["mask_size"] == "source"
 
 
-def test_a_flag_for_some_images_replaces_the_files_and_a_switch_can_be_turned_off(segment: Call, place: Place) -> None:
+def test_limit_and_sample_replace_each_other_and_switches_have_a_negative_flag(segment: Call, place: Place) -> None:
     file = place.folder / "job.toml"
 
     def printed(text: str, *flags: str) -> Job:
@@ -333,7 +333,7 @@ def test_an_unknown_key_in_a_job_file_names_the_nearest(segment: Call, place: Pl
 
 
 @pytest.mark.parametrize(("text", "message"), [("input = ", "is not TOML: "), (b"\xff", "is not TOML: ")])
-def test_a_job_file_that_is_none(segment: Call, tmp_path: Path, text: str | bytes, message: str) -> None:
+def test_an_invalid_job_file_is_refused(segment: Call, tmp_path: Path, text: str | bytes, message: str) -> None:
     file = tmp_path / "job.toml"
     file.write_bytes(text.encode() if isinstance(text, str) else text)
     called = segment("run", "--job", str(file))
@@ -427,14 +427,14 @@ def test_a_job_in_python_checks_its_values() -> None:
         make_job({"input": "a", "output": "b", "model": "c", "modle": "d"})
 
 
-def test_a_missing_input_is_told_before_weights_are_fetched(segment: Call, place: Place) -> None:
+def test_a_missing_input_is_reported_before_weights_are_fetched(segment: Call, place: Place) -> None:
     shutil.rmtree(place.images)
     called = segment("run", str(place.images), str(place.output), "--model=unet-camvid-onnx-0001")
     assert (called.code, called.err) == (2, f"error: nothing at {place.images}\n")
 
 
 @pytest.mark.parametrize("arguments", ["models", "models show demo-streets", "--help"])
-def test_a_reader_that_has_had_enough_is_no_error(arguments: str) -> None:
+def test_a_closed_pipe_ends_with_141(arguments: str) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     command = [sys.executable, "-m", "segment", *shlex.split(arguments)]
@@ -443,7 +443,7 @@ def test_a_reader_that_has_had_enough_is_no_error(arguments: str) -> None:
     assert (ended.returncode, ended.stderr) == (141, "")
 
 
-def test_a_report_that_is_piped_has_80_columns_or_those_it_is_given(
+def test_a_piped_report_has_80_columns_or_those_of_the_environment(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     report = place.run().report

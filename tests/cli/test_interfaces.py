@@ -1,4 +1,4 @@
-"""What a run leaves and what the package offers, as other tools see it: datasets, DuckDB, pandas, editors, shells."""
+"""Outputs and schemas in other tools: datasets, DuckDB, pandas, editors, shells; and the content of the wheel."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def test_the_shell_completes_commands_and_flags() -> None:
     assert process(command, **words).stdout.split() == ["--precision"]
 
 
-def test_the_wheel_holds_all_that_is_no_code(tmp_path: Path) -> None:
+def test_the_wheel_contains_the_data_files(tmp_path: Path) -> None:
     built = process(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path))
     assert built.returncode == 0, built.stderr
     (wheel,) = tmp_path.glob("*.whl")

@@ -48,7 +48,7 @@ def test_a_seed_gives_the_same_bytes_and_another_seed_others() -> None:
     assert first[1].tobytes() != other[1].tobytes()
 
 
-def test_every_class_is_about_and_none_rules() -> None:
+def test_every_class_occurs_and_none_dominates() -> None:
     counts = sum(np.bincount(scene(seed)[1].ravel(), minlength=12) for seed in range(50))
     assert len(CLASSES) == len(counts) == 12
     share = counts / counts.sum()
@@ -56,7 +56,7 @@ def test_every_class_is_about_and_none_rules() -> None:
     assert share.max() < 0.45, dict(zip(CLASSES, share, strict=True))
 
 
-def test_colour_alone_does_not_give_the_class_away() -> None:
+def test_colour_alone_does_not_determine_the_class() -> None:
     """The best guess from a pixel's colour (4 bits a channel) is wrong for a third of the pixels."""
     table = np.zeros((4096, 12), np.int64)
     for seed in range(60):
@@ -85,7 +85,7 @@ def test_the_script_writes_the_shipped_shards_again(tmp_path: Path) -> None:
     assert [path.read_bytes() for path in sorted(tmp_path.iterdir())] == [path.read_bytes() for path in SHIPPED_SHARDS]
 
 
-def test_a_shard_holds_pairs_and_nothing_of_the_machine() -> None:
+def test_a_shard_contains_pairs_and_names_no_machine() -> None:
     names = []
     for path in SHIPPED_SHARDS:
         with tarfile.open(path) as tar:
@@ -100,7 +100,7 @@ def test_a_shipped_scene_is_the_painted_one() -> None:
     shipped = read_scenes(6)[5]
     np.testing.assert_array_equal(_decode(shipped.label, cv2.IMREAD_UNCHANGED), label)
     decoded = cv2.cvtColor(_decode(shipped.image, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
-    assert np.abs(decoded.astype(int) - image.astype(int)).mean() < 6  # lossy, but the same picture, RGB
+    assert np.abs(decoded.astype(int) - image.astype(int)).mean() < 6  # lossy, but the same image, RGB
 
 
 def test_more_shards_than_scenes_are_refused(tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_more_shards_than_scenes_are_refused(tmp_path: Path) -> None:
         write_webdataset(tmp_path, read_scenes(2), shards=3)
 
 
-def test_parquet_holds_the_same_pairs(tmp_path: Path) -> None:
+def test_parquet_contains_the_same_pairs(tmp_path: Path) -> None:
     path = tmp_path / "streets.parquet"
     write_parquet(path, read_scenes(5), row_group_size=2)
     file = pq.ParquetFile(path)
