@@ -303,9 +303,9 @@ def test_missing_keys_are_named(old: str, place: str) -> None:
 def test_an_empty_card_names_every_table() -> None:
     assert refusal("").splitlines()[1:] == [
         "  name: this key is missing: Name of the model.",
-        "  input: this key is missing: The graph's input.",
-        "  output: this key is missing: The graph's output.",
-        "  classes: this key is missing: The classes.",
+        "  input: this key is missing: Size, layout and normalisation of the graph's input.",
+        "  output: this key is missing: Kind, layout and size of the graph's output.",
+        "  classes: this key is missing: Names, palette and ignored values of the classes.",
     ]
 
 
