@@ -10,7 +10,7 @@ from itertools import groupby, islice
 
 from segment.inputs.cutting import Shard, encoded_bytes, shard_hash
 from segment.inputs.findings import Findings
-from segment.inputs.parts import InputOptions
+from segment.job import InputOptions
 from segment.store.urls import relative_url, without_query
 
 

@@ -6,7 +6,8 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from segment.inputs.parts import REPEATED, InputOptions, Member, Part, ShardFormat
+from segment.inputs.parts import REPEATED, Member, Part, ShardFormat
+from segment.job import InputOptions
 from segment.store.names import count, examples
 
 

@@ -19,28 +19,17 @@ from segment.inputs.loose.files import count_others, plan_files, read_files
 from segment.inputs.loose.label_files import wanted_labels
 from segment.inputs.parquet.lake import current_files
 from segment.inputs.parquet.row_groups import has_label_column, plan_parquet, read_ids, read_parquet
-from segment.inputs.parts import (
-    Discovery,
-    InputFormat,
-    InputOptions,
-    Member,
-    Part,
-    Sample,
-    ShardFormat,
-    Span,
-    image_uri,
-)
+from segment.inputs.parts import Discovery, Member, Part, Sample, ShardFormat, Span, image_uri
 from segment.inputs.patterns import Found, find_objects, sign_input
 from segment.inputs.tars.archive import compressed_tar, refuse_compressed
 from segment.inputs.tars.webdataset import plan_webdataset, read_webdataset
+from segment.job import InputOptions
 from segment.store.client import Entry, Store
 from segment.store.names import basename, count, examples, is_image, shown, skip_reason, suffix_of
 from segment.store.urls import parent_url, relative_url, to_url, unsigned
 
 __all__ = [
     "Discovery",
-    "InputFormat",
-    "InputOptions",
     "Known",
     "Member",
     "Part",

@@ -1,21 +1,16 @@
-"""What every input format shares: the options, spans, members, parts and samples."""
+"""What every input format shares: spans, members, parts and samples."""
 
 from __future__ import annotations
 
-import re
 import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
-
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from typing import Literal
 
 from segment.inputs.findings import LeftOut, by_reason
+from segment.job import LABEL_FIELD
 
-InputFormat = Literal["auto", "files", "webdataset", "parquet", "list"]
 ShardFormat = Literal["files", "webdataset", "parquet"]
-
-_FIELD = re.compile(r"(stem|dir|name)(?:([%#])(.+))?", re.DOTALL)  # of a label pattern
 
 # `Span.size` where there is no size to tell. All but the first stand for a fault that is known at plan time.
 UNKNOWN = -1  # the store does not say
@@ -26,95 +21,8 @@ BAD_REFERENCE = -5  # what is listed can be no object
 
 _ABSENT = {MISSING: "missing", UNREACHABLE: "unreachable", BAD_REFERENCE: "bad_reference"}
 
-# Names of no Parquet column.
-ROW_NUMBERS = ":row"  # as id column: ids are row numbers
-NO_LABELS = ":none"  # as label column: there are no labels
-
 # Faults with which the image itself is still read and segmented.
 SEGMENTED = (None, *(f"label_{fault}" for fault in _ABSENT.values()))
-
-_MIB = 1 << 20
-
-
-class InputOptions(BaseModel):
-    """How an input is to be read.
-
-    Attributes:
-        format: what the input is; `auto` goes by the names.
-        include_hidden: take files whose name, or a folder of it, begins with `.` or `_`, too.
-        labels: files: path or URL of the folder of label images, matched by relative path without suffix.
-        label_pattern: files: path of an image's label relative to `labels` (or else to the input), with
-            `{stem}`, `{dir}` (folder relative to the input) and `{name}` of the image; `{stem%END}` is the stem
-            without an end, `{stem#START}` without a start, as a shell has it.
-        image_key: WebDataset: suffix of the image member, as in `left.jpg`; keys end before it. None takes the only
-            image of a sample, or the one with the plainest suffix.
-        label_key: WebDataset: suffix of the label member, as in `seg.png`; None tries `seg.png`, `mask.png`
-            and `label.png`.
-        image_column, label_column, id_column: Parquet and lists: names of columns, of Parquet also of fields in them
-            (`sample.image`); in a list without a header `1`, `2` and so on. None looks for the usual ones. Of Parquet,
-            `id_column` `:row` takes row numbers, and `label_column` `:none` no labels.
-        limit: take the first so many images only, in the input's order.
-        sample: take so many images only, from all over the input, always the same (`segment.inputs.choosing`).
-        part_size: images in a part; `auto` follows from the number of images.
-        part_bytes: cap on the encoded bytes (images and labels) of a part with more than one image.
-        max_image_bytes: a larger encoded image is an error row, unread where its size is known.
-        max_row_group_bytes: Parquet: a larger row group (columns that are read) is refused.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    format: InputFormat = "auto"
-    include_hidden: bool = False
-    labels: str | None = None
-    label_pattern: str | None = None
-    image_key: str | None = None
-    label_key: str | None = None
-    image_column: str | None = None
-    label_column: str | None = None
-    id_column: str | None = None
-    limit: int | None = Field(default=None, ge=1)
-    sample: int | None = Field(default=None, ge=1)
-    part_size: int | Literal["auto"] = "auto"
-    part_bytes: int = Field(default=256 * _MIB, ge=1)
-    max_image_bytes: int = Field(default=256 * _MIB, ge=1)
-    max_row_group_bytes: int = Field(default=1024 * _MIB, ge=1)
-
-    @staticmethod
-    def of_run(run: Mapping[str, Any]) -> InputOptions:
-        """Return the options that `run.json` records."""
-        given = run["contract"]["input"]
-        return InputOptions(**{name: value for name, value in given.items() if name in InputOptions.model_fields})
-
-    @field_validator("part_size")
-    @classmethod
-    def _positive(cls, value: int | str) -> int | str:
-        if isinstance(value, int) and value < 1:
-            raise ValueError("part_size is 'auto' or at least 1")
-        return value
-
-    @model_validator(mode="after")
-    def _one_choice(self) -> InputOptions:
-        if self.limit is not None and self.sample is not None:
-            raise ValueError("limit and sample are two choices of images: give one of them")
-        return self
-
-    @field_validator("label_pattern")
-    @classmethod
-    def _known_fields(cls, value: str | None) -> str | None:
-        if value is None:
-            return None
-        fields = [(name, spec, how) for _, name, spec, how in string.Formatter().parse(value) if name is not None]
-        if not fields or any(not _FIELD.fullmatch(name) or spec or how for name, spec, how in fields):
-            raise ValueError(
-                "label_pattern takes {stem}, {dir} and {name}, as in '{dir}/{stem}_L.png'; {stem%END} and {stem#START} "
-                "are the stem without an end or start, as in '{dir}/{stem%_leftImg8bit}_gtFine_labelIds.png'"
-            )
-        return value
-
-    @field_validator("image_key", "label_key")
-    @classmethod
-    def _plain_key(cls, value: str | None) -> str | None:
-        return value if value is None else value.removeprefix(".").lower()
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,7 +168,7 @@ def expand_pattern(pattern: str, values: Mapping[str, str]) -> str:
     text = ""
     for literal, name, _, _ in string.Formatter().parse(pattern):
         text += literal
-        if name is not None and (found := _FIELD.fullmatch(name)):
+        if name is not None and (found := LABEL_FIELD.fullmatch(name)):
             field_name, operator, rest = found.groups()
             value = values[field_name]
             text += value.removesuffix(rest) if operator == "%" else value.removeprefix(rest) if operator else value

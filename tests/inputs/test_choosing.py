@@ -17,8 +17,8 @@ from segment.errors import UsageError
 from segment.inputs.choosing import choose
 from segment.inputs.cutting import Shard, cut
 from segment.inputs.findings import Findings
-from segment.inputs.parts import InputOptions, Member, Part, Span
-from segment.job import Job
+from segment.inputs.parts import Member, Part, Span
+from segment.job import InputOptions, Job
 from segment.output.audit import audit_run
 from segment.output.ledger import Ledger
 from segment.report.aggregate import load_report

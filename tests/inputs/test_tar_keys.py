@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from segment.inputs import words
-from segment.inputs.discover import InputOptions, Known, discover
+from segment.inputs.discover import Known, discover
 from segment.inputs.tars import samples as grouping
 from segment.inputs.tars import suffixes
+from segment.job import InputOptions
 from tests.tars import STORE, find, refusal, samples, tar, triples
 
 Rows = list[tuple[str, str, str | None]]

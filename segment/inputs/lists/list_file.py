@@ -14,8 +14,9 @@ from segment.inputs.lists.list_columns import Exists, ListColumns, find_header, 
 from segment.inputs.lists.list_rows import Row, Rows, parse_rows
 from segment.inputs.lookup import look_up_each
 from segment.inputs.loose.files import file_shards
-from segment.inputs.parts import InputOptions, Member
+from segment.inputs.parts import Member
 from segment.inputs.references import cleaned, resolve_reference
+from segment.job import InputOptions
 from segment.store.client import Entry, Store
 from segment.store.names import shown, suffix_of
 from segment.store.urls import is_http, parent_url, relative_url, unsigned

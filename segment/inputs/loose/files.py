@@ -11,18 +11,8 @@ from segment.inputs.cutting import Planned, Shard, shard_hash
 from segment.inputs.findings import Findings
 from segment.inputs.loose.label_files import labels_by_pattern, labels_by_stem
 from segment.inputs.loose.label_hints import suggest_labels
-from segment.inputs.parts import (
-    SEGMENTED,
-    UNKNOWN,
-    InputOptions,
-    Member,
-    Part,
-    Sample,
-    Span,
-    image_uri,
-    planned_fault,
-    settle,
-)
+from segment.inputs.parts import SEGMENTED, UNKNOWN, Member, Part, Sample, Span, image_uri, planned_fault, settle
+from segment.job import InputOptions
 from segment.store.client import Entry, Store
 from segment.store.names import (
     DATA_SUFFIXES,

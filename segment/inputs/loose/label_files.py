@@ -10,7 +10,8 @@ from segment.errors import UsageError
 from segment.inputs.findings import Findings, Reason, by_reason
 from segment.inputs.lookup import look_up
 from segment.inputs.loose.label_hints import stem_of, usable_pattern
-from segment.inputs.parts import InputOptions, expand_pattern
+from segment.inputs.parts import expand_pattern
+from segment.job import InputOptions
 from segment.store.client import Entry, Store
 from segment.store.names import count, examples, is_label, shown, skip_reason, suffix_of
 from segment.store.urls import join_url, relative_url, to_url

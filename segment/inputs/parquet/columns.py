@@ -21,8 +21,8 @@ from segment.inputs.parquet.cells import (
     resolve,
     storage_of,
 )
-from segment.inputs.parts import NO_LABELS, ROW_NUMBERS, InputOptions
 from segment.inputs.words import names_label_path, role_of
+from segment.job import NO_LABELS, ROW_NUMBERS, InputOptions
 from segment.store.names import listed, row_id, shown
 from segment.store.urls import is_url, redact_credentials, unsigned_name
 

@@ -17,8 +17,8 @@ from segment.inputs.parquet.columns import Columns
 from segment.inputs.parquet.content import content_of, embedded, is_label_format
 from segment.inputs.parquet.opened import PARQUET_DAMAGE, one_line, refuse_trouble
 from segment.inputs.parquet.unread import unread
-from segment.inputs.parts import NO_LABELS
 from segment.inputs.references import resolve_reference
+from segment.job import NO_LABELS
 from segment.store.client import Entry, Store
 from segment.store.names import listed, shown
 from segment.store.urls import parent_url

@@ -20,8 +20,9 @@ from segment.inputs.parquet.first_rows import look_at_rows
 from segment.inputs.parquet.opened import PARQUET_DAMAGE, one_line, refuse_trouble
 from segment.inputs.parquet.recent import Recent
 from segment.inputs.parquet.row_ids import repeated_rows, tell_repeated
-from segment.inputs.parts import InputOptions, Part, Sample, image_uri, settle
+from segment.inputs.parts import Part, Sample, image_uri, settle
 from segment.inputs.references import read_references
+from segment.job import InputOptions
 from segment.store.client import Entry, Store
 from segment.store.names import basename, count, examples, row_id, shown, slug
 

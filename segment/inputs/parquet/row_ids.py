@@ -13,7 +13,7 @@ from segment.inputs.findings import Findings
 from segment.inputs.lookup import in_threads
 from segment.inputs.parquet.columns import Columns
 from segment.inputs.parquet.opened import PARQUET_DAMAGE, one_line, refuse_trouble
-from segment.inputs.parts import ROW_NUMBERS
+from segment.job import ROW_NUMBERS
 from segment.store.client import Store
 from segment.store.names import count, examples, shown
 

@@ -10,10 +10,11 @@ from itertools import islice
 from segment.errors import UsageError
 from segment.inputs.findings import Findings, Reason, by_reason
 from segment.inputs.loose.label_hints import labels_by_name
-from segment.inputs.parts import InputOptions, Member
+from segment.inputs.parts import Member
 from segment.inputs.tars.archive import Archive
 from segment.inputs.tars.samples import LABEL_KEYS, Fields, File, Group, Grouping, choose_grouping, first_key, group
 from segment.inputs.tars.suffixes import field_of, is_like_label, may_be_label
+from segment.job import InputOptions
 from segment.store.client import Entry
 from segment.store.names import DATA_SUFFIXES, LABEL_SUFFIXES, basename, count, examples, shown, skip_reason, suffix_of
 

@@ -10,7 +10,7 @@ from segment.inputs.changes import Known
 from segment.inputs.cutting import Planned, Shard, shard_hash
 from segment.inputs.findings import Findings
 from segment.inputs.lookup import in_threads, refuse_changed
-from segment.inputs.parts import SEGMENTED, InputOptions, Member, Part, Sample, Span, image_uri, planned_fault, settle
+from segment.inputs.parts import SEGMENTED, Member, Part, Sample, Span, image_uri, planned_fault, settle
 from segment.inputs.tars.archive import read_headers
 from segment.inputs.tars.samples import Fields, Group, choose_grouping
 from segment.inputs.tars.tar_findings import (
@@ -22,6 +22,7 @@ from segment.inputs.tars.tar_findings import (
     tell_damage,
     tell_labels,
 )
+from segment.job import InputOptions
 from segment.store.client import Entry, Store
 from segment.store.names import basename, slug
 
