@@ -18,7 +18,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 BIN = Path(sys.executable).parent
 # What cannot run here as it stands, and the test that runs the like of it.
 ELSEWHERE = {
-    "make demo": "test_demo_model.py",
+    "make demo": "demo/test_demo_model.py",
     "make test": "",  # you are looking at it
     ". .venv/bin/activate": "",
     "segment run photos out-photos --model unet-camvid-onnx-0001 --labels labels": "test_models.py",
