@@ -52,7 +52,7 @@ class InputOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    format: InputFormat = Field("auto", description="Format of the input; `auto` decides by file names.")
+    format: InputFormat = Field("auto", description="Format of the input; `auto` detects it from the file names.")
     include_hidden: bool = Field(False, description="Include files whose name, or a folder of it, begins with . or _.")
     labels: str | None = Field(
         None, description="Files: folder or prefix of label images, matched by relative path without suffix."
@@ -60,8 +60,8 @@ class InputOptions(BaseModel):
     label_pattern: str | None = Field(
         None,
         description="Files: path of an image's label relative to `labels`, else to the input, with {stem}, {dir} and "
-        "{name} of the image, such as '{dir}/{stem}_L.png'; {stem%END} is the stem without an end, {stem#START} "
-        "without a start.",
+        "{name} of the image, such as '{dir}/{stem}_L.png'; {stem%END} drops an ending of the stem, {stem#START} "
+        "a beginning.",
     )
     image_key: str | None = Field(
         None,
@@ -75,7 +75,7 @@ class InputOptions(BaseModel):
     image_column: str | None = Field(
         None,
         description="Parquet and lists: column of images; in Parquet also a field such as sample.image, in a list "
-        "without a header a number from 1. By default found by the usual names.",
+        "without a header a number from 1. By default detected by the usual names.",
     )
     label_column: str | None = Field(
         None,
@@ -107,9 +107,9 @@ class InputOptions(BaseModel):
         return InputOptions(**{name: value for name, value in given.items() if name in InputOptions.model_fields})
 
     @model_validator(mode="after")
-    def _one_choice(self) -> Self:
+    def _one_selection(self) -> Self:
         if self.limit is not None and self.sample is not None:
-            raise ValueError("limit and sample are two choices of images: give one of them")
+            raise ValueError("limit and sample both select images: give one of them")
         return self
 
     @field_validator("label_pattern")
@@ -121,7 +121,8 @@ class InputOptions(BaseModel):
         if not fields or any(not LABEL_FIELD.fullmatch(name) or spec or how for name, spec, how in fields):
             raise ValueError(
                 "label_pattern takes {stem}, {dir} and {name}, as in '{dir}/{stem}_L.png'; {stem%END} and {stem#START} "
-                "are the stem without an end or start, as in '{dir}/{stem%_leftImg8bit}_gtFine_labelIds.png'"
+                "are the stem without an ending or a beginning, as in "
+                "'{dir}/{stem%_leftImg8bit}_gtFine_labelIds.png'"
             )
         return value
 

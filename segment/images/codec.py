@@ -1,4 +1,4 @@
-"""Bytes to arrays and back: images of any format, masks as PNG."""
+"""Decode images of any format to arrays; encode masks and pictures."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from PIL import Image
 
 from segment.errors import SampleError
 from segment.images import headers
+from segment.images.decoder_stderr import DecoderMessages, capture_decoder_stderr
 from segment.images.magic import image_format
-from segment.images.native import Complaints, listening
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ def decode_picture(data: bytes, max_pixels: int) -> Picture:
     """Decode an image: 8 or 16 bits, grey, palette, RGB(A) or CMYK; EXIF orientation applied, alpha dropped.
 
     Args:
-        data: JPEG, PNG, WebP, BMP or TIFF; of several frames or pages the first.
-        max_pixels: refuse more than this, from the header, before any pixel is decoded.
+        data: JPEG, PNG, WebP, BMP or TIFF; of several frames or pages the first is decoded.
+        max_pixels: limit that is checked by the header before any pixel is decoded.
 
     Raises:
         SampleError: `empty`, `not_an_image`, `too_many_pixels`, `pixel_format` or `undecodable`.
@@ -54,61 +54,61 @@ def decode_picture(data: bytes, max_pixels: int) -> Picture:
         raise SampleError("too_many_pixels")
     if header.format == "TIFF" and header.mode in ("F", "I"):
         raise SampleError("pixel_format")
-    turned_by, remarks = _orientation(header, data)
+    orientation, remarks = _orientation(header, data)
     if headers.has_more_frames(header):
         remarks += ("image_frames",)
     if header.format == "TIFF" and header.mode == "RGBA":
-        pixels, complaints = _with_pillow(header)
+        pixels, messages = _with_pillow(header)
     else:
-        pixels, complaints = _with_opencv(data)
+        pixels, messages = _with_opencv(data)
         if not headers.has_orientation_tag(header):
-            pixels = headers.turned(pixels, turned_by)
-    if complaints.damage:
+            pixels = headers.apply_orientation(pixels, orientation)
+    if messages.damage:
         remarks += ("image_damaged",)
-    return Picture(pixels, turned_by, remarks)
+    return Picture(pixels, orientation, remarks)
 
 
 def _header(data: bytes) -> Image.Image:
-    """Open an image with Pillow, which reads no pixel here."""
+    """Open an image with Pillow, which decodes no pixel here."""
     try:
         return headers.open_header(data)
     except Exception as error:  # Pillow raises many types on damaged headers
-        if headers.has_foreign_pixels(data):
+        if headers.has_unsupported_pixels(data):
             raise SampleError("pixel_format") from error
         raise SampleError("undecodable" if image_format(data) else "not_an_image") from error
 
 
 def _orientation(header: Image.Image, data: bytes) -> tuple[int, tuple[str, ...]]:
     try:
-        return headers.orientation(header, data), ()
-    except Exception:  # as above; the pixels may be sound all the same
+        return headers.read_orientation(header, data), ()
+    except Exception:  # as above; the pixels may be valid nevertheless
         return 1, ("image_exif_damaged",)
 
 
-def _with_opencv(data: bytes) -> tuple[NDArray[np.uint8], Complaints]:
-    """Decode without turning, but for a TIFF with the tag."""
+def _with_opencv(data: bytes) -> tuple[NDArray[np.uint8], DecoderMessages]:
+    """Decode without applying the orientation, except that of a TIFF tag."""
     how = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
-    with listening() as complaints:
+    with capture_decoder_stderr() as messages:
         try:
             pixels = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), how)
         except cv2.error as error:
             raise SampleError("undecodable") from error
     if pixels is None or pixels.dtype != np.uint8:
         raise SampleError("undecodable")
-    return np.asarray(pixels, dtype=np.uint8), complaints
+    return np.asarray(pixels, dtype=np.uint8), messages
 
 
-def _with_pillow(header: Image.Image) -> tuple[NDArray[np.uint8], Complaints]:
-    """For TIFF with alpha: OpenCV's libtiff multiplies the colours by it. Pillow turns a TIFF that it loads."""
-    with listening() as complaints:
+def _with_pillow(header: Image.Image) -> tuple[NDArray[np.uint8], DecoderMessages]:
+    """Decode a TIFF with alpha, by which OpenCV multiplies the colours. Pillow applies the orientation on loading."""
+    with capture_decoder_stderr() as messages:
         try:
-            return np.asarray(header.convert("RGB")), complaints
+            return np.asarray(header.convert("RGB")), messages
         except Exception as error:  # as above
             raise SampleError("undecodable") from error
 
 
 def encode_mask(mask: NDArray[np.uint8]) -> bytes:
-    """Encode `uint8[H, W]` class indices as an 8-bit grey PNG. OpenCV only, so that bytes never differ."""
+    """Encode class indices `uint8[H, W]` as an 8-bit grey PNG, by OpenCV only, so that bytes never differ."""
     return _encode_png(mask)
 
 
@@ -118,7 +118,7 @@ def encode_png(rgb: NDArray[np.uint8]) -> bytes:
 
 
 def encode_jpeg(rgb: NDArray[np.uint8], quality: int) -> bytes:
-    """Encode `uint8[H, W, 3]` RGB as JPEG, for people to look at."""
+    """Encode `uint8[H, W, 3]` RGB as JPEG for display; `quality` is 0-100."""
     encoded, buffer = cv2.imencode(".jpg", np.ascontiguousarray(rgb[:, :, ::-1]), [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not encoded:
         raise RuntimeError("OpenCV could not encode a JPEG")
@@ -126,12 +126,12 @@ def encode_jpeg(rgb: NDArray[np.uint8], quality: int) -> bytes:
 
 
 def encode_palette_png(mask: NDArray[np.uint8], palette: NDArray[np.uint8], clear: Sequence[int] = ()) -> bytes:
-    """Encode class indices `uint8[H, W]` as a palette PNG: pixel values stay, viewers show the colours.
+    """Encode class indices `uint8[H, W]` as a palette PNG: pixels keep their values, viewers show the colours.
 
     Args:
-        mask: values at `len(palette)` and beyond (void) become white.
+        mask: class indices; values from `len(palette)` on (void) become white.
         palette: `uint8[C, 3]`, RGB.
-        clear: values that are transparent.
+        clear: values that become transparent.
     """
     colours = np.full((256, 3), 255, dtype=np.uint8)
     colours[: len(palette)] = palette

@@ -1,4 +1,4 @@
-"""Pictures for people: painted masks, overlays, contact sheets."""
+"""Pictures for display: painted masks, overlays, contact sheets."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 
 def paint(mask: NDArray[np.uint8], palette: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Colour class indices `uint8[H, W]` by `palette` `uint8[C, 3]`; values beyond it become white. RGB."""
+    """Colour class indices `uint8[H, W]` by `palette` `uint8[C, 3]`, RGB; values beyond the palette become white."""
     table = np.full((256, 3), 255, dtype=np.uint8)
     table[: len(palette)] = palette
     return table[mask]
@@ -19,13 +19,13 @@ def paint(mask: NDArray[np.uint8], palette: NDArray[np.uint8]) -> NDArray[np.uin
 def overlay(
     image: NDArray[np.uint8], mask: NDArray[np.uint8], palette: NDArray[np.uint8], opacity: float = 0.55
 ) -> NDArray[np.uint8]:
-    """Lay the coloured mask over its image. `uint8[H, W, 3]`, RGB; the mask must have the image's size."""
+    """Blend the coloured mask over its image, `uint8[H, W, 3]`, RGB. The mask has the image's size."""
     painted = paint(mask, palette)
     return np.asarray(cv2.addWeighted(image, 1 - opacity, painted, opacity, 0), dtype=np.uint8)
 
 
 def grid(tiles: Sequence[NDArray[np.uint8]], columns: int, tile_width: int = 320, gap: int = 6) -> NDArray[np.uint8]:
-    """Arrange RGB pictures in rows of `columns`, each scaled to `tile_width` pixels, on white."""
+    """Arrange RGB pictures in rows of `columns` on white, each scaled to `tile_width` pixels with a `gap` in pixels."""
     scaled = [
         cv2.resize(t, (tile_width, max(1, round(t.shape[0] * tile_width / t.shape[1]))), interpolation=cv2.INTER_AREA)
         for t in tiles

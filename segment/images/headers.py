@@ -1,6 +1,6 @@
-"""What the bytes of an image or label say before a pixel is decoded: format, orientation, frames, loss.
+"""Read the header of an image or label before a pixel is decoded: format, orientation, frames, compression.
 
-One place for images and labels: what is decided here is true for both.
+Images and labels share these rules.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from segment.images.magic import PNG_MAGIC, image_format
 
-IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")  # no other decoder of Pillow ever runs
+IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")  # Pillow's other decoders never run
 LABEL_FORMATS = (*IMAGE_FORMATS, "GIF")
 
 _PNG_METADATA = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")  # chunks in which Pillow looks for an orientation
@@ -28,44 +28,44 @@ _STRIPS, _TILES, _STRIP_SIZES, _TILE_SIZES = 273, 324, 279, 325
 _SECONDARY = 1 | 4  # bits of `_SUBFILE`: a page of reduced resolution, a transparency mask
 _LOSSY_TIFF = {6: "JPEG", 7: "JPEG", 34676: "SGI LogLuv", 34677: "SGI LogLuv", 34892: "JPEG"}
 _WEBP_TIFF = 50001
-_MOST_PAGES = 1000  # pages of a TIFF that are looked at
+_MOST_PAGES = 1000  # pages of a TIFF that are examined
 _UPRIGHT = 1
-_FLIPS = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}  # orientation to the code of `cv2.flip`, after 5 to 8 are transposed
+_FLIPS = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}  # orientation to the code of `cv2.flip`; 5 to 8 are transposed first
 
-Image.init()  # or `formats` knows only those that were opened before
-# Sizes are checked before a pixel is decoded, against limits of our own. Pillow's would refuse what those allow, and
-# its warnings cannot be silenced for the time of a call: `catch_warnings` is not safe in threads.
+Image.init()  # registers all formats for `Image.open(formats=...)`
+# Sizes are checked against our own limits before a pixel is decoded. Pillow's limit is lower, and its warnings cannot
+# be silenced for a single call: `catch_warnings` is not thread-safe.
 Image.MAX_IMAGE_PIXELS = None
 warnings.filterwarnings("ignore", module=r"PIL\.")
-logging.getLogger("PIL").addHandler(logging.NullHandler())  # or its errors would go to stderr where nobody listens
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # without a handler its errors would go to stderr
 
 
 def open_header(data: bytes, formats: tuple[str, ...] = IMAGE_FORMATS) -> Image.Image:
-    """Open an image or label with Pillow: size and mode are known, no pixel is decoded. Raises whatever Pillow does."""
+    """Open an image or label with Pillow: size and mode are known, no pixel is decoded. Pillow may raise any error."""
     return Image.open(io.BytesIO(data), formats=formats)
 
 
-def orientation(header: Image.Image, data: bytes) -> int:
+def read_orientation(header: Image.Image, data: bytes) -> int:
     """Return the EXIF orientation that Pillow's `exif_transpose` would apply, without decoding; 1 is upright.
 
-    It may stand in EXIF data of any format, in a TIFF's tag, in the text chunks of a PNG (ImageMagick's), or in XMP.
+    It is stored in the EXIF data of any format, in a TIFF tag, in the text chunks of a PNG (by ImageMagick), or in XMP.
 
     Args:
         header: as opened, not loaded.
         data: the bytes it was opened from.
 
     Raises:
-        Exception: whatever Pillow does on damaged EXIF data.
+        Exception: any type that Pillow raises on damaged EXIF data.
     """
     if header.format == "PNG":
         header = _with_all_metadata(header, data)
-    # The base class's, as that of PNG decodes the whole image to see what stands behind the pixels.
+    # PngImageFile.getexif decodes the whole image to reach the chunks after the pixels; the base class does not.
     found = Image.Image.getexif(header).get(_ORIENTATION, _UPRIGHT)
     return int(found) if found in range(1, 9) else _UPRIGHT
 
 
 def _with_all_metadata(header: Image.Image, data: bytes) -> Image.Image:
-    """Return a PNG's header that knows the metadata behind the pixels, too."""
+    """Return a PNG's header that includes the metadata chunks after the pixels."""
     chunks = list(_png_chunks(data))
     pixels = next((start for kind, start, _ in chunks if kind == b"IDAT"), len(data))
     behind = [data[start:end] for kind, start, end in chunks if start > pixels and kind in _PNG_METADATA]
@@ -81,30 +81,30 @@ def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
         at += 12 + length
 
 
-def upright_size(header: Image.Image, turned_by: int) -> tuple[int, int]:
-    """Return (height, width) once the orientation is applied."""
+def upright_size(header: Image.Image, orientation: int) -> tuple[int, int]:
+    """Return (height, width) after the orientation is applied."""
     width, height = header.size
-    if turned_by >= 5 and not has_orientation_tag(header):  # Pillow's size of a TIFF is turned by the tag already
+    if orientation >= 5 and not has_orientation_tag(header):  # Pillow's size of a TIFF already includes the tag
         return width, height
     return height, width
 
 
 def has_orientation_tag(header: Image.Image) -> bool:
-    """Whether this is a TIFF with the tag: Pillow and OpenCV apply that themselves, and cannot be told not to."""
+    """Return whether this is a TIFF with an orientation tag: Pillow and OpenCV always apply it themselves."""
     return header.format == "TIFF" and _ORIENTATION in _tags(header)
 
 
-def turned(pixels: NDArray[Any], turned_by: int) -> NDArray[Any]:
-    """Turn `[H, W]` or `[H, W, n]` pixels upright by an EXIF orientation."""
-    if turned_by >= 5:
+def apply_orientation(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """Apply an EXIF orientation to `[H, W]` or `[H, W, n]` pixels."""
+    if orientation >= 5:
         pixels = cv2.transpose(pixels)
-    return cv2.flip(pixels, _FLIPS[turned_by]) if turned_by in _FLIPS else pixels
+    return cv2.flip(pixels, _FLIPS[orientation]) if orientation in _FLIPS else pixels
 
 
 def has_more_frames(header: Image.Image) -> bool:
-    """Whether there are frames or pages behind the first that show something else.
+    """Return whether further frames or pages show something else than the first.
 
-    Overviews and masks of a TIFF are none, nor are the other pictures in a JPEG of a phone (MPO): previews, gain maps
+    Overviews and masks of a TIFF do not count, nor do the other pictures in a phone's JPEG (MPO): previews, gain maps
     and views of the same scene.
     """
     if header.format == "MPO" or not getattr(header, "is_animated", False):
@@ -113,7 +113,7 @@ def has_more_frames(header: Image.Image) -> bool:
 
 
 def _later_pages(header: Image.Image) -> Iterator[ImageFileDirectory_v2]:
-    """Yield the tags of a TIFF's pages behind the first, from a file of their own."""
+    """Yield the tags of a TIFF's pages after the first. It reads a copy, so that the header stays at the first page."""
     file = io.BytesIO(header.fp.getvalue())  # type: ignore[attr-defined]
     at, seen = int(_tags(header).next), set[int]()
     while at and at not in seen and len(seen) < _MOST_PAGES:
@@ -127,7 +127,7 @@ def _later_pages(header: Image.Image) -> Iterator[ImageFileDirectory_v2]:
 
 
 def lossy_compression(header: Image.Image, data: bytes) -> str | None:
-    """Name the compression if it changes pixels, by the bytes and not by the file's name; None if it changes none."""
+    """Return the name of a compression that changes pixels, by the bytes, not the file name; None if it is lossless."""
     if header.format in ("JPEG", "MPO"):
         return "JPEG"
     if header.format == "WEBP":
@@ -144,20 +144,20 @@ def lossy_compression(header: Image.Image, data: bytes) -> str | None:
 
 
 def _tiff_pieces(tags: ImageFileDirectory_v2, data: bytes) -> Iterator[bytes]:
-    """Yield the encoded strips or tiles of a TIFF's page; raises KeyError or ValueError where a tag is missing."""
+    """Yield the encoded strips or tiles of a TIFF page. Raises KeyError or ValueError if a tag is missing."""
     starts, sizes = (_STRIPS, _STRIP_SIZES) if _STRIPS in tags else (_TILES, _TILE_SIZES)
     for at, size in zip(tags[starts], tags[sizes], strict=True):
         yield data[at : at + size]
 
 
 def _is_lossy_webp(data: bytes) -> bool:
-    """Whether any frame is a `VP8 ` chunk; lossless ones are `VP8L`. What cannot be walked counts as lossy."""
+    """Return whether any frame is a `VP8 ` chunk; lossless frames are `VP8L`. An unreadable file counts as lossy."""
     kinds = list(_riff_chunks(data, 12, min(len(data), 8 + int.from_bytes(data[4:8], "little"))))
     return b"VP8 " in kinds or b"VP8L" not in kinds
 
 
 def _riff_chunks(data: bytes, at: int, end: int) -> Iterator[bytes]:
-    """Yield the types of chunks, those within the frames of an animation, too."""
+    """Yield the types of chunks, including those within the frames of an animation."""
     while at + 8 <= end:
         kind, length = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "little")
         yield kind
@@ -166,8 +166,8 @@ def _riff_chunks(data: bytes, at: int, end: int) -> Iterator[bytes]:
         at += 8 + length + length % 2
 
 
-def has_foreign_pixels(data: bytes) -> bool:
-    """Whether the bytes are a TIFF, sound by its tags, of pixels that Pillow does not know."""
+def has_unsupported_pixels(data: bytes) -> bool:
+    """Return whether the bytes are a TIFF with valid tags and a pixel type that Pillow cannot decode."""
     if image_format(data) != "TIFF":
         return False
     try:

@@ -1,6 +1,6 @@
-"""The pixels of a label image as they are stored: values, palette indices or colours, exact or refused.
+"""Read the pixels of a label as they are stored: values, palette indices or colours, exact or refused.
 
-No pixel is scaled, clipped or blended: what a format or mode does not hold exactly has a code of its own.
+No pixel is scaled, clipped or blended. Formats and modes that do not hold exact values have their own error codes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from PIL.ImageFile import ImageFile
 from segment.errors import SampleError
 from segment.images import headers
 
-_NAMED = 3  # values or colours that an error names
+_NAMED = 3  # values or colours that an error lists
 _PHOTOMETRIC, _BITS, _EXTRA, _SAMPLE_FORMAT, _COLOUR_MAP = 262, 258, 338, 339, 320  # TIFF tags
 _WHITE_IS_ZERO, _YCBCR = 0, 6
 _SIGNED = 2
@@ -29,7 +29,7 @@ _COLOUR = ("RGB", "RGBA")
 
 @dataclass(frozen=True)
 class LabelPixels:
-    """What a label image holds, upright.
+    """The content of a label image, upright.
 
     Attributes:
         values: `uint8[H, W]` values or palette indices; None if the image holds colours.
@@ -42,27 +42,28 @@ class LabelPixels:
     colours: NDArray[np.uint8] | None = None
 
 
-def read_label_pixels(header: Image.Image, data: bytes, turned_by: int, *, as_colour: bool) -> LabelPixels:
+def read_label_pixels(header: Image.Image, data: bytes, orientation: int, *, as_colour: bool) -> LabelPixels:
     """Read the pixels of an opened label.
 
     Args:
         header: as opened from `data`, not loaded.
-        turned_by: its EXIF orientation.
-        as_colour: take grey and palette images for the colours they show.
+        data: encoded label.
+        orientation: its EXIF orientation.
+        as_colour: read grey and palette images as the colours they show.
 
     Raises:
         SampleError: `label_pixels`, `label_alpha`, `label_value` or `label_colour`.
-        Exception: whatever Pillow or OpenCV does on damaged files.
+        Exception: any type that Pillow or OpenCV raises on damaged files.
     """
     _refuse_inexact(header, data)
-    depth = _scaled_depth(header)  # before the pixels are loaded, after which it is not known
+    depth = _scaled_depth(header)  # known only until the pixels are loaded
     is_signed = header.format == "TIFF" and _SIGNED in _tag(header, _SAMPLE_FORMAT, (1,))
     if header.mode in _PALETTE:
-        indices = _upright(header, _single_band(header), turned_by)
+        indices = _upright(header, _single_band(header), orientation)
         palette = _palette(header)
         return LabelPixels(colours=_shown(indices, palette)) if as_colour else LabelPixels(indices, palette)
     is_grey = header.mode in _GREY or _raw_mode(header).startswith("LA")
-    pixels = _sixteen_bits(header, data, turned_by) if _is_cut_to_eight_bits(header) else _read(header, turned_by)
+    pixels = _sixteen_bits(header, data, orientation) if _is_cut_to_eight_bits(header) else _read(header, orientation)
     if not is_grey:
         return LabelPixels(colours=_eight_bit_colours(_opaque(pixels, 3, header)))
     values = _opaque(pixels, 1, header)[..., 0] if pixels.ndim == 3 else pixels
@@ -78,14 +79,14 @@ def read_label_pixels(header: Image.Image, data: bytes, turned_by: int, *, as_co
     return LabelPixels(_eight_bit_values(values))
 
 
-def some(found: Iterable[str]) -> str:
-    """Name the first few: `77, 80, 81 and 4 more`."""
+def first_few(found: Iterable[str]) -> str:
+    """Return the first few: `77, 80, 81 and 4 more`."""
     names = list(found)
     return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
 
 
 def _refuse_inexact(header: Image.Image, data: bytes) -> None:
-    """Refuse, as `label_pixels` or `label_alpha`, what cannot be read as it is stored."""
+    """Raise `label_pixels` or `label_alpha` for pixels that cannot be read as they are stored."""
     if header.mode not in (*_GREY, *_PALETTE, *_COLOUR):
         raise SampleError("label_pixels", f"{header.mode} colours")
     if header.format == "TIFF":
@@ -103,50 +104,50 @@ def _refuse_inexact(header: Image.Image, data: bytes) -> None:
 
 
 def _refuse_inexact_bmp(header: Image.Image, data: bytes) -> None:
-    bits = int.from_bytes(data[24:26] if data[14] == 12 else data[28:30], "little")  # the old header is shorter
+    bits = int.from_bytes(data[24:26] if data[14] == 12 else data[28:30], "little")  # the OS/2 header is shorter
     if bits == 16:
         raise SampleError("label_pixels", "a BMP with 16 bits a pixel, which are too few for a colour")
     if (header.mode == "1" and bits != 1) or (header.mode == "L" and bits != 8):  # Pillow reads them as 1 and 8 bits
         raise SampleError("label_pixels", f"a BMP with {bits} bits a pixel and few shades of grey")
-    if _raw_mode(header) == "BGRX":  # without a mask for it the fourth byte is unused, or alpha, as Pillow writes it
+    if _raw_mode(header) == "BGRX":  # without a mask the fourth byte is unused, or alpha in files that Pillow wrote
         start = header.tile[0].offset if isinstance(header, ImageFile) else 0
         if len(np.unique(np.frombuffer(data[start + 3 :: 4][: header.width * header.height], np.uint8))) > 1:
             raise SampleError("label_alpha")
 
 
 def _covers_part(header: ImageFile) -> bool:
-    """Whether the first frame is smaller than the image."""
+    """Return whether the first frame is smaller than the image."""
     return bool(header.tile) and header.tile[0].extents != (0, 0, *header.size)
 
 
-def _read(header: Image.Image, turned_by: int) -> NDArray[Any]:
-    """With Pillow, because OpenCV applies palettes."""
+def _read(header: Image.Image, orientation: int) -> NDArray[Any]:
+    """Decode with Pillow: OpenCV would replace palette indices by colours."""
     pixels = np.asarray(header)
-    return _upright(header, pixels.astype(np.uint8) if pixels.dtype == bool else pixels, turned_by)
+    return _upright(header, pixels.astype(np.uint8) if pixels.dtype == bool else pixels, orientation)
 
 
-def _upright(header: Image.Image, pixels: NDArray[Any], turned_by: int) -> NDArray[Any]:
-    """Pillow turns a TIFF that it loads; the rest is up to us."""
-    return pixels if header.format == "TIFF" else headers.turned(pixels, turned_by)
+def _upright(header: Image.Image, pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """Apply the orientation, except to a TIFF, where Pillow applies it on loading."""
+    return pixels if header.format == "TIFF" else headers.apply_orientation(pixels, orientation)
 
 
-def _sixteen_bits(header: Image.Image, data: bytes, turned_by: int) -> NDArray[np.uint16]:
-    """With OpenCV, because Pillow cuts colours of 16 bits to their high bytes: `[H, W, 2]`, grey and alpha, or more."""
+def _sixteen_bits(header: Image.Image, data: bytes, orientation: int) -> NDArray[np.uint16]:
+    """Decode with OpenCV, as Pillow reduces 16-bit colours to their high bytes: `[H, W, 2]` (grey, alpha) or RGB(A)."""
     pixels = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None or pixels.dtype != np.uint16 or pixels.ndim != 3 or pixels.shape[2] not in (3, 4):
         raise SampleError("label_undecodable")
     if not headers.has_orientation_tag(header):
-        pixels = headers.turned(pixels, turned_by)
+        pixels = headers.apply_orientation(pixels, orientation)
     if _raw_mode(header).startswith("LA"):
         return np.asarray(pixels[..., [0, 3]], dtype=np.uint16)
     return np.asarray(pixels[..., [2, 1, 0, 3][: pixels.shape[2]]], dtype=np.uint16)
 
 
 def _opaque(pixels: NDArray[Any], bands: int, header: Image.Image) -> NDArray[Any]:
-    """Drop an alpha channel that says nothing of any pixel: it is the same everywhere, and not zero.
+    """Drop an alpha channel that carries no information: all of its values are equal and not zero.
 
     Raises:
-        SampleError: `label_alpha`, as tools do not agree on what a transparent pixel of a label is.
+        SampleError: `label_alpha`, because tools disagree on what a transparent pixel of a label means.
     """
     has_alpha = header.mode in ("LA", "La", "RGBA", "PA") and pixels.shape[2] > bands
     if has_alpha:
@@ -158,28 +159,28 @@ def _opaque(pixels: NDArray[Any], bands: int, header: Image.Image) -> NDArray[An
 
 
 def _is_premultiplied(header: Image.Image) -> bool:
-    """Whether colours were multiplied by alpha, which loses some where it is not opaque."""
+    """Return whether colours are multiplied by alpha, which loses information unless alpha is opaque."""
     return header.format == "TIFF" and 1 in _tag(header, _EXTRA, ())
 
 
 def _single_band(header: Image.Image) -> NDArray[np.uint8]:
-    """Palette indices, of which any alpha must be opaque; what a palette shows as transparent is an index like any."""
+    """Return palette indices; any alpha channel must be opaque. A transparent palette entry is an ordinary index."""
     pixels = np.asarray(header)
     return np.asarray(_opaque(pixels, 1, header)[..., 0] if pixels.ndim == 3 else pixels, dtype=np.uint8)
 
 
 def _palette(header: Image.Image) -> NDArray[np.uint8]:
-    """The palette, `uint8[n, 3]`, RGB."""
+    """Return the palette, `uint8[n, 3]`, RGB."""
     if header.format == "TIFF" and max(entries := _tag(header, _COLOUR_MAP, (256,))) < 256:
-        return np.array(entries, dtype=np.uint8).reshape(3, -1).T  # of 8 bits, which Pillow takes for 16
+        return np.array(entries, dtype=np.uint8).reshape(3, -1).T  # 8-bit entries, which Pillow reads as 16-bit
     return np.asarray(header.getpalette("RGB"), dtype=np.uint8).reshape(-1, 3)
 
 
 def _shown(indices: NDArray[np.uint8], palette: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The colours that a palette image shows.
+    """Return the colours that a palette image shows.
 
     Raises:
-        SampleError: `label_value`, for an index without a colour, for which decoders would take black.
+        SampleError: `label_value` for an index without a colour, which decoders would show as black.
     """
     if indices.max(initial=0) >= len(palette):
         raise SampleError("label_value", f"palette index {indices.max()} has no colour")
@@ -187,7 +188,7 @@ def _shown(indices: NDArray[np.uint8], palette: NDArray[np.uint8]) -> NDArray[np
 
 
 def _scaled_depth(header: Image.Image) -> int:
-    """Bits of a grey PNG or TIFF, whose values Pillow scales to 0-255 if these are 2 or 4; 8 for all others."""
+    """Return the bits of a grey PNG or TIFF, whose values Pillow scales to 0-255 if they are 2 or 4; else 8."""
     if header.mode != "L" or header.format not in ("PNG", "TIFF"):
         return 8
     if header.format == "TIFF":
@@ -202,7 +203,7 @@ def _is_cut_to_eight_bits(header: Image.Image) -> bool:
 
 
 def _with_sign(values: NDArray[Any], is_signed: bool) -> NDArray[Any]:
-    """Undo what Pillow makes of the sign: 8 bits are never signed to it, 32 bits always."""
+    """Restore the sign: Pillow reads 8-bit values as unsigned and 32-bit values as signed."""
     if values.dtype == np.uint8:
         return values.view(np.int8)
     return values if is_signed or values.dtype != np.int32 or values.min(initial=0) >= 0 else values.view(np.uint32)
@@ -212,13 +213,13 @@ def _whole(values: NDArray[Any]) -> NDArray[Any]:
     """Return whole numbers.
 
     Raises:
-        SampleError: `label_value`, for fractions, NaN and infinity.
+        SampleError: `label_value` for fractions, NaN and infinity.
     """
     if values.dtype.kind != "f":
         return values
     odd = values[~(np.isfinite(values) & (values == np.floor(values)))]
     if len(odd):
-        raise SampleError("label_value", some(f"{value:g}" for value in np.unique(odd)))
+        raise SampleError("label_value", first_few(f"{value:g}" for value in np.unique(odd)))
     return values.astype(np.int64)
 
 
@@ -226,21 +227,21 @@ def _eight_bit_values(values: NDArray[Any]) -> NDArray[np.uint8]:
     """Return values as bytes.
 
     Raises:
-        SampleError: `label_value`, for any that is none.
+        SampleError: `label_value` for values outside 0-255.
     """
     if values.dtype == np.uint8:
         return values
     whole = _whole(values)
     if whole.min(initial=0) < 0 or whole.max(initial=0) > 255:
-        raise SampleError("label_value", some(str(v) for v in np.unique(whole[(whole < 0) | (whole > 255)])))
+        raise SampleError("label_value", first_few(str(v) for v in np.unique(whole[(whole < 0) | (whole > 255)])))
     return whole.astype(np.uint8)
 
 
 def _eight_bit_colours(rgb: NDArray[Any]) -> NDArray[np.uint8]:
-    """Return colours of 8 bits: of 16 bits those up to 255 as they are, or all divided by 257, which is exact.
+    """Return 8-bit colours. 16-bit colours are kept if all are up to 255, or divided by 257 if that is exact.
 
     Raises:
-        SampleError: `label_colour`, for others.
+        SampleError: `label_colour` for others.
     """
     if rgb.dtype == np.uint8:
         return rgb
@@ -249,11 +250,11 @@ def _eight_bit_colours(rgb: NDArray[Any]) -> NDArray[np.uint8]:
     if rgb.min(initial=0) >= 0 and rgb.max(initial=0) <= 65535 and not (rgb % 257).any():
         return (rgb // 257).astype(np.uint8)
     odd = np.unique(rgb[((rgb < 0) | (rgb > 255)).any(axis=2)], axis=0)
-    raise SampleError("label_colour", some(",".join(map(str, colour)) for colour in odd.tolist()))
+    raise SampleError("label_colour", first_few(",".join(map(str, colour)) for colour in odd.tolist()))
 
 
 def _raw_mode(header: Image.Image) -> str:
-    """How Pillow unpacks the pixels, `L;4` or `RGB;16B`; empty where it does not say."""
+    """Return Pillow's raw mode, `L;4` or `RGB;16B`; empty if there is none."""
     args = header.tile[0].args if isinstance(header, ImageFile) and header.tile else ""
     return str(args[0] if isinstance(args, tuple) and args else args or "")
 

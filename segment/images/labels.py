@@ -1,4 +1,4 @@
-"""Labels: what the values, palette indices and colours of a label image say as classes."""
+"""Decode labels: map the values, palette indices or colours of a label image to classes."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from numpy.typing import NDArray
 
 from segment.errors import SampleError
 from segment.images.label_images import read_label
-from segment.images.label_pixels import some
+from segment.images.label_pixels import first_few
 from segment.job import LabelEncoding
 from segment.models.classes import VOID, Classes, Colour
 
-UNKNOWN = -1  # while decoding: nobody has said what this value or colour is
+UNKNOWN = -1  # while decoding: this value or colour has no class
 
 _GREY_ADVICE = "; if its grey levels are class indices, use --label-encoding index"
 _WHITE = 0xFFFFFF
 _WHITE_ADVICE = "; if white is a class (as in masks of black and white), name it with --label-remap 255,255,255=CLASS"
-_SUSPECT = 254  # while mapping: unknown, unless there are so many classes
+_SUSPECT = 254  # while mapping: unknown, or class 254
 
 
 @dataclass(frozen=True)
@@ -37,34 +37,34 @@ class Label:
 
 
 class LabelDecoder:
-    """Turns the bytes of a label image into class indices.
+    """Decodes label images to class indices.
 
-    A label is read by the same rules as its image: the EXIF orientation is applied, of several frames the first counts.
-    Its pixels are taken as they are stored, or refused (`segment.images.label_pixels`).
+    A label is read by the same rules as its image: the EXIF orientation is applied, and of several frames the first is
+    read. Its pixels are read as they are stored, or refused (`segment.images.label_pixels`).
 
-    Three encodings are known: an 8-bit image whose value is the class index, a palette image whose palette
-    index is the class index, and an image whose colour is the class (by the card's palette, or by `remap`).
-    `auto` takes grey for values and RGB for colours. A palette image is taken for
+    There are three encodings: an 8-bit image whose value is the class index, a palette image whose palette index is
+    the class index, and an image whose colour is the class (by the card's palette or by `remap`). `auto` reads grey as
+    values and RGB as colours. It reads a palette image as
 
     - indices if its palette begins as the card's does;
-    - colours if its palette holds nothing but colours of the card (or of `remap`), which is what tools leave that
-      sort or shrink palettes;
-    - values that are its grey levels if those in use rise, and are classes or void: tools that shrink palettes (of GIFs
-      always) leave this of a grey label;
-    - indices if its palette is another one - unless all colours in use are the card's and name other classes than
-      the indices: then it is refused as `label_ambiguous`.
+    - colours if its palette holds only colours of the card (or of `remap`): tools that sort or shrink palettes write
+      such files;
+    - values equal to its grey levels if the levels in use rise and are classes or void: tools that shrink palettes (of
+      GIFs always) turn a grey label into this;
+    - indices if it has another palette. If all colours in use are the card's and name other classes than the indices,
+      the label is refused as `label_ambiguous`.
 
-    A remap of values (and of no colours) says that palette images are indices, too.
+    A remap of values (and of no colours) means that palette images are indices, too.
 
     Args:
         classes: the model's classes.
         encoding: `auto`, `index` or `colour`.
         remap: from a label value (`"7"`) or colour (`"64,0,128"` or `"#400080"`) to a class name, a class
-            index, or `"ignore"`. What it does not name keeps its meaning; `"*"` names all the rest.
-        allow_lossy: take labels that were compressed with loss (JPEG, lossy WebP) as they decode.
+            index, or `"ignore"`. Values and colours that it does not name keep their meaning; `"*"` names all of them.
+        allow_lossy: accept labels with lossy compression (JPEG, lossy WebP).
 
     Raises:
-        ValueError: a remap key or value cannot be understood.
+        ValueError: a remap key or value is invalid.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class LabelDecoder:
         self._by_value = np.full(256, UNKNOWN, dtype=np.int16)
         self._by_value[: len(classes)] = np.arange(len(classes))
         by_colour = {_pack(colour): index for index, colour in enumerate(classes.palette)}
-        self._rest = UNKNOWN  # what a colour is that nobody named
+        self._rest = UNKNOWN  # class of colours that no entry names
         remap = dict(remap or {})
         if "*" in remap:
             self._rest = self.parse_target(remap.pop("*"))
@@ -113,16 +113,16 @@ class LabelDecoder:
         raise ValueError(f"remap to {target!r}: not a class name, a class index below {len(self.classes)} or 'ignore'")
 
     def decode(self, data: bytes, height: int, width: int) -> NDArray[np.uint8]:
-        """Return the classes of `read`, of an image that has no orientation."""
+        """Return the classes of `read` for an image without an orientation."""
         return self.read(data, height, width).classes
 
-    def read(self, data: bytes, height: int, width: int, image_turned_by: int = 1) -> Label:
+    def read(self, data: bytes, height: int, width: int, image_orientation: int = 1) -> Label:
         """Decode the label of an image.
 
         Args:
             data: encoded label.
-            height, width: of the image, upright, in pixels.
-            image_turned_by: the EXIF orientation that the image had, 1-8.
+            height, width: size of the image, upright, in pixels.
+            image_orientation: EXIF orientation of the image, 1-8.
 
         Raises:
             SampleError: `label_empty`, `label_undecodable`, `label_lossy`, `label_size`, `label_pixels`, `label_alpha`,
@@ -130,7 +130,7 @@ class LabelDecoder:
         """
         as_colour = self.encoding == "colour"
         pixels, remarks = read_label(
-            data, (height, width), image_turned_by, as_colour=as_colour, allow_lossy=self.allow_lossy
+            data, (height, width), image_orientation, as_colour=as_colour, allow_lossy=self.allow_lossy
         )
         if pixels.colours is not None:
             return Label(self._from_rgb(pixels.colours), remarks)
@@ -171,9 +171,9 @@ class LabelDecoder:
         return self._from_values(values)
 
     def _are_grey_levels(self, used: NDArray[np.int64], palette: NDArray[np.uint8]) -> bool:
-        """Whether a palette holds values: greys that rise, each a class or void, one of them neither black nor white.
+        """Return whether a palette holds values: rising greys, each a class or void, one neither black nor white.
 
-        Of black and white alone the index counts: that is how binary masks are shown.
+        With black and white alone the index is the class: binary masks are shown that way.
         """
         if used.max(initial=0) >= len(palette):
             return False
@@ -187,34 +187,39 @@ class LabelDecoder:
         mapped = self._look_up(packed)
         if mapped.min(initial=0) < 0:
             unknown = np.unique(packed[mapped < 0])
-            named = some(f"{c >> 16},{c >> 8 & 255},{c & 255}" for c in unknown)
+            named = first_few(f"{c >> 16},{c >> 8 & 255},{c & 255}" for c in unknown)
             advice = _WHITE_ADVICE if unknown.tolist() == [_WHITE] else _GREY_ADVICE if _is_grey(rgb) else ""
             raise SampleError("label_colour", named + advice)
         return mapped.astype(np.uint8)
 
     def _look_up(self, packed: NDArray[np.int32]) -> NDArray[np.int16]:
-        """Return the classes of packed colours; `UNKNOWN` for those that are none."""
+        """Return the classes of packed colours; `UNKNOWN` for colours without a class."""
         position = np.minimum(np.searchsorted(self._colours, packed), len(self._colours) - 1)
         return np.where(self._colours[position] == packed, self._colour_classes[position], np.int16(self._rest))
 
 
 def _mapped(values: NDArray[np.uint8], table: NDArray[np.int16], *, advise: bool = False) -> NDArray[np.uint8]:
-    """Replace each value by what `table` has for it; one below zero is refused. Many times as fast as indexing.
+    """Replace each value by its entry in `table`; an entry below zero is refused. cv2.LUT is much faster than indexing.
 
     Args:
-        advise: whether a remap of a value would do what it says: not where colours of a palette decide.
+        values: `uint8[H, W]`.
+        table: `int16[256]`, class of each value.
+        advise: whether to suggest a remap. It would not help where palette colours decide.
+
+    Raises:
+        SampleError: `label_value`.
     """
     mapped = np.asarray(cv2.LUT(values, np.where(table < 0, _SUSPECT, table).astype(np.uint8)), dtype=np.uint8)
     if _SUSPECT in mapped.tobytes():
         used = np.unique(values)
         if unknown := used[table[used] < 0].tolist():
             advice = _advice(unknown, used[table[used] >= 0].tolist()) if advise else ""
-            raise SampleError("label_value", some(str(value) for value in unknown) + advice)
+            raise SampleError("label_value", first_few(str(value) for value in unknown) + advice)
     return mapped
 
 
 def _advice(unknown: list[int], known: list[int]) -> str:
-    """Say what 255 may mean, if it is all that is not known: void beside classes, or foreground of a binary mask."""
+    """Return what 255 may mean if it is the only unknown value: void beside classes, or foreground of a binary mask."""
     if unknown != [VOID]:
         return ""
     if set(known) <= {0}:
@@ -226,9 +231,9 @@ def _advice(unknown: list[int], known: list[int]) -> str:
 
 
 def _without_filler(palette: NDArray[np.uint8], black_is_a_class: bool) -> int:
-    """Return the number of entries without the black that palettes are filled up with.
+    """Return the number of palette entries without trailing black filler.
 
-    Where black is a class that no entry before has, the first black of the filler is its entry.
+    If black is a class that no earlier entry has, the first black of the filler is its entry.
     """
     used = int(np.flatnonzero(palette.any(axis=1)).max(initial=-1)) + 1
     has_black = used == len(palette) or not palette[:used].any(axis=1).all()

@@ -1,4 +1,4 @@
-"""How the images that are read begin: one table for planning, which decodes none, and for decoding."""
+"""File signatures of the image formats that are read; planning uses them without decoding an image."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _MAGIC = (
 
 
 def image_format(data: bytes) -> str:
-    """Return the format of an encoded image that is read, `JPEG`, `PNG`, `BMP`, `TIFF` or `WebP`, or `""`."""
+    """Return the format of an encoded image: `JPEG`, `PNG`, `BMP`, `TIFF`, `WebP`, or `""` for any other."""
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WebP"
     return next((name for magic, name in _MAGIC if data.startswith(magic)), "")

@@ -1,6 +1,6 @@
-"""Images, labels and masks from one size to another.
+"""Resize images, labels and masks.
 
-Resampling is part of a model's contract, so each function says whose it is (Pillow's or OpenCV's).
+Resampling is part of a model's contract, so each function names the library whose algorithm it uses.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _OPENCV = {
 
 
 class Box(NamedTuple):
-    """Where an image lies within the model's input or mask, in pixels."""
+    """The area of an image within the model's input or mask, in pixels."""
 
     top: int
     left: int
@@ -36,17 +36,17 @@ class Box(NamedTuple):
     width: int
 
     def of(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """The pixels inside, a view."""
+        """Return a view of the pixels inside."""
         return pixels[self.top : self.top + self.height, self.left : self.left + self.width]
 
 
 def content_box(spec: Input, size: tuple[int, int], target: tuple[int, int] | None = None) -> Box:
-    """Return what an image of `size` (height, width) covers: all of it if stretched, else the part inside the border.
+    """Return the area that an image covers: all of the target if stretched, else the part inside the border.
 
     Args:
         spec: input size and resize of the card.
         size: (height, width) of the image.
-        target: (height, width) of what it lies in, of the same shape as the input; the input itself unless given.
+        target: (height, width) of the enclosing array, in the aspect ratio of the input; by default the input itself.
     """
     resize, entry = spec.resize, (spec.height, spec.width)
     target = target or entry
@@ -64,7 +64,7 @@ def content_box(spec: Input, size: tuple[int, int], target: tuple[int, int] | No
 
 
 def resize_image(image: NDArray[np.uint8], spec: Input) -> NDArray[np.uint8]:
-    """Bring an image to the model's input size as its card says.
+    """Resize an image to the model's input size as its card specifies.
 
     Args:
         image: `uint8[H, W, 3]`, RGB.
@@ -86,7 +86,7 @@ def resize_image(image: NDArray[np.uint8], spec: Input) -> NDArray[np.uint8]:
 def resize_label(
     label: NDArray[np.uint8], spec: Input, target: tuple[int, int], resampler: Resampler
 ) -> NDArray[np.uint8]:
-    """Bring a label `uint8[H, W]` to the mask's size `target`, nearest neighbour; a border becomes void."""
+    """Resize a label `uint8[H, W]` to the mask's size `target` by nearest neighbour; the border becomes void."""
     box = content_box(spec, (label.shape[0], label.shape[1]), target)
     resized = _resample(label, (box.height, box.width), resampler, "nearest")
     if resized.shape == target:
@@ -97,7 +97,7 @@ def resize_label(
 
 
 def restore_mask(mask: NDArray[np.uint8], spec: Input, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Bring the model's mask back to its image's size (height, width): border cut off, Pillow's nearest."""
+    """Resize the model's mask, without border, to the image's size (height, width): Pillow's nearest neighbour."""
     box = content_box(spec, size, (mask.shape[0], mask.shape[1]))
     return _resample(box.of(mask), size, "pillow", "nearest")
 
@@ -108,7 +108,7 @@ def _resample(
     if pixels.shape[:2] == size:
         return pixels
     height, width = size
-    if resampler == "pillow" and interpolation == "nearest":  # the same pixels as Pillow's, up to six times as fast
+    if resampler == "pillow" and interpolation == "nearest":  # equals Pillow's result, up to six times as fast
         return np.asarray(cv2.resize(pixels, (width, height), interpolation=cv2.INTER_NEAREST_EXACT), dtype=np.uint8)
     if resampler == "pillow":
         return np.asarray(Image.fromarray(pixels).resize((width, height), _PILLOW[interpolation]))

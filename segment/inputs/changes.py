@@ -1,4 +1,4 @@
-"""What a plan covers, compared with what an input holds now: new, replaced, gone."""
+"""Changes of an input since it was planned: new, replaced and missing images."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from segment.inputs.parts import REPEATED, Member, Part, Span
 from segment.store.client import Entry
 
-_Key = tuple[str, str, int]  # id and URL of a loose image, and how often it came before: lists may repeat
+_Key = tuple[str, str, int]  # id and URL of a loose image, and how often the list names it before
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,19 +29,19 @@ class _Object:
 
 @dataclass
 class Known:
-    """The input of a plan. `images_to_plan` and `objects_to_plan` fill in what they find.
+    """The input that a plan covers. `images_to_plan` and `objects_to_plan` compare it with the input of today.
 
     Attributes:
-        parts: what is planned.
-        stale: ids of the parts whose input is not the planned one any more. A part is done as a whole or not at all,
-            so that all that is left of its input is to be planned again.
-        new, replaced, gone: images that were not planned, that have another content now, that are not there any more.
-            A tar or Parquet file counts by the images it was planned with. `new` is without the images of a new file:
-            they are known when it has been opened.
-        renamed: images that have another id in the list now; they keep the one they were planned with.
-        dropped: how many of the images that are gone were in stale parts.
+        parts: the planned parts.
+        stale: ids of parts whose input has changed. A part is committed as a whole, so all of its remaining input is
+            planned again.
+        new, replaced, gone: numbers of images that were not planned, have other content now, or do not exist any more.
+            A tar or Parquet file counts with the images it was planned with. `new` excludes the images of new tars and
+            Parquet files: their number is known after planning.
+        renamed: images that have another id in the list now; they keep the planned id.
+        dropped: number of `gone` images in stale parts.
         new_objects: URLs of tars and Parquet files that were not planned.
-        planned_anew: URLs of all tars and Parquet files whose old plan does not count any more: new, replaced or gone.
+        planned_anew: URLs of all tars and Parquet files whose planned parts are invalid: new, replaced or gone.
     """
 
     parts: Iterable[Part]
@@ -55,7 +55,7 @@ class Known:
     planned_anew: set[str] = field(default_factory=set)
 
     def images_to_plan(self, members: Sequence[Member]) -> list[Member]:
-        """Return those of the loose images of an input that are new, or belong to a stale part."""
+        """Return the loose images that are new or belong to a stale part."""
         planned = {
             key: _Image(part.id, member.image, member.label)
             for part, members in self._of_files()
@@ -76,7 +76,7 @@ class Known:
         return [member for key, member in now if key not in same or planned[same[key]].part in self.stale]
 
     def _same(self, planned: Iterable[_Key], now: Sequence[_Key]) -> dict[_Key, _Key]:
-        """Return which planned image each of `now` is: of that id and URL, else of that URL."""
+        """Map each of `now` to its planned image: the one with the same id and URL, else one with the same URL."""
         left = dict.fromkeys(planned)
         same = {key: key for key in now if key in left}
         by_url: dict[str, list[_Key]] = {}
@@ -96,7 +96,7 @@ class Known:
                 yield part, list(_keyed(part.members, seen))
 
     def objects_to_plan(self, entries: Sequence[Entry]) -> list[Entry]:
-        """Return those of the tars or Parquet files of an input that are new or replaced."""
+        """Return the tars or Parquet files that are new or replaced."""
         planned: dict[str, _Object] = {}
         for part in self.parts:
             held = planned.setdefault(part.url, _Object(part.size, part.etag, 0, []))
@@ -126,7 +126,7 @@ def _keyed(members: Iterable[Member], seen: Counter[tuple[str, str]]) -> Iterato
 
 
 def _differs(old: Span | None, now: Span) -> bool:
-    """Whether something else is there now. What has vanished is no reason to do anything again."""
+    """Return whether the object has other content now. An object that does not exist any more is no difference."""
     if now.is_absent or (old is not None and old.size == REPEATED):
         return False
     if old is None or old.is_absent or old.url != now.url:

@@ -1,4 +1,4 @@
-"""What planning an input finds out: notes, warnings, and what the input holds that a run does not segment."""
+"""What planning finds out about an input: notes, warnings, and what the run does not segment."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ Reason = Literal[
     "removed", "linked", "beyond_limit", "not_sampled",
 ]  # fmt: skip
 
-# What is left out, in words: of one, of several; then what can be done about it, where something can.
+# What is left out, as a text for one and for several; then advice, where there is any.
 _WORDS: dict[Reason, tuple[str, str, str]] = {
     "hidden": (
         "hidden file (its name or a folder of it begins with '.' or '_')",
         "hidden files (their names or folders begin with '.' or '_')",
-        "--include-hidden takes such files",
+        "--include-hidden reads such files",
     ),
     "system": (
         "file that NAS systems, Windows or macOS keep for themselves",
@@ -64,39 +64,39 @@ _WORDS: dict[Reason, tuple[str, str, str]] = {
     "hidden_member": (
         "hidden tar member (its name or a folder of it begins with '.' or '_')",
         "hidden tar members (their names or folders begin with '.' or '_')",
-        "--include-hidden takes such members",
+        "--include-hidden reads such members",
     ),
     "unused_member": (
         "tar member that is neither the image nor the label of its sample",
         "tar members that are neither the image nor the label of their sample",
-        "--image-key and --label-key choose others",
+        "--image-key and --label-key select others",
     ),
     "sample_without_image": ("tar member of a sample without an image", "tar members of samples without an image", ""),
     "keyless_member": ("tar member without a suffix", "tar members without a suffix", ""),
     "damaged": (
-        "image behind the damage or the end mark of a tar",
-        "images behind the damage or the end mark of tars",
-        "write such tars anew and use --update",
+        "image after the damage or the end mark of a tar",
+        "images after the damage or the end mark of tars",
+        "write these tars again and use --update",
     ),
     "beyond_limit": ("image after the first ones (--limit)", "images after the first ones (--limit)", ""),
     "not_sampled": ("image that is not in the sample (--sample)", "images that are not in the sample (--sample)", ""),
 }  # fmt: skip
-_EXAMPLES = 3
-_KINDS = 6
+_EXAMPLES = 3  # names shown for each reason
+_KINDS = 6  # suffixes counted separately
 
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """Something that the input holds and the run does not segment.
+    """A kind of content that the input holds and the run does not segment.
 
     Attributes:
         reason: why it is left out.
-        number: how many files, members or images; the least there may be if `exact` is False.
-        kinds: the same by suffix, or by WebDataset key, most frequent first; the rest under `""`.
+        number: number of files, members or images; a lower bound if `exact` is False.
+        kinds: the same by suffix, or by WebDataset key, most frequent first; the rest is under `""`.
         examples: up to three names.
-        exact: whether `number` is known; behind the damage of an archive there may be more.
+        exact: whether `number` is exact; after the damage of an archive there may be more.
         place: URL of the archive that holds them; `""` for files of a listing and for sums over several places.
-        data: how many of them may be images, labels, archives or tables, by their suffixes.
+        data: number of those that may be images, labels, archives or tables, by their suffixes.
     """
 
     reason: Reason
@@ -109,12 +109,12 @@ class LeftOut:
 
     @property
     def is_choice(self) -> bool:
-        """Whether it is what was not asked for: the run is of a choice of images."""
+        """Whether `limit` or `sample` left it out."""
         return self.reason in ("beyond_limit", "not_sampled")
 
     @property
     def matters(self) -> bool:
-        """Whether something of it may be the user's data, so that leaving it out is worth a warning."""
+        """Whether it may hold data of the user, so that leaving it out deserves a warning."""
         if self.reason in ("system", "run_output", "linked"):
             return False
         return self.reason in ("damaged", "irregular") or self.data > 0
@@ -130,7 +130,7 @@ class LeftOut:
         return f"{text} ({advice})" if advice and self.matters else text
 
     def to_json(self) -> dict[str, Any]:
-        """As `run.json` keeps it."""
+        """Return the form that `run.json` stores."""
         return {
             "reason": self.reason,
             "number": self.number,
@@ -143,17 +143,17 @@ class LeftOut:
 
     @staticmethod
     def from_json(item: Mapping[str, Any]) -> LeftOut:
-        """Undo `to_json`."""
+        """Return the object that `to_json` stored."""
         return LeftOut(**{**item, "examples": tuple(item["examples"])})
 
 
 @dataclass
 class _Count:
-    """A sum that becomes a `LeftOut`."""
+    """A running sum that becomes a `LeftOut`."""
 
     number: int = 0
     kinds: Counter[str] = field(default_factory=Counter)
-    examples: dict[str, None] = field(default_factory=dict)  # in order, each once
+    examples: dict[str, None] = field(default_factory=dict)  # an ordered set
     exact: bool = True
     data: int = 0
 
@@ -175,11 +175,11 @@ class _Count:
 
 @dataclass
 class Findings:
-    """Collects what planning an input finds out. Every reader of a format adds to it.
+    """Collects what planning finds out about an input. The planner of each format adds to it.
 
     Attributes:
-        notes: one line each: what was decided.
-        warnings: one line each, counted: what looks odd.
+        notes: one line for each decision.
+        warnings: one line for each problem, with counts.
     """
 
     notes: list[str] = field(default_factory=list)
@@ -188,7 +188,7 @@ class Findings:
 
     @property
     def left_out(self) -> list[LeftOut]:
-        """What is not segmented, by place and reason."""
+        """What is not segmented, sorted by place and reason."""
         return [count.result(reason, place) for (place, reason), count in sorted(self._counts.items())]
 
     def _count(self, reason: Reason, place: str = "") -> _Count:
@@ -200,10 +200,10 @@ class Findings:
         """Count files or members that are not segmented.
 
         Args:
-            reason: why.
-            names: of each of them; relative names are the ones to show.
-            kinds: of each of them; their suffixes if not given.
-            place: URL of the archive that holds them, if one does.
+            reason: why they are left out.
+            names: their names, as shown in messages.
+            kinds: their kinds; by default their suffixes.
+            place: URL of the archive that holds them, if any.
         """
         listed = list(names)
         if not listed:
@@ -213,18 +213,23 @@ class Findings:
         storable = {as_text(kind): number for kind, number in found.items()}
         self._count(reason, place).add(len(listed), storable, map(as_text, listed), True, data)
 
+    def leave_out_files(self, names: Sequence[str]) -> None:
+        """Count files of the input that are not read: those that may hold data apart from all others."""
+        self.leave_out("format", [name for name in names if suffix_of(name) in DATA_SUFFIXES])
+        self.leave_out("other_kind", [name for name in names if suffix_of(name) not in DATA_SUFFIXES])
+
     def omit(self, reason: Literal["beyond_limit", "not_sampled"], images: int) -> None:
-        """Count images that were not asked for."""
+        """Count images that `limit` or `sample` leaves out."""
         if images:
             self._count(reason).add(images, {}, (), True, 0)
 
     def lose(self, images: int, examples: Sequence[str], place: str, *, exact: bool) -> None:
-        """Count images behind the damage of the archive at `place`; at least so many if not `exact`."""
+        """Count images after the damage of the archive at `place`; `images` is a lower bound unless `exact`."""
         self._count("damaged", place).add(images, {}, map(as_text, examples), exact, 0)
 
 
 def choice_in_words(images: int, left_out: Iterable[LeftOut]) -> str:
-    """What a run of some of an input's images is of; `""` for a run of all.
+    """Describe the images that `limit` or `sample` selected; `""` for a run of all images.
 
     >>> choice_in_words(20, [LeftOut("not_sampled", 80, {}, ())])
     'sample of 20 of 100 images'
@@ -237,7 +242,7 @@ def choice_in_words(images: int, left_out: Iterable[LeftOut]) -> str:
 
 
 def images_in_words(images: int, left_out: Iterable[LeftOut]) -> str:
-    """How many images a run is of, and of how many where that is a choice."""
+    """Describe the number of images of a run, and the total of which they are a selection."""
     return choice_in_words(images, left_out) or _images(images)
 
 
@@ -246,14 +251,14 @@ def _images(number: int) -> str:
 
 
 def _most_common(kinds: Counter[str]) -> dict[str, int]:
-    """The most frequent kinds, then by name; the others as one, under `""`."""
+    """Return the most frequent kinds, then by name; the others are summed up under `""`."""
     ordered = sorted(((kind, n) for kind, n in kinds.items() if kind), key=lambda item: (-item[1], item[0]))
     rest = kinds[""] + sum(number for _, number in ordered[_KINDS:])
     return dict(ordered[:_KINDS]) | ({"": rest} if rest else {})
 
 
 def by_reason(items: Iterable[LeftOut]) -> list[LeftOut]:
-    """Sum up what is left out, whatever its place."""
+    """Sum up what is left out over all places."""
     total: dict[Reason, _Count] = {}
     for item in items:
         sums = total.setdefault(item.reason, _Count())

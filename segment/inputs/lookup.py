@@ -1,4 +1,4 @@
-"""Look at many objects without asking for each; and at one again: is it still what was planned?"""
+"""Look up many objects concurrently, by listing folders where that saves requests."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from segment.store.names import shown
 from segment.store.urls import is_http, parent_url
 
 _THREADS = 16
-_FEW = 64  # objects of one folder that are asked for one by one: the folder may hold millions of others
+_FEW = 64  # up to so many objects of a folder are looked up one by one: the folder may hold millions of others
 
 A = TypeVar("A")
 B = TypeVar("B")
 
 
 def in_threads(function: Callable[[A], B], items: Sequence[A]) -> list[B]:
-    """Return `[function(item) for item in items]`, with the waiting done in threads."""
+    """Return `[function(item) for item in items]`, computed in up to 16 threads."""
     if len(items) < 2:
         return [function(item) for item in items]
     with ThreadPoolExecutor(min(_THREADS, len(items)), thread_name_prefix="inputs") as pool:
@@ -30,10 +30,10 @@ def in_threads(function: Callable[[A], B], items: Sequence[A]) -> list[B]:
 
 
 def look_up(urls: Iterable[str], store: Store) -> dict[str, Entry]:
-    """Return the entries of those `urls` that exist: one listing per folder where many are wanted from it.
+    """Return the entries of those `urls` that exist, by URL.
 
     Raises:
-        StoreError, UsageError: one of them cannot be asked for.
+        StoreError, UsageError: the look-up of one of them fails.
     """
     found, refused = look_up_each(urls, store)
     for error in refused.values():
@@ -42,30 +42,30 @@ def look_up(urls: Iterable[str], store: Store) -> dict[str, Entry]:
 
 
 def look_up_each(urls: Iterable[str], store: Store) -> tuple[dict[str, Entry], dict[str, SegmentError]]:
-    """Return the entries of those `urls` that exist, and why others cannot be had, which says nothing about the rest.
+    """Return the entries of those `urls` that exist, and the errors that concern a single object, by URL.
 
     Raises:
-        StoreError, UsageError: trouble that concerns other objects, too.
+        StoreError, UsageError: an error that concerns other objects, too.
     """
     folders: dict[str, set[str]] = defaultdict(set)
     for url in urls:
         folders[parent_url(url)].add(url)
     listed = [folder for folder, wanted in folders.items() if len(wanted) > _FEW and not is_http(folder)]
     found: dict[str, Entry] = {}
-    for folder, entries in zip(listed, in_threads(partial(_tried, store.list_folder), listed), strict=True):
-        if not isinstance(entries, SegmentError):  # who may read need not be allowed to list
+    for folder, entries in zip(listed, in_threads(partial(_result_or_error, store.list_folder), listed), strict=True):
+        if not isinstance(entries, SegmentError):  # permission to read does not imply permission to list
             found.update({entry.url: entry for entry in entries if entry.url in folders[folder]})
             del folders[folder]
     single = sorted(url for wanted in folders.values() for url in wanted)
-    told = dict(zip(single, in_threads(partial(_tried, store.info), single), strict=True))
-    found.update({url: entry for url, entry in told.items() if isinstance(entry, Entry)})
-    return found, {url: error for url, error in told.items() if isinstance(error, SegmentError)}
+    results = dict(zip(single, in_threads(partial(_result_or_error, store.info), single), strict=True))
+    found.update({url: entry for url, entry in results.items() if isinstance(entry, Entry)})
+    return found, {url: error for url, error in results.items() if isinstance(error, SegmentError)}
 
 
-def _tried(ask: Callable[[str], B], url: str) -> B | SegmentError:
-    """Ask a store; what it has against this one object is returned."""
+def _result_or_error(request: Callable[[str], B], url: str) -> B | SegmentError:
+    """Send a request to the store; return an error that concerns only this object."""
     try:
-        return ask(url)
+        return request(url)
     except BadReference as error:
         return error
     except StoreError as error:
@@ -75,12 +75,12 @@ def _tried(ask: Callable[[str], B], url: str) -> B | SegmentError:
 
 
 def refuse_changed(part: Part, store: Store) -> None:
-    """Refuse a part whose tar or Parquet file is not the planned one, where the store has no etags.
+    """Check that the tar or Parquet file of a part is the planned one where the store has no etags.
 
-    Where it has, every read compares them; here it is one look-up a part.
+    Every read compares etags where there are any; without them this takes one look-up per part.
 
     Raises:
-        InputChanged: it has vanished, or has another size.
+        InputChanged: the object does not exist any more, or has another size.
     """
     if part.etag:
         return

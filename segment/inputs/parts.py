@@ -1,40 +1,39 @@
-"""What every input format shares: spans, members, parts and samples."""
+"""The data model that all input formats share: spans, members, parts and samples."""
 
 from __future__ import annotations
 
-import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from segment.inputs.findings import LeftOut, by_reason
-from segment.job import LABEL_FIELD
+from segment.store.client import Entry
 
 ShardFormat = Literal["files", "webdataset", "parquet"]
 
-# `Span.size` where there is no size to tell. All but the first stand for a fault that is known at plan time.
-UNKNOWN = -1  # the store does not say
-MISSING = -2  # listed, but there is no such object
+# Values of `Span.size` that are no size. All but `UNKNOWN` are faults found at plan time.
+UNKNOWN = -1  # the store reports no size
+MISSING = -2  # listed, but no such object exists
 REPEATED = -3  # an earlier image of the shard has the same id
-UNREACHABLE = -4  # listed, but the store refuses it
-BAD_REFERENCE = -5  # what is listed can be no object
+UNREACHABLE = -4  # listed, but the store refuses access
+BAD_REFERENCE = -5  # the listed reference cannot name an object
 
 _ABSENT = {MISSING: "missing", UNREACHABLE: "unreachable", BAD_REFERENCE: "bad_reference"}
 
-# Faults with which the image itself is still read and segmented.
+# Faults of a sample whose image is still segmented: none, or one of the label.
 SEGMENTED = (None, *(f"label_{fault}" for fault in _ABSENT.values()))
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Where one image (or its label) lies.
+    """The bytes of one image or label: an object, or a byte range in a tar.
 
     Attributes:
-        url: the object that holds it; empty for `webdataset`, where it is the shard's own.
+        url: the object that holds it; empty for `webdataset`, where it is the shard's URL.
         start: first byte in a tar, else 0.
-        size: bytes; or `UNKNOWN`, `MISSING` and so on, which are negative.
+        size: bytes; or a negative constant: `UNKNOWN`, `MISSING` and so on.
         etag: of the object, for loose files; empty where the store has none, so that only the size is compared.
-        signed: whether its URL was signed in the list, which has to be asked for the signature at each start.
+        signed: whether the list gave a signed URL. The signature is not stored: the list is read again at each start.
     """
 
     url: str
@@ -43,9 +42,14 @@ class Span:
     etag: str = ""
     signed: bool = False
 
+    @staticmethod
+    def of(entry: Entry, *, signed: bool = False) -> Span:
+        """Return the span of a whole object."""
+        return Span(entry.url, 0, entry.size, entry.etag, signed)
+
     @property
     def is_absent(self) -> bool:
-        """Whether planning found nothing to read there."""
+        """Whether planning found that there is nothing to read."""
         return self.size in _ABSENT
 
 
@@ -54,9 +58,9 @@ class Member:
     """One planned image of a `files` or `webdataset` shard.
 
     Attributes:
-        id: path below the input for files, key for tars. Unique within the shard but for `REPEATED` ones.
-        image: where its bytes are.
-        label: where its label's bytes are; None if it has none.
+        id: path below the input for files, key for tars. Unique within the shard except for `REPEATED` images.
+        image: its bytes.
+        label: the bytes of its label; None without a label.
     """
 
     id: str
@@ -65,7 +69,7 @@ class Member:
 
     @property
     def fault(self) -> str | None:
-        """The `SampleError` code of what was wrong at plan time already; what is missing is not read then."""
+        """The `SampleError` code of a fault found at plan time; None without one."""
         if self.image.size == REPEATED:
             return "duplicate_id"
         if self.image.is_absent:
@@ -78,15 +82,15 @@ class Part:
     """Up to `part_size` consecutive images of one shard: the unit of work, memory, retry and commit.
 
     Attributes:
-        id: `<hash of the shard's URL and etag>-<start>-<stop>`, unique in the run, nothing random.
+        id: `<hash of the shard's URL and etag>-<start>-<stop>`, unique in the run and not random.
         shard: id of the shard, `<readable name>-<hash>`.
-        format: how to read it.
+        format: format of the shard.
         url: absolute URL of the shard: the tar, the Parquet file, or the prefix or list of loose files.
         size: bytes of that object; for files the sum over the shard's images.
         etag: of that object; for files a digest over the URLs, sizes and etags of the shard's images and
             labels.
         start, stop: range of image positions within the shard, stop exclusive.
-        row_group: for Parquet the row group that holds the range (a part never crosses one), else -1.
+        row_group: for Parquet the row group that holds the range (a part never spans two), else -1.
         members: one per image for `files` and `webdataset`; empty for Parquet.
     """
 
@@ -107,18 +111,18 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One image as read: bytes in, nothing decoded.
+    """One image as read, not decoded.
 
     Attributes:
-        id: as in `Member.id`; for Parquet the id column, the image's path, or the row number, which stands before the
-            others where they come twice in the file and nobody named the column.
-        url: where the image is, for people (`image_uri`).
+        id: as in `Member.id`. For Parquet the value of the id column, the image's path, or the row number. Where the
+            id column was detected and its values repeat within the file, the row number precedes each id.
+        url: URL of the image for display (`image_uri`).
         index: position in the shard.
-        image: encoded bytes; empty when it cannot be used.
+        image: encoded bytes; empty if the image cannot be used.
         label: encoded bytes; None if the image has no label.
         fault: a `SampleError` code if the image (`missing`, `duplicate_id`, `too_many_bytes` ...) or its label
             (`label_missing`) cannot be used, else None.
-        remarks: codes of `segment.output.remarks.REMARKS`: what reading noticed.
+        remarks: codes of `segment.output.remarks.REMARKS` that reading found.
     """
 
     id: str
@@ -132,15 +136,15 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Discovery:
-    """What an input holds.
+    """The content of an input.
 
     Attributes:
         parts: all parts, shard by shard, in order.
         images: number of images.
-        labelled: how many of them have a label; None where only reading them tells (Parquet).
-        warnings: one line each, counted: what looks odd.
-        notes: one line each: what was decided.
-        left_out: what the input holds besides, by reason and place.
+        labelled: number of images with a label; None where it is unknown until rows are read (Parquet).
+        warnings: one line for each problem, with counts.
+        notes: one line for each decision.
+        left_out: what the input holds and the run does not segment, by reason and place.
     """
 
     parts: list[Part]
@@ -152,57 +156,57 @@ class Discovery:
 
     @property
     def lines(self) -> list[str]:
-        """Everything there is to tell, a line each, the notes first; warnings are marked as such."""
+        """All findings, one line each: notes first, then warnings with the prefix `warning: `."""
         left_out = by_reason(self.left_out)
         notes = [*self.notes, *(str(item) for item in left_out if not item.matters)]
         warnings = [*self.warnings, *(str(item) for item in left_out if item.matters)]
         return [*notes, *(f"warning: {warning}" for warning in warnings)]
 
 
-def expand_pattern(pattern: str, values: Mapping[str, str]) -> str:
-    """Fill in a label pattern.
-
-    >>> expand_pattern("{dir}/{stem%_leftImg8bit}_gtFine.png", {"dir": "aachen", "stem": "a_1_leftImg8bit", "name": ""})
-    'aachen/a_1_gtFine.png'
-    """
-    text = ""
-    for literal, name, _, _ in string.Formatter().parse(pattern):
-        text += literal
-        if name is not None and (found := LABEL_FIELD.fullmatch(name)):
-            field_name, operator, rest = found.groups()
-            value = values[field_name]
-            text += value.removesuffix(rest) if operator == "%" else value.removeprefix(rest) if operator else value
-    return text
-
-
 def image_uri(part: Part, id: str, image: Span | None = None) -> str:  # noqa: A002
-    """Return where an image is, for people, as its row says it: what readers write and the audit expects.
+    """Return the URL of an image for display, as readers write it in its row and the audit expects it.
 
     Args:
-        part: that holds it.
-        id: the image's.
-        image: for `files` the image's own span; the images of a tar or Parquet file are named below that.
+        part: the part that holds the image.
+        id: id of the image.
+        image: for `files` the image's span. An image of a tar or Parquet file is named by its id after `#`.
     """
     if part.format == "files" and image is not None:
         return image.url
     return f"{part.url}#{id}"
 
 
-def planned_fault(member: Member, max_bytes: int) -> str | None:
-    """Return why a member is not even read, as a `SampleError` code: a fault of the plan, or its size."""
+def _planned_fault(member: Member, max_bytes: int) -> str | None:
+    """Return the `SampleError` code of a member that is not read: its fault at plan time, or its size; else None."""
     largest = max(member.image.size, member.label.size if member.label else 0)
     return member.fault or ("too_many_bytes" if largest > max_bytes else None)
 
 
-def settle(
+def spans_to_read(part: Part, max_bytes: int) -> list[Span]:
+    """Return the spans of the images and labels of a part, without members that have a fault at plan time."""
+    usable = (member for member in part.members if _planned_fault(member, max_bytes) in SEGMENTED)
+    return [span for member in usable for span in (member.image, member.label) if span and not span.is_absent]
+
+
+def samples_of_members(part: Part, read: Mapping[Span, bytes], max_bytes: int) -> list[Sample]:
+    """Return the samples of a part's members from the bytes of `spans_to_read`."""
+    samples = []
+    for index, member in enumerate(part.members, part.start):
+        label = read.get(member.label) if member.label else None
+        checked = check_sample(_planned_fault(member, max_bytes), read.get(member.image, b""), label, max_bytes)
+        samples.append(Sample(member.id, image_uri(part, member.id, member.image), index, *checked))
+    return samples
+
+
+def check_sample(
     known: str | None, image: bytes, label: bytes | None, max_bytes: int
 ) -> tuple[bytes, bytes | None, str | None]:
-    """Return image, label and fault of a sample as read, without bytes where the image cannot be used.
+    """Return image, label and fault of a sample after reading; without bytes if the image cannot be used.
 
     Args:
-        known: the fault found before reading, a `SampleError` code.
+        known: `SampleError` code of a fault found before reading, or None.
         image, label: bytes as read.
-        max_bytes: more are a fault.
+        max_bytes: limit for each of them.
     """
     fault = known
     if known in SEGMENTED:

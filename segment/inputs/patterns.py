@@ -1,4 +1,4 @@
-"""From what was typed to the objects that are meant: one file, a folder, a glob, a brace range."""
+"""Find the objects of an input: one file, a folder, a glob or a brace range."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}|\{([^{}]*,[^{}]*)\}")
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The objects an input means.
+    """The objects of an input.
 
     Attributes:
         base: URL of the folder that ids are relative to.
         entries: the objects, sorted by URL.
-        single: whether one object was named, not a folder or pattern.
-        whole: whether these are all objects below the base.
+        single: whether the input names one object, not a folder or pattern.
+        whole: whether the entries are all objects below the base.
     """
 
     base: str
@@ -38,15 +38,15 @@ class Found:
 
 
 def find_objects(input: str, store: Store, findings: Findings) -> Found:  # noqa: A002
-    """Find the objects an input means. What exists as it is spelled is taken so, whatever characters it holds.
+    """Find the objects of an input. An object or folder of exactly this name takes precedence over a pattern.
 
     Raises:
-        UsageError: nothing is there, or some of a brace range is not.
+        UsageError: no object is found, or an element of a brace range does not exist.
     """
     url = sign_input(input, store)
     if is_http(url) and query_parameters(url):
         names = ", ".join(shown(name) for name in query_parameters(url))
-        findings.notes.append(f"the query of the input's URL says which object is meant, and is kept: {names}")
+        findings.notes.append(f"the query of the input's URL is part of the object's name and is kept: {names}")
     found = _object(url, store) or _folder(url, store) or _object(url, store, unlikely=True)
     if found:
         return found
@@ -66,7 +66,7 @@ def find_objects(input: str, store: Store, findings: Findings) -> Found:  # noqa
 
 
 def sign_input(input: str, store: Store) -> str:  # noqa: A002
-    """Return what the URL of an input names; its signature, if it has one, is the store's to know and nobody else's."""
+    """Return the URL of an input without its signature, which only the store keeps."""
     given = to_url(input)
     url = unsigned(given)
     if url != given:
@@ -75,7 +75,11 @@ def sign_input(input: str, store: Store) -> str:  # noqa: A002
 
 
 def _object(url: str, store: Store, unlikely: bool = False) -> Found | None:
-    """Return a single object. Over http a folder's index page looks like one, so names decide when to ask."""
+    """Return the single object at a URL, if it exists.
+
+    An index page makes a folder on an HTTP server look like an object. So a name with the suffix of a file is looked up
+    first, and any other name only after folders (`unlikely`).
+    """
     if (suffix_of(url) in FILE_SUFFIXES) is unlikely:
         return None
     entry = store.info(url)
@@ -88,7 +92,11 @@ def _folder(url: str, store: Store) -> Found | None:
 
 
 def _named(urls: Sequence[str], total: int, store: Store) -> list[Entry]:
-    """Return the objects of a brace expansion, and what is in its folders; each must be there."""
+    """Return the objects of a brace expansion and the content of its folders.
+
+    Raises:
+        UsageError: one of them does not exist.
+    """
     known = look_up(urls, store)
     others = list(dict.fromkeys(url for url in urls if url not in known))
     inside = in_threads(store.list, others)
@@ -104,7 +112,11 @@ def _nothing(url: str, store: Store) -> str:
 
 
 def _expand_braces(url: str) -> Iterator[str]:
-    """Expand `{000..099}` (zero padding kept) and `{a,b}`."""
+    """Expand `{000..099}` (zero padding kept) and `{a,b}`.
+
+    Raises:
+        UsageError: the braces stand for more than `MAX_BRACES` files.
+    """
     total = 1
     for low, high, words in _BRACES.findall(url):
         total *= words.count(",") + 1 if words else abs(int(high) - int(low)) + 1
@@ -131,12 +143,12 @@ def _expanded(url: str) -> Iterator[str]:
 
 
 def _is_glob(url: str) -> bool:
-    # '?' begins the query of an http URL.
+    # In an http URL '?' begins the query.
     return any(c in url for c in ("*[" if is_http(url) else "*?["))
 
 
 def _glob(pattern: str, store: Store) -> list[Entry]:
-    """Return the objects a glob matches, and all that is in a folder it matches. `**` is any number of folders."""
+    """Return the objects a glob matches and the content of folders it matches. `**` is any number of folders."""
     folder = _fixed_folder(pattern)
     wanted = pattern[len(folder) + 1 :].split("/")
     if len(wanted) == 1 and suffix_of(pattern) in FILE_SUFFIXES:
@@ -155,6 +167,6 @@ def _matches(names: Sequence[str], pattern: Sequence[str]) -> bool:
 
 
 def _fixed_folder(pattern: str) -> str:
-    """Return the folder above the first `*`, `?`, `[` or `{`."""
+    """Return the folder that precedes the first `*`, `?`, `[` or `{`."""
     first = re.search(r"[*?\[{]", pattern)
     return pattern[: first.start()].rpartition("/")[0] if first else parent_url(pattern)

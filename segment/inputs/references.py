@@ -1,4 +1,4 @@
-"""Images that lines of a list or rows of a table name by path or URL."""
+"""References: paths and URLs by which lines of a list or rows of a table name images."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ Absent = Literal["missing", "unreachable", "bad_reference"]
 
 
 def resolve_reference(reference: str, folder: str) -> str:
-    """Return the URL that a line of a list or a row of a table names, as given there: with its signature, if any.
+    """Return the absolute URL of a reference, with its signature if it has one.
 
-    A path is relative to the list or table. A list or table on this machine may name files of this machine by their
-    whole path; one elsewhere may not: they are others on every node, and nobody's business.
+    A path is relative to the list or table. A local list or table may name files of this machine by absolute path. A
+    remote one may not: the path means another file on every node, and a stranger's list must not read local files.
 
     Args:
-        reference: the cell.
+        reference: text of the cell.
         folder: URL of the folder of the list or table.
 
     Raises:
-        BadReference: it can be no object that may be read, for this or for what is in it: a secret; a signature, where
-            it would be part of a name; no valid text; no host.
+        BadReference: the reference cannot be read as an object: it holds credentials, a signature on a URL that is
+            not http(s), invalid text, or no host.
     """
-    if not is_storable(reference) or "\0" in reference:  # JSON can spell both
-        raise BadReference(f"{shown(cleaned(reference))}: a name with a NUL byte or half a surrogate pair in it")
+    if not is_storable(reference) or "\0" in reference:  # JSON can encode both
+        raise BadReference(f"{shown(redact_reference(reference))}: a name with a NUL byte or half a surrogate pair")
     if is_url(reference) or reference.startswith("/") or is_http(folder):
         name = reference
     else:
         name = posixpath.normpath(reference)
     try:
         url = join_url(folder, name)
-    except UsageError as error:  # a secret in it
+    except UsageError as error:  # it holds credentials
         raise BadReference(str(error)) from None
     if url.startswith("file://") and not folder.startswith("file://"):
-        raise BadReference(f"{shown(reference)}: a file of this machine, named by a list or table elsewhere")
+        raise BadReference(f"{shown(reference)}: a local file, named by a list or table that is not local")
     if not is_http(url):
         if is_signed(reference):
-            raise BadReference(f"{shown(unsigned_name(reference))}: a signature behind what is no http(s) URL")
+            raise BadReference(f"{shown(unsigned_name(reference))}: a signature on a URL that is not http(s)")
         return url
     try:
         if not urlsplit(url).hostname:
@@ -54,20 +54,23 @@ def resolve_reference(reference: str, folder: str) -> str:
     return url.partition("#")[0]
 
 
-def cleaned(reference: str) -> str:
-    """Return any text as it can be stored and shown: no invalid Unicode, no signature, no password."""
+def redact_reference(reference: str) -> str:
+    """Return a reference fit to store and to show: valid Unicode, without signature and password."""
     text = reference.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
     return redact_credentials(unsigned_name(text))
 
 
 def read_references(references: Iterable[str], table: str, store: Store) -> dict[str, bytes | Absent]:
-    """Read what rows of a table name, each once: its bytes, or the fault of the rows that name it.
+    """Read the objects that rows of the table at URL `table` name, each once.
+
+    Returns:
+        The bytes, or the fault, by reference.
 
     Raises:
-        StoreError, UsageError: trouble that concerns other images, too: a store that refuses us, or fails too often.
+        StoreError, UsageError: an error that concerns other images, too, such as refused credentials.
     """
     folder = parent_url(table)
-    places = {reference: _place(reference, folder) for reference in references}
+    places = {reference: _url_or_empty(reference, folder) for reference in references}
     urls = sorted({url for url in places.values() if url})
     if all(url.startswith("file://") for url in urls):
         read = [_read(url, store) for url in urls]
@@ -77,7 +80,7 @@ def read_references(references: Iterable[str], table: str, store: Store) -> dict
     return {reference: found[url] if url else "bad_reference" for reference, url in places.items()}
 
 
-def _place(reference: str, folder: str) -> str:
+def _url_or_empty(reference: str, folder: str) -> str:
     try:
         return resolve_reference(reference, folder)
     except BadReference:

@@ -1,4 +1,4 @@
-"""What is known before a pixel is decoded: orientation wherever it may stand, further frames, compression with loss."""
+"""Headers, read before a pixel is decoded: orientation in every place, further frames, lossy compression."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ def chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def with_chunk(png: bytes, kind: bytes, data: bytes, *, behind: bool = False) -> bytes:
-    """Put a chunk before or behind the pixels of a PNG."""
+    """Insert a chunk before or after the pixels of a PNG."""
     at = len(png) - 12 if behind else 33
     return png[:at] + chunk(kind, data) + png[at:]
 
 
 def raw_profile(orientation: int) -> bytes:
-    """EXIF data as ImageMagick writes them into text chunks of a PNG."""
+    """Return EXIF data as ImageMagick writes it into text chunks of a PNG."""
     data = exif(orientation)
     return b"\nexif\n%8d\n%s\n" % (len(data), data.hex().encode())
 
@@ -92,14 +92,14 @@ def as_pillow(data: bytes) -> NDArray[np.uint8]:
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("carrier", CARRIERS)
-def test_orientation_is_applied_once_wherever_it_stands_to_images_and_labels(carrier: str, orientation: int) -> None:
+def test_orientation_in_any_place_is_applied_once_to_images_and_labels(carrier: str, orientation: int) -> None:
     image = CARRIERS[carrier](PICTURE, orientation)
     picture = codec.decode_picture(image, LIMIT)
     assert picture.orientation == orientation
     assert picture.remarks == ()
     assert np.array_equal(picture.pixels, as_pillow(image))
-    upright = headers.turned(CORNERS, orientation)
-    assert np.array_equal(picture.pixels, PALETTE[upright])  # and so Pillow did not ignore it, either
+    upright = headers.apply_orientation(CORNERS, orientation)
+    assert np.array_equal(picture.pixels, PALETTE[upright])  # so that Pillow applied it, too
     label = CARRIERS[carrier](PICTURE if "WebP" in carrier else CORNERS, orientation)
     found = LabelDecoder(CLASSES).read(label, *picture.pixels.shape[:2], orientation)
     assert np.array_equal(found.classes, upright)
@@ -120,7 +120,7 @@ def test_labels_of_every_kind_of_pixels_are_turned(mode: str, orientation: int) 
             "F": lambda: Image.fromarray(stored.astype(np.float32)),
             "RGB": lambda: Image.fromarray(PALETTE[stored]),
         }[mode]()
-    upright = headers.turned(stored, orientation)
+    upright = headers.apply_orientation(stored, orientation)
     tiff = saved(picture, "TIFF", tiffinfo={0x0112: orientation})
     assert np.array_equal(LabelDecoder(CLASSES).read(tiff, *upright.shape, orientation).classes, upright)
     if mode != "F":
@@ -128,7 +128,7 @@ def test_labels_of_every_kind_of_pixels_are_turned(mode: str, orientation: int) 
         assert np.array_equal(LabelDecoder(CLASSES).read(png, *upright.shape, orientation).classes, upright)
 
 
-def test_xmp_turns_a_jpeg_and_exif_data_come_first() -> None:
+def test_xmp_rotates_a_jpeg_and_exif_takes_precedence() -> None:
     both = saved(PICTURE, "JPEG", quality=95, xmp=xmp(6), exif=exif(3))
     for data, orientation in ((saved(PICTURE, "JPEG", quality=95, xmp=xmp(6)), 6), (both, 3)):
         picture = codec.decode_picture(data, LIMIT)
@@ -156,22 +156,22 @@ def test_exif_data_that_cannot_be_read_are_noticed() -> None:
 # --- image and label that do not agree ------------------------------------------------------------------------------
 
 
-def refused(label: bytes, height: int, width: int, turned_by: int) -> str:
+def refused(label: bytes, height: int, width: int, orientation: int) -> str:
     with pytest.raises(SampleError) as caught:
-        LabelDecoder(CLASSES).read(label, height, width, turned_by)
+        LabelDecoder(CLASSES).read(label, height, width, orientation)
     assert caught.value.code == "label_size"
     return caught.value.detail
 
 
-@pytest.mark.parametrize("turned_by", [2, 3, 6, 8])
-def test_where_only_the_image_has_an_orientation_a_label_that_fits_is_taken_as_turned(turned_by: int) -> None:
-    upright = headers.turned(CORNERS, turned_by)
-    found = LabelDecoder(CLASSES).read(saved(upright, "PNG"), *upright.shape, turned_by)
+@pytest.mark.parametrize("orientation", [2, 3, 6, 8])
+def test_a_label_without_orientation_that_fits_the_upright_image_is_read_as_upright(orientation: int) -> None:
+    upright = headers.apply_orientation(CORNERS, orientation)
+    found = LabelDecoder(CLASSES).read(saved(upright, "PNG"), *upright.shape, orientation)
     assert np.array_equal(found.classes, upright)
     assert found.remarks == ("label_not_turned",)
 
 
-def test_a_label_that_fits_only_without_the_orientation_says_so() -> None:
+def test_a_label_that_fits_only_without_the_orientation_is_refused_with_the_cause() -> None:
     detail = refused(saved(CORNERS, "PNG"), 40, 24, 6)
     assert detail == (
         "40x24 for an image of 24x40 (the image's EXIF orientation was applied, and the label has none that turns it "
@@ -182,7 +182,7 @@ def test_a_label_that_fits_only_without_the_orientation_says_so() -> None:
         "(the label's EXIF orientation was applied, and the image has none that turns it likewise)"
     )
     assert refused(saved(CORNERS[:, 1:], "PNG"), 40, 24, 6) == "39x24 for an image of 24x40"
-    assert refused(saved(CORNERS, "PNG"), 40, 24, 3) == "40x24 for an image of 24x40"  # 3 changes no size
+    assert refused(saved(CORNERS, "PNG"), 40, 24, 3) == "40x24 for an image of 24x40"  # orientation 3 changes no size
 
 
 def test_a_label_with_an_orientation_of_its_own_is_turned_by_it() -> None:
@@ -224,7 +224,7 @@ def test_overviews_and_masks_of_a_tiff_are_no_pages(subfile: int, remarks: tuple
     assert codec.decode_picture(data, LIMIT).remarks == remarks
 
 
-def test_a_tiff_whose_pages_go_round_in_a_circle_ends() -> None:
+def test_a_tiff_with_a_cycle_of_pages_ends() -> None:
     data = bytearray(saved(PICTURE, "TIFF"))
     (first,) = struct.unpack_from("<I", data, 4)
     (entries,) = struct.unpack_from("<H", data, first)
@@ -280,16 +280,16 @@ def test_labels_compressed_with_loss_are_refused_unless_they_are_allowed(kind: s
     allowed = LabelDecoder(CLASSES, remap={"*": 0}, allow_lossy=True)
     if kind != "WebP with alpha":
         assert allowed.read(LOSSY[kind], *CORNERS.shape).classes.shape == CORNERS.shape
-    assert codec.decode(LOSSY[kind], LIMIT).shape == PICTURE.shape  # an image may be
+    assert codec.decode(LOSSY[kind], LIMIT).shape == PICTURE.shape  # images may be lossy
 
 
 @pytest.mark.parametrize("kind", LOSSLESS)
-def test_lossless_labels_are_taken(kind: str) -> None:
+def test_lossless_labels_are_accepted(kind: str) -> None:
     assert np.array_equal(LabelDecoder(CLASSES).read(LOSSLESS[kind], *CORNERS.shape).classes, CORNERS)
 
 
 def test_the_name_of_webp_in_tiff_follows_from_its_strips() -> None:
-    """This Pillow's libtiff does not decode it: the tags and the first bytes are all that is looked at."""
+    """The libtiff of this Pillow does not decode it: only the tags and the first bytes are examined."""
     for webp, name in ((saved(PICTURE, "WEBP"), "lossy WebP in TIFF"), (bare_lossless(PICTURE), None)):
         tags = {256: 40, 257: 24, 258: 8, 259: 50001, 262: 1, 273: 8, 277: 1, 278: 24, 279: len(webp)}
         entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
@@ -299,7 +299,7 @@ def test_the_name_of_webp_in_tiff_follows_from_its_strips() -> None:
 
 
 def test_only_the_bytes_of_a_strip_are_looked_at() -> None:
-    """Each strip is lossless; a lossy picture that stands right behind one is no part of it."""
+    """Each strip is lossless; a lossy picture directly after one is not part of it."""
     webp = bare_lossless(PICTURE)
     riff = webp[:4] + struct.pack("<I", len(webp) + len(saved(PICTURE, "WEBP"))) + webp[8:]
     for strip, behind in ((riff, saved(PICTURE, "WEBP")[12:]), (webp, b"")):

@@ -1,4 +1,4 @@
-"""Images: every kind comes out right, bad ones are refused by their header, and resampling is whose the card says."""
+"""Images: every kind is decoded correctly, bad ones are refused by their header, resampling follows the card."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def saved(image: Image.Image, kind: str, **options: Any) -> bytes:
 
 
 def pillow(data: bytes) -> Pixels:
-    """What Pillow makes of it, upright and without alpha."""
+    """Return the image as Pillow decodes it, upright and without alpha."""
     return np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB"))
 
 
@@ -50,7 +50,7 @@ def fault(data: bytes, max_pixels: int = LIMIT) -> str:
 
 
 def off_by(data: bytes, expected: NDArray[Any]) -> float:
-    """Greatest difference from the expected RGB."""
+    """Return the greatest difference from the expected RGB."""
     found = codec.decode(data, LIMIT)
     assert found.dtype == np.uint8
     assert found.shape == expected.shape
@@ -137,7 +137,7 @@ def test_compressed_tiff(compression: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["WEBP", "PNG", "TIFF"])
-def test_of_an_animation_or_several_pages_the_first_is_taken(kind: str) -> None:
+def test_the_first_frame_or_page_is_decoded(kind: str) -> None:
     red, green = (Image.fromarray(np.full((16, 24, 3), colour, np.uint8)) for colour in ((255, 0, 0), (0, 255, 0)))
     options = {"lossless": True} if kind == "WEBP" else {}
     assert off_by(saved(red, kind, save_all=True, append_images=[green], **options), np.asarray(red)) == 0
@@ -162,11 +162,11 @@ def test_exif_orientation_of_a_tiff_with_alpha() -> None:
     assert off_by(data, np.rot90(RGB, -1)) == 0
 
 
-# --- too large, damaged, no image ------------------------------------------------------------------------------------
+# --- images that are refused -----------------------------------------------------------------------------------------
 
 
 def png_header(width: int, height: int) -> bytes:
-    """A PNG that declares a size, with next to no data."""
+    """Return a PNG that declares a size and holds almost no data."""
     chunks = (
         (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)),
         (b"IDAT", zlib.compress(b"")),
@@ -179,7 +179,7 @@ def png_header(width: int, height: int) -> bytes:
 
 
 def forged(data: bytes, width: int, height: int) -> bytes:
-    """A JPEG whose frame header declares another size than its data has."""
+    """Return a JPEG whose frame header declares another size than its data."""
     at = data.index(b"\xff\xc0")
     return data[: at + 5] + struct.pack(">HH", height, width) + data[at + 9 :]
 
@@ -189,7 +189,7 @@ def forged(data: bytes, width: int, height: int) -> bytes:
     [png_header(50_000, 50_000), png_header(2**31 - 1, 2**31 - 1), forged(saved(PICTURE, "JPEG"), 12_000, 12_000)],
     ids=["png 50000 x 50000", "png 2147483647 x 2147483647", "jpeg 144 megapixels"],
 )
-def test_the_declared_size_alone_refuses(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_declared_size_suffices_to_refuse(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("decoded"))
     monkeypatch.setattr(Image.Image, "convert", lambda *_: pytest.fail("decoded"))
     tracemalloc.start()
@@ -203,7 +203,7 @@ def test_max_pixels_is_inclusive_and_the_only_limit() -> None:
     data = saved(PICTURE, "PNG")
     assert codec.decode(data, 56 * 88).shape == RGB.shape
     assert fault(data, 56 * 88 - 1) == "too_many_pixels"
-    assert fault(png_header(30_000, 30_000), 10**9) == "undecodable"  # Pillow alone would refuse this size
+    assert fault(png_header(30_000, 30_000), 10**9) == "undecodable"  # Pillow's own limit would refuse this size
 
 
 KINDS = ["JPEG", "PNG", "WEBP", "BMP", "TIFF"]
@@ -217,7 +217,7 @@ def test_truncated_is_damaged(kind: str, share: float) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_header_alone_is_damaged(kind: str) -> None:
+def test_a_header_without_data_is_damaged(kind: str) -> None:
     assert fault(saved(PICTURE, kind)[:16]) == "undecodable"
 
 
@@ -270,7 +270,7 @@ _OPENCV = {
 
 
 def entry(size: tuple[int, int], **resize: Any) -> Input:
-    """A model's input of (height, width), and how images get there."""
+    """Return a model's input of (height, width) with a resize method."""
     return Input(layout="NCHW", height=size[0], width=size[1], channels="RGB", resize=Resize(**resize))
 
 
@@ -288,14 +288,14 @@ def test_stretch_by_opencv_is_opencvs(interpolation: Any, size: tuple[int, int])
     assert np.array_equal(found, cv2.resize(RGB, size[::-1], interpolation=_OPENCV[interpolation]))
 
 
-def test_the_two_nearests_differ_and_labels_get_the_one_they_ask_for() -> None:
+def test_pillow_and_opencv_nearest_differ_and_the_card_decides() -> None:
     label = np.arange(9, dtype=np.uint8).reshape(1, 9)
     stretch = entry((1, 3))
     assert resize.resize_label(label, stretch, (1, 3), "pillow").tolist() == [[1, 4, 7]]  # pixel centres
     assert resize.resize_label(label, stretch, (1, 3), "opencv").tolist() == [[0, 3, 6]]  # rounded down
 
 
-def test_masks_are_brought_back_by_pillows_nearest() -> None:
+def test_masks_are_restored_by_pillows_nearest() -> None:
     mask = np.arange(9, dtype=np.uint8).reshape(1, 9)
     assert resize.restore_mask(mask, entry((1, 9), resampler="opencv"), (1, 3)).tolist() == [[1, 4, 7]]
     assert resize.restore_mask(mask[:, :2], entry((1, 2), resampler="opencv"), (2, 4)).tolist() == [[0, 0, 1, 1]] * 2
@@ -315,19 +315,19 @@ def test_letterbox_keeps_the_aspect_pads_right_and_below_and_comes_back() -> Non
     box = entry((64, 64), method="letterbox", resampler="opencv", interpolation="nearest", pad=(1, 2, 3))
     assert resize.content_box(box, (56, 88)) == (0, 0, 41, 64)
     assert resize.content_box(box, (88, 56)) == (0, 0, 64, 41)
-    assert resize.content_box(box, (1, 1000)) == (0, 0, 1, 64)  # never nothing
+    assert resize.content_box(box, (1, 1000)) == (0, 0, 1, 64)  # at least one pixel
     image = resize.resize_image(RGB, box)
     assert np.array_equal(image[:41], cv2.resize(RGB, (64, 41), interpolation=cv2.INTER_NEAREST))
     assert (image[41:] == (1, 2, 3)).all()
     label = np.full((56, 88), 4, np.uint8)
     resized = resize.resize_label(label, box, (64, 64), "pillow")
     assert (resized[:41] == 4).all()
-    assert (resized[41:] == 255).all()  # the border is void: in no class's score
+    assert (resized[41:] == 255).all()  # the border is void and counts for no class
     mask = np.full((64, 64), 9, np.uint8)
     mask[:41] = np.arange(41)[:, None]
     restored = resize.restore_mask(mask, box, (56, 88))
     assert restored.shape == (56, 88)
-    assert restored.max() == 40  # nothing of the border is left
+    assert restored.max() == 40  # the border is removed
 
 
 @pytest.mark.parametrize(
@@ -346,7 +346,7 @@ def test_letterbox_keeps_the_aspect_pads_right_and_below_and_comes_back() -> Non
         ("stretch", "top-left", (4, 3), (0, 0, 8, 9)),
     ],
 )
-def test_where_an_image_lies(method: Any, anchor: Any, size: tuple[int, int], box: tuple[int, int, int, int]) -> None:
+def test_the_area_of_an_image(method: Any, anchor: Any, size: tuple[int, int], box: tuple[int, int, int, int]) -> None:
     assert resize.content_box(entry((8, 9), method=method, anchor=anchor), size) == box
 
 
@@ -385,7 +385,7 @@ def test_a_larger_image_is_shrunk_into_the_padding_by_its_own_resampler(anchor: 
 
 
 def test_a_mask_larger_than_the_input_follows_the_same_geometry() -> None:
-    """A graph that scores at twice the input's size: the border is twice as wide, too."""
+    """The output has twice the input's size, so the border is twice as wide."""
     spec = entry((8, 9), method="pad", anchor="centre")
     assert resize.content_box(spec, (3, 4), (16, 18)) == (5, 5, 6, 8)
     mask = np.zeros((16, 18), np.uint8)

@@ -1,4 +1,4 @@
-"""The pixels of labels: each mode and depth is read as it is stored, or refused by name. Never scaled, cut or black."""
+"""Label pixels: each mode and depth is read as it is stored or refused with a code; none is scaled or clipped."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def saved(pixels: NDArray[Any] | Image.Image, kind: str = "PNG", **options: Any)
 
 
 def deep_png(pixels: NDArray[np.uint16]) -> bytes:
-    """A PNG of 16 bits with 1 to 4 channels, 2 of which are grey and alpha."""
+    """Return a 16-bit PNG with 1 to 4 channels; two channels are grey and alpha."""
     height, width, channels = pixels.shape
     kind = {1: 0, 2: 4, 3: 2, 4: 6}[channels]
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
@@ -47,7 +47,7 @@ def deep_png(pixels: NDArray[np.uint16]) -> bytes:
 def tiff(
     pixels: NDArray[Any], photometric: int = 1, sample_format: int = 1, order: str = "<", **tags: tuple[int, ...]
 ) -> bytes:
-    """An uncompressed TIFF of `[H, W]` or `[H, W, n]` pixels; tags by `t<number>` are added."""
+    """Return an uncompressed TIFF of `[H, W]` or `[H, W, n]` pixels, with the tags given as `t<number>`."""
     height, width, bands = pixels.shape if pixels.ndim == 3 else (*pixels.shape, 1)
     data = pixels.astype(pixels.dtype.newbyteorder(order)).tobytes()  # type: ignore[call-overload]
     bits = (8 * pixels.dtype.itemsize,) * bands
@@ -116,7 +116,7 @@ VALUES = {
 
 @pytest.mark.parametrize("encoding", ["auto", "index"])
 @pytest.mark.parametrize("kind", [kind for kind in VALUES if kind != "grey, GIF"])
-def test_values_are_taken_as_they_are_stored(kind: str, encoding: str) -> None:
+def test_values_are_read_as_they_are_stored(kind: str, encoding: str) -> None:
     expected = SOUND if kind == "signed, 8 bits" else MASK
     assert np.array_equal(decoded(VALUES[kind], encoding=encoding), expected)
 
@@ -188,7 +188,7 @@ COLOURS = {
 
 @pytest.mark.parametrize("encoding", ["auto", "colour"])
 @pytest.mark.parametrize("kind", COLOURS)
-def test_colours_are_taken_as_they_are_stored(kind: str, encoding: str) -> None:
+def test_colours_are_read_as_they_are_stored(kind: str, encoding: str) -> None:
     assert np.array_equal(decoded(COLOURS[kind], encoding=encoding), MASK)
 
 
@@ -199,7 +199,7 @@ def test_deep_colours_between_those_of_eight_bits_are_named() -> None:
     assert refused(deep_png(np.full((*MASK.shape, 3), 300, np.uint16))) == ("label_colour", "300,300,300")
 
 
-def test_grey_is_taken_for_colours_where_colours_are_meant() -> None:
+def test_grey_is_read_as_colours_with_the_colour_encoding() -> None:
     remap: dict[str, str | int] = {"2,2,2": "c", "0,0,0": "a"}
     two = np.where(MASK % 2, 2, 0).astype(np.uint8)
     for data in (saved(two), tiff(two.astype(np.uint16)), tiff(two.astype(np.float32), sample_format=3)):
@@ -273,7 +273,7 @@ def test_an_index_without_a_colour_is_not_black() -> None:
 
 @pytest.mark.parametrize("kind", ["GIF", "PNG"])
 def test_a_shrunk_palette_of_grey_levels_is_read_by_these(kind: str) -> None:
-    """Pillow shrinks the palette of every GIF, so that the value 255 of a grey label is index 3."""
+    """Pillow shrinks the palette of every GIF: the value 255 of a grey label becomes index 3."""
     label = np.array([[0, 2, 5], [5, 255, 2]], np.uint8)
     levels = np.array([0, 2, 5, 255])
     shrunk = palette_image(np.searchsorted(levels, label).astype(np.uint8), levels.repeat(3))
@@ -282,7 +282,7 @@ def test_a_shrunk_palette_of_grey_levels_is_read_by_these(kind: str) -> None:
     assert (header.mode, sorted(set(np.asarray(header).ravel().tolist()))) == ("P", [0, 1, 2, 3])
     assert np.array_equal(LabelDecoder(CLASSES).decode(data, 2, 3), np.where(label == 255, VOID, label))
     assert LabelDecoder(CLASSES, "index").decode(data, 2, 3).max() == 3
-    assert LabelDecoder(CLASSES, remap={"3": "ignore"}).decode(data, 2, 3).max() == VOID  # values are meant
+    assert LabelDecoder(CLASSES, remap={"3": "ignore"}).decode(data, 2, 3).max() == VOID  # the remap names values
 
 
 def test_black_and_white_of_a_palette_are_indices() -> None:
@@ -312,7 +312,7 @@ def test_a_gif_whose_frame_does_not_cover_it_is_refused() -> None:
     assert (caught.value.code, caught.value.detail) == ("label_pixels", "a GIF whose first frame does not cover it")
 
 
-# --- refused ----------------------------------------------------------------------------------------------------------
+# --- pixels that are refused ------------------------------------------------------------------------------------------
 
 HOLE = with_alpha(RGB, 255)
 HOLE[0, 0] = 0
@@ -323,14 +323,14 @@ CLEAR = with_alpha(np.zeros_like(RGB), 0)
     "data",
     [
         saved(HOLE),
-        saved(CLEAR),  # nothing is drawn: black is not what was meant
+        saved(CLEAR),  # transparent everywhere: black would be wrong
         saved(HOLE, "TIFF"),
         saved(HOLE, "WEBP", lossless=True, exact=True),
         saved(Image.fromarray(HOLE), "BMP"),
         deep_png(HOLE.astype(np.uint16) * 257),
         saved(np.dstack([MASK, MASK + 1])),
         deep_png(np.dstack([WIDE, WIDE + 1])),
-        tiff(with_alpha(RGB, 128), photometric=2, t338=(1,)),  # colours were multiplied by it
+        tiff(with_alpha(RGB, 128), photometric=2, t338=(1,)),  # colours are multiplied by alpha
         tiff(with_alpha(MASK, 128), t338=(1,)),
     ],
 )
@@ -365,7 +365,7 @@ def test_pixels_that_cannot_be_read_exactly_are_refused_by_name(data: bytes, det
 
 
 def test_a_bmp_that_pillow_misreads_is_refused() -> None:
-    """Two shades of grey in 8 bits are read as 1 bit a pixel, sixteen in 4 bits as 8: black, or noise."""
+    """Pillow reads two 8-bit shades of grey as 1 bit per pixel, and sixteen 4-bit ones as 8: black, or noise."""
     black_and_white = palette_image((MASK % 2).astype(np.uint8), np.array([[0] * 3, [255] * 3]))
     assert refused(saved(black_and_white, "BMP"))[1] == "a BMP with 8 bits a pixel and few shades of grey"
     header = struct.pack("<IiiHHIIIIII", 40, 5, 3, 1, 4, 0, 12, 0, 0, 16, 0)
@@ -380,7 +380,7 @@ def test_a_bmp_of_sixteen_bits_is_refused() -> None:
     assert refused(data) == ("label_pixels", "a BMP with 16 bits a pixel, which are too few for a colour")
 
 
-# --- what the values may mean -----------------------------------------------------------------------------------------
+# --- advice on unknown values -----------------------------------------------------------------------------------------
 
 PLAIN = Classes(names=tuple("abcdefg"), palette=PALETTE)
 
@@ -395,7 +395,7 @@ PLAIN = Classes(names=tuple("abcdefg"), palette=PALETTE)
             "255; if 255 is a class (as in masks of 0 and 255), name it with --label-remap 255=CLASS, and if it marks "
             "pixels without a class, with --label-remap 255=ignore",
         ),
-        ([0, 77, 255], "77, 255"),  # to ignore 255 would not be enough
+        ([0, 77, 255], "77, 255"),  # ignoring 255 would not suffice
         ([0, 1, 254], "254"),
         ([0, 1, 254, 255], "254, 255"),
     ],
@@ -411,12 +411,14 @@ def test_the_advice_on_255_follows_from_the_other_values(values: list[int], deta
 
 def test_no_advice_where_a_remap_of_values_would_change_how_a_palette_is_read() -> None:
     colours = np.zeros((256, 3), np.uint8)
-    colours[:7] = np.array(PALETTE)[[1, 0, 2, 3, 4, 5, 6]]  # read by colour; a remap of a value would read it by index
+    colours[:7] = np.array(PALETTE)[[1, 0, 2, 3, 4, 5, 6]]  # read by colour; with a remap of a value by index
     label = saved(palette_image(np.array([[0, 1, 255]], np.uint8), colours))
     with pytest.raises(SampleError) as caught:
         LabelDecoder(PLAIN).decode(label, 1, 3)
     assert (caught.value.code, caught.value.detail) == ("label_value", "255")
-    assert LabelDecoder(CLASSES).decode(label, 1, 3).tolist() == [[1, 0, VOID]]  # filled up with black, which is 'a'
+    assert LabelDecoder(CLASSES).decode(label, 1, 3).tolist() == [
+        [1, 0, VOID]
+    ]  # the filler is black, which is class 'a'
 
 
 def test_black_at_the_end_of_a_palette_is_the_class_only_where_no_other_entry_is() -> None:

@@ -1,4 +1,4 @@
-"""Labels: every encoding comes to class indices, remaps are understood or refused, bad labels have a code each."""
+"""Labels: every encoding gives class indices, invalid remaps are refused, each kind of bad label has a code."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def coloured(mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def grey_png(mask: NDArray[np.uint8], bits: int) -> bytes:
-    """A grey PNG of 1, 2 or 4 bits: values stored as they are."""
+    """Return a grey PNG of 1, 2 or 4 bits with unscaled values."""
     height, width = mask.shape
     rows = b"".join(b"\0" + _packed(row, bits) for row in mask)
     chunks = (
@@ -117,11 +117,11 @@ def test_the_index_of_a_palette_counts_not_its_colour(encoding: str) -> None:
 
 # --- palettes with the card's colours ---------------------------------------------------------------------------------
 
-OTHER = np.array([2, 0, 3, 1])  # the classes of a palette's entries
+OTHER = np.array([2, 0, 3, 1])  # classes of the entries of a palette
 
 
 def reordered(mask: NDArray[np.uint8], entries: NDArray[np.int64], fill: tuple[int, int, int] | None = None) -> bytes:
-    """A palette PNG whose colours are right, of classes in another order, perhaps filled up to 256 entries."""
+    """Return a palette PNG with the card's colours in another order, optionally filled up to 256 entries."""
     colours = CLASSES.palette_array[entries]
     if fill is not None:
         colours = np.concatenate([colours, np.tile(np.uint8(fill), (256 - len(colours), 1))])
@@ -134,7 +134,7 @@ def test_a_palette_of_the_cards_colours_in_another_order_is_read_by_colour(fill:
     assert np.array_equal(decoded(label), SOUND)
     assert np.array_equal(decoded(label, encoding="colour"), SOUND)
     assert np.array_equal(decoded(label, encoding="index"), np.argsort(OTHER)[SOUND])
-    few = np.array([[2, 2, 3]], np.uint8)  # a palette shrunk to what is in use
+    few = np.array([[2, 2, 3]], np.uint8)  # the palette shrinks to the colours in use
     assert np.array_equal(decoded(saved(palette_image(few - 2, CLASSES.palette_array[2:])), (1, 3)), few)
     quantised = Image.fromarray(coloured(MASK)).quantize(8)
     assert np.array_equal(decoded(saved(quantised)), MASK)
@@ -152,8 +152,8 @@ def test_a_palette_that_could_be_meant_either_way_is_refused() -> None:
     assert fault(label) == "label_ambiguous"
     assert np.array_equal(decoded(label, encoding="colour"), SOUND)
     assert np.array_equal(decoded(label, encoding="index"), np.argsort(OTHER)[SOUND])
-    assert np.array_equal(decoded(label, remap={"77": "ignore"}), np.argsort(OTHER)[SOUND])  # values are meant
-    ramp = np.arange(256, dtype=np.uint8).repeat(3).reshape(256, 3)  # holds black, which is a class
+    assert np.array_equal(decoded(label, remap={"77": "ignore"}), np.argsort(OTHER)[SOUND])  # the remap names values
+    ramp = np.arange(256, dtype=np.uint8).repeat(3).reshape(256, 3)  # it has black, which is a class
     assert np.array_equal(decoded(saved(palette_image(SOUND * 0, ramp))), SOUND * 0)
     assert np.array_equal(decoded(saved(palette_image(MASK, ramp))), MASK)
 
@@ -170,8 +170,8 @@ def test_sixteen_bits() -> None:
     deep = cv2.imencode(".png", MASK.astype(np.uint16))[1].tobytes()
     assert np.array_equal(decoded(deep), MASK)
     deep = cv2.imencode(".png", MASK.astype(np.uint16) + 256)[1].tobytes()
-    assert fault(deep) == "label_value"  # and not 256 less
-    assert fault(saved(np.full((3, 4), -1, np.int32), "TIFF")) == "label_value"  # and not void
+    assert fault(deep) == "label_value"  # not the value modulo 256
+    assert fault(saved(np.full((3, 4), -1, np.int32), "TIFF")) == "label_value"  # not void
 
 
 @pytest.mark.parametrize(
@@ -317,7 +317,7 @@ def test_every_value_is_a_class_where_there_are_as_many_classes() -> None:
     assert np.array_equal(decoder.decode(saved(values), 16, 16), values)
 
 
-def test_what_is_wrong_with_a_label_is_named() -> None:
+def test_each_fault_of_a_label_has_its_code() -> None:
     odd = np.array([[1, 77, 200, 77], [5, 6, 7, 8], [0, 0, 0, 0]], np.uint8)
     assert explained(saved(odd)) == "5, 6, 7 and 3 more"
     assert explained(saved(np.where(odd == 77, odd, 0).astype(np.uint8))) == "77"
@@ -374,10 +374,10 @@ def test_class_names_are_found_in_any_case() -> None:
         CLASSES.index("cars")
 
 
-def test_a_change_of_what_labels_mean_is_another_format() -> None:
+def test_a_change_of_label_decoding_needs_another_format_version() -> None:
     sky_is_void = LabelDecoder(CLASSES, "auto", {"0": "ignore"})
     meant = [
-        sky_is_void.decode(saved(SOUND), 3, 4).tolist(),  # what a remap does not name keeps its meaning
+        sky_is_void.decode(saved(SOUND), 3, 4).tolist(),  # values that a remap does not name keep their meaning
         LabelDecoder(CLASSES).decode(saved(palette_image(SOUND, CLASSES.palette_array[::-1])), 3, 4).tolist(),
     ]
     assert (FORMAT_VERSION, meant) == (3, [np.where(SOUND == 0, VOID, SOUND).tolist(), (3 - SOUND).tolist()])

@@ -1,4 +1,4 @@
-"""Inputs: loose files, detection, globs and braces, cutting, and what is said about bad input."""
+"""Discovery: loose files, detection of formats, globs and braces, cutting, and errors of bad input."""
 
 import os
 from pathlib import Path
@@ -72,7 +72,7 @@ def test_odd_names_survive(tmp_path: Path) -> None:
     assert all(sample.image.decode() == sample.id for sample in samples(found))
 
 
-def test_a_folder_with_pattern_characters_in_its_name_is_taken_as_spelled(tmp_path: Path) -> None:
+def test_a_folder_with_pattern_characters_in_its_name_is_read_as_spelled(tmp_path: Path) -> None:
     folder = write(tmp_path / "set[1] {a,b} *", "a.png")
     write(tmp_path / "set1 a x", "b.png")
     assert ids(find(folder)) == ["a.png"]
@@ -181,7 +181,7 @@ def test_images_without_label_and_labels_without_image_are_counted(tmp_path: Pat
     assert [sample.label for sample in samples(found)] == [b"0.png", None, b"2.png", None, None]
 
 
-def test_no_label_at_all_is_refused_with_what_was_looked_for(tmp_path: Path) -> None:
+def test_no_label_at_all_is_refused_with_an_expected_path(tmp_path: Path) -> None:
     write(tmp_path / "i", "a.png", "b.png")
     write(tmp_path / "l", "a_label.png", "b_label.png")
     text = refusal(tmp_path / "i", labels=str(tmp_path / "l"))
@@ -224,7 +224,7 @@ def test_label_pattern_outside_the_input(tmp_path: Path) -> None:
     assert found.lines[1:] == ["warning: left out: 1 label file that no image uses: .png x 1; e.g. unused.png"]
 
 
-def test_a_label_pattern_that_finds_nothing_says_where_it_looked(tmp_path: Path) -> None:
+def test_a_label_pattern_that_finds_nothing_names_an_expected_path(tmp_path: Path) -> None:
     write(tmp_path, "x/a.png")
     text = refusal(tmp_path, label_pattern="{dir}/{stem}_L.png")
     assert text.endswith(f"looked for {tmp_path}/x/a_L.png as the label of {tmp_path}/x/a.png")
@@ -310,7 +310,7 @@ def test_twelve_thousand_files(tmp_path: Path) -> None:
     assert ids(found) == sorted(ids(found))
 
 
-# --- what an input is ------------------------------------------------------------------------------------------------
+# --- detection of formats --------------------------------------------------------------------------------------------
 
 
 def test_nothing_there(tmp_path: Path) -> None:
@@ -322,20 +322,18 @@ def test_nothing_there(tmp_path: Path) -> None:
     assert "memory://nowhere" in refusal("memory://nowhere")
 
 
-def test_no_images_says_what_is_there(tmp_path: Path) -> None:
+def test_no_images_is_refused_with_the_content(tmp_path: Path) -> None:
     write(tmp_path, *(f"{i}.txt" for i in range(10)), "a.json", "README")
     assert refusal(tmp_path) == (
         f"{tmp_path}: 12 files, none of them an image (.txt x 10, no suffix x 1, .json x 1), e.g. {tmp_path}/0.txt"
     )
-    assert (
-        refusal(tmp_path / "README") == f"{tmp_path}/README is no image by its name; if it is one, say so with --format"
-    )
+    assert refusal(tmp_path / "README") == f"{tmp_path}/README is no image by its name; if it is one, use --format"
 
 
 def test_only_hidden_files(tmp_path: Path) -> None:
     assert refusal(write(tmp_path, ".a.png")) == (
         f"{tmp_path} holds no image; left out: 1 hidden file (its name or a folder of it begins with '.' or '_'): "
-        ".png x 1; e.g. .a.png (--include-hidden takes such files)"
+        ".png x 1; e.g. .a.png (--include-hidden reads such files)"
     )
     assert ids(find(tmp_path, include_hidden=True)) == [".a.png"]
 
@@ -343,7 +341,7 @@ def test_only_hidden_files(tmp_path: Path) -> None:
 def test_mixed_input_needs_a_format(tmp_path: Path) -> None:
     write(tmp_path, "a.png", "b.png", "c.tar", "d.parquet")
     assert refusal(tmp_path) == (
-        f"{tmp_path} holds 2 images and 1 tar and 1 Parquet file: say which are meant "
+        f"{tmp_path} holds 2 images and 1 tar and 1 Parquet file: select one kind "
         "(--format files, --format webdataset, --format parquet)"
     )
     assert ids(find(tmp_path, format="files")) == ["a.png", "b.png"]
@@ -430,7 +428,7 @@ def test_a_brace_range_must_be_complete(tmp_path: Path) -> None:
     assert "at most 1000000" in refusal(tmp_path / "{0..9999999999}.png")
 
 
-def test_what_is_named_twice_is_read_once(tmp_path: Path) -> None:
+def test_an_object_named_twice_is_read_once(tmp_path: Path) -> None:
     write(tmp_path, "0.png", "1.png")
     found = find(tmp_path / "{0,0,1}.png")
     assert (ids(found), found.warnings) == (["0.png", "1.png"], ["1 file is named twice and read once"])

@@ -1,4 +1,4 @@
-"""What an input holds and a run does not segment is counted by reason, told, frozen in the plan and reported."""
+"""What an input holds and a run does not segment is counted by reason, shown, stored in the plan and reported."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def sound_place(tmp_path: Path) -> Place:
     return place
 
 
-# --- what is no data, by one rule for all inputs ---------------------------------------------------------------------
+# --- hidden and system files, by one rule for all inputs -------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -78,11 +78,11 @@ def sound_place(tmp_path: Path) -> Place:
         ("~snapshot/hourly/a.png", "system"),
     ],
 )
-def test_what_is_no_data(path: str, reason: str | None) -> None:
+def test_hidden_and_system_names(path: str, reason: str | None) -> None:
     assert skip_reason(path) == reason
 
 
-def test_hidden_files_are_taken_on_demand_and_system_files_never_are() -> None:
+def test_hidden_files_are_read_on_demand_and_system_files_never() -> None:
     assert [skip_reason(name, include_hidden=True) for name in ("_a.png", ".b/a.png", "@eaDir/a.png")] == [
         None,
         None,
@@ -125,13 +125,13 @@ def test_the_same_rule_for_files_tars_and_parquet(tmp_path: Path, suffix: str, f
     assert left(braces) == {"hidden": (1, {suffix: 1}), "system": (2, {suffix: 2})}
 
 
-def test_one_file_that_is_named_is_taken_whatever_its_name(tmp_path: Path) -> None:
+def test_a_single_named_file_is_read_whatever_its_name(tmp_path: Path) -> None:
     write(tmp_path, "_a.png", ".b.png")
     assert ids(find(tmp_path / "_a.png")) == ["_a.png"]
     assert ids(find(tmp_path / ".b.png")) == [".b.png"]
 
 
-# --- what is left out of a folder ------------------------------------------------------------------------------------
+# --- files of a folder that are left out -----------------------------------------------------------------------------
 
 
 def test_where_nothing_is_left_out_nothing_is_said(tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ def test_images_in_other_formats_are_a_warning_and_other_files_a_note(tmp_path: 
     ]
 
 
-def test_a_folder_of_nothing_but_other_formats_is_refused_with_what_is_there(tmp_path: Path) -> None:
+def test_a_folder_of_other_formats_is_refused_with_its_content(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"2 files, none of them an image \(\.gif x 1, \.jp2 x 1\)"):
         find(write(tmp_path, "a.gif", "b.jp2"))
 
@@ -180,7 +180,7 @@ def test_a_link_to_a_file_of_the_input_is_no_second_image(tmp_path: Path) -> Non
     (real / "latest").symlink_to("2024")
     (real / "again.png").symlink_to("d.png")
     (real / "twice.png").symlink_to("again.png")
-    (real / "e.png").symlink_to(".blobs/c.png")  # hidden there, so that this is its only name
+    (real / "e.png").symlink_to(".blobs/c.png")  # its target is hidden, so that this is its only name
     (real / "f.png").symlink_to(write(tmp_path / "elsewhere", "f.png") / "f.png")
     (tmp_path / "in").symlink_to(real)
     for folder in (real, tmp_path / "in"):
@@ -270,7 +270,7 @@ def test_the_layout_of_cityscapes(tmp_path: Path) -> None:
         ("{{{stem}}}.png", "{a_x}.png"),
     ],
 )
-def test_starts_and_ends_are_cut_off_as_in_a_shell(tmp_path: Path, pattern: str, wanted: str) -> None:
+def test_beginnings_and_endings_are_removed_as_in_a_shell(tmp_path: Path, pattern: str, wanted: str) -> None:
     write(tmp_path, "d/images/train/a_x.jpg", f"l/{wanted}")
     found = find(tmp_path / "d", labels=str(tmp_path / "l"), label_pattern=pattern)
     assert found.parts[0].members[0].label.url == f"file://{tmp_path}/l/{wanted}"  # type: ignore[union-attr]
@@ -318,9 +318,7 @@ def test_patterns_that_mean_nothing(pattern: str) -> None:
         ),
     ],
 )
-def test_labels_that_are_there_and_not_used_are_told(
-    tmp_path: Path, files: list[str], input_: str, advice: str
-) -> None:
+def test_possible_labels_give_a_warning(tmp_path: Path, files: list[str], input_: str, advice: str) -> None:
     write(tmp_path, *files)
     (warning,) = find(tmp_path / input_).warnings
     assert warning.startswith("no labels are used, but ")
@@ -329,7 +327,7 @@ def test_labels_that_are_there_and_not_used_are_told(
 
 
 def taken(warning: str, where: Path) -> Discovery:
-    """Plan the input again as the warning advises."""
+    """Plan the input again with the options that the warning suggests."""
     words = shlex.split(warning.partition("If so, ")[2] or warning.partition("If these are labels, ")[2])
     options = {words[i][2:].replace("-", "_"): words[i + 1] for i, word in enumerate(words) if word.startswith("--")}
     return find(words[words.index("name") + 1] if "name" in words else where, **options)
@@ -363,7 +361,7 @@ def test_a_pattern_finds_labels_that_a_glob_does_not_match(tmp_path: Path, where
     assert (found.labelled, found.lines) == (found.images, [])
 
 
-def test_images_that_share_a_label_are_told(tmp_path: Path) -> None:
+def test_images_that_share_a_label_give_a_warning(tmp_path: Path) -> None:
     write(tmp_path, "i/0.jpg", "i/0.png", "i/1.png", "l/0.png", "l/1.png")
     (warning,) = find(tmp_path / "i", labels=str(tmp_path / "l")).warnings
     assert warning == f"1 image has the label file of another image, e.g. {tmp_path}/l/0.png"
@@ -371,10 +369,10 @@ def test_images_that_share_a_label_are_told(tmp_path: Path) -> None:
     assert warning.startswith("2 images have the label file of another image")
 
 
-def test_a_choice_of_images_says_what_its_warnings_are_of(tmp_path: Path) -> None:
+def test_a_selection_notes_that_warnings_cover_the_whole_input(tmp_path: Path) -> None:
     write(tmp_path, "i/0.png", "i/1.png", "l/0.png")
     notes = find(tmp_path / "i", labels=str(tmp_path / "l"), limit=1).notes
-    assert any(note.startswith("warnings are of the whole input") for note in notes)
+    assert any(note.startswith("warnings cover the whole input") for note in notes)
 
 
 @pytest.mark.parametrize("options", [{"labels": "_masks"}, {"label_pattern": "_masks/{stem}.png"}])
@@ -392,7 +390,7 @@ def test_hidden_files_that_are_used_as_labels_are_not_left_out(tmp_path: Path, o
         ["d/0.png", "d/0.tif"],
         ["d/img_0.jpg", "d/img_1.jpg"],
         ["d/gt_cars.jpg", "d/label_maker.png"],
-        ["d/masked_people/0.jpg", "d/others/1.jpg"],  # a word in a name, and no twin
+        ["d/masked_people/0.jpg", "d/others/1.jpg"],  # a label word in a name, but no matching image
         ["d/0.jpg", "d/0_2.jpg", "d/b_mask.jpg"],
         ["labels/0.jpg"],
     ],
@@ -408,7 +406,7 @@ def test_the_advice_for_unused_labels_works(tmp_path: Path) -> None:
     assert (found.labelled, found.lines) == (1, [])
 
 
-# --- kept and shown --------------------------------------------------------------------------------------------------
+# --- stored and shown ------------------------------------------------------------------------------------------------
 
 
 def test_the_plan_keeps_what_is_left_out(tmp_path: Path) -> None:
@@ -428,12 +426,12 @@ def test_sums_over_places() -> None:
     damaged, unused = by_reason(findings.left_out)
     assert (unused.number, unused.kinds, unused.place) == (3, {"depth.png": 3}, "")
     assert (damaged.number, damaged.exact, damaged.matters) == (4, False, True)
-    assert str(damaged).startswith("left out: at least 4 images behind the damage or the end mark of tars; e.g. x, y")
+    assert str(damaged).startswith("left out: at least 4 images after the damage or the end mark of tars; e.g. x, y")
     assert "secret" not in json.dumps([item.to_json() for item in findings.left_out])
     assert [LeftOut.from_json(item.to_json()) for item in findings.left_out] == findings.left_out
 
 
-def test_a_run_tells_records_and_reports_it(tmp_path: Path) -> None:
+def test_a_run_shows_stores_and_reports_it(tmp_path: Path) -> None:
     place = sound_place(tmp_path)
     (place.images / "d.gif").write_bytes(b"GIF89a")
     (place.images / "_e.png").write_bytes(png(scene(7)[0]))
@@ -445,7 +443,7 @@ def test_a_run_tells_records_and_reports_it(tmp_path: Path) -> None:
     assert {item["reason"]: item["number"] for item in recorded["left_out"]} == {"hidden": 1, "format": 1}
     summary = json.loads((place.output / "report/summary.json").read_text())
     assert summary["left_out"] == recorded["left_out"]
-    assert place.run().warnings == []  # resumed: told when the run is planned
+    assert place.run().warnings == []  # resumed: warnings are shown when the run is planned
     assert json.loads((place.output / "run.json").read_text())["input"] == recorded
 
 
@@ -522,7 +520,7 @@ def test_an_update_of_tars_with_nothing_new_changes_nothing(tmp_path: Path) -> N
     }
     run(job, update=True)
     assert before == {path: path.read_bytes() for path in before}
-    (folder / "more.md").write_text("x")  # something else is left out now: the plan says so, the run stays complete
+    (folder / "more.md").write_text("x")  # something else is left out now: the plan shows it, the run stays complete
     report = run(job, update=True)
     assert {item.reason: item.number for item in report.left_out}["other_kind"] == 2
     assert (place.output / "_SUCCESS").exists()

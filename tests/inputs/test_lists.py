@@ -15,7 +15,7 @@ from segment.errors import BadReference, UsageError
 from segment.inputs.discover import Discovery, Known, Sample, discover, read_part
 from segment.inputs.lists.list_rows import parse_rows
 from segment.inputs.references import resolve_reference
-from segment.inputs.words import names_label_path
+from segment.inputs.roles import names_label_path
 from segment.job import InputOptions
 from segment.output.plan import Plan
 from segment.store.client import Store
@@ -26,7 +26,7 @@ STORE = Store()
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with images and labels that hold their own names."""
+    """Write a folder with images and labels whose content is their name."""
     for name in ("i/a.png", "i/b c.png", "i/d.png", "l/a.png", "l/b c.png", "it's.png", "nl\n.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(name)
@@ -102,7 +102,7 @@ def test_names_with_quotes_and_newlines(folder: Path) -> None:
     assert pairs(find(folder, "l.txt", "it's.png\ti/a.png")) == [("it's.png", "i/a.png")]
 
 
-def test_what_is_listed_but_missing_is_an_error_row(folder: Path) -> None:
+def test_a_listed_but_missing_image_is_an_error_row(folder: Path) -> None:
     text = "i/a.png l/a.png\ni/no.png l/a.png\ni/d.png l/no.png\n" + "".join(f"gone/{i}.png\n" for i in range(9))
     found = find(folder, "l.txt", text)
     assert [s.fault for s in samples(found)] == [None, "missing", "label_missing"] + ["missing"] * 9
@@ -128,7 +128,7 @@ def test_the_same_image_twice_is_a_duplicate(folder: Path) -> None:
     assert found.warnings[-1] == "2 images have the id of an earlier one and will be error rows, e.g. i/a.png"
 
 
-def test_a_run_of_some_images_is_told_of_these_alone(folder: Path) -> None:
+def test_a_run_of_some_images_warns_of_these_only(folder: Path) -> None:
     text = "i/a.png\ni/no.png\ni/d.png\ni/d.png\nnosuch://x/a.png\ni/d.png\n"
     assert len(find(folder, "l.txt", text).warnings) == 3
     assert find(folder, "l.txt", text, limit=1).warnings == []
@@ -142,7 +142,7 @@ def test_a_run_of_some_images_is_told_of_these_alone(folder: Path) -> None:
         assert len(found.warnings) == number - 1
 
 
-def test_the_frozen_plan_keeps_what_was_wrong(folder: Path) -> None:
+def test_the_stored_plan_keeps_faults(folder: Path) -> None:
     found = find(folder, "l.txt", "i/a.png l/a.png\ni/a.png\ni/no.png\ni/d.png l/no.png\n")
     frozen = Plan.from_bytes(Plan.of(found.parts).to_bytes())
     assert list(frozen.parts()) == found.parts
@@ -167,7 +167,7 @@ def test_a_whole_list_of_missing_images_is_refused(folder: Path) -> None:
         ("l.txt", "a.png 'b\n", "/l.txt, line 1: a quote is not closed"),
         ("l.csv", "a.png,b.png,1,2\n", "/l.csv, line 1 has 4 fields; expected 3"),
         ("l.csv", 'a.png\n"b"x,c', "/l.csv, line 2 is no CSV: "),
-        ("l.csv", "image,label\n,b.png\n", "/l.csv: none of its 1 image can be had, e.g. line 2: it is empty"),
+        ("l.csv", "image,label\n,b.png\n", "/l.csv: none of its 1 image can be read, e.g. line 2: it is empty"),
         ("l.csv", "image,label\na.png,b.png,c\n", "/l.csv, line 2 has 3 fields; its header names 2"),
         ("l.jsonl", "{}\n", "/l.jsonl has no image column: name it with --image-column. Its columns: "),
         ("l.jsonl", '{"a": 1, "b": 2}', "no image column: name it with --image-column. Its columns: 'a', 'b'"),
@@ -246,7 +246,7 @@ def test_json_that_is_no_list_of_images(folder: Path) -> None:
     wrong = {
         '{"images": []}': "/l.json is no list of images: expected an array as ",
         '{"images": [{"file_name": "a.png"}], "annotations": [], "categories": []}': "/l.json is a COCO file, whose ",
-        '{"image": "a"}\n{"image": "b"}': "/l.json is no JSON; with an object a line it is a .jsonl file",
+        '{"image": "a"}\n{"image": "b"}': "/l.json is no JSON; a file with an object per line is named .jsonl",
         '["a.png", ["b.png"]]': '/l.json, item 2 is no object with an "image"',
         "[]": "/l.json lists no images",
         "[[[[": "/l.json is no JSON",
@@ -255,7 +255,7 @@ def test_json_that_is_no_list_of_images(folder: Path) -> None:
         assert refusal(folder, "l.json", data).startswith(text)
 
 
-# --- which columns are read -------------------------------------------------------------------------------------------
+# --- detection of columns ---------------------------------------------------------------------------------------------
 
 HEADERS = [
     ("image", "label"), ("image_path", "annotation_path"), ("image", "seg_map"), ("img_file", "gt"),
@@ -267,7 +267,7 @@ HEADERS = [
 
 
 def written(kind: str, names: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    """The same rows in a format of lists."""
+    """Return the same rows in one of the list formats."""
     if kind == "csv":
         return "".join(",".join(f'"{cell}"' for cell in row) + "\r\n" for row in [names, *rows])
     if kind == "tsv":
@@ -292,7 +292,7 @@ def test_one_table_of_names_for_all_kinds_of_lists(folder: Path, kind: str, name
 
 @pytest.mark.parametrize("names", HEADERS)
 def test_one_table_of_names_for_lists_and_parquet(folder: Path, names: tuple[str, str]) -> None:
-    """Text is read by the same names, but where these may be a class's; encoded labels by all of them."""
+    """Text labels are detected by the same names except those that may be a class; encoded labels by all of them."""
     table = pa.table({"image_path": [image for image, _ in PATHS], names[1]: [label for _, label in PATHS]})
     pq.write_table(table, folder / "t.parquet")
     found = discover(str(folder / "t.parquet"), InputOptions(), STORE)
@@ -308,7 +308,7 @@ def test_one_table_of_names_for_lists_and_parquet(folder: Path, names: tuple[str
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("names", [("uri", "instance mask"), ("image", "Wahrheit"), ("image", "second")])
-def test_a_column_of_paths_that_is_not_read_is_told(folder: Path, kind: str, names: tuple[str, str]) -> None:
+def test_an_unread_column_of_paths_gives_a_warning(folder: Path, kind: str, names: tuple[str, str]) -> None:
     found = find(folder, f"l.{kind}", written(kind, names, PATHS))
     assert (found.labelled, [image for image, _ in pairs(found)]) == (0, ["i/a.png", "i/b c.png"])
     assert found.warnings == [
@@ -328,14 +328,14 @@ def test_a_column_that_is_not_read_and_holds_names_without_suffix(folder: Path) 
     ]
 
 
-def test_what_a_column_without_a_known_name_holds_is_asked_of_no_other_place(folder: Path) -> None:
-    """Least of all of a host that does not answer."""
+def test_cells_of_a_column_without_a_known_name_are_not_looked_up_elsewhere(folder: Path) -> None:
+    """Looking up a host that does not answer would be slowest."""
     rows = "".join(f"i/{name}.png,http://127.0.0.1:1/{name},a dog.,7\n" for name in "ad")
     found = find(folder, "l.csv", f"image,source page,text,nr\n{rows}")
     assert (found.images, found.warnings) == (2, [])
 
 
-def test_what_is_not_read_beside_labels_is_a_note(folder: Path) -> None:
+def test_an_unread_column_beside_labels_is_a_note(folder: Path) -> None:
     found = find(folder, "l.csv", "image,mask,depth\ni/a.png,l/a.png,l/a.png\n")
     assert (pairs(found), found.warnings) == (BOTH[:1], [])
     assert found.notes[-1].startswith("a column that holds paths and is not read: 'depth'")
@@ -365,7 +365,7 @@ def test_columns_of_a_list_without_header_by_number(folder: Path) -> None:
 
 @pytest.mark.parametrize("suffix", ["csv", "tsv", "txt"])
 @pytest.mark.parametrize("titles", [("foto", "maske"), ("foto", "mask"), ("1st", "2nd")])
-def test_an_unknown_header_is_told_and_no_image(folder: Path, suffix: str, titles: tuple[str, str]) -> None:
+def test_an_unknown_header_is_refused_and_no_image(folder: Path, suffix: str, titles: tuple[str, str]) -> None:
     mark = {"csv": ",", "tsv": "\t", "txt": "\t"}[suffix]
     text = "\n".join(mark.join(row) for row in [titles, *PATHS])
     told = refusal(folder, f"l.{suffix}", text)
@@ -389,7 +389,7 @@ def test_a_first_image_that_is_called_like_a_column_is_no_header(folder: Path, f
 
 
 @pytest.mark.parametrize("suffix", ["txt", "csv"])
-def test_a_header_is_told_and_a_folder_of_its_name_is_no_file(folder: Path, suffix: str) -> None:
+def test_a_header_is_noted_and_a_folder_of_its_name_is_no_file(folder: Path, suffix: str) -> None:
     (folder / "img").mkdir()
     found = find(folder, f"l.{suffix}", "img\ni/a.png\ni/d.png\n")
     assert ([s.id for s in samples(found)], found.notes) == (
@@ -399,7 +399,7 @@ def test_a_header_is_told_and_a_folder_of_its_name_is_no_file(folder: Path, suff
 
 
 def test_a_header_that_is_a_path_is_refused(folder: Path) -> None:
-    assert "looks like a header, 'path/to/image', of which" in refusal(folder, "l.txt", "path/to/image\ni/a.png\n")
+    assert "looks like a header, 'path/to/image', without" in refusal(folder, "l.txt", "path/to/image\ni/a.png\n")
 
 
 def test_a_header_of_several_that_could_be_meant(folder: Path) -> None:
@@ -451,7 +451,7 @@ def test_a_guessed_image_column_that_holds_no_paths(folder: Path) -> None:
 def test_labels_that_are_no_paths_are_not_read(folder: Path, name: str, text: str, column: str) -> None:
     found = find(folder, name, text)
     assert (found.labelled, [s.fault for s in samples(found)]) == (0, [None, None])
-    told = [w for w in found.warnings if f"--label-column '{column}' reads it all the same" in w]
+    told = [w for w in found.warnings if f"--label-column '{column}' reads it anyway" in w]
     assert len(told) == 1 or not column
     if column:
         assert "none of its 2 labels exists" in refusal(folder, name, text, label_column=column)
@@ -463,14 +463,14 @@ def test_labels_none_of_which_exists_are_refused(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_guessed_id_that_repeats_loses_no_image(folder: Path, kind: str) -> None:
+def test_a_detected_id_that_repeats_loses_no_image(folder: Path, kind: str) -> None:
     rows = [("i/a.png", "s1", "l/a.png"), ("i/b c.png", "s1", "l/b c.png"), ("i/d.png", "s2", "")]
     text = written(kind, ("image", "id", "mask"), rows)
     found = find(folder, f"l.{kind}", text)
     assert (pairs(found), [s.id for s in samples(found)]) == (BOTH, ["i/a.png", "i/b c.png", "i/d.png"])
     assert found.warnings[0].replace(str(folder), "") == (
         f"column 'id' of /l.{kind} repeats 1 of 3 values, so that it cannot tell images apart: their paths are the "
-        "ids. --id-column 'id' takes it all the same"
+        "ids. --id-column 'id' uses it anyway"
     )
     strict = find(folder, f"l.{kind}", text, id_column="id")
     assert [(s.id, s.fault) for s in samples(strict)] == [("s1", None), ("s1", "duplicate_id"), ("s2", None)]
@@ -493,7 +493,7 @@ def test_columns_that_are_empty_and_rows_that_are_short(folder: Path) -> None:
     found = find(folder, "l.jsonl", '{"image": "i/a.png", "mask": null}\n')
     assert found.warnings == [f"column 'mask' of {folder}/l.jsonl is empty in every row: no labels"]
     assert pairs(find(folder, "l.csv", "image,mask\ni/a.png,l/a.png,,\n")) == BOTH[:1]
-    assert pairs(find(folder, "l.csv", ",image,mask\n0,i/a.png,l/a.png\n")) == BOTH[:1]  # pandas writes an index
+    assert pairs(find(folder, "l.csv", ",image,mask\n0,i/a.png,l/a.png\n")) == BOTH[:1]  # pandas writes an index column
 
 
 def test_objects_within_objects(folder: Path) -> None:
@@ -523,10 +523,10 @@ def test_a_list_of_tars_or_tables_is_refused(folder: Path, names: str) -> None:
     [
         ("EncodedPixels", '"1 3 7 9"', "Polygons and run lengths have to be drawn"),
         ("segmentation", '"[[1, 2, 3, 4]]"', "Polygons and run lengths have to be drawn"),
-        ("segmentation", "street", "--label-column 'segmentation' reads it all the same"),
+        ("segmentation", "street", "--label-column 'segmentation' reads it anyway"),
     ],
 )
-def test_labels_that_are_drawn_or_named_are_told(folder: Path, name: str, value: str, advice: str) -> None:
+def test_label_columns_of_shapes_or_names_give_a_warning(folder: Path, name: str, value: str, advice: str) -> None:
     (warning,) = find(folder, "l.csv", f"image,{name}\ni/a.png,{value}\n").warnings
     assert "could be the label, but holds no paths" in warning
     assert advice in warning
@@ -539,7 +539,7 @@ def test_metadata_of_hugging_face(folder: Path) -> None:
     assert (found.labelled, "could be the label, but holds no paths, e.g. 0" in found.warnings[0]) == (0, True)
 
 
-# --- lines that cannot be had -----------------------------------------------------------------------------------------
+# --- lines that cannot be read ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -560,7 +560,7 @@ def test_metadata_of_hugging_face(folder: Path) -> None:
         ("i/", "missing"),
     ],
 )
-def test_a_line_that_cannot_be_had_is_a_fault_of_its_row(folder: Path, reference: str, fault: str) -> None:
+def test_a_line_that_cannot_be_read_is_a_fault_of_its_row(folder: Path, reference: str, fault: str) -> None:
     rows = [
         {"image": "i/a.png", "label": "l/a.png"},
         {"image": reference, "label": "l/a.png"},
@@ -574,7 +574,7 @@ def test_a_line_that_cannot_be_had_is_a_fault_of_its_row(folder: Path, reference
     assert list(frozen.parts()) == found.parts
     assert "HUSH" not in repr((found, read))
     if fault == "bad_reference":
-        assert sum("cannot be had and will be error rows, e.g. line" in w for w in found.warnings) == 1 + bool(
+        assert sum("cannot be read and will be error rows, e.g. line" in w for w in found.warnings) == 1 + bool(
             reference
         )
 
@@ -583,9 +583,9 @@ REMOTE = ["s3://bucket/d", "https://host/d"]
 
 
 @pytest.mark.parametrize("reference", ["/data/a.png", "file:///data/a.png", "file://data/a.png"])
-def test_files_of_this_machine_are_named_by_lists_and_tables_of_this_machine_alone(reference: str) -> None:
+def test_only_local_lists_and_tables_name_local_files(reference: str) -> None:
     for folder in REMOTE:
-        with pytest.raises(BadReference, match="a file of this machine"):
+        with pytest.raises(BadReference, match="a local file"):
             resolve_reference(reference, folder)
     assert resolve_reference(reference, "file:///lists").startswith("file:///")
 
@@ -593,7 +593,7 @@ def test_files_of_this_machine_are_named_by_lists_and_tables_of_this_machine_alo
 def test_a_signature_belongs_to_an_http_url() -> None:
     signed = "a.png?X-Amz-Signature=HUSH"
     for folder in ("s3://bucket/d", "file:///d"):
-        with pytest.raises(BadReference, match="a signature behind what is no http") as caught:
+        with pytest.raises(BadReference, match="a signature on a URL that is not http") as caught:
             resolve_reference(signed, folder)
         assert "HUSH" not in str(caught.value)
     assert resolve_reference(signed, "https://host/d") == f"https://host/d/{signed}"
@@ -615,4 +615,4 @@ def test_an_empty_cell_among_images(folder: Path) -> None:
         ("l.csv#3", "bad_reference"),
         ("i/d.png", None),
     ]
-    assert "1 of 3 images listed cannot be had and will be error rows, e.g. line 3: it is empty" in found.warnings
+    assert "1 of 3 images listed cannot be read and will be error rows, e.g. line 3: it is empty" in found.warnings

@@ -13,7 +13,6 @@ import pytest
 from segment.errors import InputChanged, StoreError, UsageError
 from segment.inputs.discover import Discovery, Sample, discover, read_part
 from segment.inputs.parquet import row_groups
-from segment.inputs.parquet.recent import Recent
 from segment.job import InputOptions
 from segment.store.client import Store
 
@@ -22,7 +21,7 @@ IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 
 class CountingStore(Store):
-    """Notes the byte ranges that are read."""
+    """A store that records the byte ranges that are read."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,12 +38,12 @@ def write(path: Path, columns: dict[str, Any], row_group_size: int = 1000, **opt
 
 
 def picture(i: int, size: int = 0) -> bytes:
-    """What begins as a JPEG does: nothing here is decoded."""
+    """Return bytes with the signature of a JPEG. Nothing here is decoded."""
     return b"\xff\xd8\xff image %d" % i + os.urandom(size)
 
 
 def drawing(i: int) -> bytes:
-    """What begins as a PNG does."""
+    """Return bytes with the signature of a PNG."""
     return b"\x89PNG\r\n\x1a\n label %d" % i
 
 
@@ -169,7 +168,7 @@ def test_repeated_ids_of_a_named_column_are_faults_across_parts_and_row_groups(t
     assert [s.fault for s in read_part(found.parts[3], InputOptions(id_column="id"), Store())] == ["duplicate_id"]
     assert found.warnings == [
         "the ids in id are not unique: 2 rows have the id of an earlier row of the file, e.g. "
-        f"{tmp_path}/a.parquet; they will be error rows (--id-column names another column, :row takes row numbers)"
+        f"{tmp_path}/a.parquet; they will be error rows (--id-column names another column, :row selects row numbers)"
     ]
 
 
@@ -199,10 +198,10 @@ def test_images_by_path_lie_beside_the_file(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-# --- reading little, and once ----------------------------------------------------------------------------------------
+# --- little is read, and once ----------------------------------------------------------------------------------------
 
 
-def test_a_row_group_is_read_once_and_alone(tmp_path: Path) -> None:
+def test_a_row_group_is_read_once_and_no_other(tmp_path: Path) -> None:
     columns = {
         "image": pa.array([picture(0, 20_000) for _ in range(120)], pa.binary()),
         "unused": pa.array([picture(0, 20_000) for _ in range(120)], pa.binary()),
@@ -213,7 +212,7 @@ def test_a_row_group_is_read_once_and_alone(tmp_path: Path) -> None:
     store.reads.clear()
     found = find("memory://once/a.parquet", store, part_size=10)
     planned = sum((stop or 0) - (start or 0) for start, stop in store.reads)
-    assert planned < 1.2 * 2 * 40 * 20_000  # footers, and the first row group of what could be images
+    assert planned < 1.2 * 2 * 40 * 20_000  # footers, and the first row group of columns that may hold images
     store.reads.clear()
     read = [s for part in found.parts[4:8] for s in read_part(part, InputOptions(), store)]
     assert [s.image for s in read] == columns["image"].to_pylist()[40:80]
@@ -232,7 +231,7 @@ def test_only_two_row_groups_are_kept(tmp_path: Path) -> None:
 def test_recent_values_are_made_once_for_all_threads() -> None:
     made = []
     start = threading.Barrier(8)
-    recent: Recent[int] = Recent(2)
+    recent: row_groups.RecentCache[int] = row_groups.RecentCache(2)
 
     def make() -> int:
         made.append(1)
@@ -248,14 +247,14 @@ def test_recent_values_are_made_once_for_all_threads() -> None:
 
 
 def test_recent_failures_are_not_kept() -> None:
-    recent: Recent[int] = Recent(2)
+    recent: row_groups.RecentCache[int] = row_groups.RecentCache(2)
     with pytest.raises(ZeroDivisionError):
         recent.get("key", lambda: 1 // 0)
     assert recent.get("key", lambda: 3) == 3
 
 
 def test_recent_values_go_when_they_weigh_too_much() -> None:
-    recent: Recent[int] = Recent(2, weight=lambda value: value)
+    recent: row_groups.RecentCache[int] = row_groups.RecentCache(2, weight=lambda value: value)
     recent.get("a", lambda: 60, limit=100)
     recent.get("b", lambda: 60, limit=100)
     assert list(recent._values) == ["b"]
@@ -343,7 +342,7 @@ def test_a_truncated_parquet_file(tmp_path: Path) -> None:
 def test_too_large_a_row_group(tmp_path: Path) -> None:
     path = write(tmp_path / "a.parquet", {"image": pa.array([picture(0, 1 << 20) for _ in range(3)], pa.binary())})
     text = refusal(path, max_row_group_bytes=2 << 20)
-    assert "row group 0 holds 3 MiB of images, more than a worker should hold at once (2 MiB, max_row_group" in text
+    assert "row group 0 holds 3 MiB of images, more than a worker may hold at once (2 MiB, max_row_group" in text
     assert "row_group_size=100" in text
     assert find(path, max_row_group_bytes=4 << 20).images == 3
     unread = pa.array([picture(0, 1 << 20) for _ in range(3)], pa.binary())
@@ -396,14 +395,12 @@ def test_a_changed_file_ends_the_run(tmp_path: Path) -> None:
         samples(found)
 
 
-def test_the_columns_that_are_read_are_told(tmp_path: Path) -> None:
+def test_the_columns_that_are_read_are_noted(tmp_path: Path) -> None:
     data = images(1)
     pq.write_table(pa.table({"jpg": data, "truthful": data, "key": ["a"]}), tmp_path / "a.parquet")
     found = discover(str(tmp_path), InputOptions(), Store())
     assert found.notes == ["columns read, image: jpg, id: key"]
-    assert found.warnings == [
-        "no label column is known; if one of these is it, name it with --label-column: 'truthful'"
-    ]
+    assert found.warnings == ["no label column is read; if one of these is it, name it with --label-column: 'truthful'"]
     found = discover(str(tmp_path), InputOptions(label_column="truthful"), Store())
     assert (found.notes, found.warnings) == (["columns read, image: jpg, label: truthful, id: key"], [])
     pq.write_table(pa.table({"image": data, "mask": data}), tmp_path / "b.parquet")

@@ -1,4 +1,4 @@
-"""Parquet columns: what is taken for an image or a label by its type, name and first rows, and what is refused."""
+"""Parquet columns: detection of image and label by type, name and first rows, and errors of others."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ def struct(**fields: pa.Array) -> pa.Array:
 
 
 def annotated(values: pa.Array, extension: str) -> pa.Table:
-    """A column of an extension type that nobody here knows."""
+    """Return a column of an extension type that is not registered here."""
     metadata = {"ARROW:extension:name": extension, "ARROW:extension:metadata": ""}
     return pa.Table.from_arrays([values], schema=pa.schema([pa.field("image", values.type, metadata=metadata)]))
 
 
-# --- what is read ----------------------------------------------------------------------------------------------------
+# --- types that are read ---------------------------------------------------------------------------------------------
 
 ENCODINGS = {
     "binary": BINARY,
@@ -130,7 +130,7 @@ def test_columns_with_dots_and_fields_of_columns(tmp_path: Path) -> None:
     )
 
 
-# --- what is refused, whoever named it -------------------------------------------------------------------------------
+# --- types that are refused, named or detected -----------------------------------------------------------------------
 
 TENSOR = pa.fixed_shape_tensor(pa.uint8(), (2, 2))
 REFUSED = {
@@ -145,20 +145,22 @@ REFUSED = {
         "holds numbers",
     ),
     "a tensor as a struct": (pa.array([{"data": [1, 2], "shape": [1, 2]}] * 3), "holds numbers"),
-    "lists of images": (pa.array([[data] for data in PICTURES]), "holds several images a row"),
-    "lists of structs": (pa.array([[{"bytes": data, "path": ""}] for data in PICTURES]), "holds several images a row"),
+    "lists of images": (pa.array([[data] for data in PICTURES]), "holds several images per row"),
+    "lists of structs": (
+        pa.array([[{"bytes": data, "path": ""}] for data in PICTURES]), "holds several images per row"
+    ),
     "a map": (pa.array([[("a", data)] for data in PICTURES], pa.map_(pa.string(), pa.binary())), "cannot hold images"),
     "numbers": (pa.array([1, 2, 3]), "cannot hold images"),
     "booleans": (pa.array([True, False, None]), "cannot hold images"),
     "nulls": (pa.nulls(3), "cannot hold images"),
     "hashes": (pa.array([b"12345678"] * 3, pa.binary(8)), "is too short for an image"),
     "text as bytes": (struct(bytes=NAMES, path=NAMES), "has text as its bytes"),
-    "another struct": (pa.array([{"jpeg": data, "n": 1} for data in PICTURES]), "fields that may be meant: 'image.jpe"),
+    "another struct": (pa.array([{"jpeg": data, "n": 1} for data in PICTURES]), "may hold images: 'image.jpe"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", REFUSED)
-def test_what_cannot_be_read_is_refused_when_a_run_is_planned(tmp_path: Path, kind: str) -> None:
+def test_unreadable_columns_are_refused_when_a_run_is_planned(tmp_path: Path, kind: str) -> None:
     column, words = REFUSED[kind]
     path = write(tmp_path / "a.parquet", {"image": column, "photo": BINARY})
     told = refusal(path, image_column="image")
@@ -178,7 +180,7 @@ def test_what_cannot_be_read_is_refused_when_a_run_is_planned(tmp_path: Path, ki
 def test_extension_types_are_known_by_name_where_no_library_knows_them(
     tmp_path: Path, extension: str, storage: pa.Array, words: str
 ) -> None:
-    if extension.startswith("ray.") and "ray.data" in sys.modules:  # by another test of this process
+    if extension.startswith("ray.") and "ray.data" in sys.modules:  # another test of this process has loaded it
         words = "is no readable Parquet file: Unable to deser"
     assert words in refusal(write(tmp_path / "a.parquet", annotated(storage, extension)))
 
@@ -244,7 +246,7 @@ def test_an_encrypted_file(tmp_path: Path) -> None:
         assert f"{tmp_path}/a.parquet is encrypted Parquet, which is not read" in refusal(tmp_path)
 
 
-# --- guesses ---------------------------------------------------------------------------------------------------------
+# --- detected columns ------------------------------------------------------------------------------------------------
 
 OTHER_CONTENT = {
     "pickled Python objects": [pickle.dumps(i) for i in range(3)],
@@ -258,16 +260,14 @@ OTHER_CONTENT = {
 
 @pytest.mark.parametrize("content", OTHER_CONTENT)
 @pytest.mark.parametrize("name", ["image", "bytes", "embedding"])
-def test_a_guessed_image_column_that_holds_other_things_is_refused_and_a_named_one_told(
+def test_a_detected_image_column_with_other_content_is_refused_and_a_named_one_gives_a_warning(
     tmp_path: Path, name: str, content: str
 ) -> None:
     path = write(tmp_path / "a.parquet", {name: pa.array(OTHER_CONTENT[content], pa.binary())})
     told = refusal(path)
-    assert (
-        f"nobody named the image column, and '{name}' looked like it, but the 3 rows looked at hold {content}" in told
-    )
+    assert f"'{name}' was detected as the image column, but the 3 sampled rows hold {content}" in told
     found = find(path, image_column=name)
-    assert [w for w in found.warnings if f"'{name}': the 3 rows looked at hold {content}, not JPEG" in w]
+    assert [w for w in found.warnings if f"'{name}': the 3 sampled rows hold {content}, not JPEG" in w]
 
 
 def test_a_contradicted_guess_names_the_column_that_holds_images(tmp_path: Path) -> None:
@@ -284,11 +284,11 @@ def test_a_few_bad_rows_do_not_contradict_a_guess(tmp_path: Path) -> None:
     assert (found.images, found.warnings) == (3, [])
 
 
-def test_a_guessed_label_column_that_holds_other_things(tmp_path: Path) -> None:
+def test_a_detected_label_column_with_other_content(tmp_path: Path) -> None:
     path = write(tmp_path / "a.parquet", {"image": BINARY, "annotation": OTHER_CONTENT["text"]})
     told = refusal(path)
-    assert "nobody named the label column, and 'annotation' looked like it, but the 3 rows looked at hold text" in told
-    assert "or read none by --label-column :none" in told
+    assert "'annotation' was detected as the label column, but the 3 sampled rows hold text" in told
+    assert "or read none with --label-column :none" in told
     found = find(path, label_column=":none")
     assert (found.labelled, found.warnings) == (0, [])
     assert [s.label for s in read(path, label_column=":none")] == [None] * 3
@@ -301,10 +301,10 @@ def test_columns_of_numbers_give_way_to_columns_of_bytes(tmp_path: Path) -> None
     path = write(tmp_path / "a.parquet", {"image": numbers, "jpg": BINARY})
     assert [s.image for s in read(path)] == PICTURES
     write(path, {"image": numbers})
-    assert "the 3 rows looked at hold other bytes" in refusal(path)
+    assert "the 3 sampled rows hold other bytes" in refusal(path)
 
 
-# --- what is there and not read --------------------------------------------------------------------------------------
+# --- columns that are not read ---------------------------------------------------------------------------------------
 
 
 def test_columns_that_could_be_labels_are_named(tmp_path: Path) -> None:
@@ -321,16 +321,16 @@ def test_columns_that_could_be_labels_are_named(tmp_path: Path) -> None:
     }
     path = write(tmp_path / "a.parquet", columns)
     assert find(path).warnings == [
-        "no label column is known; if one of these is it, name it with --label-column: 'Depth', 'GT_npy', "
+        "no label column is read; if one of these is it, name it with --label-column: 'Depth', 'GT_npy', "
         "'Mask_Path', 'target'"
     ]
     assert find(path, label_column="Depth").warnings == []
     named = find(path, label_column="Mask_Path")
     assert [w for w in named.warnings if "not read" in w] == [
-        "columns with images that are not read: 'Depth' (--image-column and --label-column choose others)"
+        "columns with images that are not read: 'Depth' (--image-column and --label-column select others)"
     ]
     assert find(path, label_column=":none").warnings == [
-        "columns with images that are not read: 'Depth' (--image-column and --label-column choose others)"
+        "columns with images that are not read: 'Depth' (--image-column and --label-column select others)"
     ]
 
 
@@ -350,7 +350,7 @@ def test_labels_in_text_that_is_drawn_from_are_named(tmp_path: Path, name: str) 
     assert line.startswith(f"no labels are used, but the column '{name}' could hold them")
 
 
-def test_only_columns_that_can_be_read_are_advised(tmp_path: Path) -> None:
+def test_only_readable_columns_are_suggested(tmp_path: Path) -> None:
     hexed = pa.array([picture.hex() for picture in PICTURES])
     write(tmp_path / "a.parquet", {"image": struct(bytes=hexed, path=NAMES), "x": struct(image=struct(bytes=BINARY))})
     said = refusal(tmp_path / "a.parquet")
@@ -406,22 +406,22 @@ def test_a_label_by_path_of_an_image_in_bytes(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-def test_paths_of_which_none_exists(tmp_path: Path) -> None:
+def test_paths_none_of_which_exists(tmp_path: Path) -> None:
     path = write(tmp_path / "a.parquet", {"image_path": [f"{i}.png" for i in range(100)]})
     told = refusal(path)
-    assert "'image_path' looked like it, but the 4 paths looked at name no file, such as " in told
+    assert "'image_path' was detected as the image column, but the 4 sampled paths name no file, such as " in told
     assert f"{tmp_path}/0.png (a path is relative to the Parquet file)" in told
     found = find(path, image_column="image_path")
-    assert [w for w in found.warnings if "the 4 paths looked at name no file" in w]
+    assert [w for w in found.warnings if "the 4 sampled paths name no file" in w]
     (tmp_path / "32.png").write_bytes(PICTURES[0])
     assert find(path).images == 100
 
 
-def test_text_that_is_no_path_is_not_taken_for_images(tmp_path: Path) -> None:
+def test_text_that_is_no_path_is_not_read_as_images(tmp_path: Path) -> None:
     path = write(tmp_path / "a.parquet", {"caption": ["a dog", "a cat"]})
     assert "has no image column; if one of these is it, name it with --image-column: 'caption'." in refusal(path)
     write(path, {"image": ["a dog on the grass", "two cats"]})
-    assert "'image' looked like it, but the 2 paths looked at name no file" in refusal(path)
+    assert "'image' was detected as the image column, but the 2 sampled paths name no file" in refusal(path)
     write(path, {"path": ["a.png"], "url": ["b.png"]})
     assert "'path', 'url' could each be the image column" in refusal(path)
 

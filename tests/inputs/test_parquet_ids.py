@@ -1,4 +1,4 @@
-"""Ids of Parquet rows that nobody named: unique, and the same whoever reads which part."""
+"""Ids of Parquet rows from a detected column: unique, and the same whichever process reads a part."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def with_paths(path: Path, names: list[str | None], row_group_size: int = 2) -> 
 
 def ids(where: Path, **options: Any) -> list[str]:
     found = discover(str(where), InputOptions(**options), Store())
-    parts = reversed(found.parts)  # whoever reads the last part first comes to the same ids
+    parts = reversed(found.parts)  # ids do not depend on the order of reading
     read = {s.index: s for part in parts for s in read_part(part, InputOptions(**options), Store())}
     assert {s.fault for s in read.values()} == {None}
     return [read[index].id for index in sorted(read)]
@@ -42,7 +42,7 @@ def warnings(where: Path, **options: Any) -> list[str]:
     return discover(str(where), InputOptions(**options), Store()).warnings
 
 
-def test_row_numbers_stand_before_ids_that_are_not_unique_in_their_file(tmp_path: Path) -> None:
+def test_row_numbers_precede_ids_that_are_not_unique_in_their_file(tmp_path: Path) -> None:
     path = with_paths(tmp_path / "a.parquet", ["0.jpg", "1.jpg", None, "0.jpg", ""])
     expected = [
         "row-00000000/0.jpg", "row-00000001/1.jpg", "row-00000002", "row-00000003/0.jpg", "row-00000004",
@@ -50,7 +50,7 @@ def test_row_numbers_stand_before_ids_that_are_not_unique_in_their_file(tmp_path
     assert ids(path) == ids(path, part_size=1) == expected
     assert warnings(path) == [
         f"the ids in image.path are not unique: 1 row has the id of an earlier row of the file, e.g. {path}; there the "
-        "row number stands before every id (--id-column names another column, :row takes row numbers)"
+        "row number precedes every id (--id-column names another column, :row selects row numbers)"
     ]
     assert ids(path, id_column=":row") == [f"row-{i:08d}" for i in range(5)]
     assert warnings(path, id_column=":row") == []
@@ -75,7 +75,7 @@ def test_each_file_is_judged_by_itself(tmp_path: Path) -> None:
     found = discover(str(tmp_path), InputOptions(), Store())
     names = [s.id for part in found.parts for s in read_part(part, InputOptions(), Store())]
     assert names == ["row-00000000/0.jpg", "row-00000001/0.jpg", "0.jpg", "1.jpg"]
-    with_paths(tmp_path / "c.parquet", ["0.jpg", "0.jpg"])  # what else is in the folder changes no id
+    with_paths(tmp_path / "c.parquet", ["0.jpg", "0.jpg"])  # other files of the folder change no id
     found = discover(str(tmp_path), InputOptions(), Store())
     assert [s.id for part in found.parts for s in read_part(part, InputOptions(), Store())][:4] == names
 
@@ -92,7 +92,7 @@ def test_a_guessed_id_column_loses_no_image_and_a_named_one_is_strict(tmp_path: 
     assert "they will be error rows" in found.warnings[0]
 
 
-def test_ids_behind_a_damaged_row_group_are_compared_too(tmp_path: Path) -> None:
+def test_ids_after_a_damaged_row_group_are_compared_too(tmp_path: Path) -> None:
     names = ["a" * 50, "b" * 50, "c" * 50, "d" * 50, "e" * 50, "a" * 50]
     path = tmp_path / "a.parquet"
     pq.write_table(
@@ -115,14 +115,13 @@ def test_planning_compares_the_ids_of_so_many_files_only(tmp_path: Path, monkeyp
     found = discover(str(tmp_path), InputOptions(), Store())
     assert found.warnings == []
     assert found.notes[-1] == (
-        "ids of 1 Parquet file are compared when they are read; if some come twice, there the row number stands before "
-        "every id"
+        "ids of 1 Parquet file are checked when they are read; if some repeat, there the row number precedes every id"
     )
     names = [s.id for part in found.parts for s in read_part(part, InputOptions(), Store())]
     assert names == ["0.jpg", "1.jpg", "row-00000000/0.jpg", "row-00000001/0.jpg"]
 
 
-def test_a_run_segments_every_row_and_writes_the_same_whoever_works(tmp_path: Path) -> None:
+def test_a_run_segments_every_row_and_writes_the_same_with_any_engine(tmp_path: Path) -> None:
     parts = model(tmp_path)
     card = load_card(parts["model"])
     images = [painted(card, number, block=4)[0] for number in range(9)]

@@ -1,4 +1,4 @@
-"""The same inputs from S3 and http as from disk."""
+"""Inputs on S3 and HTTP are read like inputs on disk."""
 
 import io
 import os
@@ -20,10 +20,10 @@ from tests.reliability.proxy import Fault
 from tests.s3 import S3Server
 from tests.web import Web
 
-# They begin as a JPEG and a PNG do.
+# The content has the signatures of a JPEG and a PNG.
 IMAGES = {f"i/{i:02d}.jpg": b"\xff\xd8\xff" + os.urandom(40_000) for i in range(30)}
 LABELS = {f"l/{i:02d}.png": b"\x89PNG\r\n\x1a\n" + os.urandom(2_000) for i in range(30)}
-# No control characters: rclone keeps its files under other names for them.
+# No control characters: rclone stores such names in another form.
 ODD = [
     "a b.png", "p%20q.png", "ü漢.png", "h#x.png", "q?y.png", "plus+.png", "star*.png", "br{1..2}.png", "a&b=c;d.png",
     "quo'te.png",
@@ -31,7 +31,7 @@ ODD = [
 
 
 class CountingStore(Store):
-    """Counts the reads."""
+    """A store that counts reads."""
 
     reads = 0
 
@@ -84,7 +84,7 @@ def samples(found: Discovery, store: Store) -> list[Sample]:
 
 @pytest.fixture(scope="module")
 def bucket(s3_server: S3Server) -> tuple[str, Store]:
-    """A bucket with the same images in every format."""
+    """Return a bucket with the same images in every format."""
     store = CountingStore(s3_server.options)
     url = s3_server.bucket_url("inputs")
     for name, data in SOURCES.items():
@@ -144,7 +144,7 @@ def test_nothing_and_no_permission_on_s3(bucket: tuple[str, Store], s3_server: S
 
 @pytest.fixture
 def site(web: Web) -> Web:
-    """The web server with the same images, and pages that list its folders."""
+    """Return the web server with the same images and index pages of its folders."""
     for name, data in SOURCES.items():
         web.put(f"/{name}", data)
     for folder in ("i", "l", "t", "p"):
@@ -212,15 +212,15 @@ def test_one_image_and_one_label_that_are_refused_are_error_rows(site: Web, how:
     assert faults == {"i/07.jpg": "unreachable", "i/09.jpg": "label_unreachable"}
     image, label = found.warnings
     assert image.startswith(
-        "1 of 30 images listed cannot be had and will be error rows, e.g. line 8: could not look up"
+        "1 of 30 images listed cannot be read and will be error rows, e.g. line 8: could not look up"
     )
     assert label.startswith(
-        "1 of 30 labels listed cannot be had and will be error rows, e.g. line 10: could not look up"
+        "1 of 30 labels listed cannot be read and will be error rows, e.g. line 10: could not look up"
     )
 
 
 def test_a_folder_that_is_called_as_the_header_of_a_list_is_no_image(site: Web) -> None:
-    """Web servers answer for a folder, behind a redirect to its name with a slash."""
+    """Web servers answer for a folder, after a redirect to its name with a slash."""
     site.put("/img", b"", status=302, to="/img/")
     site.put("/img/", b"<html>")
     site.put("/headed.txt", b"img\ni/07.jpg\ni/08.jpg\n")
@@ -246,7 +246,7 @@ def test_a_store_that_refuses_every_image_or_label_is_an_error(site: Web, folder
         find(f"{site.url}/list.txt", Store())
 
 
-def test_what_was_refused_is_done_by_an_update(site: Web) -> None:
+def test_an_update_segments_what_was_refused_before(site: Web) -> None:
     site.put("/i/07.jpg", b"", status=403)
     store = Store()
     planned = find(f"{site.url}/list.txt", store, part_size=2)
@@ -255,7 +255,7 @@ def test_what_was_refused_is_done_by_an_update(site: Web) -> None:
     found = discover(f"{site.url}/list.txt", InputOptions(part_size=2), store, known)
     assert [s.id for s in samples(found, store)] == ["i/06.jpg", "i/07.jpg"]
     assert (known.new, known.replaced, known.gone) == (0, 1, 0)
-    site.put("/i/07.jpg", b"", status=403)  # what is refused now was good: it stays as it is
+    site.put("/i/07.jpg", b"", status=403)  # refused now, valid before: it stays planned
     known = Known(find(f"{site.url}/list.txt", store).parts)
     assert discover(f"{site.url}/list.txt", InputOptions(), store, known).parts == []
 
@@ -274,7 +274,7 @@ def test_on_s3_one_refused_object_is_a_row_and_all_are_an_error(
     assert faults == [None] * 7 + ["unreachable", None, "missing"]
     with proxied(s3_server, Fault("status", key="/i/", times=None, code="AccessDenied")) as proxy:
         store = Store({**s3_server.options, "endpoint_url": proxy.url})
-        for name in ("l.txt", "mixed.txt"):  # where all of S3 is refused, it is the credentials
+        for name in ("l.txt", "mixed.txt"):  # if all of S3 is refused, the credentials are wrong
             with pytest.raises(StoreError, match="permission denied"):
                 find(str(tmp_path / name), store)
     stranger = Store(s3_server.options | {"secret": "wrong"})
@@ -285,7 +285,7 @@ def test_on_s3_one_refused_object_is_a_row_and_all_are_an_error(
 def test_objects_of_a_folder_that_must_not_be_listed(
     bucket: tuple[str, Store], s3_server: S3Server, tmp_path: Path
 ) -> None:
-    """Who may read need not be allowed to list: then each is asked for."""
+    """Permission to read does not imply permission to list: then each object is looked up."""
     url, store = bucket
     for number in range(70):
         store.write(f"{url}/many/{number}.jpg", b"there")
@@ -297,7 +297,7 @@ def test_objects_of_a_folder_that_must_not_be_listed(
 
 
 @pytest.mark.usefixtures("no_waiting")
-def test_a_host_that_nobody_knows(site: Web, tmp_path: Path) -> None:
+def test_an_unknown_host(site: Web, tmp_path: Path) -> None:
     known = socket.getaddrinfo
 
     def resolve(host: Any, *arguments: Any, **more: Any) -> Any:
@@ -311,7 +311,7 @@ def test_a_host_that_nobody_knows(site: Web, tmp_path: Path) -> None:
         found = find(str(tmp_path / "l.txt"), Store())
     assert [m.fault for part in found.parts for m in part.members] == [None, "unreachable"]
     (tmp_path / "l.txt").write_text(f"{site.url}/i/01.jpg\nhttp://127.0.0.1:1/a.png\n")
-    with pytest.raises(StoreError, match="the host cannot be reached"):  # it may be up again soon
+    with pytest.raises(StoreError, match="the host cannot be reached"):  # an outage, which may end soon
         find(str(tmp_path / "l.txt"), Store())
 
 

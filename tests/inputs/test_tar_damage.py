@@ -1,4 +1,4 @@
-"""Tars that are damaged, cut off, joined, or hold links: images that are lost are counted, and nothing else is read."""
+"""Damaged, truncated and concatenated tars, and tars with links: lost images are counted and not read."""
 
 import io
 import os
@@ -29,44 +29,42 @@ def flip(path: Path, *places: int) -> Path:
 
 
 def four(path: Path, **options: Any) -> Path:
-    """A tar of four images, 2,560 bytes each."""
+    """Write a tar of four images, 2,560 bytes each."""
     return tar(path, *((f"{i}.jpg", bytes([i + 1]) * 2000) for i in range(4)), **options)
 
 
-# --- cut off ----------------------------------------------------------------------------------------------------------
+# --- truncated tars ---------------------------------------------------------------------------------------------------
 
 
-def test_a_tar_cut_off_gives_what_is_whole_and_loses_the_rest(tmp_path: Path) -> None:
+def test_a_truncated_tar_keeps_whole_members_and_loses_the_rest(tmp_path: Path) -> None:
     path = four(tmp_path / "a.tar")
     tar(tmp_path / "b.tar", "9.jpg")
     cut(path, 2 * (512 + 2048) + 512 + 1000)
     found = find(tmp_path)
     assert [s.id for s in samples(found)] == ["0", "1", "9"]
-    assert found.warnings == [f"{path} is cut off within 2.jpg: 2 images before that, at least 1 lost"]
+    assert found.warnings == [f"{path} is truncated within 2.jpg: 2 images before that, at least 1 lost"]
     (left,) = found.left_out
     assert (left.reason, left.number, left.exact, left.examples) == ("damaged", 1, False, ("2.jpg",))
     assert left.place == f"file://{path}"
 
 
-def test_a_tar_cut_off_within_what_is_no_image(tmp_path: Path) -> None:
+def test_a_tar_truncated_within_another_member(tmp_path: Path) -> None:
     path = tar(tmp_path / "a.tar", "1.jpg", ("1.json", bytes(3000)), "2.jpg")
     cut(path, 1024 + 512 + 100)
     found = find(path)
-    assert found.warnings == [
-        f"{path} is cut off within 1.json: 1 image before that, nobody can tell how many are lost"
-    ]
+    assert found.warnings == [f"{path} is truncated within 1.json: 1 image before that, an unknown number is lost"]
     assert lost(found) == [(0, False)]
-    assert "left out: an unknown number of images behind the damage" in str(found.left_out[0])
+    assert "left out: an unknown number of images after the damage" in str(found.left_out[0])
 
 
 @pytest.mark.parametrize("size", [2560 + 100, 2560 - 10])
-def test_a_tar_cut_off_at_a_header_or_in_padding(tmp_path: Path, size: int) -> None:
+def test_a_tar_truncated_at_a_header_or_in_padding(tmp_path: Path, size: int) -> None:
     path = four(tmp_path / "a.tar")
     cut(path, size)
     found = find(path)
     assert [s.image for s in samples(found)] == [b"\1" * 2000]
     assert found.warnings == [
-        f"{path} is cut off at byte {min(size, 2560)}: 1 image before that, nobody can tell how many are lost"
+        f"{path} is truncated at byte {min(size, 2560)}: 1 image before that, an unknown number is lost"
     ]
     assert lost(found) == [(0, False)]
 
@@ -79,19 +77,19 @@ def test_a_missing_end_mark_loses_nothing(tmp_path: Path) -> None:
     assert found.warnings == [f"{path} ends at byte 10240 without an end mark: 4 images before that, 0 lost"]
 
 
-def test_a_tar_cut_off_in_the_first_image_is_refused(tmp_path: Path) -> None:
+def test_a_tar_truncated_in_the_first_image_is_refused(tmp_path: Path) -> None:
     path = tar(tmp_path / "a.tar", ("1.jpg", bytes(2000)))
     cut(path, 700)
-    assert refusal(path) == f"no image in {path}: there are no files; {path} is cut off within 1.jpg"
+    assert refusal(path) == f"no image in {path}: there are no files; {path} is truncated within 1.jpg"
 
 
 # --- damaged headers --------------------------------------------------------------------------------------------------
 
 
-# Bytes of a header: of its checksum, owner, date, and of a name whose suffix stays.
+# Damaged bytes of a header: checksum, owner, date, and the stem of the name.
 @pytest.mark.parametrize("place", [150, 110, 140, 0])
 @pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
-def test_images_behind_a_damaged_header_are_counted(tmp_path: Path, form: int, place: int) -> None:
+def test_images_after_a_damaged_header_are_counted(tmp_path: Path, form: int, place: int) -> None:
     path = flip(four(tmp_path / "a.tar", format=form), 2560 + place)
     found = find(path)
     assert found.images == 1
@@ -99,7 +97,7 @@ def test_images_behind_a_damaged_header_are_counted(tmp_path: Path, form: int, p
     assert lost(found) == [(3, True)]
 
 
-def test_labels_and_metadata_behind_damage_are_no_images(tmp_path: Path) -> None:
+def test_labels_and_metadata_after_damage_are_no_images(tmp_path: Path) -> None:
     names = [f"{i}.{suffix}" for i in range(5) for suffix in ("jpg", "seg.png", "json")]
     path = flip(tar(tmp_path / "a.tar", *names), 1024 * 4 + 150)  # 1.seg.png
     found = find(path)
@@ -113,7 +111,7 @@ def test_labels_and_metadata_behind_damage_are_no_images(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("stretch", [bytes(512), bytes(4096), b"\xff" * 4096], ids=["512", "4096", "ff"])
-def test_a_stretch_that_tells_nothing_loses_nobody_knows_how_many(tmp_path: Path, stretch: bytes) -> None:
+def test_an_illegible_stretch_loses_an_unknown_number_of_images(tmp_path: Path, stretch: bytes) -> None:
     path = four(tmp_path / "a.tar")
     data = bytearray(path.read_bytes())
     data[2560 : 2560 + len(stretch)] = stretch
@@ -133,7 +131,9 @@ def test_a_damaged_suffix_does_not_hide_an_image(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes().replace(b"2.jpg\0", b"2.jqg\0"))
     assert lost(find(path)) == [(1, False)]
     path = tar(tmp_path / "a.tar", "1.jpg", "1.json", "2.jpg", "2.json")
-    assert lost(find(flip(path, 1024 + 150))) == [(1, True)]  # of 1.json, as 2.json shows
+    assert lost(find(flip(path, 1024 + 150))) == [
+        (1, True)
+    ]  # the header of 1.json; 2.json shows that its kind is no image
 
 
 def test_damage_twice(tmp_path: Path) -> None:
@@ -163,14 +163,14 @@ def test_many_damaged_tars_are_few_lines(tmp_path: Path) -> None:
         flip(tar(tmp_path / f"{i}.tar", "1.jpg", "2.jpg"), 1024 + 150)
     found = find(tmp_path)
     assert len(found.warnings) == 6
-    assert found.warnings[-1] == "3 more tars are damaged, too"
+    assert found.warnings[-1] == "3 more tars are damaged"
     assert lost(found) == [(1, True)] * 8
 
 
-# --- behind the end mark ----------------------------------------------------------------------------------------------
+# --- after the end mark -----------------------------------------------------------------------------------------------
 
 
-def test_joined_tars_are_counted_behind_the_end_mark(tmp_path: Path) -> None:
+def test_concatenated_tars_are_counted_after_the_end_mark(tmp_path: Path) -> None:
     """They may be stale: `tarfile`, tar and WebDataset do not read them either."""
     first = tar(tmp_path / "a.tar", "1.jpg", "1.seg.png", "2.jpg").read_bytes()
     second = tar(tmp_path / "b.tar", "1.jpg", "1.seg.png", "2.jpg", "3.jpg").read_bytes()
@@ -180,7 +180,7 @@ def test_joined_tars_are_counted_behind_the_end_mark(tmp_path: Path) -> None:
     assert [s.id for s in samples(found)] == ["1", "2"]
     assert lost(found) == [(5, True)]
     assert found.warnings[0] == (
-        f"{path} goes on behind its end mark, at byte 10240, as joined tars do: 2 images before that, 5 lost"
+        f"{path} continues after its end mark, at byte 10240, as concatenated tars do: 2 images before that, 5 lost"
     )
 
 
@@ -191,12 +191,12 @@ def test_a_lone_block_of_zeros_ends_a_tar(tmp_path: Path) -> None:
     assert (found.images, lost(found)) == (1, [(2, True)])
 
 
-def test_bytes_behind_the_end_mark_that_are_no_member(tmp_path: Path) -> None:
+def test_bytes_after_the_end_mark_that_are_no_member(tmp_path: Path) -> None:
     path = tar(tmp_path / "a.tar", "1.jpg")
     path.write_bytes(path.read_bytes() + b"signature" * 100)
     found = find(path)
     assert (found.images, lost(found)) == (1, [(0, False)])
-    assert "has bytes behind its end mark, at byte" in found.warnings[0]
+    assert "has bytes after its end mark, at byte" in found.warnings[0]
 
 
 @pytest.mark.parametrize("zeros", [512, 1024, 3 << 20, 100])
@@ -215,8 +215,8 @@ def test_a_tar_in_a_tar_is_not_searched(tmp_path: Path) -> None:
     assert (left.reason, left.kinds, left.matters) == ("sample_without_image", {"tar": 1}, True)
 
 
-def test_a_tar_of_unknown_size_is_sound(tmp_path: Path) -> None:
-    """A server may not tell it."""
+def test_a_tar_of_unknown_size_is_not_damaged(tmp_path: Path) -> None:
+    """An HTTP server may report no size."""
     data = tar(tmp_path / "a.tar", "1.jpg", "2.jpg").read_bytes()
     STORE.write("memory://unknown/a.tar", data)
     archive = read_headers(Entry("memory://unknown/a.tar", -1, ""), STORE)
@@ -225,7 +225,7 @@ def test_a_tar_of_unknown_size_is_sound(tmp_path: Path) -> None:
 
 
 def test_an_update_with_a_tar_that_holds_nothing(tmp_path: Path) -> None:
-    """It is told, and refuses nothing: what is done is done."""
+    """A warning is shown and nothing is refused: the committed parts stay valid."""
     tar(tmp_path / "a.tar", "1.jpg", "1.seg.png")
     known = Known(find(tmp_path, label_key="seg.png").parts)
     (tmp_path / "b.tar").write_bytes(b"")
@@ -233,11 +233,11 @@ def test_an_update_with_a_tar_that_holds_nothing(tmp_path: Path) -> None:
     assert (found.images, lost(found)) == (0, [(0, False)])
 
 
-# --- links, and other members that are no files -----------------------------------------------------------------------
+# --- links and other members that are no files ------------------------------------------------------------------------
 
 
 def linked(path: Path, *members: tuple[str, bytes, str] | str) -> Path:
-    """Write a tar of files, by name, and of links: name, type and target."""
+    """Write a tar of files, given by name, and of links, given by name, type and target."""
     with tarfile.open(path, "w") as archive:
         for one in members:
             member = tarfile.TarInfo(one if isinstance(one, str) else one[0])

@@ -1,4 +1,4 @@
-"""Where the keys of tar members end, which member is the image, which the label; and what of the others is told."""
+"""Keys of tar members: where they end, which member is the image or the label, and messages about the others."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from segment.inputs import words
+from segment.inputs import roles
 from segment.inputs.discover import Known, discover
-from segment.inputs.tars import samples as grouping
-from segment.inputs.tars import suffixes
+from segment.inputs.tars import grouping, suffixes
 from segment.job import InputOptions
 from tests.tars import STORE, find, refusal, samples, tar, triples
 
@@ -26,13 +25,13 @@ def members(keys: str, *suffixes: str) -> list[str]:
 
 
 def test_doctests() -> None:
-    assert [doctest.testmod(module).failed for module in (grouping, suffixes, words)] == [0, 0, 0]
+    assert [doctest.testmod(module).failed for module in (grouping, roles, suffixes)] == [0, 0, 0]
 
 
 # Keys with dots: each image is one sample, with its label.
 DOTTED = [
     "frame.0000 frame.0001",
-    "frame.0000",  # its label says so
+    "frame.0000",  # its label shows it
     "img.v2.0001 img.v2.0002",
     "2024.01.05_12.30 2024.01.05_12 2024.01.06",
     "v1.0/a.b.001 v1.0/a.b.002",
@@ -51,13 +50,13 @@ def test_keys_with_dots(tmp_path: Path, keys: str) -> None:
     assert triples(found) == rows(keys)
     assert (found.labelled, found.warnings, found.left_out) == (len(keys.split()), [], [])
     (note,) = found.notes
-    assert note.startswith("keys of tar members hold dots: ")
-    assert "(--image-key decides otherwise)" in note
+    assert note.startswith("keys of tar members contain dots: ")
+    assert "(--image-key overrides)" in note
 
 
 @pytest.mark.parametrize("keys", [keys for keys in DOTTED if len(keys.split()) > 1 and "left" not in keys])
 def test_keys_with_dots_and_no_labels(tmp_path: Path, keys: str) -> None:
-    """`scene.kitchen.jpg` and `scene.bath.jpg` may be two views of `scene`: one is used, and the other told."""
+    """`scene.kitchen.jpg` and `scene.bath.jpg` may be two views of `scene`: one is used, the other is reported."""
     found = find(tar(tmp_path / "a.tar", *members(keys, "JPG")))
     if "scene" in keys:
         assert triples(found) == [("scene", "scene.bath.JPG", None)]
@@ -72,7 +71,7 @@ def test_more_images_than_a_sample_has_are_samples(tmp_path: Path) -> None:
     assert triples(find(tar(tmp_path / "a.tar", *members(keys, "png")))) == rows(keys, "png", None)
 
 
-# Keys by WebDataset's rule, though suffixes hold dots: image, label, and members that are left out.
+# Keys by WebDataset's rule although suffixes contain dots: image, label, and members that are left out.
 PLAIN = [
     ("jpg seg.png depth.png v1.json", "jpg", "seg.png", {"depth.png": 2}),
     ("left.jpg right.jpg seg.png", "left.jpg", "seg.png", {"right.jpg": 2}),
@@ -133,7 +132,7 @@ def test_images_without_a_suffix_and_in_other_formats(tmp_path: Path) -> None:
 
 
 def test_one_rule_for_all_tars_of_an_input(tmp_path: Path) -> None:
-    """The last tar holds one frame: alone, nothing says that its key holds a dot."""
+    """The last tar holds one frame: by itself it does not show that its key contains a dot."""
     tar(tmp_path / "a.tar", *members("frame.0000 frame.0001", "jpg"))
     tar(tmp_path / "b.tar", *members("frame.0002", "jpg"))
     assert triples(find(tmp_path)) == rows("frame.0000 frame.0001 frame.0002", label=None)
@@ -193,7 +192,7 @@ def test_labels_alone_are_no_images(tmp_path: Path) -> None:
     )
 
 
-def test_a_label_without_its_image_is_not_taken_for_one(tmp_path: Path) -> None:
+def test_a_label_without_its_image_is_no_image(tmp_path: Path) -> None:
     found = find(tar(tmp_path / "a.tar", "1.jpg", "1.gt.png", "2.gt.png"))
     assert [s.id for s in samples(found)] == ["1"]
     assert {left.reason: left.kinds for left in found.left_out} == {
@@ -202,7 +201,7 @@ def test_a_label_without_its_image_is_not_taken_for_one(tmp_path: Path) -> None:
     }
 
 
-# Members beside a `jpg` that could be labels, and the key that takes them.
+# Members beside a `jpg` that may be labels, and the label key that selects them.
 UNUSED = [
     ("annotation.png", "annotation.png"),
     ("gt.png", "gt.png"),
@@ -225,14 +224,14 @@ def test_labels_there_and_not_used(tmp_path: Path, suffix: str, key: str, keys: 
     found = find(path)
     assert triples(found) == rows(keys, label=None)
     assert found.warnings == [
-        f"labels there, not used: {key} x 2 could be the labels of images that have none. If so, use --label-key {key}"
+        f"labels not used: {key} x 2 could be the labels of images that have none. If so, use --label-key {key}"
     ]
     assert {left.reason: left.kinds for left in found.left_out} == {"unused_member": {suffix: 2, "depth.png": 2}}
     assert triples(find(path, label_key=key)) == rows(keys, label=suffix)
 
 
 @pytest.mark.parametrize("suffixes", ["jpg depth.png thumb.jpg json", "jpg right.jpg", "jpg seg.png gt.png", "jpg npy"])
-def test_what_could_not_be_a_label_is_not_advised(tmp_path: Path, suffixes: str) -> None:
+def test_members_that_cannot_be_labels_are_not_suggested(tmp_path: Path, suffixes: str) -> None:
     assert find(tar(tmp_path / "a.tar", *members("1 2", *suffixes.split()))).warnings == []
 
 
@@ -246,7 +245,7 @@ def test_what_could_not_be_a_label_is_not_advised(tmp_path: Path, suffixes: str)
 )
 def test_images_that_are_named_like_labels_of_others(tmp_path: Path, names: list[str], label: str) -> None:
     (warning,) = find(tar(tmp_path / "a.tar", *names)).warnings
-    assert warning.startswith("labels there, not used: ")
+    assert warning.startswith("labels not used: ")
     assert f"e.g. {label}. If these are labels, write each as member seg.png of the sample of its image" in warning
 
 
@@ -269,7 +268,7 @@ def test_masks_with_numbers_are_no_images(tmp_path: Path) -> None:
 
 
 def test_labels_for_some_images(tmp_path: Path) -> None:
-    """`--label-key gt.png` would take the labels of the others away: it is no advice, unless it labels more."""
+    """`--label-key gt.png` would remove the labels of the others: it is suggested only if it labels more images."""
     names = members("1 2", "jpg", "seg.png") + members("3", "jpg", "gt.png")
     found = find(tar(tmp_path / "a.tar", *names))
     assert found.warnings == ["1 of 3 images without a label: segmented, not scored; e.g. 3"]
@@ -278,7 +277,7 @@ def test_labels_for_some_images(tmp_path: Path) -> None:
     assert found.warnings[1].endswith("use --label-key gt.png")
 
 
-def test_a_label_key_that_labels_no_image_is_told(tmp_path: Path) -> None:
+def test_a_label_key_that_labels_no_image_gives_a_warning(tmp_path: Path) -> None:
     found = find(tar(tmp_path / "a.tar", "1.jpg", "2.jpg", "3.gt.png"), label_key="gt.png")
     assert found.warnings == ["2 of 2 images without a label: segmented, not scored; e.g. 1"]
 
@@ -287,4 +286,4 @@ def test_labels_that_are_not_used_are_found_in_the_tar_that_has_them(tmp_path: P
     tar(tmp_path / "a.tar", *members("a b", "jpg", "seg.png", "gt.png"))
     tar(tmp_path / "b.tar", *members("c d", "jpg", "gt.png"))
     warnings = find(tmp_path).warnings
-    assert any(line.startswith("labels there, not used: gt.png x 2 could be") for line in warnings)
+    assert any(line.startswith("labels not used: gt.png x 2 could be") for line in warnings)

@@ -1,4 +1,4 @@
-"""WebDataset tars: planned by header, read by range."""
+"""WebDataset tars: planned from headers, read by byte range."""
 
 import io
 import os
@@ -19,7 +19,7 @@ from tests.tars import STORE, find, refusal, samples, tar, triples
 
 
 class CountingStore(Store):
-    """Counts requests: `(start, stop)` of every read, and the URLs of every look-up."""
+    """A store that records `(start, stop)` of every read and the URL of every look-up."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ def test_globs_braces_and_folders_of_tars(tmp_path: Path) -> None:
     assert len({part.shard for part in find(tmp_path).parts}) == 3
 
 
-def test_a_key_that_comes_again_is_a_duplicate(tmp_path: Path) -> None:
+def test_a_repeated_key_is_a_duplicate(tmp_path: Path) -> None:
     found = find(
         tar(tmp_path / "a.tar", "1.jpg", "2.jpg", ("1.jpg", b"other"), "3.jpg", ("3.jpg", b"other")), part_size=2
     )
@@ -222,10 +222,10 @@ def test_a_changed_tar_ends_the_run(tmp_path: Path) -> None:
         samples(found)
 
 
-# --- hostile ---------------------------------------------------------------------------------------------------------
+# --- hostile tars ----------------------------------------------------------------------------------------------------
 
 
-def test_what_is_no_tar_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_no_tar_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.tar").write_bytes(b"not a tar, that much is certain" * 100)
     assert f"no image in {tmp_path}/a.tar: there are no files; {tmp_path}/a.tar is damaged at byte" in refusal(
         tmp_path / "a.tar"
@@ -248,11 +248,11 @@ def test_compressed_tars_are_refused(tmp_path: Path, name: str, mode: Any, kind:
         archive.addfile(tarfile.TarInfo("1.jpg"))
     for where in (tmp_path / name, tmp_path):
         text = refusal(where)
-        assert text.startswith(f"{tmp_path}/{name} is compressed ({kind}), so no range of it can be read.")
+        assert text.startswith(f"{tmp_path}/{name} is compressed ({kind}), so byte ranges cannot be read.")
 
 
 def hostile(size: bytes, kind: bytes = b"0", name: bytes = b"1.jpg") -> bytes:
-    """Return a tar header with a raw size field and a right checksum."""
+    """Return a tar header with a raw size field and a valid checksum."""
     header = bytearray(512)
     header[: len(name)] = name
     header[100:108], header[124:136], header[156:157] = b"0000644\0", size, kind
@@ -278,7 +278,8 @@ def test_hostile_sizes_neither_hang_nor_crash(tmp_path: Path, size: bytes, kind:
     (tmp_path / "a.tar").write_bytes(tar(tmp_path / "good.tar", "0.jpg").read_bytes()[:1024] + hostile(size, kind) * 3)
     found = find(tmp_path / "a.tar")
     assert [s.id for s in samples(found)] == ["0"]
-    assert any(words in found.warnings[0] for words in (" is damaged at byte ", " is cut off ", " without an end mark"))
+    faults = (" is damaged at byte ", " is truncated ", " without an end mark")
+    assert any(fault in found.warnings[0] for fault in faults)
 
 
 def test_a_chain_of_long_names_does_not_exhaust_the_stack(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from segment.output.remarks import REMARKS
 from segment.runs.driver import run
 from segment.store.client import Store
 from tests.calls import Call, process, segment
-from tests.images.test_native import corrupt_jpeg, with_bad_profile
+from tests.images.test_decoder_stderr import corrupt_jpeg, with_bad_profile
 from tests.runs import Place, jpeg, png, scene
 
 __all__ = ["segment"]  # a fixture

@@ -36,7 +36,6 @@ from segment.images.labels import LabelDecoder
 from segment.inputs.discover import Member, Part, Span, discover, read_part
 from segment.inputs.lists.list_rows import parse_rows
 from segment.inputs.parquet import row_groups
-from segment.inputs.parquet.recent import Recent
 from segment.job import InputOptions, make_job, read_job_file
 from segment.metrics import Confusion
 from segment.models.card import parse_card
@@ -210,7 +209,7 @@ def read_input(name: str) -> Callable[[bytes, Path], None]:
 
     def read(data: bytes, folder: Path) -> None:
         (folder / name).write_bytes(data)
-        row_groups._files, row_groups._tables = Recent(8), Recent(2)
+        row_groups._files, row_groups._tables = row_groups.RecentCache(8), row_groups.RecentCache(2)
         options = InputOptions(part_size=2)
         found = discover(str(folder / name), options, Store())
         parts = list(Plan.from_bytes(Plan.of(found.parts).to_bytes()).parts())

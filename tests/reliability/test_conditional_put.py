@@ -108,10 +108,8 @@ def test_a_body_that_fails_the_clients_checksum_is_read_again(moto: S3Server, mo
 
 def gpu_worker(store: Store, output: str) -> Worker:
     """What commits on a GPU node: all of a worker but the model."""
-    settings = Settings(max_pixels=10**6, stall_timeout=60.0)
-    task = Task(
-        CARD, Runtime("onnxruntime", "cuda", "f16", "1"), output, settings, store, batch_size=8, fingerprint="f"
-    )
+    runtime, settings = Runtime("onnxruntime", "cuda", "f16", "1"), Settings(max_pixels=10**6, stall_timeout=60.0)
+    task = Task(CARD, runtime, output, settings, store, batch_size=8, fingerprint="f")
     return Worker(task, None)
 
 

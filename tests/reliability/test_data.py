@@ -139,7 +139,7 @@ def test_a_damaged_tar_is_not_complete(place: Place, damage: Any, read: int, los
     if exact:
         assert "0 of 2 images failed and 2 more are lost behind the damage of archives" in str(caught.value)
     else:
-        assert "nobody can tell how many: left out: at least 1 image behind the damage" in str(caught.value)
+        assert "nobody can tell how many: left out: at least 1 image after the damage" in str(caught.value)
     assert caught.value.exit_code == 3
     assert not (place.output / "_SUCCESS").exists()
     (left,) = json.loads((place.output / "run.json").read_bytes())["input"]["left_out"]
@@ -252,7 +252,7 @@ def test_a_guess_that_holds_no_images_is_refused_before_anything_is_begun(
 ) -> None:
     path = place.folder / "a.parquet"
     pq.write_table(pa.table({"image": pa.array([value], kind)}), path)
-    with pytest.raises(UsageError, match="nobody named the image column, and 'image' looked like it, but"):
+    with pytest.raises(UsageError, match="'image' was detected as the image column, but"):
         place.run(input=str(path))
     assert not place.output.exists()
 

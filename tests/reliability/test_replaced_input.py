@@ -13,7 +13,6 @@ import pytest
 from segment.errors import InputChanged
 from segment.inputs.discover import Discovery, Sample, discover, read_part
 from segment.inputs.parquet import row_groups
-from segment.inputs.parquet.recent import Recent
 from segment.job import InputOptions
 from segment.output.plan import Plan
 from segment.store.client import Store
@@ -58,8 +57,8 @@ def read(store: Store, found: Discovery) -> list[Sample]:
 
 @pytest.fixture(autouse=True)
 def nothing_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(row_groups, "_files", Recent(8))
-    monkeypatch.setattr(row_groups, "_tables", Recent(2))
+    monkeypatch.setattr(row_groups, "_files", row_groups.RecentCache(8))
+    monkeypatch.setattr(row_groups, "_tables", row_groups.RecentCache(2))
 
 
 @pytest.mark.parametrize("make", [as_files, as_tar, as_parquet])
@@ -75,7 +74,7 @@ def test_replaced_by_another_of_the_same_size(make: object, s3_server: S3Server)
     name = max(sound)
     assert (len(other[name]), other[name] == sound[name]) == (len(sound[name]), False)
     store.write(f"{url}/{name}", other[name])
-    row_groups._files, row_groups._tables = Recent(8), Recent(2)
+    row_groups._files, row_groups._tables = row_groups.RecentCache(8), row_groups.RecentCache(2)
     with pytest.raises(InputChanged) as caught:
         read(store, found)
     back = "Restore the original file, or plan its new content with --update."

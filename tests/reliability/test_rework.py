@@ -310,9 +310,9 @@ def test_new_tars_are_added(place: Place, tars: dict[str, str]) -> None:
     run(job, notes, update=True)
     cut_off, left_out = notes.warnings
     assert cut_off.startswith(
-        f"{folder}/part-000009.tar is cut off within 08.png: 0 images before that, at least 1 lost"
+        f"{folder}/part-000009.tar is truncated within 08.png: 0 images before that, at least 1 lost"
     )
-    assert left_out.startswith("left out: at least 1 image behind the damage or the end mark of a tar; e.g. 08.png")
+    assert left_out.startswith("left out: at least 1 image after the damage or the end mark of a tar; e.g. 08.png")
     assert "new in the input: 4 images" in notes.lines
     assert sorted(row["id"] for row in read_rows(place.output)) == [f"{seed:02d}" for seed in range(12)]
     assert before.items() <= masks(place.output).items()
@@ -429,5 +429,5 @@ def test_tables_of_an_output_below_its_input_of_tars_are_no_input(place: Place, 
     with pytest.raises(UsageError, match=rf"^{output} is the output of a run, and no input; its masks are in masks/$"):
         run(place.job(input=str(output), output=str(place.folder / "out3")))
     (output / "run.json").write_text("{}")  # somebody else's
-    with pytest.raises(UsageError, match=r"holds .* Parquet files and 3 tars: say which are meant"):
+    with pytest.raises(UsageError, match=r"holds .* Parquet files and 3 tars: select one kind"):
         run(place.job(**tars, output=str(place.folder / "out3")))

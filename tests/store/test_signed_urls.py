@@ -303,7 +303,7 @@ def test_images_that_differ_by_query_are_different(web: Web, tmp_path: Path) -> 
     found = discover(str(tmp_path / "l.txt"), InputOptions(), Store())
     assert found.images == 3
     assert [m.id for part in found.parts for m in part.members] == [f"{web.url}/get?id={n}" for n in range(3)]
-    assert found.notes[-1] == "image URLs have queries, which say which image is meant and are kept: id x 3"
+    assert found.notes[-1] == "queries of image URLs are part of the image's name and are kept: id x 3"
     assert PLANTED not in repr(found)
 
 
@@ -328,7 +328,7 @@ def test_one_signature_for_tars_of_a_brace_range(web: Web, tmp_path: Path) -> No
 def test_an_input_whose_query_names_it(web: Web) -> None:
     web.put("/get.tar?v=1", tar_bytes())
     found = discover(f"{web.url}/get.tar?v=1&token={PLANTED}", InputOptions(), Store())
-    assert found.notes[0] == "the query of the input's URL says which object is meant, and is kept: v"
+    assert found.notes[0] == "the query of the input's URL is part of the object's name and is kept: v"
     assert {part.url for part in found.parts} == {f"{web.url}/get.tar?v=1"}
 
 
@@ -346,7 +346,7 @@ def test_two_signatures_of_one_image(site: Web, tmp_path: Path) -> None:
 
 def test_a_folder_of_labels_has_no_signature(site: Web, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(PICTURES[0][0])
-    with pytest.raises(UsageError, match="a signature is of one object, and this is a folder") as caught:
+    with pytest.raises(UsageError, match="a signature is for one object, and this is a folder") as caught:
         discover(str(tmp_path), InputOptions(labels=site.sign("/l")), Store())
     assert PLANTED not in str(caught.value)
 

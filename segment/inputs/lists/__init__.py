@@ -1,0 +1,1 @@
+"""List files: lines, CSV or JSON that name images and labels."""

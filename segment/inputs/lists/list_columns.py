@@ -1,4 +1,4 @@
-"""Which columns of a list name image, label and id: by option, else by their names, where what they hold agrees."""
+"""Find the image, label and id columns of a list: by option, else by their names if their cells agree."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from typing import TypeVar
 from segment.errors import UsageError, did_you_mean
 from segment.inputs.findings import Findings
 from segment.inputs.lists.list_rows import Rows, with_header
-from segment.inputs.words import Role, role_of, word_of
+from segment.inputs.roles import Role, role_of, word_of
 from segment.job import InputOptions
 from segment.store.names import count, examples, is_image, is_label, listed, shown
 from segment.store.urls import is_url, unsigned_name
 
 T = TypeVar("T")
-Exists = Callable[[Sequence[str]], bool]  # whether one of some references exists
+Exists = Callable[[Sequence[str]], bool]  # whether any of some references exists
 
 _POSITIONS: tuple[Role, ...] = ("image", "label", "id")
-_SHAPES = re.compile(r"\s*[\[{]|\d+ \d+ |[\d.]+,[\d.]+,")  # how polygons and run lengths begin
-_SAMPLE = 8  # cells of a column that are looked at,
-_SAMPLE_ROWS = 64  # of so many rows, if these are not empty
-_FEW = 3
-_MOST_UNREAD = 50  # columns that are looked at, whether they hold paths
+_SHAPES = re.compile(r"\s*[\[{]|\d+ \d+ |[\d.]+,[\d.]+,")  # the start of polygons and run lengths
+_SAMPLE = 8  # cells of a column that are sampled,
+_SAMPLE_ROWS = 64  # from this many rows unless all of these are empty
+_FEW = 3  # cells that are looked up in a column whose name indicates no role
+_MOST_UNREAD = 50  # unread columns that are searched for paths
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,19 +41,19 @@ class ListColumns:
 
 
 def find_header(rows: Rows, options: InputOptions, exists: Exists, findings: Findings, name: str) -> Rows:
-    """Return the rows of a text or CSV list below its header, if its first row is one.
+    """Return the rows of a text or CSV list without its header, if the first row is one.
 
-    It is where an option names one of its cells; or where one is called as an image column is, and none is a path or a
-    file: the first image may have such a name.
+    The first row is a header if an option names one of its cells. It is also one if a cell is a usual name of an image
+    column and no cell is a path or an existing file: the first image may have such a name.
 
     Raises:
-        UsageError: the first row is a header, and nobody knows what its columns are.
+        UsageError: the first row looks like a header, and no option or usual name tells its image column.
     """
     if not rows.positional:
         return rows
     cells = list(rows.rows[0].cells.values())
     titles = [cell.strip() for cell in cells]
-    asked = {options.image_column, options.label_column, options.id_column} - {*rows.names}  # which are positions
+    asked = {options.image_column, options.label_column, options.id_column} - {*rows.names}  # the names are positions
     is_like_one = any(role_of(title) == "image" and not is_image(title) for title in titles)
     if asked & {*titles} or (is_like_one and not any("/" in title for title in titles) and not exists(titles)):
         findings.notes.append(f"the first line is taken as the header: {listed(titles)}")
@@ -62,17 +62,17 @@ def find_header(rows: Rows, options: InputOptions, exists: Exists, findings: Fin
     if any(map(is_label, cells)) or not later or exists(cells) or not exists(later):
         return rows
     raise UsageError(
-        f"{name}: its first line is no image and looks like a header, {listed(titles)}, of which no name is known to "
-        "be the image's: name the column with --image-column, and those of label and id with --label-column and "
+        f"{name}: its first line is no image and looks like a header, {listed(titles)}, without a usual name of an "
+        "image column: name the column with --image-column, and those of label and id with --label-column and "
         "--id-column. If it is no header, what it names does not exist: leave it out"
     )
 
 
 def find_list_columns(rows: Rows, options: InputOptions, exists: Exists, findings: Findings, name: str) -> ListColumns:
-    """Find the columns by the options, or else by their names (or places, without a header) and what they hold.
+    """Find the columns by the options, or else by their names (or positions, without a header) and their cells.
 
     Raises:
-        UsageError: a column is not there; or none, or several, could be meant and none is named.
+        UsageError: a named column does not exist; or no column, or several, may hold the images or labels.
     """
     table = _Table(rows, exists, name)
     image = table.named(options.image_column, "image") or table.guessed_image(options)
@@ -82,12 +82,12 @@ def find_list_columns(rows: Rows, options: InputOptions, exists: Exists, finding
     columns = ListColumns(image, label, found)
     if len(rows.names) > 1 and not rows.positional:
         findings.notes.append(f"columns read, {columns}")
-    _tell_unread(table, columns, findings)
+    _report_unread(table, columns, findings)
     return columns
 
 
 class _Table:
-    """The rows of a list, asked about their columns."""
+    """The rows of a list by column, with cached samples."""
 
     def __init__(self, rows: Rows, exists: Exists, name: str) -> None:
         self.rows, self.name = rows, name
@@ -96,11 +96,11 @@ class _Table:
         self._samples: dict[str, list[str]] = {}
 
     def cells(self, column: str) -> list[str]:
-        """The cells of a column that are not empty."""
+        """Return the cells of a column that are not empty."""
         return [row.cells[column] for row in self.rows.rows if column in row.cells]
 
     def sample(self, column: str) -> list[str]:
-        """Some of them, from all over the list."""
+        """Return some cells, spread over the list."""
         if column not in self._samples:
             some = _spread(self.rows.rows, _SAMPLE_ROWS)
             cells = [row.cells[column] for row in some if column in row.cells] or self.cells(column)
@@ -108,9 +108,9 @@ class _Table:
         return self._samples[column]
 
     def weight(self, column: str) -> int:
-        """How sure it is that a column holds paths: 2 where some of them exist, 1 where all look so, else 0.
+        """Return how certain it is that a column holds paths: 2 if some exist, 1 if all look like paths, else 0.
 
-        Of a column whose name says nothing few are asked for, and none at another place than the list's own.
+        In a column whose name indicates no role only a few relative or absolute paths are looked up, and no URL.
         """
         if column not in self._weights:
             sample = self.sample(column)
@@ -121,23 +121,23 @@ class _Table:
         return self._weights[column]
 
     def named(self, column: str | None, role: Role) -> str | None:
-        """Return the column that an option names."""
+        """Return the column that an option names; None without the option."""
         if column is None:
             return None
         names = self.rows.names
         found = [known for known in names if known == column] or [k for k in names if k.lower() == column.lower()]
         if len(found) != 1:
             hint = did_you_mean(column, names)
-            raise UsageError(f"{self.name} has no {role} column '{shown(column)}'.{hint} {self.there()}")
+            raise UsageError(f"{self.name} has no {role} column '{shown(column)}'.{hint} {self.description()}")
         return found[0]
 
-    def there(self) -> str:
-        """Name the columns there are."""
+    def description(self) -> str:
+        """Return a sentence that names the columns."""
         what = "It has no header; its columns are" if self.rows.positional else "Its columns:"
         return f"{what} {listed(self.rows.names)}"
 
     def of_role(self, role: Role) -> list[str]:
-        """The columns that are an image's, a label's or an id by name or place."""
+        """Return the columns whose name or position indicates a role."""
         if self.rows.positional:
             place = _POSITIONS.index(role)
             return list(self.rows.names[place : place + 1])
@@ -151,7 +151,7 @@ class _Table:
         return found
 
     def guessed_image(self, options: InputOptions) -> str:
-        """Return the column that by its name holds images, the surest where there are several."""
+        """Return the image column by its name; of several the most certain one."""
         found = [column for column in self.of_role("image") if column not in (options.label_column, options.id_column)]
         if self.rows.positional and len(self.rows.names) > len(_POSITIONS):
             wide = next(row for row in self.rows.rows if str(len(_POSITIONS) + 1) in row.cells)
@@ -160,7 +160,7 @@ class _Table:
                 "label and id. For a wider list without a header, give the column numbers: --image-column 1, "
                 "--label-column 2, --id-column 3"
             )
-        best = self._surest(found, "image")
+        best = self._most_certain(found, "image")
         others = [column for column in self.rows.names if column not in found and role_of(column) != "label"]
         if best is None or self.weight(best) == 0:
             hints = [column for column in others if self.weight(column) == 2]
@@ -171,24 +171,24 @@ class _Table:
                     f"{'holds' if len(hints) == 1 else 'hold'} paths. Name it with --image-column"
                 )
         if best is None:
-            raise UsageError(f"{self.name} has no image column: name it with --image-column. {self.there()}")
+            raise UsageError(f"{self.name} has no image column: name it with --image-column. {self.description()}")
         return best
 
     def guessed_label(self, taken: set[str | None], findings: Findings) -> str | None:
-        """Return the column that by its name holds labels, unless what it holds are no paths."""
+        """Return the label column by its name, unless its cells are no paths."""
         found = [column for column in self.of_role("label") if column not in taken]
-        best = self._surest(found, "label")
+        best = self._most_certain(found, "label")
         label = best if best and self.weight(best) else None
         for column in found:
             if column != label and not self.weight(column) and self.sample(column):
-                told = findings.notes if label else findings.warnings
+                lines = findings.notes if label else findings.warnings
                 drawn = all(map(_SHAPES.match, self.sample(column)))
                 advice = (
                     "Polygons and run lengths have to be drawn as label images first"
                     if drawn
-                    else f"--label-column '{shown(column)}' reads it all the same"
+                    else f"--label-column '{shown(column)}' reads it anyway"
                 )
-                told.append(
+                lines.append(
                     f"column '{shown(column)}' of {self.name} could be the label, but holds no paths, "
                     f"{self.example(column)}: not read. {advice}"
                 )
@@ -197,7 +197,7 @@ class _Table:
         return label
 
     def guessed_id(self, taken: set[str | None], findings: Findings) -> str | None:
-        """Return the column that by its name holds ids, unless they repeat."""
+        """Return the id column by its name, unless its values repeat."""
         for column in self.of_role("id"):
             ids = [unsigned_name(cell) for cell in self.cells(column)]
             if column in taken or not ids or (self.rows.positional and self.weight(column)):
@@ -207,12 +207,12 @@ class _Table:
                 return column
             findings.warnings.append(
                 f"column '{shown(column)}' of {self.name} repeats {repeated} of {len(ids)} values, so that it cannot "
-                f"tell images apart: their paths are the ids. --id-column '{shown(column)}' takes it all the same"
+                f"tell images apart: their paths are the ids. --id-column '{shown(column)}' uses it anyway"
             )
         return None
 
-    def _surest(self, found: Sequence[str], role: Role) -> str | None:
-        """Return the column that most surely holds paths; one whose name says only 'path' comes last."""
+    def _most_certain(self, found: Sequence[str], role: Role) -> str | None:
+        """Return the column that most certainly holds paths; one whose name indicates only a path comes last."""
         if len(found) < 2:
             return found[0] if found else None
         ranks = {column: (self.weight(column), bool(word_of(column))) for column in found}
@@ -224,7 +224,7 @@ class _Table:
         return best[0]
 
     def example(self, column: str) -> str:
-        """Quote a cell."""
+        """Return an example cell, quoted for a message."""
         return examples(cell[:80] for cell in self.sample(column)) if self.sample(column) else "it is empty"
 
 
@@ -234,19 +234,19 @@ def _spread(items: Sequence[T], most: int) -> list[T]:
     return [items[i * (len(items) - 1) // (most - 1)] for i in range(most)]
 
 
-def _tell_unread(table: _Table, columns: ListColumns, findings: Findings) -> None:
-    """Tell of columns that hold paths and are not read."""
+def _report_unread(table: _Table, columns: ListColumns, findings: Findings) -> None:
+    """Report columns that hold paths and are not read."""
     unread = [name for name in table.rows.names if name not in (columns.image, columns.label, columns.id)]
     held = [name for name in unread[:_MOST_UNREAD] if table.weight(name)]
     if held:
-        told = findings.notes if columns.label else findings.warnings
+        lines = findings.notes if columns.label else findings.warnings
         many = "a column that holds" if len(held) == 1 else f"{count(len(held), 'column')} that hold"
-        told.append(
+        lines.append(
             f"{many} paths and {'is' if len(held) == 1 else 'are'} not read: {listed(held)}, "
             f"{table.example(held[0])}. If it is the label, use --label-column '{shown(held[0])}'"
         )
 
 
 def _without_number(column: str) -> str:
-    """Undo what `with_header` does to a title that comes twice."""
+    """Return a title without the number that `with_header` adds to repeated titles."""
     return re.sub(r" \(\d+\)$", "", column)

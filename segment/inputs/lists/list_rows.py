@@ -1,4 +1,4 @@
-"""Rows of a list file, whatever it is written in: text, CSV, TSV, JSON lines or JSON."""
+"""Parse the rows of a list file: text, CSV, TSV, JSON lines or JSON."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Any
 
 from segment.errors import UsageError
 
-_PATH_KEYS = ("path", "url", "uri", "file_name", "filename", "file", "src", "name")  # of an image that is an object
-_DEEPEST = 3  # objects within objects that become columns
+_PATH_KEYS = ("path", "url", "uri", "file_name", "filename", "file", "src", "name")  # of an image given as an object
+_DEEPEST = 3  # depth of nested objects that become columns
 _EXAMPLE = '[{"image": "a.png", "label": "b.png"}]'
 
 
@@ -22,8 +22,8 @@ class Row:
     """One line or object of a list.
 
     Attributes:
-        number: line of the file where it ends, or item of an array, from 1, for messages.
-        cells: text by column; a column that is empty here may be absent.
+        number: from 1, for messages: the line of the file where it ends, or the item of an array.
+        cells: text by column; an empty cell may be absent.
     """
 
     number: int
@@ -32,12 +32,12 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """A list as it is written.
+    """The rows of a list.
 
     Attributes:
-        names: of the columns, in order; `1`, `2` and so on where the first row may be a header, which nobody knows yet.
-        rows: in order.
-        positional: whether columns are known by their place alone.
+        names: column names, in order; `1`, `2` and so on while it is open whether the first row is a header.
+        rows: the rows, in order.
+        positional: whether columns have numbers instead of names.
     """
 
     names: Sequence[str]
@@ -49,14 +49,14 @@ def parse_rows(data: bytes, suffix: str, name: str) -> Rows:
     """Parse a list file.
 
     Args:
-        data: its bytes, UTF-8.
-        suffix: `.csv` (with commas, semicolons or tabs), `.tsv`, `.jsonl` (an object a line), `.json` (an array of
-            objects or paths), else lines of one or two words, where a name with spaces is quoted or a tab separates.
-            In text, CSV and TSV a line that begins with `#` is a comment; a name that does is written `./#name`.
-        name: for messages.
+        data: the file as UTF-8 bytes.
+        suffix: `.csv` (with commas, semicolons or tabs), `.tsv`, `.jsonl` (an object per line), `.json` (an array of
+            objects or paths), else lines of one or two words; there a name with spaces is quoted, or a tab separates.
+            In text, CSV and TSV a line that begins with `#` is a comment; such a name is written `./#name`.
+        name: name of the list for messages.
 
     Raises:
-        UsageError: not UTF-8, empty, or a line that cannot be understood.
+        UsageError: the file is not UTF-8, is empty, or has an invalid line.
     """
     try:
         text = data.decode("utf-8-sig")
@@ -79,10 +79,10 @@ def parse_rows(data: bytes, suffix: str, name: str) -> Rows:
 
 
 def with_header(rows: Rows, name: str) -> Rows:
-    """Take the first row for the names of the columns.
+    """Use the first row as the column names.
 
     Raises:
-        UsageError: there are no other rows, or one has more cells than the header.
+        UsageError: there are no other rows, or a row has more cells than the header.
     """
     first, *others = rows.rows
     header = [first.cells.get(position, "").strip() for position in rows.names]
@@ -123,15 +123,15 @@ def _words(line: str, where: str) -> list[str]:
     if "\t" in line:
         return [word for word in line.split("\t") if word.strip()]
     if '"' not in line and "'" not in line:
-        return [word for word in line.split(" ") if word]  # and no other kind of space: names may hold it
+        return [word for word in line.split(" ") if word]  # not at other white space, which names may hold
     try:
         return [word for word in shlex.split(line) if word]
     except ValueError:
-        raise UsageError(f"{where}: a quote is not closed; a name with a quote in it goes in other quotes") from None
+        raise UsageError(f"{where}: a quote is not closed; quote a name with a quote in it by the other kind") from None
 
 
 def _delimiter(text: str) -> str:
-    """Return what separates the cells of a CSV: spreadsheets write what the decimal comma leaves free."""
+    """Return the delimiter of a CSV. Spreadsheets write a semicolon or tab where the comma is the decimal mark."""
     first_line = next((line for line in text.splitlines() if line.strip() and line[0] != "#"), "")
     return next((mark for mark in (",", ";", "\t") if mark in first_line), ",")
 
@@ -162,7 +162,7 @@ def _json_objects(text: str, name: str) -> Iterator[tuple[int, dict[str, str]]]:
     try:
         values = json.loads(text)
     except (ValueError, RecursionError):
-        raise UsageError(f"{name} is no JSON; with an object a line it is a .jsonl file") from None
+        raise UsageError(f"{name} is no JSON; a file with an object per line is named .jsonl") from None
     if isinstance(values, dict) and {"images", "annotations"} <= values.keys():
         raise UsageError(
             f"{name} is a COCO file, whose annotations are polygons or run lengths and no label images. Draw them as "
@@ -182,7 +182,7 @@ def _object(value: object, where: str) -> dict[str, str]:
 
 
 def _cells(value: Mapping[str, Any], prefix: str, depth: int) -> Iterator[tuple[str, str]]:
-    """Yield the columns of an object; of an object within it the path, where it has one, as Hugging Face writes it."""
+    """Yield the columns of an object. A nested object gives its path if it has one, as Hugging Face writes it."""
     for key, item in value.items():
         column = f"{prefix}{key}"
         if isinstance(item, dict):

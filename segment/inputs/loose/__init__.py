@@ -1,0 +1,1 @@
+"""Loose image files below a prefix."""

@@ -1,16 +1,15 @@
-"""Labels of loose images: found by relative path or by a pattern."""
+"""Labels of loose images: find them by relative path or by a label pattern."""
 
 from __future__ import annotations
 
-import posixpath
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
 from segment.errors import UsageError
 from segment.inputs.findings import Findings, Reason, by_reason
+from segment.inputs.label_names import infer_pattern
+from segment.inputs.label_patterns import expand_pattern, stem_of
 from segment.inputs.lookup import look_up
-from segment.inputs.loose.label_hints import stem_of, usable_pattern
-from segment.inputs.parts import expand_pattern
 from segment.job import InputOptions
 from segment.store.client import Entry, Store
 from segment.store.names import count, examples, is_label, shown, skip_reason, suffix_of
@@ -20,18 +19,26 @@ from segment.store.urls import join_url, relative_url, to_url
 def labels_by_stem(
     base: str, images: Sequence[Entry], folder: str, options: InputOptions, store: Store, findings: Findings
 ) -> dict[str, Entry]:
-    """Return label entries by image URL, matched by path below the two folders, without suffix.
+    """Return label entries by image URL, matched by relative path without suffix.
+
+    Args:
+        base: URL of the input's folder.
+        images: the images below it.
+        folder: URL of the folder of labels.
+        options: whether hidden labels count.
+        store: lists the folder.
+        findings: collects warnings and what is left out.
 
     Raises:
-        UsageError: no image has a label there, or the images would be their own labels.
+        UsageError: no image has a label there, or `folder` is `base`, where each image would be its own label.
     """
     if folder == base:
         raise UsageError(
             f"{shown(folder)}: the labels are in the input's own folder, so every image would be its own "
-            "label. Say how their names differ with --label-pattern, for example '{dir}/{stem}_L.png'"
+            "label. Describe how their names differ by --label-pattern, for example '{dir}/{stem}_L.png'"
         )
     found = _label_files(base, folder, options, store, findings)
-    # PNG first: of several files with one stem it is the one that holds exact indices.
+    # PNG first: of several files with one stem it is the lossless one.
     by_stem: dict[str, Entry] = {}
     for entry in sorted(found, key=lambda entry: suffix_of(entry.url) != ".png"):
         by_stem.setdefault(stem_of(relative_url(entry.url, folder)), entry)
@@ -41,7 +48,7 @@ def labels_by_stem(
         looked = join_url(folder, stem_of(relative_url(images[0].url, base)))
         have = f"{count(len(found), 'image')} there, {examples(e.url for e in found)}" if found else "no images there"
         odd = "".join(f"; {item}" for item in by_reason(findings.left_out) if item.reason == "label_format")
-        pattern = usable_pattern(
+        pattern = infer_pattern(
             [relative_url(image.url, base) for image in images], [relative_url(entry.url, folder) for entry in found]
         )
         advice = f". If these are the labels, add --label-pattern '{pattern}'" if pattern else ""
@@ -49,12 +56,12 @@ def labels_by_stem(
             f"none of the {count(len(images), 'image')} has a label: looked for {shown(looked)}.png "
             f"(or another image suffix); {have}{odd}{advice}"
         )
-    _tell_unmatched(images, labels, found, folder, base, findings)
+    _report_unmatched(images, labels, found, folder, base, findings)
     return labels
 
 
 def _label_files(base: str, folder: str, options: InputOptions, store: Store, findings: Findings) -> list[Entry]:
-    """List the label images of a folder; what else is there is counted."""
+    """Return the label images of a folder; count its other files."""
     found = []
     left: dict[Reason, list[str]] = defaultdict(list)
     for entry in store.list(folder):
@@ -72,7 +79,7 @@ def _label_files(base: str, folder: str, options: InputOptions, store: Store, fi
     return found
 
 
-def _tell_unmatched(
+def _report_unmatched(
     images: Sequence[Entry],
     labels: Mapping[str, Entry],
     found: Sequence[Entry],
@@ -97,11 +104,12 @@ def _tell_unmatched(
 
 
 def wanted_labels(base: str, images: Sequence[Entry], options: InputOptions) -> dict[str, str]:
-    """Return the URL that the label pattern gives, by image URL; empty without a pattern."""
+    """Return the URL of each image's label by the label pattern, by image URL; empty without a pattern."""
     if options.label_pattern is None:
         return {}
     folder = to_url(options.labels) if options.labels is not None else base
-    return {entry.url: _expand(options.label_pattern, relative_url(entry.url, base), folder) for entry in images}
+    pattern = options.label_pattern
+    return {entry.url: join_url(folder, expand_pattern(pattern, relative_url(entry.url, base))) for entry in images}
 
 
 def labels_by_pattern(
@@ -114,13 +122,18 @@ def labels_by_pattern(
     *,
     whole: bool,
 ) -> tuple[list[Entry], dict[str, Entry]]:
-    """Return the images that are no labels, and label entries by image URL.
+    """Return the images that are not labels themselves, and label entries by image URL.
 
-    A label may have any name that the pattern gives: a hidden one, or one with a suffix that is no image's.
+    A label may have any name that the pattern gives, such as a hidden one or one without an image suffix.
 
     Args:
-        everything: the objects of the input, by URL.
-        whole: whether these are all objects below `base`: others there are not looked for.
+        base: URL of the input's folder.
+        images: the images below it.
+        everything: all objects of the input by URL.
+        options: with a label pattern.
+        store: where labels outside the input are looked up.
+        findings: collects warnings and what is left out.
+        whole: whether `everything` holds all objects below `base`, so that no others are looked up there.
 
     Raises:
         UsageError: no image has a label.
@@ -144,18 +157,11 @@ def labels_by_pattern(
             f"none of the {count(len(kept), 'image')} has a label: with --label-pattern '{pattern}' looked "
             f"for {shown(wanted[kept[0].url])} as the label of {shown(kept[0].url)}"
         )
-    told_here = _below(folder, base)  # else what is in both is counted with the input
-    idle = [entry for url, entry in listed.items() if is_label(url) and (told_here or url not in everything)]
-    _tell_unmatched(kept, labels, idle, folder, base, findings)
+    # Objects in both listings are counted with the input, unless the labels are below it.
+    idle = [e for url, e in listed.items() if is_label(url) and (_below(folder, base) or url not in everything)]
+    _report_unmatched(kept, labels, idle, folder, base, findings)
     return kept, labels
 
 
 def _below(url: str, folder: str) -> bool:
     return url.startswith(folder + "/")
-
-
-def _expand(pattern: str, relative: str, folder: str) -> str:
-    """Return the URL that a label pattern gives for an image; `{dir}` of a top-level image is `.`."""
-    directory, name = posixpath.split(relative)
-    path = expand_pattern(pattern, {"stem": stem_of(name), "dir": directory or ".", "name": name})
-    return join_url(folder, posixpath.normpath(path))

@@ -1,4 +1,4 @@
-"""How an encoded image lies in a Parquet column: one decision, by the column's type, for planning and for reading."""
+"""How an encoded image is stored in a Parquet column: one decision by the column's type, for planning and reading."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from segment.store.names import listed
 
 _SHORTEST_IMAGE = 58  # bytes: a BMP of one pixel; hashes, UUIDs and decimals are shorter
 _NUMBERS = (
-    "holds numbers, and encoded images are read. Encode pixels as PNG in a binary column (Pillow: "
+    "holds numbers instead of encoded images. Encode pixels as PNG in a binary column (Pillow: "
     "Image.fromarray(array).save(buffer, 'PNG'))"
 )
 _SEVERAL = (
-    "holds several images a row, and one is read. Write a row for each image (pandas: table.explode, DuckDB: unnest)"
+    "holds several images per row instead of one. Write a row for each image (pandas: table.explode, DuckDB: unnest)"
 )
 _EXPECTED = "expected binary, a struct {bytes: binary, path: string}, or text with paths or URLs"
-_LONGEST_TYPE = 60  # characters
+_LONGEST_TYPE = 60  # characters of a type that messages show
 _NO_IMAGE = f"cannot hold images; {_EXPECTED}"
 
 
 @dataclass(frozen=True, slots=True)
-class Field:
+class FieldPath:
     """A column, or a field of a struct column.
 
     Attributes:
         column: name of the column.
-        names: of the fields that lead to the values, from the outermost struct inwards.
+        names: names of the fields that lead to the values, from the outermost struct inwards.
     """
 
     column: str
@@ -39,12 +39,12 @@ class Field:
     def __str__(self) -> str:
         return ".".join((self.column, *self.names))
 
-    def within(self, name: str) -> Field:
-        """The field `name` of this struct."""
-        return Field(self.column, (*self.names, name))
+    def within(self, name: str) -> FieldPath:
+        """Return the field `name` of this struct."""
+        return FieldPath(self.column, (*self.names, name))
 
     def of(self, rows: pa.Table) -> pa.ChunkedArray:
-        """Return the values: null where a struct around them is; no dictionaries, no extension types."""
+        """Return the values without dictionaries and extension types; null where an enclosing struct is null."""
         values = _plain(rows[self.column])
         for name in self.names:
             values = _plain(pc.struct_field(values, [values.type.get_field_index(name)]))
@@ -53,25 +53,25 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """Where a column has the encoded image of a row: as bytes, as a path or URL, or as either. One is not None."""
+    """Where a column stores the encoded image of a row: as bytes, as a path or URL, or as either. One is not None."""
 
-    data: Field | None
-    path: Field | None
+    data: FieldPath | None
+    path: FieldPath | None
 
     def __str__(self) -> str:
         own = self.data or self.path
         assert own is not None
         inner = own.names[:-1] if own.names and own.names[-1] in ("bytes", "path") else own.names
-        return str(Field(own.column, inner))
+        return str(FieldPath(own.column, inner))
 
     @property
     def column(self) -> str:
         """Name of the column."""
-        return cast(Field, self.data or self.path).column
+        return cast(FieldPath, self.data or self.path).column
 
     @property
     def fields(self) -> list[str]:
-        """What is to be read, as pyarrow names columns."""
+        """Names of the columns to read, in pyarrow's notation."""
         return [str(field) for field in (self.data, self.path) if field]
 
     def encoded(self, rows: pa.Table) -> list[bytes | None]:
@@ -89,11 +89,11 @@ class Cell:
 
 
 def cell_of(field: pa.Field) -> Cell | str:
-    """Decide from a column's type whether images can be read from it, and how; else say in words why not."""
-    return _cell(Field(field.name), field)
+    """Return how images are read from a column of this type, or the reason why they cannot be."""
+    return _cell(FieldPath(field.name), field)
 
 
-def _cell(at: Field, field: pa.Field) -> Cell | str:
+def _cell(at: FieldPath, field: pa.Field) -> Cell | str:
     if refused := _refused_extension(field):
         return refused
     kind = storage_of(field.type)
@@ -108,7 +108,7 @@ def _cell(at: Field, field: pa.Field) -> Cell | str:
     return _refused_list(kind) if _is_list(kind) else _NO_IMAGE
 
 
-def _struct_cell(at: Field, kind: pa.StructType) -> Cell | str:
+def _struct_cell(at: FieldPath, kind: pa.StructType) -> Cell | str:
     """Find bytes and path in a struct: `{bytes, path}` in any order, either alone, or one such struct in another."""
     fields = {field.name: field for field in _children(kind)}
     path = at.within("path") if kind.get_field_index("path") >= 0 and is_text(fields["path"].type) else None
@@ -118,7 +118,7 @@ def _struct_cell(at: Field, kind: pa.StructType) -> Cell | str:
         if "data" in fields and not fields.keys().isdisjoint(("shape", "mode", "height")):
             return _NUMBERS  # Ray's tensors, Spark's image source, Daft's images
         inner = [str(cell) for cell in _readable_fields(at, kind)]
-        return f"has no bytes and no path; its fields that may be meant: {listed(inner)}" if inner else _NO_IMAGE
+        return f"has no bytes and no path; fields that may hold images: {listed(inner)}" if inner else _NO_IMAGE
     inner_cell = _cell(at.within("bytes"), fields["bytes"])
     if isinstance(inner_cell, Cell) and inner_cell.data is None:
         return f"has text as its bytes; {_EXPECTED}"
@@ -126,7 +126,7 @@ def _struct_cell(at: Field, kind: pa.StructType) -> Cell | str:
 
 
 def _refused_extension(field: pa.Field) -> str:
-    """Say why an extension type is not read, if so. The library that knows it may be loaded here, or not."""
+    """Return why an extension type is not read, or `""`. The library that defines the type need not be loaded."""
     name = extension_name(field)
     if "tensor" in name:
         return _NUMBERS
@@ -140,7 +140,7 @@ def _refused_extension(field: pa.Field) -> str:
 
 
 def extension_name(field: pa.Field) -> str:
-    """Return the name of a column's extension type in lower case; `""` if it has none."""
+    """Return the lower-case name of a column's extension type; `""` if it has none."""
     if isinstance(field.type, pa.BaseExtensionType):
         return str(field.type.extension_name).lower()
     name: bytes = (field.metadata or {}).get(b"ARROW:extension:name", b"")
@@ -148,13 +148,13 @@ def extension_name(field: pa.Field) -> str:
 
 
 def _refused_list(kind: pa.DataType) -> str:
-    """Say what a list holds instead of one encoded image."""
+    """Return why a list is no encoded image."""
     inner, depth = storage_of(kind.value_type), 1
     while _is_list(inner):
         inner, depth = storage_of(inner.value_type), depth + 1
     if pa.types.is_primitive(inner):
         return _NUMBERS if depth > 1 or pa.types.is_fixed_size_list(kind) or _is_byte(inner) else _NO_IMAGE
-    return _SEVERAL if isinstance(_cell(Field(""), pa.field("", inner)), Cell) else _NO_IMAGE
+    return _SEVERAL if isinstance(_cell(FieldPath(""), pa.field("", inner)), Cell) else _NO_IMAGE
 
 
 def described(kind: pa.DataType) -> str:
@@ -163,43 +163,43 @@ def described(kind: pa.DataType) -> str:
     return text if len(text) <= _LONGEST_TYPE else f"{text[:_LONGEST_TYPE]}..."
 
 
-def resolve(schema: pa.Schema, name: str) -> tuple[pa.Field, Field] | None:
-    """Find the column of this name, or else the field of a struct: `image.bytes`; None if there is neither or several.
+def find_field(schema: pa.Schema, name: str) -> tuple[pa.Field, FieldPath] | None:
+    """Find the column with this name, or else the field of a struct: `image.bytes`; None if there is none or several.
 
-    A column whose own name has dots comes before a field of another.
+    A column whose own name has dots takes precedence over a field of another column.
     """
-    found = _resolve(list(schema), name)
+    found = _find_field(list(schema), name)
     if found is None or schema.names.count(found[1][0]) != 1:
         return None
-    return found[0], Field(found[1][0], found[1][1:])
+    return found[0], FieldPath(found[1][0], found[1][1:])
 
 
-def _resolve(fields: Sequence[pa.Field], name: str) -> tuple[pa.Field, tuple[str, ...]] | None:
+def _find_field(fields: Sequence[pa.Field], name: str) -> tuple[pa.Field, tuple[str, ...]] | None:
     same = [field for field in fields if field.name == name]
     if same:
         return (same[0], (name,)) if len(same) == 1 else None
     for field in fields:
         if name.startswith(f"{field.name}."):
-            inner = _resolve(_children(storage_of(field.type)), name[len(field.name) + 1 :])
+            inner = _find_field(_children(storage_of(field.type)), name[len(field.name) + 1 :])
             if inner:
                 return inner[0], (field.name, *inner[1])
     return None
 
 
 def cell_at(schema: pa.Schema, name: str) -> Cell | str | None:
-    """`cell_of` the column or field that `resolve` finds; None if there is none."""
-    found = resolve(schema, name)
+    """Return `cell_of` the column or field that `find_field` finds; None if there is none."""
+    found = find_field(schema, name)
     return None if found is None else _cell(found[1], found[0])
 
 
 def readable_cells(schema: pa.Schema) -> Iterator[Cell]:
-    """Yield every column, or field of a struct column, that images could be read from, whatever its name."""
+    """Yield every column, or field of a struct column, that images can be read from, whatever its name."""
     for field in schema:
         if schema.names.count(field.name) == 1:
-            yield from _readable(Field(field.name), field)
+            yield from _readable(FieldPath(field.name), field)
 
 
-def _readable(at: Field, field: pa.Field) -> Iterator[Cell]:
+def _readable(at: FieldPath, field: pa.Field) -> Iterator[Cell]:
     cell = _cell(at, field)
     if isinstance(cell, Cell):
         yield cell
@@ -207,13 +207,13 @@ def _readable(at: Field, field: pa.Field) -> Iterator[Cell]:
         yield from _readable_fields(at, storage_of(field.type))
 
 
-def _readable_fields(at: Field, kind: pa.DataType) -> Iterator[Cell]:
+def _readable_fields(at: FieldPath, kind: pa.DataType) -> Iterator[Cell]:
     for child in _children(kind):
         yield from _readable(at.within(child.name), child)
 
 
 def plain_values(column: pa.ChunkedArray) -> list[Any]:
-    """Return a column's values; of text that is not valid UTF-8, which Parquet does not rule out, the bytes escaped."""
+    """Return a column's values. Invalid UTF-8 in text, which Parquet allows, is escaped."""
     if not is_text(column.type):
         return cast(list[Any], column.to_pylist())
     encoded = column.cast(pa.large_binary()).to_pylist()
@@ -221,7 +221,7 @@ def plain_values(column: pa.ChunkedArray) -> list[Any]:
 
 
 def storage_of(kind: pa.DataType) -> pa.DataType:
-    """Return the type without extension and dictionary around it."""
+    """Return a type without its extension and dictionary."""
     while True:
         if isinstance(kind, pa.BaseExtensionType):
             kind = kind.storage_type
@@ -232,7 +232,7 @@ def storage_of(kind: pa.DataType) -> pa.DataType:
 
 
 def _plain(values: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Undo what `storage_of` undoes of the type."""
+    """Return values without the extensions and dictionaries that `storage_of` removes from the type."""
     while values.type != (plain := storage_of(values.type)):
         if pa.types.is_dictionary(values.type):
             chunks = [chunk.dictionary_decode() for chunk in values.chunks]
@@ -244,18 +244,18 @@ def _plain(values: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def is_text(kind: pa.DataType) -> bool:
-    """Whether values are text, dictionaries of it included."""
+    """Return whether values are text, dictionaries of text included."""
     kind = storage_of(kind)
     return any(test(kind) for test in (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view))
 
 
 def is_binary(kind: pa.DataType) -> bool:
-    """Whether values are bytes of any length."""
+    """Return whether values are byte strings of variable length."""
     return any(test(kind) for test in (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view))
 
 
 def is_byte_list(kind: pa.DataType) -> bool:
-    """Whether values are lists of bytes, as Spark and pandas write what they take for numbers."""
+    """Return whether values are lists of bytes, as Spark and pandas write byte strings that they treat as numbers."""
     return (pa.types.is_list(kind) or pa.types.is_large_list(kind)) and _is_byte(kind.value_type)
 
 

@@ -1,4 +1,4 @@
-"""Which columns of a Parquet file hold image, label and id."""
+"""Find the image, label and id columns of a Parquet file."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import pyarrow as pa
 from segment.errors import UsageError, did_you_mean
 from segment.inputs.parquet.cells import (
     Cell,
-    Field,
+    FieldPath,
     cell_at,
     cell_of,
     described,
+    find_field,
     is_byte_list,
     is_text,
     plain_values,
     readable_cells,
-    resolve,
     storage_of,
 )
-from segment.inputs.words import names_label_path, role_of
+from segment.inputs.roles import names_label_path, role_of
 from segment.job import NO_LABELS, ROW_NUMBERS, InputOptions
 from segment.store.names import listed, row_id, shown
 from segment.store.urls import is_url, redact_credentials, unsigned_name
@@ -29,7 +29,7 @@ from segment.store.urls import is_url, redact_credentials, unsigned_name
 IMAGE_COLUMNS = ("image", "img", "jpg", "jpeg", "png", "webp", "bytes", "image_bytes", "content")
 ID_COLUMNS = ("id", "image_id", "key", "__key__", "filename", "file_name")
 _PLACES = ("path", "file", "url", "uri", "filename", "file_name")
-# Columns of text that name images; the first of these groups of which one is there.
+# Text columns that name images. The first group with a match is used.
 IMAGE_PATH_COLUMNS = (
     ("image", "img", *(f"{word}_{place}" for word in ("image", "img") for place in _PLACES)),
     ("path", "file", "file_path", "filepath", "file_name", "filename", "url", "uri"),
@@ -44,30 +44,30 @@ class Columns:
         image: where the encoded images are.
         label: where the encoded labels are, or None.
         id: where the ids are: a column, the images' paths, or None for row numbers.
-        guessed: which of `image`, `label` and `id` nobody named.
+        guessed: those of `image`, `label` and `id` that were detected instead of named by an option.
     """
 
     image: Cell
     label: Cell | None
-    id: Field | None
+    id: FieldPath | None
     guessed: frozenset[str] = frozenset()
 
     @property
     def names(self) -> list[str]:
-        """What is to be read, as pyarrow names columns, each once."""
+        """Names of the columns to read, in pyarrow's notation, each once."""
         cells = [self.image, self.label] if self.label else [self.image]
         own_id = [str(self.id)] if self.id else []
         return list(dict.fromkeys([name for cell in cells for name in cell.fields] + own_id))
 
     def __str__(self) -> str:
-        label = _told(self.label) if self.label else ""
-        chosen = {"image": _told(self.image), "label": label, "id": str(self.id or "the row number")}
+        label = _cell_text(self.label) if self.label else ""
+        chosen = {"image": _cell_text(self.image), "label": label, "id": str(self.id or "the row number")}
         return ", ".join(f"{what}: {shown(column)}" for what, column in chosen.items() if column)
 
     def ids(self, rows: pa.Table, first: int, *, numbered: bool = False) -> list[str]:
         """Return the ids of `rows`, the first of which is row `first` of the file.
 
-        The row number stands where there is no id, and as a folder before every id if `numbered`.
+        The row number is the id where there is none; with `numbered` it precedes every id as a folder.
         """
         values = [None] * len(rows) if self.id is None else plain_values(self.id.of(rows))
         names = []
@@ -77,13 +77,13 @@ class Columns:
         return names
 
     def _storable(self, value: str) -> str:
-        """Drop from a URL what an id must not keep: a signature; a password, if nobody named the column."""
+        """Remove from a URL what an id must not keep: a signature, and a password unless an option names the column."""
         ours = "id" in self.guessed or self.id == self.image.path
         value = unsigned_name(value)
         return redact_credentials(value) if ours and is_url(value) else value
 
 
-def _told(cell: Cell) -> str:
+def _cell_text(cell: Cell) -> str:
     return str(cell) if cell.data else f"{cell} (paths or URLs)"
 
 
@@ -91,13 +91,13 @@ def find_columns(schema: pa.Schema, options: InputOptions, name: str) -> Columns
     """Find the columns by the options, or else by their usual names and types.
 
     Args:
-        schema: of the file.
+        schema: schema of the file.
         options: may name the columns.
-        name: of the file, for messages.
+        name: name of the file for messages.
 
     Raises:
-        UsageError: a column is not there, or its type cannot be an image, a label or an id; or several columns could be
-            meant and none is named.
+        UsageError: a column does not exist, or its type cannot be an image, a label or an id; or several columns may be
+            the one and no option names it.
     """
     cells = {field.name: cell_of(field) for field in schema if schema.names.count(field.name) == 1}
     readable = {column: cell for column, cell in cells.items() if isinstance(cell, Cell)}
@@ -122,9 +122,9 @@ def _named(schema: pa.Schema, column: str | None, what: str, name: str) -> Cell 
     if cell is None:
         raise UsageError(_absent(schema, column, what, name))
     if isinstance(cell, str):
-        found = resolve(schema, column)
+        found = find_field(schema, column)
         kind = described(found[0].type) if found else ""
-        raise UsageError(f"{name}: the {what} column '{shown(column)}' is {kind}: it {cell}. {_there(schema)}")
+        raise UsageError(f"{name}: the {what} column '{shown(column)}' is {kind}: it {cell}. {_description(schema)}")
     return cell
 
 
@@ -132,12 +132,12 @@ def _absent(schema: pa.Schema, column: str, what: str, name: str) -> str:
     if (number := schema.names.count(column)) > 1:
         return f"{name} has {number} columns '{shown(column)}', which cannot be told apart: rename them"
     known = [*schema.names, *(str(cell) for cell in readable_cells(schema))]
-    return f"{name} has no {what} column '{shown(column)}'.{did_you_mean(column, known)} {_there(schema)}"
+    return f"{name} has no {what} column '{shown(column)}'.{did_you_mean(column, known)} {_description(schema)}"
 
 
 def _guessed_image(schema: pa.Schema, cells: Mapping[str, Cell | str], readable: Mapping[str, Cell], name: str) -> Cell:
     encoded = {column: cell for column, cell in readable.items() if cell.data is not None}
-    plain = _plainly_encoded(schema, encoded)  # before those that may as well hold numbers
+    plain = _plainly_encoded(schema, encoded)  # before types that may also hold numbers
     is_usual = _named_in(IMAGE_COLUMNS)
     found = _one_of(plain, is_usual, "image", name) or _one_of(encoded, is_usual, "image", name)
     if found:
@@ -153,7 +153,7 @@ def _guessed_image(schema: pa.Schema, cells: Mapping[str, Cell | str], readable:
 
 
 def _no_image(schema: pa.Schema, cells: Mapping[str, Cell | str], name: str) -> str:
-    """Say that no image column is known, why the likeliest is none, and which could be named."""
+    """Return the message of a schema without image column: why a likely one is none, and which ones could be named."""
     usual = {*IMAGE_COLUMNS, *(column for group in IMAGE_PATH_COLUMNS for column in group)}
     odd = [(column, why) for column, why in cells.items() if isinstance(why, str) and column.lower() in usual]
     reasons = "".join(
@@ -164,12 +164,12 @@ def _no_image(schema: pa.Schema, cells: Mapping[str, Cell | str], name: str) -> 
         reasons += f"; there are {schema.names.count(twice)} columns '{shown(twice)}', which cannot be told apart"
     names = dict.fromkeys(str(cell) for cell in readable_cells(schema))
     choices = [column for column in names if isinstance(cell_at(schema, column), Cell)]
-    mend = f"; if one of these is it, name it with --image-column: {listed(choices)}" if choices else ""
-    return f"{name} has no image column{reasons}{mend}. {_there(schema)}"
+    advice = f"; if one of these is it, name it with --image-column: {listed(choices)}" if choices else ""
+    return f"{name} has no image column{reasons}{advice}. {_description(schema)}"
 
 
 def _guessed_label(schema: pa.Schema, readable: Mapping[str, Cell], image: Cell, name: str) -> Cell | None:
-    """Find the label column by its name. Text counts only where images are named by text, too: it may be a class."""
+    """Find the label column by its name. Text counts only where images are paths: otherwise it may be a class name."""
     encoded = {column: cell for column, cell in readable.items() if cell.data is not None}
     found = _one_of(_plainly_encoded(schema, encoded), lambda column: role_of(column) == "label", "label", name)
     if found or image.data is not None:
@@ -197,22 +197,22 @@ def _one_of(cells: Mapping[str, Cell], is_usual: Callable[[str], bool], what: st
     return cells[found[0]] if found else None
 
 
-def _id_field(schema: pa.Schema, image: Cell, options: InputOptions, name: str) -> Field | None:
+def _id_field(schema: pa.Schema, image: Cell, options: InputOptions, name: str) -> FieldPath | None:
     column = options.id_column
     if column is None:
         found = {f.name.lower(): f.name for f in schema if _is_id(f.type) and schema.names.count(f.name) == 1}
         detected = next((found[usual] for usual in ID_COLUMNS if usual in found), None)
-        return Field(detected) if detected else image.path
+        return FieldPath(detected) if detected else image.path
     if column == ROW_NUMBERS and column not in schema.names:
         return None
-    place = resolve(schema, column)
+    place = find_field(schema, column)
     if place is None:
         raise UsageError(_absent(schema, column, "id", name))
     if not _is_id(place[0].type):
         kind = described(place[0].type)
         raise UsageError(
             f"{name}: the id column '{shown(column)}' is {kind}; expected text or integers. "
-            f"--id-column {ROW_NUMBERS} takes the row numbers"
+            f"--id-column {ROW_NUMBERS} selects the row numbers"
         )
     return place[1]
 
@@ -221,6 +221,6 @@ def _is_id(kind: pa.DataType) -> bool:
     return is_text(kind) or bool(pa.types.is_integer(storage_of(kind)))
 
 
-def _there(schema: pa.Schema) -> str:
+def _description(schema: pa.Schema) -> str:
     columns = ", ".join(f"{shown(f.name)}: {described(f.type)}" for f in schema) or "none"
     return f"Its columns: {columns}"

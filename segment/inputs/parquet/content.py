@@ -1,4 +1,4 @@
-"""What bytes and texts of a table are, by how they begin."""
+"""Identify the content of bytes and texts by how they begin."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _START = 64  # bytes or characters; a multiple of four
 
 
 def is_label_format(data: bytes) -> bool:
-    """Whether bytes are an image that labels may be stored as."""
+    """Return whether bytes are an image in a format that labels are read in."""
     return bool(image_format(data)) or data.startswith(b"GIF8")
 
 
 def content_of(data: bytes) -> str:
-    """Say what bytes are, for a message."""
+    """Return what bytes are, for a message."""
     if found := image_format(data):
         return f"{found} images"
     if data[4:8] == b"ftyp":
@@ -43,7 +43,7 @@ def _is_text(data: bytes) -> bool:
 
 
 def embedded(text: str) -> str:
-    """Say that a text is an encoded image itself: `data URIs` or `base64 text`; `""` if it is not."""
+    """Return what kind of encoded image a text is: `data URIs` or `base64 text`; `""` if it is none."""
     if text[:5].lower() == "data:":
         return "data URIs"
     start = "".join(text[: 2 * _START].split())[:_START]

@@ -1,136 +1,87 @@
-"""Parquet files with encoded images in a column: planned from their footers, read by row group."""
+"""Read the rows of Parquet parts by row group; recently read files and row groups are cached."""
 
 from __future__ import annotations
 
 import logging
-from collections import Counter
-from collections.abc import Iterator, Sequence
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from segment.errors import SegmentError, UsageError
-from segment.inputs.cutting import Planned, Shard, shard_hash
-from segment.inputs.findings import Findings
-from segment.inputs.lookup import in_threads, refuse_changed
+from segment.inputs.lookup import refuse_changed
 from segment.inputs.parquet.cells import Cell
 from segment.inputs.parquet.columns import Columns, find_columns
-from segment.inputs.parquet.first_rows import look_at_rows
-from segment.inputs.parquet.opened import PARQUET_DAMAGE, one_line, refuse_trouble
-from segment.inputs.parquet.recent import Recent
-from segment.inputs.parquet.row_ids import repeated_rows, tell_repeated
-from segment.inputs.parts import Part, Sample, image_uri, settle
+from segment.inputs.parquet.footers import FOOTER_BLOCK
+from segment.inputs.parquet.read_errors import PARQUET_DAMAGE, one_line, refuse_trouble
+from segment.inputs.parquet.row_ids import repeated_rows
+from segment.inputs.parts import Part, Sample, check_sample, image_uri
 from segment.inputs.references import read_references
 from segment.job import InputOptions
-from segment.store.client import Entry, Store
-from segment.store.names import basename, count, examples, row_id, shown, slug
+from segment.store.client import Store
+from segment.store.names import row_id, shown
 
 log = logging.getLogger("segment.parquet")
 
-_FOOTER_BLOCK = 1 << 18
-_BYTES_BY_PATH = 4 << 20  # an image that is named by its path is taken to have, where parts are cut by bytes
-_LOOKS = 8  # files whose first rows are looked at: one for each choice of columns
+V = TypeVar("V")
 
 
-def plan_parquet(entries: Sequence[Entry], options: InputOptions, store: Store, findings: Findings) -> Planned:
-    """Plan the rows of Parquet files from their footers; note which columns are read.
+class RecentCache(Generic[V]):
+    """A small LRU cache. A value is made once even if several threads request it at the same time.
 
-    Raises:
-        UsageError: a file is no Parquet, lacks the columns, has too large a row group; or there are no rows.
+    Args:
+        entries: greatest number of values.
+        weight: weight of a value.
     """
-    planned = in_threads(lambda entry: _plan_file(entry, options, store), entries)
-    empty = [shard.url for shard, _ in planned if not shard.images]
-    if len(empty) == len(planned):
-        raise UsageError(f"no rows in {shown(empty[0])}" + (f" and {len(empty) - 1} more" if empty[1:] else ""))
-    if empty:
-        findings.warnings.append(
-            f"{count(len(empty), 'Parquet file has', 'Parquet files have')} no rows, {examples(empty)}"
-        )
-    chosen = Counter(columns for _, columns in planned)
-    findings.notes += [f"columns read, {text}" + _of(number, len(planned)) for text, number in chosen.most_common()]
-    filled = [(entry, *file) for entry, file in zip(entries, planned, strict=True) if file[0].images]
-    for columns, number in chosen.most_common(_LOOKS):
-        if first := next((entry for entry, _, own in filled if own == columns), None):
-            look_at_rows(first, columns, store, findings, _of(number, len(planned)))
-    tell_repeated([(shard, columns) for _, shard, columns in filled], store, findings)
-    bare = [shard.url for shard, columns in planned if columns.label is None]
-    if bare and len(bare) < len(planned):
-        findings.warnings.append(
-            f"{len(bare)} of {count(len(planned), 'Parquet file')} without a label column: segmented, not scored; "
-            + examples(bare)
-        )
-    return Planned([shard for shard, _ in planned if shard.images], labels_known=len(bare) == len(planned))
 
+    def __init__(self, entries: int, weight: Callable[[V], int] = lambda value: 0) -> None:
+        self._entries, self._weight = entries, weight
+        self._values: OrderedDict[Any, Future[V]] = OrderedDict()
+        self._lock = threading.Lock()
 
-def has_label_column(part: Part, options: InputOptions, store: Store) -> bool:
-    """Whether the file of a part has a column of labels. Only its footer is read; False where that cannot be had."""
-    try:
-        with store.open(part.url, _FOOTER_BLOCK, part.size, part.etag) as file:
-            return find_columns(pq.ParquetFile(file).schema_arrow, options, shown(part.url)).label is not None
-    except (SegmentError, *PARQUET_DAMAGE):
-        return False
+    def get(self, key: Any, make: Callable[[], V], limit: int = 0) -> V:
+        """Return the value of `key`. An error of `make` is raised in all waiting threads and is not cached.
 
+        Args:
+            key: hashable key.
+            make: makes a missing value.
+            limit: greatest total weight; older values are evicted to keep to it.
+        """
+        with self._lock:
+            future = self._values.get(key)
+            is_new = future is None
+            if future is None:
+                future = self._values[key] = Future()
+                while len(self._values) > self._entries:
+                    self._values.popitem(last=False)
+            self._values.move_to_end(key)
+        if is_new:
+            self._fill(key, future, make)
+        value = future.result()
+        self._evict(limit)
+        return value
 
-def _of(number: int, total: int) -> str:
-    return "" if number == total else f" (in {number} of {total} Parquet files)"
+    def _fill(self, key: Any, future: Future[V], make: Callable[[], V]) -> None:
+        try:
+            future.set_result(make())
+        except BaseException as error:
+            with self._lock:
+                if self._values.get(key) is future:
+                    del self._values[key]
+            future.set_exception(error)
 
-
-def _plan_file(entry: Entry, options: InputOptions, store: Store) -> tuple[Shard, Columns]:
-    try:
-        with store.open(entry.url, _FOOTER_BLOCK, entry.size) as file:
-            opened = pq.ParquetFile(file)
-            columns = find_columns(opened.schema_arrow, options, shown(entry.url))
-            runs = list(_row_groups(opened.metadata, columns, options, entry))
-    except PARQUET_DAMAGE as error:
-        refuse_trouble(error, entry.url)
-        raise UsageError(f"{shown(entry.url)} is no readable Parquet file: {one_line(error)}") from None
-    shard = Shard(
-        name=slug(basename(entry.url)),
-        hash=shard_hash(entry.url, entry.etag, entry.size),
-        format="parquet",
-        url=entry.url,
-        size=entry.size,
-        etag=entry.etag,
-        members=(),
-        runs=runs,
-    )
-    return shard, columns
-
-
-def _row_groups(
-    metadata: pq.FileMetaData, columns: Columns, options: InputOptions, entry: Entry
-) -> Iterator[tuple[int, int, int, int]]:
-    first = 0
-    for number in range(metadata.num_row_groups):
-        group = metadata.row_group(number)
-        if not 0 <= group.num_rows <= entry.size:
-            raise ValueError(f"{group.num_rows} rows in {entry.size} bytes")  # before anything is made for each
-        size = group.total_byte_size
-        if size > options.max_row_group_bytes:
-            size = _bytes_read(group, columns)
-        if size > options.max_row_group_bytes:
-            raise UsageError(
-                f"{shown(entry.url)}: row group {number} holds {size >> 20} MiB of images, more than a worker should "
-                f"hold at once ({options.max_row_group_bytes >> 20} MiB, max_row_group_bytes). Write the file with "
-                "smaller row groups, for example pyarrow.parquet.write_table(table, path, row_group_size=100)"
-            )
-        image_bytes = size // max(1, group.num_rows)
-        yield number, first, group.num_rows, image_bytes if columns.image.data else max(image_bytes, _BYTES_BY_PATH)
-        first += group.num_rows
-
-
-def _bytes_read(group: pq.RowGroupMetaData, columns: Columns) -> int:
-    """Return the uncompressed bytes of the columns that are read.
-
-    Asked for seldom: pyarrow aborts the process here on some damaged footers, which `total_byte_size` survives.
-    """
-    chunks = [group.column(i) for i in range(group.num_columns)]
-    return sum(chunk.total_uncompressed_size for chunk in chunks if _is_read(chunk.path_in_schema, columns))
-
-
-def _is_read(path: str, columns: Columns) -> bool:
-    return any(path == name or path.startswith(f"{name}.") for name in columns.names)
+    def _evict(self, limit: int) -> None:
+        with self._lock:
+            while len(self._values) > 1:
+                done = [future.result() for future in self._values.values() if future.done() and not future.exception()]
+                if sum(self._weight(value) for value in done) <= limit:
+                    return
+                self._values.popitem(last=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,9 +90,9 @@ class _File:
 
     Attributes:
         metadata: its footer.
-        columns: what is read.
-        repeated: rows whose id, of a column that was named, an earlier row has.
-        numbered: whether ids that nobody named come twice, so that the row number stands before each.
+        columns: the columns that are read.
+        repeated: rows whose id an earlier row has, where an option names the id column.
+        numbered: whether the row number precedes each id, because values of a detected id column repeat.
     """
 
     metadata: pq.FileMetaData
@@ -153,9 +104,9 @@ class _File:
         return sum(self.metadata.row_group(i).num_rows for i in range(row_group))
 
 
-# Consecutive parts of a row group usually come to the same process: the row group is read once for them.
-_files: Recent[_File] = Recent(8)
-_tables: Recent[pa.Table | None] = Recent(2, lambda table: 0 if table is None else int(table.nbytes))
+# Consecutive parts of a row group are usually read by the same process, which then reads the row group once.
+_files: RecentCache[_File] = RecentCache(8)
+_tables: RecentCache[pa.Table | None] = RecentCache(2, lambda table: 0 if table is None else int(table.nbytes))
 
 
 def read_parquet(part: Part, options: InputOptions, store: Store) -> list[Sample]:
@@ -165,7 +116,7 @@ def read_parquet(part: Part, options: InputOptions, store: Store) -> list[Sample
         InputChanged: the file is not the planned one.
     """
     refuse_changed(part, store)
-    file = _files.get((part.url, part.etag, part.size, options), lambda: _open_file(part, options, store))
+    file = _opened(part, options, store)
     key = (part.url, part.etag, part.size, part.row_group, file.columns)
     table = _tables.get(key, lambda: _read_row_group(part, file, store), options.max_row_group_bytes)
     if table is None:
@@ -185,17 +136,17 @@ def read_parquet(part: Part, options: InputOptions, store: Store) -> list[Sample
 
 
 def read_ids(part: Part, options: InputOptions, store: Store) -> list[str]:
-    """Read the ids of the rows of a part, as `read_parquet` gives them: of its row group only the column of ids.
+    """Read the ids of the rows of a part, equal to those of `read_parquet`; only the id column is read.
 
     Raises:
         InputChanged: the file is not the planned one.
-        SegmentError: it cannot be read.
+        SegmentError: the ids cannot be read.
     """
     refuse_changed(part, store)
-    file = _files.get((part.url, part.etag, part.size, options), lambda: _open_file(part, options, store))
+    file = _opened(part, options, store)
     if file.columns.id is None:
         return [row_id(index) for index in range(part.start, part.stop)]
-    with store.open(part.url, _FOOTER_BLOCK, part.size, part.etag) as source:
+    with store.open(part.url, FOOTER_BLOCK, part.size, part.etag) as source:
         try:
             opened = pq.ParquetFile(source, metadata=file.metadata, page_checksum_verification=True)
             table = opened.read_row_group(part.row_group, [str(file.columns.id)], use_threads=False)
@@ -206,24 +157,24 @@ def read_ids(part: Part, options: InputOptions, store: Store) -> list[str]:
     return file.columns.ids(rows, part.start, numbered=file.numbered)
 
 
+@dataclass(frozen=True, slots=True)
+class _Image:
+    """One encoded image or label; or the fault if the row names it by a path that cannot be read."""
+
+    data: bytes | None = None
+    fault: str = ""
+
+
 def _sample(
     part: Part, index: int, name: str, image: _Image, label: _Image, repeated: bool, options: InputOptions
 ) -> Sample:
-    fault = image.absent or (f"label_{label.absent}" if label.absent else None)
-    settled = settle("duplicate_id" if repeated else fault, image.data or b"", label.data, options.max_image_bytes)
-    return Sample(name, image_uri(part, name), index, *settled)
-
-
-@dataclass(frozen=True, slots=True)
-class _Image:
-    """One encoded image or label, or the fault if the row names it by a path and it cannot be had."""
-
-    data: bytes | None = None
-    absent: str = ""
+    fault = "duplicate_id" if repeated else image.fault or (f"label_{label.fault}" if label.fault else None)
+    checked = check_sample(fault, image.data or b"", label.data, options.max_image_bytes)
+    return Sample(name, image_uri(part, name), index, *checked)
 
 
 def _images(rows: pa.Table, cell: Cell | None, part: Part, store: Store) -> list[_Image]:
-    """Return the encoded images of a column; those that are only a path are read, relative to the file."""
+    """Return the encoded images of a column; images given by path are read, relative to the file."""
     if cell is None:
         return [_Image()] * len(rows)
     data, paths = cell.encoded(rows), cell.paths(rows)
@@ -232,12 +183,17 @@ def _images(rows: pa.Table, cell: Cell | None, part: Part, store: Store) -> list
     images = []
     for own, path in zip(data, named, strict=True):
         got = found[path] if path else own
-        images.append(_Image(absent=got) if isinstance(got, str) else _Image(got))
+        images.append(_Image(fault=got) if isinstance(got, str) else _Image(got))
     return images
 
 
+def _opened(part: Part, options: InputOptions, store: Store) -> _File:
+    """Return the file of a part from the cache, or open it."""
+    return _files.get((part.url, part.etag, part.size, options), lambda: _open_file(part, options, store))
+
+
 def _open_file(part: Part, options: InputOptions, store: Store) -> _File:
-    with store.open(part.url, _FOOTER_BLOCK, part.size, part.etag) as file:
+    with store.open(part.url, FOOTER_BLOCK, part.size, part.etag) as file:
         opened = pq.ParquetFile(file, page_checksum_verification=True)
         columns = find_columns(opened.schema_arrow, options, shown(part.url))
         repeated = repeated_rows(opened, columns, part.url)

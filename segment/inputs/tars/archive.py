@@ -1,4 +1,4 @@
-"""Tar archives by their headers alone: where each file lies, what is no file, where it is damaged or goes on."""
+"""Read the headers of a tar: the byte range of each file, special members, damage and trailing archives."""
 
 from __future__ import annotations
 
@@ -9,23 +9,22 @@ from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from segment.errors import SegmentError, UsageError
-from segment.inputs.tars.tar_damage import BLOCK, is_zero, legible, next_header
+from segment.inputs.tars.tar_damage import BLOCK, is_zero, legible_name, next_header
 from segment.store.client import Entry, Store
 from segment.store.names import as_text, basename, shown
 
-# Headers lie between the data. Reading 1 MiB at a time passes small images without a request for each and
-# still skips what is larger.
+# Headers are between the data. Reads of 1 MiB pass small images without one request for each and skip larger data.
 _BLOCK = 1 << 20
-_HEADER_BYTES = 1 << 17  # the largest header tarfile may ask for: a long name or a set of attributes
-_MAX_MEMBERS = 2_000_000  # the names of so many are half a gigabyte in the driver
-_MAX_SEARCHES = 10_000  # for members behind damage: what is hostile looks damaged everywhere
-_MAX_LINKS = 8  # links to links
-_LABELS = (b"V", b"D")  # GNU's name of a volume, and its list of a folder: no data
+_HEADER_BYTES = 1 << 17  # the largest header that tarfile may read: a long name or a set of attributes
+_MAX_MEMBERS = 2_000_000  # their names take half a gigabyte in the driver
+_MAX_SEARCHES = 10_000  # searches for members after damage: a hostile tar looks damaged everywhere
+_MAX_LINKS = 8  # length of a chain of links
+_LABELS = (b"V", b"D")  # GNU's volume name and folder listing hold no data
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 
 
 def compressed_tar(url: str) -> str:
-    """Return the compression that a tar's name tells, or `""`."""
+    """Return the compression that a tar's name indicates, or `""`."""
     name = basename(url).lower()
     if name.endswith(".tgz"):
         return "gzip"
@@ -34,10 +33,10 @@ def compressed_tar(url: str) -> str:
 
 
 def refuse_compressed(url: str) -> None:
-    """Refuse a tar whose name says that it is compressed.
+    """Refuse a tar whose name indicates compression.
 
     Raises:
-        UsageError: it is.
+        UsageError: the tar is compressed.
     """
     if compressed_tar(url):
         raise UsageError(_compressed(url, compressed_tar(url)))
@@ -45,22 +44,22 @@ def refuse_compressed(url: str) -> None:
 
 def _compressed(url: str, kind: str) -> str:
     return (
-        f"{shown(url)} is compressed ({kind}), so no range of it can be read. Images hardly compress: store it as a "
+        f"{shown(url)} is compressed ({kind}), so byte ranges cannot be read. Images hardly compress: store it as a "
         "plain .tar"
     )
 
 
 @dataclass(slots=True)
 class Archive:
-    """What the headers of a tar say.
+    """The content of a tar by its headers.
 
     Attributes:
-        files: name, first byte and size of each regular file, in order; then links to one of them.
+        files: name, first byte and size of each regular file, in order; then of links to one of them.
         special: names of other links, devices, sparse files and paths that lead out of the archive.
-        damage: what is wrong with it, as in `"is damaged at byte 512"`, or `""`; `files` are those before.
-        lost: names of files behind the damage, or behind the end mark.
-        doubtful: those of them whose header is damaged, too: what it says may be wrong.
-        is_open: whether there may be more than `lost` behind the damage.
+        damage: description of damage, as in `"is damaged at byte 512"`, or `""`; `files` are those before it.
+        lost: names of files after the damage or after the end mark.
+        doubtful: those of `lost` whose header is damaged, too: the name may be wrong.
+        is_open: whether there may be more files than `lost` after the damage.
     """
 
     files: list[tuple[str, int, int]] = field(default_factory=list)
@@ -72,10 +71,10 @@ class Archive:
 
 
 def read_headers(entry: Entry, store: Store) -> Archive:
-    """Read the headers of a tar, skipping the data. Where it is damaged, the rest is searched for what is lost there.
+    """Read the headers of a tar and skip the data. After damage the rest is searched for lost files.
 
     Raises:
-        UsageError: it is compressed, or has too many members.
+        UsageError: the tar is compressed or has too many members.
     """
     with store.open(entry.url, _BLOCK, entry.size) as file:
         start = file.read(6)
@@ -85,21 +84,21 @@ def read_headers(entry: Entry, store: Store) -> Archive:
         size = entry.size if entry.size >= 0 else file.seek(0, os.SEEK_END)
         headers = _Headers(file)
         members = _Members()
-        end, cut_off = _walk(headers, 0, size, members)
+        end, truncated = _walk(headers, 0, size, members)
         if len(members) > _MAX_MEMBERS:
             raise UsageError(f"{shown(entry.url)} has more than {_MAX_MEMBERS:,} members: split it into smaller tars")
         archive = _resolved(members)
-        if cut_off:
-            archive.damage, archive.lost, archive.is_open = f"is cut off within {shown(cut_off)}", [cut_off], True
+        if truncated:
+            archive.damage, archive.lost, archive.is_open = f"is truncated within {shown(truncated)}", [truncated], True
         else:
             archive.damage = _end(headers, end, size)
-            _search_behind(headers, end, size, archive)
+            _search_after(headers, end, size, archive)
     return archive
 
 
 @dataclass(slots=True)
 class _Members:
-    """Files, links (name and target) and everything else that is no folder."""
+    """Files, links (name and target) and all other members except folders."""
 
     files: list[tuple[str, int, int]] = field(default_factory=list)
     links: list[tuple[str, str]] = field(default_factory=list)
@@ -124,19 +123,20 @@ class _Members:
 
 
 def _walk(headers: _Headers, start: int, size: int, members: _Members) -> tuple[int, str]:
-    """Add the members from `start` on, as far as they are sound, in a tar of `size` bytes.
+    """Add the valid members from offset `start` on, in a tar of `size` bytes.
 
     Returns:
-        Where there is no further member, and the name of one that the end of the tar cuts off, or `""`.
+        The offset at which there is no further member; and the name of a member that the end of the tar truncates,
+        or `""`.
     """
     end = start
     try:
         headers.seek(start)
         tar = tarfile.open(fileobj=headers, mode="r:")  # type: ignore[call-overload]  # noqa: SIM115
         while (member := tar.next()) is not None:
-            tar.members.clear()  # it keeps every header otherwise
+            tar.members.clear()  # tarfile keeps every header otherwise
             if tar.offset <= end or member.size < 0:
-                break  # tarfile would go in circles
+                break  # tarfile would loop
             name = _clean(member.name)
             whole = member.isreg() and not member.issparse()
             data_end = member.offset_data + member.size if whole else tar.offset - BLOCK + 1
@@ -148,13 +148,13 @@ def _walk(headers: _Headers, start: int, size: int, members: _Members) -> tuple[
                 break
     except SegmentError:
         raise
-    except Exception:  # hostile headers make tarfile raise whatever its arithmetic meets
+    except Exception:  # tarfile raises many types on hostile headers
         pass
     return end, ""
 
 
 def _resolved(members: _Members) -> Archive:
-    """Take links to files of the same archive for these files; no name is followed that two files have."""
+    """Replace links to files of the same archive by these files. A name that two files have is no valid target."""
     archive = Archive(members.files, members.special)
     if not members.links:
         return archive
@@ -180,7 +180,7 @@ def _leads_out(name: str) -> bool:
 
 
 def _clean(name: str) -> str:
-    """Return a member's name as valid Unicode without `./` in front."""
+    """Return a member's name as valid Unicode without a leading `./`."""
     name = as_text(name)
     while name.startswith("./"):
         name = name[2:].lstrip("/")
@@ -188,7 +188,7 @@ def _clean(name: str) -> str:
 
 
 def _end(headers: _Headers, offset: int, size: int) -> str:
-    """Say what is wrong where the walk ended: tarfile takes damage for the end, too."""
+    """Describe the damage where the walk ended, or return `""`: tarfile takes damage for the end."""
     headers.seek(offset)
     block = headers.read(BLOCK)
     if not block and 0 < offset == size:
@@ -196,46 +196,46 @@ def _end(headers: _Headers, offset: int, size: int) -> str:
     if is_zero(block) and block:
         return ""
     whole = len(block) == BLOCK or not size
-    return f"is damaged at byte {offset}" if whole else f"is cut off at byte {min(offset, size)}"
+    return f"is damaged at byte {offset}" if whole else f"is truncated at byte {min(offset, size)}"
 
 
-def _search_behind(headers: _Headers, end: int, size: int, archive: Archive) -> None:
-    """Look for members behind `end`, where the archive ends or is damaged: they are not read, but counted.
+def _search_after(headers: _Headers, end: int, size: int, archive: Archive) -> None:
+    """Search for members after `end`, where the archive ends or is damaged. They are counted and not read.
 
-    They may be stale, or be those of another archive. Between sound ones a damaged header may still tell name and size.
+    They may be stale or belong to another archive. Between valid members a damaged header may still give name and size.
     """
     for _ in range(_MAX_SEARCHES):
-        if end > size:  # the padding of the last member is cut off
+        if end > size:  # the padding of the last member is truncated
             archive.is_open = True
         if end >= size and size:
             return
         start, only_zeros = next_header(headers.file, end)
         if not only_zeros:
-            name = legible(headers.file, end, start)
+            name = legible_name(headers.file, end, start)
             archive.is_open |= not name
             archive.doubtful += [name] if name else []
             archive.lost += [name] if name else []
-            archive.damage = archive.damage or f"has bytes behind its end mark, at byte {end}, that are no tar member"
+            archive.damage = archive.damage or f"has bytes after its end mark, at byte {end}, that are no tar member"
         if start >= size:
             archive.is_open |= not size
             return
-        archive.damage = archive.damage or f"goes on behind its end mark, at byte {start}, as joined tars do"
+        archive.damage = archive.damage or f"continues after its end mark, at byte {start}, as concatenated tars do"
         found = _Members()
-        end, cut_off = _walk(headers, start, size, found)
+        end, truncated = _walk(headers, start, size, found)
         archive.lost += [name for name, *_ in found.files] + [name for name, _ in found.links]
-        if cut_off:
-            archive.lost.append(cut_off)
+        if truncated:
+            archive.lost.append(truncated)
             break
         if len(archive.lost) > _MAX_MEMBERS:
             break
-        if end == start:  # no member, though its own header is sound: pass what was read of it
+        if end == start:  # no member despite a valid header: skip what was read of it
             archive.is_open = True
             end = max(start + BLOCK, headers.tell() // BLOCK * BLOCK)
     archive.is_open = True
 
 
 class _Headers:
-    """The file that tarfile reads headers from; refuses what no sound archive asks for."""
+    """The file that tarfile reads headers from. It refuses reads and offsets that no valid archive needs."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.file = file

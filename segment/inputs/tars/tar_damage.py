@@ -1,22 +1,22 @@
-"""What can still be told of a damaged tar: where its next sound header is, and what a damaged header says."""
+"""Recover what a damaged tar still tells: the next valid header, and the name in a damaged header."""
 
 from __future__ import annotations
 
 import tarfile
 from typing import BinaryIO
 
-BLOCK = tarfile.BLOCKSIZE  # bytes; headers begin at multiples of it, and data is padded to them
-_LEAST_READ, _MOST_READ = 1 << 14, 1 << 20  # bytes at a time: mostly it is the rest of a record, seldom much more
+BLOCK = tarfile.BLOCKSIZE  # bytes; headers begin at multiples of it, and data is padded to it
+_LEAST_READ, _MOST_READ = 1 << 14, 1 << 20  # bytes per read: usually the rest of a record, seldom much more
 _CHECKSUM = slice(148, 156)
-_TYPES = b"\x000125"  # files, links and folders: nothing that says something of the next member
+_TYPES = b"\x000125"  # files, links and folders; other headers describe the next member
 
 
 def next_header(file: BinaryIO, start: int) -> tuple[int, bool]:
-    """Search a tar for the next sound header, by blocks.
+    """Search a tar for the next valid header, block by block.
 
     Args:
         file: the tar.
-        start: offset to search from, a multiple of `BLOCK` from the tar's first byte.
+        start: offset to search from, a multiple of `BLOCK`.
 
     Returns:
         The offset of the header, or of the end of the file; and whether all bytes before it are zero.
@@ -35,11 +35,11 @@ def next_header(file: BinaryIO, start: int) -> tuple[int, bool]:
     return start, only_zeros
 
 
-def legible(file: BinaryIO, start: int, stop: int) -> str:
-    """Return the name that a damaged header tells, where its size explains the bytes up to `stop`; else `""`.
+def legible_name(file: BinaryIO, start: int, stop: int) -> str:
+    """Return the name in a damaged header if its size field accounts for the bytes up to `stop`; else `""`.
 
-    One damaged byte leaves most of a header as it was. If the member that it describes ends where the next sound one
-    begins, it is the only one in between.
+    One damaged byte leaves most of a header intact. If the described member ends where the next valid header begins, it
+    is the only member in between.
     """
     file.seek(start)
     header = file.read(BLOCK)
@@ -56,7 +56,7 @@ def legible(file: BinaryIO, start: int, stop: int) -> str:
 
 
 def is_zero(data: bytes) -> bool:
-    """Whether all bytes are zero."""
+    """Return whether all bytes are zero."""
     return data.count(0) == len(data)
 
 
@@ -65,5 +65,5 @@ def _is_header(block: bytes) -> bool:
         return False
     try:
         return tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape").size >= 0
-    except Exception:  # what is in the fields is arbitrary
+    except Exception:  # the fields hold arbitrary bytes
         return False

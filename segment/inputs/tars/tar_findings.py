@@ -1,4 +1,4 @@
-"""What the tars of an input hold besides what is segmented: told, counted, or refused."""
+"""Report what tars hold besides the segmented images: damage, unused members, labels that are not used."""
 
 from __future__ import annotations
 
@@ -9,28 +9,37 @@ from itertools import islice
 
 from segment.errors import UsageError
 from segment.inputs.findings import Findings, Reason, by_reason
-from segment.inputs.loose.label_hints import labels_by_name
+from segment.inputs.label_names import labels_by_name
 from segment.inputs.parts import Member
 from segment.inputs.tars.archive import Archive
-from segment.inputs.tars.samples import LABEL_KEYS, Fields, File, Group, Grouping, choose_grouping, first_key, group
+from segment.inputs.tars.grouping import (
+    LABEL_KEYS,
+    Fields,
+    File,
+    Group,
+    Grouping,
+    choose_grouping,
+    first_key,
+    group_files,
+)
 from segment.inputs.tars.suffixes import field_of, is_like_label, may_be_label
 from segment.job import InputOptions
 from segment.store.client import Entry
 from segment.store.names import DATA_SUFFIXES, LABEL_SUFFIXES, basename, count, examples, shown, skip_reason, suffix_of
 
-_MOST_LINES = 5  # on damaged tars
-_MOST_KEYS = 3  # of labels that are not used
-_MOST_REGROUPED = 2  # tars that are grouped again for each of these
+_MOST_LINES = 5  # warnings of damaged tars
+_MOST_KEYS = 3  # label keys that are suggested
+_MOST_REGROUPED = 2  # tars that are grouped again to verify a suggestion
 
 
 @dataclass(slots=True)
 class Tar:
-    """One tar.
+    """One tar of the input.
 
     Attributes:
-        entry: where it is.
-        archive: what its headers say.
-        files: those of its files that belong to a sample.
+        entry: the object.
+        archive: its headers.
+        files: the files that belong to a sample.
         members: its images, in order.
     """
 
@@ -41,7 +50,7 @@ class Tar:
 
 
 def of_samples(files: Sequence[File], url: str, options: InputOptions, findings: Findings) -> list[File]:
-    """Return the files that belong to a sample by their names, and count the others."""
+    """Return the files whose names belong to a sample; count the others."""
     kept: list[File] = []
     others: dict[Reason, list[str]] = {}
     for file in files:
@@ -58,7 +67,7 @@ def of_samples(files: Sequence[File], url: str, options: InputOptions, findings:
 
 
 def count_members(groups: Sequence[Group], suffixes: Counter[str], url: str, findings: Findings) -> None:
-    """Count what belongs to samples without an image; and what of the others may be data and is not used."""
+    """Count the members of samples without an image, and unused members of other samples that may hold data."""
     unused: dict[Reason, list[tuple[str, str]]] = {"sample_without_image": [], "unused_member": []}
     for held in groups:
         for suffix, name in held.unused():
@@ -71,7 +80,7 @@ def count_members(groups: Sequence[Group], suffixes: Counter[str], url: str, fin
 
 
 def _kind(suffix: str, suffixes: Counter[str]) -> str:
-    """What a suffix is counted as: `depth.png`; one that occurs once, as `0001.jpg`, without its number."""
+    """Return what a suffix is counted as: `depth.png`; for one that occurs once, `0001.jpg`, without its number."""
     return suffix if suffixes[suffix] > 1 else field_of(suffix)
 
 
@@ -79,7 +88,7 @@ def refuse_useless(tars: Sequence[Tar], suffixes: Counter[str], options: InputOp
     """Refuse keys that no member has, and tars without an image.
 
     Raises:
-        UsageError: so it is, with what there is instead.
+        UsageError: no member matches a key option, or there is no image; the message names what there is instead.
     """
     where = shown(tars[0].entry.url) if len(tars) == 1 else f"the {len(tars)} tars"
     by_kind: Counter[str] = Counter()
@@ -90,8 +99,8 @@ def refuse_useless(tars: Sequence[Tar], suffixes: Counter[str], options: InputOp
         if key is not None and not any(name.lower().endswith(f".{key}") for tar in tars for name, *_ in tar.files):
             raise UsageError(f"no member of {where} ends in .{key} (--{flag}-key): there are {kinds}")
     if not any(tar.members for tar in tars):
-        told: tuple[Reason, ...] = ("hidden_member", "system", "keyless_member", "special_member")
-        left = "".join(f"; {item}" for item in by_reason(findings.left_out) if item.reason in told)
+        reasons: tuple[Reason, ...] = ("hidden_member", "system", "keyless_member", "special_member")
+        left = "".join(f"; {item}" for item in by_reason(findings.left_out) if item.reason in reasons)
         damaged = [tar for tar in tars if tar.archive.damage]
         damage = f"; {shown(damaged[0].entry.url)} {damaged[0].archive.damage}" if damaged else ""
         pictures = any(suffix_of(f"x.{kind}") in LABEL_SUFFIXES for kind in by_kind)
@@ -99,16 +108,16 @@ def refuse_useless(tars: Sequence[Tar], suffixes: Counter[str], options: InputOp
         raise UsageError(f"no image in {where}: there are {kinds}{left}{damage}{advice}")
 
 
-def tell_damage(
+def report_damage(
     tars: Sequence[Tar], found: Grouping, fields: Fields, options: InputOptions, findings: Findings
 ) -> None:
-    """Count the images behind the damage of tars; what belongs to an image that is read is none."""
+    """Warn of damaged tars and count the images lost in them, except members of images that are read."""
     lines = []
     for tar, groups in zip(tars, found.tars, strict=True):
         archive = tar.archive
         names = [name for name in archive.lost if not skip_reason(name, include_hidden=options.include_hidden)]
         read = {held.key: held.image for held in groups if held.image}
-        lost, _ = group([(name, 0, 0) for name in names if first_key(name)], found.rule, fields)
+        lost, _ = group_files([(name, 0, 0) for name in names if first_key(name)], found.rule, fields)
         images = [held for held in lost if held.image and read.get(held.key, held.image) == held.image]
         is_open = archive.is_open or _may_hide_images(archive)
         if images or is_open:
@@ -117,31 +126,31 @@ def tell_damage(
         if archive.damage:
             lost_images = f"{'at least ' if is_open else ''}{len(images)} lost"
             if is_open and not images:
-                lost_images = "nobody can tell how many are lost"
+                lost_images = "an unknown number is lost"
             before = f"{count(len(tar.members), 'image')} before that"
             lines.append(f"{shown(tar.entry.url)} {archive.damage}: {before}, {lost_images}")
     findings.warnings += lines[:_MOST_LINES]
     if len(lines) > _MOST_LINES:
-        findings.warnings.append(f"{count(len(lines) - _MOST_LINES, 'more tar is', 'more tars are')} damaged, too")
+        findings.warnings.append(f"{count(len(lines) - _MOST_LINES, 'more tar is', 'more tars are')} damaged")
 
 
 def _may_hide_images(archive: Archive) -> bool:
-    """Whether a damaged header tells a suffix that no other member has: it may have been that of an image."""
+    """Return whether a damaged header gives a suffix that no other member has: it may be a damaged image suffix."""
     doubtful = set(archive.doubtful)
     sound = [*(name for name, *_ in archive.files), *(name for name in archive.lost if name not in doubtful)]
     suffixes = DATA_SUFFIXES.union(map(suffix_of, sound)) if doubtful else DATA_SUFFIXES
     return any(suffix_of(name) not in suffixes for name in doubtful)
 
 
-def tell_apart(found: Grouping, findings: Findings) -> None:
-    """Say that samples do not lie in one piece, as WebDataset writes them."""
+def report_scattered(found: Grouping, findings: Findings) -> None:
+    """Note samples whose members are not adjacent, as WebDataset would write them."""
     if found.apart:
         many = count(found.apart, "sample has members", "samples have members")
         findings.notes.append(f"{many} apart from each other in the tar: joined by key")
 
 
-def tell_labels(tars: Sequence[Tar], found: Grouping, options: InputOptions, findings: Findings) -> None:
-    """Say which images have no label, and which members could be one."""
+def report_labels(tars: Sequence[Tar], found: Grouping, options: InputOptions, findings: Findings) -> None:
+    """Warn of images without a label, and of members that may be one."""
     images = [held for groups in found.tars for held in groups if held.image]
     bare = [held for held in images if not held.label]
     if bare and (len(bare) < len(images) or options.label_key is not None):
@@ -152,7 +161,7 @@ def tell_labels(tars: Sequence[Tar], found: Grouping, options: InputOptions, fin
     if options.label_key is not None:
         return
     if not found.labelled:
-        _tell_labels_elsewhere(tars, found, findings)
+        _report_labels_elsewhere(tars, found, findings)
     candidates = Counter(suffix for held in bare for suffix, _ in held.unused() if may_be_label(suffix))
     kinds = Counter[str]()
     for suffix, number in candidates.items():
@@ -162,13 +171,13 @@ def tell_labels(tars: Sequence[Tar], found: Grouping, options: InputOptions, fin
     likely = [kind for kind in (named or ordered)[:_MOST_KEYS] if _is_label_of_more(kind, tars, found, options)]
     if likely:
         findings.warnings.append(
-            f"labels there, not used: {', '.join(f'{kind} x {kinds[kind]}' for kind in likely)} could be the labels of "
+            f"labels not used: {', '.join(f'{kind} x {kinds[kind]}' for kind in likely)} could be the labels of "
             f"images that have none. If so, use --label-key {likely[0]}"
         )
 
 
-def _tell_labels_elsewhere(tars: Sequence[Tar], found: Grouping, findings: Findings) -> None:
-    """Say which images are named like the labels of others, by their folder, their tar, or the end of their name."""
+def _report_labels_elsewhere(tars: Sequence[Tar], found: Grouping, findings: Findings) -> None:
+    """Warn of images that are named like labels of others, by their folder, their tar or the ending of their name."""
     names = [
         f"{basename(tar.entry.url)}/{held.members[held.image][0]}"
         for tar, groups in zip(tars, found.tars, strict=True)
@@ -178,17 +187,17 @@ def _tell_labels_elsewhere(tars: Sequence[Tar], found: Grouping, findings: Findi
     twins = labels_by_name(names)
     if twins:
         findings.warnings.append(
-            f"labels there, not used: {count(len(twins), 'image is', 'images are')} named like the label of another "
+            f"labels not used: {count(len(twins), 'image is', 'images are')} named like the label of another "
             f"one and segmented like any image, {examples(twins)}. If these are labels, write each as member "
             f"{LABEL_KEYS[0]} of the sample of its image"
         )
 
 
 def _is_label_of_more(key: str, tars: Sequence[Tar], found: Grouping, options: InputOptions) -> bool:
-    """Whether more images would have labels by this key: nothing is advised that does not work.
+    """Return whether this label key gives more images a label: only options that help are suggested.
 
-    Only the first tars with images that have none and a member of this kind are looked at: millions of samples are not
-    grouped again for a warning.
+    Only the first tars with unlabelled images and such a member are examined. Grouping millions of samples again takes
+    too long for a warning.
     """
     fields = Fields.of(options.model_copy(update={"label_key": key}))
     for tar, groups in islice(_bare(key, tars, found), _MOST_REGROUPED):
@@ -199,7 +208,7 @@ def _is_label_of_more(key: str, tars: Sequence[Tar], found: Grouping, options: I
 
 
 def _bare(key: str, tars: Sequence[Tar], found: Grouping) -> Iterator[tuple[Tar, Sequence[Group]]]:
-    """Yield the tars, and their groups, with a member that ends as this key and an image without a label."""
+    """Yield the tars, with their groups, that hold a member with this key and an image without a label."""
     for tar, groups in zip(tars, found.tars, strict=True):
         is_there = any(name.lower().endswith(f".{key}") for name, *_ in tar.files)
         if is_there and any(held.image and not held.label for held in groups):

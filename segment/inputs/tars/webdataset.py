@@ -1,4 +1,4 @@
-"""WebDataset tars: planned from their headers alone, read by byte range, never extracted."""
+"""WebDataset tars: planned from their headers, read by byte range, never extracted."""
 
 from __future__ import annotations
 
@@ -7,24 +7,23 @@ from collections.abc import Sequence
 
 from segment.errors import UsageError
 from segment.inputs.changes import Known
-from segment.inputs.cutting import Planned, Shard, shard_hash
 from segment.inputs.findings import Findings
 from segment.inputs.lookup import in_threads, refuse_changed
-from segment.inputs.parts import SEGMENTED, Member, Part, Sample, Span, image_uri, planned_fault, settle
+from segment.inputs.parts import Member, Part, Sample, Span, samples_of_members, spans_to_read
+from segment.inputs.shards import Planned, Shard
 from segment.inputs.tars.archive import read_headers
-from segment.inputs.tars.samples import Fields, Group, choose_grouping
+from segment.inputs.tars.grouping import Fields, Group, choose_grouping
 from segment.inputs.tars.tar_findings import (
     Tar,
     count_members,
     of_samples,
     refuse_useless,
-    tell_apart,
-    tell_damage,
-    tell_labels,
+    report_damage,
+    report_labels,
+    report_scattered,
 )
 from segment.job import InputOptions
 from segment.store.client import Entry, Store
-from segment.store.names import basename, slug
 
 _GAP = 1 << 20  # bytes between two wanted ranges that are cheaper to read than another request
 
@@ -32,13 +31,17 @@ _GAP = 1 << 20  # bytes between two wanted ranges that are cheaper to read than 
 def plan_webdataset(
     entries: Sequence[Entry], options: InputOptions, store: Store, findings: Findings, known: Known | None = None
 ) -> Planned:
-    """Plan the samples of tars. What else is in them is counted, and so are images behind damage.
+    """Plan the samples of tars; count unused members, and images after damage.
 
     Args:
-        known: what is planned already, of the same input: `entries` are what has changed since.
+        entries: the tars; with `known` the new and replaced ones.
+        options: keys of image and label.
+        store: reads the headers.
+        findings: collects notes, warnings and what is left out.
+        known: the input that is already planned.
 
     Raises:
-        UsageError: a tar is compressed; no tar holds an image; or a key was given and no member has it.
+        UsageError: a tar is compressed; no tar holds an image; or no member has a key that an option names.
     """
     if options.image_key is not None and options.image_key == options.label_key:
         raise UsageError(
@@ -60,24 +63,10 @@ def plan_webdataset(
         count_members(groups, suffixes, tar.entry.url, findings)
     if known is None:
         refuse_useless(tars, suffixes, options, findings)
-    tell_damage(tars, found, fields, options, findings)
-    tell_apart(found, findings)
-    tell_labels(tars, found, options, findings)
-    return Planned([_shard(tar) for tar in tars if tar.members])
-
-
-def _shard(tar: Tar) -> Shard:
-    entry = tar.entry
-    return Shard(
-        name=slug(basename(entry.url)),
-        hash=shard_hash(entry.url, entry.etag, entry.size),
-        format="webdataset",
-        url=entry.url,
-        size=entry.size,
-        etag=entry.etag,
-        members=tar.members,
-        runs=[(-1, 0, len(tar.members), 0)],
-    )
+    report_damage(tars, found, fields, options, findings)
+    report_scattered(found, findings)
+    report_labels(tars, found, options, findings)
+    return Planned([Shard.of_object(tar.entry, "webdataset", tar.members) for tar in tars if tar.members])
 
 
 def _member(held: Group) -> Member:
@@ -85,28 +74,20 @@ def _member(held: Group) -> Member:
 
 
 def _dotted(known: Known) -> bool:
-    """Whether tars are planned whose keys do not end at the first dot."""
+    """Return whether tars are planned whose keys do not end at the first dot."""
     parts = (part for part in known.parts if part.format == "webdataset")
     return any("." in member.id.rpartition("/")[2].lstrip(".") for part in parts for member in part.members)
 
 
 def read_webdataset(part: Part, options: InputOptions, store: Store) -> list[Sample]:
-    """Read the samples of a part of a tar: its byte ranges, joined where they are close.
+    """Read the samples of a part of a tar by byte ranges, which are joined where they are close.
 
     Raises:
         InputChanged: the tar is not the planned one.
     """
     refuse_changed(part, store)
-    faults = [planned_fault(member, options.max_image_bytes) for member in part.members]
-    usable = [member for member, fault in zip(part.members, faults, strict=True) if fault in SEGMENTED]
-    read = _read_spans(part, [s for m in usable for s in (m.image, m.label) if s], store)
-    samples = []
-    for index, (member, known) in enumerate(zip(part.members, faults, strict=True), part.start):
-        image = read.get(member.image, b"")
-        label = read.get(member.label) if member.label else None
-        settled = settle(known, image, label, options.max_image_bytes)
-        samples.append(Sample(member.id, image_uri(part, member.id), index, *settled))
-    return samples
+    read = _read_spans(part, spans_to_read(part, options.max_image_bytes), store)
+    return samples_of_members(part, read, options.max_image_bytes)
 
 
 def _read_spans(part: Part, spans: Sequence[Span], store: Store) -> dict[Span, bytes]:

@@ -1,4 +1,4 @@
-"""What libpng, libjpeg and libtiff print stays off stderr and is told; what others print is handed on."""
+"""Messages of libpng, libjpeg and libtiff are captured and returned; those of other libraries are logged."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from PIL import Image
 
 from segment.errors import SampleError
 from segment.images import codec
+from segment.images.decoder_stderr import capture_decoder_stderr
 from segment.images.labels import LabelDecoder
-from segment.images.native import listening
 from segment.models.classes import Classes
 
 LIMIT = 10**7
@@ -35,7 +35,7 @@ def saved(kind: str) -> bytes:
 
 
 def with_bad_profile() -> bytes:
-    """A PNG whose pixels are sound and whose colour profile is none."""
+    """Return a PNG with valid pixels and an invalid colour profile."""
     png = saved("PNG")
     chunk = b"iCCPx\0\0" + zlib.compress(b"junk")
     return png[:33] + struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk)) + png[33:]
@@ -88,11 +88,11 @@ def test_nothing_of_libtiff_reaches_stderr(compression: str, capfd: pytest.Captu
     assert capfd.readouterr() == ("", "")
 
 
-def test_what_pillow_says_of_a_damaged_header_does_not_reach_stderr() -> None:
+def test_warnings_of_pillow_on_a_damaged_header_do_not_reach_stderr() -> None:
     buffer = io.BytesIO()
     PICTURE.save(buffer, "TIFF")
     data = bytearray(buffer.getvalue())
-    at = data.index(struct.pack("<HHI", 277, 3, 1)) + 8  # samples a pixel
+    at = data.index(struct.pack("<HHI", 277, 3, 1)) + 8  # samples per pixel
     data[at : at + 2] = struct.pack("<H", 999)
     code = (
         "import sys; from segment.images import headers\n"
@@ -108,7 +108,7 @@ def test_threads_that_decode_at_once_print_nothing_and_notice_damage(capfd: pyte
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(lambda data: codec.decode_picture(data, LIMIT).remarks, [jpeg, png] * 100))
     assert capfd.readouterr() == ("", "")
-    assert 1 <= sum(bool(remarks) for remarks in found) <= 100  # two at once may be told as one
+    assert 1 <= sum(bool(remarks) for remarks in found) <= 100  # two at the same time may be returned as one
 
 
 def print_to_stderr(text: bytes) -> None:
@@ -116,12 +116,12 @@ def print_to_stderr(text: bytes) -> None:
     libc.fputs(text, ctypes.c_void_p(ctypes.c_void_p.in_dll(libc, "stderr").value))
 
 
-def test_what_others_print_is_logged(capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:
-    with listening() as complaints:
+def test_other_messages_are_logged(capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:
+    with capture_decoder_stderr() as messages:
         print_to_stderr(b"ZIPDecode: Decoding error at scanline 0.\nTIFFReadDirectory: Warning, Unknown field.\n")
         print_to_stderr(b"terminate: out of memory.\nlibpng warning: iCCP: known incorrect sRGB profile\n")
         print_to_stderr(b"Corrupt JPEG data: bad Huffman code\ncuda: Warning, no driver.\n")
-    assert complaints.damage == ["ZIPDecode: Decoding error at scanline 0.", "Corrupt JPEG data: bad Huffman code"]
+    assert messages.damage == ["ZIPDecode: Decoding error at scanline 0.", "Corrupt JPEG data: bad Huffman code"]
     assert [record.getMessage() for record in caplog.records] == [
         "printed by a C library: terminate: out of memory.",
         "printed by a C library: cuda: Warning, no driver.",
@@ -137,7 +137,7 @@ class _Broken(logging.Handler):
 
 
 def test_a_log_that_cannot_be_written_is_no_fault_of_an_image(monkeypatch: pytest.MonkeyPatch) -> None:
-    logger, broken = logging.getLogger("segment.images.native"), _Broken()
+    logger, broken = logging.getLogger("segment.images.decoder_stderr"), _Broken()
     logger.addHandler(broken)
 
     def decode(*args: object) -> object:
@@ -155,9 +155,9 @@ def test_a_log_that_cannot_be_written_is_no_fault_of_an_image(monkeypatch: pytes
 
 def test_a_forked_child_listens_for_itself(capfd: pytest.CaptureFixture[str]) -> None:
     jpeg = corrupt_jpeg()
-    with listening():
+    with capture_decoder_stderr():
         child = os.fork()
-        if not child:  # with the parent's listening under way
+        if not child:  # while the parent captures
             found = [codec.decode_picture(jpeg, LIMIT).remarks for _ in range(3)]
             os._exit(found != [("image_damaged",)] * 3)
     assert codec.decode_picture(jpeg, LIMIT).remarks == ("image_damaged",)
@@ -168,6 +168,6 @@ def test_a_forked_child_listens_for_itself(capfd: pytest.CaptureFixture[str]) ->
 def test_stderr_is_given_back_after_an_exception(capfd: pytest.CaptureFixture[str]) -> None:
     libc = ctypes.CDLL(None)
     before = ctypes.c_void_p.in_dll(libc, "stderr").value
-    with pytest.raises(ZeroDivisionError), listening():
+    with pytest.raises(ZeroDivisionError), capture_decoder_stderr():
         _ = 1 // (ctypes.c_void_p.in_dll(libc, "stderr").value == before)
     assert ctypes.c_void_p.in_dll(libc, "stderr").value == before

@@ -1,23 +1,26 @@
-"""Shards as formats plan them: their ids, images of the same id, and how they are cut in parts."""
+"""Shards: what each format plans, how loose files are grouped, and how shards are cut into parts."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from segment.inputs.parts import REPEATED, Member, Part, ShardFormat
 from segment.job import InputOptions
-from segment.store.names import count, examples
+from segment.store.client import Entry
+from segment.store.names import basename, count, examples, slug
+
+SHARD_IMAGES = 4096  # loose files in a shard
 
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """One shard before it is cut. Fields as in `Part`; `hash` is the shared start of its part ids.
+    """One shard before it is cut into parts. Fields as in `Part`; part ids begin with `hash`.
 
     Attributes:
-        runs: how it may be cut: `(row group or -1, first image, images, bytes per image)`. A part stays within one
-            run. With members there is one run, and its `bytes per image` is not used.
+        runs: ranges that a part must not cross: `(row group or -1, first image, images, bytes per image)`.
+            A shard with members has one run, whose `bytes per image` is not used.
     """
 
     name: str
@@ -29,6 +32,25 @@ class Shard:
     members: Sequence[Member]
     runs: Sequence[tuple[int, int, int, int]]
 
+    @staticmethod
+    def of_object(
+        entry: Entry,
+        format: ShardFormat,  # noqa: A002
+        members: Sequence[Member] = (),
+        runs: Sequence[tuple[int, int, int, int]] | None = None,
+    ) -> Shard:
+        """Return the shard of one object: a tar with its `members`, or a Parquet file with its `runs`."""
+        return Shard(
+            name=slug(basename(entry.url)),
+            hash=shard_hash(entry.url, entry.etag, entry.size),
+            format=format,
+            url=entry.url,
+            size=entry.size,
+            etag=entry.etag,
+            members=members,
+            runs=[(-1, 0, len(members), 0)] if runs is None else runs,
+        )
+
     @property
     def images(self) -> int:
         return sum(images for _, _, images, _ in self.runs)
@@ -36,13 +58,13 @@ class Shard:
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """What a format has planned of an input.
+    """What a format plans for an input.
 
     Attributes:
-        shards: all of it, in order.
-        labels_known: whether its members say which images have labels. Of Parquet with a label column only rows do.
-        warn: to be called with the shards of which a run takes some images only, else with None; tells what of its
-            images cannot be had.
+        shards: all shards, in order.
+        labels_known: whether members tell which images have labels. In Parquet with a label column only rows do.
+        warn: adds warnings about images that cannot be read. Takes the shards of the selected images, or None where
+            all images are selected.
     """
 
     shards: list[Shard]
@@ -51,17 +73,39 @@ class Planned:
 
 
 def shard_hash(*identity: str | int) -> str:
-    """Return 12 hexadecimal digits that follow from what identifies a shard: its URL, etag, size."""
+    """Return 12 hexadecimal digits that follow from the identity of a shard: URL, etag, size."""
     return hashlib.sha256("\n".join(str(part) for part in identity).encode()).hexdigest()[:12]
 
 
+def file_shards(url: str, members: Sequence[Member], etags: Mapping[str, str]) -> Iterator[Shard]:
+    """Group loose files into shards of `SHARD_IMAGES` images; `etags` are those of images and labels, by URL."""
+    for number, first in enumerate(range(0, len(members), SHARD_IMAGES)):
+        held = members[first : first + SHARD_IMAGES]
+        digest = hashlib.sha256()
+        for member in held:
+            for span in (member.image, member.label):
+                known = (span.url, span.size, etags.get(span.url, "")) if span else ("", 0, "")
+                digest.update(repr(known).encode())
+        etag = digest.hexdigest()
+        yield Shard(
+            name=f"{slug(basename(url))}-{number:05d}",
+            hash=shard_hash(url, number, etag),
+            format="files",
+            url=url,
+            size=sum(max(0, member.image.size) for member in held),
+            etag=etag,
+            members=held,
+            runs=[(-1, 0, len(held), 0)],
+        )
+
+
 def auto_part_size(images: int) -> int:
-    """Return the part size that `auto` means: ceil(images / 256), at least 4, at most 64."""
+    """Return the part size of `auto`: ceil(images / 256), clamped to 4 to 64."""
     return min(64, max(4, -(-images // 256)))
 
 
 def cut(shards: Sequence[Shard], options: InputOptions) -> list[Part]:
-    """Cut shards in parts: never across a run, by `part_size`, and by `part_bytes`."""
+    """Cut shards into parts that keep to `part_size` and `part_bytes` and cross no run."""
     size = options.part_size
     limit = auto_part_size(sum(shard.images for shard in shards)) if size == "auto" else size
     return [
@@ -106,14 +150,15 @@ def _fitting(members: Sequence[Member], part_bytes: int) -> int:
 
 
 def encoded_bytes(member: Member) -> int:
-    """Return the bytes that reading a member takes, as far as known."""
+    """Return the bytes of a member's image and label; an unknown size counts as 0."""
     return max(0, member.image.size) + (max(0, member.label.size) if member.label else 0)
 
 
 def mark_repeated(shards: Iterable[Shard], warnings: list[str]) -> list[Shard]:
-    """Return shards with every image `REPEATED` whose id an earlier one of its shard has; warn of these.
+    """Return the shards with `REPEATED` set on each image whose id an earlier image of its shard has; warn of them.
 
-    What a run does not take is to be left out before: it would be told as an error row, or make one of its twin.
+    Call it after `select_images`: an image that is not selected must not be reported, nor turn its twin into an error
+    row.
     """
     marked = [replace(shard, members=list(_marked(shard.members))) for shard in shards]
     ids = [member.id for shard in marked for member in shard.members if member.image.size == REPEATED]

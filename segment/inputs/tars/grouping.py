@@ -1,8 +1,8 @@
-"""Which members of a tar are one sample: where keys end in names, and which member is the image, which the label.
+"""Group tar members into samples: where keys end, and which members are image and label.
 
-By WebDataset's rule a key ends at the first dot of the file name, and the rest is the member's suffix: `a/1.seg.png` is
-member `seg.png` of sample `a/1`. By it, `frame.0000.jpg` and `frame.0001.jpg` would be one sample. Where names show
-that keys hold dots, they end later, by one rule for the whole input.
+By WebDataset's rule a key ends at the first dot of the file name and the rest is the member's suffix: `a/1.seg.png` is
+member `seg.png` of sample `a/1`. By that rule `frame.0000.jpg` and `frame.0001.jpg` would be one sample. Where names
+show that keys contain dots, keys end later, by one rule for the whole input.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from segment.store.names import count, shown
 
 LABEL_KEYS = ("seg.png", "mask.png", "label.png")
 
-# Where keys end. `image`: before the suffix that the user names. `number`: behind the last part of an image's name that
-# holds a digit. `last`: before the last suffix of an image's name.
+# Where keys end. `first`: at the first dot. `image`: before the suffix that an option names. `number`: after the last
+# part of an image's name that holds a digit. `last`: before the last suffix of an image's name.
 Rule = Literal["first", "number", "last", "image"]
 File = tuple[str, int, int]  # name, first byte, size
 
-_MOST_DOTS = 16  # of a name that are looked at
+_MOST_DOTS = 16  # dots of a name that are examined
 _MOST_IMAGES = 8  # unused images that a sample may have; more are samples of their own
 
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """Which suffixes the image and the label of a sample have.
+    """The suffixes of the image and the label of a sample.
 
     Attributes:
-        image: given by the user, else None.
-        labels: the first that a sample has is its label.
+        image: suffix that an option names, else None.
+        labels: suffixes of labels; the first one that a sample has is its label.
     """
 
     image: str | None
@@ -42,12 +42,12 @@ class Fields:
 
     @staticmethod
     def of(options: InputOptions) -> Fields:
-        """The suffixes that the options name, else the usual ones."""
+        """Return the suffixes that the options name, else the usual ones."""
         labels = LABEL_KEYS if options.label_key is None else (options.label_key,)
         return Fields(options.image_key, tuple(label for label in labels if label != options.image_key))
 
     def labelled_key(self, name: str) -> str:
-        """The key of a member whose name ends as a label's; else `""`."""
+        """Return the key of a member whose name ends as a label's; else `""`."""
         lower = name.lower()
         return next((name[: -len(label) - 1] for label in self.labels if lower.endswith(f".{label}")), "")
 
@@ -57,8 +57,8 @@ class Group:
     """The members of one sample.
 
     Attributes:
-        key: of the sample.
-        members: files by suffix in lower case.
+        key: key of the sample.
+        members: files by lower-case suffix.
         image, label: suffixes of the members that are used, or `""`.
     """
 
@@ -68,18 +68,18 @@ class Group:
     label: str = ""
 
     def unused(self) -> Iterator[tuple[str, str]]:
-        """Suffix and name of each member that is neither image nor label; without an image no label is used."""
+        """Yield suffix and name of each member that is not used. Without an image the label is not used either."""
         used = (self.image, self.label) if self.image else ()
         return ((suffix, file[0]) for suffix, file in self.members.items() if suffix not in used)
 
     def span(self, suffix: str) -> Span:
-        """Where a member is in the tar."""
+        """Return the byte range of a member in the tar."""
         _, start, size = self.members[suffix]
         return Span("", start, size)
 
 
 def first_key(name: str) -> str:
-    """WebDataset's key of a name: up to the first dot of the file name; `""` if there is no suffix behind it.
+    """Return WebDataset's key of a name: up to the first dot of the file name; `""` without a suffix after it.
 
     >>> first_key("v1.0/a.seg.png"), first_key("README"), first_key("d/.a.png")
     ('v1.0/a', '', 'd/.a')
@@ -91,16 +91,16 @@ def first_key(name: str) -> str:
     return name[:dot] if begin < dot < len(name) - 1 else ""
 
 
-def group(files: Sequence[File], rule: Rule, fields: Fields) -> tuple[list[Group], int]:
-    """Group files by key, wherever in the tar they lie.
-
-    A suffix that comes twice begins a second group of the same key.
+def group_files(files: Sequence[File], rule: Rule, fields: Fields) -> tuple[list[Group], int]:
+    """Group files by key, wherever they are in the tar. A repeated suffix begins a second group with the same key.
 
     Args:
-        files: name, first byte and size; names without a suffix belong to nothing.
+        files: name, first byte and size of each file; names have a suffix.
+        rule: where keys end.
+        fields: suffixes of image and label.
 
     Returns:
-        The groups, in order of their first members, and how many have members apart from each other.
+        The groups, in the order of their first members, and the number of groups whose members are not adjacent.
     """
     key_of = _key_finder([name for name, *_ in files], rule, fields)
     groups: list[Group] = []
@@ -109,7 +109,7 @@ def group(files: Sequence[File], rule: Rule, fields: Fields) -> tuple[list[Group
     last: Group | None = None
     for file in files:
         key = key_of(file[0])
-        suffix = sys.intern(file[0][len(key) + 1 :].lower())  # the same few strings for millions of members
+        suffix = sys.intern(file[0][len(key) + 1 :].lower())  # millions of members share a few suffixes
         held = latest.get(key)
         if held is None or suffix in held.members:
             held = latest[key] = Group(key, {})
@@ -125,7 +125,7 @@ def group(files: Sequence[File], rule: Rule, fields: Fields) -> tuple[list[Group
 
 
 def _image_of(held: Group, fields: Fields) -> str:
-    """The suffix of a sample's image: a plain one before others (`jpg`, `left.jpg`), a JPEG before what masks are."""
+    """Return the suffix of a sample's image: a plain one (`jpg`) before `left.jpg`, a JPEG before lossless formats."""
     if fields.image is not None:
         return fields.image if fields.image in held.members else ""
     candidates = [suffix for suffix in held.members if suffix != held.label and may_be_image(suffix)]
@@ -133,7 +133,7 @@ def _image_of(held: Group, fields: Fields) -> str:
 
 
 def _key_finder(names: Sequence[str], rule: Rule, fields: Fields) -> Callable[[str], str]:
-    """Where the keys of these names end: at the longest key of an image (or of a label) that a name begins with."""
+    """Return a function from a name to its key: the longest key of an image (or label) that the name begins with."""
     if rule == "first":
         return first_key
     keys = set()
@@ -161,7 +161,7 @@ def _numbered_key(name: str, first: str) -> str:
 
 
 def _prefixes(name: str, first: str) -> Iterator[str]:
-    """A name up to its dots, longest first, down to its first key."""
+    """Yield a name up to each of its dots, longest first, down to its first key."""
     end = len(name)
     for _ in range(_MOST_DOTS):
         end = name.rfind(".", len(first), end)
@@ -177,10 +177,10 @@ class Grouping:
     Attributes:
         rule: where keys end.
         tars: the groups of each tar.
-        apart: how many groups have members apart from each other.
-        images, labelled: how many groups have an image; and a label, too.
-        clashes: images that are not used though they are of the same kind as the one that is.
-        dotted_labels: members that end as labels do and are none by this rule.
+        apart: number of groups whose members are not adjacent.
+        images, labelled: number of groups with an image; with an image and a label.
+        clashes: number of unused images of the same kind as the image that is used.
+        dotted_labels: number of members that end as labels do and are none by this rule.
     """
 
     rule: Rule
@@ -192,9 +192,9 @@ class Grouping:
     dotted_labels: int
 
 
-def group_by(rule: Rule, tars: Sequence[Sequence[File]], fields: Fields) -> Grouping:
+def group_tars(rule: Rule, tars: Sequence[Sequence[File]], fields: Fields) -> Grouping:
     """Group the files of each tar by one rule."""
-    grouped = [group(files, rule, fields) for files in tars]
+    grouped = [group_files(files, rule, fields) for files in tars]
     ends = tuple(f".{label}" for label in fields.labels)
     every = [held for groups, _ in grouped for held in groups]
     return Grouping(
@@ -209,29 +209,29 @@ def group_by(rule: Rule, tars: Sequence[Sequence[File]], fields: Fields) -> Grou
 
 
 def choose_grouping(tars: Sequence[Sequence[File]], fields: Fields, *, dotted: bool = False) -> tuple[Grouping, str]:
-    """Group files by the rule under which most images have their label, then fewest clash, then WebDataset's.
+    """Group files by the rule that gives most images a label, then by the fewest clashes, then by WebDataset's rule.
 
-    Images of one sample clash if they have the same field, as `0000.jpg` and `0001.jpg` have and `left.jpg` and
-    `right.jpg` have not.
+    Images of one sample clash if they have the same field: `0000.jpg` and `0001.jpg` do, `left.jpg` and `right.jpg` do
+    not.
 
     Args:
         tars: the files of each tar, all with a suffix.
-        fields: which suffixes images and labels have; a given one of the image decides alone.
-        dotted: whether images of the same input have keys by another rule than WebDataset's already.
+        fields: suffixes of images and labels. A given image suffix decides alone.
+        dotted: whether images of the same input are already planned with keys by another rule than WebDataset's.
 
     Returns:
-        The grouping; and a note where the rule is not WebDataset's.
+        The grouping; and a note if the rule is not WebDataset's.
     """
     if fields.image is not None:
-        return group_by("image", tars, fields), ""
-    by_first = group_by("first", tars, fields)
+        return group_tars("image", tars, fields), ""
+    by_first = group_tars("first", tars, fields)
     if not (by_first.clashes or by_first.dotted_labels or dotted):
         return by_first, ""
     first = (by_first.images, by_first.labelled)
     best = None if dotted else by_first
-    del by_first  # of millions of samples each grouping takes gigabytes: no more than two are held
+    del by_first  # a grouping of millions of samples takes gigabytes: at most two are held
     for rule in ("number", "last"):
-        found = group_by(rule, tars, fields)
+        found = group_tars(rule, tars, fields)
         is_clean = not (found.clashes or found.dotted_labels)
         if best is None or (-found.labelled, found.clashes) < (-best.labelled, best.clashes):
             best = found
@@ -248,14 +248,14 @@ def _note(images: int, labelled: int, best: Grouping) -> str:
     if moved is None:
         return ""
     name, key = (shown(text) for text in moved)
-    lost = [
+    unused = [
         count(best.images - images, "image") if best.images > images else "",
         count(best.labelled - labelled, "label") if best.labelled > labelled else "",
     ]
-    without = f"; by keys up to the first dot {' and '.join(filter(None, lost))} would be unused" if any(lost) else ""
-    return (
-        f"keys of tar members hold dots: {name} is the image of sample {key}{without} (--image-key decides otherwise)"
+    without = (
+        f"; by keys up to the first dot {' and '.join(filter(None, unused))} would be unused" if any(unused) else ""
     )
+    return f"keys of tar members contain dots: {name} is the image of sample {key}{without} (--image-key overrides)"
 
 
 def _with_images(found: Grouping) -> Iterator[Group]:

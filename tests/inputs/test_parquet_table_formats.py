@@ -1,4 +1,4 @@
-"""Folders of Delta, Iceberg and Hudi tables: files of earlier versions are no part of the input."""
+"""Delta, Iceberg and Hudi tables: files of earlier versions are not part of the input."""
 
 from __future__ import annotations
 
@@ -63,11 +63,11 @@ def refusal(where: object) -> str:
 
 
 def unfollowed(table: Path) -> bool:
-    """Whether all files of a table are read, with a warning."""
+    """Return whether all files of a table are read, with a warning."""
     found = find(table)
     there = sorted(file.relative_to(table).as_posix() for file in table.rglob("[a-z]*.parquet"))
-    (warning,) = [line for line in found.warnings if "whose log is damaged, incomplete or of a form" in line]
-    return files(found, table) == there and f"all of its {len(there)} Parquet files count" in warning
+    (warning,) = [line for line in found.warnings if "whose log is damaged, incomplete or in an unknown form" in line]
+    return files(found, table) == there and f"all of its {len(there)} Parquet files are read" in warning
 
 
 def left_out(found: Discovery) -> dict[str, int]:
@@ -75,7 +75,7 @@ def left_out(found: Discovery) -> dict[str, int]:
 
 
 def delta(table: Path) -> Path:
-    """Three files in two versions: `b` replaces `a`; `c d` stays."""
+    """Write a table of three files in two versions: `b` replaces `a`; `c d` stays."""
     for name in ("a.parquet", "b.parquet", "k=1/c d.parquet"):
         write(table / name, 2)
     commit(table, 0, add("a.parquet"), add("k=1/c%20d.parquet"))
@@ -93,7 +93,7 @@ def test_only_the_current_version_of_a_delta_table_is_read(tmp_path: Path) -> No
     ]
 
 
-def test_a_table_of_which_nothing_was_removed_says_nothing(tmp_path: Path) -> None:
+def test_a_table_without_removed_files_gives_no_warning(tmp_path: Path) -> None:
     write(tmp_path / "a.parquet")
     commit(tmp_path, 0, add("a.parquet"))
     assert left_out(find(tmp_path)) == {}
@@ -176,7 +176,9 @@ def test_a_log_that_is_cleaned_while_it_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("object_specific", [True, False])
-def test_a_log_that_may_not_be_listed_is_told_and_an_outage_ends_the_run(tmp_path: Path, object_specific: bool) -> None:
+def test_a_log_that_may_not_be_listed_gives_a_warning_and_an_outage_ends_the_run(
+    tmp_path: Path, object_specific: bool
+) -> None:
     table = delta(tmp_path / "t")
 
     class Refusing(Store):
@@ -196,7 +198,7 @@ def test_a_log_that_may_not_be_listed_is_told_and_an_outage_ends_the_run(tmp_pat
         return
     found = plan()
     assert "a.parquet" in files(found, table)
-    assert "files that its current version does not hold count, too: its log cannot be listed (could" in "".join(
+    assert "files that its current version does not hold are read, too: its log cannot be listed (could" in "".join(
         found.warnings
     )
 
@@ -255,7 +257,7 @@ def test_an_iceberg_table_is_read_where_all_of_its_files_are_current(tmp_path: P
     iceberg(tmp_path, "00011-1b2c-3d", 2, delete_files=1)
     assert "with 1 delete file" in refusal(tmp_path)
     (tmp_path / "metadata" / "00012-1b2c-3d.metadata.json").write_text("{}")
-    assert "is no metadata of an Iceberg table that is understood" in refusal(tmp_path)
+    assert "is no valid metadata of an Iceberg table" in refusal(tmp_path)
 
 
 def test_a_hudi_table(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Columns of a Parquet file that could hold labels or images and are not read."""
+"""Report columns of a Parquet file that may hold labels or images and are not read."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ import pyarrow as pa
 from segment.inputs.parquet.cells import Cell, cell_of, described, is_text, storage_of
 from segment.inputs.parquet.columns import Columns
 from segment.inputs.parquet.content import is_label_format
-from segment.inputs.words import LABEL_PARTS, role_of
+from segment.inputs.roles import LABEL_PARTS, role_of
 from segment.store.names import is_label, listed, shown
 
 _SHAPES = re.compile(r"(mask_?|segmentation_?)?(rles?|polygons?)(_mask)?|encoded_?(pixels|mask)")
 _LABEL = re.compile("|".join([*LABEL_PARTS, "segm", "truth", "(?<![a-z])(gt|seg)(?![a-z])"]))
 
 
-def unread(schema: pa.Schema, columns: Columns, others: Sequence[Cell], rows: pa.Table | None) -> Iterator[str]:
-    """Name the columns that could hold labels, or other images, and are not read; a line each.
+def unread_columns(schema: pa.Schema, columns: Columns, others: Sequence[Cell], rows: pa.Table | None) -> Iterator[str]:
+    """Yield warnings of columns that may hold labels or other images and are not read.
 
     Args:
-        schema: of the file.
-        columns: that are read.
-        others: what else could be read.
-        rows: some rows of these; None if nobody knows any.
+        schema: schema of the file.
+        columns: the columns that are read.
+        others: other readable columns.
+        rows: sampled rows of `others`; None without any.
     """
     unlabelled = columns.label is None and "label" in columns.guessed
     names = listed([str(cell) for cell in others if _may_matter(cell, rows, labels=unlabelled)])
     if names and unlabelled:
-        yield f"no label column is known; if one of these is it, name it with --label-column: {names}"
+        yield f"no label column is read; if one of these is it, name it with --label-column: {names}"
     elif names:
-        yield f"columns with images that are not read: {names} (--image-column and --label-column choose others)"
+        yield f"columns with images that are not read: {names} (--image-column and --label-column select others)"
     if unlabelled:
         yield from _unreadable_labels(schema, columns)
 
 
 def _may_matter(cell: Cell, rows: pa.Table | None, *, labels: bool) -> bool:
-    """Whether a column holds images, or nobody can tell; where labels are looked for, also whether it is called so."""
+    """Return whether a column holds images or may hold them; with `labels`, also whether its name indicates labels."""
     if cell.data is not None:
         data = [value for value in cell.encoded(rows) if value] if rows is not None else []
         return not data or (labels and _is_labelled(str(cell), "")) or any(is_label_format(value) for value in data)
@@ -50,7 +50,7 @@ def _is_labelled(column: str, path: str) -> bool:
 
 
 def _unreadable_labels(schema: pa.Schema, columns: Columns) -> Iterator[str]:
-    """Name columns that are called as labels are and hold arrays, lists or polygons."""
+    """Yield warnings of columns that are named like labels and hold arrays, lists or polygons."""
     for field in schema:
         why = cell_of(field)
         if is_text(field.type) and _SHAPES.fullmatch(field.name.lower()):

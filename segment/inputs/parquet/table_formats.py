@@ -1,4 +1,4 @@
-"""Tables of Delta, Iceberg and Hudi: Parquet files of which some belong to earlier versions of the table only."""
+"""Delta, Iceberg and Hudi tables: find the Parquet files of the current version of a table."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from segment.store.urls import is_url, join_url, parent_url, relative_url
 _COMMIT = re.compile(r"(\d{20})\.json")
 _CHECKPOINT = re.compile(r"(\d{20})\.checkpoint(?:\.(\d{10})\.(\d{10}))?\.parquet")
 _METADATA = re.compile(r"(?:v(\d+)|(\d+)-[0-9a-f-]+)\.metadata\.json")
-# Also of files that a cleaning of the log has deleted since it was listed.
+# Raised for a damaged log. FileNotFoundError: a clean-up has deleted a file of the log since it was listed.
 _LOG_DAMAGE = (pa.ArrowException, ValueError, LookupError, TypeError, AttributeError, FileNotFoundError)
 _EXPORT = "Write the table's current version as plain Parquet files and name these"
 
@@ -31,14 +31,14 @@ def current_files(
     """Return the Parquet files that belong to the current version of their table; count the others.
 
     Args:
-        base: URL of the folder of the input; names are told relative to it.
+        base: URL of the input's folder, to which names in messages are relative.
         entries: the Parquet files of the input.
         everything: all objects of the input by URL, hidden ones too.
-        store: where to read logs.
-        findings: whom to tell.
+        store: reads logs.
+        findings: collects warnings and what is left out.
 
     Raises:
-        UsageError: which rows are current cannot be told, or some of them are elsewhere.
+        UsageError: the current rows cannot be determined, or some of them are outside the input.
     """
     kept = list(entries)
     for table, listed in _delta_tables(base, everything).items():
@@ -49,11 +49,11 @@ def current_files(
         current = _delta_files(table, log, store)
         if current is None:
             findings.warnings.append(
-                f"{shown(table)} is a Delta table whose log is damaged, incomplete or of a form that is not read: all "
-                f"of its {count(len(own), 'Parquet file')} count, also those that its current version does not hold"
+                f"{shown(table)} is a Delta table whose log is damaged, incomplete or in an unknown form: all of its "
+                f"{count(len(own), 'Parquet file')} are read, including those that its current version does not hold"
             )
             continue
-        if any(url.endswith(".json") for url in listed):  # else only some of the table is asked for
+        if any(url.endswith(".json") for url in listed):  # otherwise the input is a part of the table
             _refuse_lost(table, current - own)
         findings.leave_out("removed", sorted(relative_url(url, base) for url in own - current))
         kept = [entry for entry in kept if entry.url not in own - current]
@@ -63,7 +63,7 @@ def current_files(
     for url in everything:
         if url.endswith("/.hoodie/hoodie.properties"):
             raise UsageError(
-                f"{shown(parent_url(parent_url(url)))} is a Hudi table: its files hold earlier versions of rows, too, "
+                f"{shown(parent_url(parent_url(url)))} is a Hudi table: its files also hold earlier versions of rows, "
                 f"and its log is not read. {_EXPORT}"
             )
     return kept
@@ -79,20 +79,20 @@ def _refuse_lost(table: str, lost: set[str]) -> None:
 
 
 def _delta_tables(base: str, everything: Mapping[str, Entry]) -> dict[str, list[str]]:
-    """Return what the input lists of the logs of the Delta tables in it, or else the one it may be a part of."""
+    """Return the listed log files of each Delta table in the input, or else the table that contains the input."""
     listed: dict[str, list[str]] = {}
     for url in everything:
         if basename(parent_url(url)) == "_delta_log":
             listed.setdefault(parent_url(parent_url(url)), []).append(url)
     if listed or base.startswith(("http://", "https://")):
         return listed
-    while "=" in basename(base):  # a partition of it
+    while "=" in basename(base):  # a partition of the table
         base = parent_url(base)
     return {base: []}
 
 
 def _delta_log(table: str, listed: Sequence[str], store: Store, findings: Findings) -> Sequence[str]:
-    """Return the URLs of the files of a log, whatever of it a pattern has matched; empty if there is none.
+    """Return the URLs of all files of a log, whichever of them a pattern matched; empty if there is none.
 
     Raises:
         StoreError: the store fails, or refuses more than this folder.
@@ -101,21 +101,21 @@ def _delta_log(table: str, listed: Sequence[str], store: Store, findings: Findin
         return listed
     try:
         return [entry.url for entry in store.list_folder(join_url(table, "_delta_log"))]
-    except StoreError as error:  # who may read the files that were named need not be allowed to list
+    except StoreError as error:  # permission to read the named files does not imply permission to list
         if not error.object_specific:
             raise
         findings.warnings.append(
-            f"if {shown(table)} is a Delta table, files that its current version does not hold count, too: its log "
+            f"if {shown(table)} is a Delta table, files that its current version does not hold are read, too: its log "
             f"cannot be listed ({error})"
         )
         return listed
 
 
 def _delta_files(table: str, log: Sequence[str], store: Store) -> set[str] | None:
-    """Return the URLs of the files of a Delta table's current version; None if its log does not tell them.
+    """Return the URLs of the files of a Delta table's current version; None if its log cannot be read.
 
     Raises:
-        UsageError: rows within files are removed.
+        UsageError: deletion vectors remove rows within files.
     """
     try:
         held = _replayed(log, store)
@@ -130,13 +130,13 @@ def _delta_files(table: str, log: Sequence[str], store: Store) -> set[str] | Non
 
 
 def _replayed(log: Sequence[str], store: Store) -> dict[tuple[str, str], bool]:
-    """Apply to the last checkpoint of a log the commits after it.
+    """Apply the commits after the last checkpoint of a log.
 
     Returns:
-        The files by `_file_key`, and whether a deletion vector removes rows of them.
+        The files by `_file_key`, and whether a deletion vector removes rows of each.
 
     Raises:
-        ValueError, LookupError and others of `_LOG_DAMAGE`: the log is damaged, incomplete or of another form.
+        ValueError, LookupError and others of `_LOG_DAMAGE`: the log is damaged, incomplete or in another form.
     """
     names = {basename(url): url for url in log}
     since, checkpoint = _last_checkpoint(names)
@@ -180,16 +180,16 @@ def _actions(url: str, store: Store) -> Iterator[dict[str, Any]]:
 
 
 def _file_key(action: Mapping[str, Any]) -> tuple[str, str]:
-    """Return what identifies a file in the log: its path, and the rows of it that are removed."""
+    """Return the identity of a file in the log: its path and its deletion vector."""
     vector = action.get("deletionVector") or {}
     return unquote(action["path"]), f"{vector.get('pathOrInlineDv', '')}@{vector.get('offset', '')}"
 
 
 def _refuse_iceberg(entries: Sequence[Entry], everything: Mapping[str, Entry], store: Store) -> None:
-    """Refuse Iceberg tables that hold other files than their current snapshot: only Avro manifests say which.
+    """Refuse Iceberg tables with files outside the current snapshot: only Avro manifests name its files.
 
     Raises:
-        UsageError: there are others, or rows are removed by delete files.
+        UsageError: there are other files, or delete files remove rows.
     """
     latest: dict[str, tuple[int, str]] = {}
     for url in everything:
@@ -202,7 +202,7 @@ def _refuse_iceberg(entries: Sequence[Entry], everything: Mapping[str, Entry], s
         try:
             held, deletes = _iceberg_files(store.read(url))
         except _LOG_DAMAGE:
-            raise UsageError(f"{shown(url)} is no metadata of an Iceberg table that is understood. {_EXPORT}") from None
+            raise UsageError(f"{shown(url)} is no valid metadata of an Iceberg table. {_EXPORT}") from None
         if held != there or deletes:
             raise UsageError(
                 f"{shown(table)} is an Iceberg table of {count(there, 'Parquet file')}, and its current snapshot "
@@ -212,7 +212,7 @@ def _refuse_iceberg(entries: Sequence[Entry], everything: Mapping[str, Entry], s
 
 
 def _iceberg_files(metadata: bytes) -> tuple[int, int]:
-    """Return how many data files and delete files the current snapshot of an Iceberg table has."""
+    """Return the numbers of data files and delete files of the current snapshot of an Iceberg table."""
     table = json.loads(metadata)
     current = [snapshot for snapshot in table["snapshots"] if snapshot["snapshot-id"] == table["current-snapshot-id"]]
     summary = current[0]["summary"] if current else {"total-data-files": 0}

@@ -1,4 +1,4 @@
-"""`--limit` and `--sample`: some of an input's images instead of all."""
+"""`--limit` and `--sample`: select some of the images of an input."""
 
 from __future__ import annotations
 
@@ -8,24 +8,25 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby, islice
 
-from segment.inputs.cutting import Shard, encoded_bytes, shard_hash
 from segment.inputs.findings import Findings
+from segment.inputs.shards import Shard, encoded_bytes, shard_hash
 from segment.job import InputOptions
 from segment.store.urls import relative_url, without_query
 
 
-def choose(shards: Sequence[Shard], options: InputOptions, base: str, findings: Findings) -> list[Shard]:
-    """Return the shards with those images alone that `limit` or `sample` takes; count the others as left out.
+def select_images(shards: Sequence[Shard], options: InputOptions, base: str, findings: Findings) -> list[Shard]:
+    """Return the shards with only the images that `limit` or `sample` selects; count the others as left out.
 
-    A sample is of the images with the lowest SHA-256 of their names: spread evenly, the same in every run and wherever
-    the input lies, and little changed where the input grows. A name is the path below the input, the file's and the
-    key for an image of a tar, the file's and the row's number for one of a Parquet file.
+    A sample consists of the images whose names have the lowest SHA-256. It is evenly spread, it is the same in every
+    run and wherever the input is stored, and it changes little when the input grows. The name of a loose image is its
+    path below the input. For tars it is the path of the tar and the key; for Parquet the path of the file and the row
+    number.
 
     Args:
-        shards: all of the input, in its order.
-        options: what is asked.
+        shards: the whole input, in order.
+        options: `limit` and `sample`; with neither all images are selected.
         base: URL of the folder that names are relative to.
-        findings: told how many are left out.
+        findings: counts the images that are left out.
     """
     if options.limit is None and options.sample is None:
         return list(shards)
@@ -44,7 +45,7 @@ def choose(shards: Sequence[Shard], options: InputOptions, base: str, findings: 
 
 
 def _ranks(shards: Sequence[Shard], base: str) -> Iterator[bytes]:
-    """Digests by which images are sampled, in the input's order."""
+    """Yield the digest of each image's name, in the input's order."""
     for shard in shards:
         place = "" if shard.format == "files" else relative_url(without_query(shard.url), base)
         names = (member.id for member in shard.members) if shard.members else map(str, range(shard.images))
@@ -53,20 +54,20 @@ def _ranks(shards: Sequence[Shard], base: str) -> Iterator[bytes]:
 
 
 def _reduced(shard: Shard, positions: Sequence[int]) -> Shard:
-    """A shard with only the images at some positions; of a Parquet file these stay the rows' numbers."""
+    """Return a shard with only the images at `positions`. Rows of a Parquet file keep their row numbers."""
     if len(positions) == shard.images:
         return shard
     if not shard.members:
         return replace(shard, runs=list(_rows(shard, positions)))
     members = [shard.members[position] for position in positions]
     size = sum(map(encoded_bytes, members)) if shard.format == "files" else shard.size
-    # its images are numbered anew, so that its parts must not have the names of the whole shard's
+    # Positions are numbered anew, so part ids must differ from those of the whole shard.
     name = shard_hash(shard.hash, *positions)
     return replace(shard, hash=name, size=size, members=members, runs=[(-1, 0, len(members), 0)])
 
 
 def _rows(shard: Shard, positions: Sequence[int]) -> Iterator[tuple[int, int, int, int]]:
-    """Runs of consecutive rows, none of them across row groups."""
+    """Yield runs of consecutive rows; none crosses a row group."""
     taken = iter(positions)
     position = next(taken, None)
     for row_group, start, images, image_bytes in shard.runs:

@@ -1,4 +1,4 @@
-"""What names say: which column, field or folder holds images, labels or ids. One table for all formats."""
+"""Which names indicate images, labels or ids: one table for columns, fields, folders and tar members of all formats."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from segment.store.names import LABEL_SUFFIXES
 
 Role = Literal["image", "label", "id"]
 
-# Names of columns without what only says that there is a path (`_FILLERS`), in one word of lower case.
+# Column names as one lower-case word, without the words that only indicate a path (`_FILLERS`).
 _NAMES: dict[Role, frozenset[str]] = {
     "image": frozenset(
         """
@@ -40,18 +40,18 @@ _FILLERS = _PLACES | frozenset(
     "name names loc to of the full rel relative abs absolute local remote s3 gcs http".split()  # noqa: SIM905
 )
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+|[^\W\dA-Za-z_]+")
-# Of the names of labels those that may as well say what class an image is of, or that pixels are written as text.
+# Label names of which text may also be a class name, polygons or run lengths instead of a path.
 _NO_PATHS = frozenset(
     """
     label labels lbl lbls annotation annotations annot annots ann anno annos target
     rle rles rlemask maskrle segmentationrle encodedpixels encodedmask polygon polygons
     """.split()  # noqa: SIM905
 )
-# Words in the suffix of a tar's member, `a.gt.png`, that say label: what names a column, and what is drawn as one.
+# Words in the suffix of a tar member, `a.gt.png`, that indicate a label: column names and kinds of label images.
 LABEL_WORDS = _NAMES["label"] | frozenset(
     "labeltrainids trainids panoptic instance instances instanceids parsing classes classmap".split()  # noqa: SIM905
 )
-# Parts of names that make a label of a folder or column likely enough to be asked about.
+# Parts of the name of a folder or column that may hold labels: likely enough for a hint.
 LABEL_PARTS = ("label", "mask", "annot", "segmentation", "segmap", "groundtruth", "ground_truth", "gtfine")
 LABEL_FOLDERS = ("labels", "masks", "annotations", "label", "mask", "annotation", "gt", "SegmentationClass",
                  "ground_truth")  # fmt: skip
@@ -61,11 +61,11 @@ LABEL_ENDS = ("_mask", "_label", "_labels", "_gt", "_seg", "_segmentation", "_an
 
 
 def role_of(name: str) -> Role | None:
-    """Return what a column's name says that it holds.
+    """Return the role that the name of a column, field, folder or member indicates; None if it indicates none.
 
     >>> role_of("image_path"), role_of("segMap URL"), role_of("file_name"), role_of("sample-id"), role_of("split")
     ('image', 'label', 'image', 'id', None)
-    >>> role_of("seg.png"), role_of("sample.mask"), role_of("gt_bytes")  # a member of a tar, a field, encoded
+    >>> role_of("seg.png"), role_of("sample.mask"), role_of("gt_bytes")  # a tar member, a field, encoded bytes
     ('label', 'label', 'label')
     """
     stem, dot, suffix = name.rpartition(".")
@@ -78,7 +78,7 @@ def role_of(name: str) -> Role | None:
 
 
 def word_of(name: str) -> str | None:
-    """Return a name as one word without fillers; of a column within another one the last name. None without letters."""
+    """Return a name as one word without fillers; for a nested field its last name. None if the name has no letters."""
     words = _words(name)
     kept = [word for word in words if word not in _FILLERS]
     if len(kept) > 1 and kept[-1] == "bytes":
@@ -87,7 +87,7 @@ def word_of(name: str) -> str | None:
 
 
 def names_label_path(name: str) -> bool:
-    """Whether text in a column of this name is the path of a label, and not the name of a class.
+    """Return whether text in a column of this name is the path of a label rather than the name of a class.
 
     >>> [names_label_path(name) for name in ("label", "label_path", "masks", "label_name")]
     [False, True, True, False]

@@ -1,4 +1,4 @@
-"""`--limit` and `--sample`: which images, of every input format, and what is said of the others."""
+"""`--limit` and `--sample`: the selected images of every input format, and the messages about the others."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from segment.errors import UsageError
-from segment.inputs.choosing import choose
-from segment.inputs.cutting import Shard, cut
 from segment.inputs.findings import Findings
 from segment.inputs.parts import Member, Part, Span
+from segment.inputs.selection import select_images
+from segment.inputs.shards import Shard, cut
 from segment.job import InputOptions, Job
 from segment.output.audit import audit_run
 from segment.output.ledger import Ledger
@@ -38,7 +38,7 @@ IMAGES = 23
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same 23 images in each format, every other one labelled; a card and its weights."""
+    """Return the same 23 images in each format, every other one labelled; a card and its weights."""
     folder = tmp_path_factory.mktemp("choice")
     (folder / "card.toml").write_text(CARD_TOML)
     (folder / "model.onnx").write_bytes(colour_classifier(CARD))
@@ -81,7 +81,7 @@ def test_some_images_of_every_format(kind: str, choice: str, world: Path, tmp_pa
     assert any(line.startswith(f"{words} in ") for line in notes.lines)
     left = {"limit": "left out: 16 images after the first ones (--limit)",
             "sample": "left out: 16 images that are not in the sample (--sample)"}[choice]  # fmt: skip
-    assert left in notes.lines  # it was asked for: no warning
+    assert left in notes.lines  # selected by an option: no warning
     assert facts(report)[0] == words
     record = json.loads((output / "run.json").read_text())
     assert record["job"][choice] == record["contract"]["input"][choice] == 7
@@ -94,7 +94,7 @@ def test_some_images_of_every_format(kind: str, choice: str, world: Path, tmp_pa
 
 
 @pytest.mark.parametrize("kind", list(FORMATS))
-def test_a_sample_is_always_the_same_wherever_the_input_lies(kind: str, world: Path, tmp_path: Path) -> None:
+def test_a_sample_is_always_the_same_wherever_the_input_is_stored(kind: str, world: Path, tmp_path: Path) -> None:
     moved = tmp_path / "elsewhere"
     shutil.copytree(world, moved)
     run(job(world, kind, tmp_path / "a", sample=5))
@@ -114,7 +114,7 @@ def test_more_than_there_are_is_all(choice: str, world: Path, tmp_path: Path) ->
     assert not any(line.startswith("left out") for line in notes.lines)
 
 
-def test_another_choice_is_another_run(world: Path, tmp_path: Path) -> None:
+def test_another_selection_is_another_run(world: Path, tmp_path: Path) -> None:
     output = tmp_path / "out"
     run(job(world, "files", output, limit=4))
     before = sorted(path.name for path in output.rglob("*.parquet"))
@@ -134,21 +134,21 @@ def test_another_choice_is_another_run(world: Path, tmp_path: Path) -> None:
 
 
 def test_both_and_none_are_refused(world: Path, tmp_path: Path, segment: Call) -> None:
-    with pytest.raises(UsageError, match="limit and sample are two choices of images: give one of them"):
+    with pytest.raises(UsageError, match="limit and sample both select images: give one of them"):
         job(world, "files", tmp_path, limit=1, sample=1)
     for flag in ("--limit=0", "--sample=-1"):
         assert segment("run", "in", "out", "--model=m", flag).code == 2
         assert "expected a whole number from 1 up" in segment.err
 
 
-def test_the_plan_says_so(world: Path, tmp_path: Path) -> None:
+def test_the_plan_shows_the_selection(world: Path, tmp_path: Path) -> None:
     found = estimate(job(world, "parquet", tmp_path / "never", sample=9), Notes(), seconds=0.1)
     assert estimate_lines(found, None)[0].startswith("sample of 9 of 23 images in ")
     assert found.forecast.images == 9
 
 
-def test_what_is_to_read_is_that_of_the_choice(world: Path, tmp_path: Path) -> None:
-    """Memory is expected from it: a tar's size says nothing of some of its images."""
+def test_input_bytes_are_those_of_the_selection(world: Path, tmp_path: Path) -> None:
+    """The memory forecast needs the bytes of the selected images, not the size of their tar."""
     sizes = {}
     for kind in FORMATS:
         for choice in ({"limit": 2}, {"sample": 2}, {}):
@@ -186,7 +186,7 @@ def test_only_row_groups_with_a_chosen_row_are_read(tmp_path: Path, monkeypatch:
     assert set(read) == groups
 
 
-def test_what_is_lost_in_damaged_tars_is_told_and_no_matter_of_the_choice(tmp_path: Path) -> None:
+def test_losses_in_damaged_tars_are_reported_apart_from_the_selection(tmp_path: Path) -> None:
     items = [Item(f"{i:02d}.png", png(scene(i)[0])) for i in range(10)]
     write_tars(tmp_path / "in", items, shards=1)
     (tar,) = (tmp_path / "in").glob("*.tar")
@@ -219,7 +219,7 @@ def test_flags_and_job_files(world: Path, tmp_path: Path, segment: Call) -> None
     assert pq.read_metadata(next((tmp_path / "out").glob("plan.parquet"))).num_rows == 1
 
 
-# ---- the choice itself
+# --- the selection itself ---------------------------------------------------------------------------------------------
 
 
 def parquet_shard(groups: list[int]) -> Shard:
@@ -243,7 +243,7 @@ def test_rows_are_chosen_once_within_their_row_group(groups: list[list[int]], ho
     shards = [parquet_shard(some) for some in groups]
     total = sum(map(sum, groups))
     options, findings = InputOptions(**{how: n, "part_size": size}), Findings()
-    chosen = choose(shards, options, "s3://b", findings)
+    chosen = select_images(shards, options, "s3://b", findings)
     parts = cut(chosen, options)
     assert sum(map(len, parts)) == min(n, total) == sum(shard.images for shard in chosen)
     assert sum(item.number for item in findings.left_out) == total - min(n, total)
@@ -257,23 +257,26 @@ def test_rows_are_chosen_once_within_their_row_group(groups: list[list[int]], ho
 def test_members_are_chosen_in_order(sizes: list[int], n: int) -> None:
     shards = [member_shard(number, images) for number, images in enumerate(sizes)]
     everything = [member.id for shard in shards for member in shard.members]
-    first = choose(shards, InputOptions(limit=n), "s3://b", Findings())
+    first = select_images(shards, InputOptions(limit=n), "s3://b", Findings())
     assert [member.id for shard in first for member in shard.members] == everything[:n]
-    some = [m.id for s in choose(shards, InputOptions(sample=n), "s3://b", Findings()) for m in s.members]
+    some = [m.id for s in select_images(shards, InputOptions(sample=n), "s3://b", Findings()) for m in s.members]
     assert len(some) == min(n, sum(sizes))
     assert some == [name for name in everything if name in set(some)]
 
 
 def test_a_sample_is_spread_evenly() -> None:
     shards = [parquet_shard([5000, 5000]), member_shard(1, 10_000)]
-    chosen = choose(shards, InputOptions(sample=2000), "s3://b", Findings())
+    chosen = select_images(shards, InputOptions(sample=2000), "s3://b", Findings())
     assert abs(chosen[0].images - 1000) < 100  # four standard deviations of a hypergeometric draw are 85
     low = sum(rows for _, start, rows, _ in chosen[0].runs if start < 5000)
     assert abs(low - chosen[0].images / 2) < 70
 
 
 def test_a_reduced_shard_has_parts_of_other_names() -> None:
-    whole, (some,) = member_shard(1, 9), choose([member_shard(1, 9)], InputOptions(limit=4), "s3://b", Findings())
+    whole, (some,) = (
+        member_shard(1, 9),
+        select_images([member_shard(1, 9)], InputOptions(limit=4), "s3://b", Findings()),
+    )
     options = InputOptions(part_size=4)
     assert cut([whole], options)[0].id != cut([some], options)[0].id
-    assert cut([some], options)[0].size == whole.size  # the tar's own, by which a change of it is seen
+    assert cut([some], options)[0].size == whole.size  # the tar's own size, by which a change is detected

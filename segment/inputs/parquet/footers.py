@@ -1,0 +1,119 @@
+"""Plan Parquet files from their footers: columns, and row groups as the ranges that parts keep to."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+import pyarrow.parquet as pq
+
+from segment.errors import SegmentError, UsageError
+from segment.inputs.findings import Findings
+from segment.inputs.lookup import in_threads
+from segment.inputs.parquet.column_checks import check_columns
+from segment.inputs.parquet.columns import Columns, find_columns
+from segment.inputs.parquet.read_errors import PARQUET_DAMAGE, one_line, refuse_trouble
+from segment.inputs.parquet.row_ids import report_repeated
+from segment.inputs.parts import Part
+from segment.inputs.shards import Planned, Shard
+from segment.job import InputOptions
+from segment.store.client import Entry, Store
+from segment.store.names import count, examples, shown
+
+FOOTER_BLOCK = 1 << 18  # bytes per request while a footer is read
+
+_BYTES_BY_PATH = 4 << 20  # assumed size of an image that a row names by path, for `part_bytes`
+_CHECKED = 8  # files whose first rows are checked: one for each set of columns
+
+
+def plan_parquet(entries: Sequence[Entry], options: InputOptions, store: Store, findings: Findings) -> Planned:
+    """Plan the rows of Parquet files from their footers; note which columns are read.
+
+    Raises:
+        UsageError: a file is not readable as Parquet, lacks the columns or has too large a row group; or no file has
+            rows.
+    """
+    planned = in_threads(lambda entry: _plan_file(entry, options, store), entries)
+    empty = [shard.url for shard, _ in planned if not shard.images]
+    if len(empty) == len(planned):
+        raise UsageError(f"no rows in {shown(empty[0])}" + (f" and {len(empty) - 1} more" if empty[1:] else ""))
+    if empty:
+        findings.warnings.append(
+            f"{count(len(empty), 'Parquet file has', 'Parquet files have')} no rows, {examples(empty)}"
+        )
+    detected = Counter(columns for _, columns in planned)
+    findings.notes += [f"columns read, {text}" + _of(number, len(planned)) for text, number in detected.most_common()]
+    filled = [(entry, *file) for entry, file in zip(entries, planned, strict=True) if file[0].images]
+    for columns, number in detected.most_common(_CHECKED):
+        if first := next((entry for entry, _, own in filled if own == columns), None):
+            check_columns(first, columns, store, findings, _of(number, len(planned)))
+    report_repeated([(shard, columns) for _, shard, columns in filled], store, findings)
+    bare = [shard.url for shard, columns in planned if columns.label is None]
+    if bare and len(bare) < len(planned):
+        findings.warnings.append(
+            f"{len(bare)} of {count(len(planned), 'Parquet file')} without a label column: segmented, not scored; "
+            + examples(bare)
+        )
+    return Planned([shard for shard, _ in planned if shard.images], labels_known=len(bare) == len(planned))
+
+
+def has_label_column(part: Part, options: InputOptions, store: Store) -> bool:
+    """Return whether the file of a part has a label column, by its footer; False if the footer cannot be read."""
+    try:
+        with store.open(part.url, FOOTER_BLOCK, part.size, part.etag) as file:
+            return find_columns(pq.ParquetFile(file).schema_arrow, options, shown(part.url)).label is not None
+    except (SegmentError, *PARQUET_DAMAGE):
+        return False
+
+
+def _of(number: int, total: int) -> str:
+    return "" if number == total else f" (in {number} of {total} Parquet files)"
+
+
+def _plan_file(entry: Entry, options: InputOptions, store: Store) -> tuple[Shard, Columns]:
+    try:
+        with store.open(entry.url, FOOTER_BLOCK, entry.size) as file:
+            opened = pq.ParquetFile(file)
+            columns = find_columns(opened.schema_arrow, options, shown(entry.url))
+            runs = list(_row_groups(opened.metadata, columns, options, entry))
+    except PARQUET_DAMAGE as error:
+        refuse_trouble(error, entry.url)
+        raise UsageError(f"{shown(entry.url)} is no readable Parquet file: {one_line(error)}") from None
+    return Shard.of_object(entry, "parquet", runs=runs), columns
+
+
+def _row_groups(
+    metadata: pq.FileMetaData, columns: Columns, options: InputOptions, entry: Entry
+) -> Iterator[tuple[int, int, int, int]]:
+    """Yield the runs of a file, as in `Shard.runs`."""
+    first = 0
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        if not 0 <= group.num_rows <= entry.size:  # a forged number would fill the driver's memory with parts
+            raise ValueError(f"{group.num_rows} rows in {entry.size} bytes")
+        size = group.total_byte_size
+        if size > options.max_row_group_bytes:
+            size = _bytes_read(group, columns)
+        if size > options.max_row_group_bytes:
+            raise UsageError(
+                f"{shown(entry.url)}: row group {number} holds {size >> 20} MiB of images, more than a worker may "
+                f"hold at once ({options.max_row_group_bytes >> 20} MiB, max_row_group_bytes). Write the file with "
+                "smaller row groups, for example pyarrow.parquet.write_table(table, path, row_group_size=100)"
+            )
+        image_bytes = size // max(1, group.num_rows)
+        yield number, first, group.num_rows, image_bytes if columns.image.data else max(image_bytes, _BYTES_BY_PATH)
+        first += group.num_rows
+
+
+def _bytes_read(group: pq.RowGroupMetaData, columns: Columns) -> int:
+    """Return the uncompressed bytes of the columns that are read.
+
+    This is called only for large row groups: pyarrow aborts the process here on some damaged footers, which
+    `total_byte_size` survives.
+    """
+    chunks = [group.column(i) for i in range(group.num_columns)]
+    return sum(chunk.total_uncompressed_size for chunk in chunks if _is_read(chunk.path_in_schema, columns))
+
+
+def _is_read(path: str, columns: Columns) -> bool:
+    return any(path == name or path.startswith(f"{name}.") for name in columns.names)
