@@ -24,7 +24,7 @@ help: ## show this list
 	@echo
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
 
-demo: $(CORE) ## make a small dataset, segment it on a local Ray cluster, show the report
+demo: $(CORE) ## segment 64 street scenes on a local Ray cluster, show the report
 	@echo '==> segment demo'
 	$(BIN)/segment demo $(ARGS)
 

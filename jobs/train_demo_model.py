@@ -9,6 +9,7 @@ Needs `torch`, `onnx` and `onnxruntime`.
 """
 
 import argparse
+import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -22,7 +23,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from segment.demo.scenes import CLASSES, scene
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from jobs.streets.scenes import CLASSES, scene
 
 HEIGHT, WIDTH = 192, 256
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -228,7 +231,7 @@ def export(net: StreetNet, path: Path) -> None:
         dynamic_axes={"image": {0: "N"}, "logits": {0: "N"}},
     )
     model = onnx.load(path)
-    model.doc_string = "Street scenes in the 12 classes of CamVid; trained on segment.demo.scenes"
+    model.doc_string = "Street scenes in the 12 classes of CamVid; trained on jobs/streets"
     model.graph.name = "demo-streets"
     for node in model.graph.node:
         node.doc_string = ""

@@ -12,8 +12,7 @@ from segment.cli.streams import say, streams
 def run() -> NoReturn:
     """Run the command line and end the process at once.
 
-    Not by way of the interpreter's own end: threads of the libraries behind us have aborted it there, and with it a
-    good exit code.
+    This skips the interpreter's shutdown, where threads of libraries have aborted the process and lost the exit code.
     """
     streams.guard()
     code: object = 0

@@ -1,37 +1,42 @@
-"""A job: what is asked, and the run that does it: plan, rounds, statistics, audit."""
+"""A job: every option of a run, with its type, limits, default and meaning.
+
+The fields of `Job` are the only declaration of the options. Job files, the flags of `segment run` and `segment plan`,
+the JSON schema and error texts follow from them, so a new option is one field here and the code that acts on it.
+Each class is a panel of `--help`, with its docstring as the title. Imports stay light: `--help` needs this module.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import re
+import string
 import tomllib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, ValidationError, WithJsonSchema, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from segment.errors import UsageError
-from segment.images.labels import Encoding
-from segment.inputs.discover import InputOptions
 from segment.models.validation import validation_message
-from segment.store.client import Store
 from segment.store.urls import to_url, unsigned
 
-_WORKERS = r"^\d+(:\d+)?$"
-Workers = Annotated[
-    str,
-    Field(pattern=_WORKERS),
-    WithJsonSchema(
-        {
-            "type": ["integer", "string"],
-            "minimum": 1,
-            "pattern": _WORKERS,
-            "description": "a number of workers, or MIN:MAX",
-        }
-    ),
-]
+if TYPE_CHECKING:
+    from segment.store.client import Store
+
+InputFormat = Literal["auto", "files", "webdataset", "parquet", "list"]
+LabelEncoding = Literal["auto", "index", "colour"]
+MaskSize = Literal["source", "model"]
+
+Positive = Annotated[int, Field(ge=1)]
+Range = Annotated[str, Field(pattern=r"^\d+:\d+$", description="MIN:MAX")]
 Bytes = Annotated[str, Field(pattern=r"^\d+(\.\d+)? ?([kMGT]i?B)?$", description="a size such as 4GB or 2.5 GiB")]
 _UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
+_MIB = 1 << 20
+
+LABEL_FIELD = re.compile(r"(stem|dir|name)(?:([%#])(.+))?", re.DOTALL)  # of a label pattern: name, operator, affix
+ROW_NUMBERS = ":row"  # as id column: ids are row numbers. A colon begins the name of no Parquet column
+NO_LABELS = ":none"  # as label column: there are no labels
 
 
 class InvalidJob(UsageError):
@@ -42,65 +47,189 @@ class InvalidJob(UsageError):
         self.lines = lines
 
 
-class Job(InputOptions):
-    """What is asked. Every field is a key of a job file and a flag of `segment run`.
-
-    Attributes:
-        input: images: a path or URL of a folder, tars, Parquet files, or a list file.
-        output: path or URL of the prefix to write to.
-        model: name of a built-in card, or path or URL of a card.
-        weights: path or URL of the weights; the card's own source if not given.
-        runtime, device, precision: what computes the masks; `auto` is decided once, by what every node can do.
-        batch_size: images a call of the model; `auto` is 1 on CPUs; on GPUs it is measured once, when the run is begun.
-        engine: `local` runs in this process, `ray` on a cluster; `auto` picks.
-        address: of a Ray cluster.
-        workers: models loaded at once: `4`, or `2:8` to let the Ray pool grow.
-        mask_size: write masks at the size of the `source` image or of the `model`.
-        label_encoding: `index`, `colour`, or `auto`.
-        label_remap: from label value or colour to class name, class index or `ignore`; `*` is all that is not named.
-        allow_lossy_labels: take labels that were compressed with loss (JPEG, lossy WebP) as they decode; else they are
-            error rows.
-        max_pixels: images whose header declares more are error rows.
-        max_error_rate: share of images that may fail, 0-1; above it the run fails with exit code 3.
-        stall_timeout: seconds in which a busy worker must get on by a step (an image, a request to a store); one that
-            does not is replaced. None derives them from what the parts take (`segment.pipeline.stall`).
-        worker_memory: bytes (`4GB`, `2.5 GiB`) that a worker process may take; one that takes more fails its part. None
-            lets it take what there is, and more than an even share only while its node is not short of memory.
-        price_per_hour: what all machines of the run cost an hour, for the cost per 1,000 images.
-        storage_options: fsspec options for every URL that is not local. Never written anywhere.
-
-    Raises:
-        InvalidJob: an unknown key (the nearest known one is named), a missing or wrong value.
-        UsageError: a secret in a URL.
-    """
+class InputOptions(BaseModel):
+    """Input: how images and labels are found."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    input: Annotated[str, Field(min_length=1)]
-    output: Annotated[str, Field(min_length=1)]
-    model: Annotated[str, Field(min_length=1)]
-    weights: str | None = None
-    runtime: Literal["auto", "onnxruntime", "openvino"] = "auto"
-    device: Literal["auto", "cpu", "cuda", "tensorrt"] = "auto"
-    precision: Literal["auto", "f32", "bf16", "f16"] = "auto"
-    batch_size: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = "auto"
-    engine: Literal["auto", "local", "ray"] = "auto"
-    address: str | None = None
-    workers: Workers | None = None
-    mask_size: Literal["source", "model"] = "source"
-    label_encoding: Encoding = "auto"
-    label_remap: dict[str, str | int] = Field(default={})
-    allow_lossy_labels: bool = False
-    max_pixels: Annotated[int, Field(ge=1)] = 100_000_000
-    max_error_rate: Annotated[float, Field(ge=0, le=1)] = 0.05
-    stall_timeout: Annotated[float, Field(gt=0)] | None = None
-    worker_memory: Bytes | None = None
-    price_per_hour: Annotated[float, Field(gt=0)] | None = None
-    storage_options: dict[str, Any] = Field(default={}, exclude=True, repr=False)
+    format: InputFormat = Field("auto", description="Format of the input; `auto` detects it from the file names.")
+    include_hidden: bool = Field(False, description="Include files whose name, or a folder of it, begins with . or _.")
+    labels: str | None = Field(
+        None, description="Files: folder or prefix of label images, matched by relative path without suffix."
+    )
+    label_pattern: str | None = Field(
+        None,
+        description="Files: path of an image's label relative to `labels`, else to the input, with {stem}, {dir} and "
+        "{name} of the image, such as '{dir}/{stem}_L.png'; {stem%END} drops an ending of the stem, {stem#START} "
+        "a beginning.",
+    )
+    image_key: str | None = Field(
+        None,
+        description="WebDataset: suffix of the image member, such as left.jpg; keys end before it. By default the only "
+        "image of a sample, or the one with the plainest suffix.",
+    )
+    label_key: str | None = Field(
+        None,
+        description="WebDataset: suffix of the label member. By default seg.png, mask.png or label.png.",
+    )
+    image_column: str | None = Field(
+        None,
+        description="Parquet and lists: column of images; in Parquet also a field such as sample.image, in a list "
+        "without a header a number from 1. By default detected by the usual names.",
+    )
+    label_column: str | None = Field(
+        None,
+        description=f"Parquet and lists: column of labels, named as for images; in Parquet {NO_LABELS} for no labels.",
+    )
+    id_column: str | None = Field(
+        None,
+        description=f"Parquet and lists: column of ids, named as for images; in Parquet {ROW_NUMBERS} for row numbers.",
+    )
+    limit: Positive | None = Field(None, description="Segment only the first N images of the input.")
+    sample: Positive | None = Field(
+        None, description="Segment only N images, spread over the whole input; the same ones each time."
+    )
+    part_size: Positive | Literal["auto"] = Field(
+        "auto", description="Images per part, the unit of commit; `auto` follows from the number of images."
+    )
+    part_bytes: Positive = Field(
+        256 * _MIB, description="Largest total of encoded bytes (images and labels) in a part of several images."
+    )
+    max_image_bytes: Positive = Field(256 * _MIB, description="Encoded images of more bytes are error rows.")
+    max_row_group_bytes: Positive = Field(
+        1024 * _MIB, description="Parquet: refuse files with row groups of more bytes, in the columns that are read."
+    )
+
+    @staticmethod
+    def of_run(run: Mapping[str, Any]) -> InputOptions:
+        """Return the options that `run.json` records."""
+        given = run["contract"]["input"]
+        return InputOptions(**{name: value for name, value in given.items() if name in InputOptions.model_fields})
+
+    @model_validator(mode="after")
+    def _one_selection(self) -> Self:
+        if self.limit is not None and self.sample is not None:
+            raise ValueError("limit and sample both select images: give one of them")
+        return self
+
+    @field_validator("label_pattern")
+    @classmethod
+    def _known_fields(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        fields = [(name, spec, how) for _, name, spec, how in string.Formatter().parse(value) if name is not None]
+        if not fields or any(not LABEL_FIELD.fullmatch(name) or spec or how for name, spec, how in fields):
+            raise ValueError(
+                "label_pattern takes {stem}, {dir} and {name}, as in '{dir}/{stem}_L.png'; {stem%END} and {stem#START} "
+                "are the stem without an ending or a beginning, as in "
+                "'{dir}/{stem%_leftImg8bit}_gtFine_labelIds.png'"
+            )
+        return value
+
+    @field_validator("image_key", "label_key")
+    @classmethod
+    def _plain_key(cls, value: str | None) -> str | None:
+        return value if value is None else value.removeprefix(".").lower()
+
+
+class Settings(InputOptions):
+    """Workers: how images become masks and scores."""
+
+    label_encoding: LabelEncoding = Field(
+        "auto", description="How labels encode classes: class `index`, palette `colour`, or either of them."
+    )
+    label_remap: dict[str, str | int] = Field(
+        {},
+        description="From label value (7) or colour (64,0,128) to class name, class index or `ignore`; * stands for "
+        "all values that are not named.",
+        examples=[{"64,0,128": "Vehicle"}, {"7": "ignore"}],
+    )
+    allow_lossy_labels: bool = Field(
+        False, description="Accept labels with lossy compression (JPEG, lossy WebP, JPEG in TIFF) as they decode."
+    )
+    max_pixels: Positive = Field(100_000_000, description="Images whose header declares more pixels are error rows.")
+    mask_size: MaskSize = Field("source", description="Write masks at the size of the source image or of the model.")
+    stall_timeout: float | None = Field(
+        None,
+        gt=0,
+        description="Seconds without progress (an image, a store request) before a worker is replaced. By default "
+        "derived from the measured time of parts.",
+    )
+    worker_memory: Bytes | None = Field(
+        None,
+        description="Largest memory of a worker process, such as 4GB; a part that takes more fails. By default an even "
+        "share, and only while its node is short of memory.",
+    )
+
+    @field_validator("worker_memory", mode="before")
+    @classmethod
+    def _number_as_text(cls, value: object) -> object:
+        return str(value) if isinstance(value, int) else value
+
+    @property
+    def input_options(self) -> InputOptions:
+        """The fields that say how the input is read."""
+        return InputOptions(**{name: getattr(self, name) for name in InputOptions.model_fields})
+
+    @property
+    def worker_bytes(self) -> int | None:
+        """`worker_memory` in bytes."""
+        if self.worker_memory is None:
+            return None
+        number = self.worker_memory.rstrip("kMGTiB ")
+        return int(float(number) * _UNITS[self.worker_memory.removeprefix(number).strip(" B")])
+
+
+class Job(Settings):
+    """Job: what is segmented, by which model, and where."""
+
+    input: str = Field(
+        min_length=1, description="Images: path or URL of a folder, a prefix, tars, Parquet files or a list file."
+    )
+    output: str = Field(min_length=1, description="Path or URL of the prefix to write to.")
+    model: str = Field(min_length=1, description="Name of a built-in model card, or path or URL of a card.")
+    weights: str | None = Field(
+        None, description="Path or URL of the weights (.onnx, .xml or .tflite). By default the card's own source."
+    )
+    runtime: Literal["auto", "onnxruntime", "openvino"] = Field(
+        "auto", description="Library that runs the model; `auto` is resolved once, by what every node supports."
+    )
+    device: Literal["auto", "cpu", "cuda", "tensorrt"] = Field("auto", description="Device that runs the model.")
+    precision: Literal["auto", "f32", "bf16", "f16"] = Field("auto", description="Floating-point type of the model.")
+    batch_size: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = Field(
+        "auto", description="Images per call of the model; `auto` is 1 on CPUs and is measured on GPUs."
+    )
+    engine: Literal["auto", "local", "ray"] = Field(
+        "auto", description="`local` runs on this machine, `ray` on a Ray cluster."
+    )
+    address: str | None = Field(None, description="Ray cluster: `auto`, or host:port of its head.")
+    workers: Positive | Range | None = Field(
+        None, description="Number of workers, each with its own model, or MIN:MAX for a Ray pool that grows."
+    )
+    max_error_rate: float = Field(
+        0.05, ge=0, le=1, description="Share of images that may fail, 0-1; above it the run fails with exit code 3."
+    )
+    price_per_hour: float | None = Field(
+        None, gt=0, description="Price of all machines together per hour, for the cost per 1,000 images."
+    )
+    storage_options: dict[str, Any] = Field(
+        {},
+        description="fsspec options for every URL that is not local, such as endpoint_url or anon; never written "
+        "anywhere.",
+        examples=[{"anon": True}],
+        exclude=True,
+        repr=False,
+    )
 
     if not TYPE_CHECKING:  # type checkers and editors see the fields
 
         def __init__(self, **values: Any) -> None:
+            """Check the values.
+
+            Raises:
+                InvalidJob: an unknown key (the nearest known one is named), a missing or wrong value.
+                UsageError: a secret in a URL.
+            """
             try:
                 super().__init__(**values)
             except ValidationError as error:
@@ -111,15 +240,10 @@ class Job(InputOptions):
     def _path_as_text(cls, value: object) -> object:
         return os.fspath(value) if isinstance(value, os.PathLike) else value
 
-    @field_validator("workers", "worker_memory", mode="before")
-    @classmethod
-    def _numbers_as_text(cls, value: object) -> object:
-        return str(value) if isinstance(value, int) else value
-
     @field_validator("input", "output", "model", "weights", "labels", "label_pattern", "address")
     @classmethod
     def _without_secrets(cls, value: str | None) -> str | None:
-        """Refuse a URL with a secret in it before anything can echo it; not as a ValueError, which quotes it."""
+        """Refuse a URL with a secret before any message can repeat it; a ValueError would quote it."""
         if value:
             to_url(value)
         return value
@@ -127,9 +251,7 @@ class Job(InputOptions):
     @model_validator(mode="after")
     def _possible_workers(self) -> Job:
         if self.worker_range and not 1 <= self.worker_range[0] <= self.worker_range[1]:
-            raise ValueError(
-                f"workers = {self.workers!r}: give a number from 1 up, or MIN:MAX with MIN no more than MAX"
-            )
+            raise ValueError(f"workers = {self.workers!r}: MIN must be at least 1 and no more than MAX")
         return self
 
     @property
@@ -137,21 +259,13 @@ class Job(InputOptions):
         """(minimum, maximum) of `workers`."""
         if self.workers is None:
             return None
-        low, _, high = self.workers.partition(":")
+        low, _, high = str(self.workers).partition(":")
         return int(low), int(high or low)
 
     @property
-    def worker_bytes(self) -> int | None:
-        """`worker_memory` as a number."""
-        if self.worker_memory is None:
-            return None
-        number = self.worker_memory.rstrip("kMGTiB ")
-        return int(float(number) * _UNITS[self.worker_memory.removeprefix(number).strip(" B")])
-
-    @property
-    def input_options(self) -> InputOptions:
-        """The fields that say how the input is read."""
-        return InputOptions(**{name: getattr(self, name) for name in InputOptions.model_fields})
+    def settings(self) -> Settings:
+        """The fields that workers act on."""
+        return Settings(**{name: getattr(self, name) for name in Settings.model_fields})
 
 
 def make_job(values: Mapping[str, Any], where: str = "job") -> Job:
@@ -170,8 +284,10 @@ def read_job_file(reference: str, store: Store | None = None) -> dict[str, Any]:
     """Read a TOML job file.
 
     Raises:
-        UsageError: it is not there or is no TOML.
+        UsageError: the file does not exist or is not TOML.
     """
+    from segment.store.client import Store
+
     data = (store or Store()).read_if_exists(to_url(reference))
     if data is None:
         raise UsageError(f"no job file at {reference}")
@@ -182,13 +298,13 @@ def read_job_file(reference: str, store: Store | None = None) -> dict[str, Any]:
 
 
 def job_record(job: Job, *, defaults: bool = True) -> dict[str, Any]:
-    """The values of a job as they may be written: without storage options, and URLs without their signatures."""
+    """Return the values of a job that may be recorded: without storage options, and URLs without their signatures."""
     values = job.model_dump(mode="json", exclude_defaults=not defaults)
     return {name: unsigned(value) if isinstance(value, str) else value for name, value in values.items()}
 
 
 def job_to_toml(job: Job) -> str:
-    """Write a job as a TOML job file: what differs from the defaults. Storage options and signatures are left out."""
+    """Return a job as the text of a TOML job file: the values that differ from the defaults, see `job_record`."""
     values = job_record(job, defaults=False)
     remap = values.pop("label_remap", {})
     lines = [f"{name} = {_toml(value)}" for name, value in values.items()]

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from segment.errors import UsageError
-from segment.inputs.discover import Discovery, InputOptions, Sample, discover, read_part
+from segment.inputs.discover import Discovery, Sample, discover, read_part
+from segment.job import InputOptions
 from segment.store.client import Store
 
 STORE = Store()

@@ -17,7 +17,7 @@ from jobs.bench.cases import CASES, CONTENDERS, command, contract_of
 from jobs.bench.data import agreement, different_files, find_pictures, write_inputs
 from jobs.bench.ours import steady
 from jobs.bench.table import as_markdown, summarise
-from segment.demo.dataset import encode_scene
+from segment.demo.dataset import read_scenes
 from tests.runs import png
 
 JOBS = Path(__file__).parents[1] / "jobs"
@@ -28,10 +28,9 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("scenes")
     for kind in ("images", "labels"):
         (folder / kind).mkdir()
-    for seed in range(5):
-        image, label = encode_scene(seed)
-        (folder / "images" / f"{seed}.jpg").write_bytes(image)
-        (folder / "labels" / f"{seed}.png").write_bytes(label)
+    for key, image, label in read_scenes(5):
+        (folder / "images" / f"{key}.jpg").write_bytes(image)
+        (folder / "labels" / f"{key}.png").write_bytes(label)
     return folder
 
 

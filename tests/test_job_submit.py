@@ -278,7 +278,7 @@ def test_a_stopped_job_is_resumed(head: Head, world: World, tmp_path: Path) -> N
 
     assert stopped.returncode == 0, stopped.stdout
     assert "Job 'stop-me' was stopped" in stopped.stdout
-    assert "stopped; what is committed stays, the same command resumes the run" in logs
+    assert "stopped; committed parts stay, the same command resumes the run" in logs
     assert resumed.returncode == 0, resumed.stdout
     counted = re.search(r"resuming: (\d+) of 240 images are committed already", resumed.stdout)
     assert counted

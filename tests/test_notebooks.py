@@ -17,8 +17,7 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantiz
 from PIL import Image
 
 import segment
-from segment.demo.dataset import write_webdataset
-from segment.demo.scenes import scene
+from segment.demo.dataset import read_scenes, write_webdataset
 from segment.models.card import load_card
 from segment.models.weights import load_weights
 from segment.store.client import Store
@@ -34,7 +33,8 @@ class SomeScenes(CalibrationDataReader):
     def __init__(self, name: str) -> None:
         card = load_card("demo-streets").input
         mean, std = np.array(card.mean), np.array(card.std)
-        pictures = ((scene(seed)[0] / 255 - mean) / std for seed in range(1000, 1004))
+        images = (np.asarray(Image.open(io.BytesIO(scene.image))) for scene in read_scenes()[-4:])
+        pictures = ((image / 255 - mean) / std for image in images)
         self._feeds = iter([{name: picture.transpose(2, 0, 1)[None].astype(np.float32)} for picture in pictures])
 
     def get_next(self) -> dict[str, np.ndarray] | None:
@@ -54,7 +54,7 @@ def int8_weights(folder: Path) -> Path:
 def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[segment.RunReport, segment.RunReport, Path]:
     """The same scenes in f32 and in INT8."""
     folder = tmp_path_factory.mktemp("notebooks")
-    write_webdataset(folder / "scenes", range(SCENES), shards=2)
+    write_webdataset(folder / "scenes", read_scenes(SCENES), shards=2)
     values = {"input": str(folder / "scenes"), "model": "demo-streets", "engine": "local", "precision": "f32"}
     one = segment.run(segment.Job(output=str(folder / "f32"), **values))
     other = segment.run(segment.Job(output=str(folder / "int8"), weights=str(int8_weights(folder)), **values))
@@ -123,7 +123,7 @@ def test_without_a_run_they_say_what_to_do(
 
 
 def test_a_run_without_labels_is_told_apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    Image.fromarray(scene(1)[0]).save(tmp_path / "a.png")
+    (tmp_path / "a.jpg").write_bytes(read_scenes(1)[0].image)
     segment.run(segment.Job(input=str(tmp_path), output=str(tmp_path / "out"), model="demo-streets", engine="local"))
     with pytest.raises(CellExecutionError, match="no image of this run has a label"):
         execute(FILES[0], monkeypatch, SEGMENT_OUTPUT=str(tmp_path / "out"))

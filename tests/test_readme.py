@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from segment.demo.dataset import encode_scene
+from segment.demo.dataset import read_scenes
 from tests.calls import ROOT, Call
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BIN = Path(sys.executable).parent
 # What cannot run here as it stands, and the test that runs the like of it.
 ELSEWHERE = {
-    "make demo": "test_demo_model.py",
+    "make demo": "demo/test_demo_model.py",
     "make test": "",  # you are looking at it
     ". .venv/bin/activate": "",
     "segment run photos out-photos --model unet-camvid-onnx-0001 --labels labels": "test_models.py",
@@ -47,10 +47,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the reader stands: the demo has run, and there are photos with labels."""
     place = tmp_path_factory.mktemp("readme")
     run(place, "segment demo --engine local --scenes 16")
-    for kind, suffix in (("photos", ".jpg"), ("labels", ".png")):
+    for kind in ("photos", "labels"):
         (place / kind).mkdir()
-        for seed in range(6):
-            (place / kind / f"{seed}{suffix}").write_bytes(encode_scene(seed)[kind == "labels"])
+    for key, image, label in read_scenes(6):
+        (place / "photos" / f"{key}.jpg").write_bytes(image)
+        (place / "labels" / f"{key}.png").write_bytes(label)
     return place
 
 

@@ -48,17 +48,15 @@ class Pictures:
         )
 
 
-def find_pictures(images: Path | None, labels: Path | None, scenes: int = 100) -> Pictures:
-    """The folders that were named; else CamVid; else the demo's scenes, drawn now."""
+def find_pictures(images: Path | None, labels: Path | None) -> Pictures:
+    """The folders that were named; else CamVid; else the demo's scenes."""
     if images is None and (SHARED / "camvid").is_dir():
         images, labels = SHARED / "camvid" / "images", SHARED / "camvid" / "labels"
     if images is None or labels is None:
-        from segment.demo.dataset import encode_scene
+        from segment.demo.dataset import read_scenes
 
-        drawn = [encode_scene(seed) for seed in range(scenes)]
-        return Pictures(
-            "demo scenes", [(f"{i:06d}.jpg", one[0]) for i, one in enumerate(drawn)], [one[1] for one in drawn]
-        )
+        scenes = read_scenes()
+        return Pictures("demo scenes", [(f"{one.key}.jpg", one.image) for one in scenes], [one.label for one in scenes])
     by_stem = {path.stem: path for path in labels.iterdir()}
     paths = sorted(images.iterdir())
     source = "CamVid validation split" if images.parent.name == "camvid" else images.name

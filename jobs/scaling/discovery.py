@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from jobs.scaling.figures import Figure, Scale, resident, timed
 from jobs.scaling.inputs import tiny_images
-from segment.inputs.discover import InputOptions, discover
+from segment.inputs.discover import discover
+from segment.job import InputOptions
 from segment.output.plan import Plan
 from segment.store.client import Store
 

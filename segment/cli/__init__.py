@@ -1,9 +1,9 @@
-"""The command line: a file a command or family of commands, thin over the modules that do the work.
+"""The command line: thin commands, one file per command or family of commands.
 
-Imports of anything heavy are inside the commands, so that `--help` answers at once.
+Commands import heavy modules inside their functions, so that `--help` stays fast.
 Exit codes: 0 done, 1 the run failed (rerun to resume), 2 wrong usage or input, 3 more errors than allowed,
-129, 130 and 143 stopped by SIGHUP, Ctrl-C or SIGTERM (rerun to resume), 141 nobody reads what is printed (`| head`);
-`streams` says when output that cannot be printed changes them.
+129, 130 and 143 stopped by SIGHUP, Ctrl-C or SIGTERM (rerun to resume), 141 the reader of the output is gone.
+`streams` describes how output that cannot be printed changes them.
 """
 
 from segment.cli.main import main

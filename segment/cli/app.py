@@ -1,4 +1,4 @@
-"""The command and what its subcommands share."""
+"""The typer application, and options that its commands share."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from segment.cli.streams import say
+from segment.job import Job
 
 if TYPE_CHECKING:
     from segment.output.ledger import Ledger
@@ -14,10 +15,10 @@ if TYPE_CHECKING:
 
 
 class Stopped(BaseException):
-    """SIGINT, SIGTERM or SIGHUP came. No `Exception`, so that nothing takes it for a failure of its own."""
+    """A signal stops the command. Not an `Exception`, so that no handler of errors catches it."""
 
     def __init__(self, number: int) -> None:
-        super().__init__("stopped; what is committed stays, the same command resumes the run")
+        super().__init__("stopped; committed parts stay, the same command resumes the run")
         self.exit_code = 128 + number
 
 
@@ -34,7 +35,7 @@ StorageOptions = Annotated[
     typer.Option(
         "--storage-option",
         metavar="KEY=VALUE",
-        help="fsspec option for every URL that is not local, such as endpoint_url=http://... or anon=true.",
+        help=Job.model_fields["storage_options"].description,
         rich_help_panel="Stores",
     ),
 ]
@@ -53,28 +54,28 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and end.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     """Batch semantic segmentation."""
 
 
 def parse_options(texts: list[str] | None) -> dict[str, Any]:
-    """The storage options of `KEY=VALUE` texts."""
+    """Return the storage options of `KEY=VALUE` texts."""
     from segment.store.filesystems import parse_storage_option
 
     return dict(parse_storage_option(text) for text in texts or [])
 
 
 def open_store(texts: list[str] | None) -> Store:
-    """The store, with the storage options of `KEY=VALUE` texts."""
+    """Return the store, with the storage options of `KEY=VALUE` texts."""
     from segment.store.client import Store
 
     return Store(parse_options(texts))
 
 
 def open_ledger(output: str, texts: list[str] | None) -> Ledger:
-    """The ledger of the run in a prefix, with the storage options of `KEY=VALUE` texts."""
+    """Return the ledger of the run in a prefix, with the storage options of `KEY=VALUE` texts."""
     from segment.output.ledger import Ledger
     from segment.store.urls import to_url
 

@@ -13,11 +13,11 @@ from segment.cli.streams import streams
 
 @app.command()
 def demo(
-    folder: Annotated[Path, typer.Argument(help="Where to put scenes and results.")] = Path("demo-output"),
-    engine: Annotated[str, typer.Option("--engine", help="local or ray.")] = "ray",
-    scenes: Annotated[int, typer.Option("--scenes", min=4, help="Scenes to make.")] = 160,
+    folder: Annotated[Path, typer.Argument(help="Folder for scenes and results.")] = Path("demo-output"),
+    engine: Annotated[str, typer.Option("--engine", help="Engine of the first run: local or ray.")] = "ray",
+    scenes: Annotated[int, typer.Option("--scenes", min=4, max=64, help="Number of scenes to segment.")] = 64,
 ) -> None:
-    """Make labelled street scenes, segment them on a local Ray cluster, show the scores and a picture."""
+    """Segment the shipped, labelled street scenes on a local Ray cluster; show the scores and a picture."""
     from segment.demo.show import run_demo
 
     run_demo(folder, engine=engine, scenes=scenes)

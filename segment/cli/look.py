@@ -1,4 +1,4 @@
-"""Commands that look at a run: `report`, `audit`, `status`."""
+"""Commands that show the state of a run: `report`, `audit`, `status`."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import typer
 
 from segment.cli.app import RunPrefix, StorageOptions, app, open_ledger
 from segment.cli.streams import say, streams
+from segment.job import Job
 
 
 class ReportFormat(StrEnum):
-    """How `segment report` prints."""
+    """Output formats of `segment report`."""
 
     table = "table"
     markdown = "markdown"
@@ -23,9 +24,10 @@ class ReportFormat(StrEnum):
 @app.command()
 def report(
     output: RunPrefix,
-    format: Annotated[ReportFormat, typer.Option("--format", "-f", help="How to print it.")] = ReportFormat.table,  # noqa: A002
+    format: Annotated[ReportFormat, typer.Option("--format", "-f", help="Output format.")] = ReportFormat.table,  # noqa: A002
     price_per_hour: Annotated[
-        float | None, typer.Option("--price-per-hour", help="Of all machines, for the cost per 1,000 images.")
+        float | None,
+        typer.Option("--price-per-hour", help=Job.model_fields["price_per_hour"].description),
     ] = None,
     page: Annotated[
         bool | None,
@@ -35,7 +37,7 @@ def report(
     ] = None,
     storage_option: StorageOptions = None,
 ) -> None:
-    """Show a run's scores from what is committed, and write them as a web page; works while it runs, too."""
+    """Show the scores of the committed parts of a run, running or not, and write them as a web page."""
     import json
 
     from segment.errors import StoreError
@@ -73,10 +75,10 @@ def report(
 @app.command()
 def audit(
     output: RunPrefix,
-    deep: Annotated[bool, typer.Option("--deep", help="Read every byte and check the checksums.")] = False,
+    deep: Annotated[bool, typer.Option("--deep", help="Read every byte and compare checksums.")] = False,
     storage_option: StorageOptions = None,
 ) -> None:
-    """Prove that every planned image has exactly one row and that the statistics hold; exit code 0 or 1."""
+    """Prove that every planned image has exactly one row and that the statistics match; exit code 0 or 1."""
     from segment.output.audit import audit_run
     from segment.report.console import print_audit
 
@@ -91,7 +93,7 @@ def status(
     output: RunPrefix,
     storage_option: StorageOptions = None,
 ) -> None:
-    """Say how far a run is, running or not, from the store alone."""
+    """Show the progress of a run, running or not, from the store alone."""
     from segment.report.console import print_status
 
     print_status(open_ledger(output, storage_option))

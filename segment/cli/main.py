@@ -1,4 +1,4 @@
-"""From the shell and back: signals, failures, exit codes."""
+"""The entry point of the command: signals, failures, exit codes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import typer
 from segment.cli.app import Stopped, app
 from segment.cli.streams import say
 
-# each adds its commands; their order is that of `--help`
+# each import adds its commands, in the order of `--help`
 from segment.cli import run, plan, look, pictures, models, schema, demo  # noqa: F401 # isort: skip
 
 
@@ -20,20 +20,20 @@ _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def _stop(number: int, frame: object) -> None:
-    """First signal: unwind, so that parts at hand are finished or abandoned. A second one ends at once."""
+    """Unwind on the first signal, so that parts in progress are finished or abandoned; exit at once on the second."""
     _handle(lambda again, _: os._exit(128 + again))
     raise Stopped(number)
 
 
 def _handle(handler: Callable[[int, object], object]) -> None:
-    """Let this handle every signal that stops a run, but a SIGHUP that is ignored: so `nohup` asks for it."""
+    """Install a handler for every signal that stops a run, except an ignored SIGHUP: `nohup` ignores it on purpose."""
     for number in _STOPPING:
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, handler)
 
 
 def main() -> None:
-    """Entry point of the `segment` command: every failure is one clear message and an exit code."""
+    """Run the `segment` command; end every failure with one message and an exit code."""
     from segment.errors import SegmentError
 
     _handle(_stop)

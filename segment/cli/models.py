@@ -23,10 +23,10 @@ def models(context: typer.Context) -> None:
 
 @models_app.command("show")
 def show_model(
-    name: Annotated[str, typer.Argument(help="Built-in card, or a card's path or URL.")],
+    name: Annotated[str, typer.Argument(help="Name of a built-in card, or path or URL of a card.")],
     storage_option: StorageOptions = None,
 ) -> None:
-    """Print a card's contract."""
+    """Print a model card."""
     from segment.models.card import load_card
     from segment.report.cards import print_card
 

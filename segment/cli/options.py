@@ -1,153 +1,123 @@
-"""How a job is asked for in flags: the options that `segment run` and `segment plan` share, and what they mean."""
+"""The options of a job on the command line: generated from the fields of `segment.job.Job`."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
-from typing import Annotated, Any, TypedDict, get_type_hints
+from collections.abc import Callable, Iterator, Mapping
+from typing import Annotated, Any
 
 import typer
 
 from segment.cli.app import StorageOptions, open_store, parse_options
+from segment.errors import UsageError
+from segment.job import Job, make_job, read_job_file
 
-_MODEL, _INPUT, _ENGINE, _OUTPUT = "Model", "Input", "Engine", "Output"
+_ARGUMENTS = ("input", "output")  # fields that a command takes as positional arguments, if at all
+_SHORT = {"model": "-m", "weights": "-w"}
+_TYPES = {"boolean": bool, "integer": int, "number": float, "object": list[str]}  # other JSON types, and unions: text
+_PROPERTIES: dict[str, dict[str, Any]] = Job.model_json_schema()["properties"]
+_TABLES = {name for name, schema in _PROPERTIES.items() if schema.get("type") == "object"}
 
-
-def _flag(*names: str, help: str, panel: str, metavar: str | None = None) -> Any:  # noqa: A002
-    shown = help.replace("[", r"\[")  # or rich takes a default in brackets for markup
-    return typer.Option(*names, help=shown, rich_help_panel=panel, metavar=metavar, show_default=False)
-
-
-class JobFlags(TypedDict, total=False):
-    """The options that `segment run` and `segment plan` share, in the order of `--help`."""
-
-    input: Annotated[
-        str | None,
-        typer.Argument(help="Images: folder, prefix, tars, Parquet or a list file; a path or URL.", show_default=False),
-    ]
-    model: Annotated[str | None, _flag("--model", "-m", help="Built-in card, or a card's path or URL.", panel=_MODEL)]
-    weights: Annotated[
-        str | None,
-        _flag("--weights", "-w", help="Path or URL of .onnx, .xml or .tflite; else the card's own.", panel=_MODEL),
-    ]
-    runtime: Annotated[str | None, _flag(help="auto, onnxruntime or openvino.", panel=_MODEL)]
-    device: Annotated[str | None, _flag(help="auto, cpu, cuda or tensorrt.", panel=_MODEL)]
-    precision: Annotated[str | None, _flag(help="auto, f32, bf16 or f16.", panel=_MODEL)]
-    batch_size: Annotated[str | None, _flag(help="Images a call of the model, or auto.", panel=_MODEL)]
-    format: Annotated[str | None, _flag(help="auto, files, webdataset, parquet or list.", panel=_INPUT)]
-    include_hidden: Annotated[
-        bool | None,
-        _flag(
-            "--include-hidden/--no-include-hidden",
-            help="Take files whose name or folder begins with . or _, too.",
-            panel=_INPUT,
-        ),
-    ]
-    labels: Annotated[str | None, _flag(help="Prefix of label images, matched by relative stem.", panel=_INPUT)]
-    label_pattern: Annotated[
-        str | None,
-        _flag(
-            help="Label path with {dir}, {stem}, {name}, e.g. '{dir}/{stem}_L.png'; {stem%END} cuts an end off.",
-            panel=_INPUT,
-        ),
-    ]
-    image_key: Annotated[str | None, _flag(help="Tar member suffix of images, e.g. left.jpg.", panel=_INPUT)]
-    label_key: Annotated[
-        str | None, _flag(help="Tar member suffix of labels [seg.png, mask.png, label.png].", panel=_INPUT)
-    ]
-    image_column: Annotated[
-        str | None, _flag(help="Column of Parquet or a list, or a field as in sample.image.", panel=_INPUT)
-    ]
-    label_column: Annotated[
-        str | None, _flag(help="Column of Parquet or a list; of Parquet :none for no labels.", panel=_INPUT)
-    ]
-    id_column: Annotated[
-        str | None, _flag(help="Column of Parquet or a list; of Parquet :row for row numbers.", panel=_INPUT)
-    ]
-    label_encoding: Annotated[
-        str | None, _flag(help="auto, index or colour: how labels say a pixel's class.", panel=_INPUT)
-    ]
-    label_remap: Annotated[
-        list[str] | None,
-        _flag(
-            help="VALUE=CLASS or R,G,B=CLASS, again for each; *=CLASS for the rest.", panel=_INPUT, metavar="FROM=TO"
-        ),
-    ]
-    allow_lossy_labels: Annotated[
-        bool | None,
-        _flag(
-            "--allow-lossy-labels/--no-allow-lossy-labels",
-            help="Take labels compressed with loss (JPEG, lossy WebP, JPEG in TIFF) as they decode.",
-            panel=_INPUT,
-        ),
-    ]
-    limit: Annotated[int | None, _flag(help="The first so many images only.", panel=_INPUT)]
-    sample: Annotated[int | None, _flag(help="So many images only, from all over, always the same.", panel=_INPUT)]
-    part_size: Annotated[str | None, _flag(help="Images a part (unit of commit), or auto.", panel=_INPUT)]
-    part_bytes: Annotated[int | None, _flag(help="Most encoded bytes a part.", panel=_INPUT)]
-    max_pixels: Annotated[int | None, _flag(help="Larger images are error rows [100000000].", panel=_INPUT)]
-    max_image_bytes: Annotated[int | None, _flag(help="Larger files are error rows.", panel=_INPUT)]
-    max_row_group_bytes: Annotated[int | None, _flag(help="Parquet with larger row groups is refused.", panel=_INPUT)]
-    engine: Annotated[str | None, _flag(help="auto, local or ray.", panel=_ENGINE)]
-    address: Annotated[str | None, _flag(help="Ray cluster: auto, or host:port of its head.", panel=_ENGINE)]
-    workers: Annotated[str | None, _flag(help="Models loaded at once, or MIN:MAX for a growing pool.", panel=_ENGINE)]
-    stall_timeout: Annotated[
-        float | None, _flag(help="Seconds after which a stuck worker is replaced [measured].", panel=_ENGINE)
-    ]
-    worker_memory: Annotated[
-        str | None, _flag(help="Memory a worker process may take, e.g. 4GB; its part fails.", panel=_ENGINE)
-    ]
-    price_per_hour: Annotated[
-        float | None, _flag(help="Of all machines, for the cost per 1,000 images.", panel=_ENGINE)
-    ]
-    mask_size: Annotated[str | None, _flag(help="source or model.", panel=_OUTPUT)]
-    max_error_rate: Annotated[float | None, _flag(help="Share of images that may fail [0.05].", panel=_OUTPUT)]
-    storage_option: StorageOptions
-    job: Annotated[
-        str | None, typer.Option("--job", "-j", help="TOML job file; flags override it.", show_default=False)
-    ]
+JobFile = Annotated[str | None, typer.Option("--job", "-j", help="TOML job file; flags override it.")]
 
 
-def with_job(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command that takes `**flags: Unpack[JobFlags]` each of these options, before its own; None if not given.
+def takes_job(*arguments: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command with `**flags` an option for every field of `Job`, before its own; its value is None by default.
 
-    Typer knows no options but those that a signature names.
+    Typer reads options from the signature only, so this extends the signature.
+
+    Args:
+        arguments: the fields among `input` and `output` that are positional arguments of the command.
     """
-    own = inspect.signature(command, eval_str=True)
-    shared = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=flag)
-        for name, flag in get_type_hints(JobFlags, include_extras=True).items()
-    ]
-    named = [parameter for parameter in own.parameters.values() if parameter.kind is not parameter.VAR_KEYWORD]
-    command.__signature__ = own.replace(parameters=[*shared, *named])  # type: ignore[attr-defined]
-    return command
+
+    def extend(command: Callable[..., None]) -> Callable[..., None]:
+        own = inspect.signature(command, eval_str=True)
+        options = {name: _argument(name) for name in arguments}
+        options |= dict(_options()) | {"storage_options": StorageOptions, "job": JobFile}
+        shared = [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=option)
+            for name, option in options.items()
+        ]
+        named = [parameter for parameter in own.parameters.values() if parameter.kind is not parameter.VAR_KEYWORD]
+        command.__signature__ = own.replace(parameters=[*shared, *named])  # type: ignore[attr-defined]
+        return command
+
+    return extend
 
 
-def job_values(given: Mapping[str, Any], command: str) -> tuple[dict[str, Any], str]:
-    """What is asked, flags over job file, and where errors are to be looked for: the file, else the command."""
-    from segment.job import read_job_file
+def job_of(flags: Mapping[str, Any], command: str, **defaults: str) -> Job:
+    """Return the job of a command line: flags override the job file, which overrides `defaults`.
 
-    flags = {name: value for name, value in given.items() if value is not None}
-    file = flags.pop("job", None)
-    values = read_job_file(file, open_store(flags.get("storage_option"))) if file else {}
-    if "storage_option" in flags:
-        flags["storage_options"] = {**values.get("storage_options", {}), **parse_options(flags.pop("storage_option"))}
-    if "label_remap" in flags:
-        flags["label_remap"] = _remap(flags["label_remap"])
-    for name in ("batch_size", "part_size"):
-        if str(flags.get(name, "")).isdigit():
-            flags[name] = int(flags[name])
-    if {"limit", "sample"} & flags.keys():  # one of them in place of the other
+    Args:
+        flags: values of the options that `takes_job` adds; None where an option is not given.
+        command: its name for errors in values, where there is no job file.
+        defaults: values of fields that neither names.
+
+    Raises:
+        UsageError: see `make_job`; a job file that cannot be read; a table entry without `=`.
+    """
+    given = {name: value for name, value in flags.items() if value is not None}
+    file = given.pop("job", None)
+    storage = given.pop("storage_options", None)
+    values = {**defaults, **(read_job_file(file, open_store(storage)) if file else {})}
+    if storage:
+        given["storage_options"] = {**values.get("storage_options", {}), **parse_options(storage)}
+    given |= {name: _entries(name, given[name]) for name in _TABLES - {"storage_options"} if name in given}
+    if {"limit", "sample"} & given.keys():  # one choice of images replaces the other one
         values = {name: value for name, value in values.items() if name not in ("limit", "sample")}
-    return {**values, **flags}, file or command
+    return make_job({**values, **given}, file or command)
 
 
-def _remap(texts: list[str]) -> dict[str, str]:
-    from segment.errors import UsageError
+def _options() -> Iterator[tuple[str, Any]]:
+    """Names and annotations of the flags, panel by panel: those that say most about a job first."""
+    for group in Job.__mro__:
+        for name in inspect.get_annotations(group):
+            if name in _PROPERTIES and name not in _ARGUMENTS and name != "storage_options":
+                yield name, _flag(name, panel=(inspect.getdoc(group) or "").rstrip("."))
 
+
+def _argument(name: str) -> Any:
+    return Annotated[str | None, typer.Argument(help=_help(name), show_default=False)]
+
+
+def _flag(name: str, panel: str) -> Any:
+    """The annotation of an option: its type and names follow from the field's JSON schema."""
+    option = _name(name)
+    kinds = {branch["type"] for branch in _branches(name)} - {"null"}
+    kind = _TYPES.get(kinds.pop(), str) if len(kinds) == 1 else str
+    names = [f"{option}/--no-{option.removeprefix('--')}"] if kind is bool else [option]
+    names += [_SHORT[name]] if name in _SHORT else []
+    metavar = "KEY=VALUE" if name in _TABLES else None
+    return Annotated[
+        kind | None,
+        typer.Option(*names, help=_help(name), rich_help_panel=panel, metavar=metavar, show_default=False),
+    ]
+
+
+def _name(field: str) -> str:
+    return "--" + field.replace("_", "-")
+
+
+def _branches(name: str) -> list[dict[str, Any]]:
+    """The JSON schemas of the types that a field takes."""
+    return list(_PROPERTIES[name].get("anyOf", [_PROPERTIES[name]]))
+
+
+def _help(name: str) -> str:
+    """The description of a field, its choices and its default."""
+    default = _PROPERTIES[name].get("default")
+    choices = [choice for branch in _branches(name) for choice in branch.get("enum", ())]
+    facts = [", ".join(choices)] if choices else []
+    facts += [f"default: {default}"] if isinstance(default, str | int | float) and default is not False else []
+    text = f"{_PROPERTIES[name]['description']} [{'; '.join(facts)}]" if facts else _PROPERTIES[name]["description"]
+    return str(text).replace("[", r"\[")  # rich reads brackets as markup
+
+
+def _entries(name: str, texts: list[str]) -> dict[str, str]:
+    """The entries of a table, each given as `KEY=VALUE`."""
     pairs = [text.rpartition("=") for text in texts]
-    if any(not source or not target for source, _, target in pairs):
-        raise UsageError(
-            "--label-remap takes FROM=TO, for example --label-remap 64,0,128=Vehicle or --label-remap 7=ignore"
-        )
-    return {source: target for source, _, target in pairs}
+    if any(not key or not value for key, _, value in pairs):
+        option = _name(name)
+        examples = [f"{option} {k}={v}" for table in _PROPERTIES[name]["examples"] for k, v in table.items()]
+        raise UsageError(f"{option} takes KEY=VALUE, for example {' or '.join(examples)}")
+    return {key: value for key, _, value in pairs}

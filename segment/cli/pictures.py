@@ -1,4 +1,4 @@
-"""Commands that turn masks into files to look at or to take elsewhere: `overlay`, `export`."""
+"""Commands that convert masks to files for people or other tools: `overlay`, `export`."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from segment.cli.streams import say, streams
 def overlay(
     output: RunPrefix,
     ids: Annotated[
-        list[str] | None, typer.Option("--ids", metavar="ID", help="An image's id; again for each.", show_default=False)
+        list[str] | None, typer.Option("--ids", metavar="ID", help="Id of an image; repeatable.", show_default=False)
     ] = None,
     worst: Annotated[
-        int, typer.Option("--worst", metavar="N", min=0, help="The N of lowest mIoU.", show_default=False)
+        int, typer.Option("--worst", metavar="N", min=0, help="The N images with the lowest mIoU.", show_default=False)
     ] = 0,
     sample: Annotated[
-        int, typer.Option("--sample", metavar="N", min=0, help="N, spread over the input.", show_default=False)
+        int, typer.Option("--sample", metavar="N", min=0, help="N images, spread over the input.", show_default=False)
     ] = 0,
     to: Annotated[str, typer.Option("--to", "-t", help="Folder or URL to write to.")] = "overlays",
     sheet: Annotated[
-        bool, typer.Option("--contact-sheet", help="One PNG with image, label and prediction of each.")
+        bool, typer.Option("--contact-sheet", help="One PNG with image, label and prediction of each image.")
     ] = False,
-    opacity: Annotated[float, typer.Option("--opacity", min=0, max=1, help="Of the mask over the image.")] = 0.55,
+    opacity: Annotated[float, typer.Option("--opacity", min=0, max=1, help="Opacity of the mask, 0-1.")] = 0.55,
     storage_option: StorageOptions = None,
 ) -> None:
     """Draw masks over their images.
@@ -63,7 +63,7 @@ def overlay(
 
 
 class ExportFormat(StrEnum):
-    """What `segment export` writes."""
+    """Formats of `segment export`."""
 
     png = "png"
     voc = "voc"
@@ -79,12 +79,12 @@ def export(
         typer.Option(
             "--format",
             "-f",
-            help="png: class indices; voc: with the palette; coco-rle: a COCO JSON a shard.",
+            help="png: class indices; voc: class indices with the palette; coco-rle: one COCO JSON file per shard.",
         ),
     ] = ExportFormat.png,
     storage_option: StorageOptions = None,
 ) -> None:
-    """Write masks as files for other tools. The same command again does what is missing.
+    """Write masks as files for other tools. The same command again writes the missing files.
 
     segment export out/ masks-png/
     """

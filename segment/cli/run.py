@@ -8,12 +8,12 @@ import traceback
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Unpack
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from segment.cli import options
 from segment.cli.app import Stopped, app
+from segment.cli.options import job_of, takes_job
 from segment.cli.streams import say, streams
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class LogFormat(StrEnum):
-    """How progress is shown on stderr."""
+    """Formats of the progress on stderr."""
 
     auto = "auto"
     plain = "plain"
@@ -29,35 +29,32 @@ class LogFormat(StrEnum):
 
 
 @app.command()
-@options.with_job
+@takes_job("input", "output")
 def run(
     *,
-    output: Annotated[str | None, typer.Argument(help="Prefix to write to; a path or URL.", show_default=False)] = None,
     retry_errors: Annotated[
-        bool, typer.Option("--retry-errors", help="Do parts with error rows again, where their input is unchanged.")
+        bool, typer.Option("--retry-errors", help="Repeat parts with error rows whose input is unchanged.")
     ] = False,
     update: Annotated[
-        bool, typer.Option("--update", help="Add what is new in the input, and do again what was replaced there.")
+        bool, typer.Option("--update", help="Add new images of the input, and repeat parts whose input was replaced.")
     ] = False,
-    verify: Annotated[
-        bool, typer.Option("--verify", help="Look at what is committed and do what is damaged again.")
-    ] = False,
-    print_job: Annotated[bool, typer.Option("--print-job", help="Print the job as TOML and end.")] = False,
+    verify: Annotated[bool, typer.Option("--verify", help="Check committed parts, and repeat damaged ones.")] = False,
+    print_job: Annotated[bool, typer.Option("--print-job", help="Print the job as TOML and exit.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show warnings and errors only.")] = False,
     log_format: Annotated[
         LogFormat, typer.Option("--log-format", help="Progress on stderr: a display or lines, lines, or JSON lines.")
     ] = LogFormat.auto,
     ray_progress: Annotated[
-        bool, typer.Option("--ray-progress", help="On GPUs: show Ray Data's own bars too.")
+        bool, typer.Option("--ray-progress", help="On GPUs: also show Ray Data's progress bars.")
     ] = False,
-    **flags: Unpack[options.JobFlags],
+    **flags: Any,
 ) -> None:
-    """Segment images. The same command again resumes; what is done is skipped.
+    """Segment images. The same command again resumes: it skips committed parts.
 
     segment run images/ out/ --model unet-camvid-onnx-0001 --labels labels/
     """
     from segment.errors import SegmentError
-    from segment.job import job_to_toml, make_job
+    from segment.job import job_to_toml
     from segment.output.ledger import Ledger
     from segment.progress import console_progress
     from segment.progress.lines import json_line
@@ -68,9 +65,9 @@ def run(
 
     if ray_progress:
         log_format = LogFormat.plain if log_format is LogFormat.auto else log_format
-        os.environ["RAY_DATA_DISABLE_PROGRESS_BARS"] = "0"  # Ray's own switch
-    with closing(console_progress(quiet, log_format.value)) as progress, _told(progress):
-        job = make_job(*options.job_values({"output": output, **flags}, "segment run"))
+        os.environ["RAY_DATA_DISABLE_PROGRESS_BARS"] = "0"  # read by Ray Data
+    with closing(console_progress(quiet, log_format.value)) as progress, _logged(progress):
+        job = job_of(flags, "segment run")
         if not print_job:
             report = run_job(job, progress, retry_errors=retry_errors, update=update, verify=verify)
             streams.work_is_done()
@@ -85,13 +82,13 @@ def run(
     print_report(report)
     try:
         print_speed(Ledger(Store(job.storage_options), report.output), job.price_per_hour)
-    except SegmentError as error:  # the run is done all the same
-        say(f"warning: its speed cannot be told: {error}", err=True)
+    except SegmentError as error:  # the run is complete
+        say(f"warning: the speed of the run is unknown: {error}", err=True)
 
 
 @contextmanager
-def _told(progress: Progress) -> Iterator[None]:
-    """Show what is logged, and where programs read the progress also how the run failed."""
+def _logged(progress: Progress) -> Iterator[None]:
+    """Show log records as notes of the progress, and a failure of the run if the progress is JSON lines."""
     from segment.progress.lines import JsonProgress, only_json
 
     handler = _ToProgress(progress)
@@ -99,7 +96,7 @@ def _told(progress: Progress) -> Iterator[None]:
     logger.addHandler(handler)
     try:
         if isinstance(progress, JsonProgress):
-            with _failures_told(progress), only_json(progress):
+            with _failures_logged(progress), only_json(progress):
                 yield
         else:
             yield
@@ -108,8 +105,8 @@ def _told(progress: Progress) -> Iterator[None]:
 
 
 @contextmanager
-def _failures_told(progress: Progress) -> Iterator[None]:
-    """Make one event of whatever ends the run."""
+def _failures_logged(progress: Progress) -> Iterator[None]:
+    """Emit one event for the failure or signal that ends the run."""
     from segment.errors import SegmentError
 
     try:

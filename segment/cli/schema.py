@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
+import json
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from pydantic import BaseModel
 
 from segment.cli.app import app
 from segment.cli.streams import say
+from segment.job import Job
 
 
 class SchemaKind(StrEnum):
-    """Of what `segment schema` prints the schema."""
+    """Files that have a schema."""
 
     job = "job"
     card = "card"
 
 
 @app.command()
-def schema(kind: Annotated[SchemaKind, typer.Argument(help="job or card.")]) -> None:
+def schema(kind: Annotated[SchemaKind, typer.Argument(help="Kind of the file.")]) -> None:
     """Print the JSON schema of job files or model cards, for editors.
 
     segment schema job > job.schema.json   # then, as the first line of a job file: #:schema ./job.schema.json
     """
-    import json
-
-    from segment.schema import json_schema
-
     say(json.dumps(json_schema(kind.value), indent=2, ensure_ascii=False))
+
+
+def json_schema(kind: str) -> dict[str, Any]:
+    """Return the JSON schema (draft 2020-12) of a `job` file or a model `card`."""
+    from segment.models.card import ModelCard
+
+    model: type[BaseModel] = Job if kind == "job" else ModelCard
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **model.model_json_schema()}

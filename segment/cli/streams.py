@@ -1,13 +1,13 @@
-"""What is printed, and what becomes of a command whose print-out goes nowhere.
+"""Standard streams that never raise, and the exit code of a command whose output cannot be printed.
 
-Output that cannot be written is dropped; it stops no work. How the command ends then depends on what it is for:
+Output that cannot be written is dropped and stops no work. The exit code then depends on the command:
 
-- Its work is done (`run`, `export`, `overlay`, `demo`) or its exit code is the answer (`audit`): that stays as it is,
-  and standard error says that it could not be printed.
-- The print-out is all there is (`report`, `status`, `models`, `plan`, `schema`, `--help`): exit code 1 and a message,
-  or 141, the shell's number for SIGPIPE, where the reader went away (`| head`).
+- A command with other results (`run`, `export`, `overlay`, `demo`), or whose exit code is the result (`audit`), keeps
+  its exit code; a message on stderr says that the output could not be printed.
+- A command whose only result is its output (`report`, `status`, `models`, `plan`, `schema`, `--help`) ends with 1 and a
+  message, or with 141, the shell's code for SIGPIPE, if the reader is gone (`| head`).
 
-A stream that was closed from the beginning (`>&-`) is one that nobody wants to read: like `/dev/null`.
+A stream that is closed at the start (`>&-`) counts as `/dev/null`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _ESCAPE = "segment.escape"
 
 
 class _Sink(io.RawIOBase):
-    """A binary stream that takes everything: after the first failure, which it keeps, it drops what it is given."""
+    """A binary stream that never raises: it keeps the first failure and drops everything after it."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
@@ -47,7 +47,7 @@ class _Sink(io.RawIOBase):
         while rest and self.failure is None:
             try:
                 rest = rest[self._stream.write(rest) :]
-            except (OSError, ValueError) as error:  # full, gone, closed
+            except (OSError, ValueError) as error:  # full disk, no reader, closed stream
                 self.failure = error
         return size
 
@@ -60,34 +60,34 @@ class _Sink(io.RawIOBase):
 
 
 class _Streams:
-    """The guarded streams of this process; until `guard` is called they are those of Python."""
+    """The standard streams of this process; Python's own until `guard` is called."""
 
     def __init__(self) -> None:
         self._out: _Sink | None = None
         self._is_work_done = False
 
     def guard(self) -> None:
-        """Let no stream fail: where one is closed nothing is written, what it cannot encode is escaped.
+        """Replace the streams by ones that never raise and that escape characters outside their encoding.
 
-        To be called before anything opens a file: it would get the number of a closed stream, and what libraries
-        print would be written into it.
+        Call this before anything opens a file: the file would get the descriptor of a closed stream, and the output
+        of libraries would be written into it.
         """
         codecs.register_error(_ESCAPE, _escaped)
         for number in range(3):
             try:
                 os.fstat(number)
             except OSError:
-                os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest free number, which is this one
+                os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # takes the lowest free descriptor: `number`
         self._out = _Sink(_binary(sys.stdout))
         sys.stdout = _text(self._out, sys.stdout)
         sys.stderr = _text(_Sink(_binary(sys.stderr)), sys.stderr)
 
     def work_is_done(self) -> None:
-        """Mark the command's work as done: what is printed from now on only reports it."""
+        """Mark the command's work as done: a failure to print no longer changes the exit code."""
         self._is_work_done = True
 
     def settle(self, code: int) -> int:
-        """Write what is still to be written, and return the exit code of a command that ends with `code`."""
+        """Flush the streams, and return the exit code of a command that ends with `code`."""
         sys.stdout.flush()
         failure = self._out.failure if self._out else None
         if failure is not None and not isinstance(failure, BrokenPipeError):
@@ -104,7 +104,7 @@ streams = _Streams()
 
 
 def say(text: str, *, err: bool = False, end: str = "\n") -> None:
-    """Print a line. All of the command line's own go this way: click's `echo` picks encodings of its own."""
+    """Print a line. Commands use this instead of click's `echo`, which chooses encodings itself."""
     print(text, file=sys.stderr if err else sys.stdout, end=end)
 
 
@@ -113,7 +113,7 @@ def _binary(stream: Any) -> IO[bytes]:
 
 
 def _text(sink: _Sink, like: Any) -> io.TextIOWrapper:
-    buffered: Any = sink  # it takes all it is given at once, as a buffered writer does
+    buffered: Any = sink  # writes everything at once, as a buffered writer does
     return io.TextIOWrapper(
         buffered,
         encoding=getattr(like, "encoding", None) or "utf-8",
@@ -124,7 +124,7 @@ def _text(sink: _Sink, like: Any) -> io.TextIOWrapper:
 
 
 def _escaped(error: UnicodeError) -> tuple[str, int]:
-    """Spell what an encoding does not have as JSON does, which programs can read back."""
+    """Return characters outside an encoding as JSON escapes, which programs can decode."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     return "".join(json.dumps(c)[1:-1] for c in error.object[error.start : error.end]), error.end

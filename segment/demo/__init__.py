@@ -1,1 +1,1 @@
-"""A small world to try everything in: synthetic street scenes and the data sets made of them."""
+"""`segment demo`: a run on the street scenes that the package ships."""

@@ -1,4 +1,4 @@
-"""The demo: make labelled street scenes, segment them, show the scores and a picture."""
+"""The demo: segment the shipped street scenes on both engines, show the scores and a picture."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import shutil
 from contextlib import closing
 from pathlib import Path
 
-from segment.demo.dataset import write_parquet, write_webdataset
+from segment.demo.dataset import read_scenes, write_parquet, write_webdataset
 from segment.errors import SegmentError, UsageError
 from segment.images import codec
 from segment.job import Job, make_job
@@ -19,22 +19,26 @@ from segment.runs.driver import open_run, run
 from segment.store.client import Store
 from segment.store.urls import to_url
 
-_FIRST_SEED = 0  # the model was trained on seeds from 100,000 up
 _SHARDS = 4
 _PICTURES = 5
 
 
 def run_demo(folder: Path, *, engine: str, scenes: int) -> None:
-    """Run the demo in `folder`, whose earlier scenes and masks are made anew.
+    """Run the demo in `folder` and replace the scenes and masks of an earlier demo there.
+
+    Args:
+        folder: where scenes, masks and the picture are written.
+        engine: `local` or `ray`.
+        scenes: number of scenes to segment, at least 4.
 
     Raises:
-        UsageError: the folder is there and was not made by the demo.
+        UsageError: the folder holds files that are not of a demo.
     """
     _empty(folder)
-    print(f"Making {scenes} labelled street scenes in {folder}/ ...")
-    seeds = range(_FIRST_SEED, _FIRST_SEED + scenes)
-    write_webdataset(folder / "scenes-webdataset", seeds, _SHARDS)
-    write_parquet(folder / "scenes-parquet" / "streets.parquet", seeds)
+    print(f"Writing {scenes} labelled street scenes to {folder}/ ...")
+    shipped = read_scenes(scenes)
+    write_webdataset(folder / "scenes-webdataset", shipped, _SHARDS)
+    write_parquet(folder / "scenes-parquet" / "streets.parquet", shipped)
     job = _job(folder, "webdataset", engine)
     print(f"Segmenting the WebDataset shards with the {engine} engine ...")
     report = _run(job)
@@ -53,8 +57,8 @@ def run_demo(folder: Path, *, engine: str, scenes: int) -> None:
 def _empty(folder: Path) -> None:
     if folder.exists() and any(folder.iterdir()):
         if not (folder / "scenes-webdataset").exists():
-            raise UsageError(f"{folder} is not empty and was not made by the demo: choose another folder")
-        for item in folder.iterdir():  # only what the demo makes; anything else there is the user's
+            raise UsageError(f"{folder} is not empty and not the folder of a demo: choose another folder")
+        for item in folder.iterdir():  # only what the demo writes; other files are the user's
             if item.name.startswith(("scenes-", "masks-")):
                 shutil.rmtree(item)
     folder.mkdir(parents=True, exist_ok=True)

@@ -182,7 +182,7 @@ def _serve(connection: Connection) -> None:
     try:
         task, weights = connection.recv()
         line.take_logs()
-        guard_process(task.worker_memory)
+        guard_process(task.settings.worker_bytes)
         worker = load_worker(task, weights)
         del weights  # the runtime has its own copy
         line.send("ready")

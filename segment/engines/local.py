@@ -85,7 +85,7 @@ class LocalEngine:
         if isolation == "none" and self.processes(task, weights, plan) == 1:
             yield from self._run_here(task, weights, plan, size)
             return
-        patience = Patience(task.stall_timeout, task.batch_size)
+        patience = Patience(task.settings.stall_timeout, task.batch_size)
         minder = {"none": _Minder, "part": _PartMinder, "image": _Quarantine}[isolation]
         hands = [minder(task, weights, patience) for _ in range(size)]
         yield from _run_threads(hands, plan, patience, lambda: None)  # each hand watches over its child
@@ -96,9 +96,10 @@ class LocalEngine:
             task.card, weights, task.runtime, threads=self.threads(size), streams=size, batch=task.batch_size
         )
         workers = [Worker(task, session) for _ in range(size)]
-        patience = Patience(task.stall_timeout, task.batch_size)
+        patience = Patience(task.settings.stall_timeout, task.batch_size)
         trouble = _Trouble(workers, task.store, patience)
-        budget = task.worker_memory * size if task.worker_memory else None
+        memory = task.settings.worker_bytes
+        budget = memory * size if memory else None
         with closing(Guard(budget, _OWN_SHARE, trouble.memory_is_short.set)):
             yield from _run_threads(workers, plan, patience, trouble)
 

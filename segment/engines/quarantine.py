@@ -83,5 +83,5 @@ def _until_death(
 
 
 def _child(task: Task, weights: Weights) -> Child:
-    patience = Patience(task.stall_timeout, None)
+    patience = Patience(task.settings.stall_timeout, None)
     return Child(task, weights, lambda: patience.seconds)

@@ -161,7 +161,7 @@ class RayEngine:
         workers = self.workers(task.runtime.device)
         least, most = self._workers or (workers, workers)
         split = self._splits(task.runtime.device)
-        patience = Patience(task.stall_timeout, None if split else task.batch_size)
+        patience = Patience(task.settings.stall_timeout, None if split else task.batch_size)
         pulse = RemotePulse() if split and isolation != "image" else Pulse()
         watch = Watch(patience, pulse, most, loading_seconds(task.runtime.device))
         try:
@@ -193,7 +193,7 @@ class RayEngine:
             worker_of(task)
         )
         shared = ray.put((task, weights))
-        start = functools.partial(actor.remote, shared, isolation, tell_seconds(size, task.stall_timeout))
+        start = functools.partial(actor.remote, shared, isolation, tell_seconds(size, task.settings.stall_timeout))
         return Pool(start, size, Dispatch(plan, alone=isolation != "none"), pulse).results()
 
     def publish(self, tally: Tally, *, ended: bool = False) -> None:

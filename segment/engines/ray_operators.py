@@ -78,7 +78,7 @@ def write(batch: pa.Table, shared: Any) -> Iterator[pa.Table]:
 
 def _watched(worker: Worker, pulse: Any, values: Iterator[T]) -> Iterator[T]:
     """Make values in a task, whose process serves others afterwards."""
-    with closing(guard_process(worker.task.worker_memory)):
+    with closing(guard_process(worker.task.settings.worker_bytes)):
         yield from _heart_of(worker, pulse).through(values)
 
 
@@ -92,7 +92,7 @@ def _fetch(shared: Any) -> tuple[Task, Weights, Any]:
 def _load(shared: Any) -> tuple[Worker, Heart]:
     """Load the model, watched."""
     task, weights, pulse = _fetch(shared)
-    guard_process(task.worker_memory)  # an actor is one for its whole life
+    guard_process(task.settings.worker_bytes)  # an actor is one for its whole life
     with Heart(pulse, lambda: 0).beating(loading=True):
         worker = load_worker(task, weights)
     return worker, _heart_of(worker, pulse)

@@ -117,7 +117,7 @@ class PoolWorker:
 
     def _load(self) -> Worker:
         if self._worker is None:
-            guard_process(self._task.worker_memory)  # an actor is one for its whole life
+            guard_process(self._task.settings.worker_bytes)  # an actor is one for its whole life
             weights, self._weights = self._weights, None  # the runtime has its own copy
             assert weights is not None
             self._worker = load_worker(self._task, weights)

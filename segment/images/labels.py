@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import cv2
 import numpy as np
@@ -13,9 +12,8 @@ from numpy.typing import NDArray
 from segment.errors import SampleError
 from segment.images.label_images import read_label
 from segment.images.label_pixels import first_few
+from segment.job import LabelEncoding
 from segment.models.classes import VOID, Classes, Colour
-
-Encoding = Literal["auto", "index", "colour"]
 
 UNKNOWN = -1  # while decoding: this value or colour has no class
 
@@ -72,7 +70,7 @@ class LabelDecoder:
     def __init__(
         self,
         classes: Classes,
-        encoding: Encoding = "auto",
+        encoding: LabelEncoding = "auto",
         remap: Mapping[str, str | int] | None = None,
         *,
         allow_lossy: bool = False,

@@ -9,9 +9,9 @@ from segment.errors import UsageError
 from segment.inputs.findings import Findings, by_reason
 from segment.inputs.lists.list_file import LIST_SUFFIXES
 from segment.inputs.lookup import in_threads
-from segment.inputs.options import InputOptions
 from segment.inputs.patterns import Found
 from segment.inputs.tars.archive import compressed_tar, refuse_compressed
+from segment.job import InputOptions
 from segment.store.client import Entry, Store
 from segment.store.names import count, examples, is_image, shown, suffix_of
 from segment.store.urls import relative_url, to_url, unsigned

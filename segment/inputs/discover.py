@@ -14,7 +14,6 @@ from segment.inputs.findings import Findings, Reason
 from segment.inputs.lists.list_file import LIST_SUFFIXES, listed_urls, plan_list
 from segment.inputs.loose.files import plan_files, read_files
 from segment.inputs.loose.label_files import wanted_labels
-from segment.inputs.options import InputFormat, InputOptions
 from segment.inputs.parquet.footers import has_label_column, plan_parquet
 from segment.inputs.parquet.row_groups import read_ids, read_parquet
 from segment.inputs.parquet.table_formats import current_files
@@ -23,6 +22,7 @@ from segment.inputs.patterns import Found, find_objects, sign_input
 from segment.inputs.selection import select_images
 from segment.inputs.shards import Planned, cut, mark_repeated
 from segment.inputs.tars.webdataset import plan_webdataset, read_webdataset
+from segment.job import InputFormat, InputOptions
 from segment.store.client import Entry, Store
 from segment.store.names import basename, is_image, shown, skip_reason, suffix_of
 from segment.store.urls import parent_url, relative_url, to_url

@@ -9,8 +9,8 @@ from dataclasses import replace
 from itertools import groupby, islice
 
 from segment.inputs.findings import Findings
-from segment.inputs.options import InputOptions
 from segment.inputs.shards import Shard, encoded_bytes, shard_hash
+from segment.job import InputOptions
 from segment.store.urls import relative_url, without_query
 
 

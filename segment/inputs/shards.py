@@ -6,8 +6,8 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from segment.inputs.options import InputOptions
 from segment.inputs.parts import REPEATED, Member, Part, ShardFormat
+from segment.job import InputOptions
 from segment.store.client import Entry
 from segment.store.names import basename, count, examples, slug
 

@@ -39,25 +39,27 @@ TWO_CHANNELS = (
 
 
 class Resize(BaseModel):
-    """How an image is resized to the model's input.
-
-    Attributes:
-        method: `stretch` fills height and width; `letterbox` keeps the aspect ratio and fills height or width; `pad`
-            keeps the aspect ratio and only shrinks: an image that fits keeps its pixels.
-        anchor: position of the image for `letterbox` and `pad`: `top-left` with the border right and below, or
-            `centre`; the larger half of an odd border is right and below.
-        resampler: library: Pillow's and OpenCV's 'bilinear' are different functions.
-        interpolation: kernel. When shrinking, Pillow's `bilinear` is antialiased, OpenCV's is not.
-        pad: RGB value of the border, 0-255.
-    """
+    """How an image is resized to the model's input."""
 
     model_config = _STRICT
 
-    method: Literal["stretch", "letterbox", "pad"] = "stretch"
-    anchor: Literal["top-left", "centre"] = "top-left"
-    resampler: Resampler = "pillow"
-    interpolation: Interpolation = "bilinear"
-    pad: tuple[Byte, Byte, Byte] = (0, 0, 0)
+    method: Literal["stretch", "letterbox", "pad"] = Field(
+        "stretch",
+        description="`stretch` fills height and width; `letterbox` keeps the aspect ratio and fills height or width; "
+        "`pad` keeps the aspect ratio and only shrinks: an image that fits keeps its pixels.",
+    )
+    anchor: Literal["top-left", "centre"] = Field(
+        "top-left",
+        description="Position of the image for `letterbox` and `pad`: `top-left` with the border right and below, or "
+        "`centre`; the larger half of an odd border is right and below.",
+    )
+    resampler: Resampler = Field(
+        "pillow", description="Library: Pillow's and OpenCV's 'bilinear' are different functions."
+    )
+    interpolation: Interpolation = Field(
+        "bilinear", description="Kernel. When shrinking, Pillow's `bilinear` is antialiased, OpenCV's is not."
+    )
+    pad: tuple[Byte, Byte, Byte] = Field((0, 0, 0), description="RGB value of the border, 0-255.")
 
     @model_validator(mode="after")
     def _consistent(self) -> Resize:
@@ -69,29 +71,19 @@ class Resize(BaseModel):
 
 
 class Input(BaseModel):
-    """The graph's input: `(pixel / 255 * maximum - mean) / std`, channel by channel.
-
-    Attributes:
-        name: name of the graph's input, required if it has several.
-        layout: `NCHW` or `NHWC`.
-        height, width: pixels.
-        channels: order of the colour channels.
-        maximum: value of the brightest pixel before normalisation: 255 or 1.
-        mean, std: normalisation, in units of `maximum` and in the order of `channels`.
-        resize: how images are resized to height and width.
-    """
+    """The graph's input: `(pixel / 255 * maximum - mean) / std`, channel by channel."""
 
     model_config = _STRICT
 
-    name: str | None = None
-    layout: Literal["NCHW", "NHWC"]
-    height: Side
-    width: Side
-    channels: Channels
-    maximum: Literal[255, 1] = 255
-    mean: Triple = (0.0, 0.0, 0.0)
-    std: Triple = (1.0, 1.0, 1.0)
-    resize: Resize = Resize()
+    name: str | None = Field(None, description="Name of the graph's input, required if it has several.")
+    layout: Literal["NCHW", "NHWC"] = Field(description="Order of the dimensions.")
+    height: Side = Field(description="Height in pixels.")
+    width: Side = Field(description="Width in pixels.")
+    channels: Channels = Field(description="Order of the colour channels.")
+    maximum: Literal[255, 1] = Field(255, description="Value of the brightest pixel before normalisation.")
+    mean: Triple = Field((0.0, 0.0, 0.0), description="Subtracted; in units of `maximum`, in the order of `channels`.")
+    std: Triple = Field((1.0, 1.0, 1.0), description="Divisor; in units of `maximum`, in the order of `channels`.")
+    resize: Resize = Field(Resize(), description="How images are resized to height and width.")
 
     @model_validator(mode="after")
     def _std_not_zero(self) -> Input:
@@ -101,26 +93,29 @@ class Input(BaseModel):
 
 
 class Output(BaseModel):
-    """The graph's output.
-
-    Attributes:
-        name: name of the graph's output, required if it has several.
-        kind: `index` (class index per pixel), `probabilities` or `logits` (one score per class and pixel).
-        layout: `NCHW` or `NHWC` for scores; `NHW`, `N1HW` or `NHW1` for an index.
-        height, width: pixels; the default is the size that the graph declares, else that of the input.
-        enlarge: how an output smaller than the input is enlarged to it, within the graph: `bilinear` (half-pixel
-            centres, scores only, before the argmax) or `nearest`. The default is `bilinear` for scores; a class index
-            is always enlarged by `nearest`.
-    """
+    """The graph's output."""
 
     model_config = _STRICT
 
-    name: str | None = None
-    kind: Literal["index", "probabilities", "logits"]
-    layout: Literal["NCHW", "NHWC", "NHW", "N1HW", "NHW1"]
-    height: Side | None = None
-    width: Side | None = None
-    enlarge: Enlarging | None = None
+    name: str | None = Field(None, description="Name of the graph's output, required if it has several.")
+    kind: Literal["index", "probabilities", "logits"] = Field(
+        description="`index`: class index per pixel; `probabilities`, `logits`: one score per class and pixel."
+    )
+    layout: Literal["NCHW", "NHWC", "NHW", "N1HW", "NHW1"] = Field(
+        description="Order of the dimensions: `NCHW` or `NHWC` for scores; `NHW`, `N1HW` or `NHW1` for an index."
+    )
+    height: Side | None = Field(
+        None, description="Height in pixels; the default is what the graph declares, else that of the input."
+    )
+    width: Side | None = Field(
+        None, description="Width in pixels; the default is what the graph declares, else that of the input."
+    )
+    enlarge: Enlarging | None = Field(
+        None,
+        description="How an output smaller than the input is enlarged to it, within the graph: `bilinear` (half-pixel "
+        "centres, scores only, before the argmax) or `nearest`. The default is `bilinear` for scores; a class index is "
+        "always enlarged by `nearest`.",
+    )
 
     @property
     def enlarging(self) -> Enlarging:
@@ -141,29 +136,23 @@ class Output(BaseModel):
 
 
 class Published(BaseModel):
-    """A published score, and what another score must share to be comparable.
-
-    Attributes:
-        miou: mIoU, 0-1.
-        dataset, split: evaluated images.
-        images: number of images.
-        convention, resolution: as in the table `metric`, which gives the defaults.
-        weights_sha384: SHA-384 of each file of the evaluated weights; the default is the card's weights.
-        source: publisher and place.
-        note: the rest of the protocol.
-    """
+    """A published score, and what another score must share to be comparable."""
 
     model_config = _STRICT
 
-    miou: Share
-    dataset: str = ""
-    split: str = ""
-    images: Annotated[int, Field(gt=0)] | None = None
-    convention: Convention | None = None
-    resolution: Resolution | None = None
-    weights_sha384: tuple[Digest, ...] = Field(default=(), max_length=2)
-    source: str = ""
-    note: str = ""
+    miou: Share = Field(description="mIoU, 0-1.")
+    dataset: str = Field("", description="Data set of the evaluated images.")
+    split: str = Field("", description="Split of the data set.")
+    images: Annotated[int, Field(gt=0)] | None = Field(None, description="Number of images.")
+    convention: Convention | None = Field(None, description="The default is that of the table `metric`.")
+    resolution: Resolution | None = Field(None, description="The default is that of the table `metric`.")
+    weights_sha384: tuple[Digest, ...] = Field(
+        default=(),
+        max_length=2,
+        description="SHA-384 of each file of the evaluated weights; the default is the card's weights.",
+    )
+    source: str = Field("", description="Publisher and place.")
+    note: str = Field("", description="The rest of the protocol.")
 
     @property
     def where(self) -> str:
@@ -177,42 +166,36 @@ def _published(value: Any) -> Any:
 
 
 class Metric(BaseModel):
-    """How the model is scored.
-
-    Attributes:
-        convention: mIoU convention; see `segment.metrics`.
-        resolution: score at the size of the `model`'s output (labels are resized) or of the `source` image (masks are
-            resized).
-        label_resampler: library whose 'nearest' resizes labels: Pillow samples pixel centres, OpenCV rounds down.
-        published: a published score: a table, or the mIoU alone, 0-1.
-        note: data and publisher.
-    """
+    """How the model is scored."""
 
     model_config = _STRICT
 
-    convention: Convention = "cityscapes"
-    resolution: Resolution = "source"
-    label_resampler: Resampler = "pillow"
+    convention: Convention = Field("cityscapes", description="mIoU convention.")
+    resolution: Resolution = Field(
+        "source",
+        description="Score at the size of the `model`'s output (labels are resized) or of the `source` image (masks "
+        "are resized).",
+    )
+    label_resampler: Resampler = Field(
+        "pillow",
+        description="Library whose 'nearest' resizes labels: Pillow samples pixel centres, OpenCV rounds down.",
+    )
     published: Annotated[
         Published | None, BeforeValidator(_published, json_schema_input_type=Published | Share | None)
-    ] = None
-    note: str = ""
+    ] = Field(None, description="A published score: a table, or the mIoU alone, 0-1.")
+    note: str = Field("", description="Data and publisher.")
 
 
 class WeightsFile(BaseModel):
-    """One published file.
-
-    Attributes:
-        url: URL, relative to the card if it is relative. It may be signed; a dump of the card omits the signature.
-        size: bytes.
-        sha384: hexadecimal digest.
-    """
+    """One published file."""
 
     model_config = _STRICT
 
-    url: str
-    size: Annotated[int, Field(gt=0)]
-    sha384: Digest
+    url: str = Field(
+        description="URL, relative to the card if it is relative. It may be signed; a dump omits the signature."
+    )
+    size: Annotated[int, Field(gt=0)] = Field(description="Bytes.")
+    sha384: Digest = Field(description="Hexadecimal digest.")
 
     @field_serializer("url")
     def _without_signature(self, url: str) -> str:
@@ -220,26 +203,23 @@ class WeightsFile(BaseModel):
 
 
 class ModelCard(BaseModel):
-    """A model's description: input, output, classes, metric and weights.
-
-    Attributes:
-        gflops: billions of floating-point operations per image.
-        mparams: millions of parameters.
-    """
+    """A model's description: input, output, classes, metric and weights."""
 
     model_config = _STRICT
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
-    description: str = ""
-    licence: str = ""
-    source: str = ""
-    gflops: float | None = None
-    mparams: float | None = None
-    input: Input
-    output: Output
-    classes: Classes
-    metric: Metric = Metric()
-    weights: tuple[WeightsFile, ...] = Field(default=(), max_length=2)
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)] = Field(
+        description="Name of the model."
+    )
+    description: str = Field("", description="What the model is for.")
+    licence: str = Field("", description="Licence of the weights.")
+    source: str = Field("", description="Publisher of the model.")
+    gflops: float | None = Field(None, description="Billions of floating-point operations per image.")
+    mparams: float | None = Field(None, description="Millions of parameters.")
+    input: Input = Field(description="Size, layout and normalisation of the graph's input.")
+    output: Output = Field(description="Kind, layout and size of the graph's output.")
+    classes: Classes = Field(description="Names, palette and ignored values of the classes.")
+    metric: Metric = Field(Metric(), description="Convention and resolution of scores.")
+    weights: tuple[WeightsFile, ...] = Field(default=(), max_length=2, description="Files of the weights.")
 
     @model_validator(mode="after")
     def _several_scores(self) -> ModelCard:

@@ -15,22 +15,20 @@ VOID = 255  # in a decoded label: the pixel is ignored and has no class
 
 
 class Classes(BaseModel):
-    """The classes of a data set.
-
-    Attributes:
-        names: class names by index.
-        palette: RGB colours by index, one per class.
-        ignore: label values that no metric counts. A value below `len(names)` is an ignored class, such as CamVid's
-            'Unlabeled'; any other value is void, such as VOC's 255.
-        void_colours: RGB colours of void pixels in colour-coded labels, such as VOC's (224, 224, 192).
-    """
+    """The classes of a data set."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    names: tuple[str, ...] = Field(min_length=1, max_length=255)
-    palette: tuple[Colour, ...]
-    ignore: tuple[Byte, ...] = ()
-    void_colours: tuple[Colour, ...] = ()
+    names: tuple[str, ...] = Field(min_length=1, max_length=255, description="Class names by index.")
+    palette: tuple[Colour, ...] = Field(description="RGB colours by index, one per class.")
+    ignore: tuple[Byte, ...] = Field(
+        (),
+        description="Label values that no metric counts. A value below the number of classes is an ignored class, such "
+        "as CamVid's 'Unlabeled'; any other value is void, such as VOC's 255.",
+    )
+    void_colours: tuple[Colour, ...] = Field(
+        (), description="RGB colours of void pixels in colour-coded labels, such as VOC's (224, 224, 192)."
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Classes:

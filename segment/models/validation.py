@@ -26,7 +26,7 @@ def validation_message(error: ValidationError, model: type[BaseModel]) -> str:
             known = sorted(key for option in _options(root, here) for key in option.get("properties", {}))
             text = f"unknown key.{did_you_mean(str(item['loc'][-1]), known)} Known: {', '.join(known)}"
         elif item["type"] == "missing":
-            place, text = ".".join(str(part) for part in item["loc"]), "this key is missing"
+            text = "this key is missing" + (f": {here['description']}" if "description" in here else "")
         elif item["type"] in ("value_error", "assertion_error"):
             text = item["msg"].removeprefix("Value error, ")
         else:
@@ -69,6 +69,7 @@ def _options(root: _Schema, here: _Schema) -> Iterator[_Schema]:
 
 
 def _mismatch(root: _Schema, here: _Schema, value: object) -> str:
+    here = {name: value for name, value in here.items() if name != "description"}  # that of the key, not of its type
     options = list(_options(root, here))
     choices = [c for option in options for c in option.get("enum", [option["const"]] if "const" in option else [])]
     words = [choice for choice in choices if isinstance(choice, str)]

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from segment.errors import SegmentError, StoreError
-from segment.inputs.discover import InputOptions, Part, read_ids
+from segment.inputs.discover import Part, read_ids
 from segment.inputs.findings import LeftOut, by_reason
+from segment.job import InputOptions
 from segment.models.card import ModelCard
 from segment.output.damage import DAMAGE
 from segment.output.ledger import Ledger

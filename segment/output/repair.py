@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from segment.errors import InputChanged, SegmentError, StoreError
 from segment.inputs.discover import Discovery, Known, read_part
-from segment.inputs.options import InputOptions
 from segment.inputs.parts import Part
+from segment.job import InputOptions
 from segment.output.ledger import Ledger
 from segment.output.plan import Plan
 from segment.store.names import count

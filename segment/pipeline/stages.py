@@ -11,16 +11,17 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from segment.errors import SampleError, SegmentError, sample_error_text
 from segment.images import codec, resize
-from segment.images.labels import Encoding, Label, LabelDecoder
-from segment.inputs.discover import InputOptions, Sample
+from segment.images.labels import Label, LabelDecoder
+from segment.inputs.discover import Sample
 from segment.inputs.parts import SEGMENTED
+from segment.job import Settings
 from segment.metrics import Confusion, image_scores
 from segment.models.card import ModelCard
 from segment.models.sessions import Masks, Runtime, Session
@@ -35,42 +36,31 @@ ReadT = TypeVar("ReadT")
 
 @dataclass(frozen=True)
 class Task:
-    """Everything a worker needs to know of the job; picklable, the same for every part.
+    """Everything that a worker needs for any part of a run; picklable.
 
     Attributes:
         card: the model's contract.
-        runtime: what every worker must run the model with.
+        runtime: what every worker runs the model with.
         output: absolute URL of the output prefix.
-        input: how inputs are read.
-        store: how stores are reached; holds the credentials, whose values it never prints.
-        label_encoding, label_remap, allow_lossy_labels: see `LabelDecoder`.
-        mask_size: write masks at the size of the `source` image or of the `model`.
-        max_pixels: images that declare more are error rows.
-        batch_size: images a call of the session.
+        settings: the options of the job that workers act on.
+        store: reads inputs and writes the output; holds credentials, and its repr does not show them.
+        batch_size: images per call of the session.
         fingerprint: written into every masks file.
-        stall_timeout: see `Job.stall_timeout`.
-        worker_memory: bytes that a worker process may take; None for a share of its node.
     """
 
     card: ModelCard
     runtime: Runtime
     output: str
-    input: InputOptions
+    settings: Settings
     store: Store
-    label_encoding: Encoding
-    label_remap: tuple[tuple[str, str | int], ...]
-    mask_size: Literal["source", "model"]
-    max_pixels: int
     batch_size: int
     fingerprint: str
-    stall_timeout: float | None
-    worker_memory: int | None = None
-    allow_lossy_labels: bool = False
 
     def label_decoder(self) -> LabelDecoder:
-        """What reads the labels of the run."""
-        remap = dict(self.label_remap)
-        return LabelDecoder(self.card.classes, self.label_encoding, remap, allow_lossy=self.allow_lossy_labels)
+        """Return the decoder of the run's labels."""
+        settings = self.settings
+        remap = dict(sorted(settings.label_remap.items()))
+        return LabelDecoder(self.card.classes, settings.label_encoding, remap, allow_lossy=settings.allow_lossy_labels)
 
 
 @dataclass
@@ -137,7 +127,7 @@ def decode(samples: Sequence[Sample], task: Task) -> Frames:
         try:
             if sample.fault not in SEGMENTED:
                 raise SampleError(str(sample.fault))
-            picture = codec.decode_picture(sample.image, task.max_pixels)
+            picture = codec.decode_picture(sample.image, task.settings.max_pixels)
         except SampleError as error:
             faults[position] = error.code
             sizes.append(None)
@@ -207,7 +197,7 @@ def _encode_one(
         return replace(row, error=sample_error_text(fault or "undecodable"))
     card = task.card
     at_source = resize.restore_mask(mask, card.input, size) if _needs_source(task) else mask
-    row = replace(row, mask=codec.encode_mask(at_source if task.mask_size == "source" else mask))
+    row = replace(row, mask=codec.encode_mask(at_source if task.settings.mask_size == "source" else mask))
     scored = at_source if card.metric.resolution == "source" else mask
     try:
         label = _read_label(sample, size, frames.turned_by.get(position, 1), labels)
@@ -223,7 +213,7 @@ def _encode_one(
 
 
 def _needs_source(task: Task) -> bool:
-    return task.mask_size == "source" or task.card.metric.resolution == "source"
+    return task.settings.mask_size == "source" or task.card.metric.resolution == "source"
 
 
 def _read_label(sample: Sample, size: tuple[int, int], turned_by: int, labels: LabelDecoder) -> Label | None:

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segment.images.labels import parse_source
-from segment.inputs.discover import InputOptions, has_label_column
+from segment.inputs.discover import has_label_column
+from segment.job import InputOptions
 from segment.metrics import Confusion
 from segment.models.card import ModelCard
 from segment.output.plan import Plan

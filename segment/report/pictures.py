@@ -78,8 +78,8 @@ def look(ledger: Ledger, row: Row, task: Task, with_source: bool = True) -> Look
 
 def _source(row: Row, task: Task, size: tuple[int, int]) -> tuple[NDArray[np.uint8] | None, NDArray[np.uint8] | None]:
     """Read photo and label; None if they are not of the mask's size (height, width) any more."""
-    sample = read_part(row.part, task.input, task.store)[0]
-    picture = codec.decode_picture(sample.image, task.max_pixels)
+    sample = read_part(row.part, task.settings.input_options, task.store)[0]
+    picture = codec.decode_picture(sample.image, task.settings.max_pixels)
     if picture.pixels.shape[:2] != size:
         return None, None
     return picture.pixels, _label(sample, size, picture.orientation, task.label_decoder())

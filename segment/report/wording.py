@@ -91,7 +91,7 @@ def facts(report: RunReport, task: Task) -> list[tuple[str, str]]:
         ("Weights SHA-384", run["weights"]["sha384"]),
         ("Input size", f"{card.input.width} × {card.input.height}, {card.input.channels}, {card.input.resize.method}"),
         ("Runtime", f"{runtime.name} {runtime.version}, {runtime.device}, {runtime.precision}"),
-        ("Scored at", f"{card.metric.resolution} size, masks stored at {task.mask_size} size"),
+        ("Scored at", f"{card.metric.resolution} size, masks stored at {task.settings.mask_size} size"),
         ("Score", card.metric.note),
         ("Published score", published_in_words(card)),
         ("Fingerprint", run["fingerprint"]),

@@ -67,23 +67,8 @@ def frozen_batch(job: Job, contract: Mapping[str, Any], runtime: Runtime) -> int
 
 
 def task_of(job: Job, card: ModelCard, runtime: Runtime, batch: int, store: Store, fingerprint: str) -> Task:
-    """What every worker is given."""
-    return Task(
-        card=card,
-        runtime=runtime,
-        output=to_url(job.output),
-        input=job.input_options,
-        store=store,
-        label_encoding=job.label_encoding,
-        label_remap=tuple(sorted(job.label_remap.items())),
-        mask_size=job.mask_size,
-        max_pixels=job.max_pixels,
-        batch_size=batch,
-        fingerprint=fingerprint,
-        stall_timeout=job.stall_timeout,
-        worker_memory=job.worker_bytes,
-        allow_lossy_labels=job.allow_lossy_labels,
-    )
+    """Return what every worker gets."""
+    return Task(card, runtime, to_url(job.output), job.settings, store, batch, fingerprint)
 
 
 def run_contract(job: Job, card: ModelCard, weights: Weights, runtime: Runtime, batch: int) -> dict[str, Any]:

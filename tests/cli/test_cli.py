@@ -1,4 +1,4 @@
-"""The command line: what it loads, prints and ends with. A few calls are processes of their own; the rest runs here."""
+"""The command line: imports, output, exit codes. A few calls run in their own process, the others in this one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from rich.console import Console
 from segment.errors import UsageError
 from segment.job import Job, job_record, job_to_toml, make_job, read_job_file
 from segment.report.console import print_report
-from tests.calls import Call, process
+from tests.calls import ROOT, Call, process
 from tests.runs import Place, png, scene
 
 HEAVY = {"ray", "pyarrow", "cv2", "numpy", "onnx", "onnxruntime", "openvino", "fsspec", "PIL"}
@@ -61,7 +61,7 @@ def test_python_dash_m_and_the_installed_command_are_the_same() -> None:
     assert by_module.returncode == by_command.returncode == 0
 
 
-def test_what_is_public_is_there_and_nothing_else() -> None:
+def test_public_names_exist_and_no_others() -> None:
     import segment as package
 
     assert {name for name in package.__all__ if getattr(package, name)} == set(package.__all__)
@@ -77,7 +77,8 @@ def test_help(segment: Call) -> None:
         called = segment(*arguments)
         assert all(command in called.out + called.err for command in ("run", "report", "models", "demo"))
     assert segment("--version").out == f"segment {version('segment-job')}\n"
-    assert "replaced [measured]" in " ".join(segment("run", "--help").out.replace("│", " ").split())
+    shown = " ".join(segment("run", "--help").out.replace("│", " ").split())
+    assert "Device that runs the model. [auto, cpu, cuda, tensorrt; default: auto]" in shown
 
 
 def test_every_flag_of_run_is_a_key_of_the_job_and_every_key_a_flag(segment: Call) -> None:
@@ -88,6 +89,46 @@ def test_every_flag_of_run_is_a_key_of_the_job_and_every_key_a_flag(segment: Cal
     ours = {"storage_option", "job", "print_job", "quiet", "help", "retry_errors", "update", "verify"}
     switches = {f"no_{name}" for name, field in Job.model_fields.items() if field.annotation is bool}
     assert flags - fields == ours | switches | {"log_format", "ray_progress"}
+
+
+NEW_FIELDS = """
+    attempts: int = Field(3, ge=0, description="Attempts per request.")
+    tidy: bool = Field(False, description="Remove temporary files.")
+    order: Literal["listed", "random"] = Field("listed", description="Order of the parts.")
+
+    input: str"""
+
+
+def test_a_new_field_of_the_job_is_a_flag_a_key_a_help_text_and_a_check(tmp_path: Path) -> None:
+    """In a copy of the package, `job.py` gets three more fields; nothing else changes."""
+    shutil.copytree(ROOT / "segment", tmp_path / "segment")
+    declaration = tmp_path / "segment" / "job.py"
+    declaration.write_text(declaration.read_text().replace("\n    input: str", NEW_FIELDS, 1))
+
+    def segment(line: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "segment", *shlex.split(line)]
+        environment = {**os.environ, "PYTHONPATH": str(tmp_path), "COLUMNS": "120"}
+        return subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False
+        )
+
+    shown = " ".join(segment("plan --help").stdout.replace("│", " ").split())
+    for text in (
+        "--attempts <int> Attempts per request. [default: 3]",
+        "--no-tidy",
+        "[listed, random; default: listed]",
+    ):
+        assert text in shown
+    assert json.loads(segment("schema job").stdout)["properties"]["attempts"] == {
+        "default": 3, "description": "Attempts per request.", "minimum": 0, "title": "Attempts", "type": "integer"
+    }  # fmt: skip
+    (tmp_path / "job.toml").write_text('input = "in"\noutput = "out"\nmodel = "x"\ntidy = true\n')
+    printed = segment("run --job job.toml --attempts 5 --order random --print-job")
+    assert {"attempts = 5", "tidy = true", 'order = "random"'} <= set(printed.stdout.splitlines()), printed.stderr
+    wrong = segment("run --job job.toml --attempts=-1 --order rando")
+    assert wrong.returncode == 2
+    assert "attempts: expected a whole number from 0 up, not -1\n" in wrong.stderr
+    assert "order: expected 'listed' or 'random', not 'rando'. Did you mean 'random'?" in wrong.stderr
 
 
 # --- models ----------------------------------------------------------------------------------------------------------
@@ -116,7 +157,7 @@ def test_a_card_with_an_unknown_key_names_the_nearest(segment: Call, place: Plac
     lines = called.err.splitlines()
     assert lines[0] == f"error: model card {place.card_path}:"
     assert lines[1:3] == [
-        "  input.height: this key is missing",
+        "  input.height: this key is missing: Height in pixels.",
         "  input.hieght: unknown key. Did you mean 'height'? Known: channels, height, layout, maximum, mean, name, "
         "resize, std, width",
     ]
@@ -170,18 +211,24 @@ def test_too_many_errors_end_with_3(segment: Call, place: Place) -> None:
 @pytest.mark.parametrize(
     ("line", "text"),
     [
-        ("run in", "segment run:\n  output: this key is missing\n  model: this key is missing\n"),
+        (
+            "run in",
+            "segment run:\n  output: this key is missing: Path or URL of the prefix to write to.\n",
+        ),
         (
             "run in out -m x --device gpu",
             "device: expected 'auto', 'cpu', 'cuda' or 'tensorrt', not 'gpu'. Did you mean 'cpu'?",
         ),
-        ("run in out -m x --workers 4:2", "workers = '4:2': give a number from 1 up, or MIN:MAX"),
-        ("run in out -m x --workers 0", "workers = '0': give a number from 1 up"),
-        ("run in out -m x --workers many", "workers: "),
+        ("run in out -m x --workers 4:2", "workers = '4:2': MIN must be at least 1 and no more than MAX"),
+        ("run in out -m x --workers 0", "workers: expected a whole number from 1 up or MIN:MAX, not '0'"),
+        ("run in out -m x --workers many", "workers: expected a whole number from 1 up or MIN:MAX, not 'many'"),
         ("run in out -m x --batch-size 0", "batch_size"),
         ("run in out -m x --part-size -1", "part_size"),
         ("run in out -m x --max-error-rate 2", "max_error_rate: expected a number from 0 to 1, not 2.0"),
-        ("run in out -m x --label-remap 7", "--label-remap takes FROM=TO, for example --label-remap 64,0,128=Vehicle"),
+        (
+            "run in out -m x --label-remap 7",
+            "--label-remap takes KEY=VALUE, for example --label-remap 64,0,128=Vehicle",
+        ),
         ("run in out -m x --label-pattern {nope}.png", "label_pattern: label_pattern takes {stem}, {dir} and {name}"),
         ("run in out -m x --storage-option hunter2", "--storage-option takes key=value"),
         ("run in out -m unet-camvid-onnx-0001 --label-remap 7=Cars", "label_remap: remap to 'Cars': not a class name"),
@@ -204,7 +251,7 @@ def test_wrong_usage_ends_with_2_and_one_message_on_stderr(
     assert list(tmp_path.iterdir()) == []  # nothing was started
 
 
-def test_an_engine_that_cannot_be_had(segment: Call, place: Place) -> None:
+def test_an_unavailable_engine_is_refused(segment: Call, place: Place) -> None:
     called = segment(*place.flags(), "--engine", "local", "--address", "auto")
     assert called.code == 2
     assert called.err.endswith("error: --address names a Ray cluster, --engine local uses none: drop one of them\n")
@@ -259,7 +306,7 @@ def test_a_job_file_runs_and_flags_override_it(segment: Call, place: Place) -> N
     assert json.loads((other / "run.json").read_text())["job"]["mask_size"] == "source"
 
 
-def test_a_flag_for_some_images_replaces_the_files_and_a_switch_can_be_turned_off(segment: Call, place: Place) -> None:
+def test_limit_and_sample_replace_each_other_and_switches_have_a_negative_flag(segment: Call, place: Place) -> None:
     file = place.folder / "job.toml"
 
     def printed(text: str, *flags: str) -> Job:
@@ -286,7 +333,7 @@ def test_an_unknown_key_in_a_job_file_names_the_nearest(segment: Call, place: Pl
 
 
 @pytest.mark.parametrize(("text", "message"), [("input = ", "is not TOML: "), (b"\xff", "is not TOML: ")])
-def test_a_job_file_that_is_none(segment: Call, tmp_path: Path, text: str | bytes, message: str) -> None:
+def test_an_invalid_job_file_is_refused(segment: Call, tmp_path: Path, text: str | bytes, message: str) -> None:
     file = tmp_path / "job.toml"
     file.write_bytes(text.encode() if isinstance(text, str) else text)
     called = segment("run", "--job", str(file))
@@ -365,8 +412,8 @@ def test_a_job_in_python_checks_its_values() -> None:
         Job(input="a", output="b", model="c", modle="d")  # type: ignore[call-arg]
     wrong: dict[str, tuple[Any, str]] = {
         "batch_size": (0, "expected a whole number from 1 to 1024 or 'auto', not 0"),
-        "part_size": ("x", "expected a whole number or 'auto', not 'x'"),
-        "workers": ("x", "expected a number of workers, or MIN:MAX, not 'x'"),
+        "part_size": ("x", "expected a whole number from 1 up or 'auto', not 'x'"),
+        "workers": ("x", "expected a whole number from 1 up or MIN:MAX, not 'x'"),
         "engine": ("rey", "expected 'auto', 'local' or 'ray', not 'rey'. Did you mean 'ray'?"),
         "label_remap": ({"7": [1]}, "expected text or a whole number"),
         "storage_options": ("secret=1", "expected a table"),
@@ -380,14 +427,14 @@ def test_a_job_in_python_checks_its_values() -> None:
         make_job({"input": "a", "output": "b", "model": "c", "modle": "d"})
 
 
-def test_a_missing_input_is_told_before_weights_are_fetched(segment: Call, place: Place) -> None:
+def test_a_missing_input_is_reported_before_weights_are_fetched(segment: Call, place: Place) -> None:
     shutil.rmtree(place.images)
     called = segment("run", str(place.images), str(place.output), "--model=unet-camvid-onnx-0001")
     assert (called.code, called.err) == (2, f"error: nothing at {place.images}\n")
 
 
 @pytest.mark.parametrize("arguments", ["models", "models show demo-streets", "--help"])
-def test_a_reader_that_has_had_enough_is_no_error(arguments: str) -> None:
+def test_a_closed_pipe_ends_with_141(arguments: str) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     command = [sys.executable, "-m", "segment", *shlex.split(arguments)]
@@ -396,7 +443,7 @@ def test_a_reader_that_has_had_enough_is_no_error(arguments: str) -> None:
     assert (ended.returncode, ended.stderr) == (141, "")
 
 
-def test_a_report_that_is_piped_has_80_columns_or_those_it_is_given(
+def test_a_piped_report_has_80_columns_or_those_of_the_environment(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     report = place.run().report

@@ -1,6 +1,6 @@
-"""What was done is said to be done: streams that are closed, full, ASCII or left by their reader stop no work.
+"""Standard streams that are closed, full, ASCII or without a reader stop no work and give the documented exit code.
 
-Every command is a process of its own here, as a shell starts it.
+Each command runs in its own process, as a shell starts it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ NAME = "é漢■·.png"
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
-    """A finished run over two images, one of whose names is not ASCII."""
+    """Return a finished run over two images; the name of one is not ASCII."""
     place = Place(tmp_path_factory.mktemp("streams"))
     place.add(NAME, 1)
     place.add("b.png", 2)
@@ -32,7 +32,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
 
 
 def shell(place: Place, command: str, to: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
-    """Run `segment COMMAND TO`, a shell's redirection, from a folder of its own."""
+    """Run `segment COMMAND` with the redirection `to`, in its own folder."""
     folder = place.folder / "here"
     folder.mkdir(exist_ok=True)
     return subprocess.run(
@@ -46,7 +46,7 @@ def shell(place: Place, command: str, to: str, **environment: str) -> subprocess
 
 
 def new(place: Place, name: str) -> tuple[str, Path]:
-    """A run that has not been done, as a command, and its output."""
+    """Return the command of a run that has not started, and its output folder."""
     output = place.folder / name
     flags = place.flags(output=str(output))
     return " ".join(f"'{flag}'" for flag in flags), output
@@ -75,12 +75,12 @@ def commands(place: Place) -> dict[str, str]:
 
 PRINTED = {"report", "markdown", "json", "csv", "status", "models", "show", "schema", "version", "help", "plan"}
 DONE = {"audit", "overlay", "export"}
-USUAL = ["report", "json", "models", "audit", "overlay"]  # the others go the same ways, a process of seconds each
+USUAL = ["report", "json", "models", "audit", "overlay"]  # the other commands take the same paths, and seconds each
 EVERY = [*USUAL, *(pytest.param(name, marks=pytest.mark.slow) for name in sorted((PRINTED | DONE) - set(USUAL)))]
 
 
 def clean(ended: subprocess.CompletedProcess[bytes]) -> str:
-    """Standard error, which holds no traceback."""
+    """Return standard error; fail if it contains a traceback."""
     err = ended.stderr.decode()
     assert "Traceback" not in err
     assert "Exception ignored" not in err
@@ -89,7 +89,7 @@ def clean(ended: subprocess.CompletedProcess[bytes]) -> str:
 
 @pytest.mark.parametrize("name", EVERY)
 @pytest.mark.parametrize("to", [">&-", "2>&-", ">&- 2>&- <&-"])
-def test_a_stream_that_is_closed_is_one_that_nobody_reads(place: Place, name: str, to: str) -> None:
+def test_a_closed_stream_counts_as_dev_null(place: Place, name: str, to: str) -> None:
     ended = shell(place, commands(place)[name], to)
     clean(ended)
     assert ended.returncode == 0
@@ -97,7 +97,7 @@ def test_a_stream_that_is_closed_is_one_that_nobody_reads(place: Place, name: st
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_what_an_encoding_does_not_have_is_escaped(place: Place, name: str) -> None:
+def test_characters_outside_the_encoding_are_escaped(place: Place, name: str) -> None:
     ended = shell(place, commands(place)[name], "", PYTHONIOENCODING="ascii")
     assert (ended.returncode, "Traceback" in clean(ended)) == (0, False)
     text = ended.stdout.decode("ascii")
@@ -109,7 +109,7 @@ def test_what_an_encoding_does_not_have_is_escaped(place: Place, name: str) -> N
         assert json.loads(text) == json.loads((place.output / "report/summary.json").read_text())
 
 
-def test_the_c_locale_without_python_help(place: Place) -> None:
+def test_the_c_locale_without_utf8_mode(place: Place) -> None:
     plain = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
     for name in ("report", "audit"):
         ended = shell(place, commands(place)[name], "", **plain)
@@ -118,7 +118,7 @@ def test_the_c_locale_without_python_help(place: Place) -> None:
 
 @FULL
 @pytest.mark.parametrize("name", EVERY)
-def test_a_print_out_that_cannot_be_written_fails_only_where_it_is_all_there_is(place: Place, name: str) -> None:
+def test_unprintable_output_fails_only_commands_without_other_results(place: Place, name: str) -> None:
     ended = shell(place, commands(place)[name], ">/dev/full")
     words = "warning: the work is done, but" if name in DONE else "error:"
     assert ended.returncode == (0 if name in DONE else 1)
@@ -128,7 +128,7 @@ def test_a_print_out_that_cannot_be_written_fails_only_where_it_is_all_there_is(
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_a_reader_that_goes_away(place: Place, name: str) -> None:
+def test_the_reader_is_gone(place: Place, name: str) -> None:
     ended = shell(place, commands(place)[name], "| true; exit ${PIPESTATUS[0]}")
     clean(ended)
     assert ended.returncode == (141 if name in PRINTED else 0)
@@ -142,7 +142,7 @@ def test_a_reader_that_goes_away(place: Place, name: str) -> None:
          ">/dev/full", "2>/dev/full", ">/dev/full 2>&1"]
     ),
 )  # fmt: skip
-def test_a_run_is_done_whatever_becomes_of_its_words(place: Place, number: int, to: str) -> None:
+def test_a_run_completes_whatever_happens_to_its_output(place: Place, number: int, to: str) -> None:
     command, output = new(place, f"new-{number}")
     ended = shell(place, command, to)
     assert ended.returncode == 0
@@ -150,11 +150,11 @@ def test_a_run_is_done_whatever_becomes_of_its_words(place: Place, number: int, 
     assert ("warning: the work is done, but" in err) == (to == ">/dev/full")
     assert (output / "_SUCCESS").is_file()
     assert len(read_rows(output)) == 3
-    for file in output.rglob("*.parquet"):  # a closed stream's number is nobody's: no word has got into a file
+    for file in output.rglob("*.parquet"):  # no output went into a file that has the descriptor of a closed stream
         pq.ParquetFile(file, page_checksum_verification=True).read()
 
 
-def test_a_failure_stays_the_failure_it_is(place: Place) -> None:
+def test_a_failure_keeps_its_exit_code(place: Place) -> None:
     for to in (">&-", "2>&-", ">/dev/full 2>/dev/full"):
         assert shell(place, "report nowhere", to).returncode == 2
     assert shell(place, "run in out --modle x", "2>/dev/full").returncode == 2
@@ -164,7 +164,7 @@ def test_a_failure_stays_the_failure_it_is(place: Place) -> None:
 
 
 def noisy(place: Place, output: str, body: str) -> subprocess.CompletedProcess[str]:
-    """A run whose planning prints in every way there is, in `--log-format json`."""
+    """Return a run with `--log-format json` whose planning prints in every possible way."""
     arguments = ["segment", *place.flags(output=str(place.folder / output)), "--log-format", "json"]
     code = f"""
 import logging, sys, warnings
@@ -186,7 +186,7 @@ run()
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
 
 
-def test_a_json_log_is_json_whoever_prints(place: Place) -> None:
+def test_a_json_log_is_json_whatever_else_prints(place: Place) -> None:
     ended = noisy(place, "noisy", "pass")
     assert ended.returncode == 0
     events = [json.loads(line) for line in ended.stderr.splitlines()]
@@ -203,10 +203,10 @@ def test_a_json_log_is_json_whoever_prints(place: Place) -> None:
     [
         ("raise RuntimeError('nobody has thought of this')", "RuntimeError: nobody has thought of this", 1),
         ("from segment.errors import UsageError; raise UsageError('not so')", "not so", 2),
-        ("import os, signal; os.kill(os.getpid(), signal.SIGTERM)", "stopped; what is committed stays", 143),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGTERM)", "stopped; committed parts stay", 143),
     ],
 )
-def test_a_json_log_tells_how_a_run_failed(place: Place, body: str, words: str, code: int) -> None:
+def test_a_json_log_reports_the_failure_of_a_run(place: Place, body: str, words: str, code: int) -> None:
     ended = noisy(place, f"failed-{code}", body)
     assert ended.returncode == code
     assert ended.stdout == ""
@@ -216,7 +216,7 @@ def test_a_json_log_tells_how_a_run_failed(place: Place, body: str, words: str, 
     assert all(json.loads(line) for line in ended.stderr.splitlines())
 
 
-def test_a_job_is_printed_as_it_is_in_a_json_log_too(place: Place) -> None:
+def test_print_job_is_plain_toml_with_a_json_log(place: Place) -> None:
     command, _ = new(place, "none")
     ended = shell(place, f"{command} --print-job --log-format json", "")
     assert ended.stdout == shell(place, f"{command} --print-job", "").stdout != b""

@@ -1,4 +1,4 @@
-"""The demo's trained model: its file, its contract, and how well it sees streets it was never shown."""
+"""The demo's trained model: its file, its contract, and its score on scenes outside its training data."""
 
 from pathlib import Path
 
@@ -8,9 +8,10 @@ import onnx
 import onnxruntime as ort
 import pytest
 
-import segment.demo.scenes as scenes
+import segment
+from jobs.streets import scenes
 
-MODEL = Path(scenes.__file__).parents[1] / "models" / "cards" / "demo-streets.onnx"
+MODEL = Path(segment.__file__).parent / "models" / "cards" / "demo-streets.onnx"
 MEAN, STD = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
 UNLABELED = 11
 
@@ -23,7 +24,7 @@ def session() -> ort.InferenceSession:
 
 
 def _blob(seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """The model's input float32[3, 192, 256] for a scene that went through a JPEG, and the labels uint8[192, 256]."""
+    """Return the model's input `float32[3, 192, 256]` for a JPEG of a scene, and the labels `uint8[192, 256]`."""
     image, label = scenes.scene(seed)
     jpeg = cv2.imencode(".jpg", image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, 95])[1]
     decoded = cv2.imdecode(jpeg, cv2.IMREAD_COLOR)[:, :, ::-1]
@@ -31,7 +32,7 @@ def _blob(seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _iou(counts: np.ndarray) -> np.ndarray:
-    """IoU of each class but Unlabeled, whose row and column are left out, from int64[12, 12] (label, prediction)."""
+    """Return the IoU of each class but Unlabeled, from counts `int64[12, 12]` (label, prediction)."""
     kept = counts[:UNLABELED, :UNLABELED]
     hits = np.diag(kept)
     return hits / (kept.sum(axis=0) + kept.sum(axis=1) - hits)
@@ -45,7 +46,7 @@ def test_the_contract_is_what_the_card_declares(session: ort.InferenceSession) -
     assert image.shape[0] == logits.shape[0]
 
 
-def test_one_small_file_that_says_nothing_about_the_machine_it_was_made_on() -> None:
+def test_the_file_is_small_and_names_no_machine() -> None:
     content = MODEL.read_bytes()
     assert len(content) <= 3_000_000
     model = onnx.load_model_from_string(content)
@@ -55,14 +56,14 @@ def test_one_small_file_that_says_nothing_about_the_machine_it_was_made_on() -> 
     assert not any(trace in content for trace in (b"/home", b"/root", b"/work", b"/tmp", b".py"))
 
 
-def test_a_batch_is_its_images_one_by_one(session: ort.InferenceSession) -> None:
+def test_a_batch_equals_its_images_one_by_one(session: ort.InferenceSession) -> None:
     batch = np.stack([_blob(seed)[0] for seed in (1, 2, 3)])
     (together,) = session.run(["logits"], {"image": batch})
     apart = [session.run(["logits"], {"image": image[None]})[0][0] for image in batch]
     np.testing.assert_allclose(together, np.stack(apart), atol=1e-3)
 
 
-def test_it_segments_streets_it_never_saw(session: ort.InferenceSession) -> None:
+def test_it_segments_scenes_outside_its_training_data(session: ort.InferenceSession) -> None:
     counts = np.zeros((12, 12), np.int64)
     for seed in range(5000, 5024):
         image, label = _blob(seed)
@@ -72,8 +73,8 @@ def test_it_segments_streets_it_never_saw(session: ort.InferenceSession) -> None
     assert np.nanmean(iou) >= 0.80, dict(zip(scenes.CLASSES, iou.round(3), strict=False))
 
 
-def test_reading_blue_as_red_costs_points(session: ort.InferenceSession) -> None:
-    """The declared channel order is the one it was trained with: the other one is worse."""
+def test_the_other_channel_order_scores_lower(session: ort.InferenceSession) -> None:
+    """The card declares the channel order of the training: the other order scores lower."""
     right, wrong = np.zeros((12, 12), np.int64), np.zeros((12, 12), np.int64)
     for seed in range(5000, 5006):
         image, label = _blob(seed)

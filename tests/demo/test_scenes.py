@@ -1,6 +1,6 @@
-"""The demo's street scenes and the data sets made of them."""
+"""The demo's street scenes: how they are painted, and the data sets that the package ships and writes."""
 
-import io
+import sys
 import tarfile
 from pathlib import Path
 
@@ -9,8 +9,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from segment.demo.dataset import write_parquet, write_webdataset
-from segment.demo.scenes import CLASSES, scene
+import segment
+from jobs.paint_demo_scenes import SEEDS, SHARDS, paint
+from jobs.streets.scenes import CLASSES, scene
+from segment.demo.dataset import SHIPPED, read_scenes, write_parquet, write_webdataset
+from tests.calls import process
+
+SHIPPED_SHARDS = sorted((Path(segment.__file__).parent / "demo" / "scenes").glob("*.tar"))
 
 
 def _decode(content: bytes, flags: int) -> np.ndarray:
@@ -43,7 +48,7 @@ def test_a_seed_gives_the_same_bytes_and_another_seed_others() -> None:
     assert first[1].tobytes() != other[1].tobytes()
 
 
-def test_every_class_is_about_and_none_rules() -> None:
+def test_every_class_occurs_and_none_dominates() -> None:
     counts = sum(np.bincount(scene(seed)[1].ravel(), minlength=12) for seed in range(50))
     assert len(CLASSES) == len(counts) == 12
     share = counts / counts.sum()
@@ -51,7 +56,7 @@ def test_every_class_is_about_and_none_rules() -> None:
     assert share.max() < 0.45, dict(zip(CLASSES, share, strict=True))
 
 
-def test_colour_alone_does_not_give_the_class_away() -> None:
+def test_colour_alone_does_not_determine_the_class() -> None:
     """The best guess from a pixel's colour (4 bits a channel) is wrong for a third of the pixels."""
     table = np.zeros((4096, 12), np.int64)
     for seed in range(60):
@@ -61,43 +66,56 @@ def test_colour_alone_does_not_give_the_class_away() -> None:
     assert table.max(axis=1).sum() / table.sum() < 0.67
 
 
-def test_shards_hold_pairs_and_are_the_same_bytes_twice(tmp_path: Path) -> None:
-    paths = write_webdataset(tmp_path / "a", range(10, 17), shards=3)
-    assert [path.name for path in paths] == [f"streets-{i:06d}.tar" for i in range(3)]
-    again = write_webdataset(tmp_path / "b", range(10, 17), shards=3)
-    assert [path.read_bytes() for path in paths] == [path.read_bytes() for path in again]
+def test_the_package_ships_what_the_painter_paints_byte_by_byte(tmp_path: Path) -> None:
+    shipped = read_scenes()
+    assert [one.key for one in shipped] == [f"{seed:06d}" for seed in SEEDS]
+    assert len(shipped) == SHIPPED
+    for seed in (0, 21, 42, 63):
+        assert paint(seed) == shipped[seed]
+    again = write_webdataset(tmp_path, shipped, SHARDS)
+    assert [path.name for path in again] == [path.name for path in SHIPPED_SHARDS]
+    assert [path.read_bytes() for path in again] == [path.read_bytes() for path in SHIPPED_SHARDS]
+    assert sum(path.stat().st_size for path in SHIPPED_SHARDS) <= 3_000_000
+
+
+@pytest.mark.slow
+def test_the_script_writes_the_shipped_shards_again(tmp_path: Path) -> None:
+    ended = process(sys.executable, "jobs/paint_demo_scenes.py", "--output", str(tmp_path), timeout=200)
+    assert ended.returncode == 0, ended.stderr
+    assert [path.read_bytes() for path in sorted(tmp_path.iterdir())] == [path.read_bytes() for path in SHIPPED_SHARDS]
+
+
+def test_a_shard_contains_pairs_and_names_no_machine() -> None:
     names = []
-    for path in paths:
+    for path in SHIPPED_SHARDS:
         with tarfile.open(path) as tar:
             for member in tar:
                 assert (member.mtime, member.uid, member.gid, member.uname) == (0, 0, 0, "")
                 names.append(member.name)
-    assert names == [f"{seed:06d}.{kind}" for seed in range(10, 17) for kind in ("jpg", "seg.png")]
+    assert names == [f"{seed:06d}.{kind}" for seed in range(SHIPPED) for kind in ("jpg", "seg.png")]
 
 
-def test_a_shard_reads_back_as_the_scene(tmp_path: Path) -> None:
-    (path,) = write_webdataset(tmp_path, range(5, 6), shards=1)
-    with tarfile.open(fileobj=io.BytesIO(path.read_bytes())) as tar:
-        jpeg, png = (stream.read() for name in tar.getnames() if (stream := tar.extractfile(name)))
+def test_a_shipped_scene_is_the_painted_one() -> None:
     image, label = scene(5)
-    np.testing.assert_array_equal(_decode(png, cv2.IMREAD_UNCHANGED), label)
-    decoded = cv2.cvtColor(_decode(jpeg, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
-    assert np.abs(decoded.astype(int) - image.astype(int)).mean() < 6  # lossy, but the same picture, RGB
+    shipped = read_scenes(6)[5]
+    np.testing.assert_array_equal(_decode(shipped.label, cv2.IMREAD_UNCHANGED), label)
+    decoded = cv2.cvtColor(_decode(shipped.image, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    assert np.abs(decoded.astype(int) - image.astype(int)).mean() < 6  # lossy, but the same image, RGB
 
 
 def test_more_shards_than_scenes_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="2 scenes cannot fill 3 shards"):
-        write_webdataset(tmp_path, range(2), shards=3)
+        write_webdataset(tmp_path, read_scenes(2), shards=3)
 
 
-def test_parquet_holds_the_same_pairs(tmp_path: Path) -> None:
+def test_parquet_contains_the_same_pairs(tmp_path: Path) -> None:
     path = tmp_path / "streets.parquet"
-    write_parquet(path, range(20, 25), row_group_size=2)
+    write_parquet(path, read_scenes(5), row_group_size=2)
     file = pq.ParquetFile(path)
     assert file.num_row_groups == 3
     assert str(file.schema_arrow.field("image").type) == "struct<bytes: binary, path: string>"
     rows = file.read().to_pylist()
-    assert [row["id"] for row in rows] == [f"{seed:06d}" for seed in range(20, 25)]
-    assert rows[0]["image"]["path"] == "000020.jpg"
-    assert rows[0]["label"]["path"] == "000020.seg.png"
-    np.testing.assert_array_equal(_decode(rows[2]["label"]["bytes"], cv2.IMREAD_UNCHANGED), scene(22)[1])
+    assert [row["id"] for row in rows] == [f"{seed:06d}" for seed in range(5)]
+    assert rows[0]["image"]["path"] == "000000.jpg"
+    assert rows[0]["label"]["path"] == "000000.seg.png"
+    np.testing.assert_array_equal(_decode(rows[2]["label"]["bytes"], cv2.IMREAD_UNCHANGED), scene(2)[1])

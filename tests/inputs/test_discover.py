@@ -7,8 +7,9 @@ import pytest
 from pydantic import ValidationError
 
 from segment.errors import InputChanged, StoreError, UsageError
-from segment.inputs.discover import Discovery, InputOptions, Sample, discover, read_part
+from segment.inputs.discover import Discovery, Sample, discover, read_part
 from segment.inputs.patterns import _expand_braces
+from segment.job import InputOptions
 from segment.store.client import Store
 
 STORE = Store()
@@ -293,7 +294,7 @@ def test_part_bytes_caps_a_part_but_never_empties_it(tmp_path: Path) -> None:
 
 
 def test_part_size_is_at_least_one() -> None:
-    with pytest.raises(ValidationError, match="at least 1"):
+    with pytest.raises(ValidationError, match="greater than or equal to 1"):
         InputOptions(part_size=0)
     with pytest.raises(ValidationError):
         InputOptions(colour="red")

@@ -12,8 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from segment.errors import UsageError
-from segment.inputs.discover import Discovery, InputOptions, discover
+from segment.inputs.discover import Discovery, discover
 from segment.inputs.findings import Findings, LeftOut, by_reason
+from segment.job import InputOptions
 from segment.output.plan import Plan
 from segment.store.client import Store
 from segment.store.names import skip_reason

@@ -12,10 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from segment.errors import BadReference, UsageError
-from segment.inputs.discover import Discovery, InputOptions, Known, Sample, discover, read_part
+from segment.inputs.discover import Discovery, Known, Sample, discover, read_part
 from segment.inputs.lists.list_rows import parse_rows
 from segment.inputs.references import resolve_reference
 from segment.inputs.roles import names_label_path
+from segment.job import InputOptions
 from segment.output.plan import Plan
 from segment.store.client import Store
 from tests.datasets import encoded

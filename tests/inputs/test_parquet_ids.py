@@ -11,8 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 import segment
-from segment.inputs.discover import InputOptions, discover, read_part
+from segment.inputs.discover import discover, read_part
 from segment.inputs.parquet import row_ids
+from segment.job import InputOptions
 from segment.models.card import load_card
 from segment.store.client import Store
 from tests.datasets import encoded, read_rows

@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from segment.errors import StoreError, UsageError
-from segment.inputs.discover import Discovery, InputOptions, discover
+from segment.inputs.discover import Discovery, discover
+from segment.job import InputOptions
 from segment.store.client import Entry, Store
 from tests.datasets import encoded
 

@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from segment.errors import StoreError, UsageError
-from segment.inputs.discover import Discovery, InputOptions, Known, Sample, discover, read_part
+from segment.inputs.discover import Discovery, Known, Sample, discover, read_part
+from segment.job import InputOptions
 from segment.store.client import Store
 from tests.reliability.arena import proxied
 from tests.reliability.proxy import Fault

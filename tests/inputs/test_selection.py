@@ -15,11 +15,10 @@ from hypothesis import strategies as st
 
 from segment.errors import UsageError
 from segment.inputs.findings import Findings
-from segment.inputs.options import InputOptions
 from segment.inputs.parts import Member, Part, Span
 from segment.inputs.selection import select_images
 from segment.inputs.shards import Shard, cut
-from segment.job import Job
+from segment.job import InputOptions, Job
 from segment.output.audit import audit_run
 from segment.output.ledger import Ledger
 from segment.report.aggregate import load_report

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from segment.inputs.discover import InputOptions, Known, discover
+from segment.inputs.discover import Known, discover
 from segment.inputs.tars.archive import read_headers
+from segment.job import InputOptions
 from segment.store.client import Entry
 from tests.tars import STORE, find, lost, refusal, samples, tar, triples
 

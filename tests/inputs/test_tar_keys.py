@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from segment.inputs import roles
-from segment.inputs.discover import InputOptions, Known, discover
+from segment.inputs.discover import Known, discover
 from segment.inputs.tars import grouping, suffixes
+from segment.job import InputOptions
 from tests.tars import STORE, find, refusal, samples, tar, triples
 
 Rows = list[tuple[str, str, str | None]]

@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segment.errors import InputChanged, UsageError
-from segment.inputs.discover import InputOptions, read_part
+from segment.inputs.discover import read_part
+from segment.job import InputOptions
 from segment.store.client import Store
 from tests.tars import STORE, find, refusal, samples, tar, triples
 

@@ -295,12 +295,17 @@ def test_unknown_keys_name_the_nearest(old: str, new: str, line: str) -> None:
     ],
 )
 def test_missing_keys_are_named(old: str, place: str) -> None:
-    assert refusal(changed(old, "")).splitlines() == ["model card:", f"  {place}: this key is missing"]
+    first, second = refusal(changed(old, "")).splitlines()
+    assert first == "model card:"
+    assert second.startswith(f"  {place}: this key is missing: ")
 
 
 def test_an_empty_card_names_every_table() -> None:
     assert refusal("").splitlines()[1:] == [
-        f"  {k}: this key is missing" for k in ("name", "input", "output", "classes")
+        "  name: this key is missing: Name of the model.",
+        "  input: this key is missing: Size, layout and normalisation of the graph's input.",
+        "  output: this key is missing: Kind, layout and size of the graph's output.",
+        "  classes: this key is missing: Names, palette and ignored values of the classes.",
     ]
 
 

@@ -33,10 +33,10 @@ from PIL import Image
 from segment.errors import SAMPLE_ERRORS, SampleError, SegmentError
 from segment.images import codec
 from segment.images.labels import LabelDecoder
-from segment.inputs.discover import InputOptions, Member, Part, Span, discover, read_part
+from segment.inputs.discover import Member, Part, Span, discover, read_part
 from segment.inputs.lists.list_rows import parse_rows
 from segment.inputs.parquet import row_groups
-from segment.job import make_job, read_job_file
+from segment.job import InputOptions, make_job, read_job_file
 from segment.metrics import Confusion
 from segment.models.card import parse_card
 from segment.output.ledger import Ledger

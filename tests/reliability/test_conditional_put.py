@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from segment.inputs.options import InputOptions
 from segment.inputs.parts import Part
+from segment.job import Settings
 from segment.metrics import Confusion
 from segment.models.sessions import Runtime
 from segment.output.tables import ImageRow
@@ -108,11 +108,8 @@ def test_a_body_that_fails_the_clients_checksum_is_read_again(moto: S3Server, mo
 
 def gpu_worker(store: Store, output: str) -> Worker:
     """What commits on a GPU node: all of a worker but the model."""
-    task = Task(
-        card=CARD, runtime=Runtime("onnxruntime", "cuda", "f16", "1"), output=output, input=InputOptions(),
-        store=store, label_encoding="auto", label_remap=(), mask_size="source", max_pixels=10**6, batch_size=8,
-        fingerprint="f", stall_timeout=60.0,
-    )  # fmt: skip
+    runtime, settings = Runtime("onnxruntime", "cuda", "f16", "1"), Settings(max_pixels=10**6, stall_timeout=60.0)
+    task = Task(CARD, runtime, output, settings, store, batch_size=8, fingerprint="f")
     return Worker(task, None)
 
 

@@ -11,8 +11,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from segment.errors import InputChanged
-from segment.inputs.discover import Discovery, InputOptions, Sample, discover, read_part
+from segment.inputs.discover import Discovery, Sample, discover, read_part
 from segment.inputs.parquet import row_groups
+from segment.job import InputOptions
 from segment.output.plan import Plan
 from segment.store.client import Store
 from tests.reliability.arena import proxied

@@ -64,7 +64,7 @@ def test_a_run_that_is_stopped_is_completed_by_the_same_command(
         process.send_signal(number)
         out, err = process.communicate(timeout=30)
     assert (process.returncode, out) == (code, "")
-    told = "stopped; what is committed stays, the same command resumes the run"
+    told = "stopped; committed parts stay, the same command resumes the run"
     assert err.splitlines()[-1:] == [told] or code == -9
     assert "Traceback" not in err
     before = masks(place.output)

@@ -11,8 +11,8 @@ from typing import TypeVar
 from segment.errors import UsageError, did_you_mean
 from segment.inputs.findings import Findings
 from segment.inputs.lists.list_rows import Rows, with_header
-from segment.inputs.options import InputOptions
 from segment.inputs.roles import Role, role_of, word_of
+from segment.job import InputOptions
 from segment.store.names import count, examples, is_image, is_label, listed, shown
 from segment.store.urls import is_url, unsigned_name
 

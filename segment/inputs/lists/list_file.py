@@ -12,10 +12,10 @@ from segment.inputs.lists.list_columns import Exists, ListColumns, find_header, 
 from segment.inputs.lists.list_lookup import ListedImage, LookupResult, Reference, refuse_useless, warn_listed
 from segment.inputs.lists.list_rows import Row, Rows, parse_rows
 from segment.inputs.lookup import look_up_each
-from segment.inputs.options import InputOptions
 from segment.inputs.parts import Member
 from segment.inputs.references import redact_reference, resolve_reference
 from segment.inputs.shards import Planned, Shard, file_shards
+from segment.job import InputOptions
 from segment.store.client import Entry, Store
 from segment.store.names import shown, suffix_of
 from segment.store.urls import is_http, parent_url, relative_url, unsigned

@@ -9,9 +9,9 @@ from segment.inputs.changes import Known
 from segment.inputs.findings import Findings
 from segment.inputs.loose.label_files import labels_by_pattern, labels_by_stem
 from segment.inputs.loose.label_hints import suggest_labels
-from segment.inputs.options import InputOptions
 from segment.inputs.parts import UNKNOWN, Member, Part, Sample, Span, samples_of_members, spans_to_read
 from segment.inputs.shards import Planned, file_shards
+from segment.job import InputOptions
 from segment.store.client import Entry, Store
 from segment.store.names import as_text, count, examples, is_image, is_storable, shown
 from segment.store.urls import relative_url, to_url

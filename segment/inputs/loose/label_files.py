@@ -10,7 +10,7 @@ from segment.inputs.findings import Findings, Reason, by_reason
 from segment.inputs.label_names import infer_pattern
 from segment.inputs.label_patterns import expand_pattern, stem_of
 from segment.inputs.lookup import look_up
-from segment.inputs.options import InputOptions
+from segment.job import InputOptions
 from segment.store.client import Entry, Store
 from segment.store.names import count, examples, is_label, shown, skip_reason, suffix_of
 from segment.store.urls import join_url, relative_url, to_url

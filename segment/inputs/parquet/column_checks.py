@@ -12,13 +12,13 @@ from segment.errors import BadReference, SegmentError, UsageError
 from segment.images.magic import image_format
 from segment.inputs.findings import Findings
 from segment.inputs.lookup import in_threads
-from segment.inputs.options import NO_LABELS
 from segment.inputs.parquet.cells import Cell, readable_cells
 from segment.inputs.parquet.columns import Columns
 from segment.inputs.parquet.content import content_of, embedded, is_label_format
 from segment.inputs.parquet.read_errors import PARQUET_DAMAGE, one_line, refuse_trouble
 from segment.inputs.parquet.unread_columns import unread_columns
 from segment.inputs.references import resolve_reference
+from segment.job import NO_LABELS
 from segment.store.client import Entry, Store
 from segment.store.names import listed, shown
 from segment.store.urls import parent_url

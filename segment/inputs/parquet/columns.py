@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from segment.errors import UsageError, did_you_mean
-from segment.inputs.options import NO_LABELS, ROW_NUMBERS, InputOptions
 from segment.inputs.parquet.cells import (
     Cell,
     FieldPath,
@@ -23,6 +22,7 @@ from segment.inputs.parquet.cells import (
     storage_of,
 )
 from segment.inputs.roles import names_label_path, role_of
+from segment.job import NO_LABELS, ROW_NUMBERS, InputOptions
 from segment.store.names import listed, row_id, shown
 from segment.store.urls import is_url, redact_credentials, unsigned_name
 

@@ -10,13 +10,13 @@ import pyarrow.parquet as pq
 from segment.errors import SegmentError, UsageError
 from segment.inputs.findings import Findings
 from segment.inputs.lookup import in_threads
-from segment.inputs.options import InputOptions
 from segment.inputs.parquet.column_checks import check_columns
 from segment.inputs.parquet.columns import Columns, find_columns
 from segment.inputs.parquet.read_errors import PARQUET_DAMAGE, one_line, refuse_trouble
 from segment.inputs.parquet.row_ids import report_repeated
 from segment.inputs.parts import Part
 from segment.inputs.shards import Planned, Shard
+from segment.job import InputOptions
 from segment.store.client import Entry, Store
 from segment.store.names import count, examples, shown
 

@@ -15,7 +15,6 @@ import pyarrow.parquet as pq
 
 from segment.errors import SegmentError, UsageError
 from segment.inputs.lookup import refuse_changed
-from segment.inputs.options import InputOptions
 from segment.inputs.parquet.cells import Cell
 from segment.inputs.parquet.columns import Columns, find_columns
 from segment.inputs.parquet.footers import FOOTER_BLOCK
@@ -23,6 +22,7 @@ from segment.inputs.parquet.read_errors import PARQUET_DAMAGE, one_line, refuse_
 from segment.inputs.parquet.row_ids import repeated_rows
 from segment.inputs.parts import Part, Sample, check_sample, image_uri
 from segment.inputs.references import read_references
+from segment.job import InputOptions
 from segment.store.client import Store
 from segment.store.names import row_id, shown
 

@@ -10,10 +10,10 @@ import pyarrow.parquet as pq
 
 from segment.inputs.findings import Findings
 from segment.inputs.lookup import in_threads
-from segment.inputs.options import ROW_NUMBERS
 from segment.inputs.parquet.columns import Columns
 from segment.inputs.parquet.read_errors import PARQUET_DAMAGE, one_line, refuse_trouble
 from segment.inputs.shards import Shard
+from segment.job import ROW_NUMBERS
 from segment.store.client import Store
 from segment.store.names import count, examples, shown
 

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from segment.inputs.options import InputOptions
 from segment.inputs.parts import Span
 from segment.inputs.tars.suffixes import field_of, is_image_of_its_own, may_be_image, rank
+from segment.job import InputOptions
 from segment.store.names import count, shown
 
 LABEL_KEYS = ("seg.png", "mask.png", "label.png")

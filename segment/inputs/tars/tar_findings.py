@@ -10,7 +10,6 @@ from itertools import islice
 from segment.errors import UsageError
 from segment.inputs.findings import Findings, Reason, by_reason
 from segment.inputs.label_names import labels_by_name
-from segment.inputs.options import InputOptions
 from segment.inputs.parts import Member
 from segment.inputs.tars.archive import Archive
 from segment.inputs.tars.grouping import (
@@ -24,6 +23,7 @@ from segment.inputs.tars.grouping import (
     group_files,
 )
 from segment.inputs.tars.suffixes import field_of, is_like_label, may_be_label
+from segment.job import InputOptions
 from segment.store.client import Entry
 from segment.store.names import DATA_SUFFIXES, LABEL_SUFFIXES, basename, count, examples, shown, skip_reason, suffix_of
 

@@ -9,7 +9,6 @@ from segment.errors import UsageError
 from segment.inputs.changes import Known
 from segment.inputs.findings import Findings
 from segment.inputs.lookup import in_threads, refuse_changed
-from segment.inputs.options import InputOptions
 from segment.inputs.parts import Member, Part, Sample, Span, samples_of_members, spans_to_read
 from segment.inputs.shards import Planned, Shard
 from segment.inputs.tars.archive import read_headers
@@ -23,6 +22,7 @@ from segment.inputs.tars.tar_findings import (
     report_labels,
     report_scattered,
 )
+from segment.job import InputOptions
 from segment.store.client import Entry, Store
 
 _GAP = 1 << 20  # bytes between two wanted ranges that are cheaper to read than another request

@@ -13,12 +13,12 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from segment.demo import props, roads, weather
-from segment.demo.canvas import CLASSES, OVERSAMPLING, Camera, Canvas
-from segment.demo.colors import FENCES, pick
-from segment.demo.houses import building
-from segment.demo.roads import Street
-from segment.demo.vehicles import vehicle
+from jobs.streets import props, roads, weather
+from jobs.streets.canvas import CLASSES, OVERSAMPLING, Camera, Canvas
+from jobs.streets.colors import FENCES, pick
+from jobs.streets.houses import building
+from jobs.streets.roads import Street
+from jobs.streets.vehicles import vehicle
 
 __all__ = ["CLASSES", "scene"]
 

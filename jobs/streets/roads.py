@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 from numpy.random import Generator
 
-from segment.demo.canvas import PAVEMENT, ROAD, TREE, Bytes, Canvas, Color, ground
-from segment.demo.colors import ASPHALT, GRASS, PAVING, YARD, mix, pick
+from jobs.streets.canvas import PAVEMENT, ROAD, TREE, Bytes, Canvas, Color, ground
+from jobs.streets.colors import ASPHALT, GRASS, PAVING, YARD, mix, pick
 
 _FAR = 140.0  # metres; the road ends there
 

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.random import Generator
 
-from segment.demo.canvas import (
+from jobs.streets.canvas import (
     BIKE,
     CIRCLE,
     FENCE,
@@ -23,7 +23,7 @@ from segment.demo.canvas import (
     Color,
     quad,
 )
-from segment.demo.colors import BARK, CLOTHES, HAIR, LEAVES, PAINTS, SKIN, mix, pick
+from jobs.streets.colors import BARK, CLOTHES, HAIR, LEAVES, PAINTS, SKIN, mix, pick
 
 Prop = Callable[[Canvas, Generator, float, float], None]
 

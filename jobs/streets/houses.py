@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.random import Generator
 
-from segment.demo.canvas import BUILDING, Canvas, Color, Points, quad
-from segment.demo.colors import PAINTS, ROOFS, WALLS, WARM, mix, pick
+from jobs.streets.canvas import BUILDING, Canvas, Color, Points, quad
+from jobs.streets.colors import PAINTS, ROOFS, WALLS, WARM, mix, pick
 
 
 @dataclass(frozen=True)

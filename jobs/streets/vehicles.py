@@ -8,8 +8,8 @@ from math import cos, sin
 import numpy as np
 from numpy.random import Generator
 
-from segment.demo.canvas import CIRCLE, VEHICLE, Canvas, Color, Face, Points
-from segment.demo.colors import BUSES, GLASS, PAINTS, mix, pick
+from jobs.streets.canvas import CIRCLE, VEHICLE, Canvas, Color, Face, Points
+from jobs.streets.colors import BUSES, GLASS, PAINTS, mix, pick
 
 _RUBBER: Color = (24, 24, 26)
 _HUB: Color = (146, 148, 150)

@@ -2,7 +2,7 @@
 
 from numpy.random import Generator
 
-from segment.demo.canvas import Color
+from jobs.streets.canvas import Color
 
 Palette = tuple[Color, ...]
 

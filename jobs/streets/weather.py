@@ -5,8 +5,8 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from segment.demo.canvas import BUILDING, OVERSAMPLING, PAVEMENT, ROAD, SKY, TREE, Bytes, Canvas, Color, Light
-from segment.demo.colors import LEAVES, WALLS, pick
+from jobs.streets.canvas import BUILDING, OVERSAMPLING, PAVEMENT, ROAD, SKY, TREE, Bytes, Canvas, Color, Light
+from jobs.streets.colors import LEAVES, WALLS, pick
 
 Floats = NDArray[np.float32]
 
