@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from segment.job import Job
     from segment.metrics import Confusion, IoU, confusion, iou
     from segment.models.card import ModelCard, load_card
+    from segment.progress import Progress
     from segment.report.aggregate import RunReport
     from segment.runs.driver import run
 
@@ -29,6 +30,7 @@ __all__ = [
     "Job",
     "Model",
     "ModelCard",
+    "Progress",
     "Run",
     "RunReport",
     "SegmentedImage",
@@ -48,6 +50,7 @@ _HOMES = {
     "Job": "segment.job",
     "Model": "segment.api.model",
     "ModelCard": "segment.models.card",
+    "Progress": "segment.progress",
     "Run": "segment.api.reader",
     "RunReport": "segment.report.aggregate",
     "SegmentedImage": "segment.api.reader",

@@ -112,10 +112,10 @@ def open_run(output: str | os.PathLike[str], storage_options: Mapping[str, Any] 
 
     >>> run = open_run("out")
     >>> run.report().total.images
-    4
+    6
     >>> image = next(run.masks(ids=["0.jpg"]))
     >>> image.mask.shape, image.error
-    ((300, 400), None)
+    ((192, 256), None)
     >>> run.confusion().is_scored
     True
 

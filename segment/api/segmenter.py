@@ -151,6 +151,8 @@ class Segmenter:
         if self._label_column is not None and self._label_column in batch:
             labels = list(batch[self._label_column])
         errors = ["" if is_missing(text) else str(text) for text in batch.get("error", [""] * len(images))]
+        if labels is not None and len(labels) != len(images):
+            raise ValueError(f"{len(images)} images and {len(labels)} labels in one batch")
         rows = self._segment(images, labels or [None] * len(images), errors)
         masks: list[Any] = [row["mask"] for row in rows]
         if any(isinstance(image, Image.Image) for image in images):
@@ -200,13 +202,13 @@ class Segmenter:
         return rows
 
     def _picture(self, image: object, error: str) -> Picture | str:
-        """Return an image, or the error that it has."""
-        if is_missing(image):
-            return error or sample_error_text("empty")
+        """Return an image, or the error that it has: the one given where there is nothing to decode."""
         try:
+            if is_missing(image):
+                raise SampleError("empty")
             return to_picture(image, self._max_pixels)
         except SampleError as failure:
-            return str(failure)
+            return error if error and failure.code == "empty" else str(failure)
 
     def _row(self, picture: Picture, prediction: Prediction, label: object, error: str) -> SegmentedRow:
         self._notice(*picture.remarks, prediction.remark)
