@@ -119,7 +119,12 @@ class ImageSource(Datasource):  # type: ignore[misc]  # Ray is not typed
         return [
             ReadTask(
                 functools.partial(self._reader.blocks, parts),
-                BlockMetadata(sum(map(len, parts)), None, sorted({part.url for part in parts}), None),
+                BlockMetadata(
+                    num_rows=sum(map(len, parts)),
+                    size_bytes=None,
+                    input_files=sorted({part.url for part in parts}),
+                    exec_stats=None,
+                ),
                 per_task_row_limit=per_task_row_limit,
             )
             for parts in (self._parts[start:stop] for start, stop in itertools.pairwise(edges))
