@@ -27,7 +27,8 @@ def examples(heading: str) -> list[str]:
 def run(heading: str, number: int = 0) -> dict[str, Any]:
     """Run an example below a heading, and return the names that it defines."""
     names: dict[str, Any] = {}
-    exec(compile(examples(heading)[number], f"{heading}, example {number + 1}", "exec"), names)
+    code = examples(heading)[number].replace("s3://bucket", str(Path.cwd()))
+    exec(compile(code, f"{heading}, example {number + 1}", "exec"), names)
     return names
 
 
