@@ -16,7 +16,7 @@ from segment.images.conversion import ImageLike, to_picture
 from segment.images.resize import resize_image, restore_mask
 from segment.job import Job
 from segment.models.card import ModelCard, load_card
-from segment.models.sessions import Runtime, Session, capabilities, open_session, resolve
+from segment.models.sessions import Runtime, Session, capabilities, open_session, resolve_runtime
 from segment.models.weights import load_weights
 from segment.pipeline.resources import available_cpus
 from segment.pipeline.stages import predict
@@ -155,6 +155,6 @@ def load_model(
     store = Store(storage_options)
     loaded = card if isinstance(card, ModelCard) else load_card(os.fspath(card), store)
     found = load_weights(loaded, None if weights is None else os.fspath(weights), store=store)
-    chosen = resolve(found.format, runtime, device, precision, nodes=[capabilities()])
+    chosen = resolve_runtime(found.format, runtime, device, precision, nodes=[capabilities()])
     session = open_session(loaded, found, chosen, threads=threads or available_cpus(), batch=batch_size)
     return Model(loaded, chosen, session, found.sha384, batch_size)

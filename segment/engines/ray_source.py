@@ -25,7 +25,7 @@ from segment.inputs.discover import InputOptions, Part, Sample, discover, read_p
 from segment.inputs.parts import SEGMENTED
 from segment.job import Job
 from segment.models.card import load_card
-from segment.models.validation import explain
+from segment.models.validation import validation_message
 from segment.store.client import Store
 
 log = logging.getLogger("segment.engines.ray_source")
@@ -136,7 +136,7 @@ def _input_options(values: Mapping[str, Any]) -> InputOptions:
     try:
         return InputOptions(**{**values, **paths})
     except ValidationError as error:
-        raise UsageError(f"ImageSource:\n{explain(error, InputOptions)}") from None
+        raise UsageError(f"ImageSource:\n{validation_message(error, InputOptions)}") from None
 
 
 def _label_decoder(
