@@ -262,7 +262,7 @@ def make_engine(job: Job, images: int) -> Engine:
     return LocalEngine(job.worker_range[0] if job.worker_range else None)
 
 
-def open_run(ledger: Ledger) -> tuple[Task, Plan]:
+def task_and_plan(ledger: Ledger) -> tuple[Task, Plan]:
     """Return what a begun run was asked for and its plan, from its output alone.
 
     Raises:
