@@ -3,6 +3,8 @@
 import segment
 report = segment.run(segment.Job(input="images/", output="out/", model="unet-camvid-onnx-0001"))
 print(report.miou())
+
+What is exported here is the public face; docs/building-blocks.md shows how its parts go together.
 """
 
 from __future__ import annotations
@@ -10,19 +12,55 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from segment.api.model import Model, load_model
+    from segment.api.reader import Run, SegmentedImage, open_run
+    from segment.api.segmenter import Segmenter
+    from segment.engines.ray_source import ImageSource
     from segment.job import Job
+    from segment.metrics import Confusion, IoU, confusion, iou
     from segment.models.card import ModelCard, load_card
+    from segment.progress import Progress
     from segment.report.aggregate import RunReport
     from segment.runs.driver import run
 
-__all__ = ["Job", "ModelCard", "RunReport", "load_card", "run"]
+__all__ = [
+    "Confusion",
+    "ImageSource",
+    "IoU",
+    "Job",
+    "Model",
+    "ModelCard",
+    "Progress",
+    "Run",
+    "RunReport",
+    "SegmentedImage",
+    "Segmenter",
+    "confusion",
+    "iou",
+    "load_card",
+    "load_model",
+    "open_run",
+    "run",
+]
 
 _HOMES = {
+    "Confusion": "segment.metrics",
+    "ImageSource": "segment.engines.ray_source",
+    "IoU": "segment.metrics",
     "Job": "segment.job",
-    "run": "segment.runs.driver",
+    "Model": "segment.api.model",
     "ModelCard": "segment.models.card",
-    "load_card": "segment.models.card",
+    "Progress": "segment.progress",
+    "Run": "segment.api.reader",
     "RunReport": "segment.report.aggregate",
+    "SegmentedImage": "segment.api.reader",
+    "Segmenter": "segment.api.segmenter",
+    "confusion": "segment.metrics",
+    "iou": "segment.metrics",
+    "load_card": "segment.models.card",
+    "load_model": "segment.api.model",
+    "open_run": "segment.api.reader",
+    "run": "segment.runs.driver",
 }
 
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import get_args
+from typing import Any, get_args
 
 import cv2
 import numpy as np
@@ -88,7 +88,15 @@ class Confusion:
         return cells.astype(np.int32), flat[cells]
 
     def __add__(self, other: Confusion) -> Confusion:
+        if self.classes != other.classes:
+            raise ValueError(f"counts of {self.classes} and of {other.classes} classes cannot be added")
         return Confusion(self.counts + other.counts)
+
+    def __radd__(self, start: int) -> Confusion:
+        return self if start == 0 else NotImplemented  # `sum` begins with 0
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.array(self.counts, dtype=dtype, copy=copy)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Confusion) and np.array_equal(self.counts, other.counts)
@@ -116,6 +124,96 @@ class Confusion:
         return bool(self.counts[:-1].any())
 
 
+def confusion(mask: NDArray[Any], label: NDArray[Any] | None, *, classes: int) -> Confusion:
+    """Count the pixels of a predicted mask by label and prediction.
+
+    >>> counts = confusion(np.array([[0, 1], [1, 1]]), np.array([[0, 0], [1, 255]]), classes=2)
+    >>> counts.counts.tolist()  # rows are labels 0, 1 and void; columns are predictions 0 and 1
+    [[1, 1], [0, 1], [0, 1]]
+    >>> sum([counts, counts]).counts.sum()
+    np.int64(8)
+
+    Args:
+        mask: class indices below `classes`; integers of any shape, such as `uint8[H, W]` or `uint8[N, H, W]`.
+        label: class indices below `classes`, or 255 (void: counted, but in no score); integers of the same shape. None
+            counts every pixel as void.
+        classes: number of classes C, 1-255.
+
+    Raises:
+        TypeError: an array holds no integers.
+        ValueError: the shapes differ, or a value is no class; the message names it.
+    """
+    if not 1 <= classes <= VOID:
+        raise ValueError(f"classes = {classes}: give a number from 1 to {VOID}")
+    predicted = _checked("mask", mask, classes, void=False)
+    labelled = None if label is None else _checked("label", label, classes, void=True)
+    if labelled is not None and labelled.shape != predicted.shape:
+        raise ValueError(f"the label's shape {labelled.shape} is not that of the mask, {predicted.shape}")
+    column = None if labelled is None else labelled.reshape(-1, 1)
+    return Confusion.of(predicted.reshape(-1, 1), column, classes)
+
+
+def _checked(name: str, values: NDArray[Any], classes: int, *, void: bool) -> NDArray[np.uint8]:
+    """Return `uint8` of the same shape."""
+    array = np.asarray(values)
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"the {name} holds {array.dtype}: class indices are integers")
+    outside = (array < 0) | (array >= classes)
+    if void:
+        outside &= array != VOID
+    if outside.any():
+        wrong = ", ".join(map(str, np.unique(array[outside])[:5].tolist()))
+        also = f" or {VOID} (void)" if void else ""
+        raise ValueError(f"the {name} holds {wrong}: a class index of {classes} classes is 0 to {classes - 1}{also}")
+    return array.astype(np.uint8)
+
+
+@dataclass(frozen=True, eq=False)
+class IoU:
+    """Intersection over union under one convention.
+
+    Attributes:
+        per_class: `float64[C]`, 0-1; NaN for ignored classes and classes that do not occur.
+    """
+
+    per_class: NDArray[np.float64]
+
+    @property
+    def mean(self) -> float | None:
+        """Mean IoU (mIoU) over the classes that occur, 0-1; None if no class occurs."""
+        present = self.per_class[~np.isnan(self.per_class)]
+        return float(present.mean()) if present.size else None
+
+
+def iou(counts: Confusion | NDArray[Any], *, convention: Convention, ignore: Sequence[int] = ()) -> IoU:
+    """Compute the IoU of each class, and their mean, from counts.
+
+    >>> counts = confusion(np.array([[0, 1], [1, 1]]), np.array([[0, 0], [1, 255]]), classes=2)
+    >>> iou(counts, convention="cityscapes").per_class.tolist()
+    [0.5, 0.5]
+    >>> iou(counts, convention="cityscapes").mean
+    0.5
+
+    Args:
+        counts: what `confusion` returns, or a sum of these; or the same as integers `[C + 1, C]`.
+        convention: `cityscapes` or `omz`; they differ where a pixel is predicted as an ignored class (see the module).
+        ignore: class indices that no score counts, such as `card.classes.ignored_classes`.
+
+    Raises:
+        ValueError: another convention, an index in `ignore` that is no class, or counts of another shape or type.
+    """
+    if convention not in ("cityscapes", "omz"):
+        why = " (it averages the scores of images, which counts do not hold)" if convention == "image-mean" else ""
+        raise ValueError(f"convention = {convention!r}: use 'cityscapes' or 'omz'{why}")
+    matrix = np.asarray(counts)
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] + 1 or matrix.dtype.kind not in "iu":
+        raise ValueError(f"counts are integers [C + 1, C], the last row for void, not {matrix.dtype} {matrix.shape}")
+    unknown = [index for index in ignore if not 0 <= index < matrix.shape[1]]
+    if unknown:
+        raise ValueError(f"ignore = {list(ignore)}: {unknown[0]} is no class of {matrix.shape[1]}")
+    return IoU(score(Confusion(matrix.astype(np.int64)), ignore, convention).iou)
+
+
 @dataclass(frozen=True, eq=False)
 class Score:
     """Per-class counts under one convention.
@@ -133,8 +231,7 @@ class Score:
     @property
     def miou(self) -> float | None:
         """Mean IoU over the classes that occur, 0-1; None if no class occurs."""
-        present = self.iou[~np.isnan(self.iou)]
-        return float(present.mean()) if present.size else None
+        return IoU(self.iou).mean
 
 
 def score(confusion: Confusion, ignore: Sequence[int], convention: Convention) -> Score:

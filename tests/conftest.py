@@ -14,6 +14,7 @@ from tests.calls import segment as segment
 from tests.clusters import engine as engine
 from tests.clusters import ray_cluster as ray_cluster
 from tests.s3 import s3_server as s3_server
+from tests.scenes import scenes as scenes
 from tests.web import web as web
 
 # Would lead tests astray: somebody's credentials, caches, proxies, clusters.

@@ -46,7 +46,7 @@ def report(
     from segment.report.markdown import to_markdown
     from segment.report.speed import print_speed
     from segment.report.spreadsheet import to_csv
-    from segment.runs.driver import open_run
+    from segment.runs.driver import task_and_plan
     from segment.store.names import shown
 
     ledger = open_ledger(output, storage_option)
@@ -65,7 +65,7 @@ def report(
     from segment.report.page import write_page
 
     try:
-        say(f"page:  {shown(write_page(ledger, found, *open_run(ledger)))}", err=format is not ReportFormat.table)
+        say(f"page:  {shown(write_page(ledger, found, *task_and_plan(ledger)))}", err=format is not ReportFormat.table)
     except StoreError as error:
         if page:
             raise

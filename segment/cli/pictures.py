@@ -36,12 +36,12 @@ def overlay(
     """
     from segment.report.overlays import chosen_rows, write_overlays, write_sheet
     from segment.report.places import check_target
-    from segment.runs.driver import open_run
+    from segment.runs.driver import task_and_plan
     from segment.store.names import count, shown
     from segment.store.urls import to_url
 
     ledger, target = open_ledger(output, storage_option), to_url(to)
-    task, plan = open_run(ledger)
+    task, plan = task_and_plan(ledger)
     check_target(ledger, ledger.read_begun()[0], target)
     rows = chosen_rows(ledger, plan, ids or [], worst, sample)
     if sheet:

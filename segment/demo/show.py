@@ -15,7 +15,7 @@ from segment.progress import console_progress
 from segment.report.aggregate import RunReport
 from segment.report.console import print_report
 from segment.report.pictures import contact_sheet, spread
-from segment.runs.driver import open_run, run
+from segment.runs.driver import run, task_and_plan
 from segment.store.client import Store
 from segment.store.urls import to_url
 
@@ -86,6 +86,6 @@ def _check_equal(one: RunReport, other: RunReport) -> None:
 
 def _draw(job: Job, path: Path) -> None:
     ledger = Ledger(Store(), to_url(job.output))
-    task, plan = open_run(ledger)
+    task, plan = task_and_plan(ledger)
     sheet = contact_sheet(ledger, spread(ledger, plan, _PICTURES), task)
     path.write_bytes(codec.encode_png(sheet))

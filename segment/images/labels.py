@@ -139,6 +139,18 @@ class LabelDecoder:
             return Label(self._from_palette(pixels.values, pixels.palette), remarks)
         return Label(self._from_values(pixels.values), remarks)
 
+    def read_pixels(self, pixels: NDArray[np.uint8]) -> Label:
+        """Return the classes of a label that is decoded already: `uint8[H, W]` values, or `uint8[H, W, 3]` RGB colours.
+
+        Raises:
+            SampleError: `label_value` or `label_colour`.
+        """
+        if pixels.ndim == 3:
+            return Label(self._from_rgb(pixels))
+        if self.encoding == "colour":
+            return Label(self._from_colours(np.repeat(pixels[:, :, np.newaxis], 3, axis=2)))
+        return Label(self._from_values(pixels))
+
     def _from_rgb(self, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
         if self.encoding != "index":
             return self._from_colours(rgb)

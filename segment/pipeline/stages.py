@@ -149,18 +149,28 @@ def _stack(pixels: list[NDArray[np.uint8]], target: tuple[int, int]) -> NDArray[
 
 def segment(frames: Frames, session: Session, batch_size: int) -> Frames:
     """Run the model; images whose output cannot be used get a fault. Drops the pixels."""
-    card = session.card
-    masks = np.empty((len(frames.pixels), card.output_height, card.output_width), dtype=np.uint8)
+    found = predict(frames.pixels, session, batch_size)
     faults, remarks = dict(frames.faults), dict(frames.remarks)
     positions = frames.positions
-    for start in range(0, len(frames.pixels), batch_size):
-        found = _predict(session, frames.pixels[start : start + batch_size])
-        masks[start : start + len(found.masks)] = found.masks
-        faults |= {positions[start + i]: code for i, code in found.faults.items()}
-        for i, code in found.remarks.items():
-            remarks[positions[start + i]] = (*remarks.get(positions[start + i], ()), code)
+    faults |= {positions[i]: code for i, code in found.faults.items()}
+    for i, code in found.remarks.items():
+        remarks[positions[i]] = (*remarks.get(positions[i], ()), code)
     nothing = np.empty((0, *frames.pixels.shape[1:]), dtype=np.uint8)
-    return replace(frames, faults=faults, pixels=nothing, masks=masks, remarks=remarks)
+    return replace(frames, faults=faults, pixels=nothing, masks=found.masks, remarks=remarks)
+
+
+def predict(pixels: NDArray[np.uint8], session: Session, batch_size: int) -> Masks:
+    """Run the model on `uint8[N, input height, input width, 3]`, `batch_size` images a call."""
+    card = session.card
+    masks = np.empty((len(pixels), card.output_height, card.output_width), dtype=np.uint8)
+    faults: dict[int, str] = {}
+    remarks: dict[int, str] = {}
+    for start in range(0, len(pixels), batch_size):
+        found = _predict(session, pixels[start : start + batch_size])
+        masks[start : start + len(found.masks)] = found.masks
+        faults |= {start + i: code for i, code in found.faults.items()}
+        remarks |= {start + i: code for i, code in found.remarks.items()}
+    return Masks(masks, faults, remarks)
 
 
 def _predict(session: Session, pixels: NDArray[np.uint8]) -> Masks:
@@ -198,14 +208,13 @@ def _encode_one(
     card = task.card
     at_source = resize.restore_mask(mask, card.input, size) if _needs_source(task) else mask
     row = replace(row, mask=codec.encode_mask(at_source if task.settings.mask_size == "source" else mask))
-    scored = at_source if card.metric.resolution == "source" else mask
     try:
         label = _read_label(sample, size, frames.turned_by.get(position, 1), labels)
     except SampleError as error:  # the mask is good, only its label is not: keep the mask
         return replace(row, error=str(error))
+    confusion = count_pixels(mask, at_source, label.classes if label else None, card)
     if label is None:
-        return replace(row, confusion=Confusion.of(scored, None, len(card.classes)))
-    confusion = Confusion.of(scored, _at_scored_size(label.classes, mask, card), len(card.classes))
+        return replace(row, confusion=confusion)
     accuracy, miou = image_scores(confusion, card.classes.ignored_classes, card.metric.convention)
     return replace(
         row, confusion=confusion, pixel_accuracy=accuracy, miou=miou, remarks=remarks + label.remarks, labelled=True
@@ -227,8 +236,21 @@ def _read_label(sample: Sample, size: tuple[int, int], turned_by: int, labels: L
     return None if sample.label is None else labels.read(sample.label, *size, turned_by)
 
 
-def _at_scored_size(label: NDArray[np.uint8], mask: NDArray[np.uint8], card: ModelCard) -> NDArray[np.uint8]:
+def count_pixels(
+    mask: NDArray[np.uint8], at_source: NDArray[np.uint8], label: NDArray[np.uint8] | None, card: ModelCard
+) -> Confusion:
+    """Count an image at the size at which its card is scored.
+
+    Args:
+        mask: `uint8[output height, output width]`, as the model gives it.
+        at_source: `uint8[H, W]`, the mask at the image's size; not used where the card is scored at the model's size.
+        label: `uint8[H, W]` of class indices and `VOID`; None counts every pixel as void.
+        card: the model's card.
+    """
+    classes = len(card.classes)
     if card.metric.resolution == "source":
-        return label
-    target = (mask.shape[0], mask.shape[1])
-    return resize.resize_label(label, card.input, target, card.metric.label_resampler)
+        return Confusion.of(at_source, label, classes)
+    if label is not None:
+        target = (mask.shape[0], mask.shape[1])
+        label = resize.resize_label(label, card.input, target, card.metric.label_resampler)
+    return Confusion.of(mask, label, classes)

@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from typing import Literal
 
 from segment.progress.base import Progress
-from segment.progress.lines import JsonProgress, PlainProgress, QuietProgress
+from segment.progress.lines import JsonProgress, LogProgress, PlainProgress, QuietProgress
 from segment.progress.tally import Tally, clock_time
 
-__all__ = ["LogFormat", "Progress", "Tally", "clock_time", "console_progress", "ticking"]
+__all__ = ["LogFormat", "Progress", "Tally", "clock_time", "console_progress", "ticking", "watched_progress"]
 
 LogFormat = Literal["auto", "plain", "json"]
 
@@ -33,6 +33,11 @@ def console_progress(quiet: bool = False, log_format: LogFormat = "auto") -> Pro
 
         return TerminalProgress()
     return PlainProgress()
+
+
+def watched_progress() -> Progress:
+    """Return the display of `console_progress` where a person watches (a notebook, a terminal), else a log of notes."""
+    return console_progress() if _in_notebook() or sys.stderr.isatty() else LogProgress()
 
 
 def _in_notebook() -> bool:

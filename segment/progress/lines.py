@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import io
 import json
+import logging
 import math
 import sys
 import threading
@@ -16,6 +17,8 @@ from typing import TextIO
 from segment.progress.base import Progress
 from segment.progress.tally import Tally
 from segment.store import inflight
+
+log = logging.getLogger("segment.progress.lines")
 
 _INTERVAL = 10.0  # seconds between lines
 _STOPPING = "stopping: what is at hand is finished or abandoned; once more ends at once"
@@ -34,6 +37,15 @@ class QuietProgress(Progress):
         """See `Progress.note`."""
         if message.startswith("warning:"):
             _print(message, sys.stderr)
+
+
+class LogProgress(Progress):
+    """Notes and warnings as records of the logger `segment`: for a program without anyone at its terminal."""
+
+    def note(self, message: str) -> None:
+        """See `Progress.note`."""
+        is_warning = message.startswith("warning: ")
+        log.log(logging.WARNING if is_warning else logging.INFO, "%s", message.removeprefix("warning: "))
 
 
 class PlainProgress(Progress):

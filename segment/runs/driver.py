@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 from segment.engines import Engine
@@ -25,7 +25,7 @@ from segment.output.identity import begin, fingerprint_of, goes_on
 from segment.output.ledger import Ledger
 from segment.output.plan import Plan
 from segment.pipeline.stages import Task
-from segment.progress import Progress, ticking
+from segment.progress import Progress, ticking, watched_progress
 from segment.report.aggregate import RunReport, load_report, write_report
 from segment.runs.error_limits import label_advice
 from segment.runs.preflight import probe_output
@@ -61,7 +61,8 @@ def run(
 
     Args:
         job: what is asked.
-        progress: who watches.
+        progress: what shows how the run goes. None shows it where a person watches, in a terminal or notebook, and
+            elsewhere logs notes and warnings; `segment.Progress()` shows nothing.
         retry_errors: do the parts of a begun run that hold error rows again.
         update: add to a begun run what is new in the input (images, tars, Parquet files), and do again what has been
             replaced there.
@@ -75,8 +76,10 @@ def run(
         StoreError, InputChanged: the run broke off; the same job resumes it.
         TooManyErrors: more images failed than `max_error_rate` allows; all others are committed.
     """
-    progress = progress or Progress()
-    with ticking(progress.tick):
+    with ExitStack() as stack:
+        if progress is None:
+            progress = stack.enter_context(closing(watched_progress()))
+        stack.enter_context(ticking(progress.tick))
         return _run(job, progress, retry_errors=retry_errors, update=update, verify=verify)
 
 
@@ -259,7 +262,7 @@ def make_engine(job: Job, images: int) -> Engine:
     return LocalEngine(job.worker_range[0] if job.worker_range else None)
 
 
-def open_run(ledger: Ledger) -> tuple[Task, Plan]:
+def task_and_plan(ledger: Ledger) -> tuple[Task, Plan]:
     """Return what a begun run was asked for and its plan, from its output alone.
 
     Raises:

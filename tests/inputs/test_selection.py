@@ -23,7 +23,7 @@ from segment.output.audit import audit_run
 from segment.output.ledger import Ledger
 from segment.report.aggregate import load_report
 from segment.report.console import facts
-from segment.runs.driver import open_run, run
+from segment.runs.driver import run, task_and_plan
 from segment.runs.estimate import estimate, estimate_lines
 from segment.store.client import Store
 from tests.calls import Call
@@ -154,7 +154,7 @@ def test_input_bytes_are_those_of_the_selection(world: Path, tmp_path: Path) -> 
         for choice in ({"limit": 2}, {"sample": 2}, {}):
             output = tmp_path / f"{kind}-{choice}"
             run(job(world, kind, output, **choice))
-            sizes[kind, str(choice)] = open_run(Ledger(Store(), f"file://{output}"))[1].input_bytes
+            sizes[kind, str(choice)] = task_and_plan(Ledger(Store(), f"file://{output}"))[1].input_bytes
     for kind in ("files", "tars", "list"):
         assert sizes[kind, "{'limit': 2}"] < sizes[kind, "{}"] / 5
         assert sizes[kind, "{'sample': 2}"] < sizes[kind, "{}"] / 5

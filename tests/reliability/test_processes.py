@@ -26,7 +26,7 @@ from segment.models.weights import Weights, load_weights
 from segment.output.ledger import Ledger
 from segment.output.plan import Plan
 from segment.pipeline.stages import Task
-from segment.runs.driver import open_run
+from segment.runs.driver import task_and_plan
 from segment.store import inflight
 from segment.store.client import Store
 from tests.calls import ROOT
@@ -159,7 +159,7 @@ def test_what_workers_log_and_wait_for_is_heard(
 ) -> None:
     add_killer(place, "4-killer.png")
     place.run()
-    task, plan = open_run(Ledger(Store(), f"file://{place.output}"))
+    task, plan = task_and_plan(Ledger(Store(), f"file://{place.output}"))
     for path in masks(place.output):
         (place.output / path).unlink()
     weights = load_weights(task.card, str(place.weights_path))
@@ -182,7 +182,7 @@ def test_what_workers_log_and_wait_for_is_heard(
 def asked(place: Place) -> tuple[Task, Weights, Plan]:
     """What an engine is asked to run: 480 images."""
     place.run()
-    task, plan = open_run(Ledger(Store(), f"file://{place.output}"))
+    task, plan = task_and_plan(Ledger(Store(), f"file://{place.output}"))
     return task, load_weights(task.card, str(place.weights_path)), Plan(pa.concat_tables([plan.table] * 40))
 
 
@@ -249,7 +249,7 @@ def test_a_worker_that_dies_while_it_loads_is_tried_again(
 
 def test_a_worker_is_given_up_while_it_loads(place: Place) -> None:
     place.run()
-    task, _ = open_run(Ledger(Store(), f"file://{place.output}"))
+    task, _ = task_and_plan(Ledger(Store(), f"file://{place.output}"))
     weights = load_weights(task.card, str(place.weights_path))
     stopped = threading.Event()
     stopped.set()

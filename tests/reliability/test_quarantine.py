@@ -19,7 +19,7 @@ from segment.models.weights import Weights, load_weights
 from segment.output.ledger import Ledger
 from segment.output.results import PartResult
 from segment.pipeline.stages import Task
-from segment.runs.driver import open_run
+from segment.runs.driver import task_and_plan
 from segment.store.client import Store
 from tests.calls import process
 from tests.jobs import ray_engine, run_on
@@ -120,7 +120,7 @@ def begun(place: Place) -> tuple[Place, Task, list[Part], Weights]:
     place.run()
     for file in [*place.output.glob("masks/*/*.parquet"), *place.output.glob("stats/*"), place.output / "_SUCCESS"]:
         file.unlink()
-    task, plan = open_run(Ledger(Store(), f"file://{place.output}"))
+    task, plan = task_and_plan(Ledger(Store(), f"file://{place.output}"))
     return place, task, list(plan.parts()), load_weights(task.card, str(place.weights_path))
 
 

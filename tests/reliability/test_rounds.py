@@ -20,7 +20,7 @@ from segment.models.weights import load_weights
 from segment.output.ledger import Ledger
 from segment.output.results import PartResult
 from segment.pipeline.worker import Worker, load_worker
-from segment.runs.driver import open_run, run
+from segment.runs.driver import run, task_and_plan
 from segment.store.client import Store
 from tests.jobs import tree
 from tests.reliability.trouble import assert_sound, street
@@ -189,7 +189,7 @@ def test_a_bug_is_its_parts_failure_in_words(where: str, place: Place, monkeypat
 def test_a_bug_in_one_of_three_operators_is_told_too(where: str, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     place.run()
     ledger = Ledger(Store(), f"file://{place.output}")
-    task, plan = open_run(ledger)
+    task, plan = task_and_plan(ledger)
     for folder in ("masks", "stats"):
         shutil.rmtree(place.output / folder)
     weights = load_weights(task.card, str(place.weights_path), store=Store())

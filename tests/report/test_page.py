@@ -22,7 +22,7 @@ from segment.report.gallery import exhibit
 from segment.report.page import write_page
 from segment.report.pictures import GONE, Look
 from segment.report.rows import read_scores
-from segment.runs.driver import open_run
+from segment.runs.driver import task_and_plan
 from segment.store.client import Store
 from tests.browser import opened
 from tests.calls import Call
@@ -72,7 +72,7 @@ def ledger_of(place: Place) -> Ledger:
 def written(place: Place, **changes: Any) -> str:
     """The page as `segment report` writes it."""
     ledger = ledger_of(place)
-    url = write_page(ledger, load_report(ledger), *open_run(ledger), **changes)
+    url = write_page(ledger, load_report(ledger), *task_and_plan(ledger), **changes)
     return Path(url.removeprefix("file://")).read_text(encoding="utf-8")
 
 
@@ -253,7 +253,7 @@ def test_no_mask_is_read_but_those_that_are_shown(place: Place, monkeypatch: pyt
 
 def test_a_quick_page_says_that_it_saw_a_part_only(place: Place) -> None:
     ledger = ledger_of(place)
-    scores = read_scores(ledger, plan := open_run(ledger)[1], ledger.committed(plan), most_parts=2)
+    scores = read_scores(ledger, plan := task_and_plan(ledger)[1], ledger.committed(plan), most_parts=2)
     assert (len(scores), scores.planned) == (6, 18)
     html = written(place, most_parts=2)
     assert "From 6 of 18 images" in html
@@ -310,7 +310,7 @@ def test_255_classes_and_many_shards_fit(place: Place) -> None:
     )
     report.run["contract"]["input"] = {"url": "s3://bucket/in"}
     ledger = ledger_of(place)
-    task, plan = open_run(ledger)
+    task, plan = task_and_plan(ledger)
     html = page.render(report, task, read_scores(ledger, plan, ()), [], [])
     assert len(html) < 3_000_000
     assert "the 24 lowest of 300" in html

@@ -28,7 +28,7 @@ from segment.output.ledger import Ledger
 from segment.output.plan import Plan
 from segment.report.pictures import look
 from segment.report.rows import row_at
-from segment.runs.driver import open_run, run
+from segment.runs.driver import run, task_and_plan
 from segment.store.client import Store
 from segment.store.signatures import SignedUrls
 from segment.store.urls import unsigned, unsigned_name
@@ -259,10 +259,10 @@ def test_an_overlay_reads_what_a_list_signs_now(site: Web, tmp_path: Path) -> No
     run(place.job(input=local_list(site, tmp_path)), Notes())
     ledger = Ledger(Store(), f"file://{place.output}")
     site.expire()
-    task, plan = open_run(ledger)
+    task, plan = task_and_plan(ledger)
     assert look(ledger, row_at(plan, 0, 0), task).photo is None
     local_list(site, tmp_path)
-    task, plan = open_run(ledger)
+    task, plan = task_and_plan(ledger)
     assert look(ledger, row_at(plan, 0, 0), task).photo is not None
 
 

@@ -1,0 +1,1 @@
+"""The building blocks with a public name; `segment` exports them."""

@@ -1,0 +1,160 @@
+"""One loaded model: an image in, a mask of its size out, by the code that a job runs."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segment.errors import SampleError
+from segment.images.conversion import ImageLike, to_picture
+from segment.images.resize import resize_image, restore_mask
+from segment.job import Job
+from segment.models.card import ModelCard, load_card
+from segment.models.sessions import Runtime, Session, capabilities, open_session, resolve_runtime
+from segment.models.weights import load_weights
+from segment.pipeline.resources import available_cpus
+from segment.pipeline.stages import predict
+from segment.store.client import Store
+
+MAX_PIXELS: int = Job.model_fields["max_pixels"].default
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model makes of one image.
+
+    Attributes:
+        mask: `uint8[H, W]` of class indices, at the image's size.
+        at_model: `uint8[output height, output width]`, as the model gives it.
+        fault: `SampleError` code if the output cannot be used, which makes the masks meaningless; else None.
+        remark: code of `segment.output.remarks.REMARKS`: what is noticed and fails nothing; else None.
+    """
+
+    mask: NDArray[np.uint8]
+    at_model: NDArray[np.uint8]
+    fault: str | None
+    remark: str | None
+
+
+class Model:
+    """A loaded model; `load_model` makes it. Threads may share it: its calls run one at a time.
+
+    Attributes:
+        card: the model's contract; `card.classes` holds class names, palette and ignored classes.
+        runtime: library, device and precision that compute the masks.
+        weights_sha384: hexadecimal digest of the weights.
+        batch_size: images a call of the runtime.
+    """
+
+    def __init__(
+        self, card: ModelCard, runtime: Runtime, session: Session, weights_sha384: str, batch_size: int = 1
+    ) -> None:
+        self.card = card
+        self.runtime = runtime
+        self.weights_sha384 = weights_sha384
+        self.batch_size = batch_size
+        self._session = session
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        how = f"{self.runtime.name} {self.runtime.version}, {self.runtime.device}, {self.runtime.precision}"
+        return f"Model({self.card.name}: {how})"
+
+    def predict(self, image: ImageLike) -> NDArray[np.uint8]:
+        """Segment an image.
+
+        Args:
+            image: `uint8[H, W, 3]`, RGB, of any size; a PIL image; or the bytes of an encoded image. Bytes are decoded
+                as a job decodes them; other decoders may give a JPEG pixels that differ by one.
+
+        Returns:
+            `uint8[H, W]` of class indices, at the image's size: the mask that a job writes.
+
+        Raises:
+            SampleError: the image cannot be decoded, or the model's output for it cannot be used.
+            ValueError: an array of another shape or type.
+            TypeError: no image.
+            ModelError: the first images show that the model is not what its card says.
+        """
+        return self.predict_batch([image])[0]
+
+    def predict_batch(self, images: Iterable[ImageLike]) -> list[NDArray[np.uint8]]:
+        """Segment images of any sizes; see `predict`. They are `batch_size` a call of the runtime."""
+        found = self.predictions([to_picture(image, MAX_PIXELS).pixels for image in images])
+        for prediction in found:
+            if prediction.fault:
+                raise SampleError(prediction.fault)
+        return [prediction.mask for prediction in found]
+
+    def predictions(self, images: Sequence[NDArray[np.uint8]]) -> list[Prediction]:
+        """Segment images `uint8[H, W, 3]`, RGB; a fault of one is in its prediction and raises nothing.
+
+        Raises:
+            ModelError: the first images show that the model is not what its card says.
+        """
+        spec = self.card.input
+        empty = np.empty((0, spec.height, spec.width, 3), np.uint8)
+        resized = np.stack([resize_image(image, spec) for image in images]) if images else empty
+        with self._lock:
+            found = predict(resized, self._session, self.batch_size)
+        return [
+            Prediction(
+                restore_mask(mask, spec, (image.shape[0], image.shape[1])),
+                mask,
+                found.faults.get(position),
+                found.remarks.get(position),
+            )
+            for position, (image, mask) in enumerate(zip(images, found.masks, strict=True))
+        ]
+
+
+def load_model(
+    card: str | os.PathLike[str] | ModelCard,
+    weights: str | os.PathLike[str] | None = None,
+    *,
+    runtime: str = "auto",
+    device: str = "auto",
+    precision: str = "auto",
+    batch_size: int = 1,
+    threads: int | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+) -> Model:
+    """Load a model, its card's contract compiled into the graph.
+
+    >>> model = load_model("demo-streets")
+    >>> image = np.zeros((300, 400, 3), np.uint8)  # RGB, of any size
+    >>> mask = model.predict(image)
+    >>> mask.shape, mask.dtype
+    ((300, 400), dtype('uint8'))
+    >>> model.card.classes.names[3]
+    'Road'
+
+    Args:
+        card: a `ModelCard`, the name of a built-in one (`segment models` lists them), or path or URL of a TOML file.
+        weights: path or URL of an .onnx, .xml (OpenVINO) or .tflite file; None takes those that the card names.
+        runtime: `onnxruntime` or `openvino`; `auto` takes what this machine has, as a job does.
+        device: `cpu`, `cuda` or `tensorrt`; `auto` takes a GPU where there is one.
+        precision: `f32`, `bf16` or `f16`; `auto` is bf16 where openvino and the CPU compute in it, else f32.
+        batch_size: images a call of the runtime, 1 or more. On a GPU more than 1 is faster.
+        threads: CPU threads of a call; None takes every CPU that this process may use.
+        storage_options: fsspec options for URLs that are not local.
+
+    Raises:
+        UsageError: no such card or weights, or this machine lacks what is asked for; the message says how to mend it.
+        ModelError: card, weights and graph do not fit together.
+        StoreError: the weights cannot be fetched.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size = {batch_size}: give 1 or more")
+    store = Store(storage_options)
+    loaded = card if isinstance(card, ModelCard) else load_card(os.fspath(card), store)
+    found = load_weights(loaded, None if weights is None else os.fspath(weights), store=store)
+    chosen = resolve_runtime(found.format, runtime, device, precision, nodes=[capabilities()])
+    session = open_session(loaded, found, chosen, threads=threads or available_cpus(), batch=batch_size)
+    return Model(loaded, chosen, session, found.sha384, batch_size)

@@ -1,0 +1,253 @@
+"""`Segmenter`: the stage of a data pipeline that loads a model once and segments batch after batch."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from segment.api.model import MAX_PIXELS, Prediction, load_model
+from segment.errors import ModelError, SampleError, UsageError, sample_error_text
+from segment.images.codec import Picture
+from segment.images.conversion import ImageLike, is_missing, to_label, to_picture
+from segment.images.labels import LabelEncoding, LabelDecoder
+from segment.metrics import Confusion
+from segment.models.card import ModelCard
+from segment.output.remarks import REMARKS
+from segment.pipeline.stages import count_pixels
+
+log = logging.getLogger("segment.api.segmenter")
+
+
+class SegmentedRow(TypedDict):
+    """What becomes of one image.
+
+    Keys:
+        mask: `uint8[H, W]` of class indices, at the image's size; `uint8[0, 0]` if there is none.
+        confusion: `int64[C + 1, C]`, pixels by label and prediction as in `Confusion.counts`; zeros with an error.
+        error: empty, or what is wrong with the image or its label: the text of a job's error row.
+    """
+
+    mask: NDArray[np.uint8]
+    confusion: NDArray[np.int64]
+    error: str
+
+
+class Segmenter:
+    """Segments batches of images: a callable class for Ray Data, Daft and Hugging Face `datasets`.
+
+    The constructor loads the model, so that a worker loads it once:
+
+    - `ds.map_batches(Segmenter, fn_constructor_kwargs={"model": ...}, compute=ray.data.ActorPoolStrategy(size=8))`
+    - `segmenter = daft.cls(Segmenter)(model=...)`, then `segmenter.predict(df["image"])` or
+      `segmenter.segment(df["image"], df["label"])`
+    - `dataset.map(Segmenter(model=...), batched=True, batch_size=16)`
+
+    >>> segmenter = Segmenter("demo-streets")
+    >>> batch = {"id": ["a", "b"], "image": np.zeros((2, 300, 400, 3), np.uint8)}
+    >>> segmented = segmenter(batch)
+    >>> segmented["id"], segmented["mask"][0].shape, segmented["error"]
+    (['a', 'b'], (300, 400), ['', ''])
+
+    A copy in another process (Hugging Face's `num_proc`) computes with the same card, weights, runtime and precision,
+    or fails. Workers that construct their own instance resolve `auto` for their own machine: in a cluster of different
+    CPUs name the `precision`, so that all masks are computed alike.
+
+    Args:
+        model, weights, runtime, device, precision, batch_size, storage_options: see `load_model`.
+        threads: CPU threads of a call. The default fits one worker a core.
+        image_column: column of the images: arrays, PIL images or encoded bytes, as `Model.predict` takes them.
+        label_column: column of the labels, likewise, where a batch has it; None ignores labels.
+        mask_column: column that gets the masks.
+        keep_images: return the columns of images and labels, too. All others are always returned.
+        label_encoding, label_remap, allow_lossy_labels, max_pixels: see `Job`.
+
+    Raises:
+        UsageError: as `load_model`; or a `label_remap` that does not fit the card.
+        ModelError, StoreError: as `load_model`.
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | ModelCard,
+        weights: str | os.PathLike[str] | None = None,
+        *,
+        runtime: str = "auto",
+        device: str = "auto",
+        precision: str = "auto",
+        batch_size: int = 1,
+        threads: int = 1,
+        image_column: str = "image",
+        label_column: str | None = "label",
+        mask_column: str = "mask",
+        keep_images: bool = False,
+        label_encoding: LabelEncoding = "auto",
+        label_remap: Mapping[str, str | int] | None = None,
+        allow_lossy_labels: bool = False,
+        max_pixels: int = MAX_PIXELS,
+        storage_options: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._arguments = {name: value for name, value in locals().items() if name != "self"}  # for copies
+        self.model = load_model(
+            model,
+            weights,
+            runtime=runtime,
+            device=device,
+            precision=precision,
+            batch_size=batch_size,
+            threads=threads,
+            storage_options=storage_options,
+        )
+        try:
+            self._labels = LabelDecoder(
+                self.model.card.classes, label_encoding, label_remap, allow_lossy=allow_lossy_labels
+            )
+        except ValueError as error:
+            raise UsageError(f"label_remap: {error}") from None
+        self._image_column = image_column
+        self._label_column = label_column
+        self._mask_column = mask_column
+        self._dropped = () if keep_images else (image_column, label_column)
+        self._max_pixels = max_pixels
+        self._nothing = Confusion.zeros(len(self.model.card.classes)).counts
+        self._noticed: set[str] = set()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        runtime = self.model.runtime
+        resolved = {"runtime": runtime.name, "device": runtime.device, "precision": runtime.precision}
+        arguments = {**self._arguments, **resolved, "model": self.model.card}
+        return _copy, (arguments, runtime.version, self.model.weights_sha384)
+
+    def __call__(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """Segment a batch.
+
+        Args:
+            batch: columns of equal length: a list or array of images, optionally one of labels, and any others. Where
+                an `error` (text) is given already, as `ImageSource` does, it stays.
+
+        Returns:
+            The other columns, and
+
+            - `mask`: a list of `uint8[H, W]` of class indices, each at its image's size; `uint8[0, 0]` where there is
+              none. Of PIL images they are PIL images of mode L, or None.
+            - `error`: a list of texts, empty where all is well. An image or label that cannot be used fails no batch.
+            - `confusion`, if the batch has labels: `int64[N, C + 1, C]`, pixels by label and prediction as in
+              `Confusion.counts`; zeros for rows with an error. Rows without a label count as void.
+
+        Raises:
+            ValueError: the batch has no column of images, or has a column of masks or counts already; or an array is no
+                image or label by its shape or type.
+            TypeError: the batch is no mapping, or a cell is no image or label.
+            ModelError: the first images show that the model is not what its card says.
+        """
+        self._check_columns(batch)
+        images = list(batch[self._image_column])
+        labels = None
+        if self._label_column is not None and self._label_column in batch:
+            labels = list(batch[self._label_column])
+        errors = ["" if is_missing(text) else str(text) for text in batch.get("error", [""] * len(images))]
+        if labels is not None and len(labels) != len(images):
+            raise ValueError(f"{len(images)} images and {len(labels)} labels in one batch")
+        rows = self._segment(images, labels or [None] * len(images), errors)
+        masks: list[Any] = [row["mask"] for row in rows]
+        if any(isinstance(image, Image.Image) for image in images):
+            masks = [Image.fromarray(mask) if mask.size else None for mask in masks]
+        others = {name: batch[name] for name in batch if name not in self._dropped}
+        segmented = {**others, self._mask_column: masks, "error": [row["error"] for row in rows]}
+        if labels is not None:
+            segmented["confusion"] = np.array([row["confusion"] for row in rows]).reshape(-1, *self._nothing.shape)
+        return segmented
+
+    def predict(self, image: ImageLike) -> NDArray[np.uint8]:
+        """Segment one image; see `Model.predict`."""
+        return self.model.predict(image)
+
+    def segment(self, image: ImageLike, label: ImageLike | None = None) -> SegmentedRow:
+        """Segment one image and count its pixels by label: the same as a batch of one row.
+
+        Raises:
+            ValueError, TypeError, ModelError: as for a batch.
+        """
+        return self._segment([image], [label], [""])[0]
+
+    def _check_columns(self, batch: Mapping[str, Any]) -> None:
+        if not hasattr(batch, "keys"):
+            raise TypeError(f"a batch is a dict of columns, not {type(batch).__name__}: use batch_format='numpy'")
+        names = list(batch.keys())
+        if self._image_column not in names:
+            raise ValueError(f"no column '{self._image_column}' in the batch: name one of {names} with image_column")
+        if self._mask_column in names:
+            raise ValueError(f"the batch has a column '{self._mask_column}' already: choose another mask_column")
+        if self._label_column in names and "confusion" in names:
+            raise ValueError("the batch has a column 'confusion' already: rename or drop it first")
+
+    def _segment(self, images: Sequence[object], labels: Sequence[object], errors: Sequence[str]) -> list[SegmentedRow]:
+        pictures = [self._picture(image, error) for image, error in zip(images, errors, strict=True)]
+        sound = [picture for picture in pictures if isinstance(picture, Picture)]
+        predictions = iter(self.model.predictions([picture.pixels for picture in sound]))
+        rows = [
+            self._row(picture, next(predictions), label, error)
+            if isinstance(picture, Picture)
+            else self._failed(picture)
+            for picture, label, error in zip(pictures, labels, errors, strict=True)
+        ]
+        failures = [row["error"] for row in rows if row["error"]]
+        if failures:
+            log.warning("%d of %d images with an error, the first: %s", len(failures), len(rows), failures[0])
+        return rows
+
+    def _picture(self, image: object, error: str) -> Picture | str:
+        """Return an image, or the error that it has: the one given where there is nothing to decode."""
+        try:
+            if is_missing(image):
+                raise SampleError("empty")
+            return to_picture(image, self._max_pixels)
+        except SampleError as failure:
+            return error if error and failure.code == "empty" else str(failure)
+
+    def _row(self, picture: Picture, prediction: Prediction, label: object, error: str) -> SegmentedRow:
+        self._notice(*picture.remarks, prediction.remark)
+        if prediction.fault:
+            return self._failed(sample_error_text(prediction.fault))
+        if error:  # of the label alone, as there is an image
+            return {"mask": prediction.mask, "confusion": self._nothing, "error": error}
+        size = (picture.pixels.shape[0], picture.pixels.shape[1])
+        try:
+            found = to_label(label, size, picture.orientation, self._labels)
+        except SampleError as failure:
+            return {"mask": prediction.mask, "confusion": self._nothing, "error": str(failure)}
+        self._notice(*(found.remarks if found else ()))
+        classes = found.classes if found else None
+        counts = count_pixels(prediction.at_model, prediction.mask, classes, self.model.card).counts
+        return {"mask": prediction.mask, "confusion": counts, "error": ""}
+
+    def _failed(self, error: str) -> SegmentedRow:
+        return {"mask": np.empty((0, 0), np.uint8), "confusion": self._nothing, "error": error}
+
+    def _notice(self, *codes: str | None) -> None:
+        """Log what is noticed and fails nothing, each kind once."""
+        for code in {code for code in codes if code} - self._noticed:
+            self._noticed.add(code)
+            log.warning("an image, and perhaps later ones: %s", REMARKS[code])
+
+
+def _copy(arguments: Mapping[str, Any], version: str, weights_sha384: str) -> Segmenter:
+    """Load a copy of a `Segmenter` in another process.
+
+    Raises:
+        ModelError: its masks could be others.
+    """
+    copy = Segmenter(**arguments)
+    if copy.model.weights_sha384 != weights_sha384:
+        raise ModelError("the weights have changed since the Segmenter was made: make it again")
+    if copy.model.runtime.version != version:
+        raise ModelError(
+            f"this machine has {copy.model.runtime.name} {copy.model.runtime.version}, and the Segmenter was made with "
+            f"{version}: install the same version on every machine"
+        )
+    return copy

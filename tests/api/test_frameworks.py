@@ -1,0 +1,147 @@
+"""`Segmenter` and `ImageSource` in Ray Data, Hugging Face `datasets` and Daft, beyond the examples of the page."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import segment
+from segment.images.codec import decode_picture
+from tests.datasets import FORMATS, encoded, read_rows
+from tests.jobs import model, motley
+from tests.scenes import MODEL, Scenes
+from tests.with_daft import run_with_daft
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
+@pytest.mark.parametrize("decode", [True, False])
+def test_a_motley_input_through_ray_data_has_the_rows_of_a_job(decode: bool, tmp_path: Path) -> None:
+    import ray
+
+    names = model(tmp_path)
+    how = {**FORMATS["tars"](tmp_path / "input", motley(segment.load_card(names["model"]))), "part_size": 2}
+    segment.run(segment.Job(output=tmp_path / "out", engine="local", workers=1, max_error_rate=1, **names, **how))
+    source = segment.ImageSource(**how, decode=decode, **({"model": names["model"]} if decode else {}))
+    segmented = ray.data.read_datasource(source).map_batches(
+        segment.Segmenter, fn_constructor_kwargs=names, compute=ray.data.ActorPoolStrategy(size=1), batch_size=3
+    )
+    found = {row["id"]: row for row in segmented.iter_rows()}
+    stored = {row["id"]: row for row in read_rows(tmp_path / "out")}
+    assert found.keys() == stored.keys()
+    for name, row in found.items():
+        assert row["error"] == (stored[name]["error"] or "")
+        assert set(row) == {"id", "uri", "mask", "error", "confusion"}
+        mask = stored[name]["mask"]
+        expected = np.empty((0, 0), np.uint8) if mask is None else np.asarray(Image.open(io.BytesIO(mask["bytes"])))
+        np.testing.assert_array_equal(row["mask"], expected, err_msg=name)
+        cells = stored[name]["confusion"] or {"cell": [], "count": []}
+        np.testing.assert_array_equal(row["confusion"].ravel()[cells["cell"]], cells["count"])
+        assert row["confusion"].sum() == sum(cells["count"])
+
+
+@pytest.fixture
+def pictures(scenes: Scenes, tmp_path: Path) -> Any:
+    """A Hugging Face data set of photos and labels, with a smaller photo."""
+    import datasets
+
+    datasets.disable_progress_bars()
+    photos, labels = dict(scenes.photos), dict(scenes.labels)
+    with Image.open(io.BytesIO(photos["0.jpg"])) as photo, Image.open(io.BytesIO(labels["0.jpg"])) as label:
+        for data, cut in ((photos, photo.crop((0, 0, 100, 90))), (labels, label.crop((0, 0, 100, 90)))):
+            buffer = io.BytesIO()
+            cut.save(buffer, "PNG")
+            data["0.jpg"] = buffer.getvalue()
+    columns = {
+        "id": list(photos),
+        "image": [{"bytes": data, "path": None} for data in photos.values()],
+        "label": [{"bytes": data, "path": None} for data in labels.values()],
+    }
+    features = {"id": datasets.Value("string"), "image": datasets.Image(), "label": datasets.Image()}
+    return datasets.Dataset.from_dict(columns, features=datasets.Features(features))
+
+
+def expected_masks(scenes: Scenes, pictures: Any) -> list[Any]:
+    model = segment.load_model(MODEL)
+    return [model.predict(pictures[0]["image"]), *(mask for name, mask in scenes.masks.items() if name != "0.jpg")]
+
+
+@pytest.mark.parametrize("form", ["pictures", "encoded", "numpy", "iterable"])
+def test_hugging_face_forms_of_images_give_the_same_masks(form: str, scenes: Scenes, pictures: Any) -> None:
+    import datasets
+
+    given = {
+        "pictures": lambda: pictures,
+        "encoded": lambda: pictures.cast_column("image", datasets.Image(decode=False)),
+        "numpy": lambda: pictures.with_format("numpy"),
+        "iterable": pictures.to_iterable_dataset,
+    }[form]()
+    segmented = list(given.map(segment.Segmenter(MODEL), batched=True, batch_size=4))
+    expected = expected_masks(scenes, pictures)
+    assert [row["error"] for row in segmented] == [""] * 6
+    for row, mask in zip(segmented, expected, strict=True):
+        np.testing.assert_array_equal(np.asarray(row["mask"]), mask)
+        np.testing.assert_array_equal(np.asarray(row["label"]).shape, mask.shape)
+    reference = segment.Segmenter(MODEL)({"image": list(pictures["image"]), "label": list(pictures["label"])})
+    np.testing.assert_array_equal([row["confusion"] for row in segmented], reference["confusion"])
+
+
+def test_hugging_face_errors_after_good_batches_are_rows(pictures: Any) -> None:
+    import datasets
+
+    broken = [*pictures.cast_column("image", datasets.Image(decode=False))["image"]]
+    broken[5] = {"bytes": b"no image", "path": None}
+    given = datasets.Dataset.from_dict({"image": broken})
+    segmented = given.map(segment.Segmenter(MODEL), batched=True, batch_size=2)
+    assert [error.partition(":")[0] for error in segmented["error"]] == ["", "", "", "", "", "not_an_image"]
+    assert segmented[5]["mask"] == []
+
+
+def test_hugging_face_processes_and_cache(pictures: Any, scenes: Scenes) -> None:
+    from datasets.fingerprint import Hasher
+
+    segmenter = segment.Segmenter(MODEL)
+    segmented = pictures.map(segmenter, batched=True, batch_size=2, num_proc=2)
+    for row, mask in zip(segmented, expected_masks(scenes, pictures), strict=True):
+        np.testing.assert_array_equal(np.asarray(row["mask"]), mask)
+    assert Hasher.hash(segmenter) == Hasher.hash(segment.Segmenter(MODEL))
+    assert Hasher.hash(segmenter) != Hasher.hash(segment.Segmenter(MODEL, mask_column="other"))
+
+
+def test_daft_takes_decoded_images_and_says_what_is_wrong(
+    scenes: Scenes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("photos", "lossless"):
+        (tmp_path / folder).mkdir()
+    for name, data in [*scenes.photos.items(), ("broken.jpg", b"no image")]:
+        (tmp_path / "photos" / name).write_bytes(data)
+    for name, data in scenes.photos.items():  # Daft decodes JPEG by another library than a job
+        (tmp_path / "lossless" / name).write_bytes(encoded(decode_picture(data, 10**8).pixels))
+    code = """
+import daft, segment
+segmenter = daft.cls(segment.Segmenter)(model="demo-streets")
+files = daft.from_glob_path("photos/*.jpg")
+sound = daft.from_glob_path("lossless/*.jpg")
+images = sound.with_column("image", sound["path"].download().decode_image(mode="RGB"))
+decoded = images.select(images["path"], segmenter.predict(images["image"]).alias("mask")).to_pydict()
+rows = files.select(files["path"], segmenter.segment(files["path"].download()).unnest()).to_pydict()
+try:
+    files.select(segmenter.predict(files["path"].download())).to_pydict()
+except Exception as error:
+    raised = str(error)
+result = decoded, rows, raised
+"""
+    monkeypatch.chdir(tmp_path)
+    decoded, rows, raised = run_with_daft(code)
+    masks = {Path(path).name: mask for path, mask in zip(decoded["path"], decoded["mask"], strict=True)}
+    assert masks.keys() == scenes.masks.keys()
+    for name, mask in masks.items():
+        np.testing.assert_array_equal(mask, scenes.masks[name])
+    errors = {Path(path).name: text.partition(":")[0] for path, text in zip(rows["path"], rows["error"], strict=True)}
+    assert errors == {**dict.fromkeys(scenes.masks, ""), "broken.jpg": "not_an_image"}
+    assert "not_an_image" in raised

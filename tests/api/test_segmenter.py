@@ -1,0 +1,228 @@
+"""`Segmenter`: batches as frameworks hand them over, counts against scikit-learn, errors as rows."""
+
+from __future__ import annotations
+
+import io
+import logging
+import pickle
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from PIL import Image
+from sklearn.metrics import confusion_matrix
+
+import segment
+from segment.errors import ModelError, UsageError
+from segment.images.codec import decode_picture
+from tests.datasets import encoded, read_rows
+from tests.graphs import colour_classifier
+from tests.jobs import MOTLEY_ERRORS, motley
+from tests.jobs import model as small_model
+from tests.scenes import CLASSES, MODEL, Scenes
+
+
+@pytest.fixture(scope="module")
+def segmenter() -> segment.Segmenter:
+    return segment.Segmenter(MODEL)
+
+
+def pixels(data: bytes) -> np.ndarray[Any, Any]:
+    return decode_picture(data, 10**8).pixels
+
+
+def objects(cells: list[Any]) -> np.ndarray[Any, Any]:
+    column = np.empty(len(cells), dtype=object)
+    column[:] = cells
+    return column
+
+
+@pytest.mark.parametrize("form", ["stacked", "objects", "list", "bytes", "structs", "pandas"])
+def test_every_form_of_a_batch_gives_the_masks_and_counts_of_the_job(
+    form: str, segmenter: segment.Segmenter, scenes: Scenes
+) -> None:
+    photos, labels = list(scenes.photos.values()), list(scenes.labels.values())
+    arrays = [pixels(photo) for photo in photos]
+    classes = [np.asarray(Image.open(io.BytesIO(label))) for label in labels]
+    forms: dict[str, tuple[Any, Any]] = {
+        "stacked": (np.stack(arrays), np.stack(classes)),
+        "objects": (objects(arrays), objects(classes)),
+        "list": (arrays, [mask.astype(np.int64) for mask in classes]),
+        "bytes": (photos, labels),
+        "structs": ([{"bytes": p, "path": None} for p in photos], [{"bytes": x, "path": "x.png"} for x in labels]),
+        "pandas": (photos, labels),
+    }
+    image, label = forms[form]
+    batch: Any = {"id": list(scenes.photos), "image": image, "label": label}
+    found = segmenter(pd.DataFrame(batch) if form == "pandas" else batch)
+    assert list(found) == ["id", "mask", "error", "confusion"]
+    assert found["error"] == [""] * 6
+    for name, mask in zip(found["id"], found["mask"], strict=True):
+        assert mask.dtype == np.uint8
+        np.testing.assert_array_equal(mask, scenes.masks[name])
+    assert found["confusion"].shape == (6, CLASSES + 1, CLASSES)
+    np.testing.assert_array_equal(found["confusion"].sum(axis=0), scenes.counts)
+
+
+def test_counts_and_iou_are_scikit_learns(segmenter: segment.Segmenter, scenes: Scenes) -> None:
+    batch = {"image": list(scenes.photos.values()), "label": list(scenes.labels.values())}
+    counts = segmenter(batch)["confusion"].sum(axis=0)
+    truth = np.concatenate([np.asarray(Image.open(io.BytesIO(x))).ravel() for x in scenes.labels.values()])
+    predicted = np.concatenate([mask.ravel() for mask in scenes.masks.values()])
+    expected = confusion_matrix(truth, predicted, labels=range(CLASSES))
+    np.testing.assert_array_equal(counts[:CLASSES], expected)
+    assert counts[CLASSES].sum() == (truth == 255).sum()
+    kept = [i for i in range(CLASSES) if i not in segmenter.model.card.classes.ignored_classes]
+    labelled = np.isin(truth, kept)
+    present = [i for i in kept if (truth[labelled] == i).any() or (predicted[labelled] == i).any()]
+    each = [
+        ((truth == i) & (predicted == i) & labelled).sum() / (((truth == i) | (predicted == i)) & labelled).sum()
+        for i in present
+    ]
+    scored = segment.iou(counts, convention="cityscapes", ignore=segmenter.model.card.classes.ignored_classes)
+    np.testing.assert_allclose(scored.per_class[present], each, rtol=0, atol=1e-15)
+    assert scored.mean == pytest.approx(np.mean(each), abs=1e-15)
+
+
+def test_pil_images_give_pil_masks(segmenter: segment.Segmenter, scenes: Scenes) -> None:
+    images = [Image.fromarray(pixels(photo)) for photo in scenes.photos.values()]
+    labels = [Image.open(io.BytesIO(label)) for label in scenes.labels.values()]
+    found = segmenter({"image": images, "label": labels})
+    assert {mask.mode for mask in found["mask"]} == {"L"}
+    for mask, expected in zip(found["mask"], scenes.masks.values(), strict=True):
+        np.testing.assert_array_equal(np.asarray(mask), expected)
+    np.testing.assert_array_equal(found["confusion"].sum(axis=0), scenes.counts)
+
+
+def test_a_motley_batch_has_the_rows_of_a_job(tmp_path: Path) -> None:
+    names = small_model(tmp_path)
+    card = segment.load_card(names["model"])
+    items = motley(card)
+    segmenter = segment.Segmenter(**names)
+    found = segmenter(
+        {"id": [x.name for x in items], "image": [x.image for x in items], "label": [x.label for x in items]}
+    )
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+    for item in items:
+        (tmp_path / "images" / item.name).write_bytes(item.image)
+        if item.label is not None:
+            (tmp_path / "labels" / f"{item.stem}.png").write_bytes(item.label)
+    segment.run(
+        segment.Job(
+            input=tmp_path / "images", labels=tmp_path / "labels", output=tmp_path / "out", engine="local", workers=1,
+            max_error_rate=1, **names,
+        )
+    )  # fmt: skip
+    rows = read_rows(tmp_path / "out")
+    assert found["error"] == [row["error"] or "" for row in rows]
+    codes = {item.stem: e.partition(":")[0] for item, e in zip(items, found["error"], strict=True) if e}
+    assert codes == MOTLEY_ERRORS
+    for mask, counts, row in zip(found["mask"], found["confusion"], rows, strict=True):
+        stored = pixels_of_mask(row)
+        np.testing.assert_array_equal(mask, np.empty((0, 0), np.uint8) if stored is None else stored)
+        cells = row["confusion"] or {"cell": [], "count": []}
+        np.testing.assert_array_equal(counts.ravel()[cells["cell"]], cells["count"])
+        assert counts.sum() == sum(cells["count"])
+
+
+def pixels_of_mask(row: dict[str, Any]) -> np.ndarray[Any, Any] | None:
+    return None if row["mask"] is None else np.asarray(Image.open(io.BytesIO(row["mask"]["bytes"])))
+
+
+def test_errors_are_rows_and_are_logged(
+    segmenter: segment.Segmenter, scenes: Scenes, caplog: pytest.LogCaptureFixture
+) -> None:
+    photo, label = scenes.photos["0.jpg"], scenes.labels["0.jpg"]
+    classes = np.asarray(Image.open(io.BytesIO(label)))
+    wrong = classes.astype(np.int32)
+    wrong[0, 0] = 300
+    cells: list[tuple[Any, Any, str, str]] = [
+        (photo, label, "", ""),
+        (b"no image", label, "", "not_an_image"),
+        (None, label, "", "empty"),
+        (b"", label, "missing: gone", "missing"),
+        (np.empty((0, 0, 3), np.uint8), None, "unreachable: gone", "unreachable"),
+        (photo, None, "label_missing: gone", "label_missing"),
+        (photo, classes[:-1], "", "label_size"),
+        (photo, np.full_like(classes, 77), "", "label_value"),
+        (photo, wrong, "", "label_value"),
+        (photo, b"no label", "", "label_undecodable"),
+        (photo, encoded(pixels(photo), "JPEG"), "", "label_lossy"),
+        (photo, None, "", ""),
+        (photo, float("nan"), "", ""),
+        (photo, np.empty((0, 0), np.uint8), "", ""),
+    ]
+    images, labels, errors, codes = (list(column) for column in zip(*cells, strict=True))
+    with caplog.at_level(logging.WARNING):
+        found = segmenter({"image": images, "label": labels, "error": errors})
+    assert [error.partition(":")[0] for error in found["error"]] == codes
+    assert "10 of 14 images with an error, the first: not_an_image" in caplog.text
+    for code, mask, counts in zip(codes, found["mask"], found["confusion"], strict=True):
+        assert mask.size == (0 if code and not code.startswith("label_") else classes.size)
+        assert counts.sum() == (0 if code else classes.size)
+    assert found["confusion"][-1][CLASSES].sum() == classes.size  # without a label all is void
+
+
+@pytest.mark.parametrize(
+    ("batch", "kind", "words"),
+    [
+        ({"picture": []}, ValueError, "no column 'image' in the batch: name one of ['picture']"),
+        ({"image": [], "mask": []}, ValueError, "a column 'mask' already"),
+        ({"image": [], "label": [], "confusion": []}, ValueError, "a column 'confusion' already"),
+        (pa.table({"image": [b""]}), TypeError, "batch_format='numpy'"),
+        ({"image": [np.zeros((4, 5, 3), np.float32)]}, ValueError, "not float32 (4, 5, 3)"),
+        ({"image": [np.zeros((4, 5, 3), np.uint8)], "label": [3]}, TypeError, "the label is of type int"),
+        ({"image": [np.zeros((4, 5, 3), np.uint8)], "label": [np.zeros((4, 5))]}, ValueError, "not float64 (4, 5)"),
+        ({"image": [np.zeros((4, 5, 3), np.uint8)] * 2, "label": [None]}, ValueError, "2 images and 1 labels"),
+    ],
+)
+def test_a_batch_that_is_none_is_refused_in_words(
+    segmenter: segment.Segmenter, batch: Any, kind: type[Exception], words: str
+) -> None:
+    with pytest.raises(kind) as caught:
+        segmenter(batch)
+    assert words in str(caught.value)
+
+
+def test_columns_go_by_their_names(scenes: Scenes) -> None:
+    segmenter = segment.Segmenter(
+        MODEL, image_column="photo", label_column="truth", mask_column="predicted", keep_images=True
+    )
+    batch = {"photo": list(scenes.photos.values()), "truth": list(scenes.labels.values()), "mask": [1] * 6}
+    found = segmenter(batch)
+    assert list(found) == ["photo", "truth", "mask", "predicted", "error", "confusion"]
+    without = segment.Segmenter(MODEL, label_column=None)
+    assert list(without({"image": [scenes.photos["0.jpg"]], "label": [7]})) == ["label", "mask", "error"]
+
+
+def test_labels_are_read_as_a_job_reads_them(scenes: Scenes) -> None:
+    remapped = segment.Segmenter(MODEL, label_remap={"*": "Road"})
+    photo, label = scenes.photos["0.jpg"], scenes.labels["0.jpg"]
+    rows = [remapped.segment(photo, label), remapped.segment(photo, np.asarray(Image.open(io.BytesIO(label))))]
+    for row in rows:
+        assert set(np.flatnonzero(row["confusion"].sum(axis=1))) == {3}
+    palette = remapped.model.card.classes.palette_array
+    colours = palette[np.asarray(Image.open(io.BytesIO(label)))]
+    by_colour = segment.Segmenter(MODEL).segment(photo, colours)
+    np.testing.assert_array_equal(by_colour["confusion"], segment.Segmenter(MODEL).segment(photo, label)["confusion"])
+    with pytest.raises(UsageError, match="label_remap: remap to 'Motorway'"):
+        segment.Segmenter(MODEL, label_remap={"1": "Motorway"})
+
+
+def test_a_copy_computes_the_same_or_fails(tmp_path: Path, scenes: Scenes) -> None:
+    names = small_model(tmp_path)
+    made = segment.Segmenter(**names)
+    data = pickle.dumps(made)
+    shutil.move(names["model"], tmp_path / "moved.toml")  # the card travels along
+    copy = pickle.loads(data)
+    assert copy.model.runtime == made.model.runtime
+    photo = scenes.photos["0.jpg"]
+    np.testing.assert_array_equal(copy.predict(photo), made.predict(photo))
+    Path(names["weights"]).write_bytes(colour_classifier(made.model.card, opset=18))
+    with pytest.raises(ModelError, match="the weights have changed"):
+        pickle.loads(data)
