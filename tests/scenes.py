@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 import segment
-from segment.demo.dataset import encode_scene
+from segment.demo.dataset import read_scenes
 from tests.datasets import mask_of, read_rows
 
 MODEL = "demo-streets"
@@ -42,10 +42,10 @@ def scenes(tmp_path_factory: pytest.TempPathFactory) -> Scenes:
     photos, labels = {}, {}
     for kind in ("photos", "labels"):
         (folder / kind).mkdir()
-    for seed in range(6):
-        photos[f"{seed}.jpg"], labels[f"{seed}.jpg"] = encode_scene(seed)
-        (folder / "photos" / f"{seed}.jpg").write_bytes(photos[f"{seed}.jpg"])
-        (folder / "labels" / f"{seed}.png").write_bytes(labels[f"{seed}.jpg"])
+    for number, scene in enumerate(read_scenes(6)):
+        photos[f"{number}.jpg"], labels[f"{number}.jpg"] = scene.image, scene.label
+        (folder / "photos" / f"{number}.jpg").write_bytes(scene.image)
+        (folder / "labels" / f"{number}.png").write_bytes(scene.label)
     job = segment.Job(
         input=folder / "photos", labels=folder / "labels", output=folder / "out", model=MODEL, engine="local", workers=1
     )

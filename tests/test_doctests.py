@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import re
 import shutil
 from pathlib import Path
 
@@ -13,12 +14,11 @@ import pytest
 import segment
 from tests.scenes import Scenes
 
+PACKAGE = Path(segment.__file__).parent
 MODULES = [
-    "segment.api.model",
-    "segment.api.reader",
-    "segment.api.segmenter",
-    "segment.metrics",
-    "segment.inputs.parts",
+    ".".join(("segment", *file.relative_to(PACKAGE).with_suffix("").parts))
+    for file in sorted(PACKAGE.rglob("*.py"))
+    if re.search(r"^ *>>> ", file.read_text(encoding="utf-8"), re.MULTILINE)
 ]
 
 

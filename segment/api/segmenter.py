@@ -15,7 +15,8 @@ from segment.api.model import MAX_PIXELS, Prediction, load_model
 from segment.errors import ModelError, SampleError, UsageError, sample_error_text
 from segment.images.codec import Picture
 from segment.images.conversion import ImageLike, is_missing, to_label, to_picture
-from segment.images.labels import LabelEncoding, LabelDecoder
+from segment.images.labels import LabelDecoder
+from segment.job import LabelEncoding
 from segment.metrics import Confusion
 from segment.models.card import ModelCard
 from segment.output.remarks import REMARKS

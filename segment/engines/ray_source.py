@@ -20,10 +20,10 @@ from ray.data.datasource import ReadTask
 
 from segment.errors import SampleError, UsageError, sample_error_text
 from segment.images.codec import decode_picture
-from segment.images.labels import LabelEncoding, LabelDecoder
+from segment.images.labels import LabelDecoder
 from segment.inputs.discover import InputOptions, Part, Sample, discover, read_part
 from segment.inputs.parts import SEGMENTED
-from segment.job import Job
+from segment.job import Job, LabelEncoding
 from segment.models.card import load_card
 from segment.models.validation import validation_message
 from segment.store.client import Store
