@@ -200,12 +200,9 @@ class Metric(BaseModel):
 
 
 class WeightsFile(BaseModel):
-    """One published file.
+    """One published file: URL (relative to the card, or absolute), size in bytes, hexadecimal SHA-384.
 
-    Attributes:
-        url: URL, relative to the card if it is relative. It may be signed; a dump of the card omits the signature.
-        size: bytes.
-        sha384: hexadecimal digest.
+    The URL may be signed; a dump of the card omits the signature.
     """
 
     model_config = _STRICT
@@ -220,12 +217,7 @@ class WeightsFile(BaseModel):
 
 
 class ModelCard(BaseModel):
-    """A model's description: input, output, classes, metric and weights.
-
-    Attributes:
-        gflops: billions of floating-point operations per image.
-        mparams: millions of parameters.
-    """
+    """A model's description. `gflops` is 10^9 operations per image, `mparams` is 10^6 parameters."""
 
     model_config = _STRICT
 
