@@ -136,7 +136,7 @@ class Settings(InputOptions):
     """Workers: how images become masks and scores."""
 
     label_encoding: LabelEncoding = Field(
-        "auto", description="How labels encode classes: class `index`, palette `colour`, or either of them."
+        "auto", description="How labels encode classes: by class `index` or by palette `colour`; `auto` detects it."
     )
     label_remap: dict[str, str | int] = Field(
         {},
@@ -157,8 +157,8 @@ class Settings(InputOptions):
     )
     worker_memory: Bytes | None = Field(
         None,
-        description="Largest memory of a worker process, such as 4GB; a part that takes more fails. By default an even "
-        "share, and only while its node is short of memory.",
+        description="Largest memory of a worker process, such as 4GB; a part that takes more fails. By default a "
+        "worker may take an even share while its node is short of memory.",
     )
 
     @field_validator("worker_memory", mode="before")
@@ -168,7 +168,7 @@ class Settings(InputOptions):
 
     @property
     def input_options(self) -> InputOptions:
-        """The fields that say how the input is read."""
+        """The options of the input alone."""
         return InputOptions(**{name: getattr(self, name) for name in InputOptions.model_fields})
 
     @property
@@ -306,10 +306,10 @@ def job_record(job: Job, *, defaults: bool = True) -> dict[str, Any]:
 def job_to_toml(job: Job) -> str:
     """Return a job as the text of a TOML job file: the values that differ from the defaults, see `job_record`."""
     values = job_record(job, defaults=False)
-    remap = values.pop("label_remap", {})
-    lines = [f"{name} = {_toml(value)}" for name, value in values.items()]
-    if remap:
-        lines += ["", "[label_remap]", *(f"{_toml(key)} = {_toml(value)}" for key, value in remap.items())]
+    tables = {name: value for name, value in values.items() if isinstance(value, dict)}
+    lines = [f"{name} = {_toml(value)}" for name, value in values.items() if name not in tables]
+    for name, entries in tables.items():
+        lines += ["", f"[{name}]", *(f"{_toml(key)} = {_toml(value)}" for key, value in entries.items())]
     return "\n".join(lines) + "\n"
 
 

@@ -14,7 +14,7 @@ from segment.job import Job, make_job, read_job_file
 
 _ARGUMENTS = ("input", "output")  # fields that a command takes as positional arguments, if at all
 _SHORT = {"model": "-m", "weights": "-w"}
-_TYPES = {"boolean": bool, "integer": int, "number": float, "object": list[str]}  # other JSON types, and unions: text
+_TYPES = {"boolean": bool, "integer": int, "number": float, "array": list[str], "object": list[str]}  # else text
 _PROPERTIES: dict[str, dict[str, Any]] = Job.model_json_schema()["properties"]
 _TABLES = {name for name, schema in _PROPERTIES.items() if schema.get("type") == "object"}
 

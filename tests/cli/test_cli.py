@@ -95,12 +95,13 @@ NEW_FIELDS = """
     attempts: int = Field(3, ge=0, description="Attempts per request.")
     tidy: bool = Field(False, description="Remove temporary files.")
     order: Literal["listed", "random"] = Field("listed", description="Order of the parts.")
+    tags: dict[str, str] = Field({}, description="Tags of the run.", examples=[{"team": "maps"}])
 
     input: str"""
 
 
 def test_a_new_field_of_the_job_is_a_flag_a_key_a_help_text_and_a_check(tmp_path: Path) -> None:
-    """In a copy of the package, `job.py` gets three more fields; nothing else changes."""
+    """In a copy of the package, `job.py` gets four more fields; nothing else changes."""
     shutil.copytree(ROOT / "segment", tmp_path / "segment")
     declaration = tmp_path / "segment" / "job.py"
     declaration.write_text(declaration.read_text().replace("\n    input: str", NEW_FIELDS, 1))
@@ -123,8 +124,10 @@ def test_a_new_field_of_the_job_is_a_flag_a_key_a_help_text_and_a_check(tmp_path
         "default": 3, "description": "Attempts per request.", "minimum": 0, "title": "Attempts", "type": "integer"
     }  # fmt: skip
     (tmp_path / "job.toml").write_text('input = "in"\noutput = "out"\nmodel = "x"\ntidy = true\n')
-    printed = segment("run --job job.toml --attempts 5 --order random --print-job")
-    assert {"attempts = 5", "tidy = true", 'order = "random"'} <= set(printed.stdout.splitlines()), printed.stderr
+    printed = segment("run --job job.toml --attempts 5 --order random --tags team=roads --print-job")
+    assert {"attempts = 5", "tidy = true", 'order = "random"', "[tags]", '"team" = "roads"'} <= set(
+        printed.stdout.splitlines()
+    ), printed.stderr
     wrong = segment("run --job job.toml --attempts=-1 --order rando")
     assert wrong.returncode == 2
     assert "attempts: expected a whole number from 0 up, not -1\n" in wrong.stderr
