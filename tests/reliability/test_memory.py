@@ -64,9 +64,9 @@ def v2(cpus: float | None, memory: int | None, used: int = 0) -> dict[str, str]:
     """What version 2 of the interface says."""
     return {
         "cpu.max": "max 100000\n" if cpus is None else f"{cpus * 100_000:.0f} 100000\n",
-        "memory_guard.max": "max\n" if memory is None else f"{memory}\n",
-        "memory_guard.current": f"{used}\n",
-        "memory_guard.stat": "anon 5\ninactive_file 100000\nactive_file 7\n",
+        "memory.max": "max\n" if memory is None else f"{memory}\n",
+        "memory.current": f"{used}\n",
+        "memory.stat": "anon 5\ninactive_file 100000\nactive_file 7\n",
     }
 
 
@@ -112,11 +112,11 @@ def test_version_1(path: str, machine: Path) -> None:
     (machine.parent / "membership").write_text(text)
     cgroup(machine / "cpu", {"cpu.cfs_quota_us": "800000\n", "cpu.cfs_period_us": "100000\n"})
     stat = "cache 9\ninactive_file 3\ntotal_inactive_file 1000\n"
-    used = {"memory_guard.usage_in_bytes": "5000\n", "memory_guard.stat": stat}
-    cgroup(machine / "memory", {"memory_guard.limit_in_bytes": "20000\n", **used})
+    used = {"memory.usage_in_bytes": "5000\n", "memory.stat": stat}
+    cgroup(machine / "memory", {"memory.limit_in_bytes": "20000\n", **used})
     assert (available_cpus(), node_memory()) == (8, (20_000, 16_000))
     cgroup(machine / "cpu", {"cpu.cfs_quota_us": "-1\n"})
-    cgroup(machine / "memory", {"memory_guard.limit_in_bytes": "9223372036854771712\n"})
+    cgroup(machine / "memory", {"memory.limit_in_bytes": "9223372036854771712\n"})
     assert (available_cpus(), node_memory()) == (64, (256 * GIB, 200 * GIB))
 
 
