@@ -322,7 +322,7 @@ def test_too_many_bad_images_end_the_run_and_a_higher_rate_resumes_it(tmp_path: 
         place.run(max_error_rate=0.05)
     assert str(caught.value) == (
         "2 of 5 images failed, more than --max-error-rate 0.05 allows; the first is c.png, empty: the image has no "
-        f"bytes. All others are done: `segment report {place.output}` lists what failed and what is left out."
+        f"bytes. All others are done: `segment report {place.output}` lists failed and left-out images."
     )
     assert not (place.output / "_SUCCESS").exists()
     assert len(read_rows(place.output)) == 5  # so few are done to the end, and reported
@@ -610,7 +610,7 @@ def test_an_output_that_takes_all_parts_but_one_resumes(tmp_path: Path) -> None:
     message = refusal(place, StoreError)
     assert message.startswith(f"1 of 2 parts not committed after 3 rounds: could not write {in_the_way}: IsADir")
     assert message.count("same command") == 1
-    assert message.endswith("What is committed stays; the same command resumes the run.")
+    assert message.endswith("Committed parts stay; the same command resumes the run.")
     shutil.rmtree(in_the_way)
     unharmed(place.run())
 

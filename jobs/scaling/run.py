@@ -46,7 +46,7 @@ def measure_finished(scale: Scale) -> list[Figure]:
         segment.run(job)
     with timed() as report:
         assert load_report(ledger).total.images == scale.images
-    run, plan = ledger.read_begun()
+    run, plan = ledger.read_run_and_plan()
     with timed() as listing:
         keys = len(ledger.store.list(ledger.url("masks")))
     with timed() as audit:

@@ -57,7 +57,7 @@ class Run:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self.output = ledger.output
-        self.card = ModelCard.model_validate(ledger.read_begun()[0]["card"])
+        self.card = ModelCard.model_validate(ledger.read_run_and_plan()[0]["card"])
 
     def __repr__(self) -> str:
         return f"Run({shown(self.output)}: {self.card.name})"
@@ -91,7 +91,7 @@ class Run:
         """
         if isinstance(ids, str):
             raise TypeError(f"ids = {ids!r}: give a list of ids")
-        plan = self._ledger.read_begun()[1]
+        plan = self._ledger.read_run_and_plan()[1]
         if ids is None:
             return self._images(plan, self._ledger.committed(plan), None)
         found = find_rows(self._ledger, plan, ids)

@@ -42,9 +42,8 @@ def report(
 
     from segment.errors import StoreError
     from segment.report.aggregate import load_report
-    from segment.report.console import print_report
+    from segment.report.console import print_report, print_speed
     from segment.report.markdown import to_markdown
-    from segment.report.speed import print_speed
     from segment.report.spreadsheet import to_csv
     from segment.runs.driver import task_and_plan
     from segment.store.names import shown

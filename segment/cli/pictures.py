@@ -34,15 +34,15 @@ def overlay(
 
     segment overlay out/ --worst 20 --contact-sheet
     """
+    from segment.report.export import check_target
     from segment.report.overlays import chosen_rows, write_overlays, write_sheet
-    from segment.report.places import check_target
     from segment.runs.driver import task_and_plan
     from segment.store.names import count, shown
     from segment.store.urls import to_url
 
     ledger, target = open_ledger(output, storage_option), to_url(to)
     task, plan = task_and_plan(ledger)
-    check_target(ledger, ledger.read_begun()[0], target)
+    check_target(ledger, ledger.read_run_and_plan()[0], target)
     rows = chosen_rows(ledger, plan, ids or [], worst, sample)
     if sheet:
         url = write_sheet(ledger, rows, task, target, ledger.store)

@@ -58,8 +58,7 @@ def run(
     from segment.output.ledger import Ledger
     from segment.progress import console_progress
     from segment.progress.lines import json_line
-    from segment.report.console import print_report
-    from segment.report.speed import print_speed
+    from segment.report.console import print_report, print_speed
     from segment.runs.driver import run as run_job
     from segment.store.client import Store
 

@@ -1,9 +1,8 @@
-"""Attempts at a run: `runs/<attempt>.json` when one begins, `runs/<attempt>.parquet` with its timings when it ends.
+"""Attempts at a run: the records under `runs/`, written by the driver and read by reports.
 
-The JSON is written again at the end, with when that was, how often requests to stores were repeated, and what was
-noticed of images.
-
-Best effort, and no part of the run's truth. An attempt without timings was killed.
+`runs/<attempt>.json` is written when an attempt begins, and again when it ends. `runs/<attempt>.parquet` is written
+last: one row per part. An attempt without it was killed or is still running. The records are best effort: they prove
+nothing about a run, and a damaged or missing one fails nothing.
 """
 
 from __future__ import annotations
@@ -15,20 +14,21 @@ import os
 import secrets
 import socket
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from segment.errors import StoreError
+from segment.errors import SegmentError, StoreError
 from segment.output.ledger import Ledger
 from segment.output.results import STAGES, PartResult
 from segment.output.tables import to_parquet
 
 log = logging.getLogger("segment.output.attempts")
 
-SCHEMA = pa.schema(
+TIMINGS_SCHEMA = pa.schema(
     [
         ("part", pa.string()),
         ("shard", pa.string()),
@@ -47,57 +47,82 @@ SCHEMA = pa.schema(
         *((f"{stage}_seconds", pa.float32()) for stage in STAGES),
     ]
 )
+_ROWS_PER_BATCH = 4096  # rows kept as Python objects before they are converted to Arrow
 
 
 @dataclass(frozen=True)
-class Attempts:
-    """What is known of the attempts at a run.
+class Attempt:
+    """One attempt at a run.
 
     Attributes:
-        number: how many began.
-        ended: how many of them ended, well or not; the others were killed, or are at work.
-        retries: requests to stores that were repeated, of all that ended, by kind.
-        remarks: images of all that ended by code of `segment.output.remarks.REMARKS`; twice those that were done twice.
+        name: file name in `runs/` without its suffix; names sort by time.
+        facts: its JSON record, such as `began`, `host`, `pid`, `engine` and `workers`; empty if damaged.
+        ended: whether its timings were written.
     """
 
-    number: int
-    ended: int
-    retries: Counter[str]
-    remarks: Counter[str]
+    name: str
+    facts: Mapping[str, Any]
+    ended: bool
+
+    @property
+    def was_killed(self) -> bool:
+        """Whether the attempt never ended and its process is gone, as far as this host can see."""
+        if self.ended:
+            return False
+        is_local = self.facts.get("host") == socket.gethostname() and "pid" in self.facts
+        return not (is_local and _is_alive(self.facts["pid"]))
 
 
-def read_attempts(ledger: Ledger) -> Attempts:
-    """Read what `runs/` says."""
-    urls = [entry.url for entry in ledger.store.list(ledger.url("runs")) if entry.url.endswith(".json")]
-    records = [_record(data) for data in ledger.store.read_many(urls) if data]
-    retries: Counter[str] = Counter()
-    remarks: Counter[str] = Counter()
-    for record in records:
-        retries.update(record.get("retries", {}))
-        remarks.update(record.get("remarks", {}))
-    return Attempts(len(records), sum("ended" in record for record in records), retries, remarks)
-
-
-def was_killed(ledger: Ledger) -> bool:
-    """Whether the last attempt began and never ended: killed, by somebody or by a part that took its process along."""
+def read_attempts(ledger: Ledger, latest: int | None = None) -> list[Attempt]:
+    """Read the records of all attempts, or of the `latest` ones, oldest first."""
     names = {entry.url.rpartition("/")[2] for entry in ledger.store.list(ledger.url("runs"))}
     begun = sorted(name.removesuffix(".json") for name in names if name.endswith(".json"))
-    if not begun or f"{begun[-1]}.parquet" in names:
-        return False
-    record = _record(ledger.store.read(ledger.url("runs", f"{begun[-1]}.json")))
-    return not (record.get("host") == socket.gethostname() and "pid" in record and _is_alive(record["pid"]))
+    begun = begun if latest is None else begun[-latest:]
+    records = ledger.store.read_many([ledger.url("runs", f"{name}.json") for name in begun])
+    return [
+        Attempt(name, _parse(record or b""), f"{name}.parquet" in names)
+        for name, record in zip(begun, records, strict=True)
+    ]
 
 
-def _record(data: bytes) -> dict[str, Any]:
-    """What an attempt noted; nothing where that is damaged: no run may fail for it."""
+def count_over_attempts(attempts: Iterable[Attempt], key: str) -> Counter[str]:
+    """Sum the counts that the records hold under `retries` or `remarks`, by kind."""
+    total: Counter[str] = Counter()
+    for attempt in attempts:
+        total.update(attempt.facts.get(key, {}))
+    return total
+
+
+def read_timings(ledger: Ledger, attempt: Attempt) -> pa.Table | None:
+    """Read the timings of an attempt, as `TIMINGS_SCHEMA`; None if it has none, or if they are damaged (logged)."""
+    if not attempt.ended:
+        return None
     try:
-        found = json.loads(data)
-    except ValueError:
-        found = None
-    return found if isinstance(found, dict) else {}
+        data = ledger.store.read(ledger.url("runs", f"{attempt.name}.parquet"))
+        table = pq.read_table(pa.BufferReader(data), page_checksum_verification=True)
+        return table.select(TIMINGS_SCHEMA.names).cast(TIMINGS_SCHEMA)
+    except (SegmentError, pa.ArrowException, OSError, LookupError, TypeError, ValueError) as error:
+        log.warning("runs/%s.parquet cannot be read (%s)", attempt.name, type(error).__name__)
+        return None
+
+
+def timings_table(results: Iterable[PartResult]) -> pa.Table:
+    """Convert the results of one round to a table of `TIMINGS_SCHEMA`."""
+    return pa.Table.from_pylist([_timing(result, 1) for result in results], schema=TIMINGS_SCHEMA)
+
+
+def _parse(data: bytes) -> dict[str, Any]:
+    """Return a record; empty if it is damaged."""
+    try:
+        record = json.loads(data)
+        datetime.datetime.fromisoformat(record["began"])
+    except (LookupError, TypeError, ValueError):
+        return {}
+    return dict(record)
 
 
 def _is_alive(pid: int) -> bool:
+    """Whether another process has this id."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -107,8 +132,7 @@ def _is_alive(pid: int) -> bool:
     return pid != os.getpid()
 
 
-def row_of(result: PartResult, round_number: int = 1) -> dict[str, object]:
-    """One row of `SCHEMA`."""
+def _timing(result: PartResult, round_number: int) -> dict[str, object]:
     return {
         "part": result.part,
         "shard": result.shard,
@@ -128,49 +152,48 @@ def row_of(result: PartResult, round_number: int = 1) -> dict[str, object]:
     }
 
 
-class Timings:
-    """Collects one attempt's results, in Arrow batches, and writes them once.
+class AttemptWriter:
+    """Writes the records of one attempt. A store that refuses them is logged and fails nothing.
 
     Args:
-        ledger: of the run; told at once that an attempt begins.
-        facts: what to note about the attempt.
+        ledger: of the run; `runs/<attempt>.json` is written at once.
+        facts: JSON values to record, such as engine and workers.
     """
 
     def __init__(self, ledger: Ledger, **facts: object) -> None:
         self._ledger = ledger
         now = datetime.datetime.now(datetime.UTC)
-        self.attempt = f"{now:%Y%m%dT%H%M%S.%fZ}-{secrets.token_hex(3)}"
-        self._record = {"began": now.isoformat(), "host": socket.gethostname(), "pid": os.getpid(), **facts}
-        self._write("json", json.dumps(self._record, indent=2).encode())
+        self._name = f"{now:%Y%m%dT%H%M%S.%fZ}-{secrets.token_hex(3)}"
+        self._facts = {"began": now.isoformat(), "host": socket.gethostname(), "pid": os.getpid(), **facts}
+        self._write("json", json.dumps(self._facts, indent=2).encode())
         self._rows: list[dict[str, object]] = []
         self._batches: list[pa.RecordBatch] = []
 
     def add(self, result: PartResult, round_number: int) -> None:
-        """Note one result."""
-        self._rows.append(row_of(result, round_number))
-        if len(self._rows) >= 4096:
+        """Add the result of a part."""
+        self._rows.append(_timing(result, round_number))
+        if len(self._rows) >= _ROWS_PER_BATCH:
             self._flush()
 
     def _flush(self) -> None:
-        self._batches.append(pa.RecordBatch.from_pylist(self._rows, schema=SCHEMA))
+        self._batches.append(pa.RecordBatch.from_pylist(self._rows, schema=TIMINGS_SCHEMA))
         self._rows = []
 
     def close(self, retries: Mapping[str, int], remarks: Mapping[str, int]) -> None:
-        """Write `runs/<attempt>.parquet`: the attempt has ended, well or not.
+        """Write the record and the timings of an attempt that ended, whether it succeeded or failed.
 
         Args:
-            retries: requests to stores that were repeated, by kind.
+            retries: repeated requests to stores, by kind.
             remarks: images by code of `segment.output.remarks.REMARKS`.
         """
         ended = datetime.datetime.now(datetime.UTC).isoformat()
-        record = {**self._record, "ended": ended, "retries": dict(retries), "remarks": dict(remarks)}
-        self._write("json", json.dumps(record, indent=2).encode())
+        facts = {**self._facts, "ended": ended, "retries": dict(retries), "remarks": dict(remarks)}
+        self._write("json", json.dumps(facts, indent=2).encode())
         self._flush()
-        table = pa.Table.from_batches(self._batches, schema=SCHEMA)
-        self._write("parquet", to_parquet(table))
+        self._write("parquet", to_parquet(pa.Table.from_batches(self._batches, schema=TIMINGS_SCHEMA)))
 
     def _write(self, suffix: str, data: bytes) -> None:
         try:
-            self._ledger.store.write(self._ledger.url("runs", f"{self.attempt}.{suffix}"), data)
+            self._ledger.store.write(self._ledger.url("runs", f"{self._name}.{suffix}"), data)
         except StoreError as error:
             log.warning("no record of this attempt: %s", error)

@@ -1,4 +1,7 @@
-"""Audit: prove from the store alone that every planned image has exactly one row and that the statistics hold."""
+"""The audit of a run: proof, from the store alone, that every planned image has exactly one row.
+
+It also proves that nothing else is there, and that the statistics of each shard are the sum of its rows.
+"""
 
 from __future__ import annotations
 
@@ -22,15 +25,20 @@ from segment.output.tables import ShardStats, StatsSum, fold, merge
 from segment.store.background import in_order
 from segment.store.names import count, shown
 
-_ROWS = ["id", "uri", "shard", "part", "index", "status", "error", "confusion", "miou"]  # all but what is large
-_NAMELESS = ("undecodable:", "killed_worker:", "out_of_memory:")  # rows of Parquet that could not be asked for their id
-_SHOWN = 10  # problems of a kind that are told in full
-_MEND = "delete it and run the same command again"
+_COLUMNS = ["id", "uri", "shard", "part", "index", "status", "error", "confusion", "miou"]  # all but the large ones
+_WITHOUT_ID = ("undecodable:", "killed_worker:", "out_of_memory:")  # errors of Parquet rows whose id was not read
+_SHOWN = 10  # faults of a kind that are listed one by one
+_REMEDY = "delete it and run the same command again"
 
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """What a deep audit looked at: masks files, their rows, their bytes; images whose input could not be had."""
+    """The extent of a deep audit.
+
+    Attributes:
+        files, rows, bytes: masks files, their rows and their bytes.
+        unseen: rows whose input is gone, changed or damaged, so that their ids were not compared with it.
+    """
 
     files: int
     rows: int
@@ -40,15 +48,15 @@ class Read:
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """What an audit found.
+    """The result of an audit.
 
     Attributes:
-        shards, parts, images, errors, scored: totals of what is committed.
-        unfinished: what is still to be done, in one line; None where nothing is.
-        wrong: what is wrong, a line each; of many of a kind the first few, and one line with the number of the others.
-        faults: how many things are wrong.
-        read: what a deep audit looked at.
-        left_out: what the input holds besides the planned images, by reason: no fault, and no row.
+        shards, parts, images, errors, scored: totals over the committed parts.
+        unfinished: the work that is left, in one line; None if there is none.
+        wrong: one line per fault. Of a frequent kind, the first few and one line with the number of the others.
+        faults: number of faults.
+        read: the extent of a deep audit; None otherwise.
+        left_out: objects and images of the input that are not planned, by reason. They are no fault.
     """
 
     shards: int
@@ -64,17 +72,17 @@ class Audit:
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """All lines; empty when every planned image has exactly one row and the statistics hold."""
+        """The unfinished work and all faults; empty if the run is complete and correct."""
         return (*([self.unfinished] if self.unfinished else []), *self.wrong)
 
     @property
     def totals(self) -> dict[str, int]:
-        """What is committed, by name: `_SUCCESS`."""
+        """The totals by name, as `_SUCCESS` holds them."""
         return {name: getattr(self, name) for name in ("shards", "parts", "images", "errors", "scored")}
 
 
 class _Fault(NamedTuple):
-    """Something wrong: its kind, as in "10 more KIND", and the line that tells it."""
+    """A fault: its kind, as in "10 more KIND", and the line that describes it."""
 
     kind: str
     line: str
@@ -82,7 +90,7 @@ class _Fault(NamedTuple):
 
 @dataclass
 class _Faults:
-    """Collects faults in bounded memory: a run has 100,000 parts, and one cause can damage all of them."""
+    """Collects faults in bounded memory: a run may have 100,000 parts, and one cause can damage them all."""
 
     lines: dict[str, list[str]] = field(default_factory=dict)
     numbers: Counter[str] = field(default_factory=Counter)
@@ -93,17 +101,17 @@ class _Faults:
             if self.numbers[kind] <= _SHOWN:
                 self.lines.setdefault(kind, []).append(line)
 
-    def told(self) -> tuple[str, ...]:
-        told = []
+    def summary(self) -> tuple[str, ...]:
+        summary = []
         for kind, lines in self.lines.items():
             more = self.numbers[kind] - len(lines)
-            told += [*lines, f"{more:,} more {kind}"] if more else lines
-        return tuple(told)
+            summary += [*lines, f"{more:,} more {kind}"] if more else lines
+        return tuple(summary)
 
 
 @dataclass(frozen=True)
 class _Objects:
-    """What the listings say: planned parts that are there, with their bytes; shards with statistics; what is left."""
+    """The result of the listings: bytes by committed part, shards with statistics, and the unfinished work."""
 
     committed: dict[str, int]
     finished: list[str]
@@ -111,20 +119,20 @@ class _Objects:
 
 
 def audit_run(ledger: Ledger, *, deep: bool = False) -> Audit:
-    """Audit a run: what is committed against the plan, the rows of each part, the statistics against their fold.
+    """Audit a run: the committed objects against the plan, the rows of each part, the statistics against the rows.
 
-    A row is its planned image's by position, id and URI. The plan of Parquet knows no ids: there each id must be its
-    shard's only one, unless its row is the error row of a repeated id, and the URI must be that of the id; a deep audit
-    reads the ids of the input again, where it is still there as planned.
+    Position, id and URI of a row must be those of its planned image. The plan holds no ids of Parquet input: there, an
+    id must be unique within its shard, except in error rows of repeated ids, and the URI must match the id. A deep
+    audit also reads these ids from the input again, where the input is unchanged.
 
     Args:
         ledger: of the run.
-        deep: read every byte of every masks file and check its page checksums; else all columns but the masks.
+        deep: read every byte of every masks file and check its page checksums; otherwise all columns but the masks.
 
     Raises:
-        UsageError: there is no run at this place.
+        UsageError: there is no run at this output.
     """
-    run, plan = ledger.read_begun()
+    run, plan = ledger.read_run_and_plan()
     card = ModelCard.model_validate(run["card"])
     faults = _Faults()
     objects = _check_objects(ledger, plan, faults)
@@ -137,9 +145,9 @@ def audit_run(ledger: Ledger, *, deep: bool = False) -> Audit:
 
 
 def audit_listing(ledger: Ledger, plan: Plan, card: ModelCard) -> Audit:
-    """Audit by listings and statistics alone, as a run does at its end: no masks file is read.
+    """Audit a run by its listings and statistics, without reading masks files: the audit at the end of a run.
 
-    Every committed object of the plan is listed; the rows of each shard are counted by its statistics.
+    The listings must hold exactly the planned objects. The statistics of a shard must count its planned images.
 
     Raises:
         SegmentError: a shard's statistics are damaged.
@@ -153,29 +161,29 @@ def audit_listing(ledger: Ledger, plan: Plan, card: ModelCard) -> Audit:
 
 def _totals(objects: _Objects, total: ShardStats, shards: int, faults: _Faults) -> Audit:
     numbers = (shards, len(objects.committed), total.images, total.errors, total.scored)
-    return Audit(*numbers, objects.unfinished, faults.told(), faults.numbers.total())
+    return Audit(*numbers, objects.unfinished, faults.summary(), faults.numbers.total())
 
 
 def _check_objects(ledger: Ledger, plan: Plan, faults: _Faults) -> _Objects:
-    """Compare the listings of masks/ and stats/ with the plan."""
+    """Compare the listings of `masks/` and `stats/` with the plan."""
     masks, stats, images = ledger.listed("masks"), ledger.listed("stats"), plan.images_by_shard()
     finished = [shard for shard in images if stats.pop(f"{shard}.parquet", None) is not None]
     committed: dict[str, int] = {}
     undone = 0
     columns = (plan.table[name].to_pylist() for name in ("shard", "id", "start", "stop"))
-    has_statistics = set(finished)
+    with_statistics = set(finished)
     for shard, part, start, stop in zip(*columns, strict=True):
         size = masks.pop(f"{shard}/{part}.parquet", None)
         if size is not None:
             committed[part] = size
-        elif shard in has_statistics:
+        elif shard in with_statistics:
             line = f"masks/{shard}/{part}.parquet was committed and has been lost: run the same command again"
             faults.add([_Fault("committed parts that have been lost", line)])
         else:
             undone += stop - start
-    for folder, strangers in (("masks", masks), ("stats", stats)):
+    for folder, unplanned in (("masks", masks), ("stats", stats)):
         kind = f"objects under {folder}/ that are in no plan"
-        faults.add(_Fault(kind, f"{folder}/{shown(path)} is in no plan: delete it") for path in sorted(strangers))
+        faults.add(_Fault(kind, f"{folder}/{shown(path)} is in no plan: delete it") for path in sorted(unplanned))
     unfinished = None
     if undone:
         unfinished = f"{undone:,} of {plan.images:,} images not done yet: run the same command again"
@@ -185,7 +193,7 @@ def _check_objects(ledger: Ledger, plan: Plan, faults: _Faults) -> _Objects:
 
 
 def _check_stats(ledger: Ledger, plan: Plan, shards: Iterable[str], faults: _Faults) -> dict[str, ShardStats]:
-    """Read the statistics of shards that can be read."""
+    """Read the statistics of shards; damaged ones are faults and are left out."""
 
     def read(shard: str) -> tuple[str, ShardStats | None]:
         try:
@@ -197,7 +205,7 @@ def _check_stats(ledger: Ledger, plan: Plan, shards: Iterable[str], faults: _Fau
 
     found = dict(in_order(read, shards, name="audit"))
     damaged = (shard for shard, stats in found.items() if stats is None)
-    faults.add(_Fault("damaged statistics", f"stats/{shard}.parquet is damaged: {_MEND}") for shard in damaged)
+    faults.add(_Fault("damaged statistics", f"stats/{shard}.parquet is damaged: {_REMEDY}") for shard in damaged)
     sound = {shard: stats for shard, stats in found.items() if stats}
     faults.add(_wrong_counts(plan, sound))
     return sound
@@ -211,27 +219,27 @@ def _wrong_counts(plan: Plan, stats: Mapping[str, ShardStats]) -> Iterator[_Faul
             yield _Fault("shards with another number of rows than planned", f"shard {shard} {words}")
 
 
-class _Looked(NamedTuple):
-    """A part that could be read: its rows but for the masks, their fold, and whether its input could not be had."""
+class _PartRows(NamedTuple):
+    """The rows of a part without masks, their statistics, and whether the input could not be read for their ids."""
 
     rows: pa.Table
-    folded: ShardStats
+    stats: ShardStats
     is_unseen: bool
 
 
 class _RowAudit:
-    """Checks the rows of all committed parts, a few at once.
+    """Checks the rows of all committed parts, several at once.
 
     Args:
-        ledger, plan, run: of the run; `run.json`.
-        card: the model's.
+        ledger, plan, run: of the run; `run` is its `run.json`.
+        card: of the model.
         deep: see `audit_run`.
-        faults: where what is wrong goes.
+        faults: collects the faults.
 
     Attributes:
-        rows: how many were read.
-        unseen: how many of them are of Parquet files that are gone or have changed (deep).
-        others: the sum of the shards without statistics.
+        rows: rows read.
+        unseen: see `Read.unseen`.
+        others: sum over the shards without statistics.
     """
 
     def __init__(
@@ -243,56 +251,56 @@ class _RowAudit:
         self.rows, self.unseen, self.others = 0, 0, StatsSum(self._classes)
 
     def check(self, committed: Container[str], stats: Mapping[str, ShardStats]) -> None:
-        """Check the parts of these ids, and the statistics of their shards."""
+        """Check the parts with these ids, and the statistics of their shards."""
         left = {shard: len(parts) for shard, parts in self._plan.parts_by_shard().items()}
         sums: dict[str, StatsSum] = {}
         ids: dict[str, set[str]] = {}
         wanted = (part for part in self._plan.parts() if part.id in committed)
-        for part, looked, found in in_order(self._read, wanted, name="audit", ahead=16):
-            self._faults.add(found)
-            if looked is None:
+        for part, found, faults in in_order(self._read, wanted, name="audit", ahead=16):
+            self._faults.add(faults)
+            if found is None:
                 continue
-            self.rows += looked.folded.images
-            self.unseen += looked.folded.images if looked.is_unseen else 0
-            self._faults.add(_of_file(part, repeated_ids(part, looked.rows, ids.setdefault(part.shard, set()))))
+            self.rows += found.stats.images
+            self.unseen += found.stats.images if found.is_unseen else 0
+            self._faults.add(_of_file(part, repeated_ids(part, found.rows, ids.setdefault(part.shard, set()))))
             if part.shard not in stats:
-                self.others.add(looked.folded)
+                self.others.add(found.stats)
                 continue
-            sums.setdefault(part.shard, StatsSum(self._classes)).add(looked.folded)
+            sums.setdefault(part.shard, StatsSum(self._classes)).add(found.stats)
             left[part.shard] -= 1
-            if not left[part.shard]:  # all of its parts could be read
+            if not left[part.shard]:  # every part of the shard is readable
                 self._check_sum(part.shard, sums.pop(part.shard).total())
                 ids.pop(part.shard)
 
     def _check_sum(self, shard: str, folded: ShardStats) -> None:
         if not self._ledger.holds_stats(shard, folded, self._card):
-            line = f"stats/{shard}.parquet is not the sum of its parts: {_MEND}"
+            line = f"stats/{shard}.parquet is not the sum of its parts: {_REMEDY}"
             self._faults.add([_Fault("statistics that are not the sum of their parts", line)])
 
-    def _read(self, part: Part) -> tuple[Part, _Looked | None, list[_Fault]]:
-        """Read a part and say what is wrong with it; None where it is damaged."""
-        columns, block = (None, 1 << 20) if self._deep else (_ROWS, 1 << 16)
+    def _read(self, part: Part) -> tuple[Part, _PartRows | None, list[_Fault]]:
+        """Read a part and return its rows and faults; None instead of the rows if its file is damaged."""
+        columns, block = (None, 1 << 20) if self._deep else (_COLUMNS, 1 << 16)
         try:
             table = self._ledger.read_rows(part.shard, part.id, columns, block_size=block)
-            rows, folded = table.select(_ROWS), fold(table, self._classes)
+            rows, stats = table.select(_COLUMNS), fold(table, self._classes)
             ids = self._input_ids(part, rows) if self._deep and not part.members else []
             wrong = list(wrong_rows(table, part, self._fingerprint, ids=ids, deep=self._deep))
         except StoreError:
             raise
-        except (SegmentError, *DAMAGE):  # cut, flipped, deleted meanwhile, no table of ours
+        except (SegmentError, *DAMAGE):  # truncated, corrupted, deleted meanwhile, or not a masks file
             return part, None, _of_file(part, [("damaged masks files", "is damaged")])
-        return part, _Looked(rows, folded, ids is None), _of_file(part, wrong)
+        return part, _PartRows(rows, stats, ids is None), _of_file(part, wrong)
 
     def _input_ids(self, part: Part, rows: pa.Table) -> list[str] | None:
-        """Read the ids of a part of Parquet from the input; None where it is gone, has changed or is damaged."""
+        """Read the ids of a Parquet part from the input; None if the input is gone, changed or damaged."""
         try:
             ids = read_ids(part, self._options, self._ledger.store)
         except (SegmentError, *DAMAGE):
             return None
         held = zip(ids, rows["id"].to_pylist(), rows["error"].to_pylist(), strict=True)
-        return [own if (error or "").startswith(_NAMELESS) else name for name, own, error in held]
+        return [own if (error or "").startswith(_WITHOUT_ID) else name for name, own, error in held]
 
 
 def _of_file(part: Part, wrong: Iterable[tuple[str, str]]) -> list[_Fault]:
     name = f"masks/{part.shard}/{part.id}.parquet"
-    return [_Fault(kind, f"{name} {words}: {_MEND}") for kind, words in wrong]
+    return [_Fault(kind, f"{name} {words}: {_REMEDY}") for kind, words in wrong]

@@ -1,4 +1,4 @@
-"""Objects that cannot be read as what they are: read once more, then refused by name."""
+"""Damaged objects of a run: a failed read is repeated once, then refused with the name of the object."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from segment.store.names import shown
 T = TypeVar("T")
 log = logging.getLogger("segment.output.damage")
 
-DAMAGE = (pa.ArrowException, LookupError, TypeError, ValueError, OSError)  # what reading a damaged object raises
+DAMAGE = (pa.ArrowException, LookupError, TypeError, ValueError, OSError)  # raised by reads of damaged objects
 
 
-def sound(url: str, read: Callable[[], T]) -> T:
-    """Return what `read` makes of an object, fetching it; if it came damaged, once more.
+def read_checked(url: str, read: Callable[[], T]) -> T:
+    """Return `read()`, which fetches and parses the object at `url`; repeat it once if that fails.
 
     Raises:
-        SegmentError: it is damaged where it is.
+        SegmentError: both reads fail, so the stored object is damaged.
+        FileNotFoundError: there is no such object.
     """
     try:
         try:
@@ -29,11 +30,11 @@ def sound(url: str, read: Callable[[], T]) -> T:
         except DAMAGE as error:
             if isinstance(error, FileNotFoundError):
                 raise
-            log.warning("%s came damaged (%s): reading it again", shown(url), type(error).__name__)
+            log.warning("%s was read damaged (%s): reading it again", shown(url), type(error).__name__)
             return read()
     except DAMAGE as error:
         if isinstance(error, FileNotFoundError):
             raise
         raise SegmentError(
-            f"{shown(url)} is damaged: delete it, and the same command makes it anew ({type(error).__name__})"
+            f"{shown(url)} is damaged: delete it, and the same command writes it again ({type(error).__name__})"
         ) from None

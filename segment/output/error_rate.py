@@ -1,4 +1,4 @@
-"""Whether a run has more failed or lost images than its job allows."""
+"""The error rate of a run: whether more images failed or were lost than its job allows."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from segment.inputs.findings import LeftOut, by_reason
 
 
 def too_many_errors(errors: int, images: int, left_out: Iterable[LeftOut], limit: float) -> str:
-    """Say that more images failed, or are lost in damaged archives, than the job allows; `""` if not.
+    """Return a message if more images failed, or are lost in damaged archives, than the job allows; else `""`.
 
-    Where nobody can tell how many are lost, only a limit of 1 allows it.
+    If the number of lost images is unknown, only a limit of 1 allows it. A run of a choice of images (`--limit`,
+    `--sample`) loses none.
 
     Args:
         errors, images: error rows, and all rows.
-        left_out: what the input holds besides; nothing is lost of a choice among what is there.
+        left_out: objects and images of the input that are not planned.
         limit: share of images that may fail, 0-1.
     """
     items = by_reason(left_out)
@@ -23,11 +24,11 @@ def too_many_errors(errors: int, images: int, left_out: Iterable[LeftOut], limit
         lost = None
     if lost and not lost.exact and limit < 1:
         return (
-            f"images are lost behind the damage of archives, and nobody can tell how many: {lost}. Mend the archives "
+            f"an unknown number of images is lost in damaged archives: {lost}. Repair the archives "
             "and use --update, or accept the loss with --max-error-rate 1"
         )
     missing = lost.number if lost else 0
     if errors + missing <= limit * (images + missing):
         return ""
-    behind = f" and {missing} more are lost behind the damage of archives" if missing else ""
-    return f"{errors} of {images} images failed{behind}, more than --max-error-rate {limit:g} allows"
+    in_archives = f" and {missing} more are lost in damaged archives" if missing else ""
+    return f"{errors} of {images} images failed{in_archives}, more than --max-error-rate {limit:g} allows"

@@ -1,4 +1,7 @@
-"""The contract of a run: what a resumed one must have in common with it. One output holds one run."""
+"""The identity of a run: every setting that can change a mask or a count, and its fingerprint.
+
+One output holds one run; a resumed run must have the same identity. `run.json` stores it under `contract`.
+"""
 
 from __future__ import annotations
 
@@ -9,31 +12,26 @@ from typing import Any
 
 from segment.errors import UsageError
 from segment.models.card import ModelCard
+from segment.output.attempts import read_attempts
 from segment.output.ledger import Ledger, to_json
 from segment.store.names import shown
 
+_COSMETIC = dict.fromkeys(("description", "licence", "source", "gflops", "mparams", "weights"), True)
 
-def contract_of(card: ModelCard, **settings: Any) -> dict[str, Any]:
-    """Everything that can change a mask or a count, as plain JSON: what a resumed run must have in common."""
-    cosmetic = {
-        "description": True,
-        "licence": True,
-        "source": True,
-        "gflops": True,
-        "mparams": True,
-        "weights": True,
-    }
-    dumped = card.model_dump(mode="json", exclude={**cosmetic, "metric": {"published", "note"}})
+
+def identity_of(card: ModelCard, **settings: Any) -> dict[str, Any]:
+    """Return the identity of a run as plain JSON: the card without its cosmetic fields, and the settings."""
+    dumped = card.model_dump(mode="json", exclude={**_COSMETIC, "metric": {"published", "note"}})
     return {"card": dumped, **settings}
 
 
-def fingerprint_of(contract: Mapping[str, Any]) -> str:
-    """SHA-256 of the contract, hexadecimal."""
-    return hashlib.sha256(json.dumps(contract, sort_keys=True).encode()).hexdigest()
+def fingerprint_of(identity: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of an identity, hexadecimal."""
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
 def differences(ours: Any, theirs: Any, path: str = "") -> list[str]:
-    """Name the leaves in which two contracts differ: `runtime.precision: 'bf16' there, 'f32' now`."""
+    """Return a line for each value that differs: `runtime.precision: 'bf16' there, 'f32' now`."""
     if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
         keys = sorted({*ours, *theirs})
         return [
@@ -43,11 +41,11 @@ def differences(ours: Any, theirs: Any, path: str = "") -> list[str]:
 
 
 def begin(ledger: Ledger, run: Mapping[str, Any]) -> None:
-    """Write `run.json`, unless the very same run is there.
+    """Write `run.json`, unless the output holds the same run already.
 
     Raises:
-        UsageError: another run is there and has committed something, or begins in this moment; or there are masks
-            of an unknown run.
+        UsageError: the output holds another run with committed parts, another run begins at the same time, or there
+            are masks without a `run.json`.
     """
     url, data = ledger.url("run.json"), to_json(run)
     existing = ledger.read_run()
@@ -55,39 +53,39 @@ def begin(ledger: Ledger, run: Mapping[str, Any]) -> None:
         if ledger.has_masks():
             raise UsageError(f"{shown(ledger.output)} holds masks but no run.json: choose another output")
         ledger.store.create(url, data)
-    elif not goes_on(ledger, existing, run["contract"]):
+    elif not is_resumable(ledger, existing, run["contract"]):
         ledger.store.delete(ledger.url("plan.parquet"))
         ledger.store.write(url, data)
     if (ledger.read_run() or run)["fingerprint"] != run["fingerprint"]:
         raise UsageError(f"another run has just begun at {shown(ledger.output)}: choose another output")
 
 
-def goes_on(ledger: Ledger, run: Mapping[str, Any], contract: Mapping[str, Any]) -> bool:
-    """Whether the run that is there is the one asked for; False if it may be replaced, having committed nothing.
+def is_resumable(ledger: Ledger, run: Mapping[str, Any], identity: Mapping[str, Any]) -> bool:
+    """Return whether the run in the output has this identity; False if it has another one but may be replaced.
 
-    A run that is being begun, or was killed, is not replaced: nobody can tell whether its driver lives.
+    A run may be replaced if it has committed nothing and all of its attempts have ended. One that is starting or was
+    killed is not replaced: its driver may still be alive.
 
     Raises:
-        UsageError: it is another one, with the differences, and its masks would mix with ours.
+        UsageError: it has another identity and may not be replaced; the message lists the differences.
     """
-    if run["fingerprint"] == fingerprint_of(contract):
+    if run["fingerprint"] == fingerprint_of(identity):
         return True
     if not ledger.has_masks():
-        if _is_given_up(ledger):
+        if _is_abandoned(ledger):
             return False
         raise UsageError(
-            f"another run is being begun at {shown(ledger.output)}, or was killed before its first commit. If none "
-            f"is at work there, delete {shown(ledger.url('run.json'))} and run again; else choose another output"
+            f"another run is starting at {shown(ledger.output)}, or was killed before its first commit. If no run "
+            f"is active there, delete {shown(ledger.url('run.json'))} and run again; else choose another output"
         )
-    lines = "\n".join(f"  {line}" for line in differences(contract, run["contract"]))
+    lines = "\n".join(f"  {line}" for line in differences(identity, run["contract"]))
     raise UsageError(
         f"{shown(ledger.output)} holds another run; its masks would mix with these:\n{lines}\n"
-        "Choose another output, or ask for what that run was asked for."
+        "Choose another output, or use the options of that run."
     )
 
 
-def _is_given_up(ledger: Ledger) -> bool:
-    """Whether every attempt at the run has ended, and there was one."""
-    names = [entry.url.rpartition("/")[2] for entry in ledger.store.list(ledger.url("runs"))]
-    begun, ended = ({n.removesuffix(x) for n in names if n.endswith(x)} for x in (".json", ".parquet"))
-    return bool(begun) and begun <= ended
+def _is_abandoned(ledger: Ledger) -> bool:
+    """Whether there were attempts at the run and all of them ended."""
+    attempts = read_attempts(ledger)
+    return bool(attempts) and all(attempt.ended for attempt in attempts)

@@ -1,4 +1,4 @@
-"""What is asked, what is planned, what is committed: the truth about a run, kept in the store and nowhere else.
+"""The ledger: the state of a run, kept in the store and nowhere else.
 
 OUTPUT/run.json, plan.parquet, masks/<shard>/<part>.parquet (the commit), stats/<shard>.parquet, _SUCCESS.
 """
@@ -13,10 +13,9 @@ from typing import Any
 import pyarrow as pa
 
 from segment.errors import SegmentError, UsageError
-from segment.inputs.findings import LeftOut
 from segment.metrics import score
 from segment.models.card import ModelCard
-from segment.output.damage import sound
+from segment.output.damage import read_checked
 from segment.output.plan import Plan
 from segment.output.tables import (
     ShardStats,
@@ -36,16 +35,16 @@ from segment.store.names import shown, skip_reason
 from segment.store.urls import join_url
 
 _FOLD_COLUMNS = ["status", "confusion", "miou"]
-_FOLD_BLOCK = 1 << 16  # bytes a range request: the mask column between footer and counts is not worth reading
-_COUNTED = re.compile(r"\.(parquet|parq|pq)(/|$)", re.IGNORECASE)
-_LIST_SHARDS_ONE_BY_ONE = 64  # more unfinished shards than this are found by one listing of masks/
+_FOLD_BLOCK = 1 << 16  # bytes per range request; small, so that the mask column between counts and footer is not read
+_PARQUET = re.compile(r"\.(parquet|parq|pq)(/|$)", re.IGNORECASE)
+_MOST_SHARD_LISTINGS = 64  # for more unfinished shards than this, one listing of masks/ is cheaper
 
 
 class Ledger:
-    """The books of one output prefix.
+    """Reads and writes the state of the run below one output prefix.
 
     Args:
-        store: how to reach it.
+        store: the store of the output.
         output: absolute URL of the prefix.
     """
 
@@ -54,22 +53,22 @@ class Ledger:
         self.output = output
 
     def url(self, *names: str) -> str:
-        """URL of something below the output."""
+        """Return the URL of an object or folder below the output."""
         return join_url(self.output, *names)
 
     def masks_url(self, shard: str, part: str) -> str:
-        """URL whose existence is the commit of a part."""
+        """Return the URL of the masks file of a part; its existence is the commit of the part."""
         return self.url("masks", shard, f"{part}.parquet")
 
     def stats_url(self, shard: str) -> str:
-        """URL of a shard's statistics."""
+        """Return the URL of the statistics of a shard."""
         return self.url("stats", f"{shard}.parquet")
 
     def read_run(self) -> dict[str, Any] | None:
-        """Return `run.json`, or None where no run was started.
+        """Return `run.json`, or None if no run was started.
 
         Raises:
-            UsageError: it is there but is not ours.
+            UsageError: the file exists but is not the `run.json` of this program.
         """
         data = self.store.read_if_exists(self.url("run.json"))
         if data is None:
@@ -83,49 +82,49 @@ class Ledger:
         raise UsageError(f"{shown(self.url('run.json'))} is not a run of this program: choose another output")
 
     def refuse_replaced(self, fingerprint: str) -> None:
-        """Refuse to go on if another run has taken the place of ours while we had committed nothing.
+        """Refuse to continue if another run has replaced this one, which is possible before its first commit.
 
         Raises:
-            SegmentError: so it is.
+            SegmentError: `run.json` belongs to another run.
         """
         run = self.read_run()
         if run is not None and run["fingerprint"] != fingerprint:
-            raise SegmentError(f"another run has taken the place of this one at {shown(self.output)}: choose another")
+            raise SegmentError(f"another run has replaced this one at {shown(self.output)}: choose another output")
 
     def has_masks(self) -> bool:
-        """Whether anything is committed."""
+        """Return whether any object exists under `masks/`."""
         return bool(self.listed("masks"))
 
     def listed(self, folder: str) -> dict[str, int]:
-        """Return path below a folder of the output, and bytes, of all there that a reader of its Parquet may count.
+        """Return the size in bytes of each object below a folder that a Parquet reader may count, by relative path.
 
-        That is at any depth: by its suffix, in any case, hidden or not, and what lies in a folder so named; and every
-        file that is not hidden, for `pyarrow.dataset` reads a copy `x.parquet.bak`, too. What file managers leave there
-        is nobody's row.
+        These are, at any depth, objects with a Parquet suffix in any case, hidden or not, those in a folder with such a
+        suffix, and every object that is not hidden: `pyarrow.dataset` reads a copy `x.parquet.bak`, too. Files that
+        operating systems leave there are not counted.
         """
         below = self.url(folder) + "/"
         found = {entry.url.removeprefix(below): entry.size for entry in self.store.list(self.url(folder))}
-        return {path: size for path, size in found.items() if _COUNTED.search(path) or not skip_reason(path)}
+        return {path: size for path, size in found.items() if _PARQUET.search(path) or not skip_reason(path)}
 
     def record_input(self, plan: Plan, fingerprint: str) -> None:
-        """Bring what `run.json` says of the input in line with the frozen plan, unless the run is another one now."""
+        """Update the input summary in `run.json` to the frozen plan, unless another run has replaced this one."""
         run, frozen = self.read_run(), plan.summary()
         if run is None or run["fingerprint"] != fingerprint or run.get("input") == frozen:
             return
         self.store.write(self.url("run.json"), to_json({**run, "input": frozen}))
         now = self.read_plan()
-        if now is not None and now != plan:  # another driver's --update came in between
+        if now is not None and now != plan:  # another driver has updated the plan meanwhile
             self.record_input(now, fingerprint)
 
     def is_planned(self) -> bool:
-        """Whether there is a plan."""
+        """Return whether the plan is frozen."""
         return self.store.exists(self.url("plan.parquet"))
 
     def read_plan(self) -> Plan | None:
-        """Return the frozen plan, or None where there is none yet.
+        """Return the frozen plan, or None if there is none yet.
 
         Raises:
-            SegmentError: it is damaged.
+            SegmentError: the file is damaged.
         """
         url = self.url("plan.parquet")
 
@@ -133,63 +132,66 @@ class Ledger:
             data = self.store.read_if_exists(url)
             return None if data is None else Plan.from_bytes(data)
 
-        return sound(url, read)
+        return read_checked(url, read)
 
-    def read_begun(self) -> tuple[dict[str, Any], Plan]:
-        """Return `run.json` and the plan of a run that was begun.
+    def read_run_and_plan(self) -> tuple[dict[str, Any], Plan]:
+        """Return `run.json` and the plan of a run.
 
         Raises:
-            UsageError: there is no run at this place, it has not planned yet, or a file of it is lost.
+            UsageError: there is no run at this output, it has no plan yet, or one of the two files is lost.
         """
         run, plan, place = self.read_run(), self.read_plan(), shown(self.output)
         if run is not None and plan is None:
-            raise UsageError(f"the run at {place} has no plan.parquet: the `segment run` that began it makes it")
+            raise UsageError(f"the run at {place} has no plan.parquet: run the same `segment run` again to plan it")
         if run is None and (plan is not None or self.has_masks()):
-            raise UsageError(f"{place} holds what a run made, but no run.json: put it back, or delete all and run anew")
+            raise UsageError(f"{place} holds parts of a run but no run.json: restore it, or delete all and run again")
         if run is None or plan is None:
-            raise UsageError(f"no run at {place}: `segment run INPUT {place} --model CARD` makes one")
+            raise UsageError(f"no run at {place}: start one with `segment run INPUT {place} --model CARD`")
         return run, plan
 
     def freeze_plan(self, plan: Plan) -> Plan:
-        """Write the plan if there is none, and read back the one that is there: the first driver's."""
+        """Write the plan unless there is one, and return the stored plan: the one of the first driver."""
         url = self.url("plan.parquet")
         data = plan.to_bytes()
-        return sound(url, lambda: Plan.from_bytes(self.store.create(url, data)))
+        return read_checked(url, lambda: Plan.from_bytes(self.store.create(url, data)))
 
     def finished_shards(self) -> set[str]:
-        """Shards whose statistics are written, which happens after their last commit."""
+        """Return the shards with statistics; these are written after the last part of a shard is committed."""
         found = (path for path in self.listed("stats") if "/" not in path and path.endswith(".parquet"))
         return {path.removesuffix(".parquet") for path in found}
 
     def listed_parts(self) -> dict[tuple[str, str], int]:
-        """Shard and id of every part that is committed, planned or not, with its bytes: by one listing of all."""
+        """Return the size in bytes of every committed part, planned or not, by shard and part id; one listing."""
         found = ((path.split("/"), size) for path, size in self.listed("masks").items() if path.endswith(".parquet"))
         return {(names[0], names[1].removesuffix(".parquet")): size for names, size in found if len(names) == 2}
 
     def committed(self, plan: Plan, finished: set[str] | None = None) -> set[str]:
-        """Ids of the parts that are committed: by one key a finished shard, and a listing of the others.
+        """Return the ids of the committed parts of a plan.
+
+        A finished shard costs one key of a listing; the folders of the others are listed.
 
         Args:
-            plan: whose parts.
-            finished: `finished_shards()`, where the caller has looked already.
+            plan: the planned parts.
+            finished: `finished_shards()`, if the caller has it already.
         """
         finished = self.finished_shards() if finished is None else finished
         parts = plan.parts_by_shard()
         done = {part for shard in parts.keys() & finished for part in parts[shard]}
         unfinished = [shard for shard in parts if shard not in finished]
-        if len(unfinished) > _LIST_SHARDS_ONE_BY_ONE:
+        if len(unfinished) > _MOST_SHARD_LISTINGS:
             found = set(self.listed("masks"))
         else:
             found = {f"{shard}/{path}" for shard in unfinished for path in self.listed(f"masks/{shard}")}
         return done | {part for shard in unfinished for part in parts[shard] if f"{shard}/{part}.parquet" in found}
 
     def finish_shard(self, shard: str, parts: Sequence[str], card: ModelCard, fingerprint: str) -> ShardStats:
-        """Fold a shard's committed parts and write its statistics. Idempotent: the same bytes every time.
+        """Sum the committed parts of a shard and write its statistics. Idempotent: the bytes are always the same.
 
         Raises:
-            SegmentError: a masks file is damaged, lost, or was written by another run; or another run is here now.
+            SegmentError: a masks file is damaged, lost, or was written by another run; or another run has replaced
+                this one.
         """
-        self.refuse_replaced(fingerprint)  # it would take our statistics for its own
+        self.refuse_replaced(fingerprint)  # the other run would count our statistics as its own
         classes = len(card.classes)
         folded = in_order(lambda part: self.part_stats(shard, part, classes, fingerprint), parts, name="fold")
         try:
@@ -200,17 +202,21 @@ class Ledger:
         return stats
 
     def holds_stats(self, shard: str, stats: ShardStats, card: ModelCard) -> bool:
-        """Whether a shard's file of statistics is what these make, column for column; SegmentError if it is damaged."""
+        """Return whether the statistics file of a shard holds exactly `stats`.
+
+        Raises:
+            SegmentError: the file is damaged.
+        """
         url = self.stats_url(shard)
-        written = sound(url, lambda: read_table(self.store.read(url)))
+        written = read_checked(url, lambda: read_table(self.store.read(url)))
         return bool(written.equals(_stats_table(shard, stats, card)))
 
     def part_stats(self, shard: str, part: str, classes: int, fingerprint: str) -> ShardStats:
-        """Fold the rows of a committed part.
+        """Return the statistics of a committed part, computed from its rows.
 
         Raises:
             SegmentError: its file is damaged, or was written by another run.
-            FileNotFoundError: it is not committed.
+            FileNotFoundError: the part is not committed.
         """
         table = self.read_rows(shard, part, _FOLD_COLUMNS)
         if footer_of(table).get("fingerprint") != fingerprint:
@@ -220,58 +226,50 @@ class Ledger:
         return fold(table, classes)
 
     def shard_stats(self, shards: Iterable[str]) -> dict[str, ShardStats]:
-        """Read the statistics of finished shards, in the order given.
+        """Read the statistics of finished shards, in the given order.
 
         Raises:
-            SegmentError: one of them is damaged.
+            SegmentError: a file is damaged.
         """
 
         def read_one(shard: str) -> ShardStats:
             url = self.stats_url(shard)
-            return sound(url, lambda: read_stats(self.store.read(url)))
+            return read_checked(url, lambda: read_stats(self.store.read(url)))
 
         names = list(shards)
         return dict(zip(names, in_order(read_one, names, name="stats"), strict=True))
 
     def reopen(self, shard: str, parts: Sequence[str]) -> None:
-        """Take back the commit of some parts of a shard: what follows from them first."""
-        self.take_back_success()
+        """Undo the commit of some parts of a shard; `_SUCCESS` and the statistics that depend on them go first."""
+        self.remove_success()
         self.store.delete(self.stats_url(shard))
         for part in parts:
             self.store.delete(self.masks_url(shard, part))
 
     def reopen_lost(self, plan: Plan) -> int:
-        """Let a round do what was committed and is not there any more; return how many parts that is."""
+        """Reopen the shards that have statistics but lack masks files; return the number of missing parts."""
         listed, planned = self.listed_parts(), plan.parts_by_shard()
         missing = {shard: [part for part in parts if (shard, part) not in listed] for shard, parts in planned.items()}
         lost = {shard: parts for shard, parts in missing.items() if parts}
         if lost:
-            self.take_back_success()
+            self.remove_success()
         for shard in lost:
             self.store.delete(self.stats_url(shard))
         return sum(map(len, lost.values()))
 
-    def extend_plan(self, plan: Plan, new: Plan) -> Plan:
-        """Freeze a plan that has more parts than before; what is left out is as the new one says."""
-        self.take_back_success()
-        longer = Plan(pa.concat_tables([plan.table, new.table]), new.left_out)
-        self.store.write(self.url("plan.parquet"), longer.to_bytes())
-        return longer
-
-    def recount(self, plan: Plan, left_out: Sequence[LeftOut]) -> Plan:
-        """Freeze a plan of the same parts, where something else is left out of the input now."""
-        counted = Plan(plan.table, left_out)
-        self.store.write(self.url("plan.parquet"), counted.to_bytes())
-        return counted
+    def replace_plan(self, plan: Plan) -> Plan:
+        """Freeze a plan in place of the current one, and return it."""
+        self.store.write(self.url("plan.parquet"), plan.to_bytes())
+        return plan
 
     def read_rows(
         self, shard: str, part: str, columns: Sequence[str] | None, block_size: int = _FOLD_BLOCK
     ) -> pa.Table:
-        """Read some columns of a committed part (None: all); the others are not fetched.
+        """Read the rows of a committed part; only the given columns are fetched (None: all).
 
         Raises:
-            SegmentError: it is damaged.
-            FileNotFoundError: it is not committed.
+            SegmentError: its file is damaged.
+            FileNotFoundError: the part is not committed.
         """
         url = self.masks_url(shard, part)
 
@@ -279,13 +277,13 @@ class Ledger:
             with self.store.open(url, block_size=block_size) as file:
                 return read_masks(file, columns)
 
-        return sound(url, read)
+        return read_checked(url, read)
 
     def read_footer(self, shard: str, part: str, size: int) -> dict[str, object]:
-        """Read what a committed part of `size` bytes says of itself (`tables.read_footer`), by one request.
+        """Read the footer of a committed part of `size` bytes with one request; see `tables.read_footer`.
 
         Raises:
-            SegmentError: it is damaged.
+            SegmentError: its file is damaged.
         """
         url = self.masks_url(shard, part)
 
@@ -293,19 +291,19 @@ class Ledger:
             with self.store.open(url, block_size=_FOLD_BLOCK, size=size) as file:
                 return read_footer(file)
 
-        return sound(url, read)
+        return read_checked(url, read)
 
     def succeed(self, totals: Mapping[str, int], fingerprint: str) -> None:
-        """Write `_SUCCESS`: the totals of an audit that held."""
+        """Write `_SUCCESS` with the totals of a successful audit."""
         self.store.write(self.url("_SUCCESS"), to_json({**totals, "fingerprint": fingerprint}))
 
     def is_complete(self) -> bool:
-        """Whether `_SUCCESS` is there."""
+        """Return whether `_SUCCESS` exists."""
         return self.store.exists(self.url("_SUCCESS"))
 
-    def take_back_success(self) -> None:
-        """Delete `_SUCCESS` if it is there."""
-        if self.is_complete():  # or who may not delete could not even run
+    def remove_success(self) -> None:
+        """Delete `_SUCCESS` if it exists."""
+        if self.is_complete():  # deleting a missing object would already need the permission to delete
             self.store.delete(self.url("_SUCCESS"))
 
 
@@ -315,5 +313,5 @@ def _stats_table(shard: str, stats: ShardStats, card: ModelCard) -> pa.Table:
 
 
 def to_json(value: Mapping[str, Any]) -> bytes:
-    """`run.json` and `_SUCCESS`: keys sorted, one to a line."""
+    """Serialise `run.json` or `_SUCCESS`: keys sorted, one per line."""
     return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()

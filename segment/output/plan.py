@@ -1,4 +1,4 @@
-"""The plan: the frozen list of parts, as `plan.parquet` keeps it."""
+"""The plan of a run: the frozen list of its parts, stored as `plan.parquet`."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ PLAN_SCHEMA = pa.schema(
 
 
 class Plan:
-    """The frozen list of parts, kept in Arrow: a million images need no million Python objects.
+    """The list of parts of a run, as an Arrow table: a million images need no million Python objects.
 
     Args:
-        table: one row per part.
-        left_out: what the input holds besides, by reason and place.
+        table: one row per part, of `PLAN_SCHEMA`.
+        left_out: objects and images of the input that are not planned, by reason and place.
     """
 
     def __init__(self, table: pa.Table, left_out: Sequence[LeftOut] = ()) -> None:
@@ -48,8 +48,8 @@ class Plan:
 
     @staticmethod
     def of(parts: Iterable[Part], left_out: Sequence[LeftOut] = ()) -> Plan:
-        """Build a plan from parts, in their order."""
-        rows = [{name: _plain(getattr(part, name)) for name in PLAN_SCHEMA.names} for part in parts]
+        """Build a plan from parts; their order is kept."""
+        rows = [{name: _to_plain(getattr(part, name)) for name in PLAN_SCHEMA.names} for part in parts]
         return Plan(pa.Table.from_pylist(rows, schema=PLAN_SCHEMA), left_out)
 
     def __eq__(self, other: object) -> bool:
@@ -62,34 +62,34 @@ class Plan:
 
     @property
     def images(self) -> int:
-        """Planned images."""
+        """Number of planned images."""
         return int(pc.sum(pc.subtract(self.table["stop"], self.table["start"])).as_py() or 0)
 
     def summary(self) -> dict[str, Any]:
-        """What `run.json` says of the input: images and shards, and what is left out by reason."""
+        """Return the input summary of `run.json`: images, shards, and what is left out by reason."""
         left_out = [item.to_json() for item in by_reason(self.left_out)]
         return {"images": self.images, "shards": len(self.images_by_shard()), "left_out": left_out}
 
     @property
     def is_signed(self) -> bool:
-        """Whether some images or labels are read by signed URLs, which the plan does not keep."""
+        """Whether some images or labels are read by signed URLs; the plan does not store signatures."""
         members = pc.list_flatten(self.table["members"])
         return any(pc.any(pc.struct_field(members, [name, "signed"])).as_py() for name in ("image", "label"))
 
     @property
     def names_labels(self) -> bool:
-        """Whether some images have labels by the plan; it does not know those of Parquet files."""
+        """Whether the plan holds labels; those of Parquet files are not in the plan."""
         members = pc.list_flatten(self.table["members"])
         return bool(pc.any(pc.is_valid(pc.struct_field(members, ["label"]))).as_py())
 
     @property
     def largest_part(self) -> int:
-        """Images of the largest part; 0 without parts."""
+        """Number of images of the largest part; 0 without parts."""
         return int(pc.max(pc.subtract(self.table["stop"], self.table["start"])).as_py() or 0)
 
     @property
     def input_bytes(self) -> int:
-        """Bytes of the planned input, as far as sizes are known; of a Parquet file by its share of planned rows."""
+        """Bytes of the planned input whose size is known; a Parquet file counts by its share of planned rows."""
         members = pc.list_flatten(self.table["members"])
         spans = [pc.struct_field(members, [name, "size"]) for name in ("image", "label")]
         total = sum(pc.sum(pc.max_element_wise(sizes, 0)).as_py() or 0 for sizes in spans)
@@ -101,7 +101,7 @@ class Plan:
         return int(total)
 
     def images_by_shard(self) -> dict[str, int]:
-        """Planned images of each shard, in plan order."""
+        """Return the number of planned images by shard, in plan order."""
         images: dict[str, int] = {}
         columns = (self.table[name].to_pylist() for name in ("shard", "start", "stop"))
         for shard, start, stop in zip(*columns, strict=True):
@@ -109,55 +109,63 @@ class Plan:
         return images
 
     def parts_by_shard(self) -> dict[str, list[str]]:
-        """Part ids of each shard, in plan order."""
+        """Return the part ids by shard, in plan order."""
         parts: dict[str, list[str]] = {}
         for shard, part in zip(self.table["shard"].to_pylist(), self.table["id"].to_pylist(), strict=True):
             parts.setdefault(shard, []).append(part)
         return parts
 
     def without(self, part_ids: set[str]) -> Plan:
-        """The plan less these parts."""
+        """Return the plan without these parts."""
         if not part_ids:
             return self
         keep = [part not in part_ids for part in self.table["id"].to_pylist()]
         return Plan(self.table.filter(pa.array(keep, pa.bool_())), self.left_out)
 
+    def extended_by(self, new: Plan) -> Plan:
+        """Return the plan with the parts of another one added, and with the `left_out` of the other one."""
+        return Plan(pa.concat_tables([self.table, new.table]), new.left_out)
+
     def parts(self) -> Iterator[Part]:
-        """The parts, in order."""
+        """Yield the parts, in order."""
         return parts_of(self.table)
 
     def between(self, start: int, stop: int) -> list[Part]:
-        """The parts from row `start` up to, not including, row `stop`."""
+        """Return the parts of the rows from `start` to `stop`, `stop` excluded."""
         return list(parts_of(self.table.slice(start, stop - start)))
 
     def to_bytes(self) -> bytes:
-        """`plan.parquet`; what is left out is in its metadata, so that one write freezes both."""
-        words = {"left_out": json.dumps([item.to_json() for item in self.left_out])} if self.left_out else None
-        return to_parquet(self.table.replace_schema_metadata(words))
+        """Return the bytes of `plan.parquet`; `left_out` is in its metadata, so that one write freezes both."""
+        metadata = {"left_out": json.dumps([item.to_json() for item in self.left_out])} if self.left_out else None
+        return to_parquet(self.table.replace_schema_metadata(metadata))
 
     @staticmethod
     def from_bytes(data: bytes) -> Plan:
-        """Read `plan.parquet`. Raises what Arrow raises, LookupError, TypeError or ValueError, if it is no plan."""
+        """Parse `plan.parquet`.
+
+        Raises:
+            pa.ArrowException, LookupError, TypeError, ValueError: the bytes are no plan.
+        """
         table = pq.read_table(pa.BufferReader(data), page_checksum_verification=True)
-        words = json.loads((table.schema.metadata or {}).get(b"left_out", b"[]"))
-        left_out = [LeftOut.from_json(item) for item in words]
+        items = json.loads((table.schema.metadata or {}).get(b"left_out", b"[]"))
+        left_out = [LeftOut.from_json(item) for item in items]
         return Plan(table.select(PLAN_SCHEMA.names).replace_schema_metadata(None).cast(PLAN_SCHEMA), left_out)
 
 
 def parts_of(table: pa.Table) -> Iterator[Part]:
-    """Turn plan rows (any slice of the table) into parts."""
+    """Yield the parts of a slice of the plan's table."""
     for batch in table.to_batches(max_chunksize=256):
         for row in batch.to_pylist():
             yield Part(**{**row, "members": tuple(_member(member) for member in row["members"])})
 
 
-def _plain(value: Any) -> Any:
+def _to_plain(value: Any) -> Any:
     if isinstance(value, str | int):
         return value
-    return [{"id": m.id, "image": _plain_span(m.image), "label": _plain_span(m.label)} for m in value]
+    return [{"id": m.id, "image": _span_to_plain(m.image), "label": _span_to_plain(m.label)} for m in value]
 
 
-def _plain_span(span: Span | None) -> dict[str, Any] | None:
+def _span_to_plain(span: Span | None) -> dict[str, Any] | None:
     return None if span is None else {name: getattr(span, name) for name in _SPAN.names}
 
 

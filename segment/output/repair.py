@@ -1,4 +1,8 @@
-"""What a rerun does beyond resuming: error rows anew, damaged parts anew, input that is new or has been replaced."""
+"""Repairs of an existing run: reopen parts with error rows or damage, and update the plan to a changed input.
+
+A reopened part is no longer committed, so the next round computes it again. Each change is ordered such that a run
+killed in between can be resumed.
+"""
 
 from __future__ import annotations
 
@@ -14,17 +18,15 @@ from segment.output.plan import Plan
 from segment.store.names import count
 
 
-def forget_errors(ledger: Ledger, plan: Plan, options: InputOptions) -> tuple[int, int]:
-    """Take back the commit of every part that holds an error row and can still be read as planned.
-
-    What follows from a part goes before the part does, so that a kill in between leaves a run that resumes.
+def reopen_errors(ledger: Ledger, plan: Plan, options: InputOptions) -> tuple[int, int]:
+    """Reopen every part that holds error rows and whose input is unchanged (`--retry-errors`).
 
     Returns:
-        How many error rows will be done again, and how many are left because their input has changed.
+        The number of error rows in reopened parts, and in parts that stay because their input has changed.
     """
     finished = ledger.finished_shards()
     stats = ledger.shard_stats(shard for shard in plan.parts_by_shard() if shard in finished)
-    again = changed = 0
+    reopened = changed = 0
     for part in plan.parts():
         if part.shard in stats and not stats[part.shard].errors:
             continue
@@ -33,20 +35,21 @@ def forget_errors(ledger: Ledger, plan: Plan, options: InputOptions) -> tuple[in
             continue
         if _is_unchanged(part, options, ledger):
             ledger.reopen(part.shard, [part.id])
-            again += errors
+            reopened += errors
         else:
             changed += errors
-    return again, changed
+    return reopened, changed
 
 
-def verify(ledger: Ledger, plan: Plan, fingerprint: str) -> int:
-    """Take back the commit of every part whose masks file is damaged, cut off, lost or of another run.
+def reopen_damaged(ledger: Ledger, plan: Plan, fingerprint: str) -> int:
+    """Reopen every part whose masks file is damaged, truncated, lost or from another run (`--verify`).
 
-    By the ends of the files alone, where part id, rows and fingerprint are: one small request each. Statistics that
-    cannot be read or count other images than planned go too. A flipped bit of a mask is not seen (`audit --deep` does).
+    Only the footers of the files are read, with one small request each; they hold part id, rows and fingerprint.
+    Statistics that are damaged or do not count the planned images are deleted. A flipped bit in a mask is not
+    detected; `audit --deep` detects it.
 
     Returns:
-        How many parts will be done again.
+        The number of reopened parts.
     """
     listed, finished = ledger.listed_parts(), ledger.finished_shards()
     ranges = zip(*(plan.table[name].to_pylist() for name in ("shard", "id", "start", "stop")), strict=True)
@@ -54,10 +57,10 @@ def verify(ledger: Ledger, plan: Plan, fingerprint: str) -> int:
     def is_sound(planned: tuple[str, str, int, int]) -> bool:
         shard, part, start, stop = planned
         if (shard, part) not in listed:
-            return shard not in finished  # else it is simply not done yet
-        said = {"part": part, "fingerprint": fingerprint, "rows": stop - start, "held": stop - start}
+            return shard not in finished  # of an unfinished shard the part may not be done yet
+        expected = {"part": part, "fingerprint": fingerprint, "rows": stop - start, "held": stop - start}
         try:
-            return said.items() <= ledger.read_footer(shard, part, listed[shard, part]).items()
+            return expected.items() <= ledger.read_footer(shard, part, listed[shard, part]).items()
         except StoreError:
             raise
         except SegmentError:
@@ -66,20 +69,21 @@ def verify(ledger: Ledger, plan: Plan, fingerprint: str) -> int:
     planned = list(ranges)
     with ThreadPoolExecutor(16, thread_name_prefix="verify") as pool:
         sound = list(pool.map(is_sound, planned))
-    again = [(shard, part) for (shard, part, _, _), good in zip(planned, sound, strict=True) if not good]
-    for shard, part in again:
+    damaged = [(shard, part) for (shard, part, _, _), good in zip(planned, sound, strict=True) if not good]
+    for shard, part in damaged:
         ledger.reopen(shard, [part])
     for shard, images in plan.images_by_shard().items():
-        if shard in finished and not _counts(ledger, shard, images):
+        if shard in finished and not _counts_images(ledger, shard, images):
             ledger.reopen(shard, [])
-    return len(again)
+    return len(damaged)
 
 
-def _counts(ledger: Ledger, shard: str, images: int) -> bool:
+def _counts_images(ledger: Ledger, shard: str, images: int) -> bool:
+    """Return whether the statistics of a shard are readable and count this number of images."""
     try:
         return ledger.shard_stats([shard])[shard].images == images
     except FileNotFoundError:
-        return True  # taken back with a part
+        return True  # deleted with a reopened part
     except StoreError:
         raise
     except SegmentError:
@@ -87,6 +91,7 @@ def _counts(ledger: Ledger, shard: str, images: int) -> bool:
 
 
 def _errors(ledger: Ledger, part: Part) -> int:
+    """Return the number of error rows of a part; 0 if it is not committed."""
     try:
         rows = ledger.read_rows(part.shard, part.id, ["status"])
     except FileNotFoundError:
@@ -95,7 +100,7 @@ def _errors(ledger: Ledger, part: Part) -> int:
 
 
 def _is_unchanged(part: Part, options: InputOptions, ledger: Ledger) -> bool:
-    """Whether a part can be read: if not, its rows are better than none."""
+    """Return whether the input of a part can be read as planned; otherwise its old rows are better than none."""
     try:
         read_part(part, options, ledger.store)
     except (InputChanged, FileNotFoundError):
@@ -104,10 +109,18 @@ def _is_unchanged(part: Part, options: InputOptions, ledger: Ledger) -> bool:
 
 
 def follow_input(ledger: Ledger, plan: Plan, known: Known, found: Discovery) -> Plan:
-    """Bring a plan up to date: parts whose input was replaced are planned anew, what is new is added.
+    """Update a plan to the current input (`--update`): plan replaced input again and add new input.
 
-    What follows from a part goes first, then the part, then its line in the plan: a kill in between leaves a run that
-    the next update brings to its end.
+    The statistics that depend on a part are deleted first, then the part, then its row of the plan, so that another
+    update can finish one that was killed.
+
+    Args:
+        ledger, plan: of the run.
+        known: the planned input, compared with the current one by `found`.
+        found: the parts of new and replaced input.
+
+    Returns:
+        The frozen plan.
     """
     stale: dict[str, list[str]] = {}
     for shard, parts in plan.parts_by_shard().items() if known.stale else ():
@@ -118,12 +131,13 @@ def follow_input(ledger: Ledger, plan: Plan, known: Known, found: Discovery) -> 
     kept = [item for item in plan.left_out if item.place and item.place not in known.planned_anew]
     new = Plan.of(found.parts, [*kept, *found.left_out])
     if found.parts or stale:
-        return ledger.extend_plan(plan.without(known.stale), new)
-    return plan if new.left_out == plan.left_out else ledger.recount(plan, new.left_out)
+        ledger.remove_success()
+        return ledger.replace_plan(plan.without(known.stale).extended_by(new))
+    return plan if new.left_out == plan.left_out else ledger.replace_plan(Plan(plan.table, new.left_out))
 
 
 def changes(known: Known, found: Discovery) -> Iterator[str]:
-    """Say what has become of the input since it was planned, a line each."""
+    """Yield a line for each kind of change of the input since it was planned."""
     new = known.new + sum(len(part) for part in found.parts if part.url in known.new_objects)
     yield f"new in the input: {count(new, 'image')}"
     if known.replaced:
@@ -132,7 +146,7 @@ def changes(known: Known, found: Discovery) -> Iterator[str]:
     if known.renamed:
         yield f"another id in the input: {count(known.renamed, 'image')}; the planned ids stay"
     if known.gone:
-        fate = "what is committed of them stays"
+        fate = "their committed rows stay"
         if known.dropped:
-            fate += f", but for {known.dropped} in parts that are done again"
+            fate += f", except for {known.dropped} in parts that are done again"
         yield f"gone from the input: {count(known.gone, 'image')}; {fate}"

@@ -1,4 +1,4 @@
-"""The result of a part: what an engine reports of it, for progress and timings."""
+"""The result of a part, as an engine reports it for progress and timings."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ STAGES: tuple[Stage, ...] = ("read", "decode", "infer", "encode", "write")
 
 @dataclass(frozen=True)
 class PartResult:
-    """What became of a part, for progress and timings; never the truth, which is in the store.
+    """The result of a part, for progress and timings. It is no proof of a commit; only the store is.
 
     Attributes:
         part, shard: ids.
         images: rows written.
         errors: error rows by code.
-        error_texts: of each code the text of the first row.
-        remarks: images by code of `segment.output.remarks.REMARKS`: what was noticed and fails nothing.
-        labelled: images whose label could be used.
-        confusion: the part's counts; None if it was not computed here.
-        seconds: by stage.
-        read_bytes, written_bytes: encoded input, output object.
-        retries: requests to stores that were repeated since its worker's last result, by kind.
-        host: where it ran.
-        began, ended: when work on it began and when it was committed, in seconds since 1970.
-        memory: most bytes that the process with the model has had resident so far.
-        skipped: the part was committed already.
-        failure: None, or why the part could not be committed (store or input trouble; a rerun resumes).
-        input_changed: the failure is that the input is not the planned one; trying again does not help.
+        error_texts: text of the first error row, by code.
+        remarks: images by code of `segment.output.remarks.REMARKS`.
+        labelled: images whose label was used.
+        confusion: counts of the part; None if it was not computed in this attempt.
+        seconds: seconds by stage.
+        read_bytes, written_bytes: bytes of encoded input and of the masks file.
+        retries: repeated requests to stores since the last result of the worker, by kind.
+        host: host of the worker.
+        began, ended: begin of work and commit, in seconds since 1970.
+        memory: peak resident bytes of the process with the model.
+        skipped: whether the part was committed already.
+        failure: why the part could not be committed (trouble of a store or the input; a rerun resumes); None if it was.
+        input_changed: whether the failure is a changed input, which a retry does not help.
     """
 
     part: str

@@ -1,4 +1,4 @@
-"""What is wrong with the rows of a masks file, held against the part that was planned."""
+"""Checks of the rows of a masks file against the planned part."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from segment.store.names import count, shown
 def wrong_rows(
     table: pa.Table, part: Part, fingerprint: str, *, ids: Sequence[str] | None = None, deep: bool = False
 ) -> Iterator[tuple[str, str]]:
-    """Yield what is wrong: its kind, as in "10 more KIND", and how it is told of the file.
+    """Yield the faults of a masks file: the kind, as in "10 more KIND", and words that follow the file name.
 
     Args:
-        table: rows of the file with its own words in the metadata; all columns if `deep`, else all but the masks.
-        part: as planned.
+        table: the rows, with the file's metadata; all columns if `deep`, else all but the masks.
+        part: the planned part.
         fingerprint: of the run.
-        ids: of the part's images as they are in the input, where the plan does not know them.
-        deep: look at the columns and masks, too.
+        ids: ids of the part's images in the input, if the plan does not hold them.
+        deep: check the schema and the masks, too.
     """
     footer = footer_of(table)
     planned = table["index"].to_pylist() == list(range(part.start, part.stop))
@@ -30,7 +30,7 @@ def wrong_rows(
         words = f"holds {len(table)} rows that are not the planned images {part.start} to {part.stop - 1}"
         yield "masks files of other rows than planned", words
     if footer.get("part") != part.id or footer.get("rows") != len(table):
-        words = f"says in its footer that it is part {footer.get('part')} of {footer.get('rows')} rows"
+        words = f"has the footer of part {footer.get('part')} with {footer.get('rows')} rows"
         yield "masks files of another part by their footer", words
     if footer.get("fingerprint") != fingerprint:
         yield "masks files of another run", "was written by another run (fingerprint)"
@@ -39,27 +39,27 @@ def wrong_rows(
     if deep and not table.schema.equals(MASKS_SCHEMA):
         yield "masks files of other columns", "has other columns than this version writes"
     if deep and _without_mask(table):
-        yield "masks files without a mask", "has an image without error and without mask"
+        yield "masks files without a mask", "has a row without error and without mask"
 
 
 def repeated_ids(part: Part, table: pa.Table, seen: set[str]) -> Iterator[tuple[str, str]]:
-    """Yield kind and words if ids of a Parquet shard come twice; `seen` are those of its parts so far, and grows."""
+    """Yield kind and words if ids of a Parquet shard are repeated; `seen` collects the ids of the shard."""
     twice = []
-    errors = table["error"].to_pylist() if not part.members else []  # the ids of members are the plan's
+    errors = table["error"].to_pylist() if not part.members else []  # the plan holds the ids of members
     for name, error in zip(table["id"].to_pylist(), errors, strict=False):
         if name in seen and not (error or "").startswith("duplicate_id:"):
             twice.append(name)
         seen.add(name)
     if twice:
-        words = f"has {count(len(twice), 'id')} of other rows of its shard, e.g. '{shown(twice[0])}'"
-        yield "masks files with ids of other rows", words
+        words = f"repeats {count(len(twice), 'id')} of its shard, e.g. '{shown(twice[0])}'"
+        yield "masks files that repeat ids of their shard", words
 
 
 def _wrong_image(table: pa.Table, part: Part, ids: Sequence[str] | None) -> str | None:
-    """Return how the first row that says it is of another image than the planned one says so."""
+    """Describe the first row that is not of the planned image; None if there is none."""
     for name, value in (("shard", part.shard), ("part", part.id)):
         if set(table[name].to_pylist()) - {value}:
-            return f"has rows that say they belong to another {name}"
+            return f"has rows of another {name}"
     found = list(zip(table["id"].to_pylist(), table["uri"].to_pylist(), strict=True))
     if part.members:
         expected = [(member.id, image_uri(part, member.id, member.image)) for member in part.members]
@@ -69,7 +69,7 @@ def _wrong_image(table: pa.Table, part: Part, ids: Sequence[str] | None) -> str 
         if row[0] != planned[0]:
             return f"names image {index} '{shown(row[0])}', planned is '{shown(planned[0])}'"
         if row[1] != planned[1]:
-            return f"says of image {index} that it is at {shown(row[1])}, planned is {shown(planned[1])}"
+            return f"gives image {index} the URI {shown(row[1])}, planned is {shown(planned[1])}"
     return None
 
 

@@ -1,44 +1,45 @@
-"""How fast an attempt was and what held it up, from its timings. Nothing of it is part of the run's truth."""
+"""The speed of an attempt: throughput, time by stage, the stage that limits it, and cost, computed from its timings."""
 
 from __future__ import annotations
 
 import datetime
-import json
 import logging
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
-from segment.errors import SegmentError
-from segment.output.attempts import SCHEMA, row_of
+from segment.output.attempts import Attempt, read_attempts, read_timings
 from segment.output.ledger import Ledger
-from segment.output.results import STAGES, PartResult, Stage
+from segment.output.results import STAGES, Stage
 
 log = logging.getLogger("segment.output.speed")
 
-_COMPUTE: tuple[Stage, ...] = ("decode", "infer", "encode")  # a worker does these one after the other
-_FULL = 0.5  # share of the pool's time above which a stage can be said to limit it
-_LANES = 2  # batches in flight on a GPU
+_COMPUTE: tuple[Stage, ...] = ("decode", "infer", "encode")  # a CPU worker runs these one after the other
+_LIMITING = 0.5  # share of the pool's time above which a stage limits the run
+_GPU_BATCHES = 2  # batches in flight on a GPU
 
 
 @dataclass(frozen=True)
 class Speed:
-    """One attempt in figures.
+    """The speed of one attempt.
 
     Attributes:
         engine, device: where it ran.
         workers: size of the pool.
-        images: done by this attempt.
-        start: seconds from its begin until the first part was begun.
-        seconds: from then until the last part was committed.
+        images: images committed by this attempt.
+        start: seconds from the beginning of the attempt until work on the first part began.
+        seconds: seconds from then until the last commit.
         stages: seconds by stage, summed over the workers.
-        read_bytes, written_bytes: encoded input, masks files.
-        memory: most bytes resident in a process with a model.
-        expected_memory: what was expected of it; None if nothing was.
+        hosts: images by host.
+        read_bytes, written_bytes: bytes of encoded input and of masks files.
+        memory: peak resident bytes of a process with a model.
+        expected_memory: the forecast of `memory`; None if there was none.
+        at, done: `float64[n]`, `int64[n]`: for each part, its commit in seconds since the beginning, and its images.
     """
 
     engine: str
@@ -48,104 +49,113 @@ class Speed:
     start: float
     seconds: float
     stages: dict[Stage, float]
+    hosts: dict[str, int]
     read_bytes: int
     written_bytes: int
     memory: int
     expected_memory: int | None
+    at: NDArray[np.float64] = field(repr=False, compare=False)
+    done: NDArray[np.int64] = field(repr=False, compare=False)
 
     @property
     def rate(self) -> float:
-        """Images a second, the start left out."""
+        """Images per second, without the start."""
         return self.images / max(1e-9, self.seconds)
 
     @property
+    def total_seconds(self) -> float:
+        """Seconds from the beginning of the attempt until the last commit."""
+        return self.start + self.seconds
+
+    @property
+    def total_rate(self) -> float:
+        """Images per second, including the start."""
+        return self.images / max(1e-9, self.total_seconds)
+
+    def rates(self, bins: int) -> NDArray[np.float64]:
+        """Images per second in `bins` equal spans of the attempt, `float64[bins]`."""
+        images, _ = np.histogram(self.at, bins=bins, range=(0.0, self.total_seconds), weights=self.done)
+        return np.asarray(images * bins / max(1e-9, self.total_seconds))
+
+    @property
     def shares(self) -> dict[Stage, float]:
-        """Of the pool's time, by stage, 0-1. Reads and writes go on beside the rest, so the sum may be more than 1."""
+        """Share of the pool's time by stage, 0-1. Reads and writes overlap the rest, so the sum may exceed 1."""
         pool = max(1e-9, self.seconds * self.workers)
         shares = {stage: self.stages[stage] / pool for stage in STAGES}
         if self.device != "cpu":  # a worker is a GPU: its calls overlap, and all other stages run beside it
-            shares["infer"] /= _LANES
+            shares["infer"] /= _GPU_BATCHES
         return shares
 
     @property
     def idle(self) -> float:
-        """Share of the pool's time in which a worker waited: for bytes, for a writer, or for others to end, 0-1."""
+        """Share of the pool's time in which workers waited for bytes, for a writer, or for the end of the run, 0-1."""
         busy = _COMPUTE if self.device == "cpu" else ("infer",)
         return max(0.0, 1.0 - sum(self.shares[stage] for stage in busy))
 
     @property
     def limit(self) -> Stage | None:
-        """The stage that held the run up; None if none did, as with too few parts for so many workers."""
+        """The stage that limits the run; None if no stage does, as with fewer parts than workers."""
         shares = self.shares
-        if self.device == "cpu" and self.idle < _FULL:
+        if self.device == "cpu" and self.idle < _LIMITING:
             return max(_COMPUTE, key=lambda stage: shares[stage])
         slowest = max(STAGES, key=lambda stage: shares[stage])
-        return slowest if shares[slowest] >= _FULL else None
+        return slowest if shares[slowest] >= _LIMITING else None
 
     def cost(self, price_per_hour: float) -> float:
-        """Price of 1,000 images, the start included."""
-        return price_per_hour * (self.start + self.seconds) / 3600 * 1000 / max(1, self.images)
+        """Price of 1,000 images, including the start."""
+        return price_per_hour * self.total_seconds / 3600 * 1000 / max(1, self.images)
 
     @staticmethod
-    def of(table: pa.Table, facts: Mapping[str, Any]) -> Speed | None:
-        """Sum up timings.
+    def of(timings: pa.Table, facts: Mapping[str, Any]) -> Speed | None:
+        """Compute the speed of an attempt; None if it committed no part.
 
         Args:
-            table: of `SCHEMA`.
-            facts: of the attempt, as in `runs/<attempt>.json`.
-
-        Returns:
-            None if the attempt did no part, or is of a version that did not note what is needed.
+            timings: a table of `segment.output.attempts.TIMINGS_SCHEMA`.
+            facts: `began` (ISO 8601), `engine`, `device`, `workers`, and `expected_memory` if known.
         """
-        if "ended" not in table.column_names or "device" not in facts:
-            return None
-        done = table.filter(pc.and_(pc.greater(table["ended"], 0.0), pc.invert(table["skipped"])))
-        if not len(done):
+        committed = timings.filter(pc.and_(pc.greater(timings["ended"], 0.0), pc.invert(timings["skipped"])))
+        if not len(committed):
             return None
 
         def total(name: str) -> Any:
-            return pc.sum(done[name]).as_py()
+            return pc.sum(committed[name]).as_py()
 
-        first, last = pc.min(done["began"]).as_py(), pc.max(done["ended"]).as_py()
-        begun = datetime.datetime.fromisoformat(facts["began"]).timestamp()
+        first, last = pc.min(committed["began"]).as_py(), pc.max(committed["ended"]).as_py()
+        began = datetime.datetime.fromisoformat(facts["began"]).timestamp()
+        hosts = committed.group_by("host").aggregate([("images", "sum")]).sort_by("host")
         return Speed(
-            facts["engine"],
-            facts["device"],
-            facts["workers"],
-            total("images"),
-            max(0.0, first - begun),
-            last - first,
-            {stage: float(total(f"{stage}_seconds")) for stage in STAGES},
-            total("read_bytes"),
-            total("written_bytes"),
-            pc.max(done["memory"]).as_py(),
-            facts.get("expected_memory"),
+            engine=facts["engine"],
+            device=facts["device"],
+            workers=facts["workers"],
+            images=total("images"),
+            start=max(0.0, first - began),  # clocks of other hosts may be behind
+            seconds=last - first,
+            stages={stage: float(total(f"{stage}_seconds")) for stage in STAGES},
+            hosts=dict(zip(hosts["host"].to_pylist(), hosts["images_sum"].to_pylist(), strict=True)),
+            read_bytes=total("read_bytes"),
+            written_bytes=total("written_bytes"),
+            memory=pc.max(committed["memory"]).as_py(),
+            expected_memory=facts.get("expected_memory"),
+            at=np.maximum(committed["ended"].to_numpy() - began, 0.0),
+            done=committed["images"].to_numpy().astype(np.int64),
         )
 
-    @staticmethod
-    def of_results(results: Iterable[PartResult], facts: Mapping[str, Any]) -> Speed | None:
-        """Sum up results; see `of`."""
-        return Speed.of(pa.Table.from_pylist([row_of(result) for result in results], schema=SCHEMA), facts)
+
+def read_speed(ledger: Ledger, attempt: Attempt) -> Speed | None:
+    """Read the speed of an attempt; None if it committed no part, or if its records are damaged (logged)."""
+    timings = read_timings(ledger, attempt)
+    if timings is None:
+        return None
+    try:
+        return Speed.of(timings, attempt.facts)
+    except (LookupError, TypeError, ValueError) as error:
+        log.warning("runs/%s.json cannot be read (%s)", attempt.name, type(error).__name__)
+        return None
 
 
 def last_speed(ledger: Ledger) -> Speed | None:
-    """The speed of the last attempt that ended and did something; None if there is none.
-
-    Best effort, as the records are: one that cannot be read is passed over with a warning.
-    """
-    names = sorted(entry.url.rpartition("/")[2] for entry in ledger.store.list(ledger.url("runs")))
-    for name in reversed([name.removesuffix(".parquet") for name in names if name.endswith(".parquet")]):
-        try:
-            speed = _speed_of(ledger, name)
-        except (SegmentError, pa.ArrowException, OSError, LookupError, TypeError, ValueError) as error:
-            log.warning("the record runs/%s cannot be read (%s)", name, type(error).__name__)
-            continue
-        if speed:
+    """Read the speed of the last attempt that ended and committed a part; None if there is none."""
+    for attempt in reversed(read_attempts(ledger)):
+        if speed := read_speed(ledger, attempt):
             return speed
     return None
-
-
-def _speed_of(ledger: Ledger, name: str) -> Speed | None:
-    record = ledger.store.read_if_exists(ledger.url("runs", f"{name}.json"))
-    timings = ledger.store.read_if_exists(ledger.url("runs", f"{name}.parquet"))
-    return Speed.of(pq.read_table(pa.BufferReader(timings)), json.loads(record)) if record and timings else None

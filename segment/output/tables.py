@@ -1,7 +1,7 @@
-"""The Parquet that a run leaves: schemas, and bytes that depend on nothing but their content.
+"""The Parquet files of a run: their schemas, and deterministic bytes.
 
-`masks/`  one row per image (`ImageRow`), one object per part: the commit.
-`stats/`  one row per class of a shard (`ShardStats`), and one for void.
+`masks/`  one object per part, whose write is the commit; one row per image (`ImageRow`).
+`stats/`  one object per shard; one row per class, and one for void (`ShardStats`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from segment.metrics import Confusion, Score
 from segment.models.classes import Classes
 
-FORMAT_VERSION = 3  # of what masks, labels and counts mean, too: a begun run of another version is refused, not mixed
+FORMAT_VERSION = 3  # covers the meaning of masks, labels and counts, too; runs of another version are refused
 
 CELLS = pa.struct([("cell", pa.list_(pa.int32())), ("count", pa.list_(pa.int64()))])
 MASK = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
@@ -69,13 +69,13 @@ class ImageRow:
     """One row of `masks/`.
 
     Attributes:
-        id, url, index: the sample's.
+        id, url, index: of the sample.
         size: (height, width) of the image in pixels; None if it could not be decoded.
-        error: None, or the fixed text of a `SampleError`.
-        mask: PNG of class indices; None if there is none.
-        confusion: counts; None with an error. Without a label every pixel is counted as void.
-        miou: under the card's convention, 0-1; None if unscored.
-        remarks: codes of `segment.output.remarks.REMARKS`; told, and not written.
+        error: text of a `SampleError`, or None.
+        mask: PNG of class indices; None if the image could not be segmented.
+        confusion: counts; None with an error. Without a label, every pixel counts as void.
+        pixel_accuracy, miou: 0-1, `miou` under the card's convention; None if unscored.
+        remarks: codes of `segment.output.remarks.REMARKS`; reported, not written.
         labelled: whether a label was used; not written.
     """
 
@@ -94,11 +94,11 @@ class ImageRow:
 
 @dataclass(frozen=True, slots=True)
 class ShardStats:
-    """The exact statistics of some images: of a part, a shard, or a run; `merge` adds them up.
+    """The exact statistics of a set of images: a part, a shard, or a run; `merge` sums them.
 
     Attributes:
         confusion: summed counts.
-        images: rows, errors included.
+        images: rows, including error rows.
         errors: rows with an error.
         scored: rows with an mIoU.
         image_miou_sum: sum of the rows' mIoU, correctly rounded (`math.fsum`).
@@ -117,31 +117,31 @@ class ShardStats:
 
 
 class StatsSum:
-    """Adds up statistics one by one, without keeping their confusions.
+    """Sums statistics one by one, without keeping their confusion matrices.
 
     Args:
-        classes: C.
+        classes: number of classes, C.
     """
 
     def __init__(self, classes: int) -> None:
         self._counts = Confusion.zeros(classes).counts
         self._numbers = np.zeros(3, dtype=np.int64)
-        self._sums: list[float] = []  # rounded once, at the end: the order does not matter then
+        self._sums: list[float] = []  # `math.fsum` rounds once, at the end, so that the order has no effect
 
     def add(self, stats: ShardStats) -> None:
-        """Add the statistics of some other images."""
+        """Add the statistics of other images."""
         self._counts += stats.confusion.counts
         self._numbers += (stats.images, stats.errors, stats.scored)
         self._sums.append(stats.image_miou_sum)
 
     def total(self) -> ShardStats:
-        """The sum so far."""
+        """Return the sum."""
         images, errors, scored = self._numbers.tolist()
         return ShardStats(Confusion(self._counts.copy()), images, errors, scored, math.fsum(self._sums))
 
 
 def merge(stats: Iterable[ShardStats], classes: int) -> ShardStats:
-    """Add up statistics."""
+    """Sum statistics of `classes` classes."""
     total = StatsSum(classes)
     for item in stats:
         total.add(item)
@@ -149,7 +149,7 @@ def merge(stats: Iterable[ShardStats], classes: int) -> ShardStats:
 
 
 def _features() -> dict[str, object]:
-    """Hugging Face `datasets` features, so that `load_dataset("parquet", ...)` shows the masks as pictures."""
+    """Return Hugging Face `datasets` features, with which `load_dataset("parquet", ...)` decodes masks as images."""
     features: dict[str, object] = {
         field.name: {"dtype": _SCALAR_FEATURES[field.type], "_type": "Value"}
         for field in MASKS_SCHEMA
@@ -167,7 +167,7 @@ _FEATURES = json.dumps({"info": {"features": _features()}})
 
 
 def write_masks(rows: Sequence[ImageRow], *, shard: str, part: str, fingerprint: str) -> bytes:
-    """Return the bytes of a part's masks file: one row group, page checksums, nothing that a rerun would change."""
+    """Return the bytes of a masks file: one row group, page checksums, no value that a rerun would change."""
     table = pa.table(
         [
             pa.array([row.id for row in rows], pa.string()),
@@ -197,7 +197,7 @@ def write_masks(rows: Sequence[ImageRow], *, shard: str, part: str, fingerprint:
 
 
 def to_parquet(table: pa.Table, plain: Sequence[str] = ()) -> bytes:
-    """Serialise a table as one row group; columns in `plain` (compressed already) are stored as they are."""
+    """Serialise a table as one row group with page checksums; `plain` columns, compressed already, stay as they are."""
     leaves = _leaf_names(table.schema.remove_metadata())
     sink = pa.BufferOutputStream()
     pq.write_table(
@@ -238,28 +238,28 @@ def _absent(values: Sequence[object]) -> pa.Array:
 
 
 def read_masks(file: BinaryIO, columns: Sequence[str] | None = None) -> pa.Table:
-    """Read an open masks file, checking page checksums; only `columns` if given, the rest is not fetched."""
+    """Read an open masks file and check its page checksums; only the given columns are fetched (None: all)."""
     return pq.ParquetFile(file, page_checksum_verification=True).read(columns=columns)
 
 
 def footer_of(table: pa.Table) -> dict[str, object]:
-    """Return what a masks file says of itself: format, part, rows, fingerprint; empty if it says nothing."""
-    return _own_words(table.schema.metadata)
+    """Return the metadata of a masks file: format, part, rows, fingerprint; empty if it has none."""
+    return _segment_metadata(table.schema.metadata)
 
 
 def read_footer(file: BinaryIO) -> dict[str, object]:
-    """Return the same of an open masks file, and the rows it has as `held`; nothing but its end is read."""
+    """Return the metadata of an open masks file and its number of rows as `held`; only the footer is read."""
     metadata = pq.read_metadata(file)
-    return {**_own_words(metadata.metadata), "held": metadata.num_rows}
+    return {**_segment_metadata(metadata.metadata), "held": metadata.num_rows}
 
 
-def _own_words(metadata: Mapping[bytes, bytes] | None) -> dict[str, object]:
-    words = json.loads((metadata or {}).get(b"segment", b"{}"))
-    return words if isinstance(words, dict) else {}
+def _segment_metadata(metadata: Mapping[bytes, bytes] | None) -> dict[str, object]:
+    found = json.loads((metadata or {}).get(b"segment", b"{}"))
+    return found if isinstance(found, dict) else {}
 
 
 def fold(table: pa.Table, classes: int) -> ShardStats:
-    """Fold the rows of a masks file (columns `status`, `confusion`, `miou`) into statistics."""
+    """Return the statistics of the rows of a masks file (columns `status`, `confusion`, `miou`)."""
     counts = np.zeros((classes + 1) * classes, dtype=np.int64)
     confusion = table["confusion"].combine_chunks()
     cells = np.asarray(confusion.field("cell").flatten())
@@ -275,7 +275,13 @@ def fold(table: pa.Table, classes: int) -> ShardStats:
 
 
 def stats_table(shard: str, stats: ShardStats, classes: Classes, scored: Score) -> pa.Table:
-    """One row per class and one for void; `scored` gives tp, fp, fn, iou under the card's convention."""
+    """Return the table of a shard's statistics: one row per class and one for void.
+
+    Args:
+        shard, stats: id and statistics of the shard.
+        classes: of the card.
+        scored: tp, fp, fn and IoU under the card's convention.
+    """
     matrix = stats.confusion.counts
     names = [*classes.names, "void"]
     padded = {name: [*getattr(scored, name).tolist(), 0] for name in ("tp", "fp", "fn")}
@@ -302,12 +308,12 @@ def stats_table(shard: str, stats: ShardStats, classes: Classes, scored: Score) 
 
 
 def read_table(data: bytes, columns: Sequence[str] | None = None) -> pa.Table:
-    """Read a Parquet file, checking page checksums; all columns, or some."""
+    """Parse a Parquet file and check its page checksums; only the given columns (None: all)."""
     return pq.read_table(pa.BufferReader(data), columns=columns, page_checksum_verification=True)
 
 
 def read_stats(data: bytes) -> ShardStats:
-    """Read back what `stats_table` wrote."""
+    """Parse a file of `stats/`, the inverse of `stats_table`."""
     table = read_table(data, ["images", "errors", "scored", "image_miou_sum", "confusion"])
     first = table.slice(0, 1).to_pylist()[0]
     counts = np.array(table["confusion"].to_pylist(), dtype=np.int64)

@@ -1,4 +1,4 @@
-"""Watching a run: `Tally` counts what came back from the engine, a `Progress` shows it."""
+"""The progress of a run: `Tally` counts the results of the engine, and a `Progress` shows them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Literal
 
-from segment.progress.base import Progress
+from segment.progress.display import Progress
 from segment.progress.lines import JsonProgress, LogProgress, PlainProgress, QuietProgress
 from segment.progress.tally import Tally, clock_time
 
@@ -19,7 +19,12 @@ LogFormat = Literal["auto", "plain", "json"]
 
 
 def console_progress(quiet: bool = False, log_format: LogFormat = "auto") -> Progress:
-    """The fitting display: of a program, nobody, a notebook, a terminal, else a line every ten seconds."""
+    """Choose a display: JSON lines, warnings only, a notebook cell, a live terminal, or a line every ten seconds.
+
+    Args:
+        quiet: show warnings and errors only.
+        log_format: `json` and `plain` write lines; `auto` takes a notebook or a terminal if there is one.
+    """
     if log_format == "json":
         return JsonProgress(quiet=quiet)
     if quiet:
@@ -47,14 +52,14 @@ def _in_notebook() -> bool:
 
 @contextmanager
 def ticking(tick: Callable[[], None], seconds: float = 1.0) -> Iterator[None]:
-    """Call `tick` once a second, from a thread, for as long as this lasts: also while no result comes."""
+    """Call `tick` every `seconds` from a thread until the block ends."""
     done = threading.Event()
 
-    def beat() -> None:
+    def run() -> None:
         while not done.wait(seconds):
             tick()
 
-    thread = threading.Thread(target=beat, name="tick", daemon=True)
+    thread = threading.Thread(target=run, name="tick", daemon=True)
     thread.start()
     try:
         yield

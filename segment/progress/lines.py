@@ -1,4 +1,4 @@
-"""Progress as lines: for logs, for programs, for nobody."""
+"""Progress as lines: plain ones for logs, JSON for programs, warnings only for quiet runs."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from typing import TextIO
 
-from segment.progress.base import Progress
+from segment.progress.display import Progress
 from segment.progress.tally import Tally
 from segment.store import inflight
 
 log = logging.getLogger("segment.progress.lines")
 
 _INTERVAL = 10.0  # seconds between lines
-_STOPPING = "stopping: what is at hand is finished or abandoned; once more ends at once"
+_STOPPING = "stopping: parts in progress are finished or abandoned; a second signal ends at once"
 
 
 def _print(line: str, stream: TextIO) -> None:
-    """Print a line. A stream that is full, closed or left by its reader is no reason for a run to break off."""
+    """Print a line. A stream that is full, closed or without a reader does not fail the run."""
     with suppress(OSError, ValueError):
         print(line, file=stream, flush=True)
 
 
 class QuietProgress(Progress):
-    """Shows warnings, and nothing else."""
+    """Shows warnings only."""
 
     def note(self, message: str) -> None:
         """See `Progress.note`."""
@@ -40,7 +40,7 @@ class QuietProgress(Progress):
 
 
 class LogProgress(Progress):
-    """Notes and warnings as records of the logger `segment`: for a program without anyone at its terminal."""
+    """Logs notes and warnings, for programs that no person watches."""
 
     def note(self, message: str) -> None:
         """See `Progress.note`."""
@@ -49,7 +49,7 @@ class LogProgress(Progress):
 
 
 class PlainProgress(Progress):
-    """One line at the first result, then every `interval` seconds, and at the end."""
+    """Shows one line at the first result, then one every `interval` seconds, and one at the end."""
 
     def __init__(self, stream: TextIO | None = None, interval: float = _INTERVAL) -> None:
         self._stream = stream or sys.stderr
@@ -83,19 +83,19 @@ class PlainProgress(Progress):
 
     def tick(self) -> None:
         """See `Progress.tick`."""
-        tally, trouble = self._tally, inflight.slow_request()
+        tally, request = self._tally, inflight.slow_request()
         started = tally is not None and tally.first_at is not None
-        if (started or trouble) and self._is_due():
-            if trouble:
-                self._show_trouble(trouble)
+        if (started or request) and self._is_due():
+            if request:
+                self._show_wait(request)
             if tally is not None and started:
                 self._show(tally)
 
     def _show(self, tally: Tally) -> None:
         self.note(tally.line())
 
-    def _show_trouble(self, trouble: inflight.Request) -> None:
-        self.note(trouble.message())
+    def _show_wait(self, request: inflight.Request) -> None:
+        self.note(request.message())
 
     def _is_due(self) -> bool:
         with self._lock:
@@ -115,16 +115,16 @@ class PlainProgress(Progress):
 
 
 class JsonProgress(PlainProgress):
-    """One JSON object a line on stderr, at the same times; jobs/README.md documents the fields.
+    """Shows the same as JSON, one object per line on stderr; jobs/README.md documents the fields.
 
     Every object has `time` (ISO 8601, UTC) and `event`: `note`, `warning`, `phase`, `download`, `progress`, `waiting`,
-    `stopping`, `end`, `error`, and `log` for what others print. With `quiet` only `warning`, `end`, `error` and `log`
-    are written.
+    `stopping`, `end`, `error`, or `log` for the output of libraries. With `quiet`, only `warning`, `end`, `error` and
+    `log` are written.
     """
 
     def __init__(self, stream: TextIO | None = None, interval: float = _INTERVAL, *, quiet: bool = False) -> None:
         super().__init__(stream, interval)
-        self._only = {"warning", "end", "error", "log"} if quiet else None
+        self._events = {"warning", "end", "error", "log"} if quiet else None
 
     def note(self, message: str) -> None:
         """See `Progress.note`."""
@@ -142,10 +142,10 @@ class JsonProgress(PlainProgress):
     def _show(self, tally: Tally) -> None:
         self._write("progress", **_facts(tally))
 
-    def _show_trouble(self, trouble: inflight.Request) -> None:
+    def _show_wait(self, request: inflight.Request) -> None:
         self._write(
-            "waiting", message=trouble.message(), verb=trouble.verb, url=trouble.url,
-            seconds=round(trouble.seconds(), 1), failures=trouble.failures, reason=trouble.reason or None,
+            "waiting", message=request.message(), verb=request.verb, url=request.url,
+            seconds=round(request.seconds(), 1), failures=request.failures, reason=request.reason or None,
         )  # fmt: skip
 
     def stopping(self) -> None:
@@ -162,49 +162,49 @@ class JsonProgress(PlainProgress):
         self._write("error", message=message, exit_code=exit_code)
 
     def log(self, line: str) -> None:
-        """Pass on a line that a library has printed."""
+        """Write a line that a library printed."""
         self._write("log", message=line)
 
     def _write(self, event: str, **fields: object) -> None:
-        if self._only is None or event in self._only:
+        if self._events is None or event in self._events:
             _print(json_line(event, **fields), self._stream)
 
 
 def json_line(event: str, **fields: object) -> str:
-    """One line of a JSON log: `time` and `event`, then what there is to say of it."""
+    """Return one line of a JSON log: `time`, `event`, and the fields of the event."""
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
     return json.dumps({"time": now, "event": event, **fields}, ensure_ascii=False)
 
 
 class LoggedLines(io.TextIOBase):
-    """A text stream whose lines become events: put in place of stdout and stderr it keeps a log pure JSON.
+    """A text stream that passes on its lines; as stdout and stderr it keeps a log pure JSON.
 
     Args:
-        log: takes a line.
-        stream: in whose place this is; whoever asks for its number gets that one.
+        log: called with each line.
+        stream: the stream that this one replaces; its file descriptor is returned by `fileno`.
     """
 
     encoding = "utf-8"
 
     def __init__(self, log: Callable[[str], None], stream: TextIO) -> None:
         self._log, self._stream = log, stream
-        self._begun = threading.local()  # each thread's own line
+        self._partial = threading.local()  # the unfinished line of each thread
 
     def write(self, text: str) -> int:
         """See `io.TextIOBase.write`."""
-        *lines, rest = (getattr(self._begun, "text", "") + text).splitlines(keepends=True) or [""]
+        *lines, rest = (getattr(self._partial, "text", "") + text).splitlines(keepends=True) or [""]
         if rest.endswith(("\n", "\r")):
             lines, rest = [*lines, rest], ""
-        self._begun.text = rest
+        self._partial.text = rest
         for line in lines:
-            self._tell(line)
+            self._emit(line)
         return len(text)
 
     def finish(self) -> None:
-        """Pass on what this thread has begun to print and did not end."""
-        self._tell(getattr(self._begun, "text", ""))
+        """Pass on the unfinished line of this thread."""
+        self._emit(getattr(self._partial, "text", ""))
 
-    def _tell(self, line: str) -> None:
+    def _emit(self, line: str) -> None:
         if line.strip():
             self._log(line.rstrip())
 
@@ -219,7 +219,7 @@ class LoggedLines(io.TextIOBase):
 
 @contextmanager
 def only_json(progress: JsonProgress) -> Iterator[None]:
-    """Turn whatever is printed in this process meanwhile, by warnings, loggers and libraries, into events of a log."""
+    """Write all output of this process within the block (warnings, loggers, libraries) as events of a JSON log."""
     out, err = LoggedLines(progress.log, sys.stdout), LoggedLines(progress.log, sys.stderr)
     with redirect_stdout(out), redirect_stderr(err):
         try:

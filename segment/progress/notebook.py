@@ -1,4 +1,4 @@
-"""Progress in a notebook: one output below the cell, replaced in place."""
+"""Progress in a notebook: one output below the cell, updated in place."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 
 from IPython import display as _display
 
-from segment.progress.base import Progress
+from segment.progress.display import Progress
 from segment.progress.tally import Tally
 from segment.progress.view import View, view_of
 
 
 class NotebookProgress(Progress):
-    """A bar and a table in plain HTML: needs no widgets, and follows the notebook's own light or dark colours."""
+    """Shows a bar and a table in plain HTML, without widgets, in the light or dark colours of the notebook."""
 
     def __init__(self) -> None:
         self._handle: Any = None
@@ -66,9 +66,9 @@ def _html(view: View) -> str:
         for name, value in view.facts
     )
     busy = "  ".join(f"{stage} {percent} %" for stage, percent in view.busy)
-    trouble = f"<div role='alert'><b>{escape(view.trouble)}</b></div>" if view.trouble else ""
+    wait = f"<div role='alert'><b>{escape(view.wait)}</b></div>" if view.wait else ""
     return (
         f"<div><b>{escape(view.title)}</b> <span style='opacity:.65'>{view.elapsed}</span><br>"
         f"<progress aria-label='images done' value='{view.share:.4f}' max='1' style='width:24em'></progress> "
-        f"{view.percent} %<table><tr>{cells}</tr></table><small>{busy}</small>{trouble}</div>"
+        f"{view.percent} %<table><tr>{cells}</tr></table><small>{busy}</small>{wait}</div>"
     )

@@ -1,4 +1,4 @@
-"""What is known of a run while it goes: counts, rates, shares."""
+"""The tally of a running attempt: counts, rates, remaining time and shares of stages."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from segment.output.results import STAGES, PartResult, Stage
 from segment.store import inflight
 from segment.store.names import count
 
-NOW = 30.0  # seconds that 'now' means
-_LATELY = 300.0  # seconds whose rate the ETA assumes to go on
+NOW = 30.0  # seconds of the window for current rates
+_ETA_WINDOW = 300.0  # seconds of the window for the ETA
 
 
 class _Sample(NamedTuple):
@@ -27,26 +27,32 @@ class _Sample(NamedTuple):
 
 
 class Pace:
-    """Samples of what is done, at most one a second, of the last minutes."""
+    """Samples of the progress in the last minutes, at most one per second."""
 
     def __init__(self) -> None:
         self._samples: deque[_Sample] = deque()
 
-    def note(self, done: int, seconds: NDArray[np.float64], at: float | None = None) -> None:
-        """So many images are done by now (or `at`), and so many seconds were spent by stage, both since the start."""
+    def sample(self, done: int, seconds: NDArray[np.float64], at: float | None = None) -> None:
+        """Add a sample.
+
+        Args:
+            done: images done since the start.
+            seconds: `float64[len(STAGES)]`, worker seconds by stage since the start.
+            at: `time.monotonic()` of the sample; now by default.
+        """
         now = time.monotonic() if at is None else at
         samples = self._samples
         if len(samples) > 1 and now - samples[-2].at < 1.0:
             samples.pop()
         samples.append(_Sample(now, done, seconds.copy()))
-        while len(samples) > 1 and samples[1].at <= now - _LATELY:
+        while len(samples) > 1 and samples[1].at <= now - _ETA_WINDOW:
             samples.popleft()
 
     def over(self, window: float) -> tuple[float, int, NDArray[np.float64]]:
-        """Seconds looked at, images done in them, seconds spent by stage in them.
+        """Return the length of a window in seconds, the images done in it, and its worker seconds by stage.
 
-        From the last sample that is at least `window` seconds old, or the first of all: where results are rarer than
-        the window is long, it holds one all the same.
+        The window begins at the latest sample that is at least `window` seconds old, or at the first sample, so that
+        it holds a result even if results are rarer than the window is long.
         """
         samples = list(self._samples)
         if not samples:
@@ -56,34 +62,36 @@ class Pace:
         return now - first.at, last.done - first.done, last.seconds - first.seconds
 
     def rate(self, window: float) -> float:
-        """Images a second in the last `window` seconds."""
+        """Return images per second over the last `window` seconds."""
         seconds, images, _ = self.over(window)
         return images / seconds if seconds > 0 else 0.0
 
 
 @dataclass
 class Tally:
-    """What is known of a run while it goes; the ledger, not this, is the truth.
+    """The counts of a running attempt, for display; only the ledger proves what is committed.
 
     Attributes:
-        card: the model's.
-        images: planned.
-        done: images committed, by earlier attempts too.
-        resumed: of these, images committed by earlier attempts.
-        workers: models loaded at once, when the run began.
-        title: what runs where, in a few words.
+        card: of the model.
+        images: planned images.
+        done: committed images, including those of earlier attempts.
+        resumed: images committed by earlier attempts.
+        workers: size of the pool when the run began.
+        title: model, engine and runtime, in one line.
         parts: parts committed by this attempt.
-        errors: error rows of this attempt by code.
-        error_texts: of each code the text of the first row that came.
+        errors: error rows of this attempt, by code.
+        error_texts: text of the first error row, by code.
         remarks: images of this attempt by code of `segment.output.remarks.REMARKS`.
-        labelled: images of this attempt whose label could be used.
-        failures, last_failure: parts that could not be committed, and why the last one could not.
-        retries: requests to stores that were repeated, by kind.
-        changed: why, by part, what is there is not what was planned.
+        labelled: images of this attempt whose label was used.
+        failures, last_failure: number of parts that failed in this round, and the reason of the last failure.
+        retries: repeated requests to stores, by kind.
+        changed: reason by part whose input is not the planned one.
         confusion: counts of this attempt.
-        seconds: spent by stage, in the order of `STAGES`, by all workers.
+        seconds: `float64[len(STAGES)]`, worker seconds by stage, in the order of `STAGES`.
         started: `time.monotonic()` when the first round began.
-        first_at, first_done: when work on the first part began, and `done` then; None until its result came.
+        first_at: `time.monotonic()` when work on the first part began; None until its result arrived.
+        first_done: `done` at that time.
+        pace: samples of the last minutes.
     """
 
     card: ModelCard
@@ -118,13 +126,13 @@ class Tally:
                 self.changed[result.part] = result.failure
             return
         if self.first_at is None and not result.skipped:
-            self.first_at, self.first_done = self._begun(result), self.done
-            self.pace.note(self.done, self.seconds, self.first_at)
+            self.first_at, self.first_done = self._began(result), self.done
+            self.pace.sample(self.done, self.seconds, self.first_at)
         self.done += result.images
         self.parts += not result.skipped
         self.seconds += [result.seconds.get(stage, 0.0) for stage in STAGES]
         if self.first_at is not None:
-            self.pace.note(self.done, self.seconds)
+            self.pace.sample(self.done, self.seconds)
         self.errors.update(result.errors)
         self.error_texts = {**result.error_texts, **self.error_texts}
         self.remarks.update(result.remarks)
@@ -132,9 +140,11 @@ class Tally:
         if result.confusion is not None:
             self.confusion = result.confusion if self.confusion is None else self.confusion + result.confusion
 
-    def _begun(self, result: PartResult) -> float:
-        """When work on a part began, by our clock. A clock that counted from its result, which may come a part late,
-        would give each worker's first parts for nothing. Hosts' clocks differ: never before the round, never negative.
+    def _began(self, result: PartResult) -> float:
+        """Return `time.monotonic()` when work on a part began.
+
+        A rate that counted from the first result, which may arrive one part late, would count the first parts of all
+        workers without their time. Clocks of hosts differ, so the result is neither before the round nor in the future.
         """
         now = time.monotonic()
         age = max(time.time() - result.began, result.ended - result.began, 0.0)
@@ -142,42 +152,42 @@ class Tally:
 
     @property
     def rate(self) -> float:
-        """Images a second since work on the first part began: the start of the workers is no part of it."""
+        """Images per second since work on the first part began; the start of the workers is not included."""
         since, before = (self.first_at, self.first_done) if self.first_at is not None else (self.started, self.resumed)
         return (self.done - before) / max(1e-9, time.monotonic() - since)
 
     @property
     def rate_now(self) -> float:
-        """Images a second in the last half minute."""
+        """Images per second over the last `NOW` seconds."""
         return self.pace.rate(NOW)
 
     @property
     def eta(self) -> float | None:
-        """Seconds to go at the rate of the last minutes, all that is left of the run; None where nothing moves."""
-        rate = self.pace.rate(_LATELY)
+        """Seconds left for all remaining images, at the rate of the last minutes; None if that is 0."""
+        rate = self.pace.rate(_ETA_WINDOW)
         return (self.images - self.done) / rate if rate > 0 else None
 
     def busy(self, window: float = NOW) -> dict[Stage, float]:
-        """Share of the workers' time that each stage took in the last `window` seconds, 0-1; {} before it is known.
+        """Return the share of the workers' time by stage over the last `window` seconds, 0-1; {} if unknown.
 
-        Reading and writing go on beside the model, so the shares may add up to more than 1.
+        Reads and writes overlap the model, so the sum may exceed 1.
         """
         seconds, _, spent = self.pace.over(window)
         if seconds <= 0 or not spent.any():
             return {}
-        pool = max(1, self.workers, inflight.workers() or 0)  # it may have grown since
+        pool = max(1, self.workers, inflight.workers() or 0)  # the pool may have grown
         shares = np.minimum(1.0, spent / (seconds * pool))
         return dict(zip(STAGES, shares.tolist(), strict=True))
 
     @property
     def miou(self) -> float | None:
-        """mIoU of this attempt so far under the card's convention, 0-1; None without labels."""
+        """mIoU of this attempt under the card's convention, 0-1; None without labels."""
         if self.confusion is None or not self.confusion.counts[:-1].any():
             return None
         return score(self.confusion, self.card.classes.ignored_classes, self.card.metric.convention).miou
 
     def iou(self) -> dict[str, float]:
-        """IoU by class of this attempt so far, 0-1; classes that have not been seen are left out."""
+        """Return the IoU of this attempt by class name, 0-1; classes that do not occur are left out."""
         if self.confusion is None or self.miou is None:
             return {}
         found = score(self.confusion, self.card.classes.ignored_classes, self.card.metric.convention).iou
@@ -186,11 +196,11 @@ class Tally:
 
     @property
     def percent(self) -> int:
-        """Images done of those planned, in percent; 100 when none is left, and not before."""
+        """Share of done images in percent; 100 only if none is left."""
         return 100 if self.done >= self.images else min(99, round(100 * self.done / self.images))
 
     def line(self) -> str:
-        """One plain line for logs."""
+        """Return the tally as one line for logs."""
         parts = [f"{self.done}/{self.images} images ({self.percent} %)"]
         if self.rate > 0:
             parts.append(f"{self.rate:.1f} images/s")
@@ -207,7 +217,7 @@ class Tally:
 
 
 def clock_time(seconds: float) -> str:
-    """`75` becomes `1:15`, `3700` becomes `1:01:40`."""
+    """Format seconds: `75` becomes `1:15`, `3700` becomes `1:01:40`."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

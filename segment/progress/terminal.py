@@ -1,4 +1,4 @@
-"""Progress on a terminal: one display that is redrawn in place, below the notes."""
+"""Progress on a terminal: a live display, redrawn in place below the messages."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from segment.progress.base import Progress
+from segment.progress.display import Progress
 from segment.progress.tally import Tally, clock_time
-from segment.progress.view import View, trouble, view_of
+from segment.progress.view import View, store_wait, view_of
 
-_WIDEST = 100  # columns; on a wider terminal the eye would have to travel
+_WIDEST = 100  # columns; wider lines are hard to read
 _LABEL = 8  # columns: `images/s`
-_COLUMNS = ((84, 3), (56, 2), (0, 1))  # pairs of label and value side by side, from so many columns on
+_PAIRS = ((84, 3), (56, 2), (0, 1))  # (least columns of the display, pairs of label and value side by side)
 
 
 class TerminalProgress(Progress):
-    """A live display. It is drawn by a thread of its own, so that it goes on while no result comes."""
+    """Shows a live display, drawn by a thread of its own, so that it is updated without new results, too."""
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(stderr=True)
@@ -42,7 +42,7 @@ class TerminalProgress(Progress):
     def phase(self, words: str) -> None:
         """See `Progress.phase`."""
         self._phase, self._since = words, time.monotonic()
-        self._fetching = None  # of unknown size, it had no end
+        self._fetching = None  # a download of unknown size has no last call
         self._live.start()
 
     def download(self, name: str, done: int, total: int) -> None:
@@ -61,7 +61,7 @@ class TerminalProgress(Progress):
 
     def stopping(self) -> None:
         """See `Progress.stopping`."""
-        self.phase("stopping: Ctrl-C once more ends at once")
+        self.phase("stopping: a second Ctrl-C ends at once")
         self._is_stopping = True
 
     def end(self, tally: Tally) -> None:
@@ -80,16 +80,16 @@ class TerminalProgress(Progress):
         if self._tally is not None:
             phase = self._phase if self._tally.first_at is None or self._is_stopping else ""
             return _run(view_of(self._tally), self._clock(phase), width)
-        return Group(*_lines(self._clock(self._phase), trouble(), width))
+        return Group(*_lines(self._clock(self._phase), store_wait()))
 
     def _clock(self, phase: str) -> str:
         return f"{phase}  {clock_time(time.monotonic() - self._since)}" if phase else ""
 
 
-def _lines(words: str, trouble: str, width: int) -> list[RenderableType]:
-    lines: list[RenderableType] = [Text(words, "dim", no_wrap=True, overflow="ellipsis")] if words else []
-    if trouble:  # the end of a URL tells more than its middle, and the words come first: folded, never cut
-        lines.append(Text(f"! {trouble}", "bold yellow", overflow="fold"))
+def _lines(phase: str, wait: str) -> list[RenderableType]:
+    lines: list[RenderableType] = [Text(phase, "dim", no_wrap=True, overflow="ellipsis")] if phase else []
+    if wait:  # folded, not cut: the end of a URL identifies the object
+        lines.append(Text(f"! {wait}", "bold yellow", overflow="fold"))
     return lines
 
 
@@ -97,7 +97,7 @@ def _download(name: str, done: int, total: int, width: int) -> RenderableType:
     of = f" of {total / 1e6:.1f}" if total >= 0 else ""
     words = f"fetching {name} {done / 1e6:.1f}{of} MB"
     bar = ProgressBar(total=total, completed=done, width=width) if total > 0 else None
-    return Group(Text(words, overflow="fold"), *([bar] if bar else []), *_lines("", trouble(), width))
+    return Group(Text(words, overflow="fold"), *([bar] if bar else []), *_lines("", store_wait()))
 
 
 def _run(view: View, phase: str, width: int) -> RenderableType:
@@ -111,12 +111,12 @@ def _run(view: View, phase: str, width: int) -> RenderableType:
     lines: list[RenderableType] = ["", head, _facts(view.facts, width)]
     if view.busy:
         lines.append(_busy(view.busy))
-    return Group(*lines, *_lines(phase, view.trouble, width))
+    return Group(*lines, *_lines(phase, view.wait))
 
 
 def _facts(facts: list[tuple[str, str]], width: int) -> Table:
-    """Pairs of label and value, side by side as far as there is room."""
-    columns = next(number for least, number in _COLUMNS if width >= least)
+    """Return a grid of labels and values, with as many pairs side by side as fit."""
+    columns = next(number for least, number in _PAIRS if width >= least)
     grid = Table.grid(padding=(0, 2, 0, 0), expand=columns > 1)
     grid.width = width if columns > 1 else None
     for _ in range(columns):

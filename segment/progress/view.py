@@ -1,4 +1,4 @@
-"""What a display says of a run, as words: the same on a terminal and in a notebook."""
+"""The content of a display as text, the same on a terminal and in a notebook."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from segment.store.names import count
 
 @dataclass(frozen=True)
 class View:
-    """A moment of a run.
+    """The state of a run at one moment.
 
     Attributes:
-        title: what runs where.
-        elapsed: since this attempt began.
-        share, percent: done, 0-1 and for people.
+        title: model, engine and runtime.
+        elapsed: time since this attempt began, formatted.
+        share, percent: share of done images, 0-1, and rounded in percent.
         facts: labels and values, the most important first.
-        busy: stages and their share of the workers' time in percent.
-        trouble: what keeps the run waiting; `""` if nothing does.
+        busy: share of the workers' time by stage, in percent.
+        wait: description of a slow request to a store; `""` if there is none.
     """
 
     title: str
@@ -29,24 +29,24 @@ class View:
     percent: int
     facts: list[tuple[str, str]]
     busy: list[tuple[str, int]]
-    trouble: str
+    wait: str
 
 
 def view_of(tally: Tally) -> View:
-    """Look at a run."""
+    """Return the current view of a tally."""
     facts = [("images", f"{tally.done:,} of {tally.images:,}"), ("images/s", _rate(tally))]
     facts.append(("ETA", "-" if tally.eta is None else clock_time(tally.eta)))
     facts.append(("mIoU", "-" if tally.miou is None else f"{100 * tally.miou:.2f} %"))
     facts += [("errors", _errors(tally)), ("workers", str(inflight.workers() or tally.workers))]
     elapsed = clock_time(time.monotonic() - tally.started)
     busy: list[tuple[str, int]] = [(stage, round(100 * share)) for stage, share in tally.busy().items()]
-    return View(tally.title, elapsed, tally.done / max(1, tally.images), tally.percent, facts, busy, trouble())
+    return View(tally.title, elapsed, tally.done / max(1, tally.images), tally.percent, facts, busy, store_wait())
 
 
-def trouble() -> str:
-    """What keeps the run waiting, in words."""
-    waiting = inflight.slow_request()
-    return waiting.message() if waiting else ""
+def store_wait() -> str:
+    """Describe the slowest request to a store; `""` if none is slow."""
+    request = inflight.slow_request()
+    return request.message() if request else ""
 
 
 def _rate(tally: Tally) -> str:

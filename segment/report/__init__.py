@@ -1,1 +1,1 @@
-"""Reports: what a run's statistics say, as data, on the console and in Markdown."""
+"""The report of a run: figures, terminal, Markdown, CSV, HTML, pictures and exports."""

@@ -1,4 +1,4 @@
-"""From the statistics of what is committed to the figures of the run."""
+"""The report of a run: its figures, computed from the statistics of the committed parts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from segment.output.error_rate import too_many_errors
 from segment.output.ledger import Ledger
 from segment.output.plan import Plan
 from segment.output.tables import ShardStats, StatsSum, merge, to_parquet
-from segment.report.doubts import doubts, holds_labels
+from segment.report.label_checks import holds_labels, label_warnings
 from segment.report.published import Comparison, compare_with_published
 from segment.report.rows import numbers_of, part_tables
 from segment.store.background import in_order
@@ -28,7 +28,7 @@ _ERROR_EXAMPLES = 20
 
 @dataclass(frozen=True)
 class ErrorExample:
-    """One error row: which image and what is wrong with it."""
+    """An error row: its shard, its id and the text of its error."""
 
     shard: str
     id: str
@@ -37,20 +37,20 @@ class ErrorExample:
 
 @dataclass(frozen=True)
 class RunReport:
-    """The result of a run, from what is committed.
+    """The report of a run, from its committed parts.
 
     Attributes:
         output: URL of the output prefix.
         run: `run.json`.
-        card: the model's.
-        planned: images of the plan by shard.
-        shards: statistics of each shard of which anything is committed, in plan order.
+        card: of the model.
+        planned: planned images by shard.
+        shards: statistics by shard with a committed part, in plan order.
         total: their sum.
         errors: the first error rows.
-        complete: whether `_SUCCESS` is there.
-        left_out: what the input holds besides the planned images, by reason.
-        parts: ids of the committed parts that this is about.
-        doubts: what in the counts says that the labels may not be what is meant, a line each.
+        complete: whether `_SUCCESS` exists.
+        left_out: objects and images of the input that are not planned, by reason.
+        parts: ids of the committed parts that the report covers.
+        label_warnings: one line for each warning about the labels.
     """
 
     output: str
@@ -63,36 +63,36 @@ class RunReport:
     complete: bool
     left_out: tuple[LeftOut, ...] = ()
     parts: frozenset[str] = frozenset()
-    doubts: tuple[str, ...] = ()
+    label_warnings: tuple[str, ...] = ()
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What one should know before one believes the figures, a line each: shown first, in every form of a report."""
+        """Warnings about the figures, one line each; every form of the report shows them first."""
         failure = ""
         if self.is_whole and not self.complete:
             limit = self.run["job"]["max_error_rate"]
             failure = too_many_errors(self.total.errors, self.total.images, self.left_out, limit)
         left_out = (str(item) for item in self.left_out if item.matters)
-        return (*([failure] if failure else []), *left_out, *self.doubts)
+        return (*([failure] if failure else []), *left_out, *self.label_warnings)
 
     @property
     def choice(self) -> str:
-        """Which images the run is of, where it is of some (`--limit`, `--sample`), in words."""
+        """The choice of images of a run with `--limit` or `--sample`, in words; `""` for a run of all."""
         return choice_in_words(self.planned_images, self.left_out)
 
     @property
     def planned_images(self) -> int:
-        """Images of the plan."""
+        """Number of planned images."""
         return sum(self.planned.values())
 
     @property
     def planned_shards(self) -> int:
-        """Shards of the plan."""
+        """Number of planned shards."""
         return len(self.planned)
 
     @property
     def finished_shards(self) -> int:
-        """Shards of which every image is committed."""
+        """Number of shards whose images are all committed."""
         return sum(stats.images == self.planned[shard] for shard, stats in self.shards.items())
 
     @property
@@ -108,31 +108,31 @@ class RunReport:
 
     @property
     def is_scored(self) -> bool:
-        """Whether any pixel had a label."""
+        """Whether any pixel has a label."""
         return self.total.confusion.is_scored
 
     def score(self, convention: Convention | None = None) -> Score:
-        """Per-class counts and IoU of the run; by the card's own convention unless named."""
+        """Return counts and IoU by class, under a convention (default: the card's own)."""
         return score(self.total.confusion, self.card.classes.ignored_classes, convention or self.card.metric.convention)
 
     def miou(self, convention: Convention | None = None) -> float | None:
-        """mIoU of the run, 0-1, by the card's own convention unless named; None if nothing is scored."""
+        """Return the mIoU, 0-1, under a convention (default: the card's own); None if nothing is scored."""
         if (convention or self.card.metric.convention) == "image-mean":
             return self.total.image_miou
         return self.score(convention).miou
 
     @property
     def pixel_accuracy(self) -> float | None:
-        """Share of labelled, not ignored pixels that are right, 0-1."""
+        """Share of correct pixels among those with a label that is not ignored, 0-1; None if there are none."""
         return pixel_accuracy(self.total.confusion, self.card.classes.ignored_classes)
 
     @property
     def published(self) -> Comparison | None:
-        """The card's published score, and whether the run's may be read beside it; None where the card has none."""
+        """The published score of the card and whether this run is comparable with it; None if the card has none."""
         return compare_with_published(self.card, self.run, self.total.scored)
 
     def summary(self) -> dict[str, Any]:
-        """The figures of the run as plain JSON: `report/summary.json`."""
+        """Return the figures of the run as plain JSON, the content of `report/summary.json`."""
         return {
             "model": self.card.name,
             "complete": self.complete,
@@ -156,15 +156,15 @@ class RunReport:
 
 
 def load_report(ledger: Ledger) -> RunReport:
-    """Read a run's statistics from its output; works while the run is going and after it broke off.
+    """Compute the report of a run from its output; the run may be running, interrupted or complete.
 
-    Finished shards are in `stats/`; of the others the committed parts are folded.
+    The statistics of finished shards are read from `stats/`; those of other shards are summed over committed parts.
 
     Raises:
-        UsageError: there is no run at this place, or it has not planned yet.
+        UsageError: there is no run at this output, or it has no plan yet.
         SegmentError: a file of statistics or masks is damaged.
     """
-    run, plan = ledger.read_begun()
+    run, plan = ledger.read_run_and_plan()
     card = ModelCard.model_validate(run["card"])
     finished = ledger.finished_shards()
     parts = ledger.committed(plan, finished)
@@ -172,7 +172,7 @@ def load_report(ledger: Ledger) -> RunReport:
     total = merge(shards.values(), len(card.classes))
     planned = plan.images_by_shard()
     errors = _error_examples(ledger, plan, parts, {shard for shard, stats in shards.items() if stats.errors})
-    doubtful = doubts(
+    warnings = label_warnings(
         total.confusion,
         card,
         remap=run["job"].get("label_remap") or {},
@@ -190,21 +190,21 @@ def load_report(ledger: Ledger) -> RunReport:
         ledger.is_complete(),
         tuple(by_reason(plan.left_out)),
         frozenset(parts),
-        tuple(doubtful),
+        tuple(warnings),
     )
 
 
 def _statistics(
     ledger: Ledger, plan: Plan, finished: Collection[str], parts: set[str], classes: int, fingerprint: str
 ) -> dict[str, ShardStats]:
-    """Statistics of every shard with a committed part, in plan order; a part that is gone by now leaves `parts`."""
+    """Read the statistics of every shard with a committed part, in plan order; remove vanished parts from `parts`."""
     planned = plan.parts_by_shard()
     begun = [(shard, part) for shard in planned if shard not in finished for part in planned[shard] if part in parts]
 
     def read(place: tuple[str, str]) -> ShardStats | None:
         try:
             return ledger.part_stats(*place, classes, fingerprint)
-        except FileNotFoundError:  # taken back since, to be done again
+        except FileNotFoundError:  # reopened meanwhile
             return None
 
     sums: dict[str, StatsSum] = {}
@@ -221,7 +221,7 @@ def _statistics(
 def _error_examples(
     ledger: Ledger, plan: Plan, parts: Collection[str], shards: Collection[str]
 ) -> tuple[ErrorExample, ...]:
-    """The first error rows, looked for in the parts of the shards that have any."""
+    """Read the first error rows; only parts of `shards`, which have errors, are read."""
     held = plan.table["shard"].to_pylist()
     numbers = [number for number in numbers_of(plan, parts) if held[number] in shards]
     examples: list[ErrorExample] = []
@@ -234,7 +234,7 @@ def _error_examples(
 
 
 def classes_table(report: RunReport) -> pa.Table:
-    """One row per class: counts and IoU under each convention, NaN as null; shares of pixels."""
+    """Return one row per class: pixel counts, and IoU under each convention; NaN is null."""
     own = report.score()
     predicted = report.total.confusion.predicted_pixels
     return pa.table(
@@ -255,7 +255,7 @@ def classes_table(report: RunReport) -> pa.Table:
 
 
 def shards_table(report: RunReport) -> pa.Table:
-    """One row per shard of which anything is committed: images, errors, mIoU by the card's convention."""
+    """Return one row per shard with a committed part: images, errors, mIoU under the card's convention."""
     own, ignore = report.card.metric.convention, report.card.classes.ignored_classes
     rows = list(report.shards.values())
     mious = [s.image_miou if own == "image-mean" else score(s.confusion, ignore, own).miou for s in rows]

@@ -1,4 +1,4 @@
-"""Model cards on a terminal."""
+"""What the terminal shows of model cards."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from segment.store.names import shown
 
 
 def print_cards() -> None:
-    """List the built-in cards."""
+    """Print a table of the built-in cards."""
     table = Table(box=None, pad_edge=False)
-    table.add_column("model", no_wrap=True, min_width=max(map(len, built_in_cards())))  # one must be able to type it
+    table.add_column("model", no_wrap=True, min_width=max(map(len, built_in_cards())))  # never cut: users type it
     for column in ("input", "classes", "mIoU %", "weights"):
         table.add_column(column, no_wrap=True)
     for card in map(load_card, built_in_cards()):
@@ -23,7 +23,7 @@ def print_cards() -> None:
         table.add_row(card.name, size, str(len(card.classes)), _published(card), _weights(card))
     console = Console(highlight=False, soft_wrap=True)
     console.print(table)
-    console.print("\nmIoU as published. `segment models show NAME` prints a card's contract.", style="dim")
+    console.print("\nmIoU as published. `segment models show NAME` prints a card.", style="dim")
 
 
 def _published(card: ModelCard) -> str:
@@ -39,18 +39,18 @@ def _weights(card: ModelCard) -> str:
 
 
 def print_card(card: ModelCard) -> None:
-    """Print a card's contract, readably."""
+    """Print a card: its input, output, score, weights and classes."""
     console = Console(highlight=False)
     console.print(Text.assemble((card.name, "bold"), f"  {card.description}"))
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
-    for name, value in _contract(card):
+    for name, value in _card_rows(card):
         grid.add_row(name, Text(value) if isinstance(value, str) else value)
     console.print(grid)
 
 
-def _contract(card: ModelCard) -> list[tuple[str, str | Text]]:
+def _card_rows(card: ModelCard) -> list[tuple[str, str | Text]]:
     spec, output, metric = card.input, card.output, card.metric
     shape = f"3x{spec.height}x{spec.width}" if spec.layout == "NCHW" else f"{spec.height}x{spec.width}x3"
     size = f"{card.output_height}x{card.output_width}"

@@ -1,4 +1,4 @@
-"""The numbers behind the charts of the HTML report; the template draws them as SVG and tables."""
+"""Data of the charts of the HTML report; the template draws them as SVG and tables."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from segment.metrics import Confusion
 from segment.models.card import ModelCard
 
 _BINS = 20
-_LEVELS = 24  # shades of a heat map too large for a table
-_LARGE = 40  # classes from which a confusion matrix is a picture
-_CONFUSIONS = 10
+_LEVELS = 24  # shades of a heat map that is drawn as SVG
+_LARGEST_TABLE = 40  # classes; a larger confusion matrix is drawn as SVG
+_MISTAKES = 10
 
 RGB = tuple[int, int, int]
-PAPER: tuple[RGB, RGB] = ((255, 255, 255), (24, 27, 31))  # below a heat map's cells: light, dark; as in report.css
-HEAT: tuple[RGB, RGB] = ((9, 76, 105), (104, 196, 232))  # of a full cell
+PAPER: tuple[RGB, RGB] = ((255, 255, 255), (24, 27, 31))  # background of cells: light, dark; as in report.css
+HEAT: tuple[RGB, RGB] = ((9, 76, 105), (104, 196, 232))  # a cell with share 1
 
 
 @dataclass(frozen=True)
 class Bar:
-    """One bin of a histogram: from `start` to `stop` (0-1), `count` in it, `height` 0-100."""
+    """One bin of a histogram: its range `start` to `stop` (0-1), its `count`, and its `height` (0-100)."""
 
     start: float
     stop: float
@@ -32,7 +32,7 @@ class Bar:
 
 
 def histogram(values: NDArray[np.float64]) -> list[Bar]:
-    """Count values of 0-1 in 20 bins; the highest bar is 100 high."""
+    """Return the histogram of values of 0-1 in 20 bins; the highest bar has height 100."""
     counts, edges = np.histogram(values, bins=_BINS, range=(0.0, 1.0))
     most = max(1, int(counts.max()))
     return [
@@ -41,14 +41,14 @@ def histogram(values: NDArray[np.float64]) -> list[Bar]:
 
 
 def quantiles(values: NDArray[np.float64]) -> dict[str, float]:
-    """Minimum, 5 %, median, 95 %, maximum of ascending values."""
+    """Return minimum, 5 % quantile, median, 95 % quantile and maximum."""
     points = {"lowest": 0.0, "5 %": 0.05, "median": 0.5, "95 %": 0.95, "highest": 1.0}
     return {name: float(np.quantile(values, q)) for name, q in points.items()}
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell of a heat map: share of its row 0-1, pixels, and whether its text is white (light) or black (dark)."""
+    """One cell of a heat map: share of its row (0-1), pixels, and the colour of its text in both themes."""
 
     share: float
     pixels: int
@@ -58,7 +58,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class HeatRow:
-    """One row of a heat map: a label class; no cells if no pixel has this label."""
+    """One row of a heat map, a label class; without cells if no pixel has this label."""
 
     index: int
     pixels: int
@@ -70,9 +70,9 @@ class HeatMap:
     """A row-normalised confusion matrix.
 
     Attributes:
-        classes: indices of rows and columns: those that occur.
-        rows: as a table; empty for a matrix too large for one.
-        paths: of a large one: SVG path by opacity, unit squares.
+        classes: class indices of rows and columns; only classes that occur.
+        rows: rows of the table; empty if the matrix is too large for a table.
+        paths: (opacity, SVG path of unit squares) of a large matrix.
     """
 
     classes: tuple[int, ...]
@@ -81,14 +81,14 @@ class HeatMap:
 
 
 def heat_map(confusion: Confusion) -> HeatMap:
-    """Normalise the rows of a confusion matrix to shares of the label's pixels, for classes that occur."""
+    """Return a confusion matrix with rows normalised to shares of the label's pixels, for the classes that occur."""
     matrix = confusion.counts[:-1]
     occurring = np.flatnonzero(matrix.sum(axis=0) + matrix.sum(axis=1))
     matrix = matrix[np.ix_(occurring, occurring)]
     pixels = matrix.sum(axis=1)
     shares = matrix / np.maximum(pixels, 1)[:, None]
     classes = tuple(int(i) for i in occurring)
-    if len(classes) > _LARGE:
+    if len(classes) > _LARGEST_TABLE:
         return HeatMap(classes, (), tuple(_paths(shares)))
     rows = [
         HeatRow(index, int(total), tuple(map(_cell, row.tolist(), counts.tolist())) if total else ())
@@ -105,7 +105,7 @@ _READABLE = 0.1791  # relative luminance at which black and white text have the 
 
 
 def _luminance(theme: int, share: float) -> float:
-    """Relative luminance (WCAG 2) of a cell's colour, mixed in sRGB as CSS does it."""
+    """Return the relative luminance (WCAG 2) of a cell; its colour is mixed in sRGB, as in CSS."""
     mixed = [p + (h - p) * share for p, h in zip(PAPER[theme], HEAT[theme], strict=True)]
     linear = [c / 3294.6 if c <= 10 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in mixed]
     return sum(weight * c for weight, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
@@ -121,7 +121,7 @@ def _paths(shares: NDArray[np.float64]) -> list[tuple[float, str]]:
 
 @dataclass(frozen=True)
 class Mistake:
-    """Pixels of one class taken for another; `share` of the label's pixels, 0-1."""
+    """Pixels of one class that are predicted as another; `share` of the label's pixels, 0-1."""
 
     label: int
     prediction: int
@@ -130,7 +130,7 @@ class Mistake:
 
 
 def mistakes(confusion: Confusion, card: ModelCard) -> list[Mistake]:
-    """The largest cells off the diagonal, largest first; ignored labels are no mistakes."""
+    """Return the largest cells off the diagonal, in descending order; ignored labels are no mistakes."""
     matrix = confusion.counts[:-1].copy()
     totals = matrix.sum(axis=1)
     np.fill_diagonal(matrix, 0)
@@ -139,14 +139,14 @@ def mistakes(confusion: Confusion, card: ModelCard) -> list[Mistake]:
     if card.metric.convention != "cityscapes":
         matrix[:, ignored] = 0
     flat = matrix.ravel()
-    order = np.argsort(-flat, kind="stable")[:_CONFUSIONS]
+    order = np.argsort(-flat, kind="stable")[:_MISTAKES]
     pairs = [(int(n) // len(totals), int(n) % len(totals)) for n in order if flat[n]]
     return [Mistake(i, j, int(matrix[i, j]), float(matrix[i, j] / totals[i])) for i, j in pairs]
 
 
 @dataclass(frozen=True)
 class Slice:
-    """One piece of a stacked bar: from `start`, `width` wide, both 0-100."""
+    """One piece of a stacked bar, with its `start` and `width` (0-100)."""
 
     name: str
     value: float
@@ -155,7 +155,7 @@ class Slice:
 
 
 def stacked(values: Mapping[str, float]) -> list[Slice]:
-    """Lay values end to end over 100; empty if they are all nothing."""
+    """Return the pieces of a stacked bar of length 100; none if all values are 0."""
     total = sum(values.values())
     slices, start = [], 0.0
     for name, value in values.items() if total > 0 else ():
@@ -165,7 +165,7 @@ def stacked(values: Mapping[str, float]) -> list[Slice]:
 
 
 def step_path(values: Sequence[float], highest: float) -> str:
-    """SVG path of the area below a step curve, 100 by 100, y downwards."""
+    """Return the SVG path of the area below a step curve, 100 by 100, y downwards."""
     width = 100 / max(1, len(values))
     steps = "".join(
         f"L{i * width:.2f} {100 - 100 * v / highest:.2f}H{(i + 1) * width:.2f}" for i, v in enumerate(values)
@@ -174,6 +174,6 @@ def step_path(values: Sequence[float], highest: float) -> str:
 
 
 def round_up(value: float) -> float:
-    """The next of 1, 2, 2.5, 5 times a power of ten: where an axis ends."""
+    """Return the smallest of 1, 2, 2.5, 5 times a power of ten that is at least `value`: the end of an axis."""
     power = 10.0 ** np.floor(np.log10(value)) if value > 0 else 1.0
     return float(next(step * power for step in (1, 2, 2.5, 5, 10) if value <= step * power * (1 + 1e-9)))

@@ -1,4 +1,4 @@
-"""The report on a terminal."""
+"""What the terminal shows of a run: report, speed, audit and status."""
 
 from __future__ import annotations
 
@@ -11,38 +11,40 @@ from rich.table import Table
 from rich.text import Text
 
 from segment.inputs.findings import by_reason, choice_in_words
-from segment.output.attempts import read_attempts
+from segment.output.attempts import count_over_attempts, read_attempts
 from segment.output.audit import Audit
 from segment.output.ledger import Ledger
 from segment.output.remarks import remark_lines
+from segment.output.results import STAGES
+from segment.output.speed import Speed, last_speed
 from segment.report.aggregate import RunReport
-from segment.store.names import count, shown
+from segment.store.names import count, shown, size
 
-_WIDTH = 80  # of a report that is not on a terminal
-_BAR = 12
+_WIDTH = 80  # columns of a report that does not go to a terminal
+_BAR = 12  # columns
 _UNITS = ((1, "pixels"), (10**3, "thousand pixels"), (10**6, "million pixels"), (10**9, "billion pixels"))
-_MOST = 10**8 - 1  # three columns of `99,999,999` leave room for a class name and a bar within 80 characters
+_LARGEST_COUNT = 10**8 - 1  # three columns of `99,999,999` leave room for a class name and a bar in 80 columns
 
 
 class _Glyphs(NamedTuple):
-    """Characters that a report is drawn with."""
+    """The characters that draw a report."""
 
     swatch: str
     full: str
     empty: str
-    between: str
+    separator: str
 
 
-_DRAWN, _ASCII = _Glyphs("■", "━", "─", "·"), _Glyphs("#", "=", "-", "|")
+_UNICODE, _ASCII = _Glyphs("■", "━", "─", "·"), _Glyphs("#", "=", "-", "|")
 
 
 def print_report(report: RunReport, console: Console | None = None) -> None:
-    """Print run facts, warnings, mIoU by convention, the class table and the first errors."""
+    """Print the facts of the run, its warnings, mIoU by convention, the class table and the first errors."""
     console = console or Console(highlight=False)
     if not console.is_terminal:
         columns = os.environ.get("COLUMNS", "")
         console = Console(file=console.file, width=int(columns) if columns.isdecimal() else _WIDTH, highlight=False)
-    glyphs = _ASCII if console.options.ascii_only else _DRAWN
+    glyphs = _ASCII if console.options.ascii_only else _UNICODE
     console.print(_headline(report, glyphs))
     if report.warnings:
         console.print(warnings_table(report.warnings))
@@ -57,28 +59,28 @@ def print_report(report: RunReport, console: Console | None = None) -> None:
 
 
 def percent(share: float | None) -> str:
-    """`0.5` becomes `50.00`; None becomes a dash."""
+    """Format a share of 0-1: `0.5` becomes `50.00`; None and NaN become a dash."""
     return "-" if share is None or share != share else f"{100 * share:.2f}"
 
 
-def facts(report: RunReport) -> list[str]:
-    """The run in a few words each."""
+def summary_phrases(report: RunReport) -> list[str]:
+    """Return the state of the run as short phrases: images, shards, errors, runtime, whether it is complete."""
     runtime = report.run["contract"]["runtime"]
     images, shards = report.choice or count(report.total.images, "image"), count(report.planned_shards, "shard")
     if not report.is_whole:
         chosen = f" ({report.choice})" if report.choice else ""
         images = f"{report.total.images:,} of {report.planned_images:,} images so far{chosen}"
         shards = f"{report.finished_shards:,} of {shards} finished"
-    words = [images, shards, count(report.total.errors, "error")]
+    phrases = [images, shards, count(report.total.errors, "error")]
     if report.is_scored:
-        words.append(f"{report.total.scored:,} scored")
-    words.append(f"{runtime['name']} {runtime['device']} {runtime['precision']}")
-    words.append("complete" if report.complete else "not complete")
-    return words
+        phrases.append(f"{report.total.scored:,} scored")
+    phrases.append(f"{runtime['name']} {runtime['device']} {runtime['precision']}")
+    phrases.append("complete" if report.complete else "not complete")
+    return phrases
 
 
 def warnings_table(lines: Iterable[str]) -> Table:
-    """Lay out what one should know before one believes the figures: one warning below the other, folded."""
+    """Return the warnings as a table: one per row, wrapped to the width of the console."""
     table = Table.grid(padding=(0, 1, 0, 0))
     table.add_column(style="yellow", no_wrap=True)
     table.add_column(overflow="fold")
@@ -88,7 +90,7 @@ def warnings_table(lines: Iterable[str]) -> Table:
 
 
 def _headline(report: RunReport, glyphs: _Glyphs) -> Text:
-    return Text.assemble((report.card.name, "bold"), "  ", f" {glyphs.between} ".join(facts(report)))
+    return Text.assemble((report.card.name, "bold"), "  ", f" {glyphs.separator} ".join(summary_phrases(report)))
 
 
 def _conventions(report: RunReport) -> Table:
@@ -107,13 +109,13 @@ def _conventions(report: RunReport) -> Table:
 
 
 def _classes(report: RunReport, glyphs: _Glyphs) -> Table:
-    """Counts are rounded to a unit in which they fit; Markdown, JSON and Parquet have every digit."""
+    """Return the class table. Counts are rounded to a unit that fits; Markdown, JSON and Parquet hold every digit."""
     classes, confusion, score = report.card.classes, report.total.confusion, report.score()
     pixels, total = confusion.predicted_pixels, int(confusion.predicted_pixels.sum())
     counts = {"TP": score.tp, "FP": score.fp, "FN": score.fn} if report.is_scored else {"pixels": pixels}
     shares = score.iou if report.is_scored else pixels / max(1, total)
     largest = max(int(column.max()) for column in counts.values())
-    unit, name = next((u for u in _UNITS if largest / u[0] <= _MOST), _UNITS[-1])
+    unit, name = next((u for u in _UNITS if largest / u[0] <= _LARGEST_COUNT), _UNITS[-1])
     title = f"classes, in {name}" if report.is_scored or unit > 1 else "classes"
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     table.add_column("class", overflow="fold")
@@ -148,15 +150,52 @@ def _errors(report: RunReport) -> Table:
     return table
 
 
+def print_speed(ledger: Ledger, price_per_hour: float | None = None) -> None:
+    """Print the speed of the last attempt that committed a part, if there is one."""
+    if speed := last_speed(ledger):
+        print("\n".join(speed_lines(speed, price_per_hour)))
+
+
+def speed_lines(speed: Speed, price_per_hour: float | None = None) -> list[str]:
+    """Return rate, stages, the limiting stage, memory, and the cost where the price is known, within 80 columns.
+
+    The seconds of a stage are summed over the workers; shares are of the pool's time.
+    """
+    workers = count(speed.workers, "worker" if speed.device == "cpu" else "GPU")
+    lines = [
+        f"speed   {speed.rate:.1f} images/s on {workers} ({speed.engine}): {speed.images:,} images in "
+        f"{_seconds(speed.seconds)} s",
+        f"start   {_seconds(speed.start)} s until work on the first part began",
+        "stages  " + ", ".join(f"{stage} {_seconds(speed.stages[stage])}" for stage in STAGES) + " s",
+        f"limit   {_limit(speed)}; pool idle {100 * speed.idle:.0f} %",
+    ]
+    if speed.memory and speed.device == "cpu":
+        expected = f", {size(speed.expected_memory)} expected" if speed.expected_memory else ""
+        lines.append(f"memory  {size(speed.memory)} peak per process{expected}")
+    if price_per_hour:
+        lines.append(f"cost    {speed.cost(price_per_hour):.4f} per 1,000 images at {price_per_hour:g} per hour")
+    return lines
+
+
+def _limit(speed: Speed) -> str:
+    if speed.limit is None:
+        return "no stage (too few parts for the pool?)"
+    return f"{speed.limit}, {100 * speed.shares[speed.limit]:.0f} % of the time"
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:,.{1 if seconds < 100 else 0}f}"
+
+
 def print_audit(audit: Audit, console: Console | None = None) -> None:
-    """Print an audit's totals, what is to be done and what is wrong."""
+    """Print the totals of an audit, the unfinished work and the problems."""
     console = console or Console(highlight=False)
     for line in audit_lines(audit):
         console.print(line, soft_wrap=True, markup=False)
 
 
 def audit_lines(audit: Audit) -> list[str]:
-    """Describe an audit: what is left out, to be done, wrong, the verdict with its totals, what was read."""
+    """Return the lines of an audit: warnings, unfinished work, problems, the verdict with totals, and what was read."""
     numbers = {"image": audit.images, "part": audit.parts, "shard": audit.shards, "error row": audit.errors}
     totals = ", ".join(count(number, noun) for noun, number in numbers.items())
     lines = [f"warning: {item}" for item in audit.left_out if item.matters]
@@ -174,15 +213,15 @@ def audit_lines(audit: Audit) -> list[str]:
         files, rows = count(audit.read.files, "masks file"), count(audit.read.rows, "row")
         lines.append(f"read {files}, {rows}, {count(audit.read.bytes, 'byte')}, and checked their checksums")
         if audit.read.unseen:
-            gone = "of Parquet files that are gone, changed or damaged: their ids were not compared with the input"
-            lines.append(f"{count(audit.read.unseen, 'row')} {gone}")
+            why = "of Parquet files that are gone, changed or damaged: their ids were not compared with the input"
+            lines.append(f"{count(audit.read.unseen, 'row')} {why}")
     return lines
 
 
 def print_status(ledger: Ledger, console: Console | None = None) -> None:
-    """Print how far a run is."""
+    """Print the progress of a run, from the store alone."""
     console = console or Console(highlight=False)
-    run, plan = ledger.read_begun()
+    run, plan = ledger.read_run_and_plan()
     committed = ledger.committed(plan)
     left = plan.without(committed)
     shards = len(plan.parts_by_shard())
@@ -198,10 +237,11 @@ def print_status(ledger: Ledger, console: Console | None = None) -> None:
     console.print(f"{done:,} of {plan.images:,} images committed ({100 * done / max(1, plan.images):.1f} %)")
     console.print(f"{len(plan) - len(left):,} of {len(plan):,} parts, {finished:,} of {shards:,} shards finished")
     attempts = read_attempts(ledger)
-    if attempts.number:
-        console.print(f"{count(attempts.number, 'attempt')}, {attempts.ended:,} of them ended")
-    if attempts.retries:
-        kinds = ", ".join(f"{number:,} to {kind}" for kind, number in sorted(attempts.retries.items()))
-        console.print(f"{count(attempts.retries.total(), 'request')} to stores repeated: {kinds}")
-    for line in remark_lines(attempts.remarks):
+    if attempts:
+        ended = sum(attempt.ended for attempt in attempts)
+        console.print(f"{count(len(attempts), 'attempt')}, {ended:,} of them ended")
+    if retries := count_over_attempts(attempts, "retries"):
+        kinds = ", ".join(f"{number:,} to {kind}" for kind, number in sorted(retries.items()))
+        console.print(f"{count(retries.total(), 'request')} to stores repeated: {kinds}")
+    for line in remark_lines(count_over_attempts(attempts, "remarks")):
         console.print(f"noticed: {line}", markup=False, soft_wrap=True)

@@ -1,7 +1,7 @@
-"""Masks as files for other tools: index PNGs, PASCAL VOC palette PNGs, COCO run-length annotations.
+"""Export of masks to files for other tools: index PNGs, PASCAL VOC palette PNGs, COCO run-length annotations.
 
-Streams part by part: no more than a few parts' masks are in memory (COCO: one shard's annotations). What is there
-already is skipped, so a broken-off export is finished by the same command.
+An export reads one part at a time, so memory holds the masks of one part (COCO: the annotations of one shard). It skips
+existing files, so the same command resumes it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,23 +22,22 @@ from segment.models.card import ModelCard
 from segment.output.ledger import Ledger
 from segment.output.plan import Plan
 from segment.report.filenames import Names
-from segment.report.places import check_target
 from segment.report.rows import numbers_of, part_tables
 from segment.store.client import Store
 from segment.store.names import shown
 from segment.store.urls import join_url
 
 Format = Literal["png", "voc", "coco-rle"]
-FORMATS: tuple[Format, ...] = get_args(Format)
 
-_MARK = "export.json"  # says whose masks a destination holds
-_RENAMED = "renamed.jsonl"  # shard, id and file of each image whose file is not called as it is
+_RUN_FOLDERS = ("masks", "stats", "runs", "report")
+_MARK = "export.json"  # identifies the run whose masks a target holds
+_RENAMED = "renamed.jsonl"  # shard, id and file name of each image whose file is not named like its id
 _THREADS = 16
 
 
 @dataclass
 class Exported:
-    """What an export did: files written, files that were there, rows without a mask, files not called as their id."""
+    """The result of an export: files written, files skipped, rows without a mask, files not named like their id."""
 
     written: int = 0
     skipped: int = 0
@@ -47,27 +46,28 @@ class Exported:
 
 
 def export(ledger: Ledger, target: str, kind: Format, store: Store) -> Exported:
-    """Write the masks of a run's committed parts below `target`, an absolute URL.
+    """Write the masks of the committed parts of a run below `target`, an absolute URL.
 
-    `png` writes `<id>.png`, pixel value = class index; `voc` writes `SegmentationClass/<id>.png`, the same with the
-    card's palette, and `labelmap.txt`; `coco-rle` writes `<shard>.json`, a COCO file each, whose category ids are class
-    indices. An id that cannot be the name of a file of its own gives it another name; `renamed.jsonl` lists these.
+    `png` writes `<id>.png`, whose pixel values are class indices. `voc` writes `SegmentationClass/<id>.png` with the
+    card's palette, and `labelmap.txt`. `coco-rle` writes one COCO file per shard, `<shard>.json`, whose category ids
+    are class indices. A file whose id cannot be its name gets another one, which `renamed.jsonl` lists.
 
     Raises:
-        UsageError: no run there; the target belongs to the run or is its input, or holds the export of another run
-            or format.
-        SegmentError: a masks file is damaged; a store refused.
+        UsageError: there is no run; or the target belongs to the run, is its input, or holds the export of another
+            run or format.
+        SegmentError: a masks file is damaged, or a store refuses a request.
     """
-    run, plan = ledger.read_begun()
+    run, plan = ledger.read_run_and_plan()
     card = ModelCard.model_validate(run["card"])
     check_target(ledger, run, target)
-    # a plan that --update has changed may name other images: their old files would stay
+    # after an --update the plan may hold other images, and their old files would stay
     planned = hashlib.sha256(Plan(plan.table).to_bytes()).hexdigest()
     _claim(store, target, {"run": run["fingerprint"], "plan": planned, "format": kind})
     if kind == "coco-rle":
         return _Coco(ledger, plan, card, store, target).export()
     if kind == "voc":
-        lines = [f"{name}:{','.join(map(str, c))}::" for name, c in zip(*_names_and_colours(card), strict=True)]
+        colours = zip(card.classes.names, card.classes.palette, strict=True)
+        lines = [f"{name}:{','.join(map(str, colour))}::" for name, colour in colours]
         store.write(
             join_url(target, "labelmap.txt"), ("# label:color_rgb:parts:actions\n" + "\n".join(lines) + "\n").encode()
         )
@@ -79,11 +79,25 @@ def export(ledger: Ledger, target: str, kind: Format, store: Store) -> Exported:
     return _Files(ledger, plan, store, target, target).export(lambda png: png)
 
 
-def _names_and_colours(card: ModelCard) -> tuple[Sequence[str], Sequence[tuple[int, int, int]]]:
-    return card.classes.names, card.classes.palette
+def check_target(ledger: Ledger, run: Mapping[str, Any], target: str) -> None:
+    """Refuse a target folder that belongs to the run or holds its input, where files named by id would replace others.
+
+    Args:
+        ledger, run: of the run; `run.json`.
+        target: an absolute URL.
+
+    Raises:
+        UsageError: the target is such a folder.
+    """
+    if target == ledger.output or any(f"{target}/".startswith(ledger.url(own) + "/") for own in _RUN_FOLDERS):
+        raise UsageError(f"{shown(target)} belongs to the run itself: give another folder")
+    given = run["contract"]["input"]
+    if target in (given["url"], given["labels"]):
+        raise UsageError(f"{shown(target)} holds the input of the run, which would be overwritten: give another folder")
 
 
 def _claim(store: Store, target: str, mark: dict[str, str]) -> None:
+    """Mark the target as an export of this run; UsageError if it holds another one."""
     url = join_url(target, _MARK)
     found = store.create(url, (json.dumps(mark, indent=2) + "\n").encode())
     try:
@@ -98,7 +112,7 @@ def _claim(store: Store, target: str, mark: dict[str, str]) -> None:
 
 
 class _Files:
-    """Writes a PNG an image below `folder`, and below `target` which of them are not called as their image."""
+    """Writes one PNG per image below `folder`, and the list of renamed files below `target`."""
 
     def __init__(self, ledger: Ledger, plan: Plan, store: Store, target: str, folder: str) -> None:
         self._ledger, self._plan, self._store, self._target, self._folder = ledger, plan, store, target, folder
@@ -133,17 +147,17 @@ class _Files:
 def _rows_with_masks(
     ledger: Ledger, plan: Plan, numbers: Sequence[int], done: Exported
 ) -> Iterator[list[dict[str, Any]]]:
-    """Yield the rows of part after part that have a mask; count the others."""
-    for number in numbers:  # masks: one part at a time
+    """Yield the rows with a mask, part by part; count the others."""
+    for number in numbers:  # one part at a time bounds the memory for masks
         for _, table in part_tables(ledger, plan, [number], ["id", "shard", "index", "mask"]):
             rows = table.to_pylist()
-            sound = [row for row in rows if row["mask"] is not None]
-            done.without_mask += len(rows) - len(sound)
-            yield sound
+            with_mask = [row for row in rows if row["mask"] is not None]
+            done.without_mask += len(rows) - len(with_mask)
+            yield with_mask
 
 
 class _Coco:
-    """Writes a COCO file a shard: images, categories, and one run-length annotation per class of an image."""
+    """Writes one COCO file per shard: images, categories, and one run-length annotation per image and class."""
 
     def __init__(self, ledger: Ledger, plan: Plan, card: ModelCard, store: Store, target: str) -> None:
         try:
@@ -187,7 +201,7 @@ class _Coco:
 
 
 def _annotations(mask: NDArray[np.uint8], image: int) -> list[dict[str, Any]]:
-    """One annotation per class of a mask, its ids unique over the run."""
+    """Return one annotation per class of a mask; annotation ids are unique within the run."""
     from pycocotools import mask as rle
 
     found = []

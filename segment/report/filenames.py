@@ -1,4 +1,4 @@
-"""Names of the files that images become: relative, safe on any file system, and each its own."""
+"""Unique file names for images: relative paths that are safe on any file system."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from segment.output.plan import Plan, parts_of
 from segment.report.rows import numbers_of, part_tables
 from segment.store.names import IMAGE_SUFFIXES, safe_path, suffix_of
 
-_DIGITS = 16  # hexadecimal, of what tells images of one name apart: of a million no two agree
+_DIGITS = 16  # hexadecimal digits of a hash that makes a name unique among a million images
 _MARKED = re.compile(rf"(.*)-[0-9a-f]{{{_DIGITS}}}", re.DOTALL | re.IGNORECASE)
 
 
 class Names:
-    """Gives each image of some a file name that follows from its shard and id, and from what the others are called.
+    """Unique file names for a set of images; a name depends on shard and id, and on the ids of the other images.
 
-    The name is the id without its suffix, changed where it would be no path of a file (`safe_path`). Where several
-    images would have one name (`a.jpg` and `a.png`; the same key in two tars; `A` and `a`, which some systems do not
-    tell apart) each of them has 16 hexadecimal digits appended. So has an image whose own name looks as if it had.
+    The name is the id without its suffix, changed where it is no safe path (`safe_path`). If several images share a
+    name (`a.jpg` and `a.png`; the same key in two tars; `A` and `a`, which some file systems do not distinguish), each
+    of them gets 16 hexadecimal digits appended. So does an image whose own name ends like that.
 
     Args:
-        ids: of all images, each as often as there are images of it. 8 bytes of memory each.
+        ids: of all images, repeated where images share one. They take 8 bytes of memory each.
     """
 
     def __init__(self, ids: Iterable[str]) -> None:
@@ -36,18 +36,18 @@ class Names:
 
     @staticmethod
     def of_run(ledger: Ledger, plan: Plan) -> Names:
-        """Names of all images of a run: by the plan; it knows no ids of Parquet, so there of the committed parts."""
+        """Return the names for a run. Ids come from the plan; those of Parquet input from the committed parts."""
         return Names(_ids(ledger, plan))
 
     def file(self, shard: str, name: str) -> str:
-        """The relative path of the PNG of an image of a shard."""
+        """Return the relative path of the PNG of an image."""
         safe = safe_path(name)
         if self._needs_digits(safe):
             safe += "-" + hashlib.sha256(f"{shard}\n{name}".encode()).hexdigest()[:_DIGITS]
         return f"{safe}.png"
 
     def is_changed(self, shard: str, name: str) -> bool:
-        """Whether an image's file is called otherwise than its id with the suffix `.png`."""
+        """Return whether the file name of an image is not its id with the suffix `.png`."""
         stem = name[: name.rindex(".")] if suffix_of(name) in IMAGE_SUFFIXES else name
         return self.file(shard, name) != f"{stem}.png"
 
@@ -59,7 +59,7 @@ class Names:
 
 
 def _ids(ledger: Ledger, plan: Plan) -> Iterator[str]:
-    """The ids of all images; those that come again in their shard are error rows, and no files."""
+    """Yield the ids of all images but the error rows of repeated ids, which get no file."""
     for part in parts_of(plan.table):
         yield from (member.id for member in part.members if member.fault != "duplicate_id")
     held = plan.table["format"].to_pylist()
@@ -75,6 +75,6 @@ def _repeated(hashes: NDArray[np.uint64]) -> frozenset[int]:
 
 
 def _hash(name: str) -> int:
-    """64 bits of a name, the same for names that some file system takes for one: by case, by composed characters."""
+    """Return 64 bits of a name's hash, equal for names that differ in case or Unicode composition only."""
     caseless = unicodedata.normalize("NFD", unicodedata.normalize("NFD", name).casefold())
     return int.from_bytes(hashlib.sha256(caseless.encode()).digest()[:8], "big")

@@ -1,4 +1,4 @@
-"""The gallery of the HTML report: pictures small enough to be inside the page."""
+"""The gallery of the HTML report: images with label, prediction and differences, embedded as data URIs."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from segment.models.card import ModelCard
 from segment.models.classes import VOID
 from segment.output.ledger import Ledger
 from segment.pipeline.stages import Task
-from segment.report.pictures import Look, look
+from segment.report.pictures import ImageView, read_view
 from segment.report.rows import ImageScores, Row
 from segment.store.names import shown
 
-_EACH = 4  # images a group
-_SIDES = (640, 480, 320, 160, 80)  # longest side in pixels; the first at which an exhibit fits its budget
-_BUDGET = 700_000  # bytes of an exhibit's pictures as data URIs: twelve of them stay under 9 MB
+_PER_GROUP = 4  # images
+_SIDES = (640, 480, 320, 160, 80)  # longest side in pixels; the first one that fits the budget is used
+_BUDGET = 700_000  # bytes of the data URIs of an exhibit: twelve exhibits stay below 9 MB
 _QUALITY = 82  # of JPEG
 _CORRECT, _WRONG, _IGNORED = 0, 1, 2
-_JUDGED = np.array([[0, 0, 0], [232, 62, 20], [96, 104, 112]], np.uint8)  # colours of the above; the first is clear
+_DIFFERENCE_PALETTE = np.array([[0, 0, 0], [232, 62, 20], [96, 104, 112]], np.uint8)  # the first is transparent
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,11 @@ class Exhibit:
     """One image of the gallery.
 
     Attributes:
-        id, uri: fit to be shown.
-        width, height: of the image, pixels.
-        shown_width, shown_height: of the pictures.
+        id, uri: printable, without secrets.
+        width, height: size of the image in pixels.
+        shown_width, shown_height: size of the embedded pictures in pixels.
         miou, accuracy: 0-1; None if unscored.
-        photo, prediction, label, disagreement: data URIs; None where there is no source or label.
+        photo, prediction, label, disagreement: data URIs; None without a source or a label.
         classes: indices of the classes in prediction and label.
     """
 
@@ -65,18 +65,18 @@ class Group:
 
 
 def gallery(ledger: Ledger, scores: ImageScores, task: Task) -> list[Group]:
-    """Draw the worst, median and best images; of an unlabelled run a sample, of a small one all.
+    """Draw the worst, median and best images; without labels a sample; of a small run every scored image.
 
-    One image at a time is in memory; the pictures are `_EACH * 3` at most and each is within its budget.
+    Memory holds one image at a time. The gallery has at most `3 * _PER_GROUP` images, each within its budget.
     """
     groups = []
     reachable = True
     for title, note, rows in _choose(scores):
         exhibits = []
         for row in rows:
-            found = look(ledger, row, task, with_source=reachable)
-            reachable = reachable and found.reachable
-            exhibits.append(exhibit(found, task.card))
+            view = read_view(ledger, row, task, with_source=reachable)
+            reachable = reachable and view.reachable
+            exhibits.append(exhibit(view, task.card))
         groups.append(Group(title, note, tuple(exhibits)))
     return groups
 
@@ -85,44 +85,46 @@ def _choose(scores: ImageScores) -> Iterator[tuple[str, str, list[Row]]]:
     ranking = scores.ranking()
     scored = ranking[~np.isnan(scores.miou[ranking])]
     if not len(scored):
-        rows = scores.sample(2 * _EACH)
+        rows = scores.sample(2 * _PER_GROUP)
         if rows:
             yield "A sample", "evenly spread over the input", rows
-    elif len(scored) <= 3 * _EACH:
+    elif len(scored) <= 3 * _PER_GROUP:
         yield "Every scored image", "worst first", scores.rows(scored)
     else:
-        middle = (len(scored) - _EACH) // 2
-        yield "Worst", "lowest mIoU first", scores.rows(scored[:_EACH])
-        yield "Median", "the middle of the ranking", scores.rows(scored[middle : middle + _EACH])
-        yield "Best", "highest mIoU first", scores.rows(scored[: -_EACH - 1 : -1])
+        middle = (len(scored) - _PER_GROUP) // 2
+        yield "Worst", "lowest mIoU first", scores.rows(scored[:_PER_GROUP])
+        yield "Median", "the middle of the ranking", scores.rows(scored[middle : middle + _PER_GROUP])
+        yield "Best", "highest mIoU first", scores.rows(scored[: -_PER_GROUP - 1 : -1])
 
 
-def exhibit(look: Look, card: ModelCard) -> Exhibit:
-    """Draw the pictures of one image, as large as its budget allows."""
-    height, width = look.mask.shape
+def exhibit(view: ImageView, card: ModelCard) -> Exhibit:
+    """Draw the pictures of one image, as large as the budget allows."""
+    height, width = view.mask.shape
     for side in _SIDES:
         scale = min(1.0, side / max(height, width))
         size = (max(1, round(height * scale)), max(1, round(width * scale)))
-        pictures = _pictures(look, card, size)
+        pictures = _pictures(view, card, size)
         if sum(len(uri or "") for uri in pictures) <= _BUDGET:
             break
-    present = np.unique(look.mask) if look.label is None else np.union1d(look.mask, look.label)
+    present = np.unique(view.mask) if view.label is None else np.union1d(view.mask, view.label)
     classes = tuple(int(c) for c in present if c < len(card.classes))
-    numbers = (width, height, size[1], size[0], look.miou, look.accuracy)
-    return Exhibit(shown(look.id), shown(look.uri), *numbers, *pictures, classes)
+    numbers = (width, height, size[1], size[0], view.miou, view.accuracy)
+    return Exhibit(shown(view.id), shown(view.uri), *numbers, *pictures, classes)
 
 
-def _pictures(look: Look, card: ModelCard, size: tuple[int, int]) -> tuple[str | None, str, str | None, str | None]:
+def _pictures(
+    view: ImageView, card: ModelCard, size: tuple[int, int]
+) -> tuple[str | None, str, str | None, str | None]:
     palette, void = card.classes.palette_array, (VOID,)
-    photo = None if look.photo is None else _jpeg(_smaller(look.photo, size, cv2.INTER_AREA))
-    prediction = _png(_smaller(look.mask, size), palette, void)
-    if look.label is None:
+    photo = None if view.photo is None else _jpeg(_smaller(view.photo, size, cv2.INTER_AREA))
+    prediction = _png(_smaller(view.mask, size), palette, void)
+    if view.label is None:
         return photo, prediction, None, None
-    judged = np.full(look.mask.shape, _CORRECT, np.uint8)
-    judged[look.mask != look.label] = _WRONG
-    judged[np.isin(look.label, [*card.classes.ignored_classes, VOID])] = _IGNORED
-    label = _png(_smaller(look.label, size), palette, void)
-    return photo, prediction, label, _png(_smaller(judged, size), _JUDGED, (_CORRECT,))
+    differences = np.full(view.mask.shape, _CORRECT, np.uint8)
+    differences[view.mask != view.label] = _WRONG
+    differences[np.isin(view.label, [*card.classes.ignored_classes, VOID])] = _IGNORED
+    label = _png(_smaller(view.label, size), palette, void)
+    return photo, prediction, label, _png(_smaller(differences, size), _DIFFERENCE_PALETTE, (_CORRECT,))
 
 
 def _smaller(

@@ -1,19 +1,19 @@
-"""The report as Markdown, for issues, wikis and model cards."""
+"""The report of a run as Markdown, for issues, wikis and model cards."""
 
 from __future__ import annotations
 
 import re
 
 from segment.report.aggregate import RunReport
-from segment.report.console import facts, percent
+from segment.report.console import percent, summary_phrases
 from segment.store.names import shown
 
-_MARKUP = re.compile(r"[\\`*\[\]<>|~&]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")  # an underscore within a word is none
+_MARKUP = re.compile(r"[\\`*\[\]<>|~&]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")  # an underscore within a word is no markup
 
 
 def to_markdown(report: RunReport) -> str:
-    """Return run facts, warnings, mIoU by convention, the class table and the first errors."""
-    blocks = [f"# {report.card.name}", ", ".join(facts(report)) + "."]
+    """Return the facts of the run, its warnings, mIoU by convention, the class table and the first errors."""
+    blocks = [f"# {report.card.name}", ", ".join(summary_phrases(report)) + "."]
     if report.warnings:
         blocks.append("\n".join(f"- **warning:** {_cell(line)}" for line in report.warnings))
     if report.is_scored:
@@ -55,5 +55,5 @@ def _classes(report: RunReport) -> str:
 
 
 def _cell(text: str) -> str:
-    """Text that reads as it is spelled: no mark-up, no line break, no other control character."""
+    """Escape text: it contains no markup, no line break and no other control character."""
     return _MARKUP.sub(r"\\\g<0>", shown(text))

@@ -1,10 +1,11 @@
-"""The HTML report: one file that shows a run to a colleague, without network, in any browser, and printed."""
+"""The HTML report of a run: one self-contained file, readable offline, in any browser, and on paper."""
 
 from __future__ import annotations
 
 import base64
 import functools
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -15,25 +16,30 @@ from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
 from segment.metrics import image_scores
+from segment.output.attempts import Attempt, read_attempts
 from segment.output.ledger import Ledger
 from segment.output.plan import Plan
+from segment.output.results import STAGES
+from segment.output.speed import Speed, read_speed
 from segment.pipeline.stages import Task
 from segment.report import charts, wording
 from segment.report.aggregate import RunReport
-from segment.report.attempts import Attempt, read_attempts, total_stages
 from segment.report.gallery import Group, gallery
 from segment.report.pictures import GONE
 from segment.report.rows import ImageScores, read_scores
 from segment.store.names import shown
 
-QUICK = 256  # parts that the end of a run looks at for its report: all of them, up to 16,384 images
-_SHARDS_IN_FULL = 24  # more are a histogram and the lowest of them
+QUICK = 256  # parts read for the page at the end of a run: all of them, up to 16,384 images
+_SHARDS_IN_FULL = 24  # of more shards the page shows a histogram and the lowest ones
 _TIMELINE_BINS = 60
+_LATEST_ATTEMPTS = 50
+
+AttemptSpeeds = Sequence[tuple[Attempt, Speed | None]]
 
 
 @dataclass(frozen=True)
 class ClassLine:
-    """A row of the class table; shares are 0-1 and None where there is nothing to divide by."""
+    """A row of the class table. Shares are 0-1; None where the denominator is 0."""
 
     index: int
     ignored: bool
@@ -47,7 +53,7 @@ class ClassLine:
 
 @dataclass(frozen=True)
 class ShardLine:
-    """A row of the shard table; `planned` images of it, of which `images` are committed."""
+    """A row of the shard table: `images` of its `planned` images are committed."""
 
     name: str
     images: int
@@ -61,23 +67,21 @@ def write_page(ledger: Ledger, report: RunReport, task: Task, plan: Plan, most_p
     """Write `report/index.html` and return its URL.
 
     Args:
-        ledger, report, task, plan: of the run; the report's parts are what the page is about.
-        most_parts: look at the images of no more parts than this, evenly spread; the page says so.
+        ledger, report, task, plan: of the run. The page covers the parts of the report.
+        most_parts: read the images of at most this many parts, evenly spread; the page says so.
 
     Raises:
-        SegmentError: a masks file is damaged or lost; the store refused.
+        SegmentError: a masks file is damaged or lost, or the store refuses a request.
     """
     scores = read_scores(ledger, plan, report.parts, most_parts)
-    html = render(report, task, scores, gallery(ledger, scores, task), read_attempts(ledger))
+    html = render(report, task, scores, gallery(ledger, scores, task), _attempts(ledger))
     url = ledger.url("report", "index.html")
     ledger.store.write(url, html.encode())
     return url
 
 
-def render(
-    report: RunReport, task: Task, scores: ImageScores, groups: Sequence[Group], attempts: Sequence[Attempt]
-) -> str:
-    """Return the page; everything that came from the input is escaped."""
+def render(report: RunReport, task: Task, scores: ImageScores, groups: Sequence[Group], attempts: AttemptSpeeds) -> str:
+    """Return the page as HTML; all text that comes from the input is escaped."""
     style, script = (Markup(_file(name)) for name in ("report.css", "report.js"))
     page = _template().render(
         style=style,
@@ -100,7 +104,7 @@ def render(
         shards=_shards(report),
         groups=groups,
         exhibited=sorted({index for group in groups for item in group.exhibits for index in item.classes}),
-        facts=wording.facts(report, task),
+        facts=wording.fact_rows(report, task),
         **_speed(attempts),
     )
     return str(page)
@@ -118,7 +122,7 @@ def _template() -> Template:
 
 
 def class_lines(report: RunReport) -> list[ClassLine]:
-    """The class table, by the card's own convention."""
+    """Return the rows of the class table, under the card's own convention."""
     score, confusion = report.score(), report.total.confusion
     labels, predicted = confusion.label_pixels, confusion.predicted_pixels
     ignored = report.card.classes.ignored_classes
@@ -142,7 +146,7 @@ def class_lines(report: RunReport) -> list[ClassLine]:
 
 
 def _shards(report: RunReport) -> dict[str, Any]:
-    """The shard table: all shards if they are few, else the lowest, and a histogram of all."""
+    """Return the shard table: every shard of a few; of many the lowest ones and a histogram."""
     metric, ignore = report.card.metric, report.card.classes.ignored_classes
     lines = []
     for name, stats in report.shards.items():
@@ -156,20 +160,26 @@ def _shards(report: RunReport) -> dict[str, Any]:
     return {"lines": lowest[:_SHARDS_IN_FULL], "number": len(lines), "bars": charts.histogram(scored)}
 
 
-def _speed(attempts: Sequence[Attempt]) -> dict[str, Any]:
-    """Throughput of the attempt that did most, and the stages of all."""
-    largest = max(attempts, key=lambda attempt: attempt.images, default=None)
+def _attempts(ledger: Ledger) -> AttemptSpeeds:
+    """Read the latest attempts with their speeds; a damaged record is left out."""
+    attempts = [attempt for attempt in read_attempts(ledger, _LATEST_ATTEMPTS) if attempt.facts]
+    return [(attempt, read_speed(ledger, attempt)) for attempt in attempts]
+
+
+def _speed(attempts: AttemptSpeeds) -> dict[str, Any]:
+    """Return the throughput of the attempt with the most images, and the sums over all attempts."""
+    speeds = [speed for _, speed in attempts if speed]
+    largest = max(speeds, key=lambda speed: speed.images, default=None)
     rates = largest.rates(min(_TIMELINE_BINS, max(1, len(largest.at) // 2))) if largest else np.empty(0)
     top = charts.round_up(float(rates.max())) if rates.size else 1.0
-    hosts: dict[str, int] = {}
-    for attempt in attempts:
-        for host, images in attempt.hosts.items():
-            hosts[shown(host)] = hosts.get(shown(host), 0) + images
+    hosts: Counter[str] = Counter()
+    for speed in speeds:
+        hosts.update({shown(host): images for host, images in speed.hosts.items()})
     return {
         "attempts": attempts,
         "largest": largest,
         "timeline": charts.step_path(rates.tolist(), top) if len(rates) >= 4 else "",
         "timeline_top": top,
-        "stages": charts.stacked(total_stages(attempts)),
+        "stages": charts.stacked({stage: sum(speed.stages[stage] for speed in speeds) for stage in STAGES}),
         "hosts": hosts,
     }

@@ -1,4 +1,4 @@
-"""Pictures of a run: images, labels and predictions side by side, and overlays."""
+"""Pictures of a run: overlays, and images, labels and predictions side by side."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from segment.output.plan import Plan
 from segment.pipeline.stages import Task
 from segment.report.rows import Row, read_part_rows, read_scores
 
-_LOOK_AT_PARTS = 200  # enough to find good and bad images; a run of a million is not read through for a picture
-_CAPTION = 26  # pixels
-_TILE = 320
-_TALLEST = 2 * _TILE
+_SAMPLED_PARTS = 200  # enough to find good and bad images without reading a run of a million images
+_CAPTION = 26  # height in pixels
+_TILE = 320  # width in pixels
+_TALLEST = 2 * _TILE  # height in pixels
 _COLUMNS = ["id", "uri", "width", "height", "mask", "pixel_accuracy", "miou"]
 
-GONE = "The source is gone, has changed, or cannot be read: this is the mask alone."
+GONE = "The source is gone, has changed, or cannot be read: only the mask is shown."
 
 
 @dataclass(frozen=True, eq=False)
-class Look:
-    """All there is to see of one image.
+class ImageView:
+    """A committed image with its mask, source and label.
 
     Attributes:
-        id, uri: its own.
-        mask: `uint8[H, W]`, at the image's size.
-        photo: `uint8[H, W, 3]`, RGB; None if the source is gone, has changed, or cannot be read any more.
-        label: `uint8[H, W]` of class indices and `VOID`; None without one.
+        id, uri: of the image.
+        mask: `uint8[H, W]`, at the size of the image.
+        photo: `uint8[H, W, 3]`, RGB; None if the source is gone, has changed, or cannot be read.
+        label: `uint8[H, W]` of class indices and `VOID`; None without a label.
         accuracy, miou: 0-1; None if unscored.
-        reachable: False if the store of the source failed: it will for the next image, too.
+        reachable: whether the store of the source answers; if not, it will not for the next image.
     """
 
     id: str
@@ -52,8 +52,8 @@ class Look:
     reachable: bool = True
 
 
-def look(ledger: Ledger, row: Row, task: Task, with_source: bool = True) -> Look:
-    """Fetch an image's mask, and its source and label if they are wanted and still there as planned.
+def read_view(ledger: Ledger, row: Row, task: Task, with_source: bool = True) -> ImageView:
+    """Read the mask of an image, and with `with_source` its source and label if they are unchanged.
 
     Raises:
         SegmentError: the masks file is damaged or lost, or the row has no mask.
@@ -73,11 +73,11 @@ def look(ledger: Ledger, row: Row, task: Task, with_source: bool = True) -> Look
             reachable = False
         except (SegmentError, SampleError, FileNotFoundError):
             pass
-    return Look(found["id"], found["uri"], mask, photo, label, found["pixel_accuracy"], found["miou"], reachable)
+    return ImageView(found["id"], found["uri"], mask, photo, label, found["pixel_accuracy"], found["miou"], reachable)
 
 
 def _source(row: Row, task: Task, size: tuple[int, int]) -> tuple[NDArray[np.uint8] | None, NDArray[np.uint8] | None]:
-    """Read photo and label; None if they are not of the mask's size (height, width) any more."""
+    """Read photo and label; None if the source no longer has the size (height, width) of the mask."""
     sample = read_part(row.part, task.settings.input_options, task.store)[0]
     picture = codec.decode_picture(sample.image, task.settings.max_pixels)
     if picture.pixels.shape[:2] != size:
@@ -86,6 +86,7 @@ def _source(row: Row, task: Task, size: tuple[int, int]) -> tuple[NDArray[np.uin
 
 
 def _label(sample: Sample, size: tuple[int, int], turned_by: int, labels: LabelDecoder) -> NDArray[np.uint8] | None:
+    """Decode a label; void throughout if it cannot be used, None without one."""
     if sample.label is None:
         return None
     try:
@@ -94,27 +95,27 @@ def _label(sample: Sample, size: tuple[int, int], turned_by: int, labels: LabelD
         return np.full(size, VOID, dtype=np.uint8)
 
 
-def overlay(look: Look, palette: NDArray[np.uint8], opacity: float = 0.55) -> NDArray[np.uint8]:
-    """The prediction over its image, or alone where that is gone. `uint8[H, W, 3]`, RGB."""
-    if look.photo is None:
-        return drawing.paint(look.mask, palette)
-    return drawing.overlay(look.photo, look.mask, palette, opacity)
+def overlay(view: ImageView, palette: NDArray[np.uint8], opacity: float = 0.55) -> NDArray[np.uint8]:
+    """Draw the mask over its image, or alone if there is no source. Returns `uint8[H, W, 3]`, RGB."""
+    if view.photo is None:
+        return drawing.paint(view.mask, palette)
+    return drawing.overlay(view.photo, view.mask, palette, opacity)
 
 
 def spread(ledger: Ledger, plan: Plan, number: int) -> list[Row]:
-    """Pick `number` committed images from the best to the worst, evenly by rank; unscored in input order."""
-    return read_scores(ledger, plan, ledger.committed(plan), _LOOK_AT_PARTS).spread(number)
+    """Select `number` committed images, evenly by rank from the best to the worst; unscored ones in input order."""
+    return read_scores(ledger, plan, ledger.committed(plan), _SAMPLED_PARTS).spread(number)
 
 
 def contact_sheet(ledger: Ledger, rows: Sequence[Row], task: Task) -> NDArray[np.uint8]:
-    """Draw image, label and prediction of each row, a line each, with a legend below. `uint8[H, W, 3]`, RGB.
+    """Draw image, label and prediction of each row on one line, and a legend below. Returns `uint8[H, W, 3]`, RGB.
 
     Raises:
-        SegmentError: there is nothing to draw.
+        SegmentError: there are no rows.
     """
     if not rows:
         raise SegmentError("there is no segmented image to draw")
-    lines = [_line(look(ledger, row, task), task.card.classes.palette_array) for row in rows]
+    lines = [_line(read_view(ledger, row, task), task.card.classes.palette_array) for row in rows]
     columns = max(len(line) for line in lines)
     blank = np.full((1, _TILE, 3), 255, np.uint8)
     tiles = [tile for line in lines for tile in line + [blank] * (columns - len(line))]
@@ -122,15 +123,15 @@ def contact_sheet(ledger: Ledger, rows: Sequence[Row], task: Task) -> NDArray[np
     return np.concatenate([sheet, _legend(task.card, sheet.shape[1])])
 
 
-def _line(look: Look, palette: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
-    score = "" if look.miou is None else f"  mIoU {100 * look.miou:.1f} %"
-    prediction = _captioned(overlay(look, palette), f"prediction{score}")
-    if look.photo is None:
-        gone = np.full((*look.mask.shape, 3), 235, np.uint8)
-        return [_captioned(gone, f"{look.id} (source gone or changed)"), prediction]
-    tiles = [_captioned(look.photo, look.id)]
-    if look.label is not None:
-        tiles.append(_captioned(drawing.paint(look.label, palette), "label"))
+def _line(view: ImageView, palette: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+    score = "" if view.miou is None else f"  mIoU {100 * view.miou:.1f} %"
+    prediction = _captioned(overlay(view, palette), f"prediction{score}")
+    if view.photo is None:
+        gone = np.full((*view.mask.shape, 3), 235, np.uint8)
+        return [_captioned(gone, f"{view.id} (source gone or changed)"), prediction]
+    tiles = [_captioned(view.photo, view.id)]
+    if view.label is not None:
+        tiles.append(_captioned(drawing.paint(view.label, palette), "label"))
     return [*tiles, prediction]
 
 
@@ -145,7 +146,7 @@ def _captioned(tile: NDArray[np.uint8], text: str) -> NDArray[np.uint8]:
 
 
 def _shortened(text: str, limit: int = 40) -> str:
-    text = text.encode("ascii", "replace").decode()  # OpenCV's font knows ASCII only
+    text = text.encode("ascii", "replace").decode()  # the fonts of OpenCV hold ASCII only
     return text if len(text) <= limit else "..." + text[-limit + 3 :]
 
 

@@ -1,4 +1,4 @@
-"""Whether a run's score may be read beside the one that was published for its model."""
+"""Comparison of a run's score with the published score of its model: whether model and protocol are the same."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any
 
 from segment.models.card import ModelCard, Published
 
-_SHORT = ("bf16", "f16")  # precisions that scores are not published in
+_HALF = ("bf16", "f16")  # no score is published in these precisions
 _NOT_CHECKED = "The number of images is the same; the data set itself is not checked"
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A published score, and how the run differs from what it was computed by.
+    """A published score, and the differences between the run and its protocol.
 
     Attributes:
-        published: as the card says.
-        differences: in words; none where model and protocol agree.
+        published: as in the card.
+        differences: in words; none if model and protocol are the same.
     """
 
     published: Published
@@ -26,37 +26,37 @@ class Comparison:
 
     @property
     def agrees(self) -> bool:
-        """Whether model and protocol are those of the published score, as far as can be known: not the data set."""
+        """Whether model and protocol are those of the published score; the data set is not checked."""
         return not self.differences
 
     def __str__(self) -> str:
         where = f" on {self.published.where}" if self.published.where else ""
-        told = f"Not comparable: {'; '.join(self.differences)}" if self.differences else _NOT_CHECKED
-        return f"Published {100 * self.published.miou:.2f} %{where}. {told}"
+        verdict = f"Not comparable: {'; '.join(self.differences)}" if self.differences else _NOT_CHECKED
+        return f"Published {100 * self.published.miou:.2f} %{where}. {verdict}"
 
     def as_json(self) -> dict[str, Any]:
-        """For `report/summary.json`."""
-        told = self.published.model_dump(include={"miou", "dataset", "split", "images", "source"})
-        return {**told, "comparable": self.agrees, "differences": list(self.differences)}
+        """Return the comparison as in `report/summary.json`."""
+        published = self.published.model_dump(include={"miou", "dataset", "split", "images", "source"})
+        return {**published, "comparable": self.agrees, "differences": list(self.differences)}
 
 
 def compare_with_published(card: ModelCard, run: Mapping[str, Any], scored: int) -> Comparison | None:
-    """Compare a run with the protocol of its card's published score; None where the card has none.
+    """Compare a run with the protocol of its card's published score; None if the card has none.
 
     Args:
-        card: the run's.
+        card: of the run.
         run: `run.json`.
-        scored: images with a score.
+        scored: number of scored images.
     """
     metric, published = card.metric, card.metric.published
     if published is None:
         return None
     found = []
     if published.images is None:
-        found.append("the card does not say on how many images")
+        found.append("the card does not give the number of images")
     elif published.images != scored:
         found.append(f"{scored:,} images are scored here")
-    if (precision := run["contract"]["runtime"]["precision"]) in _SHORT:
+    if (precision := run["contract"]["runtime"]["precision"]) in _HALF:
         found.append(f"computed here in {precision}")
     if published.convention not in (None, metric.convention):
         found.append(f"published by the {published.convention} convention")
@@ -70,15 +70,15 @@ def compare_with_published(card: ModelCard, run: Mapping[str, Any], scored: int)
 
 
 def published_in_words(card: ModelCard) -> str:
-    """Say what mIoU was published, on what, by whom and how; `""` where none was."""
+    """Return the published mIoU with data set, source and note; `""` if there is none."""
     published = card.metric.published
     if published is None:
         return ""
-    told = (f"{100 * published.miou:.2f} %", published.where, published.source, published.note)
-    return "; ".join(filter(None, told))
+    parts = (f"{100 * published.miou:.2f} %", published.where, published.source, published.note)
+    return "; ".join(filter(None, parts))
 
 
 def _has_other_weights(card: ModelCard, published: Published, weights: Mapping[str, Any]) -> bool:
-    """Whether the digests of the run's weights files are known not to be the published ones."""
+    """Return whether the weights are known to differ from the published ones, by the digests of their files."""
     wanted = set(published.weights_sha384 or (file.sha384 for file in card.weights))
     return bool(wanted) and bool(weights) and set(weights.get("files") or [weights["sha384"]]) != wanted

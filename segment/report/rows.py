@@ -1,4 +1,4 @@
-"""The scores of single images, in bounded memory, and which images are worth a look."""
+"""The rows of committed images: their scores in bounded memory, and the selection of images by score or id."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from segment.store.background import in_order
 from segment.store.names import shown
 
 _COLUMNS = ["status", "error", "miou"]
-_AHEAD = 64  # parts whose rows are held at once
+_AHEAD = 64  # parts read ahead
 
 
 @dataclass(frozen=True)
 class Row:
-    """A committed image.
+    """The row of a committed image.
 
     Attributes:
-        part: of the plan, narrowed to this one image: reading it reads nothing else.
-        whole: id of the part it is stored in.
-        position: its row there.
+        part: its part of the plan, narrowed to this image, so that reading it reads nothing else.
+        whole: id of the whole part.
+        position: row in the masks file of the part.
     """
 
     part: Part
@@ -39,16 +39,16 @@ class Row:
 
 @dataclass(frozen=True, eq=False)
 class ImageScores:
-    """What is known of every image that was looked at: 17 bytes each, whatever a mask weighs.
+    """The scores of n images, 17 bytes each.
 
     Attributes:
-        plan: whose parts are numbered.
+        plan: of the run.
         part: `int32[n]`, number of the part in the plan.
         position: `int32[n]`, row within the part.
-        sound: `bool[n]`, whether the row is no error row.
+        sound: `bool[n]`, False for error rows.
         miou: `float64[n]`, 0-1; NaN if unscored.
         errors: error rows by code.
-        planned: images of the plan that could have been looked at.
+        planned: images of all given parts, including those that were not read.
     """
 
     plan: Plan
@@ -64,28 +64,28 @@ class ImageScores:
 
     @property
     def scored(self) -> NDArray[np.float64]:
-        """The mIoU of the scored images, ascending."""
+        """The mIoU of the scored images, `float64[m]`, ascending."""
         return np.sort(self.miou[~np.isnan(self.miou)])
 
     def ranking(self) -> NDArray[np.intp]:
-        """Numbers of the sound images, worst first; the unscored come last, in input order."""
+        """Return the indices of the images without errors, worst first; unscored ones last, in input order."""
         order = np.argsort(self.miou, kind="stable")  # NaN last
         return order[self.sound[order]]
 
     def sample(self, number: int) -> list[Row]:
-        """Sound images, evenly spread over the input."""
+        """Return images without errors, evenly spread over the input."""
         return self.rows(_spread(np.flatnonzero(self.sound), number))
 
     def worst(self, number: int) -> list[Row]:
-        """The sound images of lowest mIoU, worst first."""
+        """Return the images with the lowest mIoU, worst first."""
         return self.rows(self.ranking()[:number])
 
     def spread(self, number: int) -> list[Row]:
-        """Sound images from the best to the worst, evenly by rank."""
+        """Return images from the best to the worst, evenly spread by rank."""
         return self.rows(_spread(self.ranking()[::-1], number))
 
     def rows(self, numbers: Sequence[int] | NDArray[np.intp]) -> list[Row]:
-        """The images of these numbers."""
+        """Return the rows of these indices."""
         return [row_at(self.plan, int(self.part[n]), int(self.position[n])) for n in numbers]
 
 
@@ -95,7 +95,7 @@ def _spread(numbers: NDArray[np.intp], most: int) -> NDArray[np.intp]:
 
 
 def row_at(plan: Plan, number: int, position: int) -> Row:
-    """The image at a position of the plan's part of this number."""
+    """Return the row at a position of a part, given by its number in the plan."""
     part = next(parts_of(plan.table.slice(number, 1)))
     start = part.start + position
     narrow = replace(part, start=start, stop=start + 1, members=part.members[position : position + 1])
@@ -103,12 +103,12 @@ def row_at(plan: Plan, number: int, position: int) -> Row:
 
 
 def read_scores(ledger: Ledger, plan: Plan, parts: Collection[str], most_parts: int | None = None) -> ImageScores:
-    """Read the scores of the images of some committed parts; no mask is fetched.
+    """Read the scores of the images of committed parts; masks are not fetched.
 
     Args:
         ledger, plan: of the run.
         parts: ids of the parts.
-        most_parts: look at no more parts than this, evenly spread over the input.
+        most_parts: read at most this many parts, evenly spread over the input.
 
     Raises:
         SegmentError: a masks file is damaged or lost.
@@ -140,7 +140,7 @@ def read_scores(ledger: Ledger, plan: Plan, parts: Collection[str], most_parts: 
 def part_tables(
     ledger: Ledger, plan: Plan, numbers: Sequence[int], columns: Sequence[str], ahead: int = _AHEAD
 ) -> Iterator[tuple[int, pa.Table]]:
-    """Yield number and rows (some columns) of committed parts, in order, up to `ahead` of them read at once.
+    """Yield number and rows (given columns) of committed parts, in order; up to `ahead` parts are read ahead.
 
     Raises:
         SegmentError: a masks file is damaged or lost.
@@ -154,7 +154,7 @@ def part_tables(
 
 
 def read_part_rows(ledger: Ledger, shard: str, part: str, columns: Sequence[str]) -> pa.Table:
-    """Read some columns of a part that was committed.
+    """Read the given columns of a committed part.
 
     Raises:
         SegmentError: its masks file is damaged or lost.
@@ -167,21 +167,21 @@ def read_part_rows(ledger: Ledger, shard: str, part: str, columns: Sequence[str]
 
 
 def numbers_of(plan: Plan, parts: Collection[str]) -> list[int]:
-    """Numbers of the plan's parts that have these ids, in the plan's order."""
+    """Return the numbers of the plan's parts with these ids, in plan order."""
     return [number for number, part in enumerate(plan.table["id"].to_pylist()) if part in parts]
 
 
 def id_of(ledger: Ledger, row: Row) -> str:
-    """The id of an image; where the plan knows none, as for Parquet, from its part's rows."""
+    """Return the id of an image: from the plan, or, for Parquet input, from the rows of its part."""
     if row.part.members:
         return row.part.members[0].id
     return str(read_part_rows(ledger, row.part.shard, row.whole, ["id"])["id"][row.position].as_py())
 
 
 def find_rows(ledger: Ledger, plan: Plan, ids: Collection[str]) -> dict[str, list[Row]]:
-    """Find the committed images of these ids; an id may be in several shards, or in none.
+    """Find the committed images with these ids; an id may be in several shards, or in none.
 
-    Only the column of ids is fetched.
+    Only the id column is fetched.
     """
     wanted = pa.array(list(ids), pa.string())
     found: dict[str, list[Row]] = {name: [] for name in ids}

@@ -1,4 +1,4 @@
-"""The results of the classes as comma-separated values, for spreadsheets and other programs."""
+"""The class table of a report as comma-separated values, for spreadsheets and other programs."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def to_csv(report: RunReport) -> str:
-    """Return a row per class: counts, and IoU (0-1) under each convention, as in `report/classes.parquet`.
+    """Return one row per class: counts, and IoU (0-1) under each convention, as in `report/classes.parquet`.
 
-    RFC 4180: lines end in CRLF, what holds a comma, quote or line break is quoted. A name that a spreadsheet would take
-    for a formula begins with an apostrophe. What is not defined is empty.
+    RFC 4180: lines end in CRLF; fields with a comma, quote or line break are quoted. A name that a spreadsheet would
+    read as a formula gets a leading apostrophe. Undefined values are empty.
     """
     table = classes_table(report)
     names = ["class_name", *(name for name in table.column_names if name != "class_name")]

@@ -1,4 +1,4 @@
-"""Numbers and facts of the HTML report in words."""
+"""Text of the HTML report: formats of numbers (filters of the template) and the facts of a run."""
 
 from __future__ import annotations
 
@@ -20,32 +20,32 @@ _UNITS = ((10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k"))
 
 
 def pct(share: float | None, digits: int = 1) -> str:
-    """A share of 0-1 in percent, without the sign; a dash for None."""
+    """Format a share of 0-1 in percent, without the sign; None and NaN become a dash."""
     return "–" if share is None or share != share else f"{100 * share:.{digits}f}"
 
 
 def num(number: float) -> str:
-    """A whole number with separators."""
+    """Format a number without decimals, with thousands separators."""
     return f"{number:,.0f}"
 
 
 def short(number: float) -> str:
-    """A large number in three digits: `17.9 M`."""
+    """Format a large number with three digits and a decimal prefix: `17.9 M`."""
     for size, unit in _UNITS:
-        if number >= 0.9995 * size:  # or it would be 1e+03 of the smaller unit
+        if number >= 0.9995 * size:  # below 0.9995 it rounds to at most 999 of the smaller unit
             return f"{number / size:.3g} {unit}"
     return f"{number:.3g}"
 
 
 def rate(number: float | None) -> str:
-    """A rate in about three digits; a dash for None."""
+    """Format a rate with about three digits; None becomes a dash."""
     if number is None:
         return "–"
     return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds as people say it: `19.8 s`, `3 min 20 s`, `2 h 5 min`; a dash for None."""
+    """Format seconds: `19.8 s`, `3 min 20 s`, `2 h 5 min`; None becomes a dash."""
     if seconds is None:
         return "–"
     if seconds < 60:
@@ -56,24 +56,24 @@ def duration(seconds: float | None) -> str:
 
 
 def points(difference: float) -> str:
-    """A difference of shares in percentage points: `10.86 points below`."""
+    """Format a difference of shares in percentage points: `10.86 points below`."""
     if abs(difference) < 0.00005:
         return "the same as"
     return f"{abs(100 * difference):.2f} points {'above' if difference > 0 else 'below'}"
 
 
 def when(iso: str) -> str:
-    """An ISO time as `2026-11-21 03:06 UTC`."""
+    """Format an ISO time: `2026-11-21 03:06 UTC`."""
     return f"{datetime.datetime.fromisoformat(iso).astimezone(datetime.UTC):%Y-%m-%d %H:%M UTC}"
 
 
 def clean(text: str) -> str:
-    """Text of the input, without control characters and secrets."""
+    """Return text from the input without control characters and secrets."""
     return shown(text)
 
 
-def facts(report: RunReport, task: Task) -> list[tuple[str, str]]:
-    """What was run, on what, how."""
+def fact_rows(report: RunReport, task: Task) -> list[tuple[str, str]]:
+    """Return the facts of the run as pairs of name and text: input, output, model, runtime, versions."""
     run, runtime, card = report.run, task.runtime, report.card
     job = run["job"]
     labels = job.get("labels") or job.get("label_pattern") or ("in the input" if report.is_scored else "")

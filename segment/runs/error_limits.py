@@ -1,4 +1,4 @@
-"""When a run fails for its images: before its end, or at its end, because too many fail or no label can be used."""
+"""Early end of a run whose images or labels fail, and advice on labels."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from segment.errors import TooManyErrors
 from segment.progress import Tally
 from segment.store.names import shown
 
-_MANY = 100  # error rows before a run is given up, and images that must be left: else its end decides and reports
-_LABELS = 16  # labels that fail, every one so far and all for one reason, before a run is given up
-_LABEL = "label_"  # how the codes of `SAMPLE_ERRORS` begin that are a label's
+_MANY = 100  # a run ends early only with this many error rows, and this many images left to do
+_LABELS = 16  # a run ends early if this many labels fail for one reason and none was used
+_LABEL = "label_"  # prefix of the codes in `SAMPLE_ERRORS` that are about labels
 
 
 def refuse_hopeless(tally: Tally, error_limit: float, output: str) -> None:
-    """Stop a run that is lost.
+    """End a run early if it cannot succeed.
 
     Args:
-        tally: how it stands.
-        error_limit: error rows that this attempt may make.
+        tally: of the run.
+        error_limit: number of error rows that the run may have.
         output: URL of the run.
 
     Raises:
-        TooManyErrors: it is lost; what to change is said.
+        TooManyErrors: too many images failed, or no label can be used; the message says what to change.
     """
     errors, left = tally.errors.total(), tally.images - tally.done
     if errors > error_limit and errors >= _MANY and left >= _MANY:
@@ -31,21 +31,21 @@ def refuse_hopeless(tally: Tally, error_limit: float, output: str) -> None:
             f"{errors} of {tally.images} images failed before the end, more than --max-error-rate allows "
             f"({most_common}). A rerun with a higher rate resumes."
         )
-    # Where all that is left may fail, the end decides; and so it does of a run that goes on: labels of earlier attempts
-    # may have been used, and nobody has counted them.
+    # If all remaining images may fail, the end decides. So it does for a resumed run: earlier attempts may have used
+    # labels, which are not counted.
     if tally.labelled or tally.resumed or not left or tally.images <= error_limit:
         return
     texts = [text for code, text in tally.error_texts.items() if code.startswith(_LABEL)]
     number = sum(tally.errors[text.partition(":")[0]] for text in texts)
     if number >= _LABELS and (advice := label_advice(texts, output)):
         raise TooManyErrors(
-            f"none of the first {number} labels could be used, all for one reason: {texts[0]}.{advice} "
-            "With --max-error-rate 1 the same command goes on as it is."
+            f"none of the first {number} labels could be used, for the same reason: {texts[0]}.{advice} "
+            "With --max-error-rate 1 the same command continues without them."
         )
 
 
 def label_advice(errors: Iterable[str], output: str) -> str:
-    """Say, in sentences that begin with a blank, how a run goes on that has used no label; `""` unless all fail alike.
+    """Return advice for a run that used no label, with a leading space; `""` unless all labels fail for one reason.
 
     Args:
         errors: texts of error rows.
@@ -56,7 +56,6 @@ def label_advice(errors: Iterable[str], output: str) -> str:
         return ""
     return (
         " To use other labels, give --labels, --label-pattern, --label-key or --label-column. A run with another label "
-        f"option is another run: choose another output, or delete {shown(output)} first. After labels were mended "
-        "where they are, run the same command with --update, or with --retry-errors where a Parquet file gives their "
-        "paths."
+        f"option is another run: choose another output, or delete {shown(output)} first. After repairing the labels in "
+        "place, run the same command with --update, or with --retry-errors where a Parquet file gives their paths."
     )

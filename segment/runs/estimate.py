@@ -1,4 +1,4 @@
-"""`segment plan`: what a run would do, and how long it would take, by doing a little of it for real."""
+"""`segment plan`: the extent, duration and cost of a run, estimated by segmenting a few of its images."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ from segment.job import Job
 from segment.models.card import load_card
 from segment.models.sessions import Runtime
 from segment.models.weights import Weights, load_weights
+from segment.output.attempts import timings_table
 from segment.output.plan import Plan
 from segment.output.results import PartResult
 from segment.output.speed import Speed
 from segment.pipeline.stages import Task
 from segment.progress import Progress
-from segment.runs.driver import check_labels, make_engine
 from segment.runs.forecast import Forecast, forecast
-from segment.runs.resolve import choose_batch, choose_runtime, task_of
+from segment.runs.resolve import check_labels, choose_batch, choose_runtime, make_engine, task_of
 from segment.store.client import Store
 from segment.store.names import count
 
-_PROBE_PART = 4  # images, or fewer: a worker's first part is not counted
-_PARTS_A_WORKER = 64
+_PROBE_PART = 4  # images of a part of the probe, at most
+_PARTS_PER_WORKER = 64
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a run would be like.
+    """The estimate of a run.
 
     Attributes:
-        images: to segment, in words.
+        images: number of images, in words.
         engine: `local` or `ray`.
-        runtime: what would compute the masks.
-        forecast: its size.
-        start: seconds until the workers had begun.
-        rate: images a second of the whole pool, once all of its workers run.
-        speed: of the probe.
+        runtime: the resolved runtime.
+        forecast: work, workers and memory.
+        start: seconds until work on the first part began.
+        rate: images per second of the pool when all workers run.
+        speed: speed of the probe.
     """
 
     images: str
@@ -57,21 +57,21 @@ class Estimate:
 
     @property
     def seconds(self) -> float:
-        """How long the run would take."""
+        """Duration of the run, start included."""
         return self.start + self.forecast.images / self.rate
 
 
 def estimate(job: Job, progress: Progress, seconds: float = 10.0) -> Estimate:
-    """Plan a job and segment some of its images, which are thrown away.
+    """Plan a job and segment some of its images; the masks are discarded.
 
     Args:
-        job: what is asked; its output is neither read nor written.
-        progress: who watches.
-        seconds: to measure, once the workers run.
+        job: the job; its output is neither read nor written.
+        progress: the display.
+        seconds: duration of the measurement, after the first result.
 
     Raises:
-        UsageError: the job cannot be done as asked.
-        SegmentError: not one image could be segmented.
+        UsageError: the job is impossible.
+        SegmentError: no image could be segmented.
     """
     store = Store(job.storage_options)
     card = load_card(job.model, store)
@@ -97,20 +97,20 @@ def estimate(job: Job, progress: Progress, seconds: float = 10.0) -> Estimate:
         "workers": min(workers, len(results)),
         "expected_memory": expected.memory,
     }
-    speed = Speed.of_results(results, facts)
+    speed = Speed.of(timings_table(results), facts)
     if speed is None:
         reason = next((result.failure for result in results if result.failure), "the workers died")
-        raise SegmentError(f"not one image of the probe could be segmented: {reason}")
+        raise SegmentError(f"no image of the probe could be segmented: {reason}")
     images = images_in_words(plan.images, plan.left_out)
     return Estimate(images, engine.name, runtime, expected, speed.start, _steady(results, workers), speed)
 
 
 def _probe(task: Task, weights: Weights, plan: Plan, engine: Engine, workers: int, seconds: float) -> list[PartResult]:
-    """Do small parts from all over the plan, for a while. What they write goes to the workers' own memory."""
-    nowhere = dataclasses.replace(task, output=f"memory://segment-probe-{uuid.uuid4().hex}")
+    """Run small parts, spread over the plan, for some seconds. The workers write them to their own memory."""
+    discarding = dataclasses.replace(task, output=f"memory://segment-probe-{uuid.uuid4().hex}")
     results: list[PartResult] = []
     until: float | None = None
-    with closing(engine.run(nowhere, weights, _sample(plan, workers), isolation="none")) as running:
+    with closing(engine.run(discarding, weights, _sample(plan, workers), isolation="none")) as running:
         for result in running:
             results.append(result)
             until = until or time.monotonic() + seconds
@@ -120,8 +120,8 @@ def _probe(task: Task, weights: Weights, plan: Plan, engine: Engine, workers: in
 
 
 def _sample(plan: Plan, workers: int) -> Plan:
-    """Parts of up to four images, evenly from all over the plan."""
-    number = min(len(plan), _PARTS_A_WORKER * workers)
+    """Return a plan of small parts, evenly spread over the plan."""
+    number = min(len(plan), _PARTS_PER_WORKER * workers)
     rows = plan.table.take([i * len(plan) // number for i in range(number)])
     parts = []
     for part in Plan(rows).parts():
@@ -131,7 +131,7 @@ def _sample(plan: Plan, workers: int) -> Plan:
 
 
 def _steady(results: list[PartResult], workers: int) -> float:
-    """Images a second without each worker's first part, where there are more."""
+    """Return images per second without the first part of each worker, if there are other parts."""
     done = sorted((result for result in results if result.ended), key=lambda result: result.ended)
     first = done[: workers if len(done) > workers else 0]
     since = first[-1].ended if first else min(result.began for result in done)
@@ -140,17 +140,17 @@ def _steady(results: list[PartResult], workers: int) -> float:
 
 
 def estimate_lines(found: Estimate, price_per_hour: float | None) -> list[str]:
-    """Describe an estimate within 80 columns, what it costs included where the price is known."""
+    """Return the lines of an estimate, with the cost if the price is known."""
     size, runtime = found.forecast, found.runtime
-    ready = datetime.timedelta(seconds=round(found.seconds))
+    duration = datetime.timedelta(seconds=round(found.seconds))
     lines = [
         f"{found.images} in {count(size.shards, 'shard')}, {count(size.parts, 'part')}",
         f"{found.engine}: {size.workers} x {runtime.name} {runtime.version}, {runtime.device}, {runtime.precision}",
         size.words(),
         f"probe: {count(found.speed.images, 'image')} in {found.speed.seconds:.1f} s, nothing written",
-        f"expected: {found.rate:.1f} images/s, {ready} in all, of which {found.start:.0f} s to start",
+        f"expected: {found.rate:.1f} images/s, {duration} in total, including {found.start:.0f} s of start",
     ]
     if price_per_hour:
         cost = price_per_hour * found.seconds / 3600
-        lines.append(f"cost: {cost:.4g} in all, {1000 * cost / max(1, size.images):.4f} per 1,000 images")
+        lines.append(f"cost: {cost:.4g} in total, {1000 * cost / max(1, size.images):.4f} per 1,000 images")
     return lines

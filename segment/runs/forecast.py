@@ -1,4 +1,4 @@
-"""What a run will do and what it will take, said before it begins."""
+"""The forecast of a run before it starts: work, workers and memory."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from segment.models.sessions import footprint
 from segment.models.weights import Weights
 from segment.output.plan import Plan
 from segment.pipeline.stages import Task
-from segment.store.names import count
+from segment.store.names import count, size
 
 _MIB = 1 << 20
-_ACTOR = 235 * _MIB  # a Ray worker with this package in it, before it loads a model (measured, ray 2.60)
-_DECODED = 8  # bytes of pixels for a byte of image: between a PNG's 2 and a JPEG's 12
-_COPIES = 3  # of an image on its way: decoded, in the channel order that is wanted, its mask and label
-_PARTS = 3  # in memory at once: being read, segmented, written
+_ACTOR = 235 * _MIB  # a Ray worker with this package, before it loads a model (measured, ray 2.60)
+_DECODED = 8  # decoded bytes per encoded byte: between 2 for PNG and 12 for JPEG
+_COPIES = 3  # copies of an image: decoded, in the channel order of the model, mask and label
+_PARTS = 3  # parts in memory at once: being read, segmented, written
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """The size of a run.
+    """The work of a run and its resources.
 
     Attributes:
-        images, shards, parts: to do.
-        largest_part: images of it.
-        input_bytes: encoded, of the whole plan, as far as sizes are known.
+        images, shards, parts: numbers of each.
+        largest_part: images of the largest part.
+        input_bytes: encoded bytes of the input whose size is known.
         workers: models loaded at once.
-        threads: CPU threads of each.
-        batch: images a call.
-        memory: peak bytes of a process with a model, expected; None if it is not known (on GPUs).
+        threads: CPU threads of each worker.
+        batch: images per call of the model.
+        memory: expected peak bytes of a process with a model; None if unknown (on GPUs).
         processes: such processes; threads of the local engine are in one.
     """
 
@@ -48,7 +48,7 @@ class Forecast:
     processes: int
 
     def words(self) -> str:
-        """One line for a terminal."""
+        """Return the forecast as one line."""
         facts = [count(self.workers, "worker"), count(self.threads, "thread"), f"batch {self.batch}"]
         facts.append(f"parts of {self.largest_part}" if self.largest_part > 1 else "parts of one image")
         if self.input_bytes:
@@ -89,11 +89,3 @@ def forecast(task: Task, weights: Weights, plan: Plan, engine: Engine, workers: 
         memory,
         processes,
     )
-
-
-def size(number: float) -> str:
-    """Bytes for people: `1.4 GB`, `412 MB`."""
-    for unit, name in ((10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
-        if number >= unit:
-            return f"{number / unit:.{1 if number < 10 * unit else 0}f} {name}"
-    return f"{number:.0f} bytes"

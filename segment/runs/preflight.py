@@ -1,4 +1,4 @@
-"""Whether an output can do what a run will ask of it, tried with one small object before anything is begun."""
+"""A test of the output before a run starts: create, read, list and delete one small object."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from segment.store.names import shown
 from segment.store.urls import join_url
 
 _SIZE = 4096  # bytes of the object
-_RANGE = (1000, 3000)  # of it that is read back: some stores have other checksums for a range
+_RANGE = (1000, 3000)  # bytes that are read back; some stores compute other checksums for ranges
 
 
 def probe_output(store: Store, output: str, *, deletes: bool) -> list[str]:
-    """Create an object below an output, read a range of it, list and delete it; nothing is left behind.
+    """Create an object below an output, read a range of it, list it and delete it.
 
     Args:
-        store: how to reach it.
+        store: the store of the output.
         output: absolute URL of the prefix.
-        deletes: whether the run may have to delete what is committed. One that does not can do without the permission.
+        deletes: whether the run may delete committed objects; other runs work without this permission.
 
     Returns:
-        What to tell the user, a line each: what will not be possible here.
+        Warnings about what is not possible in this output, one line each.
 
     Raises:
-        StoreError: the output refuses what a run needs, with what to do about it.
+        StoreError: the output refuses an operation that a run needs; the message says what to do.
     """
-    # a name that no reader of tables takes for data, in no folder of ours, and no other driver's
+    # table readers ignore this name, it is in no folder of a run, and no other driver uses it
     url = join_url(output, f"_preflight-{secrets.token_hex(8)}")
     local = output.startswith("file://")
     with folders_undone(Path(output.removeprefix("file://"))) if local else nullcontext():
@@ -46,13 +46,13 @@ def _try(store: Store, output: str, url: str) -> None:
     store.write_if_absent(url, data)
     try:
         if store.read(url, *_RANGE) != data[slice(*_RANGE)]:
-            raise StoreError(f"{shown(url)} has other bytes than were written to it")
+            raise StoreError(f"{shown(url)} does not return the bytes that were written to it")
         if all(entry.url != url for entry in store.list_folder(output)):
             raise StoreError(
-                f"{shown(url)} was written, but is not in the listing of its folder, by which a run knows what is done"
+                f"{shown(url)} was written, but is missing in the listing of its folder, which a resumed run needs"
             )
     except FileNotFoundError:
-        raise StoreError(f"{shown(url)} was written, but is not there") from None
+        raise StoreError(f"{shown(url)} was written, but cannot be read back") from None
     except BaseException:
         with suppress(StoreError):
             store.delete(url)
@@ -65,7 +65,7 @@ def _delete(store: Store, output: str, url: str, *, deletes: bool) -> list[str]:
     except StoreError as error:
         if deletes:
             raise type(error)(
-                f"{error}. --update, --retry-errors and --verify take back what is done again, so they need it"
+                f"{error}. --update, --retry-errors and --verify need it, since they delete the parts that they repeat"
             ) from None
         return [
             f"warning: nothing can be deleted in {shown(output)}, so --update, --retry-errors and --verify are not "

@@ -1,20 +1,23 @@
-"""What a run is frozen with: runtime, batch and contract, the task that workers are given, `run.json`."""
+"""Resolution of a job: engine, runtime, batch size and identity of the run, the task of its workers, `run.json`."""
 
 from __future__ import annotations
 
 import dataclasses
+import os
 import platform
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
 from typing import Any
 
 from segment.engines import Engine
+from segment.engines.local import LocalEngine
+from segment.errors import UsageError
 from segment.images.labels import LabelDecoder, parse_source
 from segment.job import Job, job_record
 from segment.models.card import ModelCard
 from segment.models.sessions import LARGEST, Runtime, find_batch, resolve_runtime, runtime_version
 from segment.models.weights import Weights
-from segment.output.identity import contract_of
+from segment.output.identity import identity_of
 from segment.output.plan import Plan
 from segment.output.tables import FORMAT_VERSION
 from segment.pipeline.stages import Task
@@ -22,14 +25,48 @@ from segment.progress import Progress
 from segment.store.client import Store
 from segment.store.urls import to_url, unsigned, without_query
 
+_LOCAL_IMAGES = 10_000  # with more images, `engine = "auto"` starts a local Ray cluster for its isolation
+
+
+def check_labels(job: Job, card: ModelCard) -> None:
+    """Check `label_remap` against the card.
+
+    Raises:
+        UsageError: it does not fit the card.
+    """
+    try:
+        LabelDecoder(card.classes, job.label_encoding, job.label_remap)
+    except ValueError as error:
+        raise UsageError(f"label_remap: {error}") from None
+
+
+def make_engine(job: Job, images: int) -> Engine:
+    """Choose and start the engine.
+
+    `auto` takes Ray if a cluster is named (`address`, RAY_ADDRESS) or the job is large, else the local engine.
+
+    Raises:
+        UsageError: the options exclude each other.
+    """
+    named = job.address or os.environ.get("RAY_ADDRESS")
+    if job.engine == "local" and job.address:
+        raise UsageError("--address names a Ray cluster, --engine local uses none: drop one of them")
+    if job.engine == "ray" or (job.engine == "auto" and (named or images > _LOCAL_IMAGES)):
+        from segment.engines.ray import RayEngine  # importing ray takes seconds
+
+        return RayEngine(job.address, job.worker_range, device=job.device)
+    if job.worker_range and job.worker_range[0] != job.worker_range[1]:
+        raise UsageError(f"--workers {job.workers}: the local engine's pool is fixed, give one number")
+    return LocalEngine(job.worker_range[0] if job.worker_range else None)
+
 
 def choose_runtime(job: Job, weights: Weights, engine: Engine) -> Runtime:
-    """What computes the masks, decided from what every node can do."""
+    """Resolve `auto` in runtime, device and precision, from the capabilities of all nodes."""
     return resolve_runtime(weights.format, job.runtime, job.device, job.precision, nodes=engine.nodes())
 
 
 def frozen_runtime(job: Job, started: Mapping[str, Any]) -> Runtime:
-    """The runtime a begun run was frozen with; what the job names itself stays (and is refused if it differs)."""
+    """Return the runtime of an existing run; options that the job sets replace it, and are refused if they differ."""
     frozen = Runtime(**started["contract"]["runtime"])
     name = frozen.name if job.runtime == "auto" else job.runtime
     return Runtime(
@@ -49,7 +86,7 @@ def choose_batch(
     engine: Callable[[], Engine],
     progress: Progress,
 ) -> int:
-    """Images a call of the model. Where nobody says, a CPU gets one at a time; for a GPU it is measured, on one."""
+    """Return the number of images per call of the model; `auto` is 1 on CPUs and is measured on one GPU."""
     if job.batch_size != "auto":
         return job.batch_size
     if runtime.device == "cpu":
@@ -60,20 +97,20 @@ def choose_batch(
 
 
 def frozen_batch(job: Job, contract: Mapping[str, Any], runtime: Runtime) -> int:
-    """The batch a begun run was frozen with; on CPUs it changes no mask, so every attempt may have its own."""
+    """Return the batch size of an existing run; on CPUs it changes no mask, so each attempt may have its own."""
     if job.batch_size != "auto":
         return job.batch_size
     return 1 if runtime.device == "cpu" else int(contract["batch_size"] or 1)
 
 
 def task_of(job: Job, card: ModelCard, runtime: Runtime, batch: int, store: Store, fingerprint: str) -> Task:
-    """Return what every worker gets."""
+    """Return the task, which every worker gets."""
     return Task(card, runtime, to_url(job.output), job.settings, store, batch, fingerprint)
 
 
-def run_contract(job: Job, card: ModelCard, weights: Weights, runtime: Runtime, batch: int) -> dict[str, Any]:
-    """The run's contract; see `contract_of`."""
-    return contract_of(
+def run_identity(job: Job, card: ModelCard, weights: Weights, runtime: Runtime, batch: int) -> dict[str, Any]:
+    """Return the identity of the run; see `identity_of`."""
+    return identity_of(
         card,
         format=FORMAT_VERSION,
         input={"url": unsigned(to_url(job.input)), **_normal_options(job)},
@@ -85,24 +122,24 @@ def run_contract(job: Job, card: ModelCard, weights: Weights, runtime: Runtime, 
         mask_size=job.mask_size,
         max_pixels=job.max_pixels,
         runtime=dataclasses.asdict(runtime),
-        batch_size=None if runtime.device == "cpu" else batch,  # GPUs choose other kernels for other batches
+        batch_size=None if runtime.device == "cpu" else batch,  # GPU kernels depend on the batch size
         weights_sha384=weights.sha384,
     )
 
 
 def _normal_options(job: Job) -> dict[str, Any]:
-    """The input options, one spelling for what means the same."""
+    """Return the input options in a normal form: equal inputs have equal options."""
     options = job.input_options.model_dump(mode="json")
     return {**options, "labels": unsigned(to_url(job.labels)) if job.labels else None}
 
 
 def _remap_by_index(job: Job, card: ModelCard) -> dict[str, int]:
-    decoder = LabelDecoder(card.classes, job.label_encoding, job.label_remap)  # or it is not understood
+    decoder = LabelDecoder(card.classes, job.label_encoding, job.label_remap)  # checks the targets
     return {_normal_source(key): decoder.parse_target(target) for key, target in sorted(job.label_remap.items())}
 
 
 def _normal_source(key: str) -> str:
-    """One spelling of a value or colour that is remapped: `7`, `64,0,128` for `#400080`, `*`."""
+    """Return the normal form of a remapped value or colour: `7`, `64,0,128` for `#400080`, `*`."""
     text = key.strip()
     if text == "*":
         return text
@@ -111,9 +148,9 @@ def _normal_source(key: str) -> str:
 
 
 def run_record(
-    job: Job, card: ModelCard, weights: Weights, contract: Mapping[str, Any], fingerprint: str, plan: Plan
+    job: Job, card: ModelCard, weights: Weights, identity: Mapping[str, Any], fingerprint: str, plan: Plan
 ) -> dict[str, Any]:
-    """`run.json`: nothing in it is a secret."""
+    """Return the content of `run.json`, without secrets."""
     return {
         "job": job_record(job),
         "card": card.model_dump(mode="json"),
@@ -123,7 +160,7 @@ def run_record(
             "sha384": weights.sha384,
             "files": weights.file_digests,
         },
-        "contract": contract,
+        "contract": identity,
         "fingerprint": fingerprint,
         "scored_at": card.metric.resolution,
         "input": plan.summary(),

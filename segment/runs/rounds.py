@@ -1,8 +1,8 @@
-"""Rounds: run what is not committed, look at what is, run the rest again.
+"""Rounds: run the parts that are not committed, read the ledger, and run the rest again.
 
-An engine's run is best effort: a worker that dies takes what it holds along, and what the engine says may be
-less than what is committed. So the ledger is asked after each round. The second runs part by part, the third image by
-image, so that what kills workers ends as an error row and takes nothing else along.
+A round is best effort: a worker that dies loses its parts, and an engine may report fewer parts than are committed. The
+ledger decides after each round. The second round runs part by part and the third image by image, so that an image that
+kills workers ends as one error row and costs no other image.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from types import TracebackType
 from segment.engines import Engine, Isolation
 from segment.errors import InputChanged, StoreError, StoreRefused
 from segment.models.weights import Weights
-from segment.output.attempts import Timings, was_killed
+from segment.output.attempts import AttemptWriter, read_attempts
 from segment.output.ledger import Ledger
 from segment.output.plan import Plan
 from segment.output.remarks import remark_lines
@@ -30,8 +30,8 @@ from segment.store.names import count
 from segment.store.request_errors import RESUMABLE
 
 _ROUNDS: tuple[Isolation, ...] = ("none", "part", "image")
-_TELL_AFTER = 30.0  # seconds of work after which the rate is told once, with what is to come
-_FAILURES_IN_A_ROW = 5  # so many parts failing with none succeeding between: the store or the input is gone
+_RATE_AFTER = 30.0  # seconds of work after which the measured rate is reported once
+_FAILURES_IN_A_ROW = 5  # after this many failed parts without a success the store or the input is gone
 
 
 @dataclass
@@ -39,11 +39,11 @@ class Rounds:
     """One attempt at a plan.
 
     Attributes:
-        task, weights: what engines are given.
-        plan: the frozen plan, whole.
-        ledger: what is committed.
-        progress: who watches.
-        error_limit: error rows that this attempt may make.
+        task, weights: of the workers.
+        plan: the whole frozen plan.
+        ledger: of the run.
+        progress: the display.
+        error_limit: number of error rows that the run may have.
     """
 
     task: Task
@@ -52,17 +52,18 @@ class Rounds:
     ledger: Ledger
     progress: Progress
     error_limit: float
-    _has_told: bool = field(default=False, init=False)
+    _has_reported_rate: bool = field(default=False, init=False)
 
     def run(self, engine: Callable[[], Engine]) -> bool:
-        """Run until every part is committed; `engine` is called only if one is not.
+        """Run rounds until every part is committed; `engine` is called only if a part is not.
 
         Returns:
-            Whether there was anything to do.
+            Whether there was a part to run.
 
         Raises:
-            StoreError: parts are left after the last round, or nothing succeeds any more.
-            TooManyErrors: more error rows than the limit, or no label can be used.
+            StoreError: parts are left after the last round, or too many parts fail in a row.
+            InputChanged: the input of some parts has changed; all others are committed.
+            TooManyErrors: there are more error rows than the limit, or no label can be used.
         """
         committed = self.ledger.committed(self.plan)
         pending = self.plan.without(committed)
@@ -70,13 +71,13 @@ class Rounds:
             state = "complete" if self.ledger.is_complete() else "committed"
             self.progress.note(f"{state} already: {count(self.plan.images, 'image')}, nothing to do")
             return False
-        self.ledger.take_back_success()  # somebody has deleted masks of a run that was complete
+        self.ledger.remove_success()  # of a complete run whose masks were deleted
         running = engine()
         tally = self._tally(pending, running)
         rounds = self._rounds(running)
         expected = forecast(self.task, self.weights, pending, running, tally.workers)
         self.progress.note(expected.words())
-        timings = Timings(
+        record = AttemptWriter(
             self.ledger,
             engine=running.name,
             device=self.task.runtime.device,
@@ -91,17 +92,17 @@ class Rounds:
                 ShardBooks(self.ledger, self.task, self.plan, committed) as books,
             ):
                 for number, isolation in enumerate(rounds, 1):
-                    self._round(running, pending, number, isolation, tally, timings, books)
+                    self._round(running, pending, number, isolation, tally, record, books)
                     pending = pending.without(self.ledger.committed(pending) | tally.changed.keys())
                     if not len(pending):
                         break
         except StoreRefused as error:
-            told = f"{error}. What is committed stays; when that is mended, the same command resumes."
-            raise type(error)(told) from None
+            advice = "Committed parts stay; after the cause is fixed, the same command resumes the run."
+            raise type(error)(f"{error}. {advice}") from None
         finally:
             tally.retries.update(self.ledger.store.take_retries())
             running.publish(tally, ended=True)
-            timings.close(tally.retries, tally.remarks)  # first, for a display may fail: its terminal may be gone
+            record.close(tally.retries, tally.remarks)  # first, because the display may fail: its terminal may be gone
             if tally.retries:
                 kinds = ", ".join(f"{number} x {kind}" for kind, number in sorted(tally.retries.items()))
                 self.progress.note(f"warning: requests to stores were repeated: {kinds}")
@@ -118,23 +119,22 @@ class Rounds:
         reason = (tally.last_failure or "their workers died").removesuffix(RESUMABLE).rstrip(".")
         raise StoreError(
             f"{len(pending)} of {count(len(self.plan), 'part')} not committed after {count(len(rounds), 'round')}: "
-            f"{reason}. What is committed stays; "
-            "the same command resumes the run."
+            f"{reason}. Committed parts stay; the same command resumes the run."
         )
 
     @contextmanager
-    def _told_of_a_stop(self) -> Iterator[None]:
+    def _showing_stop(self) -> Iterator[None]:
         try:
             yield
         except Exception:
             raise
-        except BaseException:  # a signal: the workers may take their time
+        except BaseException:  # a signal; the workers may need time to stop
             self.progress.stopping()
             raise
 
     def _rounds(self, engine: Engine) -> Sequence[Isolation]:
         """The local engine's workers may be threads: a part that kills one kills all, so after that it is careful."""
-        if engine.name == "local" and was_killed(self.ledger):
+        if engine.name == "local" and any(attempt.was_killed for attempt in read_attempts(self.ledger, latest=1)):
             self.progress.note("the last attempt was killed: this one works in child processes")
             return _ROUNDS[1:]
         return _ROUNDS
@@ -152,10 +152,10 @@ class Rounds:
         title = f"{self.task.card.name} · {engine.name} · {runtime.name} {runtime.device} {runtime.precision}"
         return Tally(self.task.card, self.plan.images, done, done, workers, title)
 
-    def _tell_rate_once(self, tally: Tally) -> None:
-        if tally.first_at is None or time.monotonic() - tally.first_at < _TELL_AFTER or self._has_told:
+    def _report_rate_once(self, tally: Tally) -> None:
+        if tally.first_at is None or time.monotonic() - tally.first_at < _RATE_AFTER or self._has_reported_rate:
             return
-        self._has_told = True
+        self._has_reported_rate = True
         if tally.eta is not None and tally.done < tally.images:
             self.progress.note(f"measured: {tally.rate:.1f} images/s, {clock_time(tally.eta)} to go")
 
@@ -166,7 +166,7 @@ class Rounds:
         number: int,
         isolation: Isolation,
         tally: Tally,
-        timings: Timings,
+        record: AttemptWriter,
         books: ShardBooks,
     ) -> None:
         if number > 1:
@@ -175,22 +175,22 @@ class Rounds:
             self.progress.note(f"round {number}: {count(len(pending), 'part')} left, {how}")
         failures = 0
         results = engine.run(self.task, self.weights, pending, isolation=isolation)
-        with closing(results), self._told_of_a_stop():
+        with closing(results), self._showing_stop():
             for result in results:
-                timings.add(result, number)
+                record.add(result, number)
                 tally.add(result)
                 self.progress.update(tally)
-                self._tell_rate_once(tally)
+                self._report_rate_once(tally)
                 books.enter(result)
                 if not result.input_changed:
                     failures = failures + 1 if result.failure else 0
                 if failures == _FAILURES_IN_A_ROW:
-                    raise StoreError(f"nothing succeeds any more: {result.failure}")
+                    raise StoreError(f"{_FAILURES_IN_A_ROW} parts failed in a row: {result.failure}")
                 refuse_hopeless(tally, self.error_limit, self.ledger.output)
 
 
 class ShardBooks:
-    """Writes a shard's statistics as soon as its last part is committed, beside the run."""
+    """Writes the statistics of a shard as soon as its last part is committed, in a thread of its own."""
 
     def __init__(self, ledger: Ledger, task: Task, plan: Plan, committed: set[str]) -> None:
         self._ledger = ledger
@@ -201,7 +201,7 @@ class ShardBooks:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="books")
 
     def enter(self, result: PartResult) -> None:
-        """Note a result; duplicates and failures change nothing."""
+        """Count a result; duplicates and failures have no effect."""
         left = self._open[result.shard]
         if result.failure is None and result.part in left:
             left.remove(result.part)
@@ -215,8 +215,8 @@ class ShardBooks:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Wait for what is being written, and for what waits behind it unless the run broke off.
+        """Wait for the current write, and for the queued ones unless the run was interrupted.
 
-        What failed or was left is written by the end of the run, or of the one that resumes it.
+        Missing statistics are written at the end of the run, or of the one that resumes it.
         """
         self._pool.shutdown(cancel_futures=kind is not None)

@@ -119,6 +119,14 @@ def count(number: int, noun: str, plural: str | None = None) -> str:
     return f"{number} {noun}" if number == 1 else f"{number:,} {plural or noun + 's'}"
 
 
+def size(number: float) -> str:
+    """Return a number of bytes in a decimal unit: `"1.4 GB"`, `"412 MB"`, `"0 bytes"`."""
+    for unit, name in ((10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
+        if number >= unit:
+            return f"{number / unit:.{1 if number < 10 * unit else 0}f} {name}"
+    return f"{number:.0f} bytes"
+
+
 def examples(names: Iterable[str], most: int = 1) -> str:
     """Return `"e.g. a, b"` with at most `most` of the names."""
     picked = [shown(name) for _, name in zip(range(most), names, strict=False)]

@@ -22,7 +22,7 @@ from segment.job import InputOptions, Job
 from segment.output.audit import audit_run
 from segment.output.ledger import Ledger
 from segment.report.aggregate import load_report
-from segment.report.console import facts
+from segment.report.console import summary_phrases
 from segment.runs.driver import run, task_and_plan
 from segment.runs.estimate import estimate, estimate_lines
 from segment.store.client import Store
@@ -82,7 +82,7 @@ def test_some_images_of_every_format(kind: str, choice: str, world: Path, tmp_pa
     left = {"limit": "left out: 16 images after the first ones (--limit)",
             "sample": "left out: 16 images that are not in the sample (--sample)"}[choice]  # fmt: skip
     assert left in notes.lines  # selected by an option: no warning
-    assert facts(report)[0] == words
+    assert summary_phrases(report)[0] == words
     record = json.loads((output / "run.json").read_text())
     assert record["job"][choice] == record["contract"]["input"][choice] == 7
     assert [(item["reason"], item["number"]) for item in record["input"]["left_out"]] == [
@@ -90,7 +90,7 @@ def test_some_images_of_every_format(kind: str, choice: str, world: Path, tmp_pa
     ]
     assert words in (output / "report" / "index.html").read_text()
     again = load_report(Ledger(Store(), f"file://{output}"))
-    assert facts(again)[0] == words
+    assert summary_phrases(again)[0] == words
 
 
 @pytest.mark.parametrize("kind", list(FORMATS))
@@ -110,7 +110,7 @@ def test_more_than_there_are_is_all(choice: str, world: Path, tmp_path: Path) ->
     report = run(job(world, "tars", tmp_path / "out", **{choice: 500}), notes)
     run(job(world, "tars", tmp_path / "whole"))
     assert stems(tmp_path / "out") == stems(tmp_path / "whole")
-    assert facts(report)[0] == "23 images"
+    assert summary_phrases(report)[0] == "23 images"
     assert not any(line.startswith("left out") for line in notes.lines)
 
 
@@ -125,7 +125,7 @@ def test_another_selection_is_another_run(world: Path, tmp_path: Path) -> None:
     ):
         with pytest.raises(UsageError, match=words):
             run(job(world, "files", output, **changes))
-    with pytest.raises(UsageError, match="--update follows a whole input, and this run is of a choice"):
+    with pytest.raises(UsageError, match="--update works on a whole input, but this run is of a fixed choice"):
         run(job(world, "files", output, limit=4), update=True)
     assert sorted(path.name for path in output.rglob("*.parquet")) == before
     notes = Notes()

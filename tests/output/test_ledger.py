@@ -1,4 +1,4 @@
-"""Ledger: the plan is frozen as it was made, contracts are compared in words, the audit misses nothing."""
+"""The ledger: the frozen plan, the identity of a run and its differences, statistics, and the audit."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from segment.errors import SegmentError, UsageError
 from segment.inputs.discover import Member, Part, Span
 from segment.metrics import Confusion, score
 from segment.output.audit import Audit, audit_listing
-from segment.output.identity import begin, contract_of, differences, fingerprint_of
+from segment.output.identity import begin, differences, fingerprint_of, identity_of
 from segment.output.ledger import Ledger
 from segment.output.plan import PLAN_SCHEMA, Plan, parts_of
 from segment.output.results import PartResult
@@ -101,12 +101,14 @@ def test_many_parts_come_in_order() -> None:
 def test_what_is_no_plan_is_not_taken_for_one(ledger: Ledger, stops: list[str] | None) -> None:
     table = PLAN.table.drop_columns("stop")
     STORE.write(ledger.url("plan.parquet"), to_parquet(table.append_column("stop", [stops]) if stops else table))
-    with pytest.raises(SegmentError, match=r"plan\.parquet is damaged: delete it, and the same command makes it anew"):
+    with pytest.raises(
+        SegmentError, match=r"plan\.parquet is damaged: delete it, and the same command writes it again"
+    ):
         ledger.read_plan()
     assert PLAN_SCHEMA.names == PLAN.table.schema.names
 
 
-# --- the contract ----------------------------------------------------------------------------------------------------
+# --- the identity ----------------------------------------------------------------------------------------------------
 
 
 def test_differences_are_named_by_their_path() -> None:
@@ -118,7 +120,7 @@ def test_differences_are_named_by_their_path() -> None:
 
 
 def test_words_about_a_model_are_no_part_of_its_contract_all_else_is() -> None:
-    contract = contract_of(CARD, mask_size="source")
+    contract = identity_of(CARD, mask_size="source")
     worded = CARD.model_copy(
         update={
             "description": "x",
@@ -129,7 +131,7 @@ def test_words_about_a_model_are_no_part_of_its_contract_all_else_is() -> None:
             "metric": CARD.metric.model_copy(update={"published": 0.9, "note": "x"}),
         }
     )
-    assert fingerprint_of(contract_of(worded, mask_size="source")) == fingerprint_of(contract)
+    assert fingerprint_of(identity_of(worded, mask_size="source")) == fingerprint_of(contract)
     changes: list[dict[str, Any]] = [
         {"name": "other"},
         {"input": CARD.input.model_copy(update={"channels": "BGR"})},
@@ -137,8 +139,8 @@ def test_words_about_a_model_are_no_part_of_its_contract_all_else_is() -> None:
         {"metric": CARD.metric.model_copy(update={"convention": "cityscapes"})},
         {"classes": CARD.classes.model_copy(update={"ignore": ()})},
     ]
-    prints = {fingerprint_of(contract_of(CARD.model_copy(update=change), mask_size="source")) for change in changes}
-    prints |= {fingerprint_of(contract), fingerprint_of(contract_of(CARD, mask_size="model"))}
+    prints = {fingerprint_of(identity_of(CARD.model_copy(update=change), mask_size="source")) for change in changes}
+    prints |= {fingerprint_of(contract), fingerprint_of(identity_of(CARD, mask_size="model"))}
     assert len(prints) == len(changes) + 2
     assert fingerprint_of(json.loads(json.dumps(contract))) == fingerprint_of(contract)  # as read back from run.json
 
@@ -152,7 +154,7 @@ def ledger(tmp_path: Path) -> Ledger:
 
 
 def record(**settings: Any) -> dict[str, Any]:
-    contract = contract_of(CARD, **settings)
+    contract = identity_of(CARD, **settings)
     return {"card": CARD.model_dump(mode="json"), "contract": contract, "fingerprint": fingerprint_of(contract)}
 
 
@@ -175,7 +177,7 @@ def test_another_run_in_the_same_place_is_refused_with_the_difference(ledger: Le
     assert str(caught.value).splitlines()[0].endswith("holds another run; its masks would mix with these:")
     assert str(caught.value).splitlines()[1:] == [
         "  precision: 'bf16' there, 'f32' now",
-        "Choose another output, or ask for what that run was asked for.",
+        "Choose another output, or use the options of that run.",
     ]
     assert STORE.read(ledger.url("run.json")) == before
 
@@ -185,12 +187,12 @@ def test_a_run_that_committed_nothing_is_replaced(ledger: Ledger) -> None:
     ledger.freeze_plan(PLAN)
     STORE.write(ledger.url("masks", "shard", ".DS_Store"), b"what a file manager leaves")
     STORE.write(ledger.url("runs", "1.json"), b"{}")
-    with pytest.raises(UsageError, match="another run is being begun at "):
-        begin(ledger, record(precision="f32"))  # nobody can tell whether its driver lives
+    with pytest.raises(UsageError, match="another run is starting at "):
+        begin(ledger, record(precision="f32"))  # its driver may still be alive
     STORE.write(ledger.url("runs", "1.parquet"), b"it ended")
     begin(ledger, record(precision="f32"))
     assert ledger.read_run() == record(precision="f32")
-    assert ledger.read_plan() is None  # that was the other run's
+    assert ledger.read_plan() is None  # the plan of the other run is deleted
 
 
 @pytest.mark.parametrize(
@@ -216,7 +218,7 @@ def test_a_run_json_that_is_not_ours_is_refused(ledger: Ledger, data: bytes) -> 
 
 
 def test_a_plan_that_is_there_is_kept_and_used(ledger: Ledger) -> None:
-    """Two drivers at once: the first one's plan counts, not what the second one found."""
+    """Of two drivers at once, the plan of the first one counts."""
     assert ledger.freeze_plan(Plan.of(PARTS[:1])) == Plan.of(PARTS[:1])
     before = STORE.read(ledger.url("plan.parquet"))
     assert ledger.freeze_plan(PLAN) == Plan.of(PARTS[:1])
@@ -226,7 +228,7 @@ def test_a_plan_that_is_there_is_kept_and_used(ledger: Ledger) -> None:
         ledger.freeze_plan(PLAN)
 
 
-# --- what is committed, and the audit --------------------------------------------------------------------------------
+# --- committed parts and the audit --------------------------------------------------------------------------------
 
 
 def commit(ledger: Ledger, some: Part, rows: int | None = None) -> None:
@@ -243,7 +245,7 @@ def commit(ledger: Ledger, some: Part, rows: int | None = None) -> None:
 
 @pytest.fixture
 def finished(ledger: Ledger) -> Ledger:
-    """Everything of PLAN is committed and both shards have their statistics."""
+    """A ledger with all parts of PLAN committed and the statistics of both shards."""
     for some in PARTS:
         commit(ledger, some)
     for shard, parts in PLAN.parts_by_shard().items():
@@ -434,7 +436,7 @@ def place(tmp_path: Path) -> Place:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """All files of an output that a rerun must not change: `runs/` and the page that shows it hold times."""
+    """All files of an output that a rerun must not change: all but `runs/` and the page, which hold times."""
     return {
         str(file.relative_to(folder)): file.read_bytes()
         for file in sorted(folder.rglob("*"))
@@ -448,7 +450,7 @@ def test_a_rerun_changes_nothing_and_a_lost_part_comes_back_byte_by_byte(place: 
     attempts = len(list((place.output / "runs").iterdir()))
     place.run()
     assert contents(place.output) == before
-    assert len(list((place.output / "runs").iterdir())) == attempts  # nothing was done, so nothing was timed
+    assert len(list((place.output / "runs").iterdir())) == attempts  # a run without work records no attempt
     next(place.output.glob("masks/*/*.parquet")).unlink()
     for file in place.output.glob("stats/*.parquet"):
         file.unlink()
@@ -505,7 +507,7 @@ def test_an_image_that_changed_since_the_plan_is_no_mix(place: Place) -> None:
     (place.images / "2.png").write_bytes(b"another image")
     with pytest.raises(SegmentError, match=r"has changed since the run was planned"):
         place.run()
-    assert sorted(row["id"] for row in read_rows(place.output)) == ["0.png", "1.png"]  # the other part is there
+    assert sorted(row["id"] for row in read_rows(place.output)) == ["0.png", "1.png"]  # the other part is committed
 
 
 @pytest.mark.parametrize(
@@ -524,7 +526,7 @@ def test_damage_to_what_is_stored_is_named_and_mended_by_deleting(
         next(place.output.glob("stats/*.parquet")).unlink()
     with pytest.raises(SegmentError) as caught:
         place.run()
-    assert str(caught.value).startswith(f"{file} is damaged: delete it, and the same command makes it anew")
+    assert str(caught.value).startswith(f"{file} is damaged: delete it, and the same command writes it again")
     file.unlink()
     place.run()
     assert contents(place.output) == before
@@ -539,7 +541,7 @@ def flipped(data: bytes, column: str) -> bytes:
 
 
 class SlowLedger(Ledger):
-    """One whose statistics take until somebody lets them."""
+    """A ledger whose statistics block until they are released."""
 
     def __init__(self) -> None:
         super().__init__(Store(), "memory://slow")

@@ -1,4 +1,4 @@
-"""What is noticed of images is counted and told once; a run none of whose labels can be used ends early."""
+"""Remarks are counted and reported once; a run of which no label can be used ends early."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from PIL import Image
 from segment.engines.local import LocalEngine
 from segment.errors import TooManyErrors, UsageError
 from segment.job import Job
-from segment.output.attempts import read_attempts
+from segment.output.attempts import count_over_attempts, read_attempts
 from segment.output.ledger import Ledger
 from segment.output.remarks import REMARKS
 from segment.runs.driver import run
@@ -37,7 +37,7 @@ def several_pages(seed: int) -> bytes:
 
 
 def turned(seed: int) -> bytes:
-    """An image that is upright by its orientation only."""
+    """An image that its EXIF orientation turns upright."""
     exif = Image.Exif()
     exif[0x0112] = 6
     buffer = io.BytesIO()
@@ -57,8 +57,9 @@ def odd_place(folder: Path) -> Place:
 
 
 TOLD = [
-    "3 images: turned by its EXIF orientation, and its label has none: the label is taken as turned already",
-    "2 images: a file of several pages or frames, of which the first one is segmented",
+    "3 images: the image is turned by its EXIF orientation and the label has none: the label is taken as turned "
+    "already",
+    "2 images: the file has several pages or frames; the first one is segmented",
 ]
 
 
@@ -71,11 +72,11 @@ def test_rows_of_parquet_without_a_label_are_told(tmp_path: Path) -> None:
             pa.table({"image": pictures, "label": pa.array(given, pa.binary())}), tmp_path / f"{name}.parquet"
         )
     some = place.run(input=str(tmp_path / "some.parquet"), labels=None)
-    assert some.warnings == ["2 images: no label in the column of labels: segmented, not scored"]
+    assert some.warnings == ["2 images: no label in the label column: segmented, not scored"]
     assert some.report.miou() == 1.0
     none = place.run(input=str(tmp_path / "none.parquet"), labels=None, output=str(tmp_path / "other"))
-    assert none.warnings[0].endswith("the label column 'label' is empty in the 4 rows looked at")
-    assert none.warnings[1] == "4 images: no label in the column of labels: segmented, not scored"
+    assert none.warnings[0].endswith("the label column 'label' is empty in the 4 sampled rows")
+    assert none.warnings[1] == "4 images: no label in the label column: segmented, not scored"
 
 
 @pytest.mark.parametrize("apart", [False, True])
@@ -88,10 +89,10 @@ def test_remarks_are_counted_told_once_and_kept(
     assert outcome.report.miou() == 1.0
     assert outcome.warnings == TOLD
     kept = read_attempts(Ledger(Store(), f"file://{place.output}"))
-    assert kept.remarks == {"label_not_turned": 3, "image_frames": 2}
+    assert count_over_attempts(kept, "remarks") == {"label_not_turned": 3, "image_frames": 2}
     status = segment("status", str(place.output)).out
     assert [line.removeprefix("noticed: ") for line in status.splitlines() if "noticed" in line] == TOLD
-    assert place.run(workers="2").warnings == []  # nothing was done, so nothing is told again
+    assert place.run(workers="2").warnings == []  # no image was segmented, so no remark is repeated
 
 
 @pytest.mark.parametrize("apart", [False, True])
@@ -123,7 +124,7 @@ def test_a_json_log_holds_nothing_but_json(tmp_path: Path) -> None:
     assert (ended.returncode, [event["done"] for event in events if event["event"] == "end"]) == (0, [4])
     assert [event["message"] for event in events if event["event"] == "warning"] == [
         f"3 of 4 images have no label in {place.labels}: segmented, not scored; e.g. corrupt.jpg",
-        "1 image: the decoder reports damage and went on: a part of the picture may be wrong",
+        "1 image: the decoder reports damage but returns an image: parts of it may be wrong",
     ]
 
 
@@ -150,8 +151,8 @@ def as_jpeg(mask: np.ndarray[Any, Any]) -> bytes:
 def advice(output: Path) -> str:
     return (
         "To use other labels, give --labels, --label-pattern, --label-key or --label-column. A run with another label "
-        f"option is another run: choose another output, or delete {output} first. After labels were mended where they "
-        "are, run the same command with --update, or with --retry-errors where a Parquet file gives their paths."
+        f"option is another run: choose another output, or delete {output} first. After repairing the labels in "
+        "place, run the same command with --update, or with --retry-errors where a Parquet file gives their paths."
     )
 
 
@@ -160,13 +161,13 @@ def test_a_run_none_of_whose_labels_can_be_used_ends_early_and_says_what_to_do(t
     called = segment(*place.flags(max_error_rate=0.05))
     assert called.code == 3
     assert called.err.splitlines()[-1] == (
-        "error: none of the first 16 labels could be used, all for one reason: label_value: the label holds a value "
+        "error: none of the first 16 labels could be used, for the same reason: label_value: the label holds a value "
         "that is no class and is not ignored (--label-remap says what values mean): 77. "
-        f"{advice(place.output)} With --max-error-rate 1 the same command goes on as it is."
+        f"{advice(place.output)} With --max-error-rate 1 the same command continues without them."
     )
     assert len(list(place.output.glob("masks/*/*.parquet"))) < 20
     assert not (place.output / "_SUCCESS").exists()
-    # what it advises is so
+    # the advice is correct
     with pytest.raises(UsageError, match=r"labels\.remap\.77"):
         place.run(label_remap={"77": "ignore"}, max_error_rate=0.05)
     elsewhere = place.run(label_remap={"77": "ignore"}, max_error_rate=0.05, output=str(tmp_path / "elsewhere"))
@@ -200,7 +201,7 @@ def test_labels_that_a_parquet_file_gives_by_path_are_done_again_by_retry_errors
 
 
 def test_a_run_that_goes_on_is_not_given_up_for_its_labels(tmp_path: Path) -> None:
-    """Of 100 labels 80 are used by the first attempt: 16 of the second say nothing about the labels of the run."""
+    """The first attempt uses 80 of 100 labels, so 16 failed ones of the second do not end the run."""
     place = labelled_place(tmp_path, 80, png)
     place.run(max_error_rate=0.0)
     for seed in range(80, 120):

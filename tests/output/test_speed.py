@@ -1,4 +1,4 @@
-"""What a run says of itself before and after: forecast, probe, stages, what limits it, cost, memory."""
+"""Forecast, estimate and speed of a run: stages, limiting stage, cost, memory."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ from segment.cli.main import app
 from segment.errors import UsageError
 from segment.job import Job
 from segment.models.sessions import Runtime, footprint
-from segment.output.attempts import read_attempts, was_killed
+from segment.output.attempts import read_attempts, timings_table
 from segment.output.ledger import Ledger
 from segment.output.results import STAGES, PartResult, Stage
 from segment.output.speed import Speed, last_speed
-from segment.report.speed import speed_lines
+from segment.report.console import speed_lines
 from segment.runs.estimate import estimate, estimate_lines
-from segment.runs.forecast import Forecast, size
+from segment.runs.forecast import Forecast
 from segment.store.client import Store
+from segment.store.names import size
 from tests.graphs import as_weights, colour_classifier
 from tests.runs import Notes, Place
 from tests.serving import SHARED, small
@@ -35,7 +36,7 @@ FACTS = {"began": T0.isoformat(), "engine": "local", "device": "cpu", "workers":
 
 
 def result(began: float, ended: float, images: int = 10, **seconds: float) -> PartResult:
-    """A part that was begun and committed so many seconds after the attempt began."""
+    """The result of a part: `began` and `ended` are seconds since the beginning of the attempt."""
     stages: dict[Stage, float] = {stage: seconds.get(stage, 0.0) for stage in STAGES}
     at = T0.timestamp()
     return PartResult(
@@ -45,7 +46,7 @@ def result(began: float, ended: float, images: int = 10, **seconds: float) -> Pa
 
 
 def speed_of(*results: PartResult, **facts: Any) -> Speed:
-    found = Speed.of_results(results, {**FACTS, **facts})
+    found = Speed.of(timings_table(results), {**FACTS, **facts})
     assert found is not None
     return found
 
@@ -72,7 +73,7 @@ def test_the_sums_of_an_attempt() -> None:
     assert found.idle == pytest.approx(1 - 8.5 / 10)
     assert found.limit == "infer"
     assert (found.read_bytes, found.written_bytes, found.memory) == (2000, 100, 100_000_000)
-    # 7 s at 3,600 an hour are 7, for 20 images
+    # 7 s at 3,600 per hour cost 7, for 20 images
     assert found.cost(3600) == pytest.approx(7 / 20 * 1000)
 
 
@@ -98,9 +99,8 @@ def test_a_gpu_has_two_batches_in_flight_and_the_rest_runs_beside_it() -> None:
 
 
 def test_an_attempt_that_did_nothing_has_no_speed() -> None:
-    assert Speed.of_results([], FACTS) is None
-    assert Speed.of_results([replace(result(0, 0), skipped=True)], FACTS) is None
-    assert Speed.of_results([result(0, 1)], {"began": T0.isoformat(), "engine": "local"}) is None
+    assert Speed.of(timings_table([]), FACTS) is None
+    assert Speed.of(timings_table([replace(result(0, 0), skipped=True)]), FACTS) is None
 
 
 def test_speed_in_words_of_80_columns() -> None:
@@ -109,7 +109,7 @@ def test_speed_in_words_of_80_columns() -> None:
     assert max(map(len, lines)) <= 80
     assert lines[0].startswith("speed   810.1 images/s on 2 workers (local): 10,000,000 images in ")
     assert [line.split()[0] for line in lines] == ["speed", "start", "stages", "limit", "memory", "cost"]
-    assert "100 MB at the peak of a process, 90 MB were expected" in lines[4]
+    assert "100 MB peak per process, 90 MB expected" in lines[4]
     assert len(speed_lines(found)) == 5
 
 
@@ -150,7 +150,7 @@ def test_the_last_attempt_that_did_something_is_shown(tmp_path: Path) -> None:
     place.run()
     ledger = Ledger(Store(), f"file://{place.output}")
     first = last_speed(ledger)
-    place.run()  # nothing left to do
+    place.run()  # without work
     assert last_speed(ledger) == first
     (place.output / "runs" / "99999999T000000.000000Z-aaaaaa.json").write_text(json.dumps({"pid": 1}))  # killed
     assert last_speed(ledger) == first
@@ -174,9 +174,9 @@ def test_run_and_report_show_the_speed(tmp_path: Path) -> None:
         assert "images/s on 1 worker (local): 3 images in " in lines["speed"]
         assert all(f"{stage} 0." in lines["stages"] for stage in STAGES)
         assert "; pool idle " in lines["limit"]
-        assert "per 1,000 images at 3 an hour" in lines["cost"]
+        assert "per 1,000 images at 3 per hour" in lines["cost"]
         assert max(len(line) for line in lines.values() if line.split()[0] in ("speed", "stages", "limit")) <= 80
-    assert "at 7 an hour" in segment_command("report", str(place.output), "--price-per-hour", "7").stdout
+    assert "at 7 per hour" in segment_command("report", str(place.output), "--price-per-hour", "7").stdout
 
 
 def test_damaged_records_of_attempts_hide_no_report(tmp_path: Path) -> None:
@@ -190,9 +190,9 @@ def test_damaged_records_of_attempts_hide_no_report(tmp_path: Path) -> None:
     assert last_speed(ledger) == first
     done = segment_command("report", str(place.output))
     assert (done.returncode, "images/s on" in done.stdout) == (0, True), done.stderr
-    assert read_attempts(ledger).number == 4
+    assert len(read_attempts(ledger)) == 4
     (place.output / "runs" / "3c.parquet").unlink()
-    assert was_killed(ledger)
+    assert read_attempts(ledger, latest=1)[0].was_killed
     place.run()
 
 
@@ -205,7 +205,7 @@ def test_plan_measures_and_writes_nothing(tmp_path: Path) -> None:
     found = estimate(place.job(part_size=6, workers="2"), Notes(), seconds=0.0)
     assert sorted(tmp_path.rglob("*")) == before
     assert (found.forecast.images, found.forecast.parts, found.forecast.largest_part) == (12, 2, 6)
-    assert found.speed.images == 8  # four of each part
+    assert found.speed.images == 8  # four images per part
     assert found.rate > 0
     assert found.seconds == pytest.approx(found.start + 12 / found.rate)
     lines = estimate_lines(found, 3.6)
@@ -233,7 +233,7 @@ def test_plan_takes_every_flag_that_says_how_a_job_is_done(tmp_path: Path) -> No
         params = cast(Any, get_command(app)).commands[command].params
         return {param.name: [*param.opts, param.help] for param in params}
 
-    keys = {*Job.model_fields, "storage_option", "job"} - {"output", "storage_options"}
+    keys = {*Job.model_fields, "job"} - {"output"}
     assert flags("plan").keys() - {"seconds"} == keys
     assert keys < flags("run").keys()
     assert all(flags("run")[name] == flags("plan")[name] for name in keys)
@@ -283,7 +283,7 @@ def test_a_footprint_follows_the_shapes() -> None:
     halves = footprint(card, as_weights(colour_classifier(card)), Runtime("openvino", "cpu", "bf16", ""), 1)
     assert halves
     assert halves.per_stream < one.per_stream
-    # twelve scores and their probabilities, two float32 tensors that are alive together, at least
+    # at least two float32 tensors at once: twelve scores and their probabilities
     assert one.per_stream > 2 * 4 * 12 * 32 * 48
 
 
@@ -330,7 +330,7 @@ print(most[0])
 def test_memory_is_as_expected(
     card: str, weights: str, workers: str, runtime: str, shared: Path, tmp_path: Path
 ) -> None:
-    """What psutil sees of a fresh process against the forecast, for real models and images."""
+    """The memory that psutil measures of a fresh process against the forecast, for real models and images."""
     images = tmp_path / "images"
     images.mkdir()
     for path in sorted((SHARED / "camvid/images").iterdir())[:2]:

@@ -1,4 +1,4 @@
-"""Tables: the documented schema, bytes that depend on nothing but content, and folds that are exact."""
+"""The tables: documented schemas, deterministic bytes, and exact sums."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from segment.output.tables import (
 )
 from tests.runs import CARD, CLASSES, png, scene
 
-# DESIGN.md section 7, word by word.
+# As in DESIGN.md, section 7.
 DOCUMENTED_MASKS = {
     "id": "string", "uri": "string", "shard": "string", "part": "string", "index": "int32", "width": "int32",
     "height": "int32", "status": "string", "error": "string", "mask": "struct<bytes: binary, path: string>",
@@ -49,7 +49,7 @@ IGNORE = CARD.classes.ignored_classes
 
 
 def image_row(seed: int, index: int = 0, kind: str = "scored") -> ImageRow:
-    """A row of one of the kinds there are: scored, unlabelled, a bad label, a bad image."""
+    """A row of one kind: scored, unlabelled, with a bad label, or with a bad image."""
     _, mask = scene(seed)
     name, url = f"{seed}.png", f"file:///in/{seed}.png"
     if kind == "bad image":
@@ -75,7 +75,7 @@ def table_of(data: bytes) -> pa.Table:
 
 
 def plain(table_type: pa.DataType) -> str:
-    """A type's name without the name that Parquet gives list items."""
+    """The name of a type, without the name that Parquet gives to list items."""
     return str(table_type).replace("<item: ", "<").replace("<element: ", "<")
 
 
@@ -187,7 +187,7 @@ def test_bytes_are_the_same_in_another_process(threads: str) -> None:
     assert done.stdout.strip() == digest()
 
 
-# --- folding ---------------------------------------------------------------------------------------------------------
+# --- sums ---------------------------------------------------------------------------------------------------------
 
 
 def test_the_fold_of_a_file_is_the_sum_of_its_rows() -> None:
@@ -222,7 +222,7 @@ def test_however_rows_are_cut_in_parts_the_sum_is_the_same(kinds: list[str], cut
     assert merged.confusion == whole.confusion
     assert (merged.images, merged.errors, merged.scored) == (whole.images, whole.errors, whole.scored)
     assert merged.image_miou_sum == pytest.approx(whole.image_miou_sum, abs=1e-12)
-    assert merge(reversed(parts), CLASSES) == merged  # and bit by bit in any order
+    assert merge(reversed(parts), CLASSES) == merged  # bit-identical in any order
 
 
 # --- stats -----------------------------------------------------------------------------------------------------------

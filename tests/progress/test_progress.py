@@ -1,4 +1,4 @@
-"""What is seen of a run: the tally's figures, a display that fits any terminal, lines, JSON, a notebook."""
+"""The progress of a run: figures of the tally, and displays on a terminal, as lines, as JSON and in a notebook."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.runs import CARD
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The time of day, for tests to move."""
+    """A clock that tests advance: `time.monotonic()` in seconds."""
     now = [1000.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     return now
@@ -40,7 +40,7 @@ def result(number: int, **what: object) -> PartResult:
 
 
 def running(clock: list[float], results: int = 60, every: float = 1.0) -> Tally:
-    """A resumed run of 2000 images, 1000 of them done before, by two workers: a part of four every second."""
+    """Return the tally of a resumed run of 2000 images, 1000 of them done before: two workers, four images a second."""
     tally = Tally(
         CARD, images=2000, done=1000, resumed=1000, workers=2, title="street · ray · openvino cpu f32", started=clock[0]
     )
@@ -55,9 +55,9 @@ def running(clock: list[float], results: int = 60, every: float = 1.0) -> Tally:
 def test_rates_and_eta_after_a_resume_are_of_this_attempt_and_of_the_whole_run(clock: list[float]) -> None:
     tally = running(clock)
     assert (tally.done, tally.resumed) == (1240, 1000)
-    assert tally.rate == pytest.approx(4.0)  # the thousand of before are not this attempt's speed
+    assert tally.rate == pytest.approx(4.0)  # without the thousand images of earlier attempts
     assert tally.rate_now == pytest.approx(4.0)
-    assert tally.eta == pytest.approx((2000 - 1240) / 4.0)  # all that is left, not this attempt's share
+    assert tally.eta == pytest.approx((2000 - 1240) / 4.0)  # for all remaining images
     assert tally.busy() == pytest.approx(dict(zip(STAGES, (0.25, 0, 0.75, 0, 0), strict=True)))
     assert tally.miou == pytest.approx(1.0)
 
@@ -67,7 +67,7 @@ def test_shares_are_of_a_pool_that_has_grown_too(clock: list[float]) -> None:
     inflight.record_workers(4, ())
     try:
         assert tally.busy()["infer"] == pytest.approx(1.5 / 4)
-        inflight.record_workers(1, ())  # the others have nothing left to do: what they did was not done by one
+        inflight.record_workers(1, ())  # the other workers are idle, but their work counts
         assert tally.busy()["infer"] == pytest.approx(1.5 / 2)
     finally:
         inflight.record_workers(None, ())
@@ -86,12 +86,12 @@ def test_the_rate_counts_the_work_on_the_first_parts_too(clock: list[float], mon
     monkeypatch.setattr(time, "time", lambda: clock[0] + 1e9)
     tally = Tally(CARD, images=64, done=0, resumed=0, workers=4, started=clock[0])
     clock[0] += 10  # the workers start
-    for number in range(16):  # each part takes 8 s, four at once, and its result comes another 8 s late
+    for number in range(16):  # four parts at once take 8 s each, and a result arrives 8 s late
         began = 1e9 + 1010 + number // 4 * 8
         clock[0] = 1010 + number // 4 * 8 + 16
         tally.add(result(number, began=began, ended=began + 8))
     assert tally.first_at == 1010
-    assert tally.rate == pytest.approx(64 / 40)  # counted from the first result it would be 60 / 24
+    assert tally.rate == pytest.approx(64 / 40)  # 60 / 24 if counted from the first result
 
 
 def test_a_host_whose_clock_is_wrong_does_not_move_the_start(clock: list[float]) -> None:
@@ -188,7 +188,7 @@ def test_json_lines_are_objects_with_the_fields_that_the_readme_names(clock: lis
 
 
 class Gone(io.TextIOBase):
-    """A stream whose reader has gone away."""
+    """A stream whose reader is gone."""
 
     def write(self, text: str) -> int:
         raise BrokenPipeError(32, "Broken pipe")

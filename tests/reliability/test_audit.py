@@ -107,7 +107,7 @@ def test_a_part_under_another_ones_name(segment: Call, place: Place) -> None:
     assert called.code == 1
     assert [line.partition(short(place, first))[2] for line in called.out.splitlines()[:2]] == [
         " holds 2 rows that are not the planned images 0 to 1: delete it and run the same command again",
-        f" says in its footer that it is part {second.stem} of 2 rows: delete it and run the same command again",
+        f" has the footer of part {second.stem} with 2 rows: delete it and run the same command again",
     ]
 
 
@@ -161,8 +161,8 @@ def test_what_is_left_out_is_told_with_the_proof(segment: Call, place: Place) ->
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("plan.parquet", "the run at {} has no plan.parquet: the `segment run` that began it makes it"),
-        ("run.json", "{} holds what a run made, but no run.json"),
+        ("plan.parquet", "the run at {} has no plan.parquet: run the same `segment run` again to plan it"),
+        ("run.json", "{} holds parts of a run but no run.json"),
     ],
 )
 @pytest.mark.parametrize("command", ["audit", "status", "report"])

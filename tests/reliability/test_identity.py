@@ -124,7 +124,7 @@ def test_a_run_that_is_being_begun_is_not_replaced(place: Place, monkeypatch: py
     def late(*arguments: Any) -> Any:
         with monkeypatch.context() as patch:
             patch.setattr("segment.runs.driver.make_engine", make_engine)
-            with pytest.raises(UsageError, match="another run is being begun at"):
+            with pytest.raises(UsageError, match="another run is starting at"):
                 run(other(place))
         return make_engine(*arguments)
 

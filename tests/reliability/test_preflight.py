@@ -122,7 +122,7 @@ def test_a_role_that_may_not_delete(place: Place, s3_server: S3Server) -> None:
         assert "_preflight-" in told
         assert "permission denied" in told
         for flag in ("update", "retry_errors", "verify"):
-            with pytest.raises(StoreRefused, match="so they need it"):
+            with pytest.raises(StoreRefused, match="need it, since"):
                 run(place.job(**changes), **{flag: True})
     note("preflight: an output where nothing may be deleted", 1, 1, 0)
 
@@ -257,7 +257,7 @@ def test_a_file_system_without_hard_links(place: Place, monkeypatch: pytest.Monk
 
 def test_a_web_server_takes_no_output(place: Place) -> None:
     text = refused(place, UsageError, output="http://127.0.0.1:9/out")
-    assert "nothing can be written to a web server" in text
+    assert "is on a web server, where nothing can be written" in text
 
 
 # ---- the probe by itself
@@ -282,7 +282,11 @@ class Odd(Store):
 
 @pytest.mark.parametrize(
     ("how", "words"),
-    [("vanishes", "is not there"), ("other bytes", "has other bytes"), ("not listed", "is not in the listing")],
+    [
+        ("vanishes", "cannot be read back"),
+        ("other bytes", "does not return"),
+        ("not listed", "is missing in the listing"),
+    ],
 )
 def test_a_store_that_does_not_do_what_it_says(how: str, words: str, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=words):

@@ -95,11 +95,11 @@ def test_error_rows_whose_images_changed_stay(unlucky: Place) -> None:
     unlucky.add("2.png", 12)
     told = rerun(unlucky, retry_errors=True).lines
     assert "0 error rows done again, with their parts" in told
-    assert "2 error rows left as they are: the input has changed, and --update is what plans it anew" in told
+    assert "2 error rows left as they are: the input has changed; use --update to plan it again" in told
     assert masks(unlucky.output) == before
     (unlucky.images / "3.png").unlink()
     told = rerun(unlucky, retry_errors=True).lines
-    assert "2 error rows left as they are: the input has changed, and --update is what plans it anew" in told
+    assert "2 error rows left as they are: the input has changed; use --update to plan it again" in told
     assert (masks(unlucky.output), read_rows(unlucky.output)) == (before, rows)
     assert_sound(unlucky.output)
 
@@ -110,7 +110,7 @@ def test_some_error_rows_again_and_some_not(unlucky: Place) -> None:
     unlucky.write("8.png", png(scene(8)[0]))
     told = rerun(unlucky, retry_errors=True).lines
     assert "2 error rows done again, with their parts" in told
-    assert "1 error row left as it is: the input has changed, and --update is what plans it anew" in told
+    assert "1 error row left as it is: the input has changed; use --update to plan it again" in told
     assert [(row["id"], row["error"]) for row in read_rows(unlucky.output) if row["error"]] == [("8.png", EMPTY)]
     assert len(read_rows(unlucky.output)) == 7
     assert_sound(unlucky.output)
@@ -228,13 +228,13 @@ def test_what_is_gone_stays_unless_its_part_is_done_again(place: Place) -> None:
     assert told[1:4] == [
         "new in the input: 0 images",
         "replaced in the input: 1 image, done again with 1 part",
-        "gone from the input: 2 images; what is committed of them stays, but for 1 in parts that are done again",
+        "gone from the input: 2 images; their committed rows stay, except for 1 in parts that are done again",
     ]
     assert sorted(row["id"] for row in read_rows(place.output)) == [f"{seed}.png" for seed in (1, 2, 3, 4, 5)]
     assert_sound(place.output)
 
 
-@pytest.mark.parametrize("at", ["reopen", "extend_plan", "rounds"])
+@pytest.mark.parametrize("at", ["reopen", "replace_plan", "rounds"])
 def test_an_update_that_breaks_off_is_brought_to_its_end_by_the_next(
     place: Place, monkeypatch: pytest.MonkeyPatch, at: str
 ) -> None:
@@ -254,8 +254,8 @@ def test_an_update_that_breaks_off_is_brought_to_its_end_by_the_next(
     with monkeypatch.context() as patch:
         if at == "reopen":
             patch.setattr(Ledger, "reopen", reopened)
-        elif at == "extend_plan":
-            patch.setattr(Ledger, "extend_plan", broken)
+        elif at == "replace_plan":
+            patch.setattr(Ledger, "replace_plan", broken)
         else:
             patch.setattr("segment.runs.rounds.Rounds.run", broken)
         with pytest.raises(StoreError):
@@ -332,7 +332,7 @@ def test_a_replaced_tar_is_done_again_by_an_update(place: Place, tars: dict[str,
     assert notes.lines[:3] == [
         "new in the input: 0 images",
         "replaced in the input: 4 images, done again with 2 parts",
-        "gone from the input: 4 images; what is committed of them stays",
+        "gone from the input: 4 images; their committed rows stay",
     ]
     assert report.total.images == 11
     rows = {row["id"]: row for row in read_rows(place.output)}

@@ -146,7 +146,7 @@ def test_parts_that_fail_in_a_row_end_the_run(place: Place, monkeypatch: pytest.
 
     with monkeypatch.context() as patch:
         patch.setattr("segment.pipeline.worker.read_planned", away)
-        with pytest.raises(StoreError, match=r"^nothing succeeds any more: the store is away"):
+        with pytest.raises(StoreError, match=r"^5 parts failed in a row: the store is away"):
             place.run(output=str(place.folder / "away"))
     assert 5 <= len(tried) <= 8  # of fifteen parts; a few were under way
     assert place.run(output=str(place.folder / "away")).report.complete
@@ -177,7 +177,7 @@ def test_a_bug_is_its_parts_failure_in_words(where: str, place: Place, monkeypat
         with pytest.raises(StoreError) as caught:
             place.run()
     assert str(caught.value) == (
-        "1 of 3 parts not committed after 1 round: TypeError: a bug. What is committed stays; the same command "
+        "1 of 3 parts not committed after 1 round: TypeError: a bug. Committed parts stay; the same command "
         "resumes the run."
     )
     assert len(list(place.output.glob("masks/*/*.parquet"))) == 2
@@ -185,7 +185,10 @@ def test_a_bug_is_its_parts_failure_in_words(where: str, place: Place, monkeypat
     check(place)
 
 
-@pytest.mark.parametrize("where", ["operators.decode", "operators.segment", "operators.encode", "workers.write_masks"])
+@pytest.mark.parametrize(
+    "where",
+    [*(f"engines.ray_operators.{stage}" for stage in ("decode", "segment", "encode")), "pipeline.worker.write_masks"],
+)
 def test_a_bug_in_one_of_three_operators_is_told_too(where: str, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     place.run()
     ledger = Ledger(Store(), f"file://{place.output}")
@@ -218,5 +221,5 @@ def test_a_bug_in_every_part_ends_the_run_early(place: Place, monkeypatch: pytes
         raise TypeError("a bug")
 
     monkeypatch.setattr("segment.pipeline.worker.encode", buggy)
-    with pytest.raises(StoreError, match=r"^nothing succeeds any more: TypeError: a bug"):
+    with pytest.raises(StoreError, match=r"^5 parts failed in a row: TypeError: a bug"):
         place.run(output=str(place.folder / "buggy"))

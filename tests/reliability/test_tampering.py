@@ -126,7 +126,7 @@ def test_an_id_of_another_part_of_the_shard(place: Place) -> None:
 
     file = tamper(place, take, 2)
     (problem,) = found(place)
-    assert problem.startswith(f"masks/{file.parent.name}/{file.name} has 1 id of other rows of its shard, e.g. 'p0'")
+    assert problem.startswith(f"masks/{file.parent.name}/{file.name} repeats 1 id of its shard, e.g. 'p0'")
 
 
 def test_ids_that_were_repeated_in_the_input_are_as_planned(tmp_path: Path) -> None:

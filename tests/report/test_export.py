@@ -1,4 +1,4 @@
-"""Masks as files for other tools, overlays: what is in them, where they go, and where they never go."""
+"""Exports and overlays: the content of the files, their names, and refused targets."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ IDS = [
     "é漢.png",
     "x\n y",
 ]
-ODD = 9  # of them are no name of a file of their own
+ODD = 9  # of these ids cannot be file names of their own
 REST = f"1 error row without a mask, {ODD} under another name than the id (renamed.jsonl)"
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
-    """A run over Parquet, whose ids may be anything."""
+    """A run over Parquet input, whose ids may be any text."""
     place = Place(tmp_path_factory.mktemp("export"))
     pictures = [png(scene(n)[0]) for n in range(len(IDS))] + [b"no image"]
     table = pa.table({"image": pa.array(pictures, pa.binary()), "id": [*IDS, "broken"]})
@@ -99,14 +99,14 @@ ids = st.lists(
 
 
 def as_a_disk_sees_it(path: str) -> str:
-    """One spelling for all that some file system takes for the same."""
+    """The same text for all names that some file system does not distinguish."""
     return unicodedata.normalize("NFD", unicodedata.normalize("NFD", path).casefold())
 
 
 @settings(max_examples=300, deadline=None)
 @given(ids)
 def test_every_image_has_a_file_of_its_own_on_any_system(names: list[str]) -> None:
-    # among them ids that are named as others will be, whose digits anybody can compute
+    # some ids equal the generated file names of others, whose digits anybody can compute
     planned = Names(names)
     names += [name for name in (planned.file("s", one) for one in names) if name not in names]
     chosen = Names(names)
@@ -145,7 +145,7 @@ def test_long_names_that_begin_alike_stay_apart() -> None:
 def test_ordinary_names_stay_as_they_are() -> None:
     assert safe_path("street/day 1/0001.v2.png") == "street/day 1/0001.v2"
     assert safe_path("0001") == "0001"
-    assert safe_path("a.b") == "a.b"  # no suffix of an image
+    assert safe_path("a.b") == "a.b"  # `.b` is no image suffix
 
 
 # --- formats ---------------------------------------------------------------------------------------------------------
@@ -160,7 +160,7 @@ def test_png_files_are_the_masks(place: Place, tmp_path: Path) -> None:
     masks = {decode_mask(path.read_bytes()).tobytes() for path in found}
     assert masks == {scene(n)[1].tobytes() for n in range(len(IDS))}
     names = [path.relative_to(tmp_path / "deep/png").as_posix() for path in found]
-    assert len({name.casefold() for name in names}) == len(IDS)  # also on file systems blind to case
+    assert len({name.casefold() for name in names}) == len(IDS)  # unique on case-insensitive file systems, too
     assert "é漢.png" in names
     assert "_/_/evil.png" in names
 
@@ -170,7 +170,7 @@ AWKWARD = ["p.png", "p.png/q.png", "P.png", "x" * 5000, "d/" * 2500 + "e.png", "
 
 @pytest.fixture(scope="module")
 def awkward(tmp_path_factory: pytest.TempPathFactory) -> Place:
-    """A run over Parquet with ids that are no names of files, or not of files of their own."""
+    """A run over Parquet input with ids that cannot be file names of their own."""
     place = Place(tmp_path_factory.mktemp("awkward"))
     pictures = pa.array([png(scene(n)[0]) for n in range(len(AWKWARD))], pa.binary())
     pq.write_table(pa.table({"image": pictures, "id": AWKWARD}), place.images / "some.parquet")
@@ -283,7 +283,7 @@ def test_an_export_from_before_an_update_is_not_gone_on_with(tmp_path: Path) -> 
     mine.add("a.png", seed=1)
     mine.run()
     exported(mine, tmp_path, "png")
-    mine.add("a.png", seed=2)  # its mask is another one now, under the same name
+    mine.add("a.png", seed=2)  # another mask under the same name
     run(mine.job(), update=True)
     with pytest.raises(UsageError, match="of this run before an --update: choose another folder"):
         exported(mine, tmp_path, "png")
@@ -380,8 +380,8 @@ def test_a_contact_sheet_of_very_long_images_stays_small(segment: Call, tmp_path
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ((), "say which images"),
-        (("--worst", "1", "--sample", "1"), "say which images"),
+        ((), "choose images with one of"),
+        (("--worst", "1", "--sample", "1"), "choose images with one of"),
         (("--ids", "nobody.png"), "e.g. nobody.png"),
         (("--ids", "bad.png"), "'bad.png' is an error row"),
     ],

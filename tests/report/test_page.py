@@ -1,4 +1,4 @@
-"""The HTML report: what a real browser makes of it, what it costs, hostile names, lost sources."""
+"""The HTML report: in a real browser, its size, hostile names, lost sources."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ import pytest
 
 from segment.metrics import Confusion
 from segment.models.card import ModelCard
+from segment.output.attempts import read_attempts
 from segment.output.ledger import Ledger
+from segment.output.speed import read_speed
 from segment.output.tables import ShardStats
 from segment.report import charts, page, wording
 from segment.report.aggregate import load_report
-from segment.report.attempts import read_attempts
 from segment.report.gallery import exhibit
 from segment.report.page import write_page
-from segment.report.pictures import GONE, Look
+from segment.report.pictures import GONE, ImageView
 from segment.report.rows import read_scores
 from segment.runs.driver import task_and_plan
 from segment.store.client import Store
@@ -34,14 +35,14 @@ EVIL = "<script>alert(1)<\u2215script>&\"' onerror=alert(2) {{7*7}}.png"
 
 
 def wrong_label(seed: int, columns: int) -> bytes:
-    """The label of a scene with some columns of another class, so that the prediction is wrong there."""
+    """The label of a scene with some columns of another class, where the prediction is wrong."""
     label = scene(seed)[1].copy()
     label[:, :columns] = (label[:, :columns] + 1) % 3
     return png(label)
 
 
 def labelled(place: Place) -> Place:
-    """Images of which the n-th has n wrong columns; one more with an evil name, one that is broken."""
+    """A run whose n-th image has n wrong columns; one more image has a hostile name, and one is broken."""
     for n in range(SCORED):
         place.write(f"{n:02d}.png", png(scene(n)[0]), wrong_label(n, n))
     place.write(EVIL, png(scene(99)[0]), png(scene(99)[1]))
@@ -70,7 +71,7 @@ def ledger_of(place: Place) -> Ledger:
 
 
 def written(place: Place, **changes: Any) -> str:
-    """The page as `segment report` writes it."""
+    """Return the page that `segment report` writes."""
     ledger = ledger_of(place)
     url = write_page(ledger, load_report(ledger), *task_and_plan(ledger), **changes)
     return Path(url.removeprefix("file://")).read_text(encoding="utf-8")
@@ -92,7 +93,7 @@ def test_the_page_shows_the_run(browser: Any, place: Place) -> None:
     with opened(browser, file_of(place)) as view:
         text = view.inner_text("main")
         assert f"{100 * (report.miou() or 0):.2f} %" in text
-        assert "Published 50.00 %. Not comparable: the card does not say on how many images." in text
+        assert "Published 50.00 %. Not comparable: the card does not give the number of images." in text
         assert f"{100 * (report.pixel_accuracy or 0):.2f} %" in text
         assert f"{SCORED + 2}" in text
         for name in report.conventions:
@@ -188,14 +189,14 @@ def test_without_labels_there_are_shares_and_a_sample(browser: Any, unlabelled: 
         assert sum(shares) == pytest.approx(100, abs=0.05)
 
 
-# --- what it holds ---------------------------------------------------------------------------------------------------
+# --- content ---------------------------------------------------------------------------------------------------
 
 
 def test_the_run_writes_the_page_itself_and_it_needs_nothing_else(place: Place) -> None:
     html = file_of(place).read_text(encoding="utf-8")
     assert html.startswith("<!doctype html>")
     assert not re.findall(r"""(?:src|href|url\(|@import)\s*=?\s*["']?(?:https?:)?//""", html)
-    assert html == written(place)  # nothing of the moment in it
+    assert html == written(place)  # the page holds no current time
 
 
 def test_a_page_that_cannot_be_made_does_not_fail_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,7 +209,7 @@ def test_a_page_that_cannot_be_made_does_not_fail_the_run(tmp_path: Path, monkey
     outcome = place.run()
     assert outcome.report.complete
     assert (place.output / "_SUCCESS").exists()
-    assert outcome.warnings == ["no report/index.html, `segment report` tries again (RuntimeError: no ink)"]
+    assert outcome.warnings == ["no report/index.html, run `segment report` to retry (RuntimeError: no ink)"]
 
 
 def test_sources_that_are_gone_or_changed_leave_the_mask_alone(tmp_path: Path) -> None:
@@ -218,7 +219,7 @@ def test_sources_that_are_gone_or_changed_leave_the_mask_alone(tmp_path: Path) -
     place.run()
     assert GONE not in file_of(place).read_text()
     (place.images / "0.png").unlink()
-    place.add("1.png", 7)  # written anew
+    place.add("1.png", 7)  # replaced
     html = written(place)
     assert html.count(GONE) == 2
     assert html.count('id="photo-') == 1
@@ -262,28 +263,29 @@ def test_a_quick_page_says_that_it_saw_a_part_only(place: Place) -> None:
 
 def test_attempts_tell_when_and_where(place: Place) -> None:
     (attempt,) = read_attempts(ledger_of(place))
-    assert (attempt.images, attempt.ended, attempt.facts["workers"]) == (18, True, 1)
-    assert attempt.seconds is not None
-    assert np.all(attempt.at <= attempt.seconds)
-    assert np.all(attempt.at > 0)
-    assert attempt.rates(7).mean() * attempt.seconds == pytest.approx(18)
-    assert sum(attempt.hosts.values()) == 18
-    assert set(attempt.stages) == {"read", "decode", "infer", "encode", "write"}
+    speed = read_speed(ledger_of(place), attempt)
+    assert speed is not None
+    assert (speed.images, attempt.ended, attempt.facts["workers"]) == (18, True, 1)
+    assert np.all(speed.at <= speed.total_seconds)
+    assert np.all(speed.at > 0)
+    assert speed.rates(7).mean() * speed.total_seconds == pytest.approx(18)
+    assert sum(speed.hosts.values()) == 18
+    assert set(speed.stages) == {"read", "decode", "infer", "encode", "write"}
 
 
 # --- bounds ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
-def noise() -> Look:
-    """The picture that compresses worst: 6 megapixels of noise with a noisy mask and label."""
+def noise() -> ImageView:
+    """The image with the worst compression: 6 megapixels of noise, with a noisy mask and label."""
     random = np.random.default_rng(0)
     mask, label = (random.integers(0, 3, (2000, 3000), dtype=np.uint8) for _ in range(2))
     photo = random.integers(0, 256, (2000, 3000, 3), dtype=np.uint8)
-    return Look("noise", "file:///noise.png", mask, photo, label, 0.3, 0.2)
+    return ImageView("noise", "file:///noise.png", mask, photo, label, 0.3, 0.2)
 
 
-def test_no_picture_makes_the_page_large(noise: Look) -> None:
+def test_no_picture_makes_the_page_large(noise: ImageView) -> None:
     shown = exhibit(noise, CARD)
     size = sum(len(uri or "") for uri in (shown.photo, shown.prediction, shown.label, shown.disagreement))
     assert 100_000 < size <= 700_000

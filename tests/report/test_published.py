@@ -1,4 +1,4 @@
-"""A run's score stands beside the published one only where model and protocol agree; else the report says how not."""
+"""The published score is shown for comparison only if model and protocol agree; else the report lists differences."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ DIFFERENT: dict[str, tuple[RunReport, str]] = {
     ),
     "unknown images": (
         report_of(PUBLISHED.model_copy(update={"images": None})),
-        "on Streets val. Not comparable: the card does not say on how many images",
+        "on Streets val. Not comparable: the card does not give the number of images",
     ),
     "convention": (
         report_of(PUBLISHED.model_copy(update={"convention": "cityscapes"})), "published by the cityscapes convention"

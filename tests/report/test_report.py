@@ -1,4 +1,4 @@
-"""Reports: what fits on a terminal, what Markdown makes of odd names, what an unlabelled or unfinished run says."""
+"""The report on a terminal, in Markdown, JSON and CSV; of unlabelled, unfinished and complete runs."""
 
 from __future__ import annotations
 
@@ -113,8 +113,8 @@ def test_the_cards_own_convention_comes_first_beside_the_published_score() -> No
         lines = printed(report)
         first = lines[lines.index("mIoU") + 2]
         assert first.split()[:2] == [own, f"{100 * (report.miou() or 0):.2f}"]
-        assert first.endswith("the card's own, scored at source size")  # a bare number is of unknown images
-        told = "Published 50.00 %. Not comparable: the card does not say on how many images; computed here in bf16"
+        assert first.endswith("the card's own, scored at source size")  # the card gives no number of images
+        told = "Published 50.00 %. Not comparable: the card does not give the number of images; computed here in bf16"
         assert told in " ".join(lines)
         assert sum("the card's own" in line for line in lines) == 1
         markdown = to_markdown(report)
@@ -168,7 +168,7 @@ def test_names_reach_the_terminal_without_control_characters_or_markup() -> None
 
 
 def cells(markdown: str) -> list[str]:
-    """The text of every table cell as a reader sees it."""
+    """Return the rendered text of every table cell."""
     found, tokens = [], MarkdownIt("commonmark").enable("table").parse(markdown)
     for before, token in itertools.pairwise(tokens):
         if before.type in ("td_open", "th_open"):
@@ -253,7 +253,7 @@ def test_comma_separated_values_are_read_back_by_any_reader() -> None:
     assert table["class"].to_pylist() == [row["class"] for row in rows]
 
 
-# --- of real runs ----------------------------------------------------------------------------------------------------
+# --- real runs ----------------------------------------------------------------------------------------------------
 
 
 def report_at(place: Place) -> RunReport:
@@ -301,7 +301,7 @@ def test_a_report_on_a_run_that_broke_off_tells_of_what_is_committed(tmp_path: P
 
 
 def broken_off(place: Place, items: int = 8, shards: int = 2, **changes: Any) -> RunReport:
-    """Do a run over tars and take it back to where the second half of the last shard was not done; return the whole."""
+    """Run over tars, then delete the second half of the last shard; return the report of the whole run."""
     made = [Item(f"{seed}.png", png(scene(seed)[0]), png(scene(seed)[1])) for seed in range(items)]
     tars = write_tars(place.folder / "tars", made, shards=shards)
     whole = place.run(**tars, **changes).report
@@ -405,7 +405,7 @@ def test_a_run_with_too_many_errors_can_be_reported(tmp_path: Path) -> None:
     report = report_at(place)
     assert (report.total.images, report.total.errors, report.complete) == (4, 1, False)
     assert [error.id for error in report.errors] == ["9.png"]
-    words = "1 of 4 images failed, more than --max-error-rate 0.1 allows"  # why it is not complete
+    words = "1 of 4 images failed, more than --max-error-rate 0.1 allows"  # the reason why it is not complete
     assert report.warnings == (words,)
     assert json.loads((place.output / "report/summary.json").read_text())["warnings"] == [words]
     place.run(max_error_rate=0.5)
@@ -413,7 +413,7 @@ def test_a_run_with_too_many_errors_can_be_reported(tmp_path: Path) -> None:
 
 
 def test_no_run_no_report(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"no run at .*: `segment run INPUT .*` makes one"):
+    with pytest.raises(UsageError, match=r"no run at .*: start one with `segment run INPUT .*`"):
         load_report(Ledger(Store(), f"file://{tmp_path}/nowhere"))
 
 
@@ -425,7 +425,7 @@ def test_the_list_of_models(capsys: pytest.CaptureFixture[str]) -> None:
     text = capsys.readouterr().out
     for name, size in (("unet-camvid-onnx-0001", "480x368"), ("deeplabv3-mobilenetv2", "513x513")):
         assert any(line.startswith(f"{name} ") and size in line for line in text.splitlines())
-    assert all(name in text for name in built_in_cards())  # whole: one must be able to type them
+    assert all(name in text for name in built_in_cards())  # never cut: users type them
     assert max(map(len, text.splitlines())) <= 80
     assert "71.95" in text
 

@@ -26,7 +26,7 @@ from segment.job import InputOptions
 from segment.output.audit import audit_run
 from segment.output.ledger import Ledger
 from segment.output.plan import Plan
-from segment.report.pictures import look
+from segment.report.pictures import read_view
 from segment.report.rows import row_at
 from segment.runs.driver import run, task_and_plan
 from segment.store.client import Store
@@ -260,10 +260,10 @@ def test_an_overlay_reads_what_a_list_signs_now(site: Web, tmp_path: Path) -> No
     ledger = Ledger(Store(), f"file://{place.output}")
     site.expire()
     task, plan = task_and_plan(ledger)
-    assert look(ledger, row_at(plan, 0, 0), task).photo is None
+    assert read_view(ledger, row_at(plan, 0, 0), task).photo is None
     local_list(site, tmp_path)
     task, plan = task_and_plan(ledger)
-    assert look(ledger, row_at(plan, 0, 0), task).photo is not None
+    assert read_view(ledger, row_at(plan, 0, 0), task).photo is not None
 
 
 def test_an_image_that_the_list_names_no_more(site: Web, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
-"""Doubts about a score: what in the counts is plausible and yet says that the labels may not be what is meant.
+"""Checks of the labels of a run: warnings if the confusion counts suggest that the labels mean something else.
 
-All follow from the confusion of the run. It does not tell which raw label value was void; the card and the remap do.
+The checks use the confusion counts of the run. These do not hold which raw label values are void; the card and the
+remap do.
 """
 
 from __future__ import annotations
@@ -20,35 +21,37 @@ from segment.output.plan import Plan
 from segment.store.client import Store
 from segment.store.names import shown
 
-_NAMED = 4  # classes that a line names
+_NAMED = 4  # classes that a warning names
 
 
-def doubts(
+def label_warnings(
     confusion: Confusion, card: ModelCard, *, remap: Mapping[str, str | int], labelled: bool, so_far: bool = False
 ) -> list[str]:
-    """Return what is doubtful about the labels of a run, a line each; empty where nothing is.
+    """Return a line for each warning about the labels of a run.
 
     Args:
-        confusion: of all that is committed.
-        card: the model's.
-        remap: the job's `label_remap`.
+        confusion: counts of all committed parts.
+        card: of the model.
+        remap: `label_remap` of the job.
         labelled: whether the input has labels, scored or not.
-        so_far: more images are to come.
+        so_far: whether the run is not finished.
     """
     if not labelled:
         return []
-    view = _Labels(confusion, card, remap)
-    lines = [line for line in (view.nothing_counts(), view.one_class(), view.shifted() or view.disjoint()) if line]
+    labels = _Labels(confusion, card, remap)
+    lines = [
+        line for line in (labels.nothing_counts(), labels.one_class(), labels.shifted() or labels.disjoint()) if line
+    ]
     return [f"so far {line}" for line in lines] if so_far else lines
 
 
 def holds_labels(run: Mapping[str, Any], plan: Plan, store: Store) -> bool:
-    """Whether the input of a run without a score has labels all the same: by the plan, or the first Parquet file.
+    """Return whether the input of a run has labels: by the plan, or by the columns of the first Parquet file.
 
     Args:
         run: `run.json`.
         plan: of the run.
-        store: of the input.
+        store: the store of the input.
     """
     options = InputOptions.of_run(run)
     if not len(plan) or plan.table["format"][0].as_py() == "parquet":
@@ -57,7 +60,7 @@ def holds_labels(run: Mapping[str, Any], plan: Plan, store: Store) -> bool:
 
 
 class _Labels:
-    """What the labels of a run hold: pixels by class among the classes that count, and what is left out of them."""
+    """The labels of a run: pixels by class, among the classes that count, and pixels that are void or ignored."""
 
     def __init__(self, confusion: Confusion, card: ModelCard, remap: Mapping[str, str | int]) -> None:
         self._names, ignored = card.classes.names, list(card.classes.ignored_classes)
@@ -71,21 +74,21 @@ class _Labels:
         self._values, self._others = _void_sources(card, remap)
 
     def nothing_counts(self) -> str | None:
-        """No pixel of any label is of a class that counts."""
+        """Warn if no label pixel is of a class that counts."""
         if self._present or not self._void + self._ignored:
             return None
         return (
-            "the input has labels, and not one of their pixels counts: each label is void throughout"
-            f"{self._where_void()}, of ignored classes, missing, or an error row{self._advice()}"
+            f"the input has labels, but none of their pixels counts: every label is void{self._void_sources()}, of "
+            f"ignored classes, missing, or an error row{self._advice()}"
         )
 
     def one_class(self) -> str | None:
-        """Only one class occurs in the labels."""
+        """Warn if the labels hold one class only."""
         if len(self._present) != 1 or len(self._counting) < 2:
             return None
         left_out = []
         if self._void and (self._values or self._others):
-            left_out.append(f"{self._void:,} pixels are void{self._where_void()} or of images without a label")
+            left_out.append(f"{self._void:,} pixels are void{self._void_sources()} or of images without a label")
         if self._ignored:
             left_out.append(f"{self._ignored:,} pixels are of ignored classes")
         besides = f"; {' and '.join(left_out)}" if left_out else ""
@@ -94,56 +97,55 @@ class _Labels:
         return f"the only class in any label is {self._list(self._present)}{mean}{besides}{self._advice()}"
 
     def shifted(self) -> str | None:
-        """The predictions are those of labels that are numbered one higher or lower."""
+        """Warn if the predictions fit labels that are numbered one higher or lower."""
         total, right = int(self._counts.sum()), int(np.trace(self._counts))
         for offset, words, example in ((-1, "lower", "1=0 --label-remap 2=1"), (1, "higher", "0=1 --label-remap 1=2")):
-            beside = np.diagonal(self._counts, offset)
-            agree = int(beside.sum())
-            if np.count_nonzero(beside) >= 2 and agree > total / 2 and agree > 2 * right:
+            diagonal = np.diagonal(self._counts, offset)
+            agree = int(diagonal.sum())
+            if np.count_nonzero(diagonal) >= 2 and agree > total / 2 and agree > 2 * right:
                 return (
                     f"{agree / total:.0%} of the labelled pixels are predicted as the class numbered one {words}, "
-                    f"{right / total:.0%} as their own. If the labels are numbered otherwise than the card, run it "
-                    f"anew in another output with --label-remap {example} and so on"
+                    f"{right / total:.0%} as their own. If the labels are numbered differently from the card, run "
+                    f"again with another output and --label-remap {example} and so on"
                 )
         return None
 
     def disjoint(self) -> str | None:
-        """No labelled pixel is predicted as its class."""
+        """Warn if no labelled pixel is predicted as its class."""
         if not self._present or np.trace(self._counts):
             return None
         predicted = np.flatnonzero(self._counts.sum(axis=0)).tolist()
         return (
-            f"not one labelled pixel is predicted as its class: the labels hold {self._list(self._present)}, the "
-            f"predictions there {self._list(predicted)}. If the labels are numbered or coloured otherwise than the "
-            "card, run it anew in another output with --label-remap FROM=TO"
+            f"no labelled pixel is predicted as its class: the labels hold {self._list(self._present)}, the "
+            f"predictions there {self._list(predicted)}. If the labels are numbered or coloured differently from "
+            "the card, run again with another output and --label-remap FROM=TO"
         )
 
     def _list(self, classes: Sequence[int]) -> str:
         some = ", ".join(f"'{shown(self._names[index])}' ({index})" for index in classes[:_NAMED])
         return some + (f" and {len(classes) - _NAMED} more" if len(classes) > _NAMED else "")
 
-    def _where_void(self) -> str:
+    def _void_sources(self) -> str:
+        """Return the label values and colours that are void, in parentheses; `""` if there are none."""
         sources = [f"label value {', '.join(map(str, self._values))}"] if self._values else []
         sources += self._others
         return f" ({' or '.join(sources)})" if sources else ""
 
     def _advice(self) -> str:
-        """The remap that may be meant, where a value is void and a class is free for it."""
+        """Suggest a remap if a label value is void and a class is free for it; else `""`."""
         free = [index for index in self._counting if index not in self._present]
         if not self._void or not self._values or not free:
             return ""
-        value, target = (
-            self._values[-1],
-            free[0] if self._present else free[:2][-1],
-        )  # a mask of void alone is a foreground
+        value = self._values[-1]
+        target = free[0] if self._present else free[:2][-1]  # labels of void alone are probably a foreground
         return (
-            f". If {value} is meant as a class, run it anew in another output and name the class, for example "
+            f". If {value} is meant as a class, run again with another output and name the class, for example "
             f"--label-remap {value}={target} for '{shown(self._names[target])}'"
         )
 
 
 def _void_sources(card: ModelCard, remap: Mapping[str, str | int]) -> tuple[list[int], list[str]]:
-    """Return the label values that are void by the card, and in words what else is."""
+    """Return the label values that the card makes void, and descriptions of all other void sources."""
     sources = {parse_source(key): target for key, target in remap.items() if key.strip() != "*"}
     values = [value for value in card.classes.void_values if value not in sources]
     colours = [colour for colour in card.classes.void_colours if colour not in sources]

@@ -1,4 +1,4 @@
-"""Labels that say nothing, or not what is meant: told wherever a score is shown, with a remap that mends it."""
+"""Warnings about labels that hold too little or mean something else: wherever a score is shown, with a remap."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from segment.metrics import Confusion
 from segment.models.card import ModelCard
 from segment.output.ledger import Ledger
 from segment.report.aggregate import load_report
-from segment.report.doubts import doubts
+from segment.report.label_checks import label_warnings
 from segment.store.client import Store
 from tests.calls import Call
 from tests.datasets import Item, write_files, write_list, write_parquet, write_tars
@@ -29,7 +29,7 @@ def card_of(**changes: Any) -> ModelCard:
 
 
 def counted(cells: dict[tuple[int, int], int]) -> Confusion:
-    """Counts by (label, prediction); label `CLASSES` is void."""
+    """Return counts by (label, prediction); label `CLASSES` is void."""
     counts = np.zeros((CLASSES + 1, CLASSES), np.int64)
     for cell, number in cells.items():
         counts[cell] = number
@@ -37,14 +37,14 @@ def counted(cells: dict[tuple[int, int], int]) -> Confusion:
 
 
 def told(cells: dict[tuple[int, int], int], card: ModelCard = CARD, **changes: Any) -> list[str]:
-    return doubts(counted(cells), card, **{"remap": {}, "labelled": True, **changes})
+    return label_warnings(counted(cells), card, **{"remap": {}, "labelled": True, **changes})
 
 
 VOID = CLASSES
 SOUND = {(0, 0): 50, (1, 1): 30, (2, 2): 10, (0, 1): 20, (2, 1): 5, (VOID, 0): 7, (3, 0): 3}
 
 
-# --- what is said, and what is not -----------------------------------------------------------------------------------
+# --- warnings -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -56,11 +56,11 @@ SOUND = {(0, 0): 50, (1, 1): 30, (2, 2): 10, (0, 1): 20, (2, 1): 5, (VOID, 0): 7
         {},
     ],
 )
-def test_labels_of_several_classes_are_not_doubted(cells: dict[tuple[int, int], int]) -> None:
+def test_labels_of_several_classes_give_no_warning(cells: dict[tuple[int, int], int]) -> None:
     assert told(cells) == []
 
 
-def test_a_run_without_labels_is_not_doubted() -> None:
+def test_a_run_without_labels_gives_no_warning() -> None:
     assert told({(VOID, 0): 100}, labelled=False) == []
 
 
@@ -68,17 +68,17 @@ def test_one_class_beside_void_names_the_value_and_the_remap() -> None:
     (line,) = told({(0, 0): 60, (VOID, 0): 1040})
     assert line == (
         "the only class in any label is 'Sky' (0), so that mIoU is the IoU of one class; 1,040 pixels are void (label "
-        "value 255) or of images without a label. If 255 is meant as a class, run it anew in another output and name "
+        "value 255) or of images without a label. If 255 is meant as a class, run again with another output and name "
         "the class, for example --label-remap 255=1 for 'Road'"
     )
 
 
-def test_one_class_alone_is_doubted_without_a_remap_that_would_do_nothing() -> None:
+def test_one_class_alone_is_reported_without_a_useless_remap() -> None:
     (line,) = told({(1, 1): 60, (1, 0): 3})
     assert line == "the only class in any label is 'Road' (1)"
     (line,) = told({(0, 0): 60, (3, 0): 40})
     assert line.endswith("; 40 pixels are of ignored classes")
-    (line,) = told({(0, 0): 60, (VOID, 0): 40}, card_of(ignore=(3,)))  # nothing is void by this card: no label there
+    (line,) = told({(0, 0): 60, (VOID, 0): 40}, card_of(ignore=(3,)))  # the card has no void value
     assert line == "the only class in any label is 'Sky' (0), so that mIoU is the IoU of one class"
 
 
@@ -105,9 +105,7 @@ def test_void_is_named_by_what_makes_it(changes: dict[str, Any], remap: dict[str
 def test_nothing_but_void() -> None:
     for cells in ({(VOID, 1): 9}, {(3, 0): 9}, {(VOID, 1): 9, (3, 2): 1}):
         (line,) = told(cells)
-        assert line.startswith(
-            "the input has labels, and not one of their pixels counts: each label is void throughout"
-        )
+        assert line.startswith("the input has labels, but none of their pixels counts: every label is void")
     assert "for example --label-remap 255=1 for 'Road'" in told({(VOID, 1): 9})[0]
     assert "--label-remap" not in told({(3, 1): 9})[0]
 
@@ -115,10 +113,10 @@ def test_nothing_but_void() -> None:
 def test_predictions_that_share_no_class_with_the_labels() -> None:
     (line,) = told({(0, 2): 60, (1, 2): 40})
     assert line.startswith(
-        "not one labelled pixel is predicted as its class: the labels hold 'Sky' (0), 'Road' (1), the predictions "
+        "no labelled pixel is predicted as its class: the labels hold 'Sky' (0), 'Road' (1), the predictions "
         "there 'Car' (2). If "
     )
-    assert len(told({(0, 2): 60, (VOID, 0): 1})) == 2  # one class only, and none of it right
+    assert len(told({(0, 2): 60, (VOID, 0): 1})) == 2  # one class only, and no pixel correct
 
 
 def test_labels_that_count_from_one() -> None:
@@ -134,11 +132,11 @@ def test_before_the_end_it_is_so_far() -> None:
     assert [line[:7] for line in told({(0, 0): 60}, so_far=True)] == ["so far "]
 
 
-# --- in whole runs ---------------------------------------------------------------------------------------------------
+# --- whole runs ---------------------------------------------------------------------------------------------------
 
 
 def run_with(folder: Path, kind: str, values: Sequence[Sequence[int]], **changes: Any) -> tuple[Place, Outcome]:
-    """Segment scenes whose labels are made of these values, an image each, evenly in stripes."""
+    """Segment scenes whose labels are vertical stripes of the given values, one item per image."""
     place = Place(folder)
     items = []
     for number, held in enumerate(values):
@@ -153,8 +151,8 @@ def run_with(folder: Path, kind: str, values: Sequence[Sequence[int]], **changes
     ("values", "words"),
     [
         ([(0, 255), (255, 0)], "the only class in any label is 'Sky' (0)"),
-        ([(255,), (255,)], "the input has labels, and not one of their pixels counts"),
-        ([(3, 255), (3,)], "the input has labels, and not one of their pixels counts"),
+        ([(255,), (255,)], "the input has labels, but none of their pixels counts"),
+        ([(3, 255), (3,)], "the input has labels, but none of their pixels counts"),
         ([(1, 1)], "the only class in any label is 'Road' (1)"),
     ],
 )
@@ -225,7 +223,7 @@ def test_a_sound_run_and_one_without_labels_warn_of_nothing(tmp_path: Path) -> N
 def test_an_unlabelled_parquet_warns_of_nothing_though_its_file_is_gone(tmp_path: Path) -> None:
     place = Place(tmp_path)
     given = write_parquet(tmp_path / "in", [Item(f"{n}.png", png(scene(n)[0])) for n in range(3)])
-    for file in (tmp_path / "in").iterdir():  # `datasets` writes a label column, though nothing is in it
+    for file in (tmp_path / "in").iterdir():  # `datasets` writes an empty label column
         pq.write_table(pq.read_table(file).drop_columns("label"), file)
     assert place.run(**given).report.warnings == ()
     for file in (tmp_path / "in").iterdir():
