@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segment.errors import SampleError
+from segment.errors import SampleError, UsageError
 from segment.images.conversion import ImageLike, to_picture
 from segment.images.resize import resize_image, restore_mask
 from segment.job import Job
@@ -21,6 +21,8 @@ from segment.models.weights import load_weights
 from segment.pipeline.resources import available_cpus
 from segment.pipeline.stages import predict
 from segment.store.client import Store
+
+_first_process: int | None = None  # that loaded a model; a fork of it inherits the value
 
 MAX_PIXELS: int = Job.model_fields["max_pixels"].default
 
@@ -60,6 +62,7 @@ class Model:
         self.weights_sha384 = weights_sha384
         self.batch_size = batch_size
         self._session = session
+        self._process = os.getpid()
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
@@ -97,7 +100,9 @@ class Model:
 
         Raises:
             ModelError: the first images show that the model is not what its card says.
+            UsageError: the process was forked from the one that loaded the model.
         """
+        _refuse_fork(self._process)
         spec = self.card.input
         empty = np.empty((0, spec.height, spec.width, 3), np.uint8)
         resized = np.stack([resize_image(image, spec) for image in images]) if images else empty
@@ -147,14 +152,27 @@ def load_model(
 
     Raises:
         UsageError: no such card or weights, or this machine lacks what is asked for; the message says how to mend it.
+            Also in a process that was forked from one that had loaded a model, where runtimes hang.
         ModelError: card, weights and graph do not fit together.
         StoreError: the weights cannot be fetched.
     """
+    global _first_process
     if batch_size < 1:
         raise ValueError(f"batch_size = {batch_size}: give 1 or more")
+    _refuse_fork(_first_process or os.getpid())
     store = Store(storage_options)
     loaded = card if isinstance(card, ModelCard) else load_card(os.fspath(card), store)
     found = load_weights(loaded, None if weights is None else os.fspath(weights), store=store)
     chosen = resolve_runtime(found.format, runtime, device, precision, nodes=[capabilities()])
     session = open_session(loaded, found, chosen, threads=threads or available_cpus(), batch=batch_size)
+    _first_process = os.getpid()
     return Model(loaded, chosen, session, found.sha384, batch_size)
+
+
+def _refuse_fork(process: int) -> None:
+    """Refuse to run in a fork of the process that loaded a model: the threads of its runtime are missing there."""
+    if process != os.getpid():
+        raise UsageError(
+            "this process was forked from one that had loaded a model, and runtimes hang after a fork. Start processes "
+            "by spawn; for num_proc of Hugging Face datasets: multiprocess.set_start_method('spawn')"
+        )

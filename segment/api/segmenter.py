@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from segment.api.model import MAX_PIXELS, Prediction, load_model
+from segment.api.model import MAX_PIXELS, Model, Prediction, load_model
 from segment.errors import ModelError, SampleError, UsageError, sample_error_text
 from segment.images.codec import Picture
 from segment.images.conversion import ImageLike, is_missing, to_label, to_picture
@@ -93,21 +94,20 @@ class Segmenter:
         max_pixels: int = MAX_PIXELS,
         storage_options: Mapping[str, Any] | None = None,
     ) -> None:
-        self._arguments = {name: value for name, value in locals().items() if name != "self"}  # for copies
-        self.model = load_model(
-            model,
-            weights,
-            runtime=runtime,
-            device=device,
-            precision=precision,
-            batch_size=batch_size,
-            threads=threads,
-            storage_options=storage_options,
-        )
+        self._model_arguments: dict[str, Any] = {
+            "card": model,
+            "weights": weights,
+            "runtime": runtime,
+            "device": device,
+            "precision": precision,
+            "batch_size": batch_size,
+            "threads": threads,
+            "storage_options": storage_options,
+        }
+        self._original: tuple[str, str] | None = None
+        classes = self.model.card.classes  # loads the model
         try:
-            self._labels = LabelDecoder(
-                self.model.card.classes, label_encoding, label_remap, allow_lossy=allow_lossy_labels
-            )
+            self._labels = LabelDecoder(classes, label_encoding, label_remap, allow_lossy=allow_lossy_labels)
         except ValueError as error:
             raise UsageError(f"label_remap: {error}") from None
         self._image_column = image_column
@@ -115,14 +115,39 @@ class Segmenter:
         self._mask_column = mask_column
         self._dropped = () if keep_images else (image_column, label_column)
         self._max_pixels = max_pixels
-        self._nothing = Confusion.zeros(len(self.model.card.classes)).counts
+        self._nothing = Confusion.zeros(len(classes)).counts
         self._noticed: set[str] = set()
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        runtime = self.model.runtime
-        resolved = {"runtime": runtime.name, "device": runtime.device, "precision": runtime.precision}
-        arguments = {**self._arguments, **resolved, "model": self.model.card}
-        return _copy, (arguments, runtime.version, self.model.weights_sha384)
+    @functools.cached_property
+    def model(self) -> Model:
+        """The loaded model. A copy in another process loads it when it is first used.
+
+        Raises:
+            ModelError: the masks of a copy would not be those of the original.
+        """
+        model = load_model(**self._model_arguments)
+        version, weights_sha384 = self._original or (model.runtime.version, model.weights_sha384)
+        if model.weights_sha384 != weights_sha384:
+            raise ModelError("the weights have changed since the Segmenter was made: make it again")
+        if model.runtime.version != version:
+            raise ModelError(
+                f"this machine has {model.runtime.name} {model.runtime.version}, and the Segmenter was made with "
+                f"{version}: install the same version on every machine"
+            )
+        return model
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = {name: value for name, value in vars(self).items() if name not in ("model", "_noticed")}
+        if "model" in vars(self):
+            runtime = self.model.runtime
+            resolved = {"runtime": runtime.name, "device": runtime.device, "precision": runtime.precision}
+            state["_model_arguments"] = {**self._model_arguments, **resolved, "card": self.model.card}
+            state["_original"] = (runtime.version, self.model.weights_sha384)
+        return state
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        vars(self).update(state)
+        self._noticed = set()
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         """Segment a batch.
@@ -235,20 +260,3 @@ class Segmenter:
         for code in {code for code in codes if code} - self._noticed:
             self._noticed.add(code)
             log.warning("an image, and perhaps later ones: %s", REMARKS[code])
-
-
-def _copy(arguments: Mapping[str, Any], version: str, weights_sha384: str) -> Segmenter:
-    """Load a copy of a `Segmenter` in another process.
-
-    Raises:
-        ModelError: its masks could be others.
-    """
-    copy = Segmenter(**arguments)
-    if copy.model.weights_sha384 != weights_sha384:
-        raise ModelError("the weights have changed since the Segmenter was made: make it again")
-    if copy.model.runtime.version != version:
-        raise ModelError(
-            f"this machine has {copy.model.runtime.name} {copy.model.runtime.version}, and the Segmenter was made with "
-            f"{version}: install the same version on every machine"
-        )
-    return copy

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import io
+import os
+import pickle
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import pytest
+from datasets.fingerprint import Hasher
 from PIL import Image
 
 import segment
 from segment.images.codec import decode_picture
+from tests.calls import ROOT
 from tests.datasets import FORMATS, encoded, read_rows
 from tests.jobs import model, motley
 from tests.scenes import MODEL, Scenes
@@ -48,8 +55,6 @@ def test_a_motley_input_through_ray_data_has_the_rows_of_a_job(decode: bool, tmp
 @pytest.fixture
 def pictures(scenes: Scenes, tmp_path: Path) -> Any:
     """A Hugging Face data set of photos and labels, with a smaller photo."""
-    import datasets
-
     datasets.disable_progress_bars()
     photos, labels = dict(scenes.photos), dict(scenes.labels)
     with Image.open(io.BytesIO(photos["0.jpg"])) as photo, Image.open(io.BytesIO(labels["0.jpg"])) as label:
@@ -73,8 +78,6 @@ def expected_masks(scenes: Scenes, pictures: Any) -> list[Any]:
 
 @pytest.mark.parametrize("form", ["pictures", "encoded", "numpy", "iterable"])
 def test_hugging_face_forms_of_images_give_the_same_masks(form: str, scenes: Scenes, pictures: Any) -> None:
-    import datasets
-
     given = {
         "pictures": lambda: pictures,
         "encoded": lambda: pictures.cast_column("image", datasets.Image(decode=False)),
@@ -92,8 +95,6 @@ def test_hugging_face_forms_of_images_give_the_same_masks(form: str, scenes: Sce
 
 
 def test_hugging_face_errors_after_good_batches_are_rows(pictures: Any) -> None:
-    import datasets
-
     broken = [*pictures.cast_column("image", datasets.Image(decode=False))["image"]]
     broken[5] = {"bytes": b"no image", "path": None}
     given = datasets.Dataset.from_dict({"image": broken})
@@ -102,15 +103,42 @@ def test_hugging_face_errors_after_good_batches_are_rows(pictures: Any) -> None:
     assert segmented[5]["mask"] == []
 
 
-def test_hugging_face_processes_and_cache(pictures: Any, scenes: Scenes) -> None:
-    from datasets.fingerprint import Hasher
+def test_hugging_face_processes(pictures: Any, scenes: Scenes, tmp_path: Path) -> None:
+    pictures.save_to_disk(tmp_path / "pictures")
+    script = tmp_path / "script.py"
+    script.write_text("""
+import sys, datasets, multiprocess, segment
+if __name__ == "__main__":
+    if sys.argv[1] == "spawn":
+        multiprocess.set_start_method("spawn")
+    pictures = datasets.load_from_disk("pictures")
+    segmented = pictures.map(segment.Segmenter("demo-streets"), batched=True, batch_size=2, num_proc=2)
+    segmented.save_to_disk("segmented")
+""")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
 
-    segmenter = segment.Segmenter(MODEL)
-    segmented = pictures.map(segmenter, batched=True, batch_size=2, num_proc=2)
+    def start(method: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, str(script), method]
+        return subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200, check=False
+        )
+
+    forked = start("fork")
+    assert forked.returncode == 1
+    assert "multiprocess.set_start_method('spawn')" in forked.stderr
+    spawned = start("spawn")
+    assert spawned.returncode == 0, spawned.stderr
+    segmented = datasets.load_from_disk(tmp_path / "segmented")
+    assert len(segmented) == 6
     for row, mask in zip(segmented, expected_masks(scenes, pictures), strict=True):
         np.testing.assert_array_equal(np.asarray(row["mask"]), mask)
-    assert Hasher.hash(segmenter) == Hasher.hash(segment.Segmenter(MODEL))
-    assert Hasher.hash(segmenter) != Hasher.hash(segment.Segmenter(MODEL, mask_column="other"))
+
+
+def test_hugging_face_caches_by_what_makes_the_masks() -> None:
+    made, same = segment.Segmenter(MODEL), segment.Segmenter(MODEL)
+    assert Hasher.hash(made) == Hasher.hash(same) == Hasher.hash(pickle.loads(pickle.dumps(made)))
+    assert Hasher.hash(made) != Hasher.hash(segment.Segmenter(MODEL, mask_column="other"))
+    assert Hasher.hash(made) != Hasher.hash(segment.Segmenter(MODEL, precision="f32", runtime="onnxruntime"))
 
 
 def test_daft_takes_decoded_images_and_says_what_is_wrong(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -56,6 +57,19 @@ def test_threads_share_a_model(model: segment.Model, scenes: Scenes) -> None:
         found = list(pool.map(model.predict, [*scenes.photos.values()] * 3))
     for mask, name in zip(found, [*scenes.photos] * 3, strict=True):
         np.testing.assert_array_equal(mask, scenes.masks[name])
+
+
+def test_a_forked_process_is_refused(model: segment.Model, scenes: Scenes) -> None:
+    child = os.fork()
+    if child == 0:
+        ended = 1
+        try:
+            model.predict(scenes.photos["0.jpg"])
+        except UsageError:
+            ended = 0
+        finally:
+            os._exit(ended)
+    assert os.waitpid(child, 0)[1] == 0
 
 
 @pytest.mark.shared

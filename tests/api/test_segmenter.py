@@ -225,4 +225,4 @@ def test_a_copy_computes_the_same_or_fails(tmp_path: Path, scenes: Scenes) -> No
     np.testing.assert_array_equal(copy.predict(photo), made.predict(photo))
     Path(names["weights"]).write_bytes(colour_classifier(made.model.card, opset=18))
     with pytest.raises(ModelError, match="the weights have changed"):
-        pickle.loads(data)
+        pickle.loads(data).predict(photo)
