@@ -3,7 +3,7 @@
     python jobs/gpu_benchmark.py --model unet-camvid-onnx-0001 --weights model.onnx --images images/ --device cuda
 
 Where there is no NVIDIA GPU it says so and ends with exit code 2; `--device cpu` runs the same code without one, which
-checks it and measures no GPU. Whole jobs use the local engine, whose threads decode and encode on the CPUs for one GPU.
+checks it and measures no GPU. Whole jobs use the local engine: one process has the GPU, its threads decode and encode.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,15 @@ import numpy as np
 import pytest
 
 import segment
-from segment.engines import Engine
+from segment.engines import Engine, Isolation
+from segment.engines.child import Setup
 from segment.engines.local import LocalEngine
+from segment.engines.pool import Pool
 from segment.models.card import ModelCard, load_card
+from segment.models.weights import Weights
+from segment.output.plan import Plan
+from segment.output.results import PartResult
+from segment.pipeline.stages import Task
 from segment.progress import Progress
 from tests.datasets import Item, encoded
 from tests.graphs import colour_classifier, painted
@@ -33,10 +39,20 @@ def ray_engine(**settings: Any) -> MakeEngine:
     return make
 
 
+class OneProcess(LocalEngine):
+    """The local engine as on a GPU: all workers are threads of one process and share its session."""
+
+    def run(self, task: Task, weights: Weights, plan: Plan, *, isolation: Isolation) -> Generator[PartResult]:
+        assert isolation == "none"
+        setup = Setup(task, weights, streams=self.workers("cuda"))
+        yield from Pool(setup, 1, isolation).run(plan.parts())
+
+
 ENGINES: dict[str, MakeEngine] = {
     "local-1": lambda: LocalEngine(1),
+    "local-2": lambda: LocalEngine(2),
     "local-3": lambda: LocalEngine(3),
-    "local-apart": lambda: LocalEngine(2, apart=True),
+    "local-gpu": lambda: OneProcess(3),
     "ray-1": ray_engine(workers=(1, 1)),
     "ray-2": ray_engine(),
     "ray-split": ray_engine(split=True),

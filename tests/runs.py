@@ -2,7 +2,7 @@
 
 place = Place(tmp_path)
 place.add("a.png", seed=1)          # image and label
-outcome = place.run()               # segment.run on the local engine; every error allowed
+outcome = place.run()               # segment.run in this process (see tests/here.py); every error allowed
 place.expect(outcome.rows["a.png"], seed=1)
 """
 
@@ -25,6 +25,7 @@ from segment.progress import Progress
 from segment.report.aggregate import RunReport
 from segment.runs.driver import run
 from tests.graphs import colour_classifier, painted
+from tests.here import working_here
 
 CARD_TOML = """
 name = "blocks"
@@ -154,7 +155,8 @@ class Place:
         """Run it in this process."""
         notes = Notes()
         job = self.job(**changes)
-        report = run(job, notes)
+        with working_here():
+            report = run(job, notes)
         return Outcome(report, read_rows(Path(job.output)), notes.warnings)
 
     def flags(self, **changes: Any) -> list[str]:

@@ -16,7 +16,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 # `none`: many parts at once, as fast as can be. `part`: a part that kills its worker takes no other part along.
-# `image`: every part image by image in child processes; an image that kills them becomes an error row.
+# `image`: every part image by image in worker processes; an image that kills them becomes an error row.
 Isolation = Literal["none", "part", "image"]
 
 
@@ -38,7 +38,7 @@ class Engine(Protocol):
         ...
 
     def processes(self, task: Task, weights: Weights, plan: Plan) -> int:
-        """How many processes will hold the model for a plan; one if all workers are threads of this one."""
+        """How many processes will hold the model for a plan."""
         ...
 
     def threads(self, workers: int) -> int:

@@ -1,296 +1,180 @@
-"""Worker processes of the local engine: what dies there takes nothing else along, and no lock is shared."""
+"""A worker process seen from outside: a fresh interpreter that is given work over a socket, heard, and ended.
+
+It shares nothing with anybody, no lock either. It imports this package and never the caller's `__main__`: a script
+needs no main guard, and notebooks and daemonic processes (workers of `multiprocessing.Pool`) may start one, too. What
+it is to know, credentials among it, goes over the socket: nothing is on its command line.
+"""
 
 from __future__ import annotations
 
-import logging
-import logging.handlers
-import multiprocessing
+import math
 import os
 import signal
+import socket
+import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
-from typing import Any
+from multiprocessing.spawn import get_executable
+from typing import Any, Literal
 
-from segment.errors import SegmentError, StoreError
-from segment.inputs.discover import Part
+from segment.errors import StoreError
 from segment.models.weights import Weights
-from segment.output.results import PartResult
-from segment.output.tables import ImageRow
-from segment.pipeline.memory_guard import OVER_BUDGET, guard_process
+from segment.pipeline.memory_guard import OVER_BUDGET
 from segment.pipeline.stages import Task
-from segment.pipeline.stall import loading_seconds
-from segment.pipeline.worker import Worker, load_worker, read_planned
 from segment.store import inflight
-from segment.store.retries import retry_log_filter
-from segment.store.urls import redact_text
+from segment.store.background import Background
 
-CHILD_MEMORY = 175 << 20  # bytes of a child before it loads a model (measured)
-_NEXT = "next"  # what a child says that wants a part
-_GRACE = 5.0  # seconds for a child to end by itself
-_BEAT_SECONDS = 1.0
-_LOOK_SECONDS = 0.2  # how often whoever waits for a child looks whether it is to stop
-
-
-class ChildDied(Exception):
-    """A child process ended, or was killed, while it worked."""
-
-
-class ChildOverBudget(ChildDied):
-    """A child process ended because it took too much memory."""
+CHILD_MEMORY = 150 << 20  # bytes of a worker process before it loads a model (measured)
+GRACE_SECONDS = 5.0  # for a process to end by itself
+NEXT: Literal["next"] = "next"  # a worker process asks for work
+_CODE = (
+    "import sys; from multiprocessing.connection import Connection; line = Connection(int(sys.argv[1])); "
+    "sys.path[:] = line.recv(); from segment.engines.child_main import serve; serve(line)"
+)
 
 
 @dataclass(frozen=True)
-class _Beat:
-    """A sign of life: steps done so far, and the request to a store that has waited longest, with its seconds."""
+class Setup:
+    """What a worker process is to be.
+
+    Attributes:
+        task, weights: what it needs to know.
+        threads: CPU threads of one call of the model.
+        streams: workers in it, each a thread, that share one loaded model.
+        share: of the node's memory that it may take while that is short, 0-1.
+        by_image: whether it is given single images of parts, in place of parts.
+    """
+
+    task: Task
+    weights: Weights
+    threads: int = 1
+    streams: int = 1
+    share: float = 1.0
+    by_image: bool = False
+
+
+@dataclass(frozen=True)
+class Heartbeat:
+    """Sent once a second: steps done so far, and the request to a store that has waited longest, with its seconds."""
 
     steps: int
     waits: inflight.RequestAge | None
 
 
-class Child:
-    """A process of its own with the model loaded.
+@dataclass(frozen=True)
+class Death:
+    """How a worker process ended.
 
-    Args:
-        task, weights: what it needs to know.
-        patience: tells how many seconds it may take for a step.
-        stopped: set, by any thread, to let whoever waits for the child, or for it to load, give up soon.
-
-    Raises (every method):
-        SegmentError: what the child raised.
-        ChildDied: the process ended without a word, did nothing for too long and was killed, or is to stop.
+    Attributes:
+        words: what to tell of it.
+        is_over_budget: it ended itself because it took too much memory.
     """
 
-    def __init__(
-        self, task: Task, weights: Weights, patience: Callable[[], float], stopped: threading.Event | None = None
-    ) -> None:
-        if multiprocessing.current_process().daemon:
-            raise StoreError(
-                "this process is a daemon, such as a worker of multiprocessing.Pool, and may start none of its own, as "
-                "parts that killed their worker need it: run the same job from another one"
-            )
-        context = multiprocessing.get_context("spawn")  # a fork would copy a process full of threads
-        self._patience = patience
-        self._steps = -1
-        self._stopped = stopped or threading.Event()
-        self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
-        self._giver = threading.Thread(target=self._give, args=((task, weights),), daemon=True)
+    words: str
+    is_over_budget: bool = False
+
+
+class Child:
+    """A worker process, which imports what it needs until it is told what to be.
+
+    Only `death` and `close` wait for it, some seconds at most.
+
+    Raises:
+        OSError: the process could not be started.
+    """
+
+    def __init__(self) -> None:
+        self._socket, theirs = socket.socketpair()
+        for end in (self._socket, theirs):
+            end.setblocking(True)  # whatever the program's default is
         try:
-            with _main_hidden(), _interrupts_blocked():
-                self._process.start()
-        except OSError as error:
-            self._connection.close()
-            raise ChildDied(f"a worker process could not be started ({error.strerror})") from None
+            self._process = _start(theirs.fileno())
+        except BaseException:
+            self._socket.close()
+            raise
         finally:
             theirs.close()
-        try:
-            self._giver.start()
-            # ready: a death before this has nothing to do with any image
-            self._receive(max(patience(), loading_seconds(task.runtime.device)))
-        except BaseException:
-            self.close()
-            raise
+        self._deadline = math.inf
+        self._connection = Connection(os.dup(self._socket.fileno()))
+        self._sender = Background("send")  # waits while a frozen process does not read
+        self._reader: threading.Thread | None = None
+        self.send(sys.path)
 
-    def process(self, parts: Iterable[Part]) -> Iterator[PartResult]:
-        """Run parts as `Worker.process` does, taking each when the child asks for it. To be consumed whole."""
-        waiting = iter(parts)
-        self._send(("process", None, ()))
-        while (message := self._receive()) is not None:
-            if message == _NEXT:
-                self._send(next(waiting, None))
-            else:
-                yield message
+    def begin(self, setup: bytes, tell: Callable[[Any], object]) -> None:
+        """Let the process load the model and ask for work.
 
-    def identify(self, part: Part) -> list[tuple[str, str, int]]:
-        """Read a part and return id, URL and index of its images."""
-        self._send(("identify", part, ()))
-        found: list[tuple[str, str, int]] = self._receive()
-        return found
-
-    def rows(self, part: Part, positions: Sequence[int]) -> Iterator[ImageRow]:
-        """Yield the rows of these positions of a part one by one, as they are made; nothing is committed."""
-        self._send(("rows", part, tuple(positions)))
-        for _ in positions:
-            yield self._receive()
-
-    def _give(self, message: object) -> None:
-        """Send what is large, from a thread: a child that freezes before it has read it is `_receive`'s to notice."""
-        with suppress(OSError):
-            self._connection.send(message)
-
-    def _send(self, message: object) -> None:
-        try:
-            self._connection.send(message)
-        except OSError:
-            raise self._death() from None
-
-    def _receive(self, seconds: float | None = None) -> Any:
-        """Return what the child answers; every sign of life gives it that much time again."""
-        until = time.monotonic() + (seconds or self._patience())
-        while True:
-            if self._stopped.is_set():
-                raise ChildDied("a worker process was told to stop")
-            if time.monotonic() > until:
-                self._process.kill()
-                raise ChildDied(f"a worker process did nothing for {seconds or self._patience():.0f} s and was killed")
-            try:
-                if not self._connection.poll(_LOOK_SECONDS):
-                    continue
-                message: Any = self._connection.recv()
-            except (EOFError, OSError):
-                raise self._death() from None
-            if isinstance(message, SegmentError):
-                raise message
-            if isinstance(message, logging.LogRecord):
-                _log_here(message)
-            elif isinstance(message, _Beat):
-                inflight.record_worker(self, message.waits)
-                if message.steps != self._steps:
-                    self._steps, until = message.steps, time.monotonic() + (seconds or self._patience())
-            else:
-                return message
-
-    def _death(self) -> ChildDied:
-        self._process.join(_GRACE)
-        code = self._process.exitcode
-        if code == OVER_BUDGET:
-            return ChildOverBudget("a worker process took more memory than --worker-memory, or its node, allows")
-        return ChildDied(f"a worker process ended with exit code {code}")
-
-    def close(self) -> None:
-        """End the process: it abandons what it is at, which harms nothing."""
-        inflight.record_worker(self, None)
-        if self._giver.is_alive():
-            self._process.kill()
-            self._giver.join()
-        self._connection.close()
-        self._process.join(_GRACE)
-        if self._process.is_alive():
-            self._process.kill()
-            self._process.join()
-
-
-def _serve(connection: Connection) -> None:
-    """What a child does: load the model, say so, then answer until the parent is gone."""
-    line = _Line(connection)
-    try:
-        task, weights = connection.recv()
-        line.take_logs()
-        guard_process(task.settings.worker_bytes)
-        worker = load_worker(task, weights)
-        del weights  # the runtime has its own copy
-        line.send("ready")
-        threading.Thread(target=line.beat, args=(worker,), daemon=True).start()
-        while True:
-            verb, part, positions = connection.recv()
-            if verb == "process":
-                worker.process(line.parts(), line.send)
-                line.send(None)
-            elif verb == "identify":
-                line.send([(sample.id, sample.url, sample.index) for sample in read_planned(part, task)])
-            else:
-                for row in worker.rows(part, positions):
-                    line.send(row)
-    except SegmentError as error:
-        line.end(error)
-    except (EOFError, BrokenPipeError, ConnectionResetError):
-        pass  # the parent has what it wants, or is gone
-    except MemoryError:
-        os._exit(OVER_BUDGET)
-    except Exception as error:  # no death, and no image's fault: the parent is told what it was
-        line.end(StoreError(redact_text(f"a worker process failed: {type(error).__name__}: {error}")))
-
-
-class _Line:
-    """The child's end of the connection, which two threads speak on: answers, and signs of life."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._lock = threading.Lock()
+        Args:
+            setup: a pickled `Setup`.
+            tell: is called, from a thread, with each message of the process; the last one is None: it has ended.
+        """
+        self._sender.submit(self._connection.send_bytes, setup)
+        self._reader = threading.Thread(target=self._read, args=(tell,), name="read", daemon=True)
+        self._reader.start()
 
     def send(self, message: object) -> None:
-        with self._lock:
-            self._connection.send(message)
+        """Send a message; it is lost if the process ends before it reads it."""
+        self._sender.submit(self._connection.send, message)
 
-    def end(self, error: SegmentError) -> None:
-        """Say the last word, if anybody still listens."""
-        with suppress(OSError):
-            self.send(error)
-
-    def parts(self) -> Iterator[Part]:
-        """Ask for parts, one by one, until there is none."""
-        while True:
-            self.send(_NEXT)
-            part = self._connection.recv()
-            if part is None:
-                return
-            yield part
-
-    def take_logs(self) -> None:
-        """Let the parent write what is logged here."""
-        logger = logging.getLogger("segment")
-        logger.propagate = False
-        logger.addHandler(_Logs(self))
-        retry_log_filter.disable()
-
-    def beat(self, worker: Worker) -> None:
-        """Say once a second how far the worker is. Once nobody listens, let it end."""
+    def _read(self, tell: Callable[[Any], object]) -> None:
         try:
             while True:
-                self.send(_Beat(worker.steps, inflight.oldest_request()))
-                time.sleep(_BEAT_SECONDS)
-        except OSError:
-            worker.stop()
+                tell(self._connection.recv())
+        except (EOFError, OSError):
+            pass
+        finally:
+            tell(None)
 
+    def kill(self) -> None:
+        """End the process at once, a frozen one too. One that waits in the kernel ends when it gets out of there."""
+        self._process.kill()
 
-class _Logs(logging.handlers.QueueHandler):
-    """Sends log records, as text, to the parent."""
+    def death(self, seconds: float = GRACE_SECONDS) -> Death:
+        """How the process ended, once it has sent its last message."""
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(seconds)
+        code = self._process.returncode
+        if code == OVER_BUDGET:
+            return Death("a worker process took more memory than --worker-memory, or its node, allows", True)
+        return Death(f"a worker process ended with exit code {code}")
 
-    def __init__(self, line: _Line) -> None:
-        super().__init__(None)  # type: ignore[arg-type]  # `enqueue` is all that uses a queue
-        self._line = line
-
-    def enqueue(self, record: logging.LogRecord) -> None:
-        """Send it; where nobody listens, nobody reads it."""
+    def leave(self, *, at_once: bool = False) -> None:
+        """Let the process end by itself, or at once: it notices that nobody listens, and abandons what it is at."""
+        if at_once:
+            self.kill()
         with suppress(OSError):
-            self._line.send(record)
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._deadline = min(self._deadline, time.monotonic() + GRACE_SECONDS)
+
+    def close(self, *, at_once: bool = False) -> None:
+        """End the process, by force if it takes too long."""
+        self.leave(at_once=at_once)
+        self.death(max(0.0, self._deadline - time.monotonic()))
+        if self._process.returncode is None:
+            self.kill()
+            self.death()
+        self._sender.close()
+        if self._reader:
+            self._reader.join()
+        self._connection.close()
+        self._socket.close()
 
 
-def _log_here(record: logging.LogRecord) -> None:
-    logger = logging.getLogger(record.name)
-    if logger.isEnabledFor(record.levelno):
-        logger.handle(record)
-
-
-@contextmanager
-def _interrupts_blocked() -> Iterator[None]:
-    """Start a child that Ctrl-C and a closed terminal do not reach: all get the signal, and the parent ends it."""
-    resource_tracker.ensure_running()  # which a spawn begins with, and which would let signals through again
+def _start(file: int) -> subprocess.Popen[bytes]:
+    """Start a process that Ctrl-C and a closed terminal do not reach: all get the signal, and the parent ends it."""
+    if not (python := get_executable()):
+        raise StoreError(
+            "worker processes cannot be started: this program does not say where the Python interpreter is. Name it "
+            "with multiprocessing.set_executable"
+        )
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
     try:
-        yield
+        return subprocess.Popen(
+            [os.fsdecode(python), "-P", "-c", _CODE, str(file)], stdin=subprocess.DEVNULL, pass_fds=[file]
+        )
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-_hiding = threading.Lock()
-
-
-@contextmanager
-def _main_hidden() -> Iterator[None]:
-    """Keep a spawned child from running the user's script again, which it would where that has no main guard."""
-    names = vars(sys.modules["__main__"])
-    with _hiding:
-        # a notebook has no file
-        before: dict[str, Any] = {name: names[name] for name in ("__spec__", "__file__") if name in names}
-        names.update(dict.fromkeys(before))
-        try:
-            yield
-        finally:
-            names.update(before)

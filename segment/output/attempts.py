@@ -64,14 +64,6 @@ class Attempt:
     facts: Mapping[str, Any]
     ended: bool
 
-    @property
-    def was_killed(self) -> bool:
-        """Whether the attempt never ended and its process is gone, as far as this host can see."""
-        if self.ended:
-            return False
-        is_local = self.facts.get("host") == socket.gethostname() and "pid" in self.facts
-        return not (is_local and _is_alive(self.facts["pid"]))
-
 
 def read_attempts(ledger: Ledger, latest: int | None = None) -> list[Attempt]:
     """Read the records of all attempts, or of the `latest` ones, oldest first."""
@@ -119,17 +111,6 @@ def _parse(data: bytes) -> dict[str, Any]:
     except (LookupError, TypeError, ValueError):
         return {}
     return dict(record)
-
-
-def _is_alive(pid: int) -> bool:
-    """Whether another process has this id."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return pid != os.getpid()
 
 
 def _timing(result: PartResult, round_number: int) -> dict[str, object]:

@@ -74,9 +74,9 @@ class Guard:
         self._done.set()
 
 
-def guard_process(budget: int | None) -> Guard:
-    """Let this process, a worker of its own, end itself when it takes too much.
+def guard_process(budget: int | None, share: float | None = None) -> Guard:
+    """Let this process, a worker of its own, end itself when it takes too much; see `Guard`.
 
-    Its share is that of one of the CPUs that this node or container gives: on each of them may be a worker.
+    The share, unless it is given, is that of one of the CPUs of this node or container: on each may be a worker.
     """
-    return Guard(budget, 1 / available_cpus(), lambda: os._exit(OVER_BUDGET))
+    return Guard(budget, share or 1 / available_cpus(), lambda: os._exit(OVER_BUDGET))

@@ -79,14 +79,17 @@ class Worker:
             if writing is not None:
                 writing.result()
 
-    def rows(self, part: Part, positions: Sequence[int]) -> Iterator[ImageRow]:
-        """Yield the rows of some images of a part, one by one; nothing is committed.
+    def one_by_one(
+        self, part: Part, positions: Sequence[int] | None
+    ) -> Iterator[list[tuple[str, str, int]] | ImageRow]:
+        """Yield id, URL and index of a part's images, then rows of some of them (None: of all); nothing is committed.
 
         Raises:
             StoreError, InputChanged: the part cannot be read now.
         """
         samples = read_planned(part, self.task)
-        for position in positions:
+        yield [(sample.id, sample.url, sample.index) for sample in samples]
+        for position in range(len(samples)) if positions is None else positions:
             yield from self._rows([samples[position]], Clock())
 
     def stop(self) -> None:
@@ -234,8 +237,14 @@ def _reason(error: Exception) -> str:
     return str(error) if isinstance(error, SegmentError) else redact_text(f"{type(error).__name__}: {error}")
 
 
-def load_worker(task: Task, weights: Weights) -> Worker:
+def load_worker(task: Task, weights: Weights, *, threads: int = 1, streams: int = 1) -> Worker:
     """Load the model and make a worker of it.
+
+    Args:
+        task: what the worker is to do.
+        weights: of the model.
+        threads: CPU threads of one call of the model.
+        streams: how many workers may share the session.
 
     Raises:
         ModelError: card, weights and graph do not fit, or this machine is not what the run was resolved for.
@@ -246,7 +255,8 @@ def load_worker(task: Task, weights: Weights) -> Worker:
             f"this machine has {task.runtime.name} {installed}, the run was begun with {task.runtime.version}; their "
             f"masks would mix. Install {task.runtime.name}=={task.runtime.version} on every node"
         )
-    return Worker(task, open_session(task.card, weights, task.runtime, threads=1, batch=task.batch_size))
+    session = open_session(task.card, weights, task.runtime, threads=threads, streams=streams, batch=task.batch_size)
+    return Worker(task, session)
 
 
 def skipped(part: Part) -> PartResult:

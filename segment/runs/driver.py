@@ -8,6 +8,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 from segment.engines import Engine
+from segment.engines.local import LocalEngine
 from segment.errors import SegmentError, TooManyErrors, UsageError
 from segment.inputs.discover import Discovery, Known, discover, sign_again
 from segment.inputs.findings import images_in_words
@@ -105,8 +106,9 @@ def _run(job: Job, progress: Progress, *, retry_errors: bool, update: bool, veri
         _sign_again(job, existing[0], store)
     plan = existing[0] if existing else found or _discover(job, store, progress)
     progress.phase("starting the workers")
-    with closing(_LazyEngine(job, plan.images)) as engine:
+    with closing(_LazyEngine(job, plan)) as engine:
         runtime = existing[1] if existing else choose_runtime(job, weights, engine.get())
+        engine.warm_up(runtime.device)
         batch = existing[2] if existing else choose_batch(job, card, weights, runtime, plan, engine.get, progress)
         identity = run_identity(job, card, weights, runtime, batch)
         task = task_of(job, card, runtime, batch, store, fingerprint_of(identity))
@@ -218,16 +220,21 @@ def _note_findings(found: Discovery, progress: Progress) -> None:
 class _LazyEngine:
     """Starts the engine on first use, so that a run without work starts none."""
 
-    def __init__(self, job: Job, images: int) -> None:
+    def __init__(self, job: Job, plan: Plan) -> None:
         self._job = job
-        self._images = images
+        self._plan = plan
         self._engine: Engine | None = None
 
     def get(self) -> Engine:
         """Return the engine; start it on the first call."""
         if self._engine is None:
-            self._engine = make_engine(self._job, self._images)
+            self._engine = make_engine(self._job, self._plan.images)
         return self._engine
+
+    def warm_up(self, device: str) -> None:
+        """Let the processes of the local engine start while the run is written down."""
+        if isinstance(self._engine, LocalEngine) and device == "cpu":
+            self._engine.warm_up(self._plan)
 
     def close(self) -> None:
         """Close the engine if it was started."""

@@ -10,7 +10,6 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from segment.engines import Engine
-from segment.engines.local import LocalEngine
 from segment.errors import SegmentError
 from segment.inputs.discover import discover
 from segment.inputs.findings import images_in_words
@@ -87,8 +86,6 @@ def estimate(job: Job, progress: Progress, seconds: float = 10.0) -> Estimate:
         task = task_of(job, card, runtime, batch, store, "probe")
         workers = engine.workers(runtime.device)
         expected = forecast(task, weights, plan, engine, workers)
-        if isinstance(engine, LocalEngine):
-            engine.apart = expected.processes > 1  # as the run will work, though the probe's plan is shorter
         began, results = time.time(), _probe(task, weights, plan, engine, workers, seconds)
     facts = {
         "began": datetime.datetime.fromtimestamp(began, datetime.UTC).isoformat(),

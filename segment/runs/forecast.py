@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import psutil
-
 from segment.engines import Engine
 from segment.engines.child import CHILD_MEMORY
 from segment.models.sessions import footprint
@@ -33,7 +31,7 @@ class Forecast:
         threads: CPU threads of each worker.
         batch: images per call of the model.
         memory: expected peak bytes of a process with a model; None if unknown (on GPUs).
-        processes: such processes; threads of the local engine are in one.
+        processes: such processes; the workers of the local engine on a GPU are threads of one.
     """
 
     images: int
@@ -61,22 +59,19 @@ class Forecast:
 def forecast(task: Task, weights: Weights, plan: Plan, engine: Engine, workers: int) -> Forecast:
     """Predict a run from shapes and sizes, without loading the model.
 
-    The memory of a process: what it has before (measured for this one, which holds the weights; for others a constant
-    and the copies of the weights that they are given), the model (`segment.models.sessions.footprint`), for each worker
-    one call's tensors, three encoded parts, and the pixels of a batch.
+    The memory of a process: what it has before (a constant) with the copies of the weights that it is given, the model
+    (`segment.models.sessions.footprint`) with one call's tensors, three encoded parts, and the pixels of a batch.
     """
     at_once = max(1, min(workers, len(plan)))
     each_image = plan.input_bytes / max(1, plan.images)
     own = _PARTS * each_image * plan.largest_part + _COPIES * _DECODED * each_image * task.batch_size
     processes = engine.processes(task, weights, plan)
     model = footprint(task.card, weights, task.runtime, task.batch_size)
-    if engine.name == "ray":
-        base = _ACTOR + 2 * weights.size  # in Ray's object store, which is mapped, and unpickled
-    else:
-        base = CHILD_MEMORY + weights.size if processes > 1 else psutil.Process().memory_info().rss
-    memory = None
-    if model:
-        memory = round(base + model.shared + (1 if processes > 1 else at_once) * (model.per_stream + own))
+    # in Ray's object store, which is mapped, and unpickled
+    base = _ACTOR + 2 * weights.size if engine.name == "ray" else CHILD_MEMORY + weights.size
+    memory = round(base + model.shared + model.per_stream + own) if model else None
+    if task.runtime.device == "cpu" and processes < at_once:  # for want of images, or of memory
+        workers = at_once = processes
     return Forecast(
         plan.images,
         len(plan.parts_by_shard()),

@@ -8,7 +8,7 @@ kills workers ends as one error row and costs no other image.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ from types import TracebackType
 from segment.engines import Engine, Isolation
 from segment.errors import InputChanged, StoreError, StoreRefused
 from segment.models.weights import Weights
-from segment.output.attempts import AttemptWriter, read_attempts
+from segment.output.attempts import AttemptWriter
 from segment.output.ledger import Ledger
 from segment.output.plan import Plan
 from segment.output.remarks import remark_lines
@@ -74,7 +74,6 @@ class Rounds:
         self.ledger.remove_success()  # of a complete run whose masks were deleted
         running = engine()
         tally = self._tally(pending, running)
-        rounds = self._rounds(running)
         expected = forecast(self.task, self.weights, pending, running, tally.workers)
         self.progress.note(expected.words())
         record = AttemptWriter(
@@ -91,7 +90,7 @@ class Rounds:
                 ticking(lambda: running.publish(tally)),
                 ShardBooks(self.ledger, self.task, self.plan, committed) as books,
             ):
-                for number, isolation in enumerate(rounds, 1):
+                for number, isolation in enumerate(_ROUNDS, 1):
                     self._round(running, pending, number, isolation, tally, record, books)
                     pending = pending.without(self.ledger.committed(pending) | tally.changed.keys())
                     if not len(pending):
@@ -118,7 +117,7 @@ class Rounds:
             return True
         reason = (tally.last_failure or "their workers died").removesuffix(RESUMABLE).rstrip(".")
         raise StoreError(
-            f"{len(pending)} of {count(len(self.plan), 'part')} not committed after {count(len(rounds), 'round')}: "
+            f"{len(pending)} of {count(len(self.plan), 'part')} not committed after {count(len(_ROUNDS), 'round')}: "
             f"{reason}. Committed parts stay; the same command resumes the run."
         )
 
@@ -132,19 +131,13 @@ class Rounds:
             self.progress.stopping()
             raise
 
-    def _rounds(self, engine: Engine) -> Sequence[Isolation]:
-        """The local engine's workers may be threads: a part that kills one kills all, so after that it is careful."""
-        if engine.name == "local" and any(attempt.was_killed for attempt in read_attempts(self.ledger, latest=1)):
-            self.progress.note("the last attempt was killed: this one works in child processes")
-            return _ROUNDS[1:]
-        return _ROUNDS
-
     def _tally(self, pending: Plan, engine: Engine) -> Tally:
         done = self.plan.images - pending.images
         if done:
             self.progress.note(f"resuming: {done} of {self.plan.images} images are committed already")
         runtime = self.task.runtime
-        workers = engine.workers(runtime.device)
+        on_cpus = runtime.device == "cpu"
+        workers = engine.processes(self.task, self.weights, pending) if on_cpus else engine.workers(runtime.device)
         self.progress.note(
             f"{self.task.card.name} on {engine.name}: {workers} x {runtime.name} {runtime.version}, "
             f"{runtime.device}, {runtime.precision}"

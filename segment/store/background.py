@@ -38,9 +38,15 @@ class Background:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """End the thread after the submitted calls; wait for them only if no exception is being raised."""
-        self._calls.put(None)
         if kind is None:
-            self._thread.join()
+            self.close()
+        else:
+            self._calls.put(None)
+
+    def close(self) -> None:
+        """End the thread after the submitted calls, and wait for it."""
+        self._calls.put(None)
+        self._thread.join()
 
     def _run(self) -> None:
         while (call := self._calls.get()) is not None:

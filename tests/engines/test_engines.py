@@ -151,7 +151,7 @@ def only_two_images(files_job: segment.Job) -> Iterator[set[str]]:
         path.rename(path.with_suffix(".png"))
 
 
-@on("local-3", "local-apart", "ray-2", "ray-split")
+@on("local-3", "local-gpu", "ray-2", "ray-split")
 def test_resume_reads_only_what_is_missing(engine: str, done: segment.Job, only_two_images: set[str]) -> None:
     output = Path(done.output)
     before = tree(output)

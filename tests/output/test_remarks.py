@@ -14,7 +14,6 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from segment.engines.local import LocalEngine
 from segment.errors import TooManyErrors, UsageError
 from segment.job import Job
 from segment.output.attempts import count_over_attempts, read_attempts
@@ -24,7 +23,7 @@ from segment.runs.driver import run
 from segment.store.client import Store
 from tests.calls import Call, process, segment
 from tests.images.test_decoder_stderr import corrupt_jpeg, with_bad_profile
-from tests.runs import Place, jpeg, png, scene
+from tests.runs import Notes, Place, jpeg, png, scene
 
 __all__ = ["segment"]  # a fixture
 
@@ -79,15 +78,10 @@ def test_rows_of_parquet_without_a_label_are_told(tmp_path: Path) -> None:
     assert none.warnings[1] == "4 images: no label in the label column: segmented, not scored"
 
 
-@pytest.mark.parametrize("apart", [False, True])
-def test_remarks_are_counted_told_once_and_kept(
-    tmp_path: Path, segment: Call, monkeypatch: pytest.MonkeyPatch, apart: bool
-) -> None:
-    monkeypatch.setattr(LocalEngine, "apart", apart)
-    place = odd_place(tmp_path)
-    outcome = place.run(workers="2", max_error_rate=0.0)
-    assert outcome.report.miou() == 1.0
-    assert outcome.warnings == TOLD
+def test_remarks_are_counted_told_once_and_kept(tmp_path: Path, segment: Call) -> None:
+    place, notes = odd_place(tmp_path), Notes()
+    assert run(place.job(workers="2", max_error_rate=0.0), notes).miou() == 1.0
+    assert notes.warnings == TOLD
     kept = read_attempts(Ledger(Store(), f"file://{place.output}"))
     assert count_over_attempts(kept, "remarks") == {"label_not_turned": 3, "image_frames": 2}
     status = segment("status", str(place.output)).out
@@ -95,16 +89,12 @@ def test_remarks_are_counted_told_once_and_kept(
     assert place.run(workers="2").warnings == []  # no image was segmented, so no remark is repeated
 
 
-@pytest.mark.parametrize("apart", [False, True])
-def test_one_class_throughout_is_told_once_a_run_whatever_the_workers(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, apart: bool
-) -> None:
-    monkeypatch.setattr(LocalEngine, "apart", apart)
-    place = Place(tmp_path)
+def test_one_class_throughout_is_told_once_a_run_whatever_the_workers(tmp_path: Path) -> None:
+    place, notes = Place(tmp_path), Notes()
     for value in range(12):
         place.write(f"{value:02d}.png", png(np.full((24, 32, 3), value, np.uint8)))
-    told = place.run(workers="2", part_size=1).warnings
-    assert [line.partition(": ")[2] for line in told] == [REMARKS["model_one_class"]]
+    run(place.job(workers="2", part_size=1), notes)
+    assert [line.partition(": ")[2] for line in notes.warnings] == [REMARKS["model_one_class"]]
 
 
 def test_where_nothing_is_noticed_nothing_is_said(tmp_path: Path) -> None:

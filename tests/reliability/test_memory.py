@@ -15,7 +15,6 @@ from segment.errors import UsageError
 from segment.job import make_job
 from segment.output.audit import audit_run
 from segment.output.ledger import Ledger
-from segment.output.results import PartResult
 from segment.pipeline import memory_guard, resources
 from segment.pipeline.memory_guard import OVER_BUDGET, Guard, guard_process, own_memory
 from segment.pipeline.resources import available_cpus, node_memory
@@ -23,7 +22,7 @@ from segment.runs.driver import run
 from segment.store.client import Store
 from tests.jobs import ray_engine, run_on, tree
 from tests.reliability.arena import note
-from tests.reliability.trouble import assert_sound, run_process, street
+from tests.reliability.trouble import add_killer, assert_sound, run_process, street, trouble_in_children
 from tests.runs import Notes, Place, expect, png, read_rows
 
 HUNGRY = "out_of_memory: the image takes more memory than a worker may have (--worker-memory)"
@@ -210,7 +209,9 @@ def check(place: Place) -> None:
 def test_hungry_images_are_error_rows(place: Place) -> None:
     ended = run_process(place, part_size=4, worker_memory=BUDGET)
     assert ended.returncode == 0, ended.stderr
-    assert "this process takes too much memory: the rest is left for the next round" in ended.stderr
+    assert (
+        "a worker process took more memory than --worker-memory, or its node, allows: what it held is" in ended.stderr
+    )
     assert "round 2" in ended.stderr
     check(place)
     note("image that takes more memory than a worker may", 2, 2, 0)
@@ -231,20 +232,14 @@ def test_the_same_images_are_no_errors_where_there_is_memory(place: Place) -> No
     assert run(place.job(part_size=4, worker_memory="8GB")).total.errors == 0
 
 
-def test_a_part_that_fails_for_want_of_memory_is_done_in_a_child(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Python's own MemoryError is no end of the run either."""
+def test_a_part_that_finds_no_memory_is_done_in_the_next_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python's own MemoryError ends the worker, and not the run."""
     place = street(tmp_path)
+    add_killer(place, "2-killer.png")
     place.run(output=str(tmp_path / "calm"))
-
-    def hungry(*_: object) -> PartResult:
-        raise MemoryError
-
+    trouble_in_children(monkeypatch, f"hungry={tmp_path / 'once'}")
     notes = Notes()
-    with monkeypatch.context() as patch:
-        patch.setattr("segment.pipeline.worker.Worker._segment", hungry)
-        report = run(place.job(), notes)
-    assert "round 2: 3 parts left, one by one" in notes.lines
+    report = run(place.job(), notes)
+    assert [line for line in notes.lines if line.startswith("round 2: ")]
     assert (report.complete, report.total.errors) == (True, 0)
     assert tree(place.output) == tree(tmp_path / "calm")

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import multiprocessing
 import os
+import re
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import psutil
 import pyarrow as pa
 import pytest
 
-from segment.engines.child import CHILD_MEMORY, Child, ChildDied
+from segment.engines.child import CHILD_MEMORY, Setup
 from segment.engines.local import LocalEngine
-from segment.engines.quarantine import quarantine
+from segment.engines.pool import Pool
 from segment.errors import ModelError, StoreError
+from segment.models.sessions import footprint
 from segment.models.weights import Weights, load_weights
 from segment.output.ledger import Ledger
 from segment.output.plan import Plan
@@ -29,7 +31,7 @@ from segment.pipeline.stages import Task
 from segment.runs.driver import task_and_plan
 from segment.store import inflight
 from segment.store.client import Store
-from tests.calls import ROOT
+from tests.calls import ROOT, process
 from tests.jobs import ENGINES, run_on, tree
 from tests.reliability.trouble import (
     add_killer,
@@ -40,9 +42,9 @@ from tests.reliability.trouble import (
     street,
     trouble_in_children,
 )
-from tests.runs import Place, read_rows
+from tests.runs import Notes, Place, read_rows
 
-APART = ENGINES["local-apart"]
+POOL = ENGINES["local-2"]
 
 
 @pytest.fixture
@@ -58,7 +60,7 @@ def check(place: Place, calm: str = "calm") -> None:
     assert tree(place.output) == tree(place.folder / calm)
 
 
-def wait_until(true: Callable[[], object], seconds: float = 60) -> None:
+def wait_until(true: Callable[[], object], seconds: float = 120) -> None:
     until = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < until
@@ -66,16 +68,16 @@ def wait_until(true: Callable[[], object], seconds: float = 60) -> None:
 
 
 def workers_of(process: psutil.Process) -> list[psutil.Process]:
-    """Its worker processes; not the one in which multiprocessing tracks its resources."""
-    return [child for child in process.children() if "spawn_main" in " ".join(child.cmdline())]
+    """Its worker processes."""
+    return [child for child in process.children() if "segment.engines.child_main" in " ".join(child.cmdline())]
 
 
 @contextmanager
-def running(place: Place) -> Iterator[subprocess.Popen[str]]:
+def running(place: Place, **changes: object) -> Iterator[subprocess.Popen[str]]:
     """A run in a process group of its own, whose two workers are processes, in the middle of it."""
-    env = os.environ | environment("slow=0.3") | {"APART": "1"}
-    flags = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    process = subprocess.Popen(command(place, workers="2"), cwd=ROOT, env=env, start_new_session=True, **flags)  # type: ignore[call-overload]
+    env = os.environ | environment("slow=0.3")
+    line, pipe = command(place, workers="2", **changes), subprocess.PIPE
+    process = subprocess.Popen(line, cwd=ROOT, env=env, start_new_session=True, stdout=pipe, stderr=pipe, text=True)
     try:
         wait_until(lambda: process.poll() is not None or masks(place.output))
         assert process.poll() is None, process.communicate()
@@ -97,7 +99,7 @@ def test_a_worker_that_is_killed_is_replaced(
     killer = threading.Thread(target=kill_one)
     killer.start()
     with caplog.at_level(logging.WARNING, "segment"):
-        report = run_on(APART, place.job())
+        report = run_on(POOL, place.job())
     killer.join()
     assert report.complete
     assert "a worker process ended with exit code -9: what it held is left for the next round" in caplog.text
@@ -107,22 +109,42 @@ def test_a_worker_that_is_killed_is_replaced(
 def test_an_image_that_kills_is_one_error_row(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     add_killer(place, "4-killer.png")
     trouble_in_children(monkeypatch, "die")
-    run_on(APART, place.job())
+    run_on(POOL, place.job())
     errors = [row["id"] for row in read_rows(place.output) if row["status"] == "error"]
     assert errors == ["4-killer.png"]
     assert_sound(place.output)
 
 
+STUCK = {"freeze": (), "read-hang": (), "hang": pytest.mark.slow, "write-hang": pytest.mark.slow}
+
+
+@pytest.mark.parametrize("trouble", [pytest.param(kind, marks=marks) for kind, marks in STUCK.items()])
 def test_a_worker_that_is_stuck_is_replaced(
-    place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    trouble: str, place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     add_killer(place, "4-killer.png")
     place.run(output=str(place.folder / "calm-13"))  # with that image, which is harmless here
-    trouble_in_children(monkeypatch, f"freeze={place.folder / 'once'}")
+    trouble_in_children(monkeypatch, f"{trouble}={place.folder / 'once'}")
+    notes = Notes()
     with caplog.at_level(logging.WARNING, "segment"):
-        run_on(APART, place.job(stall_timeout=4))
+        run_on(POOL, place.job(stall_timeout=4), notes)
+    assert (place.folder / "once").exists()
     assert "a worker process did nothing for 4 s and was killed: what it held is left" in caplog.text
+    (second,) = [line for line in notes.lines if line.startswith("round 2: ")]
+    assert re.fullmatch(r"round 2: [1-3] parts? left, one by one", second)  # at most: written, computed, read
     check(place, "calm-13")
+
+
+@pytest.mark.slow
+def test_a_worker_that_hangs_while_it_loads_is_replaced(
+    place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    trouble_in_children(monkeypatch, f"load-hang={place.folder / 'once'}")
+    monkeypatch.setattr("segment.pipeline.stall.UNKNOWN", 20.0)
+    with caplog.at_level(logging.WARNING, "segment"):
+        run_on(POOL, place.job())
+    assert "a worker process did nothing for 20 s and was killed while it loaded the model" in caplog.text
+    check(place)
 
 
 def test_workers_that_cannot_load_the_model_end_the_run_with_its_reason(
@@ -130,7 +152,7 @@ def test_workers_that_cannot_load_the_model_end_the_run_with_its_reason(
 ) -> None:
     place.weights_path.write_bytes(b"no model")
     with pytest.raises(ModelError, match="model"):
-        run_on(APART, place.job())
+        run_on(POOL, place.job())
 
 
 @pytest.mark.parametrize(
@@ -154,105 +176,216 @@ def test_no_worker_outlives_its_run(place: Place, number: signal.Signals, code: 
     check(place)
 
 
-def test_what_workers_log_and_wait_for_is_heard(
-    place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    add_killer(place, "4-killer.png")
-    place.run()
-    task, plan = task_and_plan(Ledger(Store(), f"file://{place.output}"))
-    for path in masks(place.output):
-        (place.output / path).unlink()
-    weights = load_weights(task.card, str(place.weights_path))
-    trouble_in_children(monkeypatch, "bug")
-    child = Child(task, weights, lambda: 60.0)
-    with caplog.at_level(logging.WARNING, "segment"):
-        results = list(child.process(plan.parts()))
-    assert [result.failure for result in results if result.failure] == ["TypeError: a bug"]
-    (record,) = [record for record in caplog.records if record.name == "segment.pipeline.worker"]
-    assert record.getMessage().endswith(": TypeError: a bug")
-    inflight.record_worker(child, (inflight.SLOW_AFTER + 1, inflight.Request("read", "s3://b/k", 0.0)))
-    told = inflight.slow_request()
-    assert told is not None
-    assert told.url == "s3://b/k"
-    child.close()
-    assert inflight.slow_request() is None
+def test_a_driver_that_stands_still_for_a_while_blames_no_worker(place: Place) -> None:
+    """Ctrl-Z and fg: nobody listened to the workers, who went on."""
+    with running(place, stall_timeout=4) as process:
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(6)
+        process.send_signal(signal.SIGCONT)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert "was killed" not in err
+    check(place)
+
+
+def test_workers_do_not_outlive_a_parent_that_dies_while_they_are_at_an_image(place: Place) -> None:
+    add_killer(place, "0-killer.png")
+    env = os.environ | environment(f"hang={place.folder / 'once'}")
+    process = subprocess.Popen(command(place), cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_until((place.folder / "once").exists)
+        children = workers_of(psutil.Process(process.pid))
+        assert len(children) == 1
+    finally:
+        process.kill()
+        process.wait()
+    wait_until(lambda: not any(child.is_running() for child in children), 20)
 
 
 @pytest.fixture
 def asked(place: Place) -> tuple[Task, Weights, Plan]:
-    """What an engine is asked to run: 480 images."""
+    """What an engine is asked to run; nothing of it is committed."""
     place.run()
     task, plan = task_and_plan(Ledger(Store(), f"file://{place.output}"))
-    return task, load_weights(task.card, str(place.weights_path)), Plan(pa.concat_tables([plan.table] * 40))
+    for path in masks(place.output):
+        (place.output / path).unlink()
+    return task, load_weights(task.card, str(place.weights_path)), plan
 
 
-def test_workers_are_threads_where_no_process_may_be_started(asked: tuple[Task, Weights, Plan]) -> None:
-    engine = LocalEngine(2)
-    assert engine.processes(*asked) == 2
-    with multiprocessing.get_context("spawn").Pool(1) as pool:  # whose processes are daemons
-        assert pool.apply(engine.processes, asked) == 1
+def test_what_workers_log_is_heard(
+    place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    add_killer(place, "4-killer.png")
+    trouble_in_children(monkeypatch, "bug")
+    monkeypatch.setattr("segment.runs.rounds._ROUNDS", ("none",))
+    with caplog.at_level(logging.WARNING, "segment"), pytest.raises(StoreError, match="TypeError: a bug"):
+        run_on(POOL, place.job())
+    (record,) = [record for record in caplog.records if record.name == "segment.pipeline.worker"]
+    assert record.getMessage().endswith(": TypeError: a bug")
 
 
-def test_quarantine_says_so_where_no_process_may_be_started(asked: tuple[Task, Weights, Plan]) -> None:
-    task, weights, plan = asked
-    part, *_ = plan.parts()
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        result = pool.apply(quarantine, (part, task, weights))
-    assert result.failure is not None
-    assert "this process is a daemon, such as a worker of multiprocessing.Pool" in result.failure
+def test_what_workers_wait_for_is_heard() -> None:
+    inflight.record_worker("worker", (inflight.SLOW_AFTER + 1, inflight.Request("read", "s3://b/k", 0.0)))
+    told = inflight.slow_request()
+    assert told is not None
+    assert told.url == "s3://b/k"
+    inflight.record_worker("worker", None)
+    assert inflight.slow_request() is None
+
+
+def test_a_bug_in_a_worker_process_is_no_death(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    trouble_in_children(monkeypatch, "load-bug")
+    with pytest.raises(StoreError, match="a worker process failed: TypeError: a bug"):
+        run_on(POOL, place.job())
 
 
 def test_a_process_that_freezes_before_it_has_read_the_weights_is_given_up(
-    asked: tuple[Task, Weights, Plan], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    asked: tuple[Task, Weights, Plan],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    task, weights, _ = asked
+    task, weights, plan = asked
     trouble_in_children(monkeypatch, f"start-freeze={tmp_path / 'frozen'}")
-    monkeypatch.setattr("segment.pipeline.stall.UNKNOWN", 3.0)
-    with pytest.raises(ChildDied, match="did nothing for 3 s and was killed"):
-        Child(task, dataclasses.replace(weights, data=bytes(8 << 20)), lambda: 3.0)
+    monkeypatch.setattr("segment.pipeline.stall.UNKNOWN", 20.0)
+    large = dataclasses.replace(weights, data=weights.data + bytes(8 << 20))  # more than a socket holds
+    with caplog.at_level(logging.WARNING, "segment"):
+        results = list(Pool(Setup(task, large), 1, "none").run(plan.parts()))
     assert (tmp_path / "frozen").exists()
+    assert caplog.messages == ["a worker process did nothing for 20 s and was killed while it loaded the model"]
+    assert [result.failure for result in results] == [None] * 6
 
 
-def test_workers_are_threads_where_each_has_several_cpus(
+def test_workers_share_the_cpus_and_the_memory(
     asked: tuple[Task, Weights, Plan], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    size = len(asked[2])
-    monkeypatch.setattr("segment.engines.local._LASTING", 1)
-    monkeypatch.setattr("segment.engines.local.node_memory", lambda: (1 << 50, 1 << 50))
-    monkeypatch.setattr("segment.engines.local.available_cpus", lambda: size)
-    assert LocalEngine().processes(*asked) == size
-    monkeypatch.setattr("segment.engines.local.available_cpus", lambda: 2 * size)
-    assert LocalEngine().processes(*asked) == 1
+    task, weights, plan = asked
+    model = footprint(task.card, weights, task.runtime, task.batch_size)
+    assert model
+    each = CHILD_MEMORY + weights.size + model.shared + model.per_stream
+    memory = [1 << 50]
+    monkeypatch.setattr("segment.engines.local.node_memory", lambda: (1 << 50, memory[0]))
+    monkeypatch.setattr("segment.engines.local.available_cpus", lambda: 12)
+    assert (len(plan), plan.images) == (6, 12)
+    assert LocalEngine().processes(task, weights, plan) == 1  # another one is not worth its start
+    assert LocalEngine().threads(1) == 12
+    many = Plan(pa.concat_tables([plan.table] * 4))
+    assert LocalEngine().processes(task, weights, many) == 6
+    assert LocalEngine().threads(6) == 2
+    assert LocalEngine(4).processes(*asked) == 4
+    assert LocalEngine(4).threads(4) == 1  # as somebody says
+    memory[0] = 2 * 3 * each
+    assert LocalEngine(6).processes(*asked) == 3
+    memory[0] = 0
+    assert LocalEngine(6).processes(*asked) == 1
 
 
-def test_workers_are_threads_where_memory_is_short(
-    asked: tuple[Task, Weights, Plan], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("segment.engines.local.node_memory", lambda: (1 << 50, 4 * 2 * CHILD_MEMORY))
-    assert LocalEngine(2).processes(*asked) == 2
-    monkeypatch.setattr("segment.engines.local.node_memory", lambda: (1 << 50, 2 * 2 * CHILD_MEMORY))
-    assert LocalEngine(2).processes(*asked) == 1
-
-
-def test_a_worker_that_dies_while_it_loads_is_tried_again(
+def test_where_memory_is_short_fewer_work_and_that_is_told(
     place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """All of them die, three times each; then the next round fails likewise, and the run says why."""
+    monkeypatch.setattr("segment.engines.local.node_memory", lambda: (1 << 50, 3 * CHILD_MEMORY))
+    notes = Notes()
+    with caplog.at_level(logging.WARNING, "segment"):
+        run_on(POOL, place.job(), notes)
+    assert "memory is short: 1 worker in place of 2" in caplog.text
+    assert any(line.startswith("1 worker, 1 thread, ") for line in notes.lines)
+    check(place)
+
+
+def test_workers_that_die_while_they_load_end_the_run_with_the_reason(
+    place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Both of them die, three times each; in the next round likewise."""
     trouble_in_children(monkeypatch, "load")
     monkeypatch.setattr("segment.runs.rounds._ROUNDS", ("none",))
-    with caplog.at_level(logging.WARNING, "segment"), pytest.raises(StoreError, match="their workers died"):
-        run_on(APART, place.job())
-    told = [record for record in caplog.messages if record.startswith("a worker process ended with exit code -9")]
-    assert len(told) == 2 * 3
-    assert all(line.endswith("it held nothing yet") for line in told)
+    died = "a worker process ended with exit code -9 while it loaded the model"
+    with caplog.at_level(logging.WARNING, "segment"), pytest.raises(StoreError, match=died):
+        run_on(POOL, place.job())
+    assert caplog.messages.count(died) == 2 * 3
 
 
-def test_a_worker_is_given_up_while_it_loads(place: Place) -> None:
-    place.run()
-    task, _ = task_and_plan(Ledger(Store(), f"file://{place.output}"))
-    weights = load_weights(task.card, str(place.weights_path))
-    stopped = threading.Event()
-    stopped.set()
-    with pytest.raises(ChildDied, match="told to stop"):
-        Child(task, weights, lambda: 60.0, stopped)
+def test_a_run_that_is_stopped_while_its_workers_load_waits_for_none(
+    asked: tuple[Task, Weights, Plan], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task, weights, plan = asked
+    trouble_in_children(monkeypatch, f"load-hang={tmp_path / 'once'}")
+    results = Pool(Setup(task, weights), 1, "none").run(plan.parts())
+
+    def interrupt() -> None:
+        wait_until((tmp_path / "once").exists)
+        signal.raise_signal(signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
+    with closing(results), pytest.raises(KeyboardInterrupt):
+        next(results)
     assert not workers_of(psutil.Process())
+
+
+# --- from where it may be called --------------------------------------------------------------------------------------
+
+PROGRAM = """
+import segment
+report = segment.run(segment.Job(**{job!r}))
+print(report.total.images, report.total.errors)
+"""
+
+
+def called(place: Place) -> str:
+    """A program without a main guard that does the job of a place."""
+    return PROGRAM.format(job=place.job(workers="2").model_dump())
+
+
+def test_from_a_script_without_a_main_guard(place: Place) -> None:
+    script = place.folder / "script.py"
+    script.write_text("print('here')\n" + called(place))
+    ended = process(sys.executable, str(script), timeout=200)
+    assert (ended.returncode, ended.stdout) == (0, "here\n12 0\n"), ended.stderr
+    check(place)
+
+
+def test_from_what_is_typed_or_piped(place: Place) -> None:
+    """Python's `__main__` has no file then."""
+    ended = subprocess.run(
+        [sys.executable, "-"], input=called(place), cwd=ROOT, capture_output=True, text=True, timeout=200, check=False
+    )
+    assert (ended.returncode, ended.stdout) == (0, "12 0\n"), ended.stderr
+    check(place)
+
+
+def test_from_a_daemonic_process(place: Place) -> None:
+    """`multiprocessing` lets such a process start none of its own."""
+    script = place.folder / "script.py"
+    script.write_text(
+        "import multiprocessing\n"
+        f"PROGRAM = {called(place)!r}\n"
+        "def work():\n"
+        "    assert multiprocessing.current_process().daemon\n"
+        "    exec(PROGRAM)\n"
+        "if __name__ == '__main__':\n"
+        "    with multiprocessing.get_context('spawn').Pool(1) as pool:\n"
+        "        pool.apply(work)\n"
+    )
+    ended = process(sys.executable, str(script), timeout=200)
+    assert (ended.returncode, ended.stdout) == (0, "12 0\n"), ended.stderr
+    check(place)
+
+
+def test_from_a_notebook(place: Place) -> None:
+    import nbformat
+    from nbclient import NotebookClient
+
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(called(place))])
+    NotebookClient(notebook, timeout=200, resources={"metadata": {"path": str(ROOT)}}).execute()
+    told = "".join(output.get("text", "") for output in notebook.cells[0].outputs if output.get("name") == "stdout")
+    assert told.endswith("12 0\n")
+    check(place)
+
+
+def test_where_no_process_can_be_started_the_reason_is_told(place: Place) -> None:
+    program = "import multiprocessing\nmultiprocessing.set_executable('/nowhere/python')\n" + called(place)
+    ended = process(sys.executable, "-c", program)
+    assert ended.returncode == 1
+    assert "a worker process could not be started (No such file or directory)" in ended.stderr.splitlines()[-1]
+    without = "import sys\nsys.executable = ''\n" + called(place)
+    ended = process(sys.executable, "-c", without)
+    assert "Name it with multiprocessing.set_executable" in ended.stderr.splitlines()[-1]

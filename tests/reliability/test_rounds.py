@@ -1,11 +1,8 @@
-"""Rounds: threads that are stuck are left behind, hopeless runs end early, a bug is its part's failure."""
+"""Rounds: hopeless runs end early, and a bug is its part's failure."""
 
 from __future__ import annotations
 
-import logging
-import re
 import shutil
-import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -15,16 +12,15 @@ import pytest
 from segment.engines.ray_stages import SplitWorker
 from segment.errors import StoreError, TooManyErrors
 from segment.inputs.discover import Part
-from segment.models.sessions.predict import GraphSession
 from segment.models.weights import load_weights
 from segment.output.ledger import Ledger
 from segment.output.results import PartResult
-from segment.pipeline.worker import Worker, load_worker
-from segment.runs.driver import run, task_and_plan
+from segment.pipeline.worker import load_worker
+from segment.runs.driver import task_and_plan
 from segment.store.client import Store
 from tests.jobs import tree
 from tests.reliability.trouble import assert_sound, street
-from tests.runs import Notes, Place
+from tests.runs import Place
 
 
 @pytest.fixture
@@ -38,71 +34,6 @@ def place(tmp_path: Any) -> Place:
 def check(place: Place) -> None:
     assert_sound(place.output)
     assert tree(place.output) == tree(place.folder / "calm")
-
-
-# --- threads of the local engine --------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def released() -> Any:
-    """An event that ends every wait when the test is over."""
-    event = threading.Event()
-    yield event
-    event.set()
-
-
-@pytest.mark.parametrize(
-    "where", ["predict", pytest.param("read", marks=pytest.mark.slow), pytest.param("commit", marks=pytest.mark.slow)]
-)
-def test_a_stuck_thread_is_left_behind(
-    where: str,
-    place: Place,
-    released: threading.Event,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    """The first call is stuck for ever; the next round does what the thread holds in child processes."""
-    owner: Any = GraphSession if where == "predict" else Worker
-    real: Callable[..., Any] = getattr(owner, where)
-    calls = threading.Semaphore(1)
-
-    def stuck_once(*arguments: Any) -> Any:
-        if calls.acquire(blocking=False):
-            released.wait()
-        return real(*arguments)
-
-    monkeypatch.setattr(owner, where, stuck_once)
-    monkeypatch.setattr("segment.engines.local._GRACE", 0.5)
-    notes = Notes()
-    began = time.monotonic()
-    with caplog.at_level(logging.WARNING, "segment.engines.local"):
-        report = run(place.job(stall_timeout=4), notes)
-    assert time.monotonic() - began < 100
-    assert "no worker got on for 4 s: what they hold is left for the next round" in caplog.text
-    assert "round 2: 3 parts left, one by one" in notes.lines
-    assert report.complete
-    check(place)
-
-
-def test_one_of_two_threads_is_stuck(
-    place: Place, released: threading.Event, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """The other one does all but what that one holds: the part at hand, and the one it has fetched ahead."""
-    real, calls = GraphSession.predict, threading.Semaphore(1)
-
-    def stuck_once(self: GraphSession, images: Any) -> Any:
-        if calls.acquire(blocking=False):
-            released.wait()
-        return real(self, images)
-
-    monkeypatch.setattr(GraphSession, "predict", stuck_once)
-    monkeypatch.setattr("segment.engines.local._GRACE", 0.5)
-    notes = Notes()
-    with caplog.at_level(logging.WARNING, "segment.engines.local"):
-        run(place.job(stall_timeout=4, workers="2"), notes)
-    (second,) = [line for line in notes.lines if line.startswith("round 2: ")]
-    assert re.fullmatch(r"round 2: (1 part|2 parts) left, one by one", second)  # it may have fetched one ahead, or not
-    check(place)
 
 
 # --- hopeless runs ----------------------------------------------------------------------------------------------------
@@ -187,7 +118,7 @@ def test_a_bug_is_its_parts_failure_in_words(where: str, place: Place, monkeypat
 
 @pytest.mark.parametrize(
     "where",
-    [*(f"engines.ray_operators.{stage}" for stage in ("decode", "segment", "encode")), "pipeline.worker.write_masks"],
+    [*(f"engines.ray_stages.{stage}" for stage in ("decode", "segment", "encode")), "pipeline.worker.write_masks"],
 )
 def test_a_bug_in_one_of_three_operators_is_told_too(where: str, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     place.run()

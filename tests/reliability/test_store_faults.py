@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from segment.engines.child import _Line, _log_here
+from segment.engines.child_main import _Line
+from segment.engines.pool import _log
 from segment.engines.ray_cluster import HeadLost
 from segment.store.client import Store
 from segment.store.filesystems import open_filesystem
@@ -295,7 +296,7 @@ def test_repeats_in_worker_processes_are_counted_together_and_told_once(caplog: 
     records = [*sent_by_a_child(6), *sent_by_a_child(6)]
     assert [record.getMessage() for record in records] == ["retrying to read"] * 12
     for record in records:
-        _log_here(record)
+        _log(record)
     assert [record.getMessage() for record in caplog.records] == [
         "retrying to read; more of this kind are counted",
         "retrying to read; 10 of this kind so far",

@@ -172,7 +172,7 @@ def test_ids_and_uris_of_signed_images(site: Web, tmp_path: Path) -> None:
     assert [(row["id"], row["uri"]) for row in read_rows(place.output)] == [(n, f"{site.url}/i/{n}") for n in NAMES]
 
 
-@on("local-apart", "ray-2", "ray-split")
+@on("local-3", "ray-2", "ray-split")
 @pytest.mark.parametrize("source", [local_list, tar])
 def test_workers_elsewhere_are_given_the_signatures(engine: str, site: Web, tmp_path: Path, source: Source) -> None:
     place = Place(tmp_path)

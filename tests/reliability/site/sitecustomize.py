@@ -1,17 +1,19 @@
 """Python imports this at its start where this folder is on PYTHONPATH: the environment's TROUBLE comes true.
 
 `die`          a picture that holds the trigger colour kills its process, as a bug in a library would
-`freeze`       it stops its process; `freeze=FILE` once only, FILE remembers
+`freeze`       it stops its process; `freeze=FILE` once only, FILE remembers; `hang=FILE` it takes for ever, once only
+`hungry=FILE`  it finds no memory, once only
 `slow=SECONDS` every picture takes so long
-`load`         a process dies while it loads the model; `load-freeze=FILE` stops, once only, `load-hang=FILE` sleeps
+`load`         a process dies while it loads the model; `load-freeze=FILE` stops, once only, `load-hang=FILE` sleeps;
+               `load-bug` Python code raises
 `start-freeze=FILE` a worker process of the local engine stops before it has read what it is to do, once only
-`read`         a process dies while it reads a part that holds a `killer.png`; `read-freeze=FILE` stops, once only
-`write-freeze=FILE` a process stops when it has encoded such a part, once only
+`read`         a process dies while it reads a part that holds a `killer.png`; `read-freeze=FILE` stops, once only,
+               `read-hang=FILE` sleeps
+`write-freeze=FILE` a process stops when it has encoded such a part, once only; `write-hang=FILE` sleeps
 `pulse-freeze=FILE` the actor that hears the heartbeats stops at the first one, once only
 
 `bug`          Python code raises while it reads such a part
 
-`APART=1` lets the local engine's workers be processes, however little there is to do.
 `@FILE` is what FILE says at each moment; nothing if there is none.
 """
 
@@ -53,6 +55,11 @@ def freeze_once(name):
         os.kill(os.getpid(), signal.SIGSTOP)
 
 
+def hang_once(name):
+    if is_first(name):
+        time.sleep(3600)
+
+
 def on_sessions(module):
     real_init, real_predict = module.GraphSession.__init__, module.GraphSession.predict
 
@@ -62,8 +69,10 @@ def on_sessions(module):
             os.kill(os.getpid(), signal.SIGKILL)
         elif kind == "load-freeze":
             freeze_once(value)
-        elif kind == "load-hang" and is_first(value):
-            time.sleep(3600)
+        elif kind == "load-hang":
+            hang_once(value)
+        elif kind == "load-bug":
+            raise TypeError("a bug")
         real_init(self, *args, **settings)
 
     def predict(self, images):
@@ -75,6 +84,10 @@ def on_sessions(module):
                 os.kill(os.getpid(), signal.SIGKILL)
             elif kind == "freeze" and (not value or is_first(value)):
                 os.kill(os.getpid(), signal.SIGSTOP)
+            elif kind == "hang":
+                hang_once(value)
+            elif kind == "hungry" and is_first(value):
+                raise MemoryError
         return real_predict(self, images)
 
     module.GraphSession.__init__, module.GraphSession.predict = init, predict
@@ -90,6 +103,8 @@ def on_files(module):
                 os.kill(os.getpid(), signal.SIGKILL)
             elif kind == "read-freeze":
                 freeze_once(value)
+            elif kind == "read-hang":
+                hang_once(value)
             elif kind == "bug":
                 raise TypeError("a bug")
         return real(part, options, store)
@@ -102,8 +117,8 @@ def on_workers(module):
 
     def write_masks(rows, **settings):
         kind, value = trouble()
-        if kind == "write-freeze" and any(row.id.endswith("killer.png") for row in rows):
-            freeze_once(value)
+        if kind.startswith("write-") and any(row.id.endswith("killer.png") for row in rows):
+            {"write-freeze": freeze_once, "write-hang": hang_once}[kind](value)
         return real(rows, **settings)
 
     module.write_masks = write_masks
@@ -125,10 +140,6 @@ def on_child(module):
     kind, value = trouble()
     if kind == "start-freeze":
         freeze_once(value)
-
-
-def on_local(module):
-    module._LASTING = 1
 
 
 class Patching(importlib.abc.MetaPathFinder):
@@ -157,8 +168,6 @@ if TROUBLE:
         Patching("segment.models.sessions.predict", on_sessions),
         Patching("segment.inputs.loose.files", on_files),
         Patching("segment.pipeline.worker", on_workers),
-        Patching("segment.engines.child", on_child),
+        Patching("segment.engines.child_main", on_child),
         Patching("segment.engines.ray_heartbeats", on_pulse),
     ]
-if os.environ.get("APART"):
-    sys.meta_path[:0] = [Patching("segment.engines.local", on_local)]

@@ -1,0 +1,64 @@
+"""The local engine's worker in this process: a run in a tenth of a second, and tests may reach into it.
+
+The pool of processes has tests of its own (`tests/engines`, `tests/reliability`). Rounds after the first use it here,
+too.
+"""
+
+from __future__ import annotations
+
+import itertools
+import queue
+import threading
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from segment.engines import Isolation
+from segment.engines.local import LocalEngine
+from segment.models.weights import Weights
+from segment.output.plan import Plan
+from segment.output.results import PartResult
+from segment.pipeline.stages import Task
+from segment.pipeline.worker import load_worker
+
+_real = LocalEngine.run
+
+
+def _run(
+    engine: LocalEngine, task: Task, weights: Weights, plan: Plan, *, isolation: Isolation
+) -> Generator[PartResult]:
+    if isolation != "none":
+        yield from _real(engine, task, weights, plan, isolation=isolation)
+        return
+    told: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    worker, stopped = load_worker(task, weights), threading.Event()
+
+    def work() -> None:
+        try:
+            parts = itertools.takewhile(lambda _: not stopped.is_set(), plan.parts())
+            told.put(worker.process(parts, told.put))
+        except BaseException as error:
+            told.put(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        while (result := told.get()) is not None:
+            if isinstance(result, BaseException):
+                raise result
+            yield result
+    finally:
+        stopped.set()
+        worker.stop()
+        thread.join()
+
+
+@contextmanager
+def working_here() -> Iterator[None]:
+    """Let the local engine's one worker be in this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LocalEngine, "run", _run)
+        patch.setattr(LocalEngine, "warm_up", lambda engine, plan: None)
+        yield
