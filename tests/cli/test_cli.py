@@ -191,7 +191,8 @@ def test_the_report_in_every_format(segment: Call, place: Place) -> None:
 def test_a_report_where_there_is_no_run(segment: Call, tmp_path: Path) -> None:
     called = segment("report", str(tmp_path / "nothing"))
     assert called.code == 2
-    assert called.err.startswith(f"error: no run at {tmp_path}/nothing: start one with `segment run INPUT {tmp_path}/nothing ")
+    place = tmp_path / "nothing"
+    assert called.err.startswith(f"error: no run at {place}: start one with `segment run INPUT {place} ")
 
 
 def test_a_run_that_fails_ends_with_1(segment: Call, place: Place) -> None:
