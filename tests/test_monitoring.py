@@ -171,7 +171,7 @@ def test_a_run_is_seen_in_prometheus_in_every_panel_and_on_the_ray_dashboard(
         picture.draw(url, tmp_path / "panels.png", 2)
     assert (tmp_path / "panels.png").stat().st_size > 10_000
     assert "RUNNING" in seen
-    assert seen.count(f"segment[{CARD.name}]") >= 2  # its workers, among the actors
+    assert seen.count(f"segment[{CARD.name}]") >= 3  # an operator, and its workers among the actors
 
 
 def total(picture: ModuleType, url: str, name: str) -> float:
@@ -192,6 +192,7 @@ def look_at_the_dashboard(head: Head, folder: Path) -> str:
         page = browser.new_page(viewport={"width": 1400, "height": 1100})
         page.goto(f"{head.url}/#/jobs/{job['job_id']}")
         page.get_by_text("RUNNING").first.wait_for(timeout=60_000)
+        page.get_by_text("ReadParts->MapBatches(segment[").first.wait_for(timeout=60_000)  # among Ray Data's operators
         seen: str = page.inner_text("body")
         page.goto(f"{head.url}/#/actors")
         page.get_by_text("segment[").first.wait_for(timeout=60_000)

@@ -44,9 +44,7 @@ def run(
     log_format: Annotated[
         LogFormat, typer.Option("--log-format", help="Progress on stderr: a display or lines, lines, or JSON lines.")
     ] = LogFormat.auto,
-    ray_progress: Annotated[
-        bool, typer.Option("--ray-progress", help="On GPUs: also show Ray Data's progress bars.")
-    ] = False,
+    ray_progress: Annotated[bool, typer.Option("--ray-progress", help="Also show Ray Data's progress bars.")] = False,
     **flags: Any,
 ) -> None:
     """Segment images. The same command again resumes: it skips committed parts.

@@ -8,24 +8,17 @@ fight for the same cores. On GPUs Ray Data runs three operators, so that no GPU 
 
 from __future__ import annotations
 
-import functools
 import logging
-import re
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from typing import Any, ParamSpec, TypeVar
 
-from segment import errors
 from segment.engines import Isolation
-from segment.engines.dispatch import Dispatch
 from segment.engines.interruptible import pulled
 from segment.engines.ray_cluster import HeadLost, address_of, connect, last_line, leave, within
-from segment.engines.ray_heartbeats import Pulse, RemotePulse
+from segment.engines.ray_heartbeats import RemotePulse
 from segment.engines.ray_metrics import RunMetrics
-from segment.engines.ray_operators import GPU
-from segment.engines.ray_pipeline import start_pipeline
-from segment.engines.ray_pool import Pool, tell_seconds
+from segment.engines.ray_pipeline import CPU, GPU, start_pipeline
 from segment.engines.ray_watch import Watch
-from segment.engines.ray_worker import worker_of
 from segment.errors import SegmentError, StoreError, UsageError
 from segment.models.sessions import capabilities
 from segment.models.weights import Weights
@@ -118,7 +111,7 @@ class RayEngine:
                 "cluster's autoscaler has added one"
             )
         log.warning("no node of the Ray cluster has a %s yet: waiting for one", resource)
-        first = ray.remote(capabilities).options(**{"CPU": {"num_cpus": 1}, "GPU": GPU}[resource]).remote()
+        first = ray.remote(capabilities).options(**{"CPU": CPU, "GPU": GPU}[resource]).remote()
         try:
             ray.get(first, timeout=_FIRST_NODE_SECONDS)
         except ray.exceptions.GetTimeoutError:
@@ -145,7 +138,7 @@ class RayEngine:
         import ray
 
         self.workers(task_device)
-        resources: dict[str, Any] = GPU if self._splits(task_device) else {"num_cpus": 1}
+        resources: dict[str, Any] = GPU if self._splits(task_device) else CPU
         try:
             asked = ray.remote(**resources)(function).remote(*args, **kwargs)
             result: T = ray.get(asked, timeout=_FIRST_NODE_SECONDS)
@@ -162,15 +155,12 @@ class RayEngine:
         least, most = self._workers or (workers, workers)
         split = self._splits(task.runtime.device)
         patience = Patience(task.settings.stall_timeout, None if split else task.batch_size)
-        pulse = RemotePulse() if split and isolation != "image" else Pulse()
+        pulse = RemotePulse()
         watch = Watch(patience, pulse, most, loading_seconds(task.runtime.device))
         try:
-            if isinstance(pulse, RemotePulse):
-                # by reference: constructor arguments are printed in Ray Data's logs, and a task holds credentials
-                shared = ray.put((task, weights, pulse.actor))
-                results = start_pipeline(task, shared, plan, (least, most), alone=isolation == "part")
-            else:
-                results = self._start_pool(task, weights, plan, isolation, pulse, min(most, len(plan)))
+            # by reference: constructor arguments are printed in Ray Data's logs, and a task holds credentials
+            shared = ray.put((task, weights, pulse.actor))
+            results = start_pipeline(task, shared, plan, (least, most), isolation=isolation, split=split)
             for result in pulled(results, watch.trouble):
                 patience.learn(result)
                 yield result
@@ -181,20 +171,6 @@ class RayEngine:
             raise _cause(error) from None
         finally:
             watch.close()
-
-    def _start_pool(
-        self, task: Task, weights: Weights, plan: Plan, isolation: Isolation, pulse: Pulse, size: int
-    ) -> Iterator[PartResult]:
-        import ray
-
-        resources: dict[str, Any] = GPU if self._splits(task.runtime.device) else {"num_cpus": 1}
-        # a dying actor takes its call along; the pool starts another one, and knows what is to be done again
-        actor = ray.remote(**resources, max_restarts=0, concurrency_groups={"feed": 1}, scheduling_strategy="SPREAD")(
-            worker_of(task)
-        )
-        shared = ray.put((task, weights))
-        start = functools.partial(actor.remote, shared, isolation, tell_seconds(size, task.settings.stall_timeout))
-        return Pool(start, size, Dispatch(plan, alone=isolation != "none"), pulse).results()
 
     def publish(self, tally: Tally, *, ended: bool = False) -> None:
         """See `Engine.publish`: as Ray metrics."""
@@ -207,9 +183,6 @@ class RayEngine:
             leave()
 
 
-_RAISED = re.compile(r"(?ms)^.*^segment\.errors\.(\w+): (.*)\Z")
-
-
 def _cause(error: BaseException) -> SegmentError:
     """Unwrap what a worker raised; whatever it was, the run can be resumed."""
     seen: BaseException | None = error
@@ -217,8 +190,4 @@ def _cause(error: BaseException) -> SegmentError:
         if isinstance(seen, SegmentError):
             return type(seen)(str(seen.args[0]) if seen.args else str(seen))
         seen = getattr(seen, "cause", None) or seen.__cause__
-    if raised := _RAISED.search(str(error)):  # in an actor's constructor: Ray keeps only the text
-        kind = getattr(errors, raised[1], None)
-        if isinstance(kind, type) and issubclass(kind, SegmentError):
-            return kind(raised[2].strip())
     return StoreError(f"the Ray run broke: {last_line(error)}. The same command resumes it.")

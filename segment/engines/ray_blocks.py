@@ -1,18 +1,16 @@
-"""How parts are put into blocks for Ray Data, and results into rows."""
+"""How parts are put into blocks for Ray Data."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
+import pyarrow as pa
 
-from segment.errors import SegmentError
-from segment.output.plan import Plan
-from segment.output.results import PartResult
+from segment.output.plan import PLAN_SCHEMA, Plan
+
+PACKED_SCHEMA = pa.schema([("parts", pa.list_(pa.struct(list(PLAN_SCHEMA))))])
 
 _MAX_BUNDLES = 4000  # more blocks than this cost the driver more than they give, but where workers are many
 _LONGEST = 4  # parts in a block, while that makes fewer blocks: so few go on being read when the model is behind
 _BUNDLES_A_WORKER = 4
-_TELL_SECONDS = 0.5
 
 
 def bundle(plan: Plan, workers: int, *, isolate: bool) -> list[tuple[int, int]]:
@@ -25,7 +23,7 @@ def bundle(plan: Plan, workers: int, *, isolate: bool) -> list[tuple[int, int]]:
     worker reads a row group once for all its parts.
     """
     count = len(plan)
-    groups = row_group_runs(plan)
+    groups = _row_group_runs(plan)
     if isolate or len(groups) < _BUNDLES_A_WORKER * workers:
         groups = [(start, 1) for start in range(count)]
     least = max(1, count // max(_MAX_BUNDLES, 2 * _BUNDLES_A_WORKER * workers))
@@ -42,28 +40,7 @@ def bundle(plan: Plan, workers: int, *, isolate: bool) -> list[tuple[int, int]]:
     return bundles
 
 
-def gather(results: Iterator[PartResult]) -> Iterator[list[PartResult]]:
-    """Put results that follow each other within half a second together: a row costs worker and driver a millisecond.
-
-    Raises:
-        SegmentError: as `results` does, after what came before it.
-    """
-    held: list[PartResult] = []
-    told = time.monotonic()
-    try:
-        for result in results:
-            held.append(result)
-            if time.monotonic() - told >= _TELL_SECONDS:
-                yield held
-                held, told = [], time.monotonic()
-    except SegmentError:
-        yield held
-        raise
-    if held:
-        yield held
-
-
-def row_group_runs(plan: Plan) -> list[tuple[int, int]]:
+def _row_group_runs(plan: Plan) -> list[tuple[int, int]]:
     """Consecutive parts of one Parquet row group, and each other part alone: (first part, number of parts) each."""
     runs: list[tuple[int, int]] = []
     last: tuple[str, int] | None = None
@@ -75,3 +52,14 @@ def row_group_runs(plan: Plan) -> list[tuple[int, int]]:
             runs.append((index, 1))
         last = (shard, row_group)
     return runs
+
+
+def packed(rows: pa.Table) -> pa.Table:
+    """Rows of a plan as one row, which Ray Data hands to an actor in one call."""
+    structs = rows.to_struct_array().combine_chunks()
+    return pa.table([pa.ListArray.from_arrays([0, len(rows)], structs).cast(PACKED_SCHEMA.types[0])], PACKED_SCHEMA)
+
+
+def unpacked(row: pa.Table) -> pa.Table:
+    """The rows of a plan that `packed` made one row of."""
+    return pa.Table.from_struct_array(row["parts"].combine_chunks().flatten())

@@ -127,9 +127,11 @@ def _private_cluster_environment() -> None:
 
     Its workers get the usual priority, as the local engine's threads have it: at Ray's default, nice 15, whatever runs
     beside them takes the CPUs from the job. A token of its own, kept in the environment, protects it: without one ray
-    would write ~/.ray/auth_token, and every later `ray start` and `ray job submit` of this user would demand it.
+    would write ~/.ray/auth_token, and every later `ray start` and `ray job submit` of this user would demand it. Ray
+    Data's usage statistics are off: they take a worker process of their own.
     """
     os.environ.setdefault("RAY_worker_niceness", "0")
+    os.environ.setdefault("RAY_DATA_USAGE_DISABLED", "1")
     if "RAY_AUTH_MODE" not in os.environ and "ray" not in sys.modules:
         os.environ["RAY_AUTH_MODE"] = "token"
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)

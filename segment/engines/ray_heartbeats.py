@@ -6,6 +6,7 @@ import os
 import threading
 import time
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -16,9 +17,10 @@ from segment.store import inflight
 
 _BEAT_SECONDS = 1.0
 _HEARD_SECONDS = 10.0  # since its last beat a process counts as there
-_FIRST_BEAT_SECONDS = 10.0
+_REPLY_SECONDS = 10.0  # for the actor that hears the workers, to a worker that asks
+_MOST_BEGINS = 2  # of a piece of work that may have killed a process before
 _MOST_KILLS = 3  # afterwards the process is dead, or its node is out of reach
-_ANSWER_SECONDS = 40.0  # for the actor that hears the workers
+_ANSWER_SECONDS = 40.0  # for the same actor, to the driver
 _CLOSE_SECONDS = 5.0
 T = TypeVar("T")
 
@@ -32,6 +34,7 @@ class Beat:
         steps: that it has done so far.
         loading: whether it is loading the model.
         waits: the request to a store that it has waited for longest.
+        replaces: it is the successor of a process that died.
     """
 
     node: str
@@ -39,6 +42,7 @@ class Beat:
     steps: int
     loading: bool
     waits: inflight.RequestAge | None = None
+    replaces: bool = False
 
 
 @dataclass
@@ -59,6 +63,7 @@ class Signs:
         working: processes at work now.
         waits: requests that stores keep waiting, the oldest of each process.
         loads, loaded: how often a worker began to load the model, and was done.
+        replaced: processes with a model that died and have a successor.
     """
 
     stuck: tuple[tuple[str, int], ...]
@@ -67,68 +72,52 @@ class Signs:
     waits: tuple[inflight.RequestAge, ...]
     loads: int
     loaded: int
+    replaced: int = 0
 
 
 class Pulse:
-    """Knows of every working process when it last got on. Counts come from the processes themselves.
-
-    Attributes:
-        given_up: keys of processes that cannot even be killed.
-    """
+    """Knows of every working process when it last got on, and how often each part was begun."""
 
     def __init__(self) -> None:
-        self.given_up: set[str] = set()
         self._lives: dict[str, _Life] = {}
-        self._steps = self._loads = self._loaded = 0
-        self._listened_at: float | None = None
-        self._lock = threading.Lock()
+        self._begun: Counter[str] = Counter()
+        self._steps = self._loads = self._loaded = self._replaced = 0
 
     def beat(self, worker: str, beat: Beat) -> None:
         """A process works."""
         now = time.monotonic()
-        with self._lock:
-            life = self._lives.get(worker)
-            if beat.loading:
-                self._loads += life is None
-            elif life is not None and life.beat.loading:
-                self._loaded += 1
-            if life is None or (life.beat.steps, life.beat.loading) != (beat.steps, beat.loading):
-                life = self._lives[worker] = _Life(beat, now, now)
-                self._steps += not beat.loading
-            life.beat, life.heard = beat, now
+        life = self._lives.get(worker)
+        if beat.loading and life is None:
+            self._loads += 1
+            self._replaced += beat.replaces
+        if life is None or life.beat.steps != beat.steps:
+            life = self._lives[worker] = _Life(beat, now, now)
+            self._steps += not beat.loading
+        life.beat, life.heard = beat, now
 
     def rest(self, worker: str) -> None:
         """A process has nothing to do."""
-        with self._lock:
-            life = self._lives.pop(worker, None)
-            self._loaded += life is not None and life.beat.loading
+        life = self._lives.pop(worker, None)
+        self._loaded += life is not None and life.beat.loading
 
-    def lose(self, worker: str) -> None:
-        """A process is dead, perhaps before it was heard of, of loading the model then."""
-        with self._lock:
-            self._loads += self._lives.pop(worker, None) is None
-
-    def listened(self) -> None:
-        """All was heard that has been told until now. Who calls this is not deaf to all for a while unnoticed."""
-        self._listened_at = time.monotonic()
+    def begin(self, work: str) -> int:
+        """Count how often this piece of work was begun, now included."""
+        self._begun[work] += 1
+        return self._begun[work]
 
     def signs(self, seconds: float, loading_seconds: float) -> Signs:
         """Tell what is known; a process that is stuck again, a few times, if it stays so."""
-        with self._lock:
-            now = self._listened_at or time.monotonic()
-            lives = self._lives.values()
-            late = [x for x in lives if now - x.since > (loading_seconds if x.beat.loading else seconds)]
-            for life in late:
-                life.since, life.kills = now, life.kills + 1
-            self.given_up |= {key for key, life in self._lives.items() if life.kills == _MOST_KILLS}
-            self._lives = {key: life for key, life in self._lives.items() if life.kills < _MOST_KILLS}
-            heard = [x.beat for x in self._lives.values() if now - x.heard < _HEARD_SECONDS]  # the others may be dead
-            stuck = tuple((life.beat.node, life.beat.pid) for life in late)
-            waits = tuple(beat.waits for beat in heard if beat.waits)
-            return Signs(stuck, self._steps, len(heard), waits, self._loads, self._loaded)
-
-    def close(self) -> None:
-        """Nothing is held."""
+        now = time.monotonic()
+        lives = self._lives.values()
+        late = [x for x in lives if now - x.since > (loading_seconds if x.beat.loading else seconds)]
+        for life in late:
+            life.since, life.kills = now, life.kills + 1
+        self._lives = {key: life for key, life in self._lives.items() if life.kills < _MOST_KILLS}
+        heard = [x.beat for x in self._lives.values() if now - x.heard < _HEARD_SECONDS]  # the others may be dead
+        stuck = tuple({(life.beat.node, life.beat.pid) for life in late})
+        waits = tuple(beat.waits for beat in heard if beat.waits)
+        working = len({(beat.node, beat.pid) for beat in heard})
+        return Signs(stuck, self._steps, working, waits, self._loads, self._loaded, self._replaced)
 
 
 class RemotePulse:
@@ -163,64 +152,101 @@ class RemotePulse:
             within(_CLOSE_SECONDS, lambda: ray.kill(self.actor))
 
 
-@dataclass
-class _Pace:
-    """One call of a worker process, which may have two at once: whether it waits for others, and for how many beats."""
-
-    waits: bool = False
-    ticks: int = 0
-
-
 class Heart:
     """Tells the pulse from a worker process that it gets on, once a second while it works.
 
     Args:
         pulse: the actor of a `RemotePulse`.
         steps: counts what the process has done.
+
+    Attributes:
+        replaces: whether this process is the successor of one that died.
     """
 
-    def __init__(self, pulse: Any, steps: Callable[[], int]) -> None:
+    def __init__(self, pulse: Any, steps: Callable[[], int] = lambda: 0) -> None:
         import ray
 
+        context = ray.get_runtime_context()
+        self.steps = steps
+        self.replaces = context.get_actor_id() is not None and context.was_current_actor_reconstructed
         self._pulse = pulse
-        self._steps = steps
-        self._is_known = False
-        self._node = ray.get_runtime_context().get_node_id()
+        self._key = uuid.uuid4().hex
+        self._node = context.get_node_id()
+        self._is_known = self._is_loading = False
+        self._calls = self._waits = self._ticks = 0  # calls at once, those that wait for others, beats while all did
+        self._lock = threading.Lock()
+        self._done = threading.Event()
 
     @contextmanager
-    def beating(self, *, loading: bool = False) -> Iterator[_Pace]:
-        """Beat while the block runs: which loads the model, or works."""
-        import ray
-
-        key, pace = uuid.uuid4().hex, _Pace()
-        first = self._beat_once(key, loading, pace)  # at once: what freezes in its first second must be known too
-        if not self._is_known:  # a call is under way only when this process has found the pulse
-            with suppress(ray.exceptions.RayError):
-                ray.get(first, timeout=_FIRST_BEAT_SECONDS)
-            self._is_known = True
-        done = threading.Event()
-        thread = threading.Thread(target=self._beat, args=(done, key, loading, pace), daemon=True)
-        thread.start()
+    def beating(self, *, loading: bool = False) -> Iterator[None]:
+        """Beat while the block runs: which loads the model, or works. There may be several at once."""
+        with self._lock:
+            self._calls += 1
+            if self._calls == 1:
+                self._is_loading = loading
+                self._start()
         try:
-            yield pace
+            yield
         finally:
-            done.set()
-            thread.join()
-            self._pulse.rest.remote(key)
+            with self._lock:
+                self._calls -= 1
+                if not self._calls:
+                    self._stop()
 
     def through(self, values: Iterator[T]) -> Iterator[T]:
         """Beat while the next value is being made; between two it is for Ray to fetch the last one."""
-        with self.beating() as pace:
+        with self.beating():
             for value in values:
-                pace.waits = True
-                yield value
-                pace.waits = False
+                with self._waiting():
+                    yield value
 
-    def _beat(self, done: threading.Event, key: str, loading: bool, pace: _Pace) -> None:
+    def may_begin(self, work: str) -> bool:
+        """Count that a piece of work is begun; whether it was not begun too often.
+
+        Ray Data runs what killed its process again without end. What may not begin is left for the next round.
+        """
+        begun = self._answer(self._pulse.begin.remote(work))
+        return begun is None or begun <= _MOST_BEGINS
+
+    @contextmanager
+    def _waiting(self) -> Iterator[None]:
+        with self._lock:
+            self._waits += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._waits -= 1
+
+    def _start(self) -> None:
+        first = self._beat_once()  # at once: what freezes in its first second must be known too
+        if not self._is_known:  # work goes on only when this process has found the pulse
+            self._answer(first)
+            self._is_known = True
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._beat, args=(self._done,), daemon=True)
+        self._thread.start()
+
+    def _stop(self) -> None:
+        self._done.set()
+        self._thread.join()
+        self._pulse.rest.remote(self._key)
+
+    def _beat(self, done: threading.Event) -> None:
         while not done.wait(_BEAT_SECONDS):
-            pace.ticks += pace.waits
-            self._beat_once(key, loading, pace)
+            self._ticks += self._waits == self._calls
+            self._beat_once()
 
-    def _beat_once(self, key: str, loading: bool, pace: _Pace) -> Any:
-        waits = inflight.oldest_request()
-        return self._pulse.beat.remote(key, Beat(self._node, os.getpid(), self._steps() + pace.ticks, loading, waits))
+    def _beat_once(self) -> Any:
+        steps, waits = self.steps() + self._ticks, inflight.oldest_request()
+        beat = Beat(self._node, os.getpid(), steps, self._is_loading, waits, self.replaces)
+        return self._pulse.beat.remote(self._key, beat)
+
+    def _answer(self, asked: Any) -> Any:
+        """What the pulse answers; None if it does not, and is being replaced perhaps."""
+        import ray
+
+        try:
+            return ray.get(asked, timeout=_REPLY_SECONDS)
+        except ray.exceptions.RayError:
+            return None

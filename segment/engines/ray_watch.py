@@ -11,10 +11,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from segment.engines.ray_cluster import HeadLost
-from segment.engines.ray_heartbeats import Pulse, RemotePulse, Signs
+from segment.engines.ray_heartbeats import RemotePulse, Signs
 from segment.errors import SegmentError, StoreError
 from segment.pipeline.stall import Patience
 from segment.store import inflight
+from segment.store.names import count
 
 log = logging.getLogger("segment.engines.ray")
 
@@ -37,7 +38,7 @@ class Watch:
         loading: seconds that one may take for it.
     """
 
-    def __init__(self, patience: Patience, pulse: Pulse | RemotePulse, workers: int, loading: float) -> None:
+    def __init__(self, patience: Patience, pulse: RemotePulse, workers: int, loading: float) -> None:
         self._patience = patience
         self._pulse = pulse
         self._workers = workers
@@ -62,6 +63,8 @@ class Watch:
         signs = self._pulse.signs(seconds, self._loading)
         if signs.steps != self._signs.steps:
             self._life_at = time.monotonic()
+        if replaced := signs.replaced - self._signs.replaced:
+            log.warning("%s died: another one runs what was held again", count(replaced, "worker"))
         self._signs = signs
         inflight.record_workers(signs.working, signs.waits)
         for node, pid in signs.stuck:

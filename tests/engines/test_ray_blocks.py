@@ -1,17 +1,14 @@
-"""Blocks of parts and rows of results, as the Ray engine makes them."""
+"""Blocks of parts, as the Ray engine makes them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 
-from segment.engines.ray_blocks import bundle, gather
-from segment.errors import StoreError
+from segment.engines.ray_blocks import bundle
 from segment.inputs.discover import Part
 from segment.output.plan import Plan
-from segment.output.results import PartResult
 
 
 def plan_of(parts: int, parts_a_row_group: int = 0) -> Plan:
@@ -46,23 +43,3 @@ def test_row_groups_stay_together_where_there_are_enough() -> None:
     starts = {start for start, _ in bundle(plan_of(210, 7), 2, isolate=False)}
     assert all(start % 7 == 0 for start in starts)
     assert any(start % 7 for start, _ in bundle(plan_of(21, 7), 2, isolate=False))  # three for two would not be fair
-
-
-def results(number: int, error: Exception | None = None) -> Iterator[PartResult]:
-    for i in range(number):
-        yield PartResult(str(i), "s")
-    if error is not None:
-        raise error
-
-
-def test_fast_results_come_together_slow_ones_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert [[r.part for r in held] for held in gather(results(3))] == [["0", "1", "2"]]
-    monkeypatch.setattr("segment.engines.ray_blocks._TELL_SECONDS", 0.0)
-    assert [[r.part for r in held] for held in gather(results(3))] == [["0"], ["1"], ["2"]]
-
-
-def test_results_before_an_error_come_first() -> None:
-    gathered = gather(results(2, StoreError("gone")))
-    assert [r.part for r in next(gathered)] == ["0", "1"]
-    with pytest.raises(StoreError, match="gone"):
-        next(gathered)

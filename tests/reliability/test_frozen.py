@@ -73,6 +73,24 @@ def test_the_pulse_tells_who_is_stuck_and_who_loads() -> None:
     assert pulse.signs(0.0, 0.0) == Signs((), steps=2, working=0, waits=(), loads=1, loaded=1)
 
 
+def test_the_pulse_counts_what_is_begun_and_who_is_replaced() -> None:
+    pulse = Pulse()
+    assert [pulse.begin(work) for work in ("a", "b", "a", "a")] == [1, 1, 2, 3]
+    pulse.beat("x", Beat("node", 1, 0, loading=True))
+    pulse.beat("y", Beat("node", 2, 0, loading=True, replaces=True))
+    pulse.beat("y", Beat("node", 2, 0, loading=True, replaces=True))
+    pulse.beat("z", Beat("node", 2, 0, loading=False, replaces=True))
+    assert pulse.signs(60.0, 60.0).replaced == 1
+
+
+def test_a_process_of_two_calls_is_one_worker() -> None:
+    pulse = Pulse()
+    for call in ("a", "b"):
+        pulse.beat(call, Beat("node", 1, 0, loading=False))
+    signs = pulse.signs(-1.0, -1.0)
+    assert (signs.stuck, signs.working) == ((("node", 1),), 1)
+
+
 def test_who_does_not_die_of_being_killed_is_told_three_times() -> None:
     pulse = Pulse()
     pulse.beat("a", Beat("node", 1, 0, loading=False))

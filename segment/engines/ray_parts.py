@@ -1,0 +1,75 @@
+"""The parts of a plan as a source of Ray Data: what the Read operator of every job reads."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import pyarrow as pa
+from ray.data.block import BlockMetadata
+from ray.data.datasource import Datasource, ReadTask
+
+from segment.engines.ray_blocks import PACKED_SCHEMA, packed
+from segment.output.plan import Plan
+
+
+class PartSource(Datasource):  # type: ignore[misc]  # Ray is not typed
+    """A plan's parts, in blocks of consecutive ones.
+
+    Args:
+        plan: the parts.
+        blocks: (first part, number of parts) of each read task.
+        read: makes tables of a row a part from rows of the plan, in a worker; by default the rows themselves are one
+            row, see `packed`.
+        image_bytes: what an image takes in those tables, in bytes.
+        name: of the operator, after `Read`.
+
+    Attributes:
+        blocks: as given.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        blocks: Sequence[tuple[int, int]],
+        read: Callable[[pa.Table], Iterable[pa.Table]] | None = None,
+        image_bytes: int = 0,
+        name: str = "Parts",
+    ) -> None:
+        super().__init__()
+        self._plan = plan
+        self.blocks = blocks
+        self._read = read
+        self._image_bytes = image_bytes
+        self._part_bytes = int(plan.table.nbytes) // len(plan)
+        self._name = name
+
+    def get_name(self) -> str:
+        """See `name`."""
+        return self._name
+
+    def estimate_inmemory_data_size(self) -> int:
+        """Bytes of all tables together."""
+        return sum(task.metadata.size_bytes for task in self._tasks)
+
+    def get_read_tasks(
+        self, parallelism: int, per_task_row_limit: int | None = None, data_context: Any = None
+    ) -> list[ReadTask]:
+        """One for each block, in the order of the plan, whatever parallelism Ray wishes."""
+        return self._tasks
+
+    @functools.cached_property
+    def _tasks(self) -> list[ReadTask]:  # Ray asks several times
+        return [self._read_task(self._plan.table.slice(start, length)) for start, length in self.blocks]
+
+    def _read_task(self, rows: pa.Table) -> ReadTask:
+        read = self._read
+
+        def read_parts() -> Iterable[pa.Table]:  # Ray pickles of a table what is in the slice, unlike Arrow
+            return [packed(rows)] if read is None else read(rows)
+
+        size = self._part_bytes * len(rows) + (self._image_bytes and self._image_bytes * Plan(rows).images)
+        number = 1 if read is None else len(rows)
+        metadata = BlockMetadata(num_rows=number, size_bytes=size, input_files=None, exec_stats=None)
+        return ReadTask(read_parts, metadata, schema=PACKED_SCHEMA if read is None else None)

@@ -1,0 +1,76 @@
+"""What Ray Data runs: the operators and rows that its dashboard shows, and what a driver's other datasets keep."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from segment.engines import Isolation
+from tests.jobs import ENGINES, ray_engine, run_on
+from tests.reliability.trouble import assert_sound, street
+from tests.runs import Place
+
+pytestmark = pytest.mark.ray
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    """Sixteen sound images in parts of two."""
+    return street(tmp_path, images=16)
+
+
+def shown() -> list[dict[str, Any]]:
+    """The operators of the last dataset as the dashboard's page Ray Data has them, but for its inputs."""
+    import ray
+
+    actor = ray.get_actor("datasets_stats_actor", namespace="_dataset_stats_actor")
+    datasets = ray.get(actor.get_datasets.remote())
+    last = max(datasets.values(), key=lambda dataset: dataset["start_time"])
+    return [operator for operator in last["operators"].values() if operator["name"] != "Input"]
+
+
+@pytest.mark.parametrize(
+    ("isolation", "split", "names"),
+    [
+        ("none", False, ["ReadParts->MapBatches(segment[{card}])"]),
+        ("part", False, ["ReadParts->MapBatches(segment[{card}])"]),
+        ("image", False, ["ReadPartsByImage"]),
+        ("none", True, ["ReadParts", "MapBatches(segment[{card}])", "MapBatches(write)"]),
+        ("image", True, ["ReadPartsByImage"]),
+    ],
+)
+@pytest.mark.usefixtures("ray_cluster")
+def test_the_dashboard_shows_the_operators_and_a_row_for_each_part(
+    isolation: Isolation, split: bool, names: list[str], place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tests.runs import CARD
+
+    monkeypatch.setattr("segment.runs.rounds._ROUNDS", (isolation,))
+    run_on(ray_engine(split=split), place.job())
+    assert_sound(place.output)
+    operators = shown()
+    assert [operator["name"] for operator in operators] == [name.format(card=CARD.name) for name in names]
+    assert {operator["state"] for operator in operators} == {"FINISHED"}
+    assert [operator["total_rows"] for operator in operators] == [8] * len(operators)
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_other_datasets_of_the_same_driver_keep_their_settings(place: Place) -> None:
+    from ray.data import DataContext
+
+    before = DataContext.get_current().target_max_block_size, DataContext.get_current().max_errored_blocks
+    run_on(ENGINES["ray-2"], place.job())
+    after = DataContext.get_current().target_max_block_size, DataContext.get_current().max_errored_blocks
+    assert after == before
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_nothing_is_used_that_a_later_ray_removes(place: Place) -> None:
+    for engine in ("ray-2", "ray-split"):
+        with warnings.catch_warnings(record=True) as seen:
+            warnings.simplefilter("always")
+            run_on(ENGINES[engine], place.job(output=str(place.folder / engine)))
+        assert not [str(warning.message) for warning in seen if "removed in Ray" in str(warning.message)]
