@@ -138,8 +138,8 @@ def test_versions_are_compared_byte_by_byte(tmp_path: Path) -> None:
 
 def test_an_earlier_checkout_runs_its_own_code() -> None:
     line = command("ray-tars, before", Path("spec.json"), "python", Path("/earlier"))
-    assert line[:2] == ["env", "PYTHONPATH=/earlier"]
-    assert line[3:] == ["/earlier/jobs/bench/ours.py", "spec.json", "ray", "tars"]
+    assert line[:4] == ["env", "-C", "/earlier", "PYTHONPATH=/earlier"]
+    assert line[5:] == ["/earlier/jobs/bench/ours.py", "spec.json", "ray", "tars"]
 
 
 def test_agreement_counts_pixels(tmp_path: Path) -> None:

@@ -99,7 +99,17 @@ def command(contender: str, spec: Path, peer_python: str, before: Path | None) -
     if before and contender.endswith(BEFORE):
         engine, form = OURS[contender.removesuffix(BEFORE)]
         script = str(before / "jobs/bench/ours.py")
-        return ["env", f"PYTHONPATH={before.resolve()}", sys.executable, script, str(spec), engine, form]
+        return [
+            "env",
+            "-C",
+            str(before),
+            f"PYTHONPATH={before.resolve()}",
+            sys.executable,
+            script,
+            str(spec),
+            engine,
+            form,
+        ]
     if contender == "limit":
         return [sys.executable, str(ROOT / "jobs/bench/limit.py"), str(spec)]
     if contender in OURS:
