@@ -124,7 +124,8 @@ def test_an_image_that_freezes_its_process_is_one_row_too(
     trouble_in_children(monkeypatch, "freeze")
     settings = task.settings.model_copy(update={"stall_timeout": 2.0})
     task = dataclasses.replace(task, settings=settings)  # for a step; a model may take longer to load
-    assert quarantine(with_killer(parts), task, weights).errors == {"killed_worker": 1}
+    result = quarantine(with_killer(parts), task, weights)
+    assert (result.errors, result.failure) == ({"killed_worker": 1}, None)
     killed, sound = read_rows(place.output)
     assert (killed["id"], killed["error"]) == ("2-killer.png", KILLED)
     assert sound["id"] == "2.png"

@@ -41,6 +41,12 @@ def trouble():
     return kind, value
 
 
+def strike(number):
+    """Send this process a signal; its threads may go on for a moment, so this one waits."""
+    os.kill(os.getpid(), number)
+    time.sleep(5)
+
+
 def is_first(name):
     """Whether nobody came by here before."""
     try:
@@ -52,7 +58,7 @@ def is_first(name):
 
 def freeze_once(name):
     if is_first(name):
-        os.kill(os.getpid(), signal.SIGSTOP)
+        strike(signal.SIGSTOP)
 
 
 def hang_once(name):
@@ -66,7 +72,7 @@ def on_sessions(module):
     def init(self, *args, **settings):
         kind, value = trouble()
         if kind == "load":
-            os.kill(os.getpid(), signal.SIGKILL)
+            strike(signal.SIGKILL)
         elif kind == "load-freeze":
             freeze_once(value)
         elif kind == "load-hang":
@@ -81,9 +87,9 @@ def on_sessions(module):
             time.sleep(float(value))
         elif (images == TRIGGER).all(axis=-1).any():
             if kind == "die":
-                os.kill(os.getpid(), signal.SIGKILL)
+                strike(signal.SIGKILL)
             elif kind == "freeze" and (not value or is_first(value)):
-                os.kill(os.getpid(), signal.SIGSTOP)
+                strike(signal.SIGSTOP)
             elif kind == "hang":
                 hang_once(value)
             elif kind == "hungry" and is_first(value):
@@ -100,7 +106,7 @@ def on_files(module):
         kind, value = trouble()
         if any(member.id.endswith("killer.png") for member in part.members):
             if kind == "read":
-                os.kill(os.getpid(), signal.SIGKILL)
+                strike(signal.SIGKILL)
             elif kind == "read-freeze":
                 freeze_once(value)
             elif kind == "read-hang":
