@@ -1,4 +1,10 @@
-"""The pipeline of Ray Data that runs a round: one operator on CPUs, three on GPUs, so that no GPU waits for a JPEG."""
+"""The pipeline of Ray Data that runs a round: one operator on CPUs, three on GPUs, so that no GPU waits for a JPEG.
+
+Two calls are in flight an actor on CPUs, which feed one thread, so that there is no pause between blocks. Blocks have
+four parts at most, and each part a row of its own: call and row take an actor about 4 ms. The driver's loop runs about
+nine times a second, at 4 ms each. (CPU time on two loaded cores.) What is left of Ray Data's cost is its start: three
+helper processes, and its import in the driver and in every actor.
+"""
 
 from __future__ import annotations
 
