@@ -60,5 +60,5 @@ def working_here() -> Iterator[None]:
     """Let the local engine's one worker be in this process."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(LocalEngine, "run", _run)
-        patch.setattr(LocalEngine, "warm_up", lambda engine, plan: None)
+        patch.setattr(LocalEngine, "warm_up", lambda engine, runtime, plan: None)
         yield

@@ -84,11 +84,14 @@ class Child:
 
     Only `death` and `close` wait for it, some seconds at most.
 
+    Args:
+        runtime: `onnxruntime` or `openvino`: what it will run the model with.
+
     Raises:
         OSError: the process could not be started.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, runtime: str) -> None:
         self._socket, theirs = socket.socketpair()
         for end in (self._socket, theirs):
             end.setblocking(True)  # whatever the program's default is
@@ -104,6 +107,7 @@ class Child:
         self._sender = Background("send")  # waits while a frozen process does not read
         self._reader: threading.Thread | None = None
         self.send(sys.path)
+        self.send(runtime)
 
     def begin(self, setup: bytes, tell: Callable[[Any], object]) -> None:
         """Let the process load the model and ask for work.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.abc
 import logging
 import logging.handlers
@@ -44,6 +45,7 @@ def serve(connection: Connection) -> None:
     line, code = _Line(connection), 0
     try:
         line.take_logs()
+        importlib.import_module(f"segment.models.sessions.{connection.recv()}")
         workers, run = _load(connection.recv())
         threading.Thread(target=line.beat, args=(workers,), daemon=True).start()
         pool = ThreadPoolExecutor(len(workers))

@@ -11,7 +11,7 @@ from typing import ParamSpec, TypeVar
 from segment.engines import Isolation
 from segment.engines.child import CHILD_MEMORY, Child, Setup
 from segment.engines.pool import Pool
-from segment.models.sessions import capabilities, footprint
+from segment.models.sessions import Runtime, capabilities, footprint
 from segment.models.weights import Weights
 from segment.output.plan import Plan
 from segment.output.results import PartResult
@@ -41,12 +41,13 @@ class LocalEngine:
     size: int | None = None
     name: str = "local"
     _spares: list[Child] = field(default_factory=list, repr=False)
+    _each: int = 0  # bytes of a process, once they are known
 
-    def warm_up(self, plan: Plan) -> None:
-        """Start the processes for a plan on CPUs: they import what they need while the run is prepared."""
+    def warm_up(self, runtime: Runtime, plan: Plan) -> None:
+        """Start the processes for a plan: they import what they need while the run is prepared."""
         with suppress(OSError):  # `run` says so
-            for _ in range(self._wanted("cpu", plan)):
-                self._spares.append(Child())
+            for _ in range(self._wanted("cpu", plan) if runtime.device == "cpu" else 1):
+                self._spares.append(Child(runtime.name))
 
     def nodes(self) -> list[frozenset[str]]:
         """This machine's capabilities."""
@@ -60,9 +61,10 @@ class LocalEngine:
         """See `Engine.processes`: on CPUs one for each worker, no more than fit into half of the free memory."""
         if task.runtime.device != "cpu":
             return 1
-        model = footprint(task.card, weights, task.runtime, task.batch_size)
-        each = CHILD_MEMORY + weights.size + (model.shared + model.per_stream if model else 0)
-        return max(1, min(self._wanted("cpu", plan), node_memory()[1] // 2 // each))
+        if not self._each:  # an engine runs one model
+            model = footprint(task.card, weights, task.runtime, task.batch_size)
+            self._each = CHILD_MEMORY + weights.size + (model.shared + model.per_stream if model else 0)
+        return max(1, min(self._wanted("cpu", plan), node_memory()[1] // 2 // self._each))
 
     def _wanted(self, device: str, plan: Plan) -> int:
         """Workers for a plan, were there no limit of memory. For few images another process is not worth its start."""

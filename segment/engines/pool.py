@@ -223,7 +223,7 @@ class Pool:
         """Start a process if there is work. After too many deaths in a row the reason is the failure of a part."""
         while tries and self._is_left():
             try:
-                member = _Member(self._spares.pop() if self._spares else Child(), tries)
+                member = _Member(self._spares.pop() if self._spares else Child(self._task.runtime.name), tries)
             except OSError as error:
                 tries, death = tries - 1, Death(f"a worker process could not be started ({error.strerror})")
             else:

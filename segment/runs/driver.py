@@ -108,7 +108,7 @@ def _run(job: Job, progress: Progress, *, retry_errors: bool, update: bool, veri
     progress.phase("starting the workers")
     with closing(_LazyEngine(job, plan)) as engine:
         runtime = existing[1] if existing else choose_runtime(job, weights, engine.get())
-        engine.warm_up(runtime.device)
+        engine.warm_up(runtime)
         batch = existing[2] if existing else choose_batch(job, card, weights, runtime, plan, engine.get, progress)
         identity = run_identity(job, card, weights, runtime, batch)
         task = task_of(job, card, runtime, batch, store, fingerprint_of(identity))
@@ -231,10 +231,10 @@ class _LazyEngine:
             self._engine = make_engine(self._job, self._plan.images)
         return self._engine
 
-    def warm_up(self, device: str) -> None:
+    def warm_up(self, runtime: Runtime) -> None:
         """Let the processes of the local engine start while the run is written down."""
-        if isinstance(self._engine, LocalEngine) and device == "cpu":
-            self._engine.warm_up(self._plan)
+        if isinstance(self._engine, LocalEngine):
+            self._engine.warm_up(runtime, self._plan)
 
     def close(self) -> None:
         """Close the engine if it was started."""
