@@ -142,9 +142,9 @@ def test_a_workers_share_is_that_of_a_cpu_of_its_container(machine: Path, monkey
 
 def test_the_guard_calls_once_above_the_budget() -> None:
     called = threading.Event()
-    guard = Guard(own_memory() + 50_000_000, 1.0, called.set)
+    guard = Guard(own_memory() + 200_000_000, 1.0, called.set)  # far from what other tests of this process give back
     assert not called.wait(0.3)
-    ballast = np.ones(100_000_000, np.uint8)
+    ballast = np.ones(400_000_000, np.uint8)
     assert called.wait(5)
     del ballast
     guard.close()
