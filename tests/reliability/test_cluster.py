@@ -181,6 +181,7 @@ def test_the_head_is_lost(kind: str, place: Place) -> None:
 # --- drivers ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_driver_that_freezes_and_wakes_up_when_another_one_is_done_writes_the_same_bytes(place: Place) -> None:
     """A zombie: it holds parts that are committed meanwhile, and commits them once more."""
     trouble = place.folder / "trouble"

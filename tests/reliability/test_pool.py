@@ -53,6 +53,7 @@ def test_of_a_pool_that_the_cluster_has_no_room_for_some_work_and_none_is_left(p
     assert_cpus_are_free()
 
 
+@pytest.mark.slow
 def test_workers_that_wait_for_room_take_none_from_the_next_round(
     tmp_path: Path, in_ray_workers: Callable[[str], object]
 ) -> None:
@@ -83,6 +84,7 @@ def test_a_part_that_kills_by_being_read_is_begun_a_few_times_and_harms_no_other
     assert_sound(place.output)
 
 
+@pytest.mark.slow
 def test_a_worker_that_hangs_while_it_loads_but_lives_is_replaced(
     place: Place,
     in_ray_workers: Callable[[str], object],

@@ -84,6 +84,7 @@ def test_with_ray_one_attempt_completes_the_run(place: Place, in_ray_workers: Ca
     assert_one_row_killed(place)
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_a_frozen_ray_worker_is_replaced(
     place: Place, in_ray_workers: Callable[[str], object], caplog: pytest.LogCaptureFixture
