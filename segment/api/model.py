@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,9 +19,12 @@ from segment.job import Job
 from segment.models.card import ModelCard, load_card
 from segment.models.sessions import Runtime, Session, capabilities, open_session, resolve_runtime
 from segment.models.weights import load_weights
+from segment.output.remarks import RemarkLog
 from segment.pipeline.resources import available_cpus
 from segment.pipeline.stages import predict
 from segment.store.client import Store
+
+log = logging.getLogger("segment.api.model")
 
 _first_process: int | None = None  # that loaded a model; a fork of it inherits the value
 
@@ -64,6 +68,7 @@ class Model:
         self._session = session
         self._process = os.getpid()
         self._lock = threading.Lock()
+        self._remarks = RemarkLog(log)
 
     def __repr__(self) -> str:
         how = f"{self.runtime.name} {self.runtime.version}, {self.runtime.device}, {self.runtime.precision}"
@@ -89,10 +94,12 @@ class Model:
 
     def predict_batch(self, images: Iterable[ImageLike]) -> list[NDArray[np.uint8]]:
         """Segment images of any sizes; see `predict`. They are `batch_size` a call of the runtime."""
-        found = self.predictions([to_picture(image, MAX_PIXELS).pixels for image in images])
-        for prediction in found:
+        pictures = [to_picture(image, MAX_PIXELS) for image in images]
+        found = self.predictions([picture.pixels for picture in pictures])
+        for picture, prediction in zip(pictures, found, strict=True):
             if prediction.fault:
                 raise SampleError(prediction.fault)
+            self._remarks.add([*picture.remarks, prediction.remark])
         return [prediction.mask for prediction in found]
 
     def predictions(self, images: Sequence[NDArray[np.uint8]]) -> list[Prediction]:

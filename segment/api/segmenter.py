@@ -20,7 +20,7 @@ from segment.images.labels import LabelDecoder
 from segment.job import LabelEncoding
 from segment.metrics import Confusion
 from segment.models.card import ModelCard
-from segment.output.remarks import REMARKS
+from segment.output.remarks import RemarkLog
 from segment.pipeline.stages import count_pixels
 
 log = logging.getLogger("segment.api.segmenter")
@@ -116,7 +116,7 @@ class Segmenter:
         self._dropped = () if keep_images else (image_column, label_column)
         self._max_pixels = max_pixels
         self._nothing = Confusion.zeros(len(classes)).counts
-        self._noticed: set[str] = set()
+        self._remarks = RemarkLog(log)
 
     @functools.cached_property
     def model(self) -> Model:
@@ -137,7 +137,7 @@ class Segmenter:
         return model
 
     def __getstate__(self) -> dict[str, Any]:
-        state = {name: value for name, value in vars(self).items() if name not in ("model", "_noticed")}
+        state = {name: value for name, value in vars(self).items() if name not in ("model", "_remarks")}
         if "model" in vars(self):
             runtime = self.model.runtime
             resolved = {"runtime": runtime.name, "device": runtime.device, "precision": runtime.precision}
@@ -147,7 +147,7 @@ class Segmenter:
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         vars(self).update(state)
-        self._noticed = set()
+        self._remarks = RemarkLog(log)
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         """Segment a batch.
@@ -237,7 +237,7 @@ class Segmenter:
             return error if error and failure.code == "empty" else str(failure)
 
     def _row(self, picture: Picture, prediction: Prediction, label: object, error: str) -> SegmentedRow:
-        self._notice(*picture.remarks, prediction.remark)
+        self._remarks.add([*picture.remarks, prediction.remark])
         if prediction.fault:
             return self._failed(sample_error_text(prediction.fault))
         if error:  # of the label alone, as there is an image
@@ -247,16 +247,10 @@ class Segmenter:
             found = to_label(label, size, picture.orientation, self._labels)
         except SampleError as failure:
             return {"mask": prediction.mask, "confusion": self._nothing, "error": str(failure)}
-        self._notice(*(found.remarks if found else ()))
+        self._remarks.add(found.remarks if found else ())
         classes = found.classes if found else None
         counts = count_pixels(prediction.at_model, prediction.mask, classes, self.model.card).counts
         return {"mask": prediction.mask, "confusion": counts, "error": ""}
 
     def _failed(self, error: str) -> SegmentedRow:
         return {"mask": np.empty((0, 0), np.uint8), "confusion": self._nothing, "error": error}
-
-    def _notice(self, *codes: str | None) -> None:
-        """Log what is noticed and fails nothing, each kind once."""
-        for code in {code for code in codes if code} - self._noticed:
-            self._noticed.add(code)
-            log.warning("an image, and perhaps later ones: %s", REMARKS[code])

@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Literal, ParamSpec, Protocol, TypeVar
 
 if TYPE_CHECKING:  # Ray's actor of `ray_pulse` starts in half the time without them
+    from segment.models.sessions import Runtime
     from segment.models.weights import Weights
     from segment.output.plan import Plan
     from segment.output.results import PartResult
@@ -47,6 +48,10 @@ class Engine(Protocol):
 
     def call(self, task_device: str, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call a function where a model for that device would be run: on a node with a GPU for `cuda`."""
+        ...
+
+    def warm_up(self, runtime: Runtime, plan: Plan) -> None:
+        """Begin what `run` will wait for, while the run is prepared; never fails."""
         ...
 
     def run(self, task: Task, weights: Weights, plan: Plan, *, isolation: Isolation) -> Generator[PartResult]:

@@ -1,9 +1,9 @@
 """The Ray engine: the same stages on a cluster.
 
-What it does is one best-effort round; `segment.runs.rounds` compares what is committed with the plan and starts
-another.
-On CPUs a pool of actors, one a core, does everything for a part: further operators would start worker processes that
-fight for the same cores. On GPUs Ray Data runs three operators, so that no GPU waits for a JPEG.
+`run` is one best-effort round: `segment.runs.rounds` compares what is committed with the plan and starts another.
+Each round is one Ray Data pipeline (`ray_pipeline.py`). On CPUs it has one operator, whose actors do a part from bytes
+to commit, because worker processes of further operators would compete for the same cores. On GPUs it has three
+operators, so that no GPU waits for a JPEG.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from segment.engines.ray_metrics import RunMetrics
 from segment.engines.ray_pipeline import CPU, GPU, start_pipeline
 from segment.engines.ray_watch import Watch
 from segment.errors import SegmentError, StoreError, UsageError
-from segment.models.sessions import capabilities
+from segment.models.sessions import Runtime, capabilities
 from segment.models.weights import Weights
 from segment.output.plan import Plan
 from segment.output.results import PartResult
@@ -145,6 +145,9 @@ class RayEngine:
         except ray.exceptions.RayError as error:
             raise _cause(error) from None
         return result
+
+    def warm_up(self, runtime: Runtime, plan: Plan) -> None:
+        """Nothing: actors start with the pipeline."""
 
     def run(self, task: Task, weights: Weights, plan: Plan, *, isolation: Isolation) -> Generator[PartResult]:
         """See `Engine.run`."""

@@ -26,6 +26,7 @@ from segment.inputs.parts import SEGMENTED
 from segment.job import Job, LabelEncoding
 from segment.models.card import load_card
 from segment.models.validation import validation_message
+from segment.output.remarks import RemarkLog
 from segment.store.client import Store
 
 log = logging.getLogger("segment.engines.ray_source")
@@ -49,7 +50,7 @@ class ImageSource(Datasource):  # type: ignore[misc]  # Ray is not typed
 
     The input is listed and cut in parts when the source is made, and a read task reads one part, or several parts in
     turn where there are more parts than Ray Data wants tasks. What is left out of the input, and other warnings, are
-    logged.
+    logged; so is, by each read task, each kind of remark on its images (a second page, damage that a decoder skips).
 
     Args:
         input: path or URL, as `Job.input`.
@@ -189,13 +190,17 @@ class _PartReader:
             InputChanged: an object is not the one that was listed.
             StoreError: the store refuses, or fails too often.
         """
+        remarks = RemarkLog(log)
         for part in parts:
             rows: list[_Row] = []
+            size = 0
             for sample in read_part(part, self.options, self.store):
-                rows.append(self._decoded(sample) if self.decode else self._encoded(sample))
-                if sum(row.size for row in rows) >= _BLOCK_BYTES:
+                remarks.add(sample.remarks)
+                rows.append(self._decoded(sample, remarks) if self.decode else self._encoded(sample))
+                size += rows[-1].size
+                if size >= _BLOCK_BYTES:
                     yield self._block(rows)
-                    rows = []
+                    rows, size = [], 0
             if rows:
                 yield self._block(rows)
 
@@ -203,7 +208,7 @@ class _PartReader:
         error = sample_error_text(sample.fault) if sample.fault else ""
         return _Row(sample.id, sample.url, sample.image, sample.label, error)
 
-    def _decoded(self, sample: Sample) -> _Row:
+    def _decoded(self, sample: Sample, remarks: RemarkLog) -> _Row:
         nothing = sample.label if self.labels is None else _NO_LABEL
         try:
             if sample.fault not in SEGMENTED:
@@ -211,13 +216,16 @@ class _PartReader:
             picture = decode_picture(sample.image, self.max_pixels)
         except SampleError as error:
             return _Row(sample.id, sample.url, _NO_IMAGE, nothing, str(error))
+        remarks.add(picture.remarks)
         try:
             if sample.fault:
                 raise SampleError(sample.fault)
             label = nothing
             if self.labels is not None and sample.label is not None:
                 size = (picture.pixels.shape[0], picture.pixels.shape[1])
-                label = self.labels.read(sample.label, *size, picture.orientation).classes
+                found = self.labels.read(sample.label, *size, picture.orientation)
+                remarks.add(found.remarks)
+                label = found.classes
         except SampleError as error:
             return _Row(sample.id, sample.url, picture.pixels, nothing, str(error))
         return _Row(sample.id, sample.url, picture.pixels, label, "")

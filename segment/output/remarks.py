@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterable, Mapping
 
 from segment.store.names import count
 
@@ -26,3 +27,17 @@ def remark_lines(counts: Mapping[str, int]) -> list[str]:
     """Return one line per code, the most frequent first: `12 images: the file has several pages ...`."""
     ordered = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
     return [f"{count(number, 'image')}: {REMARKS[code]}" for code, number in ordered if code in REMARKS]
+
+
+class RemarkLog:
+    """Logs remarks of images outside a job, which counts them: each code once."""
+
+    def __init__(self, log: logging.Logger) -> None:
+        self._log = log
+        self._logged: set[str] = set()
+
+    def add(self, codes: Iterable[str | None]) -> None:
+        """Log the remarks of an image; None is no remark."""
+        for code in {code for code in codes if code} - self._logged:
+            self._logged.add(code)
+            self._log.warning("an image, and perhaps later ones: %s", REMARKS[code])

@@ -8,7 +8,6 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 from segment.engines import Engine
-from segment.engines.local import LocalEngine
 from segment.errors import SegmentError, TooManyErrors, UsageError
 from segment.inputs.discover import Discovery, Known, discover, sign_again
 from segment.inputs.findings import images_in_words
@@ -232,8 +231,8 @@ class _LazyEngine:
         return self._engine
 
     def warm_up(self, runtime: Runtime) -> None:
-        """Let the processes of the local engine start while the run is written down."""
-        if isinstance(self._engine, LocalEngine):
+        """Let an engine that was started go on with its start while the run is written down."""
+        if self._engine is not None:
             self._engine.warm_up(runtime, self._plan)
 
     def close(self) -> None:

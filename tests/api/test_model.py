@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -138,3 +139,12 @@ def test_it_says_what_computes(model: segment.Model) -> None:
     assert repr(model).startswith(f"Model({MODEL}: {model.runtime.name} ")
     assert len(model.weights_sha384) == 96
     assert available_cpus() >= 1
+
+
+def test_remarks_of_encoded_images_are_logged_once_a_kind(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    loaded, pages = segment.load_model("demo-streets"), [Image.new("RGB", (40, 30), name) for name in ("red", "blue")]
+    pages[0].save(tmp_path / "pages.tif", save_all=True, append_images=pages[1:])
+    with caplog.at_level(logging.WARNING):
+        masks = [loaded.predict((tmp_path / "pages.tif").read_bytes()) for _ in range(2)]
+    assert masks[0].shape == (30, 40)
+    assert caplog.text.count("the file has several pages or frames; the first one is segmented") == 1

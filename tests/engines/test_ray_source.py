@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from ray import cloudpickle
 
 import segment
@@ -147,3 +148,16 @@ def test_paths_may_be_path_objects(items: list[Item], tmp_path: Path) -> None:
     source = segment.ImageSource(Path(how["input"]), labels=Path(how["labels"]), limit=2)
     assert source.images == 2
     assert "label" in rows_of(source)[0]
+
+
+def test_remarks_are_logged_once_a_kind(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A job counts and reports them; rows of a pipeline have no place for them."""
+    pages = [Image.new("RGB", (40, 30), colour) for colour in ("red", "blue")]
+    (tmp_path / "in").mkdir()
+    for name in ("a.tif", "b.tif"):
+        pages[0].save(tmp_path / "in" / name, save_all=True, append_images=pages[1:])
+    source = segment.ImageSource(tmp_path / "in")
+    with caplog.at_level(logging.WARNING):
+        rows = rows_of(source, parallelism=1)
+    assert [row["error"] for row in rows] == ["", ""]
+    assert caplog.text.count("the file has several pages or frames; the first one is segmented") == 1
