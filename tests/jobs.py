@@ -13,9 +13,9 @@ import pytest
 
 import segment
 from segment.engines import Engine, Isolation
-from segment.engines.child import Setup
 from segment.engines.local import LocalEngine
 from segment.engines.pool import Pool
+from segment.engines.worker_process import Setup
 from segment.models.card import ModelCard, load_card
 from segment.models.weights import Weights
 from segment.output.plan import Plan

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Literal, ParamSpec, Protocol, TypeVar
 
-if TYPE_CHECKING:  # Ray's actor of `ray_pulse` starts in half the time without them
+if TYPE_CHECKING:  # the actor of `ray_heartbeats` starts in half the time without them
     from segment.models.sessions import Runtime
     from segment.models.weights import Weights
     from segment.output.plan import Plan

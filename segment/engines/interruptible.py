@@ -1,4 +1,4 @@
-"""Waiting for Ray with an end to it."""
+"""Waits for results of Ray that can be interrupted."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ T = TypeVar("T")
 
 
 class _Stop(BaseException):
-    """Ends the thread that waits for Ray."""
+    """Raised in the thread that waits for Ray, to end it."""
 
 
 def pulled(values: Iterator[T], trouble: Callable[[], SegmentError | None]) -> Iterator[T]:
-    """Yield what a thread pulls, so that this one never waits without end.
+    """Yield values that another thread pulls from an iterator, so that the wait for one can be ended.
 
     Args:
-        values: results of Ray; waiting for the next one may take for ever.
-        trouble: asked once a second; what it returns is raised.
+        values: results of Ray; the wait for the next one may take for ever.
+        trouble: called once a second; an error that it returns is raised.
     """
     items: queue.Queue[tuple[bool, Any]] = queue.Queue(64)
     stopped = threading.Event()
@@ -43,7 +43,7 @@ def pulled(values: Iterator[T], trouble: Callable[[], SegmentError | None]) -> I
             put(False, None)
         except _Stop:
             pass
-        except BaseException as error:  # it is for whoever waits
+        except BaseException as error:  # raised where the values are consumed
             put(False, error)
 
     thread = threading.Thread(target=pull, name="pull", daemon=True)

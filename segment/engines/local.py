@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import ParamSpec, TypeVar
 
 from segment.engines import Isolation
-from segment.engines.child import CHILD_MEMORY, Child, Setup
 from segment.engines.pool import Pool
+from segment.engines.worker_process import PROCESS_MEMORY, Setup, WorkerProcess
 from segment.models.sessions import Runtime, capabilities, footprint
 from segment.models.weights import Weights
 from segment.output.plan import Plan
@@ -25,54 +25,54 @@ log = logging.getLogger("segment.engines.local")
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_IMAGES = 8  # at least, of a process: to start one takes as long as a light model needs for some
+_IMAGES = 8  # of a process at least: its start takes as long as a light model takes for some images
 
 
 @dataclass
 class LocalEngine:
     """Runs parts in a pool of worker processes, each with a model of its own on one CPU.
 
-    One process has the GPU: its workers are threads that share one session, and decode and encode meanwhile.
+    On a GPU it is one process; its workers are threads that share one session.
 
     Attributes:
-        size: workers; None takes every CPU this process may use.
+        size: number of workers; None takes one for each CPU that this process may use.
     """
 
     size: int | None = None
     name: str = "local"
-    _spares: list[Child] = field(default_factory=list, repr=False)
-    _each: int = 0  # bytes of a process, once they are known
+    _spares: list[WorkerProcess] = field(default_factory=list, repr=False)
+    _process_bytes: int = 0  # memory of a process, once it is known
 
     def warm_up(self, runtime: Runtime, plan: Plan) -> None:
-        """Start the processes for a plan: they import what they need while the run is prepared."""
-        with suppress(OSError):  # `run` says so
+        """Start the processes: they import their modules while the run is prepared."""
+        with suppress(OSError):  # `run` tries again, and raises it
             for _ in range(self._wanted("cpu", plan) if runtime.device == "cpu" else 1):
-                self._spares.append(Child(runtime.name))
+                self._spares.append(WorkerProcess(runtime.name))
 
     def nodes(self) -> list[frozenset[str]]:
-        """This machine's capabilities."""
+        """Return this machine's capabilities."""
         return [capabilities()]
 
     def workers(self, task_device: str) -> int:
-        """One for each CPU, of which a GPU's workers need one each, too."""
+        """Return one for each CPU; a GPU's workers need a CPU each, too."""
         return self.size or available_cpus()
 
     def processes(self, task: Task, weights: Weights, plan: Plan) -> int:
-        """See `Engine.processes`: on CPUs one for each worker, no more than fit into half of the free memory."""
+        """See `Engine.processes`: on CPUs one for each worker, as far as they fit into half of the free memory."""
         if task.runtime.device != "cpu":
             return 1
-        if not self._each:  # an engine runs one model
+        if not self._process_bytes:  # an engine runs one model
             model = footprint(task.card, weights, task.runtime, task.batch_size)
-            self._each = CHILD_MEMORY + weights.size + (model.shared + model.per_stream if model else 0)
-        return max(1, min(self._wanted("cpu", plan), node_memory()[1] // 2 // self._each))
+            self._process_bytes = PROCESS_MEMORY + weights.size + (model.shared + model.per_stream if model else 0)
+        return max(1, min(self._wanted("cpu", plan), node_memory()[1] // 2 // self._process_bytes))
 
     def _wanted(self, device: str, plan: Plan) -> int:
-        """Workers for a plan, were there no limit of memory. For few images another process is not worth its start."""
+        """Return the number of workers for a plan, if memory were no limit: few images are not worth many processes."""
         most = plan.images // _IMAGES if self.size is None and device == "cpu" else len(plan)
         return max(1, min(self.workers(device), len(plan), most))
 
     def threads(self, workers: int) -> int:
-        """Fewer workers than CPUs, because there are fewer parts, share the CPUs among them."""
+        """Return the CPUs divided by the workers: if there are fewer parts than CPUs, a worker has several."""
         return max(1, available_cpus() // workers) if self.size is None else 1
 
     def call(self, task_device: str, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -92,9 +92,9 @@ class LocalEngine:
         yield from Pool(setup, size, isolation, spares).run(plan.parts())
 
     def publish(self, tally: Tally, *, ended: bool = False) -> None:
-        """There is nowhere to look but at the progress."""
+        """Do nothing: the progress display shows all."""
 
     def close(self) -> None:
-        """End what was started and not used."""
+        """End processes that were started and not used."""
         while self._spares:
             self._spares.pop().close(at_once=True)

@@ -1,11 +1,11 @@
-"""A part that killed its worker, image by image in worker processes of its own."""
+"""Quarantine: run a part that killed its worker image by image, in worker processes of its own."""
 
 from __future__ import annotations
 
 from contextlib import closing
 
-from segment.engines.child import Setup
 from segment.engines.pool import Pool
+from segment.engines.worker_process import Setup
 from segment.inputs.discover import Part
 from segment.models.weights import Weights
 from segment.output.results import PartResult
@@ -15,7 +15,7 @@ from segment.pipeline.stages import Task
 def quarantine(part: Part, task: Task, weights: Weights) -> PartResult:
     """Run a part image by image in worker processes; an image that kills two of them becomes an error row.
 
-    Processes that cannot load the model are a failure of the part: no image is blamed for it.
+    If the processes cannot load the model, the part fails, and no image is blamed.
     """
     with closing(Pool(Setup(task, weights, by_image=True), 1, "image").run([part])) as results:
         return next(results)

@@ -1,6 +1,6 @@
 """The Ray engine: the same stages on a cluster.
 
-`run` is one best-effort round: `segment.runs.rounds` compares what is committed with the plan and starts another.
+`run` is one best-effort round: `segment.runs.rounds` compares the committed parts with the plan and starts another.
 Each round is one Ray Data pipeline (`ray_pipeline.py`). On CPUs it has one operator, whose actors do a part from bytes
 to commit, because worker processes of further operators would compete for the same cores. On GPUs it has three
 operators, so that no GPU waits for a JPEG.
@@ -15,17 +15,17 @@ from typing import Any, ParamSpec, TypeVar
 from segment.engines import Isolation
 from segment.engines.interruptible import pulled
 from segment.engines.ray_cluster import HeadLost, address_of, connect, last_line, leave, within
-from segment.engines.ray_heartbeats import RemotePulse
+from segment.engines.ray_heartbeats import MonitorActor
 from segment.engines.ray_metrics import RunMetrics
 from segment.engines.ray_pipeline import CPU, GPU, start_pipeline
-from segment.engines.ray_watch import Watch
+from segment.engines.ray_watchdog import Watchdog
 from segment.errors import SegmentError, StoreError, UsageError
 from segment.models.sessions import Runtime, capabilities
 from segment.models.weights import Weights
 from segment.output.plan import Plan
 from segment.output.results import PartResult
 from segment.pipeline.stages import Task
-from segment.pipeline.stall import Patience, loading_seconds
+from segment.pipeline.stall import StallTimeout, loading_seconds
 from segment.progress import Tally
 
 P = ParamSpec("P")
@@ -33,9 +33,9 @@ T = TypeVar("T")
 
 log = logging.getLogger("segment.engines.ray")
 
-_HEAD_SECONDS = 60.0  # for the head of the cluster to say what nodes there are
-_NODE_SECONDS = 300.0  # for every node to say what it can do: a worker process starts for that
-_FIRST_NODE_SECONDS = 15 * 60  # a cloud instance is there in two minutes, and installed in five more
+_HEAD_SECONDS = 60.0  # for the head of the cluster to list the nodes
+_NODE_SECONDS = 300.0  # for every node to report its capabilities, for which a worker process starts there
+_FIRST_NODE_SECONDS = 15 * 60  # a cloud instance starts in two minutes, and is set up in five more
 
 
 class RayEngine:
@@ -69,12 +69,12 @@ class RayEngine:
         self._metrics: RunMetrics | None = None
 
     def nodes(self) -> list[frozenset[str]]:
-        """Ask every node that has a CPU or GPU to give; where there is none yet, wait for the autoscaler's first."""
+        """Ask every node with a CPU or GPU for its capabilities; wait for the first node of an autoscaler."""
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         self._await_node("GPU" if self._device in ("cuda", "tensorrt") else "CPU")
-        if self._is_own:  # is this machine: a worker process more, just to ask, costs seconds
+        if self._is_own:  # it is this machine, and a worker process, just to ask, takes seconds
             return [capabilities()]
         ask = ray.remote(num_cpus=0, max_retries=3)(capabilities)
         known = within(_HEAD_SECONDS, ray.nodes)
@@ -90,7 +90,7 @@ class RayEngine:
             ) from None
 
     def workers(self, task_device: str) -> int:
-        """Size of the pool at start."""
+        """Return the size of the pool at its start."""
         import ray
 
         resource = "GPU" if self._splits(task_device) else "CPU"
@@ -100,7 +100,7 @@ class RayEngine:
         return max(1, int(within(_HEAD_SECONDS, ray.cluster_resources).get(resource, 0)))
 
     def _await_node(self, resource: str) -> None:
-        """Wait for a node that has a CPU (GPU): a cluster that scales to zero starts one when it is asked for."""
+        """Wait for a node with a CPU (GPU): a cluster scaled to zero starts one on demand."""
         import ray
 
         if within(_HEAD_SECONDS, ray.cluster_resources).get(resource):
@@ -157,15 +157,15 @@ class RayEngine:
         workers = self.workers(task.runtime.device)
         least, most = self._workers or (workers, workers)
         split = self._splits(task.runtime.device)
-        patience = Patience(task.settings.stall_timeout, None if split else task.batch_size)
-        pulse = RemotePulse()
-        watch = Watch(patience, pulse, most, loading_seconds(task.runtime.device))
+        stall_timeout = StallTimeout(task.settings.stall_timeout, None if split else task.batch_size)
+        monitor = MonitorActor()
+        watchdog = Watchdog(stall_timeout, monitor, most, loading_seconds(task.runtime.device))
         try:
             # by reference: constructor arguments are printed in Ray Data's logs, and a task holds credentials
-            shared = ray.put((task, weights, pulse.actor))
+            shared = ray.put((task, weights, monitor.actor))
             results = start_pipeline(task, shared, plan, (least, most), isolation=isolation, split=split)
-            for result in pulled(results, watch.trouble):
-                patience.learn(result)
+            for result in pulled(results, watchdog.trouble):
+                stall_timeout.learn(result)
                 yield result
         except HeadLost:
             self._connected = False  # nothing is left to disconnect from
@@ -173,7 +173,7 @@ class RayEngine:
         except ray.exceptions.RayError as error:
             raise _cause(error) from None
         finally:
-            watch.close()
+            watchdog.close()
 
     def publish(self, tally: Tally, *, ended: bool = False) -> None:
         """See `Engine.publish`: as Ray metrics."""

@@ -1,4 +1,4 @@
-"""The Ray cluster itself: join or start one, and ask its head within a time limit."""
+"""The Ray cluster: join or start one, and call its head with a time limit."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def connect(address: str | None, cpus: int | None = None) -> bool:
         UsageError: no cluster answers, or none can be started.
         SegmentError: one could be started, but not in time.
     """
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # or a pool's start prints a warning that means nothing
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # else the start of actors prints meaningless warnings
     address = address_of(address)
     if address and address.startswith("ray://"):
         raise UsageError(
@@ -73,10 +73,10 @@ def connect(address: str | None, cpus: int | None = None) -> bool:
 
 
 def _bounded_init(seconds: float, address: str | None, cpus: int) -> None:
-    """Let ray connect, from a thread that a call without end does not matter to.
+    """Call `ray.init` in a thread, with a time limit.
 
-    The thread stays: the kernel ends the processes of a cluster that was started here with the thread that started it.
-    Another one than the main thread also leaves the caller's SIGTERM handler alone.
+    The thread stays alive, because the kernel ends the processes of a local cluster together with the thread that
+    started them. In a thread other than the main one Ray leaves the SIGTERM handler of the caller alone.
 
     Raises:
         TimeoutError: it took longer.
@@ -88,7 +88,7 @@ def _bounded_init(seconds: float, address: str | None, cpus: int) -> None:
         how |= {"address": address}
     else:
         how |= {"address": "local", "num_cpus": cpus, "include_dashboard": False}
-    logging.getLogger("ray").setLevel(logging.ERROR)  # or it says that the SIGTERM handler is left alone
+    logging.getLogger("ray").setLevel(logging.ERROR)  # else it reports that it leaves the SIGTERM handler alone
     connecting = _connector().submit(ray.init, **how)
     try:
         connecting.result(seconds)
@@ -99,7 +99,7 @@ def _bounded_init(seconds: float, address: str | None, cpus: int) -> None:
 
 @functools.cache
 def _connector() -> Background:
-    """The thread that connects, one for all clusters that this process ever joins or starts."""
+    """Return the thread that connects, the same for all clusters that this process joins or starts."""
     return Background("ray")
 
 
@@ -117,18 +117,18 @@ def _too_slow(address: str | None) -> SegmentError:
 
 
 def address_of(address: str | None) -> str | None:
-    """The cluster to join: the one that is named, else RAY_ADDRESS's; None for one of our own."""
+    """Return the address of the cluster to join: the given one, else RAY_ADDRESS; None to start one here."""
     found = address or os.environ.get("RAY_ADDRESS") or None
     return None if found == "local" else found
 
 
 def _private_cluster_environment() -> None:
-    """Set what a cluster of our own is to be like, where the user did not. Ray reads it when it is first imported.
+    """Set the defaults of a cluster that is started here; Ray reads them when it is first imported.
 
-    Its workers get the usual priority, as the local engine's threads have it: at Ray's default, nice 15, whatever runs
-    beside them takes the CPUs from the job. A token of its own, kept in the environment, protects it: without one ray
-    would write ~/.ray/auth_token, and every later `ray start` and `ray job submit` of this user would demand it. Ray
-    Data's usage statistics are off: they take a worker process of their own.
+    Its workers get normal priority: at Ray's default, nice 15, any other program takes the CPUs from the job. A token
+    of its own, kept in the environment, protects it: without one, Ray would write ~/.ray/auth_token, and every later
+    `ray start` and `ray job submit` of this user would demand it. Ray Data's usage statistics are off, because they
+    take a worker process of their own.
     """
     os.environ.setdefault("RAY_worker_niceness", "0")
     os.environ.setdefault("RAY_DATA_USAGE_DISABLED", "1")
@@ -139,7 +139,7 @@ def _private_cluster_environment() -> None:
 
 @contextmanager
 def _silent_stderr() -> Iterator[None]:
-    """Drop what C++ code prints: Ray announces the log level above, on the user's terminal."""
+    """Discard what C++ code prints: Ray announces its log level on the terminal."""
     kept = os.dup(2)
     try:
         with Path(os.devnull).open("wb") as nowhere:
@@ -162,11 +162,11 @@ def _connect_advice(address: str | None, error: Exception) -> str:
 
 
 class HeadLost(StoreError):
-    """The head of the cluster is gone, or answers nobody."""
+    """The head of the cluster is gone, or does not answer."""
 
     @classmethod
     def after(cls, seconds: float) -> HeadLost:
-        """Say for how long it has not answered."""
+        """Return the error for a head that has not answered for so long."""
         return cls(
             f"the head of the Ray cluster (its control service, GCS) has not answered for {seconds:.0f} s: its node is "
             "lost, or overloaded. Start the cluster again, then the same command resumes the run; what is committed "
@@ -175,16 +175,16 @@ class HeadLost(StoreError):
 
 
 def last_line(error: BaseException) -> str:
-    """What an error of Ray's comes down to, without secrets: most are tracebacks."""
+    """Return the last line of an error of Ray, which is a traceback mostly, without secrets."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return redact_text(lines[-1]) if lines else type(error).__name__
 
 
 def within(seconds: float, call: Callable[[], T]) -> T:
-    """Return what a call to the cluster returns; the call is left behind if it takes too long.
+    """Return the result of a call to the cluster.
 
     Raises:
-        HeadLost: no answer came in time.
+        HeadLost: it did not return in time; its thread is left behind.
     """
     with Background("ask") as asker:
         asking = asker.submit(call)
@@ -197,7 +197,7 @@ def within(seconds: float, call: Callable[[], T]) -> T:
 
 
 def leave() -> None:
-    """Disconnect, which ends a cluster that was started here; a head that is gone is not waited for."""
+    """Disconnect, which ends a cluster that was started here; do not wait for a head that is gone."""
     import ray
 
     with suppress(HeadLost):

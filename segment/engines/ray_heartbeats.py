@@ -1,4 +1,4 @@
-"""Signs of life of Ray's worker processes: who sends them, and who keeps them."""
+"""Heartbeats of Ray's worker processes: `HeartbeatSender` sends them, the actor of a `HeartbeatMonitor` keeps them."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from typing import Any, TypeVar
 from segment.engines.ray_cluster import HeadLost, within
 from segment.store import inflight
 
-_BEAT_SECONDS = 1.0
-_HEARD_SECONDS = 10.0  # since its last beat a process counts as there
-_REPLY_SECONDS = 10.0  # for the actor that hears the workers, to a worker that asks
-_MOST_BEGINS = 2  # of a piece of work that may have killed a process before
-_MOST_KILLS = 3  # afterwards the process is dead, or its node is out of reach
-_ANSWER_SECONDS = 40.0  # for the same actor, to the driver
-_CLOSE_SECONDS = 5.0
+_INTERVAL_SECONDS = 1.0  # between two heartbeats of a process
+_ALIVE_SECONDS = 10.0  # a process counts as alive for so long after its last heartbeat
+_REPLY_SECONDS = 10.0  # for the monitor to answer a worker
+_ANSWER_SECONDS = 40.0  # for the monitor to answer the driver
+_CLOSE_SECONDS = 5.0  # for Ray to end the monitor
+_MAX_STARTS = 2  # of a piece of work that may have killed a process
+_MAX_KILLS = 3  # of a stuck process; if it still stands there, it is dead already or its node is out of reach
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Beat:
-    """A sign of life of a worker process.
+class Heartbeat:
+    """What a worker process says of itself, once a second.
 
     Attributes:
-        node, pid: which process.
-        steps: that it has done so far.
-        loading: whether it is loading the model.
-        waits: the request to a store that it has waited for longest.
-        replaces: it is the successor of a process that died.
+        node, pid: identify the process.
+        steps: number of steps done so far.
+        loading: the process is loading the model.
+        waits: the oldest unanswered request of the process to a store.
+        replaces: Ray started the process in place of one that died.
     """
 
     node: str
@@ -46,24 +46,24 @@ class Beat:
 
 
 @dataclass
-class _Life:
-    beat: Beat
-    since: float
-    heard: float
+class _ProcessState:
+    last: Heartbeat
+    progressed_at: float
+    heard_at: float
     kills: int = 0
 
 
 @dataclass(frozen=True)
-class Signs:
-    """What the pulse knows.
+class WorkerHealth:
+    """State of all worker processes, from their heartbeats.
 
     Attributes:
-        stuck: (node, pid) of processes that did no step for too long.
-        steps: signs of life so far, of all.
-        working: processes at work now.
-        waits: requests that stores keep waiting, the oldest of each process.
-        loads, loaded: how often a worker began to load the model, and was done.
-        replaced: processes with a model that died and have a successor.
+        stuck: (node, pid) of processes without a step for too long.
+        steps: heartbeats with progress so far, of all processes.
+        working: number of processes at work now.
+        waits: the oldest unanswered request to a store, of each process that has one.
+        loads, loaded: how often a worker began to load the model, and how often it succeeded.
+        replaced: number of processes with a model that died and were replaced.
     """
 
     stuck: tuple[tuple[str, int], ...]
@@ -75,74 +75,88 @@ class Signs:
     replaced: int = 0
 
 
-class Pulse:
-    """Knows of every working process when it last got on, and how often each part was begun."""
+class HeartbeatMonitor:
+    """Keeps the last heartbeat of every process at work, and counts how often pieces of work were started."""
 
     def __init__(self) -> None:
-        self._lives: dict[str, _Life] = {}
-        self._begun: Counter[str] = Counter()
+        self._processes: dict[str, _ProcessState] = {}
+        self._starts: Counter[str] = Counter()
         self._steps = self._loads = self._loaded = self._replaced = 0
 
-    def beat(self, worker: str, beat: Beat) -> None:
-        """A process works."""
+    def record(self, worker: str, heartbeat: Heartbeat) -> None:
+        """Record a heartbeat of a worker."""
         now = time.monotonic()
-        life = self._lives.get(worker)
-        if beat.loading and life is None:
+        state = self._processes.get(worker)
+        if heartbeat.loading and state is None:
             self._loads += 1
-            self._replaced += beat.replaces
-        if life is None or life.beat.steps != beat.steps:
-            life = self._lives[worker] = _Life(beat, now, now)
-            self._steps += not beat.loading
-        life.beat, life.heard = beat, now
+            self._replaced += heartbeat.replaces
+        if state is None or state.last.steps != heartbeat.steps:
+            state = self._processes[worker] = _ProcessState(heartbeat, now, now)
+            self._steps += not heartbeat.loading
+        state.last, state.heard_at = heartbeat, now
 
-    def rest(self, worker: str) -> None:
-        """A process has nothing to do."""
-        life = self._lives.pop(worker, None)
-        self._loaded += life is not None and life.beat.loading
+    def idle(self, worker: str) -> None:
+        """Record that a worker has no work now: no heartbeat is expected of it."""
+        state = self._processes.pop(worker, None)
+        self._loaded += state is not None and state.last.loading
 
-    def begin(self, work: str) -> int:
-        """Count how often this piece of work was begun, now included."""
-        self._begun[work] += 1
-        return self._begun[work]
+    def count_start(self, work: str) -> int:
+        """Count a start of a piece of work; return the number of its starts so far."""
+        self._starts[work] += 1
+        return self._starts[work]
 
-    def signs(self, seconds: float, loading_seconds: float) -> Signs:
-        """Tell what is known; a process that is stuck again, a few times, if it stays so."""
+    def health(self, seconds: float, loading_seconds: float) -> WorkerHealth:
+        """Return the state of the processes; one that stays stuck is reported `_MAX_KILLS` times.
+
+        Args:
+            seconds: a process without a step for longer is stuck.
+            loading_seconds: the same for a process that loads the model.
+        """
         now = time.monotonic()
-        lives = self._lives.values()
-        late = [x for x in lives if now - x.since > (loading_seconds if x.beat.loading else seconds)]
-        for life in late:
-            life.since, life.kills = now, life.kills + 1
-        self._lives = {key: life for key, life in self._lives.items() if life.kills < _MOST_KILLS}
-        heard = [x.beat for x in self._lives.values() if now - x.heard < _HEARD_SECONDS]  # the others may be dead
-        stuck = tuple({(life.beat.node, life.beat.pid) for life in late})
-        waits = tuple(beat.waits for beat in heard if beat.waits)
-        working = len({(beat.node, beat.pid) for beat in heard})
-        return Signs(stuck, self._steps, working, waits, self._loads, self._loaded, self._replaced)
+        states = self._processes.values()
+        stuck = [x for x in states if now - x.progressed_at > (loading_seconds if x.last.loading else seconds)]
+        for state in stuck:
+            state.progressed_at, state.kills = now, state.kills + 1
+        self._processes = {key: state for key, state in self._processes.items() if state.kills < _MAX_KILLS}
+        alive = [x.last for x in self._processes.values() if now - x.heard_at < _ALIVE_SECONDS]
+        return WorkerHealth(
+            stuck=tuple({(state.last.node, state.last.pid) for state in stuck}),
+            steps=self._steps,
+            working=len({(heartbeat.node, heartbeat.pid) for heartbeat in alive}),
+            waits=tuple(heartbeat.waits for heartbeat in alive if heartbeat.waits),
+            loads=self._loads,
+            loaded=self._loaded,
+            replaced=self._replaced,
+        )
 
 
-class RemotePulse:
-    """A pulse in an actor of its own, for worker processes that nobody but Ray hears.
+class MonitorActor:
+    """The driver's handle of a `HeartbeatMonitor` that runs in an actor of its own.
 
     Attributes:
-        actor: to which hearts beat.
+        actor: takes the heartbeats.
     """
 
     def __init__(self) -> None:
         import ray
 
-        self.actor = ray.remote(num_cpus=0, max_restarts=-1)(Pulse).remote()
+        self.actor = ray.remote(num_cpus=0, max_restarts=-1)(HeartbeatMonitor).remote()
 
-    def signs(self, seconds: float, loading_seconds: float) -> Signs:
-        """See `Pulse.signs`; an actor that does not answer is replaced, and hears the next beats."""
+    def health(self, seconds: float, loading_seconds: float) -> WorkerHealth:
+        """See `HeartbeatMonitor.health`.
+
+        Raises:
+            TimeoutError: the actor did not answer; it is restarted, and hears the next heartbeats.
+        """
         import ray
 
         try:
-            asked = self.actor.signs.remote(seconds, loading_seconds)
-            signs: Signs = ray.get(asked, timeout=_ANSWER_SECONDS)
-            return signs
+            asked = self.actor.health.remote(seconds, loading_seconds)
+            health: WorkerHealth = ray.get(asked, timeout=_ANSWER_SECONDS)
+            return health
         except ray.exceptions.GetTimeoutError:
             ray.kill(self.actor, no_restart=False)
-            raise TimeoutError("the actor that hears the workers does not answer: it is replaced") from None
+            raise TimeoutError("the actor that monitors the workers does not answer: it is restarted") from None
 
     def close(self) -> None:
         """End the actor."""
@@ -152,34 +166,35 @@ class RemotePulse:
             within(_CLOSE_SECONDS, lambda: ray.kill(self.actor))
 
 
-class Heart:
-    """Tells the pulse from a worker process that it gets on, once a second while it works.
+class HeartbeatSender:
+    """Sends a heartbeat from a worker process once a second while it works.
 
     Args:
-        pulse: the actor of a `RemotePulse`.
-        steps: counts what the process has done.
+        monitor: the actor of a `MonitorActor`.
+        steps: returns the number of steps that the process has done.
 
     Attributes:
-        replaces: whether this process is the successor of one that died.
+        replaces: Ray started this process in place of one that died.
     """
 
-    def __init__(self, pulse: Any, steps: Callable[[], int] = lambda: 0) -> None:
+    def __init__(self, monitor: Any, steps: Callable[[], int] = lambda: 0) -> None:
         import ray
 
         context = ray.get_runtime_context()
         self.steps = steps
         self.replaces = context.get_actor_id() is not None and context.was_current_actor_reconstructed
-        self._pulse = pulse
+        self._monitor = monitor
         self._key = uuid.uuid4().hex
         self._node = context.get_node_id()
         self._is_known = self._is_loading = False
-        self._calls = self._waits = self._ticks = 0  # calls at once, those that wait for others, beats while all did
+        # calls in progress; those of them that wait for their caller; heartbeats at which all of them did
+        self._calls = self._waiting = self._waiting_ticks = 0
         self._lock = threading.Lock()
         self._done = threading.Event()
 
     @contextmanager
-    def beating(self, *, loading: bool = False) -> Iterator[None]:
-        """Beat while the block runs: which loads the model, or works. There may be several at once."""
+    def sending(self, *, loading: bool = False) -> Iterator[None]:
+        """Send heartbeats while the block runs, which loads the model or works. Blocks may overlap."""
         with self._lock:
             self._calls += 1
             if self._calls == 1:
@@ -193,57 +208,57 @@ class Heart:
                 if not self._calls:
                     self._stop()
 
-    def through(self, values: Iterator[T]) -> Iterator[T]:
-        """Beat while the next value is being made; between two it is for Ray to fetch the last one."""
-        with self.beating():
+    def sending_during(self, values: Iterator[T]) -> Iterator[T]:
+        """Yield values, and send heartbeats while they are made. Time until Ray fetches a value is no standstill."""
+        with self.sending():
             for value in values:
-                with self._waiting():
+                with self._waiting_for_caller():
                     yield value
 
-    def may_begin(self, work: str) -> bool:
-        """Count that a piece of work is begun; whether it was not begun too often.
+    def may_start(self, work: str) -> bool:
+        """Count a start of a piece of work; return whether it was not started too often.
 
-        Ray Data runs what killed its process again without end. What may not begin is left for the next round.
+        Ray Data retries a call that kills its process without end. What may not start is left for the next round.
         """
-        begun = self._answer(self._pulse.begin.remote(work))
-        return begun is None or begun <= _MOST_BEGINS
+        starts = self._answer(self._monitor.count_start.remote(work))
+        return starts is None or starts <= _MAX_STARTS
 
     @contextmanager
-    def _waiting(self) -> Iterator[None]:
+    def _waiting_for_caller(self) -> Iterator[None]:
         with self._lock:
-            self._waits += 1
+            self._waiting += 1
         try:
             yield
         finally:
             with self._lock:
-                self._waits -= 1
+                self._waiting -= 1
 
     def _start(self) -> None:
-        first = self._beat_once()  # at once: what freezes in its first second must be known too
-        if not self._is_known:  # work goes on only when this process has found the pulse
+        first = self._send()  # at once, so that a process that freezes in its first second is known
+        if not self._is_known:  # work goes on only once this process has reached the monitor
             self._answer(first)
             self._is_known = True
         self._done = threading.Event()
-        self._thread = threading.Thread(target=self._beat, args=(self._done,), daemon=True)
+        self._thread = threading.Thread(target=self._send_regularly, args=(self._done,), daemon=True)
         self._thread.start()
 
     def _stop(self) -> None:
         self._done.set()
         self._thread.join()
-        self._pulse.rest.remote(self._key)
+        self._monitor.idle.remote(self._key)
 
-    def _beat(self, done: threading.Event) -> None:
-        while not done.wait(_BEAT_SECONDS):
-            self._ticks += self._waits == self._calls
-            self._beat_once()
+    def _send_regularly(self, done: threading.Event) -> None:
+        while not done.wait(_INTERVAL_SECONDS):
+            self._waiting_ticks += self._waiting == self._calls
+            self._send()
 
-    def _beat_once(self) -> Any:
-        steps, waits = self.steps() + self._ticks, inflight.oldest_request()
-        beat = Beat(self._node, os.getpid(), steps, self._is_loading, waits, self.replaces)
-        return self._pulse.beat.remote(self._key, beat)
+    def _send(self) -> Any:
+        steps, waits = self.steps() + self._waiting_ticks, inflight.oldest_request()
+        heartbeat = Heartbeat(self._node, os.getpid(), steps, self._is_loading, waits, self.replaces)
+        return self._monitor.record.remote(self._key, heartbeat)
 
     def _answer(self, asked: Any) -> Any:
-        """What the pulse answers; None if it does not, and is being replaced perhaps."""
+        """Return the monitor's answer; None if it does not answer, because it is being restarted perhaps."""
         import ray
 
         try:

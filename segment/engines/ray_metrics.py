@@ -1,8 +1,8 @@
-"""What Prometheus is told of a run, by way of Ray's own endpoint on each node; `jobs/monitoring/` shows it.
+"""Prometheus metrics of a run, exported by Ray on each node; `jobs/monitoring/` has dashboards of them.
 
-Ray puts `ray_` before each name. Workers count what they do, the driver says how the run stands. Counts of a worker's
-last seconds may be lost when it ends, as Ray reports every ten seconds (RAY_metrics_report_interval_ms): the ledger is
-the truth, this is for watching.
+Ray puts `ray_` before each name. Workers count parts and images, the driver sets the gauges of the run. Ray reports
+every ten seconds (RAY_metrics_report_interval_ms), so the last counts of a worker that ends may be lost: metrics are
+for watching, exact numbers are in the ledger.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _BOUNDARIES = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0]
 
 @functools.cache
 def _metric(name: str) -> Any:
-    """One of each in a process, as Ray wants it; made when it is first used."""
+    """Return a metric, made on first use: Ray allows one of each name in a process."""
     from ray.util import metrics
 
     if name == STAGE_SECONDS:
@@ -59,19 +59,19 @@ def _metric(name: str) -> Any:
 
 
 class RunMetrics:
-    """Metrics of one run: its labels, and what is recorded under them."""
+    """Metrics of one run, with its labels."""
 
     def __init__(self, task: Task) -> None:
         self._tags = {"run": shown(task.output), "model": task.card.name}
 
     def counting(self, results: Iterable[PartResult]) -> Iterator[PartResult]:
-        """Count results where they are made, and pass them on."""
+        """Count results and yield them."""
         for result in results:
             self.count(result)
             yield result
 
     def count(self, result: PartResult) -> None:
-        """Count what became of a part."""
+        """Count the result of a part."""
         outcome = "failed" if result.failure is not None else "skipped" if result.skipped else "committed"
         self._add("segment_parts_total", 1, outcome=outcome)
         if outcome != "committed":
@@ -85,7 +85,7 @@ class RunMetrics:
             _metric(STAGE_SECONDS).observe(seconds, self._tags | {"stage": stage})
 
     def publish(self, tally: Tally, *, ended: bool) -> None:
-        """Say how the run stands."""
+        """Set the gauges of the run."""
         busy = {} if ended else tally.busy()
         waiting = inflight.slow_request()
         self._set("segment_run_active", not ended)

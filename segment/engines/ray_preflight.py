@@ -1,4 +1,4 @@
-"""What Ray needs before it can be joined or started: where it is missing, Ray itself waits for ever or dies."""
+"""Checks before a Ray cluster is joined or started: where they fail, Ray itself would wait for ever or crash."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ _INSTEAD = "or use --engine local"
 
 
 def refuse_silence(address: str) -> None:
-    """Refuse an address at which nothing listens; one without host and port, such as `auto`, is Ray's to find.
+    """Refuse an address at which nothing listens; one without a port, such as `auto`, is left to Ray.
 
     Raises:
-        UsageError: no connection comes about.
+        UsageError: nobody accepts the connection.
     """
     host, separator, port = address.rpartition(":")
     if not separator or not port.isdigit():
@@ -52,10 +52,10 @@ def refuse_silence(address: str) -> None:
 
 
 def refuse_machine(cpus: int) -> None:
-    """Refuse to start a cluster where it could not work: too few open files, no place for its files or objects.
+    """Refuse to start a cluster on a machine with too few open files, or no room for its files or objects.
 
     Raises:
-        UsageError: what is missing, and how to give it.
+        UsageError: says what is missing, and how to mend it.
     """
     _refuse_few_files(cpus)
     folder = temporary_folder()
@@ -64,7 +64,7 @@ def refuse_machine(cpus: int) -> None:
 
 
 def temporary_folder() -> Path:
-    """Where Ray keeps sockets and logs, as it chooses."""
+    """Return the folder that Ray chooses for its sockets and logs."""
     for name in ("RAY_TMPDIR", *(("TMPDIR",) if sys.platform == "linux" else ())):
         if name in os.environ:
             return Path(os.environ[name])
@@ -82,7 +82,7 @@ def _refuse_few_files(cpus: int) -> None:
 
 
 def _refuse_temporary_folder(folder: Path) -> int:
-    """Try a folder as Ray will use it; return its free bytes."""
+    """Check that Ray can use a folder; return its free bytes."""
     mend = f"Set RAY_TMPDIR to a short path on a disk with room that you may write to, such as /tmp, {_INSTEAD}"
     path = os.fsencode(folder)
     if not folder.is_absolute() or not path.isascii():
@@ -108,7 +108,7 @@ def _refuse_temporary_folder(folder: Path) -> int:
 
 
 def _refuse_no_object_store(folder: Path, free: int) -> None:
-    """Tell that Ray will keep its objects on a disk, and refuse if there is no room either."""
+    """Warn if Ray will keep its objects on a disk; refuse if there is no room either."""
     try:
         shared = shutil.disk_usage(_SHARED_MEMORY).free
     except OSError:  # as on macOS, where there is none

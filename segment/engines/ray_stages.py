@@ -1,4 +1,4 @@
-"""The stages one by one, for engines that run each in a worker of its own, with what goes from one to the next."""
+"""The stages one by one, for engines that run each in a process of its own, and the data between two of them."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from segment.pipeline.worker import Worker, failed_or_raise, skipped
 
 
 @dataclass
-class Cargo:
-    """A part between two operators.
+class StagedPart:
+    """A part between two stages.
 
     Attributes:
-        part: which.
-        frames: its images; None if there is nothing to do but to report `result`.
-        clock: seconds so far.
-        read_bytes: encoded input.
-        result: what to report if the part was skipped or failed to be read.
+        part: the part.
+        frames: its images; None if only `result` is left to report.
+        clock: seconds spent so far.
+        read_bytes: bytes of encoded input.
+        result: the result of a part that was skipped or has failed.
     """
 
     part: Part
@@ -30,48 +30,48 @@ class Cargo:
     result: PartResult | None = None
 
 
-class SplitWorker:
-    """Runs each stage for a part when it is told to; `write` makes the part done."""
+class StageWorker:
+    """Runs single stages; `write` commits the part."""
 
     def __init__(self, task: Task, worker: Worker | None = None) -> None:
         self.task = task
         self.worker = worker or Worker(task, None)
 
-    def read(self, part: Part) -> Cargo:
+    def read(self, part: Part) -> StagedPart:
         """Read and decode."""
         clock = Clock()
         try:
             read = self.worker.read(part, clock)
             if read is None:
-                return Cargo(part, None, clock, result=skipped(part))
+                return StagedPart(part, None, clock, result=skipped(part))
             with clock("decode"):
                 frames = decode(read, self.task)
         except Exception as error:
-            return Cargo(part, None, clock, result=failed_or_raise(part, error))
-        return Cargo(part, frames, clock, read_bytes=sum(len(sample.image) for sample in read))
+            return StagedPart(part, None, clock, result=failed_or_raise(part, error))
+        return StagedPart(part, frames, clock, read_bytes=sum(len(sample.image) for sample in read))
 
-    def segment(self, cargo: Cargo) -> Cargo:
+    def segment(self, staged: StagedPart) -> StagedPart:
         """Run the model."""
         session = self.worker.session
         assert session is not None
-        self.worker.beats += 1
-        if cargo.frames is not None:
+        self.worker.steps_done += 1
+        if staged.frames is not None:
             try:
-                with cargo.clock("infer"):
-                    cargo.frames = segment(cargo.frames, session, self.task.batch_size)
+                with staged.clock("infer"):
+                    staged.frames = segment(staged.frames, session, self.task.batch_size)
             except Exception as error:
-                cargo.frames, cargo.result = None, failed_or_raise(cargo.part, error)
-            cargo.clock.memory = peak_memory()
-        return cargo
+                staged.frames, staged.result = None, failed_or_raise(staged.part, error)
+            staged.clock.memory = peak_memory()
+        return staged
 
-    def write(self, cargo: Cargo) -> PartResult:
+    def write(self, staged: StagedPart) -> PartResult:
         """Score, encode and commit."""
-        if cargo.frames is None:
-            assert cargo.result is not None
-            return cargo.result
+        if staged.frames is None:
+            assert staged.result is not None
+            return staged.result
         try:
-            with cargo.clock("encode"):
-                rows = encode(cargo.frames, self.task, self.worker.labels)
+            with staged.clock("encode"):
+                rows = encode(staged.frames, self.task, self.worker.labels)
         except Exception as error:
-            return failed_or_raise(cargo.part, error)
-        return self.worker.commit(cargo.part, rows, cargo.clock, cargo.read_bytes)
+            return failed_or_raise(staged.part, error)
+        return self.worker.commit(staged.part, rows, staged.clock, staged.read_bytes)

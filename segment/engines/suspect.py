@@ -1,10 +1,10 @@
-"""A part that killed its worker: run image by image until what kills is an error row."""
+"""A part that killed its worker: it is run image by image until the image that kills is an error row."""
 
 from __future__ import annotations
 
 from collections import Counter
 
-from segment.engines.child import Death
+from segment.engines.worker_process import ProcessExit
 from segment.errors import sample_error_text
 from segment.inputs.discover import Part, image_uri
 from segment.output.results import PartResult
@@ -13,15 +13,15 @@ from segment.pipeline.stages import Clock, Task
 from segment.pipeline.worker import Worker
 from segment.store.names import row_id
 
-_DEATHS = 2  # that make an image, or reading the part, the culprit: the first may have been bad luck
-_READING = -1
+_MAX_DEATHS = 2  # at an image, or while the part is read: one may be an accident
+_READING = -1  # the position that stands for reading the part
 
 
 class Suspect:
-    """What is known of such a part so far, by however many processes.
+    """Progress of such a part, over all processes that ran it.
 
-    An image that two processes died at becomes an error row. If two died while they read the part, all of its images
-    do that are not done. All others are kept, and no death before a process has asked for work counts.
+    An image at which two processes died becomes an error row. If two died while they read the part, all images without
+    a row do. Only the death of a process that had asked for work counts.
 
     Attributes:
         part: the part.
@@ -35,31 +35,31 @@ class Suspect:
         self._is_read = False
 
     def begin(self) -> tuple[Part, list[int] | None]:
-        """What to ask a process for: the part, and the positions of the images that are left; None for all."""
+        """Return the work of the next process: the part, and the positions of the images to run; None for all."""
         self._is_read = False
         return self.part, None if self._images is None else self._left()
 
     def take(self, answer: list[tuple[str, str, int]] | ImageRow) -> None:
-        """Note an answer: id, URL and index of all images once the part is read, then row after row."""
+        """Take an answer of a process: first id, URL and index of all images, then row after row."""
         if isinstance(answer, list):
             self._images, self._is_read = answer, True
         else:
             self._rows[self._left()[0]] = answer
 
-    def blame(self, death: Death) -> None:
-        """Note that the process died."""
+    def blame(self, end: ProcessExit) -> None:
+        """Count the death of the process against the image at which it died."""
         at = self._left()[0] if self._is_read else _READING
         self._deaths[at] += 1
-        if self._deaths[at] == _DEATHS:
+        if self._deaths[at] == _MAX_DEATHS:
             self._images = self._images or self._named()
-            code = "out_of_memory" if death.is_over_budget else "killed_worker"
+            code = "out_of_memory" if end.is_over_budget else "killed_worker"
             for position in self._left() if at == _READING else [at]:
                 row = ImageRow(*self._images[position], None, sample_error_text(code), None, None, None, None)
                 self._rows[position] = row
 
     @property
     def is_done(self) -> bool:
-        """Whether every image has its row."""
+        """Every image has its row."""
         return self._images is not None and not self._left()
 
     def commit(self, task: Task) -> PartResult:
@@ -70,7 +70,7 @@ class Suspect:
         return [position for position in range(len(self._images or ())) if position not in self._rows]
 
     def _named(self) -> list[tuple[str, str, int]]:
-        """The images of a part that cannot be read, by what the plan knows of them."""
+        """Return id, URL and index of the images of a part that cannot be read, from the plan."""
         part = self.part
         if part.members:
             named = [(member.id, image_uri(part, member.id, member.image)) for member in part.members]

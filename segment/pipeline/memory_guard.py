@@ -1,4 +1,4 @@
-"""Memory of worker processes: one that takes too much ends itself, and its part fails; the node lives on."""
+"""Memory guard: a worker process that uses too much memory ends itself before the kernel kills others on its node."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ import psutil
 from segment.pipeline.resources import available_cpus, node_memory
 
 OVER_BUDGET = 86  # exit code of a worker process that ended itself
-_SHORT = 0.08  # of a node's memory left: Linux and Ray begin to kill whom they like at about half of that
-_EVERY_SECONDS = 0.1
-_CALM_SECONDS = 0.5  # without a budget: a node does not fill up that fast
+_SHORT = 0.08  # fraction of a node's memory that is free: Linux and Ray kill processes at about half of that
+_POLL_SECONDS = 0.1  # with a budget
+_NODE_POLL_SECONDS = 0.5  # without one: a node fills up more slowly than a process
 
 
 def own_memory() -> int:
-    """Return this process's resident bytes but for what it shares: mapped files, Ray's object store.
+    """Return the resident bytes of this process without shared ones, such as mapped files and Ray's object store.
 
-    Where the system does not say what is shared (macOS), all of them.
+    On macOS, which does not tell them apart, shared bytes are included.
     """
     memory = psutil.Process().memory_info()
     return int(memory.rss - getattr(memory, "shared", 0))
 
 
 def peak_memory() -> int:
-    """Most bytes that this process has had resident so far.
+    """Return the peak resident bytes of this process.
 
-    Not by `getrusage` where there is another way: on Linux its peak is that of the process which started this one, too.
+    `getrusage` is the last resort: on Linux its peak includes that of the parent process.
     """
     with suppress(OSError), open("/proc/self/status", encoding="ascii") as status:  # noqa: PTH123 - no file
         return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM:"))
@@ -40,13 +40,13 @@ def peak_memory() -> int:
 
 
 class Guard:
-    """Watches this process's memory from a thread, and calls `over` once if it takes too much.
+    """Watches the memory of this process from a thread, and calls `over` once when it is above the limit.
 
-    Too much is more than the budget; where there is none, more than its share while the node is short of memory.
+    The limit is the budget. Without one it is a share of the node's memory, while the node is short of memory.
 
     Args:
         budget: bytes, from `--worker-memory`; None for the share.
-        share: of the node's memory, 0-1.
+        share: fraction of the node's memory, 0-1.
         over: called from the guard's thread.
     """
 
@@ -58,7 +58,7 @@ class Guard:
         threading.Thread(target=self._watch, name="memory", daemon=True).start()
 
     def _watch(self) -> None:
-        while not self._done.wait(_CALM_SECONDS if self._budget is None else _EVERY_SECONDS):
+        while not self._done.wait(_NODE_POLL_SECONDS if self._budget is None else _POLL_SECONDS):
             if self._is_over():
                 self._over()
                 return
@@ -75,8 +75,10 @@ class Guard:
 
 
 def guard_process(budget: int | None, share: float | None = None) -> Guard:
-    """Let this process, a worker of its own, end itself when it takes too much; see `Guard`.
+    """Let this worker process end itself with exit code `OVER_BUDGET` when it uses too much memory; see `Guard`.
 
-    The share, unless it is given, is that of one of the CPUs of this node or container: on each may be a worker.
+    Args:
+        budget: bytes, from `--worker-memory`.
+        share: fraction of the node's memory, 0-1; None divides it by the CPUs, each of which may have a worker.
     """
     return Guard(budget, share or 1 / available_cpus(), lambda: os._exit(OVER_BUDGET))

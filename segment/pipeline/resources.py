@@ -1,6 +1,6 @@
-"""What this process may use of its machine: CPUs and memory by its affinity and its control groups, and folders.
+"""CPUs and memory that this process may use, by its affinity and its control groups.
 
-A container, a Kubernetes pod and a job of a batch system are control groups, of version 1 or 2 of the interface.
+Containers, Kubernetes pods and jobs of batch systems are control groups, of version 1 or 2 of the interface.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ _MEMBERSHIP = Path("/proc/self/cgroup")
 
 
 def available_cpus() -> int:
-    """CPUs that this process may use: its affinity, limited by the quotas of its control groups; at least 1."""
+    """Return the CPUs of this process: of its affinity, limited by quotas of its control groups; at least 1."""
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quotas = [quota for folder in _control_groups("cpu") if (quota := _cpu_quota(folder))]
     return max(1, int(min([cpus, *quotas])))
 
 
 def node_memory() -> tuple[int, int]:
-    """Total and available bytes: of this machine, or of the control group with the least of each."""
+    """Return total and available bytes: the least of the machine and of the control groups of this process."""
     machine = psutil.virtual_memory()
     total, available = int(machine.total), int(machine.available)
     for folder in _control_groups("memory"):
@@ -36,20 +36,20 @@ def node_memory() -> tuple[int, int]:
 
 @contextmanager
 def folders_undone(folder: Path) -> Iterator[None]:
-    """Afterwards remove a folder and those above it, as far as they were not there before and are empty."""
+    """On exit remove a folder and its parents if they did not exist before and are empty."""
     missing = [path for path in (folder, *folder.parents) if not os.path.lexists(path)]
     try:
         yield
     finally:
-        with suppress(OSError):  # the first that is not empty, or was not made, ends it
+        with suppress(OSError):  # ends at the first that is not empty or does not exist
             for path in missing:
                 path.rmdir()
 
 
 def _control_groups(controller: str) -> Iterator[Path]:
-    """Folders of this process's control groups, from the root down; some may not exist.
+    """Yield the folders of the control groups of this process, from the root down; some may not exist.
 
-    Within a container the root is its own group, while the path may still be the host's: then only the root exists.
+    In a container the root is its own group, but the path may be that of the host: then only the root exists.
     """
     try:
         lines = _MEMBERSHIP.read_text(encoding="utf-8").splitlines()
@@ -68,8 +68,8 @@ def _control_groups(controller: str) -> Iterator[Path]:
 
 
 def _cpu_quota(folder: Path) -> float | None:
-    """CPUs that a control group allows; None without a limit."""
-    with suppress(OSError, ValueError):  # `max`, or the other version's
+    """Return the CPUs that a control group allows; None if it has no limit."""
+    with suppress(OSError, ValueError):  # no limit (`max`), or the other version
         quota, period = map(int, (folder / "cpu.max").read_text(encoding="ascii").split())
         return quota / period
     with suppress(OSError, ValueError):
@@ -79,14 +79,14 @@ def _cpu_quota(folder: Path) -> float | None:
 
 
 def _memory(folder: Path) -> tuple[int, int, int]:
-    """Limit, use, and what of that use is a cache that the kernel gives back, in bytes."""
+    """Return limit, use, and the part of the use that the kernel can reclaim (its file cache), in bytes."""
     if (folder / "memory.max").exists():
         names, cache = ("memory.max", "memory.current"), "inactive_file "
     else:
         names, cache = ("memory.limit_in_bytes", "memory.usage_in_bytes"), "total_inactive_file "
     lines = (folder / "memory.stat").read_text(encoding="ascii").splitlines()
-    given_back = sum(int(line.removeprefix(cache)) for line in lines if line.startswith(cache))
-    return _number(folder / names[0]), _number(folder / names[1]), given_back
+    reclaimable = sum(int(line.removeprefix(cache)) for line in lines if line.startswith(cache))
+    return _number(folder / names[0]), _number(folder / names[1]), reclaimable
 
 
 def _number(file: Path) -> int:

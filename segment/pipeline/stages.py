@@ -1,7 +1,7 @@
-"""The pure functions of the pipeline: read -> decode -> segment -> encode -> write, for one part.
+"""The functions of the pipeline, for one part: read -> decode -> segment -> encode -> write.
 
-They know nothing of engines. An engine calls them one after the other in one worker (`Worker`), or each in a
-worker of its own, and gets the same bytes.
+They do not depend on an engine. An engine calls them one after the other in one worker (`Worker`), or each in a process
+of its own; the bytes are the same.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ ReadT = TypeVar("ReadT")
 
 @dataclass(frozen=True)
 class Task:
-    """Everything that a worker needs for any part of a run; picklable.
+    """All that a worker needs to run a part; picklable.
 
     Attributes:
         card: the model's contract.
-        runtime: what every worker runs the model with.
+        runtime: runtime of the model, the same on every worker.
         output: absolute URL of the output prefix.
         settings: the options of the job that workers act on.
         store: reads inputs and writes the output; holds credentials, and its repr does not show them.
@@ -65,7 +65,7 @@ class Task:
 
 @dataclass
 class Frames:
-    """Some images of a part on their way through the stages.
+    """Images of a part between the stages.
 
     Attributes:
         samples: as read; image bytes are dropped once decoded.

@@ -1,4 +1,4 @@
-"""How long a worker may be at one step (an image, a request to a store) before it counts as stuck."""
+"""The stall timeout: how long a worker may take for one step (a batch, a request to a store) before it is stuck."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from segment.output.results import PartResult
 
-UNKNOWN = 300.0  # seconds while nothing is measured: a first part, a child process
-_LOADING = {"tensorrt": 1800.0}  # which compiles the graph for the GPU at hand
-_FLOOR = 60.0  # a request may take 40 s before it counts as failed, and a busy machine is no stuck one
-_MARGIN = 10.0  # images differ: one may take so many times as long as the slowest part's mean
+UNKNOWN = 300.0  # seconds, until a part is measured
+_LOADING = {"tensorrt": 1800.0}  # seconds; it compiles the graph for the GPU
+_FLOOR = 60.0  # seconds; a request may take 40 s before it fails, and a machine may be busy
+_MARGIN = 10.0  # ratio of the slowest image to the mean of the slowest part
 
 
 def loading_seconds(device: str) -> float:
-    """How long a worker may take to load the model."""
+    """Return how many seconds a worker may take to load the model."""
     return _LOADING.get(device, UNKNOWN)
 
 
-class Patience:
-    """Derived from what the parts of this run took so far, unless the user says how long.
+class StallTimeout:
+    """Derived from the times of the run's parts so far, unless the user has set it.
 
     Args:
         fixed: seconds, from `--stall-timeout`; None derives them.
-        images: how many make a step; None for all of a part.
+        images: number of images of a step; None for all images of a part.
     """
 
     def __init__(self, fixed: float | None, images: int | None) -> None:
@@ -32,7 +32,7 @@ class Patience:
         self._slowest: float | None = None
 
     def learn(self, result: PartResult) -> None:
-        """Take the seconds of a part into account; one that was skipped or failed tells nothing."""
+        """Take the times of a part into account; a part that was skipped or failed has none."""
         if result.failure is not None or result.skipped or not result.images:
             return
         seconds = result.seconds
@@ -43,7 +43,7 @@ class Patience:
 
     @property
     def seconds(self) -> float:
-        """What a step may take now."""
+        """Return the timeout, as of now."""
         if self._fixed is not None:
             return self._fixed
         return UNKNOWN if self._slowest is None else max(_FLOOR, _MARGIN * self._slowest)

@@ -1,4 +1,4 @@
-"""Workers: run the stages part by part, each with one session, and commit what comes out."""
+"""Workers: run the stages part by part, with one session, and commit the masks."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ReadT = TypeVar("ReadT")
 
 
 class Worker:
-    """Runs whole parts with one session: the next part is being fetched and the last one written meanwhile.
+    """Runs whole parts with one session; meanwhile the next part is read and the last one written.
 
     Args:
         task: what to do.
@@ -48,24 +48,28 @@ class Worker:
         self.ledger = Ledger(task.store, task.output)
         self.labels = task.label_decoder()
         self._stopped = threading.Event()
-        self.beats = 0  # steps done, for those who watch whether it gets on
+        self.steps_done = 0  # for heartbeats
 
     @property
     def steps(self) -> int:
-        """Steps done, and requests to stores, failed ones too."""
-        return self.beats + self.task.store.calls
+        """Number of steps done and of requests to stores, failed ones included."""
+        return self.steps_done + self.task.store.calls
 
-    def process(self, parts: Iterable[Part], tell: Callable[[PartResult], object]) -> None:
-        """Run parts one after the other, telling each one's result, from any thread, as soon as it is committed.
+    def process(self, parts: Iterable[Part], report: Callable[[PartResult], object]) -> None:
+        """Run parts one after the other.
 
-        At most three parts are in memory: one being read, one being segmented, one being written. Store and input
-        trouble is a result with `failure`; any other exception is raised. After `stop` it ends within an image's time;
-        the part at hand is abandoned, which harms nothing.
+        At most three parts are in memory: one is read, one is segmented, one is written. Errors of stores and inputs
+        are results with a `failure`; any other exception is raised. After `stop` it ends within the time of a batch,
+        and abandons its part, which is not committed then.
+
+        Args:
+            parts: the parts.
+            report: called with each result, from any thread, as soon as the part is committed.
         """
         with Background("read") as reader, Background("write") as writer:
             writing: Future[None] | None = None
             for part, clock, read in _one_ahead(parts, reader, self._fetch):
-                self.beats += 1
+                self.steps_done += 1
                 ended = read if isinstance(read, PartResult) else self._compute(part, clock, read)
                 if ended is None:
                     break
@@ -73,9 +77,9 @@ class Worker:
                     writing.result()
                     writing = None
                 if isinstance(ended, PartResult):
-                    tell(ended)
+                    report(ended)
                 else:
-                    writing = writer.submit(self._commit, part, *ended, clock, tell)
+                    writing = writer.submit(self._commit, part, *ended, clock, report)
             if writing is not None:
                 writing.result()
 
@@ -108,7 +112,7 @@ class Worker:
             return read_planned(part, self.task)
 
     def _fetch(self, part: Part, clock: Clock) -> list[Sample] | PartResult:
-        """Read a part, or say why there is nothing to do for it."""
+        """Read a part; return its samples, or the result of a part that was skipped or cannot be read."""
         try:
             samples = self.read(part, clock)
         except Exception as error:
@@ -128,7 +132,7 @@ class Worker:
         for start in range(0, len(samples), self.task.batch_size):
             if self._stopped.is_set():
                 return None
-            self.beats += 1
+            self.steps_done += 1
             rows += self._rows(samples[start : start + self.task.batch_size], clock)
         clock.memory = peak_memory()
         return rows, sum(len(sample.image) for sample in samples)
@@ -148,13 +152,13 @@ class Worker:
         rows: Sequence[ImageRow],
         read_bytes: int,
         clock: Clock,
-        tell: Callable[[PartResult], object],
+        report: Callable[[PartResult], object],
     ) -> None:
-        tell(self.commit(part, rows, clock, read_bytes))
+        report(self.commit(part, rows, clock, read_bytes))
 
     def commit(self, part: Part, rows: Sequence[ImageRow], clock: Clock, read_bytes: int) -> PartResult:
         """Write a part's masks file, the one act that makes it done."""
-        self.beats += 1
+        self.steps_done += 1
         try:
             with clock("write"):
                 data = write_masks(rows, shard=part.shard, part=part.id, fingerprint=self.task.fingerprint)
@@ -165,10 +169,10 @@ class Worker:
         return replace(result, retries=self.task.store.take_retries())
 
     def _put(self, url: str, data: bytes) -> bool:
-        """Store a part, and whether it is ours that is there now.
+        """Write a masks file; return whether the stored one is ours.
 
-        A CPU makes the same bytes every time, so that it does not matter who writes last. A GPU may not: there the
-        first writer wins, or statistics folded meanwhile would be of other masks than are there.
+        CPUs give the same bytes every time, and the last writer wins. GPUs may not: there the first writer wins, or
+        statistics that were written in between would be of other masks than the stored ones.
         """
         store = self.task.store
         if self.task.runtime.device == "cpu":
@@ -178,10 +182,10 @@ class Worker:
 
 
 def failed_or_raise(part: Part, error: Exception) -> PartResult:
-    """What becomes of a part: trouble with store or input, or a bug, ours or a library's, is its failure, in words.
+    """Return the result of a part that raised an error: of a store, of its input, or a bug, of ours or of a library.
 
     Raises:
-        SegmentError, MemoryError: which are no matter of this part.
+        SegmentError, MemoryError: an error that does not concern this part alone.
     """
     if isinstance(error, (SegmentError, MemoryError)) and not isinstance(error, (StoreError, InputChanged)):
         raise error
@@ -193,7 +197,7 @@ def failed_or_raise(part: Part, error: Exception) -> PartResult:
 def _one_ahead(
     parts: Iterable[Part], pool: Background, read: Callable[[Part, Clock], ReadT]
 ) -> Iterator[tuple[Part, Clock, ReadT]]:
-    """Yield each part once it is read; meanwhile the next one is being asked for, which may take time too, and read."""
+    """Yield each part once it is read; the next one is asked for (which may take time, too) and read meanwhile."""
     waiting = iter(parts)
 
     def read_next() -> tuple[Part, Clock, ReadT] | None:
@@ -223,10 +227,10 @@ def read_planned(part: Part, task: Task) -> list[Sample]:
 
 
 def failed(part: Part, error: Exception) -> PartResult:
-    """A part that could not be committed, and why.
+    """Return the result of a part that could not be committed.
 
     Raises:
-        StoreRefused: no other part will fare better, so the run is to end.
+        StoreRefused: the store would refuse every other part, too: the run ends.
     """
     if isinstance(error, StoreRefused):
         raise error
@@ -238,13 +242,13 @@ def _reason(error: Exception) -> str:
 
 
 def load_worker(task: Task, weights: Weights, *, threads: int = 1, streams: int = 1) -> Worker:
-    """Load the model and make a worker of it.
+    """Load the model and return a worker.
 
     Args:
-        task: what the worker is to do.
+        task: the run.
         weights: of the model.
         threads: CPU threads of one call of the model.
-        streams: how many workers may share the session.
+        streams: number of workers that share the session.
 
     Raises:
         ModelError: card, weights and graph do not fit, or this machine is not what the run was resolved for.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from segment.engines import Engine
-from segment.engines.child import CHILD_MEMORY
+from segment.engines.worker_process import PROCESS_MEMORY
 from segment.models.sessions import footprint
 from segment.models.weights import Weights
 from segment.output.plan import Plan
@@ -68,7 +68,7 @@ def forecast(task: Task, weights: Weights, plan: Plan, engine: Engine, workers: 
     processes = engine.processes(task, weights, plan)
     model = footprint(task.card, weights, task.runtime, task.batch_size)
     # in Ray's object store, which is mapped, and unpickled
-    base = _ACTOR + 2 * weights.size if engine.name == "ray" else CHILD_MEMORY + weights.size
+    base = _ACTOR + 2 * weights.size if engine.name == "ray" else PROCESS_MEMORY + weights.size
     memory = round(base + model.shared + model.per_stream + own) if model else None
     if task.runtime.device == "cpu" and processes < at_once:  # for want of images, or of memory
         workers = at_once = processes

@@ -88,10 +88,10 @@ class Rounds:
         try:
             with (
                 ticking(lambda: running.publish(tally)),
-                ShardBooks(self.ledger, self.task, self.plan, committed) as books,
+                ShardStatistics(self.ledger, self.task, self.plan, committed) as statistics,
             ):
                 for number, isolation in enumerate(_ROUNDS, 1):
-                    self._round(running, pending, number, isolation, tally, record, books)
+                    self._round(running, pending, number, isolation, tally, record, statistics)
                     pending = pending.without(self.ledger.committed(pending) | tally.changed.keys())
                     if not len(pending):
                         break
@@ -160,7 +160,7 @@ class Rounds:
         isolation: Isolation,
         tally: Tally,
         record: AttemptWriter,
-        books: ShardBooks,
+        statistics: ShardStatistics,
     ) -> None:
         if number > 1:
             how = "image by image" if isolation == "image" else "one by one"
@@ -174,7 +174,7 @@ class Rounds:
                 tally.add(result)
                 self.progress.update(tally)
                 self._report_rate_once(tally)
-                books.enter(result)
+                statistics.add(result)
                 if not result.input_changed:
                     failures = failures + 1 if result.failure else 0
                 if failures == _FAILURES_IN_A_ROW:
@@ -182,7 +182,7 @@ class Rounds:
                 refuse_hopeless(tally, self.error_limit, self.ledger.output)
 
 
-class ShardBooks:
+class ShardStatistics:
     """Writes the statistics of a shard as soon as its last part is committed, in a thread of its own."""
 
     def __init__(self, ledger: Ledger, task: Task, plan: Plan, committed: set[str]) -> None:
@@ -191,10 +191,10 @@ class ShardBooks:
         self._fingerprint = task.fingerprint
         self._parts = plan.parts_by_shard()
         self._open = {shard: set(parts) - committed for shard, parts in self._parts.items()}
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="books")
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="statistics")
 
-    def enter(self, result: PartResult) -> None:
-        """Count a result; duplicates and failures have no effect."""
+    def add(self, result: PartResult) -> None:
+        """Take a result into account; duplicates and failures have no effect."""
         left = self._open[result.shard]
         if result.failure is None and result.part in left:
             left.remove(result.part)
@@ -202,7 +202,7 @@ class ShardBooks:
                 parts = self._parts[result.shard]
                 self._pool.submit(self._ledger.finish_shard, result.shard, parts, self._card, self._fingerprint)
 
-    def __enter__(self) -> ShardBooks:
+    def __enter__(self) -> ShardStatistics:
         return self
 
     def __exit__(

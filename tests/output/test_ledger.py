@@ -26,7 +26,7 @@ from segment.output.plan import PLAN_SCHEMA, Plan, parts_of
 from segment.output.results import PartResult
 from segment.output.tables import ImageRow, ShardStats, stats_table, to_parquet, write_masks
 from segment.pipeline.worker import failed
-from segment.runs.rounds import ShardBooks
+from segment.runs.rounds import ShardStatistics
 from segment.store.client import Store
 from tests.runs import CARD, CLASSES, Place, png, read_rows, scene
 
@@ -561,9 +561,9 @@ def test_who_stops_a_run_waits_for_one_shard_of_its_books_not_for_all(stopped: b
     parts = [part(f"in-{i:05d}-abc") for i in range(4)]
 
     def run() -> None:
-        with ShardBooks(ledger, task, Plan.of(parts), set()) as books:  # type: ignore[arg-type]
+        with ShardStatistics(ledger, task, Plan.of(parts), set()) as statistics:  # type: ignore[arg-type]
             for one in parts:
-                books.enter(PartResult(one.id, one.shard))
+                statistics.add(PartResult(one.id, one.shard))
             assert ledger.at_work.wait(10)
             threading.Timer(0.2, ledger.go_on.set).start()
             if stopped:

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from segment.engines.interruptible import pulled
-from segment.engines.ray_heartbeats import Beat, Pulse, Signs
-from segment.engines.ray_watch import Watch
+from segment.engines.ray_heartbeats import Heartbeat, HeartbeatMonitor, WorkerHealth
+from segment.engines.ray_watchdog import Watchdog
 from segment.errors import SegmentError, StoreError
 from segment.output.results import PartResult
-from segment.pipeline.stall import UNKNOWN, Patience
+from segment.pipeline.stall import UNKNOWN, StallTimeout
 from tests.jobs import ray_engine, run_on, tree
 from tests.reliability.arena import note
 from tests.reliability.trouble import add_killer, assert_sound, street
@@ -29,72 +29,72 @@ def result(images: int, **seconds: float) -> PartResult:
     return PartResult("p", "s", images=images, seconds=seconds)  # type: ignore[arg-type]
 
 
-def test_patience_follows_what_parts_took() -> None:
-    patience = Patience(None, images=1)
-    assert patience.seconds == UNKNOWN
-    patience.learn(result(4, read=0.5, decode=1.0, infer=2.0, encode=1.0, write=0.1))  # an image takes a second
-    assert patience.seconds == 60.0  # no less: a busy machine is no stuck one
-    patience.learn(result(4, infer=80.0))
-    assert patience.seconds == 200.0
-    patience.learn(result(4, infer=4.0))
-    assert patience.seconds == 200.0  # the slowest counts
-    patience.learn(result(4, read=30.0))
-    assert patience.seconds == 300.0
+def test_the_stall_timeout_follows_the_times_of_parts() -> None:
+    stall_timeout = StallTimeout(None, images=1)
+    assert stall_timeout.seconds == UNKNOWN
+    stall_timeout.learn(result(4, read=0.5, decode=1.0, infer=2.0, encode=1.0, write=0.1))  # an image takes a second
+    assert stall_timeout.seconds == 60.0  # no less: a busy machine is no stuck one
+    stall_timeout.learn(result(4, infer=80.0))
+    assert stall_timeout.seconds == 200.0
+    stall_timeout.learn(result(4, infer=4.0))
+    assert stall_timeout.seconds == 200.0  # the slowest counts
+    stall_timeout.learn(result(4, read=30.0))
+    assert stall_timeout.seconds == 300.0
 
 
-def test_patience_counts_batches_and_whole_parts() -> None:
-    batches, parts = Patience(None, images=8), Patience(None, images=None)
-    for patience in (batches, parts):
-        patience.learn(result(64, infer=128.0))
+def test_a_step_is_a_batch_or_a_whole_part() -> None:
+    batches, parts = StallTimeout(None, images=8), StallTimeout(None, images=None)
+    for stall_timeout in (batches, parts):
+        stall_timeout.learn(result(64, infer=128.0))
     assert (batches.seconds, parts.seconds) == (160.0, 1280.0)
 
 
 def test_what_says_nothing_of_speed_is_not_learnt_from() -> None:
-    patience = Patience(None, images=1)
-    patience.learn(PartResult("p", "s", images=2, skipped=True))
-    patience.learn(PartResult("p", "s", failure="the store is away"))
-    patience.learn(PartResult("p", "s"))
-    assert patience.seconds == UNKNOWN
-    assert Patience(2.5, images=1).seconds == 2.5  # --stall-timeout goes over it
+    stall_timeout = StallTimeout(None, images=1)
+    stall_timeout.learn(PartResult("p", "s", images=2, skipped=True))
+    stall_timeout.learn(PartResult("p", "s", failure="the store is away"))
+    stall_timeout.learn(PartResult("p", "s"))
+    assert stall_timeout.seconds == UNKNOWN
+    assert StallTimeout(2.5, images=1).seconds == 2.5  # --stall-timeout goes over it
 
 
 def test_the_pulse_tells_who_is_stuck_and_who_loads() -> None:
-    pulse = Pulse()
-    pulse.beat("a", Beat("node", 1, 0, loading=False))
-    pulse.beat("b", Beat("node", 2, 0, loading=True))
+    monitor = HeartbeatMonitor()
+    monitor.record("a", Heartbeat("node", 1, 0, loading=False))
+    monitor.record("b", Heartbeat("node", 2, 0, loading=True))
     time.sleep(0.02)
-    assert pulse.signs(0.01, 60.0) == Signs((("node", 1),), steps=1, working=2, waits=(), loads=1, loaded=0)
-    pulse.beat("a", Beat("node", 1, 1, loading=False))
-    assert pulse.signs(0.01, 60.0).stuck == ()
+    assert monitor.health(0.01, 60.0) == WorkerHealth((("node", 1),), steps=1, working=2, waits=(), loads=1, loaded=0)
+    monitor.record("a", Heartbeat("node", 1, 1, loading=False))
+    assert monitor.health(0.01, 60.0).stuck == ()
     time.sleep(0.02)
-    assert pulse.signs(60.0, 0.01).stuck == (("node", 2),)
-    pulse.rest("b")
-    pulse.rest("a")
-    assert pulse.signs(0.0, 0.0) == Signs((), steps=2, working=0, waits=(), loads=1, loaded=1)
+    assert monitor.health(60.0, 0.01).stuck == (("node", 2),)
+    monitor.idle("b")
+    monitor.idle("a")
+    assert monitor.health(0.0, 0.0) == WorkerHealth((), steps=2, working=0, waits=(), loads=1, loaded=1)
 
 
 def test_the_pulse_counts_what_is_begun_and_who_is_replaced() -> None:
-    pulse = Pulse()
-    assert [pulse.begin(work) for work in ("a", "b", "a", "a")] == [1, 1, 2, 3]
-    pulse.beat("x", Beat("node", 1, 0, loading=True))
-    pulse.beat("y", Beat("node", 2, 0, loading=True, replaces=True))
-    pulse.beat("y", Beat("node", 2, 0, loading=True, replaces=True))
-    pulse.beat("z", Beat("node", 2, 0, loading=False, replaces=True))
-    assert pulse.signs(60.0, 60.0).replaced == 1
+    monitor = HeartbeatMonitor()
+    assert [monitor.count_start(work) for work in ("a", "b", "a", "a")] == [1, 1, 2, 3]
+    monitor.record("x", Heartbeat("node", 1, 0, loading=True))
+    monitor.record("y", Heartbeat("node", 2, 0, loading=True, replaces=True))
+    monitor.record("y", Heartbeat("node", 2, 0, loading=True, replaces=True))
+    monitor.record("z", Heartbeat("node", 2, 0, loading=False, replaces=True))
+    assert monitor.health(60.0, 60.0).replaced == 1
 
 
 def test_a_process_of_two_calls_is_one_worker() -> None:
-    pulse = Pulse()
+    monitor = HeartbeatMonitor()
     for call in ("a", "b"):
-        pulse.beat(call, Beat("node", 1, 0, loading=False))
-    signs = pulse.signs(-1.0, -1.0)
-    assert (signs.stuck, signs.working) == ((("node", 1),), 1)
+        monitor.record(call, Heartbeat("node", 1, 0, loading=False))
+    health = monitor.health(-1.0, -1.0)
+    assert (health.stuck, health.working) == ((("node", 1),), 1)
 
 
 def test_who_does_not_die_of_being_killed_is_told_three_times() -> None:
-    pulse = Pulse()
-    pulse.beat("a", Beat("node", 1, 0, loading=False))
-    told = [pulse.signs(-1.0, -1.0).stuck for _ in range(4)]
+    monitor = HeartbeatMonitor()
+    monitor.record("a", Heartbeat("node", 1, 0, loading=False))
+    told = [monitor.health(-1.0, -1.0).stuck for _ in range(4)]
     assert told == [(("node", 1),)] * 3 + [()]
 
 
@@ -168,7 +168,7 @@ KINDS = {
     "a task that reads": ("read-freeze", {"split": True}),
     "a task that writes": ("write-freeze", {"split": True}),
     "a worker that loads the model": ("load-freeze", {"workers": (1, 1)}),
-    "the actor that hears the workers": ("pulse-freeze", {"split": True}),
+    "the actor of the heartbeats": ("monitor-freeze", {"split": True}),
 }
 
 
@@ -204,7 +204,7 @@ def test_a_model_that_kills_whoever_loads_it_ends_the_run(
     place: Place, in_ray_workers: Callable[[str], object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     in_ray_workers("load")
-    monkeypatch.setattr("segment.engines.ray_watch._LOADS", 2)
+    monkeypatch.setattr("segment.engines.ray_watchdog._LOADS", 2)
     with pytest.raises(StoreError, match=r"3 workers began to load the model and none was done: they die of it"):
         run_on(ray_engine(workers=(1, 1)), place.job())
     in_ray_workers("")
@@ -221,9 +221,9 @@ def test_workers_that_are_never_heard_of_end_the_run(
     import ray
 
     assert ray_cluster
-    holder = ray.remote(num_gpus=1, num_cpus=0)(Pulse).remote()
+    holder = ray.remote(num_gpus=1, num_cpus=0)(HeartbeatMonitor).remote()
     ray.get(holder.rest.remote("nobody"))
-    monkeypatch.setattr("segment.engines.ray_watch._SILENCE_SECONDS", 8.0)
+    monkeypatch.setattr("segment.engines.ray_watchdog._SILENCE_SECONDS", 8.0)
     try:
         with pytest.raises(StoreError, match="no worker of the Ray cluster has done anything for"):
             run_on(ray_engine(workers=(1, 1), split=True), place.job())
@@ -231,11 +231,11 @@ def test_workers_that_are_never_heard_of_end_the_run(
         ray.kill(holder)
 
 
-def test_a_watch_that_hears_nothing_of_the_head_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    watch: Any = object.__new__(Watch)
-    watch._workers, watch._signs = 1, Signs((), 0, 0, (), 0, 0)
-    watch._life_at, watch._head_at = time.monotonic(), time.monotonic() - 50
-    told = watch.trouble()
+def test_a_head_that_does_not_answer_ends_the_round(monkeypatch: pytest.MonkeyPatch) -> None:
+    watchdog: Any = object.__new__(Watchdog)
+    watchdog._workers, watchdog._health = 1, WorkerHealth((), 0, 0, (), 0, 0)
+    watchdog._progress_at, watchdog._head_at = time.monotonic(), time.monotonic() - 50
+    told = watchdog.trouble()
     assert isinstance(told, StoreError)
     assert str(told).startswith("the head of the Ray cluster (its control service, GCS) has not answered for 50 s")
     assert "the same command resumes the run" in str(told)

@@ -19,9 +19,9 @@ import psutil
 import pyarrow as pa
 import pytest
 
-from segment.engines.child import CHILD_MEMORY, Setup
 from segment.engines.local import LocalEngine
 from segment.engines.pool import Pool
+from segment.engines.worker_process import PROCESS_MEMORY, Setup
 from segment.errors import ModelError, StoreError
 from segment.models.sessions import footprint
 from segment.models.weights import Weights, load_weights
@@ -69,7 +69,7 @@ def wait_until(true: Callable[[], object], seconds: float = 120) -> None:
 
 def workers_of(process: psutil.Process) -> list[psutil.Process]:
     """Its worker processes."""
-    return [child for child in process.children() if "segment.engines.child_main" in " ".join(child.cmdline())]
+    return [child for child in process.children() if "segment.engines.worker_main" in " ".join(child.cmdline())]
 
 
 @contextmanager
@@ -102,7 +102,7 @@ def test_a_worker_that_is_killed_is_replaced(
         report = run_on(POOL, place.job())
     killer.join()
     assert report.complete
-    assert "a worker process ended with exit code -9: what it held is left for the next round" in caplog.text
+    assert "a worker process ended with exit code -9: its parts are left for the next round" in caplog.text
     check(place)
 
 
@@ -129,7 +129,7 @@ def test_a_worker_that_is_stuck_is_replaced(
     with caplog.at_level(logging.WARNING, "segment"):
         run_on(POOL, place.job(stall_timeout=4), notes)
     assert (place.folder / "once").exists()
-    assert "a worker process did nothing for 4 s and was killed: what it held is left" in caplog.text
+    assert "a worker process did nothing for 4 s and was killed: its parts are left" in caplog.text
     (second,) = [line for line in notes.lines if line.startswith("round 2: ")]
     assert re.fullmatch(r"round 2: [1-3] parts? left, one by one", second)  # at most: written, computed, read
     check(place, "calm-13")
@@ -262,7 +262,7 @@ def test_workers_share_the_cpus_and_the_memory(
     task, weights, plan = asked
     model = footprint(task.card, weights, task.runtime, task.batch_size)
     assert model
-    each = CHILD_MEMORY + weights.size + model.shared + model.per_stream
+    each = PROCESS_MEMORY + weights.size + model.shared + model.per_stream
     memory = [1 << 50]
     monkeypatch.setattr("segment.engines.local.node_memory", lambda: (1 << 50, memory[0]))
     monkeypatch.setattr("segment.engines.local.available_cpus", lambda: 12)
@@ -283,7 +283,7 @@ def test_workers_share_the_cpus_and_the_memory(
 def test_where_memory_is_short_fewer_work_and_that_is_told(
     place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("segment.engines.local.node_memory", lambda: (1 << 50, 3 * CHILD_MEMORY))
+    monkeypatch.setattr("segment.engines.local.node_memory", lambda: (1 << 50, 3 * PROCESS_MEMORY))
     notes = Notes()
     with caplog.at_level(logging.WARNING, "segment"):
         run_on(POOL, place.job(), notes)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from segment.engines.ray_stages import SplitWorker
+from segment.engines.ray_stages import StageWorker
 from segment.errors import StoreError, TooManyErrors
 from segment.inputs.discover import Part
 from segment.models.weights import load_weights
@@ -127,7 +127,7 @@ def test_a_bug_in_one_of_three_operators_is_told_too(where: str, place: Place, m
     for folder in ("masks", "stats"):
         shutil.rmtree(place.output / folder)
     weights = load_weights(task.card, str(place.weights_path), store=Store())
-    worker = SplitWorker(task, load_worker(task, weights))
+    worker = StageWorker(task, load_worker(task, weights))
 
     def commit(part: Part) -> PartResult:
         return worker.write(worker.segment(worker.read(part)))

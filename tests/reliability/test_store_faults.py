@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from segment.engines.child_main import _Line
 from segment.engines.pool import _log
 from segment.engines.ray_cluster import HeadLost
+from segment.engines.worker_main import ParentConnection
 from segment.store.client import Store
 from segment.store.filesystems import open_filesystem
 from segment.store.retries import retry_log_filter
@@ -278,7 +278,7 @@ def sent_by_a_child(times: int) -> list[logging.LogRecord]:
     """What a worker process sends to its parent: set up here as there, and undone."""
     ours, theirs = multiprocessing.Pipe()
     with logging_as_before():
-        _Line(theirs).take_logs()
+        ParentConnection(theirs).take_logs()
         for _ in range(times):
             logging.getLogger("segment.store.client").warning(
                 "retrying to %s", "read", extra={"kind": "read: SlowDown"}

@@ -10,7 +10,7 @@
 `read`         a process dies while it reads a part that holds a `killer.png`; `read-freeze=FILE` stops, once only,
                `read-hang=FILE` sleeps
 `write-freeze=FILE` a process stops when it has encoded such a part, once only; `write-hang=FILE` sleeps
-`pulse-freeze=FILE` the actor that hears the heartbeats stops at the first one, once only
+`monitor-freeze=FILE` the actor of the heartbeats stops at the first one, once only
 
 `bug`          Python code raises while it reads such a part
 
@@ -130,19 +130,19 @@ def on_workers(module):
     module.write_masks = write_masks
 
 
-def on_pulse(module):
-    real = module.Pulse.beat
+def on_monitor(module):
+    real = module.HeartbeatMonitor.record
 
-    def beat(self, *arguments):
+    def record(self, *arguments):
         kind, value = trouble()
-        if kind == "pulse-freeze":
+        if kind == "monitor-freeze":
             freeze_once(value)
         return real(self, *arguments)
 
-    module.Pulse.beat = beat
+    module.HeartbeatMonitor.record = record
 
 
-def on_child(module):
+def on_worker_process(module):
     kind, value = trouble()
     if kind == "start-freeze":
         freeze_once(value)
@@ -174,6 +174,6 @@ if TROUBLE:
         Patching("segment.models.sessions.predict", on_sessions),
         Patching("segment.inputs.loose.files", on_files),
         Patching("segment.pipeline.worker", on_workers),
-        Patching("segment.engines.child_main", on_child),
-        Patching("segment.engines.ray_heartbeats", on_pulse),
+        Patching("segment.engines.worker_main", on_worker_process),
+        Patching("segment.engines.ray_heartbeats", on_monitor),
     ]

@@ -1,4 +1,4 @@
-"""What runs in a worker process (`segment.engines.child`): load the model, ask for work, tell what becomes of it."""
+"""The main function of a worker process (`WorkerProcess`): load the model, ask for parts, send their results."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
-from segment.engines.child import GRACE_SECONDS, NEXT, Heartbeat, Setup
+from segment.engines.worker_process import GRACE_SECONDS, NEXT, Heartbeat, Setup
 from segment.errors import SegmentError, StoreError
 from segment.pipeline.memory_guard import OVER_BUDGET, guard_process
 from segment.pipeline.worker import Worker, failed_or_raise, load_worker
@@ -24,46 +24,45 @@ from segment.store import inflight
 from segment.store.retries import retry_log_filter
 from segment.store.urls import redact_text
 
-_BEAT_SECONDS = 1.0
+_HEARTBEAT_SECONDS = 1.0
 
 
 class _WithoutPandas(importlib.abc.MetaPathFinder):
-    """pyarrow imports pandas, where that is installed, with the first list it converts: half a second for nothing."""
+    """Hides pandas: pyarrow imports it, where installed, to convert its first list, which takes half a second."""
 
     def find_spec(self, name: str, path: object, target: object = None) -> None:
         if name == "pandas":
             raise ModuleNotFoundError("a worker process does without pandas", name=name)
 
 
-def serve(connection: Connection) -> None:
-    """Work until there is none, or the parent is gone.
+def main(connection: Connection) -> None:
+    """Work until there is no more work, or the parent is gone.
 
-    The process ends without the interpreter's own end, which threads of the libraries behind it have been seen to
-    abort.
+    The process ends by `os._exit`: threads of libraries have been seen to abort the interpreter's regular shutdown.
     """
     sys.meta_path.insert(0, _WithoutPandas())
-    line, code = _Line(connection), 0
+    parent, code = ParentConnection(connection), 0
     try:
-        line.take_logs()
+        parent.forward_logs()
         importlib.import_module(f"segment.models.sessions.{connection.recv()}")
         workers, run = _load(connection.recv())
-        threading.Thread(target=line.beat, args=(workers,), daemon=True).start()
+        threading.Thread(target=parent.send_heartbeats, args=(workers,), daemon=True).start()
         pool = ThreadPoolExecutor(len(workers))
-        for done in as_completed([pool.submit(run, worker, line) for worker in workers]):
+        for done in as_completed([pool.submit(run, worker, parent) for worker in workers]):
             done.result()
     except SegmentError as error:
-        line.try_send(error)
+        parent.try_send(error)
     except (EOFError, BrokenPipeError, ConnectionResetError):
-        pass  # the parent has what it wants, or is gone
+        pass  # the parent has all it wants, or is gone
     except MemoryError:
         code = OVER_BUDGET
-    except Exception as error:  # no death, and no image's fault: the parent is told what it was
-        line.try_send(StoreError(redact_text(f"a worker process failed: {type(error).__name__}: {error}")))
+    except Exception as error:  # a bug: no image is to be blamed for it, as one is if the process dies
+        parent.try_send(StoreError(redact_text(f"a worker process failed: {type(error).__name__}: {error}")))
     os._exit(code)
 
 
 def _load(setup: Setup) -> tuple[list[Worker], Any]:
-    """Load the model. The weights are gone with the setup: the runtime has its own copy."""
+    """Load the model. The weights are freed with the setup; the runtime has its own copy."""
     task, streams = setup.task, setup.streams
     budget = task.settings.worker_bytes
     guard_process(budget and budget * streams, setup.share)
@@ -72,14 +71,14 @@ def _load(setup: Setup) -> tuple[list[Worker], Any]:
     return workers, _by_image if setup.by_image else _by_part
 
 
-def _by_part(worker: Worker, line: _Line) -> None:
-    worker.process(line.work(), line.send)
+def _by_part(worker: Worker, parent: ParentConnection) -> None:
+    worker.process(parent.work(), parent.send)
 
 
-def _by_image(worker: Worker, line: _Line) -> None:
-    for part, positions in line.work():
+def _by_image(worker: Worker, parent: ParentConnection) -> None:
+    for part, positions in parent.work():
         for answer in _answers(worker, part, positions):
-            line.send(answer)
+            parent.send(answer)
 
 
 def _answers(worker: Worker, part: Any, positions: Any) -> Iterator[object]:
@@ -89,8 +88,8 @@ def _answers(worker: Worker, part: Any, positions: Any) -> Iterator[object]:
         yield failed_or_raise(part, error)
 
 
-class _Line:
-    """The process's end of the connection, which its threads share."""
+class ParentConnection:
+    """The connection to the parent, shared by the threads of the process."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -102,12 +101,12 @@ class _Line:
             self._connection.send(message)
 
     def try_send(self, message: object) -> None:
-        """Send it if somebody listens."""
+        """Send a message if the parent is there."""
         with suppress(OSError):
             self.send(message)
 
     def work(self) -> Iterator[Any]:
-        """Ask for work, one piece after the other, until there is none."""
+        """Ask for work and yield it, until there is none."""
         while True:
             with self._asking:
                 self.send(NEXT)
@@ -116,20 +115,20 @@ class _Line:
                 return
             yield given
 
-    def take_logs(self) -> None:
-        """Let the parent write what is logged here."""
+    def forward_logs(self) -> None:
+        """Send log records to the parent, which writes them."""
         logger = logging.getLogger("segment")
         logger.propagate = False
         logger.addHandler(_Logs(self))
         retry_log_filter.disable()
 
-    def beat(self, workers: list[Worker]) -> None:
-        """Send heartbeats; stop when the parent is gone, and with it the process."""
+    def send_heartbeats(self, workers: list[Worker]) -> None:
+        """Send heartbeats until the parent is gone; then end the process."""
         with suppress(OSError):
             while True:
-                steps = sum(worker.beats for worker in workers) + workers[0].task.store.calls
+                steps = sum(worker.steps_done for worker in workers) + workers[0].task.store.calls
                 self.send(Heartbeat(steps, inflight.oldest_request()))
-                time.sleep(_BEAT_SECONDS)
+                time.sleep(_HEARTBEAT_SECONDS)
         for worker in workers:
             worker.stop()
         time.sleep(GRACE_SECONDS)
@@ -139,10 +138,10 @@ class _Line:
 class _Logs(logging.handlers.QueueHandler):
     """Sends log records, as text, to the parent."""
 
-    def __init__(self, line: _Line) -> None:
-        super().__init__(None)  # type: ignore[arg-type]  # `enqueue` is all that uses a queue
-        self._line = line
+    def __init__(self, parent: ParentConnection) -> None:
+        super().__init__(None)  # type: ignore[arg-type]  # only `enqueue` uses the queue
+        self._parent = parent
 
     def enqueue(self, record: logging.LogRecord) -> None:
-        """Send it; where nobody listens, nobody reads it."""
-        self._line.try_send(record)
+        """Send a record if the parent is there."""
+        self._parent.try_send(record)

@@ -1,8 +1,8 @@
-"""A worker process seen from outside: a fresh interpreter that is given work over a socket, heard, and ended.
+"""The parent's side of a worker process: start it, exchange messages with it over a socket, end it.
 
-It shares nothing with anybody, no lock either. It imports this package and never the caller's `__main__`: a script
-needs no main guard, and notebooks and daemonic processes (workers of `multiprocessing.Pool`) may start one, too. What
-it is to know, credentials among it, goes over the socket: nothing is on its command line.
+A worker process is a fresh interpreter. It shares no state and no lock with another process. It imports this package
+and never the caller's `__main__`: scripts need no main guard, and notebooks and daemonic processes (the workers of
+`multiprocessing.Pool`) can start one. Its task, with the credentials, goes over the socket and not on its command line.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ from segment.pipeline.stages import Task
 from segment.store import inflight
 from segment.store.background import Background
 
-CHILD_MEMORY = 150 << 20  # bytes of a worker process before it loads a model (measured)
-GRACE_SECONDS = 5.0  # for a process to end by itself
-NEXT: Literal["next"] = "next"  # a worker process asks for work
+PROCESS_MEMORY = 150 << 20  # bytes of a worker process before it loads a model (measured)
+GRACE_SECONDS = 5.0  # for a process to end by itself before it is killed
+NEXT: Literal["next"] = "next"  # message of a worker process: it asks for work
 _CODE = (
-    "import sys; from multiprocessing.connection import Connection; line = Connection(int(sys.argv[1])); "
-    "sys.path[:] = line.recv(); from segment.engines.child_main import serve; serve(line)"
+    "import sys; from multiprocessing.connection import Connection; parent = Connection(int(sys.argv[1])); "
+    "sys.path[:] = parent.recv(); from segment.engines.worker_main import main; main(parent)"
 )
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What a worker process is to be.
+    """Configuration of a worker process.
 
     Attributes:
-        task, weights: what it needs to know.
+        task, weights: the run and its model.
         threads: CPU threads of one call of the model.
-        streams: workers in it, each a thread, that share one loaded model.
-        share: of the node's memory that it may take while that is short, 0-1.
-        by_image: whether it is given single images of parts, in place of parts.
+        streams: number of workers in the process, each a thread; they share one loaded model.
+        share: the fraction of the node's memory that the process may use when memory is short, 0-1.
+        by_image: the process gets single images of parts instead of whole parts.
     """
 
     task: Task
@@ -60,32 +60,32 @@ class Setup:
 
 @dataclass(frozen=True)
 class Heartbeat:
-    """Sent once a second: steps done so far, and the request to a store that has waited longest, with its seconds."""
+    """Message sent once a second: number of steps done so far, and the oldest unanswered request to a store."""
 
     steps: int
     waits: inflight.RequestAge | None
 
 
 @dataclass(frozen=True)
-class Death:
+class ProcessExit:
     """How a worker process ended.
 
     Attributes:
-        words: what to tell of it.
-        is_over_budget: it ended itself because it took too much memory.
+        message: for the user.
+        is_over_budget: it ended itself because it used too much memory.
     """
 
-    words: str
+    message: str
     is_over_budget: bool = False
 
 
-class Child:
-    """A worker process, which imports what it needs until it is told what to be.
+class WorkerProcess:
+    """A worker process; it imports its modules at once, and loads the model when `load` is called.
 
-    Only `death` and `close` wait for it, some seconds at most.
+    Only `exit` and `close` wait for the process, for some seconds at most.
 
     Args:
-        runtime: `onnxruntime` or `openvino`: what it will run the model with.
+        runtime: `onnxruntime` or `openvino`, the runtime to import.
 
     Raises:
         OSError: the process could not be started.
@@ -104,50 +104,50 @@ class Child:
             theirs.close()
         self._deadline = math.inf
         self._connection = Connection(os.dup(self._socket.fileno()))
-        self._sender = Background("send")  # waits while a frozen process does not read
+        self._sender = Background("send")  # a thread, because a frozen process does not read its socket
         self._reader: threading.Thread | None = None
         self.send(sys.path)
         self.send(runtime)
 
-    def begin(self, setup: bytes, tell: Callable[[Any], object]) -> None:
+    def load(self, setup: bytes, on_message: Callable[[Any], object]) -> None:
         """Let the process load the model and ask for work.
 
         Args:
             setup: a pickled `Setup`.
-            tell: is called, from a thread, with each message of the process; the last one is None: it has ended.
+            on_message: called from a thread with each message of the process; None, the last one, means it has ended.
         """
         self._sender.submit(self._connection.send_bytes, setup)
-        self._reader = threading.Thread(target=self._read, args=(tell,), name="read", daemon=True)
+        self._reader = threading.Thread(target=self._read, args=(on_message,), name="read", daemon=True)
         self._reader.start()
 
     def send(self, message: object) -> None:
-        """Send a message; it is lost if the process ends before it reads it."""
+        """Send a message; it is lost if the process ends first."""
         self._sender.submit(self._connection.send, message)
 
-    def _read(self, tell: Callable[[Any], object]) -> None:
+    def _read(self, on_message: Callable[[Any], object]) -> None:
         try:
             while True:
-                tell(self._connection.recv())
+                on_message(self._connection.recv())
         except (EOFError, OSError):
             pass
         finally:
-            tell(None)
+            on_message(None)
 
     def kill(self) -> None:
-        """End the process at once, a frozen one too. One that waits in the kernel ends when it gets out of there."""
+        """Kill the process, a frozen one too. One blocked in the kernel ends when its system call returns."""
         self._process.kill()
 
-    def death(self, seconds: float = GRACE_SECONDS) -> Death:
-        """How the process ended, once it has sent its last message."""
+    def exit(self, seconds: float = GRACE_SECONDS) -> ProcessExit:
+        """Return how the process ended, once it has sent its last message."""
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(seconds)
         code = self._process.returncode
         if code == OVER_BUDGET:
-            return Death("a worker process took more memory than --worker-memory, or its node, allows", True)
-        return Death(f"a worker process ended with exit code {code}")
+            return ProcessExit("a worker process took more memory than --worker-memory, or its node, allows", True)
+        return ProcessExit(f"a worker process ended with exit code {code}")
 
-    def leave(self, *, at_once: bool = False) -> None:
-        """Let the process end by itself, or at once: it notices that nobody listens, and abandons what it is at."""
+    def disconnect(self, *, at_once: bool = False) -> None:
+        """Close the connection: the process abandons its work and ends by itself, or is killed at once."""
         if at_once:
             self.kill()
         with suppress(OSError):
@@ -155,12 +155,12 @@ class Child:
         self._deadline = min(self._deadline, time.monotonic() + GRACE_SECONDS)
 
     def close(self, *, at_once: bool = False) -> None:
-        """End the process, by force if it takes too long."""
-        self.leave(at_once=at_once)
-        self.death(max(0.0, self._deadline - time.monotonic()))
+        """End the process; kill it if it takes longer than `GRACE_SECONDS`."""
+        self.disconnect(at_once=at_once)
+        self.exit(max(0.0, self._deadline - time.monotonic()))
         if self._process.returncode is None:
             self.kill()
-            self.death()
+            self.exit()
         self._sender.close()
         if self._reader:
             self._reader.join()
@@ -169,7 +169,7 @@ class Child:
 
 
 def _start(file: int) -> subprocess.Popen[bytes]:
-    """Start a process that Ctrl-C and a closed terminal do not reach: all get the signal, and the parent ends it."""
+    """Start a process that ignores Ctrl-C and a closed terminal: the parent gets these signals, too, and ends it."""
     if not (python := get_executable()):
         raise StoreError(
             "worker processes cannot be started: this program does not say where the Python interpreter is. Name it "

@@ -1,0 +1,121 @@
+"""The driver's watchdog of a Ray run: replaces stuck workers, notices a lost head, and ends vain waits."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from segment.engines.ray_cluster import HeadLost
+from segment.engines.ray_heartbeats import MonitorActor, WorkerHealth
+from segment.errors import SegmentError, StoreError
+from segment.pipeline.stall import StallTimeout
+from segment.store import inflight
+from segment.store.names import count
+
+log = logging.getLogger("segment.engines.ray")
+
+_WATCH_SECONDS = 2.0
+_HEAD_SECONDS = 40.0  # without an answer of the head; after 60 s Ray exits this process without a message
+_LOADS = 5  # loads begun for each worker without one that succeeded: loading the model kills the process
+_SILENCE_SECONDS = 20 * 60.0  # without progress of any worker; an autoscaler takes minutes for its first node
+
+
+class Watchdog:
+    """Supervises one round from the driver.
+
+    It kills stuck processes on their nodes, and Ray Data replaces them. Ray itself would wait for a frozen process for
+    ever. What a replacement does not mend is returned by `trouble`.
+
+    Args:
+        stall_timeout: how long a step may take.
+        monitor: keeps the heartbeats of the workers.
+        workers: number of models loaded at once.
+        loading: seconds that loading a model may take.
+    """
+
+    def __init__(self, stall_timeout: StallTimeout, monitor: MonitorActor, workers: int, loading: float) -> None:
+        self._stall_timeout = stall_timeout
+        self._monitor = monitor
+        self._workers = workers
+        self._loading = loading
+        self._head_at = self._progress_at = time.monotonic()
+        self._health = WorkerHealth((), 0, 0, (), 0, 0)
+        self._done = threading.Event()
+        for task in (self._watch_workers, self._watch_head):
+            threading.Thread(target=task, name="watchdog", daemon=True).start()
+
+    def _watch_workers(self) -> None:
+        while not self._done.wait(min(_WATCH_SECONDS, self._stall_timeout.seconds / 4)):
+            try:
+                self._check_workers()
+            except TimeoutError as error:
+                log.warning("%s", error)
+            except Exception as error:  # mostly Ray's; whatever it is, the watchdog goes on
+                log.warning("cannot watch the workers: %s", type(error).__name__)
+
+    def _check_workers(self) -> None:
+        seconds = self._stall_timeout.seconds
+        health = self._monitor.health(seconds, self._loading)
+        if health.steps != self._health.steps:
+            self._progress_at = time.monotonic()
+        if replaced := health.replaced - self._health.replaced:
+            log.warning("%s died: another one runs its parts again", count(replaced, "worker"))
+        self._health = health
+        inflight.record_workers(health.working, health.waits)
+        for node, pid in health.stuck:
+            log.warning("worker process %d did nothing for %.0f s: it is replaced", pid, seconds)
+            _kill_on(node, pid)
+
+    def _watch_head(self) -> None:
+        import ray
+
+        while not self._done.wait(5.0):
+            with suppress(Exception):  # whatever it is: no answer
+                ray.nodes()
+                self._head_at = time.monotonic()
+
+    def trouble(self) -> SegmentError | None:
+        """Return the error that ends the round, if there is one."""
+        now, health = time.monotonic(), self._health
+        if now - self._head_at > _HEAD_SECONDS:
+            return HeadLost.after(now - self._head_at)
+        if not health.loaded and health.loads > _LOADS * self._workers:
+            return StoreError(
+                f"{health.loads} workers began to load the model and none was done: they die of it, for want of memory "
+                "perhaps. The logs of the Ray cluster say more; the same command resumes the run."
+            )
+        if now - self._progress_at > _SILENCE_SECONDS:
+            minutes = _SILENCE_SECONDS / 60
+            return StoreError(
+                f"no worker of the Ray cluster has done anything for {minutes:.0f} minutes: `ray status` on its head "
+                "says what it waits for. The same command resumes the run."
+            )
+        return None
+
+    def close(self) -> None:
+        """Stop watching, and end the monitor."""
+        self._done.set()
+        inflight.record_workers(None, ())
+        self._monitor.close()
+
+
+def _kill_on(node: str, pid: int) -> None:
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    kill = ray.remote(num_cpus=0, max_retries=0)(_kill_worker)
+    kill.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote(pid)
+
+
+def _kill_worker(pid: int) -> None:
+    """Kill a process, if the id is still that of a process of Ray."""
+    try:
+        if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"ray::"):
+            os.kill(pid, signal.SIGKILL)
+    except (FileNotFoundError, ProcessLookupError):
+        pass
