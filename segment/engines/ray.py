@@ -33,7 +33,6 @@ T = TypeVar("T")
 
 log = logging.getLogger("segment.engines.ray")
 
-_HEAD_SECONDS = 60.0  # for the head of the cluster to list the nodes
 _NODE_SECONDS = 300.0  # for every node to report its capabilities, for which a worker process starts there
 _FIRST_NODE_SECONDS = 15 * 60  # a cloud instance starts in two minutes, and is set up in five more
 
@@ -77,7 +76,7 @@ class RayEngine:
         if self._is_own:  # it is this machine, and a worker process, just to ask, takes seconds
             return [capabilities()]
         ask = ray.remote(num_cpus=0, max_retries=3)(capabilities)
-        known = within(_HEAD_SECONDS, ray.nodes)
+        known = within(ray.nodes)
         nodes = [node for node in known if node["Alive"] and node["Resources"].keys() & {"CPU", "GPU"}]
         affinities = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in nodes]
         asked = [ask.options(scheduling_strategy=affinity).remote() for affinity in affinities]
@@ -97,13 +96,13 @@ class RayEngine:
         self._await_node(resource)
         if self._workers:
             return self._workers[0]
-        return max(1, int(within(_HEAD_SECONDS, ray.cluster_resources).get(resource, 0)))
+        return max(1, int(within(ray.cluster_resources).get(resource, 0)))
 
     def _await_node(self, resource: str) -> None:
         """Wait for a node with a CPU (GPU): a cluster scaled to zero starts one on demand."""
         import ray
 
-        if within(_HEAD_SECONDS, ray.cluster_resources).get(resource):
+        if within(ray.cluster_resources).get(resource):
             return
         if resource == "GPU" and not self._workers:
             raise UsageError(

@@ -180,7 +180,7 @@ def last_line(error: BaseException) -> str:
     return redact_text(lines[-1]) if lines else type(error).__name__
 
 
-def within(seconds: float, call: Callable[[], T]) -> T:
+def within(call: Callable[[], T], seconds: float = _ANSWER_SECONDS) -> T:
     """Return the result of a call to the cluster.
 
     Raises:
@@ -201,4 +201,4 @@ def leave() -> None:
     import ray
 
     with suppress(HeadLost):
-        within(_ANSWER_SECONDS, ray.shutdown)
+        within(ray.shutdown)

@@ -163,7 +163,7 @@ class MonitorActor:
         import ray
 
         with suppress(HeadLost, ray.exceptions.RayError):
-            within(_CLOSE_SECONDS, lambda: ray.kill(self.actor))
+            within(lambda: ray.kill(self.actor), _CLOSE_SECONDS)
 
 
 class HeartbeatSender:

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from segment.engines import Isolation
-from segment.engines.ray_blocks import bundle
+from segment.engines.ray_blocks import cut_blocks
 from segment.engines.ray_operators import CALLS, RunModel, RunParts, read, run_quarantined, write
 from segment.errors import SegmentError
 from segment.output.plan import Plan
@@ -53,7 +53,7 @@ def start_pipeline(
     from segment.engines.ray_parts import PartSource
 
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # rounds deal with its errors; its log files keep them
-    blocks = bundle(plan, size[1], isolate=isolation != "none")
+    blocks = cut_blocks(plan, size[1], isolate=isolation != "none")
     least, most = (min(number, len(blocks)) for number in size)
     if isolation == "image":
         source = PartSource(plan, blocks, functools.partial(run_quarantined, shared=shared), name="PartsByImage")

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from segment.engines.ray_blocks import bundle
+from segment.engines.ray_blocks import cut_blocks
 from segment.inputs.discover import Part
 from segment.output.plan import Plan
 
@@ -22,13 +22,13 @@ def plan_of(parts: int, parts_a_row_group: int = 0) -> Plan:
 @pytest.mark.parametrize("parts", [1, 3, 26, 202, 5000])
 @pytest.mark.parametrize("parts_a_row_group", [0, 1, 7])
 def test_every_part_is_in_one_block_in_order(parts: int, workers: int, parts_a_row_group: int) -> None:
-    blocks = bundle(plan_of(parts, parts_a_row_group), workers, isolate=False)
+    blocks = cut_blocks(plan_of(parts, parts_a_row_group), workers, isolate=False)
     assert [i for start, size in blocks for i in range(start, start + size)] == list(range(parts))
     assert len(blocks) >= min(parts, workers)
 
 
 def test_blocks_get_shorter_to_the_end() -> None:
-    sizes = [size for _, size in bundle(plan_of(202), 2, isolate=False)]
+    sizes = [size for _, size in cut_blocks(plan_of(202), 2, isolate=False)]
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[0] == 4
     assert sizes[-1] == 1
@@ -36,10 +36,12 @@ def test_blocks_get_shorter_to_the_end() -> None:
 
 
 def test_isolated_parts_are_alone() -> None:
-    assert bundle(plan_of(9, 3), 1, isolate=True) == [(i, 1) for i in range(9)]
+    assert cut_blocks(plan_of(9, 3), 1, isolate=True) == [(i, 1) for i in range(9)]
 
 
 def test_row_groups_stay_together_where_there_are_enough() -> None:
-    starts = {start for start, _ in bundle(plan_of(210, 7), 2, isolate=False)}
+    starts = {start for start, _ in cut_blocks(plan_of(210, 7), 2, isolate=False)}
     assert all(start % 7 == 0 for start in starts)
-    assert any(start % 7 for start, _ in bundle(plan_of(21, 7), 2, isolate=False))  # three for two would not be fair
+    assert any(
+        start % 7 for start, _ in cut_blocks(plan_of(21, 7), 2, isolate=False)
+    )  # three for two would not be fair

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pyarrow as pa
 import pytest
 
-from segment.engines.ray_blocks import PACKED_SCHEMA, bundle, unpacked
+from segment.engines.ray_blocks import PACKED_SCHEMA, cut_blocks, unpacked
 from segment.inputs.discover import Part
 from segment.output.plan import Plan, parts_of
 
@@ -28,7 +28,7 @@ def plan() -> Plan:
 def test_the_read_tasks_are_the_blocks_of_the_plan_in_order(plan: Plan) -> None:
     from segment.engines.ray_parts import PartSource
 
-    blocks = bundle(plan, 1, isolate=False)
+    blocks = cut_blocks(plan, 1, isolate=False)
     tasks = PartSource(plan, blocks).get_read_tasks(99)
     tables = [table for task in tasks for table in task()]
     assert [len(unpacked(table)) for table in tables] == [length for _, length in blocks]
