@@ -44,4 +44,4 @@ def test_row_groups_stay_together_where_there_are_enough() -> None:
     assert all(start % 7 == 0 for start in starts)
     assert any(
         start % 7 for start, _ in cut_blocks(plan_of(21, 7), 2, isolate=False)
-    )  # three for two would not be fair
+    )  # else 3 for 2
