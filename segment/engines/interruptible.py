@@ -37,14 +37,15 @@ def pulled(values: Iterator[T], trouble: Callable[[], SegmentError | None]) -> I
                 return
 
     def pull() -> None:
-        try:
-            for value in values:
-                put(True, value)
-            put(False, None)
-        except _Stop:
-            pass
-        except BaseException as error:  # raised where the values are consumed
-            put(False, error)
+        with suppress(_Stop):  # which may come at any moment, within the handler, too
+            try:
+                for value in values:
+                    put(True, value)
+                put(False, None)
+            except _Stop:
+                raise
+            except BaseException as error:  # raised where the values are consumed
+                put(False, error)
 
     thread = threading.Thread(target=pull, name="pull", daemon=True)
     thread.start()

@@ -11,6 +11,7 @@ from typing import ParamSpec, TypeVar
 from segment.engines import Isolation
 from segment.engines.pool import Pool
 from segment.engines.worker_process import PROCESS_MEMORY, Setup, WorkerProcess
+from segment.errors import SegmentError
 from segment.models.sessions import Runtime, capabilities, footprint
 from segment.models.weights import Weights
 from segment.output.plan import Plan
@@ -45,8 +46,9 @@ class LocalEngine:
 
     def warm_up(self, runtime: Runtime, plan: Plan) -> None:
         """Start the processes: they import their modules while the run is prepared."""
-        with suppress(OSError):  # `run` tries again, and raises it
-            for _ in range(self._wanted("cpu", plan) if runtime.device == "cpu" else 1):
+        wanted = self._wanted("cpu", plan) if runtime.device == "cpu" else 1
+        with suppress(OSError, SegmentError):  # `run` tries again, and raises it
+            for _ in range(max(1, min(wanted, node_memory()[1] // 2 // PROCESS_MEMORY))):
                 self._spares.append(WorkerProcess(runtime.name))
 
     def nodes(self) -> list[frozenset[str]]:

@@ -23,9 +23,10 @@ from segment.engines.worker_process import NEXT, Heartbeat, ProcessExit, Setup, 
 from segment.errors import SegmentError, StoreError
 from segment.inputs.discover import Part
 from segment.output.results import PartResult
-from segment.pipeline.stall import StallTimeout, loading_seconds
+from segment.pipeline.stall import StallTimeout
 from segment.pipeline.worker import failed
 from segment.store import inflight
+from segment.store.names import count
 
 log = logging.getLogger("segment.engines.pool")
 
@@ -87,7 +88,9 @@ class Pool:
         self._size = size
         self._isolation = isolation
         self._stall_timeout = StallTimeout(
-            setup.task.settings.stall_timeout, None if isolation == "image" else setup.task.batch_size
+            setup.task.settings.stall_timeout,
+            None if isolation == "image" else setup.task.batch_size,
+            setup.task.runtime.device,
         )
         self._inbox: queue.SimpleQueue[tuple[_Member, Any]] = queue.SimpleQueue()
         self._members: list[_Member] = []
@@ -188,10 +191,10 @@ class Pool:
         """Replace processes that make no progress."""
         now = time.monotonic()
         passed, self._polled_at = min(now - self._polled_at, 2 * _POLL_SECONDS), now
-        loading = max(self._stall_timeout.seconds, loading_seconds(self._task.runtime.device))
         for member in list(self._members):
             member.idle_seconds += passed
-            limit = loading if member.is_loading else self._stall_timeout.seconds
+            timeout = self._stall_timeout
+            limit = timeout.loading_seconds if member.is_loading else timeout.seconds
             if member.idle_seconds > limit:
                 member.process.kill()
                 message = f"a worker process did nothing for {limit:.0f} s and was killed"
@@ -227,6 +230,9 @@ class Pool:
                 process = self._spares.pop() if self._spares else WorkerProcess(self._task.runtime.name)
             except OSError as error:
                 tries, end = tries - 1, ProcessExit(f"a worker process could not be started ({error.strerror})")
+                if self._members:
+                    log.warning("%s: the run goes on with %s", end.message, count(len(self._members), "process"))
+                    return
             else:
                 self._add(_Member(process, tries))
                 return

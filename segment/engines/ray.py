@@ -25,7 +25,7 @@ from segment.models.weights import Weights
 from segment.output.plan import Plan
 from segment.output.results import PartResult
 from segment.pipeline.stages import Task
-from segment.pipeline.stall import StallTimeout, loading_seconds
+from segment.pipeline.stall import StallTimeout
 from segment.progress import Tally
 
 P = ParamSpec("P")
@@ -156,9 +156,10 @@ class RayEngine:
         workers = self.workers(task.runtime.device)
         least, most = self._workers or (workers, workers)
         split = self._splits(task.runtime.device)
-        stall_timeout = StallTimeout(task.settings.stall_timeout, None if split else task.batch_size)
+        device = task.runtime.device
+        stall_timeout = StallTimeout(task.settings.stall_timeout, None if split else task.batch_size, device)
         monitor = MonitorActor()
-        watchdog = Watchdog(stall_timeout, monitor, most, loading_seconds(task.runtime.device))
+        watchdog = Watchdog(stall_timeout, monitor, most)
         try:
             # by reference: constructor arguments are printed in Ray Data's logs, and a task holds credentials
             shared = ray.put((task, weights, monitor.actor))
@@ -169,7 +170,9 @@ class RayEngine:
         except HeadLost:
             self._connected = False  # nothing is left to disconnect from
             raise
-        except ray.exceptions.RayError as error:
+        except SegmentError:
+            raise
+        except Exception as error:  # of Ray Data, too, whose errors have no common class
             raise _cause(error) from None
         finally:
             watchdog.close()

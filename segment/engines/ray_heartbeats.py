@@ -33,6 +33,7 @@ class Heartbeat:
         node, pid: identify the process.
         steps: number of steps done so far.
         loading: the process is loading the model.
+        waiting: all its calls wait for Ray to fetch a result.
         waits: the oldest unanswered request of the process to a store.
         replaces: Ray started the process in place of one that died.
     """
@@ -41,6 +42,7 @@ class Heartbeat:
     pid: int
     steps: int
     loading: bool
+    waiting: bool = False
     waits: inflight.RequestAge | None = None
     replaces: bool = False
 
@@ -58,17 +60,19 @@ class WorkerHealth:
     """State of all worker processes, from their heartbeats.
 
     Attributes:
-        stuck: (node, pid) of processes without a step for too long.
+        stuck: (node, pid, limit in seconds) of processes without a step for too long.
         steps: heartbeats with progress so far, of all processes.
         working: number of processes at work now.
+        busy: one of them at least does not wait for Ray.
         waits: the oldest unanswered request to a store, of each process that has one.
-        loads, loaded: how often a worker began to load the model, and how often it succeeded.
+        loads, loaded: how often a worker began to load the model, and how often that ended.
         replaced: number of processes with a model that died and were replaced.
     """
 
-    stuck: tuple[tuple[str, int], ...]
+    stuck: tuple[tuple[str, int, float], ...]
     steps: int
     working: int
+    busy: bool
     waits: tuple[inflight.RequestAge, ...]
     loads: int
     loaded: int
@@ -87,13 +91,17 @@ class HeartbeatMonitor:
         """Record a heartbeat of a worker."""
         now = time.monotonic()
         state = self._processes.get(worker)
+        if state is not None and (state.last.node, state.last.pid) != (heartbeat.node, heartbeat.pid):
+            state = None  # an actor in a new process
         if heartbeat.loading and state is None:
             self._loads += 1
             self._replaced += heartbeat.replaces
         if state is None or state.last.steps != heartbeat.steps:
-            state = self._processes[worker] = _ProcessState(heartbeat, now, now)
             self._steps += not heartbeat.loading
-        state.last, state.heard_at = heartbeat, now
+        elif not heartbeat.waiting:
+            state.last, state.heard_at = heartbeat, now
+            return
+        self._processes[worker] = _ProcessState(heartbeat, now, now)
 
     def idle(self, worker: str) -> None:
         """Record that a worker has no work now: no heartbeat is expected of it."""
@@ -113,16 +121,19 @@ class HeartbeatMonitor:
             loading_seconds: the same for a process that loads the model.
         """
         now = time.monotonic()
-        states = self._processes.values()
-        stuck = [x for x in states if now - x.progressed_at > (loading_seconds if x.last.loading else seconds)]
-        for state in stuck:
-            state.progressed_at, state.kills = now, state.kills + 1
+        stuck: set[tuple[str, int, float]] = set()
+        for state in self._processes.values():
+            limit = loading_seconds if state.last.loading else seconds
+            if now - state.progressed_at > limit:
+                stuck.add((state.last.node, state.last.pid, limit))
+                state.progressed_at, state.kills = now, state.kills + 1
         self._processes = {key: state for key, state in self._processes.items() if state.kills < _MAX_KILLS}
         alive = [x.last for x in self._processes.values() if now - x.heard_at < _ALIVE_SECONDS]
         return WorkerHealth(
-            stuck=tuple({(state.last.node, state.last.pid) for state in stuck}),
+            stuck=tuple(stuck),
             steps=self._steps,
             working=len({(heartbeat.node, heartbeat.pid) for heartbeat in alive}),
+            busy=any(not heartbeat.waiting for heartbeat in alive),
             waits=tuple(heartbeat.waits for heartbeat in alive if heartbeat.waits),
             loads=self._loads,
             loaded=self._loaded,
@@ -184,11 +195,10 @@ class HeartbeatSender:
         self.steps = steps
         self.replaces = context.get_actor_id() is not None and context.was_current_actor_reconstructed
         self._monitor = monitor
-        self._key = uuid.uuid4().hex
+        self._key = context.get_actor_id() or uuid.uuid4().hex  # the processes of an actor follow each other
         self._node = context.get_node_id()
         self._is_known = self._is_loading = False
-        # calls in progress; those of them that wait for their caller; heartbeats at which all of them did
-        self._calls = self._waiting = self._waiting_ticks = 0
+        self._calls = self._waiting = 0  # calls in progress, and those of them that wait for their caller
         self._lock = threading.Lock()
         self._done = threading.Event()
 
@@ -249,12 +259,12 @@ class HeartbeatSender:
 
     def _send_regularly(self, done: threading.Event) -> None:
         while not done.wait(_INTERVAL_SECONDS):
-            self._waiting_ticks += self._waiting == self._calls
             self._send()
 
     def _send(self) -> Any:
-        steps, waits = self.steps() + self._waiting_ticks, inflight.oldest_request()
-        heartbeat = Heartbeat(self._node, os.getpid(), steps, self._is_loading, waits, self.replaces)
+        waits = inflight.oldest_request()
+        waiting = self._waiting == self._calls
+        heartbeat = Heartbeat(self._node, os.getpid(), self.steps(), self._is_loading, waiting, waits, self.replaces)
         return self._monitor.record.remote(self._key, heartbeat)
 
     def _answer(self, asked: Any) -> Any:

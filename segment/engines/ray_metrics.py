@@ -64,10 +64,11 @@ class RunMetrics:
     def __init__(self, task: Task) -> None:
         self._tags = {"run": shown(task.output), "model": task.card.name}
 
-    def counting(self, results: Iterable[PartResult]) -> Iterator[PartResult]:
-        """Count results and yield them."""
+    def counting(self, results: Iterable[PartResult | None]) -> Iterator[PartResult | None]:
+        """Count results and yield them; None is passed on."""
         for result in results:
-            self.count(result)
+            if result is not None:
+                self.count(result)
             yield result
 
     def count(self, result: PartResult) -> None:

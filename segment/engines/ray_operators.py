@@ -55,8 +55,10 @@ class _ModelActor:
             with self.heartbeats.sending(loading=True):
                 self.worker = load_worker(self.task, weights)
             self.heartbeats.steps = lambda: self.worker.steps
-        except SegmentError as error:  # raised here, Ray would start the actor again and again
+        except SegmentError as error:  # raised here, Ray would end the run without a word of ours
             self.error = error
+        except MemoryError:
+            os._exit(OVER_BUDGET)
 
     def is_suspect(self) -> bool:
         """Return whether a new call may have killed the process that this one replaces: Ray retries those first."""
@@ -83,17 +85,17 @@ class RunParts(_ModelActor):
         """Run the parts of a block and yield their results."""
         return _result_rows(self.heartbeats.sending_during(self._results(list(parts_of(unpacked(batch))))))
 
-    def _results(self, parts: list[Part]) -> Iterator[PartResult]:
+    def _results(self, parts: list[Part]) -> Iterator[PartResult | None]:
         caller: queue.SimpleQueue[PartResult | None] = queue.SimpleQueue()
         is_suspect = self.is_suspect()
         for part in parts:
             self._callers[part.id] = caller
             self._queue.put((part, is_suspect))
         for _ in parts:
-            if self.error is None and (result := caller.get()) is not None:
-                yield result
+            result = caller.get() if self.error is None else None
             if self.error is not None:
                 raise self.error
+            yield result
 
     def _run(self) -> None:
         try:
@@ -147,7 +149,7 @@ class RunModel(_ModelActor):
         """Run the model on the images of these parts."""
         return _staged_rows(self.heartbeats.sending_during(self._segmented(batch)))
 
-    def _segmented(self, batch: pa.Table) -> Iterator[StagedPart]:
+    def _segmented(self, batch: pa.Table) -> Iterator[StagedPart | None]:
         if self.error is not None:
             raise self.error
         worker = StageWorker(self.task, self.worker)
@@ -158,8 +160,7 @@ class RunModel(_ModelActor):
                 continue
             with self._turn:
                 done = worker.segment(staged) if self.heartbeats.may_start(staged.part.id) else None
-            if done is not None:
-                yield done
+            yield done
 
 
 def write(batch: pa.Table, shared: Any) -> Iterator[pa.Table]:
@@ -182,10 +183,14 @@ def run_quarantined(rows: pa.Table, shared: Any) -> Iterator[pa.Table]:
 
 def _watched(
     stage: str, work: Iterator[tuple[str, Callable[[], T]]], task: Task, heartbeats: HeartbeatSender
-) -> Iterator[T]:
-    """Run pieces of work, each named by its part, in a Ray task; its process serves other tasks afterwards."""
+) -> Iterator[T | None]:
+    """Run pieces of work, each named by its part, in a Ray task; its process serves other tasks afterwards.
+
+    None is the result of one that may not start again.
+    """
     with closing(guard_process(task.settings.worker_bytes)):
-        yield from heartbeats.sending_during(call() for part, call in work if heartbeats.may_start(f"{stage} {part}"))
+        results = (call() if heartbeats.may_start(f"{stage} {part}") else None for part, call in work)
+        yield from heartbeats.sending_during(results)
 
 
 def _fetch(shared: Any) -> tuple[Task, Weights, Any]:
@@ -195,15 +200,18 @@ def _fetch(shared: Any) -> tuple[Task, Weights, Any]:
     return task, weights, monitor
 
 
-def _result_rows(results: Iterator[PartResult]) -> Iterator[pa.Table]:
-    return _rows("result", ((result.part, result.images, result) for result in results))
+def _result_rows(results: Iterator[PartResult | None]) -> Iterator[pa.Table]:
+    return _rows("result", ((result.part, result.images, result) if result else _NOTHING for result in results))
 
 
-def _staged_rows(parts: Iterator[StagedPart]) -> Iterator[pa.Table]:
-    return _rows("frames", ((staged.part.id, len(staged.part), staged) for staged in parts))
+def _staged_rows(parts: Iterator[StagedPart | None]) -> Iterator[pa.Table]:
+    return _rows("frames", ((staged.part.id, len(staged.part), staged) if staged else _NOTHING for staged in parts))
 
 
-def _rows(name: str, values: Iterator[tuple[str, int, object]]) -> Iterator[pa.Table]:
+_NOTHING = (None, 0, None)  # the row of a part that may not start again: Ray skips rows of a retried call by number
+
+
+def _rows(name: str, values: Iterator[tuple[str | None, int, object]]) -> Iterator[pa.Table]:
     """Yield a row for each part. An error that ends the run is the last row, and the driver raises it.
 
     Raised in a worker, it would be a failed block, which every round would run again.
@@ -225,4 +233,5 @@ def _staged_parts(batch: pa.Table) -> Iterator[StagedPart]:
         staged = pickle.loads(data.as_buffer())
         if isinstance(staged, SegmentError):
             raise staged
-        yield staged
+        if staged is not None:
+            yield staged

@@ -1,7 +1,7 @@
 """The pipeline of Ray Data that runs a round: one operator on CPUs, three on GPUs, so that no GPU waits for a JPEG.
 
 Two calls are in flight an actor on CPUs, which feed one thread, so that there is no pause between blocks. Blocks have
-four parts at most, and each part a row of its own: call and row take an actor about 4 ms. The driver's loop runs about
+about four parts, and each part a row of its own: call and row take an actor about 4 ms. The driver's loop runs about
 nine times a second, at 4 ms each. (CPU time on two loaded cores.) What is left of Ray Data's cost is its start: three
 helper processes, and its import in the driver and in every actor.
 """
@@ -82,6 +82,7 @@ def _read(source: Any, resources: dict[str, Any]) -> Any:
     dataset = read_datasource(source, override_num_blocks=len(source.blocks), **resources)
     context = dataset.context
     context.target_max_block_size = 1  # or a row is seen only when its whole block ends
+    context.execution_no_progress_timeout_s = -1  # by rows alone, unlike heartbeats, a slow part looks stuck
     context.max_errored_blocks = -1  # a block that fails is left for the next round; it takes no other along
     # the driver looks for rows ten times a second; by default a worker with two that wait for it stands still
     context._max_num_blocks_in_streaming_gen_buffer = None
@@ -131,4 +132,5 @@ def _results(dataset: Any) -> Iterator[PartResult]:
             result = pickle.loads(row.as_buffer())
             if isinstance(result, SegmentError):
                 raise result
-            yield result
+            if result is not None:  # a part that may not start again
+                yield result

@@ -22,6 +22,7 @@ log = logging.getLogger("segment.engines.ray")
 _WATCH_SECONDS = 2.0
 _HEAD_SECONDS = 40.0  # without an answer of the head; after 60 s Ray exits this process without a message
 _LOADS = 5  # loads begun for each worker without one that succeeded: loading the model kills the process
+_LONGEST_PAUSE = 5.0  # seconds between two calls of `trouble` that count
 _SILENCE_SECONDS = 20 * 60.0  # without progress of any worker; an autoscaler takes minutes for its first node
 
 
@@ -35,16 +36,15 @@ class Watchdog:
         stall_timeout: how long a step may take.
         monitor: keeps the heartbeats of the workers.
         workers: number of models loaded at once.
-        loading: seconds that loading a model may take.
     """
 
-    def __init__(self, stall_timeout: StallTimeout, monitor: MonitorActor, workers: int, loading: float) -> None:
+    def __init__(self, stall_timeout: StallTimeout, monitor: MonitorActor, workers: int) -> None:
         self._stall_timeout = stall_timeout
         self._monitor = monitor
         self._workers = workers
-        self._loading = loading
-        self._head_at = self._progress_at = time.monotonic()
-        self._health = WorkerHealth((), 0, 0, (), 0, 0)
+        self._asked_at = time.monotonic()
+        self._head_silence = self._worker_silence = 0.0
+        self._health = WorkerHealth((), 0, 0, False, (), 0, 0)
         self._done = threading.Event()
         for task in (self._watch_workers, self._watch_head):
             threading.Thread(target=task, name="watchdog", daemon=True).start()
@@ -56,18 +56,20 @@ class Watchdog:
             except TimeoutError as error:
                 log.warning("%s", error)
             except Exception as error:  # mostly Ray's; whatever it is, the watchdog goes on
-                log.warning("cannot watch the workers: %s", type(error).__name__)
+                if not self._done.is_set():
+                    log.warning("cannot watch the workers: %s", type(error).__name__)
 
     def _check_workers(self) -> None:
-        seconds = self._stall_timeout.seconds
-        health = self._monitor.health(seconds, self._loading)
-        if health.steps != self._health.steps:
-            self._progress_at = time.monotonic()
-        if replaced := health.replaced - self._health.replaced:
+        health = self._monitor.health(self._stall_timeout.seconds, self._stall_timeout.loading_seconds)
+        if self._done.is_set():
+            return
+        if health.steps != self._health.steps or health.busy:  # a busy one that gets stuck is replaced
+            self._worker_silence = 0.0
+        if (replaced := health.replaced - self._health.replaced) > 0:  # less after a restart of the monitor
             log.warning("%s died: another one runs its parts again", count(replaced, "worker"))
         self._health = health
         inflight.record_workers(health.working, health.waits)
-        for node, pid in health.stuck:
+        for node, pid, seconds in health.stuck:
             log.warning("worker process %d did nothing for %.0f s: it is replaced", pid, seconds)
             _kill_on(node, pid)
 
@@ -77,19 +79,25 @@ class Watchdog:
         while not self._done.wait(5.0):
             with suppress(Exception):  # whatever it is: no answer
                 ray.nodes()
-                self._head_at = time.monotonic()
+                self._head_silence = 0.0
 
     def trouble(self) -> SegmentError | None:
-        """Return the error that ends the round, if there is one."""
+        """Return the error that ends the round, if there is one; to be called about once a second.
+
+        Time in which this process stood still itself is not counted.
+        """
         now, health = time.monotonic(), self._health
-        if now - self._head_at > _HEAD_SECONDS:
-            return HeadLost.after(now - self._head_at)
+        passed, self._asked_at = min(now - self._asked_at, _LONGEST_PAUSE), now
+        self._head_silence += passed
+        self._worker_silence += passed
+        if self._head_silence > _HEAD_SECONDS:
+            return HeadLost.after(self._head_silence)
         if not health.loaded and health.loads > _LOADS * self._workers:
             return StoreError(
                 f"{health.loads} workers began to load the model and none was done: they die of it, for want of memory "
                 "perhaps. The logs of the Ray cluster say more; the same command resumes the run."
             )
-        if now - self._progress_at > _SILENCE_SECONDS:
+        if self._worker_silence > _SILENCE_SECONDS:
             minutes = _SILENCE_SECONDS / 60
             return StoreError(
                 f"no worker of the Ray cluster has done anything for {minutes:.0f} minutes: `ray status` on its head "

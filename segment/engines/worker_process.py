@@ -46,7 +46,7 @@ class Setup:
         task, weights: the run and its model.
         threads: CPU threads of one call of the model.
         streams: number of workers in the process, each a thread; they share one loaded model.
-        share: the fraction of the node's memory that the process may use when memory is short, 0-1.
+        share: the fraction of the node's memory that it may use when memory is short, 0-1; see `guard_process`.
         by_image: the process gets single images of parts instead of whole parts.
     """
 
@@ -54,7 +54,7 @@ class Setup:
     weights: Weights
     threads: int = 1
     streams: int = 1
-    share: float = 1.0
+    share: float | None = None
     by_image: bool = False
 
 
@@ -89,6 +89,7 @@ class WorkerProcess:
 
     Raises:
         OSError: the process could not be started.
+        StoreError: the program does not say where the Python interpreter is.
     """
 
     def __init__(self, runtime: str) -> None:

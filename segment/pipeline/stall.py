@@ -13,22 +13,19 @@ _FLOOR = 60.0  # seconds; a request may take 40 s before it fails, and a machine
 _MARGIN = 10.0  # ratio of the slowest image to the mean of the slowest part
 
 
-def loading_seconds(device: str) -> float:
-    """Return how many seconds a worker may take to load the model."""
-    return _LOADING.get(device, UNKNOWN)
-
-
 class StallTimeout:
     """Derived from the times of the run's parts so far, unless the user has set it.
 
     Args:
         fixed: seconds, from `--stall-timeout`; None derives them.
         images: number of images of a step; None for all images of a part.
+        device: of the model, as `Runtime.device`.
     """
 
-    def __init__(self, fixed: float | None, images: int | None) -> None:
+    def __init__(self, fixed: float | None, images: int | None, device: str = "cpu") -> None:
         self._fixed = fixed
         self._images = images
+        self._loading = _LOADING.get(device, UNKNOWN)
         self._slowest: float | None = None
 
     def learn(self, result: PartResult) -> None:
@@ -47,3 +44,8 @@ class StallTimeout:
         if self._fixed is not None:
             return self._fixed
         return UNKNOWN if self._slowest is None else max(_FLOOR, _MARGIN * self._slowest)
+
+    @property
+    def loading_seconds(self) -> float:
+        """What loading the model may take."""
+        return max(self.seconds, self._loading)

@@ -8,9 +8,9 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -30,7 +30,7 @@ from segment.store.urls import redact_text
 
 log = logging.getLogger("segment.pipeline.worker")
 
-ReadT = TypeVar("ReadT")
+_Read = tuple[Part, Clock, list[Sample] | PartResult]
 
 
 class Worker:
@@ -67,8 +67,12 @@ class Worker:
             report: called with each result, from any thread, as soon as the part is committed.
         """
         with Background("read") as reader, Background("write") as writer:
+            waiting = iter(parts)
+            reading = reader.submit(self._fetch_next, waiting)
             writing: Future[None] | None = None
-            for part, clock, read in _one_ahead(parts, reader, self._fetch):
+            while (current := _next_read(reading, writing)) is not None:
+                reading = reader.submit(self._fetch_next, waiting)
+                part, clock, read = current
                 self.steps_done += 1
                 ended = read if isinstance(read, PartResult) else self._compute(part, clock, read)
                 if ended is None:
@@ -110,6 +114,14 @@ class Worker:
             if self.task.store.exists(self.ledger.masks_url(part.shard, part.id)):
                 return None
             return read_planned(part, self.task)
+
+    def _fetch_next(self, waiting: Iterator[Part]) -> _Read | None:
+        """Take the next part, which may take time, too, and read it; None if there is no more."""
+        part = next(waiting, None)
+        if part is None:
+            return None
+        clock = Clock()
+        return part, clock, self._fetch(part, clock)
 
     def _fetch(self, part: Part, clock: Clock) -> list[Sample] | PartResult:
         """Read a part; return its samples, or the result of a part that was skipped or cannot be read."""
@@ -194,23 +206,17 @@ def failed_or_raise(part: Part, error: Exception) -> PartResult:
     return failed(part, error)
 
 
-def _one_ahead(
-    parts: Iterable[Part], pool: Background, read: Callable[[Part, Clock], ReadT]
-) -> Iterator[tuple[Part, Clock, ReadT]]:
-    """Yield each part once it is read; the next one is asked for (which may take time, too) and read meanwhile."""
-    waiting = iter(parts)
+def _next_read(reading: Future[_Read | None], writing: Future[None] | None) -> _Read | None:
+    """Wait for the next part.
 
-    def read_next() -> tuple[Part, Clock, ReadT] | None:
-        part = next(waiting, None)
-        if part is None:
-            return None
-        clock = Clock()
-        return part, clock, read(part, clock)
-
-    ahead = pool.submit(read_next)
-    while (current := ahead.result()) is not None:
-        ahead = pool.submit(read_next)
-        yield current
+    An error of the commit in progress is raised at once: the next part may come late, or never.
+    """
+    if writing is not None:
+        either: list[Future[Any]] = [reading, writing]
+        wait(either, return_when=FIRST_COMPLETED)
+        if writing.done():
+            writing.result()
+    return reading.result()
 
 
 def read_planned(part: Part, task: Task) -> list[Sample]:

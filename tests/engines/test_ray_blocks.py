@@ -42,6 +42,4 @@ def test_isolated_parts_are_alone() -> None:
 def test_row_groups_stay_together_where_there_are_enough() -> None:
     starts = {start for start, _ in cut_blocks(plan_of(210, 7), 2, isolate=False)}
     assert all(start % 7 == 0 for start in starts)
-    assert any(
-        start % 7 for start, _ in cut_blocks(plan_of(21, 7), 2, isolate=False)
-    )  # else 3 for 2
+    assert any(start % 7 for start, _ in cut_blocks(plan_of(21, 7), 2, isolate=False))  # else 3 for 2

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -58,22 +59,24 @@ def test_what_says_nothing_of_speed_is_not_learnt_from() -> None:
     assert StallTimeout(2.5, images=1).seconds == 2.5  # --stall-timeout goes over it
 
 
-def test_the_pulse_tells_who_is_stuck_and_who_loads() -> None:
+def test_the_monitor_tells_who_is_stuck_and_who_loads() -> None:
     monitor = HeartbeatMonitor()
     monitor.record("a", Heartbeat("node", 1, 0, loading=False))
     monitor.record("b", Heartbeat("node", 2, 0, loading=True))
     time.sleep(0.02)
-    assert monitor.health(0.01, 60.0) == WorkerHealth((("node", 1),), steps=1, working=2, waits=(), loads=1, loaded=0)
+    assert monitor.health(0.01, 60.0) == WorkerHealth(
+        (("node", 1, 0.01),), steps=1, working=2, busy=True, waits=(), loads=1, loaded=0
+    )
     monitor.record("a", Heartbeat("node", 1, 1, loading=False))
     assert monitor.health(0.01, 60.0).stuck == ()
     time.sleep(0.02)
-    assert monitor.health(60.0, 0.01).stuck == (("node", 2),)
+    assert monitor.health(60.0, 0.01).stuck == (("node", 2, 0.01),)
     monitor.idle("b")
     monitor.idle("a")
-    assert monitor.health(0.0, 0.0) == WorkerHealth((), steps=2, working=0, waits=(), loads=1, loaded=1)
+    assert monitor.health(0.0, 0.0) == WorkerHealth((), steps=2, working=0, busy=False, waits=(), loads=1, loaded=1)
 
 
-def test_the_pulse_counts_what_is_begun_and_who_is_replaced() -> None:
+def test_the_monitor_counts_starts_and_replacements() -> None:
     monitor = HeartbeatMonitor()
     assert [monitor.count_start(work) for work in ("a", "b", "a", "a")] == [1, 1, 2, 3]
     monitor.record("x", Heartbeat("node", 1, 0, loading=True))
@@ -88,14 +91,31 @@ def test_a_process_of_two_calls_is_one_worker() -> None:
     for call in ("a", "b"):
         monitor.record(call, Heartbeat("node", 1, 0, loading=False))
     health = monitor.health(-1.0, -1.0)
-    assert (health.stuck, health.working) == ((("node", 1),), 1)
+    assert (health.stuck, health.working) == ((("node", 1, -1.0),), 1)
+
+
+def test_who_waits_for_ray_is_neither_stuck_nor_busy() -> None:
+    monitor = HeartbeatMonitor()
+    for _ in range(3):
+        monitor.record("a", Heartbeat("node", 1, 0, loading=False, waiting=True))
+        time.sleep(0.02)
+    health = monitor.health(0.05, 60.0)
+    assert (health.stuck, health.steps, health.working, health.busy) == ((), 1, 1, False)
+
+
+def test_the_process_that_follows_another_of_its_actor_takes_its_place() -> None:
+    monitor = HeartbeatMonitor()
+    monitor.record("actor", Heartbeat("node", 1, 5, loading=False))
+    monitor.record("actor", Heartbeat("node", 2, 5, loading=True, replaces=True))
+    health = monitor.health(-1.0, -1.0)
+    assert (health.stuck, health.loads, health.replaced) == ((("node", 2, -1.0),), 1, 1)
 
 
 def test_who_does_not_die_of_being_killed_is_told_three_times() -> None:
     monitor = HeartbeatMonitor()
     monitor.record("a", Heartbeat("node", 1, 0, loading=False))
     told = [monitor.health(-1.0, -1.0).stuck for _ in range(4)]
-    assert told == [(("node", 1),)] * 3 + [()]
+    assert told == [(("node", 1, -1.0),)] * 3 + [()]
 
 
 # --- waiting with an end ----------------------------------------------------------------------------------------------
@@ -222,7 +242,7 @@ def test_workers_that_are_never_heard_of_end_the_run(
 
     assert ray_cluster
     holder = ray.remote(num_gpus=1, num_cpus=0)(HeartbeatMonitor).remote()
-    ray.get(holder.rest.remote("nobody"))
+    ray.get(holder.idle.remote("nobody"))
     monkeypatch.setattr("segment.engines.ray_watchdog._SILENCE_SECONDS", 8.0)
     try:
         with pytest.raises(StoreError, match="no worker of the Ray cluster has done anything for"):
@@ -231,10 +251,38 @@ def test_workers_that_are_never_heard_of_end_the_run(
         ray.kill(holder)
 
 
+@pytest.mark.parametrize(
+    ("health", "restarted", "silence"),
+    [
+        (WorkerHealth((), 0, 0, False, (), 0, 0), False, 60.0),
+        (WorkerHealth((), 1, 1, False, (), 0, 0), False, 0.0),  # a step
+        (WorkerHealth((), 0, 1, True, (), 0, 0), False, 0.0),  # one long step
+        (WorkerHealth((), 0, 0, False, (), 0, 0, replaced=-2), True, 60.0),  # its counts began anew
+    ],
+)
+def test_silence_is_counted_while_nobody_works(
+    health: WorkerHealth, restarted: bool, silence: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    watchdog: Any = object.__new__(Watchdog)
+    watchdog._stall_timeout, watchdog._done = StallTimeout(None, None), threading.Event()
+    watchdog._health, watchdog._worker_silence = WorkerHealth((), 0, 0, False, (), 0, 0), 60.0
+    watchdog._monitor = SimpleNamespace(health=lambda seconds, loading: health)
+    watchdog._check_workers()
+    assert (watchdog._worker_silence, caplog.text) == (silence, "")
+    assert restarted == (health.replaced < 0)
+
+
+def test_a_driver_that_stood_still_does_not_blame_the_head() -> None:
+    watchdog: Any = object.__new__(Watchdog)
+    watchdog._workers, watchdog._health = 1, WorkerHealth((), 0, 0, False, (), 0, 0)
+    watchdog._asked_at, watchdog._worker_silence, watchdog._head_silence = time.monotonic() - 3600, 0.0, 0.0
+    assert watchdog.trouble() is None
+
+
 def test_a_head_that_does_not_answer_ends_the_round(monkeypatch: pytest.MonkeyPatch) -> None:
     watchdog: Any = object.__new__(Watchdog)
-    watchdog._workers, watchdog._health = 1, WorkerHealth((), 0, 0, (), 0, 0)
-    watchdog._progress_at, watchdog._head_at = time.monotonic(), time.monotonic() - 50
+    watchdog._workers, watchdog._health = 1, WorkerHealth((), 0, 0, False, (), 0, 0)
+    watchdog._asked_at, watchdog._worker_silence, watchdog._head_silence = time.monotonic(), 0.0, 50.0
     told = watchdog.trouble()
     assert isinstance(told, StoreError)
     assert str(told).startswith("the head of the Ray cluster (its control service, GCS) has not answered for 50 s")

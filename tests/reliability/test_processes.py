@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import logging
 import os
+import pickle
 import re
 import signal
 import subprocess
@@ -21,13 +23,16 @@ import pytest
 
 from segment.engines.local import LocalEngine
 from segment.engines.pool import Pool
-from segment.engines.worker_process import PROCESS_MEMORY, Setup
-from segment.errors import ModelError, StoreError
+from segment.engines.quarantine import quarantine
+from segment.engines.worker_process import PROCESS_MEMORY, Setup, WorkerProcess
+from segment.errors import ModelError, StoreError, StoreRefused
+from segment.inputs.discover import Part
 from segment.models.sessions import footprint
 from segment.models.weights import Weights, load_weights
 from segment.output.ledger import Ledger
 from segment.output.plan import Plan
 from segment.pipeline.stages import Task
+from segment.pipeline.worker import load_worker
 from segment.runs.driver import task_and_plan
 from segment.store import inflight
 from segment.store.client import Store
@@ -290,6 +295,76 @@ def test_where_memory_is_short_fewer_work_and_that_is_told(
     assert "memory is short: 1 worker in place of 2" in caplog.text
     assert any(line.startswith("1 worker, 1 thread, ") for line in notes.lines)
     check(place)
+
+
+def test_processes_are_warmed_up_as_far_as_memory_goes(
+    asked: tuple[Task, Weights, Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task, _, plan = asked
+    started: list[str] = []
+    monkeypatch.setattr("segment.engines.local.WorkerProcess", started.append)
+    monkeypatch.setattr("segment.engines.local.node_memory", lambda: (1 << 50, 2 * 3 * PROCESS_MEMORY))
+    LocalEngine(6).warm_up(task.runtime, plan)
+    assert len(started) == 3
+
+
+def test_where_too_few_processes_can_be_started_the_others_do_the_work(
+    place: Place, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    real, started = WorkerProcess, []
+
+    def start(runtime: str) -> WorkerProcess:
+        if started:
+            raise OSError(errno.EAGAIN, "Resource temporarily unavailable")
+        started.append(real(runtime))
+        return started[0]
+
+    monkeypatch.setattr("segment.engines.pool.WorkerProcess", start)
+    monkeypatch.setattr("segment.engines.local.LocalEngine.warm_up", lambda *_: None)
+    with caplog.at_level(logging.WARNING, "segment"):
+        assert run_on(POOL, place.job()).complete
+    words = "a worker process could not be started (Resource temporarily unavailable): the run goes on with 1 process"
+    assert words in caplog.messages
+    check(place)
+
+
+def test_quarantine_watches_the_memory_of_its_node(
+    asked: tuple[Task, Weights, Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task, weights, plan = asked
+    setups: list[Setup] = []
+
+    def load(process: WorkerProcess, setup: bytes, on_message: object) -> None:
+        setups.append(pickle.loads(setup))
+        raise InterruptedError
+
+    monkeypatch.setattr("segment.engines.worker_process.WorkerProcess.load", load)
+    with pytest.raises(InterruptedError):
+        quarantine(next(iter(plan.parts())), task, weights)
+    assert setups[0].share is None  # as on Ray: of one CPU
+
+
+def test_an_error_of_a_commit_is_raised_though_no_other_part_comes(
+    asked: tuple[Task, Weights, Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray's queue of parts is open for ever, and a process in isolation gets no part before it has done one."""
+    task, weights, plan = asked
+    over, first = threading.Event(), next(iter(plan.parts()))
+    waited: list[bool] = []
+
+    def parts() -> Iterator[Part]:
+        yield first
+        waited.append(over.wait(60))
+
+    def refuse(*_: object) -> None:
+        raise StoreRefused("the disk is full")
+
+    worker = load_worker(task, weights)
+    monkeypatch.setattr(worker, "_put", refuse)
+    with pytest.raises(StoreRefused, match="the disk is full"):
+        worker.process(parts(), lambda result: None)
+    assert not waited
+    over.set()
 
 
 def test_workers_that_die_while_they_load_end_the_run_with_the_reason(
