@@ -32,11 +32,11 @@ dev: $(DEV) ## install everything that development needs into .venv
 
 test: $(DEV) ## run the tests but the slow ones
 	@echo '==> pytest (all but the tests marked slow)'
-	$(PYTEST) -m 'not slow' $(ARGS)
+	$(BIN)/pytest -m 'not slow' $(ARGS)
 
 test-all: $(DEV) ## run every test
 	@echo '==> pytest (every test)'
-	$(PYTEST) $(ARGS)
+	$(BIN)/pytest $(ARGS)
 
 bench: $(CORE) ## images a second of the job against the bare library calls; quiet machine, about an hour
 	@echo '==> jobs/benchmark.py'
@@ -86,9 +86,6 @@ $(BIN)/python:
 	  { echo 'Python 3.11 or newer is needed, "$(PYTHON)" is not: make ... PYTHON=/path/to/python3.11' >&2; exit 1; }
 	@echo "==> making $(VENV) with $$($(PYTHON) --version)"
 	@$(PYTHON) -m venv --clear $(VENV) || { rm -rf $(VENV); exit 1; }
-
-# Two processes of tests, a file in one of them; all tests of a Ray cluster in one (tests/conftest.py).
-PYTEST = $(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --constraint requirements.lock
 

@@ -39,18 +39,6 @@ def pytest_configure(config: pytest.Config) -> None:
     }
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several processes (`pytest -n`): a file is run by one process, and all files with Ray tests by the same one.
-
-    These come first, then the other slow ones, so that all processes end at about the same time.
-    """
-    with_ray = {item.path for item in items if item.get_closest_marker("ray")}
-    items.sort(key=lambda item: (item.path not in with_ray, item.path.parent.name != "reliability"))
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group("ray" if item.path in with_ray else str(item.path)))
-
-
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of real images and models, read-only: `$SEGMENT_SHARED`, else `../shared` of the repository."""
