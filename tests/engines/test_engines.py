@@ -362,7 +362,7 @@ def test_exit_codes(motley_job: segment.Job, tmp_path: Path) -> None:
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("cpus", [1, 4])
+@pytest.mark.parametrize("cpus", [1, pytest.param(4, marks=pytest.mark.slow)])
 def test_no_size_of_cluster_hangs(cpus: int, tmp_path: Path) -> None:
     fields = model(tmp_path, name="icnet-camvid-ava-sparse-60-0001", height=720, width=960)
     card = load_card(fields["model"])

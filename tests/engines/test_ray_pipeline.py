@@ -39,7 +39,7 @@ def shown() -> list[dict[str, Any]]:
         ("part", False, ["ReadParts->MapBatches(segment[{card}])"]),
         ("image", False, ["ReadPartsByImage"]),
         ("none", True, ["ReadParts", "MapBatches(segment[{card}])", "MapBatches(write)"]),
-        ("image", True, ["ReadPartsByImage"]),
+        pytest.param("image", True, ["ReadPartsByImage"], marks=pytest.mark.slow),
     ],
 )
 @pytest.mark.usefixtures("ray_cluster")

@@ -244,6 +244,7 @@ def test_a_bug_in_a_worker_process_is_no_death(place: Place, monkeypatch: pytest
         run_on(POOL, place.job())
 
 
+@pytest.mark.slow
 def test_a_process_that_freezes_before_it_has_read_the_weights_is_given_up(
     asked: tuple[Task, Weights, Plan],
     tmp_path: Path,

@@ -97,6 +97,7 @@ def silent() -> Iterator[str]:
         server.shutdown(socket.SHUT_RDWR)
 
 
+@pytest.mark.slow
 def test_an_address_that_accepts_and_never_answers(silent: str, place: Place) -> None:
     code, text, seconds = run(place, f"--address={silent}")
     assert (code, seconds < SOON) == (2, True), text
@@ -128,6 +129,7 @@ def test_too_few_open_files(place: Place) -> None:
     assert code == 0, text  # the advice is right
 
 
+@pytest.mark.slow
 def test_a_soft_limit_is_no_limit(place: Place) -> None:
     code, text, _ = run(place, "--engine=ray", shell="ulimit -S -n 64")
     assert code == 0, text
@@ -183,6 +185,7 @@ def test_a_temporary_folder_that_is_missing_is_made(place: Place) -> None:
         subprocess.run(["rm", "-rf", str(folder)], check=False)
 
 
+@pytest.mark.slow
 def test_little_shared_memory_is_told(place: Place) -> None:
     """Docker gives 64 MB. Ray works on a disk then, as long as that has room."""
     code, text, _ = in_mounts(place, "mount -t tmpfs -o size=1m tmpfs /dev/shm")

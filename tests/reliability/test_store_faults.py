@@ -57,7 +57,7 @@ WITH_BODY_DOWN = tuple(place for place in PLACES if PLACES[place][0] == "GET")
 # ---- what passes
 
 
-@pytest.mark.parametrize("code", ["InternalError", "SlowDown"])
+@pytest.mark.parametrize("code", ["InternalError", pytest.param("SlowDown", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("times", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_5xx(code: str, times: int, arena: Arena) -> None:
     status = {"InternalError": 500, "SlowDown": 503}[code]
@@ -117,7 +117,7 @@ def test_a_flipped_bit_in_an_input_is_not_always_caught(arena: Arena) -> None:
     note("one bit flipped on the way down (an input PNG), then --retry-errors", 1, 1, time.monotonic() - began)
 
 
-@pytest.mark.parametrize("action", ["stall_before", "stall_down"])
+@pytest.mark.parametrize("action", [pytest.param("stall_before", marks=pytest.mark.slow), "stall_down"])
 def test_a_stall_is_cut_off(action: Action, arena: Arena) -> None:
     places = ("input", "masks", "stats read") if action == "stall_before" else ("input", "stats read")
     quick = f"--storage-option=config_kwargs={json.dumps(QUICK)}"
@@ -160,7 +160,7 @@ def test_the_server_is_killed_and_restarted(arena: Arena, tmp_path: Path) -> Non
 # ---- what does not
 
 
-@pytest.mark.parametrize("code", ["InternalError", "SlowDown"])
+@pytest.mark.parametrize("code", ["InternalError", pytest.param("SlowDown", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("place", [pytest.param("masks", marks=pytest.mark.slow), "plan read back"])
 @pytest.mark.timeout(900)
 def test_5xx_for_ever(code: str, place: str, arena: Arena) -> None:
