@@ -7,6 +7,7 @@ and never the caller's `__main__`: scripts need no main guard, and notebooks and
 
 from __future__ import annotations
 
+import errno
 import math
 import os
 import signal
@@ -93,6 +94,7 @@ class WorkerProcess:
     """
 
     def __init__(self, runtime: str) -> None:
+        self._sender = _background("send")  # a thread, because a frozen process does not read its socket
         self._socket, theirs = socket.socketpair()
         for end in (self._socket, theirs):
             end.setblocking(True)  # whatever the program's default is
@@ -100,12 +102,12 @@ class WorkerProcess:
             self._process = _start(theirs.fileno())
         except BaseException:
             self._socket.close()
+            self._sender.close()
             raise
         finally:
             theirs.close()
         self._deadline = math.inf
         self._connection = Connection(os.dup(self._socket.fileno()))
-        self._sender = Background("send")  # a thread, because a frozen process does not read its socket
         self._reader: threading.Thread | None = None
         self.send(sys.path)
         self.send(runtime)
@@ -167,6 +169,13 @@ class WorkerProcess:
             self._reader.join()
         self._connection.close()
         self._socket.close()
+
+
+def _background(name: str) -> Background:
+    try:
+        return Background(name)
+    except RuntimeError as error:  # of Python, where the system allows no further thread
+        raise OSError(errno.EAGAIN, str(error)) from None
 
 
 def _start(file: int) -> subprocess.Popen[bytes]:
