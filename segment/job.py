@@ -8,14 +8,17 @@ Each class is a panel of `--help`, with its docstring as the title. Imports stay
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import string
 import tomllib
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from segment.errors import UsageError
 from segment.models.validation import validation_message
@@ -30,7 +33,14 @@ MaskSize = Literal["source", "model"]
 
 Positive = Annotated[int, Field(ge=1)]
 Range = Annotated[str, Field(pattern=r"^\d+:\d+$", description="MIN:MAX")]
-Bytes = Annotated[str, Field(pattern=r"^\d+(\.\d+)? ?([kMGT]i?B)?$", description="a size such as 4GB or 2.5 GiB")]
+Bytes = Annotated[int, Field(ge=1, description="a number of bytes from 1 up")]
+Size = Annotated[
+    str,
+    Field(
+        pattern=r"^([0-9]*[1-9][0-9]*(\.[0-9]+)?|0+\.[0-9]*[1-9][0-9]*) ?([kMGT]i?B)?$",  # above 0
+        description="a size such as 4GB or 2.5 GiB",
+    ),
+]
 _UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 _MIB = 1 << 20
 
@@ -50,7 +60,12 @@ class InvalidJob(UsageError):
 class InputOptions(BaseModel):
     """Input: how images and labels are found."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(
+        extra="forbid",
+        frozen=True,
+        allow_inf_nan=False,  # neither TOML nor JSON can record them alike
+        json_schema_extra={"not": {"required": ["limit", "sample"]}},  # see `_one_selection`
+    )
 
     format: InputFormat = Field("auto", description="Format of the input; `auto` detects it from the file names.")
     include_hidden: bool = Field(False, description="Include files whose name, or a folder of it, begins with . or _.")
@@ -112,6 +127,14 @@ class InputOptions(BaseModel):
             raise ValueError("limit and sample both select images: give one of them")
         return self
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_switch_as_number(cls, value: object, info: ValidationInfo) -> object:
+        """Refuse `limit = true`: pydantic takes true for 1."""
+        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
+            raise PydanticCustomError("bool_as_value", "a switch is no value")  # `validation_message` words it
+        return value
+
     @field_validator("label_pattern")
     @classmethod
     def _known_fields(cls, value: str | None) -> str | None:
@@ -155,16 +178,11 @@ class Settings(InputOptions):
         description="Seconds without progress (an image, a store request) before a worker is replaced. By default "
         "derived from the measured time of parts.",
     )
-    worker_memory: Bytes | None = Field(
+    worker_memory: Bytes | Size | None = Field(
         None,
         description="Largest memory of a worker process, such as 4GB; a part that takes more fails. By default a "
         "worker may take an even share while its node is short of memory.",
     )
-
-    @field_validator("worker_memory", mode="before")
-    @classmethod
-    def _number_as_text(cls, value: object) -> object:
-        return str(value) if isinstance(value, int) else value
 
     @property
     def input_options(self) -> InputOptions:
@@ -173,11 +191,12 @@ class Settings(InputOptions):
 
     @property
     def worker_bytes(self) -> int | None:
-        """`worker_memory` in bytes."""
+        """`worker_memory` in bytes, rounded up."""
         if self.worker_memory is None:
             return None
-        number = self.worker_memory.rstrip("kMGTiB ")
-        return int(float(number) * _UNITS[self.worker_memory.removeprefix(number).strip(" B")])
+        text = str(self.worker_memory)
+        number = text.rstrip("kMGTiB ")
+        return math.ceil(Decimal(number) * _UNITS[text.removeprefix(number).strip(" B")])
 
 
 class Job(Settings):
