@@ -64,14 +64,11 @@ def _check(folder: Path) -> None:
         raise UsageError(f"{folder} is a URL: give the demo a folder of this machine")
     if not folder.is_dir() and os.path.lexists(folder):
         raise UsageError(f"{folder} is not a folder: choose another one for the demo")
-    for name in _FOLDERS:
-        path = folder / name
-        if os.path.lexists(path) and (path.is_symlink() or not path.is_dir()):
-            raise UsageError(
-                f"{path} is in the way of the demo's folder of that name: move it, or choose another FOLDER"
-            )
-    if (folder / _PICTURE).is_dir():
-        raise UsageError(f"{folder / _PICTURE} is in the way of the demo's picture: move it, or choose another FOLDER")
+    paths = [folder / name for name in _FOLDERS]
+    in_the_way = [path for path in paths if os.path.lexists(path) and (path.is_symlink() or not path.is_dir())]
+    in_the_way += [path for path in [folder / _PICTURE] if path.is_dir()]
+    if in_the_way:
+        raise UsageError(f"{in_the_way[0]} is in the way of the demo's own: move it, or choose another FOLDER")
     if folder.exists() and any(folder.iterdir()) and not (folder / _FOLDERS[-1]).exists():
         raise UsageError(f"{folder} is not empty and not the folder of a demo: choose another folder")
 
