@@ -8,13 +8,11 @@ Each class is a panel of `--help`, with its docstring as the title. Imports stay
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 import string
 import tomllib
 from collections.abc import Mapping
-from decimal import Decimal
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
@@ -22,6 +20,7 @@ from pydantic_core import PydanticCustomError
 
 from segment.errors import UsageError
 from segment.models.validation import validation_message
+from segment.store.names import SIZE, size_in_bytes
 from segment.store.urls import to_url, unsigned
 
 if TYPE_CHECKING:
@@ -34,14 +33,8 @@ MaskSize = Literal["source", "model"]
 Positive = Annotated[int, Field(ge=1)]
 Range = Annotated[str, Field(pattern=r"^\d+:\d+$", description="MIN:MAX")]
 Bytes = Annotated[int, Field(ge=1, description="a number of bytes from 1 up")]
-Size = Annotated[
-    str,
-    Field(
-        pattern=r"^([0-9]*[1-9][0-9]*(\.[0-9]+)?|0+\.[0-9]*[1-9][0-9]*) ?([kMGT]i?B)?$",  # above 0
-        description="a size such as 4GB or 2.5 GiB",
-    ),
-]
-_UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
+Size = Annotated[str, Field(pattern=SIZE, description="a size such as 4GB or 2.5 GiB")]
+_ONE_SELECTION: dict[str, Any] = {"not": {"required": ["limit", "sample"]}}  # JSON schema of the validator of that name
 _MIB = 1 << 20
 
 LABEL_FIELD = re.compile(r"(stem|dir|name)(?:([%#])(.+))?", re.DOTALL)  # of a label pattern: name, operator, affix
@@ -60,12 +53,7 @@ class InvalidJob(UsageError):
 class InputOptions(BaseModel):
     """Input: how images and labels are found."""
 
-    model_config = ConfigDict(
-        extra="forbid",
-        frozen=True,
-        allow_inf_nan=False,  # neither TOML nor JSON can record them alike
-        json_schema_extra={"not": {"required": ["limit", "sample"]}},  # see `_one_selection`
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, json_schema_extra=_ONE_SELECTION)
 
     format: InputFormat = Field("auto", description="Format of the input; `auto` detects it from the file names.")
     include_hidden: bool = Field(False, description="Include files whose name, or a folder of it, begins with . or _.")
@@ -192,11 +180,7 @@ class Settings(InputOptions):
     @property
     def worker_bytes(self) -> int | None:
         """`worker_memory` in bytes, rounded up."""
-        if self.worker_memory is None:
-            return None
-        text = str(self.worker_memory)
-        number = text.rstrip("kMGTiB ")
-        return math.ceil(Decimal(number) * _UNITS[text.removeprefix(number).strip(" B")])
+        return None if self.worker_memory is None else size_in_bytes(str(self.worker_memory))
 
 
 class Job(Settings):
