@@ -46,7 +46,10 @@ def watched_progress() -> Progress:
 
 
 def _on_terminal() -> bool:
-    return sys.stderr is not None and sys.stderr.isatty()  # None in a program without standard streams
+    try:
+        return sys.stderr.isatty()
+    except (AttributeError, ValueError):  # None in a program without standard streams; closed; an object that writes
+        return False
 
 
 def _in_notebook() -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import pty
@@ -9,6 +10,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import pytest
@@ -89,7 +91,7 @@ def test_elsewhere_notes_and_warnings_are_logged(
     assert capsys.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize("engine", ["local", pytest.param("ray", marks=pytest.mark.ray)])
+@pytest.mark.parametrize("engine", ["local", pytest.param("ray", marks=[pytest.mark.ray, pytest.mark.slow])])
 @pytest.mark.parametrize("streams", ["sys.stdin = sys.stdout = sys.stderr = None", ""])
 def test_a_program_without_standard_streams(scenes: Scenes, tmp_path: Path, engine: str, streams: str) -> None:
     """Daemons: the streams are None, because a library took them or because their descriptors are closed."""
@@ -105,10 +107,14 @@ def test_a_program_without_standard_streams(scenes: Scenes, tmp_path: Path, engi
     assert (output / "_SUCCESS").exists()
 
 
-def test_lines_go_nowhere_where_there_is_no_stderr(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("kind", ["none", "closed", "writes only"])
+def test_where_stderr_is_no_stream_lines_go_nowhere(
+    kind: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sys, "stderr", None)
+    closed = io.StringIO()
+    closed.close()
+    only = SimpleNamespace(write=lambda text: len(text), flush=lambda: None)
+    monkeypatch.setattr(sys, "stderr", {"none": None, "closed": closed, "writes only": only}[kind])
     for log_format in ("auto", "plain", "json"):
         for quiet in (False, True):
             console_progress(quiet, log_format).note("warning: it is late")
