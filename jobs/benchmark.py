@@ -15,6 +15,7 @@ process of its own, and are timed without their start, which is reported apart. 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import signal
@@ -31,10 +32,14 @@ from jobs.bench.cases import BEFORE, CASES, CONTENDERS, OURS, PEERS, ROOT, Case,
 from jobs.bench.data import Pictures, agreement, different_files, find_pictures, write_inputs, write_spec
 from jobs.bench.machine import describe_machine, in_words
 from jobs.bench.table import as_markdown, summarise
+from segment.errors import SegmentError
+from segment.inputs.shards import auto_part_size
+from segment.models.card import built_in_cards
 from segment.pipeline.resources import available_cpus
 
 PEER_VENV = ROOT / ".venv-peers" / "bin" / "python"
 LEAST_AGREEMENT = 0.995
+LEAST_IMAGES = next(number for number in itertools.count(1) if number > auto_part_size(number))  # for a second part
 
 
 def measure(case: Case, weights: str, pictures: Pictures, options: argparse.Namespace) -> dict[str, Any]:
@@ -94,6 +99,10 @@ def run_one(line: list[str]) -> dict[str, Any]:
     if ended.returncode:
         raise SystemExit(f"{' '.join(line)} failed:\n{ended.stdout[-2000:]}\n{ended.stderr[-4000:]}")
     found: dict[str, Any] = json.loads(ended.stdout.strip().splitlines()[-1])
+    if found["seconds"] <= 0:  # of ours: every image was in the first part
+        raise SystemExit(
+            f"{' '.join(line)}: too few images for a rate: give more with --number, at least {LEAST_IMAGES}"
+        )
     return found
 
 
@@ -119,10 +128,15 @@ def compare(measured: dict[str, list[dict[str, Any]]], scratch: Path) -> dict[st
 def find_cases(options: argparse.Namespace) -> dict[Case, str]:
     """The cases that were asked for, with their weights; of all cases, those whose weights are there."""
     if options.model:
-        own = Case(
-            "own", options.model, options.weights, options.runtime, options.precision or "f32", options.number or 200
-        )
-        return {own: own.locate()}
+        card = Path(options.model)  # contenders of an earlier checkout work in that folder
+        model = str(card.resolve()) if options.model not in built_in_cards() and card.is_file() else options.model
+        own = Case("own", model, options.weights, options.runtime or "openvino", options.precision or "f32", 200)
+        try:
+            return {own: own.locate()}
+        except FileNotFoundError as missing:
+            raise SystemExit(f"--weights: no file at {missing}") from None
+        except SegmentError as error:
+            raise SystemExit(f"--model {options.model}: {error}") from None
     found = {}
     for name in options.cases or CASES:
         try:
@@ -135,26 +149,53 @@ def find_cases(options: argparse.Namespace) -> dict[Case, str]:
     return found
 
 
-def main() -> None:
-    """Measure, print Markdown, write JSON and Markdown where asked."""
+def positive(text: str) -> int:
+    """A whole number from 1 up."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1 up, not {text!r}")
+    return int(text)
+
+
+def checkout(text: str) -> Path:
+    """The absolute path of a checkout that can be measured."""
+    path = Path(text).resolve()
+    if not (path / "jobs/bench/ours.py").is_file():
+        raise argparse.ArgumentTypeError(f"{path} is no checkout of this project: it has no jobs/bench/ours.py")
+    return path
+
+
+def read_options() -> argparse.Namespace:
+    """Read the command line, and refuse what would be ignored or cannot be measured."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cases", nargs="+", choices=list(CASES), help="all whose weights are there if none is named")
     parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=["limit", "local", "ray"])
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--number", type=int, help="of images, in place of each case's own")
-    parser.add_argument("--before", type=Path, metavar="CHECKOUT", help="of an earlier version, to compare with")
+    parser.add_argument("--rounds", type=positive, default=3)
+    parser.add_argument("--number", type=positive, help="of images, in place of each case's own")
+    parser.add_argument("--before", type=checkout, metavar="CHECKOUT", help="of an earlier version, to compare with")
     parser.add_argument("--images", type=Path, help="folder; CamVid of ../shared if there, else the demo's scenes")
-    parser.add_argument("--labels", type=Path, help="folder of index PNGs, same stems")
+    parser.add_argument("--labels", type=Path, help="folder of index PNGs, same stems; with --images")
     parser.add_argument("--model", help="a card: measure it in place of the cases")
-    parser.add_argument("--weights", help="with --model")
-    parser.add_argument("--runtime", default="openvino", choices=["openvino", "onnxruntime"], help="with --model")
+    parser.add_argument("--weights", help="with --model; the card's own if not given")
+    parser.add_argument("--runtime", choices=["openvino", "onnxruntime"], help="with --model: openvino if not given")
     parser.add_argument("--precision", choices=["f32", "bf16"], help="in place of each case's own; f32 with --model")
     parser.add_argument("--peer-python", default=str(PEER_VENV if PEER_VENV.exists() else sys.executable))
     parser.add_argument("--json", type=Path)
     parser.add_argument("--markdown", type=Path)
     options = parser.parse_args()
+    if options.model and options.cases:
+        parser.error("--model is measured in place of the cases: drop it or --cases")
+    if not options.model and (options.weights or options.runtime):
+        parser.error("--weights and --runtime belong to --model: each case has its own")
+    if options.number and options.number < LEAST_IMAGES:
+        parser.error(f"--number {options.number}: a rate needs a second part, and thus at least {LEAST_IMAGES} images")
+    return options
+
+
+def main() -> None:
+    """Measure, print Markdown, write JSON and Markdown where asked."""
+    options = read_options()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a contender does not outlive it
-    cases, pictures, machine = find_cases(options), find_pictures(options.images, options.labels), describe_machine()
+    pictures, cases, machine = find_pictures(options.images, options.labels), find_cases(options), describe_machine()
     results, pages = [], [in_words(machine)]
     for case, weights in cases.items():
         result = measure(case, weights, pictures, options)

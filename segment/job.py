@@ -15,10 +15,12 @@ import tomllib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from segment.errors import UsageError
 from segment.models.validation import validation_message
+from segment.store.names import SIZE, size_in_bytes
 from segment.store.urls import to_url, unsigned
 
 if TYPE_CHECKING:
@@ -30,8 +32,9 @@ MaskSize = Literal["source", "model"]
 
 Positive = Annotated[int, Field(ge=1)]
 Range = Annotated[str, Field(pattern=r"^\d+:\d+$", description="MIN:MAX")]
-Bytes = Annotated[str, Field(pattern=r"^\d+(\.\d+)? ?([kMGT]i?B)?$", description="a size such as 4GB or 2.5 GiB")]
-_UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
+Bytes = Annotated[int, Field(ge=1, description="a number of bytes from 1 up")]
+Size = Annotated[str, Field(pattern=SIZE, description="a size such as 4GB or 2.5 GiB")]
+_ONE_SELECTION: dict[str, Any] = {"not": {"required": ["limit", "sample"]}}  # JSON schema of the validator of that name
 _MIB = 1 << 20
 
 LABEL_FIELD = re.compile(r"(stem|dir|name)(?:([%#])(.+))?", re.DOTALL)  # of a label pattern: name, operator, affix
@@ -50,7 +53,7 @@ class InvalidJob(UsageError):
 class InputOptions(BaseModel):
     """Input: how images and labels are found."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, json_schema_extra=_ONE_SELECTION)
 
     format: InputFormat = Field("auto", description="Format of the input; `auto` detects it from the file names.")
     include_hidden: bool = Field(False, description="Include files whose name, or a folder of it, begins with . or _.")
@@ -112,6 +115,14 @@ class InputOptions(BaseModel):
             raise ValueError("limit and sample both select images: give one of them")
         return self
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_switch_as_number(cls, value: object, info: ValidationInfo) -> object:
+        """Refuse `limit = true`: pydantic takes true for 1."""
+        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
+            raise PydanticCustomError("bool_as_value", "a switch is no value")  # `validation_message` words it
+        return value
+
     @field_validator("label_pattern")
     @classmethod
     def _known_fields(cls, value: str | None) -> str | None:
@@ -155,16 +166,11 @@ class Settings(InputOptions):
         description="Seconds without progress (an image, a store request) before a worker is replaced. By default "
         "derived from the measured time of parts.",
     )
-    worker_memory: Bytes | None = Field(
+    worker_memory: Bytes | Size | None = Field(
         None,
         description="Largest memory of a worker process, such as 4GB; a part that takes more fails. By default a "
         "worker may take an even share while its node is short of memory.",
     )
-
-    @field_validator("worker_memory", mode="before")
-    @classmethod
-    def _number_as_text(cls, value: object) -> object:
-        return str(value) if isinstance(value, int) else value
 
     @property
     def input_options(self) -> InputOptions:
@@ -173,11 +179,8 @@ class Settings(InputOptions):
 
     @property
     def worker_bytes(self) -> int | None:
-        """`worker_memory` in bytes."""
-        if self.worker_memory is None:
-            return None
-        number = self.worker_memory.rstrip("kMGTiB ")
-        return int(float(number) * _UNITS[self.worker_memory.removeprefix(number).strip(" B")])
+        """`worker_memory` in bytes, rounded up."""
+        return None if self.worker_memory is None else size_in_bytes(str(self.worker_memory))
 
 
 class Job(Settings):

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import json
+import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from jobs.bench.cases import CASES, CONTENDERS, command, contract_of
+from jobs import benchmark as bench
+from jobs.bench import data
+from jobs.bench.cases import CASES, CONTENDERS, ROOT, Case, command, contract_of
 from jobs.bench.data import agreement, different_files, find_pictures, write_inputs
 from jobs.bench.ours import steady
 from jobs.bench.table import as_markdown, summarise
@@ -153,6 +158,96 @@ def test_agreement_counts_pixels(tmp_path: Path) -> None:
     pq.write_table(pa.table({"path": ["/b/x.png"], "mask": [png(other)]}), tmp_path / "theirs/masks.parquet")
 
     assert agreement(tmp_path / "ours", tmp_path / "theirs") == pytest.approx(39 / 40)
+
+
+def card_with(folder: Path, *names: str) -> Path:
+    """A card that names files of its folder as its weights."""
+    head, _, _ = (ROOT / "segment/models/cards/demo-streets.toml").read_text().partition("[[weights]]")
+    for name in names:
+        content = name.encode()
+        (folder / name).write_bytes(content)
+        digest = hashlib.sha384(content).hexdigest()
+        head += f'[[weights]]\nurl = "{name}"\nsize = {len(content)}\nsha384 = "{digest}"\n'
+    (folder / "mine.toml").write_text(head)
+    return folder / "mine.toml"
+
+
+@pytest.mark.parametrize(
+    ("names", "suffix"), [(["w.tflite"], ".tflite"), (["w.xml", "w.bin"], ".xml"), (["w.bin", "w.xml"], ".xml")]
+)
+def test_weights_of_a_card_keep_their_format_and_land_among_the_graphs(
+    names: list[str], suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cards").mkdir()
+    (tmp_path / "here").mkdir()
+    card = card_with(tmp_path / "cards", *names)
+    monkeypatch.setenv("SEGMENT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path / "here")
+    before = sorted((tmp_path / "cards").iterdir())
+    found = Path(Case("own", str(card), None, "openvino", "f32", 8).locate())
+    assert found == tmp_path / "here/.bench/graphs" / f"mine{suffix}"
+    assert {path.read_text() for path in found.parent.iterdir()} == set(names)
+    assert found.read_text() == f"w{suffix}"
+    assert sorted((tmp_path / "cards").iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("--number 4", "--number 4: a rate needs a second part, and thus at least 5 images"),
+        ("--number 0", "expected a whole number from 1 up, not '0'"),
+        ("--rounds 0", "expected a whole number from 1 up, not '0'"),
+        ("--before nowhere", "{here}/nowhere is no checkout of this project: it has no jobs/bench/ours.py"),
+        ("--images pictures", "--images and --labels go together"),
+        ("--labels pictures", "--images and --labels go together"),
+        ("--images nope --labels pictures", "nope is no folder, or holds no images"),
+        ("--images notes --labels pictures", "notes is no folder, or holds no images"),
+        ("--images pictures --labels others", "no label in others has the stem of a.png (1 such images)"),
+        ("--weights x.onnx", "--weights and --runtime belong to --model"),
+        ("--runtime onnxruntime", "--weights and --runtime belong to --model"),
+        ("--model demo-streets --cases demo", "drop it or --cases"),
+        ("--model demo-streets --weights nope.onnx", "--weights: no file at nope.onnx"),
+        ("--model demo-street", "no model card named 'demo-street'. Did you mean 'demo-streets'?"),
+        ("--model unet-camvid-onnx-0001", "--model unet-camvid-onnx-0001: "),
+    ],
+)
+def test_what_cannot_be_measured_is_refused_in_words(
+    line: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("pictures/a.png", "others/b.png", "notes/notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    monkeypatch.setattr(data, "SHARED", tmp_path)
+    monkeypatch.setattr(bench, "measure", lambda *_: pytest.fail("it was measured"))
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setattr(sys, "argv", ["benchmark.py", *line.split()])
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        bench.main()
+    said = f"{ended.value}\n{capsys.readouterr().err}"
+    assert words.format(here=tmp_path) in " ".join(said.split())
+
+
+def test_a_rate_of_no_time_is_refused() -> None:
+    line = [sys.executable, "-c", 'print(\'{"images": 0, "seconds": 0.0, "start": 1.0}\')']
+    with pytest.raises(SystemExit, match="too few images for a rate: give more with --number, at least 5"):
+        bench.run_one(line)
+
+
+def test_five_images_are_enough_and_paths_may_be_relative(scenes: Path, tmp_path: Path) -> None:
+    """`--before` and a card are read by contenders in other folders."""
+    (tmp_path / "cards").mkdir()
+    card = tmp_path / "cards" / "streets.toml"
+    for name in ("toml", "onnx"):
+        shutil.copy(ROOT / f"segment/models/cards/demo-streets.{name}", card.with_name(f"demo-streets.{name}"))
+    card.with_name("demo-streets.toml").rename(card)
+    (tmp_path / "earlier").symlink_to(ROOT)
+    line = [sys.executable, JOBS / "benchmark.py", "--images", scenes / "images", "--labels", scenes / "labels"]
+    line += ["--rounds", "1", "--number", "5", "--contenders", "local", "--before", "earlier"]
+    line += ["--model", "cards/streets.toml"]
+    ended = subprocess.run(line, capture_output=True, text=True, timeout=280, check=False, cwd=tmp_path)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "| local, before |" in ended.stdout
 
 
 def test_pictures_are_repeated_under_other_names(scenes: Path, tmp_path: Path) -> None:

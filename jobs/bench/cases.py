@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from segment.models.card import load_card
+from segment.models.weights import Weights, load_weights
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = Path(os.environ.get("SEGMENT_SHARED", ROOT.parent / "shared"))
@@ -39,14 +40,10 @@ class Case:
 
         Raises:
             FileNotFoundError: the weights are not on this machine.
+            SegmentError: the card is wrong, or does not say where its weights are.
         """
-        from segment.models.weights import load_weights
-
         if self.weights is None:
-            path = GRAPHS / f"{self.model}.onnx"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(load_weights(load_card(self.model), None).graph)
-            return str(path.resolve())
+            return str(_write_weights(load_weights(load_card(self.model), None), Path(self.model).stem).resolve())
         kind, _, name = self.weights.partition(":")
         if kind == "graph":
             from jobs.reference_graphs import write_graph
@@ -56,6 +53,16 @@ class Case:
         if not path.is_file():
             raise FileNotFoundError(path)
         return str(path.resolve())
+
+
+def _write_weights(weights: Weights, name: str) -> Path:
+    """Write the files of a model among the reference graphs, for runtimes that read paths; return that of the graph."""
+    GRAPHS.mkdir(parents=True, exist_ok=True)
+    path = GRAPHS / f"{name}.{'xml' if weights.format == 'ir' else weights.format}"
+    path.write_bytes(weights.graph)
+    if weights.data:
+        path.with_suffix(".bin").write_bytes(weights.data)
+    return path
 
 
 _UNET, _ICNET = "unet-camvid-onnx-0001", "icnet-camvid-ava-sparse-60-0001"
@@ -95,21 +102,12 @@ CONTENDERS = ("limit", *OURS, *PEERS)
 
 
 def command(contender: str, spec: Path, peer_python: str, before: Path | None) -> list[str]:
-    """Return the command line of a contender; those of `before` run the files of that checkout."""
+    """Return the command line of a contender; those of `before`, an absolute path, run the files of that checkout."""
     if before and contender.endswith(BEFORE):
         engine, form = OURS[contender.removesuffix(BEFORE)]
         script = str(before / "jobs/bench/ours.py")
-        return [
-            "env",
-            "-C",
-            str(before),
-            f"PYTHONPATH={before.resolve()}",
-            sys.executable,
-            script,
-            str(spec),
-            engine,
-            form,
-        ]
+        there = ["env", "-C", str(before), f"PYTHONPATH={before}"]
+        return [*there, sys.executable, script, str(spec), engine, form]
     if contender == "limit":
         return [sys.executable, str(ROOT / "jobs/bench/limit.py"), str(spec)]
     if contender in OURS:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jobs.bench.cases import SHARED
+from segment.demo.dataset import read_scenes
+from segment.store.names import is_image, is_label
 
 
 @dataclass(frozen=True)
@@ -49,20 +52,33 @@ class Pictures:
 
 
 def find_pictures(images: Path | None, labels: Path | None) -> Pictures:
-    """The folders that were named; else CamVid; else the demo's scenes."""
+    """The folders that were named; else CamVid; else the demo's scenes.
+
+    Raises:
+        SystemExit: one folder is named without the other, is none, or holds no images; an image has no label.
+    """
+    if (images is None) != (labels is None):
+        raise SystemExit("--images and --labels go together: name both, or none for CamVid or the demo's scenes")
     if images is None and (SHARED / "camvid").is_dir():
         images, labels = SHARED / "camvid" / "images", SHARED / "camvid" / "labels"
     if images is None or labels is None:
-        from segment.demo.dataset import read_scenes
-
         scenes = read_scenes()
         return Pictures("demo scenes", [(f"{one.key}.jpg", one.image) for one in scenes], [one.label for one in scenes])
-    by_stem = {path.stem: path for path in labels.iterdir()}
-    paths = sorted(images.iterdir())
+    paths, by_stem = _files(images, is_image), {path.stem: path for path in _files(labels, is_label)}
+    if unlabelled := [path.name for path in paths if path.stem not in by_stem]:
+        raise SystemExit(f"no label in {labels} has the stem of {unlabelled[0]} ({len(unlabelled)} such images)")
     source = "CamVid validation split" if images.parent.name == "camvid" else images.name
     return Pictures(
         source, [(path.name, path.read_bytes()) for path in paths], [by_stem[path.stem].read_bytes() for path in paths]
     )
+
+
+def _files(folder: Path, is_wanted: Callable[[str], bool]) -> list[Path]:
+    """The files of a folder whose names are wanted, in the order of their names."""
+    found = sorted(path for path in folder.glob("*") if path.is_file() and is_wanted(path.name))
+    if not found:
+        raise SystemExit(f"{folder} is no folder, or holds no images: name one whose files are images themselves")
+    return found
 
 
 def write_inputs(pictures: Pictures, folder: Path) -> dict[str, dict[str, str]]:

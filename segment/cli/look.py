@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from segment.cli.app import RunPrefix, StorageOptions, app, open_ledger
+from segment.cli.options import value_of
 from segment.cli.streams import say, streams
 from segment.job import Job
 
@@ -48,6 +49,7 @@ def report(
     from segment.runs.driver import task_and_plan
     from segment.store.names import shown
 
+    price = value_of("price_per_hour", price_per_hour, "segment report")
     ledger = open_ledger(output, storage_option)
     found = load_report(ledger)
     if format is ReportFormat.json:
@@ -58,7 +60,7 @@ def report(
         say(to_csv(found), end="")
     else:
         print_report(found)
-        print_speed(ledger, price_per_hour or found.run["job"].get("price_per_hour"))
+        print_speed(ledger, found.run["job"].get("price_per_hour") if price is None else price)
     if page is False or (page is None and format is not ReportFormat.table):
         return
     from segment.report.page import write_page

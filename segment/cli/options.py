@@ -68,6 +68,16 @@ def job_of(flags: Mapping[str, Any], command: str, **defaults: str) -> Job:
     return make_job({**values, **given}, file or command)
 
 
+def value_of(field: str, value: Any, command: str) -> Any:
+    """Check the value of one field of `Job`, for a command that takes no job.
+
+    Raises:
+        UsageError: the value is none that a job takes.
+    """
+    others = {name: "-" for name, info in Job.model_fields.items() if info.is_required()}
+    return getattr(make_job({**others, field: value}, command), field)
+
+
 def _options() -> Iterator[tuple[str, Any]]:
     """Names and annotations of the flags, panel by panel: those that say most about a job first."""
     for group in Job.__mro__:

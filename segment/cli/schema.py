@@ -31,8 +31,14 @@ def schema(kind: Annotated[SchemaKind, typer.Argument(help="Kind of the file.")]
 
 
 def json_schema(kind: str) -> dict[str, Any]:
-    """Return the JSON schema (draft 2020-12) of a `job` file or a model `card`."""
+    """Return the JSON schema (draft 2020-12) of a `job` file or a model `card`.
+
+    No key of a job file is required: the command line can give each.
+    """
     from segment.models.card import ModelCard
 
     model: type[BaseModel] = Job if kind == "job" else ModelCard
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **model.model_json_schema()}
+    found = model.model_json_schema()
+    if kind == "job":
+        del found["required"]
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **found}

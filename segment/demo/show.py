@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from contextlib import closing
 from pathlib import Path
@@ -19,12 +20,14 @@ from segment.runs.driver import run, task_and_plan
 from segment.store.client import Store
 from segment.store.urls import to_url
 
+_FOLDERS = ("masks-webdataset", "masks-parquet", "scenes-parquet", "scenes-webdataset")  # the last one marks a demo
+_PICTURE = "overlays.png"
 _SHARDS = 4
 _PICTURES = 5
 
 
 def run_demo(folder: Path, *, engine: str, scenes: int) -> None:
-    """Run the demo in `folder` and replace the scenes and masks of an earlier demo there.
+    """Run the demo in `folder` and replace what an earlier demo wrote there; other files stay.
 
     Args:
         folder: where scenes, masks and the picture are written.
@@ -32,36 +35,54 @@ def run_demo(folder: Path, *, engine: str, scenes: int) -> None:
         scenes: number of scenes to segment, at least 4.
 
     Raises:
-        UsageError: the folder holds files that are not of a demo.
+        UsageError: the folder is none, cannot be written, or holds files and no demo; nothing was deleted.
     """
+    job, parquet_job = _job(folder, "webdataset", engine), _job(folder, "parquet", "local")
+    shipped = read_scenes(scenes)
+    _check(folder)
     _empty(folder)
     print(f"Writing {scenes} labelled street scenes to {folder}/ ...")
-    shipped = read_scenes(scenes)
     write_webdataset(folder / "scenes-webdataset", shipped, _SHARDS)
     write_parquet(folder / "scenes-parquet" / "streets.parquet", shipped)
-    job = _job(folder, "webdataset", engine)
     print(f"Segmenting the WebDataset shards with the {engine} engine ...")
     report = _run(job)
     print_report(report)
     print("\nThe same scenes from Parquet with the local engine ...")
-    again = _run(_job(folder, "parquet", "local"))
+    again = _run(parquet_job)
     _check_equal(report, again)
     print(f"the same counts to the last pixel: mIoU {100 * (again.miou() or 0):.2f} %")
-    picture = folder / "overlays.png"
+    picture = folder / _PICTURE
     _draw(job, picture)
     print(f"\nmasks    {folder}/masks-webdataset/masks/   (Parquet, one row an image)")
     print(f"scores   {folder}/masks-webdataset/report/  (open index.html; Parquet and JSON beside it)")
     print(f"picture  {picture}                  (open it: images, labels, predictions)")
 
 
+def _check(folder: Path) -> None:
+    """Refuse a folder in which the demo would fail, or replace files that are not its own."""
+    if str(folder).partition("/")[0].endswith(":"):  # `Path` makes one slash of the two
+        raise UsageError(f"{folder} is a URL: give the demo a folder of this machine")
+    if not folder.is_dir() and os.path.lexists(folder):
+        raise UsageError(f"{folder} is not a folder: choose another one for the demo")
+    paths = [folder / name for name in _FOLDERS]
+    in_the_way = [path for path in paths if os.path.lexists(path) and (path.is_symlink() or not path.is_dir())]
+    in_the_way += [path for path in [folder / _PICTURE] if path.is_dir()]
+    if in_the_way:
+        raise UsageError(f"{in_the_way[0]} is in the way of the demo's own: move it, or choose another FOLDER")
+    if folder.exists() and any(folder.iterdir()) and not (folder / _FOLDERS[-1]).exists():
+        raise UsageError(f"{folder} is not empty and not the folder of a demo: choose another folder")
+
+
 def _empty(folder: Path) -> None:
-    if folder.exists() and any(folder.iterdir()):
-        if not (folder / "scenes-webdataset").exists():
-            raise UsageError(f"{folder} is not empty and not the folder of a demo: choose another folder")
-        for item in folder.iterdir():  # only what the demo writes; other files are the user's
-            if item.name.startswith(("scenes-", "masks-")):
-                shutil.rmtree(item)
-    folder.mkdir(parents=True, exist_ok=True)
+    """Delete what the demo is about to write, and nothing else."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in _FOLDERS:
+            if (folder / name).exists():
+                shutil.rmtree(folder / name)
+        (folder / _PICTURE).unlink(missing_ok=True)
+    except OSError as error:
+        raise UsageError(f"{error.filename or folder}: {error.strerror}. Choose another FOLDER for the demo") from None
 
 
 def _job(folder: Path, format: str, engine: str) -> Job:  # noqa: A002

@@ -59,7 +59,9 @@ def connect(address: str | None, cpus: int | None = None) -> bool:
     else:
         refuse_machine(cpus)
     try:
-        with nullcontext() if address else _silent_stderr():
+        is_silent = bool(address) or sys.stderr is None  # then descriptor 2 may be a file of another library
+        _open_streams()
+        with nullcontext() if is_silent else _silent_stderr():
             _bounded_init(_JOIN_SECONDS if address else _START_SECONDS, address, cpus)
     except TimeoutError:
         raise _too_slow(address) from None
@@ -135,6 +137,13 @@ def _private_cluster_environment() -> None:
     if "RAY_AUTH_MODE" not in os.environ and "ray" not in sys.modules:
         os.environ["RAY_AUTH_MODE"] = "token"
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+
+
+def _open_streams() -> None:
+    """Give a program without standard streams (a daemon) some that lead nowhere: Ray writes to them."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115 - stays open
 
 
 @contextmanager

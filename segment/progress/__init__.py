@@ -33,7 +33,7 @@ def console_progress(quiet: bool = False, log_format: LogFormat = "auto") -> Pro
         from segment.progress.notebook import NotebookProgress
 
         return NotebookProgress()
-    if log_format == "auto" and sys.stderr.isatty() and os.environ.get("TERM") not in ("dumb", "unknown"):
+    if log_format == "auto" and _on_terminal() and os.environ.get("TERM") not in ("dumb", "unknown"):
         from segment.progress.terminal import TerminalProgress
 
         return TerminalProgress()
@@ -42,7 +42,14 @@ def console_progress(quiet: bool = False, log_format: LogFormat = "auto") -> Pro
 
 def watched_progress() -> Progress:
     """Return the display of `console_progress` where a person watches (a notebook, a terminal), else a log of notes."""
-    return console_progress() if _in_notebook() or sys.stderr.isatty() else LogProgress()
+    return console_progress() if _in_notebook() or _on_terminal() else LogProgress()
+
+
+def _on_terminal() -> bool:
+    try:
+        return sys.stderr.isatty()
+    except (AttributeError, ValueError):  # None in a program without standard streams; closed; an object that writes
+        return False
 
 
 def _in_notebook() -> bool:

@@ -24,10 +24,11 @@ _INTERVAL = 10.0  # seconds between lines
 _STOPPING = "stopping: parts in progress are finished or abandoned; a second signal ends at once"
 
 
-def _print(line: str, stream: TextIO) -> None:
-    """Print a line. A stream that is full, closed or without a reader does not fail the run."""
-    with suppress(OSError, ValueError):
-        print(line, file=stream, flush=True)
+def _print(line: str, stream: TextIO | None) -> None:
+    """Print a line. A stream that is full, closed, without a reader or not there at all does not fail the run."""
+    if stream is not None:  # else `print` would take stdout
+        with suppress(OSError, ValueError):
+            print(line, file=stream, flush=True)
 
 
 class QuietProgress(Progress):
@@ -52,7 +53,7 @@ class PlainProgress(Progress):
     """Shows one line at the first result, then one every `interval` seconds, and one at the end."""
 
     def __init__(self, stream: TextIO | None = None, interval: float = _INTERVAL) -> None:
-        self._stream = stream or sys.stderr
+        self._stream: TextIO | None = stream or sys.stderr
         self._interval = interval
         self._last = -math.inf
         self._tally: Tally | None = None

@@ -172,7 +172,7 @@ def speed_lines(speed: Speed, price_per_hour: float | None = None) -> list[str]:
     if speed.memory and speed.device == "cpu":
         expected = f", {size(speed.expected_memory)} expected" if speed.expected_memory else ""
         lines.append(f"memory  {size(speed.memory)} peak per process{expected}")
-    if price_per_hour:
+    if price_per_hour is not None:
         lines.append(f"cost    {speed.cost(price_per_hour):.4f} per 1,000 images at {price_per_hour:g} per hour")
     return lines
 

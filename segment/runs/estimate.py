@@ -147,7 +147,7 @@ def estimate_lines(found: Estimate, price_per_hour: float | None) -> list[str]:
         f"probe: {count(found.speed.images, 'image')} in {found.speed.seconds:.1f} s, nothing written",
         f"expected: {found.rate:.1f} images/s, {duration} in total, including {found.start:.0f} s of start",
     ]
-    if price_per_hour:
+    if price_per_hour is not None:
         cost = price_per_hour * found.seconds / 3600
         lines.append(f"cost: {cost:.4g} in total, {1000 * cost / max(1, size.images):.4f} per 1,000 images")
     return lines

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections.abc import Iterable, Sequence
+from decimal import Decimal
 from typing import Literal
 
 from segment.store.urls import is_http, redact_url, without_query
@@ -39,6 +41,9 @@ _SYSTEM_FOLDERS = frozenset({
     ".temporaryitems", ".trash", ".recycle", ".recycle.bin", ".snapshot", ".snapshots", ".zfs", ".stversions",
 })  # fmt: skip
 _SYSTEM_FILES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "pspbrwse.jbf", "picasa.ini"})
+# A size above 0, as `size_in_bytes` takes it: a decimal number, and a decimal or binary unit if it is not in bytes.
+SIZE = r"^([0-9]*[1-9][0-9]*(\.[0-9]+)?|0+\.[0-9]*[1-9][0-9]*) ?([kMGT]i?B)?$"
+_UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 
 
 def slug(name: str) -> str:
@@ -125,6 +130,12 @@ def size(number: float) -> str:
         if number >= unit:
             return f"{number / unit:.{1 if number < 10 * unit else 0}f} {name}"
     return f"{number:.0f} bytes"
+
+
+def size_in_bytes(text: str) -> int:
+    """Return the bytes of a size that matches `SIZE`, rounded up: 2,684,354,560 of `"2.5 GiB"`."""
+    number = text.rstrip("kMGTiB ")
+    return math.ceil(Decimal(number) * _UNITS[text.removeprefix(number).strip(" B")])
 
 
 def examples(names: Iterable[str], most: int = 1) -> str:

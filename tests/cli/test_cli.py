@@ -188,6 +188,13 @@ def test_the_report_in_every_format(segment: Call, place: Place) -> None:
     assert segment("report", str(place.output), "-f", "yaml").code == 2
 
 
+@pytest.mark.parametrize("price", ["-5", "0", "inf", "nan"])
+def test_a_report_takes_the_prices_of_a_job(segment: Call, place: Place, price: str) -> None:
+    called = segment("report", str(place.output), "--price-per-hour", price)
+    assert (called.code, called.out) == (2, "")
+    assert called.err == (f"error: segment report:\n  price_per_hour: expected a number above 0, not {float(price)}\n")
+
+
 def test_a_report_where_there_is_no_run(segment: Call, tmp_path: Path) -> None:
     called = segment("report", str(tmp_path / "nothing"))
     assert called.code == 2

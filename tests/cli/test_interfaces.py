@@ -14,6 +14,8 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from segment.cli.schema import json_schema
+from segment.errors import UsageError
+from segment.job import make_job, read_job_file
 from segment.models.card import built_in_cards
 from tests.calls import ROOT, Call, process
 from tests.runs import CARD, Place, scene
@@ -100,6 +102,62 @@ def test_every_job_file_fits_the_schema(segment: Call) -> None:
     assert files
     for file in files:
         check.validate(tomllib.loads("#:schema ./job.schema.json\n" + file.read_text()))
+
+
+NAMES = {"input": "a", "output": "b", "model": "c"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "worker_memory = 4000000000",
+        'worker_memory = "4000000000"',
+        'worker_memory = "0.5 GiB"',
+        'workers = "2:8"\nbatch_size = 4\npart_size = "auto"',
+        "stall_timeout = 30\nprice_per_hour = 0.5",
+        "max_error_rate = 1",
+        'limit = 3\nlabel_remap = {"64,0,128" = "Vehicle", "7" = 3}',
+        "sample = 3\nstorage_options = {anon = true, port = 9000}",
+        "include_hidden = true\nmax_pixels = 1",
+    ],
+)
+def test_schema_and_code_take_the_same_job_files(text: str, tmp_path: Path) -> None:
+    (tmp_path / "job.toml").write_text(text)
+    values = read_job_file(str(tmp_path / "job.toml"))
+    Draft202012Validator(json_schema("job")).validate(values)  # the names may come from the command line
+    assert make_job({**NAMES, **values})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'worker_memory = "0"',
+        "worker_memory = 0",
+        'worker_memory = "0.0 GB"',
+        "worker_memory = true",
+        'worker_memory = "much"',
+        "limit = 3\nsample = 3",
+        "limit = true",
+        "limit = 0",
+        "max_error_rate = true",
+        "max_error_rate = 1.5",
+        "stall_timeout = 0",
+        "price_per_hour = -5",
+        "batch_size = 1025",
+        'workers = "many"',
+        'input = ""',
+        "label_remap = {7 = [1]}",
+        'storage_options = "anon"',
+        'lables = "x"',
+    ],
+)
+def test_schema_and_code_refuse_the_same_job_files(text: str, tmp_path: Path) -> None:
+    (tmp_path / "job.toml").write_text(text)
+    values = read_job_file(str(tmp_path / "job.toml"))
+    assert not Draft202012Validator(json_schema("job")).is_valid(values)
+    with pytest.raises(UsageError):
+        make_job({**NAMES, **values})
 
 
 @pytest.mark.parametrize(

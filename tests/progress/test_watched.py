@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import pty
+import shlex
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import pytest
 from nbclient import NotebookClient
 
 import segment
+from segment.progress import console_progress, watched_progress
+from segment.progress.lines import LogProgress
 from tests.calls import ROOT
 from tests.scenes import Scenes
 
@@ -84,3 +89,34 @@ def test_elsewhere_notes_and_warnings_are_logged(
         segment.run(segment.Job(output=tmp_path / "silent", **job), segment.Progress())
     assert not [record for record in caplog.records if record.name.startswith("segment.progress")]
     assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("engine", ["local", pytest.param("ray", marks=[pytest.mark.ray, pytest.mark.slow])])
+@pytest.mark.parametrize("streams", ["sys.stdin = sys.stdout = sys.stderr = None", ""])
+def test_a_program_without_standard_streams(scenes: Scenes, tmp_path: Path, engine: str, streams: str) -> None:
+    """Daemons: the streams are None, because a library took them or because their descriptors are closed."""
+    output = tmp_path / "out"
+    script = write_script(scenes, output, "daemon")
+    code = script.read_text().replace("engine='local'", f"engine={engine!r}")
+    script.write_text(f"import sys\n{streams}\nassert sys.stderr is None\n{code}")
+    closed = "" if streams else "<&- >&- 2>&-"
+    line = f"exec {shlex.join([sys.executable, str(script)])} {closed}"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(["bash", "-c", line], env=environment, capture_output=True, timeout=200, check=False)
+    assert ended.returncode == 0, ended.stderr.decode()
+    assert (output / "_SUCCESS").exists()
+
+
+@pytest.mark.parametrize("kind", ["none", "closed", "writes only"])
+def test_where_stderr_is_no_stream_lines_go_nowhere(
+    kind: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    closed = io.StringIO()
+    closed.close()
+    only = SimpleNamespace(write=lambda text: len(text), flush=lambda: None)
+    monkeypatch.setattr(sys, "stderr", {"none": None, "closed": closed, "writes only": only}[kind])
+    for log_format in ("auto", "plain", "json"):
+        for quiet in (False, True):
+            console_progress(quiet, log_format).note("warning: it is late")
+    assert isinstance(watched_progress(), LogProgress)
+    assert capsys.readouterr().out == ""
