@@ -167,7 +167,7 @@ class MonitorActor:
             return health
         except ray.exceptions.GetTimeoutError:
             ray.kill(self.actor, no_restart=False)
-            raise TimeoutError("the actor that monitors the workers does not answer: it is restarted") from None
+            raise TimeoutError("the actor that monitors the workers does not answer: it is replaced") from None
 
     def close(self) -> None:
         """End the actor."""
