@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from segment.api.model import MAX_PIXELS, Model, Prediction, load_model
-from segment.errors import ModelError, SampleError, UsageError, sample_error_text
+from segment.errors import ModelError, SampleError, sample_error_text
 from segment.images.codec import Picture
 from segment.images.conversion import ImageLike, is_missing, to_label, to_picture
 from segment.images.labels import LabelDecoder
@@ -67,10 +67,11 @@ class Segmenter:
         label_column: column of the labels, likewise, where a batch has it; None ignores labels.
         mask_column: column that gets the masks.
         keep_images: return the columns of images and labels, too. All others are always returned.
-        label_encoding, label_remap, allow_lossy_labels, max_pixels: see `Job`.
+        label_encoding, label_remap, allow_lossy_labels, max_pixels: see `Job`. Labels that `ImageSource` has decoded
+            are classes already: give encoding and remap to one of the two only.
 
     Raises:
-        UsageError: as `load_model`; or a `label_remap` that does not fit the card.
+        UsageError: as `load_model`; or there is no such `label_encoding`, or `label_remap` does not fit the card.
         ModelError, StoreError: as `load_model`.
     """
 
@@ -106,10 +107,7 @@ class Segmenter:
         }
         self._original: tuple[str, str] | None = None
         classes = self.model.card.classes  # loads the model
-        try:
-            self._labels = LabelDecoder(classes, label_encoding, label_remap, allow_lossy=allow_lossy_labels)
-        except ValueError as error:
-            raise UsageError(f"label_remap: {error}") from None
+        self._labels = LabelDecoder(classes, label_encoding, label_remap, allow_lossy=allow_lossy_labels)
         self._image_column = image_column
         self._label_column = label_column
         self._mask_column = mask_column

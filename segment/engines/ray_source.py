@@ -56,7 +56,8 @@ class ImageSource(Datasource):  # type: ignore[misc]  # Ray is not typed
         input: path or URL, as `Job.input`.
         model: card (name, path or URL) whose classes the labels are of.
         decode: decode images, and with `model` labels.
-        label_encoding, label_remap, allow_lossy_labels, max_pixels: see `Job`.
+        label_encoding, label_remap, allow_lossy_labels, max_pixels: see `Job`. Labels that are decoded here are
+            classes: give a `Segmenter` behind this source no encoding and no remap, which it would apply to classes.
         storage_options: fsspec options for URLs that are not local.
         options: any field of `Job` that says how an input is read: `labels`, `label_pattern`, `format`, `limit`,
             `sample`, `image_column`, `part_size` and so on.
@@ -87,7 +88,8 @@ class ImageSource(Datasource):  # type: ignore[misc]  # Ray is not typed
         store, how = Store(storage_options), _input_options(options)
         labels = None
         if model is not None and decode:
-            labels = _label_decoder(os.fspath(model), store, label_encoding, label_remap, allow_lossy_labels)
+            classes = load_card(os.fspath(model), store).classes
+            labels = LabelDecoder(classes, label_encoding, label_remap, allow_lossy=allow_lossy_labels)
         elif model is not None or label_encoding != "auto" or label_remap or allow_lossy_labels:
             raise UsageError("labels are decoded only where `model` names their classes, and `decode` is not False")
         found = discover(os.fspath(input), how, store)
@@ -138,15 +140,6 @@ def _input_options(values: Mapping[str, Any]) -> InputOptions:
         return InputOptions(**{**values, **paths})
     except ValidationError as error:
         raise UsageError(f"ImageSource:\n{validation_message(error, InputOptions)}") from None
-
-
-def _label_decoder(
-    model: str, store: Store, encoding: LabelEncoding, remap: Mapping[str, str | int] | None, allow_lossy: bool
-) -> LabelDecoder:
-    try:
-        return LabelDecoder(load_card(model, store).classes, encoding, remap, allow_lossy=allow_lossy)
-    except ValueError as error:
-        raise UsageError(f"label_remap: {error}") from None
 
 
 @dataclass(frozen=True)

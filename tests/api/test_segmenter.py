@@ -212,6 +212,8 @@ def test_labels_are_read_as_a_job_reads_them(scenes: Scenes) -> None:
     np.testing.assert_array_equal(by_colour["confusion"], segment.Segmenter(MODEL).segment(photo, label)["confusion"])
     with pytest.raises(UsageError, match="label_remap: remap to 'Motorway'"):
         segment.Segmenter(MODEL, label_remap={"1": "Motorway"})
+    with pytest.raises(UsageError, match=r"^label_encoding: 'color' is none of auto, index, colour\. Did you mean"):
+        segment.Segmenter(MODEL, label_encoding="color")  # type: ignore[arg-type]
 
 
 def test_a_copy_computes_the_same_or_fails(tmp_path: Path, scenes: Scenes) -> None:
