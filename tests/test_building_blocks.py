@@ -91,7 +91,7 @@ def test_daft(scenes: Scenes) -> None:
 def test_hugging_face_datasets(scenes: Scenes) -> None:
     segmented = run("Hugging Face datasets")["segmented"]
     assert type(segmented.features["mask"]).__name__ == "Image"
-    names = [Path(image.filename).name for image in segmented["image"]]
+    names = [Path(image["path"]).name for image in run("Hugging Face datasets")["photos"]["image"]]
     assert_same(dict(zip(names, segmented["mask"], strict=True)), scenes.masks)
 
 
