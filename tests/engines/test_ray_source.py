@@ -136,6 +136,9 @@ def test_an_object_that_has_changed_is_an_error_and_no_row(items: list[Item], tm
         ),
         ({"model": "demo-street"}, "Did you mean 'demo-streets'?"),
         ({"image_key": "jpg"}, "--image-key is for tars"),
+        ({"decode": False, "max_pixels": 100}, "max_pixels: with decode=False no image is decoded here"),
+        ({"decode": False, "max_pixels": 100_000_000}, "give it to Segmenter(max_pixels=...)"),
+        ({"max_pixels": 0}, "max_pixels = 0: give 1 or more"),
     ],
 )
 def test_wrong_options_are_refused_in_words(
@@ -172,6 +175,16 @@ def test_decoded_labels_are_counted_as_a_job_counts_them(names: dict[str, str], 
     segmented = segment.Segmenter(**names)({key: [row[key] for row in rows] for key in rows[0]})
     assert segmented["error"] == ["", ""]
     np.testing.assert_array_equal(segmented["confusion"].sum(axis=0), expected.counts)
+
+
+def test_max_pixels_is_a_jobs(items: list[Item], tmp_path: Path) -> None:
+    how = FORMATS["files"](tmp_path / "input", items)
+    sizes = [row["image"].size // 3 for row in rows_of(segment.ImageSource(how["input"]))]
+    limited = rows_of(segment.ImageSource(how["input"], max_pixels=sizes[0]))
+    for size, row in zip(sizes, limited, strict=True):
+        if size:  # it could be decoded
+            assert row["error"].startswith("too_many_pixels") == (size > sizes[0])
+    assert len(set(sizes)) > 2
 
 
 def test_paths_may_be_path_objects(items: list[Item], tmp_path: Path) -> None:
