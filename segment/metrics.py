@@ -87,10 +87,14 @@ class Confusion:
         cells = np.flatnonzero(flat)
         return cells.astype(np.int32), flat[cells]
 
-    def __add__(self, other: Confusion) -> Confusion:
-        if self.classes != other.classes:
-            raise ValueError(f"counts of {self.classes} and of {other.classes} classes cannot be added")
-        return Confusion(self.counts + other.counts)
+    def __add__(self, other: Confusion | NDArray[Any]) -> Confusion:
+        """Add counts of as many classes: a `Confusion`, or an array of integers `[C + 1, C]`. Raises ValueError."""
+        if not isinstance(other, Confusion | np.ndarray):
+            return NotImplemented
+        added = other if isinstance(other, Confusion) else Confusion(_checked_counts(other))
+        if self.classes != added.classes:
+            raise ValueError(f"counts of {self.classes} and of {added.classes} classes cannot be added")
+        return Confusion(self.counts + added.counts)
 
     def __radd__(self, start: int) -> Confusion:
         return self if start == 0 else NotImplemented  # `sum` begins with 0
@@ -205,13 +209,19 @@ def iou(counts: Confusion | NDArray[Any], *, convention: Convention, ignore: Seq
     if convention not in ("cityscapes", "omz"):
         why = " (it averages the scores of images, which counts do not hold)" if convention == "image-mean" else ""
         raise ValueError(f"convention = {convention!r}: use 'cityscapes' or 'omz'{why}")
-    matrix = np.asarray(counts)
-    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] + 1 or matrix.dtype.kind not in "iu":
-        raise ValueError(f"counts are integers [C + 1, C], the last row for void, not {matrix.dtype} {matrix.shape}")
+    matrix = _checked_counts(counts)
     unknown = [index for index in ignore if not 0 <= index < matrix.shape[1]]
     if unknown:
         raise ValueError(f"ignore = {list(ignore)}: {unknown[0]} is no class of {matrix.shape[1]}")
-    return IoU(score(Confusion(matrix.astype(np.int64)), ignore, convention).iou)
+    return IoU(score(Confusion(matrix), ignore, convention).iou)
+
+
+def _checked_counts(counts: Confusion | NDArray[Any]) -> NDArray[np.int64]:
+    """Return counts as `int64[C + 1, C]`. Raises ValueError for another shape or type."""
+    matrix = np.asarray(counts)
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] + 1 or matrix.dtype.kind not in "iu":
+        raise ValueError(f"counts are integers [C + 1, C], the last row for void, not {matrix.dtype} {matrix.shape}")
+    return matrix.astype(np.int64)
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import segment
 from tests.calls import ROOT
@@ -71,7 +72,15 @@ def test_scores() -> None:
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_cluster")
 def test_ray_data_with_a_pipeline_of_ones_own(scenes: Scenes) -> None:
-    assert_same(run("Ray Data")["masks"], scenes.masks)
+    turned = Image.Exif()
+    turned[274] = 6  # as of a phone that is held upright
+    image = Image.open("photos/0.jpg")
+    image.save("photos/turned.jpg", exif=turned, quality=95)
+    width, height = image.size
+    masks = run("Ray Data")["masks"]
+    (phone,) = (masks.pop(path) for path in list(masks) if Path(path).name == "turned.jpg")
+    assert phone.shape == (width, height)
+    assert_same(masks, scenes.masks)
 
 
 @pytest.mark.ray
@@ -91,7 +100,7 @@ def test_daft(scenes: Scenes) -> None:
 def test_hugging_face_datasets(scenes: Scenes) -> None:
     segmented = run("Hugging Face datasets")["segmented"]
     assert type(segmented.features["mask"]).__name__ == "Image"
-    names = [Path(image.filename).name for image in segmented["image"]]
+    names = [Path(image["path"]).name for image in run("Hugging Face datasets")["photos"]["image"]]
     assert_same(dict(zip(names, segmented["mask"], strict=True)), scenes.masks)
 
 

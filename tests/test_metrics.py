@@ -150,6 +150,38 @@ def test_equality_is_of_counts() -> None:
         hash(Confusion.zeros(2))
 
 
+@settings(max_examples=40, deadline=None)
+@given(st.data(), st.integers(1, 8), st.sampled_from([np.int64, np.uint64]))
+def test_counts_add_up_with_arrays(data: st.DataObject, classes: int, kind: type[np.integer[Any]]) -> None:
+    """Rows of a `Segmenter` hold arrays."""
+    one, other = data.draw(confusions(classes)), data.draw(confusions(classes))
+    array = other.counts.astype(kind)
+    total = one + array
+    assert total == one + other
+    assert total.counts.dtype == np.int64
+    assert sum([array, array], Confusion.zeros(classes)) == other + other
+    np.testing.assert_array_equal(array + one, total.counts)
+
+
+@pytest.mark.parametrize(
+    ("other", "kind", "words"),
+    [
+        (np.zeros((3, 3), int), ValueError, r"integers \[C \+ 1, C\], the last row for void, not int64 \(3, 3\)"),
+        (np.zeros((4, 3)), ValueError, "not float64"),
+        (np.zeros((4, 3, 1), int), ValueError, "not int64"),
+        (np.zeros((1, 4, 3), int), ValueError, "not int64"),
+        (np.zeros((4, 3), int), ValueError, "counts of 2 and of 3 classes cannot be added"),
+        (Confusion.zeros(3), ValueError, "counts of 2 and of 3 classes cannot be added"),
+        (1, TypeError, "unsupported operand"),
+        ("x", TypeError, "unsupported operand"),
+        (None, TypeError, "unsupported operand"),
+    ],
+)
+def test_what_is_no_counts_is_not_added(other: Any, kind: type[Exception], words: str) -> None:
+    with pytest.raises(kind, match=words):
+        Confusion.zeros(2) + other
+
+
 # --- scores ----------------------------------------------------------------------------------------------------------
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,15 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segment.errors import SampleError, UsageError
-from segment.images.conversion import ImageLike, to_picture
+from segment.images.codec import Picture
+from segment.images.conversion import ImageLike, to_label, to_picture
+from segment.images.labels import LabelDecoder
 from segment.images.resize import resize_image, restore_mask
-from segment.job import Job
+from segment.job import Job, LabelEncoding
+from segment.metrics import Confusion
 from segment.models.card import ModelCard, load_card
 from segment.models.sessions import Runtime, Session, capabilities, open_session, resolve_runtime
 from segment.models.weights import load_weights
 from segment.output.remarks import RemarkLog
 from segment.pipeline.resources import available_cpus
-from segment.pipeline.stages import predict
+from segment.pipeline.stages import count_pixels, predict
 from segment.store.client import Store
 
 log = logging.getLogger("segment.api.model")
@@ -56,15 +60,23 @@ class Model:
         runtime: library, device and precision that compute the masks.
         weights_sha384: hexadecimal digest of the weights.
         batch_size: images a call of the runtime.
+        max_pixels: images of more pixels are refused.
     """
 
     def __init__(
-        self, card: ModelCard, runtime: Runtime, session: Session, weights_sha384: str, batch_size: int = 1
+        self,
+        card: ModelCard,
+        runtime: Runtime,
+        session: Session,
+        weights_sha384: str,
+        batch_size: int = 1,
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
         self.card = card
         self.runtime = runtime
         self.weights_sha384 = weights_sha384
         self.batch_size = batch_size
+        self.max_pixels = max_pixels
         self._session = session
         self._process = os.getpid()
         self._lock = threading.Lock()
@@ -78,29 +90,84 @@ class Model:
         """Segment an image.
 
         Args:
-            image: `uint8[H, W, 3]`, RGB, of any size; a PIL image; or the bytes of an encoded image. Bytes are decoded
-                as a job decodes them; other decoders may give a JPEG pixels that differ by one.
+            image: `uint8[H, W, 3]`, RGB, of any size; a PIL image; or the bytes of an encoded image. Bytes, and the
+                file of a PIL image that Pillow has not decoded yet, are decoded as a job decodes them; other decoders
+                may give a JPEG pixels that differ by one.
 
         Returns:
             `uint8[H, W]` of class indices, at the image's size: the mask that a job writes.
 
         Raises:
-            SampleError: the image cannot be decoded, or the model's output for it cannot be used.
+            SampleError: the image cannot be decoded, has more than `max_pixels`, or the model's output for it cannot be
+                used.
             ValueError: an array of another shape or type.
             TypeError: no image.
             ModelError: the first images show that the model is not what its card says.
         """
-        return self.predict_batch([image])[0]
+        return self._predict(image)[1].mask
 
     def predict_batch(self, images: Iterable[ImageLike]) -> list[NDArray[np.uint8]]:
-        """Segment images of any sizes; see `predict`. They are `batch_size` a call of the runtime."""
-        pictures = [to_picture(image, MAX_PIXELS) for image in images]
+        """Segment images of any sizes; see `predict`. They are `batch_size` a call of the runtime.
+
+        Raises:
+            SampleError, ValueError, TypeError: as `predict`, of the first image that has one; the message or a note
+                says which it is (`images[0]` is the first).
+            ModelError: as `predict`.
+        """
+        pictures = []
+        for position, image in enumerate(images):
+            with _position_in_errors(position):
+                pictures.append(to_picture(image, self.max_pixels))
         found = self.predictions([picture.pixels for picture in pictures])
-        for picture, prediction in zip(pictures, found, strict=True):
-            if prediction.fault:
-                raise SampleError(prediction.fault)
-            self._remarks.add([*picture.remarks, prediction.remark])
+        for position, (picture, prediction) in enumerate(zip(pictures, found, strict=True)):
+            with _position_in_errors(position):
+                self._check(picture, prediction)
         return [prediction.mask for prediction in found]
+
+    def confusion(
+        self,
+        image: ImageLike,
+        label: ImageLike | None,
+        *,
+        label_encoding: LabelEncoding = "auto",
+        label_remap: Mapping[str, str | int] | None = None,
+        allow_lossy_labels: bool = False,
+    ) -> Confusion:
+        """Segment an image and count its pixels by label and prediction, exactly as a job does.
+
+        The card says at which size: `metric.resolution` is `source` (the image's) or `model`, for which the label is
+        resized to the model's output. `segment.confusion` counts two arrays as they are.
+
+        Args:
+            image: see `predict`.
+            label: `uint8[H, W]` of class indices and 255 (void), `uint8[H, W, 3]` of RGB colours, a PIL image, or the
+                bytes of an encoded image; of the image's size. None counts every pixel as void.
+            label_encoding, label_remap, allow_lossy_labels: see `Job`.
+
+        Returns:
+            Counts `int64[C + 1, C]` that can be added up; see `Confusion`.
+
+        Raises:
+            SampleError: as `predict`, or the label cannot be used.
+            UsageError: there is no such `label_encoding`, or `label_remap` does not fit the card.
+            ValueError, TypeError, ModelError: as `predict`.
+        """
+        labels = LabelDecoder(self.card.classes, label_encoding, label_remap, allow_lossy=allow_lossy_labels)
+        counts, remarks = count_image(*self._predict(image), label, labels, self.card)
+        self._remarks.add(remarks)
+        return counts
+
+    def _predict(self, image: ImageLike) -> tuple[Picture, Prediction]:
+        picture = to_picture(image, self.max_pixels)
+        prediction = self.predictions([picture.pixels])[0]
+        self._check(picture, prediction)
+        return picture, prediction
+
+    def _check(self, picture: Picture, prediction: Prediction) -> None:
+        """Raise a prediction's fault, or log its remarks."""
+        if prediction.fault:
+            raise SampleError(prediction.fault)
+        self._remarks.add([*picture.remarks, prediction.remark])
 
     def predictions(self, images: Sequence[NDArray[np.uint8]]) -> list[Prediction]:
         """Segment images `uint8[H, W, 3]`, RGB; a fault of one is in its prediction and raises nothing.
@@ -135,6 +202,7 @@ def load_model(
     precision: str = "auto",
     batch_size: int = 1,
     threads: int | None = None,
+    max_pixels: int = MAX_PIXELS,
     storage_options: Mapping[str, Any] | None = None,
 ) -> Model:
     """Load a model, its card's contract compiled into the graph.
@@ -155,6 +223,7 @@ def load_model(
         precision: `f32`, `bf16` or `f16`; `auto` is bf16 where openvino and the CPU compute in it, else f32.
         batch_size: images a call of the runtime, 1 or more. On a GPU more than 1 is faster.
         threads: CPU threads of a call; None takes every CPU that this process may use.
+        max_pixels: images of more pixels, 1 or more, are refused before they are decoded.
         storage_options: fsspec options for URLs that are not local.
 
     Raises:
@@ -166,6 +235,8 @@ def load_model(
     global _first_process
     if batch_size < 1:
         raise ValueError(f"batch_size = {batch_size}: give 1 or more")
+    if max_pixels < 1:
+        raise ValueError(f"max_pixels = {max_pixels}: give 1 or more")
     _refuse_fork(_first_process or os.getpid())
     store = Store(storage_options)
     loaded = card if isinstance(card, ModelCard) else load_card(os.fspath(card), store)
@@ -173,7 +244,41 @@ def load_model(
     chosen = resolve_runtime(found.format, runtime, device, precision, nodes=[capabilities()])
     session = open_session(loaded, found, chosen, threads=threads or available_cpus(), batch=batch_size)
     _first_process = os.getpid()
-    return Model(loaded, chosen, session, found.sha384, batch_size)
+    return Model(loaded, chosen, session, found.sha384, batch_size, max_pixels)
+
+
+def count_image(
+    picture: Picture, prediction: Prediction, label: object, labels: LabelDecoder, card: ModelCard
+) -> tuple[Confusion, tuple[str, ...]]:
+    """Return the counts of an image, as a job has them, and the remarks on its label.
+
+    Args:
+        picture, prediction: the image and what the model makes of it.
+        label: see `to_label`.
+        labels: decodes it.
+        card: the model's card, which says at which size pixels are counted.
+
+    Raises:
+        SampleError: the label cannot be used.
+        ValueError, TypeError: it is no label.
+    """
+    size = (picture.pixels.shape[0], picture.pixels.shape[1])
+    found = to_label(label, size, picture.orientation, labels)
+    counts = count_pixels(prediction.at_model, prediction.mask, found.classes if found else None, card)
+    return counts, found.remarks if found else ()
+
+
+@contextmanager
+def _position_in_errors(position: int) -> Iterator[None]:
+    """Say in errors which image of a batch they are of."""
+    name = f"images[{position}]"
+    try:
+        yield
+    except SampleError as error:
+        raise SampleError(error.code, f"{error.detail}, {name}" if error.detail else name) from None
+    except (TypeError, ValueError) as error:
+        error.add_note(f"It is {name}.")
+        raise
 
 
 def _refuse_fork(process: int) -> None:

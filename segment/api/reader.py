@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,7 +78,7 @@ class Run:
         """
         return self.report().total.confusion
 
-    def masks(self, ids: Collection[str] | None = None) -> Iterator[SegmentedImage]:
+    def masks(self, ids: Iterable[str] | None = None) -> Iterator[SegmentedImage]:
         """Return the committed images, in the order of the input; a few parts are in memory at once.
 
         Args:
@@ -94,10 +94,11 @@ class Run:
         plan = self._ledger.read_run_and_plan()[1]
         if ids is None:
             return self._images(plan, self._ledger.committed(plan), None)
-        found = find_rows(self._ledger, plan, ids)
+        wanted = list(ids)  # of a generator, which ends
+        found = find_rows(self._ledger, plan, wanted)
         if unknown := [name for name, rows in found.items() if not rows]:
             raise UsageError(f"{shown(self.output)} has no committed image of the id {listed(unknown, _NAMED)}")
-        return self._images(plan, {row.whole for rows in found.values() for row in rows}, ids)
+        return self._images(plan, {row.whole for rows in found.values() for row in rows}, wanted)
 
     def _images(self, plan: Plan, parts: Collection[str], ids: Collection[str] | None) -> Iterator[SegmentedImage]:
         for _, table in part_tables(self._ledger, plan, numbers_of(plan, parts), _COLUMNS, ahead=_PARTS_AHEAD):

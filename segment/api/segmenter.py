@@ -6,24 +6,25 @@ import functools
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, TypedDict
+from typing import Any, Literal, TypeAlias, TypedDict, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from segment.api.model import MAX_PIXELS, Model, Prediction, load_model
+from segment.api.model import MAX_PIXELS, Model, Prediction, count_image, load_model
 from segment.errors import ModelError, SampleError, UsageError, sample_error_text
 from segment.images.codec import Picture
-from segment.images.conversion import ImageLike, is_missing, to_label, to_picture
+from segment.images.conversion import ImageLike, is_missing, to_picture
 from segment.images.labels import LabelDecoder
 from segment.job import LabelEncoding
 from segment.metrics import Confusion
 from segment.models.card import ModelCard
 from segment.output.remarks import RemarkLog
-from segment.pipeline.stages import count_pixels
 
 log = logging.getLogger("segment.api.segmenter")
+
+MaskType: TypeAlias = Literal["array", "image"]
 
 
 class SegmentedRow(TypedDict):
@@ -66,11 +67,15 @@ class Segmenter:
         image_column: column of the images: arrays, PIL images or encoded bytes, as `Model.predict` takes them.
         label_column: column of the labels, likewise, where a batch has it; None ignores labels.
         mask_column: column that gets the masks.
+        mask_type: `array`, or `image` for PIL images, of which Hugging Face makes a column of pictures. Of every batch
+            it is the same, whatever its images are.
         keep_images: return the columns of images and labels, too. All others are always returned.
-        label_encoding, label_remap, allow_lossy_labels, max_pixels: see `Job`.
+        label_encoding, label_remap, allow_lossy_labels, max_pixels: see `Job`. Labels that `ImageSource` has decoded
+            are classes already: give encoding and remap to one of the two only.
 
     Raises:
-        UsageError: as `load_model`; or a `label_remap` that does not fit the card.
+        UsageError: as `load_model`; or there is no such `label_encoding` or `mask_type`, or `label_remap` does not fit
+            the card.
         ModelError, StoreError: as `load_model`.
     """
 
@@ -87,6 +92,7 @@ class Segmenter:
         image_column: str = "image",
         label_column: str | None = "label",
         mask_column: str = "mask",
+        mask_type: MaskType = "array",
         keep_images: bool = False,
         label_encoding: LabelEncoding = "auto",
         label_remap: Mapping[str, str | int] | None = None,
@@ -102,20 +108,19 @@ class Segmenter:
             "precision": precision,
             "batch_size": batch_size,
             "threads": threads,
+            "max_pixels": max_pixels,
             "storage_options": storage_options,
         }
         self._original: tuple[str, str] | None = None
+        if mask_type not in get_args(MaskType):
+            raise UsageError(f"mask_type: {mask_type!r} is none of {', '.join(get_args(MaskType))}")
         classes = self.model.card.classes  # loads the model
-        try:
-            self._labels = LabelDecoder(classes, label_encoding, label_remap, allow_lossy=allow_lossy_labels)
-        except ValueError as error:
-            raise UsageError(f"label_remap: {error}") from None
+        self._labels = LabelDecoder(classes, label_encoding, label_remap, allow_lossy=allow_lossy_labels)
         self._image_column = image_column
         self._label_column = label_column
         self._mask_column = mask_column
+        self._mask_type = mask_type
         self._dropped = () if keep_images else (image_column, label_column)
-        self._max_pixels = max_pixels
-        self._nothing = Confusion.zeros(len(classes)).counts
         self._remarks = RemarkLog(log)
 
     @functools.cached_property
@@ -160,7 +165,7 @@ class Segmenter:
             The other columns, and
 
             - `mask`: a list of `uint8[H, W]` of class indices, each at its image's size; `uint8[0, 0]` where there is
-              none. Of PIL images they are PIL images of mode L, or None.
+              none. With `mask_type="image"` they are PIL images of mode L, or None.
             - `error`: a list of texts, empty where all is well. An image or label that cannot be used fails no batch.
             - `confusion`, if the batch has labels: `int64[N, C + 1, C]`, pixels by label and prediction as in
               `Confusion.counts`; zeros for rows with an error. Rows without a label count as void.
@@ -181,12 +186,13 @@ class Segmenter:
             raise ValueError(f"{len(images)} images and {len(labels)} labels in one batch")
         rows = self._segment(images, labels or [None] * len(images), errors)
         masks: list[Any] = [row["mask"] for row in rows]
-        if any(isinstance(image, Image.Image) for image in images):
+        if self._mask_type == "image":
             masks = [Image.fromarray(mask) if mask.size else None for mask in masks]
         others = {name: batch[name] for name in batch if name not in self._dropped}
         segmented = {**others, self._mask_column: masks, "error": [row["error"] for row in rows]}
         if labels is not None:
-            segmented["confusion"] = np.array([row["confusion"] for row in rows]).reshape(-1, *self._nothing.shape)
+            no_rows = np.empty((0, *self._no_counts().shape), np.int64)
+            segmented["confusion"] = np.stack([row["confusion"] for row in rows]) if rows else no_rows
         return segmented
 
     def predict(self, image: ImageLike) -> NDArray[np.uint8]:
@@ -232,7 +238,7 @@ class Segmenter:
         try:
             if is_missing(image):
                 raise SampleError("empty")
-            return to_picture(image, self._max_pixels)
+            return to_picture(image, self.model.max_pixels)
         except SampleError as failure:
             return error if error and failure.code == "empty" else str(failure)
 
@@ -241,16 +247,17 @@ class Segmenter:
         if prediction.fault:
             return self._failed(sample_error_text(prediction.fault))
         if error:  # of the label alone, as there is an image
-            return {"mask": prediction.mask, "confusion": self._nothing, "error": error}
-        size = (picture.pixels.shape[0], picture.pixels.shape[1])
+            return {"mask": prediction.mask, "confusion": self._no_counts(), "error": error}
         try:
-            found = to_label(label, size, picture.orientation, self._labels)
+            counts, remarks = count_image(picture, prediction, label, self._labels, self.model.card)
         except SampleError as failure:
-            return {"mask": prediction.mask, "confusion": self._nothing, "error": str(failure)}
-        self._remarks.add(found.remarks if found else ())
-        classes = found.classes if found else None
-        counts = count_pixels(prediction.at_model, prediction.mask, classes, self.model.card).counts
-        return {"mask": prediction.mask, "confusion": counts, "error": ""}
+            return {"mask": prediction.mask, "confusion": self._no_counts(), "error": str(failure)}
+        self._remarks.add(remarks)
+        return {"mask": prediction.mask, "confusion": counts.counts, "error": ""}
 
     def _failed(self, error: str) -> SegmentedRow:
-        return {"mask": np.empty((0, 0), np.uint8), "confusion": self._nothing, "error": error}
+        return {"mask": np.empty((0, 0), np.uint8), "confusion": self._no_counts(), "error": error}
+
+    def _no_counts(self) -> NDArray[np.int64]:
+        """Return the counts of no pixels, an array of each row's own."""
+        return Confusion.zeros(len(self.model.card.classes)).counts

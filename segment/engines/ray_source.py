@@ -32,6 +32,7 @@ from segment.store.client import Store
 log = logging.getLogger("segment.engines.ray_source")
 
 _BLOCK_BYTES = 64 << 20  # of a block of rows; Ray's own target is twice that
+_MAX_PIXELS: int = Job.model_fields["max_pixels"].default
 _NO_IMAGE = np.empty((0, 0, 3), np.uint8)
 _NO_LABEL = np.empty((0, 0), np.uint8)
 
@@ -39,7 +40,9 @@ _NO_LABEL = np.empty((0, 0), np.uint8)
 class ImageSource(Datasource):  # type: ignore[misc]  # Ray is not typed
     """A Ray Data `Datasource` over whatever a job takes as input: folders, globs, lists, WebDataset tars, Parquet.
 
-    `ray.data.read_datasource(ImageSource("s3://bucket/*.tar"))` has a row an image, in the order of the input:
+    `ray.data.read_datasource(ImageSource("s3://bucket/*.tar"))` has a row an image. Rows of one read task are in the
+    order of the input; Ray Data returns the tasks in the order in which they are done, unless
+    `ray.data.DataContext.get_current().execution_options.preserve_order` is True. The columns:
 
     - `id`: text, as in a run's `masks/`.
     - `uri`: text, where the image is.
@@ -56,7 +59,9 @@ class ImageSource(Datasource):  # type: ignore[misc]  # Ray is not typed
         input: path or URL, as `Job.input`.
         model: card (name, path or URL) whose classes the labels are of.
         decode: decode images, and with `model` labels.
-        label_encoding, label_remap, allow_lossy_labels, max_pixels: see `Job`.
+        label_encoding, label_remap, allow_lossy_labels, max_pixels: see `Job`. Labels that are decoded here are
+            classes: give a `Segmenter` behind this source no encoding and no remap, which it would apply to classes.
+            Without `model`, and `max_pixels` with `decode=False`, they are refused: give them to the `Segmenter`.
         storage_options: fsspec options for URLs that are not local.
         options: any field of `Job` that says how an input is read: `labels`, `label_pattern`, `format`, `limit`,
             `sample`, `image_column`, `part_size` and so on.
@@ -79,7 +84,7 @@ class ImageSource(Datasource):  # type: ignore[misc]  # Ray is not typed
         label_encoding: LabelEncoding = "auto",
         label_remap: Mapping[str, str | int] | None = None,
         allow_lossy_labels: bool = False,
-        max_pixels: int = Job.model_fields["max_pixels"].default,
+        max_pixels: int | None = None,
         storage_options: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> None:
@@ -87,16 +92,24 @@ class ImageSource(Datasource):  # type: ignore[misc]  # Ray is not typed
         store, how = Store(storage_options), _input_options(options)
         labels = None
         if model is not None and decode:
-            labels = _label_decoder(os.fspath(model), store, label_encoding, label_remap, allow_lossy_labels)
+            classes = load_card(os.fspath(model), store).classes
+            labels = LabelDecoder(classes, label_encoding, label_remap, allow_lossy=allow_lossy_labels)
         elif model is not None or label_encoding != "auto" or label_remap or allow_lossy_labels:
             raise UsageError("labels are decoded only where `model` names their classes, and `decode` is not False")
+        if max_pixels is not None and not decode:
+            raise UsageError(
+                "max_pixels: with decode=False no image is decoded here; give it to Segmenter(max_pixels=...)"
+            )
+        if max_pixels is not None and max_pixels < 1:
+            raise UsageError(f"max_pixels = {max_pixels}: give 1 or more")
         found = discover(os.fspath(input), how, store)
         for line in found.lines:
             is_warning = line.startswith("warning: ")
             log.log(logging.WARNING if is_warning else logging.INFO, "%s", line.removeprefix("warning: "))
         self.images = found.images
         self._parts = found.parts
-        self._reader = _PartReader(how, store, decode, max_pixels, labels, has_labels=found.labelled != 0)
+        most = _MAX_PIXELS if max_pixels is None else max_pixels
+        self._reader = _PartReader(how, store, decode, most, labels, has_labels=found.labelled != 0)
 
     @property
     def parts(self) -> int:
@@ -138,15 +151,6 @@ def _input_options(values: Mapping[str, Any]) -> InputOptions:
         return InputOptions(**{**values, **paths})
     except ValidationError as error:
         raise UsageError(f"ImageSource:\n{validation_message(error, InputOptions)}") from None
-
-
-def _label_decoder(
-    model: str, store: Store, encoding: LabelEncoding, remap: Mapping[str, str | int] | None, allow_lossy: bool
-) -> LabelDecoder:
-    try:
-        return LabelDecoder(load_card(model, store).classes, encoding, remap, allow_lossy=allow_lossy)
-    except ValueError as error:
-        raise UsageError(f"label_remap: {error}") from None
 
 
 @dataclass(frozen=True)

@@ -100,7 +100,7 @@ def _with_opencv(data: bytes) -> tuple[NDArray[np.uint8], DecoderMessages]:
 
 def _with_pillow(header: Image.Image) -> tuple[NDArray[np.uint8], DecoderMessages]:
     """Decode a TIFF with alpha, by which OpenCV multiplies the colours. Pillow applies the orientation on loading."""
-    with capture_decoder_stderr() as messages:
+    with capture_decoder_stderr() as messages, headers.pixel_limit.lifted():
         try:
             return np.asarray(header.convert("RGB")), messages
         except Exception as error:  # as above

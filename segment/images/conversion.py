@@ -2,41 +2,49 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from segment.errors import SampleError
+from segment.images import headers
 from segment.images.codec import Picture, decode_picture
 from segment.images.labels import Label, LabelDecoder
+from segment.images.pil_images import decoded_picture, file_bytes, lossless_bytes
 
 ImageLike: TypeAlias = NDArray[np.uint8] | Image.Image | bytes | Mapping[str, Any]
 
-_RGB_MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX")  # whose conversion to RGB changes no value
-_LOSSY_FORMATS = ("JPEG", "MPO", "WEBP")  # of an opened PIL image; whether a WebP is lossless is not known any more
-_DEEP_MODES = ("I", "F")  # PNG cannot hold them
+_FLOATS = (float, np.floating)
 
 
 def to_picture(image: object, max_pixels: int) -> Picture:
     """Return the pixels of an image, upright.
 
     Args:
-        image: `uint8[H, W, 3]`, RGB; a PIL image; or the bytes of an encoded image, also as `{"bytes": ...}`.
-        max_pixels: encoded images that declare more are refused.
+        image: `uint8[H, W, 3]`, RGB; a PIL image, which a job's decoder reads while Pillow has not decoded it and has
+            its file; or the bytes of an encoded image, also as `{"bytes": ...}` or `{"bytes": None, "path": ...}` of
+            a local file.
+        max_pixels: images of more pixels are refused, before they are decoded.
 
     Raises:
-        SampleError: encoded bytes that cannot be used; see `decode_picture`.
-        ValueError: an array of another shape or type, an empty one, or a PIL image whose values RGB cannot hold.
+        SampleError: an image that cannot be used; see `decode_picture`. Also `missing` and `unreachable`: its file.
+        ValueError: an array of another shape or type, or an empty one.
         TypeError: anything else.
     """
     if isinstance(image, np.ndarray):
-        return Picture(_checked_rgb(image))
+        pixels = _checked_rgb(image)
+        _check_pixels(pixels.shape[0] * pixels.shape[1], max_pixels)
+        return Picture(pixels)
     if isinstance(image, Image.Image):
-        return Picture(_checked_rgb(np.asarray(_upright_rgb(image))))
+        data = file_bytes(image, headers.IMAGE_FORMATS)
+        if data is not None:
+            return decode_picture(data, max_pixels)
+        _check_pixels(image.width * image.height, max_pixels)
+        return decoded_picture(image)
     return decode_picture(_encoded(image, "image"), max_pixels)
 
 
@@ -44,33 +52,45 @@ def to_label(label: object, size: tuple[int, int], turned_by: int, decoder: Labe
     """Return the classes of a label, or None if there is none.
 
     Args:
-        label: `uint8[H, W]` of label values or `uint8[H, W, 3]` of RGB colours; a PIL image; the bytes of an encoded
-            image, also as `{"bytes": ...}`. None, NaN and an empty array mean that there is no label.
+        label: `uint8[H, W]` of label values or `uint8[H, W, 3]` of RGB colours; a PIL image, of which the file is read
+            as of an image; the bytes of an encoded image, also as `{"bytes": ...}` or `{"bytes": None, "path": ...}`
+            of a local file. None, NaN and an empty array mean that there is no label.
         size: (height, width) of its image.
         turned_by: the EXIF orientation that the image had, 1-8.
         decoder: which values and colours mean which classes.
 
     Raises:
-        SampleError: the label cannot be used; see `LabelDecoder.read`.
+        SampleError: the label cannot be used; see `LabelDecoder.read`. Also `label_missing` and
+            `label_unreachable`: its file.
         ValueError: an array of another shape or type.
         TypeError: anything else.
     """
     if is_missing(label):
         return None
     if isinstance(label, Image.Image):
-        return decoder.read(_lossless_bytes(label, decoder), *size, turned_by)
+        data = file_bytes(label, headers.LABEL_FORMATS)
+        if data is None:
+            data = lossless_bytes(label, allow_lossy=decoder.allow_lossy)
+        return decoder.read(data, *size, turned_by)
     if isinstance(label, np.ndarray):
         return decoder.read_pixels(_checked_label(label, size))
     return decoder.read(_encoded(label, "label"), *size, turned_by)
 
 
 def is_missing(value: object) -> bool:
-    """Whether a cell holds nothing: None, NaN (a null in a column of numbers), an empty array, `{"bytes": None}`."""
+    """Whether a cell holds nothing: None, NaN (a null in a column of numbers), pandas' NA, an empty array,
+    `{"bytes": None}`.
+    """
     if isinstance(value, np.ndarray):
         return value.size == 0
     if isinstance(value, Mapping):
         return value.get("bytes") is None and value.get("path") is None
-    return value is None or (isinstance(value, float) and np.isnan(value))
+    return value is None or type(value).__name__ == "NAType" or bool(isinstance(value, _FLOATS) and np.isnan(value))
+
+
+def _check_pixels(pixels: int, max_pixels: int) -> None:
+    if pixels > max_pixels:
+        raise SampleError("too_many_pixels")
 
 
 def _checked_rgb(pixels: NDArray[Any]) -> NDArray[np.uint8]:
@@ -91,24 +111,6 @@ def _advice(pixels: NDArray[Any]) -> str:
     return ""
 
 
-def _upright_rgb(image: Image.Image) -> Image.Image:
-    if image.mode not in _RGB_MODES:
-        raise ValueError(f"a PIL image of mode {image.mode}: its values do not fit RGB bytes; give the encoded file")
-    return ImageOps.exif_transpose(image).convert("RGB")
-
-
-def _lossless_bytes(label: Image.Image, decoder: LabelDecoder) -> bytes:
-    """Encode a PIL label without loss, so that one decoder reads every label."""
-    if label.format in _LOSSY_FORMATS and not decoder.allow_lossy:
-        raise SampleError("label_lossy", str(label.format))
-    buffer = io.BytesIO()
-    try:
-        ImageOps.exif_transpose(label).save(buffer, "TIFF" if label.mode in _DEEP_MODES else "PNG")
-    except OSError:  # a mode that neither holds
-        raise SampleError("label_pixels", label.mode) from None
-    return buffer.getvalue()
-
-
 def _checked_label(label: NDArray[Any], size: tuple[int, int]) -> NDArray[np.uint8]:
     if label.dtype.kind not in "iu" or not (label.ndim == 2 or (label.ndim == 3 and label.shape[2] == 3)):
         raise ValueError(
@@ -124,9 +126,24 @@ def _checked_label(label: NDArray[Any], size: tuple[int, int]) -> NDArray[np.uin
 
 def _encoded(value: object, what: str) -> bytes:
     if isinstance(value, Mapping) and "bytes" in value:
-        if value["bytes"] is None:
-            raise ValueError(f"the {what} is a path without bytes ({value.get('path')}): read the file first")
-        value = value["bytes"]
+        value = _file_of(value, what) if value["bytes"] is None else value["bytes"]
     if isinstance(value, bytes | bytearray | memoryview):
         return bytes(value)
     raise TypeError(f"the {what} is of type {type(value).__name__}: give an array, a PIL image, or encoded bytes")
+
+
+def _file_of(cell: Mapping[str, Any], what: str) -> bytes:
+    """Return the file of a cell that has a path and no bytes, as Hugging Face `datasets` makes of folders.
+
+    Raises:
+        SampleError: `empty`, `missing` or `unreachable`, of a label with `label_` before it.
+    """
+    prefix = "" if what == "image" else "label_"
+    if cell.get("path") is None:
+        raise SampleError(f"{prefix}empty")
+    try:
+        return Path(cell["path"]).read_bytes()
+    except FileNotFoundError:
+        raise SampleError(f"{prefix}missing", "a path without bytes that names no local file") from None
+    except (OSError, ValueError):  # no permission, a folder, a name that cannot be
+        raise SampleError(f"{prefix}unreachable", "a path without bytes") from None

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import struct
+import threading
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import cv2
@@ -33,16 +36,54 @@ _UPRIGHT = 1
 _FLIPS = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}  # orientation to the code of `cv2.flip`; 5 to 8 are transposed first
 
 Image.init()  # registers all formats for `Image.open(formats=...)`
-# Sizes are checked against our own limits before a pixel is decoded. Pillow's limit is lower, and its warnings cannot
-# be silenced for a single call: `catch_warnings` is not thread-safe.
-Image.MAX_IMAGE_PIXELS = None
-warnings.filterwarnings("ignore", module=r"PIL\.")
+# What Pillow warns of, such as damaged EXIF data, is a remark or an error of ours. Its warnings cannot be silenced for
+# a single call, as `catch_warnings` is not thread-safe. `DecompressionBombWarning` is none of these.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # without a handler its errors would go to stderr
+
+
+class _PixelLimit:
+    """Pillow's limit of pixels, one for the whole process: lifted while a thread of ours opens or decodes by Pillow.
+
+    Ours, `max_pixels`, may be higher, and is checked before a pixel is decoded. Outside, a program that imports this
+    package keeps its guard.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lifts = 0
+        self._theirs: int | None = None
+
+    @contextmanager
+    def lifted(self) -> Iterator[None]:
+        """Lift the limit. It is back when the last of the threads that lift it is done."""
+        with self._lock:
+            if not self._lifts:
+                self._theirs, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+            self._lifts += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._lifts -= 1
+                if not self._lifts:
+                    Image.MAX_IMAGE_PIXELS = self._theirs
+
+    def restore(self) -> None:
+        """Begin anew in a forked child, which has none of the threads that lifted the limit."""
+        if self._lifts:
+            Image.MAX_IMAGE_PIXELS = self._theirs
+        self._lock, self._lifts = threading.Lock(), 0
+
+
+pixel_limit = _PixelLimit()
+os.register_at_fork(after_in_child=pixel_limit.restore)
 
 
 def open_header(data: bytes, formats: tuple[str, ...] = IMAGE_FORMATS) -> Image.Image:
     """Open an image or label with Pillow: size and mode are known, no pixel is decoded. Pillow may raise any error."""
-    return Image.open(io.BytesIO(data), formats=formats)
+    with pixel_limit.lifted():
+        return Image.open(io.BytesIO(data), formats=formats)
 
 
 def read_orientation(header: Image.Image, data: bytes) -> int:
@@ -107,8 +148,9 @@ def has_more_frames(header: Image.Image) -> bool:
     Overviews and masks of a TIFF do not count, nor do the other pictures in a phone's JPEG (MPO): previews, gain maps
     and views of the same scene.
     """
-    if header.format == "MPO" or not getattr(header, "is_animated", False):
-        return False
+    with pixel_limit.lifted():  # Pillow looks for a second frame
+        if header.format == "MPO" or not getattr(header, "is_animated", False):
+            return False
     return header.format != "TIFF" or any(not int(tags.get(_SUBFILE, 0)) & _SECONDARY for tags in _later_pages(header))
 
 

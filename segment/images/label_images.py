@@ -28,7 +28,7 @@ def read_label(
     """
     if not data:
         raise SampleError("label_empty")
-    with capture_decoder_stderr() as messages:
+    with capture_decoder_stderr() as messages, headers.pixel_limit.lifted():
         try:
             header = _open(data)
             if not allow_lossy and (compression := headers.lossy_compression(header, data)):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import get_args
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from segment.errors import SampleError
+from segment.errors import SampleError, UsageError, did_you_mean
 from segment.images.label_images import read_label
 from segment.images.label_pixels import first_few
 from segment.job import LabelEncoding
@@ -56,15 +57,20 @@ class LabelDecoder:
 
     A remap of values (and of no colours) means that palette images are indices, too.
 
+    A label that is an array already (`read_pixels`) has no encoding but its shape. 255 is void there, as in what a
+    decoder returns, unless the remap says what it means.
+
     Args:
         classes: the model's classes.
         encoding: `auto`, `index` or `colour`.
         remap: from a label value (`"7"`) or colour (`"64,0,128"` or `"#400080"`) to a class name, a class
             index, or `"ignore"`. Values and colours that it does not name keep their meaning; `"*"` names all of them.
+            The order of its entries makes no difference.
         allow_lossy: accept labels with lossy compression (JPEG, lossy WebP).
 
     Raises:
-        ValueError: a remap key or value is invalid.
+        UsageError: there is no such encoding, or a key or target of the remap is invalid; the message begins with
+            `label_encoding` or `label_remap`.
     """
 
     def __init__(
@@ -75,14 +81,25 @@ class LabelDecoder:
         *,
         allow_lossy: bool = False,
     ) -> None:
+        if encoding not in get_args(LabelEncoding):
+            known = ", ".join(get_args(LabelEncoding))
+            advice = did_you_mean(str(encoding), get_args(LabelEncoding))
+            raise UsageError(f"label_encoding: {encoding!r} is none of {known}.{advice}")
         self.classes = classes
         self.encoding = encoding
         self.allow_lossy = allow_lossy
+        try:
+            self._set_tables({str(key): (remap or {})[key] for key in sorted(remap or {}, key=str)})
+        except ValueError as error:
+            raise UsageError(f"label_remap: {error}") from None
+
+    def _set_tables(self, remap: dict[str, str | int]) -> None:
+        """Set the class of each value and colour. Raises ValueError: a key or target of the remap is invalid."""
+        classes = self.classes
         self._by_value = np.full(256, UNKNOWN, dtype=np.int16)
         self._by_value[: len(classes)] = np.arange(len(classes))
         by_colour = {_pack(colour): index for index, colour in enumerate(classes.palette)}
         self._rest = UNKNOWN  # class of colours that no entry names
-        remap = dict(remap or {})
         if "*" in remap:
             self._rest = self.parse_target(remap.pop("*"))
             self._by_value[:] = self._rest
@@ -96,7 +113,10 @@ class LabelDecoder:
         by_colour |= {_pack(source): target for source, target in sources.items() if not isinstance(source, int)}
         self._colours = np.array(sorted(by_colour) or [-1], dtype=np.int32)
         self._colour_classes = np.array([by_colour.get(int(c), self._rest) for c in self._colours], dtype=np.int16)
-        self._palettes_are_indices = encoding == "index" or (bool(values) and len(values) == len(sources))
+        self._palettes_are_indices = self.encoding == "index" or (bool(values) and len(values) == len(sources))
+        self._by_value_of_arrays = self._by_value.copy()
+        if self._by_value_of_arrays[VOID] == UNKNOWN:
+            self._by_value_of_arrays[VOID] = VOID
 
     def parse_target(self, target: str | int) -> int:
         """Return the class index that a remap's target names, or `VOID`. Raises ValueError."""
@@ -133,7 +153,7 @@ class LabelDecoder:
             data, (height, width), image_orientation, as_colour=as_colour, allow_lossy=self.allow_lossy
         )
         if pixels.colours is not None:
-            return Label(self._from_rgb(pixels.colours), remarks)
+            return Label(self._from_rgb(pixels.colours, self._by_value), remarks)
         assert pixels.values is not None
         if pixels.palette is not None:
             return Label(self._from_palette(pixels.values, pixels.palette), remarks)
@@ -142,21 +162,24 @@ class LabelDecoder:
     def read_pixels(self, pixels: NDArray[np.uint8]) -> Label:
         """Return the classes of a label that is decoded already: `uint8[H, W]` values, or `uint8[H, W, 3]` RGB colours.
 
+        The value 255 is void unless the remap names it: in an array it can be no class. What this returns is read
+        again to the same classes, if no encoding and no remap is given the second time.
+
         Raises:
             SampleError: `label_value` or `label_colour`.
         """
-        if pixels.ndim == 3:
-            return Label(self._from_rgb(pixels))
-        if self.encoding == "colour":
-            return Label(self._from_colours(np.repeat(pixels[:, :, np.newaxis], 3, axis=2)))
-        return Label(self._from_values(pixels))
+        if self.encoding == "colour" and pixels.ndim == 2:
+            pixels = np.repeat(pixels[:, :, np.newaxis], 3, axis=2)
+        if pixels.ndim == 2:
+            return Label(_mapped(np.ascontiguousarray(pixels), self._by_value_of_arrays, advise=True))
+        return Label(self._from_rgb(pixels, self._by_value_of_arrays))
 
-    def _from_rgb(self, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def _from_rgb(self, rgb: NDArray[np.uint8], by_value: NDArray[np.int16]) -> NDArray[np.uint8]:
         if self.encoding != "index":
             return self._from_colours(rgb)
         if not _is_grey(rgb):
             raise SampleError("label_value", "it is a picture in colours; its values were asked for")
-        return self._from_values(rgb[:, :, 0])
+        return _mapped(np.ascontiguousarray(rgb[:, :, 0]), by_value, advise=True)
 
     def _from_values(self, values: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return _mapped(np.ascontiguousarray(values), self._by_value, advise=True)

@@ -59,8 +59,12 @@ class Task:
     def label_decoder(self) -> LabelDecoder:
         """Return the decoder of the run's labels."""
         settings = self.settings
-        remap = dict(sorted(settings.label_remap.items()))
-        return LabelDecoder(self.card.classes, settings.label_encoding, remap, allow_lossy=settings.allow_lossy_labels)
+        return LabelDecoder(
+            self.card.classes,
+            settings.label_encoding,
+            settings.label_remap,
+            allow_lossy=settings.allow_lossy_labels,
+        )
 
 
 @dataclass

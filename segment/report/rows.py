@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -178,13 +178,13 @@ def id_of(ledger: Ledger, row: Row) -> str:
     return str(read_part_rows(ledger, row.part.shard, row.whole, ["id"])["id"][row.position].as_py())
 
 
-def find_rows(ledger: Ledger, plan: Plan, ids: Collection[str]) -> dict[str, list[Row]]:
+def find_rows(ledger: Ledger, plan: Plan, ids: Iterable[str]) -> dict[str, list[Row]]:
     """Find the committed images with these ids; an id may be in several shards, or in none.
 
     Only the id column is fetched.
     """
-    wanted = pa.array(list(ids), pa.string())
     found: dict[str, list[Row]] = {name: [] for name in ids}
+    wanted = pa.array(list(found), pa.string())
     for number, table in part_tables(ledger, plan, numbers_of(plan, ledger.committed(plan)), ["id"]):
         for position in np.flatnonzero(np.asarray(pc.is_in(table["id"], wanted))).tolist():
             found[table["id"][position].as_py()].append(row_at(plan, number, position))

@@ -34,10 +34,7 @@ def check_labels(job: Job, card: ModelCard) -> None:
     Raises:
         UsageError: it does not fit the card.
     """
-    try:
-        LabelDecoder(card.classes, job.label_encoding, job.label_remap)
-    except ValueError as error:
-        raise UsageError(f"label_remap: {error}") from None
+    LabelDecoder(card.classes, job.label_encoding, job.label_remap)
 
 
 def make_engine(job: Job, images: int) -> Engine:

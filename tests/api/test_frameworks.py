@@ -103,6 +103,48 @@ def test_hugging_face_errors_after_good_batches_are_rows(pictures: Any) -> None:
     assert segmented[5]["mask"] == []
 
 
+@pytest.mark.parametrize("decode", [True, False])
+@pytest.mark.parametrize("empty", [(0, 1), (2, 3), (1, 4)])
+def test_hugging_face_batches_without_any_image(empty: tuple[int, int], decode: bool, pictures: Any) -> None:
+    cells = pictures.cast_column("image", datasets.Image(decode=False))["image"]
+    given = datasets.Dataset.from_dict(
+        {"image": [None if number in empty else cell for number, cell in enumerate(cells)]},
+        features=datasets.Features({"image": datasets.Image(decode=decode)}),
+    )
+    arrays = given.map(segment.Segmenter(MODEL), batched=True, batch_size=2)
+    features = datasets.Features({**given.features, "mask": datasets.Image(), "error": datasets.Value("string")})
+    images = given.map(segment.Segmenter(MODEL, mask_type="image"), batched=True, batch_size=2, features=features)
+    for number, (array, image) in enumerate(zip(arrays, images, strict=True)):
+        assert array["error"] == image["error"] == ("empty: the image has no bytes" if number in empty else "")
+        if number in empty:
+            assert (array["mask"], image["mask"]) == ([], None)
+        else:
+            np.testing.assert_array_equal(np.asarray(array["mask"]), np.asarray(image["mask"]))
+
+
+def test_hugging_face_folders_are_read_as_a_job_reads_them(scenes: Scenes, tmp_path: Path) -> None:
+    """`imagefolder` has paths without bytes where `datasets` does not decode."""
+    columns: dict[str, Any] = {}
+    for column, files in (("image", scenes.photos), ("label", scenes.labels)):
+        suffix = ".jpg" if column == "image" else ".png"
+        (tmp_path / column).mkdir()
+        for name, data in files.items():
+            (tmp_path / column / f"{Path(name).stem}{suffix}").write_bytes(data)
+        loaded = datasets.load_dataset("imagefolder", data_dir=str(tmp_path / column), split="train")
+        columns[column] = loaded.cast_column("image", datasets.Image(decode=False))["image"][:]
+    assert {cell["bytes"] for cell in columns["image"]} == {None}
+    (tmp_path / "image" / "5.jpg").unlink()
+    given = datasets.Dataset.from_dict(columns)
+    segmented = given.map(segment.Segmenter(MODEL), batched=True, batch_size=4)
+    assert [error.partition(":")[0] for error in segmented["error"]] == [""] * 5 + ["missing"]
+    for mask, name in zip(segmented["mask"][:5], scenes.masks, strict=False):
+        np.testing.assert_array_equal(np.asarray(mask), scenes.masks[name])
+    expected = segment.Segmenter(MODEL)(
+        {"image": list(scenes.photos.values())[:5], "label": list(scenes.labels.values())[:5]}
+    )
+    np.testing.assert_array_equal(segmented["confusion"][:5], expected["confusion"])
+
+
 def test_hugging_face_processes(pictures: Any, scenes: Scenes, tmp_path: Path) -> None:
     pictures.save_to_disk(tmp_path / "pictures")
     script = tmp_path / "script.py"

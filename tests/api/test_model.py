@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import logging
 import os
+import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from segment.models.card import load_card
 from segment.pipeline.resources import available_cpus
 from tests.datasets import encoded, mask_of, read_rows
 from tests.graphs import TRIGGER, nan_graph
+from tests.jobs import model as small_model
 from tests.scenes import MODEL, Scenes
 from tests.serving import shared
 
@@ -97,8 +100,13 @@ def test_camvid_masks_are_byte_equal_to_those_of_a_job(tmp_path: Path) -> None:
         (np.zeros((3, 8, 9), np.uint8), ValueError, "move the channels to the end"),
         (np.zeros((2, 8, 9, 3), np.uint8), ValueError, "predict_batch"),
         (np.zeros((0, 9, 3), np.uint8), ValueError, "uint8[H, W, 3]"),
-        (Image.new("I;16", (9, 8)), ValueError, "mode I;16"),
-        ({"bytes": None, "path": "a.jpg"}, ValueError, "a path without bytes (a.jpg)"),
+        (Image.new("F", (9, 8)), SampleError, "pixel_format: "),
+        (Image.new("RGB", (0, 8)), SampleError, "empty: "),
+        (
+            {"bytes": None, "path": "a.jpg"},
+            SampleError,
+            "missing: the image is listed but does not exist: a path without",
+        ),
         ("a.jpg", TypeError, "of type str"),
         (None, TypeError, "of type NoneType"),
         (b"", SampleError, "empty: "),
@@ -111,6 +119,88 @@ def test_what_is_no_image_is_refused_in_words(
     with pytest.raises(kind) as caught:
         model.predict(image)  # type: ignore[arg-type]
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("resolution", ["model", "source"])
+def test_confusion_is_the_jobs_at_every_size(resolution: str, tmp_path: Path) -> None:
+    """The model's output is 32 x 48; counts of a card that is scored at that size have its number of pixels."""
+    names = small_model(tmp_path)
+    text = Path(names["model"]).read_text(encoding="utf-8")
+    changed = re.sub(r'(?m)^resolution = "\w+"$', f'resolution = "{resolution}"', text)
+    Path(names["model"]).write_text(changed, encoding="utf-8")
+    rng = np.random.default_rng(4)
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+    for name, size in (("a", (32, 48)), ("b", (61, 45)), ("c", (20, 97))):
+        pixels = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
+        (tmp_path / "images" / f"{name}.png").write_bytes(encoded(pixels))
+        (tmp_path / "labels" / f"{name}.png").write_bytes(encoded(rng.integers(0, 13, size, dtype=np.uint8)))
+    how: dict[str, Any] = {"label_remap": {"12": "ignore"}}
+    folders = {"input": tmp_path / "images", "labels": tmp_path / "labels", "output": tmp_path / "out"}
+    segment.run(segment.Job(**folders, engine="local", workers=1, **names, **how))
+    model = segment.load_model(names["model"], names["weights"])
+    segmenter = segment.Segmenter(**names, **how)
+    for row in read_rows(tmp_path / "out"):
+        image, label = (tmp_path / folder / row["id"] for folder in ("images", "labels"))
+        cells, counts = row["confusion"]["cell"], row["confusion"]["count"]
+        expected = segment.Confusion.from_cells(cells, counts, 12)
+        assert model.confusion(image.read_bytes(), label.read_bytes(), **how) == expected
+        assert model.confusion(Image.open(image), Image.open(label), **how) == expected
+        arrays = [np.asarray(Image.open(path)) for path in (image, label)]
+        assert model.confusion(arrays[0], arrays[1], **how) == expected
+        assert (segmenter.segment(*arrays)["confusion"] == expected.counts).all()
+        assert expected.counts[-1].any()
+        assert expected.counts.sum() == (arrays[1].size if resolution == "source" else 32 * 48)
+
+
+def test_confusion_refuses_what_a_job_refuses(model: segment.Model, scenes: Scenes) -> None:
+    photo, label = scenes.photos["0.jpg"], scenes.labels["0.jpg"]
+    assert model.confusion(photo, None).predicted_pixels.sum() == model.confusion(photo, label).counts.sum()
+    assert sum(
+        model.confusion(scenes.photos[name], scenes.labels[name]) for name in scenes.photos
+    ) == segment.Confusion(scenes.counts)
+    with pytest.raises(SampleError, match=r"^label_size: "):
+        model.confusion(photo, np.zeros((4, 5), np.uint8))
+    with pytest.raises(SampleError, match=r"^label_lossy: "):
+        model.confusion(photo, photo)
+    with pytest.raises(SampleError, match=r"^undecodable: "):
+        model.confusion(photo[:500], label)
+    with pytest.raises(UsageError, match=r"label_encoding: 'rgb' is none of"):
+        model.confusion(photo, label, label_encoding="rgb")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="label_remap: remap to 'Motorway'"):
+        model.confusion(photo, label, label_remap={"1": "Motorway"})
+
+
+def test_an_error_of_a_batch_says_of_which_image(model: segment.Model, scenes: Scenes, tmp_path: Path) -> None:
+    sound = scenes.photos["0.jpg"]
+    with pytest.raises(SampleError, match=r"^not_an_image: .*: images\[2\]$"):
+        model.predict_batch([sound, sound, b"<html>", b""])
+    with pytest.raises(SampleError, match=r"^pixel_format: .*: a PIL image of mode F, images\[1\]$"):
+        model.predict_batch([sound, Image.new("F", (9, 8))])
+    with pytest.raises(TypeError, match="of type str") as caught:
+        model.predict_batch([sound, "a.jpg"])  # type: ignore[list-item]
+    assert caught.value.__notes__ == ["It is images[1]."]
+    with pytest.raises(SampleError) as single:
+        model.predict(b"<html>")
+    assert "images[" not in str(single.value)
+    card = load_card("unet-camvid-onnx-0001")
+    (tmp_path / "nan.onnx").write_bytes(nan_graph(card))
+    grey = np.random.default_rng(0).integers(0, 200, (40, 50, 3), dtype=np.uint8)
+    with pytest.raises(SampleError, match=r"^model_not_finite: .*: images\[1\]$"):
+        segment.load_model(card, tmp_path / "nan.onnx").predict_batch([grey, np.full((40, 50, 3), TRIGGER, np.uint8)])
+
+
+def test_max_pixels_limits_every_form_of_an_image(scenes: Scenes) -> None:
+    photo = scenes.photos["0.jpg"]
+    pixels = np.asarray(Image.open(io.BytesIO(photo)))
+    size = pixels.shape[0] * pixels.shape[1]
+    enough, fewer = segment.load_model(MODEL, max_pixels=size), segment.load_model(MODEL, max_pixels=size - 1)
+    for image in (photo, pixels, Image.open(io.BytesIO(photo)), Image.fromarray(pixels)):
+        assert enough.predict(image).size == size
+        with pytest.raises(SampleError, match="too_many_pixels"):
+            fewer.predict(image)
+    with pytest.raises(ValueError, match="max_pixels = 0"):
+        segment.load_model(MODEL, max_pixels=0)
 
 
 def test_scores_that_are_no_numbers_are_an_error(tmp_path: Path) -> None:

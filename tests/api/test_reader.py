@@ -39,9 +39,11 @@ def test_scores_follow_from_the_counts(scenes: Scenes) -> None:
 def test_masks_are_found_by_id(scenes: Scenes) -> None:
     run = segment.open_run(scenes.folder / "out")
     assert [image.id for image in run.masks(ids=["4.jpg", "1.jpg"])] == ["1.jpg", "4.jpg"]
+    for ids in (iter(["4.jpg", "1.jpg", "4.jpg"]), {"1.jpg": 0, "4.jpg": 0}, np.array(["4.jpg", "1.jpg"])):
+        assert [image.id for image in run.masks(ids=ids)] == ["1.jpg", "4.jpg"]
     assert list(run.masks(ids=[])) == []
     with pytest.raises(UsageError, match=r"no committed image of the id '9\.jpg', 'x'"):
-        run.masks(ids=["1.jpg", "9.jpg", "x"])
+        run.masks(ids=(name for name in ["1.jpg", "9.jpg", "x"]))
     with pytest.raises(TypeError, match="give a list of ids"):
         run.masks(ids="1.jpg")
 

@@ -17,7 +17,7 @@ from PIL import Image
 from sklearn.metrics import confusion_matrix
 
 import segment
-from segment.errors import ModelError, UsageError
+from segment.errors import ModelError, SampleError, UsageError
 from segment.images.codec import decode_picture
 from tests.datasets import encoded, read_rows
 from tests.graphs import colour_classifier
@@ -39,6 +39,12 @@ def objects(cells: list[Any]) -> np.ndarray[Any, Any]:
     column = np.empty(len(cells), dtype=object)
     column[:] = cells
     return column
+
+
+def jpeg(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG")
+    return buffer.getvalue()
 
 
 @pytest.mark.parametrize("form", ["stacked", "objects", "list", "bytes", "structs", "pandas"])
@@ -88,14 +94,86 @@ def test_counts_and_iou_are_scikit_learns(segmenter: segment.Segmenter, scenes: 
     assert scored.mean == pytest.approx(np.mean(each), abs=1e-15)
 
 
-def test_pil_images_give_pil_masks(segmenter: segment.Segmenter, scenes: Scenes) -> None:
-    images = [Image.fromarray(pixels(photo)) for photo in scenes.photos.values()]
+def test_masks_are_of_the_type_that_is_asked_for_whatever_the_images_are(
+    segmenter: segment.Segmenter, scenes: Scenes
+) -> None:
+    pictures = [Image.fromarray(pixels(photo)) for photo in scenes.photos.values()]
     labels = [Image.open(io.BytesIO(label)) for label in scenes.labels.values()]
-    found = segmenter({"image": images, "label": labels})
-    assert {mask.mode for mask in found["mask"]} == {"L"}
-    for mask, expected in zip(found["mask"], scenes.masks.values(), strict=True):
-        np.testing.assert_array_equal(np.asarray(mask), expected)
-    np.testing.assert_array_equal(found["confusion"].sum(axis=0), scenes.counts)
+    of_images = segment.Segmenter(MODEL, mask_type="image")
+    for images in (pictures, list(scenes.photos.values()), [pixels(photo) for photo in scenes.photos.values()]):
+        found = of_images({"image": images, "label": labels})
+        assert {mask.mode for mask in found["mask"]} == {"L"}
+        for mask, expected in zip(found["mask"], scenes.masks.values(), strict=True):
+            np.testing.assert_array_equal(np.asarray(mask), expected)
+        np.testing.assert_array_equal(found["confusion"].sum(axis=0), scenes.counts)
+        for mask, expected in zip(segmenter({"image": images})["mask"], scenes.masks.values(), strict=True):
+            np.testing.assert_array_equal(mask, expected)
+    for images in ([None], [pictures[0], None], [None, scenes.photos["0.jpg"]]):
+        assert {type(mask) for mask in segmenter({"image": images})["mask"]} == {np.ndarray}
+        masks = of_images({"image": images})["mask"]
+        assert [mask is None for mask in masks] == [image is None for image in images]
+    with pytest.raises(UsageError, match="mask_type: 'pil' is none of array, image"):
+        segment.Segmenter(MODEL, mask_type="pil")  # type: ignore[arg-type]
+
+
+def test_no_picture_fails_a_batch(segmenter: segment.Segmenter, scenes: Scenes) -> None:
+    """What a job segments is segmented, and what it makes an error row of is one."""
+    photo = Image.open(io.BytesIO(scenes.photos["0.jpg"]))
+    grey = np.random.default_rng(1).integers(0, 1 << 16, (30, 40), np.uint16)
+    files = {
+        "cmyk": jpeg(photo.convert("CMYK")),
+        "deep": encoded(grey),
+        "cut": scenes.photos["1.jpg"][:2000],
+        "whole": scenes.photos["2.jpg"],
+    }
+    expected = segmenter({"image": list(files.values())})
+    found = segmenter({"image": [Image.open(io.BytesIO(data)) for data in files.values()]})
+    assert [error.partition(":")[0] for error in found["error"]] == ["", "", "undecodable", ""]
+    assert found["error"] == expected["error"]
+    for mask, other in zip(found["mask"], expected["mask"], strict=True):
+        np.testing.assert_array_equal(mask, other)
+    closed = Image.open(io.BytesIO(files["whole"]))
+    closed.close()
+    rest = segmenter({"image": [closed, Image.fromarray(grey), Image.new("F", (3, 2)), Image.new("L", (0, 3))]})
+    assert [error.partition(":")[0] for error in rest["error"]] == ["undecodable", "", "pixel_format", "empty"]
+
+
+def test_every_row_has_arrays_of_its_own(segmenter: segment.Segmenter, scenes: Scenes) -> None:
+    photo, label = scenes.photos["0.jpg"], scenes.labels["0.jpg"]
+    cells = [(b"no image", label), (photo, b"no label")]
+    for _ in range(2):
+        for image, wrong in cells:
+            row = segmenter.segment(image, wrong)
+            assert not row["confusion"].any()
+            row["confusion"] += 1
+    assert not segmenter({"image": [b"no image"], "label": [None]})["confusion"].any()
+
+
+def test_an_empty_batch_has_columns_of_the_same_types(segmenter: segment.Segmenter) -> None:
+    found = segmenter({"id": [], "image": [], "label": []})
+    assert (found["confusion"].shape, found["confusion"].dtype) == ((0, CLASSES + 1, CLASSES), np.int64)
+    assert (found["mask"], found["error"]) == ([], [])
+
+
+def test_max_pixels_limits_batches_and_single_images(scenes: Scenes) -> None:
+    photo = scenes.photos["0.jpg"]
+    size = pixels(photo).size // 3
+    few = segment.Segmenter(MODEL, max_pixels=size - 1)
+    forms = [photo, pixels(photo), Image.open(io.BytesIO(photo)), Image.fromarray(pixels(photo))]
+    assert {error.partition(":")[0] for error in few({"image": forms})["error"]} == {"too_many_pixels"}
+    with pytest.raises(SampleError, match="too_many_pixels"):
+        few.predict(photo)
+    assert few.segment(photo)["error"].startswith("too_many_pixels")
+    assert pickle.loads(pickle.dumps(few)).model.max_pixels == size - 1
+    assert segment.Segmenter(MODEL, max_pixels=size)({"image": forms})["error"] == [""] * 4
+
+
+def test_nulls_of_every_library_are_no_images_and_no_errors(segmenter: segment.Segmenter, scenes: Scenes) -> None:
+    photo = scenes.photos["0.jpg"]
+    nulls = [None, float("nan"), np.float32("nan"), pd.NA]
+    found = segmenter({"image": [photo] * 4, "label": nulls, "error": nulls})
+    assert found["error"] == [""] * 4
+    assert {error.partition(":")[0] for error in segmenter({"image": nulls})["error"]} == {"empty"}
 
 
 def test_a_motley_batch_has_the_rows_of_a_job(tmp_path: Path) -> None:
@@ -212,6 +290,8 @@ def test_labels_are_read_as_a_job_reads_them(scenes: Scenes) -> None:
     np.testing.assert_array_equal(by_colour["confusion"], segment.Segmenter(MODEL).segment(photo, label)["confusion"])
     with pytest.raises(UsageError, match="label_remap: remap to 'Motorway'"):
         segment.Segmenter(MODEL, label_remap={"1": "Motorway"})
+    with pytest.raises(UsageError, match=r"^label_encoding: 'color' is none of auto, index, colour\. Did you mean"):
+        segment.Segmenter(MODEL, label_encoding="color")  # type: ignore[arg-type]
 
 
 def test_a_copy_computes_the_same_or_fails(tmp_path: Path, scenes: Scenes) -> None:

@@ -15,7 +15,7 @@ import segment
 from segment.errors import InputChanged, UsageError
 from segment.images.codec import decode_picture
 from segment.images.labels import LabelDecoder
-from tests.datasets import FORMATS, Item, read_rows
+from tests.datasets import FORMATS, Item, encoded, read_rows
 from tests.jobs import model, motley
 
 
@@ -130,8 +130,15 @@ def test_an_object_that_has_changed_is_an_error_and_no_row(items: list[Item], tm
         ({"label_remap": {"1": "Road"}}, "labels are decoded only where `model` names their classes"),
         ({"model": "demo-streets", "decode": False}, "labels are decoded only where"),
         ({"model": "demo-streets", "label_remap": {"1": "Motorway"}}, "label_remap: remap to 'Motorway'"),
+        (
+            {"model": "demo-streets", "label_encoding": "color"},
+            "label_encoding: 'color' is none of auto, index, colour",
+        ),
         ({"model": "demo-street"}, "Did you mean 'demo-streets'?"),
         ({"image_key": "jpg"}, "--image-key is for tars"),
+        ({"decode": False, "max_pixels": 100}, "max_pixels: with decode=False no image is decoded here"),
+        ({"decode": False, "max_pixels": 100_000_000}, "give it to Segmenter(max_pixels=...)"),
+        ({"max_pixels": 0}, "max_pixels = 0: give 1 or more"),
     ],
 )
 def test_wrong_options_are_refused_in_words(
@@ -141,6 +148,43 @@ def test_wrong_options_are_refused_in_words(
     with pytest.raises(UsageError) as caught:
         segment.ImageSource(how["input"], **options)
     assert words in str(caught.value)
+
+
+def test_decoded_labels_are_counted_as_a_job_counts_them(names: dict[str, str], tmp_path: Path) -> None:
+    """CamVid's card has no void value, only an ignored class; a remap makes void pixels."""
+    card = segment.load_card(names["model"])
+    rng = np.random.default_rng(3)
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+    for name in ("a", "b"):
+        label = rng.choice(np.array([0, 5, 11, 77, 200], np.uint8), (40, 60))
+        (tmp_path / "images" / f"{name}.png").write_bytes(encoded(rng.integers(0, 255, (40, 60, 3), dtype=np.uint8)))
+        (tmp_path / "labels" / f"{name}.png").write_bytes(encoded(label))
+    how: dict[str, Any] = {"input": tmp_path / "images", "labels": tmp_path / "labels"}
+    remap = {"77": "ignore", "200": 3, "5": 4, "3": 5}
+    job = segment.Job(output=tmp_path / "out", engine="local", workers=1, label_remap=remap, **names, **how)
+    expected = segment.run(job).total.confusion
+    assert card.classes.ignore == (11,)
+    assert expected.counts[-1].any()  # void pixels
+    assert expected.counts[3].any()  # applied twice, the remap would make class 5 of class 3
+    assert expected.counts[11].any()
+
+    source = segment.ImageSource(**how, model=names["model"], label_remap=remap)
+    rows = rows_of(source)
+    assert {255, 11} <= set(np.unique(rows[0]["label"]))
+    segmented = segment.Segmenter(**names)({key: [row[key] for row in rows] for key in rows[0]})
+    assert segmented["error"] == ["", ""]
+    np.testing.assert_array_equal(segmented["confusion"].sum(axis=0), expected.counts)
+
+
+def test_max_pixels_is_a_jobs(items: list[Item], tmp_path: Path) -> None:
+    how = FORMATS["files"](tmp_path / "input", items)
+    sizes = [row["image"].size // 3 for row in rows_of(segment.ImageSource(how["input"]))]
+    limited = rows_of(segment.ImageSource(how["input"], max_pixels=sizes[0]))
+    for size, row in zip(sizes, limited, strict=True):
+        if size:  # it could be decoded
+            assert row["error"].startswith("too_many_pixels") == (size > sizes[0])
+    assert len(set(sizes)) > 2
 
 
 def test_paths_may_be_path_objects(items: list[Item], tmp_path: Path) -> None:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
+import subprocess
+import sys
 import zlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -308,3 +312,78 @@ def test_only_the_bytes_of_a_strip_are_looked_at() -> None:
         end = 8 + len(strip) + len(behind)
         data = b"II*\0" + struct.pack("<I", end) + strip + behind + struct.pack("<H", len(tags)) + entries + bytes(4)
         assert headers.lossy_compression(headers.open_header(data), data) is None
+
+
+# --- Pillow's limit of pixels ----------------------------------------------------------------------------------------
+
+
+def animated(kind: str) -> bytes:
+    return saved(Image.fromarray(PICTURE), kind, save_all=True, append_images=[Image.fromarray(255 - PICTURE)])
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        saved(PICTURE, "JPEG"),
+        saved(PICTURE, "PNG"),
+        saved(PICTURE, "WEBP", lossless=True),
+        saved(PICTURE, "BMP"),
+        saved(PICTURE, "TIFF"),
+        saved(PICTURE, "TIFF", compression="tiff_lzw"),
+        saved(Image.fromarray(PICTURE).convert("RGBA"), "TIFF"),
+        animated("TIFF"),
+        animated("WEBP"),
+        with_chunk(saved(PICTURE, "PNG"), b"eXIf", exif(3), behind=True),
+    ],
+)
+@pytest.mark.filterwarnings("error")
+def test_pillows_limit_is_not_ours(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)  # Pillow warns of more, and refuses twice as many
+    assert codec.decode_picture(data, LIMIT).pixels.shape == PICTURE.shape
+    found = LabelDecoder(CLASSES, "colour", {"*": "a"}, allow_lossy=True).read(data, *CORNERS.shape)
+    assert found.classes.shape == CORNERS.shape
+    assert Image.MAX_IMAGE_PIXELS == 100
+    with pytest.raises(Image.DecompressionBombError):
+        Image.open(io.BytesIO(data))
+
+
+@pytest.mark.filterwarnings("error")
+def test_labels_that_are_gif_are_not_limited_by_pillow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    for data in (animated("GIF"), saved(CORNERS, "GIF")):
+        assert LabelDecoder(CLASSES, "index", {"*": "a"}).read(data, *CORNERS.shape).classes.shape == CORNERS.shape
+    with pytest.raises(SampleError, match="label_size"):
+        LabelDecoder(CLASSES).read(animated("GIF"), 3, 4)
+    assert Image.MAX_IMAGE_PIXELS == 100
+
+
+def test_importing_leaves_pillows_guard_as_it_is() -> None:
+    code = """
+import warnings
+from PIL import Image
+before = Image.MAX_IMAGE_PIXELS
+import segment, segment.images.headers, segment.images.codec, segment.images.labels
+assert Image.MAX_IMAGE_PIXELS == before is not None
+Image.MAX_IMAGE_PIXELS = 100
+with warnings.catch_warnings(record=True) as caught:
+    Image._decompression_bomb_check((12, 12))
+assert [warning.category for warning in caught] == [Image.DecompressionBombWarning], caught
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_the_limit_is_back_when_the_last_thread_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    data = saved(PICTURE, "PNG")
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: codec.decode(data, LIMIT).shape, range(400)))
+    assert set(found) == {PICTURE.shape}
+    assert Image.MAX_IMAGE_PIXELS == 100
+    with headers.pixel_limit.lifted():
+        child = os.fork()
+        if child == 0:  # without the thread that lifted it
+            sound = Image.MAX_IMAGE_PIXELS == 100 and codec.decode(data, LIMIT).shape == PICTURE.shape
+            os._exit(0 if sound and Image.MAX_IMAGE_PIXELS == 100 else 1)
+        assert os.waitpid(child, 0)[1] == 0
+        assert Image.MAX_IMAGE_PIXELS is None
+    assert Image.MAX_IMAGE_PIXELS == 100

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import ValidationError
 
-from segment.errors import SampleError
+from segment.errors import SampleError, UsageError
 from segment.images.labels import LabelDecoder
 from segment.models.card import load_card
 from segment.models.classes import VOID, Classes
@@ -272,17 +272,74 @@ def test_void_stays_void_under_a_remap_that_does_not_name_it() -> None:
     "key", ["", "x", "256", "-1", "1.5", "1,2", "1,2,3,4", "1,2,256", "#12345", "#12345g", "64;0;128"]
 )
 def test_bad_remap_keys_are_named(key: str) -> None:
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(UsageError) as caught:
         LabelDecoder(CLASSES, remap={key: "Sky"})
-    assert str(caught.value) == f"remap from {key!r}: not a label value (0-255) or a colour ('R,G,B' or '#rrggbb')"
+    assert (
+        str(caught.value)
+        == f"label_remap: remap from {key!r}: not a label value (0-255) or a colour ('R,G,B' or '#rrggbb')"
+    )
 
 
 @pytest.mark.parametrize("target", ["Skies", "", "4", 4, -1, "-1", "²", "1.0", "ignored"])
 def test_bad_remap_targets_are_named(target: str | int) -> None:
     for key in ("7", "1,2,3"):
-        with pytest.raises(ValueError) as caught:
+        with pytest.raises(UsageError) as caught:
             LabelDecoder(CLASSES, remap={key: target})
-        assert str(caught.value) == f"remap to {target!r}: not a class name, a class index below 4 or 'ignore'"
+        assert (
+            str(caught.value)
+            == f"label_remap: remap to {target!r}: not a class name, a class index below 4 or 'ignore'"
+        )
+
+
+@pytest.mark.parametrize("encoding", ["color", "Index", "", None])
+def test_an_encoding_that_is_none_is_refused(encoding: Any) -> None:
+    with pytest.raises(UsageError) as caught:
+        LabelDecoder(CLASSES, encoding)
+    assert str(caught.value).startswith(f"label_encoding: {encoding!r} is none of auto, index, colour.")
+    with pytest.raises(UsageError, match="Did you mean 'colour'"):
+        LabelDecoder(CLASSES, "color")  # type: ignore[arg-type]
+
+
+def test_the_order_of_a_remap_makes_no_difference() -> None:
+    """`7` and `07` are the same value: the last in the order of the texts counts."""
+    remap: dict[str, str | int] = {"7": "Car", "07": "Sky"}
+    for entries in (remap, dict(reversed(remap.items()))):
+        assert decoded(saved(np.array([[7]], np.uint8)), (1, 1), remap=entries).tolist() == [[2]]
+    assert LabelDecoder(CLASSES, remap={7: "Car"}).read_pixels(np.array([[7]], np.uint8)).classes == 2  # type: ignore[dict-item]
+
+
+# --- labels that are arrays ---------------------------------------------------------------------------------------
+
+
+CAMVID_LIKE = CLASSES.model_copy(update={"ignore": (3,)})  # an ignored class, and no void value
+
+
+def test_255_is_void_in_an_array() -> None:
+    array = np.array([[0, 3, 255]], np.uint8)
+    assert LabelDecoder(CAMVID_LIKE).read_pixels(array).classes.tolist() == [[0, 3, VOID]]
+    with pytest.raises(SampleError, match="label_value"):  # in a file it may be a class that nobody has named
+        LabelDecoder(CAMVID_LIKE).read(saved(array), 1, 3)
+    grey = np.repeat(array[:, :, np.newaxis], 3, axis=2)
+    assert LabelDecoder(CAMVID_LIKE, "index").read_pixels(grey).classes.tolist() == [[0, 3, VOID]]
+    with pytest.raises(SampleError, match="254"):
+        LabelDecoder(CAMVID_LIKE).read_pixels(np.array([[254, 255]], np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("remap", "expected"),
+    [({"255": "Car"}, 2), ({"255": "ignore"}, VOID), ({"*": "Road"}, 1), ({"7": "Car"}, VOID)],
+)
+def test_a_remap_that_names_255_counts_in_an_array(remap: dict[str, str | int], expected: int) -> None:
+    array = np.array([[255]], np.uint8)
+    assert LabelDecoder(CAMVID_LIKE, remap=remap).read_pixels(array).classes.tolist() == [[expected]]
+
+
+def test_classes_are_read_again_as_they_are() -> None:
+    classes = (
+        LabelDecoder(CAMVID_LIKE, remap={"9": "ignore"}).read(saved(np.array([[1, 9, 3]], np.uint8)), 1, 3).classes
+    )
+    assert classes.tolist() == [[1, VOID, 3]]
+    assert LabelDecoder(CAMVID_LIKE).read_pixels(classes).classes.tolist() == classes.tolist()
 
 
 # --- bad labels ------------------------------------------------------------------------------------------------------
