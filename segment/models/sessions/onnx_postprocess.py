@@ -12,6 +12,7 @@ from segment.models.sessions.chain import NodeChain
 from segment.models.sessions.enlarging import LOWEST, is_smaller, nearest_positions
 from segment.models.sessions.ports import Port, Size, refuse
 from segment.models.sessions.predict import NOT_WHOLE
+from segment.models.sessions.sigmoid import FURTHEST, threshold
 
 _HALF_PIXEL_OPSET = 11  # the first whose Resize has half-pixel centres
 
@@ -42,7 +43,9 @@ class Postprocessing:
 
         Masks are `uint8[N, Ho, Wo]`, check values `float32[N]`; see `predict.Run`. For `masked` see `predict.Load`.
         """
-        return self._of_index() if self._card.output.kind == "index" else self._of_scores(masked)
+        if self._card.output.kind == "index":
+            return self._of_index()
+        return self._of_sigmoid() if self._card.output.kind == "sigmoid" else self._of_scores(masked)
 
     def _of_scores(self, masked: bool) -> list[NodeChain]:
         chain = self._chain("out", self._result.name)
@@ -61,16 +64,20 @@ class Postprocessing:
 
     def _enlarge_scores(self, chain: NodeChain, masked: bool) -> None:
         """Enlarge scores to `[N, C, output height, output width]`."""
+        if self._card.output.layout == "NHWC":
+            chain.add("Transpose", perm=[0, 3, 1, 2])
+        if masked:
+            chain.add("Max", np.array(LOWEST, np.float32))
+        self._enlarge_channels(chain)
+
+    def _enlarge_channels(self, chain: NodeChain) -> None:
+        """Enlarge `[N, C, H, W]` bilinearly."""
         if self._opset < _HALF_PIXEL_OPSET:
             refuse(
                 self._card,
                 f"the graph is of ONNX opset {self._opset}, which cannot enlarge scores from half-pixel centres: "
                 f"export it again with opset {_HALF_PIXEL_OPSET} or newer, or use --runtime openvino",
             )
-        if self._card.output.layout == "NHWC":
-            chain.add("Transpose", perm=[0, 3, 1, 2])
-        if masked:
-            chain.add("Max", np.array(LOWEST, np.float32))
         sizes = self._chain("sizes", chain.tip)
         sizes.add("Shape")
         sizes.add("Gather", np.array([0, 1], np.int64))
@@ -106,6 +113,36 @@ class Postprocessing:
         check.over_axes("ReduceMax", [1, 2, 3], since=18, keepdims=0)
         check.add("Add", best.tip)
         return [best, check]
+
+    def _of_sigmoid(self) -> list[NodeChain]:
+        chain = self._chain("out", self._result.name)
+        chain.add("Cast", to=TensorProto.FLOAT)
+        if self._card.output.layout in ("NHWC", "NHW1"):
+            chain.add("Transpose", perm=[0, 3, 1, 2])
+        elif self._card.output.layout == "NHW":
+            chain.over_axes("Unsqueeze", [1], since=13)
+        check = self._check(chain.tip) if self._card.output.logit else self._check_of_probability(chain.tip)
+        if self._smaller and self._card.output.enlarging == "bilinear":
+            self._enlarge_channels(chain)
+        chain.add("Greater", np.array(threshold(self._card), np.float32))
+        chain.add("Cast", to=TensorProto.UINT8)
+        chain.over_axes("Squeeze", [1], since=13)
+        if self._card.output.enlarging == "nearest":
+            self._enlarge_mask(chain)
+        return [chain, *check]
+
+    def _check_of_probability(self, scores: str) -> list[NodeChain]:
+        """Return a value per image: 1 if a number is beyond 0 to 1, else 0; not finite if a number is not."""
+        distance = self._chain("distance", scores)
+        distance.add("Sub", np.array(0.5, np.float32))
+        distance.add("Abs")
+        distance.add("Greater", np.array(FURTHEST, np.float32))
+        distance.add("Cast", to=TensorProto.FLOAT)
+        distance.over_axes("ReduceMax", [1, 2, 3], since=18, keepdims=0)
+        (check,) = self._check(scores)
+        check.add("Mul", np.array(0, np.float32))  # a mean that is not finite becomes NaN
+        check.add("Add", distance.tip)
+        return [distance, check]
 
     def _of_index(self) -> list[NodeChain]:
         chain = self._chain("out", self._result.name)

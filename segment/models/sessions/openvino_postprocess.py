@@ -12,6 +12,7 @@ from segment.models.card import ModelCard
 from segment.models.sessions.enlarging import LOWEST, is_smaller, nearest_positions
 from segment.models.sessions.ports import Size
 from segment.models.sessions.predict import NOT_WHOLE
+from segment.models.sessions.sigmoid import FURTHEST, threshold
 
 # Operations that keep the values of class indices, and the types that represent every class index.
 _KEEPS = {"Convert", "Identity", "Squeeze", "Unsqueeze", "Reshape", "Transpose"}
@@ -35,6 +36,8 @@ def postprocess(card: ModelCard, value: Any, size: Size | None, masked: bool, ha
     """
     if card.output.kind == "index":
         return _postprocess_index(card, value, size)
+    if card.output.kind == "sigmoid":
+        return _postprocess_sigmoid(card, value, size, HALF_BEYOND if half else BEYOND)
     scores, axis = as_type(value, openvino.Type.f32), card.output.layout.index("C")
     check = _check_of_masked(scores, axis, HALF_BEYOND if half else BEYOND) if masked else _check(value)
     smaller = is_smaller(card, size)
@@ -54,6 +57,11 @@ def _enlarged(card: ModelCard, scores: Any, lowest: float | None) -> Any:
         scores = ops.transpose(scores, ops.constant(np.array([0, 3, 1, 2])))
     if lowest is not None:
         scores = ops.maximum(scores, ops.constant(np.float32(lowest)))
+    return _enlarged_channels(card, scores)
+
+
+def _enlarged_channels(card: ModelCard, scores: Any) -> Any:
+    """Enlarge `[N, C, H, W]` bilinearly."""
     return ops.interpolate(
         scores,
         ops.constant(np.array([card.output_height, card.output_width])),
@@ -74,7 +82,7 @@ def _enlarged_mask(card: ModelCard, masks: Any, size: Size) -> Any:
 
 def _check(scores: Any) -> Any:
     """Return the mean score per image: it is finite only if all scores are, while a sum could overflow."""
-    checked = as_type(_before_enlarging(scores), openvino.Type.f32)
+    checked = as_type(_before_enlarging(_output(scores)), openvino.Type.f32)
     return ops.reduce_mean(checked, ops.constant(np.array([1, 2, 3])), keep_dims=False)
 
 
@@ -117,6 +125,32 @@ def _enlarges(interpolate: Any) -> bool:
         return False
     sizes = list(zip(before, after, strict=True))[1:]
     return all(old.is_static and new.is_static and old.get_length() <= new.get_length() for old, new in sizes)
+
+
+def _postprocess_sigmoid(card: ModelCard, value: Any, size: Size | None, limit: float) -> list[Any]:
+    scores = as_type(value, openvino.Type.f32)
+    if card.output.layout in ("NHWC", "NHW1"):
+        scores = ops.transpose(scores, ops.constant(np.array([0, 3, 1, 2])))
+    elif card.output.layout == "NHW":
+        scores = ops.unsqueeze(scores, ops.constant(np.array([1])))
+    check = _check(scores) if card.output.logit else _check_of_probability(scores, limit)
+    smaller = is_smaller(card, size)
+    if smaller and card.output.enlarging == "bilinear":
+        scores = _enlarged_channels(card, scores)
+    above = ops.greater(scores, ops.constant(np.float32(threshold(card))))
+    masks = as_type(ops.squeeze(above, ops.constant(np.array([1]))), openvino.Type.u8)
+    if size is not None and smaller and card.output.enlarging == "nearest":
+        masks = _enlarged_mask(card, masks, size)
+    return [masks, check]
+
+
+def _check_of_probability(scores: Any, limit: float) -> Any:
+    """Return a value per image: 1 if a number is beyond 0 to 1, else 0; not finite if a number is not."""
+    mean = _check(scores)
+    distance = ops.abs(ops.subtract(scores, ops.constant(np.float32(0.5))))
+    beyond = as_type(ops.greater(distance, ops.constant(np.float32(FURTHEST))), openvino.Type.f32)
+    beyond = ops.reduce_max(beyond, ops.constant(np.array([1, 2, 3])), keep_dims=False)
+    return ops.select(ops.less(ops.abs(mean), ops.constant(np.float32(limit))), beyond, mean)
 
 
 def _postprocess_index(card: ModelCard, index: Any, size: Size | None) -> list[Any]:

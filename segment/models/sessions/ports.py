@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from segment.errors import ModelError, did_you_mean
-from segment.models.card import TWO_CHANNELS, ModelCard
+from segment.models.card import ModelCard
+from segment.models.card_output import INDEX_LAYOUTS, MULTILABEL, ONE_CHANNEL, SCORE_LAYOUTS
 
 Dims = tuple[int | None, ...]
 Size = tuple[int, int]  # height, width
@@ -145,7 +146,8 @@ def _size_in_card(card: ModelCard) -> Size | None:
 
 def _output_sizes(card: ModelCard) -> dict[str, int]:
     height, width = card.output.height or card.input.height, card.output.width or card.input.width
-    return {"C": len(card.classes), "H": height, "W": width, "1": 1}
+    channels = 1 if card.output.kind == "sigmoid" else len(card.classes)
+    return {"C": channels, "H": height, "W": width, "1": 1}
 
 
 def _fits(dims: Dims, layout: str, sizes: dict[str, int]) -> bool:
@@ -200,19 +202,17 @@ def _other_kind(port: Port, card: ModelCard) -> str | None:
     """Return the advice for an output of another kind or layout than the card's; None if it is neither."""
     if None in (port.dims or ())[1:]:
         return None  # unknown sizes match everything
-    scores, indices = ("NCHW", "NHWC"), ("NHW", "N1HW", "NHW1")
-    says_scores = card.output.kind != "index"
-    for layout in (*scores, *indices):
+    for layout in (*SCORE_LAYOUTS, *INDEX_LAYOUTS):
         if layout == card.output.layout or not _fits_output(port.dims or (), layout, card):
             continue
-        if (layout in scores) == says_scores:
+        if layout in card.output.layouts:
             return f'output.layout = "{layout}"?'
-        if not says_scores:
+        if card.output.kind == "index":
             return f'output.kind = "logits" and output.layout = "{layout}"?'
         if port.dtype not in _INTEGERS:
-            return TWO_CHANNELS
+            return ONE_CHANNEL
         change = f'output.kind = "index" and output.layout = "{layout}"'
-        return f"{change}, if it is a class index. {TWO_CHANNELS}" if port.dtype in _SCORES else f"{change}?"
+        return f"{change}, if it is a class index. {ONE_CHANNEL}" if port.dtype in _SCORES else f"{change}?"
     return None
 
 
@@ -236,7 +236,12 @@ def _advice(dims: Dims, layout: str, sizes: dict[str, int], table: str) -> str:
     if table == "input":
         return f"the graph takes {channels} channels, an image has 3: check input.layout and the weights"
     if channels == 1:
-        return TWO_CHANNELS
+        return ONE_CHANNEL
+    if sizes["C"] == 1:
+        return (
+            f'{channels} channels are no single sigmoid: one score per class is output.kind = "probabilities" or '
+            f'"logits"; {MULTILABEL}'
+        )
     return (
         f"the graph scores {channels} classes, the card names {sizes['C']}: "
         f"check the class names, output.layout and the weights"

@@ -20,7 +20,8 @@ from segment.models.sessions.onnxfile import (
 )
 from segment.models.sessions.ports import Dims, check_output, choose_ports, is_identity, refuse, with_dims
 
-OLDEST_OPSET = 9  # the first that compares integers
+OLDEST_OPSET = 9  # the first that compares integers and finds NaN
+OLDEST_OPSET_OF_SIGMOID = 7  # the first that broadcasts as numpy does; a sigmoid only compares floats
 
 
 class Surgeon:
@@ -40,11 +41,9 @@ class Surgeon:
         self._opset = max(
             (item.version for item in self._model.opset_import if item.domain in ("", "ai.onnx")), default=1
         )
-        if self._opset < OLDEST_OPSET:
-            refuse(
-                card,
-                f"the graph is of ONNX opset {self._opset}: export it again with opset {OLDEST_OPSET} or newer",
-            )
+        oldest = OLDEST_OPSET_OF_SIGMOID if card.output.kind == "sigmoid" else OLDEST_OPSET
+        if self._opset < oldest:
+            refuse(card, f"the graph is of ONNX opset {self._opset}: export it again with opset {oldest} or newer")
         self._prefix = unused_prefix(data)
         inputs, outputs = declared_ports(self._model)
         entry, result = choose_ports(card, inputs, outputs)
