@@ -90,13 +90,14 @@ MISFITS = {
         small(input={"name": "pictures"}),
         NCHW,
         {},
-        "the card's input.name is 'pictures', but the graph's inputs are: 'picture'. Did you mean 'picture'?",
+        "the card's input.name is 'pictures', but the graph's inputs are: 'picture' (float32 ?x3x32x48). "
+        "Did you mean 'picture'?",
     ),
     "output name": (
         small(output={"name": "masks"}),
         NCHW,
         {},
-        "the card's output.name is 'masks', but the graph's outputs are: 'prediction'.",
+        "the card's output.name is 'masks', but the graph's outputs are: 'prediction' (float32 ?x12x32x48).",
     ),
     "classes": (
         NCHW,

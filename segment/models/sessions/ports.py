@@ -114,7 +114,7 @@ def _choose(card: ModelCard, kind: str, wanted: str | None, ports: Sequence[Port
     for position, port in enumerate(ports):
         if wanted in port.names:
             return position
-    listed = ", ".join(f"'{port.name}'" for port in ports)
+    listed = ", ".join(map(str, ports))
     hint = did_you_mean(wanted, [port.name for port in ports])
     refuse(card, f"the card's {kind}.name is '{wanted}', but the graph's {kind}s are: {listed}.{hint}")
 
