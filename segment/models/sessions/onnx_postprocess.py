@@ -12,6 +12,7 @@ from segment.models.sessions.chain import NodeChain
 from segment.models.sessions.enlarging import LOWEST, is_smaller, nearest_positions
 from segment.models.sessions.ports import Port, Size, refuse
 from segment.models.sessions.predict import NOT_WHOLE
+from segment.models.sessions.quantised import Quantised
 from segment.models.sessions.sigmoid import FURTHEST, threshold
 
 _HALF_PIXEL_OPSET = 11  # the first whose Resize has half-pixel centres
@@ -24,16 +25,24 @@ class Postprocessing:
         card: the model's card.
         result: the model's output.
         size: (height, width) of the output; None if unknown.
+        quantised: how the output's levels become numbers; None if they stay as they are.
         chain: starts a chain of nodes; its arguments are a prefix of names, and the name of the input value.
         opset: ONNX opset of the model.
     """
 
     def __init__(
-        self, card: ModelCard, result: Port, size: Size | None, chain: Callable[[str, str], NodeChain], opset: int
+        self,
+        card: ModelCard,
+        result: Port,
+        size: Size | None,
+        quantised: Quantised | None,
+        chain: Callable[[str, str], NodeChain],
+        opset: int,
     ) -> None:
         self._card = card
         self._result = result
         self._size = size
+        self._quantised = quantised
         self._chain = chain
         self._opset = opset
         self._smaller = is_smaller(card, size)
@@ -117,6 +126,7 @@ class Postprocessing:
     def _of_sigmoid(self) -> list[NodeChain]:
         chain = self._chain("out", self._result.name)
         chain.add("Cast", to=TensorProto.FLOAT)
+        add_dequantising(chain, self._quantised)
         if self._card.output.layout in ("NHWC", "NHW1"):
             chain.add("Transpose", perm=[0, 3, 1, 2])
         elif self._card.output.layout == "NHW":
@@ -172,6 +182,13 @@ class Postprocessing:
         fraction.add("Mul", np.array(NOT_WHOLE, np.float32))
         check.add("Add", fraction.tip)
         return [chain, negative, fraction, check]
+
+
+def add_dequantising(chain: NodeChain, quantised: Quantised | None) -> None:
+    """Append the nodes from float32 levels to numbers; none if the levels stay as they are."""
+    if quantised is not None:
+        chain.add("Sub", np.array(quantised.zero_point, np.float32))
+        chain.add("Mul", np.array(quantised.scale, np.float32))
 
 
 def _comparable(dtype: str) -> np.dtype[np.generic]:

@@ -12,6 +12,7 @@ from segment.models.card import ModelCard
 from segment.models.sessions.enlarging import LOWEST, is_smaller, nearest_positions
 from segment.models.sessions.ports import Size
 from segment.models.sessions.predict import NOT_WHOLE
+from segment.models.sessions.quantised import Quantised, quantised_output
 from segment.models.sessions.sigmoid import FURTHEST, threshold
 
 # Operations that keep the values of class indices, and the types that represent every class index.
@@ -38,7 +39,7 @@ def postprocess(card: ModelCard, value: Any, size: Size | None, masked: bool, ha
         return _postprocess_index(card, value, size)
     if card.output.kind == "sigmoid":
         return _postprocess_sigmoid(card, value, size, HALF_BEYOND if half else BEYOND)
-    scores, axis = as_type(value, openvino.Type.f32), card.output.layout.index("C")
+    scores, axis = as_numbers(card, value), card.output.layout.index("C")
     check = _check_of_masked(scores, axis, HALF_BEYOND if half else BEYOND) if masked else _check(value)
     smaller = is_smaller(card, size)
     if smaller and card.output.enlarging == "bilinear":
@@ -128,7 +129,7 @@ def _enlarges(interpolate: Any) -> bool:
 
 
 def _postprocess_sigmoid(card: ModelCard, value: Any, size: Size | None, limit: float) -> list[Any]:
-    scores = as_type(value, openvino.Type.f32)
+    scores = as_numbers(card, value)
     if card.output.layout in ("NHWC", "NHW1"):
         scores = ops.transpose(scores, ops.constant(np.array([0, 3, 1, 2])))
     elif card.output.layout == "NHW":
@@ -188,6 +189,35 @@ def _is_argmax(index: Any, classes: int) -> bool:
         return False
     dim = scores[source.get_node().get_axis()]
     return bool(dim.is_static and dim.get_length() <= classes)
+
+
+def as_numbers(card: ModelCard, value: Any) -> Any:
+    """Return the graph's output as f32: of a sigmoid in 8 bits the numbers that its levels mean.
+
+    Raises:
+        ModelError: as `quantised_output`.
+    """
+    numbers = as_type(value, openvino.Type.f32)
+    dtype = {"u8": "uint8", "i8": "int8"}.get(_output(value).get_element_type().get_type_name())
+    quantised = _quantised(card, dtype, value) if dtype else None
+    if quantised is None:
+        return numbers
+    levels = ops.subtract(numbers, ops.constant(np.float32(quantised.zero_point)))
+    return ops.multiply(levels, ops.constant(np.float32(quantised.scale)))
+
+
+def _quantised(card: ModelCard, dtype: str, value: Any) -> Quantised | None:
+    """Read scale and zero point of the last FakeQuantize, as which openvino reads the quantisation of every format."""
+    node = _output(value).get_node()
+    while node.get_type_name() in _KEEPS:
+        node = node.input_value(0).get_node()
+    bounds = [item.get_node() for item in node.input_values()[1:]]
+    if node.get_type_name() != "FakeQuantize" or any(bound.get_type_name() != "Constant" for bound in bounds):
+        return quantised_output(card, dtype, None)
+    low, high, lowest, highest = (np.asarray(bound.data, np.float64).ravel() for bound in bounds)
+    scale = float((high[0] - low[0]) / (highest[0] - lowest[0]))
+    found = Quantised(scale, round(float(lowest[0] - low[0] / scale)))
+    return quantised_output(card, dtype, found, is_per_axis=max(low.size, high.size) > 1)
 
 
 def _output(value: Any) -> Any:
