@@ -7,14 +7,14 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Enlarging = Literal["bilinear", "nearest"]
-Layout = Literal["NCHW", "NHWC", "NHW", "N1HW", "NHW1"]
+Layout = Literal["NCHW", "NHWC", "NC(HW)", "N(HW)C", "NHW", "N1HW", "NHW1", "N(HW)"]
 Side = Annotated[int, Field(ge=1, le=16384)]
 Probability = Annotated[float, Field(gt=0, lt=1)]
 
 STRICT = ConfigDict(extra="forbid", frozen=True)
 
-SCORE_LAYOUTS: tuple[Layout, ...] = ("NCHW", "NHWC")
-INDEX_LAYOUTS: tuple[Layout, ...] = ("NHW", "N1HW", "NHW1")
+SCORE_LAYOUTS: tuple[Layout, ...] = ("NCHW", "NHWC", "NC(HW)", "N(HW)C")
+INDEX_LAYOUTS: tuple[Layout, ...] = ("NHW", "N1HW", "NHW1", "N(HW)")
 
 # Advice for a binary model with one channel: its argmax is class 0 everywhere.
 ONE_CHANNEL = (
@@ -43,13 +43,16 @@ class Output(BaseModel):
     )
     layout: Layout = Field(
         description="Order of the dimensions: `NCHW` or `NHWC` for scores; `NHW`, `N1HW` or `NHW1` for an index; any "
-        "for a sigmoid."
+        "for a sigmoid. `(HW)` is one dimension of all pixels, row by row: `NC(HW)`, `N(HW)C` for scores, `N(HW)` for "
+        "an index."
     )
     height: Side | None = Field(
-        None, description="Height in pixels; the default is what the graph declares, else that of the input."
+        None,
+        description="Height in pixels; the default is what the graph declares, else that of the input, as for `(HW)`.",
     )
     width: Side | None = Field(
-        None, description="Width in pixels; the default is what the graph declares, else that of the input."
+        None,
+        description="Width in pixels; the default is what the graph declares, else that of the input, as for `(HW)`.",
     )
     enlarge: Enlarging | None = Field(
         None,
@@ -85,6 +88,16 @@ class Output(BaseModel):
             return (*SCORE_LAYOUTS, *INDEX_LAYOUTS)
         return INDEX_LAYOUTS if self.kind == "index" else SCORE_LAYOUTS
 
+    @property
+    def axes(self) -> str:
+        """One letter per dimension of the graph's output: `layout` with P for pixels instead of `(HW)`."""
+        return axes_of(self.layout)
+
+    @property
+    def pixel_layout(self) -> str:
+        """`layout` with height and width apart."""
+        return self.layout.replace("(HW)", "HW")
+
     @field_validator("kind", mode="before")
     @classmethod
     def _one_class_per_pixel(cls, value: Any) -> Any:
@@ -106,3 +119,8 @@ class Output(BaseModel):
         if self.kind != "sigmoid" and (self.logit or self.threshold != 0.5):
             raise ValueError(f"threshold and logit are for kind 'sigmoid', not for {self.kind!r}")
         return self
+
+
+def axes_of(layout: Layout) -> str:
+    """Return one letter per dimension: P for pixels instead of `(HW)`."""
+    return layout.replace("(HW)", "P")

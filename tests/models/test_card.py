@@ -348,7 +348,7 @@ def test_wrong_values_are_named(old: str, new: str, words: str) -> None:
     assert f"\n  {words}" in refusal(changed(old, new))
 
 
-@pytest.mark.parametrize("layout", ["NCHW", "NHWC", "NHW", "N1HW", "NHW1"])
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC", "NC(HW)", "N(HW)C", "NHW", "N1HW", "NHW1", "N(HW)"])
 def test_a_sigmoid_takes_any_layout_and_half_is_its_threshold(layout: str) -> None:
     output = parse_card(changed('"logits"\nlayout = "NCHW"', f'"sigmoid"\nlayout = "{layout}"')).output
     assert (output.threshold, output.logit, output.enlarging) == (0.5, False, "bilinear")

@@ -10,7 +10,7 @@ from onnx import TensorProto, helper
 from segment.models.card import ModelCard
 from segment.models.sessions.chain import NodeChain
 from segment.models.sessions.enlarging import LOWEST, is_smaller, nearest_positions
-from segment.models.sessions.ports import Port, Size, refuse
+from segment.models.sessions.ports import Port, Size, apart, refuse
 from segment.models.sessions.predict import NOT_WHOLE
 from segment.models.sessions.quantised import Quantised
 from segment.models.sessions.sigmoid import FURTHEST, threshold
@@ -56,11 +56,18 @@ class Postprocessing:
             return self._of_index()
         return self._of_sigmoid() if self._card.output.kind == "sigmoid" else self._of_scores(masked)
 
-    def _of_scores(self, masked: bool) -> list[NodeChain]:
+    def _pixels(self) -> NodeChain:
+        """Return a chain that starts with the output, its height and width apart."""
         chain = self._chain("out", self._result.name)
+        if "P" in self._card.output.axes:
+            chain.add("Reshape", np.array(apart(self._card), np.int64))
+        return chain
+
+    def _of_scores(self, masked: bool) -> list[NodeChain]:
+        chain = self._pixels()
         if self._result.dtype != "float32":
             chain.add("Cast", to=TensorProto.FLOAT)
-        axis = self._card.output.layout.index("C")
+        axis = self._card.output.pixel_layout.index("C")
         check = self._check_of_masked(chain.tip, axis) if masked else self._check(chain.tip)
         if self._smaller and self._card.output.enlarging == "bilinear":
             self._enlarge_scores(chain, masked)
@@ -73,7 +80,7 @@ class Postprocessing:
 
     def _enlarge_scores(self, chain: NodeChain, masked: bool) -> None:
         """Enlarge scores to `[N, C, output height, output width]`."""
-        if self._card.output.layout == "NHWC":
+        if self._card.output.pixel_layout == "NHWC":
             chain.add("Transpose", perm=[0, 3, 1, 2])
         if masked:
             chain.add("Max", np.array(LOWEST, np.float32))
@@ -124,12 +131,12 @@ class Postprocessing:
         return [best, check]
 
     def _of_sigmoid(self) -> list[NodeChain]:
-        chain = self._chain("out", self._result.name)
+        chain = self._pixels()
         chain.add("Cast", to=TensorProto.FLOAT)
         add_dequantising(chain, self._quantised)
-        if self._card.output.layout in ("NHWC", "NHW1"):
+        if self._card.output.pixel_layout in ("NHWC", "NHW1"):
             chain.add("Transpose", perm=[0, 3, 1, 2])
-        elif self._card.output.layout == "NHW":
+        elif self._card.output.pixel_layout == "NHW":
             chain.over_axes("Unsqueeze", [1], since=13)
         check = self._check(chain.tip) if self._card.output.logit else self._check_of_probability(chain.tip)
         if self._smaller and self._card.output.enlarging == "bilinear":
@@ -155,9 +162,9 @@ class Postprocessing:
         return [distance, check]
 
     def _of_index(self) -> list[NodeChain]:
-        chain = self._chain("out", self._result.name)
-        if "1" in self._card.output.layout:
-            chain.over_axes("Squeeze", [self._card.output.layout.index("1")], since=13)
+        chain = self._pixels()
+        if "1" in self._card.output.pixel_layout:
+            chain.over_axes("Squeeze", [self._card.output.pixel_layout.index("1")], since=13)
         dtype = _comparable(self._result.dtype)
         chain.add("Cast", to=helper.np_dtype_to_tensor_dtype(dtype))
         index = chain.tip

@@ -10,7 +10,7 @@ from openvino import opset15 as ops
 
 from segment.models.card import ModelCard
 from segment.models.sessions.enlarging import LOWEST, is_smaller, nearest_positions
-from segment.models.sessions.ports import Size
+from segment.models.sessions.ports import Size, apart
 from segment.models.sessions.predict import NOT_WHOLE
 from segment.models.sessions.quantised import Quantised, quantised_output
 from segment.models.sessions.sigmoid import FURTHEST, threshold
@@ -35,11 +35,13 @@ def postprocess(card: ModelCard, value: Any, size: Size | None, masked: bool, ha
         masked: see `predict.Load`; for the check values see `predict.Run`.
         half: whether these nodes are computed in f16.
     """
+    if "P" in card.output.axes:
+        value = ops.reshape(value, ops.constant(np.array(apart(card))), special_zero=True).output(0)
     if card.output.kind == "index":
         return _postprocess_index(card, value, size)
     if card.output.kind == "sigmoid":
         return _postprocess_sigmoid(card, value, size, HALF_BEYOND if half else BEYOND)
-    scores, axis = as_numbers(card, value), card.output.layout.index("C")
+    scores, axis = as_numbers(card, value), card.output.pixel_layout.index("C")
     check = _check_of_masked(scores, axis, HALF_BEYOND if half else BEYOND) if masked else _check(value)
     smaller = is_smaller(card, size)
     if smaller and card.output.enlarging == "bilinear":
@@ -54,7 +56,7 @@ def postprocess(card: ModelCard, value: Any, size: Size | None, masked: bool, ha
 
 def _enlarged(card: ModelCard, scores: Any, lowest: float | None) -> Any:
     """Enlarge scores to `[N, C, output height, output width]`: bilinear, half-pixel centres; clip them at `lowest`."""
-    if card.output.layout == "NHWC":
+    if card.output.pixel_layout == "NHWC":
         scores = ops.transpose(scores, ops.constant(np.array([0, 3, 1, 2])))
     if lowest is not None:
         scores = ops.maximum(scores, ops.constant(np.float32(lowest)))
@@ -130,9 +132,9 @@ def _enlarges(interpolate: Any) -> bool:
 
 def _postprocess_sigmoid(card: ModelCard, value: Any, size: Size | None, limit: float) -> list[Any]:
     scores = as_numbers(card, value)
-    if card.output.layout in ("NHWC", "NHW1"):
+    if card.output.pixel_layout in ("NHWC", "NHW1"):
         scores = ops.transpose(scores, ops.constant(np.array([0, 3, 1, 2])))
-    elif card.output.layout == "NHW":
+    elif card.output.pixel_layout == "NHW":
         scores = ops.unsqueeze(scores, ops.constant(np.array([1])))
     check = _check(scores) if card.output.logit else _check_of_probability(scores, limit)
     smaller = is_smaller(card, size)
@@ -155,8 +157,8 @@ def _check_of_probability(scores: Any, limit: float) -> Any:
 
 
 def _postprocess_index(card: ModelCard, index: Any, size: Size | None) -> list[Any]:
-    if "1" in card.output.layout:
-        index = ops.squeeze(index, ops.constant(np.array([card.output.layout.index("1")])))
+    if "1" in card.output.pixel_layout:
+        index = ops.squeeze(index, ops.constant(np.array([card.output.pixel_layout.index("1")])))
     masks = as_type(index, openvino.Type.u8)
     if size is not None and is_smaller(card, size):
         masks = _enlarged_mask(card, masks, size)

@@ -141,7 +141,7 @@ class SanityCheck:
             )
 
     def _is_constant(self, raw: NDArray[np.float32]) -> bool:
-        axis = self._card.output.layout.index("C") if self._card.output.is_per_class else None
+        axis = self._card.output.axes.index("C") if self._card.output.is_per_class else None
         return bool((np.ptp(raw, axis=axis) == 0).all())
 
 
