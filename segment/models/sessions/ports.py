@@ -143,7 +143,7 @@ def _check_input(card: ModelCard, port: Port) -> None:
         )
     if port.dims is None:
         return
-    layout, sizes = card.input.layout, {"C": 3, "H": card.input.height, "W": card.input.width}
+    layout, sizes = card.input.layout, {"C": card.input.depth, "H": card.input.height, "W": card.input.width}
     if _fits(port.dims, layout, sizes):
         return
     declared = (
@@ -248,6 +248,9 @@ def _advice(dims: Dims, layout: str, sizes: dict[str, int], table: str) -> str:
             ]
             return f"{' and '.join(changes)}?" if changes else f"check {table}.layout"
     channels = dims[layout.index("C")]
+    if table == "input" and {channels, sizes["C"]} == {1, 3}:
+        wanted = '"GREY", with one value in input.mean and input.std' if channels == 1 else '"RGB" or "BGR"'
+        return f"the graph takes {channels} channel{'s' if channels == 3 else ''}: input.channels = {wanted}?"
     if table == "input":
         return f"the graph takes {channels} channels, an image has 3: check input.layout and the weights"
     if channels == 1:
