@@ -72,7 +72,7 @@ def check_output(card: ModelCard, port: Port) -> Size | None:
         expected = (
             "a class index is a number" if output.kind == "index" else "scores are floating-point or 8-bit numbers"
         )
-        hint = _other_kind(port, card) if port.dtype in _INDICES and port.dims else None
+        hint = _kind_of_integers(port, card) if port.dtype in _INDICES and port.dims else None
         refuse(card, f"the card says {output.kind}, the graph's output is {port}: {hint or expected}")
     if port.dims is None:
         return _size_in_card(card)
@@ -211,6 +211,13 @@ def _output_advice(port: Port, card: ModelCard) -> str:
         shape = f"{card.input.height}x{card.input.width}"
         return f"that is not {shape} on a smaller scale: check output.layout; if it is intended, set {stated}"
     return _advice(dims, layout, sizes, "output")
+
+
+def _kind_of_integers(port: Port, card: ModelCard) -> str | None:
+    """Return the advice for integers where the card says scores; None if their shape is not that of an index."""
+    if card.output.kind == "sigmoid":
+        return 'output.kind = "index"?' if _fits_output(port.dims or (), card.output.axes, card) else None
+    return _other_kind(port, card)
 
 
 def _other_kind(port: Port, card: ModelCard) -> str | None:
