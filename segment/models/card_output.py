@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 Enlarging = Literal["bilinear", "nearest"]
 Layout = Literal["NCHW", "NHWC", "NC(HW)", "N(HW)C", "NHW", "N1HW", "NHW1", "N(HW)"]
@@ -97,6 +105,13 @@ class Output(BaseModel):
     def pixel_layout(self) -> str:
         """`layout` with height and width apart."""
         return self.layout.replace("(HW)", "HW")
+
+    @model_serializer(mode="wrap")
+    def _without_fields_of_other_kinds(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what says nothing, so that the identity of runs does not change with every new kind."""
+        values: dict[str, Any] = dump(self)
+        others = () if self.kind == "sigmoid" else ("threshold", "logit")
+        return {name: value for name, value in values.items() if name not in others}
 
     @field_validator("kind", mode="before")
     @classmethod

@@ -11,6 +11,7 @@ import segment
 from segment.errors import StoreError, UsageError
 from segment.images.labels import LabelDecoder
 from segment.models.card import ModelCard, built_in_cards, load_card, parse_card
+from segment.output.identity import fingerprint_of, identity_of
 from segment.report.cards import print_card
 from segment.store.client import Store
 from tests.s3 import S3Server
@@ -378,3 +379,17 @@ def test_three_files_are_no_model() -> None:
 
 def test_all_faults_are_reported_at_once() -> None:
     assert len(refusal(CARD.replace("height", "hieght").replace("kind", "kined")).splitlines()) == 5
+
+
+@pytest.mark.parametrize(
+    ("name", "fingerprint"),
+    [
+        ("demo-streets", "f4909bbfda68664da4a3a0cc8787a3e7928fb408c48944f5da50b9fd38473327"),
+        ("unet-camvid-onnx-0001", "aa7be06ca277da7ab2516c5d25aa59fa4ba2539d5bee3b9ffee119fd52c78554"),
+        ("deeplabv3-mobilenetv2-int8", "98da25f51ece395c0ea7ff01c3ce4f531c955e4ba557b47777483ec2aa3b027e"),
+        ("icnet-camvid-int8-onnx-0001", "e8a83a0feb6e3d99615f729335fbc279a71ef8d7231360b7b4039a52b6a0a304"),
+    ],
+)
+def test_fields_of_new_kinds_do_not_change_the_identity_of_runs(name: str, fingerprint: str) -> None:
+    """As of 54adcc9: a run that was begun before a new field came is resumed."""
+    assert fingerprint_of(identity_of(load_card(name, Store()))) == fingerprint
