@@ -103,7 +103,7 @@ SAMPLE_ERRORS = {
     "label_ambiguous": "the label's palette has the card's colours in other places, so that index and colour name "
     "different classes: say which counts, with --label-encoding index or colour",
     "model_not_finite": "the model's scores are not finite numbers",
-    "model_range": "the model predicted a class index out of range",
+    "model_range": "the model predicted a class index or a probability out of range",
     "model_not_whole": "the model predicted a class index that is no whole number",
     "model_failed": "the runtime raised an error on this image",
     "out_of_memory": "the image takes more memory than a worker may have (--worker-memory)",

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from segment.drafts.contract import Said, guess, refusal
-from segment.models.card import TWO_CHANNELS
+from segment.models.card_output import ONE_CHANNEL
 from segment.models.sessions.graph_facts import GraphFacts, OutputFacts
 from segment.models.sessions.ports import Dims
 
@@ -58,7 +58,7 @@ def choose_output(facts: GraphFacts, size: Size, input_layout: str) -> tuple[Mas
         _refuse_outputs(facts.outputs, size)
     served = [mask for mask in found if mask.kind.value != "one channel"]
     if not served:
-        raise refusal(f"its output {found[0].facts.port} is one channel. {TWO_CHANNELS}")
+        raise refusal(f"its output {found[0].facts.port} is one channel. {ONE_CHANNEL}")
     best = max(served, key=lambda mask: mask.size[0] * mask.size[1])
     if best.classes is not None and best.classes > _MOST_CLASSES:
         raise refusal(f"its output {best.facts.port} has {best.classes} classes, and a mask holds {_MOST_CLASSES}")

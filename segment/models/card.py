@@ -10,9 +10,10 @@ import tomllib
 from importlib.resources.abc import Traversable
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_serializer, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, field_serializer, model_validator
 
 from segment.errors import UsageError, did_you_mean
+from segment.models.card_output import ONE_CHANNEL, STRICT, Output, Side
 from segment.models.classes import Byte, Classes
 from segment.models.validation import validation_message
 from segment.store.client import Store
@@ -22,27 +23,17 @@ from segment.store.urls import is_url, join_url, parent_url, redact_url, to_url,
 Channels = Literal["RGB", "BGR"]
 Convention = Literal["omz", "cityscapes", "image-mean"]
 Resolution = Literal["model", "source"]
-Enlarging = Literal["bilinear", "nearest"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "area"]
 Resampler = Literal["pillow", "opencv"]
-Side = Annotated[int, Field(ge=1, le=16384)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{96}$")]
 Triple = tuple[float, float, float]
-
-_STRICT = ConfigDict(extra="forbid", frozen=True)
-
-# Advice for a binary model with one channel: its argmax is class 0 everywhere.
-TWO_CHANNELS = (
-    "One sigmoid channel is not a score per class: export the graph with two, background first: "
-    "torch.cat([1 - p, p], dim=1) of a probability p, torch.cat([0 * x, x], dim=1) of a logit x"
-)
 
 
 class Resize(BaseModel):
     """How an image is resized to the model's input."""
 
-    model_config = _STRICT
+    model_config = STRICT
 
     method: Literal["stretch", "letterbox", "pad"] = Field(
         "stretch",
@@ -74,7 +65,7 @@ class Resize(BaseModel):
 class Input(BaseModel):
     """The graph's input: `(pixel / 255 * maximum - mean) / std`, channel by channel."""
 
-    model_config = _STRICT
+    model_config = STRICT
 
     name: str | None = Field(None, description="Name of the graph's input, required if it has several.")
     layout: Literal["NCHW", "NHWC"] = Field(description="Order of the dimensions.")
@@ -93,53 +84,10 @@ class Input(BaseModel):
         return self
 
 
-class Output(BaseModel):
-    """The graph's output."""
-
-    model_config = _STRICT
-
-    name: str | None = Field(None, description="Name of the graph's output, required if it has several.")
-    kind: Literal["index", "probabilities", "logits"] = Field(
-        description="`index`: class index per pixel; `probabilities`, `logits`: one score per class and pixel."
-    )
-    layout: Literal["NCHW", "NHWC", "NHW", "N1HW", "NHW1"] = Field(
-        description="Order of the dimensions: `NCHW` or `NHWC` for scores; `NHW`, `N1HW` or `NHW1` for an index."
-    )
-    height: Side | None = Field(
-        None, description="Height in pixels; the default is what the graph declares, else that of the input."
-    )
-    width: Side | None = Field(
-        None, description="Width in pixels; the default is what the graph declares, else that of the input."
-    )
-    enlarge: Enlarging | None = Field(
-        None,
-        description="How an output smaller than the input is enlarged to it, within the graph: `bilinear` (half-pixel "
-        "centres, scores only, before the argmax) or `nearest`. The default is `bilinear` for scores; a class index is "
-        "always enlarged by `nearest`.",
-    )
-
-    @property
-    def enlarging(self) -> Enlarging:
-        """`enlarge`, or its default."""
-        return self.enlarge or ("nearest" if self.kind == "index" else "bilinear")
-
-    @model_validator(mode="after")
-    def _fits_kind(self) -> Output:
-        if self.kind == "index" and self.enlarge == "bilinear":
-            raise ValueError(
-                "a class index can only be enlarged by 'nearest': between class 3 and class 5 is not class 4. "
-                "'bilinear' is for scores (kind 'logits' or 'probabilities'): export the graph without its argmax"
-            )
-        fitting = ("NHW", "N1HW", "NHW1") if self.kind == "index" else ("NCHW", "NHWC")
-        if self.layout not in fitting:
-            raise ValueError(f"layout {self.layout!r} does not fit kind {self.kind!r}: use one of {', '.join(fitting)}")
-        return self
-
-
 class Published(BaseModel):
     """A published score, and what another score must share to be comparable."""
 
-    model_config = _STRICT
+    model_config = STRICT
 
     miou: Share = Field(description="mIoU, 0-1.")
     dataset: str = Field("", description="Data set of the evaluated images.")
@@ -169,7 +117,7 @@ def _published(value: Any) -> Any:
 class Metric(BaseModel):
     """How the model is scored."""
 
-    model_config = _STRICT
+    model_config = STRICT
 
     convention: Convention = Field("cityscapes", description="mIoU convention.")
     resolution: Resolution = Field(
@@ -190,7 +138,7 @@ class Metric(BaseModel):
 class WeightsFile(BaseModel):
     """One published file."""
 
-    model_config = _STRICT
+    model_config = STRICT
 
     url: str = Field(
         description="URL, relative to the card if it is relative. It may be signed; a dump omits the signature."
@@ -206,7 +154,7 @@ class WeightsFile(BaseModel):
 class ModelCard(BaseModel):
     """A model's description: input, output, classes, metric and weights."""
 
-    model_config = _STRICT
+    model_config = STRICT
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)] = Field(
         description="Name of the model."
@@ -223,10 +171,15 @@ class ModelCard(BaseModel):
     weights: tuple[WeightsFile, ...] = Field(default=(), max_length=2, description="Files of the weights.")
 
     @model_validator(mode="after")
-    def _several_scores(self) -> ModelCard:
+    def _enough_classes(self) -> ModelCard:
         if self.output.kind != "index" and len(self.classes) == 1:
             raise ValueError(
-                f"classes.names has one name, so every pixel has this class: name the background, too. {TWO_CHANNELS}"
+                f"classes.names has one name, so every pixel has this class: name the background, too. {ONE_CHANNEL}"
+            )
+        if self.output.kind == "sigmoid" and len(self.classes) != 2:
+            raise ValueError(
+                f"classes.names has {len(self.classes)} names, but output.kind = 'sigmoid' has two classes, the "
+                "background first"
             )
         return self
 

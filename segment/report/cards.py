@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from segment.models.card import ModelCard, built_in_cards, load_card
+from segment.models.card_output import Output
 from segment.report.console import percent
 from segment.report.published import published_in_words
 from segment.store.names import shown
@@ -60,7 +61,7 @@ def _card_rows(card: ModelCard) -> list[tuple[str, str | Text]]:
         ("resize", _resize(card)),
         (
             "output",
-            f"{output.name or '(the only one)'}: {output.kind} {output.layout}, {size}; a smaller one is enlarged "
+            f"{output.name or '(the only one)'}: {_kind(output)} {output.layout}, {size}; a smaller one is enlarged "
             f"({output.enlarging})",
         ),
         ("score", f"{metric.convention}, at {metric.resolution} size, labels by {metric.label_resampler}'s nearest"),
@@ -71,6 +72,12 @@ def _card_rows(card: ModelCard) -> list[tuple[str, str | Text]]:
     ]
     rows += [("weights", f"{shown(file.url)} ({file.size:,} bytes)") for file in card.weights]
     return [*rows, ("classes", _classes(card))]
+
+
+def _kind(output: Output) -> str:
+    if output.kind != "sigmoid":
+        return output.kind
+    return f"sigmoid{' (a logit)' if output.logit else ''} > {output.threshold:g}"
 
 
 def _resize(card: ModelCard) -> str:

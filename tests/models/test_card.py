@@ -314,7 +314,13 @@ def test_an_empty_card_names_every_table() -> None:
     [
         ('kind = "logits"', 'kind = "index"', "output: layout 'NCHW' does not fit kind 'index': use one of NHW,"),
         ('"logits"\nlayout = "NCHW"', '"logits"\nlayout = "NHW"', "output: layout 'NHW' does not fit kind 'logits'"),
-        ('kind = "logits"', 'kind = "softmax"', "output.kind: expected 'index', 'probabilities' or 'logits', not '"),
+        ('kind = "logits"', 'kind = "softmax"', "output.kind: expected 'index', 'probabilities', 'logits' or "),
+        ('kind = "logits"', 'kind = "multilabel"', "output.kind: several independent sigmoids give a pixel several "),
+        ('kind = "logits"', 'kind = "logits"\nthreshold = 0.4', "output: threshold and logit are for kind 'sigmoid', "),
+        ('kind = "logits"', 'kind = "sigmoid"\nthreshold = 1', "output.threshold: expected a number "),
+        ('"logits"\nlayout = "NCHW"\n\n[classes]\nnames = ["sky", "road"]\npalette = [[0, 0, 0], ', '"sigmoid"\n'
+         'layout = "NCHW"\n\n[classes]\nnames = ["sky", "road", "car"]\npalette = [[0, 0, 0], [1, 1, 1], ',
+         "classes.names has 3 names, but output.kind = 'sigmoid' has two classes, the background first"),
         ('resampler = "opencv"', 'resampler = "pillow"', "input.resize: 'area' is an OpenCV interpolation"),
         ("height = 32", "height = 0", "input.height: expected a whole number from 1 to 16384, not 0"),
         ("height = 32", "height = 32\nstd = [1, 0, 1]", "input: std must not contain a zero: pixels are divided by it"),
@@ -340,6 +346,17 @@ def test_an_empty_card_names_every_table() -> None:
 )  # fmt: skip
 def test_wrong_values_are_named(old: str, new: str, words: str) -> None:
     assert f"\n  {words}" in refusal(changed(old, new))
+
+
+@pytest.mark.parametrize("layout", ["NCHW", "NHWC", "NC(HW)", "N(HW)C", "NHW", "N1HW", "NHW1", "N(HW)"])
+def test_a_sigmoid_takes_any_layout_and_half_is_its_threshold(layout: str) -> None:
+    output = parse_card(changed('"logits"\nlayout = "NCHW"', f'"sigmoid"\nlayout = "{layout}"')).output
+    assert (output.threshold, output.logit, output.enlarging) == (0.5, False, "bilinear")
+
+
+def test_a_dumped_card_is_a_card() -> None:
+    card = parse_card(CARD)
+    assert card.model_validate(card.model_dump(mode="json")) == card
 
 
 def test_three_files_are_no_model() -> None:

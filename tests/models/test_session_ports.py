@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from segment.models.card import TWO_CHANNELS
+from segment.models.card_output import ONE_CHANNEL
 from segment.models.sessions import Runtime, open_session
 from segment.models.weights import Weights
 from tests.graphs import colour_classifier
@@ -90,13 +90,14 @@ MISFITS = {
         small(input={"name": "pictures"}),
         NCHW,
         {},
-        "the card's input.name is 'pictures', but the graph's inputs are: 'picture'. Did you mean 'picture'?",
+        "the card's input.name is 'pictures', but the graph's inputs are: 'picture' (float32 ?x3x32x48). "
+        "Did you mean 'picture'?",
     ),
     "output name": (
         small(output={"name": "masks"}),
         NCHW,
         {},
-        "the card's output.name is 'masks', but the graph's outputs are: 'prediction'.",
+        "the card's output.name is 'masks', but the graph's outputs are: 'prediction' (float32 ?x12x32x48).",
     ),
     "classes": (
         NCHW,
@@ -124,28 +125,28 @@ MISFITS = {
         NCHW,
         {"colours": NCHW.classes.palette[:1]},
         "the card says probabilities NCHW 12x32x48 (12 classes), the graph's output 'prediction' is float32 ?x1x32x48: "
-        + TWO_CHANNELS,
+        + ONE_CHANNEL,
     ),
     "one channel last": (
         small(output={"layout": "NHWC"}),
         small(output={"layout": "NHWC"}),
         {"colours": NCHW.classes.palette[:1]},
         "the card says probabilities NHWC 32x48x12 (12 classes), the graph's output 'prediction' is float32 ?x32x48x1: "
-        + TWO_CHANNELS,
+        + ONE_CHANNEL,
     ),
     "one channel, smaller": (
         NCHW,
         NCHW,
         {"colours": NCHW.classes.palette[:1], "stride": 4},
         "the card says probabilities NCHW 12x32x48 (12 classes), the graph's output 'prediction' is float32 ?x1x8x12: "
-        + TWO_CHANNELS,
+        + ONE_CHANNEL,
     ),
     "one channel without its axis": (
         NCHW,
         small(output={"kind": "index", "layout": "NHW"}),
         {"output_dtype": "float32"},
         "the card says probabilities NCHW 12x32x48 (12 classes), the graph's output 'prediction' is float32 ?x32x48: "
-        + TWO_CHANNELS,
+        + ONE_CHANNEL,
     ),
     "scores for an index": (
         INDEX,
@@ -159,7 +160,7 @@ MISFITS = {
         small(output={"kind": "index", "layout": "NHW"}),
         {"output_dtype": "uint8"},
         "the card says probabilities NCHW 12x32x48 (12 classes), the graph's output 'prediction' is uint8 ?x32x48: "
-        f'output.kind = "index" and output.layout = "NHW", if it is a class index. {TWO_CHANNELS}',
+        f'output.kind = "index" and output.layout = "NHW", if it is a class index. {ONE_CHANNEL}',
     ),
     "int64 index for scores": (
         NCHW,

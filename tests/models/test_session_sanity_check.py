@@ -9,7 +9,8 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from segment.models.card import TWO_CHANNELS, ModelCard
+from segment.models.card import ModelCard
+from segment.models.card_output import ONE_CHANNEL
 from segment.models.sessions import Runtime, find_batch
 from tests.graphs import TRIGGER, as_weights, colour_classifier, nan_graph, out_of_range_graph, painted
 from tests.serving import BOTH, message, opened, pictures, small, tiny
@@ -61,7 +62,7 @@ def test_a_sigmoid_is_no_class_index(runtime: Runtime) -> None:
     said = message(lambda: opened(index_card(), sigmoid(), runtime).predict(noise(1)))
     assert said.startswith(f"{FIT}the card says that the graph's output is a class index, but its values, from 0.2")
     assert said.endswith(
-        f"are not whole numbers, in the first image and in random images: it is a score. {TWO_CHANNELS}"
+        f"are not whole numbers, in the first image and in random images: it is a score. {ONE_CHANNEL}"
     )
 
 

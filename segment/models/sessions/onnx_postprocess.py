@@ -10,8 +10,10 @@ from onnx import TensorProto, helper
 from segment.models.card import ModelCard
 from segment.models.sessions.chain import NodeChain
 from segment.models.sessions.enlarging import LOWEST, is_smaller, nearest_positions
-from segment.models.sessions.ports import Port, Size, refuse
+from segment.models.sessions.ports import Port, Size, apart, refuse
 from segment.models.sessions.predict import NOT_WHOLE
+from segment.models.sessions.quantised import Quantised
+from segment.models.sessions.sigmoid import FURTHEST, threshold
 
 _HALF_PIXEL_OPSET = 11  # the first whose Resize has half-pixel centres
 
@@ -23,16 +25,24 @@ class Postprocessing:
         card: the model's card.
         result: the model's output.
         size: (height, width) of the output; None if unknown.
+        quantised: how the output's levels become numbers; None if they stay as they are.
         chain: starts a chain of nodes; its arguments are a prefix of names, and the name of the input value.
         opset: ONNX opset of the model.
     """
 
     def __init__(
-        self, card: ModelCard, result: Port, size: Size | None, chain: Callable[[str, str], NodeChain], opset: int
+        self,
+        card: ModelCard,
+        result: Port,
+        size: Size | None,
+        quantised: Quantised | None,
+        chain: Callable[[str, str], NodeChain],
+        opset: int,
     ) -> None:
         self._card = card
         self._result = result
         self._size = size
+        self._quantised = quantised
         self._chain = chain
         self._opset = opset
         self._smaller = is_smaller(card, size)
@@ -42,13 +52,22 @@ class Postprocessing:
 
         Masks are `uint8[N, Ho, Wo]`, check values `float32[N]`; see `predict.Run`. For `masked` see `predict.Load`.
         """
-        return self._of_index() if self._card.output.kind == "index" else self._of_scores(masked)
+        if self._card.output.kind == "index":
+            return self._of_index()
+        return self._of_sigmoid() if self._card.output.kind == "sigmoid" else self._of_scores(masked)
+
+    def _pixels(self) -> NodeChain:
+        """Return a chain that starts with the output, its height and width apart."""
+        chain = self._chain("out", self._result.name)
+        if "P" in self._card.output.axes:
+            chain.add("Reshape", np.array(apart(self._card), np.int64))
+        return chain
 
     def _of_scores(self, masked: bool) -> list[NodeChain]:
-        chain = self._chain("out", self._result.name)
+        chain = self._pixels()
         if self._result.dtype != "float32":
             chain.add("Cast", to=TensorProto.FLOAT)
-        axis = self._card.output.layout.index("C")
+        axis = self._card.output.pixel_layout.index("C")
         check = self._check_of_masked(chain.tip, axis) if masked else self._check(chain.tip)
         if self._smaller and self._card.output.enlarging == "bilinear":
             self._enlarge_scores(chain, masked)
@@ -61,16 +80,20 @@ class Postprocessing:
 
     def _enlarge_scores(self, chain: NodeChain, masked: bool) -> None:
         """Enlarge scores to `[N, C, output height, output width]`."""
+        if self._card.output.pixel_layout == "NHWC":
+            chain.add("Transpose", perm=[0, 3, 1, 2])
+        if masked:
+            chain.add("Max", np.array(LOWEST, np.float32))
+        self._enlarge_channels(chain)
+
+    def _enlarge_channels(self, chain: NodeChain) -> None:
+        """Enlarge `[N, C, H, W]` bilinearly."""
         if self._opset < _HALF_PIXEL_OPSET:
             refuse(
                 self._card,
                 f"the graph is of ONNX opset {self._opset}, which cannot enlarge scores from half-pixel centres: "
                 f"export it again with opset {_HALF_PIXEL_OPSET} or newer, or use --runtime openvino",
             )
-        if self._card.output.layout == "NHWC":
-            chain.add("Transpose", perm=[0, 3, 1, 2])
-        if masked:
-            chain.add("Max", np.array(LOWEST, np.float32))
         sizes = self._chain("sizes", chain.tip)
         sizes.add("Shape")
         sizes.add("Gather", np.array([0, 1], np.int64))
@@ -107,10 +130,41 @@ class Postprocessing:
         check.add("Add", best.tip)
         return [best, check]
 
+    def _of_sigmoid(self) -> list[NodeChain]:
+        chain = self._pixels()
+        chain.add("Cast", to=TensorProto.FLOAT)
+        add_dequantising(chain, self._quantised)
+        if self._card.output.pixel_layout in ("NHWC", "NHW1"):
+            chain.add("Transpose", perm=[0, 3, 1, 2])
+        elif self._card.output.pixel_layout == "NHW":
+            chain.over_axes("Unsqueeze", [1], since=13)
+        check = self._check(chain.tip) if self._card.output.logit else self._check_of_probability(chain.tip)
+        if self._smaller and self._card.output.enlarging == "bilinear":
+            self._enlarge_channels(chain)
+        chain.add("Greater", np.array(threshold(self._card), np.float32))
+        chain.add("Cast", to=TensorProto.UINT8)
+        chain.over_axes("Squeeze", [1], since=13)
+        if self._card.output.enlarging == "nearest":
+            self._enlarge_mask(chain)
+        return [chain, *check]
+
+    def _check_of_probability(self, scores: str) -> list[NodeChain]:
+        """Return a value per image: 1 if a number is beyond 0 to 1, else 0; not finite if a number is not."""
+        distance = self._chain("distance", scores)
+        distance.add("Sub", np.array(0.5, np.float32))
+        distance.add("Abs")
+        distance.add("Greater", np.array(FURTHEST, np.float32))
+        distance.add("Cast", to=TensorProto.FLOAT)
+        distance.over_axes("ReduceMax", [1, 2, 3], since=18, keepdims=0)
+        (check,) = self._check(scores)
+        check.add("Mul", np.array(0, np.float32))  # a mean that is not finite becomes NaN
+        check.add("Add", distance.tip)
+        return [distance, check]
+
     def _of_index(self) -> list[NodeChain]:
-        chain = self._chain("out", self._result.name)
-        if "1" in self._card.output.layout:
-            chain.over_axes("Squeeze", [self._card.output.layout.index("1")], since=13)
+        chain = self._pixels()
+        if "1" in self._card.output.pixel_layout:
+            chain.over_axes("Squeeze", [self._card.output.pixel_layout.index("1")], since=13)
         dtype = _comparable(self._result.dtype)
         chain.add("Cast", to=helper.np_dtype_to_tensor_dtype(dtype))
         index = chain.tip
@@ -135,6 +189,13 @@ class Postprocessing:
         fraction.add("Mul", np.array(NOT_WHOLE, np.float32))
         check.add("Add", fraction.tip)
         return [chain, negative, fraction, check]
+
+
+def add_dequantising(chain: NodeChain, quantised: Quantised | None) -> None:
+    """Append the nodes from float32 levels to numbers; none if the levels stay as they are."""
+    if quantised is not None:
+        chain.add("Sub", np.array(quantised.zero_point, np.float32))
+        chain.add("Mul", np.array(quantised.scale, np.float32))
 
 
 def _comparable(dtype: str) -> np.dtype[np.generic]:

@@ -20,7 +20,7 @@ from openvino.preprocess import PrePostProcessor
 from segment.errors import ModelError
 from segment.models.card import ModelCard
 from segment.models.sessions.base import Runtime
-from segment.models.sessions.openvino_postprocess import as_type, postprocess
+from segment.models.sessions.openvino_postprocess import as_numbers, postprocess
 from segment.models.sessions.ports import Dims, Port, Size, check_output, choose_ports, is_identity, refuse, with_dims
 from segment.models.sessions.predict import GraphSession, Run
 from segment.models.sessions.sanity_check import output_shape_by_run
@@ -80,7 +80,7 @@ def open_openvino(
 
     def raw(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         needed, value = _needed(card, model.clone(), entry, result, 1)
-        alone = openvino.Model([ops.result(as_type(value, openvino.Type.f32))], needed.get_parameters(), "segment")
+        alone = openvino.Model([ops.result(as_numbers(card, value))], needed.get_parameters(), "segment")
         return np.array(compiled(_with_preprocessing(card, alone)).infer_new_request({0: images})[0])
 
     dims = _dims(_needed(card, model.clone(), entry, result, 1)[1])

@@ -10,8 +10,10 @@ from openvino import opset15 as ops
 
 from segment.models.card import ModelCard
 from segment.models.sessions.enlarging import LOWEST, is_smaller, nearest_positions
-from segment.models.sessions.ports import Size
+from segment.models.sessions.ports import Size, apart
 from segment.models.sessions.predict import NOT_WHOLE
+from segment.models.sessions.quantised import Quantised, quantised_output
+from segment.models.sessions.sigmoid import FURTHEST, threshold
 
 # Operations that keep the values of class indices, and the types that represent every class index.
 _KEEPS = {"Convert", "Identity", "Squeeze", "Unsqueeze", "Reshape", "Transpose"}
@@ -33,9 +35,13 @@ def postprocess(card: ModelCard, value: Any, size: Size | None, masked: bool, ha
         masked: see `predict.Load`; for the check values see `predict.Run`.
         half: whether these nodes are computed in f16.
     """
+    if "P" in card.output.axes:
+        value = ops.reshape(value, ops.constant(np.array(apart(card))), special_zero=True).output(0)
     if card.output.kind == "index":
         return _postprocess_index(card, value, size)
-    scores, axis = as_type(value, openvino.Type.f32), card.output.layout.index("C")
+    if card.output.kind == "sigmoid":
+        return _postprocess_sigmoid(card, value, size, HALF_BEYOND if half else BEYOND)
+    scores, axis = as_numbers(card, value), card.output.pixel_layout.index("C")
     check = _check_of_masked(scores, axis, HALF_BEYOND if half else BEYOND) if masked else _check(value)
     smaller = is_smaller(card, size)
     if smaller and card.output.enlarging == "bilinear":
@@ -50,10 +56,15 @@ def postprocess(card: ModelCard, value: Any, size: Size | None, masked: bool, ha
 
 def _enlarged(card: ModelCard, scores: Any, lowest: float | None) -> Any:
     """Enlarge scores to `[N, C, output height, output width]`: bilinear, half-pixel centres; clip them at `lowest`."""
-    if card.output.layout == "NHWC":
+    if card.output.pixel_layout == "NHWC":
         scores = ops.transpose(scores, ops.constant(np.array([0, 3, 1, 2])))
     if lowest is not None:
         scores = ops.maximum(scores, ops.constant(np.float32(lowest)))
+    return _enlarged_channels(card, scores)
+
+
+def _enlarged_channels(card: ModelCard, scores: Any) -> Any:
+    """Enlarge `[N, C, H, W]` bilinearly."""
     return ops.interpolate(
         scores,
         ops.constant(np.array([card.output_height, card.output_width])),
@@ -74,7 +85,7 @@ def _enlarged_mask(card: ModelCard, masks: Any, size: Size) -> Any:
 
 def _check(scores: Any) -> Any:
     """Return the mean score per image: it is finite only if all scores are, while a sum could overflow."""
-    checked = as_type(_before_enlarging(scores), openvino.Type.f32)
+    checked = as_type(_before_enlarging(_output(scores)), openvino.Type.f32)
     return ops.reduce_mean(checked, ops.constant(np.array([1, 2, 3])), keep_dims=False)
 
 
@@ -119,9 +130,35 @@ def _enlarges(interpolate: Any) -> bool:
     return all(old.is_static and new.is_static and old.get_length() <= new.get_length() for old, new in sizes)
 
 
+def _postprocess_sigmoid(card: ModelCard, value: Any, size: Size | None, limit: float) -> list[Any]:
+    scores = as_numbers(card, value)
+    if card.output.pixel_layout in ("NHWC", "NHW1"):
+        scores = ops.transpose(scores, ops.constant(np.array([0, 3, 1, 2])))
+    elif card.output.pixel_layout == "NHW":
+        scores = ops.unsqueeze(scores, ops.constant(np.array([1])))
+    check = _check(scores) if card.output.logit else _check_of_probability(scores, limit)
+    smaller = is_smaller(card, size)
+    if smaller and card.output.enlarging == "bilinear":
+        scores = _enlarged_channels(card, scores)
+    above = ops.greater(scores, ops.constant(np.float32(threshold(card))))
+    masks = as_type(ops.squeeze(above, ops.constant(np.array([1]))), openvino.Type.u8)
+    if size is not None and smaller and card.output.enlarging == "nearest":
+        masks = _enlarged_mask(card, masks, size)
+    return [masks, check]
+
+
+def _check_of_probability(scores: Any, limit: float) -> Any:
+    """Return a value per image: 1 if a number is beyond 0 to 1, else 0; not finite if a number is not."""
+    mean = _check(scores)
+    distance = ops.abs(ops.subtract(scores, ops.constant(np.float32(0.5))))
+    beyond = as_type(ops.greater(distance, ops.constant(np.float32(FURTHEST))), openvino.Type.f32)
+    beyond = ops.reduce_max(beyond, ops.constant(np.array([1, 2, 3])), keep_dims=False)
+    return ops.select(ops.less(ops.abs(mean), ops.constant(np.float32(limit))), beyond, mean)
+
+
 def _postprocess_index(card: ModelCard, index: Any, size: Size | None) -> list[Any]:
-    if "1" in card.output.layout:
-        index = ops.squeeze(index, ops.constant(np.array([card.output.layout.index("1")])))
+    if "1" in card.output.pixel_layout:
+        index = ops.squeeze(index, ops.constant(np.array([card.output.pixel_layout.index("1")])))
     masks = as_type(index, openvino.Type.u8)
     if size is not None and is_smaller(card, size):
         masks = _enlarged_mask(card, masks, size)
@@ -154,6 +191,35 @@ def _is_argmax(index: Any, classes: int) -> bool:
         return False
     dim = scores[source.get_node().get_axis()]
     return bool(dim.is_static and dim.get_length() <= classes)
+
+
+def as_numbers(card: ModelCard, value: Any) -> Any:
+    """Return the graph's output as f32: of a sigmoid in 8 bits the numbers that its levels mean.
+
+    Raises:
+        ModelError: as `quantised_output`.
+    """
+    numbers = as_type(value, openvino.Type.f32)
+    dtype = {"u8": "uint8", "i8": "int8"}.get(_output(value).get_element_type().get_type_name())
+    quantised = _quantised(card, dtype, value) if dtype else None
+    if quantised is None:
+        return numbers
+    levels = ops.subtract(numbers, ops.constant(np.float32(quantised.zero_point)))
+    return ops.multiply(levels, ops.constant(np.float32(quantised.scale)))
+
+
+def _quantised(card: ModelCard, dtype: str, value: Any) -> Quantised | None:
+    """Read scale and zero point of the last FakeQuantize, as which openvino reads the quantisation of every format."""
+    node = _output(value).get_node()
+    while node.get_type_name() in _KEEPS:
+        node = node.input_value(0).get_node()
+    bounds = [item.get_node() for item in node.input_values()[1:]]
+    if node.get_type_name() != "FakeQuantize" or any(bound.get_type_name() != "Constant" for bound in bounds):
+        return quantised_output(card, dtype, None)
+    low, high, lowest, highest = (np.asarray(bound.data, np.float64).ravel() for bound in bounds)
+    scale = float((high[0] - low[0]) / (highest[0] - lowest[0]))
+    found = Quantised(scale, round(float(lowest[0] - low[0] / scale)))
+    return quantised_output(card, dtype, found, is_per_axis=max(low.size, high.size) > 1)
 
 
 def _output(value: Any) -> Any:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from segment.errors import ModelError, did_you_mean
-from segment.models.card import TWO_CHANNELS, ModelCard
+from segment.models.card import ModelCard
+from segment.models.card_output import INDEX_LAYOUTS, MULTILABEL, ONE_CHANNEL, SCORE_LAYOUTS, axes_of
 
 Dims = tuple[int | None, ...]
 Size = tuple[int, int]  # height, width
@@ -75,16 +76,29 @@ def check_output(card: ModelCard, port: Port) -> Size | None:
         refuse(card, f"the card says {output.kind}, the graph's output is {port}: {hint or expected}")
     if port.dims is None:
         return _size_in_card(card)
-    if not _fits_output(port.dims, output.layout, card):
+    if not _fits_output(port.dims, output.axes, card):
         declared = (
-            f"the card says {output.kind} {output.layout} {_wanted(output.layout, _output_sizes(card))} "
+            f"the card says {output.kind} {output.layout} {_wanted(output.axes, _output_sizes(card))} "
             f"({len(card.classes)} classes), the graph's output '{port.name}' is {port.dtype} {_shape(port.dims)}"
         )
         refuse(card, f"{declared}: {_output_advice(port, card)}")
-    found = dict(zip(output.layout, port.dims, strict=True))
+    if "P" in output.axes:
+        return flat_size(card)
+    found = dict(zip(output.axes, port.dims, strict=True))
     if found["H"] is None or found["W"] is None:
         return _size_in_card(card)
     return found["H"], found["W"]
+
+
+def flat_size(card: ModelCard) -> Size:
+    """Return (height, width) of an output whose layout has `(HW)`: the graph does not declare them."""
+    return card.output.height or card.input.height, card.output.width or card.input.width
+
+
+def apart(card: ModelCard) -> list[int]:
+    """Return the shape to which an output whose layout has `(HW)` is reshaped; 0 keeps a size, -1 is what is left."""
+    height, width = flat_size(card)
+    return {"NP": [0, height, width], "NPC": [0, height, width, -1], "NCP": [0, 0, height, width]}[card.output.axes]
 
 
 def with_dims(declared: Port, dims: Dims | None) -> Port:
@@ -113,7 +127,7 @@ def _choose(card: ModelCard, kind: str, wanted: str | None, ports: Sequence[Port
     for position, port in enumerate(ports):
         if wanted in port.names:
             return position
-    listed = ", ".join(f"'{port.name}'" for port in ports)
+    listed = ", ".join(map(str, ports))
     hint = did_you_mean(wanted, [port.name for port in ports])
     refuse(card, f"the card's {kind}.name is '{wanted}', but the graph's {kind}s are: {listed}.{hint}")
 
@@ -144,8 +158,9 @@ def _size_in_card(card: ModelCard) -> Size | None:
 
 
 def _output_sizes(card: ModelCard) -> dict[str, int]:
-    height, width = card.output.height or card.input.height, card.output.width or card.input.width
-    return {"C": len(card.classes), "H": height, "W": width, "1": 1}
+    height, width = flat_size(card)
+    channels = 1 if card.output.kind == "sigmoid" else len(card.classes)
+    return {"C": channels, "H": height, "W": width, "P": height * width, "1": 1}
 
 
 def _fits(dims: Dims, layout: str, sizes: dict[str, int]) -> bool:
@@ -180,10 +195,12 @@ def _same_shape(height: int, width: int, card: ModelCard) -> bool:
 
 
 def _output_advice(port: Port, card: ModelCard) -> str:
-    dims, layout, sizes = port.dims or (), card.output.layout, _output_sizes(card)
+    dims, layout, sizes = port.dims or (), card.output.axes, _output_sizes(card)
     if text := _other_kind(port, card):
         return text
     found = dict(zip(layout, dims, strict=False))
+    if len(dims) == len(layout) and found.get("P", sizes["P"]) not in (None, sizes["P"]):
+        return f"{found['P']} pixels are not {sizes['H']}x{sizes['W']}: set output.height and output.width"
     height, width = found.get("H"), found.get("W")
     if len(dims) == len(layout) and height and width and _fits(dims, layout, {**sizes, "H": height, "W": width}):
         stated = f"output.height = {height} and output.width = {width}"
@@ -200,19 +217,17 @@ def _other_kind(port: Port, card: ModelCard) -> str | None:
     """Return the advice for an output of another kind or layout than the card's; None if it is neither."""
     if None in (port.dims or ())[1:]:
         return None  # unknown sizes match everything
-    scores, indices = ("NCHW", "NHWC"), ("NHW", "N1HW", "NHW1")
-    says_scores = card.output.kind != "index"
-    for layout in (*scores, *indices):
-        if layout == card.output.layout or not _fits_output(port.dims or (), layout, card):
+    for layout in (*SCORE_LAYOUTS, *INDEX_LAYOUTS):
+        if layout == card.output.layout or not _fits_output(port.dims or (), axes_of(layout), card):
             continue
-        if (layout in scores) == says_scores:
+        if layout in card.output.layouts:
             return f'output.layout = "{layout}"?'
-        if not says_scores:
+        if card.output.kind == "index":
             return f'output.kind = "logits" and output.layout = "{layout}"?'
         if port.dtype not in _INTEGERS:
-            return TWO_CHANNELS
+            return ONE_CHANNEL
         change = f'output.kind = "index" and output.layout = "{layout}"'
-        return f"{change}, if it is a class index. {TWO_CHANNELS}" if port.dtype in _SCORES else f"{change}?"
+        return f"{change}, if it is a class index. {ONE_CHANNEL}" if port.dtype in _SCORES else f"{change}?"
     return None
 
 
@@ -229,14 +244,19 @@ def _advice(dims: Dims, layout: str, sizes: dict[str, int], table: str) -> str:
             changes += [
                 f"{table}.{key} = {found[axis]}"
                 for key, axis in (("height", "H"), ("width", "W"))
-                if found[axis] not in (None, sizes[axis])
+                if found.get(axis) not in (None, sizes[axis])
             ]
             return f"{' and '.join(changes)}?" if changes else f"check {table}.layout"
     channels = dims[layout.index("C")]
     if table == "input":
         return f"the graph takes {channels} channels, an image has 3: check input.layout and the weights"
     if channels == 1:
-        return TWO_CHANNELS
+        return ONE_CHANNEL
+    if sizes["C"] == 1:
+        return (
+            f'{channels} channels are no single sigmoid: one score per class is output.kind = "probabilities" or '
+            f'"logits"; {MULTILABEL}'
+        )
     return (
         f"the graph scores {channels} classes, the card names {sizes['C']}: "
         f"check the class names, output.layout and the weights"

@@ -18,7 +18,7 @@ from segment.models.sessions.sanity_check import RawRun, SanityCheck, random_ima
 log = logging.getLogger(__name__)
 
 # Runs a batch: `uint8[N, H, W, 3]` to masks `uint8[N, Ho, Wo]` and check values `float32[N]`. A check value is
-# - for scores: not finite if any score is not finite;
+# - for scores: not finite if any score is not finite; for a probability also 1 if one is beyond 0 to 1;
 # - for masked scores (see `Load`): non-zero if a score is NaN, or the best score of a pixel is not finite;
 # - for a class index: the number of pixels out of range, plus `NOT_WHOLE` if any is not a whole number.
 Run = Callable[[NDArray[np.uint8]], tuple[NDArray[np.uint8], NDArray[np.float32]]]
@@ -103,7 +103,7 @@ class GraphSession:
         """Segment a batch; if a score is minus infinity, replace the graph by one for masked scores and repeat."""
         graph = graph_for(images)
         masks, check = graph(images)
-        if not graph.masked and np.isinf(check).any() and self.card.output.kind != "index":
+        if not graph.masked and np.isinf(check).any() and self.card.output.is_per_class:
             self._expect_masked()
             graph = graph_for(images)
             masks, check = graph(images)
@@ -145,6 +145,8 @@ class GraphSession:
         else:
             wrong = check != 0 if masked else ~np.isfinite(check)
             faults = {int(i): "model_not_finite" for i in np.flatnonzero(wrong)}
+        if self.card.output.kind == "sigmoid" and not self.card.output.logit:
+            faults |= {int(i): "model_range" for i in np.flatnonzero(check == 1)}
         # A graph without a fixed number of classes can have more scores than the card has classes.
         highest = masks.reshape(len(masks), -1).max(axis=1)
         for i in np.flatnonzero(highest >= len(self.card.classes)):

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segment.errors import ModelError
-from segment.models.card import TWO_CHANNELS, ModelCard
+from segment.models.card import ModelCard
+from segment.models.card_output import ONE_CHANNEL
 from segment.models.sessions.base import Masks
 from segment.models.sessions.ports import refuse
 
@@ -27,7 +28,7 @@ class SanityCheck:
 
     - The first image has a fault: the model is wrong if random images have the same fault.
     - The first mask has one class, and so do the masks of random images: the model is wrong if all scores of a pixel
-      are equal.
+      are equal, if a sigmoid is the same for all pixels, or if all logits look like probabilities.
     - Several different images have masks of one and the same class: this can be correct, so it is a remark.
 
     A correct model usually passes at its first image, at no cost.
@@ -89,7 +90,12 @@ class SanityCheck:
         if code == "model_not_whole":
             return (
                 f"the card says that the graph's output is a class index, but its values, {extent}, are not whole "
-                f"numbers, {where}: it is a score. {TWO_CHANNELS}"
+                f"numbers, {where}: it is a score. {ONE_CHANNEL}"
+            )
+        if self._card.output.kind == "sigmoid":
+            return (
+                f"the card says that the graph's output is a probability, but its values, {extent}, are beyond 0 to 1, "
+                f"{where}: output.logit = true, if the graph ends before its sigmoid?"
             )
         classes = len(self._card.classes)
         if self._card.output.kind != "index":
@@ -119,13 +125,28 @@ class SanityCheck:
         self._enough = _ONE_CLASS_IF_RANDOM_TOO
         if self._card.output.kind == "index":
             return
-        axis = self._card.output.layout.index("C")
-        if all((np.ptp(self._raw(picture[np.newaxis]), axis=axis) == 0).all() for picture in (image, *pictures)):
+        where = "in the first image and in random images"
+        seen = (image, *pictures)
+        if all(self._is_constant(self._raw(picture[np.newaxis])) for picture in seen):
+            what = "all scores of a pixel" if self._card.output.is_per_class else "the numbers of all pixels"
             refuse(
                 self._card,
-                "all scores of a pixel are equal, in the first image and in random images: "
-                "check output.name, input.maximum, mean and std, and the weights",
+                f"{what} are equal, {where}: check output.name, input.maximum, mean and std, and the weights",
             )
+        if self._card.output.logit and all(_looks_probable(self._raw(picture[np.newaxis])) for picture in seen):
+            refuse(
+                self._card,
+                f"the card says that the graph's output is a logit, but all its values are from 0 to 1, {where}: it is "
+                "a probability, remove output.logit",
+            )
+
+    def _is_constant(self, raw: NDArray[np.float32]) -> bool:
+        axis = self._card.output.axes.index("C") if self._card.output.is_per_class else None
+        return bool((np.ptp(raw, axis=axis) == 0).all())
+
+
+def _looks_probable(raw: NDArray[np.float32]) -> bool:
+    return bool(raw.min() >= 0 and raw.max() <= 1)
 
 
 def output_shape_by_run(card: ModelCard, raw: RawRun) -> tuple[int, ...]:

@@ -9,7 +9,8 @@ from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 
 from segment.models.card import ModelCard
 from segment.models.sessions.chain import NodeChain
-from segment.models.sessions.onnx_postprocess import Postprocessing
+from segment.models.sessions.onnx_postprocess import Postprocessing, add_dequantising
+from segment.models.sessions.onnx_quantised import quantised_result
 from segment.models.sessions.onnxfile import (
     declared_ports,
     inferred_dims,
@@ -20,7 +21,8 @@ from segment.models.sessions.onnxfile import (
 )
 from segment.models.sessions.ports import Dims, check_output, choose_ports, is_identity, refuse, with_dims
 
-OLDEST_OPSET = 9  # the first that compares integers
+OLDEST_OPSET = 9  # the first that compares integers and finds NaN
+OLDEST_OPSET_OF_SIGMOID = 7  # the first that broadcasts as numpy does; a sigmoid only compares floats
 
 
 class Surgeon:
@@ -40,11 +42,9 @@ class Surgeon:
         self._opset = max(
             (item.version for item in self._model.opset_import if item.domain in ("", "ai.onnx")), default=1
         )
-        if self._opset < OLDEST_OPSET:
-            refuse(
-                card,
-                f"the graph is of ONNX opset {self._opset}: export it again with opset {OLDEST_OPSET} or newer",
-            )
+        oldest = OLDEST_OPSET_OF_SIGMOID if card.output.kind == "sigmoid" else OLDEST_OPSET
+        if self._opset < oldest:
+            refuse(card, f"the graph is of ONNX opset {self._opset}: export it again with opset {oldest} or newer")
         self._prefix = unused_prefix(data)
         inputs, outputs = declared_ports(self._model)
         entry, result = choose_ports(card, inputs, outputs)
@@ -69,11 +69,13 @@ class Surgeon:
         """
         self._result = with_dims(self._result, dims)
         self._size = check_output(self.card, self._result)
+        self._quantised = quantised_result(self.card, self._model, self._result)
 
     def raw(self) -> bytes:
         """Return the bytes of a model from `uint8[1, H, W, 3]` RGB to the graph's own output as float32."""
         chain = self._chain("raw_", self._result.name)
         chain.add("Cast", to=TensorProto.FLOAT)
+        add_dequantising(chain, self._quantised)
         chain.finish(self._name("raw"))
         return self._wrapped(1, chain.nodes, [_value(self._name("raw"), TensorProto.FLOAT, None)])
 
@@ -91,7 +93,8 @@ class Surgeon:
             _value(self._name("masks"), TensorProto.UINT8, (number, None, None)),
             _value(self._name("check"), TensorProto.FLOAT, (number,)),
         ]
-        chains = Postprocessing(self.card, self._result, self._size, self._chain, self._opset).chains(masked)
+        post = Postprocessing(self.card, self._result, self._size, self._quantised, self._chain, self._opset)
+        chains = post.chains(masked)
         for chain, output in zip((chains[0], chains[-1]), outputs, strict=True):
             chain.finish(output.name)
         return self._wrapped(batch, [node for chain in chains for node in chain.nodes], outputs)

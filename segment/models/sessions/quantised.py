@@ -1,0 +1,52 @@
+"""Outputs in 8 bits: what their levels mean.
+
+A common scale and zero point change neither the best score of a pixel nor what bilinear enlarging makes of it, so
+scores per class stay levels. A sigmoid is compared with a probability, so its levels become numbers.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from segment.models.card import ModelCard
+from segment.models.sessions.ports import refuse
+
+
+class Quantised(NamedTuple):
+    """Numbers stored as levels: number = (level - zero point) * scale."""
+
+    scale: float
+    zero_point: float
+
+
+def quantised_output(
+    card: ModelCard, dtype: str, found: Quantised | None, *, is_per_axis: bool = False
+) -> Quantised | None:
+    """Return how levels become numbers; None if the output is used as it is.
+
+    Args:
+        card: the model's card.
+        dtype: numpy's name of the output's element type.
+        found: scale and zero point in the graph; None if it has none.
+        is_per_axis: the graph has several scales.
+
+    Raises:
+        ModelError: scores per class have several scales, or the scale of a sigmoid is unknown.
+    """
+    if dtype not in ("uint8", "int8") or card.output.kind == "index":
+        return None
+    if is_per_axis:
+        refuse(
+            card,
+            f"the graph's output is {dtype} with several scales, so its levels cannot be compared: export it with one "
+            "scale, or with a floating-point output",
+        )
+    if card.output.kind != "sigmoid":
+        return None
+    if found is None:
+        refuse(
+            card,
+            f"the graph's output is {dtype}, and no QuantizeLinear at its end says the scale and zero point: export it "
+            "with a floating-point output",
+        )
+    return found

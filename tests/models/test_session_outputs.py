@@ -1,0 +1,70 @@
+"""Graphs with several outputs: one is chosen by name, in every format."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino
+import pytest
+from numpy.typing import NDArray
+from onnx import helper
+
+from segment.models.card import ModelCard
+from segment.models.sessions import Runtime, open_session
+from segment.models.weights import Weights
+from tests.graphs import as_weights
+from tests.serving import OPENVINO, ORT, message, small, tiny
+from tests.tflites import Node, Tensor, tflite
+
+HEIGHT, WIDTH = 32, 48
+SHAPE = (1, HEIGHT, WIDTH, 3)
+FORMATS = [("onnx", ORT), ("onnx", OPENVINO), ("ir", OPENVINO), ("tflite", OPENVINO)]
+EACH = pytest.mark.parametrize(("fmt", "runtime"), FORMATS, ids=lambda value: getattr(value, "name", value))
+
+
+def card_of(name: str | None) -> ModelCard:
+    card = small(input={"layout": "NHWC", "channels": "RGB"}, output={"layout": "NHWC", "kind": "logits", "name": name})
+    names, palette = ("red", "green", "blue"), ((255, 0, 0), (0, 255, 0), (0, 0, 255))
+    classes = card.classes.model_copy(update={"names": names, "palette": palette, "ignore": ()})
+    return card.model_copy(update={"classes": classes})
+
+
+def two_outputs(fmt: str, folder: Path) -> Weights:
+    """Return a model whose output `main` is its input, and whose output `aux` is its negative."""
+    if fmt == "tflite":
+        tensors = [Tensor(name, SHAPE) for name in ("x", "aux", "main")]
+        return as_weights(tflite(tensors, [Node("NEG", [0], [1]), Node("ABS", [0], [2])], [0], [1, 2]), "tflite")
+    nodes = [helper.make_node("Neg", ["x"], ["aux"]), helper.make_node("Abs", ["x"], ["main"])]
+    graph = tiny(nodes, [("x", SHAPE)], [("aux", SHAPE), ("main", SHAPE)])
+    if fmt == "onnx":
+        return as_weights(graph)
+    openvino.save_model(openvino.Core().read_model(graph), folder / "model.xml", compress_to_fp16=False)
+    return as_weights((folder / "model.xml").read_bytes(), "ir", (folder / "model.bin").read_bytes())
+
+
+def noise(count: int) -> NDArray[np.uint8]:
+    return np.random.default_rng(1).integers(0, 256, (count, HEIGHT, WIDTH, 3), dtype=np.uint8)
+
+
+@EACH
+def test_the_named_output_is_read(fmt: Any, runtime: Runtime, tmp_path: Path) -> None:
+    weights, images = two_outputs(fmt, tmp_path), noise(2)
+    for name, best in (("main", np.argmax), ("aux", np.argmin)):
+        found = open_session(card_of(name), weights, runtime).predict(images)
+        assert found.faults == {}
+        assert np.array_equal(found.masks, best(images, axis=3))
+
+
+@EACH
+def test_a_missing_name_lists_the_outputs_with_their_shapes(fmt: Any, runtime: Runtime, tmp_path: Path) -> None:
+    weights = two_outputs(fmt, tmp_path)
+    fit = "model card 'unet-camvid-onnx-0001' and its graph do not match: "
+    listed = "'aux' (float32 1x32x48x3), 'main' (float32 1x32x48x3)"
+    assert message(lambda: open_session(card_of("mian"), weights, runtime)) == (
+        f"{fit}the card's output.name is 'mian', but the graph's outputs are: {listed}. Did you mean 'main'?"
+    )
+    assert message(lambda: open_session(card_of(None), weights, runtime)) == (
+        f'{fit}the graph has 2 outputs: {listed}. Say which: output.name = "aux"'
+    )

@@ -1,0 +1,138 @@
+"""Small real TFLite models, written as flatbuffers: as much of the schema as the operators in `OPERATORS` need.
+
+tflite([Tensor("x", (1, 8, 8, 3)), Tensor("y", (1, 8, 8, 3))], [Node("LOGISTIC", [0], [1])], [0], [1])
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import flatbuffers
+import numpy as np
+from numpy.typing import NDArray
+
+OPERATORS = {"LOGISTIC": 14, "RESHAPE": 22, "MEAN": 40, "NEG": 59, "ABS": 101, "QUANTIZE": 114}
+_TYPES = {"float32": 0, "int32": 2, "uint8": 3, "int64": 4, "int8": 9}
+_KEEP_DIMS = 27  # the number of ReducerOptions in the union of options
+
+
+class Tensor(NamedTuple):
+    """A value: its name, shape and type; its content if it is a constant; scale and zero point if it is quantised."""
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str = "float32"
+    content: NDArray[Any] | None = None
+    quantised: tuple[float, int] | None = None
+
+
+class Node(NamedTuple):
+    """An operator, and the positions of the tensors that it reads and writes."""
+
+    operator: str
+    inputs: Sequence[int]
+    outputs: Sequence[int]
+
+
+def tflite(tensors: Sequence[Tensor], nodes: Sequence[Node], inputs: Sequence[int], outputs: Sequence[int]) -> bytes:
+    """Return the bytes of a model; inputs and outputs are positions of tensors."""
+    builder = flatbuffers.Builder(1024)
+    contents = [b""] + [b"" if tensor.content is None else tensor.content.tobytes() for tensor in tensors]
+    buffers = [_table(builder, 1, [(0, _offset, builder.CreateByteVector(data))] if data else []) for data in contents]
+    made = [_tensor(builder, tensor, place + 1) for place, tensor in enumerate(tensors)]
+    operators = [_node(builder, node, place) for place, node in enumerate(nodes)]
+    codes = [_code(builder, OPERATORS[node.operator]) for node in nodes]
+    graph = [
+        (0, _offset, _vector(builder, made)),
+        (1, _offset, _numbers(builder, inputs, np.int32)),
+        (2, _offset, _numbers(builder, outputs, np.int32)),
+        (3, _offset, _vector(builder, operators)),
+    ]
+    graphs = _vector(builder, [_table(builder, 5, graph)])
+    model = [
+        (0, _uint32, 3),
+        (1, _offset, _vector(builder, codes)),
+        (2, _offset, graphs),
+        (4, _offset, _vector(builder, buffers)),
+    ]
+    builder.Finish(_table(builder, 5, model), b"TFL3")
+    return bytes(builder.Output())
+
+
+def _tensor(builder: Any, tensor: Tensor, buffer: int) -> int:
+    name, shape = builder.CreateString(tensor.name), _numbers(builder, tensor.shape, np.int32)
+    slots = [
+        (0, _offset, shape),
+        (1, _int8, _TYPES[tensor.dtype]),
+        (2, _uint32, buffer),
+        (3, _offset, name),
+    ]
+    if tensor.quantised:
+        scale, zero_point = tensor.quantised
+        parameters = [
+            (2, _offset, _numbers(builder, [scale], np.float32)),
+            (3, _offset, _numbers(builder, [zero_point], np.int64)),
+        ]
+        slots.append((4, _offset, _table(builder, 7, parameters)))
+    return _table(builder, 8, slots)
+
+
+def _node(builder: Any, node: Node, code: int) -> int:
+    slots = [
+        (0, _uint32, code),
+        (1, _offset, _numbers(builder, node.inputs, np.int32)),
+        (2, _offset, _numbers(builder, node.outputs, np.int32)),
+    ]
+    if node.operator == "MEAN":
+        slots += [(3, _uint8, _KEEP_DIMS), (4, _offset, _table(builder, 1, [(0, _bool, True)]))]
+    return _table(builder, 5, slots)
+
+
+def _code(builder: Any, operator: int) -> int:
+    return _table(builder, 4, [(0, _int8, operator), (2, _int32, 1), (3, _int32, operator)])
+
+
+_Slot = tuple[int, Callable[[Any, int, Any], None], Any]
+
+
+def _table(builder: Any, number: int, slots: Sequence[_Slot]) -> int:
+    builder.StartObject(number)
+    for place, add, value in slots:
+        add(builder, place, value)
+    return int(builder.EndObject())
+
+
+def _vector(builder: Any, offsets: Sequence[int]) -> int:
+    builder.StartVector(4, len(offsets), 4)
+    for offset in reversed(offsets):
+        builder.PrependUOffsetTRelative(offset)
+    return int(builder.EndVector())
+
+
+def _numbers(builder: Any, values: Sequence[float], dtype: type) -> int:
+    return int(builder.CreateNumpyVector(np.array(values, dtype)))
+
+
+def _offset(builder: Any, place: int, value: int) -> None:
+    builder.PrependUOffsetTRelativeSlot(place, value, 0)
+
+
+def _uint32(builder: Any, place: int, value: int) -> None:
+    builder.PrependUint32Slot(place, value, 0)
+
+
+def _int32(builder: Any, place: int, value: int) -> None:
+    builder.PrependInt32Slot(place, value, 0)
+
+
+def _uint8(builder: Any, place: int, value: int) -> None:
+    builder.PrependUint8Slot(place, value, 0)
+
+
+def _int8(builder: Any, place: int, value: int) -> None:
+    builder.PrependInt8Slot(place, value, 0)
+
+
+def _bool(builder: Any, place: int, value: bool) -> None:
+    builder.PrependBoolSlot(place, value, False)
