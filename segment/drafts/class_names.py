@@ -28,7 +28,7 @@ def classes_of(count: int, why: str, names: Said[tuple[str, ...]] | None = None)
     if names is not None and len(names.value) == count:
         unique = _unique(names.value)
         known = _known(count)
-        if known and [name.lower() for name in known[1].names] == [name.lower() for name in unique]:
+        if known and _alike(known[1].names, unique):
             return Said(known[1].model_copy(update={"names": unique}), names.why)
         return Said(_named(unique), names.why)
     if known := _known(count):
@@ -47,6 +47,13 @@ def _known(count: int) -> tuple[str, Classes] | None:
         return None
     data_set, card = _CARDS[count]
     return data_set, load_card(card).classes
+
+
+def _alike(names: tuple[str, ...], others: tuple[str, ...]) -> bool:
+    """Whether most names are the same, blanks and capitals aside: VOC's tvmonitor is also called tv."""
+    pairs = zip(names, others, strict=True)
+    same = sum(one.replace(" ", "").lower() == other.replace(" ", "").lower() for one, other in pairs)
+    return 4 * same >= 3 * len(names)
 
 
 def _named(names: tuple[str, ...]) -> Classes:

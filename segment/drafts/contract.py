@@ -80,6 +80,7 @@ class Draft:
     Attributes:
         name: of the card.
         input_name, output_name: None where the graph has only one.
+        logit: whether a sigmoid is missing at the end of the graph (kind `sigmoid`).
         remarks: for the user, beside the card.
     """
 
@@ -92,6 +93,7 @@ class Draft:
     resize: Said[dict[str, Any]]
     output_name: Said[str] | None
     kind: Said[str]
+    logit: bool
     output_layout: Said[str]
     output_size: tuple[int, int] | None
     classes: Said[Classes]

@@ -99,7 +99,9 @@ def _trial(card: ModelCard, weights: Weights, pictures: list[NamedImage]) -> Tri
     try:
         return try_card(card, weights, pictures)
     except ModelError as error:
-        raise ModelError(f"the drafted card does not run: {error}") from None
+        sides = (card.input.height, card.input.width)
+        advice = "" if all(side % 32 == 0 for side in sides) else ". Where --size is free, try multiples of 32"
+        raise ModelError(f"the drafted card does not run: {error}{advice}") from None
 
 
 def _files(url: str, weights: Weights, store: Store) -> list[tuple[str, bytes]]:

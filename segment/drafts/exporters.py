@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import fields
 from typing import Any
@@ -36,11 +36,12 @@ def read_hints(url: str, facts: GraphFacts, store: Store) -> Hints:
         store: reads the files.
     """
     found = [*_in_the_graph(facts), *_beside(url, store)]
+    remarks = tuple(remark for hints in found for remark in hints.remarks)
     merged: dict[str, Any] = {
         item.name: next((value for hints in found if (value := getattr(hints, item.name))), item.default)
         for item in fields(Hints)
     }
-    return Hints(**merged)
+    return Hints(**{**merged, "remarks": remarks})
 
 
 def _in_the_graph(facts: GraphFacts) -> Iterator[Hints]:
@@ -49,6 +50,8 @@ def _in_the_graph(facts: GraphFacts) -> Iterator[Hints]:
         yield _ultralytics(metadata)
     elif "names" in metadata:
         yield Hints(names=_names(_literal(metadata["names"]), "metadata 'names' of the file"))
+    if any(key.startswith("tflite.") for key in metadata):
+        yield _tensorflow_lite(metadata)
     if any(key.startswith("model_info.") for key in metadata):
         yield _model_api({key.removeprefix("model_info."): value for key, value in metadata.items()})
     if "conversion_parameters.reverse_input_channels" in metadata:
@@ -71,6 +74,17 @@ def _ultralytics(metadata: Mapping[str, str]) -> Hints:
         scaling=Said(Scaling(1), why),
         resize=Said(letterbox, why),
         names=_names(_literal(metadata.get("names", "")), "metadata 'names'"),
+    )
+
+
+def _tensorflow_lite(metadata: Mapping[str, str]) -> Hints:
+    """Metadata of a TFLite file: its normalisation is `(pixel - mean) / std` of 0 to 255."""
+    why = "the file's TFLite metadata"
+    mean, std = _numbers(metadata.get("tflite.mean", "")), _numbers(metadata.get("tflite.std", ""))
+    labels = [line for line in metadata.get("tflite.labels", "").splitlines() if line.strip()]
+    return Hints(
+        scaling=Said(Scaling(255, mean, std), why) if mean and std and all(std) else None,
+        names=_names(labels, "the labels in the file's TFLite metadata"),
     )
 
 
@@ -114,8 +128,17 @@ def _beside(url: str, store: Store) -> Iterator[Hints]:
     folder = parent_url(url)
     places = [folder, parent_url(folder)] if basename(folder) == "onnx" else [folder]
     for place in places:
-        yield _hugging_face(_json(place, "config.json", store), _json(place, "preprocessor_config.json", store))
-    yield _mmdeploy(_json(folder, "pipeline.json", store))
+        config, processor = _json(place, "config.json", store), _json(place, "preprocessor_config.json", store)
+        yield _understood("config.json or preprocessor_config.json", _hugging_face, config, processor)
+    yield _understood("pipeline.json", _mmdeploy, _json(folder, "pipeline.json", store))
+
+
+def _understood(name: str, read: Callable[..., Hints], *tables: Mapping[str, Any]) -> Hints:
+    """Return what files say; a remark where they have another form than their exporters give them."""
+    try:
+        return read(*tables)
+    except (AttributeError, KeyError, IndexError, TypeError, ValueError):
+        return Hints(remarks=(f"{name} beside the model has a form that is not known here, and is not used",))
 
 
 def _json(folder: str, name: str, store: Store) -> dict[str, Any]:

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from segment.drafts.contract import Said, guess, refusal
-from segment.models.card_output import ONE_CHANNEL
 from segment.models.sessions.graph_facts import GraphFacts, OutputFacts
 from segment.models.sessions.ports import Dims
 
 Size = tuple[int, int]  # height, width
 
 _DETECTING = {"NonMaxSuppression", "MulticlassNms", "DetectionOutput", "RoiAlign", "ROIAlign"}
+_BOXES = {"boxes", "dets", "num_detections", "detection_boxes"}
 _QUERIES = ("masks_queries_logits", "class_queries_logits", "pred_masks", "pred_logits")
 _MOST_CLASSES = 255
 
@@ -24,7 +24,7 @@ class Mask:
     Attributes:
         facts: the output.
         layout: of it.
-        kind: `index`, `probabilities`, `logits`, or `one channel`.
+        kind: `index`, `probabilities`, `logits` or `sigmoid`.
         size: height and width.
         classes: number of classes; None if nothing says it.
     """
@@ -34,6 +34,11 @@ class Mask:
     kind: Said[str]
     size: Size
     classes: int | None
+
+    @property
+    def logit(self) -> bool:
+        """Whether it is one channel without a sigmoid."""
+        return self.kind.value == "sigmoid" and self.kind.guessed
 
     @property
     def name(self) -> str:
@@ -52,22 +57,23 @@ def choose_output(facts: GraphFacts, size: Size, input_layout: str) -> tuple[Mas
     Raises:
         ModelError: no output holds a class for every pixel; the message says what they hold.
     """
-    _refuse_other_tasks(facts)
+    _refuse_other_tasks(facts, size)
     found = [mask for output in facts.outputs if (mask := _as_mask(output, size, input_layout))]
     if not found:
         _refuse_outputs(facts.outputs, size)
-    served = [mask for mask in found if mask.kind.value != "one channel"]
-    if not served:
-        raise refusal(f"its output {found[0].facts.port} is one channel. {ONE_CHANNEL}")
-    best = max(served, key=lambda mask: mask.size[0] * mask.size[1])
+    best = max(found, key=lambda mask: (mask.kind.value != "sigmoid", mask.size[0] * mask.size[1]))
     if best.classes is not None and best.classes > _MOST_CLASSES:
         raise refusal(f"its output {best.facts.port} has {best.classes} classes, and a mask holds {_MOST_CLASSES}")
-    return best, [mask for mask in served if mask is not best]
+    return best, [mask for mask in found if mask is not best]
 
 
-def _refuse_other_tasks(facts: GraphFacts) -> None:
+def _refuse_other_tasks(facts: GraphFacts, size: Size) -> None:
     names = {name for output in facts.outputs for name in output.port.names}
-    if facts.operators & _DETECTING or {"boxes", "scores", "labels"} <= names or "num_detections" in names:
+    shapes = [output.port.dims or () for output in facts.outputs]
+    if len(shapes) > 1 and any(_are_boxes(dims, size) for dims in shapes):
+        listed = ", ".join(str(output.port) for output in facts.outputs)
+        raise refusal(f"it gives boxes, and perhaps masks of single objects, but no class for every pixel: {listed}")
+    if facts.operators & _DETECTING or names & _BOXES:
         raise refusal("it is a detector: its graph selects boxes, and gives no class for every pixel")
     if names & set(_QUERIES):
         raise refusal(
@@ -76,33 +82,64 @@ def _refuse_other_tasks(facts: GraphFacts) -> None:
         )
 
 
+def _are_boxes(dims: Dims, size: Size) -> bool:
+    """Whether a shape is that of a list of boxes, such as YOLO's 1x116x8400: coordinates, scores and coefficients."""
+    if len(dims) != 3 or None in dims[1:] or size[0] * size[1] in dims:
+        return False
+    shorter, longer = sorted(side or 0 for side in dims[1:])
+    return longer > 16 * shorter >= 5 * 16
+
+
 def _as_mask(output: OutputFacts, size: Size, input_layout: str) -> Mask | None:
     dims = output.port.dims
-    if dims is None or len(dims) not in (3, 4) or dims[0] not in (None, 1):
+    if dims is None or len(dims) not in (2, 3, 4) or dims[0] not in (None, 1):
         return None
+    if mask := _flat(output, dims, size):
+        return mask
     if len(dims) == 3:
         return _plane(output, "NHW", dims[1:], size)
-    layouts = ("NCHW", "NHWC") if input_layout == "NCHW" else ("NHWC", "NCHW")
-    for layout in layouts:
-        channels, plane = (dims[1], dims[2:]) if layout == "NCHW" else (dims[3], dims[1:3])
-        if channels == 1 and (mask := _plane(output, layout.replace("C", "1"), plane, size)):
+    for layout in ("NCHW", "NHWC") if input_layout == "NCHW" else ("NHWC", "NCHW"):
+        if len(dims) == 4 and (mask := _scores(output, layout, dims, size)):
             return mask
-        if channels != 1 and _covers(plane, size):
-            return Mask(output, layout, _kind(output), _pair(plane), channels)
     return None
+
+
+def _flat(output: OutputFacts, dims: Dims, size: Size) -> Mask | None:
+    """The pixels of the input in one row."""
+    pixels = size[0] * size[1]
+    if dims == (dims[0], pixels):
+        return Mask(output, "N(HW)", _plane_kind(output), size, output.scored)
+    for layout, place in (("NC(HW)", 2), ("N(HW)C", 1)):
+        if len(dims) == 3 and dims[place] == pixels:
+            classes = dims[3 - place]
+            kind = _plane_kind(output) if classes == 1 else _kind(output)
+            return Mask(output, layout, kind, size, classes) if kind.value != "index" else None
+    return None
+
+
+def _scores(output: OutputFacts, layout: str, dims: Dims, size: Size) -> Mask | None:
+    channels, plane = (dims[1], dims[2:]) if layout == "NCHW" else (dims[3], dims[1:3])
+    if channels == 1:
+        return _plane(output, layout.replace("C", "1"), plane, size)
+    return Mask(output, layout, _kind(output), _pair(plane), channels) if _covers(plane, size) else None
 
 
 def _plane(output: OutputFacts, layout: str, plane: Dims, size: Size) -> Mask | None:
     if not _covers(plane, size):
         return None
-    whole = "int" in output.port.dtype and output.operator not in ("Sigmoid", "Softmax")
+    return Mask(output, layout, _plane_kind(output), _pair(plane), output.scored)
+
+
+def _plane_kind(output: OutputFacts) -> Said[str]:
+    """The kind of one number a pixel."""
+    whole = "int" in output.port.dtype and not output.port.dtype.endswith("int8")
     if output.operator == "ArgMax":
-        kind = Said("index", "the graph ends in an argmax")
-    elif whole and not output.port.dtype.endswith("int8"):
-        kind = Said("index", f"whole numbers ({output.port.dtype}), one a pixel")
-    else:
-        kind = Said("one channel", f"one {output.port.dtype} a pixel")
-    return Mask(output, layout, kind, _pair(plane), output.scored)
+        return Said("index", "the graph ends in an argmax")
+    if whole and output.operator != "Sigmoid":
+        return Said("index", f"whole numbers ({output.port.dtype}), one a pixel")
+    if output.operator in ("Sigmoid", "Softmax"):  # of a softmax, one channel was cut out
+        return Said("sigmoid", f"the graph ends in one channel of a {output.operator.lower()}")
+    return guess("sigmoid", "one channel, and no sigmoid: it may be a logit", "no mask, such as depth")
 
 
 def _kind(output: OutputFacts) -> Said[str]:
@@ -135,9 +172,8 @@ def _refuse_outputs(outputs: Sequence[OutputFacts], size: Size) -> None:
             f"the shape of its output is not known before a run: {listed}. Export it with fixed sizes (--size)"
         )
     dims = [output.port.dims or () for output in outputs]
-    pixels = size[0] * size[1]
-    if any(len(shape) in (2, 3) and shape[1] == pixels for shape in dims):
-        raise refusal(f"its output is flattened, pixels in one row: {listed}. Export it as height by width")
+    if any(len(shape) in (2, 3) and _covers(shape[-2:], size) for shape in dims):
+        raise refusal(f"its output has no dimension for the batch: {listed}. Export it with a batch of 1")
     if all(len([side for side in shape[1:] if side != 1]) <= 1 for shape in dims):
         raise refusal(f"it is a classifier: it gives one row of scores an image, not one a pixel ({listed})")
     if any(len(shape) == 3 for shape in dims):

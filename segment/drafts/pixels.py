@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from segment.drafts.contract import Hints, Said, Scaling, guess
 from segment.models.sessions.graph_facts import GraphFacts, InputFacts
 from segment.models.weights import Format
@@ -27,6 +29,9 @@ def scaling_of(entry: InputFacts, facts: GraphFacts, fmt: Format, hints: Hints) 
     if fmt == "ir":
         why = "nothing says so; OpenVINO's converter usually builds mean and scale into the graph"
         return guess(Scaling(), why, _others("0-255"))
+    if is_of_keras(entry, facts):
+        why = "nothing says so; many networks of Keras take 0 to 1"
+        return guess(Scaling(1), why, _others("0-1"))
     if fmt == "tflite" or is_of_tensorflow(entry, facts):
         why = "nothing says so; most networks of TensorFlow take -1 to 1"
         return guess(_SYMMETRIC, why, _others("-1..1"))
@@ -52,10 +57,16 @@ def _few(numbers: tuple[float, ...]) -> str:
     return " ".join(f"{number:.4g}" for number in numbers)
 
 
+def is_of_keras(entry: InputFacts, facts: GraphFacts) -> bool:
+    """Whether a converter of Keras wrote the file, or the input has a name that Keras gives."""
+    names = re.compile(r"(serving_default_)?input_\d+(:0)?")
+    return facts.producer.lower() in ("keras2onnx", "onnxmltools") or bool(names.fullmatch(entry.port.name))
+
+
 def is_of_tensorflow(entry: InputFacts, facts: GraphFacts) -> bool:
-    """Whether an ONNX file is a conversion from TensorFlow or Keras."""
+    """Whether an ONNX file is a conversion from TensorFlow."""
     writer = facts.producer.lower()
-    return any(word in writer for word in ("tf2onnx", "tensorflow", "keras")) or entry.port.name.endswith(":0")
+    return any(word in writer for word in ("tf2onnx", "tensorflow")) or entry.port.name.endswith(":0")
 
 
 def channels_of(entry: InputFacts, fmt: Format, hints: Hints, classes: int) -> Said[str]:

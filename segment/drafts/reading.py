@@ -60,6 +60,7 @@ def read_draft(
         hints.resize or guess(_STRETCH, "no file says how images were resized", 'method = "letterbox" or "pad"'),
         _output_name(mask, others, len(facts.outputs)),
         mask.kind,
+        mask.logit,
         Said(mask.layout, f"the graph's output is {mask.facts.port}"),
         _stated_size(mask, chosen.value),
         found,
@@ -91,6 +92,8 @@ def _shape(layout: str, size: Size) -> list[int]:
 
 def _classes(mask: Mask, hints: Hints, stated: int | None) -> Said[Classes]:
     """Return the classes: as many as the graph scores, else as stated, else as the exporter names."""
+    if mask.kind.value == "sigmoid" and stated in (None, 2):
+        return _two_classes(hints)
     if mask.classes is not None:
         if stated and stated != mask.classes:
             raise refusal(f"--classes {stated}: the graph has {mask.classes}. Leave --classes out")
@@ -100,6 +103,13 @@ def _classes(mask: Mask, hints: Hints, stated: int | None) -> Said[Classes]:
     if hints.names:
         return classes_of(len(hints.names.value), "", hints.names)
     raise refusal(f"nothing says how many classes its output {mask.facts.port} has: say it, for example --classes 19")
+
+
+def _two_classes(hints: Hints) -> Said[Classes]:
+    names = hints.names
+    if names is not None and len(names.value) == 1:
+        names = Said(("background", *names.value), names.why)
+    return classes_of(2, "one channel, so two classes", names)
 
 
 def _output_name(mask: Mask, others: Sequence[Mask], outputs: int) -> Said[str] | None:
@@ -120,8 +130,12 @@ def _remarks(entry: InputFacts, mask: Mask, size: Size) -> list[str]:
     remarks = []
     if mask.size[0] < size[0] and mask.size[1] < size[1]:
         remarks.append(f"the output, {mask.size[0]}x{mask.size[1]}, is enlarged to the input, {size[0]}x{size[1]}")
-    if mask.facts.operator == "Sigmoid":
+    if mask.facts.operator == "Sigmoid" and mask.kind.value != "sigmoid":
         remarks.append("one sigmoid a class: if classes may overlap (multilabel), one mask cannot show it")
+    if mask.logit:
+        remarks.append("the output, one channel, ends in no sigmoid: it may be a logit, as the card says, or no mask")
+    if mask.classes == 3 and mask.size[0] >= size[0]:
+        remarks.append("three channels come out, as they go in: is it a network from images to images?")
     if entry.is_normalised_inside:
         remarks.append("the graph normalises its input itself; the card leaves pixels as they are")
     return remarks

@@ -45,6 +45,7 @@ def card_text(draft: Draft, origin: str, weights: Sequence[tuple[str, bytes]]) -
         "[output]",
         *(_said("name", draft.output_name) if draft.output_name else []),
         *_said("kind", draft.kind),
+        *_sigmoid(draft),
         *_said("layout", draft.output_layout),
         *_size(draft.output_size),
         "",
@@ -70,6 +71,17 @@ def _classes(draft: Draft) -> list[str]:
     lines += _comment("Label values that count for nothing.")
     lines.append(_line("ignore", classes.ignore))
     return [*lines, _line("void_colours", classes.void_colours)] if classes.void_colours else lines
+
+
+def _sigmoid(draft: Draft) -> list[str]:
+    if draft.kind.value != "sigmoid":
+        return []
+    lines = ["logit = true"] if draft.logit else []
+    return [
+        *lines,
+        *_comment("GUESS: the usual threshold of a probability. Otherwise: any between 0 and 1."),
+        "threshold = 0.5",
+    ]
 
 
 def _size(size: tuple[int, int] | None) -> list[str]:

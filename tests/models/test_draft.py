@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from segment.models.sessions.onnx_facts import onnx_facts
 from tests.calls import Call
 from tests.graphs import as_weights, colour_classifier
 from tests.nets import net, node
+from tests.tflites import Node, Tensor, tflite
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
@@ -179,6 +181,8 @@ def test_units_of_leading_arithmetic(tmp_path: Path) -> None:
 def test_the_programs_habits_are_guesses(tmp_path: Path) -> None:
     assert draft_card(str(written(tmp_path, net()))).card.input.mean == IMAGENET[0]
     assert draft_card(str(written(tmp_path, net(producer="tf2onnx")))).card.input.mean == (127.5,) * 3
+    keras = draft_card(str(written(tmp_path, net(inputs={"input_3": [1, 3, 24, 32]})))).card
+    assert (keras.input.maximum, keras.input.mean, keras.input.std) == (1, (0, 0, 0), (1, 1, 1))
     ir = draft_card(str(an_ir(tmp_path, net(), {}))).card
     assert (ir.input.channels, ir.input.maximum, ir.input.mean, len(ir.weights)) == ("BGR", 255, (0, 0, 0), 2)
 
@@ -223,6 +227,75 @@ def test_of_several_outputs_the_largest_is_taken(tmp_path: Path) -> None:
 
     assert found.card.output.name == "y"
     assert 'GUESS: the first of the largest outputs; others may be auxiliary heads. Otherwise: "aux"' in found.text
+
+
+def test_one_channel_is_a_sigmoid(tmp_path: Path) -> None:
+    found = draft_card(str(written(tmp_path, net(classes=1, tail=[node("Sigmoid", "scores", "y")])))).card
+    assert (found.output.kind, found.output.layout, found.output.threshold) == ("sigmoid", "N1HW", 0.5)
+    assert (found.output.logit, found.classes.names) == (False, ("background", "foreground"))
+
+    squeezed = net(classes=1, tail=[node("Squeeze", "scores a", "y")], constants={"a": [1]}, outputs={"y": [1, 24, 32]})
+    logit = draft_card(str(written(tmp_path, squeezed)))
+    assert (logit.card.output.logit, logit.card.output.layout) == (True, "NHW")
+    assert any("ends in no sigmoid" in remark for remark in logit.remarks)
+
+
+def test_scores_of_classes_go_before_a_single_channel(tmp_path: Path) -> None:
+    edge = node("ReduceMax", "scores", "edge", axes=[1])
+    graph = net(tail=[edge, node("Identity", "scores", "y")], outputs={"edge": [1, 1, 24, 32], "y": [1, 4, 24, 32]})
+
+    assert draft_card(str(written(tmp_path, graph))).card.output.name == "y"
+
+
+def test_a_name_of_the_foreground_alone(tmp_path: Path) -> None:
+    graph = net(classes=1, tail=[node("Sigmoid", "scores", "y")], metadata={"names": "['person']"})
+
+    assert draft_card(str(written(tmp_path, graph))).card.classes.names == ("background", "person")
+
+
+@pytest.mark.parametrize(("layout", "to"), [("NC(HW)", [1, 4, -1]), ("N(HW)C", [1, -1, 4])])
+def test_pixels_in_one_row(layout: str, to: list[int], tmp_path: Path) -> None:
+    order = [0, 1, 2, 3] if layout == "NC(HW)" else [0, 2, 3, 1]
+    tail = [node("Transpose", "scores", "ordered", perm=order), node("Reshape", "ordered to", "y")]
+    shape = [1, 4, 768] if layout == "NC(HW)" else [1, 768, 4]
+
+    found = draft_card(str(written(tmp_path, net(tail=tail, constants={"to": to}, outputs={"y": shape})))).card
+
+    assert (found.output.kind, found.output.layout, len(found.classes)) == ("logits", layout, 4)
+
+
+def test_an_auxiliary_output_in_one_row_is_not_taken_for_boxes(tmp_path: Path) -> None:
+    tail = [node("Reshape", "scores to", "row"), node("Identity", "scores", "y")]
+    graph = net(classes=6, tail=tail, constants={"to": [1, 6, -1]}, outputs={"y": [1, 6, 24, 32], "row": [1, 6, 768]})
+
+    assert draft_card(str(written(tmp_path, graph))).card.output.name == "y"
+
+
+def test_the_best_of_a_topk_is_an_index(tmp_path: Path) -> None:
+    tail = [node("TopK", "scores one", "best y", axis=1)]
+    graph = net(tail=tail, constants={"one": [1]}, outputs={"y": [1, 1, 24, 32]}, types={"y": TensorProto.INT64})
+
+    found = draft_card(str(written(tmp_path, graph))).card
+
+    assert (found.output.kind, len(found.classes)) == ("index", 4)
+
+
+def test_images_out_are_doubted(tmp_path: Path) -> None:
+    found = draft_card(str(written(tmp_path, net(classes=3))))
+
+    assert any("from images to images" in remark for remark in found.remarks)
+
+
+def test_labels_of_a_tflite_file(tmp_path: Path) -> None:
+    graph = tflite([Tensor("x", (1, 8, 8, 3)), Tensor("y", (1, 8, 8, 3))], [Node("LOGISTIC", [0], [1])], [0], [1])
+    path = written(tmp_path, graph, "net.tflite")
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("labels.txt", "sky\nroad\ncar\n")
+
+    found = draft_card(str(path))
+
+    assert found.card.classes.names == ("sky", "road", "car")
+    assert "# Known: the labels in the file's TFLite metadata." in found.text
 
 
 def test_colours_of_many_classes_differ(tmp_path: Path) -> None:
@@ -345,6 +418,13 @@ def test_damaged_files_beside_a_model_say_nothing(model: Path) -> None:
         (model.parent / name).write_text('["a list"' if name == "config.json" else "[1]")
 
     assert draft_card(str(model)).card.classes.names[0] == "class-0"
+    (model.parent / "config.json").write_text('{"id2label": {"wall": 0}}')
+    (model.parent / "pipeline.json").write_text('{"pipeline": ["Resize"]}')
+    found = draft_card(str(model))
+    assert [remark.split(" beside")[0] for remark in found.remarks if "not known" in remark] == [
+        "config.json or preprocessor_config.json",
+        "pipeline.json",
+    ]
 
 
 def test_tensors_in_another_file_cannot_be_named_by_a_card(tmp_path: Path) -> None:

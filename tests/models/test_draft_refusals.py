@@ -79,22 +79,29 @@ def test_a_classifier(tmp_path: Path) -> None:
 
 
 def test_a_detector(tmp_path: Path) -> None:
-    shape = {"to": np.array([1, 6, -1])}
-    rows = [1, 6, 768]
-    tail = [node("Reshape", "scores to", "boxes")]
-    text = refusal(tmp_path, tail=tail, constants=shape, classes=6, outputs={"boxes": rows})
-    assert "it looks like a detector: no output has a class for every pixel ('boxes' (float32 1x6x768))" in text
-    tail.append(node("Identity", "boxes", "num_detections"))
-    outputs = {"boxes": rows, "num_detections": rows}
+    shape = {"to": np.array([1, 9, -1])}
+    rows = [1, 9, 512]
+    tail = [node("Reshape", "scores to", "rows")]
+    text = refusal(tmp_path, tail=tail, constants=shape, classes=6, outputs={"rows": rows})
+    assert "it looks like a detector: no output has a class for every pixel ('rows' (float32 1x9x512))" in text
+    tail.append(node("Identity", "rows", "num_detections"))
+    outputs = {"num_detections": rows}
     assert "it is a detector" in refusal(tmp_path, tail=tail, constants=shape, classes=6, outputs=outputs)
 
 
-def test_one_channel(tmp_path: Path) -> None:
-    text = refusal(tmp_path, classes=1, tail=[node("Sigmoid", "scores", "y")])
-    assert "its output 'y' (float32 1x1x24x32) is one channel. One sigmoid channel is not a score per class" in text
-    tail = [node("Sigmoid", "scores", "p"), node("Squeeze", "p axis", "y")]
-    text = refusal(tmp_path, classes=1, tail=tail, constants={"axis": np.array([1])}, outputs={"y": [1, 24, 32]})
-    assert "its output 'y' (float32 1x24x32) is one channel" in text
+def test_instances(tmp_path: Path) -> None:
+    """YOLO's boxes and prototypes of masks, from a file without metadata."""
+    shape = {"to": np.array([1, 9, -1]), "zero": np.float32(0)}
+    tail = [node("Reshape", "scores to", "output0"), node("Add", "scores zero", "output1")]
+    outputs = {"output0": [1, 9, 512], "output1": [1, 6, 24, 32]}
+    text = refusal(tmp_path, tail=tail, constants=shape, classes=6, outputs=outputs)
+    assert "it gives boxes, and perhaps masks of single objects" in text
+
+
+def test_no_batch(tmp_path: Path) -> None:
+    tail = [node("Squeeze", "scores axis", "y")]
+    text = refusal(tmp_path, tail=tail, constants={"axis": np.array([0])}, outputs={"y": [4, 24, 32]})
+    assert "has no dimension for the batch" in text
 
 
 @pytest.mark.parametrize("task", ["detect", "obb", "pose", "classify", "segment"])
@@ -110,12 +117,6 @@ def test_a_classifier_of_hugging_face(tmp_path: Path) -> None:
 
 def test_classified_masks(tmp_path: Path) -> None:
     assert "it classifies masks" in refusal(tmp_path, outputs={"masks_queries_logits": [1, 4, 24, 32]})
-
-
-def test_flattened_scores(tmp_path: Path) -> None:
-    tail = [node("Transpose", "scores", "last", perm=[0, 2, 3, 1]), node("Reshape", "last to", "y")]
-    text = refusal(tmp_path, tail=tail, constants={"to": np.array([1, -1, 4])}, outputs={"y": [1, 768, 4]})
-    assert "its output is flattened" in text
 
 
 def test_more_classes_than_a_mask_holds(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from segment.drafts.drafting import DraftedCard, draft_card
 from segment.errors import ModelError
 from segment.models.card import ModelCard, load_card
+from segment.models.sessions.tflite_metadata import tflite_metadata
 
 pytestmark = pytest.mark.shared
 CARDS = Path(__file__).parents[2] / "segment" / "models" / "cards"
@@ -21,9 +22,11 @@ SERVED = {
     "deeplab_aiseg_quant513.tflite": ("NHWC", 513, 513, "index", "NHW", 2),
     "deeplabv3_257_mv_gpu.tflite": ("NHWC", 257, 257, "logits", "NHWC", 21),
     "lite-model_mobilenetv2-coco_dr_1.tflite": ("NHWC", 513, 513, "logits", "NHWC", 21),
+    "prisma_nchw.onnx": ("NCHW", 256, 256, "sigmoid", "N1HW", 2),
     "road-segmentation-adas-0001.xml": ("NCHW", 512, 896, "probabilities", "NCHW", 4),
 }
 REFUSED = {
+    "prisma_quant.tflite": "takes int8",
     "portrait_video_quant.tflite": "takes 4 channels, and an image has three",
     "selfie_segmentation.tflite": "no runtime here reads it: .*Convolution2DTransposeBias",
 }
@@ -42,6 +45,27 @@ def drafted(shared: Path, name: str, images: str | None = None) -> DraftedCard:
 @pytest.mark.parametrize("name", SERVED)
 def test_strangers_are_drafted(name: str, shared: Path) -> None:
     assert contract(drafted(shared, name).card) == SERVED[name]
+
+
+@pytest.mark.parametrize("name", ["deeplabv3_257_mv_gpu.tflite", "lite-model_mobilenetv2-coco_dr_1.tflite"])
+def test_metadata_of_tflite_files(name: str, shared: Path) -> None:
+    data = (shared / "models" / "strangers" / name).read_bytes()
+
+    found = drafted(shared, name)
+    assert (found.card.input.mean, found.card.input.std) == ((127.5,) * 3, (127.5,) * 3)
+    assert found.card.classes.names[20] == "tv"
+    assert found.card.classes.palette == load_card("deeplabv3-mobilenetv2").classes.palette
+    assert "guessed, check them: channels; resize" in found.remarks
+
+    assert tflite_metadata(data)["mean"] == "127.5"
+    for end in (0, 4, 100, 1000, 2000, len(data) // 2):  # a damaged file says nothing, and breaks nothing
+        assert tflite_metadata(data[:end]).get("labels") is None
+    noise = np.random.default_rng(0)
+    for _ in range(200):
+        damaged = bytearray(data[:4096])
+        for place in noise.integers(0, 1200, 20):
+            damaged[place] = noise.integers(256)
+        tflite_metadata(bytes(damaged))
 
 
 @pytest.mark.parametrize("name", REFUSED)

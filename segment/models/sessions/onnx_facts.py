@@ -110,12 +110,13 @@ class _Walk:
             name = node.input[0]
         if node is None:
             return "", None
-        if node.op_type == "ArgMax":
+        if node.op_type == "ArgMax" or (node.op_type == "TopK" and name == node.output[-1]):
             return "ArgMax", self._chosen_from(node)
         return node.op_type, None
 
     def _chosen_from(self, node: NodeProto) -> int | None:
-        axis = next((item.i for item in node.attribute if item.name == "axis"), 0)
+        default = 0 if node.op_type == "ArgMax" else -1
+        axis = next((item.i for item in node.attribute if item.name == "axis"), default)
         dims = self._dims.get(node.input[0])
         return dims[axis] if dims and -len(dims) <= axis < len(dims) else None
 

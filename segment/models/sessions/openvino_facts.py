@@ -18,6 +18,7 @@ from segment.models.sessions.graph_facts import (
     add_arithmetic,
 )
 from segment.models.sessions.openvino import read_graph, to_port
+from segment.models.sessions.tflite_metadata import tflite_metadata
 from segment.models.weights import Weights
 
 _KEEPING = frozenset(
@@ -44,8 +45,15 @@ def openvino_facts(weights: Weights, entry: str | None = None, shape: Sequence[i
         tuple(_leaving(port) for port in model.outputs),
         frozenset(node.get_type_name() for node in model.get_ops()),
         "",
-        _runtime_information(weights) if weights.format == "ir" else {},
+        _metadata(weights),
     )
+
+
+def _metadata(weights: Weights) -> dict[str, str]:
+    if weights.format == "ir":
+        return _runtime_information(weights)
+    found = tflite_metadata(weights.graph) if weights.format == "tflite" else {}
+    return {f"tflite.{key}": value for key, value in found.items()}
 
 
 def _entering(port: Any) -> InputFacts:
@@ -91,7 +99,10 @@ def _leaving(port: Any) -> OutputFacts:
 
 def _runtime_information(weights: Weights) -> dict[str, str]:
     """Return the `rt_info` of an IR, which its converter left there."""
-    root = ElementTree.fromstring(weights.graph)
+    try:
+        root = ElementTree.fromstring(weights.graph)
+    except ElementTree.ParseError:  # openvino is more lenient
+        return {}
     table = root.find("rt_info")
     if table is None:
         table = root.find("meta_data")  # before 2022
