@@ -61,7 +61,8 @@ def net(
             for name, array in {"kernel": weights, **(constants or {})}.items()
         ],
     )
-    opsets = [helper.make_opsetid("", 17)]
+    domains = {"", *(item.domain for item in [*before, *tail])}
+    opsets = [helper.make_opsetid(domain, 17 if domain == "" else 1) for domain in sorted(domains)]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=8, producer_name=producer)
     helper.set_model_props(model, dict(metadata or {}))
     return bytes(model.SerializeToString())

@@ -12,9 +12,9 @@ from segment.drafts.trial import NamedImage, Trial, picture_of, read_images, try
 from segment.drafts.writing import card_text
 from segment.errors import ModelError, SampleError, UsageError
 from segment.models.card import ModelCard, load_card, parse_card
-from segment.models.weights import Weights, load_weights
+from segment.models.weights import Weights, load_weights, with_suffix
 from segment.store.client import Store
-from segment.store.names import basename
+from segment.store.names import basename, suffix_of
 from segment.store.urls import parent_url, redact_url, to_url, unsigned
 
 # A card that `load_weights` can name in its messages; it describes nothing.
@@ -71,14 +71,14 @@ def draft_card(
     files = _files(url, weights, store)
     text = card_text(draft, redact_url(url), [(_reference(file, beside), data) for file, data in files])
     card = parse_card(text, where="the drafted card")
-    trial = _trial(card, weights, pictures)
+    trial = _trial(card, weights, pictures, size)
     remarks = [*_told(draft), *draft.remarks, *trial.remarks, *_missing_weights(files), _ran(trial)]
     return DraftedCard(text, card, tuple(remarks), picture_of(trial, card) if pictures else b"")
 
 
 def weights_url(url: str) -> str:
     """Return the URL of the graph: the .xml of a .bin."""
-    return f"{url.removesuffix('.bin')}.xml" if url.endswith(".bin") else url
+    return with_suffix(url, ".xml") if suffix_of(url) == ".bin" else url
 
 
 def _weights(url: str, store: Store) -> Weights:
@@ -95,12 +95,11 @@ def _pictures(images: str | None, store: Store) -> list[NamedImage]:
         raise UsageError(f"{images}: {error}") from None
 
 
-def _trial(card: ModelCard, weights: Weights, pictures: list[NamedImage]) -> Trial:
+def _trial(card: ModelCard, weights: Weights, pictures: list[NamedImage], size: tuple[int, int] | None) -> Trial:
     try:
         return try_card(card, weights, pictures)
     except ModelError as error:
-        sides = (card.input.height, card.input.width)
-        advice = "" if all(side % 32 == 0 for side in sides) else ". Where --size is free, try multiples of 32"
+        advice = ". Many networks need a --size of multiples of 32" if any(side % 32 for side in size or ()) else ""
         raise ModelError(f"the drafted card does not run: {error}{advice}") from None
 
 
@@ -111,7 +110,7 @@ def _files(url: str, weights: Weights, store: Store) -> list[tuple[str, bytes]]:
     if weights.format == "onnx" and (entry is None or entry.size != len(weights.graph)):
         return []
     found = [(unsigned(graph), weights.graph)]
-    return [*found, (unsigned(f"{graph.removesuffix('.xml')}.bin"), weights.data)] if weights.data else found
+    return [*found, (unsigned(with_suffix(graph, ".bin")), weights.data)] if weights.data else found
 
 
 def _reference(url: str, beside: str | None) -> str:

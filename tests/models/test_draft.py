@@ -22,6 +22,7 @@ from tests.calls import Call
 from tests.graphs import as_weights, colour_classifier
 from tests.nets import net, node
 from tests.tflites import Node, Tensor, tflite
+from tests.web import Web
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
@@ -425,6 +426,26 @@ def test_damaged_files_beside_a_model_say_nothing(model: Path) -> None:
         "config.json or preprocessor_config.json",
         "pipeline.json",
     ]
+
+
+def test_onnxruntime_is_tried_where_openvino_lacks_an_operator(tmp_path: Path) -> None:
+    graph = net(tail=[node("SampleOp", "scores", "y", domain="com.microsoft")])
+
+    found = draft_card(str(written(tmp_path, graph)))
+
+    assert any("use --runtime onnxruntime: openvino cannot read" in remark for remark in found.remarks)
+    assert "the card runs (onnxruntime, f32): 2 generated images" in found.remarks
+
+
+def test_a_model_on_a_web_server(web: Web, tmp_path: Path) -> None:
+    ir = an_ir(tmp_path, net(), {})
+    url = web.put("/models/net.xml", ir.read_bytes())
+    web.put("/models/net.bin", ir.with_suffix(".bin").read_bytes())
+
+    found = draft_card(f"{url}?X-Amz-Signature=0f1e2d3c")
+
+    assert [file.url for file in found.card.weights] == [url, url.replace(".xml", ".bin")]
+    assert "0f1e2d3c" not in found.text
 
 
 def test_tensors_in_another_file_cannot_be_named_by_a_card(tmp_path: Path) -> None:

@@ -137,8 +137,9 @@ def test_contradictions_of_the_options(tmp_path: Path) -> None:
 def test_a_size_that_the_graph_does_not_take(tmp_path: Path) -> None:
     free = {"inputs": {"x": [1, 3, "h", "w"]}, "outputs": {"y": [1, 4, 24, 32]}}
     fixed = [node("Reshape", "scores to", "y")]
-    text = refusal(tmp_path, {"size": (48, 64)}, tail=fixed, constants={"to": np.array([1, 4, 24, 32])}, **free)
+    text = refusal(tmp_path, {"size": (48, 65)}, tail=fixed, constants={"to": np.array([1, 4, 24, 32])}, **free)
     assert "the drafted card does not run: openvino cannot load the graph" in text
+    assert text.endswith("Many networks need a --size of multiples of 32")
 
 
 def test_scores_that_say_nothing(tmp_path: Path) -> None:
