@@ -20,14 +20,14 @@ from segment.store.client import Store
 from segment.store.names import suffix_of
 from segment.store.urls import is_url, join_url, parent_url, redact_url, to_url, unsigned
 
-Channels = Literal["RGB", "BGR"]
+Channels = Literal["RGB", "BGR", "GREY"]
 Convention = Literal["omz", "cityscapes", "image-mean"]
 Resolution = Literal["model", "source"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "area"]
 Resampler = Literal["pillow", "opencv"]
 Share = Annotated[float, Field(ge=0, le=1)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{96}$")]
-Triple = tuple[float, float, float]
+ByChannel = Annotated[tuple[float, ...], Field(min_length=1, max_length=3)]
 
 
 class Resize(BaseModel):
@@ -71,14 +71,37 @@ class Input(BaseModel):
     layout: Literal["NCHW", "NHWC"] = Field(description="Order of the dimensions.")
     height: Side = Field(description="Height in pixels.")
     width: Side = Field(description="Width in pixels.")
-    channels: Channels = Field(description="Order of the colour channels.")
+    channels: Channels = Field(
+        description="Order of the colour channels; `GREY` is one channel of luma (ITU-R 601, rounded as Pillow's `L`), "
+        "computed within the graph after the resize."
+    )
     maximum: Literal[255, 1] = Field(255, description="Value of the brightest pixel before normalisation.")
-    mean: Triple = Field((0.0, 0.0, 0.0), description="Subtracted; in units of `maximum`, in the order of `channels`.")
-    std: Triple = Field((1.0, 1.0, 1.0), description="Divisor; in units of `maximum`, in the order of `channels`.")
+    mean: ByChannel = Field(
+        (0.0, 0.0, 0.0),
+        description="Subtracted; in units of `maximum`, in the order of `channels`; one value for `GREY`.",
+    )
+    std: ByChannel = Field(
+        (1.0, 1.0, 1.0), description="Divisor; in units of `maximum`, in the order of `channels`; one value for `GREY`."
+    )
     resize: Resize = Field(Resize(), description="How images are resized to height and width.")
 
+    @property
+    def depth(self) -> int:
+        """Number of channels of the graph's input."""
+        return 1 if self.channels == "GREY" else 3
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_of_grey(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("channels") == "GREY":
+            return {"mean": (0.0,), "std": (1.0,), **values}
+        return values
+
     @model_validator(mode="after")
-    def _std_not_zero(self) -> Input:
+    def _normalisation(self) -> Input:
+        for key, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) != self.depth:
+                raise ValueError(f"{key} has {len(values)} values, channels = {self.channels!r} need {self.depth}")
         if 0.0 in self.std:
             raise ValueError("std must not contain a zero: pixels are divided by it")
         return self

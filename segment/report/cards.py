@@ -53,7 +53,8 @@ def print_card(card: ModelCard) -> None:
 
 def _card_rows(card: ModelCard) -> list[tuple[str, str | Text]]:
     spec, output, metric = card.input, card.output, card.metric
-    shape = f"3x{spec.height}x{spec.width}" if spec.layout == "NCHW" else f"{spec.height}x{spec.width}x3"
+    pixels = f"{spec.height}x{spec.width}"
+    shape = f"{spec.depth}x{pixels}" if spec.layout == "NCHW" else f"{pixels}x{spec.depth}"
     size = f"{card.output_height}x{card.output_width}"
     rows: list[tuple[str, str | Text]] = [
         ("input", f"{spec.name or '(the only one)'}: Nx{shape} {spec.layout}, {spec.channels}, 0-{spec.maximum}"),

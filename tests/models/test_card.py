@@ -354,6 +354,18 @@ def test_a_sigmoid_takes_any_layout_and_half_is_its_threshold(layout: str) -> No
     assert (output.threshold, output.logit, output.enlarging) == (0.5, False, "bilinear")
 
 
+@pytest.mark.parametrize(
+    ("more", "shown"), [("", "sigmoid > 0.5 NCHW"), ("logit = true\nthreshold = 0.25", "0.25 NCHW")]
+)
+def test_a_sigmoid_of_grey_images_is_shown(more: str, shown: str, capsys: pytest.CaptureFixture[str]) -> None:
+    card = parse_card(changed('"logits"', f'"sigmoid"\n{more}').replace('"RGB"', '"GREY"', 1))
+    print_card(card)
+    said = capsys.readouterr().out
+    assert shown in said
+    assert ("(a logit)" in said) == bool(more)
+    assert "Nx1x32x48 NCHW, GREY" in said
+
+
 def test_a_dumped_card_is_a_card() -> None:
     card = parse_card(CARD)
     assert card.model_validate(card.model_dump(mode="json")) == card

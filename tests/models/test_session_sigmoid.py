@@ -13,7 +13,7 @@ from PIL import Image
 from segment.models.card import ModelCard
 from segment.models.card_output import MULTILABEL
 from segment.models.sessions import Runtime, open_session
-from tests.graphs import as_weights
+from tests.graphs import as_weights, colour_classifier
 from tests.models.test_session_enlarging import enlarged
 from tests.serving import BOTH, OPENVINO, ORT, message, opened, shared, small, tiny
 
@@ -231,6 +231,14 @@ def test_several_channels_are_refused(runtime: Runtime) -> None:
 def test_another_layout_is_advised(runtime: Runtime) -> None:
     said = message(lambda: opened(card_of("NHWC"), brightness("NCHW"), runtime))
     assert said.endswith("the graph's output 'y' is float32 ?x1x32x48: output.layout = \"NCHW\"?")
+
+
+@BOTH
+def test_integers_are_a_class_index(runtime: Runtime) -> None:
+    graph = colour_classifier(small(output={"kind": "index", "layout": "N1HW"}))
+    assert message(lambda: opened(card_of("NCHW"), graph, runtime)) == (
+        f"{FIT}the card says sigmoid, the graph's output is 'prediction' (int64 ?x1x32x48): output.kind = \"index\"?"
+    )
 
 
 # ---- a real model

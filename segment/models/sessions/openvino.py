@@ -20,6 +20,7 @@ from openvino.preprocess import PrePostProcessor
 from segment.errors import ModelError
 from segment.models.card import ModelCard
 from segment.models.sessions.base import Runtime
+from segment.models.sessions.luma import HALF, UNIT, WEIGHTS
 from segment.models.sessions.openvino_postprocess import as_numbers, postprocess
 from segment.models.sessions.ports import Dims, Port, Size, check_output, choose_ports, is_identity, refuse, with_dims
 from segment.models.sessions.predict import GraphSession, Run
@@ -203,7 +204,7 @@ def _needed(card: ModelCard, model: Any, entry: int, result: int, batch: int) ->
     value = model.outputs[result].get_node().input_value(0)
     _check_needs(card, value.get_node(), parameter)
     needed = openvino.Model([ops.result(value)], [parameter], "segment")
-    sizes = {"N": batch, "C": 3, "H": declared.height, "W": declared.width}
+    sizes = {"N": batch, "C": declared.depth, "H": declared.height, "W": declared.width}
     try:
         needed.reshape(openvino.PartialShape([sizes[axis] for axis in declared.layout]))
     except RuntimeError as error:
@@ -231,7 +232,24 @@ def _with_preprocessing(card: ModelCard, model: Any) -> Any:
         steps.scale(255 / declared.maximum)
         steps.mean(list(declared.mean))
         steps.scale(list(declared.std))
-    return processor.build()
+    return _with_luma(processor.build()) if declared.channels == "GREY" else processor.build()
+
+
+def _with_luma(model: Any) -> Any:
+    """Replace a model's input, `uint8[N, H, W, 1]`, by the luma of `uint8[N, H, W, 3]`."""
+    grey = model.inputs[0].get_node()
+    shape = grey.get_partial_shape()
+    shape[3] = 3
+    images = ops.parameter(shape, openvino.Type.u8)
+    weighted = ops.multiply(ops.convert(images, "i32"), ops.constant(WEIGHTS))
+    luma = ops.reduce_sum(weighted, ops.constant(np.array([3])), keep_dims=True)
+    luma = ops.add(luma, ops.constant(HALF))
+    # The CPU plugin rounds a division of integers to the nearest, so subtract the remainder before. Integers stay exact
+    # in bf16.
+    luma = ops.subtract(luma, ops.floor_mod(luma, ops.constant(UNIT)))
+    luma = ops.divide(luma, ops.constant(UNIT))
+    grey.output(0).replace(ops.convert(luma, "u8").output(0))
+    return openvino.Model(model.get_results(), [images], "segment")
 
 
 def _check_needs(card: ModelCard, node: Any, parameter: Any) -> None:

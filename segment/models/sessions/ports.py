@@ -72,7 +72,7 @@ def check_output(card: ModelCard, port: Port) -> Size | None:
         expected = (
             "a class index is a number" if output.kind == "index" else "scores are floating-point or 8-bit numbers"
         )
-        hint = _other_kind(port, card) if port.dtype in _INDICES and port.dims else None
+        hint = _kind_of_integers(port, card) if port.dtype in _INDICES and port.dims else None
         refuse(card, f"the card says {output.kind}, the graph's output is {port}: {hint or expected}")
     if port.dims is None:
         return _size_in_card(card)
@@ -143,7 +143,7 @@ def _check_input(card: ModelCard, port: Port) -> None:
         )
     if port.dims is None:
         return
-    layout, sizes = card.input.layout, {"C": 3, "H": card.input.height, "W": card.input.width}
+    layout, sizes = card.input.layout, {"C": card.input.depth, "H": card.input.height, "W": card.input.width}
     if _fits(port.dims, layout, sizes):
         return
     declared = (
@@ -213,6 +213,13 @@ def _output_advice(port: Port, card: ModelCard) -> str:
     return _advice(dims, layout, sizes, "output")
 
 
+def _kind_of_integers(port: Port, card: ModelCard) -> str | None:
+    """Return the advice for integers where the card says scores; None if their shape is not that of an index."""
+    if card.output.kind == "sigmoid":
+        return 'output.kind = "index"?' if _fits_output(port.dims or (), card.output.axes, card) else None
+    return _other_kind(port, card)
+
+
 def _other_kind(port: Port, card: ModelCard) -> str | None:
     """Return the advice for an output of another kind or layout than the card's; None if it is neither."""
     if None in (port.dims or ())[1:]:
@@ -248,6 +255,9 @@ def _advice(dims: Dims, layout: str, sizes: dict[str, int], table: str) -> str:
             ]
             return f"{' and '.join(changes)}?" if changes else f"check {table}.layout"
     channels = dims[layout.index("C")]
+    if table == "input" and {channels, sizes["C"]} == {1, 3}:
+        wanted = '"GREY", with one value in input.mean and input.std' if channels == 1 else '"RGB" or "BGR"'
+        return f"the graph takes {channels} channel{'s' if channels == 3 else ''}: input.channels = {wanted}?"
     if table == "input":
         return f"the graph takes {channels} channels, an image has 3: check input.layout and the weights"
     if channels == 1:

@@ -9,6 +9,7 @@ from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 
 from segment.models.card import ModelCard
 from segment.models.sessions.chain import NodeChain
+from segment.models.sessions.luma import HALF, UNIT, WEIGHTS
 from segment.models.sessions.onnx_postprocess import Postprocessing, add_dequantising
 from segment.models.sessions.onnx_quantised import quantised_result
 from segment.models.sessions.onnxfile import (
@@ -51,7 +52,7 @@ class Surgeon:
         self._entry, self._result = inputs[entry], outputs[result]
         self.fixed_batch = self._entry.dims is not None and self._entry.dims[0] == 1
         self._remove_unused()
-        sizes = {"N": 1, "C": 3, "H": card.input.height, "W": card.input.width}
+        sizes = {"N": 1, "C": card.input.depth, "H": card.input.height, "W": card.input.width}
         shape = [sizes[axis] for axis in card.input.layout]
         dims = None if self.output_is_known else inferred_dims(self._model, self._entry.name, shape, self._result.name)
         self.set_output_dims(dims or self._result.dims)
@@ -159,15 +160,29 @@ class Surgeon:
         if self.card.input.layout == "NCHW":
             chain.add("Transpose", perm=[0, 3, 1, 2])
             channels_axis = 1
+        if self.card.input.channels == "GREY":
+            self._add_luma(chain, channels_axis)
         if self.card.input.channels == "BGR":
             chain.add("Gather", np.array([2, 1, 0], np.int64), axis=channels_axis)
         if not is_identity(self.card):
             chain.add("Cast", to=TensorProto.FLOAT)
-            self._normalise(chain, (3, 1, 1) if channels_axis == 1 else (3,))
+            self._normalise(chain, (-1, 1, 1) if channels_axis == 1 else (-1,))
         wanted = helper.np_dtype_to_tensor_dtype(np.dtype(self._entry.dtype))
         chain.add("Cast", to=wanted)
         chain.finish(self._entry.name)
         return chain.nodes
+
+    def _add_luma(self, chain: NodeChain, axis: int) -> None:
+        """Append the nodes from RGB bytes to luma in int32; a sum over channels is faster if they come first."""
+        if axis == 3:
+            chain.add("Transpose", perm=[0, 3, 1, 2])
+        chain.add("Cast", to=TensorProto.INT32)
+        chain.add("Mul", WEIGHTS.reshape(3, 1, 1))
+        chain.over_axes("ReduceSum", [1], since=13, keepdims=1)
+        chain.add("Add", np.array(HALF))
+        chain.add("Div", np.array(UNIT))
+        if axis == 3:
+            chain.add("Transpose", perm=[0, 2, 3, 1])
 
     def _normalise(self, chain: NodeChain, shape: tuple[int, ...]) -> None:
         declared = self.card.input
