@@ -22,6 +22,7 @@ def net(
     types: Mapping[str, int] | None = None,
     metadata: Mapping[str, str] | None = None,
     stride: int = 1,
+    depth: int = 3,
     producer: str = "pytorch",
 ) -> bytes:
     """Return an ONNX model: a convolution from `x`, [1, 3, 24, 32], to scores of random weights, `y`.
@@ -36,13 +37,14 @@ def net(
         types: element types of ports; the others are float32.
         metadata: of the file.
         stride: of the convolution.
+        depth: channels that it takes.
         producer: of the file.
     """
     inputs = inputs or {"x": [1, 3, 24, 32]}
     outputs = outputs or {"y": [1, classes, 24 // stride, 32 // stride]}
     types = types or {}
     first = "pixels" if before else next(iter(inputs))
-    weights = np.random.default_rng(0).normal(size=(classes, 3, 1, 1)).astype(np.float32)
+    weights = np.random.default_rng(0).normal(size=(classes, depth, 1, 1)).astype(np.float32)
     last = "scores" if tail else next(iter(outputs))
     convolution = helper.make_node("Conv", [first, "kernel"], [last], kernel_shape=[1, 1], strides=[stride, stride])
     graph = helper.make_graph(

@@ -36,19 +36,20 @@ def layout_of(port: Port) -> Said[str]:
     """Return `NCHW` or `NHWC`.
 
     Raises:
-        ModelError: the input takes no image of three channels, no batch of one, or numbers of another type.
+        ModelError: the input takes no image in colour or grey, no batch of one, or numbers of another type.
     """
     if port.dims is None:
         return guess("NCHW", "the graph does not say how many dimensions its input has", '"NHWC"')
     _check_batch(port, port.dims)
     first, last = port.dims[1], port.dims[3]
-    if 3 not in (first, last):
+    depth = 3 if 3 in (first, last) else 1
+    if depth not in (first, last):
         _check_channels(port, port.dims)
     _check_dtype(port)
     shape = f"the graph's input is {port}"
-    if first == 3 and last != 3:
+    if first == depth and last != depth:
         return Said("NCHW", shape)
-    if last == 3 and first != 3:
+    if last == depth and first != depth:
         return Said("NHWC", shape)
     return guess("NCHW", f"{shape}, which says nothing", '"NHWC"')
 
@@ -63,11 +64,9 @@ def _check_batch(port: Port, dims: Dims) -> None:
 def _check_channels(port: Port, dims: Dims) -> None:
     sides = [side for side in (dims[1], dims[3]) if side is not None and side <= _CHANNELS]
     if sides:
-        number = min(sides)
-        what = "one channel (grey)" if number == 1 else f"{number} channels"
-        raise refusal(f"its input {port} takes {what}, and an image has three: red, green, blue")
+        raise refusal(f"its input {port} takes {min(sides)} channels, and an image has three (colour) or one (grey)")
     if None not in (dims[1], dims[3]):
-        raise refusal(f"its input {port} has no axis of three channels")
+        raise refusal(f"its input {port} has no axis of three channels, or of one")
 
 
 def _check_dtype(port: Port) -> None:
@@ -76,6 +75,11 @@ def _check_dtype(port: Port) -> None:
             f"its input {port} takes {port.dtype}; served are float32, float16 and uint8: export it with a "
             "floating-point input (TensorFlow's converter: inference_input_type = tf.float32 or tf.uint8)"
         )
+
+
+def depth_of(port: Port, layout: str) -> int:
+    """Return the number of channels that an input takes: 3 (colour) or 1 (grey)."""
+    return 1 if port.dims is not None and port.dims[layout.index("C")] == 1 else 3
 
 
 def size_of(port: Port, layout: str, hints: Hints, wanted: Size | None) -> Said[Size]:

@@ -8,6 +8,7 @@ from segment.drafts.contract import Hints, Said, Scaling, guess
 from segment.models.sessions.graph_facts import GraphFacts, InputFacts
 from segment.models.weights import Format
 
+GREY = Said("GREY", "the graph takes one channel")
 IMAGENET = Scaling(1, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _SYMMETRIC = Scaling(255, (127.5, 127.5, 127.5), (127.5, 127.5, 127.5))
 _OTHERS = {
@@ -37,6 +38,17 @@ def scaling_of(entry: InputFacts, facts: GraphFacts, fmt: Format, hints: Hints) 
         return guess(_SYMMETRIC, why, _others("-1..1"))
     why = "nothing says so; most networks of PyTorch take ImageNet's mean and deviation"
     return guess(IMAGENET, why, _others("ImageNet"))
+
+
+def scaling_of_grey(entry: InputFacts, hints: Hints) -> Said[Scaling]:
+    """Return the normalisation of a grey input; a card takes the first value of mean and std."""
+    if entry.port.dtype == "uint8":
+        return Said(Scaling(), "the graph takes bytes")
+    if entry.is_normalised_inside:
+        return _inside(entry)
+    return hints.scaling or guess(
+        Scaling(1), "nothing says so; most grey networks take 0 to 1", "0 to 255: maximum = 255"
+    )
 
 
 def _inside(entry: InputFacts) -> Said[Scaling]:

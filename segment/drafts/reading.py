@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from segment.drafts.class_names import classes_of
 from segment.drafts.contract import Draft, Hints, Said, guess, refusal
 from segment.drafts.exporters import read_hints
-from segment.drafts.image_input import Size, choose_input, layout_of, size_of
+from segment.drafts.image_input import Size, choose_input, depth_of, layout_of, size_of
 from segment.drafts.mask_output import Mask, choose_output
-from segment.drafts.pixels import channels_of, scaling_of
+from segment.drafts.pixels import GREY, channels_of, scaling_of, scaling_of_grey
 from segment.errors import ModelError
 from segment.models.classes import Classes
 from segment.models.sessions.graph_facts import GraphFacts, InputFacts
@@ -45,8 +45,9 @@ def read_draft(
         raise refusal(hints.refusal)
     entry = choose_input(facts)
     layout = layout_of(entry.port)
+    depth = depth_of(entry.port, layout.value)
     chosen = size_of(entry.port, layout.value, hints, size)
-    facts = inspect_graph(weights, entry.port.name, _shape(layout.value, chosen.value))
+    facts = inspect_graph(weights, entry.port.name, _shape(layout.value, chosen.value, depth))
     mask, others = choose_output(facts, chosen.value, layout.value)
     found = _classes(mask, hints, classes)
     number = len(found.value.names)
@@ -55,8 +56,8 @@ def read_draft(
         entry.port.name if len(facts.inputs) > 1 else None,
         layout,
         chosen,
-        channels_of(entry, weights.format, hints, number),
-        scaling_of(entry, facts, weights.format, hints),
+        channels_of(entry, weights.format, hints, number) if depth == 3 else GREY,
+        scaling_of(entry, facts, weights.format, hints) if depth == 3 else scaling_of_grey(entry, hints),
         hints.resize or guess(_STRETCH, "no file says how images were resized", 'method = "letterbox" or "pad"'),
         _output_name(mask, others, len(facts.outputs)),
         mask.kind,
@@ -64,7 +65,7 @@ def read_draft(
         Said(mask.layout, f"the graph's output is {mask.facts.port}"),
         _stated_size(mask, chosen.value),
         found,
-        (*hints.remarks, *_remarks(entry, mask, chosen.value)),
+        (*hints.remarks, *_remarks(entry, mask, chosen.value, depth)),
     )
 
 
@@ -85,8 +86,8 @@ def card_name(url: str) -> str:
     return re.sub(r"[^A-Za-z0-9._]+", "-", stem).strip("-._")[:100] or "model"
 
 
-def _shape(layout: str, size: Size) -> list[int]:
-    sides = {"N": 1, "C": 3, "H": size[0], "W": size[1]}
+def _shape(layout: str, size: Size, depth: int) -> list[int]:
+    sides = {"N": 1, "C": depth, "H": size[0], "W": size[1]}
     return [sides[axis] for axis in layout]
 
 
@@ -126,7 +127,7 @@ def _stated_size(mask: Mask, size: Size) -> Size | None:
     return mask.size if mask.size[0] > size[0] or mask.size[1] > size[1] else None
 
 
-def _remarks(entry: InputFacts, mask: Mask, size: Size) -> list[str]:
+def _remarks(entry: InputFacts, mask: Mask, size: Size, depth: int) -> list[str]:
     remarks = []
     if mask.size[0] < size[0] and mask.size[1] < size[1]:
         remarks.append(f"the output, {mask.size[0]}x{mask.size[1]}, is enlarged to the input, {size[0]}x{size[1]}")
@@ -134,7 +135,7 @@ def _remarks(entry: InputFacts, mask: Mask, size: Size) -> list[str]:
         remarks.append("one sigmoid a class: if classes may overlap (multilabel), one mask cannot show it")
     if mask.logit:
         remarks.append("the output, one channel, ends in no sigmoid: it may be a logit, as the card says, or no mask")
-    if mask.classes == 3 and mask.size[0] >= size[0]:
+    if mask.classes == 3 and depth == 3 and mask.size[0] >= size[0]:
         remarks.append("three channels come out, as they go in: is it a network from images to images?")
     if entry.is_normalised_inside:
         remarks.append("the graph normalises its input itself; the card leaves pixels as they are")

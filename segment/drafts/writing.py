@@ -58,9 +58,9 @@ def card_text(draft: Draft, origin: str, weights: Sequence[tuple[str, bytes]]) -
 
 def _scaling(draft: Draft) -> list[str]:
     """The normalisation; all three keys stand there, as these are the ones to correct."""
-    scaling = draft.scaling.value
+    scaling, depth = draft.scaling.value, 1 if draft.channels.value == "GREY" else 3
     lines = [*_comment(draft.scaling.comment), _line("maximum", scaling.maximum)]
-    return [*lines, _line("mean", scaling.mean), _line("std", scaling.std)]
+    return [*lines, _line("mean", scaling.mean[:depth]), _line("std", scaling.std[:depth])]
 
 
 def _classes(draft: Draft) -> list[str]:

@@ -281,6 +281,16 @@ def test_the_best_of_a_topk_is_an_index(tmp_path: Path) -> None:
     assert (found.output.kind, len(found.classes)) == ("index", 4)
 
 
+@pytest.mark.parametrize(("layout", "shape"), [("NCHW", [1, 1, 24, 32]), ("NHWC", [1, 24, 32, 1])])
+def test_one_channel_in_is_grey(layout: str, shape: list[int], tmp_path: Path) -> None:
+    turned = [node("Transpose", "x", "pixels", perm=[0, 3, 1, 2])] if layout == "NHWC" else []
+
+    found = draft_card(str(written(tmp_path, net(inputs={"x": shape}, depth=1, before=turned)))).card
+
+    assert (found.input.channels, found.input.layout) == ("GREY", layout)
+    assert (found.input.maximum, found.input.mean, found.input.std) == (1, (0,), (1,))
+
+
 def test_images_out_are_doubted(tmp_path: Path) -> None:
     found = draft_card(str(written(tmp_path, net(classes=3))))
 

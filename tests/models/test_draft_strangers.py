@@ -27,7 +27,7 @@ SERVED = {
 }
 REFUSED = {
     "prisma_quant.tflite": "takes int8",
-    "portrait_video_quant.tflite": "takes 4 channels, and an image has three",
+    "portrait_video_quant.tflite": "takes 4 channels, and an image has three .colour. or one",
     "selfie_segmentation.tflite": "no runtime here reads it: .*Convolution2DTransposeBias",
 }
 
