@@ -17,6 +17,7 @@ from segment.models.card_output import ONE_CHANNEL, STRICT, Output, Side
 from segment.models.classes import Byte, Classes
 from segment.models.validation import validation_message
 from segment.store.client import Store
+from segment.store.names import suffix_of
 from segment.store.urls import is_url, join_url, parent_url, redact_url, to_url, unsigned
 
 Channels = Literal["RGB", "BGR", "GREY"]
@@ -238,6 +239,12 @@ def load_card(reference: str, store: Store | None = None) -> ModelCard:
     if reference in built_in_cards():
         text = (_card_folder() / f"{reference}.toml").read_text(encoding="utf-8")
         return parse_card(text, where=f"built-in card {reference}", base=str(_card_folder()))
+    if suffix_of(reference) in (".onnx", ".xml", ".bin", ".tflite"):
+        name = redact_url(reference)
+        raise UsageError(
+            f"{name} is a model, and --model takes its card, which says what goes in and comes out. "
+            f"`segment models draft {name} --to my-card.toml` drafts one; then: --model my-card.toml"
+        )
     if not (is_url(reference) or reference.endswith(".toml") or "/" in reference):
         raise UsageError(
             f"no model card named '{reference}'.{did_you_mean(reference, built_in_cards())} "

@@ -97,7 +97,7 @@ def _user_weights(url: str, store: Store, report: Progress) -> Weights:
 
 def _user_ir(url: str, suffix: str, store: Store, report: Progress) -> Weights:
     other = ".bin" if suffix == ".xml" else ".xml"
-    partner = _with_suffix(url, other)
+    partner = with_suffix(url, other)
     if not store.exists(url):
         raise _no_such_file(url)
     if not store.exists(partner):
@@ -238,7 +238,7 @@ def _manual_download(target: Path) -> str:
     return f"Or download the file by other means, and give it with --weights or save it as {target}"
 
 
-def _with_suffix(url: str, suffix: str) -> str:
+def with_suffix(url: str, suffix: str) -> str:
     """Replace the suffix of a URL; keep the query and the fragment of an http(s) URL."""
     if not is_http(url):
         return url[: -len(suffix_of(url))] + suffix

@@ -69,8 +69,8 @@ def open_openvino(
         "ENABLE_CPU_PINNING": False,
         "INFERENCE_PRECISION_HINT": runtime.precision,
     }
-    model = _read(core, weights)
-    inputs, outputs = [_port(port) for port in model.inputs], [_port(port) for port in model.outputs]
+    model = read_graph(core, weights)
+    inputs, outputs = [to_port(port) for port in model.inputs], [to_port(port) for port in model.outputs]
     entry, result = choose_ports(card, inputs, outputs)
 
     def compiled(contract: Any) -> Any:
@@ -106,8 +106,8 @@ def wrapped_model(card: ModelCard, weights: Weights, batch: int) -> Any:
     Raises:
         ModelError: as `open_openvino`.
     """
-    model = _read(openvino.Core(), weights)
-    inputs, outputs = [_port(port) for port in model.inputs], [_port(port) for port in model.outputs]
+    model = read_graph(openvino.Core(), weights)
+    inputs, outputs = [to_port(port) for port in model.inputs], [to_port(port) for port in model.outputs]
     entry, result = choose_ports(card, inputs, outputs)
     dims = _dims(_needed(card, model.clone(), entry, result, 1)[1])
     size = check_output(card, with_dims(outputs[result], dims))
@@ -126,7 +126,12 @@ def _check_self_contained(data: bytes) -> None:
     read_model(data)
 
 
-def _read(core: Any, weights: Weights) -> Any:
+def read_graph(core: Any, weights: Weights) -> Any:
+    """Read a model.
+
+    Raises:
+        ModelError: openvino cannot read it.
+    """
     magic = {"ir": b"<?xml", "tflite": b"TFL3"}.get(weights.format, b"")
     if magic not in weights.graph[:64]:
         raise ModelError(f"the weights are not a model in {weights.format} format: a wrong or damaged file")
@@ -153,7 +158,8 @@ def _read_tflite(core: Any, data: bytes) -> Any:
         Path(name).unlink()
 
 
-def _port(port: Any) -> Port:
+def to_port(port: Any) -> Port:
+    """Return an input or output of a model."""
     node = port.get_node()
     if node.get_type_name() == "Result":
         node = node.input_value(0).get_node()
@@ -252,7 +258,7 @@ def _check_needs(card: ModelCard, node: Any, parameter: Any) -> None:
     while waiting:
         node = waiting.pop()
         if node.get_type_name() == "Parameter" and node.get_name() != parameter.get_name():
-            name = _port(node.output(0)).name
+            name = to_port(node.output(0)).name
             refuse(card, f"the graph also needs the input '{name}'; a session has only one input: the image")
         before = [value.get_node() for value in node.input_values()]
         waiting += [node for node in before if node.get_name() not in seen]

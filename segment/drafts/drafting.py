@@ -1,0 +1,140 @@
+"""Drafts a card for a model, and tries it before anybody sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from segment.drafts.contract import Draft, Said
+from segment.drafts.reading import read_draft
+from segment.drafts.trial import NamedImage, Trial, picture_of, read_images, try_card
+from segment.drafts.writing import card_text
+from segment.errors import ModelError, SampleError, UsageError
+from segment.models.card import ModelCard, load_card, parse_card
+from segment.models.weights import Weights, load_weights, with_suffix
+from segment.store.client import Store
+from segment.store.names import basename, suffix_of
+from segment.store.urls import parent_url, redact_url, to_url, unsigned
+
+# A card that `load_weights` can name in its messages; it describes nothing.
+_NO_CARD = "demo-streets"
+
+
+@dataclass(frozen=True)
+class DraftedCard:
+    """A card that runs.
+
+    Attributes:
+        text: TOML.
+        card: the same, parsed.
+        remarks: what was noticed.
+        picture: PNG of the images with their masks; empty without images.
+    """
+
+    text: str
+    card: ModelCard
+    remarks: tuple[str, ...]
+    picture: bytes
+
+
+def draft_card(
+    model: str,
+    images: str | None = None,
+    *,
+    size: tuple[int, int] | None = None,
+    classes: int | None = None,
+    name: str = "",
+    beside: str | None = None,
+    store: Store | None = None,
+) -> DraftedCard:
+    """Draft a card for a model, and run it on generated images and on up to three of `images`.
+
+    Args:
+        model: path or URL of an .onnx, .xml or .tflite file.
+        images: path or URL of an image or of a folder.
+        size: height and width, where the graph leaves them free.
+        classes: number of classes, where the graph does not say it.
+        name: of the card; the default is the model's file name.
+        beside: path or URL of the card to be; weights in its folder are named without one.
+        store: reads URLs.
+
+    Raises:
+        UsageError: a file does not exist or cannot be read.
+        ModelError: the model cannot be served; the message says why.
+        StoreError: a transfer failed.
+    """
+    store, url = store or Store(), to_url(model)
+    weights = _weights(url, store)
+    pictures = _pictures(images, store)
+    draft = read_draft(weights_url(url), weights, store, size=size, classes=classes, name=name)
+    files = _files(url, weights, store)
+    text = card_text(draft, redact_url(url), [(_reference(file, beside), data) for file, data in files])
+    card = parse_card(text, where="the drafted card")
+    trial = _trial(card, weights, pictures, size)
+    remarks = [*_told(draft), *draft.remarks, *trial.remarks, *_missing_weights(files), _ran(trial)]
+    return DraftedCard(text, card, tuple(remarks), picture_of(trial, card) if pictures else b"")
+
+
+def weights_url(url: str) -> str:
+    """Return the URL of the graph: the .xml of a .bin."""
+    return with_suffix(url, ".xml") if suffix_of(url) == ".bin" else url
+
+
+def _weights(url: str, store: Store) -> Weights:
+    try:
+        return load_weights(load_card(_NO_CARD), url, store=store)
+    except (UsageError, ModelError) as error:
+        raise type(error)(str(error).removeprefix("--weights ")) from None
+
+
+def _pictures(images: str | None, store: Store) -> list[NamedImage]:
+    try:
+        return read_images(images, store) if images else []
+    except SampleError as error:
+        raise UsageError(f"{images}: {error}") from None
+
+
+def _trial(card: ModelCard, weights: Weights, pictures: list[NamedImage], size: tuple[int, int] | None) -> Trial:
+    try:
+        return try_card(card, weights, pictures)
+    except ModelError as error:
+        advice = ". Many networks need a --size of multiples of 32" if any(side % 32 for side in size or ()) else ""
+        raise ModelError(f"the drafted card does not run: {error}{advice}") from None
+
+
+def _files(url: str, weights: Weights, store: Store) -> list[tuple[str, bytes]]:
+    """Return URL and bytes of each file, for the card; none if the graph's tensors are in files of their own."""
+    graph = weights_url(url)
+    entry = store.info(graph)
+    if weights.format == "onnx" and (entry is None or entry.size != len(weights.graph)):
+        return []
+    found = [(unsigned(graph), weights.graph)]
+    return [*found, (unsigned(with_suffix(graph, ".bin")), weights.data)] if weights.data else found
+
+
+def _reference(url: str, beside: str | None) -> str:
+    """Return the URL as the card names it: the file's name in the card's folder, else a path or URL."""
+    if beside is not None and parent_url(to_url(beside)) == parent_url(url):
+        return basename(url)
+    return url
+
+
+def _told(draft: Draft) -> Iterator[str]:
+    said: dict[str, Said[Any]] = {
+        "channels": draft.channels, "maximum, mean, std": draft.scaling, "resize": draft.resize,
+        "classes": draft.classes, "layout": draft.layout, "output.kind": draft.kind,
+    }  # fmt: skip
+    guessed = [key for key, value in said.items() if value.guessed]
+    if guessed:
+        yield f"guessed, check them: {'; '.join(guessed)}"
+
+
+def _missing_weights(files: list[tuple[str, bytes]]) -> Iterator[str]:
+    if not files:
+        yield "the model's tensors are in files of their own, which a card cannot name: give it with --weights"
+
+
+def _ran(trial: Trial) -> str:
+    images = f" and {len(trial.images)} of yours" if trial.images else ""
+    return f"the card runs ({trial.runtime}): 2 generated images{images}"

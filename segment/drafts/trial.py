@@ -1,0 +1,142 @@
+"""The trial of a card: a session segments generated images, and the user's own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segment.errors import SAMPLE_ERRORS, ModelError, UsageError
+from segment.images import codec
+from segment.images.drawing import grid, overlay
+from segment.images.resize import resize_image, restore_mask
+from segment.models.card import ModelCard
+from segment.models.sessions import Session, capabilities, open_session, resolve_runtime
+from segment.models.sessions.sanity_check import random_images
+from segment.models.weights import Weights
+from segment.pipeline.resources import available_cpus
+from segment.store.client import Store
+from segment.store.names import basename, is_image, shown
+from segment.store.urls import to_url
+
+MOST_IMAGES = 3
+_MAX_PIXELS = 100_000_000
+NamedImage = tuple[str, NDArray[np.uint8]]
+
+
+@dataclass(frozen=True)
+class Tried:
+    """An image and its mask.
+
+    Attributes:
+        name: of the image.
+        pixels: `uint8[H, W, 3]`, RGB.
+        mask: `uint8[H, W]` of class indices.
+    """
+
+    name: str
+    pixels: NDArray[np.uint8]
+    mask: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A card that runs: on which runtime, and what it makes of the images."""
+
+    runtime: str
+    images: tuple[Tried, ...]
+    remarks: tuple[str, ...]
+
+
+def read_images(reference: str, store: Store) -> list[NamedImage]:
+    """Return name and pixels, `uint8[H, W, 3]` RGB, of an image, or of the first three of a folder.
+
+    Raises:
+        UsageError: there is no image.
+        SampleError: one cannot be decoded.
+    """
+    url = to_url(reference)
+    urls = [url] if store.exists(url) else _in_folder(url, store)[:MOST_IMAGES]
+    if not urls:
+        raise UsageError(f"{shown(url)}: no such image, and no folder with images")
+    return [(basename(item), codec.decode(store.read(item), _MAX_PIXELS)) for item in urls]
+
+
+def _in_folder(url: str, store: Store) -> list[str]:
+    entries = store.list_folder(url) if store.is_folder(url) else []
+    urls = [entry.url for entry in entries if is_image(entry.url)]
+    return urls or [entry.url for entry in (store.list(url) if store.is_folder(url) else []) if is_image(entry.url)]
+
+
+def try_card(card: ModelCard, weights: Weights, images: Sequence[NamedImage]) -> Trial:
+    """Open a session and segment two generated images, and the given ones.
+
+    Where openvino, which comes first on CPUs, does not serve an ONNX file, onnxruntime is tried.
+
+    Raises:
+        ModelError: no runtime serves the model with this card, or its output cannot be used.
+    """
+    try:
+        return _tried(card, weights, images, "auto")
+    except ModelError as error:
+        if weights.format != "onnx":
+            raise
+        reason = error
+    try:
+        found = _tried(card, weights, images, "onnxruntime")
+    except ModelError:
+        raise reason from None
+    return Trial(found.runtime, found.images, (*found.remarks, f"use --runtime onnxruntime: {reason}"))
+
+
+def _tried(card: ModelCard, weights: Weights, images: Sequence[NamedImage], name: str) -> Trial:
+    runtime = resolve_runtime(weights.format, name, nodes=[capabilities()])
+    session = open_session(card, weights, runtime, threads=available_cpus())
+    for picture in random_images(2, card.input.height, card.input.width):
+        _mask(session, picture, "a generated image")
+    tried = []
+    for title, pixels in images:
+        mask = _mask(session, resize_image(pixels, card.input), title)
+        tried.append(Tried(title, pixels, restore_mask(mask, card.input, (pixels.shape[0], pixels.shape[1]))))
+    return Trial(f"{runtime.name}, {runtime.precision}", tuple(tried), tuple(_remarks(tried, card)))
+
+
+def _mask(session: Session, image: NDArray[np.uint8], title: str) -> NDArray[np.uint8]:
+    try:
+        found = session.predict(image[np.newaxis])
+    except (ModelError, ValueError):
+        raise
+    except Exception as error:  # each runtime has its own types
+        reason = str(error).strip().split("\n", 1)[0]
+        raise ModelError(f"the model fails on {title}: {reason}") from error
+    if found.faults:
+        raise ModelError(f"{title}: {SAMPLE_ERRORS[found.faults[0]]}")
+    return np.asarray(found.masks[0])
+
+
+def _remarks(tried: Sequence[Tried], card: ModelCard) -> list[str]:
+    names = card.classes.names
+    remarks = [f"{item.name}: {_shares(item.mask, names)}" for item in tried]
+    seen = {int(number) for item in tried for number in np.unique(item.mask)}
+    if tried and len(seen) == 1:
+        remarks.append(
+            f"every pixel is '{names[seen.pop()]}': channels, maximum, mean or std may be wrong, or the images show "
+            "nothing that the model knows"
+        )
+    return remarks
+
+
+def _shares(mask: NDArray[np.uint8], names: Sequence[str]) -> str:
+    counts = np.bincount(mask.ravel(), minlength=len(names))
+    largest = [int(number) for number in np.argsort(-counts, kind="stable")[:4] if counts[number]]
+    return ", ".join(f"{names[number]} {counts[number] / mask.size:.0%}" for number in largest)
+
+
+def picture_of(trial: Trial, card: ModelCard) -> bytes:
+    """Return a PNG: each image, and its mask over it."""
+    palette = card.classes.palette_array
+    return codec.encode_png(
+        grid([tile for item in trial.images for tile in (item.pixels, overlay(item.pixels, item.mask, palette))], 2)
+    )

@@ -1,0 +1,137 @@
+"""The facts of an ONNX file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx
+from onnx import ModelProto, NodeProto, numpy_helper
+
+from segment.models.sessions.graph_facts import (
+    MOST_CHANNELS,
+    GraphFacts,
+    InputFacts,
+    Numbers,
+    OutputFacts,
+    add_arithmetic,
+)
+from segment.models.sessions.onnxfile import declared_ports, inferred_dims, read_model
+from segment.models.sessions.ports import Dims, Port
+
+# Operators that keep an output's meaning.
+_KEEPING = frozenset(
+    """
+    Identity Cast Transpose Reshape Flatten Squeeze Unsqueeze Resize Upsample QuantizeLinear DequantizeLinear Slice
+    """.split()  # noqa: SIM905
+)
+_ARITHMETIC = frozenset({"Sub", "Add", "Mul", "Div"})
+
+
+def onnx_facts(data: bytes, entry: str | None = None, shape: Sequence[int] = ()) -> GraphFacts:
+    """Read an ONNX file.
+
+    Args:
+        data: bytes of the file.
+        entry: name of an input; the shapes of the outputs are inferred for it.
+        shape: of this input.
+
+    Raises:
+        ModelError: the bytes are not a self-contained ONNX model.
+    """
+    model = read_model(data)
+    inputs, outputs = declared_ports(model)
+    graph = _Walk(model)
+    found = []
+    for port in outputs:
+        dims = inferred_dims(model, entry, shape, port.name) if entry else None
+        operator, scored = graph.deciding(port.name)
+        found.append(OutputFacts(_with(port, dims), operator, scored))
+    return GraphFacts(
+        tuple(graph.entering(port) for port in inputs),
+        tuple(found),
+        frozenset(node.op_type for node in model.graph.node),
+        model.producer_name,
+        {item.key: item.value for item in model.metadata_props},
+    )
+
+
+class _Walk:
+    """The nodes of a graph by what they read and write."""
+
+    def __init__(self, model: ModelProto) -> None:
+        self._producers = {name: node for node in model.graph.node for name in node.output}
+        self._readers: dict[str, list[NodeProto]] = {}
+        for node in model.graph.node:
+            for name in node.input:
+                self._readers.setdefault(name, []).append(node)
+        self._stored = {tensor.name: tensor for tensor in model.graph.initializer}
+        self._dims = _inferred(model)
+
+    def entering(self, port: Port) -> InputFacts:
+        """Follow an input as long as one node reads it and only casts, transposes or does arithmetic by constants."""
+        scale: Numbers = (1.0,)
+        facts, name = InputFacts(port), port.name
+        while len(readers := self._readers.get(name, [])) == 1:
+            node = readers[0]
+            if node.op_type in _ARITHMETIC:
+                constants = self._constants(node, name)
+                if constants is None or len({len(constants), len(scale), 1}) > 2:
+                    break
+                facts, scale = add_arithmetic(facts, node.op_type, constants, scale)
+            elif node.op_type not in ("Cast", "Transpose", "Identity"):
+                break
+            name = node.output[0]
+        return facts
+
+    def _constants(self, node: NodeProto, entry: str) -> Numbers | None:
+        if node.op_type in ("Sub", "Div") and node.input[0] != entry:
+            return None
+        array = self._array(next((name for name in node.input if name != entry), entry))
+        if (
+            array is None
+            or array.size not in range(1, MOST_CHANNELS + 1)
+            or (node.op_type == "Div" and not array.all())
+        ):
+            return None
+        return tuple(float(number) for number in array.ravel())
+
+    def _array(self, name: str) -> np.ndarray | None:
+        if name in self._stored:
+            return np.asarray(numpy_helper.to_array(self._stored[name]))
+        node = self._producers.get(name)
+        if node is not None and node.op_type == "Constant":
+            return next((numpy_helper.to_array(item.t) for item in node.attribute if item.name == "value"), None)
+        return None
+
+    def deciding(self, name: str) -> tuple[str, int | None]:
+        """Return the operator that decides an output's meaning, and the classes that it chooses from."""
+        while (node := self._producers.get(name)) is not None and node.op_type in _KEEPING:
+            name = node.input[0]
+        if node is None:
+            return "", None
+        if node.op_type == "ArgMax" or (node.op_type == "TopK" and name == node.output[-1]):
+            return "ArgMax", self._chosen_from(node)
+        return node.op_type, None
+
+    def _chosen_from(self, node: NodeProto) -> int | None:
+        default = 0 if node.op_type == "ArgMax" else -1
+        axis = next((item.i for item in node.attribute if item.name == "axis"), default)
+        dims = self._dims.get(node.input[0])
+        return dims[axis] if dims and -len(dims) <= axis < len(dims) else None
+
+
+def _inferred(model: ModelProto) -> dict[str, Dims]:
+    try:
+        graph = onnx.shape_inference.infer_shapes(model).graph
+    except Exception:  # onnx has its own types; operators unknown to it
+        graph = model.graph
+    values = [*graph.value_info, *graph.input, *graph.output]
+    return {
+        item.name: tuple(dim.dim_value if dim.dim_value > 0 else None for dim in item.type.tensor_type.shape.dim)
+        for item in values
+    }
+
+
+def _with(port: Port, dims: Dims | None) -> Port:
+    return Port(port.names, port.dtype, dims or port.dims)

@@ -1,0 +1,120 @@
+"""The facts of a graph that openvino reads: IR, TFLite, and ONNX."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from xml.etree import ElementTree
+
+import openvino
+
+from segment.errors import ModelError
+from segment.models.sessions.graph_facts import (
+    MOST_CHANNELS,
+    GraphFacts,
+    InputFacts,
+    Numbers,
+    OutputFacts,
+    add_arithmetic,
+)
+from segment.models.sessions.openvino import read_graph, to_port
+from segment.models.sessions.tflite_metadata import tflite_metadata
+from segment.models.weights import Weights
+
+_KEEPING = frozenset(
+    "Convert Transpose Reshape Squeeze Unsqueeze Interpolate FakeQuantize StridedSlice Slice Result".split()  # noqa: SIM905
+)
+_ARITHMETIC = {"Subtract": "Sub", "Add": "Add", "Multiply": "Mul", "Divide": "Div"}
+
+
+def openvino_facts(weights: Weights, entry: str | None = None, shape: Sequence[int] = ()) -> GraphFacts:
+    """Read a graph; the shapes of the outputs are for `shape` of the input `entry`, if it is given.
+
+    Raises:
+        ModelError: openvino cannot read the graph, or not reshape it.
+    """
+    model = read_graph(openvino.Core(), weights)
+    inputs = tuple(_entering(port) for port in model.inputs)
+    if entry is not None:
+        try:
+            model.reshape({entry: openvino.PartialShape(list(shape))})
+        except RuntimeError:
+            raise ModelError(f"openvino cannot give the input '{entry}' the shape {list(shape)}") from None
+    return GraphFacts(
+        inputs,
+        tuple(_leaving(port) for port in model.outputs),
+        frozenset(node.get_type_name() for node in model.get_ops()),
+        "",
+        _metadata(weights),
+    )
+
+
+def _metadata(weights: Weights) -> dict[str, str]:
+    if weights.format == "ir":
+        return _runtime_information(weights)
+    found = tflite_metadata(weights.graph) if weights.format == "tflite" else {}
+    return {f"tflite.{key}": value for key, value in found.items()}
+
+
+def _entering(port: Any) -> InputFacts:
+    scale: Numbers = (1.0,)
+    facts, value = InputFacts(to_port(port)), port.get_node().output(0)
+    while len(readers := list(value.get_target_inputs())) == 1:
+        node = readers[0].get_node()
+        operator = _ARITHMETIC.get(node.get_type_name())
+        if operator:
+            constants = _constants(node, readers[0].get_index())
+            if constants is None or (operator == "Div" and 0 in constants) or len({len(constants), len(scale), 1}) > 2:
+                break
+            facts, scale = add_arithmetic(facts, operator, constants, scale)
+        elif node.get_type_name() not in ("Convert", "Transpose"):
+            break
+        value = node.output(0)
+    return facts
+
+
+def _constants(node: Any, position: int) -> Numbers | None:
+    if position == 1 and node.get_type_name() in ("Subtract", "Divide"):
+        return None
+    other = node.input_value(1 - position).get_node()
+    while other.get_type_name() == "Convert":
+        other = other.input_value(0).get_node()
+    if other.get_type_name() != "Constant":
+        return None
+    array = other.get_data().ravel()
+    return tuple(float(number) for number in array) if 1 <= array.size <= MOST_CHANNELS else None
+
+
+def _leaving(port: Any) -> OutputFacts:
+    found = to_port(port)
+    node = port.get_node()
+    while node.get_type_name() in _KEEPING and node.get_input_size():
+        node = node.input_value(0).get_node()
+    if node.get_type_name() != "TopK":
+        return OutputFacts(found, {"SoftMax": "Softmax"}.get(node.get_type_name(), node.get_type_name()))
+    dims, axis = node.get_input_partial_shape(0), node.get_axis()
+    scored = dims[axis].get_length() if dims.rank.is_static and dims[axis].is_static else None
+    return OutputFacts(found, "ArgMax", scored)
+
+
+def _runtime_information(weights: Weights) -> dict[str, str]:
+    """Return the `rt_info` of an IR, which its converter left there."""
+    try:
+        root = ElementTree.fromstring(weights.graph)
+    except ElementTree.ParseError:  # openvino is more lenient
+        return {}
+    table = root.find("rt_info")
+    if table is None:
+        table = root.find("meta_data")  # before 2022
+    found = [] if table is None else _leaves(table, "")
+    return {name.replace("cli_parameters.", "conversion_parameters."): value for name, value in found}
+
+
+def _leaves(table: ElementTree.Element, prefix: str) -> list[tuple[str, str]]:
+    found = []
+    for item in table:
+        name = f"{prefix}{item.tag}"
+        if "value" in item.attrib:
+            found.append((name, item.attrib["value"]))
+        found += _leaves(item, f"{name}.")
+    return found
