@@ -47,5 +47,5 @@ class StallTimeout:
 
     @property
     def loading_seconds(self) -> float:
-        """What loading the model may take."""
-        return max(self.seconds, self._loading)
+        """What loading the model may take: no less than the user allows for a step."""
+        return max(self._fixed or 0.0, self._loading)

@@ -50,6 +50,14 @@ def test_a_step_is_a_batch_or_a_whole_part() -> None:
     assert (batches.seconds, parts.seconds) == (160.0, 1280.0)
 
 
+def test_loading_takes_its_time_or_what_the_user_allows() -> None:
+    stall_timeout = StallTimeout(None, images=1)
+    stall_timeout.learn(result(4, infer=80.0 * 40))
+    assert (stall_timeout.seconds, stall_timeout.loading_seconds) == (8000.0, UNKNOWN)
+    assert StallTimeout(None, images=1, device="tensorrt").loading_seconds == 1800.0
+    assert [StallTimeout(fixed, images=1).loading_seconds for fixed in (2.5, 900.0)] == [UNKNOWN, 900.0]
+
+
 def test_what_says_nothing_of_speed_is_not_learnt_from() -> None:
     stall_timeout = StallTimeout(None, images=1)
     stall_timeout.learn(PartResult("p", "s", images=2, skipped=True))
