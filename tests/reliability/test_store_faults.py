@@ -280,7 +280,7 @@ def sent_by_a_child(times: int) -> list[logging.LogRecord]:
     """What a worker process sends to its parent: set up here as there, and undone."""
     ours, theirs = multiprocessing.Pipe()
     with logging_as_before():
-        ParentConnection(theirs).take_logs()
+        ParentConnection(theirs).forward_logs()
         for _ in range(times):
             logging.getLogger("segment.store.client").warning(
                 "retrying to %s", "read", extra={"kind": "read: SlowDown"}
