@@ -36,6 +36,7 @@ from segment.store.urls import redact_text
 T = TypeVar("T")
 
 CALLS = 2  # of an actor in flight: one reads while the other computes; a GPU session has two batches in flight
+_NOTHING = (None, 0, None)  # the row of a part that may not start again: Ray skips rows of a retried call by number
 
 
 class _ModelActor:
@@ -206,9 +207,6 @@ def _result_rows(results: Iterator[PartResult | None]) -> Iterator[pa.Table]:
 
 def _staged_rows(parts: Iterator[StagedPart | None]) -> Iterator[pa.Table]:
     return _rows("frames", ((staged.part.id, len(staged.part), staged) if staged else _NOTHING for staged in parts))
-
-
-_NOTHING = (None, 0, None)  # the row of a part that may not start again: Ray skips rows of a retried call by number
 
 
 def _rows(name: str, values: Iterator[tuple[str | None, int, object]]) -> Iterator[pa.Table]:
