@@ -24,11 +24,16 @@ class Masks(NamedTuple):
         faults: by position in the batch, the `SampleError` code of an image with an invalid output
             (`model_not_finite`, `model_range`, `model_not_whole`); its mask is undefined.
         remarks: by position, a code of `segment.output.remarks.REMARKS`: a warning about a valid mask.
+        confidence: `uint8[N, output height, output width]`, 255 times the measure of `Extras`; None without one.
+        probabilities: `uint8[N, K, output height, output width]`, 255 times the probabilities of the K classes of
+            `Extras`; None without any.
     """
 
     masks: NDArray[np.uint8]
     faults: Mapping[int, str]
     remarks: Mapping[int, str] = MappingProxyType({})
+    confidence: NDArray[np.uint8] | None = None
+    probabilities: NDArray[np.uint8] | None = None
 
 
 class Session(Protocol):
