@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from segment.errors import UsageError
 from segment.models.card import ModelCard
-from segment.models.sessions.base import Masks, Runtime, Session
+from segment.models.sessions.base import Masks, Runtime, Session, joined
 from segment.models.sessions.batches import LARGEST, BatchProbe, probe_batches
 from segment.models.sessions.extras import NOTHING, Extras
 from segment.models.sessions.footprint import Footprint, footprint
@@ -25,6 +25,7 @@ __all__ = [
     "capabilities",
     "find_batch",
     "footprint",
+    "joined",
     "open_session",
     "resolve_runtime",
     "runtime_version",

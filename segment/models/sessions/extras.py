@@ -11,8 +11,8 @@ from typing import Literal, get_args
 
 from segment.errors import UsageError, did_you_mean
 from segment.models.card import ModelCard
+from segment.models.extra_options import Measure
 
-Measure = Literal["maximum", "margin", "entropy"]
 ScoreKind = Literal["probabilities", "logits"]
 
 MEASURES: tuple[Measure, ...] = get_args(Measure)

@@ -8,8 +8,9 @@ from collections.abc import Callable
 import numpy as np
 from onnx import TensorProto
 
+from segment.models.extra_options import Measure
 from segment.models.sessions.chain import NodeChain
-from segment.models.sessions.extras import LEAST, LEVELS, Extras, Measure, ScoreKind
+from segment.models.sessions.extras import LEAST, LEVELS, Extras, ScoreKind
 
 _CLIP_INPUTS_SINCE = 11
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from openvino import opset15 as ops
 
-from segment.models.sessions.extras import LEAST, LEVELS, Extras, Measure, ScoreKind
+from segment.models.extra_options import Measure
+from segment.models.sessions.extras import LEAST, LEVELS, Extras, ScoreKind
 
 
 def extras_of_scores(extras: Extras, scores: Any, kind: ScoreKind, axis: int, classes: int) -> dict[str, Any]:
