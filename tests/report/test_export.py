@@ -20,7 +20,8 @@ from PIL import Image
 from segment.errors import UsageError
 from segment.images.codec import decode_mask
 from segment.output.ledger import Ledger
-from segment.report.export import Exported, export
+from segment.report.exports.exporting import export
+from segment.report.exports.writers import Exported
 from segment.report.filenames import Names
 from segment.runs.driver import run
 from segment.store.client import Store
@@ -42,7 +43,7 @@ IDS = [
     "x\n y",
 ]
 ODD = 9  # of these ids cannot be file names of their own
-REST = f"1 error row without a mask, {ODD} under another name than the id (renamed.jsonl)"
+REST = f"1 error row without a mask, {ODD} under another name than the id (.renamed.jsonl)"
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +68,7 @@ def exported(place: Place, folder: Path, kind: Any) -> Exported:
 
 def files(folder: Path) -> list[Path]:
     return sorted(
-        path for path in folder.rglob("*") if path.is_file() and path.name not in ("export.json", "renamed.jsonl")
+        path for path in folder.rglob("*") if path.is_file() and path.name not in (".export.json", ".renamed.jsonl")
     )
 
 
@@ -181,7 +182,7 @@ def awkward(tmp_path_factory: pytest.TempPathFactory) -> Place:
 def test_an_id_that_cannot_be_a_file_name_does_not_stop_an_export(awkward: Place, tmp_path: Path) -> None:
     done = exported(awkward, tmp_path, "png")
     assert done == Exported(written=8, skipped=0, without_mask=0, renamed=7)
-    lines = [json.loads(line) for line in (tmp_path / "renamed.jsonl").read_text(encoding="utf-8").splitlines()]
+    lines = [json.loads(line) for line in (tmp_path / ".renamed.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [line["id"] for line in lines] == AWKWARD[:-1]
     for line in [*lines, {"id": "plain.png", "file": "plain.png"}]:
         mask = scene(AWKWARD.index(line["id"]))[1]
@@ -282,11 +283,11 @@ def test_an_export_from_before_an_update_is_not_gone_on_with(tmp_path: Path) -> 
     mine = Place(tmp_path)
     mine.add("a.png", seed=1)
     mine.run()
-    exported(mine, tmp_path, "png")
+    exported(mine, tmp_path / "to", "png")
     mine.add("a.png", seed=2)  # another mask under the same name
     run(mine.job(), update=True)
     with pytest.raises(UsageError, match="of this run before an --update: choose another folder"):
-        exported(mine, tmp_path, "png")
+        exported(mine, tmp_path / "to", "png")
 
 
 @pytest.mark.parametrize("below", ["", "masks", "masks/deeper", "report"])
@@ -405,7 +406,7 @@ def test_an_overlay_without_its_source_is_the_mask_alone(segment: Call, tmp_path
 
 def test_an_export_says_what_it_did(segment: Call, place: Place, tmp_path: Path) -> None:
     first = segment("export", str(place.output), str(tmp_path), "--format", "voc")
-    assert first.out == f"{len(IDS)} files written to {tmp_path}, {REST}\n"
+    assert first.out == f"{len(IDS) + 2} files written to {tmp_path}, {REST}\n"
     again = segment("export", str(place.output), str(tmp_path), "--format", "voc")
-    assert again.out == f"0 files written to {tmp_path}, {len(IDS)} there already, {REST}\n"
-    assert json.loads((tmp_path / "export.json").read_text())["format"] == "voc"
+    assert again.out == f"2 files written to {tmp_path}, {len(IDS)} there already, {REST}\n"
+    assert json.loads((tmp_path / ".export.json").read_text())["format"] == "voc"
