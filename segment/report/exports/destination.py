@@ -9,7 +9,7 @@ from typing import Any
 from segment.errors import UsageError
 from segment.output.ledger import Ledger
 from segment.store.client import Store
-from segment.store.names import basename, shown, skip_reason
+from segment.store.names import shown, skip_reason
 from segment.store.urls import join_url
 
 _RUN_FOLDERS = ("masks", "stats", "runs", "report")
@@ -58,9 +58,8 @@ def claim(store: Store, target: str, mark: Mapping[str, str]) -> None:
 
 def _refuse_filled(store: Store, target: str) -> None:
     held = (entry.url.removeprefix(f"{target}/") for entry in store.list(target))
-    # another driver of the same export may have marked it since
-    first = next((name for name in held if skip_reason(name) != "system" and basename(name) != MARK), None)
-    if first is not None and not store.exists(join_url(target, MARK)):
+    first = next((name for name in held if skip_reason(name) is None), None)
+    if first is not None and not store.exists(join_url(target, MARK)):  # two of the same export may have begun at once
         raise UsageError(
             f"{shown(target)} is not empty and holds no export ({shown(first)} ...): give a new or empty folder"
         )

@@ -71,7 +71,7 @@ class LabelStudio(Writer[dict[str, Any]]):
     def finish(self) -> None:
         """Write the last tasks and the labelling interface."""
         self._write_tasks()
-        self.to.write("labels.xml", _interface(self.to.card.classes).encode())
+        self.to.write("labels.xml", interface(self.to.card.classes).encode())
         if self._enclosed:
             images = count(self._enclosed, "image is", "images are")
             self.to.done.notes.append(f"{images} in tar or Parquet files, which Label Studio cannot open")
@@ -90,7 +90,8 @@ def _url(uri: str) -> str:
     return f"/data/local-files/?d={quote(uri.removeprefix('file://').lstrip('/'))}"
 
 
-def _interface(classes: Classes) -> str:
+def interface(classes: Classes) -> str:
+    """Return the labelling interface: an image and a brush for each class."""
     colours = ("#" + bytes(colour).hex() for colour in classes.palette)
     labels = "".join(
         f"    <Label value={quoteattr(name)} background={quoteattr(colour)}/>\n"
