@@ -17,7 +17,8 @@ from segment.models.sessions.graph_facts import (
     OutputFacts,
     add_arithmetic,
 )
-from segment.models.sessions.openvino import read_graph, to_port
+from segment.models.sessions.openvino import read_graph
+from segment.models.sessions.openvino_ports import to_port
 from segment.models.sessions.tflite_metadata import tflite_metadata
 from segment.models.weights import Weights
 

@@ -35,14 +35,13 @@ def postprocess(card: ModelCard, value: Any, size: Size | None, masked: bool, ha
         masked: see `predict.Load`; for the check values see `predict.Run`.
         half: whether these nodes are computed in f16.
     """
-    if "P" in card.output.axes:
-        value = ops.reshape(value, ops.constant(np.array(apart(card))), special_zero=True).output(0)
+    value = with_pixels(card, value)
     if card.output.kind == "index":
         return _postprocess_index(card, value, size)
     if card.output.kind == "sigmoid":
         return _postprocess_sigmoid(card, value, size, HALF_BEYOND if half else BEYOND)
     scores, axis = as_numbers(card, value), card.output.pixel_layout.index("C")
-    check = _check_of_masked(scores, axis, HALF_BEYOND if half else BEYOND) if masked else _check(value)
+    check = check_of_masked(scores, axis, HALF_BEYOND if half else BEYOND) if masked else finite_check(value)
     smaller = is_smaller(card, size)
     if smaller and card.output.enlarging == "bilinear":
         scores, axis = _enlarged(card, scores, (HALF_LOWEST if half else LOWEST) if masked else None), 1
@@ -52,6 +51,13 @@ def postprocess(card: ModelCard, value: Any, size: Size | None, masked: bool, ha
     if size is not None and smaller and card.output.enlarging == "nearest":
         masks = _enlarged_mask(card, masks, size)
     return [masks, check]
+
+
+def with_pixels(card: ModelCard, value: Any) -> Any:
+    """Return the model's output with height and width apart."""
+    if "P" not in card.output.axes:
+        return value
+    return ops.reshape(value, ops.constant(np.array(apart(card))), special_zero=True).output(0)
 
 
 def _enlarged(card: ModelCard, scores: Any, lowest: float | None) -> Any:
@@ -83,13 +89,13 @@ def _enlarged_mask(card: ModelCard, masks: Any, size: Size) -> Any:
     return masks
 
 
-def _check(scores: Any) -> Any:
+def finite_check(scores: Any) -> Any:
     """Return the mean score per image: it is finite only if all scores are, while a sum could overflow."""
     checked = as_type(_before_enlarging(_output(scores)), openvino.Type.f32)
     return ops.reduce_mean(checked, ops.constant(np.array([1, 2, 3])), keep_dims=False)
 
 
-def _check_of_masked(scores: Any, axis: int, limit: float) -> Any:
+def check_of_masked(scores: Any, axis: int, limit: float) -> Any:
     """Return a value per image that is non-zero if a score is NaN or the best score of a pixel is not finite."""
     best = ops.reduce_max(scores, ops.constant(np.array([axis])), keep_dims=False)
     # If all scores of a pixel are minus infinity, openvino's maximum is the lowest finite number.
@@ -131,12 +137,8 @@ def _enlarges(interpolate: Any) -> bool:
 
 
 def _postprocess_sigmoid(card: ModelCard, value: Any, size: Size | None, limit: float) -> list[Any]:
-    scores = as_numbers(card, value)
-    if card.output.pixel_layout in ("NHWC", "NHW1"):
-        scores = ops.transpose(scores, ops.constant(np.array([0, 3, 1, 2])))
-    elif card.output.pixel_layout == "NHW":
-        scores = ops.unsqueeze(scores, ops.constant(np.array([1])))
-    check = _check(scores) if card.output.logit else _check_of_probability(scores, limit)
+    scores = in_channels(card, as_numbers(card, value))
+    check = finite_check(scores) if card.output.logit else check_of_probability(scores, limit)
     smaller = is_smaller(card, size)
     if smaller and card.output.enlarging == "bilinear":
         scores = _enlarged_channels(card, scores)
@@ -147,9 +149,16 @@ def _postprocess_sigmoid(card: ModelCard, value: Any, size: Size | None, limit: 
     return [masks, check]
 
 
-def _check_of_probability(scores: Any, limit: float) -> Any:
+def in_channels(card: ModelCard, scores: Any) -> Any:
+    """Transpose scores of the card's layout to `[N, C, H, W]`."""
+    if card.output.pixel_layout in ("NHWC", "NHW1"):
+        return ops.transpose(scores, ops.constant(np.array([0, 3, 1, 2])))
+    return ops.unsqueeze(scores, ops.constant(np.array([1]))) if card.output.pixel_layout == "NHW" else scores
+
+
+def check_of_probability(scores: Any, limit: float) -> Any:
     """Return a value per image: 1 if a number is beyond 0 to 1, else 0; not finite if a number is not."""
-    mean = _check(scores)
+    mean = finite_check(scores)
     distance = ops.abs(ops.subtract(scores, ops.constant(np.float32(0.5))))
     beyond = as_type(ops.greater(distance, ops.constant(np.float32(FURTHEST))), openvino.Type.f32)
     beyond = ops.reduce_max(beyond, ops.constant(np.array([1, 2, 3])), keep_dims=False)
@@ -193,33 +202,38 @@ def _is_argmax(index: Any, classes: int) -> bool:
     return bool(dim.is_static and dim.get_length() <= classes)
 
 
-def as_numbers(card: ModelCard, value: Any) -> Any:
+def as_numbers(card: ModelCard, value: Any, *, averaged: bool = False) -> Any:
     """Return the graph's output as f32: of a sigmoid in 8 bits the numbers that its levels mean.
+
+    Args:
+        card: the model's card.
+        value: the graph's output.
+        averaged: scores per class in 8 bits become numbers, too.
 
     Raises:
         ModelError: as `quantised_output`.
     """
     numbers = as_type(value, openvino.Type.f32)
     dtype = {"u8": "uint8", "i8": "int8"}.get(_output(value).get_element_type().get_type_name())
-    quantised = _quantised(card, dtype, value) if dtype else None
+    quantised = _quantised(card, dtype, value, averaged) if dtype else None
     if quantised is None:
         return numbers
     levels = ops.subtract(numbers, ops.constant(np.float32(quantised.zero_point)))
     return ops.multiply(levels, ops.constant(np.float32(quantised.scale)))
 
 
-def _quantised(card: ModelCard, dtype: str, value: Any) -> Quantised | None:
+def _quantised(card: ModelCard, dtype: str, value: Any, averaged: bool) -> Quantised | None:
     """Read scale and zero point of the last FakeQuantize, as which openvino reads the quantisation of every format."""
     node = _output(value).get_node()
     while node.get_type_name() in _KEEPS:
         node = node.input_value(0).get_node()
     bounds = [item.get_node() for item in node.input_values()[1:]]
     if node.get_type_name() != "FakeQuantize" or any(bound.get_type_name() != "Constant" for bound in bounds):
-        return quantised_output(card, dtype, None)
+        return quantised_output(card, dtype, None, averaged=averaged)
     low, high, lowest, highest = (np.asarray(bound.data, np.float64).ravel() for bound in bounds)
     scale = float((high[0] - low[0]) / (highest[0] - lowest[0]))
     found = Quantised(scale, round(float(lowest[0] - low[0] / scale)))
-    return quantised_output(card, dtype, found, is_per_axis=max(low.size, high.size) > 1)
+    return quantised_output(card, dtype, found, is_per_axis=max(low.size, high.size) > 1, averaged=averaged)
 
 
 def _output(value: Any) -> Any:

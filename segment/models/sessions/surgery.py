@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
@@ -20,10 +21,27 @@ from segment.models.sessions.onnxfile import (
     stored_names,
     unused_prefix,
 )
-from segment.models.sessions.ports import Dims, check_output, choose_ports, is_identity, refuse, with_dims
+from segment.models.sessions.ports import Dims, Port, Size, check_output, choose_ports, is_identity, refuse, with_dims
 
 OLDEST_OPSET = 9  # the first that compares integers and finds NaN
 OLDEST_OPSET_OF_SIGMOID = 7  # the first that broadcasts as numpy does; a sigmoid only compares floats
+
+
+class Part(NamedTuple):
+    """A model as a part of a larger graph.
+
+    Attributes:
+        model: the model, without what its output does not need.
+        opset: its ONNX opset.
+        entry, result: its input and output.
+        size: (height, width) of the output; None if unknown.
+    """
+
+    model: ModelProto
+    opset: int
+    entry: Port
+    result: Port
+    size: Size | None
 
 
 class Surgeon:
@@ -71,6 +89,11 @@ class Surgeon:
         self._result = with_dims(self._result, dims)
         self._size = check_output(self.card, self._result)
         self._quantised = quantised_result(self.card, self._model, self._result)
+
+    @property
+    def part(self) -> Part:
+        """The model and its ports; not to be changed."""
+        return Part(self._model, self._opset, self._entry, self._result, self._size)
 
     def raw(self) -> bytes:
         """Return the bytes of a model from `uint8[1, H, W, 3]` RGB to the graph's own output as float32."""
