@@ -20,7 +20,7 @@ from segment.models.card_input import scaled_size
 from segment.models.sessions.ports import Port, Size, refuse
 from segment.models.weights import Weights
 
-# Added to the probabilities of an image with a number that is none in any view or member, as the mean could hide it.
+# Added to a view's probabilities of an image if one is no probability, as softmax and mean could hide it.
 # Postprocessing finds it: `model_not_finite`, or `model_range` of a sigmoid.
 _NOT_FINITE, _BEYOND = float("nan"), 1e4
 
@@ -78,7 +78,7 @@ def activation(card: ModelCard) -> str:
 
 
 def penalty(card: ModelCard) -> float:
-    """Return what is added to all probabilities of an image if one of its numbers is none."""
+    """Return what is added to all probabilities of an image if one of its numbers is not what the card says."""
     return _BEYOND if card.output.kind == "sigmoid" and not card.output.logit else _NOT_FINITE
 
 

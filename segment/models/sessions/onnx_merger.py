@@ -39,7 +39,6 @@ class Merger:
         self._first = members[0][0].part
         self._nodes: list[NodeProto] = []
         self._chains = 0
-        self._wrong: list[str] = []
 
     def model(self) -> bytes:
         """Return the bytes of the merged graph."""
@@ -52,8 +51,9 @@ class Merger:
                 for mirrored, image in enumerate(images[at]):
                     found = self._probabilities(number, view, surgeon, image)
                     totals[at].append(self._flipped(found, 3) if mirrored else found)
-        total = self._sum([self._at_plain_size(self._sum(found), at) for at, found in enumerate(totals)])
-        result = self._mean(total, sum(map(len, totals)))
+        total = self._chain(self._sum([self._at_plain_size(self._sum(found), at) for at, found in enumerate(totals)]))
+        total.add("Mul", np.array(1 / sum(map(len, totals)), np.float32))
+        result = self._done(total)
         graph.node.extend(self._nodes)
         graph.input.append(self._entry())
         height, width = self._first.size or (None, None)
@@ -117,10 +117,12 @@ class Merger:
         )
         numbers = post.numbers()
         scores = self._done(numbers)
-        self._check(post, scores)
-        return self._activated(scores)
+        penalty_of_each = self._penalty(self._check(post, scores))
+        chain = self._chain(self._activated(scores))
+        chain.add("Add", penalty_of_each)
+        return self._done(chain)
 
-    def _check(self, post: Postprocessing, scores: str) -> None:
+    def _check(self, post: Postprocessing, scores: str) -> str:
         """Add a check value per image, 0 if all its numbers are what the card says."""
         if self._card.output.kind == "logits":
             chains = post.check_of_masked(scores, 1)
@@ -129,7 +131,15 @@ class Merger:
             chains[-1].add("Mul", np.array(0, np.float32))
         else:
             chains = post.check_of_probability(scores)
-        self._wrong.append([self._done(chain) for chain in chains][-1])
+        return [self._done(chain) for chain in chains][-1]
+
+    def _penalty(self, wrong: str) -> str:
+        """Add the penalty of each image, `float32[N, 1, 1, 1]`."""
+        chain = self._chain(wrong)
+        chain.add("Less", np.array(0.5, np.float32))  # false for NaN
+        chain.add("Where", np.array(0, np.float32), np.array(penalty(self._card), np.float32))
+        chain.add("Reshape", np.array([-1, 1, 1, 1], np.int64))
+        return self._done(chain)
 
     def _activated(self, scores: str) -> str:
         chain, name = self._chain(scores), activation(self._card)
@@ -163,18 +173,6 @@ class Merger:
         chain = self._chain(values[0])
         for value in values[1:]:
             chain.add("Add", value)
-        return self._done(chain)
-
-    def _mean(self, total: str, count: int) -> str:
-        """Add the mean, plus the penalty for an image with a wrong number."""
-        wrong = self._chain(self._sum(self._wrong))
-        wrong.add("Less", np.array(0.5, np.float32))  # false for NaN
-        wrong.add("Where", np.array(0, np.float32), np.array(penalty(self._card), np.float32))
-        wrong.add("Reshape", np.array([-1, 1, 1, 1], np.int64))
-        added = self._done(wrong)
-        chain = self._chain(total)
-        chain.add("Mul", np.array(1 / count, np.float32))
-        chain.add("Add", added)
         return self._done(chain)
 
     def _entry(self) -> ValueInfoProto:

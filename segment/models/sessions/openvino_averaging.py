@@ -113,7 +113,7 @@ def merged_value(
     declared = alone.inputs[0]
     image = ops.parameter(declared.get_partial_shape(), declared.get_element_type())
     image.output(0).set_names(declared.get_names())
-    sums, wrong = [], []
+    sums = []
     for view in views:
         found = []
         for mirrored, source in enumerate(_images(card, image, view)):
@@ -121,13 +121,13 @@ def merged_value(
                 model, value = needed(view.card, member, batch)
                 model.inputs[0].get_node().output(0).replace(source)
                 scores = in_channels(view.card, as_numbers(view.card, with_pixels(view.card, value), averaged=True))
-                wrong.append(_check(card, scores, HALF_BEYOND if half else BEYOND))
-                probabilities = _activated(card, scores)
+                wrong = _check(card, scores, HALF_BEYOND if half else BEYOND)
+                probabilities = ops.add(_activated(card, scores), _penalty(card, wrong))
                 found.append(_flipped(probabilities, 3) if mirrored else probabilities)
         sums.append((_resized(_sum(found), size) if view.scale is not None and size else _sum(found), len(found)))
     count = sum(number for _, number in sums)
     mean = ops.multiply(_sum([total for total, _ in sums]), ops.constant(np.float32(1 / count)))
-    return [image], ops.add(mean, _penalty(card, _sum(wrong))).output(0)
+    return [image], mean.output(0)
 
 
 def _images(card: ModelCard, image: Any, view: View) -> list[Any]:
@@ -186,6 +186,7 @@ def _activated(card: ModelCard, scores: Any) -> Any:
 
 
 def _penalty(card: ModelCard, wrong: Any) -> Any:
+    """Return the penalty of each image, `[N, 1, 1, 1]`."""
     valid = ops.less(wrong, ops.constant(np.float32(0.5)))  # false for NaN
     added = ops.select(valid, ops.constant(np.float32(0)), ops.constant(np.float32(penalty(card))))
     return ops.reshape(added, ops.constant(np.array([-1, 1, 1, 1])), special_zero=False)
