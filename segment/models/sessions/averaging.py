@@ -8,7 +8,7 @@ Softmax or sigmoid precede the mean. Scores smaller than the input are averaged 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, NoReturn
 
@@ -23,6 +23,11 @@ from segment.models.weights import Weights
 # Added to a view's probabilities of an image if one is no probability, as softmax and mean could hide it.
 # Postprocessing finds it: `model_not_finite`, or `model_range` of a sigmoid.
 _NOT_FINITE, _BEYOND = float("nan"), 1e4
+
+
+# A larger window of average pooling is likely one over the whole input, which a graph of a fixed size writes as a
+# number: on a larger view it would cover a corner, and nothing would fail.
+_LARGEST_WINDOW = 8
 
 
 class View(NamedTuple):
@@ -125,6 +130,18 @@ def refuse_view(card: ModelCard, view: View, reason: str) -> NoReturn:
         f"input.tta: the graph fails on {view} ({reason}). Export it with dynamic height and width, or remove "
         f"{view.scale:g} from input.tta",
     )
+
+
+def check_windows(card: ModelCard, view: View, windows: Iterable[Sequence[int]]) -> None:
+    """Refuse a view for a graph of a fixed size with large windows of average pooling.
+
+    Raises:
+        ModelError: there is one.
+    """
+    for window in windows:
+        if max(window, default=0) > _LARGEST_WINDOW:
+            pixels = "x".join(map(str, window))
+            refuse_view(card, view, f"it averages over a fixed window of {pixels}, and is made for one size")
 
 
 def black(view: View) -> Any:

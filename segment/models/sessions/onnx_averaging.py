@@ -11,7 +11,15 @@ from onnx.inliner import inline_local_functions
 
 from segment.errors import ModelError
 from segment.models.card import ModelCard
-from segment.models.sessions.averaging import View, black, check_members, member_in_errors, refuse_view, views_of
+from segment.models.sessions.averaging import (
+    View,
+    black,
+    check_members,
+    check_windows,
+    member_in_errors,
+    refuse_view,
+    views_of,
+)
 from segment.models.sessions.onnx_merger import Merger
 from segment.models.sessions.onnx_postprocess import HALF_PIXEL_OPSET
 from segment.models.sessions.onnxfile import read_model, unused_prefix
@@ -70,6 +78,8 @@ def _surgeons(card: ModelCard, views: Sequence[View], data: bytes, trial: Trial)
 
 def _sized(card: ModelCard, view: View, data: bytes, plain: Surgeon, trial: Trial) -> Surgeon:
     """Return the surgeon for a view of another size, after a trial."""
+    if plain.part.entry.dims and None not in plain.part.entry.dims[1:]:
+        check_windows(card, view, _windows(plain.part.model))
     try:
         surgeon = Surgeon(view.card, _with_size(data, plain.part.entry.name, view))
     except ModelError:
@@ -80,6 +90,12 @@ def _sized(card: ModelCard, view: View, data: bytes, plain: Surgeon, trial: Tria
         refuse_view(card, view, str(error).strip().split("\n", 1)[0])
     surgeon.set_output_dims(shape)
     return surgeon
+
+
+def _windows(model: ModelProto) -> list[list[int]]:
+    """Return the windows of average pooling."""
+    pools = [node for node in model.graph.node if node.op_type == "AveragePool"]
+    return [list(item.ints) for node in pools for item in node.attribute if item.name == "kernel_shape"]
 
 
 def _with_size(data: bytes, entry: str, view: View) -> bytes:

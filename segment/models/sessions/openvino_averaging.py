@@ -19,6 +19,7 @@ from segment.models.sessions.averaging import (
     View,
     activation,
     check_members,
+    check_windows,
     member_in_errors,
     penalty,
     refuse_view,
@@ -82,6 +83,9 @@ def _size(card: ModelCard, member: Member, needed: Needed, run: RunAlone | None)
 
 
 def _check_view(card: ModelCard, view: View, member: Member, needed: Needed, run: RunAlone | None) -> None:
+    if member.input.dims and None not in member.input.dims[1:]:
+        pools = [node for node in member.model.get_ops() if node.get_type_name() == "AvgPool"]
+        check_windows(card, view, [list(node.get_attributes()["kernel"]) for node in pools])
     try:
         needed(view.card, member, 1)
     except ModelError as error:
