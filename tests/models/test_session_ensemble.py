@@ -40,7 +40,7 @@ def as_ir(graph: bytes, folder: Path) -> Weights:
 def assert_mean(card: ModelCard, weights: Weights, graphs: list[bytes], runtime: Runtime, count: int = 2) -> None:
     """The masks are the argmax of the mean over the graphs, wherever that is beyond rounding."""
     images = images_of(card, count)
-    masks, faults, _ = open_session(card, weights, runtime).predict(images)
+    masks, faults, *_ = open_session(card, weights, runtime).predict(images)
     assert not faults
     for image, mask in zip(images, masks, strict=True):
         mean = np.mean([probabilities(card, graph, image) for graph in graphs], axis=0)

@@ -113,7 +113,7 @@ def assert_as_expected(
 ) -> None:
     """Compare masks one by one and together; `reference` is the graph without fixed sizes."""
     session, images = opened(card, graph, runtime), images_of(card, count)
-    masks, faults, _ = session.predict(images)
+    masks, faults, *_ = session.predict(images)
     alone = np.concatenate([session.predict(images[i : i + 1]).masks for i in range(count)])
     assert not faults
     for image, mask, single in zip(images, masks, alone, strict=True):
@@ -184,7 +184,7 @@ def test_a_flip_turns_back_to_the_pixel(runtime: Runtime) -> None:
     row = np.full(SIZE[1], 1)
     row[:5] = row[-5:] = 2
     for count in (1, 2):
-        masks, faults, _ = opened(card, graph, runtime).predict(images_of(card, count))
+        masks, faults, *_ = opened(card, graph, runtime).predict(images_of(card, count))
         assert not faults
         assert np.array_equal(masks, np.broadcast_to(row, (count, *SIZE)))
 
@@ -253,7 +253,7 @@ def test_a_nan_in_one_view_is_a_fault(runtime: Runtime, kind: str) -> None:
     image, mask = painted(plain, 3)
     poisoned = image.copy()
     poisoned[7, 9] = TRIGGER
-    masks, faults, _ = session.predict(np.stack([image, poisoned]))
+    masks, faults, *_ = session.predict(np.stack([image, poisoned]))
     assert faults == {1: "model_not_finite"}
     assert np.array_equal(masks[0], mask)
 
@@ -272,7 +272,7 @@ def test_a_masked_class_never_wins_and_is_no_fault(runtime: Runtime) -> None:
     nodes = [helper.make_node("Conv", ["x", "kernel"], ["s"]), masked]
     graph = tiny(nodes, [("x", ("N", 3, "h", "w"))], [("y", ("N", CLASSES, "h", "w"))], arrays)
     card = card_of(("flip", 0.5))
-    masks, faults, _ = opened(card, graph, runtime).predict(images_of(card, 2))
+    masks, faults, *_ = opened(card, graph, runtime).predict(images_of(card, 2))
     assert not faults
     assert 4 not in masks
     assert len(np.unique(masks)) > 1

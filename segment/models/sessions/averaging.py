@@ -18,6 +18,7 @@ from segment.errors import ModelError
 from segment.models.card import ModelCard
 from segment.models.card_input import scaled_size
 from segment.models.sessions.ports import Port, Size, refuse
+from segment.models.sessions.quantised_input import Levels
 from segment.models.weights import Weights
 
 # Added to a view's probabilities of an image if one is no probability, as softmax and mean could hide it.
@@ -98,22 +99,31 @@ def member_in_errors(weights: Weights, number: int) -> Iterator[None]:
         raise ModelError(f"member {number + 1} of the ensemble ({weights.models[number].origin}): {error}") from error
 
 
-def check_members(card: ModelCard, weights: Weights, entries: Sequence[Port], sizes: Sequence[Size | None]) -> None:
+def check_members(
+    card: ModelCard,
+    weights: Weights,
+    entries: Sequence[Port],
+    levels: Sequence[Levels | None],
+    sizes: Sequence[Size | None],
+) -> None:
     """Refuse members that differ in what the card does not fix.
 
     Args:
         card: the card of all.
         weights: the members.
         entries: the input of each.
+        levels: of each input; see `input_levels`.
         sizes: (height, width) of the output of each.
 
     Raises:
-        ModelError: the types of inputs or the sizes of outputs differ.
+        ModelError: types or levels of inputs differ, or sizes of outputs.
     """
     for number, (entry, size) in enumerate(zip(entries, sizes, strict=True)):
         who = f"member {number + 1} of the ensemble ({weights.models[number].origin})"
         if entry.dtype != entries[0].dtype:
             refuse(card, f"{who} takes {entry.dtype}, member 1 takes {entries[0].dtype}: export both with one type")
+        if _differ(levels[number], levels[0]):
+            refuse(card, f"the 8-bit input of {who} has another scale or zero point than that of member 1")
         if size != sizes[0]:
             shapes = ["x".join(map(str, each or ("of unknown size",))) for each in (size, sizes[0])]
             refuse(
@@ -121,6 +131,10 @@ def check_members(card: ModelCard, weights: Weights, entries: Sequence[Port], si
                 f"the output of {who} is {shapes[0]}, that of member 1 {shapes[1]}: only outputs of one size are "
                 "averaged",
             )
+
+
+def _differ(levels: Levels | None, others: Levels | None) -> bool:
+    return levels is not None and others is not None and not np.array_equal(levels, others)
 
 
 def refuse_view(card: ModelCard, view: View, reason: str) -> NoReturn:

@@ -55,7 +55,9 @@ def merged_graph(card: ModelCard, weights: Weights, graphs: Sequence[bytes], tri
         with member_in_errors(weights, number):
             members.append(_surgeons(card, views, _inlined(graph), trial))
     first = [by_view[0] for by_view in members]
-    check_members(card, weights, [item.part.entry for item in first], [item.part.size for item in first])
+    parts = [item.part for item in first]
+    entries, levels = [part.entry for part in parts], [part.before.levels for part in parts]
+    check_members(card, weights, entries, levels, [part.size for part in parts])
     _check_opsets(card, weights, [item.part.model for item in first])
     prefix = unused_prefix(b"".join(graphs))
     return first[0], Merger(card, views, members, prefix).model()

@@ -111,7 +111,7 @@ class Merger:
 
         self._nodes += copies(nodes, rename)
         result = replace(part.result, names=(rename(part.result.name),))
-        quantised = quantised_result(view.card, part.model, part.result, averaged=True)
+        quantised = quantised_result(view.card, part.model, part.result, numbers=True)
         post = Postprocessing(
             view.card, result, part.size, quantised, lambda _, source: self._chain(source), part.opset
         )

@@ -15,18 +15,18 @@ import numpy as np
 import openvino
 from numpy.typing import NDArray
 from openvino import opset15 as ops
-from openvino.preprocess import PrePostProcessor
 
 from segment.errors import ModelError
 from segment.models.card import ModelCard
 from segment.models.sessions.averaging import is_averaged, member_in_errors, merged_card
 from segment.models.sessions.base import Runtime
-from segment.models.sessions.luma import HALF, UNIT, WEIGHTS
+from segment.models.sessions.extras import NOTHING, Extras
 from segment.models.sessions.openvino_averaging import checked_size, merged_value
 from segment.models.sessions.openvino_ports import Member, dims_of, to_port
 from segment.models.sessions.openvino_postprocess import as_numbers, postprocess
-from segment.models.sessions.ports import Size, choose_ports, is_identity, refuse
-from segment.models.sessions.predict import GraphSession, Run
+from segment.models.sessions.openvino_preprocess import levels_of, with_preprocessing
+from segment.models.sessions.ports import Size, choose_ports, refuse
+from segment.models.sessions.predict import GraphSession, Outputs, Run
 from segment.models.weights import Weights
 
 # openvino accepts the hint bf16 on any AVX-512 CPU and then emulates it; its capabilities list the real support.
@@ -40,7 +40,14 @@ def cpu_capabilities() -> set[str]:
 
 
 def open_openvino(
-    card: ModelCard, weights: Weights, runtime: Runtime, *, threads: int, streams: int, sanity_check: bool = True
+    card: ModelCard,
+    weights: Weights,
+    runtime: Runtime,
+    *,
+    threads: int,
+    streams: int,
+    sanity_check: bool = True,
+    extras: Extras = NOTHING,
 ) -> GraphSession:
     """Load a model. Up to `streams` threads may call `predict` at once, each with its own compiled model.
 
@@ -53,7 +60,7 @@ def open_openvino(
         runtime: precision.
         threads: threads of one call.
         streams: maximum number of concurrent calls.
-        sanity_check: see `GraphSession`.
+        sanity_check, extras: see `GraphSession`.
 
     Raises:
         ModelError: card and graph do not match, openvino cannot load the graph, or the CPU lacks the precision.
@@ -80,7 +87,7 @@ def open_openvino(
     def run(card: ModelCard, member: Member, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         needed, value = _needed(card, member, 1)
         alone = openvino.Model([ops.result(as_numbers(card, value))], needed.get_parameters(), "segment")
-        return np.array(compiled(_with_preprocessing(card, alone)).infer_new_request({0: images})[0])
+        return np.array(compiled(with_preprocessing(card, alone, member.levels)).infer_new_request({0: images})[0])
 
     def raw(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         return run(card, members[0], images)
@@ -90,19 +97,19 @@ def open_openvino(
 
     def load(batched: bool, masked: bool) -> Run:
         batch = -1 if batched else 1
-        return _runner(lambda: compiled(_wrapped(card, members, batch, size, masked, half)), streams)
+        return _runner(lambda: compiled(_wrapped(card, members, batch, size, masked, half, extras)), streams)
 
-    return GraphSession(card, load, raw, sanity_check=sanity_check)
+    return GraphSession(card, load, raw, sanity_check=sanity_check, extras=extras)
 
 
-def wrapped_model(card: ModelCard, weights: Weights, batch: int) -> Any:
+def wrapped_model(card: ModelCard, weights: Weights, batch: int, extras: Extras = NOTHING) -> Any:
     """Read a model and add the card's pre- and postprocessing, without compiling it.
 
     Raises:
         ModelError: as `open_openvino`.
     """
     members = _members(openvino.Core(), card, weights)
-    return _wrapped(card, members, batch, checked_size(card, weights, members, _needed, None))
+    return _wrapped(card, members, batch, checked_size(card, weights, members, _needed, None), extras=extras)
 
 
 def _members(core: Any, card: ModelCard, weights: Weights) -> list[Member]:
@@ -115,7 +122,8 @@ def _members(core: Any, card: ModelCard, weights: Weights) -> list[Member]:
             model = read_graph(core, each)
             inputs, outputs = [to_port(port) for port in model.inputs], [to_port(port) for port in model.outputs]
             entry, result = choose_ports(card, inputs, outputs)
-            found.append(Member(model, entry, result, inputs[entry], outputs[result]))
+            levels = levels_of(card, each, model.inputs[entry])
+            found.append(Member(model, entry, result, inputs[entry], outputs[result], levels))
     return found
 
 
@@ -164,17 +172,23 @@ def _read_tflite(core: Any, data: bytes) -> Any:
 
 
 def _wrapped(
-    card: ModelCard, members: Sequence[Member], batch: int, size: Size | None, masked: bool = False, half: bool = False
+    card: ModelCard,
+    members: Sequence[Member],
+    batch: int,
+    size: Size | None,
+    masked: bool = False,
+    half: bool = False,
+    extras: Extras = NOTHING,
 ) -> Any:
-    """Add the card's pre- and postprocessing to a model: RGB bytes to masks and one check value per image."""
+    """Add the card's pre- and postprocessing to a model: RGB bytes to masks, a check value per image, and extras."""
     if is_averaged(card, len(members)):
         parameters, value = merged_value(card, members, _needed, batch, size, half)
-        results = postprocess(merged_card(card), value, size, masked, half)
+        outputs = postprocess(merged_card(card), value, size, masked, half, extras)
     else:
         needed, value = _needed(card, members[0], batch)
-        parameters, results = needed.get_parameters(), postprocess(card, value, size, masked, half)
-    model = openvino.Model([ops.result(output) for output in results], parameters, "segment")
-    return _with_preprocessing(card, model)
+        parameters, outputs = needed.get_parameters(), postprocess(card, value, size, masked, half, extras)
+    model = openvino.Model([ops.result(output) for output in outputs], parameters, "segment")
+    return with_preprocessing(card, model, members[0].levels)
 
 
 def _needed(card: ModelCard, member: Member, batch: int) -> tuple[Any, Any]:
@@ -195,41 +209,6 @@ def _needed(card: ModelCard, member: Member, batch: int) -> tuple[Any, Any]:
         # A Reshape to one image would run on several: openvino then reads and writes beyond its buffers.
         raise ModelError(f"the graph's output stays a batch of {dims[0]}")
     return needed, value
-
-
-def _with_preprocessing(card: ModelCard, model: Any) -> Any:
-    """Add the card's preprocessing to a model: RGB bytes to the model's input."""
-    declared = card.input
-    processor = PrePostProcessor(model)
-    image = processor.input(0)
-    image.tensor().set_element_type(openvino.Type.u8).set_layout(openvino.Layout("NHWC"))
-    image.model().set_layout(openvino.Layout(declared.layout))
-    steps = image.preprocess()
-    if declared.channels == "BGR":
-        steps.reverse_channels()
-    if not is_identity(card):
-        steps.convert_element_type(openvino.Type.f32)
-        steps.scale(255 / declared.maximum)
-        steps.mean(list(declared.mean))
-        steps.scale(list(declared.std))
-    return _with_luma(processor.build()) if declared.channels == "GREY" else processor.build()
-
-
-def _with_luma(model: Any) -> Any:
-    """Replace a model's input, `uint8[N, H, W, 1]`, by the luma of `uint8[N, H, W, 3]`."""
-    grey = model.inputs[0].get_node()
-    shape = grey.get_partial_shape()
-    shape[3] = 3
-    images = ops.parameter(shape, openvino.Type.u8)
-    weighted = ops.multiply(ops.convert(images, "i32"), ops.constant(WEIGHTS))
-    luma = ops.reduce_sum(weighted, ops.constant(np.array([3])), keep_dims=True)
-    luma = ops.add(luma, ops.constant(HALF))
-    # The CPU plugin rounds a division of integers to the nearest, so subtract the remainder before. Integers stay exact
-    # in bf16.
-    luma = ops.subtract(luma, ops.floor_mod(luma, ops.constant(UNIT)))
-    luma = ops.divide(luma, ops.constant(UNIT))
-    grey.output(0).replace(ops.convert(luma, "u8").output(0))
-    return openvino.Model(model.get_results(), [images], "segment")
 
 
 def _check_needs(card: ModelCard, node: Any, parameter: Any) -> None:
@@ -264,13 +243,14 @@ def _runner(compiled: Callable[[], Any], streams: int) -> Run:
                 return request
         return idle.get()
 
-    def run(images: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    def run(images: NDArray[np.uint8]) -> Outputs:
         request = idle_request()
         try:
             outputs = request.infer({0: images}, share_inputs=True)
         finally:
             idle.put(request)
-        return outputs[0], outputs[1] if checked else np.zeros(len(images), np.float32)
+        arrays = tuple(outputs[n] for n in range(len(outputs)))
+        return arrays if checked else (*arrays, np.zeros(len(images), np.float32))
 
     return run
 

@@ -71,7 +71,7 @@ def checked_size(
             sizes.append(_size(views[0].card, member, needed, run))
             for view in views[1:]:
                 _check_view(card, view, member, needed, run)
-    check_members(card, weights, [member.input for member in members], sizes)
+    check_members(card, weights, [each.input for each in members], [each.levels for each in members], sizes)
     return sizes[0]
 
 

@@ -1,4 +1,4 @@
-"""Ports of an openvino model."""
+"""Inputs and outputs of an openvino model, as ports."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from segment.models.sessions.ports import Dims, Port
+from segment.models.sessions.quantised_input import Levels
 
 
 class Member(NamedTuple):
@@ -16,6 +17,7 @@ class Member(NamedTuple):
         model: the model.
         entry, result: positions of its input and output.
         input, output: its input and output.
+        levels: of its input; see `input_levels`.
     """
 
     model: Any
@@ -23,6 +25,7 @@ class Member(NamedTuple):
     result: int
     input: Port
     output: Port
+    levels: Levels | None
 
 
 def to_port(port: Any) -> Port:
@@ -38,7 +41,7 @@ def to_port(port: Any) -> Port:
 
 
 def dims_of(value: Any) -> Dims | None:
-    """Return the size of each dimension, None if it is not fixed; None if the rank is unknown."""
+    """Return the size of each dimension of an output, None where it is not fixed; None if the rank is unknown."""
     shape = value.get_partial_shape()
     return tuple(dim.get_length() if dim.is_static else None for dim in shape) if shape.rank.is_static else None
 
