@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ from segment.models.sessions import Runtime, footprint, open_session, resolve_ru
 from segment.models.weights import Weights, load_weights
 from segment.output.identity import fingerprint_of, identity_of
 from segment.report.cards import print_card
-from tests.graphs import TRIGGER, as_weights, nan_graph
+from tests.graphs import TRIGGER, as_weights, colour_classifier, nan_graph
 from tests.models.test_session_views import CLASSES, SIZE, card_of, images_of, lopsided, probabilities
+from tests.runs import CARD as BLOCKS
+from tests.runs import Place, expect
 from tests.serving import BOTH, OPENVINO, ORT, message
 
 CPU = frozenset({"onnxruntime:cpu", "openvino:cpu"})
@@ -137,13 +140,20 @@ def written(folder: Path, graphs: list[bytes]) -> ModelCard:
         f"names = {[f'c{i}' for i in range(CLASSES)]}",
         f"palette = {[[i, i, i] for i in range(CLASSES)]}",
     ]
+    lines += as_tables(folder, graphs)
+    (folder / "card.toml").write_text("\n".join(lines), encoding="utf-8")
+    return load_card(str(folder / "card.toml"))
+
+
+def as_tables(folder: Path, graphs: list[bytes]) -> list[str]:
+    """Write the graphs, and return the tables of a card that name them."""
+    lines = []
     for number, graph in enumerate(graphs):
         (folder / f"{number}.onnx").write_bytes(graph)
         digest = hashlib.sha384(graph).hexdigest()
         file = f'{{ url = "{number}.onnx", size = {len(graph)}, sha384 = "{digest}" }}'
         lines += ["[[ensemble]]", f"weights = [{file}]"]
-    (folder / "card.toml").write_text("\n".join(lines), encoding="utf-8")
-    return load_card(str(folder / "card.toml"))
+    return lines
 
 
 def test_a_card_names_its_members(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -179,6 +189,25 @@ def test_the_fingerprint_knows_the_members_by_their_digests(tmp_path: Path) -> N
     assert identity_of(card) == identity_of(moved)  # where the files are says nothing
     digests = {load_weights(each).sha384 for each in (card, moved)}
     assert len({fingerprint_of(identity_of(card, weights_sha384=digest)) for digest in digests}) == 2
+
+
+def test_runs_of_an_ensemble_with_views(tmp_path: Path) -> None:
+    """Both runtimes, from the card's files to masks, counts and the identity of the run."""
+    place = Place(tmp_path)
+    for seed in (1, 2):
+        place.add(f"{seed}.png", seed)
+    graphs = [colour_classifier(BLOCKS), colour_classifier(BLOCKS, batch=1)]
+    text = place.card_path.read_text().replace("[output]", 'tta = ["flip"]\n[output]')
+    place.card_path.write_text("\n".join([text, *as_tables(tmp_path, graphs)]))
+    for runtime in ("onnxruntime", "openvino"):
+        output = tmp_path / runtime
+        outcome = place.run(weights=None, runtime=runtime, precision="f32", output=str(output))
+        for seed in (1, 2):
+            expect(outcome.rows[f"{seed}.png"], seed)
+        record = json.loads((output / "run.json").read_text())
+        assert record["weights"]["files"] == [hashlib.sha384(graph).hexdigest() for graph in graphs]
+        assert record["contract"]["card"]["input"]["tta"] == ["flip"]
+        assert [len(member["weights"]) for member in record["card"]["ensemble"]] == [1, 1]
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,9 @@ from onnx import helper, numpy_helper
 from segment.errors import UsageError
 from segment.models.card import ModelCard, parse_card
 from segment.models.card_input import scaled_size
-from segment.models.sessions import Runtime, footprint
+from segment.models.sessions import Runtime, footprint, open_session
 from segment.models.sessions.averaging import merged_card
+from segment.models.sessions.extras import Extras
 from segment.models.sessions.onnx_averaging import merged_graph
 from segment.models.sessions.surgery import Surgeon
 from tests.graphs import TRIGGER, as_weights, colour_classifier, nan_graph, painted
@@ -164,6 +165,20 @@ def trial(model: bytes, images: NDArray[np.uint8]) -> NDArray[np.float32]:
 def test_kinds_and_layouts(runtime: Runtime, output: dict[str, Any], graph: dict[str, Any]) -> None:
     free = lopsided(**{**graph, "batch": "N", "sides": ("h", "w")})
     assert_as_expected(card_of(("flip", 0.5), **output), lopsided(**graph), runtime, reference=free)
+
+
+@BOTH
+def test_confidence_is_that_of_the_mean(runtime: Runtime) -> None:
+    card, graph = card_of(("flip", 0.5)), lopsided()
+    extras = Extras(confidence="maximum", probabilities=(3,))
+    images = images_of(card, 2)
+    found = open_session(card, as_weights(graph), runtime, extras=extras).predict(images)
+    assert found.confidence is not None
+    assert found.probabilities is not None
+    for at, image in enumerate(images):
+        mean = probabilities(card, graph, image)
+        assert np.abs(found.confidence[at] - 255 * mean.max(0)).max() < 0.51
+        assert np.abs(found.probabilities[at, 0] - 255 * mean[3]).max() < 0.51
 
 
 @BOTH
