@@ -131,9 +131,9 @@ class _Search:
 
     def _try(self, readings: Iterable[Reading], images: Sequence[Labelled]) -> None:
         for reading in readings:
-            if reading not in self.tried and (found := self._seen(reading, images)) is not None:
-                if not any(self._is_same(found, known) for known in self.tried.values()):
-                    self.tried[reading] = found
+            found = None if reading in self.tried else self._seen(reading, images)
+            if found is not None and not any(self._is_same(found, known) for known in self.tried.values()):
+                self.tried[reading] = found
 
     def _seen(self, reading: Reading, images: Sequence[Labelled]) -> Tried | None:
         """Try a reading on a few images, and on the others unless it is far behind already."""

@@ -24,7 +24,7 @@ def table_lines(checked: Checked) -> Iterator[str]:
         f"{runtime.precision})"
     )
     yield "mIoU (images seen); difference to the card, on the images that both have seen, by mIoU and by the mean over"
-    yield "images of each image's mean IoU; ± is the noise: 2.5 standard deviations of a paired bootstrap over the images"
+    yield "images of each image's mean IoU; ± is the noise, 2.5 standard deviations of a paired bootstrap over images"
     shown = list(found.tried[:_ROWS])
     shown += [item for item in (found.best, found.card) if item not in shown]
     for item in shown:
