@@ -16,7 +16,14 @@ from segment.errors import UsageError
 @takes_job("input")
 def check(
     *,
-    images: Annotated[int, typer.Option("--images", min=1, help="Labelled images to try, spread over the input.")] = 16,
+    images: Annotated[
+        int,
+        typer.Option(
+            "--images",
+            min=1,
+            help="Labelled images to begin with, spread over the input; more where they leave it open.",
+        ),
+    ] = 16,
     **flags: Any,
 ) -> None:
     """Check a card against labels: try other channel orders, normalisations, resizes and numberings of labels.

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from segment.models.card import ModelCard, Resize
+from segment.models.card import ModelCard
+from segment.models.card_input import Resize
 from segment.readings.numbering import Numbering
 from segment.readings.scalings import Scaling, scaling_in_words, usual_scalings
 

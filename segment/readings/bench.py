@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from segment.errors import ModelError
 from segment.images import codec
 from segment.images.resize import resize_image, restore_mask
-from segment.models.card import ModelCard, Resize
+from segment.models.card import ModelCard
+from segment.models.card_input import Resize
 from segment.models.sessions import Runtime, Session, open_session
 from segment.models.weights import Weights
 from segment.pipeline.resources import available_cpus

@@ -47,7 +47,7 @@ def check_card(
 
     Args:
         job: input, labels, card, weights and runtime; the rest is not used, and nothing is written.
-        images: number of images; up to four times as many where these leave open whether a reading is better.
+        images: number of images; up to eight times as many where these leave open whether a reading is better.
         note: gets lines on the progress.
         store: reads files; the default has the job's storage options.
 

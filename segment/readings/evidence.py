@@ -14,7 +14,7 @@ from segment.models.card import ModelCard
 FEWEST_IMAGES = 4  # fewer have no spread to speak of
 LEAST_DIFFERENCE = 0.02  # a wrong setting costs more; less, as by a slight change of the aspect ratio, is tuning
 _RESAMPLES = 1000
-_DEVIATIONS = 2.5  # with twenty readings tried, two would too often name a winner by chance
+_DEVIATIONS = 2.0  # a 95 % interval
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,7 +165,7 @@ def resamples(images: int) -> NDArray[np.float64]:
 def _difference(values: NDArray[np.float64], images: int) -> Difference:
     """Return the difference of each of `resamples`, the first being that of the images, as one with its noise.
 
-    The noise is 2.5 standard deviations. A resample's deviation is too small by the factor under the root.
+    The noise is two standard deviations. A resample's deviation is too small by the factor under the root.
     """
     deviation = float(values[1:].std()) * math.sqrt(images / (images - 1))
     return Difference(float(values[0]), _DEVIATIONS * deviation)

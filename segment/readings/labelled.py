@@ -29,10 +29,12 @@ class Labelled:
     """An image with its label.
 
     Attributes:
+        name: of the image.
         data: the encoded image.
         label: `uint8[H, W]`, values that the sample's numberings read.
     """
 
+    name: str
     data: bytes
     label: NDArray[np.uint8]
 
@@ -41,6 +43,7 @@ class Labelled:
 class _Read:
     """An image whose label has `classes`, or `values` that are numbers, or both."""
 
+    name: str
     data: bytes
     classes: NDArray[np.uint8] | None
     values: NDArray[np.uint8] | None
@@ -123,7 +126,7 @@ class LabelledImages:
         if label is None or (numbered and not item.is_numbered):
             self.unusable[item.fault or "its label is of another kind than the others"] += 1
             return None
-        return Labelled(item.data, label)
+        return Labelled(item.name, item.data, label)
 
 
 def _places(part: Part) -> Iterator[Part]:
@@ -159,10 +162,10 @@ def _read(sample: Sample, decoder: LabelDecoder, job: Job) -> _Read:
             raise
         classes, fault = None, str(error)
     if job.label_remap:
-        return _Read(sample.image, classes, None, fault)
+        return _Read(sample.id, sample.image, classes, None, fault)
     as_colour = job.label_encoding == "colour"
     pixels, _ = read_label(sample.label, size, turned, as_colour=as_colour, allow_lossy=job.allow_lossy_labels)
-    return _Read(sample.image, classes, pixels.values, fault)
+    return _Read(sample.id, sample.image, classes, pixels.values, fault)
 
 
 def _possible(classes: Classes, images: Sequence[Labelled]) -> tuple[Numbering, ...]:

@@ -23,7 +23,7 @@ from segment.store.names import count
 
 # Images that are added, as a multiple of those before, while they leave open whether a reading is better; how often;
 # and for how many readings.
-_GROWTH, _ROUNDS, _OPEN = 2, 2, 4
+_GROWTH, _ROUNDS, _OPEN = 2, 3, 4
 
 Note = Callable[[str], None]
 

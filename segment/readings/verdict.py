@@ -6,7 +6,8 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from segment.models.card import ModelCard, Resize
+from segment.models.card import ModelCard
+from segment.models.card_input import Resize
 from segment.readings.alternatives import SETTINGS
 from segment.readings.checking import Checked
 from segment.readings.search import Found, Tried, setting_names
@@ -24,7 +25,7 @@ def table_lines(checked: Checked) -> Iterator[str]:
         f"{runtime.precision})"
     )
     yield "mIoU (images seen); difference to the card, on the images that both have seen, by mIoU and by the mean over"
-    yield "images of each image's mean IoU; ± is the noise, 2.5 standard deviations of a paired bootstrap over images"
+    yield "images of each image's mean IoU; ± is the noise, two standard deviations of a paired bootstrap over images"
     shown = list(found.tried[:_ROWS])
     shown += [item for item in (found.best, found.card) if item not in shown]
     for item in shown:
