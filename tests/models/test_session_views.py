@@ -6,6 +6,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from segment.models.sessions.averaging import merged_card
 from segment.models.sessions.extras import Extras
 from segment.models.sessions.onnx_averaging import merged_graph
 from segment.models.sessions.surgery import Surgeon
+from segment.models.weights import Weights
 from tests.graphs import TRIGGER, as_weights, colour_classifier, nan_graph, painted
 from tests.serving import BOTH, OPENVINO, ORT, message, opened, small, tiny
 
@@ -255,6 +257,27 @@ def test_a_subgraph_sees_its_own_view() -> None:
     arrays = [numpy_helper.from_array(np.asarray(value), name) for name, value in stored.items()]
     graph = tiny(nodes, [("x", ("N", 3, height, width))], [("y", ("N", CLASSES, height, width))], arrays)
     assert_as_expected(card, graph, ORT)
+
+
+def test_functions_of_a_model_are_inlined() -> None:
+    """Of one name in both members, with another body in each."""
+    card, graphs = card_of(("flip",)), []
+    for factor in (1.0, -0.5):
+        opsets = [helper.make_opsetid("", 17), helper.make_opsetid("mine", 1)]
+        constant = helper.make_node("Constant", [], ["factor"], value_float=factor)
+        body = [constant, helper.make_node("Mul", ["a", "factor"], ["b"])]
+        function = helper.make_function("mine", "Scale", ["a"], ["b"], body, opsets[:1])
+        model = onnx.load_model_from_string(lopsided())
+        model.graph.node[1].CopyFrom(helper.make_node("Scale", ["s"], ["p"], domain="mine"))
+        del model.opset_import[:]
+        model.opset_import.extend(opsets)
+        model.functions.append(function)
+        graphs.append(model.SerializeToString())
+    image = images_of(card, 1)[0]
+    weights = Weights("onnx", b"", b"", "", "tests", tuple(map(as_weights, graphs)))
+    _, merged = merged_graph(card, weights, graphs, trial)
+    found = trial(Surgeon(merged_card(card), merged).raw(), image[None])[0]
+    assert np.abs(found - np.mean([probabilities(card, graph, image) for graph in graphs], axis=0)).max() < 1e-5
 
 
 # ---- numbers that are none
