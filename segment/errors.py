@@ -80,6 +80,7 @@ SAMPLE_ERRORS = {
     "pixel_format": "a TIFF of floating-point, 32-bit, signed or many-band pixels; supported are unsigned 8 and 16 "
     "bits: grey, palette, RGB, RGBA and CMYK",
     "too_many_pixels": "the image's header declares more pixels than --max-pixels allows",
+    "larger_than_input": "the image is larger than the model's input, and its card shrinks no image (input.resize)",
     "too_many_bytes": "the image is larger than --max-image-bytes allows",
     "missing": "the image is listed but does not exist",
     "unreachable": "the image is listed but cannot be had: no permission, an unknown host, or a redirect "

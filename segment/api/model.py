@@ -17,7 +17,7 @@ from segment.errors import SampleError, UsageError
 from segment.images.codec import Picture
 from segment.images.conversion import ImageLike, to_label, to_picture
 from segment.images.labels import LabelDecoder
-from segment.images.resize import resize_image, restore_mask
+from segment.images.resize import resize_image, restore_mask, unpadded
 from segment.job import Job, LabelEncoding
 from segment.metrics import Confusion
 from segment.models.card import ModelCard, load_card
@@ -25,6 +25,7 @@ from segment.models.sessions import Runtime, Session, capabilities, open_session
 from segment.models.weights import load_weights
 from segment.output.remarks import RemarkLog
 from segment.pipeline.resources import available_cpus
+from segment.pipeline.stacking import stack
 from segment.pipeline.stages import count_pixels, predict
 from segment.store.client import Store
 
@@ -178,14 +179,13 @@ class Model:
         """
         _refuse_fork(self._process)
         spec = self.card.input
-        empty = np.empty((0, spec.height, spec.width, 3), np.uint8)
-        resized = np.stack([resize_image(image, spec) for image in images]) if images else empty
+        resized = stack([resize_image(image, spec) for image in images], spec)
         with self._lock:
             found = predict(resized, self._session, self.batch_size)
         return [
             Prediction(
                 restore_mask(mask, spec, (image.shape[0], image.shape[1])),
-                mask,
+                unpadded(mask, spec, (image.shape[0], image.shape[1])),
                 found.faults.get(position),
                 found.remarks.get(position),
             )

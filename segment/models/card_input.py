@@ -4,14 +4,29 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import (
+    BaseModel,
+    Field,
+    SerializerFunctionWrapHandler,
+    WithJsonSchema,
+    model_serializer,
+    model_validator,
+)
 
+from segment.models.buckets import LARGEST_SIDE, Size, bucket_size, trial_side
 from segment.models.card_output import STRICT, Side
 from segment.models.classes import Byte
 
 Channels = Literal["RGB", "BGR", "GREY"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "area"]
 Resampler = Literal["pillow", "opencv"]
+IMAGE = "image"
+_MULTIPLE_OF = 32
+# In a card also "image"; in memory always a number, see `Input.is_dynamic`.
+InputSide = Annotated[
+    Side,
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1, "maximum": LARGEST_SIDE}, {"const": IMAGE}]}),
+]
 ByChannel = Annotated[tuple[float, ...], Field(min_length=1, max_length=3)]
 
 
@@ -20,15 +35,22 @@ class Resize(BaseModel):
 
     model_config = STRICT
 
-    method: Literal["stretch", "letterbox", "pad"] = Field(
+    method: Literal["stretch", "letterbox", "pad", "none", "short_side"] = Field(
         "stretch",
         description="`stretch` fills height and width; `letterbox` keeps the aspect ratio and fills height or width; "
-        "`pad` keeps the aspect ratio and only shrinks: an image that fits keeps its pixels.",
+        "`pad` keeps the aspect ratio and only shrinks: an image that fits keeps its pixels; `none` scales nothing: "
+        "a smaller image gets a border, a larger one is an error row; `short_side` scales the shorter side to a number "
+        "of pixels. With height and width `image` the default is `none`, and `short_side` is the other choice.",
+    )
+    short_side: Side | None = Field(
+        None,
+        description="Method `short_side` only: pixels of the shorter side; the longer one is "
+        "`int(short_side * longer / shorter)`, as by torchvision's `Resize(short_side)`.",
     )
     anchor: Literal["top-left", "centre"] = Field(
         "top-left",
-        description="Position of the image for `letterbox` and `pad`: `top-left` with the border right and below, or "
-        "`centre`; the larger half of an odd border is right and below.",
+        description="Position of the image for `letterbox`, `pad` and `none`: `top-left` with the border right and "
+        "below, or `centre`; the larger half of an odd border is right and below.",
     )
     resampler: Resampler = Field(
         "pillow", description="Library: Pillow's and OpenCV's 'bilinear' are different functions."
@@ -44,7 +66,15 @@ class Resize(BaseModel):
             raise ValueError("'area' is an OpenCV interpolation; with resampler = 'pillow' use 'bilinear', or 'opencv'")
         if self.method == "stretch" and self.anchor != "top-left":
             raise ValueError("'stretch' has no border: anchor is for method = 'letterbox' and 'pad'")
+        if (self.method == "short_side") != (self.short_side is not None):
+            raise ValueError("method = 'short_side' and short_side = PIXELS go together")
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_fields_of_other_methods(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what says nothing, so that the identity of runs does not change with every new method."""
+        values: dict[str, Any] = dump(self)
+        return {name: value for name, value in values.items() if name != "short_side" or value is not None}
 
 
 class Input(BaseModel):
@@ -54,8 +84,17 @@ class Input(BaseModel):
 
     name: str | None = Field(None, description="Name of the graph's input, required if it has several.")
     layout: Literal["NCHW", "NHWC"] = Field(description="Order of the dimensions.")
-    height: Side = Field(description="Height in pixels.")
-    width: Side = Field(description="Width in pixels.")
+    height: InputSide = Field(
+        description="Height in pixels; `image` (height and width both) runs the model at the size of each image, "
+        "padded right and below to a multiple of `multiple_of`."
+    )
+    width: InputSide = Field(description="Width in pixels, or `image`.")
+    multiple_of: Annotated[int, Field(ge=1, le=1024)] | None = Field(
+        None,
+        description="With height and width `image` only: number of which the sides of the input are multiples, 32 by "
+        "default. Sides from 16 times this number on are multiples of its double, from 32 times on of its quadruple, "
+        "and so on, so that the runtime sees few sizes.",
+    )
     channels: Channels = Field(
         description="Order of the colour channels; `GREY` is one channel of luma (ITU-R 601, rounded as Pillow's `L`), "
         "computed within the graph after the resize."
@@ -81,6 +120,67 @@ class Input(BaseModel):
         if isinstance(values, dict) and values.get("channels") == "GREY":
             return {"mean": (0.0,), "std": (1.0,), **values}
         return values
+
+    @property
+    def is_dynamic(self) -> bool:
+        """Whether the model runs at the size of each image; `height` and `width` are then those of its trial."""
+        return self.multiple_of is not None
+
+    @property
+    def sides(self) -> tuple[str, str]:
+        """Height and width as the card says them."""
+        return (IMAGE, IMAGE) if self.is_dynamic else (str(self.height), str(self.width))
+
+    def size_for(self, size: Size) -> Size:
+        """Return height and width of the input for an image of a size that is scaled already."""
+        return bucket_size(size, self.multiple_of) if self.multiple_of else (self.height, self.width)
+
+    def at(self, size: Size) -> Input:
+        """Return the input at one of its sizes (height, width)."""
+        return self.model_copy(update={"height": size[0], "width": size[1]}) if self.is_dynamic else self
+
+    @model_validator(mode="before")
+    @classmethod
+    def _size_of_the_image(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        height, width = values.get("height"), values.get("width")
+        if IMAGE not in (height, width):
+            if values.get("multiple_of") is not None:
+                raise ValueError("multiple_of is for height = 'image' and width = 'image'")
+            return values
+        if height != width:
+            raise ValueError("height and width are both 'image', or both numbers")
+        multiple_of, resize = values.get("multiple_of", _MULTIPLE_OF), values.get("resize", {})
+        side = trial_side(multiple_of) if isinstance(multiple_of, int) and multiple_of > 0 else 1
+        if isinstance(resize, dict):
+            resize = {"method": "none", **resize}
+        return {**values, "height": side, "width": side, "multiple_of": multiple_of, "resize": resize}
+
+    @model_validator(mode="after")
+    def _resize_fits_size(self) -> Input:
+        resize = self.resize
+        if not self.is_dynamic and resize.method == "short_side":
+            raise ValueError(
+                "resize.method = 'short_side' leaves the longer side open, and nothing is cropped, as a mask has every "
+                "pixel of its image: set height = 'image' and width = 'image'"
+            )
+        if self.is_dynamic and resize.method not in ("none", "short_side"):
+            raise ValueError(
+                f"height = 'image' leaves an image its shape: resize.method = 'none' or 'short_side', not "
+                f"{resize.method!r}"
+            )
+        if self.is_dynamic and resize.anchor != "top-left":
+            raise ValueError("height = 'image' pads right and below: resize.anchor = 'top-left'")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _as_in_a_card(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what says nothing, so that the identity of runs does not change with every new field."""
+        values: dict[str, Any] = dump(self)
+        if self.is_dynamic:
+            return {**values, "height": IMAGE, "width": IMAGE}
+        return {name: value for name, value in values.items() if name != "multiple_of"}
 
     @model_validator(mode="after")
     def _normalisation(self) -> Input:

@@ -27,6 +27,7 @@ from segment.models.card import ModelCard
 from segment.models.sessions import Masks, Runtime, Session
 from segment.output.results import STAGES, Stage
 from segment.output.tables import ImageRow
+from segment.pipeline.stacking import Arrays, Found, by_size, stack
 from segment.store.client import Store
 
 log = logging.getLogger("segment.pipeline.stages")
@@ -77,17 +78,20 @@ class Frames:
         faults: `SampleError` code by position in `samples`.
         turned_by: EXIF orientation that was applied, by position in `samples`; left out where it is 1.
         remarks: codes of what was noticed, by position in `samples`.
-        pixels: `uint8[n, input height, input width, 3]` RGB of the images without fault, in order.
-        masks: `uint8[n, output height, output width]` of the same images, once segmented.
+        pixels: `uint8[n, input height, input width, 3]` RGB of the images without fault, in order; a list of such
+            images where the model runs at the size of each.
+        masks: `uint8[n, output height, output width]` of the same images, once segmented; a list as `pixels`.
+        details: what the faults say beyond their code, by position in `samples`.
     """
 
     samples: list[Sample]
     sizes: list[tuple[int, int] | None]
     faults: dict[int, str]
-    pixels: NDArray[np.uint8]
-    masks: NDArray[np.uint8] | None = None
+    pixels: Arrays
+    masks: Arrays | None = None
     turned_by: dict[int, int] = field(default_factory=dict)
     remarks: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    details: dict[int, str] = field(default_factory=dict)
 
     @property
     def positions(self) -> list[int]:
@@ -121,34 +125,33 @@ class Clock:
 def decode(samples: Sequence[Sample], task: Task) -> Frames:
     """Decode images and bring them to the model's input size; a bad one becomes a fault, not an exception."""
     spec = task.card.input
-    target = (spec.height, spec.width)
     sizes: list[tuple[int, int] | None] = []
     faults: dict[int, str] = {}
     pixels: list[NDArray[np.uint8]] = []
     turned_by: dict[int, int] = {}
     remarks: dict[int, tuple[str, ...]] = {}
+    details: dict[int, str] = {}
     for position, sample in enumerate(samples):
         try:
             if sample.fault not in SEGMENTED:
                 raise SampleError(str(sample.fault))
             picture = codec.decode_picture(sample.image, task.settings.max_pixels)
+            pixels.append(resize.resize_image(picture.pixels, spec))
         except SampleError as error:
             faults[position] = error.code
+            if error.detail:
+                details[position] = error.detail
             sizes.append(None)
             continue
-        pixels.append(resize.resize_image(picture.pixels, spec))
         sizes.append((picture.pixels.shape[0], picture.pixels.shape[1]))
         if picture.orientation != 1:
             turned_by[position] = picture.orientation
         if picture.remarks:
             remarks[position] = picture.remarks
-    stacked = np.ascontiguousarray(pixels[0][np.newaxis] if len(pixels) == 1 else _stack(pixels, target))
     without_bytes = [replace(sample, image=b"") for sample in samples]
-    return Frames(without_bytes, sizes, faults, stacked, turned_by=turned_by, remarks=remarks)
-
-
-def _stack(pixels: list[NDArray[np.uint8]], target: tuple[int, int]) -> NDArray[np.uint8]:
-    return np.stack(pixels) if pixels else np.empty((0, *target, 3), dtype=np.uint8)
+    return Frames(
+        without_bytes, sizes, faults, stack(pixels, spec), turned_by=turned_by, remarks=remarks, details=details
+    )
 
 
 def segment(frames: Frames, session: Session, batch_size: int) -> Frames:
@@ -159,13 +162,31 @@ def segment(frames: Frames, session: Session, batch_size: int) -> Frames:
     faults |= {positions[i]: code for i, code in found.faults.items()}
     for i, code in found.remarks.items():
         remarks[positions[i]] = (*remarks.get(positions[i], ()), code)
-    nothing = np.empty((0, *frames.pixels.shape[1:]), dtype=np.uint8)
-    return replace(frames, faults=faults, pixels=nothing, masks=found.masks, remarks=remarks)
+    masks, spec = found.masks, session.card.input
+    if isinstance(masks, list):
+        sizes = [size for size in frames.sizes if size is not None]
+        masks = [resize.unpadded(mask, spec, size) for mask, size in zip(masks, sizes, strict=True)]
+    return replace(frames, faults=faults, pixels=stack([], spec), masks=masks, remarks=remarks)
 
 
-def predict(pixels: NDArray[np.uint8], session: Session, batch_size: int) -> Masks:
-    """Run the model on `uint8[N, input height, input width, 3]`, `batch_size` images a call."""
-    card = session.card
+def predict(pixels: Arrays, session: Session, batch_size: int) -> Found:
+    """Run the model on what `stack` returns, `batch_size` images a call; images of one size share a call."""
+    if not isinstance(pixels, list):
+        return _predict_size(pixels, session, batch_size)
+    masks: list[NDArray[np.uint8]] = [np.empty((0, 0), np.uint8)] * len(pixels)
+    faults: dict[int, str] = {}
+    remarks: dict[int, str] = {}
+    for positions in by_size(pixels):
+        found = _predict_size(np.stack([pixels[i] for i in positions]), session, batch_size)
+        for position, mask in zip(positions, found.masks, strict=True):
+            masks[position] = mask
+        faults |= {positions[i]: code for i, code in found.faults.items()}
+        remarks |= {positions[i]: code for i, code in found.remarks.items()}
+    return Found(masks, faults, remarks)
+
+
+def _predict_size(pixels: NDArray[np.uint8], session: Session, batch_size: int) -> Found:
+    card = session.card.at((pixels.shape[1], pixels.shape[2]))
     masks = np.empty((len(pixels), card.output_height, card.output_width), dtype=np.uint8)
     faults: dict[int, str] = {}
     remarks: dict[int, str] = {}
@@ -174,7 +195,7 @@ def predict(pixels: NDArray[np.uint8], session: Session, batch_size: int) -> Mas
         masks[start : start + len(found.masks)] = found.masks
         faults |= {start + i: code for i, code in found.faults.items()}
         remarks |= {start + i: code for i, code in found.remarks.items()}
-    return Masks(masks, faults, remarks)
+    return Found(masks, faults, remarks)
 
 
 def _predict(session: Session, pixels: NDArray[np.uint8]) -> Masks:
@@ -190,7 +211,7 @@ def _predict(session: Session, pixels: NDArray[np.uint8]) -> Masks:
             remarks = {i: code for i, found in enumerate(single) for code in found.remarks.values()}
             return Masks(np.concatenate([found.masks for found in single]), faults, remarks)
         log.warning("the model failed on an image: %s", error)
-        card = session.card
+        card = session.card.at((pixels.shape[1], pixels.shape[2]))
         return Masks(np.zeros((1, card.output_height, card.output_width), dtype=np.uint8), {0: "model_failed"})
 
 
@@ -208,7 +229,7 @@ def _encode_one(
     remarks = sample.remarks + frames.remarks.get(position, ())
     row = ImageRow(sample.id, sample.url, sample.index, size, None, None, None, None, None, remarks)
     if fault is not None or mask is None or size is None:
-        return replace(row, error=sample_error_text(fault or "undecodable"))
+        return replace(row, error=sample_error_text(fault or "undecodable", frames.details.get(position, "")))
     card = task.card
     at_source = resize.restore_mask(mask, card.input, size) if _needs_source(task) else mask
     row = replace(row, mask=codec.encode_mask(at_source if task.settings.mask_size == "source" else mask))

@@ -5,12 +5,14 @@ Only this package imports onnxruntime or openvino, and each only when it is used
 
 from __future__ import annotations
 
-from segment.errors import UsageError
+from segment.errors import ModelError, UsageError
 from segment.models.card import ModelCard
 from segment.models.sessions.base import Masks, Runtime, Session
 from segment.models.sessions.batches import LARGEST, BatchProbe, probe_batches
 from segment.models.sessions.footprint import Footprint, footprint
+from segment.models.sessions.predict import GraphSession
 from segment.models.sessions.runtimes import capabilities, resolve_runtime, runtime_version
+from segment.models.sessions.sizes import SizedSession, most_sizes
 from segment.models.weights import Weights
 
 __all__ = [
@@ -53,6 +55,23 @@ def open_session(
     Raises:
         ModelError: card, weights and graph do not match, or this machine cannot provide `runtime`.
     """
+
+    def load(sized: ModelCard, check: bool) -> GraphSession:
+        return _load(sized, weights, runtime, threads, streams, batch, check)
+
+    if not card.input.is_dynamic:
+        return load(card, sanity_check)
+    if runtime.device == "tensorrt":
+        raise ModelError(
+            f"model card '{card.name}' says height = 'image', and TensorRT builds an engine of minutes for each size: "
+            "use --device cuda"
+        )
+    return SizedSession(card, lambda sized, check: load(sized, sanity_check and check), most_sizes(weights.size))
+
+
+def _load(
+    card: ModelCard, weights: Weights, runtime: Runtime, threads: int, streams: int, batch: int, sanity_check: bool
+) -> GraphSession:
     if runtime.name == "onnxruntime":
         from segment.models.sessions.onnxruntime import open_onnxruntime
 

@@ -140,10 +140,24 @@ def _check_input(card: ModelCard, port: Port) -> None:
     layout, sizes = card.input.layout, {"C": card.input.depth, "H": card.input.height, "W": card.input.width}
     if _fits(port.dims, layout, sizes):
         return
+    if card.input.is_dynamic and len(port.dims) == 4:
+        _check_free_size(card, port.dims)
     declared = (
         f"the card says {layout} {_wanted(layout, sizes)}, the graph's input '{port.name}' is {_shape(port.dims)}"
     )
     refuse(card, f"{declared}: {_advice(port.dims, layout, sizes, 'input')}")
+
+
+def _check_free_size(card: ModelCard, dims: Dims) -> None:
+    """Refuse a graph of a fixed size where the card says that of the image."""
+    found = dict(zip(card.input.layout, dims, strict=True))
+    if found["C"] == card.input.depth and (found["H"] or found["W"]):
+        fixed = [f"input.{key} = {found[axis] or '...'}" for key, axis in (("height", "H"), ("width", "W"))]
+        refuse(
+            card,
+            f"the card says height = 'image' and width = 'image', but the graph's input is {_shape(dims)}: "
+            f"{' and '.join(fixed)}, or export it with symbolic ones",
+        )
 
 
 def _size_in_card(card: ModelCard) -> Size | None:

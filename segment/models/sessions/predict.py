@@ -84,6 +84,11 @@ class GraphSession:
         """Whether the graph takes batches of several images; None before the first one."""
         return self._batched is not None if self._has_tried else None
 
+    @property
+    def is_checked(self) -> bool:
+        """Whether the check of the first images is over."""
+        return self._sanity_check is None or self._sanity_check.done
+
     def predict(self, images: NDArray[np.uint8]) -> Masks:
         """Segment a batch; see `Session.predict`. Up to `streams` threads may call it at once.
 
