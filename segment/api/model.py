@@ -24,9 +24,10 @@ from segment.models.card import ModelCard, load_card
 from segment.models.sessions import Runtime, Session, capabilities, open_session, resolve_runtime
 from segment.models.weights import load_weights
 from segment.output.remarks import RemarkLog
+from segment.pipeline.prediction import predict
 from segment.pipeline.resources import available_cpus
 from segment.pipeline.stacking import stack
-from segment.pipeline.stages import count_pixels, predict
+from segment.pipeline.stages import count_pixels
 from segment.store.client import Store
 
 log = logging.getLogger("segment.api.model")

@@ -80,8 +80,14 @@ def _scaled(spec: Input, size: tuple[int, int]) -> tuple[int, int]:
 
 
 def unpadded(mask: NDArray[np.uint8], spec: Input, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Return a mask without the border below and right that a model has which runs at the size of each image."""
-    return content_box(spec, size).of(mask) if spec.is_dynamic else mask
+    """Return a mask, `uint8[..., H, W]`, without the border of an image that the model ran at its own size.
+
+    Where all images have the model's size it is returned as it is.
+    """
+    if not spec.is_dynamic:
+        return mask
+    box = content_box(spec, size)
+    return mask[..., : box.height, : box.width]
 
 
 def resize_image(image: NDArray[np.uint8], spec: Input) -> NDArray[np.uint8]:

@@ -19,11 +19,14 @@ class Found(NamedTuple):
     Attributes:
         masks: `uint8[N, output height, output width]`, or a list of masks of the size of each input.
         faults, remarks: codes by position.
+        confidence, probabilities: as masks, if the session gives them.
     """
 
     masks: Arrays
     faults: Mapping[int, str]
     remarks: Mapping[int, str]
+    confidence: Arrays | None = None
+    probabilities: Arrays | None = None
 
 
 def stack(images: list[NDArray[np.uint8]], spec: Input) -> Arrays:

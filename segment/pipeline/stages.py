@@ -6,7 +6,6 @@ of its own; the bytes are the same.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from segment.errors import SampleError, SegmentError, sample_error_text
+from segment.errors import SampleError, sample_error_text
 from segment.images import codec, resize
 from segment.images.labels import Label, LabelDecoder
 from segment.inputs.discover import Sample
@@ -24,13 +23,15 @@ from segment.inputs.parts import SEGMENTED
 from segment.job import Settings
 from segment.metrics import Confusion, image_scores
 from segment.models.card import ModelCard
-from segment.models.sessions import Masks, Runtime, Session
+from segment.models.sessions import Extras, Runtime, Session
+from segment.models.sessions.extras import extras_of
+from segment.output.mask_columns import ExtraColumns
 from segment.output.results import STAGES, Stage
 from segment.output.tables import ImageRow
-from segment.pipeline.stacking import Arrays, Found, by_size, stack
+from segment.pipeline.certainty import image_extras
+from segment.pipeline.prediction import predict
+from segment.pipeline.stacking import Arrays, stack
 from segment.store.client import Store
-
-log = logging.getLogger("segment.pipeline.stages")
 
 ReadT = TypeVar("ReadT")
 
@@ -57,6 +58,16 @@ class Task:
     batch_size: int
     fingerprint: str
 
+    @property
+    def extras(self) -> Extras:
+        """What sessions return beside masks."""
+        return extras_of(self.card, self.settings.confidence, self.settings.probabilities)
+
+    @property
+    def extra_columns(self) -> ExtraColumns:
+        """The columns of masks files beside those of every run."""
+        return ExtraColumns.of(self.extras, self.settings.confidence_maps, self.card)
+
     def label_decoder(self) -> LabelDecoder:
         """Return the decoder of the run's labels."""
         settings = self.settings
@@ -81,6 +92,7 @@ class Frames:
         pixels: `uint8[n, input height, input width, 3]` RGB of the images without fault, in order; a list of such
             images where the model runs at the size of each.
         masks: `uint8[n, output height, output width]` of the same images, once segmented; a list as `pixels`.
+        confidence, probabilities: of the same images; see `Masks`.
         details: what the faults say beyond their code, by position in `samples`.
     """
 
@@ -91,6 +103,8 @@ class Frames:
     masks: Arrays | None = None
     turned_by: dict[int, int] = field(default_factory=dict)
     remarks: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    confidence: Arrays | None = None
+    probabilities: Arrays | None = None
     details: dict[int, str] = field(default_factory=dict)
 
     @property
@@ -162,64 +176,50 @@ def segment(frames: Frames, session: Session, batch_size: int) -> Frames:
     faults |= {positions[i]: code for i, code in found.faults.items()}
     for i, code in found.remarks.items():
         remarks[positions[i]] = (*remarks.get(positions[i], ()), code)
-    masks, spec = found.masks, session.card.input
-    if isinstance(masks, list):
-        sizes = [size for size in frames.sizes if size is not None]
-        masks = [resize.unpadded(mask, spec, size) for mask, size in zip(masks, sizes, strict=True)]
-    return replace(frames, faults=faults, pixels=stack([], spec), masks=masks, remarks=remarks)
+    spec, sizes = session.card.input, [size for size in frames.sizes if size is not None]
 
+    def unpadded(arrays: Arrays | None) -> Arrays | None:
+        if not isinstance(arrays, list):
+            return arrays
+        return [resize.unpadded(array, spec, size) for array, size in zip(arrays, sizes, strict=True)]
 
-def predict(pixels: Arrays, session: Session, batch_size: int) -> Found:
-    """Run the model on what `stack` returns, `batch_size` images a call; images of one size share a call."""
-    if not isinstance(pixels, list):
-        return _predict_size(pixels, session, batch_size)
-    masks: list[NDArray[np.uint8]] = [np.empty((0, 0), np.uint8)] * len(pixels)
-    faults: dict[int, str] = {}
-    remarks: dict[int, str] = {}
-    for positions in by_size(pixels):
-        found = _predict_size(np.stack([pixels[i] for i in positions]), session, batch_size)
-        for position, mask in zip(positions, found.masks, strict=True):
-            masks[position] = mask
-        faults |= {positions[i]: code for i, code in found.faults.items()}
-        remarks |= {positions[i]: code for i, code in found.remarks.items()}
-    return Found(masks, faults, remarks)
-
-
-def _predict_size(pixels: NDArray[np.uint8], session: Session, batch_size: int) -> Found:
-    card = session.card.at((pixels.shape[1], pixels.shape[2]))
-    masks = np.empty((len(pixels), card.output_height, card.output_width), dtype=np.uint8)
-    faults: dict[int, str] = {}
-    remarks: dict[int, str] = {}
-    for start in range(0, len(pixels), batch_size):
-        found = _predict(session, pixels[start : start + batch_size])
-        masks[start : start + len(found.masks)] = found.masks
-        faults |= {start + i: code for i, code in found.faults.items()}
-        remarks |= {start + i: code for i, code in found.remarks.items()}
-    return Found(masks, faults, remarks)
-
-
-def _predict(session: Session, pixels: NDArray[np.uint8]) -> Masks:
-    """Predict a batch; if the runtime raises, one by one, and the images it raises on are faults."""
-    try:
-        return session.predict(pixels)
-    except (SegmentError, MemoryError):
-        raise
-    except Exception as error:  # each runtime has its own types
-        if len(pixels) > 1:
-            single = [_predict(session, pixels[i : i + 1]) for i in range(len(pixels))]
-            faults = {i: code for i, found in enumerate(single) for code in found.faults.values()}
-            remarks = {i: code for i, found in enumerate(single) for code in found.remarks.values()}
-            return Masks(np.concatenate([found.masks for found in single]), faults, remarks)
-        log.warning("the model failed on an image: %s", error)
-        card = session.card.at((pixels.shape[1], pixels.shape[2]))
-        return Masks(np.zeros((1, card.output_height, card.output_width), dtype=np.uint8), {0: "model_failed"})
+    return replace(
+        frames,
+        faults=faults,
+        pixels=stack([], spec),
+        masks=unpadded(found.masks),
+        remarks=remarks,
+        confidence=unpadded(found.confidence),
+        probabilities=unpadded(found.probabilities),
+    )
 
 
 def encode(frames: Frames, task: Task, labels: LabelDecoder) -> list[ImageRow]:
     """Score every mask against its label and encode it; one row per sample."""
     assert frames.masks is not None, "segment() comes first"
     masks = dict(zip(frames.positions, frames.masks, strict=True))
-    return [_encode_one(frames, position, masks.get(position), task, labels) for position in range(len(frames.samples))]
+    rows = [_encode_one(frames, position, masks.get(position), task, labels) for position in range(len(frames.samples))]
+    return _with_extras(rows, frames, task) if task.extras else rows
+
+
+def _with_extras(rows: list[ImageRow], frames: Frames, task: Task) -> list[ImageRow]:
+    assert frames.masks is not None
+    confidence, probabilities = frames.confidence, frames.probabilities
+    for number, position in enumerate(frames.positions):
+        size = frames.sizes[position]
+        if rows[position].mask is None or size is None:
+            continue
+        extras = image_extras(
+            frames.masks[number],
+            None if confidence is None else confidence[number],
+            None if probabilities is None else probabilities[number],
+            task.card,
+            size,
+            at_source=task.settings.mask_size == "source",
+            maps=task.settings.confidence_maps,
+        )
+        rows[position] = replace(rows[position], extras=extras)
+    return rows
 
 
 def _encode_one(

@@ -16,11 +16,12 @@ from segment.images.resize import resize_image, unpadded
 from segment.models.buckets import bucket_side
 from segment.models.card import ModelCard, parse_card
 from segment.models.sessions import Runtime, find_batch, open_session
+from segment.models.sessions.extras import Extras
 from segment.models.sessions.footprint import footprint
 from segment.models.sessions.predict import GraphSession
 from segment.models.sessions.sizes import SizedSession, SizeFailed, most_sizes
+from segment.pipeline.prediction import predict
 from segment.pipeline.stacking import stack
-from segment.pipeline.stages import predict
 from tests.graphs import as_weights, colour_classifier, painted
 from tests.models.test_card import CARD
 from tests.serving import BOTH, ORT, message, tiny
@@ -241,3 +242,27 @@ def test_tensorrt_is_refused() -> None:
     runtime = Runtime("onnxruntime", "tensorrt", "f32", "")
     said = message(lambda: open_session(card_of(), as_weights(filtering()), runtime))
     assert said.endswith("TensorRT builds an engine of minutes for each size: use --device cuda")
+
+
+@BOTH
+def test_confidence_and_probabilities_are_cropped_too(runtime: Runtime) -> None:
+    card, extras = card_of(), Extras("maximum", (1, 0))
+    session = open_session(card, as_weights(filtering()), runtime, extras=extras)
+    noise = np.random.default_rng(4)
+    images = [noise.integers(0, 256, (*size, 3), dtype=np.uint8) for size in SIZES]
+    found = predict(stack([resize_image(image, card.input) for image in images], card.input), session, 3)
+    assert isinstance(found.confidence, list)
+    assert isinstance(found.probabilities, list)
+    for i, image in enumerate(images):
+        fixed_card = card.at(card.input.size_for(image.shape[:2]))
+        alone = open_session(
+            fixed_card.model_copy(update={"input": fixed(fixed_card)}), as_weights(filtering()), runtime, extras=extras
+        ).predict(resize_image(image, card.input)[np.newaxis])
+        assert alone.confidence is not None
+        assert alone.probabilities is not None
+        height, width = image.shape[:2]
+        assert np.array_equal(
+            unpadded(found.confidence[i], card.input, (height, width)), alone.confidence[0, :height, :width]
+        )
+        probabilities = unpadded(found.probabilities[i], card.input, (height, width))
+        assert np.array_equal(probabilities, alone.probabilities[0, :, :height, :width])
