@@ -15,7 +15,7 @@ from segment.errors import ModelError
 from segment.images.resize import resize_image, unpadded
 from segment.models.buckets import bucket_side
 from segment.models.card import ModelCard, parse_card
-from segment.models.sessions import Runtime, find_batch, open_session
+from segment.models.sessions import Runtime, open_session
 from segment.models.sessions.extras import Extras
 from segment.models.sessions.footprint import footprint
 from segment.models.sessions.predict import GraphSession
@@ -178,7 +178,8 @@ def test_the_sizes_used_last_stay_compiled() -> None:
 
 
 def test_large_images_leave_room_for_fewer_sizes() -> None:
-    session = open_session(card_of(), as_weights(filtering()), ORT)
+    card = card_of()
+    session = open_session(card, as_weights(colour_classifier(card, dynamic=True)), ORT, sanity_check=False)
     assert isinstance(session, SizedSession)
     for size in ((1000, 1000), (1000, 1008), (8, 8)):
         session.predict(np.zeros((1, *size, 3), np.uint8))
@@ -204,7 +205,6 @@ def test_forecasts_take_a_usual_size() -> None:
     assert usual == same
     assert usual is not None
     assert usual.per_stream > 1024 * 2048 * 6 * 4
-    assert find_batch(card.model_copy(update={"input": card.input}), weights, ORT, largest=1).rates.keys() == {1}
 
 
 # ---- graphs that do not fit
@@ -261,8 +261,7 @@ def test_confidence_and_probabilities_are_cropped_too(runtime: Runtime) -> None:
         assert alone.confidence is not None
         assert alone.probabilities is not None
         height, width = image.shape[:2]
-        assert np.array_equal(
-            unpadded(found.confidence[i], card.input, (height, width)), alone.confidence[0, :height, :width]
-        )
+        confidence = unpadded(found.confidence[i], card.input, (height, width))
+        assert np.array_equal(confidence, alone.confidence[0, :height, :width])
         probabilities = unpadded(found.probabilities[i], card.input, (height, width))
         assert np.array_equal(probabilities, alone.probabilities[0, :, :height, :width])
