@@ -119,7 +119,7 @@ class Model:
         pictures = []
         for position, image in enumerate(images):
             with _position_in_errors(position):
-                pictures.append(to_picture(image, self.max_pixels))
+                pictures.append(to_picture(image, self.max_pixels, self.card.input))
         found = self.predictions([picture.pixels for picture in pictures])
         for position, (picture, prediction) in enumerate(zip(pictures, found, strict=True)):
             with _position_in_errors(position):
@@ -160,7 +160,7 @@ class Model:
         return counts
 
     def _predict(self, image: ImageLike) -> tuple[Picture, Prediction]:
-        picture = to_picture(image, self.max_pixels)
+        picture = to_picture(image, self.max_pixels, self.card.input)
         prediction = self.predictions([picture.pixels])[0]
         self._check(picture, prediction)
         return picture, prediction

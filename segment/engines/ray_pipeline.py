@@ -71,7 +71,7 @@ def start_pipeline(
     if not split:
         return _results(_one_operator(PartSource(plan, blocks), shared, pool, name))
     spec = task.card.input.at(USUAL)
-    image_bytes = spec.height * spec.width * 3
+    image_bytes = spec.height * spec.width * spec.planes
     source = PartSource(plan, blocks, functools.partial(read, shared=shared), image_bytes)
     dataset = _three_operators(source, shared, pool, name)
     _bound_store(dataset.context, most * plan.largest_part * image_bytes)

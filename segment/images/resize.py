@@ -94,11 +94,11 @@ def resize_image(image: NDArray[np.uint8], spec: Input) -> NDArray[np.uint8]:
     """Resize an image to the model's input size as its card specifies.
 
     Args:
-        image: `uint8[H, W, 3]`, RGB.
+        image: `uint8[H, W, 3]`, RGB, or `uint8[H, W, number of bands]`.
         spec: input size and resize of the card.
 
     Returns:
-        `uint8[input height, input width, 3]`.
+        `uint8[input height, input width, 3 or number of bands]`.
 
     Raises:
         SampleError: `larger_than_input`: the image does not fit, and the card does not shrink it.
@@ -109,7 +109,7 @@ def resize_image(image: NDArray[np.uint8], spec: Input) -> NDArray[np.uint8]:
     resized = _resample(image, (box.height, box.width), spec.resize.resampler, spec.resize.interpolation)
     if resized.shape[:2] == target:
         return resized
-    canvas = np.empty((*target, 3), dtype=np.uint8)
+    canvas = np.empty((*target, spec.planes), dtype=np.uint8)
     canvas[:] = spec.resize.pad
     box.of(canvas)[:] = resized
     return canvas
@@ -145,6 +145,9 @@ def _resample(
 ) -> NDArray[np.uint8]:
     if pixels.shape[:2] == size:
         return pixels
+    if pixels.ndim == 3 and pixels.shape[2] != 3:  # as Pillow does it for RGB: each band by itself
+        bands = [np.ascontiguousarray(pixels[..., band]) for band in range(pixels.shape[2])]
+        return np.stack([_resample(band, size, resampler, interpolation) for band in bands], axis=2)
     height, width = size
     if resampler == "pillow" and interpolation == "nearest":  # equals Pillow's result, up to six times as fast
         return np.asarray(cv2.resize(pixels, (width, height), interpolation=cv2.INTER_NEAREST_EXACT), dtype=np.uint8)

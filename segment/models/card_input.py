@@ -17,17 +17,20 @@ from segment.models.buckets import LARGEST_SIDE, Size, bucket_size, trial_side
 from segment.models.card_output import STRICT, Side
 from segment.models.classes import Byte
 
-Channels = Literal["RGB", "BGR", "GREY"]
+Channels = Literal["RGB", "BGR", "GREY", "BANDS"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "area"]
 Resampler = Literal["pillow", "opencv"]
 IMAGE = "image"
 _MULTIPLE_OF = 32
+_NEW = ("multiple_of", "bands", "band_range")  # a dump leaves them out where they are None
 # In a card also "image"; in memory always a number, see `Input.is_dynamic`.
 InputSide = Annotated[
     Side,
     WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1, "maximum": LARGEST_SIDE}, {"const": IMAGE}]}),
 ]
-ByChannel = Annotated[tuple[float, ...], Field(min_length=1, max_length=3)]
+_MOST_BANDS = 64
+ByChannel = Annotated[tuple[float, ...], Field(min_length=1, max_length=_MOST_BANDS)]
+Band = Annotated[int, Field(ge=1, le=1024)]
 
 
 class Resize(BaseModel):
@@ -58,7 +61,9 @@ class Resize(BaseModel):
     interpolation: Interpolation = Field(
         "bilinear", description="Kernel. When shrinking, Pillow's `bilinear` is antialiased, OpenCV's is not."
     )
-    pad: tuple[Byte, Byte, Byte] = Field((0, 0, 0), description="RGB value of the border, 0-255.")
+    pad: Annotated[tuple[Byte, ...], Field(min_length=1, max_length=_MOST_BANDS)] = Field(
+        (0, 0, 0), description="Value of the border, 0-255: RGB, or one number for each of `bands`."
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Resize:
@@ -97,12 +102,22 @@ class Input(BaseModel):
     )
     channels: Channels = Field(
         description="Order of the colour channels; `GREY` is one channel of luma (ITU-R 601, rounded as Pillow's `L`), "
-        "computed within the graph after the resize."
+        "computed within the graph after the resize; `BANDS` are those of `bands`, the default where they are given."
+    )
+    bands: Annotated[tuple[Band, ...], Field(min_length=1, max_length=_MOST_BANDS)] | None = Field(
+        None,
+        description="`BANDS` only: the bands of a multi-band TIFF that the graph takes, in its order, counted from 1. "
+        "Other images have the bands red, green, blue.",
+    )
+    band_range: tuple[float, float] | None = Field(
+        None,
+        description="`BANDS` only: numbers of 16-bit bands that become 0 and 255. Those between are mapped linearly "
+        "and rounded, those beyond clipped. Without it bands have 8 bits.",
     )
     maximum: Literal[255, 1] = Field(255, description="Value of the brightest pixel before normalisation.")
     mean: ByChannel = Field(
         (0.0, 0.0, 0.0),
-        description="Subtracted; in units of `maximum`, in the order of `channels`; one value for `GREY`.",
+        description="Subtracted; in units of `maximum`, in the order of `channels` or `bands`; one value for `GREY`.",
     )
     std: ByChannel = Field(
         (1.0, 1.0, 1.0), description="Divisor; in units of `maximum`, in the order of `channels`; one value for `GREY`."
@@ -112,7 +127,12 @@ class Input(BaseModel):
     @property
     def depth(self) -> int:
         """Number of channels of the graph's input."""
-        return 1 if self.channels == "GREY" else 3
+        return 1 if self.channels == "GREY" else self.planes
+
+    @property
+    def planes(self) -> int:
+        """Number of channels of an image on its way to the session: 3, or the number of bands."""
+        return len(self.bands) if self.bands else 3
 
     @model_validator(mode="before")
     @classmethod
@@ -120,6 +140,27 @@ class Input(BaseModel):
         if isinstance(values, dict) and values.get("channels") == "GREY":
             return {"mean": (0.0,), "std": (1.0,), **values}
         return values
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_of_bands(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or not isinstance(values.get("bands"), list | tuple):
+            return values
+        number, resize = len(values["bands"]), values.get("resize", {})
+        if isinstance(resize, dict):
+            resize = {"pad": (0,) * number, **resize}
+        defaults = {"channels": "BANDS", "mean": (0.0,) * number, "std": (1.0,) * number}
+        return {**defaults, **values, "resize": resize}
+
+    @model_validator(mode="after")
+    def _bands(self) -> Input:
+        if (self.channels == "BANDS") != (self.bands is not None):
+            raise ValueError('channels = "BANDS" and bands = [...] go together')
+        if self.band_range and (not self.bands or self.band_range[0] >= self.band_range[1]):
+            raise ValueError("band_range = [low, high] is for 16-bit bands, with low below high")
+        if len(self.resize.pad) != self.planes:
+            raise ValueError(f"resize.pad has {len(self.resize.pad)} values, an image has {self.planes}")
+        return self
 
     @property
     def is_dynamic(self) -> bool:
@@ -130,6 +171,14 @@ class Input(BaseModel):
     def sides(self) -> tuple[str, str]:
         """Height and width as the card says them."""
         return (IMAGE, IMAGE) if self.is_dynamic else (str(self.height), str(self.width))
+
+    @property
+    def channels_in_words(self) -> str:
+        """`channels`, or the bands and their range."""
+        if self.bands is None:
+            return self.channels
+        depth = f" (16 bits, {self.band_range[0]:g} to {self.band_range[1]:g})" if self.band_range else ""
+        return f"bands {', '.join(map(str, self.bands))}{depth}"
 
     def size_for(self, size: Size) -> Size:
         """Return height and width of the input for an image of a size that is scaled already."""
@@ -179,8 +228,8 @@ class Input(BaseModel):
         """Leave out what says nothing, so that the identity of runs does not change with every new field."""
         values: dict[str, Any] = dump(self)
         if self.is_dynamic:
-            return {**values, "height": IMAGE, "width": IMAGE}
-        return {name: value for name, value in values.items() if name != "multiple_of"}
+            values |= {"height": IMAGE, "width": IMAGE}
+        return {name: value for name, value in values.items() if value is not None or name not in _NEW}
 
     @model_validator(mode="after")
     def _normalisation(self) -> Input:

@@ -39,7 +39,7 @@ def stack(images: list[NDArray[np.uint8]], spec: Input) -> Arrays:
     if spec.is_dynamic:
         return images
     if not images:
-        return np.empty((0, spec.height, spec.width, 3), dtype=np.uint8)
+        return np.empty((0, spec.height, spec.width, spec.planes), dtype=np.uint8)
     return np.ascontiguousarray(images[0][np.newaxis] if len(images) == 1 else np.stack(images))
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from segment.errors import SampleError, sample_error_text
 from segment.images import codec, resize
+from segment.images.bands import decode_image
 from segment.images.labels import Label, LabelDecoder
 from segment.inputs.discover import Sample
 from segment.inputs.parts import SEGMENTED
@@ -149,7 +150,7 @@ def decode(samples: Sequence[Sample], task: Task) -> Frames:
         try:
             if sample.fault not in SEGMENTED:
                 raise SampleError(str(sample.fault))
-            picture = codec.decode_picture(sample.image, task.settings.max_pixels)
+            picture = decode_image(sample.image, spec, task.settings.max_pixels)
             pixels.append(resize.resize_image(picture.pixels, spec))
         except SampleError as error:
             faults[position] = error.code

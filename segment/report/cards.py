@@ -58,7 +58,10 @@ def _card_rows(card: ModelCard) -> list[tuple[str, str | Text]]:
     shape = f"{spec.depth}x{pixels}" if spec.layout == "NCHW" else f"{pixels}x{spec.depth}"
     size = pixels if spec.is_dynamic else f"{card.output_height}x{card.output_width}"
     rows: list[tuple[str, str | Text]] = [
-        ("input", f"{spec.name or '(the only one)'}: Nx{shape} {spec.layout}, {spec.channels}, 0-{spec.maximum}"),
+        (
+            "input",
+            f"{spec.name or '(the only one)'}: Nx{shape} {spec.layout}, {spec.channels_in_words}, 0-{spec.maximum}",
+        ),
         ("normalise", f"- {spec.mean} / {spec.std}" if any(spec.mean) or set(spec.std) != {1.0} else "nothing"),
         ("resize", _resize(card)),
         (

@@ -90,7 +90,7 @@ def fact_rows(report: RunReport, task: Task) -> list[tuple[str, str]]:
         ("Model licence", card.licence),
         ("Weights", f"{shown(run['weights']['origin'])} ({run['weights']['format']})"),
         ("Weights SHA-384", run["weights"]["sha384"]),
-        ("Input size", f"{width} × {height}, {card.input.channels}, {card.input.resize.method}"),
+        ("Input size", f"{width} × {height}, {card.input.channels_in_words}, {card.input.resize.method}"),
         ("Runtime", f"{runtime.name} {runtime.version}, {runtime.device}, {runtime.precision}"),
         ("Scored at", f"{card.metric.resolution} size, masks stored at {task.settings.mask_size} size"),
         ("Score", card.metric.note),
