@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -22,7 +23,6 @@ Interpolation = Literal["nearest", "bilinear", "bicubic", "area"]
 Resampler = Literal["pillow", "opencv"]
 IMAGE = "image"
 _MULTIPLE_OF = 32
-_NEW = ("multiple_of", "bands", "band_range")  # a dump leaves them out where they are None
 # In a card also "image"; in memory always a number, see `Input.is_dynamic`.
 InputSide = Annotated[
     Side,
@@ -31,6 +31,15 @@ InputSide = Annotated[
 _MOST_BANDS = 64
 ByChannel = Annotated[tuple[float, ...], Field(min_length=1, max_length=_MOST_BANDS)]
 Band = Annotated[int, Field(ge=1, le=1024)]
+
+View = Literal["flip"] | Annotated[float, Field(ge=0.1, le=4)]
+
+_STRIDE = 32  # the largest stride of most networks
+
+
+def _says_nothing(value: object) -> bool:
+    """Leave a field out of a dump where it is None, so that the identity of runs without it stays as it was."""
+    return value is None
 
 
 class Resize(BaseModel):
@@ -47,6 +56,7 @@ class Resize(BaseModel):
     )
     short_side: Side | None = Field(
         None,
+        exclude_if=_says_nothing,
         description="Method `short_side` only: pixels of the shorter side; the longer one is "
         "`int(short_side * longer / shorter)`, as by torchvision's `Resize(short_side)`.",
     )
@@ -75,12 +85,6 @@ class Resize(BaseModel):
             raise ValueError("method = 'short_side' and short_side = PIXELS go together")
         return self
 
-    @model_serializer(mode="wrap")
-    def _without_fields_of_other_methods(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what says nothing, so that the identity of runs does not change with every new method."""
-        values: dict[str, Any] = dump(self)
-        return {name: value for name, value in values.items() if name != "short_side" or value is not None}
-
 
 class Input(BaseModel):
     """The graph's input: `(pixel / 255 * maximum - mean) / std`, channel by channel."""
@@ -96,6 +100,7 @@ class Input(BaseModel):
     width: InputSide = Field(description="Width in pixels, or `image`.")
     multiple_of: Annotated[int, Field(ge=1, le=1024)] | None = Field(
         None,
+        exclude_if=_says_nothing,
         description="With height and width `image` only: number of which the sides of the input are multiples, 32 by "
         "default. Sides from 16 times this number on are multiples of its double, from 32 times on of its quadruple, "
         "and so on, so that the runtime sees few sizes.",
@@ -106,11 +111,13 @@ class Input(BaseModel):
     )
     bands: Annotated[tuple[Band, ...], Field(min_length=1, max_length=_MOST_BANDS)] | None = Field(
         None,
+        exclude_if=_says_nothing,
         description="`BANDS` only: the bands of a multi-band TIFF that the graph takes, in its order, counted from 1. "
         "Other images have the bands red, green, blue.",
     )
     band_range: tuple[float, float] | None = Field(
         None,
+        exclude_if=_says_nothing,
         description="`BANDS` only: numbers of 16-bit bands that become 0 and 255. Those between are mapped linearly "
         "and rounded, those beyond clipped. Without it bands have 8 bits.",
     )
@@ -123,6 +130,13 @@ class Input(BaseModel):
         (1.0, 1.0, 1.0), description="Divisor; in units of `maximum`, in the order of `channels`; one value for `GREY`."
     )
     resize: Resize = Field(Resize(), description="How images are resized to height and width.")
+    tta: tuple[View, ...] = Field(
+        (),
+        exclude_if=lambda views: not views,  # the identity of runs without it stays as it was
+        description="Test-time augmentation: views of the input besides the plain one; the probabilities of all are "
+        "averaged. `flip` mirrors left and right; a number scales height and width. With `flip` the view of each "
+        "size is also mirrored.",
+    )
 
     @property
     def depth(self) -> int:
@@ -219,17 +233,16 @@ class Input(BaseModel):
                 f"height = 'image' leaves an image its shape: resize.method = 'none' or 'short_side', not "
                 f"{resize.method!r}"
             )
+        if self.is_dynamic and self.scales:
+            raise ValueError("the scales in tta need one size: remove them, or say height and width in pixels")
         if self.is_dynamic and resize.anchor != "top-left":
             raise ValueError("height = 'image' pads right and below: resize.anchor = 'top-left'")
         return self
 
     @model_serializer(mode="wrap")
     def _as_in_a_card(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what says nothing, so that the identity of runs does not change with every new field."""
         values: dict[str, Any] = dump(self)
-        if self.is_dynamic:
-            values |= {"height": IMAGE, "width": IMAGE}
-        return {name: value for name, value in values.items() if value is not None or name not in _NEW}
+        return {**values, "height": IMAGE, "width": IMAGE} if self.is_dynamic else values
 
     @model_validator(mode="after")
     def _normalisation(self) -> Input:
@@ -239,3 +252,47 @@ class Input(BaseModel):
         if 0.0 in self.std:
             raise ValueError("std must not contain a zero: pixels are divided by it")
         return self
+
+    @model_validator(mode="after")
+    def _different_views(self) -> Input:
+        plain = f"{self.height}x{self.width} pixels"
+        seen: dict[tuple[int, int], str] = {(self.height, self.width): "the plain view"}
+        for scale in self.scales:
+            size = scaled_size(self.height, self.width, scale)
+            if size in seen:
+                steps = f"{_step(self.height)} rows and {_step(self.width)} columns"
+                raise ValueError(
+                    f"tta: at {plain}, in steps of {steps}, the scale {scale:g} is the same view as {seen[size]}: "
+                    "remove it"
+                )
+            seen[size] = f"the scale {scale:g}"
+        if self.tta.count("flip") > 1:
+            raise ValueError("tta names 'flip' twice: once mirrors the view of each size")
+        return self
+
+    @property
+    def flips(self) -> bool:
+        """Whether each view is also seen mirrored."""
+        return "flip" in self.tta
+
+    @property
+    def scales(self) -> tuple[float, ...]:
+        """Scales of the views besides the plain one."""
+        return tuple(view for view in self.tta if not isinstance(view, str))
+
+
+def scaled_size(height: int, width: int, scale: float) -> tuple[int, int]:
+    """Return height and width of the view of a scale.
+
+    They are rounded to the largest power of two, up to 32, that divides the side: a network of this stride takes them.
+    """
+    return _scaled_side(height, scale), _scaled_side(width, scale)
+
+
+def _scaled_side(side: int, scale: float) -> int:
+    step = _step(side)
+    return max(1, round(side * scale / step)) * step
+
+
+def _step(side: int) -> int:
+    return math.gcd(side, _STRIDE)
