@@ -21,7 +21,7 @@ from segment.store.names import suffix_of
 from segment.store.urls import is_url, join_url, parent_url, redact_url, to_url, unsigned
 
 Channels = Literal["RGB", "BGR", "GREY"]
-Convention = Literal["omz", "cityscapes", "image-mean"]
+Convention = Literal["omz", "cityscapes", "mmseg", "image-mean"]
 Resolution = Literal["model", "source"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "area"]
 Resampler = Literal["pillow", "opencv"]

@@ -40,10 +40,7 @@ _UNICODE, _ASCII = _Glyphs("■", "━", "─", "·"), _Glyphs("#", "=", "-", "|
 
 def print_report(report: RunReport, console: Console | None = None) -> None:
     """Print the facts of the run, its warnings, mIoU by convention, the class table and the first errors."""
-    console = console or Console(highlight=False)
-    if not console.is_terminal:
-        columns = os.environ.get("COLUMNS", "")
-        console = Console(file=console.file, width=int(columns) if columns.isdecimal() else _WIDTH, highlight=False)
+    console = console_for(console)
     glyphs = _ASCII if console.options.ascii_only else _UNICODE
     console.print(_headline(report, glyphs))
     if report.warnings:
@@ -56,6 +53,15 @@ def print_report(report: RunReport, console: Console | None = None) -> None:
     if report.errors:
         console.print(_errors(report))
     console.print(f"masks: {shown(report.output)}/masks/", soft_wrap=True, markup=False)
+
+
+def console_for(console: Console | None = None) -> Console:
+    """Return a console whose width, where it is no terminal, is $COLUMNS, or 80."""
+    console = console or Console(highlight=False)
+    if console.is_terminal:
+        return console
+    columns = os.environ.get("COLUMNS", "")
+    return Console(file=console.file, width=int(columns) if columns.isdecimal() else _WIDTH, highlight=False)
 
 
 def percent(share: float | None) -> str:

@@ -20,9 +20,9 @@ from segment.errors import UsageError
 from segment.images import codec
 from segment.models.card import ModelCard
 from segment.output.ledger import Ledger
+from segment.output.part_rows import numbers_of, part_tables
 from segment.output.plan import Plan
 from segment.report.filenames import Names
-from segment.report.rows import numbers_of, part_tables
 from segment.store.client import Store
 from segment.store.names import shown
 from segment.store.urls import join_url

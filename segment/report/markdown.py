@@ -15,12 +15,12 @@ def to_markdown(report: RunReport) -> str:
     """Return the facts of the run, its warnings, mIoU by convention, the class table and the first errors."""
     blocks = [f"# {report.card.name}", ", ".join(summary_phrases(report)) + "."]
     if report.warnings:
-        blocks.append("\n".join(f"- **warning:** {_cell(line)}" for line in report.warnings))
+        blocks.append("\n".join(f"- **warning:** {escaped(line)}" for line in report.warnings))
     if report.is_scored:
         blocks.append(_conventions(report))
     blocks.append(_classes(report))
     if report.errors:
-        lines = [f"| {_cell(e.id)} | {_cell(e.error)} |" for e in report.errors]
+        lines = [f"| {escaped(e.id)} | {escaped(e.error)} |" for e in report.errors]
         head = f"First {len(report.errors)} of {report.total.errors:,} errors:\n\n| image | error |\n|---|---|\n"
         blocks.append(head + "\n".join(lines))
     return "\n\n".join(blocks) + "\n"
@@ -34,7 +34,7 @@ def _conventions(report: RunReport) -> str:
         shown = f"**{name}** (the card's own)" if name == own else name
         lines.append(f"| {shown} | {percent(report.miou(name))} | {beside if name == own else '-'} |")
     lines.append(f"| pixel accuracy | {percent(report.pixel_accuracy)} | - |")
-    return "\n".join([*lines, *(["", f"{_cell(str(published))}."] if published else [])])
+    return "\n".join([*lines, *(["", f"{escaped(str(published))}."] if published else [])])
 
 
 def _classes(report: RunReport) -> str:
@@ -44,16 +44,17 @@ def _classes(report: RunReport) -> str:
         lines = ["| class | pixels | share % |", "|---|---:|---:|"]
         counts = zip(classes.names, confusion.predicted_pixels.tolist(), strict=True)
         return "\n".join(
-            [*lines, *(f"| {_cell(name)} | {count} | {percent(count / total)} |" for name, count in counts)]
+            [*lines, *(f"| {escaped(name)} | {count} | {percent(count / total)} |" for name, count in counts)]
         )
     lines = ["| class | TP | FP | FN | IoU % |", "|---|---:|---:|---:|---:|"]
     for index, name in enumerate(classes.names):
         shown = f"{name} (ignored)" if index in classes.ignored_classes else name
         numbers = (score.tp[index], score.fp[index], score.fn[index])
-        lines.append(f"| {_cell(shown)} | {' | '.join(str(n) for n in numbers)} | {percent(float(score.iou[index]))} |")
+        iou = percent(float(score.iou[index]))
+        lines.append(f"| {escaped(shown)} | {' | '.join(str(n) for n in numbers)} | {iou} |")
     return "\n".join(lines)
 
 
-def _cell(text: str) -> str:
+def escaped(text: str) -> str:
     """Escape text: it contains no markup, no line break and no other control character."""
     return _MARKUP.sub(r"\\\g<0>", shown(text))

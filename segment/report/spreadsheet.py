@@ -23,11 +23,12 @@ def to_csv(report: RunReport) -> str:
     writer = csv.writer(buffer)
     writer.writerow([_COLUMNS.get(name, name) for name in names])
     for row in table.select(names).to_pylist():
-        writer.writerow([_cell(value) for value in row.values()])
+        writer.writerow([cell(value) for value in row.values()])
     return buffer.getvalue()
 
 
-def _cell(value: object) -> object:
+def cell(value: object) -> object:
+    """Return a value as a cell; a text that a spreadsheet would read as a formula gets a leading apostrophe."""
     if isinstance(value, bool):
         return str(value).lower()
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
