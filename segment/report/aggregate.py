@@ -141,7 +141,7 @@ class RunReport:
         counted, stored = self.run["scored_at"], self.run["contract"].get("mask_size")
         if not self.is_scored or stored in (None, counted):
             return ""
-        return f"counted at {counted} size, masks stored at {stored} size: a score of the masks differs a little"
+        return f"Counted at {counted} size, masks stored at {stored} size: scores of the masks differ a little"
 
     @property
     def published(self) -> Comparison | None:

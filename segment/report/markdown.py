@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from segment.report.aggregate import RunReport
-from segment.report.console import percent, summary_phrases
+from segment.report.console import accuracies, in_brackets, percent, remarks, span, summary_phrases
 from segment.store.names import shown
 
 _MARKUP = re.compile(r"[\\`*\[\]<>|~&]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")  # an underscore within a word is no markup
@@ -30,11 +30,14 @@ def _conventions(report: RunReport) -> str:
     own, published = report.card.metric.convention, report.published
     beside = percent(published.published.miou) if published and published.agrees else "-"
     lines = ["| convention | mIoU % | published % |", "|---|---:|---:|"]
+    interval = f" {in_brackets(report, 'miou')}".rstrip()
     for name in report.conventions:
         shown = f"**{name}** (the card's own)" if name == own else name
-        lines.append(f"| {shown} | {percent(report.miou(name))} | {beside if name == own else '-'} |")
-    lines.append(f"| pixel accuracy | {percent(report.pixel_accuracy)} | - |")
-    return "\n".join([*lines, *(["", f"{escaped(str(published))}."] if published else [])])
+        score = f"{percent(report.miou(name))}{interval if name == own else ''}"
+        lines.append(f"| {shown} | {score} | {beside if name == own else '-'} |")
+    for title, share, figure in accuracies(report):
+        lines.append(f"| {title} | {f'{percent(share)} {in_brackets(report, figure)}'.rstrip()} | - |")
+    return "\n".join([*lines, *(line for remark in remarks(report) for line in ("", f"{escaped(remark)}."))])
 
 
 def _classes(report: RunReport) -> str:
@@ -50,7 +53,8 @@ def _classes(report: RunReport) -> str:
     for index, name in enumerate(classes.names):
         shown = f"{name} (ignored)" if index in classes.ignored_classes else name
         numbers = (score.tp[index], score.fp[index], score.fn[index])
-        iou = percent(float(score.iou[index]))
+        bounds = report.scored.class_intervals[index] if report.scored and report.scored.class_intervals else None
+        iou = percent(float(score.iou[index])) + (f" ({span(bounds)})" if bounds else "")
         lines.append(f"| {escaped(shown)} | {' | '.join(str(n) for n in numbers)} | {iou} |")
     return "\n".join(lines)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from segment.errors import SegmentError, UsageError, did_you_mean
 from segment.metrics import CONVENTIONS
-from segment.metrics.bootstrap import FEWEST, RESAMPLES
+from segment.metrics.bootstrap import RESAMPLES
 from segment.metrics.regroup import regroup
 from segment.models.card import Convention, ModelCard
 from segment.output.ledger import Ledger
@@ -24,9 +24,6 @@ from segment.scores.slices import Slices, groups_of, slices_of
 from segment.store.client import Store
 from segment.store.names import count, shown
 from segment.store.urls import to_url
-
-_FEW = 30  # units below which an interval of the percentile bootstrap is noticeably too narrow
-_RARE = 0.01  # share of resamples without a class from which on it is told
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,20 +72,7 @@ class RunScore:
             lines.append(f"means over {chosen}; pixel accuracy and kappa are of all")
         if self.without_slice:
             lines.append(f"{count(self.without_slice, 'image')} in no slice: the pattern does not match their ids")
-        return [*lines, *(self._notes_of_intervals() if self.resamples else ())]
-
-    def _notes_of_intervals(self) -> list[str]:
-        units = count(self.overall.units, self.units[:-1])
-        lines = []
-        if self.overall.units < FEWEST:
-            lines.append(f"no intervals: they follow from differences between {self.units}, and there is {units}")
-        elif self.overall.units < _FEW:
-            lines.append(f"the intervals are of {units}: below about {_FEW} they are somewhat too narrow")
-        for name, share in zip(self.protocol.grouping.names, self.overall.unlabelled, strict=False):
-            if share >= _RARE:
-                resamples = f"{100 * share:.0f} % of the resamples"
-                lines.append(f"{shown(name)}: {resamples} hold no label of it and are not in its interval")
-        return lines
+        return [*lines, *(self.overall.notes(grouping.names, self.units) if self.resamples else ())]
 
 
 def score(
@@ -202,6 +186,22 @@ def read_counts(ledger: Ledger, plan: Plan, report: RunReport) -> ImageCounts:
             "`segment audit` says which shard is wrong and what to do"
         )
     return counts
+
+
+def with_intervals(ledger: Ledger, plan: Plan, report: RunReport, most_parts: int | None = None) -> RunReport:
+    """Return a report with the intervals of its scores, if any image has a label.
+
+    Args:
+        ledger, plan, report: of the run.
+        most_parts: leave the report as it is if it covers more parts: the counts of all their images are read.
+
+    Raises:
+        SegmentError: see `read_counts`.
+    """
+    if not report.is_scored or (most_parts is not None and len(report.parts) > most_parts):
+        return report
+    counts = read_counts(ledger, plan, report)
+    return replace(report, scored=score_images(counts, Request().protocol(report.card)))
 
 
 def _score_slices(

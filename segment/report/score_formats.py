@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from segment.metrics.bootstrap import LEVEL, Interval
+from segment.report.console import percent, span
 from segment.report.markdown import escaped
 from segment.report.run_score import RunScore
 from segment.report.spreadsheet import cell
@@ -29,16 +30,6 @@ NAMES = {
     "kappa": "Cohen's kappa",
 }
 _OF_CLASS = ("iou", "dice", "precision", "recall")
-
-
-def percent(share: float | None, digits: int = 2) -> str:
-    """Format a share of 0-1 in per cent; None and NaN become a dash."""
-    return "-" if share is None or math.isnan(share) else f"{100 * share:.{digits}f}"
-
-
-def span(interval: Interval | None) -> str:
-    """Format the bounds of an interval in per cent: `59.8 to 62.4`; `""` for None."""
-    return f"{percent(interval.low, 1)} to {percent(interval.high, 1)}" if interval else ""
 
 
 def _figure_row(name: str, scored: Scored) -> list[str]:
@@ -174,7 +165,7 @@ def _class_rows(found: RunScore) -> Iterator[tuple[str, list[str]]]:
             continue
         bounds = found.overall.class_intervals[index] if found.overall.class_intervals else None
         values = [percent(row[kind]) for kind in _OF_CLASS]
-        shares = [percent(row["label_share"], 1), percent(row["predicted_share"], 1)]
+        shares = [percent(row["label_share"]), percent(row["predicted_share"])]
         name = f"{row['class']}{' (ignored)' if row['ignored'] else ''}"
         yield shown(name), [values[0], span(bounds), *values[1:], *shares]
 

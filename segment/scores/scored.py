@@ -15,6 +15,10 @@ from segment.metrics.conventions import ratio, roles
 from segment.metrics.regroup import Grouping
 from segment.models.card import Convention
 from segment.scores.image_counts import ImageCounts
+from segment.store.names import count, shown
+
+_FEW = 30  # units below which an interval of the percentile bootstrap is noticeably too narrow
+_RARE = 0.01  # share of resamples without a class from which on it is told
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,24 @@ class Scored:
         """Mean IoU, 0-1; None if no class occurs."""
         value = self.figures["miou"]
         return None if np.isnan(value) else value
+
+    def notes(self, names: Sequence[str], kind: str = "images") -> list[str]:
+        """Return what one must know of the intervals, one line each.
+
+        Args:
+            names: of the classes.
+            kind: of the units: `images` or `groups`.
+        """
+        units = count(self.units, kind[:-1])
+        if self.units < FEWEST:
+            return [f"no intervals: they follow from differences between {kind}, and there is {units}"]
+        lines = [f"95 % intervals by bootstrap of {units}"]
+        if self.units < _FEW:
+            lines[0] += f": below about {_FEW} they are somewhat too narrow"
+        rare = ((name, share) for name, share in zip(names, self.unlabelled, strict=False) if share >= _RARE)
+        for name, share in rare:
+            lines.append(f"{shown(name)}: no label in {100 * share:.0f} % of the resamples, which leave it out")
+        return lines
 
 
 def score_total(confusion: Confusion, images: int, protocol: Protocol, image_mean: float | None) -> Scored:
