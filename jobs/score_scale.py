@@ -14,15 +14,17 @@ import multiprocessing
 import resource
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from jobs.scaling.figures import Figure, Scale, resident, timed
+from jobs.scaling.figures import Figure, Scale, resident
 from jobs.scaling.inputs import make_inputs
 from jobs.scaling.resume import begin_only
 from segment import Confusion, Job
@@ -85,6 +87,15 @@ def row(generator: np.random.Generator, shard: str, index: int) -> ImageRow:
     return ImageRow(name, f"s3://bucket/{name}", index, (512, 512), None, None, Confusion(counts), 0.9, 0.5)
 
 
+@contextmanager
+def timed() -> Iterator[list[str]]:
+    """Give a list whose one item tells, afterwards, the seconds that passed, and those of CPU."""
+    told: list[str] = []
+    start, cpu = time.perf_counter(), time.process_time()
+    yield told
+    told.append(f"{time.perf_counter() - start:.1f} ({time.process_time() - cpu:.1f} of CPU)")
+
+
 def measure(output: str) -> list[Figure]:
     """Read the counts of all images, then score them as `segment score` does, and in groups."""
     ledger = Ledger(Store(), output)
@@ -96,8 +107,8 @@ def measure(output: str) -> list[Figure]:
     with timed() as scored:
         found = score_images(counts, Request().protocol(report.card))
     figures = [
-        Figure("counts of all images read, s", f"{read[0]:.1f}"),
-        Figure(f"score and intervals of {RESAMPLES:,} resamples, s", f"{scored[0]:.1f}"),
+        Figure("counts of all images read, s", read[0]),
+        Figure(f"score and intervals of {RESAMPLES:,} resamples, s", scored[0]),
         Figure("counts in memory, bytes an image", f"{1e6 * held / len(counts):.0f}"),
     ]
     assert found.intervals["miou"] is not None
@@ -107,7 +118,7 @@ def measure(output: str) -> list[Figure]:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
     return [
         *figures,
-        Figure(f"segment score --group-by folder, {groups.overall.units:,} groups, s", f"{grouped[0]:.1f}"),
+        Figure(f"segment score --group-by folder, {groups.overall.units:,} groups, s", grouped[0]),
         Figure("peak memory of the process, MB", f"{peak:,.0f}"),
     ]
 
