@@ -13,98 +13,18 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, field_serializer, model_validator
 
 from segment.errors import UsageError, did_you_mean
-from segment.models.card_output import ONE_CHANNEL, STRICT, Output, Side
-from segment.models.classes import Byte, Classes
+from segment.models.card_input import Input, Resampler
+from segment.models.card_output import ONE_CHANNEL, STRICT, Output
+from segment.models.classes import Classes
 from segment.models.validation import validation_message
 from segment.store.client import Store
 from segment.store.names import suffix_of
 from segment.store.urls import is_url, join_url, parent_url, redact_url, to_url, unsigned
 
-Channels = Literal["RGB", "BGR", "GREY"]
 Convention = Literal["omz", "cityscapes", "mmseg", "image-mean"]
 Resolution = Literal["model", "source"]
-Interpolation = Literal["nearest", "bilinear", "bicubic", "area"]
-Resampler = Literal["pillow", "opencv"]
 Share = Annotated[float, Field(ge=0, le=1)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{96}$")]
-ByChannel = Annotated[tuple[float, ...], Field(min_length=1, max_length=3)]
-
-
-class Resize(BaseModel):
-    """How an image is resized to the model's input."""
-
-    model_config = STRICT
-
-    method: Literal["stretch", "letterbox", "pad"] = Field(
-        "stretch",
-        description="`stretch` fills height and width; `letterbox` keeps the aspect ratio and fills height or width; "
-        "`pad` keeps the aspect ratio and only shrinks: an image that fits keeps its pixels.",
-    )
-    anchor: Literal["top-left", "centre"] = Field(
-        "top-left",
-        description="Position of the image for `letterbox` and `pad`: `top-left` with the border right and below, or "
-        "`centre`; the larger half of an odd border is right and below.",
-    )
-    resampler: Resampler = Field(
-        "pillow", description="Library: Pillow's and OpenCV's 'bilinear' are different functions."
-    )
-    interpolation: Interpolation = Field(
-        "bilinear", description="Kernel. When shrinking, Pillow's `bilinear` is antialiased, OpenCV's is not."
-    )
-    pad: tuple[Byte, Byte, Byte] = Field((0, 0, 0), description="RGB value of the border, 0-255.")
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Resize:
-        if self.resampler == "pillow" and self.interpolation == "area":
-            raise ValueError("'area' is an OpenCV interpolation; with resampler = 'pillow' use 'bilinear', or 'opencv'")
-        if self.method == "stretch" and self.anchor != "top-left":
-            raise ValueError("'stretch' has no border: anchor is for method = 'letterbox' and 'pad'")
-        return self
-
-
-class Input(BaseModel):
-    """The graph's input: `(pixel / 255 * maximum - mean) / std`, channel by channel."""
-
-    model_config = STRICT
-
-    name: str | None = Field(None, description="Name of the graph's input, required if it has several.")
-    layout: Literal["NCHW", "NHWC"] = Field(description="Order of the dimensions.")
-    height: Side = Field(description="Height in pixels.")
-    width: Side = Field(description="Width in pixels.")
-    channels: Channels = Field(
-        description="Order of the colour channels; `GREY` is one channel of luma (ITU-R 601, rounded as Pillow's `L`), "
-        "computed within the graph after the resize."
-    )
-    maximum: Literal[255, 1] = Field(255, description="Value of the brightest pixel before normalisation.")
-    mean: ByChannel = Field(
-        (0.0, 0.0, 0.0),
-        description="Subtracted; in units of `maximum`, in the order of `channels`; one value for `GREY`.",
-    )
-    std: ByChannel = Field(
-        (1.0, 1.0, 1.0), description="Divisor; in units of `maximum`, in the order of `channels`; one value for `GREY`."
-    )
-    resize: Resize = Field(Resize(), description="How images are resized to height and width.")
-
-    @property
-    def depth(self) -> int:
-        """Number of channels of the graph's input."""
-        return 1 if self.channels == "GREY" else 3
-
-    @model_validator(mode="before")
-    @classmethod
-    def _defaults_of_grey(cls, values: Any) -> Any:
-        if isinstance(values, dict) and values.get("channels") == "GREY":
-            return {"mean": (0.0,), "std": (1.0,), **values}
-        return values
-
-    @model_validator(mode="after")
-    def _normalisation(self) -> Input:
-        for key, values in (("mean", self.mean), ("std", self.std)):
-            if len(values) != self.depth:
-                raise ValueError(f"{key} has {len(values)} values, channels = {self.channels!r} need {self.depth}")
-        if 0.0 in self.std:
-            raise ValueError("std must not contain a zero: pixels are divided by it")
-        return self
 
 
 class Published(BaseModel):
@@ -174,6 +94,16 @@ class WeightsFile(BaseModel):
         return unsigned(url)
 
 
+class Member(BaseModel):
+    """One model of an ensemble; it keeps the card's contract of input and output."""
+
+    model_config = STRICT
+
+    weights: Annotated[tuple[WeightsFile, ...], Field(min_length=1, max_length=2)] = Field(
+        description="Files of the weights: one .onnx or .tflite, or an .xml and a .bin."
+    )
+
+
 class ModelCard(BaseModel):
     """A model's description: input, output, classes, metric and weights."""
 
@@ -192,6 +122,11 @@ class ModelCard(BaseModel):
     classes: Classes = Field(description="Names, palette and ignored values of the classes.")
     metric: Metric = Field(Metric(), description="Convention and resolution of scores.")
     weights: tuple[WeightsFile, ...] = Field(default=(), max_length=2, description="Files of the weights.")
+    ensemble: tuple[Member, ...] = Field(
+        (),
+        exclude_if=lambda members: not members,
+        description="Instead of `weights`: models whose probabilities are averaged.",
+    )
 
     @model_validator(mode="after")
     def _enough_classes(self) -> ModelCard:
@@ -205,6 +140,30 @@ class ModelCard(BaseModel):
                 "background first"
             )
         return self
+
+    @model_validator(mode="after")
+    def _averaged(self) -> ModelCard:
+        if self.ensemble and self.weights:
+            raise ValueError("a card has weights or an ensemble: move the weights to an [[ensemble]] of their own")
+        if len(self.ensemble) == 1:
+            raise ValueError("an ensemble has two or more members: name another, or use [[weights]]")
+        averaged = "ensemble" if self.ensemble else "input.tta" if self.input.tta else ""
+        if averaged and self.output.kind == "index":
+            raise ValueError(
+                f"{averaged} averages probabilities, and a class index has none: export the graph without its argmax, "
+                "and set output.kind and output.layout to what it gives then"
+            )
+        if self.input.scales and "(HW)" in self.output.layout:
+            raise ValueError(
+                f"the scales in input.tta need an output with height and width, and layout {self.output.layout!r} does "
+                "not say them for another size of the input: export the graph without its last reshape, or remove them"
+            )
+        return self
+
+    @property
+    def files(self) -> tuple[WeightsFile, ...]:
+        """Files of the weights, of all members of an ensemble."""
+        return (*self.weights, *(file for member in self.ensemble for file in member.weights))
 
     @property
     def output_height(self) -> int:
@@ -279,10 +238,15 @@ def parse_card(text: str, where: str = "model card", base: str | None = None) ->
         raise UsageError(f"{where} is not TOML: {error}") from None
     except ValidationError as error:
         raise UsageError(f"{where}:\n{validation_message(error, ModelCard)}") from None
-    if base is None:
-        return card
-    files = tuple(
-        file.model_copy(update={"url": to_url(file.url) if is_url(file.url) else join_url(to_url(base), file.url)})
-        for file in card.weights
-    )
-    return card.model_copy(update={"weights": files})
+    return card if base is None else _with_urls(card, to_url(base))
+
+
+def _with_urls(card: ModelCard, base: str) -> ModelCard:
+    """Return the card with URLs for the paths of its weights, which are relative to `base`."""
+
+    def located(files: tuple[WeightsFile, ...]) -> tuple[WeightsFile, ...]:
+        urls = (to_url(file.url) if is_url(file.url) else join_url(base, file.url) for file in files)
+        return tuple(file.model_copy(update={"url": url}) for file, url in zip(files, urls, strict=True))
+
+    ensemble = tuple(member.model_copy(update={"weights": located(member.weights)}) for member in card.ensemble)
+    return card.model_copy(update={"weights": located(card.weights), "ensemble": ensemble})

@@ -19,6 +19,7 @@ from segment.output.ledger import Ledger
 from segment.output.part_rows import numbers_of, part_tables
 from segment.output.plan import Plan
 from segment.output.tables import ShardStats, StatsSum, merge, to_parquet
+from segment.report.certain_images import Certainty, read_certainty
 from segment.report.label_checks import holds_labels, label_warnings
 from segment.report.published import Comparison, compare_with_published
 from segment.scores.scored import Scored
@@ -52,6 +53,7 @@ class RunReport:
         left_out: objects and images of the input that are not planned, by reason.
         parts: ids of the committed parts that the report covers.
         label_warnings: one line for each warning about the labels.
+        certainty: how sure the model was; None for a run without `confidence`.
         scored: the scores under the card's convention with their intervals; None if these were not computed.
     """
 
@@ -66,6 +68,7 @@ class RunReport:
     left_out: tuple[LeftOut, ...] = ()
     parts: frozenset[str] = frozenset()
     label_warnings: tuple[str, ...] = ()
+    certainty: Certainty | None = None
     scored: Scored | None = None
 
     @property
@@ -170,7 +173,7 @@ class RunReport:
             "fingerprint": self.run["fingerprint"],
             "classes": classes_table(self).to_pylist(),
             "warnings": list(self.warnings),
-        }
+        } | ({"confidence": self.certainty.to_json()} if self.certainty else {})
 
 
 def load_report(ledger: Ledger) -> RunReport:
@@ -209,6 +212,7 @@ def load_report(ledger: Ledger) -> RunReport:
         tuple(by_reason(plan.left_out)),
         frozenset(parts),
         tuple(warnings),
+        read_certainty(ledger, plan, run, parts),
     )
 
 

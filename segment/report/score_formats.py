@@ -17,7 +17,7 @@ from segment.metrics.bootstrap import LEVEL, Interval
 from segment.report.console import percent, span
 from segment.report.markdown import escaped
 from segment.report.run_score import RunScore
-from segment.report.spreadsheet import cell
+from segment.report.written_names import spreadsheet_cell
 from segment.scores.scored import Scored
 from segment.store.names import count, shown
 
@@ -103,7 +103,7 @@ def to_csv(found: RunScore) -> str:
     rows = [{"slice": value, **row} for value, scored in everything for row in _class_records(found, scored)]
     names = [name for name in rows[0] if found.slices or name != "slice"]
     writer.writerow(names)
-    writer.writerows([cell(row[name]) for name in names] for row in rows)
+    writer.writerows([spreadsheet_cell(row[name]) for name in names] for row in rows)
     return buffer.getvalue()
 
 

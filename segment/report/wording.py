@@ -7,6 +7,7 @@ import datetime
 from segment.metrics.bootstrap import Interval
 from segment.pipeline.stages import Task
 from segment.report.aggregate import RunReport
+from segment.report.certain_images import confidence_in_words
 from segment.report.published import published_in_words
 from segment.store.names import shown
 
@@ -101,6 +102,7 @@ def fact_rows(report: RunReport, task: Task) -> list[tuple[str, str]]:
         ("Runtime", f"{runtime.name} {runtime.version}, {runtime.device}, {runtime.precision}"),
         ("Scored at", f"{card.metric.resolution} size, masks stored at {task.settings.mask_size} size{differ}"),
         ("Intervals", "; ".join(report.scored.notes(card.classes.names)) if report.scored else ""),
+        ("Confidence", confidence_in_words(report.certainty)),
         ("Score", card.metric.note),
         ("Published score", published_in_words(card)),
         ("Fingerprint", run["fingerprint"]),

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from segment.models.card import ModelCard
 from segment.models.sessions.base import Runtime
+from segment.models.sessions.extras import NOTHING, Extras
 from segment.models.weights import Weights
 
 _MIB = 1 << 20
@@ -28,10 +29,14 @@ class Footprint(NamedTuple):
     per_stream: int
 
 
-def footprint(card: ModelCard, weights: Weights, runtime: Runtime, batch: int) -> Footprint | None:
+def footprint(
+    card: ModelCard, weights: Weights, runtime: Runtime, batch: int, extras: Extras = NOTHING
+) -> Footprint | None:
     """Predict the memory of a session on the CPU; None on a GPU, or if openvino cannot read the graph.
 
-    Weights count twice: as read, and in the runtime's layout and precision. A tensor is alive from the node that
+    Weights count twice: as read, and in the runtime's layout and precision; with openvino once more for each further
+    size of the input, which may have another layout. Views and members of one size have equal tensors, and onnxruntime
+    keeps those of one for the next. A tensor is alive from the node that
     produces it to the last one that reads it; a call needs the largest sum of tensors alive together.
     """
     if runtime.device != "cpu":
@@ -40,21 +45,24 @@ def footprint(card: ModelCard, weights: Weights, runtime: Runtime, batch: int) -
 
     width = 2 if runtime.precision in ("bf16", "f16") else 4
     try:
-        model = wrapped_model(card, weights, batch)
+        model = wrapped_model(card, weights, batch, extras)
     except Exception:  # the session reports the error, or can load what openvino cannot
         return None
     constants, alive = _tensors(model, width)
     shared, per_stream = _LIBRARY[runtime.name] + weights.size, round(_WORKING[runtime.name] * alive)
     if runtime.name == "openvino":
-        return Footprint(shared, per_stream + constants)
+        return Footprint(shared, per_stream + constants * (1 + len(card.input.scales)))
+    if card.input.flips or weights.members:
+        per_stream *= 2
     return Footprint(shared + constants, per_stream)
 
 
 def _tensors(model: Any, width: int) -> tuple[int, int]:
-    """Return the bytes of all constants, and the maximum of the bytes of tensors alive together."""
+    """Return the bytes of all constants, shared ones once, and the maximum of the bytes of tensors alive together."""
     nodes = model.get_ordered_ops()
     last = {_key(value): at for at, node in enumerate(nodes) for value in node.input_values()}
     constant: dict[str, bool] = {}
+    places: set[int] = set()  # addresses of constants: clones share them
     constants = most = now = 0
     ends: dict[int, int] = {}  # bytes released after a node
     for at, node in enumerate(nodes):
@@ -62,7 +70,8 @@ def _tensors(model: Any, width: int) -> tuple[int, int]:
         is_weight = node.get_type_name() == "Constant"
         constant[node.get_name()] = is_weight or (bool(before) and all(constant[name] for name in before))
         sizes = {_key(output): _bytes(output, width) for output in node.outputs()}
-        if is_weight:
+        if is_weight and (place := node.data.__array_interface__["data"][0]) not in places:
+            places.add(place)
             constants += sum(sizes.values())
         if constant[node.get_name()]:
             continue
