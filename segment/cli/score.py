@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, cast, get_args
+from typing import Annotated, Any
 
 import typer
 
 from segment.cli.app import RunPrefix, StorageOptions, app, open_ledger
 from segment.cli.streams import say
-from segment.models.card import Convention as _Convention
 
 
 class ScoreFormat(StrEnum):
@@ -21,7 +20,28 @@ class ScoreFormat(StrEnum):
     csv = "csv"
 
 
-Convention = StrEnum("Convention", {name.replace("-", "_"): name for name in get_args(_Convention)})  # type: ignore[misc]
+class Convention(StrEnum):
+    """The conventions of a card, whose module would load numpy for `--help`."""
+
+    omz = "omz"
+    cityscapes = "cityscapes"
+    mmseg = "mmseg"
+    image_mean = "image-mean"
+
+
+def _option(name: str, metavar: str, words: str) -> Any:
+    return typer.Option(f"--{name}", metavar=metavar, help=words, show_default=False)
+
+
+_IGNORE = "A class that no score counts, in place of the card's; repeatable; 'none' for no class."
+_BY = (
+    "Score slices, too: by 'size', by 'label:CLASS' (its share of an image), by 'folder' of the id, or by a regular "
+    "expression whose first group, found in the id, names the slice."
+)
+_GROUP_BY = (
+    "Images that are drawn together for the intervals, such as frames of one video: 'folder', or a regular expression "
+    "as in --by."
+)
 
 
 @app.command()
@@ -31,44 +51,22 @@ def score(
         Convention | None,
         typer.Option("--convention", help="Convention of the scores. [default: the card's]", show_default=False),
     ] = None,
-    ignore: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--ignore", metavar="CLASS", help="Class that no score counts, in place of the card's; 'none' for none.",
-            show_default=False,
-        ),
-    ] = None,
+    ignore: Annotated[list[str] | None, _option("ignore", "CLASS", _IGNORE)] = None,
     merge: Annotated[
-        list[str] | None,
-        typer.Option("--merge", metavar="A+B=NAME", help="Classes to count as one; repeatable.", show_default=False),
+        list[str] | None, _option("merge", "A+B=NAME", "Classes to count as one, with its name; repeatable.")
     ] = None,
     classes: Annotated[
-        list[str] | None,
-        typer.Option("--classes", metavar="CLASS", help="Take means over these only; repeatable.", show_default=False),
+        list[str] | None, _option("classes", "CLASS", "Take means over these classes only; repeatable.")
     ] = None,
-    by: Annotated[
-        str | None,
-        typer.Option(
-            "--by", metavar="PATTERN",
-            help="Score slices, too: 'folder', or a regular expression whose first group, found in the id of an image, "
-            "names its slice.", show_default=False,
-        ),
-    ] = None,
-    group_by: Annotated[
-        str | None,
-        typer.Option(
-            "--group-by", metavar="PATTERN",
-            help="Images that are drawn together for the intervals, such as frames of one video; as --by.",
-            show_default=False,
-        ),
-    ] = None,
+    by: Annotated[str | None, _option("by", "SLICE", _BY)] = None,
+    group_by: Annotated[str | None, _option("group-by", "GROUP", _GROUP_BY)] = None,
     resamples: Annotated[
         int, typer.Option("--resamples", min=0, help="Resamples behind the 95 % intervals; 0 for no intervals.")
     ] = 1000,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the resamples.")] = 0,
     format: Annotated[ScoreFormat, typer.Option("--format", "-f", help="Output format.")] = ScoreFormat.text,  # noqa: A002
     storage_option: StorageOptions = None,
-) -> None:  # fmt: skip
+) -> None:
     """Score a run, running or not, from its stored counts: every convention, other classes, intervals, slices.
 
     segment score out/ --convention mmseg --merge 'Pole+SignSymbol=Furniture'
@@ -79,7 +77,7 @@ def score(
     from segment.report.run_score import Request, score_run
     from segment.report.score_formats import print_score, to_csv, to_json, to_markdown
 
-    named = cast("_Convention | None", convention and convention.value)
+    named = convention.value if convention else None
     asked = Request(named, ignore, merge or (), classes, by, group_by, resamples, seed)
     found = score_run(open_ledger(output, storage_option), asked)
     if format is ScoreFormat.json:

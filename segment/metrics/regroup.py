@@ -101,7 +101,8 @@ def _chosen(texts: Sequence[str] | None, names: Sequence[str], ignored: Sequence
 
 def _union(text: str, names: Sequence[str]) -> tuple[list[int], str]:
     left, equals, name = text.rpartition("=")
-    members = [_index(part, names, "merge") for part in left.split("+")] if equals and left and name.strip() else []
+    parts = left.split("+") if equals and left and name.strip() else []
+    members = [class_index(part, names, "merge") for part in parts]
     if len(set(members)) < 2 or len(set(members)) < len(members):
         raise UsageError(f"merge = {text!r}: write two or more classes and a name, as 'Pole+SignSymbol=Furniture'")
     return members, name.strip()
@@ -112,10 +113,11 @@ def _indices(texts: Sequence[str], names: Sequence[str], option: str) -> list[in
     if option == "ignore" and [text.strip().lower() for text in texts] == [NOTHING] and NOTHING not in known:
         return []
     parts = [part for text in texts for part in ([text] if text.strip().lower() in known else text.split(","))]
-    return [_index(part, names, option) for part in parts]
+    return [class_index(part, names, option) for part in parts]
 
 
-def _index(text: str, names: Sequence[str], option: str) -> int:
+def class_index(text: str, names: Sequence[str], option: str) -> int:
+    """Return the index of a class given by name, in any case, or by index. Raises UsageError that names the option."""
     name, lowered = text.strip(), [known.lower() for known in names]
     if name in names:
         return list(names).index(name)

@@ -20,7 +20,7 @@ from segment.output.plan import Plan
 from segment.report.aggregate import RunReport, load_report
 from segment.scores.image_counts import ImageCounts, read_image_counts
 from segment.scores.scored import Protocol, Scored, score_images, score_total
-from segment.scores.slices import Slices, groups_of, slices_of
+from segment.scores.slices import Slices, groups_of, slices_by
 from segment.store.client import Store
 from segment.store.names import count, shown
 from segment.store.urls import to_url
@@ -71,7 +71,7 @@ class RunScore:
             chosen = count(len(grouping.chosen), "class", "classes")
             lines.append(f"means over {chosen}; pixel accuracy and kappa are of all")
         if self.without_slice:
-            lines.append(f"{count(self.without_slice, 'image')} in no slice: the pattern does not match their ids")
+            lines.append(f"{count(self.without_slice, 'image')} in no slice")
         return [*lines, *(self.overall.notes(grouping.names, self.units) if self.resamples else ())]
 
 
@@ -100,9 +100,10 @@ def score(
         ignore: names of the classes that no score counts, in place of the card's; `["none"]` for no class.
         merge: unions of classes, as `Pole+SignSymbol=Furniture`.
         classes: the classes over which means are taken; None for all.
-        by: slices to score besides: `folder`, or a regular expression whose first group, found in an image's id, names
-            its slice.
-        group_by: what resamples draw instead of single images, as `by`: frames of one video are not independent.
+        by: slices to score besides: `size` of the image, `label:CLASS` (share of the class among its labelled pixels),
+            `folder`, or a regular expression whose first group, found in an image's id, names its slice.
+        group_by: what resamples draw instead of single images, `folder` or an expression as in `by`: frames of one
+            video are not independent.
         resamples: of the bootstrap behind the intervals; 0 for none, which reads the statistics only.
         seed: of the resamples.
         storage_options: fsspec options for a URL that is not local.
@@ -160,7 +161,7 @@ def score_run(ledger: Ledger, asked: Request) -> RunScore:
         return RunScore(report, protocol, overall)
     counts = read_counts(ledger, plan, report)
     groups = groups_of(counts.ids, asked.group_by).of_image if asked.group_by else None
-    slices = slices_of(counts.ids, asked.by, "by") if asked.by else None
+    slices = slices_by(counts, asked.by, report.card.classes.names) if asked.by else None
     overall = score_images(counts, protocol, groups, asked.resamples, asked.seed)
     return RunScore(
         report,

@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 
 from segment.metrics import Confusion
 from segment.metrics.bootstrap import CHUNK
+from segment.metrics.conventions import ratio
 from segment.metrics.regroup import Grouping
 from segment.output.ledger import Ledger
 from segment.output.part_rows import numbers_of, part_tables
 from segment.output.plan import Plan
 
+_COLUMNS = ["id", "width", "height", "confusion"]
 _LARGEST = np.iinfo(np.uint32).max
 
 
@@ -27,6 +29,7 @@ class ImageCounts:
     Attributes:
         classes: C.
         ids: of the images, in the order of the input; an id may come in several shards.
+        pixels: of the images, `int64[n]`: width times height, not those that were counted.
         offsets: `int64[n + 1]`: the cells of image i are `cells[offsets[i]:offsets[i + 1]]`.
         cells: `uint16[m]`, `label * C + prediction`; label C is void.
         counts: pixels, `uint32[m]`, or `int64` where one has more.
@@ -34,6 +37,7 @@ class ImageCounts:
 
     classes: int
     ids: pa.ChunkedArray
+    pixels: NDArray[np.int64]
     offsets: NDArray[np.int64]
     cells: NDArray[np.uint16]
     counts: NDArray[np.integer]
@@ -49,6 +53,7 @@ class ImageCounts:
         return replace(
             self,
             ids=self.ids.take(pa.array(images)),
+            pixels=self.pixels[images],
             offsets=offsets,
             cells=self.cells[chosen],
             counts=self.counts[chosen],
@@ -88,6 +93,19 @@ class ImageCounts:
         sums = [np.bincount(owner + role[self.cells], weights=self.counts, minlength=size) for role in roles]
         return np.stack([one.reshape(number, self.classes + 1)[:, :-1] for one in sums], axis=1)
 
+    def label_share(self, index: int) -> NDArray[np.float64]:
+        """Return the share of a class among the labelled pixels of each image, `float64[n]`; NaN without a label."""
+        shares = []
+        for _, some in self.blocks():
+            owner = np.repeat(np.arange(len(some)), np.diff(some.offsets))
+            label = some.cells // self.classes
+            pixels = [
+                np.bincount(owner[chosen], weights=some.counts[chosen], minlength=len(some))
+                for chosen in (label == index, label < self.classes)
+            ]
+            shares.append(ratio(*pixels))
+        return np.concatenate([np.empty(0), *shares])
+
     def holding(self, cells: NDArray[np.bool_]) -> NDArray[np.intp]:
         """Return the indices of the images that hold any of these cells, `bool[(C + 1) * C]`, in order."""
         found = [np.empty(0, np.intp)]
@@ -101,8 +119,9 @@ class ImageCounts:
         for start in range(0, len(self), CHUNK):
             offsets = self.offsets[start : start + CHUNK + 1]
             inside = slice(int(offsets[0]), int(offsets[-1]))
-            ids = self.ids.slice(start, len(offsets) - 1)
-            yield start, ImageCounts(self.classes, ids, offsets - offsets[0], self.cells[inside], self.counts[inside])
+            ids, pixels = self.ids.slice(start, len(offsets) - 1), self.pixels[start : start + CHUNK]
+            some = self.cells[inside], self.counts[inside]
+            yield start, ImageCounts(self.classes, ids, pixels, offsets - offsets[0], *some)
 
     def chunks(
         self, images: NDArray[np.intp], units: NDArray[np.intp]
@@ -121,7 +140,7 @@ class ImageCounts:
 
 
 def read_image_counts(ledger: Ledger, plan: Plan, parts: Collection[str], classes: int) -> ImageCounts:
-    """Read the counts of the images of committed parts; of each masks file the columns `id` and `confusion` only.
+    """Read the counts of the images of committed parts; of each masks file no mask.
 
     Error rows have no counts and are left out; images without a label have all their pixels in the void row.
 
@@ -134,20 +153,23 @@ def read_image_counts(ledger: Ledger, plan: Plan, parts: Collection[str], classe
         SegmentError: a masks file is damaged or lost.
     """
     ids: list[pa.ChunkedArray] = []
+    sizes: list[NDArray[np.int64]] = []
     lengths: list[NDArray[np.int64]] = []
     cells: list[NDArray[np.uint16]] = []
     counts: list[NDArray[np.integer]] = []
-    for _, table in part_tables(ledger, plan, numbers_of(plan, parts), ["id", "confusion"]):
+    for _, table in part_tables(ledger, plan, numbers_of(plan, parts), _COLUMNS):
         rows = table.filter(pc.is_valid(table["confusion"]))
         stored = rows["confusion"].combine_chunks()
         values = np.asarray(stored.field("count").flatten())
         ids.append(rows["id"])
+        sizes.append(np.asarray(rows["width"]).astype(np.int64) * np.asarray(rows["height"]))
         lengths.append(np.asarray(pc.list_value_length(stored.field("cell"))).astype(np.int64))
         cells.append(np.asarray(stored.field("cell").flatten()).astype(np.uint16))
         counts.append(values.astype(np.uint32) if not len(values) or values.max() <= _LARGEST else values)
     return ImageCounts(
         classes,
         pa.chunked_array([chunk for column in ids for chunk in column.chunks], pa.string()),
+        np.concatenate([np.empty(0, np.int64), *sizes]),
         np.append(0, np.cumsum(np.concatenate([np.empty(0, np.int64), *lengths]))),
         np.concatenate([np.empty(0, np.uint16), *cells]),
         np.concatenate([np.empty(0, np.uint32), *counts]),

@@ -1,10 +1,11 @@
-"""Slices and groups of images: by the folder of their id, or by what a pattern finds in it."""
+"""Slices and groups of images: by their id (folder, or what a pattern finds), by size, or by share of a class."""
 
 from __future__ import annotations
 
+import itertools
 import posixpath
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,10 +13,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from segment.errors import UsageError
+from segment.metrics.regroup import class_index
+from segment.scores.image_counts import ImageCounts
 from segment.store.names import count, shown
 
-FOLDER = "folder"
+FOLDER, SIZE, LABEL = "folder", "size", "label:"
 _MOST = 1000  # slices
+_MEGAPIXELS = (0.25, 1, 4, 16)  # bounds of slices by size
+_SHARES = (0.01, 0.1)  # bounds of slices by share of a class
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,12 +28,49 @@ class Slices:
     """A value for each of n images.
 
     Attributes:
-        values: the different values, sorted.
+        values: the different values, in order.
         of_image: `int64[n]`, index of the value of each image; -1 where there is none.
     """
 
     values: tuple[str, ...]
     of_image: NDArray[np.intp]
+
+
+def slices_by(counts: ImageCounts, by: str, names: Sequence[str]) -> Slices:
+    """Divide images by `size` (pixels of the image), by `label:CLASS` (its share of the labelled pixels), or by id.
+
+    Args:
+        counts: of the images.
+        by: one of these, or see `slices_of`.
+        names: of the classes of `counts`.
+
+    Raises:
+        UsageError: there is no such class, or see `slices_of`.
+    """
+    if by == SIZE:
+        bounds = [f"{bound:g} MP" for bound in _MEGAPIXELS]
+        return _binned(counts.pixels / 1e6, _MEGAPIXELS, _ranges(bounds))
+    if by.startswith(LABEL):
+        index, bounds = class_index(by.removeprefix(LABEL), names, "by"), [f"{100 * bound:g} %" for bound in _SHARES]
+        name, smallest = names[index], np.nextafter(0, 1)
+        values = [f"no {name}", *(f"{name} {words}" for words in _ranges(bounds))]
+        return _binned(counts.label_share(index), (smallest, *_SHARES), values)
+    return slices_of(counts.ids, by, "by")
+
+
+def _ranges(bounds: Sequence[str]) -> list[str]:
+    """Name the ranges between bounds, of which the upper one belongs to the next range."""
+    between = [f"{low} to {high}" for low, high in itertools.pairwise(bounds)]
+    return [f"below {bounds[0]}", *between, f"{bounds[-1]} or more"]
+
+
+def _binned(numbers: NDArray[np.float64], bounds: Sequence[float], values: Sequence[str]) -> Slices:
+    """Return the ranges between bounds in which any number is; NaN is in none."""
+    found = np.where(np.isnan(numbers), -1, np.searchsorted(bounds, numbers, side="right"))
+    used = np.unique(found[found >= 0])
+    rank = np.full(len(values) + 1, -1)
+    rank[used] = np.arange(len(used))
+    return Slices(tuple(values[index] for index in used.tolist()), rank[found])
 
 
 def slices_of(ids: pa.ChunkedArray, by: str, option: str) -> Slices:

@@ -14,6 +14,7 @@ import pytest
 from numpy.typing import NDArray
 
 import segment as api
+from segment.cli.score import Convention
 from segment.errors import SegmentError, UsageError
 from segment.metrics import CONVENTIONS, Confusion, image_scores, score
 from segment.metrics.bootstrap import CHUNK, resample_counts
@@ -21,7 +22,7 @@ from segment.metrics.regroup import regroup
 from segment.report.aggregate import load_report
 from segment.scores.image_counts import ImageCounts
 from segment.scores.scored import Protocol, score_images
-from segment.scores.slices import groups_of, slices_of
+from segment.scores.slices import groups_of, slices_by, slices_of
 from tests.calls import Call
 from tests.calls import segment as segment  # a fixture
 from tests.runs import CARD, Place, png, scene
@@ -124,7 +125,7 @@ def test_slices_are_runs_of_their_images(place: Place) -> None:
         assert one.miou == score(one.confusion, (3,), "omz").miou
         assert one.intervals["miou"] is not None
     assert found.without_slice == 1
-    assert "1 image in no slice: the pattern does not match their ids" in found.notes
+    assert "1 image in no slice" in found.notes
 
 
 def test_notes_say_what_the_scores_cover(place: Place) -> None:
@@ -155,12 +156,13 @@ def test_means_over_chosen_classes(place: Place) -> None:
 
 
 def counts_of(matrices: NDArray[np.int64]) -> ImageCounts:
-    """Sparse counts of `int64[n, C + 1, C]`."""
+    """Sparse counts of `int64[n, C + 1, C]`; image n has n / 10 megapixels."""
     flat = matrices.reshape(len(matrices), -1)
     images, cells = np.nonzero(flat)
     offsets = np.searchsorted(images, np.arange(len(matrices) + 1))
     ids = pa.chunked_array([[f"{n % 7}/{n}" for n in range(len(matrices))]])
-    return ImageCounts(matrices.shape[2], ids, offsets, cells.astype(np.uint16), flat[images, cells].astype(np.uint32))
+    pixels, counts = np.arange(len(matrices)) * 10**5, flat[images, cells].astype(np.uint32)
+    return ImageCounts(matrices.shape[2], ids, pixels, offsets, cells.astype(np.uint16), counts)
 
 
 def test_sparse_counts_are_the_dense_ones() -> None:
@@ -222,6 +224,28 @@ def test_slices_by_folder_and_pattern() -> None:
     assert (found.values, found.of_image.tolist()) == (("", "a", "b/x"), [2, 1, 1, 0])
     found = slices_of(IDS, r"/(\d)", "by")
     assert (found.values, found.of_image.tolist()) == (("1", "2", "3"), [0, 1, 2, -1])
+
+
+def test_slices_by_size_and_by_share_of_a_class() -> None:
+    matrices = np.zeros((50, 5, 4), np.int64)
+    matrices[:, 4, 0] = 7  # void is no label
+    matrices[10:, 0, 1] = 1000 - np.arange(40)
+    matrices[10:, 1, 1] = np.arange(40) * 10
+    counts = counts_of(matrices)
+    sizes = slices_by(counts, "size", CARD.classes.names)
+    assert sizes.values == ("below 0.25 MP", "0.25 MP to 1 MP", "1 MP to 4 MP", "4 MP to 16 MP")
+    assert np.bincount(sizes.of_image).tolist() == [3, 7, 30, 10]
+    found = slices_by(counts, "label:road", CARD.classes.names)
+    assert found.values == ("no Road", "Road below 1 %", "Road 1 % to 10 %", "Road 10 % or more")
+    shares = np.arange(40) * 10 / (1000 + np.arange(40) * 9)
+    wanted = [-1] * 10 + [0] + [1 if share < 0.01 else 2 if share < 0.1 else 3 for share in shares[1:]]
+    assert found.of_image.tolist() == wanted
+    with pytest.raises(UsageError, match=r"by: no class 'Rode'. Did you mean 'Road'"):
+        slices_by(counts, "label:Rode", CARD.classes.names)
+
+
+def test_the_command_knows_the_conventions_of_a_card() -> None:
+    assert [name.value for name in Convention] == list(CONVENTIONS)
 
 
 @pytest.mark.parametrize(
