@@ -77,8 +77,9 @@ def score(
     from segment.report.run_score import Request, score_run
     from segment.report.score_formats import print_score, to_csv, to_json, to_markdown
 
-    named = convention.value if convention else None
-    asked = Request(named, ignore, merge or (), classes, by, group_by, resamples, seed)
+    asked = Request(
+        convention.value if convention else None, ignore, merge or (), classes, by, group_by, resamples, seed
+    )
     found = score_run(open_ledger(output, storage_option), asked)
     if format is ScoreFormat.json:
         say(json.dumps(to_json(found), indent=2, ensure_ascii=False))
