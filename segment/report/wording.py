@@ -88,6 +88,7 @@ def fact_rows(report: RunReport, task: Task) -> list[tuple[str, str]]:
     done = f"{report.total.images:,} of {report.planned_images:,}{'' if report.is_whole else ' so far'}"
     done += f" ({report.choice})" if report.choice else ""
     differ = ": scores of the masks differ a little" if report.size_note else ""
+    height, width = card.input.sides
     rows = [
         ("Input", shown(run["contract"]["input"]["url"])),
         ("Labels", shown(labels)),
@@ -98,7 +99,7 @@ def fact_rows(report: RunReport, task: Task) -> list[tuple[str, str]]:
         ("Model licence", card.licence),
         ("Weights", f"{shown(run['weights']['origin'])} ({run['weights']['format']})"),
         ("Weights SHA-384", run["weights"]["sha384"]),
-        ("Input size", f"{card.input.width} × {card.input.height}, {card.input.channels}, {card.input.resize.method}"),
+        ("Input size", f"{width} × {height}, {card.input.channels_in_words}, {card.input.resize.method}"),
         ("Runtime", f"{runtime.name} {runtime.version}, {runtime.device}, {runtime.precision}"),
         ("Scored at", f"{card.metric.resolution} size, masks stored at {task.settings.mask_size} size{differ}"),
         ("Intervals", "; ".join(report.scored.notes(card.classes.names)) if report.scored else ""),
