@@ -197,8 +197,8 @@ def recommended(tried: Collection[Tried], start: Reading) -> Tried:
     """Return the reading to recommend: what the card says, unless a reading is better beyond the noise.
 
     A reading at chance level is none that another has to be better than: where labels show one class alone, its score
-    may be 100 %. Of the readings that are as good as the best one, within the noise, it is one with the fewest changes to the card;
-    of these the one with the highest score.
+    may be 100 %. Of the readings that are as good as the best one, within the noise, it is one with the fewest changes
+    to the card; of these the one with the highest score.
     """
     card = next(item for item in tried if item.reading == start)
     is_hollow = not card.over_chance.matters
