@@ -172,7 +172,7 @@ def run_record(
         "job": job_record(job),
         "card": card.model_dump(mode="json"),
         "weights": {
-            "origin": without_query(weights.origin),
+            "origin": " + ".join(without_query(model.origin) for model in weights.models),
             "format": weights.format,
             "sha384": weights.sha384,
             "files": weights.file_digests,
