@@ -13,7 +13,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, field_serializer, model_validator
 
 from segment.errors import UsageError, did_you_mean
-from segment.models.card_input import Input, Resampler
+from segment.models.buckets import Size
+from segment.models.card_input import Input, Resampler, View
 from segment.models.card_output import ONE_CHANNEL, STRICT, Output
 from segment.models.classes import Classes
 from segment.models.validation import validation_message
@@ -42,6 +43,11 @@ class Published(BaseModel):
         default=(),
         max_length=2,
         description="SHA-384 of each file of the evaluated weights; the default is the card's weights.",
+    )
+    tta: tuple[View, ...] = Field(
+        (),
+        exclude_if=lambda views: not views,
+        description="Views whose probabilities were averaged; see `input.tta`.",
     )
     source: str = Field("", description="Publisher and place.")
     note: str = Field("", description="The rest of the protocol.")
@@ -140,6 +146,16 @@ class ModelCard(BaseModel):
                 "background first"
             )
         return self
+
+    @model_validator(mode="after")
+    def _size_of_the_image(self) -> ModelCard:
+        if self.input.is_dynamic and (self.output.height or self.output.width):
+            raise ValueError("output.height and output.width follow from the image where input.height = 'image'")
+        return self
+
+    def at(self, size: Size) -> ModelCard:
+        """Return the card for an input of one of its sizes (height, width); the card itself if it has only one."""
+        return self.model_copy(update={"input": self.input.at(size)}) if self.input.is_dynamic else self
 
     @model_validator(mode="after")
     def _averaged(self) -> ModelCard:
