@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from segment.images import codec
 from segment.output.ledger import Ledger
+from segment.output.part_rows import numbers_of, part_tables
 from segment.output.plan import Plan
-from segment.report.rows import numbers_of, part_tables
 
 _COLUMNS = ["id", "uri", "shard", "index", "mask"]
 _PARTS_AHEAD = 2  # parts whose masks are held at once
