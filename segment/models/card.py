@@ -126,6 +126,15 @@ class ModelCard(BaseModel):
             )
         return self
 
+    @model_validator(mode="after")
+    def _scored_at_source(self) -> ModelCard:
+        if self.input.tiles is not None and self.metric.resolution == "model":
+            raise ValueError(
+                "metric.resolution = 'model' is the size of one tile: with input.tiles images are scored at their own "
+                "size, metric.resolution = 'source'"
+            )
+        return self
+
     @property
     def output_height(self) -> int:
         """Height of a mask: that of the input, or of the graph's output if it is larger."""
