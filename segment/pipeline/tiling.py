@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,3 +90,12 @@ def pad_as_card(pixels: NDArray[np.uint8], spec: Input) -> NDArray[np.uint8]:
     """Pad pixels of an image that is smaller than a tile to the input's size; see `Tiles.pad`."""
     assert spec.tiles is not None
     return pad_tile(pixels, (spec.height, spec.width), spec.resize.pad if spec.tiles.pad == "constant" else None)
+
+
+def join_strips(strips: Iterable[NDArray[np.uint8]], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Return the mask `uint8[H, W]` of these strips, without a second copy of all of them."""
+    whole, done = np.empty(size, np.uint8), 0
+    for strip in strips:
+        whole[done : done + len(strip)] = strip
+        done += len(strip)
+    return whole

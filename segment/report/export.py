@@ -20,6 +20,7 @@ from segment.errors import UsageError
 from segment.images import codec
 from segment.models.card import ModelCard
 from segment.output.ledger import Ledger
+from segment.output.mask_files import read_mask
 from segment.output.plan import Plan
 from segment.report.filenames import Names
 from segment.report.rows import numbers_of, part_tables
@@ -136,7 +137,8 @@ class _Files:
         url = join_url(self._folder, self._names.file(row["shard"], row["id"]))
         if self._store.exists(url):
             return False
-        self._store.write(url, encode(row["mask"]["bytes"]))
+        png = row["mask"]["bytes"] or codec.encode_mask(read_mask(self._ledger.store, self._ledger.output, row["mask"]))
+        self._store.write(url, encode(png))
         return True
 
     def _line(self, row: Mapping[str, Any]) -> str:
@@ -188,7 +190,7 @@ class _Coco:
         pictures, annotations = [], []
         for rows in _rows_with_masks(self._ledger, self._plan, numbers, done):
             for row in rows:
-                mask = codec.decode_mask(row["mask"]["bytes"])
+                mask = read_mask(self._ledger.store, self._ledger.output, row["mask"])
                 number = first + row["index"]
                 size = {"height": mask.shape[0], "width": mask.shape[1]}
                 pictures.append({"id": number, "file_name": row["id"], **size})

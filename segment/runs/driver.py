@@ -27,7 +27,7 @@ from segment.report.aggregate import RunReport, load_report, write_report
 from segment.runs.error_limits import label_advice
 from segment.runs.preflight import probe_output
 from segment.runs.resolve import (
-    check_labels,
+    check_card,
     choose_batch,
     choose_runtime,
     frozen_batch,
@@ -91,7 +91,7 @@ def _run(job: Job, progress: Progress, *, retry_errors: bool, update: bool, veri
     ledger = Ledger(store, to_url(job.output))
     _check_output(job, store)
     card = load_card(job.model, store)
-    check_labels(job, card)
+    check_card(job, card)
     planned = ledger.is_planned()
     found = None if planned else _discover(job, store, progress)  # before weights are fetched in vain
     deletes = update or retry_errors or verify

@@ -24,7 +24,7 @@ from segment.output.speed import Speed
 from segment.pipeline.stages import Task
 from segment.progress import Progress
 from segment.runs.forecast import Forecast, forecast
-from segment.runs.resolve import check_labels, choose_batch, choose_runtime, make_engine, task_of
+from segment.runs.resolve import check_card, choose_batch, choose_runtime, make_engine, task_of
 from segment.store.client import Store
 from segment.store.names import count
 
@@ -74,7 +74,7 @@ def estimate(job: Job, progress: Progress, seconds: float = 10.0) -> Estimate:
     """
     store = Store(job.storage_options)
     card = load_card(job.model, store)
-    check_labels(job, card)
+    check_card(job, card)
     weights = load_weights(card, job.weights, store=store, progress=progress.download)
     found = discover(job.input, job.input_options, store)
     for line in found.lines:

@@ -28,13 +28,18 @@ from segment.store.urls import to_url, unsigned, without_query
 _LOCAL_IMAGES = 10_000  # with more images, `engine = "auto"` starts a local Ray cluster for its isolation
 
 
-def check_labels(job: Job, card: ModelCard) -> None:
-    """Check `label_remap` against the card.
+def check_card(job: Job, card: ModelCard) -> None:
+    """Check `label_remap` and `mask_size` against the card.
 
     Raises:
-        UsageError: it does not fit the card.
+        UsageError: they do not fit the card.
     """
     LabelDecoder(card.classes, job.label_encoding, job.label_remap)
+    if card.input.tiles and job.mask_size == "model":
+        raise UsageError(
+            f"--mask-size model: the card {card.name} segments images in tiles (input.tiles), so a mask has the "
+            "size of its image; leave the option out"
+        )
 
 
 def make_engine(job: Job, images: int) -> Engine:
@@ -88,7 +93,8 @@ def choose_batch(
         return job.batch_size
     if runtime.device == "cpu":
         return 1
-    found = engine().call(runtime.device, find_batch, card, weights, runtime, min(LARGEST, plan.largest_part))
+    most = LARGEST if card.input.tiles else min(LARGEST, plan.largest_part)
+    found = engine().call(runtime.device, find_batch, card, weights, runtime, most)
     progress.note(str(found))
     return found.best
 
