@@ -27,7 +27,7 @@ from segment.models.weights import load_weights
 from segment.output.remarks import RemarkLog
 from segment.pipeline.resources import available_cpus
 from segment.pipeline.stages import Clock, count_pixels, predict
-from segment.pipeline.tiling import TiledImage, join_strips
+from segment.pipeline.tiling import TiledImage, join_strips, tile_extras
 from segment.store.client import Store
 
 log = logging.getLogger("segment.api.model")
@@ -260,7 +260,9 @@ def load_model(
     loaded = card if isinstance(card, ModelCard) else load_card(os.fspath(card), store)
     found = load_weights(loaded, None if weights is None else os.fspath(weights), store=store)
     chosen = resolve_runtime(found.format, runtime, device, precision, nodes=[capabilities()])
-    session = open_session(loaded, found, chosen, threads=threads or available_cpus(), batch=batch_size)
+    session = open_session(
+        loaded, found, chosen, threads=threads or available_cpus(), batch=batch_size, extras=tile_extras(loaded)
+    )
     _first_process = os.getpid()
     return Model(loaded, chosen, session, found.sha384, batch_size, max_pixels)
 

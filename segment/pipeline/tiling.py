@@ -11,8 +11,9 @@ from segment.errors import SampleError
 from segment.images.raster import Raster
 from segment.images.resize import restore_mask
 from segment.images.tiles import BLENDINGS, TileAxis, pad_tile, spread_tiles
+from segment.models.card import ModelCard
 from segment.models.card_input import Input
-from segment.models.sessions import Session
+from segment.models.sessions import Extras, Masks, Session
 from segment.pipeline.stages import Clock, predict
 
 
@@ -62,8 +63,8 @@ class TiledImage:
                     found = predict(self._cut(band, lefts), self._session, len(lefts))
                     self._check(found.faults, top, lefts)
                     self.remarks.update(found.remarks.values())
-                    for column, mask in enumerate(found.masks, first):
-                        blending.put(row, column, restore_mask(mask, spec, (spec.height, spec.width)), None)
+                    for column, (mask, confidence) in enumerate(self._results(found), first):
+                        blending.put(row, column, mask, confidence)
             yield blending.finish_row(row)
 
     def _cut(self, band: NDArray[np.uint8], lefts: tuple[int, ...]) -> NDArray[np.uint8]:
@@ -71,9 +72,26 @@ class TiledImage:
         spec, width = self._session.card.input, self._columns.inside
         return np.stack([pad_as_card(band[:, left : left + width], spec) for left in lefts])
 
+    def _results(self, found: Masks) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8] | None]]:
+        """Yield mask and confidence of each tile, `uint8[input height, input width]`."""
+        spec = self._session.card.input
+
+        def at_tile_size(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+            return restore_mask(pixels, spec, (spec.height, spec.width))
+
+        for position, mask in enumerate(found.masks):
+            confidence = None if found.confidence is None else at_tile_size(found.confidence[position])
+            yield at_tile_size(mask), confidence
+
     def _check(self, faults: Mapping[int, str], top: int, lefts: tuple[int, ...]) -> None:
         for position, code in sorted(faults.items()):
             raise SampleError(code, f"in the tile at row {top}, column {lefts[position]}")
+
+
+def tile_extras(card: ModelCard) -> Extras:
+    """Return what a session must give beside masks so that tiles can be blended; nothing for a card without tiles."""
+    tiles = card.input.tiles
+    return Extras("maximum") if tiles is not None and tiles.blend == "confidence" else Extras()
 
 
 def tile_axes(spec: Input, size: tuple[int, int]) -> tuple[TileAxis, TileAxis]:

@@ -15,12 +15,14 @@ from segment.errors import UsageError
 from segment.images.labels import LabelDecoder, parse_source
 from segment.job import Job, job_record
 from segment.models.card import ModelCard
-from segment.models.sessions import LARGEST, Runtime, find_batch, resolve_runtime, runtime_version
+from segment.models.sessions import LARGEST, Extras, Runtime, find_batch, resolve_runtime, runtime_version
+from segment.models.sessions.extras import extras_of
 from segment.models.weights import Weights
 from segment.output.identity import identity_of
 from segment.output.plan import Plan
 from segment.output.tables import FORMAT_VERSION
 from segment.pipeline.stages import Task
+from segment.pipeline.tiling import tile_extras
 from segment.progress import Progress
 from segment.store.client import Store
 from segment.store.urls import to_url, unsigned, without_query
@@ -29,7 +31,7 @@ _LOCAL_IMAGES = 10_000  # with more images, `engine = "auto"` starts a local Ray
 
 
 def check_card(job: Job, card: ModelCard) -> None:
-    """Check `label_remap` and `mask_size` against the card.
+    """Check `label_remap`, `mask_size`, and what is written beside masks, against the card.
 
     Raises:
         UsageError: they do not fit the card.
@@ -40,6 +42,17 @@ def check_card(job: Job, card: ModelCard) -> None:
             f"--mask-size model: the card {card.name} segments images in tiles (input.tiles), so a mask has the "
             "size of its image; leave the option out"
         )
+    extras = job_extras(job, card)
+    if card.input.tiles and extras:
+        raise UsageError(
+            f"--confidence and --probabilities: the card {card.name} segments images in tiles (input.tiles), for which "
+            "they are not offered; leave them out"
+        )
+
+
+def job_extras(job: Job, card: ModelCard) -> Extras:
+    """Return what sessions return beside masks; raises as `extras_of`."""
+    return extras_of(card, job.confidence, job.probabilities)
 
 
 def make_engine(job: Job, images: int) -> Engine:
@@ -94,7 +107,8 @@ def choose_batch(
     if runtime.device == "cpu":
         return 1
     most = LARGEST if card.input.tiles else min(LARGEST, plan.largest_part)
-    found = engine().call(runtime.device, find_batch, card, weights, runtime, most)
+    extras = tile_extras(card) or job_extras(job, card)
+    found = engine().call(runtime.device, find_batch, card, weights, runtime, most, extras)
     progress.note(str(found))
     return found.best
 
@@ -127,7 +141,19 @@ def run_identity(job: Job, card: ModelCard, weights: Weights, runtime: Runtime, 
         runtime=dataclasses.asdict(runtime),
         batch_size=None if runtime.device == "cpu" else batch,  # GPU kernels depend on the batch size
         weights_sha384=weights.sha384,
+        **_extras_identity(job, card),
     )
+
+
+def _extras_identity(job: Job, card: ModelCard) -> dict[str, Any]:
+    """Return nothing where there are no extras, so that the identity of such runs stays as it was."""
+    extras = job_extras(job, card)
+    identity: dict[str, Any] = {}
+    if extras.confidence:
+        identity["confidence"] = {"measure": extras.confidence, "maps": job.confidence_maps}
+    if extras.probabilities:
+        identity["probabilities"] = list(extras.probabilities)
+    return identity
 
 
 def _normal_options(job: Job) -> dict[str, Any]:

@@ -203,6 +203,11 @@ def test_the_mask_size_of_the_model_is_refused(place: TiledPlace) -> None:
         place.run(mask_size="model", output=str(place.folder / "refused"))
 
 
+def test_columns_beside_the_mask_are_refused(place: TiledPlace) -> None:
+    with pytest.raises(UsageError, match="--confidence and --probabilities: the card blocks segments images in tiles"):
+        place.run(confidence="maximum", output=str(place.folder / "refused"))
+
+
 def test_stall_times_count_tiles() -> None:
     timeout = StallTimeout(None, 4)
     timeout.learn(PartResult("p", "s", images=1, tiles=1000, seconds={"infer": 5000.0}))

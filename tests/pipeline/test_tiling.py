@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,14 @@ from onnx import helper, numpy_helper
 from segment.errors import SampleError
 from segment.images.raster import ArrayRaster
 from segment.images.resize import resize_image, restore_mask
+from segment.images.tiles import hann_window, pad_tile
 from segment.models.card import ModelCard
 from segment.models.card_input import Resize
 from segment.models.card_tiles import Tiles
-from segment.models.sessions import Runtime, Session
+from segment.models.sessions import Extras, Runtime, Session, open_session
 from segment.pipeline.stages import Clock
-from segment.pipeline.tiling import TiledImage
-from tests.graphs import TRIGGER, colour_classifier, nan_graph
+from segment.pipeline.tiling import TiledImage, tile_axes, tile_extras
+from tests.graphs import TRIGGER, as_weights, colour_classifier, nan_graph
 from tests.serving import BOTH, ORT, opened, small, tiny
 
 RADIUS = 2  # of the field of view of `local_filter`, in pixels
@@ -164,3 +166,35 @@ def test_a_step_comes_before_each_batch_and_can_end_the_image() -> None:
     assert len(steps) == 2
     with pytest.raises(Enough):
         list(strips)
+
+
+@BOTH
+@pytest.mark.parametrize("batch", [1, 4])
+@pytest.mark.parametrize("size", [(75, 131), (20, 200), (1, 1)])
+def test_confidence_decides_where_tiles_overlap(size: tuple[int, int], batch: int, runtime: Runtime) -> None:
+    """Against the definition: of all tiles over a pixel, the one with the highest (confidence + 1) x window."""
+    image, card = noise(*size), filter_card(32, 48, tiles=Tiles(overlap=12, blend="confidence", pad="constant"))
+    session = sure(card, runtime)
+    rows, columns = tile_axes(card.input, size)
+    best, wanted = np.zeros(size, int), np.zeros(size, np.uint8)
+    for top, left in itertools.product(rows.starts, columns.starts):
+        window = np.s_[top : top + rows.inside, left : left + columns.inside]
+        found = session.predict(pad_tile(image[window], (32, 48), (0, 0, 0))[np.newaxis])
+        assert found.confidence is not None
+        inside = np.s_[: rows.inside, : columns.inside]
+        score = (found.confidence[0].astype(int) + 1)[inside] * hann_window(32, 48)[inside]
+        better = score > best[window]
+        best[window][better], wanted[window][better] = score[better], found.masks[0][inside][better]
+    assert np.array_equal(tiled(image, sure(card, runtime), batch), wanted)
+
+
+def sure(card: ModelCard, runtime: Runtime) -> Session:
+    """A session of `local_filter` that gives confidence; its scores are made small, so that it is seldom 0 or 1."""
+    spec = card.input.model_copy(update={"std": (30000.0,) * 3})
+    card = card.model_copy(update={"input": spec})
+    return open_session(card, as_weights(local_filter(32, 48)), runtime, extras=tile_extras(card), sanity_check=False)
+
+
+def test_only_the_blend_by_confidence_asks_for_it() -> None:
+    assert tile_extras(filter_card(32, 48)) == tile_extras(filter_card(32, 48, tiles=Tiles())) == Extras()
+    assert tile_extras(filter_card(32, 48, tiles=Tiles(blend="confidence"))) == Extras("maximum")

@@ -14,7 +14,7 @@ from segment.models.sessions.quantised import Quantised, quantised_output
 _REARRANGE = ("Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten")
 
 
-def quantised_result(card: ModelCard, model: ModelProto, result: Port) -> Quantised | None:
+def quantised_result(card: ModelCard, model: ModelProto, result: Port, *, numbers: bool = False) -> Quantised | None:
     """Return how the levels of an output become numbers; see `quantised_output`.
 
     Raises:
@@ -25,13 +25,13 @@ def quantised_result(card: ModelCard, model: ModelProto, result: Port) -> Quanti
     while node is not None and node.op_type in _REARRANGE:
         node = makers.get(node.input[0])
     if node is None or node.op_type != "QuantizeLinear":
-        return quantised_output(card, result.dtype, None)
+        return quantised_output(card, result.dtype, None, numbers=numbers)
     scale = _stored(model, node.input[1])
     zero_point = _stored(model, node.input[2]) if len(node.input) > 2 else np.zeros(1)
     if scale is None or zero_point is None:
-        return quantised_output(card, result.dtype, None)
+        return quantised_output(card, result.dtype, None, numbers=numbers)
     found = Quantised(float(scale.flat[0]), float(zero_point.flat[0]))
-    return quantised_output(card, result.dtype, found, is_per_axis=scale.size > 1)
+    return quantised_output(card, result.dtype, found, is_per_axis=scale.size > 1, numbers=numbers)
 
 
 def _stored(model: ModelProto, name: str) -> NDArray[np.float64] | None:

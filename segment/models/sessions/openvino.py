@@ -20,10 +20,11 @@ from openvino.preprocess import PrePostProcessor
 from segment.errors import ModelError
 from segment.models.card import ModelCard
 from segment.models.sessions.base import Runtime
+from segment.models.sessions.extras import NOTHING, Extras
 from segment.models.sessions.luma import HALF, UNIT, WEIGHTS
 from segment.models.sessions.openvino_postprocess import as_numbers, postprocess
 from segment.models.sessions.ports import Dims, Port, Size, check_output, choose_ports, is_identity, refuse, with_dims
-from segment.models.sessions.predict import GraphSession, Run
+from segment.models.sessions.predict import GraphSession, Outputs, Run
 from segment.models.sessions.sanity_check import output_shape_by_run
 from segment.models.weights import Weights
 
@@ -38,7 +39,14 @@ def cpu_capabilities() -> set[str]:
 
 
 def open_openvino(
-    card: ModelCard, weights: Weights, runtime: Runtime, *, threads: int, streams: int, sanity_check: bool = True
+    card: ModelCard,
+    weights: Weights,
+    runtime: Runtime,
+    *,
+    threads: int,
+    streams: int,
+    sanity_check: bool = True,
+    extras: Extras = NOTHING,
 ) -> GraphSession:
     """Load a model. Up to `streams` threads may call `predict` at once, each with its own compiled model.
 
@@ -51,7 +59,7 @@ def open_openvino(
         runtime: precision.
         threads: threads of one call.
         streams: maximum number of concurrent calls.
-        sanity_check: see `GraphSession`.
+        sanity_check, extras: see `GraphSession`.
 
     Raises:
         ModelError: card and graph do not match, openvino cannot load the graph, or the CPU lacks the precision.
@@ -94,13 +102,13 @@ def open_openvino(
     def load(batched: bool, masked: bool) -> Run:
         batch = -1 if batched else 1
         return _runner(
-            lambda: compiled(_wrapped(card, model.clone(), entry, result, batch, size, masked, half)), streams
+            lambda: compiled(_wrapped(card, model.clone(), entry, result, batch, size, masked, half, extras)), streams
         )
 
-    return GraphSession(card, load, raw, sanity_check=sanity_check)
+    return GraphSession(card, load, raw, sanity_check=sanity_check, extras=extras)
 
 
-def wrapped_model(card: ModelCard, weights: Weights, batch: int) -> Any:
+def wrapped_model(card: ModelCard, weights: Weights, batch: int, extras: Extras = NOTHING) -> Any:
     """Read a model and add the card's pre- and postprocessing, without compiling it.
 
     Raises:
@@ -111,7 +119,7 @@ def wrapped_model(card: ModelCard, weights: Weights, batch: int) -> Any:
     entry, result = choose_ports(card, inputs, outputs)
     dims = _dims(_needed(card, model.clone(), entry, result, 1)[1])
     size = check_output(card, with_dims(outputs[result], dims))
-    return _wrapped(card, model, entry, result, batch, size)
+    return _wrapped(card, model, entry, result, batch, size, extras=extras)
 
 
 def _check_precision(core: Any, precision: str) -> None:
@@ -191,10 +199,11 @@ def _wrapped(
     size: Size | None,
     masked: bool = False,
     half: bool = False,
+    extras: Extras = NOTHING,
 ) -> Any:
-    """Add the card's pre- and postprocessing to a model: RGB bytes to masks and one check value per image."""
+    """Add the card's pre- and postprocessing to a model: RGB bytes to masks, a check value per image, and extras."""
     needed, value = _needed(card, model, entry, result, batch)
-    results = [ops.result(output) for output in postprocess(card, value, size, masked, half)]
+    results = [ops.result(output) for output in postprocess(card, value, size, masked, half, extras)]
     return _with_preprocessing(card, openvino.Model(results, needed.get_parameters(), "segment"))
 
 
@@ -284,13 +293,14 @@ def _runner(compiled: Callable[[], Any], streams: int) -> Run:
                 return request
         return idle.get()
 
-    def run(images: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    def run(images: NDArray[np.uint8]) -> Outputs:
         request = idle_request()
         try:
             outputs = request.infer({0: images}, share_inputs=True)
         finally:
             idle.put(request)
-        return outputs[0], outputs[1] if checked else np.zeros(len(images), np.float32)
+        arrays = tuple(outputs[n] for n in range(len(outputs)))
+        return arrays if checked else (*arrays, np.zeros(len(images), np.float32))
 
     return run
 

@@ -9,6 +9,7 @@ from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 
 from segment.models.card import ModelCard
 from segment.models.sessions.chain import NodeChain
+from segment.models.sessions.extras import NOTHING, Extras
 from segment.models.sessions.luma import HALF, UNIT, WEIGHTS
 from segment.models.sessions.onnx_postprocess import Postprocessing, add_dequantising
 from segment.models.sessions.onnx_quantised import quantised_result
@@ -80,24 +81,28 @@ class Surgeon:
         chain.finish(self._name("raw"))
         return self._wrapped(1, chain.nodes, [_value(self._name("raw"), TensorProto.FLOAT, None)])
 
-    def compiled(self, batch: int | None, *, masked: bool = False) -> bytes:
-        """Return the bytes of a model from `uint8[N, H, W, 3]` RGB to `uint8[N, Ho, Wo]` and `float32[N]`.
+    def compiled(self, batch: int | None, *, masked: bool = False, extras: Extras = NOTHING) -> bytes:
+        """Return the bytes of a model from `uint8[N, H, W, 3]` RGB to `uint8[N, Ho, Wo]`, `float32[N]` and the extras.
 
         Args:
             batch: N; None for any. If it differs from the graph's own, the graph's intermediate shapes are removed,
                 as they contradict N.
             masked: see `predict.Load`; for the outputs see `predict.Run`.
+            extras: further outputs.
         """
         number = batch or self._name("batch")
         # The runtime infers height and width of the masks; `predict` checks them.
+        shapes = {"masks": (number, None, None), "check": (number,), "confidence": (number, None, None)}
+        shapes["probabilities"] = (number, len(extras.probabilities), None, None)
         outputs = [
-            _value(self._name("masks"), TensorProto.UINT8, (number, None, None)),
-            _value(self._name("check"), TensorProto.FLOAT, (number,)),
+            _value(self._name(name), TensorProto.FLOAT if name == "check" else TensorProto.UINT8, shapes[name])
+            for name in ("masks", "check", *extras.outputs)
         ]
-        post = Postprocessing(self.card, self._result, self._size, self._quantised, self._chain, self._opset)
-        chains = post.chains(masked)
-        for chain, output in zip((chains[0], chains[-1]), outputs, strict=True):
-            chain.finish(output.name)
+        levels = quantised_result(self.card, self._model, self._result, numbers=bool(extras))
+        post = Postprocessing(self.card, self._result, self._size, levels, self._chain, self._opset, extras)
+        chains, ends = post.chains(masked)
+        for name, chain in ends.items():
+            chain.finish(self._name(name))
         return self._wrapped(batch, [node for chain in chains for node in chain.nodes], outputs)
 
     def _chain(self, stem: str, source: str) -> NodeChain:
