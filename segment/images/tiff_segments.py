@@ -23,7 +23,7 @@ from segment.images.tiff_tags import (
     encode_directory,
     file_header,
 )
-from segment.images.tiff_unpacking import UNPACKERS, without_differences
+from segment.images.tiff_unpacking import DAMAGED, UNKNOWN_TO_OPENCV, UNPACKERS, without_differences
 
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _FILL_ORDER = 256, 257, 258, 259, 262, 266
 _SAMPLES, _STRIP_ROWS, _PLANAR, _PREDICTOR, _EXTRA = 277, 278, 284, 317, 338
@@ -57,7 +57,7 @@ def readable_copy(data: bytes) -> tuple[bytes, tuple[int, int]] | None:
     """Return a TIFF that OpenCV reads, if it would not read this one, or read it wrong; else None.
 
     It does not know some compressions. Of tiles that reach beyond the image it takes rows of a wrong length (grey of
-    16 bits or with alpha; 5.0), or refuses them (1 bit).
+    16 bits, or with alpha), and it turns each tile by itself (orientations 2, 3, 6 and 7); seen in 5.0.
 
     Returns:
         The copy, not turned upright, and the (height, width) of its pixels that are of the image.
@@ -176,7 +176,7 @@ class TiffSegments:
         """Return a TIFF of the segments of a run, of the file's byte order; not turned upright.
 
         Tiles are whole, also where they reach beyond the page: some of OpenCV's decoders read the rest of them wrong.
-        Segments are taken over as they are stored, but those whose compression OpenCV does not know are unpacked.
+        Segments are taken over as they are stored, but those of some compressions, which are unpacked.
         """
         rows, columns = np.arange(run.rows) + run.row, np.arange(run.columns) + run.column
         held = (rows[:, None] * self.across + columns).ravel()
@@ -192,11 +192,10 @@ class TiffSegments:
     @property
     def is_unreadable(self) -> bool:
         """Whether OpenCV cannot read the file, or reads it wrong."""
-        is_ragged = self.is_tiled and (
-            self._page.height % self.segment_height > 0 or self._page.width % self.segment_width > 0
-        )
+        is_turned = self._page.number(_TURNING[0], 1) > 1
         is_plain = self._bits == 8 and self._samples != 2
-        return self._unpacker is not None or (is_ragged and not is_plain)
+        is_ragged = self._page.height % self.segment_height > 0 or self._page.width % self.segment_width > 0
+        return self.compression in UNKNOWN_TO_OPENCV or (self.is_tiled and (is_turned or (is_ragged and not is_plain)))
 
     def header(self) -> bytes:
         """Return a TIFF of the page's tags and no pixels: all that tells its size, its kind, and how it is turned."""
@@ -235,7 +234,10 @@ class TiffSegments:
         rows = self.segment_height
         if not self.is_tiled:
             rows = min(rows, self._page.height - number % self.down * self.segment_height)
-        data = self._unpacker(segment, rows, self.segment_width, self._samples, self._bits)
+        data = self._unpacker(segment, self.segment_height, self.segment_width, self._samples, self._bits)
+        data = data[: rows * self._row_bytes]  # some programs fill the last strip
+        if len(data) < rows * self._row_bytes:
+            raise TiffError(f"{DAMAGED}: it holds fewer pixels than its size needs")
         if self._differs:
             stored = f"{self._page.file.order}u{self._bits // 8}"
             return without_differences(data, stored, (rows, self.segment_width, self._samples))
