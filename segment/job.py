@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from pydantic_core import PydanticCustomError
 
 from segment.errors import UsageError
+from segment.models.extra_options import ExtraOptions
 from segment.models.validation import validation_message
 from segment.store.names import SIZE, size_in_bytes
 from segment.store.urls import to_url, unsigned
@@ -72,8 +73,7 @@ class InputOptions(BaseModel):
         "image of a sample, or the one with the plainest suffix.",
     )
     label_key: str | None = Field(
-        None,
-        description="WebDataset: suffix of the label member. By default seg.png, mask.png or label.png.",
+        None, description="WebDataset: suffix of the label member. By default seg.png, mask.png or label.png."
     )
     image_column: str | None = Field(
         None,
@@ -143,7 +143,7 @@ class InputOptions(BaseModel):
         return value if value is None else value.removeprefix(".").lower()
 
 
-class Settings(InputOptions):
+class Settings(InputOptions, ExtraOptions):
     """Workers: how images become masks and scores."""
 
     label_encoding: LabelEncoding = Field(

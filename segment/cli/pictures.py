@@ -34,7 +34,7 @@ def overlay(
 
     segment overlay out/ --worst 20 --contact-sheet
     """
-    from segment.report.export import check_target
+    from segment.report.exports.destination import check_target
     from segment.report.overlays import chosen_rows, write_overlays, write_sheet
     from segment.runs.driver import task_and_plan
     from segment.store.names import count, shown
@@ -67,6 +67,10 @@ class ExportFormat(StrEnum):
 
     png = "png"
     voc = "voc"
+    coco_stuff = "coco-stuff"
+    coco_panoptic = "coco-panoptic"
+    cvat = "cvat"
+    label_studio = "label-studio"
     coco_rle = "coco-rle"
 
 
@@ -79,16 +83,17 @@ def export(
         typer.Option(
             "--format",
             "-f",
-            help="png: class indices; voc: class indices with the palette; coco-rle: one COCO JSON file per shard.",
+            help="png: class indices; voc: PASCAL VOC; coco-stuff, coco-panoptic: COCO; cvat: a zip for CVAT; "
+            "label-studio: tasks with predictions; coco-rle: former name of coco-stuff.",
         ),
     ] = ExportFormat.png,
     storage_option: StorageOptions = None,
 ) -> None:
-    """Write masks as files for other tools. The same command again writes the missing files.
+    """Write masks as files for other tools. The same command again writes what is missing.
 
     segment export out/ masks-png/
     """
-    from segment.report.export import export as export_masks
+    from segment.report.exports.exporting import export as export_masks
     from segment.store.names import count, shown
     from segment.store.urls import to_url
 
@@ -98,5 +103,8 @@ def export(
     words = [f"{count(done.written, 'file')} written to {shown(url)}"]
     words += [f"{done.skipped} there already"] if done.skipped else []
     words += [f"{count(done.without_mask, 'error row')} without a mask"] if done.without_mask else []
-    words += [f"{done.renamed} under another name than the id (renamed.jsonl)"] if done.renamed else []
+    words += [f"{count(done.not_done, 'image')} not segmented yet"] if done.not_done else []
+    words += [f"{done.renamed} under another name than the id (.renamed.jsonl)"] if done.renamed else []
     say(", ".join(words))
+    for note in done.notes:
+        say(note, err=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
+
 from segment.drafts.contract import Hints, Said, Scaling, guess
 from segment.models.sessions.graph_facts import GraphFacts, InputFacts
 from segment.models.weights import Format
@@ -11,6 +13,7 @@ from segment.models.weights import Format
 GREY = Said("GREY", "the graph takes one channel")
 IMAGENET = Scaling(1, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _SYMMETRIC = Scaling(255, (127.5, 127.5, 127.5), (127.5, 127.5, 127.5))
+_SIGNED = Scaling(255, (128.0, 128.0, 128.0))
 _OTHERS = {
     "0-255": "0 to 255: no maximum, mean, std",
     "0-1": "0 to 1: maximum = 1 alone",
@@ -27,6 +30,8 @@ def scaling_of(entry: InputFacts, facts: GraphFacts, fmt: Format, hints: Hints) 
         return hints.scaling
     if entry.is_normalised_inside:
         return _inside(entry)
+    if found := _of_levels(entry):
+        return found
     if fmt == "ir":
         why = "nothing says so; OpenVINO's converter usually builds mean and scale into the graph"
         return guess(Scaling(), why, _others("0-255"))
@@ -46,9 +51,25 @@ def scaling_of_grey(entry: InputFacts, hints: Hints) -> Said[Scaling]:
         return Said(Scaling(), "the graph takes bytes")
     if entry.is_normalised_inside:
         return _inside(entry)
-    return hints.scaling or guess(
-        Scaling(1), "nothing says so; most grey networks take 0 to 1", "0 to 255: maximum = 255"
+    return (
+        hints.scaling
+        or _of_levels(entry)
+        or guess(Scaling(1), "nothing says so; most grey networks take 0 to 1", "0 to 255: maximum = 255")
     )
+
+
+def _of_levels(entry: InputFacts) -> Said[Scaling] | None:
+    """Return the normalisation whose numbers, at black and at white, are the ends of an input's levels."""
+    if entry.port.dtype != "int8":
+        return None
+    if entry.scales is None:
+        return guess(_SIGNED, "the graph takes int8, and nothing says its scale; usually pixel - 128")
+    low, high = entry.scales.numbers(np.array([-128, 127]))[0]
+    for scaling in (Scaling(1), Scaling(), _SYMMETRIC, _SIGNED):
+        black, white = ((number - scaling.mean[0]) / scaling.std[0] for number in (0, scaling.maximum))
+        if max(abs(low - black), abs(high - white)) < (high - low) / 100:
+            return Said(scaling, f"scale and zero point of the graph's int8 input: it holds {low:.4g} to {high:.4g}")
+    return None
 
 
 def _inside(entry: InputFacts) -> Said[Scaling]:

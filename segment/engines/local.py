@@ -64,7 +64,7 @@ class LocalEngine:
         if task.runtime.device != "cpu":
             return 1
         if not self._process_bytes:  # an engine runs one model
-            model = footprint(task.card, weights, task.runtime, task.batch_size)
+            model = footprint(task.card, weights, task.runtime, task.batch_size, task.extras)
             self._process_bytes = PROCESS_MEMORY + weights.size + (model.shared + model.per_stream if model else 0)
         return max(1, min(self._wanted("cpu", plan), node_memory()[1] // 2 // self._process_bytes))
 

@@ -188,7 +188,11 @@ def _start(file: int) -> subprocess.Popen[bytes]:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
     try:
         return subprocess.Popen(
-            [os.fsdecode(python), "-P", "-c", _CODE, str(file)], stdin=subprocess.DEVNULL, pass_fds=[file]
+            [os.fsdecode(python), "-P", "-c", _CODE, str(file)],
+            stdin=subprocess.DEVNULL,
+            pass_fds=[file],
+            # A worker multiplies no matrices, and numpy's BLAS would start a thread for each CPU on import.
+            env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
         )
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

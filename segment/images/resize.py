@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from segment.models.card import Input, Resampler
+from segment.models.card_input import Input, Resampler
 from segment.models.classes import VOID
 
 _PILLOW = {

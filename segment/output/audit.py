@@ -19,6 +19,7 @@ from segment.job import InputOptions
 from segment.models.card import ModelCard
 from segment.output.damage import DAMAGE
 from segment.output.ledger import Ledger
+from segment.output.mask_columns import ExtraColumns
 from segment.output.plan import Plan
 from segment.output.row_checks import repeated_ids, wrong_rows
 from segment.output.tables import ShardStats, StatsSum, fold, merge
@@ -248,6 +249,7 @@ class _RowAudit:
         self._ledger, self._plan, self._fingerprint = ledger, plan, run["fingerprint"]
         self._card, self._classes, self._deep, self._faults = card, len(card.classes), deep, faults
         self._options = InputOptions.of_run(run)
+        self._extra = ExtraColumns.of_run(run, card)
         self.rows, self.unseen, self.others = 0, 0, StatsSum(self._classes)
 
     def check(self, committed: Container[str], stats: Mapping[str, ShardStats]) -> None:
@@ -284,7 +286,7 @@ class _RowAudit:
             table = self._ledger.read_rows(part.shard, part.id, columns, block_size=block)
             rows, stats = table.select(_COLUMNS), fold(table, self._classes)
             ids = self._input_ids(part, rows) if self._deep and not part.members else []
-            wrong = list(wrong_rows(table, part, self._fingerprint, ids=ids, deep=self._deep))
+            wrong = list(wrong_rows(table, part, self._fingerprint, ids=ids, deep=self._deep, extra=self._extra))
         except StoreError:
             raise
         except (SegmentError, *DAMAGE):  # truncated, corrupted, deleted meanwhile, or not a masks file

@@ -8,12 +8,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from segment.inputs.discover import Part, image_uri
-from segment.output.tables import MASKS_SCHEMA, footer_of
+from segment.output.mask_columns import NO_COLUMNS, ExtraColumns, masks_schema
+from segment.output.tables import footer_of
 from segment.store.names import count, shown
 
 
 def wrong_rows(
-    table: pa.Table, part: Part, fingerprint: str, *, ids: Sequence[str] | None = None, deep: bool = False
+    table: pa.Table,
+    part: Part,
+    fingerprint: str,
+    *,
+    ids: Sequence[str] | None = None,
+    deep: bool = False,
+    extra: ExtraColumns = NO_COLUMNS,
 ) -> Iterator[tuple[str, str]]:
     """Yield the faults of a masks file: the kind, as in "10 more KIND", and words that follow the file name.
 
@@ -23,6 +30,7 @@ def wrong_rows(
         fingerprint: of the run.
         ids: ids of the part's images in the input, if the plan does not hold them.
         deep: check the schema and the masks, too.
+        extra: columns of the run beside those of every run.
     """
     footer = footer_of(table)
     planned = table["index"].to_pylist() == list(range(part.start, part.stop))
@@ -36,7 +44,7 @@ def wrong_rows(
         yield "masks files of another run", "was written by another run (fingerprint)"
     if planned and (wrong := _wrong_image(table, part, ids)):
         yield "masks files that name other images than planned", wrong
-    if deep and not table.schema.equals(MASKS_SCHEMA):
+    if deep and not table.schema.equals(masks_schema(extra)):
         yield "masks files of other columns", "has other columns than this version writes"
     if deep and _without_mask(table):
         yield "masks files without a mask", "has a row without error and without mask"

@@ -19,30 +19,9 @@ import pyarrow.parquet as pq
 
 from segment.metrics import Confusion, Score
 from segment.models.classes import Classes
+from segment.output.mask_columns import CELLS, MASK, NO_COLUMNS, ExtraColumns, ImageExtras, features_of, masks_schema
 
 FORMAT_VERSION = 3  # covers the meaning of masks, labels and counts, too; runs of another version are refused
-
-CELLS = pa.struct([("cell", pa.list_(pa.int32())), ("count", pa.list_(pa.int64()))])
-MASK = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-
-MASKS_SCHEMA = pa.schema(
-    [
-        pa.field("id", pa.string(), nullable=False),
-        pa.field("uri", pa.string(), nullable=False),
-        pa.field("shard", pa.string(), nullable=False),
-        pa.field("part", pa.string(), nullable=False),
-        pa.field("index", pa.int32(), nullable=False),
-        pa.field("width", pa.int32()),
-        pa.field("height", pa.int32()),
-        pa.field("status", pa.string(), nullable=False),
-        pa.field("error", pa.string()),
-        pa.field("mask", MASK),
-        pa.field("confusion", CELLS),
-        pa.field("pixel_accuracy", pa.float64()),
-        pa.field("miou", pa.float64()),
-    ]
-)
-_SCALAR_FEATURES = {pa.string(): "string", pa.int32(): "int32", pa.int64(): "int64", pa.float64(): "float64"}
 
 STATS_SCHEMA = pa.schema(
     [
@@ -77,6 +56,7 @@ class ImageRow:
         pixel_accuracy, miou: 0-1, `miou` under the card's convention; None if unscored.
         remarks: codes of `segment.output.remarks.REMARKS`; reported, not written.
         labelled: whether a label was used; not written.
+        extras: what is written beside the mask, if anything.
     """
 
     id: str
@@ -90,6 +70,7 @@ class ImageRow:
     miou: float | None
     remarks: tuple[str, ...] = ()
     labelled: bool = False
+    extras: ImageExtras | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,25 +129,9 @@ def merge(stats: Iterable[ShardStats], classes: int) -> ShardStats:
     return total.total()
 
 
-def _features() -> dict[str, object]:
-    """Return Hugging Face `datasets` features, with which `load_dataset("parquet", ...)` decodes masks as images."""
-    features: dict[str, object] = {
-        field.name: {"dtype": _SCALAR_FEATURES[field.type], "_type": "Value"}
-        for field in MASKS_SCHEMA
-        if field.type in _SCALAR_FEATURES
-    }
-    features["mask"] = {"_type": "Image"}
-    features["confusion"] = {
-        "cell": {"feature": {"dtype": "int32", "_type": "Value"}, "_type": "List"},
-        "count": {"feature": {"dtype": "int64", "_type": "Value"}, "_type": "List"},
-    }
-    return {name: features[name] for name in MASKS_SCHEMA.names}
-
-
-_FEATURES = json.dumps({"info": {"features": _features()}})
-
-
-def write_masks(rows: Sequence[ImageRow], *, shard: str, part: str, fingerprint: str) -> bytes:
+def write_masks(
+    rows: Sequence[ImageRow], *, shard: str, part: str, fingerprint: str, extra: ExtraColumns = NO_COLUMNS
+) -> bytes:
     """Return the bytes of a masks file: one row group, page checksums, no value that a rerun would change."""
     table = pa.table(
         [
@@ -183,17 +148,18 @@ def write_masks(rows: Sequence[ImageRow], *, shard: str, part: str, fingerprint:
             _cells_array([row.confusion for row in rows]),
             pa.array([row.pixel_accuracy for row in rows], pa.float64()),
             pa.array([row.miou for row in rows], pa.float64()),
+            *extra.arrays([row.extras for row in rows]),
         ],
-        schema=MASKS_SCHEMA.with_metadata(
+        schema=masks_schema(extra).with_metadata(
             {
-                "huggingface": _FEATURES,
+                "huggingface": json.dumps({"info": {"features": features_of(extra)}}),
                 "segment": json.dumps(
                     {"format": FORMAT_VERSION, "part": part, "rows": len(rows), "fingerprint": fingerprint}
                 ),
             }
         ),
     )
-    return to_parquet(table, plain=["mask.bytes"])
+    return to_parquet(table, plain=["mask.bytes", *extra.plain])
 
 
 def to_parquet(table: pa.Table, plain: Sequence[str] = ()) -> bytes:

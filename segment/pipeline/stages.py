@@ -24,9 +24,12 @@ from segment.inputs.parts import SEGMENTED
 from segment.job import Settings
 from segment.metrics import Confusion, image_scores
 from segment.models.card import ModelCard
-from segment.models.sessions import Masks, Runtime, Session
+from segment.models.sessions import Extras, Masks, Runtime, Session, joined
+from segment.models.sessions.extras import extras_of
+from segment.output.mask_columns import ExtraColumns
 from segment.output.results import STAGES, Stage
 from segment.output.tables import ImageRow
+from segment.pipeline.certainty import image_extras
 from segment.store.client import Store
 
 log = logging.getLogger("segment.pipeline.stages")
@@ -56,6 +59,16 @@ class Task:
     batch_size: int
     fingerprint: str
 
+    @property
+    def extras(self) -> Extras:
+        """What sessions return beside masks."""
+        return extras_of(self.card, self.settings.confidence, self.settings.probabilities)
+
+    @property
+    def extra_columns(self) -> ExtraColumns:
+        """The columns of masks files beside those of every run."""
+        return ExtraColumns.of(self.extras, self.settings.confidence_maps, self.card)
+
     def label_decoder(self) -> LabelDecoder:
         """Return the decoder of the run's labels."""
         settings = self.settings
@@ -79,6 +92,7 @@ class Frames:
         remarks: codes of what was noticed, by position in `samples`.
         pixels: `uint8[n, input height, input width, 3]` RGB of the images without fault, in order.
         masks: `uint8[n, output height, output width]` of the same images, once segmented.
+        confidence, probabilities: of the same images; see `Masks`.
     """
 
     samples: list[Sample]
@@ -88,6 +102,8 @@ class Frames:
     masks: NDArray[np.uint8] | None = None
     turned_by: dict[int, int] = field(default_factory=dict)
     remarks: dict[int, tuple[str, ...]] = field(default_factory=dict)
+    confidence: NDArray[np.uint8] | None = None
+    probabilities: NDArray[np.uint8] | None = None
 
     @property
     def positions(self) -> list[int]:
@@ -160,21 +176,25 @@ def segment(frames: Frames, session: Session, batch_size: int) -> Frames:
     for i, code in found.remarks.items():
         remarks[positions[i]] = (*remarks.get(positions[i], ()), code)
     nothing = np.empty((0, *frames.pixels.shape[1:]), dtype=np.uint8)
-    return replace(frames, faults=faults, pixels=nothing, masks=found.masks, remarks=remarks)
+    return replace(
+        frames,
+        faults=faults,
+        pixels=nothing,
+        masks=found.masks,
+        remarks=remarks,
+        confidence=found.confidence,
+        probabilities=found.probabilities,
+    )
 
 
 def predict(pixels: NDArray[np.uint8], session: Session, batch_size: int) -> Masks:
     """Run the model on `uint8[N, input height, input width, 3]`, `batch_size` images a call."""
     card = session.card
-    masks = np.empty((len(pixels), card.output_height, card.output_width), dtype=np.uint8)
-    faults: dict[int, str] = {}
-    remarks: dict[int, str] = {}
-    for start in range(0, len(pixels), batch_size):
-        found = _predict(session, pixels[start : start + batch_size])
-        masks[start : start + len(found.masks)] = found.masks
-        faults |= {start + i: code for i, code in found.faults.items()}
-        remarks |= {start + i: code for i, code in found.remarks.items()}
-    return Masks(masks, faults, remarks)
+    if len(pixels) == 0:
+        return Masks(np.empty((0, card.output_height, card.output_width), dtype=np.uint8), {})
+    return joined(
+        [_predict(session, pixels[start : start + batch_size]) for start in range(0, len(pixels), batch_size)]
+    )
 
 
 def _predict(session: Session, pixels: NDArray[np.uint8]) -> Masks:
@@ -185,10 +205,7 @@ def _predict(session: Session, pixels: NDArray[np.uint8]) -> Masks:
         raise
     except Exception as error:  # each runtime has its own types
         if len(pixels) > 1:
-            single = [_predict(session, pixels[i : i + 1]) for i in range(len(pixels))]
-            faults = {i: code for i, found in enumerate(single) for code in found.faults.values()}
-            remarks = {i: code for i, found in enumerate(single) for code in found.remarks.values()}
-            return Masks(np.concatenate([found.masks for found in single]), faults, remarks)
+            return joined([_predict(session, pixels[i : i + 1]) for i in range(len(pixels))])
         log.warning("the model failed on an image: %s", error)
         card = session.card
         return Masks(np.zeros((1, card.output_height, card.output_width), dtype=np.uint8), {0: "model_failed"})
@@ -198,7 +215,28 @@ def encode(frames: Frames, task: Task, labels: LabelDecoder) -> list[ImageRow]:
     """Score every mask against its label and encode it; one row per sample."""
     assert frames.masks is not None, "segment() comes first"
     masks = dict(zip(frames.positions, frames.masks, strict=True))
-    return [_encode_one(frames, position, masks.get(position), task, labels) for position in range(len(frames.samples))]
+    rows = [_encode_one(frames, position, masks.get(position), task, labels) for position in range(len(frames.samples))]
+    return _with_extras(rows, frames, task) if task.extras else rows
+
+
+def _with_extras(rows: list[ImageRow], frames: Frames, task: Task) -> list[ImageRow]:
+    assert frames.masks is not None
+    confidence, probabilities = frames.confidence, frames.probabilities
+    for number, position in enumerate(frames.positions):
+        size = frames.sizes[position]
+        if rows[position].mask is None or size is None:
+            continue
+        extras = image_extras(
+            frames.masks[number],
+            None if confidence is None else confidence[number],
+            None if probabilities is None else probabilities[number],
+            task.card,
+            size,
+            at_source=task.settings.mask_size == "source",
+            maps=task.settings.confidence_maps,
+        )
+        rows[position] = replace(rows[position], extras=extras)
+    return rows
 
 
 def _encode_one(

@@ -173,7 +173,8 @@ class Worker:
         self.steps_done += 1
         try:
             with clock("write"):
-                data = write_masks(rows, shard=part.shard, part=part.id, fingerprint=self.task.fingerprint)
+                footer = {"shard": part.shard, "part": part.id, "fingerprint": self.task.fingerprint}
+                data = write_masks(rows, **footer, extra=self.task.extra_columns)
                 ours = self._put(self.ledger.masks_url(part.shard, part.id), data)
         except Exception as error:
             return failed_or_raise(part, error)
@@ -265,7 +266,9 @@ def load_worker(task: Task, weights: Weights, *, threads: int = 1, streams: int 
             f"this machine has {task.runtime.name} {installed}, the run was begun with {task.runtime.version}; their "
             f"masks would mix. Install {task.runtime.name}=={task.runtime.version} on every node"
         )
-    session = open_session(task.card, weights, task.runtime, threads=threads, streams=streams, batch=task.batch_size)
+    session = open_session(
+        task.card, weights, task.runtime, threads=threads, streams=streams, batch=task.batch_size, extras=task.extras
+    )
     return Worker(task, session)
 
 

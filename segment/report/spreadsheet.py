@@ -6,9 +6,9 @@ import csv
 import io
 
 from segment.report.aggregate import RunReport, classes_table
+from segment.report.written_names import spreadsheet_cell
 
 _COLUMNS = {"class_name": "class"}
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def to_csv(report: RunReport) -> str:
@@ -23,11 +23,5 @@ def to_csv(report: RunReport) -> str:
     writer = csv.writer(buffer)
     writer.writerow([_COLUMNS.get(name, name) for name in names])
     for row in table.select(names).to_pylist():
-        writer.writerow([_cell(value) for value in row.values()])
+        writer.writerow([spreadsheet_cell(value) for value in row.values()])
     return buffer.getvalue()
-
-
-def _cell(value: object) -> object:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value

@@ -24,6 +24,7 @@ from segment.output.plan import Plan
 from segment.pipeline.stages import Task
 from segment.progress import Progress, ticking, watched_progress
 from segment.report.aggregate import RunReport, load_report, write_report
+from segment.report.dataset_card import write_dataset_card
 from segment.runs.error_limits import label_advice
 from segment.runs.preflight import probe_output
 from segment.runs.resolve import (
@@ -284,6 +285,7 @@ def _finish_run(job: Job, plan: Plan, ledger: Ledger, fingerprint: str, audit: A
     failure = too_many_errors(audit.errors, audit.images, plan.left_out, job.max_error_rate)
     report = dataclasses.replace(load_report(ledger), complete=not failure)
     write_report(ledger, report)
+    write_dataset_card(ledger)
     if failure:
         ledger.remove_success()
         first = f"; the first is {shown(report.errors[0].id)}, {report.errors[0].error}" if report.errors else ""

@@ -66,7 +66,7 @@ def forecast(task: Task, weights: Weights, plan: Plan, engine: Engine, workers: 
     each_image = plan.input_bytes / max(1, plan.images)
     own = _PARTS * each_image * plan.largest_part + _COPIES * _DECODED * each_image * task.batch_size
     processes = engine.processes(task, weights, plan)
-    model = footprint(task.card, weights, task.runtime, task.batch_size)
+    model = footprint(task.card, weights, task.runtime, task.batch_size, task.extras)
     # in Ray's object store, which is mapped, and unpickled
     base = _ACTOR + 2 * weights.size if engine.name == "ray" else PROCESS_MEMORY + weights.size
     memory = round(base + model.shared + model.per_stream + own) if model else None

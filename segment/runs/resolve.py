@@ -15,7 +15,8 @@ from segment.errors import UsageError
 from segment.images.labels import LabelDecoder, parse_source
 from segment.job import Job, job_record
 from segment.models.card import ModelCard
-from segment.models.sessions import LARGEST, Runtime, find_batch, resolve_runtime, runtime_version
+from segment.models.sessions import LARGEST, Extras, Runtime, find_batch, resolve_runtime, runtime_version
+from segment.models.sessions.extras import extras_of
 from segment.models.weights import Weights
 from segment.output.identity import identity_of
 from segment.output.plan import Plan
@@ -29,12 +30,18 @@ _LOCAL_IMAGES = 10_000  # with more images, `engine = "auto"` starts a local Ray
 
 
 def check_labels(job: Job, card: ModelCard) -> None:
-    """Check `label_remap` against the card.
+    """Check `label_remap`, and what is written beside masks, against the card.
 
     Raises:
         UsageError: it does not fit the card.
     """
     LabelDecoder(card.classes, job.label_encoding, job.label_remap)
+    job_extras(job, card)
+
+
+def job_extras(job: Job, card: ModelCard) -> Extras:
+    """Return what sessions return beside masks; raises as `extras_of`."""
+    return extras_of(card, job.confidence, job.probabilities)
 
 
 def make_engine(job: Job, images: int) -> Engine:
@@ -88,7 +95,8 @@ def choose_batch(
         return job.batch_size
     if runtime.device == "cpu":
         return 1
-    found = engine().call(runtime.device, find_batch, card, weights, runtime, min(LARGEST, plan.largest_part))
+    most, extras = min(LARGEST, plan.largest_part), job_extras(job, card)
+    found = engine().call(runtime.device, find_batch, card, weights, runtime, most, extras)
     progress.note(str(found))
     return found.best
 
@@ -121,7 +129,19 @@ def run_identity(job: Job, card: ModelCard, weights: Weights, runtime: Runtime, 
         runtime=dataclasses.asdict(runtime),
         batch_size=None if runtime.device == "cpu" else batch,  # GPU kernels depend on the batch size
         weights_sha384=weights.sha384,
+        **_extras_identity(job, card),
     )
+
+
+def _extras_identity(job: Job, card: ModelCard) -> dict[str, Any]:
+    """Return nothing where there are no extras, so that the identity of such runs stays as it was."""
+    extras = job_extras(job, card)
+    identity: dict[str, Any] = {}
+    if extras.confidence:
+        identity["confidence"] = {"measure": extras.confidence, "maps": job.confidence_maps}
+    if extras.probabilities:
+        identity["probabilities"] = list(extras.probabilities)
+    return identity
 
 
 def _normal_options(job: Job) -> dict[str, Any]:

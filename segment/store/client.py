@@ -23,6 +23,7 @@ from segment.store.filesystems import (
     is_folder_entry,
     open_filesystem,
     put,
+    put_file,
 )
 from segment.store.local_files import TEMPORARY, list_local, read_local, write_local
 from segment.store.names import shown
@@ -164,15 +165,20 @@ class Store:
             return io.BytesIO(self.read(url, etag=etag))
         return io.BufferedReader(RangeReader(lambda start, stop: self.read(url, start, stop, etag), size), block_size)
 
-    def write(self, url: str, data: bytes) -> None:
-        """Write an object atomically: readers see the complete old or the complete new object."""
+    def write(self, url: str, data: bytes | Path) -> None:
+        """Write an object atomically: readers see the complete old or the complete new object.
+
+        Args:
+            url: object to write.
+            data: its bytes, or the local file that holds them, which need not fit into memory.
+        """
 
         def attempt() -> None:
             if url.startswith("file://"):
                 write_local(Path(url.removeprefix("file://")), data)
             else:
                 filesystem, path = open_filesystem(url, self._options)
-                put(filesystem, path, data)
+                put_file(filesystem, path, data) if isinstance(data, Path) else put(filesystem, path, data)
 
         try:
             self._requests.send("write", url, attempt)

@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 import fsspec
@@ -157,6 +158,11 @@ def put(filesystem: Any, path: str, data: bytes, **mode: str) -> None:
         return
     if filesystem.cat_file(path) != data:
         raise CorruptUpload("the stored bytes differ from those that were sent")
+
+
+def put_file(filesystem: Any, path: str, file: Path) -> None:
+    """Store the content of a local file; a large one is sent in several parts, which become visible together."""
+    filesystem.put_file(str(file), path)
 
 
 _HTTP_OPTIONS = {"auth", "block_size", "client_kwargs", "cookies", "encoded", "headers", "proxy", "ssl", "timeout"}

@@ -7,6 +7,7 @@ import errno
 import os
 import re
 import secrets
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -98,8 +99,8 @@ def _new_file(path: Path) -> BinaryIO:
         return path.open("wb")
 
 
-def write_local(path: Path, data: bytes, *, exclusive: bool = False) -> None:
-    """Write a file atomically, and create its folders.
+def write_local(path: Path, data: bytes | Path, *, exclusive: bool = False) -> None:
+    """Write a file atomically, and create its folders; `data` are its bytes, or a file to copy.
 
     Raises:
         FileExistsError: the file exists, and `exclusive` is set.
@@ -108,7 +109,11 @@ def write_local(path: Path, data: bytes, *, exclusive: bool = False) -> None:
     temporary = path.with_name(f".{path.name}.tmp-{secrets.token_hex(8)}")
     try:
         with _new_file(temporary) as file:
-            file.write(data)
+            if isinstance(data, Path):
+                with data.open("rb") as source:
+                    shutil.copyfileobj(source, file, 1 << 20)
+            else:
+                file.write(data)
             file.flush()
             os.fsync(file.fileno())
         if exclusive:

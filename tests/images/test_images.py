@@ -23,7 +23,7 @@ from PIL import Image, ImageOps
 
 from segment.errors import SampleError
 from segment.images import codec, drawing, resize
-from segment.models.card import Input, Resize
+from segment.models.card_input import Input, Resize
 
 Pixels = NDArray[np.uint8]
 LIMIT = 100_000_000

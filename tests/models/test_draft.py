@@ -291,6 +291,32 @@ def test_one_channel_in_is_grey(layout: str, shape: list[int], tmp_path: Path) -
     assert (found.input.maximum, found.input.mean, found.input.std) == (1, (0,), (1,))
 
 
+def test_signed_bytes_in(tmp_path: Path) -> None:
+    cast = [node("Cast", "x", "pixels", to=TensorProto.FLOAT)]
+    plain = draft_card(str(written(tmp_path, net(before=cast, types={"x": TensorProto.INT8}))))
+    assert (plain.card.input.maximum, plain.card.input.mean) == (255, (128, 128, 128))
+    assert "GUESS: the graph takes int8, and nothing says its scale; usually pixel - 128" in " ".join(
+        plain.text.replace("#", "").split()
+    )
+
+    read = [node("DequantizeLinear", "x scale zero", "pixels")]
+    for scale, zero, contract in (
+        (1 / 255, -128, (1, 0, 1)),
+        (1, -128, (255, 0, 1)),
+        (1 / 128, 0, (255, 127.5, 127.5)),
+    ):
+        constants = {"scale": np.float32(scale), "zero": np.int8(zero)}
+        graph = net(before=read, types={"x": TensorProto.INT8}, constants=constants)
+        entry = draft_card(str(written(tmp_path, graph))).card.input
+        assert (entry.maximum, entry.mean[0], entry.std[0]) == contract
+
+
+def test_half_floats_in(tmp_path: Path) -> None:
+    cast = [node("Cast", "x", "pixels", to=TensorProto.FLOAT)]
+    found = draft_card(str(written(tmp_path, net(before=cast, types={"x": TensorProto.FLOAT16}))))
+    assert (found.card.input.maximum, found.card.input.std) == (1, IMAGENET[1])
+
+
 def test_images_out_are_doubted(tmp_path: Path) -> None:
     found = draft_card(str(written(tmp_path, net(classes=3))))
 

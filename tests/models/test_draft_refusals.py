@@ -57,10 +57,10 @@ def test_no_image(tmp_path: Path) -> None:
     assert "none takes an image: 'tokens' (float32 1x77)" in refusal(tmp_path, inputs={"tokens": [1, 77]})
 
 
-def test_signed_bytes(tmp_path: Path) -> None:
+def test_numbers_of_another_type(tmp_path: Path) -> None:
     cast = [node("Cast", "x", "pixels", to=TensorProto.FLOAT)]
-    text = refusal(tmp_path, before=cast, types={"x": TensorProto.INT8})
-    assert "takes int8; served are float32, float16 and uint8" in text
+    text = refusal(tmp_path, before=cast, types={"x": TensorProto.INT32})
+    assert "takes int32; served are float32, float16, uint8 and int8" in text
 
 
 def test_a_fixed_batch(tmp_path: Path) -> None:

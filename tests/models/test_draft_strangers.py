@@ -23,10 +23,10 @@ SERVED = {
     "deeplabv3_257_mv_gpu.tflite": ("NHWC", 257, 257, "logits", "NHWC", 21),
     "lite-model_mobilenetv2-coco_dr_1.tflite": ("NHWC", 513, 513, "logits", "NHWC", 21),
     "prisma_nchw.onnx": ("NCHW", 256, 256, "sigmoid", "N1HW", 2),
+    "prisma_quant.tflite": ("NHWC", 256, 256, "sigmoid", "NHW1", 2),
     "road-segmentation-adas-0001.xml": ("NCHW", 512, 896, "probabilities", "NCHW", 4),
 }
 REFUSED = {
-    "prisma_quant.tflite": "takes int8",
     "portrait_video_quant.tflite": "takes 4 channels, and an image has three .colour. or one",
     "selfie_segmentation.tflite": "no runtime here reads it: .*Convolution2DTransposeBias",
 }

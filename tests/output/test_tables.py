@@ -20,8 +20,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segment.metrics import Confusion, image_scores, score
+from segment.output.mask_columns import MASKS_SCHEMA
 from segment.output.tables import (
-    MASKS_SCHEMA,
     STATS_SCHEMA,
     ImageRow,
     ShardStats,

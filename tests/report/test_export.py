@@ -6,7 +6,6 @@ import io
 import json
 import unicodedata
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import cv2
 import numpy as np
@@ -19,13 +18,13 @@ from PIL import Image
 
 from segment.errors import UsageError
 from segment.images.codec import decode_mask
-from segment.output.ledger import Ledger
-from segment.report.export import Exported, export
+from segment.report.exports.writers import Exported
 from segment.report.filenames import Names
 from segment.runs.driver import run
 from segment.store.client import Store
 from segment.store.names import safe_path
 from tests.calls import Call
+from tests.exports import exported, files
 from tests.runs import CARD, Place, png, scene
 from tests.s3 import S3Server
 
@@ -42,7 +41,7 @@ IDS = [
     "x\n y",
 ]
 ODD = 9  # of these ids cannot be file names of their own
-REST = f"1 error row without a mask, {ODD} under another name than the id (renamed.jsonl)"
+REST = f"1 error row without a mask, {ODD} under another name than the id (.renamed.jsonl)"
 
 
 @pytest.fixture(scope="module")
@@ -55,20 +54,6 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
     pq.write_table(table, place.images / "images" / "some.parquet", row_group_size=4)
     place.run(input=str(place.images / "images"), id_column="id")
     return place
-
-
-def ledger_of(place: Place) -> Ledger:
-    return Ledger(Store(), f"file://{place.output}")
-
-
-def exported(place: Place, folder: Path, kind: Any) -> Exported:
-    return export(ledger_of(place), f"file://{folder}", kind, Store())
-
-
-def files(folder: Path) -> list[Path]:
-    return sorted(
-        path for path in folder.rglob("*") if path.is_file() and path.name not in ("export.json", "renamed.jsonl")
-    )
 
 
 # --- names -----------------------------------------------------------------------------------------------------------
@@ -181,7 +166,7 @@ def awkward(tmp_path_factory: pytest.TempPathFactory) -> Place:
 def test_an_id_that_cannot_be_a_file_name_does_not_stop_an_export(awkward: Place, tmp_path: Path) -> None:
     done = exported(awkward, tmp_path, "png")
     assert done == Exported(written=8, skipped=0, without_mask=0, renamed=7)
-    lines = [json.loads(line) for line in (tmp_path / "renamed.jsonl").read_text(encoding="utf-8").splitlines()]
+    lines = [json.loads(line) for line in (tmp_path / ".renamed.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [line["id"] for line in lines] == AWKWARD[:-1]
     for line in [*lines, {"id": "plain.png", "file": "plain.png"}]:
         mask = scene(AWKWARD.index(line["id"]))[1]
@@ -236,42 +221,6 @@ def test_an_export_goes_on_where_it_broke_off(place: Place, tmp_path: Path) -> N
     assert {path: path.read_bytes() for path in files(tmp_path)} == before
 
 
-def test_voc_files_have_the_palette_and_the_same_indices(place: Place, tmp_path: Path) -> None:
-    exported(place, tmp_path, "voc")
-    picture = Image.open(tmp_path / "SegmentationClass" / "é漢.png")
-    assert picture.mode == "P"
-    mask = scene(IDS.index("é漢.png"))[1]
-    assert np.array_equal(np.asarray(picture), mask)
-    assert np.array_equal(np.asarray(picture.convert("RGB")), CARD.classes.palette_array[mask])
-    lines = (tmp_path / "labelmap.txt").read_text().splitlines()
-    assert lines[1:] == [f"{name}:{r},{g},{b}::" for name, (r, g, b) in zip(*_classes(), strict=True)]
-
-
-def _classes() -> tuple[Any, Any]:
-    return CARD.classes.names, CARD.classes.palette
-
-
-def test_coco_files_decode_to_the_masks_by_pycocotools(place: Place, tmp_path: Path) -> None:
-    from pycocotools.coco import COCO
-
-    assert exported(place, tmp_path, "coco-rle") == Exported(written=1, skipped=0, without_mask=1)
-    coco = COCO(files(tmp_path)[0])
-    assert [c["name"] for c in coco.loadCats(coco.getCatIds())] == list(CARD.classes.names)
-    assert len(coco.getImgIds()) == len(IDS)
-    for image in coco.loadImgs(coco.getImgIds()):
-        mask = scene(IDS.index(image["file_name"]))[1]
-        found = np.full(mask.shape, 255, np.uint8)
-        for one in coco.loadAnns(coco.getAnnIds(imgIds=image["id"])):
-            decoded = coco.annToMask(one).astype(bool)
-            assert (found[decoded] == 255).all()
-            assert one["area"] == decoded.sum()
-            found[decoded] = one["category_id"]
-        assert np.array_equal(found, mask)
-    ids = [one["id"] for one in coco.dataset["annotations"]]
-    assert len(set(ids)) == len(ids)
-    assert exported(place, tmp_path, "coco-rle").skipped == 1
-
-
 def test_masks_of_two_runs_or_formats_are_never_mixed(place: Place, tmp_path: Path) -> None:
     exported(place, tmp_path, "png")
     with pytest.raises(UsageError, match="holds the export of another run or format"):
@@ -282,11 +231,21 @@ def test_an_export_from_before_an_update_is_not_gone_on_with(tmp_path: Path) -> 
     mine = Place(tmp_path)
     mine.add("a.png", seed=1)
     mine.run()
-    exported(mine, tmp_path, "png")
+    exported(mine, tmp_path / "to", "png")
     mine.add("a.png", seed=2)  # another mask under the same name
     run(mine.job(), update=True)
     with pytest.raises(UsageError, match="of this run before an --update: choose another folder"):
-        exported(mine, tmp_path, "png")
+        exported(mine, tmp_path / "to", "png")
+
+
+def test_a_folder_with_other_files_is_no_destination(place: Place, tmp_path: Path) -> None:
+    (tmp_path / ".DS_Store").write_bytes(b"")
+    exported(place, tmp_path, "png")  # an operating system's file is nobody's
+    (tmp_path / "mine" / "deeper").mkdir(parents=True)
+    (tmp_path / "mine" / "deeper" / "a.png").write_bytes(b"")
+    with pytest.raises(UsageError, match=r"mine is not empty and holds no export \(deeper/a.png ...\): give a new"):
+        exported(place, tmp_path / "mine", "png")
+    assert [path.name for path in files(tmp_path / "mine")] == ["a.png"]
 
 
 @pytest.mark.parametrize("below", ["", "masks", "masks/deeper", "report"])
@@ -405,7 +364,7 @@ def test_an_overlay_without_its_source_is_the_mask_alone(segment: Call, tmp_path
 
 def test_an_export_says_what_it_did(segment: Call, place: Place, tmp_path: Path) -> None:
     first = segment("export", str(place.output), str(tmp_path), "--format", "voc")
-    assert first.out == f"{len(IDS)} files written to {tmp_path}, {REST}\n"
+    assert first.out == f"{len(IDS) + 2} files written to {tmp_path}, {REST}\n"
     again = segment("export", str(place.output), str(tmp_path), "--format", "voc")
-    assert again.out == f"0 files written to {tmp_path}, {len(IDS)} there already, {REST}\n"
-    assert json.loads((tmp_path / "export.json").read_text())["format"] == "voc"
+    assert again.out == f"2 files written to {tmp_path}, {len(IDS)} there already, {REST}\n"
+    assert json.loads((tmp_path / ".export.json").read_text())["format"] == "voc"

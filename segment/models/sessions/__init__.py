@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from segment.errors import UsageError
 from segment.models.card import ModelCard
-from segment.models.sessions.base import Masks, Runtime, Session
+from segment.models.sessions.base import Masks, Runtime, Session, joined
 from segment.models.sessions.batches import LARGEST, BatchProbe, probe_batches
+from segment.models.sessions.extras import NOTHING, Extras
 from segment.models.sessions.footprint import Footprint, footprint
 from segment.models.sessions.runtimes import capabilities, resolve_runtime, runtime_version
 from segment.models.weights import Weights
@@ -16,6 +17,7 @@ from segment.models.weights import Weights
 __all__ = [
     "LARGEST",
     "BatchProbe",
+    "Extras",
     "Footprint",
     "Masks",
     "Runtime",
@@ -23,6 +25,7 @@ __all__ = [
     "capabilities",
     "find_batch",
     "footprint",
+    "joined",
     "open_session",
     "resolve_runtime",
     "runtime_version",
@@ -38,6 +41,7 @@ def open_session(
     streams: int = 1,
     batch: int = 1,
     sanity_check: bool = True,
+    extras: Extras = NOTHING,
 ) -> Session:
     """Load a model, with the card's pre- and postprocessing compiled into the graph.
 
@@ -49,22 +53,31 @@ def open_session(
         streams: maximum number of concurrent `predict` calls; they share the weights.
         batch: images of a full batch; `predict` takes any other number, too.
         sanity_check: check the masks of the first images; see `SanityCheck`.
+        extras: what `predict` returns beside the masks.
 
     Raises:
         ModelError: card, weights and graph do not match, or this machine cannot provide `runtime`.
+        UsageError: the model cannot give the `extras`.
     """
+    extras.check(card)
     if runtime.name == "onnxruntime":
         from segment.models.sessions.onnxruntime import open_onnxruntime
 
-        return open_onnxruntime(card, weights, runtime, threads=threads, batch=batch, sanity_check=sanity_check)
+        return open_onnxruntime(
+            card, weights, runtime, threads=threads, batch=batch, sanity_check=sanity_check, extras=extras
+        )
     if runtime.name == "openvino":
         from segment.models.sessions.openvino import open_openvino
 
-        return open_openvino(card, weights, runtime, threads=threads, streams=streams, sanity_check=sanity_check)
+        return open_openvino(
+            card, weights, runtime, threads=threads, streams=streams, sanity_check=sanity_check, extras=extras
+        )
     raise UsageError(f"no runtime named '{runtime.name}': use onnxruntime or openvino")
 
 
-def find_batch(card: ModelCard, weights: Weights, runtime: Runtime, largest: int = LARGEST) -> BatchProbe:
+def find_batch(
+    card: ModelCard, weights: Weights, runtime: Runtime, largest: int = LARGEST, extras: Extras = NOTHING
+) -> BatchProbe:
     """Find the fastest batch size for a model on this machine's device; see `probe_batches`.
 
     The images are random, so there is no sanity check.
@@ -74,7 +87,8 @@ def find_batch(card: ModelCard, weights: Weights, runtime: Runtime, largest: int
     """
     if runtime.device == "tensorrt":  # builds an engine per batch size, which the session then finds in the cache
         return probe_batches(
-            lambda batch: open_session(card, weights, runtime, batch=batch, sanity_check=False), largest=largest
+            lambda batch: open_session(card, weights, runtime, batch=batch, sanity_check=False, extras=extras),
+            largest=largest,
         )
-    session = open_session(card, weights, runtime, sanity_check=False)
+    session = open_session(card, weights, runtime, sanity_check=False, extras=extras)
     return probe_batches(lambda _: session, largest=largest)

@@ -38,6 +38,11 @@ class NodeChain:
         node.attribute.extend(helper.make_attribute(key, value) for key, value in attributes.items())
         self.nodes.append(node)
 
+    def look_up(self, table: NDArray[Any]) -> None:
+        """Append a node that replaces each index by its value in a table `[size]`."""
+        indices, self.tip = self.tip, self._constant(table)
+        self.add("Gather", indices)
+
     def over_axes(self, op: str, axes: list[int], *, since: int, **attributes: Any) -> None:
         """Append an operation whose axes are an attribute before opset `since`, and an input from it on."""
         if self._opset >= since:

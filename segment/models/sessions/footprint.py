@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from segment.models.card import ModelCard
 from segment.models.sessions.base import Runtime
+from segment.models.sessions.extras import NOTHING, Extras
 from segment.models.weights import Weights
 
 _MIB = 1 << 20
@@ -28,7 +29,9 @@ class Footprint(NamedTuple):
     per_stream: int
 
 
-def footprint(card: ModelCard, weights: Weights, runtime: Runtime, batch: int) -> Footprint | None:
+def footprint(
+    card: ModelCard, weights: Weights, runtime: Runtime, batch: int, extras: Extras = NOTHING
+) -> Footprint | None:
     """Predict the memory of a session on the CPU; None on a GPU, or if openvino cannot read the graph.
 
     Weights count twice: as read, and in the runtime's layout and precision. A tensor is alive from the node that
@@ -40,7 +43,7 @@ def footprint(card: ModelCard, weights: Weights, runtime: Runtime, batch: int) -
 
     width = 2 if runtime.precision in ("bf16", "f16") else 4
     try:
-        model = wrapped_model(card, weights, batch)
+        model = wrapped_model(card, weights, batch, extras)
     except Exception:  # the session reports the error, or can load what openvino cannot
         return None
     constants, alive = _tensors(model, width)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from segment.models.sessions.ports import Port
+from segment.models.sessions.quantised_input import Scales
 
 Numbers = tuple[float, ...]
 
@@ -21,11 +22,13 @@ class InputFacts:
         port: name, element type, shape.
         subtracted: constants that are subtracted from it, one number or one a channel; empty if there are none.
         multiplied: constants that it is multiplied by, as `subtracted`.
+        scales: what its levels mean, for an input in 8 bits; None if the graph does not say it.
     """
 
     port: Port
     subtracted: Numbers = ()
     multiplied: Numbers = ()
+    scales: Scales | None = None
 
     @property
     def is_normalised_inside(self) -> bool:
@@ -83,12 +86,10 @@ def add_arithmetic(facts: InputFacts, operator: str, constants: Numbers, scale: 
     if operator in ("Sub", "Add"):
         sign = 1 if operator == "Sub" else -1
         shift = _each(lambda number, factor: sign * number / factor, constants, scale)
-        return InputFacts(
-            facts.port, _each(lambda a, b: a + b, shift, facts.subtracted or (0.0,)), facts.multiplied
-        ), scale
+        return replace(facts, subtracted=_each(lambda a, b: a + b, shift, facts.subtracted or (0.0,))), scale
     factors = tuple(1 / number for number in constants) if operator == "Div" else constants
     scale = _each(lambda a, b: a * b, scale, factors)
-    return InputFacts(facts.port, facts.subtracted, scale), scale
+    return replace(facts, multiplied=scale), scale
 
 
 def _each(function: Callable[[float, float], float], left: Numbers, right: Numbers) -> Numbers:

@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segment.models.sessions.predict import Run
+from segment.models.sessions.extras import NOTHING, Extras
+from segment.models.sessions.predict import Outputs, Run
 
 log = logging.getLogger(__name__)
 
@@ -65,71 +66,81 @@ def _cuda_runtime() -> Any:
     return None
 
 
-def bound_run(session: Any, mask_size: tuple[int, int], *, pin: Pin, batch: int | None = None) -> Run:
+def bound_run(
+    session: Any, mask_size: tuple[int, int], *, pin: Pin, batch: int | None = None, extras: Extras = NOTHING
+) -> Run:
     """Return a function that runs batches of an `onnxruntime.InferenceSession`, two at once; more callers wait.
 
     Args:
-        session: maps `uint8[N, H, W, 3]` to `uint8[N, *mask_size]` and `float32[N]`.
+        session: maps `uint8[N, H, W, 3]` to `uint8[N, *mask_size]`, `float32[N]` and the extras.
         mask_size: (height, width) of the masks.
         pin: pins the buffers.
         batch: N, if the graph takes only that batch: smaller batches are padded, larger ones are split.
+        extras: the graph's further outputs.
     """
+    shapes: list[_Shape] = [(mask_size, np.uint8), ((), np.float32)]
+    shapes += [(extras.shape(name, mask_size), np.uint8) for name in extras.outputs]
     idle: queue.SimpleQueue[_BoundBuffers] = queue.SimpleQueue()
     for _ in range(_CALLS_IN_FLIGHT):
-        idle.put(_BoundBuffers(session, mask_size, pin, batch))
+        idle.put(_BoundBuffers(session, shapes, pin, batch))
 
-    def run(images: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    def run(images: NDArray[np.uint8]) -> Outputs:
         buffers = idle.get()
         try:
             return buffers.run(images)
         finally:
             idle.put(buffers)
 
-    def run_split(images: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    def run_split(images: NDArray[np.uint8]) -> Outputs:
         assert batch is not None
         if len(images) <= batch:
             return run(images)
-        masks, checks = zip(*(run(images[i : i + batch]) for i in range(0, len(images), batch)), strict=True)
-        return np.concatenate(masks), np.concatenate(checks)
+        results = [run(images[i : i + batch]) for i in range(0, len(images), batch)]
+        return tuple(np.concatenate(arrays) for arrays in zip(*results, strict=True))
 
     return run_split if batch else run
+
+
+_Shape = tuple[tuple[int, ...], type[np.generic]]  # of an output for one image: shape and type
 
 
 class _BoundBuffers:
     """Input and output buffers of one batch, bound to the graph; they grow to the largest batch so far."""
 
-    def __init__(self, session: Any, mask_size: tuple[int, int], pin: Pin, batch: int | None) -> None:
+    def __init__(self, session: Any, shapes: list[_Shape], pin: Pin, batch: int | None) -> None:
         self._session = session
         self._input = session.get_inputs()[0].name
         self._outputs = [output.name for output in session.get_outputs()]
-        self._mask_size = mask_size
+        self._shapes = shapes
         self._pin = pin
         self._batch = batch
         self._bound = 0  # images of the bound batch
         self._capacity = 0  # images that fit into the buffers
 
-    def run(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    def run(self, images: NDArray[np.uint8]) -> Outputs:
         """Copy a batch in, run the graph, copy its results out. Not thread-safe."""
         number = len(images)
         if (self._batch or number) != self._bound:
             self._bind(self._batch or number, images.shape[1:])
         np.copyto(self._pixels[:number], images)
         self._session.run_with_iobinding(self._binding)
-        return self._masks[:number].copy(), self._check[:number].copy()
+        return tuple(array[:number].copy() for array in self._arrays)
 
     def _bind(self, number: int, pixel_shape: tuple[int, ...]) -> None:
         self._bound = 0
         if number > self._capacity:
             self._pixel_pages = _Pages(number * math.prod(pixel_shape), self._pin)
-            self._mask_pages = _Pages(number * math.prod(self._mask_size), self._pin)
-            self._check_pages = _Pages(number * 4, self._pin)
+            sizes = [math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in self._shapes]
+            self._output_pages = [_Pages(number * size, self._pin) for size in sizes]
             self._capacity = number
         self._pixels = self._pixel_pages.array((number, *pixel_shape), np.uint8)
-        self._masks = self._mask_pages.array((number, *self._mask_size), np.uint8)
-        self._check = self._check_pages.array((number,), np.float32)
+        self._arrays = [
+            pages.array((number, *shape), dtype)
+            for pages, (shape, dtype) in zip(self._output_pages, self._shapes, strict=True)
+        ]
         self._binding = self._session.io_binding()
         self._binding.bind_input(self._input, **_host_memory(self._pixels))
-        for name, array in zip(self._outputs, (self._masks, self._check), strict=True):
+        for name, array in zip(self._outputs, self._arrays, strict=True):
             self._binding.bind_output(name, **_host_memory(array))
         self._bound = number
 

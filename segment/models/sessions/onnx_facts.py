@@ -16,6 +16,7 @@ from segment.models.sessions.graph_facts import (
     OutputFacts,
     add_arithmetic,
 )
+from segment.models.sessions.onnx_quantised import input_scales
 from segment.models.sessions.onnxfile import declared_ports, inferred_dims, read_model
 from segment.models.sessions.ports import Dims, Port
 
@@ -60,6 +61,7 @@ class _Walk:
     """The nodes of a graph by what they read and write."""
 
     def __init__(self, model: ModelProto) -> None:
+        self._model = model
         self._producers = {name: node for node in model.graph.node for name in node.output}
         self._readers: dict[str, list[NodeProto]] = {}
         for node in model.graph.node:
@@ -71,7 +73,7 @@ class _Walk:
     def entering(self, port: Port) -> InputFacts:
         """Follow an input as long as one node reads it and only casts, transposes or does arithmetic by constants."""
         scale: Numbers = (1.0,)
-        facts, name = InputFacts(port), port.name
+        facts, name = InputFacts(port, scales=input_scales(self._model, port.name)), port.name
         while len(readers := self._readers.get(name, [])) == 1:
             node = readers[0]
             if node.op_type in _ARITHMETIC:

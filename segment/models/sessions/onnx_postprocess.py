@@ -10,10 +10,14 @@ from onnx import TensorProto, helper
 from segment.models.card import ModelCard
 from segment.models.sessions.chain import NodeChain
 from segment.models.sessions.enlarging import LOWEST, is_smaller, nearest_positions
+from segment.models.sessions.extras import NOTHING, Extras
+from segment.models.sessions.onnx_extras import ExtraNodes
 from segment.models.sessions.ports import Port, Size, apart, refuse
 from segment.models.sessions.predict import NOT_WHOLE
 from segment.models.sessions.quantised import Quantised
 from segment.models.sessions.sigmoid import FURTHEST, threshold
+
+_Chains = tuple[list[NodeChain], dict[str, NodeChain]]  # see `Postprocessing.chains`
 
 _HALF_PIXEL_OPSET = 11  # the first whose Resize has half-pixel centres
 
@@ -28,6 +32,7 @@ class Postprocessing:
         quantised: how the output's levels become numbers; None if they stay as they are.
         chain: starts a chain of nodes; its arguments are a prefix of names, and the name of the input value.
         opset: ONNX opset of the model.
+        extras: outputs beside masks and check values.
     """
 
     def __init__(
@@ -38,6 +43,7 @@ class Postprocessing:
         quantised: Quantised | None,
         chain: Callable[[str, str], NodeChain],
         opset: int,
+        extras: Extras = NOTHING,
     ) -> None:
         self._card = card
         self._result = result
@@ -46,11 +52,13 @@ class Postprocessing:
         self._chain = chain
         self._opset = opset
         self._smaller = is_smaller(card, size)
+        self._extras = ExtraNodes(extras, len(card.classes), chain, opset) if extras else None
 
-    def chains(self, masked: bool) -> list[NodeChain]:
-        """Return chains of nodes, in order: the first ends in the masks, the last in the check values.
+    def chains(self, masked: bool) -> _Chains:
+        """Return all chains of nodes, in order, and those that end in an output, by its name.
 
-        Masks are `uint8[N, Ho, Wo]`, check values `float32[N]`; see `predict.Run`. For `masked` see `predict.Load`.
+        `masks` are `uint8[N, Ho, Wo]`, `check` is `float32[N]`; see `predict.Run`. For `masked` see `predict.Load`. The
+        others are the extras.
         """
         if self._card.output.kind == "index":
             return self._of_index()
@@ -63,7 +71,7 @@ class Postprocessing:
             chain.add("Reshape", np.array(apart(self._card), np.int64))
         return chain
 
-    def _of_scores(self, masked: bool) -> list[NodeChain]:
+    def _of_scores(self, masked: bool) -> _Chains:
         chain = self._pixels()
         if self._result.dtype != "float32":
             chain.add("Cast", to=TensorProto.FLOAT)
@@ -72,11 +80,32 @@ class Postprocessing:
         if self._smaller and self._card.output.enlarging == "bilinear":
             self._enlarge_scores(chain, masked)
             axis = 1
+        extra, ends = self._extras_of_scores(chain.tip, axis)
         chain.add("ArgMax", axis=axis, keepdims=0)
         chain.add("Cast", to=TensorProto.UINT8)
         if self._card.output.enlarging == "nearest":
             self._enlarge_mask(chain)
-        return [chain, *check]
+        return [chain, *extra, *check], {"masks": chain, "check": check[-1], **ends}
+
+    def _extras_of_scores(self, scores: str, axis: int) -> _Chains:
+        if self._extras is None:
+            return [], {}
+        chain = self._chain("p", scores)
+        add_dequantising(chain, self._quantised)
+        ends = self._extras.of_scores(chain, "logits" if self._card.output.kind == "logits" else "probabilities", axis)
+        return self._enlarged_extras(chain, ends)
+
+    def _extras_of_sigmoid(self, scores: str) -> _Chains:
+        if self._extras is None:
+            return [], {}
+        chain = self._chain("p", scores)
+        return self._enlarged_extras(chain, self._extras.of_sigmoid(chain, self._card.output.logit))
+
+    def _enlarged_extras(self, chain: NodeChain, ends: dict[str, NodeChain]) -> _Chains:
+        if self._card.output.enlarging == "nearest":
+            for name, end in ends.items():
+                self._enlarge_mask(end, 1 if name == "confidence" else 2)
+        return [chain, *ends.values()], ends
 
     def _enlarge_scores(self, chain: NodeChain, masked: bool) -> None:
         """Enlarge scores to `[N, C, output height, output width]`."""
@@ -102,13 +131,15 @@ class Postprocessing:
         empty = np.empty(0, np.float32)  # regions and scales, which opset 11 requires
         chain.add("Resize", empty, empty, sizes.tip, mode="linear", coordinate_transformation_mode="half_pixel")
 
-    def _enlarge_mask(self, chain: NodeChain) -> None:
-        """Enlarge class indices to the mask's size if they are smaller: exactly Pillow's nearest."""
+    def _enlarge_mask(self, chain: NodeChain, first: int = 1) -> None:
+        """Enlarge pixels (axes `first` and the next) to the mask's size if they are fewer: exactly Pillow's nearest."""
         if self._size is None or not self._smaller:
             return
         targets = (self._card.output_height, self._card.output_width)
-        chain.add("Reshape", np.array([0, *self._size], np.int64))  # fails if the output has another size than declared
-        for axis, (size, target) in enumerate(zip(self._size, targets, strict=True), 1):
+        chain.add(
+            "Reshape", np.array([0] * first + [*self._size], np.int64)
+        )  # fails if the output has another size than declared
+        for axis, (size, target) in enumerate(zip(self._size, targets, strict=True), first):
             chain.add("Gather", nearest_positions(size, target), axis=axis)
 
     def _check(self, scores: str) -> list[NodeChain]:
@@ -130,7 +161,7 @@ class Postprocessing:
         check.add("Add", best.tip)
         return [best, check]
 
-    def _of_sigmoid(self) -> list[NodeChain]:
+    def _of_sigmoid(self) -> _Chains:
         chain = self._pixels()
         chain.add("Cast", to=TensorProto.FLOAT)
         add_dequantising(chain, self._quantised)
@@ -141,12 +172,13 @@ class Postprocessing:
         check = self._check(chain.tip) if self._card.output.logit else self._check_of_probability(chain.tip)
         if self._smaller and self._card.output.enlarging == "bilinear":
             self._enlarge_channels(chain)
+        extra, ends = self._extras_of_sigmoid(chain.tip)
         chain.add("Greater", np.array(threshold(self._card), np.float32))
         chain.add("Cast", to=TensorProto.UINT8)
         chain.over_axes("Squeeze", [1], since=13)
         if self._card.output.enlarging == "nearest":
             self._enlarge_mask(chain)
-        return [chain, *check]
+        return [chain, *extra, *check], {"masks": chain, "check": check[-1], **ends}
 
     def _check_of_probability(self, scores: str) -> list[NodeChain]:
         """Return a value per image: 1 if a number is beyond 0 to 1, else 0; not finite if a number is not."""
@@ -161,7 +193,7 @@ class Postprocessing:
         check.add("Add", distance.tip)
         return [distance, check]
 
-    def _of_index(self) -> list[NodeChain]:
+    def _of_index(self) -> _Chains:
         chain = self._pixels()
         if "1" in self._card.output.pixel_layout:
             chain.over_axes("Squeeze", [self._card.output.pixel_layout.index("1")], since=13)
@@ -180,7 +212,7 @@ class Postprocessing:
         check.add("Cast", to=TensorProto.FLOAT)
         check.over_axes("ReduceSum", [1, 2], since=13, keepdims=0)
         if dtype != np.float32:
-            return [chain, negative, check]
+            return [chain, negative, check], {"masks": chain, "check": check}
         fraction = self._chain("part", index)
         fraction.add("Floor")
         fraction.add("Less", index)  # false for NaN and infinity
@@ -188,7 +220,7 @@ class Postprocessing:
         fraction.over_axes("ReduceMax", [1, 2], since=18, keepdims=0)
         fraction.add("Mul", np.array(NOT_WHOLE, np.float32))
         check.add("Add", fraction.tip)
-        return [chain, negative, fraction, check]
+        return [chain, negative, fraction, check], {"masks": chain, "check": check}
 
 
 def add_dequantising(chain: NodeChain, quantised: Quantised | None) -> None:

@@ -1,20 +1,21 @@
-"""Scale and zero point of an 8-bit output of an ONNX graph."""
+"""Scale and zero point of 8-bit inputs and outputs of an ONNX graph."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import ModelProto, numpy_helper
+from onnx import ModelProto, NodeProto, numpy_helper
 
 from segment.models.card import ModelCard
 from segment.models.sessions.ports import Port
 from segment.models.sessions.quantised import Quantised, quantised_output
+from segment.models.sessions.quantised_input import Scales
 
 # Operators that keep levels as they are.
 _REARRANGE = ("Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten")
 
 
-def quantised_result(card: ModelCard, model: ModelProto, result: Port) -> Quantised | None:
+def quantised_result(card: ModelCard, model: ModelProto, result: Port, *, numbers: bool = False) -> Quantised | None:
     """Return how the levels of an output become numbers; see `quantised_output`.
 
     Raises:
@@ -25,13 +26,43 @@ def quantised_result(card: ModelCard, model: ModelProto, result: Port) -> Quanti
     while node is not None and node.op_type in _REARRANGE:
         node = makers.get(node.input[0])
     if node is None or node.op_type != "QuantizeLinear":
-        return quantised_output(card, result.dtype, None)
+        return quantised_output(card, result.dtype, None, numbers=numbers)
     scale = _stored(model, node.input[1])
     zero_point = _stored(model, node.input[2]) if len(node.input) > 2 else np.zeros(1)
     if scale is None or zero_point is None:
-        return quantised_output(card, result.dtype, None)
+        return quantised_output(card, result.dtype, None, numbers=numbers)
     found = Quantised(float(scale.flat[0]), float(zero_point.flat[0]))
-    return quantised_output(card, result.dtype, found, is_per_axis=scale.size > 1)
+    return quantised_output(card, result.dtype, found, is_per_axis=scale.size > 1, numbers=numbers)
+
+
+def input_scales(model: ModelProto, name: str) -> Scales | None:
+    """Return scale and zero point of an input: those of the nodes that read its levels; None if they differ.
+
+    These are DequantizeLinear, and QLinearConv with its like, whose scale and zero point follow the input, too.
+    """
+    readers = _readers(model, name)
+    while len(readers) == 1 and readers[0].op_type in _REARRANGE:
+        name = readers[0].output[0]
+        readers = _readers(model, name)
+    found = [_scales(model, node) if node.input[0] == name else None for node in readers]
+    first = found[0] if found else None
+    same = first and all(other and all(map(np.array_equal, first, other)) for other in found)
+    return first if same else None
+
+
+def _readers(model: ModelProto, name: str) -> list[NodeProto]:
+    return [node for node in model.graph.node if name in node.input]
+
+
+def _scales(model: ModelProto, node: NodeProto) -> Scales | None:
+    if node.op_type != "DequantizeLinear" and not node.op_type.startswith("QLinear"):
+        return None
+    scale = _stored(model, node.input[1])
+    zero_point = _stored(model, node.input[2] if len(node.input) > 2 else "")
+    if scale is None or zero_point is None:
+        return None
+    scale, zero_point = np.broadcast_arrays(scale.ravel(), zero_point.ravel())
+    return Scales(scale, zero_point)
 
 
 def _stored(model: ModelProto, name: str) -> NDArray[np.float64] | None:

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from segment.errors import ModelError
 from segment.models.card import ModelCard
 from segment.models.sessions.base import INSTALL_CUDA, ONNX_ONLY, Runtime
+from segment.models.sessions.extras import NOTHING, Extras
 from segment.models.sessions.half import in_half_precision
 from segment.models.sessions.io_binding import CudaPin, bound_run
-from segment.models.sessions.predict import GraphSession, Run
+from segment.models.sessions.predict import GraphSession, Outputs, Run
 from segment.models.sessions.sanity_check import output_shape_by_run
 from segment.models.sessions.surgery import Surgeon
 from segment.models.sessions.tensorrt import engine_build_lock, engine_folder, engine_options
@@ -32,7 +33,14 @@ def gpu_capabilities() -> set[str]:
 
 
 def open_onnxruntime(
-    card: ModelCard, weights: Weights, runtime: Runtime, *, threads: int, batch: int = 1, sanity_check: bool = True
+    card: ModelCard,
+    weights: Weights,
+    runtime: Runtime,
+    *,
+    threads: int,
+    batch: int = 1,
+    sanity_check: bool = True,
+    extras: Extras = NOTHING,
 ) -> GraphSession:
     """Load a model. Any number of threads may call `predict` at once.
 
@@ -44,7 +52,7 @@ def open_onnxruntime(
         runtime: device and precision.
         threads: intra-op threads of one call.
         batch: images of a full batch. TensorRT builds its engine for this size and pads smaller batches.
-        sanity_check: see `GraphSession`.
+        sanity_check, extras: see `GraphSession`.
 
     Raises:
         ModelError: card and graph do not match, onnxruntime cannot load the graph, or the device is unavailable.
@@ -64,15 +72,16 @@ def open_onnxruntime(
 
     @lru_cache(maxsize=1)  # a graph that takes any batch size is loaded once
     def load(number: int | None, masked: bool) -> Run:
-        session = _load(surgeon.compiled(number, masked=masked), runtime, threads)
-        return _unbound_run(session) if runtime.device == "cpu" else _on_gpu(session, card, number)
+        session = _load(surgeon.compiled(number, masked=masked, extras=extras), runtime, threads)
+        return _unbound_run(session) if runtime.device == "cpu" else _on_gpu(session, card, number, extras)
 
     def load_for(batched: bool, masked: bool) -> Run:
         if runtime.device == "tensorrt":
             return load(batch, masked)
         return load(1 if surgeon.fixed_batch and not batched else None, masked)
 
-    return GraphSession(card, load_for, raw, exact=runtime.device == "cpu", sanity_check=sanity_check)
+    exact = runtime.device == "cpu"
+    return GraphSession(card, load_for, raw, exact=exact, sanity_check=sanity_check, extras=extras)
 
 
 def _load(model: bytes, runtime: Runtime, threads: int) -> Any:
@@ -99,21 +108,20 @@ def _load(model: bytes, runtime: Runtime, threads: int) -> Any:
 def _unbound_run(session: Any) -> Run:
     name = session.get_inputs()[0].name
 
-    def run(images: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-        masks, check = session.run(None, {name: images})
-        return masks, check
+    def run(images: NDArray[np.uint8]) -> Outputs:
+        return tuple(session.run(None, {name: images}))
 
     return run
 
 
-def _on_gpu(session: Any, card: ModelCard, number: int | None) -> Run:
+def _on_gpu(session: Any, card: ModelCard, number: int | None, extras: Extras = NOTHING) -> Run:
     """Bind buffers, after a first call that loads the kernels and shows the size of the masks."""
     expected = (card.output_height, card.output_width)
     first = np.zeros((number or 1, card.input.height, card.input.width, 3), np.uint8)
-    masks, _ = _unbound_run(session)(first)
+    masks, *_ = _unbound_run(session)(first)
     if masks.shape[1:] != expected:
         return _unbound_run(session)  # `GraphSession` raises the error
-    return bound_run(session, expected, pin=CudaPin, batch=number)
+    return bound_run(session, expected, pin=CudaPin, batch=number, extras=extras)
 
 
 def _options(threads: int) -> Any:

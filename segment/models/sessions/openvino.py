@@ -15,15 +15,17 @@ import numpy as np
 import openvino
 from numpy.typing import NDArray
 from openvino import opset15 as ops
-from openvino.preprocess import PrePostProcessor
 
 from segment.errors import ModelError
 from segment.models.card import ModelCard
 from segment.models.sessions.base import Runtime
-from segment.models.sessions.luma import HALF, UNIT, WEIGHTS
+from segment.models.sessions.extras import NOTHING, Extras
+from segment.models.sessions.openvino_ports import dims_of, to_port
 from segment.models.sessions.openvino_postprocess import as_numbers, postprocess
-from segment.models.sessions.ports import Dims, Port, Size, check_output, choose_ports, is_identity, refuse, with_dims
-from segment.models.sessions.predict import GraphSession, Run
+from segment.models.sessions.openvino_preprocess import levels_of, with_preprocessing
+from segment.models.sessions.ports import Size, check_output, choose_ports, refuse, with_dims
+from segment.models.sessions.predict import GraphSession, Outputs, Run
+from segment.models.sessions.quantised_input import Levels
 from segment.models.sessions.sanity_check import output_shape_by_run
 from segment.models.weights import Weights
 
@@ -38,7 +40,14 @@ def cpu_capabilities() -> set[str]:
 
 
 def open_openvino(
-    card: ModelCard, weights: Weights, runtime: Runtime, *, threads: int, streams: int, sanity_check: bool = True
+    card: ModelCard,
+    weights: Weights,
+    runtime: Runtime,
+    *,
+    threads: int,
+    streams: int,
+    sanity_check: bool = True,
+    extras: Extras = NOTHING,
 ) -> GraphSession:
     """Load a model. Up to `streams` threads may call `predict` at once, each with its own compiled model.
 
@@ -51,7 +60,7 @@ def open_openvino(
         runtime: precision.
         threads: threads of one call.
         streams: maximum number of concurrent calls.
-        sanity_check: see `GraphSession`.
+        sanity_check, extras: see `GraphSession`.
 
     Raises:
         ModelError: card and graph do not match, openvino cannot load the graph, or the CPU lacks the precision.
@@ -72,6 +81,7 @@ def open_openvino(
     model = read_graph(core, weights)
     inputs, outputs = [to_port(port) for port in model.inputs], [to_port(port) for port in model.outputs]
     entry, result = choose_ports(card, inputs, outputs)
+    levels = levels_of(card, weights, model.inputs[entry])
 
     def compiled(contract: Any) -> Any:
         try:
@@ -82,9 +92,9 @@ def open_openvino(
     def raw(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         needed, value = _needed(card, model.clone(), entry, result, 1)
         alone = openvino.Model([ops.result(as_numbers(card, value))], needed.get_parameters(), "segment")
-        return np.array(compiled(_with_preprocessing(card, alone)).infer_new_request({0: images})[0])
+        return np.array(compiled(with_preprocessing(card, alone, levels)).infer_new_request({0: images})[0])
 
-    dims = _dims(_needed(card, model.clone(), entry, result, 1)[1])
+    dims = dims_of(_needed(card, model.clone(), entry, result, 1)[1])
     if dims is None or None in dims:
         dims = output_shape_by_run(card, raw)
     size = check_output(card, with_dims(outputs[result], dims))
@@ -94,13 +104,14 @@ def open_openvino(
     def load(batched: bool, masked: bool) -> Run:
         batch = -1 if batched else 1
         return _runner(
-            lambda: compiled(_wrapped(card, model.clone(), entry, result, batch, size, masked, half)), streams
+            lambda: compiled(_wrapped(card, model.clone(), entry, result, batch, size, levels, masked, half, extras)),
+            streams,
         )
 
-    return GraphSession(card, load, raw, sanity_check=sanity_check)
+    return GraphSession(card, load, raw, sanity_check=sanity_check, extras=extras)
 
 
-def wrapped_model(card: ModelCard, weights: Weights, batch: int) -> Any:
+def wrapped_model(card: ModelCard, weights: Weights, batch: int, extras: Extras = NOTHING) -> Any:
     """Read a model and add the card's pre- and postprocessing, without compiling it.
 
     Raises:
@@ -109,9 +120,10 @@ def wrapped_model(card: ModelCard, weights: Weights, batch: int) -> Any:
     model = read_graph(openvino.Core(), weights)
     inputs, outputs = [to_port(port) for port in model.inputs], [to_port(port) for port in model.outputs]
     entry, result = choose_ports(card, inputs, outputs)
-    dims = _dims(_needed(card, model.clone(), entry, result, 1)[1])
+    dims = dims_of(_needed(card, model.clone(), entry, result, 1)[1])
     size = check_output(card, with_dims(outputs[result], dims))
-    return _wrapped(card, model, entry, result, batch, size)
+    levels = levels_of(card, weights, model.inputs[entry])
+    return _wrapped(card, model, entry, result, batch, size, levels, extras=extras)
 
 
 def _check_precision(core: Any, precision: str) -> None:
@@ -158,30 +170,6 @@ def _read_tflite(core: Any, data: bytes) -> Any:
         Path(name).unlink()
 
 
-def to_port(port: Any) -> Port:
-    """Return an input or output of a model."""
-    node = port.get_node()
-    if node.get_type_name() == "Result":
-        node = node.input_value(0).get_node()
-    names = sorted(port.get_names())
-    dtype = port.get_element_type()
-    # The node's name, too: an IR of before 2020 has no other.
-    known = {"bf16": "bfloat16", "boolean": "bool"}.get(dtype.get_type_name())
-    return Port(tuple(dict.fromkeys([*names, node.get_friendly_name()])), known or _numpy_name(dtype), _dims(port))
-
-
-def _dims(value: Any) -> Dims | None:
-    shape = value.get_partial_shape()
-    return tuple(dim.get_length() if dim.is_static else None for dim in shape) if shape.rank.is_static else None
-
-
-def _numpy_name(dtype: Any) -> str:
-    try:
-        return str(np.dtype(dtype.to_dtype()).name)
-    except (RuntimeError, TypeError):
-        return str(dtype.get_type_name())
-
-
 def _wrapped(
     card: ModelCard,
     model: Any,
@@ -189,13 +177,15 @@ def _wrapped(
     result: int,
     batch: int,
     size: Size | None,
+    levels: Levels | None,
     masked: bool = False,
     half: bool = False,
+    extras: Extras = NOTHING,
 ) -> Any:
-    """Add the card's pre- and postprocessing to a model: RGB bytes to masks and one check value per image."""
+    """Add the card's pre- and postprocessing to a model: RGB bytes to masks, a check value per image, and extras."""
     needed, value = _needed(card, model, entry, result, batch)
-    results = [ops.result(output) for output in postprocess(card, value, size, masked, half)]
-    return _with_preprocessing(card, openvino.Model(results, needed.get_parameters(), "segment"))
+    results = [ops.result(output) for output in postprocess(card, value, size, masked, half, extras)]
+    return with_preprocessing(card, openvino.Model(results, needed.get_parameters(), "segment"), levels)
 
 
 def _needed(card: ModelCard, model: Any, entry: int, result: int, batch: int) -> tuple[Any, Any]:
@@ -210,46 +200,11 @@ def _needed(card: ModelCard, model: Any, entry: int, result: int, batch: int) ->
     except RuntimeError as error:
         raise ModelError(f"openvino cannot load the graph: {_reason(error)}") from error
     value = needed.outputs[0].get_node().input_value(0)
-    dims = _dims(value)
+    dims = dims_of(value)
     if batch == -1 and dims and dims[0] is not None:
         # A Reshape to one image would run on several: openvino then reads and writes beyond its buffers.
         raise ModelError(f"the graph's output stays a batch of {dims[0]}")
     return needed, value
-
-
-def _with_preprocessing(card: ModelCard, model: Any) -> Any:
-    """Add the card's preprocessing to a model: RGB bytes to the model's input."""
-    declared = card.input
-    processor = PrePostProcessor(model)
-    image = processor.input(0)
-    image.tensor().set_element_type(openvino.Type.u8).set_layout(openvino.Layout("NHWC"))
-    image.model().set_layout(openvino.Layout(declared.layout))
-    steps = image.preprocess()
-    if declared.channels == "BGR":
-        steps.reverse_channels()
-    if not is_identity(card):
-        steps.convert_element_type(openvino.Type.f32)
-        steps.scale(255 / declared.maximum)
-        steps.mean(list(declared.mean))
-        steps.scale(list(declared.std))
-    return _with_luma(processor.build()) if declared.channels == "GREY" else processor.build()
-
-
-def _with_luma(model: Any) -> Any:
-    """Replace a model's input, `uint8[N, H, W, 1]`, by the luma of `uint8[N, H, W, 3]`."""
-    grey = model.inputs[0].get_node()
-    shape = grey.get_partial_shape()
-    shape[3] = 3
-    images = ops.parameter(shape, openvino.Type.u8)
-    weighted = ops.multiply(ops.convert(images, "i32"), ops.constant(WEIGHTS))
-    luma = ops.reduce_sum(weighted, ops.constant(np.array([3])), keep_dims=True)
-    luma = ops.add(luma, ops.constant(HALF))
-    # The CPU plugin rounds a division of integers to the nearest, so subtract the remainder before. Integers stay exact
-    # in bf16.
-    luma = ops.subtract(luma, ops.floor_mod(luma, ops.constant(UNIT)))
-    luma = ops.divide(luma, ops.constant(UNIT))
-    grey.output(0).replace(ops.convert(luma, "u8").output(0))
-    return openvino.Model(model.get_results(), [images], "segment")
 
 
 def _check_needs(card: ModelCard, node: Any, parameter: Any) -> None:
@@ -284,13 +239,14 @@ def _runner(compiled: Callable[[], Any], streams: int) -> Run:
                 return request
         return idle.get()
 
-    def run(images: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    def run(images: NDArray[np.uint8]) -> Outputs:
         request = idle_request()
         try:
             outputs = request.infer({0: images}, share_inputs=True)
         finally:
             idle.put(request)
-        return outputs[0], outputs[1] if checked else np.zeros(len(images), np.float32)
+        arrays = tuple(outputs[n] for n in range(len(outputs)))
+        return arrays if checked else (*arrays, np.zeros(len(images), np.float32))
 
     return run
 

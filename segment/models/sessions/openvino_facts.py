@@ -17,7 +17,9 @@ from segment.models.sessions.graph_facts import (
     OutputFacts,
     add_arithmetic,
 )
-from segment.models.sessions.openvino import read_graph, to_port
+from segment.models.sessions.openvino import read_graph
+from segment.models.sessions.openvino_ports import to_port
+from segment.models.sessions.openvino_preprocess import input_scales
 from segment.models.sessions.tflite_metadata import tflite_metadata
 from segment.models.weights import Weights
 
@@ -58,7 +60,7 @@ def _metadata(weights: Weights) -> dict[str, str]:
 
 def _entering(port: Any) -> InputFacts:
     scale: Numbers = (1.0,)
-    facts, value = InputFacts(to_port(port)), port.get_node().output(0)
+    facts, value = InputFacts(to_port(port), scales=input_scales(port)), port.get_node().output(0)
     while len(readers := list(value.get_target_inputs())) == 1:
         node = readers[0].get_node()
         operator = _ARITHMETIC.get(node.get_type_name())

@@ -10,6 +10,8 @@ from openvino import opset15 as ops
 
 from segment.models.card import ModelCard
 from segment.models.sessions.enlarging import LOWEST, is_smaller, nearest_positions
+from segment.models.sessions.extras import NOTHING, Extras, ScoreKind
+from segment.models.sessions.openvino_extras import extras_of_scores, extras_of_sigmoid
 from segment.models.sessions.ports import Size, apart
 from segment.models.sessions.predict import NOT_WHOLE
 from segment.models.sessions.quantised import Quantised, quantised_output
@@ -25,8 +27,10 @@ HALF_LOWEST = -6e4
 BEYOND, HALF_BEYOND = 3e38, 6.5e4  # above the magnitude of any finite score
 
 
-def postprocess(card: ModelCard, value: Any, size: Size | None, masked: bool, half: bool) -> list[Any]:
-    """Return the masks `uint8[N, Ho, Wo]` and the check values `float32[N]`, if the output needs a check.
+def postprocess(
+    card: ModelCard, value: Any, size: Size | None, masked: bool, half: bool, extras: Extras = NOTHING
+) -> list[Any]:
+    """Return the masks `uint8[N, Ho, Wo]`, the check values `float32[N]` if the output needs a check, and the extras.
 
     Args:
         card: the model's card.
@@ -34,13 +38,14 @@ def postprocess(card: ModelCard, value: Any, size: Size | None, masked: bool, ha
         size: (height, width) of the output; None if unknown.
         masked: see `predict.Load`; for the check values see `predict.Run`.
         half: whether these nodes are computed in f16.
+        extras: further outputs.
     """
     if "P" in card.output.axes:
         value = ops.reshape(value, ops.constant(np.array(apart(card))), special_zero=True).output(0)
     if card.output.kind == "index":
         return _postprocess_index(card, value, size)
     if card.output.kind == "sigmoid":
-        return _postprocess_sigmoid(card, value, size, HALF_BEYOND if half else BEYOND)
+        return _postprocess_sigmoid(card, value, size, HALF_BEYOND if half else BEYOND, extras)
     scores, axis = as_numbers(card, value), card.output.pixel_layout.index("C")
     check = _check_of_masked(scores, axis, HALF_BEYOND if half else BEYOND) if masked else _check(value)
     smaller = is_smaller(card, size)
@@ -49,9 +54,20 @@ def postprocess(card: ModelCard, value: Any, size: Size | None, masked: bool, ha
     # 'stable' resolves ties to the first class.
     best = ops.topk(scores, ops.constant(np.int64(1)), axis, "max", "value", index_element_type="i32", stable=True)
     masks = as_type(ops.squeeze(best.output(1), ops.constant(np.array([axis]))), openvino.Type.u8)
+    found = _extras_of_scores(card, value, scores, axis, extras) if extras else {}
     if size is not None and smaller and card.output.enlarging == "nearest":
-        masks = _enlarged_mask(card, masks, size)
-    return [masks, check]
+        masks, found = _enlarged_mask(card, masks, size), _enlarged_extras(card, found, size)
+    return [masks, check, *found.values()]
+
+
+def _extras_of_scores(card: ModelCard, value: Any, scores: Any, axis: int, extras: Extras) -> dict[str, Any]:
+    numbers = _dequantised(scores, _quantised_value(card, value, numbers=True))
+    kind: ScoreKind = "logits" if card.output.kind == "logits" else "probabilities"
+    return extras_of_scores(extras, numbers, kind, axis, len(card.classes))
+
+
+def _enlarged_extras(card: ModelCard, found: dict[str, Any], size: Size) -> dict[str, Any]:
+    return {name: _enlarged_mask(card, end, size, 1 if name == "confidence" else 2) for name, end in found.items()}
 
 
 def _enlarged(card: ModelCard, scores: Any, lowest: float | None) -> Any:
@@ -75,10 +91,11 @@ def _enlarged_channels(card: ModelCard, scores: Any) -> Any:
     )
 
 
-def _enlarged_mask(card: ModelCard, masks: Any, size: Size) -> Any:
-    """Enlarge class indices to the mask's size: exactly Pillow's nearest."""
-    for axis, target in ((1, card.output_height), (2, card.output_width)):
-        positions = ops.constant(nearest_positions(size[axis - 1], target))
+def _enlarged_mask(card: ModelCard, masks: Any, size: Size, first: int = 1) -> Any:
+    """Enlarge pixels (axes `first` and the next) to the mask's size: exactly Pillow's nearest."""
+    targets = (card.output_height, card.output_width)
+    for axis, (length, target) in enumerate(zip(size, targets, strict=True), first):
+        positions = ops.constant(nearest_positions(length, target))
         masks = ops.gather(masks, positions, ops.constant(np.int64(axis)))
     return masks
 
@@ -130,7 +147,7 @@ def _enlarges(interpolate: Any) -> bool:
     return all(old.is_static and new.is_static and old.get_length() <= new.get_length() for old, new in sizes)
 
 
-def _postprocess_sigmoid(card: ModelCard, value: Any, size: Size | None, limit: float) -> list[Any]:
+def _postprocess_sigmoid(card: ModelCard, value: Any, size: Size | None, limit: float, extras: Extras) -> list[Any]:
     scores = as_numbers(card, value)
     if card.output.pixel_layout in ("NHWC", "NHW1"):
         scores = ops.transpose(scores, ops.constant(np.array([0, 3, 1, 2])))
@@ -142,9 +159,10 @@ def _postprocess_sigmoid(card: ModelCard, value: Any, size: Size | None, limit: 
         scores = _enlarged_channels(card, scores)
     above = ops.greater(scores, ops.constant(np.float32(threshold(card))))
     masks = as_type(ops.squeeze(above, ops.constant(np.array([1]))), openvino.Type.u8)
+    found = extras_of_sigmoid(extras, scores, card.output.logit) if extras else {}
     if size is not None and smaller and card.output.enlarging == "nearest":
-        masks = _enlarged_mask(card, masks, size)
-    return [masks, check]
+        masks, found = _enlarged_mask(card, masks, size), _enlarged_extras(card, found, size)
+    return [masks, check, *found.values()]
 
 
 def _check_of_probability(scores: Any, limit: float) -> Any:
@@ -199,27 +217,32 @@ def as_numbers(card: ModelCard, value: Any) -> Any:
     Raises:
         ModelError: as `quantised_output`.
     """
-    numbers = as_type(value, openvino.Type.f32)
-    dtype = {"u8": "uint8", "i8": "int8"}.get(_output(value).get_element_type().get_type_name())
-    quantised = _quantised(card, dtype, value) if dtype else None
+    return _dequantised(as_type(value, openvino.Type.f32), _quantised_value(card, value))
+
+
+def _dequantised(numbers: Any, quantised: Quantised | None) -> Any:
+    """Return the numbers that levels mean; None leaves them as they are."""
     if quantised is None:
         return numbers
     levels = ops.subtract(numbers, ops.constant(np.float32(quantised.zero_point)))
     return ops.multiply(levels, ops.constant(np.float32(quantised.scale)))
 
 
-def _quantised(card: ModelCard, dtype: str, value: Any) -> Quantised | None:
+def _quantised_value(card: ModelCard, value: Any, *, numbers: bool = False) -> Quantised | None:
     """Read scale and zero point of the last FakeQuantize, as which openvino reads the quantisation of every format."""
+    dtype = {"u8": "uint8", "i8": "int8"}.get(_output(value).get_element_type().get_type_name())
+    if dtype is None:
+        return None
     node = _output(value).get_node()
     while node.get_type_name() in _KEEPS:
         node = node.input_value(0).get_node()
     bounds = [item.get_node() for item in node.input_values()[1:]]
     if node.get_type_name() != "FakeQuantize" or any(bound.get_type_name() != "Constant" for bound in bounds):
-        return quantised_output(card, dtype, None)
+        return quantised_output(card, dtype, None, numbers=numbers)
     low, high, lowest, highest = (np.asarray(bound.data, np.float64).ravel() for bound in bounds)
     scale = float((high[0] - low[0]) / (highest[0] - lowest[0]))
     found = Quantised(scale, round(float(lowest[0] - low[0] / scale)))
-    return quantised_output(card, dtype, found, is_per_axis=max(low.size, high.size) > 1)
+    return quantised_output(card, dtype, found, is_per_axis=max(low.size, high.size) > 1, numbers=numbers)
 
 
 def _output(value: Any) -> Any:

@@ -14,7 +14,7 @@ Dims = tuple[int | None, ...]
 Size = tuple[int, int]  # height, width
 
 # Element types of inputs, scores and class indices.
-_INPUTS = ("float32", "float16", "uint8")
+_INPUTS = ("float32", "float16", "uint8", "int8")
 _SCORES = ("float32", "float16", "bfloat16", "float64", "uint8", "int8")
 _INTEGERS = ("uint8", "int8", "int16", "int32", "int64", "uint16", "uint32", "uint64")
 _INDICES = tuple(dict.fromkeys((*_SCORES, *_INTEGERS)))
@@ -135,12 +135,6 @@ def _choose(card: ModelCard, kind: str, wanted: str | None, ports: Sequence[Port
 def _check_input(card: ModelCard, port: Port) -> None:
     if port.dtype not in _INPUTS:
         refuse(card, f"the graph's input '{port.name}' takes {port.dtype}; supported are {_and(_INPUTS)}")
-    if port.dtype == "uint8" and not is_identity(card):
-        refuse(
-            card,
-            f"the graph's input '{port.name}' takes uint8, that is unchanged pixels, but the card declares a "
-            f"normalisation: remove input.maximum, input.mean and input.std",
-        )
     if port.dims is None:
         return
     layout, sizes = card.input.layout, {"C": card.input.depth, "H": card.input.height, "W": card.input.width}

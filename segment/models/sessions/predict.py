@@ -6,22 +6,27 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from segment.models.card import ModelCard
 from segment.models.sessions.base import Masks
+from segment.models.sessions.extras import NOTHING, Extras
 from segment.models.sessions.ports import refuse
 from segment.models.sessions.sanity_check import RawRun, SanityCheck, random_images
 
 log = logging.getLogger(__name__)
 
-# Runs a batch: `uint8[N, H, W, 3]` to masks `uint8[N, Ho, Wo]` and check values `float32[N]`. A check value is
+# What a graph gives: masks `uint8[N, Ho, Wo]`, check values `float32[N]`, then `Extras.outputs`.
+Outputs = tuple[NDArray[Any], ...]
+
+# Runs a batch, `uint8[N, H, W, 3]`. A check value is
 # - for scores: not finite if any score is not finite; for a probability also 1 if one is beyond 0 to 1;
 # - for masked scores (see `Load`): non-zero if a score is NaN, or the best score of a pixel is not finite;
 # - for a class index: the number of pixels out of range, plus `NOT_WHOLE` if any is not a whole number.
-Run = Callable[[NDArray[np.uint8]], tuple[NDArray[np.uint8], NDArray[np.float32]]]
+Run = Callable[[NDArray[np.uint8]], Outputs]
 NOT_WHOLE = 0.5
 
 # Loads the graph. The first argument: for whole batches. The second: for masked scores, where minus infinity excludes a
@@ -43,12 +48,12 @@ class _Graph:
     whole: bool
     masked: bool
 
-    def __call__(self, images: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    def __call__(self, images: NDArray[np.uint8]) -> Outputs:
         """Run one or more images; see `Run`."""
         if self.whole:
             return self.run(np.ascontiguousarray(images))
         results = [self.run(np.ascontiguousarray(images[i : i + 1])) for i in range(len(images))]
-        return np.concatenate([masks for masks, _ in results]), np.concatenate([check for _, check in results])
+        return tuple(np.concatenate(arrays) for arrays in zip(*results, strict=True))
 
 
 class GraphSession:
@@ -65,12 +70,21 @@ class GraphSession:
         exact: the trial requires equal masks; otherwise one pixel in a thousand may differ, as a GPU may use other
             kernels for other batch sizes.
         sanity_check: check the first images with `SanityCheck`; not useful for random images.
+        extras: the graph's further outputs.
     """
 
     def __init__(
-        self, card: ModelCard, load: Load, raw: RawRun, *, exact: bool = True, sanity_check: bool = True
+        self,
+        card: ModelCard,
+        load: Load,
+        raw: RawRun,
+        *,
+        exact: bool = True,
+        sanity_check: bool = True,
+        extras: Extras = NOTHING,
     ) -> None:
         self.card = card
+        self.extras = extras
         self._load = load
         self._single = self._loaded(whole=False, masked=False)
         self._has_tried = False
@@ -93,7 +107,9 @@ class GraphSession:
         """
         self._check_images(images)
         if len(images) == 0:
-            return Masks(np.empty((0, self.card.output_height, self.card.output_width), np.uint8), {})
+            size = (self.card.output_height, self.card.output_width)
+            extra = [np.empty((0, *self.extras.shape(name, size)), np.uint8) for name in self.extras.outputs]
+            return self._named(np.empty((0, *size), np.uint8), {}, extra)
         found = self._found(images, self._graph_for)
         if self._sanity_check is None or self._sanity_check.done:
             return found
@@ -102,13 +118,17 @@ class GraphSession:
     def _found(self, images: NDArray[np.uint8], graph_for: Callable[[NDArray[np.uint8]], _Graph]) -> Masks:
         """Segment a batch; if a score is minus infinity, replace the graph by one for masked scores and repeat."""
         graph = graph_for(images)
-        masks, check = graph(images)
+        masks, check, *extra = graph(images)
         if not graph.masked and np.isinf(check).any() and self.card.output.is_per_class:
             self._expect_masked()
             graph = graph_for(images)
-            masks, check = graph(images)
+            masks, check, *extra = graph(images)
         self._check_masks(masks)
-        return Masks(masks, self._faults(masks, check, graph.masked))
+        return self._named(masks, self._faults(masks, check, graph.masked), extra)
+
+    def _named(self, masks: NDArray[np.uint8], faults: dict[int, str], extra: list[NDArray[Any]]) -> Masks:
+        found = dict(zip(self.extras.outputs, extra, strict=True))
+        return Masks(masks, faults, confidence=found.get("confidence"), probabilities=found.get("probabilities"))
 
     def _found_one_by_one(self, images: NDArray[np.uint8]) -> Masks:
         return self._found(images, lambda _: self._single)
@@ -165,11 +185,11 @@ class GraphSession:
     def _try_batches(self, images: NDArray[np.uint8]) -> _Graph | None:
         trial = np.concatenate([random_images(2, *images.shape[1:3]), images[:2]])
         single = self._single
-        masks, check = single(trial)
+        masks, check, *_ = single(trial)
         self._check_masks(masks)
         try:
             graph = self._loaded(whole=True, masked=single.masked)
-            together, together_check = graph(trial)
+            together, together_check, *_ = graph(trial)
         except Exception as error:  # each runtime has its own types; any means that batches fail
             reason = str(error).strip().split("\n", 1)[0]
         else:

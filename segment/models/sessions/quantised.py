@@ -20,7 +20,7 @@ class Quantised(NamedTuple):
 
 
 def quantised_output(
-    card: ModelCard, dtype: str, found: Quantised | None, *, is_per_axis: bool = False
+    card: ModelCard, dtype: str, found: Quantised | None, *, is_per_axis: bool = False, numbers: bool = False
 ) -> Quantised | None:
     """Return how levels become numbers; None if the output is used as it is.
 
@@ -29,9 +29,10 @@ def quantised_output(
         dtype: numpy's name of the output's element type.
         found: scale and zero point in the graph; None if it has none.
         is_per_axis: the graph has several scales.
+        numbers: scores per class become numbers, too.
 
     Raises:
-        ModelError: scores per class have several scales, or the scale of a sigmoid is unknown.
+        ModelError: scores per class have several scales, or the scale of numbers is unknown.
     """
     if dtype not in ("uint8", "int8") or card.output.kind == "index":
         return None
@@ -41,7 +42,7 @@ def quantised_output(
             f"the graph's output is {dtype} with several scales, so its levels cannot be compared: export it with one "
             "scale, or with a floating-point output",
         )
-    if card.output.kind != "sigmoid":
+    if card.output.kind != "sigmoid" and not numbers:
         return None
     if found is None:
         refuse(

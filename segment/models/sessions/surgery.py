@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 
 from segment.models.card import ModelCard
 from segment.models.sessions.chain import NodeChain
-from segment.models.sessions.luma import HALF, UNIT, WEIGHTS
+from segment.models.sessions.extras import NOTHING, Extras
 from segment.models.sessions.onnx_postprocess import Postprocessing, add_dequantising
+from segment.models.sessions.onnx_preprocess import Preprocessing
 from segment.models.sessions.onnx_quantised import quantised_result
 from segment.models.sessions.onnxfile import (
     declared_ports,
@@ -20,7 +20,7 @@ from segment.models.sessions.onnxfile import (
     stored_names,
     unused_prefix,
 )
-from segment.models.sessions.ports import Dims, check_output, choose_ports, is_identity, refuse, with_dims
+from segment.models.sessions.ports import Dims, check_output, choose_ports, refuse, with_dims
 
 OLDEST_OPSET = 9  # the first that compares integers and finds NaN
 OLDEST_OPSET_OF_SIGMOID = 7  # the first that broadcasts as numpy does; a sigmoid only compares floats
@@ -52,6 +52,7 @@ class Surgeon:
         self._entry, self._result = inputs[entry], outputs[result]
         self.fixed_batch = self._entry.dims is not None and self._entry.dims[0] == 1
         self._remove_unused()
+        self._before = Preprocessing(card, self._model, self._entry)
         sizes = {"N": 1, "C": card.input.depth, "H": card.input.height, "W": card.input.width}
         shape = [sizes[axis] for axis in card.input.layout]
         dims = None if self.output_is_known else inferred_dims(self._model, self._entry.name, shape, self._result.name)
@@ -80,24 +81,28 @@ class Surgeon:
         chain.finish(self._name("raw"))
         return self._wrapped(1, chain.nodes, [_value(self._name("raw"), TensorProto.FLOAT, None)])
 
-    def compiled(self, batch: int | None, *, masked: bool = False) -> bytes:
-        """Return the bytes of a model from `uint8[N, H, W, 3]` RGB to `uint8[N, Ho, Wo]` and `float32[N]`.
+    def compiled(self, batch: int | None, *, masked: bool = False, extras: Extras = NOTHING) -> bytes:
+        """Return the bytes of a model from `uint8[N, H, W, 3]` RGB to `uint8[N, Ho, Wo]`, `float32[N]` and the extras.
 
         Args:
             batch: N; None for any. If it differs from the graph's own, the graph's intermediate shapes are removed,
                 as they contradict N.
             masked: see `predict.Load`; for the outputs see `predict.Run`.
+            extras: further outputs.
         """
         number = batch or self._name("batch")
         # The runtime infers height and width of the masks; `predict` checks them.
+        shapes = {"masks": (number, None, None), "check": (number,), "confidence": (number, None, None)}
+        shapes["probabilities"] = (number, len(extras.probabilities), None, None)
         outputs = [
-            _value(self._name("masks"), TensorProto.UINT8, (number, None, None)),
-            _value(self._name("check"), TensorProto.FLOAT, (number,)),
+            _value(self._name(name), TensorProto.FLOAT if name == "check" else TensorProto.UINT8, shapes[name])
+            for name in ("masks", "check", *extras.outputs)
         ]
-        post = Postprocessing(self.card, self._result, self._size, self._quantised, self._chain, self._opset)
-        chains = post.chains(masked)
-        for chain, output in zip((chains[0], chains[-1]), outputs, strict=True):
-            chain.finish(output.name)
+        levels = quantised_result(self.card, self._model, self._result, numbers=bool(extras))
+        post = Postprocessing(self.card, self._result, self._size, levels, self._chain, self._opset, extras)
+        chains, ends = post.chains(masked)
+        for name, chain in ends.items():
+            chain.finish(self._name(name))
         return self._wrapped(batch, [node for chain in chains for node in chain.nodes], outputs)
 
     def _chain(self, stem: str, source: str) -> NodeChain:
@@ -110,7 +115,9 @@ class Surgeon:
         graph = model.graph
         if batch != 1 and self.fixed_batch:
             del graph.value_info[:]
-        nodes = [*self._preprocessing(), *graph.node, *post]
+        before = self._chain("in", self._name("images"))
+        self._before.extend(before)
+        nodes = [*before.nodes, *graph.node, *post]
         del graph.node[:]
         graph.node.extend(nodes)
         others = [item for item in graph.input if item.name != self._entry.name]
@@ -152,46 +159,6 @@ class Surgeon:
             graph.input.remove(item)
         for tensor in [tensor for tensor in graph.initializer if tensor.name == self._entry.name]:
             graph.initializer.remove(tensor)  # a default value of the image input
-
-    def _preprocessing(self) -> list[NodeProto]:
-        """Return the nodes from RGB bytes to the graph's input; bytes are reordered before they become floats."""
-        chain = self._chain("in", self._name("images"))
-        channels_axis = 3
-        if self.card.input.layout == "NCHW":
-            chain.add("Transpose", perm=[0, 3, 1, 2])
-            channels_axis = 1
-        if self.card.input.channels == "GREY":
-            self._add_luma(chain, channels_axis)
-        if self.card.input.channels == "BGR":
-            chain.add("Gather", np.array([2, 1, 0], np.int64), axis=channels_axis)
-        if not is_identity(self.card):
-            chain.add("Cast", to=TensorProto.FLOAT)
-            self._normalise(chain, (-1, 1, 1) if channels_axis == 1 else (-1,))
-        wanted = helper.np_dtype_to_tensor_dtype(np.dtype(self._entry.dtype))
-        chain.add("Cast", to=wanted)
-        chain.finish(self._entry.name)
-        return chain.nodes
-
-    def _add_luma(self, chain: NodeChain, axis: int) -> None:
-        """Append the nodes from RGB bytes to luma in int32; a sum over channels is faster if they come first."""
-        if axis == 3:
-            chain.add("Transpose", perm=[0, 3, 1, 2])
-        chain.add("Cast", to=TensorProto.INT32)
-        chain.add("Mul", WEIGHTS.reshape(3, 1, 1))
-        chain.over_axes("ReduceSum", [1], since=13, keepdims=1)
-        chain.add("Add", np.array(HALF))
-        chain.add("Div", np.array(UNIT))
-        if axis == 3:
-            chain.add("Transpose", perm=[0, 2, 3, 1])
-
-    def _normalise(self, chain: NodeChain, shape: tuple[int, ...]) -> None:
-        declared = self.card.input
-        if declared.maximum != 255:
-            chain.add("Div", np.array(255 / declared.maximum, np.float32))
-        if any(declared.mean):
-            chain.add("Sub", np.array(declared.mean, np.float32).reshape(shape))
-        if set(declared.std) != {1.0}:
-            chain.add("Div", np.array(declared.std, np.float32).reshape(shape))
 
 
 def _value(name: str, elem_type: int, shape: Sequence[str | int | None] | None) -> ValueInfoProto:

@@ -1,0 +1,65 @@
+"""Confidence and probabilities as nodes of an openvino model; see `Extras`."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from openvino import opset15 as ops
+
+from segment.models.extra_options import Measure
+from segment.models.sessions.extras import LEAST, LEVELS, Extras, ScoreKind
+
+
+def extras_of_scores(extras: Extras, scores: Any, kind: ScoreKind, axis: int, classes: int) -> dict[str, Any]:
+    """Return the extra outputs by name.
+
+    Args:
+        extras: the wanted outputs.
+        scores: one score per class, f32.
+        kind: what the scores are.
+        axis: of the classes, 1 or 3.
+        classes: number of classes, C.
+    """
+    probabilities = ops.softmax(scores, axis) if kind == "logits" else scores
+    found = {}
+    if extras.confidence is not None:
+        found["confidence"] = _levels(_confidence(probabilities, extras.confidence, axis, classes))
+    if extras.probabilities:
+        chosen = ops.gather(probabilities, ops.constant(np.array(extras.probabilities)), ops.constant(np.int64(axis)))
+        if axis == 3:
+            chosen = ops.transpose(chosen, ops.constant(np.array([0, 3, 1, 2])))
+        found["probabilities"] = _levels(chosen)
+    return found
+
+
+def extras_of_sigmoid(extras: Extras, scores: Any, logit: bool) -> dict[str, Any]:
+    """As `extras_of_scores`, of `[N, 1, H, W]`: of two classes, the first has what is left to 1.
+
+    A logit z stands for the logits 0 and z.
+    """
+    slope, start = (ops.constant(np.float32(value)) for value in ((0, 0) if logit else (-1, 1)))
+    both = ops.concat([ops.add(ops.multiply(scores, slope), start), scores], 1)
+    return extras_of_scores(extras, both, "logits" if logit else "probabilities", 1, 2)
+
+
+def _confidence(probabilities: Any, measure: Measure, axis: int, classes: int) -> Any:
+    axes = ops.constant(np.array([axis]))
+    if measure == "maximum":
+        return ops.reduce_max(probabilities, axes, keep_dims=False)
+    if measure == "margin":
+        best = ops.topk(ops.clamp(probabilities, 0, 1), ops.constant(np.int64(2)), axis, "max", "value")
+        first, second = (
+            ops.gather(best.output(0), ops.constant(np.int64(n)), ops.constant(np.int64(axis))) for n in (0, 1)
+        )
+        return ops.subtract(first, second)
+    clipped = ops.clamp(probabilities, LEAST, 1)
+    total = ops.reduce_sum(ops.multiply(clipped, ops.log(clipped)), axes, keep_dims=False)
+    return ops.add(ops.multiply(total, ops.constant(np.float32(1 / math.log(classes)))), ops.constant(np.float32(1)))
+
+
+def _levels(numbers: Any) -> Any:
+    """Return numbers of 0 to 1 as bytes."""
+    scaled = ops.multiply(ops.clamp(numbers, 0, 1), ops.constant(np.float32(LEVELS)))
+    return ops.convert(ops.floor(ops.add(scaled, ops.constant(np.float32(0.5)))), "u8")

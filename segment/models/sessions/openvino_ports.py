@@ -1,0 +1,34 @@
+"""Inputs and outputs of an openvino model, as ports."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from segment.models.sessions.ports import Dims, Port
+
+
+def to_port(port: Any) -> Port:
+    """Return an input or output of a model."""
+    node = port.get_node()
+    if node.get_type_name() == "Result":
+        node = node.input_value(0).get_node()
+    names = sorted(port.get_names())
+    dtype = port.get_element_type()
+    # The node's name, too: an IR of before 2020 has no other.
+    known = {"bf16": "bfloat16", "boolean": "bool"}.get(dtype.get_type_name())
+    return Port(tuple(dict.fromkeys([*names, node.get_friendly_name()])), known or _numpy_name(dtype), dims_of(port))
+
+
+def dims_of(value: Any) -> Dims | None:
+    """Return the size of each dimension of an output, None where it is not fixed; None if the rank is unknown."""
+    shape = value.get_partial_shape()
+    return tuple(dim.get_length() if dim.is_static else None for dim in shape) if shape.rank.is_static else None
+
+
+def _numpy_name(dtype: Any) -> str:
+    try:
+        return str(np.dtype(dtype.to_dtype()).name)
+    except (RuntimeError, TypeError):
+        return str(dtype.get_type_name())

@@ -1,0 +1,57 @@
+"""What is written beside a mask: how sure the model is of the image and of each class, and the PNGs of its pixels."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segment.images import codec, resize
+from segment.models.card import ModelCard
+from segment.models.sessions.extras import LEVELS
+from segment.output.mask_columns import ImageExtras
+
+
+def image_extras(
+    mask: NDArray[np.uint8],
+    confidence: NDArray[np.uint8] | None,
+    probabilities: NDArray[np.uint8] | None,
+    card: ModelCard,
+    size: tuple[int, int],
+    *,
+    at_source: bool,
+    maps: bool,
+) -> ImageExtras:
+    """Return the extras of one image.
+
+    Means are of the pixels of the model's output, without the border of a letterbox, each in steps of 1 / 255.
+
+    Args:
+        mask: `uint8[output height, output width]`, as the model gives it.
+        confidence, probabilities: of the same size; see `Masks`.
+        card: the model's card.
+        size: (height, width) of the image.
+        at_source: resize PNGs to this size, as masks are.
+        maps: encode the confidence of every pixel, too.
+    """
+
+    def png(levels: NDArray[np.uint8]) -> bytes:
+        return codec.encode_mask(resize.restore_mask(levels, card.input, size) if at_source else levels)
+
+    pngs = () if probabilities is None else tuple(map(png, probabilities))
+    if confidence is None:
+        return ImageExtras(probabilities=pngs)
+    mean, by_class = mean_confidence(mask, confidence, card, size)
+    return ImageExtras(mean, by_class, png(confidence) if maps else None, pngs)
+
+
+def mean_confidence(
+    mask: NDArray[np.uint8], confidence: NDArray[np.uint8], card: ModelCard, size: tuple[int, int]
+) -> tuple[float, tuple[float | None, ...]]:
+    """Return the mean over the pixels of an image, 0-1, and over those of each class, None where it has none."""
+    box = resize.content_box(card.input, size, (mask.shape[0], mask.shape[1]))
+    classes, levels = box.of(mask).ravel(), box.of(confidence).ravel()
+    pixels = np.bincount(classes, minlength=len(card.classes))
+    sums = np.bincount(classes, weights=levels, minlength=len(card.classes))  # float64 holds these integers exactly
+    means = (total / (LEVELS * number) if number else None for total, number in zip(sums, pixels, strict=True))
+    by_class = tuple(None if mean is None else float(mean) for mean in means)
+    return float(sums.sum() / (LEVELS * pixels.sum())), by_class

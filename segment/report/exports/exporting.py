@@ -1,0 +1,71 @@
+"""`segment export`: masks of a run as files that other tools open.
+
+An export reads a few parts at a time; what it writes for all images together grows in a temporary file, so that memory
+is bounded. The same command again goes on where it broke off: files of single images that exist are skipped, files that
+hold several images are written anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from segment.models.card import ModelCard
+from segment.output.ledger import Ledger
+from segment.output.plan import Plan
+from segment.report.exports.destination import RENAMED, check_target, claim
+from segment.report.exports.formats import FORMER_NAMES, WRITERS, Format
+from segment.report.exports.masked_images import MaskedImage, MaskedImages
+from segment.report.exports.writers import Export, Exported, Writer
+from segment.report.filenames import Names
+from segment.store.background import in_order
+from segment.store.client import Store
+from segment.store.urls import join_url
+
+
+def export(ledger: Ledger, target: str, kind: Format, store: Store) -> Exported:
+    """Write the masks of the committed parts of a run below `target`, an absolute URL.
+
+    A file whose id cannot be its name gets another one, which `.renamed.jsonl` lists.
+
+    Raises:
+        UsageError: there is no run; or the target belongs to the run, is its input, holds the export of another run or
+            format, or files that are no export.
+        SegmentError: a masks file is damaged, or a store refuses a request.
+    """
+    name = FORMER_NAMES.get(kind, kind)
+    run, plan = ledger.read_run_and_plan()
+    check_target(ledger, run, target)
+    # after an --update the plan may hold other images, and their old files would stay
+    planned = hashlib.sha256(Plan(plan.table).to_bytes()).hexdigest()
+    claim(store, target, {"run": run["fingerprint"], "plan": planned, "format": name})
+    with TemporaryDirectory(prefix="segment-export-") as scratch:
+        names = Names.of_run(ledger, plan) if WRITERS[name].names_files else Names([])
+        card = ModelCard.model_validate(run["card"])
+        to = Export(card, store, target, names, Path(scratch), Exported())
+        if name != kind:
+            to.done.notes.append(f"the format {kind} is called {name} now")
+        _write(WRITERS[name](to), MaskedImages(ledger, plan))
+    return to.done
+
+
+def _write(writer: Writer[Any], images: MaskedImages) -> None:
+    to, renamed = writer.to, writer.to.scratch / RENAMED
+
+    def convert(image: MaskedImage) -> tuple[MaskedImage, Any]:
+        return image, writer.convert(image)
+
+    with renamed.open("w", encoding="utf-8") as lines:
+        for image, converted in in_order(convert, images, name="export", threads=writer.threads, ahead=writer.threads):
+            writer.collect(image, converted)
+            if writer.names_files and to.names.is_changed(image.shard, image.id):
+                named = {"shard": image.shard, "id": image.id, "file": to.file(image)}
+                lines.write(json.dumps(named, ensure_ascii=False) + "\n")
+                to.done.renamed += 1
+    if to.done.renamed:
+        to.store.write(join_url(to.target, RENAMED), renamed)
+    to.done.without_mask, to.done.not_done = images.without_mask, images.not_done
+    writer.finish()

@@ -1,0 +1,203 @@
+"""Graphs that take 8 bits: every pixel value becomes the level that its normalised number has, in both runtimes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+
+from segment.drafts.drafting import draft_card
+from segment.models.card import ModelCard
+from segment.models.sessions import Runtime, open_session
+from tests.graphs import as_weights
+from tests.models.test_session_grey import card_of as grey_card
+from tests.models.test_session_grey import luma
+from tests.models.test_session_sigmoid import PEOPLE
+from tests.models.test_session_sigmoid import card_of as sigmoid_card
+from tests.serving import BOTH, OPENVINO, ORT, message, opened, shared
+from tests.tflites import Node, Tensor, tflite
+
+SIZE = (16, 20)
+IMAGENET = {"maximum": 1, "mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+SYMMETRIC = {"mean": (127.5,) * 3, "std": (127.5,) * 3}
+HELD = {"int8": (0.019, -16), "uint8": (0.019, 112)}  # -2.13 to 2.72
+FIT = "model card 'unet-camvid-onnx-0001' and its graph do not match: "
+
+
+def card_of(layout: str = "NCHW", **entry: Any) -> ModelCard:
+    """A card of 255 classes, one a level."""
+    values = {"channels": "RGB", "mean": (0.0,) * 3, "std": (1.0,) * 3, "height": SIZE[0], "width": SIZE[1]}
+    return grey_card(layout, **{**values, **entry})
+
+
+def reading(
+    dtype: str,
+    scale: Any,
+    zero_point: int,
+    *,
+    channel: int = 0,
+    layout: str = "NCHW",
+    channels: int = 3,
+    dequantised: bool = True,
+) -> bytes:
+    """Return a graph whose class index is the level of one channel, counted from the lowest."""
+    axis, shape = (1, (1, channels, *SIZE)) if layout == "NCHW" else (3, (1, *SIZE, channels))
+    scales = np.asarray(scale, np.float32)
+    stored = {"scale": scales, "zero_point": np.full(scales.shape, zero_point, dtype)}
+    stored |= {"channel": np.array([channel]), "step": scales.reshape(-1)[-1 if scales.size == 1 else channel]}
+    stored |= {"lowest": np.float32(np.iinfo(dtype).min - zero_point - 0.5)}
+    nodes = [
+        helper.make_node("DequantizeLinear", ["x", "scale", "zero_point"], ["f"], axis=axis)
+        if dequantised
+        else helper.make_node("Cast", ["x"], ["f"], to=TensorProto.FLOAT),
+        helper.make_node("Gather", ["f", "channel"], ["one"], axis=axis),
+        helper.make_node("Div", ["one", "step"], ["level"]),
+        helper.make_node("Sub", ["level", "lowest"], ["moved"]),
+        helper.make_node("Floor", ["moved"], ["y"]),
+    ]
+    arrays = [numpy_helper.from_array(np.asarray(value), name) for name, value in stored.items()]
+    one = tuple(1 if at == axis else side for at, side in enumerate(shape))
+    elem_type = int(helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
+    inputs = [helper.make_tensor_value_info("x", elem_type, shape)]
+    graph = helper.make_graph(nodes, "reading", inputs, [helper.make_tensor_value_info("y", 1, one)], arrays)
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return bytes(made.SerializeToString())
+
+
+def noise(count: int = 3, size: tuple[int, int] = SIZE) -> NDArray[np.uint8]:
+    return np.random.default_rng(6).integers(0, 255, (count, *size, 3), dtype=np.uint8)
+
+
+def wanted(card: ModelCard, pixels: NDArray[np.uint8], channel: int, dtype: str, scale: float, zero: int) -> Any:
+    """Return the levels, counted from the lowest, by the formula of ONNX' QuantizeLinear."""
+    spec, limits = card.input, np.iinfo(dtype)
+    numbers = (pixels / 255 * spec.maximum - spec.mean[channel]) / spec.std[channel]
+    return (np.round(numbers / np.float32(scale)) + zero).clip(limits.min, limits.max) - limits.min
+
+
+@BOTH
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+@pytest.mark.parametrize(("channel", "order", "layout"), [(0, "RGB", "NCHW"), (2, "RGB", "NHWC"), (0, "BGR", "NHWC")])
+def test_levels_are_those_of_the_normalised_pixels(
+    channel: int, order: str, layout: str, dtype: str, runtime: Runtime
+) -> None:
+    images = noise()
+    card = card_of(layout, channels=order, **IMAGENET)
+    session = opened(card, reading(dtype, *HELD[dtype], channel=channel, layout=layout), runtime)
+    found = session.predict(images)
+    pixels = images[..., channel if order == "RGB" else 2 - channel]
+    assert (found.faults, found.remarks) == ({}, {})
+    assert np.array_equal(found.masks, wanted(card, pixels, channel, dtype, *HELD[dtype]))
+    assert np.array_equal(session.predict(images[1:2]).masks, found.masks[1:2])
+
+
+@BOTH
+def test_each_channel_has_its_scale(runtime: Runtime) -> None:
+    images, scales = noise(), (1.0, 1.25, 1.5)
+    card = card_of(mean=(128.0,) * 3)
+    for channel, scale in enumerate(scales):
+        found = opened(card, reading("int8", scales, 0, channel=channel), runtime).predict(images).masks
+        assert np.array_equal(found, wanted(card, images[..., channel], channel, "int8", scale, 0))
+
+
+@BOTH
+def test_without_a_scale_levels_are_numbers(runtime: Runtime) -> None:
+    images, graph = noise(), reading("int8", 1, 0, channel=1, dequantised=False)
+    found = opened(card_of(mean=(128.0,) * 3), graph, runtime).predict(images)
+    assert np.array_equal(found.masks, images[..., 1])
+
+
+@BOTH
+def test_luma_is_quantised(runtime: Runtime) -> None:
+    images = noise()
+    card = card_of(channels="GREY", maximum=1, mean=(0.0,), std=(1.0,))
+    found = opened(card, reading("int8", 1 / 255, -128, channels=1), runtime).predict(images)
+    assert np.array_equal(found.masks, luma(images))
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("entry", "scale", "zero_point", "said"),
+    [
+        ({}, 1 / 255, -128, "pixels become 0 to 255 by the card's maximum, mean and std, but the graph's input 'x' "
+         "(int8) holds 0 to 1: correct input.maximum, input.mean and input.std"),
+        ({"maximum": 1}, 1, -128, "pixels become 0 to 1 by the card's maximum, mean and std, but the graph's input 'x' "
+         "(int8) holds 0 to 255: correct input.maximum, input.mean and input.std"),
+        (SYMMETRIC, 1 / 255, -128, "pixels become -1 to 1 by the card's maximum, mean and std, "
+         "but the graph's input 'x' (int8) holds 0 to 1: correct input.maximum, input.mean and input.std"),
+    ],
+)  # fmt: skip
+def test_a_card_of_another_range_is_refused(
+    entry: dict[str, Any], scale: Any, zero_point: int, said: str, runtime: Runtime
+) -> None:
+    graph = reading("int8", scale, zero_point)
+    assert message(lambda: opened(card_of(**entry), graph, runtime)) == FIT + said
+
+
+def test_scales_of_other_channels_are_refused() -> None:
+    graph = reading("int8", (1.0, 1.0), -128)
+    assert message(lambda: opened(card_of(), graph, ORT)) == f"{FIT}the graph's input 'x' has 2 scales for 3 channels"
+
+
+@pytest.mark.parametrize(
+    ("quantised", "entry"),
+    [
+        ((1 / 255, -128), {"maximum": 1}),
+        ((1.0, -128), {}),
+        ((1 / 127.5, 0), {"mean": (127.5,) * 3, "std": (127.5,) * 3}),
+    ],
+)
+def test_a_tflite_of_int8(quantised: tuple[float, int], entry: dict[str, Any]) -> None:
+    """Scores are the absolute levels of the three channels."""
+    shape = (1, *SIZE, 3)
+    tensors = [Tensor("x", shape, "int8", None, quantised), Tensor("y", shape, "int8", None, quantised)]
+    weights = as_weights(tflite(tensors, [Node("ABS", [0], [1])], [0], [1]), "tflite")
+    card = sigmoid_card("NHWC", size=SIZE)
+    card = card.model_copy(
+        update={
+            "input": card_of("NHWC", **entry).input,
+            "output": card.output.model_copy(update={"kind": "logits"}),
+            "classes": card.classes.model_copy(update={"names": tuple("rgb"), "palette": ((0, 0, 0),) * 3}),
+        }
+    )
+    images = noise()
+    found = open_session(card, weights, OPENVINO).predict(images).masks
+    numbers = (np.arange(256) / 255 * card.input.maximum - card.input.mean[0]) / card.input.std[0]
+    table = np.abs((np.round(numbers / np.float32(quantised[0])) + quantised[1]).clip(-128, 127) - quantised[1])
+    assert np.array_equal(found, table[images].argmax(axis=3))
+
+
+# ---- a real model
+
+
+@pytest.mark.shared
+def test_prisma_equals_openvino_itself() -> None:
+    """Binary portrait segmentation of photos with people: pixel - 128 in, a sigmoid of int8 out."""
+    import openvino
+
+    path = shared("models/strangers/prisma_quant.tflite")
+    photos = [Image.open(shared(f"voc/images/{name}.jpg")) for name in PEOPLE]
+    images = np.stack([np.asarray(photo.convert("RGB").resize((256, 256))) for photo in photos])
+    plain = openvino.Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    levels = np.stack([plain((image[np.newaxis].astype(np.int16) - 128).astype(np.int8))[0][0] for image in images])
+
+    card = draft_card(str(path)).card
+    found = open_session(card, as_weights(path.read_bytes(), "tflite"), OPENVINO, threads=2).predict(images)
+
+    assert (card.input.maximum, found.faults, found.remarks) == (1, {}, {})
+    assert (found.masks != (levels[..., 0] > 0)).sum() == 0
+    assert ((levels > 0).mean(axis=(1, 2, 3)) > 0.02).all()
+
+
+def test_onnxruntime_and_openvino_agree_on_ties() -> None:
+    """Half a level: rounded to even."""
+    card = card_of(mean=(127.0,) * 3)
+    images = np.arange(SIZE[0] * SIZE[1] * 3, dtype=np.uint8).reshape(1, *SIZE, 3)
+    graph = reading("int8", 2.0, 0)
+    for runtime in (ORT, OPENVINO):
+        found = opened(card, graph, runtime).predict(images).masks
+        assert np.array_equal(found, wanted(card, images[..., 0], 0, "int8", 2.0, 0))
