@@ -27,6 +27,8 @@ class Raster(Protocol):
     Attributes:
         height, width: in pixels.
         georeference: of the image; None without one.
+        orientation: the EXIF orientation that is applied, 1-8; a label is compared with it.
+        remarks: codes of `segment.output.remarks.REMARKS` of what was noticed so far; more may come with each window.
     """
 
     @property
@@ -37,6 +39,12 @@ class Raster(Protocol):
 
     @property
     def georeference(self) -> Georeference | None: ...
+
+    @property
+    def orientation(self) -> int: ...
+
+    @property
+    def remarks(self) -> tuple[str, ...]: ...
 
     def read(self, top: int, left: int, height: int, width: int) -> NDArray[np.uint8]:
         """Return the pixels of a window inside the image: `uint8[height, width, 3]`, RGB.
@@ -53,13 +61,19 @@ class ArrayRaster:
 
     Args:
         pixels: `uint8[H, W, 3]`, RGB, upright. Windows are views of it.
-        georeference: of the image.
+        georeference, orientation, remarks: as in `Raster`.
     """
 
-    def __init__(self, pixels: NDArray[np.uint8], georeference: Georeference | None = None) -> None:
+    def __init__(
+        self,
+        pixels: NDArray[np.uint8],
+        georeference: Georeference | None = None,
+        orientation: int = 1,
+        remarks: tuple[str, ...] = (),
+    ) -> None:
         self._pixels = pixels
         self.height, self.width = pixels.shape[0], pixels.shape[1]
-        self.georeference = georeference
+        self.georeference, self.orientation, self.remarks = georeference, orientation, remarks
 
     def read(self, top: int, left: int, height: int, width: int) -> NDArray[np.uint8]:
         """Return a view of the pixels of a window; see `Raster.read`."""

@@ -117,7 +117,7 @@ def mask_fields(
     """
     position = LONG8 if big else LONG
     geo = georeference.tags if georeference else {}
-    fields = [
+    return [
         Field(254, LONG, [int(reduced)]),
         Field(256, LONG, [size[1]]),
         Field(257, LONG, [size[0]]),
@@ -134,7 +134,6 @@ def mask_fields(
         Field(339, SHORT, [1]),
         *(Field(tag, GEOREFERENCE[tag], values) for tag, values in geo.items()),
     ]
-    return sorted(fields, key=lambda field: field.tag)
 
 
 def _colour_map(palette: NDArray[np.uint8]) -> list[int]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ from numpy.typing import NDArray
 from segment.errors import SampleError
 from segment.images import codec
 from segment.images.labels import Label, LabelDecoder
-from segment.images.raster import ArrayRaster, Raster
+from segment.images.raster import Raster
+from segment.images.tiff_raster import open_raster
 from segment.inputs.discover import Part, Sample
 from segment.inputs.parts import SEGMENTED
 from segment.metrics import Confusion
@@ -24,25 +26,7 @@ from segment.output.tables import ImageRow
 from segment.pipeline.stages import Clock, Task, read_label, scored
 from segment.pipeline.tiling import TiledImage, join_strips
 
-
-@dataclass(frozen=True)
-class OpenedImage:
-    """An image whose windows can be read.
-
-    Attributes:
-        raster: the image, upright.
-        orientation: the EXIF orientation that was applied, 1-8.
-        remarks: codes of `segment.output.remarks.REMARKS`.
-    """
-
-    raster: Raster
-    orientation: int = 1
-    remarks: tuple[str, ...] = ()
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """(height, width) in pixels."""
-        return self.raster.height, self.raster.width
+BY_WINDOW = 100  # times `max_pixels`, which limits what is decoded at once, an image may have that is read by window
 
 
 class TiledImages:
@@ -72,47 +56,48 @@ class TiledImages:
         row = ImageRow(sample.id, sample.url, sample.index, None, None, None, None, None, None, sample.remarks)
         try:
             with clock("decode"):
-                opened = self._open(sample)
-            row = replace(row, size=opened.size, remarks=row.remarks + opened.remarks)
-            return self._segmented(row, part, sample, opened, clock, step)
+                raster = self._open(sample)
+            row = replace(row, size=(raster.height, raster.width))
+            return self._segmented(row, part, sample, raster, clock, step)
         except SampleError as error:
             return replace(row, error=str(error))
 
-    def _open(self, sample: Sample) -> OpenedImage:
+    def _open(self, sample: Sample) -> Raster:
         if sample.fault not in SEGMENTED:
             raise SampleError(str(sample.fault))
-        picture = codec.decode_picture(sample.image, self._task.settings.max_pixels)
-        return OpenedImage(ArrayRaster(picture.pixels), picture.orientation, picture.remarks)
+        most = self._task.settings.max_pixels
+        return open_raster(io.BytesIO(sample.image), most, BY_WINDOW * most)
 
     def _segmented(
         self,
         row: ImageRow,
         part: Part,
         sample: Sample,
-        opened: OpenedImage,
+        raster: Raster,
         clock: Clock,
         step: Callable[[], object],
     ) -> ImageRow:
-        label, fault = self._label(sample, opened, clock)
-        image = TiledImage(opened.raster, self._session, self._task.batch_size)
+        label, fault = self._label(sample, raster, clock)
+        image = TiledImage(raster, self._session, self._task.batch_size)
         counts = _StripCounts(label.classes if label else None, len(self._task.card.classes))
         strips = counts.counting(image.strips(clock, step), clock)
-        if opened.raster.height * opened.raster.width <= MOST_PNG_PIXELS:
-            whole = join_strips(strips, opened.size)
+        if raster.height * raster.width <= MOST_PNG_PIXELS:
+            whole = join_strips(strips, (raster.height, raster.width))
             with clock("encode"):
                 row = replace(row, mask=codec.encode_mask(whole))
         else:
-            row = replace(row, mask_path=self._mask_file(part, row.index, opened.raster, strips, clock))
+            row = replace(row, mask_path=self._mask_file(part, row.index, raster, strips, clock))
         clock.tiles += image.tiles
-        if counts.has_one_class:  # of a tile it says little: there is more to see in the others
-            row = replace(row, remarks=row.remarks + tuple(sorted(image.remarks)))
+        of_tiles = tuple(sorted(image.remarks)) if counts.has_one_class else ()  # other tiles have other classes
+        row = replace(row, remarks=row.remarks + raster.remarks + of_tiles)
         return replace(row, error=fault) if fault else scored(row, counts.total, label, self._task.card)
 
-    def _label(self, sample: Sample, opened: OpenedImage, clock: Clock) -> tuple[Label | None, str | None]:
+    def _label(self, sample: Sample, raster: Raster, clock: Clock) -> tuple[Label | None, str | None]:
         """Return the label, None without one, and the error of one that cannot be used."""
         try:
             with clock("encode"):
-                return read_label(sample, opened.size, opened.orientation, self._labels), None
+                size = (raster.height, raster.width)
+                return read_label(sample, size, raster.orientation, self._labels), None
         except SampleError as error:
             return None, str(error)
 
