@@ -13,6 +13,7 @@ from segment.engines import Engine
 from segment.engines.local import LocalEngine
 from segment.errors import UsageError
 from segment.images.labels import LabelDecoder, parse_source
+from segment.inputs.discover import Discovery, Known, discover
 from segment.job import Job, job_record
 from segment.models.card import ModelCard
 from segment.models.sessions import LARGEST, Extras, Runtime, find_batch, resolve_runtime, runtime_version
@@ -27,6 +28,7 @@ from segment.progress import Progress
 from segment.store.client import Store
 from segment.store.urls import to_url, unsigned, without_query
 
+_ALONE = 16 << 20  # encoded bytes of an image that is a part by itself, if it is segmented in tiles
 _LOCAL_IMAGES = 10_000  # with more images, `engine = "auto"` starts a local Ray cluster for its isolation
 
 
@@ -48,6 +50,13 @@ def check_card(job: Job, card: ModelCard) -> None:
             f"--confidence and --probabilities: the card {card.name} segments images in tiles (input.tiles), for which "
             "they are not offered; leave them out"
         )
+
+
+def discover_for(
+    job: Job, card: ModelCard, store: Store, known: Known | None = None, without: str | None = None
+) -> Discovery:
+    """Find the images of a job and cut them into parts; see `discover`."""
+    return discover(job.input, job.input_options, store, known, without, _ALONE if card.input.tiles else None)
 
 
 def job_extras(job: Job, card: ModelCard) -> Extras:
