@@ -31,18 +31,28 @@ def open_raster(file: BinaryIO, max_pixels: int, most_by_window: int | None = No
     Raises:
         SampleError: as `segment.images.codec.decode_picture`.
     """
-    page = _page_of(file)
+    page = page_of(file)
     if page and page.height * page.width >= LARGE:
         return TiffRaster(page, most_by_window or max_pixels)
-    if file.seek(0, 2) > _MOST_BYTES:
-        raise SampleError("undecodable", "of this size only a large TIFF is read")
-    file.seek(0)
-    picture = codec.decode_picture(file.read(), max_pixels)
-    place, remarks = placed(page, picture.orientation)
+    try:
+        data = read_all(file)
+    except TiffError as error:
+        raise SampleError("undecodable", str(error)) from error
+    picture = codec.decode_picture(data, max_pixels)
+    place, remarks = _placed(page, picture.orientation)
     return ArrayRaster(picture.pixels, place, picture.orientation, picture.remarks + remarks)
 
 
-def _page_of(file: BinaryIO) -> TiffPage | None:
+def read_all(file: BinaryIO) -> bytes:
+    """Return all of a file that is decoded as a whole. Raises TiffError: it is too large for that."""
+    size = file.seek(0, 2)
+    if size > _MOST_BYTES:
+        raise TiffError(f"it has more than {_MOST_BYTES >> 20} MiB, and is no large TIFF that can be read by window")
+    file.seek(0)
+    return file.read(size)  # one request of a store
+
+
+def page_of(file: BinaryIO) -> TiffPage | None:
     """Return the page of a TIFF; None of anything else, and where the decoder has to say what is wrong."""
     file.seek(0)
     if image_format(file.read(16)) != "TIFF":
@@ -53,7 +63,7 @@ def _page_of(file: BinaryIO) -> TiffPage | None:
         return None
 
 
-def placed(page: TiffPage | None, orientation: int) -> tuple[Georeference | None, tuple[str, ...]]:
+def _placed(page: TiffPage | None, orientation: int) -> tuple[Georeference | None, tuple[str, ...]]:
     """Return where an image lies, and remarks. The tags do not apply to an image that is turned."""
     try:
         found = page.georeference if page else None
@@ -146,7 +156,7 @@ class TiffRaster:
             _, self.orientation, remarks = codec.checked_header(segments.header(), max_pixels)
         except TiffError as error:
             raise SampleError("undecodable", str(error)) from error
-        self.georeference, more = placed(page, self.orientation)
+        self.georeference, more = _placed(page, self.orientation)
         self.remarks = remarks + more + (("image_frames",) if page.has_more else ())
         self._windows = TiffWindows(page, segments, self.orientation, self._decode)
         self.height, self.width = self._windows.height, self._windows.width

@@ -82,6 +82,7 @@ class TiffSegments:
         segment_height, segment_width: of a segment, in pixels.
         down, across: numbers of rows and columns of segments.
         compression: the number that TIFF has for it.
+        bits: of a sample.
 
     Raises (every method):
         TiffError: no TIFF, a damaged one, or one of too large segments.
@@ -90,13 +91,13 @@ class TiffSegments:
     def __init__(self, page: TiffPage) -> None:
         self._page = page
         self.compression = page.number(_COMPRESSION, _NONE)
-        samples, self._bits = page.number(_SAMPLES, 1), page.number(_BITS, 1)
+        samples, self.bits = page.number(_SAMPLES, 1), page.number(_BITS, 1)
         self._planes, self._samples = (samples, 1) if page.number(_PLANAR, 1) == 2 else (1, samples)
-        if min(samples, self._bits) < 1:
+        if min(samples, self.bits) < 1:
             raise TiffError("it has no samples, or samples of no bits")
         self._unpacker = UNPACKERS.get(self.compression)
         self._differs = self._unpacker is not None and page.number(_PREDICTOR, 1) != 1
-        if self._differs and (page.number(_PREDICTOR, 1) != 2 or self._bits not in (8, 16)):
+        if self._differs and (page.number(_PREDICTOR, 1) != 2 or self.bits not in (8, 16)):
             raise TiffError("its predictor is not known")
         self.is_tiled = _TILES in page.tags
         if self.is_tiled:
@@ -154,7 +155,7 @@ class TiffSegments:
     @property
     def _row_bytes(self) -> int:
         """Bytes of a row of a segment, unpacked."""
-        return -(-self.segment_width * self._samples * self._bits // 8)
+        return -(-self.segment_width * self._samples * self.bits // 8)
 
     def runs(self, wanted: Sequence[tuple[int, int]]) -> Iterator[Run]:
         """Yield the fewest runs of a bounded number of pixels that make up segments.
@@ -193,7 +194,7 @@ class TiffSegments:
     def is_unreadable(self) -> bool:
         """Whether OpenCV cannot read the file, or reads it wrong."""
         is_turned = self._page.number(_TURNING[0], 1) > 1
-        is_plain = self._bits == 8 and self._samples != 2
+        is_plain = self.bits == 8 and self._samples != 2
         is_ragged = self._page.height % self.segment_height > 0 or self._page.width % self.segment_width > 0
         return self.compression in UNKNOWN_TO_OPENCV or (self.is_tiled and (is_turned or (is_ragged and not is_plain)))
 
@@ -234,12 +235,12 @@ class TiffSegments:
         rows = self.segment_height
         if not self.is_tiled:
             rows = min(rows, self._page.height - number % self.down * self.segment_height)
-        data = self._unpacker(segment, self.segment_height, self.segment_width, self._samples, self._bits)
+        data = self._unpacker(segment, self.segment_height, self.segment_width, self._samples, self.bits)
         data = data[: rows * self._row_bytes]  # some programs fill the last strip
         if len(data) < rows * self._row_bytes:
             raise TiffError(f"{DAMAGED}: it holds fewer pixels than its size needs")
         if self._differs:
-            stored = f"{self._page.file.order}u{self._bits // 8}"
+            stored = f"{self._page.file.order}u{self.bits // 8}"
             return without_differences(data, stored, (rows, self.segment_width, self._samples))
         return data
 

@@ -252,18 +252,19 @@ def _encode_one(
     at_source = resize.restore_mask(mask, card.input, size) if _needs_source(task) else mask
     row = replace(row, mask=codec.encode_mask(at_source if task.settings.mask_size == "source" else mask))
     try:
-        label = read_label(sample, size, frames.turned_by.get(position, 1), labels)
+        label = _read_label(sample, size, frames.turned_by.get(position, 1), labels)
     except SampleError as error:  # the mask is good, only its label is not: keep the mask
         return replace(row, error=str(error))
-    return scored(row, count_pixels(mask, at_source, label.classes if label else None, card), label, card)
+    confusion = count_pixels(mask, at_source, label.classes if label else None, card)
+    return scored(row, confusion, label.remarks if label else None, card)
 
 
-def scored(row: ImageRow, confusion: Confusion, label: Label | None, card: ModelCard) -> ImageRow:
-    """Add its counts to a row, and, with a label, the scores that follow from them."""
-    if label is None:
+def scored(row: ImageRow, confusion: Confusion, label_remarks: tuple[str, ...] | None, card: ModelCard) -> ImageRow:
+    """Add its counts to a row, and, unless there is no label, remarks on it and the scores that follow."""
+    if label_remarks is None:
         return replace(row, confusion=confusion)
     accuracy, miou = image_scores(confusion, card.classes.ignored_classes, card.metric.convention)
-    remarks = row.remarks + label.remarks
+    remarks = row.remarks + label_remarks
     return replace(row, confusion=confusion, pixel_accuracy=accuracy, miou=miou, remarks=remarks, labelled=True)
 
 
@@ -271,7 +272,7 @@ def _needs_source(task: Task) -> bool:
     return task.settings.mask_size == "source" or task.card.metric.resolution == "source"
 
 
-def read_label(sample: Sample, size: tuple[int, int], turned_by: int, labels: LabelDecoder) -> Label | None:
+def _read_label(sample: Sample, size: tuple[int, int], turned_by: int, labels: LabelDecoder) -> Label | None:
     """Return a sample's label, None if it has none.
 
     Raises:
