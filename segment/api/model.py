@@ -17,6 +17,7 @@ from segment.errors import SampleError, UsageError
 from segment.images.codec import Picture
 from segment.images.conversion import ImageLike, to_label, to_picture
 from segment.images.labels import LabelDecoder
+from segment.images.raster import ArrayRaster
 from segment.images.resize import resize_image, restore_mask
 from segment.job import Job, LabelEncoding
 from segment.metrics import Confusion
@@ -25,7 +26,8 @@ from segment.models.sessions import Runtime, Session, capabilities, open_session
 from segment.models.weights import load_weights
 from segment.output.remarks import RemarkLog
 from segment.pipeline.resources import available_cpus
-from segment.pipeline.stages import count_pixels, predict
+from segment.pipeline.stages import Clock, count_pixels, predict
+from segment.pipeline.tiling import TiledImage, join_strips, tile_extras
 from segment.store.client import Store
 
 log = logging.getLogger("segment.api.model")
@@ -44,12 +46,14 @@ class Prediction:
         at_model: `uint8[output height, output width]`, as the model gives it.
         fault: `SampleError` code if the output cannot be used, which makes the masks meaningless; else None.
         remark: code of `segment.output.remarks.REMARKS`: what is noticed and fails nothing; else None.
+        detail: of the fault, such as the tile that has it; empty if there is none.
     """
 
     mask: NDArray[np.uint8]
     at_model: NDArray[np.uint8]
     fault: str | None
     remark: str | None
+    detail: str = ""
 
 
 class Model:
@@ -166,7 +170,7 @@ class Model:
     def _check(self, picture: Picture, prediction: Prediction) -> None:
         """Raise a prediction's fault, or log its remarks."""
         if prediction.fault:
-            raise SampleError(prediction.fault)
+            raise SampleError(prediction.fault, prediction.detail)
         self._remarks.add([*picture.remarks, prediction.remark])
 
     def predictions(self, images: Sequence[NDArray[np.uint8]]) -> list[Prediction]:
@@ -178,6 +182,9 @@ class Model:
         """
         _refuse_fork(self._process)
         spec = self.card.input
+        if spec.tiles:
+            with self._lock:
+                return [self._in_tiles(image) for image in images]
         empty = np.empty((0, spec.height, spec.width, 3), np.uint8)
         resized = np.stack([resize_image(image, spec) for image in images]) if images else empty
         with self._lock:
@@ -191,6 +198,17 @@ class Model:
             )
             for position, (image, mask) in enumerate(zip(images, found.masks, strict=True))
         ]
+
+    def _in_tiles(self, image: NDArray[np.uint8]) -> Prediction:
+        tiled = TiledImage(ArrayRaster(image), self._session, self.batch_size)
+        size = (image.shape[0], image.shape[1])
+        try:
+            mask = join_strips(tiled.strips(Clock()), size)
+        except SampleError as error:
+            nothing = np.zeros(size, np.uint8)
+            return Prediction(nothing, nothing, error.code, None, error.detail)
+        remarks = sorted(tiled.remarks) if mask.min() == mask.max() else []
+        return Prediction(mask, mask, None, next(iter(remarks), None))
 
 
 def load_model(
@@ -242,7 +260,9 @@ def load_model(
     loaded = card if isinstance(card, ModelCard) else load_card(os.fspath(card), store)
     found = load_weights(loaded, None if weights is None else os.fspath(weights), store=store)
     chosen = resolve_runtime(found.format, runtime, device, precision, nodes=[capabilities()])
-    session = open_session(loaded, found, chosen, threads=threads or available_cpus(), batch=batch_size)
+    session = open_session(
+        loaded, found, chosen, threads=threads or available_cpus(), batch=batch_size, extras=tile_extras(loaded)
+    )
     _first_process = os.getpid()
     return Model(loaded, chosen, session, found.sha384, batch_size, max_pixels)
 

@@ -20,19 +20,20 @@ _MOST_BYTES = 1 << 28  # of a file that is decoded as a whole
 _EXCERPT_PIXELS = 1 << 26
 
 
-def open_raster(file: BinaryIO, max_pixels: int) -> Raster:
+def open_raster(file: BinaryIO, max_pixels: int, most_by_window: int | None = None) -> Raster:
     """Open an image: a large TIFF is read by window, anything else is decoded now.
 
     Args:
         file: seekable, and best without a buffer; it stays open as long as the raster is read.
         max_pixels: limit that is checked by the header before any pixel is decoded.
+        most_by_window: the same for a TIFF that is read by window; by default `max_pixels`.
 
     Raises:
         SampleError: as `segment.images.codec.decode_picture`.
     """
     page = page_of(file)
     if page and page.height * page.width >= LARGE:
-        return TiffRaster(page, max_pixels)
+        return TiffRaster(page, most_by_window or max_pixels)
     try:
         data = read_all(file)
     except TiffError as error:

@@ -52,6 +52,7 @@ def discover(
     store: Store,
     known: Known | None = None,
     without: str | None = None,
+    alone: int | None = None,
 ) -> Discovery:
     """Find the images of an input and cut them into parts. Only listings, headers and footers are read.
 
@@ -63,6 +64,7 @@ def discover(
         known: the input that is already planned. Its images are left out, except those of changed parts; it collects
             the changes.
         without: URL of a folder to leave out, such as an output below the input.
+        alone: encoded bytes from which on an image is a part by itself; see `cut`.
 
     Raises:
         UsageError: nothing is found, no image is found, or the options do not fit.
@@ -96,7 +98,7 @@ def discover(
         findings.notes.append("warnings cover the whole input: --limit and --sample select from its images afterwards")
     planned.warn(selected if is_selection else None)
     shards = mark_repeated(selected, findings.warnings)
-    parts = cut(shards, options)
+    parts = cut(shards, options, alone)
     images = sum(len(part) for part in parts)
     labelled = sum(member.label is not None for part in parts for member in part.members)
     counted = labelled if planned.labels_known else None

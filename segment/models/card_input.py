@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from segment.models.card_output import STRICT, Side
+from segment.models.card_tiles import Tiles
 from segment.models.classes import Byte
 
 Channels = Literal["RGB", "BGR", "GREY"]
@@ -69,6 +70,9 @@ class Input(BaseModel):
         (1.0, 1.0, 1.0), description="Divisor; in units of `maximum`, in the order of `channels`; one value for `GREY`."
     )
     resize: Resize = Field(Resize(), description="How images are resized to height and width.")
+    tiles: Tiles | None = Field(
+        None, description="Instead of a resize: images of any size are segmented in tiles of height and width."
+    )
 
     @property
     def depth(self) -> int:
@@ -90,3 +94,21 @@ class Input(BaseModel):
         if 0.0 in self.std:
             raise ValueError("std must not contain a zero: pixels are divided by it")
         return self
+
+    @model_validator(mode="after")
+    def _fits_tiles(self) -> Input:
+        if self.tiles is None:
+            return self
+        self.tiles.check_side("height", self.height)
+        self.tiles.check_side("width", self.width)
+        if self.resize.model_copy(update={"pad": Resize().pad}) != Resize():
+            raise ValueError(
+                "with tiles an image keeps its own pixels, so resize is not applied: leave out all of it but resize.pad"
+            )
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_tiles_that_are_off(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what says nothing, so that the identity of runs does not change with a new table."""
+        values: dict[str, Any] = dump(self)
+        return {name: value for name, value in values.items() if name != "tiles" or value is not None}

@@ -117,12 +117,13 @@ class Clock:
     Attributes:
         began: when it was made, in seconds since 1970.
         seconds: by stage.
-        memory: see `PartResult`; whoever runs the model sets it.
+        memory, tiles: see `PartResult`; whoever runs the model sets them.
     """
 
     def __init__(self) -> None:
         self.began = time.time()
         self.memory = 0
+        self.tiles = 0
         self.seconds: dict[Stage, float] = dict.fromkeys(STAGES, 0.0)
 
     @contextmanager
@@ -251,23 +252,26 @@ def _encode_one(
     at_source = resize.restore_mask(mask, card.input, size) if _needs_source(task) else mask
     row = replace(row, mask=codec.encode_mask(at_source if task.settings.mask_size == "source" else mask))
     try:
-        label = _read_label(sample, size, frames.turned_by.get(position, 1), labels)
+        label = read_label(sample, size, frames.turned_by.get(position, 1), labels)
     except SampleError as error:  # the mask is good, only its label is not: keep the mask
         return replace(row, error=str(error))
-    confusion = count_pixels(mask, at_source, label.classes if label else None, card)
+    return scored(row, count_pixels(mask, at_source, label.classes if label else None, card), label, card)
+
+
+def scored(row: ImageRow, confusion: Confusion, label: Label | None, card: ModelCard) -> ImageRow:
+    """Add its counts to a row, and, with a label, the scores that follow from them."""
     if label is None:
         return replace(row, confusion=confusion)
     accuracy, miou = image_scores(confusion, card.classes.ignored_classes, card.metric.convention)
-    return replace(
-        row, confusion=confusion, pixel_accuracy=accuracy, miou=miou, remarks=remarks + label.remarks, labelled=True
-    )
+    remarks = row.remarks + label.remarks
+    return replace(row, confusion=confusion, pixel_accuracy=accuracy, miou=miou, remarks=remarks, labelled=True)
 
 
 def _needs_source(task: Task) -> bool:
     return task.settings.mask_size == "source" or task.card.metric.resolution == "source"
 
 
-def _read_label(sample: Sample, size: tuple[int, int], turned_by: int, labels: LabelDecoder) -> Label | None:
+def read_label(sample: Sample, size: tuple[int, int], turned_by: int, labels: LabelDecoder) -> Label | None:
     """Return a sample's label, None if it has none.
 
     Raises:

@@ -82,7 +82,11 @@ def _kind(output: Output) -> str:
 
 
 def _resize(card: ModelCard) -> str:
-    resize = card.input.resize
+    resize, tiles = card.input.resize, card.input.tiles
+    if tiles:
+        overlap = f"{100 * tiles.overlap:g} %" if tiles.overlap < 1 else f"{tiles.overlap:g} pixels"
+        padding = "mirrored" if tiles.pad == "reflect" else f"border {resize.pad}"
+        return f"none: tiles that overlap by {overlap} or more, blended by {tiles.blend}, {padding} at small images"
     text = f"{resize.method}, {resize.resampler} {resize.interpolation}"
     return text if resize.method == "stretch" else f"{text}, {resize.anchor}, border {resize.pad}"
 

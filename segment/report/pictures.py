@@ -16,6 +16,7 @@ from segment.inputs.discover import Sample, read_part
 from segment.models.card import ModelCard
 from segment.models.classes import VOID
 from segment.output.ledger import Ledger
+from segment.output.mask_files import read_mask
 from segment.output.plan import Plan
 from segment.pipeline.stages import Task
 from segment.report.rows import Row, read_part_rows, read_scores
@@ -61,7 +62,7 @@ def read_view(ledger: Ledger, row: Row, task: Task, with_source: bool = True) ->
     found = read_part_rows(ledger, row.part.shard, row.whole, _COLUMNS).slice(row.position, 1).to_pylist()[0]
     if found["mask"] is None:
         raise SegmentError(f"'{found['id']}' is an error row: it has no mask to draw")
-    mask = codec.decode_mask(found["mask"]["bytes"])
+    mask = read_mask(ledger.store, ledger.output, found["mask"])
     size = (found["height"], found["width"])
     if mask.shape != size:
         mask = resize.restore_mask(mask, task.card.input, size)

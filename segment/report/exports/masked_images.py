@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from segment.images import codec
 from segment.output.ledger import Ledger
+from segment.output.mask_files import read_mask
 from segment.output.plan import Plan
 from segment.report.rows import numbers_of, part_tables
 
@@ -25,7 +27,7 @@ class MaskedImage:
         shard, id, uri: which image it is; an id may come in several shards.
         number: its position in the plan, from 1 on, whatever else is committed.
         is_file: whether `uri` is the URL of a file of its own, not of a tar or Parquet file.
-        png: the mask, as `masks/` holds it.
+        png: the mask, as `masks/` holds it; a mask in a file of its own is encoded anew.
     """
 
     shard: str
@@ -68,4 +70,9 @@ class MaskedImages:
                     self.without_mask += 1
                     continue
                 number = first[row["shard"]] + row["index"]
-                yield MaskedImage(row["shard"], row["id"], row["uri"], number, is_file, row["mask"]["bytes"])
+                yield MaskedImage(row["shard"], row["id"], row["uri"], number, is_file, self._png(row["mask"]))
+
+    def _png(self, mask: Mapping[str, Any]) -> bytes:
+        if mask["bytes"] is not None:
+            return bytes(mask["bytes"])
+        return codec.encode_mask(read_mask(self._ledger.store, self._ledger.output, mask))

@@ -1,0 +1,146 @@
+"""Rows of images that are segmented tile by tile: counted in strips, with masks within or beside their rows."""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segment.errors import SampleError
+from segment.images import codec
+from segment.images.labels import Label, LabelDecoder
+from segment.images.raster import Raster
+from segment.images.tiff_raster import open_raster
+from segment.inputs.discover import Part, Sample
+from segment.inputs.parts import SEGMENTED
+from segment.metrics import Confusion
+from segment.models.sessions import Session
+from segment.output.mask_files import MOST_PNG_PIXELS, write_mask_file
+from segment.output.mask_tiff import MaskWriter
+from segment.output.tables import ImageRow
+from segment.pipeline.stages import Clock, Task, read_label, scored
+from segment.pipeline.tiling import TiledImage, join_strips
+
+BY_WINDOW = 100  # times `max_pixels`, which limits what is decoded at once, an image may have that is read by window
+
+
+class TiledImages:
+    """Makes the rows of images, one image after the other, by a card with `input.tiles`.
+
+    Args:
+        task: the run.
+        session: of its model.
+        labels: decodes labels, each as a whole.
+    """
+
+    def __init__(self, task: Task, session: Session, labels: LabelDecoder) -> None:
+        self._task, self._session, self._labels = task, session, labels
+
+    def row(self, part: Part, sample: Sample, clock: Clock, step: Callable[[], object] = lambda: None) -> ImageRow:
+        """Segment an image, and score it if it has a label. A fault of any tile is the image's.
+
+        Args:
+            part: of the image.
+            sample: the image as read.
+            clock: takes the time of the stages and the number of tiles.
+            step: called before each batch of tiles; what it raises ends the image.
+
+        Raises:
+            StoreError: the file of a large mask cannot be written.
+        """
+        row = ImageRow(sample.id, sample.url, sample.index, None, None, None, None, None, None, sample.remarks)
+        try:
+            with clock("decode"):
+                raster = self._open(sample)
+            row = replace(row, size=(raster.height, raster.width))
+            return self._segmented(row, part, sample, raster, clock, step)
+        except SampleError as error:
+            return replace(row, error=str(error))
+
+    def _open(self, sample: Sample) -> Raster:
+        if sample.fault not in SEGMENTED:
+            raise SampleError(str(sample.fault))
+        most = self._task.settings.max_pixels
+        return open_raster(io.BytesIO(sample.image), most, BY_WINDOW * most)
+
+    def _segmented(
+        self,
+        row: ImageRow,
+        part: Part,
+        sample: Sample,
+        raster: Raster,
+        clock: Clock,
+        step: Callable[[], object],
+    ) -> ImageRow:
+        label, fault = self._label(sample, raster, clock)
+        image = TiledImage(raster, self._session, self._task.batch_size)
+        counts = _StripCounts(label.classes if label else None, len(self._task.card.classes))
+        strips = counts.counting(image.strips(clock, step), clock)
+        if raster.height * raster.width <= MOST_PNG_PIXELS:
+            whole = join_strips(strips, (raster.height, raster.width))
+            with clock("encode"):
+                row = replace(row, mask=codec.encode_mask(whole))
+        else:
+            row = replace(row, mask_path=self._mask_file(part, row.index, raster, strips, clock))
+        clock.tiles += image.tiles
+        of_tiles = tuple(sorted(image.remarks)) if counts.has_one_class else ()  # other tiles have other classes
+        row = replace(row, remarks=row.remarks + raster.remarks + of_tiles)
+        return replace(row, error=fault) if fault else scored(row, counts.total, label, self._task.card)
+
+    def _label(self, sample: Sample, raster: Raster, clock: Clock) -> tuple[Label | None, str | None]:
+        """Return the label, None without one, and the error of one that cannot be used."""
+        try:
+            with clock("encode"):
+                size = (raster.height, raster.width)
+                return read_label(sample, size, raster.orientation, self._labels), None
+        except SampleError as error:
+            return None, str(error)
+
+    def _mask_file(
+        self, part: Part, index: int, raster: Raster, strips: Iterable[NDArray[np.uint8]], clock: Clock
+    ) -> str:
+        """Write the mask to a file of the output; return its path there."""
+        task, palette = self._task, self._task.card.classes.palette_array
+        with tempfile.TemporaryDirectory(prefix="segment-") as folder:
+            file = Path(folder) / "mask.tif"
+            with MaskWriter(file, raster.height, raster.width, raster.georeference, palette) as writer:
+                for strip in strips:
+                    with clock("encode"):
+                        writer.write(strip)
+            with clock("write"):
+                return write_mask_file(task.store, task.output, part.shard, part.id, index, file)
+
+
+class _StripCounts:
+    """Counts the pixels of a mask, strip by strip from the top, by label and prediction.
+
+    Args:
+        label: `uint8[H, W]` of class indices and `VOID`; None counts every pixel as void.
+        classes: number of classes.
+
+    Attributes:
+        total: the counts of the strips so far.
+    """
+
+    def __init__(self, label: NDArray[np.uint8] | None, classes: int) -> None:
+        self._label, self._rows = label, 0
+        self.total = Confusion.zeros(classes)
+
+    @property
+    def has_one_class(self) -> bool:
+        """Whether all pixels so far have the same class."""
+        return int(np.count_nonzero(self.total.predicted_pixels)) == 1
+
+    def counting(self, strips: Iterable[NDArray[np.uint8]], clock: Clock) -> Iterator[NDArray[np.uint8]]:
+        """Yield the strips, `uint8[n, W]`, and count them."""
+        for strip in strips:
+            with clock("encode"):
+                label = None if self._label is None else self._label[self._rows : self._rows + len(strip)]
+                self.total += Confusion.of(strip, label, self.total.classes)
+                self._rows += len(strip)
+            yield strip
