@@ -127,15 +127,25 @@ def sign_again(
         store.add_signed_urls(listed_urls(url, store))
 
 
-def read_part(part: Part, options: InputOptions, store: Store) -> list[Sample]:
+def read_part(part: Part, options: InputOptions, store: Store, *, windowed: bool = False) -> list[Sample]:
     """Read the samples of a part: exactly `len(part)` of them, in order.
+
+    Args:
+        part: the part.
+        options: how its input is read.
+        store: where it is.
+        windowed: do not read TIFFs of `segment.inputs.large_files.LARGE_BYTES` or more, which have no limit then, but
+            say where they are (`Sample.large_image`); `open_image_file` opens them. Not in Parquet files, whose cells
+            are read as a whole.
 
     Raises:
         InputChanged: an object is not the planned one any more.
         StoreError: the store refused, or failed too often.
     """
-    readers = {"files": read_files, "webdataset": read_webdataset, "parquet": read_parquet}
-    return readers[part.format](part, options, store)
+    if part.format == "parquet":
+        return read_parquet(part, options, store)
+    read = read_files if part.format == "files" else read_webdataset
+    return read(part, options, store, windowed=windowed)
 
 
 def _visible(found: Found, options: InputOptions, findings: Findings) -> Found:

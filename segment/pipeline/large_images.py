@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -18,6 +17,7 @@ from segment.images.raster import Raster
 from segment.images.tiff_labels import LabelRaster, open_label
 from segment.images.tiff_raster import open_raster
 from segment.inputs.discover import Part, Sample
+from segment.inputs.large_files import open_image_file, open_label_file
 from segment.inputs.parts import SEGMENTED
 from segment.metrics import Confusion
 from segment.models.sessions import Session
@@ -26,6 +26,7 @@ from segment.output.mask_tiff import MaskWriter
 from segment.output.tables import ImageRow
 from segment.pipeline.stages import Clock, Task, scored
 from segment.pipeline.tiling import TiledImage, join_strips
+from segment.store.client import Store
 
 BY_WINDOW = 100  # times `max_pixels`, which limits what is decoded at once, an image may have that is read by window
 
@@ -52,7 +53,7 @@ class TiledImages:
             step: called before each batch of tiles; what it raises ends the image.
 
         Raises:
-            StoreError: the file of a large mask cannot be written.
+            StoreError, InputChanged: a window of a large image cannot be read, or a large mask be written.
         """
         row = ImageRow(sample.id, sample.url, sample.index, None, None, None, None, None, None, sample.remarks)
         try:
@@ -67,7 +68,7 @@ class TiledImages:
         if sample.fault not in SEGMENTED:
             raise SampleError(str(sample.fault))
         most = self._task.settings.max_pixels
-        return open_raster(io.BytesIO(sample.image), most, BY_WINDOW * most)
+        return open_raster(open_image_file(sample, self._task.store), most, BY_WINDOW * most)
 
     def _segmented(
         self,
@@ -80,7 +81,7 @@ class TiledImages:
     ) -> ImageRow:
         counts = _StripCounts(len(self._task.card.classes))
         with clock("encode"):
-            counts.open_label(sample, raster, self._labels)
+            counts.open_label(sample, self._task.store, raster, self._labels)
         image = TiledImage(raster, self._session, self._task.batch_size)
         strips = counts.counting(image.strips(clock, step), clock)
         if raster.height * raster.width <= MOST_PNG_PIXELS:
@@ -133,14 +134,14 @@ class _StripCounts:
         """Remarks on the label; None without one."""
         return self._label.remarks if self._label else None
 
-    def open_label(self, sample: Sample, raster: Raster, labels: LabelDecoder) -> None:
+    def open_label(self, sample: Sample, store: Store, raster: Raster, labels: LabelDecoder) -> None:
         """Open the label of a sample, if it has one, whose image is `raster`."""
         try:
             if sample.fault is not None:
                 raise SampleError(sample.fault)
-            if sample.label is not None:
-                size = (raster.height, raster.width)
-                self._label = open_label(io.BytesIO(sample.label), size, raster.orientation, labels)
+            file = open_label_file(sample, store)
+            if file is not None:
+                self._label = open_label(file, (raster.height, raster.width), raster.orientation, labels)
         except SampleError as error:
             self.fault = str(error)
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from segment.errors import InputChanged, ModelError, SegmentError, StoreError, StoreRefused
 from segment.inputs.discover import Part, Sample, read_part
+from segment.inputs.large_files import encoded_size
 from segment.metrics import Confusion
 from segment.models.sessions import Session, open_session, runtime_version
 from segment.models.weights import Weights
@@ -142,7 +143,7 @@ class Worker:
         self, part: Part, clock: Clock, samples: Sequence[Sample]
     ) -> PartResult | tuple[list[ImageRow], int] | None:
         try:
-            return self.rows(part, samples, clock), sum(len(sample.image) for sample in samples)
+            return self.rows(part, samples, clock), encoded_size(samples)
         except _Stopped:
             return None
         except Exception as error:
@@ -244,7 +245,7 @@ def read_planned(part: Part, task: Task) -> list[Sample]:
         InputChanged: what was planned is not there any more, or is another object.
     """
     try:
-        return read_part(part, task.settings.input_options, task.store)
+        return read_part(part, task.settings.input_options, task.store, windowed=task.card.input.tiles is not None)
     except FileNotFoundError as error:
         raise InputChanged(f"{shown(part.url)} has vanished since the run was planned: {error.strerror}") from None
 
