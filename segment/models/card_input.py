@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from segment.models.card_output import STRICT, Side
 from segment.models.card_tiles import Tiles
@@ -14,6 +15,10 @@ Channels = Literal["RGB", "BGR", "GREY"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "area"]
 Resampler = Literal["pillow", "opencv"]
 ByChannel = Annotated[tuple[float, ...], Field(min_length=1, max_length=3)]
+
+View = Literal["flip"] | Annotated[float, Field(ge=0.1, le=4)]
+
+_STRIDE = 32  # the largest stride of most networks
 
 
 class Resize(BaseModel):
@@ -71,7 +76,16 @@ class Input(BaseModel):
     )
     resize: Resize = Field(Resize(), description="How images are resized to height and width.")
     tiles: Tiles | None = Field(
-        None, description="Instead of a resize: images of any size are segmented in tiles of height and width."
+        None,
+        exclude_if=lambda tiles: tiles is None,  # the identity of runs without them stays as it was
+        description="Instead of a resize: images of any size are segmented in tiles of height and width.",
+    )
+    tta: tuple[View, ...] = Field(
+        (),
+        exclude_if=lambda views: not views,  # the identity of runs without it stays as it was
+        description="Test-time augmentation: views of the input besides the plain one; the probabilities of all are "
+        "averaged. `flip` mirrors left and right; a number scales height and width. With `flip` the view of each "
+        "size is also mirrored.",
     )
 
     @property
@@ -107,8 +121,46 @@ class Input(BaseModel):
             )
         return self
 
-    @model_serializer(mode="wrap")
-    def _without_tiles_that_are_off(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what says nothing, so that the identity of runs does not change with a new table."""
-        values: dict[str, Any] = dump(self)
-        return {name: value for name, value in values.items() if name != "tiles" or value is not None}
+    @model_validator(mode="after")
+    def _different_views(self) -> Input:
+        plain = f"{self.height}x{self.width} pixels"
+        seen: dict[tuple[int, int], str] = {(self.height, self.width): "the plain view"}
+        for scale in self.scales:
+            size = scaled_size(self.height, self.width, scale)
+            if size in seen:
+                steps = f"{_step(self.height)} rows and {_step(self.width)} columns"
+                raise ValueError(
+                    f"tta: at {plain}, in steps of {steps}, the scale {scale:g} is the same view as {seen[size]}: "
+                    "remove it"
+                )
+            seen[size] = f"the scale {scale:g}"
+        if self.tta.count("flip") > 1:
+            raise ValueError("tta names 'flip' twice: once mirrors the view of each size")
+        return self
+
+    @property
+    def flips(self) -> bool:
+        """Whether each view is also seen mirrored."""
+        return "flip" in self.tta
+
+    @property
+    def scales(self) -> tuple[float, ...]:
+        """Scales of the views besides the plain one."""
+        return tuple(view for view in self.tta if not isinstance(view, str))
+
+
+def scaled_size(height: int, width: int, scale: float) -> tuple[int, int]:
+    """Return height and width of the view of a scale.
+
+    They are rounded to the largest power of two, up to 32, that divides the side: a network of this stride takes them.
+    """
+    return _scaled_side(height, scale), _scaled_side(width, scale)
+
+
+def _scaled_side(side: int, scale: float) -> int:
+    step = _step(side)
+    return max(1, round(side * scale / step)) * step
+
+
+def _step(side: int) -> int:
+    return math.gcd(side, _STRIDE)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from segment.errors import SampleError
+from segment.errors import SampleError, UsageError
 from segment.images.raster import Raster
 from segment.images.resize import restore_mask
 from segment.images.tiles import BLENDINGS, TileAxis, pad_tile, spread_tiles
@@ -88,10 +88,21 @@ class TiledImage:
             raise SampleError(code, f"in the tile at row {top}, column {lefts[position]}")
 
 
-def tile_extras(card: ModelCard) -> Extras:
-    """Return what a session must give beside masks so that tiles can be blended; nothing for a card without tiles."""
+def session_extras(card: ModelCard, wanted: Extras) -> Extras:
+    """Return what a session gives beside masks: what is wanted, or what tiles are blended by.
+
+    Raises:
+        UsageError: something is wanted of a card with tiles.
+    """
     tiles = card.input.tiles
-    return Extras("maximum") if tiles is not None and tiles.blend == "confidence" else Extras()
+    if tiles is None:
+        return wanted
+    if wanted:
+        raise UsageError(
+            f"confidence and probabilities: the card {card.name} segments images in tiles (input.tiles), for which "
+            "they are not offered; leave them out"
+        )
+    return Extras("maximum") if tiles.blend == "confidence" else wanted
 
 
 def tile_axes(spec: Input, size: tuple[int, int]) -> tuple[TileAxis, TileAxis]:

@@ -26,7 +26,7 @@ from segment.output.tables import ImageRow, write_masks
 from segment.pipeline.large_images import TiledImages
 from segment.pipeline.memory_guard import peak_memory
 from segment.pipeline.stages import Clock, Task, decode, encode, segment
-from segment.pipeline.tiling import tile_extras
+from segment.pipeline.tiling import session_extras
 from segment.store.background import Background
 from segment.store.names import shown
 from segment.store.urls import redact_text
@@ -283,7 +283,7 @@ def load_worker(task: Task, weights: Weights, *, threads: int = 1, streams: int 
             f"this machine has {task.runtime.name} {installed}, the run was begun with {task.runtime.version}; their "
             f"masks would mix. Install {task.runtime.name}=={task.runtime.version} on every node"
         )
-    extras = tile_extras(task.card) or task.extras
+    extras = session_extras(task.card, task.extras)
     session = open_session(
         task.card, weights, task.runtime, threads=threads, streams=streams, batch=task.batch_size, extras=extras
     )

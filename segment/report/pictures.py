@@ -25,7 +25,7 @@ _SAMPLED_PARTS = 200  # enough to find good and bad images without reading a run
 _CAPTION = 26  # height in pixels
 _TILE = 320  # width in pixels
 _TALLEST = 2 * _TILE  # height in pixels
-_COLUMNS = ["id", "uri", "width", "height", "mask", "pixel_accuracy", "miou"]
+_COLUMNS = ["id", "uri", "width", "height", "mask", "pixel_accuracy", "miou", "mean_confidence"]
 
 GONE = "The source is gone, has changed, or cannot be read: only the mask is shown."
 
@@ -41,6 +41,7 @@ class ImageView:
         label: `uint8[H, W]` of class indices and `VOID`; None without a label.
         accuracy, miou: 0-1; None if unscored.
         reachable: whether the store of the source answers; if not, it will not for the next image.
+        confidence: 0-1; None in a run without it.
     """
 
     id: str
@@ -51,6 +52,7 @@ class ImageView:
     accuracy: float | None
     miou: float | None
     reachable: bool = True
+    confidence: float | None = None
 
 
 def read_view(ledger: Ledger, row: Row, task: Task, with_source: bool = True) -> ImageView:
@@ -74,7 +76,17 @@ def read_view(ledger: Ledger, row: Row, task: Task, with_source: bool = True) ->
             reachable = False
         except (SegmentError, SampleError, FileNotFoundError):
             pass
-    return ImageView(found["id"], found["uri"], mask, photo, label, found["pixel_accuracy"], found["miou"], reachable)
+    return ImageView(
+        found["id"],
+        found["uri"],
+        mask,
+        photo,
+        label,
+        found["pixel_accuracy"],
+        found["miou"],
+        reachable,
+        found.get("mean_confidence"),
+    )
 
 
 def _source(row: Row, task: Task, size: tuple[int, int]) -> tuple[NDArray[np.uint8] | None, NDArray[np.uint8] | None]:

@@ -6,6 +6,7 @@ import datetime
 
 from segment.pipeline.stages import Task
 from segment.report.aggregate import RunReport
+from segment.report.certain_images import confidence_in_words
 from segment.report.published import published_in_words
 from segment.store.names import shown
 
@@ -93,6 +94,7 @@ def fact_rows(report: RunReport, task: Task) -> list[tuple[str, str]]:
         ("Input size", f"{card.input.width} × {card.input.height}, {card.input.channels}, {method}"),
         ("Runtime", f"{runtime.name} {runtime.version}, {runtime.device}, {runtime.precision}"),
         ("Scored at", f"{card.metric.resolution} size, masks stored at {task.settings.mask_size} size"),
+        ("Confidence", confidence_in_words(report.certainty)),
         ("Score", card.metric.note),
         ("Published score", published_in_words(card)),
         ("Fingerprint", run["fingerprint"]),

@@ -12,7 +12,7 @@ from segment.models.sessions import footprint
 from segment.models.weights import Weights
 from segment.output.plan import Plan
 from segment.pipeline.stages import Task
-from segment.pipeline.tiling import tile_extras
+from segment.pipeline.tiling import session_extras
 from segment.store.names import count, size
 
 _MIB = 1 << 20
@@ -72,7 +72,7 @@ def forecast(task: Task, weights: Weights, plan: Plan, engine: Engine, workers: 
     by_window = task.card.input.tiles is not None and each_image >= LARGE_BYTES
     own = _COPIES * _pixel_bytes(task, each_image) + (0 if by_window else _PARTS * each_image * plan.largest_part)
     processes = engine.processes(task, weights, plan)
-    model = footprint(task.card, weights, task.runtime, task.batch_size, tile_extras(task.card) or task.extras)
+    model = footprint(task.card, weights, task.runtime, task.batch_size, session_extras(task.card, task.extras))
     # in Ray's object store, which is mapped, and unpickled
     base = _ACTOR + 2 * weights.size if engine.name == "ray" else PROCESS_MEMORY + weights.size
     memory = round(base + model.shared + model.per_stream + own) if model else None

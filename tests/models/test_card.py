@@ -272,7 +272,7 @@ def test_masks_have_the_size_of_the_input_or_of_a_larger_output() -> None:
     ("old", "new", "line"),
     [
         ("height", "hieght", "  input.hieght: unknown key. Did you mean 'height'? Known: channels, height, layout"),
-        ("source", "sorce", "  sorce: unknown key. Did you mean 'source'? Known: classes, description, gflops"),
+        ("source", "sorce", "  sorce: unknown key. Did you mean 'source'? Known: classes, description, ensemble"),
         ("interpolation", "interpol", "  input.resize.interpol: unknown key. Did you mean 'interpolation'?"),
         ("sha384", "sha256", "  weights.0.sha256: unknown key. Did you mean 'sha384'? Known: sha384, size, url"),
         ("ignore =", "ignored =", "  classes.ignored: unknown key. Did you mean 'ignore'? Known: ignore, names"),

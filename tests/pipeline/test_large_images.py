@@ -269,7 +269,7 @@ def test_the_mask_size_of_the_model_is_refused(place: TiledPlace) -> None:
 
 
 def test_columns_beside_the_mask_are_refused(place: TiledPlace) -> None:
-    with pytest.raises(UsageError, match="--confidence and --probabilities: the card blocks segments images in tiles"):
+    with pytest.raises(UsageError, match="confidence and probabilities: the card blocks segments images in tiles"):
         place.run(confidence="maximum", output=str(place.folder / "refused"))
 
 

@@ -80,13 +80,20 @@ class SanityCheck:
 
     def _fault_message(self, code: str, image: NDArray[np.uint8]) -> str:
         where = "in the first image and in random images"
+        values = self._raw(image[np.newaxis])
+        extent = f"from {values.min():g} to {values.max():g}"
+        if code == "model_not_finite" and self._card.output.kind == "probabilities" and _is_beyond(values):
+            return (
+                f"the card says that the graph's output is probabilities, but its values, {extent}, are beyond 0 to 1, "
+                f'{where}: output.kind = "logits"?'
+            )
+        if code == "model_not_finite" and self._card.ensemble and np.isfinite(values).all():
+            return f"the scores of a member of the ensemble are not finite numbers, or no probabilities, {where}"
         if code == "model_not_finite":
             return (
                 f"the scores are not finite numbers, {where}: the weights are damaged, input.maximum, mean and std "
                 "are wrong, or numbers exceed the range of the precision (--precision f32)"
             )
-        values = self._raw(image[np.newaxis])
-        extent = f"from {values.min():g} to {values.max():g}"
         if code == "model_not_whole":
             return (
                 f"the card says that the graph's output is a class index, but its values, {extent}, are not whole "
@@ -147,6 +154,10 @@ class SanityCheck:
 
 def _looks_probable(raw: NDArray[np.float32]) -> bool:
     return bool(raw.min() >= 0 and raw.max() <= 1)
+
+
+def _is_beyond(raw: NDArray[np.float32]) -> bool:
+    return bool(np.isfinite(raw).all() and not _looks_probable(raw))
 
 
 def output_shape_by_run(card: ModelCard, raw: RawRun) -> tuple[int, ...]:
