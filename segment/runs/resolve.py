@@ -32,7 +32,7 @@ _ALONE = 16 << 20  # encoded bytes of an image that is a part by itself, if it i
 _LOCAL_IMAGES = 10_000  # with more images, `engine = "auto"` starts a local Ray cluster for its isolation
 
 
-def check_card(job: Job, card: ModelCard) -> None:
+def check_options(job: Job, card: ModelCard) -> None:
     """Check `label_remap`, `mask_size`, and what is written beside masks, against the card.
 
     Raises:

@@ -36,6 +36,7 @@ from segment.output.results import PartResult
 from segment.pipeline import large_images
 from segment.pipeline.stall import StallTimeout
 from segment.pipeline.worker import load_worker
+from segment.readings.checking import check_card
 from segment.runs.driver import task_and_plan
 from segment.store.client import Store
 from tests.graphs import TRIGGER, nan_graph
@@ -271,6 +272,11 @@ def test_the_mask_size_of_the_model_is_refused(place: TiledPlace) -> None:
 def test_columns_beside_the_mask_are_refused(place: TiledPlace) -> None:
     with pytest.raises(UsageError, match="confidence and probabilities: the card blocks segments images in tiles"):
         place.run(confidence="maximum", output=str(place.folder / "refused"))
+
+
+def test_readings_of_the_card_are_not_compared(place: TiledPlace) -> None:
+    with pytest.raises(UsageError, match="check a copy of it with resize in place of tiles"):
+        check_card(place.job(), images=4, note=lambda _: None)
 
 
 def test_stall_times_count_tiles() -> None:
