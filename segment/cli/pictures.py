@@ -81,6 +81,7 @@ class ExportFormat(StrEnum):
     coco_panoptic = "coco-panoptic"
     cvat = "cvat"
     label_studio = "label-studio"
+    cog = "cog"
     coco_rle = "coco-rle"
 
 
@@ -94,7 +95,7 @@ def export(
             "--format",
             "-f",
             help="png: class indices; voc: PASCAL VOC; coco-stuff, coco-panoptic: COCO; cvat: a zip for CVAT; "
-            "label-studio: tasks with predictions; coco-rle: former name of coco-stuff.",
+            "label-studio: tasks with predictions; cog: cloud-optimised GeoTIFFs; coco-rle: former name of coco-stuff.",
         ),
     ] = ExportFormat.png,
     storage_option: StorageOptions = None,

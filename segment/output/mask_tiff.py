@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
@@ -11,13 +11,17 @@ import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
+from segment.images import headers
 from segment.images.raster import Georeference
+from segment.images.tiff_raster import TiffWindows
+from segment.images.tiff_segments import TiffSegments
 from segment.images.tiff_tags import (
     GEOREFERENCE,
     LONG,
     LONG8,
     SHORT,
     Field,
+    TiffPage,
     directory_size,
     encode_directory,
     file_header,
@@ -211,3 +215,35 @@ class MaskWriter:
         at = self._file.tell()
         self._file.write(tile)
         return at
+
+
+class MaskFile:
+    """A mask that was written by `MaskWriter`.
+
+    Args:
+        file: seekable.
+
+    Attributes:
+        size: (height, width) in pixels.
+        georeference: as it was given.
+
+    Raises (every method):
+        TiffError: the file is damaged.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        page = TiffPage(file)
+        self.size = (page.height, page.width)
+        self.georeference = page.georeference
+        self._windows = TiffWindows(page, TiffSegments(page), 1, _class_indices)
+
+    def strips(self) -> Iterator[NDArray[np.uint8]]:
+        """Yield the mask from the top, `uint8[n, W]`, one row of tiles at a time."""
+        for top in range(0, self.size[0], TILE):
+            yield self._windows.read(top, 0, min(TILE, self.size[0] - top), self.size[1])
+
+
+def _class_indices(tiles: bytes) -> NDArray[np.uint8]:
+    """Return the values of a TIFF without compression, of a palette or grey."""
+    with headers.pixel_limit.lifted():
+        return np.asarray(headers.open_header(tiles, ("TIFF",)), dtype=np.uint8)
