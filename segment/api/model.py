@@ -18,7 +18,7 @@ from segment.images.codec import Picture
 from segment.images.conversion import ImageLike, to_label, to_picture
 from segment.images.labels import LabelDecoder
 from segment.images.raster import ArrayRaster
-from segment.images.resize import resize_image, restore_mask
+from segment.images.resize import resize_image, restore_mask, unpadded
 from segment.job import Job, LabelEncoding
 from segment.metrics import Confusion
 from segment.models.card import ModelCard, load_card
@@ -27,8 +27,10 @@ from segment.models.sessions import Extras, Runtime, Session, capabilities, open
 from segment.models.weights import load_weights
 from segment.output.remarks import RemarkLog
 from segment.pipeline.certainty import mean_confidence
+from segment.pipeline.prediction import predict
 from segment.pipeline.resources import available_cpus
-from segment.pipeline.stages import Clock, count_pixels, predict
+from segment.pipeline.stacking import stack
+from segment.pipeline.stages import Clock, count_pixels
 from segment.pipeline.tiling import TiledImage, join_strips, session_extras
 from segment.store.client import Store
 
@@ -141,7 +143,7 @@ class Model:
         pictures = []
         for position, image in enumerate(images):
             with position_in_errors(position):
-                pictures.append(to_picture(image, self.max_pixels))
+                pictures.append(to_picture(image, self.max_pixels, self.card.input))
         found = self.predictions([picture.pixels for picture in pictures])
         for position, (picture, prediction) in enumerate(zip(pictures, found, strict=True)):
             with position_in_errors(position):
@@ -182,7 +184,7 @@ class Model:
         return counts
 
     def _predict(self, image: ImageLike) -> tuple[Picture, Prediction]:
-        picture = to_picture(image, self.max_pixels)
+        picture = to_picture(image, self.max_pixels, self.card.input)
         prediction = self.predictions([picture.pixels])[0]
         self._check(picture, prediction)
         return picture, prediction
@@ -205,19 +207,19 @@ class Model:
         if spec.tiles:
             with self._lock:
                 return [self._in_tiles(image) for image in images]
-        empty = np.empty((0, spec.height, spec.width, 3), np.uint8)
-        resized = np.stack([resize_image(image, spec) for image in images]) if images else empty
+        resized = stack([resize_image(image, spec) for image in images], spec)
         with self._lock:
             found = predict(resized, self._session, self.batch_size)
+        sizes = [(image.shape[0], image.shape[1]) for image in images]
         return [
             Prediction(
-                restore_mask(mask, spec, (image.shape[0], image.shape[1])),
-                mask,
+                restore_mask(mask, spec, size),
+                unpadded(mask, spec, size),
                 found.faults.get(position),
                 found.remarks.get(position),
-                None if found.confidence is None else found.confidence[position],
+                None if found.confidence is None else unpadded(found.confidence[position], spec, size),
             )
-            for position, (image, mask) in enumerate(zip(images, found.masks, strict=True))
+            for position, (size, mask) in enumerate(zip(sizes, found.masks, strict=True))
         ]
 
     def _in_tiles(self, image: NDArray[np.uint8]) -> Prediction:

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, field_serializer, model_validator
 
 from segment.errors import UsageError, did_you_mean
+from segment.models.buckets import Size
 from segment.models.card_input import Input, Resampler
 from segment.models.card_output import ONE_CHANNEL, STRICT, Output
 from segment.models.classes import Classes
@@ -157,6 +158,17 @@ class ModelCard(BaseModel):
             )
         return self
 
+    @model_validator(mode="after")
+    def _size_of_the_image(self) -> ModelCard:
+        if self.input.is_dynamic and (self.output.height or self.output.width):
+            raise ValueError("output.height and output.width follow from the image where input.height = 'image'")
+        return self
+
+    def at(self, size: Size) -> ModelCard:
+        """Return the card for an input of one of its sizes (height, width); the card itself if it has only one."""
+        return self.model_copy(update={"input": self.input.at(size)}) if self.input.is_dynamic else self
+
+    @model_validator(mode="after")
     def _averaged(self) -> ModelCard:
         if self.ensemble and self.weights:
             raise ValueError("a card has weights or an ensemble: move the weights to an [[ensemble]] of their own")

@@ -13,8 +13,10 @@ from segment.images.resize import restore_mask
 from segment.images.tiles import BLENDINGS, TileAxis, pad_tile, spread_tiles
 from segment.models.card import ModelCard
 from segment.models.card_input import Input
-from segment.models.sessions import Extras, Masks, Session
-from segment.pipeline.stages import Clock, predict
+from segment.models.sessions import Extras, Session
+from segment.pipeline.prediction import predict
+from segment.pipeline.stacking import Found
+from segment.pipeline.stages import Clock
 
 
 class TiledImage:
@@ -72,7 +74,7 @@ class TiledImage:
         spec, width = self._session.card.input, self._columns.inside
         return np.stack([pad_as_card(band[:, left : left + width], spec) for left in lefts])
 
-    def _results(self, found: Masks) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8] | None]]:
+    def _results(self, found: Found) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8] | None]]:
         """Yield mask and confidence of each tile, `uint8[input height, input width]`."""
         spec = self._session.card.input
 

@@ -100,12 +100,18 @@ def _variants(own: Scaling, channels: str) -> Iterator[Scaling]:
 def resizes(base: Reading, own: Resize) -> Iterator[Reading]:
     """Yield readings by resize: stretched, or the aspect ratio kept, with a black or grey border.
 
+    Where the card does not scale an image to a size of the model, there is no other.
+
     Args:
         base: gives the rest.
         own: the card's own; library, kernel and anchor are kept.
     """
     others: list[dict[str, Any]] = [{"method": "stretch", "anchor": "top-left"}]
-    others += [{"method": method, "pad": (grey,) * 3} for method in ("letterbox", "pad") for grey in _BORDERS]
+    others += [
+        {"method": method, "pad": (grey,) * len(own.pad)} for method in ("letterbox", "pad") for grey in _BORDERS
+    ]
+    if own.method in ("none", "short_side"):
+        others = []
     found = [own, *(own.model_copy(update=values) for values in others)]
     for resize in dict.fromkeys(found):
         yield replace(base, resize=resize)

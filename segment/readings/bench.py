@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segment.errors import ModelError
-from segment.images import codec
+from segment.images.bands import decode_image
 from segment.images.resize import resize_image, restore_mask
 from segment.models.card import ModelCard
 from segment.models.card_input import Resize
 from segment.models.sessions import Runtime, Session, open_session
 from segment.models.weights import Weights
+from segment.pipeline.prediction import predict
 from segment.pipeline.resources import available_cpus
-from segment.pipeline.stages import predict
 from segment.readings.alternatives import Reading
 from segment.readings.evidence import Evidence
 from segment.readings.labelled import Labelled, classes_of_values
@@ -93,7 +93,7 @@ class Bench:
         if self._resize != card.input.resize:
             self._resize, self._prepared = card.input.resize, {}
         if image not in self._prepared:
-            picture = codec.decode(image.data, self._max_pixels)
+            picture = decode_image(image.data, card.input, self._max_pixels).pixels
             pixels = resize_image(picture, card.input)
             digest = hashlib.sha256(pixels.tobytes()).digest()
             self._prepared[image] = _Prepared(pixels, (picture.shape[0], picture.shape[1]), digest)

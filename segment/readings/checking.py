@@ -71,7 +71,7 @@ def check_readings(card: ModelCard, weights: Weights, job: Job, *, images: int, 
         )
     if images < FEWEST_IMAGES:
         raise UsageError(f"{images} images have no spread that tells noise from a difference: at least {FEWEST_IMAGES}")
-    labelled = LabelledImages(job, card.classes, store, images)
+    labelled = LabelledImages(job, card, store, images)
     if len(labelled) < FEWEST_IMAGES:
         raise UsageError(
             f"only {count(len(labelled), 'labelled image')} can be used, too few to tell noise from a difference: at "

@@ -12,11 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segment.errors import SampleError, UsageError
-from segment.images import codec
+from segment.images.bands import decode_image
 from segment.images.label_images import read_label
 from segment.images.labels import LabelDecoder
 from segment.inputs.discover import Part, Sample, discover, read_part
 from segment.job import Job
+from segment.models.card import ModelCard
+from segment.models.card_input import Input
 from segment.models.classes import VOID, Classes
 from segment.readings.numbering import UNKNOWN, Numbering, decoded, numberings
 from segment.store.client import Store
@@ -62,7 +64,7 @@ class LabelledImages:
 
     Args:
         job: says where the images are and how labels are read.
-        classes: of the card.
+        card: the card.
         store: reads them.
         first: number of images that say how labels are numbered.
 
@@ -77,7 +79,7 @@ class LabelledImages:
         StoreError: the store refused.
     """
 
-    def __init__(self, job: Job, classes: Classes, store: Store, first: int) -> None:
+    def __init__(self, job: Job, card: ModelCard, store: Store, first: int) -> None:
         found = discover(job.input, job.input_options, store)
         places = [place for part in found.parts for place in _places(part)]
         if not places:
@@ -86,8 +88,10 @@ class LabelledImages:
             )
         self.of = len(places)
         self.unusable: Counter[str] = Counter()
-        self._job, self._store = job, store
-        self._decoder = LabelDecoder(classes, job.label_encoding, job.label_remap, allow_lossy=job.allow_lossy_labels)
+        self._job, self._entry, self._store = job, card.input, store
+        self._decoder = LabelDecoder(
+            card.classes, job.label_encoding, job.label_remap, allow_lossy=job.allow_lossy_labels
+        )
         self._places = _spread(places)
         taken = list(itertools.islice(self._readable(_TRIES * first), first))
         numbered = not job.label_remap and all(item.is_numbered for item in taken)
@@ -95,7 +99,7 @@ class LabelledImages:
         if not self._images:
             raise UsageError(f"none of the labelled images can be used, so nothing can be said:{self.reasons}")
         self.fixed = "" if numbered else "--label-remap says what they are" if job.label_remap else "they are colours"
-        self.numberings = _possible(classes, self._images) if numbered else (decoded(),)
+        self.numberings = _possible(card.classes, self._images) if numbered else (decoded(),)
 
     def __len__(self) -> int:
         return len(self._images)
@@ -117,7 +121,7 @@ class LabelledImages:
         for place in itertools.islice(self._places, tries):
             try:
                 (sample,) = read_part(place, self._job.input_options, self._store)
-                yield _read(sample, self._decoder, self._job)
+                yield _read(sample, self._decoder, self._entry, self._job)
             except SampleError as error:
                 self.unusable[str(error)] += 1
 
@@ -148,12 +152,12 @@ def _spread(places: Sequence[Part]) -> Iterator[Part]:
     yield from (places[index] for index in dict.fromkeys([*spread, *range(len(places))]))
 
 
-def _read(sample: Sample, decoder: LabelDecoder, job: Job) -> _Read:
+def _read(sample: Sample, decoder: LabelDecoder, entry: Input, job: Job) -> _Read:
     if sample.fault is not None:
         raise SampleError(sample.fault)
     if sample.label is None:
         raise SampleError("label_missing")
-    picture = codec.decode_picture(sample.image, job.max_pixels)
+    picture = decode_image(sample.image, entry, job.max_pixels)
     size, turned = (picture.pixels.shape[0], picture.pixels.shape[1]), picture.orientation
     try:
         classes, fault = decoder.read(sample.label, *size, turned).classes, ""

@@ -21,7 +21,8 @@ def print_cards() -> None:
     for column in ("input", "classes", "mIoU %", "weights"):
         table.add_column(column, no_wrap=True)
     for card in map(load_card, built_in_cards()):
-        size = f"{card.input.width}x{card.input.height}"
+        height, width = card.input.sides
+        size = f"{width}x{height}"
         table.add_row(card.name, size, str(len(card.classes)), _published(card), _weights(card))
     console = Console(highlight=False, soft_wrap=True)
     console.print(table)
@@ -54,11 +55,14 @@ def print_card(card: ModelCard) -> None:
 
 def _card_rows(card: ModelCard) -> list[tuple[str, str | Text]]:
     spec, output, metric = card.input, card.output, card.metric
-    pixels = f"{spec.height}x{spec.width}"
+    pixels = "x".join(spec.sides)
     shape = f"{spec.depth}x{pixels}" if spec.layout == "NCHW" else f"{pixels}x{spec.depth}"
-    size = f"{card.output_height}x{card.output_width}"
+    size = pixels if spec.is_dynamic else f"{card.output_height}x{card.output_width}"
     rows: list[tuple[str, str | Text]] = [
-        ("input", f"{spec.name or '(the only one)'}: Nx{shape} {spec.layout}, {spec.channels}, 0-{spec.maximum}"),
+        (
+            "input",
+            f"{spec.name or '(the only one)'}: Nx{shape} {spec.layout}, {spec.channels_in_words}, 0-{spec.maximum}",
+        ),
         ("normalise", f"- {spec.mean} / {spec.std}" if any(spec.mean) or set(spec.std) != {1.0} else "nothing"),
         ("resize", _resize(card)),
         *([("views", _views(card))] if spec.tta else []),
@@ -104,6 +108,10 @@ def _resize(card: ModelCard) -> str:
         padding = "mirrored" if tiles.pad == "reflect" else f"border {resize.pad}"
         return f"none: tiles that overlap by {overlap} or more, blended by {tiles.blend}, {padding} at small images"
     text = f"{resize.method}, {resize.resampler} {resize.interpolation}"
+    if resize.method in ("none", "short_side"):
+        text = f"shorter side {resize.short_side}, {text}" if resize.short_side else "none"
+    if card.input.is_dynamic:
+        return f"{text}, border to multiples of {card.input.multiple_of} right and below, {resize.pad}"
     return text if resize.method == "stretch" else f"{text}, {resize.anchor}, border {resize.pad}"
 
 

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segment.errors import SampleError, SegmentError, StoreError
-from segment.images import codec, drawing, resize
+from segment.images import drawing, resize
+from segment.images.bands import decode_image, displayed
 from segment.images.labels import LabelDecoder
 from segment.inputs.discover import Sample, read_part
 from segment.models.card import ModelCard
@@ -92,10 +93,10 @@ def read_view(ledger: Ledger, row: Row, task: Task, with_source: bool = True) ->
 def _source(row: Row, task: Task, size: tuple[int, int]) -> tuple[NDArray[np.uint8] | None, NDArray[np.uint8] | None]:
     """Read photo and label; None if the source no longer has the size (height, width) of the mask."""
     sample = read_part(row.part, task.settings.input_options, task.store)[0]
-    picture = codec.decode_picture(sample.image, task.settings.max_pixels)
+    picture = decode_image(sample.image, task.card.input, task.settings.max_pixels)
     if picture.pixels.shape[:2] != size:
         return None, None
-    return picture.pixels, _label(sample, size, picture.orientation, task.label_decoder())
+    return displayed(picture.pixels), _label(sample, size, picture.orientation, task.label_decoder())
 
 
 def _label(sample: Sample, size: tuple[int, int], turned_by: int, labels: LabelDecoder) -> NDArray[np.uint8] | None:

@@ -36,7 +36,10 @@ def test_defaults_and_units() -> None:
         ("{ blend = 'mean' }", "'mean' is not offered"),
         ("{ blend = 'vote' }", "expected 'centre' or 'confidence'"),
         ("{ overlapp = 3 }", "Did you mean 'overlap'"),
-        ("{}\nresize = { method = 'letterbox' }", "resize is not applied: leave out all of it but resize.pad"),
+        (
+            "{}\nresize = { method = 'letterbox' }",
+            "with tiles no image is resized: leave out all of resize but resize.pad",
+        ),
     ],
 )
 def test_refusals(tiles: str, words: str) -> None:
@@ -48,6 +51,8 @@ def test_what_does_not_fit_the_rest_of_the_card() -> None:
     with pytest.raises(UsageError, match=r"metric\.resolution = 'model' is the size of one tile"):
         with_tiles(resolution=('resolution = "source"', 'resolution = "model"'))
     index = ('kind = "logits"\nlayout = "NCHW"', 'kind = "index"\nlayout = "NHW"')
+    with pytest.raises(UsageError, match="tiles have one size"):
+        with_tiles(size=("height = 24\nwidth = 32", "height = 'image'\nwidth = 'image'"))
     assert with_tiles(index=index).input.tiles is not None
     with pytest.raises(UsageError, match="blend = 'confidence' needs scores"):
         with_tiles("{ blend = 'confidence' }", index=index)

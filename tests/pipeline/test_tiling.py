@@ -206,3 +206,22 @@ def test_only_the_blend_by_confidence_asks_for_it() -> None:
     assert session_extras(confidence, Extras()) == Extras("maximum")
     with pytest.raises(UsageError, match=r"the card .* segments images in tiles"):
         session_extras(centre, Extras("margin"))
+
+
+def test_bands_are_tiled_as_colours_are() -> None:
+    """Two bands, the class of a pixel the one that is brighter."""
+    entry = {
+        "channels": "BANDS",
+        "bands": (3, 1),
+        "mean": (0.0, 0.0),
+        "std": (1.0, 1.0),
+        "layout": "NCHW",
+        "name": None,
+    }
+    card = small(input={**entry, "tiles": Tiles(pad="constant"), "resize": Resize(pad=(0, 0))}, output={"name": None})
+    card = card.model_copy(update={"output": card.output.model_copy(update=SCORES)})
+    scores = [helper.make_node("Concat", ["x", *["dark"] * 10], ["y"], axis=1)]
+    dark = numpy_helper.from_array(np.full((1, 1, 32, 48), -1, np.float32), "dark")
+    graph = tiny(scores, [("x", [1, 2, 32, 48])], [("y", [1, 12, 32, 48])], [dark])
+    image = noise(70, 90)[:, :, [2, 0]]
+    assert np.array_equal(tiled(image, opened(card, graph, ORT)), image.argmax(axis=2))

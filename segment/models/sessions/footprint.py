@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
+from segment.models.buckets import USUAL
 from segment.models.card import ModelCard
 from segment.models.sessions.base import Runtime
 from segment.models.sessions.extras import NOTHING, Extras
@@ -37,8 +38,10 @@ def footprint(
     Weights count twice: as read, and in the runtime's layout and precision; with openvino once more for each further
     size of the input, which may have another layout. Views and members of one size have equal tensors, and onnxruntime
     keeps those of one for the next. A tensor is alive from the node that
-    produces it to the last one that reads it; a call needs the largest sum of tensors alive together.
+    produces it to the last one that reads it; a call needs the largest sum of tensors alive together. A model that runs
+    at the size of each image is predicted for images of 1024x2048.
     """
+    card = card.at(USUAL)
     if runtime.device != "cpu":
         return None
     from segment.models.sessions.openvino import wrapped_model  # reads every format

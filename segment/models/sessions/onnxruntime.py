@@ -128,7 +128,7 @@ def _unbound_run(session: Any) -> Run:
 def _on_gpu(session: Any, card: ModelCard, number: int | None, extras: Extras = NOTHING) -> Run:
     """Bind buffers, after a first call that loads the kernels and shows the size of the masks."""
     expected = (card.output_height, card.output_width)
-    first = np.zeros((number or 1, card.input.height, card.input.width, 3), np.uint8)
+    first = np.zeros((number or 1, card.input.height, card.input.width, card.input.planes), np.uint8)
     masks, *_ = _unbound_run(session)(first)
     if masks.shape[1:] != expected:
         return _unbound_run(session)  # `GraphSession` raises the error

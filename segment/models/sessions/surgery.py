@@ -149,8 +149,9 @@ class Surgeon:
         others = [item for item in graph.input if item.name != self._entry.name]
         del graph.input[:]
         number = batch or self._name("batch")
-        height, width = self.card.input.height, self.card.input.width
-        graph.input.append(_value(self._name("images"), TensorProto.UINT8, (number, height, width, 3)))
+        spec = self.card.input
+        shape = (number, spec.height, spec.width, spec.planes)
+        graph.input.append(_value(self._name("images"), TensorProto.UINT8, shape))
         graph.input.extend(others)
         del graph.output[:]
         graph.output.extend(outputs)
