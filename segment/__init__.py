@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from segment.models.card import ModelCard, load_card
     from segment.progress import Progress
     from segment.report.aggregate import RunReport
+    from segment.report.run_score import RunScore, score
     from segment.runs.driver import run
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "Progress",
     "Run",
     "RunReport",
+    "RunScore",
     "SegmentedImage",
     "Segmenter",
     "confusion",
@@ -41,6 +43,7 @@ __all__ = [
     "load_model",
     "open_run",
     "run",
+    "score",
 ]
 
 _HOMES = {
@@ -53,6 +56,7 @@ _HOMES = {
     "Progress": "segment.progress",
     "Run": "segment.api.reader",
     "RunReport": "segment.report.aggregate",
+    "RunScore": "segment.report.run_score",
     "SegmentedImage": "segment.api.reader",
     "Segmenter": "segment.api.segmenter",
     "confusion": "segment.metrics",
@@ -61,6 +65,7 @@ _HOMES = {
     "load_model": "segment.api.model",
     "open_run": "segment.api.reader",
     "run": "segment.runs.driver",
+    "score": "segment.report.run_score",
 }
 
 

@@ -100,9 +100,9 @@ class Model:
         """Segment an image.
 
         Args:
-            image: `uint8[H, W, 3]`, RGB, of any size; a PIL image; or the bytes of an encoded image. Bytes, and the
-                file of a PIL image that Pillow has not decoded yet, are decoded as a job decodes them; other decoders
-                may give a JPEG pixels that differ by one.
+            image: `uint8[H, W, 3]`, RGB, of any size (`uint8[H, W, N]` of a card with N `bands`); a PIL image; or the
+                bytes of an encoded image. Bytes, and the file of a PIL image that Pillow has not decoded yet, are
+                decoded as a job decodes them; other decoders may give a JPEG pixels that differ by one.
 
         Returns:
             `uint8[H, W]` of class indices, at the image's size: the mask that a job writes.

@@ -17,9 +17,10 @@ from segment.metrics import Confusion
 from segment.models.card import ModelCard
 from segment.output.ledger import Ledger
 from segment.output.mask_files import read_mask
+from segment.output.part_rows import numbers_of, part_tables
 from segment.output.plan import Plan
 from segment.report.aggregate import RunReport, load_report
-from segment.report.rows import find_rows, numbers_of, part_tables
+from segment.report.rows import find_rows
 from segment.store.client import Store
 from segment.store.names import listed, shown
 from segment.store.urls import to_url

@@ -36,15 +36,20 @@ def report(
             "--page/--no-page", help="Write OUTPUT/report/index.html [with --format table].", show_default=False
         ),
     ] = None,
+    intervals: Annotated[
+        bool,
+        typer.Option("--intervals/--no-intervals", help="95 % intervals; they read the counts of every image."),
+    ] = True,
     storage_option: StorageOptions = None,
 ) -> None:
     """Show the scores of the committed parts of a run, running or not, and write them as a web page."""
     import json
 
-    from segment.errors import StoreError
+    from segment.errors import SegmentError, StoreError
     from segment.report.aggregate import load_report
     from segment.report.console import print_report, print_speed
     from segment.report.markdown import to_markdown
+    from segment.report.run_score import with_intervals
     from segment.report.spreadsheet import to_csv
     from segment.runs.driver import task_and_plan
     from segment.store.names import shown
@@ -52,6 +57,13 @@ def report(
     price = value_of("price_per_hour", price_per_hour, "segment report")
     ledger = open_ledger(output, storage_option)
     found = load_report(ledger)
+    wants_page = format is ReportFormat.table if page is None else page
+    unknown = None
+    if intervals and (wants_page or format in (ReportFormat.table, ReportFormat.markdown)):
+        try:
+            found = with_intervals(ledger, ledger.read_run_and_plan()[1], found)
+        except SegmentError as error:
+            unknown = error
     if format is ReportFormat.json:
         say(json.dumps(found.summary(), indent=2, sort_keys=True, ensure_ascii=False))
     elif format is ReportFormat.markdown:
@@ -61,16 +73,18 @@ def report(
     else:
         print_report(found)
         print_speed(ledger, found.run["job"].get("price_per_hour") if price is None else price)
-    if page is False or (page is None and format is not ReportFormat.table):
-        return
-    from segment.report.page import write_page
+    if wants_page:
+        from segment.report.page import write_page
 
-    try:
-        say(f"page:  {shown(write_page(ledger, found, *task_and_plan(ledger)))}", err=format is not ReportFormat.table)
-    except StoreError as error:
-        if page:
-            raise
-        say(f"no page: {error}", err=True)
+        try:
+            url = write_page(ledger, found, *task_and_plan(ledger))
+            say(f"page:  {shown(url)}", err=format is not ReportFormat.table)
+        except StoreError as error:
+            if page:
+                raise
+            say(f"no page: {error}", err=True)
+    if unknown:  # last, for a page that fails for the same reason has told it
+        say(f"no intervals: {unknown}", err=True)
 
 
 @app.command()

@@ -22,7 +22,7 @@ from segment.store.client import Store
 from segment.store.names import suffix_of
 from segment.store.urls import is_url, join_url, parent_url, redact_url, to_url, unsigned
 
-Convention = Literal["omz", "cityscapes", "image-mean"]
+Convention = Literal["omz", "cityscapes", "mmseg", "image-mean"]
 Resolution = Literal["model", "source"]
 Share = Annotated[float, Field(ge=0, le=1)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{96}$")]

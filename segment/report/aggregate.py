@@ -16,12 +16,13 @@ from segment.metrics import CONVENTIONS, Score, pixel_accuracy, score
 from segment.models.card import Convention, ModelCard
 from segment.output.error_rate import too_many_errors
 from segment.output.ledger import Ledger
+from segment.output.part_rows import numbers_of, part_tables
 from segment.output.plan import Plan
 from segment.output.tables import ShardStats, StatsSum, merge, to_parquet
 from segment.report.certain_images import Certainty, read_certainty
 from segment.report.label_checks import holds_labels, label_warnings
 from segment.report.published import Comparison, compare_with_published
-from segment.report.rows import numbers_of, part_tables
+from segment.scores.scored import Scored
 from segment.store.background import in_order
 
 _ERROR_EXAMPLES = 20
@@ -53,6 +54,7 @@ class RunReport:
         parts: ids of the committed parts that the report covers.
         label_warnings: one line for each warning about the labels.
         certainty: how sure the model was; None for a run without `confidence`.
+        scored: the scores under the card's convention with their intervals; None if these were not computed.
     """
 
     output: str
@@ -67,6 +69,7 @@ class RunReport:
     parts: frozenset[str] = frozenset()
     label_warnings: tuple[str, ...] = ()
     certainty: Certainty | None = None
+    scored: Scored | None = None
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -130,6 +133,20 @@ class RunReport:
         return pixel_accuracy(self.total.confusion, self.card.classes.ignored_classes)
 
     @property
+    def omz_pixel_accuracy(self) -> float | None:
+        """The pixel accuracy of Open Model Zoo, which leaves out pixels that are predicted as an ignored class, too."""
+        share = float(self.score("omz").figures()["pixel_accuracy"])
+        return None if np.isnan(share) else share
+
+    @property
+    def size_note(self) -> str:
+        """Why a score computed from the stored masks is not the run's, in words; `""` where it is."""
+        counted, stored = self.run["scored_at"], self.run["contract"].get("mask_size")
+        if not self.is_scored or stored in (None, counted):
+            return ""
+        return f"Counted at {counted} size, masks stored at {stored} size: scores of the masks differ a little"
+
+    @property
     def published(self) -> Comparison | None:
         """The published score of the card and whether this run is comparable with it; None if the card has none."""
         return compare_with_published(self.card, self.run, self.total.scored)
@@ -150,6 +167,7 @@ class RunReport:
             "scored_at": self.run["scored_at"],
             "miou": {name: self.miou(name) for name in self.conventions},
             "pixel_accuracy": self.pixel_accuracy,
+            "pixel_accuracy_omz": self.omz_pixel_accuracy,
             "published": self.published.as_json() if self.published else None,
             "runtime": self.run["contract"]["runtime"],
             "fingerprint": self.run["fingerprint"],
@@ -254,6 +272,7 @@ def classes_table(report: RunReport) -> pa.Table:
             "iou": _nullable(own.iou),
             "iou_omz": _nullable(report.score("omz").iou),
             "iou_cityscapes": _nullable(report.score("cityscapes").iou),
+            "iou_mmseg": _nullable(report.score("mmseg").iou),
         }
     )
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from segment.output.ledger import Ledger
+from segment.output.part_rows import numbers_of, part_tables
 from segment.output.plan import Plan
-from segment.report.rows import numbers_of, part_tables
 from segment.store.names import shown
 
 _LEAST = 20  # images

@@ -136,7 +136,7 @@ def mistakes(confusion: Confusion, card: ModelCard) -> list[Mistake]:
     np.fill_diagonal(matrix, 0)
     ignored = list(card.classes.ignored_classes)
     matrix[ignored, :] = 0
-    if card.metric.convention != "cityscapes":
+    if card.metric.convention in ("omz", "image-mean"):
         matrix[:, ignored] = 0
     flat = matrix.ravel()
     order = np.argsort(-flat, kind="stable")[:_MISTAKES]

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from segment.inputs.findings import by_reason, choice_in_words
+from segment.metrics.bootstrap import Interval
 from segment.output.attempts import count_over_attempts, read_attempts
 from segment.output.audit import Audit
 from segment.output.ledger import Ledger
@@ -41,18 +42,15 @@ _UNICODE, _ASCII = _Glyphs("■", "━", "─", "·"), _Glyphs("#", "=", "-", "|
 
 def print_report(report: RunReport, console: Console | None = None) -> None:
     """Print the facts of the run, its warnings, mIoU by convention, the class table and the first errors."""
-    console = console or Console(highlight=False)
-    if not console.is_terminal:
-        columns = os.environ.get("COLUMNS", "")
-        console = Console(file=console.file, width=int(columns) if columns.isdecimal() else _WIDTH, highlight=False)
+    console = console_for(console)
     glyphs = _ASCII if console.options.ascii_only else _UNICODE
     console.print(_headline(report, glyphs))
     if report.warnings:
         console.print(warnings_table(report.warnings))
     if report.is_scored:
         console.print(_conventions(report))
-        if report.published:
-            console.print(str(report.published), style="dim", markup=False)
+        for line in remarks(report):
+            console.print(line, style="dim", markup=False)
     console.print(_classes(report, glyphs))
     if report.errors:
         console.print(_errors(report))
@@ -61,9 +59,24 @@ def print_report(report: RunReport, console: Console | None = None) -> None:
     console.print(f"masks: {shown(report.output)}/masks/", soft_wrap=True, markup=False)
 
 
+def console_for(console: Console | None = None) -> Console:
+    """Return a console whose width, where it is no terminal, is $COLUMNS, or 80."""
+    console = console or Console(highlight=False)
+    if console.is_terminal:
+        return console
+    columns = os.environ.get("COLUMNS", "")
+    return Console(file=console.file, width=int(columns) if columns.isdecimal() else _WIDTH, highlight=False)
+
+
 def percent(share: float | None) -> str:
     """Format a share of 0-1: `0.5` becomes `50.00`; None and NaN become a dash."""
     return "-" if share is None or share != share else f"{100 * share:.2f}"
+
+
+def remarks(report: RunReport) -> list[str]:
+    """Return what one must know of the scores, one line each: the published score, sizes, intervals."""
+    lines = [str(report.published) if report.published else "", report.size_note]
+    return [*filter(None, lines), *(report.scored.notes(report.card.classes.names) if report.scored else ())]
 
 
 def summary_phrases(report: RunReport) -> list[str]:
@@ -100,15 +113,40 @@ def _conventions(report: RunReport) -> Table:
     table = Table(title="mIoU", title_justify="left", box=None, pad_edge=False)
     table.add_column("convention")
     table.add_column("mIoU %", justify="right")
+    if report.scored and report.scored.intervals:
+        table.add_column("95 % interval")
     table.add_column("")
     own, published = report.card.metric.convention, report.published
     for name in report.conventions:
         note = f"the card's own, scored at {report.card.metric.resolution} size" if name == own else ""
         if name == own and published and published.agrees:
             note += f"; published {percent(published.published.miou)}"
-        table.add_row(name, percent(report.miou(name)), note, style="bold" if name == own else "")
-    table.add_row("pixel accuracy", percent(report.pixel_accuracy), "")
+        bounds = [in_brackets(report, "miou" if name == own else "")] if len(table.columns) > 3 else []
+        table.add_row(name, percent(report.miou(name)), *bounds, note, style="bold" if name == own else "")
+    for title, share, figure in accuracies(report):
+        bounds = [in_brackets(report, figure)] if len(table.columns) > 3 else []
+        table.add_row(title, percent(share), *bounds, "")
     return table
+
+
+def accuracies(report: RunReport) -> list[tuple[str, float | None, str]]:
+    """Return pixel accuracies as (name, share, figure with its interval): one, or two where OMZ's is another one."""
+    own_is_omz = report.card.metric.convention in ("omz", "image-mean")
+    ours = ("pixel accuracy", report.pixel_accuracy, "" if own_is_omz else "pixel_accuracy")
+    if report.omz_pixel_accuracy != report.pixel_accuracy:
+        return [ours, ("pixel accuracy, omz", report.omz_pixel_accuracy, "pixel_accuracy" if own_is_omz else "")]
+    return [("pixel accuracy", report.pixel_accuracy, "pixel_accuracy")]
+
+
+def in_brackets(report: RunReport, figure: str) -> str:
+    """Return the interval of a figure of the report as `(59.8 to 62.4)`, in per cent; `""` if there is none."""
+    bounds = report.scored.intervals.get(figure) if report.scored else None
+    return f"({span(bounds)})" if bounds else ""
+
+
+def span(bounds: Interval | None) -> str:
+    """Format the bounds of an interval in per cent: `59.8 to 62.4`; `""` for None."""
+    return f"{100 * bounds.low:.1f} to {100 * bounds.high:.1f}" if bounds else ""
 
 
 def _classes(report: RunReport, glyphs: _Glyphs) -> Table:
@@ -124,7 +162,8 @@ def _classes(report: RunReport, glyphs: _Glyphs) -> Table:
     table.add_column("class", overflow="fold")
     for column in (*counts, "IoU %" if report.is_scored else "share %"):
         table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("", no_wrap=True)
+    intervals = report.scored.class_intervals if report.scored else ()
+    table.add_column("95 % interval" if intervals else "", no_wrap=True)
     for index, class_name in enumerate(classes.names):
         swatch = Text.assemble(
             (f"{glyphs.swatch} ", "rgb({},{},{})".format(*classes.palette[index])), shown(class_name)
@@ -133,7 +172,7 @@ def _classes(report: RunReport, glyphs: _Glyphs) -> Table:
             swatch.append(" (ignored)", style="dim")
         share = float(shares[index])
         numbers = (f"{round(int(column[index]) / unit):,}" for column in counts.values())
-        table.add_row(swatch, *numbers, percent(share), _bar(share, glyphs))
+        table.add_row(swatch, *numbers, percent(share), span(intervals[index]) if intervals else _bar(share, glyphs))
     return table
 
 

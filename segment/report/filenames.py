@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segment.output.ledger import Ledger
+from segment.output.part_rows import numbers_of, part_tables
 from segment.output.plan import Plan, parts_of
-from segment.report.rows import numbers_of, part_tables
 from segment.store.names import IMAGE_SUFFIXES, safe_path, suffix_of
 
 _DIGITS = 16  # hexadecimal digits of a hash that makes a name unique among a million images

@@ -6,7 +6,7 @@ import re
 
 from segment.report.aggregate import RunReport
 from segment.report.certain_images import confidence_in_words
-from segment.report.console import percent, summary_phrases
+from segment.report.console import accuracies, in_brackets, percent, remarks, span, summary_phrases
 from segment.store.names import shown
 
 _MARKUP = re.compile(r"[\\`*\[\]<>|~&]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")  # an underscore within a word is no markup
@@ -16,14 +16,14 @@ def to_markdown(report: RunReport) -> str:
     """Return the facts of the run, its warnings, mIoU by convention, the class table and the first errors."""
     blocks = [f"# {report.card.name}", ", ".join(summary_phrases(report)) + "."]
     if report.warnings:
-        blocks.append("\n".join(f"- **warning:** {_cell(line)}" for line in report.warnings))
+        blocks.append("\n".join(f"- **warning:** {escaped(line)}" for line in report.warnings))
     if report.is_scored:
         blocks.append(_conventions(report))
     blocks.append(_classes(report))
     if report.certainty:
-        blocks.append(f"Confidence: {_cell(confidence_in_words(report.certainty))}.")
+        blocks.append(f"Confidence: {escaped(confidence_in_words(report.certainty))}.")
     if report.errors:
-        lines = [f"| {_cell(e.id)} | {_cell(e.error)} |" for e in report.errors]
+        lines = [f"| {escaped(e.id)} | {escaped(e.error)} |" for e in report.errors]
         head = f"First {len(report.errors)} of {report.total.errors:,} errors:\n\n| image | error |\n|---|---|\n"
         blocks.append(head + "\n".join(lines))
     return "\n\n".join(blocks) + "\n"
@@ -33,11 +33,14 @@ def _conventions(report: RunReport) -> str:
     own, published = report.card.metric.convention, report.published
     beside = percent(published.published.miou) if published and published.agrees else "-"
     lines = ["| convention | mIoU % | published % |", "|---|---:|---:|"]
+    interval = f" {in_brackets(report, 'miou')}".rstrip()
     for name in report.conventions:
         shown = f"**{name}** (the card's own)" if name == own else name
-        lines.append(f"| {shown} | {percent(report.miou(name))} | {beside if name == own else '-'} |")
-    lines.append(f"| pixel accuracy | {percent(report.pixel_accuracy)} | - |")
-    return "\n".join([*lines, *(["", f"{_cell(str(published))}."] if published else [])])
+        score = f"{percent(report.miou(name))}{interval if name == own else ''}"
+        lines.append(f"| {shown} | {score} | {beside if name == own else '-'} |")
+    for title, share, figure in accuracies(report):
+        lines.append(f"| {title} | {f'{percent(share)} {in_brackets(report, figure)}'.rstrip()} | - |")
+    return "\n".join([*lines, *(line for remark in remarks(report) for line in ("", f"{escaped(remark)}."))])
 
 
 def _classes(report: RunReport) -> str:
@@ -47,16 +50,18 @@ def _classes(report: RunReport) -> str:
         lines = ["| class | pixels | share % |", "|---|---:|---:|"]
         counts = zip(classes.names, confusion.predicted_pixels.tolist(), strict=True)
         return "\n".join(
-            [*lines, *(f"| {_cell(name)} | {count} | {percent(count / total)} |" for name, count in counts)]
+            [*lines, *(f"| {escaped(name)} | {count} | {percent(count / total)} |" for name, count in counts)]
         )
     lines = ["| class | TP | FP | FN | IoU % |", "|---|---:|---:|---:|---:|"]
     for index, name in enumerate(classes.names):
         shown = f"{name} (ignored)" if index in classes.ignored_classes else name
         numbers = (score.tp[index], score.fp[index], score.fn[index])
-        lines.append(f"| {_cell(shown)} | {' | '.join(str(n) for n in numbers)} | {percent(float(score.iou[index]))} |")
+        bounds = report.scored.class_intervals[index] if report.scored and report.scored.class_intervals else None
+        iou = percent(float(score.iou[index])) + (f" ({span(bounds)})" if bounds else "")
+        lines.append(f"| {escaped(shown)} | {' | '.join(str(n) for n in numbers)} | {iou} |")
     return "\n".join(lines)
 
 
-def _cell(text: str) -> str:
+def escaped(text: str) -> str:
     """Escape text: it contains no markup, no line break and no other control character."""
     return _MARKUP.sub(r"\\\g<0>", shown(text))

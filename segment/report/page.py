@@ -16,6 +16,7 @@ from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
 from segment.metrics import image_scores
+from segment.metrics.bootstrap import Interval
 from segment.output.attempts import Attempt, read_attempts
 from segment.output.ledger import Ledger
 from segment.output.plan import Plan
@@ -24,6 +25,7 @@ from segment.output.speed import Speed, read_speed
 from segment.pipeline.stages import Task
 from segment.report import charts, wording
 from segment.report.aggregate import RunReport
+from segment.report.console import accuracies
 from segment.report.gallery import Group, gallery
 from segment.report.pictures import GONE
 from segment.report.rows import ImageScores, read_scores
@@ -39,7 +41,7 @@ AttemptSpeeds = Sequence[tuple[Attempt, Speed | None]]
 
 @dataclass(frozen=True)
 class ClassLine:
-    """A row of the class table. Shares are 0-1; None where the denominator is 0."""
+    """A row of the class table. Shares are 0-1, None where the denominator is 0; `interval` is that of the IoU."""
 
     index: int
     ignored: bool
@@ -49,6 +51,7 @@ class ClassLine:
     label_share: float | None
     predicted_share: float | None
     predicted_pixels: int
+    interval: Interval | None = None
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,8 @@ def render(report: RunReport, task: Task, scores: ImageScores, groups: Sequence[
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         gone=GONE,
         conventions=wording.CONVENTIONS,
+        interval=report.scored.intervals.get("miou") if report.scored else None,
+        accuracies=accuracies(report),
         task_runtime=task.runtime,
         report=report,
         card=report.card,
@@ -140,6 +145,7 @@ def class_lines(report: RunReport) -> list[ClassLine]:
             share(int(labels[index]), int(labels.sum())),
             share(int(predicted[index]), int(predicted.sum())),
             int(predicted[index]),
+            report.scored.class_intervals[index] if report.scored and report.scored.class_intervals else None,
         )
         for index in range(len(report.card.classes))
     ]

@@ -18,9 +18,10 @@ from segment.models.card import ModelCard
 from segment.models.classes import VOID
 from segment.output.ledger import Ledger
 from segment.output.mask_files import read_mask_preview
+from segment.output.part_rows import read_part_rows
 from segment.output.plan import Plan
 from segment.pipeline.stages import Task
-from segment.report.rows import Row, read_part_rows, read_scores
+from segment.report.rows import Row, read_scores
 
 _SAMPLED_PARTS = 200  # enough to find good and bad images without reading a run of a million images
 _CAPTION = 26  # height in pixels

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import datetime
 
+from segment.metrics.bootstrap import Interval
 from segment.pipeline.stages import Task
 from segment.report.aggregate import RunReport
 from segment.report.certain_images import confidence_in_words
 from segment.report.published import published_in_words
 from segment.store.names import shown
 
-FILTERS = ("pct", "num", "short", "rate", "duration", "points", "when", "clean")
+FILTERS = ("pct", "num", "short", "rate", "duration", "points", "when", "clean", "span")
 
 CONVENTIONS = {
     "omz": "Ignored classes are left out of labels and predictions (Open Model Zoo)",
-    "cityscapes": "Ignored labels are left out; predicting an ignored class is a miss (Cityscapes, mmsegmentation)",
+    "cityscapes": "Ignored labels are left out; predicting an ignored class is a miss (Cityscapes, TF-DeepLab)",
+    "mmseg": "As cityscapes, but an ignored class that is predicted counts with IoU 0 (mmsegmentation, Hugging Face)",
     "image-mean": "The mIoU of each image, averaged over images",
 }
 _UNITS = ((10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k"))
@@ -23,6 +25,11 @@ _UNITS = ((10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k"))
 def pct(share: float | None, digits: int = 1) -> str:
     """Format a share of 0-1 in percent, without the sign; None and NaN become a dash."""
     return "–" if share is None or share != share else f"{100 * share:.{digits}f}"
+
+
+def span(bounds: Interval | None) -> str:
+    """Format the bounds of an interval of shares in percent: `59.8 to 62.4`; None becomes nothing."""
+    return f"{pct(bounds.low)} to {pct(bounds.high)}" if bounds else ""
 
 
 def num(number: float) -> str:
@@ -81,6 +88,7 @@ def fact_rows(report: RunReport, task: Task) -> list[tuple[str, str]]:
     done = f"{report.total.images:,} of {report.planned_images:,}{'' if report.is_whole else ' so far'}"
     done += f" ({report.choice})" if report.choice else ""
     method = "tile by tile" if card.input.tiles else card.input.resize.method
+    differ = ": scores of the masks differ a little" if report.size_note else ""
     height, width = card.input.sides
     rows = [
         ("Input", shown(run["contract"]["input"]["url"])),
@@ -94,7 +102,8 @@ def fact_rows(report: RunReport, task: Task) -> list[tuple[str, str]]:
         ("Weights SHA-384", run["weights"]["sha384"]),
         ("Input size", f"{width} × {height}, {card.input.channels_in_words}, {method}"),
         ("Runtime", f"{runtime.name} {runtime.version}, {runtime.device}, {runtime.precision}"),
-        ("Scored at", f"{card.metric.resolution} size, masks stored at {task.settings.mask_size} size"),
+        ("Scored at", f"{card.metric.resolution} size, masks stored at {task.settings.mask_size} size{differ}"),
+        ("Intervals", "; ".join(report.scored.notes(card.classes.names)) if report.scored else ""),
         ("Confidence", confidence_in_words(report.certainty)),
         ("Score", card.metric.note),
         ("Published score", published_in_words(card)),

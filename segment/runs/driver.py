@@ -25,6 +25,7 @@ from segment.pipeline.stages import Task
 from segment.progress import Progress, ticking, watched_progress
 from segment.report.aggregate import RunReport, load_report, write_report
 from segment.report.dataset_card import write_dataset_card
+from segment.report.run_score import with_intervals
 from segment.runs.error_limits import label_advice
 from segment.runs.preflight import probe_output
 from segment.runs.resolve import (
@@ -134,18 +135,23 @@ def _run(job: Job, progress: Progress, *, retry_errors: bool, update: bool, veri
     for warning in report.label_warnings:  # other warnings were reported when the run was planned
         progress.note(f"warning: {warning}")
     if has_worked or not store.exists(ledger.url("report", "index.html")):  # drawing it reads masks and images
-        _draw_page(ledger, report, task, plan, progress)
+        return _draw_page(ledger, report, task, plan, progress)
     return report
 
 
-def _draw_page(ledger: Ledger, report: RunReport, task: Task, plan: Plan, progress: Progress) -> None:
-    """Write `report/index.html`. The run is complete, so a failure here is only a warning."""
+def _draw_page(ledger: Ledger, report: RunReport, task: Task, plan: Plan, progress: Progress) -> RunReport:
+    """Write `report/index.html`, and return the report with its intervals.
+
+    The run is complete, so a failure here is only a warning.
+    """
     from segment.report.page import QUICK, write_page  # jinja2 is not needed before
 
     try:
+        report = with_intervals(ledger, plan, report, most_parts=QUICK)
         write_page(ledger, report, task, plan, most_parts=QUICK)
     except Exception as error:
         progress.note(f"warning: no report/index.html, run `segment report` to retry ({type(error).__name__}: {error})")
+    return report
 
 
 def _check_output(job: Job, store: Store) -> None:

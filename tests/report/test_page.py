@@ -23,6 +23,7 @@ from segment.report.gallery import exhibit
 from segment.report.page import write_page
 from segment.report.pictures import GONE, ImageView
 from segment.report.rows import read_scores
+from segment.report.run_score import with_intervals
 from segment.runs.driver import task_and_plan
 from segment.store.client import Store
 from tests.browser import opened
@@ -73,7 +74,9 @@ def ledger_of(place: Place) -> Ledger:
 def written(place: Place, **changes: Any) -> str:
     """Return the page that `segment report` writes."""
     ledger = ledger_of(place)
-    url = write_page(ledger, load_report(ledger), *task_and_plan(ledger), **changes)
+    task, plan = task_and_plan(ledger)
+    report = with_intervals(ledger, plan, load_report(ledger))
+    url = write_page(ledger, report, task, plan, **changes)
     return Path(url.removeprefix("file://")).read_text(encoding="utf-8")
 
 

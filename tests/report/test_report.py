@@ -106,10 +106,10 @@ def test_long_class_names_wrap_instead_of_pushing_numbers_out() -> None:
 
 
 def test_the_cards_own_convention_comes_first_beside_the_published_score() -> None:
-    for own in ("omz", "cityscapes", "image-mean"):
+    for own in ("omz", "cityscapes", "mmseg", "image-mean"):
         report = report_of(stats_of(), card=convention(CARD, own))
         assert report.conventions[0] == own
-        assert sorted(report.conventions) == ["cityscapes", "image-mean", "omz"]
+        assert sorted(report.conventions) == ["cityscapes", "image-mean", "mmseg", "omz"]
         lines = printed(report)
         first = lines[lines.index("mIoU") + 2]
         assert first.split()[:2] == [own, f"{100 * (report.miou() or 0):.2f}"]
@@ -204,7 +204,7 @@ def test_markdown_tables_hold_exact_counts() -> None:
 def test_the_summary_is_plain_json() -> None:
     report = report_of(stats_of(), stats_of(most=50))
     summary = json.loads(json.dumps(report.summary(), allow_nan=False))
-    assert list(summary["miou"]) == ["omz", "cityscapes", "image-mean"]
+    assert list(summary["miou"]) == ["omz", "cityscapes", "mmseg", "image-mean"]
     assert summary["miou"]["omz"] == report.miou()
     assert (summary["images"], summary["errors"], summary["scored"], summary["shards"]) == (20, 2, 18, 2)
     assert (summary["convention"], summary["runtime"]) == ("omz", RUNTIME)

@@ -18,8 +18,8 @@ from segment.inputs.discover import Span
 from segment.output.ledger import Ledger
 from segment.output.mask_files import read_mask_file
 from segment.output.mask_tiff import MaskFile
+from segment.output.part_rows import numbers_of, part_tables
 from segment.output.plan import Plan
-from segment.report.rows import numbers_of, part_tables
 
 _COLUMNS = ["id", "uri", "shard", "index", "mask"]
 _PARTS_AHEAD = 2  # parts whose masks are held at once

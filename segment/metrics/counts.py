@@ -1,33 +1,18 @@
-"""Confusion matrix and scores: IoU under named conventions, pixel accuracy.
-
-Conventions:
-
-`omz`         Open Model Zoo's accuracy checker. Drops row and column of an ignored class: a pixel predicted as an
-              ignored class is not an error of its label's class.
-`cityscapes`  The Cityscapes server, TF-DeepLab. Drops only the row of an ignored class: a pixel predicted as an
-              ignored class is a false negative of its label's class.
-`image-mean`  The mean over images of each image's mIoU, as some model zoos publish it. The image's mIoU follows the
-              card's convention, or `omz` if the card's convention is `image-mean`.
-
-In all of them IoU = TP / (TP + FP + FN) (Jaccard). A class that occurs in neither label nor prediction is excluded
-from the mean.
-"""
+"""Confusion counts: pixels by label and prediction."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from segment.models.card import Convention
 from segment.models.classes import VOID
 
 _EXACT_PIXELS = 1 << 24  # float32 counts exactly up to here
-CONVENTIONS: tuple[Convention, ...] = get_args(Convention)
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +76,7 @@ class Confusion:
         """Add counts of as many classes: a `Confusion`, or an array of integers `[C + 1, C]`. Raises ValueError."""
         if not isinstance(other, Confusion | np.ndarray):
             return NotImplemented
-        added = other if isinstance(other, Confusion) else Confusion(_checked_counts(other))
+        added = other if isinstance(other, Confusion) else Confusion(checked_counts(other))
         if self.classes != added.classes:
             raise ValueError(f"counts of {self.classes} and of {added.classes} classes cannot be added")
         return Confusion(self.counts + added.counts)
@@ -172,117 +157,12 @@ def _checked(name: str, values: NDArray[Any], classes: int, *, void: bool) -> ND
     return array.astype(np.uint8)
 
 
-@dataclass(frozen=True, eq=False)
-class IoU:
-    """Intersection over union under one convention.
-
-    Attributes:
-        per_class: `float64[C]`, 0-1; NaN for ignored classes and classes that do not occur.
-    """
-
-    per_class: NDArray[np.float64]
-
-    @property
-    def mean(self) -> float | None:
-        """Mean IoU (mIoU) over the classes that occur, 0-1; None if no class occurs."""
-        present = self.per_class[~np.isnan(self.per_class)]
-        return float(present.mean()) if present.size else None
-
-
-def iou(counts: Confusion | NDArray[Any], *, convention: Convention, ignore: Sequence[int] = ()) -> IoU:
-    """Compute the IoU of each class, and their mean, from counts.
-
-    >>> counts = confusion(np.array([[0, 1], [1, 1]]), np.array([[0, 0], [1, 255]]), classes=2)
-    >>> iou(counts, convention="cityscapes").per_class.tolist()
-    [0.5, 0.5]
-    >>> iou(counts, convention="cityscapes").mean
-    0.5
-
-    Args:
-        counts: what `confusion` returns, or a sum of these; or the same as integers `[C + 1, C]`.
-        convention: `cityscapes` or `omz`; they differ where a pixel is predicted as an ignored class (see the module).
-        ignore: class indices that no score counts, such as `card.classes.ignored_classes`.
-
-    Raises:
-        ValueError: another convention, an index in `ignore` that is no class, or counts of another shape or type.
-    """
-    if convention not in ("cityscapes", "omz"):
-        why = " (it averages the scores of images, which counts do not hold)" if convention == "image-mean" else ""
-        raise ValueError(f"convention = {convention!r}: use 'cityscapes' or 'omz'{why}")
-    matrix = _checked_counts(counts)
-    unknown = [index for index in ignore if not 0 <= index < matrix.shape[1]]
-    if unknown:
-        raise ValueError(f"ignore = {list(ignore)}: {unknown[0]} is no class of {matrix.shape[1]}")
-    return IoU(score(Confusion(matrix), ignore, convention).iou)
-
-
-def _checked_counts(counts: Confusion | NDArray[Any]) -> NDArray[np.int64]:
+def checked_counts(counts: Confusion | NDArray[Any]) -> NDArray[np.int64]:
     """Return counts as `int64[C + 1, C]`. Raises ValueError for another shape or type."""
     matrix = np.asarray(counts)
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] + 1 or matrix.dtype.kind not in "iu":
         raise ValueError(f"counts are integers [C + 1, C], the last row for void, not {matrix.dtype} {matrix.shape}")
     return matrix.astype(np.int64)
-
-
-@dataclass(frozen=True, eq=False)
-class Score:
-    """Per-class counts under one convention.
-
-    Attributes:
-        tp, fp, fn: `int64[C]`; zero for ignored classes.
-        iou: `float64[C]`, 0-1; NaN for ignored classes and for classes that do not occur.
-    """
-
-    tp: NDArray[np.int64]
-    fp: NDArray[np.int64]
-    fn: NDArray[np.int64]
-    iou: NDArray[np.float64]
-
-    @property
-    def miou(self) -> float | None:
-        """Mean IoU over the classes that occur, 0-1; None if no class occurs."""
-        return IoU(self.iou).mean
-
-
-def score(confusion: Confusion, ignore: Sequence[int], convention: Convention) -> Score:
-    """Compute the per-class scores of a confusion matrix.
-
-    Args:
-        confusion: counts of an image, a shard or a run.
-        ignore: indices of ignored classes.
-        convention: `omz`, `cityscapes` or `image-mean`. `image-mean` scores the matrix as `omz` does; the caller
-            averages over images.
-
-    Source: TP, FP, FN and IoU as in Everingham et al., 'The PASCAL VOC Challenge', IJCV 2010, section 4.
-    """
-    matrix = confusion.counts[:-1].copy()
-    ignored = list(ignore)
-    matrix[ignored, :] = 0
-    if convention != "cityscapes":
-        matrix[:, ignored] = 0
-    tp = np.diagonal(matrix).copy()
-    fp = matrix.sum(axis=0) - tp
-    fn = matrix.sum(axis=1) - tp
-    fp[ignored] = 0
-    union = tp + fp + fn
-    iou = np.divide(tp, union, out=np.full(len(tp), np.nan), where=union > 0)
-    iou[ignored] = np.nan
-    return Score(tp, fp, fn, iou)
-
-
-def pixel_accuracy(confusion: Confusion, ignore: Sequence[int]) -> float | None:
-    """Return the share of labelled, not ignored pixels with a correct prediction, 0-1; None if there are none."""
-    matrix = confusion.counts[:-1].copy()
-    matrix[list(ignore), :] = 0
-    total = int(matrix.sum())
-    return int(np.trace(matrix)) / total if total else None
-
-
-def image_scores(
-    confusion: Confusion, ignore: Sequence[int], convention: Convention
-) -> tuple[float | None, float | None]:
-    """Return (pixel accuracy, mIoU) of one image, 0-1; None where no pixel counts."""
-    return pixel_accuracy(confusion, ignore), score(confusion, ignore, convention).miou
 
 
 def _histogram(planes: list[NDArray[np.uint8]], bins: list[int]) -> NDArray[np.int64]:

@@ -1,0 +1,142 @@
+"""What `segment score` takes for many images: seconds and memory, with intervals, from the counts of a made-up run.
+
+    python jobs/score_scale.py                       # a million images of 19 classes: some minutes, 2 GB of disk
+    python jobs/score_scale.py --images 100000
+
+The run has the files of a real one, parts of 64 images and a few classes an image, but no masks. The score is measured
+in a process of its own, so that its memory is its own. Prints Markdown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from jobs.scaling.figures import Figure, Scale, resident
+from jobs.scaling.inputs import make_inputs
+from jobs.scaling.resume import begin_only
+from segment import Confusion, Job
+from segment.inputs.discover import Part
+from segment.metrics.bootstrap import RESAMPLES
+from segment.models.card import ModelCard
+from segment.output.ledger import Ledger, to_json
+from segment.output.plan import Plan
+from segment.output.tables import ImageRow, write_masks
+from segment.report.aggregate import load_report
+from segment.report.run_score import Request, read_counts, score_run
+from segment.scores.scored import score_images
+from segment.store.client import Store
+
+CLASSES = 19
+PART, SHARD = 64, 64 * 64  # images
+PRESENT = 6  # classes of an image
+GROUP = 100  # images of a video
+
+
+def make_run(folder: Path, images: int) -> Ledger:
+    """Write a run of so many images: `run.json`, plan, masks files without masks, and statistics."""
+    small = Scale(folder / "small", images=4, shards=1)
+    make_inputs(small)
+    begin_only(Job(output=str(folder / "out"), engine="local", **small.job))
+    ledger = Ledger(Store(), f"file://{folder / 'out'}")
+    run = ledger.read_run()
+    assert run is not None
+    names = [f"class {number}" for number in range(CLASSES)]
+    run["card"]["classes"] |= {"names": names, "palette": [[number, 0, 0] for number in range(CLASSES)]}
+    ledger.store.write(ledger.url("run.json"), to_json(run))
+    plan = ledger.replace_plan(Plan.of(parts_of(images)))
+    generator = np.random.default_rng(0)
+    for part in plan.parts():
+        rows = [row(generator, part.shard, part.start + number) for number in range(len(part))]
+        data = write_masks(rows, shard=part.shard, part=part.id, fingerprint=run["fingerprint"])
+        ledger.store.write(ledger.masks_url(part.shard, part.id), data)
+    card = ModelCard.model_validate(run["card"])
+    for shard, ids in plan.parts_by_shard().items():
+        ledger.finish_shard(shard, ids, card, run["fingerprint"])
+    return ledger
+
+
+def parts_of(images: int) -> Iterator[Part]:
+    """Parts of a made-up Parquet input."""
+    for first in range(0, images, PART):
+        shard, start = divmod(first, SHARD)
+        stop = min(start + PART, images - shard * SHARD)
+        name = f"shard-{shard:05}"
+        yield Part(f"{name}-{start:06}", name, "parquet", f"s3://bucket/{name}.parquet", 1, "e", start, stop, 0, ())
+
+
+def row(generator: np.random.Generator, shard: str, index: int) -> ImageRow:
+    """The row of an image: a few classes, each of which is mostly found."""
+    classes = generator.choice(CLASSES, PRESENT, replace=False)
+    counts = np.zeros((CLASSES + 1, CLASSES), np.int64)
+    counts[np.ix_(classes, classes)] = generator.poisson(500, (PRESENT, PRESENT))
+    counts[classes, classes] += generator.integers(1_000, 100_000, PRESENT)
+    name = f"{shard}/video-{index // GROUP:03}/{index:06}.jpg"
+    return ImageRow(name, f"s3://bucket/{name}", index, (512, 512), None, None, Confusion(counts), 0.9, 0.5)
+
+
+@contextmanager
+def timed() -> Iterator[list[str]]:
+    """Give a list whose one item tells, afterwards, the seconds that passed, and those of CPU."""
+    told: list[str] = []
+    start, cpu = time.perf_counter(), time.process_time()
+    yield told
+    told.append(f"{time.perf_counter() - start:.1f} ({time.process_time() - cpu:.1f} of CPU)")
+
+
+def measure(output: str) -> list[Figure]:
+    """Read the counts of all images, then score them as `segment score` does, and in groups."""
+    ledger = Ledger(Store(), output)
+    report, plan = load_report(ledger), ledger.read_run_and_plan()[1]
+    before = resident()
+    with timed() as read:
+        counts = read_counts(ledger, plan, report)
+    held = resident() - before
+    with timed() as scored:
+        found = score_images(counts, Request().protocol(report.card))
+    figures = [
+        Figure("counts of all images read, s", read[0]),
+        Figure(f"score and intervals of {RESAMPLES:,} resamples, s", scored[0]),
+        Figure("counts in memory, bytes an image", f"{1e6 * held / len(counts):.0f}"),
+    ]
+    assert found.intervals["miou"] is not None
+    del counts
+    with timed() as grouped:
+        groups = score_run(ledger, Request(group_by="folder"))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    return [
+        *figures,
+        Figure(f"segment score --group-by folder, {groups.overall.units:,} groups, s", grouped[0]),
+        Figure("peak memory of the process, MB", f"{peak:,.0f}"),
+    ]
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--images", type=int, default=1_000_000)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="segment-score-") as folder:
+        output = make_run(Path(folder), options.images).output
+        print(
+            f"{options.images:,} images of {CLASSES} classes, {PRESENT} an image\n\n| figure | measured |\n|---|---:|"
+        )
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+            for figure in pool.submit(measure, output).result():
+                print(f"| {figure.name} | {figure.value} |")
+
+
+if __name__ == "__main__":
+    main()

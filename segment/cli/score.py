@@ -1,0 +1,91 @@
+"""The command `score`: every score of a run, from its stored counts."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from segment.cli.app import RunPrefix, StorageOptions, app, open_ledger
+from segment.cli.streams import say
+
+
+class ScoreFormat(StrEnum):
+    """Output formats of `segment score`."""
+
+    text = "text"
+    markdown = "markdown"
+    json = "json"
+    csv = "csv"
+
+
+class Convention(StrEnum):
+    """The conventions of a card, whose module would load numpy for `--help`."""
+
+    omz = "omz"
+    cityscapes = "cityscapes"
+    mmseg = "mmseg"
+    image_mean = "image-mean"
+
+
+def _option(name: str, metavar: str, words: str) -> Any:
+    return typer.Option(f"--{name}", metavar=metavar, help=words, show_default=False)
+
+
+_IGNORE = "A class that no score counts, in place of the card's; repeatable; 'none' for no class."
+_BY = (
+    "Score slices, too: by 'size', by 'label:CLASS' (its share of an image), by 'folder' of the id, or by a regular "
+    "expression whose first group, found in the id, names the slice."
+)
+_GROUP_BY = (
+    "Images that are drawn together for the intervals, such as frames of one video: 'folder', or a regular expression "
+    "as in --by."
+)
+
+
+@app.command()
+def score(
+    output: RunPrefix,
+    convention: Annotated[
+        Convention | None,
+        typer.Option("--convention", help="Convention of the scores. [default: the card's]", show_default=False),
+    ] = None,
+    ignore: Annotated[list[str] | None, _option("ignore", "CLASS", _IGNORE)] = None,
+    merge: Annotated[
+        list[str] | None, _option("merge", "A+B=NAME", "Classes to count as one, with its name; repeatable.")
+    ] = None,
+    classes: Annotated[
+        list[str] | None, _option("classes", "CLASS", "Take means over these classes only; repeatable.")
+    ] = None,
+    by: Annotated[str | None, _option("by", "SLICE", _BY)] = None,
+    group_by: Annotated[str | None, _option("group-by", "GROUP", _GROUP_BY)] = None,
+    resamples: Annotated[
+        int, typer.Option("--resamples", min=0, help="Resamples behind the 95 % intervals; 0 for no intervals.")
+    ] = 1000,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the resamples.")] = 0,
+    format: Annotated[ScoreFormat, typer.Option("--format", "-f", help="Output format.")] = ScoreFormat.text,  # noqa: A002
+    storage_option: StorageOptions = None,
+) -> None:
+    """Score a run, running or not, from its stored counts: every convention, other classes, intervals, slices.
+
+    segment score out/ --convention mmseg --merge 'Pole+SignSymbol=Furniture'
+    """
+    import json
+
+    from segment.report.console import console_for
+    from segment.report.run_score import Request, score_run
+    from segment.report.score_formats import print_score, to_csv, to_json, to_markdown
+
+    asked = Request(
+        convention.value if convention else None, ignore, merge or (), classes, by, group_by, resamples, seed
+    )
+    found = score_run(open_ledger(output, storage_option), asked)
+    if format is ScoreFormat.json:
+        say(json.dumps(to_json(found), indent=2, ensure_ascii=False))
+    elif format is ScoreFormat.markdown:
+        say(to_markdown(found), end="")
+    elif format is ScoreFormat.csv:
+        say(to_csv(found), end="")
+    else:
+        print_score(found, console_for())

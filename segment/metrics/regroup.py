@@ -1,0 +1,129 @@
+"""Other classes for counts that are there: ignored, merged, or chosen for the means.
+
+Counts can be united, never split: what a label or a prediction was before it became a class is not in them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segment.errors import UsageError, did_you_mean
+from segment.metrics.counts import Confusion
+from segment.models.classes import Classes
+
+NOTHING = "none"  # `ignore` of no class
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """Classes made from the C classes of a card.
+
+    Attributes:
+        names: of the D new classes.
+        of_class: index of the new class by index of the old one.
+        ignored: indices of the new classes that no score counts.
+        chosen: indices of the new classes over which means are taken; None for all.
+    """
+
+    names: tuple[str, ...]
+    of_class: tuple[int, ...]
+    ignored: tuple[int, ...]
+    chosen: tuple[int, ...] | None = None
+
+    @property
+    def cells(self) -> NDArray[np.int32]:
+        """`int32[(C + 1) * C]`: the new cell `label * D + prediction` by the old one; void (row C) becomes row D."""
+        columns = np.array(self.of_class, np.int32)
+        rows = np.append(columns, np.int32(len(self.names)))
+        return np.asarray((rows[:, None] * len(self.names) + columns).ravel(), np.int32)
+
+    def confusion(self, counts: Confusion) -> Confusion:
+        """Return counts by the new classes."""
+        flat = np.zeros((len(self.names) + 1) * len(self.names), np.int64)
+        np.add.at(flat, self.cells, counts.counts.ravel())
+        return Confusion(flat.reshape(-1, len(self.names)))
+
+
+def regroup(
+    classes: Classes,
+    *,
+    ignore: Sequence[str] | None = None,
+    merge: Sequence[str] = (),
+    chosen: Sequence[str] | None = None,
+) -> Grouping:
+    """Return other classes, made from those of a card.
+
+    Args:
+        classes: of the card.
+        ignore: names of the classes to ignore, in place of the card's; `["none"]` for no class.
+        merge: unions as `Pole+SignSymbol=Furniture`.
+        chosen: names of classes, merged ones by their new name: means are taken over these only.
+
+    A name may be given in any case, a class also by its index, several names separated by commas.
+
+    Raises:
+        UsageError: there is no such class, a union of one class, of a class twice or of ignored and other classes, or
+            nothing is left to score.
+    """
+    ignored = set(classes.ignored_classes if ignore is None else _indices(ignore, classes.names, "ignore"))
+    united: dict[int, str] = {}
+    for text in merge:
+        members, name = _union(text, classes.names)
+        if twice := [classes.names[index] for index in members if index in united]:
+            raise UsageError(f"merge = {text!r}: {twice[0]!r} is in another union already")
+        if len({index in ignored for index in members}) > 1:
+            inner = next(classes.names[index] for index in members if index in ignored)
+            raise UsageError(f"merge = {text!r}: {inner!r} is ignored and others are not: say which with --ignore")
+        united |= dict.fromkeys(members, name)
+    named = [united.get(index, name) for index, name in enumerate(classes.names)]
+    names = tuple(dict.fromkeys(named))
+    if both := [name for index, name in enumerate(classes.names) if index not in united and name in united.values()]:
+        raise UsageError(f"merge: {both[0]!r} is a class already: give the union another name, or merge the class, too")
+    of_class = tuple(names.index(name) for name in named)
+    new_ignored = tuple(sorted({of_class[index] for index in ignored}))
+    if len(new_ignored) == len(names):
+        raise UsageError("every class is ignored: nothing is left to score")
+    return Grouping(names, of_class, new_ignored, _chosen(chosen, names, new_ignored))
+
+
+def _chosen(texts: Sequence[str] | None, names: Sequence[str], ignored: Sequence[int]) -> tuple[int, ...] | None:
+    if texts is None:
+        return None
+    chosen = tuple(sorted(set(_indices(texts, names, "classes"))))
+    if unscored := [names[index] for index in chosen if index in ignored]:
+        raise UsageError(f"classes: {unscored[0]!r} is ignored: say which classes are with --ignore")
+    return chosen
+
+
+def _union(text: str, names: Sequence[str]) -> tuple[list[int], str]:
+    left, equals, name = text.rpartition("=")
+    parts = left.split("+") if equals and left and name.strip() else []
+    members = [class_index(part, names, "merge") for part in parts]
+    if len(set(members)) < 2 or len(set(members)) < len(members):
+        raise UsageError(f"merge = {text!r}: write two or more classes and a name, as 'Pole+SignSymbol=Furniture'")
+    return members, name.strip()
+
+
+def _indices(texts: Sequence[str], names: Sequence[str], option: str) -> list[int]:
+    known = {name.lower() for name in names}
+    if option == "ignore" and [text.strip().lower() for text in texts] == [NOTHING] and NOTHING not in known:
+        return []
+    parts = [part for text in texts for part in ([text] if text.strip().lower() in known else text.split(","))]
+    return [class_index(part, names, option) for part in parts]
+
+
+def class_index(text: str, names: Sequence[str], option: str) -> int:
+    """Return the index of a class given by name, in any case, or by index. Raises UsageError that names the option."""
+    name, lowered = text.strip(), [known.lower() for known in names]
+    if name in names:
+        return list(names).index(name)
+    if name.lower() in lowered:
+        return lowered.index(name.lower())
+    if name.isdecimal() and int(name) < len(names):
+        return int(name)
+    why = f"the counts hold the {len(names)} classes of the run, and void: other classes need another run"
+    raise UsageError(f"{option}: no class {name!r}.{did_you_mean(name, list(names))} ({why})")

@@ -1,0 +1,49 @@
+"""The rows of committed parts, read part by part; only the columns that are asked for are fetched."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+
+import pyarrow as pa
+
+from segment.errors import SegmentError
+from segment.output.ledger import Ledger
+from segment.output.plan import Plan
+from segment.store.background import in_order
+from segment.store.names import shown
+
+_AHEAD = 64  # parts read ahead
+
+
+def part_tables(
+    ledger: Ledger, plan: Plan, numbers: Sequence[int], columns: Sequence[str], ahead: int = _AHEAD
+) -> Iterator[tuple[int, pa.Table]]:
+    """Yield number and rows (given columns) of committed parts, in order; up to `ahead` parts are read ahead.
+
+    Raises:
+        SegmentError: a masks file is damaged or lost.
+    """
+    shards, parts = plan.table["shard"], plan.table["id"]
+
+    def read(number: int) -> tuple[int, pa.Table]:
+        return number, read_part_rows(ledger, shards[number].as_py(), parts[number].as_py(), columns)
+
+    return in_order(read, numbers, name="rows", ahead=ahead)
+
+
+def read_part_rows(ledger: Ledger, shard: str, part: str, columns: Sequence[str]) -> pa.Table:
+    """Read the given columns of a committed part.
+
+    Raises:
+        SegmentError: its masks file is damaged or lost.
+    """
+    try:
+        return ledger.read_rows(shard, part, columns)
+    except FileNotFoundError:
+        url = shown(ledger.masks_url(shard, part))
+        raise SegmentError(f"{url} was committed and has been lost: run the same command again") from None
+
+
+def numbers_of(plan: Plan, parts: Collection[str]) -> list[int]:
+    """Return the numbers of the plan's parts with these ids, in plan order."""
+    return [number for number, part in enumerate(plan.table["id"].to_pylist()) if part in parts]

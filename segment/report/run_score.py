@@ -1,0 +1,216 @@
+"""`segment.score`: every score of a run, with intervals and by slice, from the counts that it has stored."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segment.errors import SegmentError, UsageError, did_you_mean
+from segment.metrics import CONVENTIONS
+from segment.metrics.bootstrap import RESAMPLES
+from segment.metrics.regroup import regroup
+from segment.models.card import Convention, ModelCard
+from segment.output.ledger import Ledger
+from segment.output.plan import Plan
+from segment.report.aggregate import RunReport, load_report
+from segment.scores.image_counts import ImageCounts, read_image_counts
+from segment.scores.scored import Protocol, Scored, score_images, score_total
+from segment.scores.slices import Slices, groups_of, slices_by
+from segment.store.client import Store
+from segment.store.names import count, shown
+from segment.store.urls import to_url
+
+
+@dataclass(frozen=True, eq=False)
+class RunScore:
+    """The scores of a run.
+
+    Attributes:
+        report: of the run: what is committed, which the scores cover.
+        protocol: the classes and the convention.
+        overall: the scores of all images.
+        slices: those of each slice, by its value.
+        units: what resamples draw: `images`, or `groups`.
+        without_slice: images in no slice.
+        resamples: number; 0 for no intervals.
+    """
+
+    report: RunReport
+    protocol: Protocol
+    overall: Scored
+    slices: Mapping[str, Scored] = field(default_factory=dict)
+    units: str = "images"
+    without_slice: int = 0
+    resamples: int = 0
+
+    @property
+    def miou(self) -> float | None:
+        """Mean IoU, 0-1; None if no class occurs."""
+        return self.overall.miou
+
+    @property
+    def iou(self) -> dict[str, float]:
+        """IoU by class name, 0-1; NaN for classes that do not occur."""
+        return dict(zip(self.protocol.grouping.names, self.overall.score.iou.tolist(), strict=True))
+
+    @property
+    def notes(self) -> list[str]:
+        """What else one must know of the scores, one line each."""
+        report, grouping = self.report, self.protocol.grouping
+        lines = [report.size_note] if report.size_note else []
+        if report.total.errors:
+            lines.append(f"{count(report.total.errors, 'image')} with an error in no score")
+        if grouping.ignored:
+            lines.append(f"ignored: {', '.join(shown(grouping.names[index]) for index in grouping.ignored)}")
+        if grouping.chosen is not None:
+            chosen = count(len(grouping.chosen), "class", "classes")
+            lines.append(f"means over {chosen}; pixel accuracy and kappa are of all")
+        if self.without_slice:
+            lines.append(f"{count(self.without_slice, 'image')} in no slice")
+        return [*lines, *(self.overall.notes(grouping.names, self.units) if self.resamples else ())]
+
+
+def score(
+    output: str | os.PathLike[str],
+    *,
+    convention: Convention | None = None,
+    ignore: Sequence[str] | None = None,
+    merge: Sequence[str] = (),
+    classes: Sequence[str] | None = None,
+    by: str | None = None,
+    group_by: str | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    storage_options: Mapping[str, Any] | None = None,
+) -> RunScore:
+    """Score a run, running or not, from the counts that it has stored; no model runs.
+
+    >>> found = score("out", convention="cityscapes", merge=["Pole+SignSymbol=Furniture"])
+    >>> found.iou["Furniture"] == found.iou["Furniture"], found.overall.intervals["miou"] is not None
+    (True, True)
+
+    Args:
+        output: path or URL of the prefix that the job wrote to.
+        convention: see `segment.metrics.conventions`; None takes the card's.
+        ignore: names of the classes that no score counts, in place of the card's; `["none"]` for no class.
+        merge: unions of classes, as `Pole+SignSymbol=Furniture`.
+        classes: the classes over which means are taken; None for all.
+        by: slices to score besides: `size` of the image, `label:CLASS` (share of the class among its labelled pixels),
+            `folder`, or a regular expression whose first group, found in an image's id, names its slice.
+        group_by: what resamples draw instead of single images, `folder` or an expression as in `by`: frames of one
+            video are not independent.
+        resamples: of the bootstrap behind the intervals; 0 for none, which reads the statistics only.
+        seed: of the resamples.
+        storage_options: fsspec options for a URL that is not local.
+
+    Raises:
+        UsageError: there is no run, nothing in it is labelled, or what is asked cannot be had from its counts.
+        SegmentError: a file of statistics or masks is damaged.
+    """
+    asked = Request(convention, ignore, merge, classes, by, group_by, resamples, seed)
+    return score_run(Ledger(Store(storage_options), to_url(os.fspath(output))), asked)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be scored, and how; see `score`."""
+
+    convention: Convention | None = None
+    ignore: Sequence[str] | None = None
+    merge: Sequence[str] = ()
+    classes: Sequence[str] | None = None
+    by: str | None = None
+    group_by: str | None = None
+    resamples: int = RESAMPLES
+    seed: int = 0
+
+    def protocol(self, card: ModelCard) -> Protocol:
+        """Return classes and convention for the counts of a card. Raises UsageError."""
+        if self.convention is not None and self.convention not in CONVENTIONS:
+            known = f"{did_you_mean(self.convention, CONVENTIONS)} Known: {', '.join(CONVENTIONS)}"
+            raise UsageError(f"convention = {self.convention!r} is none.{known}")
+        grouping = regroup(card.classes, ignore=self.ignore, merge=self.merge, chosen=self.classes)
+        own = card.metric.convention
+        return Protocol(grouping, self.convention or own, "omz" if own == "image-mean" else own)
+
+    def needs_images(self, protocol: Protocol) -> bool:
+        """Return whether the counts of single images are needed; if not, those of shards do."""
+        regrouped = self.ignore is not None or bool(self.merge) or self.classes is not None
+        return bool(self.resamples or self.by) or (protocol.convention == "image-mean" and regrouped)
+
+
+def score_run(ledger: Ledger, asked: Request) -> RunScore:
+    """Score the run of a ledger; see `score`."""
+    if asked.resamples < 0:
+        raise UsageError(f"resamples = {asked.resamples}: give 0 for no intervals, or a number such as {RESAMPLES}")
+    if asked.group_by and not asked.resamples:
+        raise UsageError("group_by is for intervals, and resamples = 0 makes none: leave one of the two out")
+    report, plan = load_report(ledger), ledger.read_run_and_plan()[1]
+    protocol = asked.protocol(report.card)
+    if not report.is_scored:
+        so_far = "" if report.is_whole else " so far"
+        raise UsageError(f"no image of {shown(ledger.output)} has a label{so_far}: there is nothing to score")
+    if not asked.needs_images(protocol):
+        images = report.total.images - report.total.errors
+        overall = score_total(report.total.confusion, images, protocol, report.total.image_miou)
+        return RunScore(report, protocol, overall)
+    counts = read_counts(ledger, plan, report)
+    groups = groups_of(counts.ids, asked.group_by).of_image if asked.group_by else None
+    slices = slices_by(counts, asked.by, report.card.classes.names) if asked.by else None
+    overall = score_images(counts, protocol, groups, asked.resamples, asked.seed)
+    return RunScore(
+        report,
+        protocol,
+        overall,
+        _score_slices(counts, slices, protocol, groups, asked) if slices else {},
+        "images" if groups is None else "groups",
+        0 if slices is None else int(np.count_nonzero(slices.of_image < 0)),
+        asked.resamples,
+    )
+
+
+def read_counts(ledger: Ledger, plan: Plan, report: RunReport) -> ImageCounts:
+    """Read the counts of the images that a report covers.
+
+    Raises:
+        SegmentError: a masks file is damaged or lost, or the counts are not those of the statistics.
+    """
+    counts = read_image_counts(ledger, plan, report.parts, len(report.card.classes))
+    if counts.total() != report.total.confusion:
+        raise SegmentError(
+            f"the counts under {shown(ledger.url('masks'))} are not those under {shown(ledger.url('stats'))}: "
+            "`segment audit` says which shard is wrong and what to do"
+        )
+    return counts
+
+
+def with_intervals(ledger: Ledger, plan: Plan, report: RunReport, most_parts: int | None = None) -> RunReport:
+    """Return a report with the intervals of its scores, if any image has a label.
+
+    Args:
+        ledger, plan, report: of the run.
+        most_parts: leave the report as it is if it covers more parts: the counts of all their images are read.
+
+    Raises:
+        SegmentError: see `read_counts`.
+    """
+    if not report.is_scored or (most_parts is not None and len(report.parts) > most_parts):
+        return report
+    counts = read_counts(ledger, plan, report)
+    return replace(report, scored=score_images(counts, Request().protocol(report.card)))
+
+
+def _score_slices(
+    counts: ImageCounts, slices: Slices, protocol: Protocol, groups: NDArray[np.intp] | None, asked: Request
+) -> dict[str, Scored]:
+    found = {}
+    for number, value in enumerate(slices.values):
+        images = np.flatnonzero(slices.of_image == number)
+        some = None if groups is None else groups[images]
+        found[value] = score_images(counts.take(images), protocol, some, asked.resamples, asked.seed)
+    return found

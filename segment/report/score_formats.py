@@ -1,0 +1,199 @@
+"""Scores of a run as text, Markdown, JSON and CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from segment.metrics.bootstrap import LEVEL, Interval
+from segment.report.console import percent, span
+from segment.report.markdown import escaped
+from segment.report.run_score import RunScore
+from segment.report.written_names import spreadsheet_cell
+from segment.scores.scored import Scored
+from segment.store.names import count, shown
+
+NAMES = {
+    "miou": "mIoU",
+    "frequency_weighted_iou": "frequency-weighted IoU",
+    "mean_accuracy": "mean accuracy",
+    "pixel_accuracy": "pixel accuracy",
+    "mean_dice": "mean Dice",
+    "kappa": "Cohen's kappa",
+}
+_OF_CLASS = ("iou", "dice", "precision", "recall")
+
+
+def _figure_row(name: str, scored: Scored) -> list[str]:
+    value, bounds = scored.figures[name], scored.intervals.get(name)
+    if name == "kappa":  # no share
+        shown_bounds = f"{bounds.low:.3f} to {bounds.high:.3f}" if bounds else ""
+        return [NAMES[name], "-" if math.isnan(value) else f"{value:.4f}", shown_bounds]
+    return [f"{NAMES[name]} %", percent(value), span(bounds)]
+
+
+def headline(found: RunScore) -> str:
+    """Return what is scored, in one line: the model, the images, the convention."""
+    report = found.report
+    images = report.choice or count(report.total.images, "image")
+    if not report.is_whole:
+        images = f"{report.total.images:,} of {report.planned_images:,} images so far"
+    return f"{report.card.name}: {images}, by the {found.protocol.convention} convention"
+
+
+def print_score(found: RunScore, console: Console) -> None:
+    """Print scores as tables that fit 80 columns."""
+    console.print(headline(found), style="bold", markup=False)
+    for note in found.notes:
+        console.print(note, style="dim", markup=False)
+    _print_table(console, "", [["", "", _interval_title(found)], *_figure_rows(found)])
+    head = ["class", "IoU", "95 % of it", "Dice", "prec.", "recall", "label", "pred."]
+    rows = [[name, *values] for name, values in _class_rows(found)]
+    _print_table(console, "classes, in %", [head, *rows])
+    if found.slices:
+        _print_table(console, "slices", [_SLICE_HEAD, *_slice_rows(found)])
+
+
+def to_markdown(found: RunScore) -> str:
+    """Return scores as tables of Markdown."""
+    blocks = [f"# {headline(found)}", "\n".join(f"- {escaped(note)}" for note in found.notes)]
+    blocks.append(_markdown_table([["score", "value", _interval_title(found)], *_figure_rows(found)]))
+    head = ["class", "IoU %", "95 % interval", "Dice %", "precision %", "recall %", "label %", "prediction %"]
+    blocks.append(_markdown_table([head, *([name, *values] for name, values in _class_rows(found))]))
+    if found.slices:
+        blocks.append(_markdown_table([_SLICE_HEAD, *_slice_rows(found)]))
+    return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def to_json(found: RunScore) -> dict[str, Any]:
+    """Return scores as plain JSON; shares are 0-1, undefined ones None."""
+    report = found.report
+    return {
+        "output": shown(report.output),
+        "model": report.card.name,
+        "fingerprint": report.run["fingerprint"],
+        "images": report.total.images,
+        "planned_images": report.planned_images,
+        "errors": report.total.errors,
+        "complete": report.complete,
+        "convention": found.protocol.convention,
+        "scored_at": report.run["scored_at"],
+        "resamples": found.resamples,
+        "level": LEVEL if found.resamples else None,
+        "unit": found.units,
+        "notes": found.notes,
+        **_json_of(found, found.overall),
+        "slices": {value: _json_of(found, one) for value, one in found.slices.items()},
+    }
+
+
+def to_csv(found: RunScore) -> str:
+    """Return a row for each class, overall and of each slice: shares 0-1, undefined values empty (RFC 4180)."""
+    buffer = io.StringIO(newline="")
+    writer = csv.writer(buffer)
+    everything: list[tuple[str, Scored]] = [("", found.overall), *found.slices.items()]
+    rows = [{"slice": value, **row} for value, scored in everything for row in _class_records(found, scored)]
+    names = [name for name in rows[0] if found.slices or name != "slice"]
+    writer.writerow(names)
+    writer.writerows([spreadsheet_cell(row[name]) for name in names] for row in rows)
+    return buffer.getvalue()
+
+
+def _json_of(found: RunScore, scored: Scored) -> dict[str, Any]:
+    figures = {
+        name: {"value": _defined(value), "interval": _bounds(scored.intervals.get(name))}
+        for name, value in scored.figures.items()
+    }
+    return {"scored_units": scored.units or None, "scores": figures, "classes": list(_class_records(found, scored))}
+
+
+def _class_records(found: RunScore, scored: Scored) -> Iterator[dict[str, Any]]:
+    grouping, score = found.protocol.grouping, scored.score
+    labels, predictions = scored.confusion.label_pixels, scored.confusion.predicted_pixels
+    for index, name in enumerate(grouping.names):
+        bounds = scored.class_intervals[index] if scored.class_intervals else None
+        yield {
+            "class": name,
+            "ignored": index in grouping.ignored,
+            **{kind: _defined(float(getattr(score, kind)[index])) for kind in _OF_CLASS},
+            "iou_low": bounds.low if bounds else None,
+            "iou_high": bounds.high if bounds else None,
+            "resamples_without_label": scored.unlabelled[index] if scored.unlabelled else None,
+            "tp": int(score.tp[index]),
+            "fp": int(score.fp[index]),
+            "fn": int(score.fn[index]),
+            "label_pixels": int(labels[index]),
+            "predicted_pixels": int(predictions[index]),
+            "label_share": _share(labels, index),
+            "predicted_share": _share(predictions, index),
+        }
+
+
+def _share(pixels: np.ndarray[Any, np.dtype[np.int64]], index: int) -> float | None:
+    total = int(pixels.sum())
+    return int(pixels[index]) / total if total else None
+
+
+def _defined(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def _bounds(interval: Interval | None) -> list[float] | None:
+    return [interval.low, interval.high] if interval else None
+
+
+def _interval_title(found: RunScore) -> str:
+    return f"95 % interval, of {count(found.overall.units, found.units[:-1])}" if found.overall.intervals else ""
+
+
+def _figure_rows(found: RunScore) -> list[list[str]]:
+    return [_figure_row(name, found.overall) for name in found.overall.figures]
+
+
+def _class_rows(found: RunScore) -> Iterator[tuple[str, list[str]]]:
+    chosen = found.protocol.grouping.chosen
+    for index, row in enumerate(_class_records(found, found.overall)):
+        if chosen is not None and index not in chosen:
+            continue
+        bounds = found.overall.class_intervals[index] if found.overall.class_intervals else None
+        values = [percent(row[kind]) for kind in _OF_CLASS]
+        shares = [percent(row["label_share"]), percent(row["predicted_share"])]
+        name = f"{row['class']}{' (ignored)' if row['ignored'] else ''}"
+        yield shown(name), [values[0], span(bounds), *values[1:], *shares]
+
+
+_SLICE_HEAD = ["slice", "images", "mIoU %", "95 % interval", "pixel accuracy %"]
+
+
+def _slice_rows(found: RunScore) -> list[list[str]]:
+    return [
+        [shown(value), f"{one.images:,}", percent(one.miou), span(one.intervals.get("miou")),
+         percent(one.figures["pixel_accuracy"])]
+        for value, one in found.slices.items()
+    ]  # fmt: skip
+
+
+def _print_table(console: Console, title: str, rows: list[list[str]]) -> None:
+    """Print rows, the first of which is the head, without columns that are empty."""
+    kept = [i for i in range(len(rows[0])) if i == 0 or any(row[i] for row in rows[1:])]
+    table = Table(title=title or None, title_justify="left", box=None, pad_edge=False)
+    for i in kept:
+        table.add_column(rows[0][i], justify="right" if i else "left", no_wrap=bool(i), overflow="fold")
+    for row in rows[1:]:
+        table.add_row(*(Text(row[i]) for i in kept))
+    console.print(table)
+
+
+def _markdown_table(rows: list[list[str]]) -> str:
+    kept = [i for i in range(len(rows[0])) if i == 0 or any(row[i] for row in rows[1:])]
+    lines = [[escaped(row[i]) for i in kept] for row in rows]
+    lines.insert(1, ["---:" if i else "---" for i in range(len(kept))])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -1,0 +1,176 @@
+"""The confusion counts of each image of a run: read from the masks files, without their masks, and held sparsely."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from segment.metrics import Confusion
+from segment.metrics.bootstrap import CHUNK
+from segment.metrics.conventions import ratio
+from segment.metrics.regroup import Grouping
+from segment.output.ledger import Ledger
+from segment.output.part_rows import numbers_of, part_tables
+from segment.output.plan import Plan
+
+_COLUMNS = ["id", "width", "height", "confusion"]
+_LARGEST = np.iinfo(np.uint32).max
+
+
+@dataclass(frozen=True, eq=False)
+class ImageCounts:
+    """The counts of n images of C classes: 6 bytes a cell that is not zero, and the id.
+
+    Attributes:
+        classes: C.
+        ids: of the images, in the order of the input; an id may come in several shards.
+        pixels: of the images, `int64[n]`: width times height, not those that were counted.
+        offsets: `int64[n + 1]`: the cells of image i are `cells[offsets[i]:offsets[i + 1]]`.
+        cells: `uint16[m]`, `label * C + prediction`; label C is void.
+        counts: pixels, `uint32[m]`, or `int64` where one has more.
+    """
+
+    classes: int
+    ids: pa.ChunkedArray
+    pixels: NDArray[np.int64]
+    offsets: NDArray[np.int64]
+    cells: NDArray[np.uint16]
+    counts: NDArray[np.integer]
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def take(self, images: NDArray[np.intp]) -> ImageCounts:
+        """Return the counts of these images, in this order."""
+        lengths = np.diff(self.offsets)[images]
+        offsets = np.append(0, np.cumsum(lengths))
+        chosen = np.repeat(self.offsets[images] - offsets[:-1], lengths) + np.arange(offsets[-1])
+        return replace(
+            self,
+            ids=self.ids.take(pa.array(images)),
+            pixels=self.pixels[images],
+            offsets=offsets,
+            cells=self.cells[chosen],
+            counts=self.counts[chosen],
+        )
+
+    def regrouped(self, grouping: Grouping) -> ImageCounts:
+        """Return the counts by other classes; a cell may then come several times in an image."""
+        return replace(self, classes=len(grouping.names), cells=grouping.cells.astype(np.uint16)[self.cells])
+
+    def total(self) -> Confusion:
+        """Return the sum over all images."""
+        flat = np.zeros((self.classes + 1) * self.classes, np.int64)
+        np.add.at(flat, self.cells, self.counts)
+        return Confusion(flat.reshape(-1, self.classes))
+
+    def dense(self) -> NDArray[np.int64]:
+        """Return the counts as `int64[n, C + 1, C]`, 8 bytes a cell; for a few images, as `take` gives them."""
+        size = (self.classes + 1) * self.classes
+        flat = np.zeros(len(self) * size, np.int64)
+        owner = np.repeat(np.arange(len(self)), np.diff(self.offsets))
+        np.add.at(flat, owner * size + self.cells, self.counts)
+        return flat.reshape(len(self), self.classes + 1, self.classes)
+
+    def by_role(
+        self, roles: NDArray[np.int16], units: NDArray[np.intp] | None = None, number: int | None = None
+    ) -> NDArray[np.float64]:
+        """Return TP, FP and FN by class of each image or unit, `float64[n, 3, C]`; whole numbers, exact below 2^53.
+
+        Args:
+            roles: `metrics.conventions.roles`.
+            units: the unit of each image; None for the images themselves.
+            number: of units.
+        """
+        units, number = (np.arange(len(self)), len(self)) if units is None or number is None else (units, number)
+        owner = np.repeat(units * (self.classes + 1), np.diff(self.offsets))
+        size = number * (self.classes + 1)
+        sums = [np.bincount(owner + role[self.cells], weights=self.counts, minlength=size) for role in roles]
+        return np.stack([one.reshape(number, self.classes + 1)[:, :-1] for one in sums], axis=1)
+
+    def label_share(self, index: int) -> NDArray[np.float64]:
+        """Return the share of a class among the labelled pixels of each image, `float64[n]`; NaN without a label."""
+        shares = []
+        for _, some in self.blocks():
+            owner = np.repeat(np.arange(len(some)), np.diff(some.offsets))
+            label = some.cells // self.classes
+            pixels = [
+                np.bincount(owner[chosen], weights=some.counts[chosen], minlength=len(some))
+                for chosen in (label == index, label < self.classes)
+            ]
+            shares.append(ratio(*pixels))
+        return np.concatenate([np.empty(0), *shares])
+
+    def holding(self, cells: NDArray[np.bool_]) -> NDArray[np.intp]:
+        """Return the indices of the images that hold any of these cells, `bool[(C + 1) * C]`, in order."""
+        found = [np.empty(0, np.intp)]
+        for start, some in self.blocks():
+            owner = np.repeat(np.arange(len(some)), np.diff(some.offsets))
+            found.append(start + np.unique(owner[cells[some.cells]]))
+        return np.concatenate(found)
+
+    def blocks(self) -> Iterator[tuple[int, ImageCounts]]:
+        """Yield the images in blocks of `CHUNK`, each with the index of its first image."""
+        for start in range(0, len(self), CHUNK):
+            offsets = self.offsets[start : start + CHUNK + 1]
+            inside = slice(int(offsets[0]), int(offsets[-1]))
+            ids, pixels = self.ids.slice(start, len(offsets) - 1), self.pixels[start : start + CHUNK]
+            some = self.cells[inside], self.counts[inside]
+            yield start, ImageCounts(self.classes, ids, pixels, offsets - offsets[0], *some)
+
+    def chunks(
+        self, images: NDArray[np.intp], units: NDArray[np.intp]
+    ) -> Iterator[tuple[NDArray[np.intp], ImageCounts]]:
+        """Yield the images of the next `CHUNK` units: the unit of each, from 0 in every chunk, and their counts.
+
+        Args:
+            images: indices of images.
+            units: the unit of each of these, from 0; every unit has an image.
+        """
+        order = np.argsort(units, kind="stable")
+        images, units = images[order], units[order]
+        for start in range(0, int(units[-1]) + 1 if len(units) else 0, CHUNK):
+            first, last = np.searchsorted(units, [start, start + CHUNK])
+            yield units[first:last] - start, self.take(images[first:last])
+
+
+def read_image_counts(ledger: Ledger, plan: Plan, parts: Collection[str], classes: int) -> ImageCounts:
+    """Read the counts of the images of committed parts; of each masks file no mask.
+
+    Error rows have no counts and are left out; images without a label have all their pixels in the void row.
+
+    Args:
+        ledger, plan: of the run.
+        parts: ids of the parts.
+        classes: number of classes of the run's card.
+
+    Raises:
+        SegmentError: a masks file is damaged or lost.
+    """
+    ids: list[pa.ChunkedArray] = []
+    sizes: list[NDArray[np.int64]] = []
+    lengths: list[NDArray[np.int64]] = []
+    cells: list[NDArray[np.uint16]] = []
+    counts: list[NDArray[np.integer]] = []
+    for _, table in part_tables(ledger, plan, numbers_of(plan, parts), _COLUMNS):
+        rows = table.filter(pc.is_valid(table["confusion"]))
+        stored = rows["confusion"].combine_chunks()
+        values = np.asarray(stored.field("count").flatten())
+        ids.append(rows["id"])
+        sizes.append(np.asarray(rows["width"]).astype(np.int64) * np.asarray(rows["height"]))
+        lengths.append(np.asarray(pc.list_value_length(stored.field("cell"))).astype(np.int64))
+        cells.append(np.asarray(stored.field("cell").flatten()).astype(np.uint16))
+        counts.append(values.astype(np.uint32) if not len(values) or values.max() <= _LARGEST else values)
+    return ImageCounts(
+        classes,
+        pa.chunked_array([chunk for column in ids for chunk in column.chunks], pa.string()),
+        np.concatenate([np.empty(0, np.int64), *sizes]),
+        np.append(0, np.cumsum(np.concatenate([np.empty(0, np.int64), *lengths]))),
+        np.concatenate([np.empty(0, np.uint16), *cells]),
+        np.concatenate([np.empty(0, np.uint32), *counts]),
+    )
