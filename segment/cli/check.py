@@ -28,7 +28,8 @@ def check(
 ) -> None:
     """Check a card against labels: try other channel orders, normalisations, resizes and numberings of labels.
 
-    Exit code 0 if no reading is better than the card's beyond the noise, 1 if one is, 2 if nothing can be said.
+    Exit code 0 if no reading is better than the card's by 2 points and beyond the noise, 1 if one is, 2 if nothing can
+    be said.
 
     segment check images/ --labels labels/ --model my-card.toml
     """

@@ -160,7 +160,7 @@ def _understood(name: str, read: Callable[..., Hints], *tables: Mapping[str, Any
 
 
 def _json(folder: str, name: str, store: Store) -> dict[str, Any]:
-    with suppress(SegmentError, OSError, ValueError):  # a file that cannot be read says nothing
+    with suppress(SegmentError, OSError, ValueError, RecursionError):  # a file that cannot be read says nothing
         found = json.loads(store.read_if_exists(join_url(folder, name)) or b"{}")
         return found if isinstance(found, dict) else {}
     return {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,10 @@ import numpy as np
 import pytest
 
 from segment.job import make_job
+from segment.metrics import CONVENTIONS, Confusion, score
 from segment.models.card import ModelCard, load_card
 from segment.readings.checking import check_card
+from segment.readings.evidence import Evidence
 from segment.readings.verdict import card_lines
 from tests.calls import Call
 from tests.datasets import Item, encoded, write_files, write_parquet, write_tars
@@ -73,7 +76,7 @@ def test_a_right_card_agrees(segment: Call, data: dict[str, Any], model: Path, t
     checked = check(segment, data, write_card(tmp_path), model)
 
     assert checked.code == 0
-    assert "the card agrees with the labels: no other reading is better beyond the noise" in checked.out
+    assert re.search(r"the card agrees with the labels: it has \d\d\.\d %, and chance \d+\.\d %; no other", checked.out)
     assert "labelled images of 6, " in checked.out
     assert "RGB, ImageNet, labels as they are  <- the card" in checked.out
     assert "letterbox" not in checked.out  # no image has a border
@@ -227,6 +230,26 @@ def test_where_nothing_can_be_said(segment: Call, data: dict[str, Any], model: P
     chance = check(segment, write_files(tmp_path / "mixed", mixed), card, model)
     assert chance.code == 2
     assert "nothing can be said: no reading is above chance level beyond the noise" in chance.err
+
+    void = [Item(item.name, item.image, encoded(np.full((24, 32), 255, np.uint8))) for item in other]
+    blank = check(segment, write_files(tmp_path / "void", void), card, model)
+    assert blank.code == 2
+    assert "nothing can be said: no pixel of the labels is of a class that counts" in blank.err
+    assert blank.out.count("<- the card") == 1
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+def test_evidence_counts_as_the_metric_does(convention: Any) -> None:
+    card = load_card("unet-camvid-onnx-0001")
+    card = card.model_copy(update={"metric": card.metric.model_copy(update={"convention": convention})})
+    counts = np.random.default_rng(5).integers(0, 50, (6, 12, 13))  # class 11 is ignored, and predicted
+    failed, counts[:, :, 12] = counts[:, :, 12].sum(axis=0), 0
+    found = Evidence.of(counts, card)
+    total = Confusion(np.vstack([counts.sum(axis=0)[:, :12], np.zeros((1, 12), np.int64)]))
+    assert found.miou(np.ones((1, 6)))[0] == pytest.approx(score(total, (11,), convention).miou, abs=1e-12)
+    counts[0, :, 12] = failed  # pixels without a prediction are missed
+    missed = Evidence.of(counts, card).labelled - found.labelled
+    assert missed.sum(axis=0).tolist() == [*failed[:11].tolist(), 0]
 
 
 def test_images_that_cannot_be_used_are_told(segment: Call, model: Path, tmp_path: Path) -> None:
