@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +52,7 @@ def resample_counts(units: int, resamples: int = RESAMPLES, seed: int = 0) -> It
         size = min(CHUNK, units - start)
         drawn = generator.binomial(left, size / (units - start))
         left -= drawn
-        cells = np.repeat(np.arange(resamples, dtype=small) * size, drawn)
+        cells: NDArray[Any] = np.repeat(np.arange(resamples, dtype=small) * size, drawn)
         cells += generator.integers(0, size, len(cells), dtype=np.uint16)
         yield np.bincount(cells, minlength=resamples * size).reshape(resamples, size).astype(np.float64)
 
