@@ -12,7 +12,7 @@ from segment.drafts.reading import read_draft
 from segment.drafts.trial import MOST_IMAGES, NamedImage, Trial, picture_of, read_images, try_card
 from segment.drafts.writing import card_text
 from segment.errors import ModelError, SampleError, UsageError
-from segment.images import codec
+from segment.images.bands import decode_image
 from segment.job import Job, make_job
 from segment.models.card import ModelCard, load_card, parse_card
 from segment.models.weights import Weights, load_weights, with_suffix
@@ -94,7 +94,7 @@ def draft_card(
         draft = decided(draft, checked)
         text = card_text(draft, redact_url(url), named)
         card = parse_card(text, where="the drafted card")
-        pictures = _labelled_pictures(checked, job)
+        pictures = _labelled_pictures(checked, card, job)
         trial = _trial(card, weights, pictures, size)
     remarks = [*_told(draft), *draft.remarks, *trial.remarks, *_missing_weights(files), _ran(trial)]
     return DraftedCard(text, card, tuple(remarks), picture_of(trial, card) if pictures else b"")
@@ -119,9 +119,9 @@ def _pictures(images: str | None, store: Store) -> list[NamedImage]:
         raise UsageError(f"{images}: {error}") from None
 
 
-def _labelled_pictures(checked: Checked, job: Job) -> list[NamedImage]:
+def _labelled_pictures(checked: Checked, card: ModelCard, job: Job) -> list[NamedImage]:
     images = checked.labelled.take(MOST_IMAGES)
-    return [(item.name, codec.decode(item.data, job.max_pixels)) for item in images]
+    return [(item.name, decode_image(item.data, card.input, job.max_pixels).pixels) for item in images]
 
 
 def _trial(card: ModelCard, weights: Weights, pictures: list[NamedImage], size: tuple[int, int] | None) -> Trial:

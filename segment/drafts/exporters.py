@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -10,6 +9,8 @@ from dataclasses import fields
 from typing import Any
 
 from segment.drafts.contract import Hints, Said
+from segment.drafts.metadata_values import is_pair, literal, names_of, numbers_of
+from segment.drafts.mmdeploy import hints_of_deploy, hints_of_detail, hints_of_pipeline
 from segment.errors import SegmentError
 from segment.models.sessions.graph_facts import GraphFacts
 from segment.readings.scalings import Scaling, Triple
@@ -24,6 +25,12 @@ _ULTRALYTICS_TASKS = {
     "classify": "a classifier: it gives one class an image, not one a pixel",
     "segment": "instance segmentation: boxes and mask prototypes, which have to be combined object by object; "
     "train or export a semantic model",
+}
+# Ends of Hugging Face's names of architectures.
+_OTHER_TASKS = {
+    "ImageClassification": "a classifier: one class an image, not one a pixel",
+    "ObjectDetection": "a detector: it gives boxes, not a class for every pixel",
+    "DepthEstimation": "a network of depth, not of classes",
 }
 _KERNELS = {0: "nearest", 2: "bilinear", 3: "bicubic"}  # Pillow's numbers
 
@@ -50,7 +57,7 @@ def _in_the_graph(facts: GraphFacts) -> Iterator[Hints]:
     if "task" in metadata and ("stride" in metadata or "ltralytics" in metadata.get("author", "")):
         yield _ultralytics(metadata)
     elif "names" in metadata:
-        yield Hints(names=_names(_literal(metadata["names"]), "metadata 'names' of the file"))
+        yield Hints(names=names_of(literal(metadata["names"]), "metadata 'names' of the file"))
     if any(key.startswith("tflite.") for key in metadata):
         yield _tensorflow_lite(metadata)
     if any(key.startswith("model_info.") for key in metadata):
@@ -63,36 +70,36 @@ def _ultralytics(metadata: Mapping[str, str]) -> Hints:
     task = metadata["task"]
     if task in _ULTRALYTICS_TASKS:
         return Hints(refusal=f"its metadata says task '{task}', {_ULTRALYTICS_TASKS[task]}")
-    sizes = _literal(metadata.get("imgsz", ""))
+    sizes = literal(metadata.get("imgsz", ""))
     why = "ultralytics prepares images so"
     letterbox = {
         "method": "letterbox", "anchor": "centre", "resampler": "opencv", "interpolation": "bilinear",
         "pad": [114, 114, 114],
     }  # fmt: skip
     return Hints(
-        size=Said((int(sizes[0]), int(sizes[1])), "metadata 'imgsz'") if _is_pair(sizes) else None,
+        size=Said((int(sizes[0]), int(sizes[1])), "metadata 'imgsz'") if is_pair(sizes) else None,
         channels=Said("RGB", why),
         scaling=Said(Scaling(1), why),
         resize=Said(letterbox, why),
-        names=_names(_literal(metadata.get("names", "")), "metadata 'names'"),
+        names=names_of(literal(metadata.get("names", "")), "metadata 'names'"),
     )
 
 
 def _tensorflow_lite(metadata: Mapping[str, str]) -> Hints:
     """Metadata of a TFLite file: its normalisation is `(pixel - mean) / std` of 0 to 255."""
     why = "the file's TFLite metadata"
-    mean, std = _numbers(metadata.get("tflite.mean", "")), _numbers(metadata.get("tflite.std", ""))
+    mean, std = numbers_of(metadata.get("tflite.mean", "")), numbers_of(metadata.get("tflite.std", ""))
     labels = [line for line in metadata.get("tflite.labels", "").splitlines() if line.strip()]
     return Hints(
         scaling=Said(Scaling(255, mean, std), why) if mean and std and all(std) else None,
-        names=_names(labels, "the labels in the file's TFLite metadata"),
+        names=names_of(labels, "the labels in the file's TFLite metadata"),
     )
 
 
 def _model_api(info: Mapping[str, str]) -> Hints:
     """OpenVINO's Model API: `model_info` in the `rt_info` of an IR."""
     why = "model_info in the IR's rt_info"
-    mean, std = _numbers(info.get("mean_values", "")), _numbers(info.get("scale_values", ""))
+    mean, std = numbers_of(info.get("mean_values", "")), numbers_of(info.get("scale_values", ""))
     reverse = info.get("reverse_input_channels", "").lower()
     kinds = {"standard": "stretch", "fit_to_window": "letterbox", "fit_to_window_letterbox": "letterbox"}
     method = kinds.get(info.get("resize_type", ""))
@@ -101,13 +108,18 @@ def _model_api(info: Mapping[str, str]) -> Hints:
         resize["anchor"] = "centre"
     # The library reads BGR, and reverses it for a model of RGB.
     channels = {"yes": "RGB", "true": "RGB", "no": "BGR", "false": "BGR"}.get(reverse)
+    if info.get("embedded_processing", "").lower() in ("true", "yes"):
+        # The graph does it itself, from the library's BGR bytes.
+        mean = std = None
+        channels, method = "BGR", None
+        why += ", with embedded_processing"
     labels = info.get("labels", "").split()
     refused = "yolo" in info.get("model_type", "").lower() or info.get("model_type", "").lower() == "ssd"
     return Hints(
         channels=Said(channels, f"{why} (reverse_input_channels = {reverse})") if channels else None,
         scaling=Said(Scaling(255, mean or (0.0,) * 3, std or (1.0,) * 3), why) if mean or std else None,
         resize=Said(resize, f"{why} (resize_type)") if method else None,
-        names=_names(labels, why) if labels else None,
+        names=names_of(labels, why) if labels else None,
         refusal=f"its model_info says {info['model_type']}, a detector" if refused else "",
     )
 
@@ -131,7 +143,12 @@ def _beside(url: str, store: Store) -> Iterator[Hints]:
     for place in places:
         config, processor = _json(place, "config.json", store), _json(place, "preprocessor_config.json", store)
         yield _understood("config.json or preprocessor_config.json", _hugging_face, config, processor)
-    yield _understood("pipeline.json", _mmdeploy, _json(folder, "pipeline.json", store))
+    for name, read in (
+        ("deploy.json", hints_of_deploy),
+        ("detail.json", hints_of_detail),
+        ("pipeline.json", hints_of_pipeline),
+    ):
+        yield _understood(name, read, _json(folder, name, store))
 
 
 def _understood(name: str, read: Callable[..., Hints], *tables: Mapping[str, Any]) -> Hints:
@@ -151,18 +168,23 @@ def _json(folder: str, name: str, store: Store) -> dict[str, Any]:
 
 def _hugging_face(config: Mapping[str, Any], processor: Mapping[str, Any]) -> Hints:
     labels, why = config.get("id2label"), "preprocessor_config.json"
-    if any("ImageClassification" in str(name) for name in config.get("architectures") or []):
-        return Hints(refusal="config.json beside it describes a classifier: one class an image, not one a pixel")
-    names = [str(labels[key]) for key in sorted(labels, key=int)] if isinstance(labels, dict) else []
+    for name in map(str, config.get("architectures") or []):
+        if task := next((task for task in _OTHER_TASKS if name.endswith(task)), None):
+            return Hints(refusal=f"config.json beside it describes {_OTHER_TASKS[task]} ({name})")
+    if isinstance(labels, dict) and not all(str(key).isdecimal() for key in labels):
+        raise ValueError("id2label is a table by number")
     remarks: tuple[str, ...] = ()
     if processor.get("do_reduce_labels") or processor.get("reduce_labels"):
-        remarks = ("its labels are numbered from 1, 0 being ignored (do_reduce_labels): use --label-remap with such",)
+        remarks = (
+            "labels of its data set are numbered from 1, 0 being ignored (do_reduce_labels), so such labels need a "
+            "remap: 0=ignore, 1=0, 2=1 and so on. `segment check` prints it in full",
+        )
     return Hints(
         size=_hugging_face_size(processor, why),
         channels=Said("RGB", f"{why}: its images are RGB") if processor else None,
         scaling=_hugging_face_scaling(processor, why),
         resize=_hugging_face_resize(processor, why),
-        names=_names(names, "id2label of config.json"),
+        names=names_of(labels, "id2label of config.json"),
         remarks=remarks,
     )
 
@@ -184,7 +206,7 @@ def _hugging_face_scaling(processor: Mapping[str, Any], why: str) -> Said[Scalin
     factor = float(processor.get("rescale_factor") or 1 / 255) if processor.get("do_rescale", True) else 1.0
     maximum = 1 if abs(factor * 255 - 1) < 0.01 else 255
     unit = 1 if maximum == 1 else 1 / factor
-    mean, std = _numbers(processor.get("image_mean")), _numbers(processor.get("image_std"))
+    mean, std = numbers_of(processor.get("image_mean")), numbers_of(processor.get("image_std"))
     if not processor.get("do_normalize", True) or not mean or not std:
         return Said(Scaling(maximum, (0.0,) * 3, (unit,) * 3), why)
     return Said(Scaling(maximum, _times(mean, unit), _times(std, unit)), why)
@@ -196,52 +218,6 @@ def _hugging_face_resize(processor: Mapping[str, Any], why: str) -> Said[dict[st
         return None
     table = {"method": "stretch", "resampler": "pillow", "interpolation": kernel}
     return Said(table, f"resample = {processor['resample']} in {why}")
-
-
-def _mmdeploy(pipeline: Mapping[str, Any]) -> Hints:
-    tasks = (pipeline.get("pipeline") or {}).get("tasks") or []
-    steps = [step for task in tasks for step in task.get("transforms") or [] if isinstance(step, dict)]
-    by_type = {str(step.get("type")): step for step in steps}
-    normalise, resize = by_type.get("Normalize"), by_type.get("Resize")
-    why = "pipeline.json"
-    mean, std = (_numbers((normalise or {}).get(key)) for key in ("mean", "std"))
-    size = _literal(str((resize or {}).get("size") or (resize or {}).get("scale") or ""))
-    keeps = bool((resize or {}).get("keep_ratio"))
-    table = {"method": "letterbox" if keeps else "stretch", "resampler": "opencv", "interpolation": "bilinear"}
-    return Hints(
-        size=Said((int(size[1]), int(size[0])), f"Resize in {why}") if _is_pair(size) else None,
-        channels=Said("RGB" if normalise.get("to_rgb", True) else "BGR", f"to_rgb in {why}") if normalise else None,
-        scaling=Said(Scaling(255, mean, std), f"Normalize in {why}") if mean and std else None,
-        resize=Said(table, f"Resize in {why}") if resize else None,
-    )
-
-
-def _literal(text: str) -> Any:
-    with suppress(ValueError, SyntaxError, MemoryError, RecursionError):
-        return ast.literal_eval(text)
-    return None
-
-
-def _names(found: Any, why: str) -> Said[tuple[str, ...]] | None:
-    if isinstance(found, dict):
-        found = [found[key] for key in sorted(found)]
-    names = tuple(str(name).strip() for name in found) if isinstance(found, list | tuple) else ()
-    return Said(names, why) if names and all(names) else None
-
-
-def _numbers(found: Any) -> Triple | None:
-    """Return three numbers from a list or from text such as `123.7 116.3 103.5`; one number counts three times."""
-    with suppress(ValueError, TypeError):
-        parts = found.replace(",", " ").replace("[", " ").replace("]", " ").split() if isinstance(found, str) else found
-        numbers = [float(part) for part in parts]
-        if len(numbers) in (1, 3):
-            first, second, third = numbers * (3 // len(numbers))
-            return first, second, third
-    return None
-
-
-def _is_pair(found: Any) -> bool:
-    return isinstance(found, list | tuple) and len(found) == 2 and all(isinstance(side, int) for side in found)
 
 
 def _times(numbers: Triple, factor: float) -> Triple:

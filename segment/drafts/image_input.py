@@ -97,14 +97,17 @@ def size_of(port: Port, layout: str, hints: Hints, wanted: Size | None) -> Said[
         if wanted and wanted != (height, width):
             raise refusal(f"--size {wanted[0]}x{wanted[1]}: the graph is of {height}x{width} alone. Leave --size out")
         return Said((height, width), f"the graph's input is {port}")
+    free = "the graph leaves it free"
+    if not height and not width:
+        free += ', and "image" for height and width may run it at the size of each image'
     if wanted:
-        return _fitting(Said(wanted, "--size; the graph leaves it free"), (height, width))
+        return _fitting(Said(wanted, f"--size; {free}"), (height, width))
     if hints.size is not None:
-        return _fitting(Said(hints.size.value, f"{hints.size.why}; the graph leaves it free"), (height, width))
+        return _fitting(Said(hints.size.value, f"{hints.size.why}; {free}"), (height, width))
     side = height or width or 512
     raise refusal(
-        f"its input {port} leaves height or width free, and a job needs one size: name that of training, for example "
-        f"--size {height or side}x{width or side}"
+        f"its input {port} leaves height or width free, and a draft needs one size: name that of training, for "
+        f"example --size {height or side}x{width or side}"
     )
 
 

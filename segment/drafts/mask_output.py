@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from segment.drafts.contract import Said, guess, refusal
+from segment.models.card_output import MULTILABEL
 from segment.models.sessions.graph_facts import GraphFacts, OutputFacts
 from segment.models.sessions.ports import Dims
 
@@ -15,6 +16,8 @@ _DETECTING = {"NonMaxSuppression", "MulticlassNms", "DetectionOutput", "RoiAlign
 _BOXES = {"boxes", "dets", "num_detections", "detection_boxes"}
 _QUERIES = ("masks_queries_logits", "class_queries_logits", "pred_masks", "pred_logits")
 _MOST_CLASSES = 255
+MULTILABEL_KIND = "multilabel"  # in no card
+_RANKS = {MULTILABEL_KIND: 0, "sigmoid": 1}  # of kinds that are only taken where there is no other
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,11 @@ def choose_output(facts: GraphFacts, size: Size, input_layout: str) -> tuple[Mas
     found = [mask for output in facts.outputs if (mask := _as_mask(output, size, input_layout))]
     if not found:
         _refuse_outputs(facts.outputs, size)
-    best = max(found, key=lambda mask: (mask.kind.value != "sigmoid", mask.size[0] * mask.size[1]))
+    best = max(found, key=lambda mask: (_RANKS.get(mask.kind.value, 2), mask.size[0] * mask.size[1]))
+    if best.kind.value == MULTILABEL_KIND:
+        raise refusal(
+            f"its output {best.facts.port} ends in a sigmoid of each of {best.classes} channels: {MULTILABEL}"
+        )
     if best.classes is not None and best.classes > _MOST_CLASSES:
         raise refusal(f"its output {best.facts.port} has {best.classes} classes, and a mask holds {_MOST_CLASSES}")
     return best, [mask for mask in found if mask is not best]
@@ -146,8 +153,7 @@ def _kind(output: OutputFacts) -> Said[str]:
     if output.operator == "Softmax":
         return Said("probabilities", "the graph ends in a softmax")
     if output.operator == "Sigmoid":
-        why = "the graph ends in a sigmoid of each class; the largest wins"
-        return guess("probabilities", why, "classes that overlap (multilabel) have no card")
+        return Said(MULTILABEL_KIND, "the graph ends in a sigmoid of each channel")
     return Said("logits", "the graph ends in no softmax (masks are the same for probabilities)")
 
 

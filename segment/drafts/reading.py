@@ -131,8 +131,6 @@ def _remarks(entry: InputFacts, mask: Mask, size: Size, depth: int) -> list[str]
     remarks = []
     if mask.size[0] < size[0] and mask.size[1] < size[1]:
         remarks.append(f"the output, {mask.size[0]}x{mask.size[1]}, is enlarged to the input, {size[0]}x{size[1]}")
-    if mask.facts.operator == "Sigmoid" and mask.kind.value != "sigmoid":
-        remarks.append("one sigmoid a class: if classes may overlap (multilabel), one mask cannot show it")
     if mask.logit:
         remarks.append("the output, one channel, ends in no sigmoid: it may be a logit, as the card says, or no mask")
     if mask.classes == 3 and depth == 3 and mask.size[0] >= size[0]:

@@ -142,6 +142,24 @@ def apply_orientation(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
     return cv2.flip(pixels, _FLIPS[orientation]) if orientation in _FLIPS else pixels
 
 
+def stored_window(
+    window: tuple[int, int, int, int], size: tuple[int, int], orientation: int
+) -> tuple[int, int, int, int]:
+    """Return the window (top, left, height, width) of the stored pixels that `apply_orientation` turns into another.
+
+    Args:
+        window: of the upright image.
+        size: (height, width) of the upright image.
+        orientation: EXIF orientation, 1-8.
+    """
+    top, left, height, width = window
+    if orientation in (2, 3, 6, 7):
+        left = size[1] - left - width
+    if orientation in (3, 4, 7, 8):
+        top = size[0] - top - height
+    return (left, top, width, height) if orientation >= 5 else (top, left, height, width)
+
+
 def has_more_frames(header: Image.Image) -> bool:
     """Return whether further frames or pages show something else than the first.
 

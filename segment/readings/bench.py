@@ -81,6 +81,11 @@ class Bench:
             return None
         return Evidence.of(classes_of_values(counts, reading.labels, len(card.classes)), card)
 
+    def inputs(self, reading: Reading, images: Sequence[Labelled]) -> bytes:
+        """Return what tells the model's inputs from those of other resizes: without borders all are the same."""
+        card = reading.card(self.card)
+        return b"".join(self._prepare(card, image).digest for image in images)
+
     def _counted(self, card: ModelCard, reading: Reading, image: Labelled) -> NDArray[np.int64]:
         """Return `int64[256, C + 1]`: pixels by label value and prediction; the last column: without a prediction."""
         prepared = self._prepare(card, image)

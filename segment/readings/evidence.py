@@ -66,11 +66,6 @@ class Evidence:
         iou = np.divide(self.correct, union, out=np.zeros_like(union), where=shown)
         return np.asarray(iou.sum(axis=1) / np.maximum(shown.sum(axis=1), 1))
 
-    def equals(self, other: Evidence) -> bool:
-        """Whether two readings made the same of every image."""
-        pairs = ((self.correct, other.correct), (self.labelled, other.labelled), (self.predicted, other.predicted))
-        return all(np.array_equal(*pair) for pair in pairs)
-
     def __len__(self) -> int:
         return len(self.correct)
 
@@ -103,6 +98,11 @@ class Difference:
     def matters(self) -> bool:
         """Whether it is beyond the noise, and large enough for a wrong setting."""
         return self.value > max(self.noise, LEAST_DIFFERENCE)
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether it is so far beyond the noise that neither chance nor the number of readings makes it."""
+        return self.matters and self.value > 2 * self.noise
 
     @property
     def may_matter(self) -> bool:

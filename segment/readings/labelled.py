@@ -15,6 +15,7 @@ from segment.errors import SampleError, UsageError
 from segment.images.bands import decode_image
 from segment.images.label_images import read_label
 from segment.images.labels import LabelDecoder
+from segment.images.resize import resize_image
 from segment.inputs.discover import Part, Sample, discover, read_part
 from segment.job import Job
 from segment.models.card import ModelCard
@@ -95,11 +96,11 @@ class LabelledImages:
         self._places = _spread(places)
         taken = list(itertools.islice(self._readable(_TRIES * first), first))
         numbered = not job.label_remap and all(item.is_numbered for item in taken)
-        self._images = [image for item in taken if (image := self._labelled(item, numbered))]
+        self.fixed = "" if numbered else "--label-remap says what they are" if job.label_remap else "they are colours"
+        self.numberings = _possible(card.classes, taken) if numbered else (decoded(),)
+        self._images = [image for item in taken if (image := self._labelled(item))]
         if not self._images:
             raise UsageError(f"none of the labelled images can be used, so nothing can be said:{self.reasons}")
-        self.fixed = "" if numbered else "--label-remap says what they are" if job.label_remap else "they are colours"
-        self.numberings = _possible(card.classes, self._images) if numbered else (decoded(),)
 
     def __len__(self) -> int:
         return len(self._images)
@@ -108,7 +109,7 @@ class LabelledImages:
         """Return the first images; fewer where there are no more that can be used."""
         readable = self._readable(_TRIES * number)
         while len(self._images) < number and (item := next(readable, None)):
-            if image := self._labelled(item, numbered=not self.fixed):
+            if image := self._labelled(item):
                 self._images.append(image)
         return self._images[:number]
 
@@ -125,9 +126,10 @@ class LabelledImages:
             except SampleError as error:
                 self.unusable[str(error)] += 1
 
-    def _labelled(self, item: _Read, numbered: bool) -> Labelled | None:
-        label = item.values if numbered else item.classes
-        if label is None or (numbered and not item.is_numbered):
+    def _labelled(self, item: _Read) -> Labelled | None:
+        label = item.classes if self.fixed else item.values
+        is_read = item.classes is not None or len(self.numberings) > 1
+        if label is None or not is_read or not (self.fixed or item.is_numbered):
             self.unusable[item.fault or "its label is of another kind than the others"] += 1
             return None
         return Labelled(item.name, item.data, label)
@@ -158,6 +160,8 @@ def _read(sample: Sample, decoder: LabelDecoder, entry: Input, job: Job) -> _Rea
     if sample.label is None:
         raise SampleError("label_missing")
     picture = decode_image(sample.image, entry, job.max_pixels)
+    if entry.resize.method in ("none", "short_side"):
+        resize_image(picture.pixels, entry)  # which may be larger than the model takes
     size, turned = (picture.pixels.shape[0], picture.pixels.shape[1]), picture.orientation
     try:
         classes, fault = decoder.read(sample.label, *size, turned).classes, ""
@@ -172,9 +176,13 @@ def _read(sample: Sample, decoder: LabelDecoder, entry: Input, job: Job) -> _Rea
     return _Read(sample.id, sample.image, classes, pixels.values, fault)
 
 
-def _possible(classes: Classes, images: Sequence[Labelled]) -> tuple[Numbering, ...]:
-    """Return the plain numbering, and the others that read all values of these images."""
-    used = np.flatnonzero(sum(np.bincount(image.label.ravel(), minlength=256) for image in images))
+def _possible(classes: Classes, read: Sequence[_Read]) -> tuple[Numbering, ...]:
+    """Return the plain numbering, and the others that read all values of these labels."""
+    counts = np.zeros(256, np.int64)
+    for item in read:
+        if item.values is not None:
+            counts += np.bincount(item.values.ravel(), minlength=256)
+    used = np.flatnonzero(counts)
     plain, *others = numberings(classes)
     return plain, *(numbering for numbering in others if numbering.reads(used))
 

@@ -40,6 +40,11 @@ class Tried:
         """mIoU over the images that it has seen, 0-1."""
         return float(self.evidence.miou(resamples(len(self.evidence))[:1])[0])
 
+    @functools.cached_property
+    def over_chance(self) -> Difference:
+        """How much better it is than predictions that have nothing to do with the labels."""
+        return excess_over_chance(self.evidence)
+
     def against(self, other: Tried) -> Comparison:
         """Compare it with another reading."""
         return compare(self.evidence, other.evidence)
@@ -75,7 +80,7 @@ class Found:
     @property
     def over_chance(self) -> Difference:
         """How much better the recommended reading is than one that has nothing to do with the labels."""
-        return excess_over_chance(self.best.evidence)
+        return self.best.over_chance
 
     @property
     def ties(self) -> tuple[Tried, ...]:
@@ -93,6 +98,7 @@ class _Search:
 
     def __init__(self, bench: Bench, labelled: LabelledImages, start: Reading, scalings: bool) -> None:
         self.tried: dict[Reading, Tried] = {}
+        self._inputs: set[tuple[Reading, bytes]] = set()  # tried: a reading but for its resize, and what that gives
         self._bench, self._labelled, self._start, self._scalings = bench, labelled, start, scalings
 
     @property
@@ -131,9 +137,10 @@ class _Search:
 
     def _try(self, readings: Iterable[Reading], images: Sequence[Labelled]) -> None:
         for reading in readings:
-            found = None if reading in self.tried else self._seen(reading, images)
-            if found is not None and not any(self._is_same(found, known) for known in self.tried.values()):
+            key = replace(reading, resize=self._start.resize), self._bench.inputs(reading, images)
+            if key not in self._inputs and (found := self._seen(reading, images)) is not None:
                 self.tried[reading] = found
+            self._inputs.add(key)
 
     def _seen(self, reading: Reading, images: Sequence[Labelled]) -> Tried | None:
         """Try a reading on a few images, and on the others unless it is far behind already."""
@@ -143,15 +150,11 @@ class _Search:
             return None
         found = Tried(reading, evidence)
         leader = max(self.tried.values(), key=lambda item: item.miou, default=None)
-        if not others or (leader is not None and _is_clear(leader.against(found).miou)):
+        if not others or (leader is not None and leader.against(found).miou.is_clear):
             return found
         more = self._bench.evidence(reading, others)
         assert more is not None, "it was taken before"
         return Tried(reading, evidence + more)
-
-    def _is_same(self, one: Tried, other: Tried) -> bool:
-        """Whether only the resize differs, and of these images it makes the same: without a border, all are alike."""
-        return one.reading.changes(other.reading) == ("resize",) and one.evidence.equals(other.evidence)
 
 
 def search(bench: Bench, labelled: LabelledImages, start: Reading, images: int, *, scalings: bool, note: Note) -> Found:
@@ -193,11 +196,17 @@ def by_score(tried: Iterable[Tried], card: Tried) -> list[Tried]:
 def recommended(tried: Collection[Tried], start: Reading) -> Tried:
     """Return the reading to recommend: what the card says, unless a reading is better beyond the noise.
 
-    Of the readings that are as good as the best one, within the noise, it is one with the fewest changes to the card;
-    of these the one with the highest score.
+    A reading at chance level is none that another has to be better than: where labels show one class alone, its score
+    may be 100 %. Of the readings that are as good as the best one, within the noise, it is one with the fewest changes
+    to the card; of these the one with the highest score.
     """
     card = next(item for item in tried if item.reading == start)
-    better = [item for item in by_score(tried, card) if item.against(card).is_better]
+    is_hollow = not card.over_chance.matters
+    better = [
+        item
+        for item in by_score(tried, card)
+        if (is_hollow and item.over_chance.is_clear) or (item.over_chance.matters and item.against(card).is_better)
+    ]
     if not better:
         return card
     best = better[0]
@@ -208,14 +217,9 @@ def recommended(tried: Collection[Tried], start: Reading) -> Tried:
 def _undecided(tried: Collection[Tried], card: Tried) -> Iterator[Tried]:
     """Yield the readings that may be better than the card, the highest score first; none if one clearly is."""
     against = {item: item.against(card) for item in tried if item is not card}
-    if any(_is_clear(comparison.miou) or _is_clear(comparison.by_image) for comparison in against.values()):
+    if any(comparison.miou.is_clear or comparison.by_image.is_clear for comparison in against.values()):
         return
     yield from (item for item in by_score(against, card) if against[item].is_open)
-
-
-def _is_clear(difference: Difference) -> bool:
-    """Whether a difference is so far beyond the noise that more images are needless."""
-    return difference.matters and difference.value > 2 * difference.noise
 
 
 def setting_names(reading: Reading, other: Reading) -> tuple[str, ...]:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 from segment.engines import Engine
 from segment.errors import SegmentError
-from segment.inputs.discover import discover
 from segment.inputs.findings import images_in_words
 from segment.job import Job
 from segment.models.card import load_card
@@ -24,7 +23,7 @@ from segment.output.speed import Speed
 from segment.pipeline.stages import Task
 from segment.progress import Progress
 from segment.runs.forecast import Forecast, forecast
-from segment.runs.resolve import check_labels, choose_batch, choose_runtime, make_engine, task_of
+from segment.runs.resolve import check_options, choose_batch, choose_runtime, discover_for, make_engine, task_of
 from segment.store.client import Store
 from segment.store.names import count
 
@@ -74,9 +73,9 @@ def estimate(job: Job, progress: Progress, seconds: float = 10.0) -> Estimate:
     """
     store = Store(job.storage_options)
     card = load_card(job.model, store)
-    check_labels(job, card)
+    check_options(job, card)
     weights = load_weights(card, job.weights, store=store, progress=progress.download)
-    found = discover(job.input, job.input_options, store)
+    found = discover_for(job, card, store)
     for line in found.lines:
         progress.note(line)
     plan = Plan.of(found.parts, found.left_out)

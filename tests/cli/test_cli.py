@@ -160,9 +160,10 @@ def test_a_card_with_an_unknown_key_names_the_nearest(segment: Call, place: Plac
     lines = called.err.splitlines()
     assert lines[0] == f"error: model card {place.card_path}:"
     assert lines[1:3] == [
-        "  input.height: this key is missing: Height in pixels.",
-        "  input.hieght: unknown key. Did you mean 'height'? Known: channels, height, layout, maximum, mean, name, "
-        "resize, std, width",
+        "  input.height: this key is missing: Height in pixels; `image` (height and width both) runs the model at the "
+        "size of each image, padded right and below to a multiple of `multiple_of`.",
+        "  input.hieght: unknown key. Did you mean 'height'? Known: band_range, bands, channels, height, layout, "
+        "maximum, mean, multiple_of, name, resize, std, tta, width",
     ]
 
 

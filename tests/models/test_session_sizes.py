@@ -265,3 +265,22 @@ def test_confidence_and_probabilities_are_cropped_too(runtime: Runtime) -> None:
         assert np.array_equal(confidence, alone.confidence[0, :height, :width])
         probabilities = unpadded(found.probabilities[i], card.input, (height, width))
         assert np.array_equal(probabilities, alone.probabilities[0, :, :height, :width])
+
+
+@BOTH
+def test_mirrored_views_of_any_size(runtime: Runtime) -> None:
+    """As by a card of the padded size."""
+    card = card_of()
+    card = card.model_copy(update={"input": card.input.model_copy(update={"tta": ("flip",)})})
+    session = open_session(card, as_weights(filtering()), runtime)
+    noise = np.random.default_rng(5)
+    for size in ((40, 50), (33, 64)):
+        image = noise.integers(0, 256, (*size, 3), dtype=np.uint8)
+        fixed_card = card.at(card.input.size_for(size))
+        alone = open_session(
+            fixed_card.model_copy(update={"input": fixed(fixed_card)}), as_weights(filtering()), runtime
+        ).predict(resize_image(image, card.input)[np.newaxis])
+        (mask,) = masks_of(session, [image])
+        assert np.array_equal(mask, alone.masks[0, : size[0], : size[1]])
+        plain = open_session(card_of(), as_weights(filtering()), runtime)
+        assert (mask != masks_of(plain, [image])[0]).any()

@@ -159,5 +159,5 @@ def check_windows(card: ModelCard, view: View, windows: Iterable[Sequence[int]])
 
 
 def black(view: View) -> Any:
-    """Return a black image of a view, `uint8[1, H, W, 3]`."""
-    return np.zeros((1, *view.size, 3), np.uint8)
+    """Return a black image of a view, `uint8[1, H, W, planes]`."""
+    return np.zeros((1, *view.size, view.card.input.planes), np.uint8)

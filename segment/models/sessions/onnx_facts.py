@@ -93,7 +93,7 @@ class _Walk:
         if (
             array is None
             or array.size not in range(1, MOST_CHANNELS + 1)
-            or (node.op_type == "Div" and not array.all())
+            or (node.op_type in ("Div", "Mul") and not array.all())
         ):
             return None
         return tuple(float(number) for number in array.ravel())

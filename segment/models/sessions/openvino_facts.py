@@ -66,7 +66,11 @@ def _entering(port: Any) -> InputFacts:
         operator = _ARITHMETIC.get(node.get_type_name())
         if operator:
             constants = _constants(node, readers[0].get_index())
-            if constants is None or (operator == "Div" and 0 in constants) or len({len(constants), len(scale), 1}) > 2:
+            if (
+                constants is None
+                or (operator in ("Div", "Mul") and 0 in constants)
+                or len({len(constants), len(scale), 1}) > 2
+            ):
                 break
             facts, scale = add_arithmetic(facts, operator, constants, scale)
         elif node.get_type_name() not in ("Convert", "Transpose"):

@@ -9,7 +9,7 @@ _CHANNELS = 4
 _WORD = 8  # bits of a value
 _SIZES = np.array([3, 4, 8, 16])  # bits of a length, of which each run chooses one
 _LONGEST = 1 << 16  # bytes of a run
-_HEADER = 32 + 5 + 4 * 4  # bits: number of bytes, bits of a value, bits of each length
+_HEADER = np.array([32, 5, 4, 4, 4, 4])  # bits of: number of bytes, bits of a value, bits of each length
 LARGEST = ((1 << 32) - 1) // _CHANNELS  # pixels
 
 
@@ -22,7 +22,7 @@ def encode(counts: NDArray[np.int64]) -> bytes:
         counts: pixels by turns of background and class, row by row, the first one of background and maybe 0; at most
             `LARGEST` in all.
     """
-    lengths, values = counts * _CHANNELS, np.resize(np.array([0, 255]), len(counts))
+    lengths, values = counts * _CHANNELS, np.arange(len(counts)) % 2 * 255
     pieces = -(-lengths // _LONGEST)  # a longer run is several
     values, left = np.repeat(values, pieces), np.repeat(lengths, pieces)
     number = np.arange(len(left)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
@@ -30,11 +30,9 @@ def encode(counts: NDArray[np.int64]) -> bytes:
     choice = np.searchsorted(1 << _SIZES, size)
     bits = _SIZES[choice]
     runs = ((((4 | choice) << bits) | (size - 1)) << _WORD) | values
-    header = (int(lengths.sum()) << 5) | (_WORD - 1)
-    for width in _SIZES.tolist():
-        header = (header << 4) | (width - 1)
-    first = np.array([header >> _HEADER - 1 - n & 1 for n in range(_HEADER)], np.uint8)
-    return np.packbits(np.concatenate([first, _bits(runs, 3 + bits + _WORD)])).tobytes()
+    header = np.array([int(lengths.sum()), _WORD - 1, *(_SIZES - 1)])
+    streams = [_bits(header, _HEADER), _bits(runs, 3 + bits + _WORD)]
+    return np.packbits(np.concatenate(streams)).tobytes()
 
 
 def _bits(numbers: NDArray[np.int64], widths: NDArray[np.int64]) -> NDArray[np.uint8]:

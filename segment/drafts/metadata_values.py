@@ -1,0 +1,51 @@
+"""Values of metadata: literals, class names, numbers of channels."""
+
+from __future__ import annotations
+
+import ast
+from contextlib import suppress
+from typing import Any
+
+from segment.drafts.contract import Said
+from segment.readings.scalings import Triple
+
+
+def literal(text: str) -> Any:
+    """Return the value of a Python literal; None for any other text."""
+    with suppress(ValueError, SyntaxError, MemoryError, RecursionError):
+        return ast.literal_eval(text)
+    return None
+
+
+def names_of(found: Any, why: str) -> Said[tuple[str, ...]] | None:
+    """Return class names of a list, or of a table by number, be its keys numbers or text; None if one is missing."""
+    if isinstance(found, dict):
+        found = [found[key] for key in sorted(found, key=_number)]
+    names = tuple(_printable(str(name)).strip() for name in found) if isinstance(found, list | tuple) else ()
+    return Said(names, why) if names and all(names) else None
+
+
+def _number(key: Any) -> tuple[int, str]:
+    text = str(key)
+    return (int(text), "") if text.isdecimal() else (1 << 30, text)
+
+
+def _printable(text: str) -> str:
+    """Return a text without lone surrogates, which JSON can hold and no file."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def numbers_of(found: Any) -> Triple | None:
+    """Return three numbers from a list or from text such as `123.7 116.3 103.5`; one number counts three times."""
+    with suppress(ValueError, TypeError):
+        parts = found.replace(",", " ").replace("[", " ").replace("]", " ").split() if isinstance(found, str) else found
+        numbers = [float(part) for part in parts]
+        if len(numbers) in (1, 3):
+            first, second, third = numbers * (3 // len(numbers))
+            return first, second, third
+    return None
+
+
+def is_pair(found: Any) -> bool:
+    """Whether a value is two whole numbers."""
+    return isinstance(found, list | tuple) and len(found) == 2 and all(isinstance(side, int) for side in found)

@@ -1,0 +1,160 @@
+"""What exporters leave beside a graph or in it, in the forms that they write."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino
+import pytest
+
+from segment.drafts.drafting import draft_card
+from segment.errors import ModelError
+from segment.models.sessions.inspection import inspect_graph
+from tests.graphs import as_weights
+from tests.nets import net, node
+
+# As mmdeploy 1.3 writes them for a network of mmseg.
+STEPS = [
+    {"type": "LoadImageFromFile"},
+    {"type": "Resize", "keep_ratio": False, "size": [32, 24]},
+    {"type": "Normalize", "mean": [123.675, 116.28, 103.53], "std": [58.395, 57.12, 57.375], "to_rgb": True},
+    {"type": "ImageToTensor", "keys": ["img"]},
+    {"type": "Collect", "keys": ["img"], "meta_keys": ["img_shape", "pad_shape", "ori_shape", "scale_factor"]},
+]
+PIPELINE = {
+    "pipeline": {
+        "input": ["img"],
+        "output": ["post_output"],
+        "tasks": [
+            {"type": "Task", "module": "Transform", "name": "Preprocess", "input": ["img"], "transforms": STEPS},
+            {"name": "fcn", "type": "Task", "module": "Net", "is_batched": False, "input_map": {"img": "input"}},
+            {"type": "Task", "module": "mmseg", "name": "postprocess", "component": "ResizeMask"},
+        ],
+    }
+}
+DEPLOY = {
+    "version": "1.3.1",
+    "task": "Segmentor",
+    "models": [{"name": "fcn", "net": "end2end.onnx", "weights": "", "backend": "onnxruntime", "precision": "FP32"}],
+    "customs": [],
+}
+DETAIL = {
+    "version": "1.3.1",
+    "codebase": {"task": "Segmentation", "codebase": "mmseg", "version": "1.2.2", "pth": "fcn.pth", "config": "f.py"},
+    "codebase_config": {"type": "mmseg", "task": "Segmentation", "with_argmax": True},
+    "onnx_config": {"type": "onnx", "save_file": "end2end.onnx", "input_shape": [32, 24], "input_names": ["input"]},
+    "backend_config": {"type": "onnxruntime"},
+    "calib_config": {},
+}
+
+
+def a_model(folder: Path, graph: bytes | None = None, **beside: Any) -> str:
+    """Write a graph of any size, and JSON files beside it."""
+    free = net(inputs={"x": [1, 3, "h", "w"]}, outputs={"y": [1, 4, "h", "w"]})
+    (folder / "end2end.onnx").write_bytes(free if graph is None else graph)
+    for name, content in beside.items():
+        (folder / f"{name}.json").write_text(json.dumps(content))
+    return str(folder / "end2end.onnx")
+
+
+def test_mmdeploy(tmp_path: Path) -> None:
+    found = draft_card(a_model(tmp_path, pipeline=PIPELINE, deploy=DEPLOY, detail=DETAIL))
+
+    entry = found.card.input
+    assert (entry.height, entry.width, entry.channels, entry.mean) == (24, 32, "RGB", (123.675, 116.28, 103.53))
+    assert "Known: onnx_config.input_shape in detail.json; the graph leaves it free." in found.text
+    assert "channels" not in next(remark for remark in found.remarks if remark.startswith("guessed"))
+
+
+def test_a_kept_ratio_of_mmdeploy_is_told(tmp_path: Path) -> None:
+    steps = [{**STEPS[1], "keep_ratio": True, "interpolation": "bicubic"}]
+    found = draft_card(a_model(tmp_path, pipeline={"pipeline": {"tasks": [{"transforms": steps}]}}))
+
+    assert (found.card.input.resize.method, found.card.input.resize.interpolation) == ("letterbox", "bicubic")
+    assert any("keeps the aspect ratio (keep_ratio) without a border" in remark for remark in found.remarks)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("deploy", {**DEPLOY, "task": "Detector"}, "deploy.json beside it says task 'Detector'"),
+        ("detail", {"codebase": {"task": "InstanceSegmentation"}}, "detail.json beside it says task 'InstanceSeg"),
+        ("config", {"architectures": ["DetrForObjectDetection"]}, "a detector: it gives boxes.*DetrForObjectDetection"),
+        ("config", {"architectures": ["DPTForDepthEstimation"]}, "a network of depth"),
+    ],
+)
+def test_other_tasks_are_refused(name: str, content: dict[str, Any], said: str, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=said):
+        draft_card(a_model(tmp_path, **{name: content}))
+
+
+def test_files_of_other_programs_say_nothing(tmp_path: Path) -> None:
+    model = a_model(tmp_path, net(), deploy={"task": "rollout"}, detail={"codebase": "mono"})
+
+    assert not any(".json" in remark for remark in draft_card(model).remarks)
+
+
+def test_reduced_labels_of_hugging_face(tmp_path: Path) -> None:
+    names = {str(number): name for number, name in enumerate(["wall", "building", "sky", "floor\ud800"])}
+    model = a_model(tmp_path, net(), config={"id2label": names}, preprocessor_config={"do_reduce_labels": True})
+
+    found = draft_card(model)
+
+    assert found.card.classes.names == ("wall", "building", "sky", "floor?")
+    assert any("(do_reduce_labels), so such labels need a remap: 0=ignore, 1=0" in remark for remark in found.remarks)
+    assert found.text.encode()
+
+
+def test_names_by_number_as_text(tmp_path: Path) -> None:
+    names = {str(number): f"n{number}" for number in range(12)}
+    graph = net(classes=12, outputs={"y": [1, 12, 24, 32]}, metadata={"names": str(names)})
+
+    assert draft_card(a_model(tmp_path, graph)).card.classes.names == tuple(names.values())
+
+
+def test_several_sigmoids_are_refused_in_words(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"ends in a sigmoid of each of 4 channels: several independent sigmoids give"):
+        draft_card(a_model(tmp_path, net(tail=[node("Sigmoid", "scores", "y")])))
+
+    both = {"y": [1, 4, 24, 32], "z": [1, 4, 24, 32]}
+    tail = [node("Sigmoid", "scores", "y"), node("Softmax", "scores", "z", axis=1)]
+    found = draft_card(a_model(tmp_path, net(outputs=both, tail=tail))).card
+    assert (found.output.name, found.output.kind) == ("z", "probabilities")
+
+
+def test_processing_within_a_graph_of_openvino(tmp_path: Path) -> None:
+    """Model API's `save` builds mean, scale and the order of channels into the graph, and says so."""
+    read = openvino.Core().read_model(net())
+    said = {
+        "embedded_processing": "True",
+        "mean_values": "1 2 3",
+        "reverse_input_channels": "True",
+        "labels": "a b c d",
+    }
+    for key, value in said.items():
+        read.set_rt_info(value, ["model_info", key])
+    openvino.save_model(read, tmp_path / "net.xml", compress_to_fp16=False)
+
+    found = draft_card(str(tmp_path / "net.xml")).card
+
+    assert (found.input.channels, found.input.mean, found.classes.names) == ("BGR", (0.0,) * 3, ("a", "b", "c", "d"))
+
+
+@pytest.mark.parametrize("fmt", ["onnx", "ir"])
+def test_a_product_with_zero_is_no_normalisation(fmt: str, tmp_path: Path) -> None:
+    graph = net(
+        before=[node("Mul", "x scale", "scaled"), node("Sub", "scaled mean", "pixels")],
+        constants={
+            "scale": np.array([0, 1, 1], np.float32).reshape(1, 3, 1, 1),
+            "mean": np.full((1, 3, 1, 1), 0.5, np.float32),
+        },
+    )
+    weights = as_weights(graph)
+    if fmt == "ir":
+        openvino.save_model(openvino.Core().read_model(graph), tmp_path / "net.xml", compress_to_fp16=False)
+        weights = as_weights((tmp_path / "net.xml").read_bytes(), "ir", (tmp_path / "net.bin").read_bytes())
+
+    assert not inspect_graph(weights).inputs[0].is_normalised_inside

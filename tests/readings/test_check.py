@@ -1,0 +1,270 @@
+"""`segment check` on small graphs that classify by colour: each wrong setting of a card is found, and no right one."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from segment.job import make_job
+from segment.models.card import ModelCard, load_card
+from segment.readings.checking import check_card
+from segment.readings.verdict import card_lines
+from tests.calls import Call
+from tests.datasets import Item, encoded, write_files, write_parquet, write_tars
+from tests.graphs import colour_classifier, painted
+from tests.nets import net, node
+
+# Colours so near each other that the order of channels and any normalisation matter.
+PALETTE = [(100, 120, 140), (130, 120, 105), (115, 145, 120), (115, 95, 130)]
+IMAGENET = {"maximum": 1, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+
+
+def write_card(folder: Path, name: str = "card.toml", **changes: Any) -> Path:
+    """Write a card; `changes` are keys of `[input]`."""
+    values: dict[str, Any] = {"layout": "NCHW", "height": 24, "width": 32, "channels": "RGB", **IMAGENET, **changes}
+    lines = [f"{key} = {value if not isinstance(value, str) else repr(value)}" for key, value in values.items()]
+    classes = f"names = ['a', 'b', 'c', 'd']\npalette = {[list(colour) for colour in PALETTE]}\nignore = [255]"
+    text = "\n".join(
+        ["name = 'colours'", "[input]", *lines, "[output]", "kind = 'logits'", "layout = 'NCHW'", "[classes]", classes]
+    )
+    (folder / name).write_text(text)
+    return folder / name
+
+
+def items(card: ModelCard, number: int = 6, shift: int = 0, void: bool = False) -> list[Item]:
+    """Blocks of class colours with noise, and their labels."""
+    found = []
+    for seed in range(number):
+        image, mask = painted(card, seed, block=6)
+        noise = np.random.default_rng(seed).normal(0, 6, image.shape)
+        label = mask.astype(int) + shift
+        label[label < 0] = 255  # the first class has no label
+        if void:
+            label[0] = 255
+        noisy = np.clip(image + noise, 0, 255).astype(np.uint8)
+        found.append(Item(f"{seed}.png", encoded(noisy), encoded(label.astype(np.uint8))))
+    return found
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A network of RGB with ImageNet's normalisation."""
+    path = tmp_path / "net.onnx"
+    path.write_bytes(colour_classifier(load_card(str(write_card(tmp_path)))))
+    return path
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> dict[str, Any]:
+    return write_files(tmp_path / "data", items(load_card(str(write_card(tmp_path))), void=True))
+
+
+def check(segment: Call, data: dict[str, Any], card: Path, model: Path, *others: str) -> Call:
+    labels = ["--labels", data["labels"]] if "labels" in data else []
+    given = ["--model", str(card), "--weights", str(model), "--runtime", "onnxruntime", "--images", "6"]
+    return segment("check", data["input"], *labels, *given, *others)
+
+
+def test_a_right_card_agrees(segment: Call, data: dict[str, Any], model: Path, tmp_path: Path) -> None:
+    checked = check(segment, data, write_card(tmp_path), model)
+
+    assert checked.code == 0
+    assert "the card agrees with the labels: no other reading is better beyond the noise" in checked.out
+    assert "labelled images of 6, " in checked.out
+    assert "RGB, ImageNet, labels as they are  <- the card" in checked.out
+    assert "letterbox" not in checked.out  # no image has a border
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"channels": "BGR"}, "; the card says BGR"),
+        ({"maximum": 255}, "; the card says maximum 255, mean 0.485 0.456 0.406, std 0.229 0.224 0.225"),
+        ({"mean": [0.0] * 3, "std": [1.0] * 3}, "ImageNet: "),
+        ({"maximum": 255, "mean": [0.0] * 3, "std": [1.0] * 3}, "; the card says 0 to 255"),
+        ({"channels": "BGR", "maximum": 255, "mean": [0.0] * 3, "std": [1.0] * 3}, "; the card says BGR, 0 to 255"),
+        ({"channels": "BGR", "mean": IMAGENET["mean"][::-1], "std": IMAGENET["std"][::-1]}, "RGB"),
+    ],
+)
+def test_a_wrong_setting_is_found(
+    wrong: dict[str, Any], said: str, segment: Call, data: dict[str, Any], model: Path, tmp_path: Path
+) -> None:
+    card = write_card(tmp_path, "wrong.toml", **wrong)
+
+    checked = check(segment, data, card, model)
+
+    assert checked.code == 1
+    assert said in checked.out
+    lines = checked.out.partition("Change these lines of the card:")[2].strip()
+    advised = {**tomllib.loads(card.read_text())["input"], **tomllib.loads(lines)["input"]}
+    right = tomllib.loads(write_card(tmp_path).read_text())["input"]
+    assert advised == right
+
+
+@pytest.mark.parametrize(
+    ("shift", "said", "entry"),
+    [(1, "labels numbered from 1, 0 ignored: ", ("1", 0)), (-1, "labels numbered from class 1 on: ", ("0", 1))],
+)
+def test_shifted_labels_are_found(
+    shift: int, said: str, entry: tuple[str, int], segment: Call, model: Path, tmp_path: Path
+) -> None:
+    card = write_card(tmp_path)
+    data = write_files(tmp_path / "shifted", items(load_card(str(card)), shift=shift))
+
+    checked = check(segment, data, card, model)
+
+    assert checked.code == 1
+    assert said in checked.out
+    assert "Change these lines of the card" not in checked.out
+    remap = tomllib.loads(checked.out[checked.out.index("label_remap = ") :])["label_remap"]
+    assert remap[entry[0]] == entry[1]
+    options = [text for key, value in remap.items() for text in ("--label-remap", f"{key}={value}")]
+    again = check(segment, data, card, model, *options)
+    assert again.code == 0
+    assert "not tried: other numberings of the labels, as --label-remap says what they are" in again.out
+
+
+def test_inputs_of_other_formats(segment: Call, model: Path, tmp_path: Path) -> None:
+    card = write_card(tmp_path, "wrong.toml", channels="BGR")
+    found = items(load_card(str(card)))
+    for data in (write_tars(tmp_path / "tars", found), write_parquet(tmp_path / "parquet", found)):
+        checked = check(segment, data, card, model)
+        assert checked.code == 1
+        assert '\nchannels = "RGB"\n' in checked.out
+
+
+def test_labels_in_colours_have_one_numbering(segment: Call, model: Path, tmp_path: Path) -> None:
+    card = write_card(tmp_path)
+    loaded = load_card(str(card))
+    coloured = []
+    for seed in range(5):
+        image, mask = painted(loaded, seed, block=6)
+        coloured.append(Item(f"{seed}.png", encoded(image), encoded(loaded.classes.palette_array[mask])))
+
+    checked = check(segment, write_files(tmp_path / "coloured", coloured), card, model)
+
+    assert checked.code == 0
+    assert "not tried: other numberings of the labels, as they are colours" in checked.out
+
+
+def test_resize_is_found(segment: Call, tmp_path: Path) -> None:
+    """A network whose class is the place in its input: the right half, which a narrow image reaches only stretched."""
+    ramp = np.zeros((1, 4, 24, 32), np.float32)
+    ramp[:, 0, :, :16], ramp[:, 1, :, 16:] = 9, 9
+    graph = net(
+        tail=[node("Mul", "scores nothing", "none"), node("Add", "none ramp", "y")],
+        constants={"nothing": np.zeros(1, np.float32), "ramp": ramp},
+    )
+    (tmp_path / "net.onnx").write_bytes(graph)
+    label = np.repeat([[0] * 16 + [1] * 8], 24, axis=0).astype(np.uint8)
+    images = [np.random.default_rng(seed).integers(0, 256, (24, 24, 3), np.uint8) for seed in range(5)]
+    narrow = [Item(f"{seed}.png", encoded(image), encoded(label)) for seed, image in enumerate(images)]
+    data = write_files(tmp_path / "narrow", narrow)
+
+    checked = check(segment, data, write_card(tmp_path), tmp_path / "net.onnx")
+
+    assert checked.code == 1
+    assert "letterbox top-left, border 0: 100.0 %, stretch: " in checked.out
+    assert 'resize = { method = "letterbox" }' in checked.out
+    assert "letterbox top-left, border 127 (100.0 %)" in checked.out.partition("not told apart: ")[2]
+    right = write_card(tmp_path, "right.toml", resize="{ method = 'pad', pad = [127, 127, 127] }")
+    right.write_text(right.read_text().replace('"{', "{").replace('}"', "}"))
+    assert check(segment, data, right, tmp_path / "net.onnx").code == 0
+
+
+def test_a_graph_of_bytes_has_fewer_readings(segment: Call, data: dict[str, Any], tmp_path: Path) -> None:
+    bytes_card = {"channels": "BGR", "maximum": 255, "mean": [0.0] * 3, "std": [1.0] * 3}
+    right = load_card(str(write_card(tmp_path, "right.toml", **bytes_card)))
+    (tmp_path / "bytes.onnx").write_bytes(colour_classifier(right, input_dtype="uint8"))
+    card = write_card(tmp_path, "wrong.toml", **{**bytes_card, "channels": "RGB"})
+
+    checked = check(segment, data, card, tmp_path / "bytes.onnx")
+
+    assert checked.code == 1
+    assert "not tried: value range and normalisation, as the graph takes bytes" in checked.out
+    assert '[input]\nchannels = "BGR"' in checked.out
+
+
+def test_black_and_white_masks(segment: Call, tmp_path: Path) -> None:
+    card = write_card(tmp_path)
+    text = card.read_text().replace("['a', 'b', 'c', 'd']", "['a', 'b']")
+    card.write_text(text.replace(str([list(colour) for colour in PALETTE]), str([list(c) for c in PALETTE[:2]])))
+    loaded = load_card(str(card))
+    (tmp_path / "two.onnx").write_bytes(colour_classifier(loaded))
+    pairs = [painted(loaded, seed, block=6) for seed in range(5)]
+    black = [Item(f"{n}.png", encoded(image), encoded(mask * 255)) for n, (image, mask) in enumerate(pairs)]
+
+    checked = check(segment, write_files(tmp_path / "black", black), card, tmp_path / "two.onnx")
+
+    assert checked.code == 1
+    assert "label_remap = { 255 = 1 }" in checked.out
+
+
+def test_where_nothing_can_be_said(segment: Call, data: dict[str, Any], model: Path, tmp_path: Path) -> None:
+    card = write_card(tmp_path)
+    none = segment("check", data["input"], "--model", str(card), "--weights", str(model))
+    assert none.code == 2
+    assert "no image of the input has a label" in none.err
+
+    few = check(segment, write_files(tmp_path / "few", items(load_card(str(card)), 3)), card, model)
+    assert few.code == 2
+    assert "only 3 labelled images can be used" in few.err
+
+    foreign = [
+        Item(item.name, item.image, encoded(np.full((24, 32), 77, np.uint8))) for item in items(load_card(str(card)))
+    ]
+    unusable = check(segment, write_files(tmp_path / "foreign", foreign), card, model)
+    assert unusable.code == 2
+    assert "none of the labelled images can be used" in unusable.err
+    assert "6 x label_value: " in unusable.err
+
+    other = items(load_card(str(card)), 7)
+    mixed = [Item(one.name, one.image, two.label) for one, two in zip(other, [*other[1:], other[0]], strict=True)]
+    chance = check(segment, write_files(tmp_path / "mixed", mixed), card, model)
+    assert chance.code == 2
+    assert "nothing can be said: no reading is above chance level beyond the noise" in chance.err
+
+
+def test_images_that_cannot_be_used_are_told(segment: Call, model: Path, tmp_path: Path) -> None:
+    card = write_card(tmp_path)
+    found = items(load_card(str(card)), 9)
+    broken = [Item(item.name, item.image[:80], item.label) if n < 2 else item for n, item in enumerate(found)]
+
+    checked = check(segment, write_files(tmp_path / "broken", broken), card, model)
+
+    assert checked.code == 0
+    assert "left out: " in checked.out
+    assert "undecodable: the image is damaged" in checked.out
+
+
+def test_more_images_where_a_few_leave_it_open(model: Path, tmp_path: Path) -> None:
+    """Noise so strong that four images do not tell the order of channels."""
+    card = write_card(tmp_path, "wrong.toml", channels="BGR")
+    loaded = load_card(str(write_card(tmp_path)))
+    grey = []
+    for seed in range(40):  # three images in four are grey and tell nothing
+        image, mask = painted(loaded, seed, block=6)
+        if seed % 4:
+            image = np.repeat(image[:, :, :1], 3, axis=2)
+        noisy = np.clip(image + np.random.default_rng(seed).normal(0, 12, image.shape), 0, 255).astype(np.uint8)
+        grey.append(Item(f"{seed:02}.png", encoded(noisy), encoded(mask)))
+    data = write_files(tmp_path / "grey", grey)
+    given = {"model": str(card), "weights": str(model), "runtime": "onnxruntime", "output": "memory://none"}
+    job = make_job({**data, **given})
+    notes: list[str] = []
+
+    found = check_card(job, images=4, note=notes.append).found
+
+    assert found.images == 4
+    assert len(found.card.evidence) > 4
+    assert any("images leave" in line for line in notes)
+    assert found.best.reading.channels == "RGB"
+
+
+def test_lines_of_a_card_that_is_right_are_none(tmp_path: Path) -> None:
+    card = load_card(str(write_card(tmp_path)))
+    assert card_lines(card, card) == []
