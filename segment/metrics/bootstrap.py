@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from segment.metrics.conventions import Score
 
 RESAMPLES = 1000
+MOST_RESAMPLES = 10_000  # they take 8 kB each
 LEVEL = 0.95
 CHUNK = 1024  # units whose draws are in memory at once; other draws follow from another number
 FEWEST = 2  # units from which there is an interval
@@ -46,12 +48,13 @@ def resample_counts(units: int, resamples: int = RESAMPLES, seed: int = 0) -> It
     """
     generator = np.random.default_rng(seed)
     left = np.full(resamples, units)
+    small = np.int32 if resamples * CHUNK < 1 << 31 else np.int64  # drawn and counted in half the time
     for start in range(0, units, CHUNK):
         size = min(CHUNK, units - start)
         drawn = generator.binomial(left, size / (units - start))
         left -= drawn
-        cells = np.repeat(np.arange(resamples) * size, drawn)
-        cells += generator.integers(0, size, len(cells))
+        cells: NDArray[Any] = np.repeat(np.arange(resamples, dtype=small) * size, drawn)
+        cells += generator.integers(0, size, len(cells), dtype=np.uint16)
         yield np.bincount(cells, minlength=resamples * size).reshape(resamples, size).astype(np.float64)
 
 

@@ -34,7 +34,7 @@ class Evidence:
 
     @staticmethod
     def of(counts: NDArray[np.int64], card: ModelCard) -> Evidence:
-        """Return what a card's metric counts, by its convention (`omz` for `image-mean`); see `metrics.conventions.roles`.
+        """Return what a card's metric counts, by its convention (`omz` for `image-mean`): see `conventions.roles`.
 
         Args:
             counts: `int64[N, C, C + 1]`, pixels of N images by label and prediction; the last column counts those
@@ -46,7 +46,7 @@ class Evidence:
         cells = counts[:, :, :classes].reshape(images, -1)
         found = np.zeros((3, images, classes + 1))
         for sums, role in zip(found, roles(classes, ignored, card.metric.convention), strict=True):
-            np.add.at(sums, (slice(None), role[: cells.shape[1]]), cells)  # the rest is the row of void
+            np.add.at(sums.T, role[: cells.shape[1]], cells.T)  # the rest is the row of void
         tp, fp, fn = found[:, :, :-1]
         fn += np.where(np.isin(np.arange(classes), ignored), 0, counts[:, :, classes])
         return Evidence(tp, tp + fn, tp + fp)

@@ -64,14 +64,16 @@ def _limits(checked: Checked) -> Iterator[str]:
 
 def no_evidence(found: Found) -> str:
     """Return why nothing can be said, where no reading has anything to do with the labels."""
-    best, noise = found.best, f"{100 * found.over_chance.noise:.1f} %"
+    best, excess = found.best, found.over_chance
     if not best.evidence.labelled.any():
         return "nothing can be said: no pixel of the labels is of a class that counts (ignore, void_colours)"
+    below = "The score is below chance: are the two classes in the other order? "
+    hint = below if excess.value < -excess.noise and best.evidence.correct.shape[1] == 2 else ""
     return (
         f"nothing can be said: no reading is above chance level beyond the noise (the best has {percent(best)}, chance "
-        f"{_chance(best)}, noise {noise}). Either the labels are not of these images or of these "
-        "classes (names, their order, --label-remap), or the images show little that the model knows, or output.kind "
-        "or layout is wrong"
+        f"{_chance(best)}, noise {100 * excess.noise:.1f} %). {hint}Either the labels are not of these images or of "
+        "these classes (names, their order, --label-remap), or the images show little that the model knows, or "
+        "output.kind or layout is wrong"
     )
 
 

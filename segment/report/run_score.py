@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from segment.errors import SegmentError, UsageError, did_you_mean
 from segment.metrics import CONVENTIONS
-from segment.metrics.bootstrap import RESAMPLES
+from segment.metrics.bootstrap import MOST_RESAMPLES, RESAMPLES
 from segment.metrics.regroup import regroup
 from segment.models.card import Convention, ModelCard
 from segment.output.ledger import Ledger
@@ -155,8 +155,9 @@ class Request:
 
 def score_run(ledger: Ledger, asked: Request) -> RunScore:
     """Score the run of a ledger; see `score`."""
-    if asked.resamples < 0:
-        raise UsageError(f"resamples = {asked.resamples}: give 0 for no intervals, or a number such as {RESAMPLES}")
+    if not 0 <= asked.resamples <= MOST_RESAMPLES:
+        why = f"give 0 for no intervals, or a number up to {MOST_RESAMPLES}, such as {RESAMPLES}"
+        raise UsageError(f"resamples = {asked.resamples}: {why}")
     if asked.seed < 0:
         raise UsageError(f"seed = {asked.seed}: give a whole number from 0 on")
     if asked.group_by is not None and not asked.resamples:

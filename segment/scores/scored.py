@@ -83,12 +83,12 @@ class Scored:
             lines[0] += f": below about {FEW} they are somewhat too narrow"
         shares = dict(zip(names, self.unlabelled, strict=False))
         rare = [name for name in sorted(shares, key=shares.__getitem__, reverse=True) if shares[name] >= _RARE]
-        for name in rare[:_TOLD]:
-            lines.append(f"{shown(name)}: no label in {100 * shares[name]:.0f} % of the resamples, which leave it out")
-        if len(rare) > _TOLD:
-            lines.append(
-                f"{count(len(rare) - _TOLD, 'other class', 'other classes')} without a label in some resamples"
-            )
+        lines += [
+            f"{shown(name)}: no label in {100 * shares[name]:.0f} % of the resamples, which leave it out"
+            for name in rare[:_TOLD]
+        ]
+        if (others := len(rare) - _TOLD) > 0:
+            lines.append(f"no label in some resamples: {count(others, 'other class', 'other classes')}")
         return lines
 
     @property

@@ -65,7 +65,7 @@ def test_mmdeploy(tmp_path: Path) -> None:
 
     entry = found.card.input
     assert (entry.height, entry.width, entry.channels, entry.mean) == (24, 32, "RGB", (123.675, 116.28, 103.53))
-    assert "Known: onnx_config.input_shape in detail.json; the graph leaves it free." in found.text
+    assert "Known: onnx_config.input_shape in detail.json; the graph leaves it free" in found.text
     assert "channels" not in next(remark for remark in found.remarks if remark.startswith("guessed"))
 
 
