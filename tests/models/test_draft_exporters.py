@@ -115,6 +115,24 @@ def test_names_by_number_as_text(tmp_path: Path) -> None:
     assert draft_card(a_model(tmp_path, graph)).card.classes.names == tuple(names.values())
 
 
+@pytest.mark.parametrize(
+    ("names", "wanted", "comment"),
+    [
+        (["a", "a", "a (1)", "b"], ("a", "a (2)", "a (1)", "b"), "Known: metadata 'names' of the file"),
+        ({0: "a", 2: "b", 5: "c", 30: "d"}, ("class-0", "class-1", "class-2", "class-3"), "and nothing names them"),
+        (["a", "b"], ("class-0", "class-1", "class-2", "class-3"), "though metadata 'names' of the file has 2"),
+    ],
+)
+def test_names_that_repeat_or_do_not_fit(names: Any, wanted: tuple[str, ...], comment: str, tmp_path: Path) -> None:
+    model = a_model(tmp_path, net(metadata={"names": str(names)}))
+    Path(model).with_name("config.json").write_text("[" * 100_000)
+
+    found = draft_card(model)
+
+    assert found.card.classes.names == wanted
+    assert comment in " ".join(found.text.replace("\n#", "").split())
+
+
 def test_several_sigmoids_are_refused_in_words(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"ends in a sigmoid of each of 4 channels: several independent sigmoids give"):
         draft_card(a_model(tmp_path, net(tail=[node("Sigmoid", "scores", "y")])))
