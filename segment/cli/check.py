@@ -11,9 +11,15 @@ from segment.cli.options import job_of, takes_job
 from segment.cli.streams import say
 from segment.errors import UsageError
 
+# What a run writes, and how it is spread, is nothing to a check.
+_UNUSED = (
+    "batch_size", "engine", "address", "workers", "max_error_rate", "price_per_hour", "mask_size", "stall_timeout",
+    "worker_memory", "part_size", "part_bytes", "confidence", "confidence_maps", "probabilities",
+)  # fmt: skip
+
 
 @app.command()
-@takes_job("input")
+@takes_job("input", without=_UNUSED)
 def check(
     *,
     images: Annotated[

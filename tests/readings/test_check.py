@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from segment.job import make_job
+from segment.cli.check import _UNUSED
+from segment.job import Job, make_job
 from segment.metrics import CONVENTIONS, Confusion, score
 from segment.models.card import ModelCard, load_card
 from segment.readings.checking import check_card
@@ -266,6 +267,13 @@ def test_evidence_counts_as_the_metric_does(convention: Any) -> None:
     counts[0, :, 12] = failed  # pixels without a prediction are missed
     missed = Evidence.of(counts, card).labelled - found.labelled
     assert missed.sum(axis=0).tolist() == [*failed[:11].tolist(), 0]
+
+
+def test_options_that_a_check_does_not_use_are_none_of_its(segment: Call, data: dict[str, Any], model: Path) -> None:
+    assert set(_UNUSED) < set(Job.model_fields)
+    refused = segment("check", data["input"], "--workers", "2", "--model", "x.toml")
+    assert refused.code == 2
+    assert "No such option: --workers" in refused.err
 
 
 def test_images_that_cannot_be_used_are_told(segment: Call, model: Path, tmp_path: Path) -> None:
