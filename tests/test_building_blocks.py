@@ -51,7 +51,7 @@ def here(tmp_path: Path, scenes: Scenes, monkeypatch: pytest.MonkeyPatch) -> Pat
 
 def test_every_section_is_tested_and_every_name_is_on_the_page() -> None:
     assert re.findall(r"^## (.*)$", PAGE, re.MULTILINE) == HEADINGS
-    assert len(re.findall(r"^```python$", PAGE, re.MULTILINE)) == 7
+    assert len(re.findall(r"^```python$", PAGE, re.MULTILINE)) == 8
     for name in ("load_model", "confusion", "iou", "Segmenter", "ImageSource", "Job", "run", "open_run"):
         assert f"| `{name}`" in PAGE or f", `{name}` |" in PAGE, name
         assert hasattr(segment, name)
@@ -59,6 +59,10 @@ def test_every_section_is_tested_and_every_name_is_on_the_page() -> None:
 
 def test_one_image(scenes: Scenes) -> None:
     assert_same({"0.jpg": run("One image")["mask"]}, {"0.jpg": scenes.masks["0.jpg"]})
+    told = run("One image", 1)
+    assert_same({"0.jpg": told["mask"]}, {"0.jpg": scenes.masks["0.jpg"]})
+    assert told["levels"].shape == told["mask"].shape
+    assert 0 < told["mean"] < 1
 
 
 def test_scores() -> None:

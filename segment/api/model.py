@@ -5,29 +5,33 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from segment.api.guards import position_in_errors, refuse_fork
 from segment.errors import SampleError, UsageError
 from segment.images.codec import Picture
 from segment.images.conversion import ImageLike, to_label, to_picture
 from segment.images.labels import LabelDecoder
 from segment.images.raster import ArrayRaster
-from segment.images.resize import resize_image, restore_mask
+from segment.images.resize import resize_image, restore_mask, unpadded
 from segment.job import Job, LabelEncoding
 from segment.metrics import Confusion
 from segment.models.card import ModelCard, load_card
-from segment.models.sessions import Runtime, Session, capabilities, open_session, resolve_runtime
+from segment.models.extra_options import Measure
+from segment.models.sessions import Extras, Runtime, Session, capabilities, open_session, resolve_runtime
 from segment.models.weights import load_weights
 from segment.output.remarks import RemarkLog
+from segment.pipeline.certainty import mean_confidence
+from segment.pipeline.prediction import predict
 from segment.pipeline.resources import available_cpus
-from segment.pipeline.stages import Clock, count_pixels, predict
-from segment.pipeline.tiling import TiledImage, join_strips, tile_extras
+from segment.pipeline.stacking import stack
+from segment.pipeline.stages import Clock, count_pixels
+from segment.pipeline.tiling import TiledImage, join_strips, session_extras
 from segment.store.client import Store
 
 log = logging.getLogger("segment.api.model")
@@ -46,6 +50,7 @@ class Prediction:
         at_model: `uint8[output height, output width]`, as the model gives it.
         fault: `SampleError` code if the output cannot be used, which makes the masks meaningless; else None.
         remark: code of `segment.output.remarks.REMARKS`: what is noticed and fails nothing; else None.
+        confidence: `uint8[output height, output width]`, 255 times the model's measure; None without one.
         detail: of the fault, such as the tile that has it; empty if there is none.
     """
 
@@ -53,6 +58,7 @@ class Prediction:
     at_model: NDArray[np.uint8]
     fault: str | None
     remark: str | None
+    confidence: NDArray[np.uint8] | None = None
     detail: str = ""
 
 
@@ -110,6 +116,22 @@ class Model:
         """
         return self._predict(image)[1].mask
 
+    def predict_with_confidence(self, image: ImageLike) -> tuple[NDArray[np.uint8], NDArray[np.uint8], float]:
+        """Segment an image, and tell how sure the model is; see `predict`.
+
+        Returns:
+            The mask; the measure of each pixel, 255 times 0-1, `uint8[H, W]`; its mean, 0-1, as a job writes it.
+
+        Raises:
+            UsageError: the model was loaded without `confidence`.
+        """
+        picture, prediction = self._predict(image)
+        levels, size = prediction.confidence, (picture.pixels.shape[0], picture.pixels.shape[1])
+        if levels is None:
+            raise UsageError("the model was loaded without confidence: load_model(..., confidence='maximum')")
+        mean = mean_confidence(prediction.at_model, levels, self.card, size)[0]
+        return prediction.mask, restore_mask(levels, self.card.input, size), mean
+
     def predict_batch(self, images: Iterable[ImageLike]) -> list[NDArray[np.uint8]]:
         """Segment images of any sizes; see `predict`. They are `batch_size` a call of the runtime.
 
@@ -120,11 +142,11 @@ class Model:
         """
         pictures = []
         for position, image in enumerate(images):
-            with _position_in_errors(position):
-                pictures.append(to_picture(image, self.max_pixels))
+            with position_in_errors(position):
+                pictures.append(to_picture(image, self.max_pixels, self.card.input))
         found = self.predictions([picture.pixels for picture in pictures])
         for position, (picture, prediction) in enumerate(zip(pictures, found, strict=True)):
-            with _position_in_errors(position):
+            with position_in_errors(position):
                 self._check(picture, prediction)
         return [prediction.mask for prediction in found]
 
@@ -162,7 +184,7 @@ class Model:
         return counts
 
     def _predict(self, image: ImageLike) -> tuple[Picture, Prediction]:
-        picture = to_picture(image, self.max_pixels)
+        picture = to_picture(image, self.max_pixels, self.card.input)
         prediction = self.predictions([picture.pixels])[0]
         self._check(picture, prediction)
         return picture, prediction
@@ -180,23 +202,24 @@ class Model:
             ModelError: the first images show that the model is not what its card says.
             UsageError: the process was forked from the one that loaded the model.
         """
-        _refuse_fork(self._process)
+        refuse_fork(self._process)
         spec = self.card.input
         if spec.tiles:
             with self._lock:
                 return [self._in_tiles(image) for image in images]
-        empty = np.empty((0, spec.height, spec.width, 3), np.uint8)
-        resized = np.stack([resize_image(image, spec) for image in images]) if images else empty
+        resized = stack([resize_image(image, spec) for image in images], spec)
         with self._lock:
             found = predict(resized, self._session, self.batch_size)
+        sizes = [(image.shape[0], image.shape[1]) for image in images]
         return [
             Prediction(
-                restore_mask(mask, spec, (image.shape[0], image.shape[1])),
-                mask,
+                restore_mask(mask, spec, size),
+                unpadded(mask, spec, size),
                 found.faults.get(position),
                 found.remarks.get(position),
+                None if found.confidence is None else unpadded(found.confidence[position], spec, size),
             )
-            for position, (image, mask) in enumerate(zip(images, found.masks, strict=True))
+            for position, (size, mask) in enumerate(zip(sizes, found.masks, strict=True))
         ]
 
     def _in_tiles(self, image: NDArray[np.uint8]) -> Prediction:
@@ -206,7 +229,7 @@ class Model:
             mask = join_strips(tiled.strips(Clock()), size)
         except SampleError as error:
             nothing = np.zeros(size, np.uint8)
-            return Prediction(nothing, nothing, error.code, None, error.detail)
+            return Prediction(nothing, nothing, error.code, None, detail=error.detail)
         remarks = sorted(tiled.remarks) if mask.min() == mask.max() else []
         return Prediction(mask, mask, None, next(iter(remarks), None))
 
@@ -221,6 +244,7 @@ def load_model(
     batch_size: int = 1,
     threads: int | None = None,
     max_pixels: int = MAX_PIXELS,
+    confidence: Measure | None = None,
     storage_options: Mapping[str, Any] | None = None,
 ) -> Model:
     """Load a model, its card's contract compiled into the graph.
@@ -242,6 +266,7 @@ def load_model(
         batch_size: images a call of the runtime, 1 or more. On a GPU more than 1 is faster.
         threads: CPU threads of a call; None takes every CPU that this process may use.
         max_pixels: images of more pixels, 1 or more, are refused before they are decoded.
+        confidence: `maximum`, `margin` or `entropy`: what `predict_with_confidence` tells; see `Job`.
         storage_options: fsspec options for URLs that are not local.
 
     Raises:
@@ -255,14 +280,13 @@ def load_model(
         raise ValueError(f"batch_size = {batch_size}: give 1 or more")
     if max_pixels < 1:
         raise ValueError(f"max_pixels = {max_pixels}: give 1 or more")
-    _refuse_fork(_first_process or os.getpid())
+    refuse_fork(_first_process or os.getpid())
     store = Store(storage_options)
     loaded = card if isinstance(card, ModelCard) else load_card(os.fspath(card), store)
     found = load_weights(loaded, None if weights is None else os.fspath(weights), store=store)
     chosen = resolve_runtime(found.format, runtime, device, precision, nodes=[capabilities()])
-    session = open_session(
-        loaded, found, chosen, threads=threads or available_cpus(), batch=batch_size, extras=tile_extras(loaded)
-    )
+    extras = session_extras(loaded, Extras(confidence))
+    session = open_session(loaded, found, chosen, threads=threads or available_cpus(), batch=batch_size, extras=extras)
     _first_process = os.getpid()
     return Model(loaded, chosen, session, found.sha384, batch_size, max_pixels)
 
@@ -286,25 +310,3 @@ def count_image(
     found = to_label(label, size, picture.orientation, labels)
     counts = count_pixels(prediction.at_model, prediction.mask, found.classes if found else None, card)
     return counts, found.remarks if found else ()
-
-
-@contextmanager
-def _position_in_errors(position: int) -> Iterator[None]:
-    """Say in errors which image of a batch they are of."""
-    name = f"images[{position}]"
-    try:
-        yield
-    except SampleError as error:
-        raise SampleError(error.code, f"{error.detail}, {name}" if error.detail else name) from None
-    except (TypeError, ValueError) as error:
-        error.add_note(f"It is {name}.")
-        raise
-
-
-def _refuse_fork(process: int) -> None:
-    """Refuse to run in a fork of the process that loaded a model: the threads of its runtime are missing there."""
-    if process != os.getpid():
-        raise UsageError(
-            "this process was forked from one that had loaded a model, and runtimes hang after a fork. Start processes "
-            "by spawn; for num_proc of Hugging Face datasets: multiprocess.set_start_method('spawn')"
-        )

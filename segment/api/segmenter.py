@@ -238,7 +238,7 @@ class Segmenter:
         try:
             if is_missing(image):
                 raise SampleError("empty")
-            return to_picture(image, self.model.max_pixels)
+            return to_picture(image, self.model.max_pixels, self.model.card.input)
         except SampleError as failure:
             return error if error and failure.code == "empty" else str(failure)
 

@@ -9,6 +9,7 @@ import typer
 
 from segment.cli.app import StorageOptions, open_store
 from segment.cli.models import models_app
+from segment.cli.options import entries
 from segment.cli.streams import say, streams
 from segment.errors import UsageError
 
@@ -18,6 +19,14 @@ def draft_model(
     model: Annotated[str, typer.Argument(help="Path or URL of an .onnx, .xml (OpenVINO) or .tflite file.")],
     images: Annotated[
         str | None, typer.Argument(help="An image, or a folder: up to three are segmented.", show_default=False)
+    ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option("--labels", help="Folder of labels of IMAGES: they decide what is guessed.", show_default=False),
+    ] = None,
+    label_remap: Annotated[
+        list[str] | None,
+        typer.Option("--label-remap", metavar="KEY=VALUE", help="What label values mean, as for a run."),
     ] = None,
     to: Annotated[
         str | None, typer.Option("--to", "-t", help="File or URL to write the card to.", show_default=False)
@@ -43,6 +52,8 @@ def draft_model(
     """Draft a card for a model, run it, and print it.
 
     segment models draft my-model.onnx photos/ --to my-model.toml --picture look.png
+
+    With labels of 4 images or more channels, normalisation and resize are measured: --labels labels/
     """
     from segment.drafts.drafting import draft_card
     from segment.store.names import shown
@@ -51,11 +62,26 @@ def draft_model(
     store = open_store(storage_option)
     if picture and images is None:
         raise UsageError("--picture shows your images with their masks: name an image or a folder after the model")
+    if labels and images is None:
+        raise UsageError("--labels are of your images: name their folder after the model")
+    if label_remap and labels is None:
+        raise UsageError("--label-remap says what label values mean: name the labels, too (--labels)")
     targets = [to_url(target) for target in (to, picture) if target]
     for target in targets:
         if not overwrite and store.exists(target):
             raise UsageError(f"{shown(target)} exists already: another name, or --overwrite")
-    found = draft_card(model, images, size=_size(size), classes=classes, name=name, beside=to, store=store)
+    found = draft_card(
+        model,
+        images,
+        labels=labels,
+        label_remap=entries("label_remap", label_remap or []),
+        size=_size(size),
+        classes=classes,
+        name=name,
+        beside=to,
+        store=store,
+        note=lambda line: say(f"note: {line}", err=True),
+    )
     for remark in found.remarks:
         say(f"note: {remark}", err=True)
     if picture:

@@ -62,7 +62,7 @@ def job_of(flags: Mapping[str, Any], command: str, **defaults: str) -> Job:
     values = {**defaults, **(read_job_file(file, open_store(storage)) if file else {})}
     if storage:
         given["storage_options"] = {**values.get("storage_options", {}), **parse_options(storage)}
-    given |= {name: _entries(name, given[name]) for name in _TABLES - {"storage_options"} if name in given}
+    given |= {name: entries(name, given[name]) for name in _TABLES - {"storage_options"} if name in given}
     if {"limit", "sample"} & given.keys():  # one choice of images replaces the other one
         values = {name: value for name, value in values.items() if name not in ("limit", "sample")}
     return make_job({**values, **given}, file or command)
@@ -123,7 +123,7 @@ def _help(name: str) -> str:
     return str(text).replace("[", r"\[")  # rich reads brackets as markup
 
 
-def _entries(name: str, texts: list[str]) -> dict[str, str]:
+def entries(name: str, texts: list[str]) -> dict[str, str]:
     """The entries of a table, each given as `KEY=VALUE`."""
     pairs = [text.rpartition("=") for text in texts]
     if any(not key or not value for key, _, value in pairs):

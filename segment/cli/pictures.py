@@ -20,6 +20,16 @@ def overlay(
     worst: Annotated[
         int, typer.Option("--worst", metavar="N", min=0, help="The N images with the lowest mIoU.", show_default=False)
     ] = 0,
+    least_certain: Annotated[
+        int,
+        typer.Option(
+            "--least-certain",
+            metavar="N",
+            min=0,
+            help="The N images of which the model is least sure, in a run with --confidence.",
+            show_default=False,
+        ),
+    ] = 0,
     sample: Annotated[
         int, typer.Option("--sample", metavar="N", min=0, help="N images, spread over the input.", show_default=False)
     ] = 0,
@@ -43,7 +53,7 @@ def overlay(
     ledger, target = open_ledger(output, storage_option), to_url(to)
     task, plan = task_and_plan(ledger)
     check_target(ledger, ledger.read_run_and_plan()[0], target)
-    rows = chosen_rows(ledger, plan, ids or [], worst, sample)
+    rows = chosen_rows(ledger, plan, ids or [], worst, sample, least_certain)
     if sheet:
         url = write_sheet(ledger, rows, task, target, ledger.store)
         streams.work_is_done()

@@ -7,9 +7,9 @@ from typing import Any, Generic, TypeVar
 
 from segment.errors import ModelError
 from segment.models.classes import Classes
+from segment.readings.scalings import Scaling
 
 T = TypeVar("T")
-Triple = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -39,15 +39,6 @@ class Said(Generic[T]):
 def guess(value: T, why: str, otherwise: str = "") -> Said[T]:
     """Return a guessed value."""
     return Said(value, why, True, otherwise)
-
-
-@dataclass(frozen=True)
-class Scaling:
-    """How bytes become the graph's input: `(pixel / 255 * maximum - mean) / std`."""
-
-    maximum: int = 255
-    mean: Triple = (0.0, 0.0, 0.0)
-    std: Triple = (1.0, 1.0, 1.0)
 
 
 @dataclass(frozen=True)

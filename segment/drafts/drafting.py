@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from segment.drafts.contract import Draft, Said
+from segment.drafts.measuring import decided
 from segment.drafts.reading import read_draft
-from segment.drafts.trial import NamedImage, Trial, picture_of, read_images, try_card
+from segment.drafts.trial import MOST_IMAGES, NamedImage, Trial, picture_of, read_images, try_card
 from segment.drafts.writing import card_text
 from segment.errors import ModelError, SampleError, UsageError
+from segment.images import codec
+from segment.job import Job, make_job
 from segment.models.card import ModelCard, load_card, parse_card
 from segment.models.weights import Weights, load_weights, with_suffix
+from segment.readings.checking import IMAGES, Checked, check_readings
+from segment.readings.search import Note
 from segment.store.client import Store
 from segment.store.names import basename, suffix_of
 from segment.store.urls import parent_url, redact_url, to_url, unsigned
+
+# What a job needs and a draft does not.
+_JOB = {"model": "-", "output": "memory://segment-draft"}
 
 # A card that `load_weights` can name in its messages; it describes nothing.
 _NO_CARD = "demo-streets"
@@ -42,36 +50,52 @@ def draft_card(
     model: str,
     images: str | None = None,
     *,
+    labels: str | None = None,
+    label_remap: Mapping[str, str | int] | None = None,
     size: tuple[int, int] | None = None,
     classes: int | None = None,
     name: str = "",
     beside: str | None = None,
     store: Store | None = None,
+    note: Note = lambda line: None,
 ) -> DraftedCard:
     """Draft a card for a model, and run it on generated images and on up to three of `images`.
 
     Args:
         model: path or URL of an .onnx, .xml or .tflite file.
-        images: path or URL of an image or of a folder.
+        images: path or URL of an image or of a folder; with `labels` of any input of a job.
+        labels: folder of labels, which decide what is guessed: see `segment.readings`.
+        label_remap: what label values mean; see `Job`.
         size: height and width, where the graph leaves them free.
         classes: number of classes, where the graph does not say it.
         name: of the card; the default is the model's file name.
         beside: path or URL of the card to be; weights in its folder are named without one.
         store: reads URLs.
+        note: gets lines on the progress of a check against labels.
 
     Raises:
-        UsageError: a file does not exist or cannot be read.
+        UsageError: a file does not exist or cannot be read; or there are too few labels.
         ModelError: the model cannot be served; the message says why.
         StoreError: a transfer failed.
     """
     store, url = store or Store(), to_url(model)
     weights = _weights(url, store)
-    pictures = _pictures(images, store)
+    pictures = [] if labels else _pictures(images, store)
     draft = read_draft(weights_url(url), weights, store, size=size, classes=classes, name=name)
     files = _files(url, weights, store)
-    text = card_text(draft, redact_url(url), [(_reference(file, beside), data) for file, data in files])
+    named = [(_reference(file, beside), data) for file, data in files]
+    text = card_text(draft, redact_url(url), named)
     card = parse_card(text, where="the drafted card")
     trial = _trial(card, weights, pictures, size)
+    if labels:
+        job = make_job({**_JOB, "input": images, "labels": labels, "label_remap": dict(label_remap or {})}, "draft")
+        job = job.model_copy(update={"runtime": trial.runtime.partition(",")[0]})
+        checked = check_readings(card, weights, job, images=IMAGES, note=note, store=store)
+        draft = decided(draft, checked)
+        text = card_text(draft, redact_url(url), named)
+        card = parse_card(text, where="the drafted card")
+        pictures = _labelled_pictures(checked, job)
+        trial = _trial(card, weights, pictures, size)
     remarks = [*_told(draft), *draft.remarks, *trial.remarks, *_missing_weights(files), _ran(trial)]
     return DraftedCard(text, card, tuple(remarks), picture_of(trial, card) if pictures else b"")
 
@@ -93,6 +117,11 @@ def _pictures(images: str | None, store: Store) -> list[NamedImage]:
         return read_images(images, store) if images else []
     except SampleError as error:
         raise UsageError(f"{images}: {error}") from None
+
+
+def _labelled_pictures(checked: Checked, job: Job) -> list[NamedImage]:
+    images = checked.labelled.take(MOST_IMAGES)
+    return [(item.name, codec.decode(item.data, job.max_pixels)) for item in images]
 
 
 def _trial(card: ModelCard, weights: Weights, pictures: list[NamedImage], size: tuple[int, int] | None) -> Trial:

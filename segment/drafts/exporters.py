@@ -9,9 +9,10 @@ from contextlib import suppress
 from dataclasses import fields
 from typing import Any
 
-from segment.drafts.contract import Hints, Said, Scaling, Triple
+from segment.drafts.contract import Hints, Said
 from segment.errors import SegmentError
 from segment.models.sessions.graph_facts import GraphFacts
+from segment.readings.scalings import Scaling, Triple
 from segment.store.client import Store
 from segment.store.names import basename
 from segment.store.urls import join_url, parent_url

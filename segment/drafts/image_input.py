@@ -64,7 +64,10 @@ def _check_batch(port: Port, dims: Dims) -> None:
 def _check_channels(port: Port, dims: Dims) -> None:
     sides = [side for side in (dims[1], dims[3]) if side is not None and side <= _CHANNELS]
     if sides:
-        raise refusal(f"its input {port} takes {min(sides)} channels, and an image has three (colour) or one (grey)")
+        raise refusal(
+            f"its input {port} takes {min(sides)} channels, and an image has three (colour) or one (grey); a card for "
+            "bands of multi-band TIFFs is written by hand (input.bands)"
+        )
     if None not in (dims[1], dims[3]):
         raise refusal(f"its input {port} has no axis of three channels, or of one")
 

@@ -6,13 +6,12 @@ import re
 
 import numpy as np
 
-from segment.drafts.contract import Hints, Said, Scaling, guess
+from segment.drafts.contract import Hints, Said, guess
 from segment.models.sessions.graph_facts import GraphFacts, InputFacts
 from segment.models.weights import Format
+from segment.readings.scalings import IMAGENET, SYMMETRIC, Scaling
 
 GREY = Said("GREY", "the graph takes one channel")
-IMAGENET = Scaling(1, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-_SYMMETRIC = Scaling(255, (127.5, 127.5, 127.5), (127.5, 127.5, 127.5))
 _SIGNED = Scaling(255, (128.0, 128.0, 128.0))
 _OTHERS = {
     "0-255": "0 to 255: no maximum, mean, std",
@@ -40,7 +39,7 @@ def scaling_of(entry: InputFacts, facts: GraphFacts, fmt: Format, hints: Hints) 
         return guess(Scaling(1), why, _others("0-1"))
     if fmt == "tflite" or is_of_tensorflow(entry, facts):
         why = "nothing says so; most networks of TensorFlow take -1 to 1"
-        return guess(_SYMMETRIC, why, _others("-1..1"))
+        return guess(SYMMETRIC, why, _others("-1..1"))
     why = "nothing says so; most networks of PyTorch take ImageNet's mean and deviation"
     return guess(IMAGENET, why, _others("ImageNet"))
 
@@ -65,7 +64,7 @@ def _of_levels(entry: InputFacts) -> Said[Scaling] | None:
     if entry.scales is None:
         return guess(_SIGNED, "the graph takes int8, and nothing says its scale; usually pixel - 128")
     low, high = entry.scales.numbers(np.array([-128, 127]))[0]
-    for scaling in (Scaling(1), Scaling(), _SYMMETRIC, _SIGNED):
+    for scaling in (Scaling(1), Scaling(), SYMMETRIC, _SIGNED):
         black, white = ((number - scaling.mean[0]) / scaling.std[0] for number in (0, scaling.maximum))
         if max(abs(low - black), abs(high - white)) < (high - low) / 100:
             return Said(scaling, f"scale and zero point of the graph's int8 input: it holds {low:.4g} to {high:.4g}")

@@ -94,7 +94,7 @@ def try_card(card: ModelCard, weights: Weights, images: Sequence[NamedImage]) ->
 def _tried(card: ModelCard, weights: Weights, images: Sequence[NamedImage], name: str) -> Trial:
     runtime = resolve_runtime(weights.format, name, nodes=[capabilities()])
     session = open_session(card, weights, runtime, threads=available_cpus())
-    for picture in random_images(2, card.input.height, card.input.width):
+    for picture in random_images(2, card.input.height, card.input.width, card.input.planes):
         _mask(session, picture, "a generated image")
     tried = []
     for title, pixels in images:

@@ -19,6 +19,7 @@ from segment.engines import Isolation
 from segment.engines.ray_blocks import cut_blocks
 from segment.engines.ray_operators import CALLS, RunModel, RunParts, read, run_quarantined, write
 from segment.errors import SegmentError
+from segment.models.buckets import USUAL
 from segment.output.plan import Plan
 from segment.output.results import PartResult
 from segment.pipeline.stages import Task
@@ -69,7 +70,8 @@ def start_pipeline(
     name = f"segment[{task.card.name}]"  # what the dashboard is to show
     if not split:
         return _results(_one_operator(PartSource(plan, blocks), shared, pool, name))
-    image_bytes = task.card.input.height * task.card.input.width * 3
+    spec = task.card.input.at(USUAL)
+    image_bytes = spec.height * spec.width * spec.planes
     source = PartSource(plan, blocks, functools.partial(read, shared=shared), image_bytes)
     dataset = _three_operators(source, shared, pool, name)
     _bound_store(dataset.context, most * plan.largest_part * image_bytes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from segment.inputs.discover import Part, Sample
+from segment.inputs.large_files import encoded_size
 from segment.output.results import PartResult
 from segment.output.tables import ImageRow
 from segment.pipeline.memory_guard import peak_memory
@@ -49,14 +50,13 @@ class StageWorker:
             read = self.worker.read(part, clock)
             if read is None:
                 return StagedPart(part, None, clock, result=skipped(part))
-            read_bytes = sum(len(sample.image) for sample in read)
             if self.task.card.input.tiles:
-                return StagedPart(part, None, clock, read_bytes, samples=read)
+                return StagedPart(part, None, clock, encoded_size(read), samples=read)
             with clock("decode"):
                 frames = decode(read, self.task)
         except Exception as error:
             return StagedPart(part, None, clock, result=failed_or_raise(part, error))
-        return StagedPart(part, frames, clock, read_bytes)
+        return StagedPart(part, frames, clock, encoded_size(read))
 
     def segment(self, staged: StagedPart) -> StagedPart:
         """Run the model; images in tiles are decoded, scored and encoded here, too."""

@@ -12,40 +12,43 @@ from PIL import Image
 
 from segment.errors import SampleError
 from segment.images import headers
-from segment.images.codec import Picture, decode_picture
+from segment.images.bands import decode_image, with_bands
+from segment.images.codec import Picture
 from segment.images.labels import Label, LabelDecoder
 from segment.images.pil_images import decoded_picture, file_bytes, lossless_bytes
+from segment.models.card_input import Input
 
 ImageLike: TypeAlias = NDArray[np.uint8] | Image.Image | bytes | Mapping[str, Any]
 
 _FLOATS = (float, np.floating)
 
 
-def to_picture(image: object, max_pixels: int) -> Picture:
+def to_picture(image: object, max_pixels: int, spec: Input | None = None) -> Picture:
     """Return the pixels of an image, upright.
 
     Args:
-        image: `uint8[H, W, 3]`, RGB; a PIL image, which a job's decoder reads while Pillow has not decoded it and has
-            its file; or the bytes of an encoded image, also as `{"bytes": ...}` or `{"bytes": None, "path": ...}` of
-            a local file.
+        image: `uint8[H, W, 3]`, RGB (`uint8[H, W, number of bands]`, if `spec` has bands); a PIL image, which a job's
+            decoder reads while Pillow has not decoded it and has its file; or the bytes of an encoded image, also as
+            `{"bytes": ...}` or `{"bytes": None, "path": ...}` of a local file.
         max_pixels: images of more pixels are refused, before they are decoded.
+        spec: the card's input, if it may have `bands`.
 
     Raises:
-        SampleError: an image that cannot be used; see `decode_picture`. Also `missing` and `unreachable`: its file.
+        SampleError: an image that cannot be used; see `decode_image`. Also `missing` and `unreachable`: its file.
         ValueError: an array of another shape or type, or an empty one.
         TypeError: anything else.
     """
     if isinstance(image, np.ndarray):
-        pixels = _checked_rgb(image)
+        pixels = _checked_pixels(image, spec.planes if spec else 3)
         _check_pixels(pixels.shape[0] * pixels.shape[1], max_pixels)
         return Picture(pixels)
     if isinstance(image, Image.Image):
         data = file_bytes(image, headers.IMAGE_FORMATS)
         if data is not None:
-            return decode_picture(data, max_pixels)
+            return decode_image(data, spec, max_pixels)
         _check_pixels(image.width * image.height, max_pixels)
-        return decoded_picture(image)
-    return decode_picture(_encoded(image, "image"), max_pixels)
+        return with_bands(decoded_picture(image), spec)
+    return decode_image(_encoded(image, "image"), spec, max_pixels)
 
 
 def to_label(label: object, size: tuple[int, int], turned_by: int, decoder: LabelDecoder) -> Label | None:
@@ -93,8 +96,10 @@ def _check_pixels(pixels: int, max_pixels: int) -> None:
         raise SampleError("too_many_pixels")
 
 
-def _checked_rgb(pixels: NDArray[Any]) -> NDArray[np.uint8]:
-    if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8 or not pixels.size:
+def _checked_pixels(pixels: NDArray[Any], planes: int) -> NDArray[np.uint8]:
+    if pixels.ndim != 3 or pixels.shape[2] != planes or pixels.dtype != np.uint8 or not pixels.size:
+        if planes != 3:
+            raise ValueError(f"an image is uint8[H, W, {planes}], the card's bands, not {pixels.dtype} {pixels.shape}")
         raise ValueError(f"an image is uint8[H, W, 3], RGB, not {pixels.dtype} {pixels.shape}{_advice(pixels)}")
     return np.ascontiguousarray(pixels)
 

@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from segment.errors import SampleError
+from segment.models.buckets import LARGEST_SIDE
 from segment.models.card_input import Input, Resampler
 from segment.models.classes import VOID
 
@@ -47,7 +49,10 @@ def content_box(spec: Input, size: tuple[int, int], target: tuple[int, int] | No
         spec: input size and resize of the card.
         size: (height, width) of the image.
         target: (height, width) of the enclosing array, in the aspect ratio of the input; by default the input itself.
+            Of no use where the model runs at the size of each image.
     """
+    if spec.is_dynamic:
+        return Box(0, 0, *_scaled(spec, size))
     resize, entry = spec.resize, (spec.height, spec.width)
     target = target or entry
     if resize.method == "stretch":
@@ -55,6 +60,8 @@ def content_box(spec: Input, size: tuple[int, int], target: tuple[int, int] | No
     scale = min(entry[0] / size[0], entry[1] / size[1])
     if resize.method == "pad":
         scale = min(1.0, scale)
+    if resize.method == "none":
+        scale = 1.0
     height, width = (
         max(1, round(inner * scale * (outer / whole))) for inner, outer, whole in zip(size, target, entry, strict=True)
     )
@@ -63,24 +70,55 @@ def content_box(spec: Input, size: tuple[int, int], target: tuple[int, int] | No
     return Box((target[0] - height) // 2, (target[1] - width) // 2, height, width)
 
 
+def _scaled(spec: Input, size: tuple[int, int]) -> tuple[int, int]:
+    """Return the size (height, width) of an image within the input where the model runs at the size of each image."""
+    target = spec.resize.short_side
+    if target is None:
+        return size
+    short, long = min(size), int(target * max(size) / min(size))
+    return (target, long) if size[0] == short else (long, target)
+
+
+def unpadded(mask: NDArray[np.uint8], spec: Input, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Return a mask, `uint8[..., H, W]`, without the border of an image that the model ran at its own size.
+
+    Where all images have the model's size it is returned as it is.
+    """
+    if not spec.is_dynamic:
+        return mask
+    box = content_box(spec, size)
+    return mask[..., : box.height, : box.width]
+
+
 def resize_image(image: NDArray[np.uint8], spec: Input) -> NDArray[np.uint8]:
     """Resize an image to the model's input size as its card specifies.
 
     Args:
-        image: `uint8[H, W, 3]`, RGB.
+        image: `uint8[H, W, 3]`, RGB, or `uint8[H, W, number of bands]`.
         spec: input size and resize of the card.
 
     Returns:
-        `uint8[input height, input width, 3]`.
+        `uint8[input height, input width, 3 or number of bands]`.
+
+    Raises:
+        SampleError: `larger_than_input`: the image does not fit, and the card does not shrink it.
     """
     box = content_box(spec, (image.shape[0], image.shape[1]))
+    target = spec.size_for((box.height, box.width))
+    _check_fit(box, (LARGEST_SIDE, LARGEST_SIDE) if spec.is_dynamic else target)
     resized = _resample(image, (box.height, box.width), spec.resize.resampler, spec.resize.interpolation)
-    if resized.shape[:2] == (spec.height, spec.width):
+    if resized.shape[:2] == target:
         return resized
-    canvas = np.empty((spec.height, spec.width, 3), dtype=np.uint8)
+    canvas = np.empty((*target, spec.planes), dtype=np.uint8)
     canvas[:] = spec.resize.pad
     box.of(canvas)[:] = resized
     return canvas
+
+
+def _check_fit(box: Box, most: tuple[int, int]) -> None:
+    if box.height > most[0] or box.width > most[1]:
+        detail = f"{box.height}x{box.width} pixels (height, width), at most {most[0]}x{most[1]}"
+        raise SampleError("larger_than_input", detail)
 
 
 def resize_label(
@@ -107,6 +145,9 @@ def _resample(
 ) -> NDArray[np.uint8]:
     if pixels.shape[:2] == size:
         return pixels
+    if pixels.ndim == 3 and pixels.shape[2] != 3:  # as Pillow does it for RGB: each band by itself
+        bands = [np.ascontiguousarray(pixels[..., band]) for band in range(pixels.shape[2])]
+        return np.stack([_resample(band, size, resampler, interpolation) for band in bands], axis=2)
     height, width = size
     if resampler == "pillow" and interpolation == "nearest":  # equals Pillow's result, up to six times as fast
         return np.asarray(cv2.resize(pixels, (width, height), interpolation=cv2.INTER_NEAREST_EXACT), dtype=np.uint8)

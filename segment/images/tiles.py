@@ -55,22 +55,20 @@ def spread_tiles(length: int, tile: int, overlap: int) -> TileAxis:
     return TileAxis(length, tile, tuple(step * free // max(1, steps) for step in range(steps + 1)))
 
 
-def pad_tile(
-    pixels: NDArray[np.uint8], size: tuple[int, int], colour: tuple[int, int, int] | None
-) -> NDArray[np.uint8]:
-    """Pad `uint8[h, w, 3]` on the right and below to size (height, width).
+def pad_tile(pixels: NDArray[np.uint8], size: tuple[int, int], colour: tuple[int, ...] | None) -> NDArray[np.uint8]:
+    """Pad `uint8[h, w, n]` on the right and below to size (height, width).
 
     Args:
         pixels: one pixel or more.
         size: no less than that of `pixels`.
-        colour: RGB of the border; None mirrors the image at its last row and column, as often as is needed.
+        colour: of the border, n values; None mirrors the image at its last row and column, as often as is needed.
     """
     below, right = size[0] - pixels.shape[0], size[1] - pixels.shape[1]
     if not below and not right:
         return pixels
     if colour is None:
         return np.pad(pixels, ((0, below), (0, right), (0, 0)), mode="reflect")
-    padded = np.empty((*size, 3), dtype=np.uint8)
+    padded = np.empty((*size, pixels.shape[2]), dtype=np.uint8)
     padded[:] = colour
     padded[: pixels.shape[0], : pixels.shape[1]] = pixels
     return padded

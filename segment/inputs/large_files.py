@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import BinaryIO, cast
 
@@ -68,3 +68,8 @@ def open_label_file(sample: Sample, store: Store) -> BinaryIO | None:
     if sample.large_label:
         return open_span(sample.large_label, store)
     return None if sample.label is None else io.BytesIO(sample.label)
+
+
+def encoded_size(samples: Iterable[Sample]) -> int:
+    """Return the bytes of the images; of a large one all, though windows may not need all."""
+    return sum(sample.large_image.size if sample.large_image else len(sample.image) for sample in samples)

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, field_serializer, model_validator
 
 from segment.errors import UsageError, did_you_mean
+from segment.models.buckets import Size
 from segment.models.card_input import Input, Resampler
 from segment.models.card_output import ONE_CHANNEL, STRICT, Output
 from segment.models.classes import Classes
@@ -94,6 +95,16 @@ class WeightsFile(BaseModel):
         return unsigned(url)
 
 
+class Member(BaseModel):
+    """One model of an ensemble; it keeps the card's contract of input and output."""
+
+    model_config = STRICT
+
+    weights: Annotated[tuple[WeightsFile, ...], Field(min_length=1, max_length=2)] = Field(
+        description="Files of the weights: one .onnx or .tflite, or an .xml and a .bin."
+    )
+
+
 class ModelCard(BaseModel):
     """A model's description: input, output, classes, metric and weights."""
 
@@ -112,6 +123,11 @@ class ModelCard(BaseModel):
     classes: Classes = Field(description="Names, palette and ignored values of the classes.")
     metric: Metric = Field(Metric(), description="Convention and resolution of scores.")
     weights: tuple[WeightsFile, ...] = Field(default=(), max_length=2, description="Files of the weights.")
+    ensemble: tuple[Member, ...] = Field(
+        (),
+        exclude_if=lambda members: not members,
+        description="Instead of `weights`: models whose probabilities are averaged.",
+    )
 
     @model_validator(mode="after")
     def _enough_classes(self) -> ModelCard:
@@ -141,6 +157,40 @@ class ModelCard(BaseModel):
                 "size, metric.resolution = 'source'"
             )
         return self
+
+    @model_validator(mode="after")
+    def _size_of_the_image(self) -> ModelCard:
+        if self.input.is_dynamic and (self.output.height or self.output.width):
+            raise ValueError("output.height and output.width follow from the image where input.height = 'image'")
+        return self
+
+    def at(self, size: Size) -> ModelCard:
+        """Return the card for an input of one of its sizes (height, width); the card itself if it has only one."""
+        return self.model_copy(update={"input": self.input.at(size)}) if self.input.is_dynamic else self
+
+    @model_validator(mode="after")
+    def _averaged(self) -> ModelCard:
+        if self.ensemble and self.weights:
+            raise ValueError("a card has weights or an ensemble: move the weights to an [[ensemble]] of their own")
+        if len(self.ensemble) == 1:
+            raise ValueError("an ensemble has two or more members: name another, or use [[weights]]")
+        averaged = "ensemble" if self.ensemble else "input.tta" if self.input.tta else ""
+        if averaged and self.output.kind == "index":
+            raise ValueError(
+                f"{averaged} averages probabilities, and a class index has none: export the graph without its argmax, "
+                "and set output.kind and output.layout to what it gives then"
+            )
+        if self.input.scales and "(HW)" in self.output.layout:
+            raise ValueError(
+                f"the scales in input.tta need an output with height and width, and layout {self.output.layout!r} does "
+                "not say them for another size of the input: export the graph without its last reshape, or remove them"
+            )
+        return self
+
+    @property
+    def files(self) -> tuple[WeightsFile, ...]:
+        """Files of the weights, of all members of an ensemble."""
+        return (*self.weights, *(file for member in self.ensemble for file in member.weights))
 
     @property
     def output_height(self) -> int:
@@ -215,10 +265,15 @@ def parse_card(text: str, where: str = "model card", base: str | None = None) ->
         raise UsageError(f"{where} is not TOML: {error}") from None
     except ValidationError as error:
         raise UsageError(f"{where}:\n{validation_message(error, ModelCard)}") from None
-    if base is None:
-        return card
-    files = tuple(
-        file.model_copy(update={"url": to_url(file.url) if is_url(file.url) else join_url(to_url(base), file.url)})
-        for file in card.weights
-    )
-    return card.model_copy(update={"weights": files})
+    return card if base is None else _with_urls(card, to_url(base))
+
+
+def _with_urls(card: ModelCard, base: str) -> ModelCard:
+    """Return the card with URLs for the paths of its weights, which are relative to `base`."""
+
+    def located(files: tuple[WeightsFile, ...]) -> tuple[WeightsFile, ...]:
+        urls = (to_url(file.url) if is_url(file.url) else join_url(base, file.url) for file in files)
+        return tuple(file.model_copy(update={"url": url}) for file, url in zip(files, urls, strict=True))
+
+    ensemble = tuple(member.model_copy(update={"weights": located(member.weights)}) for member in card.ensemble)
+    return card.model_copy(update={"weights": located(card.weights), "ensemble": ensemble})

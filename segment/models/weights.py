@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -23,14 +23,16 @@ _FORMATS: dict[str, Format] = {".onnx": "onnx", ".xml": "ir", ".bin": "ir", ".tf
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """A model's verified bytes.
+    """A model's verified bytes, or those of several models.
 
     Attributes:
-        format: `onnx`, `ir` (OpenVINO: graph is the .xml, data the .bin) or `tflite`.
-        graph: bytes of the .onnx (external data embedded), .xml or .tflite file.
+        format: `onnx`, `ir` (OpenVINO: graph is the .xml, data the .bin) or `tflite`; of an ensemble, `onnx` only if
+            all members are.
+        graph: bytes of the .onnx (external data embedded), .xml or .tflite file; empty for an ensemble.
         data: bytes of the .bin file; empty for the other formats.
-        sha384: hexadecimal SHA-384 of graph followed by data.
+        sha384: hexadecimal SHA-384 of graph followed by data; of an ensemble, of its members' digests.
         origin: path or URL of the graph, without secrets.
+        members: models of an ensemble.
     """
 
     format: Format
@@ -38,16 +40,22 @@ class Weights:
     data: bytes = field(repr=False)
     sha384: str
     origin: str
+    members: tuple[Weights, ...] = ()
+
+    @property
+    def models(self) -> tuple[Weights, ...]:
+        """The members, or the one model."""
+        return self.members or (self,)
 
     @property
     def size(self) -> int:
-        """Size of graph and data, in bytes."""
-        return len(self.graph) + len(self.data)
+        """Size of graph and data of all models, in bytes."""
+        return sum(len(model.graph) + len(model.data) for model in self.models)
 
     @property
     def file_digests(self) -> list[str]:
         """Hexadecimal SHA-384 of each file, as in a model card."""
-        return [hashlib.sha384(data).hexdigest() for data in (self.graph, self.data) if data]
+        return [hashlib.sha384(data).hexdigest() for model in self.models for data in (model.graph, model.data) if data]
 
 
 def load_weights(
@@ -69,15 +77,31 @@ def load_weights(
         progress: called during a transfer with the file's name, bytes done and bytes in total.
 
     Raises:
-        UsageError: `reference` is not a file of weights, or the cache folder cannot be written.
+        UsageError: `reference` is not a file of weights, the card is an ensemble and there is a `reference`, or the
+            cache folder cannot be written.
         ModelError: the files are not those the card describes, or do not form one model.
         StoreError: a transfer failed permanently; the next call resumes it.
     """
     store = store or Store()
     report = progress or (lambda name, done, total: None)
     if reference is not None:
+        if card.ensemble:
+            raise UsageError(
+                f"--weights {redact_url(to_url(reference))}: model card {card.name} is an ensemble of "
+                f"{len(card.ensemble)} models, and --weights names one: change the files in the card"
+            )
         return _user_weights(to_url(reference), store, report)
-    return _card_weights(card, cache or cache_folder(), store, report)
+    cache = cache or cache_folder()
+    if card.ensemble:
+        return _ensemble([_card_weights(card, member.weights, cache, store, report) for member in card.ensemble])
+    return _card_weights(card, card.weights, cache, store, report)
+
+
+def _ensemble(members: list[Weights]) -> Weights:
+    formats = {member.format for member in members}
+    served = next(kind for kind in ("tflite", "ir", "onnx") if kind in formats)
+    digest = hashlib.sha384("".join(member.sha384 for member in members).encode()).hexdigest()
+    return Weights(served, b"", b"", digest, " + ".join(member.origin for member in members), tuple(members))
 
 
 def _user_weights(url: str, store: Store, report: Progress) -> Weights:
@@ -181,8 +205,10 @@ def _check_inside(folder: Path, name: str) -> None:
         raise ModelError(f"{name!r} is a hard link, so it may be a file of another folder: replace it by a copy (cp)")
 
 
-def _card_weights(card: ModelCard, cache: Path, store: Store, report: Progress) -> Weights:
-    kind, files = _ordered_files(card)
+def _card_weights(
+    card: ModelCard, files: Sequence[WeightsFile], cache: Path, store: Store, report: Progress
+) -> Weights:
+    kind, files = _ordered_files(card, files)
     contents = [_card_file(card, file, cache, store, report) for file in files]
     origin = redact_url(files[0].url)
     if kind == "onnx":
@@ -190,14 +216,14 @@ def _card_weights(card: ModelCard, cache: Path, store: Store, report: Progress) 
     return _weights(kind, contents[0], b"".join(contents[1:]), origin)
 
 
-def _ordered_files(card: ModelCard) -> tuple[Format, list[WeightsFile]]:
-    """Return the format of a card's files, and the files with the graph first."""
-    if not card.weights:
+def _ordered_files(card: ModelCard, files: Sequence[WeightsFile]) -> tuple[Format, list[WeightsFile]]:
+    """Return the format of a model's files, and the files with the graph first."""
+    if not files:
         raise UsageError(
             f"model card {card.name} does not name weights to download: give the file with --weights. "
             f"Source: {card.source or 'not in the card'}"
         )
-    files = [file.model_copy(update={"url": to_url(file.url)}) for file in card.weights]
+    files = [file.model_copy(update={"url": to_url(file.url)}) for file in files]
     by_suffix = {suffix_of(file.url): file for file in files}
     if list(by_suffix) in ([".onnx"], [".tflite"]) and len(files) == 1:
         return _FORMATS[next(iter(by_suffix))], files

@@ -16,7 +16,7 @@ from segment.output.attempts import read_attempts
 from segment.output.ledger import Ledger, to_json
 from segment.store.names import shown
 
-_COSMETIC = dict.fromkeys(("description", "licence", "source", "gflops", "mparams", "weights"), True)
+_COSMETIC = dict.fromkeys(("description", "licence", "source", "gflops", "mparams", "weights", "ensemble"), True)
 
 
 def identity_of(card: ModelCard, **settings: Any) -> dict[str, Any]:

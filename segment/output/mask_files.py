@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from segment.errors import SegmentError, StoreError
 from segment.images.codec import decode_mask
 from segment.inputs.discover import Part
+from segment.output.mask_tiff import MaskFile
 from segment.store.client import Store
 from segment.store.names import shown
 from segment.store.urls import join_url
@@ -55,10 +56,7 @@ def read_mask(store: Store, output: str, mask: Mapping[str, Any]) -> NDArray[np.
     """
     if mask["bytes"] is not None:
         return decode_mask(mask["bytes"])
-    import tifffile  # masks of this size are rare
-
-    with tifffile.TiffFile(io.BytesIO(read_mask_file(store, output, mask["path"]))) as tiff:
-        return np.asarray(tiff.pages[0].asarray(), dtype=np.uint8)
+    return np.concatenate(list(MaskFile(io.BytesIO(read_mask_file(store, output, mask["path"]))).strips()))
 
 
 def read_mask_file(store: Store, output: str, path: str) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -13,18 +12,22 @@ from numpy.typing import NDArray
 
 from segment.errors import SampleError
 from segment.images import codec
-from segment.images.labels import Label, LabelDecoder
-from segment.images.raster import Raster
+from segment.images.bands import decode_image
+from segment.images.labels import LabelDecoder
+from segment.images.raster import ArrayRaster, Raster
+from segment.images.tiff_labels import LabelRaster, open_label
 from segment.images.tiff_raster import open_raster
 from segment.inputs.discover import Part, Sample
+from segment.inputs.large_files import open_image_file, open_label_file
 from segment.inputs.parts import SEGMENTED
 from segment.metrics import Confusion
 from segment.models.sessions import Session
 from segment.output.mask_files import MOST_PNG_PIXELS, write_mask_file
 from segment.output.mask_tiff import MaskWriter
 from segment.output.tables import ImageRow
-from segment.pipeline.stages import Clock, Task, read_label, scored
+from segment.pipeline.stages import Clock, Task, scored
 from segment.pipeline.tiling import TiledImage, join_strips
+from segment.store.client import Store
 
 BY_WINDOW = 100  # times `max_pixels`, which limits what is decoded at once, an image may have that is read by window
 
@@ -35,7 +38,7 @@ class TiledImages:
     Args:
         task: the run.
         session: of its model.
-        labels: decodes labels, each as a whole.
+        labels: decodes labels.
     """
 
     def __init__(self, task: Task, session: Session, labels: LabelDecoder) -> None:
@@ -51,7 +54,7 @@ class TiledImages:
             step: called before each batch of tiles; what it raises ends the image.
 
         Raises:
-            StoreError: the file of a large mask cannot be written.
+            StoreError, InputChanged: a window of a large image cannot be read, or a large mask be written.
         """
         row = ImageRow(sample.id, sample.url, sample.index, None, None, None, None, None, None, sample.remarks)
         try:
@@ -65,8 +68,11 @@ class TiledImages:
     def _open(self, sample: Sample) -> Raster:
         if sample.fault not in SEGMENTED:
             raise SampleError(str(sample.fault))
-        most = self._task.settings.max_pixels
-        return open_raster(io.BytesIO(sample.image), most, BY_WINDOW * most)
+        spec, most = self._task.card.input, self._task.settings.max_pixels
+        if not spec.reads_windows:
+            picture = decode_image(sample.image, spec, most)
+            return ArrayRaster(picture.pixels, None, picture.orientation, picture.remarks)
+        return open_raster(open_image_file(sample, self._task.store), most, BY_WINDOW * most)
 
     def _segmented(
         self,
@@ -77,9 +83,10 @@ class TiledImages:
         clock: Clock,
         step: Callable[[], object],
     ) -> ImageRow:
-        label, fault = self._label(sample, raster, clock)
+        counts = _StripCounts(len(self._task.card.classes))
+        with clock("encode"):
+            counts.open_label(sample, self._task.store, raster, self._labels)
         image = TiledImage(raster, self._session, self._task.batch_size)
-        counts = _StripCounts(label.classes if label else None, len(self._task.card.classes))
         strips = counts.counting(image.strips(clock, step), clock)
         if raster.height * raster.width <= MOST_PNG_PIXELS:
             whole = join_strips(strips, (raster.height, raster.width))
@@ -90,16 +97,9 @@ class TiledImages:
         clock.tiles += image.tiles
         of_tiles = tuple(sorted(image.remarks)) if counts.has_one_class else ()  # other tiles have other classes
         row = replace(row, remarks=row.remarks + raster.remarks + of_tiles)
-        return replace(row, error=fault) if fault else scored(row, counts.total, label, self._task.card)
-
-    def _label(self, sample: Sample, raster: Raster, clock: Clock) -> tuple[Label | None, str | None]:
-        """Return the label, None without one, and the error of one that cannot be used."""
-        try:
-            with clock("encode"):
-                size = (raster.height, raster.width)
-                return read_label(sample, size, raster.orientation, self._labels), None
-        except SampleError as error:
-            return None, str(error)
+        if counts.fault:  # the mask is good, only its label is not: keep the mask
+            return replace(row, error=counts.fault)
+        return scored(row, counts.total, counts.label_remarks, self._task.card)
 
     def _mask_file(
         self, part: Part, index: int, raster: Raster, strips: Iterable[NDArray[np.uint8]], clock: Clock
@@ -117,30 +117,56 @@ class TiledImages:
 
 
 class _StripCounts:
-    """Counts the pixels of a mask, strip by strip from the top, by label and prediction.
+    """Counts the pixels of a mask, strip by strip from the top, by label and prediction; without a label all are void.
 
     Args:
-        label: `uint8[H, W]` of class indices and `VOID`; None counts every pixel as void.
         classes: number of classes.
 
     Attributes:
         total: the counts of the strips so far.
+        fault: error text of a label that cannot be used; the counts say nothing about it then.
     """
 
-    def __init__(self, label: NDArray[np.uint8] | None, classes: int) -> None:
-        self._label, self._rows = label, 0
+    def __init__(self, classes: int) -> None:
         self.total = Confusion.zeros(classes)
+        self.fault: str | None = None
+        self._label: LabelRaster | None = None
+        self._rows = 0
 
     @property
-    def has_one_class(self) -> bool:
-        """Whether all pixels so far have the same class."""
-        return int(np.count_nonzero(self.total.predicted_pixels)) == 1
+    def label_remarks(self) -> tuple[str, ...] | None:
+        """Remarks on the label; None without one."""
+        return self._label.remarks if self._label else None
+
+    def open_label(self, sample: Sample, store: Store, raster: Raster, labels: LabelDecoder) -> None:
+        """Open the label of a sample, if it has one, whose image is `raster`."""
+        try:
+            if sample.fault is not None:
+                raise SampleError(sample.fault)
+            file = open_label_file(sample, store)
+            if file is not None:
+                self._label = open_label(file, (raster.height, raster.width), raster.orientation, labels)
+        except SampleError as error:
+            self.fault = str(error)
 
     def counting(self, strips: Iterable[NDArray[np.uint8]], clock: Clock) -> Iterator[NDArray[np.uint8]]:
         """Yield the strips, `uint8[n, W]`, and count them."""
         for strip in strips:
             with clock("encode"):
-                label = None if self._label is None else self._label[self._rows : self._rows + len(strip)]
-                self.total += Confusion.of(strip, label, self.total.classes)
-                self._rows += len(strip)
+                self._count(strip)
             yield strip
+
+    def _count(self, strip: NDArray[np.uint8]) -> None:
+        label = None
+        try:
+            if self._label and not self.fault:
+                label = self._label.read(self._rows, 0, *strip.shape)
+        except SampleError as error:
+            self.fault = str(error)
+        self.total += Confusion.of(strip, label, self.total.classes)
+        self._rows += len(strip)
+
+    @property
+    def has_one_class(self) -> bool:
+        """Whether all pixels so far have the same class."""
+        return int(np.count_nonzero(self.total.predicted_pixels)) == 1

@@ -6,7 +6,6 @@ of its own; the bytes are the same.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,23 +15,24 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from segment.errors import SampleError, SegmentError, sample_error_text
+from segment.errors import SampleError, sample_error_text
 from segment.images import codec, resize
+from segment.images.bands import decode_image
 from segment.images.labels import Label, LabelDecoder
 from segment.inputs.discover import Sample
 from segment.inputs.parts import SEGMENTED
 from segment.job import Settings
 from segment.metrics import Confusion, image_scores
 from segment.models.card import ModelCard
-from segment.models.sessions import Extras, Masks, Runtime, Session, joined
+from segment.models.sessions import Extras, Runtime, Session
 from segment.models.sessions.extras import extras_of
 from segment.output.mask_columns import ExtraColumns
 from segment.output.results import STAGES, Stage
 from segment.output.tables import ImageRow
 from segment.pipeline.certainty import image_extras
+from segment.pipeline.prediction import predict
+from segment.pipeline.stacking import Arrays, stack
 from segment.store.client import Store
-
-log = logging.getLogger("segment.pipeline.stages")
 
 ReadT = TypeVar("ReadT")
 
@@ -90,20 +90,23 @@ class Frames:
         faults: `SampleError` code by position in `samples`.
         turned_by: EXIF orientation that was applied, by position in `samples`; left out where it is 1.
         remarks: codes of what was noticed, by position in `samples`.
-        pixels: `uint8[n, input height, input width, 3]` RGB of the images without fault, in order.
-        masks: `uint8[n, output height, output width]` of the same images, once segmented.
+        pixels: `uint8[n, input height, input width, 3]` RGB of the images without fault, in order; a list of such
+            images where the model runs at the size of each.
+        masks: `uint8[n, output height, output width]` of the same images, once segmented; a list as `pixels`.
         confidence, probabilities: of the same images; see `Masks`.
+        details: what the faults say beyond their code, by position in `samples`.
     """
 
     samples: list[Sample]
     sizes: list[tuple[int, int] | None]
     faults: dict[int, str]
-    pixels: NDArray[np.uint8]
-    masks: NDArray[np.uint8] | None = None
+    pixels: Arrays
+    masks: Arrays | None = None
     turned_by: dict[int, int] = field(default_factory=dict)
     remarks: dict[int, tuple[str, ...]] = field(default_factory=dict)
-    confidence: NDArray[np.uint8] | None = None
-    probabilities: NDArray[np.uint8] | None = None
+    confidence: Arrays | None = None
+    probabilities: Arrays | None = None
+    details: dict[int, str] = field(default_factory=dict)
 
     @property
     def positions(self) -> list[int]:
@@ -138,34 +141,33 @@ class Clock:
 def decode(samples: Sequence[Sample], task: Task) -> Frames:
     """Decode images and bring them to the model's input size; a bad one becomes a fault, not an exception."""
     spec = task.card.input
-    target = (spec.height, spec.width)
     sizes: list[tuple[int, int] | None] = []
     faults: dict[int, str] = {}
     pixels: list[NDArray[np.uint8]] = []
     turned_by: dict[int, int] = {}
     remarks: dict[int, tuple[str, ...]] = {}
+    details: dict[int, str] = {}
     for position, sample in enumerate(samples):
         try:
             if sample.fault not in SEGMENTED:
                 raise SampleError(str(sample.fault))
-            picture = codec.decode_picture(sample.image, task.settings.max_pixels)
+            picture = decode_image(sample.image, spec, task.settings.max_pixels)
+            pixels.append(resize.resize_image(picture.pixels, spec))
         except SampleError as error:
             faults[position] = error.code
+            if error.detail:
+                details[position] = error.detail
             sizes.append(None)
             continue
-        pixels.append(resize.resize_image(picture.pixels, spec))
         sizes.append((picture.pixels.shape[0], picture.pixels.shape[1]))
         if picture.orientation != 1:
             turned_by[position] = picture.orientation
         if picture.remarks:
             remarks[position] = picture.remarks
-    stacked = np.ascontiguousarray(pixels[0][np.newaxis] if len(pixels) == 1 else _stack(pixels, target))
     without_bytes = [replace(sample, image=b"") for sample in samples]
-    return Frames(without_bytes, sizes, faults, stacked, turned_by=turned_by, remarks=remarks)
-
-
-def _stack(pixels: list[NDArray[np.uint8]], target: tuple[int, int]) -> NDArray[np.uint8]:
-    return np.stack(pixels) if pixels else np.empty((0, *target, 3), dtype=np.uint8)
+    return Frames(
+        without_bytes, sizes, faults, stack(pixels, spec), turned_by=turned_by, remarks=remarks, details=details
+    )
 
 
 def segment(frames: Frames, session: Session, batch_size: int) -> Frames:
@@ -176,40 +178,22 @@ def segment(frames: Frames, session: Session, batch_size: int) -> Frames:
     faults |= {positions[i]: code for i, code in found.faults.items()}
     for i, code in found.remarks.items():
         remarks[positions[i]] = (*remarks.get(positions[i], ()), code)
-    nothing = np.empty((0, *frames.pixels.shape[1:]), dtype=np.uint8)
+    spec, sizes = session.card.input, [size for size in frames.sizes if size is not None]
+
+    def unpadded(arrays: Arrays | None) -> Arrays | None:
+        if not isinstance(arrays, list):
+            return arrays
+        return [resize.unpadded(array, spec, size) for array, size in zip(arrays, sizes, strict=True)]
+
     return replace(
         frames,
         faults=faults,
-        pixels=nothing,
-        masks=found.masks,
+        pixels=stack([], spec),
+        masks=unpadded(found.masks),
         remarks=remarks,
-        confidence=found.confidence,
-        probabilities=found.probabilities,
+        confidence=unpadded(found.confidence),
+        probabilities=unpadded(found.probabilities),
     )
-
-
-def predict(pixels: NDArray[np.uint8], session: Session, batch_size: int) -> Masks:
-    """Run the model on `uint8[N, input height, input width, 3]`, `batch_size` images a call."""
-    card = session.card
-    if len(pixels) == 0:
-        return Masks(np.empty((0, card.output_height, card.output_width), dtype=np.uint8), {})
-    return joined(
-        [_predict(session, pixels[start : start + batch_size]) for start in range(0, len(pixels), batch_size)]
-    )
-
-
-def _predict(session: Session, pixels: NDArray[np.uint8]) -> Masks:
-    """Predict a batch; if the runtime raises, one by one, and the images it raises on are faults."""
-    try:
-        return session.predict(pixels)
-    except (SegmentError, MemoryError):
-        raise
-    except Exception as error:  # each runtime has its own types
-        if len(pixels) > 1:
-            return joined([_predict(session, pixels[i : i + 1]) for i in range(len(pixels))])
-        log.warning("the model failed on an image: %s", error)
-        card = session.card
-        return Masks(np.zeros((1, card.output_height, card.output_width), dtype=np.uint8), {0: "model_failed"})
 
 
 def encode(frames: Frames, task: Task, labels: LabelDecoder) -> list[ImageRow]:
@@ -247,23 +231,24 @@ def _encode_one(
     remarks = sample.remarks + frames.remarks.get(position, ())
     row = ImageRow(sample.id, sample.url, sample.index, size, None, None, None, None, None, remarks)
     if fault is not None or mask is None or size is None:
-        return replace(row, error=sample_error_text(fault or "undecodable"))
+        return replace(row, error=sample_error_text(fault or "undecodable", frames.details.get(position, "")))
     card = task.card
     at_source = resize.restore_mask(mask, card.input, size) if _needs_source(task) else mask
     row = replace(row, mask=codec.encode_mask(at_source if task.settings.mask_size == "source" else mask))
     try:
-        label = read_label(sample, size, frames.turned_by.get(position, 1), labels)
+        label = _read_label(sample, size, frames.turned_by.get(position, 1), labels)
     except SampleError as error:  # the mask is good, only its label is not: keep the mask
         return replace(row, error=str(error))
-    return scored(row, count_pixels(mask, at_source, label.classes if label else None, card), label, card)
+    confusion = count_pixels(mask, at_source, label.classes if label else None, card)
+    return scored(row, confusion, label.remarks if label else None, card)
 
 
-def scored(row: ImageRow, confusion: Confusion, label: Label | None, card: ModelCard) -> ImageRow:
-    """Add its counts to a row, and, with a label, the scores that follow from them."""
-    if label is None:
+def scored(row: ImageRow, confusion: Confusion, label_remarks: tuple[str, ...] | None, card: ModelCard) -> ImageRow:
+    """Add its counts to a row, and, unless there is no label, remarks on it and the scores that follow."""
+    if label_remarks is None:
         return replace(row, confusion=confusion)
     accuracy, miou = image_scores(confusion, card.classes.ignored_classes, card.metric.convention)
-    remarks = row.remarks + label.remarks
+    remarks = row.remarks + label_remarks
     return replace(row, confusion=confusion, pixel_accuracy=accuracy, miou=miou, remarks=remarks, labelled=True)
 
 
@@ -271,7 +256,7 @@ def _needs_source(task: Task) -> bool:
     return task.settings.mask_size == "source" or task.card.metric.resolution == "source"
 
 
-def read_label(sample: Sample, size: tuple[int, int], turned_by: int, labels: LabelDecoder) -> Label | None:
+def _read_label(sample: Sample, size: tuple[int, int], turned_by: int, labels: LabelDecoder) -> Label | None:
     """Return a sample's label, None if it has none.
 
     Raises:

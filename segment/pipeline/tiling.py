@@ -7,14 +7,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from segment.errors import SampleError
+from segment.errors import SampleError, UsageError
 from segment.images.raster import Raster
 from segment.images.resize import restore_mask
 from segment.images.tiles import BLENDINGS, TileAxis, pad_tile, spread_tiles
 from segment.models.card import ModelCard
 from segment.models.card_input import Input
-from segment.models.sessions import Extras, Masks, Session
-from segment.pipeline.stages import Clock, predict
+from segment.models.sessions import Extras, Session
+from segment.pipeline.prediction import predict
+from segment.pipeline.stacking import Found
+from segment.pipeline.stages import Clock
 
 
 class TiledImage:
@@ -72,7 +74,7 @@ class TiledImage:
         spec, width = self._session.card.input, self._columns.inside
         return np.stack([pad_as_card(band[:, left : left + width], spec) for left in lefts])
 
-    def _results(self, found: Masks) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8] | None]]:
+    def _results(self, found: Found) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8] | None]]:
         """Yield mask and confidence of each tile, `uint8[input height, input width]`."""
         spec = self._session.card.input
 
@@ -88,10 +90,21 @@ class TiledImage:
             raise SampleError(code, f"in the tile at row {top}, column {lefts[position]}")
 
 
-def tile_extras(card: ModelCard) -> Extras:
-    """Return what a session must give beside masks so that tiles can be blended; nothing for a card without tiles."""
+def session_extras(card: ModelCard, wanted: Extras) -> Extras:
+    """Return what a session gives beside masks: what is wanted, or what tiles are blended by.
+
+    Raises:
+        UsageError: something is wanted of a card with tiles.
+    """
     tiles = card.input.tiles
-    return Extras("maximum") if tiles is not None and tiles.blend == "confidence" else Extras()
+    if tiles is None:
+        return wanted
+    if wanted:
+        raise UsageError(
+            f"confidence and probabilities: the card {card.name} segments images in tiles (input.tiles), for which "
+            "they are not offered; leave them out"
+        )
+    return Extras("maximum") if tiles.blend == "confidence" else wanted
 
 
 def tile_axes(spec: Input, size: tuple[int, int]) -> tuple[TileAxis, TileAxis]:

@@ -16,6 +16,7 @@ import numpy as np
 
 from segment.errors import InputChanged, ModelError, SegmentError, StoreError, StoreRefused
 from segment.inputs.discover import Part, Sample, read_part
+from segment.inputs.large_files import encoded_size
 from segment.metrics import Confusion
 from segment.models.sessions import Session, open_session, runtime_version
 from segment.models.weights import Weights
@@ -25,7 +26,7 @@ from segment.output.tables import ImageRow, write_masks
 from segment.pipeline.large_images import TiledImages
 from segment.pipeline.memory_guard import peak_memory
 from segment.pipeline.stages import Clock, Task, decode, encode, segment
-from segment.pipeline.tiling import tile_extras
+from segment.pipeline.tiling import session_extras
 from segment.store.background import Background
 from segment.store.names import shown
 from segment.store.urls import redact_text
@@ -142,7 +143,7 @@ class Worker:
         self, part: Part, clock: Clock, samples: Sequence[Sample]
     ) -> PartResult | tuple[list[ImageRow], int] | None:
         try:
-            return self.rows(part, samples, clock), sum(len(sample.image) for sample in samples)
+            return self.rows(part, samples, clock), encoded_size(samples)
         except _Stopped:
             return None
         except Exception as error:
@@ -244,7 +245,7 @@ def read_planned(part: Part, task: Task) -> list[Sample]:
         InputChanged: what was planned is not there any more, or is another object.
     """
     try:
-        return read_part(part, task.settings.input_options, task.store)
+        return read_part(part, task.settings.input_options, task.store, windowed=task.card.input.reads_windows)
     except FileNotFoundError as error:
         raise InputChanged(f"{shown(part.url)} has vanished since the run was planned: {error.strerror}") from None
 
@@ -282,7 +283,7 @@ def load_worker(task: Task, weights: Weights, *, threads: int = 1, streams: int 
             f"this machine has {task.runtime.name} {installed}, the run was begun with {task.runtime.version}; their "
             f"masks would mix. Install {task.runtime.name}=={task.runtime.version} on every node"
         )
-    extras = tile_extras(task.card) or task.extras
+    extras = session_extras(task.card, task.extras)
     session = open_session(
         task.card, weights, task.runtime, threads=threads, streams=streams, batch=task.batch_size, extras=extras
     )

@@ -18,6 +18,7 @@ from segment.output.error_rate import too_many_errors
 from segment.output.ledger import Ledger
 from segment.output.plan import Plan
 from segment.output.tables import ShardStats, StatsSum, merge, to_parquet
+from segment.report.certain_images import Certainty, read_certainty
 from segment.report.label_checks import holds_labels, label_warnings
 from segment.report.published import Comparison, compare_with_published
 from segment.report.rows import numbers_of, part_tables
@@ -51,6 +52,7 @@ class RunReport:
         left_out: objects and images of the input that are not planned, by reason.
         parts: ids of the committed parts that the report covers.
         label_warnings: one line for each warning about the labels.
+        certainty: how sure the model was; None for a run without `confidence`.
     """
 
     output: str
@@ -64,6 +66,7 @@ class RunReport:
     left_out: tuple[LeftOut, ...] = ()
     parts: frozenset[str] = frozenset()
     label_warnings: tuple[str, ...] = ()
+    certainty: Certainty | None = None
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -152,7 +155,7 @@ class RunReport:
             "fingerprint": self.run["fingerprint"],
             "classes": classes_table(self).to_pylist(),
             "warnings": list(self.warnings),
-        }
+        } | ({"confidence": self.certainty.to_json()} if self.certainty else {})
 
 
 def load_report(ledger: Ledger) -> RunReport:
@@ -191,6 +194,7 @@ def load_report(ledger: Ledger) -> RunReport:
         tuple(by_reason(plan.left_out)),
         frozenset(parts),
         tuple(warnings),
+        read_certainty(ledger, plan, run, parts),
     )
 
 

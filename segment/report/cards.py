@@ -6,7 +6,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from segment.models.card import ModelCard, built_in_cards, load_card
+from segment.models.card import ModelCard, WeightsFile, built_in_cards, load_card
+from segment.models.card_input import scaled_size
 from segment.models.card_output import Output
 from segment.report.console import percent
 from segment.report.published import published_in_words
@@ -20,7 +21,8 @@ def print_cards() -> None:
     for column in ("input", "classes", "mIoU %", "weights"):
         table.add_column(column, no_wrap=True)
     for card in map(load_card, built_in_cards()):
-        size = f"{card.input.width}x{card.input.height}"
+        height, width = card.input.sides
+        size = f"{width}x{height}"
         table.add_row(card.name, size, str(len(card.classes)), _published(card), _weights(card))
     console = Console(highlight=False, soft_wrap=True)
     console.print(table)
@@ -32,11 +34,11 @@ def _published(card: ModelCard) -> str:
 
 
 def _weights(card: ModelCard) -> str:
-    if not card.weights:
+    if not card.files:
         return "give --weights"
-    if all(file.url.startswith("file://") for file in card.weights):
+    if all(file.url.startswith("file://") for file in card.files):
         return "in this package"
-    return f"fetched once, {sum(file.size for file in card.weights) / 1e6:.0f} MB"
+    return f"fetched once, {sum(file.size for file in card.files) / 1e6:.0f} MB"
 
 
 def print_card(card: ModelCard) -> None:
@@ -53,13 +55,17 @@ def print_card(card: ModelCard) -> None:
 
 def _card_rows(card: ModelCard) -> list[tuple[str, str | Text]]:
     spec, output, metric = card.input, card.output, card.metric
-    pixels = f"{spec.height}x{spec.width}"
+    pixels = "x".join(spec.sides)
     shape = f"{spec.depth}x{pixels}" if spec.layout == "NCHW" else f"{pixels}x{spec.depth}"
-    size = f"{card.output_height}x{card.output_width}"
+    size = pixels if spec.is_dynamic else f"{card.output_height}x{card.output_width}"
     rows: list[tuple[str, str | Text]] = [
-        ("input", f"{spec.name or '(the only one)'}: Nx{shape} {spec.layout}, {spec.channels}, 0-{spec.maximum}"),
+        (
+            "input",
+            f"{spec.name or '(the only one)'}: Nx{shape} {spec.layout}, {spec.channels_in_words}, 0-{spec.maximum}",
+        ),
         ("normalise", f"- {spec.mean} / {spec.std}" if any(spec.mean) or set(spec.std) != {1.0} else "nothing"),
         ("resize", _resize(card)),
+        *([("views", _views(card))] if spec.tta else []),
         (
             "output",
             f"{output.name or '(the only one)'}: {_kind(output)} {output.layout}, {size}; a smaller one is enlarged "
@@ -71,7 +77,10 @@ def _card_rows(card: ModelCard) -> list[tuple[str, str | Text]]:
         ("licence", card.licence or "-"),
         ("source", card.source or "-"),
     ]
-    rows += [("weights", f"{shown(file.url)} ({file.size:,} bytes)") for file in card.weights]
+    rows += [("weights", _file(file)) for file in card.weights]
+    rows += [
+        (f"member {number}", ", ".join(map(_file, member.weights))) for number, member in enumerate(card.ensemble, 1)
+    ]
     return [*rows, ("classes", _classes(card))]
 
 
@@ -81,6 +90,17 @@ def _kind(output: Output) -> str:
     return f"sigmoid{' (a logit)' if output.logit else ''} > {output.threshold:g}"
 
 
+def _views(card: ModelCard) -> str:
+    spec = card.input
+    sizes = [(spec.height, spec.width), *(scaled_size(spec.height, spec.width, scale) for scale in spec.scales)]
+    text = ", ".join(f"{height}x{width}" for height, width in sizes)
+    return f"{text}{', each plain and mirrored' if spec.flips else ''}: {len(sizes) * (1 + spec.flips)} averaged"
+
+
+def _file(file: WeightsFile) -> str:
+    return f"{shown(file.url)} ({file.size:,} bytes)"
+
+
 def _resize(card: ModelCard) -> str:
     resize, tiles = card.input.resize, card.input.tiles
     if tiles:
@@ -88,6 +108,10 @@ def _resize(card: ModelCard) -> str:
         padding = "mirrored" if tiles.pad == "reflect" else f"border {resize.pad}"
         return f"none: tiles that overlap by {overlap} or more, blended by {tiles.blend}, {padding} at small images"
     text = f"{resize.method}, {resize.resampler} {resize.interpolation}"
+    if resize.method in ("none", "short_side"):
+        text = f"shorter side {resize.short_side}, {text}" if resize.short_side else "none"
+    if card.input.is_dynamic:
+        return f"{text}, border to multiples of {card.input.multiple_of} right and below, {resize.pad}"
     return text if resize.method == "stretch" else f"{text}, {resize.anchor}, border {resize.pad}"
 
 

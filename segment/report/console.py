@@ -18,6 +18,7 @@ from segment.output.remarks import remark_lines
 from segment.output.results import STAGES
 from segment.output.speed import Speed, last_speed
 from segment.report.aggregate import RunReport
+from segment.report.certain_images import confidence_in_words
 from segment.store.names import count, shown, size
 
 _WIDTH = 80  # columns of a report that does not go to a terminal
@@ -55,6 +56,8 @@ def print_report(report: RunReport, console: Console | None = None) -> None:
     console.print(_classes(report, glyphs))
     if report.errors:
         console.print(_errors(report))
+    if report.certainty:
+        console.print(f"confidence: {confidence_in_words(report.certainty)}", markup=False)
     console.print(f"masks: {shown(report.output)}/masks/", soft_wrap=True, markup=False)
 
 

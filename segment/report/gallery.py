@@ -36,6 +36,7 @@ class Exhibit:
         width, height: size of the image in pixels.
         shown_width, shown_height: size of the embedded pictures in pixels.
         miou, accuracy: 0-1; None if unscored.
+        confidence: 0-1; None in a run without it.
         photo, prediction, label, disagreement: data URIs; None without a source or a label.
         classes: indices of the classes in prediction and label.
     """
@@ -48,6 +49,7 @@ class Exhibit:
     shown_height: int
     miou: float | None
     accuracy: float | None
+    confidence: float | None
     photo: str | None
     prediction: str
     label: str | None
@@ -65,7 +67,9 @@ class Group:
 
 
 def gallery(ledger: Ledger, scores: ImageScores, task: Task) -> list[Group]:
-    """Draw the worst, median and best images; without labels a sample; of a small run every scored image.
+    """Draw the worst, median and best images; of a small run every scored image.
+
+    Without labels draw the least certain images, where they are known, and a sample.
 
     Memory holds one image at a time. The gallery has at most `3 * _PER_GROUP` images, each within its budget.
     """
@@ -85,8 +89,9 @@ def _choose(scores: ImageScores) -> Iterator[tuple[str, str, list[Row]]]:
     ranking = scores.ranking()
     scored = ranking[~np.isnan(scores.miou[ranking])]
     if not len(scored):
-        rows = scores.sample(2 * _PER_GROUP)
-        if rows:
+        if rows := scores.least_certain(2 * _PER_GROUP):
+            yield "Least certain", "lowest confidence first: the images to look at, or to label, first", rows
+        if rows := scores.sample(_PER_GROUP if rows else 2 * _PER_GROUP):
             yield "A sample", "evenly spread over the input", rows
     elif len(scored) <= 3 * _PER_GROUP:
         yield "Every scored image", "worst first", scores.rows(scored)
@@ -108,7 +113,7 @@ def exhibit(view: ImageView, card: ModelCard) -> Exhibit:
             break
     present = np.unique(view.mask) if view.label is None else np.union1d(view.mask, view.label)
     classes = tuple(int(c) for c in present if c < len(card.classes))
-    numbers = (width, height, size[1], size[0], view.miou, view.accuracy)
+    numbers = (width, height, size[1], size[0], view.miou, view.accuracy, view.confidence)
     return Exhibit(shown(view.id), shown(view.uri), *numbers, *pictures, classes)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from segment.report.aggregate import RunReport
+from segment.report.certain_images import confidence_in_words
 from segment.report.console import percent, summary_phrases
 from segment.store.names import shown
 
@@ -19,6 +20,8 @@ def to_markdown(report: RunReport) -> str:
     if report.is_scored:
         blocks.append(_conventions(report))
     blocks.append(_classes(report))
+    if report.certainty:
+        blocks.append(f"Confidence: {_cell(confidence_in_words(report.certainty))}.")
     if report.errors:
         lines = [f"| {_cell(e.id)} | {_cell(e.error)} |" for e in report.errors]
         head = f"First {len(report.errors)} of {report.total.errors:,} errors:\n\n| image | error |\n|---|---|\n"

@@ -20,15 +20,20 @@ from segment.store.urls import join_url
 _LARGEST_SHEET = 200  # images
 
 
-def chosen_rows(ledger: Ledger, plan: Plan, ids: Sequence[str], worst: int, sample: int) -> list[Row]:
-    """Select images by id, or the `worst` ones by mIoU, or a `sample` spread over the input.
+def chosen_rows(
+    ledger: Ledger, plan: Plan, ids: Sequence[str], worst: int, sample: int, least_certain: int = 0
+) -> list[Row]:
+    """Select images by id, the `worst` ones by mIoU, the `least_certain` ones, or a `sample` spread over the input.
 
     Raises:
-        UsageError: not exactly one of the three is given; an id is in no committed part; no image is scored.
+        UsageError: not exactly one of these is given; an id is in no committed part; no image is scored, or has a
+            confidence.
         SegmentError: no image has a mask yet.
     """
-    if sum(map(bool, (ids, worst, sample))) != 1:
-        raise UsageError("choose images with one of: --ids ID (once per image), --worst N, --sample N")
+    if sum(map(bool, (ids, worst, sample, least_certain))) != 1:
+        raise UsageError(
+            "choose images with one of: --ids ID (once per image), --worst N, --least-certain N, --sample N"
+        )
     if ids:
         found = find_rows(ledger, plan, ids)
         missing = [name for name, rows in found.items() if not rows]
@@ -38,13 +43,23 @@ def chosen_rows(ledger: Ledger, plan: Plan, ids: Sequence[str], worst: int, samp
                 f"{examples(missing)}. Give ids as in the column `id` of masks/, with their suffix"
             )
         return [row for rows in found.values() for row in rows]
+    if least_certain and not (ledger.read_run() or {}).get("contract", {}).get("confidence"):
+        raise UsageError(
+            f"the run at {shown(ledger.output)} was made without --confidence, so none of its images is known as the "
+            f"least certain: use --sample {least_certain}, or run again with --confidence maximum to another output"
+        )
     committed = ledger.committed(plan)
     if not committed:
         raise UsageError(f"no image of {shown(ledger.output)} is done yet")
     scores = read_scores(ledger, plan, committed)
     if worst and not len(scores.scored):
         raise UsageError(f"no image of {shown(ledger.output)} is scored, so none is the worst: use --sample {worst}")
-    rows = scores.worst(worst) if worst else scores.sample(sample)
+    if worst:
+        rows = scores.worst(worst)
+    elif least_certain:
+        rows = scores.least_certain(least_certain)
+    else:
+        rows = scores.sample(sample)
     if not rows:
         raise SegmentError(f"no committed image of {shown(ledger.output)} has a mask")
     return rows

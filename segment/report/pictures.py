@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segment.errors import SampleError, SegmentError, StoreError
-from segment.images import codec, drawing, resize
+from segment.images import drawing, resize
+from segment.images.bands import decode_image, displayed
 from segment.images.labels import LabelDecoder
 from segment.inputs.discover import Sample, read_part
 from segment.models.card import ModelCard
@@ -25,7 +26,7 @@ _SAMPLED_PARTS = 200  # enough to find good and bad images without reading a run
 _CAPTION = 26  # height in pixels
 _TILE = 320  # width in pixels
 _TALLEST = 2 * _TILE  # height in pixels
-_COLUMNS = ["id", "uri", "width", "height", "mask", "pixel_accuracy", "miou"]
+_COLUMNS = ["id", "uri", "width", "height", "mask", "pixel_accuracy", "miou", "mean_confidence"]
 
 GONE = "The source is gone, has changed, or cannot be read: only the mask is shown."
 
@@ -41,6 +42,7 @@ class ImageView:
         label: `uint8[H, W]` of class indices and `VOID`; None without a label.
         accuracy, miou: 0-1; None if unscored.
         reachable: whether the store of the source answers; if not, it will not for the next image.
+        confidence: 0-1; None in a run without it.
     """
 
     id: str
@@ -51,6 +53,7 @@ class ImageView:
     accuracy: float | None
     miou: float | None
     reachable: bool = True
+    confidence: float | None = None
 
 
 def read_view(ledger: Ledger, row: Row, task: Task, with_source: bool = True) -> ImageView:
@@ -74,16 +77,26 @@ def read_view(ledger: Ledger, row: Row, task: Task, with_source: bool = True) ->
             reachable = False
         except (SegmentError, SampleError, FileNotFoundError):
             pass
-    return ImageView(found["id"], found["uri"], mask, photo, label, found["pixel_accuracy"], found["miou"], reachable)
+    return ImageView(
+        found["id"],
+        found["uri"],
+        mask,
+        photo,
+        label,
+        found["pixel_accuracy"],
+        found["miou"],
+        reachable,
+        found.get("mean_confidence"),
+    )
 
 
 def _source(row: Row, task: Task, size: tuple[int, int]) -> tuple[NDArray[np.uint8] | None, NDArray[np.uint8] | None]:
     """Read photo and label; None if the source no longer has the size (height, width) of the mask."""
     sample = read_part(row.part, task.settings.input_options, task.store)[0]
-    picture = codec.decode_picture(sample.image, task.settings.max_pixels)
+    picture = decode_image(sample.image, task.card.input, task.settings.max_pixels)
     if picture.pixels.shape[:2] != size:
         return None, None
-    return picture.pixels, _label(sample, size, picture.orientation, task.label_decoder())
+    return displayed(picture.pixels), _label(sample, size, picture.orientation, task.label_decoder())
 
 
 def _label(sample: Sample, size: tuple[int, int], turned_by: int, labels: LabelDecoder) -> NDArray[np.uint8] | None:

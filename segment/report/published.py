@@ -80,5 +80,5 @@ def published_in_words(card: ModelCard) -> str:
 
 def _has_other_weights(card: ModelCard, published: Published, weights: Mapping[str, Any]) -> bool:
     """Return whether the weights are known to differ from the published ones, by the digests of their files."""
-    wanted = set(published.weights_sha384 or (file.sha384 for file in card.weights))
+    wanted = set(published.weights_sha384 or (file.sha384 for file in card.files))
     return bool(wanted) and bool(weights) and set(weights.get("files") or [weights["sha384"]]) != wanted

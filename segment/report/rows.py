@@ -18,7 +18,7 @@ from segment.output.plan import Plan, parts_of
 from segment.store.background import in_order
 from segment.store.names import shown
 
-_COLUMNS = ["status", "error", "miou"]
+_COLUMNS = ["status", "error", "miou", "mean_confidence"]  # the last one only where a run has it
 _AHEAD = 64  # parts read ahead
 
 
@@ -39,7 +39,7 @@ class Row:
 
 @dataclass(frozen=True, eq=False)
 class ImageScores:
-    """The scores of n images, 17 bytes each.
+    """The scores of n images, 25 bytes each.
 
     Attributes:
         plan: of the run.
@@ -49,6 +49,7 @@ class ImageScores:
         miou: `float64[n]`, 0-1; NaN if unscored.
         errors: error rows by code.
         planned: images of all given parts, including those that were not read.
+        confidence: `float64[n]`, 0-1; NaN for error rows without a mask, and in a run without it.
     """
 
     plan: Plan
@@ -58,6 +59,7 @@ class ImageScores:
     miou: NDArray[np.float64]
     errors: Counter[str]
     planned: int
+    confidence: NDArray[np.float64]
 
     def __len__(self) -> int:
         return len(self.part)
@@ -79,6 +81,11 @@ class ImageScores:
     def worst(self, number: int) -> list[Row]:
         """Return the images with the lowest mIoU, worst first."""
         return self.rows(self.ranking()[:number])
+
+    def least_certain(self, number: int) -> list[Row]:
+        """Return the images with the lowest confidence, lowest first; none in a run without it."""
+        order = np.argsort(self.confidence, kind="stable")  # NaN last
+        return self.rows(order[~np.isnan(self.confidence[order])][:number])
 
     def spread(self, number: int) -> list[Row]:
         """Return images from the best to the worst, evenly spread by rank."""
@@ -121,10 +128,13 @@ def read_scores(ledger: Ledger, plan: Plan, parts: Collection[str], most_parts: 
     errors: Counter[str] = Counter()
     sound: list[NDArray[np.bool_]] = []
     miou: list[NDArray[np.float64]] = []
+    confidence: list[NDArray[np.float64]] = []
     for _, table in part_tables(ledger, plan, numbers.tolist(), _COLUMNS):
         errors.update(text.partition(":")[0] for text in table["error"].to_pylist() if text is not None)
         sound.append(np.asarray(pc.equal(table["status"], "ok")))
         miou.append(table["miou"].to_numpy())
+        has_it = "mean_confidence" in table.column_names
+        confidence.append(table["mean_confidence"].to_numpy() if has_it else np.full(len(table), np.nan))
     lengths = [len(some) for some in sound]
     return ImageScores(
         plan,
@@ -134,6 +144,7 @@ def read_scores(ledger: Ledger, plan: Plan, parts: Collection[str], most_parts: 
         miou=np.concatenate(miou or [np.empty(0)]),
         errors=errors,
         planned=planned,
+        confidence=np.concatenate(confidence or [np.empty(0)]),
     )
 
 

@@ -6,6 +6,7 @@ import datetime
 
 from segment.pipeline.stages import Task
 from segment.report.aggregate import RunReport
+from segment.report.certain_images import confidence_in_words
 from segment.report.published import published_in_words
 from segment.store.names import shown
 
@@ -80,6 +81,7 @@ def fact_rows(report: RunReport, task: Task) -> list[tuple[str, str]]:
     done = f"{report.total.images:,} of {report.planned_images:,}{'' if report.is_whole else ' so far'}"
     done += f" ({report.choice})" if report.choice else ""
     method = "tile by tile" if card.input.tiles else card.input.resize.method
+    height, width = card.input.sides
     rows = [
         ("Input", shown(run["contract"]["input"]["url"])),
         ("Labels", shown(labels)),
@@ -90,9 +92,10 @@ def fact_rows(report: RunReport, task: Task) -> list[tuple[str, str]]:
         ("Model licence", card.licence),
         ("Weights", f"{shown(run['weights']['origin'])} ({run['weights']['format']})"),
         ("Weights SHA-384", run["weights"]["sha384"]),
-        ("Input size", f"{card.input.width} × {card.input.height}, {card.input.channels}, {method}"),
+        ("Input size", f"{width} × {height}, {card.input.channels_in_words}, {method}"),
         ("Runtime", f"{runtime.name} {runtime.version}, {runtime.device}, {runtime.precision}"),
         ("Scored at", f"{card.metric.resolution} size, masks stored at {task.settings.mask_size} size"),
+        ("Confidence", confidence_in_words(report.certainty)),
         ("Score", card.metric.note),
         ("Published score", published_in_words(card)),
         ("Fingerprint", run["fingerprint"]),

@@ -28,7 +28,7 @@ from segment.report.dataset_card import write_dataset_card
 from segment.runs.error_limits import label_advice
 from segment.runs.preflight import probe_output
 from segment.runs.resolve import (
-    check_card,
+    check_options,
     choose_batch,
     choose_runtime,
     discover_for,
@@ -93,7 +93,7 @@ def _run(job: Job, progress: Progress, *, retry_errors: bool, update: bool, veri
     ledger = Ledger(store, to_url(job.output))
     _check_output(job, store)
     card = load_card(job.model, store)
-    check_card(job, card)
+    check_options(job, card)
     planned = ledger.is_planned()
     found = None if planned else _discover(job, card, store, progress)  # before weights are fetched in vain
     deletes = update or retry_errors or verify

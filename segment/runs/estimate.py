@@ -23,7 +23,7 @@ from segment.output.speed import Speed
 from segment.pipeline.stages import Task
 from segment.progress import Progress
 from segment.runs.forecast import Forecast, forecast
-from segment.runs.resolve import check_card, choose_batch, choose_runtime, discover_for, make_engine, task_of
+from segment.runs.resolve import check_options, choose_batch, choose_runtime, discover_for, make_engine, task_of
 from segment.store.client import Store
 from segment.store.names import count
 
@@ -73,7 +73,7 @@ def estimate(job: Job, progress: Progress, seconds: float = 10.0) -> Estimate:
     """
     store = Store(job.storage_options)
     card = load_card(job.model, store)
-    check_card(job, card)
+    check_options(job, card)
     weights = load_weights(card, job.weights, store=store, progress=progress.download)
     found = discover_for(job, card, store)
     for line in found.lines:

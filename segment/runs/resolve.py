@@ -23,7 +23,7 @@ from segment.output.identity import identity_of
 from segment.output.plan import Plan
 from segment.output.tables import FORMAT_VERSION
 from segment.pipeline.stages import Task
-from segment.pipeline.tiling import tile_extras
+from segment.pipeline.tiling import session_extras
 from segment.progress import Progress
 from segment.store.client import Store
 from segment.store.urls import to_url, unsigned, without_query
@@ -32,7 +32,7 @@ _ALONE = 16 << 20  # encoded bytes of an image that is a part by itself, if it i
 _LOCAL_IMAGES = 10_000  # with more images, `engine = "auto"` starts a local Ray cluster for its isolation
 
 
-def check_card(job: Job, card: ModelCard) -> None:
+def check_options(job: Job, card: ModelCard) -> None:
     """Check `label_remap`, `mask_size`, and what is written beside masks, against the card.
 
     Raises:
@@ -44,12 +44,7 @@ def check_card(job: Job, card: ModelCard) -> None:
             f"--mask-size model: the card {card.name} segments images in tiles (input.tiles), so a mask has the "
             "size of its image; leave the option out"
         )
-    extras = job_extras(job, card)
-    if card.input.tiles and extras:
-        raise UsageError(
-            f"--confidence and --probabilities: the card {card.name} segments images in tiles (input.tiles), for which "
-            "they are not offered; leave them out"
-        )
+    session_extras(card, job_extras(job, card))
 
 
 def discover_for(
@@ -116,7 +111,7 @@ def choose_batch(
     if runtime.device == "cpu":
         return 1
     most = LARGEST if card.input.tiles else min(LARGEST, plan.largest_part)
-    extras = tile_extras(card) or job_extras(job, card)
+    extras = session_extras(card, job_extras(job, card))
     found = engine().call(runtime.device, find_batch, card, weights, runtime, most, extras)
     progress.note(str(found))
     return found.best
@@ -193,7 +188,7 @@ def run_record(
         "job": job_record(job),
         "card": card.model_dump(mode="json"),
         "weights": {
-            "origin": without_query(weights.origin),
+            "origin": " + ".join(without_query(model.origin) for model in weights.models),
             "format": weights.format,
             "sha384": weights.sha384,
             "files": weights.file_digests,

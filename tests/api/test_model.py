@@ -238,3 +238,13 @@ def test_remarks_of_encoded_images_are_logged_once_a_kind(tmp_path: Path, caplog
         masks = [loaded.predict((tmp_path / "pages.tif").read_bytes()) for _ in range(2)]
     assert masks[0].shape == (30, 40)
     assert caplog.text.count("the file has several pages or frames; the first one is segmented") == 1
+
+
+def test_confidence_is_told_beside_the_mask(model: segment.Model, scenes: Scenes) -> None:
+    photo = scenes.photos["0.jpg"]
+    mask, levels, mean = segment.load_model(MODEL, confidence="maximum").predict_with_confidence(photo)
+    np.testing.assert_array_equal(mask, model.predict(photo))
+    assert (levels.dtype, levels.shape) == (np.uint8, mask.shape)
+    assert abs(levels.mean() / 255 - mean) < 0.01  # of the model's pixels, not of the photo's
+    with pytest.raises(UsageError, match="loaded without confidence: load_model"):
+        model.predict_with_confidence(photo)

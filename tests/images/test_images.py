@@ -473,3 +473,18 @@ def test_paint_overlay_and_grid() -> None:
     png = codec.encode_png(canvas)
     assert np.array_equal(codec.decode(png, LIMIT), canvas)
     assert hashlib.sha256(png).digest() == hashlib.sha256(codec.encode_png(canvas)).digest()
+
+
+@pytest.mark.parametrize(("anchor", "at"), [("top-left", (0, 0)), ("centre", (2, 3))])
+def test_without_scaling_an_image_fits_or_is_refused(anchor: Any, at: tuple[int, int]) -> None:
+    spec = entry((8, 9), method="none", anchor=anchor, pad=(7, 8, 9))
+    picture = np.random.default_rng(0).integers(0, 256, (4, 3, 3), dtype=np.uint8)
+    found = resize.resize_image(picture, spec)
+    assert np.array_equal(found[at[0] : at[0] + 4, at[1] : at[1] + 3], picture)
+    assert (found == (7, 8, 9)).all(axis=2).sum() == 8 * 9 - 4 * 3
+    assert np.array_equal(resize.restore_mask(found[:, :, 0], spec, (4, 3)), picture[:, :, 0])
+    for size in ((9, 9), (8, 10)):
+        with pytest.raises(SampleError) as caught:
+            resize.resize_image(np.zeros((*size, 3), np.uint8), spec)
+        wanted = f"{size[0]}x{size[1]} pixels (height, width), at most 8x9"
+        assert (caught.value.code, caught.value.detail) == ("larger_than_input", wanted)

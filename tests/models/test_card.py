@@ -271,8 +271,8 @@ def test_masks_have_the_size_of_the_input_or_of_a_larger_output() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "line"),
     [
-        ("height", "hieght", "  input.hieght: unknown key. Did you mean 'height'? Known: channels, height, layout"),
-        ("source", "sorce", "  sorce: unknown key. Did you mean 'source'? Known: classes, description, gflops"),
+        ("height", "hieght", "  input.hieght: unknown key. Did you mean 'height'? Known: band_range, bands, channels"),
+        ("source", "sorce", "  sorce: unknown key. Did you mean 'source'? Known: classes, description, ensemble"),
         ("interpolation", "interpol", "  input.resize.interpol: unknown key. Did you mean 'interpolation'?"),
         ("sha384", "sha256", "  weights.0.sha256: unknown key. Did you mean 'sha384'? Known: sha384, size, url"),
         ("ignore =", "ignored =", "  classes.ignored: unknown key. Did you mean 'ignore'? Known: ignore, names"),
@@ -323,7 +323,7 @@ def test_an_empty_card_names_every_table() -> None:
          'layout = "NCHW"\n\n[classes]\nnames = ["sky", "road", "car"]\npalette = [[0, 0, 0], [1, 1, 1], ',
          "classes.names has 3 names, but output.kind = 'sigmoid' has two classes, the background first"),
         ('resampler = "opencv"', 'resampler = "pillow"', "input.resize: 'area' is an OpenCV interpolation"),
-        ("height = 32", "height = 0", "input.height: expected a whole number from 1 to 16384, not 0"),
+        ("height = 32", "height = 0", "input.height: expected a whole number from 1 to 16384 or 'image', not 0"),
         ("height = 32", "height = 32\nstd = [1, 0, 1]", "input: std must not contain a zero: pixels are divided by it"),
         ("height = 32", "height = 32\nmaximum = 127", "input.maximum: expected 255 or 1, not 127"),
         ("[255, 0, 0]]", "[256, 0, 0]]", "classes.palette.1.0: expected a whole number from 0 to 255, not 256"),

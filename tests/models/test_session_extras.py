@@ -282,6 +282,11 @@ def test_a_class_index_has_no_confidence(runtime: Runtime) -> None:
     assert said.startswith("confidence and probabilities need scores, but the graph of model card")
 
 
+def test_an_unknown_measure_is_refused() -> None:
+    said = message(lambda: Extras("margni").check(small()), UsageError)  # type: ignore[arg-type]
+    assert said == "confidence: 'margni' is none of maximum, margin, entropy. Did you mean 'margin'?"
+
+
 def test_classes_are_given_by_name_or_index() -> None:
     card = small()
     assert extras_of(card, None, ("Road, vehicle", 0, "11", "Road")) == Extras(None, (3, 8, 0, 11))

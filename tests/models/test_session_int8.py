@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from segment.drafts.drafting import draft_card
 from segment.models.card import ModelCard
 from segment.models.sessions import Runtime, open_session
 from tests.graphs import as_weights
@@ -180,15 +179,16 @@ def test_prisma_equals_openvino_itself() -> None:
     import openvino
 
     path = shared("models/strangers/prisma_quant.tflite")
-    photos = [Image.open(shared(f"voc/images/{name}.jpg")) for name in PEOPLE]
+    photos = [Image.open(shared(f"voc/images/{name}.jpg")) for name in PEOPLE[:3]]
     images = np.stack([np.asarray(photo.convert("RGB").resize((256, 256))) for photo in photos])
     plain = openvino.Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     levels = np.stack([plain((image[np.newaxis].astype(np.int16) - 128).astype(np.int8))[0][0] for image in images])
 
-    card = draft_card(str(path)).card
+    card = sigmoid_card("NHW1", size=(256, 256))
+    card = card.model_copy(update={"input": card.input.model_copy(update={"layout": "NHWC", "maximum": 1})})
     found = open_session(card, as_weights(path.read_bytes(), "tflite"), OPENVINO, threads=2).predict(images)
 
-    assert (card.input.maximum, found.faults, found.remarks) == (1, {}, {})
+    assert (found.faults, found.remarks) == ({}, {})
     assert (found.masks != (levels[..., 0] > 0)).sum() == 0
     assert ((levels > 0).mean(axis=(1, 2, 3)) > 0.02).all()
 

@@ -11,6 +11,7 @@ from segment.models.sessions import Runtime, open_session
 from tests.graphs import as_weights
 from tests.models.test_session_enlarging import CLASSES, enlarged
 from tests.models.test_session_enlarging import card_of as card_of_classes
+from tests.models.test_session_ensemble import ensemble
 from tests.models.test_session_sigmoid import FIT, SIZE, SLOPE, card_of, logits, noise, probabilities
 from tests.serving import BOTH, OPENVINO, message, opened
 from tests.tflites import Node, Tensor, tflite
@@ -136,6 +137,29 @@ def test_a_zero_point_does_not_change_the_best_class(
     chosen = np.take_along_axis(numbers, found.masks[:, None].astype(int), 1)[:, 0]
     assert (numbers.max(axis=1) - chosen).max() <= scale * 1.01  # a level may be rounded up or down
     assert np.mean(numbers.max(axis=1) - chosen < 1e-3) > 0.99
+
+
+@BOTH
+def test_an_ensemble_averages_the_numbers_that_levels_mean(runtime: Runtime) -> None:
+    """Two codings of one net: neither's levels, nor their differences, are those of the other."""
+    images, coding = noise(2) // 24, [("uint8", 0.3, 100), ("int8", 0.8, -3)]
+    graphs = [quantised(*each, last="Identity", channels=CLASSES) for each in coding]
+    found = open_session(card_of_classes(SIZE, "NHWC"), ensemble(*graphs), runtime).predict(images)
+    mixed = np.einsum("nhwc,kc->nkhw", images.astype(float), mixtures(CLASSES).astype(float))
+    powers = [np.exp(rounded(mixed, *each)) for each in coding]
+    mean = np.mean([power / power.sum(axis=1, keepdims=True) for power in powers], axis=0)
+    chosen = np.take_along_axis(mean, found.masks[:, None].astype(int), 1)[:, 0]
+    assert found.faults == {}
+    assert np.mean(mean.max(axis=1) - chosen < 1e-4) > 0.99  # a level may be rounded up or down
+    assert len(np.unique(found.masks)) > 4
+
+
+@BOTH
+def test_scores_without_a_scale_are_not_averaged(runtime: Runtime) -> None:
+    graph = quantised("uint8", 1, 0, last="Identity", channels=CLASSES, how="Cast")
+    card = card_of_classes(SIZE, "NHWC")
+    views = card.model_copy(update={"input": card.input.model_copy(update={"tta": ("flip",)})})
+    assert "no QuantizeLinear at its end says the scale" in message(lambda: opened(views, graph, runtime))
 
 
 @BOTH

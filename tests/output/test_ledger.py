@@ -470,6 +470,7 @@ def test_what_is_in_the_output(place: Place) -> None:
         "report/classes.parquet",
         "report/shards.parquet",
         "report/summary.json",
+        "README.md",
         "_SUCCESS",
     }
     assert (place.output / "report" / "index.html").is_file()

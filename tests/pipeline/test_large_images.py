@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import io
+import os
 import pickle
+import signal
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -11,11 +16,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from numpy.typing import NDArray
 
 import segment
 from segment.engines.ray_stages import StageWorker
 from segment.errors import SampleError, UsageError
+from segment.images import tiff_labels, tiff_raster
 from segment.images.codec import decode_mask
 from segment.inputs.discover import discover
 from segment.job import InputOptions
@@ -29,6 +36,7 @@ from segment.output.results import PartResult
 from segment.pipeline import large_images
 from segment.pipeline.stall import StallTimeout
 from segment.pipeline.worker import load_worker
+from segment.readings.checking import check_card
 from segment.runs.driver import task_and_plan
 from segment.store.client import Store
 from tests.graphs import TRIGGER, nan_graph
@@ -159,6 +167,64 @@ def test_masks_too_large_for_a_row_have_files(tmp_path: Path, monkeypatch: pytes
     assert task.card == parse_card(TILED)
 
 
+def tiff(pixels: NDArray[np.uint8]) -> bytes:
+    """Encode RGB or class indices as a tiled TIFF."""
+    file = io.BytesIO()
+    colours: dict[str, Any] = {"photometric": "rgb"} if pixels.ndim == 3 else {}
+    tifffile.imwrite(file, pixels, tile=(32, 32), compression="deflate", **colours)
+    return file.getvalue()
+
+
+@pytest.fixture
+def by_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let TIFFs of 1,000 pixels be read by window."""
+    for module in (tiff_raster, tiff_labels):
+        monkeypatch.setattr(module, "LARGE", 1000)
+
+
+@pytest.mark.usefixtures("by_window")
+def test_tiffs_by_window_give_the_same(tmp_path: Path) -> None:
+    """Images of more than `max_pixels`, too, which limits what is decoded at once."""
+    place = TiledPlace(tmp_path)
+    mask = place.add_mosaic("a.png", 100, 130)
+    place.write("b.tif", tiff(PALETTE[mask]))
+    (place.labels / "b.tif").write_bytes(tiff(mask))
+    wrong = mask.copy()
+    wrong[-1, -1] = 77
+    place.write("c.tif", tiff(PALETTE[mask]))
+    (place.labels / "c.tif").write_bytes(tiff(wrong))
+    found = place.run(max_pixels=5000).rows
+    assert found["a.png"]["error"].startswith("too_many_pixels: ")
+    check(found["b.tif"], mask, decode_mask(found["b.tif"]["mask"]["bytes"]), labelled=True)
+    assert found["c.tif"]["error"].startswith("label_value: ")
+    assert (found["c.tif"]["confusion"], found["c.tif"]["miou"]) == (None, None)
+    assert found["c.tif"]["mask"] == found["b.tif"]["mask"]
+    assert (
+        place.run(max_pixels=129, output=str(tmp_path / "strict")).rows["b.tif"]["error"].startswith("too_many_pixels")
+    )
+
+
+def test_killed_and_resumed_it_is_an_undisturbed_run(tmp_path: Path) -> None:
+    place = TiledPlace(tmp_path)
+    for seed in range(3):
+        place.add_mosaic(f"{seed}.png", 500, 500, seed)
+    killed = Path(tmp_path / "killed")
+    command = [sys.executable, "-m", "segment", *place.flags(part_size=1, output=str(killed))]
+    with subprocess.Popen(command, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        until = time.monotonic() + 60
+        while not list(killed.glob("masks/*/*.parquet")) and process.poll() is None and time.monotonic() < until:
+            time.sleep(0.005)
+        os.killpg(process.pid, signal.SIGKILL)
+    done = len(list(killed.glob("masks/*/*.parquet")))
+    assert 1 <= done < 3
+    undisturbed = place.run(part_size=1)
+    place.run(part_size=1, output=str(killed))
+    assert [row["status"] for row in undisturbed.all_rows] == ["ok"] * 3
+    names = sorted(path.relative_to(place.output) for path in place.output.glob("masks/*/*"))
+    assert [(killed / name).read_bytes() for name in names] == [(place.output / name).read_bytes() for name in names]
+    assert not audit_run(Ledger(Store(), f"file://{killed}"), deep=True).problems
+
+
 def test_a_worker_that_is_told_to_stop_does_so_between_tiles(
     place: TiledPlace, rows: dict[str, dict[str, Any]], tmp_path: Path
 ) -> None:
@@ -204,8 +270,13 @@ def test_the_mask_size_of_the_model_is_refused(place: TiledPlace) -> None:
 
 
 def test_columns_beside_the_mask_are_refused(place: TiledPlace) -> None:
-    with pytest.raises(UsageError, match="--confidence and --probabilities: the card blocks segments images in tiles"):
+    with pytest.raises(UsageError, match="confidence and probabilities: the card blocks segments images in tiles"):
         place.run(confidence="maximum", output=str(place.folder / "refused"))
+
+
+def test_readings_of_the_card_are_not_compared(place: TiledPlace) -> None:
+    with pytest.raises(UsageError, match="check a copy of it with resize in place of tiles"):
+        check_card(place.job(), images=4, note=lambda _: None)
 
 
 def test_stall_times_count_tiles() -> None:

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from segment.errors import SampleError
+from segment.errors import SampleError, UsageError
 from segment.images.raster import ArrayRaster
 from segment.images.resize import resize_image, restore_mask
 from segment.images.tiles import hann_window, pad_tile
@@ -19,7 +19,7 @@ from segment.models.card_input import Resize
 from segment.models.card_tiles import Tiles
 from segment.models.sessions import Extras, Runtime, Session, open_session
 from segment.pipeline.stages import Clock
-from segment.pipeline.tiling import TiledImage, tile_axes, tile_extras
+from segment.pipeline.tiling import TiledImage, session_extras, tile_axes
 from tests.graphs import TRIGGER, as_weights, colour_classifier, nan_graph
 from tests.serving import BOTH, ORT, opened, small, tiny
 
@@ -192,9 +192,36 @@ def sure(card: ModelCard, runtime: Runtime) -> Session:
     """A session of `local_filter` that gives confidence; its scores are made small, so that it is seldom 0 or 1."""
     spec = card.input.model_copy(update={"std": (30000.0,) * 3})
     card = card.model_copy(update={"input": spec})
-    return open_session(card, as_weights(local_filter(32, 48)), runtime, extras=tile_extras(card), sanity_check=False)
+    return open_session(
+        card, as_weights(local_filter(32, 48)), runtime, extras=session_extras(card, Extras()), sanity_check=False
+    )
 
 
 def test_only_the_blend_by_confidence_asks_for_it() -> None:
-    assert tile_extras(filter_card(32, 48)) == tile_extras(filter_card(32, 48, tiles=Tiles())) == Extras()
-    assert tile_extras(filter_card(32, 48, tiles=Tiles(blend="confidence"))) == Extras("maximum")
+    plain, centre, confidence = (
+        filter_card(32, 48, tiles=tiles) for tiles in (None, Tiles(), Tiles(blend="confidence"))
+    )
+    assert session_extras(plain, Extras("margin")) == Extras("margin")
+    assert session_extras(centre, Extras()) == Extras()
+    assert session_extras(confidence, Extras()) == Extras("maximum")
+    with pytest.raises(UsageError, match=r"the card .* segments images in tiles"):
+        session_extras(centre, Extras("margin"))
+
+
+def test_bands_are_tiled_as_colours_are() -> None:
+    """Two bands, the class of a pixel the one that is brighter."""
+    entry = {
+        "channels": "BANDS",
+        "bands": (3, 1),
+        "mean": (0.0, 0.0),
+        "std": (1.0, 1.0),
+        "layout": "NCHW",
+        "name": None,
+    }
+    card = small(input={**entry, "tiles": Tiles(pad="constant"), "resize": Resize(pad=(0, 0))}, output={"name": None})
+    card = card.model_copy(update={"output": card.output.model_copy(update=SCORES)})
+    scores = [helper.make_node("Concat", ["x", *["dark"] * 10], ["y"], axis=1)]
+    dark = numpy_helper.from_array(np.full((1, 1, 32, 48), -1, np.float32), "dark")
+    graph = tiny(scores, [("x", [1, 2, 32, 48])], [("y", [1, 12, 32, 48])], [dark])
+    image = noise(70, 90)[:, :, [2, 0]]
+    assert np.array_equal(tiled(image, opened(card, graph, ORT)), image.argmax(axis=2))

@@ -15,7 +15,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from segment.models.classes import Classes
 from segment.report.exports.formats import Format
+from segment.report.exports.voc import LabelMap
 from tests.exports import exported, files, street
 from tests.runs import CARD, Place
 
@@ -60,6 +62,17 @@ def test_datumaro_imports(run: tuple[Place, Masks], tmp_path: Path, kind: Format
         found[f"{item.id}.png"] = mask
     assert sorted(found) == sorted(expected)
     assert all(np.array_equal(found[name], expected[name]) for name in expected)
+
+
+def test_datumaro_reads_odd_names_and_equal_colours(tmp_path: Path) -> None:
+    library("datumaro", "datumaro")
+    from datumaro.plugins.data_formats.voc.format import parse_label_map
+
+    labels = LabelMap(Classes(names=("a:b", "two\nlines", "#c", "x, y", "", "a_b"), palette=((1, 2, 3),) * 6))
+    (tmp_path / "labelmap.txt").write_bytes(labels.to_bytes())
+    found = parse_label_map(str(tmp_path / "labelmap.txt"))
+    assert list(found) == labels.names
+    assert [list(colour) for colour, _, _ in found.values()] == labels.palette.tolist()
 
 
 def test_datumaro_finds_the_images(run: tuple[Place, Masks], tmp_path: Path) -> None:

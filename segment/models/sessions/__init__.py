@@ -5,13 +5,15 @@ Only this package imports onnxruntime or openvino, and each only when it is used
 
 from __future__ import annotations
 
-from segment.errors import UsageError
+from segment.errors import ModelError, UsageError
 from segment.models.card import ModelCard
 from segment.models.sessions.base import Masks, Runtime, Session, joined
 from segment.models.sessions.batches import LARGEST, BatchProbe, probe_batches
 from segment.models.sessions.extras import NOTHING, Extras
 from segment.models.sessions.footprint import Footprint, footprint
+from segment.models.sessions.predict import GraphSession
 from segment.models.sessions.runtimes import capabilities, resolve_runtime, runtime_version
+from segment.models.sessions.sizes import SizedSession, most_sizes
 from segment.models.weights import Weights
 
 __all__ = [
@@ -60,6 +62,30 @@ def open_session(
         UsageError: the model cannot give the `extras`.
     """
     extras.check(card)
+
+    def load(sized: ModelCard, check: bool) -> GraphSession:
+        return _load(sized, weights, runtime, threads, streams, batch, check, extras)
+
+    if not card.input.is_dynamic:
+        return load(card, sanity_check)
+    if runtime.device == "tensorrt":
+        raise ModelError(
+            f"model card '{card.name}' says height = 'image', and TensorRT builds an engine of minutes for each size: "
+            "use --device cuda"
+        )
+    return SizedSession(card, lambda sized, check: load(sized, sanity_check and check), most_sizes(weights.size))
+
+
+def _load(
+    card: ModelCard,
+    weights: Weights,
+    runtime: Runtime,
+    threads: int,
+    streams: int,
+    batch: int,
+    sanity_check: bool,
+    extras: Extras,
+) -> GraphSession:
     if runtime.name == "onnxruntime":
         from segment.models.sessions.onnxruntime import open_onnxruntime
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from segment.models.buckets import USUAL
 from segment.models.sessions.base import Session
 from segment.models.sessions.sanity_check import random_images
 
@@ -71,8 +72,8 @@ def probe_batches(
 
 
 def _rate(session: Session, size: int, in_flight: int, seconds: float, pool: ThreadPoolExecutor) -> float:
-    spec = session.card.input
-    batch = random_images(size, spec.height, spec.width)
+    spec = session.card.input.at(USUAL)
+    batch = random_images(size, spec.height, spec.width, spec.planes)
     session.predict(batch)  # warm-up: buffers, kernels, and the trial of batches (`GraphSession`)
     began = time.perf_counter()
     calls = sum(pool.map(lambda _: sum(1 for _ in _until(began + seconds, session, batch)), range(in_flight)))

@@ -51,8 +51,11 @@ class Extras:
         """Refuse what the model cannot give.
 
         Raises:
-            UsageError: its graph has no scores, or the card has no such class.
+            UsageError: there is no such measure, the graph has no scores, or the card has no such class.
         """
+        if self.confidence not in (None, *MEASURES):
+            hint = did_you_mean(str(self.confidence), list(MEASURES))
+            raise UsageError(f"confidence: {self.confidence!r} is none of {', '.join(MEASURES)}.{hint}")
         if self and card.output.kind == "index":
             raise UsageError(
                 f"confidence and probabilities need scores, but the graph of model card '{card.name}' gives a class "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
+from segment.models.buckets import USUAL
 from segment.models.card import ModelCard
 from segment.models.sessions.base import Runtime
 from segment.models.sessions.extras import NOTHING, Extras
@@ -34,9 +35,13 @@ def footprint(
 ) -> Footprint | None:
     """Predict the memory of a session on the CPU; None on a GPU, or if openvino cannot read the graph.
 
-    Weights count twice: as read, and in the runtime's layout and precision. A tensor is alive from the node that
-    produces it to the last one that reads it; a call needs the largest sum of tensors alive together.
+    Weights count twice: as read, and in the runtime's layout and precision; with openvino once more for each further
+    size of the input, which may have another layout. Views and members of one size have equal tensors, and onnxruntime
+    keeps those of one for the next. A tensor is alive from the node that
+    produces it to the last one that reads it; a call needs the largest sum of tensors alive together. A model that runs
+    at the size of each image is predicted for images of 1024x2048.
     """
+    card = card.at(USUAL)
     if runtime.device != "cpu":
         return None
     from segment.models.sessions.openvino import wrapped_model  # reads every format
@@ -49,15 +54,18 @@ def footprint(
     constants, alive = _tensors(model, width)
     shared, per_stream = _LIBRARY[runtime.name] + weights.size, round(_WORKING[runtime.name] * alive)
     if runtime.name == "openvino":
-        return Footprint(shared, per_stream + constants)
+        return Footprint(shared, per_stream + constants * (1 + len(card.input.scales)))
+    if card.input.flips or weights.members:
+        per_stream *= 2
     return Footprint(shared + constants, per_stream)
 
 
 def _tensors(model: Any, width: int) -> tuple[int, int]:
-    """Return the bytes of all constants, and the maximum of the bytes of tensors alive together."""
+    """Return the bytes of all constants, shared ones once, and the maximum of the bytes of tensors alive together."""
     nodes = model.get_ordered_ops()
     last = {_key(value): at for at, node in enumerate(nodes) for value in node.input_values()}
     constant: dict[str, bool] = {}
+    places: set[int] = set()  # addresses of constants: clones share them
     constants = most = now = 0
     ends: dict[int, int] = {}  # bytes released after a node
     for at, node in enumerate(nodes):
@@ -65,7 +73,8 @@ def _tensors(model: Any, width: int) -> tuple[int, int]:
         is_weight = node.get_type_name() == "Constant"
         constant[node.get_name()] = is_weight or (bool(before) and all(constant[name] for name in before))
         sizes = {_key(output): _bytes(output, width) for output in node.outputs()}
-        if is_weight:
+        if is_weight and (place := node.data.__array_interface__["data"][0]) not in places:
+            places.add(place)
             constants += sum(sizes.values())
         if constant[node.get_name()]:
             continue

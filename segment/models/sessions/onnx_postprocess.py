@@ -19,7 +19,7 @@ from segment.models.sessions.sigmoid import FURTHEST, threshold
 
 _Chains = tuple[list[NodeChain], dict[str, NodeChain]]  # see `Postprocessing.chains`
 
-_HALF_PIXEL_OPSET = 11  # the first whose Resize has half-pixel centres
+HALF_PIXEL_OPSET = 11  # the first whose Resize has half-pixel centres
 
 
 class Postprocessing:
@@ -76,7 +76,7 @@ class Postprocessing:
         if self._result.dtype != "float32":
             chain.add("Cast", to=TensorProto.FLOAT)
         axis = self._card.output.pixel_layout.index("C")
-        check = self._check_of_masked(chain.tip, axis) if masked else self._check(chain.tip)
+        check = self.check_of_masked(chain.tip, axis) if masked else self.check(chain.tip)
         if self._smaller and self._card.output.enlarging == "bilinear":
             self._enlarge_scores(chain, masked)
             axis = 1
@@ -117,19 +117,13 @@ class Postprocessing:
 
     def _enlarge_channels(self, chain: NodeChain) -> None:
         """Enlarge `[N, C, H, W]` bilinearly."""
-        if self._opset < _HALF_PIXEL_OPSET:
+        if self._opset < HALF_PIXEL_OPSET:
             refuse(
                 self._card,
                 f"the graph is of ONNX opset {self._opset}, which cannot enlarge scores from half-pixel centres: "
-                f"export it again with opset {_HALF_PIXEL_OPSET} or newer, or use --runtime openvino",
+                f"export it again with opset {HALF_PIXEL_OPSET} or newer, or use --runtime openvino",
             )
-        sizes = self._chain("sizes", chain.tip)
-        sizes.add("Shape")
-        sizes.add("Gather", np.array([0, 1], np.int64))
-        sizes.add("Concat", np.array([self._card.output_height, self._card.output_width], np.int64), axis=0)
-        chain.nodes += sizes.nodes
-        empty = np.empty(0, np.float32)  # regions and scales, which opset 11 requires
-        chain.add("Resize", empty, empty, sizes.tip, mode="linear", coordinate_transformation_mode="half_pixel")
+        add_resize(chain, self._chain("sizes", chain.tip), self._card.output_height, self._card.output_width)
 
     def _enlarge_mask(self, chain: NodeChain, first: int = 1) -> None:
         """Enlarge pixels (axes `first` and the next) to the mask's size if they are fewer: exactly Pillow's nearest."""
@@ -142,13 +136,13 @@ class Postprocessing:
         for axis, (size, target) in enumerate(zip(self._size, targets, strict=True), first):
             chain.add("Gather", nearest_positions(size, target), axis=axis)
 
-    def _check(self, scores: str) -> list[NodeChain]:
+    def check(self, scores: str) -> list[NodeChain]:
         """Return the mean score per image: it is finite only if all scores are, while a sum could overflow."""
         check = self._chain("check_", scores)
         check.over_axes("ReduceMean", [1, 2, 3], since=18, keepdims=0)
         return [check]
 
-    def _check_of_masked(self, scores: str, axis: int) -> list[NodeChain]:
+    def check_of_masked(self, scores: str, axis: int) -> list[NodeChain]:
         """Return a value per image that is non-zero if a score is NaN or the best score of a pixel is not finite."""
         best = self._chain("best", scores)
         best.over_axes("ReduceMax", [axis], since=18, keepdims=0)
@@ -161,7 +155,8 @@ class Postprocessing:
         check.add("Add", best.tip)
         return [best, check]
 
-    def _of_sigmoid(self) -> _Chains:
+    def numbers(self) -> NodeChain:
+        """Return a chain that ends in the output as numbers, `float32[N, C, H, W]`."""
         chain = self._pixels()
         chain.add("Cast", to=TensorProto.FLOAT)
         add_dequantising(chain, self._quantised)
@@ -169,7 +164,11 @@ class Postprocessing:
             chain.add("Transpose", perm=[0, 3, 1, 2])
         elif self._card.output.pixel_layout == "NHW":
             chain.over_axes("Unsqueeze", [1], since=13)
-        check = self._check(chain.tip) if self._card.output.logit else self._check_of_probability(chain.tip)
+        return chain
+
+    def _of_sigmoid(self) -> _Chains:
+        chain = self.numbers()
+        check = self.check(chain.tip) if self._card.output.logit else self.check_of_probability(chain.tip)
         if self._smaller and self._card.output.enlarging == "bilinear":
             self._enlarge_channels(chain)
         extra, ends = self._extras_of_sigmoid(chain.tip)
@@ -180,7 +179,7 @@ class Postprocessing:
             self._enlarge_mask(chain)
         return [chain, *extra, *check], {"masks": chain, "check": check[-1], **ends}
 
-    def _check_of_probability(self, scores: str) -> list[NodeChain]:
+    def check_of_probability(self, scores: str) -> list[NodeChain]:
         """Return a value per image: 1 if a number is beyond 0 to 1, else 0; not finite if a number is not."""
         distance = self._chain("distance", scores)
         distance.add("Sub", np.array(0.5, np.float32))
@@ -188,7 +187,7 @@ class Postprocessing:
         distance.add("Greater", np.array(FURTHEST, np.float32))
         distance.add("Cast", to=TensorProto.FLOAT)
         distance.over_axes("ReduceMax", [1, 2, 3], since=18, keepdims=0)
-        (check,) = self._check(scores)
+        (check,) = self.check(scores)
         check.add("Mul", np.array(0, np.float32))  # a mean that is not finite becomes NaN
         check.add("Add", distance.tip)
         return [distance, check]
@@ -221,6 +220,16 @@ class Postprocessing:
         fraction.add("Mul", np.array(NOT_WHOLE, np.float32))
         check.add("Add", fraction.tip)
         return [chain, negative, fraction, check], {"masks": chain, "check": check}
+
+
+def add_resize(chain: NodeChain, sizes: NodeChain, height: int, width: int) -> None:
+    """Append the bilinear resize of `[N, C, H, W]` from half-pixel centres; `sizes` starts where `chain` ends."""
+    sizes.add("Shape")
+    sizes.add("Gather", np.array([0, 1], np.int64))
+    sizes.add("Concat", np.array([height, width], np.int64), axis=0)
+    chain.nodes += sizes.nodes
+    empty = np.empty(0, np.float32)  # regions and scales, which opset 11 requires
+    chain.add("Resize", empty, empty, sizes.tip, mode="linear", coordinate_transformation_mode="half_pixel")
 
 
 def add_dequantising(chain: NodeChain, quantised: Quantised | None) -> None:

@@ -30,6 +30,11 @@ class Preprocessing:
         self._entry = entry
         self._levels = input_levels(card, entry, input_scales(model, entry.name))
 
+    @property
+    def levels(self) -> Levels | None:
+        """Levels of the pixel values; see `input_levels`."""
+        return self._levels
+
     def extend(self, chain: NodeChain) -> None:
         """Append the nodes from `uint8[N, H, W, 3]` RGB to the input; bytes are reordered before they become floats."""
         axis = 3

@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 
 from segment.errors import ModelError
 from segment.models.card import ModelCard
+from segment.models.sessions.averaging import is_averaged, merged_card
 from segment.models.sessions.base import INSTALL_CUDA, ONNX_ONLY, Runtime
 from segment.models.sessions.extras import NOTHING, Extras
 from segment.models.sessions.half import in_half_precision
 from segment.models.sessions.io_binding import CudaPin, bound_run
+from segment.models.sessions.onnx_averaging import merged_graph
 from segment.models.sessions.predict import GraphSession, Outputs, Run
 from segment.models.sessions.sanity_check import output_shape_by_run
 from segment.models.sessions.surgery import Surgeon
@@ -48,7 +50,7 @@ def open_onnxruntime(
 
     Args:
         card: the model's card.
-        weights: ONNX bytes.
+        weights: ONNX bytes, of one model or several.
         runtime: device and precision.
         threads: intra-op threads of one call.
         batch: images of a full batch. TensorRT builds its engine for this size and pads smaller batches.
@@ -61,11 +63,20 @@ def open_onnxruntime(
         raise ModelError(ONNX_ONLY)
     # TensorRT converts to f16 itself.
     half = runtime.precision == "f16" and runtime.device != "tensorrt"
-    surgeon = Surgeon(card, in_half_precision(weights.graph) if half else weights.graph)
+    graphs = [in_half_precision(model.graph) if half else model.graph for model in weights.models]
+
+    def trial(model: bytes, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        session = _load(model, replace(runtime, device="cpu"), threads)
+        return np.asarray(session.run(None, {session.get_inputs()[0].name: images})[0])
+
+    if is_averaged(card, len(graphs)):
+        first, merged = merged_graph(card, weights, graphs, trial)
+        surgeon = Surgeon(merged_card(card), merged, first.part.before)
+    else:
+        first = surgeon = Surgeon(card, graphs[0])
 
     def raw(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        session = _load(surgeon.raw(), replace(runtime, device="cpu"), threads)
-        return np.asarray(session.run(None, {session.get_inputs()[0].name: images})[0])
+        return trial(first.raw(), images)
 
     if not surgeon.output_is_known:
         surgeon.set_output_dims(output_shape_by_run(card, raw))
@@ -117,7 +128,7 @@ def _unbound_run(session: Any) -> Run:
 def _on_gpu(session: Any, card: ModelCard, number: int | None, extras: Extras = NOTHING) -> Run:
     """Bind buffers, after a first call that loads the kernels and shows the size of the masks."""
     expected = (card.output_height, card.output_width)
-    first = np.zeros((number or 1, card.input.height, card.input.width, 3), np.uint8)
+    first = np.zeros((number or 1, card.input.height, card.input.width, card.input.planes), np.uint8)
     masks, *_ = _unbound_run(session)(first)
     if masks.shape[1:] != expected:
         return _unbound_run(session)  # `GraphSession` raises the error

@@ -6,7 +6,7 @@ import os
 import queue
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -18,15 +18,15 @@ from openvino import opset15 as ops
 
 from segment.errors import ModelError
 from segment.models.card import ModelCard
+from segment.models.sessions.averaging import is_averaged, member_in_errors, merged_card
 from segment.models.sessions.base import Runtime
 from segment.models.sessions.extras import NOTHING, Extras
-from segment.models.sessions.openvino_ports import dims_of, to_port
+from segment.models.sessions.openvino_averaging import checked_size, merged_value
+from segment.models.sessions.openvino_ports import Member, dims_of, to_port
 from segment.models.sessions.openvino_postprocess import as_numbers, postprocess
 from segment.models.sessions.openvino_preprocess import levels_of, with_preprocessing
-from segment.models.sessions.ports import Size, check_output, choose_ports, refuse, with_dims
+from segment.models.sessions.ports import Size, choose_ports, refuse
 from segment.models.sessions.predict import GraphSession, Outputs, Run
-from segment.models.sessions.quantised_input import Levels
-from segment.models.sessions.sanity_check import output_shape_by_run
 from segment.models.weights import Weights
 
 # openvino accepts the hint bf16 on any AVX-512 CPU and then emulates it; its capabilities list the real support.
@@ -56,7 +56,7 @@ def open_openvino(
 
     Args:
         card: the model's card.
-        weights: ONNX, IR or TFLite bytes.
+        weights: ONNX, IR or TFLite bytes, of one model or several.
         runtime: precision.
         threads: threads of one call.
         streams: maximum number of concurrent calls.
@@ -67,8 +67,6 @@ def open_openvino(
     """
     core = openvino.Core()
     _check_precision(core, runtime.precision)
-    if weights.format == "onnx":
-        _check_self_contained(weights.graph)
     settings = {
         # Never several streams of one compiled model: openvino compiles the streams in parallel, with a race on their
         # shared weights, and now and then all masks of such a model are wrong (seen with 2026.4, floating point).
@@ -78,10 +76,7 @@ def open_openvino(
         "ENABLE_CPU_PINNING": False,
         "INFERENCE_PRECISION_HINT": runtime.precision,
     }
-    model = read_graph(core, weights)
-    inputs, outputs = [to_port(port) for port in model.inputs], [to_port(port) for port in model.outputs]
-    entry, result = choose_ports(card, inputs, outputs)
-    levels = levels_of(card, weights, model.inputs[entry])
+    members = _members(core, card, weights)
 
     def compiled(contract: Any) -> Any:
         try:
@@ -89,24 +84,20 @@ def open_openvino(
         except RuntimeError as error:
             raise ModelError(f"openvino cannot load the graph: {_reason(error)}") from error
 
-    def raw(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        needed, value = _needed(card, model.clone(), entry, result, 1)
+    def run(card: ModelCard, member: Member, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        needed, value = _needed(card, member, 1)
         alone = openvino.Model([ops.result(as_numbers(card, value))], needed.get_parameters(), "segment")
-        return np.array(compiled(with_preprocessing(card, alone, levels)).infer_new_request({0: images})[0])
+        return np.array(compiled(with_preprocessing(card, alone, member.levels)).infer_new_request({0: images})[0])
 
-    dims = dims_of(_needed(card, model.clone(), entry, result, 1)[1])
-    if dims is None or None in dims:
-        dims = output_shape_by_run(card, raw)
-    size = check_output(card, with_dims(outputs[result], dims))
+    def raw(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return run(card, members[0], images)
 
+    size = checked_size(card, weights, members, _needed, run)
     half = runtime.precision == "f16"
 
     def load(batched: bool, masked: bool) -> Run:
         batch = -1 if batched else 1
-        return _runner(
-            lambda: compiled(_wrapped(card, model.clone(), entry, result, batch, size, levels, masked, half, extras)),
-            streams,
-        )
+        return _runner(lambda: compiled(_wrapped(card, members, batch, size, masked, half, extras)), streams)
 
     return GraphSession(card, load, raw, sanity_check=sanity_check, extras=extras)
 
@@ -117,13 +108,23 @@ def wrapped_model(card: ModelCard, weights: Weights, batch: int, extras: Extras 
     Raises:
         ModelError: as `open_openvino`.
     """
-    model = read_graph(openvino.Core(), weights)
-    inputs, outputs = [to_port(port) for port in model.inputs], [to_port(port) for port in model.outputs]
-    entry, result = choose_ports(card, inputs, outputs)
-    dims = dims_of(_needed(card, model.clone(), entry, result, 1)[1])
-    size = check_output(card, with_dims(outputs[result], dims))
-    levels = levels_of(card, weights, model.inputs[entry])
-    return _wrapped(card, model, entry, result, batch, size, levels, extras=extras)
+    members = _members(openvino.Core(), card, weights)
+    return _wrapped(card, members, batch, checked_size(card, weights, members, _needed, None), extras=extras)
+
+
+def _members(core: Any, card: ModelCard, weights: Weights) -> list[Member]:
+    """Read the models, and choose their ports."""
+    found = []
+    for number, each in enumerate(weights.models):
+        with member_in_errors(weights, number):
+            if each.format == "onnx":
+                _check_self_contained(each.graph)
+            model = read_graph(core, each)
+            inputs, outputs = [to_port(port) for port in model.inputs], [to_port(port) for port in model.outputs]
+            entry, result = choose_ports(card, inputs, outputs)
+            levels = levels_of(card, each, model.inputs[entry])
+            found.append(Member(model, entry, result, inputs[entry], outputs[result], levels))
+    return found
 
 
 def _check_precision(core: Any, precision: str) -> None:
@@ -172,26 +173,29 @@ def _read_tflite(core: Any, data: bytes) -> Any:
 
 def _wrapped(
     card: ModelCard,
-    model: Any,
-    entry: int,
-    result: int,
+    members: Sequence[Member],
     batch: int,
     size: Size | None,
-    levels: Levels | None,
     masked: bool = False,
     half: bool = False,
     extras: Extras = NOTHING,
 ) -> Any:
     """Add the card's pre- and postprocessing to a model: RGB bytes to masks, a check value per image, and extras."""
-    needed, value = _needed(card, model, entry, result, batch)
-    results = [ops.result(output) for output in postprocess(card, value, size, masked, half, extras)]
-    return with_preprocessing(card, openvino.Model(results, needed.get_parameters(), "segment"), levels)
+    if is_averaged(card, len(members)):
+        parameters, value = merged_value(card, members, _needed, batch, size, half)
+        outputs = postprocess(merged_card(card), value, size, masked, half, extras)
+    else:
+        needed, value = _needed(card, members[0], batch)
+        parameters, outputs = needed.get_parameters(), postprocess(card, value, size, masked, half, extras)
+    model = openvino.Model([ops.result(output) for output in outputs], parameters, "segment")
+    return with_preprocessing(card, model, members[0].levels)
 
 
-def _needed(card: ModelCard, model: Any, entry: int, result: int, batch: int) -> tuple[Any, Any]:
+def _needed(card: ModelCard, member: Member, batch: int) -> tuple[Any, Any]:
     """Return the part of a model from the image to the output, reshaped to the card's input size; and the output."""
-    declared, parameter = card.input, model.inputs[entry].get_node()
-    value = model.outputs[result].get_node().input_value(0)
+    model = member.model.clone()
+    declared, parameter = card.input, model.inputs[member.entry].get_node()
+    value = model.outputs[member.result].get_node().input_value(0)
     _check_needs(card, value.get_node(), parameter)
     needed = openvino.Model([ops.result(value)], [parameter], "segment")
     sizes = {"N": batch, "C": declared.depth, "H": declared.height, "W": declared.width}

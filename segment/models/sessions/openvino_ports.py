@@ -2,11 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from segment.models.sessions.ports import Dims, Port
+from segment.models.sessions.quantised_input import Levels
+
+
+class Member(NamedTuple):
+    """A model as read, not reshaped yet: the only one, or a member of an ensemble.
+
+    Attributes:
+        model: the model.
+        entry, result: positions of its input and output.
+        input, output: its input and output.
+        levels: of its input; see `input_levels`.
+    """
+
+    model: Any
+    entry: int
+    result: int
+    input: Port
+    output: Port
+    levels: Levels | None
 
 
 def to_port(port: Any) -> Port:

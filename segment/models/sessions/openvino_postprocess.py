@@ -40,14 +40,13 @@ def postprocess(
         half: whether these nodes are computed in f16.
         extras: further outputs.
     """
-    if "P" in card.output.axes:
-        value = ops.reshape(value, ops.constant(np.array(apart(card))), special_zero=True).output(0)
+    value = with_pixels(card, value)
     if card.output.kind == "index":
         return _postprocess_index(card, value, size)
     if card.output.kind == "sigmoid":
         return _postprocess_sigmoid(card, value, size, HALF_BEYOND if half else BEYOND, extras)
     scores, axis = as_numbers(card, value), card.output.pixel_layout.index("C")
-    check = _check_of_masked(scores, axis, HALF_BEYOND if half else BEYOND) if masked else _check(value)
+    check = check_of_masked(scores, axis, HALF_BEYOND if half else BEYOND) if masked else finite_check(value)
     smaller = is_smaller(card, size)
     if smaller and card.output.enlarging == "bilinear":
         scores, axis = _enlarged(card, scores, (HALF_LOWEST if half else LOWEST) if masked else None), 1
@@ -68,6 +67,13 @@ def _extras_of_scores(card: ModelCard, value: Any, scores: Any, axis: int, extra
 
 def _enlarged_extras(card: ModelCard, found: dict[str, Any], size: Size) -> dict[str, Any]:
     return {name: _enlarged_mask(card, end, size, 1 if name == "confidence" else 2) for name, end in found.items()}
+
+
+def with_pixels(card: ModelCard, value: Any) -> Any:
+    """Return the model's output with height and width apart."""
+    if "P" not in card.output.axes:
+        return value
+    return ops.reshape(value, ops.constant(np.array(apart(card))), special_zero=True).output(0)
 
 
 def _enlarged(card: ModelCard, scores: Any, lowest: float | None) -> Any:
@@ -100,13 +106,13 @@ def _enlarged_mask(card: ModelCard, masks: Any, size: Size, first: int = 1) -> A
     return masks
 
 
-def _check(scores: Any) -> Any:
+def finite_check(scores: Any) -> Any:
     """Return the mean score per image: it is finite only if all scores are, while a sum could overflow."""
     checked = as_type(_before_enlarging(_output(scores)), openvino.Type.f32)
     return ops.reduce_mean(checked, ops.constant(np.array([1, 2, 3])), keep_dims=False)
 
 
-def _check_of_masked(scores: Any, axis: int, limit: float) -> Any:
+def check_of_masked(scores: Any, axis: int, limit: float) -> Any:
     """Return a value per image that is non-zero if a score is NaN or the best score of a pixel is not finite."""
     best = ops.reduce_max(scores, ops.constant(np.array([axis])), keep_dims=False)
     # If all scores of a pixel are minus infinity, openvino's maximum is the lowest finite number.
@@ -148,12 +154,8 @@ def _enlarges(interpolate: Any) -> bool:
 
 
 def _postprocess_sigmoid(card: ModelCard, value: Any, size: Size | None, limit: float, extras: Extras) -> list[Any]:
-    scores = as_numbers(card, value)
-    if card.output.pixel_layout in ("NHWC", "NHW1"):
-        scores = ops.transpose(scores, ops.constant(np.array([0, 3, 1, 2])))
-    elif card.output.pixel_layout == "NHW":
-        scores = ops.unsqueeze(scores, ops.constant(np.array([1])))
-    check = _check(scores) if card.output.logit else _check_of_probability(scores, limit)
+    scores = in_channels(card, as_numbers(card, value))
+    check = finite_check(scores) if card.output.logit else check_of_probability(scores, limit)
     smaller = is_smaller(card, size)
     if smaller and card.output.enlarging == "bilinear":
         scores = _enlarged_channels(card, scores)
@@ -165,9 +167,16 @@ def _postprocess_sigmoid(card: ModelCard, value: Any, size: Size | None, limit: 
     return [masks, check, *found.values()]
 
 
-def _check_of_probability(scores: Any, limit: float) -> Any:
+def in_channels(card: ModelCard, scores: Any) -> Any:
+    """Transpose scores of the card's layout to `[N, C, H, W]`."""
+    if card.output.pixel_layout in ("NHWC", "NHW1"):
+        return ops.transpose(scores, ops.constant(np.array([0, 3, 1, 2])))
+    return ops.unsqueeze(scores, ops.constant(np.array([1]))) if card.output.pixel_layout == "NHW" else scores
+
+
+def check_of_probability(scores: Any, limit: float) -> Any:
     """Return a value per image: 1 if a number is beyond 0 to 1, else 0; not finite if a number is not."""
-    mean = _check(scores)
+    mean = finite_check(scores)
     distance = ops.abs(ops.subtract(scores, ops.constant(np.float32(0.5))))
     beyond = as_type(ops.greater(distance, ops.constant(np.float32(FURTHEST))), openvino.Type.f32)
     beyond = ops.reduce_max(beyond, ops.constant(np.array([1, 2, 3])), keep_dims=False)
@@ -211,13 +220,18 @@ def _is_argmax(index: Any, classes: int) -> bool:
     return bool(dim.is_static and dim.get_length() <= classes)
 
 
-def as_numbers(card: ModelCard, value: Any) -> Any:
+def as_numbers(card: ModelCard, value: Any, *, averaged: bool = False) -> Any:
     """Return the graph's output as f32: of a sigmoid in 8 bits the numbers that its levels mean.
+
+    Args:
+        card: the model's card.
+        value: the graph's output.
+        averaged: scores per class in 8 bits become numbers, too.
 
     Raises:
         ModelError: as `quantised_output`.
     """
-    return _dequantised(as_type(value, openvino.Type.f32), _quantised_value(card, value))
+    return _dequantised(as_type(value, openvino.Type.f32), _quantised_value(card, value, numbers=averaged))
 
 
 def _dequantised(numbers: Any, quantised: Quantised | None) -> Any:

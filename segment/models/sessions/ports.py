@@ -140,10 +140,24 @@ def _check_input(card: ModelCard, port: Port) -> None:
     layout, sizes = card.input.layout, {"C": card.input.depth, "H": card.input.height, "W": card.input.width}
     if _fits(port.dims, layout, sizes):
         return
+    if card.input.is_dynamic and len(port.dims) == 4:
+        _check_free_size(card, port.dims)
     declared = (
         f"the card says {layout} {_wanted(layout, sizes)}, the graph's input '{port.name}' is {_shape(port.dims)}"
     )
-    refuse(card, f"{declared}: {_advice(port.dims, layout, sizes, 'input')}")
+    refuse(card, f"{declared}: {_advice(card, port.dims, layout, sizes, 'input')}")
+
+
+def _check_free_size(card: ModelCard, dims: Dims) -> None:
+    """Refuse a graph of a fixed size where the card says that of the image."""
+    found = dict(zip(card.input.layout, dims, strict=True))
+    if found["C"] == card.input.depth and (found["H"] or found["W"]):
+        fixed = [f"input.{key} = {found[axis] or '...'}" for key, axis in (("height", "H"), ("width", "W"))]
+        refuse(
+            card,
+            f"the card says height = 'image' and width = 'image', but the graph's input is {_shape(dims)}: "
+            f"{' and '.join(fixed)}, or export it with symbolic ones",
+        )
 
 
 def _size_in_card(card: ModelCard) -> Size | None:
@@ -204,7 +218,7 @@ def _output_advice(port: Port, card: ModelCard) -> str:
             return f"{stated}? An output smaller than the input is enlarged to it (output.enlarge)"
         shape = f"{card.input.height}x{card.input.width}"
         return f"that is not {shape} on a smaller scale: check output.layout; if it is intended, set {stated}"
-    return _advice(dims, layout, sizes, "output")
+    return _advice(card, dims, layout, sizes, "output")
 
 
 def _kind_of_integers(port: Port, card: ModelCard) -> str | None:
@@ -232,7 +246,7 @@ def _other_kind(port: Port, card: ModelCard) -> str | None:
     return None
 
 
-def _advice(dims: Dims, layout: str, sizes: dict[str, int], table: str) -> str:
+def _advice(card: ModelCard, dims: Dims, layout: str, sizes: dict[str, int], table: str) -> str:
     """Return a change to the card or the graph with which the shapes match."""
     if len(dims) != len(layout):
         return f"{len(layout)} dimensions are needed, the graph has {len(dims)}"
@@ -249,11 +263,16 @@ def _advice(dims: Dims, layout: str, sizes: dict[str, int], table: str) -> str:
             ]
             return f"{' and '.join(changes)}?" if changes else f"check {table}.layout"
     channels = dims[layout.index("C")]
-    if table == "input" and {channels, sizes["C"]} == {1, 3}:
+    if table == "input" and {channels, sizes["C"]} == {1, 3} and not card.input.bands:
         wanted = '"GREY", with one value in input.mean and input.std' if channels == 1 else '"RGB" or "BGR"'
         return f"the graph takes {channels} channel{'s' if channels == 3 else ''}: input.channels = {wanted}?"
     if table == "input":
-        return f"the graph takes {channels} channels, an image has 3: check input.layout and the weights"
+        if card.input.bands:
+            return f"the graph takes {channels} channels, input.bands names {sizes['C']}"
+        return (
+            f"the graph takes {channels} channels, an image has 3: check input.layout and the weights; for images of "
+            "more bands set input.bands"
+        )
     if channels == 1:
         return ONE_CHANNEL
     if sizes["C"] == 1:

@@ -98,6 +98,11 @@ class GraphSession:
         """Whether the graph takes batches of several images; None before the first one."""
         return self._batched is not None if self._has_tried else None
 
+    @property
+    def is_checked(self) -> bool:
+        """Whether the check of the first images is over."""
+        return self._sanity_check is None or self._sanity_check.done
+
     def predict(self, images: NDArray[np.uint8]) -> Masks:
         """Segment a batch; see `Session.predict`. Up to `streams` threads may call it at once.
 
@@ -143,7 +148,7 @@ class GraphSession:
         return _Graph(self._load(whole, masked), whole, masked)
 
     def _check_images(self, images: NDArray[np.uint8]) -> None:
-        wanted = (self.card.input.height, self.card.input.width, 3)
+        wanted = (self.card.input.height, self.card.input.width, self.card.input.planes)
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != wanted:
             raise ValueError(f"expected uint8 images of shape N x {wanted}, not {images.dtype} {images.shape}")
 
@@ -183,7 +188,7 @@ class GraphSession:
         return self._batched or self._single
 
     def _try_batches(self, images: NDArray[np.uint8]) -> _Graph | None:
-        trial = np.concatenate([random_images(2, *images.shape[1:3]), images[:2]])
+        trial = np.concatenate([random_images(2, *images.shape[1:]), images[:2]])
         single = self._single
         masks, check, *_ = single(trial)
         self._check_masks(masks)

@@ -1,7 +1,8 @@
 """Outputs in 8 bits: what their levels mean.
 
 A common scale and zero point change neither the best score of a pixel nor what bilinear enlarging makes of it, so
-scores per class stay levels. A sigmoid is compared with a probability, so its levels become numbers.
+scores per class stay levels. A sigmoid is compared with a probability, so its levels become numbers; so do those of
+scores per class whose probabilities leave the graph or are averaged.
 """
 
 from __future__ import annotations

@@ -74,19 +74,26 @@ class SanityCheck:
     def _check_fault(self, code: str, image: NDArray[np.uint8]) -> None:
         if not self._is_first:
             return
-        pictures = random_images(2, *image.shape[:2])
+        pictures = random_images(2, *image.shape)
         if set(self._segment(pictures).faults.items()) == {(0, code), (1, code)}:
             refuse(self._card, self._fault_message(code, image))
 
     def _fault_message(self, code: str, image: NDArray[np.uint8]) -> str:
         where = "in the first image and in random images"
+        values = self._raw(image[np.newaxis])
+        extent = f"from {values.min():g} to {values.max():g}"
+        if code == "model_not_finite" and self._card.output.kind == "probabilities" and _is_beyond(values):
+            return (
+                f"the card says that the graph's output is probabilities, but its values, {extent}, are beyond 0 to 1, "
+                f'{where}: output.kind = "logits"?'
+            )
+        if code == "model_not_finite" and self._card.ensemble and np.isfinite(values).all():
+            return f"the scores of a member of the ensemble are not finite numbers, or no probabilities, {where}"
         if code == "model_not_finite":
             return (
                 f"the scores are not finite numbers, {where}: the weights are damaged, input.maximum, mean and std "
                 "are wrong, or numbers exceed the range of the precision (--precision f32)"
             )
-        values = self._raw(image[np.newaxis])
-        extent = f"from {values.min():g} to {values.max():g}"
         if code == "model_not_whole":
             return (
                 f"the card says that the graph's output is a class index, but its values, {extent}, are not whole "
@@ -119,7 +126,7 @@ class SanityCheck:
         return self.done
 
     def _check_random_images(self, image: NDArray[np.uint8]) -> None:
-        pictures = random_images(2, *image.shape[:2])
+        pictures = random_images(2, *image.shape)
         if (self._segment(pictures).masks != self._class).any():
             return
         self._enough = _ONE_CLASS_IF_RANDOM_TOO
@@ -149,6 +156,10 @@ def _looks_probable(raw: NDArray[np.float32]) -> bool:
     return bool(raw.min() >= 0 and raw.max() <= 1)
 
 
+def _is_beyond(raw: NDArray[np.float32]) -> bool:
+    return bool(np.isfinite(raw).all() and not _looks_probable(raw))
+
+
 def output_shape_by_run(card: ModelCard, raw: RawRun) -> tuple[int, ...]:
     """Return the shape of the graph's output for one image: runs the graph, as its shape cannot be inferred.
 
@@ -156,7 +167,7 @@ def output_shape_by_run(card: ModelCard, raw: RawRun) -> tuple[int, ...]:
         ModelError: the graph fails on a black image.
     """
     try:
-        return raw(np.zeros((1, card.input.height, card.input.width, 3), np.uint8)).shape
+        return raw(np.zeros((1, card.input.height, card.input.width, card.input.planes), np.uint8)).shape
     except ModelError:
         raise
     except Exception as error:  # each runtime has its own types
@@ -164,9 +175,9 @@ def output_shape_by_run(card: ModelCard, raw: RawRun) -> tuple[int, ...]:
         refuse(card, f"the shape of the graph's output is unknown before a run, and the run fails: {reason}")
 
 
-def random_images(count: int, height: int, width: int) -> NDArray[np.uint8]:
-    """Return `uint8[count, height, width, 3]`: 8 x 8 blocks of random colours; most models see one class in noise."""
+def random_images(count: int, height: int, width: int, planes: int = 3) -> NDArray[np.uint8]:
+    """Return `uint8[count, height, width, planes]`: 8 x 8 blocks of colours; most models see one class in noise."""
     generator = np.random.default_rng(0)
-    coarse = generator.integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)
+    coarse = generator.integers(0, 256, (count, 8, 8, planes), dtype=np.uint8)
     rows, columns = np.arange(height) * 8 // height, np.arange(width) * 8 // width
     return coarse[:, rows[:, None], columns]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 
@@ -20,10 +21,29 @@ from segment.models.sessions.onnxfile import (
     stored_names,
     unused_prefix,
 )
-from segment.models.sessions.ports import Dims, check_output, choose_ports, refuse, with_dims
+from segment.models.sessions.ports import Dims, Port, Size, check_output, choose_ports, refuse, with_dims
 
 OLDEST_OPSET = 9  # the first that compares integers and finds NaN
 OLDEST_OPSET_OF_SIGMOID = 7  # the first that broadcasts as numpy does; a sigmoid only compares floats
+
+
+class Part(NamedTuple):
+    """A model as a part of a larger graph.
+
+    Attributes:
+        model: the model, without what its output does not need.
+        opset: its ONNX opset.
+        entry, result: its input and output.
+        before: its preprocessing.
+        size: (height, width) of the output; None if unknown.
+    """
+
+    model: ModelProto
+    opset: int
+    entry: Port
+    result: Port
+    before: Preprocessing
+    size: Size | None
 
 
 class Surgeon:
@@ -32,12 +52,13 @@ class Surgeon:
     Args:
         card: the model's card.
         data: bytes of the ONNX file.
+        before: its preprocessing; the default follows from the graph.
 
     Raises:
         ModelError: the bytes are not a self-contained ONNX model, its opset is too old, or it contradicts the card.
     """
 
-    def __init__(self, card: ModelCard, data: bytes) -> None:
+    def __init__(self, card: ModelCard, data: bytes, before: Preprocessing | None = None) -> None:
         self.card = card
         self._model = read_model(data)
         self._opset = max(
@@ -52,7 +73,7 @@ class Surgeon:
         self._entry, self._result = inputs[entry], outputs[result]
         self.fixed_batch = self._entry.dims is not None and self._entry.dims[0] == 1
         self._remove_unused()
-        self._before = Preprocessing(card, self._model, self._entry)
+        self._before = before or Preprocessing(card, self._model, self._entry)
         sizes = {"N": 1, "C": card.input.depth, "H": card.input.height, "W": card.input.width}
         shape = [sizes[axis] for axis in card.input.layout]
         dims = None if self.output_is_known else inferred_dims(self._model, self._entry.name, shape, self._result.name)
@@ -72,6 +93,11 @@ class Surgeon:
         self._result = with_dims(self._result, dims)
         self._size = check_output(self.card, self._result)
         self._quantised = quantised_result(self.card, self._model, self._result)
+
+    @property
+    def part(self) -> Part:
+        """The model and its ports; not to be changed."""
+        return Part(self._model, self._opset, self._entry, self._result, self._before, self._size)
 
     def raw(self) -> bytes:
         """Return the bytes of a model from `uint8[1, H, W, 3]` RGB to the graph's own output as float32."""
@@ -123,8 +149,9 @@ class Surgeon:
         others = [item for item in graph.input if item.name != self._entry.name]
         del graph.input[:]
         number = batch or self._name("batch")
-        height, width = self.card.input.height, self.card.input.width
-        graph.input.append(_value(self._name("images"), TensorProto.UINT8, (number, height, width, 3)))
+        spec = self.card.input
+        shape = (number, spec.height, spec.width, spec.planes)
+        graph.input.append(_value(self._name("images"), TensorProto.UINT8, shape))
         graph.input.extend(others)
         del graph.output[:]
         graph.output.extend(outputs)

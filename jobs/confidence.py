@@ -1,0 +1,135 @@
+"""What `--confidence` is worth and what it costs: two tables as Markdown; some minutes on two cores.
+
+    python jobs/confidence.py
+    python jobs/confidence.py --only cost --rounds 9
+
+Worth: `unet32-camvid.onnx` on the 101 CamVid images; the mIoU (convention of the card) of the tenth of the images of
+which the model is least sure, by each measure, beside that of the others. Both would be the same if a measure said
+nothing.
+
+Cost: images a second of a session with one thread, without and with each measure, in turns (A B C D A B C D ...); the
+median of the rounds. On a shared machine only numbers of one line can be compared.
+
+Reads `camvid` and `models` below `--shared` (default: $SEGMENT_SHARED, else ../shared).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pyarrow.dataset as ds
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from segment import Job, load_card, run
+from segment.metrics import Confusion, score
+from segment.models.sessions import Extras, capabilities, open_session, resolve_runtime
+from segment.models.sessions.extras import MEASURES
+from segment.models.sessions.sanity_check import random_images
+from segment.models.weights import load_weights
+
+ROOT = Path(__file__).resolve().parents[1]
+CARD = "unet-camvid-onnx-0001"
+# By name: the card, the file below `models` (None: the card's own), and the runtime.
+MODELS: dict[str, tuple[str, str | None, str]] = {
+    "demo model, onnxruntime": ("demo-streets", None, "onnxruntime"),
+    "demo model, openvino": ("demo-streets", None, "openvino"),
+    "DeepLab 513, scores of 65x65": (
+        "deeplabv3-mobilenetv2",
+        "strangers/lite-model_mobilenetv2-coco_dr_1.tflite",
+        "openvino",
+    ),
+    "U-Net 480x368, onnxruntime": (CARD, "unet32-camvid.onnx", "onnxruntime"),
+    "U-Net 480x368, openvino": (CARD, "unet32-camvid.onnx", "openvino"),
+}
+
+
+def worth(shared: Path, measure: str, precision: str = "f32") -> tuple[float, float]:
+    """Return the mIoU, 0-1, of the least certain tenth of the images, and of the others."""
+    card = load_card(CARD)
+    with tempfile.TemporaryDirectory(prefix="segment-confidence-") as folder:
+        job = Job(
+            input=str(shared / "camvid" / "images"),
+            output=folder,
+            model=CARD,
+            weights=str(shared / "models" / "unet32-camvid.onnx"),
+            labels=str(shared / "camvid" / "labels"),
+            engine="local",
+            precision=precision,
+            confidence=measure,
+        )
+        run(job)
+        rows = ds.dataset(f"{folder}/masks").to_table(columns=["mean_confidence", "confusion"]).to_pylist()
+    rows.sort(key=lambda row: row["mean_confidence"])
+    tenth = round(len(rows) / 10)
+    classes = card.classes
+    shares = []
+    for group in (rows[:tenth], rows[tenth:]):
+        cells = [row["confusion"] for row in group]
+        counts = sum(Confusion.from_cells(c["cell"], c["count"], len(classes)).counts for c in cells)
+        found = score(Confusion(np.asarray(counts)), classes.ignored_classes, card.metric.convention)
+        shares.append(found.miou or 0.0)
+    return shares[0], shares[1]
+
+
+def cost(shared: Path, model: str, rounds: int, seconds: float) -> dict[str, float]:
+    """Return images a second by measure; `off` is without one."""
+    name, file, runtime_name = MODELS[model]
+    card = load_card(name)
+    weights = load_weights(card, str(shared / "models" / file) if file else None)
+    runtime = resolve_runtime(weights.format, runtime_name, "cpu", "f32", nodes=[capabilities()])
+    images = random_images(1, card.input.height, card.input.width)
+    wanted = {"off": Extras(), **{measure: Extras(measure) for measure in MEASURES}}
+    sessions = {how: open_session(card, weights, runtime, extras=extras) for how, extras in wanted.items()}
+    rates: dict[str, list[float]] = {how: [] for how in sessions}
+    for number in range(rounds + 1):
+        for how, session in sessions.items():
+            began, calls = time.perf_counter(), 0
+            while (passed := time.perf_counter() - began) < (seconds if number else 0.1):  # the first round warms up
+                session.predict(images)
+                calls += 1
+            if number:
+                rates[how].append(calls / passed)
+    return {how: statistics.median(found) for how, found in rates.items()}
+
+
+def table(head: Iterable[str], lines: Iterable[Iterable[str]]) -> str:
+    """Return a Markdown table whose first column is text."""
+    names = list(head)
+    rule = "|---|" + "---:|" * (len(names) - 1)
+    return "\n".join([f"| {' | '.join(names)} |", rule, *(f"| {' | '.join(line)} |" for line in lines)])
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shared", type=Path, default=Path(os.environ.get("SEGMENT_SHARED", ROOT.parent / "shared")))
+    parser.add_argument("--only", choices=["worth", "cost"])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement")
+    options = parser.parse_args()
+    if options.only != "cost":
+        lines = []
+        for measure in MEASURES:
+            least, others = worth(options.shared, measure)
+            lines.append((measure, f"{100 * least:.2f}", f"{100 * others:.2f}"))
+        print(table(("measure", "mIoU % of the least certain tenth", "of the others"), lines), end="\n\n")
+    if options.only != "worth":
+        lines = []
+        for model in MODELS:
+            rates = cost(options.shared, model, options.rounds, options.seconds)
+            changes = (f"{rates[m]:.2f} ({100 * (rates[m] / rates['off'] - 1):+.1f} %)" for m in MEASURES)
+            lines.append((model, f"{rates['off']:.2f}", *changes))
+        print(table(("images/s, one thread", "off", *MEASURES), lines))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,48 @@
+"""`segment check`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from segment.cli.app import app
+from segment.cli.options import job_of, takes_job
+from segment.cli.streams import say
+from segment.errors import UsageError
+
+
+@app.command()
+@takes_job("input")
+def check(
+    *,
+    images: Annotated[
+        int,
+        typer.Option(
+            "--images",
+            min=1,
+            help="Labelled images to begin with, spread over the input; more where they leave it open.",
+        ),
+    ] = 16,
+    **flags: Any,
+) -> None:
+    """Check a card against labels: try other channel orders, normalisations, resizes and numberings of labels.
+
+    Exit code 0 if no reading is better than the card's beyond the noise, 1 if one is, 2 if nothing can be said.
+
+    segment check images/ --labels labels/ --model my-card.toml
+    """
+    from segment.readings.checking import check_card
+    from segment.readings.verdict import no_evidence, table_lines, verdict_lines
+
+    job = job_of(flags, "segment check", output="memory://segment-check")
+    checked = check_card(job, images=images, note=lambda line: say(f"note: {line}", err=True))
+    for line in table_lines(checked):
+        say(line)
+    if not checked.found.over_chance.matters:
+        raise UsageError(no_evidence(checked.found))
+    say("")
+    for line in verdict_lines(checked):
+        say(line)
+    if not checked.found.agrees:
+        raise typer.Exit(1)

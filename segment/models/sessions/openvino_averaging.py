@@ -1,0 +1,203 @@
+"""Merges the views and members of a card into one openvino model; see `averaging`.
+
+Every view and member is a clone. Clones share their constants, and compiled models share what is made of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import openvino
+from numpy.typing import NDArray
+from openvino import opset15 as ops
+
+from segment.errors import ModelError
+from segment.models.card import ModelCard
+from segment.models.sessions.averaging import (
+    View,
+    activation,
+    check_members,
+    check_windows,
+    member_in_errors,
+    penalty,
+    refuse_view,
+    views_of,
+)
+from segment.models.sessions.openvino_ports import Member, dims_of
+from segment.models.sessions.openvino_postprocess import (
+    BEYOND,
+    HALF_BEYOND,
+    as_numbers,
+    as_type,
+    check_of_masked,
+    check_of_probability,
+    finite_check,
+    in_channels,
+    with_pixels,
+)
+from segment.models.sessions.ports import Size, check_output, with_dims
+from segment.models.sessions.sanity_check import output_shape_by_run
+from segment.models.weights import Weights
+
+_LOWEST_INT = np.iinfo(np.int32).min
+
+
+# Returns the part of a clone from the image to the output, reshaped to a card's input size and a batch; and the output.
+Needed = Callable[[ModelCard, Member, int], tuple[Any, Any]]
+# Runs a model by itself on `uint8[1, H, W, 3]` of a card's input size.
+RunAlone = Callable[[ModelCard, Member, NDArray[np.uint8]], NDArray[np.float32]]
+
+
+def checked_size(
+    card: ModelCard, weights: Weights, members: Sequence[Member], needed: Needed, run: RunAlone | None
+) -> Size | None:
+    """Check that all models fit the card, take all views and agree; return (height, width) of their outputs.
+
+    Args:
+        card: the card, with its views.
+        weights: of the members.
+        members: the models.
+        needed: see `Needed`.
+        run: runs a model whose output has an unknown size; None leaves it unknown.
+
+    Raises:
+        ModelError: a model does not.
+    """
+    views, sizes = views_of(card), []
+    for number, member in enumerate(members):
+        with member_in_errors(weights, number):
+            sizes.append(_size(views[0].card, member, needed, run))
+            for view in views[1:]:
+                _check_view(card, view, member, needed, run)
+    check_members(card, weights, [each.input for each in members], [each.levels for each in members], sizes)
+    return sizes[0]
+
+
+def _size(card: ModelCard, member: Member, needed: Needed, run: RunAlone | None) -> Size | None:
+    dims = dims_of(needed(card, member, 1)[1])
+    if run and (dims is None or None in dims):
+        dims = output_shape_by_run(card, lambda images: run(card, member, images))
+    return check_output(card, with_dims(member.output, dims))
+
+
+def _check_view(card: ModelCard, view: View, member: Member, needed: Needed, run: RunAlone | None) -> None:
+    if member.input.dims and None not in member.input.dims[1:]:
+        pools = [node for node in member.model.get_ops() if node.get_type_name() == "AvgPool"]
+        check_windows(card, view, [list(node.get_attributes()["kernel"]) for node in pools])
+    try:
+        needed(view.card, member, 1)
+    except ModelError as error:
+        refuse_view(card, view, str(error))
+    try:
+        _size(view.card, member, needed, run)
+    except ModelError:
+        refuse_view(card, view, "its output would not be of that shape")
+
+
+def merged_value(
+    card: ModelCard, members: Sequence[Member], needed: Needed, batch: int, size: Size | None, half: bool
+) -> tuple[Any, Any]:
+    """Merge the views and members of a card into one model.
+
+    Args:
+        card: the card, with its views.
+        members: the models.
+        needed: see `Needed`.
+        batch: number of images, -1 for any.
+        size: (height, width) of the output for the plain view.
+        half: whether the nodes after the models are computed in f16.
+
+    Returns:
+        The parameters of the merged model, and its output; its contract is `merged_card(card)`.
+    """
+    views = views_of(card)
+    alone, _ = needed(views[0].card, members[0], batch)
+    declared = alone.inputs[0]
+    image = ops.parameter(declared.get_partial_shape(), declared.get_element_type())
+    image.output(0).set_names(declared.get_names())
+    sums = []
+    for view in views:
+        found = []
+        for mirrored, source in enumerate(_images(card, image, view)):
+            for member in members:
+                model, value = needed(view.card, member, batch)
+                model.inputs[0].get_node().output(0).replace(source)
+                scores = in_channels(view.card, as_numbers(view.card, with_pixels(view.card, value), averaged=True))
+                wrong = _check(card, scores, HALF_BEYOND if half else BEYOND)
+                probabilities = ops.add(_activated(card, scores), _penalty(card, wrong))
+                found.append(_flipped(probabilities, 3) if mirrored else probabilities)
+        sums.append((_resized(_sum(found), size) if view.scale is not None and size else _sum(found), len(found)))
+    count = sum(number for _, number in sums)
+    mean = ops.multiply(_sum([total for total, _ in sums]), ops.constant(np.float32(1 / count)))
+    return [image], mean.output(0)
+
+
+def _images(card: ModelCard, image: Any, view: View) -> list[Any]:
+    """Return a view of the image, and the same mirrored."""
+    source, layout = image.output(0), view.card.input.layout
+    if view.scale is not None:
+        source = _resized_image(image, layout, view.size)
+    return [source, _flipped(source, layout.index("W")).output(0)] if card.input.flips else [source]
+
+
+def _resized_image(image: Any, layout: str, size: Size) -> Any:
+    dtype = image.get_element_type()
+    pixels = as_type(image, openvino.Type.f32)
+    if layout == "NHWC":
+        pixels = ops.transpose(pixels, ops.constant(np.array([0, 3, 1, 2])))
+    pixels = _resized(pixels, size)
+    pixels = pixels if dtype.is_real() else ops.round(pixels, "half_to_even")
+    pixels = as_type(pixels, dtype)
+    if layout == "NHWC":
+        pixels = ops.transpose(pixels, ops.constant(np.array([0, 2, 3, 1])))
+    return pixels.output(0)
+
+
+def _resized(value: Any, size: Size) -> Any:
+    """Resize `[N, C, H, W]` bilinearly, from half-pixel centres."""
+    return ops.interpolate(
+        value,
+        ops.constant(np.array(size)),
+        "linear_onnx",
+        "sizes",
+        coordinate_transformation_mode="half_pixel",
+        axes=ops.constant(np.array([2, 3])),
+    )
+
+
+def _flipped(value: Any, axis: int) -> Any:
+    first, beyond, step = (ops.constant(np.array([number], np.int64)) for number in (-1, _LOWEST_INT, -1))
+    return ops.slice(value, first, beyond, step, ops.constant(np.array([axis], np.int64)))
+
+
+def _check(card: ModelCard, scores: Any, limit: float) -> Any:
+    """Return a value per image: 0 if all its numbers are what the card says."""
+    if card.output.kind == "logits":
+        return check_of_masked(scores, 1, limit)
+    if not card.output.logit:
+        return check_of_probability(scores, limit)
+    finite = ops.less(ops.abs(finite_check(scores)), ops.constant(np.float32(limit)))
+    return as_type(ops.logical_not(finite), openvino.Type.f32)
+
+
+def _activated(card: ModelCard, scores: Any) -> Any:
+    name = activation(card)
+    if name == "softmax":
+        return ops.softmax(scores, 1)
+    return ops.sigmoid(scores) if name else scores
+
+
+def _penalty(card: ModelCard, wrong: Any) -> Any:
+    """Return the penalty of each image, `[N, 1, 1, 1]`."""
+    valid = ops.less(wrong, ops.constant(np.float32(0.5)))  # false for NaN
+    added = ops.select(valid, ops.constant(np.float32(0)), ops.constant(np.float32(penalty(card))))
+    return ops.reshape(added, ops.constant(np.array([-1, 1, 1, 1])), special_zero=False)
+
+
+def _sum(values: Sequence[Any]) -> Any:
+    total = values[0]
+    for value in values[1:]:
+        total = ops.add(total, value)
+    return total

@@ -1,0 +1,121 @@
+"""Runs readings of a card: one session for each normalisation, one preparation for each resize."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segment.errors import ModelError
+from segment.images.bands import decode_image
+from segment.images.resize import resize_image, restore_mask
+from segment.models.card import ModelCard
+from segment.models.card_input import Resize
+from segment.models.sessions import Runtime, Session, open_session
+from segment.models.weights import Weights
+from segment.pipeline.prediction import predict
+from segment.pipeline.resources import available_cpus
+from segment.readings.alternatives import Reading
+from segment.readings.evidence import Evidence
+from segment.readings.labelled import Labelled, classes_of_values
+from segment.readings.scalings import Scaling
+
+
+@dataclass(frozen=True, eq=False)
+class _Prepared:
+    """An image as it enters the model.
+
+    Attributes:
+        pixels: `uint8[input height, input width, 3]`.
+        size: height and width of the image.
+        digest: of the pixels: an image without a border is the same by any border.
+    """
+
+    pixels: NDArray[np.uint8]
+    size: tuple[int, int]
+    digest: bytes
+
+
+class Bench:
+    """Segments labelled images by different readings of a card, and counts pixels at the images' own size.
+
+    Args:
+        card: the card.
+        weights: of the model.
+        runtime: of the model.
+        max_pixels: limit of an image.
+
+    Attributes:
+        segmented: how many times the model has segmented an image.
+        refused: readings that the model does not take.
+    """
+
+    def __init__(self, card: ModelCard, weights: Weights, runtime: Runtime, max_pixels: int) -> None:
+        self.card = card
+        self.segmented = 0
+        self.refused: set[tuple[str, Scaling]] = set()
+        self._weights, self._runtime, self._max_pixels = weights, runtime, max_pixels
+        self._resize: Resize | None = None  # of `_prepared`, by image
+        self._prepared: dict[Labelled, _Prepared] = {}
+        self._counts: dict[tuple[str, Scaling, Labelled, bytes], NDArray[np.int64]] = {}
+        self._session: tuple[tuple[str, Scaling], Session] | None = None
+
+    def evidence(self, reading: Reading, images: Sequence[Labelled]) -> Evidence | None:
+        """Return the evidence for a reading; None if the model does not take it.
+
+        Raises:
+            ModelError: it does not take the card as it is.
+        """
+        card = reading.card(self.card)
+        if (reading.channels, reading.scaling) in self.refused:
+            return None
+        try:
+            counts = np.stack([self._counted(card, reading, image) for image in images])
+        except ModelError:
+            if card.input == self.card.input:
+                raise
+            self.refused.add((reading.channels, reading.scaling))
+            return None
+        return Evidence.of(classes_of_values(counts, reading.labels, len(card.classes)), card)
+
+    def _counted(self, card: ModelCard, reading: Reading, image: Labelled) -> NDArray[np.int64]:
+        """Return `int64[256, C + 1]`: pixels by label value and prediction; the last column: without a prediction."""
+        prepared = self._prepare(card, image)
+        key = reading.channels, reading.scaling, image, prepared.digest
+        if key not in self._counts:
+            self._counts[key] = self._segmented(card, reading, prepared, image.label)
+        return self._counts[key]
+
+    def _prepare(self, card: ModelCard, image: Labelled) -> _Prepared:
+        if self._resize != card.input.resize:
+            self._resize, self._prepared = card.input.resize, {}
+        if image not in self._prepared:
+            picture = decode_image(image.data, card.input, self._max_pixels).pixels
+            pixels = resize_image(picture, card.input)
+            digest = hashlib.sha256(pixels.tobytes()).digest()
+            self._prepared[image] = _Prepared(pixels, (picture.shape[0], picture.shape[1]), digest)
+        return self._prepared[image]
+
+    def _segmented(
+        self, card: ModelCard, reading: Reading, prepared: _Prepared, label: NDArray[np.uint8]
+    ) -> NDArray[np.int64]:
+        found = predict(prepared.pixels[np.newaxis], self._open(card, reading), 1)
+        self.segmented += 1
+        classes = len(card.classes)
+        mask = np.minimum(restore_mask(found.masks[0], card.input, prepared.size), classes)
+        if found.faults:
+            mask[:] = classes
+        cells = label.ravel().astype(np.int32) * (classes + 1) + mask.ravel()
+        return np.bincount(cells, minlength=256 * (classes + 1)).reshape(256, classes + 1)
+
+    def _open(self, card: ModelCard, reading: Reading) -> Session:
+        key = reading.channels, reading.scaling
+        if self._session is None or self._session[0] != key:
+            self._session = None  # its memory first
+            # No sanity check: it refuses a model by its first image, and a wrong reading is to be scored.
+            session = open_session(card, self._weights, self._runtime, threads=available_cpus(), sanity_check=False)
+            self._session = key, session
+        return self._session[1]

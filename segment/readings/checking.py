@@ -1,0 +1,92 @@
+"""Checks a card against labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from segment.errors import UsageError
+from segment.job import Job
+from segment.models.card import ModelCard, load_card
+from segment.models.sessions import Runtime, capabilities, resolve_runtime
+from segment.models.sessions.inspection import inspect_graph
+from segment.models.weights import Weights, load_weights
+from segment.readings.alternatives import Reading
+from segment.readings.bench import Bench
+from segment.readings.evidence import FEWEST_IMAGES
+from segment.readings.labelled import LabelledImages
+from segment.readings.search import Found, Note, search
+from segment.store.client import Store
+from segment.store.names import count
+
+IMAGES = 16
+
+
+@dataclass(frozen=True, eq=False)
+class Checked:
+    """A card, and what the labels say of it.
+
+    Attributes:
+        card: the card.
+        found: readings and scores.
+        labelled: the images.
+        runtime: of the model.
+        takes_bytes: whether the graph takes bytes, so that value range and normalisation are inside it.
+    """
+
+    card: ModelCard
+    found: Found
+    labelled: LabelledImages
+    runtime: Runtime
+    takes_bytes: bool
+
+
+def check_card(
+    job: Job, *, images: int = IMAGES, note: Note = lambda line: None, store: Store | None = None
+) -> Checked:
+    """Try other readings of a job's card on labelled images of its input, and rank them by mIoU.
+
+    Args:
+        job: input, labels, card, weights and runtime; the rest is not used, and nothing is written.
+        images: number of images; up to eight times as many where these leave open whether a reading is better.
+        note: gets lines on the progress.
+        store: reads files; the default has the job's storage options.
+
+    Raises:
+        UsageError: too few labelled images, or no usable ones.
+        ModelError: card and model do not match.
+        StoreError: the store refused.
+    """
+    store = store or Store(job.storage_options)
+    card = load_card(job.model, store)
+    weights = load_weights(card, job.weights, store=store)
+    return check_readings(card, weights, job, images=images, note=note, store=store)
+
+
+def check_readings(card: ModelCard, weights: Weights, job: Job, *, images: int, note: Note, store: Store) -> Checked:
+    """Do the same for a card and weights that are loaded already; see `check_card`."""
+    if card.input.tiles:
+        raise UsageError(
+            f"the readings of a card are compared on images that the model sees whole, and the card {card.name} "
+            "segments images in tiles (input.tiles): check a copy of it with resize in place of tiles"
+        )
+    if images < FEWEST_IMAGES:
+        raise UsageError(f"{images} images have no spread that tells noise from a difference: at least {FEWEST_IMAGES}")
+    labelled = LabelledImages(job, card, store, images)
+    if len(labelled) < FEWEST_IMAGES:
+        raise UsageError(
+            f"only {count(len(labelled), 'labelled image')} can be used, too few to tell noise from a difference: at "
+            f"least {FEWEST_IMAGES} are needed{labelled.reasons}"
+        )
+    runtime = resolve_runtime(weights.format, job.runtime, job.device, job.precision, nodes=[capabilities()])
+    bench = Bench(card, weights, runtime, job.max_pixels)
+    takes_bytes = _takes_bytes(card, weights)
+    start = Reading.of(card, labelled.numberings[0])
+    note(f"{len(labelled)} labelled images of {labelled.of:,}; the model segments them once for each reading")
+    found = search(bench, labelled, start, images, scalings=not takes_bytes, note=note)
+    return Checked(card, found, labelled, runtime, takes_bytes)
+
+
+def _takes_bytes(card: ModelCard, weights: Weights) -> bool:
+    inputs = inspect_graph(weights).inputs
+    named = [entry for entry in inputs if card.input.name in entry.port.names]
+    return bool(inputs) and "int8" in (named or inputs)[0].port.dtype

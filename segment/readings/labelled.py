@@ -1,0 +1,190 @@
+"""A few labelled images of an input, spread over it."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segment.errors import SampleError, UsageError
+from segment.images.bands import decode_image
+from segment.images.label_images import read_label
+from segment.images.labels import LabelDecoder
+from segment.inputs.discover import Part, Sample, discover, read_part
+from segment.job import Job
+from segment.models.card import ModelCard
+from segment.models.card_input import Input
+from segment.models.classes import VOID, Classes
+from segment.readings.numbering import UNKNOWN, Numbering, decoded, numberings
+from segment.store.client import Store
+
+_TRIES = 4  # images that are read for each one wanted
+
+
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """An image with its label.
+
+    Attributes:
+        name: of the image.
+        data: the encoded image.
+        label: `uint8[H, W]`, values that the sample's numberings read.
+    """
+
+    name: str
+    data: bytes
+    label: NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class _Read:
+    """An image whose label has `classes`, or `values` that are numbers, or both."""
+
+    name: str
+    data: bytes
+    classes: NDArray[np.uint8] | None
+    values: NDArray[np.uint8] | None
+    fault: str
+
+    @property
+    def is_numbered(self) -> bool:
+        """Whether the label's values are its classes, or would be with another numbering."""
+        if self.values is None or self.classes is None:
+            return self.values is not None
+        return bool(((self.classes == self.values) | (self.classes == VOID)).all())
+
+
+class LabelledImages:
+    """Labelled images of an input, read as far as they are asked for: always the same, spread over the input.
+
+    Args:
+        job: says where the images are and how labels are read.
+        card: the card.
+        store: reads them.
+        first: number of images that say how labels are numbered.
+
+    Attributes:
+        of: number of images of the input that may have a label.
+        numberings: what label values may mean, first what a run does.
+        fixed: why the values are not read otherwise; empty if they are.
+        unusable: number of images that were left out, by reason.
+
+    Raises:
+        UsageError: there are no labels, or none can be used.
+        StoreError: the store refused.
+    """
+
+    def __init__(self, job: Job, card: ModelCard, store: Store, first: int) -> None:
+        found = discover(job.input, job.input_options, store)
+        places = [place for part in found.parts for place in _places(part)]
+        if not places:
+            raise UsageError(
+                "no image of the input has a label, and without labels nothing can be said: name them (--labels)"
+            )
+        self.of = len(places)
+        self.unusable: Counter[str] = Counter()
+        self._job, self._entry, self._store = job, card.input, store
+        self._decoder = LabelDecoder(
+            card.classes, job.label_encoding, job.label_remap, allow_lossy=job.allow_lossy_labels
+        )
+        self._places = _spread(places)
+        taken = list(itertools.islice(self._readable(_TRIES * first), first))
+        numbered = not job.label_remap and all(item.is_numbered for item in taken)
+        self._images = [image for item in taken if (image := self._labelled(item, numbered))]
+        if not self._images:
+            raise UsageError(f"none of the labelled images can be used, so nothing can be said:{self.reasons}")
+        self.fixed = "" if numbered else "--label-remap says what they are" if job.label_remap else "they are colours"
+        self.numberings = _possible(card.classes, self._images) if numbered else (decoded(),)
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def take(self, number: int) -> Sequence[Labelled]:
+        """Return the first images; fewer where there are no more that can be used."""
+        readable = self._readable(_TRIES * number)
+        while len(self._images) < number and (item := next(readable, None)):
+            if image := self._labelled(item, numbered=not self.fixed):
+                self._images.append(image)
+        return self._images[:number]
+
+    @property
+    def reasons(self) -> str:
+        """Why images were left out, a line each."""
+        return "".join(f"\n{number} x {reason}" for reason, number in self.unusable.most_common(3))
+
+    def _readable(self, tries: int) -> Iterator[_Read]:
+        for place in itertools.islice(self._places, tries):
+            try:
+                (sample,) = read_part(place, self._job.input_options, self._store)
+                yield _read(sample, self._decoder, self._entry, self._job)
+            except SampleError as error:
+                self.unusable[str(error)] += 1
+
+    def _labelled(self, item: _Read, numbered: bool) -> Labelled | None:
+        label = item.values if numbered else item.classes
+        if label is None or (numbered and not item.is_numbered):
+            self.unusable[item.fault or "its label is of another kind than the others"] += 1
+            return None
+        return Labelled(item.name, item.data, label)
+
+
+def _places(part: Part) -> Iterator[Part]:
+    """Yield a part for every image that may have a label; a Parquet file tells it when it is read."""
+    for index in range(len(part)):
+        member = part.members[index] if part.members else None
+        if member is None or (member.label is not None and member.fault is None):
+            start = part.start + index
+            yield replace(part, start=start, stop=start + 1, members=[member] if member else [])
+
+
+def _spread(places: Sequence[Part]) -> Iterator[Part]:
+    """Yield all places; the first ones, however many, are spread evenly: multiples of the golden ratio, modulo 1.
+
+    Source: Knuth, 'The Art of Computer Programming', volume 3, section 6.4, theorem S.
+    """
+    ratio = (math.sqrt(5) - 1) / 2
+    spread = (int((index * ratio) % 1 * len(places)) for index in range(len(places)))
+    yield from (places[index] for index in dict.fromkeys([*spread, *range(len(places))]))
+
+
+def _read(sample: Sample, decoder: LabelDecoder, entry: Input, job: Job) -> _Read:
+    if sample.fault is not None:
+        raise SampleError(sample.fault)
+    if sample.label is None:
+        raise SampleError("label_missing")
+    picture = decode_image(sample.image, entry, job.max_pixels)
+    size, turned = (picture.pixels.shape[0], picture.pixels.shape[1]), picture.orientation
+    try:
+        classes, fault = decoder.read(sample.label, *size, turned).classes, ""
+    except SampleError as error:
+        if error.code != "label_value" or job.label_remap:
+            raise
+        classes, fault = None, str(error)
+    if job.label_remap:
+        return _Read(sample.id, sample.image, classes, None, fault)
+    as_colour = job.label_encoding == "colour"
+    pixels, _ = read_label(sample.label, size, turned, as_colour=as_colour, allow_lossy=job.allow_lossy_labels)
+    return _Read(sample.id, sample.image, classes, pixels.values, fault)
+
+
+def _possible(classes: Classes, images: Sequence[Labelled]) -> tuple[Numbering, ...]:
+    """Return the plain numbering, and the others that read all values of these images."""
+    used = np.flatnonzero(sum(np.bincount(image.label.ravel(), minlength=256) for image in images))
+    plain, *others = numberings(classes)
+    return plain, *(numbering for numbering in others if numbering.reads(used))
+
+
+def classes_of_values(counts: NDArray[np.int64], numbering: Numbering, classes: int) -> NDArray[np.int64]:
+    """Return counts by class from counts by label value: `int64[N, C, C + 1]` from `int64[N, 256, C + 1]`.
+
+    An image with a value that has no meaning counts nowhere, as its label would be an error.
+    """
+    table = numbering.lookup
+    found = np.stack([counts[:, table == index].sum(axis=1) for index in range(classes)], axis=1)
+    found[counts[:, table == UNKNOWN].any(axis=(1, 2))] = 0
+    return found

@@ -1,0 +1,143 @@
+"""The outcome of a check in words, and the lines of a card to change."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from segment.models.card import ModelCard
+from segment.models.card_input import Resize
+from segment.readings.alternatives import SETTINGS
+from segment.readings.checking import Checked
+from segment.readings.search import Found, Tried, setting_names
+from segment.store.names import count
+
+_ROWS = 8  # readings that are shown
+
+
+def table_lines(checked: Checked) -> Iterator[str]:
+    """Yield what was tried, the best readings with their differences to the card and the noise of these."""
+    found, runtime = checked.found, checked.runtime
+    yield (
+        f"{count(len(found.tried), 'reading')} on {count(found.images, 'labelled image')} of {checked.labelled.of:,}, "
+        f"{count(found.segmented, 'image')} segmented in {found.seconds:.0f} s ({runtime.name}, {runtime.device}, "
+        f"{runtime.precision})"
+    )
+    yield "mIoU (images seen); difference to the card, on the images that both have seen, by mIoU and by the mean over"
+    yield "images of each image's mean IoU; ± is the noise, two standard deviations of a paired bootstrap over images"
+    shown = list(found.tried[:_ROWS])
+    shown += [item for item in (found.best, found.card) if item not in shown]
+    for item in shown:
+        yield f"{_row(item, found)}  {item.reading.words(_told(found))}{'  <- the card' if item is found.card else ''}"
+    if len(found.tried) > len(shown):
+        yield f"and {count(len(found.tried) - len(shown), 'reading')} with lower scores"
+    yield from _limits(checked)
+
+
+def _row(item: Tried, found: Found) -> str:
+    difference = item.against(found.card)
+    texts = ("", "") if item is found.card else (difference.miou, difference.by_image)
+    return f"{percent(item):>7} {f'({len(item.evidence)})':5} {texts[0]!s:>13} {texts[1]!s:>13}"
+
+
+def _told(found: Found) -> tuple[str, ...]:
+    """Return the settings that differ among the readings."""
+    return tuple(name for name in SETTINGS if len({getattr(item.reading, name) for item in found.tried}) > 1)
+
+
+def _limits(checked: Checked) -> Iterator[str]:
+    """Yield what was not tried, and why."""
+    if checked.takes_bytes:
+        yield "not tried: value range and normalisation, as the graph takes bytes and does them itself"
+    if checked.found.card.reading.channels == "GREY":
+        yield "not tried: the order of channels, as there is one"
+    if checked.labelled.fixed:
+        yield f"not tried: other numberings of the labels, as {checked.labelled.fixed}"
+    if checked.found.refused:
+        yield f"not tried: {count(checked.found.refused, 'normalisation')} that the model does not take"
+    if checked.labelled.unusable:
+        total = sum(checked.labelled.unusable.values())
+        yield f"left out: {count(total, 'image')} that cannot be used{checked.labelled.reasons}"
+
+
+def no_evidence(found: Found) -> str:
+    """Return why nothing can be said, where no reading has anything to do with the labels."""
+    best, excess = found.best.miou, found.over_chance
+    return (
+        f"nothing can be said: no reading is above chance level beyond the noise (the best has {best:.1%}, chance "
+        f"{best - excess.value:.1%}, noise {excess.noise:.1%}). Either the labels are not of these images or of these "
+        "classes (names, their order, --label-remap), or the images show little that the model knows, or output.kind "
+        "or layout is wrong"
+    )
+
+
+def verdict_lines(checked: Checked) -> Iterator[str]:
+    """Yield whether the card agrees with the labels; if not, what to change."""
+    found = checked.found
+    if found.agrees:
+        yield "the card agrees with the labels: no other reading is better beyond the noise"
+        yield from _level(found, ())
+        return
+    settings = setting_names(found.best.reading, found.card.reading)
+    yield comparison(found, settings)
+    yield from _level(found, settings)
+    lines = card_lines(checked.card, found.best.reading.card(checked.card))
+    if lines:
+        yield ""
+        yield "Change these lines of the card:"
+        yield ""
+        yield from lines
+    if "labels" in settings:
+        yield ""
+        yield "Read the labels so, by this line of a job file, or by --label-remap KEY=VALUE for each entry:"
+        yield ""
+        yield found.best.reading.labels.toml
+
+
+def comparison(found: Found, settings: Sequence[str]) -> str:
+    """Return a sentence such as `BGR: 61.1 %, RGB: 34.0 %; the card says RGB`."""
+    best, card = found.best, found.card
+    said = card.reading.words(settings)
+    who = "a run reads" if tuple(settings) == ("labels",) else "the card says"
+    difference = best.against(card)
+    told = f"{difference.miou} points, image by image {difference.by_image}"
+    return f"{best.reading.words(settings)}: {percent(best)}, {said}: {percent(card)}; {who} {said} ({told})"
+
+
+def percent(item: Tried) -> str:
+    """Return a score such as `61.1 %`."""
+    return f"{100 * item.miou:.1f} %"
+
+
+def _level(found: Found, settings: Sequence[str]) -> Iterator[str]:
+    """Yield what the labels do not decide: other readings within the noise, the highest score first."""
+    level = []
+    for item in found.ties:
+        names = setting_names(item.reading, found.best.reading)
+        if len(names) == 1:
+            level.append(f"{item.reading.words(names)} ({percent(item)})")
+    if level:
+        what = "of the new values" if settings else "of the card's values"
+        yield f"within the noise {what}, so not told apart: {'; '.join(level)}"
+
+
+def card_lines(old: ModelCard, new: ModelCard) -> list[str]:
+    """Return the lines of TOML that make one card's input the other's; empty if it is."""
+    names = ("channels", "maximum", "mean", "std")
+    lines = [
+        _line(name, getattr(new.input, name)) for name in names if getattr(new.input, name) != getattr(old.input, name)
+    ]
+    if new.input.resize != old.input.resize:
+        lines.append(f"resize = {_inline(new.input.resize)}  # instead of a table [input.resize], if there is one")
+    return ["[input]", *lines] if lines else []
+
+
+def _inline(resize: Resize) -> str:
+    values = {"method": resize.method, **resize.model_dump(mode="json", exclude_defaults=True)}
+    return "{ " + ", ".join(_line(name, value) for name, value in values.items()) + " }"
+
+
+def _line(name: str, value: Any) -> str:
+    """A line of TOML: of texts, numbers and their lists JSON is TOML."""
+    return f"{name} = {json.dumps(value)}"
