@@ -39,7 +39,8 @@ _OFFSETS = {3: "u2", 4: "u4", 16: "u8"}
 
 _MOST_PIXELS = 1 << 25  # of a segment: more would not be read by window
 _MOST_SEGMENTS = 1 << 24
-_RUN_PIXELS = 1 << 24  # of the segments that are cut out at once
+_MOST_BYTES = 1 << 28  # of a segment in all planes, unpacked
+_RUN_BYTES = 1 << 26  # of the segments that are cut out at once, unpacked
 _CHOPPED = 1 << 20  # bytes of the strips into which a larger one is cut, if it is not compressed
 _GAP = 1 << 16  # bytes between segments that are read with them, to save a request
 _REQUEST = 1 << 25  # bytes of a request
@@ -121,7 +122,7 @@ class TiffSegments:
         self._starts, self._sizes = self._positions(starts), self._positions(sizes)
         if not self.is_tiled and self.compression == NONE:
             self._chop()
-        if self.segment_height * self.segment_width > _MOST_PIXELS:
+        if self.segment_height * self.segment_width > _MOST_PIXELS or self._bytes > _MOST_BYTES:
             raise TiffError(
                 f"its {'tiles' if self.is_tiled else 'strips'} are of {self.segment_width}x{self.segment_height} "
                 "pixels, too large to be read one by one: write it with tiles of 256 or 512 pixels"
@@ -159,6 +160,11 @@ class TiffSegments:
         self._sizes = np.tile(np.minimum(rows, self._page.height - first) * self._row_bytes, self._planes)
 
     @property
+    def _bytes(self) -> int:
+        """Bytes of a segment in all planes, unpacked."""
+        return self.segment_height * self._row_bytes * self._planes
+
+    @property
     def _row_bytes(self) -> int:
         """Bytes of a row of a segment, unpacked."""
         return -(-self.segment_width * self._samples * self.bits // 8)
@@ -169,7 +175,7 @@ class TiffSegments:
         Args:
             wanted: (row, column) of each, in ascending order.
         """
-        most = max(1, _RUN_PIXELS // (self.segment_height * self.segment_width))
+        most = max(1, _RUN_BYTES // self._bytes)
         first = 0
         for i in range(1, len(wanted) + 1):
             row, column = wanted[first]
