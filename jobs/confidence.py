@@ -4,11 +4,11 @@
     python jobs/confidence.py --only cost --rounds 9
 
 Worth: `unet32-camvid.onnx` on the 101 CamVid images; the mIoU (convention of the card) of the tenth of the images of
-which the model is least sure, by each measure, beside that of the others. Both would be the same if a measure said
-nothing.
+which the model is least sure, by each measure, beside that of the others. If a measure said nothing, both would be the
+same, and the rank correlation of an image's confidence with its own mIoU would be 0.
 
-Cost: images a second of a session with one thread, without and with each measure, in turns (A B C D A B C D ...); the
-median of the rounds. On a shared machine only numbers of one line can be compared.
+Cost: images a second of CPU time of a session with one thread, without and with each measure, in turns (A B C D A B C D
+...); the median of the rounds. CPU time, as others may use the machine, too; only numbers of one line can be compared.
 
 Reads `camvid` and `models` below `--shared` (default: $SEGMENT_SHARED, else ../shared).
 """
@@ -23,6 +23,7 @@ import tempfile
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.dataset as ds
@@ -31,6 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from segment import Job, load_card, run
 from segment.metrics import Confusion, score
+from segment.models.card import ModelCard
 from segment.models.sessions import Extras, capabilities, open_session, resolve_runtime
 from segment.models.sessions.extras import MEASURES
 from segment.models.sessions.sanity_check import random_images
@@ -52,8 +54,11 @@ MODELS: dict[str, tuple[str, str | None, str]] = {
 }
 
 
-def worth(shared: Path, measure: str, precision: str = "f32") -> tuple[float, float]:
-    """Return the mIoU, 0-1, of the least certain tenth of the images, and of the others."""
+def worth(shared: Path, measure: str, precision: str = "f32") -> tuple[float, float, float]:
+    """Return the mIoU, 0-1, of the least certain tenth of the images, and of the others; and the rank correlation.
+
+    The last is Spearman's, of the confidence of an image and its own mIoU.
+    """
     card = load_card(CARD)
     with tempfile.TemporaryDirectory(prefix="segment-confidence-") as folder:
         job = Job(
@@ -67,21 +72,24 @@ def worth(shared: Path, measure: str, precision: str = "f32") -> tuple[float, fl
             confidence=measure,
         )
         run(job)
-        rows = ds.dataset(f"{folder}/masks").to_table(columns=["mean_confidence", "confusion"]).to_pylist()
+        rows = ds.dataset(f"{folder}/masks").to_table(columns=["mean_confidence", "miou", "confusion"]).to_pylist()
     rows.sort(key=lambda row: row["mean_confidence"])
     tenth = round(len(rows) / 10)
-    classes = card.classes
-    shares = []
-    for group in (rows[:tenth], rows[tenth:]):
-        cells = [row["confusion"] for row in group]
-        counts = sum(Confusion.from_cells(c["cell"], c["count"], len(classes)).counts for c in cells)
-        found = score(Confusion(np.asarray(counts)), classes.ignored_classes, card.metric.convention)
-        shares.append(found.miou or 0.0)
-    return shares[0], shares[1]
+    ranks = np.argsort(np.argsort([row["miou"] for row in rows]))
+    correlation = float(np.corrcoef(np.arange(len(rows)), ranks)[0, 1])
+    return miou_of(rows[:tenth], card), miou_of(rows[tenth:], card), correlation
+
+
+def miou_of(rows: list[dict[str, Any]], card: ModelCard) -> float:
+    """Return the mIoU, 0-1, of some images together."""
+    total = Confusion.zeros(len(card.classes))
+    for cells in (row["confusion"] for row in rows):
+        total += Confusion.from_cells(cells["cell"], cells["count"], len(card.classes))
+    return score(total, card.classes.ignored_classes, card.metric.convention).miou or 0.0
 
 
 def cost(shared: Path, model: str, rounds: int, seconds: float) -> dict[str, float]:
-    """Return images a second by measure; `off` is without one."""
+    """Return images a second of CPU time by measure; `off` is without one."""
     name, file, runtime_name = MODELS[model]
     card = load_card(name)
     weights = load_weights(card, str(shared / "models" / file) if file else None)
@@ -92,12 +100,12 @@ def cost(shared: Path, model: str, rounds: int, seconds: float) -> dict[str, flo
     rates: dict[str, list[float]] = {how: [] for how in sessions}
     for number in range(rounds + 1):
         for how, session in sessions.items():
-            began, calls = time.perf_counter(), 0
-            while (passed := time.perf_counter() - began) < (seconds if number else 0.1):  # the first round warms up
+            began, calls = time.process_time(), 0
+            while calls == 0 or time.process_time() - began < (seconds if number else 0.1):  # the first round warms up
                 session.predict(images)
                 calls += 1
             if number:
-                rates[how].append(calls / passed)
+                rates[how].append(calls / (time.process_time() - began))
     return {how: statistics.median(found) for how, found in rates.items()}
 
 
@@ -119,16 +127,21 @@ def main() -> None:
     if options.only != "cost":
         lines = []
         for measure in MEASURES:
-            least, others = worth(options.shared, measure)
-            lines.append((measure, f"{100 * least:.2f}", f"{100 * others:.2f}"))
-        print(table(("measure", "mIoU % of the least certain tenth", "of the others"), lines), end="\n\n")
+            least, others, correlation = worth(options.shared, measure)
+            lines.append((measure, f"{100 * least:.2f}", f"{100 * others:.2f}", f"{correlation:.2f}"))
+        print(
+            table(
+                ("measure", "mIoU % of the least certain tenth", "of the others", "rank correlation with mIoU"), lines
+            ),
+            end="\n\n",
+        )
     if options.only != "worth":
         lines = []
         for model in MODELS:
             rates = cost(options.shared, model, options.rounds, options.seconds)
             changes = (f"{rates[m]:.2f} ({100 * (rates[m] / rates['off'] - 1):+.1f} %)" for m in MEASURES)
             lines.append((model, f"{rates['off']:.2f}", *changes))
-        print(table(("images/s, one thread", "off", *MEASURES), lines))
+        print(table(("images per CPU second", "off", *MEASURES), lines))
 
 
 if __name__ == "__main__":

@@ -64,9 +64,10 @@ def overlay(
     for url in written.urls:
         say(shown(url))
     if written.gone:
-        images = count(written.gone, "image is gone or has", "images are gone or have")
+        why = "gone, changed or too large to draw"
+        images = count(written.gone, f"image is {why}", f"images are {why}")
         what = "its overlay shows" if written.gone == 1 else "their overlays show"
-        say(f"{images} changed; {what} the mask only", err=True)
+        say(f"{images}; {what} the mask only", err=True)
     if written.renamed:
         why = "its id cannot be a file name" if written.renamed == 1 else "their ids cannot be file names"
         say(f"{count(written.renamed, 'overlay')} under another name: {why}", err=True)

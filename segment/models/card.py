@@ -14,7 +14,7 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationError, field_s
 
 from segment.errors import UsageError, did_you_mean
 from segment.models.buckets import Size
-from segment.models.card_input import Input, Resampler
+from segment.models.card_input import Input, Resampler, View
 from segment.models.card_output import ONE_CHANNEL, STRICT, Output
 from segment.models.classes import Classes
 from segment.models.validation import validation_message
@@ -43,6 +43,11 @@ class Published(BaseModel):
         default=(),
         max_length=2,
         description="SHA-384 of each file of the evaluated weights; the default is the card's weights.",
+    )
+    tta: tuple[View, ...] = Field(
+        (),
+        exclude_if=lambda views: not views,
+        description="Views whose probabilities were averaged; see `input.tta`.",
     )
     source: str = Field("", description="Publisher and place.")
     note: str = Field("", description="The rest of the protocol.")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -27,6 +28,7 @@ from segment.store.names import shown
 from segment.store.urls import join_url
 
 MOST_PNG_PIXELS = 100_000_000  # of a mask within its row
+_PREVIEW_PIXELS = 4_000_000
 _DIGITS = 16  # of the SHA-256 of the file, in its name
 _REMEDY = "delete the masks file that points to it, and run the same command again"
 _NAME = re.compile(rf"(?P<stem>.+)-(?P<digest>[0-9a-f]{{{_DIGITS}}})\.tif")
@@ -56,7 +58,23 @@ def read_mask(store: Store, output: str, mask: Mapping[str, Any]) -> NDArray[np.
     """
     if mask["bytes"] is not None:
         return decode_mask(mask["bytes"])
-    return np.concatenate(list(MaskFile(io.BytesIO(read_mask_file(store, output, mask["path"]))).strips()))
+    return np.concatenate(list(_open(store, output, mask).strips()))
+
+
+def read_mask_preview(store: Store, output: str, mask: Mapping[str, Any]) -> NDArray[np.uint8]:
+    """Return the mask of a row, as `read_mask`; of one in a file so few rows and columns that people can look at it."""
+    if mask["bytes"] is not None:
+        return decode_mask(mask["bytes"])
+    file, found, done = _open(store, output, mask), [], 0
+    step = math.ceil(math.sqrt(math.prod(file.size) / _PREVIEW_PIXELS))
+    for strip in file.strips():
+        found.append(strip[-done % step :: step, ::step].copy())
+        done += len(strip)
+    return np.concatenate(found)
+
+
+def _open(store: Store, output: str, mask: Mapping[str, Any]) -> MaskFile:
+    return MaskFile(io.BytesIO(read_mask_file(store, output, mask["path"])))
 
 
 def read_mask_file(store: Store, output: str, path: str) -> bytes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,6 +62,8 @@ def compare_with_published(card: ModelCard, run: Mapping[str, Any], scored: int)
         found.append(f"published by the {published.convention} convention")
     if published.resolution not in (None, metric.resolution):
         found.append(f"published at {published.resolution} size, scored here at {metric.resolution} size")
+    if set(published.tta) != set(card.input.tta):
+        found.append(f"published {_views(published.tta)}, scored here {_views(card.input.tta)}")
     if _has_other_weights(card, published, run.get("weights", {})):
         found.append("these are other weights")
     if run["contract"].get("labels", {}).get("remap"):
@@ -76,6 +78,10 @@ def published_in_words(card: ModelCard) -> str:
         return ""
     parts = (f"{100 * published.miou:.2f} %", published.where, published.source, published.note)
     return "; ".join(filter(None, parts))
+
+
+def _views(views: Sequence[str | float]) -> str:
+    return f"with views ({', '.join(map(str, views))})" if views else "without views"
 
 
 def _has_other_weights(card: ModelCard, published: Published, weights: Mapping[str, Any]) -> bool:

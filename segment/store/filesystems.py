@@ -95,12 +95,16 @@ def get(filesystem: Any, path: str, start: int | None, stop: int | None) -> tupl
     drivers the etag is None.
     """
     headers = {} if start is None else {"Range": f"bytes={start}-{'' if stop is None else stop - 1}"}
-    protocols = {filesystem.protocol} if isinstance(filesystem.protocol, str) else {*filesystem.protocol}
+    protocols = _protocols(filesystem)
     if protocols & {"s3", "s3a"}:
         return cast(tuple[bytes, str], sync(filesystem.loop, _get_s3, filesystem, path, headers))
     if protocols & {"http", "https"}:
         return cast(tuple[bytes, str], sync(filesystem.loop, _get_http, filesystem, path, headers, start, stop))
     return filesystem.cat_file(path, start=start, end=stop), None
+
+
+def _protocols(filesystem: Any) -> set[str]:
+    return {filesystem.protocol} if isinstance(filesystem.protocol, str) else {*filesystem.protocol}
 
 
 async def _get_s3(filesystem: Any, path: str, headers: Mapping[str, str]) -> tuple[bytes, str]:
@@ -162,7 +166,10 @@ def put(filesystem: Any, path: str, data: bytes, **mode: str) -> None:
 
 def put_file(filesystem: Any, path: str, file: Path) -> None:
     """Store the content of a local file; a large one is sent in several parts, which become visible together."""
-    filesystem.put_file(str(file), path)
+    few = (
+        {"max_concurrency": 2} if _protocols(filesystem) & {"s3", "s3a"} else {}
+    )  # by default 10 parts of 50 MB at once
+    filesystem.put_file(str(file), path, **few)
 
 
 _HTTP_OPTIONS = {"auth", "block_size", "client_kwargs", "cookies", "encoded", "headers", "proxy", "ssl", "timeout"}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import cv2
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from numpy.typing import NDArray
@@ -19,6 +21,7 @@ from segment.models.sessions.averaging import merged_card
 from segment.models.sessions.extras import Extras
 from segment.models.sessions.onnx_averaging import merged_graph
 from segment.models.sessions.surgery import Surgeon
+from segment.models.weights import Weights
 from tests.graphs import TRIGGER, as_weights, colour_classifier, nan_graph, painted
 from tests.serving import BOTH, OPENVINO, ORT, message, opened, small, tiny
 
@@ -98,15 +101,17 @@ def activated(card: ModelCard, scores: NDArray[np.float32]) -> NDArray[np.float3
     return 1 / (1 + np.exp(-scores)) if card.output.logit else scores
 
 
-def expected(card: ModelCard, graph: bytes, image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+def expected(
+    card: ModelCard, graph: bytes, image: NDArray[np.uint8], margin: float = 1e-4
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     """Return the mask, and the pixels whose class is beyond rounding."""
     found = probabilities(card, graph, image).transpose(1, 2, 0)
     size = (card.input.width, card.input.height)
     found = cv2.resize(found, size, interpolation=cv2.INTER_LINEAR).reshape(card.input.height, card.input.width, -1)
     if card.output.kind == "sigmoid":
-        return (found[..., 0] > 0.5).astype(np.uint8), abs(found[..., 0] - 0.5) > 1e-4
+        return (found[..., 0] > 0.5).astype(np.uint8), abs(found[..., 0] - 0.5) > margin
     first, second = np.sort(found, axis=-1)[..., :-3:-1].transpose(2, 0, 1)
-    return found.argmax(-1).astype(np.uint8), first - second > 1e-4
+    return found.argmax(-1).astype(np.uint8), first - second > margin
 
 
 def assert_as_expected(
@@ -230,6 +235,24 @@ def test_a_graph_of_bytes_sees_rounded_bytes(runtime: Runtime) -> None:
     assert np.array_equal(found[inner], mask[inner])
 
 
+@BOTH
+@pytest.mark.parametrize("tta", [("flip",), ("flip", 0.5)], ids=str)
+def test_a_graph_of_levels_sees_rounded_levels(runtime: Runtime, tta: tuple[Any, ...]) -> None:
+    """Levels of a resized image are a fraction of a pixel value from its numbers."""
+    model = onnx.load_model_from_string(lopsided())
+    model.graph.input[0].CopyFrom(helper.make_tensor_value_info("levels", onnx.TensorProto.INT8, ("N", 3, "h", "w")))
+    stored = {"scale": np.float32(1 / 255), "zero_point": np.int8(-128)}
+    model.graph.initializer.extend(numpy_helper.from_array(np.asarray(value), name) for name, value in stored.items())
+    model.graph.node.insert(0, helper.make_node("DequantizeLinear", ["levels", "scale", "zero_point"], ["x"]))
+    card = card_of(tta)
+    (image,) = images_of(card, 1)
+    found = open_session(card, as_weights(model.SerializeToString()), runtime).predict(image[None])
+    wanted, sure = expected(card, lopsided(), image, margin=1e-4 if tta == ("flip",) else 0.02)
+    assert found.faults == {}
+    assert sure.mean() > 0.8
+    assert np.array_equal(found.masks[0][sure], wanted[sure])
+
+
 def test_a_subgraph_sees_its_own_view() -> None:
     """An If whose branches read the image of the outer graph."""
     card, (height, width) = card_of(("flip",)), SIZE
@@ -255,6 +278,27 @@ def test_a_subgraph_sees_its_own_view() -> None:
     arrays = [numpy_helper.from_array(np.asarray(value), name) for name, value in stored.items()]
     graph = tiny(nodes, [("x", ("N", 3, height, width))], [("y", ("N", CLASSES, height, width))], arrays)
     assert_as_expected(card, graph, ORT)
+
+
+def test_functions_of_a_model_are_inlined() -> None:
+    """Of one name in both members, with another body in each."""
+    card, graphs = card_of(("flip",)), []
+    for factor in (1.0, -0.5):
+        opsets = [helper.make_opsetid("", 17), helper.make_opsetid("mine", 1)]
+        constant = helper.make_node("Constant", [], ["factor"], value_float=factor)
+        body = [constant, helper.make_node("Mul", ["a", "factor"], ["b"])]
+        function = helper.make_function("mine", "Scale", ["a"], ["b"], body, opsets[:1])
+        model = onnx.load_model_from_string(lopsided())
+        model.graph.node[1].CopyFrom(helper.make_node("Scale", ["s"], ["p"], domain="mine"))
+        del model.opset_import[:]
+        model.opset_import.extend(opsets)
+        model.functions.append(function)
+        graphs.append(model.SerializeToString())
+    image = images_of(card, 1)[0]
+    weights = Weights("onnx", b"", b"", "", "tests", tuple(map(as_weights, graphs)))
+    _, merged = merged_graph(card, weights, graphs, trial)
+    found = trial(Surgeon(merged_card(card), merged).raw(), image[None])[0]
+    assert np.abs(found - np.mean([probabilities(card, graph, image) for graph in graphs], axis=0)).max() < 1e-5
 
 
 # ---- numbers that are none
@@ -327,6 +371,27 @@ def test_a_graph_of_one_size_refuses_another(runtime: Runtime) -> None:
     assert "the graph fails on the view 0.5, an input of 16x24" in text
     assert "Export it with dynamic height and width, or remove 0.5 from input.tta" in text
     assert_as_expected(card_of(("flip",)), graph, runtime, 1)
+
+
+@BOTH
+def test_a_window_over_the_whole_input_is_for_one_size(runtime: Runtime) -> None:
+    """At a larger size it would cover a corner, and nothing would fail; a graph that names no size is believed."""
+    nodes = [
+        helper.make_node("AveragePool", ["x"], ["mean"], kernel_shape=SIZE, strides=SIZE),
+        helper.make_node("Conv", ["x", "kernel"], ["s"]),
+        helper.make_node("Conv", ["mean", "kernel"], ["context"]),
+        helper.make_node("Add", ["s", "context"], ["y"]),
+    ]
+    kernel = np.random.default_rng(0).normal(size=(CLASSES, 3, 1, 1)).astype(np.float32)
+    for sides, refused in ((SIZE, True), (("h", "w"), False)):
+        outputs = [("y", ("N", CLASSES, *sides))]
+        graph = tiny(nodes, [("x", ("N", 3, *sides))], outputs, [numpy_helper.from_array(kernel, "kernel")])
+        card = card_of((1.5,))
+        if refused:
+            text = message(functools.partial(opened, card, graph, runtime))
+            assert "the view 1.5, an input of 56x80 (it averages over a fixed window of 36x52, and is made for" in text
+        else:
+            assert opened(card, graph, runtime).predict(images_of(card, 1)).faults == {}
 
 
 def test_an_old_opset_has_no_flip_in_onnxruntime() -> None:

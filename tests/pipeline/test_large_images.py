@@ -37,6 +37,8 @@ from segment.pipeline import large_images
 from segment.pipeline.stall import StallTimeout
 from segment.pipeline.worker import load_worker
 from segment.readings.checking import check_card
+from segment.report.pictures import read_view
+from segment.report.rows import read_scores
 from segment.runs.driver import task_and_plan
 from segment.store.client import Store
 from tests.graphs import TRIGGER, nan_graph
@@ -152,7 +154,13 @@ def test_masks_too_large_for_a_row_have_files(tmp_path: Path, monkeypatch: pytes
     images = {image.id: image.mask for image in segment.open_run(place.output).masks()}
     assert np.array_equal(images["large.png"], large)
 
+    monkeypatch.setattr(mask_files, "_PREVIEW_PIXELS", 700)
     task, plan = task_and_plan(ledger)
+    views = [read_view(ledger, row, task) for row in read_scores(ledger, plan, ledger.committed(plan)).sample(2)]
+    assert np.array_equal(views[0].mask, large[::3, ::3])
+    assert views[0].photo is None
+    assert np.array_equal(views[1].mask, small)
+
     part = next(plan.parts())
     ledger.reopen(part.shard, [part.id])
     file.write_bytes(b"left over from a process that was killed")

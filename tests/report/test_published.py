@@ -72,6 +72,10 @@ DIFFERENT: dict[str, tuple[RunReport, str]] = {
         report_of(PUBLISHED.model_copy(update={"resolution": "model"})),
         "published at model size, scored here at source size",
     ),
+    "views": (
+        report_of(PUBLISHED.model_copy(update={"tta": ("flip", 0.75)})),
+        "published with views (flip, 0.75), scored here without views",
+    ),
     "precision": (
         report_of(run={"contract": {"runtime": {**report_of().run["contract"]["runtime"], "precision": "bf16"}}}),
         "computed here in bf16",

@@ -152,6 +152,16 @@ def test_write_read_info(place: tuple[Store, str]) -> None:
     assert (store.read(url), store.info(url).size) == (b"", 0)  # type: ignore[union-attr]
 
 
+def test_a_file_is_written_without_reading_it_whole(place: tuple[Store, str], tmp_path: Path) -> None:
+    store, folder = place
+    file, url = tmp_path / "long", f"{folder}/sub/copy.bin"
+    for data in (b"0123456789" * 200_000, b""):
+        file.write_bytes(data)
+        store.write(url, file)
+        assert store.read(url) == data
+    assert [entry.url for entry in store.list(folder)] == [url]
+
+
 def test_list(place: tuple[Store, str]) -> None:
     store, folder = place
     assert store.list(folder) == store.list_folder(folder) == []

@@ -21,7 +21,7 @@ from segment.models.sessions.ports import Port, Size, refuse
 from segment.models.sessions.quantised_input import Levels
 from segment.models.weights import Weights
 
-# Added to a view's probabilities of an image if one is no probability, as softmax and mean could hide it.
+# Added to a view's probabilities of an image if one of its numbers is not what the card says: the mean could hide it.
 # Postprocessing finds it: `model_not_finite`, or `model_range` of a sigmoid.
 _NOT_FINITE, _BEYOND = float("nan"), 1e4
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from segment.models.buckets import USUAL
 from segment.models.card import ModelCard
+from segment.models.sessions.averaging import is_averaged
 from segment.models.sessions.base import Runtime
 from segment.models.sessions.extras import NOTHING, Extras
 from segment.models.weights import Weights
@@ -16,6 +17,9 @@ _MIB = 1 << 20
 # model, and the ratio of working memory to the largest set of tensors that are alive together.
 _LIBRARY = {"openvino": 78 * _MIB, "onnxruntime": 40 * _MIB}
 _WORKING = {"openvino": 1.05, "onnxruntime": 3.0}  # onnxruntime unfolds convolutions, and rounds its arena up
+# The same with views or members (U-Net with a flip, without and with two scales): onnxruntime keeps the tensors of one
+# for equal ones of the next.
+_AVERAGED = {"openvino": 1.4, "onnxruntime": 2.0}
 
 
 class Footprint(NamedTuple):
@@ -36,10 +40,9 @@ def footprint(
     """Predict the memory of a session on the CPU; None on a GPU, or if openvino cannot read the graph.
 
     Weights count twice: as read, and in the runtime's layout and precision; with openvino once more for each further
-    size of the input, which may have another layout. Views and members of one size have equal tensors, and onnxruntime
-    keeps those of one for the next. A tensor is alive from the node that
-    produces it to the last one that reads it; a call needs the largest sum of tensors alive together. A model that runs
-    at the size of each image is predicted for images of 1024x2048.
+    size of the input, which may have another layout. A tensor is alive from the node that produces it to the last one
+    that reads it; a call needs the largest sum of tensors alive together. A model that runs at the size of each image
+    is predicted for images of 1024x2048.
     """
     card = card.at(USUAL)
     if runtime.device != "cpu":
@@ -52,15 +55,15 @@ def footprint(
     except Exception:  # the session reports the error, or can load what openvino cannot
         return None
     constants, alive = _tensors(model, width)
+    if is_averaged(card, len(weights.models)):
+        alive *= _AVERAGED[runtime.name]
     shared, per_stream = _LIBRARY[runtime.name] + weights.size, round(_WORKING[runtime.name] * alive)
     if runtime.name == "openvino":
         return Footprint(shared, per_stream + constants * (1 + len(card.input.scales)))
-    if card.input.flips or weights.members:
-        per_stream *= 2
     return Footprint(shared + constants, per_stream)
 
 
-def _tensors(model: Any, width: int) -> tuple[int, int]:
+def _tensors(model: Any, width: int) -> tuple[int, float]:
     """Return the bytes of all constants, shared ones once, and the maximum of the bytes of tensors alive together."""
     nodes = model.get_ordered_ops()
     last = {_key(value): at for at, node in enumerate(nodes) for value in node.input_values()}
