@@ -182,8 +182,8 @@ class Input(BaseModel):
 
     @property
     def reads_windows(self) -> bool:
-        """Whether large TIFFs are read by window, as tiles are; bands are decoded as a whole."""
-        return self.tiles is not None and self.bands is None
+        """Whether large TIFFs are read by window, as tiles are."""
+        return self.tiles is not None
 
     @property
     def is_dynamic(self) -> bool:
