@@ -92,9 +92,10 @@ def _kind(output: Output) -> str:
 
 def _views(card: ModelCard) -> str:
     spec = card.input
-    sizes = [(spec.height, spec.width), *(scaled_size(spec.height, spec.width, scale) for scale in spec.scales)]
-    text = ", ".join(f"{height}x{width}" for height, width in sizes)
-    return f"{text}{', each plain and mirrored' if spec.flips else ''}: {len(sizes) * (1 + spec.flips)} averaged"
+    scaled = (scaled_size(spec.height, spec.width, scale) for scale in spec.scales)
+    sizes = ["x".join(spec.sides), *(f"{height}x{width}" for height, width in scaled)]
+    mirrored = ", each plain and mirrored" if spec.flips else ""
+    return f"{', '.join(sizes)}{mirrored}: {len(sizes) * (1 + spec.flips)} averaged"
 
 
 def _file(file: WeightsFile) -> str:
