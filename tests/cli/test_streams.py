@@ -55,7 +55,7 @@ def new(place: Place, name: str) -> tuple[str, Path]:
 def commands(place: Place) -> dict[str, str]:
     out = place.output
     return {
-        "report": f"report {out}",
+        "report": f"report {out} --no-intervals",  # with them there are no bars
         "markdown": f"report {out} --format markdown",
         "json": f"report {out} --format json --page",
         "csv": f"report {out} --format csv",
