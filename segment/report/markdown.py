@@ -6,7 +6,8 @@ import re
 
 from segment.report.aggregate import RunReport
 from segment.report.certain_images import confidence_in_words
-from segment.report.console import accuracies, in_brackets, percent, remarks, span, summary_phrases
+from segment.report.console import accuracies, in_brackets, percent, remarks, summary_phrases
+from segment.report.wording import span
 from segment.store.names import shown
 
 _MARKUP = re.compile(r"[\\`*\[\]<>|~&]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")  # an underscore within a word is no markup
