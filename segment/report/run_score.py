@@ -67,6 +67,8 @@ class RunScore:
         lines = [report.size_note] if report.size_note else []
         if report.total.errors:
             lines.append(f"{count(report.total.errors, 'image')} with an error in no score")
+        if (unscored := report.total.images - report.total.errors - report.total.scored) > 0:
+            lines.append(f"{count(unscored, 'image')} without a label that the card counts")
         if grouping.ignored:
             lines.append(f"ignored: {', '.join(shown(grouping.names[index]) for index in grouping.ignored)}")
         if grouping.chosen is not None:

@@ -132,6 +132,7 @@ def test_notes_say_what_the_scores_cover(place: Place) -> None:
     notes = api.score(place.output, classes=["Sky", "Car"], resamples=20).notes
     assert notes == [
         "1 image with an error in no score",
+        "1 image without a label that the card counts",
         "ignored: Unlabeled",
         "means over 2 classes; pixel accuracy and kappa are of all",
         "95 % intervals by bootstrap of 9 images: below about 30 they are somewhat too narrow",
