@@ -209,6 +209,8 @@ def _hugging_face_scaling(processor: Mapping[str, Any], why: str) -> Said[Scalin
     mean, std = numbers_of(processor.get("image_mean")), numbers_of(processor.get("image_std"))
     if not processor.get("do_normalize", True) or not mean or not std:
         return Said(Scaling(maximum, (0.0,) * 3, (unit,) * 3), why)
+    if not all(std):
+        raise ValueError("pixels are divided by image_std")
     return Said(Scaling(maximum, _times(mean, unit), _times(std, unit)), why)
 
 

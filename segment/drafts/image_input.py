@@ -102,7 +102,7 @@ def size_of(port: Port, layout: str, hints: Hints, wanted: Size | None) -> Said[
         free += ', and "image" for height and width may run it at the size of each image'
     if wanted:
         return _fitting(Said(wanted, f"--size; {free}"), (height, width))
-    if hints.size is not None:
+    if hints.size is not None and min(hints.size.value) > 0:
         return _fitting(Said(hints.size.value, f"{hints.size.why}; {free}"), (height, width))
     side = height or width or 512
     raise refusal(

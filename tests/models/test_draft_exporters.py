@@ -97,6 +97,15 @@ def test_files_of_other_programs_say_nothing(tmp_path: Path) -> None:
     assert not any(".json" in remark for remark in draft_card(model).remarks)
 
 
+def test_numbers_that_cannot_be_are_not_taken(tmp_path: Path) -> None:
+    model = a_model(tmp_path, net(), preprocessor_config={"image_mean": [0.5] * 3, "image_std": [0, 0, 0]})
+    assert any("has a form that is not known here" in remark for remark in draft_card(model).remarks)
+
+    model = a_model(tmp_path, preprocessor_config={"size": {"height": -24, "width": 32}})
+    with pytest.raises(ModelError, match="leaves height or width free, and a draft needs one size"):
+        draft_card(model)
+
+
 def test_reduced_labels_of_hugging_face(tmp_path: Path) -> None:
     names = {str(number): name for number, name in enumerate(["wall", "building", "sky", "floor\ud800"])}
     model = a_model(tmp_path, net(), config={"id2label": names}, preprocessor_config={"do_reduce_labels": True})
