@@ -106,10 +106,13 @@ def test_the_card_of_bands(capsys: pytest.CaptureFixture[str]) -> None:
         (changed('"RGB"', '"RGB"\nbands = [1, 2, 3]'), 'input: channels = "BANDS" and bands = [...] go together'),
         (changed('"RGB"', '"RGB"\nband_range = [0, 1]'), "input: band_range = [low, high] is for 16-bit bands"),
         (WITH_BANDS.replace("8]", "8]\nband_range = [9, 9]"), "input: band_range = [low, high] is for 16-bit bands"),
+        (WITH_BANDS.replace("8]", "8]\nband_range = [0, inf]"), "input.band_range.1: expected a number, not inf"),
+        (WITH_BANDS.replace("[4, 3, 2, 8]", "[]"), "input.bands: expected a list of 1 to 64"),
+        (WITH_BANDS.replace("[4, 3, 2, 8]", "4"), ":\n  input.bands: expected a list of 1 to 64, not 4"),
         (WITH_BANDS.replace("8]", "0]"), "input.bands.3: expected a whole number from 1 to 1024, not 0"),
-        (WITH_BANDS.replace("8]", "8]\nmean = [1.0]"), "input: mean has 1 values, channels = 'BANDS' need 4"),
-        (changed('channels = "RGB"', "bands = [4, 3, 2, 8]"), "input: resize.pad has 3 values, an image has 4"),
-        (changed("[1, 2, 3]", "[1]"), "input: resize.pad has 1 values, an image has 3"),
+        (WITH_BANDS.replace("8]", "8]\nmean = [1.0]"), "input: mean has 1 value, but bands needs 4"),
+        (changed('channels = "RGB"', "bands = [4, 3, 2, 8]"), "input: resize.pad has 3 values, but an image has 4 channels"),
+        (changed("[1, 2, 3]", "[1]"), "input: resize.pad has 1 value, but an image has 3 channels"),
     ],
 )
 def test_bands_that_do_not_fit_are_refused(text: str, said: str) -> None:
