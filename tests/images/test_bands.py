@@ -54,6 +54,22 @@ def test_bands_are_the_card_s_in_its_order(options: dict[str, Any], planar: bool
     assert (found.pixels.flags.c_contiguous, found.remarks) == (True, ())
 
 
+@pytest.mark.parametrize(("kind", "said"), [("miniswhite", "white is 0"), ("palette", "indices of a palette")])
+def test_pixels_that_are_no_numbers_of_bands_are_refused(kind: str, said: str) -> None:
+    file = io.BytesIO()
+    colours = np.zeros((3, 256), np.uint16) if kind == "palette" else None
+    tifffile.imwrite(file, PIXELS[..., 0], photometric=kind, colormap=colours)
+    assert fault(file.getvalue(), entry((1,))) == ("band_type", said)
+
+
+@pytest.mark.parametrize("compression", [None, "deflate", "jpeg"])
+def test_a_file_that_is_cut_off_is_damaged(compression: str | None) -> None:
+    file = io.BytesIO()
+    tifffile.imwrite(file, PIXELS[..., :3], photometric="rgb", compression=compression)
+    assert decode_image(file.getvalue(), entry((1, 2, 3)), LIMIT).pixels.shape == (37, 50, 3)
+    assert fault(file.getvalue()[:-9], entry((1, 2, 3)))[0] == "undecodable"
+
+
 @pytest.mark.parametrize("dtype", [np.uint16, np.int16])
 @pytest.mark.parametrize("planar", [True, False])
 def test_sixteen_bits_are_mapped_from_the_range_of_the_card(planar: bool, dtype: Any) -> None:
