@@ -95,7 +95,9 @@ def size_of(port: Port, layout: str, hints: Hints, wanted: Size | None) -> Said[
     height, width = dims["H"], dims["W"]
     if height and width:
         if wanted and wanted != (height, width):
-            raise unanswered(f"--size {wanted[0]}x{wanted[1]}: the graph is of {height}x{width} alone. Leave --size out")
+            raise unanswered(
+                f"--size {wanted[0]}x{wanted[1]}: the graph is of {height}x{width} alone. Leave --size out"
+            )
         return Said((height, width), f"the graph's input is {port}")
     free = "the graph leaves it free"
     if not height and not width:

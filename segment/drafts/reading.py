@@ -103,7 +103,9 @@ def _classes(mask: Mask, hints: Hints, stated: int | None) -> Said[Classes]:
         return classes_of(stated, f"--classes {stated}", hints.names)
     if hints.names:
         return classes_of(len(hints.names.value), "", hints.names)
-    raise unanswered(f"nothing says how many classes the output {mask.facts.port} has: say it, for example --classes 19")
+    raise unanswered(
+        f"nothing says how many classes the output {mask.facts.port} has: say it, for example --classes 19"
+    )
 
 
 def _two_classes(hints: Hints) -> Said[Classes]:

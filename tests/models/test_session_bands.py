@@ -111,7 +111,10 @@ def test_the_card_of_bands(capsys: pytest.CaptureFixture[str]) -> None:
         (WITH_BANDS.replace("[4, 3, 2, 8]", "4"), ":\n  input.bands: expected a list of 1 to 64, not 4"),
         (WITH_BANDS.replace("8]", "0]"), "input.bands.3: expected a whole number from 1 to 1024, not 0"),
         (WITH_BANDS.replace("8]", "8]\nmean = [1.0]"), "input: mean has 1 value, but bands needs 4"),
-        (changed('channels = "RGB"', "bands = [4, 3, 2, 8]"), "input: resize.pad has 3 values, but an image has 4 channels"),
+        (
+            changed('channels = "RGB"', "bands = [4, 3, 2, 8]"),
+            "input: resize.pad has 3 values, but an image has 4 channels",
+        ),
         (changed("[1, 2, 3]", "[1]"), "input: resize.pad has 1 value, but an image has 3 channels"),
     ],
 )

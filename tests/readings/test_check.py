@@ -190,9 +190,7 @@ def test_a_graph_of_bytes_has_fewer_readings(segment: Call, data: dict[str, Any]
     assert '[input]\nchannels = "BGR"' in checked.out
 
 
-def test_an_ensemble_is_checked_as_one_model(
-    segment: Call, data: dict[str, Any], model: Path, tmp_path: Path
-) -> None:
+def test_an_ensemble_is_checked_as_one_model(segment: Call, data: dict[str, Any], model: Path, tmp_path: Path) -> None:
     content = model.read_bytes()
     file = {"url": model.name, "size": len(content), "sha384": hashlib.sha384(content).hexdigest()}
     weights = ", ".join(f"{key} = {value!r}" for key, value in file.items())
