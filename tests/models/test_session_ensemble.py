@@ -208,6 +208,7 @@ def test_runs_of_an_ensemble_with_views(tmp_path: Path) -> None:
         assert record["weights"]["files"] == [hashlib.sha384(graph).hexdigest() for graph in graphs]
         assert record["contract"]["card"]["input"]["tta"] == ["flip"]
         assert [len(member["weights"]) for member in record["card"]["ensemble"]] == [1, 1]
+        assert ", each plain and mirrored: 2 averaged" in (output / "report" / "index.html").read_text()
 
 
 @pytest.mark.parametrize(
