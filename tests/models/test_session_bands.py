@@ -122,22 +122,3 @@ def test_bands_that_do_not_fit_are_refused(text: str, said: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse_card(text)
     assert said in str(caught.value)
-
-
-@BOTH
-def test_views_of_bands(runtime: Runtime) -> None:
-    """A score that is a band by itself is the same in each view, but for the edges of blocks."""
-    kernel = numpy_helper.from_array(np.eye(5, dtype=np.float32)[:3].reshape(3, 5, 1, 1), "kernel")
-    shapes: Any = (("N", 5, "h", "w"), ("N", 3, "H", "W"))
-    graph = tiny([helper.make_node("Conv", ["x", "kernel"], ["y"])], [("x", shapes[0])], [("y", shapes[1])], [kernel])
-    card = card_of(tta=("flip", 0.5), height=32, width=64)
-    output = card.output.model_copy(update={"kind": "logits", "layout": "NCHW"})
-    classes = card.classes.model_copy(update={"names": tuple("abc"), "palette": card.classes.palette[:3]})
-    card = card.model_copy(update={"output": output, "classes": classes})
-    coarse = np.random.default_rng(1).integers(0, 2, (2, 4, 8, 5), dtype=np.uint8) * 250
-    coarse[..., 0] += 1
-    images = coarse.repeat(8, axis=1).repeat(8, axis=2)
-    found = opened(card, graph, runtime).predict(images).masks
-    # The edges of blocks are smoothed.
-    centres = (slice(None), slice(3, None, 8), slice(3, None, 8))
-    assert np.array_equal(found[centres], coarse[..., :3].argmax(axis=3))
