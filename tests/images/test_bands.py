@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from typing import Any
 
 import numpy as np
@@ -151,11 +152,13 @@ def test_a_damaged_file_is_an_error(options: dict[str, Any]) -> None:
         assert found.pixels.dtype == np.uint8
 
 
-def test_arrays_hold_the_bands_of_the_card() -> None:
-    spec = entry()
-    assert np.array_equal(to_picture(PIXELS[..., :4], LIMIT, spec).pixels, PIXELS[..., :4])
-    assert np.array_equal(to_picture(tiff(PIXELS), LIMIT, spec).pixels, PIXELS[..., [3, 2, 1, 7]])
-    with pytest.raises(ValueError, match=r"an image is uint8\[H, W, 4\], the card's bands, not uint8 \(37, 50, 8\)"):
+@pytest.mark.parametrize("bands", [(4, 3, 2, 8), (4, 3, 2)])
+def test_arrays_hold_the_bands_of_the_card(bands: tuple[int, ...]) -> None:
+    spec, number = entry(bands), len(bands)
+    assert np.array_equal(to_picture(PIXELS[..., :number], LIMIT, spec).pixels, PIXELS[..., :number])
+    assert np.array_equal(to_picture(tiff(PIXELS), LIMIT, spec).pixels, PIXELS[..., [band - 1 for band in bands]])
+    said = f"an image is uint8[H, W, {number}], the card's bands, not uint8 (37, 50, 8)"
+    with pytest.raises(ValueError, match=re.escape(said)):
         to_picture(PIXELS, LIMIT, spec)
 
 
