@@ -54,8 +54,8 @@ def print_report(report: RunReport, console: Console | None = None) -> None:
     console.print(_classes(report, glyphs))
     if report.errors:
         console.print(_errors(report))
-    if report.certainty:
-        console.print(f"confidence: {confidence_in_words(report.certainty)}", markup=False)
+    if words := confidence_in_words(report.certainty):
+        console.print(f"confidence: {words}", markup=False)
     console.print(f"masks: {shown(report.output)}/masks/", soft_wrap=True, markup=False)
 
 

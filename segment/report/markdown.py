@@ -21,8 +21,8 @@ def to_markdown(report: RunReport) -> str:
     if report.is_scored:
         blocks.append(_conventions(report))
     blocks.append(_classes(report))
-    if report.certainty:
-        blocks.append(f"Confidence: {escaped(confidence_in_words(report.certainty))}.")
+    if words := confidence_in_words(report.certainty):
+        blocks.append(f"Confidence: {escaped(words)}.")
     if report.errors:
         lines = [f"| {escaped(e.id)} | {escaped(e.error)} |" for e in report.errors]
         head = f"First {len(report.errors)} of {report.total.errors:,} errors:\n\n| image | error |\n|---|---|\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import tomllib
 from pathlib import Path
@@ -24,6 +25,7 @@ from tests.nets import net, node
 
 # Colours so near each other that the order of channels and any normalisation matter.
 PALETTE = [(100, 120, 140), (130, 120, 105), (115, 145, 120), (115, 95, 130)]
+ORT = ("--runtime", "onnxruntime", "--images", "6")
 IMAGENET = {"maximum": 1, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
 
 
@@ -69,8 +71,7 @@ def data(tmp_path: Path) -> dict[str, Any]:
 
 def check(segment: Call, data: dict[str, Any], card: Path, model: Path, *others: str) -> Call:
     labels = ["--labels", data["labels"]] if "labels" in data else []
-    given = ["--model", str(card), "--weights", str(model), "--runtime", "onnxruntime", "--images", "6"]
-    return segment("check", data["input"], *labels, *given, *others)
+    return segment("check", data["input"], *labels, "--model", str(card), "--weights", str(model), *ORT, *others)
 
 
 def test_a_right_card_agrees(segment: Call, data: dict[str, Any], model: Path, tmp_path: Path) -> None:
@@ -191,6 +192,19 @@ def test_a_graph_of_bytes_has_fewer_readings(segment: Call, data: dict[str, Any]
     assert checked.code == 1
     assert "not tried: value range and normalisation, as the graph takes bytes" in checked.out
     assert '[input]\nchannels = "BGR"' in checked.out
+
+
+def test_an_ensemble_is_checked_as_one_model(segment: Call, data: dict[str, Any], model: Path, tmp_path: Path) -> None:
+    content = model.read_bytes()
+    file = {"url": model.name, "size": len(content), "sha384": hashlib.sha384(content).hexdigest()}
+    weights = ", ".join(f"{key} = {value!r}" for key, value in file.items())
+    card = write_card(tmp_path, channels="BGR")
+    card.write_text(card.read_text() + f"\n[[ensemble]]\nweights = [{{ {weights} }}]" * 2)
+
+    checked = segment("check", data["input"], "--labels", data["labels"], "--model", str(card), *ORT)
+
+    assert checked.code == 1
+    assert '[input]\nchannels = "RGB"' in checked.out
 
 
 def test_black_and_white_masks(segment: Call, tmp_path: Path) -> None:
