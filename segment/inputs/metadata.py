@@ -15,8 +15,8 @@ MOST_JSON = 16 << 20  # bytes of a .json member that is read
 
 REMARKS = {
     "metadata_damaged": "the .json member is no JSON object, or is too large: none of its values is kept",
-    "value_absent": "without a value to keep in",
-    "value_long": f"with a value of more than {LONGEST:,} bytes, which is left out, in",
+    "value_absent": "no value to keep in",
+    "value_long": f"a value of more than {LONGEST:,} bytes, which is left out, in",
 }
 
 Values = tuple[str | None, ...]
@@ -48,9 +48,9 @@ def kept_values(columns: Sequence[str], values: Sequence[object]) -> tuple[Value
 
 
 def value_lines(remarks: Mapping[str, int]) -> list[str]:
-    """Return a line for each remark of `kept_values`, given their numbers: `12 images without a value ...`."""
+    """Return a line for each remark of `kept_values`, given their numbers: `12 images: no value ...`."""
     split = ((number, remark.partition(":")) for remark, number in remarks.items())
-    return [f"{count(number, 'image')} {REMARKS[kind]} '{shown(column)}'" for number, (kind, _, column) in split]
+    return [f"{count(number, 'image')}: {REMARKS[kind]} '{shown(column)}'" for number, (kind, _, column) in split]
 
 
 def json_values(columns: Sequence[str], data: bytes | None) -> tuple[Values, tuple[str, ...]]:

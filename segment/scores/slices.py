@@ -214,8 +214,8 @@ def _reader(by: str, option: str) -> Callable[[str], str | None]:
         raise UsageError(f"{option} = {by!r} is no regular expression: {error}") from None
     if not pattern.groups:
         how = (
-            f"write {FOLDER!r}, a regular expression whose first group is the value, such as '^([^_]+)_', or the name "
-            "of metadata that the run keeps (segment run --keep)"
+            f"write {FOLDER!r}, or a regular expression whose first group is the value, such as '^([^_]+)_'; metadata "
+            "of the input is there only if the run keeps it (segment run --keep)"
         )
         raise UsageError(f"{option} = {by!r} says nothing about what is taken from an id: {how}")
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import logging
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +100,20 @@ def test_blocks_are_bounded(items: list[Item], tmp_path: Path, monkeypatch: pyte
     blocks = list(task())
     assert sum(block.num_rows for block in blocks) == 14
     assert len(blocks) > 4
+
+
+def test_metadata_is_kept(items: list[Item], tmp_path: Path) -> None:
+    FORMATS["tars"](tmp_path, items[:1], shards=1)
+    (path,) = tmp_path.glob("*.tar")
+    held = b'{"weather": "fog", "speed": 30}'
+    with tarfile.open(path, "a") as tar:
+        member = tarfile.TarInfo(f"{items[0].stem}.json")
+        member.size = len(held)
+        tar.addfile(member, io.BytesIO(held))
+    rows = rows_of(segment.ImageSource(path, keep=["speed", "weather"]))
+    assert [row["meta"] for row in rows] == [{"speed": "30", "weather": "fog"}]
+    with pytest.raises(UsageError, match="ImageSource keeps what comes with the input"):
+        segment.ImageSource(path, keep=[":brightness"])
 
 
 def test_an_input_without_labels_has_no_such_column(items: list[Item], tmp_path: Path) -> None:
