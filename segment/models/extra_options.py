@@ -11,7 +11,7 @@ BRIGHTNESS = ":brightness"  # in `keep`: measured, not read. A colon begins the 
 
 
 class KeepOptions(BaseModel):
-    """Metadata: what is kept of each image for `segment score --by`."""
+    """Metadata: what is kept of each image beside its mask."""
 
     keep: tuple[str, ...] = Field(
         (),

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import logging
-import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ from segment.images.codec import decode_picture
 from segment.images.labels import LabelDecoder
 from tests.datasets import FORMATS, Item, encoded, read_rows
 from tests.jobs import model, motley
+from tests.tars import tar
 
 
 def rows_of(source: segment.ImageSource, parallelism: int = 1000) -> list[dict[str, Any]]:
@@ -103,13 +102,8 @@ def test_blocks_are_bounded(items: list[Item], tmp_path: Path, monkeypatch: pyte
 
 
 def test_metadata_is_kept(items: list[Item], tmp_path: Path) -> None:
-    FORMATS["tars"](tmp_path, items[:1], shards=1)
-    (path,) = tmp_path.glob("*.tar")
     held = b'{"weather": "fog", "speed": 30}'
-    with tarfile.open(path, "a") as tar:
-        member = tarfile.TarInfo(f"{items[0].stem}.json")
-        member.size = len(held)
-        tar.addfile(member, io.BytesIO(held))
+    path = tar(tmp_path / "in.tar", (items[0].name, items[0].image), (f"{items[0].stem}.json", held))
     rows = rows_of(segment.ImageSource(path, keep=["speed", "weather"]))
     assert [row["meta"] for row in rows] == [{"speed": "30", "weather": "fog"}]
     with pytest.raises(UsageError, match="ImageSource keeps what comes with the input"):

@@ -22,15 +22,16 @@ from segment.inputs.parquet.kept_columns import find_kept, kept_column
 from segment.job import InputOptions
 from segment.output.audit import audit_run
 from segment.output.ledger import Ledger
-from segment.output.mask_columns import MASKS_SCHEMA
+from segment.output.mask_columns import MASKS_SCHEMA, ExtraColumns
 from segment.output.plan import Plan
 from segment.output.remarks import remark_lines
 from segment.pipeline.kept import mean_luma, row_meta
+from segment.runs.resolve import check_options
 from segment.scores.image_counts import ImageCounts
 from segment.scores.slices import groups_of, kept_name, slices_by
 from segment.store.client import Store
 from segment.store.urls import masked_text
-from tests.runs import Outcome, Place, png, scene
+from tests.runs import CARD, Outcome, Place, png, scene
 from tests.tars import find, refusal, samples, tar
 
 SECRET = "0123abcdSECRET"
@@ -258,6 +259,19 @@ def test_update_sees_other_values_of_a_list(tmp_path: Path) -> None:
     found = discover(str(listed), options, Store(), known)
     assert (known.replaced, known.new, len(known.stale)) == (1, 0, 1)
     assert [member.meta for part in found.parts for member in part.members] == [("rain",)]
+
+
+def test_brightness_is_of_rgb_images_as_a_whole(tmp_path: Path) -> None:
+    job = Place(tmp_path).job(keep=(":brightness",))
+    check_options(job, CARD)
+    banded = CARD.model_copy(update={"input": CARD.input.model_copy(update={"bands": (1, 2, 4)})})
+    with pytest.raises(UsageError, match="in tiles or of other bands than RGB"):
+        check_options(job, banded)
+
+
+def test_a_row_that_was_not_read_has_no_metadata() -> None:
+    (column,) = ExtraColumns(meta=("a", "b")).arrays([None, None], [("x", None), ()])
+    assert column.to_pylist() == [{"a": "x", "b": None}, None]
 
 
 def test_options() -> None:
