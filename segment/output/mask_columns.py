@@ -6,13 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 
+from segment.metrics import BoundaryCounts
 from segment.models.card import ModelCard
 from segment.models.sessions.extras import Extras
 
 CELLS = pa.struct([("cell", pa.list_(pa.int32())), ("count", pa.list_(pa.int64()))])
 MASK = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+_REGIONS = ("both", "label", "prediction")  # in the order of `BoundaryCounts.counts`
+BOUNDARY = pa.struct([("class_id", pa.list_(pa.int32())), *((name, pa.list_(pa.int64())) for name in _REGIONS)])
 
 MASKS_SCHEMA = pa.schema(
     [
@@ -33,6 +37,7 @@ MASKS_SCHEMA = pa.schema(
 )
 _SCALAR_FEATURES = {pa.string(): "string", pa.int32(): "int32", pa.int64(): "int64", pa.float64(): "float64"}
 _IMAGE = {"_type": "Image"}
+_INDICES, _PIXELS = ({"feature": {"dtype": kind, "_type": "Value"}, "_type": "List"} for kind in ("int32", "int64"))
 
 
 class ImageExtras(NamedTuple):
@@ -43,12 +48,14 @@ class ImageExtras(NamedTuple):
         by_class: the same over the pixels of each predicted class, None where there are none.
         map: PNG of the measure of every pixel, 0-255; None without maps.
         probabilities: PNG of the probability of each chosen class, 0-255.
+        boundary: pixels of boundary regions; None where they are not counted, or without a label.
     """
 
     confidence: float | None = None
     by_class: tuple[float | None, ...] = ()
     map: bytes | None = None
     probabilities: tuple[bytes, ...] = ()
+    boundary: BoundaryCounts | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,26 +66,27 @@ class ExtraColumns:
         confidence: whether there are `mean_confidence` and `class_confidence`.
         maps: whether there is `confidence`, PNGs of the pixels' measure.
         classes: names of the classes whose probabilities are in `probabilities`, a struct of PNGs by class name.
+        boundary: whether there is `boundary`, counts of boundary regions of the classes that have one.
     """
 
     confidence: bool = False
     maps: bool = False
     classes: tuple[str, ...] = ()
+    boundary: bool = False
 
     @staticmethod
-    def of(extras: Extras, maps: bool, card: ModelCard) -> ExtraColumns:
-        """Return the columns for what sessions return."""
+    def of(extras: Extras, maps: bool, card: ModelCard, *, boundary: bool = False) -> ExtraColumns:
+        """Return the columns for what sessions return, and whether boundaries are counted."""
         names = tuple(card.classes.names[index] for index in extras.probabilities)
-        return ExtraColumns(extras.confidence is not None, maps, names)
+        return ExtraColumns(extras.confidence is not None, maps, names, boundary)
 
     @staticmethod
     def of_run(run: Mapping[str, Any], card: ModelCard) -> ExtraColumns:
         """Return the columns of a run, given its `run.json`."""
         contract = run["contract"]
         wanted = contract.get("confidence") or {"measure": None, "maps": False}
-        return ExtraColumns.of(
-            Extras(wanted["measure"], tuple(contract.get("probabilities", ()))), wanted["maps"], card
-        )
+        extras = Extras(wanted["measure"], tuple(contract.get("probabilities", ())))
+        return ExtraColumns.of(extras, wanted["maps"], card, boundary="boundary" in contract)
 
     @property
     def fields(self) -> list[pa.Field]:
@@ -90,6 +98,8 @@ class ExtraColumns:
             fields.append(pa.field("confidence", MASK))
         if self.classes:
             fields.append(pa.field("probabilities", pa.struct([pa.field(name, MASK) for name in self.classes])))
+        if self.boundary:
+            fields.append(pa.field("boundary", BOUNDARY))
         return fields
 
     @property
@@ -107,6 +117,7 @@ class ExtraColumns:
             "class_confidence": {"feature": number, "_type": "List"},
             "confidence": _IMAGE,
             "probabilities": dict.fromkeys(self.classes, _IMAGE),
+            "boundary": {"class_id": _INDICES} | dict.fromkeys(_REGIONS, _PIXELS),
         }
         return {field.name: known[field.name] for field in self.fields}
 
@@ -121,7 +132,15 @@ class ExtraColumns:
             "class_confidence": row.by_class,
             "confidence": {"bytes": row.map},
             "probabilities": {name: {"bytes": png} for name, png in zip(self.classes, row.probabilities, strict=True)},
+            "boundary": None if row.boundary is None else _sparse(row.boundary),
         }
+
+
+def _sparse(boundary: BoundaryCounts) -> dict[str, list[int]]:
+    """Return the counts of the classes that have a boundary region."""
+    found = np.flatnonzero(boundary.counts.any(axis=0))
+    counts = zip(_REGIONS, boundary.counts[:, found].tolist(), strict=True)
+    return {"class_id": found.tolist(), **dict(counts)}
 
 
 NO_COLUMNS = ExtraColumns()
@@ -140,8 +159,5 @@ def features_of(extra: ExtraColumns) -> dict[str, object]:
         if field.type in _SCALAR_FEATURES
     }
     features["mask"] = _IMAGE
-    features["confusion"] = {
-        "cell": {"feature": {"dtype": "int32", "_type": "Value"}, "_type": "List"},
-        "count": {"feature": {"dtype": "int64", "_type": "Value"}, "_type": "List"},
-    }
+    features["confusion"] = {"cell": _INDICES, "count": _PIXELS}
     return {name: features[name] for name in MASKS_SCHEMA.names} | extra.features

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from rich.console import Console
@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from segment.inputs.findings import by_reason, choice_in_words
-from segment.metrics.bootstrap import Interval
+from segment.metrics.boundary import BoundaryScore
 from segment.output.attempts import count_over_attempts, read_attempts
 from segment.output.audit import Audit
 from segment.output.ledger import Ledger
@@ -19,7 +19,9 @@ from segment.output.remarks import remark_lines
 from segment.output.results import STAGES
 from segment.output.speed import Speed, last_speed
 from segment.report.aggregate import RunReport
+from segment.report.boundary_tables import HEAD, boundary_in_words, boundary_rows
 from segment.report.certain_images import confidence_in_words
+from segment.report.percents import percent, span
 from segment.store.names import count, shown, size
 
 _WIDTH = 80  # columns of a report that does not go to a terminal
@@ -52,11 +54,23 @@ def print_report(report: RunReport, console: Console | None = None) -> None:
         for line in remarks(report):
             console.print(line, style="dim", markup=False)
     console.print(_classes(report, glyphs))
+    if report.boundary:
+        console.print(boundary_table(report.boundary, report.card.classes.names))
     if report.errors:
         console.print(_errors(report))
     if report.certainty:
         console.print(f"confidence: {confidence_in_words(report.certainty)}", markup=False)
     console.print(f"masks: {shown(report.output)}/masks/", soft_wrap=True, markup=False)
+
+
+def boundary_table(boundary: BoundaryScore, names: Sequence[str]) -> Table:
+    """Return boundary IoU as a table: its mean in the title, and a row for each class that has a boundary."""
+    table = Table(title=boundary_in_words(boundary), title_justify="left", box=None, pad_edge=False)
+    for number, column in enumerate(HEAD[: 3 if boundary.class_intervals else 2]):
+        table.add_column(column, justify="right" if number else "left", overflow="fold")
+    for row in boundary_rows(boundary, names):
+        table.add_row(*map(Text, row[: len(table.columns)]))
+    return table
 
 
 def console_for(console: Console | None = None) -> Console:
@@ -66,11 +80,6 @@ def console_for(console: Console | None = None) -> Console:
         return console
     columns = os.environ.get("COLUMNS", "")
     return Console(file=console.file, width=int(columns) if columns.isdecimal() else _WIDTH, highlight=False)
-
-
-def percent(share: float | None) -> str:
-    """Format a share of 0-1: `0.5` becomes `50.00`; None and NaN become a dash."""
-    return "-" if share is None or share != share else f"{100 * share:.2f}"
 
 
 def remarks(report: RunReport) -> list[str]:
@@ -142,11 +151,6 @@ def in_brackets(report: RunReport, figure: str) -> str:
     """Return the interval of a figure of the report as `(59.8 to 62.4)`, in per cent; `""` if there is none."""
     bounds = report.scored.intervals.get(figure) if report.scored else None
     return f"({span(bounds)})" if bounds else ""
-
-
-def span(bounds: Interval | None) -> str:
-    """Format the bounds of an interval in per cent: `59.8 to 62.4`; `""` for None."""
-    return f"{100 * bounds.low:.1f} to {100 * bounds.high:.1f}" if bounds else ""
 
 
 def _classes(report: RunReport, glyphs: _Glyphs) -> Table:
