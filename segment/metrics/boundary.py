@@ -157,7 +157,9 @@ class BoundaryStrips:
     def _of_rows(self, prediction: NDArray[np.uint8], label: NDArray[np.uint8], rows: slice) -> BoundaryCounts:
         classes = self.total.counts.shape[1]
         nothing = np.uint8(classes)
-        labelled, predicted = (self._scored[plane[rows]] for plane in (label, prediction))
+        labelled, predicted = (
+            np.asarray(cv2.LUT(plane[rows], self._scored), np.uint8) for plane in (label, prediction)
+        )
         in_label, in_prediction = (boundary_region(plane, self._distance)[rows] for plane in (label, prediction))
         predicted = np.where(in_prediction & (labelled != nothing), predicted, nothing)
         labelled = np.where(in_label, labelled, nothing)
@@ -187,9 +189,8 @@ def boundary_region(classes: NDArray[np.uint8], distance: int) -> NDArray[np.boo
     if 2 * distance >= min(classes.shape):  # no pixel is farther from the outside
         return np.ones(classes.shape, np.bool_)
     within_image = cv2.copyMakeBorder(classes, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=VOID)
-    touching = cv2.erode(within_image, _square(3)) != cv2.dilate(within_image, _square(3))
-    edges = np.ascontiguousarray(touching[1:-1, 1:-1]).view(np.uint8)
-    return np.asarray(cv2.dilate(edges, _square(2 * distance - 1))).view(np.bool_)
+    edges = cv2.morphologyEx(within_image, cv2.MORPH_GRADIENT, _square(3))[1:-1, 1:-1]  # 0 where all neighbours agree
+    return np.asarray(cv2.dilate(edges, _square(2 * distance - 1)), np.bool_)
 
 
 def _square(side: int) -> NDArray[np.uint8]:

@@ -13,12 +13,11 @@ HEAD = ("class", "boundary IoU %", "95 % interval")
 
 
 def boundary_in_words(boundary: BoundaryScore) -> str:
-    """Return mean and distance in a line: `boundary IoU 41.20 % (39.9 to 42.6), d = 2 % of the diagonal`."""
-    distance = f"d = {100 * boundary.fraction:g} % of the diagonal"
+    """Return mean and distance in a line: `mean boundary IoU 41.20 % (39.9 to 42.6), d = 2 % of the diagonal`."""
     if boundary.mean is None:
-        return f"boundary IoU: no label to compare with, {distance}"
+        return "no boundary IoU: no label to compare with"
     bounds = f" ({span(boundary.interval)})" if boundary.interval else ""
-    return f"boundary IoU {percent(boundary.mean)} %{bounds}, {distance}"
+    return f"mean boundary IoU {percent(boundary.mean)} %{bounds}, d = {100 * boundary.fraction:g} % of the diagonal"
 
 
 def boundary_rows(boundary: BoundaryScore, names: Sequence[str]) -> list[list[str]]:

@@ -55,7 +55,7 @@ def print_report(report: RunReport, console: Console | None = None) -> None:
             console.print(line, style="dim", markup=False)
     console.print(_classes(report, glyphs))
     if report.boundary:
-        console.print(boundary_table(report.boundary, report.card.classes.names))
+        print_boundary(report.boundary, report.card.classes.names, console)
     if report.errors:
         console.print(_errors(report))
     if report.certainty:
@@ -63,14 +63,16 @@ def print_report(report: RunReport, console: Console | None = None) -> None:
     console.print(f"masks: {shown(report.output)}/masks/", soft_wrap=True, markup=False)
 
 
-def boundary_table(boundary: BoundaryScore, names: Sequence[str]) -> Table:
-    """Return boundary IoU as a table: its mean in the title, and a row for each class that has a boundary."""
-    table = Table(title=boundary_in_words(boundary), title_justify="left", box=None, pad_edge=False)
+def print_boundary(boundary: BoundaryScore, names: Sequence[str], console: Console) -> None:
+    """Print the mean boundary IoU, and a row for each class that has a boundary."""
+    console.print(boundary_in_words(boundary), markup=False)
+    table = Table(box=None, pad_edge=False)
     for number, column in enumerate(HEAD[: 3 if boundary.class_intervals else 2]):
-        table.add_column(column, justify="right" if number else "left", overflow="fold")
+        table.add_column(column, justify="right" if number == 1 else "left", overflow="fold")
     for row in boundary_rows(boundary, names):
         table.add_row(*map(Text, row[: len(table.columns)]))
-    return table
+    if table.row_count:
+        console.print(table)
 
 
 def console_for(console: Console | None = None) -> Console:

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from segment.metrics.bootstrap import LEVEL, Interval
-from segment.report.console import boundary_table
+from segment.report.console import print_boundary
 from segment.report.markdown import boundary_lines, escaped
 from segment.report.percents import percent, span
 from segment.report.run_score import RunScore
@@ -61,7 +61,7 @@ def print_score(found: RunScore, console: Console) -> None:
     rows = [[name, *values] for name, values in _class_rows(found)]
     _print_table(console, "classes, in %", [head, *rows])
     if found.overall.boundary:
-        console.print(boundary_table(found.overall.boundary, found.protocol.grouping.names))
+        print_boundary(found.overall.boundary, found.protocol.grouping.names, console)
     if found.slices:
         _print_table(console, "slices", [_SLICE_HEAD, *_slice_rows(found)])
 

@@ -173,11 +173,11 @@ def test_every_form_shows_it(place: Place, ledger: Ledger) -> None:
     assert isinstance(console.file, io.StringIO)
     printed = console.file.getvalue()
     page = (place.output / "report" / "index.html").read_text()
-    assert printed.count(f"boundary IoU {mean} % (") == 2
+    assert printed.count(f"mean boundary IoU {mean} % (") == 2
     assert printed.count("d = 3 % of the diagonal") == 2
     assert f"Mean boundary IoU {mean} % (" in page
     assert page.count(f">{road}</td>") == 1
-    assert f"Boundary IoU {mean} % (" in to_markdown(report)
+    assert f"Mean boundary IoU {mean} % (" in to_markdown(report)
     assert f"| Road | {road} | " in to_markdown(report)
     assert score_run(ledger, segment.report.run_score.Request(resamples=0)).overall.boundary is not None
 
