@@ -1,6 +1,6 @@
 """Tiles on enlarged CamVid images: mIoU by blending, beside the image shrunk to one input; and what blending costs.
 
-    python jobs/tile_blending.py                  # 1.5x and 2x, 101 images; half an hour on two cores
+    python jobs/tile_blending.py                  # 1.5x and 2x, 101 images; ten minutes on two cores
     python jobs/tile_blending.py --step 10 --factors 2
 
 Reads `camvid/images`, `camvid/labels` and `models/unet32-camvid.onnx` below `--shared` (default: $SEGMENT_SHARED, else

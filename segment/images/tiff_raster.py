@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import BinaryIO
 
 import numpy as np
@@ -20,25 +21,46 @@ _MOST_BYTES = 1 << 28  # of a file that is decoded as a whole
 _EXCERPT_PIXELS = 1 << 26
 
 
-def open_raster(file: BinaryIO, max_pixels: int, most_by_window: int | None = None) -> Raster:
+@dataclass(frozen=True)
+class PixelReader:
+    """How the pixels of an image are read, as a whole and by window.
+
+    Attributes:
+        check: from the page of a large TIFF, its segments and the limit of pixels to its orientation, 1-8, and remarks;
+            raises SampleError.
+        decode: from the bytes of an image, or of a part of a TIFF, and the limit of pixels to the picture; raises
+            SampleError.
+    """
+
+    check: Callable[[TiffPage, TiffSegments, int], tuple[int, tuple[str, ...]]]
+    decode: Callable[[bytes, int], codec.Picture]
+
+
+RGB = PixelReader(lambda page, segments, most: codec.checked_header(segments.header(), most)[1:], codec.decode_picture)
+
+
+def open_raster(
+    file: BinaryIO, max_pixels: int, most_by_window: int | None = None, reader: PixelReader = RGB
+) -> Raster:
     """Open an image: a large TIFF is read by window, anything else is decoded now.
 
     Args:
         file: seekable, and best without a buffer; it stays open as long as the raster is read.
         max_pixels: limit that is checked by the header before any pixel is decoded.
         most_by_window: the same for a TIFF that is read by window; by default `max_pixels`.
+        reader: of its pixels.
 
     Raises:
         SampleError: as `segment.images.codec.decode_picture`.
     """
     page = page_of(file)
     if page and page.height * page.width >= LARGE:
-        return TiffRaster(page, most_by_window or max_pixels)
+        return TiffRaster(page, most_by_window or max_pixels, reader)
     try:
         data = read_all(file)
     except TiffError as error:
         raise SampleError("undecodable", str(error)) from error
-    picture = codec.decode_picture(data, max_pixels)
+    picture = reader.decode(data, max_pixels)
     place, remarks = _placed(page, picture.orientation)
     return ArrayRaster(picture.pixels, place, picture.orientation, picture.remarks + remarks)
 
@@ -116,7 +138,7 @@ class TiffWindows:
         for row in rows:
             for column in columns:
                 _paste(window, self._held[row, column], row * tall - top, column * wide - left)
-        return np.ascontiguousarray(headers.apply_orientation(window, self._orientation))
+        return np.ascontiguousarray(headers.turn_bands(window, self._orientation))
 
     def _hold(self, run: Run) -> None:
         pixels = self._decode(self._segments.excerpt(run))
@@ -139,6 +161,7 @@ class TiffRaster:
     Args:
         page: of the file.
         max_pixels: of the image.
+        reader: of its pixels.
 
     Attributes:
         height, width: upright, in pixels.
@@ -150,10 +173,11 @@ class TiffRaster:
         SampleError: `undecodable`, `too_many_pixels` or `pixel_format`.
     """
 
-    def __init__(self, page: TiffPage, max_pixels: int) -> None:
+    def __init__(self, page: TiffPage, max_pixels: int, reader: PixelReader = RGB) -> None:
+        self._reader = reader
         try:
             segments = TiffSegments(page)
-            _, self.orientation, remarks = codec.checked_header(segments.header(), max_pixels)
+            self.orientation, remarks = reader.check(page, segments, max_pixels)
         except TiffError as error:
             raise SampleError("undecodable", str(error)) from error
         self.georeference, more = _placed(page, self.orientation)
@@ -162,7 +186,7 @@ class TiffRaster:
         self.height, self.width = self._windows.height, self._windows.width
 
     def _decode(self, excerpt: bytes) -> NDArray[np.uint8]:
-        picture = codec.decode_picture(excerpt, _EXCERPT_PIXELS)
+        picture = self._reader.decode(excerpt, _EXCERPT_PIXELS)
         self.remarks += tuple(code for code in picture.remarks if code not in self.remarks)
         return picture.pixels
 

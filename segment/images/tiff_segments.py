@@ -23,7 +23,7 @@ from segment.images.tiff_tags import (
     encode_directory,
     file_header,
 )
-from segment.images.tiff_unpacking import DAMAGED, UNKNOWN_TO_OPENCV, UNPACKERS, without_differences
+from segment.images.tiff_unpacking import DAMAGED, NONE, UNKNOWN_TO_OPENCV, UNPACKERS, without_differences
 
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _FILL_ORDER = 256, 257, 258, 259, 262, 266
 _SAMPLES, _STRIP_ROWS, _PLANAR, _PREDICTOR, _EXTRA = 277, 278, 284, 317, 338
@@ -33,12 +33,14 @@ _STRIPS, _STRIP_SIZES, _TILES, _TILE_SIZES = 273, 279, 324, 325
 _KEPT = (_BITS, _COMPRESSION, _PHOTOMETRIC, _FILL_ORDER, _SAMPLES, _PLANAR, _PREDICTOR, _EXTRA, _SAMPLE_FORMAT,
          _JPEG_TABLES, 292, 293, 320, 332, 529, 530, 531, 532)  # fmt: skip
 _TURNING = (274, 700)  # orientation: a tag, or within XMP
-_NONE, _OLD_JPEG = 1, 6
+_OLD_JPEG = 6  # a compression
+_YCBCR = 6  # a photometric interpretation
 _OFFSETS = {3: "u2", 4: "u4", 16: "u8"}
 
 _MOST_PIXELS = 1 << 25  # of a segment: more would not be read by window
 _MOST_SEGMENTS = 1 << 24
-_RUN_PIXELS = 1 << 24  # of the segments that are cut out at once
+_MOST_BYTES = 1 << 28  # of a segment in all planes, unpacked
+_RUN_BYTES = 1 << 26  # of the segments that are cut out at once, unpacked
 _CHOPPED = 1 << 20  # bytes of the strips into which a larger one is cut, if it is not compressed
 _GAP = 1 << 16  # bytes between segments that are read with them, to save a request
 _REQUEST = 1 << 25  # bytes of a request
@@ -57,7 +59,8 @@ def readable_copy(data: bytes) -> tuple[bytes, tuple[int, int]] | None:
     """Return a TIFF that OpenCV reads, if it would not read this one, or read it wrong; else None.
 
     It does not know some compressions. Of tiles that reach beyond the image it takes rows of a wrong length (grey of
-    16 bits, or with alpha), and it turns each tile by itself (orientations 2, 3, 6 and 7); seen in 5.0.
+    16 bits, or with alpha), it turns each tile by itself (orientations 2, 3, 6 and 7), and it refuses tiles without
+    compression of no multiple of 1,024 bytes; seen in 5.0.
 
     Returns:
         The copy, not turned upright, and the (height, width) of its pixels that are of the image.
@@ -90,16 +93,18 @@ class TiffSegments:
 
     def __init__(self, page: TiffPage) -> None:
         self._page = page
-        self.compression = page.number(_COMPRESSION, _NONE)
+        self.compression = page.number(_COMPRESSION, NONE)
         samples, self.bits = page.number(_SAMPLES, 1), page.number(_BITS, 1)
         self._planes, self._samples = (samples, 1) if page.number(_PLANAR, 1) == 2 else (1, samples)
         if min(samples, self.bits) < 1:
             raise TiffError("it has no samples, or samples of no bits")
-        self._unpacker = UNPACKERS.get(self.compression)
-        self._differs = self._unpacker is not None and page.number(_PREDICTOR, 1) != 1
+        self.is_tiled = _TILES in page.tags
+        is_as_opencv_takes_it = self.compression == NONE and not self.is_tiled
+        is_subsampled = page.number(_PHOTOMETRIC, 0) == _YCBCR  # of which rows are no runs of bytes
+        self._unpacker = None if is_as_opencv_takes_it or is_subsampled else UNPACKERS.get(self.compression)
+        self._differs = self._unpacker is not None and self.compression != NONE and page.number(_PREDICTOR, 1) != 1
         if self._differs and (page.number(_PREDICTOR, 1) != 2 or self.bits not in (8, 16)):
             raise TiffError("its predictor is not known")
-        self.is_tiled = _TILES in page.tags
         if self.is_tiled:
             self.segment_height, self.segment_width = page.number(_TILE_HEIGHT, 0), page.number(_TILE_WIDTH, 0)
         else:
@@ -110,12 +115,14 @@ class TiffSegments:
     def _set_segments(self) -> None:
         if min(self.segment_height, self.segment_width) < 1 or self.compression == _OLD_JPEG:
             raise TiffError("its strips or tiles cannot be told apart")
+        if self.is_tiled and self.segment_width * self._samples * self.bits % 8:
+            raise TiffError("the rows of its tiles do not fill whole bytes")
         self._count()
         starts, sizes = (_TILES, _TILE_SIZES) if self.is_tiled else (_STRIPS, _STRIP_SIZES)
         self._starts, self._sizes = self._positions(starts), self._positions(sizes)
-        if not self.is_tiled and self.compression == _NONE:
+        if not self.is_tiled and self.compression == NONE:
             self._chop()
-        if self.segment_height * self.segment_width > _MOST_PIXELS:
+        if self.segment_height * self.segment_width > _MOST_PIXELS or self._bytes > _MOST_BYTES:
             raise TiffError(
                 f"its {'tiles' if self.is_tiled else 'strips'} are of {self.segment_width}x{self.segment_height} "
                 "pixels, too large to be read one by one: write it with tiles of 256 or 512 pixels"
@@ -153,6 +160,11 @@ class TiffSegments:
         self._sizes = np.tile(np.minimum(rows, self._page.height - first) * self._row_bytes, self._planes)
 
     @property
+    def _bytes(self) -> int:
+        """Bytes of a segment in all planes, unpacked."""
+        return self.segment_height * self._row_bytes * self._planes
+
+    @property
     def _row_bytes(self) -> int:
         """Bytes of a row of a segment, unpacked."""
         return -(-self.segment_width * self._samples * self.bits // 8)
@@ -163,7 +175,7 @@ class TiffSegments:
         Args:
             wanted: (row, column) of each, in ascending order.
         """
-        most = max(1, _RUN_PIXELS // (self.segment_height * self.segment_width))
+        most = max(1, _RUN_BYTES // self._bytes)
         first = 0
         for i in range(1, len(wanted) + 1):
             row, column = wanted[first]
@@ -177,41 +189,61 @@ class TiffSegments:
         """Return a TIFF of the segments of a run, of the file's byte order; not turned upright.
 
         Tiles are whole, also where they reach beyond the page: some of OpenCV's decoders read the rest of them wrong.
-        Segments are taken over as they are stored, but those of some compressions, which are unpacked.
+        Segments are taken over as they are stored, but those of some compressions, which are unpacked; then tiles
+        become one strip.
         """
         rows, columns = np.arange(run.rows) + run.row, np.arange(run.columns) + run.column
         held = (rows[:, None] * self.across + columns).ravel()
         numbers = (np.arange(self._planes)[:, None] * self.down * self.across + held).ravel()
         segments = self._read(numbers)
-        if self._unpacker:
-            segments = [self._unpack(data, int(number)) for data, number in zip(segments, numbers, strict=True)]
         height, width = run.rows * self.segment_height, run.columns * self.segment_width
         if not self.is_tiled:
             height = min(height, self._page.height - run.row * self.segment_height)
-        return self._file_of(height, width, segments)
+        if self._unpacker is None:
+            return self._file_of(height, width, segments, as_tiles=self.is_tiled)
+        segments = [self._unpack(data, int(number)) for data, number in zip(segments, numbers, strict=True)]
+        return self._file_of(height, width, self._as_strips(segments, run) if self.is_tiled else segments)
+
+    def _as_strips(self, tiles: Sequence[bytes], run: Run) -> list[bytes]:
+        """Return one strip for each plane of tiles without compression."""
+        stored = np.frombuffer(b"".join(tiles), np.uint8)
+        shape = (self._planes, run.rows, run.columns, self.segment_height, self._row_bytes)
+        return [plane.tobytes() for plane in stored.reshape(shape).swapaxes(2, 3)]
 
     @property
     def is_unreadable(self) -> bool:
         """Whether OpenCV cannot read the file, or reads it wrong."""
+        is_odd = self.compression == NONE and self.segment_height * self._row_bytes % 1024 > 0
         is_turned = self._page.number(_TURNING[0], 1) > 1
         is_plain = self.bits == 8 and self._samples != 2
         is_ragged = self._page.height % self.segment_height > 0 or self._page.width % self.segment_width > 0
-        return self.compression in UNKNOWN_TO_OPENCV or (self.is_tiled and (is_turned or (is_ragged and not is_plain)))
+        return self.compression in UNKNOWN_TO_OPENCV or (
+            self.is_tiled and (is_odd or is_turned or (is_ragged and not is_plain))
+        )
 
     def header(self) -> bytes:
         """Return a TIFF of the page's tags and no pixels: all that tells its size, its kind, and how it is turned."""
         return self._file_of(self._page.height, self._page.width, [], (*_KEPT, *_TURNING))
 
-    def _file_of(self, height: int, width: int, segments: Sequence[bytes], kept: Sequence[int] = _KEPT) -> bytes:
+    def _file_of(
+        self,
+        height: int,
+        width: int,
+        segments: Sequence[bytes],
+        kept: Sequence[int] = _KEPT,
+        *,
+        as_tiles: bool = False,
+    ) -> bytes:
         order = self._page.file.order
         at = len(file_header(0, big=False))
-        starts, sizes = (_TILES, _TILE_SIZES) if self.is_tiled else (_STRIPS, _STRIP_SIZES)
+        starts, sizes = (_TILES, _TILE_SIZES) if as_tiles else (_STRIPS, _STRIP_SIZES)
         lengths = [len(segment) for segment in segments] or [0]
         fields = [Field(_WIDTH, LONG, [width]), Field(_HEIGHT, LONG, [height]), *self._copied(kept)]
-        if self.is_tiled:
+        if as_tiles:
             fields += [Field(_TILE_WIDTH, LONG, [self.segment_width]), Field(_TILE_HEIGHT, LONG, [self.segment_height])]
         else:
-            fields += [Field(_STRIP_ROWS, LONG, [min(self.segment_height, height)])]
+            rows = height if self.is_tiled else min(self.segment_height, height)
+            fields += [Field(_STRIP_ROWS, LONG, [rows])]
 
         def directory(first: int) -> bytes:
             offsets = np.cumsum([first, *lengths[:-1]]).tolist()
@@ -224,7 +256,7 @@ class TiffSegments:
     def _copied(self, kept: Sequence[int]) -> Iterator[Field]:
         for number in kept:
             if number == _COMPRESSION and self._unpacker:
-                yield Field(number, SHORT, [_NONE])
+                yield Field(number, SHORT, [NONE])
             elif number in self._page.tags and not (number == _PREDICTOR and self._unpacker):
                 tag = self._page.tags[number]
                 yield Field(number, tag.kind, self._page.file.encoded(tag))

@@ -1,6 +1,7 @@
 """Strips and tiles of a TIFF, unpacked by imagecodecs.
 
-These are compressions that OpenCV does not know; and deflate, of which it takes damaged tiles without a word.
+These are compressions that OpenCV does not know; deflate, of which it takes damaged tiles without a word; and tiles
+without compression, of which it refuses some sizes.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from PIL import Image
 from segment.images import headers
 from segment.images.tiff_tags import TiffError
 
-DEFLATE, OLD_DEFLATE, LZMA, ZSTD, WEBP = 8, 32946, 34925, 50000, 50001  # numbers of compressions
+NONE, DEFLATE, OLD_DEFLATE, LZMA, ZSTD, WEBP = 1, 8, 32946, 34925, 50000, 50001  # numbers of compressions
 UNKNOWN_TO_OPENCV = (LZMA, ZSTD, WEBP)
 DAMAGED = "a strip or tile is damaged"
 
@@ -44,6 +45,7 @@ def _webp(data: bytes, rows: int, width: int, samples: int, bits: int) -> bytes:
 # By compression: from the bytes of a segment, its greatest number of rows, its width, samples a pixel and bits a sample
 # to its pixels' bytes. They never return more than these, whatever the bytes unpack to, and raise TiffError.
 UNPACKERS: dict[int, Callable[[bytes, int, int, int, int], bytes]] = {
+    NONE: lambda data, *_: data,
     DEFLATE: _packed_by(imagecodecs.deflate_decode),
     OLD_DEFLATE: _packed_by(imagecodecs.deflate_decode),
     LZMA: _packed_by(imagecodecs.lzma_decode),

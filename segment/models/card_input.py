@@ -181,11 +181,6 @@ class Input(BaseModel):
         return self
 
     @property
-    def reads_windows(self) -> bool:
-        """Whether large TIFFs are read by window, as tiles are; bands are decoded as a whole."""
-        return self.tiles is not None and self.bands is None
-
-    @property
     def is_dynamic(self) -> bool:
         """Whether the model runs at the size of each image; `height` and `width` are then those of its trial."""
         return self.multiple_of is not None

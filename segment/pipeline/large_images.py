@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from segment.errors import SampleError
 from segment.images import codec
-from segment.images.bands import decode_image
+from segment.images.bands import pixel_reader
 from segment.images.labels import LabelDecoder
-from segment.images.raster import ArrayRaster, Raster
+from segment.images.raster import Raster
 from segment.images.tiff_labels import LabelRaster, open_label
 from segment.images.tiff_raster import open_raster
 from segment.inputs.discover import Part, Sample
@@ -71,10 +71,7 @@ class TiledImages:
         if sample.fault not in SEGMENTED:
             raise SampleError(str(sample.fault))
         spec, most = self._task.card.input, self._task.settings.max_pixels
-        if not spec.reads_windows:
-            picture = decode_image(sample.image, spec, most)
-            return ArrayRaster(picture.pixels, None, picture.orientation, picture.remarks)
-        return open_raster(open_image_file(sample, self._task.store), most, BY_WINDOW * most)
+        return open_raster(open_image_file(sample, self._task.store), most, BY_WINDOW * most, pixel_reader(spec))
 
     def _segmented(
         self,

@@ -245,7 +245,7 @@ def read_planned(part: Part, task: Task) -> list[Sample]:
         InputChanged: what was planned is not there any more, or is another object.
     """
     try:
-        return read_part(part, task.settings.input_options, task.store, windowed=task.card.input.reads_windows)
+        return read_part(part, task.settings.input_options, task.store, windowed=task.card.input.tiles is not None)
     except FileNotFoundError as error:
         raise InputChanged(f"{shown(part.url)} has vanished since the run was planned: {error.strerror}") from None
 

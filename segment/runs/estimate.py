@@ -25,7 +25,7 @@ from segment.progress import Progress
 from segment.runs.forecast import Forecast, forecast
 from segment.runs.resolve import check_options, choose_batch, choose_runtime, discover_for, make_engine, task_of
 from segment.store.client import Store
-from segment.store.names import count
+from segment.store.names import count, rate
 
 _PROBE_PART = 4  # images of a part of the probe, at most
 _PARTS_PER_WORKER = 64
@@ -144,7 +144,7 @@ def estimate_lines(found: Estimate, price_per_hour: float | None) -> list[str]:
         f"{found.engine}: {size.workers} x {runtime.name} {runtime.version}, {runtime.device}, {runtime.precision}",
         size.words(),
         f"probe: {count(found.speed.images, 'image')} in {found.speed.seconds:.1f} s, nothing written",
-        f"expected: {found.rate:.1f} images/s, {duration} in total, including {found.start:.0f} s of start",
+        f"expected: {rate(found.rate)} images/s, {duration} in total, including {found.start:.0f} s of start",
     ]
     if price_per_hour is not None:
         cost = price_per_hour * found.seconds / 3600

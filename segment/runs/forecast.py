@@ -69,7 +69,7 @@ def forecast(task: Task, weights: Weights, plan: Plan, engine: Engine, workers: 
     """
     at_once = max(1, min(workers, len(plan)))
     each_image = plan.input_bytes / max(1, plan.images)
-    by_window = task.card.input.reads_windows and each_image >= LARGE_BYTES
+    by_window = task.card.input.tiles is not None and each_image >= LARGE_BYTES
     own = _COPIES * _pixel_bytes(task, each_image) + (0 if by_window else _PARTS * each_image * plan.largest_part)
     processes = engine.processes(task, weights, plan)
     model = footprint(task.card, weights, task.runtime, task.batch_size, session_extras(task.card, task.extras))
@@ -102,7 +102,7 @@ def _pixel_bytes(task: Task, each_image: float) -> float:
     decoded = _DECODED * each_image
     if task.card.input.tiles is None:
         return decoded * task.batch_size
-    if not task.card.input.reads_windows or each_image < LARGE_BYTES:
+    if each_image < LARGE_BYTES:
         return min(decoded, task.card.input.planes * task.settings.max_pixels)
     width = math.sqrt(decoded / _CHANNELS)  # of a square
     return _CHANNELS * width * task.card.input.height

@@ -34,6 +34,7 @@ COLOURS = RANDOM.integers(0, 65536, (3, 256)).astype(np.uint16)
 GREY = RGB[:, :, 0]
 
 TILES: dict[str, Any] = {"tile": (64, 32)}
+SMALL: dict[str, Any] = {"tile": (16, 48)}
 STRIPS: dict[str, Any] = {"rowsperstrip": 16}
 ONE_STRIP: dict[str, Any] = {"rowsperstrip": HEIGHT}
 COMPRESSIONS: dict[str, dict[str, Any]] = {
@@ -55,6 +56,8 @@ KINDS: dict[str, tuple[NDArray[Any], dict[str, Any]]] = {
     "16 bits": (DEEP, {"photometric": "rgb"}),
     "16 bits, grey": (DEEP[:, :, 0], {"photometric": "minisblack"}),
     "planes": (RGB.transpose(2, 0, 1), {"photometric": "rgb", "planarconfig": "separate"}),
+    "bits": (GREY > 100, {"photometric": "minisblack"}),
+    "grey with alpha": (ALPHA[:, :, 2:], {"photometric": "minisblack", "extrasamples": ["unassalpha"]}),
     "cmyk": (ALPHA, {"photometric": "separated"}),
 }
 
@@ -89,7 +92,7 @@ def test_windows_are_slices_of_the_whole_image(kind: str) -> None:
     """Whatever the layout and byte order; and the whole image is the same in each, tiles beyond its edge or not."""
     pixels, options = KINDS[kind]
     plain = codec.decode(written(pixels, **options, **STRIPS), LIMIT)
-    for layout in (TILES, STRIPS, ONE_STRIP):
+    for layout in (TILES, SMALL, STRIPS, ONE_STRIP):
         for order, big in (("<", False), ("<", True), (">", False)):
             data = written(pixels, **options, **layout, byteorder=order, bigtiff=big)
             assert np.array_equal(codec.decode(data, LIMIT), plain)
@@ -101,7 +104,7 @@ def test_every_compression_gives_the_pixels_that_were_packed(compression: str) -
     for kind in ("rgb", "rgba", "16 bits", "grey"):
         pixels, options = KINDS[kind]
         plain = codec.decode(written(pixels, **options), LIMIT)
-        for layout in (TILES, STRIPS):
+        for layout in (SMALL, STRIPS):
             data = written(pixels, **options, **COMPRESSIONS[compression], **layout, byteorder=">")
             assert_windows(raster(data), plain)
             assert np.array_equal(codec.decode(data, LIMIT), plain)

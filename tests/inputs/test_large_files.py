@@ -20,6 +20,7 @@ from segment.inputs import large_files
 from segment.inputs.discover import InputOptions, Sample, discover, read_part
 from segment.inputs.large_files import open_image_file, open_label_file
 from segment.store.client import Store
+from tests.s3 import S3Server
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (300, 400, 3), np.uint8)
 CLASSES = PIXELS[:, :, 0] // 64
@@ -119,3 +120,25 @@ def test_a_replaced_tiff_is_noticed_by_every_range(folder: Path) -> None:
     path.unlink()
     with pytest.raises(InputChanged, match="has vanished"):
         found.read(200, 0, 10, 10)
+
+
+def test_a_tiff_in_a_bucket_is_read_by_few_ranges(
+    folder: Path, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for key, value in s3_server.env.items():
+        monkeypatch.setenv(key, value)
+    url = f"{s3_server.bucket_url('large-tiffs')}/a.tif"
+    store, options = Store(s3_server.options), InputOptions()
+    store.write(url, (folder / "images/a.tif").read_bytes())
+    (part,) = discover(url, options, store).parts
+    (sample,) = read_part(part, options, store, windowed=True)
+    assert sample.large_image is not None
+    before = store.calls
+    found = TiffRaster(TiffPage(open_image_file(sample, store)), 1 << 30)
+    for top in range(0, 300, 64):
+        band = found.read(top, 0, min(64, 300 - top), 400)
+        assert np.array_equal(band, PIXELS[top : top + 64])
+    assert store.calls - before <= 3 + 5  # the directory, and a request for each row of tiles
+    store.write(url, (folder / "images/c.tif").read_bytes())
+    with pytest.raises(InputChanged, match="has changed"):
+        found.read(0, 0, 10, 10)

@@ -212,6 +212,7 @@ def test_tiffs_by_window_give_the_same(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_it_is_an_undisturbed_run(tmp_path: Path) -> None:
     place = TiledPlace(tmp_path)
     for seed in range(3):

@@ -10,13 +10,15 @@ import pytest
 import tifffile
 from numpy.typing import NDArray
 
+from segment.images.codec import decode_mask
 from segment.images.raster import Georeference
 from segment.images.tiff_tags import TiffPage
+from segment.pipeline import large_images
 from segment.report.exports import cog_layout
 from segment.report.exports.cog_layout import write_cog
 from tests.cogs import cog_faults
 from tests.exports import exported, files
-from tests.runs import Place, png, scene
+from tests.runs import CARD, CARD_TOML, Place, png, scene
 
 RANDOM = np.random.default_rng(0)
 MASK: NDArray[np.uint8] = np.kron(RANDOM.integers(0, 5, (160, 70)), np.ones((13, 17))).astype(np.uint8)[:2077, :1185]
@@ -87,3 +89,27 @@ def test_masks_are_exported_where_their_images_lie(tmp_path: Path) -> None:
     assert np.array_equal(tifffile.imread(found["photo.tif"]), scene(4)[1])
     again = exported(place, tmp_path / "cogs", "cog")
     assert (again.written, again.skipped, again.notes) == (0, 5, [])
+
+
+def test_a_mask_in_a_file_of_its_own_keeps_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is exported in every format, also when its image is gone."""
+    monkeypatch.setattr(large_images, "MOST_PNG_PIXELS", 1000)
+    place = Place(tmp_path)
+    place.card_path.write_text(CARD_TOML.replace('channels = "RGB"', 'channels = "RGB"\ntiles = { overlap = 6 }'))
+    colours = np.array(CARD.classes.palette, np.uint8)
+    mask = np.random.default_rng(0).integers(0, len(colours), (20, 30)).repeat(5, 0).repeat(5, 1).astype(np.uint8)
+    place.write("large.tif", tiff(colours[mask], *TAGS))
+    (row,) = place.run().rows.values()
+    assert row["mask"]["bytes"] is None
+    with (place.output / row["mask"]["path"]).open("rb") as opened:
+        assert TiffPage(opened).georeference == PLACE
+    (place.images / "large.tif").unlink()
+    assert exported(place, tmp_path / "cogs", "cog").notes == []
+    (found,) = files(tmp_path / "cogs")
+    assert cog_faults(found) == []
+    assert np.array_equal(tifffile.imread(found), mask)
+    with found.open("rb") as opened:
+        assert TiffPage(opened).georeference == PLACE
+    exported(place, tmp_path / "pngs", "png")
+    (found,) = files(tmp_path / "pngs")
+    assert np.array_equal(decode_mask(found.read_bytes()), mask)
