@@ -36,7 +36,7 @@ class BoundaryOptions(BaseModel):
 
     boundary: float | None = Field(
         None,
-        gt=0,
+        ge=0.0001,
         le=1,
         description="Count boundary IoU, too: the IoU of the pixels whose distance to an outline is at most this "
         "fraction of the diagonal; 0.02 in its paper, 0.005 for Cityscapes.",
