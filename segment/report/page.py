@@ -28,6 +28,7 @@ from segment.report.aggregate import RunReport
 from segment.report.boundary_tables import boundary_in_words
 from segment.report.console import accuracies
 from segment.report.gallery import Group, gallery
+from segment.report.percents import span
 from segment.report.pictures import GONE
 from segment.report.rows import ImageScores, read_scores
 from segment.scores.boundaries import boundary_of_class
@@ -127,7 +128,7 @@ def _file(name: str) -> str:
 @functools.cache
 def _template() -> Template:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {name: getattr(wording, name) for name in wording.FILTERS}
+    environment.filters |= {name: getattr(wording, name) for name in wording.FILTERS} | {"span": span}
     return environment.from_string(_file("report.html.j2"))
 
 

@@ -11,7 +11,7 @@ from segment.report.certain_images import confidence_in_words
 from segment.report.published import published_in_words
 from segment.store.names import shown
 
-FILTERS = ("pct", "num", "short", "rate", "duration", "points", "when", "clean", "span")
+FILTERS = ("pct", "num", "short", "rate", "duration", "points", "when", "clean")
 
 CONVENTIONS = {
     "omz": "Ignored classes are left out of labels and predictions (Open Model Zoo)",
