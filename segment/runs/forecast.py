@@ -102,7 +102,8 @@ def _pixel_bytes(task: Task, each_image: float) -> float:
     decoded = _DECODED * each_image
     if task.card.input.tiles is None:
         return decoded * task.batch_size
+    planes = task.card.input.planes
     if each_image < LARGE_BYTES:
-        return min(decoded, task.card.input.planes * task.settings.max_pixels)
-    width = math.sqrt(decoded / _CHANNELS)  # of a square
-    return _CHANNELS * width * task.card.input.height
+        return min(decoded, planes * task.settings.max_pixels)
+    width = math.sqrt(decoded / planes)  # of a square
+    return planes * width * task.card.input.height
