@@ -40,7 +40,7 @@ _OFFSETS = {3: "u2", 4: "u4", 16: "u8"}
 _MOST_PIXELS = 1 << 25  # of a segment: more would not be read by window
 _MOST_SEGMENTS = 1 << 24
 _MOST_BYTES = 1 << 28  # of a segment in all planes, unpacked
-_RUN_BYTES = 1 << 26  # of the segments that are cut out at once, unpacked
+RUN_BYTES = 1 << 26  # of the segments that are cut out at once, unpacked
 _CHOPPED = 1 << 20  # bytes of the strips into which a larger one is cut, if it is not compressed
 _GAP = 1 << 16  # bytes between segments that are read with them, to save a request
 _REQUEST = 1 << 25  # bytes of a request
@@ -177,7 +177,7 @@ class TiffSegments:
         Args:
             wanted: (row, column) of each, in ascending order.
         """
-        most = max(1, _RUN_BYTES // self._bytes)
+        most = max(1, RUN_BYTES // self._bytes)
         first = 0
         for i in range(1, len(wanted) + 1):
             row, column = wanted[first]
@@ -234,8 +234,10 @@ class TiffSegments:
         # of grey with alpha OpenCV takes both planes for grey; Pillow gives the bytes of 16 bits to the wrong pixels
         is_in_planes = self._planes == 2 or (self._planes == 4 and self.bits == 16 and self.compression == NONE)
         is_ragged = self._page.height % self.segment_height > 0 or self._page.width % self.segment_width > 0
-        return self.compression in UNKNOWN_TO_OPENCV or is_in_planes or (
-            self.is_tiled and (is_odd or is_turned or (is_ragged and not is_plain))
+        return (
+            self.compression in UNKNOWN_TO_OPENCV
+            or is_in_planes
+            or (self.is_tiled and (is_odd or is_turned or (is_ragged and not is_plain)))
         )
 
     @property
