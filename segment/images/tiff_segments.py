@@ -14,15 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from segment.images.tiff_tags import (
-    LONG,
-    SHORT,
-    Field,
-    TiffError,
-    TiffPage,
-    encode_directory,
-    file_header,
-)
+from segment.images.tiff_tags import LONG, SHORT, Field, TiffError, TiffPage, encode_directory, file_header
 from segment.images.tiff_unpacking import DAMAGED, NONE, UNKNOWN_TO_OPENCV, UNPACKERS, without_differences
 
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _FILL_ORDER = 256, 257, 258, 259, 262, 266

@@ -315,11 +315,6 @@ def _result_of(part: Part, rows: Sequence[ImageRow], clock: Clock, read_bytes: i
         seconds=dict(clock.seconds),
         read_bytes=read_bytes,
         written_bytes=written_bytes,
-        host=socket.gethostname(),
-        began=clock.began,
-        ended=time.time(),
-        memory=clock.memory,
-        tiles=clock.tiles,
-        tiles_left=clock.tiles_left,
-        seconds_left=clock.seconds_left,
-    )
+        host=socket.gethostname(), began=clock.began, ended=time.time(), memory=clock.memory,
+        tiles=clock.tiles, tiles_left=clock.tiles_left, seconds_left=clock.seconds_left,
+    )  # fmt: skip

@@ -72,7 +72,7 @@ def forecast(task: Task, weights: Weights, plan: Plan, engine: Engine, workers: 
     each_image = plan.input_bytes / max(1, plan.images)
     by_window = task.card.input.tiles is not None and each_image >= LARGE_BYTES
     if by_window:
-        own = _window_bytes(task, each_image)
+        own = _window_bytes(task, each_image, plan.names_labels)
     else:
         own = _COPIES * _pixel_bytes(task, each_image) + _PARTS * each_image * plan.largest_part
     processes = engine.processes(task, weights, plan)
@@ -109,11 +109,11 @@ def _pixel_bytes(task: Task, each_image: float) -> float:
     return min(decoded, task.card.input.planes * task.settings.max_pixels)
 
 
-def _window_bytes(task: Task, each_image: float) -> float:
+def _window_bytes(task: Task, each_image: float, has_label: bool) -> float:
     """Return the bytes of an image that is read by window: a row of tiles, as read, as cut out of the file, and new.
 
     Of the file's own tiles those are held that the row touches, and those of the next row are decoded meanwhile.
     """
     planes, height = task.card.input.planes, task.card.input.height
     width = math.sqrt(_DECODED * each_image / planes)  # of a square
-    return planes * width * (2 * height + 2 * _FILE_TILE) + RUN_BYTES
+    return (planes + has_label) * width * (2 * height + 2 * _FILE_TILE) + RUN_BYTES
