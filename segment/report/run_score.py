@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,18 +12,20 @@ from numpy.typing import NDArray
 
 from segment.errors import SegmentError, UsageError, did_you_mean
 from segment.metrics import CONVENTIONS
-from segment.metrics.bootstrap import RESAMPLES
+from segment.metrics.bootstrap import MOST_RESAMPLES, RESAMPLES
 from segment.metrics.regroup import regroup
 from segment.models.card import Convention, ModelCard
 from segment.output.ledger import Ledger
 from segment.output.plan import Plan
 from segment.report.aggregate import RunReport, load_report
 from segment.scores.image_counts import ImageCounts, read_image_counts
-from segment.scores.scored import Protocol, Scored, score_images, score_total
+from segment.scores.scored import FEW, Protocol, Scored, score_images, score_total
 from segment.scores.slices import Slices, groups_of, slices_by
 from segment.store.client import Store
 from segment.store.names import count, shown
 from segment.store.urls import to_url
+
+_FEW_RESAMPLES = 200  # below which the ends of a 95 % interval rest on a few draws
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +67,8 @@ class RunScore:
         lines = [report.size_note] if report.size_note else []
         if report.total.errors:
             lines.append(f"{count(report.total.errors, 'image')} with an error in no score")
+        if (unscored := report.total.images - report.total.errors - report.total.scored) > 0:
+            lines.append(f"{count(unscored, 'image')} without a label that the card counts")
         if grouping.ignored:
             lines.append(f"ignored: {', '.join(shown(grouping.names[index]) for index in grouping.ignored)}")
         if grouping.chosen is not None:
@@ -72,7 +76,14 @@ class RunScore:
             lines.append(f"means over {chosen}; pixel accuracy and kappa are of all")
         if self.without_slice:
             lines.append(f"{count(self.without_slice, 'image')} in no slice")
-        return [*lines, *(self.overall.notes(grouping.names, self.units) if self.resamples else ())]
+        return [*lines, *(self._interval_notes() if self.resamples else ())]
+
+    def _interval_notes(self) -> Iterator[str]:
+        yield from self.overall.notes(self.protocol.grouping.names, self.units)
+        if few := sum(one.has_few for one in self.slices.values()):
+            yield f"{count(few, 'slice')} of fewer than {FEW} {self.units}, whose intervals are somewhat too narrow"
+        if self.overall.intervals and self.resamples < _FEW_RESAMPLES:
+            yield f"{count(self.resamples, 'resample')} only: the intervals are coarse, and others with another seed"
 
 
 def score(
@@ -141,14 +152,17 @@ class Request:
     def needs_images(self, protocol: Protocol) -> bool:
         """Return whether the counts of single images are needed; if not, those of shards do."""
         regrouped = self.ignore is not None or bool(self.merge) or self.classes is not None
-        return bool(self.resamples or self.by) or (protocol.convention == "image-mean" and regrouped)
+        return bool(self.resamples) or self.by is not None or (protocol.convention == "image-mean" and regrouped)
 
 
 def score_run(ledger: Ledger, asked: Request) -> RunScore:
     """Score the run of a ledger; see `score`."""
-    if asked.resamples < 0:
-        raise UsageError(f"resamples = {asked.resamples}: give 0 for no intervals, or a number such as {RESAMPLES}")
-    if asked.group_by and not asked.resamples:
+    if not 0 <= asked.resamples <= MOST_RESAMPLES:
+        why = f"give 0 for no intervals, or a number up to {MOST_RESAMPLES}, such as {RESAMPLES}"
+        raise UsageError(f"resamples = {asked.resamples}: {why}")
+    if asked.seed < 0:
+        raise UsageError(f"seed = {asked.seed}: give a whole number from 0 on")
+    if asked.group_by is not None and not asked.resamples:
         raise UsageError("group_by is for intervals, and resamples = 0 makes none: leave one of the two out")
     report, plan = load_report(ledger), ledger.read_run_and_plan()[1]
     protocol = asked.protocol(report.card)
@@ -160,8 +174,8 @@ def score_run(ledger: Ledger, asked: Request) -> RunScore:
         overall = score_total(report.total.confusion, images, protocol, report.total.image_miou)
         return RunScore(report, protocol, overall)
     counts = read_counts(ledger, plan, report)
-    groups = groups_of(counts.ids, asked.group_by).of_image if asked.group_by else None
-    slices = slices_by(counts, asked.by, report.card.classes.names) if asked.by else None
+    groups = groups_of(counts.ids, asked.group_by).of_image if asked.group_by is not None else None
+    slices = slices_by(counts, asked.by, report.card.classes.names) if asked.by is not None else None
     overall = score_images(counts, protocol, groups, asked.resamples, asked.seed)
     return RunScore(
         report,

@@ -78,8 +78,8 @@ def slices_of(ids: pa.ChunkedArray, by: str, option: str) -> Slices:
 
     Args:
         ids: of n images.
-        by: `folder`, the part of the id before its last `/`; or a regular expression whose first group is the value,
-            such as `^([^_]+)_`.
+        by: `folder`, the part of the id before its last `/`, or `.`; or a regular expression whose first group is the
+            value, such as `^([^_]+)_`; an empty one is none.
         option: its name in errors.
 
     Raises:
@@ -121,7 +121,7 @@ def groups_of(ids: pa.ChunkedArray, by: str) -> Slices:
 
 def _reader(by: str, option: str) -> Callable[[str], str | None]:
     if by == FOLDER:
-        return posixpath.dirname
+        return lambda name: posixpath.dirname(name) or "."
     try:
         pattern = re.compile(by)
     except re.error as error:
@@ -132,6 +132,6 @@ def _reader(by: str, option: str) -> Callable[[str], str | None]:
 
     def first_group(name: str) -> str | None:
         match = pattern.search(name)
-        return match[1] if match else None
+        return (match[1] or None) if match else None
 
     return first_group
