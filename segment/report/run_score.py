@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,11 +16,12 @@ from segment.metrics.bootstrap import MOST_RESAMPLES, RESAMPLES
 from segment.metrics.regroup import regroup
 from segment.models.card import Convention, ModelCard
 from segment.output.ledger import Ledger
+from segment.output.mask_columns import ExtraColumns
 from segment.output.plan import Plan
 from segment.report.aggregate import RunReport, load_report
 from segment.scores.image_counts import ImageCounts, read_image_counts
 from segment.scores.scored import FEW, Protocol, Scored, score_images, score_total
-from segment.scores.slices import Slices, groups_of, slices_by
+from segment.scores.slices import Slices, groups_of, kept_name, slices_by
 from segment.store.client import Store
 from segment.store.names import count, shown
 from segment.store.urls import to_url
@@ -112,9 +113,10 @@ def score(
         merge: unions of classes, as `Pole+SignSymbol=Furniture`.
         classes: the classes over which means are taken; None for all.
         by: slices to score besides: `size` of the image, `label:CLASS` (share of the class among its labelled pixels),
-            `folder`, or a regular expression whose first group, found in an image's id, names its slice.
-        group_by: what resamples draw instead of single images, `folder` or an expression as in `by`: frames of one
-            video are not independent.
+            metadata that the run keeps by its name, `folder`, or a regular expression whose first group, found in an
+            image's id, names its slice. `speed:30,60` makes ranges of numbers, `meta:size` is metadata of that name.
+        group_by: what resamples draw instead of single images, metadata, `folder` or an expression as in `by`: frames
+            of one video are not independent.
         resamples: of the bootstrap behind the intervals; 0 for none, which reads the statistics only.
         seed: of the resamples.
         storage_options: fsspec options for a URL that is not local.
@@ -149,6 +151,12 @@ class Request:
         own = card.metric.convention
         return Protocol(grouping, self.convention or own, "omz" if own == "image-mean" else own)
 
+    def kept(self, run: Mapping[str, Any]) -> set[str]:
+        """Return the names of the kept metadata that slices and groups need, given `run.json`. Raises UsageError."""
+        known = ExtraColumns.of_run(run, ModelCard.model_validate(run["card"])).meta
+        asked = {option: by for option, by in (("by", self.by), ("group_by", self.group_by)) if by}
+        return {name for option, by in asked.items() if (name := kept_name(by, known, option))}
+
     def needs_images(self, protocol: Protocol) -> bool:
         """Return whether the counts of single images are needed; if not, those of shards do."""
         regrouped = self.ignore is not None or bool(self.merge) or self.classes is not None
@@ -173,8 +181,8 @@ def score_run(ledger: Ledger, asked: Request) -> RunScore:
         images = report.total.images - report.total.errors
         overall = score_total(report.total.confusion, images, protocol, report.total.image_miou)
         return RunScore(report, protocol, overall)
-    counts = read_counts(ledger, plan, report)
-    groups = groups_of(counts.ids, asked.group_by).of_image if asked.group_by is not None else None
+    counts = read_counts(ledger, plan, report, asked.kept(report.run))
+    groups = groups_of(counts.ids, asked.group_by, counts.meta).of_image if asked.group_by is not None else None
     slices = slices_by(counts, asked.by, report.card.classes.names) if asked.by is not None else None
     overall = score_images(counts, protocol, groups, asked.resamples, asked.seed)
     return RunScore(
@@ -188,13 +196,13 @@ def score_run(ledger: Ledger, asked: Request) -> RunScore:
     )
 
 
-def read_counts(ledger: Ledger, plan: Plan, report: RunReport) -> ImageCounts:
-    """Read the counts of the images that a report covers.
+def read_counts(ledger: Ledger, plan: Plan, report: RunReport, meta: Collection[str] = ()) -> ImageCounts:
+    """Read the counts of the images that a report covers, and the kept metadata of these names.
 
     Raises:
         SegmentError: a masks file is damaged or lost, or the counts are not those of the statistics.
     """
-    counts = read_image_counts(ledger, plan, report.parts, len(report.card.classes))
+    counts = read_image_counts(ledger, plan, report.parts, len(report.card.classes), meta)
     if counts.total() != report.total.confusion:
         raise SegmentError(
             f"the counts under {shown(ledger.url('masks'))} are not those under {shown(ledger.url('stats'))}: "

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
@@ -33,6 +33,7 @@ class ImageCounts:
         offsets: `int64[n + 1]`: the cells of image i are `cells[offsets[i]:offsets[i + 1]]`.
         cells: `uint16[m]`, `label * C + prediction`; label C is void.
         counts: pixels, `uint32[m]`, or `int64` where one has more.
+        meta: the kept metadata that was read, by name: text of each image.
     """
 
     classes: int
@@ -41,6 +42,7 @@ class ImageCounts:
     offsets: NDArray[np.int64]
     cells: NDArray[np.uint16]
     counts: NDArray[np.integer]
+    meta: Mapping[str, pa.ChunkedArray] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -57,6 +59,7 @@ class ImageCounts:
             offsets=offsets,
             cells=self.cells[chosen],
             counts=self.counts[chosen],
+            meta={name: values.take(pa.array(images)) for name, values in self.meta.items()},
         )
 
     def regrouped(self, grouping: Grouping) -> ImageCounts:
@@ -139,7 +142,9 @@ class ImageCounts:
             yield units[first:last] - start, self.take(images[first:last])
 
 
-def read_image_counts(ledger: Ledger, plan: Plan, parts: Collection[str], classes: int) -> ImageCounts:
+def read_image_counts(
+    ledger: Ledger, plan: Plan, parts: Collection[str], classes: int, meta: Collection[str] = ()
+) -> ImageCounts:
     """Read the counts of the images of committed parts; of each masks file no mask.
 
     Error rows have no counts and are left out; images without a label have all their pixels in the void row.
@@ -148,6 +153,7 @@ def read_image_counts(ledger: Ledger, plan: Plan, parts: Collection[str], classe
         ledger, plan: of the run.
         parts: ids of the parts.
         classes: number of classes of the run's card.
+        meta: names of kept metadata to read.
 
     Raises:
         SegmentError: a masks file is damaged or lost.
@@ -157,10 +163,13 @@ def read_image_counts(ledger: Ledger, plan: Plan, parts: Collection[str], classe
     lengths: list[NDArray[np.int64]] = []
     cells: list[NDArray[np.uint16]] = []
     counts: list[NDArray[np.integer]] = []
-    for _, table in part_tables(ledger, plan, numbers_of(plan, parts), _COLUMNS):
+    kept: dict[str, list[pa.Array]] = {name: [] for name in meta}
+    for _, table in part_tables(ledger, plan, numbers_of(plan, parts), [*_COLUMNS, *(["meta"] if kept else [])]):
         rows = table.filter(pc.is_valid(table["confusion"]))
         stored = rows["confusion"].combine_chunks()
         values = np.asarray(stored.field("count").flatten())
+        for name, texts in kept.items():
+            texts.append(pc.struct_field(rows["meta"].combine_chunks(), [rows["meta"].type.get_field_index(name)]))
         ids.append(rows["id"])
         sizes.append(np.asarray(rows["width"]).astype(np.int64) * np.asarray(rows["height"]))
         lengths.append(np.asarray(pc.list_value_length(stored.field("cell"))).astype(np.int64))
@@ -173,4 +182,5 @@ def read_image_counts(ledger: Ledger, plan: Plan, parts: Collection[str], classe
         np.append(0, np.cumsum(np.concatenate([np.empty(0, np.int64), *lengths]))),
         np.concatenate([np.empty(0, np.uint16), *cells]),
         np.concatenate([np.empty(0, np.uint32), *counts]),
+        {name: pa.chunked_array(texts, pa.string()) for name, texts in kept.items()},
     )
