@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from segment.api.segmenter import Segmenter
     from segment.engines.ray_source import ImageSource
     from segment.job import Job
-    from segment.metrics import Confusion, IoU, confusion, iou
+    from segment.metrics import BoundaryCounts, Confusion, IoU, boundary_counts, confusion, iou
     from segment.models.card import ModelCard, load_card
     from segment.progress import Progress
     from segment.report.aggregate import RunReport
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from segment.runs.driver import run
 
 __all__ = [
+    "BoundaryCounts",
     "Confusion",
     "ImageSource",
     "IoU",
@@ -37,6 +38,7 @@ __all__ = [
     "RunScore",
     "SegmentedImage",
     "Segmenter",
+    "boundary_counts",
     "confusion",
     "iou",
     "load_card",
@@ -47,6 +49,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "BoundaryCounts": "segment.metrics",
     "Confusion": "segment.metrics",
     "ImageSource": "segment.engines.ray_source",
     "IoU": "segment.metrics",
@@ -59,6 +62,7 @@ _HOMES = {
     "RunScore": "segment.report.run_score",
     "SegmentedImage": "segment.api.reader",
     "Segmenter": "segment.api.segmenter",
+    "boundary_counts": "segment.metrics",
     "confusion": "segment.metrics",
     "iou": "segment.metrics",
     "load_card": "segment.models.card",

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from segment.metrics import Confusion, Score, score
 from segment.metrics.bootstrap import FEWEST, RESAMPLES, Interval, interval, resampled_sums, score_of_resamples
+from segment.metrics.boundary import BoundaryScore
 from segment.metrics.conventions import ratio, roles
 from segment.metrics.regroup import Grouping
 from segment.models.card import Convention
@@ -50,6 +51,7 @@ class Scored:
         intervals: of 95 %, by figure; empty where there are none.
         class_intervals: of each class's IoU.
         unlabelled: share of the resamples without a label of the class, by class: these are not in its interval.
+        boundary: boundary IoU; None for a run without, or where the classes are not those of the run.
     """
 
     images: int
@@ -60,6 +62,7 @@ class Scored:
     intervals: Mapping[str, Interval | None] = field(default_factory=dict)
     class_intervals: Sequence[Interval | None] = ()
     unlabelled: Sequence[float] = ()
+    boundary: BoundaryScore | None = None
 
     @property
     def miou(self) -> float | None:
@@ -159,6 +162,7 @@ class Features:
 
     Attributes:
         images: indices of the images that the convention counts.
+        unit: the unit of each of these images, from 0.
         units: number of these images, or of their groups.
     """
 
@@ -169,13 +173,13 @@ class Features:
         self._roles_of_image = roles(len(grouping.names), grouping.ignored, protocol.of_image)
         self._protocol = protocol
         self.images = self._counts.holding(np.any(self._roles < len(grouping.names), axis=0))
-        self._unit = np.arange(len(self.images))
+        self.unit = np.arange(len(self.images))
         if groups is not None:
-            self._unit = np.unique(groups[self.images], return_inverse=True)[1]
-        self.units = int(self._unit.max()) + 1 if len(self._unit) else 0
+            self.unit = np.unique(groups[self.images], return_inverse=True)[1]
+        self.units = int(self.unit.max()) + 1 if len(self.unit) else 0
 
     def __iter__(self) -> Iterator[NDArray[np.float64]]:
-        for unit, some in self._counts.chunks(self.images, self._unit):
+        for unit, some in self._counts.chunks(self.images, self.unit):
             number = int(unit[-1]) + 1
             sums = [some.by_role(self._roles, unit, number).reshape(number, -1)]
             if self._protocol.convention == "image-mean":
