@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from segment.api.comparing import compare
     from segment.api.model import Model, load_model
     from segment.api.reader import Run, SegmentedImage, open_run
     from segment.api.segmenter import Segmenter
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from segment.models.card import ModelCard, load_card
     from segment.progress import Progress
     from segment.report.aggregate import RunReport
+    from segment.report.comparison.comparing import RunComparison
     from segment.report.run_score import RunScore, score
     from segment.runs.driver import run
 
@@ -33,10 +35,12 @@ __all__ = [
     "ModelCard",
     "Progress",
     "Run",
+    "RunComparison",
     "RunReport",
     "RunScore",
     "SegmentedImage",
     "Segmenter",
+    "compare",
     "confusion",
     "iou",
     "load_card",
@@ -55,10 +59,12 @@ _HOMES = {
     "ModelCard": "segment.models.card",
     "Progress": "segment.progress",
     "Run": "segment.api.reader",
+    "RunComparison": "segment.report.comparison.comparing",
     "RunReport": "segment.report.aggregate",
     "RunScore": "segment.report.run_score",
     "SegmentedImage": "segment.api.reader",
     "Segmenter": "segment.api.segmenter",
+    "compare": "segment.api.comparing",
     "confusion": "segment.metrics",
     "iou": "segment.metrics",
     "load_card": "segment.models.card",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,7 +18,7 @@ from segment.output.ledger import Ledger
 from segment.output.part_rows import numbers_of, part_tables
 from segment.output.plan import Plan
 
-_COLUMNS = ["id", "width", "height", "confusion"]
+COUNT_COLUMNS = ["id", "width", "height", "confusion"]
 _LARGEST = np.iinfo(np.uint32).max
 
 
@@ -152,25 +152,52 @@ def read_image_counts(ledger: Ledger, plan: Plan, parts: Collection[str], classe
     Raises:
         SegmentError: a masks file is damaged or lost.
     """
-    ids: list[pa.ChunkedArray] = []
-    sizes: list[NDArray[np.int64]] = []
-    lengths: list[NDArray[np.int64]] = []
-    cells: list[NDArray[np.uint16]] = []
-    counts: list[NDArray[np.integer]] = []
-    for _, table in part_tables(ledger, plan, numbers_of(plan, parts), _COLUMNS):
-        rows = table.filter(pc.is_valid(table["confusion"]))
-        stored = rows["confusion"].combine_chunks()
-        values = np.asarray(stored.field("count").flatten())
-        ids.append(rows["id"])
-        sizes.append(np.asarray(rows["width"]).astype(np.int64) * np.asarray(rows["height"]))
-        lengths.append(np.asarray(pc.list_value_length(stored.field("cell"))).astype(np.int64))
-        cells.append(np.asarray(stored.field("cell").flatten()).astype(np.uint16))
-        counts.append(values.astype(np.uint32) if not len(values) or values.max() <= _LARGEST else values)
+    blocks = [
+        counts_of_rows(classes, table.filter(pc.is_valid(table["confusion"])))
+        for _, table in part_tables(ledger, plan, numbers_of(plan, parts), COUNT_COLUMNS)
+    ]
+    return joined(classes, blocks)
+
+
+def counts_of_rows(classes: int, rows: pa.Table) -> ImageCounts:
+    """Return the counts of rows of a masks file (`COUNT_COLUMNS`), each of which has counts."""
+    stored = rows["confusion"].combine_chunks()
     return ImageCounts(
         classes,
-        pa.chunked_array([chunk for column in ids for chunk in column.chunks], pa.string()),
-        np.concatenate([np.empty(0, np.int64), *sizes]),
-        np.append(0, np.cumsum(np.concatenate([np.empty(0, np.int64), *lengths]))),
-        np.concatenate([np.empty(0, np.uint16), *cells]),
-        np.concatenate([np.empty(0, np.uint32), *counts]),
+        rows["id"],
+        np.asarray(rows["width"]).astype(np.int64) * np.asarray(rows["height"]),
+        np.append(0, np.cumsum(np.asarray(pc.list_value_length(stored.field("cell"))).astype(np.int64))),
+        np.asarray(stored.field("cell").flatten()).astype(np.uint16),
+        _narrow(np.asarray(stored.field("count").flatten())),
     )
+
+
+def counts_of_matrices(
+    classes: int, ids: pa.ChunkedArray, pixels: NDArray[np.int64], matrices: Sequence[Confusion]
+) -> ImageCounts:
+    """Return the counts of images, given the matrix of each."""
+    pairs = [matrix.to_cells() for matrix in matrices]
+    return ImageCounts(
+        classes,
+        ids,
+        pixels,
+        np.cumsum([0, *(len(cells) for cells, _ in pairs)]),
+        np.concatenate([np.empty(0, np.uint16), *(cells.astype(np.uint16) for cells, _ in pairs)]),
+        _narrow(np.concatenate([np.empty(0, np.int64), *(counts for _, counts in pairs)])),
+    )
+
+
+def joined(classes: int, blocks: Sequence[ImageCounts]) -> ImageCounts:
+    """Return the counts of the images of all blocks, in order."""
+    return ImageCounts(
+        classes,
+        pa.chunked_array([chunk for block in blocks for chunk in block.ids.chunks], pa.string()),
+        np.concatenate([np.empty(0, np.int64), *(block.pixels for block in blocks)]),
+        np.append(0, np.cumsum(np.concatenate([np.empty(0, np.int64), *(np.diff(block.offsets) for block in blocks)]))),
+        np.concatenate([np.empty(0, np.uint16), *(block.cells for block in blocks)]),
+        np.concatenate([np.empty(0, np.uint32), *(block.counts for block in blocks)]),
+    )
+
+
+def _narrow(counts: NDArray[np.int64]) -> NDArray[np.integer]:
+    return counts.astype(np.uint32) if not len(counts) or counts.max() <= _LARGEST else counts

@@ -1,0 +1,182 @@
+"""The same images in two runs: the counts of both, and the pixels of their masks counted against each other."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from segment.images import codec, resize
+from segment.metrics import Confusion
+from segment.metrics.common_classes import CommonClasses
+from segment.metrics.conventions import ratio
+from segment.models.card import ModelCard
+from segment.output.ledger import Ledger
+from segment.output.part_rows import read_part_rows
+from segment.output.plan import Plan
+from segment.scores.image_counts import COUNT_COLUMNS, ImageCounts, counts_of_matrices, counts_of_rows, joined
+from segment.scores.matching import Matches, RunRows
+from segment.store.background import in_order
+
+_THREADS = 8
+_CACHED = 16  # parts of B whose rows are kept for the next part of A, where the parts of the runs do not coincide
+
+
+@dataclass(frozen=True, eq=False)
+class Side:
+    """One of two runs that are compared: where its rows are, which they are, and its card."""
+
+    ledger: Ledger
+    plan: Plan
+    rows: RunRows
+    card: ModelCard
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """The n images of two runs that can be compared, in A's order.
+
+    Attributes:
+        rows_a, rows_b: `int64[n]`, indices of their rows in `RunRows`.
+        a, b: the counts of each run, by the classes of its card.
+        masks: pixels by A's and B's mask, in the place of label and prediction, by the common classes; None if masks
+            were not compared.
+        resized_a, resized_b: number of masks that were enlarged to the size of their image.
+        other_size: images left out, as their source has another size in the other run.
+    """
+
+    rows_a: NDArray[np.intp]
+    rows_b: NDArray[np.intp]
+    a: ImageCounts
+    b: ImageCounts
+    masks: ImageCounts | None
+    resized_a: int = 0
+    resized_b: int = 0
+    other_size: int = 0
+
+    def __len__(self) -> int:
+        return len(self.rows_a)
+
+
+def read_pairs(a: Side, b: Side, matches: Matches, common: CommonClasses, with_masks: bool = True) -> Pairs:
+    """Read the rows of matched images, part by part of A, in several threads, and count their pixels.
+
+    Memory holds the counts of all images (see `ImageCounts`), and the masks of a few parts. Where B's images are in
+    another order than A's, a part of B may be read several times.
+
+    Args:
+        a, b: the two runs.
+        matches: the images.
+        common: the classes.
+        with_masks: count the pixels of the masks against each other; if not, no mask is read.
+
+    Raises:
+        SegmentError: a masks file is damaged or lost.
+    """
+    reader = _Reader(a, b, common, with_masks)
+    blocks = list(in_order(reader.read, _by_part(a.rows, matches), name="pairs", threads=_THREADS, ahead=2 * _THREADS))
+    kept = np.concatenate([np.empty(0, np.bool_), *(block.kept for block in blocks)])
+    enlarged = sum((block.enlarged for block in blocks), np.zeros(2, np.int64))
+    return Pairs(
+        matches.rows_a[kept],
+        matches.rows_b[kept],
+        joined(len(a.card.classes), [block.a for block in blocks]),
+        joined(len(b.card.classes), [block.b for block in blocks]),
+        joined(len(common.classes), [block.masks for block in blocks]) if with_masks else None,
+        int(enlarged[0]),
+        int(enlarged[1]),
+        int(np.count_nonzero(~kept)),
+    )
+
+
+def _by_part(a: RunRows, matches: Matches) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+    """Yield the rows of A and of B of the images of each of A's parts."""
+    cuts = np.flatnonzero(np.diff(a.part[matches.rows_a])) + 1
+    yield from zip(np.split(matches.rows_a, cuts), np.split(matches.rows_b, cuts), strict=True) if len(matches) else ()
+
+
+@dataclass(frozen=True, eq=False)
+class _Block:
+    """The images of a part of A: which of them can be compared, their counts, and the number of masks enlarged."""
+
+    kept: NDArray[np.bool_]
+    a: ImageCounts
+    b: ImageCounts
+    masks: ImageCounts
+    enlarged: NDArray[np.int64]
+
+
+class _Reader:
+    """Reads parts of two runs; called in several threads."""
+
+    def __init__(self, a: Side, b: Side, common: CommonClasses, with_masks: bool) -> None:
+        self._a, self._b, self._common, self._with_masks = a, b, common, with_masks
+        columns = [*COUNT_COLUMNS, "mask"] if with_masks else COUNT_COLUMNS
+        self._part_of_a = self._part_reader(a, columns)
+        self._part_of_b = functools.lru_cache(maxsize=_CACHED)(self._part_reader(b, columns))
+
+    @staticmethod
+    def _part_reader(side: Side, columns: list[str]) -> Callable[[int], pa.Table]:
+        shards, parts = side.plan.table["shard"], side.plan.table["id"]
+        return lambda number: read_part_rows(side.ledger, shards[number].as_py(), parts[number].as_py(), columns)
+
+    def read(self, rows: tuple[NDArray[np.intp], NDArray[np.intp]]) -> _Block:
+        one = self._rows_of(self._a.rows, rows[0], self._part_of_a)
+        other = self._rows_of(self._b.rows, rows[1], self._part_of_b)
+        same_size = [pc.equal(one[name], other[name]) for name in ("width", "height")]
+        kept = np.asarray(pc.and_(*same_size))
+        one, other = one.filter(pa.array(kept)), other.filter(pa.array(kept))
+        a = counts_of_rows(len(self._a.card.classes), one)
+        b = counts_of_rows(len(self._b.card.classes), other)
+        matrices, enlarged = self._confusions(one, other) if self._with_masks else ([], np.zeros(2, np.int64))
+        pixels = a.pixels if self._with_masks else np.empty(0, np.int64)
+        ids = a.ids if self._with_masks else pa.chunked_array([], pa.string())
+        return _Block(kept, a, b, counts_of_matrices(len(self._common.classes), ids, pixels, matrices), enlarged)
+
+    @staticmethod
+    def _rows_of(listed: RunRows, rows: NDArray[np.intp], read: Callable[[int], pa.Table]) -> pa.Table:
+        """Return rows, in this order, of the parts that hold them."""
+        order = np.argsort(listed.part[rows], kind="stable")
+        numbers, starts = np.unique(listed.part[rows][order], return_index=True)
+        groups = np.split(listed.position[rows][order], starts[1:])
+        tables = [read(int(number)).take(pa.array(some)) for number, some in zip(numbers, groups, strict=True)]
+        back = np.empty(len(rows), np.intp)
+        back[order] = np.arange(len(rows))
+        return pa.concat_tables([table.replace_schema_metadata(None) for table in tables]).take(pa.array(back))
+
+    def _confusions(self, one: pa.Table, other: pa.Table) -> tuple[list[Confusion], NDArray[np.int64]]:
+        to_a, to_b = self._common.tables
+        enlarged = np.zeros(2, np.int64)
+        found = []
+        sizes = zip(one["height"].to_pylist(), one["width"].to_pylist(), strict=True)
+        for size, png_a, png_b in zip(sizes, _pngs(one), _pngs(other), strict=True):
+            masks = []
+            for side, (png, card) in enumerate(((png_a, self._a.card), (png_b, self._b.card))):
+                mask = codec.decode_mask(png)
+                enlarged[side] += mask.shape != size
+                masks.append(mask if mask.shape == size else resize.restore_mask(mask, card.input, size))
+            found.append(Confusion.of(to_b[masks[1]], to_a[masks[0]], len(self._common.classes)))
+        return found, enlarged
+
+
+def _pngs(rows: pa.Table) -> Iterator[bytes]:
+    return (mask["bytes"].as_py() for mask in rows["mask"])
+
+
+def image_agreement(masks: ImageCounts) -> NDArray[np.float64]:
+    """Return the share of the pixels of each image to which both masks give one class, `float64[n]`."""
+    shares = [np.empty(0)]
+    for _, some in masks.blocks():
+        owner = np.repeat(np.arange(len(some)), np.diff(some.offsets))
+        same = some.cells // some.classes == some.cells % some.classes
+        pixels = [
+            np.bincount(owner[chosen], weights=some.counts[chosen], minlength=len(some))
+            for chosen in (same, slice(None))
+        ]
+        shares.append(ratio(*pixels))
+    return np.concatenate(shares)
