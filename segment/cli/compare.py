@@ -43,8 +43,8 @@ def compare(
         option(
             "fail-below",
             "POINTS",
-            "Exit with 1 where the change of mIoU is below this, such as -0.5: the lower bound of its interval decides, "
-            "with --resamples 0 the change itself.",
+            "Exit with 1 where the change of mIoU is below this, such as -0.5: the lower bound of its interval "
+            "decides, with --resamples 0 the change itself.",
         ),
     ] = None,
     fail_below_agreement: Annotated[

@@ -19,7 +19,7 @@ class CommonClasses:
     """The classes of model A and of model B as one list of D classes.
 
     Attributes:
-        classes: the D classes; ignored are those that A's card ignores, and of those that only B has, those that B's does.
+        classes: the D classes; ignored are those that A's card ignores, or B's card where only B has the class.
         of_a: index of the common class by A's index.
         of_b: the same of B.
     """
@@ -79,11 +79,12 @@ class CommonClasses:
 def common_classes(a: Classes, b: Classes, pairs: Sequence[str] = ()) -> CommonClasses:
     """Bring the classes of two models together: those of one name, in any case, are one class, and so are given pairs.
 
-    A class that is paired is not matched by name besides. Several classes of A may be paired with one of B, or the other
-    way: they are then united.
+    A class that is paired is not matched by name besides. Several classes of A may be paired with one of B, or the
+    other way: they are then united.
 
-    >>> two = [Classes(names=names, palette=[(0, 0, 0)] * 3) for names in (("Road", "Car", "Van"), ("road", "auto", "Sky"))]
-    >>> common = common_classes(*two, ["Car=auto", "Van=auto"])
+    >>> names = ("Road", "Car", "Van"), ("road", "auto", "Sky")
+    >>> a, b = (Classes(names=some, palette=[(0, 0, 0)] * 3) for some in names)
+    >>> common = common_classes(a, b, ["Car=auto", "Van=auto"])
     >>> common.classes.names, common.of_a, common.of_b
     (('Road', 'auto', 'Sky'), (0, 1, 1), (0, 1, 2))
 
@@ -103,7 +104,9 @@ def common_classes(a: Classes, b: Classes, pairs: Sequence[str] = ()) -> CommonC
         )
     groups = _united(links, len(a), len(b))
     if len(groups) > VOID:
-        raise UsageError(f"the classes of both runs together are {len(groups)}, and {VOID} is the most: pair more (--map)")
+        raise UsageError(
+            f"the classes of both runs together are {len(groups)}, and {VOID} is the most: pair more (--map)"
+        )
     of_a, of_b = [0] * len(a), [0] * len(b)
     for number, (of_first, of_second) in enumerate(groups):
         for index in of_first:

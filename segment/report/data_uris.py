@@ -53,7 +53,7 @@ def jpeg_uri(rgb: NDArray[np.uint8]) -> str:
 
 
 def png_uri(pixels: NDArray[np.uint8], palette: NDArray[np.uint8], clear: tuple[int, ...]) -> str:
-    """Return indices `uint8[H, W]` as a PNG with a palette `uint8[N, 3]`, in which the indices `clear` are transparent."""
+    """Return indices `uint8[H, W]` as a PNG with a palette `uint8[N, 3]`; the indices `clear` are transparent."""
     return _uri("png", codec.encode_palette_png(pixels, palette, clear))
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from segment.models.card import ModelCard
 from segment.models.classes import VOID

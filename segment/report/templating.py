@@ -23,11 +23,15 @@ def render_template(name: str, *, styles: tuple[str, ...] = ("report.css",), **v
         values: what the template shows, beside `style`, `script` and `script_hash`.
     """
     script = Markup(_file("report.js"))
-    page = _environment().get_template(name).render(
-        style=Markup("".join(map(_file, styles))),
-        script=script,
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        **values,
+    page = (
+        _environment()
+        .get_template(name)
+        .render(
+            style=Markup("".join(map(_file, styles))),
+            script=script,
+            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+            **values,
+        )
     )
     return str(page)
 

@@ -67,7 +67,7 @@ def score_pairs(
         resamples: number; 0 for no intervals.
         seed: of the draws.
     """
-    images = np.intersect1d(*(Features(*one).images for one in zip((a, b), protocols, strict=True)))
+    images = np.intersect1d(Features(a, protocols[0]).images, Features(b, protocols[1]).images)
     if not len(images):
         return None
     some = None if groups is None else groups[images]
@@ -84,8 +84,12 @@ def score_pairs(
         points = [with_intervals_of(*one) for one in zip(points, draws, strict=True)]
     return PairedScores(
         images,
-        *points,
-        {name: _change([one.figures[name] for one in points], [one.figures[name] for one in draws]) for name in FIGURES},
+        points[0],
+        points[1],
+        {
+            name: _change([one.figures[name] for one in points], [one.figures[name] for one in draws])
+            for name in FIGURES
+        },
         {kind: _class_changes(kind, points, draws) for kind in OF_CLASS},
     )
 

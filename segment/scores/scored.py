@@ -122,7 +122,9 @@ def score_images(
     point = features.point()
     if not resamples or features.units < FEWEST:
         return point
-    return with_intervals_of(point, draws_of(resampled_sums(features, features.units, resamples, seed), point, protocol))
+    return with_intervals_of(
+        point, draws_of(resampled_sums(features, features.units, resamples, seed), point, protocol)
+    )
 
 
 @dataclass(frozen=True, eq=False)

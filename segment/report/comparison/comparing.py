@@ -154,7 +154,12 @@ class Against:
     def images(self) -> pa.Table:
         """Return a row for each image: `id`, `pixels`, `agreement`, `miou_a`, `miou_b`, `change`; undefined is null."""
         mious = self.image_mious
-        columns = {"agreement": self.image_agreement, "miou_a": mious[0], "miou_b": mious[1], "change": mious[1] - mious[0]}
+        columns = {
+            "agreement": self.image_agreement,
+            "miou_a": mious[0],
+            "miou_b": mious[1],
+            "change": mious[1] - mious[0],
+        }
         return pa.table(
             {"id": self.pairs.a.ids, "pixels": self.pairs.a.pixels}
             | {name: pa.array(values, from_pandas=True) for name, values in columns.items()}
@@ -249,7 +254,11 @@ def _against(a: ComparedRun, b: ComparedRun, asked: Request) -> Against:
     groups = groups_of(pairs.a.ids, asked.group_by).of_image if asked.group_by else None
     agreement = Protocol(Grouping(grouping.names, grouping.of_class, (), _asked(grouping, asked)), "omz", "omz")
     compare = functools.partial(_compare, pairs, (*protocols, agreement), groups, asked)
-    slices = slices_by(pairs.a.regrouped(grouping_a), asked.by, grouping.names) if asked.by else Slices((), np.empty(0))
+    slices = (
+        slices_by(pairs.a.regrouped(grouping_a), asked.by, grouping.names)
+        if asked.by
+        else Slices((), np.empty(0, np.intp))
+    )
     return Against(
         a,
         b,

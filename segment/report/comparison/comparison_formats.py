@@ -5,14 +5,13 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from segment.metrics.bootstrap import LEVEL, Interval
-from segment.report.comparison.comparing import Against, ComparedImages, ComparedRun, RunComparison
+from segment.metrics.bootstrap import LEVEL
 from segment.report.comparison.comparison_notes import all_notes, notes, run_in_words
-from segment.report.comparison.gate import Verdict
+from segment.report.comparison.points import points, points_span
 from segment.report.console import percent
 from segment.report.markdown import escaped
 from segment.report.score_formats import NAMES, bounds_of, defined, markdown_table, print_table
@@ -20,18 +19,12 @@ from segment.report.written_names import spreadsheet_cell
 from segment.scores.paired import OF_CLASS, Change
 from segment.store.names import count, shown
 
+if TYPE_CHECKING:
+    from segment.report.comparison.comparing import Against, ComparedImages, ComparedRun, RunComparison
+    from segment.report.comparison.gate import Verdict
+
 _NAMED = 5  # images of each kind that text and Markdown name
 _EXTREME = 20  # images of each kind in JSON
-
-
-def points(change: Change) -> str:
-    """Format a change of shares in points: `-0.21`; NaN becomes a dash."""
-    return "-" if change.value != change.value else f"{100 * change.value:+.2f}"
-
-
-def points_span(bounds: Interval | None) -> str:
-    """Format the interval of a change in points: `-0.32 to -0.11`; `""` for None."""
-    return f"{100 * bounds.low:+.2f} to {100 * bounds.high:+.2f}" if bounds else ""
 
 
 def headline(found: Against) -> str:
@@ -100,7 +93,7 @@ def _figure_rows(found: ComparedImages) -> Iterator[list[str]]:
 
 def _class_rows(found: Against) -> Iterator[list[str]]:
     scores, agreement = found.overall.scores, found.overall.agreement
-    for index, name in enumerate(found.grouping.names):
+    for index in range(len(found.grouping.names)):
         row = [class_in_words(found, index), percent(float(agreement.score.iou[index])) if agreement else ""]
         if scores is not None:
             change = scores.class_changes["iou"][index]
@@ -111,20 +104,28 @@ def _class_rows(found: Against) -> Iterator[list[str]]:
 
 def class_in_words(found: Against, index: int) -> str:
     """Return the name of a class, and whether it is ignored, or which run alone has it."""
-    held = [{grouping.of_class[i] for i in range(len(grouping.of_class))} for grouping in (p.grouping for p in found.protocols)]
+    in_a, in_b = (index in protocol.grouping.of_class for protocol in found.protocols)
     mark = " (ignored)" if index in found.grouping.ignored else ""
-    for run, one, other in ((found.a, held[0], held[1]), (found.b, held[1], held[0])):
-        if index in one and index not in other:
-            mark = f" (only {run.letter})"
+    if in_a != in_b:
+        mark = f" (only {found.a.letter if in_a else found.b.letter})"
     return f"{shown(found.grouping.names[index])}{mark}"
 
 
 def _slice_rows(found: Against) -> Iterator[list[str]]:
     for value, one in found.slices.items():
-        row = [shown(value), f"{one.images:,}", percent(one.agreement.figures["pixel_accuracy"]) if one.agreement else ""]
+        row = [
+            shown(value),
+            f"{one.images:,}",
+            percent(one.agreement.figures["pixel_accuracy"]) if one.agreement else "",
+        ]
         if one.scores is not None:
             change = one.scores.changes["miou"]
-            row += [percent(one.scores.a.miou), percent(one.scores.b.miou), points(change), points_span(change.interval)]
+            row += [
+                percent(one.scores.a.miou),
+                percent(one.scores.b.miou),
+                points(change),
+                points_span(change.interval),
+            ]
         yield row + [""] * (7 - len(row))
 
 
@@ -133,7 +134,10 @@ def _extremes(found: Against) -> Iterator[tuple[str, list[str]]]:
     ids, mious = found.pairs.a.ids, found.image_mious
     changed = found.changed_most(_NAMED)
     if changed:
-        yield "changed most", [f"{shown(ids[i].as_py())} ({percent(found.image_agreement[i])} % agree)" for i in changed]
+        yield (
+            "changed most",
+            [f"{shown(ids[i].as_py())} ({percent(found.image_agreement[i])} % agree)" for i in changed],
+        )
     for title, chosen in (("lost most", found.lost_most(_NAMED)), ("gained most", found.gained_most(_NAMED))):
         if chosen:
             yield title, [f"{shown(ids[i].as_py())} ({100 * (mious[1, i] - mious[0, i]):+.2f})" for i in chosen]

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from segment.metrics.bootstrap import FEWEST
-from segment.report.comparison.comparing import Against, ComparedRun, RunComparison
 from segment.store.names import count, listed, shown
 
-SCORE_RULE = "95 % intervals by paired bootstrap: a resample draws the same {} for both runs"
+if TYPE_CHECKING:
+    from segment.report.comparison.comparing import Against, ComparedRun, RunComparison
 
 
 def run_in_words(run: ComparedRun) -> str:
@@ -52,7 +53,7 @@ def _of_images(found: Against) -> Iterator[str]:
         yield f"not compared, as its source has another size in the other run: {count(pairs.other_size, 'image')}"
     for run, enlarged in ((a, pairs.resized_a), (b, pairs.resized_b)):
         if enlarged:
-            yield f"{count(enlarged, 'mask')} of {run} stored at model size: enlarged to the image's (nearest neighbour)"
+            yield f"{count(enlarged, 'mask')} of {run} at model size: enlarged to the image's (nearest neighbour)"
     if found.without_slice:
         yield f"{count(found.without_slice, 'image')} in no slice"
     if pairs.masks is None:
@@ -65,8 +66,8 @@ def _of_classes(found: Against) -> Iterator[str]:
         if only:
             words = listed([names[index] for index in only], 6)
             yield (
-                f"only {run} has {count(len(only), 'class', 'classes')}, {words}: their pixels count as disagreement, and "
-                "they are in no mean of scores (--map pairs classes)"
+                f"only {run} has {count(len(only), 'class', 'classes')}, {words}: their pixels count as disagreement, "
+                "and they are in no mean of scores (--map pairs classes)"
             )
     ignored = found.grouping.ignored
     if ignored and found.overall.scores:

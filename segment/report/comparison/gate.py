@@ -1,8 +1,8 @@
 """What a comparison must hold for a program to go on: the limits behind the exit code of `segment compare`.
 
-A change of the score is a claim about images of this kind, so its interval decides: the lower bound must not be below the
-limit, which says that a larger loss is unlikely (a test of non-inferiority). Without an interval the change itself
-decides. Agreement is counted, not estimated: its value decides.
+A change of the score is a claim about images of this kind, so its interval decides: the lower bound must not be below
+the limit, which says that a larger loss is unlikely (a test of non-inferiority). Without an interval the change itself
+decides. Agreement is counted, not estimated: its value decides. A run that is not finished does not pass.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from segment.errors import UsageError
 from segment.report.comparison.comparing import Against, RunComparison
+from segment.report.comparison.points import points, points_span
 
 
 @dataclass(frozen=True)
@@ -54,13 +55,15 @@ def _of_run(found: Against, limits: Limits) -> Iterator[Verdict]:
     run = found.b.letter
     if limits.change is not None:
         if found.change is None or found.overall.scores is None:
-            raise UsageError(f"fail_below: no image is labelled in both A and {run}, so that no change of mIoU is known")
-        bounds = found.overall.scores.changes["miou"].interval
-        change = 100 * found.change
-        decides = 100 * bounds.low if bounds else change
-        how = f"change of mIoU {change:+.2f} points, at least {decides:+.2f}" if bounds else f"change of mIoU {change:+.2f} points"
-        passed = decides >= limits.change
-        yield Verdict(passed, f"{run}: {how}: {'not below' if passed else 'below'} {limits.change:+g}")
+            raise UsageError(
+                f"fail_below: no image is labelled in both A and {run}, so that no change of mIoU is known"
+            )
+        change = found.overall.scores.changes["miou"]
+        bounds = change.interval
+        passed = 100 * (bounds.low if bounds else change.value) >= limits.change
+        which = f" ({points_span(bounds)}): its lower bound" if bounds else ":"
+        how = f"{which} is {'not below' if passed else 'below'} {limits.change:+g}"
+        yield Verdict(passed, f"{run}: change of mIoU {points(change)} points{how}")
     if limits.agreement is not None:
         if found.agreement is None:
             raise UsageError("fail_below_agreement: masks were not compared (--no-masks)")
