@@ -166,7 +166,7 @@ def _names(groups: Sequence[_Members], a: Classes, b: Classes) -> tuple[str, ...
     names: list[str] = []
     for one, other in groups:
         name = a.names[one[0]] if len(one) == 1 else "+".join(b.names[index] for index in other)
-        while name.lower() in {known.lower() for known in names}:
+        while name in names:
             name += " (B)"
         names.append(name)
     return tuple(names)

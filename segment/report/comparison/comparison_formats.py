@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from segment.report.markdown import escaped
 from segment.report.score_formats import NAMES, bounds_of, defined, markdown_table, print_table
 from segment.report.written_names import spreadsheet_cell
 from segment.scores.paired import OF_CLASS, Change
+from segment.scores.scored import Scored
 from segment.store.names import count, shown
 
 if TYPE_CHECKING:
@@ -30,13 +32,22 @@ _EXTREME = 20  # images of each kind in JSON
 def headline(found: Against) -> str:
     """Return the outcome in one line: agreement, and change of the mIoU."""
     parts = [count(len(found.pairs), "image")]
-    if found.agreement is not None:
-        parts.append(f"{100 * found.agreement:.4f} % of the pixels agree")
+    if found.overall.agreement is not None:
+        parts.append(agreement_in_words(found.overall.agreement))
     if found.overall.scores is not None:
         change = found.overall.scores.changes["miou"]
         span = f" ({points_span(change.interval)})" if change.interval else ""
         parts.append(f"mIoU {points(change)} points{span}")
     return f"{found.b.letter} against {found.a.letter}: {', '.join(parts)}"
+
+
+def agreement_in_words(agreement: Scored) -> str:
+    """Return the share of pixels that agree, and how many do not, which a rounded share may hide."""
+    counts = agreement.confusion.counts
+    changed = int(counts.sum() - counts.trace())
+    if not changed:
+        return "every pixel agrees"
+    return f"{percent(agreement.figures['pixel_accuracy'])} % of the pixels agree, {changed:,} do not"
 
 
 def print_comparison(found: RunComparison, console: Console) -> None:
@@ -45,6 +56,8 @@ def print_comparison(found: RunComparison, console: Console) -> None:
         console.print(f"{run.letter}  {run_in_words(run)}", markup=False)
     for note in all_notes(found):
         console.print(note, style="dim", markup=False)
+    if len(found.against) > 1:
+        print_table(console, "all against A", _overview(found))
     for one in found.against:
         console.print()
         console.print(headline(one), style="bold", markup=False)
@@ -58,12 +71,26 @@ def to_markdown(found: RunComparison) -> str:
     """Return a comparison as Markdown."""
     blocks = ["\n".join(f"- **{run.letter}**: {escaped(run_in_words(run))}" for run in found.runs)]
     blocks.append("\n".join(f"- {escaped(note)}" for note in all_notes(found)))
+    if len(found.against) > 1:
+        blocks.append(markdown_table(_overview(found)))
     for one in found.against:
         blocks.append(f"## {escaped(headline(one))}")
         for title, rows in _tables(one, short=False):
             blocks += [f"### {title}"] * bool(title) + [markdown_table(rows)]
         blocks.append("\n".join(f"- {title}: {escaped(', '.join(lines))}" for title, lines in _extremes(one)))
     return "\n\n".join(["# Comparison of runs", *filter(None, blocks)]) + "\n"
+
+
+def _overview(found: RunComparison) -> list[list[str]]:
+    rows = [["run", "images", "agree %", "mIoU A", "mIoU", "change", "95 % of it"]]
+    for one in found.against:
+        scores = one.overall.scores
+        change = scores.changes["miou"] if scores else Change(math.nan)
+        values = [percent(scores.a.miou), percent(scores.b.miou)] if scores else ["", ""]
+        agree = "" if one.agreement is None else percent(one.agreement)
+        span = points_span(change.interval)
+        rows.append([one.b.letter, f"{len(one.pairs):,}", agree, *values, points(change) if scores else "", span])
+    return rows
 
 
 def _tables(found: Against, *, short: bool) -> Iterator[tuple[str, list[list[str]]]]:

@@ -80,7 +80,8 @@ def _of_scores(found: Against) -> Iterator[str]:
         yield "no image is labelled in both runs: compared by agreement alone"
         return
     if len(scores.images) < len(found.pairs):
-        yield f"{len(scores.images):,} of {count(len(found.pairs), 'image')} labelled in both runs, of which scores are"
+        images = count(len(found.pairs), "image")
+        yield f"{len(scores.images):,} of {images} labelled in both runs: the scores are of these"
     convention, other = found.protocols[0].convention, b.report.card.metric.convention
     if other != a.report.card.metric.convention:
         yield f"both scored by the {convention} convention; the cards say {a.report.card.metric.convention} and {other}"
