@@ -62,13 +62,9 @@ def write_run(
     ledger = Ledger(Store(), f"file://{output}")
     ledger.store.write(ledger.url("run.json"), to_json(run))
     parts = [
-        (
-            Part(f"{shard}-{start:04}", shard, "parquet", "s3://b/x.parquet", 1, "e", start, start + len(some), 0, ()),
-            some,
-        )
+        (_part(shard, start, min(start + part_size, len(images))), images[start : start + part_size])
         for shard, images in shards.items()
         for start in range(0, len(images), part_size)
-        for some in [images[start : start + part_size]]
     ]
     plan = Plan.of([part for part, _ in parts])
     ledger.freeze_plan(plan)
@@ -81,6 +77,10 @@ def write_run(
             ledger.finish_shard(shard, ids, card, run["fingerprint"])
         ledger.succeed({}, run["fingerprint"])
     return output
+
+
+def _part(shard: str, start: int, stop: int) -> Part:
+    return Part(f"{shard}-{start:04}", shard, "parquet", "file:///nowhere/x.parquet", 100, "e", start, stop, 0, ())
 
 
 def _row(image: Made, index: int, card: ModelCard) -> ImageRow:

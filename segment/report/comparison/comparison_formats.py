@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+import pyarrow as pa
 from rich.console import Console
 
 from segment.metrics.bootstrap import LEVEL
@@ -243,7 +244,7 @@ def _change_json(change: Change) -> dict[str, Any]:
 
 
 def _images_of(found: Against, images: list[int]) -> list[dict[str, Any]]:
-    return list(found.images().take(images).to_pylist())
+    return list(found.images().take(pa.array(images, pa.int64())).to_pylist())
 
 
 def _class_records(found: Against, one: ComparedImages) -> Iterator[dict[str, Any]]:

@@ -61,7 +61,7 @@ def _of_run(found: Against, limits: Limits) -> Iterator[Verdict]:
         change = found.overall.scores.changes["miou"]
         bounds = change.interval
         passed = 100 * (bounds.low if bounds else change.value) >= limits.change
-        which = f" ({points_span(bounds)}): its lower bound" if bounds else ":"
+        which = f" ({points_span(bounds)}): its lower bound" if bounds else ""
         how = f"{which} is {'not below' if passed else 'below'} {limits.change:+g}"
         yield Verdict(passed, f"{run}: change of mIoU {points(change)} points{how}")
     if limits.agreement is not None:
