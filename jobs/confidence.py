@@ -3,9 +3,9 @@
     python jobs/confidence.py
     python jobs/confidence.py --only cost --rounds 9
 
-Worth: `unet32-camvid.onnx` on the 101 CamVid images; the mIoU (convention of the card) of the tenth of the images of
-which the model is least sure, by each measure, beside that of the others. If a measure said nothing, both would be the
-same, and the rank correlation of an image's confidence with its own mIoU would be 0.
+Worth: `unet32-camvid.onnx` on the 101 CamVid images, by measure: mIoU (convention of the card) and pixel accuracy of
+the tenth of the images of which the model is least sure, beside those of the others; 'by chance' is the share of random
+tenths whose figure is no higher; and Spearman's rank correlation of an image's confidence with its own figure.
 
 Cost: images a second of CPU time of a session with one thread, without and with each measure, in turns (A B C D A B C D
 ...); the median of the rounds. CPU time, as others may use the machine, too; only numbers of one line can be compared.
@@ -23,15 +23,15 @@ import tempfile
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow.dataset as ds
+from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from segment import Job, load_card, run
-from segment.metrics import Confusion, score
+from segment.metrics import Confusion, pixel_accuracy, score
 from segment.models.card import ModelCard
 from segment.models.sessions import Extras, capabilities, open_session, resolve_runtime
 from segment.models.sessions.extras import MEASURES
@@ -40,6 +40,7 @@ from segment.models.weights import load_weights
 
 ROOT = Path(__file__).resolve().parents[1]
 CARD = "unet-camvid-onnx-0001"
+DRAWS = 1000  # random tenths
 # By name: the card, the file below `models` (None: the card's own), and the runtime.
 MODELS: dict[str, tuple[str, str | None, str]] = {
     "demo model, onnxruntime": ("demo-streets", None, "onnxruntime"),
@@ -54,12 +55,10 @@ MODELS: dict[str, tuple[str, str | None, str]] = {
 }
 
 
-def worth(shared: Path, measure: str, precision: str = "f32") -> tuple[float, float, float]:
-    """Return the mIoU, 0-1, of the least certain tenth of the images, and of the others; and the rank correlation.
-
-    The last is Spearman's, of the confidence of an image and its own mIoU.
-    """
+def worth(shared: Path, measure: str, precision: str = "f32") -> list[str]:
+    """Return the cells of a measure's line of the first table."""
     card = load_card(CARD)
+    columns = ["mean_confidence", "miou", "pixel_accuracy", "confusion"]
     with tempfile.TemporaryDirectory(prefix="segment-confidence-") as folder:
         job = Job(
             input=str(shared / "camvid" / "images"),
@@ -72,20 +71,31 @@ def worth(shared: Path, measure: str, precision: str = "f32") -> tuple[float, fl
             confidence=measure,
         )
         run(job)
-        rows = ds.dataset(f"{folder}/masks").to_table(columns=["mean_confidence", "miou", "confusion"]).to_pylist()
+        rows = ds.dataset(f"{folder}/masks").to_table(columns=columns).to_pylist()
     rows.sort(key=lambda row: row["mean_confidence"])
+    cells_of = [row["confusion"] for row in rows]
+    counts = np.stack([Confusion.from_cells(c["cell"], c["count"], len(card.classes)).counts for c in cells_of])
     tenth = round(len(rows) / 10)
-    ranks = np.argsort(np.argsort([row["miou"] for row in rows]))
-    correlation = float(np.corrcoef(np.arange(len(rows)), ranks)[0, 1])
-    return miou_of(rows[:tenth], card), miou_of(rows[tenth:], card), correlation
+    generator = np.random.default_rng(0)
+    draws = [generator.permutation(len(rows))[:tenth] for _ in range(DRAWS)]
+    cells = []
+    for name, figure in (("miou", miou_of), ("pixel_accuracy", accuracy_of)):
+        least, others = figure(counts[:tenth], card), figure(counts[tenth:], card)
+        chance = sum(figure(counts[draw], card) <= least for draw in draws) / DRAWS
+        ranks = np.argsort(np.argsort([row[name] for row in rows]))
+        correlation = np.corrcoef(np.arange(len(rows)), ranks)[0, 1]
+        cells += [f"{100 * least:.2f}", f"{100 * others:.2f}", f"{100 * chance:.1f} %", f"{correlation:.2f}"]
+    return [measure, *cells]
 
 
-def miou_of(rows: list[dict[str, Any]], card: ModelCard) -> float:
-    """Return the mIoU, 0-1, of some images together."""
-    total = Confusion.zeros(len(card.classes))
-    for cells in (row["confusion"] for row in rows):
-        total += Confusion.from_cells(cells["cell"], cells["count"], len(card.classes))
-    return score(total, card.classes.ignored_classes, card.metric.convention).miou or 0.0
+def miou_of(counts: NDArray[np.int64], card: ModelCard) -> float:
+    """Return the mIoU, 0-1, of some images together: `int64[N, C + 1, C]`."""
+    return score(Confusion(counts.sum(axis=0)), card.classes.ignored_classes, card.metric.convention).miou or 0.0
+
+
+def accuracy_of(counts: NDArray[np.int64], card: ModelCard) -> float:
+    """Return the pixel accuracy, 0-1, likewise."""
+    return pixel_accuracy(Confusion(counts.sum(axis=0)), card.classes.ignored_classes) or 0.0
 
 
 def cost(shared: Path, model: str, rounds: int, seconds: float) -> dict[str, float]:
@@ -121,20 +131,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shared", type=Path, default=Path(os.environ.get("SEGMENT_SHARED", ROOT.parent / "shared")))
     parser.add_argument("--only", choices=["worth", "cost"])
+    parser.add_argument("--measures", nargs="+", choices=MEASURES, default=MEASURES, help="of the first table")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2.0, help="of each measurement")
     options = parser.parse_args()
     if options.only != "cost":
-        lines = []
-        for measure in MEASURES:
-            least, others, correlation = worth(options.shared, measure)
-            lines.append((measure, f"{100 * least:.2f}", f"{100 * others:.2f}", f"{correlation:.2f}"))
-        print(
-            table(
-                ("measure", "mIoU % of the least certain tenth", "of the others", "rank correlation with mIoU"), lines
-            ),
-            end="\n\n",
-        )
+        head = [
+            f"{name}{what}"
+            for name in ("mIoU %", "accuracy %")
+            for what in (" of the tenth", ", others", " by chance", ", rank corr.")
+        ]
+        print(table(("measure", *head), (worth(options.shared, measure) for measure in options.measures)), end="\n\n")
     if options.only != "worth":
         lines = []
         for model in MODELS:

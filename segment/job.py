@@ -132,8 +132,7 @@ class InputOptions(BaseModel):
         if not fields or any(not LABEL_FIELD.fullmatch(name) or spec or how for name, spec, how in fields):
             raise ValueError(
                 "label_pattern takes {stem}, {dir} and {name}, as in '{dir}/{stem}_L.png'; {stem%END} and {stem#START} "
-                "are the stem without an ending or a beginning, as in "
-                "'{dir}/{stem%_leftImg8bit}_gtFine_labelIds.png'"
+                "are the stem without an ending or a beginning, as in '{dir}/{stem%_leftImg8bit}_gtFine_labelIds.png'"
             )
         return value
 
@@ -151,19 +150,20 @@ class Settings(InputOptions, ExtraOptions):
     )
     label_remap: dict[str, str | int] = Field(
         {},
-        description="From label value (7) or colour (64,0,128) to class name, class index or `ignore`; * stands for "
-        "all values that are not named.",
+        description="From label value (7) or colour (64,0,128) to class name, class index or `ignore`; * is the rest.",
         examples=[{"64,0,128": "Vehicle"}, {"7": "ignore"}],
     )
     allow_lossy_labels: bool = Field(
         False, description="Accept labels with lossy compression (JPEG, lossy WebP, JPEG in TIFF) as they decode."
     )
-    max_pixels: Positive = Field(100_000_000, description="Images whose header declares more pixels are error rows.")
+    max_pixels: Positive = Field(
+        100_000_000, description="Images of more pixels are error rows; TIFFs read by window, of 100 times as many."
+    )
     mask_size: MaskSize = Field("source", description="Write masks at the size of the source image or of the model.")
     stall_timeout: float | None = Field(
         None,
         gt=0,
-        description="Seconds without progress (an image, a store request) before a worker is replaced. By default "
+        description="Seconds without progress (an image, a tile, a request) before a worker is replaced. By default "
         "derived from the measured time of parts.",
     )
     worker_memory: Bytes | Size | None = Field(

@@ -17,6 +17,7 @@ from segment.errors import SampleError, UsageError
 from segment.images.codec import Picture
 from segment.images.conversion import ImageLike, to_label, to_picture
 from segment.images.labels import LabelDecoder
+from segment.images.raster import ArrayRaster
 from segment.images.resize import resize_image, restore_mask, unpadded
 from segment.job import Job, LabelEncoding
 from segment.metrics import Confusion
@@ -29,7 +30,8 @@ from segment.pipeline.certainty import mean_confidence
 from segment.pipeline.prediction import predict
 from segment.pipeline.resources import available_cpus
 from segment.pipeline.stacking import stack
-from segment.pipeline.stages import count_pixels
+from segment.pipeline.stages import Clock, count_pixels
+from segment.pipeline.tiling import TiledImage, join_strips, session_extras
 from segment.store.client import Store
 
 log = logging.getLogger("segment.api.model")
@@ -49,6 +51,7 @@ class Prediction:
         fault: `SampleError` code if the output cannot be used, which makes the masks meaningless; else None.
         remark: code of `segment.output.remarks.REMARKS`: what is noticed and fails nothing; else None.
         confidence: `uint8[output height, output width]`, 255 times the model's measure; None without one.
+        detail: of the fault, such as the tile that has it; empty if there is none.
     """
 
     mask: NDArray[np.uint8]
@@ -56,6 +59,7 @@ class Prediction:
     fault: str | None
     remark: str | None
     confidence: NDArray[np.uint8] | None = None
+    detail: str = ""
 
 
 class Model:
@@ -188,7 +192,7 @@ class Model:
     def _check(self, picture: Picture, prediction: Prediction) -> None:
         """Raise a prediction's fault, or log its remarks."""
         if prediction.fault:
-            raise SampleError(prediction.fault)
+            raise SampleError(prediction.fault, prediction.detail)
         self._remarks.add([*picture.remarks, prediction.remark])
 
     def predictions(self, images: Sequence[NDArray[np.uint8]]) -> list[Prediction]:
@@ -200,6 +204,9 @@ class Model:
         """
         refuse_fork(self._process)
         spec = self.card.input
+        if spec.tiles:
+            with self._lock:
+                return [self._in_tiles(image) for image in images]
         resized = stack([resize_image(image, spec) for image in images], spec)
         with self._lock:
             found = predict(resized, self._session, self.batch_size)
@@ -214,6 +221,17 @@ class Model:
             )
             for position, (size, mask) in enumerate(zip(sizes, found.masks, strict=True))
         ]
+
+    def _in_tiles(self, image: NDArray[np.uint8]) -> Prediction:
+        tiled = TiledImage(ArrayRaster(image), self._session, self.batch_size)
+        size = (image.shape[0], image.shape[1])
+        try:
+            mask = join_strips(tiled.strips(Clock()), size)
+        except SampleError as error:
+            nothing = np.zeros(size, np.uint8)
+            return Prediction(nothing, nothing, error.code, None, detail=error.detail)
+        remarks = sorted(tiled.remarks) if mask.min() == mask.max() else []
+        return Prediction(mask, mask, None, next(iter(remarks), None))
 
 
 def load_model(
@@ -267,7 +285,7 @@ def load_model(
     loaded = card if isinstance(card, ModelCard) else load_card(os.fspath(card), store)
     found = load_weights(loaded, None if weights is None else os.fspath(weights), store=store)
     chosen = resolve_runtime(found.format, runtime, device, precision, nodes=[capabilities()])
-    extras = Extras(confidence)
+    extras = session_extras(loaded, Extras(confidence))
     session = open_session(loaded, found, chosen, threads=threads or available_cpus(), batch=batch_size, extras=extras)
     _first_process = os.getpid()
     return Model(loaded, chosen, session, found.sha384, batch_size, max_pixels)

@@ -13,10 +13,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from segment.errors import UsageError
-from segment.images.codec import decode_mask
 from segment.metrics import Confusion
 from segment.models.card import ModelCard
 from segment.output.ledger import Ledger
+from segment.output.mask_files import read_mask
 from segment.output.part_rows import numbers_of, part_tables
 from segment.output.plan import Plan
 from segment.report.aggregate import RunReport, load_report
@@ -105,7 +105,7 @@ class Run:
         for _, table in part_tables(self._ledger, plan, numbers_of(plan, parts), _COLUMNS, ahead=_PARTS_AHEAD):
             chosen = table if ids is None else table.filter(pc.is_in(table["id"], pa.array(list(ids), pa.string())))
             for row in chosen.to_pylist():
-                mask = None if row["mask"] is None else decode_mask(row["mask"]["bytes"])
+                mask = row["mask"] and read_mask(self._ledger.store, self._ledger.output, row["mask"])
                 yield SegmentedImage(row["id"], row["uri"], row["shard"], mask, row["error"])
 
 

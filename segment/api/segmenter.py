@@ -245,7 +245,7 @@ class Segmenter:
     def _row(self, picture: Picture, prediction: Prediction, label: object, error: str) -> SegmentedRow:
         self._remarks.add([*picture.remarks, prediction.remark])
         if prediction.fault:
-            return self._failed(sample_error_text(prediction.fault))
+            return self._failed(sample_error_text(prediction.fault, prediction.detail))
         if error:  # of the label alone, as there is an image
             return {"mask": prediction.mask, "confusion": self._no_counts(), "error": error}
         try:

@@ -64,9 +64,10 @@ def overlay(
     for url in written.urls:
         say(shown(url))
     if written.gone:
-        images = count(written.gone, "image is gone or has", "images are gone or have")
+        why = "gone, changed or too large to draw"
+        images = count(written.gone, f"image is {why}", f"images are {why}")
         what = "its overlay shows" if written.gone == 1 else "their overlays show"
-        say(f"{images} changed; {what} the mask only", err=True)
+        say(f"{images}; {what} the mask only", err=True)
     if written.renamed:
         why = "its id cannot be a file name" if written.renamed == 1 else "their ids cannot be file names"
         say(f"{count(written.renamed, 'overlay')} under another name: {why}", err=True)
@@ -81,6 +82,7 @@ class ExportFormat(StrEnum):
     coco_panoptic = "coco-panoptic"
     cvat = "cvat"
     label_studio = "label-studio"
+    cog = "cog"
     coco_rle = "coco-rle"
 
 
@@ -94,7 +96,7 @@ def export(
             "--format",
             "-f",
             help="png: class indices; voc: PASCAL VOC; coco-stuff, coco-panoptic: COCO; cvat: a zip for CVAT; "
-            "label-studio: tasks with predictions; coco-rle: former name of coco-stuff.",
+            "label-studio: tasks with predictions; cog: cloud-optimised GeoTIFFs; coco-rle: former name of coco-stuff.",
         ),
     ] = ExportFormat.png,
     storage_option: StorageOptions = None,

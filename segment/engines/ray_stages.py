@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from segment.inputs.discover import Part
+from segment.inputs.discover import Part, Sample
+from segment.inputs.large_files import encoded_size
 from segment.output.results import PartResult
+from segment.output.tables import ImageRow
 from segment.pipeline.memory_guard import peak_memory
 from segment.pipeline.stages import Clock, Frames, Task, decode, encode, segment
 from segment.pipeline.worker import Worker, failed_or_raise, skipped
@@ -17,7 +19,9 @@ class StagedPart:
 
     Attributes:
         part: the part.
-        frames: its images; None if only `result` is left to report.
+        frames: its images; None if only `result` is left to report, or the images are segmented in tiles.
+        samples: images that are segmented in tiles, not decoded: decoded, the tiles of a part are too many to pass on.
+        rows: their rows, once segmented.
         clock: seconds spent so far.
         read_bytes: bytes of encoded input.
         result: the result of a part that was skipped or has failed.
@@ -28,6 +32,8 @@ class StagedPart:
     clock: Clock
     read_bytes: int = 0
     result: PartResult | None = None
+    samples: list[Sample] = field(default_factory=list)
+    rows: list[ImageRow] | None = None
 
 
 class StageWorker:
@@ -44,34 +50,42 @@ class StageWorker:
             read = self.worker.read(part, clock)
             if read is None:
                 return StagedPart(part, None, clock, result=skipped(part))
+            if self.task.card.input.tiles:
+                return StagedPart(part, None, clock, encoded_size(read), samples=read)
             with clock("decode"):
                 frames = decode(read, self.task)
         except Exception as error:
             return StagedPart(part, None, clock, result=failed_or_raise(part, error))
-        return StagedPart(part, frames, clock, read_bytes=sum(len(sample.image) for sample in read))
+        return StagedPart(part, frames, clock, encoded_size(read))
 
     def segment(self, staged: StagedPart) -> StagedPart:
-        """Run the model."""
+        """Run the model; images in tiles are decoded, scored and encoded here, too."""
         session = self.worker.session
         assert session is not None
         self.worker.steps_done += 1
-        if staged.frames is not None:
-            try:
+        if staged.result is not None:
+            return staged
+        try:
+            if staged.frames is None:
+                staged.rows, staged.samples = self.worker.rows(staged.part, staged.samples, staged.clock), []
+            else:
                 with staged.clock("infer"):
                     staged.frames = segment(staged.frames, session, self.task.batch_size)
-            except Exception as error:
-                staged.frames, staged.result = None, failed_or_raise(staged.part, error)
-            staged.clock.memory = peak_memory()
+        except Exception as error:
+            staged.frames, staged.samples, staged.result = None, [], failed_or_raise(staged.part, error)
+        staged.clock.memory = peak_memory()
         return staged
 
     def write(self, staged: StagedPart) -> PartResult:
         """Score, encode and commit."""
-        if staged.frames is None:
-            assert staged.result is not None
+        if staged.result is not None:
             return staged.result
-        try:
-            with staged.clock("encode"):
-                rows = encode(staged.frames, self.task, self.worker.labels)
-        except Exception as error:
-            return failed_or_raise(staged.part, error)
+        rows = staged.rows
+        if staged.frames is not None:
+            try:
+                with staged.clock("encode"):
+                    rows = encode(staged.frames, self.task, self.worker.labels)
+            except Exception as error:
+                return failed_or_raise(staged.part, error)
+        assert rows is not None, "segment() comes first"
         return self.worker.commit(staged.part, rows, staged.clock, staged.read_bytes)

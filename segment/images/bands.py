@@ -13,6 +13,9 @@ from segment.errors import SampleError
 from segment.images import headers
 from segment.images.codec import Picture, decode_picture
 from segment.images.magic import image_format
+from segment.images.tiff_raster import RGB, PixelReader
+from segment.images.tiff_segments import TiffSegments
+from segment.images.tiff_tags import TiffPage
 from segment.models.card_input import Input
 
 _MOST_VALUES = 16  # times the pixels that are allowed: bands that are decoded to read a few of them
@@ -39,6 +42,20 @@ def decode_image(data: bytes, spec: Input | None, max_pixels: int) -> Picture:
     if spec is not None and spec.bands is not None and image_format(data) == "TIFF":
         return _decode_tiff(data, spec, max_pixels)
     return with_bands(decode_picture(data, max_pixels), spec)
+
+
+def pixel_reader(spec: Input) -> PixelReader:
+    """Return how a card's images are read, as a whole or by window."""
+    if spec.bands is None:
+        return RGB
+    return PixelReader(_check_page, lambda data, most: decode_image(data, spec, most))
+
+
+def _check_page(page: TiffPage, segments: TiffSegments, max_pixels: int) -> tuple[int, tuple[str, ...]]:
+    if page.height * page.width > max_pixels:
+        raise SampleError("too_many_pixels")
+    orientation = page.number(_ORIENTATION, 1)
+    return orientation if orientation in range(1, 9) else 1, ()
 
 
 def with_bands(picture: Picture, spec: Input | None) -> Picture:
@@ -104,9 +121,7 @@ def _decode_tiff(data: bytes, spec: Input, max_pixels: int) -> Picture:
         raise SampleError("pixel_format")
     found = _as_bytes(_chosen(pixels, spec), spec)
     turned_by = int(orientation.value) if orientation is not None and orientation.value in range(1, 9) else 1
-    if turned_by != 1:
-        bands = [headers.apply_orientation(found[..., band], turned_by) for band in range(found.shape[2])]
-        found = np.stack(bands, axis=2)
+    found = headers.turn_bands(found, turned_by)
     return Picture(found, turned_by, ("image_frames",) if frames > 1 else ())
 
 

@@ -15,6 +15,8 @@ from segment.errors import SampleError
 from segment.images import headers
 from segment.images.decoder_stderr import DecoderMessages, capture_decoder_stderr
 from segment.images.magic import image_format
+from segment.images.tiff_segments import readable_copy
+from segment.images.tiff_tags import TiffError
 
 
 @dataclass(frozen=True)
@@ -49,15 +51,15 @@ def decode_picture(data: bytes, max_pixels: int) -> Picture:
     """
     if not data:
         raise SampleError("empty")
-    header = _header(data)
-    if header.width * header.height > max_pixels:
-        raise SampleError("too_many_pixels")
-    if header.format == "TIFF" and header.mode in ("F", "I"):
-        raise SampleError("pixel_format")
-    orientation, remarks = _orientation(header, data)
+    header, orientation, remarks = checked_header(data, max_pixels)
     if headers.has_more_frames(header):
         remarks += ("image_frames",)
-    if header.format == "TIFF" and header.mode == "RGBA":
+    if found := _readable_copy(header, data):
+        copy, (height, width) = found
+        as_copied = headers.open_header(copy)
+        pixels, messages = _with_pillow(as_copied) if _is_with_alpha(as_copied) else _with_opencv(copy)
+        pixels = headers.apply_orientation(pixels[:height, :width], orientation)
+    elif _is_with_alpha(header):
         pixels, messages = _with_pillow(header)
     else:
         pixels, messages = _with_opencv(data)
@@ -66,6 +68,32 @@ def decode_picture(data: bytes, max_pixels: int) -> Picture:
     if messages.damage:
         remarks += ("image_damaged",)
     return Picture(pixels, orientation, remarks)
+
+
+def _readable_copy(header: Image.Image, data: bytes) -> tuple[bytes, tuple[int, int]] | None:
+    try:
+        return readable_copy(data) if header.format == "TIFF" else None
+    except TiffError as error:
+        raise SampleError("undecodable", str(error)) from error
+
+
+def _is_with_alpha(header: Image.Image) -> bool:
+    """Return whether this is a TIFF with alpha, by which OpenCV would multiply the colours."""
+    return header.format == "TIFF" and header.mode == "RGBA"
+
+
+def checked_header(data: bytes, max_pixels: int) -> tuple[Image.Image, int, tuple[str, ...]]:
+    """Return the header of an image that can be decoded, its EXIF orientation, and remarks; no pixel is decoded.
+
+    Raises:
+        SampleError: `not_an_image`, `too_many_pixels`, `pixel_format` or `undecodable`.
+    """
+    header = _header(data)
+    if header.width * header.height > max_pixels:
+        raise SampleError("too_many_pixels")
+    if header.format == "TIFF" and header.mode in ("F", "I"):
+        raise SampleError("pixel_format")
+    return header, *_orientation(header, data)
 
 
 def _header(data: bytes) -> Image.Image:
@@ -99,7 +127,7 @@ def _with_opencv(data: bytes) -> tuple[NDArray[np.uint8], DecoderMessages]:
 
 
 def _with_pillow(header: Image.Image) -> tuple[NDArray[np.uint8], DecoderMessages]:
-    """Decode a TIFF with alpha, by which OpenCV multiplies the colours. Pillow applies the orientation on loading."""
+    """Decode with Pillow, which applies the orientation on loading."""
     with capture_decoder_stderr() as messages, headers.pixel_limit.lifted():
         try:
             return np.asarray(header.convert("RGB")), messages

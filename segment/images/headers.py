@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import cv2
+import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
@@ -140,6 +141,31 @@ def apply_orientation(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
     if orientation >= 5:
         pixels = cv2.transpose(pixels)
     return cv2.flip(pixels, _FLIPS[orientation]) if orientation in _FLIPS else pixels
+
+
+def turn_bands(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """Apply an EXIF orientation to `[H, W]` pixels, or `[H, W, n]` of any number of bands; OpenCV takes four."""
+    if pixels.ndim == 2 or pixels.shape[2] <= 4 or orientation == _UPRIGHT:
+        return apply_orientation(pixels, orientation)
+    return np.stack([apply_orientation(pixels[..., band], orientation) for band in range(pixels.shape[2])], axis=2)
+
+
+def stored_window(
+    window: tuple[int, int, int, int], size: tuple[int, int], orientation: int
+) -> tuple[int, int, int, int]:
+    """Return the window (top, left, height, width) of the stored pixels that `apply_orientation` turns into another.
+
+    Args:
+        window: of the upright image.
+        size: (height, width) of the upright image.
+        orientation: EXIF orientation, 1-8.
+    """
+    top, left, height, width = window
+    if orientation in (2, 3, 6, 7):
+        left = size[1] - left - width
+    if orientation in (3, 4, 7, 8):
+        top = size[0] - top - height
+    return (left, top, width, height) if orientation >= 5 else (top, left, height, width)
 
 
 def has_more_frames(header: Image.Image) -> bool:

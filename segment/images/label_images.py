@@ -30,11 +30,7 @@ def read_label(
         raise SampleError("label_empty")
     with capture_decoder_stderr() as messages, headers.pixel_limit.lifted():
         try:
-            header = _open(data)
-            if not allow_lossy and (compression := headers.lossy_compression(header, data)):
-                raise SampleError("label_lossy", compression)
-            orientation, remarks = _orientation(header, data)
-            _check_size(header, size, orientation, image_orientation)
+            header, orientation, remarks = checked_label(data, size, image_orientation, allow_lossy=allow_lossy)
             if headers.has_more_frames(header):
                 remarks += ("label_frames",)
             pixels = read_label_pixels(header, data, orientation, as_colour=as_colour)
@@ -44,9 +40,34 @@ def read_label(
             raise SampleError("label_undecodable") from error
     if messages.damage:
         remarks += ("label_damaged",)
-    if orientation != image_orientation:
-        remarks += ("label_not_turned" if orientation == 1 else "label_turned",)
-    return pixels, remarks
+    return pixels, remarks + turning_remarks(orientation, image_orientation)
+
+
+def checked_label(
+    data: bytes, size: tuple[int, int], image_orientation: int, *, allow_lossy: bool
+) -> tuple[Image.Image, int, tuple[str, ...]]:
+    """Return the header of a label that fits its image, its EXIF orientation, and remarks; no pixel is decoded.
+
+    Args:
+        data, size, image_orientation, allow_lossy: as of `read_label`.
+
+    Raises:
+        SampleError: `label_undecodable`, `label_pixels`, `label_lossy` or `label_size`.
+        Exception: any type that Pillow raises on damaged files.
+    """
+    header = _open(data)
+    if not allow_lossy and (compression := headers.lossy_compression(header, data)):
+        raise SampleError("label_lossy", compression)
+    orientation, remarks = _orientation(header, data)
+    _check_size(header, size, orientation, image_orientation)
+    return header, orientation, remarks
+
+
+def turning_remarks(orientation: int, image_orientation: int) -> tuple[str, ...]:
+    """Return the remark of a label whose EXIF orientation is not that of its image."""
+    if orientation == image_orientation:
+        return ()
+    return ("label_not_turned" if orientation == 1 else "label_turned",)
 
 
 def _open(data: bytes) -> Image.Image:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from segment.errors import SampleError, UsageError, did_you_mean
 from segment.images.label_images import read_label
-from segment.images.label_pixels import first_few
+from segment.images.label_pixels import LabelPixels, first_few
 from segment.job import LabelEncoding
 from segment.models.classes import VOID, Classes, Colour
 
@@ -148,16 +148,28 @@ class LabelDecoder:
             SampleError: `label_empty`, `label_undecodable`, `label_lossy`, `label_size`, `label_pixels`, `label_alpha`,
                 `label_value`, `label_colour` or `label_ambiguous`.
         """
-        as_colour = self.encoding == "colour"
         pixels, remarks = read_label(
-            data, (height, width), image_orientation, as_colour=as_colour, allow_lossy=self.allow_lossy
+            data, (height, width), image_orientation, as_colour=self.reads_colours, allow_lossy=self.allow_lossy
         )
+        return Label(self.classes_of(pixels), remarks)
+
+    @property
+    def reads_colours(self) -> bool:
+        """Whether grey and palette images are read as the colours they show."""
+        return self.encoding == "colour"
+
+    def classes_of(self, pixels: LabelPixels) -> NDArray[np.uint8]:
+        """Return the classes `uint8[H, W]` of the pixels of a label. Of a palette image the indices in use count.
+
+        Raises:
+            SampleError: `label_value`, `label_colour` or `label_ambiguous`.
+        """
         if pixels.colours is not None:
-            return Label(self._from_rgb(pixels.colours, self._by_value), remarks)
+            return self._from_rgb(pixels.colours, self._by_value)
         assert pixels.values is not None
         if pixels.palette is not None:
-            return Label(self._from_palette(pixels.values, pixels.palette), remarks)
-        return Label(self._from_values(pixels.values), remarks)
+            return self._from_palette(pixels.values, pixels.palette)
+        return self._from_values(pixels.values)
 
     def read_pixels(self, pixels: NDArray[np.uint8]) -> Label:
         """Return the classes of a label that is decoded already: `uint8[H, W]` values, or `uint8[H, W, 3]` RGB colours.

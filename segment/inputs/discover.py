@@ -52,6 +52,7 @@ def discover(
     store: Store,
     known: Known | None = None,
     without: str | None = None,
+    alone: int | None = None,
 ) -> Discovery:
     """Find the images of an input and cut them into parts. Only listings, headers and footers are read.
 
@@ -63,6 +64,7 @@ def discover(
         known: the input that is already planned. Its images are left out, except those of changed parts; it collects
             the changes.
         without: URL of a folder to leave out, such as an output below the input.
+        alone: encoded bytes from which on an image is a part by itself; see `cut`.
 
     Raises:
         UsageError: nothing is found, no image is found, or the options do not fit.
@@ -96,7 +98,7 @@ def discover(
         findings.notes.append("warnings cover the whole input: --limit and --sample select from its images afterwards")
     planned.warn(selected if is_selection else None)
     shards = mark_repeated(selected, findings.warnings)
-    parts = cut(shards, options)
+    parts = cut(shards, options, alone)
     images = sum(len(part) for part in parts)
     labelled = sum(member.label is not None for part in parts for member in part.members)
     counted = labelled if planned.labels_known else None
@@ -125,15 +127,25 @@ def sign_again(
         store.add_signed_urls(listed_urls(url, store))
 
 
-def read_part(part: Part, options: InputOptions, store: Store) -> list[Sample]:
+def read_part(part: Part, options: InputOptions, store: Store, *, windowed: bool = False) -> list[Sample]:
     """Read the samples of a part: exactly `len(part)` of them, in order.
+
+    Args:
+        part: the part.
+        options: how its input is read.
+        store: where it is.
+        windowed: do not read TIFFs of `segment.inputs.large_files.LARGE_BYTES` or more, which have no limit then, but
+            say where they are (`Sample.large_image`); `open_image_file` opens them. Not in Parquet files, whose cells
+            are read as a whole.
 
     Raises:
         InputChanged: an object is not the planned one any more.
         StoreError: the store refused, or failed too often.
     """
-    readers = {"files": read_files, "webdataset": read_webdataset, "parquet": read_parquet}
-    return readers[part.format](part, options, store)
+    if part.format == "parquet":
+        return read_parquet(part, options, store)
+    read = read_files if part.format == "files" else read_webdataset
+    return read(part, options, store, windowed=windowed)
 
 
 def _visible(found: Found, options: InputOptions, findings: Findings) -> Found:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from segment.inputs.findings import LeftOut, by_reason
@@ -123,6 +123,8 @@ class Sample:
         fault: a `SampleError` code if the image (`missing`, `duplicate_id`, `too_many_bytes` ...) or its label
             (`label_missing`) cannot be used, else None.
         remarks: codes of `segment.output.remarks.REMARKS` that reading found.
+        large_image, large_label: where the bytes are if they are not read but opened by whoever needs them; None if
+            `image` and `label` hold them.
     """
 
     id: str
@@ -132,6 +134,8 @@ class Sample:
     label: bytes | None
     fault: str | None = None
     remarks: tuple[str, ...] = ()
+    large_image: Span | None = None
+    large_label: Span | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,30 +180,45 @@ def image_uri(part: Part, id: str, image: Span | None = None) -> str:  # noqa: A
     return f"{part.url}#{id}"
 
 
-def _planned_fault(member: Member, max_bytes: int) -> str | None:
+def _planned_fault(member: Member, max_bytes: int, large: Mapping[Span, Span]) -> str | None:
     """Return the `SampleError` code of a member that is not read: its fault at plan time, or its size; else None."""
-    largest = max(member.image.size, member.label.size if member.label else 0)
-    return member.fault or ("too_many_bytes" if largest > max_bytes else None)
+    sizes = (span.size for span in (member.image, member.label) if span and span not in large)
+    return member.fault or ("too_many_bytes" if max(sizes, default=0) > max_bytes else None)
 
 
-def spans_to_read(part: Part, max_bytes: int) -> list[Span]:
-    """Return the spans of the images and labels of a part, without members that have a fault at plan time."""
-    usable = (member for member in part.members if _planned_fault(member, max_bytes) in SEGMENTED)
-    return [span for member in usable for span in (member.image, member.label) if span and not span.is_absent]
+def spans_to_read(part: Part, max_bytes: int, large: Mapping[Span, Span] | None = None) -> list[Span]:
+    """Return the spans of the images and labels of a part, without members that have a fault at plan time.
+
+    Args:
+        part: the part.
+        max_bytes: limit for each of them.
+        large: spans that are not read, and have no limit, with where they are.
+    """
+    large = large or {}
+    usable = (member for member in part.members if _planned_fault(member, max_bytes, large) in SEGMENTED)
+    spans = (span for member in usable for span in (member.image, member.label) if span and not span.is_absent)
+    return [span for span in spans if span not in large]
 
 
-def samples_of_members(part: Part, read: Mapping[Span, bytes], max_bytes: int) -> list[Sample]:
+def samples_of_members(
+    part: Part, read: Mapping[Span, bytes], max_bytes: int, large: Mapping[Span, Span] | None = None
+) -> list[Sample]:
     """Return the samples of a part's members from the bytes of `spans_to_read`."""
-    samples = []
+    samples, large = [], large or {}
     for index, member in enumerate(part.members, part.start):
-        label = read.get(member.label) if member.label else None
-        checked = check_sample(_planned_fault(member, max_bytes), read.get(member.image, b""), label, max_bytes)
-        samples.append(Sample(member.id, image_uri(part, member.id, member.image), index, *checked))
+        fault = _planned_fault(member, max_bytes, large)
+        image, label = large.get(member.image), large.get(member.label) if member.label else None
+        checked = check_sample(
+            fault, read.get(member.image, b""), read.get(member.label) if member.label else None, max_bytes, image
+        )
+        usable = checked[2] in SEGMENTED
+        sample = Sample(member.id, image_uri(part, member.id, member.image), index, *checked)
+        samples.append(replace(sample, large_image=image, large_label=label) if usable else sample)
     return samples
 
 
 def check_sample(
-    known: str | None, image: bytes, label: bytes | None, max_bytes: int
+    known: str | None, image: bytes, label: bytes | None, max_bytes: int, large_image: Span | None = None
 ) -> tuple[bytes, bytes | None, str | None]:
     """Return image, label and fault of a sample after reading; without bytes if the image cannot be used.
 
@@ -207,10 +226,11 @@ def check_sample(
         known: `SampleError` code of a fault found before reading, or None.
         image, label: bytes as read.
         max_bytes: limit for each of them.
+        large_image: where the image is, if it is not read.
     """
     fault = known
     if known in SEGMENTED:
-        if not image:
+        if not image and not large_image:
             fault = "empty"
         elif max(len(image), len(label or b"")) > max_bytes:
             fault = "too_many_bytes"

@@ -104,8 +104,12 @@ def auto_part_size(images: int) -> int:
     return min(64, max(4, -(-images // 256)))
 
 
-def cut(shards: Sequence[Shard], options: InputOptions) -> list[Part]:
-    """Cut shards into parts that keep to `part_size` and `part_bytes` and cross no run."""
+def cut(shards: Sequence[Shard], options: InputOptions, alone: int | None = None) -> list[Part]:
+    """Cut shards into parts that keep to `part_size` and `part_bytes` and cross no run.
+
+    An image of `alone` encoded bytes or more is a part by itself; None lets no size decide that. The bytes of images in
+    Parquet files are not known.
+    """
     size = options.part_size
     limit = auto_part_size(sum(shard.images for shard in shards)) if size == "auto" else size
     return [
@@ -122,27 +126,29 @@ def cut(shards: Sequence[Shard], options: InputOptions) -> list[Part]:
             members=tuple(shard.members[start:stop]),
         )
         for shard in shards
-        for row_group, start, stop in _ranges(shard, limit, options.part_bytes)
+        for row_group, start, stop in _ranges(shard, limit, options.part_bytes, alone)
     ]
 
 
-def _ranges(shard: Shard, limit: int, part_bytes: int) -> Iterator[tuple[int, int, int]]:
+def _ranges(shard: Shard, limit: int, part_bytes: int, alone: int | None) -> Iterator[tuple[int, int, int]]:
     for row_group, first, images, image_bytes in shard.runs:
         end = first + images
         while first < end:
             stop = min(end, first + limit)
             if shard.members:
-                stop = first + _fitting(shard.members[first:stop], part_bytes)
+                stop = first + _fitting(shard.members[first:stop], part_bytes, alone)
             elif image_bytes:
                 stop = min(stop, first + max(1, part_bytes // image_bytes))
             yield row_group, first, stop
             first = stop
 
 
-def _fitting(members: Sequence[Member], part_bytes: int) -> int:
-    """Return how many of `members` fit in `part_bytes`, at least one."""
+def _fitting(members: Sequence[Member], part_bytes: int, alone: int | None) -> int:
+    """Return how many of `members` fit in `part_bytes`, at least one, and no more than that if it has to be alone."""
     total = 0
     for position, member in enumerate(members):
+        if alone is not None and member.image.size >= alone:
+            return max(1, position)
         total += encoded_bytes(member)
         if total > part_bytes and position:
             return position

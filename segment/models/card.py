@@ -148,6 +148,22 @@ class ModelCard(BaseModel):
         return self
 
     @model_validator(mode="after")
+    def _fits_tiles(self) -> ModelCard:
+        if self.input.tiles is None:
+            return self
+        if self.output.kind == "index" and self.input.tiles.blend == "confidence":
+            raise ValueError(
+                "input.tiles.blend = 'confidence' needs scores, but the graph gives a class index (output.kind = "
+                "'index'): use 'centre', or export the graph without its argmax"
+            )
+        if self.metric.resolution == "model":
+            raise ValueError(
+                "metric.resolution = 'model' is the size of one tile: with input.tiles images are scored at their own "
+                "size, metric.resolution = 'source'"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _size_of_the_image(self) -> ModelCard:
         if self.input.is_dynamic and (self.output.height or self.output.width):
             raise ValueError("output.height and output.width follow from the image where input.height = 'image'")

@@ -16,6 +16,7 @@ from pydantic import (
 
 from segment.models.buckets import LARGEST_SIDE, Size, bucket_size, trial_side
 from segment.models.card_output import STRICT, Side
+from segment.models.card_tiles import Tiles
 from segment.models.classes import Byte
 
 Channels = Literal["RGB", "BGR", "GREY", "BANDS"]
@@ -130,6 +131,9 @@ class Input(BaseModel):
         (1.0, 1.0, 1.0), description="Divisor; in units of `maximum`, in the order of `channels`; one value for `GREY`."
     )
     resize: Resize = Field(Resize(), description="How images are resized to height and width.")
+    tiles: Tiles | None = Field(
+        None, exclude_if=_says_nothing, description="Instead of a resize: images of any size, in tiles of the input's."
+    )
     tta: tuple[View, ...] = Field(
         (),
         exclude_if=lambda views: not views,  # the identity of runs without it stays as it was
@@ -251,6 +255,18 @@ class Input(BaseModel):
                 raise ValueError(f"{key} has {len(values)} values, channels = {self.channels!r} need {self.depth}")
         if 0.0 in self.std:
             raise ValueError("std must not contain a zero: pixels are divided by it")
+        return self
+
+    @model_validator(mode="after")
+    def _fits_tiles(self) -> Input:
+        if self.tiles is None:
+            return self
+        if self.is_dynamic:
+            raise ValueError("tiles have one size, which height = 'image' does not say: give height and width")
+        self.tiles.check_side("height", self.height)
+        self.tiles.check_side("width", self.width)
+        if self.resize.model_copy(update={"pad": Resize().pad}) != Resize():
+            raise ValueError("with tiles no image is resized: leave out all of resize but resize.pad")
         return self
 
     @model_validator(mode="after")

@@ -20,6 +20,7 @@ from segment.models.card import ModelCard
 from segment.output.damage import DAMAGE
 from segment.output.ledger import Ledger
 from segment.output.mask_columns import ExtraColumns
+from segment.output.mask_files import wrong_mask_files
 from segment.output.plan import Plan
 from segment.output.row_checks import repeated_ids, wrong_rows
 from segment.output.tables import ShardStats, StatsSum, fold, merge
@@ -287,6 +288,8 @@ class _RowAudit:
             rows, stats = table.select(_COLUMNS), fold(table, self._classes)
             ids = self._input_ids(part, rows) if self._deep and not part.members else []
             wrong = list(wrong_rows(table, part, self._fingerprint, ids=ids, deep=self._deep, extra=self._extra))
+            if self._deep:
+                wrong += wrong_mask_files(self._ledger.store, self._ledger.output, part, table)
         except StoreError:
             raise
         except (SegmentError, *DAMAGE):  # truncated, corrupted, deleted meanwhile, or not a masks file

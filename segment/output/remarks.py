@@ -11,6 +11,9 @@ REMARKS = {
     "image_frames": "the file has several pages or frames; the first one is segmented",
     "image_damaged": "the decoder reports damage but returns an image: parts of it may be wrong",
     "image_exif_damaged": "the EXIF data cannot be read: the image is taken as upright",
+    "georeference_turned": "the image is turned by its orientation, and its georeference is of the pixels as stored: "
+    "it is left out of the mask",
+    "georeference_damaged": "the image's georeference cannot be read: it is left out of the mask",
     "label_absent": "no label in the label column: segmented, not scored",
     "model_one_class": "the model predicts one class for every pixel, as for all earlier images of the worker: if that "
     "is wrong, check the card's input (channels, maximum, mean, std), output.kind and the weights",

@@ -102,7 +102,7 @@ def _errors(ledger: Ledger, part: Part) -> int:
 def _is_unchanged(part: Part, options: InputOptions, ledger: Ledger) -> bool:
     """Return whether the input of a part can be read as planned; otherwise its old rows are better than none."""
     try:
-        read_part(part, options, ledger.store)
+        read_part(part, options, ledger.store, windowed=True)
     except (InputChanged, FileNotFoundError):
         return False
     return True

@@ -18,6 +18,7 @@ class PartResult:
     Attributes:
         part, shard: ids.
         images: rows written.
+        tiles: tiles segmented, by a card with `input.tiles`; else 0.
         errors: error rows by code.
         error_texts: text of the first error row, by code.
         remarks: images by code of `segment.output.remarks.REMARKS`.
@@ -53,3 +54,4 @@ class PartResult:
     skipped: bool = False
     failure: str | None = None
     input_changed: bool = False
+    tiles: int = 0

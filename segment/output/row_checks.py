@@ -82,5 +82,6 @@ def _wrong_image(table: pa.Table, part: Part, ids: Sequence[str] | None) -> str 
 
 
 def _without_mask(table: pa.Table) -> bool:
-    masked = pc.is_valid(pc.struct_field(table["mask"].combine_chunks(), "bytes"))
+    masks = table["mask"].combine_chunks()
+    masked = pc.or_(*(pc.is_valid(pc.struct_field(masks, name)) for name in ("bytes", "path")))
     return bool(pc.any(pc.and_(pc.equal(table["status"], "ok").combine_chunks(), pc.invert(masked))).as_py())

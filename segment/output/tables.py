@@ -51,11 +51,12 @@ class ImageRow:
         id, url, index: of the sample.
         size: (height, width) of the image in pixels; None if it could not be decoded.
         error: text of a `SampleError`, or None.
-        mask: PNG of class indices; None if the image could not be segmented.
+        mask: PNG of class indices; None if the image could not be segmented, or the mask has a file of its own.
         confusion: counts; None with an error. Without a label, every pixel counts as void.
         pixel_accuracy, miou: 0-1, `miou` under the card's convention; None if unscored.
         remarks: codes of `segment.output.remarks.REMARKS`; reported, not written.
         labelled: whether a label was used; not written.
+        mask_path: of a mask that is too large for a row; see `mask_files`.
         extras: what is written beside the mask, if anything.
     """
 
@@ -70,6 +71,7 @@ class ImageRow:
     miou: float | None
     remarks: tuple[str, ...] = ()
     labelled: bool = False
+    mask_path: str | None = None
     extras: ImageExtras | None = None
 
 
@@ -144,7 +146,7 @@ def write_masks(
             pa.array([row.size[0] if row.size else None for row in rows], pa.int32()),
             pa.array(["error" if row.error else "ok" for row in rows], pa.string()),
             pa.array([row.error for row in rows], pa.string()),
-            _masks_array([row.mask for row in rows]),
+            pa.array([_mask_cell(row) for row in rows], MASK),
             _cells_array([row.confusion for row in rows]),
             pa.array([row.pixel_accuracy for row in rows], pa.float64()),
             pa.array([row.miou for row in rows], pa.float64()),
@@ -185,9 +187,8 @@ def _leaf_names(schema: pa.Schema) -> list[str]:
     return [parquet.column(i).path for i in range(len(parquet))]
 
 
-def _masks_array(masks: Sequence[bytes | None]) -> pa.Array:
-    children = [pa.array(masks, pa.binary()), pa.nulls(len(masks), pa.string())]
-    return pa.StructArray.from_arrays(children, fields=list(MASK), mask=_absent(masks))
+def _mask_cell(row: ImageRow) -> dict[str, object] | None:
+    return {"bytes": row.mask, "path": row.mask_path} if row.mask or row.mask_path else None
 
 
 def _cells_array(confusions: Sequence[Confusion | None]) -> pa.Array:

@@ -120,12 +120,13 @@ class Clock:
     Attributes:
         began: when it was made, in seconds since 1970.
         seconds: by stage.
-        memory: see `PartResult`; whoever runs the model sets it.
+        memory, tiles: see `PartResult`; whoever runs the model sets them.
     """
 
     def __init__(self) -> None:
         self.began = time.time()
         self.memory = 0
+        self.tiles = 0
         self.seconds: dict[Stage, float] = dict.fromkeys(STAGES, 0.0)
 
     @contextmanager
@@ -239,12 +240,16 @@ def _encode_one(
     except SampleError as error:  # the mask is good, only its label is not: keep the mask
         return replace(row, error=str(error))
     confusion = count_pixels(mask, at_source, label.classes if label else None, card)
-    if label is None:
+    return scored(row, confusion, label.remarks if label else None, card)
+
+
+def scored(row: ImageRow, confusion: Confusion, label_remarks: tuple[str, ...] | None, card: ModelCard) -> ImageRow:
+    """Add its counts to a row, and, unless there is no label, remarks on it and the scores that follow."""
+    if label_remarks is None:
         return replace(row, confusion=confusion)
     accuracy, miou = image_scores(confusion, card.classes.ignored_classes, card.metric.convention)
-    return replace(
-        row, confusion=confusion, pixel_accuracy=accuracy, miou=miou, remarks=remarks + label.remarks, labelled=True
-    )
+    remarks = row.remarks + label_remarks
+    return replace(row, confusion=confusion, pixel_accuracy=accuracy, miou=miou, remarks=remarks, labelled=True)
 
 
 def _needs_source(task: Task) -> bool:

@@ -18,7 +18,7 @@ class StallTimeout:
 
     Args:
         fixed: seconds, from `--stall-timeout`; None derives them.
-        images: number of images of a step; None for all images of a part.
+        images: number of images, or tiles, of a step; None for all of a part.
         device: of the model, as `Runtime.device`.
     """
 
@@ -33,9 +33,10 @@ class StallTimeout:
         if result.failure is not None or result.skipped or not result.images:
             return
         seconds = result.seconds
-        images = min(self._images or result.images, result.images)
+        number = result.tiles or result.images
+        at_once = min(self._images or number, number)
         work = sum(seconds.get(stage, 0.0) for stage in ("decode", "infer", "encode"))
-        steps = (work / result.images * images, seconds.get("read", 0.0), seconds.get("write", 0.0))
+        steps = (work / number * at_once, seconds.get("read", 0.0), seconds.get("write", 0.0))
         self._slowest = max(steps) if self._slowest is None else max(self._slowest, *steps)
 
     @property

@@ -16,14 +16,17 @@ import numpy as np
 
 from segment.errors import InputChanged, ModelError, SegmentError, StoreError, StoreRefused
 from segment.inputs.discover import Part, Sample, read_part
+from segment.inputs.large_files import encoded_size
 from segment.metrics import Confusion
 from segment.models.sessions import Session, open_session, runtime_version
 from segment.models.weights import Weights
 from segment.output.ledger import Ledger
 from segment.output.results import PartResult
 from segment.output.tables import ImageRow, write_masks
+from segment.pipeline.large_images import TiledImages
 from segment.pipeline.memory_guard import peak_memory
 from segment.pipeline.stages import Clock, Task, decode, encode, segment
+from segment.pipeline.tiling import session_extras
 from segment.store.background import Background
 from segment.store.names import shown
 from segment.store.urls import redact_text
@@ -31,6 +34,10 @@ from segment.store.urls import redact_text
 log = logging.getLogger("segment.pipeline.worker")
 
 _Read = tuple[Part, Clock, list[Sample] | PartResult]
+
+
+class _Stopped(Exception):
+    """The worker was told to stop."""
 
 
 class Worker:
@@ -47,6 +54,7 @@ class Worker:
         self.session = session
         self.ledger = Ledger(task.store, task.output)
         self.labels = task.label_decoder()
+        self._tiled = TiledImages(task, session, self.labels) if task.card.input.tiles and session else None
         self._stopped = threading.Event()
         self.steps_done = 0  # for heartbeats
 
@@ -98,7 +106,7 @@ class Worker:
         samples = read_planned(part, self.task)
         yield [(sample.id, sample.url, sample.index) for sample in samples]
         for position in range(len(samples)) if positions is None else positions:
-            yield from self._rows([samples[position]], Clock())
+            yield from self.rows(part, [samples[position]], Clock())
 
     def stop(self) -> None:
         """Let `process` end soon; may be called from another thread."""
@@ -135,26 +143,35 @@ class Worker:
         self, part: Part, clock: Clock, samples: Sequence[Sample]
     ) -> PartResult | tuple[list[ImageRow], int] | None:
         try:
-            return self._segment(samples, clock)
+            return self.rows(part, samples, clock), encoded_size(samples)
+        except _Stopped:
+            return None
         except Exception as error:
             return failed_or_raise(part, error)
 
-    def _segment(self, samples: Sequence[Sample], clock: Clock) -> tuple[list[ImageRow], int] | None:
-        rows: list[ImageRow] = []
-        for start in range(0, len(samples), self.task.batch_size):
-            if self._stopped.is_set():
-                return None
-            self.steps_done += 1
-            rows += self._rows(samples[start : start + self.task.batch_size], clock)
-        clock.memory = peak_memory()
-        return rows, sum(len(sample.image) for sample in samples)
-
-    def _rows(self, samples: Sequence[Sample], clock: Clock) -> list[ImageRow]:
+    def rows(self, part: Part, samples: Sequence[Sample], clock: Clock) -> list[ImageRow]:
+        """Return the rows of some images of a part; the session takes a batch of images, or of tiles, at a time."""
         assert self.session is not None
+        rows: list[ImageRow] = []
+        for start in range(0, len(samples), 1 if self._tiled else self.task.batch_size):
+            self._step()
+            if self._tiled:
+                rows.append(self._tiled.row(part, samples[start], clock, self._step))
+            else:
+                rows += self._batch(samples[start : start + self.task.batch_size], clock, self.session)
+        clock.memory = peak_memory()
+        return rows
+
+    def _step(self) -> None:
+        if self._stopped.is_set():
+            raise _Stopped
+        self.steps_done += 1
+
+    def _batch(self, samples: Sequence[Sample], clock: Clock, session: Session) -> list[ImageRow]:
         with clock("decode"):
             frames = decode(samples, self.task)
         with clock("infer"):
-            frames = segment(frames, self.session, self.task.batch_size)
+            frames = segment(frames, session, self.task.batch_size)
         with clock("encode"):
             return encode(frames, self.task, self.labels)
 
@@ -228,7 +245,7 @@ def read_planned(part: Part, task: Task) -> list[Sample]:
         InputChanged: what was planned is not there any more, or is another object.
     """
     try:
-        return read_part(part, task.settings.input_options, task.store)
+        return read_part(part, task.settings.input_options, task.store, windowed=task.card.input.tiles is not None)
     except FileNotFoundError as error:
         raise InputChanged(f"{shown(part.url)} has vanished since the run was planned: {error.strerror}") from None
 
@@ -266,8 +283,9 @@ def load_worker(task: Task, weights: Weights, *, threads: int = 1, streams: int 
             f"this machine has {task.runtime.name} {installed}, the run was begun with {task.runtime.version}; their "
             f"masks would mix. Install {task.runtime.name}=={task.runtime.version} on every node"
         )
+    extras = session_extras(task.card, task.extras)
     session = open_session(
-        task.card, weights, task.runtime, threads=threads, streams=streams, batch=task.batch_size, extras=task.extras
+        task.card, weights, task.runtime, threads=threads, streams=streams, batch=task.batch_size, extras=extras
     )
     return Worker(task, session)
 
@@ -295,4 +313,5 @@ def _result_of(part: Part, rows: Sequence[ImageRow], clock: Clock, read_bytes: i
         began=clock.began,
         ended=time.time(),
         memory=clock.memory,
+        tiles=clock.tiles,
     )

@@ -14,7 +14,7 @@ from segment.metrics import Confusion, score
 from segment.models.card import ModelCard
 from segment.output.results import STAGES, PartResult, Stage
 from segment.store import inflight
-from segment.store.names import count
+from segment.store.names import count, rate
 
 NOW = 30.0  # seconds of the window for current rates
 _ETA_WINDOW = 300.0  # seconds of the window for the ETA
@@ -203,7 +203,7 @@ class Tally:
         """Return the tally as one line for logs."""
         parts = [f"{self.done}/{self.images} images ({self.percent} %)"]
         if self.rate > 0:
-            parts.append(f"{self.rate:.1f} images/s")
+            parts.append(f"{rate(self.rate)} images/s")
         if self.eta is not None and self.done < self.images:
             parts.append(f"ETA {clock_time(self.eta)}")
         if self.miou is not None:

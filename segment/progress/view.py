@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from segment.progress.tally import Tally, clock_time
 from segment.store import inflight
-from segment.store.names import count
+from segment.store.names import count, rate
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def store_wait() -> str:
 def _rate(tally: Tally) -> str:
     if tally.first_at is None or tally.rate <= 0:
         return "-"
-    return f"{tally.rate_now:.1f}, mean {tally.rate:.1f}"
+    return f"{rate(tally.rate_now)}, mean {rate(tally.rate)}"
 
 
 def _errors(tally: Tally) -> str:

@@ -100,6 +100,11 @@ class Difference:
         return self.value > max(self.noise, LEAST_DIFFERENCE)
 
     @property
+    def is_clear(self) -> bool:
+        """Whether it is so far beyond the noise that neither chance nor the number of readings makes it."""
+        return self.matters and self.value > 2 * self.noise
+
+    @property
     def may_matter(self) -> bool:
         """Whether more images may show that it matters."""
         return self.value + self.noise > LEAST_DIFFERENCE

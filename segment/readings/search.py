@@ -150,7 +150,7 @@ class _Search:
             return None
         found = Tried(reading, evidence)
         leader = max(self.tried.values(), key=lambda item: item.miou, default=None)
-        if not others or (leader is not None and _is_clear(leader.against(found).miou)):
+        if not others or (leader is not None and leader.against(found).miou.is_clear):
             return found
         more = self._bench.evidence(reading, others)
         assert more is not None, "it was taken before"
@@ -205,7 +205,7 @@ def recommended(tried: Collection[Tried], start: Reading) -> Tried:
     better = [
         item
         for item in by_score(tried, card)
-        if item is not card and item.over_chance.matters and (is_hollow or item.against(card).is_better)
+        if (is_hollow and item.over_chance.is_clear) or (item.over_chance.matters and item.against(card).is_better)
     ]
     if not better:
         return card
@@ -217,14 +217,9 @@ def recommended(tried: Collection[Tried], start: Reading) -> Tried:
 def _undecided(tried: Collection[Tried], card: Tried) -> Iterator[Tried]:
     """Yield the readings that may be better than the card, the highest score first; none if one clearly is."""
     against = {item: item.against(card) for item in tried if item is not card}
-    if any(_is_clear(comparison.miou) or _is_clear(comparison.by_image) for comparison in against.values()):
+    if any(comparison.miou.is_clear or comparison.by_image.is_clear for comparison in against.values()):
         return
     yield from (item for item in by_score(against, card) if against[item].is_open)
-
-
-def _is_clear(difference: Difference) -> bool:
-    """Whether a difference is so far beyond the noise that more images are needless."""
-    return difference.matters and difference.value > 2 * difference.noise
 
 
 def setting_names(reading: Reading, other: Reading) -> tuple[str, ...]:

@@ -64,11 +64,13 @@ def _limits(checked: Checked) -> Iterator[str]:
 def no_evidence(found: Found) -> str:
     """Return why nothing can be said, where no reading has anything to do with the labels."""
     best, excess = found.best.miou, found.over_chance
+    below = "The score is below chance: are the two classes in the other order? "
+    hint = below if excess.value < -excess.noise and found.best.evidence.correct.shape[1] == 2 else ""
     return (
         f"nothing can be said: no reading is above chance level beyond the noise (the best has {best:.1%}, chance "
-        f"{best - excess.value:.1%}, noise {excess.noise:.1%}). Either the labels are not of these images or of these "
-        "classes (names, their order, --label-remap), or the images show little that the model knows, or output.kind "
-        "or layout is wrong"
+        f"{best - excess.value:.1%}, noise {excess.noise:.1%}). {hint}Either the labels are not of these images or of "
+        "these classes (names, their order, --label-remap), or the images show little that the model knows, or "
+        "output.kind or layout is wrong"
     )
 
 

@@ -92,9 +92,10 @@ def _kind(output: Output) -> str:
 
 def _views(card: ModelCard) -> str:
     spec = card.input
-    sizes = [(spec.height, spec.width), *(scaled_size(spec.height, spec.width, scale) for scale in spec.scales)]
-    text = ", ".join(f"{height}x{width}" for height, width in sizes)
-    return f"{text}{', each plain and mirrored' if spec.flips else ''}: {len(sizes) * (1 + spec.flips)} averaged"
+    scaled = (scaled_size(spec.height, spec.width, scale) for scale in spec.scales)
+    sizes = ["x".join(spec.sides), *(f"{height}x{width}" for height, width in scaled)]
+    mirrored = ", each plain and mirrored" if spec.flips else ""
+    return f"{', '.join(sizes)}{mirrored}: {len(sizes) * (1 + spec.flips)} averaged"
 
 
 def _file(file: WeightsFile) -> str:
@@ -102,7 +103,11 @@ def _file(file: WeightsFile) -> str:
 
 
 def _resize(card: ModelCard) -> str:
-    resize = card.input.resize
+    resize, tiles = card.input.resize, card.input.tiles
+    if tiles:
+        overlap = f"{100 * tiles.overlap:g} %" if tiles.overlap < 1 else f"{tiles.overlap:g} pixels"
+        padding = "mirrored" if tiles.pad == "reflect" else f"border {resize.pad}"
+        return f"none: tiles that overlap by {overlap} or more, blended by {tiles.blend}, {padding} at small images"
     text = f"{resize.method}, {resize.resampler} {resize.interpolation}"
     if resize.method in ("none", "short_side"):
         text = f"shorter side {resize.short_side}, {text}" if resize.short_side else "none"

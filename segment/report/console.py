@@ -20,7 +20,7 @@ from segment.output.results import STAGES
 from segment.output.speed import Speed, last_speed
 from segment.report.aggregate import RunReport
 from segment.report.certain_images import confidence_in_words
-from segment.store.names import count, shown, size
+from segment.store.names import count, rate, shown, size
 
 _WIDTH = 80  # columns of a report that does not go to a terminal
 _BAR = 12  # columns
@@ -205,7 +205,7 @@ def speed_lines(speed: Speed, price_per_hour: float | None = None) -> list[str]:
     """
     workers = count(speed.workers, "worker" if speed.device == "cpu" else "GPU")
     lines = [
-        f"speed   {speed.rate:.1f} images/s on {workers} ({speed.engine}): {speed.images:,} images in "
+        f"speed   {rate(speed.rate)} images/s on {workers} ({speed.engine}): {speed.images:,} images in "
         f"{_seconds(speed.seconds)} s",
         f"start   {_seconds(speed.start)} s until work on the first part began",
         "stages  " + ", ".join(f"{stage} {_seconds(speed.stages[stage])}" for stage in STAGES) + " s",

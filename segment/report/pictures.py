@@ -10,13 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segment.errors import SampleError, SegmentError, StoreError
-from segment.images import codec, drawing, resize
+from segment.images import drawing, resize
 from segment.images.bands import decode_image, displayed
 from segment.images.labels import LabelDecoder
 from segment.inputs.discover import Sample, read_part
 from segment.models.card import ModelCard
 from segment.models.classes import VOID
 from segment.output.ledger import Ledger
+from segment.output.mask_files import read_mask_preview
 from segment.output.part_rows import read_part_rows
 from segment.output.plan import Plan
 from segment.pipeline.stages import Task
@@ -28,7 +29,7 @@ _TILE = 320  # width in pixels
 _TALLEST = 2 * _TILE  # height in pixels
 _COLUMNS = ["id", "uri", "width", "height", "mask", "pixel_accuracy", "miou", "mean_confidence"]
 
-GONE = "The source is gone, has changed, or cannot be read: only the mask is shown."
+GONE = "The source is gone, has changed, is too large to draw, or cannot be read: only the mask is shown."
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +38,7 @@ class ImageView:
 
     Attributes:
         id, uri: of the image.
-        mask: `uint8[H, W]`, at the size of the image.
+        mask: `uint8[H, W]`, at the size of the image; of one in a file of its own some rows and columns, alone.
         photo: `uint8[H, W, 3]`, RGB; None if the source is gone, has changed, or cannot be read.
         label: `uint8[H, W]` of class indices and `VOID`; None without a label.
         accuracy, miou: 0-1; None if unscored.
@@ -65,12 +66,12 @@ def read_view(ledger: Ledger, row: Row, task: Task, with_source: bool = True) ->
     found = read_part_rows(ledger, row.part.shard, row.whole, _COLUMNS).slice(row.position, 1).to_pylist()[0]
     if found["mask"] is None:
         raise SegmentError(f"'{found['id']}' is an error row: it has no mask to draw")
-    mask = codec.decode_mask(found["mask"]["bytes"])
-    size = (found["height"], found["width"])
-    if mask.shape != size:
+    mask = read_mask_preview(ledger.store, ledger.output, found["mask"])
+    size, is_preview = (found["height"], found["width"]), found["mask"]["bytes"] is None
+    if mask.shape != size and not is_preview:
         mask = resize.restore_mask(mask, task.card.input, size)
     photo, label, reachable = None, None, True
-    if with_source:
+    if with_source and not is_preview:
         try:
             photo, label = _source(row, task, size)
         except StoreError:

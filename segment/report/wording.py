@@ -87,6 +87,7 @@ def fact_rows(report: RunReport, task: Task) -> list[tuple[str, str]]:
     labels = job.get("labels") or job.get("label_pattern") or ("in the input" if report.is_scored else "")
     done = f"{report.total.images:,} of {report.planned_images:,}{'' if report.is_whole else ' so far'}"
     done += f" ({report.choice})" if report.choice else ""
+    method = "tile by tile" if card.input.tiles else card.input.resize.method
     differ = ": scores of the masks differ a little" if report.size_note else ""
     height, width = card.input.sides
     rows = [
@@ -99,7 +100,7 @@ def fact_rows(report: RunReport, task: Task) -> list[tuple[str, str]]:
         ("Model licence", card.licence),
         ("Weights", f"{shown(run['weights']['origin'])} ({run['weights']['format']})"),
         ("Weights SHA-384", run["weights"]["sha384"]),
-        ("Input size", f"{width} × {height}, {card.input.channels_in_words}, {card.input.resize.method}"),
+        ("Input size", f"{width} × {height}, {card.input.channels_in_words}, {method}"),
         ("Runtime", f"{runtime.name} {runtime.version}, {runtime.device}, {runtime.precision}"),
         ("Scored at", f"{card.metric.resolution} size, masks stored at {task.settings.mask_size} size{differ}"),
         ("Intervals", "; ".join(report.scored.notes(card.classes.names)) if report.scored else ""),

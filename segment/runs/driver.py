@@ -9,7 +9,7 @@ from pathlib import Path
 
 from segment.engines import Engine
 from segment.errors import SegmentError, TooManyErrors, UsageError
-from segment.inputs.discover import Discovery, Known, discover, sign_again
+from segment.inputs.discover import Discovery, Known, sign_again
 from segment.inputs.findings import images_in_words
 from segment.job import Job, make_job
 from segment.models.card import ModelCard, load_card
@@ -29,9 +29,10 @@ from segment.report.run_score import with_intervals
 from segment.runs.error_limits import label_advice
 from segment.runs.preflight import probe_output
 from segment.runs.resolve import (
-    check_labels,
+    check_options,
     choose_batch,
     choose_runtime,
+    discover_for,
     frozen_batch,
     frozen_runtime,
     make_engine,
@@ -93,9 +94,9 @@ def _run(job: Job, progress: Progress, *, retry_errors: bool, update: bool, veri
     ledger = Ledger(store, to_url(job.output))
     _check_output(job, store)
     card = load_card(job.model, store)
-    check_labels(job, card)
+    check_options(job, card)
     planned = ledger.is_planned()
-    found = None if planned else _discover(job, store, progress)  # before weights are fetched in vain
+    found = None if planned else _discover(job, card, store, progress)  # before weights are fetched in vain
     deletes = update or retry_errors or verify
     if deletes or not (planned and ledger.is_complete()):
         progress.phase("testing the output")
@@ -105,7 +106,7 @@ def _run(job: Job, progress: Progress, *, retry_errors: bool, update: bool, veri
     existing = _existing_run(job, card, weights, ledger)
     if existing:
         _sign_again(job, existing[0], store)
-    plan = existing[0] if existing else found or _discover(job, store, progress)
+    plan = existing[0] if existing else found or _discover(job, card, store, progress)
     progress.phase("starting the workers")
     with closing(_LazyEngine(job, plan)) as engine:
         runtime = existing[1] if existing else choose_runtime(job, weights, engine.get())
@@ -118,7 +119,7 @@ def _run(job: Job, progress: Progress, *, retry_errors: bool, update: bool, veri
             if verify:
                 damaged = repair.reopen_damaged(ledger, plan, task.fingerprint)
                 progress.note(f"verified: {count(damaged, 'damaged or lost part')} done again")
-            plan = _repair(job, ledger, plan, progress, retry_errors=retry_errors, update=update)
+            plan = _repair(job, card, ledger, plan, progress, retry_errors=retry_errors, update=update)
         else:
             plan = ledger.freeze_plan(plan)
         ledger.record_input(plan, task.fingerprint)
@@ -190,9 +191,9 @@ def _sign_again(job: Job, plan: Plan, store: Store) -> None:
         log.warning("no signed URLs of the list: %s", error)
 
 
-def _discover(job: Job, store: Store, progress: Progress) -> Plan:
+def _discover(job: Job, card: ModelCard, store: Store, progress: Progress) -> Plan:
     progress.phase("listing the input")
-    found = discover(job.input, job.input_options, store, without=to_url(job.output))
+    found = discover_for(job, card, store, without=to_url(job.output))
     _note_findings(found, progress)
     plan = Plan.of(found.parts, found.left_out)
     shards = count(len(plan.parts_by_shard()), "shard")
@@ -200,11 +201,13 @@ def _discover(job: Job, store: Store, progress: Progress) -> Plan:
     return plan
 
 
-def _repair(job: Job, ledger: Ledger, plan: Plan, progress: Progress, *, retry_errors: bool, update: bool) -> Plan:
+def _repair(
+    job: Job, card: ModelCard, ledger: Ledger, plan: Plan, progress: Progress, *, retry_errors: bool, update: bool
+) -> Plan:
     """Apply --update and --retry-errors; return the frozen plan."""
     if update:
         known = Known(list(plan.parts()))
-        found = discover(job.input, job.input_options, ledger.store, known, to_url(job.output))
+        found = discover_for(job, card, ledger.store, known, to_url(job.output))
         _note_findings(found, progress)
         for line in repair.changes(known, found):
             progress.note(line)

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 from segment.engines import Engine
 from segment.errors import SegmentError
-from segment.inputs.discover import discover
 from segment.inputs.findings import images_in_words
 from segment.job import Job
 from segment.models.card import load_card
@@ -24,9 +23,9 @@ from segment.output.speed import Speed
 from segment.pipeline.stages import Task
 from segment.progress import Progress
 from segment.runs.forecast import Forecast, forecast
-from segment.runs.resolve import check_labels, choose_batch, choose_runtime, make_engine, task_of
+from segment.runs.resolve import check_options, choose_batch, choose_runtime, discover_for, make_engine, task_of
 from segment.store.client import Store
-from segment.store.names import count
+from segment.store.names import count, rate
 
 _PROBE_PART = 4  # images of a part of the probe, at most
 _PARTS_PER_WORKER = 64
@@ -74,9 +73,9 @@ def estimate(job: Job, progress: Progress, seconds: float = 10.0) -> Estimate:
     """
     store = Store(job.storage_options)
     card = load_card(job.model, store)
-    check_labels(job, card)
+    check_options(job, card)
     weights = load_weights(card, job.weights, store=store, progress=progress.download)
-    found = discover(job.input, job.input_options, store)
+    found = discover_for(job, card, store)
     for line in found.lines:
         progress.note(line)
     plan = Plan.of(found.parts, found.left_out)
@@ -145,7 +144,7 @@ def estimate_lines(found: Estimate, price_per_hour: float | None) -> list[str]:
         f"{found.engine}: {size.workers} x {runtime.name} {runtime.version}, {runtime.device}, {runtime.precision}",
         size.words(),
         f"probe: {count(found.speed.images, 'image')} in {found.speed.seconds:.1f} s, nothing written",
-        f"expected: {found.rate:.1f} images/s, {duration} in total, including {found.start:.0f} s of start",
+        f"expected: {rate(found.rate)} images/s, {duration} in total, including {found.start:.0f} s of start",
     ]
     if price_per_hour is not None:
         cost = price_per_hour * found.seconds / 3600

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from segment.engines import Engine
 from segment.engines.worker_process import PROCESS_MEMORY
+from segment.inputs.large_files import LARGE_BYTES
 from segment.models.sessions import footprint
 from segment.models.weights import Weights
 from segment.output.plan import Plan
 from segment.pipeline.stages import Task
+from segment.pipeline.tiling import session_extras
 from segment.store.names import count, size
 
 _MIB = 1 << 20
 _ACTOR = 235 * _MIB  # a Ray worker with this package, before it loads a model (measured, ray 2.60)
 _DECODED = 8  # decoded bytes per encoded byte: between 2 for PNG and 12 for JPEG
 _COPIES = 3  # copies of an image: decoded, in the channel order of the model, mask and label
+_CHANNELS = 3  # bytes of a pixel
 _PARTS = 3  # parts in memory at once: being read, segmented, written
 
 
@@ -60,13 +64,15 @@ def forecast(task: Task, weights: Weights, plan: Plan, engine: Engine, workers: 
     """Predict a run from shapes and sizes, without loading the model.
 
     The memory of a process: what it has before (a constant) with the copies of the weights that it is given, the model
-    (`segment.models.sessions.footprint`) with one call's tensors, three encoded parts, and the pixels of a batch.
+    (`segment.models.sessions.footprint`) with one call's tensors, three encoded parts, and the pixels of a batch, or of
+    an image that is segmented in tiles.
     """
     at_once = max(1, min(workers, len(plan)))
     each_image = plan.input_bytes / max(1, plan.images)
-    own = _PARTS * each_image * plan.largest_part + _COPIES * _DECODED * each_image * task.batch_size
+    by_window = task.card.input.tiles is not None and each_image >= LARGE_BYTES
+    own = _COPIES * _pixel_bytes(task, each_image) + (0 if by_window else _PARTS * each_image * plan.largest_part)
     processes = engine.processes(task, weights, plan)
-    model = footprint(task.card, weights, task.runtime, task.batch_size, task.extras)
+    model = footprint(task.card, weights, task.runtime, task.batch_size, session_extras(task.card, task.extras))
     # in Ray's object store, which is mapped, and unpickled
     base = _ACTOR + 2 * weights.size if engine.name == "ray" else PROCESS_MEMORY + weights.size
     memory = round(base + model.shared + model.per_stream + own) if model else None
@@ -84,3 +90,19 @@ def forecast(task: Task, weights: Weights, plan: Plan, engine: Engine, workers: 
         memory,
         processes,
     )
+
+
+def _pixel_bytes(task: Task, each_image: float) -> float:
+    """Return the decoded bytes of a batch; with tiles, of an image, or, if it is read by window, of a row of tiles.
+
+    Args:
+        task: the run.
+        each_image: encoded bytes of an image.
+    """
+    decoded = _DECODED * each_image
+    if task.card.input.tiles is None:
+        return decoded * task.batch_size
+    if each_image < LARGE_BYTES:
+        return min(decoded, task.card.input.planes * task.settings.max_pixels)
+    width = math.sqrt(decoded / _CHANNELS)  # of a square
+    return _CHANNELS * width * task.card.input.height

@@ -13,6 +13,7 @@ from segment.engines import Engine
 from segment.engines.local import LocalEngine
 from segment.errors import UsageError
 from segment.images.labels import LabelDecoder, parse_source
+from segment.inputs.discover import Discovery, Known, discover
 from segment.job import Job, job_record
 from segment.models.card import ModelCard
 from segment.models.sessions import LARGEST, Extras, Runtime, find_batch, resolve_runtime, runtime_version
@@ -22,21 +23,35 @@ from segment.output.identity import identity_of
 from segment.output.plan import Plan
 from segment.output.tables import FORMAT_VERSION
 from segment.pipeline.stages import Task
+from segment.pipeline.tiling import session_extras
 from segment.progress import Progress
 from segment.store.client import Store
 from segment.store.urls import to_url, unsigned, without_query
 
+_ALONE = 16 << 20  # encoded bytes of an image that is a part by itself, if it is segmented in tiles
 _LOCAL_IMAGES = 10_000  # with more images, `engine = "auto"` starts a local Ray cluster for its isolation
 
 
-def check_labels(job: Job, card: ModelCard) -> None:
-    """Check `label_remap`, and what is written beside masks, against the card.
+def check_options(job: Job, card: ModelCard) -> None:
+    """Check `label_remap`, `mask_size`, and what is written beside masks, against the card.
 
     Raises:
-        UsageError: it does not fit the card.
+        UsageError: they do not fit the card.
     """
     LabelDecoder(card.classes, job.label_encoding, job.label_remap)
-    job_extras(job, card)
+    if card.input.tiles and job.mask_size == "model":
+        raise UsageError(
+            f"--mask-size model: the card {card.name} segments images in tiles (input.tiles), so a mask has the "
+            "size of its image; leave the option out"
+        )
+    session_extras(card, job_extras(job, card))
+
+
+def discover_for(
+    job: Job, card: ModelCard, store: Store, known: Known | None = None, without: str | None = None
+) -> Discovery:
+    """Find the images of a job and cut them into parts; see `discover`."""
+    return discover(job.input, job.input_options, store, known, without, _ALONE if card.input.tiles else None)
 
 
 def job_extras(job: Job, card: ModelCard) -> Extras:
@@ -95,7 +110,8 @@ def choose_batch(
         return job.batch_size
     if runtime.device == "cpu":
         return 1
-    most, extras = min(LARGEST, plan.largest_part), job_extras(job, card)
+    most = LARGEST if card.input.tiles else min(LARGEST, plan.largest_part)
+    extras = session_extras(card, job_extras(job, card))
     found = engine().call(runtime.device, find_batch, card, weights, runtime, most, extras)
     progress.note(str(found))
     return found.best

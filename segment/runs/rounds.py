@@ -26,7 +26,7 @@ from segment.pipeline.stages import Task
 from segment.progress import Progress, Tally, clock_time, ticking
 from segment.runs.error_limits import refuse_hopeless
 from segment.runs.forecast import forecast
-from segment.store.names import count
+from segment.store.names import count, rate
 from segment.store.request_errors import RESUMABLE
 
 _ROUNDS: tuple[Isolation, ...] = ("none", "part", "image")
@@ -150,7 +150,7 @@ class Rounds:
             return
         self._has_reported_rate = True
         if tally.eta is not None and tally.done < tally.images:
-            self.progress.note(f"measured: {tally.rate:.1f} images/s, {clock_time(tally.eta)} to go")
+            self.progress.note(f"measured: {rate(tally.rate)} images/s, {clock_time(tally.eta)} to go")
 
     def _round(
         self,

@@ -132,6 +132,15 @@ def size(number: float) -> str:
     return f"{number:.0f} bytes"
 
 
+def rate(per_second: float) -> str:
+    """Return a rate with one decimal, or one figure of a lower one: `"12.3"`, `"0.4"`, `"0.002"`; `"0.0"` is none.
+
+    >>> rate(12.34), rate(0.0016), rate(0)
+    ('12.3', '0.002', '0.0')
+    """
+    return f"{per_second:.1g}" if 1e-4 <= per_second < 0.05 else f"{per_second:.1f}"
+
+
 def size_in_bytes(text: str) -> int:
     """Return the bytes of a size that matches `SIZE`, rounded up: 2,684,354,560 of `"2.5 GiB"`."""
     number = text.rstrip("kMGTiB ")

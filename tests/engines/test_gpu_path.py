@@ -291,9 +291,9 @@ def test_the_batch_is_found_once_and_frozen(tmp_path: Path) -> None:
     class Engine(LocalEngine):
         def call(self, task_device: str, function: Any, /, *args: Any, **kwargs: Any) -> Any:
             assert task_device == "cuda"
-            card, weights, runtime, largest = args
+            card, weights, runtime, largest, extras = args
             assert (runtime, largest) == (gpu, 2)  # no batch is larger than a part
-            return function(card, weights, cpu, largest)  # there is no GPU here
+            return function(card, weights, cpu, largest, extras)  # there is no GPU here
 
     from segment.inputs.discover import discover
     from segment.store.client import Store

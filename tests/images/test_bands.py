@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from segment.errors import SampleError
-from segment.images.bands import decode_image, displayed
+from segment.images import tiff_raster
+from segment.images.bands import decode_image, displayed, pixel_reader
 from segment.images.conversion import to_picture
 from segment.images.resize import resize_image
+from segment.images.tiff_raster import TiffRaster, open_raster
 from segment.models.card_input import Input
 
 LIMIT = 10**6
@@ -156,3 +158,28 @@ def test_each_band_is_resized_as_colours_are(bands: tuple[int, ...], resampler: 
 def test_people_see_the_first_three_bands() -> None:
     assert np.array_equal(displayed(PIXELS), PIXELS[..., :3])
     assert np.array_equal(displayed(PIXELS[..., :2]), PIXELS[..., [0, 0, 0]])
+
+
+@pytest.mark.parametrize("planar", [True, False])
+@pytest.mark.parametrize(
+    "options", [{}, {"tile": (16, 16)}, {"compression": "deflate", "predictor": True, "tile": (32, 16)},
+                {"compression": "zstd", "byteorder": ">"}, {"rowsperstrip": 5, "compression": "lzw"}]
+)  # fmt: skip
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_windows_are_slices_of_the_whole(
+    options: dict[str, Any], planar: bool, orientation: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tiff_raster, "LARGE", 1)
+    spec = entry((8, 1, 2, 3, 4, 5), band_range=(100, 30_000))
+    stored = PIXELS.astype(np.uint16) * 200
+    data = tiff(stored, planar, extratags=[(274, 3, 1, orientation, True)], **options)
+    whole = decode_image(data, spec, LIMIT)
+    found = open_raster(io.BytesIO(data), LIMIT, reader=pixel_reader(spec))
+    assert isinstance(found, TiffRaster)
+    assert (found.orientation, found.height, found.width) == (orientation, *whole.pixels.shape[:2])
+    assert np.array_equal(found.read(0, 0, found.height, found.width), whole.pixels)
+    assert np.array_equal(found.read(11, 7, 20, 25), whole.pixels[11:31, 7:32])
+    with pytest.raises(SampleError, match="band 9"):
+        open_raster(io.BytesIO(data), LIMIT, reader=pixel_reader(entry((9, 1, 2, 3)))).read(0, 0, 5, 5)
+    with pytest.raises(SampleError, match="too_many_pixels"):
+        open_raster(io.BytesIO(data), 100, reader=pixel_reader(spec))

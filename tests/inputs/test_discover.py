@@ -293,6 +293,18 @@ def test_part_bytes_caps_a_part_but_never_empties_it(tmp_path: Path) -> None:
     assert [(part.start, part.stop) for part in found.parts] == [(0, 2), (2, 3), (3, 6)]
 
 
+def test_a_large_image_is_alone_where_it_has_to_be(tmp_path: Path) -> None:
+    for name, size in (("a", 10), ("b", 10), ("c", 50), ("d", 40), ("e", 10), ("f", 10)):
+        write(tmp_path, f"{name}.png", data=bytes(size))
+    parts = {
+        alone: discover(str(tmp_path), InputOptions(part_size=10), Store(), alone=alone).parts
+        for alone in (None, 40, 10)
+    }
+    assert [(part.start, part.stop) for part in parts[None]] == [(0, 6)]
+    assert [(part.start, part.stop) for part in parts[40]] == [(0, 2), (2, 3), (3, 4), (4, 6)]
+    assert [(part.start, part.stop) for part in parts[10]] == [(i, i + 1) for i in range(6)]
+
+
 def test_part_size_is_at_least_one() -> None:
     with pytest.raises(ValidationError, match="greater than or equal to 1"):
         InputOptions(part_size=0)

@@ -22,6 +22,7 @@ from segment.models.sessions.extras import Extras
 from segment.models.sessions.onnx_averaging import merged_graph
 from segment.models.sessions.surgery import Surgeon
 from segment.models.weights import Weights
+from segment.report.cards import print_card
 from tests.graphs import TRIGGER, as_weights, colour_classifier, nan_graph, painted
 from tests.serving import BOTH, OPENVINO, ORT, message, opened, small, tiny
 
@@ -44,6 +45,7 @@ def card_of(tta: tuple[Any, ...] = (), size: tuple[int, int] = SIZE, **output: A
 def lopsided(
     *,
     channels: int = CLASSES,
+    depth: int = 3,
     last: str = "Identity",
     layout: str = "NCHW",
     stride: int = 1,
@@ -53,7 +55,7 @@ def lopsided(
     opset: int = 17,
 ) -> bytes:
     """Return a convolution with random kernels of 5x5: what it says of a mirrored image is not its mirrored answer."""
-    kernel = np.random.default_rng(seed).normal(size=(channels, 3, 5, 5)).astype(np.float32)
+    kernel = np.random.default_rng(seed).normal(size=(channels, depth, 5, 5)).astype(np.float32)
     kernel -= kernel.mean((1, 2, 3), keepdims=True)
     attributes = {"axis": 1} if last == "Softmax" else {}
     nodes = [
@@ -63,7 +65,7 @@ def lopsided(
     ]
     sizes = {"N": batch, "C": channels, "H": "oh", "W": "ow"}
     stored = [numpy_helper.from_array(kernel, "kernel")]
-    return tiny(nodes, [("x", (batch, 3, *sides))], [("y", tuple(sizes[axis] for axis in layout))], stored, opset)
+    return tiny(nodes, [("x", (batch, depth, *sides))], [("y", tuple(sizes[axis] for axis in layout))], stored, opset)
 
 
 def images_of(card: ModelCard, count: int = 3) -> NDArray[np.uint8]:
@@ -184,6 +186,35 @@ def test_confidence_is_that_of_the_mean(runtime: Runtime) -> None:
         mean = probabilities(card, graph, image)
         assert np.abs(found.confidence[at] - 255 * mean.max(0)).max() < 0.51
         assert np.abs(found.probabilities[at, 0] - 255 * mean[3]).max() < 0.51
+
+
+@BOTH
+def test_views_of_bands(runtime: Runtime) -> None:
+    card = card_of(("flip", 0.5))
+    bands = {"channels": "BANDS", "bands": (1, 2, 3, 4), "mean": (0.0,) * 4, "std": (1.0,) * 4}
+    card = card.model_copy(update={"input": card.input.model_copy(update=bands)})
+    images = images_of(card, 2)
+    images = np.concatenate([images, images[::-1, ..., :1]], axis=-1)
+    graph = lopsided(depth=4)
+    masks, faults, *_ = opened(card, graph, runtime).predict(images)
+    assert not faults
+    for image, mask in zip(images, masks, strict=True):
+        wanted, sure = expected(card, graph, image)
+        assert sure.mean() > 0.9
+        assert np.array_equal(mask[sure], wanted[sure])
+
+
+@BOTH
+def test_mirrored_images_of_any_size(runtime: Runtime) -> None:
+    card = card_of(("flip",))
+    free = {"multiple_of": 4, "resize": card.input.resize.model_copy(update={"method": "none"})}
+    card = card.model_copy(update={"input": card.input.model_copy(update=free)})
+    session = open_session(card, as_weights(lopsided()), runtime)
+    for size in (SIZE, (20, 64)):
+        sized = card.at(size)
+        (image,) = images_of(sized, 1)
+        wanted, sure = expected(sized, lopsided(), image)
+        assert np.array_equal(session.predict(image[None]).masks[0][sure], wanted[sure])
 
 
 @BOTH
@@ -443,6 +474,11 @@ def test_sizes_keep_the_stride_of_the_input() -> None:
     assert scaled_size(368, 480, 0.75) == (272, 352)  # multiples of 16 and 32, as 368 and 480 are
     assert scaled_size(513, 513, 0.75) == (385, 385)
     assert scaled_size(64, 96, 0.1) == (32, 32)
+
+
+def test_a_card_shows_its_views(capsys: pytest.CaptureFixture[str]) -> None:
+    print_card(card_of(("flip", 0.5)))
+    assert "36x52, 16x24, each plain and mirrored: 4 averaged" in capsys.readouterr().out
 
 
 # ---- cost and identity

@@ -204,6 +204,22 @@ def test_black_and_white_masks(segment: Call, tmp_path: Path) -> None:
     assert "label_remap = { 255 = 1 }" in checked.out
 
 
+def test_two_classes_in_the_other_order(segment: Call, tmp_path: Path) -> None:
+    card = write_card(tmp_path)
+    text = card.read_text().replace("['a', 'b', 'c', 'd']", "['a', 'b']")
+    greys = [(60, 60, 60), (180, 180, 180)]  # which no order of channels exchanges
+    card.write_text(text.replace(str([list(colour) for colour in PALETTE]), str([list(grey) for grey in greys])))
+    loaded = load_card(str(card))
+    (tmp_path / "two.onnx").write_bytes(colour_classifier(loaded))
+    pairs = [painted(loaded, seed, block=6) for seed in range(5)]
+    other = [Item(f"{n}.png", encoded(image), encoded(1 - mask)) for n, (image, mask) in enumerate(pairs)]
+
+    checked = check(segment, write_files(tmp_path / "other", other), card, tmp_path / "two.onnx")
+
+    assert checked.code == 2
+    assert "below chance: are the two classes in the other order?" in checked.err
+
+
 def test_where_nothing_can_be_said(segment: Call, data: dict[str, Any], model: Path, tmp_path: Path) -> None:
     card = write_card(tmp_path)
     none = segment("check", data["input"], "--model", str(card), "--weights", str(model))

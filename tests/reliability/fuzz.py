@@ -8,6 +8,7 @@ own, with a limit on its memory and a time limit on each example.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import faulthandler
 import io
 import json
@@ -26,6 +27,7 @@ import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import tifffile
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -33,6 +35,9 @@ from PIL import Image
 from segment.errors import SAMPLE_ERRORS, SampleError, SegmentError
 from segment.images import codec
 from segment.images.labels import LabelDecoder
+from segment.images.tiff_labels import TiffLabel
+from segment.images.tiff_raster import TiffRaster
+from segment.images.tiff_tags import TiffError, TiffPage
 from segment.inputs.discover import Member, Part, Span, discover, read_part
 from segment.inputs.lists.list_rows import parse_rows
 from segment.inputs.parquet import row_groups
@@ -100,6 +105,25 @@ def sound_labels() -> list[bytes]:
             ".png", np.dstack([colours[:, :, ::-1].astype(np.uint16) * 257, np.full(MASK.shape, 65535, np.uint16)])
         )[1].tobytes(),
     ]
+
+
+def sound_windows() -> list[bytes]:
+    """TIFFs with tiles and strips of every compression that is unpacked by us, and of some that OpenCV unpacks."""
+    files = []
+    for name in (None, "zlib", "lzw", "zstd", "lzma", "jpeg", "webp"):
+        for layout in ({"tile": (16, 16)}, {"rowsperstrip": 5}):
+            file = io.BytesIO()
+            order = ">" if len(files) % 3 == 0 else "<"
+            tifffile.imwrite(
+                file, PICTURE, photometric="rgb", compression=name, byteorder=order, metadata=None, **layout
+            )
+            files.append(file.getvalue())
+    for some in (MASK, MASK.astype(np.uint16)):
+        file = io.BytesIO()
+        tags = [(33550, 12, 3, (0.5, 0.5, 0.0), True), (274, 3, 1, 6, True)]
+        tifffile.imwrite(file, some, tile=(16, 16), compression="zstd", predictor=True, bigtiff=True, extratags=tags)
+        files.append(file.getvalue())
+    return files
 
 
 def sound_tars() -> list[bytes]:
@@ -204,6 +228,20 @@ def read_label(data: bytes, folder: Path) -> None:
         raise refusals[0]
 
 
+def read_window(data: bytes, folder: Path) -> None:
+    """An image and a label by window, whatever its size."""
+    try:
+        page = TiffPage(io.BytesIO(data))
+    except TiffError as error:
+        raise SampleError("undecodable", str(error)) from error
+    image = TiffRaster(page, PIXELS)
+    window = (image.height // 2, image.width // 3, min(20, -(-image.height // 2)), min(20, image.width // 2 + 1))
+    assert image.read(*window).shape == (*window[2:], 3)
+    with contextlib.suppress(SampleError):
+        label = TiffLabel(page, (image.height, image.width), image.orientation, LabelDecoder(CARD.classes))
+        assert set(np.unique(label.read(*window))) <= {*range(CLASSES), 255}
+
+
 def read_input(name: str) -> Callable[[bytes, Path], None]:
     """All that a run does with an input: plan it, freeze the plan, read every part."""
 
@@ -264,6 +302,7 @@ def read_output(data: bytes, folder: Path) -> None:
 TARGETS: dict[str, tuple[Callable[[], list[bytes]], Callable[[bytes, Path], None]]] = {
     "image": (sound_images, read_image),
     "label": (sound_labels, read_label),
+    "window": (sound_windows, read_window),
     "tar": (sound_tars, read_input("a.tar")),
     "parquet": (sound_tables, read_input("a.parquet")),
     "list": (sound_lists, read_list),

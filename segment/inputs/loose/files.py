@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from segment.errors import InputChanged, UsageError, input_changed
 from segment.inputs.changes import Known
 from segment.inputs.findings import Findings
+from segment.inputs.large_files import large_spans, select_tiffs
 from segment.inputs.loose.label_files import labels_by_pattern, labels_by_stem
 from segment.inputs.loose.label_hints import suggest_labels
 from segment.inputs.parts import UNKNOWN, Member, Part, Sample, Span, samples_of_members, spans_to_read
@@ -65,22 +66,28 @@ def plan_files(
     return Planned(list(file_shards(base, members, etags)))
 
 
-def read_files(part: Part, options: InputOptions, store: Store) -> list[Sample]:
+def read_files(part: Part, options: InputOptions, store: Store, *, windowed: bool = False) -> list[Sample]:
     """Read the images and labels of a part concurrently.
+
+    Args:
+        part, options, store: as in `segment.inputs.discover.read_part`.
+        windowed: leave large TIFFs to the caller.
 
     Raises:
         InputChanged: a file does not exist any more, or its etag or size differs from the plan.
     """
-    wanted = spans_to_read(part, options.max_image_bytes)
-    for span in wanted:
+    large = large_spans(part) if windowed else {}
+    for span in [*spans_to_read(part, options.max_image_bytes, large), *large]:
         if span.signed and store.lacks_signature(span.url):
             raise InputChanged(
                 f"{shown(span.url)} is not in its list any more, so its signature is unknown. Put its signed URL back "
                 "into the list, or start a new run to plan the list as it is now"
             )
+    large = select_tiffs(large, store)
+    wanted = spans_to_read(part, options.max_image_bytes, large)
     found = store.read_many([span.url for span in wanted], [span.etag for span in wanted])
     read = {span: _unchanged(span, data) for span, data in zip(wanted, found, strict=True)}
-    return samples_of_members(part, read, options.max_image_bytes)
+    return samples_of_members(part, read, options.max_image_bytes, large)
 
 
 def _unchanged(span: Span, data: bytes | None) -> bytes:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from segment.errors import UsageError
 from segment.inputs.changes import Known
 from segment.inputs.findings import Findings
+from segment.inputs.large_files import large_spans, select_tiffs
 from segment.inputs.lookup import in_threads, refuse_changed
 from segment.inputs.parts import Member, Part, Sample, Span, samples_of_members, spans_to_read
 from segment.inputs.shards import Planned, Shard
@@ -79,15 +80,20 @@ def _dotted(known: Known) -> bool:
     return any("." in member.id.rpartition("/")[2].lstrip(".") for part in parts for member in part.members)
 
 
-def read_webdataset(part: Part, options: InputOptions, store: Store) -> list[Sample]:
+def read_webdataset(part: Part, options: InputOptions, store: Store, *, windowed: bool = False) -> list[Sample]:
     """Read the samples of a part of a tar by byte ranges, which are joined where they are close.
+
+    Args:
+        part, options, store: as in `segment.inputs.discover.read_part`.
+        windowed: leave large TIFFs to the caller.
 
     Raises:
         InputChanged: the tar is not the planned one.
     """
     refuse_changed(part, store)
-    read = _read_spans(part, spans_to_read(part, options.max_image_bytes), store)
-    return samples_of_members(part, read, options.max_image_bytes)
+    large = select_tiffs(large_spans(part), store) if windowed else {}
+    read = _read_spans(part, spans_to_read(part, options.max_image_bytes, large), store)
+    return samples_of_members(part, read, options.max_image_bytes, large)
 
 
 def _read_spans(part: Part, spans: Sequence[Span], store: Store) -> dict[Span, bytes]:

@@ -158,6 +158,6 @@ def check_windows(card: ModelCard, view: View, windows: Iterable[Sequence[int]])
             refuse_view(card, view, f"it averages over a fixed window of {pixels}, and is made for one size")
 
 
-def black(card: ModelCard, view: View) -> Any:
-    """Return a black image of a view, `uint8[1, H, W, 3 or number of bands]`."""
-    return np.zeros((1, *view.size, card.input.planes), np.uint8)
+def black(view: View) -> Any:
+    """Return a black image of a view, `uint8[1, H, W, planes]`."""
+    return np.zeros((1, *view.size, view.card.input.planes), np.uint8)

@@ -87,7 +87,7 @@ def _sized(card: ModelCard, view: View, data: bytes, plain: Surgeon, trial: Tria
     except ModelError:
         refuse_view(card, view, "its output would not be of that shape")
     try:
-        shape = trial(surgeon.raw(), black(surgeon.card, view)).shape
+        shape = trial(surgeon.raw(), black(view)).shape
     except Exception as error:  # each runtime has its own types
         refuse_view(card, view, str(error).strip().split("\n", 1)[0])
     surgeon.set_output_dims(shape)

@@ -45,7 +45,7 @@ def export(ledger: Ledger, target: str, kind: Format, store: Store) -> Exported:
     with TemporaryDirectory(prefix="segment-export-") as scratch:
         names = Names.of_run(ledger, plan) if WRITERS[name].names_files else Names([])
         card = ModelCard.model_validate(run["card"])
-        to = Export(card, store, target, names, Path(scratch), Exported())
+        to = Export(card, store, target, names, WRITERS[name].suffix, Path(scratch), Exported())
         if name != kind:
             to.done.notes.append(f"the format {kind} is called {name} now")
         _write(WRITERS[name](to), MaskedImages(ledger, plan))

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import io
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from segment.images import codec
+from segment.images.headers import open_header, upright_size
+from segment.images.magic import image_format
+from segment.images.raster import Georeference
+from segment.inputs.discover import Span
 from segment.output.ledger import Ledger
+from segment.output.mask_files import read_mask_file
+from segment.output.mask_tiff import MaskFile
 from segment.output.part_rows import numbers_of, part_tables
 from segment.output.plan import Plan
 
@@ -25,7 +33,8 @@ class MaskedImage:
         shard, id, uri: which image it is; an id may come in several shards.
         number: its position in the plan, from 1 on, whatever else is committed.
         is_file: whether `uri` is the URL of a file of its own, not of a tar or Parquet file.
-        png: the mask, as `masks/` holds it.
+        source: where its bytes were when the run was planned; None in Parquet files.
+        stored: the mask as the run holds it: the PNG of its row, or the TIFF of a large one.
     """
 
     shard: str
@@ -33,11 +42,45 @@ class MaskedImage:
     uri: str
     number: int
     is_file: bool
-    png: bytes
+    source: Span | None
+    stored: bytes
+
+    @property
+    def is_in_file(self) -> bool:
+        """Whether the mask is too large for its row, and in a TIFF beside it."""
+        return image_format(self.stored) == "TIFF"
+
+    @property
+    def png(self) -> bytes:
+        """The mask as a PNG."""
+        return codec.encode_mask(self.mask()) if self.is_in_file else self.stored
 
     def mask(self) -> NDArray[np.uint8]:
         """Decode the mask, `uint8[H, W]` of class indices; 255 is no class."""
-        return codec.decode_mask(self.png)
+        if self.is_in_file:
+            return np.concatenate(list(self._file.strips()))
+        return codec.decode_mask(self.stored)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of the mask, in pixels."""
+        return self._file.size if self.is_in_file else upright_size(open_header(self.stored), 1)
+
+    @property
+    def _file(self) -> MaskFile:
+        return MaskFile(io.BytesIO(self.stored))
+
+    @property
+    def georeference(self) -> Georeference | None:
+        """Of the mask, which only a TIFF holds."""
+        return self._file.georeference if self.is_in_file else None
+
+    def strips(self) -> Iterator[NDArray[np.uint8]]:
+        """Yield the mask from the top, `uint8[n, W]`; a large one is never held."""
+        if self.is_in_file:
+            yield from self._file.strips()
+        else:
+            yield self.mask()
 
 
 class MaskedImages:
@@ -51,7 +94,6 @@ class MaskedImages:
     def __init__(self, ledger: Ledger, plan: Plan) -> None:
         self._ledger, self._plan = ledger, plan
         self._numbers = numbers_of(plan, ledger.committed(plan))
-        self._formats = plan.table["format"].to_pylist()
         starts, stops = (np.asarray(plan.table[name]) for name in ("start", "stop"))
         self.without_mask = 0
         self.not_done = plan.images - int((stops - starts)[self._numbers].sum())
@@ -61,11 +103,22 @@ class MaskedImages:
         for shard, images in self._plan.images_by_shard().items():
             first[shard] = before
             before += images
-        for part, table in part_tables(self._ledger, self._plan, self._numbers, _COLUMNS, ahead=_PARTS_AHEAD):
-            is_file = self._formats[part] == "files"
+        for number, table in part_tables(self._ledger, self._plan, self._numbers, _COLUMNS, ahead=_PARTS_AHEAD):
+            (part,) = self._plan.between(number, number + 1)
             for row in table.to_pylist():
                 if row["mask"] is None:
                     self.without_mask += 1
                     continue
-                number = first[row["shard"]] + row["index"]
-                yield MaskedImage(row["shard"], row["id"], row["uri"], number, is_file, row["mask"]["bytes"])
+                position = first[row["shard"]] + row["index"]
+                source = part.members[row["index"] - part.start].image if part.members else None
+                if source is not None and not source.url:
+                    source = replace(source, url=part.url, etag=part.etag)
+                is_file = part.format == "files"
+                yield MaskedImage(
+                    row["shard"], row["id"], row["uri"], position, is_file, source, self._stored(row["mask"])
+                )
+
+    def _stored(self, mask: Mapping[str, Any]) -> bytes:
+        if mask["bytes"] is not None:
+            return bytes(mask["bytes"])
+        return read_mask_file(self._ledger.store, self._ledger.output, mask["path"])

@@ -45,6 +45,7 @@ class Export:
         card: of the run's model.
         store, target: where the files go; `target` is an absolute URL.
         names: file names of the images.
+        suffix: of these files.
         scratch: an empty local folder, deleted after the export: files grow there that do not fit into memory.
         done: what is counted.
     """
@@ -53,6 +54,7 @@ class Export:
     store: Store
     target: str
     names: Names
+    suffix: str
     scratch: Path
     done: Exported
 
@@ -75,8 +77,8 @@ class Export:
         self.done.skipped += not is_new
 
     def file(self, image: MaskedImage) -> str:
-        """Return the relative path of an image's PNG, which no other image has."""
-        return self.names.file(image.shard, image.id)
+        """Return the relative path of an image's file, which no other image has."""
+        return self.names.file(image.shard, image.id).removesuffix(".png") + self.suffix
 
 
 class Writer(ABC, Generic[T]):
@@ -87,10 +89,12 @@ class Writer(ABC, Generic[T]):
 
     Attributes:
         names_files: whether there is a file for each image, named by its id.
+        suffix: of these files.
         threads: images that are converted at once.
     """
 
     names_files: ClassVar[bool] = False
+    suffix: ClassVar[str] = ".png"
     threads: ClassVar[int] = 4
 
     def __init__(self, to: Export) -> None:

@@ -1,0 +1,87 @@
+"""Images that are read by window: a large image is never held as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Georeference:
+    """Where an image lies on the Earth: the tags of a GeoTIFF, as they are stored.
+
+    Attributes:
+        tags: values by tag number; see `segment.images.tiff_tags.GEOREFERENCE`. Numbers, or the bytes of a text.
+    """
+
+    tags: Mapping[int, tuple[int | float, ...] | bytes]
+
+
+class Raster(Protocol):
+    """An image, upright, of which windows can be read.
+
+    Attributes:
+        height, width: in pixels.
+        georeference: of the image; None without one.
+        orientation: the EXIF orientation that is applied, 1-8; a label is compared with it.
+        remarks: codes of `segment.output.remarks.REMARKS` of what was noticed so far; more may come with each window.
+    """
+
+    @property
+    def height(self) -> int: ...
+
+    @property
+    def width(self) -> int: ...
+
+    @property
+    def georeference(self) -> Georeference | None: ...
+
+    @property
+    def orientation(self) -> int: ...
+
+    @property
+    def remarks(self) -> tuple[str, ...]: ...
+
+    def read(self, top: int, left: int, height: int, width: int) -> NDArray[np.uint8]:
+        """Return the pixels of a window inside the image: `uint8[height, width, 3]`, RGB.
+
+        Raises:
+            SampleError: the window cannot be decoded.
+            ValueError: it is not inside the image, or empty.
+        """
+        ...
+
+
+class ArrayRaster:
+    """A decoded image as a `Raster`.
+
+    Args:
+        pixels: `uint8[H, W, 3]`, RGB, upright. Windows are views of it.
+        georeference, orientation, remarks: as in `Raster`.
+    """
+
+    def __init__(
+        self,
+        pixels: NDArray[np.uint8],
+        georeference: Georeference | None = None,
+        orientation: int = 1,
+        remarks: tuple[str, ...] = (),
+    ) -> None:
+        self._pixels = pixels
+        self.height, self.width = pixels.shape[0], pixels.shape[1]
+        self.georeference, self.orientation, self.remarks = georeference, orientation, remarks
+
+    def read(self, top: int, left: int, height: int, width: int) -> NDArray[np.uint8]:
+        """Return a view of the pixels of a window; see `Raster.read`."""
+        check_window((self.height, self.width), top, left, height, width)
+        return self._pixels[top : top + height, left : left + width]
+
+
+def check_window(size: tuple[int, int], top: int, left: int, height: int, width: int) -> None:
+    """Raise ValueError unless a window is inside an image of size (height, width), and not empty."""
+    if min(top, left) < 0 or min(height, width) < 1 or top + height > size[0] or left + width > size[1]:
+        raise ValueError(f"no window of {size[0]}x{size[1]} pixels: {height}x{width} at {top}, {left}")

@@ -1,0 +1,299 @@
+"""The strips and tiles of a TIFF, some of which are cut out as a TIFF of their own.
+
+Such an excerpt holds the segments (strips or tiles) as they are stored, under tags that say the same of them. So
+whatever decodes a whole file decodes a window of it, to the same pixels: kinds of pixels, compressions and refusals
+are not decided a second time for large images.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segment.images.tiff_tags import (
+    LONG,
+    SHORT,
+    Field,
+    TiffError,
+    TiffPage,
+    encode_directory,
+    file_header,
+)
+from segment.images.tiff_unpacking import DAMAGED, NONE, UNKNOWN_TO_OPENCV, UNPACKERS, without_differences
+
+_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _FILL_ORDER = 256, 257, 258, 259, 262, 266
+_SAMPLES, _STRIP_ROWS, _PLANAR, _PREDICTOR, _EXTRA = 277, 278, 284, 317, 338
+_TILE_WIDTH, _TILE_HEIGHT, _SAMPLE_FORMAT, _JPEG_TABLES = 322, 323, 339, 347
+_STRIPS, _STRIP_SIZES, _TILES, _TILE_SIZES = 273, 279, 324, 325
+# What tells how segments are decoded; also options of fax (292, 293), inks (332), colour map (320), YCbCr (529-532).
+_KEPT = (_BITS, _COMPRESSION, _PHOTOMETRIC, _FILL_ORDER, _SAMPLES, _PLANAR, _PREDICTOR, _EXTRA, _SAMPLE_FORMAT,
+         _JPEG_TABLES, 292, 293, 320, 332, 529, 530, 531, 532)  # fmt: skip
+_TURNING = (274, 700)  # orientation: a tag, or within XMP
+_OLD_JPEG = 6  # a compression
+_YCBCR = 6  # a photometric interpretation
+_OFFSETS = {3: "u2", 4: "u4", 16: "u8"}
+
+_MOST_PIXELS = 1 << 25  # of a segment: more would not be read by window
+_MOST_SEGMENTS = 1 << 24
+_MOST_BYTES = 1 << 28  # of a segment in all planes, unpacked
+_RUN_BYTES = 1 << 26  # of the segments that are cut out at once, unpacked
+_CHOPPED = 1 << 20  # bytes of the strips into which a larger one is cut, if it is not compressed
+_GAP = 1 << 16  # bytes between segments that are read with them, to save a request
+_REQUEST = 1 << 25  # bytes of a request
+
+
+class Run(NamedTuple):
+    """A rectangle of segments."""
+
+    row: int
+    column: int
+    rows: int
+    columns: int
+
+
+def readable_copy(data: bytes) -> tuple[bytes, tuple[int, int]] | None:
+    """Return a TIFF that OpenCV reads, if it would not read this one, or read it wrong; else None.
+
+    It does not know some compressions. Of tiles that reach beyond the image it takes rows of a wrong length (grey of
+    16 bits, or with alpha), it turns each tile by itself (orientations 2, 3, 6 and 7), and it refuses tiles without
+    compression of no multiple of 1,024 bytes; seen in 5.0.
+
+    Returns:
+        The copy, not turned upright, and the (height, width) of its pixels that are of the image.
+
+    Raises:
+        TiffError: it would have to be copied, and is damaged.
+    """
+    try:
+        page = TiffPage(io.BytesIO(data))
+        segments = TiffSegments(page)
+    except TiffError:
+        return None  # the decoder says what is wrong
+    if not segments.is_unreadable:
+        return None
+    return segments.excerpt(Run(0, 0, segments.down, segments.across)), (page.height, page.width)
+
+
+class TiffSegments:
+    """The segments of the first page of a TIFF.
+
+    Attributes:
+        segment_height, segment_width: of a segment, in pixels.
+        down, across: numbers of rows and columns of segments.
+        compression: the number that TIFF has for it.
+        bits: of a sample.
+
+    Raises (every method):
+        TiffError: no TIFF, a damaged one, or one of too large segments.
+    """
+
+    def __init__(self, page: TiffPage) -> None:
+        self._page = page
+        self.compression = page.number(_COMPRESSION, NONE)
+        samples, self.bits = page.number(_SAMPLES, 1), page.number(_BITS, 1)
+        self._planes, self._samples = (samples, 1) if page.number(_PLANAR, 1) == 2 else (1, samples)
+        if min(samples, self.bits) < 1:
+            raise TiffError("it has no samples, or samples of no bits")
+        self.is_tiled = _TILES in page.tags
+        is_as_opencv_takes_it = self.compression == NONE and not self.is_tiled
+        is_subsampled = page.number(_PHOTOMETRIC, 0) == _YCBCR  # of which rows are no runs of bytes
+        self._unpacker = None if is_as_opencv_takes_it or is_subsampled else UNPACKERS.get(self.compression)
+        self._differs = self._unpacker is not None and self.compression != NONE and page.number(_PREDICTOR, 1) != 1
+        if self._differs and (page.number(_PREDICTOR, 1) != 2 or self.bits not in (8, 16)):
+            raise TiffError("its predictor is not known")
+        if self.is_tiled:
+            self.segment_height, self.segment_width = page.number(_TILE_HEIGHT, 0), page.number(_TILE_WIDTH, 0)
+        else:
+            rows = page.number(_STRIP_ROWS, page.height)
+            self.segment_height, self.segment_width = min(rows, page.height), page.width
+        self._set_segments()
+
+    def _set_segments(self) -> None:
+        if min(self.segment_height, self.segment_width) < 1 or self.compression == _OLD_JPEG:
+            raise TiffError("its strips or tiles cannot be told apart")
+        if self.is_tiled and self.segment_width * self._samples * self.bits % 8:
+            raise TiffError("the rows of its tiles do not fill whole bytes")
+        self._count()
+        starts, sizes = (_TILES, _TILE_SIZES) if self.is_tiled else (_STRIPS, _STRIP_SIZES)
+        self._starts, self._sizes = self._positions(starts), self._positions(sizes)
+        if not self.is_tiled and self.compression == NONE:
+            self._chop()
+        if self.segment_height * self.segment_width > _MOST_PIXELS or self._bytes > _MOST_BYTES:
+            raise TiffError(
+                f"its {'tiles' if self.is_tiled else 'strips'} are of {self.segment_width}x{self.segment_height} "
+                "pixels, too large to be read one by one: write it with tiles of 256 or 512 pixels"
+            )
+        wanted = self._planes * self.down * self.across
+        if min(len(self._starts), len(self._sizes)) < wanted:
+            raise TiffError("it lists fewer strips or tiles than its size needs")
+
+    def _count(self) -> None:
+        self.down, self.across = (
+            -(-self._page.height // self.segment_height),
+            -(-self._page.width // self.segment_width),
+        )
+        if not 0 < self._planes * self.down * self.across <= _MOST_SEGMENTS:
+            raise TiffError("it has more strips or tiles than any image needs")
+
+    def _positions(self, number: int) -> NDArray[np.int64]:
+        """Return the bytes where segments begin, or their sizes."""
+        tag = self._page.tags.get(number)
+        if tag is None or tag.kind not in _OFFSETS:
+            raise TiffError("it does not say where its strips or tiles are")
+        stored = np.frombuffer(self._page.file.encoded(tag), dtype=self._page.file.order + _OFFSETS[tag.kind])
+        return np.minimum(stored.astype(np.uint64), np.uint64(1 << 62)).astype(np.int64)
+
+    def _chop(self) -> None:
+        """Cut the one strip of a page into smaller ones, if it is not compressed: many programs write such pages."""
+        length = self._row_bytes * self._page.height  # in subsampled YCbCr it is shorter
+        rows = max(1, _CHOPPED // self._row_bytes)
+        if self.down > 1 or rows >= self._page.height or any(self._sizes[: self._planes] != length):
+            return
+        self.segment_height = rows
+        self._count()
+        first = np.arange(0, self._page.height, rows)
+        self._starts = (self._starts[: self._planes, None] + first * self._row_bytes).ravel()
+        self._sizes = np.tile(np.minimum(rows, self._page.height - first) * self._row_bytes, self._planes)
+
+    @property
+    def _bytes(self) -> int:
+        """Bytes of a segment in all planes, unpacked."""
+        return self.segment_height * self._row_bytes * self._planes
+
+    @property
+    def _row_bytes(self) -> int:
+        """Bytes of a row of a segment, unpacked."""
+        return -(-self.segment_width * self._samples * self.bits // 8)
+
+    def runs(self, wanted: Sequence[tuple[int, int]]) -> Iterator[Run]:
+        """Yield the fewest runs of a bounded number of pixels that make up segments.
+
+        Args:
+            wanted: (row, column) of each, in ascending order.
+        """
+        most = max(1, _RUN_BYTES // self._bytes)
+        first = 0
+        for i in range(1, len(wanted) + 1):
+            row, column = wanted[first]
+            next_one = (row + i - first, 0) if self.across == 1 else (row, column + i - first)
+            if i == len(wanted) or wanted[i] != next_one or i - first == most:
+                number = i - first
+                yield Run(row, column, number, 1) if self.across == 1 else Run(row, column, 1, number)
+                first = i
+
+    def excerpt(self, run: Run) -> bytes:
+        """Return a TIFF of the segments of a run, of the file's byte order; not turned upright.
+
+        Tiles are whole, also where they reach beyond the page: some of OpenCV's decoders read the rest of them wrong.
+        Segments are taken over as they are stored, but those of some compressions, which are unpacked; then tiles
+        become one strip.
+        """
+        rows, columns = np.arange(run.rows) + run.row, np.arange(run.columns) + run.column
+        held = (rows[:, None] * self.across + columns).ravel()
+        numbers = (np.arange(self._planes)[:, None] * self.down * self.across + held).ravel()
+        segments = self._read(numbers)
+        height, width = run.rows * self.segment_height, run.columns * self.segment_width
+        if not self.is_tiled:
+            height = min(height, self._page.height - run.row * self.segment_height)
+        if self._unpacker is None:
+            return self._file_of(height, width, segments, as_tiles=self.is_tiled)
+        segments = [self._unpack(data, int(number)) for data, number in zip(segments, numbers, strict=True)]
+        return self._file_of(height, width, self._as_strips(segments, run) if self.is_tiled else segments)
+
+    def _as_strips(self, tiles: Sequence[bytes], run: Run) -> list[bytes]:
+        """Return one strip for each plane of tiles without compression."""
+        stored = np.frombuffer(b"".join(tiles), np.uint8)
+        shape = (self._planes, run.rows, run.columns, self.segment_height, self._row_bytes)
+        return [plane.tobytes() for plane in stored.reshape(shape).swapaxes(2, 3)]
+
+    @property
+    def is_unreadable(self) -> bool:
+        """Whether OpenCV cannot read the file, or reads it wrong."""
+        is_odd = self.compression == NONE and self.segment_height * self._row_bytes % 1024 > 0
+        is_turned = self._page.number(_TURNING[0], 1) > 1
+        is_plain = self.bits == 8 and self._samples != 2
+        is_ragged = self._page.height % self.segment_height > 0 or self._page.width % self.segment_width > 0
+        return self.compression in UNKNOWN_TO_OPENCV or (
+            self.is_tiled and (is_odd or is_turned or (is_ragged and not is_plain))
+        )
+
+    def header(self) -> bytes:
+        """Return a TIFF of the page's tags and no pixels: all that tells its size, its kind, and how it is turned."""
+        return self._file_of(self._page.height, self._page.width, [], (*_KEPT, *_TURNING))
+
+    def _file_of(
+        self,
+        height: int,
+        width: int,
+        segments: Sequence[bytes],
+        kept: Sequence[int] = _KEPT,
+        *,
+        as_tiles: bool = False,
+    ) -> bytes:
+        order = self._page.file.order
+        at = len(file_header(0, big=False))
+        starts, sizes = (_TILES, _TILE_SIZES) if as_tiles else (_STRIPS, _STRIP_SIZES)
+        lengths = [len(segment) for segment in segments] or [0]
+        fields = [Field(_WIDTH, LONG, [width]), Field(_HEIGHT, LONG, [height]), *self._copied(kept)]
+        if as_tiles:
+            fields += [Field(_TILE_WIDTH, LONG, [self.segment_width]), Field(_TILE_HEIGHT, LONG, [self.segment_height])]
+        else:
+            rows = height if self.is_tiled else min(self.segment_height, height)
+            fields += [Field(_STRIP_ROWS, LONG, [rows])]
+
+        def directory(first: int) -> bytes:
+            offsets = np.cumsum([first, *lengths[:-1]]).tolist()
+            places = [Field(starts, LONG, offsets), Field(sizes, LONG, lengths)]
+            return encode_directory([*fields, *places], at, 0, big=False, order=order)
+
+        behind = at + len(directory(0))
+        return b"".join([file_header(at, big=False, order=order), directory(behind), *segments])
+
+    def _copied(self, kept: Sequence[int]) -> Iterator[Field]:
+        for number in kept:
+            if number == _COMPRESSION and self._unpacker:
+                yield Field(number, SHORT, [NONE])
+            elif number in self._page.tags and not (number == _PREDICTOR and self._unpacker):
+                tag = self._page.tags[number]
+                yield Field(number, tag.kind, self._page.file.encoded(tag))
+
+    def _unpack(self, segment: bytes, number: int) -> bytes:
+        """Return a segment without compression: of a tile all rows, of the last strip those that are left."""
+        assert self._unpacker
+        rows = self.segment_height
+        if not self.is_tiled:
+            rows = min(rows, self._page.height - number % self.down * self.segment_height)
+        data = self._unpacker(segment, self.segment_height, self.segment_width, self._samples, self.bits)
+        data = data[: rows * self._row_bytes]  # some programs fill the last strip
+        if len(data) < rows * self._row_bytes:
+            raise TiffError(f"{DAMAGED}: it holds fewer pixels than its size needs")
+        if self._differs:
+            stored = f"{self._page.file.order}u{self.bits // 8}"
+            return without_differences(data, stored, (rows, self.segment_width, self._samples))
+        return data
+
+    def _read(self, numbers: NDArray[np.int64]) -> list[bytes]:
+        """Return segments; those that stand close to each other are read by one request."""
+        starts, sizes = self._starts[numbers], self._sizes[numbers]
+        if not sizes.all():
+            raise TiffError("a strip or tile has no bytes, as sparse files have them: write it without SPARSE_OK")
+        if sizes.max() > 4 * self.segment_height * self._row_bytes + _GAP:
+            raise TiffError("a strip or tile has more bytes than its pixels need")
+        found: dict[int, bytes] = {}
+        order = np.argsort(starts, kind="stable").tolist()
+        while order:
+            first, end, held = int(starts[order[0]]), int(starts[order[0]] + sizes[order[0]]), 1
+            for i in order[1:]:
+                stop = int(starts[i] + sizes[i])
+                if starts[i] > end + _GAP or stop > first + _REQUEST:
+                    break
+                end, held = max(end, stop), held + 1
+            data = self._page.file.read(first, end)
+            for i in order[:held]:
+                found[i] = data[int(starts[i]) - first : int(starts[i] + sizes[i]) - first]
+            order = order[held:]
+        return [found[i] for i in range(len(numbers))]

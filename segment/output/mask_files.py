@@ -1,0 +1,123 @@
+"""Masks too large for a row: TIFF files beside the masks file, to which the row points.
+
+Their names follow from the image's position and the file's content, and begin with an underscore, so that readers of
+Parquet folders pass them over. A file is written before the masks file, whose write is the commit. One that no row
+points to is left over from a part that was not committed, and does no harm.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from segment.errors import SegmentError, StoreError
+from segment.images.codec import decode_mask
+from segment.inputs.discover import Part
+from segment.output.mask_tiff import MaskFile
+from segment.store.client import Store
+from segment.store.names import shown
+from segment.store.urls import join_url
+
+MOST_PNG_PIXELS = 100_000_000  # of a mask within its row
+_PREVIEW_PIXELS = 4_000_000
+_DIGITS = 16  # of the SHA-256 of the file, in its name
+_REMEDY = "delete the masks file that points to it, and run the same command again"
+_NAME = re.compile(rf"(?P<stem>.+)-(?P<digest>[0-9a-f]{{{_DIGITS}}})\.tif")
+
+
+def write_mask_file(store: Store, output: str, shard: str, part: str, index: int, file: Path) -> str:
+    """Copy a local file, the mask of the image at position `index` of its shard, into the output of a run.
+
+    Returns:
+        Its path below the output: `mask.path` of the row.
+    """
+    data = file.read_bytes()
+    path = f"{_stem(shard, part, index)}-{_digest(data)}.tif"
+    store.write(join_url(output, path), data)
+    return path
+
+
+def read_mask(store: Store, output: str, mask: Mapping[str, Any]) -> NDArray[np.uint8]:
+    """Return the mask of a row as `uint8[H, W]` of class indices.
+
+    Args:
+        store, output: of the run.
+        mask: the row's struct of `bytes` and `path`.
+
+    Raises:
+        SegmentError: its file is damaged or lost.
+    """
+    if mask["bytes"] is not None:
+        return decode_mask(mask["bytes"])
+    return np.concatenate(list(_open(store, output, mask).strips()))
+
+
+def read_mask_preview(store: Store, output: str, mask: Mapping[str, Any]) -> NDArray[np.uint8]:
+    """Return the mask of a row, as `read_mask`; of one in a file so few rows and columns that people can look at it."""
+    if mask["bytes"] is not None:
+        return decode_mask(mask["bytes"])
+    file, found, done = _open(store, output, mask), [], 0
+    step = math.ceil(math.sqrt(math.prod(file.size) / _PREVIEW_PIXELS))
+    for strip in file.strips():
+        found.append(strip[-done % step :: step, ::step].copy())
+        done += len(strip)
+    return np.concatenate(found)
+
+
+def _open(store: Store, output: str, mask: Mapping[str, Any]) -> MaskFile:
+    return MaskFile(io.BytesIO(read_mask_file(store, output, mask["path"])))
+
+
+def read_mask_file(store: Store, output: str, path: str) -> bytes:
+    """Return the bytes of the file that a row points to.
+
+    Raises:
+        SegmentError: it is damaged or lost.
+    """
+    data, named = store.read_if_exists(join_url(output, path)), _NAME.fullmatch(path)
+    if data is None:
+        raise SegmentError(f"{shown(path)} has been lost: {_REMEDY}")
+    if named is None or named["digest"] != _digest(data):
+        raise SegmentError(f"{shown(path)} is damaged: {_REMEDY}")
+    return data
+
+
+def wrong_mask_files(store: Store, output: str, part: Part, rows: pa.Table) -> Iterator[tuple[str, str]]:
+    """Yield the faults of the files that the rows of a part point to: kind and words, as `row_checks.wrong_rows`.
+
+    Args:
+        store, output: of the run.
+        part: the planned part.
+        rows: its rows; columns `index` and `mask`.
+    """
+    for index, mask in zip(rows["index"].to_pylist(), rows["mask"].to_pylist(), strict=True):
+        path = mask and mask["path"]
+        if not path:
+            continue
+        named = _NAME.fullmatch(path)
+        if named is None or named["stem"] != _stem(part.shard, part.id, index):
+            yield "masks files that point to other masks", f"points to {shown(path)}, no mask of image {index}"
+            continue
+        try:
+            read_mask_file(store, output, path)
+        except StoreError:
+            raise
+        except SegmentError:
+            yield "masks that are damaged or lost", f"points to {shown(path)}, which is damaged or lost"
+
+
+def _stem(shard: str, part: str, index: int) -> str:
+    return f"masks/{shard}/_{part}-{index:06d}"
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:_DIGITS]

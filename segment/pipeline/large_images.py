@@ -1,0 +1,169 @@
+"""Rows of images that are segmented tile by tile: counted in strips, with masks within or beside their rows."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segment.errors import SampleError
+from segment.images import codec
+from segment.images.bands import pixel_reader
+from segment.images.labels import LabelDecoder
+from segment.images.raster import Raster
+from segment.images.tiff_labels import LabelRaster, open_label
+from segment.images.tiff_raster import open_raster
+from segment.inputs.discover import Part, Sample
+from segment.inputs.large_files import open_image_file, open_label_file
+from segment.inputs.parts import SEGMENTED
+from segment.metrics import Confusion
+from segment.models.sessions import Session
+from segment.output.mask_files import MOST_PNG_PIXELS, write_mask_file
+from segment.output.mask_tiff import MaskWriter
+from segment.output.tables import ImageRow
+from segment.pipeline.stages import Clock, Task, scored
+from segment.pipeline.tiling import TiledImage, join_strips
+from segment.store.client import Store
+
+BY_WINDOW = 100  # times `max_pixels`, which limits what is decoded at once, an image may have that is read by window
+
+
+class TiledImages:
+    """Makes the rows of images, one image after the other, by a card with `input.tiles`.
+
+    Args:
+        task: the run.
+        session: of its model.
+        labels: decodes labels.
+    """
+
+    def __init__(self, task: Task, session: Session, labels: LabelDecoder) -> None:
+        self._task, self._session, self._labels = task, session, labels
+
+    def row(self, part: Part, sample: Sample, clock: Clock, step: Callable[[], object] = lambda: None) -> ImageRow:
+        """Segment an image, and score it if it has a label. A fault of any tile is the image's.
+
+        Args:
+            part: of the image.
+            sample: the image as read.
+            clock: takes the time of the stages and the number of tiles.
+            step: called before each batch of tiles; what it raises ends the image.
+
+        Raises:
+            StoreError, InputChanged: a window of a large image cannot be read, or a large mask be written.
+        """
+        row = ImageRow(sample.id, sample.url, sample.index, None, None, None, None, None, None, sample.remarks)
+        try:
+            with clock("decode"):
+                raster = self._open(sample)
+            row = replace(row, size=(raster.height, raster.width))
+            return self._segmented(row, part, sample, raster, clock, step)
+        except SampleError as error:
+            return replace(row, error=str(error))
+
+    def _open(self, sample: Sample) -> Raster:
+        if sample.fault not in SEGMENTED:
+            raise SampleError(str(sample.fault))
+        spec, most = self._task.card.input, self._task.settings.max_pixels
+        return open_raster(open_image_file(sample, self._task.store), most, BY_WINDOW * most, pixel_reader(spec))
+
+    def _segmented(
+        self,
+        row: ImageRow,
+        part: Part,
+        sample: Sample,
+        raster: Raster,
+        clock: Clock,
+        step: Callable[[], object],
+    ) -> ImageRow:
+        counts = _StripCounts(len(self._task.card.classes))
+        with clock("encode"):
+            counts.open_label(sample, self._task.store, raster, self._labels)
+        image = TiledImage(raster, self._session, self._task.batch_size)
+        strips = counts.counting(image.strips(clock, step), clock)
+        if raster.height * raster.width <= MOST_PNG_PIXELS:
+            whole = join_strips(strips, (raster.height, raster.width))
+            with clock("encode"):
+                row = replace(row, mask=codec.encode_mask(whole))
+        else:
+            row = replace(row, mask_path=self._mask_file(part, row.index, raster, strips, clock))
+        clock.tiles += image.tiles
+        of_tiles = tuple(sorted(image.remarks)) if counts.has_one_class else ()  # other tiles have other classes
+        row = replace(row, remarks=row.remarks + raster.remarks + of_tiles)
+        if counts.fault:  # the mask is good, only its label is not: keep the mask
+            return replace(row, error=counts.fault)
+        return scored(row, counts.total, counts.label_remarks, self._task.card)
+
+    def _mask_file(
+        self, part: Part, index: int, raster: Raster, strips: Iterable[NDArray[np.uint8]], clock: Clock
+    ) -> str:
+        """Write the mask to a file of the output; return its path there."""
+        task, palette = self._task, self._task.card.classes.palette_array
+        with tempfile.TemporaryDirectory(prefix="segment-") as folder:
+            file = Path(folder) / "mask.tif"
+            with MaskWriter(file, raster.height, raster.width, raster.georeference, palette) as writer:
+                for strip in strips:
+                    with clock("encode"):
+                        writer.write(strip)
+            with clock("write"):
+                return write_mask_file(task.store, task.output, part.shard, part.id, index, file)
+
+
+class _StripCounts:
+    """Counts the pixels of a mask, strip by strip from the top, by label and prediction; without a label all are void.
+
+    Args:
+        classes: number of classes.
+
+    Attributes:
+        total: the counts of the strips so far.
+        fault: error text of a label that cannot be used; the counts say nothing about it then.
+    """
+
+    def __init__(self, classes: int) -> None:
+        self.total = Confusion.zeros(classes)
+        self.fault: str | None = None
+        self._label: LabelRaster | None = None
+        self._rows = 0
+
+    @property
+    def label_remarks(self) -> tuple[str, ...] | None:
+        """Remarks on the label; None without one."""
+        return self._label.remarks if self._label else None
+
+    def open_label(self, sample: Sample, store: Store, raster: Raster, labels: LabelDecoder) -> None:
+        """Open the label of a sample, if it has one, whose image is `raster`."""
+        try:
+            if sample.fault is not None:
+                raise SampleError(sample.fault)
+            file = open_label_file(sample, store)
+            if file is not None:
+                self._label = open_label(file, (raster.height, raster.width), raster.orientation, labels)
+        except SampleError as error:
+            self.fault = str(error)
+
+    def counting(self, strips: Iterable[NDArray[np.uint8]], clock: Clock) -> Iterator[NDArray[np.uint8]]:
+        """Yield the strips, `uint8[n, W]`, and count them."""
+        for strip in strips:
+            with clock("encode"):
+                self._count(strip)
+            yield strip
+
+    def _count(self, strip: NDArray[np.uint8]) -> None:
+        label = None
+        try:
+            if self._label and not self.fault:
+                label = self._label.read(self._rows, 0, *strip.shape)
+        except SampleError as error:
+            self.fault = str(error)
+        self.total += Confusion.of(strip, label, self.total.classes)
+        self._rows += len(strip)
+
+    @property
+    def has_one_class(self) -> bool:
+        """Whether all pixels so far have the same class."""
+        return int(np.count_nonzero(self.total.predicted_pixels)) == 1

@@ -1,0 +1,294 @@
+"""Whole runs of a card with `input.tiles`: rows, counts, faults, resume, and masks in files of their own."""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from numpy.typing import NDArray
+
+import segment
+from segment.engines.ray_stages import StageWorker
+from segment.errors import SampleError, UsageError
+from segment.images import tiff_labels, tiff_raster
+from segment.images.codec import decode_mask
+from segment.inputs.discover import discover
+from segment.job import InputOptions
+from segment.metrics import Confusion
+from segment.models.card import parse_card
+from segment.models.weights import load_weights
+from segment.output import mask_files
+from segment.output.audit import audit_run
+from segment.output.ledger import Ledger
+from segment.output.results import PartResult
+from segment.pipeline import large_images
+from segment.pipeline.stall import StallTimeout
+from segment.pipeline.worker import load_worker
+from segment.readings.checking import check_card
+from segment.report.pictures import read_view
+from segment.report.rows import read_scores
+from segment.runs.driver import task_and_plan
+from segment.store.client import Store
+from tests.graphs import TRIGGER, nan_graph
+from tests.runs import CARD, CARD_TOML, CLASSES, Place, png, read_rows
+
+TILED = CARD_TOML.replace('channels = "RGB"', 'channels = "RGB"\ntiles = { overlap = 6 }')
+PALETTE = np.array(CARD.classes.palette, np.uint8)
+
+
+def mosaic(height: int, width: int, seed: int = 0) -> NDArray[np.uint8]:
+    """A mask of blocks; its picture in palette colours is segmented to just this."""
+    coarse = np.random.default_rng(seed).integers(0, CLASSES, (-(-height // 7), -(-width // 7)))
+    return coarse.repeat(7, 0).repeat(7, 1)[:height, :width].astype(np.uint8)
+
+
+class TiledPlace(Place):
+    """A place whose card has 24 x 32 tiles, and whose model makes a NaN of the trigger's colour."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, nan_graph(CARD))
+        self.card_path.write_text(TILED)
+
+    def add_mosaic(self, name: str, height: int, width: int, seed: int = 0, label: bool = True) -> NDArray[np.uint8]:
+        mask = mosaic(height, width, seed)
+        self.write(name, png(PALETTE[mask]), png(mask) if label else None)
+        return mask
+
+
+SIZES = {"a.png": (24, 32), "b.png": (100, 75), "c.png": (1, 1), "d.png": (23, 140)}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> TiledPlace:
+    place = TiledPlace(tmp_path_factory.mktemp("tiled"))
+    for seed, (name, size) in enumerate(SIZES.items(), 1):
+        place.add_mosaic(name, *size, seed, label=name != "d.png")
+    image = PALETTE[mosaic(60, 60)]
+    image[55, 50] = TRIGGER
+    place.write("e.png", png(image), png(mosaic(60, 60)))
+    place.write("f.png", png(PALETTE[mosaic(30, 40)]), png(mosaic(40, 30)))
+    place.write("g.png", b"no image")
+    return place
+
+
+@pytest.fixture(scope="module")
+def rows(place: TiledPlace) -> dict[str, dict[str, Any]]:
+    return place.run().rows
+
+
+def check(row: dict[str, Any], mask: NDArray[np.uint8], found: NDArray[np.uint8], *, labelled: bool) -> None:
+    assert (row["status"], row["error"], (row["height"], row["width"])) == ("ok", None, mask.shape)
+    assert np.array_equal(found, mask)
+    cells, counts = Confusion.of(mask, mask if labelled else None, CLASSES).to_cells()
+    assert row["confusion"] == {"cell": cells.tolist(), "count": counts.tolist()}
+    assert row["pixel_accuracy"] == (1.0 if labelled and (mask < 3).any() else None)  # class 3 is ignored
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_masks_and_counts_are_exact(name: str, rows: dict[str, dict[str, Any]]) -> None:
+    row = rows[name]
+    assert row["mask"]["path"] is None
+    mask = mosaic(*SIZES[name], 1 + list(SIZES).index(name))
+    check(row, mask, decode_mask(row["mask"]["bytes"]), labelled=name != "d.png")
+
+
+def test_a_fault_in_a_tile_is_the_image_s(rows: dict[str, dict[str, Any]]) -> None:
+    row = rows["e.png"]
+    assert (row["mask"], row["confusion"], row["width"]) == (None, None, 60)
+    assert row["error"].startswith("model_not_finite: ")
+    assert row["error"].endswith(": in the tile at row 36, column 28")
+
+
+def test_a_fault_of_the_label_keeps_the_mask(rows: dict[str, dict[str, Any]]) -> None:
+    row = rows["f.png"]
+    assert row["error"].startswith("label_size: ")
+    assert np.array_equal(decode_mask(row["mask"]["bytes"]), mosaic(30, 40))
+    assert rows["g.png"]["error"].startswith("not_an_image: ")
+
+
+def test_the_batch_size_changes_no_byte(place: TiledPlace, rows: dict[str, dict[str, Any]], tmp_path: Path) -> None:
+    assert place.run(output=str(tmp_path / "out"), batch_size=5).all_rows == place_rows(place)
+    assert len(rows) == len(SIZES) + 3
+
+
+def place_rows(place: TiledPlace) -> list[dict[str, Any]]:
+    return read_rows(place.output)
+
+
+def test_a_loaded_model_gives_what_the_run_wrote(place: TiledPlace, rows: dict[str, dict[str, Any]]) -> None:
+    model = segment.load_model(place.card_path, place.weights_path, runtime="onnxruntime", batch_size=3)
+    assert np.array_equal(
+        model.predict((place.images / "b.png").read_bytes()), decode_mask(rows["b.png"]["mask"]["bytes"])
+    )
+    with pytest.raises(SampleError, match="in the tile at row 36, column 28"):
+        model.predict((place.images / "e.png").read_bytes())
+
+
+def test_masks_too_large_for_a_row_have_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed before its masks file, a part runs again, and writes the same file."""
+    monkeypatch.setattr(large_images, "MOST_PNG_PIXELS", 1000)
+    place = TiledPlace(tmp_path)
+    large, small = place.add_mosaic("large.png", 70, 80), place.add_mosaic("small.png", 20, 30)
+    found = place.run()
+    ledger = Ledger(Store(), f"file://{place.output}")
+    row = found.rows["large.png"]
+    assert row["mask"]["bytes"] is None
+    check(row, large, mask_files.read_mask(ledger.store, ledger.output, row["mask"]), labelled=True)
+    check(found.rows["small.png"], small, decode_mask(found.rows["small.png"]["mask"]["bytes"]), labelled=True)
+    file = place.output / row["mask"]["path"]
+    before = {path: path.read_bytes() for path in place.output.glob("masks/**/*") if path.is_file()}
+    assert len(before) == 2
+    assert audit_run(ledger, deep=True).problems == ()
+    images = {image.id: image.mask for image in segment.open_run(place.output).masks()}
+    assert np.array_equal(images["large.png"], large)
+
+    monkeypatch.setattr(mask_files, "_PREVIEW_PIXELS", 700)
+    task, plan = task_and_plan(ledger)
+    views = [read_view(ledger, row, task) for row in read_scores(ledger, plan, ledger.committed(plan)).sample(2)]
+    assert np.array_equal(views[0].mask, large[::3, ::3])
+    assert views[0].photo is None
+    assert np.array_equal(views[1].mask, small)
+
+    part = next(plan.parts())
+    ledger.reopen(part.shard, [part.id])
+    file.write_bytes(b"left over from a process that was killed")
+    place.run()
+    assert {path: path.read_bytes() for path in before} == before
+
+    file.write_bytes(file.read_bytes()[:-1] + b"?")
+    assert len(audit_run(ledger, deep=True).wrong) == 1
+    file.unlink()
+    (problem,) = audit_run(ledger, deep=True).wrong
+    assert "which is damaged or lost" in problem
+    assert task.card == parse_card(TILED)
+
+
+def tiff(pixels: NDArray[np.uint8]) -> bytes:
+    """Encode RGB or class indices as a tiled TIFF."""
+    file = io.BytesIO()
+    colours: dict[str, Any] = {"photometric": "rgb"} if pixels.ndim == 3 else {}
+    tifffile.imwrite(file, pixels, tile=(32, 32), compression="deflate", **colours)
+    return file.getvalue()
+
+
+@pytest.fixture
+def by_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let TIFFs of 1,000 pixels be read by window."""
+    for module in (tiff_raster, tiff_labels):
+        monkeypatch.setattr(module, "LARGE", 1000)
+
+
+@pytest.mark.usefixtures("by_window")
+def test_tiffs_by_window_give_the_same(tmp_path: Path) -> None:
+    """Images of more than `max_pixels`, too, which limits what is decoded at once."""
+    place = TiledPlace(tmp_path)
+    mask = place.add_mosaic("a.png", 100, 130)
+    place.write("b.tif", tiff(PALETTE[mask]))
+    (place.labels / "b.tif").write_bytes(tiff(mask))
+    wrong = mask.copy()
+    wrong[-1, -1] = 77
+    place.write("c.tif", tiff(PALETTE[mask]))
+    (place.labels / "c.tif").write_bytes(tiff(wrong))
+    found = place.run(max_pixels=5000).rows
+    assert found["a.png"]["error"].startswith("too_many_pixels: ")
+    check(found["b.tif"], mask, decode_mask(found["b.tif"]["mask"]["bytes"]), labelled=True)
+    assert found["c.tif"]["error"].startswith("label_value: ")
+    assert (found["c.tif"]["confusion"], found["c.tif"]["miou"]) == (None, None)
+    assert found["c.tif"]["mask"] == found["b.tif"]["mask"]
+    assert (
+        place.run(max_pixels=129, output=str(tmp_path / "strict")).rows["b.tif"]["error"].startswith("too_many_pixels")
+    )
+
+
+@pytest.mark.slow
+def test_killed_and_resumed_it_is_an_undisturbed_run(tmp_path: Path) -> None:
+    place = TiledPlace(tmp_path)
+    for seed in range(3):
+        place.add_mosaic(f"{seed}.png", 500, 500, seed)
+    killed = Path(tmp_path / "killed")
+    command = [sys.executable, "-m", "segment", *place.flags(part_size=1, output=str(killed))]
+    with subprocess.Popen(command, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        until = time.monotonic() + 60
+        while not list(killed.glob("masks/*/*.parquet")) and process.poll() is None and time.monotonic() < until:
+            time.sleep(0.005)
+        os.killpg(process.pid, signal.SIGKILL)
+    done = len(list(killed.glob("masks/*/*.parquet")))
+    assert 1 <= done < 3
+    undisturbed = place.run(part_size=1)
+    place.run(part_size=1, output=str(killed))
+    assert [row["status"] for row in undisturbed.all_rows] == ["ok"] * 3
+    names = sorted(path.relative_to(place.output) for path in place.output.glob("masks/*/*"))
+    assert [(killed / name).read_bytes() for name in names] == [(place.output / name).read_bytes() for name in names]
+    assert not audit_run(Ledger(Store(), f"file://{killed}"), deep=True).problems
+
+
+def test_a_worker_that_is_told_to_stop_does_so_between_tiles(
+    place: TiledPlace, rows: dict[str, dict[str, Any]], tmp_path: Path
+) -> None:
+    large = png(PALETTE[mosaic(3000, 3000)])
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "large.png").write_bytes(large)
+    task = replace(task_and_plan(Ledger(Store(), f"file://{place.output}"))[0], output=f"file://{tmp_path / 'out'}")
+    parts, results = discover(str(tmp_path / "images"), InputOptions(), Store()).parts, list[PartResult]()
+    worker = load_worker(task, load_weights(task.card, str(place.weights_path)))
+    running = threading.Thread(target=worker.process, args=(parts, results.append), daemon=True)
+    running.start()
+    until = time.monotonic() + 20
+    while worker.steps_done < 5 and time.monotonic() < until:
+        time.sleep(0.001)
+    worker.stop()
+    running.join(20)
+    assert results == []
+    assert 5 <= worker.steps_done < 3000 * 3000 // (24 * 32)
+    assert not (tmp_path / "out").exists()
+    assert rows
+
+
+def test_the_operators_of_the_gpu_pipeline_write_the_same(
+    place: TiledPlace, rows: dict[str, dict[str, Any]], tmp_path: Path
+) -> None:
+    """Read, segment, write, each in a process of its own: what goes from one to the next is pickled."""
+    task, plan = task_and_plan(Ledger(Store(), f"file://{place.output}"))
+    task = replace(task, output=f"file://{tmp_path}")
+    model = StageWorker(task, load_worker(task, load_weights(task.card, str(place.weights_path))))
+    for part in plan.parts():
+        staged = model.segment(pickle.loads(pickle.dumps(StageWorker(task).read(part))))
+        result = StageWorker(task).write(pickle.loads(pickle.dumps(staged)))
+        assert (result.failure, result.images) == (None, len(part))
+        assert result.tiles > 0 or part.start == 6  # no image
+    assert read_rows(tmp_path) == place_rows(place)
+    assert StageWorker(task).write(model.segment(StageWorker(task).read(part))).skipped
+    assert rows
+
+
+def test_the_mask_size_of_the_model_is_refused(place: TiledPlace) -> None:
+    with pytest.raises(UsageError, match="--mask-size model: the card blocks segments images in tiles"):
+        place.run(mask_size="model", output=str(place.folder / "refused"))
+
+
+def test_columns_beside_the_mask_are_refused(place: TiledPlace) -> None:
+    with pytest.raises(UsageError, match="confidence and probabilities: the card blocks segments images in tiles"):
+        place.run(confidence="maximum", output=str(place.folder / "refused"))
+
+
+def test_readings_of_the_card_are_not_compared(place: TiledPlace) -> None:
+    with pytest.raises(UsageError, match="check a copy of it with resize in place of tiles"):
+        check_card(place.job(), images=4, note=lambda _: None)
+
+
+def test_stall_times_count_tiles() -> None:
+    timeout = StallTimeout(None, 4)
+    timeout.learn(PartResult("p", "s", images=1, tiles=1000, seconds={"infer": 5000.0}))
+    assert timeout.seconds == 10 * 4 * 5000 / 1000
