@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from segment.images import codec, resize
+from segment.images import resize
 from segment.metrics import Confusion
 from segment.metrics.common_classes import CommonClasses
 from segment.metrics.conventions import ratio
 from segment.models.card import ModelCard
 from segment.output.ledger import Ledger
+from segment.output.mask_files import read_mask
 from segment.output.part_rows import read_part_rows
 from segment.output.plan import Plan
 from segment.scores.image_counts import COUNT_COLUMNS, ImageCounts, counts_of_matrices, counts_of_rows, joined
@@ -66,8 +70,8 @@ class Pairs:
 def read_pairs(a: Side, b: Side, matches: Matches, common: CommonClasses, with_masks: bool = True) -> Pairs:
     """Read the rows of matched images, part by part of A, in several threads, and count their pixels.
 
-    Memory holds the counts of all images (see `ImageCounts`), and the masks of a few parts. Where B's images are in
-    another order than A's, a part of B may be read several times.
+    Memory holds the counts of all images (see `ImageCounts`), the masks of a few parts, and both of one large image.
+    Where B's images are in another order than A's, a part of B may be read several times.
 
     Args:
         a, b: the two runs.
@@ -116,6 +120,7 @@ class _Reader:
 
     def __init__(self, a: Side, b: Side, common: CommonClasses, with_masks: bool) -> None:
         self._a, self._b, self._common, self._with_masks = a, b, common, with_masks
+        self._large = threading.Lock()  # masks in files of their own, of which one image's are in memory at once
         columns = [*COUNT_COLUMNS, "mask"] if with_masks else COUNT_COLUMNS
         self._part_of_a = self._part_reader(a, columns)
         self._part_of_b = functools.lru_cache(maxsize=_CACHED)(self._part_reader(b, columns))
@@ -150,22 +155,24 @@ class _Reader:
         return pa.concat_tables([table.replace_schema_metadata(None) for table in tables]).take(pa.array(back))
 
     def _confusions(self, one: pa.Table, other: pa.Table) -> tuple[list[Confusion], NDArray[np.int64]]:
-        to_a, to_b = self._common.tables
         enlarged = np.zeros(2, np.int64)
         found = []
-        sizes = zip(one["height"].to_pylist(), one["width"].to_pylist(), strict=True)
-        for size, png_a, png_b in zip(sizes, _pngs(one), _pngs(other), strict=True):
-            masks = []
-            for side, (png, card) in enumerate(((png_a, self._a.card), (png_b, self._b.card))):
-                mask = codec.decode_mask(png)
-                enlarged[side] += mask.shape != size
-                masks.append(mask if mask.shape == size else resize.restore_mask(mask, card.input, size))
-            found.append(Confusion.of(to_b[masks[1]], to_a[masks[0]], len(self._common.classes)))
+        for row_a, row_b in zip(one.to_pylist(), other.to_pylist(), strict=True):
+            is_large = row_a["mask"]["bytes"] is None or row_b["mask"]["bytes"] is None
+            with self._large if is_large else contextlib.nullcontext():
+                masks = [_mask(self._a, row_a), _mask(self._b, row_b)]
+                size = (row_a["height"], row_a["width"])
+                for number, side in enumerate((self._a, self._b)):
+                    if masks[number].shape != size:
+                        masks[number] = resize.restore_mask(masks[number], side.card.input, size)
+                        enlarged[number] += 1
+                to_a, to_b = self._common.tables
+                found.append(Confusion.of(to_b[masks[1]], to_a[masks[0]], len(self._common.classes)))
         return found, enlarged
 
 
-def _pngs(rows: pa.Table) -> Iterator[bytes]:
-    return (mask["bytes"].as_py() for mask in rows["mask"])
+def _mask(side: Side, row: Mapping[str, Any]) -> NDArray[np.uint8]:
+    return read_mask(side.ledger.store, side.ledger.output, row["mask"])
 
 
 def image_agreement(masks: ImageCounts) -> NDArray[np.float64]:
