@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from segment.api.comparing import compare
+    from segment.api.baseline import compare
     from segment.api.model import Model, load_model
     from segment.api.reader import Run, SegmentedImage, open_run
     from segment.api.segmenter import Segmenter
@@ -64,7 +64,7 @@ _HOMES = {
     "RunScore": "segment.report.run_score",
     "SegmentedImage": "segment.api.reader",
     "Segmenter": "segment.api.segmenter",
-    "compare": "segment.api.comparing",
+    "compare": "segment.api.baseline",
     "confusion": "segment.metrics",
     "iou": "segment.metrics",
     "load_card": "segment.models.card",

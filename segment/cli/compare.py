@@ -71,7 +71,7 @@ def compare(
     """
     import json
 
-    from segment.api.comparing import compare_and_show
+    from segment.api.baseline import compare_and_show
     from segment.report.comparison.comparing import Request
     from segment.report.comparison.comparison_formats import print_comparison, to_csv, to_json, to_markdown
     from segment.report.comparison.gate import Limits, verdicts

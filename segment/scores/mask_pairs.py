@@ -83,19 +83,34 @@ def read_pairs(a: Side, b: Side, matches: Matches, common: CommonClasses, with_m
         SegmentError: a masks file is damaged or lost.
     """
     reader = _Reader(a, b, common, with_masks)
-    blocks = list(in_order(reader.read, _by_part(a.rows, matches), name="pairs", threads=_THREADS, ahead=2 * _THREADS))
-    kept = np.concatenate([np.empty(0, np.bool_), *(block.kept for block in blocks)])
-    enlarged = sum((block.enlarged for block in blocks), np.zeros(2, np.int64))
+    of_a: list[ImageCounts] = []
+    of_b: list[ImageCounts] = []
+    of_masks: list[ImageCounts] = []
+    parts_kept, enlarged = [np.empty(0, np.bool_)], np.zeros(2, np.int64)
+    for block in in_order(reader.read, _by_part(a.rows, matches), name="pairs", threads=_THREADS, ahead=2 * _THREADS):
+        of_a.append(block.a)
+        of_b.append(block.b)
+        of_masks.append(block.masks)
+        parts_kept.append(block.kept)
+        enlarged += block.enlarged
+    kept = np.concatenate(parts_kept)
     return Pairs(
         matches.rows_a[kept],
         matches.rows_b[kept],
-        joined(len(a.card.classes), [block.a for block in blocks]),
-        joined(len(b.card.classes), [block.b for block in blocks]),
-        joined(len(common.classes), [block.masks for block in blocks]) if with_masks else None,
+        _drained(len(a.card.classes), of_a),
+        _drained(len(b.card.classes), of_b),
+        _drained(len(common.classes), of_masks) if with_masks else None,
         int(enlarged[0]),
         int(enlarged[1]),
         int(np.count_nonzero(~kept)),
     )
+
+
+def _drained(classes: int, blocks: list[ImageCounts]) -> ImageCounts:
+    """Join blocks and let go of them, before those of the other run are joined, too."""
+    counts = joined(classes, blocks)
+    blocks.clear()
+    return counts
 
 
 def _by_part(a: RunRows, matches: Matches) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:

@@ -70,11 +70,10 @@ def score_pairs(
     images = np.intersect1d(Features(a, protocols[0]).images, Features(b, protocols[1]).images)
     if not len(images):
         return None
-    some = None if groups is None else groups[images]
+    if len(images) < len(a):
+        a, b, groups = a.take(images), b.take(images), None if groups is None else groups[images]
     every = np.arange(len(images))
-    sides = [
-        Features(counts.take(images), protocol, some, every) for counts, protocol in zip((a, b), protocols, strict=True)
-    ]
+    sides = [Features(counts, protocol, groups, every) for counts, protocol in zip((a, b), protocols, strict=True)]
     points = [side.point() for side in sides]
     draws: list[Draws] = []
     if resamples and sides[0].units >= FEWEST:
