@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,8 @@ from segment.inputs.discover import Part
 from segment.metrics import Confusion, image_scores
 from segment.models.card import ModelCard
 from segment.output.ledger import Ledger, to_json
+from segment.output.mask_files import write_mask_file
+from segment.output.mask_tiff import MaskWriter
 from segment.output.plan import Plan
 from segment.output.tables import ImageRow, write_masks
 from segment.store.client import Store
@@ -27,13 +31,15 @@ from segment.store.client import Store
 class Made:
     """An image of a written run: a mask and a label `uint8[H, W]`; an error row without a mask.
 
-    `size` is that of the image where the mask is smaller; the counts are those of the mask, at its size.
+    `size` is that of the image where the mask is smaller; the counts are those of the mask, at its size. `in_file` puts
+    the mask into a file of its own, as if it were large.
     """
 
     id: str
     mask: NDArray[np.uint8] | None
     label: NDArray[np.uint8] | None = None
     size: tuple[int, int] | None = None
+    in_file: bool = False
 
 
 def write_run(
@@ -70,6 +76,10 @@ def write_run(
     ledger.freeze_plan(plan)
     for part, images in parts[: len(parts) - unwritten]:
         rows = [_row(image, part.start + number, card) for number, image in enumerate(images)]
+        rows = [
+            _in_file(ledger, part, row, image) if image.in_file else row
+            for row, image in zip(rows, images, strict=True)
+        ]
         data = write_masks(rows, shard=part.shard, part=part.id, fingerprint=run["fingerprint"])
         ledger.store.write(ledger.masks_url(part.shard, part.id), data)
     if not unwritten:
@@ -92,6 +102,16 @@ def _row(image: Made, index: int, card: ModelCard) -> ImageRow:
     accuracy, miou = image_scores(counts, card.classes.ignored_classes, card.metric.convention)
     size = image.size or image.mask.shape
     return ImageRow(image.id, uri, index, size, None, encode_mask(image.mask), counts, accuracy, miou)
+
+
+def _in_file(ledger: Ledger, part: Part, row: ImageRow, image: Made) -> ImageRow:
+    assert image.mask is not None
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "mask.tif"
+        with MaskWriter(file, *image.mask.shape) as writer:
+            writer.write(image.mask)
+        path = write_mask_file(ledger.store, ledger.output, part.shard, part.id, row.index, file)
+    return dataclasses.replace(row, mask=None, mask_path=path)
 
 
 def read_template(output: Path) -> dict[str, Any]:

@@ -278,6 +278,11 @@ def test_masks_at_model_size_are_enlarged_and_told(write: Write) -> None:
     assert "20 masks of A at model size: enlarged to the image's (nearest neighbour)" in all_notes(found)
 
 
+def test_masks_in_files_of_their_own_are_compared(write: Write) -> None:
+    in_files = [Made(name, mask, in_file=True) for name, mask in zip(IDS, OTHERS, strict=True)]
+    assert api.compare(write(made(ONES)), write(in_files), resamples=0).agreement == (ONES == OTHERS).mean()
+
+
 def test_unfinished_runs_say_what_is_covered(write: Write) -> None:
     found = api.compare(write(made(ONES)), write(made(OTHERS), unwritten=2), resamples=0)
     assert run_in_words(found.runs[1]).endswith("15 of 20 images so far")
