@@ -27,7 +27,7 @@ from tests.with_daft import run_with_daft
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_cluster")
-@pytest.mark.parametrize("decode", [True, False])
+@pytest.mark.parametrize("decode", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_a_motley_input_through_ray_data_has_the_rows_of_a_job(decode: bool, tmp_path: Path) -> None:
     import ray
 
@@ -145,6 +145,7 @@ def test_hugging_face_folders_are_read_as_a_job_reads_them(scenes: Scenes, tmp_p
     np.testing.assert_array_equal(segmented["confusion"][:5], expected["confusion"])
 
 
+@pytest.mark.slow
 def test_hugging_face_processes(pictures: Any, scenes: Scenes, tmp_path: Path) -> None:
     pictures.save_to_disk(tmp_path / "pictures")
     script = tmp_path / "script.py"

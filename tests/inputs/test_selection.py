@@ -93,7 +93,9 @@ def test_some_images_of_every_format(kind: str, choice: str, world: Path, tmp_pa
     assert summary_phrases(again)[0] == words
 
 
-@pytest.mark.parametrize("kind", list(FORMATS))
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=() if kind in ("files", "parquet") else pytest.mark.slow) for kind in FORMATS]
+)
 def test_a_sample_is_always_the_same_wherever_the_input_is_stored(kind: str, world: Path, tmp_path: Path) -> None:
     moved = tmp_path / "elsewhere"
     shutil.copytree(world, moved)
@@ -147,6 +149,7 @@ def test_the_plan_shows_the_selection(world: Path, tmp_path: Path) -> None:
     assert found.forecast.images == 9
 
 
+@pytest.mark.slow
 def test_input_bytes_are_those_of_the_selection(world: Path, tmp_path: Path) -> None:
     """The memory forecast needs the bytes of the selected images, not the size of their tar."""
     sizes = {}

@@ -81,7 +81,16 @@ def test_weights_follow_from_the_seed() -> None:
     assert graphs.deeplab().SerializeToString() != graphs.deeplab(seed=5).SerializeToString()
 
 
-@pytest.mark.parametrize("name", CARDS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "deeplab",
+        "icnet-int8",
+        "icnet-sparse-60",
+        "unet",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("icnet", "unet-int8")),
+    ],
+)
 def test_it_fits_its_card_on_both_runtimes_and_masks_vary(name: str, folder: Path) -> None:
     """Masks have at least three classes and differ between images, and few pixels depend on rounding."""
     card = load_card(CARDS[name])

@@ -321,7 +321,9 @@ print(most[0])
 @pytest.mark.parametrize(
     ("card", "weights", "workers", "runtime"),
     [
-        ("deeplabv3-mobilenetv2-int8", "deeplabv3_mnv2_pascal_quant.tflite", "2", "openvino"),
+        pytest.param(
+            "deeplabv3-mobilenetv2-int8", "deeplabv3_mnv2_pascal_quant.tflite", "2", "openvino", marks=pytest.mark.slow
+        ),
         ("unet-camvid-onnx-0001", "unet32-camvid.onnx", "1", "openvino"),
         pytest.param("unet-camvid-onnx-0001", "unet32-camvid.onnx", "2", "onnxruntime", marks=pytest.mark.slow),
     ],

@@ -92,7 +92,9 @@ def test_elsewhere_notes_and_warnings_are_logged(
 
 
 @pytest.mark.parametrize("engine", ["local", pytest.param("ray", marks=[pytest.mark.ray, pytest.mark.slow])])
-@pytest.mark.parametrize("streams", ["sys.stdin = sys.stdout = sys.stderr = None", ""])
+@pytest.mark.parametrize(
+    "streams", ["sys.stdin = sys.stdout = sys.stderr = None", pytest.param("", marks=pytest.mark.slow)]
+)
 def test_a_program_without_standard_streams(scenes: Scenes, tmp_path: Path, engine: str, streams: str) -> None:
     """Daemons: the streams are None, because a library took them or because their descriptors are closed."""
     output = tmp_path / "out"
