@@ -20,7 +20,7 @@ def compare(
     ] = None,
     convention: Annotated[
         Convention | None,
-        typer.Option("--convention", help="Convention of the scores. [default: that of A's card]", show_default=False),
+        typer.Option("--convention", help="Convention of the scores, by default that of A's card.", show_default=False),
     ] = None,
     ignore: Annotated[list[str] | None, option("ignore", "CLASS", IGNORE)] = None,
     merge: Annotated[
@@ -84,8 +84,8 @@ def compare(
     )  # fmt: skip
     found = compare_and_show(outputs, asked, open_store(storage_option), to)
     decided = verdicts(found, Limits(fail_below, fail_below_agreement))
-    if decided:
-        streams.work_is_done()  # the exit code is the answer
+    if decided or found.page:
+        streams.work_is_done()  # the exit code, or the page, is the answer
     if format is ScoreFormat.json:
         say(json.dumps(to_json(found, decided), indent=2, ensure_ascii=False))
     elif format is ScoreFormat.markdown:

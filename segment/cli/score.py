@@ -50,7 +50,7 @@ def score(
     output: RunPrefix,
     convention: Annotated[
         Convention | None,
-        typer.Option("--convention", help="Convention of the scores. [default: the card's]", show_default=False),
+        typer.Option("--convention", help="Convention of the scores, by default the card's.", show_default=False),
     ] = None,
     ignore: Annotated[list[str] | None, option("ignore", "CLASS", IGNORE)] = None,
     merge: Annotated[

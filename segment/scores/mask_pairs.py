@@ -28,7 +28,7 @@ from segment.scores.matching import Matches, RunRows
 from segment.store.background import in_order
 
 _THREADS = 8
-_CACHED = 16  # parts of B whose rows are kept for the next part of A, where the parts of the runs do not coincide
+_CACHED = 8  # parts of B whose rows are kept for the next part of A, where the parts of the runs do not coincide
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,7 +172,8 @@ class _Reader:
     def _confusions(self, one: pa.Table, other: pa.Table) -> tuple[list[Confusion], NDArray[np.int64]]:
         enlarged = np.zeros(2, np.int64)
         found = []
-        for row_a, row_b in zip(one.to_pylist(), other.to_pylist(), strict=True):
+        columns = ["height", "width", "mask"]
+        for row_a, row_b in zip(one.select(columns).to_pylist(), other.select(columns).to_pylist(), strict=True):
             is_large = row_a["mask"]["bytes"] is None or row_b["mask"]["bytes"] is None
             with self._large if is_large else contextlib.nullcontext():
                 masks = [_mask(self._a, row_a), _mask(self._b, row_b)]

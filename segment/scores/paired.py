@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segment.metrics.bootstrap import FEWEST, RESAMPLES, Interval, interval, resampled_sums
-from segment.metrics.conventions import FIGURES
+from segment.metrics.conventions import FIGURES, roles
+from segment.metrics.regroup import Grouping
 from segment.scores.image_counts import ImageCounts
 from segment.scores.scored import Draws, Features, Protocol, Scored, draws_of, with_intervals_of
 
@@ -67,7 +68,7 @@ def score_pairs(
         resamples: number; 0 for no intervals.
         seed: of the draws.
     """
-    images = np.intersect1d(Features(a, protocols[0]).images, Features(b, protocols[1]).images)
+    images = np.intersect1d(_labelled(a, protocols[0].grouping), _labelled(b, protocols[1].grouping))
     if not len(images):
         return None
     if len(images) < len(a):
@@ -91,6 +92,12 @@ def score_pairs(
         },
         {kind: _class_changes(kind, points, draws) for kind in OF_CLASS},
     )
+
+
+def _labelled(counts: ImageCounts, grouping: Grouping) -> NDArray[np.intp]:
+    """Return the images with a label that is not ignored, whatever is predicted there."""
+    role = roles(len(grouping.names), grouping.ignored, "cityscapes")
+    return counts.regrouped(grouping).holding(np.any(role < len(grouping.names), axis=0))
 
 
 def _beside(a: Features, b: Features) -> Iterator[NDArray[np.float64]]:
