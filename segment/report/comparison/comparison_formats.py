@@ -13,12 +13,12 @@ from rich.console import Console
 
 from segment.metrics.bootstrap import LEVEL
 from segment.report.comparison.comparison_notes import all_notes, notes, run_in_words
-from segment.report.comparison.points import points, points_span
+from segment.report.comparison.points import figure_texts, points, points_span
 from segment.report.console import percent
 from segment.report.markdown import escaped
 from segment.report.score_formats import NAMES, bounds_of, defined, markdown_table, print_table
 from segment.report.written_names import spreadsheet_cell
-from segment.scores.paired import OF_CLASS, Change
+from segment.scores.paired import OF_CLASS, Change, PairedScores
 from segment.scores.scored import Scored
 from segment.store.names import count, shown
 
@@ -99,7 +99,7 @@ def _tables(found: Against, *, short: bool) -> Iterator[tuple[str, list[list[str
     a, b = found.a.letter, found.b.letter
     interval = "95 % of it" if short else "95 % interval"
     if found.overall.scores is not None:
-        yield "", [["", a, b, "change", interval], *_figure_rows(found.overall)]
+        yield "", [["", a, b, "change", interval], *_figure_rows(found.overall.scores)]
     head = ["class", "agree", a, b, "change", interval]
     yield "classes, IoU in %", [head, *_class_rows(found)]
     if found.slices:
@@ -107,16 +107,11 @@ def _tables(found: Against, *, short: bool) -> Iterator[tuple[str, list[list[str
         yield "slices", [head, *_slice_rows(found)]
 
 
-def _figure_rows(found: ComparedImages) -> Iterator[list[str]]:
-    scores = found.scores
-    for name, change in scores.changes.items() if scores else ():
-        values = [scores.a.figures[name], scores.b.figures[name]] if scores else []
-        if name == "kappa":  # no share
-            span = f"{change.interval.low:+.4f} to {change.interval.high:+.4f}" if change.interval else ""
-            difference = "-" if change.value != change.value else f"{change.value:+.4f}"
-            yield [NAMES[name], *("-" if value != value else f"{value:.4f}" for value in values), difference, span]
-        else:
-            yield [f"{NAMES[name]} %", *map(percent, values), points(change), points_span(change.interval)]
+def _figure_rows(scores: PairedScores) -> Iterator[list[str]]:
+    for name, change in scores.changes.items():
+        is_share = name != "kappa"
+        texts = figure_texts(scores.a.figures[name], scores.b.figures[name], change, is_share=is_share)
+        yield [f"{NAMES[name]} %" if is_share else NAMES[name], *texts]
 
 
 def _class_rows(found: Against) -> Iterator[list[str]]:

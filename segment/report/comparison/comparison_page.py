@@ -15,7 +15,7 @@ from segment.report.comparison.comparing import Against, ComparedRun, RunCompari
 from segment.report.comparison.comparison_formats import class_in_words
 from segment.report.comparison.comparison_gallery import colours_of_differences, comparison_gallery, palette_of
 from segment.report.comparison.comparison_notes import all_notes
-from segment.report.comparison.points import points, points_span
+from segment.report.comparison.points import figure_texts
 from segment.report.exports.destination import check_target
 from segment.report.pictures import GONE
 from segment.report.score_formats import NAMES
@@ -83,8 +83,8 @@ class ChangeLine:
     """A row of a table of changes.
 
     Attributes:
-        name, note: what changed.
-        a, b: in both runs, as text; change, span: as text.
+        name: what changed.
+        a, b, change, span: in both runs, the difference and its interval, as text.
         value: number to sort by; None if undefined.
         whisker: None if undefined.
         share: 0-1, of the pixels that agree or, for a class, the IoU of both masks; None if there is none.
@@ -208,24 +208,19 @@ def _line(
     images: int = 0,
     index: int = -1,
 ) -> ChangeLine:
+    texts = ["–" if text == "-" else text for text in figure_texts(a, b, change, is_share=is_share)]
     undefined = np.isnan(change.value)
-    values = ["–" if np.isnan(value) else f"{100 * value:.2f}" if is_share else f"{value:.4f}" for value in (a, b)]
-    scale = 1.0 if is_share else 0.01  # kappa is no share: it is shown as it is
-    text, span = points(Change(scale * change.value)), points_span(change.interval)
-    if not is_share and not undefined:
-        text = f"{change.value:+.4f}"
-        span = f"{change.interval.low:+.4f} to {change.interval.high:+.4f}" if change.interval else ""
     return ChangeLine(
         name,
-        values[0],
-        values[1],
-        "–" if undefined else text,
-        span,
-        None if undefined else change.value,
-        None if undefined else _whisker(change, axis),
-        None if share is None or np.isnan(share) else share,
-        images,
-        index,
+        a=texts[0],
+        b=texts[1],
+        change=texts[2],
+        span=texts[3],
+        value=None if undefined else change.value,
+        whisker=None if undefined else _whisker(change, axis),
+        share=None if share is None or np.isnan(share) else share,
+        images=images,
+        index=index,
     )
 
 
