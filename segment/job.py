@@ -15,11 +15,11 @@ import tomllib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from segment.errors import UsageError
-from segment.models.extra_options import ExtraOptions
+from segment.models.extra_options import ExtraOptions, KeepOptions
 from segment.models.validation import validation_message
 from segment.store.names import SIZE, size_in_bytes
 from segment.store.urls import to_url, unsigned
@@ -51,7 +51,7 @@ class InvalidJob(UsageError):
         self.lines = lines
 
 
-class InputOptions(BaseModel):
+class InputOptions(KeepOptions):
     """Input: how images and labels are found."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, json_schema_extra=_ONE_SELECTION)

@@ -207,31 +207,39 @@ class Model:
         if spec.tiles:
             with self._lock:
                 return [self._in_tiles(image) for image in images]
-        resized = stack([resize_image(image, spec) for image in images], spec)
+        resized, predictions = [], {}
+        for position, image in enumerate(images):
+            try:
+                resized.append(resize_image(image, spec))
+            except SampleError as error:
+                predictions[position] = _failed(image, error)
         with self._lock:
-            found = predict(resized, self._session, self.batch_size)
-        sizes = [(image.shape[0], image.shape[1]) for image in images]
-        return [
-            Prediction(
+            found = predict(stack(resized, spec), self._session, self.batch_size)
+        fitting = [position for position in range(len(images)) if position not in predictions]
+        for number, (position, mask) in enumerate(zip(fitting, found.masks, strict=True)):
+            size = (images[position].shape[0], images[position].shape[1])
+            predictions[position] = Prediction(
                 restore_mask(mask, spec, size),
                 unpadded(mask, spec, size),
-                found.faults.get(position),
-                found.remarks.get(position),
-                None if found.confidence is None else unpadded(found.confidence[position], spec, size),
+                found.faults.get(number),
+                found.remarks.get(number),
+                None if found.confidence is None else unpadded(found.confidence[number], spec, size),
             )
-            for position, (size, mask) in enumerate(zip(sizes, found.masks, strict=True))
-        ]
+        return [predictions[position] for position in range(len(images))]
 
     def _in_tiles(self, image: NDArray[np.uint8]) -> Prediction:
         tiled = TiledImage(ArrayRaster(image), self._session, self.batch_size)
-        size = (image.shape[0], image.shape[1])
         try:
-            mask = join_strips(tiled.strips(Clock()), size)
+            mask = join_strips(tiled.strips(Clock()), (image.shape[0], image.shape[1]))
         except SampleError as error:
-            nothing = np.zeros(size, np.uint8)
-            return Prediction(nothing, nothing, error.code, None, detail=error.detail)
+            return _failed(image, error)
         remarks = sorted(tiled.remarks) if mask.min() == mask.max() else []
         return Prediction(mask, mask, None, next(iter(remarks), None))
+
+
+def _failed(image: NDArray[np.uint8], error: SampleError) -> Prediction:
+    nothing = np.zeros(image.shape[:2], np.uint8)
+    return Prediction(nothing, nothing, error.code, None, detail=error.detail)
 
 
 def load_model(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ from segment.store.client import Store
 from segment.store.names import listed, shown
 from segment.store.urls import to_url
 
-_COLUMNS = ["id", "uri", "shard", "mask", "error"]
+_COLUMNS = ["id", "uri", "shard", "mask", "error", "meta"]  # the last one only where a run has it
 _NAMED = 5  # unknown ids that an error names
 _PARTS_AHEAD = 2  # parts whose masks are held at once
 
@@ -38,6 +38,7 @@ class SegmentedImage:
         id, uri, shard: which image it is; an id may come in several shards.
         mask: `uint8[H, W]` of class indices; None with an error, unless only the label is at fault.
         error: None, or what is wrong with the image or its label.
+        meta: what the run keeps of its metadata (`Job.keep`), text by name; None for a value that it lacks.
     """
 
     id: str
@@ -45,6 +46,7 @@ class SegmentedImage:
     shard: str
     mask: NDArray[np.uint8] | None
     error: str | None
+    meta: Mapping[str, str | None] = field(default_factory=dict)
 
 
 class Run:
@@ -106,7 +108,7 @@ class Run:
             chosen = table if ids is None else table.filter(pc.is_in(table["id"], pa.array(list(ids), pa.string())))
             for row in chosen.to_pylist():
                 mask = row["mask"] and read_mask(self._ledger.store, self._ledger.output, row["mask"])
-                yield SegmentedImage(row["id"], row["uri"], row["shard"], mask, row["error"])
+                yield SegmentedImage(row["id"], row["uri"], row["shard"], mask, row["error"], row.get("meta") or {})
 
 
 def open_run(output: str | os.PathLike[str], storage_options: Mapping[str, Any] | None = None) -> Run:

@@ -11,9 +11,15 @@ from segment.cli.options import job_of, takes_job
 from segment.cli.streams import say
 from segment.errors import UsageError
 
+# What a run writes, and how it is spread, is nothing to a check.
+_UNUSED = (
+    "batch_size", "engine", "address", "workers", "max_error_rate", "price_per_hour", "mask_size", "stall_timeout",
+    "worker_memory", "part_size", "part_bytes", "confidence", "confidence_maps", "probabilities",
+)  # fmt: skip
+
 
 @app.command()
-@takes_job("input")
+@takes_job("input", without=_UNUSED)
 def check(
     *,
     images: Annotated[
@@ -28,7 +34,8 @@ def check(
 ) -> None:
     """Check a card against labels: try other channel orders, normalisations, resizes and numberings of labels.
 
-    Exit code 0 if no reading is better than the card's beyond the noise, 1 if one is, 2 if nothing can be said.
+    Exit code 0 if no reading is better than the card's by 2 points and beyond the noise, 1 if one is, 2 if nothing can
+    be said.
 
     segment check images/ --labels labels/ --model my-card.toml
     """

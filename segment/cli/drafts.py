@@ -67,6 +67,8 @@ def draft_model(
     if label_remap and labels is None:
         raise UsageError("--label-remap says what label values mean: name the labels, too (--labels)")
     targets = [to_url(target) for target in (to, picture) if target]
+    if len({to_url(model), *targets}) <= len(targets):
+        raise UsageError("--to and --picture are files of their own, and not the model: give other names")
     for target in targets:
         if not overwrite and store.exists(target):
             raise UsageError(f"{shown(target)} exists already: another name, or --overwrite")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Annotated, Any
 
 import typer
@@ -21,19 +21,21 @@ _TABLES = {name for name, schema in _PROPERTIES.items() if schema.get("type") ==
 JobFile = Annotated[str | None, typer.Option("--job", "-j", help="TOML job file; flags override it.")]
 
 
-def takes_job(*arguments: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def takes_job(*arguments: str, without: Collection[str] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command with `**flags` an option for every field of `Job`, before its own; its value is None by default.
 
     Typer reads options from the signature only, so this extends the signature.
 
     Args:
         arguments: the fields among `input` and `output` that are positional arguments of the command.
+        without: the fields that the command does not use; a job file may hold them all the same.
     """
 
     def extend(command: Callable[..., None]) -> Callable[..., None]:
         own = inspect.signature(command, eval_str=True)
         options = {name: _argument(name) for name in arguments}
-        options |= dict(_options()) | {"storage_options": StorageOptions, "job": JobFile}
+        options |= {name: option for name, option in _options() if name not in without}
+        options |= {"storage_options": StorageOptions, "job": JobFile}
         shared = [
             inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=option)
             for name, option in options.items()

@@ -36,12 +36,13 @@ def option(name: str, metavar: str, words: str) -> Any:
 
 IGNORE = "A class that no score counts, in place of the card's; repeatable; 'none' for no class."
 BY = (
-    "Score slices, too: by 'size', by 'label:CLASS' (its share of an image), by 'folder' of the id, or by a regular "
-    "expression whose first group, found in the id, names the slice."
+    "Score slices, too: by metadata that the run keeps (its name, with bounds for numbers: 'speed:30,60'), by 'size', "
+    "by 'label:CLASS' (its share of an image), by 'folder' of the id, or by a regular expression whose first group, "
+    "found in the id, names the slice."
 )
 GROUP_BY = (
-    "Images that are drawn together for the intervals, such as frames of one video: 'folder', or a regular expression "
-    "as in --by."
+    "Images that are drawn together for the intervals, such as frames of one video: the name of kept metadata, "
+    "'folder', or a regular expression as in --by."
 )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from segment.drafts.contract import Said, guess
 from segment.models.card import load_card
 from segment.models.classes import Classes, Colour
@@ -31,13 +33,15 @@ def classes_of(count: int, why: str, names: Said[tuple[str, ...]] | None = None)
         if known and _alike(known[1].names, unique):
             return Said(known[1].model_copy(update={"names": unique}), names.why)
         return Said(_named(unique), names.why)
+    if names is not None:
+        why += f", though {names.why} has {len(names.value)}"
     if known := _known(count):
         return guess(known[1], f"{why}, as many as {known[0]} has", "your own names, in the order of training")
     if count == 2:
         pair = _named(("background", "foreground"))
         return guess(pair, f"{why}: usually the background comes first", "your own names, in the order of training")
     numbered = _named(tuple(f"class-{index}" for index in range(count)))
-    return guess(numbered, f"{why}, and the file names none", "your own names, in the order of training")
+    return guess(numbered, f"{why}, and nothing names them", "your own names, in the order of training")
 
 
 def _known(count: int) -> tuple[str, Classes] | None:
@@ -62,9 +66,14 @@ def _named(names: tuple[str, ...]) -> Classes:
 
 def _unique(names: tuple[str, ...]) -> tuple[str, ...]:
     """Number names that occur twice, as ADE20K has some."""
-    return tuple(
-        name if names.index(name) == position else f"{name} ({position})" for position, name in enumerate(names)
-    )
+    taken, unique = set(names), []
+    for position, name in enumerate(names):
+        if names.index(name) != position:
+            numbered = (f"{name} ({number})" for number in itertools.count(position))
+            name = next(one for one in numbered if one not in taken)
+            taken.add(name)
+        unique.append(name)
+    return tuple(unique)
 
 
 def palette(count: int) -> tuple[Colour, ...]:

@@ -94,3 +94,8 @@ class Draft:
 def refusal(why: str) -> ModelError:
     """Return the error for a model that cannot be served."""
     return ModelError(f"no card can serve this model: {why}")
+
+
+def unanswered(why: str) -> ModelError:
+    """Return the error for a model that can be served once an option of the draft is given, left out or corrected."""
+    return ModelError(f"no card is drafted: {why}")

@@ -160,7 +160,7 @@ def _understood(name: str, read: Callable[..., Hints], *tables: Mapping[str, Any
 
 
 def _json(folder: str, name: str, store: Store) -> dict[str, Any]:
-    with suppress(SegmentError, OSError, ValueError):  # a file that cannot be read says nothing
+    with suppress(SegmentError, OSError, ValueError, RecursionError):  # a file that cannot be read says nothing
         found = json.loads(store.read_if_exists(join_url(folder, name)) or b"{}")
         return found if isinstance(found, dict) else {}
     return {}
@@ -209,6 +209,8 @@ def _hugging_face_scaling(processor: Mapping[str, Any], why: str) -> Said[Scalin
     mean, std = numbers_of(processor.get("image_mean")), numbers_of(processor.get("image_std"))
     if not processor.get("do_normalize", True) or not mean or not std:
         return Said(Scaling(maximum, (0.0,) * 3, (unit,) * 3), why)
+    if not all(std):
+        raise ValueError("pixels are divided by image_std")
     return Said(Scaling(maximum, _times(mean, unit), _times(std, unit)), why)
 
 

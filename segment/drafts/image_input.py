@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from segment.drafts.contract import Hints, Said, guess, refusal
+from segment.drafts.contract import Hints, Said, guess, refusal, unanswered
 from segment.models.sessions.graph_facts import GraphFacts, InputFacts
 from segment.models.sessions.ports import Dims, Port
 
@@ -64,8 +64,8 @@ def _check_batch(port: Port, dims: Dims) -> None:
 def _check_channels(port: Port, dims: Dims) -> None:
     sides = [side for side in (dims[1], dims[3]) if side is not None and side <= _CHANNELS]
     if sides:
-        raise refusal(
-            f"its input {port} takes {min(sides)} channels, and an image has three (colour) or one (grey); a card for "
+        raise unanswered(
+            f"the input {port} takes {min(sides)} channels, and an image has three (colour) or one (grey); a card for "
             "bands of multi-band TIFFs is written by hand (input.bands)"
         )
     if None not in (dims[1], dims[3]):
@@ -95,18 +95,20 @@ def size_of(port: Port, layout: str, hints: Hints, wanted: Size | None) -> Said[
     height, width = dims["H"], dims["W"]
     if height and width:
         if wanted and wanted != (height, width):
-            raise refusal(f"--size {wanted[0]}x{wanted[1]}: the graph is of {height}x{width} alone. Leave --size out")
+            raise unanswered(
+                f"--size {wanted[0]}x{wanted[1]}: the graph is of {height}x{width} alone. Leave --size out"
+            )
         return Said((height, width), f"the graph's input is {port}")
     free = "the graph leaves it free"
     if not height and not width:
         free += ', and "image" for height and width may run it at the size of each image'
     if wanted:
         return _fitting(Said(wanted, f"--size; {free}"), (height, width))
-    if hints.size is not None:
+    if hints.size is not None and min(hints.size.value) > 0:
         return _fitting(Said(hints.size.value, f"{hints.size.why}; {free}"), (height, width))
     side = height or width or 512
-    raise refusal(
-        f"its input {port} leaves height or width free, and a draft needs one size: name that of training, for "
+    raise unanswered(
+        f"the input {port} leaves height or width free, and a draft needs one size: name that of training, for "
         f"example --size {height or side}x{width or side}"
     )
 
@@ -114,7 +116,7 @@ def size_of(port: Port, layout: str, hints: Hints, wanted: Size | None) -> Said[
 def _fitting(size: Said[Size], fixed: tuple[int | None, int | None]) -> Said[Size]:
     for side, other in zip(size.value, fixed, strict=True):
         if other is not None and side != other:
-            raise refusal(
+            raise unanswered(
                 f"{size.why}: {size.value[0]}x{size.value[1]} does not fit the graph, whose other side is {other}"
             )
     return size

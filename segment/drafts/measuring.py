@@ -46,7 +46,7 @@ def _decided(said: Said[T], value: T, setting: str, found: Found) -> Said[T]:
         return Said(value, f"measured on {_evidence(found.best)}, next {_evidence(rival, setting)}")
     if rival is None or not said.guessed:
         return Said(value, said.why, said.guessed, said.otherwise)
-    level = f"measured on {_evidence(found.best)}, within the noise of {_evidence(rival, setting)}"
+    level = f"measured on {_evidence(found.best)}, not told apart from {_evidence(rival, setting)}"
     return Said(value, f"{said.why}; {level}", guessed=True, otherwise=said.otherwise)
 
 

@@ -20,14 +20,10 @@ def literal(text: str) -> Any:
 def names_of(found: Any, why: str) -> Said[tuple[str, ...]] | None:
     """Return class names of a list, or of a table by number, be its keys numbers or text; None if one is missing."""
     if isinstance(found, dict):
-        found = [found[key] for key in sorted(found, key=_number)]
+        by_number = {str(key): name for key, name in found.items()}
+        found = [by_number.get(str(number), "") for number in range(len(by_number))]
     names = tuple(_printable(str(name)).strip() for name in found) if isinstance(found, list | tuple) else ()
     return Said(names, why) if names and all(names) else None
-
-
-def _number(key: Any) -> tuple[int, str]:
-    text = str(key)
-    return (int(text), "") if text.isdecimal() else (1 << 30, text)
 
 
 def _printable(text: str) -> str:

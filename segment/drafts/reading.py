@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from segment.drafts.class_names import classes_of
-from segment.drafts.contract import Draft, Hints, Said, guess, refusal
+from segment.drafts.contract import Draft, Hints, Said, guess, refusal, unanswered
 from segment.drafts.exporters import read_hints
 from segment.drafts.image_input import Size, choose_input, depth_of, layout_of, size_of
 from segment.drafts.mask_output import Mask, choose_output
@@ -97,13 +97,15 @@ def _classes(mask: Mask, hints: Hints, stated: int | None) -> Said[Classes]:
         return _two_classes(hints)
     if mask.classes is not None:
         if stated and stated != mask.classes:
-            raise refusal(f"--classes {stated}: the graph has {mask.classes}. Leave --classes out")
+            raise unanswered(f"--classes {stated}: the graph has {mask.classes}. Leave --classes out")
         return classes_of(mask.classes, f"the graph has {mask.classes} classes", hints.names)
     if stated:
         return classes_of(stated, f"--classes {stated}", hints.names)
     if hints.names:
         return classes_of(len(hints.names.value), "", hints.names)
-    raise refusal(f"nothing says how many classes its output {mask.facts.port} has: say it, for example --classes 19")
+    raise unanswered(
+        f"nothing says how many classes the output {mask.facts.port} has: say it, for example --classes 19"
+    )
 
 
 def _two_classes(hints: Hints) -> Said[Classes]:

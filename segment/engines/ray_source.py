@@ -7,7 +7,7 @@ import itertools
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,9 +22,11 @@ from segment.errors import SampleError, UsageError, sample_error_text
 from segment.images.codec import decode_picture
 from segment.images.labels import LabelDecoder
 from segment.inputs.discover import InputOptions, Part, Sample, discover, read_part
+from segment.inputs.metadata import Values
 from segment.inputs.parts import SEGMENTED
 from segment.job import Job, LabelEncoding
 from segment.models.card import load_card
+from segment.models.extra_options import BRIGHTNESS
 from segment.models.validation import validation_message
 from segment.output.remarks import RemarkLog
 from segment.store.client import Store
@@ -49,6 +51,7 @@ class ImageSource(Datasource):  # type: ignore[misc]  # Ray is not typed
     - `image`: `uint8[H, W, 3]`, RGB, upright; `uint8[0, 0, 3]` if it cannot be used; with `decode=False` encoded bytes.
     - `label`, unless the input is known to have none: with `model` `uint8[H, W]` of class indices and 255 (void),
       `uint8[0, 0]` without a label; else the label's encoded bytes, or None. `Segmenter` takes all of these.
+    - `meta`, with `keep`: a struct of text, what is kept of the image's metadata.
     - `error`: empty, or what is wrong with the image or its label: the text of a job's error row.
 
     The input is listed and cut in parts when the source is made, and a read task reads one part, or several parts in
@@ -102,6 +105,8 @@ class ImageSource(Datasource):  # type: ignore[misc]  # Ray is not typed
             )
         if max_pixels is not None and max_pixels < 1:
             raise UsageError(f"max_pixels = {max_pixels}: give 1 or more")
+        if BRIGHTNESS in how.keep:
+            raise UsageError(f"keep: {BRIGHTNESS} is measured by a run; ImageSource keeps what comes with the input")
         found = discover(os.fspath(input), how, store)
         for line in found.lines:
             is_warning = line.startswith("warning: ")
@@ -162,6 +167,7 @@ class _Row:
     image: NDArray[np.uint8] | bytes
     label: NDArray[np.uint8] | bytes | None
     error: str
+    meta: Values = ()
 
     @property
     def size(self) -> int:
@@ -200,7 +206,8 @@ class _PartReader:
             size = 0
             for sample in read_part(part, self.options, self.store):
                 remarks.add(sample.remarks)
-                rows.append(self._decoded(sample, remarks) if self.decode else self._encoded(sample))
+                row = self._decoded(sample, remarks) if self.decode else self._encoded(sample)
+                rows.append(replace(row, meta=sample.meta))
                 size += rows[-1].size
                 if size >= _BLOCK_BYTES:
                     yield self._block(rows)
@@ -242,6 +249,9 @@ class _PartReader:
             "label": _cells([row.label for row in rows]),
             "error": pa.array([row.error for row in rows], pa.string()),
         }
+        if kept := self.options.kept_columns:
+            values = [dict(zip(kept, row.meta, strict=True)) if row.meta else None for row in rows]
+            columns["meta"] = pa.array(values, pa.struct([(name, pa.string()) for name in kept]))
         return pa.table({name: cells for name, cells in columns.items() if name != "label" or self.has_labels})
 
 

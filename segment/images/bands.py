@@ -20,6 +20,7 @@ from segment.models.card_input import Input
 
 _MOST_VALUES = 16  # times the pixels that are allowed: bands that are decoded to read a few of them
 _ORIENTATION = 274
+_NO_BANDS = {0: "white is 0", 3: "indices of a palette"}  # by PhotometricInterpretation
 _SECONDARY = 0b101  # NewSubfileType: an overview, or a mask
 
 
@@ -106,6 +107,7 @@ def _decode_tiff(data: bytes, spec: Input, max_pixels: int) -> Picture:
         with tifffile.TiffFile(io.BytesIO(data)) as file:
             page = file.pages.first
             _check_size(page, max_pixels)
+            _check_content(page, len(data))
             pixels = page.asarray()
             orientation = page.tags.get(_ORIENTATION)
             frames = sum(not int(getattr(page, "subfiletype", 0)) & _SECONDARY for page in file.pages)
@@ -129,3 +131,11 @@ def _check_size(page: Any, max_pixels: int) -> None:
     pixels = page.imagewidth * page.imagelength
     if pixels > max_pixels or pixels * page.samplesperpixel > _MOST_VALUES * max_pixels:
         raise SampleError("too_many_pixels")
+
+
+def _check_content(page: Any, size: int) -> None:
+    """Refuse pixels that are no numbers of bands, and a file cut off: JPEG's decoder fills in what is missing."""
+    if int(page.photometric) in _NO_BANDS:
+        raise SampleError("band_type", _NO_BANDS[int(page.photometric)])
+    if any(start + length > size for start, length in zip(page.dataoffsets, page.databytecounts, strict=True)):
+        raise SampleError("undecodable")

@@ -39,7 +39,7 @@ def to_picture(image: object, max_pixels: int, spec: Input | None = None) -> Pic
         TypeError: anything else.
     """
     if isinstance(image, np.ndarray):
-        pixels = _checked_pixels(image, spec.planes if spec else 3)
+        pixels = _checked_pixels(image, spec)
         _check_pixels(pixels.shape[0] * pixels.shape[1], max_pixels)
         return Picture(pixels)
     if isinstance(image, Image.Image):
@@ -96,9 +96,10 @@ def _check_pixels(pixels: int, max_pixels: int) -> None:
         raise SampleError("too_many_pixels")
 
 
-def _checked_pixels(pixels: NDArray[Any], planes: int) -> NDArray[np.uint8]:
+def _checked_pixels(pixels: NDArray[Any], spec: Input | None) -> NDArray[np.uint8]:
+    planes = spec.planes if spec else 3
     if pixels.ndim != 3 or pixels.shape[2] != planes or pixels.dtype != np.uint8 or not pixels.size:
-        if planes != 3:
+        if spec and spec.bands:
             raise ValueError(f"an image is uint8[H, W, {planes}], the card's bands, not {pixels.dtype} {pixels.shape}")
         raise ValueError(f"an image is uint8[H, W, 3], RGB, not {pixels.dtype} {pixels.shape}{_advice(pixels)}")
     return np.ascontiguousarray(pixels)

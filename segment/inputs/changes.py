@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from segment.inputs.metadata import Values
 from segment.inputs.parts import REPEATED, Member, Part, Span
 from segment.store.client import Entry
 
@@ -17,6 +18,7 @@ class _Image:
     part: str
     image: Span
     label: Span | None
+    meta: Values
 
 
 @dataclass(slots=True)
@@ -57,7 +59,7 @@ class Known:
     def images_to_plan(self, members: Sequence[Member]) -> list[Member]:
         """Return the loose images that are new or belong to a stale part."""
         planned = {
-            key: _Image(part.id, member.image, member.label)
+            key: _Image(part.id, member.image, member.label, member.meta)
             for part, members in self._of_files()
             for key, member in members
         }
@@ -68,7 +70,8 @@ class Known:
                 self.new += 1
                 continue
             old = planned[same[key]]
-            if _differs(old.image, member.image) or (member.label and _differs(old.label, member.label)):
+            same_label = not member.label or not _differs(old.label, member.label)
+            if _differs(old.image, member.image) or not same_label or old.meta != member.meta:
                 self.stale.add(old.part)
                 self.replaced += 1
         gone = [planned[key].part in self.stale for key in planned.keys() - same.values()]

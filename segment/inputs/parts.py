@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from segment.inputs.findings import LeftOut, by_reason
+from segment.inputs.metadata import MOST_JSON, Values, json_values
 from segment.store.client import Entry
 
 ShardFormat = Literal["files", "webdataset", "parquet"]
@@ -61,11 +62,15 @@ class Member:
         id: path below the input for files, key for tars. Unique within the shard except for `REPEATED` images.
         image: its bytes.
         label: the bytes of its label; None without a label.
+        meta: values of the columns of a list to keep, in the order of `kept_columns`; empty in a tar.
+        meta_span: the .json member of a tar with the values to keep, if there is one.
     """
 
     id: str
     image: Span
     label: Span | None
+    meta: Values = ()
+    meta_span: Span | None = None
 
     @property
     def fault(self) -> str | None:
@@ -123,6 +128,7 @@ class Sample:
         fault: a `SampleError` code if the image (`missing`, `duplicate_id`, `too_many_bytes` ...) or its label
             (`label_missing`) cannot be used, else None.
         remarks: codes of `segment.output.remarks.REMARKS` that reading found.
+        meta: values to keep, in the order of `kept_columns`; empty if there are none or they were not read.
         large_image, large_label: where the bytes are if they are not read but opened by whoever needs them; None if
             `image` and `label` hold them.
     """
@@ -136,6 +142,7 @@ class Sample:
     remarks: tuple[str, ...] = ()
     large_image: Span | None = None
     large_label: Span | None = None
+    meta: Values = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +194,7 @@ def _planned_fault(member: Member, max_bytes: int, large: Mapping[Span, Span]) -
 
 
 def spans_to_read(part: Part, max_bytes: int, large: Mapping[Span, Span] | None = None) -> list[Span]:
-    """Return the spans of the images and labels of a part, without members that have a fault at plan time.
+    """Return the spans of images, labels and kept metadata of a part, without members that have a fault at plan time.
 
     Args:
         part: the part.
@@ -195,15 +202,20 @@ def spans_to_read(part: Part, max_bytes: int, large: Mapping[Span, Span] | None 
         large: spans that are not read, and have no limit, with where they are.
     """
     large = large or {}
-    usable = (member for member in part.members if _planned_fault(member, max_bytes, large) in SEGMENTED)
+    usable = [member for member in part.members if _planned_fault(member, max_bytes, large) in SEGMENTED]
     spans = (span for member in usable for span in (member.image, member.label) if span and not span.is_absent)
-    return [span for span in spans if span not in large]
+    metadata = [span for member in usable if (span := member.meta_span) and span.size <= MOST_JSON]
+    return [span for span in spans if span not in large] + metadata
 
 
 def samples_of_members(
-    part: Part, read: Mapping[Span, bytes], max_bytes: int, large: Mapping[Span, Span] | None = None
+    part: Part,
+    read: Mapping[Span, bytes],
+    max_bytes: int,
+    large: Mapping[Span, Span] | None = None,
+    keep: Sequence[str] = (),
 ) -> list[Sample]:
-    """Return the samples of a part's members from the bytes of `spans_to_read`."""
+    """Return the samples of a part's members from the bytes of `spans_to_read`; `keep` are the columns to keep."""
     samples, large = [], large or {}
     for index, member in enumerate(part.members, part.start):
         fault = _planned_fault(member, max_bytes, large)
@@ -212,7 +224,10 @@ def samples_of_members(
             fault, read.get(member.image, b""), read.get(member.label) if member.label else None, max_bytes, image
         )
         usable = checked[2] in SEGMENTED
-        sample = Sample(member.id, image_uri(part, member.id, member.image), index, *checked)
+        sample = Sample(member.id, image_uri(part, member.id, member.image), index, *checked, meta=member.meta)
+        if usable and keep and part.format == "webdataset":
+            values, remarks = json_values(keep, read.get(member.meta_span, b"") if member.meta_span else None)
+            sample = replace(sample, meta=values, remarks=remarks)
         samples.append(replace(sample, large_image=image, large_label=label) if usable else sample)
     return samples
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from segment.metrics.conventions import Score
 
 RESAMPLES = 1000
+MOST_RESAMPLES = 10_000  # they take 8 kB each
 LEVEL = 0.95
 CHUNK = 1024  # units whose draws are in memory at once; other draws follow from another number
 FEWEST = 2  # units from which there is an interval

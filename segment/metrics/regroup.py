@@ -6,7 +6,7 @@ Counts can be united, never split: what a label or a prediction was before it be
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,13 +63,13 @@ def regroup(
         merge: unions as `Pole+SignSymbol=Furniture`.
         chosen: names of classes, merged ones by their new name: means are taken over these only.
 
-    A name may be given in any case, a class also by its index, several names separated by commas.
+    A name may be given in any case, a class also by its index in the card, several separated by commas.
 
     Raises:
         UsageError: there is no such class, a union of one class, of a class twice or of ignored and other classes, or
             nothing is left to score.
     """
-    ignored = set(classes.ignored_classes if ignore is None else _indices(ignore, classes.names, "ignore"))
+    ignored = set(classes.ignored_classes if ignore is None else _ignored(ignore, classes.names))
     united: dict[int, str] = {}
     for text in merge:
         members, name = _union(text, classes.names)
@@ -87,16 +87,28 @@ def regroup(
     new_ignored = tuple(sorted({of_class[index] for index in ignored}))
     if len(new_ignored) == len(names):
         raise UsageError("every class is ignored: nothing is left to score")
-    return Grouping(names, of_class, new_ignored, _chosen(chosen, names, new_ignored))
+    new = Grouping(names, of_class, new_ignored)
+    return new if chosen is None else replace(new, chosen=_chosen(chosen, new, classes.names))
 
 
-def _chosen(texts: Sequence[str] | None, names: Sequence[str], ignored: Sequence[int]) -> tuple[int, ...] | None:
-    if texts is None:
-        return None
-    chosen = tuple(sorted(set(_indices(texts, names, "classes"))))
-    if unscored := [names[index] for index in chosen if index in ignored]:
+def _chosen(texts: Sequence[str], new: Grouping, names: Sequence[str]) -> tuple[int, ...]:
+    chosen = {_new_index(text, new, names) for text in _parts(texts, (*new.names, *names))}
+    if not chosen:
+        raise UsageError("classes: none is named: nothing is left to take a mean of")
+    if unscored := [new.names[index] for index in chosen if index in new.ignored]:
         raise UsageError(f"classes: {unscored[0]!r} is ignored: say which classes are with --ignore")
-    return chosen
+    return tuple(sorted(chosen))
+
+
+def _new_index(text: str, new: Grouping, names: Sequence[str]) -> int:
+    lowered = [name.lower() for name in new.names]
+    if text.strip().lower() in lowered:
+        return lowered.index(text.strip().lower())
+    old = class_index(text, names, "classes")
+    union = new.names[new.of_class[old]]
+    if union != names[old]:
+        raise UsageError(f"classes: {names[old]!r} is counted in {union!r}: name that")
+    return new.of_class[old]
 
 
 def _union(text: str, names: Sequence[str]) -> tuple[list[int], str]:
@@ -108,12 +120,15 @@ def _union(text: str, names: Sequence[str]) -> tuple[list[int], str]:
     return members, name.strip()
 
 
-def _indices(texts: Sequence[str], names: Sequence[str], option: str) -> list[int]:
+def _ignored(texts: Sequence[str], names: Sequence[str]) -> list[int]:
+    is_none = [text.strip().lower() for text in texts] == [NOTHING] and NOTHING not in map(str.lower, names)
+    return [] if is_none else [class_index(part, names, "ignore") for part in _parts(texts, names)]
+
+
+def _parts(texts: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Return what stands between commas, but for texts that are names with commas."""
     known = {name.lower() for name in names}
-    if option == "ignore" and [text.strip().lower() for text in texts] == [NOTHING] and NOTHING not in known:
-        return []
-    parts = [part for text in texts for part in ([text] if text.strip().lower() in known else text.split(","))]
-    return [class_index(part, names, option) for part in parts]
+    return [part for text in texts for part in ([text] if text.strip().lower() in known else text.split(","))]
 
 
 def class_index(text: str, names: Sequence[str], option: str) -> int:

@@ -18,6 +18,7 @@ from segment.models.buckets import LARGEST_SIDE, Size, bucket_size, trial_side
 from segment.models.card_output import STRICT, Side
 from segment.models.card_tiles import Tiles
 from segment.models.classes import Byte
+from segment.store.names import count
 
 Channels = Literal["RGB", "BGR", "GREY", "BANDS"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "area"]
@@ -30,7 +31,8 @@ InputSide = Annotated[
     WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1, "maximum": LARGEST_SIDE}, {"const": IMAGE}]}),
 ]
 _MOST_BANDS = 64
-ByChannel = Annotated[tuple[float, ...], Field(min_length=1, max_length=_MOST_BANDS)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+ByChannel = Annotated[tuple[Finite, ...], Field(min_length=1, max_length=_MOST_BANDS)]
 Band = Annotated[int, Field(ge=1, le=1024)]
 
 View = Literal["flip"] | Annotated[float, Field(ge=0.1, le=4)]
@@ -116,7 +118,7 @@ class Input(BaseModel):
         description="`BANDS` only: the bands of a multi-band TIFF that the graph takes, in its order, counted from 1. "
         "Other images have the bands red, green, blue.",
     )
-    band_range: tuple[float, float] | None = Field(
+    band_range: tuple[Finite, Finite] | None = Field(
         None,
         exclude_if=_says_nothing,
         description="`BANDS` only: numbers of 16-bit bands that become 0 and 255. Those between are mapped linearly "
@@ -162,13 +164,15 @@ class Input(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _defaults_of_bands(cls, values: Any) -> Any:
-        if not isinstance(values, dict) or not isinstance(values.get("bands"), list | tuple):
+        if not isinstance(values, dict) or values.get("bands") is None:
             return values
+        values = {"channels": "BANDS", **values}
+        if not isinstance(values["bands"], list | tuple) or not values["bands"]:
+            return values  # which is an error
         number, resize = len(values["bands"]), values.get("resize", {})
         if isinstance(resize, dict):
             resize = {"pad": (0,) * number, **resize}
-        defaults = {"channels": "BANDS", "mean": (0.0,) * number, "std": (1.0,) * number}
-        return {**defaults, **values, "resize": resize}
+        return {"mean": (0.0,) * number, "std": (1.0,) * number, **values, "resize": resize}
 
     @model_validator(mode="after")
     def _bands(self) -> Input:
@@ -177,7 +181,8 @@ class Input(BaseModel):
         if self.band_range and (not self.bands or self.band_range[0] >= self.band_range[1]):
             raise ValueError("band_range = [low, high] is for 16-bit bands, with low below high")
         if len(self.resize.pad) != self.planes:
-            raise ValueError(f"resize.pad has {len(self.resize.pad)} values, an image has {self.planes}")
+            given = count(len(self.resize.pad), "value")
+            raise ValueError(f"resize.pad has {given}, but an image has {self.planes} channels")
         return self
 
     @property
@@ -252,7 +257,8 @@ class Input(BaseModel):
     def _normalisation(self) -> Input:
         for key, values in (("mean", self.mean), ("std", self.std)):
             if len(values) != self.depth:
-                raise ValueError(f"{key} has {len(values)} values, channels = {self.channels!r} need {self.depth}")
+                named = "bands" if self.bands else f"channels = {self.channels!r}"
+                raise ValueError(f"{key} has {count(len(values), 'value')}, but {named} needs {self.depth}")
         if 0.0 in self.std:
             raise ValueError("std must not contain a zero: pixels are divided by it")
         return self

@@ -1,12 +1,51 @@
-"""The options of a job for what is written beside the masks; see `segment.models.sessions.Extras`."""
+"""The options of a job for what is written beside the masks; see `segment.models.sessions.Extras` for certainty."""
 
 from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 
 Measure = Literal["maximum", "margin", "entropy"]
+BRIGHTNESS = ":brightness"  # in `keep`: measured, not read. A colon begins the name of no column
+
+
+class KeepOptions(BaseModel):
+    """Metadata: what is kept of each image beside its mask."""
+
+    keep: tuple[str, ...] = Field(
+        (),
+        description="Keep these columns of Parquet files and lists, or keys of a tar's .json members, as text in the "
+        f"column `meta`; {BRIGHTNESS} measures the mean luma of the image, 0-255.",
+        examples=[["weather", "video"]],
+    )
+
+    @field_validator("keep")
+    @classmethod
+    def _single_columns(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        names = tuple(name.strip() for text in value for name in text.split(","))
+        if "" in names:
+            raise ValueError("keep: a name of a column is empty")
+        if unknown := [name for name in names if name.startswith(":") and name != BRIGHTNESS]:
+            raise ValueError(f"keep: {unknown[0]!r} is none; what is measured is {BRIGHTNESS}")
+        fields = [kept_as(name) for name in names]
+        if twice := [name for name in fields if fields.count(name) > 1]:
+            raise ValueError(f"keep names {twice[0]!r} twice")
+        return names
+
+    @property
+    def kept_columns(self) -> tuple[str, ...]:
+        """The names in `keep` that are read from the input."""
+        return tuple(name for name in self.keep if name != BRIGHTNESS)
+
+
+def kept_as(name: str) -> str:
+    """Return the field of `meta` for a name in `keep`.
+
+    >>> kept_as("weather"), kept_as(":brightness")
+    ('weather', 'brightness')
+    """
+    return name.removeprefix(":")
 
 
 class ExtraOptions(BaseModel):

@@ -92,8 +92,9 @@ def _kind(schema: _Schema) -> str:
     if "description" in schema and kind != "object":  # the description of a table is its class's docstring
         return str(schema["description"])
     if kind not in ("integer", "number"):
-        limits = {"minLength": " that is not empty", "pattern": " like {}", "maxItems": " of at most {}"}
-        return _TYPES.get(kind, "") + "".join(text.format(schema[k]) for k, text in limits.items() if k in schema)
+        limits = {"minLength": " that is not empty", "pattern": " like {}"}
+        texts = [text.format(schema[key]) for key, text in limits.items() if key in schema]
+        return "".join([_TYPES.get(kind, ""), *texts, _number_of_items(schema)])
     low = schema.get("minimum", schema.get("exclusiveMinimum"))
     high = schema.get("maximum", schema.get("exclusiveMaximum"))
     noun = "a whole number" if kind == "integer" else "a number"
@@ -104,3 +105,12 @@ def _kind(schema: _Schema) -> str:
             "" if "exclusiveMinimum" in schema else " up"
         )
     return noun if high is None else f"{noun} up to {high:g}"
+
+
+def _number_of_items(schema: _Schema) -> str:
+    fewest, most = schema.get("minItems"), schema.get("maxItems")
+    if most is None:
+        return ""
+    if fewest is None:
+        return f" of at most {most}"
+    return f" of {most}" if fewest == most else f" of {fewest} to {most}"

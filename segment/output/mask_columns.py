@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
+from segment.inputs.metadata import Values
 from segment.models.card import ModelCard
+from segment.models.extra_options import kept_as
 from segment.models.sessions.extras import Extras
 
 CELLS = pa.struct([("cell", pa.list_(pa.int32())), ("count", pa.list_(pa.int64()))])
@@ -33,6 +35,7 @@ MASKS_SCHEMA = pa.schema(
 )
 _SCALAR_FEATURES = {pa.string(): "string", pa.int32(): "int32", pa.int64(): "int64", pa.float64(): "float64"}
 _IMAGE = {"_type": "Image"}
+_TEXT = {"dtype": "string", "_type": "Value"}
 
 
 class ImageExtras(NamedTuple):
@@ -59,17 +62,19 @@ class ExtraColumns:
         confidence: whether there are `mean_confidence` and `class_confidence`.
         maps: whether there is `confidence`, PNGs of the pixels' measure.
         classes: names of the classes whose probabilities are in `probabilities`, a struct of PNGs by class name.
+        meta: names of the fields of `meta`, a struct of text: what is kept of the images' metadata.
     """
 
     confidence: bool = False
     maps: bool = False
     classes: tuple[str, ...] = ()
+    meta: tuple[str, ...] = ()
 
     @staticmethod
-    def of(extras: Extras, maps: bool, card: ModelCard) -> ExtraColumns:
-        """Return the columns for what sessions return."""
+    def of(extras: Extras, maps: bool, card: ModelCard, keep: Sequence[str] = ()) -> ExtraColumns:
+        """Return the columns for what sessions return and what is kept (`Job.keep`)."""
         names = tuple(card.classes.names[index] for index in extras.probabilities)
-        return ExtraColumns(extras.confidence is not None, maps, names)
+        return ExtraColumns(extras.confidence is not None, maps, names, tuple(map(kept_as, keep)))
 
     @staticmethod
     def of_run(run: Mapping[str, Any], card: ModelCard) -> ExtraColumns:
@@ -77,12 +82,15 @@ class ExtraColumns:
         contract = run["contract"]
         wanted = contract.get("confidence") or {"measure": None, "maps": False}
         return ExtraColumns.of(
-            Extras(wanted["measure"], tuple(contract.get("probabilities", ()))), wanted["maps"], card
+            Extras(wanted["measure"], tuple(contract.get("probabilities", ()))),
+            wanted["maps"],
+            card,
+            contract["input"].get("keep", ()),
         )
 
     @property
     def fields(self) -> list[pa.Field]:
-        """The fields, in order; null in error rows without a mask."""
+        """The fields, in order; null in error rows without a mask, except `meta`."""
         fields = []
         if self.confidence:
             fields += [pa.field("mean_confidence", pa.float64()), pa.field("class_confidence", pa.list_(pa.float64()))]
@@ -90,6 +98,8 @@ class ExtraColumns:
             fields.append(pa.field("confidence", MASK))
         if self.classes:
             fields.append(pa.field("probabilities", pa.struct([pa.field(name, MASK) for name in self.classes])))
+        if self.meta:
+            fields.append(pa.field("meta", pa.struct([pa.field(name, pa.string()) for name in self.meta])))
         return fields
 
     @property
@@ -107,12 +117,16 @@ class ExtraColumns:
             "class_confidence": {"feature": number, "_type": "List"},
             "confidence": _IMAGE,
             "probabilities": dict.fromkeys(self.classes, _IMAGE),
+            "meta": dict.fromkeys(self.meta, _TEXT),
         }
         return {field.name: known[field.name] for field in self.fields}
 
-    def arrays(self, rows: Sequence[ImageExtras | None]) -> list[pa.Array]:
-        """Return the columns of some rows."""
+    def arrays(self, rows: Sequence[ImageExtras | None], metas: Sequence[Values]) -> list[pa.Array]:
+        """Return the columns of some rows; `metas` are their values of `meta`, empty where it is null."""
         values = [{} if row is None else self._values(row) for row in rows]
+        for value, meta in zip(values, metas, strict=True):
+            if meta:
+                value["meta"] = dict(zip(self.meta, meta, strict=True))
         return [pa.array([value.get(field.name) for value in values], field.type) for field in self.fields]
 
     def _values(self, row: ImageExtras) -> dict[str, Any]:

@@ -18,6 +18,7 @@ _SPAN = pa.struct([
     ("url", pa.string()), ("start", pa.int64()), ("size", pa.int64()), ("etag", pa.string()), ("signed", pa.bool_())
 ])  # fmt: skip
 _MEMBER = pa.struct([("id", pa.string()), ("image", _SPAN), ("label", _SPAN)])
+_WITH_METADATA = pa.struct([*_MEMBER, ("meta", pa.list_(pa.string())), ("meta_span", _SPAN)])
 PLAN_SCHEMA = pa.schema(
     [
         ("id", pa.string()),
@@ -29,9 +30,10 @@ PLAN_SCHEMA = pa.schema(
         ("start", pa.int64()),
         ("stop", pa.int64()),
         ("row_group", pa.int32()),
-        ("members", pa.list_(_MEMBER)),
+        ("members", pa.list_(_WITH_METADATA)),
     ]
 )
+_WITHOUT_METADATA = PLAN_SCHEMA.set(len(PLAN_SCHEMA) - 1, pa.field("members", pa.list_(_MEMBER)))  # as most are stored
 
 
 class Plan:
@@ -81,6 +83,11 @@ class Plan:
         """Whether the plan holds labels; those of Parquet files are not in the plan."""
         members = pc.list_flatten(self.table["members"])
         return bool(pc.any(pc.is_valid(pc.struct_field(members, ["label"]))).as_py())
+
+    @property
+    def _has_metadata(self) -> bool:
+        members = pc.list_flatten(self.table["members"])
+        return any(pc.any(pc.is_valid(pc.struct_field(members, [name]))).as_py() for name in ("meta", "meta_span"))
 
     @property
     def largest_part(self) -> int:
@@ -137,7 +144,8 @@ class Plan:
     def to_bytes(self) -> bytes:
         """Return the bytes of `plan.parquet`; `left_out` is in its metadata, so that one write freezes both."""
         metadata = {"left_out": json.dumps([item.to_json() for item in self.left_out])} if self.left_out else None
-        return to_parquet(self.table.replace_schema_metadata(metadata))
+        table = self.table if self._has_metadata else self.table.cast(_WITHOUT_METADATA)
+        return to_parquet(table.replace_schema_metadata(metadata))
 
     @staticmethod
     def from_bytes(data: bytes) -> Plan:
@@ -162,7 +170,12 @@ def parts_of(table: pa.Table) -> Iterator[Part]:
 def _to_plain(value: Any) -> Any:
     if isinstance(value, str | int):
         return value
-    return [{"id": m.id, "image": _span_to_plain(m.image), "label": _span_to_plain(m.label)} for m in value]
+    return [_member_to_plain(member) for member in value]
+
+
+def _member_to_plain(member: Member) -> dict[str, Any]:
+    spans = {name: _span_to_plain(getattr(member, name)) for name in ("image", "label", "meta_span")}
+    return {"id": member.id, "meta": list(member.meta) or None, **spans}
 
 
 def _span_to_plain(span: Span | None) -> dict[str, Any] | None:
@@ -170,4 +183,5 @@ def _span_to_plain(span: Span | None) -> dict[str, Any] | None:
 
 
 def _member(row: Mapping[str, Any]) -> Member:
-    return Member(row["id"], Span(**row["image"]), Span(**row["label"]) if row["label"] else None)
+    label, meta_span = (Span(**row[name]) if row[name] else None for name in ("label", "meta_span"))
+    return Member(row["id"], Span(**row["image"]), label, tuple(row["meta"] or ()), meta_span)

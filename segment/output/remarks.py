@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping
 
-from segment.store.names import count
+from segment.inputs import metadata
+from segment.store.names import count, shown
 
 REMARKS = {
     "image_frames": "the file has several pages or frames; the first one is segmented",
@@ -23,13 +24,20 @@ REMARKS = {
     "label_not_turned": "the image is turned by its EXIF orientation and the label has none: the label is taken as "
     "turned already",
     "label_turned": "image and label have different EXIF orientations: each is turned by its own",
+    **metadata.REMARKS,
 }
 
 
 def remark_lines(counts: Mapping[str, int]) -> list[str]:
     """Return one line per code, the most frequent first: `12 images: the file has several pages ...`."""
     ordered = sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))
-    return [f"{count(number, 'image')}: {REMARKS[code]}" for code, number in ordered if code in REMARKS]
+    return [f"{count(number, 'image')}: {words}" for code, number in ordered if (words := _words(code))]
+
+
+def _words(code: str) -> str:
+    """Return what a code says; the name of a column may follow it after a colon. `""` for a code of another version."""
+    kind, _, column = code.partition(":")
+    return f"{REMARKS.get(kind, '')} '{shown(column)}'" if column else REMARKS.get(kind, "")
 
 
 class RemarkLog:
@@ -43,4 +51,4 @@ class RemarkLog:
         """Log the remarks of an image; None is no remark."""
         for code in {code for code in codes if code} - self._logged:
             self._logged.add(code)
-            self._log.warning("an image, and perhaps later ones: %s", REMARKS[code])
+            self._log.warning("an image, and perhaps later ones: %s", _words(code))

@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from segment.inputs.metadata import Values
 from segment.metrics import Confusion, Score
 from segment.models.classes import Classes
 from segment.output.mask_columns import CELLS, MASK, NO_COLUMNS, ExtraColumns, ImageExtras, features_of, masks_schema
@@ -58,6 +59,7 @@ class ImageRow:
         labelled: whether a label was used; not written.
         mask_path: of a mask that is too large for a row; see `mask_files`.
         extras: what is written beside the mask, if anything.
+        meta: what is kept of the image's metadata; empty if nothing is kept or it was not read.
     """
 
     id: str
@@ -73,6 +75,7 @@ class ImageRow:
     labelled: bool = False
     mask_path: str | None = None
     extras: ImageExtras | None = None
+    meta: Values = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +153,7 @@ def write_masks(
             _cells_array([row.confusion for row in rows]),
             pa.array([row.pixel_accuracy for row in rows], pa.float64()),
             pa.array([row.miou for row in rows], pa.float64()),
-            *extra.arrays([row.extras for row in rows]),
+            *extra.arrays([row.extras for row in rows], [row.meta for row in rows]),
         ],
         schema=masks_schema(extra).with_metadata(
             {

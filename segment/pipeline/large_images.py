@@ -56,7 +56,9 @@ class TiledImages:
         Raises:
             StoreError, InputChanged: a window of a large image cannot be read, or a large mask be written.
         """
-        row = ImageRow(sample.id, sample.url, sample.index, None, None, None, None, None, None, sample.remarks)
+        row = ImageRow(
+            sample.id, sample.url, sample.index, None, None, None, None, None, None, sample.remarks, meta=sample.meta
+        )
         try:
             with clock("decode"):
                 raster = self._open(sample)

@@ -24,12 +24,14 @@ from segment.inputs.parts import SEGMENTED
 from segment.job import Settings
 from segment.metrics import Confusion, image_scores
 from segment.models.card import ModelCard
+from segment.models.extra_options import BRIGHTNESS
 from segment.models.sessions import Extras, Runtime, Session
 from segment.models.sessions.extras import extras_of
 from segment.output.mask_columns import ExtraColumns
 from segment.output.results import STAGES, Stage
 from segment.output.tables import ImageRow
 from segment.pipeline.certainty import image_extras
+from segment.pipeline.kept import mean_luma, row_meta
 from segment.pipeline.prediction import predict
 from segment.pipeline.stacking import Arrays, stack
 from segment.store.client import Store
@@ -67,7 +69,7 @@ class Task:
     @property
     def extra_columns(self) -> ExtraColumns:
         """The columns of masks files beside those of every run."""
-        return ExtraColumns.of(self.extras, self.settings.confidence_maps, self.card)
+        return ExtraColumns.of(self.extras, self.settings.confidence_maps, self.card, self.settings.keep)
 
     def label_decoder(self) -> LabelDecoder:
         """Return the decoder of the run's labels."""
@@ -95,6 +97,7 @@ class Frames:
         masks: `uint8[n, output height, output width]` of the same images, once segmented; a list as `pixels`.
         confidence, probabilities: of the same images; see `Masks`.
         details: what the faults say beyond their code, by position in `samples`.
+        brightness: mean luma, 0-255, by position in `samples`, of the images that are decoded; empty if not kept.
     """
 
     samples: list[Sample]
@@ -107,6 +110,7 @@ class Frames:
     confidence: Arrays | None = None
     probabilities: Arrays | None = None
     details: dict[int, str] = field(default_factory=dict)
+    brightness: dict[int, float] = field(default_factory=dict)
 
     @property
     def positions(self) -> list[int]:
@@ -147,6 +151,7 @@ def decode(samples: Sequence[Sample], task: Task) -> Frames:
     turned_by: dict[int, int] = {}
     remarks: dict[int, tuple[str, ...]] = {}
     details: dict[int, str] = {}
+    brightness: dict[int, float] = {}
     for position, sample in enumerate(samples):
         try:
             if sample.fault not in SEGMENTED:
@@ -160,13 +165,22 @@ def decode(samples: Sequence[Sample], task: Task) -> Frames:
             sizes.append(None)
             continue
         sizes.append((picture.pixels.shape[0], picture.pixels.shape[1]))
+        if BRIGHTNESS in task.settings.keep:
+            brightness[position] = mean_luma(picture.pixels)
         if picture.orientation != 1:
             turned_by[position] = picture.orientation
         if picture.remarks:
             remarks[position] = picture.remarks
     without_bytes = [replace(sample, image=b"") for sample in samples]
     return Frames(
-        without_bytes, sizes, faults, stack(pixels, spec), turned_by=turned_by, remarks=remarks, details=details
+        without_bytes,
+        sizes,
+        faults,
+        stack(pixels, spec),
+        turned_by=turned_by,
+        remarks=remarks,
+        details=details,
+        brightness=brightness,
     )
 
 
@@ -229,7 +243,8 @@ def _encode_one(
 ) -> ImageRow:
     sample, size, fault = frames.samples[position], frames.sizes[position], frames.faults.get(position)
     remarks = sample.remarks + frames.remarks.get(position, ())
-    row = ImageRow(sample.id, sample.url, sample.index, size, None, None, None, None, None, remarks)
+    meta = row_meta(task.settings.keep, sample.meta, frames.brightness.get(position))
+    row = ImageRow(sample.id, sample.url, sample.index, size, None, None, None, None, None, remarks, meta=meta)
     if fault is not None or mask is None or size is None:
         return replace(row, error=sample_error_text(fault or "undecodable", frames.details.get(position, "")))
     card = task.card

@@ -87,6 +87,6 @@ def check_readings(card: ModelCard, weights: Weights, job: Job, *, images: int, 
 
 
 def _takes_bytes(card: ModelCard, weights: Weights) -> bool:
-    inputs = inspect_graph(weights).inputs
+    inputs = inspect_graph(weights.models[0]).inputs  # members of an ensemble have the same type
     named = [entry for entry in inputs if card.input.name in entry.port.names]
-    return bool(inputs) and "int8" in (named or inputs)[0].port.dtype
+    return bool(inputs) and (named or inputs)[0].port.dtype == "uint8"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from segment.metrics.conventions import roles
 from segment.models.card import ModelCard
 
 FEWEST_IMAGES = 4  # fewer have no spread to speak of
@@ -33,21 +34,22 @@ class Evidence:
 
     @staticmethod
     def of(counts: NDArray[np.int64], card: ModelCard) -> Evidence:
-        """Return what a card's metric counts, by its convention (`omz` for `image-mean`); see `segment.metrics.score`.
+        """Return what a card's metric counts, by its convention (`omz` for `image-mean`): see `conventions.roles`.
 
         Args:
             counts: `int64[N, C, C + 1]`, pixels of N images by label and prediction; the last column counts those
                 without a usable prediction, which are errors.
             card: names the ignored classes and the convention.
         """
-        matrix = counts.astype(np.float64)
-        ignored = list(card.classes.ignored_classes)
-        matrix[:, ignored] = 0
-        if card.metric.convention != "cityscapes":
-            matrix[:, :, ignored] = 0
-        predicted = matrix.sum(axis=1)[:, :-1]
-        predicted[:, ignored] = 0
-        return Evidence(np.diagonal(matrix, axis1=1, axis2=2).copy(), matrix.sum(axis=2), predicted)
+        images, classes = counts.shape[:2]
+        ignored = card.classes.ignored_classes
+        cells = counts[:, :, :classes].reshape(images, -1)
+        found = np.zeros((3, images, classes + 1))
+        for sums, role in zip(found, roles(classes, ignored, card.metric.convention), strict=True):
+            np.add.at(sums.T, role[: cells.shape[1]], cells.T)  # the rest is the row of void
+        tp, fp, fn = found[:, :, :-1]
+        fn += np.where(np.isin(np.arange(classes), ignored), 0, counts[:, :, classes])
+        return Evidence(tp, tp + fn, tp + fp)
 
     def miou(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the mIoU, 0-1, of each weighting of the images: `float64[B]` for `[B, N]`; 0 where no pixel counts."""

@@ -10,10 +10,12 @@ from segment.models.card import ModelCard
 from segment.models.card_input import Resize
 from segment.readings.alternatives import SETTINGS
 from segment.readings.checking import Checked
+from segment.readings.evidence import LEAST_DIFFERENCE
 from segment.readings.search import Found, Tried, setting_names
 from segment.store.names import count
 
 _ROWS = 8  # readings that are shown
+_LEAST = f"{100 * LEAST_DIFFERENCE:g} points"
 
 
 def table_lines(checked: Checked) -> Iterator[str]:
@@ -26,8 +28,7 @@ def table_lines(checked: Checked) -> Iterator[str]:
     )
     yield "mIoU (images seen); difference to the card, on the images that both have seen, by mIoU and by the mean over"
     yield "images of each image's mean IoU; ± is the noise, two standard deviations of a paired bootstrap over images"
-    shown = list(found.tried[:_ROWS])
-    shown += [item for item in (found.best, found.card) if item not in shown]
+    shown = list(dict.fromkeys((*found.tried[:_ROWS], found.best, found.card)))
     for item in shown:
         yield f"{_row(item, found)}  {item.reading.words(_told(found))}{'  <- the card' if item is found.card else ''}"
     if len(found.tried) > len(shown):
@@ -63,12 +64,14 @@ def _limits(checked: Checked) -> Iterator[str]:
 
 def no_evidence(found: Found) -> str:
     """Return why nothing can be said, where no reading has anything to do with the labels."""
-    best, excess = found.best.miou, found.over_chance
+    best, excess = found.best, found.over_chance
+    if not best.evidence.labelled.any():
+        return "nothing can be said: no pixel of the labels is of a class that counts (ignore, void_colours)"
     below = "The score is below chance: are the two classes in the other order? "
-    hint = below if excess.value < -excess.noise and found.best.evidence.correct.shape[1] == 2 else ""
+    hint = below if excess.value < -excess.noise and best.evidence.correct.shape[1] == 2 else ""
     return (
-        f"nothing can be said: no reading is above chance level beyond the noise (the best has {best:.1%}, chance "
-        f"{best - excess.value:.1%}, noise {excess.noise:.1%}). {hint}Either the labels are not of these images or of "
+        f"nothing can be said: no reading is above chance level beyond the noise (the best has {percent(best)}, chance "
+        f"{_chance(best)}, noise {100 * excess.noise:.1f} %). {hint}Either the labels are not of these images or of "
         "these classes (names, their order, --label-remap), or the images show little that the model knows, or "
         "output.kind or layout is wrong"
     )
@@ -78,7 +81,8 @@ def verdict_lines(checked: Checked) -> Iterator[str]:
     """Yield whether the card agrees with the labels; if not, what to change."""
     found = checked.found
     if found.agrees:
-        yield "the card agrees with the labels: no other reading is better beyond the noise"
+        scored = f"the card agrees with the labels: it has {percent(found.card)}, and chance {_chance(found.card)}"
+        yield f"{scored}; no other reading is better beyond the noise and {_LEAST}"
         yield from _level(found, ())
         return
     settings = setting_names(found.best.reading, found.card.reading)
@@ -112,6 +116,10 @@ def percent(item: Tried) -> str:
     return f"{100 * item.miou:.1f} %"
 
 
+def _chance(item: Tried) -> str:
+    return f"{100 * (item.miou - item.over_chance.value):.1f} %"
+
+
 def _level(found: Found, settings: Sequence[str]) -> Iterator[str]:
     """Yield what the labels do not decide: other readings within the noise, the highest score first."""
     level = []
@@ -121,7 +129,7 @@ def _level(found: Found, settings: Sequence[str]) -> Iterator[str]:
             level.append(f"{item.reading.words(names)} ({percent(item)})")
     if level:
         what = "of the new values" if settings else "of the card's values"
-        yield f"within the noise {what}, so not told apart: {'; '.join(level)}"
+        yield f"within the noise or {_LEAST} {what}, so not told apart: {'; '.join(level)}"
 
 
 def card_lines(old: ModelCard, new: ModelCard) -> list[str]:

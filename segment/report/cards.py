@@ -65,7 +65,7 @@ def _card_rows(card: ModelCard) -> list[tuple[str, str | Text]]:
         ),
         ("normalise", f"- {spec.mean} / {spec.std}" if any(spec.mean) or set(spec.std) != {1.0} else "nothing"),
         ("resize", _resize(card)),
-        *([("views", _views(card))] if spec.tta else []),
+        *([("views", views_in_words(card))] if spec.tta else []),
         (
             "output",
             f"{output.name or '(the only one)'}: {_kind(output)} {output.layout}, {size}; a smaller one is enlarged "
@@ -90,7 +90,8 @@ def _kind(output: Output) -> str:
     return f"sigmoid{' (a logit)' if output.logit else ''} > {output.threshold:g}"
 
 
-def _views(card: ModelCard) -> str:
+def views_in_words(card: ModelCard) -> str:
+    """Return the sizes of the views (height x width), and how many are averaged."""
     spec = card.input
     scaled = (scaled_size(spec.height, spec.width, scale) for scale in spec.scales)
     sizes = ["x".join(spec.sides), *(f"{height}x{width}" for height, width in scaled)]

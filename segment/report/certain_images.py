@@ -71,7 +71,7 @@ def read_certainty(ledger: Ledger, plan: Plan, run: Mapping[str, Any], parts: Co
 
 
 def confidence_in_words(certainty: Certainty | None) -> str:
-    """Return mean, measure and the least certain images in a line; `""` for a run without confidence."""
+    """Return mean, measure and the least certain images in a line; `""` without one."""
     if certainty is None or certainty.mean is None:
         return ""
     least = ", ".join(f"{shown(image.id)} {image.confidence:.3f}" for image in certainty.least[:_NAMED])

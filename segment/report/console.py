@@ -11,7 +11,6 @@ from rich.table import Table
 from rich.text import Text
 
 from segment.inputs.findings import by_reason, choice_in_words
-from segment.metrics.bootstrap import Interval
 from segment.output.attempts import count_over_attempts, read_attempts
 from segment.output.audit import Audit
 from segment.output.ledger import Ledger
@@ -20,6 +19,7 @@ from segment.output.results import STAGES
 from segment.output.speed import Speed, last_speed
 from segment.report.aggregate import RunReport
 from segment.report.certain_images import confidence_in_words
+from segment.report.wording import span
 from segment.store.names import count, rate, shown, size
 
 _WIDTH = 80  # columns of a report that does not go to a terminal
@@ -54,8 +54,8 @@ def print_report(report: RunReport, console: Console | None = None) -> None:
     console.print(_classes(report, glyphs))
     if report.errors:
         console.print(_errors(report))
-    if report.certainty:
-        console.print(f"confidence: {confidence_in_words(report.certainty)}", markup=False)
+    if words := confidence_in_words(report.certainty):
+        console.print(f"confidence: {words}", markup=False)
     console.print(f"masks: {shown(report.output)}/masks/", soft_wrap=True, markup=False)
 
 
@@ -142,11 +142,6 @@ def in_brackets(report: RunReport, figure: str) -> str:
     """Return the interval of a figure of the report as `(59.8 to 62.4)`, in per cent; `""` if there is none."""
     bounds = report.scored.intervals.get(figure) if report.scored else None
     return f"({span(bounds)})" if bounds else ""
-
-
-def span(bounds: Interval | None) -> str:
-    """Format the bounds of an interval in per cent: `59.8 to 62.4`; `""` for None."""
-    return f"{100 * bounds.low:.1f} to {100 * bounds.high:.1f}" if bounds else ""
 
 
 def _classes(report: RunReport, glyphs: _Glyphs) -> Table:

@@ -28,28 +28,29 @@ class Names:
 
     Args:
         ids: of all images, repeated where images share one. They take 8 bytes of memory each.
+        suffix: of the files.
     """
 
-    def __init__(self, ids: Iterable[str]) -> None:
-        hashes = np.fromiter((_hash(safe_path(name)) for name in ids), np.uint64)
-        self._shared = _repeated(hashes)
+    def __init__(self, ids: Iterable[str], suffix: str = ".png") -> None:
+        self._suffix = suffix
+        self._shared = _repeated(np.fromiter((_hash(safe_path(name, suffix)) for name in ids), np.uint64))
 
     @staticmethod
-    def of_run(ledger: Ledger, plan: Plan) -> Names:
+    def of_run(ledger: Ledger, plan: Plan, suffix: str = ".png") -> Names:
         """Return the names for a run. Ids come from the plan; those of Parquet input from the committed parts."""
-        return Names(_ids(ledger, plan))
+        return Names(_ids(ledger, plan), suffix)
 
     def file(self, shard: str, name: str) -> str:
-        """Return the relative path of the PNG of an image."""
-        safe = safe_path(name)
+        """Return the relative path of the file of an image."""
+        safe = safe_path(name, self._suffix)
         if self._needs_digits(safe):
             safe += "-" + hashlib.sha256(f"{shard}\n{name}".encode()).hexdigest()[:_DIGITS]
-        return f"{safe}.png"
+        return f"{safe}{self._suffix}"
 
     def is_changed(self, shard: str, name: str) -> bool:
-        """Return whether the file name of an image is not its id with the suffix `.png`."""
+        """Return whether the file name of an image is not its id with the suffix of the files."""
         stem = name[: name.rindex(".")] if suffix_of(name) in IMAGE_SUFFIXES else name
-        return self.file(shard, name) != f"{stem}.png"
+        return self.file(shard, name) != f"{stem}{self._suffix}"
 
     def _needs_digits(self, safe: str) -> bool:
         if _hash(safe) in self._shared:

@@ -6,7 +6,8 @@ import re
 
 from segment.report.aggregate import RunReport
 from segment.report.certain_images import confidence_in_words
-from segment.report.console import accuracies, in_brackets, percent, remarks, span, summary_phrases
+from segment.report.console import accuracies, in_brackets, percent, remarks, summary_phrases
+from segment.report.wording import span
 from segment.store.names import shown
 
 _MARKUP = re.compile(r"[\\`*\[\]<>|~&]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")  # an underscore within a word is no markup
@@ -20,8 +21,8 @@ def to_markdown(report: RunReport) -> str:
     if report.is_scored:
         blocks.append(_conventions(report))
     blocks.append(_classes(report))
-    if report.certainty:
-        blocks.append(f"Confidence: {escaped(confidence_in_words(report.certainty))}.")
+    if words := confidence_in_words(report.certainty):
+        blocks.append(f"Confidence: {escaped(words)}.")
     if report.errors:
         lines = [f"| {escaped(e.id)} | {escaped(e.error)} |" for e in report.errors]
         head = f"First {len(report.errors)} of {report.total.errors:,} errors:\n\n| image | error |\n|---|---|\n"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,18 +12,21 @@ from numpy.typing import NDArray
 
 from segment.errors import SegmentError, UsageError, did_you_mean
 from segment.metrics import CONVENTIONS
-from segment.metrics.bootstrap import RESAMPLES
+from segment.metrics.bootstrap import MOST_RESAMPLES, RESAMPLES
 from segment.metrics.regroup import regroup
 from segment.models.card import Convention, ModelCard
 from segment.output.ledger import Ledger
+from segment.output.mask_columns import ExtraColumns
 from segment.output.plan import Plan
 from segment.report.aggregate import RunReport, load_report
 from segment.scores.image_counts import ImageCounts, read_image_counts
-from segment.scores.scored import Protocol, Scored, score_images, score_total
-from segment.scores.slices import Slices, groups_of, slices_by
+from segment.scores.scored import FEW, Protocol, Scored, score_images, score_total
+from segment.scores.slices import Slices, groups_of, kept_name, slices_by
 from segment.store.client import Store
 from segment.store.names import count, shown
 from segment.store.urls import to_url
+
+_FEW_RESAMPLES = 200  # below which the ends of a 95 % interval rest on a few draws
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +68,8 @@ class RunScore:
         lines = [report.size_note] if report.size_note else []
         if report.total.errors:
             lines.append(f"{count(report.total.errors, 'image')} with an error in no score")
+        if (unscored := report.total.images - report.total.errors - report.total.scored) > 0:
+            lines.append(f"{count(unscored, 'image')} without a label that the card counts")
         if grouping.ignored:
             lines.append(f"ignored: {', '.join(shown(grouping.names[index]) for index in grouping.ignored)}")
         if grouping.chosen is not None:
@@ -72,7 +77,14 @@ class RunScore:
             lines.append(f"means over {chosen}; pixel accuracy and kappa are of all")
         if self.without_slice:
             lines.append(f"{count(self.without_slice, 'image')} in no slice")
-        return [*lines, *(self.overall.notes(grouping.names, self.units) if self.resamples else ())]
+        return [*lines, *(self._interval_notes() if self.resamples else ())]
+
+    def _interval_notes(self) -> Iterator[str]:
+        yield from self.overall.notes(self.protocol.grouping.names, self.units)
+        if few := sum(one.has_few for one in self.slices.values()):
+            yield f"{count(few, 'slice')} of fewer than {FEW} {self.units}, whose intervals are somewhat too narrow"
+        if self.overall.intervals and self.resamples < _FEW_RESAMPLES:
+            yield f"{count(self.resamples, 'resample')} only: the intervals are coarse, and others with another seed"
 
 
 def score(
@@ -101,9 +113,10 @@ def score(
         merge: unions of classes, as `Pole+SignSymbol=Furniture`.
         classes: the classes over which means are taken; None for all.
         by: slices to score besides: `size` of the image, `label:CLASS` (share of the class among its labelled pixels),
-            `folder`, or a regular expression whose first group, found in an image's id, names its slice.
-        group_by: what resamples draw instead of single images, `folder` or an expression as in `by`: frames of one
-            video are not independent.
+            metadata that the run keeps by its name, `folder`, or a regular expression whose first group, found in an
+            image's id, names its slice. `speed:30,60` makes ranges of numbers, `meta:size` is metadata of that name.
+        group_by: what resamples draw instead of single images, metadata, `folder` or an expression as in `by`: frames
+            of one video are not independent.
         resamples: of the bootstrap behind the intervals; 0 for none, which reads the statistics only.
         seed: of the resamples.
         storage_options: fsspec options for a URL that is not local.
@@ -136,10 +149,16 @@ class Request:
         own = card.metric.convention
         return Protocol(grouping, self.convention or own, "omz" if own == "image-mean" else own)
 
+    def kept(self, run: Mapping[str, Any]) -> set[str]:
+        """Return the names of the kept metadata that slices and groups need, given `run.json`. Raises UsageError."""
+        known = ExtraColumns.of_run(run, ModelCard.model_validate(run["card"])).meta
+        asked = {option: by for option, by in (("by", self.by), ("group_by", self.group_by)) if by}
+        return {name for option, by in asked.items() if (name := kept_name(by, known, option))}
+
     def needs_images(self, protocol: Protocol) -> bool:
         """Return whether the counts of single images are needed; if not, those of shards do."""
         regrouped = self.ignore is not None or bool(self.merge) or self.classes is not None
-        return bool(self.resamples or self.by) or (protocol.convention == "image-mean" and regrouped)
+        return bool(self.resamples) or self.by is not None or (protocol.convention == "image-mean" and regrouped)
 
 
 def check_convention(name: str | None) -> None:
@@ -149,17 +168,20 @@ def check_convention(name: str | None) -> None:
         raise UsageError(f"convention = {name!r} is none.{known}")
 
 
-def check_resamples(resamples: int, group_by: str | None) -> None:
-    """Raise UsageError unless it is a number of resamples, and one that groups are of use for."""
-    if resamples < 0:
-        raise UsageError(f"resamples = {resamples}: give 0 for no intervals, or a number such as {RESAMPLES}")
-    if group_by and not resamples:
+def check_resamples(resamples: int, seed: int, group_by: str | None) -> None:
+    """Raise UsageError unless these are numbers of resamples and a seed, and ones that groups are of use for."""
+    if not 0 <= resamples <= MOST_RESAMPLES:
+        why = f"give 0 for no intervals, or a number up to {MOST_RESAMPLES}, such as {RESAMPLES}"
+        raise UsageError(f"resamples = {resamples}: {why}")
+    if seed < 0:
+        raise UsageError(f"seed = {seed}: give a whole number from 0 on")
+    if group_by is not None and not resamples:
         raise UsageError("group_by is for intervals, and resamples = 0 makes none: leave one of the two out")
 
 
 def score_run(ledger: Ledger, asked: Request) -> RunScore:
     """Score the run of a ledger; see `score`."""
-    check_resamples(asked.resamples, asked.group_by)
+    check_resamples(asked.resamples, asked.seed, asked.group_by)
     report, plan = load_report(ledger), ledger.read_run_and_plan()[1]
     protocol = asked.protocol(report.card)
     if not report.is_scored:
@@ -169,9 +191,9 @@ def score_run(ledger: Ledger, asked: Request) -> RunScore:
         images = report.total.images - report.total.errors
         overall = score_total(report.total.confusion, images, protocol, report.total.image_miou)
         return RunScore(report, protocol, overall)
-    counts = read_counts(ledger, plan, report)
-    groups = groups_of(counts.ids, asked.group_by).of_image if asked.group_by else None
-    slices = slices_by(counts, asked.by, report.card.classes.names) if asked.by else None
+    counts = read_counts(ledger, plan, report, asked.kept(report.run))
+    groups = groups_of(counts.ids, asked.group_by, counts.meta).of_image if asked.group_by is not None else None
+    slices = slices_by(counts, asked.by, report.card.classes.names) if asked.by is not None else None
     overall = score_images(counts, protocol, groups, asked.resamples, asked.seed)
     return RunScore(
         report,
@@ -184,13 +206,13 @@ def score_run(ledger: Ledger, asked: Request) -> RunScore:
     )
 
 
-def read_counts(ledger: Ledger, plan: Plan, report: RunReport) -> ImageCounts:
-    """Read the counts of the images that a report covers.
+def read_counts(ledger: Ledger, plan: Plan, report: RunReport, meta: Collection[str] = ()) -> ImageCounts:
+    """Read the counts of the images that a report covers, and the kept metadata of these names.
 
     Raises:
         SegmentError: a masks file is damaged or lost, or the counts are not those of the statistics.
     """
-    counts = read_image_counts(ledger, plan, report.parts, len(report.card.classes))
+    counts = read_image_counts(ledger, plan, report.parts, len(report.card.classes), meta)
     check_counts(ledger, report, counts)
     return counts
 

@@ -14,9 +14,10 @@ from rich.table import Table
 from rich.text import Text
 
 from segment.metrics.bootstrap import LEVEL, Interval
-from segment.report.console import percent, span
+from segment.report.console import percent
 from segment.report.markdown import escaped
 from segment.report.run_score import RunScore
+from segment.report.wording import span
 from segment.report.written_names import spreadsheet_cell
 from segment.scores.paired import OF_CLASS
 from segment.scores.scored import Scored

@@ -7,6 +7,7 @@ import datetime
 from segment.metrics.bootstrap import Interval
 from segment.pipeline.stages import Task
 from segment.report.aggregate import RunReport
+from segment.report.cards import views_in_words
 from segment.report.certain_images import confidence_in_words
 from segment.report.published import published_in_words
 from segment.store.names import shown
@@ -101,6 +102,7 @@ def fact_rows(report: RunReport, task: Task) -> list[tuple[str, str]]:
         ("Weights", f"{shown(run['weights']['origin'])} ({run['weights']['format']})"),
         ("Weights SHA-384", run["weights"]["sha384"]),
         ("Input size", f"{width} × {height}, {card.input.channels_in_words}, {method}"),
+        ("Views", views_in_words(card) if card.input.tta else ""),
         ("Runtime", f"{runtime.name} {runtime.version}, {runtime.device}, {runtime.precision}"),
         ("Scored at", f"{card.metric.resolution} size, masks stored at {task.settings.mask_size} size{differ}"),
         ("Intervals", "; ".join(report.scored.notes(card.classes.names)) if report.scored else ""),

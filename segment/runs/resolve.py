@@ -16,6 +16,7 @@ from segment.images.labels import LabelDecoder, parse_source
 from segment.inputs.discover import Discovery, Known, discover
 from segment.job import Job, job_record
 from segment.models.card import ModelCard
+from segment.models.extra_options import BRIGHTNESS
 from segment.models.sessions import LARGEST, Extras, Runtime, find_batch, resolve_runtime, runtime_version
 from segment.models.sessions.extras import extras_of
 from segment.models.weights import Weights
@@ -43,6 +44,11 @@ def check_options(job: Job, card: ModelCard) -> None:
         raise UsageError(
             f"--mask-size model: the card {card.name} segments images in tiles (input.tiles), so a mask has the "
             "size of its image; leave the option out"
+        )
+    if BRIGHTNESS in job.keep and (card.input.tiles or card.input.bands):
+        raise UsageError(
+            f"keep = {BRIGHTNESS}: the card {card.name} reads images in tiles or of other bands than RGB, whose "
+            "brightness is not measured; leave it out"
         )
     session_extras(card, job_extras(job, card))
 
@@ -163,6 +169,8 @@ def _extras_identity(job: Job, card: ModelCard) -> dict[str, Any]:
 def _normal_options(job: Job) -> dict[str, Any]:
     """Return the input options in a normal form: equal inputs have equal options."""
     options = job.input_options.model_dump(mode="json")
+    if not job.keep:  # so that the identity of such runs stays as it was
+        del options["keep"]
     return {**options, "labels": unsigned(to_url(job.labels)) if job.labels else None}
 
 

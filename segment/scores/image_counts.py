@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +18,7 @@ from segment.output.ledger import Ledger
 from segment.output.part_rows import numbers_of, part_tables
 from segment.output.plan import Plan
 
-COUNT_COLUMNS = ["id", "width", "height", "confusion"]
+_COLUMNS = ["id", "width", "height", "confusion"]
 _LARGEST = np.iinfo(np.uint32).max
 
 
@@ -33,6 +33,7 @@ class ImageCounts:
         offsets: `int64[n + 1]`: the cells of image i are `cells[offsets[i]:offsets[i + 1]]`.
         cells: `uint16[m]`, `label * C + prediction`; label C is void.
         counts: pixels, `uint32[m]`, or `int64` where one has more.
+        meta: the kept metadata that was read, by name: text of each image.
     """
 
     classes: int
@@ -41,6 +42,7 @@ class ImageCounts:
     offsets: NDArray[np.int64]
     cells: NDArray[np.uint16]
     counts: NDArray[np.integer]
+    meta: Mapping[str, pa.ChunkedArray] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -57,6 +59,7 @@ class ImageCounts:
             offsets=offsets,
             cells=self.cells[chosen],
             counts=self.counts[chosen],
+            meta={name: values.take(pa.array(images)) for name, values in self.meta.items()},
         )
 
     def regrouped(self, grouping: Grouping) -> ImageCounts:
@@ -139,7 +142,9 @@ class ImageCounts:
             yield units[first:last] - start, self.take(images[first:last])
 
 
-def read_image_counts(ledger: Ledger, plan: Plan, parts: Collection[str], classes: int) -> ImageCounts:
+def read_image_counts(
+    ledger: Ledger, plan: Plan, parts: Collection[str], classes: int, meta: Collection[str] = ()
+) -> ImageCounts:
     """Read the counts of the images of committed parts; of each masks file no mask.
 
     Error rows have no counts and are left out; images without a label have all their pixels in the void row.
@@ -148,19 +153,25 @@ def read_image_counts(ledger: Ledger, plan: Plan, parts: Collection[str], classe
         ledger, plan: of the run.
         parts: ids of the parts.
         classes: number of classes of the run's card.
+        meta: names of kept metadata to read.
 
     Raises:
         SegmentError: a masks file is damaged or lost.
     """
     blocks = [
-        counts_of_rows(classes, table.filter(pc.is_valid(table["confusion"])))
-        for _, table in part_tables(ledger, plan, numbers_of(plan, parts), COUNT_COLUMNS)
+        counts_of_rows(classes, table.filter(pc.is_valid(table["confusion"])), meta)
+        for _, table in part_tables(ledger, plan, numbers_of(plan, parts), count_columns(meta))
     ]
-    return joined(classes, blocks)
+    return joined(classes, blocks, meta)
 
 
-def counts_of_rows(classes: int, rows: pa.Table) -> ImageCounts:
-    """Return the counts of rows of a masks file (`COUNT_COLUMNS`), each of which has counts."""
+def count_columns(meta: Collection[str] = ()) -> list[str]:
+    """Return the columns of masks files that `counts_of_rows` takes."""
+    return [*_COLUMNS, *(["meta"] if meta else [])]
+
+
+def counts_of_rows(classes: int, rows: pa.Table, meta: Collection[str] = ()) -> ImageCounts:
+    """Return the counts of rows of a masks file (`count_columns`), each of which has counts, and kept metadata."""
     stored = rows["confusion"].combine_chunks()
     return ImageCounts(
         classes,
@@ -169,7 +180,12 @@ def counts_of_rows(classes: int, rows: pa.Table) -> ImageCounts:
         np.append(0, np.cumsum(np.asarray(pc.list_value_length(stored.field("cell"))).astype(np.int64))),
         np.asarray(stored.field("cell").flatten()).astype(np.uint16),
         _narrow(np.asarray(stored.field("count").flatten())),
+        {name: _kept(rows["meta"], name) for name in meta},
     )
+
+
+def _kept(meta: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
+    return pa.chunked_array([pc.struct_field(meta.combine_chunks(), [meta.type.get_field_index(name)])])
 
 
 def counts_of_matrices(
@@ -187,8 +203,8 @@ def counts_of_matrices(
     )
 
 
-def joined(classes: int, blocks: Sequence[ImageCounts]) -> ImageCounts:
-    """Return the counts of the images of all blocks, in order."""
+def joined(classes: int, blocks: Sequence[ImageCounts], meta: Collection[str] = ()) -> ImageCounts:
+    """Return the counts of the images of all blocks, in order, and their metadata of these names."""
     return ImageCounts(
         classes,
         pa.chunked_array([chunk for block in blocks for chunk in block.ids.chunks], pa.string()),
@@ -196,6 +212,10 @@ def joined(classes: int, blocks: Sequence[ImageCounts]) -> ImageCounts:
         np.append(0, np.cumsum(np.concatenate([np.empty(0, np.int64), *(np.diff(block.offsets) for block in blocks)]))),
         np.concatenate([np.empty(0, np.uint16), *(block.cells for block in blocks)]),
         np.concatenate([np.empty(0, np.uint32), *(block.counts for block in blocks)]),
+        {
+            name: pa.chunked_array([chunk for block in blocks for chunk in block.meta[name].chunks], pa.string())
+            for name in meta
+        },
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,7 @@ from segment.output.ledger import Ledger
 from segment.output.mask_files import read_mask
 from segment.output.part_rows import read_part_rows
 from segment.output.plan import Plan
-from segment.scores.image_counts import COUNT_COLUMNS, ImageCounts, counts_of_matrices, counts_of_rows, joined
+from segment.scores.image_counts import ImageCounts, count_columns, counts_of_matrices, counts_of_rows, joined
 from segment.scores.matching import Matches, RunRows
 from segment.store.background import in_order
 
@@ -67,7 +67,9 @@ class Pairs:
         return len(self.rows_a)
 
 
-def read_pairs(a: Side, b: Side, matches: Matches, common: CommonClasses, with_masks: bool = True) -> Pairs:
+def read_pairs(
+    a: Side, b: Side, matches: Matches, common: CommonClasses, with_masks: bool = True, meta: Collection[str] = ()
+) -> Pairs:
     """Read the rows of matched images, part by part of A, in several threads, and count their pixels.
 
     Memory holds the counts of all images (see `ImageCounts`), the masks of a few parts, and both of one large image.
@@ -78,11 +80,12 @@ def read_pairs(a: Side, b: Side, matches: Matches, common: CommonClasses, with_m
         matches: the images.
         common: the classes.
         with_masks: count the pixels of the masks against each other; if not, no mask is read.
+        meta: names of metadata that A keeps, to read with its counts.
 
     Raises:
         SegmentError: a masks file is damaged or lost.
     """
-    reader = _Reader(a, b, common, with_masks)
+    reader = _Reader(a, b, common, with_masks, meta)
     of_a: list[ImageCounts] = []
     of_b: list[ImageCounts] = []
     of_masks: list[ImageCounts] = []
@@ -97,7 +100,7 @@ def read_pairs(a: Side, b: Side, matches: Matches, common: CommonClasses, with_m
     return Pairs(
         matches.rows_a[kept],
         matches.rows_b[kept],
-        _drained(len(a.card.classes), of_a),
+        _drained(len(a.card.classes), of_a, meta),
         _drained(len(b.card.classes), of_b),
         _drained(len(common.classes), of_masks) if with_masks else None,
         int(enlarged[0]),
@@ -106,9 +109,9 @@ def read_pairs(a: Side, b: Side, matches: Matches, common: CommonClasses, with_m
     )
 
 
-def _drained(classes: int, blocks: list[ImageCounts]) -> ImageCounts:
+def _drained(classes: int, blocks: list[ImageCounts], meta: Collection[str] = ()) -> ImageCounts:
     """Join blocks and let go of them, before those of the other run are joined, too."""
-    counts = joined(classes, blocks)
+    counts = joined(classes, blocks, meta)
     blocks.clear()
     return counts
 
@@ -133,12 +136,12 @@ class _Block:
 class _Reader:
     """Reads parts of two runs; called in several threads."""
 
-    def __init__(self, a: Side, b: Side, common: CommonClasses, with_masks: bool) -> None:
+    def __init__(self, a: Side, b: Side, common: CommonClasses, with_masks: bool, meta: Collection[str]) -> None:
         self._a, self._b, self._common, self._with_masks = a, b, common, with_masks
         self._large = threading.Lock()  # masks in files of their own, of which one image's are in memory at once
-        columns = [*COUNT_COLUMNS, "mask"] if with_masks else COUNT_COLUMNS
-        self._part_of_a = self._part_reader(a, columns)
-        self._part_of_b = functools.lru_cache(maxsize=_CACHED)(self._part_reader(b, columns))
+        self._meta, mask = meta, ["mask"] if with_masks else []
+        self._part_of_a = self._part_reader(a, [*count_columns(meta), *mask])
+        self._part_of_b = functools.lru_cache(maxsize=_CACHED)(self._part_reader(b, [*count_columns(), *mask]))
 
     @staticmethod
     def _part_reader(side: Side, columns: list[str]) -> Callable[[int], pa.Table]:
@@ -151,7 +154,7 @@ class _Reader:
         same_size = [pc.equal(one[name], other[name]) for name in ("width", "height")]
         kept = np.asarray(pc.and_(*same_size))
         one, other = one.filter(pa.array(kept)), other.filter(pa.array(kept))
-        a = counts_of_rows(len(self._a.card.classes), one)
+        a = counts_of_rows(len(self._a.card.classes), one, self._meta)
         b = counts_of_rows(len(self._b.card.classes), other)
         matrices, enlarged = self._confusions(one, other) if self._with_masks else ([], np.zeros(2, np.int64))
         pixels = a.pixels if self._with_masks else np.empty(0, np.int64)

@@ -17,8 +17,9 @@ from segment.models.card import Convention
 from segment.scores.image_counts import ImageCounts
 from segment.store.names import count, shown
 
-_FEW = 30  # units below which an interval of the percentile bootstrap is noticeably too narrow
+FEW = 30  # units below which an interval of the percentile bootstrap is noticeably too narrow
 _RARE = 0.01  # share of resamples without a class from which on it is told
+_TOLD = 5  # such classes that are named
 
 
 @dataclass(frozen=True)
@@ -75,14 +76,25 @@ class Scored:
         """
         units = count(self.units, kind[:-1])
         if self.units < FEWEST:
-            return [f"no intervals: they follow from differences between {kind}, and there is {units}"]
+            be = "is" if self.units == 1 else "are"
+            return [f"no intervals: they follow from differences between {kind}, and there {be} {units}"]
         lines = [f"95 % intervals by bootstrap of {units}"]
-        if self.units < _FEW:
-            lines[0] += f": below about {_FEW} they are somewhat too narrow"
-        rare = ((name, share) for name, share in zip(names, self.unlabelled, strict=False) if share >= _RARE)
-        for name, share in rare:
-            lines.append(f"{shown(name)}: no label in {100 * share:.0f} % of the resamples, which leave it out")
+        if self.has_few:
+            lines[0] += f": below about {FEW} they are somewhat too narrow"
+        shares = dict(zip(names, self.unlabelled, strict=False))
+        rare = [name for name in sorted(shares, key=shares.__getitem__, reverse=True) if shares[name] >= _RARE]
+        lines += [
+            f"{shown(name)}: no label in {100 * shares[name]:.0f} % of the resamples, which leave it out"
+            for name in rare[:_TOLD]
+        ]
+        if (others := len(rare) - _TOLD) > 0:
+            lines.append(f"no label in some resamples: {count(others, 'other class', 'other classes')}")
         return lines
+
+    @property
+    def has_few(self) -> bool:
+        """Whether there are so few units that the intervals are noticeably too narrow."""
+        return FEWEST <= self.units < FEW
 
 
 def score_total(confusion: Confusion, images: int, protocol: Protocol, image_mean: float | None) -> Scored:

@@ -159,10 +159,10 @@ def listed(names: Sequence[str], most: int = 12) -> str:
     return text + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def safe_path(name: str) -> str:
+def safe_path(name: str, suffix: str = ".png") -> str:
     """Turn an id into a relative path without a suffix that stays below its folder on any operating system.
 
-    Its folders do not end with `.png`, so that no output file `x.png` collides with a folder.
+    Its folders do not end with the suffix that its file gets, so that no file `x.png` collides with a folder.
 
     >>> safe_path("street/0001.png"), safe_path("../../etc/passwd"), safe_path("C:\\\\x?.jpg")
     ('street/0001', '_/_/etc/passwd', 'C_/x_')
@@ -171,7 +171,7 @@ def safe_path(name: str) -> str:
     """
     stem = name[: name.rindex(".")] if suffix_of(name) in IMAGE_SUFFIXES else name
     *folders, last = [_safe_part(part) for part in stem.replace("\\", "/").split("/") if part] or ["_"]
-    path = "/".join([*(f"{folder}_" if folder.lower().endswith(".png") else folder for folder in folders), last])
+    path = "/".join([*(f"{folder}_" if folder.lower().endswith(suffix) else folder for folder in folders), last])
     if len(path.encode()) <= _LONGEST_PATH:
         return path
     return f"{path[:_SHORTENED].rstrip('/')}-{hashlib.sha256(name.encode()).hexdigest()[:16]}"

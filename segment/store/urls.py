@@ -152,6 +152,25 @@ def query_parameters(url: str) -> list[str]:
     return [unquote(item.partition("=")[0]).lower() for item in query.split("&") if item]
 
 
+_SIGNING_VALUE = re.compile(
+    rf"((?:[?&;#]|%3f|%26|\\u0026)(?:amp;)?(?:{'|'.join(sorted(map(re.escape, _SIGNING)))}|"
+    rf"(?:{'|'.join(map(re.escape, _SIGNING_PREFIXES))})[\w-]*)(?:=|%3d))[^&\s'\"<>\\;#]+",
+    re.IGNORECASE,
+)
+
+
+def masked_text(text: str) -> str:
+    """Return a user's text as it may be stored: without passwords of URLs and without signatures, wherever they stand.
+
+    >>> masked_text("https://h/a.png?id=7&token=9f"), masked_text('{"url": "https://h/?sig=9f"}')
+    ('https://h/a.png?id=7', '{"url": "https://h/?sig=***"}')
+    """
+    text = redact_credentials(text)
+    if "=" not in text and "%3" not in text:
+        return text
+    return _SIGNING_VALUE.sub(r"\1***", text if re.search(r"\s", text) else unsigned_name(text))
+
+
 @functools.lru_cache(1024)
 def _signing(parameters: tuple[str, ...]) -> tuple[bool, ...]:
     """Return for each parameter of a query whether it belongs to a signature."""

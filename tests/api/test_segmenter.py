@@ -19,11 +19,13 @@ from sklearn.metrics import confusion_matrix
 import segment
 from segment.errors import ModelError, SampleError, UsageError
 from segment.images.codec import decode_picture
+from segment.models.card_input import Resize
 from tests.datasets import encoded, read_rows
-from tests.graphs import colour_classifier
+from tests.graphs import colour_classifier, painted
 from tests.jobs import MOTLEY_ERRORS, motley
 from tests.jobs import model as small_model
 from tests.scenes import CLASSES, MODEL, Scenes
+from tests.serving import small
 
 
 @pytest.fixture(scope="module")
@@ -166,6 +168,19 @@ def test_max_pixels_limits_batches_and_single_images(scenes: Scenes) -> None:
     assert few.segment(photo)["error"].startswith("too_many_pixels")
     assert pickle.loads(pickle.dumps(few)).model.max_pixels == size - 1
     assert segment.Segmenter(MODEL, max_pixels=size)({"image": forms})["error"] == [""] * 4
+
+
+def test_an_image_that_does_not_fit_the_model_fails_no_batch(tmp_path: Path) -> None:
+    unscaled = Resize(method="none", pad=(0, 0, 0))
+    card = small(input={"resize": unscaled, "channels": "RGB"}, output={"kind": "logits"})
+    (tmp_path / "net.onnx").write_bytes(colour_classifier(card))
+    small_image, mask = painted(card, 0)
+    images = [np.zeros((33, 48, 3), np.uint8), small_image]
+    found = segment.Segmenter(card, tmp_path / "net.onnx")({"image": images})
+    assert found["error"][0].startswith("larger_than_input: ")
+    assert "33x48 pixels (height, width), at most 32x48" in found["error"][0]
+    assert (found["mask"][0].size, found["error"][1]) == (0, "")
+    assert np.array_equal(found["mask"][1], mask)
 
 
 def test_nulls_of_every_library_are_no_images_and_no_errors(segmenter: segment.Segmenter, scenes: Scenes) -> None:

@@ -17,6 +17,7 @@ from segment.images.codec import decode_picture
 from segment.images.labels import LabelDecoder
 from tests.datasets import FORMATS, Item, encoded, read_rows
 from tests.jobs import model, motley
+from tests.tars import tar
 
 
 def rows_of(source: segment.ImageSource, parallelism: int = 1000) -> list[dict[str, Any]]:
@@ -98,6 +99,15 @@ def test_blocks_are_bounded(items: list[Item], tmp_path: Path, monkeypatch: pyte
     blocks = list(task())
     assert sum(block.num_rows for block in blocks) == 14
     assert len(blocks) > 4
+
+
+def test_metadata_is_kept(items: list[Item], tmp_path: Path) -> None:
+    held = b'{"weather": "fog", "speed": 30}'
+    path = tar(tmp_path / "in.tar", (items[0].name, items[0].image), (f"{items[0].stem}.json", held))
+    rows = rows_of(segment.ImageSource(path, keep=["speed", "weather"]))
+    assert [row["meta"] for row in rows] == [{"speed": "30", "weather": "fog"}]
+    with pytest.raises(UsageError, match="ImageSource keeps what comes with the input"):
+        segment.ImageSource(path, keep=[":brightness"])
 
 
 def test_an_input_without_labels_has_no_such_column(items: list[Item], tmp_path: Path) -> None:

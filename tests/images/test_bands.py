@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,22 @@ def test_bands_are_the_card_s_in_its_order(options: dict[str, Any], planar: bool
     found = decode_image(tiff(PIXELS, planar, **options), entry(), LIMIT)
     assert np.array_equal(found.pixels, PIXELS[..., [3, 2, 1, 7]])
     assert (found.pixels.flags.c_contiguous, found.remarks) == (True, ())
+
+
+@pytest.mark.parametrize(("kind", "said"), [("miniswhite", "white is 0"), ("palette", "indices of a palette")])
+def test_pixels_that_are_no_numbers_of_bands_are_refused(kind: str, said: str) -> None:
+    file = io.BytesIO()
+    colours = np.zeros((3, 256), np.uint16) if kind == "palette" else None
+    tifffile.imwrite(file, PIXELS[..., 0], photometric=kind, colormap=colours)
+    assert fault(file.getvalue(), entry((1,))) == ("band_type", said)
+
+
+@pytest.mark.parametrize("compression", [None, "deflate", "jpeg"])
+def test_a_file_that_is_cut_off_is_damaged(compression: str | None) -> None:
+    file = io.BytesIO()
+    tifffile.imwrite(file, PIXELS[..., :3], photometric="rgb", compression=compression)
+    assert decode_image(file.getvalue(), entry((1, 2, 3)), LIMIT).pixels.shape == (37, 50, 3)
+    assert fault(file.getvalue()[:-9], entry((1, 2, 3)))[0] == "undecodable"
 
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.int16])
@@ -135,11 +152,13 @@ def test_a_damaged_file_is_an_error(options: dict[str, Any]) -> None:
         assert found.pixels.dtype == np.uint8
 
 
-def test_arrays_hold_the_bands_of_the_card() -> None:
-    spec = entry()
-    assert np.array_equal(to_picture(PIXELS[..., :4], LIMIT, spec).pixels, PIXELS[..., :4])
-    assert np.array_equal(to_picture(tiff(PIXELS), LIMIT, spec).pixels, PIXELS[..., [3, 2, 1, 7]])
-    with pytest.raises(ValueError, match=r"an image is uint8\[H, W, 4\], the card's bands, not uint8 \(37, 50, 8\)"):
+@pytest.mark.parametrize("bands", [(4, 3, 2, 8), (4, 3, 2)])
+def test_arrays_hold_the_bands_of_the_card(bands: tuple[int, ...]) -> None:
+    spec, number = entry(bands), len(bands)
+    assert np.array_equal(to_picture(PIXELS[..., :number], LIMIT, spec).pixels, PIXELS[..., :number])
+    assert np.array_equal(to_picture(tiff(PIXELS), LIMIT, spec).pixels, PIXELS[..., [band - 1 for band in bands]])
+    said = f"an image is uint8[H, W, {number}], the card's bands, not uint8 (37, 50, 8)"
+    with pytest.raises(ValueError, match=re.escape(said)):
         to_picture(PIXELS, LIMIT, spec)
 
 

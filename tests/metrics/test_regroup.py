@@ -44,6 +44,8 @@ def test_what_is_ignored_and_chosen() -> None:
     assert regroup(CLASSES, ignore=["none"]).ignored == ()
     merged = regroup(CLASSES, ignore=["Pole,Sign"], merge=["Pole+Sign=Thin"], chosen=["Road"])
     assert (merged.names, merged.ignored, merged.chosen) == (("Sky", "Road", "Thin", *NAMES[4:]), (2,), (1,))
+    by_index = regroup(CLASSES, merge=["0+1=Flat"], chosen=["2", "flat"])  # an index of the card, though Pole is 1 now
+    assert [by_index.names[index] for index in by_index.chosen or ()] == ["Flat", "Pole"]
 
 
 @pytest.mark.parametrize(
@@ -64,7 +66,10 @@ def test_what_is_ignored_and_chosen() -> None:
         ({"merge": ["Pole+Sign=Road"]}, "'Road' is a class already"),
         ({"merge": ["Pole+Void-like=Thin"]}, "'Void-like' is ignored and others are not: say which with --ignore"),
         ({"chosen": ["Void-like"]}, "classes: 'Void-like' is ignored"),
-        ({"chosen": ["Pole"], "merge": ["Pole+Sign=Thin"]}, "classes: no class 'Pole'"),
+        ({"chosen": ["Pole"], "merge": ["Pole+Sign=Thin"]}, "classes: 'Pole' is counted in 'Thin': name that"),
+        ({"chosen": ["2"], "merge": ["Pole+Sign=Thin"]}, "classes: 'Pole' is counted in 'Thin': name that"),
+        ({"chosen": ["Lamp"]}, "classes: no class 'Lamp'"),
+        ({"chosen": []}, "classes: none is named"),
     ],
 )
 def test_what_counts_do_not_hold_is_refused(asked: dict[str, list[str]], words: str) -> None:

@@ -72,6 +72,9 @@ def test_to_writes_the_card_once(segment: Call, model: Path, tmp_path: Path) -> 
     again = segment("models", "draft", str(model), "--to", str(target), "--name", "other")
     assert (again.code, target.read_text()) == (2, first)
     assert "exists already: another name, or --overwrite" in again.err
+    over_itself = segment("models", "draft", str(model), "--to", str(model), "--overwrite")
+    assert over_itself.code == 2
+    assert "are files of their own, and not the model" in over_itself.err
     assert segment("models", "draft", str(model), "--to", str(target), "--name", "other", "--overwrite").code == 0
     assert load_card(str(target)).name == "other"
 

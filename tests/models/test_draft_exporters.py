@@ -65,7 +65,7 @@ def test_mmdeploy(tmp_path: Path) -> None:
 
     entry = found.card.input
     assert (entry.height, entry.width, entry.channels, entry.mean) == (24, 32, "RGB", (123.675, 116.28, 103.53))
-    assert "Known: onnx_config.input_shape in detail.json; the graph leaves it free." in found.text
+    assert "Known: onnx_config.input_shape in detail.json; the graph leaves it free" in found.text
     assert "channels" not in next(remark for remark in found.remarks if remark.startswith("guessed"))
 
 
@@ -97,6 +97,15 @@ def test_files_of_other_programs_say_nothing(tmp_path: Path) -> None:
     assert not any(".json" in remark for remark in draft_card(model).remarks)
 
 
+def test_numbers_that_cannot_be_are_not_taken(tmp_path: Path) -> None:
+    model = a_model(tmp_path, net(), preprocessor_config={"image_mean": [0.5] * 3, "image_std": [0, 0, 0]})
+    assert any("has a form that is not known here" in remark for remark in draft_card(model).remarks)
+
+    model = a_model(tmp_path, preprocessor_config={"size": {"height": -24, "width": 32}})
+    with pytest.raises(ModelError, match="leaves height or width free, and a draft needs one size"):
+        draft_card(model)
+
+
 def test_reduced_labels_of_hugging_face(tmp_path: Path) -> None:
     names = {str(number): name for number, name in enumerate(["wall", "building", "sky", "floor\ud800"])}
     model = a_model(tmp_path, net(), config={"id2label": names}, preprocessor_config={"do_reduce_labels": True})
@@ -113,6 +122,24 @@ def test_names_by_number_as_text(tmp_path: Path) -> None:
     graph = net(classes=12, outputs={"y": [1, 12, 24, 32]}, metadata={"names": str(names)})
 
     assert draft_card(a_model(tmp_path, graph)).card.classes.names == tuple(names.values())
+
+
+@pytest.mark.parametrize(
+    ("names", "wanted", "comment"),
+    [
+        (["a", "a", "a (1)", "b"], ("a", "a (2)", "a (1)", "b"), "Known: metadata 'names' of the file"),
+        ({0: "a", 2: "b", 5: "c", 30: "d"}, ("class-0", "class-1", "class-2", "class-3"), "and nothing names them"),
+        (["a", "b"], ("class-0", "class-1", "class-2", "class-3"), "though metadata 'names' of the file has 2"),
+    ],
+)
+def test_names_that_repeat_or_do_not_fit(names: Any, wanted: tuple[str, ...], comment: str, tmp_path: Path) -> None:
+    model = a_model(tmp_path, net(metadata={"names": str(names)}))
+    Path(model).with_name("config.json").write_text("[" * 100_000)
+
+    found = draft_card(model)
+
+    assert found.card.classes.names == wanted
+    assert comment in " ".join(found.text.replace("\n#", "").split())
 
 
 def test_several_sigmoids_are_refused_in_words(tmp_path: Path) -> None:

@@ -106,32 +106,19 @@ def test_the_card_of_bands(capsys: pytest.CaptureFixture[str]) -> None:
         (changed('"RGB"', '"RGB"\nbands = [1, 2, 3]'), 'input: channels = "BANDS" and bands = [...] go together'),
         (changed('"RGB"', '"RGB"\nband_range = [0, 1]'), "input: band_range = [low, high] is for 16-bit bands"),
         (WITH_BANDS.replace("8]", "8]\nband_range = [9, 9]"), "input: band_range = [low, high] is for 16-bit bands"),
+        (WITH_BANDS.replace("8]", "8]\nband_range = [0, inf]"), "input.band_range.1: expected a number, not inf"),
+        (WITH_BANDS.replace("[4, 3, 2, 8]", "[]"), "input.bands: expected a list of 1 to 64"),
+        (WITH_BANDS.replace("[4, 3, 2, 8]", "4"), ":\n  input.bands: expected a list of 1 to 64, not 4"),
         (WITH_BANDS.replace("8]", "0]"), "input.bands.3: expected a whole number from 1 to 1024, not 0"),
-        (WITH_BANDS.replace("8]", "8]\nmean = [1.0]"), "input: mean has 1 values, channels = 'BANDS' need 4"),
-        (changed('channels = "RGB"', "bands = [4, 3, 2, 8]"), "input: resize.pad has 3 values, an image has 4"),
-        (changed("[1, 2, 3]", "[1]"), "input: resize.pad has 1 values, an image has 3"),
+        (WITH_BANDS.replace("8]", "8]\nmean = [1.0]"), "input: mean has 1 value, but bands needs 4"),
+        (
+            changed('channels = "RGB"', "bands = [4, 3, 2, 8]"),
+            "input: resize.pad has 3 values, but an image has 4 channels",
+        ),
+        (changed("[1, 2, 3]", "[1]"), "input: resize.pad has 1 value, but an image has 3 channels"),
     ],
 )
 def test_bands_that_do_not_fit_are_refused(text: str, said: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse_card(text)
     assert said in str(caught.value)
-
-
-@BOTH
-def test_views_of_bands(runtime: Runtime) -> None:
-    """A score that is a band by itself is the same in each view, but for the edges of blocks."""
-    kernel = numpy_helper.from_array(np.eye(5, dtype=np.float32)[:3].reshape(3, 5, 1, 1), "kernel")
-    shapes: Any = (("N", 5, "h", "w"), ("N", 3, "H", "W"))
-    graph = tiny([helper.make_node("Conv", ["x", "kernel"], ["y"])], [("x", shapes[0])], [("y", shapes[1])], [kernel])
-    card = card_of(tta=("flip", 0.5), height=32, width=64)
-    output = card.output.model_copy(update={"kind": "logits", "layout": "NCHW"})
-    classes = card.classes.model_copy(update={"names": tuple("abc"), "palette": card.classes.palette[:3]})
-    card = card.model_copy(update={"output": output, "classes": classes})
-    coarse = np.random.default_rng(1).integers(0, 2, (2, 4, 8, 5), dtype=np.uint8) * 250
-    coarse[..., 0] += 1
-    images = coarse.repeat(8, axis=1).repeat(8, axis=2)
-    found = opened(card, graph, runtime).predict(images).masks
-    # The edges of blocks are smoothed.
-    centres = (slice(None), slice(3, None, 8), slice(3, None, 8))
-    assert np.array_equal(found[centres], coarse[..., :3].argmax(axis=3))

@@ -114,7 +114,7 @@ def test_a_member_that_contradicts_the_card_is_named(runtime: Runtime) -> None:
 
 def test_two_opsets_are_refused_by_onnxruntime() -> None:
     text = message(lambda: open_session(card_of(), ensemble(lopsided(), lopsided(opset=13)), ORT))
-    assert "member 2 of the ensemble (a test) is of version 13 of the operators of ai.onnx" in text
+    assert "member 2 of the ensemble (a test) needs version 13 of the operators of ai.onnx" in text
     assert "or use --runtime openvino" in text
 
 
@@ -208,6 +208,7 @@ def test_runs_of_an_ensemble_with_views(tmp_path: Path) -> None:
         assert record["weights"]["files"] == [hashlib.sha384(graph).hexdigest() for graph in graphs]
         assert record["contract"]["card"]["input"]["tta"] == ["flip"]
         assert [len(member["weights"]) for member in record["card"]["ensemble"]] == [1, 1]
+        assert ", each plain and mirrored: 2 averaged" in (output / "report" / "index.html").read_text()
 
 
 @pytest.mark.parametrize(

@@ -237,6 +237,21 @@ def test_an_image_that_is_not_finite_stays_a_fault(runtime: Runtime) -> None:
     assert np.array_equal(found.masks[[0, 2]], plain.masks[[0, 2]])
 
 
+@BOTH
+def test_scores_that_are_no_probabilities_are_no_confidence(runtime: Runtime) -> None:
+    """Their argmax is a mask, whatever they are; as probabilities they would be clipped."""
+    declared = Case("probabilities").card()
+    weights = as_weights(Case("logits").graph())
+    images = noise(2, SIZE)
+    assert open_session(declared, weights, runtime).predict(images).faults == {}
+    session = open_session(declared, weights, runtime, extras=Extras("maximum"))
+    said = message(lambda: session.predict(images))
+    assert 'are beyond 0 to 1, in the first image and in random images: output.kind = "logits"?' in said
+    images[1] = 0  # whose scores are 0
+    unchecked = open_session(declared, weights, runtime, extras=Extras(probabilities=(0,)), sanity_check=False)
+    assert unchecked.predict(images).faults == {0: "model_range"}
+
+
 def test_equal_scores_have_no_margin() -> None:
     card = small(output={"kind": "logits"})
     colours = [(0, 0, 0), (0, 0, 0), *[(255, 255, 255)] * 10]

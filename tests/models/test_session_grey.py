@@ -134,7 +134,7 @@ def test_the_card_of_a_grey_model() -> None:
     assert (parse_card(grey).input.mean, parse_card(grey).input.std) == ((0.0,), (1.0,))
     given = parse_card(grey.replace('"GREY"', '"GREY"\nmean = [0.5]\nstd = [0.2]', 1)).input
     assert (given.mean, given.std, given.depth) == ((0.5,), (0.2,), 1)
-    with pytest.raises(UsageError, match="input: mean has 3 values, channels = 'GREY' need 1"):
+    with pytest.raises(UsageError, match="input: mean has 3 values, but channels = 'GREY' needs 1"):
         parse_card(grey.replace('"GREY"', '"GREY"\nmean = [0.5, 0.5, 0.5]', 1))
-    with pytest.raises(UsageError, match="input: std has 1 values, channels = 'RGB' need 3"):
+    with pytest.raises(UsageError, match="input: std has 1 value, but channels = 'RGB' needs 3"):
         parse_card(CARD.replace('"RGB"', '"RGB"\nstd = [0.2]', 1))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -9,9 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from segment.job import make_job
+from segment.cli.check import _UNUSED
+from segment.job import Job, make_job
+from segment.metrics import CONVENTIONS, Confusion, score
 from segment.models.card import ModelCard, load_card
 from segment.readings.checking import check_card
+from segment.readings.evidence import Evidence
 from segment.readings.verdict import card_lines
 from tests.calls import Call
 from tests.datasets import Item, encoded, write_files, write_parquet, write_tars
@@ -20,6 +25,7 @@ from tests.nets import net, node
 
 # Colours so near each other that the order of channels and any normalisation matter.
 PALETTE = [(100, 120, 140), (130, 120, 105), (115, 145, 120), (115, 95, 130)]
+ORT = ("--runtime", "onnxruntime", "--images", "6")
 IMAGENET = {"maximum": 1, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
 
 
@@ -65,15 +71,14 @@ def data(tmp_path: Path) -> dict[str, Any]:
 
 def check(segment: Call, data: dict[str, Any], card: Path, model: Path, *others: str) -> Call:
     labels = ["--labels", data["labels"]] if "labels" in data else []
-    given = ["--model", str(card), "--weights", str(model), "--runtime", "onnxruntime", "--images", "6"]
-    return segment("check", data["input"], *labels, *given, *others)
+    return segment("check", data["input"], *labels, "--model", str(card), "--weights", str(model), *ORT, *others)
 
 
 def test_a_right_card_agrees(segment: Call, data: dict[str, Any], model: Path, tmp_path: Path) -> None:
     checked = check(segment, data, write_card(tmp_path), model)
 
     assert checked.code == 0
-    assert "the card agrees with the labels: no other reading is better beyond the noise" in checked.out
+    assert re.search(r"the card agrees with the labels: it has \d\d\.\d %, and chance \d+\.\d %; no other", checked.out)
     assert "labelled images of 6, " in checked.out
     assert "RGB, ImageNet, labels as they are  <- the card" in checked.out
     assert "letterbox" not in checked.out  # no image has a border
@@ -189,6 +194,19 @@ def test_a_graph_of_bytes_has_fewer_readings(segment: Call, data: dict[str, Any]
     assert '[input]\nchannels = "BGR"' in checked.out
 
 
+def test_an_ensemble_is_checked_as_one_model(segment: Call, data: dict[str, Any], model: Path, tmp_path: Path) -> None:
+    content = model.read_bytes()
+    file = {"url": model.name, "size": len(content), "sha384": hashlib.sha384(content).hexdigest()}
+    weights = ", ".join(f"{key} = {value!r}" for key, value in file.items())
+    card = write_card(tmp_path, channels="BGR")
+    card.write_text(card.read_text() + f"\n[[ensemble]]\nweights = [{{ {weights} }}]" * 2)
+
+    checked = segment("check", data["input"], "--labels", data["labels"], "--model", str(card), *ORT)
+
+    assert checked.code == 1
+    assert '[input]\nchannels = "RGB"' in checked.out
+
+
 def test_black_and_white_masks(segment: Call, tmp_path: Path) -> None:
     card = write_card(tmp_path)
     text = card.read_text().replace("['a', 'b', 'c', 'd']", "['a', 'b']")
@@ -243,6 +261,33 @@ def test_where_nothing_can_be_said(segment: Call, data: dict[str, Any], model: P
     chance = check(segment, write_files(tmp_path / "mixed", mixed), card, model)
     assert chance.code == 2
     assert "nothing can be said: no reading is above chance level beyond the noise" in chance.err
+
+    void = [Item(item.name, item.image, encoded(np.full((24, 32), 255, np.uint8))) for item in other]
+    blank = check(segment, write_files(tmp_path / "void", void), card, model)
+    assert blank.code == 2
+    assert "nothing can be said: no pixel of the labels is of a class that counts" in blank.err
+    assert blank.out.count("<- the card") == 1
+
+
+@pytest.mark.parametrize("convention", CONVENTIONS)
+def test_evidence_counts_as_the_metric_does(convention: Any) -> None:
+    card = load_card("unet-camvid-onnx-0001")
+    card = card.model_copy(update={"metric": card.metric.model_copy(update={"convention": convention})})
+    counts = np.random.default_rng(5).integers(0, 50, (6, 12, 13))  # class 11 is ignored, and predicted
+    failed, counts[:, :, 12] = counts[:, :, 12].sum(axis=0), 0
+    found = Evidence.of(counts, card)
+    total = Confusion(np.vstack([counts.sum(axis=0)[:, :12], np.zeros((1, 12), np.int64)]))
+    assert found.miou(np.ones((1, 6)))[0] == pytest.approx(score(total, (11,), convention).miou, abs=1e-12)
+    counts[0, :, 12] = failed  # pixels without a prediction are missed
+    missed = Evidence.of(counts, card).labelled - found.labelled
+    assert missed.sum(axis=0).tolist() == [*failed[:11].tolist(), 0]
+
+
+def test_options_that_a_check_does_not_use_are_none_of_its(segment: Call, data: dict[str, Any], model: Path) -> None:
+    assert set(_UNUSED) < set(Job.model_fields)
+    refused = segment("check", data["input"], "--workers", "2", "--model", "x.toml")
+    assert refused.code == 2
+    assert "No such option: --workers" in refused.err
 
 
 def test_images_that_cannot_be_used_are_told(segment: Call, model: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 
 from segment.output.ledger import Ledger
 from segment.report.aggregate import load_report
-from segment.report.certain_images import confidence_in_words
+from segment.report.certain_images import Certainty, confidence_in_words
 from segment.report.gallery import gallery
 from segment.report.markdown import to_markdown
 from segment.report.page import write_page
@@ -59,6 +60,7 @@ def test_the_report_names_them(place: Place, segment: Call) -> None:
     assert "confidence: mean 0." in table
     assert first in table
     assert "Confidence: mean 0." in to_markdown(report)
+    assert "Confidence" not in to_markdown(replace(report, certainty=Certainty("maximum", None, ())))  # no image
 
 
 def test_the_gallery_of_an_unlabelled_run_shows_them_first(place: Place) -> None:

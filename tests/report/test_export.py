@@ -74,7 +74,19 @@ ids = st.lists(
     st.one_of(
         st.text(st.sampled_from("aAb./\\-é"), max_size=8),
         st.sampled_from(
-            ["p.png", "p.png/q.png", "P.PNG/q", "p.png_/q", "p", "p.jpg", "é.png", "e\u0301.png", "nul", "a."]
+            [
+                "p.png",
+                "p.png/q.png",
+                "P.PNG/q",
+                "p.png_/q",
+                "p",
+                "p.jpg",
+                "p.tif/q.png",
+                "é.png",
+                "e\u0301.png",
+                "nul",
+                "a.",
+            ]
         ),
         st.text(st.characters(exclude_categories=["Cs"]), max_size=6),
     ),
@@ -89,17 +101,17 @@ def as_a_disk_sees_it(path: str) -> str:
 
 
 @settings(max_examples=300, deadline=None)
-@given(ids)
-def test_every_image_has_a_file_of_its_own_on_any_system(names: list[str]) -> None:
+@given(ids, st.sampled_from([".png", ".tif"]))
+def test_every_image_has_a_file_of_its_own_on_any_system(names: list[str], suffix: str) -> None:
     # some ids equal the generated file names of others, whose digits anybody can compute
-    planned = Names(names)
+    planned = Names(names, suffix)
     names += [name for name in (planned.file("s", one) for one in names) if name not in names]
-    chosen = Names(names)
+    chosen = Names(names, suffix)
     paths = [as_a_disk_sees_it(chosen.file("s", name)) for name in names]
     assert len(set(paths)) == len(names)
     folders = {"/".join(path.split("/")[:depth]) for path in paths for depth in range(1, path.count("/") + 1)}
     assert not folders & set(paths)
-    assert [chosen.file("s", name) for name in names] == [Names(names[::-1]).file("s", name) for name in names]
+    assert [chosen.file("s", name) for name in names] == [Names(names[::-1], suffix).file("s", name) for name in names]
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,9 +25,14 @@ from segment.models.classes import Classes
 from segment.report.exports import brush_rle, label_studio
 from segment.report.exports.class_runs import ClassRuns, class_runs
 from segment.report.exports.coco_rle import compress
+from segment.report.exports.exporting import _write
 from segment.report.exports.json_files import JsonArray, JsonObject
+from segment.report.exports.masked_images import MaskedImage
 from segment.report.exports.voc import LabelMap
+from segment.report.exports.writers import Export, Exported, Writer
+from segment.report.filenames import Names
 from segment.report.written_names import distinct_colours, line_names, spreadsheet_cell
+from segment.store.client import Store
 from tests.calls import Call
 from tests.exports import exported, files, street
 from tests.runs import CARD, Place, png, scene
@@ -49,6 +55,34 @@ def masks(draw: st.DrawFn) -> NDArray[np.uint8]:
     values = draw(st.sampled_from([[0], [0, 1], [3, 255], [0, 1, 2, 3, 254], [255]]))
     small = np.random.default_rng(seed).choice(np.array(values, np.uint8), (-(-height // block), -(-width // block)))
     return np.kron(small, np.ones((block, block), np.uint8))[:height, :width]
+
+
+class Watched(Writer[None]):
+    """Notes how many images are converted at once."""
+
+    now = most = 0
+
+    def convert(self, image: MaskedImage) -> None:
+        self.now += 1
+        self.most = max(self.most, self.now)
+        time.sleep(0.02)
+        self.now -= 1
+
+    def collect(self, image: MaskedImage, converted: None) -> None: ...
+
+
+class Images(list[MaskedImage]):
+    without_mask = not_done = 0
+
+
+@pytest.mark.parametrize(
+    ("stored", "needs_whole_masks"), [(b"II*\0", True), (b"II*\0", False), (png(scene(0)[1]), True)]
+)
+def test_large_masks_are_decoded_one_at_a_time(stored: bytes, needs_whole_masks: bool, tmp_path: Path) -> None:
+    writer = Watched(Export(CARD, Store(), f"file://{tmp_path}/to", Names([]), tmp_path, Exported()))
+    writer.needs_whole_masks = needs_whole_masks  # type: ignore[misc]
+    _write(writer, Images(MaskedImage("s", str(n), "u", n, True, None, stored) for n in range(8)))  # type: ignore[arg-type]
+    assert (writer.most == 1) == (stored[:1] == b"I" and needs_whole_masks)
 
 
 # --- run lengths ------------------------------------------------------------------------------------------------------
@@ -312,6 +346,13 @@ def test_images_that_label_studio_cannot_open_are_told(tmp_path: Path) -> None:
     place.run()
     done = exported(place, tmp_path / "to", "label-studio")
     assert done.notes == ["1 image is in tar or Parquet files, which Label Studio cannot open"]
+
+
+def test_an_export_among_the_images_is_told(run: tuple[Place, Masks], tmp_path: Path) -> None:
+    place, _ = run
+    told = "DEST lies in the input: a run with --update, or a new one, takes its pictures for images"
+    assert exported(place, place.images / "to", "coco-stuff").notes == [told]
+    assert exported(place, tmp_path / "to", "coco-stuff").notes == []
 
 
 def test_what_is_not_segmented_yet_is_told_and_comes_with_the_next_export(tmp_path: Path) -> None:

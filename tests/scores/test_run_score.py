@@ -132,15 +132,25 @@ def test_notes_say_what_the_scores_cover(place: Place) -> None:
     notes = api.score(place.output, classes=["Sky", "Car"], resamples=20).notes
     assert notes == [
         "1 image with an error in no score",
+        "1 image without a label that the card counts",
         "ignored: Unlabeled",
         "means over 2 classes; pixel accuracy and kappa are of all",
         "95 % intervals by bootstrap of 9 images: below about 30 they are somewhat too narrow",
+        "20 resamples only: the intervals are coarse, and others with another seed",
     ]
     one_group = api.score(place.output, group_by=r"(.)\.png", resamples=20, by="folder")
     assert one_group.slices["south"].units == 3
     grouped = api.score(place.output, group_by="(g)", resamples=20)
     assert grouped.overall.intervals == {}
     assert grouped.notes[-1] == "no intervals: they follow from differences between groups, and there is 1 group"
+    sliced = api.score(place.output, by="folder").notes
+    assert sliced[-1] == "2 slices of fewer than 30 images, whose intervals are somewhat too narrow"
+
+
+def test_what_is_no_number_or_pattern_is_refused(place: Place) -> None:
+    for words, asked in (("seed = -1", {"seed": -1}), ("by = ''", {"by": ""}), ("group_by = ''", {"group_by": ""})):
+        with pytest.raises(UsageError, match=words):
+            api.score(place.output, resamples=2, **asked)  # type: ignore[arg-type]
 
 
 def test_means_over_chosen_classes(place: Place) -> None:
@@ -221,9 +231,11 @@ IDS = pa.chunked_array([["b/x/1.png", "a/2.png"], ["a/3.png", "4.png"]])
 
 def test_slices_by_folder_and_pattern() -> None:
     found = slices_of(IDS, "folder", "by")
-    assert (found.values, found.of_image.tolist()) == (("", "a", "b/x"), [2, 1, 1, 0])
+    assert (found.values, found.of_image.tolist()) == ((".", "a", "b/x"), [2, 1, 1, 0])
     found = slices_of(IDS, r"/(\d)", "by")
     assert (found.values, found.of_image.tolist()) == (("1", "2", "3"), [0, 1, 2, -1])
+    found = slices_of(IDS, r"^(\D*)", "by")  # an empty name is none: in a CSV file it is that of all images
+    assert (found.values, found.of_image.tolist()) == (("a/", "b/x/"), [1, 0, 0, -1])
 
 
 def test_slices_by_size_and_by_share_of_a_class() -> None:
@@ -282,11 +294,11 @@ def test_the_formats_say_the_same(place: Place, segment: Call) -> None:
     interval = found.overall.intervals["miou"]
     assert interval is not None
     assert told["scores"]["miou"]["interval"] == [interval.low, interval.high]
-    assert list(told["slices"]) == ["", "north", "south"]
+    assert list(told["slices"]) == [".", "north", "south"]
     assert (told["images"], told["errors"], told["convention"]) == (11, 1, "omz")
     rows = list(csv.DictReader(io.StringIO(segment(*asked, "-f", "csv").out)))
     assert [row["class"] for row in rows] == ["Ground", "Car", "Unlabeled"] * 4
-    assert [row["slice"] for row in rows] == [value for value in ("", "", "north", "south") for _ in range(3)]
+    assert [row["slice"] for row in rows] == [value for value in ("", ".", "north", "south") for _ in range(3)]
     assert [float(row["iou"]) for row in rows[:2]] == [found.iou["Ground"], found.iou["Car"]]
     span = f"{100 * interval.low:.1f} to {100 * interval.high:.1f}"
     text, markdown = segment(*asked).out, segment(*asked, "-f", "markdown").out

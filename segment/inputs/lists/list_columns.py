@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from segment.errors import UsageError, did_you_mean
 from segment.inputs.findings import Findings
@@ -29,14 +29,16 @@ _MOST_UNREAD = 50  # unread columns that are searched for paths
 
 @dataclass(frozen=True, slots=True)
 class ListColumns:
-    """The columns to read; label and id may be None."""
+    """The columns to read; label and id may be None; those of `kept` are kept."""
 
     image: str
     label: str | None
     id: str | None
+    kept: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         chosen = {"image": self.image, "label": self.label, "id": self.id or "the image's path"}
+        chosen["kept"] = " and ".join(self.kept)
         return ", ".join(f"{what}: {shown(column)}" for what, column in chosen.items() if column)
 
 
@@ -53,7 +55,8 @@ def find_header(rows: Rows, options: InputOptions, exists: Exists, findings: Fin
         return rows
     cells = list(rows.rows[0].cells.values())
     titles = [cell.strip() for cell in cells]
-    asked = {options.image_column, options.label_column, options.id_column} - {*rows.names}  # the names are positions
+    named = {options.image_column, options.label_column, options.id_column, *options.kept_columns}
+    asked = named - {*rows.names}  # the names are positions
     is_like_one = any(role_of(title) == "image" and not is_image(title) for title in titles)
     if asked & {*titles} or (is_like_one and not any("/" in title for title in titles) and not exists(titles)):
         findings.notes.append(f"the first line is taken as the header: {listed(titles)}")
@@ -79,7 +82,7 @@ def find_list_columns(rows: Rows, options: InputOptions, exists: Exists, finding
     taken = {image, options.label_column, options.id_column}
     label = table.named(options.label_column, "label") or table.guessed_label(taken, findings)
     found = table.named(options.id_column, "id") or table.guessed_id({*taken, label}, findings)
-    columns = ListColumns(image, label, found)
+    columns = ListColumns(image, label, found, tuple(str(table.named(name, "kept")) for name in options.kept_columns))
     if len(rows.names) > 1 and not rows.positional:
         findings.notes.append(f"columns read, {columns}")
     _report_unread(table, columns, findings)
@@ -120,7 +123,7 @@ class _Table:
             self._weights[column] = 2 if exist else int(bool(sample) and all(map(is_label, sample)))
         return self._weights[column]
 
-    def named(self, column: str | None, role: Role) -> str | None:
+    def named(self, column: str | None, role: Role | Literal["kept"]) -> str | None:
         """Return the column that an option names; None without the option."""
         if column is None:
             return None
@@ -236,7 +239,8 @@ def _spread(items: Sequence[T], most: int) -> list[T]:
 
 def _report_unread(table: _Table, columns: ListColumns, findings: Findings) -> None:
     """Report columns that hold paths and are not read."""
-    unread = [name for name in table.rows.names if name not in (columns.image, columns.label, columns.id)]
+    read = (columns.image, columns.label, columns.id, *columns.kept)
+    unread = [name for name in table.rows.names if name not in read]
     held = [name for name in unread[:_MOST_UNREAD] if table.weight(name)]
     if held:
         lines = findings.notes if columns.label else findings.warnings

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from segment.errors import BadReference, StoreError, UsageError
@@ -12,6 +13,7 @@ from segment.inputs.lists.list_columns import Exists, ListColumns, find_header, 
 from segment.inputs.lists.list_lookup import ListedImage, LookupResult, Reference, refuse_useless, warn_listed
 from segment.inputs.lists.list_rows import Row, Rows, parse_rows
 from segment.inputs.lookup import look_up_each
+from segment.inputs.metadata import kept_values, value_lines
 from segment.inputs.parts import Member
 from segment.inputs.references import redact_reference, resolve_reference
 from segment.inputs.shards import Planned, Shard, file_shards
@@ -44,7 +46,9 @@ def plan_list(
     exists = _existence_check(folder, store)
     rows = find_header(_read_rows(entry, store), options, exists, findings, name)
     columns = find_list_columns(rows, options, exists, findings, name)
-    listed = [_listed_image(row, columns, url, folder) for row in rows.rows]
+    read = [_listed_image(row, columns, url, folder) for row in rows.rows]
+    listed = [image for image, _ in read]
+    findings.warnings += value_lines(Counter(remark for _, remarks in read for remark in remarks))
     references = [item for image in listed for item in (image.image, image.label) if item]
     store.add_signed_urls(item.given for item in references)
     result = LookupResult(*look_up_each({item.url for item in references if not item.fault}, store))
@@ -111,15 +115,19 @@ def _exists(reference: str, folder: str, store: Store) -> bool:
         return False
 
 
-def _listed_image(row: Row, columns: ListColumns, url: str, folder: str) -> ListedImage:
+def _listed_image(row: Row, columns: ListColumns, url: str, folder: str) -> tuple[ListedImage, tuple[str, ...]]:
+    """Return an image, and remarks on its metadata."""
     image, label = row.cells.get(columns.image), row.cells.get(columns.label or "")
     own_id = row.cells.get(columns.id or "")
     empty = Reference(f"{url}#{row.number}", "", row.number, "it is empty")
-    return ListedImage(
+    meta, remarks = kept_values(columns.kept, [row.cells.get(column) for column in columns.kept])
+    found = ListedImage(
         id=redact_reference(own_id) if own_id else None,
         image=_reference(image, row, folder) if image else empty,
         label=_reference(label, row, folder) if label else None,
+        meta=meta,
     )
+    return found, remarks
 
 
 def _reference(text: str, row: Row, folder: str) -> Reference:
@@ -138,4 +146,5 @@ def _member(listed: ListedImage, result: LookupResult, folder: str) -> Member:
         id=listed.id or (relative_url(url, folder) if url.startswith(folder + "/") else url),
         image=result.span(listed.image),
         label=result.span(listed.label) if listed.label else None,
+        meta=listed.meta,
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from segment.errors import BadReference, SegmentError, UsageError
 from segment.inputs.findings import Findings
+from segment.inputs.metadata import Values
 from segment.inputs.parts import BAD_REFERENCE, MISSING, UNREACHABLE, Member, Span
 from segment.store.client import Entry
 from segment.store.names import count, examples, shown, suffix_of
@@ -35,11 +36,16 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class ListedImage:
-    """One image of a list: its id (None if the list has none), its reference and that of its label, if any."""
+    """One image of a list: its id (None if the list has none), its reference, that of its label, if any, and metadata.
+
+    Attributes:
+        meta: the values to keep.
+    """
 
     id: str | None
     image: Reference
     label: Reference | None
+    meta: Values = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from segment.inputs.parts import UNKNOWN, Member, Part, Sample, Span, samples_of
 from segment.inputs.shards import Planned, file_shards
 from segment.job import InputOptions
 from segment.store.client import Entry, Store
-from segment.store.names import as_text, count, examples, is_image, is_storable, shown
+from segment.store.names import as_text, count, examples, is_image, is_storable, listed, shown
 from segment.store.urls import relative_url, to_url
 
 
@@ -42,8 +42,14 @@ def plan_files(
         whole: whether `everything` holds all objects below `base`.
 
     Raises:
-        UsageError: labels are configured and no image has one; or a name is not UTF-8.
+        UsageError: labels are configured and no image has one; a name is not UTF-8; or columns are to be kept.
     """
+    if options.kept_columns:
+        raise UsageError(
+            f"keep = {listed(options.kept_columns)}: loose files come without metadata. `segment score --by` slices "
+            "them by folder or by what a pattern finds in their ids; for other values give a list of them as input, a "
+            ".csv with a column of images and others to keep"
+        )
     images = [entry for entry in entries if is_image(entry.url)]
     _refuse_undecodable_names(images)
     labels: dict[str, Entry] = {}

@@ -21,6 +21,7 @@ from segment.inputs.parquet.cells import (
     readable_cells,
     storage_of,
 )
+from segment.inputs.parquet.kept_columns import find_kept
 from segment.inputs.roles import names_label_path, role_of
 from segment.job import NO_LABELS, ROW_NUMBERS, InputOptions
 from segment.store.names import listed, row_id, shown
@@ -45,23 +46,26 @@ class Columns:
         label: where the encoded labels are, or None.
         id: where the ids are: a column, the images' paths, or None for row numbers.
         guessed: those of `image`, `label` and `id` that were detected instead of named by an option.
+        kept: where the values to keep are, in the order of `kept_columns`; None for a column that the file lacks.
     """
 
     image: Cell
     label: Cell | None
     id: FieldPath | None
     guessed: frozenset[str] = frozenset()
+    kept: tuple[FieldPath | None, ...] = ()
 
     @property
     def names(self) -> list[str]:
         """Names of the columns to read, in pyarrow's notation, each once."""
         cells = [self.image, self.label] if self.label else [self.image]
-        own_id = [str(self.id)] if self.id else []
-        return list(dict.fromkeys([name for cell in cells for name in cell.fields] + own_id))
+        others = [str(place) for place in (self.id, *self.kept) if place]
+        return list(dict.fromkeys([name for cell in cells for name in cell.fields] + others))
 
     def __str__(self) -> str:
         label = _cell_text(self.label) if self.label else ""
         chosen = {"image": _cell_text(self.image), "label": label, "id": str(self.id or "the row number")}
+        chosen["kept"] = " and ".join(str(place) for place in self.kept if place)
         return ", ".join(f"{what}: {shown(column)}" for what, column in chosen.items() if column)
 
     def ids(self, rows: pa.Table, first: int, *, numbered: bool = False) -> list[str]:
@@ -112,7 +116,8 @@ def find_columns(schema: pa.Schema, options: InputOptions, name: str) -> Columns
         raise UsageError(f"{name}: '{shown(str(image))}' is named as the image column and as the label column")
     given = {"image": options.image_column, "label": options.label_column, "id": options.id_column}
     guessed = frozenset(what for what, column in given.items() if column is None)
-    return Columns(image, label, _id_field(schema, image, options, name), guessed)
+    kept = find_kept(schema, options.kept_columns, name)
+    return Columns(image, label, _id_field(schema, image, options, name), guessed, kept)
 
 
 def _named(schema: pa.Schema, column: str | None, what: str, name: str) -> Cell | None:

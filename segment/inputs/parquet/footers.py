@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import pyarrow.parquet as pq
 
-from segment.errors import SegmentError, UsageError
+from segment.errors import SegmentError, UsageError, did_you_mean
 from segment.inputs.findings import Findings
 from segment.inputs.lookup import in_threads
 from segment.inputs.parquet.column_checks import check_columns
@@ -18,7 +18,7 @@ from segment.inputs.parts import Part
 from segment.inputs.shards import Planned, Shard
 from segment.job import InputOptions
 from segment.store.client import Entry, Store
-from segment.store.names import count, examples, shown
+from segment.store.names import count, examples, listed, shown
 
 FOOTER_BLOCK = 1 << 18  # bytes per request while a footer is read
 
@@ -43,6 +43,7 @@ def plan_parquet(entries: Sequence[Entry], options: InputOptions, store: Store, 
         )
     detected = Counter(columns for _, columns in planned)
     findings.notes += [f"columns read, {text}" + _of(number, len(planned)) for text, number in detected.most_common()]
+    _check_kept(entries[0], detected, options, store, findings)
     filled = [(entry, *file) for entry, file in zip(entries, planned, strict=True) if file[0].images]
     for columns, number in detected.most_common(_CHECKED):
         if first := next((entry for entry, _, own in filled if own == columns), None):
@@ -55,6 +56,23 @@ def plan_parquet(entries: Sequence[Entry], options: InputOptions, store: Store, 
             + examples(bare)
         )
     return Planned([shard for shard, _ in planned if shard.images], labels_known=len(bare) == len(planned))
+
+
+def _check_kept(
+    first: Entry, detected: Counter[Columns], options: InputOptions, store: Store, findings: Findings
+) -> None:
+    """Refuse columns to keep that no file has; warn of those that some files lack."""
+    total = detected.total()
+    for index, column in enumerate(options.kept_columns):
+        holding = sum(number for columns, number in detected.items() if columns.kept[index])
+        if not holding:
+            with store.open(first.url, FOOTER_BLOCK, first.size) as file:
+                names = pq.ParquetFile(file).schema_arrow.names
+            where = shown(first.url) if total == 1 else f"any of {total} Parquet files"
+            known = f"{did_you_mean(column, names)} The columns of {shown(first.url)}: {listed(names)}"
+            raise UsageError(f"keep: there is no column '{shown(column)}' in {where}.{known}")
+        if holding < total:
+            findings.warnings.append(f"the column '{shown(column)}' to keep is in {holding} of {total} Parquet files")
 
 
 def has_label_column(part: Part, options: InputOptions, store: Store) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
@@ -15,9 +15,11 @@ import pyarrow.parquet as pq
 
 from segment.errors import SegmentError, UsageError
 from segment.inputs.lookup import refuse_changed
+from segment.inputs.metadata import kept_values
 from segment.inputs.parquet.cells import Cell
 from segment.inputs.parquet.columns import Columns, find_columns
 from segment.inputs.parquet.footers import FOOTER_BLOCK
+from segment.inputs.parquet.kept_columns import kept_column
 from segment.inputs.parquet.read_errors import PARQUET_DAMAGE, one_line, refuse_trouble
 from segment.inputs.parquet.row_ids import repeated_rows
 from segment.inputs.parts import Part, Sample, check_sample, image_uri
@@ -130,9 +132,19 @@ def read_parquet(part: Part, options: InputOptions, store: Store) -> list[Sample
         _sample(part, index, name, image, label, index in file.repeated, options)
         for index, name, image, label in zip(range(part.start, part.stop), names, images, labels, strict=True)
     ]
-    if file.columns.label is None:
-        return read
-    return [s if s.label is not None or s.fault else replace(s, remarks=("label_absent",)) for s in read]
+    if file.columns.label is not None:
+        read = [s if s.label is not None or s.fault else replace(s, remarks=("label_absent",)) for s in read]
+    return _with_metadata(read, rows, file.columns, options) if options.kept_columns else read
+
+
+def _with_metadata(read: Sequence[Sample], rows: pa.Table, columns: Columns, options: InputOptions) -> list[Sample]:
+    """Add the values to keep."""
+    values = zip(*(kept_column(rows, place) for place in columns.kept), strict=True)
+    found = [kept_values(options.kept_columns, own) for own in values]
+    return [
+        replace(sample, meta=texts, remarks=sample.remarks + remarks)
+        for sample, (texts, remarks) in zip(read, found, strict=True)
+    ]
 
 
 def read_ids(part: Part, options: InputOptions, store: Store) -> list[str]:

@@ -14,6 +14,7 @@ from segment.inputs.parts import Member, Part, Sample, Span, samples_of_members,
 from segment.inputs.shards import Planned, Shard
 from segment.inputs.tars.archive import read_headers
 from segment.inputs.tars.grouping import Fields, Group, choose_grouping
+from segment.inputs.tars.metadata_check import METADATA_KEY, check_metadata
 from segment.inputs.tars.tar_findings import (
     Tar,
     count_members,
@@ -42,7 +43,8 @@ def plan_webdataset(
         known: the input that is already planned.
 
     Raises:
-        UsageError: a tar is compressed; no tar holds an image; or no member has a key that an option names.
+        UsageError: a tar is compressed; no tar holds an image; no member has a key that an option names; or there is
+            no metadata to keep.
     """
     if options.image_key is not None and options.image_key == options.label_key:
         raise UsageError(
@@ -59,7 +61,7 @@ def plan_webdataset(
     suffixes = Counter(suffix for groups in found.tars for held in groups for suffix in held.members)
     for tar, groups in zip(tars, found.tars, strict=True):
         images = [held for held in groups if held.image]
-        tar.members = [_member(held) for held in images]
+        tar.members = [_member(held, keep=bool(options.kept_columns)) for held in images]
         findings.leave_out("special_member", tar.archive.special, place=tar.entry.url)
         count_members(groups, suffixes, tar.entry.url, findings)
     if known is None:
@@ -67,11 +69,14 @@ def plan_webdataset(
     report_damage(tars, found, fields, options, findings)
     report_scattered(found, findings)
     report_labels(tars, found, options, findings)
+    check_metadata(tars, options.kept_columns, store, findings)
     return Planned([Shard.of_object(tar.entry, "webdataset", tar.members) for tar in tars if tar.members])
 
 
-def _member(held: Group) -> Member:
-    return Member(held.key, held.span(held.image), held.span(held.label) if held.label else None)
+def _member(held: Group, *, keep: bool) -> Member:
+    metadata = held.span(METADATA_KEY) if keep and METADATA_KEY in held.members else None
+    label = held.span(held.label) if held.label else None
+    return Member(held.key, held.span(held.image), label, meta_span=metadata)
 
 
 def _dotted(known: Known) -> bool:
@@ -93,7 +98,7 @@ def read_webdataset(part: Part, options: InputOptions, store: Store, *, windowed
     refuse_changed(part, store)
     large = select_tiffs(large_spans(part), store) if windowed else {}
     read = _read_spans(part, spans_to_read(part, options.max_image_bytes, large), store)
-    return samples_of_members(part, read, options.max_image_bytes, large)
+    return samples_of_members(part, read, options.max_image_bytes, large, options.kept_columns)
 
 
 def _read_spans(part: Part, spans: Sequence[Span], store: Store) -> dict[Span, bytes]:

@@ -1,5 +1,6 @@
 """Sessions: every model maps `uint8[N, H, W, 3]` RGB images to `uint8[N, H, W]` class indices.
 
+Where a card names bands, their number stands for 3, here and in the modules of this package.
 Only this package imports onnxruntime or openvino, and each only when it is used.
 """
 

@@ -68,7 +68,7 @@ class Session(Protocol):
         """Segment a batch.
 
         Args:
-            images: `uint8[N, input height, input width, 3]`, RGB, C-contiguous.
+            images: `uint8[N, input height, input width, 3]`, RGB, or the bands of the card; C-contiguous.
         """
         ...
 

@@ -70,6 +70,13 @@ class Extras:
 NOTHING = Extras()
 
 
+def has_range(card: ModelCard, extras: Extras) -> bool:
+    """Whether a number beyond 0 to 1 is a fault: the graph's numbers are used as probabilities, not only compared."""
+    if card.output.kind == "sigmoid":
+        return not card.output.logit
+    return card.output.kind == "probabilities" and bool(extras)
+
+
 def extras_of(card: ModelCard, measure: Measure | None, classes: tuple[str | int, ...]) -> Extras:
     """Return the extras for a measure and classes given by name or index; several names in one text have commas.
 

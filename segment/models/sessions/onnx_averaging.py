@@ -72,7 +72,7 @@ def _surgeons(card: ModelCard, views: Sequence[View], data: bytes, trial: Trial)
     if card.input.tta and plain.part.opset < needed:
         refuse(
             card,
-            f"the graph is of ONNX opset {plain.part.opset}, which has not the operators of the views in input.tta: "
+            f"the graph is of ONNX opset {plain.part.opset}, which lacks operators that the views in input.tta need: "
             f"export it again with opset {needed} or newer, or use --runtime openvino",
         )
     return [plain, *(_sized(card, view, data, plain, trial) for view in views[1:])]
@@ -130,7 +130,7 @@ def _check_opsets(card: ModelCard, weights: Weights, models: Sequence[ModelProto
             if known.setdefault(domain, item.version) != item.version:
                 refuse(
                     card,
-                    f"member {number + 1} of the ensemble ({weights.models[number].origin}) is of version "
-                    f"{item.version} of the operators of {domain}, a member before of {known[domain]}, and one graph "
-                    "has one version: export all with the same opset, or use --runtime openvino",
+                    f"member {number + 1} of the ensemble ({weights.models[number].origin}) needs version "
+                    f"{item.version} of the operators of {domain}, an earlier member version {known[domain]}, and one "
+                    "graph has one version: export all with the same opset, or use --runtime openvino",
                 )

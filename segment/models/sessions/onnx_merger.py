@@ -112,11 +112,8 @@ class Merger:
         self._nodes += copies(nodes, rename)
         result = replace(part.result, names=(rename(part.result.name),))
         quantised = quantised_result(view.card, part.model, part.result, numbers=True)
-        post = Postprocessing(
-            view.card, result, part.size, quantised, lambda _, source: self._chain(source), part.opset
-        )
-        numbers = post.numbers()
-        scores = self._done(numbers)
+        post = Postprocessing(view.card, result, part.size, quantised, self._chain_of, part.opset)
+        scores = self._done(post.numbers())
         penalty_of_each = self._penalty(self._check(post, scores))
         chain = self._chain(self._activated(scores))
         chain.add("Add", penalty_of_each)
@@ -199,6 +196,7 @@ class Merger:
         return NodeChain(f"{self._prefix}{self._chains}_", source, self._first.opset)
 
     def _chain_of(self, stem: str, source: str) -> NodeChain:
+        """Start a chain as `Postprocessing` does; the number of the chain tells its names apart."""
         return self._chain(source)
 
     def _done(self, chain: NodeChain) -> str:

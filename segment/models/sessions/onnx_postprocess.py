@@ -10,7 +10,7 @@ from onnx import TensorProto, helper
 from segment.models.card import ModelCard
 from segment.models.sessions.chain import NodeChain
 from segment.models.sessions.enlarging import LOWEST, is_smaller, nearest_positions
-from segment.models.sessions.extras import NOTHING, Extras
+from segment.models.sessions.extras import NOTHING, Extras, has_range
 from segment.models.sessions.onnx_extras import ExtraNodes
 from segment.models.sessions.ports import Port, Size, apart, refuse
 from segment.models.sessions.predict import NOT_WHOLE
@@ -52,6 +52,7 @@ class Postprocessing:
         self._chain = chain
         self._opset = opset
         self._smaller = is_smaller(card, size)
+        self._has_range = has_range(card, extras)
         self._extras = ExtraNodes(extras, len(card.classes), chain, opset) if extras else None
 
     def chains(self, masked: bool) -> _Chains:
@@ -76,7 +77,7 @@ class Postprocessing:
         if self._result.dtype != "float32":
             chain.add("Cast", to=TensorProto.FLOAT)
         axis = self._card.output.pixel_layout.index("C")
-        check = self.check_of_masked(chain.tip, axis) if masked else self.check(chain.tip)
+        check = self.check_of_masked(chain.tip, axis) if masked else self._check_of_scores(chain.tip)
         if self._smaller and self._card.output.enlarging == "bilinear":
             self._enlarge_scores(chain, masked)
             axis = 1
@@ -86,6 +87,13 @@ class Postprocessing:
         if self._card.output.enlarging == "nearest":
             self._enlarge_mask(chain)
         return [chain, *extra, *check], {"masks": chain, "check": check[-1], **ends}
+
+    def _check_of_scores(self, scores: str) -> list[NodeChain]:
+        if not self._has_range:
+            return self.check(scores)
+        numbers = self._chain("range", scores)
+        add_dequantising(numbers, self._quantised)
+        return [numbers, *self.check_of_probability(numbers.tip)]
 
     def _extras_of_scores(self, scores: str, axis: int) -> _Chains:
         if self._extras is None:
@@ -168,7 +176,7 @@ class Postprocessing:
 
     def _of_sigmoid(self) -> _Chains:
         chain = self.numbers()
-        check = self.check(chain.tip) if self._card.output.logit else self.check_of_probability(chain.tip)
+        check = self.check_of_probability(chain.tip) if self._has_range else self.check(chain.tip)
         if self._smaller and self._card.output.enlarging == "bilinear":
             self._enlarge_channels(chain)
         extra, ends = self._extras_of_sigmoid(chain.tip)

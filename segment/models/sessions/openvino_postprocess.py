@@ -10,7 +10,7 @@ from openvino import opset15 as ops
 
 from segment.models.card import ModelCard
 from segment.models.sessions.enlarging import LOWEST, is_smaller, nearest_positions
-from segment.models.sessions.extras import NOTHING, Extras, ScoreKind
+from segment.models.sessions.extras import NOTHING, Extras, ScoreKind, has_range
 from segment.models.sessions.openvino_extras import extras_of_scores, extras_of_sigmoid
 from segment.models.sessions.ports import Size, apart
 from segment.models.sessions.predict import NOT_WHOLE
@@ -45,8 +45,13 @@ def postprocess(
         return _postprocess_index(card, value, size)
     if card.output.kind == "sigmoid":
         return _postprocess_sigmoid(card, value, size, HALF_BEYOND if half else BEYOND, extras)
-    scores, axis = as_numbers(card, value), card.output.pixel_layout.index("C")
-    check = check_of_masked(scores, axis, HALF_BEYOND if half else BEYOND) if masked else finite_check(value)
+    scores, axis, limit = as_numbers(card, value), card.output.pixel_layout.index("C"), HALF_BEYOND if half else BEYOND
+    if masked:
+        check = check_of_masked(scores, axis, limit)
+    elif has_range(card, extras):
+        check = check_of_probability(_dequantised(scores, _quantised_value(card, value, numbers=True)), limit)
+    else:
+        check = finite_check(value)
     smaller = is_smaller(card, size)
     if smaller and card.output.enlarging == "bilinear":
         scores, axis = _enlarged(card, scores, (HALF_LOWEST if half else LOWEST) if masked else None), 1
@@ -155,7 +160,7 @@ def _enlarges(interpolate: Any) -> bool:
 
 def _postprocess_sigmoid(card: ModelCard, value: Any, size: Size | None, limit: float, extras: Extras) -> list[Any]:
     scores = in_channels(card, as_numbers(card, value))
-    check = finite_check(scores) if card.output.logit else check_of_probability(scores, limit)
+    check = check_of_probability(scores, limit) if has_range(card, extras) else finite_check(scores)
     smaller = is_smaller(card, size)
     if smaller and card.output.enlarging == "bilinear":
         scores = _enlarged_channels(card, scores)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from segment.models.card import ModelCard
 from segment.models.sessions.base import Masks
-from segment.models.sessions.extras import NOTHING, Extras
+from segment.models.sessions.extras import NOTHING, Extras, has_range
 from segment.models.sessions.ports import refuse
 from segment.models.sessions.sanity_check import RawRun, SanityCheck, random_images
 
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 Outputs = tuple[NDArray[Any], ...]
 
 # Runs a batch, `uint8[N, H, W, 3]`. A check value is
-# - for scores: not finite if any score is not finite; for a probability also 1 if one is beyond 0 to 1;
+# - for scores: not finite if any score is not finite; also 1 if one is beyond 0 to 1 and `has_range`;
 # - for masked scores (see `Load`): non-zero if a score is NaN, or the best score of a pixel is not finite;
 # - for a class index: the number of pixels out of range, plus `NOT_WHOLE` if any is not a whole number.
 Run = Callable[[NDArray[np.uint8]], Outputs]
@@ -170,7 +170,7 @@ class GraphSession:
         else:
             wrong = check != 0 if masked else ~np.isfinite(check)
             faults = {int(i): "model_not_finite" for i in np.flatnonzero(wrong)}
-        if self.card.output.kind == "sigmoid" and not self.card.output.logit:
+        if has_range(self.card, self.extras) and not masked:
             faults |= {int(i): "model_range" for i in np.flatnonzero(check == 1)}
         # A graph without a fixed number of classes can have more scores than the card has classes.
         highest = masks.reshape(len(masks), -1).max(axis=1)

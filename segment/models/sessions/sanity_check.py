@@ -82,7 +82,7 @@ class SanityCheck:
         where = "in the first image and in random images"
         values = self._raw(image[np.newaxis])
         extent = f"from {values.min():g} to {values.max():g}"
-        if code == "model_not_finite" and self._card.output.kind == "probabilities" and _is_beyond(values):
+        if self._card.output.kind == "probabilities" and _is_beyond(values):
             return (
                 f"the card says that the graph's output is probabilities, but its values, {extent}, are beyond 0 to 1, "
                 f'{where}: output.kind = "logits"?'

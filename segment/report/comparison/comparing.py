@@ -19,6 +19,7 @@ from segment.output.ledger import Ledger
 from segment.output.plan import Plan
 from segment.report.aggregate import RunReport, load_report
 from segment.report.rows import Row, row_at
+from segment.report.run_score import Request as ScoreRequest
 from segment.report.run_score import check_convention, check_counts, check_resamples
 from segment.scores.image_counts import ImageCounts
 from segment.scores.mask_pairs import Pairs, Side, image_agreement, read_pairs
@@ -227,7 +228,7 @@ def compare_ledgers(ledgers: Sequence[Ledger], asked: Request) -> RunComparison:
     if not 2 <= len(ledgers) <= len(_LETTERS):
         raise UsageError(f"{len(ledgers)} runs: give two or more, {len(_LETTERS)} at most")
     check_convention(asked.convention)
-    check_resamples(asked.resamples, asked.group_by)
+    check_resamples(asked.resamples, asked.seed, asked.group_by)
     runs = tuple(_opened(letter, ledger) for letter, ledger in zip(_LETTERS, ledgers, strict=False))
     return RunComparison(runs, tuple(_against(runs[0], other, asked) for other in runs[1:]))
 
@@ -245,18 +246,19 @@ def _against(a: ComparedRun, b: ComparedRun, asked: Request) -> Against:
     of_image: Convention = "omz" if own == "image-mean" else own
     protocols = Protocol(grouping_a, convention, of_image), Protocol(grouping_b, convention, of_image)
     matches = match(a.rows, b.rows)
-    pairs = read_pairs(a.side, b.side, matches, common, asked.masks) if len(matches) else None
+    meta = ScoreRequest(by=asked.by, group_by=asked.group_by).kept(a.report.run)
+    pairs = read_pairs(a.side, b.side, matches, common, asked.masks, meta) if len(matches) else None
     if not pairs or not len(pairs):
         raise UsageError(_nothing_in_common(a, b, matches))
     for run, counts in ((a, pairs.a), (b, pairs.b)):
         if len(pairs) == np.count_nonzero(run.rows.sound):
             check_counts(run.ledger, run.report, counts)
-    groups = groups_of(pairs.a.ids, asked.group_by).of_image if asked.group_by else None
+    groups = groups_of(pairs.a.ids, asked.group_by, pairs.a.meta).of_image if asked.group_by is not None else None
     agreement = Protocol(Grouping(grouping.names, grouping.of_class, (), _asked(grouping, asked)), "omz", "omz")
     compare = functools.partial(_compare, pairs, (*protocols, agreement), groups, asked)
     slices = (
         slices_by(pairs.a.regrouped(grouping_a), asked.by, grouping.names)
-        if asked.by
+        if asked.by is not None
         else Slices((), np.empty(0, np.intp))
     )
     return Against(

@@ -38,6 +38,7 @@ class Cog(Writer[str | None]):
 
     names_files = True
     suffix: ClassVar[str] = ".tif"
+    needs_whole_masks = False
 
     def __init__(self, to: Export) -> None:
         super().__init__(to)

@@ -8,6 +8,7 @@ from typing import Any
 
 from segment.errors import UsageError
 from segment.output.ledger import Ledger
+from segment.output.plan import Plan
 from segment.store.client import Store
 from segment.store.names import shown, skip_reason
 from segment.store.urls import join_url
@@ -33,6 +34,14 @@ def check_target(ledger: Ledger, run: Mapping[str, Any], target: str) -> None:
     given = run["contract"]["input"]
     if target in (given["url"], given["labels"]):
         raise UsageError(f"{shown(target)} holds the input of the run, which would be overwritten: give another folder")
+
+
+def lies_among(run: Mapping[str, Any], plan: Plan, target: str) -> bool:
+    """Whether a target folder is below the folder whose image files the run has read."""
+    return (
+        target.startswith(f"{run['contract']['input']['url']}/")
+        and "files" in plan.table["format"].unique().to_pylist()
+    )
 
 
 def claim(store: Store, target: str, mark: Mapping[str, str]) -> None:

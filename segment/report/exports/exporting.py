@@ -1,22 +1,24 @@
 """`segment export`: masks of a run as files that other tools open.
 
 An export reads a few parts at a time; what it writes for all images together grows in a temporary file, so that memory
-is bounded. The same command again goes on where it broke off: files of single images that exist are skipped, files that
-hold several images are written anew.
+is bounded; of the masks that are too large for their rows one is decoded at a time. The same command again goes on
+where it broke off: files of single images that exist are skipped, files that hold several images are written anew.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Lock
 from typing import Any
 
 from segment.models.card import ModelCard
 from segment.output.ledger import Ledger
 from segment.output.plan import Plan
-from segment.report.exports.destination import RENAMED, check_target, claim
+from segment.report.exports.destination import RENAMED, check_target, claim, lies_among
 from segment.report.exports.formats import FORMER_NAMES, WRITERS, Format
 from segment.report.exports.masked_images import MaskedImage, MaskedImages
 from segment.report.exports.writers import Export, Exported, Writer
@@ -43,9 +45,13 @@ def export(ledger: Ledger, target: str, kind: Format, store: Store) -> Exported:
     planned = hashlib.sha256(Plan(plan.table).to_bytes()).hexdigest()
     claim(store, target, {"run": run["fingerprint"], "plan": planned, "format": name})
     with TemporaryDirectory(prefix="segment-export-") as scratch:
-        names = Names.of_run(ledger, plan) if WRITERS[name].names_files else Names([])
+        names = Names.of_run(ledger, plan, WRITERS[name].suffix) if WRITERS[name].names_files else Names([])
         card = ModelCard.model_validate(run["card"])
-        to = Export(card, store, target, names, WRITERS[name].suffix, Path(scratch), Exported())
+        to = Export(card, store, target, names, Path(scratch), Exported())
+        if lies_among(run, plan, target):
+            to.done.notes.append(
+                "DEST lies in the input: a run with --update, or a new one, takes its pictures for images"
+            )
         if name != kind:
             to.done.notes.append(f"the format {kind} is called {name} now")
         _write(WRITERS[name](to), MaskedImages(ledger, plan))
@@ -54,9 +60,11 @@ def export(ledger: Ledger, target: str, kind: Format, store: Store) -> Exported:
 
 def _write(writer: Writer[Any], images: MaskedImages) -> None:
     to, renamed = writer.to, writer.to.scratch / RENAMED
+    whole = Lock()
 
     def convert(image: MaskedImage) -> tuple[MaskedImage, Any]:
-        return image, writer.convert(image)
+        with whole if image.is_in_file and writer.needs_whole_masks else nullcontext():
+            return image, writer.convert(image)
 
     with renamed.open("w", encoding="utf-8") as lines:
         for image, converted in in_order(convert, images, name="export", threads=writer.threads, ahead=writer.threads):

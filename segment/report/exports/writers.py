@@ -45,7 +45,6 @@ class Export:
         card: of the run's model.
         store, target: where the files go; `target` is an absolute URL.
         names: file names of the images.
-        suffix: of these files.
         scratch: an empty local folder, deleted after the export: files grow there that do not fit into memory.
         done: what is counted.
     """
@@ -54,7 +53,6 @@ class Export:
     store: Store
     target: str
     names: Names
-    suffix: str
     scratch: Path
     done: Exported
 
@@ -78,7 +76,7 @@ class Export:
 
     def file(self, image: MaskedImage) -> str:
         """Return the relative path of an image's file, which no other image has."""
-        return self.names.file(image.shard, image.id).removesuffix(".png") + self.suffix
+        return self.names.file(image.shard, image.id)
 
 
 class Writer(ABC, Generic[T]):
@@ -91,11 +89,13 @@ class Writer(ABC, Generic[T]):
         names_files: whether there is a file for each image, named by its id.
         suffix: of these files.
         threads: images that are converted at once.
+        needs_whole_masks: whether `convert` holds a whole mask, rather than strips of it.
     """
 
     names_files: ClassVar[bool] = False
     suffix: ClassVar[str] = ".png"
     threads: ClassVar[int] = 4
+    needs_whole_masks: ClassVar[bool] = True
 
     def __init__(self, to: Export) -> None:
         self.to = to
