@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from segment.api.segmenter import Segmenter
     from segment.engines.ray_source import ImageSource
     from segment.job import Job
-    from segment.metrics import Confusion, IoU, confusion, iou
+    from segment.metrics import BoundaryCounts, Confusion, IoU, boundary_counts, confusion, iou
     from segment.models.card import ModelCard, load_card
     from segment.progress import Progress
     from segment.report.aggregate import RunReport
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from segment.runs.driver import run
 
 __all__ = [
+    "BoundaryCounts",
     "Confusion",
     "ImageSource",
     "IoU",
@@ -40,6 +41,7 @@ __all__ = [
     "RunScore",
     "SegmentedImage",
     "Segmenter",
+    "boundary_counts",
     "compare",
     "confusion",
     "iou",
@@ -51,6 +53,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "BoundaryCounts": "segment.metrics",
     "Confusion": "segment.metrics",
     "ImageSource": "segment.engines.ray_source",
     "IoU": "segment.metrics",
@@ -64,6 +67,7 @@ _HOMES = {
     "RunScore": "segment.report.run_score",
     "SegmentedImage": "segment.api.reader",
     "Segmenter": "segment.api.segmenter",
+    "boundary_counts": "segment.metrics",
     "compare": "segment.api.baseline",
     "confusion": "segment.metrics",
     "iou": "segment.metrics",

@@ -51,9 +51,9 @@ class Confusion:
         if not prediction.size:
             return Confusion(counts)
         if label is None:
-            counts[classes] = _histogram([prediction], [classes])
+            counts[classes] = histogram([prediction], [classes])
         else:
-            by_value = _histogram([label, prediction], [256, classes])
+            by_value = histogram([label, prediction], [256, classes])
             counts[:classes], counts[classes] = by_value[:classes], by_value[VOID]
         if counts.sum() != prediction.size:
             raise ValueError("label contains a value that is neither a class nor void")
@@ -132,14 +132,22 @@ def confusion(mask: NDArray[Any], label: NDArray[Any] | None, *, classes: int) -
         TypeError: an array holds no integers.
         ValueError: the shapes differ, or a value is no class; the message names it.
     """
+    predicted, labelled = checked_classes(mask, label, classes)
+    column = None if labelled is None else labelled.reshape(-1, 1)
+    return Confusion.of(predicted.reshape(-1, 1), column, classes)
+
+
+def checked_classes(
+    mask: NDArray[Any], label: NDArray[Any] | None, classes: int
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
+    """Return mask and label as `uint8` of their shape. Raises as `confusion`."""
     if not 1 <= classes <= VOID:
         raise ValueError(f"classes = {classes}: give a number from 1 to {VOID}")
     predicted = _checked("mask", mask, classes, void=False)
     labelled = None if label is None else _checked("label", label, classes, void=True)
     if labelled is not None and labelled.shape != predicted.shape:
         raise ValueError(f"the label's shape {labelled.shape} is not that of the mask, {predicted.shape}")
-    column = None if labelled is None else labelled.reshape(-1, 1)
-    return Confusion.of(predicted.reshape(-1, 1), column, classes)
+    return predicted, labelled
 
 
 def _checked(name: str, values: NDArray[Any], classes: int, *, void: bool) -> NDArray[np.uint8]:
@@ -165,7 +173,7 @@ def checked_counts(counts: Confusion | NDArray[Any]) -> NDArray[np.int64]:
     return matrix.astype(np.int64)
 
 
-def _histogram(planes: list[NDArray[np.uint8]], bins: list[int]) -> NDArray[np.int64]:
+def histogram(planes: list[NDArray[np.uint8]], bins: list[int]) -> NDArray[np.int64]:
     """Count the joint values of one or two planes; values outside all bins are skipped.
 
     OpenCV is nine times as fast as one bincount on fused indices. It returns float32, so it gets strips of at most

@@ -1,4 +1,4 @@
-"""The options of a job for what is written beside the masks; see `segment.models.sessions.Extras` for certainty."""
+"""The options of a job for what is written beside masks and confusion; see `segment.models.sessions.Extras`."""
 
 from __future__ import annotations
 
@@ -68,3 +68,16 @@ class ExtraOptions(BaseModel):
         if self.confidence_maps and self.confidence is None:
             raise ValueError("confidence_maps needs a measure: confidence = maximum, margin or entropy")
         return self
+
+
+class BoundaryOptions(BaseModel):
+    """Boundaries: how well outlines are found, counted beside the confusion."""
+
+    boundary: float | None = Field(
+        None,
+        ge=0.0001,
+        le=1,
+        description="Count boundary IoU, too: the IoU of the pixels whose distance to an outline is at most this "
+        "fraction of the diagonal; 0.02 in its paper, 0.005 for Cityscapes.",
+        examples=[0.02],
+    )

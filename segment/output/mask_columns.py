@@ -6,15 +6,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 
 from segment.inputs.metadata import Values
+from segment.metrics import BoundaryCounts
 from segment.models.card import ModelCard
 from segment.models.extra_options import kept_as
 from segment.models.sessions.extras import Extras
 
 CELLS = pa.struct([("cell", pa.list_(pa.int32())), ("count", pa.list_(pa.int64()))])
 MASK = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+_REGIONS = ("both", "label", "prediction")  # in the order of `BoundaryCounts.counts`
+BOUNDARY = pa.struct([("class_id", pa.list_(pa.int32())), *((name, pa.list_(pa.int64())) for name in _REGIONS)])
 
 MASKS_SCHEMA = pa.schema(
     [
@@ -36,6 +40,7 @@ MASKS_SCHEMA = pa.schema(
 _SCALAR_FEATURES = {pa.string(): "string", pa.int32(): "int32", pa.int64(): "int64", pa.float64(): "float64"}
 _IMAGE = {"_type": "Image"}
 _TEXT = {"dtype": "string", "_type": "Value"}
+_INDICES, _PIXELS = ({"feature": {"dtype": kind, "_type": "Value"}, "_type": "List"} for kind in ("int32", "int64"))
 
 
 class ImageExtras(NamedTuple):
@@ -46,12 +51,14 @@ class ImageExtras(NamedTuple):
         by_class: the same over the pixels of each predicted class, None where there are none.
         map: PNG of the measure of every pixel, 0-255; None without maps.
         probabilities: PNG of the probability of each chosen class, 0-255.
+        boundary: pixels of boundary regions; None where they are not counted, or without a label.
     """
 
     confidence: float | None = None
     by_class: tuple[float | None, ...] = ()
     map: bytes | None = None
     probabilities: tuple[bytes, ...] = ()
+    boundary: BoundaryCounts | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,30 +70,31 @@ class ExtraColumns:
         maps: whether there is `confidence`, PNGs of the pixels' measure.
         classes: names of the classes whose probabilities are in `probabilities`, a struct of PNGs by class name.
         meta: names of the fields of `meta`, a struct of text: what is kept of the images' metadata.
+        boundary: whether there is `boundary`, counts of boundary regions of the classes that have one.
     """
 
     confidence: bool = False
     maps: bool = False
     classes: tuple[str, ...] = ()
     meta: tuple[str, ...] = ()
+    boundary: bool = False
 
     @staticmethod
-    def of(extras: Extras, maps: bool, card: ModelCard, keep: Sequence[str] = ()) -> ExtraColumns:
-        """Return the columns for what sessions return and what is kept (`Job.keep`)."""
+    def of(
+        extras: Extras, maps: bool, card: ModelCard, *, keep: Sequence[str] = (), boundary: bool = False
+    ) -> ExtraColumns:
+        """Return the columns for what sessions return, for `Job.keep`, and for boundaries if they are counted."""
         names = tuple(card.classes.names[index] for index in extras.probabilities)
-        return ExtraColumns(extras.confidence is not None, maps, names, tuple(map(kept_as, keep)))
+        return ExtraColumns(extras.confidence is not None, maps, names, tuple(map(kept_as, keep)), boundary)
 
     @staticmethod
     def of_run(run: Mapping[str, Any], card: ModelCard) -> ExtraColumns:
         """Return the columns of a run, given its `run.json`."""
         contract = run["contract"]
         wanted = contract.get("confidence") or {"measure": None, "maps": False}
-        return ExtraColumns.of(
-            Extras(wanted["measure"], tuple(contract.get("probabilities", ()))),
-            wanted["maps"],
-            card,
-            contract["input"].get("keep", ()),
-        )
+        extras = Extras(wanted["measure"], tuple(contract.get("probabilities", ())))
+        keep, boundary = contract["input"].get("keep", ()), "boundary" in contract
+        return ExtraColumns.of(extras, wanted["maps"], card, keep=keep, boundary=boundary)
 
     @property
     def fields(self) -> list[pa.Field]:
@@ -100,6 +108,8 @@ class ExtraColumns:
             fields.append(pa.field("probabilities", pa.struct([pa.field(name, MASK) for name in self.classes])))
         if self.meta:
             fields.append(pa.field("meta", pa.struct([pa.field(name, pa.string()) for name in self.meta])))
+        if self.boundary:
+            fields.append(pa.field("boundary", BOUNDARY))
         return fields
 
     @property
@@ -118,6 +128,7 @@ class ExtraColumns:
             "confidence": _IMAGE,
             "probabilities": dict.fromkeys(self.classes, _IMAGE),
             "meta": dict.fromkeys(self.meta, _TEXT),
+            "boundary": {"class_id": _INDICES} | dict.fromkeys(_REGIONS, _PIXELS),
         }
         return {field.name: known[field.name] for field in self.fields}
 
@@ -135,7 +146,15 @@ class ExtraColumns:
             "class_confidence": row.by_class,
             "confidence": {"bytes": row.map},
             "probabilities": {name: {"bytes": png} for name, png in zip(self.classes, row.probabilities, strict=True)},
+            "boundary": None if row.boundary is None else _sparse(row.boundary),
         }
+
+
+def _sparse(boundary: BoundaryCounts) -> dict[str, list[int]]:
+    """Return the counts of the classes that have a boundary region."""
+    found = np.flatnonzero(boundary.counts.any(axis=0))
+    counts = zip(_REGIONS, boundary.counts[:, found].tolist(), strict=True)
+    return {"class_id": found.tolist(), **dict(counts)}
 
 
 NO_COLUMNS = ExtraColumns()
@@ -154,8 +173,5 @@ def features_of(extra: ExtraColumns) -> dict[str, object]:
         if field.type in _SCALAR_FEATURES
     }
     features["mask"] = _IMAGE
-    features["confusion"] = {
-        "cell": {"feature": {"dtype": "int32", "_type": "Value"}, "_type": "List"},
-        "count": {"feature": {"dtype": "int64", "_type": "Value"}, "_type": "List"},
-    }
+    features["confusion"] = {"cell": _INDICES, "count": _PIXELS}
     return {name: features[name] for name in MASKS_SCHEMA.names} | extra.features

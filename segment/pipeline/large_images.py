@@ -21,7 +21,9 @@ from segment.inputs.discover import Part, Sample
 from segment.inputs.large_files import open_image_file, open_label_file
 from segment.inputs.parts import SEGMENTED
 from segment.metrics import Confusion
+from segment.metrics.boundary import BoundaryStrips
 from segment.models.sessions import Session
+from segment.output.mask_columns import ImageExtras
 from segment.output.mask_files import MOST_PNG_PIXELS, write_mask_file
 from segment.output.mask_tiff import MaskWriter
 from segment.output.tables import ImageRow
@@ -82,13 +84,14 @@ class TiledImages:
         clock: Clock,
         step: Callable[[], object],
     ) -> ImageRow:
-        counts = _StripCounts(len(self._task.card.classes))
+        size = (raster.height, raster.width)
+        counts = _StripCounts(self._task, size)
         with clock("encode"):
             counts.open_label(sample, self._task.store, raster, self._labels)
         image = TiledImage(raster, self._session, self._task.batch_size)
         strips = counts.counting(image.strips(clock, step), clock)
         if raster.height * raster.width <= MOST_PNG_PIXELS:
-            whole = join_strips(strips, (raster.height, raster.width))
+            whole = join_strips(strips, size)
             with clock("encode"):
                 row = replace(row, mask=codec.encode_mask(whole))
         else:
@@ -98,6 +101,7 @@ class TiledImages:
         row = replace(row, remarks=row.remarks + raster.remarks + of_tiles)
         if counts.fault:  # the mask is good, only its label is not: keep the mask
             return replace(row, error=counts.fault)
+        row = replace(row, extras=counts.extras)
         return scored(row, counts.total, counts.label_remarks, self._task.card)
 
     def _mask_file(
@@ -119,15 +123,20 @@ class _StripCounts:
     """Counts the pixels of a mask, strip by strip from the top, by label and prediction; without a label all are void.
 
     Args:
-        classes: number of classes.
+        task: the run.
+        size: (height, width) of the mask.
 
     Attributes:
         total: the counts of the strips so far.
         fault: error text of a label that cannot be used; the counts say nothing about it then.
     """
 
-    def __init__(self, classes: int) -> None:
-        self.total = Confusion.zeros(classes)
+    def __init__(self, task: Task, size: tuple[int, int]) -> None:
+        classes, fraction = task.card.classes, task.settings.boundary
+        self.total = Confusion.zeros(len(classes))
+        self._boundary: BoundaryStrips | None = None
+        if fraction is not None:
+            self._boundary = BoundaryStrips(size, len(classes), fraction=fraction, ignore=classes.ignored_classes)
         self.fault: str | None = None
         self._label: LabelRaster | None = None
         self._rows = 0
@@ -136,6 +145,11 @@ class _StripCounts:
     def label_remarks(self) -> tuple[str, ...] | None:
         """Remarks on the label; None without one."""
         return self._label.remarks if self._label else None
+
+    @property
+    def extras(self) -> ImageExtras | None:
+        """The counts of boundaries; None where they are not counted, or without a label."""
+        return ImageExtras(boundary=self._boundary.total) if self._boundary and self._label else None
 
     def open_label(self, sample: Sample, store: Store, raster: Raster, labels: LabelDecoder) -> None:
         """Open the label of a sample, if it has one, whose image is `raster`."""
@@ -163,6 +177,8 @@ class _StripCounts:
         except SampleError as error:
             self.fault = str(error)
         self.total += Confusion.of(strip, label, self.total.classes)
+        if self._boundary and label is not None:
+            self._boundary.add(strip, label)
         self._rows += len(strip)
 
     @property

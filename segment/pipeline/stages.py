@@ -22,12 +22,12 @@ from segment.images.labels import Label, LabelDecoder
 from segment.inputs.discover import Sample
 from segment.inputs.parts import SEGMENTED
 from segment.job import Settings
-from segment.metrics import Confusion, image_scores
+from segment.metrics import BoundaryCounts, Confusion, image_scores
 from segment.models.card import ModelCard
 from segment.models.extra_options import BRIGHTNESS
 from segment.models.sessions import Extras, Runtime, Session
 from segment.models.sessions.extras import extras_of
-from segment.output.mask_columns import ExtraColumns
+from segment.output.mask_columns import ExtraColumns, ImageExtras
 from segment.output.results import STAGES, Stage
 from segment.output.tables import ImageRow
 from segment.pipeline.certainty import image_extras
@@ -69,7 +69,9 @@ class Task:
     @property
     def extra_columns(self) -> ExtraColumns:
         """The columns of masks files beside those of every run."""
-        return ExtraColumns.of(self.extras, self.settings.confidence_maps, self.card, self.settings.keep)
+        settings = self.settings
+        boundary = settings.boundary is not None
+        return ExtraColumns.of(self.extras, settings.confidence_maps, self.card, keep=settings.keep, boundary=boundary)
 
     def label_decoder(self) -> LabelDecoder:
         """Return the decoder of the run's labels."""
@@ -234,7 +236,8 @@ def _with_extras(rows: list[ImageRow], frames: Frames, task: Task) -> list[Image
             at_source=task.settings.mask_size == "source",
             maps=task.settings.confidence_maps,
         )
-        rows[position] = replace(rows[position], extras=extras)
+        counted = rows[position].extras
+        rows[position] = replace(rows[position], extras=extras._replace(boundary=counted.boundary if counted else None))
     return rows
 
 
@@ -254,7 +257,14 @@ def _encode_one(
         label = _read_label(sample, size, frames.turned_by.get(position, 1), labels)
     except SampleError as error:  # the mask is good, only its label is not: keep the mask
         return replace(row, error=str(error))
-    confusion = count_pixels(mask, at_source, label.classes if label else None, card)
+    predicted, labelled = compared(mask, at_source, label.classes if label else None, card)
+    confusion = Confusion.of(predicted, labelled, len(card.classes))
+    if labelled is not None and task.settings.boundary:
+        ignored = card.classes.ignored_classes
+        counts = BoundaryCounts.of(
+            predicted, labelled, len(card.classes), fraction=task.settings.boundary, ignore=ignored
+        )
+        row = replace(row, extras=ImageExtras(boundary=counts))
     return scored(row, confusion, label.remarks if label else None, card)
 
 
@@ -285,18 +295,24 @@ def _read_label(sample: Sample, size: tuple[int, int], turned_by: int, labels: L
 def count_pixels(
     mask: NDArray[np.uint8], at_source: NDArray[np.uint8], label: NDArray[np.uint8] | None, card: ModelCard
 ) -> Confusion:
-    """Count an image at the size at which its card is scored.
+    """Count an image at the size at which its card is scored; see `compared`. Without a label all pixels are void."""
+    return Confusion.of(*compared(mask, at_source, label, card), len(card.classes))
+
+
+def compared(
+    mask: NDArray[np.uint8], at_source: NDArray[np.uint8], label: NDArray[np.uint8] | None, card: ModelCard
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
+    """Return mask and label at the size at which a card is scored.
 
     Args:
         mask: `uint8[output height, output width]`, as the model gives it.
         at_source: `uint8[H, W]`, the mask at the image's size; not used where the card is scored at the model's size.
-        label: `uint8[H, W]` of class indices and `VOID`; None counts every pixel as void.
+        label: `uint8[H, W]` of class indices and `VOID`, or None.
         card: the model's card.
     """
-    classes = len(card.classes)
     if card.metric.resolution == "source":
-        return Confusion.of(at_source, label, classes)
+        return at_source, label
     if label is not None:
         target = (mask.shape[0], mask.shape[1])
         label = resize.resize_label(label, card.input, target, card.metric.label_resampler)
-    return Confusion.of(mask, label, classes)
+    return mask, label

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from segment.inputs.findings import LeftOut, by_reason, choice_in_words
 from segment.metrics import CONVENTIONS, Score, pixel_accuracy, score
+from segment.metrics.boundary import BoundaryScore
 from segment.models.card import Convention, ModelCard
 from segment.output.error_rate import too_many_errors
 from segment.output.ledger import Ledger
@@ -22,6 +23,7 @@ from segment.output.tables import ShardStats, StatsSum, merge, to_parquet
 from segment.report.certain_images import Certainty, read_certainty
 from segment.report.label_checks import holds_labels, label_warnings
 from segment.report.published import Comparison, compare_with_published
+from segment.scores.boundaries import boundary_json, read_boundary_score
 from segment.scores.scored import Scored
 from segment.store.background import in_order
 
@@ -55,6 +57,7 @@ class RunReport:
         label_warnings: one line for each warning about the labels.
         certainty: how sure the model was; None for a run without `confidence`.
         scored: the scores under the card's convention with their intervals; None if these were not computed.
+        boundary: boundary IoU; None for a run without `boundary`.
     """
 
     output: str
@@ -70,6 +73,7 @@ class RunReport:
     label_warnings: tuple[str, ...] = ()
     certainty: Certainty | None = None
     scored: Scored | None = None
+    boundary: BoundaryScore | None = None
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -153,6 +157,9 @@ class RunReport:
 
     def summary(self) -> dict[str, Any]:
         """Return the figures of the run as plain JSON, the content of `report/summary.json`."""
+        extra: dict[str, Any] = {"confidence": self.certainty.to_json()} if self.certainty else {}
+        if self.boundary:
+            extra["boundary"] = boundary_json(self.boundary, self.card.classes.names)
         return {
             "model": self.card.name,
             "complete": self.complete,
@@ -173,7 +180,7 @@ class RunReport:
             "fingerprint": self.run["fingerprint"],
             "classes": classes_table(self).to_pylist(),
             "warnings": list(self.warnings),
-        } | ({"confidence": self.certainty.to_json()} if self.certainty else {})
+        } | extra
 
 
 def load_report(ledger: Ledger) -> RunReport:
@@ -213,6 +220,7 @@ def load_report(ledger: Ledger) -> RunReport:
         frozenset(parts),
         tuple(warnings),
         read_certainty(ledger, plan, run, parts),
+        boundary=read_boundary_score(ledger, plan, run, card, parts),
     )
 
 

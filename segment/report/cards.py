@@ -9,7 +9,7 @@ from rich.text import Text
 from segment.models.card import ModelCard, WeightsFile, built_in_cards, load_card
 from segment.models.card_input import scaled_size
 from segment.models.card_output import Output
-from segment.report.console import percent
+from segment.report.percents import percent
 from segment.report.published import published_in_words
 from segment.store.names import shown
 

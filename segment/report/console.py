@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from rich.console import Console
@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from segment.inputs.findings import by_reason, choice_in_words
+from segment.metrics.boundary import BoundaryScore
 from segment.output.attempts import count_over_attempts, read_attempts
 from segment.output.audit import Audit
 from segment.output.ledger import Ledger
@@ -18,8 +19,9 @@ from segment.output.remarks import remark_lines
 from segment.output.results import STAGES
 from segment.output.speed import Speed, last_speed
 from segment.report.aggregate import RunReport
+from segment.report.boundary_tables import HEAD, boundary_in_words, boundary_rows
 from segment.report.certain_images import confidence_in_words
-from segment.report.wording import span
+from segment.report.percents import percent, span
 from segment.store.names import count, rate, shown, size
 
 _WIDTH = 80  # columns of a report that does not go to a terminal
@@ -52,11 +54,25 @@ def print_report(report: RunReport, console: Console | None = None) -> None:
         for line in remarks(report):
             console.print(line, style="dim", markup=False)
     console.print(_classes(report, glyphs))
+    if report.boundary:
+        print_boundary(report.boundary, report.card.classes.names, console)
     if report.errors:
         console.print(_errors(report))
     if words := confidence_in_words(report.certainty):
         console.print(f"confidence: {words}", markup=False)
     console.print(f"masks: {shown(report.output)}/masks/", soft_wrap=True, markup=False)
+
+
+def print_boundary(boundary: BoundaryScore, names: Sequence[str], console: Console) -> None:
+    """Print the mean boundary IoU, and a row for each class that has a boundary."""
+    console.print(boundary_in_words(boundary), markup=False)
+    table = Table(box=None, pad_edge=False)
+    for number, column in enumerate(HEAD[: 3 if boundary.class_intervals else 2]):
+        table.add_column(column, justify="right" if number == 1 else "left", overflow="fold")
+    for row in boundary_rows(boundary, names):
+        table.add_row(*map(Text, row[: len(table.columns)]))
+    if table.row_count:
+        console.print(table)
 
 
 def console_for(console: Console | None = None) -> Console:
@@ -66,11 +82,6 @@ def console_for(console: Console | None = None) -> Console:
         return console
     columns = os.environ.get("COLUMNS", "")
     return Console(file=console.file, width=int(columns) if columns.isdecimal() else _WIDTH, highlight=False)
-
-
-def percent(share: float | None) -> str:
-    """Format a share of 0-1: `0.5` becomes `50.00`; None and NaN become a dash."""
-    return "-" if share is None or share != share else f"{100 * share:.2f}"
 
 
 def remarks(report: RunReport) -> list[str]:

@@ -24,7 +24,7 @@ from segment.output.ledger import Ledger
 from segment.output.part_rows import numbers_of, part_tables, read_part_rows
 from segment.output.plan import Plan
 from segment.pipeline.stages import Task
-from segment.report.console import percent
+from segment.report.percents import percent
 from segment.report.pictures import ImageView, read_view
 from segment.report.rows import Row, row_at
 from segment.report.written_names import spreadsheet_cell

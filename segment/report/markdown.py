@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
+from segment.metrics.boundary import BoundaryScore
 from segment.report.aggregate import RunReport
+from segment.report.boundary_tables import HEAD, boundary_in_words, boundary_rows
 from segment.report.certain_images import confidence_in_words
-from segment.report.console import accuracies, in_brackets, percent, remarks, summary_phrases
-from segment.report.wording import span
+from segment.report.console import accuracies, in_brackets, remarks, summary_phrases
+from segment.report.percents import percent, span
 from segment.store.names import shown
 
 _MARKUP = re.compile(r"[\\`*\[\]<>|~&]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")  # an underscore within a word is no markup
@@ -21,6 +24,8 @@ def to_markdown(report: RunReport) -> str:
     if report.is_scored:
         blocks.append(_conventions(report))
     blocks.append(_classes(report))
+    if report.boundary:
+        blocks.append(boundary_lines(report.boundary, report.card.classes.names))
     if words := confidence_in_words(report.certainty):
         blocks.append(f"Confidence: {escaped(words)}.")
     if report.errors:
@@ -61,6 +66,18 @@ def _classes(report: RunReport) -> str:
         iou = percent(float(score.iou[index])) + (f" ({span(bounds)})" if bounds else "")
         lines.append(f"| {escaped(shown)} | {' | '.join(str(n) for n in numbers)} | {iou} |")
     return "\n".join(lines)
+
+
+def boundary_lines(boundary: BoundaryScore, names: Sequence[str]) -> str:
+    """Return boundary IoU as a line with its mean and a table of classes."""
+    words = boundary_in_words(boundary)
+    heading = f"{words[0].upper()}{escaped(words[1:])}."
+    width = 3 if boundary.class_intervals else 2
+    rows = [[escaped(row[0]), *row[1:width]] for row in boundary_rows(boundary, names)]
+    if not rows:
+        return heading
+    table = [HEAD[:width], ("---", "---:", "---:")[:width], *rows]
+    return "\n".join([heading, "", *(f"| {' | '.join(row)} |" for row in table)])
 
 
 def escaped(text: str) -> str:

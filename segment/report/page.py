@@ -19,11 +19,13 @@ from segment.output.speed import Speed, read_speed
 from segment.pipeline.stages import Task
 from segment.report import charts, wording
 from segment.report.aggregate import RunReport
+from segment.report.boundary_tables import boundary_in_words
 from segment.report.console import accuracies
 from segment.report.gallery import Group, gallery
 from segment.report.pictures import GONE
 from segment.report.rows import ImageScores, read_scores
 from segment.report.templating import render_template
+from segment.scores.boundaries import boundary_of_class
 from segment.store.names import shown
 
 QUICK = 256  # parts read for the page at the end of a run: all of them, up to 16,384 images
@@ -36,7 +38,7 @@ AttemptSpeeds = Sequence[tuple[Attempt, Speed | None]]
 
 @dataclass(frozen=True)
 class ClassLine:
-    """A row of the class table. Shares are 0-1, None where the denominator is 0; `interval` is that of the IoU."""
+    """A row of the class table. Shares are 0-1, None where the denominator is 0; the intervals are of the IoUs."""
 
     index: int
     ignored: bool
@@ -47,6 +49,8 @@ class ClassLine:
     predicted_share: float | None
     predicted_pixels: int
     interval: Interval | None = None
+    boundary_iou: float | None = None
+    boundary_interval: Interval | None = None
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,7 @@ def render(report: RunReport, task: Task, scores: ImageScores, groups: Sequence[
         input=shown(report.run["contract"]["input"]["url"]),
         output=shown(report.output),
         lines=class_lines(report),
+        boundary=boundary_in_words(report.boundary) if report.boundary else "",
         heat=charts.heat_map(report.total.confusion),
         mistakes=charts.mistakes(report.total.confusion, report.card),
         scores=scores,
@@ -110,7 +115,7 @@ def class_lines(report: RunReport) -> list[ClassLine]:
     """Return the rows of the class table, under the card's own convention."""
     score, confusion = report.score(), report.total.confusion
     labels, predicted = confusion.label_pixels, confusion.predicted_pixels
-    ignored = report.card.classes.ignored_classes
+    ignored, boundary = report.card.classes.ignored_classes, report.boundary
 
     def share(part: int, whole: int) -> float | None:
         return part / whole if whole else None
@@ -126,6 +131,8 @@ def class_lines(report: RunReport) -> list[ClassLine]:
             share(int(predicted[index]), int(predicted.sum())),
             int(predicted[index]),
             report.scored.class_intervals[index] if report.scored and report.scored.class_intervals else None,
+            boundary_of_class(boundary, index)["boundary_iou"] if boundary else None,
+            boundary.class_intervals[index] if boundary and boundary.class_intervals else None,
         )
         for index in range(len(report.card.classes))
     ]

@@ -19,6 +19,13 @@ from segment.output.ledger import Ledger
 from segment.output.mask_columns import ExtraColumns
 from segment.output.plan import Plan
 from segment.report.aggregate import RunReport, load_report
+from segment.scores.boundaries import (
+    REFUSED,
+    ImageBoundaries,
+    fraction_of,
+    read_image_boundaries,
+    score_boundaries,
+)
 from segment.scores.image_counts import ImageCounts, read_image_counts
 from segment.scores.scored import FEW, Protocol, Scored, score_images, score_total
 from segment.scores.slices import Slices, groups_of, kept_name, slices_by
@@ -75,6 +82,8 @@ class RunScore:
         if grouping.chosen is not None:
             chosen = count(len(grouping.chosen), "class", "classes")
             lines.append(f"means over {chosen}; pixel accuracy and kappa are of all")
+        if self.report.boundary and not _keeps_classes(self.protocol, report.card):
+            lines.append(REFUSED)
         if self.without_slice:
             lines.append(f"{count(self.without_slice, 'image')} in no slice")
         return [*lines, *(self._interval_notes() if self.resamples else ())]
@@ -190,16 +199,19 @@ def score_run(ledger: Ledger, asked: Request) -> RunScore:
     if not asked.needs_images(protocol):
         images = report.total.images - report.total.errors
         overall = score_total(report.total.confusion, images, protocol, report.total.image_miou)
+        if report.boundary and _keeps_classes(protocol, report.card):
+            overall = replace(overall, boundary=replace(report.boundary, chosen=protocol.grouping.chosen))
         return RunScore(report, protocol, overall)
     counts = read_counts(ledger, plan, report, asked.kept(report.run))
+    boundaries = _read_boundaries(ledger, plan, report, protocol)
     groups = groups_of(counts.ids, asked.group_by, counts.meta).of_image if asked.group_by is not None else None
     slices = slices_by(counts, asked.by, report.card.classes.names) if asked.by is not None else None
-    overall = score_images(counts, protocol, groups, asked.resamples, asked.seed)
+    overall = _score(counts, boundaries, protocol, groups, asked)
     return RunScore(
         report,
         protocol,
         overall,
-        _score_slices(counts, slices, protocol, groups, asked) if slices else {},
+        _score_slices(counts, boundaries, slices, protocol, groups, asked) if slices else {},
         "images" if groups is None else "groups",
         0 if slices is None else int(np.count_nonzero(slices.of_image < 0)),
         asked.resamples,
@@ -238,16 +250,51 @@ def with_intervals(ledger: Ledger, plan: Plan, report: RunReport, most_parts: in
     """
     if not report.is_scored or (most_parts is not None and len(report.parts) > most_parts):
         return report
-    counts = read_counts(ledger, plan, report)
-    return replace(report, scored=score_images(counts, Request().protocol(report.card)))
+    asked = Request()
+    protocol = asked.protocol(report.card)
+    boundaries = _read_boundaries(ledger, plan, report, protocol)
+    scored = _score(read_counts(ledger, plan, report), boundaries, protocol, None, asked)
+    return replace(report, scored=scored, boundary=scored.boundary)
+
+
+def _keeps_classes(protocol: Protocol, card: ModelCard) -> bool:
+    """Return whether classes and ignored classes are those of the card."""
+    grouping = protocol.grouping
+    return grouping.names == tuple(card.classes.names) and set(grouping.ignored) == set(card.classes.ignored_classes)
+
+
+def _read_boundaries(ledger: Ledger, plan: Plan, report: RunReport, protocol: Protocol) -> ImageBoundaries | None:
+    fraction = fraction_of(report.run)
+    if fraction is None or not _keeps_classes(protocol, report.card):
+        return None
+    return read_image_boundaries(ledger, plan, report.parts, len(report.card.classes), fraction)
+
+
+def _score(
+    counts: ImageCounts,
+    boundaries: ImageBoundaries | None,
+    protocol: Protocol,
+    groups: NDArray[np.intp] | None,
+    asked: Request,
+) -> Scored:
+    found = score_images(counts, protocol, groups, asked.resamples, asked.seed)
+    if boundaries is None:
+        return found
+    return replace(found, boundary=score_boundaries(boundaries, counts, protocol, groups, asked.resamples, asked.seed))
 
 
 def _score_slices(
-    counts: ImageCounts, slices: Slices, protocol: Protocol, groups: NDArray[np.intp] | None, asked: Request
+    counts: ImageCounts,
+    boundaries: ImageBoundaries | None,
+    slices: Slices,
+    protocol: Protocol,
+    groups: NDArray[np.intp] | None,
+    asked: Request,
 ) -> dict[str, Scored]:
     found = {}
     for number, value in enumerate(slices.values):
         images = np.flatnonzero(slices.of_image == number)
         some = None if groups is None else groups[images]
-        found[value] = score_images(counts.take(images), protocol, some, asked.resamples, asked.seed)
+        outlines = boundaries and boundaries.take(images)
+        found[value] = _score(counts.take(images), outlines, protocol, some, asked)
     return found

@@ -14,11 +14,12 @@ from rich.table import Table
 from rich.text import Text
 
 from segment.metrics.bootstrap import LEVEL, Interval
-from segment.report.console import percent
-from segment.report.markdown import escaped
+from segment.report.console import print_boundary
+from segment.report.markdown import boundary_lines, escaped
+from segment.report.percents import percent, span
 from segment.report.run_score import RunScore
-from segment.report.wording import span
 from segment.report.written_names import spreadsheet_cell
+from segment.scores.boundaries import boundary_json, boundary_of_class
 from segment.scores.paired import OF_CLASS
 from segment.scores.scored import Scored
 from segment.store.names import count, shown
@@ -59,6 +60,8 @@ def print_score(found: RunScore, console: Console) -> None:
     head = ["class", "IoU", "95 % of it", "Dice", "prec.", "recall", "label", "pred."]
     rows = [[name, *values] for name, values in _class_rows(found)]
     print_table(console, "classes, in %", [head, *rows])
+    if found.overall.boundary:
+        print_boundary(found.overall.boundary, found.protocol.grouping.names, console)
     if found.slices:
         print_table(console, "slices", [_SLICE_HEAD, *_slice_rows(found)])
 
@@ -69,6 +72,8 @@ def to_markdown(found: RunScore) -> str:
     blocks.append(markdown_table([["score", "value", _interval_title(found)], *_figure_rows(found)]))
     head = ["class", "IoU %", "95 % interval", "Dice %", "precision %", "recall %", "label %", "prediction %"]
     blocks.append(markdown_table([head, *([name, *values] for name, values in _class_rows(found))]))
+    if found.overall.boundary:
+        blocks.append(boundary_lines(found.overall.boundary, found.protocol.grouping.names))
     if found.slices:
         blocks.append(markdown_table([_SLICE_HEAD, *_slice_rows(found)]))
     return "\n\n".join(block for block in blocks if block) + "\n"
@@ -113,7 +118,12 @@ def _json_of(found: RunScore, scored: Scored) -> dict[str, Any]:
         name: {"value": defined(value), "interval": bounds_of(scored.intervals.get(name))}
         for name, value in scored.figures.items()
     }
-    return {"scored_units": scored.units or None, "scores": figures, "classes": list(_class_records(found, scored))}
+    names, boundary = found.protocol.grouping.names, scored.boundary
+    return {
+        "scored_units": scored.units or None,
+        "scores": figures,
+        "classes": list(_class_records(found, scored)),
+    } | ({"boundary": boundary_json(boundary, names)} if boundary else {})
 
 
 def _class_records(found: RunScore, scored: Scored) -> Iterator[dict[str, Any]]:
@@ -135,7 +145,7 @@ def _class_records(found: RunScore, scored: Scored) -> Iterator[dict[str, Any]]:
             "predicted_pixels": int(predictions[index]),
             "label_share": _share(labels, index),
             "predicted_share": _share(predictions, index),
-        }
+        } | (boundary_of_class(scored.boundary, index) if scored.boundary else {})
 
 
 def _share(pixels: np.ndarray[Any, np.dtype[np.int64]], index: int) -> float | None:

@@ -12,6 +12,7 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
 from segment.report import wording
+from segment.report.percents import span
 
 
 def render_template(name: str, *, styles: tuple[str, ...] = ("report.css",), **values: Any) -> str:
@@ -45,5 +46,5 @@ def _environment() -> Environment:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, loader=FunctionLoader(_file)
     )
-    environment.filters |= {name: getattr(wording, name) for name in wording.FILTERS}
+    environment.filters |= {name: getattr(wording, name) for name in wording.FILTERS} | {"span": span}
     return environment

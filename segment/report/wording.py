@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 
-from segment.metrics.bootstrap import Interval
 from segment.pipeline.stages import Task
 from segment.report.aggregate import RunReport
 from segment.report.cards import views_in_words
@@ -12,7 +11,7 @@ from segment.report.certain_images import confidence_in_words
 from segment.report.published import published_in_words
 from segment.store.names import shown
 
-FILTERS = ("pct", "num", "short", "rate", "duration", "points", "when", "clean", "span")
+FILTERS = ("pct", "num", "short", "rate", "duration", "points", "when", "clean")
 
 CONVENTIONS = {
     "omz": "Ignored classes are left out of labels and predictions (Open Model Zoo)",
@@ -26,11 +25,6 @@ _UNITS = ((10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k"))
 def pct(share: float | None, digits: int = 1) -> str:
     """Format a share of 0-1 in percent, without the sign; None and NaN become a dash."""
     return "–" if share is None or share != share else f"{100 * share:.{digits}f}"
-
-
-def span(bounds: Interval | None) -> str:
-    """Format the bounds of an interval of shares in percent: `59.8 to 62.4`; None becomes nothing."""
-    return f"{pct(bounds.low)} to {pct(bounds.high)}" if bounds else ""
 
 
 def num(number: float) -> str:

@@ -163,6 +163,8 @@ def _extras_identity(job: Job, card: ModelCard) -> dict[str, Any]:
         identity["confidence"] = {"measure": extras.confidence, "maps": job.confidence_maps}
     if extras.probabilities:
         identity["probabilities"] = list(extras.probabilities)
+    if job.boundary is not None:
+        identity["boundary"] = job.boundary
     return identity
 
 

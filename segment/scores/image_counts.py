@@ -49,9 +49,7 @@ class ImageCounts:
 
     def take(self, images: NDArray[np.intp]) -> ImageCounts:
         """Return the counts of these images, in this order."""
-        lengths = np.diff(self.offsets)[images]
-        offsets = np.append(0, np.cumsum(lengths))
-        chosen = np.repeat(self.offsets[images] - offsets[:-1], lengths) + np.arange(offsets[-1])
+        offsets, chosen = taken(self.offsets, images)
         return replace(
             self,
             ids=self.ids.take(pa.array(images)),
@@ -129,17 +127,32 @@ class ImageCounts:
     def chunks(
         self, images: NDArray[np.intp], units: NDArray[np.intp]
     ) -> Iterator[tuple[NDArray[np.intp], ImageCounts]]:
-        """Yield the images of the next `CHUNK` units: the unit of each, from 0 in every chunk, and their counts.
+        """Yield units and counts of the images of the next `CHUNK` units; see `unit_chunks`."""
+        for unit, some in unit_chunks(images, units):
+            yield unit, self.take(some)
 
-        Args:
-            images: indices of images.
-            units: the unit of each of these, from 0; every unit has an image.
-        """
-        order = np.argsort(units, kind="stable")
-        images, units = images[order], units[order]
-        for start in range(0, int(units[-1]) + 1 if len(units) else 0, CHUNK):
-            first, last = np.searchsorted(units, [start, start + CHUNK])
-            yield units[first:last] - start, self.take(images[first:last])
+
+def taken(offsets: NDArray[np.int64], images: NDArray[np.intp]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the offsets of some images' values, and the indices of these values; `offsets` as in `ImageCounts`."""
+    lengths = np.diff(offsets)[images]
+    found = np.append(0, np.cumsum(lengths))
+    return found, np.repeat(offsets[images] - found[:-1], lengths) + np.arange(found[-1])
+
+
+def unit_chunks(
+    images: NDArray[np.intp], units: NDArray[np.intp]
+) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+    """Yield the images of the next `CHUNK` units: the unit of each, from 0 in every chunk, and its index.
+
+    Args:
+        images: indices of images.
+        units: the unit of each of these, from 0; every unit has an image.
+    """
+    order = np.argsort(units, kind="stable")
+    images, units = images[order], units[order]
+    for start in range(0, int(units[-1]) + 1 if len(units) else 0, CHUNK):
+        first, last = np.searchsorted(units, [start, start + CHUNK])
+        yield units[first:last] - start, images[first:last]
 
 
 def read_image_counts(
@@ -179,7 +192,7 @@ def counts_of_rows(classes: int, rows: pa.Table, meta: Collection[str] = ()) -> 
         np.asarray(rows["width"]).astype(np.int64) * np.asarray(rows["height"]),
         np.append(0, np.cumsum(np.asarray(pc.list_value_length(stored.field("cell"))).astype(np.int64))),
         np.asarray(stored.field("cell").flatten()).astype(np.uint16),
-        _narrow(np.asarray(stored.field("count").flatten())),
+        compact(np.asarray(stored.field("count").flatten())),
         {name: _kept(rows["meta"], name) for name in meta},
     )
 
@@ -199,7 +212,7 @@ def counts_of_matrices(
         pixels,
         np.cumsum([0, *(len(cells) for cells, _ in pairs)]),
         np.concatenate([np.empty(0, np.uint16), *(cells.astype(np.uint16) for cells, _ in pairs)]),
-        _narrow(np.concatenate([np.empty(0, np.int64), *(counts for _, counts in pairs)])),
+        compact(np.concatenate([np.empty(0, np.int64), *(counts for _, counts in pairs)])),
     )
 
 
@@ -219,5 +232,6 @@ def joined(classes: int, blocks: Sequence[ImageCounts], meta: Collection[str] = 
     )
 
 
-def _narrow(counts: NDArray[np.int64]) -> NDArray[np.integer]:
-    return counts.astype(np.uint32) if not len(counts) or counts.max() <= _LARGEST else counts
+def compact(counts: NDArray[np.int64]) -> NDArray[np.integer]:
+    """Return counts as `uint32`, where all of them fit."""
+    return counts.astype(np.uint32) if not counts.size or counts.max() <= _LARGEST else counts

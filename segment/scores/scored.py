@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from segment.metrics import Confusion, Score, score
 from segment.metrics.bootstrap import FEWEST, RESAMPLES, Interval, interval, resampled_sums, score_of_resamples
+from segment.metrics.boundary import BoundaryScore
 from segment.metrics.conventions import ratio, roles
 from segment.metrics.regroup import Grouping
 from segment.models.card import Convention
@@ -50,6 +51,7 @@ class Scored:
         intervals: of 95 %, by figure; empty where there are none.
         class_intervals: of each class's IoU.
         unlabelled: share of the resamples without a label of the class, by class: these are not in its interval.
+        boundary: boundary IoU; None for a run without, or where the classes are not those of the run.
     """
 
     images: int
@@ -60,6 +62,7 @@ class Scored:
     intervals: Mapping[str, Interval | None] = field(default_factory=dict)
     class_intervals: Sequence[Interval | None] = ()
     unlabelled: Sequence[float] = ()
+    boundary: BoundaryScore | None = None
 
     @property
     def miou(self) -> float | None:
@@ -185,6 +188,7 @@ class Features:
     Attributes:
         counts: by the classes of the protocol.
         images: indices of the images that the convention counts, or those that are given.
+        unit: the unit of each of these images, from 0.
         units: number of these images, or of their groups.
     """
 
@@ -202,13 +206,13 @@ class Features:
         self._protocol = protocol
         counted = np.any(self._roles < len(grouping.names), axis=0)
         self.images = self.counts.holding(counted) if images is None else images
-        self._unit = np.arange(len(self.images))
+        self.unit = np.arange(len(self.images))
         if groups is not None:
-            self._unit = np.unique(groups[self.images], return_inverse=True)[1]
-        self.units = int(self._unit.max()) + 1 if len(self._unit) else 0
+            self.unit = np.unique(groups[self.images], return_inverse=True)[1]
+        self.units = int(self.unit.max()) + 1 if len(self.unit) else 0
 
     def __iter__(self) -> Iterator[NDArray[np.float64]]:
-        for unit, some in self.counts.chunks(self.images, self._unit):
+        for unit, some in self.counts.chunks(self.images, self.unit):
             number = int(unit[-1]) + 1
             sums = [some.by_role(self._roles, unit, number).reshape(number, -1)]
             if self._protocol.convention == "image-mean":

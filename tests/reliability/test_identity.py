@@ -96,16 +96,16 @@ def test_two_drivers_of_the_same_run_both_complete_it(place: Place, monkeypatch:
 
 def test_the_first_drivers_plan_is_kept(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """A second driver lists the input when the first has begun, and finds more in it."""
-    discover = driver.discover
+    discover = driver.discover_for
 
     def late(*arguments: Any, **settings: Any) -> Discovery:
         with monkeypatch.context() as patch:
-            patch.setattr("segment.runs.driver.discover", discover)
+            patch.setattr("segment.runs.driver.discover_for", discover)
             place.run()
         place.add("9.png", 9)
         return discover(*arguments, **settings)
 
-    monkeypatch.setattr("segment.runs.driver.discover", late)
+    monkeypatch.setattr("segment.runs.driver.discover_for", late)
     notes = Notes()
     report = run(place.job(), notes)
     assert "7 images in 1 shard, 4 parts" in notes.lines

@@ -14,8 +14,8 @@ from rich.console import Console
 from segment.metrics.bootstrap import LEVEL
 from segment.report.comparison.comparison_notes import all_notes, notes, run_in_words
 from segment.report.comparison.points import figure_texts, points, points_span
-from segment.report.console import percent
 from segment.report.markdown import escaped
+from segment.report.percents import percent
 from segment.report.score_formats import NAMES, bounds_of, defined, markdown_table, print_table
 from segment.report.written_names import spreadsheet_cell
 from segment.scores.paired import OF_CLASS, Change, PairedScores

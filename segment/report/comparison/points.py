@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from segment.metrics.bootstrap import Interval
-from segment.report.console import percent
+from segment.report.percents import percent
 from segment.scores.paired import Change
 
 

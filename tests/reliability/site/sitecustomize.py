@@ -102,7 +102,7 @@ def on_sessions(module):
 def on_files(module):
     real = module.read_files
 
-    def read_files(part, options, store):
+    def read_files(part, *arguments, **settings):
         kind, value = trouble()
         if any(member.id.endswith("killer.png") for member in part.members):
             if kind == "read":
@@ -113,7 +113,7 @@ def on_files(module):
                 hang_once(value)
             elif kind == "bug":
                 raise TypeError("a bug")
-        return real(part, options, store)
+        return real(part, *arguments, **settings)
 
     module.read_files = read_files
 
