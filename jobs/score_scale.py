@@ -45,7 +45,7 @@ PRESENT = 6  # classes of an image
 GROUP = 100  # images of a video
 
 
-def make_run(folder: Path, images: int) -> Ledger:
+def make_run(folder: Path, images: int, seed: int = 0) -> Ledger:
     """Write a run of so many images: `run.json`, plan, masks files without masks, and statistics."""
     small = Scale(folder / "small", images=4, shards=1)
     make_inputs(small)
@@ -57,7 +57,7 @@ def make_run(folder: Path, images: int) -> Ledger:
     run["card"]["classes"] |= {"names": names, "palette": [[number, 0, 0] for number in range(CLASSES)]}
     ledger.store.write(ledger.url("run.json"), to_json(run))
     plan = ledger.replace_plan(Plan.of(parts_of(images)))
-    generator = np.random.default_rng(0)
+    generator = np.random.default_rng(seed)
     for part in plan.parts():
         rows = [row(generator, part.shard, part.start + number) for number in range(len(part))]
         data = write_masks(rows, shard=part.shard, part=part.id, fingerprint=run["fingerprint"])

@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from segment.api.baseline import compare
     from segment.api.model import Model, load_model
     from segment.api.reader import Run, SegmentedImage, open_run
     from segment.api.segmenter import Segmenter
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from segment.models.card import ModelCard, load_card
     from segment.progress import Progress
     from segment.report.aggregate import RunReport
+    from segment.report.comparison.comparing import RunComparison
     from segment.report.run_score import RunScore, score
     from segment.runs.driver import run
 
@@ -34,11 +36,13 @@ __all__ = [
     "ModelCard",
     "Progress",
     "Run",
+    "RunComparison",
     "RunReport",
     "RunScore",
     "SegmentedImage",
     "Segmenter",
     "boundary_counts",
+    "compare",
     "confusion",
     "iou",
     "load_card",
@@ -58,11 +62,13 @@ _HOMES = {
     "ModelCard": "segment.models.card",
     "Progress": "segment.progress",
     "Run": "segment.api.reader",
+    "RunComparison": "segment.report.comparison.comparing",
     "RunReport": "segment.report.aggregate",
     "RunScore": "segment.report.run_score",
     "SegmentedImage": "segment.api.reader",
     "Segmenter": "segment.api.segmenter",
     "boundary_counts": "segment.metrics",
+    "compare": "segment.api.baseline",
     "confusion": "segment.metrics",
     "iou": "segment.metrics",
     "load_card": "segment.models.card",

@@ -29,17 +29,18 @@ class Convention(StrEnum):
     image_mean = "image-mean"
 
 
-def _option(name: str, metavar: str, words: str) -> Any:
+def option(name: str, metavar: str, words: str) -> Any:
+    """Return a flag with a value that has no default."""
     return typer.Option(f"--{name}", metavar=metavar, help=words, show_default=False)
 
 
-_IGNORE = "A class that no score counts, in place of the card's; repeatable; 'none' for no class."
-_BY = (
+IGNORE = "A class that no score counts, in place of the card's; repeatable; 'none' for no class."
+BY = (
     "Score slices, too: by metadata that the run keeps (its name, with bounds for numbers: 'speed:30,60'), by 'size', "
     "by 'label:CLASS' (its share of an image), by 'folder' of the id, or by a regular expression whose first group, "
     "found in the id, names the slice."
 )
-_GROUP_BY = (
+GROUP_BY = (
     "Images that are drawn together for the intervals, such as frames of one video: the name of kept metadata, "
     "'folder', or a regular expression as in --by."
 )
@@ -50,17 +51,17 @@ def score(
     output: RunPrefix,
     convention: Annotated[
         Convention | None,
-        typer.Option("--convention", help="Convention of the scores. [default: the card's]", show_default=False),
+        typer.Option("--convention", help="Convention of the scores, by default the card's.", show_default=False),
     ] = None,
-    ignore: Annotated[list[str] | None, _option("ignore", "CLASS", _IGNORE)] = None,
+    ignore: Annotated[list[str] | None, option("ignore", "CLASS", IGNORE)] = None,
     merge: Annotated[
-        list[str] | None, _option("merge", "A+B=NAME", "Classes to count as one, with its name; repeatable.")
+        list[str] | None, option("merge", "A+B=NAME", "Classes to count as one, with its name; repeatable.")
     ] = None,
     classes: Annotated[
-        list[str] | None, _option("classes", "CLASS", "Take means over these classes only; repeatable.")
+        list[str] | None, option("classes", "CLASS", "Take means over these classes only; repeatable.")
     ] = None,
-    by: Annotated[str | None, _option("by", "SLICE", _BY)] = None,
-    group_by: Annotated[str | None, _option("group-by", "GROUP", _GROUP_BY)] = None,
+    by: Annotated[str | None, option("by", "SLICE", BY)] = None,
+    group_by: Annotated[str | None, option("group-by", "GROUP", GROUP_BY)] = None,
     resamples: Annotated[
         int, typer.Option("--resamples", min=0, help="Resamples behind the 95 % intervals; 0 for no intervals.")
     ] = 1000,

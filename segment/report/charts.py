@@ -133,12 +133,22 @@ def mistakes(confusion: Confusion, card: ModelCard) -> list[Mistake]:
     """Return the largest cells off the diagonal, in descending order; ignored labels are no mistakes."""
     matrix = confusion.counts[:-1].copy()
     totals = matrix.sum(axis=1)
-    np.fill_diagonal(matrix, 0)
     ignored = list(card.classes.ignored_classes)
     matrix[ignored, :] = 0
     if card.metric.convention in ("omz", "image-mean"):
         matrix[:, ignored] = 0
-    flat = matrix.ravel()
+    return largest_pairs(matrix, totals)
+
+
+def largest_pairs(matrix: NDArray[np.int64], totals: NDArray[np.int64] | None = None) -> list[Mistake]:
+    """Return the largest cells off the diagonal of a matrix `int64[C, C]`, in descending order.
+
+    Args:
+        matrix: pixels by row and column.
+        totals: pixels of each row, `int64[C]`, of which the shares are; None for the sums of the rows.
+    """
+    totals = matrix.sum(axis=1) if totals is None else totals
+    flat = (matrix - np.diag(np.diag(matrix))).ravel()
     order = np.argsort(-flat, kind="stable")[:_MISTAKES]
     pairs = [(int(n) // len(totals), int(n) % len(totals)) for n in order if flat[n]]
     return [Mistake(i, j, int(matrix[i, j]), float(matrix[i, j] / totals[i])) for i, j in pairs]

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from segment.images import codec
 from segment.models.card import ModelCard
 from segment.models.classes import VOID
 from segment.output.ledger import Ledger
 from segment.pipeline.stages import Task
+from segment.report.data_uris import jpeg_uri, png_uri, smaller, within_budget
 from segment.report.pictures import ImageView, read_view
 from segment.report.rows import ImageScores, Row
 from segment.store.names import shown
 
 _PER_GROUP = 4  # images
-_SIDES = (640, 480, 320, 160, 80)  # longest side in pixels; the first one that fits the budget is used
-_BUDGET = 700_000  # bytes of the data URIs of an exhibit: twelve exhibits stay below 9 MB
-_QUALITY = 82  # of JPEG
 _CORRECT, _WRONG, _IGNORED = 0, 1, 2
 _DIFFERENCE_PALETTE = np.array([[0, 0, 0], [232, 62, 20], [96, 104, 112]], np.uint8)  # the first is transparent
 
@@ -105,12 +100,7 @@ def _choose(scores: ImageScores) -> Iterator[tuple[str, str, list[Row]]]:
 def exhibit(view: ImageView, card: ModelCard) -> Exhibit:
     """Draw the pictures of one image, as large as the budget allows."""
     height, width = view.mask.shape
-    for side in _SIDES:
-        scale = min(1.0, side / max(height, width))
-        size = (max(1, round(height * scale)), max(1, round(width * scale)))
-        pictures = _pictures(view, card, size)
-        if sum(len(uri or "") for uri in pictures) <= _BUDGET:
-            break
+    size, pictures = within_budget((height, width), lambda size: _pictures(view, card, size))
     present = np.unique(view.mask) if view.label is None else np.union1d(view.mask, view.label)
     classes = tuple(int(c) for c in present if c < len(card.classes))
     numbers = (width, height, size[1], size[0], view.miou, view.accuracy, view.confidence)
@@ -121,32 +111,12 @@ def _pictures(
     view: ImageView, card: ModelCard, size: tuple[int, int]
 ) -> tuple[str | None, str, str | None, str | None]:
     palette, void = card.classes.palette_array, (VOID,)
-    photo = None if view.photo is None else _jpeg(_smaller(view.photo, size, cv2.INTER_AREA))
-    prediction = _png(_smaller(view.mask, size), palette, void)
+    photo = None if view.photo is None else jpeg_uri(smaller(view.photo, size, cv2.INTER_AREA))
+    prediction = png_uri(smaller(view.mask, size), palette, void)
     if view.label is None:
         return photo, prediction, None, None
     differences = np.full(view.mask.shape, _CORRECT, np.uint8)
     differences[view.mask != view.label] = _WRONG
     differences[np.isin(view.label, [*card.classes.ignored_classes, VOID])] = _IGNORED
-    label = _png(_smaller(view.label, size), palette, void)
-    return photo, prediction, label, _png(_smaller(differences, size), _DIFFERENCE_PALETTE, (_CORRECT,))
-
-
-def _smaller(
-    pixels: NDArray[np.uint8], size: tuple[int, int], interpolation: int = cv2.INTER_NEAREST_EXACT
-) -> NDArray[np.uint8]:
-    if pixels.shape[:2] == size:
-        return pixels
-    return np.asarray(cv2.resize(pixels, (size[1], size[0]), interpolation=interpolation), np.uint8)
-
-
-def _jpeg(rgb: NDArray[np.uint8]) -> str:
-    return _uri("jpeg", codec.encode_jpeg(rgb, _QUALITY))
-
-
-def _png(pixels: NDArray[np.uint8], palette: NDArray[np.uint8], clear: tuple[int, ...]) -> str:
-    return _uri("png", codec.encode_palette_png(pixels, palette, clear))
-
-
-def _uri(kind: str, data: bytes) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+    label = png_uri(smaller(view.label, size), palette, void)
+    return photo, prediction, label, png_uri(smaller(differences, size), _DIFFERENCE_PALETTE, (_CORRECT,))

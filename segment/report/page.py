@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import functools
-import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, StrictUndefined, Template
-from markupsafe import Markup
 
 from segment.metrics import image_scores
 from segment.metrics.bootstrap import Interval
@@ -28,9 +22,9 @@ from segment.report.aggregate import RunReport
 from segment.report.boundary_tables import boundary_in_words
 from segment.report.console import accuracies
 from segment.report.gallery import Group, gallery
-from segment.report.percents import span
 from segment.report.pictures import GONE
 from segment.report.rows import ImageScores, read_scores
+from segment.report.templating import render_template
 from segment.scores.boundaries import boundary_of_class
 from segment.store.names import shown
 
@@ -90,11 +84,8 @@ def write_page(ledger: Ledger, report: RunReport, task: Task, plan: Plan, most_p
 
 def render(report: RunReport, task: Task, scores: ImageScores, groups: Sequence[Group], attempts: AttemptSpeeds) -> str:
     """Return the page as HTML; all text that comes from the input is escaped."""
-    style, script = (Markup(_file(name)) for name in ("report.css", "report.js"))
-    page = _template().render(
-        style=style,
-        script=script,
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    return render_template(
+        "report.html.j2",
         gone=GONE,
         conventions=wording.CONVENTIONS,
         interval=report.scored.intervals.get("miou") if report.scored else None,
@@ -118,18 +109,6 @@ def render(report: RunReport, task: Task, scores: ImageScores, groups: Sequence[
         facts=wording.fact_rows(report, task),
         **_speed(attempts),
     )
-    return str(page)
-
-
-def _file(name: str) -> str:
-    return (files("segment") / "report" / "templates" / name).read_text(encoding="utf-8")
-
-
-@functools.cache
-def _template() -> Template:
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {name: getattr(wording, name) for name in wording.FILTERS} | {"span": span}
-    return environment.from_string(_file("report.html.j2"))
 
 
 def class_lines(report: RunReport) -> list[ClassLine]:

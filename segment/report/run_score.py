@@ -153,9 +153,7 @@ class Request:
 
     def protocol(self, card: ModelCard) -> Protocol:
         """Return classes and convention for the counts of a card. Raises UsageError."""
-        if self.convention is not None and self.convention not in CONVENTIONS:
-            known = f"{did_you_mean(self.convention, CONVENTIONS)} Known: {', '.join(CONVENTIONS)}"
-            raise UsageError(f"convention = {self.convention!r} is none.{known}")
+        check_convention(self.convention)
         grouping = regroup(card.classes, ignore=self.ignore, merge=self.merge, chosen=self.classes)
         own = card.metric.convention
         return Protocol(grouping, self.convention or own, "omz" if own == "image-mean" else own)
@@ -172,15 +170,27 @@ class Request:
         return bool(self.resamples) or self.by is not None or (protocol.convention == "image-mean" and regrouped)
 
 
+def check_convention(name: str | None) -> None:
+    """Raise UsageError unless it is None or names a convention."""
+    if name is not None and name not in CONVENTIONS:
+        known = f"{did_you_mean(name, CONVENTIONS)} Known: {', '.join(CONVENTIONS)}"
+        raise UsageError(f"convention = {name!r} is none.{known}")
+
+
+def check_resamples(resamples: int, seed: int, group_by: str | None) -> None:
+    """Raise UsageError unless these are numbers of resamples and a seed, and ones that groups are of use for."""
+    if not 0 <= resamples <= MOST_RESAMPLES:
+        why = f"give 0 for no intervals, or a number up to {MOST_RESAMPLES}, such as {RESAMPLES}"
+        raise UsageError(f"resamples = {resamples}: {why}")
+    if seed < 0:
+        raise UsageError(f"seed = {seed}: give a whole number from 0 on")
+    if group_by is not None and not resamples:
+        raise UsageError("group_by is for intervals, and resamples = 0 makes none: leave one of the two out")
+
+
 def score_run(ledger: Ledger, asked: Request) -> RunScore:
     """Score the run of a ledger; see `score`."""
-    if not 0 <= asked.resamples <= MOST_RESAMPLES:
-        why = f"give 0 for no intervals, or a number up to {MOST_RESAMPLES}, such as {RESAMPLES}"
-        raise UsageError(f"resamples = {asked.resamples}: {why}")
-    if asked.seed < 0:
-        raise UsageError(f"seed = {asked.seed}: give a whole number from 0 on")
-    if asked.group_by is not None and not asked.resamples:
-        raise UsageError("group_by is for intervals, and resamples = 0 makes none: leave one of the two out")
+    check_resamples(asked.resamples, asked.seed, asked.group_by)
     report, plan = load_report(ledger), ledger.read_run_and_plan()[1]
     protocol = asked.protocol(report.card)
     if not report.is_scored:
@@ -215,12 +225,17 @@ def read_counts(ledger: Ledger, plan: Plan, report: RunReport, meta: Collection[
         SegmentError: a masks file is damaged or lost, or the counts are not those of the statistics.
     """
     counts = read_image_counts(ledger, plan, report.parts, len(report.card.classes), meta)
+    check_counts(ledger, report, counts)
+    return counts
+
+
+def check_counts(ledger: Ledger, report: RunReport, counts: ImageCounts) -> None:
+    """Raise SegmentError if the counts of all images that a report covers are not those of its statistics."""
     if counts.total() != report.total.confusion:
         raise SegmentError(
             f"the counts under {shown(ledger.url('masks'))} are not those under {shown(ledger.url('stats'))}: "
             "`segment audit` says which shard is wrong and what to do"
         )
-    return counts
 
 
 def with_intervals(ledger: Ledger, plan: Plan, report: RunReport, most_parts: int | None = None) -> RunReport:

@@ -20,6 +20,7 @@ from segment.report.percents import percent, span
 from segment.report.run_score import RunScore
 from segment.report.written_names import spreadsheet_cell
 from segment.scores.boundaries import boundary_json, boundary_of_class
+from segment.scores.paired import OF_CLASS
 from segment.scores.scored import Scored
 from segment.store.names import count, shown
 
@@ -31,7 +32,6 @@ NAMES = {
     "mean_dice": "mean Dice",
     "kappa": "Cohen's kappa",
 }
-_OF_CLASS = ("iou", "dice", "precision", "recall")
 
 
 def _figure_row(name: str, scored: Scored) -> list[str]:
@@ -56,26 +56,26 @@ def print_score(found: RunScore, console: Console) -> None:
     console.print(headline(found), style="bold", markup=False)
     for note in found.notes:
         console.print(note, style="dim", markup=False)
-    _print_table(console, "", [["", "", _interval_title(found)], *_figure_rows(found)])
+    print_table(console, "", [["", "", _interval_title(found)], *_figure_rows(found)])
     head = ["class", "IoU", "95 % of it", "Dice", "prec.", "recall", "label", "pred."]
     rows = [[name, *values] for name, values in _class_rows(found)]
-    _print_table(console, "classes, in %", [head, *rows])
+    print_table(console, "classes, in %", [head, *rows])
     if found.overall.boundary:
         print_boundary(found.overall.boundary, found.protocol.grouping.names, console)
     if found.slices:
-        _print_table(console, "slices", [_SLICE_HEAD, *_slice_rows(found)])
+        print_table(console, "slices", [_SLICE_HEAD, *_slice_rows(found)])
 
 
 def to_markdown(found: RunScore) -> str:
     """Return scores as tables of Markdown."""
     blocks = [f"# {headline(found)}", "\n".join(f"- {escaped(note)}" for note in found.notes)]
-    blocks.append(_markdown_table([["score", "value", _interval_title(found)], *_figure_rows(found)]))
+    blocks.append(markdown_table([["score", "value", _interval_title(found)], *_figure_rows(found)]))
     head = ["class", "IoU %", "95 % interval", "Dice %", "precision %", "recall %", "label %", "prediction %"]
-    blocks.append(_markdown_table([head, *([name, *values] for name, values in _class_rows(found))]))
+    blocks.append(markdown_table([head, *([name, *values] for name, values in _class_rows(found))]))
     if found.overall.boundary:
         blocks.append(boundary_lines(found.overall.boundary, found.protocol.grouping.names))
     if found.slices:
-        blocks.append(_markdown_table([_SLICE_HEAD, *_slice_rows(found)]))
+        blocks.append(markdown_table([_SLICE_HEAD, *_slice_rows(found)]))
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 
@@ -115,7 +115,7 @@ def to_csv(found: RunScore) -> str:
 
 def _json_of(found: RunScore, scored: Scored) -> dict[str, Any]:
     figures = {
-        name: {"value": _defined(value), "interval": _bounds(scored.intervals.get(name))}
+        name: {"value": defined(value), "interval": bounds_of(scored.intervals.get(name))}
         for name, value in scored.figures.items()
     }
     names, boundary = found.protocol.grouping.names, scored.boundary
@@ -134,7 +134,7 @@ def _class_records(found: RunScore, scored: Scored) -> Iterator[dict[str, Any]]:
         yield {
             "class": name,
             "ignored": index in grouping.ignored,
-            **{kind: _defined(float(getattr(score, kind)[index])) for kind in _OF_CLASS},
+            **{kind: defined(float(getattr(score, kind)[index])) for kind in OF_CLASS},
             "iou_low": bounds.low if bounds else None,
             "iou_high": bounds.high if bounds else None,
             "resamples_without_label": scored.unlabelled[index] if scored.unlabelled else None,
@@ -153,11 +153,13 @@ def _share(pixels: np.ndarray[Any, np.dtype[np.int64]], index: int) -> float | N
     return int(pixels[index]) / total if total else None
 
 
-def _defined(value: float) -> float | None:
+def defined(value: float) -> float | None:
+    """Return a number, and None in place of NaN, which JSON lacks."""
     return None if math.isnan(value) else value
 
 
-def _bounds(interval: Interval | None) -> list[float] | None:
+def bounds_of(interval: Interval | None) -> list[float] | None:
+    """Return the bounds of an interval as a list; None for None."""
     return [interval.low, interval.high] if interval else None
 
 
@@ -175,7 +177,7 @@ def _class_rows(found: RunScore) -> Iterator[tuple[str, list[str]]]:
         if chosen is not None and index not in chosen:
             continue
         bounds = found.overall.class_intervals[index] if found.overall.class_intervals else None
-        values = [percent(row[kind]) for kind in _OF_CLASS]
+        values = [percent(row[kind]) for kind in OF_CLASS]
         shares = [percent(row["label_share"]), percent(row["predicted_share"])]
         name = f"{row['class']}{' (ignored)' if row['ignored'] else ''}"
         yield shown(name), [values[0], span(bounds), *values[1:], *shares]
@@ -192,7 +194,7 @@ def _slice_rows(found: RunScore) -> list[list[str]]:
     ]  # fmt: skip
 
 
-def _print_table(console: Console, title: str, rows: list[list[str]]) -> None:
+def print_table(console: Console, title: str, rows: list[list[str]]) -> None:
     """Print rows, the first of which is the head, without columns that are empty."""
     kept = [i for i in range(len(rows[0])) if i == 0 or any(row[i] for row in rows[1:])]
     table = Table(title=title or None, title_justify="left", box=None, pad_edge=False)
@@ -203,7 +205,8 @@ def _print_table(console: Console, title: str, rows: list[list[str]]) -> None:
     console.print(table)
 
 
-def _markdown_table(rows: list[list[str]]) -> str:
+def markdown_table(rows: list[list[str]]) -> str:
+    """Return rows, the first of which is the head, as a table of Markdown, without columns that are empty."""
     kept = [i for i in range(len(rows[0])) if i == 0 or any(row[i] for row in rows[1:])]
     lines = [[escaped(row[i]) for i in kept] for row in rows]
     lines.insert(1, ["---:" if i else "---" for i in range(len(kept))])

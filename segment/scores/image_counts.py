@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -171,31 +171,64 @@ def read_image_counts(
     Raises:
         SegmentError: a masks file is damaged or lost.
     """
-    ids: list[pa.ChunkedArray] = []
-    sizes: list[NDArray[np.int64]] = []
-    lengths: list[NDArray[np.int64]] = []
-    cells: list[NDArray[np.uint16]] = []
-    counts: list[NDArray[np.integer]] = []
-    kept: dict[str, list[pa.Array]] = {name: [] for name in meta}
-    for _, table in part_tables(ledger, plan, numbers_of(plan, parts), [*_COLUMNS, *(["meta"] if kept else [])]):
-        rows = table.filter(pc.is_valid(table["confusion"]))
-        stored = rows["confusion"].combine_chunks()
-        values = np.asarray(stored.field("count").flatten())
-        for name, texts in kept.items():
-            texts.append(pc.struct_field(rows["meta"].combine_chunks(), [rows["meta"].type.get_field_index(name)]))
-        ids.append(rows["id"])
-        sizes.append(np.asarray(rows["width"]).astype(np.int64) * np.asarray(rows["height"]))
-        lengths.append(np.asarray(pc.list_value_length(stored.field("cell"))).astype(np.int64))
-        cells.append(np.asarray(stored.field("cell").flatten()).astype(np.uint16))
-        counts.append(compact(values))
+    blocks = [
+        counts_of_rows(classes, table.filter(pc.is_valid(table["confusion"])), meta)
+        for _, table in part_tables(ledger, plan, numbers_of(plan, parts), count_columns(meta))
+    ]
+    return joined(classes, blocks, meta)
+
+
+def count_columns(meta: Collection[str] = ()) -> list[str]:
+    """Return the columns of masks files that `counts_of_rows` takes."""
+    return [*_COLUMNS, *(["meta"] if meta else [])]
+
+
+def counts_of_rows(classes: int, rows: pa.Table, meta: Collection[str] = ()) -> ImageCounts:
+    """Return the counts of rows of a masks file (`count_columns`), each of which has counts, and kept metadata."""
+    stored = rows["confusion"].combine_chunks()
     return ImageCounts(
         classes,
-        pa.chunked_array([chunk for column in ids for chunk in column.chunks], pa.string()),
-        np.concatenate([np.empty(0, np.int64), *sizes]),
-        np.append(0, np.cumsum(np.concatenate([np.empty(0, np.int64), *lengths]))),
-        np.concatenate([np.empty(0, np.uint16), *cells]),
-        np.concatenate([np.empty(0, np.uint32), *counts]),
-        {name: pa.chunked_array(texts, pa.string()) for name, texts in kept.items()},
+        rows["id"],
+        np.asarray(rows["width"]).astype(np.int64) * np.asarray(rows["height"]),
+        np.append(0, np.cumsum(np.asarray(pc.list_value_length(stored.field("cell"))).astype(np.int64))),
+        np.asarray(stored.field("cell").flatten()).astype(np.uint16),
+        compact(np.asarray(stored.field("count").flatten())),
+        {name: _kept(rows["meta"], name) for name in meta},
+    )
+
+
+def _kept(meta: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
+    return pa.chunked_array([pc.struct_field(meta.combine_chunks(), [meta.type.get_field_index(name)])])
+
+
+def counts_of_matrices(
+    classes: int, ids: pa.ChunkedArray, pixels: NDArray[np.int64], matrices: Sequence[Confusion]
+) -> ImageCounts:
+    """Return the counts of images, given the matrix of each."""
+    pairs = [matrix.to_cells() for matrix in matrices]
+    return ImageCounts(
+        classes,
+        ids,
+        pixels,
+        np.cumsum([0, *(len(cells) for cells, _ in pairs)]),
+        np.concatenate([np.empty(0, np.uint16), *(cells.astype(np.uint16) for cells, _ in pairs)]),
+        compact(np.concatenate([np.empty(0, np.int64), *(counts for _, counts in pairs)])),
+    )
+
+
+def joined(classes: int, blocks: Sequence[ImageCounts], meta: Collection[str] = ()) -> ImageCounts:
+    """Return the counts of the images of all blocks, in order, and their metadata of these names."""
+    return ImageCounts(
+        classes,
+        pa.chunked_array([chunk for block in blocks for chunk in block.ids.chunks], pa.string()),
+        np.concatenate([np.empty(0, np.int64), *(block.pixels for block in blocks)]),
+        np.append(0, np.cumsum(np.concatenate([np.empty(0, np.int64), *(np.diff(block.offsets) for block in blocks)]))),
+        np.concatenate([np.empty(0, np.uint16), *(block.cells for block in blocks)]),
+        np.concatenate([np.empty(0, np.uint32), *(block.counts for block in blocks)]),
+        {
+            name: pa.chunked_array([chunk for block in blocks for chunk in block.meta[name].chunks], pa.string())
+            for name in meta
+        },
     )
 
 

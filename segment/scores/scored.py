@@ -134,22 +134,46 @@ def score_images(
         seed: of the draws.
     """
     features = Features(counts, protocol, groups)
-    point = score_total(counts.total(), len(counts), protocol, features.image_mean())
+    point = features.point()
     if not resamples or features.units < FEWEST:
-        return replace(point, units=features.units)
-    sums = resampled_sums(features, features.units, resamples, seed)
+        return point
+    return with_intervals_of(
+        point, draws_of(resampled_sums(features, features.units, resamples, seed), point, protocol)
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Draws:
+    """The scores of resamples: those by class, and those that are one number, `float64[resamples]` by name."""
+
+    score: Score
+    figures: Mapping[str, NDArray[np.float64]]
+
+
+def draws_of(sums: NDArray[np.float64], point: Scored, protocol: Protocol) -> Draws:
+    """Return the scores of resamples, given the sums of their `Features`, `float64[resamples, F]`."""
     drawn = score_of_resamples(sums[:, : 3 * len(protocol.grouping.names)], point.score)
     figures = drawn.figures(protocol.grouping.chosen)
     if protocol.convention == "image-mean":
         figures["miou"] = ratio(sums[:, -2], sums[:, -1])
-    missing = (drawn.labelled == 0) & (point.score.labelled > 0)
+    return Draws(drawn, figures)
+
+
+def with_intervals_of(point: Scored, draws: Draws) -> Scored:
+    """Return a score with the intervals of its resamples."""
+    missing = (draws.score.labelled == 0) & (point.score.labelled > 0)
     return replace(
         point,
-        units=features.units,
-        intervals={name: interval(draws) for name, draws in figures.items()},
-        class_intervals=tuple(interval(draws) for draws in drawn.iou.T),
+        intervals={name: interval(values) for name, values in draws.figures.items()},
+        class_intervals=tuple(interval(values) for values in draws.score.iou.T),
         unlabelled=tuple(missing.mean(axis=0).tolist()),
     )
+
+
+def image_mious(counts: ImageCounts, protocol: Protocol) -> NDArray[np.float64]:
+    """Return the mIoU of each image, `float64[n]`; NaN where it is undefined. Counts are by the classes of the card."""
+    features = Features(counts, protocol)
+    return np.concatenate([np.empty(0), *(features.mious(some) for _, some in features.counts.blocks())])
 
 
 class Features:
@@ -159,44 +183,58 @@ class Features:
 
     Args:
         counts, protocol, groups: see `score_images`.
+        images: indices of the images to use; None for all that the convention counts.
 
     Attributes:
-        images: indices of the images that the convention counts.
+        counts: by the classes of the protocol.
+        images: indices of the images that the convention counts, or those that are given.
         unit: the unit of each of these images, from 0.
         units: number of these images, or of their groups.
     """
 
-    def __init__(self, counts: ImageCounts, protocol: Protocol, groups: NDArray[np.intp] | None = None) -> None:
+    def __init__(
+        self,
+        counts: ImageCounts,
+        protocol: Protocol,
+        groups: NDArray[np.intp] | None = None,
+        images: NDArray[np.intp] | None = None,
+    ) -> None:
         grouping = protocol.grouping
-        self._counts = counts.regrouped(grouping)
+        self.counts, self._given = counts.regrouped(grouping), counts
         self._roles = roles(len(grouping.names), grouping.ignored, protocol.convention)
         self._roles_of_image = roles(len(grouping.names), grouping.ignored, protocol.of_image)
         self._protocol = protocol
-        self.images = self._counts.holding(np.any(self._roles < len(grouping.names), axis=0))
+        counted = np.any(self._roles < len(grouping.names), axis=0)
+        self.images = self.counts.holding(counted) if images is None else images
         self.unit = np.arange(len(self.images))
         if groups is not None:
             self.unit = np.unique(groups[self.images], return_inverse=True)[1]
         self.units = int(self.unit.max()) + 1 if len(self.unit) else 0
 
     def __iter__(self) -> Iterator[NDArray[np.float64]]:
-        for unit, some in self._counts.chunks(self.images, self.unit):
+        for unit, some in self.counts.chunks(self.images, self.unit):
             number = int(unit[-1]) + 1
             sums = [some.by_role(self._roles, unit, number).reshape(number, -1)]
             if self._protocol.convention == "image-mean":
-                mious = self._mious(some)
+                mious = self.mious(some)
                 held = ~np.isnan(mious)
                 sums.append(np.zeros((number, 2)))
                 np.add.at(sums[1], unit, np.stack([np.where(held, mious, 0.0), held.astype(np.float64)], axis=1))
             yield np.hstack(sums)
 
-    def image_mean(self) -> float | None:
-        """Return the mean of the images' mIoU; None if the convention is another one, or no image has one."""
+    def point(self) -> Scored:
+        """Return the score of all images, without intervals."""
+        found = score_total(self._given.total(), len(self._given), self._protocol, self._image_mean())
+        return replace(found, units=self.units)
+
+    def _image_mean(self) -> float | None:
         if self._protocol.convention != "image-mean":
             return None
-        mious = [self._mious(some) for _, some in self._counts.blocks()]
+        mious = [self.mious(some) for _, some in self.counts.blocks()]
         scored = [value for block in mious for value in block[~np.isnan(block)].tolist()]
         return math.fsum(scored) / len(scored) if scored else None
 
-    def _mious(self, some: ImageCounts) -> NDArray[np.float64]:
+    def mious(self, some: ImageCounts) -> NDArray[np.float64]:
+        """Return the mIoU of each image, `float64[n]`, by the convention of images; NaN where it is undefined."""
         tp, fp, fn = some.by_role(self._roles_of_image).swapaxes(0, 1)
         return Score(tp, fp, fn).figures(self._protocol.grouping.chosen)["miou"]

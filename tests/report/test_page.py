@@ -17,7 +17,7 @@ from segment.output.attempts import read_attempts
 from segment.output.ledger import Ledger
 from segment.output.speed import read_speed
 from segment.output.tables import ShardStats
-from segment.report import charts, page, wording
+from segment.report import charts, page, templating, wording
 from segment.report.aggregate import load_report
 from segment.report.gallery import exhibit
 from segment.report.page import write_page
@@ -348,7 +348,7 @@ def test_the_text_of_every_cell_can_be_read_in_both_themes() -> None:
 
 
 def test_the_colours_of_the_heat_map_are_those_of_the_style_sheet() -> None:
-    css = page._file("report.css")
+    css = templating._file("report.css")
     for name, (light, dark) in (("surface", charts.PAPER), ("heat", charts.HEAT)):
         found = re.search(rf"--{name}: light-dark\((#\w+), (#\w+)\)", css)
         assert found

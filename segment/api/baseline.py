@@ -1,0 +1,74 @@
+"""`segment.compare`: runs of the same images against each other, from their outputs alone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from segment.metrics.bootstrap import RESAMPLES
+from segment.models.card import Convention
+from segment.output.ledger import Ledger
+from segment.report.comparison.comparing import Request, RunComparison, compare_ledgers
+from segment.report.comparison.comparison_page import page_url, write_comparison_page
+from segment.runs.driver import task_and_plan
+from segment.store.client import Store
+from segment.store.urls import to_url
+
+
+def compare(
+    a: str | os.PathLike[str],
+    b: str | os.PathLike[str],
+    *others: str | os.PathLike[str],
+    map: Sequence[str] = (),  # noqa: A002
+    convention: Convention | None = None,
+    ignore: Sequence[str] | None = None,
+    merge: Sequence[str] = (),
+    classes: Sequence[str] | None = None,
+    by: str | None = None,
+    group_by: str | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    masks: bool = True,
+    to: str | os.PathLike[str] | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+) -> RunComparison:
+    """Compare runs of the same images with the first: pixels that agree, and the change of every score.
+
+    Images are matched by id. Runs without labels are compared by agreement alone. No model runs.
+
+    >>> found = compare("out", "out", resamples=50)
+    >>> found.agreement, found.change
+    (1.0, 0.0)
+    >>> found.images().column_names
+    ['id', 'pixels', 'agreement', 'miou_a', 'miou_b', 'change']
+
+    Args:
+        a: path or URL of the prefix that the baseline's job wrote to.
+        b, others: those of the runs to compare with it.
+        map: classes of A and of the others that are the same, as `A-name=B-name`; others are matched by name.
+        convention: of all scores; None takes the one of A's card.
+        ignore, merge, classes, by, group_by, resamples, seed: see `segment.score`; classes by their names in A.
+        masks: compare masks pixel by pixel; if not, only the counts that are stored.
+        to: write a page, `compare/index.html` below this path or URL.
+        storage_options: fsspec options for URLs that are not local.
+
+    Raises:
+        UsageError: there is no run, no image or class in common, or what is asked cannot be had.
+        SegmentError: a file of statistics or masks is damaged.
+    """
+    asked = Request(map, convention, ignore, merge, classes, by, group_by, resamples, seed, masks)
+    outputs = [os.fspath(output) for output in (a, b, *others)]
+    return compare_and_show(outputs, asked, Store(storage_options), None if to is None else os.fspath(to))
+
+
+def compare_and_show(outputs: Sequence[str], asked: Request, store: Store, to: str | None) -> RunComparison:
+    """Compare runs, and write the page if a place for it is given; see `compare`."""
+    ledgers = [Ledger(store, to_url(output)) for output in outputs]
+    url = None if to is None else page_url(ledgers, to_url(to))
+    found = compare_ledgers(ledgers, asked)
+    if url is None:
+        return found
+    write_comparison_page(found, [task_and_plan(ledger)[0] for ledger in ledgers], url)
+    return replace(found, page=url)

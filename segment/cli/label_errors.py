@@ -1,0 +1,50 @@
+"""The command `label-errors`: regions whose labels are likely wrong."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from segment.cli.app import RunPrefix, StorageOptions, app, open_ledger
+from segment.cli.score import ScoreFormat
+from segment.cli.streams import say
+
+
+@app.command("label-errors")
+def label_errors(
+    output: RunPrefix,
+    number: Annotated[int, typer.Option("--number", "-n", min=1, help="Regions to show.")] = 20,
+    images: Annotated[
+        int,
+        typer.Option("--images", min=1, help="Images to look at: those with the worst counts."),
+    ] = 200,
+    format: Annotated[ScoreFormat, typer.Option("--format", "-f", help="Output format.")] = ScoreFormat.text,  # noqa: A002
+    storage_option: StorageOptions = None,
+) -> None:
+    """List the regions of a labelled run in which the label is likely wrong, most suspicious first.
+
+    segment label-errors out/ --number 50
+    """
+    import json
+
+    from segment.report.console import console_for
+    from segment.report.label_errors import errors_to_csv, errors_to_json, find_label_errors, rows_of
+    from segment.report.score_formats import markdown_table, print_table
+    from segment.runs.driver import task_and_plan
+
+    ledger = open_ledger(output, storage_option)
+    task, plan = task_and_plan(ledger)
+    found = find_label_errors(ledger, plan, task, number, images)
+    if format is ScoreFormat.json:
+        say(json.dumps(errors_to_json(found), indent=2, ensure_ascii=False))
+    elif format is ScoreFormat.csv:
+        say(errors_to_csv(found), end="")
+    elif format is ScoreFormat.markdown:
+        say("\n".join(f"- {note}" for note in found.notes))
+        say(f"\n{markdown_table(rows_of(found))}")
+    else:
+        console = console_for()
+        for note in found.notes:
+            console.print(note, style="dim", markup=False)
+        print_table(console, "", rows_of(found))

@@ -1,0 +1,311 @@
+"""What comes of comparing runs: the agreement of their masks and the change of their scores."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from segment.errors import UsageError
+from segment.metrics.bootstrap import RESAMPLES
+from segment.metrics.common_classes import CommonClasses, common_classes
+from segment.metrics.regroup import Grouping
+from segment.models.card import Convention
+from segment.output.ledger import Ledger
+from segment.output.plan import Plan
+from segment.report.aggregate import RunReport, load_report
+from segment.report.rows import Row, row_at
+from segment.report.run_score import Request as ScoreRequest
+from segment.report.run_score import check_convention, check_counts, check_resamples
+from segment.scores.image_counts import ImageCounts
+from segment.scores.mask_pairs import Pairs, Side, image_agreement, read_pairs
+from segment.scores.matching import Matches, RunRows, match, read_run_rows
+from segment.scores.paired import PairedScores, score_pairs
+from segment.scores.scored import Protocol, Scored, image_mious, score_images
+from segment.scores.slices import Slices, groups_of, slices_by
+from segment.store.names import shown
+
+_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+@dataclass(frozen=True)
+class Request:
+    """How runs are compared.
+
+    Attributes:
+        map: pairs of classes, as `A-name=B-name`; see `metrics.common_classes`.
+        convention: of the scores of all; None takes the one of A's card.
+        ignore, merge, classes, by, group_by, resamples, seed: see `segment.score`; classes are the common ones.
+        masks: compare the masks, too; if not, only the stored counts, and no mask is read.
+    """
+
+    map: Sequence[str] = ()
+    convention: Convention | None = None
+    ignore: Sequence[str] | None = None
+    merge: Sequence[str] = ()
+    classes: Sequence[str] | None = None
+    by: str | None = None
+    group_by: str | None = None
+    resamples: int = RESAMPLES
+    seed: int = 0
+    masks: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class ComparedRun:
+    """One of the runs.
+
+    Attributes:
+        letter: its name in the comparison; `A` is the baseline.
+        ledger, plan: of the run.
+        report: what is committed, which the comparison covers.
+        rows: of the committed parts.
+    """
+
+    letter: str
+    ledger: Ledger
+    plan: Plan
+    report: RunReport
+    rows: RunRows
+
+    @property
+    def side(self) -> Side:
+        """The run as `scores.mask_pairs` takes it."""
+        return Side(self.ledger, self.plan, self.rows, self.report.card)
+
+    def row(self, number: int) -> Row:
+        """Return the row with this number in `rows`."""
+        return row_at(self.plan, int(self.rows.part[number]), int(self.rows.position[number]))
+
+
+@dataclass(frozen=True, eq=False)
+class ComparedImages:
+    """What comes of comparing some images.
+
+    Attributes:
+        images: number.
+        agreement: A's masks as labels, B's as predictions: `pixel_accuracy` is the share of pixels that agree, and the
+            IoU of a class that of both masks' pixels of it. None if masks were not compared.
+        scores: of both runs and their change; None if no image is labelled in both.
+    """
+
+    images: int
+    agreement: Scored | None
+    scores: PairedScores | None
+
+
+@dataclass(frozen=True, eq=False)
+class Against:
+    """A run compared with the baseline, which is `a`; it is `b`, whatever its letter is.
+
+    Attributes:
+        a, b: the runs.
+        common: the classes of both.
+        grouping: the classes that are compared, made from the common ones.
+        protocols: how the counts of A and of B are scored.
+        matches: the images of both.
+        pairs: their counts.
+        overall: of all these images.
+        slices: of each slice, by its value.
+        without_slice: images in no slice.
+        units: what resamples draw: `images`, or `groups`.
+        resamples: number; 0 for no intervals.
+    """
+
+    a: ComparedRun
+    b: ComparedRun
+    common: CommonClasses
+    grouping: Grouping
+    protocols: tuple[Protocol, Protocol]
+    matches: Matches
+    pairs: Pairs
+    overall: ComparedImages
+    slices: Mapping[str, ComparedImages] = field(default_factory=dict)
+    without_slice: int = 0
+    units: str = "images"
+    resamples: int = 0
+
+    @property
+    def agreement(self) -> float | None:
+        """Share of the pixels to which both give one class, 0-1; None if masks were not compared."""
+        return self.overall.agreement.figures["pixel_accuracy"] if self.overall.agreement else None
+
+    @property
+    def change(self) -> float | None:
+        """Change of the mIoU, B minus A, of shares 0-1; None if no image is labelled in both."""
+        change = self.overall.scores.changes["miou"].value if self.overall.scores else np.nan
+        return None if np.isnan(change) else change
+
+    @functools.cached_property
+    def image_agreement(self) -> NDArray[np.float64]:
+        """Share of the pixels of each image that agree, `float64[n]`; NaN if masks were not compared."""
+        if self.pairs.masks is None:
+            return np.full(len(self.pairs), np.nan)
+        return image_agreement(self.pairs.masks.regrouped(self.grouping))
+
+    @functools.cached_property
+    def image_mious(self) -> NDArray[np.float64]:
+        """The mIoU of each image in A and in B, `float64[2, n]`; NaN if unlabelled."""
+        return np.stack([image_mious(self.pairs.a, self.protocols[0]), image_mious(self.pairs.b, self.protocols[1])])
+
+    def images(self) -> pa.Table:
+        """Return a row for each image: `id`, `pixels`, `agreement`, `miou_a`, `miou_b`, `change`; undefined is null."""
+        mious = self.image_mious
+        columns = {
+            "agreement": self.image_agreement,
+            "miou_a": mious[0],
+            "miou_b": mious[1],
+            "change": mious[1] - mious[0],
+        }
+        return pa.table(
+            {"id": self.pairs.a.ids, "pixels": self.pairs.a.pixels}
+            | {name: pa.array(values, from_pandas=True) for name, values in columns.items()}
+        )
+
+    def changed_most(self, number: int) -> list[int]:
+        """Return the images with the lowest agreement, lowest first; none of those without a changed pixel."""
+        return _lowest(self.image_agreement, number, below=1.0)
+
+    def lost_most(self, number: int) -> list[int]:
+        """Return the images whose mIoU fell most."""
+        return _lowest(self.image_mious[1] - self.image_mious[0], number, below=0.0)
+
+    def gained_most(self, number: int) -> list[int]:
+        """Return the images whose mIoU rose most."""
+        return _lowest(self.image_mious[0] - self.image_mious[1], number, below=0.0)
+
+
+def _lowest(values: NDArray[np.float64], number: int, below: float) -> list[int]:
+    order = np.argsort(values, kind="stable")  # NaN last
+    return [int(index) for index in order[:number] if values[index] < below]
+
+
+@dataclass(frozen=True, eq=False)
+class RunComparison:
+    """Runs compared with the first of them.
+
+    Attributes:
+        runs: A, B and so on.
+        against: each but A, compared with it.
+        page: URL of the page, if one was written.
+    """
+
+    runs: tuple[ComparedRun, ...]
+    against: tuple[Against, ...]
+    page: str | None = None
+
+    @property
+    def agreement(self) -> float | None:
+        """Share of the pixels that agree, of B; see `Against`."""
+        return self.against[0].agreement
+
+    @property
+    def change(self) -> float | None:
+        """Change of the mIoU, B minus A; see `Against`."""
+        return self.against[0].change
+
+    def images(self) -> pa.Table:
+        """Return a row for each image of A and B; see `Against`."""
+        return self.against[0].images()
+
+    def _repr_markdown_(self) -> str:
+        from segment.report.comparison.comparison_formats import to_markdown
+
+        return to_markdown(self)
+
+
+def compare_ledgers(ledgers: Sequence[Ledger], asked: Request) -> RunComparison:
+    """Compare the runs of ledgers with the first one; see `segment.compare`.
+
+    Raises:
+        UsageError: fewer than two runs, no image or class in common, or what is asked cannot be had.
+        SegmentError: a file of statistics or masks is damaged.
+    """
+    if not 2 <= len(ledgers) <= len(_LETTERS):
+        raise UsageError(f"{len(ledgers)} runs: give two or more, {len(_LETTERS)} at most")
+    check_convention(asked.convention)
+    check_resamples(asked.resamples, asked.seed, asked.group_by)
+    runs = tuple(_opened(letter, ledger) for letter, ledger in zip(_LETTERS, ledgers, strict=False))
+    return RunComparison(runs, tuple(_against(runs[0], other, asked) for other in runs[1:]))
+
+
+def _opened(letter: str, ledger: Ledger) -> ComparedRun:
+    report, plan = load_report(ledger), ledger.read_run_and_plan()[1]
+    return ComparedRun(letter, ledger, plan, report, read_run_rows(ledger, plan, report.parts))
+
+
+def _against(a: ComparedRun, b: ComparedRun, asked: Request) -> Against:
+    common = common_classes(a.report.card.classes, b.report.card.classes, asked.map)
+    grouping_a, grouping_b, grouping = common.regrouped(asked.ignore, asked.merge, asked.classes)
+    own = a.report.card.metric.convention
+    convention: Convention = asked.convention or own
+    of_image: Convention = "omz" if own == "image-mean" else own
+    protocols = Protocol(grouping_a, convention, of_image), Protocol(grouping_b, convention, of_image)
+    matches = match(a.rows, b.rows)
+    meta = ScoreRequest(by=asked.by, group_by=asked.group_by).kept(a.report.run)
+    pairs = read_pairs(a.side, b.side, matches, common, asked.masks, meta) if len(matches) else None
+    if not pairs or not len(pairs):
+        raise UsageError(_nothing_in_common(a, b, matches))
+    for run, counts in ((a, pairs.a), (b, pairs.b)):
+        if len(pairs) == np.count_nonzero(run.rows.sound):
+            check_counts(run.ledger, run.report, counts)
+    groups = groups_of(pairs.a.ids, asked.group_by, pairs.a.meta).of_image if asked.group_by is not None else None
+    agreement = Protocol(Grouping(grouping.names, grouping.of_class, (), _asked(grouping, asked)), "omz", "omz")
+    compare = functools.partial(_compare, pairs, (*protocols, agreement), groups, asked)
+    slices = (
+        slices_by(pairs.a.regrouped(grouping_a), asked.by, grouping.names)
+        if asked.by is not None
+        else Slices((), np.empty(0, np.intp))
+    )
+    return Against(
+        a,
+        b,
+        common,
+        grouping,
+        protocols,
+        matches,
+        pairs,
+        compare(np.arange(len(pairs))),
+        {value: compare(np.flatnonzero(slices.of_image == number)) for number, value in enumerate(slices.values)},
+        int(np.count_nonzero(slices.of_image < 0)),
+        "images" if groups is None else "groups",
+        asked.resamples,
+    )
+
+
+def _asked(grouping: Grouping, asked: Request) -> tuple[int, ...] | None:
+    """Return the classes over which the mean agreement is taken: those that are asked for, else all."""
+    return None if asked.classes is None else grouping.chosen
+
+
+def _compare(
+    pairs: Pairs,
+    protocols: tuple[Protocol, Protocol, Protocol],
+    groups: NDArray[np.intp] | None,
+    asked: Request,
+    images: NDArray[np.intp],
+) -> ComparedImages:
+    some = None if groups is None else groups[images]
+    everything = len(images) == len(pairs)
+
+    def of(counts: ImageCounts) -> ImageCounts:
+        return counts if everything else counts.take(images)
+
+    agreement = None
+    if pairs.masks is not None:
+        agreement = score_images(of(pairs.masks), protocols[2], some, asked.resamples, asked.seed)
+    scores = score_pairs(of(pairs.a), of(pairs.b), protocols[:2], some, asked.resamples, asked.seed)
+    return ComparedImages(len(images), agreement, scores)
+
+
+def _nothing_in_common(a: ComparedRun, b: ComparedRun, matches: Matches) -> str:
+    if len(matches):
+        return "every image that both runs have has another size in the other one: these are runs of other images"
+    held = [f"{run.letter} has {shown(run.rows.ids[0].as_py())!r}" for run in (a, b) if len(run.rows.ids)]
+    words = f": {', '.join(held)}" if held else ""
+    failed = " without an error" if matches.only_a < len(a.rows.ids) else ""
+    return f"{a.letter} and {b.letter} have no image in common{failed}; they are matched by id{words}"

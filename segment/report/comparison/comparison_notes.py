@@ -1,0 +1,121 @@
+"""What one must know of a comparison, in words: what it covers, and what was left out, enlarged or regrouped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from segment.metrics.bootstrap import FEWEST
+from segment.store.names import count, listed, shown
+
+if TYPE_CHECKING:
+    from segment.report.comparison.comparing import Against, ComparedRun, RunComparison
+
+
+def run_in_words(run: ComparedRun) -> str:
+    """Return what a run is, in one line: its model, its output, and how much of it there is."""
+    report = run.report
+    card, runtime = report.card, report.run["contract"]["runtime"]
+    so_far = "" if report.is_whole else f", {report.total.images:,} of {report.planned_images:,} images so far"
+    return f"{card.name} ({runtime['name']}, {runtime['precision']}), {shown(report.output)}{so_far}"
+
+
+def notes(against: Against) -> list[str]:
+    """Return the notes on a comparison with A, one line each."""
+    return [*_of_images(against), *_of_classes(against), *_of_scores(against)]
+
+
+def all_notes(found: RunComparison) -> list[str]:
+    """Return the notes on all comparisons; where there are several, each with the letter of its run."""
+    if len(found.against) == 1:
+        return notes(found.against[0])
+    lines = [(one.b.letter, line) for one in found.against for line in notes(one)]
+    everywhere = {line for _, line in lines if sum(line == other for _, other in lines) == len(found.against)}
+    alike = list(dict.fromkeys(line for _, line in lines if line in everywhere))
+    return [*alike, *(f"{letter}: {line}" for letter, line in lines if line not in everywhere)]
+
+
+def _of_images(found: Against) -> Iterator[str]:
+    a, b, matches, pairs = found.a.letter, found.b.letter, found.matches, found.pairs
+    missing = [(a, matches.only_a), (b, matches.only_b)]
+    if any(number for _, number in missing):
+        words = " and ".join(f"{count(number, 'image')} of {run}" for run, number in missing if number)
+        yield f"not compared, as the other run has no image of this id: {words}"
+    failed = [(a, matches.failed_a), (b, matches.failed_b)]
+    if any(number for _, number in failed):
+        words = " and ".join(f"{count(number, 'image')} of {run}" for run, number in failed if number)
+        yield f"not compared, because of an error: {words}"
+    if matches.by_shard:
+        yield "ids come several times, so that images are matched by shard and id"
+    if pairs.other_size:
+        yield f"not compared, as its source has another size in the other run: {count(pairs.other_size, 'image')}"
+    for run, enlarged in ((a, pairs.resized_a), (b, pairs.resized_b)):
+        if enlarged:
+            yield f"{count(enlarged, 'mask')} of {run} at model size: enlarged to the image's (nearest neighbour)"
+    if found.without_slice:
+        yield f"{count(found.without_slice, 'image')} in no slice"
+    if pairs.masks is None:
+        yield "masks were not compared"
+
+
+def _of_classes(found: Against) -> Iterator[str]:
+    common, names = found.common, found.common.classes.names
+    for run, only in ((found.a.letter, common.only_a), (found.b.letter, common.only_b)):
+        if only:
+            words = listed([names[index] for index in only], 6)
+            yield (
+                f"only {run} has {count(len(only), 'class', 'classes')}, {words}: their pixels count as disagreement, "
+                "and they are in no mean of scores (--map pairs classes)"
+            )
+    ignored = found.grouping.ignored
+    if ignored and found.overall.scores:
+        yield f"ignored in scores: {listed([found.grouping.names[index] for index in ignored], 6)}"
+
+
+def _of_scores(found: Against) -> Iterator[str]:
+    scores, a, b = found.overall.scores, found.a, found.b
+    if scores is None:
+        yield "no image is labelled in both runs: compared by agreement alone"
+        return
+    if len(scores.images) < len(found.pairs):
+        images = count(len(found.pairs), "image")
+        yield f"{len(scores.images):,} of {images} labelled in both runs: the scores are of these"
+    convention, other = found.protocols[0].convention, b.report.card.metric.convention
+    if other != a.report.card.metric.convention:
+        yield f"both scored by the {convention} convention; the cards say {a.report.card.metric.convention} and {other}"
+    ignored = [
+        {run.report.card.classes.names[index].lower() for index in run.report.card.classes.ignored_classes}
+        for run in (a, b)
+    ]
+    if ignored[0] != ignored[1]:
+        yield f"the cards of {a.letter} and {b.letter} do not ignore the same classes: both are scored alike"
+    sizes = a.report.run["scored_at"], b.report.run["scored_at"]
+    if sizes[0] != sizes[1]:
+        yield f"{a.letter} is scored at {sizes[0]} size and {b.letter} at {sizes[1]} size, of other pixels"
+    elif sizes[0] == "source" and (share := _labels_that_differ(found)):
+        yield (
+            f"the labels are not the same in both runs, of {100 * share:.2g} % of the pixels at least: a part of the "
+            "change may come from them"
+        )
+    if found.resamples:
+        yield from _of_intervals(found)
+
+
+def _labels_that_differ(found: Against) -> float:
+    """Return the share of pixels whose label cannot be the same in both runs, by the sums of each class and void."""
+    assert found.overall.scores is not None
+    one, other = (scored.confusion.counts.sum(axis=1) for scored in (found.overall.scores.a, found.overall.scores.b))
+    return float(np.abs(one - other).sum() / 2 / max(1, one.sum()))
+
+
+def _of_intervals(found: Against) -> Iterator[str]:
+    assert found.overall.scores is not None
+    scored = found.overall.scores.a
+    first, *others = scored.notes(found.grouping.names, found.units)
+    if scored.units < FEWEST:
+        yield first
+    else:
+        yield first.replace("by bootstrap", "by paired bootstrap")
+        yield from others

@@ -1,0 +1,61 @@
+"""Pictures as data URIs, small enough that a page of them stays one file that can be sent."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from segment.images import codec
+
+_SIDES = (640, 480, 320, 160, 80)  # longest side in pixels; the first one that fits the budget is used
+_BUDGET = 700_000  # bytes of the data URIs of an exhibit: twelve exhibits stay below 9 MB
+_QUALITY = 82  # of JPEG
+
+PicturesT = TypeVar("PicturesT", bound=Sequence[str | None])
+
+
+def within_budget(
+    size: tuple[int, int], draw: Callable[[tuple[int, int]], PicturesT]
+) -> tuple[tuple[int, int], PicturesT]:
+    """Return the largest size (height, width) at which the pictures of an image are small enough, and the pictures.
+
+    Args:
+        size: of the image in pixels.
+        draw: draws all pictures of the image at a size.
+    """
+    height, width = size
+    for side in _SIDES:
+        scale = min(1.0, side / max(height, width))
+        shown = (max(1, round(height * scale)), max(1, round(width * scale)))
+        pictures = draw(shown)
+        if sum(len(uri or "") for uri in pictures) <= _BUDGET:
+            break
+    return shown, pictures
+
+
+def smaller(
+    pixels: NDArray[np.uint8], size: tuple[int, int], interpolation: int = cv2.INTER_NEAREST_EXACT
+) -> NDArray[np.uint8]:
+    """Resize pixels to `size` (height, width); by default to the nearest one, as class indices need it."""
+    if pixels.shape[:2] == size:
+        return pixels
+    return np.asarray(cv2.resize(pixels, (size[1], size[0]), interpolation=interpolation), np.uint8)
+
+
+def jpeg_uri(rgb: NDArray[np.uint8]) -> str:
+    """Return pixels `uint8[H, W, 3]`, RGB, as a JPEG."""
+    return _uri("jpeg", codec.encode_jpeg(rgb, _QUALITY))
+
+
+def png_uri(pixels: NDArray[np.uint8], palette: NDArray[np.uint8], clear: tuple[int, ...]) -> str:
+    """Return indices `uint8[H, W]` as a PNG with a palette `uint8[N, 3]`; the indices `clear` are transparent."""
+    return _uri("png", codec.encode_palette_png(pixels, palette, clear))
+
+
+def _uri(kind: str, data: bytes) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"

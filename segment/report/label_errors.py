@@ -1,0 +1,231 @@
+"""Likely label errors: regions in which a prediction disagrees with the label, most suspicious first.
+
+A whole object that the model sees and the label lacks, or the other way round, is a region into which a large disc
+fits; that a model and an annotator draw an outline differently makes seams into which none does. The suspicion of a
+region is the share of the image that its largest disc covers, times the confidence of the model in the region where the
+run has it. Counts, which are stored, choose the images; masks and labels are read of these only.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segment.errors import UsageError
+from segment.images.codec import decode_mask
+from segment.images.regions import Region, disagreements
+from segment.output.ledger import Ledger
+from segment.output.part_rows import numbers_of, part_tables, read_part_rows
+from segment.output.plan import Plan
+from segment.pipeline.stages import Task
+from segment.report.percents import percent
+from segment.report.pictures import ImageView, read_view
+from segment.report.rows import Row, row_at
+from segment.report.written_names import spreadsheet_cell
+from segment.store.background import in_order
+from segment.store.names import count, shown
+
+_COLUMNS = ["confusion", "class_confidence"]  # the last one only where a run has it
+_THREADS = 4
+
+
+@dataclass(frozen=True)
+class LikelyError:
+    """A region of an image whose label is likely wrong.
+
+    Attributes:
+        id, shard: of the image.
+        label, prediction: class names.
+        left, top, width, height: the box of the region, in pixels of the image.
+        pixels: of the region.
+        confidence: of the model in the region, 0-1; None in a run without it.
+        suspicion: 0-1; see the module.
+    """
+
+    id: str
+    shard: str
+    label: str
+    prediction: str
+    left: int
+    top: int
+    width: int
+    height: int
+    pixels: int
+    confidence: float | None
+    suspicion: float
+
+
+@dataclass(frozen=True)
+class LabelErrors:
+    """The regions of a run whose labels are likely wrong.
+
+    Attributes:
+        regions: most suspicious first.
+        labelled: number of labelled images.
+        differing: of which a pixel is not predicted as it is labelled.
+        looked_at: of which masks and labels were read: those with the most suspicious counts.
+        unreadable: of these, whose source or label is gone or has changed.
+        confidence: what the confidence of a region is, in words; `""` in a run without it.
+    """
+
+    regions: tuple[LikelyError, ...]
+    labelled: int
+    differing: int
+    looked_at: int
+    unreadable: int
+    confidence: str
+
+    @property
+    def notes(self) -> list[str]:
+        """What one must know of them, one line each."""
+        lines = [f"ranked by the largest disc within a region{' and ' if self.confidence else ''}{self.confidence}"]
+        if self.looked_at < self.differing:
+            lines.append(
+                f"looked at {count(self.looked_at, 'image')} of {self.differing:,}, those with the worst counts"
+            )
+        if self.unreadable:
+            lines.append(f"{count(self.unreadable, 'source')} gone or changed, or too large")
+        return lines
+
+
+def find_label_errors(ledger: Ledger, plan: Plan, task: Task, number: int, images: int) -> LabelErrors:
+    """Find the most suspicious regions of a run, running or not.
+
+    Args:
+        ledger, plan, task: of the run.
+        number: of regions.
+        images: of which masks and labels are read, at most.
+
+    Raises:
+        UsageError: no image is labelled.
+        SegmentError: a masks file is damaged or lost, or the store refuses a request.
+    """
+    suspicious, labelled, differing = _suspicious_images(ledger, plan, task, images)
+    if not labelled:
+        raise UsageError(f"no image of {shown(ledger.output)} has a label, so that none can be wrong")
+    has_maps = task.settings.confidence_maps
+    found: list[LikelyError] = []
+    unreadable = 0
+
+    def read(row: Row) -> list[LikelyError] | None:
+        view = read_view(ledger, row, task)
+        return None if view.label is None else list(_of_image(ledger, row, view, task, has_maps))
+
+    for regions in in_order(read, suspicious, name="labels", threads=_THREADS, ahead=2 * _THREADS):
+        unreadable += regions is None
+        found = sorted([*found, *(regions or [])], key=lambda one: -one.suspicion)[:number]  # stable
+    confidence = ""
+    if task.extra_columns.confidence:
+        confidence = f"the model's confidence in {'the region' if has_maps else 'its class in the image'}"
+    return LabelErrors(tuple(found), labelled, differing, len(suspicious), unreadable, confidence)
+
+
+def _suspicious_images(ledger: Ledger, plan: Plan, task: Task, most: int) -> tuple[list[Row], int, int]:
+    """Return the images with the most wrong pixels, by share and confidence; how many are labelled, and differ."""
+    classes = len(task.card.classes)
+    ignored = [*task.card.classes.ignored_classes, classes]
+    places, suspicions = [], []
+    for number, table in part_tables(ledger, plan, numbers_of(plan, ledger.committed(plan)), _COLUMNS):
+        for position, row in enumerate(table.to_pylist()):
+            if row["confusion"] is None:
+                continue
+            label, prediction = np.divmod(np.array(row["confusion"]["cell"], np.int64), classes)
+            pixels, counted = np.array(row["confusion"]["count"], np.int64), ~np.isin(label, ignored)
+            if counted.any():
+                sure = _class_confidence(row, classes)[prediction]
+                wrong = counted & (label != prediction)
+                places.append((number, position))
+                suspicions.append(float((pixels * sure)[wrong].sum() / pixels[counted].sum()))
+    order = [index for index in np.argsort(-np.array(suspicions), kind="stable").tolist() if suspicions[index] > 0]
+    return [row_at(plan, *places[index]) for index in order[:most]], len(places), len(order)
+
+
+def _class_confidence(row: dict[str, Any], classes: int) -> NDArray[np.float64]:
+    """Return the mean confidence by predicted class, 1 without one."""
+    values = row.get("class_confidence") or [None] * classes
+    return np.array([1.0 if value is None else value for value in values])
+
+
+def _of_image(ledger: Ledger, row: Row, view: ImageView, task: Task, has_maps: bool) -> Iterator[LikelyError]:
+    assert view.label is not None
+    classes = task.card.classes
+    columns = ["class_confidence", *(["confidence"] if has_maps else [])]
+    stored: dict[str, Any] = {}
+    if task.extra_columns.confidence:
+        table = read_part_rows(ledger, row.part.shard, row.whole, columns)
+        stored = table.slice(row.position, 1).to_pylist()[0]
+    sure = decode_mask(stored["confidence"]["bytes"]) if stored.get("confidence") else None
+    if sure is not None and sure.shape != view.mask.shape:
+        sure = None  # of another size than the image: the mean of the class is taken
+    for region in disagreements(view.label, view.mask, classes.ignored_classes):
+        confidence = _confidence(region, stored, sure)
+        yield LikelyError(
+            view.id,
+            row.part.shard,
+            classes.names[region.label],
+            classes.names[region.prediction],
+            region.left,
+            region.top,
+            region.width,
+            region.height,
+            region.pixels,
+            confidence,
+            region.disc / view.mask.size * (1.0 if confidence is None else confidence),
+        )
+
+
+def _confidence(region: Region, stored: dict[str, Any], sure: NDArray[np.uint8] | None) -> float | None:
+    if sure is not None:
+        return float(sure[region.box][region.pixel].mean()) / 255
+    by_class: Sequence[float | None] | None = stored.get("class_confidence")
+    return by_class[region.prediction] if by_class else None
+
+
+# --- how they are shown ----------------------------------------------------------------------------------------------
+
+
+def rows_of(found: LabelErrors) -> list[list[str]]:
+    """Return rows of a table, the first of which is the head."""
+    head = ["image", "label", "prediction", "left,top w×h", "pixels", "conf. %", "susp. %"]
+    return [
+        head,
+        *(
+            [
+                shown(one.id),
+                shown(one.label),
+                shown(one.prediction),
+                f"{one.left},{one.top} {one.width}×{one.height}",
+                f"{one.pixels:,}",
+                "" if one.confidence is None else percent(one.confidence),
+                percent(one.suspicion),
+            ]
+            for one in found.regions
+        ),
+    ]
+
+
+def errors_to_json(found: LabelErrors) -> dict[str, Any]:
+    """Return the regions as plain JSON."""
+    return {
+        "labelled": found.labelled,
+        "differing": found.differing,
+        "looked_at": found.looked_at,
+        "unreadable": found.unreadable,
+        "notes": found.notes,
+        "regions": [asdict(one) for one in found.regions],
+    }
+
+
+def errors_to_csv(found: LabelErrors) -> str:
+    """Return a row for each region (RFC 4180)."""
+    buffer = io.StringIO(newline="")
+    writer = csv.writer(buffer)
+    writer.writerow(LikelyError.__dataclass_fields__)
+    writer.writerows([spreadsheet_cell(value) for value in asdict(one).values()] for one in found.regions)
+    return buffer.getvalue()

@@ -1,0 +1,122 @@
+"""`segment label-errors`: planted errors are found before seams along outlines, where they are and as what they are."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from segment.images.regions import disagreements
+from segment.models.classes import VOID
+from segment.output.ledger import Ledger
+from segment.report.label_errors import LabelErrors, find_label_errors
+from segment.runs.driver import task_and_plan
+from segment.store.client import Store
+from tests.calls import Call
+from tests.calls import segment as segment  # a fixture
+from tests.runs import CARD, Place, png, scene
+
+NAMES = CARD.classes.names
+
+
+def planted(seed: int, rows: slice, columns: slice) -> NDArray[np.uint8]:
+    """The label of a scene with another class in a rectangle."""
+    label = scene(seed)[1].copy()
+    label[rows, columns] = (label[rows, columns] + 1) % 3
+    return label
+
+
+def write(place: Place) -> None:
+    """An image with a block of 8 x 8 pixels wrong, one with a seam of as many, a sound one, one without a label."""
+    place.write("block.png", png(scene(1)[0]), png(planted(1, slice(8, 16), slice(16, 24))))
+    place.write("seam.png", png(scene(2)[0]), png(planted(2, slice(7, 9), slice(None))))
+    place.add("sound.png", 3)
+    place.add("alone.png", 4, label=False)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    place = Place(tmp_path_factory.mktemp("label-errors"))
+    write(place)
+    place.run()
+    return place
+
+
+def find(place: Place, number: int = 20, images: int = 200) -> LabelErrors:
+    ledger = Ledger(Store(), f"file://{place.output}")
+    task, plan = task_and_plan(ledger)
+    return find_label_errors(ledger, plan, task, number, images)
+
+
+def test_regions_are_connected_and_know_their_largest_disc() -> None:
+    label = np.zeros((60, 80), np.uint8)
+    prediction = label.copy()
+    prediction[10:30, 20:40] = 1  # a block of 400 pixels
+    prediction[40:44, :] = 1  # a seam of 320 pixels
+    prediction[50:60, 0:10] = 2
+    label[50:60, 5:10] = VOID
+    prediction[0:3, 0:3] = 2  # smaller than a region
+    found = sorted(disagreements(label, prediction), key=lambda region: -region.disc)
+    block, corner, seam = found
+    assert (block.left, block.top, block.width, block.height, block.pixels) == (20, 10, 20, 20, 400)
+    assert (block.label, block.prediction) == (0, 1)
+    assert block.disc == pytest.approx(np.pi * 10**2, rel=0.02)
+    assert (corner.prediction, corner.pixels, corner.pixel.all()) == (2, 50, True)
+    assert seam.disc == pytest.approx(np.pi * 2**2, rel=0.02)
+    assert list(disagreements(label, prediction, ignored=[0])) == []
+
+
+def test_a_planted_error_comes_before_a_seam(place: Place) -> None:
+    found = find(place)
+    first = found.regions[0]
+    label, prediction = planted(1, slice(8, 16), slice(16, 24))[8, 16], scene(1)[1][8, 16]
+    assert (first.id, first.label, first.prediction) == ("block.png", NAMES[label], NAMES[prediction])
+    assert (first.left, first.top, first.width, first.height, first.pixels) == (16, 8, 8, 8, 64)
+    assert first.suspicion == pytest.approx(np.pi * 4**2 / (24 * 32), rel=0.02)
+    assert first.confidence is None
+    assert {one.id for one in found.regions[1:]} == {"seam.png"}
+    assert all(one.suspicion < first.suspicion / 3 for one in found.regions[1:])
+    assert (found.labelled, found.looked_at, found.unreadable) == (3, 2, 0)
+    assert len(find(place, number=1).regions) == 1
+    assert "looked at 1 image of 2, those with the worst counts" in find(place, images=1).notes
+
+
+def test_the_formats_say_the_same(place: Place, segment: Call) -> None:
+    asked = ["label-errors", str(place.output), "--number", "2"]
+    told = json.loads(segment(*asked, "-f", "json").out)
+    assert [one["id"] for one in told["regions"]] == ["block.png", "seam.png"]
+    rows = list(csv.DictReader(io.StringIO(segment(*asked, "-f", "csv").out)))
+    assert [float(row["suspicion"]) for row in rows] == [one["suspicion"] for one in told["regions"]]
+    text = segment(*asked).out
+    for shown in (text, segment(*asked, "-f", "markdown").out):
+        assert "16,8 8×8" in shown
+        assert "ranked by the largest disc within a region" in shown
+    assert max(map(len, text.splitlines())) <= 100
+
+
+def test_confidence_weighs_the_regions_and_lost_sources_are_told(tmp_path: Path, segment: Call) -> None:
+    place = Place(tmp_path)
+    write(place)
+    place.run(confidence="maximum", confidence_maps=True)
+    found = find(place)
+    first = found.regions[0]
+    assert first.confidence is not None
+    assert 0 < first.confidence <= 1
+    assert first.suspicion == pytest.approx(np.pi * 4**2 / (24 * 32) * first.confidence, rel=0.02)
+    assert found.notes == ["ranked by the largest disc within a region and the model's confidence in the region"]
+    (place.images / "block.png").unlink()
+    assert {one.id for one in find(place).regions} == {"seam.png"}
+    assert "1 source gone or changed, or too large" in find(place).notes
+
+
+def test_without_labels_there_is_nothing_to_find(tmp_path: Path, segment: Call) -> None:
+    place = Place(tmp_path)
+    place.add("a.png", 1, label=False)
+    place.run()
+    called = segment("label-errors", str(place.output))
+    assert (called.code, "has a label, so that none can be wrong" in called.err) == (2, True)
