@@ -14,6 +14,7 @@ from segment.models.card import ModelCard
 
 FEWEST_IMAGES = 4  # fewer have no spread to speak of
 LEAST_DIFFERENCE = 0.02  # a wrong setting costs more; less, as by a slight change of the aspect ratio, is tuning
+LEAST_EXCESS = 0.05  # a right reading is further above chance; among many wrong ones some are above it by accident
 _RESAMPLES = 1000
 _DEVIATIONS = 2.0  # a 95 % interval
 

@@ -11,6 +11,7 @@ from segment.readings.alternatives import SETTINGS, Reading, orders_and_scalings
 from segment.readings.bench import Bench
 from segment.readings.evidence import (
     FEWEST_IMAGES,
+    LEAST_EXCESS,
     Comparison,
     Difference,
     Evidence,
@@ -196,16 +197,17 @@ def by_score(tried: Iterable[Tried], card: Tried) -> list[Tried]:
 def recommended(tried: Collection[Tried], start: Reading) -> Tried:
     """Return the reading to recommend: what the card says, unless a reading is better beyond the noise.
 
-    A reading at chance level is none that another has to be better than: where labels show one class alone, its score
-    may be 100 %. Of the readings that are as good as the best one, within the noise, it is one with the fewest changes
-    to the card; of these the one with the highest score.
+    A reading that is hardly above chance is never recommended. One at chance level is none that another has to be better
+    than: where labels show one class alone, its score may be 100 %. Of the readings that are as good as the best one,
+    within the noise, it is one with the fewest changes to the card; of these the one with the highest score.
     """
     card = next(item for item in tried if item.reading == start)
     is_hollow = not card.over_chance.matters
     better = [
         item
         for item in by_score(tried, card)
-        if (is_hollow and item.over_chance.is_clear) or (item.over_chance.matters and item.against(card).is_better)
+        if item.over_chance.value > LEAST_EXCESS
+        and ((is_hollow and item.over_chance.is_clear) or (item.over_chance.matters and item.against(card).is_better))
     ]
     if not better:
         return card
