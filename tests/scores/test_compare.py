@@ -380,3 +380,16 @@ def test_several_runs_are_each_compared_with_the_first(write: Write) -> None:
     assert found.against[1].change == alone.change
     with pytest.raises(UsageError, match="1 runs: give two or more"):
         compare_ledgers([found.runs[0].ledger], Request())
+
+
+def test_kept_metadata_of_a_makes_slices_and_groups(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    lines = ["image,label,city"]
+    for n in range(6):
+        place.add(f"{n}.png", n)
+        lines.append(f"{place.images}/{n}.png,{place.labels}/{n}.png,{'ab'[n % 3 == 0]}")
+    (tmp_path / "list.csv").write_text("\n".join(lines))
+    place.run(input=str(tmp_path / "list.csv"), keep=["city"])
+    found = api.compare(place.output, place.output, by="city", group_by="city", resamples=10).against[0]
+    assert {value: one.images for value, one in found.slices.items()} == {"a": 4, "b": 2}
+    assert (found.units, found.overall.scores and found.overall.scores.a.units) == ("groups", 2)
