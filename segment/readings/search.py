@@ -197,9 +197,9 @@ def by_score(tried: Iterable[Tried], card: Tried) -> list[Tried]:
 def recommended(tried: Collection[Tried], start: Reading) -> Tried:
     """Return the reading to recommend: what the card says, unless a reading is better beyond the noise.
 
-    A reading that is hardly above chance is never recommended. One at chance level is none that another has to be better
-    than: where labels show one class alone, its score may be 100 %. Of the readings that are as good as the best one,
-    within the noise, it is one with the fewest changes to the card; of these the one with the highest score.
+    A reading that is hardly above chance is never recommended. One at chance level is none that another has to be
+    better than: where labels show one class alone, its score may be 100 %. Of the readings that are as good as the best
+    one, within the noise, it is one with the fewest changes to the card; of these the one with the highest score.
     """
     card = next(item for item in tried if item.reading == start)
     is_hollow = not card.over_chance.matters
