@@ -287,14 +287,17 @@ class _RowAudit:
             table = self._ledger.read_rows(part.shard, part.id, columns, block_size=block)
             rows, stats = table.select(_COLUMNS), fold(table, self._classes)
             ids = self._input_ids(part, rows) if self._deep and not part.members else []
-            wrong = list(wrong_rows(table, part, self._fingerprint, ids=ids, deep=self._deep, extra=self._extra))
+            wrong = _of_file(
+                part, wrong_rows(table, part, self._fingerprint, ids=ids, deep=self._deep, extra=self._extra)
+            )
             if self._deep:
-                wrong += wrong_mask_files(self._ledger.store, self._ledger.output, part, table)
+                files = wrong_mask_files(self._ledger.store, self._ledger.output, part, table)
+                wrong += _of_file(part, files, "run again with --verify")
         except StoreError:
             raise
         except (SegmentError, *DAMAGE):  # truncated, corrupted, deleted meanwhile, or not a masks file
             return part, None, _of_file(part, [("damaged masks files", "is damaged")])
-        return part, _PartRows(rows, stats, ids is None), _of_file(part, wrong)
+        return part, _PartRows(rows, stats, ids is None), wrong
 
     def _input_ids(self, part: Part, rows: pa.Table) -> list[str] | None:
         """Read the ids of a Parquet part from the input; None if the input is gone, changed or damaged."""
@@ -306,6 +309,6 @@ class _RowAudit:
         return [own if (error or "").startswith(_WITHOUT_ID) else name for name, own, error in held]
 
 
-def _of_file(part: Part, wrong: Iterable[tuple[str, str]]) -> list[_Fault]:
+def _of_file(part: Part, wrong: Iterable[tuple[str, str]], remedy: str = _REMEDY) -> list[_Fault]:
     name = f"masks/{part.shard}/{part.id}.parquet"
-    return [_Fault(kind, f"{name} {words}: {_REMEDY}") for kind, words in wrong]
+    return [_Fault(kind, f"{name} {words}: {remedy}") for kind, words in wrong]

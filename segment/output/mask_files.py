@@ -11,7 +11,7 @@ import hashlib
 import io
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +89,22 @@ def read_mask_file(store: Store, output: str, path: str) -> bytes:
     if named is None or named["digest"] != _digest(data):
         raise SegmentError(f"{shown(path)} is damaged: {_REMEDY}")
     return data
+
+
+def are_sound(store: Store, output: str, paths: Iterable[str]) -> bool:
+    """Return whether files that a masks file names in its footer are there and undamaged.
+
+    Raises:
+        StoreError: one cannot be read now.
+    """
+    try:
+        for path in paths:
+            read_mask_file(store, output, path)
+    except StoreError:
+        raise
+    except SegmentError:
+        return False
+    return True
 
 
 def wrong_mask_files(store: Store, output: str, part: Part, rows: pa.Table) -> Iterator[tuple[str, str]]:

@@ -14,6 +14,7 @@ from segment.inputs.discover import Discovery, Known, read_part
 from segment.inputs.parts import Part
 from segment.job import InputOptions
 from segment.output.ledger import Ledger
+from segment.output.mask_files import are_sound
 from segment.output.plan import Plan
 from segment.store.names import count
 
@@ -44,9 +45,10 @@ def reopen_errors(ledger: Ledger, plan: Plan, options: InputOptions) -> tuple[in
 def reopen_damaged(ledger: Ledger, plan: Plan, fingerprint: str) -> int:
     """Reopen every part whose masks file is damaged, truncated, lost or from another run (`--verify`).
 
-    Only the footers of the files are read, with one small request each; they hold part id, rows and fingerprint.
-    Statistics that are damaged or do not count the planned images are deleted. A flipped bit in a mask is not
-    detected; `audit --deep` detects it.
+    Only the footers of the files are read, with one small request each; they hold part id, rows and fingerprint, and
+    name the files of masks too large for a row, which are read: their names hold their digest. Statistics that are
+    damaged or do not count the planned images are deleted. A flipped bit in a mask within its row is not detected;
+    `audit --deep` detects it.
 
     Returns:
         The number of reopened parts.
@@ -60,7 +62,11 @@ def reopen_damaged(ledger: Ledger, plan: Plan, fingerprint: str) -> int:
             return shard not in finished  # of an unfinished shard the part may not be done yet
         expected = {"part": part, "fingerprint": fingerprint, "rows": stop - start, "held": stop - start}
         try:
-            return expected.items() <= ledger.read_footer(shard, part, listed[shard, part]).items()
+            footer = ledger.read_footer(shard, part, listed[shard, part])
+            if not expected.items() <= footer.items():
+                return False
+            files = footer.get("files", [])
+            return isinstance(files, list) and are_sound(ledger.store, ledger.output, files)
         except StoreError:
             raise
         except SegmentError:

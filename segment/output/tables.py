@@ -138,6 +138,9 @@ def write_masks(
     rows: Sequence[ImageRow], *, shard: str, part: str, fingerprint: str, extra: ExtraColumns = NO_COLUMNS
 ) -> bytes:
     """Return the bytes of a masks file: one row group, page checksums, no value that a rerun would change."""
+    footer: dict[str, object] = {"format": FORMAT_VERSION, "part": part, "rows": len(rows), "fingerprint": fingerprint}
+    if files := [row.mask_path for row in rows if row.mask_path]:
+        footer["files"] = files
     table = pa.table(
         [
             pa.array([row.id for row in rows], pa.string()),
@@ -158,9 +161,7 @@ def write_masks(
         schema=masks_schema(extra).with_metadata(
             {
                 "huggingface": json.dumps({"info": {"features": features_of(extra)}}),
-                "segment": json.dumps(
-                    {"format": FORMAT_VERSION, "part": part, "rows": len(rows), "fingerprint": fingerprint}
-                ),
+                "segment": json.dumps(footer),
             }
         ),
     )

@@ -32,6 +32,7 @@ from segment.models.weights import load_weights
 from segment.output import mask_files
 from segment.output.audit import audit_run
 from segment.output.ledger import Ledger
+from segment.output.repair import reopen_damaged
 from segment.output.results import PartResult
 from segment.pipeline import large_images
 from segment.pipeline.stall import StallTimeout
@@ -171,7 +172,15 @@ def test_masks_too_large_for_a_row_have_files(tmp_path: Path, monkeypatch: pytes
     assert len(audit_run(ledger, deep=True).wrong) == 1
     file.unlink()
     (problem,) = audit_run(ledger, deep=True).wrong
-    assert "which is damaged or lost" in problem
+    assert problem.endswith("which is damaged or lost: run again with --verify")
+    fingerprint = ledger.read_run()["fingerprint"]
+    assert reopen_damaged(ledger, plan, fingerprint) == 1
+    place.run()
+    assert reopen_damaged(ledger, plan, fingerprint) == 0
+    file.write_bytes(b"?")
+    assert reopen_damaged(ledger, plan, fingerprint) == 1
+    place.run()
+    assert {path: path.read_bytes() for path in before} == before
     assert task.card == parse_card(TILED)
 
 
