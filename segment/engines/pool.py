@@ -63,7 +63,7 @@ class _Member:
     def note_progress(self, message: object) -> None:
         """Any message is progress, but for a heartbeat without a new step."""
         if isinstance(message, Heartbeat):
-            inflight.record_worker(self, message.waits)
+            inflight.record_worker(self, message.waits, message.begun)
             if message.steps == self.steps:
                 return
             self.steps = message.steps

@@ -36,6 +36,7 @@ class Heartbeat:
         waiting: all its calls wait for Ray to fetch a result.
         waits: the oldest unanswered request of the process to a store.
         replaces: Ray started the process in place of one that died.
+        begun: see `segment.pipeline.worker.Worker.begun`.
     """
 
     node: str
@@ -45,6 +46,7 @@ class Heartbeat:
     waiting: bool = False
     waits: inflight.RequestAge | None = None
     replaces: bool = False
+    begun: float = 0.0
 
 
 @dataclass
@@ -67,6 +69,7 @@ class WorkerHealth:
         waits: the oldest unanswered request to a store, of each process that has one.
         loads, loaded: how often a worker began to load the model, and how often that ended.
         replaced: number of processes with a model that died and were replaced.
+        begun: of all processes; see `Heartbeat`.
     """
 
     stuck: tuple[tuple[str, int, float], ...]
@@ -77,6 +80,7 @@ class WorkerHealth:
     loads: int
     loaded: int
     replaced: int = 0
+    begun: float = 0.0
 
 
 class HeartbeatMonitor:
@@ -138,6 +142,7 @@ class HeartbeatMonitor:
             loads=self._loads,
             loaded=self._loaded,
             replaced=self._replaced,
+            begun=sum(heartbeat.begun for heartbeat in alive),
         )
 
 
@@ -185,6 +190,7 @@ class HeartbeatSender:
         steps: returns the number of steps that the process has done.
 
     Attributes:
+        steps, begun: return what a heartbeat says.
         replaces: Ray started this process in place of one that died.
     """
 
@@ -193,6 +199,7 @@ class HeartbeatSender:
 
         context = ray.get_runtime_context()
         self.steps = steps
+        self.begun: Callable[[], float] = lambda: 0.0
         self.replaces = context.get_actor_id() is not None and context.was_current_actor_reconstructed
         self._monitor = monitor
         self._key = context.get_actor_id() or uuid.uuid4().hex  # the processes of an actor follow each other
@@ -264,7 +271,9 @@ class HeartbeatSender:
     def _send(self) -> Any:
         waits = inflight.oldest_request()
         waiting = self._waiting == self._calls
-        heartbeat = Heartbeat(self._node, os.getpid(), self.steps(), self._is_loading, waiting, waits, self.replaces)
+        heartbeat = Heartbeat(
+            self._node, os.getpid(), self.steps(), self._is_loading, waiting, waits, self.replaces, self.begun()
+        )
         return self._monitor.record.remote(self._key, heartbeat)
 
     def _answer(self, asked: Any) -> Any:

@@ -56,6 +56,7 @@ class _ModelActor:
             with self.heartbeats.sending(loading=True):
                 self.worker = load_worker(self.task, weights)
             self.heartbeats.steps = lambda: self.worker.steps
+            self.heartbeats.begun = lambda: self.worker.begun
         except SegmentError as error:  # raised here, Ray would end the run without a word of ours
             self.error = error
         except MemoryError:

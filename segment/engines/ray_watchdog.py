@@ -68,7 +68,7 @@ class Watchdog:
         if (replaced := health.replaced - self._health.replaced) > 0:  # less after a restart of the monitor
             log.warning("%s died: another one runs its parts again", count(replaced, "worker"))
         self._health = health
-        inflight.record_workers(health.working, health.waits)
+        inflight.record_workers(health.working, health.waits, health.begun)
         for node, pid, seconds in health.stuck:
             log.warning("worker process %d did nothing for %.0f s: it is replaced", pid, seconds)
             _kill_on(node, pid)

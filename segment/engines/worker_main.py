@@ -127,7 +127,7 @@ class ParentConnection:
         with suppress(OSError):
             while True:
                 steps = sum(worker.steps_done for worker in workers) + workers[0].task.store.calls
-                self.send(Heartbeat(steps, inflight.oldest_request()))
+                self.send(Heartbeat(steps, inflight.oldest_request(), sum(worker.begun for worker in workers)))
                 time.sleep(_HEARTBEAT_SECONDS)
         for worker in workers:
             worker.stop()

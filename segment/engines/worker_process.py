@@ -61,10 +61,17 @@ class Setup:
 
 @dataclass(frozen=True)
 class Heartbeat:
-    """Message sent once a second: number of steps done so far, and the oldest unanswered request to a store."""
+    """Message sent once a second.
+
+    Attributes:
+        steps: number of steps done so far.
+        waits: the oldest unanswered request to a store.
+        begun: images of the parts in work that are done, with shares of large ones; see `Worker.begun`.
+    """
 
     steps: int
     waits: inflight.RequestAge | None
+    begun: float = 0.0
 
 
 @dataclass(frozen=True)

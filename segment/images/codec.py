@@ -56,7 +56,7 @@ def decode_picture(data: bytes, max_pixels: int) -> Picture:
         remarks += ("image_frames",)
     if found := _readable_copy(header, data):
         copy, (height, width) = found
-        as_copied = headers.open_header(copy)
+        as_copied = _header(copy)
         pixels, messages = _with_pillow(as_copied) if _is_with_alpha(as_copied) else _with_opencv(copy)
         pixels = headers.apply_orientation(pixels[:height, :width], orientation)
     elif _is_with_alpha(header):
@@ -122,7 +122,7 @@ def _with_opencv(data: bytes) -> tuple[NDArray[np.uint8], DecoderMessages]:
         except cv2.error as error:
             raise SampleError("undecodable") from error
     if pixels is None or pixels.dtype != np.uint8:
-        raise SampleError("undecodable")
+        raise SampleError("pixel_format" if headers.has_unsupported_pixels(data) else "undecodable")
     return np.asarray(pixels, dtype=np.uint8), messages
 
 

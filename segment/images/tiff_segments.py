@@ -14,15 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from segment.images.tiff_tags import (
-    LONG,
-    SHORT,
-    Field,
-    TiffError,
-    TiffPage,
-    encode_directory,
-    file_header,
-)
+from segment.images.tiff_tags import LONG, SHORT, Field, TiffError, TiffPage, encode_directory, file_header
 from segment.images.tiff_unpacking import DAMAGED, NONE, UNKNOWN_TO_OPENCV, UNPACKERS, without_differences
 
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _FILL_ORDER = 256, 257, 258, 259, 262, 266
@@ -40,7 +32,7 @@ _OFFSETS = {3: "u2", 4: "u4", 16: "u8"}
 _MOST_PIXELS = 1 << 25  # of a segment: more would not be read by window
 _MOST_SEGMENTS = 1 << 24
 _MOST_BYTES = 1 << 28  # of a segment in all planes, unpacked
-_RUN_BYTES = 1 << 26  # of the segments that are cut out at once, unpacked
+RUN_BYTES = 1 << 26  # of the segments that are cut out at once, unpacked
 _CHOPPED = 1 << 20  # bytes of the strips into which a larger one is cut, if it is not compressed
 _GAP = 1 << 16  # bytes between segments that are read with them, to save a request
 _REQUEST = 1 << 25  # bytes of a request
@@ -75,6 +67,8 @@ def readable_copy(data: bytes) -> tuple[bytes, tuple[int, int]] | None:
         return None  # the decoder says what is wrong
     if not segments.is_unreadable:
         return None
+    if segments.is_packed_in_two_planes:
+        raise TiffError("grey with alpha in planes, of a compression in which it is not read: write it interleaved")
     return segments.excerpt(Run(0, 0, segments.down, segments.across)), (page.height, page.width)
 
 
@@ -99,7 +93,7 @@ class TiffSegments:
         if min(samples, self.bits) < 1:
             raise TiffError("it has no samples, or samples of no bits")
         self.is_tiled = _TILES in page.tags
-        is_as_opencv_takes_it = self.compression == NONE and not self.is_tiled
+        is_as_opencv_takes_it = self.compression == NONE and not self.is_tiled and self._planes == 1
         is_subsampled = page.number(_PHOTOMETRIC, 0) == _YCBCR  # of which rows are no runs of bytes
         self._unpacker = None if is_as_opencv_takes_it or is_subsampled else UNPACKERS.get(self.compression)
         self._differs = self._unpacker is not None and self.compression != NONE and page.number(_PREDICTOR, 1) != 1
@@ -175,7 +169,7 @@ class TiffSegments:
         Args:
             wanted: (row, column) of each, in ascending order.
         """
-        most = max(1, _RUN_BYTES // self._bytes)
+        most = max(1, RUN_BYTES // self._bytes)
         first = 0
         for i in range(1, len(wanted) + 1):
             row, column = wanted[first]
@@ -202,7 +196,20 @@ class TiffSegments:
         if self._unpacker is None:
             return self._file_of(height, width, segments, as_tiles=self.is_tiled)
         segments = [self._unpack(data, int(number)) for data, number in zip(segments, numbers, strict=True)]
-        return self._file_of(height, width, self._as_strips(segments, run) if self.is_tiled else segments)
+        if self.is_tiled:
+            segments = self._as_strips(segments, run)
+        return self._file_of(height, width, self._interleaved(segments) if self._interleaves else segments)
+
+    @property
+    def _interleaves(self) -> bool:
+        """Whether an excerpt holds the samples of each pixel side by side, though the file holds them in planes."""
+        return self._planes > 1 and self._unpacker is not None and self.bits in (8, 16, 32, 64)
+
+    def _interleaved(self, segments: Sequence[bytes]) -> list[bytes]:
+        """Return as many segments of whole pixels as there are of each plane."""
+        number = len(segments) // self._planes
+        values = [np.frombuffer(segment, f"V{self.bits // 8}") for segment in segments]
+        return [np.stack(values[first::number], axis=1).tobytes() for first in range(number)]
 
     def _as_strips(self, tiles: Sequence[bytes], run: Run) -> list[bytes]:
         """Return one strip for each plane of tiles without compression."""
@@ -212,14 +219,23 @@ class TiffSegments:
 
     @property
     def is_unreadable(self) -> bool:
-        """Whether OpenCV cannot read the file, or reads it wrong."""
+        """Whether OpenCV, or Pillow for colours with alpha, cannot read the file, or reads it wrong."""
         is_odd = self.compression == NONE and self.segment_height * self._row_bytes % 1024 > 0
         is_turned = self._page.number(_TURNING[0], 1) > 1
         is_plain = self.bits == 8 and self._samples != 2
+        # of grey with alpha OpenCV takes both planes for grey; Pillow gives the bytes of 16 bits to the wrong pixels
+        is_in_planes = self._planes == 2 or (self._planes == 4 and self.bits == 16 and self.compression == NONE)
         is_ragged = self._page.height % self.segment_height > 0 or self._page.width % self.segment_width > 0
-        return self.compression in UNKNOWN_TO_OPENCV or (
-            self.is_tiled and (is_odd or is_turned or (is_ragged and not is_plain))
+        return (
+            self.compression in UNKNOWN_TO_OPENCV
+            or is_in_planes
+            or (self.is_tiled and (is_odd or is_turned or (is_ragged and not is_plain)))
         )
+
+    @property
+    def is_packed_in_two_planes(self) -> bool:
+        """Whether it is grey with alpha, in planes that cannot be interleaved."""
+        return self._planes == 2 and not self._interleaves
 
     def header(self) -> bytes:
         """Return a TIFF of the page's tags and no pixels: all that tells its size, its kind, and how it is turned."""
@@ -257,6 +273,8 @@ class TiffSegments:
         for number in kept:
             if number == _COMPRESSION and self._unpacker:
                 yield Field(number, SHORT, [NONE])
+            elif number == _PLANAR and self._interleaves:
+                yield Field(number, SHORT, [1])
             elif number in self._page.tags and not (number == _PREDICTOR and self._unpacker):
                 tag = self._page.tags[number]
                 yield Field(number, tag.kind, self._page.file.encoded(tag))

@@ -81,7 +81,7 @@ class MaskPage:
     def _flush(self) -> None:
         self._rows[self._filled :] = 0
         for left in range(0, self._rows.shape[1], TILE):
-            # libdeflate: its bytes follow from the pixels alone, while zlib-ng's depend on the CPU, too.
+            # libdeflate: its bytes follow from the pixels, while zlib-ng's may depend on the CPU, too.
             tile = bytes(imagecodecs.deflate_encode(self._rows[:, left : left + TILE].tobytes(), _LEVEL))
             self.offsets.append(self._put(tile))
             self.sizes.append(len(tile))

@@ -19,6 +19,7 @@ class PartResult:
         part, shard: ids.
         images: rows written.
         tiles: tiles segmented, by a card with `input.tiles`; else 0.
+        tiles_left, seconds_left: tiles that a probe left out, and the seconds that they would have taken.
         errors: error rows by code.
         error_texts: text of the first error row, by code.
         remarks: images by code of `segment.output.remarks.REMARKS`.
@@ -55,3 +56,5 @@ class PartResult:
     failure: str | None = None
     input_changed: bool = False
     tiles: int = 0
+    tiles_left: int = 0
+    seconds_left: float = 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +35,14 @@ from segment.store.client import Store
 BY_WINDOW = 100  # times `max_pixels`, which limits what is decoded at once, an image may have that is read by window
 
 
+def open_sample(sample: Sample, task: Task) -> Raster:
+    """Open the image of a sample. Raises SampleError: it cannot be used."""
+    if sample.fault not in SEGMENTED:
+        raise SampleError(str(sample.fault))
+    most = task.settings.max_pixels
+    return open_raster(open_image_file(sample, task.store), most, BY_WINDOW * most, pixel_reader(task.card.input))
+
+
 class TiledImages:
     """Makes the rows of images, one image after the other, by a card with `input.tiles`.
 
@@ -41,10 +50,14 @@ class TiledImages:
         task: the run.
         session: of its model.
         labels: decodes labels.
+
+    Attributes:
+        share: of the tiles of the image in work, those that are done; 0-1.
     """
 
     def __init__(self, task: Task, session: Session, labels: LabelDecoder) -> None:
         self._task, self._session, self._labels = task, session, labels
+        self.share = 0.0
 
     def row(self, part: Part, sample: Sample, clock: Clock, step: Callable[[], object] = lambda: None) -> ImageRow:
         """Segment an image, and score it if it has a label. A fault of any tile is the image's.
@@ -63,17 +76,11 @@ class TiledImages:
         )
         try:
             with clock("decode"):
-                raster = self._open(sample)
+                raster = open_sample(sample, self._task)
             row = replace(row, size=(raster.height, raster.width))
             return self._segmented(row, part, sample, raster, clock, step)
         except SampleError as error:
             return replace(row, error=str(error))
-
-    def _open(self, sample: Sample) -> Raster:
-        if sample.fault not in SEGMENTED:
-            raise SampleError(str(sample.fault))
-        spec, most = self._task.card.input, self._task.settings.max_pixels
-        return open_raster(open_image_file(sample, self._task.store), most, BY_WINDOW * most, pixel_reader(spec))
 
     def _segmented(
         self,
@@ -85,11 +92,19 @@ class TiledImages:
         step: Callable[[], object],
     ) -> ImageRow:
         size = (raster.height, raster.width)
+        image = TiledImage(raster, self._session, self._task.batch_size)
+
+        def counted_step() -> None:
+            self.share = image.done / image.tiles
+            step()
+
+        if self._task.most_tiles is not None and image.tiles > self._task.most_tiles:
+            _probe(image, self._task.most_tiles, clock, step)
+            return row
         counts = _StripCounts(self._task, size)
         with clock("encode"):
             counts.open_label(sample, self._task.store, raster, self._labels)
-        image = TiledImage(raster, self._session, self._task.batch_size)
-        strips = counts.counting(image.strips(clock, step), clock)
+        strips = counts.counting(image.strips(clock, counted_step), clock)
         if raster.height * raster.width <= MOST_PNG_PIXELS:
             whole = join_strips(strips, size)
             with clock("encode"):
@@ -117,6 +132,17 @@ class TiledImages:
                         writer.write(strip)
             with clock("write"):
                 return write_mask_file(task.store, task.output, part.shard, part.id, index, file)
+
+
+def _probe(image: TiledImage, most: int, clock: Clock, step: Callable[[], object]) -> None:
+    """Segment the first tiles of an image, and note what the others would take."""
+    began = time.perf_counter()
+    for _ in image.strips(clock, step, most):
+        pass
+    left = image.tiles - image.done
+    clock.tiles += image.done
+    clock.tiles_left += left
+    clock.seconds_left += (time.perf_counter() - began) * left / image.done
 
 
 class _StripCounts:

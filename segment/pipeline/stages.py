@@ -51,6 +51,7 @@ class Task:
         store: reads inputs and writes the output; holds credentials, and its repr does not show them.
         batch_size: images per call of the session.
         fingerprint: written into every masks file.
+        most_tiles: of an image, by a card with `input.tiles`, for a probe; it then has no mask. None segments all.
     """
 
     card: ModelCard
@@ -60,6 +61,7 @@ class Task:
     store: Store
     batch_size: int
     fingerprint: str
+    most_tiles: int | None = None
 
     @property
     def extras(self) -> Extras:
@@ -126,13 +128,13 @@ class Clock:
     Attributes:
         began: when it was made, in seconds since 1970.
         seconds: by stage.
-        memory, tiles: see `PartResult`; whoever runs the model sets them.
+        memory, tiles, tiles_left, seconds_left: see `PartResult`; whoever runs the model sets them.
     """
 
     def __init__(self) -> None:
         self.began = time.time()
-        self.memory = 0
-        self.tiles = 0
+        self.memory = self.tiles = self.tiles_left = 0
+        self.seconds_left = 0.0
         self.seconds: dict[Stage, float] = dict.fromkeys(STAGES, 0.0)
 
     @contextmanager

@@ -32,7 +32,7 @@ class TiledImage:
         batch_size: tiles per call of the session.
 
     Attributes:
-        tiles: number of tiles.
+        tiles, done: number of tiles, and of those that have been segmented.
         remarks: codes of what the session noticed about tiles so far; see `Masks.remarks`.
     """
 
@@ -40,14 +40,18 @@ class TiledImage:
         self._raster, self._session, self._batch_size = raster, session, batch_size
         self._rows, self._columns = tile_axes(session.card.input, (raster.height, raster.width))
         self.tiles = len(self._rows.starts) * len(self._columns.starts)
+        self.done = 0
         self.remarks: set[str] = set()
 
-    def strips(self, clock: Clock, step: Callable[[], object] = lambda: None) -> Iterator[NDArray[np.uint8]]:
+    def strips(
+        self, clock: Clock, step: Callable[[], object] = lambda: None, most: int | None = None
+    ) -> Iterator[NDArray[np.uint8]]:
         """Yield the mask from the top in strips, `uint8[n, W]`, one for each row of tiles.
 
         Args:
             clock: takes the time of the stages `decode` (reading the raster) and `infer`.
             step: called before each batch of tiles; what it raises ends the image.
+            most: ends the image after so many tiles.
 
         Raises:
             SampleError: the output for a tile cannot be used, or a window cannot be decoded.
@@ -67,6 +71,9 @@ class TiledImage:
                     self.remarks.update(found.remarks.values())
                     for column, (mask, confidence) in enumerate(self._results(found), first):
                         blending.put(row, column, mask, confidence)
+                self.done += len(lefts)
+                if most is not None and self.done >= most:
+                    return
             yield blending.finish_row(row)
 
     def _cut(self, band: NDArray[np.uint8], lefts: tuple[int, ...]) -> NDArray[np.uint8]:

@@ -56,7 +56,12 @@ class Worker:
         self.labels = task.label_decoder()
         self._tiled = TiledImages(task, session, self.labels) if task.card.input.tiles and session else None
         self._stopped = threading.Event()
-        self.steps_done = 0  # for heartbeats
+        self.steps_done = self._images_done = 0  # for heartbeats
+
+    @property
+    def begun(self) -> float:
+        """Images of the part in work that are segmented in tiles, of the current one its share of tiles."""
+        return self._images_done + self._tiled.share if self._tiled else 0.0
 
     @property
     def steps(self) -> int:
@@ -156,6 +161,7 @@ class Worker:
         for start in range(0, len(samples), 1 if self._tiled else self.task.batch_size):
             self._step()
             if self._tiled:
+                self._images_done, self._tiled.share = start, 0.0
                 rows.append(self._tiled.row(part, samples[start], clock, self._step))
             else:
                 rows += self._batch(samples[start : start + self.task.batch_size], clock, self.session)
@@ -309,9 +315,6 @@ def _result_of(part: Part, rows: Sequence[ImageRow], clock: Clock, read_bytes: i
         seconds=dict(clock.seconds),
         read_bytes=read_bytes,
         written_bytes=written_bytes,
-        host=socket.gethostname(),
-        began=clock.began,
-        ended=time.time(),
-        memory=clock.memory,
-        tiles=clock.tiles,
-    )
+        host=socket.gethostname(), began=clock.began, ended=time.time(), memory=clock.memory,
+        tiles=clock.tiles, tiles_left=clock.tiles_left, seconds_left=clock.seconds_left,
+    )  # fmt: skip

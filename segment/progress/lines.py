@@ -85,7 +85,7 @@ class PlainProgress(Progress):
     def tick(self) -> None:
         """See `Progress.tick`."""
         tally, request = self._tally, inflight.slow_request()
-        started = tally is not None and tally.first_at is not None
+        started = tally is not None and tally.has_begun
         if (started or request) and self._is_due():
             if request:
                 self._show_wait(request)
@@ -235,6 +235,7 @@ def _facts(tally: Tally) -> dict[str, object]:
         "model": tally.card.name,
         "images": tally.images,
         "done": tally.done,
+        "begun": round(tally.reached - tally.done, 3),
         "resumed": tally.resumed,
         "errors": dict(tally.errors),
         "parts_to_retry": tally.failures,

@@ -151,10 +151,20 @@ class Tally:
         return max(self.started, now - age)
 
     @property
+    def reached(self) -> float:
+        """Images done, with those of parts in work that are segmented in tiles: of a large one its share of tiles."""
+        return min(float(self.images), self.done + inflight.begun())
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether something is done."""
+        return self.first_at is not None or self.reached > self.resumed
+
+    @property
     def rate(self) -> float:
         """Images per second since work on the first part began; the start of the workers is not included."""
         since, before = (self.first_at, self.first_done) if self.first_at is not None else (self.started, self.resumed)
-        return (self.done - before) / max(1e-9, time.monotonic() - since)
+        return (self.reached - before) / max(1e-9, time.monotonic() - since)
 
     @property
     def rate_now(self) -> float:
@@ -163,9 +173,13 @@ class Tally:
 
     @property
     def eta(self) -> float | None:
-        """Seconds left for all remaining images, at the rate of the last minutes; None if that is 0."""
-        rate = self.pace.rate(_ETA_WINDOW)
-        return (self.images - self.done) / rate if rate > 0 else None
+        """Seconds left for all remaining images, at the rate of the last minutes; None if that is 0.
+
+        Images that are segmented in tiles may take longer than these minutes: they count at the mean rate.
+        """
+        reached = self.reached
+        rate = self.rate if reached > self.done else self.pace.rate(_ETA_WINDOW)
+        return (self.images - reached) / rate if rate > 0 else None
 
     def busy(self, window: float = NOW) -> dict[Stage, float]:
         """Return the share of the workers' time by stage over the last `window` seconds, 0-1; {} if unknown.
@@ -197,7 +211,7 @@ class Tally:
     @property
     def percent(self) -> int:
         """Share of done images in percent; 100 only if none is left."""
-        return 100 if self.done >= self.images else min(99, round(100 * self.done / self.images))
+        return 100 if self.done >= self.images else min(99, round(100 * self.reached / self.images))
 
     def line(self) -> str:
         """Return the tally as one line for logs."""

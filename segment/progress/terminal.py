@@ -78,7 +78,7 @@ class TerminalProgress(Progress):
         if self._fetching:
             return _download(*self._fetching, width)
         if self._tally is not None:
-            phase = self._phase if self._tally.first_at is None or self._is_stopping else ""
+            phase = self._phase if not self._tally.has_begun or self._is_stopping else ""
             return _run(view_of(self._tally), self._clock(phase), width)
         return Group(*_lines(self._clock(self._phase), store_wait()))
 

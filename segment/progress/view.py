@@ -40,7 +40,7 @@ def view_of(tally: Tally) -> View:
     facts += [("errors", _errors(tally)), ("workers", str(inflight.workers() or tally.workers))]
     elapsed = clock_time(time.monotonic() - tally.started)
     busy: list[tuple[str, int]] = [(stage, round(100 * share)) for stage, share in tally.busy().items()]
-    return View(tally.title, elapsed, tally.done / max(1, tally.images), tally.percent, facts, busy, store_wait())
+    return View(tally.title, elapsed, tally.reached / max(1, tally.images), tally.percent, facts, busy, store_wait())
 
 
 def store_wait() -> str:
@@ -50,7 +50,7 @@ def store_wait() -> str:
 
 
 def _rate(tally: Tally) -> str:
-    if tally.first_at is None or tally.rate <= 0:
+    if not tally.has_begun or tally.rate <= 0:
         return "-"
     return f"{rate(tally.rate_now)}, mean {rate(tally.rate)}"
 

@@ -11,16 +11,19 @@ from numpy.typing import NDArray
 
 from segment.errors import SampleError, SegmentError, StoreError
 from segment.images import drawing, resize
-from segment.images.bands import decode_image, displayed
-from segment.images.labels import LabelDecoder
-from segment.inputs.discover import Sample, read_part
+from segment.images.bands import displayed
+from segment.images.tiff_labels import open_label
+from segment.inputs.discover import Sample
+from segment.inputs.large_files import open_label_file
 from segment.models.card import ModelCard
 from segment.models.classes import VOID
 from segment.output.ledger import Ledger
 from segment.output.mask_files import read_mask_preview
 from segment.output.part_rows import read_part_rows
 from segment.output.plan import Plan
+from segment.pipeline.large_images import open_sample
 from segment.pipeline.stages import Task
+from segment.pipeline.worker import read_planned
 from segment.report.rows import Row, read_scores
 
 _SAMPLED_PARTS = 200  # enough to find good and bad images without reading a run of a million images
@@ -93,19 +96,19 @@ def read_view(ledger: Ledger, row: Row, task: Task, with_source: bool = True) ->
 
 def _source(row: Row, task: Task, size: tuple[int, int]) -> tuple[NDArray[np.uint8] | None, NDArray[np.uint8] | None]:
     """Read photo and label; None if the source no longer has the size (height, width) of the mask."""
-    sample = read_part(row.part, task.settings.input_options, task.store)[0]
-    picture = decode_image(sample.image, task.card.input, task.settings.max_pixels)
-    if picture.pixels.shape[:2] != size:
+    sample = read_planned(row.part, task)[0]
+    raster = open_sample(sample, task)
+    if (raster.height, raster.width) != size:
         return None, None
-    return displayed(picture.pixels), _label(sample, size, picture.orientation, task.label_decoder())
+    photo = displayed(raster.read(0, 0, *size))
+    return photo, _label(sample, size, raster.orientation, task)
 
 
-def _label(sample: Sample, size: tuple[int, int], turned_by: int, labels: LabelDecoder) -> NDArray[np.uint8] | None:
+def _label(sample: Sample, size: tuple[int, int], turned_by: int, task: Task) -> NDArray[np.uint8] | None:
     """Decode a label; void throughout if it cannot be used, None without one."""
-    if sample.label is None:
-        return None
     try:
-        return labels.read(sample.label, *size, turned_by).classes
+        file = open_label_file(sample, task.store)
+        return open_label(file, size, turned_by, task.label_decoder()).read(0, 0, *size) if file else None
     except SampleError:
         return np.full(size, VOID, dtype=np.uint8)
 

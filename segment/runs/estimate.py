@@ -28,6 +28,7 @@ from segment.store.client import Store
 from segment.store.names import count, rate
 
 _PROBE_PART = 4  # images of a part of the probe, at most
+_PROBE_TILES = 64  # of an image that is segmented in tiles, at most
 _PARTS_PER_WORKER = 64
 
 
@@ -43,6 +44,7 @@ class Estimate:
         start: seconds until work on the first part began.
         rate: images per second of the pool when all workers run.
         speed: speed of the probe.
+        tiles, tiles_left: tiles of the probe, and those of its images that it left out.
     """
 
     images: str
@@ -52,6 +54,8 @@ class Estimate:
     start: float
     rate: float
     speed: Speed
+    tiles: int = 0
+    tiles_left: int = 0
 
     @property
     def seconds(self) -> float:
@@ -98,12 +102,14 @@ def estimate(job: Job, progress: Progress, seconds: float = 10.0) -> Estimate:
         reason = next((result.failure for result in results if result.failure), "the workers died")
         raise SegmentError(f"no image of the probe could be segmented: {reason}")
     images = images_in_words(plan.images, plan.left_out)
-    return Estimate(images, engine.name, runtime, expected, speed.start, _steady(results, workers), speed)
+    tiles, left = sum(result.tiles for result in results), sum(result.tiles_left for result in results)
+    return Estimate(images, engine.name, runtime, expected, speed.start, _steady(results, workers), speed, tiles, left)
 
 
 def _probe(task: Task, weights: Weights, plan: Plan, engine: Engine, workers: int, seconds: float) -> list[PartResult]:
     """Run small parts, spread over the plan, for some seconds. The workers write them to their own memory."""
-    discarding = dataclasses.replace(task, output=f"memory://segment-probe-{uuid.uuid4().hex}")
+    output = f"memory://segment-probe-{uuid.uuid4().hex}"
+    discarding = dataclasses.replace(task, output=output, most_tiles=_PROBE_TILES)
     results: list[PartResult] = []
     until: float | None = None
     with closing(engine.run(discarding, weights, _sample(plan, workers), isolation="none")) as running:
@@ -127,12 +133,23 @@ def _sample(plan: Plan, workers: int) -> Plan:
 
 
 def _steady(results: list[PartResult], workers: int) -> float:
-    """Return images per second without the first part of each worker, if there are other parts."""
+    """Return images per second without the first part of each worker, if there are other parts.
+
+    Tiles that were left out count with the time that they would have taken.
+    """
     done = sorted((result for result in results if result.ended), key=lambda result: result.ended)
     first = done[: workers if len(done) > workers else 0]
     since = first[-1].ended if first else min(result.began for result in done)
-    images = sum(result.images for result in done[len(first) :])
-    return images / max(1e-9, done[-1].ended - since)
+    counted = done[len(first) :]
+    left = sum(result.seconds_left for result in counted) / min(workers, len(counted))
+    return sum(result.images for result in counted) / max(1e-9, done[-1].ended - since + left)
+
+
+def _probed(found: Estimate) -> str:
+    images = count(found.speed.images, "image")
+    if not found.tiles_left:
+        return images
+    return f"{found.tiles:,} of {found.tiles + found.tiles_left:,} tiles of {images}, taken for all"
 
 
 def estimate_lines(found: Estimate, price_per_hour: float | None) -> list[str]:
@@ -143,7 +160,7 @@ def estimate_lines(found: Estimate, price_per_hour: float | None) -> list[str]:
         f"{found.images} in {count(size.shards, 'shard')}, {count(size.parts, 'part')}",
         f"{found.engine}: {size.workers} x {runtime.name} {runtime.version}, {runtime.device}, {runtime.precision}",
         size.words(),
-        f"probe: {count(found.speed.images, 'image')} in {found.speed.seconds:.1f} s, nothing written",
+        f"probe: {_probed(found)} in {found.speed.seconds:.1f} s, nothing written",
         f"expected: {rate(found.rate)} images/s, {duration} in total, including {found.start:.0f} s of start",
     ]
     if price_per_hour is not None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from segment.engines import Engine
 from segment.engines.worker_process import PROCESS_MEMORY
+from segment.images.tiff_segments import RUN_BYTES
 from segment.inputs.large_files import LARGE_BYTES
 from segment.models.sessions import footprint
 from segment.models.weights import Weights
@@ -19,7 +20,7 @@ _MIB = 1 << 20
 _ACTOR = 235 * _MIB  # a Ray worker with this package, before it loads a model (measured, ray 2.60)
 _DECODED = 8  # decoded bytes per encoded byte: between 2 for PNG and 12 for JPEG
 _COPIES = 3  # copies of an image: decoded, in the channel order of the model, mask and label
-_CHANNELS = 3  # bytes of a pixel
+_FILE_TILE = 512  # pixels of a side of the tiles of a large file, as a rule
 _PARTS = 3  # parts in memory at once: being read, segmented, written
 
 
@@ -70,7 +71,10 @@ def forecast(task: Task, weights: Weights, plan: Plan, engine: Engine, workers: 
     at_once = max(1, min(workers, len(plan)))
     each_image = plan.input_bytes / max(1, plan.images)
     by_window = task.card.input.tiles is not None and each_image >= LARGE_BYTES
-    own = _COPIES * _pixel_bytes(task, each_image) + (0 if by_window else _PARTS * each_image * plan.largest_part)
+    if by_window:
+        own = _window_bytes(task, each_image, plan.names_labels)
+    else:
+        own = _COPIES * _pixel_bytes(task, each_image) + _PARTS * each_image * plan.largest_part
     processes = engine.processes(task, weights, plan)
     model = footprint(task.card, weights, task.runtime, task.batch_size, session_extras(task.card, task.extras))
     # in Ray's object store, which is mapped, and unpickled
@@ -93,7 +97,7 @@ def forecast(task: Task, weights: Weights, plan: Plan, engine: Engine, workers: 
 
 
 def _pixel_bytes(task: Task, each_image: float) -> float:
-    """Return the decoded bytes of a batch; with tiles, of an image, or, if it is read by window, of a row of tiles.
+    """Return the decoded bytes of a batch; with tiles, of an image.
 
     Args:
         task: the run.
@@ -102,7 +106,14 @@ def _pixel_bytes(task: Task, each_image: float) -> float:
     decoded = _DECODED * each_image
     if task.card.input.tiles is None:
         return decoded * task.batch_size
-    if each_image < LARGE_BYTES:
-        return min(decoded, task.card.input.planes * task.settings.max_pixels)
-    width = math.sqrt(decoded / _CHANNELS)  # of a square
-    return _CHANNELS * width * task.card.input.height
+    return min(decoded, task.card.input.planes * task.settings.max_pixels)
+
+
+def _window_bytes(task: Task, each_image: float, has_label: bool) -> float:
+    """Return the bytes of an image that is read by window: a row of tiles, as read, as cut out of the file, and new.
+
+    Of the file's own tiles those are held that the row touches, and those of the next row are decoded meanwhile.
+    """
+    planes, height = task.card.input.planes, task.card.input.height
+    width = math.sqrt(_DECODED * each_image / planes)  # of a square
+    return (planes + has_label) * width * (2 * height + 2 * _FILE_TILE) + RUN_BYTES

@@ -61,6 +61,8 @@ _here: dict[int, Request] = {}
 _of_workers: list[Request] = []
 _of_worker: dict[object, Request] = {}
 _workers: int | None = None
+_begun_of_workers = 0.0
+_begun_of_worker: dict[object, float] = {}
 
 
 @contextmanager
@@ -95,18 +97,28 @@ def workers() -> int | None:
     return _workers
 
 
-def record_workers(workers: int | None, requests: Iterable[RequestAge]) -> None:
-    """Record the state of all workers: how many are at work, and the oldest request of each."""
-    global _workers
+def begun() -> float:
+    """Return how many images of the parts in work are done, with shares of large ones (`Worker.begun`)."""
+    with _lock:
+        return _begun_of_workers + sum(_begun_of_worker.values())
+
+
+def record_workers(workers: int | None, requests: Iterable[RequestAge], begun: float = 0.0) -> None:
+    """Record the state of all workers: how many are at work, the oldest request of each, and what is begun."""
+    global _workers, _begun_of_workers
     entries = [_local(age) for age in requests]
     with _lock:
-        _workers = workers
+        _workers, _begun_of_workers = workers, begun
         _of_workers[:] = entries
 
 
-def record_worker(worker: object, oldest: RequestAge | None) -> None:
-    """Record the oldest request of one worker; None if it has none."""
+def record_worker(worker: object, oldest: RequestAge | None, begun: float = 0.0) -> None:
+    """Record the oldest request of one worker, None if it has none, and what it has begun."""
     with _lock:
+        if begun:
+            _begun_of_worker[worker] = begun
+        else:
+            _begun_of_worker.pop(worker, None)
         if oldest is None:
             _of_worker.pop(worker, None)
         else:

@@ -237,7 +237,7 @@ def test_killed_and_resumed_it_is_an_undisturbed_run(tmp_path: Path) -> None:
 def test_a_worker_that_is_told_to_stop_does_so_between_tiles(
     place: TiledPlace, rows: dict[str, dict[str, Any]], tmp_path: Path
 ) -> None:
-    large = png(PALETTE[mosaic(3000, 3000)])
+    large = png(PALETTE[mosaic(1500, 1500)])
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "large.png").write_bytes(large)
     task = replace(task_and_plan(Ledger(Store(), f"file://{place.output}"))[0], output=f"file://{tmp_path / 'out'}")
@@ -248,11 +248,25 @@ def test_a_worker_that_is_told_to_stop_does_so_between_tiles(
     until = time.monotonic() + 20
     while worker.steps_done < 5 and time.monotonic() < until:
         time.sleep(0.001)
+    assert 0 < worker.begun < 1
     worker.stop()
     running.join(20)
     assert results == []
-    assert 5 <= worker.steps_done < 3000 * 3000 // (24 * 32)
+    assert 5 <= worker.steps_done < 1500 * 1500 // (24 * 32)
     assert not (tmp_path / "out").exists()
+    assert rows
+
+
+def test_a_probe_segments_some_tiles(place: TiledPlace, rows: dict[str, dict[str, Any]], tmp_path: Path) -> None:
+    """And says what the others would take."""
+    task, plan = task_and_plan(Ledger(Store(), f"file://{place.output}"))
+    task = replace(task, output=f"file://{tmp_path}", most_tiles=5)
+    results = list[PartResult]()
+    worker = load_worker(task, load_weights(task.card, str(place.weights_path)))
+    worker.process([next(plan.parts())], results.append)
+    (probe,) = results
+    assert (probe.images, probe.tiles, probe.tiles_left) == (2, 1 + 5, 6 * 3 - 5)
+    assert probe.seconds_left > 0
     assert rows
 
 

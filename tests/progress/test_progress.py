@@ -73,6 +73,25 @@ def test_shares_are_of_a_pool_that_has_grown_too(clock: list[float]) -> None:
         inflight.record_workers(None, ())
 
 
+def test_a_large_image_counts_by_its_share_of_tiles(clock: list[float]) -> None:
+    tally = Tally(CARD, images=4, done=1, resumed=1, workers=1, started=clock[0])
+    assert not tally.has_begun
+    try:
+        clock[0] += 10
+        inflight.record_workers(1, (), 0.5)
+        assert tally.has_begun
+        assert (tally.done, tally.reached, tally.percent) == (1, 1.5, 38)
+        assert tally.rate == pytest.approx(0.05)
+        assert tally.eta == pytest.approx(2.5 / 0.05)
+        assert tally.line().startswith("1/4 images (38 %), 0.1 images/s, ETA 0:50")
+        inflight.record_worker("worker", None, 0.25)
+        assert tally.reached == 1.75
+    finally:
+        inflight.record_workers(None, ())
+        inflight.record_worker("worker", None)
+    assert tally.reached == 1
+
+
 def test_a_run_that_stands_still_says_so(clock: list[float]) -> None:
     tally = running(clock)
     clock[0] += 60
