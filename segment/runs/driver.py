@@ -134,13 +134,12 @@ def _run(job: Job, progress: Progress, *, retry_errors: bool, update: bool, veri
     report = _finish_run(job, plan, ledger, task.fingerprint, audit)
     for warning in report.label_warnings:  # other warnings were reported when the run was planned
         progress.note(f"warning: {warning}")
-    if has_worked or not store.exists(ledger.url("report", "index.html")):  # drawing it reads masks and images
-        return _draw_page(ledger, report, task, plan, progress)
-    return report
+    has_page = not has_worked and store.exists(ledger.url("report", "index.html"))  # drawing it reads masks and images
+    return _show(ledger, report, task, plan, progress, page=not has_page)
 
 
-def _draw_page(ledger: Ledger, report: RunReport, task: Task, plan: Plan, progress: Progress) -> RunReport:
-    """Write `report/index.html`, and return the report with its intervals.
+def _show(ledger: Ledger, report: RunReport, task: Task, plan: Plan, progress: Progress, *, page: bool) -> RunReport:
+    """Return the report with its intervals, and write `report/index.html` if asked.
 
     The run is complete, so a failure here is only a warning.
     """
@@ -148,9 +147,11 @@ def _draw_page(ledger: Ledger, report: RunReport, task: Task, plan: Plan, progre
 
     try:
         report = with_intervals(ledger, plan, report, most_parts=QUICK)
-        write_page(ledger, report, task, plan, most_parts=QUICK)
+        if page:
+            write_page(ledger, report, task, plan, most_parts=QUICK)
     except Exception as error:
-        progress.note(f"warning: no report/index.html, run `segment report` to retry ({type(error).__name__}: {error})")
+        what = "no report/index.html" if page else "no intervals"
+        progress.note(f"warning: {what}, run `segment report` to retry ({type(error).__name__}: {error})")
     return report
 
 
