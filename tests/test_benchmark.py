@@ -45,7 +45,7 @@ def benchmark(scenes: Path, *arguments: str | Path) -> subprocess.CompletedProce
     return subprocess.run(line, capture_output=True, text=True, timeout=280, check=False)
 
 
-@pytest.mark.parametrize("runtime", ["openvino", "onnxruntime"])
+@pytest.mark.parametrize("runtime", ["openvino", pytest.param("onnxruntime", marks=pytest.mark.slow)])
 def test_the_command(runtime: str, scenes: Path, tmp_path: Path) -> None:
     """Counts of the limit and of ours are compared within: another pixel anywhere ends it."""
     contenders = ["limit", "local", "local-tars", "local-parquet", "plain-loop"]

@@ -175,6 +175,7 @@ def test_a_temporary_folder_that_cannot_be_used(how: str, words: str, place: Pla
     assert words in text
 
 
+@pytest.mark.slow
 def test_a_temporary_folder_that_is_missing_is_made(place: Place) -> None:
     """As Ray does: the path is short enough, the disk has room."""
     folder = Path(f"/tmp/ray-test-{os.getpid()}")

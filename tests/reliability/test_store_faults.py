@@ -162,8 +162,9 @@ def test_the_server_is_killed_and_restarted(arena: Arena, tmp_path: Path) -> Non
 # ---- what does not
 
 
-@pytest.mark.parametrize("code", ["InternalError", pytest.param("SlowDown", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("place", [pytest.param("masks", marks=pytest.mark.slow), "plan read back"])
+@pytest.mark.slow
+@pytest.mark.parametrize("code", ["InternalError", "SlowDown"])
+@pytest.mark.parametrize("place", ["masks", "plan read back"])
 @pytest.mark.timeout(900)
 def test_5xx_for_ever(code: str, place: str, arena: Arena) -> None:
     output = f"for-ever-{name_of(place)}-{code.lower()}"

@@ -181,7 +181,8 @@ def test_workers_elsewhere_are_given_the_signatures(engine: str, site: Web, tmp_
     assert planted(place.output) == []
 
 
-@pytest.mark.parametrize("source", [local_list, *(pytest.param(s, marks=pytest.mark.slow) for s in (tar, parquet))])
+@pytest.mark.slow
+@pytest.mark.parametrize("source", [local_list, tar, parquet])
 def test_a_killed_run_from_the_command_line(site: Web, tmp_path: Path, source: Source) -> None:
     """A run is killed while it reads, resumed with new signatures, updated: no message or file has a signature."""
     place, home = Place(tmp_path), tmp_path / "home"
