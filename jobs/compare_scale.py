@@ -24,7 +24,7 @@ from jobs.scaling.figures import Figure
 from jobs.score_scale import CLASSES, PRESENT, make_run, timed
 from segment.metrics.bootstrap import RESAMPLES
 from segment.output.ledger import Ledger
-from segment.report.comparison.comparing import Request, compare_ledgers
+from segment.report.comparison.comparing import ComparisonRequest, compare_ledgers
 from segment.store.client import Store
 
 
@@ -32,7 +32,7 @@ def measure(outputs: list[str]) -> list[Figure]:
     """Compare two runs as `segment compare --no-masks` does."""
     ledgers = [Ledger(Store(), output) for output in outputs]
     with timed() as took:
-        found = compare_ledgers(ledgers, Request(masks=False))
+        found = compare_ledgers(ledgers, ComparisonRequest(masks=False))
     scores = found.against[0].overall.scores
     assert scores is not None
     assert scores.changes["miou"].interval is not None

@@ -10,7 +10,7 @@ from typing import Any
 from segment.metrics.bootstrap import RESAMPLES
 from segment.models.card import Convention
 from segment.output.ledger import Ledger
-from segment.report.comparison.comparing import Request, RunComparison, compare_ledgers
+from segment.report.comparison.comparing import ComparisonRequest, RunComparison, compare_ledgers
 from segment.report.comparison.comparison_page import page_url, write_comparison_page
 from segment.runs.driver import task_and_plan
 from segment.store.client import Store
@@ -58,12 +58,12 @@ def compare(
         UsageError: there is no run, no image or class in common, or what is asked cannot be had.
         SegmentError: a file of statistics or masks is damaged.
     """
-    asked = Request(map, convention, ignore, merge, classes, by, group_by, resamples, seed, masks)
+    asked = ComparisonRequest(convention, ignore, merge, classes, by, group_by, resamples, seed, map, masks)
     outputs = [os.fspath(output) for output in (a, b, *others)]
     return compare_and_show(outputs, asked, Store(storage_options), None if to is None else os.fspath(to))
 
 
-def compare_and_show(outputs: Sequence[str], asked: Request, store: Store, to: str | None) -> RunComparison:
+def compare_and_show(outputs: Sequence[str], asked: ComparisonRequest, store: Store, to: str | None) -> RunComparison:
     """Compare runs, and write the page if a place for it is given; see `compare`."""
     ledgers = [Ledger(store, to_url(output)) for output in outputs]
     url = None if to is None else page_url(ledgers, to_url(to))

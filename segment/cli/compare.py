@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from segment.cli.app import StorageOptions, app, open_store
-from segment.cli.score import BY, GROUP_BY, IGNORE, Convention, ScoreFormat, option
+from segment.cli.score import By, Classes, Convention, GroupBy, Ignore, Merge, Resamples, ScoreFormat, Seed, option
 from segment.cli.streams import say, streams
 
 
@@ -22,19 +22,13 @@ def compare(
         Convention | None,
         typer.Option("--convention", help="Convention of the scores, by default that of A's card.", show_default=False),
     ] = None,
-    ignore: Annotated[list[str] | None, option("ignore", "CLASS", IGNORE)] = None,
-    merge: Annotated[
-        list[str] | None, option("merge", "A+B=NAME", "Classes to count as one, with its name; repeatable.")
-    ] = None,
-    classes: Annotated[
-        list[str] | None, option("classes", "CLASS", "Take means over these classes only; repeatable.")
-    ] = None,
-    by: Annotated[str | None, option("by", "SLICE", BY)] = None,
-    group_by: Annotated[str | None, option("group-by", "GROUP", GROUP_BY)] = None,
-    resamples: Annotated[
-        int, typer.Option("--resamples", min=0, help="Resamples behind the 95 % intervals; 0 for no intervals.")
-    ] = 1000,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the resamples.")] = 0,
+    ignore: Ignore = None,
+    merge: Merge = None,
+    classes: Classes = None,
+    by: By = None,
+    group_by: GroupBy = None,
+    resamples: Resamples = 1000,
+    seed: Seed = 0,
     masks: Annotated[
         bool, typer.Option("--masks/--no-masks", help="Compare masks pixel by pixel; without, only the stored counts.")
     ] = True,
@@ -72,15 +66,15 @@ def compare(
     import json
 
     from segment.api.baseline import compare_and_show
-    from segment.report.comparison.comparing import Request
+    from segment.report.comparison.comparing import ComparisonRequest
     from segment.report.comparison.comparison_formats import print_comparison, to_csv, to_json, to_markdown
     from segment.report.comparison.gate import Limits, verdicts
     from segment.report.console import console_for
     from segment.store.names import shown
 
-    asked = Request(
-        map or (), convention.value if convention else None, ignore, merge or (), classes, by, group_by, resamples,
-        seed, masks,
+    asked = ComparisonRequest(
+        convention.value if convention else None, ignore, merge or (), classes, by, group_by, resamples, seed,
+        map or (), masks,
     )  # fmt: skip
     found = compare_and_show(outputs, asked, open_store(storage_option), to)
     decided = verdicts(found, Limits(fail_below, fail_below_agreement))

@@ -34,16 +34,35 @@ def option(name: str, metavar: str, words: str) -> Any:
     return typer.Option(f"--{name}", metavar=metavar, help=words, show_default=False)
 
 
-IGNORE = "A class that no score counts, in place of the card's; repeatable; 'none' for no class."
-BY = (
-    "Score slices, too: by metadata that the run keeps (its name, with bounds for numbers: 'speed:30,60'), by 'size', "
-    "by 'label:CLASS' (its share of an image), by 'folder' of the id, or by a regular expression whose first group, "
-    "found in the id, names the slice."
-)
-GROUP_BY = (
-    "Images that are drawn together for the intervals, such as frames of one video: the name of kept metadata, "
-    "'folder', or a regular expression as in --by."
-)
+Ignore = Annotated[
+    list[str] | None,
+    option("ignore", "CLASS", "A class that no score counts, in place of the card's; repeatable; 'none' for no class."),
+]
+Merge = Annotated[list[str] | None, option("merge", "A+B=NAME", "Classes to count as one, with its name; repeatable.")]
+Classes = Annotated[list[str] | None, option("classes", "CLASS", "Take means over these classes only; repeatable.")]
+By = Annotated[
+    str | None,
+    option(
+        "by",
+        "SLICE",
+        "Score slices, too: by metadata that the run keeps (its name, with bounds for numbers: 'speed:30,60'), by "
+        "'size', by 'label:CLASS' (its share of an image), by 'folder' of the id, or by a regular expression whose "
+        "first group, found in the id, names the slice.",
+    ),
+]
+GroupBy = Annotated[
+    str | None,
+    option(
+        "group-by",
+        "GROUP",
+        "Images that are drawn together for the intervals, such as frames of one video: the name of kept metadata, "
+        "'folder', or a regular expression as in --by.",
+    ),
+]
+Resamples = Annotated[
+    int, typer.Option("--resamples", min=0, help="Resamples behind the 95 % intervals; 0 for no intervals.")
+]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of the resamples.")]
 
 
 @app.command()
@@ -53,19 +72,13 @@ def score(
         Convention | None,
         typer.Option("--convention", help="Convention of the scores, by default the card's.", show_default=False),
     ] = None,
-    ignore: Annotated[list[str] | None, option("ignore", "CLASS", IGNORE)] = None,
-    merge: Annotated[
-        list[str] | None, option("merge", "A+B=NAME", "Classes to count as one, with its name; repeatable.")
-    ] = None,
-    classes: Annotated[
-        list[str] | None, option("classes", "CLASS", "Take means over these classes only; repeatable.")
-    ] = None,
-    by: Annotated[str | None, option("by", "SLICE", BY)] = None,
-    group_by: Annotated[str | None, option("group-by", "GROUP", GROUP_BY)] = None,
-    resamples: Annotated[
-        int, typer.Option("--resamples", min=0, help="Resamples behind the 95 % intervals; 0 for no intervals.")
-    ] = 1000,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the resamples.")] = 0,
+    ignore: Ignore = None,
+    merge: Merge = None,
+    classes: Classes = None,
+    by: By = None,
+    group_by: GroupBy = None,
+    resamples: Resamples = 1000,
+    seed: Seed = 0,
     format: Annotated[ScoreFormat, typer.Option("--format", "-f", help="Output format.")] = ScoreFormat.text,  # noqa: A002
     storage_option: StorageOptions = None,
 ) -> None:

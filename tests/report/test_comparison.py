@@ -17,7 +17,7 @@ from segment.metrics import Confusion
 from segment.output.ledger import Ledger
 from segment.output.tables import ImageRow, write_masks
 from segment.report.aggregate import load_report
-from segment.report.comparison.comparing import Request, compare_ledgers
+from segment.report.comparison.comparing import ComparisonRequest, compare_ledgers
 from segment.report.comparison.gate import Limits, verdicts
 from segment.report.pictures import GONE
 from segment.store.client import Store
@@ -147,7 +147,7 @@ def test_a_run_that_is_not_finished_or_not_labelled_passes_no_gate(
     images = [Made(name, scene(n)[1], scene(n)[1]) for n, name in enumerate(IMAGES)]
     half = write_run(tmp_path / "half", template, {"s": images}, unwritten=1)
     assert segment("compare", str(place.output), str(half), "--fail-below-agreement", "1").code == 1
-    found = compare_ledgers([Ledger(Store(), f"file://{path}") for path in (place.output, half)], Request())
+    found = compare_ledgers([Ledger(Store(), f"file://{path}") for path in (place.output, half)], ComparisonRequest())
     assert [(one.passed, one.words) for one in verdicts(found, Limits(agreement=1.0))] == [
         (False, "B is not finished"),
         (True, "B: 100.0000 % of the pixels agree: not below 100 %"),

@@ -11,7 +11,6 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from segment.errors import UsageError
-from segment.metrics.bootstrap import RESAMPLES
 from segment.metrics.common_classes import CommonClasses, common_classes
 from segment.metrics.regroup import Grouping
 from segment.models.card import Convention
@@ -19,8 +18,7 @@ from segment.output.ledger import Ledger
 from segment.output.plan import Plan
 from segment.report.aggregate import RunReport, load_report
 from segment.report.rows import Row, row_at
-from segment.report.run_score import Request as ScoreRequest
-from segment.report.run_score import check_convention, check_counts, check_resamples
+from segment.report.run_score import Request, check_convention, check_counts, check_resamples
 from segment.scores.image_counts import ImageCounts
 from segment.scores.mask_pairs import Pairs, Side, image_agreement, read_pairs
 from segment.scores.matching import Matches, RunRows, match, read_run_rows
@@ -33,25 +31,15 @@ _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 @dataclass(frozen=True)
-class Request:
-    """How runs are compared.
+class ComparisonRequest(Request):
+    """How runs are compared: how each is scored, by the convention of A's card unless asked, and with common classes.
 
     Attributes:
         map: pairs of classes, as `A-name=B-name`; see `metrics.common_classes`.
-        convention: of the scores of all; None takes the one of A's card.
-        ignore, merge, classes, by, group_by, resamples, seed: see `segment.score`; classes are the common ones.
         masks: compare the masks, too; if not, only the stored counts, and no mask is read.
     """
 
     map: Sequence[str] = ()
-    convention: Convention | None = None
-    ignore: Sequence[str] | None = None
-    merge: Sequence[str] = ()
-    classes: Sequence[str] | None = None
-    by: str | None = None
-    group_by: str | None = None
-    resamples: int = RESAMPLES
-    seed: int = 0
     masks: bool = True
 
 
@@ -218,7 +206,7 @@ class RunComparison:
         return to_markdown(self)
 
 
-def compare_ledgers(ledgers: Sequence[Ledger], asked: Request) -> RunComparison:
+def compare_ledgers(ledgers: Sequence[Ledger], asked: ComparisonRequest) -> RunComparison:
     """Compare the runs of ledgers with the first one; see `segment.compare`.
 
     Raises:
@@ -238,7 +226,7 @@ def _opened(letter: str, ledger: Ledger) -> ComparedRun:
     return ComparedRun(letter, ledger, plan, report, read_run_rows(ledger, plan, report.parts))
 
 
-def _against(a: ComparedRun, b: ComparedRun, asked: Request) -> Against:
+def _against(a: ComparedRun, b: ComparedRun, asked: ComparisonRequest) -> Against:
     common = common_classes(a.report.card.classes, b.report.card.classes, asked.map)
     grouping_a, grouping_b, grouping = common.regrouped(asked.ignore, asked.merge, asked.classes)
     own = a.report.card.metric.convention
@@ -246,7 +234,7 @@ def _against(a: ComparedRun, b: ComparedRun, asked: Request) -> Against:
     of_image: Convention = "omz" if own == "image-mean" else own
     protocols = Protocol(grouping_a, convention, of_image), Protocol(grouping_b, convention, of_image)
     matches = match(a.rows, b.rows)
-    meta = ScoreRequest(by=asked.by, group_by=asked.group_by).kept(a.report.run)
+    meta = asked.kept(a.report.run)
     pairs = read_pairs(a.side, b.side, matches, common, asked.masks, meta) if len(matches) else None
     if not pairs or not len(pairs):
         raise UsageError(_nothing_in_common(a, b, matches))
@@ -277,7 +265,7 @@ def _against(a: ComparedRun, b: ComparedRun, asked: Request) -> Against:
     )
 
 
-def _asked(grouping: Grouping, asked: Request) -> tuple[int, ...] | None:
+def _asked(grouping: Grouping, asked: ComparisonRequest) -> tuple[int, ...] | None:
     """Return the classes over which the mean agreement is taken: those that are asked for, else all."""
     return None if asked.classes is None else grouping.chosen
 
@@ -286,7 +274,7 @@ def _compare(
     pairs: Pairs,
     protocols: tuple[Protocol, Protocol, Protocol],
     groups: NDArray[np.intp] | None,
-    asked: Request,
+    asked: ComparisonRequest,
     images: NDArray[np.intp],
 ) -> ComparedImages:
     some = None if groups is None else groups[images]
