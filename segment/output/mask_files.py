@@ -30,7 +30,7 @@ from segment.store.urls import join_url
 MOST_PNG_PIXELS = 100_000_000  # of a mask within its row
 _PREVIEW_PIXELS = 4_000_000
 _DIGITS = 16  # of the SHA-256 of the file, in its name
-_REMEDY = "delete the masks file that points to it, and run the same command again"
+_REMEDY = "run the same command again with --verify"
 _NAME = re.compile(rf"(?P<stem>.+)-(?P<digest>[0-9a-f]{{{_DIGITS}}})\.tif")
 
 
@@ -40,9 +40,10 @@ def write_mask_file(store: Store, output: str, shard: str, part: str, index: int
     Returns:
         Its path below the output: `mask.path` of the row.
     """
-    data = file.read_bytes()
-    path = f"{_stem(shard, part, index)}-{_digest(data)}.tif"
-    store.write(join_url(output, path), data)
+    with file.open("rb") as opened:
+        digest = hashlib.file_digest(opened, "sha256").hexdigest()[:_DIGITS]
+    path = f"{_stem(shard, part, index)}-{digest}.tif"
+    store.write(join_url(output, path), file)
     return path
 
 
