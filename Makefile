@@ -32,11 +32,11 @@ dev: $(DEV) ## install everything that development needs into .venv
 
 test: $(DEV) ## run the tests but the slow ones
 	@echo '==> pytest (all but the tests marked slow)'
-	$(BIN)/pytest -m 'not slow' $(ARGS)
+	$(BIN)/pytest -n auto -m 'not slow' $(ARGS)
 
 test-all: $(DEV) ## run every test
 	@echo '==> pytest (every test)'
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n auto $(ARGS)
 
 bench: $(CORE) ## images a second of the job against the bare library calls; quiet machine, about an hour
 	@echo '==> jobs/benchmark.py'
