@@ -15,6 +15,7 @@ from tests.clusters import engine as engine
 from tests.clusters import ray_cluster as ray_cluster
 from tests.parallel import pytest_collection_modifyitems as pytest_collection_modifyitems
 from tests.parallel import pytest_xdist_auto_num_workers as pytest_xdist_auto_num_workers
+from tests.reliability.arena import arena as arena
 from tests.s3 import s3_server as s3_server
 from tests.scenes import scenes as scenes
 from tests.web import web as web

@@ -13,7 +13,7 @@ MEMORY = 4 << 30  # bytes for one of them with what its tests start; the Ray clu
 
 
 def pytest_xdist_auto_num_workers() -> int | None:
-    """`-n auto`: one process a CPU, as far as memory goes; none, so that pytest itself runs the tests, where it is one."""
+    """`-n auto`: one process a CPU, as far as memory goes; for one, none: pytest itself runs the tests."""
     if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:  # xdist's own variable
         return None
     workers = min(MOST, available_cpus(), node_memory()[1] // MEMORY)
