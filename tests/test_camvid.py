@@ -77,9 +77,7 @@ def few(tmp_path_factory: pytest.TempPathFactory) -> Few:
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_counts_are_those_of_the_independent_script(
-    name: str, few: Few, few_alone: NDArray[np.int64]
-) -> None:
+def test_counts_are_those_of_the_independent_script(name: str, few: Few, few_alone: NDArray[np.int64]) -> None:
     from segment.output.ledger import Ledger
     from segment.report.aggregate import load_report
     from segment.store.client import Store
