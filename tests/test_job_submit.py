@@ -86,6 +86,7 @@ def head_node(home: Path, env: dict[str, str], autoscaled: int = 0, metrics: int
         "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
         "AWS_EC2_METADATA_DISABLED": "true",
         "RAY_DASHBOARD_STARTUP_TIMEOUT_S": "150",
+        "RAY_agent_register_timeout_ms": "150000",
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
         "RAY_worker_niceness": "0",  # as for all of the suite
         "RAY_memory_monitor_refresh_ms": "0",  # what other programs take is no reason to kill our workers
@@ -126,7 +127,7 @@ def head_node(home: Path, env: dict[str, str], autoscaled: int = 0, metrics: int
         head = Head(
             f"http://127.0.0.1:{ports[1]}", f"127.0.0.1:{ports[0]}", Path(scratch, "session_latest", "logs"), clean
         )
-        wait_for(head.url, process, log)
+        wait_for(head.url, ports[3], process, log)
         yield head
     finally:
         process.terminate()
@@ -188,11 +189,12 @@ def free_ports(count: int) -> list[int]:
         return [int(opened.getsockname()[1]) for opened in sockets]
 
 
-def wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    """Wait until the head answers; 401 is an answer."""
+def wait_for(url: str, agent: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Wait until the head answers (401 is an answer) and its agent, which starts jobs, listens at its port."""
     deadline = time.monotonic() + 150
     while time.monotonic() < deadline and process.poll() is None:
         try:
+            socket.create_connection(("127.0.0.1", agent), 5).close()
             urllib.request.urlopen(f"{url}/api/version", timeout=5).close()
             return
         except urllib.error.HTTPError as error:
