@@ -127,7 +127,7 @@ def test_several_runs_are_one_table(place: Place, other: Path, unlabelled: Path,
         (["--fail-below", "-16", "--resamples", "0"], 1, "FAIL  B: change of mIoU -16.39 points is below -16"),
         (["--fail-below-agreement", "0.9"], 0, "pass  B: 90.6250 % of the pixels agree: not below 90 %"),
         (["--fail-below-agreement", "0.91"], 1, "FAIL  B: 90.6250 % of the pixels agree: below 91 %"),
-        (["--fail-below-agreement", "0.91", "--no-masks"], 2, "masks were not compared"),
+        (["--fail-below-agreement", "0.91", "--no-masks"], 2, "masks are not compared"),
     ],
 )
 def test_the_exit_code_is_the_verdict(
