@@ -135,7 +135,8 @@ def test_maps_at_model_size_are_read_in_the_region(tmp_path: Path) -> None:
         place.write("a.png", png(pixels), png(label))
         place.run(confidence="maximum", confidence_maps=True, mask_size=size)
         found.append(find(place).regions)
-    assert found[0] == found[1] != ()
+    told = [[(one.label, one.pixels, one.confidence, one.suspicion) for one in regions] for regions in found]
+    assert told[0] == told[1] != []
     by_class = read_rows(place.output)[0]["class_confidence"]
     assert found[0][0].confidence not in by_class
 
