@@ -185,7 +185,9 @@ def test_the_page_shows_the_comparison(browser: Any, page: Path, place: Place, o
         view.on("dialog", lambda dialog: pytest.fail(dialog.message))
         text = view.inner_text("main")
         assert "90.62 %" in text
-        assert "C: no image is labelled in both runs: compared by agreement alone" in text
+        told = [notes.locator("li").all_inner_texts() for notes in view.locator("ul.notes").all()]
+        assert [len(lines) > 1 for lines in told] == [True, False]  # of B, of C
+        assert told[1] == ["no image is labelled in both runs: compared by agreement alone"]
         assert "right in neither A nor B, or without a label" in text
         assert view.locator("script").count() == 1
         assert view.locator("#overview tbody tr").count() == 2
