@@ -218,11 +218,9 @@ class Tally:
     @property
     def percent(self) -> int:
         """Share of done images in percent; 100 only if none is left."""
-        return (
-            100
-            if self.done >= self.images and not self.is_estimate
-            else min(99, round(100 * self.reached / self.images))
-        )
+        if self.done >= self.images and not self.is_estimate:
+            return 100
+        return min(99, round(100 * self.reached / self.images))
 
     def line(self) -> str:
         """Return the tally as one line for logs."""

@@ -66,7 +66,7 @@ def discover_for(
     return discover(job.input, job.input_options, store, known, without, _alone(card), early=early)
 
 
-def index_for(job: Job, card: ModelCard, store: Store, unindexed: Unindexed, number: int, spread: Spread) -> Discovery:
+def index_for(job: Job, card: ModelCard, store: Store, spread: Spread, unindexed: Unindexed, number: int) -> Discovery:
     """Index the next tars of a job; see `index_more`."""
     return index_more(unindexed, number, job.input_options, store, _alone(card), spread)
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from types import TracebackType
 
 from segment.engines import Engine, Isolation
@@ -46,7 +47,7 @@ class Rounds:
         ledger: of the run.
         progress: the display.
         error_limit: number of error rows that the run may have.
-        index: indexes tars that the plan does not hold yet, so many of them, where the engine spreads it.
+        index: indexes the next tars, so many of them, with `Engine.spread`.
     """
 
     task: Task
@@ -55,7 +56,7 @@ class Rounds:
     ledger: Ledger
     progress: Progress
     error_limit: float
-    index: Callable[[Unindexed, int, Spread], Discovery]
+    index: Callable[[Spread, Unindexed, int], Discovery]
     _has_reported_rate: bool = field(default=False, init=False)
 
     def run(self, engine: Callable[[], Engine]) -> bool:
@@ -93,9 +94,7 @@ class Rounds:
             with (
                 ticking(lambda: running.publish(tally)),
                 ShardStatistics(self.ledger, self.task, self.plan, committed) as statistics,
-                PlanGrowth(
-                    self.plan.unindexed, lambda tars, number: self.index(tars, number, running.spread)
-                ) as growth,
+                PlanGrowth(self.plan.unindexed, partial(self.index, running.spread)) as growth,
             ):
                 pending = self._all_rounds(running, pending, tally, record, statistics)
                 while not len(pending) and self.plan.unindexed:
