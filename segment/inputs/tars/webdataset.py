@@ -27,6 +27,7 @@ from segment.inputs.tars.tar_findings import (
 )
 from segment.job import InputOptions
 from segment.store.client import Entry, Store
+from segment.store.names import count
 
 _GAP = 1 << 20  # bytes between two wanted ranges that are cheaper to read than another request
 
@@ -92,6 +93,9 @@ def plan_archives(
     else:
         found, note = group_by_rule(rule, files, fields)
     findings.notes += [note] if note else []
+    if by_index := sum(archive.by_index for archive in archives):
+        of = f"{by_index} of {count(len(archives), 'tar')} indexed by the .idx file beside it"
+        findings.notes.append(f"{of}, as DALI's wds2idx writes them; damage within such a tar is not looked for")
     suffixes = Counter(suffix for groups in found.tars for held in groups for suffix in held.members)
     for tar, groups in zip(tars, found.tars, strict=True):
         images = [held for held in groups if held.image]
