@@ -190,7 +190,8 @@ def as_row(found: dict[str, Any]) -> str:
 def main() -> None:
     """Measure, and print a Markdown table."""
     if sys.argv[1:2] == ["--serve"]:
-        return serve(Case(*json.loads(sys.argv[2])), sys.argv[3], int(sys.argv[4]))
+        serve(Case(*json.loads(sys.argv[2])), sys.argv[3], int(sys.argv[4]))
+        return
     sys.path.insert(0, str(ROOT))
     import tempfile
 

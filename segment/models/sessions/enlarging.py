@@ -9,8 +9,8 @@ precision is.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from typing import Literal, NamedTuple, get_args
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +41,27 @@ class Enlarging(NamedTuple):
 
     rows: NDArray[np.float32]
     columns: NDArray[np.float32]
+
+
+class SmallScores(NamedTuple):
+    """Scores that are to be enlarged.
+
+    Attributes:
+        scores: `[N, C, h, w]`: a value of the runtime's graph.
+        enlarging: how.
+        softmax: whether the model makes probabilities of the enlarged scores: left out here, as it keeps their order.
+        after: what else it does to each enlarged score.
+    """
+
+    scores: Any
+    enlarging: Enlarging
+    softmax: bool = False
+    after: tuple[Callable[[Any], Any], ...] = ()
+
+    @property
+    def size(self) -> Size:
+        """(height, width) of the enlarged scores."""
+        return len(self.enlarging.rows), len(self.enlarging.columns)
 
 
 class Band(NamedTuple):
@@ -105,7 +126,7 @@ def bands_of(enlarging: Enlarging, classes: int) -> Iterator[Band]:
     lines = max(1, _BAND // (classes * width), math.ceil(height / _MOST_BANDS))
     for start in range(0, height, lines):
         rows = enlarging.rows[start : start + lines]
-        (used,) = rows.any(axis=0).nonzero()
+        used = np.flatnonzero(rows.any(axis=0))
         first, last = int(used[0]), int(used[-1]) + 1
         yield Band(first, last, np.ascontiguousarray(rows[:, first:last]))
 

@@ -3,35 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from openvino import opset15 as ops
 
-from segment.models.sessions.enlarging import CENTRES, Enlarging, bands_of, enlarging_of
+from segment.models.sessions.enlarging import CENTRES, Enlarging, SmallScores, bands_of, enlarging_of
 from segment.models.sessions.openvino_ports import dims_of
-from segment.models.sessions.ports import Size
-
-
-class SmallScores(NamedTuple):
-    """Scores that are to be enlarged.
-
-    Attributes:
-        scores: `[N, C, h, w]`.
-        enlarging: how.
-        after: what a graph does to each enlarged score.
-        softmax: whether the graph makes probabilities of the enlarged scores: left out here.
-    """
-
-    scores: Any
-    enlarging: Enlarging
-    after: tuple[Callable[[Any], Any], ...] = ()
-    softmax: bool = False
-
-    @property
-    def size(self) -> Size:
-        """(height, width) of the enlarged scores."""
-        return len(self.enlarging.rows), len(self.enlarging.columns)
 
 
 def enlarged_outputs(small: SmallScores, outputs: Callable[[Any], Sequence[Any]]) -> list[Any]:
@@ -86,7 +64,7 @@ def graph_scores(value: Any, layout: str) -> SmallScores | None:
     order = [layout.index(axis) for axis in "NCHW"]
     if order != [0, 1, 2, 3]:
         scores = ops.transpose(scores, ops.constant(np.array(order))).output(0)
-    return SmallScores(scores, enlarging, tuple(after), softmax)
+    return SmallScores(scores, enlarging, softmax, tuple(after))
 
 
 def _axes_of(layout: str) -> tuple[int, int]:

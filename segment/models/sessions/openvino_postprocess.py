@@ -10,9 +10,9 @@ import openvino
 from openvino import opset15 as ops
 
 from segment.models.card import ModelCard
-from segment.models.sessions.enlarging import LOWEST, enlarging_of, is_smaller, nearest_positions
+from segment.models.sessions.enlarging import LOWEST, SmallScores, enlarging_of, is_smaller, nearest_positions
 from segment.models.sessions.extras import NOTHING, Extras, ScoreKind, has_range
-from segment.models.sessions.openvino_enlarging import SmallScores, enlarged_outputs, graph_scores
+from segment.models.sessions.openvino_enlarging import enlarged_outputs, graph_scores
 from segment.models.sessions.openvino_extras import extras_of_scores, extras_of_sigmoid
 from segment.models.sessions.openvino_ports import dims_of
 from segment.models.sessions.ports import Size, apart
@@ -254,7 +254,7 @@ def _argmax_scores(index: Any) -> SmallScores | None:
     scores = best.input_value(0)
     layout = {1: "NCHW", 3: "NHWC"}.get(best.get_axis())
     found = graph_scores(scores, layout) if layout and len(dims_of(scores) or ()) == 4 else None
-    return found if found and dims_of(_output(index))[1:] == found.size else None
+    return found if found and (dims_of(_output(index)) or ())[1:] == found.size else None
 
 
 def as_numbers(card: ModelCard, value: Any, *, averaged: bool = False) -> Any:
