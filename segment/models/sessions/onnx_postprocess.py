@@ -109,7 +109,7 @@ class Postprocessing:
         return [numbers, *self.check_of_probability(numbers.tip)]
 
     def _outputs_of_scores(self, scores: str, new_chain: NewChain, axis: int = 1) -> Chains:
-        best = new_chain("best", scores)
+        best = new_chain("class", scores)
         best.add("ArgMax", axis=axis, keepdims=0)
         best.add("Cast", to=TensorProto.UINT8)
         if not self._extras:
