@@ -1,4 +1,4 @@
-"""The options of a job for what is written beside masks and confusion (`segment.models.sessions.Extras`), and for speed."""
+"""The options of a job for speed, and for what is written beside masks; see `segment.models.sessions.Extras`."""
 
 from __future__ import annotations
 
