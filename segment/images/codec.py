@@ -23,11 +23,11 @@ from segment.images.tiff_tags import TiffError
 Fit: TypeAlias = Callable[[tuple[int, int]], tuple[int, int]]  # from the size of an image to the one it is wanted in
 
 _JPEGS = ("JPEG", "MPO")
-_REDUCED = {  # by how much, and OpenCV's flag
+_REDUCED = {  # by how much, and OpenCV's flag; with IMREAD_COLOR_RGB the pixels are RGB, not grey
     1: 0,
-    2: cv2.IMREAD_REDUCED_COLOR_2,
-    4: cv2.IMREAD_REDUCED_COLOR_4,
-    8: cv2.IMREAD_REDUCED_COLOR_8,
+    2: cv2.IMREAD_REDUCED_GRAYSCALE_2,
+    4: cv2.IMREAD_REDUCED_GRAYSCALE_4,
+    8: cv2.IMREAD_REDUCED_GRAYSCALE_8,
 }
 
 
