@@ -6,7 +6,7 @@
 A light model (DeepLabV3, depth 0.5, INT8) on PASCAL VOC as it is and enlarged to 1920x1080 and 4000x3000 JPEGs, labels
 scored at source size. Each contender is a process that does what a worker does, without a store: `now`, `fast` (with
 `--decode fast`) and `before`, the code of an earlier checkout. They take turns (A B C A B C ...); figures are medians
-of the rounds, ratios are of one round.
+of the rounds, ratios are of one round. `same pixels` and `mIoU` (mean over the images) are of their masks.
 
 Reads `voc` and `models` below `--shared` (default: $SEGMENT_SHARED, else ../shared).
 """
@@ -81,8 +81,13 @@ def serve(weights: str, how: str) -> None:
         if errors := [row.error for row in rows if row.error]:
             raise SystemExit(errors[0])
         found = {stage: 1e3 * seconds / len(rows) for stage, seconds in spent.items()}
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-        print(json.dumps({**found, "peak": peak, "mask": sum(len(row.mask) for row in rows) / len(rows)}), flush=True)
+        found["peak"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+        found["mask"] = sum(len(row.mask) for row in rows) / len(rows)
+        found["miou"] = statistics.mean(row.miou for row in rows if row.miou is not None)
+        (folder / how).mkdir(exist_ok=True)
+        for row in rows:
+            (folder / how / f"{row.id}.png").write_bytes(row.mask)
+        print(json.dumps(found), flush=True)
 
 
 class Contender:
@@ -133,9 +138,20 @@ def write_pictures(voc: Path, size: tuple[int, int] | None, number: int, folder:
     return folder
 
 
-def report(rounds: dict[str, list[dict[str, Any]]]) -> None:
+def equal_pixels(one: Path, other: Path) -> float:
+    """Share of pixels, 0-1, in which two folders of masks are equal."""
+    import cv2
+    import numpy as np
+
+    pairs = [
+        [cv2.imread(str(folder / path.name), cv2.IMREAD_UNCHANGED) for folder in (one, other)] for path in one.iterdir()
+    ]
+    return sum(int(np.count_nonzero(a == b)) for a, b in pairs) / sum(a.size for a, _ in pairs)
+
+
+def report(rounds: dict[str, list[dict[str, Any]]], folder: Path) -> None:
     """Print a line for each contender; the first is what the others are compared with."""
-    reference = next(iter(rounds.values()))
+    first_name, reference = next(iter(rounds.items()))
     for name, found in rounds.items():
         values = [statistics.median(one[key] for one in found) for key in (*STAGES, "system")]
         cells = [f"{value:.1f}" for value in values]
@@ -145,6 +161,7 @@ def report(rounds: dict[str, list[dict[str, Any]]]) -> None:
             cells += [f"{statistics.median(own):.1f}"]
             cells += [f"{statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})"]
         cells += [f"{found[-1]['mask'] / 1e3:.1f}", f"{found[-1]['peak']:.0f}"]
+        cells += [f"{equal_pixels(folder / first_name, folder / name):.2%}", f"{100 * found[-1]['miou']:.2f}"]
         print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 
@@ -157,10 +174,10 @@ def main() -> None:
     given = parser.parse_args()
     weights = (given.shared / WEIGHTS).resolve()
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
-        checkouts = {"now": (ROOT, "exact"), "fast": (ROOT, "fast")}
+        checkouts = {"now": ROOT, "fast": ROOT}
         if given.before:
-            checkouts = {"before": (given.before.resolve(), "exact"), **checkouts}
-        contenders = {name: Contender(where, weights, how) for name, (where, how) in checkouts.items()}
+            checkouts = {"before": given.before.resolve(), **checkouts}
+        contenders = {name: Contender(where, weights, name) for name, where in checkouts.items()}
         for contender in contenders.values():
             stack.callback(contender.close)
         for size, pixels in SIZES.items():
@@ -173,8 +190,9 @@ def main() -> None:
             first = next(iter(contenders))
             ratio = f"{first} ÷ it"
             columns = [*STAGES, "of it kernel", "all, ms", ratio, "without model, ms", ratio, "mask kB", "peak MB"]
+            columns += ["same pixels", "mIoU"]
             print(f"\n| {size} | {' | '.join(columns)} |\n|---{'|---:' * len(columns)}|")
-            report(rounds)
+            report(rounds, folder)
 
 
 if __name__ == "__main__":
