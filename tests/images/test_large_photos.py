@@ -22,11 +22,18 @@ from segment.errors import SampleError
 from segment.images import codec, resize
 from segment.images.label_pixels import read_label_pixels
 from segment.images.mask_png import encode_mask
+from segment.inputs.discover import Sample
+from segment.job import Job
 from segment.metrics import Confusion
 from segment.metrics.counts import histogram
 from segment.models.card import load_card
 from segment.models.card_input import Input, Resize
 from segment.models.classes import VOID
+from segment.models.sessions import Runtime
+from segment.models.weights import load_weights
+from segment.pipeline.stages import Task, decode
+from segment.runs.resolve import run_identity
+from segment.store.client import Store
 
 Pixels = NDArray[np.uint8]
 LIMIT = 100_000_000
@@ -240,6 +247,20 @@ def test_other_formats_and_padded_cards_keep_their_geometry() -> None:
     assert np.abs(inside.of(fast).astype(int) - inside.of(exact)).mean() < 3
     png = cv2.imencode(".png", pixels)[1].tobytes()
     assert codec.decode_picture(png, LIMIT, fit=lambda _: (64, 64)).reduced_from is None
+
+
+def test_the_option_reaches_the_stage_and_the_identity_of_a_run() -> None:
+    card, runtime = load_card("demo-streets"), Runtime("openvino", "cpu", "f32", "")
+    side = 4 * max(card.input.height, card.input.width)
+    sample = Sample("a", "file:///a.jpg", 0, jpeg(picture(side, side), quality=95), None)
+    jobs = [Job(input="a", output="b", model=card.name, decode=how) for how in ("exact", "fast")]
+    exact, fast = (decode([sample], Task(card, runtime, "b", job.settings, Store(), 1, "")) for job in jobs)
+    assert exact.sizes == fast.sizes == [(side, side)]
+    assert 0 < np.abs(np.asarray(exact.pixels).astype(int) - np.asarray(fast.pixels)).mean() < 4
+    weights = load_weights(card, None)
+    identities = [run_identity(job, card, weights, runtime, 1) for job in jobs]
+    assert identities[1] == identities[0] | {"decode": "fast"}
+    assert "decode" not in identities[0]
 
 
 # --- the allocator ---------------------------------------------------------------------------------------------------
