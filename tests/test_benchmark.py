@@ -158,7 +158,7 @@ def test_versions_of_other_formats_are_compared_by_pixels(tmp_path: Path) -> Non
         folder = tmp_path / version / "masks" / "shard"
         folder.mkdir(parents=True)
         pq.write_table(
-            pa.table({"id": ["a.jpg"], "mask": [{"bytes": png, "path": None}]}), folder / f"{version}.parquet"
+            pa.table({"id": ["a.jpg"], "mask": [{"bytes": encoded, "path": None}]}), folder / f"{version}.parquet"
         )
         contract = {"format": 3 if version == "old" else 4}
         (tmp_path / version / "run.json").write_text(json.dumps({"contract": contract}))
