@@ -194,7 +194,7 @@ class Job(Settings):
     weights: str | None = Field(
         None, description="Path or URL of the weights (.onnx, .xml or .tflite). By default the card's own source."
     )
-    runtime: Literal["auto", "onnxruntime", "openvino"] = Field(
+    runtime: Literal["auto", "onnxruntime", "openvino", "litert"] = Field(
         "auto", description="Library that runs the model; `auto` is resolved once, by what every node supports."
     )
     device: Literal["auto", "cpu", "cuda", "tensorrt"] = Field("auto", description="Device that runs the model.")

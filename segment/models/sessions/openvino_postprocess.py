@@ -49,7 +49,7 @@ def postprocess(
     if masked:
         check = check_of_masked(scores, axis, limit)
     elif has_range(card, extras):
-        check = check_of_probability(_dequantised(scores, _quantised_value(card, value, numbers=True)), limit)
+        check = check_of_probability(dequantised(scores, _quantised_value(card, value, numbers=True)), limit)
     else:
         check = finite_check(value)
     smaller = is_smaller(card, size)
@@ -65,7 +65,7 @@ def postprocess(
 
 
 def _extras_of_scores(card: ModelCard, value: Any, scores: Any, axis: int, extras: Extras) -> dict[str, Any]:
-    numbers = _dequantised(scores, _quantised_value(card, value, numbers=True))
+    numbers = dequantised(scores, _quantised_value(card, value, numbers=True))
     kind: ScoreKind = "logits" if card.output.kind == "logits" else "probabilities"
     return extras_of_scores(extras, numbers, kind, axis, len(card.classes))
 
@@ -236,10 +236,10 @@ def as_numbers(card: ModelCard, value: Any, *, averaged: bool = False) -> Any:
     Raises:
         ModelError: as `quantised_output`.
     """
-    return _dequantised(as_type(value, openvino.Type.f32), _quantised_value(card, value, numbers=averaged))
+    return dequantised(as_type(value, openvino.Type.f32), _quantised_value(card, value, numbers=averaged))
 
 
-def _dequantised(numbers: Any, quantised: Quantised | None) -> Any:
+def dequantised(numbers: Any, quantised: Quantised | None) -> Any:
     """Return the numbers that levels mean; None leaves them as they are."""
     if quantised is None:
         return numbers
