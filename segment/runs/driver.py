@@ -109,7 +109,7 @@ def _run(job: Job, progress: Progress, *, retry_errors: bool, update: bool, veri
     plan = existing[0] if existing else found or _discover(job, card, store, progress)
     progress.phase("starting the workers")
     with closing(_LazyEngine(job, plan)) as engine:
-        runtime = existing[1] if existing else choose_runtime(job, weights, engine.get())
+        runtime = existing[1] if existing else choose_runtime(job, card, weights, engine.get(), progress)
         engine.warm_up(runtime)
         batch = existing[2] if existing else choose_batch(job, card, weights, runtime, plan, engine.get, progress)
         identity = run_identity(job, card, weights, runtime, batch)

@@ -10,6 +10,7 @@ from segment.errors import ModelError, UsageError
 from segment.models.card import ModelCard
 from segment.models.sessions.base import Masks, Runtime, Session, joined
 from segment.models.sessions.batches import LARGEST, BatchProbe, probe_batches
+from segment.models.sessions.choice import runtime_for
 from segment.models.sessions.extras import NOTHING, Extras
 from segment.models.sessions.footprint import Footprint, footprint
 from segment.models.sessions.predict import GraphSession
@@ -32,6 +33,7 @@ __all__ = [
     "joined",
     "open_session",
     "resolve_runtime",
+    "runtime_for",
     "runtime_version",
 ]
 
