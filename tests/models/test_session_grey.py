@@ -100,8 +100,8 @@ def test_luma_is_exact_in_bf16() -> None:
 
 
 @BOTH
-@pytest.mark.parametrize("dtype", ["uint8", "float16"])
-def test_a_graph_that_takes_bytes_or_half_floats(dtype: str, runtime: Runtime) -> None:
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "float16"])
+def test_a_graph_that_takes_integers_or_half_floats(dtype: str, runtime: Runtime) -> None:
     model = onnx.load_from_string(identity())
     elem_type = int(helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
     model.graph.input[0].type.tensor_type.elem_type = elem_type

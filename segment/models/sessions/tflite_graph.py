@@ -86,6 +86,10 @@ class TfliteGraph:
     operators: frozenset[str]
     places: tuple[int, int]
 
+    def producer(self, place: int) -> Operator | None:
+        """Return the operator that writes a tensor; None of an input or a constant."""
+        return next((node for node in self.nodes if place in node.outputs), None)
+
 
 def read_tflite(data: bytes) -> TfliteGraph:
     """Read a file.
