@@ -17,7 +17,7 @@ from segment.models.sessions import Runtime, open_session
 from segment.models.sessions.runtimes import capabilities
 from tests.graphs import as_weights
 from tests.models.test_card import CARD, changed
-from tests.serving import BOTH, ON_TFLITE, OPENVINO, ORT, message, opened, small, tiny
+from tests.serving import BOTH, ON_TFLITE, ORT, message, opened, small, tiny
 from tests.tflites import Node, Tensor, tflite
 
 SIZE = (64, 96)

@@ -13,7 +13,7 @@ from tests.models.test_session_enlarging import CLASSES, enlarged
 from tests.models.test_session_enlarging import card_of as card_of_classes
 from tests.models.test_session_ensemble import ensemble
 from tests.models.test_session_sigmoid import FIT, SIZE, SLOPE, card_of, logits, noise, probabilities
-from tests.serving import BOTH, ON_TFLITE, OPENVINO, message, opened
+from tests.serving import BOTH, ON_TFLITE, message, opened
 from tests.tflites import Node, Tensor, tflite
 
 # dtype, scale, zero point

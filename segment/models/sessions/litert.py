@@ -25,14 +25,16 @@ from segment.models.sessions.averaging import is_averaged
 from segment.models.sessions.base import TFLITE_ONLY
 from segment.models.sessions.extras import NOTHING, Extras
 from segment.models.sessions.idle import IdlePool
+from segment.models.sessions.litert_tail import cut_tail
 from segment.models.sessions.openvino import compiled_model, outputs_of
+from segment.models.sessions.openvino_ports import dims_of, numpy_name
 from segment.models.sessions.openvino_postprocess import as_type, dequantised, postprocess
 from segment.models.sessions.openvino_preprocess import with_preprocessing
 from segment.models.sessions.ports import Port, check_output, choose_ports, refuse
 from segment.models.sessions.predict import GraphSession, Outputs, Run
 from segment.models.sessions.quantised import Quantised, quantised_output
 from segment.models.sessions.quantised_input import Scales, input_levels
-from segment.models.sessions.tflite_graph import read_tflite
+from segment.models.sessions.tflite_graph import TfliteGraph, read_tflite
 from segment.models.weights import Weights
 
 # Their result depends on earlier images, or on chance.
@@ -100,18 +102,20 @@ class _Network:
         self._threads = threads
         self._extras = extras
         self._core = openvino.Core()
-        self._interpreter = _interpreter(weights.graph, threads)
-        self._input, self._output = _chosen(card, self._interpreter)
+        graph = read_tflite(weights.graph)
+        _check_repeatable(graph)
+        self._tail = cut_tail(weights.graph, graph)
+        self._interpreter = _interpreter(self._tail.graph if self._tail else weights.graph, threads)
+        self._input, self._output, self._name = _chosen(card, self._interpreter, graph)
         self._resize()
         self._before = self._request(_before(card, self._input))
         # The graph may declare another shape than it gives: that of one image is known after a run.
         first = self._run(np.zeros((1, card.input.height, card.input.width, card.input.planes), np.uint8))
         self._shape, self._dtype = first.shape, first.dtype
         scale = _scale(self._output)
-        is_number = first.dtype == np.int16 and scale is not None and card.output.kind != "index"
-        port = Port((self._output["name"],), "float32" if is_number else first.dtype.name, first.shape)
-        self._size = check_output(card, port)
         self._quantised = quantised_output(card, first.dtype.name, scale, numbers=bool(scale or extras))
+        value, _ = self._value()
+        self._size = check_output(card, Port((self._name,), numpy_name(value.get_element_type()), dims_of(value)))
         self._behind: dict[bool, Any] = {}
 
     def __call__(self, image: NDArray[np.uint8], masked: bool) -> Outputs:
@@ -135,9 +139,12 @@ class _Network:
     def _value(self) -> tuple[Any, Any]:
         """Return the network's output as a value of a graph, of levels the numbers that they mean; and its source."""
         parameter = ops.parameter(list(self._shape), self._dtype.type)
-        if self._quantised is None:
-            return parameter.output(0), parameter
-        return dequantised(as_type(parameter, openvino.Type.f32), self._quantised).output(0), parameter
+        value = parameter
+        if self._tail:
+            value = self._tail.applied(as_type(value, openvino.Type.f32))
+        if self._quantised:
+            value = dequantised(as_type(value, openvino.Type.f32), self._quantised)
+        return value.output(0), parameter
 
     def _run(self, image: NDArray[np.uint8]) -> NDArray[Any]:
         """Run the network on `uint8[1, H, W, 3]`."""
@@ -158,10 +165,13 @@ class _Network:
         return compiled_model(self._core, model, self._threads, "f32").create_infer_request()
 
 
-def _interpreter(graph: bytes, threads: int) -> Any:
-    unrepeatable = sorted(_UNREPEATABLE & read_tflite(graph).operators)
+def _check_repeatable(graph: TfliteGraph) -> None:
+    unrepeatable = sorted(_UNREPEATABLE & graph.operators)
     if unrepeatable:
         raise ModelError(f"litert would give an image another mask each time: the graph has {', '.join(unrepeatable)}")
+
+
+def _interpreter(graph: bytes, threads: int) -> Any:
     with _words("litert cannot load the graph"), captured_c_stderr():  # it says which delegate it has created
         interpreter = Interpreter(model_content=graph, num_threads=threads)
         interpreter.allocate_tensors()
@@ -183,15 +193,15 @@ def _reason(error: Exception) -> str:
     return text.replace("..", ".")[:500] or "no reason given"
 
 
-def _chosen(card: ModelCard, interpreter: Any) -> tuple[Any, Any]:
-    """Return the input to feed and the output to read."""
+def _chosen(card: ModelCard, interpreter: Any, graph: TfliteGraph) -> tuple[Any, Any, str]:
+    """Return the input to feed, the output to read, and the name that the file gives to what the card describes."""
     inputs, outputs = interpreter.get_input_details(), interpreter.get_output_details()
-    ports = [_port(details) for details in inputs]
-    entry, result = choose_ports(card, ports, [_port(details) for details in outputs])
+    ports, declared = [_port(details) for details in inputs], [graph.tensors[place] for place in graph.outputs]
+    entry, result = choose_ports(card, ports, [Port((each.name,), each.dtype, each.dims) for each in declared])
     if len(inputs) > 1:
         others = " and ".join(f"'{port.name}'" for port in ports if port != ports[entry])
         refuse(card, f"the graph also needs the input {others}; a session of litert has only one input: the image")
-    return inputs[entry], outputs[result]
+    return inputs[entry], outputs[result], declared[result].name
 
 
 def _port(details: Any) -> Port:

@@ -21,8 +21,19 @@ from segment.models.sessions.tflite_graph import Operator, Tensor, TfliteGraph, 
 from segment.models.sessions.tflite_metadata import tflite_metadata
 
 _KEEPING = frozenset(
-    "CAST TRANSPOSE RESHAPE SQUEEZE EXPAND_DIMS RESIZE_BILINEAR RESIZE_NEAREST_NEIGHBOR QUANTIZE DEQUANTIZE "
-    "STRIDED_SLICE SLICE".split()  # noqa: SIM905
+    [
+        "CAST",
+        "TRANSPOSE",
+        "RESHAPE",
+        "SQUEEZE",
+        "EXPAND_DIMS",
+        "RESIZE_BILINEAR",
+        "RESIZE_NEAREST_NEIGHBOR",
+        "QUANTIZE",
+        "DEQUANTIZE",
+        "STRIDED_SLICE",
+        "SLICE",
+    ]
 )
 _ARITHMETIC = {"SUB": "Sub", "ADD": "Add", "MUL": "Mul", "DIV": "Div"}
 _NAMES = {"LOGISTIC": "Sigmoid", "SOFTMAX": "Softmax", "ARG_MAX": "ArgMax"}

@@ -50,6 +50,11 @@ class Tensor:
             return None
         return np.frombuffer(self.content, self.dtype).astype(np.float64)
 
+    def integers(self) -> list[int]:
+        """Return the numbers of a constant of whole numbers; none of another tensor."""
+        numbers = self.numbers() if self.dtype in ("int32", "int64") else None
+        return [] if numbers is None else [int(number) for number in numbers]
+
 
 @dataclass(frozen=True)
 class Operator:
