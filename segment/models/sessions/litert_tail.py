@@ -82,9 +82,9 @@ def cut_tail(data: bytes, graph: TfliteGraph) -> Tail | None:
         kept, place = kept - 1, nodes[-1].inputs[0]
     resizes: list[Resize] = []
     while kept and nodes[kept - 1].name == "RESIZE_BILINEAR" and nodes[kept - 1].outputs == (place,):
-        resize = _resize(graph, nodes[kept - 1])
+        resize = _enlarging(graph, nodes[kept - 1])
         if resize is None:
-            return None
+            break
         before = graph.tensors[nodes[kept - 1].inputs[0]].dims
         if before[1:3] != resize.size:  # else it changes nothing
             resizes.insert(0, resize)
@@ -101,16 +101,18 @@ def _is_over_classes(graph: TfliteGraph, node: Operator) -> bool:
     return len(graph.tensors[node.inputs[0]].dims) == 4 and axis in ([3], [-1])
 
 
-def _resize(graph: TfliteGraph, node: Operator) -> Resize | None:
-    before, after = (graph.tensors[place].dims for place in (node.inputs[0], node.outputs[0]))
-    if node.options is None or len(before) != 4 or not _is_fixed(before) or not _is_fixed(after):
+def _enlarging(graph: TfliteGraph, node: Operator) -> Resize | None:
+    """Return what an operator does; None if it makes anything smaller, or a size is unknown."""
+    before, after = (_size(graph.tensors[place].dims) for place in (node.inputs[0], node.outputs[0]))
+    if node.options is None or not before or not after or after[0] < before[0] or after[1] < before[1]:
         return None
-    height, width = after[1], after[2]
-    return Resize((height or 0, width or 0), node.options.truth(2), node.options.truth(3))
+    return Resize(after, node.options.truth(2), node.options.truth(3))
 
 
-def _is_fixed(dims: Dims) -> bool:
-    return None not in dims
+def _size(dims: Dims) -> Size | None:
+    if len(dims) != 4 or dims[1] is None or dims[2] is None:
+        return None
+    return dims[1], dims[2]
 
 
 def _cut(data: bytes, graph: TfliteGraph, kept: int, output: int) -> bytes:

@@ -21,19 +21,10 @@ from segment.models.sessions.tflite_graph import Operator, Tensor, TfliteGraph, 
 from segment.models.sessions.tflite_metadata import tflite_metadata
 
 _KEEPING = frozenset(
-    [
-        "CAST",
-        "TRANSPOSE",
-        "RESHAPE",
-        "SQUEEZE",
-        "EXPAND_DIMS",
-        "RESIZE_BILINEAR",
-        "RESIZE_NEAREST_NEIGHBOR",
-        "QUANTIZE",
-        "DEQUANTIZE",
-        "STRIDED_SLICE",
-        "SLICE",
-    ]
+    """
+    CAST TRANSPOSE RESHAPE SQUEEZE EXPAND_DIMS RESIZE_BILINEAR RESIZE_NEAREST_NEIGHBOR QUANTIZE DEQUANTIZE SLICE
+    STRIDED_SLICE
+    """.split()  # noqa: SIM905
 )
 _ARITHMETIC = {"SUB": "Sub", "ADD": "Add", "MUL": "Mul", "DIV": "Div"}
 _NAMES = {"LOGISTIC": "Sigmoid", "SOFTMAX": "Softmax", "ARG_MAX": "ArgMax"}
@@ -70,7 +61,8 @@ def _port(tensor: Tensor) -> Port:
 
 def _entering(graph: TfliteGraph, place: int) -> InputFacts:
     """Follow an input as long as one operator reads it and only converts it or does arithmetic by constants."""
-    tensor, scale = graph.tensors[place], (1.0,)
+    tensor = graph.tensors[place]
+    scale: Numbers = (1.0,)
     scales = Scales(np.array(tensor.scale), np.array(tensor.zero_point, np.float64)) if tensor.scale else None
     facts = InputFacts(_port(tensor), scales=scales)
     while len(readers := [node for node in graph.nodes if place in node.inputs]) == 1:
