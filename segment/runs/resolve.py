@@ -207,10 +207,17 @@ def _normal_source(key: str) -> str:
 
 
 def run_record(
-    job: Job, card: ModelCard, weights: Weights, identity: Mapping[str, Any], fingerprint: str, plan: Plan
+    job: Job,
+    card: ModelCard,
+    weights: Weights,
+    identity: Mapping[str, Any],
+    fingerprint: str,
+    plan: Plan,
+    proof: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return the content of `run.json`, without secrets."""
     return {
+        **({"proof": proof} if proof else {}),
         "job": job_record(job),
         "card": card.model_dump(mode="json"),
         "weights": {

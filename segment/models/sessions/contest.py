@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
-import pickle
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
-from multiprocessing.spawn import get_executable
 from typing import Any, NamedTuple
 
 from segment.errors import SegmentError
 from segment.models.buckets import USUAL
 from segment.models.card import ModelCard
+from segment.models.sessions.apart_process import given_apart, run_apart, tell
 from segment.models.sessions.base import Runtime, Session
 from segment.models.sessions.sanity_check import random_images
 from segment.models.weights import Weights
@@ -23,10 +18,6 @@ from segment.models.weights import Weights
 _SECONDS = 300.0  # after which the process is killed
 _MEASURED = 2.0  # seconds of CPU, after which no round begins
 _FEWEST, _MOST = 3, 8  # rounds after the first, which warms up
-_CODE = (
-    "import pickle, sys; sys.path[:] = pickle.load(sys.stdin.buffer); "
-    "from segment.models.sessions.contest import main; main()"
-)
 
 
 class Tried(NamedTuple):
@@ -44,16 +35,7 @@ class Tried(NamedTuple):
 
 def contest(card: ModelCard, weights: Weights, runtimes: Sequence[Runtime]) -> list[Tried]:
     """Load a model on each runtime and run it on a generated image, the runtimes taking turns."""
-    given = pickle.dumps(sys.path) + pickle.dumps((card, weights, list(runtimes)))
-    # A worker multiplies no matrices, and numpy's BLAS would start a thread for each CPU on import.
-    env = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
-    command = [os.fsdecode(get_executable() or sys.executable), "-P", "-c", _CODE]
-    try:
-        done = subprocess.run(command, input=given, capture_output=True, timeout=_SECONDS, env=env, check=False)
-        printed, end = done.stdout, _end(done.returncode)
-    except subprocess.TimeoutExpired as error:
-        printed, end = error.stdout or b"", f"took more than {_SECONDS:.0f} s"
-    lines = [json.loads(line) for line in printed.splitlines() if line.startswith(b"{")]
+    lines, end = run_apart(__name__, (card, weights, list(runtimes)), _SECONDS)
     if lines and "tried" in lines[-1]:
         return [Tried(*each) for each in lines[-1]["tried"]]
     begun = lines[-1]["begun"] if lines else 0
@@ -61,13 +43,9 @@ def contest(card: ModelCard, weights: Weights, runtimes: Sequence[Runtime]) -> l
     return [Tried(None, reason if place == begun else "") for place in range(len(runtimes))]
 
 
-def _end(code: int) -> str:
-    return f"ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-
-
 def main() -> None:
     """Run in the process: print the place of the runtime in use, a line each, and at last how each did."""
-    card, weights, runtimes = pickle.load(sys.stdin.buffer)
+    card, weights, runtimes = given_apart()
     sessions = [_opened(card, weights, runtime, place) for place, runtime in enumerate(runtimes)]
     spec = card.input.at(USUAL)
     image = random_images(1, spec.height, spec.width, spec.planes)
@@ -79,14 +57,14 @@ def main() -> None:
         for place, session in enumerate(sessions):
             if not isinstance(session, str) and not tried[place].reason:
                 tried[place] = _run(session, image, place, tried[place] if number > 1 else Tried(None))
-    _tell(tried=tried)
+    tell(tried=tried)
     os._exit(0)  # as worker processes do: threads of libraries may abort the regular end
 
 
 def _opened(card: ModelCard, weights: Weights, runtime: Runtime, place: int) -> Session | str:
     from segment.models.sessions import open_session
 
-    _tell(begun=place)
+    tell(begun=place)
     try:
         return open_session(card, weights, runtime, sanity_check=False)
     except (SegmentError, ImportError) as error:
@@ -94,7 +72,7 @@ def _opened(card: ModelCard, weights: Weights, runtime: Runtime, place: int) -> 
 
 
 def _run(session: Session, image: Any, place: int, before: Tried) -> Tried:
-    _tell(begun=place)
+    tell(begun=place)
     began = time.process_time()
     try:
         session.predict(image)
@@ -102,7 +80,3 @@ def _run(session: Session, image: Any, place: int, before: Tried) -> Tried:
         return Tried(None, str(error).strip().split("\n", 1)[0])
     seconds = time.process_time() - began
     return Tried(seconds if before.seconds is None else min(seconds, before.seconds))
-
-
-def _tell(**what: object) -> None:
-    print(json.dumps(what), flush=True)
