@@ -85,8 +85,8 @@ def console_for(console: Console | None = None) -> Console:
 
 
 def remarks(report: RunReport) -> list[str]:
-    """Return what one must know of the scores, one line each: the published score, sizes, intervals."""
-    lines = [str(report.published) if report.published else "", report.size_note]
+    """Return what one must know of the scores, one line each: the published score, sizes, agreement, intervals."""
+    lines = [str(report.published) if report.published else "", report.size_note, agreement_in_words(report.run)]
     return [*filter(None, lines), *(report.scored.notes(report.card.classes.names) if report.scored else ())]
 
 
