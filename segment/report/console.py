@@ -22,6 +22,7 @@ from segment.report.aggregate import RunReport
 from segment.report.boundary_tables import HEAD, boundary_in_words, boundary_rows
 from segment.report.certain_images import confidence_in_words
 from segment.report.percents import percent, span
+from segment.report.wording import agreement_in_words
 from segment.store.names import count, rate, shown, size
 
 _WIDTH = 80  # columns of a report that does not go to a terminal

@@ -82,10 +82,8 @@ def agreement_in_words(run: Mapping[str, Any]) -> str:
     proof = run.get("proof")
     if not proof:
         return ""
-    names = [
-        f"{each['name']} {each['device']} {each['precision']}"
-        for each in (run["contract"]["runtime"], proof["reference"])
-    ]
+    runtimes = (run["contract"]["runtime"], proof["reference"])
+    names = [f"{each['name']} {each['device']} {each['precision']}" for each in runtimes]
     images = f"the first {proof['images']} images" if proof["images"] > 1 else "the first image"
     return f"{names[0]} gives {100 * proof['agreement']:.2f} % of pixels as {names[1]} on {images}"
 
