@@ -100,12 +100,10 @@ def compare(shared: Path, model: str, step: int) -> tuple[dict[str, Line], float
             cells = CLASSES * truth[counted].astype(np.int64) + masks[runtime][counted]
             matrices[runtime] += np.bincount(cells, minlength=CLASSES**2).reshape(CLASSES, CLASSES)
         same, pixels = same + int(np.equal(*masks.values()).sum()), pixels + truth.size
-    lines = {
-        runtime: Line(
-            miou_of(matrices[runtime]), 1000 * statistics.median(times[runtime]), *alone(name, weights, runtime)
-        )
-        for runtime in RUNTIMES
-    }
+    lines = {}
+    for runtime in RUNTIMES:
+        milliseconds = 1000 * statistics.median(times[runtime])
+        lines[runtime] = Line(miou_of(matrices[runtime]), milliseconds, *alone(name, weights, runtime))
     return lines, same / pixels
 
 
