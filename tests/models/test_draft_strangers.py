@@ -12,6 +12,7 @@ from segment.drafts.drafting import DraftedCard, draft_card
 from segment.errors import ModelError
 from segment.models.card import ModelCard, load_card
 from segment.models.sessions.tflite_metadata import tflite_metadata
+from tests.serving import NEEDS_LITERT
 
 pytestmark = pytest.mark.shared
 CARDS = Path(__file__).parents[2] / "segment" / "models" / "cards"
@@ -73,8 +74,16 @@ def test_metadata_of_tflite_files(name: str, shared: Path) -> None:
         tflite_metadata(bytes(damaged))
 
 
+@NEEDS_LITERT
+def test_a_stranger_that_only_litert_reads(shared: Path) -> None:
+    found = drafted(shared, "selfie_segmentation.tflite")
+    assert contract(found.card) == ("NHWC", 256, 256, "sigmoid", "NHW1", 2)
+    assert "the card runs (litert, f32): 2 generated images" in found.remarks
+
+
 @pytest.mark.parametrize("name", REFUSED)
-def test_strangers_are_refused_in_words(name: str, shared: Path) -> None:
+def test_strangers_are_refused_in_words(name: str, shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)  # without LiteRT
     with pytest.raises(ModelError, match=REFUSED[name]):
         drafted(shared, name)
 
