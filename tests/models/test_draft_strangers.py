@@ -85,7 +85,7 @@ def test_a_stranger_that_only_litert_reads(shared: Path) -> None:
 def test_strangers_are_refused_in_words(name: str, shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)  # without LiteRT
     with pytest.raises(ModelError, match=REFUSED[name]):
-        drafted(shared, name)
+        draft_card(str(shared / "models" / "strangers" / name))
 
 
 @pytest.mark.parametrize("name", BIRDS)
