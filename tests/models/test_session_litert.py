@@ -14,7 +14,15 @@ from numpy.typing import NDArray
 
 from segment.errors import ModelError, UsageError
 from segment.models.card import ModelCard
-from segment.models.sessions import Extras, Runtime, footprint, open_session, resolve_runtime, runtime_for
+from segment.models.sessions import (
+    Extras,
+    Runtime,
+    footprint,
+    open_session,
+    requirement_of,
+    resolve_runtime,
+    runtime_for,
+)
 from segment.models.sessions.contest import contest
 from segment.models.sessions.tflite_graph import read_tflite
 from segment.models.weights import Weights
@@ -216,6 +224,13 @@ def test_damaged_files_are_refused() -> None:
 )  # fmt: skip
 def test_unavailable(asked: dict[str, Any], nodes: list[frozenset[str]], said: str) -> None:
     assert message(lambda: resolve_runtime("tflite", "litert", **asked, nodes=nodes), UsageError) == said
+
+
+def test_the_version_is_that_of_both_libraries() -> None:
+    found = resolve_runtime("tflite", "litert", nodes=[NODE])
+    assert re.fullmatch(r"[\d.]+ \+ openvino [\d.]+", found.version)
+    known = replace(found, version="2.3.0 + openvino 2026.4.1")
+    assert requirement_of(known) == "ai-edge-litert==2.3.0 openvino==2026.4.1"
 
 
 def test_the_choice_between_openvino_and_litert(caplog: pytest.LogCaptureFixture) -> None:
