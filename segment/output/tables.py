@@ -22,7 +22,9 @@ from segment.metrics import Confusion, Score
 from segment.models.classes import Classes
 from segment.output.mask_columns import CELLS, MASK, NO_COLUMNS, ExtraColumns, ImageExtras, features_of, masks_schema
 
-FORMAT_VERSION = 3  # covers the meaning of masks, labels and counts, too; runs of another version are refused
+FORMAT_VERSION = (
+    4  # covers the meaning of masks, labels and counts, and the bytes of PNGs, too; runs of another version are refused
+)
 
 STATS_SCHEMA = pa.schema(
     [
