@@ -89,9 +89,7 @@ def finds(graph: bytes, card: ModelCard, runtime: Runtime) -> bool:
 @pytest.mark.parametrize("centres", CENTRES)
 def test_the_weights_of_a_line_are_those_of_openvino(centres: Any) -> None:
     for size, target in ((5, 33), (7, 50), (3, 3), (1, 9), (4, 5)):
-        line = np.eye(size, dtype=np.float32)[
-            None, :, None
-        ]  # one channel a pixel: what each gives to the enlarged line
+        line = np.eye(size, dtype=np.float32)[None, :, None]  # one channel a pixel: what each gives to the enlarged line
         ops, given = openvino.opset15, openvino.opset15.parameter(line.shape, np.float32)
         node = ops.interpolate(
             given,
@@ -136,9 +134,7 @@ ENDS: list[tuple[str, ...]] = [
 
 
 @BOTH
-@pytest.mark.parametrize(
-    ("centres", "end"), [*((each, ()) for each in CENTRES), *(("half_pixel", e) for e in ENDS[1:])]
-)
+@pytest.mark.parametrize(("centres", "end"), [*((each, ()) for each in CENTRES), *(("half_pixel", e) for e in ENDS[1:])])
 def test_a_graphs_own_enlarging_is_replaced_and_the_mask_is_the_same(
     centres: str, end: tuple[str, ...], runtime: Runtime
 ) -> None:
