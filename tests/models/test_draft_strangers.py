@@ -31,7 +31,7 @@ SERVED = {
 BIRDS = ["deeplabv3_257_mv_gpu.tflite", "lite-model_mobilenetv2-coco_dr_1.tflite"]
 REFUSED = {
     "portrait_video_quant.tflite": "takes 4 channels, and an image has three .colour. or one",
-    "selfie_segmentation.tflite": "no runtime here reads it: .*Convolution2DTransposeBias node. LiteRT may have this operator: pip install",
+    "selfie_segmentation.tflite": "Convolution2DTransposeBias node. LiteRT may have this operator: pip install",
 }
 
 
