@@ -37,14 +37,15 @@ ROOT = Path(__file__).resolve().parents[1]
 RUNTIMES = ("openvino", "litert")
 # What a process does to tell its memory in MB and its start in seconds: model's card, weights, runtime.
 _ALONE = """
-import resource, sys, time
+import psutil, sys, time
 from jobs import tflite_runtimes as job
-before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+memory = psutil.Process().memory_info
+before, began = memory().rss, time.process_time()
 session = job.opened(*sys.argv[1:])
 started = time.process_time() - began
 for _ in range(3):
     session.predict(job.black(session))
-print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024, started)
+print((memory().rss - before) / 1e6, started)
 """
 
 
