@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from bare_enlarging import onnx_best, openvino_best, openvino_small_scores, without_unused
 
 Model = Callable[[np.ndarray], np.ndarray]  # uint8[1, H, W, 3] RGB to uint8[H, W]
 
@@ -36,7 +37,9 @@ def openvino_model(spec: dict[str, Any]) -> Model:
     sizes = {"N": 1, "C": 3, "H": contract["height"], "W": contract["width"]}
     model.reshape([sizes[axis] for axis in contract["layout"]])
     output = model.outputs[0].get_node().input_value(0)
-    if contract["kind"] == "index":
+    if small := openvino_small_scores(output, contract["kind"], contract["output_layout"]):
+        output = openvino_best(small)
+    elif contract["kind"] == "index":
         if "1" in contract["output_layout"]:
             output = ops.squeeze(output, ops.constant(np.int64(contract["output_layout"].index("1")))).output(0)
     else:
@@ -99,14 +102,16 @@ def onnxruntime_model(spec: dict[str, Any]) -> Model:
         add("Sub", np.array(contract["mean"], np.float32).reshape(axes))
         add("Div", np.array(contract["std"], np.float32).reshape(axes))
     nodes[-1].output[0] = given
-    back = []
-    if contract["kind"] != "index":
+    back = onnx_best(model, made, contract["kind"], contract["output_layout"])
+    if back:
+        made = back[-1].output[0]
+    elif contract["kind"] != "index":
         axis = contract["output_layout"].index("C")
         back.append(helper.make_node("ArgMax", [made], ["limit_best"], axis=axis, keepdims=0))
         made = "limit_best"
     back.append(helper.make_node("Cast", [made], ["limit_out"], to=TensorProto.UINT8))
     shape = [1, contract["height"], contract["width"], 3]
-    nodes = [*nodes, *graph.node, *back]
+    nodes = without_unused([*nodes, *graph.node, *back])
     del graph.node[:], graph.input[:], graph.output[:]
     graph.node.extend(nodes)
     graph.input.append(helper.make_tensor_value_info("limit_in", TensorProto.UINT8, shape))

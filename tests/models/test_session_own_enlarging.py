@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from segment.models.card import ModelCard
 from segment.models.sessions import Runtime
 from segment.models.sessions.enlarging import CENTRES, bands_of, enlarging_of, line_weights
-from segment.models.sessions.extras import NOTHING, Extras
+from segment.models.sessions.extras import Extras
 from segment.models.sessions.onnx_enlarging import GraphScores
 from segment.models.sessions.onnxfile import inferred_dims, read_model
 from segment.models.sessions.openvino import cpu_capabilities, wrapped_model
@@ -89,7 +89,9 @@ def finds(graph: bytes, card: ModelCard, runtime: Runtime) -> bool:
 @pytest.mark.parametrize("centres", CENTRES)
 def test_the_weights_of_a_line_are_those_of_openvino(centres: Any) -> None:
     for size, target in ((5, 33), (7, 50), (3, 3), (1, 9), (4, 5)):
-        line = np.eye(size, dtype=np.float32)[None, :, None]  # one channel a pixel: what each gives to the enlarged line
+        line = np.eye(size, dtype=np.float32)[
+            None, :, None
+        ]  # one channel a pixel: what each gives to the enlarged line
         ops, given = openvino.opset15, openvino.opset15.parameter(line.shape, np.float32)
         node = ops.interpolate(
             given,
@@ -134,7 +136,9 @@ ENDS: list[tuple[str, ...]] = [
 
 
 @BOTH
-@pytest.mark.parametrize(("centres", "end"), [*((each, ()) for each in CENTRES), *(("half_pixel", e) for e in ENDS[1:])])
+@pytest.mark.parametrize(
+    ("centres", "end"), [*((each, ()) for each in CENTRES), *(("half_pixel", e) for e in ENDS[1:])]
+)
 def test_a_graphs_own_enlarging_is_replaced_and_the_mask_is_the_same(
     centres: str, end: tuple[str, ...], runtime: Runtime
 ) -> None:
@@ -189,7 +193,8 @@ def test_confidence_is_of_the_enlarged_scores(end: tuple[str, ...], runtime: Run
     odds = np.exp(scores - scores.max(axis=1, keepdims=True))
     wanted = 255 * odds / odds.sum(axis=1, keepdims=True)
     assert found.faults == {}
-    assert found.confidence is not None and found.probabilities is not None
+    assert found.confidence is not None
+    assert found.probabilities is not None
     assert np.abs(found.confidence - wanted.max(axis=1)).max() < 0.51
     assert np.abs(found.probabilities[:, 0] - wanted[:, 2]).max() < 0.51
 
@@ -220,4 +225,3 @@ def test_both_runtimes_serve_batches_of_it() -> None:
         session = opened(card_of(), own(), runtime)
         together = session.predict(images).masks
         assert all(np.array_equal(session.predict(images[i : i + 1]).masks[0], together[i]) for i in range(3))
-        assert NOTHING == session.extras

@@ -27,7 +27,7 @@ CENTRES: tuple[Centres, ...] = get_args(Centres)
 LOWEST = -1e30
 
 _BAND = 2**18  # scores: 1 MiB, half of a core's cache
-_MOST_BANDS = 64  # each is some nodes of the graph
+_MOST_BANDS = 16  # more would compute many small rows twice
 _LEAST_GAIN = 2  # enlarged pixels for each small one, below which an interpolation costs no more
 
 

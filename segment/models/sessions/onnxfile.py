@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import onnx
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
@@ -93,6 +93,16 @@ def names_read(node: NodeProto) -> Iterator[str]:
             yield from names_read(inner)
         for output in graph.output:
             yield output.name
+
+
+def needed_nodes(nodes: Sequence[NodeProto], names: Iterable[str]) -> tuple[list[NodeProto], set[str]]:
+    """Return the nodes, in order, that some values need, and the names of all values that these nodes read."""
+    needed, kept = set(names), []
+    for node in reversed(nodes):
+        if needed.intersection(node.output):
+            kept.append(node)
+            needed.update(name for name in names_read(node) if name)
+    return kept[::-1], needed
 
 
 def _subgraphs(node: NodeProto) -> Iterator[GraphProto]:

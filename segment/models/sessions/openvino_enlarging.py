@@ -35,6 +35,12 @@ def enlarged_outputs(small: SmallScores, outputs: Callable[[Any], Sequence[Any]]
     return [ops.concat(list(parts), -2) for parts in zip(*made, strict=True)]
 
 
+def best_class(scores: Any, axis: int) -> Any:
+    """Return the index of the highest score as bytes; of equal ones, the first."""
+    best = ops.topk(scores, ops.constant(np.int64(1)), axis, "max", "value", index_element_type="i32", stable=True)
+    return ops.convert(ops.squeeze(best.output(1), ops.constant(np.array([axis]))), "u8")
+
+
 def graph_scores(value: Any, layout: str) -> SmallScores | None:
     """Return the scores that a graph enlarges by itself, just before its output; None if it does not.
 

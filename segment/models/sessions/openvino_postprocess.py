@@ -12,7 +12,7 @@ from openvino import opset15 as ops
 from segment.models.card import ModelCard
 from segment.models.sessions.enlarging import LOWEST, SmallScores, enlarging_of, is_smaller, nearest_positions
 from segment.models.sessions.extras import NOTHING, Extras, ScoreKind, has_range
-from segment.models.sessions.openvino_enlarging import enlarged_outputs, graph_scores
+from segment.models.sessions.openvino_enlarging import best_class, enlarged_outputs, graph_scores
 from segment.models.sessions.openvino_extras import extras_of_scores, extras_of_sigmoid
 from segment.models.sessions.openvino_ports import dims_of
 from segment.models.sessions.ports import Size, apart
@@ -70,7 +70,7 @@ def _postprocess_scores(
 
     def outputs(scores: Any, axis: int = 1) -> list[Any]:
         found = extras_of_scores(extras, dequantised(scores, quantised), kind, axis, len(card.classes))
-        return [_best(scores, axis), *found.values()]
+        return [best_class(scores, axis), *found.values()]
 
     if enlarges:
         scores = in_channels(card, scores)
@@ -80,12 +80,6 @@ def _postprocess_scores(
     else:
         masks, *found = enlarged_outputs(graphs, outputs) if graphs else outputs(scores, axis)
     return [_at_mask_size(card, masks, size), check, *(_at_mask_size(card, end, size) for end in found)]
-
-
-def _best(scores: Any, axis: int) -> Any:
-    """Return the index of the highest score as bytes; of equal ones, the first."""
-    best = ops.topk(scores, ops.constant(np.int64(1)), axis, "max", "value", index_element_type="i32", stable=True)
-    return as_type(ops.squeeze(best.output(1), ops.constant(np.array([axis]))), openvino.Type.u8)
 
 
 def _of_enlarged(card: ModelCard, scores: Any, size: Size | None, outputs: Callable[[Any], list[Any]]) -> list[Any]:
@@ -205,7 +199,7 @@ def _postprocess_index(card: ModelCard, index: Any, size: Size | None) -> list[A
     if "1" in card.output.pixel_layout:
         index = ops.squeeze(index, ops.constant(np.array([card.output.pixel_layout.index("1")])))
     if small := _argmax_scores(index):
-        (masks,) = enlarged_outputs(small, lambda scores: [_best(scores, 1)])
+        (masks,) = enlarged_outputs(small, lambda scores: [best_class(scores, 1)])
     else:
         masks = as_type(index, openvino.Type.u8)
     masks = _at_mask_size(card, masks, size)

@@ -18,7 +18,7 @@ from segment.models.sessions.onnx_quantised import quantised_result
 from segment.models.sessions.onnxfile import (
     declared_ports,
     inferred_dims,
-    names_read,
+    needed_nodes,
     read_model,
     stored_names,
     unused_prefix,
@@ -170,7 +170,8 @@ class Surgeon:
             del graph.value_info[:]
         before = self._chain("in", self._name("images"))
         self._before.extend(before)
-        nodes = [*before.nodes, *graph.node, *post]
+        # Of a graph whose own enlarging is replaced, onnxruntime would run the last nodes all the same.
+        nodes, _ = needed_nodes([*before.nodes, *graph.node, *post], [item.name for item in outputs])
         del graph.node[:]
         graph.node.extend(nodes)
         others = [item for item in graph.input if item.name != self._entry.name]
@@ -190,14 +191,8 @@ class Surgeon:
     def _remove_unused(self) -> None:
         """Remove the other outputs and the nodes that only they need, such as auxiliary heads."""
         graph = self._model.graph
-        needed = {self._result.name}
-        kept = []
-        for node in reversed(graph.node):
-            if needed.intersection(node.output):
-                kept.append(node)
-                needed.update(name for name in names_read(node) if name)
+        kept, needed = needed_nodes(graph.node, [self._result.name])
         if len(kept) < len(graph.node):
-            kept.reverse()
             kept = [_copied(node) for node in kept]
             del graph.node[:]
             graph.node.extend(kept)
