@@ -21,7 +21,7 @@ class Small(NamedTuple):
 
 
 def openvino_small_scores(output: Any, kind: str, layout: str) -> Small | None:
-    """What an openvino graph enlarges before its end; None if it does not, or by less than two."""
+    """What an openvino graph enlarges before its end; None if it does not, or by little."""
     from openvino import opset15 as ops
 
     node, quantised = output.get_node(), None
@@ -126,8 +126,8 @@ def turned(layout: str, order: list[int]) -> str:
 
 
 def weights_of(before: dict[str, int], after: dict[str, int], centres: str) -> tuple[np.ndarray, np.ndarray] | None:
-    """Weights of rows and columns for sizes by axis; None for less than twice the pixels."""
-    if before["C"] != after["C"] or after["H"] * after["W"] < 2 * before["H"] * before["W"]:
+    """Weights of rows and columns for sizes by axis; None for less than eight times the pixels."""
+    if before["C"] != after["C"] or after["H"] * after["W"] < 8 * before["H"] * before["W"]:
         return None
     assert centres in ("align_corners", "half_pixel"), centres
     rows, columns = (line_weights(before[axis], after[axis], centres) for axis in "HW")
