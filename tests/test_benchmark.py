@@ -87,7 +87,10 @@ def test_missing_weights_are_named(scenes: Path, monkeypatch: pytest.MonkeyPatch
     assert f"case unet32-f32: no weights at {tmp_path / 'models/unet32-camvid.onnx'}" in ended.stderr
 
 
-@pytest.mark.parametrize("file", ["bench/limit.py", *(f"peers/{path.name}" for path in (JOBS / "peers").glob("*.py"))])
+@pytest.mark.parametrize(
+    "file",
+    ["bench/limit.py", "bench/bare_enlarging.py", *(f"peers/{path.name}" for path in (JOBS / "peers").glob("*.py"))],
+)
 def test_limit_and_peers_import_nothing_of_ours(file: str) -> None:
     tree = ast.parse((JOBS / file).read_text(encoding="utf-8"))
     names = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]

@@ -85,6 +85,7 @@ CASES = {
         Case("icnet-onnxruntime", _ICNET, "graph:icnet", "onnxruntime", "f32", 101),
         Case("icnet-int8", "icnet-camvid-int8-onnx-0001", "graph:icnet-int8", "openvino", "bf16", 404),
         Case("deeplab-int8", "deeplabv3-mobilenetv2-dm05-int8", _DEEPLAB, "openvino", "f32", 808),
+        Case("deeplab-int8-litert", "deeplabv3-mobilenetv2-dm05-int8", _DEEPLAB, "litert", "f32", 808),
         Case("deeplab-f32", "deeplabv3-mobilenetv2-dm05", "graph:deeplab", "openvino", "f32", 606),
         Case("deeplab-onnxruntime", "deeplabv3-mobilenetv2-dm05", "graph:deeplab", "onnxruntime", "f32", 404),
         Case("demo", "demo-streets", None, "openvino", "f32", 1600),

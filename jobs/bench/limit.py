@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from bare_enlarging import onnx_best, openvino_best, openvino_small_scores, without_unused
 
 Model = Callable[[np.ndarray], np.ndarray]  # uint8[1, H, W, 3] RGB to uint8[H, W]
 
@@ -36,7 +37,9 @@ def openvino_model(spec: dict[str, Any]) -> Model:
     sizes = {"N": 1, "C": 3, "H": contract["height"], "W": contract["width"]}
     model.reshape([sizes[axis] for axis in contract["layout"]])
     output = model.outputs[0].get_node().input_value(0)
-    if contract["kind"] == "index":
+    if small := openvino_small_scores(output, contract["kind"], contract["output_layout"]):
+        output = openvino_best(small)
+    elif contract["kind"] == "index":
         if "1" in contract["output_layout"]:
             output = ops.squeeze(output, ops.constant(np.int64(contract["output_layout"].index("1")))).output(0)
     else:
@@ -99,14 +102,16 @@ def onnxruntime_model(spec: dict[str, Any]) -> Model:
         add("Sub", np.array(contract["mean"], np.float32).reshape(axes))
         add("Div", np.array(contract["std"], np.float32).reshape(axes))
     nodes[-1].output[0] = given
-    back = []
-    if contract["kind"] != "index":
+    back = onnx_best(model, made, contract["kind"], contract["output_layout"])
+    if back:
+        made = back[-1].output[0]
+    elif contract["kind"] != "index":
         axis = contract["output_layout"].index("C")
         back.append(helper.make_node("ArgMax", [made], ["limit_best"], axis=axis, keepdims=0))
         made = "limit_best"
     back.append(helper.make_node("Cast", [made], ["limit_out"], to=TensorProto.UINT8))
     shape = [1, contract["height"], contract["width"], 3]
-    nodes = [*nodes, *graph.node, *back]
+    nodes = without_unused([*nodes, *graph.node, *back])
     del graph.node[:], graph.input[:], graph.output[:]
     graph.node.extend(nodes)
     graph.input.append(helper.make_tensor_value_info("limit_in", TensorProto.UINT8, shape))
@@ -118,6 +123,33 @@ def onnxruntime_model(spec: dict[str, Any]) -> Model:
     return lambda images: session.run(None, {"limit_in": images})[0].reshape(height, width)
 
 
+def litert_model(spec: dict[str, Any]) -> Model:
+    """Load TFLite with LiteRT, whose graph stays as it is; what surrounds it is numpy's."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    contract = spec["contract"]
+    interpreter = Interpreter(spec["weights"], num_threads=1)
+    interpreter.allocate_tensors()
+    (entry,), (result,) = interpreter.get_input_details(), interpreter.get_output_details()
+    assert entry["dtype"] != np.int8, "the limit takes bytes or floats"
+    axis = None if contract["kind"] == "index" else contract["output_layout"].index("C")
+    height, width = contract["output_height"], contract["output_width"]
+
+    def run(images: np.ndarray) -> np.ndarray:
+        given = images[..., ::-1] if contract["bgr"] else images
+        if contract["normalised"]:
+            given = (given / np.float32(255 / contract["maximum"]) - contract["mean"]) / contract["std"]
+        interpreter.set_tensor(entry["index"], given.astype(entry["dtype"], copy=False))
+        interpreter.invoke()
+        found = interpreter.get_tensor(result["index"])
+        return (found if axis is None else found.argmax(axis=axis)).astype(np.uint8).reshape(height, width)
+
+    return run
+
+
+LOADERS = {"openvino": openvino_model, "onnxruntime": onnxruntime_model, "litert": litert_model}
+
+
 def make_step(spec: dict[str, Any]) -> Callable[[bytes, bytes | None], np.ndarray | None]:
     """What is done to one image and its label; returns the counts `float32[C * C]` of label and prediction."""
     import cv2
@@ -125,7 +157,7 @@ def make_step(spec: dict[str, Any]) -> Callable[[bytes, bytes | None], np.ndarra
 
     cv2.setNumThreads(1)
     contract = spec["contract"]
-    predict = {"openvino": openvino_model, "onnxruntime": onnxruntime_model}[spec["runtime"]](spec)
+    predict = LOADERS[spec["runtime"]](spec)
     entry, border = (contract["width"], contract["height"]), contract["pad"]
     classes, at_source = contract["classes"], contract["scored_at"] == "source"
     # Pillow's nearest pixel by pixel, and faster than Pillow

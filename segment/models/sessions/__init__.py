@@ -14,7 +14,7 @@ from segment.models.sessions.choice import runtime_for
 from segment.models.sessions.extras import NOTHING, Extras
 from segment.models.sessions.footprint import Footprint, footprint
 from segment.models.sessions.predict import GraphSession
-from segment.models.sessions.runtimes import RUNTIMES, capabilities, distribution_of, resolve_runtime, runtime_version
+from segment.models.sessions.runtimes import RUNTIMES, capabilities, requirement_of, resolve_runtime, runtime_version
 from segment.models.sessions.sizes import SizedSession, most_sizes
 from segment.models.weights import Weights
 
@@ -27,11 +27,11 @@ __all__ = [
     "Runtime",
     "Session",
     "capabilities",
-    "distribution_of",
     "find_batch",
     "footprint",
     "joined",
     "open_session",
+    "requirement_of",
     "resolve_runtime",
     "runtime_for",
     "runtime_version",

@@ -13,8 +13,8 @@ from segment.models.sessions.extras import NOTHING, Extras
 from segment.models.weights import Weights
 
 _MIB = 1 << 20
-# Resident memory, measured in a process of its own (openvino 2026.4, onnxruntime 1.31, LiteRT 2.3): the library after loading any
-# model, and the ratio of working memory to the largest set of tensors that are alive together.
+# Resident memory, measured in a process of its own (openvino 2026.4, onnxruntime 1.31, LiteRT 2.3): the library after
+# loading any model, and the ratio of working memory to the largest set of tensors that are alive together.
 _LIBRARY = {"openvino": 78 * _MIB, "onnxruntime": 40 * _MIB, "litert": 88 * _MIB}  # that of openvino included
 # onnxruntime unfolds convolutions, and rounds its arena up; LiteRT and XNNPACK have one each.
 _WORKING = {"openvino": 1.05, "onnxruntime": 3.0, "litert": 2.0}
@@ -28,7 +28,7 @@ class Footprint(NamedTuple):
 
     Attributes:
         shared: once per process: the library and the weights as read.
-        per_stream: per concurrent call: tensors, and but for onnxruntime the weights in its own layout.
+        per_stream: per concurrent call: tensors, and, except with onnxruntime, the weights in its own layout.
     """
 
     shared: int

@@ -16,7 +16,7 @@ from openvino import opset15 as ops
 from segment.errors import ModelError
 from segment.models.card import ModelCard
 from segment.models.sessions.averaging import is_averaged, member_in_errors, merged_card
-from segment.models.sessions.base import Runtime
+from segment.models.sessions.base import INSTALL_LITERT, Runtime
 from segment.models.sessions.extras import NOTHING, Extras
 from segment.models.sessions.idle import IdlePool
 from segment.models.sessions.openvino_averaging import checked_size, merged_value
@@ -162,7 +162,10 @@ def read_graph(core: Any, weights: Weights) -> Any:
             return core.read_model(model=weights.graph)
         return _read_tflite(core, weights.graph)
     except RuntimeError as error:
-        raise ModelError(f"openvino cannot read the {weights.format} weights: {_reason(error)}") from error
+        reason = _reason(error)
+        if weights.format == "tflite" and reason.startswith("No translator found"):
+            reason += f" LiteRT may have this operator: {INSTALL_LITERT}, then --runtime litert"
+        raise ModelError(f"openvino cannot read the {weights.format} weights: {reason}") from error
 
 
 def _read_tflite(core: Any, data: bytes) -> Any:

@@ -25,6 +25,7 @@ _DISTRIBUTIONS = {
     "openvino": ("openvino",),
     "litert": ("ai-edge-litert",),
 }
+_BEHIND_LITERT = " + openvino "  # computes what surrounds the network, so that its version counts, too
 
 
 def capabilities() -> frozenset[str]:
@@ -181,12 +182,13 @@ def _onnxruntime_builds() -> list[str]:
 def runtime_version(name: str) -> str:
     """Return the installed version of a runtime; `unknown` if its package has no metadata."""
     found = map(_installed_version, _DISTRIBUTIONS.get(name, (name,)))
-    return next((version for version in found if version), "unknown")
+    version = next((version for version in found if version), "unknown")
+    return f"{version}{_BEHIND_LITERT}{runtime_version('openvino')}" if name == "litert" else version
 
 
-def distribution_of(name: str) -> str:
-    """Return the name under which a runtime is installed."""
-    return _DISTRIBUTIONS[name][-1]
+def requirement_of(runtime: Runtime) -> str:
+    """Return what pip installs for a runtime."""
+    return f"{_DISTRIBUTIONS[runtime.name][-1]}=={runtime.version.replace(_BEHIND_LITERT, ' openvino==')}"
 
 
 def _installed_version(distribution: str) -> str | None:
