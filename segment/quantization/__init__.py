@@ -1,1 +1,1 @@
-"""Post-training quantisation to INT8: `segment quantize` makes the weights, a card beside them, and measures the price."""
+"""`segment quantize`: weights in INT8, a card beside them, and what they cost."""

@@ -109,8 +109,8 @@ class Calibration:
         if self.images < FEWEST_IMAGES:
             reasons = "".join(f"\n{number} x {reason}" for reason, number in self.unusable.most_common(3))
             raise UsageError(
-                f"{count(self.images, 'image')} to calibrate with, and fewer than {FEWEST_IMAGES} do not show the range "
-                f"of a network's numbers: give more images (--calibrate){reasons}"
+                f"{count(self.images, 'image')} to calibrate with, and fewer than {FEWEST_IMAGES} do not show the "
+                f"range of a network's numbers: give more images (--calibrate){reasons}"
             )
 
     def __len__(self) -> int:

@@ -38,14 +38,13 @@ class OutputFolder:
         self._weights = tuple(f"{name}{suffix}" for suffix in (".onnx", ".xml", ".bin"))
         if self.url.startswith(("http://", "https://")) or store.exists(self.url):
             raise UsageError(f"the output {shown(self.url)} is no folder that can be written: give another one")
-        held = (
-            [relative_url(entry.url, self.url) for entry in store.list(self.url)] if store.is_folder(self.url) else []
-        )
+        entries = store.list(self.url) if store.is_folder(self.url) else []
+        held = [relative_url(entry.url, self.url) for entry in entries]
         others = [file for file in held if file not in (CARD, PAGE, REFUSED, *self._weights)]
         if others:
             raise UsageError(
-                f"the output {shown(self.url)} holds other files, such as {listed(others, 3)}: give an empty folder, or "
-                "that of an earlier quantisation of this model"
+                f"the output {shown(self.url)} holds other files, such as {listed(others, 3)}: give an empty folder, "
+                "or that of an earlier quantisation of this model"
             )
         if CARD in held:
             made = load_card(self.file(CARD), store).quantisation

@@ -35,7 +35,7 @@ def render_quantisation(made: QuantisedModel, card: ModelCard, tasks: Sequence[T
         "quantize.html.j2",
         styles=STYLES,
         **values,
-        name=card.name,
+        quantised=card.name,
         accepted=made.accepted,
         verdicts=made.verdicts,
         remarks=made.notes,

@@ -93,8 +93,8 @@ def refusal(made: QuantisedModel) -> str:
     """Return why a model was not written, and what may help."""
     lines = [verdict.words for verdict in made.verdicts if not verdict.passed]
     return (
-        f"not written: {'; '.join(lines)}. What changed is in {shown(made.page)}. More calibration images (--images), or "
-        "another --method, may lose less; --force writes the model all the same"
+        f"not written: {'; '.join(lines)}. What changed is in {shown(made.page)}. More calibration images (--images), "
+        "or another --method, may lose less; --force writes the model all the same"
     )
 
 
@@ -174,8 +174,9 @@ def _choose(job: Job, asked: Asked, store: Store) -> _Chosen:
         notes = [f"{count(len(both), 'image')} calibrate and are evaluated: the price may be flattered"] * bool(both)
         return _Chosen(calibrating, _sample(most, places), most, notes)
     if len(places) < 2 * FEWEST_IMAGES:
-        words = f"all {len(places)} images calibrate and are evaluated, as they are too few to part: the price may be flattered"
-        return _Chosen(spread(places, asked.images, asked.seed), _sample(most, places), most, [words])
+        calibrating = spread(places, asked.images, asked.seed)
+        words = f"{len(places)} images are too few to part: those that calibrate are evaluated, too, which may flatter"
+        return _Chosen(calibrating, _sample(most, places), most, [words])
     calibrators = min(asked.images, len(places) // 2)
     most = min(most, len(places) - calibrators)
     evaluated = {place.name for place in _sampled(job, store, most, places)}

@@ -20,8 +20,8 @@ def check_source(card: ModelCard, weights: Weights, method: Method) -> None:
     """
     if len(weights.models) > 1:
         raise UsageError(
-            f"model card {card.name} is an ensemble: quantise each of its models by a card of its own, then name the new "
-            "files in the ensemble"
+            f"model card {card.name} is an ensemble: quantise each of its models by a card of its own, then name the "
+            "new files in the ensemble"
         )
     if weights.format == "tflite":
         raise ModelError(

@@ -24,7 +24,8 @@ def judge(found: RunComparison, asked: Asked) -> list[Verdict]:
 
 
 def _of_labels(found: Against, asked: Asked) -> Verdict:
-    assert found.change is not None and found.overall.scores is not None
+    assert found.change is not None
+    assert found.overall.scores is not None
     change, images = found.overall.scores.changes["miou"], len(found.overall.scores.images)
     passed = -100 * change.value <= asked.max_drop
     span = f" (95 %: {points_span(change.interval)})" if change.interval else ""
@@ -33,11 +34,9 @@ def _of_labels(found: Against, asked: Asked) -> Verdict:
 
 
 def _of_pixels(found: Against, asked: Asked) -> Verdict:
-    share = found.agreement or 0.0
+    share, images = found.agreement or 0.0, count(len(found.pairs), "image")
     passed = share >= asked.min_agreement
-    words = (
-        f"{_runtime(found)}: {percent(share)} % of the pixels of {count(len(found.pairs), 'image')} keep their class"
-    )
+    words = f"{_runtime(found)}: {percent(share)} % of the pixels of {images} keep their class"
     return Verdict(passed, f"{words}: {'within' if passed else 'beyond'} --min-agreement {asked.min_agreement:g}")
 
 
