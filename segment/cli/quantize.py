@@ -13,7 +13,7 @@ from segment.cli.streams import say, streams
 
 # How a run is spread and what it writes is nothing to this command, which says itself which images it takes.
 _UNUSED = (
-    "weights", "limit", "sample", "batch_size", "device", "engine", "address", "workers", "price_per_hour", "mask_size",
+    "weights", "limit", "sample", "batch_size", "device", "engine", "address", "price_per_hour", "mask_size",
     "stall_timeout", "part_size", "part_bytes", "confidence", "confidence_maps", "probabilities",
 )  # fmt: skip
 

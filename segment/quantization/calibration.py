@@ -110,7 +110,7 @@ class Calibration:
             reasons = "".join(f"\n{number} x {reason}" for reason, number in self.unusable.most_common(3))
             raise UsageError(
                 f"{count(self.images, 'image')} to calibrate with, and fewer than {FEWEST_IMAGES} do not show the "
-                f"range of a network's numbers: give more images (--calibrate){reasons}"
+                f"range of a network's numbers: give more images (--calibrate, --images){reasons}"
             )
 
     def __len__(self) -> int:

@@ -29,7 +29,7 @@ def render_quantisation(made: QuantisedModel, card: ModelCard, tasks: Sequence[T
     values = page_values(made.comparison, tasks)
     for run in values["runs"]:
         facts = dict(run["facts"])
-        run["output"] = facts["Runtime"]
+        run["name"], run["output"] = f"{run['name']} ({facts['Runtime']})", ""
         run["facts"] = [(name, text) for name, text in run["facts"] if name not in _TEMPORARY]
     return render_template(
         "quantize.html.j2",

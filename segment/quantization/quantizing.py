@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from segment.errors import SegmentError, UsageError
@@ -212,9 +212,10 @@ def _candidates(
     card: ModelCard, weights: Weights, made_card: ModelCard, made: Weights, runtimes: list[Runtime]
 ) -> list[Candidate]:
     """Return what is timed: the source in f32, in bf16 where the CPU has it, and the quantised model."""
-    found = [Candidate("f32", card, weights, in_f32(runtime, weights.format)) for runtime in runtimes]
+    found = []
     for runtime in runtimes:
+        found.append(Candidate("f32", card, weights, in_f32(runtime, weights.format)))
         if runtime.name == "openvino" and "openvino:cpu:bf16" in capabilities():
-            bf16 = Runtime(runtime.name, runtime.device, "bf16", runtime.version)
-            found.append(Candidate("bf16", card, weights, bf16))
-    return found + [Candidate("INT8", made_card, made, runtime) for runtime in runtimes]
+            found.append(Candidate("bf16", card, weights, replace(runtime, precision="bf16")))
+        found.append(Candidate("INT8", made_card, made, runtime))
+    return found

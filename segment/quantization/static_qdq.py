@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +86,14 @@ class _Reader(CalibrationDataReader):  # type: ignore[misc]
         return None if index is None else {self._name: self._inputs[index]}
 
 
-def _without_words() -> contextlib.AbstractContextManager[Any]:
-    """Keep the quantiser's progress, a line for each image, out of the command's output."""
-    return contextlib.redirect_stdout(io.StringIO())
+@contextlib.contextmanager
+def _without_words() -> Iterator[None]:
+    """Keep the quantiser's progress, a line for each image, and its remarks on tensors out of the command's output."""
+    logger = logging.getLogger()  # the quantiser's
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logger.setLevel(level)
