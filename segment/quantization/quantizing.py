@@ -16,13 +16,13 @@ from segment.models.weights import Weights, load_weights
 from segment.progress import Progress
 from segment.quantization.asked import Asked
 from segment.quantization.calibration import FEWEST_IMAGES, Calibration, Place, places_of, spread
-from segment.quantization.folder import CARD, PAGE, REFUSED, OutputFolder
-from segment.quantization.page import render_quantisation
+from segment.quantization.judging import judge, reservations
 from segment.quantization.pricing import in_f32, price, served_by
 from segment.quantization.quantised_card import quantised_card, quantised_name, text_of, with_price
+from segment.quantization.quantised_folder import CARD, PAGE, REFUSED, OutputFolder
+from segment.quantization.quantised_page import render_quantisation
 from segment.quantization.refusals import check_source
-from segment.quantization.speed import Candidate, Speed, measure
-from segment.quantization.verdict import judge, reservations
+from segment.quantization.runtime_speeds import Candidate, RuntimeSpeed, measure
 from segment.report.comparison.comparing import RunComparison
 from segment.report.comparison.gate import Verdict
 from segment.store.client import Store
@@ -50,7 +50,7 @@ class QuantisedModel:
     card: str
     page: str
     comparison: RunComparison
-    speeds: tuple[Speed, ...]
+    speeds: tuple[RuntimeSpeed, ...]
     verdicts: tuple[Verdict, ...]
     notes: tuple[str, ...]
     accepted: bool

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from segment.quantization.page import gain
+from segment.quantization.quantised_page import gain
 from segment.quantization.quantizing import QuantisedModel
 from segment.report.comparison.comparison_formats import headline
 from segment.report.percents import percent

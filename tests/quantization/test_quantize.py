@@ -22,10 +22,10 @@ from segment.models.weights import load_weights
 from segment.quantization import quantizing
 from segment.quantization.asked import Asked
 from segment.quantization.calibration import TILES, Calibration, places_of, spread
+from segment.quantization.judging import judge, reservations
 from segment.quantization.network_input import NetworkInputs
 from segment.quantization.quantizing import QuantisedModel, quantise_job
 from segment.quantization.static_qdq import quantise_onnx
-from segment.quantization.verdict import judge, reservations
 from segment.store.client import Store
 from tests.calls import Call
 from tests.here import working_here

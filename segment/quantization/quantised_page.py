@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from segment.models.card import ModelCard
 from segment.pipeline.stages import Task
-from segment.quantization.speed import Speed, processor
+from segment.quantization.runtime_speeds import RuntimeSpeed, processor
 from segment.report.comparison.comparison_page import STYLES, page_values
 from segment.report.templating import render_template
 
@@ -45,12 +45,12 @@ def render_quantisation(made: QuantisedModel, card: ModelCard, tasks: Sequence[T
     )
 
 
-def _speeds(speeds: Sequence[Speed]) -> Iterator[dict[str, Any]]:
+def _speeds(speeds: Sequence[RuntimeSpeed]) -> Iterator[dict[str, Any]]:
     for speed in speeds:
         yield asdict(speed) | {"gain": gain(speed, speeds)}
 
 
-def gain(speed: Speed, speeds: Sequence[Speed]) -> float:
+def gain(speed: RuntimeSpeed, speeds: Sequence[RuntimeSpeed]) -> float:
     """Return how many times as fast as this the quantised model is: on the same runtime, if that serves it."""
     quantised = [one for one in speeds if one.numbers == "INT8"]
     same = [one for one in quantised if one.runtime == speed.runtime]

@@ -45,7 +45,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Speed:
+class RuntimeSpeed:
     """The time of a candidate.
 
     Attributes:
@@ -61,7 +61,7 @@ class Speed:
     turns: int
 
 
-def measure(candidates: Sequence[Candidate], calibration: Calibration) -> list[Speed]:
+def measure(candidates: Sequence[Candidate], calibration: Calibration) -> list[RuntimeSpeed]:
     """Time the candidates on the same images, in turns: each segments one image, then each the next one."""
     opened = [open_session(one.card, one.weights, one.runtime, threads=1, sanity_check=False) for one in candidates]
     times: list[list[float]] = [[] for _ in candidates]
@@ -73,10 +73,12 @@ def measure(candidates: Sequence[Candidate], calibration: Calibration) -> list[S
             break
         for session, seconds in zip(opened, times, strict=True):
             seconds.append(_seconds(session, calibration, turn))
-    return [
-        Speed(f"{one.runtime.name} {one.runtime.version}", one.numbers, 1000 * float(np.median(seconds)), len(seconds))
-        for one, seconds in zip(candidates, times, strict=True)
-    ]
+    return [_speed(one, seconds) for one, seconds in zip(candidates, times, strict=True)]
+
+
+def _speed(one: Candidate, seconds: Sequence[float]) -> RuntimeSpeed:
+    milliseconds = 1000 * float(np.median(seconds))
+    return RuntimeSpeed(f"{one.runtime.name} {one.runtime.version}", one.numbers, milliseconds, len(seconds))
 
 
 def _seconds(session: Session, calibration: Calibration, turn: int) -> float:
