@@ -20,6 +20,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from segment.errors import ModelError
 from segment.models.card import ModelCard
+from segment.models.sessions.onnxfile import stored_names
 from segment.models.sessions.surgery import Surgeon
 from segment.models.weights import Weights
 from segment.quantization.calibration import Calibration
@@ -27,6 +28,7 @@ from segment.quantization.network_input import NetworkInputs
 
 SETTINGS = "static QDQ, percentile 99.999, per channel, activations uint8, weights int8"
 _OPSET = 13  # the first in which a scale has a value for each channel
+_IR_VERSION = 7  # that of this opset
 _OPTIONS = {
     "CalibPercentile": 99.999,
     # One image at a time: percentiles are of histograms, and else every activation of every image is kept for them.
@@ -46,7 +48,7 @@ def quantise_onnx(card: ModelCard, weights: Weights, calibration: Calibration) -
     with tempfile.TemporaryDirectory() as folder, _without_words():
         prepared, quantised = Path(folder, "prepared.onnx"), Path(folder, "quantised.onnx")
         try:
-            quant_pre_process(_with_opset(part.model, part.opset), prepared, skip_symbolic_shape=True)
+            quant_pre_process(_modern(part.model, part.opset), prepared, skip_symbolic_shape=True)
             quantize_static(
                 prepared,
                 quantised,
@@ -64,8 +66,17 @@ def quantise_onnx(card: ModelCard, weights: Weights, calibration: Calibration) -
         return quantised.read_bytes()
 
 
-def _with_opset(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
-    return model if opset >= _OPSET else onnx.version_converter.convert_version(model, _OPSET)
+def _modern(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
+    """Return a copy in which no stored tensor is an input, as in IR version 3, which keeps it from being a constant."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    if opset < _OPSET:
+        copy = onnx.version_converter.convert_version(copy, _OPSET)
+    copy.ir_version = max(copy.ir_version, _IR_VERSION)
+    stored = stored_names(copy.graph)
+    for item in [item for item in copy.graph.input if item.name in stored]:
+        copy.graph.input.remove(item)
+    return copy
 
 
 class _Reader(CalibrationDataReader):  # type: ignore[misc]
