@@ -46,9 +46,10 @@ def quantise_onnx(card: ModelCard, weights: Weights, calibration: Calibration) -
     part = Surgeon(card.at((size[0], size[1])), weights.graph).part
     reader = _Reader(NetworkInputs(card, part.entry, calibration), part.entry.name)
     with tempfile.TemporaryDirectory() as folder, _without_words():
-        prepared, quantised = Path(folder, "prepared.onnx"), Path(folder, "quantised.onnx")
+        source, prepared, quantised = (Path(folder, f"{name}.onnx") for name in ("source", "prepared", "quantised"))
         try:
-            quant_pre_process(_modern(part.model, part.opset), prepared, skip_symbolic_shape=True)
+            onnx.save_model(_modern(part.model, part.opset), source)
+            quant_pre_process(source, prepared, skip_symbolic_shape=True)  # given a model it loses stored tensors
             quantize_static(
                 prepared,
                 quantised,
