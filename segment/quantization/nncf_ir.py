@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,11 +58,12 @@ def quantise_ir(card: ModelCard, weights: Weights, calibration: Calibration) -> 
 
 @contextlib.contextmanager
 def _warnings_only() -> Iterator[None]:
-    """Keep NNCF's own account of its work out of the command's output."""
+    """Keep NNCF's account of its work out of the command's output: progress goes to stderr, remarks nowhere."""
     logger = logging.getLogger("nncf")
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        yield
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
     finally:
         logger.setLevel(level)

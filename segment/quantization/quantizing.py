@@ -23,7 +23,7 @@ from segment.quantization.quantised_folder import CARD, PAGE, REFUSED, OutputFol
 from segment.quantization.quantised_page import render_quantisation
 from segment.quantization.refusals import check_source
 from segment.quantization.runtime_speeds import Candidate, RuntimeSpeed, measure
-from segment.quantization.trial_run import try_run
+from segment.quantization.trial_run import try_runtimes
 from segment.report.comparison.comparing import RunComparison
 from segment.report.comparison.gate import Verdict
 from segment.store.client import Store
@@ -127,8 +127,7 @@ def quantise_job(
             (folder / name).write_bytes(data)
         (folder / CARD).write_text(text_of(made), encoding="utf-8")
         located = parse_card(text_of(made), base=str(folder))
-        for runtime in runtimes:
-            try_run(str(folder / CARD), runtime, calibration[0])
+        try_runtimes(str(folder / CARD), runtimes, calibration[0])
         note("measuring the speed")
         candidates = _candidates(card, weights, located, load_weights(located, store=store), runtimes)
         speeds = tuple(measure(candidates, calibration))

@@ -2,39 +2,56 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import signal
+from collections.abc import Sequence
+from multiprocessing.connection import Connection
 
 import numpy as np
 from numpy.typing import NDArray
 
-from segment.errors import ModelError
+from segment.errors import ModelError, SegmentError
 from segment.models.card import load_card
 from segment.models.sessions import Runtime, open_session
 from segment.models.weights import load_weights
 
+_OTHER = {"openvino": "onnxruntime", "onnxruntime": "openvino"}
 
-def try_run(card: str, runtime: Runtime, images: NDArray[np.uint8]) -> None:
-    """Segment images by a card on a runtime, in another process.
+
+def try_runtimes(card: str, runtimes: Sequence[Runtime], images: NDArray[np.uint8]) -> None:
+    """Segment images by a card on each runtime, in another process.
 
     Raises:
-        ModelError: the process died.
+        ModelError: a runtime crashed.
     """
-    process = multiprocessing.get_context("spawn").Process(target=_run, args=(card, runtime, images), daemon=True)
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_try, args=(card, runtimes, images, theirs), daemon=True)
     process.start()
+    theirs.close()
+    tried = 0
     try:
+        with contextlib.suppress(EOFError):  # the process has ended
+            while ours.recv():
+                tried += 1
         process.join()
     finally:
         process.kill()
-    if process.exitcode:
-        how = signal.strsignal(-process.exitcode) if process.exitcode < 0 else f"exit code {process.exitcode}"
-        others = {"openvino": "onnxruntime", "onnxruntime": "openvino"}
+    if tried < len(runtimes):
+        runtime, code = runtimes[tried], process.exitcode or 0
+        how = signal.strsignal(-code) if code < 0 else f"exit code {code}"
+        other = _OTHER[runtime.name]
         raise ModelError(
-            f"{runtime.name} {runtime.version} crashes on the quantised graph ({how}): quantise by another --method, or "
-            f"for {others[runtime.name]} alone (--runtime {others[runtime.name]}), and run it there"
+            f"{runtime.name} {runtime.version} crashes on the quantised graph ({how}): try another --method, or "
+            f"quantise for {other} alone (--runtime {other}), and run the card with the same option"
         )
 
 
-def _run(card: str, runtime: Runtime, images: NDArray[np.uint8]) -> None:
+def _try(card: str, runtimes: Sequence[Runtime], images: NDArray[np.uint8], told: Connection) -> None:
     found = load_card(card)
-    open_session(found, load_weights(found), runtime, sanity_check=False).predict(images)
+    weights = load_weights(found)
+    for runtime in runtimes:
+        with contextlib.suppress(SegmentError):  # which the command meets, too, and tells
+            open_session(found, weights, runtime, sanity_check=False).predict(images)
+        told.send(True)

@@ -14,7 +14,8 @@ import pytest
 
 import segment as api
 from segment.cli.app import Stopped
-from segment.errors import SegmentError, UsageError
+from segment.drafts.drafting import draft_card
+from segment.errors import ModelError, SegmentError, UsageError
 from segment.job import Job
 from segment.models.card import ModelCard, load_card
 from segment.models.sessions.ports import Port
@@ -177,8 +178,9 @@ def test_a_card_with_tiles_is_calibrated_with_tiles(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
-    """A few unlabelled images."""
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """A few unlabelled images; the first run of a model, whose process costs seconds, is left out."""
+    monkeypatch.setattr(quantizing, "try_runtimes", lambda *_: None)
     return filled(Place(tmp_path), 8, labels=False)
 
 
@@ -290,6 +292,17 @@ def test_the_trained_unet_keeps_its_score(shared: Path, tmp_path: Path) -> None:
     )
     assert found.accepted
     assert all((one.agreement or 0) > 0.98 for one in found.comparison.against)
+
+
+@pytest.mark.shared
+@pytest.mark.slow
+def test_a_runtime_that_crashes_is_refused_in_words(shared: Path, tmp_path: Path) -> None:
+    model = shared / "models" / "strangers" / "SINet.onnx"  # openvino 2026.4 crashes on it in INT8
+    (tmp_path / "sinet.toml").write_text(draft_card(str(model)).text)
+    values = {"input": shared / "camvid" / "calibration", "model": tmp_path / "sinet.toml", "weights": model}
+    with pytest.raises(ModelError, match=r"openvino .* crashes on the quantised graph .Segmentation fault.*--runtime"):
+        quantise_job(Job(output=tmp_path / "int8", **values), Asked(images=8, evaluate_images=8))
+    assert not (tmp_path / "int8").exists()
 
 
 def test_the_python_call_raises_where_the_command_fails(place: Place) -> None:
