@@ -8,14 +8,17 @@ interval decides.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from segment.quantization.asked import Asked
+from segment.quantization.runtime_speeds import RuntimeSpeed
 from segment.report.comparison.comparing import Against, RunComparison
 from segment.report.comparison.gate import Verdict
 from segment.report.comparison.points import points, points_span
 from segment.report.percents import percent
 from segment.store.names import count
+
+_GAIN = 1.1
 
 
 def judge(found: RunComparison, asked: Asked) -> list[Verdict]:
@@ -56,3 +59,16 @@ def reservations(found: RunComparison, asked: Asked) -> Iterator[str]:
                 f"{_runtime(one)}: these images do not rule out a loss beyond {asked.max_drop:g} points: label more, "
                 "or evaluate more (--evaluate-images)"
             )
+
+
+def gains(speeds: Sequence[RuntimeSpeed]) -> Iterator[str]:
+    """Yield a line if the quantised model is hardly faster here than its source is at best, as in bf16 with AMX."""
+    source, quantised = (
+        min((one for one in speeds if (one.numbers == "INT8") == is_quantised), key=lambda one: one.milliseconds)
+        for is_quantised in (False, True)
+    )
+    if source.milliseconds < _GAIN * quantised.milliseconds:
+        yield (
+            f"INT8 gains little on this machine: at best {quantised.milliseconds:.1f} ms an image ({quantised.runtime}), "
+            f"and the source in {source.numbers} {source.milliseconds:.1f} ms ({source.runtime})"
+        )

@@ -16,7 +16,7 @@ from segment.models.weights import Weights, load_weights
 from segment.progress import Progress
 from segment.quantization.asked import Asked
 from segment.quantization.calibration import FEWEST_IMAGES, Calibration, Place, places_of, spread
-from segment.quantization.judging import judge, reservations
+from segment.quantization.judging import gains, judge, reservations
 from segment.quantization.pricing import in_f32, price, served_by
 from segment.quantization.quantised_card import quantised_card, quantised_name, text_of, with_price
 from segment.quantization.quantised_folder import CARD, PAGE, REFUSED, OutputFolder
@@ -135,7 +135,7 @@ def quantise_job(
         evaluating = job.model_copy(update={"sample": chosen.sample, "limit": None})
         priced = price(evaluating, folder / CARD, runtimes, folder, store, seed=asked.seed, progress=progress)
         verdicts = tuple(judge(priced.comparison, asked))
-        notes += reservations(priced.comparison, asked)
+        notes += [*reservations(priced.comparison, asked), *gains(speeds)]
         accepted = asked.force or all(verdict.passed for verdict in verdicts)
         whole = with_price(made, priced.prices)
         found = QuantisedModel(

@@ -23,9 +23,10 @@ from segment.models.weights import load_weights
 from segment.quantization import quantizing
 from segment.quantization.asked import Asked
 from segment.quantization.calibration import TILES, Calibration, places_of, spread
-from segment.quantization.judging import judge, reservations
+from segment.quantization.judging import gains, judge, reservations
 from segment.quantization.network_input import NetworkInputs
 from segment.quantization.quantizing import QuantisedModel, quantise_job
+from segment.quantization.runtime_speeds import RuntimeSpeed
 from segment.quantization.static_qdq import quantise_onnx
 from segment.store.client import Store
 from tests.calls import Call
@@ -292,6 +293,14 @@ def test_the_trained_unet_keeps_its_score(shared: Path, tmp_path: Path) -> None:
     )
     assert found.accepted
     assert all((one.agreement or 0) > 0.98 for one in found.comparison.against)
+
+
+def test_a_model_that_is_hardly_faster_is_told() -> None:
+    source = [RuntimeSpeed("openvino", "f32", 40.0, 3), RuntimeSpeed("openvino", "bf16", 10.0, 3)]
+    assert list(gains([*source, RuntimeSpeed("openvino", "INT8", 8.0, 3)])) == []
+    (line,) = gains([*source, RuntimeSpeed("openvino", "INT8", 9.8, 3)])
+    assert "gains little" in line
+    assert "bf16 10.0 ms" in line
 
 
 @pytest.mark.shared
