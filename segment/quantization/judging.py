@@ -69,6 +69,6 @@ def gains(speeds: Sequence[RuntimeSpeed]) -> Iterator[str]:
     )
     if source.milliseconds < _GAIN * quantised.milliseconds:
         yield (
-            f"INT8 gains little on this machine: at best {quantised.milliseconds:.1f} ms an image ({quantised.runtime}), "
-            f"and the source in {source.numbers} {source.milliseconds:.1f} ms ({source.runtime})"
+            f"INT8 gains little here: at best {quantised.milliseconds:.1f} ms of CPU an image ({quantised.runtime}); "
+            f"the source in {source.numbers} takes {source.milliseconds:.1f} ms ({source.runtime})"
         )

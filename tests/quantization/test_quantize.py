@@ -300,7 +300,7 @@ def test_a_model_that_is_hardly_faster_is_told() -> None:
     assert list(gains([*source, RuntimeSpeed("openvino", "INT8", 8.0, 3)])) == []
     (line,) = gains([*source, RuntimeSpeed("openvino", "INT8", 9.8, 3)])
     assert "gains little" in line
-    assert "bf16 10.0 ms" in line
+    assert "bf16 takes 10.0 ms" in line
 
 
 @pytest.mark.shared
