@@ -272,3 +272,21 @@ def test_the_sum_of_scores_is_correctly_rounded_in_any_order() -> None:
     some = [ShardStats(Confusion.zeros(1), 1, 0, 1, value) for value in (1e16, 1.0, 1.0, *[0.1] * 10)]
     assert merge(some, 1).image_miou_sum == merge(reversed(some), 1).image_miou_sum == 1e16 + 4
     assert merge(some[3:], 1).image_miou_sum == 1.0
+
+
+@pytest.mark.parametrize("column", MASKS_SCHEMA.names)
+def test_columns_of_other_names_or_types_are_damage(column: str) -> None:
+    """A flipped byte of the footer may rename a column: its readers would find nothing, or fail in their own ways."""
+    table = pa.Table.from_pylist([], schema=MASKS_SCHEMA)
+    at = table.column_names.index(column)
+    for wrong in (
+        table.rename_columns([name if name != column else "x" for name in table.column_names]),
+        table.set_column(at, column, pa.array([], pa.struct([("x", pa.int8())]))),
+    ):
+        file = io.BytesIO()
+        pq.write_table(wrong, file)
+        with pytest.raises(ValueError, match=f"no column {column} of"):
+            read_masks(file, [column] if column in wrong.column_names else None)
+    file = io.BytesIO()
+    pq.write_table(table, file)
+    assert read_masks(file, [column, "meta"]).column_names == [column]
