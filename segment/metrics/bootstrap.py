@@ -89,7 +89,7 @@ class Bootstrap:
                 *(self._numbers(int(run[0]) * steps, len(run) * steps) for run in runs if len(run)),
             ]
         )
-        drawn = _POISSON[numbers].reshape(len(different), -1)[:, : self.resamples]
+        drawn = _POISSON[numbers].reshape(len(different), steps * _UNITS_OF_COUNTER)[:, : self.resamples]
         return np.asarray(drawn[place], np.float64)
 
     def _numbers(self, first: int, steps: int) -> NDArray[np.uint16]:

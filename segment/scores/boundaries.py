@@ -128,7 +128,7 @@ class BoundarySums:
         self._total += boundaries.total()
         if units is not None and draws is not None:
             self._units.add(units[np.diff(boundaries.offsets) > 0])
-            self._sums += draws.T @ boundaries.by_role().reshape(len(draws), -1)
+            self._sums += draws.T @ boundaries.by_role().reshape(len(draws), 3 * boundaries.classes)
 
     def scored(self) -> BoundaryScore:
         """Return the boundary IoU, with intervals if there are resamples and two or more units."""

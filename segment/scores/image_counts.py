@@ -76,12 +76,18 @@ class ImageCounts:
         sums = [np.bincount(owner + role[self.cells], weights=self.counts, minlength=size) for role in roles]
         return np.stack([one.reshape(len(self), self.classes + 1)[:, :-1] for one in sums], axis=1)
 
-    def pixels_in(self, cells: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """Return the pixels of each image in these cells, `bool[(C + 1) * C]`: whole numbers, `float64[n]`."""
+    def pixels_in(self, cells: NDArray[np.bool_], weights: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
+        """Return the pixels of each image in some cells, `float64[n]`.
+
+        Args:
+            cells: `bool[(C + 1) * C]`.
+            weights: `float64[n, C]`, of a pixel by image and predicted class; None for 1, and whole numbers.
+        """
         chosen = cells[self.cells]
-        return np.asarray(
-            np.bincount(self._owner[chosen], weights=self.counts[chosen], minlength=len(self)), np.float64
-        )
+        owner, pixels = self._owner[chosen], self.counts[chosen].astype(np.float64)
+        if weights is not None:
+            pixels *= weights[owner, self.cells[chosen] % self.classes]
+        return np.asarray(np.bincount(owner, weights=pixels, minlength=len(self)), np.float64)
 
     def label_share(self, index: int) -> NDArray[np.float64]:
         """Return the share of a class among the labelled pixels of each image, `float64[n]`; NaN without a label."""

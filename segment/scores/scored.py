@@ -227,7 +227,7 @@ class ScoreSums:
         self.total += counts.total()
         by_role = counts.regrouped(self._protocol.grouping).by_role(self._roles)
         self._units.add(units[by_role.any(axis=(1, 2)) if counted is None else counted])
-        features = [by_role.reshape(len(counts), -1)]
+        features = [by_role.reshape(len(counts), 3 * len(self._protocol.grouping.names))]
         if self._is_mean:
             mious = image_mious(counts, self._protocol)
             held = ~np.isnan(mious)

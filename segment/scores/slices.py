@@ -145,13 +145,13 @@ class _Values:
         self._by, self._kept = by, kept
         self._texts = _texts(by, kept, "by")
         self._numbers: dict[str, int] = {}
-        self._first_id = "none"
+        self._first_id: str | None = None
 
     def __len__(self) -> int:
         return len(self._numbers)
 
     def numbers_of(self, counts: ImageCounts) -> NDArray[np.intp]:
-        if not self._numbers and len(counts):
+        if self._first_id is None and len(counts):
             self._first_id = shown(counts.ids[0].as_py())
         encoded = self._texts(counts).dictionary_encode()
         numbers = [self._numbers.setdefault(value, len(self._numbers)) for value in encoded.dictionary.to_pylist()]

@@ -20,6 +20,7 @@ from segment.cli.score import Convention
 from segment.errors import SegmentError, UsageError
 from segment.metrics import CONVENTIONS, Confusion, image_scores, score
 from segment.metrics.bootstrap import Bootstrap
+from segment.metrics.conventions import mean_of_defined
 from segment.metrics.regroup import regroup
 from segment.report.aggregate import load_report
 from segment.scores.image_counts import ImageCounts
@@ -96,7 +97,11 @@ def test_intervals_are_those_of_a_plain_loop(place: Place, convention: Any, grou
         one = score(sum((labelled[name] for name in drawn), Confusion.zeros(CLASSES)), (3,), convention)
         iou = np.where((one.labelled == 0) & (point.labelled > 0), np.nan, one.iou)
         by_image = [image_scores(labelled[name], (3,), "omz")[1] for name in drawn]
-        mious.append(np.mean([m for m in by_image if m is not None]) if convention == "image-mean" else np.nanmean(iou))
+        mious.append(
+            float(mean_of_defined(np.array([m for m in by_image if m is not None])))
+            if convention == "image-mean"
+            else float(mean_of_defined(iou))
+        )
         ious.append(iou)
     low, high = np.nanpercentile(mious, [2.5, 97.5])
     interval = found.overall.intervals["miou"]
