@@ -197,7 +197,7 @@ class Ledger:
         try:
             stats = merge(folded, classes)
         except FileNotFoundError:
-            raise SegmentError(f"a committed part of {shard} has been lost: run the same command again") from None
+            raise SegmentError(f"a committed part of {shard} has been lost: run the same `segment run` again") from None
         self.store.write(self.stats_url(shard), to_parquet(_stats_table(shard, stats, card)))
         return stats
 

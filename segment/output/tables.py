@@ -20,7 +20,16 @@ import pyarrow.parquet as pq
 from segment.inputs.metadata import Values
 from segment.metrics import Confusion, Score
 from segment.models.classes import Classes
-from segment.output.mask_columns import CELLS, MASK, NO_COLUMNS, ExtraColumns, ImageExtras, features_of, masks_schema
+from segment.output.mask_columns import (
+    CELLS,
+    MASK,
+    MASKS_SCHEMA,
+    NO_COLUMNS,
+    ExtraColumns,
+    ImageExtras,
+    features_of,
+    masks_schema,
+)
 
 FORMAT_VERSION = 3  # covers the meaning of masks, labels and counts, too; runs of another version are refused
 
@@ -209,8 +218,17 @@ def _absent(values: Sequence[object]) -> pa.Array:
 
 
 def read_masks(file: BinaryIO, columns: Sequence[str] | None = None) -> pa.Table:
-    """Read an open masks file and check its page checksums; only the given columns are fetched (None: all)."""
-    return pq.ParquetFile(file, page_checksum_verification=True).read(columns=columns)
+    """Read an open masks file and check its page checksums; only the given columns are fetched (None: all).
+
+    Raises:
+        ValueError: a column of every run is not there, or is of another type.
+    """
+    table = pq.ParquetFile(file, page_checksum_verification=True).read(columns=columns)
+    found = {field.name: field.type for field in table.schema}
+    for field in MASKS_SCHEMA:
+        if (columns is None or field.name in columns) and found.get(field.name) != field.type:
+            raise ValueError(f"no column {field.name} of {field.type}")
+    return table
 
 
 def footer_of(table: pa.Table) -> dict[str, object]:

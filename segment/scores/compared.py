@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segment.metrics import Confusion
-from segment.scores.mask_pairs import PairedImages, image_agreement
+from segment.scores.mask_pairs import PairedImages, PairsRead, image_agreement
 from segment.scores.paired import PairedScores, PairSums
 from segment.scores.run_images import Units
 from segment.scores.scored import Protocol, Scored, ScoreSums, image_mious
@@ -39,7 +39,7 @@ class Pairs:
         agreement: share of the pixels of each that agree, `float64[n]`; NaN if masks were not compared.
         mious: the mIoU of each in A and in B, `float64[2, n]`; NaN if unlabelled.
         with_masks: whether masks were compared.
-        other_size, enlarged: see `scores.mask_pairs.LeftOut`.
+        read: what was found while they were read.
     """
 
     rows_a: NDArray[np.intp]
@@ -47,8 +47,7 @@ class Pairs:
     agreement: NDArray[np.float64]
     mious: NDArray[np.float64]
     with_masks: bool
-    other_size: int
-    enlarged: tuple[int, int]
+    read: PairsRead
 
     def __len__(self) -> int:
         return len(self.rows_a)
@@ -90,7 +89,7 @@ class AllCompared(ComparedSums):
         super().__init__(protocols, of_masks, units)
         self._protocols, self._of_masks, self._with_masks = protocols, of_masks, with_masks
         self._rows, self._figures = np.empty((2, most), np.intp), np.full((3, most), np.nan)
-        self._other_size, self._enlarged = 0, np.zeros(2, np.int64)
+        self._read = PairsRead.nothing()
         self.totals = [Confusion.zeros(len(protocol.grouping.of_class)) for protocol in protocols]
 
     def add(self, block: PairedImages) -> None:
@@ -103,11 +102,9 @@ class AllCompared(ComparedSums):
             self._figures[number, here] = image_mious(counts, protocol)
         if block.masks is not None:
             self._figures[2, here] = image_agreement(block.masks.regrouped(self._of_masks.grouping))
-        self._other_size += block.left_out.other_size
-        self._enlarged += block.left_out.enlarged
+        self._read += block.read
 
     def pairs(self) -> Pairs:
         """Return the images."""
         rows, figures = self._rows[:, : self._images], self._figures[:, : self._images]
-        enlarged = int(self._enlarged[0]), int(self._enlarged[1])
-        return Pairs(rows[0], rows[1], figures[2], figures[:2], self._with_masks, self._other_size, enlarged)
+        return Pairs(rows[0], rows[1], figures[2], figures[:2], self._with_masks, self._read)

@@ -48,16 +48,33 @@ class Side:
 
 
 @dataclass(frozen=True, eq=False)
-class LeftOut:
-    """What was found while a block of pairs was read.
+class PairsRead:
+    """What was found while pairs were read.
 
     Attributes:
         other_size: images left out, as their source has another size in the other run.
-        enlarged: `int64[2]`, number of masks of A and of B that were enlarged to the size of their image.
+        resized: `int64[2]`, number of masks of A and of B that were resized to their image.
+        elsewhere: number of images whose source has another URI in the other run.
+        example: both URIs of the first of these.
     """
 
     other_size: int
-    enlarged: NDArray[np.int64]
+    resized: NDArray[np.int64]
+    elsewhere: int
+    example: tuple[str, str] | None
+
+    @staticmethod
+    def nothing() -> PairsRead:
+        """Return what was found of no pairs."""
+        return PairsRead(0, np.zeros(2, np.int64), 0, None)
+
+    def __add__(self, other: PairsRead) -> PairsRead:
+        return PairsRead(
+            self.other_size + other.other_size,
+            self.resized + other.resized,
+            self.elsewhere + other.elsewhere,
+            self.example or other.example,
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +89,7 @@ class PairedImages:
         sliced: A's counts by the classes that are compared, by which the images are divided into slices.
         units: `uint64[n]`, what resamples draw of each image.
         draws: how often, `float64[n, resamples]`; None without resamples.
-        left_out: of the block that was read.
+        read: of the block that was read.
     """
 
     rows_a: NDArray[np.intp]
@@ -83,7 +100,7 @@ class PairedImages:
     sliced: ImageCounts
     units: NDArray[np.uint64]
     draws: NDArray[np.float64] | None
-    left_out: LeftOut
+    read: PairsRead
 
     def __len__(self) -> int:
         return len(self.rows_a)
@@ -99,7 +116,7 @@ class PairedImages:
             self.sliced.take(images),
             self.units[images],
             None if self.draws is None else self.draws[images],
-            self.left_out,
+            self.read,
         )
 
 
@@ -134,7 +151,7 @@ def read_pairs(
     for block in in_order(reader.read, _by_part(a.rows, matches), name="pairs", threads=_THREADS, ahead=2 * _THREADS):
         drawn, draws = units.of(block.rows_a, block.a)
         masks, sliced = block.masks if with_masks else None, block.a.regrouped(grouping)
-        yield PairedImages(block.rows_a, block.rows_b, block.a, block.b, masks, sliced, drawn, draws, block.left_out)
+        yield PairedImages(block.rows_a, block.rows_b, block.a, block.b, masks, sliced, drawn, draws, block.read)
 
 
 def _by_part(a: RunRows, matches: Matches) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
@@ -148,14 +165,14 @@ def _by_part(a: RunRows, matches: Matches) -> Iterator[tuple[NDArray[np.intp], N
 
 @dataclass(frozen=True, eq=False)
 class _Block:
-    """Images of a part of A that can be compared: their rows and counts, and what was left out or enlarged."""
+    """Images of a part of A that can be compared: their rows and counts."""
 
     rows_a: NDArray[np.intp]
     rows_b: NDArray[np.intp]
     a: ImageCounts
     b: ImageCounts
     masks: ImageCounts
-    left_out: LeftOut
+    read: PairsRead
 
 
 class _Reader:
@@ -165,8 +182,8 @@ class _Reader:
         self._a, self._b, self._common, self._with_masks = a, b, common, with_masks
         self._large = threading.Lock()  # masks in files of their own, of which one image's are in memory at once
         self._meta, mask = meta, ["mask"] if with_masks else []
-        self._part_of_a = self._part_reader(a, [*count_columns(meta), *mask])
-        self._part_of_b = functools.lru_cache(maxsize=_CACHED)(self._part_reader(b, [*count_columns(), *mask]))
+        self._part_of_a = self._part_reader(a, ["uri", *count_columns(meta), *mask])
+        self._part_of_b = functools.lru_cache(maxsize=_CACHED)(self._part_reader(b, ["uri", *count_columns(), *mask]))
 
     @staticmethod
     def _part_reader(side: Side, columns: list[str]) -> Callable[[int], pa.Table]:
@@ -183,13 +200,15 @@ class _Reader:
         one, other = one.filter(pa.array(kept)), other.filter(pa.array(kept))
         a = counts_of_rows(len(self._a.card.classes), one, self._meta)
         b = counts_of_rows(len(self._b.card.classes), other)
-        matrices, enlarged = self._confusions(one, other) if self._with_masks else ([], np.zeros(2, np.int64))
+        matrices, resized = self._confusions(one, other) if self._with_masks else ([], np.zeros(2, np.int64))
         masks = counts_of_matrices(len(self._common.classes), a.ids, a.pixels, matrices)
-        left_out = LeftOut(int(np.count_nonzero(~kept)), enlarged)
-        return _Block(rows[0][kept], rows[1][kept], a, b, masks, left_out)
+        moved = np.flatnonzero(np.asarray(pc.not_equal(one["uri"], other["uri"])))
+        example = (one["uri"][moved[0]].as_py(), other["uri"][moved[0]].as_py()) if len(moved) else None
+        found = PairsRead(int(np.count_nonzero(~kept)), resized, len(moved), example)
+        return _Block(rows[0][kept], rows[1][kept], a, b, masks, found)
 
     def _confusions(self, one: pa.Table, other: pa.Table) -> tuple[list[Confusion], NDArray[np.int64]]:
-        enlarged = np.zeros(2, np.int64)
+        resized = np.zeros(2, np.int64)
         found = []
         columns = ["height", "width", "mask"]
         for row_a, row_b in zip(one.select(columns).to_pylist(), other.select(columns).to_pylist(), strict=True):
@@ -200,10 +219,10 @@ class _Reader:
                 for number, side in enumerate((self._a, self._b)):
                     if masks[number].shape != size:
                         masks[number] = resize.restore_mask(masks[number], side.card.input, size)
-                        enlarged[number] += 1
+                        resized[number] += 1
                 to_a, to_b = self._common.tables
                 found.append(Confusion.of(to_b[masks[1]], to_a[masks[0]], len(self._common.classes)))
-        return found, enlarged
+        return found, resized
 
 
 def _mask(side: Side, row: Mapping[str, Any]) -> NDArray[np.uint8]:

@@ -100,6 +100,7 @@ class Matches:
         rows_a, rows_b: `int64[m]`, indices of their rows in `RunRows`.
         only_a, only_b: number of rows of which the other run has none.
         failed_a, failed_b: number of error rows.
+        failed_of_a, failed_of_b: number of A's images that are error rows in B, and the other way round.
         by_shard: whether ids come several times, so that only shard and id together name an image.
     """
 
@@ -109,6 +110,8 @@ class Matches:
     only_b: int
     failed_a: int
     failed_b: int
+    failed_of_a: int
+    failed_of_b: int
     by_shard: bool
 
     def __len__(self) -> int:
@@ -122,22 +125,28 @@ def match(a: RunRows, b: RunRows, plan_a: Plan, plan_b: Plan) -> Matches:
         SegmentError: a shard has two sound rows of one id.
     """
     keys_a, keys_b = a.keys, b.keys
-    by_shard = not (_are_different(keys_a[a.sound]) and _are_different(keys_b[b.sound]))
+    by_shard = _comes_in_several_shards(a, plan_a) or _comes_in_several_shards(b, plan_b)
     if by_shard:
         keys_a, keys_b = _with_shard(a, plan_a), _with_shard(b, plan_b)
-        if not (_are_different(keys_a[a.sound]) and _are_different(keys_b[b.sound])):
-            raise SegmentError("a shard holds two images of one id: `segment audit` says which, and what to do")
-    sound_a, sound_b = np.flatnonzero(a.sound), np.flatnonzero(b.sound)
-    place = _places_of(keys_a[a.sound], keys_b[b.sound])
+    wanted, held = keys_a[a.sound], keys_b[b.sound]
+    if not (_are_different(wanted) and _are_different(held)):
+        raise SegmentError("a shard holds two images of one id: `segment audit` says which, and what to do")
+    place = _places_of(wanted, held)
     return Matches(
-        sound_a[place >= 0],
-        sound_b[place[place >= 0]],
-        int(np.count_nonzero(_places_of(keys_a, keys_b) < 0)),
-        int(np.count_nonzero(_places_of(keys_b, keys_a) < 0)),
+        np.flatnonzero(a.sound)[place >= 0],
+        np.flatnonzero(b.sound)[place[place >= 0]],
+        _missing(keys_a, keys_b),
+        _missing(keys_b, keys_a),
         int(np.count_nonzero(~a.sound)),
         int(np.count_nonzero(~b.sound)),
+        int(np.count_nonzero(place < 0)) - _missing(wanted, keys_b),
+        _missing(held, wanted) - _missing(held, keys_a),
         by_shard,
     )
+
+
+def _missing(keys: NDArray[np.uint64], others: NDArray[np.uint64]) -> int:
+    return int(np.count_nonzero(_places_of(keys, others) < 0))
 
 
 def _places_of(wanted: NDArray[np.uint64], held: NDArray[np.uint64]) -> NDArray[np.intp]:
@@ -149,9 +158,13 @@ def _places_of(wanted: NDArray[np.uint64], held: NDArray[np.uint64]) -> NDArray[
 
 
 def _are_different(keys: NDArray[np.uint64]) -> bool:
-    """Whether no two sound rows have one key; an id that comes twice in a shard has an error row."""
-    ordered = np.sort(keys)
-    return not bool((ordered[1:] == ordered[:-1]).any())
+    return len(np.unique(keys)) == len(keys)
+
+
+def _comes_in_several_shards(rows: RunRows, plan: Plan) -> bool:
+    """Whether an id does, also in an error row: the same id of another shard is another image."""
+    different = len(np.unique(rows.keys))
+    return different < len(rows) and len(np.unique(_with_shard(rows, plan))) != different
 
 
 def _with_shard(rows: RunRows, plan: Plan) -> NDArray[np.uint64]:

@@ -174,7 +174,8 @@ class _Values:
     def _refuse_so_many(self, number: str, why: str) -> None:
         values = [value for value, _ in _ranked(self._numbers)]
         if self._kept and _are_numbers(values):
-            thirds = ",".join(f"{float(values[len(values) * third // 3]):g}" for third in (1, 2))
+            distinct = list({float(value): value for value in values}.values())
+            thirds = ",".join(distinct[len(distinct) * third // 3] for third in (1, 2))
             why = f"give bounds between slices, as --by '{self._by}:{thirds}'"
         some = ", ".join(repr(shown(value)) for value in values[:3])
         raise UsageError(f"by = {self._by!r} has {number} distinct values, such as {some}: {why}")
@@ -200,7 +201,9 @@ class Groups:
 
     def __init__(self, by: str, kept: Collection[str]) -> None:
         name = kept_name(by, kept, "group_by")
-        self._by, self._kept = by, name if name == by.removeprefix(META) else None
+        if name and by.removeprefix(META) != name:
+            raise UsageError(f"group_by = {by!r}: a group has one value of {name!r}, and no bounds: leave them out")
+        self._by, self._kept = by, name
         self._texts = _texts(by, self._kept, "group_by")
 
     def units_of(self, counts: ImageCounts) -> NDArray[np.uint64]:

@@ -102,7 +102,7 @@ def test_what_is_no_plan_is_not_taken_for_one(ledger: Ledger, stops: list[str] |
     table = PLAN.table.drop_columns("stop")
     STORE.write(ledger.url("plan.parquet"), to_parquet(table.append_column("stop", [stops]) if stops else table))
     with pytest.raises(
-        SegmentError, match=r"plan\.parquet is damaged: delete it, and the same command writes it again"
+        SegmentError, match=r"plan\.parquet is damaged: delete it, and the same `segment run` writes it again"
     ):
         ledger.read_plan()
     assert PLAN_SCHEMA.names == PLAN.table.schema.names
@@ -527,7 +527,7 @@ def test_damage_to_what_is_stored_is_named_and_mended_by_deleting(
         next(place.output.glob("stats/*.parquet")).unlink()
     with pytest.raises(SegmentError) as caught:
         place.run()
-    assert str(caught.value).startswith(f"{file} is damaged: delete it, and the same command writes it again")
+    assert str(caught.value).startswith(f"{file} is damaged: delete it, and the same `segment run` writes it again")
     file.unlink()
     place.run()
     assert contents(place.output) == before

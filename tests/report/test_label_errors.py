@@ -111,7 +111,7 @@ def test_confidence_weighs_the_regions_and_lost_sources_are_told(tmp_path: Path,
     assert found.notes == ["ranked by the largest disc within a region and the model's confidence in the region"]
     (place.images / "block.png").unlink()
     assert {one.id for one in find(place).regions} == {"seam.png"}
-    assert "1 source gone or changed, or too large" in find(place).notes
+    assert "1 source gone, changed, too large, or not readable" in find(place).notes
 
 
 def test_without_labels_there_is_nothing_to_find(tmp_path: Path, segment: Call) -> None:

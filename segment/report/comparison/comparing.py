@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from segment.errors import UsageError
 from segment.metrics.bootstrap import Bootstrap
-from segment.metrics.common_classes import CommonClasses, common_classes
+from segment.metrics.common_classes import CommonClasses, common_classes, pairs_of_each
 from segment.metrics.regroup import Grouping
 from segment.models.card import Convention
 from segment.output.ledger import Ledger
@@ -37,7 +37,7 @@ class ComparisonRequest(Request):
     """How runs are compared: how each is scored, by the convention of A's card unless asked, and with common classes.
 
     Attributes:
-        map: pairs of classes, as `A-name=B-name`; see `metrics.common_classes`.
+        map: pairs of classes, as `A-name=B-name`; of several runs, each takes those that name a class of it.
         masks: compare the masks, too; if not, only the stored counts, and no mask is read.
     """
 
@@ -201,7 +201,10 @@ def compare_ledgers(ledgers: Sequence[Ledger], asked: ComparisonRequest) -> RunC
     check_convention(asked.convention)
     check_resamples(asked.resamples, asked.seed, asked.group_by)
     runs = tuple(_opened(letter, ledger) for letter, ledger in zip(_LETTERS, ledgers, strict=False))
-    return RunComparison(runs, tuple(_against(runs[0], other, asked) for other in runs[1:]))
+    own, *others = (run.report.card.classes for run in runs)
+    maps = pairs_of_each(asked.map, own, others)
+    against = (_against(runs[0], run, replace(asked, map=pairs)) for run, pairs in zip(runs[1:], maps, strict=True))
+    return RunComparison(runs, tuple(against))
 
 
 def _opened(letter: str, ledger: Ledger) -> ComparedRun:
@@ -260,8 +263,11 @@ def _asked(grouping: Grouping, asked: ComparisonRequest) -> tuple[int, ...] | No
 def _nothing_in_common(a: ComparedRun, b: ComparedRun, matches: Matches) -> str:
     if len(matches):
         return "every image that both runs have has another size in the other one: these are runs of other images"
-    first = ((run.letter, run.rows.first_id) for run in (a, b))
-    held = [f"{letter} has {shown(name)!r}" for letter, name in first if name is not None]
-    words = f": {', '.join(held)}" if held else ""
+    held = []
+    for run in (a, b):
+        if run.rows.first_id is None:
+            return f"{run.letter}, {shown(run.report.output)}, has no image{'' if run.report.is_whole else ' yet'}"
+        held.append(f"{run.letter} has {shown(run.rows.first_id)!r}")
+    words = f": {', '.join(held)}"
     failed = " without an error" if matches.only_a < len(a.rows) else ""
     return f"{a.letter} and {b.letter} have no image in common{failed}; they are matched by id{words}"

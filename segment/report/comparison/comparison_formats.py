@@ -206,7 +206,7 @@ def _against_json(found: Against) -> dict[str, Any]:
         "only_in_b": matches.only_b,
         "errors_in_a": matches.failed_a,
         "errors_in_b": matches.failed_b,
-        "of_another_size": found.pairs.other_size,
+        "of_another_size": found.pairs.read.other_size,
         "matched_by_shard": matches.by_shard,
         "notes": notes(found),
         **_images_json(found, found.overall),
