@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from segment.errors import StoreError
+from segment.errors import StoreError, UsageError
 from segment.images.regions import Region, disagreements
 from segment.output.ledger import Ledger
 from segment.output.part_rows import numbers_of
@@ -71,6 +71,8 @@ def label_error_gallery(
         if not found.differing:
             return None
         drawn = [_outlined(ledger, task, *one) for one in zip(found.regions, found.rows, strict=True)]
+    except UsageError:
+        return None  # no image of these parts is labelled
     except StoreError as error:
         return LabelErrorGallery((), (f"not looked for: {error}",))
     sampled = [f"of the images of {count(len(numbers), 'part')}, evenly spread"] if len(numbers) < len(parts) else []

@@ -26,8 +26,10 @@ from segment.output.mask_columns import BOUNDARY, MASKS_SCHEMA, ExtraColumns, ma
 from segment.report.aggregate import load_report
 from segment.report.console import print_report
 from segment.report.markdown import to_markdown
+from segment.report.percents import span
 from segment.report.run_score import score_run, with_intervals
 from segment.report.score_formats import print_score, to_csv, to_json
+from segment.report.score_formats import to_markdown as score_as_markdown
 from segment.scores.boundaries import REFUSED, ImageBoundaries
 from segment.scores.boundaries import read_boundary_score as read_score
 from segment.store.client import Store
@@ -140,6 +142,11 @@ def test_slices_are_runs_of_their_images(place: Place) -> None:
         assert boundary is not None
         total = sum((counts_of(n) for n in numbers), BoundaryCounts.zeros(CLASSES))
         np.testing.assert_array_equal(boundary.score.iou, total.score.iou)
+    markdown = score_as_markdown(found)
+    assert "| slice | images | mIoU % | 95 % interval | pixel acc. % | boundary % | 95 % of it |" in markdown
+    south = found.slices["south"].boundary
+    assert south is not None
+    assert f"| {100 * (south.mean or 0):.2f} | {span(south.interval)} |" in markdown
     grouped = segment.score(place.output, resamples=20, group_by="folder").overall.boundary
     assert grouped is not None
     assert grouped.interval is not None
