@@ -145,6 +145,23 @@ def counts_of_matrices(
     )
 
 
+def joined(blocks: Sequence[ImageCounts]) -> ImageCounts:
+    """Return the counts of the images of one or more blocks, in order."""
+    first = blocks[0]
+    return ImageCounts(
+        first.classes,
+        pa.chunked_array([chunk for block in blocks for chunk in block.ids.chunks], pa.string()),
+        np.concatenate([block.pixels for block in blocks]),
+        np.append(0, np.cumsum(np.concatenate([np.diff(block.offsets) for block in blocks]))),
+        np.concatenate([block.cells for block in blocks]),
+        np.concatenate([block.counts for block in blocks]),
+        {
+            name: pa.chunked_array([chunk for block in blocks for chunk in block.meta[name].chunks], pa.string())
+            for name in first.meta
+        },
+    )
+
+
 def compact(counts: NDArray[np.int64]) -> NDArray[np.integer]:
     """Return counts as `uint32`, where all of them fit."""
     return counts.astype(np.uint32) if not counts.size or counts.max() <= _LARGEST else counts

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import itertools
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,7 @@ from segment.output.ledger import Ledger
 from segment.output.mask_files import read_mask
 from segment.output.part_rows import read_part_rows
 from segment.output.plan import Plan
-from segment.scores.image_counts import ImageCounts, count_columns, counts_of_matrices, counts_of_rows
+from segment.scores.image_counts import ImageCounts, count_columns, counts_of_matrices, counts_of_rows, joined
 from segment.scores.matching import Matches, RunRows, rows_at
 from segment.scores.run_images import Units
 from segment.store.background import in_order
@@ -148,10 +148,34 @@ def read_pairs(
         SegmentError: a masks file is damaged or lost.
     """
     reader = _Reader(a, b, common, with_masks, meta)
-    for block in in_order(reader.read, _by_part(a.rows, matches), name="pairs", threads=_THREADS, ahead=2 * _THREADS):
+    blocks = in_order(reader.read, _by_part(a.rows, matches), name="pairs", threads=_THREADS, ahead=2 * _THREADS)
+    for block in _in_chunks(blocks):
         drawn, draws = units.of(block.rows_a, block.a)
         masks, sliced = block.masks if with_masks else None, block.a.regrouped(grouping)
         yield PairedImages(block.rows_a, block.rows_b, block.a, block.b, masks, sliced, drawn, draws, block.read)
+
+
+def _in_chunks(blocks: Iterable[_Block]) -> Iterator[_Block]:
+    """Join blocks, each of at most `CHUNK` images, so that those of all but the last have about as many."""
+    waiting: list[_Block] = []
+    for block in blocks:
+        if waiting and sum(len(one.rows_a) for one in waiting) + len(block.rows_a) > CHUNK:
+            yield _joined(waiting)
+            waiting = []
+        waiting.append(block)
+    if waiting:
+        yield _joined(waiting)
+
+
+def _joined(blocks: Sequence[_Block]) -> _Block:
+    return _Block(
+        np.concatenate([block.rows_a for block in blocks]),
+        np.concatenate([block.rows_b for block in blocks]),
+        joined([block.a for block in blocks]),
+        joined([block.b for block in blocks]),
+        joined([block.masks for block in blocks]),
+        sum((block.read for block in blocks), PairsRead.nothing()),
+    )
 
 
 def _by_part(a: RunRows, matches: Matches) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
@@ -201,7 +225,8 @@ class _Reader:
         a = counts_of_rows(len(self._a.card.classes), one, self._meta)
         b = counts_of_rows(len(self._b.card.classes), other)
         matrices, resized = self._confusions(one, other) if self._with_masks else ([], np.zeros(2, np.int64))
-        masks = counts_of_matrices(len(self._common.classes), a.ids, a.pixels, matrices)
+        ids, pixels = (a.ids, a.pixels) if self._with_masks else (pa.chunked_array([], pa.string()), a.pixels[:0])
+        masks = counts_of_matrices(len(self._common.classes), ids, pixels, matrices)
         moved = np.flatnonzero(np.asarray(pc.not_equal(one["uri"], other["uri"])))
         example = (one["uri"][moved[0]].as_py(), other["uri"][moved[0]].as_py()) if len(moved) else None
         found = PairsRead(int(np.count_nonzero(~kept)), resized, len(moved), example)

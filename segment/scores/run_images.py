@@ -108,15 +108,27 @@ def read_run_images(
     """
     columns = [*count_columns(meta), *(["boundary"] if fraction is not None else [])]
     first = 0
-    for _, table in part_tables(ledger, plan, numbers_of(plan, parts), columns):
-        for start in range(0, len(table), CHUNK):
-            rows = table.slice(start, CHUNK)
-            held = np.flatnonzero(np.asarray(pc.is_valid(rows["confusion"])))
-            rows = rows.take(pa.array(held))
-            counts = counts_of_rows(classes, rows, meta)
-            boundaries = None if fraction is None else boundaries_of_rows(classes, fraction, rows)
-            yield RunImages(counts, boundaries, *units.of(first + start + held, counts))
-        first += len(table)
+    for rows in _in_chunks(part_tables(ledger, plan, numbers_of(plan, parts), columns)):
+        held = np.flatnonzero(np.asarray(pc.is_valid(rows["confusion"])))
+        sound = rows.take(pa.array(held))
+        counts = counts_of_rows(classes, sound, meta)
+        boundaries = None if fraction is None else boundaries_of_rows(classes, fraction, sound)
+        yield RunImages(counts, boundaries, *units.of(first + held, counts))
+        first += len(rows)
+
+
+def _in_chunks(tables: Iterable[tuple[int, pa.Table]]) -> Iterator[pa.Table]:
+    """Yield the rows of parts, `CHUNK` at a time and in the end what is left: small products take longer."""
+    waiting: list[pa.Table] = []
+    for _, table in tables:
+        waiting.append(table.replace_schema_metadata(None))
+        if sum(map(len, waiting)) >= CHUNK:
+            rows = pa.concat_tables(waiting)
+            whole = len(rows) - len(rows) % CHUNK
+            yield from (rows.slice(start, CHUNK) for start in range(0, whole, CHUNK))
+            waiting = [rows.slice(whole)]
+    if waiting:
+        yield pa.concat_tables(waiting)
 
 
 class RunSums:
