@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from segment.api.baseline import compare
-    from segment.api.labels import label_errors
+    from segment.api.mislabelled import label_errors
     from segment.api.model import Model, load_model
     from segment.api.reader import Run, SegmentedImage, open_run
     from segment.api.segmenter import Segmenter
@@ -76,7 +76,7 @@ _HOMES = {
     "compare": "segment.api.baseline",
     "confusion": "segment.metrics",
     "iou": "segment.metrics",
-    "label_errors": "segment.api.labels",
+    "label_errors": "segment.api.mislabelled",
     "load_card": "segment.models.card",
     "load_model": "segment.api.model",
     "open_run": "segment.api.reader",

@@ -28,7 +28,7 @@ def label_errors(
     """
     import json
 
-    from segment.api.labels import find_in_run
+    from segment.api.mislabelled import find_in_run
     from segment.report.console import console_for
     from segment.report.label_errors import errors_to_csv, errors_to_json, rows_of
     from segment.report.score_formats import markdown_table, print_table
