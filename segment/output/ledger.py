@@ -13,7 +13,6 @@ from typing import Any
 import pyarrow as pa
 
 from segment.errors import SegmentError, UsageError
-from segment.metrics import score
 from segment.models.card import ModelCard
 from segment.output.damage import read_checked
 from segment.output.plan import Plan
@@ -155,6 +154,13 @@ class Ledger:
         data = plan.to_bytes()
         return read_checked(url, lambda: Plan.from_bytes(self.store.create(url, data)))
 
+    def extend_plan(self, plan: Plan) -> Plan:
+        """Freeze a plan that covers more tars; return the stored plan, as another driver may have indexed even more."""
+        now = self.read_plan()
+        if now is not None and now.tars_left < plan.tars_left:
+            return now
+        return self.replace_plan(plan)
+
     def finished_shards(self) -> set[str]:
         """Return the shards with statistics; these are written after the last part of a shard is committed."""
         found = (path for path in self.listed("stats") if "/" not in path and path.endswith(".parquet"))
@@ -198,7 +204,7 @@ class Ledger:
             stats = merge(folded, classes)
         except FileNotFoundError:
             raise SegmentError(f"a committed part of {shard} has been lost: run the same `segment run` again") from None
-        self.store.write(self.stats_url(shard), to_parquet(_stats_table(shard, stats, card)))
+        self.store.write(self.stats_url(shard), to_parquet(stats_table(shard, stats, card)))
         return stats
 
     def holds_stats(self, shard: str, stats: ShardStats, card: ModelCard) -> bool:
@@ -209,7 +215,7 @@ class Ledger:
         """
         url = self.stats_url(shard)
         written = read_checked(url, lambda: read_table(self.store.read(url)))
-        return bool(written.equals(_stats_table(shard, stats, card)))
+        return bool(written.equals(stats_table(shard, stats, card)))
 
     def part_stats(self, shard: str, part: str, classes: int, fingerprint: str) -> ShardStats:
         """Return the statistics of a committed part, computed from its rows.
@@ -305,11 +311,6 @@ class Ledger:
         """Delete `_SUCCESS` if it exists."""
         if self.is_complete():  # deleting a missing object would already need the permission to delete
             self.store.delete(self.url("_SUCCESS"))
-
-
-def _stats_table(shard: str, stats: ShardStats, card: ModelCard) -> pa.Table:
-    scored = score(stats.confusion, card.classes.ignored_classes, card.metric.convention)
-    return stats_table(shard, stats, card.classes, scored)
 
 
 def to_json(value: Mapping[str, Any]) -> bytes:

@@ -18,8 +18,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from segment.inputs.metadata import Values
-from segment.metrics import Confusion, Score
-from segment.models.classes import Classes
+from segment.metrics import Confusion, score
+from segment.models.card import ModelCard
 from segment.output.mask_columns import (
     CELLS,
     MASK,
@@ -263,16 +263,16 @@ def fold(table: pa.Table, classes: int) -> ShardStats:
     )
 
 
-def stats_table(shard: str, stats: ShardStats, classes: Classes, scored: Score) -> pa.Table:
+def stats_table(shard: str, stats: ShardStats, card: ModelCard) -> pa.Table:
     """Return the table of a shard's statistics: one row per class and one for void.
 
     Args:
         shard, stats: id and statistics of the shard.
-        classes: of the card.
-        scored: tp, fp, fn and IoU under the card's convention.
+        card: of the model; its convention decides tp, fp, fn and IoU.
     """
+    scored = score(stats.confusion, card.classes.ignored_classes, card.metric.convention)
     matrix = stats.confusion.counts
-    names = [*classes.names, "void"]
+    names = [*card.classes.names, "void"]
     padded = {name: [*getattr(scored, name).tolist(), 0] for name in ("tp", "fp", "fn")}
     size = len(names)
     return pa.table(

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from segment.errors import SegmentError, UsageError
 from segment.inputs.discover import Member, Part, Span
-from segment.metrics import Confusion, score
+from segment.metrics import Confusion
 from segment.output.audit import Audit, audit_listing
 from segment.output.identity import begin, differences, fingerprint_of, identity_of
 from segment.output.ledger import Ledger
@@ -329,7 +329,7 @@ def forget_part(ledger: Ledger) -> None:
 
 def count_twice(ledger: Ledger) -> None:
     stats = ShardStats(Confusion.zeros(CLASSES), 6, 0, 0, 0.0)
-    table = stats_table("in-00001-def", stats, CARD.classes, score(stats.confusion, (3,), "omz"))
+    table = stats_table("in-00001-def", stats, CARD)
     STORE.write(ledger.stats_url("in-00001-def"), to_parquet(table))
 
 

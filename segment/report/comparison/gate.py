@@ -70,9 +70,8 @@ def verdicts(found: RunComparison, limits: Limits) -> list[Verdict]:
 def _of_run(found: Against, limits: Limits) -> Iterator[Verdict]:
     run = found.b.letter
     if failed := found.matches.failed_of_a:
-        yield Verdict(
-            False, f"{run}: {count(failed, 'image')} that A has segmented {'is' if failed == 1 else 'are'} in error"
-        )
+        are = "is an error" if failed == 1 else "are errors"
+        yield Verdict(False, f"{run}: {count(failed, 'image')} that A has segmented {are}")
     if limits.change is not None:
         yield _of_change(found, limits.change)
     if limits.agreement is not None:
@@ -80,7 +79,7 @@ def _of_run(found: Against, limits: Limits) -> Iterator[Verdict]:
         value, limit = 100 * (found.agreement or 0), 100 * limits.agreement
         passed = value >= limit
         agreed = f"{run}: {_told(value, limit, '.4f')} % of the pixels agree{_cover(found)}"
-        yield Verdict(passed, f"{agreed}: {_side(passed)} {limit:g} %")
+        yield Verdict(passed, f"{agreed}: {_side(passed)} {limit:.10g} %")
 
 
 def _of_change(found: Against, limit: float) -> Verdict:
@@ -98,7 +97,7 @@ def _of_change(found: Against, limit: float) -> Verdict:
     else:
         exactly = "" if told == f"{value:+.2f}" else f", {told},"
         how = f"{100 * found.change:+.2f} points ({points_span(bounds)}){_cover(found)}: its lower bound{exactly}"
-    return Verdict(passed, f"{run}: change of mIoU {how} is {_side(passed)} {limit:+g}")
+    return Verdict(passed, f"{run}: change of mIoU {how} is {_side(passed)} {limit:+.10g}")
 
 
 def _side(passed: bool) -> str:
