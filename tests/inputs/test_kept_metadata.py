@@ -373,15 +373,13 @@ def kept_counts(values: list[str]) -> ImageCounts:
 def test_bounds_that_a_message_advises_make_slices(values: list[str]) -> None:
     counts = kept_counts([*values, f"0{values[0]}"])  # one number in two ways
     with pytest.raises(UsageError) as refused:
-        slices_by(counts, "v", ["a", "b"])
+        divided(counts, "v")
     advised = re.findall(r"--by '(.*)'", str(refused.value))[0]
-    found = slices_by(counts, advised, ["a", "b"])
-    sizes = np.bincount(found.of_image)
+    sizes = np.bincount(divided(counts, advised)[1])
     assert len(sizes) == 3
     assert sizes.max() - sizes.min() <= 2
 
 
 def test_groups_have_no_bounds() -> None:
-    counts = kept_counts(["1", "2"])
     with pytest.raises(UsageError, match="a group has one value of 'v', and no bounds"):
-        groups_of(counts.ids, "v:1,2", counts.meta)
+        Groups("v:1,2", ["v"])
