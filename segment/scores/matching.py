@@ -58,13 +58,14 @@ def read_run_rows(ledger: Ledger, plan: Plan, parts: Collection[str]) -> RunRows
     for _, table in part_tables(ledger, plan, numbers, ["id", "status"]):
         ids = table["id"].to_pylist()
         first_id = ids[0] if first_id is None and ids else first_id
-        keys.append(np.array([_hash(name) for name in ids], np.uint64))
+        keys.append(np.array([key_of(name) for name in ids], np.uint64))
         sound.append(np.asarray(pc.equal(table["status"], "ok")))
     starts = np.append(0, np.cumsum([len(some) for some in keys[1:]], dtype=np.int64))
     return RunRows(np.concatenate(keys), np.concatenate(sound), np.array(numbers, np.int32), starts, first_id)
 
 
-def _hash(text: str, kind: bytes = b"id") -> int:
+def key_of(text: str, kind: bytes = b"id") -> int:
+    """Return the key of an id, or of another kind of name: a hash of 64 bits."""
     digest = hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=_HASH, person=kind).digest()
     return int.from_bytes(digest, "big")
 
@@ -170,5 +171,5 @@ def _comes_in_several_shards(rows: RunRows, plan: Plan) -> bool:
 def _with_shard(rows: RunRows, plan: Plan) -> NDArray[np.uint64]:
     """Return the keys of shard and id; the shard's hash is of another kind, or equal names would cancel out."""
     shards = plan.table["shard"]
-    of_part = np.array([_hash(shards[number].as_py(), b"shard") for number in rows.parts.tolist()], np.uint64)
+    of_part = np.array([key_of(shards[number].as_py(), b"shard") for number in rows.parts.tolist()], np.uint64)
     return rows.keys ^ np.repeat(of_part, np.diff(rows.starts))
