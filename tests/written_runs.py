@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segment.errors import sample_error_text
-from segment.images.codec import encode_mask
+from segment.images.mask_png import encode_mask
 from segment.inputs.discover import Part
 from segment.metrics import Confusion, image_scores
 from segment.models.card import ModelCard

@@ -31,7 +31,9 @@ from segment.output.mask_columns import (
     masks_schema,
 )
 
-FORMAT_VERSION = 3  # covers the meaning of masks, labels and counts, too; runs of another version are refused
+FORMAT_VERSION = (
+    4  # covers the meaning of masks, labels and counts, and the bytes of PNGs, too; runs of another version are refused
+)
 
 STATS_SCHEMA = pa.schema(
     [

@@ -182,6 +182,17 @@ def test_another_run_in_the_same_place_is_refused_with_the_difference(ledger: Le
     assert STORE.read(ledger.url("run.json")) == before
 
 
+def test_a_run_of_another_version_is_refused_without_advice_that_cannot_be_taken(ledger: Ledger) -> None:
+    begin(ledger, record(format=3))
+    STORE.write(ledger.masks_url("shard", "part"), b"committed")
+    with pytest.raises(UsageError) as caught:
+        begin(ledger, record(format=4))
+    assert str(caught.value).splitlines()[1:] == [
+        "  format: 3 there, 4 now",
+        "Choose another output, since another version of segment began that run.",
+    ]
+
+
 def test_a_run_that_committed_nothing_is_replaced(ledger: Ledger) -> None:
     begin(ledger, record(precision="bf16"))
     ledger.freeze_plan(PLAN)
