@@ -95,6 +95,7 @@ def our_confusions(
         output=str(folder / "out"),
         model=str(folder / "card.toml"),
         weights=str(weights),
+        runtime="openvino",  # as the independent script
         engine="local",
         precision=precision,
     )

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from segment.metrics import BoundaryCounts, Confusion, IoU, boundary_counts, confusion, iou
     from segment.models.card import ModelCard, load_card
     from segment.progress import Progress
+    from segment.quantization.quantizing import QuantisedModel, quantize
     from segment.report.aggregate import RunReport
     from segment.report.comparison.comparing import RunComparison
     from segment.report.label_errors import LabelErrors
@@ -38,6 +39,7 @@ __all__ = [
     "Model",
     "ModelCard",
     "Progress",
+    "QuantisedModel",
     "Run",
     "RunComparison",
     "RunReport",
@@ -52,6 +54,7 @@ __all__ = [
     "load_card",
     "load_model",
     "open_run",
+    "quantize",
     "run",
     "score",
 ]
@@ -66,6 +69,7 @@ _HOMES = {
     "Model": "segment.api.model",
     "ModelCard": "segment.models.card",
     "Progress": "segment.progress",
+    "QuantisedModel": "segment.quantization.quantizing",
     "Run": "segment.api.reader",
     "RunComparison": "segment.report.comparison.comparing",
     "RunReport": "segment.report.aggregate",
@@ -80,6 +84,7 @@ _HOMES = {
     "load_card": "segment.models.card",
     "load_model": "segment.api.model",
     "open_run": "segment.api.reader",
+    "quantize": "segment.quantization.quantizing",
     "run": "segment.runs.driver",
     "score": "segment.report.run_score",
 }

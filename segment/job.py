@@ -194,11 +194,18 @@ class Job(Settings):
     weights: str | None = Field(
         None, description="Path or URL of the weights (.onnx, .xml or .tflite). By default the card's own source."
     )
-    runtime: Literal["auto", "onnxruntime", "openvino"] = Field(
+    runtime: Literal["auto", "onnxruntime", "openvino", "litert"] = Field(
         "auto", description="Library that runs the model; `auto` is resolved once, by what every node supports."
     )
     device: Literal["auto", "cpu", "cuda", "tensorrt"] = Field("auto", description="Device that runs the model.")
     precision: Literal["auto", "f32", "bf16", "f16"] = Field("auto", description="Floating-point type of the model.")
+    min_agreement: float = Field(
+        0.99,
+        ge=0,
+        le=1,
+        description="Share of pixels, 0-1, that must be as in f32 on a CPU, on the first images: below it `auto` takes "
+        "f32, and a GPU is refused.",
+    )
     batch_size: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = Field(
         "auto", description="Images per call of the model; `auto` is 1 on CPUs and is measured on GPUs."
     )

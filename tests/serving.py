@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,13 @@ from tests.graphs import as_weights, painted
 
 ORT = Runtime("onnxruntime", "cpu", "f32", "")
 OPENVINO = Runtime("openvino", "cpu", "f32", "")
+LITERT = Runtime("litert", "cpu", "f32", "")
 BOTH = pytest.mark.parametrize("runtime", [ORT, OPENVINO], ids=lambda runtime: runtime.name)
+NEEDS_LITERT = pytest.mark.skipif(
+    importlib.util.find_spec("ai_edge_litert") is None, reason="LITERT MISSING: pip install 'segment-job[litert]'"
+)
+ON_LITERT = pytest.param(LITERT, marks=NEEDS_LITERT, id="litert")
+ON_TFLITE = pytest.mark.parametrize("runtime", [pytest.param(OPENVINO, id="openvino"), ON_LITERT])
 SHARED = Path(os.environ.get("SEGMENT_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 
 

@@ -12,19 +12,25 @@ import flatbuffers
 import numpy as np
 from numpy.typing import NDArray
 
-OPERATORS = {"LOGISTIC": 14, "RESHAPE": 22, "MEAN": 40, "NEG": 59, "ABS": 101, "QUANTIZE": 114}
-_TYPES = {"float32": 0, "int32": 2, "uint8": 3, "int64": 4, "int8": 9}
-_KEEP_DIMS = 27  # the number of ReducerOptions in the union of options
+OPERATORS = {
+    "LOGISTIC": 14, "RESHAPE": 22, "RESIZE_BILINEAR": 23, "CUSTOM": 32, "MEAN": 40, "STRIDED_SLICE": 45, "ARG_MAX": 56,
+    "NEG": 59, "LOG": 73, "ABS": 101, "QUANTIZE": 114, "RANDOM_UNIFORM": 148,
+}  # fmt: skip
+_TYPES = {"float32": 0, "int32": 2, "uint8": 3, "int64": 4, "int16": 7, "int8": 9}
 
 
 class Tensor(NamedTuple):
-    """A value: its name, shape and type; its content if it is a constant; scale and zero point if it is quantised."""
+    """A value: its name, shape and type; its content if it is a constant; scale and zero point if it is quantised.
+
+    The signature is the shape with -1 for sizes that are free.
+    """
 
     name: str
     shape: tuple[int, ...]
     dtype: str = "float32"
     content: NDArray[Any] | None = None
     quantised: tuple[float, int] | None = None
+    signature: tuple[int, ...] | None = None
 
 
 class Node(NamedTuple):
@@ -62,6 +68,7 @@ def tflite(tensors: Sequence[Tensor], nodes: Sequence[Node], inputs: Sequence[in
 
 def _tensor(builder: Any, tensor: Tensor, buffer: int) -> int:
     name, shape = builder.CreateString(tensor.name), _numbers(builder, tensor.shape, np.int32)
+    signature = _numbers(builder, tensor.signature, np.int32) if tensor.signature else 0
     slots = [
         (0, _offset, shape),
         (1, _int8, _TYPES[tensor.dtype]),
@@ -75,6 +82,8 @@ def _tensor(builder: Any, tensor: Tensor, buffer: int) -> int:
             (3, _offset, _numbers(builder, [zero_point], np.int64)),
         ]
         slots.append((4, _offset, _table(builder, 7, parameters)))
+    if signature:
+        slots.append((7, _offset, signature))
     return _table(builder, 8, slots)
 
 
@@ -84,13 +93,17 @@ def _node(builder: Any, node: Node, code: int) -> int:
         (1, _offset, _numbers(builder, node.inputs, np.int32)),
         (2, _offset, _numbers(builder, node.outputs, np.int32)),
     ]
-    if node.operator == "MEAN":
-        slots += [(3, _uint8, _KEEP_DIMS), (4, _offset, _table(builder, 1, [(0, _bool, True)]))]
+    if node.operator in _OPTIONS:
+        kind, size, options = _OPTIONS[node.operator]
+        slots += [(3, _uint8, kind), (4, _offset, _table(builder, size, options))]
     return _table(builder, 5, slots)
 
 
 def _code(builder: Any, operator: int) -> int:
-    return _table(builder, 4, [(0, _int8, operator), (2, _int32, 1), (3, _int32, operator)])
+    slots = [(0, _int8, min(operator, 127)), (2, _int32, 1), (3, _int32, operator)]
+    if operator == OPERATORS["CUSTOM"]:
+        slots.append((1, _offset, builder.CreateString("Foreign")))
+    return _table(builder, 4, slots)
 
 
 _Slot = tuple[int, Callable[[Any, int, Any], None], Any]
@@ -136,3 +149,12 @@ def _int8(builder: Any, place: int, value: int) -> None:
 
 def _bool(builder: Any, place: int, value: bool) -> None:
     builder.PrependBoolSlot(place, value, False)
+
+
+# The number of an operator's options in their union, how many fields its table has, and those that are set.
+_OPTIONS: dict[str, tuple[int, int, list[_Slot]]] = {
+    "MEAN": (27, 1, [(0, _bool, True)]),  # keep dimensions
+    "RESIZE_BILINEAR": (15, 4, [(2, _bool, True)]),  # align corners
+    "STRIDED_SLICE": (32, 5, []),
+    "ARG_MAX": (40, 1, [(0, _int8, _TYPES["int64"])]),
+}

@@ -87,6 +87,7 @@ CASES = {
         Case("icnet-onnxruntime", _ICNET, "graph:icnet", "onnxruntime", "f32", 101),
         Case("icnet-int8", "icnet-camvid-int8-onnx-0001", "graph:icnet-int8", "openvino", "bf16", 404),
         Case("deeplab-int8", "deeplabv3-mobilenetv2-dm05-int8", _DEEPLAB, "openvino", "f32", 808),
+        Case("deeplab-int8-litert", "deeplabv3-mobilenetv2-dm05-int8", _DEEPLAB, "litert", "f32", 808),
         Case("deeplab-1080p", "deeplabv3-mobilenetv2-dm05", "graph:deeplab", "openvino", "f32", 404, (1920, 1080)),
         Case("deeplab-12mp", "deeplabv3-mobilenetv2-dm05", "graph:deeplab", "openvino", "f32", 202, (4000, 3000)),
         Case("deeplab-f32", "deeplabv3-mobilenetv2-dm05", "graph:deeplab", "openvino", "f32", 606),

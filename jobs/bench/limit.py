@@ -123,6 +123,33 @@ def onnxruntime_model(spec: dict[str, Any]) -> Model:
     return lambda images: session.run(None, {"limit_in": images})[0].reshape(height, width)
 
 
+def litert_model(spec: dict[str, Any]) -> Model:
+    """Load TFLite with LiteRT, whose graph stays as it is; what surrounds it is numpy's."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    contract = spec["contract"]
+    interpreter = Interpreter(spec["weights"], num_threads=1)
+    interpreter.allocate_tensors()
+    (entry,), (result,) = interpreter.get_input_details(), interpreter.get_output_details()
+    assert entry["dtype"] != np.int8, "the limit takes bytes or floats"
+    axis = None if contract["kind"] == "index" else contract["output_layout"].index("C")
+    height, width = contract["output_height"], contract["output_width"]
+
+    def run(images: np.ndarray) -> np.ndarray:
+        given = images[..., ::-1] if contract["bgr"] else images
+        if contract["normalised"]:
+            given = (given / np.float32(255 / contract["maximum"]) - contract["mean"]) / contract["std"]
+        interpreter.set_tensor(entry["index"], given.astype(entry["dtype"], copy=False))
+        interpreter.invoke()
+        found = interpreter.get_tensor(result["index"])
+        return (found if axis is None else found.argmax(axis=axis)).astype(np.uint8).reshape(height, width)
+
+    return run
+
+
+LOADERS = {"openvino": openvino_model, "onnxruntime": onnxruntime_model, "litert": litert_model}
+
+
 def make_step(spec: dict[str, Any]) -> Callable[[bytes, bytes | None], np.ndarray | None]:
     """What is done to one image and its label; returns the counts `[C * C]` of label and prediction."""
     import bare
@@ -131,7 +158,7 @@ def make_step(spec: dict[str, Any]) -> Callable[[bytes, bytes | None], np.ndarra
     cv2.setNumThreads(1)
     bare.keep_freed_blocks()
     contract = spec["contract"]
-    predict = {"openvino": openvino_model, "onnxruntime": onnxruntime_model}[spec["runtime"]](spec)
+    predict = LOADERS[spec["runtime"]](spec)
     entry, border = (contract["width"], contract["height"]), contract["pad"]
     classes, at_source = contract["classes"], contract["scored_at"] == "source"
     # Pillow's nearest pixel by pixel, and faster than Pillow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import os
 import platform
 from datetime import UTC, datetime
@@ -13,6 +14,10 @@ from segment.pipeline.resources import available_cpus, node_memory
 
 _FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
 _LIBRARIES = ("numpy", "onnxruntime", "openvino", "opencv-python-headless", "pillow", "pyarrow", "ray")
+
+
+def _extras() -> list[str]:
+    return [] if importlib.util.find_spec("ai_edge_litert") is None else ["ai-edge-litert"]
 
 
 def describe_machine() -> dict[str, Any]:
@@ -31,7 +36,7 @@ def describe_machine() -> dict[str, Any]:
         "load": [round(one, 2) for one in os.getloadavg()],
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "python": platform.python_version(),
-        "versions": {name: importlib.metadata.version(name) for name in _LIBRARIES},
+        "versions": {name: importlib.metadata.version(name) for name in (*_LIBRARIES, *_extras())},
     }
 
 

@@ -23,7 +23,7 @@ from segment.job import Job, LabelEncoding
 from segment.metrics import Confusion
 from segment.models.card import ModelCard, load_card
 from segment.models.extra_options import Measure
-from segment.models.sessions import Extras, Runtime, Session, capabilities, open_session, resolve_runtime
+from segment.models.sessions import Extras, Runtime, Session, capabilities, open_session, runtime_for
 from segment.models.weights import load_weights
 from segment.output.remarks import RemarkLog
 from segment.pipeline.certainty import mean_confidence
@@ -268,7 +268,7 @@ def load_model(
     Args:
         card: a `ModelCard`, the name of a built-in one (`segment models` lists them), or path or URL of a TOML file.
         weights: path or URL of an .onnx, .xml (OpenVINO) or .tflite file; None takes those that the card names.
-        runtime: `onnxruntime` or `openvino`; `auto` takes what this machine has, as a job does.
+        runtime: `onnxruntime`, `openvino` or `litert`; `auto` takes what this machine has, as a job does.
         device: `cpu`, `cuda` or `tensorrt`; `auto` takes a GPU where there is one.
         precision: `f32`, `bf16` or `f16`; `auto` is bf16 where openvino and the CPU compute in it, else f32.
         batch_size: images a call of the runtime, 1 or more. On a GPU more than 1 is faster.
@@ -292,7 +292,7 @@ def load_model(
     store = Store(storage_options)
     loaded = card if isinstance(card, ModelCard) else load_card(os.fspath(card), store)
     found = load_weights(loaded, None if weights is None else os.fspath(weights), store=store)
-    chosen = resolve_runtime(found.format, runtime, device, precision, nodes=[capabilities()])
+    chosen = runtime_for(loaded, found, runtime, device, precision, nodes=[capabilities()])
     extras = session_extras(loaded, Extras(confidence))
     session = open_session(loaded, found, chosen, threads=threads or available_cpus(), batch=batch_size, extras=extras)
     _first_process = os.getpid()

@@ -13,7 +13,8 @@ from segment.cli.app import Stopped, app
 from segment.cli.streams import say
 
 # each import adds its commands, in the order of `--help`
-from segment.cli import run, plan, check, look, score, compare, label_errors, pictures, models, drafts, schema, demo  # noqa: F401 # isort: skip
+from segment.cli import run, plan, check, look, score, compare, label_errors, pictures, models, drafts  # noqa: F401 # isort: skip
+from segment.cli import quantize, schema, demo  # noqa: F401 # isort: skip
 
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

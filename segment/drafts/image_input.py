@@ -8,7 +8,7 @@ from segment.models.sessions.ports import Dims, Port
 
 Size = tuple[int, int]  # height, width
 
-_DTYPES = ("float32", "float16", "uint8", "int8")
+_DTYPES = ("float32", "float16", "uint8", "int8", "int16")
 _CHANNELS = 16  # an axis of more is no channel axis
 
 
@@ -75,8 +75,8 @@ def _check_channels(port: Port, dims: Dims) -> None:
 def _check_dtype(port: Port) -> None:
     if port.dtype not in _DTYPES:
         raise refusal(
-            f"its input {port} takes {port.dtype}; served are float32, float16, uint8 and int8: export it with a "
-            "floating-point input (TensorFlow's converter: inference_input_type = tf.float32)"
+            f"its input {port} takes {port.dtype}; served are float32, float16, uint8, int8 and int16: export it with "
+            "a floating-point input (TensorFlow's converter: inference_input_type = tf.float32)"
         )
 
 

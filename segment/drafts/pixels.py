@@ -59,15 +59,17 @@ def scaling_of_grey(entry: InputFacts, hints: Hints) -> Said[Scaling]:
 
 def _of_levels(entry: InputFacts) -> Said[Scaling] | None:
     """Return the normalisation whose numbers, at black and at white, are the ends of an input's levels."""
-    if entry.port.dtype != "int8":
+    dtype = entry.port.dtype
+    if dtype not in ("int8", "int16"):
         return None
     if entry.scales is None:
-        return guess(_SIGNED, "the graph takes int8, and nothing says its scale; usually pixel - 128")
-    low, high = entry.scales.numbers(np.array([-128, 127]))[0]
+        return guess(_SIGNED, f"the graph takes {dtype}, and nothing says its scale; usually pixel - 128")
+    limits = np.iinfo(dtype)
+    low, high = entry.scales.numbers(np.array([limits.min, limits.max], np.float64))[0]
     for scaling in (Scaling(1), Scaling(), SYMMETRIC, _SIGNED):
         black, white = ((number - scaling.mean[0]) / scaling.std[0] for number in (0, scaling.maximum))
         if max(abs(low - black), abs(high - white)) < (high - low) / 100:
-            return Said(scaling, f"scale and zero point of the graph's int8 input: it holds {low:.4g} to {high:.4g}")
+            return Said(scaling, f"scale and zero point of the graph's {dtype} input: it holds {low:.4g} to {high:.4g}")
     return None
 
 

@@ -13,7 +13,7 @@ from segment.images import codec
 from segment.images.drawing import grid, overlay
 from segment.images.resize import resize_image, restore_mask
 from segment.models.card import ModelCard
-from segment.models.sessions import Session, capabilities, open_session, resolve_runtime
+from segment.models.sessions import Session, capabilities, open_session, runtime_for
 from segment.models.sessions.sanity_check import random_images
 from segment.models.weights import Weights
 from segment.pipeline.resources import available_cpus
@@ -92,7 +92,7 @@ def try_card(card: ModelCard, weights: Weights, images: Sequence[NamedImage]) ->
 
 
 def _tried(card: ModelCard, weights: Weights, images: Sequence[NamedImage], name: str) -> Trial:
-    runtime = resolve_runtime(weights.format, name, nodes=[capabilities()])
+    runtime = runtime_for(card, weights, name, nodes=[capabilities()])
     session = open_session(card, weights, runtime, threads=available_cpus())
     for picture in random_images(2, card.input.height, card.input.width, card.input.planes):
         _mask(session, picture, "a generated image")

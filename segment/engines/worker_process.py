@@ -93,7 +93,7 @@ class WorkerProcess:
     Only `exit` and `close` wait for the process, for some seconds at most.
 
     Args:
-        runtime: `onnxruntime` or `openvino`, the runtime to import.
+        runtime: `onnxruntime`, `openvino` or `litert`, the runtime to import.
 
     Raises:
         OSError: the process could not be started.

@@ -17,6 +17,7 @@ from segment.models.buckets import Size
 from segment.models.card_input import Input, Resampler, View
 from segment.models.card_output import ONE_CHANNEL, STRICT, Output
 from segment.models.classes import Classes
+from segment.models.quantisation import Quantisation
 from segment.models.validation import validation_message
 from segment.store.client import Store
 from segment.store.names import suffix_of
@@ -132,6 +133,11 @@ class ModelCard(BaseModel):
         (),
         exclude_if=lambda members: not members,
         description="Instead of `weights`: models whose probabilities are averaged.",
+    )
+    quantisation: Quantisation | None = Field(
+        None,
+        exclude_if=lambda made: made is None,
+        description="How `segment quantize` made the weights.",
     )
 
     @model_validator(mode="after")

@@ -18,7 +18,7 @@ from segment.errors import InputChanged, ModelError, SegmentError, StoreError, S
 from segment.inputs.discover import Part, Sample, read_part
 from segment.inputs.large_files import encoded_size
 from segment.metrics import Confusion
-from segment.models.sessions import Session, open_session, runtime_version
+from segment.models.sessions import Session, open_session, requirement_of, runtime_version
 from segment.models.weights import Weights
 from segment.output.ledger import Ledger
 from segment.output.results import PartResult
@@ -287,7 +287,7 @@ def load_worker(task: Task, weights: Weights, *, threads: int = 1, streams: int 
     if installed != task.runtime.version:
         raise ModelError(
             f"this machine has {task.runtime.name} {installed}, the run was begun with {task.runtime.version}; their "
-            f"masks would mix. Install {task.runtime.name}=={task.runtime.version} on every node"
+            f"masks would mix. Install {requirement_of(task.runtime)} on every node"
         )
     extras = session_extras(task.card, task.extras)
     session = open_session(

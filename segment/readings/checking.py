@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from segment.errors import UsageError
 from segment.job import Job
 from segment.models.card import ModelCard, load_card
-from segment.models.sessions import Runtime, capabilities, resolve_runtime
+from segment.models.sessions import Runtime, capabilities, runtime_for
 from segment.models.sessions.inspection import inspect_graph
 from segment.models.weights import Weights, load_weights
 from segment.readings.alternatives import Reading
@@ -77,7 +77,7 @@ def check_readings(card: ModelCard, weights: Weights, job: Job, *, images: int, 
             f"only {count(len(labelled), 'labelled image')} can be used, too few to tell noise from a difference: at "
             f"least {FEWEST_IMAGES} are needed{labelled.reasons}"
         )
-    runtime = resolve_runtime(weights.format, job.runtime, job.device, job.precision, nodes=[capabilities()])
+    runtime = runtime_for(card, weights, job.runtime, job.device, job.precision, nodes=[capabilities()])
     bench = Bench(card, weights, runtime, job.max_pixels)
     takes_bytes = _takes_bytes(card, weights)
     start = Reading.of(card, labelled.numberings[0])

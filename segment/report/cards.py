@@ -9,9 +9,10 @@ from rich.text import Text
 from segment.models.card import ModelCard, WeightsFile, built_in_cards, load_card
 from segment.models.card_input import scaled_size
 from segment.models.card_output import Output
+from segment.models.quantisation import Quantisation
 from segment.report.percents import percent
 from segment.report.published import published_in_words
-from segment.store.names import shown
+from segment.store.names import count, shown
 
 
 def print_cards() -> None:
@@ -81,7 +82,15 @@ def _card_rows(card: ModelCard) -> list[tuple[str, str | Text]]:
     rows += [
         (f"member {number}", ", ".join(map(_file, member.weights))) for number, member in enumerate(card.ensemble, 1)
     ]
+    if card.quantisation:
+        rows.append(("quantised", quantisation_in_words(card.quantisation)))
     return [*rows, ("classes", _classes(card))]
+
+
+def quantisation_in_words(made: Quantisation) -> str:
+    """Return what weights were made from, by what, and what they cost."""
+    prices = (f"{percent(price.agreement)} % of the pixels as before ({price.runtime})" for price in made.price)
+    return "; ".join([f"from {made.source} by {made.method}, {count(made.images, 'image')}", *prices])
 
 
 def _kind(output: Output) -> str:

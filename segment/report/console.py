@@ -22,6 +22,7 @@ from segment.report.aggregate import RunReport
 from segment.report.boundary_tables import HEAD, boundary_in_words, boundary_rows
 from segment.report.certain_images import confidence_in_words
 from segment.report.percents import percent, span
+from segment.report.wording import agreement_in_words
 from segment.store.names import count, rate, shown, size
 
 _WIDTH = 80  # columns of a report that does not go to a terminal
@@ -85,8 +86,8 @@ def console_for(console: Console | None = None) -> Console:
 
 
 def remarks(report: RunReport) -> list[str]:
-    """Return what one must know of the scores, one line each: the published score, sizes, intervals."""
-    lines = [str(report.published) if report.published else "", report.size_note]
+    """Return what one must know of the scores, one line each: the published score, sizes, agreement, intervals."""
+    lines = [str(report.published) if report.published else "", report.size_note, agreement_in_words(report.run)]
     return [*filter(None, lines), *(report.scored.notes(report.card.classes.names) if report.scored else ())]
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Mapping
+from typing import Any
 
 from segment.pipeline.stages import Task
 from segment.report.aggregate import RunReport
@@ -75,6 +77,17 @@ def clean(text: str) -> str:
     return shown(text)
 
 
+def agreement_in_words(run: Mapping[str, Any]) -> str:
+    """Return how the runtime of a run agreed with f32 on its first images; `""` if they were not compared."""
+    proof = run.get("proof")
+    if not proof:
+        return ""
+    runtimes = (run["contract"]["runtime"], proof["reference"])
+    names = [f"{each['name']} {each['device']} {each['precision']}" for each in runtimes]
+    images = f"the first {proof['images']} images" if proof["images"] > 1 else "the first image"
+    return f"{names[0]} gives {100 * proof['agreement']:.2f} % of pixels as {names[1]} on {images}"
+
+
 def fact_rows(report: RunReport, task: Task) -> list[tuple[str, str]]:
     """Return the facts of the run as pairs of name and text: input, output, model, runtime, versions."""
     run, runtime, card = report.run, task.runtime, report.card
@@ -98,6 +111,7 @@ def fact_rows(report: RunReport, task: Task) -> list[tuple[str, str]]:
         ("Input size", f"{width} × {height}, {card.input.channels_in_words}, {method}"),
         ("Views", views_in_words(card) if card.input.tta else ""),
         ("Runtime", f"{runtime.name} {runtime.version}, {runtime.device}, {runtime.precision}"),
+        ("Agreement", agreement_in_words(run)),
         ("Scored at", f"{card.metric.resolution} size, masks stored at {task.settings.mask_size} size{differ}"),
         ("Intervals", "; ".join(report.scored.notes(card.classes.names)) if report.scored else ""),
         ("Confidence", confidence_in_words(report.certainty)),

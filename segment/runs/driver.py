@@ -30,6 +30,7 @@ from segment.report.run_score import with_intervals
 from segment.runs.error_limits import label_advice
 from segment.runs.growth import planned_so_far
 from segment.runs.preflight import probe_output
+from segment.runs.proof import Proof, prove
 from segment.runs.resolve import (
     check_options,
     choose_batch,
@@ -112,12 +113,15 @@ def _run(job: Job, progress: Progress, *, retry_errors: bool, update: bool, veri
     plan = existing[0] if existing else found or _discover(job, card, store, progress)
     progress.phase("starting the workers")
     with closing(_LazyEngine(job, plan)) as engine:
-        runtime = existing[1] if existing else choose_runtime(job, weights, engine.get())
+        runtime = existing[1] if existing else choose_runtime(job, card, weights, engine.get(), progress)
         engine.warm_up(runtime)
+        proof: Proof | None = None
+        if not existing:
+            runtime, proof = prove(job, card, weights, runtime, plan, engine.get(), store, progress)
         batch = existing[2] if existing else choose_batch(job, card, weights, runtime, plan, engine.get, progress)
         identity = run_identity(job, card, weights, runtime, batch)
         task = task_of(job, card, runtime, batch, store, fingerprint_of(identity))
-        begin(ledger, run_record(job, card, weights, identity, task.fingerprint, plan))
+        begin(ledger, run_record(job, card, weights, identity, task.fingerprint, plan, proof))
         if existing:
             if verify:
                 damaged = repair.reopen_damaged(ledger, plan, task.fingerprint)

@@ -84,7 +84,7 @@ def estimate(job: Job, progress: Progress, seconds: float = 10.0) -> Estimate:
         progress.note(line)
     plan = Plan.of_discovery(found)
     with closing(make_engine(job, plan.expected_images)) as engine:
-        runtime = choose_runtime(job, weights, engine)
+        runtime = choose_runtime(job, card, weights, engine, progress)
         batch = choose_batch(job, card, weights, runtime, plan, lambda: engine, progress)
         task = task_of(job, card, runtime, batch, store, "probe")
         workers = engine.workers(runtime.device)

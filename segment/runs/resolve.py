@@ -17,7 +17,7 @@ from segment.inputs.discover import Discovery, Known, Spread, Unindexed, discove
 from segment.job import Job, job_record
 from segment.models.card import ModelCard
 from segment.models.extra_options import BRIGHTNESS
-from segment.models.sessions import LARGEST, Extras, Runtime, find_batch, resolve_runtime, runtime_version
+from segment.models.sessions import LARGEST, Extras, Runtime, find_batch, runtime_for, runtime_version
 from segment.models.sessions.extras import extras_of
 from segment.models.weights import Weights
 from segment.output.identity import identity_of
@@ -100,9 +100,10 @@ def make_engine(job: Job, images: int) -> Engine:
     return LocalEngine(job.worker_range[0] if job.worker_range else None)
 
 
-def choose_runtime(job: Job, weights: Weights, engine: Engine) -> Runtime:
-    """Resolve `auto` in runtime, device and precision, from the capabilities of all nodes."""
-    return resolve_runtime(weights.format, job.runtime, job.device, job.precision, nodes=engine.nodes())
+def choose_runtime(job: Job, card: ModelCard, weights: Weights, engine: Engine, progress: Progress) -> Runtime:
+    """Resolve `auto` in runtime, device and precision, from the capabilities of all nodes; see `runtime_for`."""
+    asked = (job.runtime, job.device, job.precision)
+    return runtime_for(card, weights, *asked, nodes=engine.nodes(), note=progress.note)
 
 
 def frozen_runtime(job: Job, started: Mapping[str, Any]) -> Runtime:
@@ -208,10 +209,17 @@ def _normal_source(key: str) -> str:
 
 
 def run_record(
-    job: Job, card: ModelCard, weights: Weights, identity: Mapping[str, Any], fingerprint: str, plan: Plan
+    job: Job,
+    card: ModelCard,
+    weights: Weights,
+    identity: Mapping[str, Any],
+    fingerprint: str,
+    plan: Plan,
+    proof: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Return the content of `run.json`, without secrets."""
     return {
+        **({"proof": proof} if proof else {}),
         "job": job_record(job),
         "card": card.model_dump(mode="json"),
         "weights": {

@@ -60,7 +60,7 @@ def test_no_image(tmp_path: Path) -> None:
 def test_numbers_of_another_type(tmp_path: Path) -> None:
     cast = [node("Cast", "x", "pixels", to=TensorProto.FLOAT)]
     text = refusal(tmp_path, before=cast, types={"x": TensorProto.INT32})
-    assert "takes int32; served are float32, float16, uint8 and int8" in text
+    assert "takes int32; served are float32, float16, uint8, int8 and int16" in text
 
 
 def test_a_fixed_batch(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from segment.drafts.drafting import DraftedCard, draft_card
 from segment.errors import ModelError
 from segment.models.card import ModelCard, load_card
 from segment.models.sessions.tflite_metadata import tflite_metadata
+from tests.serving import NEEDS_LITERT
 
 pytestmark = pytest.mark.shared
 CARDS = Path(__file__).parents[2] / "segment" / "models" / "cards"
@@ -30,7 +31,7 @@ SERVED = {
 BIRDS = ["deeplabv3_257_mv_gpu.tflite", "lite-model_mobilenetv2-coco_dr_1.tflite"]
 REFUSED = {
     "portrait_video_quant.tflite": "takes 4 channels, and an image has three .colour. or one",
-    "selfie_segmentation.tflite": "no runtime here reads it: .*Convolution2DTransposeBias",
+    "selfie_segmentation.tflite": "Convolution2DTransposeBias node. LiteRT may have this operator: pip install",
 }
 
 
@@ -73,10 +74,18 @@ def test_metadata_of_tflite_files(name: str, shared: Path) -> None:
         tflite_metadata(bytes(damaged))
 
 
+@NEEDS_LITERT
+def test_a_stranger_that_only_litert_reads(shared: Path) -> None:
+    found = drafted(shared, "selfie_segmentation.tflite")
+    assert contract(found.card) == ("NHWC", 256, 256, "sigmoid", "NHW1", 2)
+    assert "the card runs (litert, f32): 2 generated images" in found.remarks
+
+
 @pytest.mark.parametrize("name", REFUSED)
-def test_strangers_are_refused_in_words(name: str, shared: Path) -> None:
+def test_strangers_are_refused_in_words(name: str, shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)  # without LiteRT
     with pytest.raises(ModelError, match=REFUSED[name]):
-        drafted(shared, name)
+        draft_card(str(shared / "models" / "strangers" / name))
 
 
 @pytest.mark.parametrize("name", BIRDS)

@@ -14,7 +14,7 @@ from segment.models.sessions import Runtime, open_session
 from tests.graphs import as_weights, colour_classifier
 from tests.models.test_session_sigmoid import SIZE, brightness, logits, noise, probabilities
 from tests.models.test_session_sigmoid import card_of as sigmoid_card
-from tests.serving import BOTH, OPENVINO, message, opened, pictures, small
+from tests.serving import BOTH, ON_TFLITE, message, opened, pictures, small
 from tests.tflites import Node, Tensor, tflite
 
 # flat layout, layout of the same output with height and width apart
@@ -102,7 +102,8 @@ def test_a_flat_sigmoid(flat: str, spread: str, runtime: Runtime) -> None:
     )
 
 
-def test_a_flat_tflite() -> None:
+@ON_TFLITE
+def test_a_flat_tflite(runtime: Runtime) -> None:
     """`[1, H * W]` in int8, as portrait_video_quant.tflite has it."""
     number = SIZE[0] * SIZE[1]
     tensors = [
@@ -124,7 +125,7 @@ def test_a_flat_tflite() -> None:
     spec = {"layout": "NHWC", "mean": (127.5,) * 3, "std": (20.0,) * 3}
     card = card.model_copy(update={"input": card.input.model_copy(update=spec)})
     images = noise(2)
-    found = open_session(card, as_weights(tflite(tensors, nodes, [0], [6]), "tflite"), OPENVINO).predict(images)
+    found = open_session(card, as_weights(tflite(tensors, nodes, [0], [6]), "tflite"), runtime).predict(images)
     numbers = probabilities(logits(images))
     clear = np.abs(numbers - 0.5) > 1 / 256
     assert found.faults == {}

@@ -17,7 +17,7 @@ from segment.models.sessions import Runtime, open_session
 from segment.models.sessions.runtimes import capabilities
 from tests.graphs import as_weights
 from tests.models.test_card import CARD, changed
-from tests.serving import BOTH, OPENVINO, ORT, message, opened, small, tiny
+from tests.serving import BOTH, ON_TFLITE, ORT, message, opened, small, tiny
 from tests.tflites import Node, Tensor, tflite
 
 SIZE = (64, 96)
@@ -100,8 +100,8 @@ def test_luma_is_exact_in_bf16() -> None:
 
 
 @BOTH
-@pytest.mark.parametrize("dtype", ["uint8", "float16"])
-def test_a_graph_that_takes_bytes_or_half_floats(dtype: str, runtime: Runtime) -> None:
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "float16"])
+def test_a_graph_that_takes_integers_or_half_floats(dtype: str, runtime: Runtime) -> None:
     model = onnx.load_from_string(identity())
     elem_type = int(helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
     model.graph.input[0].type.tensor_type.elem_type = elem_type
@@ -111,12 +111,13 @@ def test_a_graph_that_takes_bytes_or_half_floats(dtype: str, runtime: Runtime) -
     assert np.array_equal(opened(card_of(), model.SerializeToString(), runtime).predict(images).masks, luma(images))
 
 
-def test_a_grey_tflite() -> None:
+@ON_TFLITE
+def test_a_grey_tflite(runtime: Runtime) -> None:
     shape = (1, *SIZE, 1)
     tensors = [Tensor("x", shape), Tensor("y", shape)]
     weights = as_weights(tflite(tensors, [Node("ABS", [0], [1])], [0], [1]), "tflite")
     images = noise(2)
-    assert np.array_equal(open_session(card_of("NHWC"), weights, OPENVINO).predict(images).masks, luma(images))
+    assert np.array_equal(open_session(card_of("NHWC"), weights, runtime).predict(images).masks, luma(images))
 
 
 @BOTH

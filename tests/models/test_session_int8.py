@@ -17,7 +17,7 @@ from tests.models.test_session_grey import card_of as grey_card
 from tests.models.test_session_grey import luma
 from tests.models.test_session_sigmoid import PEOPLE
 from tests.models.test_session_sigmoid import card_of as sigmoid_card
-from tests.serving import BOTH, OPENVINO, ORT, message, opened, shared
+from tests.serving import BOTH, ON_TFLITE, OPENVINO, ORT, message, opened, shared
 from tests.tflites import Node, Tensor, tflite
 
 SIZE = (16, 20)
@@ -142,6 +142,7 @@ def test_scales_of_other_channels_are_refused() -> None:
     assert message(lambda: opened(card_of(), graph, ORT)) == f"{FIT}the graph's input 'x' has 2 scales for 3 channels"
 
 
+@ON_TFLITE
 @pytest.mark.parametrize(
     ("quantised", "entry"),
     [
@@ -150,7 +151,7 @@ def test_scales_of_other_channels_are_refused() -> None:
         ((1 / 127.5, 0), {"mean": (127.5,) * 3, "std": (127.5,) * 3}),
     ],
 )
-def test_a_tflite_of_int8(quantised: tuple[float, int], entry: dict[str, Any]) -> None:
+def test_a_tflite_of_int8(quantised: tuple[float, int], entry: dict[str, Any], runtime: Runtime) -> None:
     """Scores are the absolute levels of the three channels."""
     shape = (1, *SIZE, 3)
     tensors = [Tensor("x", shape, "int8", None, quantised), Tensor("y", shape, "int8", None, quantised)]
@@ -164,7 +165,7 @@ def test_a_tflite_of_int8(quantised: tuple[float, int], entry: dict[str, Any]) -
         }
     )
     images = noise()
-    found = open_session(card, weights, OPENVINO).predict(images).masks
+    found = open_session(card, weights, runtime).predict(images).masks
     numbers = (np.arange(256) / 255 * card.input.maximum - card.input.mean[0]) / card.input.std[0]
     table = np.abs((np.round(numbers / np.float32(quantised[0])) + quantised[1]).clip(-128, 127) - quantised[1])
     assert np.array_equal(found, table[images].argmax(axis=3))

@@ -15,12 +15,15 @@ from segment.models.card import ModelCard
 from segment.models.sessions import Runtime, open_session
 from segment.models.weights import Weights
 from tests.graphs import as_weights
-from tests.serving import OPENVINO, ORT, message, small, tiny
+from tests.serving import LITERT, NEEDS_LITERT, OPENVINO, ORT, message, small, tiny
 from tests.tflites import Node, Tensor, tflite
 
 HEIGHT, WIDTH = 32, 48
 SHAPE = (1, HEIGHT, WIDTH, 3)
-FORMATS = [("onnx", ORT), ("onnx", OPENVINO), ("ir", OPENVINO), ("tflite", OPENVINO)]
+FORMATS = [
+    ("onnx", ORT), ("onnx", OPENVINO), ("ir", OPENVINO), ("tflite", OPENVINO),
+    pytest.param("tflite", LITERT, marks=NEEDS_LITERT),
+]  # fmt: skip
 EACH = pytest.mark.parametrize(("fmt", "runtime"), FORMATS, ids=lambda value: getattr(value, "name", value))
 
 

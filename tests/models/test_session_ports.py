@@ -78,7 +78,7 @@ MISFITS = {
         "export it with a batch of 1 or a symbolic one",
     ),
     "input dtype": (NCHW, NCHW, {"input_dtype": "int64"}, "the graph's input 'picture' takes int64; "
-                    "supported are float32, float16, uint8 and int8"),
+                    "supported are float32, float16, uint8, int8 and int16"),
     "bytes and normalisation": (
         small(input={"mean": (1.0, 1.0, 1.0)}),
         NCHW,

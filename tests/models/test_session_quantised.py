@@ -13,7 +13,7 @@ from tests.models.test_session_enlarging import CLASSES, enlarged
 from tests.models.test_session_enlarging import card_of as card_of_classes
 from tests.models.test_session_ensemble import ensemble
 from tests.models.test_session_sigmoid import FIT, SIZE, SLOPE, card_of, logits, noise, probabilities
-from tests.serving import BOTH, OPENVINO, message, opened
+from tests.serving import BOTH, ON_TFLITE, message, opened
 from tests.tflites import Node, Tensor, tflite
 
 # dtype, scale, zero point
@@ -171,8 +171,9 @@ def test_scores_with_a_scale_per_class_are_refused(runtime: Runtime) -> None:
     )
 
 
+@ON_TFLITE
 @pytest.mark.parametrize(("dtype", "scale", "zero_point"), [("int8", 1 / 256, -128), ("int8", 1 / 128, -100)])
-def test_a_tflite_says_its_scale(dtype: str, scale: float, zero_point: int) -> None:
+def test_a_tflite_says_its_scale(dtype: str, scale: float, zero_point: int, runtime: Runtime) -> None:
     shape, one = (1, *SIZE, 3), (1, *SIZE, 1)
     tensors = [
         Tensor("x", shape),
@@ -186,6 +187,6 @@ def test_a_tflite_says_its_scale(dtype: str, scale: float, zero_point: int) -> N
     spec = {"layout": "NHWC", "mean": (127.5,) * 3, "std": (1 / SLOPE,) * 3}
     card = card.model_copy(update={"input": card.input.model_copy(update=spec)})
     images = noise(2)
-    found = open_session(card, as_weights(tflite(tensors, nodes, [0], [4]), "tflite"), OPENVINO).predict(images)
+    found = open_session(card, as_weights(tflite(tensors, nodes, [0], [4]), "tflite"), runtime).predict(images)
     assert found.faults == {}
     assert_above(found.masks, rounded(probabilities(logits(images)), dtype, scale, zero_point), 0.4, scale * 0.6)

@@ -48,7 +48,7 @@ INSTALL = "uv pip install --override jobs/cuda-overrides.txt . onnxruntime-gpu"
 @pytest.mark.parametrize(
     ("asked", "nodes", "said"),
     [
-        ({"runtime": "openvin"}, [CPU], "--runtime openvin: use one of auto, onnxruntime, openvino"),
+        ({"runtime": "openvin"}, [CPU], "--runtime openvin: use one of auto, onnxruntime, openvino, litert"),
         ({"device": "gpu"}, [CPU], "--device gpu: use one of auto, cpu, cuda, tensorrt"),
         ({"precision": "fp32"}, [CPU], "--precision fp32: use one of auto, f32, bf16, f16"),
         ({"weights_format": "tflite", "runtime": "onnxruntime"}, [CPU],
@@ -112,7 +112,7 @@ def test_both_builds_of_onnxruntime_are_noticed(monkeypatch: pytest.MonkeyPatch)
 
 def test_unknown_runtime() -> None:
     said = message(lambda: opened(small(), b"", Runtime("torch", "cpu", "f32", "")), UsageError)
-    assert said == "no runtime named 'torch': use onnxruntime or openvino"
+    assert said == "no runtime named 'torch': use onnxruntime, openvino, litert"
 
 
 def test_precision_the_cpu_lacks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,7 @@
 """Sessions: every model maps `uint8[N, H, W, 3]` RGB images to `uint8[N, H, W]` class indices.
 
 Where a card names bands, their number stands for 3, here and in the modules of this package.
-Only this package imports onnxruntime or openvino, and each only when it is used.
+Only this package imports onnxruntime, openvino or LiteRT, and each only when it is used.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from segment.errors import ModelError, UsageError
 from segment.models.card import ModelCard
 from segment.models.sessions.base import Masks, Runtime, Session, joined
 from segment.models.sessions.batches import LARGEST, BatchProbe, probe_batches
+from segment.models.sessions.choice import runtime_for
 from segment.models.sessions.extras import NOTHING, Extras
 from segment.models.sessions.footprint import Footprint, footprint
 from segment.models.sessions.predict import GraphSession
-from segment.models.sessions.runtimes import capabilities, resolve_runtime, runtime_version
+from segment.models.sessions.runtimes import RUNTIMES, capabilities, requirement_of, resolve_runtime, runtime_version
 from segment.models.sessions.sizes import SizedSession, most_sizes
 from segment.models.weights import Weights
 
@@ -30,7 +31,9 @@ __all__ = [
     "footprint",
     "joined",
     "open_session",
+    "requirement_of",
     "resolve_runtime",
+    "runtime_for",
     "runtime_version",
 ]
 
@@ -99,7 +102,11 @@ def _load(
         return open_openvino(
             card, weights, runtime, threads=threads, streams=streams, sanity_check=sanity_check, extras=extras
         )
-    raise UsageError(f"no runtime named '{runtime.name}': use onnxruntime or openvino")
+    if runtime.name == "litert":
+        from segment.models.sessions.litert import open_litert
+
+        return open_litert(card, weights, threads=threads, streams=streams, sanity_check=sanity_check, extras=extras)
+    raise UsageError(f"no runtime named '{runtime.name}': use {', '.join(RUNTIMES[1:])}")
 
 
 def find_batch(

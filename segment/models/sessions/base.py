@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from segment.models.card import ModelCard
 
 ONNX_ONLY = "onnxruntime serves .onnx only; openvino serves .xml and .tflite: use --runtime openvino"
+TFLITE_ONLY = "litert serves .tflite only: use --runtime openvino"
+INSTALL_LITERT = "pip install 'segment-job[litert]'"
 INSTALL_CUDA = "uv pip install --override jobs/cuda-overrides.txt . onnxruntime-gpu"
 
 
@@ -78,7 +80,7 @@ class Runtime:
     """The code that computes the masks; recorded in `run.json` and part of the fingerprint.
 
     Attributes:
-        name: `onnxruntime` or `openvino`.
+        name: `onnxruntime`, `openvino` or `litert`.
         device: `cpu`, `cuda` or `tensorrt`.
         precision: of the graph's floating-point operations: `f32`, `bf16` or `f16`.
         version: version of the runtime library.

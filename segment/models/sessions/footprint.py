@@ -13,10 +13,11 @@ from segment.models.sessions.extras import NOTHING, Extras
 from segment.models.weights import Weights
 
 _MIB = 1 << 20
-# Resident memory, measured in a process of its own (openvino 2026.4, onnxruntime 1.31): the library after loading any
-# model, and the ratio of working memory to the largest set of tensors that are alive together.
-_LIBRARY = {"openvino": 78 * _MIB, "onnxruntime": 40 * _MIB}
-_WORKING = {"openvino": 1.05, "onnxruntime": 3.0}  # onnxruntime unfolds convolutions, and rounds its arena up
+# Resident memory, measured in a process of its own (openvino 2026.4, onnxruntime 1.31, LiteRT 2.3): the library after
+# loading any model, and the ratio of working memory to the largest set of tensors that are alive together.
+_LIBRARY = {"openvino": 78 * _MIB, "onnxruntime": 40 * _MIB, "litert": 88 * _MIB}  # that of openvino included
+# onnxruntime unfolds convolutions, and rounds its arena up; LiteRT and XNNPACK have one each.
+_WORKING = {"openvino": 1.05, "onnxruntime": 3.0, "litert": 2.0}
 # The same with views or members (U-Net with a flip, without and with two scales): onnxruntime keeps the tensors of one
 # for equal ones of the next.
 _AVERAGED = {"openvino": 1.4, "onnxruntime": 2.0}
@@ -27,7 +28,7 @@ class Footprint(NamedTuple):
 
     Attributes:
         shared: once per process: the library and the weights as read.
-        per_stream: per concurrent call: tensors, and with openvino the weights in its own layout.
+        per_stream: per concurrent call: tensors, and, except with onnxruntime, the weights in its own layout.
     """
 
     shared: int
@@ -56,9 +57,9 @@ def footprint(
         return None
     constants, alive = _tensors(model, width)
     if is_averaged(card, len(weights.models)):
-        alive *= _AVERAGED[runtime.name]
+        alive *= _AVERAGED.get(runtime.name, 1.0)
     shared, per_stream = _LIBRARY[runtime.name] + weights.size, round(_WORKING[runtime.name] * alive)
-    if runtime.name == "openvino":
+    if runtime.name != "onnxruntime":
         return Footprint(shared, per_stream + constants * (1 + len(card.input.scales)))
     return Footprint(shared + constants, per_stream)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 
 from segment.errors import ModelError
@@ -24,13 +25,25 @@ def inspect_graph(weights: Weights, entry: str | None = None, shape: Sequence[in
     if weights.format != "onnx":
         from segment.models.sessions.openvino_facts import openvino_facts
 
-        return openvino_facts(weights, entry, shape)
+        try:
+            return openvino_facts(weights, entry, shape)
+        except ModelError:
+            if weights.format != "tflite" or importlib.util.find_spec("ai_edge_litert") is None:
+                raise
+            return _facts_for_litert(weights, entry, shape)
     from segment.models.sessions.onnx_facts import onnx_facts
 
     facts = onnx_facts(weights.graph, entry, shape)
     if entry and any(_is_open(output.port) for output in facts.outputs):
         return _with_shapes_of_openvino(facts, weights, entry, shape)
     return facts
+
+
+def _facts_for_litert(weights: Weights, entry: str | None, shape: Sequence[int]) -> GraphFacts:
+    """Read the file by itself: LiteRT may serve what openvino does not read."""
+    from segment.models.sessions.tflite_facts import tflite_facts
+
+    return tflite_facts(weights.graph, entry, shape)
 
 
 def _is_open(port: Port) -> bool:

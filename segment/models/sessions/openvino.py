@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import os
-import queue
 import tempfile
-import threading
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +16,9 @@ from openvino import opset15 as ops
 from segment.errors import ModelError
 from segment.models.card import ModelCard
 from segment.models.sessions.averaging import is_averaged, member_in_errors, merged_card
-from segment.models.sessions.base import Runtime
+from segment.models.sessions.base import INSTALL_LITERT, Runtime
 from segment.models.sessions.extras import NOTHING, Extras
+from segment.models.sessions.idle import IdlePool
 from segment.models.sessions.openvino_averaging import checked_size, merged_value
 from segment.models.sessions.openvino_ports import Member, dims_of, to_port
 from segment.models.sessions.openvino_postprocess import as_numbers, postprocess
@@ -67,22 +65,10 @@ def open_openvino(
     """
     core = openvino.Core()
     _check_precision(core, runtime.precision)
-    settings = {
-        # Never several streams of one compiled model: openvino compiles the streams in parallel, with a race on their
-        # shared weights, and now and then all masks of such a model are wrong (seen with 2026.4, floating point).
-        "NUM_STREAMS": 1,
-        "INFERENCE_NUM_THREADS": threads,
-        # With pinning, two processes of one thread each run on the same core.
-        "ENABLE_CPU_PINNING": False,
-        "INFERENCE_PRECISION_HINT": runtime.precision,
-    }
     members = _members(core, card, weights)
 
     def compiled(contract: Any) -> Any:
-        try:
-            return core.compile_model(contract, "CPU", settings)
-        except RuntimeError as error:
-            raise ModelError(f"openvino cannot load the graph: {_reason(error)}") from error
+        return compiled_model(core, contract, threads, runtime.precision)
 
     def run(card: ModelCard, member: Member, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         needed, value = _needed(card, member, 1)
@@ -100,6 +86,27 @@ def open_openvino(
         return _runner(lambda: compiled(_wrapped(card, members, batch, size, masked, half, extras)), streams)
 
     return GraphSession(card, load, raw, sanity_check=sanity_check, extras=extras)
+
+
+def compiled_model(core: Any, model: Any, threads: int, precision: str) -> Any:
+    """Compile a model for calls of so many threads.
+
+    Raises:
+        ModelError: openvino cannot load the graph.
+    """
+    settings = {
+        # Never several streams of one compiled model: openvino compiles the streams in parallel, with a race on their
+        # shared weights, and now and then all masks of such a model are wrong (seen with 2026.4, floating point).
+        "NUM_STREAMS": 1,
+        "INFERENCE_NUM_THREADS": threads,
+        # With pinning, two processes of one thread each run on the same core.
+        "ENABLE_CPU_PINNING": False,
+        "INFERENCE_PRECISION_HINT": precision,
+    }
+    try:
+        return core.compile_model(model, "CPU", settings)
+    except RuntimeError as error:
+        raise ModelError(f"openvino cannot load the graph: {_reason(error)}") from error
 
 
 def wrapped_model(card: ModelCard, weights: Weights, batch: int, extras: Extras = NOTHING) -> Any:
@@ -155,7 +162,10 @@ def read_graph(core: Any, weights: Weights) -> Any:
             return core.read_model(model=weights.graph)
         return _read_tflite(core, weights.graph)
     except RuntimeError as error:
-        raise ModelError(f"openvino cannot read the {weights.format} weights: {_reason(error)}") from error
+        reason = _reason(error)
+        if weights.format == "tflite" and reason.startswith("No translator found"):
+            reason += f" LiteRT may have this operator: {INSTALL_LITERT}, then --runtime litert"
+        raise ModelError(f"openvino cannot read the {weights.format} weights: {reason}") from error
 
 
 def _read_tflite(core: Any, data: bytes) -> Any:
@@ -226,33 +236,20 @@ def _check_needs(card: ModelCard, node: Any, parameter: Any) -> None:
 
 def _runner(compiled: Callable[[], Any], streams: int) -> Run:
     """Return a function that runs a batch on an idle infer request; it compiles another model if none is idle."""
-    idle: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    lock = threading.Lock()
-    first = compiled()
-    checked, requests = len(first.outputs) > 1, 1
-    idle.put(first.create_infer_request())
-
-    def idle_request() -> Any:
-        nonlocal requests
-        with suppress(queue.Empty):
-            return idle.get_nowait()
-        with lock:
-            if requests < streams:
-                request = compiled().create_infer_request()
-                requests += 1
-                return request
-        return idle.get()
+    requests = IdlePool(lambda: compiled().create_infer_request(), streams)
 
     def run(images: NDArray[np.uint8]) -> Outputs:
-        request = idle_request()
-        try:
-            outputs = request.infer({0: images}, share_inputs=True)
-        finally:
-            idle.put(request)
-        arrays = tuple(outputs[n] for n in range(len(outputs)))
-        return arrays if checked else (*arrays, np.zeros(len(images), np.float32))
+        with requests.borrowed() as request:
+            return outputs_of(request, images)
 
     return run
+
+
+def outputs_of(request: Any, images: NDArray[Any]) -> Outputs:
+    """Run the outputs of `postprocess`; without a check value every image passes."""
+    outputs = request.infer({0: images}, share_inputs=True)
+    masks, *others = (outputs[n] for n in range(len(outputs)))
+    return (masks, *(others or [np.zeros(len(images), np.float32)]))
 
 
 def _reason(error: RuntimeError) -> str:

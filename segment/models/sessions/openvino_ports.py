@@ -37,7 +37,7 @@ def to_port(port: Any) -> Port:
     dtype = port.get_element_type()
     # The node's name, too: an IR of before 2020 has no other.
     known = {"bf16": "bfloat16", "boolean": "bool"}.get(dtype.get_type_name())
-    return Port(tuple(dict.fromkeys([*names, node.get_friendly_name()])), known or _numpy_name(dtype), dims_of(port))
+    return Port(tuple(dict.fromkeys([*names, node.get_friendly_name()])), known or numpy_name(dtype), dims_of(port))
 
 
 def dims_of(value: Any) -> Dims | None:
@@ -46,7 +46,8 @@ def dims_of(value: Any) -> Dims | None:
     return tuple(dim.get_length() if dim.is_static else None for dim in shape) if shape.rank.is_static else None
 
 
-def _numpy_name(dtype: Any) -> str:
+def numpy_name(dtype: Any) -> str:
+    """Return numpy's name of an element type, or openvino's of one that numpy lacks."""
     try:
         return str(np.dtype(dtype.to_dtype()).name)
     except (RuntimeError, TypeError):

@@ -64,12 +64,12 @@ def _postprocess_scores(
     if masked:
         check = check_of_masked(scores, axis, limit)
     elif has_range(card, extras) and kind == "probabilities":
-        check = check_of_probability(_dequantised(scores, quantised), limit)
+        check = check_of_probability(dequantised(scores, quantised), limit)
     else:
         check = finite_check(graphs.scores if graphs else value)
 
     def outputs(scores: Any, axis: int = 1) -> list[Any]:
-        found = extras_of_scores(extras, _dequantised(scores, quantised), kind, axis, len(card.classes))
+        found = extras_of_scores(extras, dequantised(scores, quantised), kind, axis, len(card.classes))
         return [best_class(scores, axis), *found.values()]
 
     if enlarges:
@@ -262,10 +262,10 @@ def as_numbers(card: ModelCard, value: Any, *, averaged: bool = False) -> Any:
     Raises:
         ModelError: as `quantised_output`.
     """
-    return _dequantised(as_type(value, openvino.Type.f32), _quantised_value(card, value, numbers=averaged))
+    return dequantised(as_type(value, openvino.Type.f32), _quantised_value(card, value, numbers=averaged))
 
 
-def _dequantised(numbers: Any, quantised: Quantised | None) -> Any:
+def dequantised(numbers: Any, quantised: Quantised | None) -> Any:
     """Return the numbers that levels mean; None leaves them as they are."""
     if quantised is None:
         return numbers

@@ -14,7 +14,7 @@ Dims = tuple[int | None, ...]
 Size = tuple[int, int]  # height, width
 
 # Element types of inputs, scores and class indices.
-_INPUTS = ("float32", "float16", "uint8", "int8")
+_INPUTS = ("float32", "float16", "uint8", "int8", "int16")
 _SCORES = ("float32", "float16", "bfloat16", "float64", "uint8", "int8")
 _INTEGERS = ("uint8", "int8", "int16", "int32", "int64", "uint16", "uint32", "uint64")
 _INDICES = tuple(dict.fromkeys((*_SCORES, *_INTEGERS)))

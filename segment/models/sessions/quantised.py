@@ -35,7 +35,7 @@ def quantised_output(
     Raises:
         ModelError: scores per class have several scales, or the scale of numbers is unknown.
     """
-    if dtype not in ("uint8", "int8") or card.output.kind == "index":
+    if dtype not in ("uint8", "int8", "int16") or card.output.kind == "index":
         return None
     if is_per_axis:
         refuse(

@@ -1,4 +1,4 @@
-"""Inputs in 8 bits: the level of every pixel value, as a table, which is exact in every runtime and precision."""
+"""Inputs in 8 or 16 bits: the level of every pixel value, as a table, which is exact in every runtime and precision."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def input_levels(card: ModelCard, entry: Port, scales: Scales | None) -> Levels 
     Raises:
         ModelError: the card's numbers are not those that the levels stand for.
     """
-    if entry.dtype not in ("uint8", "int8") or (entry.dtype == "uint8" and is_identity(card)):
+    if entry.dtype not in ("uint8", "int8", "int16") or (entry.dtype == "uint8" and is_identity(card)):
         return None
     if entry.dtype == "uint8" and scales is None:
         refuse(

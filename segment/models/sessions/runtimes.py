@@ -1,21 +1,31 @@
-"""The choice of runtime, device and precision: resolved once, at plan time, from the capabilities of all nodes."""
+"""Runtime, device and precision: resolved once, at plan time, from the capabilities of all nodes."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from segment.errors import ModelError, UsageError
-from segment.models.sessions.base import INSTALL_CUDA, ONNX_ONLY, Runtime
+from segment.models.sessions.base import INSTALL_CUDA, INSTALL_LITERT, ONNX_ONLY, TFLITE_ONLY, Runtime
 from segment.models.weights import Format
 
-RUNTIMES = ("auto", "onnxruntime", "openvino")
+RUNTIMES = ("auto", "onnxruntime", "openvino", "litert")
 DEVICES = ("auto", "cpu", "cuda", "tensorrt")
 PRECISIONS = ("auto", "f32", "bf16", "f16")
 
 BOTH_BUILDS = "onnxruntime:both-builds"
+AMX = "cpu:amx"
+
+# The distributions that provide a runtime, by preference.
+_DISTRIBUTIONS = {
+    "onnxruntime": ("onnxruntime-gpu", "onnxruntime"),
+    "openvino": ("openvino",),
+    "litert": ("ai-edge-litert",),
+}
+_BEHIND_LITERT = " + openvino "  # computes what surrounds the network, so that its version counts, too
 
 
 def capabilities() -> frozenset[str]:
@@ -24,7 +34,8 @@ def capabilities() -> frozenset[str]:
     Returns:
         Any of `onnxruntime:cpu`, `onnxruntime:cuda`, `onnxruntime:tensorrt` (in the build, and there is a GPU),
         `openvino:cpu`, `openvino:cpu:bf16`, `openvino:cpu:f16` (the CPU computes in it), `gpu` (there is an NVIDIA
-        device), `onnxruntime:both-builds` (the CPU and the GPU build have overwritten each other's files).
+        device), `onnxruntime:both-builds` (the CPU and the GPU build have overwritten each other's files),
+        `litert:cpu`, `cpu:amx` (the CPU multiplies matrices in tiles).
     """
     found: set[str] = set()
     if importlib.util.find_spec("onnxruntime"):
@@ -39,7 +50,17 @@ def capabilities() -> frozenset[str]:
         from segment.models.sessions.openvino import cpu_capabilities
 
         found |= cpu_capabilities()
+    if importlib.util.find_spec("ai_edge_litert"):
+        found.add("litert:cpu")
+    if _has_amx():
+        found.add(AMX)
     return frozenset(found)
+
+
+def _has_amx() -> bool:
+    with suppress(OSError):
+        return b" amx_tile" in Path("/proc/cpuinfo").read_bytes()
+    return False
 
 
 def has_gpu() -> bool:
@@ -62,7 +83,7 @@ def resolve_runtime(
 
     Args:
         weights_format: `onnx`, `ir` or `tflite`.
-        runtime: `auto`, `onnxruntime` or `openvino`.
+        runtime: `auto`, `onnxruntime`, `openvino` or `litert`.
         device: `auto`, `cpu`, `cuda` or `tensorrt`.
         precision: `auto`, `f32`, `bf16` or `f16`.
         nodes: `capabilities()` of every node. `auto` uses only what all of them provide. An explicit GPU device must
@@ -84,7 +105,8 @@ def resolve_runtime(
     if device != "cpu":
         _check_gpu(device, nodes)
     elif f"{name}:cpu" not in common:
-        raise UsageError(f"{name} is not installed on every node: pip install {name}")
+        how = INSTALL_LITERT if name == "litert" else f"pip install {name}"
+        raise UsageError(f"{name} is not installed on every node: {how}")
     if precision == "auto" and weights_format == "tflite":
         precision = "f32"  # bf16 does not accelerate quantised graphs, but changes their masks
     return Runtime(name, device, _precision(name, device, precision, nodes), runtime_version(name))
@@ -92,6 +114,8 @@ def resolve_runtime(
 
 def _choose(weights_format: Format, runtime: str, device: str, common: frozenset[str]) -> tuple[str, str]:
     on_gpu = device in ("cuda", "tensorrt")
+    if runtime == "litert" and weights_format != "tflite":
+        raise ModelError(TFLITE_ONLY)
     if weights_format != "onnx":
         if runtime == "onnxruntime":
             raise ModelError(ONNX_ONLY)
@@ -145,7 +169,7 @@ def _precision(name: str, device: str, precision: str, nodes: Sequence[frozenset
     served = ("f32",) if device == "cpu" else ("f32", "f16")
     if precision not in served:
         raise UsageError(
-            f"onnxruntime computes in {' and '.join(served)} on {device}, not in {precision}: use --precision f32, "
+            f"{name} computes in {' and '.join(served)} on {device}, not in {precision}: use --precision f32, "
             f"or --runtime openvino where the CPUs have {precision}"
         )
     return precision
@@ -157,8 +181,14 @@ def _onnxruntime_builds() -> list[str]:
 
 def runtime_version(name: str) -> str:
     """Return the installed version of a runtime; `unknown` if its package has no metadata."""
-    candidates = ("onnxruntime-gpu", "onnxruntime") if name == "onnxruntime" else (name,)
-    return next((version for version in map(_installed_version, candidates) if version), "unknown")
+    found = map(_installed_version, _DISTRIBUTIONS.get(name, (name,)))
+    version = next((version for version in found if version), "unknown")
+    return f"{version}{_BEHIND_LITERT}{runtime_version('openvino')}" if name == "litert" else version
+
+
+def requirement_of(runtime: Runtime) -> str:
+    """Return what pip installs for a runtime."""
+    return f"{_DISTRIBUTIONS[runtime.name][-1]}=={runtime.version.replace(_BEHIND_LITERT, ' openvino==')}"
 
 
 def _installed_version(distribution: str) -> str | None:

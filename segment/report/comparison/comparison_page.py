@@ -25,6 +25,7 @@ from segment.store.names import shown
 from segment.store.urls import join_url
 
 _FOLDER = "compare"
+STYLES = ("report.css", "compare.css")
 
 
 def page_url(ledgers: Sequence[Ledger], to: str) -> str:
@@ -51,17 +52,20 @@ def write_comparison_page(found: RunComparison, tasks: Sequence[Task], url: str)
 
 def render_comparison(found: RunComparison, tasks: Sequence[Task]) -> str:
     """Return the page as HTML; all text that comes from the input is escaped."""
+    return render_template("compare.html.j2", styles=STYLES, **page_values(found, tasks))
+
+
+def page_values(found: RunComparison, tasks: Sequence[Task]) -> dict[str, Any]:
+    """Return what the template of the page shows; a template that extends it shows this and more."""
     sections = [
         _section(one, (tasks[0], task), len(found.against)) for one, task in zip(found.against, tasks[1:], strict=True)
     ]
-    return render_template(
-        "compare.html.j2",
-        styles=("report.css", "compare.css"),
-        runs=[_run(run) for run in found.runs],
-        sections=sections,
-        is_complete=all(run.report.complete for run in found.runs),
-        gone=GONE,
-    )
+    return {
+        "runs": [_run(run) for run in found.runs],
+        "sections": sections,
+        "is_complete": all(run.report.complete for run in found.runs),
+        "gone": GONE,
+    }
 
 
 @dataclass(frozen=True)

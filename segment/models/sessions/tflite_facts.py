@@ -1,0 +1,102 @@
+"""The facts of a TFLite file that openvino does not read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from segment.errors import ModelError
+from segment.models.sessions.graph_facts import (
+    MOST_CHANNELS,
+    GraphFacts,
+    InputFacts,
+    Numbers,
+    OutputFacts,
+    add_arithmetic,
+)
+from segment.models.sessions.ports import Port
+from segment.models.sessions.quantised_input import Scales
+from segment.models.sessions.tflite_graph import Operator, Tensor, TfliteGraph, read_tflite
+from segment.models.sessions.tflite_metadata import tflite_metadata
+
+_KEEPING = frozenset(
+    """
+    CAST TRANSPOSE RESHAPE SQUEEZE EXPAND_DIMS RESIZE_BILINEAR RESIZE_NEAREST_NEIGHBOR QUANTIZE DEQUANTIZE SLICE
+    STRIDED_SLICE
+    """.split()  # noqa: SIM905
+)
+_ARITHMETIC = {"SUB": "Sub", "ADD": "Add", "MUL": "Mul", "DIV": "Div"}
+_NAMES = {"LOGISTIC": "Sigmoid", "SOFTMAX": "Softmax", "ARG_MAX": "ArgMax"}
+
+
+def tflite_facts(data: bytes, entry: str | None = None, shape: Sequence[int] = ()) -> GraphFacts:
+    """Read a file; the shapes of the outputs are those that it declares.
+
+    Args:
+        data: bytes of the file.
+        entry: name of an input.
+        shape: of this input.
+
+    Raises:
+        ModelError: the file is damaged, or its shapes are for another input than `shape`.
+    """
+    graph = read_tflite(data)
+    inputs = [graph.tensors[place] for place in graph.inputs]
+    for tensor in inputs:
+        if tensor.name == entry and tensor.dims != tuple(shape):
+            raise ModelError(f"the input '{entry}' of the graph does not have the shape {list(shape)}")
+    return GraphFacts(
+        tuple(_entering(graph, place) for place in graph.inputs),
+        tuple(_leaving(graph, place) for place in graph.outputs),
+        graph.operators,
+        "",
+        {f"tflite.{key}": value for key, value in tflite_metadata(data).items()},
+    )
+
+
+def _port(tensor: Tensor) -> Port:
+    return Port((tensor.name,), tensor.dtype, tensor.dims)
+
+
+def _entering(graph: TfliteGraph, place: int) -> InputFacts:
+    """Follow an input as long as one operator reads it and only converts it or does arithmetic by constants."""
+    tensor = graph.tensors[place]
+    scale: Numbers = (1.0,)
+    scales = Scales(np.array(tensor.scale), np.array(tensor.zero_point, np.float64)) if tensor.scale else None
+    facts = InputFacts(_port(tensor), scales=scales)
+    while len(readers := [node for node in graph.nodes if place in node.inputs]) == 1:
+        node = readers[0]
+        if node.name in _ARITHMETIC:
+            constants = _constants(graph, node, place)
+            if constants is None or len({len(constants), len(scale), 1}) > 2:
+                break
+            facts, scale = add_arithmetic(facts, _ARITHMETIC[node.name], constants, scale)
+        elif node.name not in ("CAST", "TRANSPOSE", "DEQUANTIZE"):
+            break
+        place = node.outputs[0]
+    return facts
+
+
+def _constants(graph: TfliteGraph, node: Operator, entry: int) -> Numbers | None:
+    if node.name in ("SUB", "DIV") and node.inputs[0] != entry:
+        return None
+    numbers = graph.tensors[next((place for place in node.inputs if place != entry), entry)].numbers()
+    if (
+        numbers is None
+        or numbers.size not in range(1, MOST_CHANNELS + 1)
+        or (node.name in ("DIV", "MUL") and not numbers.all())
+    ):
+        return None
+    return tuple(numbers.tolist())
+
+
+def _leaving(graph: TfliteGraph, place: int) -> OutputFacts:
+    port = _port(graph.tensors[place])
+    node = graph.producer(place)
+    while node is not None and node.name in _KEEPING:
+        node = graph.producer(node.inputs[0])
+    if node is None:
+        return OutputFacts(port)
+    dims = graph.tensors[node.inputs[0]].dims
+    return OutputFacts(port, _NAMES.get(node.name, node.name), dims[-1] if node.name == "ARG_MAX" and dims else None)

@@ -1,0 +1,145 @@
+"""The main graph of a TFLite file: tensors and operators, read without a runtime."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segment.errors import ModelError
+from segment.models.sessions.flatbuffer import Table
+
+# Numbers of the schema, as far as they are of use here.
+_TYPES = {0: "float32", 1: "float16", 2: "int32", 3: "uint8", 4: "int64", 6: "bool", 7: "int16", 9: "int8"}
+_OPERATORS = {
+    0: "ADD", 6: "DEQUANTIZE", 14: "LOGISTIC", 16: "LSTM", 18: "MUL", 22: "RESHAPE", 23: "RESIZE_BILINEAR", 24: "RNN",
+    25: "SOFTMAX", 27: "SVDF", 35: "UNIDIRECTIONAL_SEQUENCE_RNN", 39: "TRANSPOSE", 41: "SUB", 42: "DIV", 43: "SQUEEZE",
+    44: "UNIDIRECTIONAL_SEQUENCE_LSTM", 45: "STRIDED_SLICE", 46: "BIDIRECTIONAL_SEQUENCE_RNN",
+    52: "BIDIRECTIONAL_SEQUENCE_LSTM", 53: "CAST", 56: "ARG_MAX", 65: "SLICE", 70: "EXPAND_DIMS",
+    97: "RESIZE_NEAREST_NEIGHBOR", 114: "QUANTIZE", 142: "VAR_HANDLE", 143: "READ_VARIABLE", 144: "ASSIGN_VARIABLE",
+    146: "RANDOM_STANDARD_NORMAL", 148: "RANDOM_UNIFORM", 149: "MULTINOMIAL",
+}  # fmt: skip
+_CUSTOM = 32
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A value of the graph.
+
+    Attributes:
+        name: its name.
+        dtype: numpy's name of its type; empty for one that is of no use here.
+        dims: size of each dimension, None where it is not fixed.
+        scale, zero_point: what levels mean; empty if it is not quantised.
+        content: bytes of a constant.
+    """
+
+    name: str
+    dtype: str
+    dims: tuple[int | None, ...]
+    scale: tuple[float, ...]
+    zero_point: tuple[int, ...]
+    content: bytes
+
+    def numbers(self) -> NDArray[np.float64] | None:
+        """Return the numbers of a constant; None if it is none."""
+        if not self.content or not self.dtype:
+            return None
+        return np.frombuffer(self.content, self.dtype).astype(np.float64)
+
+    def integers(self) -> list[int]:
+        """Return the numbers of a constant of whole numbers; none of another tensor."""
+        numbers = self.numbers() if self.dtype in ("int32", "int64") else None
+        return [] if numbers is None else [int(number) for number in numbers]
+
+
+@dataclass(frozen=True)
+class Operator:
+    """An operator.
+
+    Attributes:
+        name: in the schema, or of a custom operator; a number for one that is of no use here.
+        inputs, outputs: positions of the tensors that it reads and writes; -1 for one left out.
+        options: its table.
+    """
+
+    name: str
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    options: Table | None
+
+
+@dataclass(frozen=True)
+class TfliteGraph:
+    """The main graph.
+
+    Attributes:
+        tensors: by position.
+        nodes: operators in the order in which they run.
+        inputs, outputs: positions of tensors.
+        operators: names of the operators of all graphs of the file.
+        places: where the vectors of operators and of outputs begin in the file.
+    """
+
+    tensors: tuple[Tensor, ...]
+    nodes: tuple[Operator, ...]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    operators: frozenset[str]
+    places: tuple[int, int]
+
+    def producer(self, place: int) -> Operator | None:
+        """Return the operator that writes a tensor; None of an input or a constant."""
+        return next((node for node in self.nodes if place in node.outputs), None)
+
+
+def read_tflite(data: bytes) -> TfliteGraph:
+    """Read a file.
+
+    Raises:
+        ModelError: it is damaged.
+    """
+    try:
+        if data[4:8] != b"TFL3":
+            raise ValueError
+        return _read(Table.root(data))
+    except (struct.error, IndexError, ValueError, OverflowError):
+        raise ModelError("the weights are not a model in tflite format: a wrong or damaged file") from None
+
+
+def _read(model: Table) -> TfliteGraph:
+    codes = [_name(code) for code in model.tables(1)]
+    buffers, graph = model.tables(4), model.tables(2)[0]
+    return TfliteGraph(
+        tuple(_tensor(table, buffers) for table in graph.tables(0)),
+        tuple(_operators(graph, codes)),
+        graph.integers(1),
+        graph.integers(2),
+        frozenset(codes),
+        (graph.place_of(3), graph.place_of(2)),
+    )
+
+
+def _name(code: Table) -> str:
+    number = max(code.number(0, "b"), code.number(3, "i"))  # files of before 2020 have the first only
+    return code.text(1).decode("utf-8", "replace") if number == _CUSTOM else _OPERATORS.get(number, str(number))
+
+
+def _operators(graph: Table, codes: list[str]) -> Iterator[Operator]:
+    for table in graph.tables(3):
+        yield Operator(codes[table.number(0, "I")], table.integers(1), table.integers(2), table.table(4))
+
+
+def _tensor(table: Table, buffers: list[Table]) -> Tensor:
+    shape, signature, quantised = table.integers(0), table.integers(7), table.table(4)
+    return Tensor(
+        table.text(3).decode("utf-8", "replace"),
+        _TYPES.get(table.number(1, "b"), ""),
+        tuple(None if size < 0 else size for size in signature or shape),
+        quantised.floats(2) if quantised else (),
+        quantised.integers(3, "q") if quantised else (),
+        buffers[table.number(2, "I")].text(0),
+    )

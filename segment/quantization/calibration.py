@@ -1,0 +1,144 @@
+"""The images that calibrate: read as a job reads them, and kept as the network would get them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from segment.errors import SampleError, UsageError
+from segment.images.bands import decode_image
+from segment.images.raster import ArrayRaster
+from segment.images.resize import resize_image
+from segment.inputs.discover import Part, discover, image_uri, read_part
+from segment.job import Job
+from segment.models.card import ModelCard
+from segment.models.sessions import Masks
+from segment.pipeline.stages import Clock
+from segment.pipeline.tiling import TiledImage
+from segment.store.client import Store
+from segment.store.names import count
+
+FEWEST_IMAGES = 8
+TILES = 4  # of an image, for a card with tiles
+
+
+@dataclass(frozen=True)
+class Place:
+    """One image of an input: a part that holds nothing else, and a name that tells it from all others."""
+
+    part: Part
+    name: str
+
+
+def places_of(input: str, job: Job, store: Store, sample: int | None = None) -> list[Place]:  # noqa: A002
+    """Return the images of an input in order, or those that a job with this `sample` segments.
+
+    Raises:
+        UsageError: there are no images.
+        StoreError: the store refused.
+    """
+    options = job.input_options.model_copy(update={"limit": None, "sample": sample})
+    return [place for part in discover(input, options, store).parts for place in _alone(part)]
+
+
+def _alone(part: Part) -> Iterator[Place]:
+    for index in range(len(part)):
+        start = part.start + index
+        members = [part.members[index]] if part.members else []
+        name = image_uri(part, members[0].id, members[0].image) if members else f"{part.url}#:{start}"
+        yield Place(replace(part, start=start, stop=start + 1, members=members), name)
+
+
+def spread(places: Sequence[Place], number: int, seed: int) -> list[Place]:
+    """Return one place, drawn by the seed, of each of so many runs of equal length; all places if there are fewer."""
+    if number >= len(places):
+        return list(places)
+    draws = np.random.default_rng(seed).random(number)
+    return [places[int((index + draw) * len(places) / number)] for index, draw in enumerate(draws)]
+
+
+class Calibration:
+    """Images as the network gets them: decoded, turned and resized, before the nodes that normalise them.
+
+    They are in files of a folder, so that a large model input does not fill the memory, and can be read any number of
+    times.
+
+    Args:
+        places: of the images.
+        job: says how they are read.
+        card: the card; one with tiles gives a few tiles of each image.
+        store: reads them.
+        folder: an existing empty folder.
+
+    Attributes:
+        images: number of images that were read.
+        unusable: number of images that could not be used, by reason.
+        sha384: digest of all pixels.
+
+    Raises:
+        UsageError: too few of them can be used.
+        StoreError: the store refused.
+    """
+
+    def __init__(self, places: Sequence[Place], job: Job, card: ModelCard, store: Store, folder: Path) -> None:
+        self.images = 0
+        self.unusable: Counter[str] = Counter()
+        self._files: list[Path] = []
+        digest = hashlib.sha384()
+        for place in places:
+            try:
+                (sample,) = read_part(place.part, job.input_options, store)
+                if not sample.image and sample.fault:
+                    raise SampleError(sample.fault)
+                arrays = _network_inputs(decode_image(sample.image, card.input, job.max_pixels).pixels, card)
+            except SampleError as error:
+                self.unusable[str(error)] += 1
+                continue
+            self.images += 1
+            for array in arrays:
+                self._files.append(folder / f"{len(self._files)}.npy")
+                np.save(self._files[-1], array)
+                digest.update(array.tobytes())
+        self.sha384 = digest.hexdigest()
+        if self.images < FEWEST_IMAGES:
+            reasons = "".join(f"\n{number} x {reason}" for reason, number in self.unusable.most_common(3))
+            raise UsageError(
+                f"{count(self.images, 'image')} to calibrate with, and fewer than {FEWEST_IMAGES} do not show the "
+                f"range of a network's numbers: give more images (--calibrate, --images){reasons}"
+            )
+
+    def __len__(self) -> int:
+        """Number of arrays: of images, or of their tiles."""
+        return len(self._files)
+
+    def __getitem__(self, index: int) -> NDArray[np.uint8]:
+        """Return `uint8[1, H, W, 3]`, RGB, of the size of the model's input."""
+        return np.load(self._files[index])  # type: ignore[no-any-return]
+
+
+def _network_inputs(image: NDArray[np.uint8], card: ModelCard) -> list[NDArray[np.uint8]]:
+    if not card.input.tiles:
+        return [np.ascontiguousarray(resize_image(image, card.input)[np.newaxis])]
+    tiles = _Tiles(card)
+    for _ in TiledImage(ArrayRaster(image), tiles, 1).strips(Clock()):
+        pass
+    return [tiles.seen[int(index)] for index in np.linspace(0, len(tiles.seen) - 1, min(TILES, len(tiles.seen)))]
+
+
+class _Tiles:
+    """A session that keeps what it gets, and finds nothing."""
+
+    def __init__(self, card: ModelCard) -> None:
+        self.card = card
+        self.seen: list[NDArray[np.uint8]] = []
+
+    def predict(self, images: NDArray[np.uint8]) -> Masks:
+        self.seen.append(images.copy())
+        nothing = np.zeros((len(images), self.card.output_height, self.card.output_width), np.uint8)
+        return Masks(nothing, {}, confidence=nothing)

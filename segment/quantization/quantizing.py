@@ -1,0 +1,223 @@
+"""`segment.quantize`: weights in INT8, a card beside them, and a page that says what they cost."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from segment.errors import SegmentError, UsageError
+from segment.job import Job
+from segment.models.card import ModelCard, load_card, parse_card
+from segment.models.quantisation import Method
+from segment.models.sessions import Runtime, capabilities
+from segment.models.weights import Weights, load_weights
+from segment.progress import Progress
+from segment.quantization.asked import Asked
+from segment.quantization.calibration import FEWEST_IMAGES, Calibration, Place, places_of, spread
+from segment.quantization.judging import gains, judge, reservations
+from segment.quantization.pricing import in_f32, price, served_by
+from segment.quantization.quantised_card import quantised_card, quantised_name, text_of, with_price
+from segment.quantization.quantised_folder import CARD, PAGE, REFUSED, OutputFolder
+from segment.quantization.quantised_page import render_quantisation
+from segment.quantization.refusals import check_source
+from segment.quantization.runtime_speeds import Candidate, RuntimeSpeed, measure
+from segment.quantization.trial_run import try_runtimes
+from segment.report.comparison.comparing import RunComparison
+from segment.report.comparison.gate import Verdict
+from segment.store.client import Store
+from segment.store.names import count, shown
+
+Note = Callable[[str], None]
+
+_UNLABELLED = {"labels": None, "label_pattern": None, "label_key": None, "label_column": None}
+
+
+@dataclass(frozen=True, eq=False)
+class QuantisedModel:
+    """A quantised model and what it costs.
+
+    Attributes:
+        card: path or URL of its card; of no file if it was refused.
+        page: of the page.
+        comparison: A is the source in f32; B and C are the quantised model, on each runtime that serves it.
+        speeds: of source and quantised model.
+        verdicts: one for each runtime.
+        notes: what one must know of all this, one line each.
+        accepted: whether the card was written.
+    """
+
+    card: str
+    page: str
+    comparison: RunComparison
+    speeds: tuple[RuntimeSpeed, ...]
+    verdicts: tuple[Verdict, ...]
+    notes: tuple[str, ...]
+    accepted: bool
+
+
+def quantize(
+    job: Job,
+    *,
+    calibrate: str | None = None,
+    images: int = 100,
+    method: Method = "onnxruntime",
+    evaluate_images: int = 500,
+    max_drop: float = 0.5,
+    min_agreement: float = 0.97,
+    force: bool = False,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> QuantisedModel:
+    """Quantise a model to INT8, measure what that costs, and write the new weights with their card.
+
+    Args:
+        job: `model` and `weights` are quantised; `input` and `labels` are the images that say what it costs; `output`
+            is the folder to write `card.toml`, the weights and `index.html` to.
+        calibrate: path or URL of the images that calibrate; None takes some of the job's input, and evaluates others.
+        images, method, evaluate_images, max_drop, min_agreement, force, seed: as the options of `segment quantize`.
+        progress: the display of the runs; see `segment.run`.
+
+    Raises:
+        UsageError: the model cannot be quantised, there are too few images, or the output holds something else.
+        SegmentError: the loss is beyond the limit; only a page was written, `refused.html`.
+    """
+    asked = Asked(calibrate, images, method, evaluate_images, max_drop, min_agreement, force, seed)
+    made = quantise_job(job, asked, progress=progress)
+    if not made.accepted:
+        raise SegmentError(refusal(made))
+    return made
+
+
+def refusal(made: QuantisedModel) -> str:
+    """Return why a model was not written, and what may help."""
+    lines = [verdict.words for verdict in made.verdicts if not verdict.passed]
+    return (
+        f"not written: {'; '.join(lines)}. What changed is in {shown(made.page)}. More calibration images (--images), "
+        "or another --method, may lose less; --force writes the model all the same"
+    )
+
+
+def quantise_job(
+    job: Job, asked: Asked, *, progress: Progress | None = None, note: Note = lambda line: None
+) -> QuantisedModel:
+    """Do the same without raising where the model is refused; `note` gets lines on what is done."""
+    asked.check()
+    store = Store(job.storage_options)
+    card = load_card(job.model, store)
+    if card.input.is_dynamic and asked.method == "nncf":
+        raise UsageError("--method nncf needs a card of one input size, not height = 'image': use --method onnxruntime")
+    weights = load_weights(card, job.weights, store=store)
+    check_source(card, weights, asked.method)
+    output = OutputFolder(job.output, quantised_name(card), weights, store)
+    runtimes = served_by(job, "ir" if asked.method == "nncf" else "onnx")
+    chosen = _choose(job, asked, store)
+    for line in chosen.notes:
+        note(line)
+    with tempfile.TemporaryDirectory(prefix="segment-quantize-") as temporary:
+        folder = Path(temporary)
+        (folder / "calibration").mkdir()
+        calibration = Calibration(chosen.calibrating, job, card, store, folder / "calibration")
+        notes = [*chosen.notes, *(f"{n} calibration images left out: {why}" for why, n in calibration.unusable.items())]
+        note(f"quantising with {count(calibration.images, 'image')}")
+        files, settings = _quantise(card, weights, calibration, asked.method)
+        made = quantised_card(card, weights, files, calibration, asked.method, settings, asked.seed)
+        for name, data in files.items():
+            (folder / name).write_bytes(data)
+        (folder / CARD).write_text(text_of(made), encoding="utf-8")
+        located = parse_card(text_of(made), base=str(folder))
+        try_runtimes(str(folder / CARD), runtimes, calibration[0])
+        note("measuring the speed")
+        candidates = _candidates(card, weights, located, load_weights(located, store=store), runtimes)
+        speeds = tuple(measure(candidates, calibration))
+        note(f"comparing with the source on {count(chosen.evaluated, 'image')}, {1 + len(runtimes)} runs")
+        evaluating = job.model_copy(update={"sample": chosen.sample, "limit": None})
+        priced = price(evaluating, folder / CARD, runtimes, folder, store, seed=asked.seed, progress=progress)
+        verdicts = tuple(judge(priced.comparison, asked))
+        notes += [*reservations(priced.comparison, asked), *gains(speeds)]
+        accepted = asked.force or all(verdict.passed for verdict in verdicts)
+        whole = with_price(made, priced.prices)
+        found = QuantisedModel(
+            output.file(CARD),
+            output.file(PAGE if accepted else REFUSED),
+            priced.comparison,
+            speeds,
+            verdicts,
+            tuple(notes),
+            accepted,
+        )
+        page = render_quantisation(found, whole, priced.tasks)
+        if accepted:
+            output.publish(files, text_of(whole), page)
+        else:
+            output.refuse(page)
+        return found
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """The images: those that calibrate; the job's `sample` of those that are evaluated, and their number."""
+
+    calibrating: list[Place]
+    sample: int | None
+    evaluated: int
+    notes: list[str]
+
+
+def _choose(job: Job, asked: Asked, store: Store) -> _Chosen:
+    """Choose images that calibrate and others that are evaluated, as far as there are enough."""
+    places = places_of(job.input, job, store)
+    most = min(asked.evaluate_images, len(places))
+    if asked.calibrate is not None:
+        sources = places_of(asked.calibrate, job.model_copy(update=_UNLABELLED), store)
+        calibrating = spread(sources, asked.images, asked.seed)
+        both = {place.name for place in calibrating} & {place.name for place in _sampled(job, store, most, places)}
+        notes = [f"{count(len(both), 'image')} calibrate and are evaluated: the price may be flattered"] * bool(both)
+        return _Chosen(calibrating, _sample(most, places), most, notes)
+    if len(places) < 2 * FEWEST_IMAGES:
+        calibrating = spread(places, asked.images, asked.seed)
+        words = f"{len(places)} images are too few to part: those that calibrate are evaluated, too, which may flatter"
+        return _Chosen(calibrating, _sample(most, places), most, [words])
+    calibrators = min(asked.images, len(places) // 2)
+    most = min(most, len(places) - calibrators)
+    evaluated = {place.name for place in _sampled(job, store, most, places)}
+    others = [place for place in places if place.name not in evaluated]
+    words = f"{calibrators} of {len(places):,} images calibrate, {most:,} others are evaluated"
+    return _Chosen(spread(others, calibrators, asked.seed), _sample(most, places), most, [words])
+
+
+def _sample(most: int, places: list[Place]) -> int | None:
+    return most if most < len(places) else None
+
+
+def _sampled(job: Job, store: Store, most: int, places: list[Place]) -> list[Place]:
+    return places if most == len(places) else places_of(job.input, job, store, most)
+
+
+def _quantise(
+    card: ModelCard, weights: Weights, calibration: Calibration, method: Method
+) -> tuple[dict[str, bytes], str]:
+    """Return the new files by name, and the settings."""
+    name = quantised_name(card)
+    if method == "nncf":
+        from segment.quantization import nncf_ir
+
+        graph, data = nncf_ir.quantise_ir(card, weights, calibration)
+        return {f"{name}.xml": graph, f"{name}.bin": data}, nncf_ir.SETTINGS
+    from segment.quantization import static_qdq
+
+    return {f"{name}.onnx": static_qdq.quantise_onnx(card, weights, calibration)}, static_qdq.SETTINGS
+
+
+def _candidates(
+    card: ModelCard, weights: Weights, made_card: ModelCard, made: Weights, runtimes: list[Runtime]
+) -> list[Candidate]:
+    """Return what is timed: the source in f32, in bf16 where the CPU has it, and the quantised model."""
+    found = []
+    for runtime in runtimes:
+        found.append(Candidate("f32", card, weights, in_f32(runtime, weights.format)))
+        if runtime.name == "openvino" and "openvino:cpu:bf16" in capabilities():
+            found.append(Candidate("bf16", card, weights, replace(runtime, precision="bf16")))
+        found.append(Candidate("INT8", made_card, made, runtime))
+    return found

@@ -1,0 +1,98 @@
+"""CPU time of an image, by runtime and precision: one thread each, in turns, so that a busy machine slows all alike."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from segment.models.card import ModelCard
+from segment.models.sessions import Runtime, Session, open_session
+from segment.models.weights import Weights
+from segment.quantization.calibration import Calibration
+
+_SECONDS = 20.0  # of CPU, after which no further turn begins
+_FEWEST_TURNS, _MOST_TURNS = 3, 15
+
+# What makes INT8 and bf16 fast, by the names in /proc/cpuinfo.
+_EXTENSIONS = {
+    "avx512f": "AVX-512",
+    "avx512_bf16": "AVX-512 bf16",
+    "avx512_vnni": "AVX-512 VNNI",
+    "avx_vnni": "AVX-VNNI",
+    "amx_int8": "AMX",
+}
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A model on a runtime.
+
+    Attributes:
+        numbers: what it computes in: `f32`, `bf16` or `INT8`.
+        card, weights: the model.
+        runtime: where it runs.
+    """
+
+    numbers: str
+    card: ModelCard
+    weights: Weights
+    runtime: Runtime
+
+
+@dataclass(frozen=True)
+class RuntimeSpeed:
+    """The time of a candidate.
+
+    Attributes:
+        runtime: its name and version.
+        numbers: what it computes in.
+        milliseconds: CPU time of an image: median of the turns.
+        turns: number of measurements.
+    """
+
+    runtime: str
+    numbers: str
+    milliseconds: float
+    turns: int
+
+
+def measure(candidates: Sequence[Candidate], calibration: Calibration) -> list[RuntimeSpeed]:
+    """Time the candidates on the same images, in turns: each segments one image, then each the next one."""
+    opened = [open_session(one.card, one.weights, one.runtime, threads=1, sanity_check=False) for one in candidates]
+    times: list[list[float]] = [[] for _ in candidates]
+    for session in opened:
+        _seconds(session, calibration, 0)  # the first call compiles
+    start = time.process_time()
+    for turn in range(_MOST_TURNS):
+        if turn >= _FEWEST_TURNS and time.process_time() - start > _SECONDS:
+            break
+        for session, seconds in zip(opened, times, strict=True):
+            seconds.append(_seconds(session, calibration, turn))
+    return [_speed(one, seconds) for one, seconds in zip(candidates, times, strict=True)]
+
+
+def _speed(one: Candidate, seconds: Sequence[float]) -> RuntimeSpeed:
+    milliseconds = 1000 * float(np.median(seconds))
+    return RuntimeSpeed(f"{one.runtime.name} {one.runtime.version}", one.numbers, milliseconds, len(seconds))
+
+
+def _seconds(session: Session, calibration: Calibration, turn: int) -> float:
+    images = calibration[turn % len(calibration)]
+    start = time.process_time()
+    session.predict(images)
+    return time.process_time() - start
+
+
+def processor() -> str:
+    """Return the name of this machine's CPU, and what speeds INT8 and bf16 up that it has."""
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8") if Path("/proc/cpuinfo").exists() else ""
+    fields = dict(line.partition(":")[::2] for line in lines.split("\n\n")[0].splitlines())
+    facts = {key.strip(): value.strip() for key, value in fields.items()}
+    name = facts.get("model name") or platform.processor() or platform.machine()
+    flags = facts.get("flags", "").split()
+    return ", ".join([name, *(words for flag, words in _EXTENSIONS.items() if flag in flags)])

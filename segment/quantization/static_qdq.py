@@ -1,0 +1,111 @@
+"""INT8 by onnxruntime: QuantizeLinear and DequantizeLinear around each operator, ranges by percentile.
+
+The file that results gives the same score in onnxruntime and openvino.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import onnx
+from numpy.typing import NDArray
+from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
+from onnxruntime.quantization.shape_inference import quant_pre_process
+
+from segment.errors import ModelError
+from segment.models.card import ModelCard
+from segment.models.sessions.onnxfile import stored_names
+from segment.models.sessions.surgery import Surgeon
+from segment.models.weights import Weights
+from segment.quantization.calibration import Calibration
+from segment.quantization.network_input import NetworkInputs
+
+SETTINGS = "static QDQ, percentile 99.999, per channel, activations uint8, weights int8"
+_OPSET = 13  # the first in which a scale has a value for each channel
+_IR_VERSION = 7  # that of this opset
+_OPTIONS = {
+    "CalibPercentile": 99.999,
+    # One image at a time: percentiles are of histograms, and else every activation of every image is kept for them.
+    "CalibStridedMinMax": 1,
+}
+
+
+def quantise_onnx(card: ModelCard, weights: Weights, calibration: Calibration) -> bytes:
+    """Return the bytes of a quantised model, without what the card's output does not need.
+
+    Raises:
+        ModelError: card and graph do not match, or the graph cannot be quantised.
+    """
+    size = calibration[0].shape[1:3]
+    part = Surgeon(card.at((size[0], size[1])), weights.graph).part
+    reader = _Reader(NetworkInputs(card, part.entry, calibration), part.entry.name)
+    with tempfile.TemporaryDirectory() as folder, _without_words():
+        source, prepared, quantised = (Path(folder, f"{name}.onnx") for name in ("source", "prepared", "quantised"))
+        try:
+            onnx.save_model(_modern(part.model, part.opset), source)
+            quant_pre_process(source, prepared, skip_symbolic_shape=True)  # given a model it loses stored tensors
+            quantize_static(
+                prepared,
+                quantised,
+                reader,
+                quant_format=QuantFormat.QDQ,
+                per_channel=True,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                calibrate_method=CalibrationMethod.Percentile,
+                extra_options=_OPTIONS,
+            )
+        except Exception as error:  # of many types: AssertionError, ValueError, those of onnx and of onnxruntime
+            reason = (str(error).strip() or type(error).__name__).split("\n", 1)[0]
+            raise ModelError(f"onnxruntime cannot quantise this graph: {reason}") from error
+        return quantised.read_bytes()
+
+
+def _modern(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
+    """Return a copy in which no stored tensor is an input, as in IR version 3, which keeps it from being a constant."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    if opset < _OPSET:
+        copy = onnx.version_converter.convert_version(copy, _OPSET)
+    copy.ir_version = max(copy.ir_version, _IR_VERSION)
+    stored = stored_names(copy.graph)
+    for item in [item for item in copy.graph.input if item.name in stored]:
+        copy.graph.input.remove(item)
+    return copy
+
+
+class _Reader(CalibrationDataReader):  # type: ignore[misc]
+    """Gives the inputs one after the other; `set_range` says from which to which."""
+
+    def __init__(self, inputs: NetworkInputs, name: str) -> None:
+        self._inputs, self._name = inputs, name
+        self.set_range(0, len(inputs))
+
+    def __len__(self) -> int:
+        return len(self._inputs)
+
+    def set_range(self, start_index: int, end_index: int) -> None:
+        self._waiting = iter(range(start_index, end_index))
+
+    def get_next(self) -> dict[str, NDArray[Any]] | None:
+        index = next(self._waiting, None)
+        return None if index is None else {self._name: self._inputs[index]}
+
+
+@contextlib.contextmanager
+def _without_words() -> Iterator[None]:
+    """Keep the quantiser's progress, a line for each image, and its remarks on tensors out of the command's output."""
+    logger = logging.getLogger()  # the quantiser's
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,149 @@
+"""The proof of what `auto` has chosen: the first images of a run, before any is committed, against f32 on a CPU."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from segment.engines import Engine
+from segment.errors import ModelError
+from segment.inputs.discover import Part
+from segment.job import Job
+from segment.models.card import ModelCard
+from segment.models.sessions import Runtime, resolve_runtime
+from segment.models.weights import Weights
+from segment.output.plan import Plan
+from segment.pipeline.agreement import Tried, try_runtimes
+from segment.progress import Progress
+from segment.runs.resolve import task_of
+from segment.store.client import Store
+from segment.store.names import count
+
+_IMAGES = 8  # that are tried at most
+_WORTH = 180.0  # seconds of all work, from which on other runtimes are measured, too
+_GAIN = 1.1  # another runtime has to be so many times as fast: less may be chance
+
+Proof = dict[str, Any]  # as in `run.json`
+
+
+def prove(
+    job: Job,
+    card: ModelCard,
+    weights: Weights,
+    chosen: Runtime,
+    plan: Plan,
+    engine: Engine,
+    store: Store,
+    progress: Progress,
+) -> tuple[Runtime, Proof | None]:
+    """Try a runtime on the first images, and compare its masks with those of f32 on a CPU.
+
+    Where less than `min_agreement` of the pixels are the same, `precision = "auto"` falls back to f32. On CPUs and in
+    long runs, `runtime = "auto"` takes another runtime if it agrees and is faster. A choice of the user is not
+    replaced.
+
+    Returns:
+        The runtime of the run; and what was found, None if there was nothing to compare.
+
+    Raises:
+        ModelError: a GPU disagrees, or cannot run the model.
+    """
+    nodes = engine.nodes()
+    runtime = "auto" if chosen.device != "cpu" else job.runtime
+    reference = resolve_runtime(weights.format, runtime, "cpu", "f32", nodes=nodes)
+    rivals = _rivals(job, weights, [chosen, reference], nodes)
+    if chosen == reference and not rivals:
+        return chosen, None
+    if card.input.tiles:
+        progress.note(f"warning: {_name(chosen)} is not compared with f32, as images are segmented in tiles")
+        return chosen, None
+    task = task_of(job, card, chosen, 1, store, "proof")
+    task = dataclasses.replace(task, output="memory://segment-proof")
+    worth = _WORTH * engine.workers(chosen.device) / max(1, plan.expected_images)
+    runtimes = [chosen] if chosen == reference else [chosen, reference]
+    images = _first_part(plan)
+    tried, other = engine.call(chosen.device, try_runtimes, task, weights, images, runtimes, rivals, worth)
+    best = _choose(job, tried, other, progress)
+    return best, _record(tried, best, other)
+
+
+def _rivals(job: Job, weights: Weights, others: Sequence[Runtime], nodes: Sequence[frozenset[str]]) -> list[Runtime]:
+    """Return the runtimes for CPUs that `auto` could take as well."""
+    if job.runtime != "auto" or weights.format != "onnx" or others[0].device != "cpu":
+        return []
+    found = (
+        resolve_runtime(weights.format, name, "cpu", job.precision, nodes=nodes)
+        for name in ("onnxruntime", "openvino")
+        if all(f"{name}:cpu" in node for node in nodes) and job.precision in ("auto", "f32")
+    )
+    return [runtime for runtime in found if runtime not in others]
+
+
+def _first_part(plan: Plan) -> Part:
+    part = plan.between(0, 1)[0]
+    stop = min(part.stop, part.start + _IMAGES)
+    return dataclasses.replace(part, stop=stop, members=part.members[: stop - part.start])
+
+
+def _choose(job: Job, tried: Sequence[Tried], reference: Tried, progress: Progress) -> Runtime:
+    """Return the first runtime, or the fastest one that agrees with the reference."""
+    first = tried[0]
+    for each in tried:
+        if each.runtime != reference.runtime:
+            progress.note(_words(each, reference))
+    if first.runtime.device != "cpu" and (first.reason or _disagrees(first, job)):
+        raise ModelError(
+            f"{_words(first, reference)}. Use --device cpu, or lower --min-agreement ({job.min_agreement:g})"
+        )
+    if first.agreement is None:
+        why = first.reason or reference.reason or "no image could be segmented"
+        progress.note(f"warning: {_name(first.runtime)} is not compared with f32: {why}")
+        return first.runtime
+    if _disagrees(first, job):
+        less = f"{100 * first.agreement:.2f} % of the pixels as in f32, --min-agreement is {job.min_agreement:g}"
+        if job.precision != "auto":
+            progress.note(f"warning: {_name(first.runtime)}: {less}")
+            return first.runtime
+        progress.note(f"warning: {less}: {_name(reference.runtime)} is used instead of {_name(first.runtime)}")
+        first = reference
+    best = first
+    for each in tried[1:]:
+        if not each.reason and not _disagrees(each, job) and each.seconds * _GAIN < best.seconds:
+            best = each
+    if best is not first:
+        progress.note(f"{_name(best.runtime)} is used: {first.seconds / best.seconds:.1f} times as fast")
+    return best.runtime
+
+
+def _disagrees(tried: Tried, job: Job) -> bool:
+    return tried.agreement is None or tried.agreement < job.min_agreement
+
+
+def _name(runtime: Runtime) -> str:
+    return f"{runtime.name} {runtime.device} {runtime.precision}"
+
+
+def _words(tried: Tried, reference: Tried) -> str:
+    """Say how a runtime did: `bf16: 99.72 % of pixels as f32, 7.1 times as fast`."""
+    if tried.agreement is None:
+        return f"{_name(tried.runtime)}: {tried.reason or 'not compared'}"
+    words = f"{_name(tried.runtime)}: {100 * tried.agreement:.2f} % of pixels as {_name(reference.runtime)}"
+    if tried.seconds:
+        words += f", {reference.seconds / tried.seconds:.1f} times as fast"
+    if tried.miou is not None and reference.miou is not None:
+        words += f", mIoU {100 * tried.miou:.2f} and {100 * reference.miou:.2f} %"
+    return f"{words} ({count(tried.images, 'image')})"
+
+
+def _record(tried: Sequence[Tried], best: Runtime, reference: Tried) -> Proof | None:
+    """Return what `run.json` keeps; no times, so that equal runs have equal files."""
+    found = next(each for each in tried if each.runtime == best)
+    if found.agreement is None or best == reference.runtime:
+        return None
+    return {
+        "images": found.images,
+        "agreement": found.agreement,
+        "miou": found.miou,
+        "reference": {**dataclasses.asdict(reference.runtime), "miou": reference.miou},
+    }

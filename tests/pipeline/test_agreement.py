@@ -1,0 +1,154 @@
+"""What `auto` has chosen is tried on the first images of a run, against f32 on a CPU."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from segment.engines.local import LocalEngine
+from segment.errors import ModelError
+from segment.inputs.discover import discover
+from segment.job import Job
+from segment.models.card import load_card
+from segment.models.sessions import Runtime, capabilities, runtime_version
+from segment.models.weights import load_weights
+from segment.output.plan import Plan
+from segment.pipeline import agreement
+from segment.pipeline.agreement import Tried, try_runtimes
+from segment.report.wording import agreement_in_words
+from segment.runs import proof
+from segment.runs.proof import prove
+from segment.runs.resolve import task_of
+from segment.store.client import Store
+from tests.runs import Notes, Place, jpeg, scene
+
+ORT, OPENVINO = (Runtime(name, "cpu", "f32", runtime_version(name)) for name in ("onnxruntime", "openvino"))
+BF16 = dataclasses.replace(OPENVINO, precision="bf16")
+CUDA = dataclasses.replace(ORT, device="cuda")
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    """Ten images, the second of them damaged."""
+    made = Place(tmp_path)
+    for seed in range(10):
+        made.add(f"{seed}.png", seed)
+    made.write("1.png", jpeg(scene(0)[0])[:99])
+    return made
+
+
+def given(place: Place, **changes: Any) -> tuple[Job, Any, Any, Plan]:
+    job = place.job(**{"runtime": "auto", "part_size": 16, **changes})
+    card = load_card(job.model)
+    return job, card, load_weights(card, job.weights), Plan.of(discover(job.input, job.input_options, Store()).parts)
+
+
+def test_runtimes_on_the_same_images(place: Place) -> None:
+    job, card, weights, plan = given(place)
+    task = task_of(job, card, ORT, 1, Store(), "")
+    found, reference = try_runtimes(task, weights, proof._first_part(plan), [ORT, CUDA, OPENVINO], [], 1e9)
+    assert [each.runtime for each in found] == [ORT, CUDA, OPENVINO]
+    assert reference == found[-1]
+    for each in (found[0], found[2]):
+        assert (each.images, each.equal, each.pixels, each.miou, each.reason) == (7, 7 * 768, 7 * 768, 1.0, "")
+        assert each.seconds > 0
+    assert found[1].agreement is None
+    assert found[1].reason
+    assert not Path(job.output).exists()
+
+
+@pytest.mark.parametrize(("worth", "names"), [(0.0, ["onnxruntime", "openvino"]), (1e9, ["onnxruntime"])])
+def test_rivals_are_tried_where_the_run_is_worth_it(place: Place, worth: float, names: list[str]) -> None:
+    job, card, weights, plan = given(place, limit=1)
+    task = task_of(job, card, ORT, 1, Store(), "")
+    found, reference = try_runtimes(task, weights, proof._first_part(plan), [ORT], [OPENVINO], worth)
+    assert ([each.runtime.name for each in found], reference.runtime) == (names, ORT)
+    assert {each.agreement for each in found} == {1.0}
+
+
+def test_a_runtime_that_takes_its_process_along(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    job, card, weights, plan = given(place)
+    begun = {"begun": dataclasses.asdict(BF16)}
+    monkeypatch.setattr(agreement, "run_apart", lambda *_: ([begun], "ended by SIGSEGV"))
+    task, part = task_of(job, card, BF16, 1, Store(), ""), proof._first_part(plan)
+    found, reference = try_runtimes(task, weights, part, [BF16, OPENVINO], [], 1)
+    assert [each.reason for each in found] == ["the process that tried it ended by SIGSEGV", ""]
+    assert reference.runtime == OPENVINO
+
+
+def decide(
+    monkeypatch: pytest.MonkeyPatch, place: Place, chosen: Runtime, found: Sequence[Tried], **changes: Any
+) -> tuple[Runtime, Any, list[str]]:
+    """What `prove` makes of what was tried; the last one is the reference."""
+    job, card, weights, plan = given(place, **changes)
+    monkeypatch.setattr(proof, "try_runtimes", lambda *_: (list(found), found[-1]))
+    nodes = [capabilities() | {"openvino:cpu:bf16"}]
+    monkeypatch.setattr(LocalEngine, "nodes", lambda _: nodes)
+    notes = Notes()
+    runtime, record = prove(job, card, weights, chosen, plan, LocalEngine(1), Store(), notes)
+    return runtime, record, notes.lines
+
+
+def tried(runtime: Runtime, equal: int, seconds: float = 1.0, **more: Any) -> Tried:
+    return Tried(runtime, images=4, seconds=seconds, pixels=1000, equal=equal, **more)
+
+
+def test_one_that_agrees_is_taken(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    both = [tried(BF16, 997, 1.0, miou=0.6102), tried(OPENVINO, 1000, 7.1, miou=0.6106)]
+    runtime, record, lines = decide(monkeypatch, place, BF16, both)
+    assert runtime == BF16
+    assert lines == [
+        "openvino cpu bf16: 99.70 % of pixels as openvino cpu f32, 7.1 times as fast, mIoU 61.02 and 61.06 % (4 images)"
+    ]
+    run = {"proof": json.loads(json.dumps(record)), "contract": {"runtime": dataclasses.asdict(BF16)}}
+    assert agreement_in_words(run) == (
+        "openvino cpu bf16 gives 99.70 % of pixels as openvino cpu f32 on the first 4 images"
+    )
+    assert agreement_in_words({"contract": run["contract"]}) == ""
+
+
+def test_one_that_disagrees_gives_way_to_f32(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    both = [tried(BF16, 988), tried(OPENVINO, 1000, 7.0)]
+    runtime, record, lines = decide(monkeypatch, place, BF16, both)
+    assert (runtime, record) == (OPENVINO, None)
+    assert lines[-1] == (
+        "warning: 98.80 % of the pixels as in f32, --min-agreement is 0.99: openvino cpu f32 is used instead of "
+        "openvino cpu bf16"
+    )
+    assert decide(monkeypatch, place, BF16, both, min_agreement=0.98)[0] == BF16
+    runtime, record, lines = decide(monkeypatch, place, BF16, both, precision="bf16")
+    assert (runtime, record["agreement"]) == (BF16, 0.988)  # the user's choice is told, not replaced
+    assert lines[-1].startswith("warning: openvino cpu bf16: 98.80 %")
+
+
+@pytest.mark.parametrize(("seconds", "taken"), [(0.8, ORT), (0.95, OPENVINO), (2.0, OPENVINO)])
+def test_a_rival_that_is_faster_is_taken(
+    place: Place, seconds: float, taken: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = tried(OPENVINO, 1000)
+    assert decide(monkeypatch, place, OPENVINO, [own, tried(ORT, 1000, seconds), own])[0] == taken
+    assert decide(monkeypatch, place, OPENVINO, [own, tried(ORT, 500, seconds), own])[0] == OPENVINO
+
+
+def test_a_gpu_that_disagrees_or_fails_is_refused(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    for first in (tried(CUDA, 900), Tried(CUDA, reason="no kernel image is available")):
+        with pytest.raises(ModelError, match=r"onnxruntime cuda f32: (90.00 %|no kernel).* Use --device cpu"):
+            decide(monkeypatch, place, CUDA, [first, tried(OPENVINO, 1000)])
+    assert decide(monkeypatch, place, CUDA, [tried(CUDA, 999), tried(OPENVINO, 1000)])[0] == CUDA
+
+
+def test_images_that_cannot_be_compared_are_told(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    runtime, record, lines = decide(monkeypatch, place, BF16, [Tried(BF16), Tried(OPENVINO)])
+    assert (runtime, record) == (BF16, None)
+    assert lines[-1] == "warning: openvino cpu bf16 is not compared with f32: no image could be segmented"
+
+
+def test_f32_of_an_explicit_runtime_needs_no_proof(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    job, card, weights, plan = given(place, runtime="onnxruntime")
+    monkeypatch.setattr(proof, "try_runtimes", None)
+    assert prove(job, card, weights, ORT, plan, LocalEngine(1), Store(), Notes()) == (ORT, None)
