@@ -183,7 +183,7 @@ class Settings(InputOptions, ExtraOptions, BoundaryOptions, SpeedOptions):
         return None if self.worker_memory is None else size_in_bytes(str(self.worker_memory))
 
 
-class Job(Settings, RuntimeOptions):
+class Job(RuntimeOptions, Settings):
     """Job: what is segmented, by which model, and where."""
 
     input: str = Field(
