@@ -24,7 +24,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from jobs.scaling.figures import Figure, Scale, resident
+from jobs.scaling.figures import Figure, Scale
 from jobs.scaling.inputs import make_inputs
 from jobs.scaling.resume import begin_only
 from segment import Confusion, Job
@@ -34,9 +34,7 @@ from segment.models.card import ModelCard
 from segment.output.ledger import Ledger, to_json
 from segment.output.plan import Plan
 from segment.output.tables import ImageRow, write_masks
-from segment.report.aggregate import load_report
-from segment.report.run_score import Request, read_counts, score_run
-from segment.scores.scored import score_images
+from segment.report.run_score import Request, score_run
 from segment.store.client import Store
 
 CLASSES = 19
@@ -97,30 +95,18 @@ def timed() -> Iterator[list[str]]:
 
 
 def measure(output: str) -> list[Figure]:
-    """Read the counts of all images, then score them as `segment score` does, and in groups."""
+    """Score as `segment score` does: images, and videos."""
     ledger = Ledger(Store(), output)
-    report, plan = load_report(ledger), ledger.read_run_and_plan()[1]
-    before = resident()
-    with timed() as read:
-        counts = read_counts(ledger, plan, report)
-    held = resident() - before
-    with timed() as scored:
-        found = score_images(counts, Request().protocol(report.card))
-    figures = [
-        Figure("counts of all images read, s", read[0]),
-        Figure(f"score and intervals of {RESAMPLES:,} resamples, s", scored[0]),
-        Figure("counts in memory, bytes an image", f"{1e6 * held / len(counts):.0f}"),
-    ]
-    assert found.intervals["miou"] is not None
-    del counts
-    with timed() as grouped:
-        groups = score_run(ledger, Request(group_by="folder"))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-    return [
-        *figures,
-        Figure(f"segment score --group-by folder, {groups.overall.units:,} groups, s", grouped[0]),
-        Figure("peak memory of the process, MB", f"{peak:,.0f}"),
-    ]
+    figures = []
+    for words, asked in (("", Request()), (" --group-by folder", Request(group_by="folder"))):
+        with timed() as scored:
+            found = score_run(ledger, asked)
+        assert found.overall.intervals["miou"] is not None
+        units = f"{found.overall.units:,} {found.units}"
+        figures.append(Figure(f"segment score{words}, {units}, {RESAMPLES:,} resamples, s", scored[0]))
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+        figures.append(Figure("peak memory of the process until then, MB", f"{peak:,.0f}"))
+    return figures
 
 
 def main() -> None:

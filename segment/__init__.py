@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from segment.api.baseline import compare
+    from segment.api.mislabelled import label_errors
     from segment.api.model import Model, load_model
     from segment.api.reader import Run, SegmentedImage, open_run
     from segment.api.segmenter import Segmenter
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from segment.quantization.quantizing import QuantisedModel, quantize
     from segment.report.aggregate import RunReport
     from segment.report.comparison.comparing import RunComparison
+    from segment.report.label_errors import LabelErrors
     from segment.report.run_score import RunScore, score
     from segment.runs.driver import run
 
@@ -33,6 +35,7 @@ __all__ = [
     "ImageSource",
     "IoU",
     "Job",
+    "LabelErrors",
     "Model",
     "ModelCard",
     "Progress",
@@ -47,6 +50,7 @@ __all__ = [
     "compare",
     "confusion",
     "iou",
+    "label_errors",
     "load_card",
     "load_model",
     "open_run",
@@ -61,6 +65,7 @@ _HOMES = {
     "ImageSource": "segment.engines.ray_source",
     "IoU": "segment.metrics",
     "Job": "segment.job",
+    "LabelErrors": "segment.report.label_errors",
     "Model": "segment.api.model",
     "ModelCard": "segment.models.card",
     "Progress": "segment.progress",
@@ -75,6 +80,7 @@ _HOMES = {
     "compare": "segment.api.baseline",
     "confusion": "segment.metrics",
     "iou": "segment.metrics",
+    "label_errors": "segment.api.mislabelled",
     "load_card": "segment.models.card",
     "load_model": "segment.api.model",
     "open_run": "segment.api.reader",

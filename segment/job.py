@@ -19,7 +19,7 @@ from pydantic import ConfigDict, Field, ValidationError, ValidationInfo, field_v
 from pydantic_core import PydanticCustomError
 
 from segment.errors import UsageError
-from segment.models.extra_options import BoundaryOptions, ExtraOptions, KeepOptions, SpeedOptions
+from segment.models.extra_options import BoundaryOptions, ExtraOptions, KeepOptions, RuntimeOptions, SpeedOptions
 from segment.models.validation import validation_message
 from segment.store.names import SIZE, size_in_bytes
 from segment.store.urls import to_url, unsigned
@@ -183,7 +183,7 @@ class Settings(InputOptions, ExtraOptions, BoundaryOptions, SpeedOptions):
         return None if self.worker_memory is None else size_in_bytes(str(self.worker_memory))
 
 
-class Job(Settings):
+class Job(RuntimeOptions, Settings):
     """Job: what is segmented, by which model, and where."""
 
     input: str = Field(
@@ -193,21 +193,6 @@ class Job(Settings):
     model: str = Field(min_length=1, description="Name of a built-in model card, or path or URL of a card.")
     weights: str | None = Field(
         None, description="Path or URL of the weights (.onnx, .xml or .tflite). By default the card's own source."
-    )
-    runtime: Literal["auto", "onnxruntime", "openvino", "litert"] = Field(
-        "auto", description="Library that runs the model; `auto` is resolved once, by what every node supports."
-    )
-    device: Literal["auto", "cpu", "cuda", "tensorrt"] = Field("auto", description="Device that runs the model.")
-    precision: Literal["auto", "f32", "bf16", "f16"] = Field("auto", description="Floating-point type of the model.")
-    min_agreement: float = Field(
-        0.99,
-        ge=0,
-        le=1,
-        description="Share of pixels, 0-1, that must be as in f32 on a CPU, on the first images: below it `auto` takes "
-        "f32, and a GPU is refused.",
-    )
-    batch_size: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = Field(
-        "auto", description="Images per call of the model; `auto` is 1 on CPUs and is measured on GPUs."
     )
     engine: Literal["auto", "local", "ray"] = Field(
         "auto", description="`local` runs on this machine, `ray` on a Ray cluster."

@@ -72,8 +72,9 @@ def execute(file: Path, monkeypatch: pytest.MonkeyPatch, pictures: int = 3, **en
     return "".join(output.get("text", "") for output in outputs if output.output_type == "stream")
 
 
-def test_there_are_two() -> None:
-    assert [file.name for file in FILES] == ["01_explore_a_run.ipynb", "02_compare_two_runs.ipynb"]
+def test_there_are_three() -> None:
+    names = ["01_explore_a_run.ipynb", "02_compare_two_runs.ipynb", "03_scores_and_slices.ipynb"]
+    assert [file.name for file in FILES] == names
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
@@ -106,6 +107,20 @@ def test_comparing_two_runs_counts_the_pixels_that_agree(
     assert f"{SCENES} images; {100 * agreement:.4f} % of the pixels agree" in printed
 
 
+def test_scores_have_intervals_and_slices(
+    runs: tuple[segment.RunReport, segment.RunReport, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, _, folder = runs
+    printed = execute(FILES[2], monkeypatch, SEGMENT_OUTPUT=str(folder / "f32"), pictures=2)
+    found = segment.score(folder / "f32")
+    interval = found.overall.intervals["miou"]
+    assert interval is not None
+    span = f"({100 * interval.low:.1f} to {100 * interval.high:.1f})"
+    assert f"mIoU {100 * (found.miou or 0):.2f} % {span}, {SCENES} images" in printed
+    first = segment.label_errors(folder / "f32", number=5, images=50).regions[0]
+    assert f"{first.id}: {first.label} labelled, {first.prediction} predicted" in printed
+
+
 def masks(output: Path) -> np.ndarray:
     table = ds.dataset(output / "masks").to_table(columns=["id", "mask"]).sort_by("id")
     return np.stack([np.asarray(Image.open(io.BytesIO(mask["bytes"]))) for mask in table["mask"].to_pylist()])
@@ -113,7 +128,7 @@ def masks(output: Path) -> np.ndarray:
 
 @pytest.mark.parametrize(
     ("file", "variable"),
-    zip(FILES, ("SEGMENT_OUTPUT", "SEGMENT_RUN_A"), strict=True),
+    zip(FILES, ("SEGMENT_OUTPUT", "SEGMENT_RUN_A", "SEGMENT_OUTPUT"), strict=True),
     ids=lambda v: getattr(v, "stem", v),
 )
 def test_without_a_run_they_say_what_to_do(
@@ -132,3 +147,5 @@ def test_a_run_without_labels_is_told_apart(monkeypatch: pytest.MonkeyPatch, tmp
     printed = execute(FILES[1], monkeypatch, SEGMENT_RUN_A=run, SEGMENT_RUN_B=run, pictures=2)
     assert "no image is labelled in both runs: agreement alone" in printed
     assert "1 images; 100.0000 % of the pixels agree" in printed
+    printed = execute(FILES[2], monkeypatch, SEGMENT_OUTPUT=run, pictures=0)
+    assert printed.startswith("no image of this run has a label: there are no scores")

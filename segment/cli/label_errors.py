@@ -28,14 +28,12 @@ def label_errors(
     """
     import json
 
+    from segment.api.mislabelled import find_in_run
     from segment.report.console import console_for
-    from segment.report.label_errors import errors_to_csv, errors_to_json, find_label_errors, rows_of
+    from segment.report.label_errors import errors_to_csv, errors_to_json, rows_of
     from segment.report.score_formats import markdown_table, print_table
-    from segment.runs.driver import task_and_plan
 
-    ledger = open_ledger(output, storage_option)
-    task, plan = task_and_plan(ledger)
-    found = find_label_errors(ledger, plan, task, number, images)
+    found = find_in_run(open_ledger(output, storage_option), number, images)
     if format is ScoreFormat.json:
         say(json.dumps(errors_to_json(found), indent=2, ensure_ascii=False))
     elif format is ScoreFormat.csv:

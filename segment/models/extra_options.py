@@ -1,8 +1,8 @@
-"""The options of a job for speed, and for what is written beside masks; see `segment.models.sessions.Extras`."""
+"""The options of a job for runtime and speed, and for what is written beside masks; see `sessions.extras`."""
 
 from __future__ import annotations
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, Field, field_validator, model_validator
 
@@ -90,4 +90,24 @@ class SpeedOptions(BaseModel):
         "exact",
         description="`fast` decodes a JPEG at 1/2, 1/4 or 1/8 of its size where the model sees it no larger than that; "
         "some pixels of masks change.",
+    )
+
+
+class RuntimeOptions(BaseModel):
+    """Runtime: what runs the model."""
+
+    runtime: Literal["auto", "onnxruntime", "openvino", "litert"] = Field(
+        "auto", description="Library that runs the model; `auto` is resolved once, by what every node supports."
+    )
+    device: Literal["auto", "cpu", "cuda", "tensorrt"] = Field("auto", description="Device that runs the model.")
+    precision: Literal["auto", "f32", "bf16", "f16"] = Field("auto", description="Floating-point type of the model.")
+    min_agreement: float = Field(
+        0.99,
+        ge=0,
+        le=1,
+        description="Share of pixels, 0-1, that must be as in f32 on a CPU, on the first images: below it `auto` takes "
+        "f32, and a GPU is refused.",
+    )
+    batch_size: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = Field(
+        "auto", description="Images per call of the model; `auto` is 1 on CPUs and is measured on GPUs."
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 
+import numpy as np
 import pyarrow as pa
 
 from segment.errors import SegmentError
@@ -44,6 +45,9 @@ def read_part_rows(ledger: Ledger, shard: str, part: str, columns: Sequence[str]
         raise SegmentError(f"{url} was committed and has been lost: run the same `segment run` again") from None
 
 
-def numbers_of(plan: Plan, parts: Collection[str]) -> list[int]:
-    """Return the numbers of the plan's parts with these ids, in plan order."""
-    return [number for number, part in enumerate(plan.table["id"].to_pylist()) if part in parts]
+def numbers_of(plan: Plan, parts: Collection[str], most: int | None = None) -> list[int]:
+    """Return the numbers of the plan's parts with these ids, in plan order; at most `most`, evenly spread."""
+    numbers = [number for number, part in enumerate(plan.table["id"].to_pylist()) if part in parts]
+    if most is None or len(numbers) <= most:
+        return numbers
+    return [numbers[index] for index in np.linspace(0, len(numbers) - 1, most).round().astype(int).tolist()]

@@ -9,18 +9,22 @@ run has it. Counts, which are stored, choose the images; masks and labels are re
 from __future__ import annotations
 
 import csv
+import heapq
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from segment.errors import StoreError, UsageError
 from segment.images import resize
 from segment.images.codec import decode_mask
 from segment.images.regions import Region, disagreements
+from segment.metrics.conventions import ratio
 from segment.output.ledger import Ledger
 from segment.output.part_rows import numbers_of, part_tables, read_part_rows
 from segment.output.plan import Plan
@@ -29,10 +33,10 @@ from segment.report.percents import percent
 from segment.report.pictures import ImageView, read_view
 from segment.report.rows import Row, row_at
 from segment.report.written_names import spreadsheet_cell
+from segment.scores.image_counts import count_columns, counts_of_rows
 from segment.store.background import in_order
 from segment.store.names import count, shown
 
-_COLUMNS = ["confusion", "class_confidence"]  # the last one only where a run has it
 _THREADS = 4
 
 
@@ -73,6 +77,7 @@ class LabelErrors:
         looked_at: of which masks and labels were read: those with the most suspicious counts.
         unreadable: of these, whose source or label is gone, has changed, is too large or cannot be read.
         confidence: what the confidence of a region is, in words; `""` in a run without it.
+        rows: the row of the image of each region.
     """
 
     regions: tuple[LikelyError, ...]
@@ -81,6 +86,7 @@ class LabelErrors:
     looked_at: int
     unreadable: int
     confidence: str
+    rows: tuple[Row, ...] = ()
 
     @property
     def notes(self) -> list[str]:
@@ -95,23 +101,30 @@ class LabelErrors:
         return lines
 
 
-def find_label_errors(ledger: Ledger, plan: Plan, task: Task, number: int, images: int) -> LabelErrors:
+def find_label_errors(
+    ledger: Ledger, plan: Plan, task: Task, number: int, images: int, numbers: Sequence[int] | None = None
+) -> LabelErrors:
     """Find the most suspicious regions of a run, running or not.
 
     Args:
         ledger, plan, task: of the run.
         number: of regions.
         images: of which masks and labels are read, at most.
+        numbers: of the parts to look at; None for all that are committed.
 
     Raises:
-        UsageError: no image is labelled.
+        UsageError: no image is labelled, or a number is below 1.
         SegmentError: a masks file is damaged or lost, or the store of the sources does not answer.
     """
-    suspicious, labelled, differing = _suspicious_images(ledger, plan, task, images)
+    for name, value in (("number", number), ("images", images)):
+        if value < 1:
+            raise UsageError(f"{name} = {value}: give a number from 1 on")
+    numbers = numbers_of(plan, ledger.committed(plan)) if numbers is None else numbers
+    suspicious, labelled, differing = _suspicious_images(ledger, plan, task, images, numbers)
     if not labelled:
         raise UsageError(f"no image of {shown(ledger.output)} has a label, so that none can be wrong")
     has_maps = task.settings.confidence_maps
-    found: list[LikelyError] = []
+    found: list[tuple[LikelyError, Row]] = []
     unreadable = 0
 
     def read(row: Row) -> list[LikelyError] | None:
@@ -120,39 +133,51 @@ def find_label_errors(ledger: Ledger, plan: Plan, task: Task, number: int, image
             raise StoreError(f"the store of {shown(view.uri)} does not answer: labels and sources cannot be looked at")
         return None if view.label is None else list(_of_image(ledger, row, view, task, has_maps))
 
-    for regions in in_order(read, suspicious, name="labels", threads=_THREADS, ahead=2 * _THREADS):
+    for row, regions in zip(
+        suspicious, in_order(read, suspicious, name="labels", threads=_THREADS, ahead=2 * _THREADS), strict=True
+    ):
         unreadable += regions is None
-        found = sorted([*found, *(regions or [])], key=lambda one: -one.suspicion)[:number]  # stable
+        some = [(one, row) for one in regions or []]
+        found = sorted([*found, *some], key=lambda pair: -pair[0].suspicion)[:number]  # stable
     confidence = ""
     if task.extra_columns.confidence:
         confidence = f"the model's confidence in {'the region' if has_maps else 'its class in the image'}"
-    return LabelErrors(tuple(found), labelled, differing, len(suspicious), unreadable, confidence)
+    errors, rows = tuple(one for one, _ in found), tuple(row for _, row in found)
+    return LabelErrors(errors, labelled, differing, len(suspicious), unreadable, confidence, rows)
 
 
-def _suspicious_images(ledger: Ledger, plan: Plan, task: Task, most: int) -> tuple[list[Row], int, int]:
+def _suspicious_images(
+    ledger: Ledger, plan: Plan, task: Task, most: int, numbers: Sequence[int]
+) -> tuple[list[Row], int, int]:
     """Return the images with the most wrong pixels, by share and confidence; how many are labelled, and differ."""
-    classes = len(task.card.classes)
-    ignored = [*task.card.classes.ignored_classes, classes]
-    places, suspicions = [], []
-    for number, table in part_tables(ledger, plan, numbers_of(plan, ledger.committed(plan)), _COLUMNS):
-        for position, row in enumerate(table.to_pylist()):
-            if row["confusion"] is None:
-                continue
-            label, prediction = np.divmod(np.array(row["confusion"]["cell"], np.int64), classes)
-            pixels, counted = np.array(row["confusion"]["count"], np.int64), ~np.isin(label, ignored)
-            if counted.any():
-                sure = _class_confidence(row, classes)[prediction]
-                wrong = counted & (label != prediction)
-                places.append((number, position))
-                suspicions.append(float((pixels * sure)[wrong].sum() / pixels[counted].sum()))
-    order = [index for index in np.argsort(-np.array(suspicions), kind="stable").tolist() if suspicions[index] > 0]
-    return [row_at(plan, *places[index]) for index in order[:most]], len(places), len(order)
+    card = task.card
+    label, prediction = np.divmod(np.arange((len(card.classes) + 1) * len(card.classes)), len(card.classes))
+    counted = ~np.isin(label, [*card.classes.ignored_classes, len(card.classes)])
+    wrong = counted & (label != prediction)
+    labelled, differing = 0, 0
+    worst: list[tuple[float, int, int]] = []  # suspicion, part, row
+    columns = [*count_columns(), "class_confidence"]  # the last one only where a run has it
+    for part, table in part_tables(ledger, plan, numbers, columns):
+        rows = np.flatnonzero(np.asarray(pc.is_valid(table["confusion"])))
+        table = table.take(pa.array(rows))
+        counts = counts_of_rows(len(card.classes), table)
+        pixels = counts.pixels_in(counted)
+        suspicion = ratio(counts.pixels_in(wrong, _class_confidence(table, len(card.classes))), pixels)
+        labelled += int(np.count_nonzero(pixels))
+        found = np.flatnonzero(np.nan_to_num(suspicion) > 0)
+        differing += len(found)
+        new = [(-float(suspicion[index]), part, int(rows[index])) for index in found]
+        worst = heapq.nsmallest(most, [*worst, *new])
+    return [row_at(plan, part, row) for _, part, row in worst], labelled, differing
 
 
-def _class_confidence(row: dict[str, Any], classes: int) -> NDArray[np.float64]:
-    """Return the mean confidence by predicted class, 1 without one."""
-    values = row.get("class_confidence") or [None] * classes
-    return np.array([1.0 if value is None else value for value in values])
+def _class_confidence(rows: pa.Table, classes: int) -> NDArray[np.float64]:
+    """Return the mean confidence by predicted class of each row, `float64[n, C]`; 1 without one."""
+    if "class_confidence" not in rows.column_names:
+        return np.ones((len(rows), classes))
+    values = [value or [None] * classes for value in rows["class_confidence"].to_pylist()]
+    found = np.array(values, np.float64).reshape(len(rows), classes)
+    return np.where(np.isnan(found), 1.0, found)
 
 
 def _of_image(ledger: Ledger, row: Row, view: ImageView, task: Task, has_maps: bool) -> Iterator[LikelyError]:

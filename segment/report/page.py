@@ -22,6 +22,7 @@ from segment.report.aggregate import RunReport
 from segment.report.boundary_tables import boundary_in_words
 from segment.report.console import accuracies
 from segment.report.gallery import Group, gallery
+from segment.report.label_error_gallery import LabelErrorGallery, label_error_gallery
 from segment.report.pictures import GONE
 from segment.report.rows import ImageScores, read_scores
 from segment.report.templating import render_template
@@ -76,13 +77,21 @@ def write_page(ledger: Ledger, report: RunReport, task: Task, plan: Plan, most_p
         SegmentError: a masks file is damaged or lost, or the store refuses a request.
     """
     scores = read_scores(ledger, plan, report.parts, most_parts)
-    html = render(report, task, scores, gallery(ledger, scores, task), _attempts(ledger))
+    errors = label_error_gallery(ledger, plan, task, report.parts, most_parts) if report.is_scored else None
+    html = render(report, task, scores, gallery(ledger, scores, task), _attempts(ledger), errors)
     url = ledger.url("report", "index.html")
     ledger.store.write(url, html.encode())
     return url
 
 
-def render(report: RunReport, task: Task, scores: ImageScores, groups: Sequence[Group], attempts: AttemptSpeeds) -> str:
+def render(
+    report: RunReport,
+    task: Task,
+    scores: ImageScores,
+    groups: Sequence[Group],
+    attempts: AttemptSpeeds,
+    errors: LabelErrorGallery | None = None,
+) -> str:
     """Return the page as HTML; all text that comes from the input is escaped."""
     return render_template(
         "report.html.j2",
@@ -105,6 +114,7 @@ def render(report: RunReport, task: Task, scores: ImageScores, groups: Sequence[
         image_quantiles=charts.quantiles(scores.scored) if len(scores.scored) else {},
         shards=_shards(report),
         groups=groups,
+        label_errors=errors,
         exhibited=sorted({index for group in groups for item in group.exhibits for index in item.classes}),
         facts=wording.fact_rows(report, task),
         **_speed(attempts),

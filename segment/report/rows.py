@@ -117,11 +117,10 @@ def read_scores(ledger: Ledger, plan: Plan, parts: Collection[str], most_parts: 
     Raises:
         SegmentError: a masks file is damaged or lost.
     """
-    numbers = np.array(numbers_of(plan, parts), np.int32)
+    every = numbers_of(plan, parts)
     sizes = np.asarray(pc.subtract(plan.table["stop"], plan.table["start"]))
-    planned = int(sizes[numbers].sum()) if len(numbers) else 0
-    if most_parts is not None and len(numbers) > most_parts:
-        numbers = numbers[np.linspace(0, len(numbers) - 1, most_parts).round().astype(int)]
+    planned = int(sizes[every].sum()) if every else 0
+    numbers = np.array(numbers_of(plan, parts, most_parts), np.int32)
     errors: Counter[str] = Counter()
     sound: list[NDArray[np.bool_]] = []
     miou: list[NDArray[np.float64]] = []

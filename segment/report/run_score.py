@@ -3,32 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from segment.errors import SegmentError, UsageError, did_you_mean
-from segment.metrics import CONVENTIONS
-from segment.metrics.bootstrap import MOST_RESAMPLES, RESAMPLES
+from segment.metrics import CONVENTIONS, Confusion
+from segment.metrics.bootstrap import MOST_RESAMPLES, RESAMPLES, Bootstrap
 from segment.metrics.regroup import regroup
 from segment.models.card import Convention, ModelCard
 from segment.output.ledger import Ledger
 from segment.output.mask_columns import ExtraColumns
 from segment.output.plan import Plan
 from segment.report.aggregate import RunReport, load_report
-from segment.scores.boundaries import (
-    REFUSED,
-    ImageBoundaries,
-    fraction_of,
-    read_image_boundaries,
-    score_boundaries,
-)
-from segment.scores.image_counts import ImageCounts, read_image_counts
-from segment.scores.scored import FEW, Protocol, Scored, score_images, score_total
-from segment.scores.slices import Slices, groups_of, kept_name, slices_by
+from segment.scores.boundaries import REFUSED, fraction_of
+from segment.scores.run_images import RunSums, Units, read_run_images, slices_at_once, sum_by_slice
+from segment.scores.scored import FEW, Protocol, Scored, score_total
+from segment.scores.slices import Groups, kept_name, slices_by
 from segment.store.client import Store
 from segment.store.names import count, shown
 from segment.store.urls import to_url
@@ -202,36 +193,32 @@ def score_run(ledger: Ledger, asked: Request) -> RunScore:
         if report.boundary and _keeps_classes(protocol, report.card):
             overall = replace(overall, boundary=replace(report.boundary, chosen=protocol.grouping.chosen))
         return RunScore(report, protocol, overall)
-    counts = read_counts(ledger, plan, report, asked.kept(report.run))
-    boundaries = _read_boundaries(ledger, plan, report, protocol)
-    groups = groups_of(counts.ids, asked.group_by, counts.meta).of_image if asked.group_by is not None else None
-    slices = slices_by(counts, asked.by, report.card.classes.names) if asked.by is not None else None
-    overall = _score(counts, boundaries, protocol, groups, asked)
-    return RunScore(
-        report,
-        protocol,
+    return _score_images(ledger, plan, report, protocol, asked)
+
+
+def _score_images(ledger: Ledger, plan: Plan, report: RunReport, protocol: Protocol, asked: Request) -> RunScore:
+    """Score a run from the counts of its images."""
+    card, meta = report.card, asked.kept(report.run)
+    fraction = fraction_of(report.run) if _keeps_classes(protocol, card) else None
+    groups = None if asked.group_by is None else Groups(asked.group_by, meta)
+    slices = None if asked.by is None else slices_by(asked.by, card.classes.names, meta)
+    units = Units(Bootstrap(asked.resamples, asked.seed) if asked.resamples else None, groups)
+    overall = RunSums(protocol, units, fraction)
+    of_slices, without = sum_by_slice(
+        lambda: read_run_images(ledger, plan, report.parts, len(card.classes), units, meta, fraction),
         overall,
-        _score_slices(counts, boundaries, slices, protocol, groups, asked) if slices else {},
-        "images" if groups is None else "groups",
-        0 if slices is None else int(np.count_nonzero(slices.of_image < 0)),
-        asked.resamples,
+        slices,
+        lambda: RunSums(protocol, units, fraction),
+        slices_at_once(asked.resamples, 6 * len(card.classes)),
     )
+    check_counts(ledger, report, overall.scores.total)
+    kind = "groups" if units.are_groups else "images"
+    return RunScore(report, protocol, overall.result(), of_slices, kind, without, asked.resamples)
 
 
-def read_counts(ledger: Ledger, plan: Plan, report: RunReport, meta: Collection[str] = ()) -> ImageCounts:
-    """Read the counts of the images that a report covers, and the kept metadata of these names.
-
-    Raises:
-        SegmentError: a masks file is damaged or lost, or the counts are not those of the statistics.
-    """
-    counts = read_image_counts(ledger, plan, report.parts, len(report.card.classes), meta)
-    check_counts(ledger, report, counts)
-    return counts
-
-
-def check_counts(ledger: Ledger, report: RunReport, counts: ImageCounts) -> None:
+def check_counts(ledger: Ledger, report: RunReport, total: Confusion) -> None:
     """Raise SegmentError if the counts of all images that a report covers are not those of its statistics."""
-    if counts.total() != report.total.confusion:
+    if total != report.total.confusion:
         raise SegmentError(
             f"the counts under {shown(ledger.url('masks'))} are not those under {shown(ledger.url('stats'))}: "
             "`segment audit` says which shard is wrong and what to do"
@@ -246,14 +233,12 @@ def with_intervals(ledger: Ledger, plan: Plan, report: RunReport, most_parts: in
         most_parts: leave the report as it is if it covers more parts: the counts of all their images are read.
 
     Raises:
-        SegmentError: see `read_counts`.
+        SegmentError: a masks file is damaged or lost, or the counts are not those of the statistics.
     """
     if not report.is_scored or (most_parts is not None and len(report.parts) > most_parts):
         return report
     asked = Request()
-    protocol = asked.protocol(report.card)
-    boundaries = _read_boundaries(ledger, plan, report, protocol)
-    scored = _score(read_counts(ledger, plan, report), boundaries, protocol, None, asked)
+    scored = _score_images(ledger, plan, report, asked.protocol(report.card), asked).overall
     return replace(report, scored=scored, boundary=scored.boundary)
 
 
@@ -261,40 +246,3 @@ def _keeps_classes(protocol: Protocol, card: ModelCard) -> bool:
     """Return whether classes and ignored classes are those of the card."""
     grouping = protocol.grouping
     return grouping.names == tuple(card.classes.names) and set(grouping.ignored) == set(card.classes.ignored_classes)
-
-
-def _read_boundaries(ledger: Ledger, plan: Plan, report: RunReport, protocol: Protocol) -> ImageBoundaries | None:
-    fraction = fraction_of(report.run)
-    if fraction is None or not _keeps_classes(protocol, report.card):
-        return None
-    return read_image_boundaries(ledger, plan, report.parts, len(report.card.classes), fraction)
-
-
-def _score(
-    counts: ImageCounts,
-    boundaries: ImageBoundaries | None,
-    protocol: Protocol,
-    groups: NDArray[np.intp] | None,
-    asked: Request,
-) -> Scored:
-    found = score_images(counts, protocol, groups, asked.resamples, asked.seed)
-    if boundaries is None:
-        return found
-    return replace(found, boundary=score_boundaries(boundaries, counts, protocol, groups, asked.resamples, asked.seed))
-
-
-def _score_slices(
-    counts: ImageCounts,
-    boundaries: ImageBoundaries | None,
-    slices: Slices,
-    protocol: Protocol,
-    groups: NDArray[np.intp] | None,
-    asked: Request,
-) -> dict[str, Scored]:
-    found = {}
-    for number, value in enumerate(slices.values):
-        images = np.flatnonzero(slices.of_image == number)
-        some = None if groups is None else groups[images]
-        outlines = boundaries and boundaries.take(images)
-        found[value] = _score(counts.take(images), outlines, protocol, some, asked)
-    return found

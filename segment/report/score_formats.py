@@ -183,15 +183,20 @@ def _class_rows(found: RunScore) -> Iterator[tuple[str, list[str]]]:
         yield shown(name), [values[0], span(bounds), *values[1:], *shares]
 
 
-_SLICE_HEAD = ["slice", "images", "mIoU %", "95 % interval", "pixel accuracy %"]
+_SLICE_HEAD = ["slice", "images", "mIoU %", "95 % interval", "pixel acc. %", "boundary %", "95 % of it"]
 
 
 def _slice_rows(found: RunScore) -> list[list[str]]:
     return [
         [shown(value), f"{one.images:,}", percent(one.miou), span(one.intervals.get("miou")),
-         percent(one.figures["pixel_accuracy"])]
+         percent(one.figures["pixel_accuracy"]), *_boundary_cells(one)]
         for value, one in found.slices.items()
     ]  # fmt: skip
+
+
+def _boundary_cells(one: Scored) -> list[str]:
+    """Return mean boundary IoU and its interval; empty in a run without, so that there are no such columns."""
+    return [percent(one.boundary.mean), span(one.boundary.interval)] if one.boundary else ["", ""]
 
 
 def print_table(console: Console, title: str, rows: list[list[str]]) -> None:

@@ -8,7 +8,6 @@ from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 
-from segment.engines import Engine
 from segment.errors import SegmentError, TooManyErrors, UsageError
 from segment.inputs.discover import Discovery, Known, sign_again
 from segment.inputs.findings import images_in_words
@@ -29,8 +28,9 @@ from segment.report.dataset_card import write_dataset_card
 from segment.report.run_score import with_intervals
 from segment.runs.error_limits import label_advice
 from segment.runs.growth import planned_so_far
+from segment.runs.lazy_engine import LazyEngine
 from segment.runs.preflight import probe_output
-from segment.runs.proof import Proof, prove
+from segment.runs.proof import prove
 from segment.runs.resolve import (
     check_options,
     choose_batch,
@@ -39,7 +39,6 @@ from segment.runs.resolve import (
     frozen_batch,
     frozen_runtime,
     index_for,
-    make_engine,
     run_identity,
     run_record,
     task_of,
@@ -112,12 +111,11 @@ def _run(job: Job, progress: Progress, *, retry_errors: bool, update: bool, veri
         _sign_again(job, existing[0], store)
     plan = existing[0] if existing else found or _discover(job, card, store, progress)
     progress.phase("starting the workers")
-    with closing(_LazyEngine(job, plan)) as engine:
+    with closing(LazyEngine(job, plan)) as engine:
         runtime = existing[1] if existing else choose_runtime(job, card, weights, engine.get(), progress)
         engine.warm_up(runtime)
-        proof: Proof | None = None
-        if not existing:
-            runtime, proof = prove(job, card, weights, runtime, plan, engine.get(), store, progress)
+        given = (job, card, weights, runtime, plan)
+        runtime, proof = (runtime, None) if existing else prove(*given, engine.get(), store, progress)
         batch = existing[2] if existing else choose_batch(job, card, weights, runtime, plan, engine.get, progress)
         identity = run_identity(job, card, weights, runtime, batch)
         task = task_of(job, card, runtime, batch, store, fingerprint_of(identity))
@@ -238,31 +236,6 @@ def _repair(
 def _note_findings(found: Discovery, progress: Progress) -> None:
     for line in found.lines:
         progress.note(line)
-
-
-class _LazyEngine:
-    """Starts the engine on first use, so that a run without work starts none."""
-
-    def __init__(self, job: Job, plan: Plan) -> None:
-        self._job = job
-        self._plan = plan
-        self._engine: Engine | None = None
-
-    def get(self) -> Engine:
-        """Return the engine; start it on the first call."""
-        if self._engine is None:
-            self._engine = make_engine(self._job, self._plan.expected_images)
-        return self._engine
-
-    def warm_up(self, runtime: Runtime) -> None:
-        """Let an engine that was started go on with its start while the run is written down."""
-        if self._engine is not None:
-            self._engine.warm_up(runtime, self._plan)
-
-    def close(self) -> None:
-        """Close the engine if it was started."""
-        if self._engine is not None:
-            self._engine.close()
 
 
 def task_and_plan(ledger: Ledger) -> tuple[Task, Plan]:

@@ -1,25 +1,26 @@
-"""The boundary counts of each image of a run, read from its masks files, and boundary IoU with intervals."""
+"""The boundary counts of single images, and boundary IoU of sets of images, with intervals."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from segment.metrics import BoundaryCounts
-from segment.metrics.bootstrap import FEWEST, RESAMPLES, interval, resampled_sums, score_of_resamples
+from segment.metrics.bootstrap import FEWEST, interval, score_of_resamples
 from segment.metrics.boundary import BoundaryScore, mean_boundary_iou
 from segment.models.card import ModelCard
 from segment.output.ledger import Ledger
 from segment.output.part_rows import numbers_of, part_tables
 from segment.output.plan import Plan
-from segment.scores.image_counts import ImageCounts, compact, taken, unit_chunks
-from segment.scores.scored import Features, Protocol
+from segment.scores.image_counts import taken
+from segment.scores.scored import UnitCount
 
 REFUSED = (
     "no boundary IoU: boundaries were counted for the run's own classes and ignored classes, from which those of "
@@ -29,21 +30,21 @@ REFUSED = (
 
 @dataclass(frozen=True, eq=False)
 class ImageBoundaries:
-    """The boundary counts of n images of C classes: 13 bytes for each class of an image that has a boundary.
+    """The boundary counts of n images of C classes, of which those without a label have none.
 
     Attributes:
         classes: C.
         fraction: of the diagonal.
         offsets: `int64[n + 1]`: the values of image i are `offsets[i]:offsets[i + 1]`.
         class_ids: `uint8[m]`.
-        counts: `uint32[3, m]`, or `int64`: the rows of `BoundaryCounts.counts`.
+        counts: `int64[3, m]`: the rows of `BoundaryCounts.counts`.
     """
 
     classes: int
     fraction: float
     offsets: NDArray[np.int64]
     class_ids: NDArray[np.uint8]
-    counts: NDArray[np.integer]
+    counts: NDArray[np.int64]
 
     def take(self, images: NDArray[np.intp]) -> ImageBoundaries:
         """Return the counts of these images, in this order."""
@@ -57,16 +58,12 @@ class ImageBoundaries:
             np.add.at(row, self.class_ids, counts)
         return BoundaryCounts(sums)
 
-    def by_role(self, units: NDArray[np.intp], number: int) -> NDArray[np.float64]:
-        """Return TP, FP and FN by class of each unit, `float64[number, 3, C]`; whole numbers, exact below 2^53.
-
-        Args:
-            units: the unit of each image.
-            number: of units.
-        """
-        owner = np.repeat(units * self.classes, np.diff(self.offsets)) + self.class_ids
-        size = number * self.classes
-        sums = [np.bincount(owner, weights=row, minlength=size).reshape(number, -1) for row in self.counts]
+    def by_role(self) -> NDArray[np.float64]:
+        """Return TP, FP and FN by class of each image, `float64[n, 3, C]`; whole numbers, exact below 2^53."""
+        images = len(self.offsets) - 1
+        owner = np.repeat(np.arange(images) * self.classes, np.diff(self.offsets)) + self.class_ids
+        size = images * self.classes
+        sums = [np.bincount(owner, weights=row, minlength=size).reshape(images, -1) for row in self.counts]
         both, label, predicted = sums
         return np.stack([both, predicted - both, label - both], axis=1)
 
@@ -77,22 +74,14 @@ def fraction_of(run: Mapping[str, Any]) -> float | None:
     return fraction
 
 
-def read_image_boundaries(
-    ledger: Ledger, plan: Plan, parts: Collection[str], classes: int, fraction: float
-) -> ImageBoundaries:
-    """Read the boundary counts of the images that `read_image_counts` reads, in the same order.
-
-    Raises:
-        SegmentError: a masks file is damaged or lost.
-    """
-    lengths, ids = [np.empty(0, np.int64)], [np.empty(0, np.uint8)]
-    counts: list[NDArray[np.integer]] = [np.empty((3, 0), np.uint32)]
-    for length, class_ids, found in _stored(ledger, plan, parts):
-        lengths.append(length)
-        ids.append(class_ids)
-        counts.append(compact(found))
-    offsets = np.append(0, np.cumsum(np.concatenate(lengths)))
-    return ImageBoundaries(classes, fraction, offsets, np.concatenate(ids), np.concatenate(counts, axis=1))
+def boundaries_of_rows(classes: int, fraction: float, rows: pa.Table) -> ImageBoundaries:
+    """Return the boundary counts of rows of a masks file; an image without a label has none."""
+    stored = rows["boundary"].combine_chunks()
+    lists = [stored.field(index) for index in range(stored.type.num_fields)]
+    class_ids, *counts = [np.asarray(values.flatten()) for values in lists]
+    lengths = np.asarray(pc.fill_null(pc.list_value_length(lists[0]), 0)).astype(np.int64)
+    offsets = np.append(0, np.cumsum(lengths))
+    return ImageBoundaries(classes, fraction, offsets, class_ids.astype(np.uint8), np.stack(counts).astype(np.int64))
 
 
 def read_boundary_score(
@@ -102,58 +91,56 @@ def read_boundary_score(
     fraction = fraction_of(run)
     if fraction is None:
         return None
-    total = BoundaryCounts.zeros(len(card.classes))
-    for length, class_ids, counts in _stored(ledger, plan, parts):
-        offsets = np.append(0, np.cumsum(length))
-        total += ImageBoundaries(len(card.classes), fraction, offsets, class_ids, counts).total()
-    return BoundaryScore(fraction, total.score)
-
-
-def _stored(
-    ledger: Ledger, plan: Plan, parts: Collection[str]
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint8], NDArray[np.int64]]]:
-    """Yield, part by part, the number of classes of each image, these classes, and their counts, `int64[3, m]`."""
+    sums = BoundarySums(len(card.classes), fraction)
     for _, table in part_tables(ledger, plan, numbers_of(plan, parts), ["status", "boundary"]):
-        stored = table.filter(pc.equal(table["status"], "ok"))["boundary"].combine_chunks()
-        lists = [stored.field(index) for index in range(stored.type.num_fields)]
-        class_ids, *counts = [np.asarray(values.flatten()) for values in lists]
-        lengths = pc.fill_null(pc.list_value_length(lists[0]), 0)
-        yield np.asarray(lengths).astype(np.int64), class_ids.astype(np.uint8), np.stack(counts).astype(np.int64)
+        rows = table.filter(pc.equal(table["status"], "ok"))
+        sums.add(boundaries_of_rows(len(card.classes), fraction, rows))
+    return sums.scored()
 
 
-def score_boundaries(
-    boundaries: ImageBoundaries,
-    counts: ImageCounts,
-    protocol: Protocol,
-    groups: NDArray[np.intp] | None = None,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> BoundaryScore:
-    """Score images; intervals as in `score_images`, of the same draws.
-
-    The units are the images with a labelled pixel that is not ignored, as `cityscapes` counts them.
+class BoundarySums:
+    """The boundary counts of a set of images, a block at a time; of the same draws as those of `ScoreSums`.
 
     Args:
-        boundaries: of the images.
-        counts, protocol, groups, resamples, seed: see `score_images`; the classes must be those of the card.
+        classes: C.
+        fraction: of the diagonal.
+        chosen: classes over which the mean is taken; None for all.
+        resamples: number; 0 for no intervals.
+        grouped: whether units are groups of images.
     """
-    features = Features(counts, replace(protocol, convention="cityscapes"), groups)
-    chosen = protocol.grouping.chosen
-    point = BoundaryScore(boundaries.fraction, boundaries.total().score, chosen)
-    if not resamples or features.units < FEWEST:
-        return point
 
-    def sums_of_units() -> Iterator[NDArray[np.float64]]:
-        for unit, images in unit_chunks(features.images, features.unit):
-            number = int(unit[-1]) + 1
-            yield boundaries.take(images).by_role(unit, number).reshape(number, -1)
+    def __init__(
+        self, classes: int, fraction: float, chosen: Sequence[int] | None = None, resamples: int = 0, *,
+        grouped: bool = False,
+    ) -> None:  # fmt: skip
+        self._fraction, self._chosen = fraction, chosen
+        self._total = BoundaryCounts.zeros(classes)
+        self._units = UnitCount(repeated=grouped)
+        self._sums = np.zeros((resamples, 3 * classes))
 
-    drawn = score_of_resamples(resampled_sums(sums_of_units(), features.units, resamples, seed), point.score)
-    return replace(
-        point,
-        interval=interval(mean_boundary_iou(drawn, chosen)),
-        class_intervals=tuple(interval(draws) for draws in drawn.iou.T),
-    )
+    def add(
+        self,
+        boundaries: ImageBoundaries,
+        units: NDArray[np.uint64] | None = None,
+        draws: NDArray[np.float64] | None = None,
+    ) -> None:
+        """Add images; see `ScoreSums.add`. Without resamples units are not needed."""
+        self._total += boundaries.total()
+        if units is not None and draws is not None:
+            self._units.add(units[np.diff(boundaries.offsets) > 0])
+            self._sums += draws.T @ boundaries.by_role().reshape(len(draws), 3 * boundaries.classes)
+
+    def scored(self) -> BoundaryScore:
+        """Return the boundary IoU, with intervals if there are resamples and two or more units."""
+        point = BoundaryScore(self._fraction, self._total.score, self._chosen)
+        if int(self._units) < FEWEST:
+            return point
+        drawn = score_of_resamples(self._sums, point.score)
+        return replace(
+            point,
+            interval=interval(mean_boundary_iou(drawn, self._chosen)),
+            class_intervals=tuple(interval(draws) for draws in drawn.iou.T),
+        )
 
 
 def boundary_json(boundary: BoundaryScore, names: Sequence[str]) -> dict[str, Any]:

@@ -1,8 +1,8 @@
-"""The confusion counts of each image of a run: read from the masks files, without their masks, and held sparsely."""
+"""The confusion counts of single images: sparse, a block of images at a time, as rows of masks files hold them."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -11,12 +11,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from segment.metrics import Confusion
-from segment.metrics.bootstrap import CHUNK
 from segment.metrics.conventions import ratio
 from segment.metrics.regroup import Grouping
-from segment.output.ledger import Ledger
-from segment.output.part_rows import numbers_of, part_tables
-from segment.output.plan import Plan
 
 _COLUMNS = ["id", "width", "height", "confusion"]
 _LARGEST = np.iinfo(np.uint32).max
@@ -70,58 +66,38 @@ class ImageCounts:
         np.add.at(flat, self.cells, self.counts)
         return Confusion(flat.reshape(-1, self.classes))
 
-    def by_role(
-        self, roles: NDArray[np.int16], units: NDArray[np.intp] | None = None, number: int | None = None
-    ) -> NDArray[np.float64]:
-        """Return TP, FP and FN by class of each image or unit, `float64[n, 3, C]`; whole numbers, exact below 2^53.
+    def by_role(self, roles: NDArray[np.int16]) -> NDArray[np.float64]:
+        """Return TP, FP and FN by class of each image, `float64[n, 3, C]`; whole numbers, exact below 2^53.
 
         Args:
             roles: `metrics.conventions.roles`.
-            units: the unit of each image; None for the images themselves.
-            number: of units.
         """
-        units, number = (np.arange(len(self)), len(self)) if units is None or number is None else (units, number)
-        owner = np.repeat(units * (self.classes + 1), np.diff(self.offsets))
-        size = number * (self.classes + 1)
+        owner, size = self._owner * (self.classes + 1), len(self) * (self.classes + 1)
         sums = [np.bincount(owner + role[self.cells], weights=self.counts, minlength=size) for role in roles]
-        return np.stack([one.reshape(number, self.classes + 1)[:, :-1] for one in sums], axis=1)
+        return np.stack([one.reshape(len(self), self.classes + 1)[:, :-1] for one in sums], axis=1)
+
+    def pixels_in(self, cells: NDArray[np.bool_], weights: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
+        """Return the pixels of each image in some cells, `float64[n]`.
+
+        Args:
+            cells: `bool[(C + 1) * C]`.
+            weights: `float64[n, C]`, of a pixel by image and predicted class; None for 1, and whole numbers.
+        """
+        chosen = cells[self.cells]
+        owner, pixels = self._owner[chosen], self.counts[chosen].astype(np.float64)
+        if weights is not None:
+            pixels *= weights[owner, self.cells[chosen] % self.classes]
+        return np.asarray(np.bincount(owner, weights=pixels, minlength=len(self)), np.float64)
 
     def label_share(self, index: int) -> NDArray[np.float64]:
         """Return the share of a class among the labelled pixels of each image, `float64[n]`; NaN without a label."""
-        shares = []
-        for _, some in self.blocks():
-            owner = np.repeat(np.arange(len(some)), np.diff(some.offsets))
-            label = some.cells // self.classes
-            pixels = [
-                np.bincount(owner[chosen], weights=some.counts[chosen], minlength=len(some))
-                for chosen in (label == index, label < self.classes)
-            ]
-            shares.append(ratio(*pixels))
-        return np.concatenate([np.empty(0), *shares])
+        label = np.arange((self.classes + 1) * self.classes) // self.classes
+        return ratio(self.pixels_in(label == index), self.pixels_in(label < self.classes))
 
-    def holding(self, cells: NDArray[np.bool_]) -> NDArray[np.intp]:
-        """Return the indices of the images that hold any of these cells, `bool[(C + 1) * C]`, in order."""
-        found = [np.empty(0, np.intp)]
-        for start, some in self.blocks():
-            owner = np.repeat(np.arange(len(some)), np.diff(some.offsets))
-            found.append(start + np.unique(owner[cells[some.cells]]))
-        return np.concatenate(found)
-
-    def blocks(self) -> Iterator[tuple[int, ImageCounts]]:
-        """Yield the images in blocks of `CHUNK`, each with the index of its first image."""
-        for start in range(0, len(self), CHUNK):
-            offsets = self.offsets[start : start + CHUNK + 1]
-            inside = slice(int(offsets[0]), int(offsets[-1]))
-            ids, pixels = self.ids.slice(start, len(offsets) - 1), self.pixels[start : start + CHUNK]
-            some = self.cells[inside], self.counts[inside]
-            yield start, ImageCounts(self.classes, ids, pixels, offsets - offsets[0], *some)
-
-    def chunks(
-        self, images: NDArray[np.intp], units: NDArray[np.intp]
-    ) -> Iterator[tuple[NDArray[np.intp], ImageCounts]]:
-        """Yield units and counts of the images of the next `CHUNK` units; see `unit_chunks`."""
-        for unit, some in unit_chunks(images, units):
-            yield unit, self.take(some)
+    @property
+    def _owner(self) -> NDArray[np.intp]:
+        """The image of each cell."""
+        return np.repeat(np.arange(len(self)), np.diff(self.offsets))
 
 
 def taken(offsets: NDArray[np.int64], images: NDArray[np.intp]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -129,45 +105,6 @@ def taken(offsets: NDArray[np.int64], images: NDArray[np.intp]) -> tuple[NDArray
     lengths = np.diff(offsets)[images]
     found = np.append(0, np.cumsum(lengths))
     return found, np.repeat(offsets[images] - found[:-1], lengths) + np.arange(found[-1])
-
-
-def unit_chunks(
-    images: NDArray[np.intp], units: NDArray[np.intp]
-) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-    """Yield the images of the next `CHUNK` units: the unit of each, from 0 in every chunk, and its index.
-
-    Args:
-        images: indices of images.
-        units: the unit of each of these, from 0; every unit has an image.
-    """
-    order = np.argsort(units, kind="stable")
-    images, units = images[order], units[order]
-    for start in range(0, int(units[-1]) + 1 if len(units) else 0, CHUNK):
-        first, last = np.searchsorted(units, [start, start + CHUNK])
-        yield units[first:last] - start, images[first:last]
-
-
-def read_image_counts(
-    ledger: Ledger, plan: Plan, parts: Collection[str], classes: int, meta: Collection[str] = ()
-) -> ImageCounts:
-    """Read the counts of the images of committed parts; of each masks file no mask.
-
-    Error rows have no counts and are left out; images without a label have all their pixels in the void row.
-
-    Args:
-        ledger, plan: of the run.
-        parts: ids of the parts.
-        classes: number of classes of the run's card.
-        meta: names of kept metadata to read.
-
-    Raises:
-        SegmentError: a masks file is damaged or lost.
-    """
-    blocks = [
-        counts_of_rows(classes, table.filter(pc.is_valid(table["confusion"])), meta)
-        for _, table in part_tables(ledger, plan, numbers_of(plan, parts), count_columns(meta))
-    ]
-    return joined(classes, blocks, meta)
 
 
 def count_columns(meta: Collection[str] = ()) -> list[str]:
@@ -208,18 +145,19 @@ def counts_of_matrices(
     )
 
 
-def joined(classes: int, blocks: Sequence[ImageCounts], meta: Collection[str] = ()) -> ImageCounts:
-    """Return the counts of the images of all blocks, in order, and their metadata of these names."""
+def joined(blocks: Sequence[ImageCounts]) -> ImageCounts:
+    """Return the counts of the images of one or more blocks, in order."""
+    first = blocks[0]
     return ImageCounts(
-        classes,
+        first.classes,
         pa.chunked_array([chunk for block in blocks for chunk in block.ids.chunks], pa.string()),
-        np.concatenate([np.empty(0, np.int64), *(block.pixels for block in blocks)]),
-        np.append(0, np.cumsum(np.concatenate([np.empty(0, np.int64), *(np.diff(block.offsets) for block in blocks)]))),
-        np.concatenate([np.empty(0, np.uint16), *(block.cells for block in blocks)]),
-        np.concatenate([np.empty(0, np.uint32), *(block.counts for block in blocks)]),
+        np.concatenate([block.pixels for block in blocks]),
+        np.append(0, np.cumsum(np.concatenate([np.diff(block.offsets) for block in blocks]))),
+        np.concatenate([block.cells for block in blocks]),
+        np.concatenate([block.counts for block in blocks]),
         {
             name: pa.chunked_array([chunk for block in blocks for chunk in block.meta[name].chunks], pa.string())
-            for name in meta
+            for name in first.meta
         },
     )
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,18 +15,23 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from segment.errors import SegmentError
 from segment.images import resize
 from segment.metrics import Confusion
+from segment.metrics.bootstrap import CHUNK
 from segment.metrics.common_classes import CommonClasses
 from segment.metrics.conventions import ratio
+from segment.metrics.regroup import Grouping
 from segment.models.card import ModelCard
 from segment.output.ledger import Ledger
 from segment.output.mask_files import read_mask
 from segment.output.part_rows import read_part_rows
 from segment.output.plan import Plan
 from segment.scores.image_counts import ImageCounts, count_columns, counts_of_matrices, counts_of_rows, joined
-from segment.scores.matching import Matches, RunRows
+from segment.scores.matching import Matches, RunRows, rows_at
+from segment.scores.run_images import Units
 from segment.store.background import in_order
+from segment.store.names import shown
 
 _THREADS = 8
 _CACHED = 8  # parts of B whose rows are kept for the next part of A, where the parts of the runs do not coincide
@@ -42,18 +48,48 @@ class Side:
 
 
 @dataclass(frozen=True, eq=False)
-class Pairs:
-    """The n images of two runs that can be compared, in A's order.
+class PairsRead:
+    """What was found while pairs were read.
+
+    Attributes:
+        other_size: images left out, as their source has another size in the other run.
+        resized: `int64[2]`, number of masks of A and of B that were resized to their image.
+        elsewhere: number of images whose source has another URI in the other run.
+        example: both URIs of the first of these.
+    """
+
+    other_size: int
+    resized: NDArray[np.int64]
+    elsewhere: int
+    example: tuple[str, str] | None
+
+    @staticmethod
+    def nothing() -> PairsRead:
+        """Return what was found of no pairs."""
+        return PairsRead(0, np.zeros(2, np.int64), 0, None)
+
+    def __add__(self, other: PairsRead) -> PairsRead:
+        return PairsRead(
+            self.other_size + other.other_size,
+            self.resized + other.resized,
+            self.elsewhere + other.elsewhere,
+            self.example or other.example,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class PairedImages:
+    """n images of two runs that can be compared.
 
     Attributes:
         rows_a, rows_b: `int64[n]`, indices of their rows in `RunRows`.
         a, b: the counts of each run, by the classes of its card.
         masks: pixels by A's and B's mask, in the place of label and prediction, by the common classes; None if masks
-            were not compared.
-        resized_a, resized_b: number of masks that were resized to their image.
-        other_size: images left out, as their source has another size in the other run.
-        elsewhere: number of images whose source has another URI in the other run.
-        example: both URIs of the first of these.
+            are not compared.
+        sliced: A's counts by the classes that are compared, by which the images are divided into slices.
+        units: `uint64[n]`, what resamples draw of each image.
+        draws: how often, `float64[n, resamples]`; None without resamples.
+        read: of the block that was read.
     """
 
     rows_a: NDArray[np.intp]
@@ -61,28 +97,50 @@ class Pairs:
     a: ImageCounts
     b: ImageCounts
     masks: ImageCounts | None
-    resized_a: int = 0
-    resized_b: int = 0
-    other_size: int = 0
-    elsewhere: int = 0
-    example: tuple[str, str] | None = None
+    sliced: ImageCounts
+    units: NDArray[np.uint64]
+    draws: NDArray[np.float64] | None
+    read: PairsRead
 
     def __len__(self) -> int:
         return len(self.rows_a)
 
+    def take(self, images: NDArray[np.intp]) -> PairedImages:
+        """Return some of the images."""
+        return PairedImages(
+            self.rows_a[images],
+            self.rows_b[images],
+            self.a.take(images),
+            self.b.take(images),
+            None if self.masks is None else self.masks.take(images),
+            self.sliced.take(images),
+            self.units[images],
+            None if self.draws is None else self.draws[images],
+            self.read,
+        )
+
 
 def read_pairs(
-    a: Side, b: Side, matches: Matches, common: CommonClasses, with_masks: bool = True, meta: Collection[str] = ()
-) -> Pairs:
+    a: Side,
+    b: Side,
+    matches: Matches,
+    common: CommonClasses,
+    grouping: Grouping,
+    units: Units,
+    with_masks: bool = True,
+    meta: Collection[str] = (),
+) -> Iterator[PairedImages]:
     """Read the rows of matched images, part by part of A, in several threads, and count their pixels.
 
-    Memory holds the counts of all images (see `ImageCounts`), the masks of a few parts, and both of one large image.
-    Where B's images are in another order than A's, a part of B may be read several times.
+    Memory holds a few parts, and both masks of one large image. Where B's images are in another order than A's, a part
+    of B may be read several times.
 
     Args:
         a, b: the two runs.
         matches: the images.
         common: the classes.
+        grouping: the classes that are compared, made from those of A's card.
+        units: what resamples draw, by the rows of A.
         with_masks: count the pixels of the masks against each other; if not, no mask is read.
         meta: names of metadata that A keeps, to read with its counts.
 
@@ -90,58 +148,55 @@ def read_pairs(
         SegmentError: a masks file is damaged or lost.
     """
     reader = _Reader(a, b, common, with_masks, meta)
-    of_a: list[ImageCounts] = []
-    of_b: list[ImageCounts] = []
-    of_masks: list[ImageCounts] = []
-    parts_kept, resized, elsewhere = [np.empty(0, np.bool_)], np.zeros(2, np.int64), 0
-    example: tuple[str, str] | None = None
-    for block in in_order(reader.read, _by_part(a.rows, matches), name="pairs", threads=_THREADS, ahead=2 * _THREADS):
-        of_a.append(block.a)
-        of_b.append(block.b)
-        of_masks.append(block.masks)
-        parts_kept.append(block.kept)
-        resized += block.resized
-        elsewhere += block.elsewhere
-        example = example or block.example
-    kept = np.concatenate(parts_kept)
-    return Pairs(
-        matches.rows_a[kept],
-        matches.rows_b[kept],
-        _drained(len(a.card.classes), of_a, meta),
-        _drained(len(b.card.classes), of_b),
-        _drained(len(common.classes), of_masks) if with_masks else None,
-        int(resized[0]),
-        int(resized[1]),
-        int(np.count_nonzero(~kept)),
-        elsewhere,
-        example,
+    blocks = in_order(reader.read, _by_part(a.rows, matches), name="pairs", threads=_THREADS, ahead=2 * _THREADS)
+    for block in _in_chunks(blocks):
+        drawn, draws = units.of(block.rows_a, block.a)
+        masks, sliced = block.masks if with_masks else None, block.a.regrouped(grouping)
+        yield PairedImages(block.rows_a, block.rows_b, block.a, block.b, masks, sliced, drawn, draws, block.read)
+
+
+def _in_chunks(blocks: Iterable[_Block]) -> Iterator[_Block]:
+    """Join blocks, each of at most `CHUNK` images, so that those of all but the last have about as many."""
+    waiting: list[_Block] = []
+    for block in blocks:
+        if waiting and sum(len(one.rows_a) for one in waiting) + len(block.rows_a) > CHUNK:
+            yield _joined(waiting)
+            waiting = []
+        waiting.append(block)
+    if waiting:
+        yield _joined(waiting)
+
+
+def _joined(blocks: Sequence[_Block]) -> _Block:
+    return _Block(
+        np.concatenate([block.rows_a for block in blocks]),
+        np.concatenate([block.rows_b for block in blocks]),
+        joined([block.a for block in blocks]),
+        joined([block.b for block in blocks]),
+        joined([block.masks for block in blocks]),
+        sum((block.read for block in blocks), PairsRead.nothing()),
     )
 
 
-def _drained(classes: int, blocks: list[ImageCounts], meta: Collection[str] = ()) -> ImageCounts:
-    """Join blocks and let go of them, before those of the other run are joined, too."""
-    counts = joined(classes, blocks, meta)
-    blocks.clear()
-    return counts
-
-
 def _by_part(a: RunRows, matches: Matches) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-    """Yield the rows of A and of B of the images of each of A's parts."""
-    cuts = np.flatnonzero(np.diff(a.part[matches.rows_a])) + 1
-    yield from zip(np.split(matches.rows_a, cuts), np.split(matches.rows_b, cuts), strict=True) if len(matches) else ()
+    """Yield the rows of A and of B of the images of each of A's parts, at most `CHUNK` at a time."""
+    cuts = np.flatnonzero(np.diff(a.places(matches.rows_a)[0])) + 1
+    for first, last in itertools.pairwise([0, *cuts.tolist(), len(matches)]):
+        for start in range(first, last, CHUNK):
+            some = slice(start, min(start + CHUNK, last))
+            yield matches.rows_a[some], matches.rows_b[some]
 
 
 @dataclass(frozen=True, eq=False)
 class _Block:
-    """The images of a part of A: which of them can be compared, their counts, and the numbers that `Pairs` sums."""
+    """Images of a part of A that can be compared: their rows and counts."""
 
-    kept: NDArray[np.bool_]
+    rows_a: NDArray[np.intp]
+    rows_b: NDArray[np.intp]
     a: ImageCounts
     b: ImageCounts
     masks: ImageCounts
-    resized: NDArray[np.int64]
-    elsewhere: int
-    example: tuple[str, str] | None
+    read: PairsRead
 
 
 class _Reader:
@@ -160,31 +215,22 @@ class _Reader:
         return lambda number: read_part_rows(side.ledger, shards[number].as_py(), parts[number].as_py(), columns)
 
     def read(self, rows: tuple[NDArray[np.intp], NDArray[np.intp]]) -> _Block:
-        one = self._rows_of(self._a.rows, rows[0], self._part_of_a)
-        other = self._rows_of(self._b.rows, rows[1], self._part_of_b)
-        same_size = [pc.equal(one[name], other[name]) for name in ("width", "height")]
-        kept = np.asarray(pc.and_(*same_size))
+        one = rows_at(self._a.rows, rows[0], lambda numbers: ((number, self._part_of_a(number)) for number in numbers))
+        other = rows_at(
+            self._b.rows, rows[1], lambda numbers: ((number, self._part_of_b(number)) for number in numbers)
+        )
+        _check_ids(one["id"], other["id"])
+        kept = np.asarray(pc.and_(*(pc.equal(one[name], other[name]) for name in ("width", "height"))))
         one, other = one.filter(pa.array(kept)), other.filter(pa.array(kept))
         a = counts_of_rows(len(self._a.card.classes), one, self._meta)
         b = counts_of_rows(len(self._b.card.classes), other)
         matrices, resized = self._confusions(one, other) if self._with_masks else ([], np.zeros(2, np.int64))
-        pixels = a.pixels if self._with_masks else np.empty(0, np.int64)
-        ids = a.ids if self._with_masks else pa.chunked_array([], pa.string())
+        ids, pixels = (a.ids, a.pixels) if self._with_masks else (pa.chunked_array([], pa.string()), a.pixels[:0])
         masks = counts_of_matrices(len(self._common.classes), ids, pixels, matrices)
         moved = np.flatnonzero(np.asarray(pc.not_equal(one["uri"], other["uri"])))
         example = (one["uri"][moved[0]].as_py(), other["uri"][moved[0]].as_py()) if len(moved) else None
-        return _Block(kept, a, b, masks, resized, len(moved), example)
-
-    @staticmethod
-    def _rows_of(listed: RunRows, rows: NDArray[np.intp], read: Callable[[int], pa.Table]) -> pa.Table:
-        """Return rows, in this order, of the parts that hold them."""
-        order = np.argsort(listed.part[rows], kind="stable")
-        numbers, starts = np.unique(listed.part[rows][order], return_index=True)
-        groups = np.split(listed.position[rows][order], starts[1:])
-        tables = [read(int(number)).take(pa.array(some)) for number, some in zip(numbers, groups, strict=True)]
-        back = np.empty(len(rows), np.intp)
-        back[order] = np.arange(len(rows))
-        return pa.concat_tables([table.replace_schema_metadata(None) for table in tables]).take(pa.array(back))
+        found = PairsRead(int(np.count_nonzero(~kept)), resized, len(moved), example)
+        return _Block(rows[0][kept], rows[1][kept], a, b, masks, found)
 
     def _confusions(self, one: pa.Table, other: pa.Table) -> tuple[list[Confusion], NDArray[np.int64]]:
         resized = np.zeros(2, np.int64)
@@ -208,15 +254,15 @@ def _mask(side: Side, row: Mapping[str, Any]) -> NDArray[np.uint8]:
     return read_mask(side.ledger.store, side.ledger.output, row["mask"])
 
 
+def _check_ids(of_a: pa.ChunkedArray, of_b: pa.ChunkedArray) -> None:
+    """Raise SegmentError if rows that were matched by the hash of their ids have other ids."""
+    differ = np.flatnonzero(np.asarray(pc.not_equal(of_a, of_b)))
+    if len(differ):
+        names = " and ".join(repr(shown(ids[int(differ[0])].as_py())) for ids in (of_a, of_b))
+        raise SegmentError(f"the ids {names} have one 64-bit hash, by which images are matched: rename one of them")
+
+
 def image_agreement(masks: ImageCounts) -> NDArray[np.float64]:
     """Return the share of the pixels of each image to which both masks give one class, `float64[n]`."""
-    shares = [np.empty(0)]
-    for _, some in masks.blocks():
-        owner = np.repeat(np.arange(len(some)), np.diff(some.offsets))
-        same = some.cells // some.classes == some.cells % some.classes
-        pixels = [
-            np.bincount(owner[chosen], weights=some.counts[chosen], minlength=len(some))
-            for chosen in (same, slice(None))
-        ]
-        shares.append(ratio(*pixels))
-    return np.concatenate(shares)
+    label, prediction = np.divmod(np.arange((masks.classes + 1) * masks.classes), masks.classes)
+    return ratio(masks.pixels_in(label == prediction), masks.pixels_in(np.full(len(label), True)))

@@ -10,17 +10,17 @@ Machine Translation Evaluation', EMNLP 2004, for pairs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from segment.metrics.bootstrap import FEWEST, RESAMPLES, Interval, interval, resampled_sums
+from segment.metrics.bootstrap import Interval, interval
 from segment.metrics.conventions import FIGURES, roles
 from segment.metrics.regroup import Grouping
 from segment.scores.image_counts import ImageCounts
-from segment.scores.scored import Draws, Features, Protocol, Scored, draws_of, with_intervals_of
+from segment.scores.scored import Draws, Protocol, Scored, ScoreSums, with_intervals_of
 
 OF_CLASS = ("iou", "dice", "precision", "recall")
 
@@ -38,71 +38,72 @@ class PairedScores:
     """The scores of two runs on the images that are labelled in both.
 
     Attributes:
-        images: `int64[m]`, indices of these images.
+        images: number of these images.
         a, b: the scores of each, with intervals of their own.
         changes: by figure (`metrics.conventions.FIGURES`).
         class_changes: by score of a class (`OF_CLASS`): a change for each class.
     """
 
-    images: NDArray[np.intp]
+    images: int
     a: Scored
     b: Scored
     changes: Mapping[str, Change]
     class_changes: Mapping[str, tuple[Change, ...]]
 
 
-def score_pairs(
-    a: ImageCounts,
-    b: ImageCounts,
-    protocols: tuple[Protocol, Protocol],
-    groups: NDArray[np.intp] | None = None,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> PairedScores | None:
-    """Score the same images in two runs, and the change between them; None if no image is labelled in both.
+class PairSums:
+    """The same images in two runs as they are scored, a block at a time.
 
     Args:
-        a, b: counts of n images each, in the same order, by the classes of the cards.
         protocols: of A and of B; classes and convention are the same after regrouping.
-        groups: number of the group of each image, `int64[n]`; None resamples single images.
         resamples: number; 0 for no intervals.
-        seed: of the draws.
+        grouped: whether units are groups of images.
     """
-    images = np.intersect1d(_labelled(a, protocols[0].grouping), _labelled(b, protocols[1].grouping))
-    if not len(images):
-        return None
-    if len(images) < len(a):
-        a, b, groups = a.take(images), b.take(images), None if groups is None else groups[images]
-    every = np.arange(len(images))
-    sides = [Features(counts, protocol, groups, every) for counts, protocol in zip((a, b), protocols, strict=True)]
-    points = [side.point() for side in sides]
-    draws: list[Draws] = []
-    if resamples and sides[0].units >= FEWEST:
-        sums = resampled_sums(_beside(*sides), sides[0].units, resamples, seed)
-        halves = np.split(sums, 2, axis=1)
-        draws = [draws_of(*one) for one in zip(halves, points, protocols, strict=True)]
-        points = [with_intervals_of(*one) for one in zip(points, draws, strict=True)]
-    return PairedScores(
-        images,
-        points[0],
-        points[1],
-        {
-            name: _change([one.figures[name] for one in points], [one.figures[name] for one in draws])
-            for name in FIGURES
-        },
-        {kind: _class_changes(kind, points, draws) for kind in OF_CLASS},
-    )
+
+    def __init__(self, protocols: tuple[Protocol, Protocol], resamples: int, *, grouped: bool) -> None:
+        self._protocols = protocols
+        self._sides = [ScoreSums(protocol, resamples, grouped=grouped) for protocol in protocols]
+
+    def add(self, a: ImageCounts, b: ImageCounts, units: NDArray[np.uint64], draws: NDArray[np.float64] | None) -> None:
+        """Add the images that are labelled in both runs.
+
+        Args:
+            a, b: counts of n images each, in the same order, by the classes of the cards.
+            units, draws: see `ScoreSums.add`.
+        """
+        labelled = [
+            _is_labelled(counts, protocol.grouping) for counts, protocol in zip((a, b), self._protocols, strict=True)
+        ]
+        images = np.flatnonzero(labelled[0] & labelled[1])
+        some = None if draws is None else draws[images]
+        for side, counts in zip(self._sides, (a, b), strict=True):
+            side.add(counts.take(images), units[images], some, np.full(len(images), True))
+
+    def result(self) -> PairedScores | None:
+        """Return the scores of both, and the change between them; None if no image is labelled in both."""
+        images = self._sides[0].images
+        if not images:
+            return None
+        points = [side.point() for side in self._sides]
+        draws = [found for side, point in zip(self._sides, points, strict=True) if (found := side.draws(point))]
+        if draws:
+            points = [with_intervals_of(*one) for one in zip(points, draws, strict=True)]
+        return PairedScores(
+            images,
+            points[0],
+            points[1],
+            {
+                name: _change([one.figures[name] for one in points], [one.figures[name] for one in draws])
+                for name in FIGURES
+            },
+            {kind: _class_changes(kind, points, draws) for kind in OF_CLASS},
+        )
 
 
-def _labelled(counts: ImageCounts, grouping: Grouping) -> NDArray[np.intp]:
-    """Return the images with a label that is not ignored, whatever is predicted there."""
+def _is_labelled(counts: ImageCounts, grouping: Grouping) -> NDArray[np.bool_]:
+    """Return whether each image has a label that is not ignored, whatever is predicted there."""
     role = roles(len(grouping.names), grouping.ignored, "cityscapes")
-    return counts.regrouped(grouping).holding(np.any(role < len(grouping.names), axis=0))
-
-
-def _beside(a: Features, b: Features) -> Iterator[NDArray[np.float64]]:
-    """Yield the features of both runs beside each other, of the next units."""
-    return (np.hstack(both) for both in zip(a, b, strict=True))
+    return counts.regrouped(grouping).pixels_in(np.any(role < len(grouping.names), axis=0)) > 0
 
 
 def _class_changes(kind: str, points: list[Scored], draws: list[Draws]) -> tuple[Change, ...]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from segment.metrics import Confusion, Score, score
-from segment.metrics.bootstrap import FEWEST, RESAMPLES, Interval, interval, resampled_sums, score_of_resamples
+from segment.metrics.bootstrap import FEWEST, Interval, interval, score_of_resamples
 from segment.metrics.boundary import BoundaryScore
 from segment.metrics.conventions import ratio, roles
 from segment.metrics.regroup import Grouping
@@ -22,6 +22,7 @@ FEW = 30  # units below which an interval of the percentile bootstrap is noticea
 _VERY_FEW = 10  # and below which it misses the truth in more than a tenth of the cases: of two units, in half of them
 _RARE = 0.01  # share of resamples without a class from which on it is told
 _TOLD = 5  # such classes that are named
+_MERGED = 4096  # units that are merged into those known at a time, at least
 
 
 @dataclass(frozen=True)
@@ -123,46 +124,12 @@ def score_total(confusion: Confusion, images: int, protocol: Protocol, image_mea
     return Scored(images, 0, total, found, figures)
 
 
-def score_images(
-    counts: ImageCounts,
-    protocol: Protocol,
-    groups: NDArray[np.intp] | None = None,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> Scored:
-    """Score images, with intervals by the bootstrap (`segment.metrics.bootstrap`) if there are two or more units.
-
-    Args:
-        counts: by the classes of the card.
-        protocol: how.
-        groups: number of the group of each image, `int64[n]`; None resamples single images.
-        resamples: number; 0 for no intervals.
-        seed: of the draws.
-    """
-    features = Features(counts, protocol, groups)
-    point = features.point()
-    if not resamples or features.units < FEWEST:
-        return point
-    return with_intervals_of(
-        point, draws_of(resampled_sums(features, features.units, resamples, seed), point, protocol)
-    )
-
-
 @dataclass(frozen=True, eq=False)
 class Draws:
     """The scores of resamples: those by class, and those that are one number, `float64[resamples]` by name."""
 
     score: Score
     figures: Mapping[str, NDArray[np.float64]]
-
-
-def draws_of(sums: NDArray[np.float64], point: Scored, protocol: Protocol) -> Draws:
-    """Return the scores of resamples, given the sums of their `Features`, `float64[resamples, F]`."""
-    drawn = score_of_resamples(sums[:, : 3 * len(protocol.grouping.names)], point.score)
-    figures = drawn.figures(protocol.grouping.chosen)
-    if protocol.convention == "image-mean":
-        figures["miou"] = ratio(sums[:, -2], sums[:, -1])
-    return Draws(drawn, figures)
 
 
 def with_intervals_of(point: Scored, draws: Draws) -> Scored:
@@ -178,69 +145,122 @@ def with_intervals_of(point: Scored, draws: Draws) -> Scored:
 
 def image_mious(counts: ImageCounts, protocol: Protocol) -> NDArray[np.float64]:
     """Return the mIoU of each image, `float64[n]`; NaN where it is undefined. Counts are by the classes of the card."""
-    features = Features(counts, protocol)
-    return np.concatenate([np.empty(0), *(features.mious(some) for _, some in features.counts.blocks())])
+    grouping = protocol.grouping
+    by_image = roles(len(grouping.names), grouping.ignored, protocol.of_image)
+    tp, fp, fn = counts.regrouped(grouping).by_role(by_image).swapaxes(0, 1)
+    return Score(tp, fp, fn).figures(grouping.chosen)["miou"]
 
 
-class Features:
-    """What the bootstrap sums, unit by unit: TP, FP and FN by class; for `image-mean` also the sum and number of mIoUs.
-
-    Iterating yields `float64[m, F]` of the next units, as `metrics.bootstrap.resampled_sums` takes them.
+class UnitCount:
+    """The number of different units, which are added a block at a time.
 
     Args:
-        counts, protocol, groups: see `score_images`.
-        images: indices of the images to use; None for all that the convention counts.
-
-    Attributes:
-        counts: by the classes of the protocol.
-        images: indices of the images that the convention counts, or those that are given.
-        unit: the unit of each of these images, from 0.
-        units: number of these images, or of their groups.
+        repeated: whether a unit may come several times (groups), so that 8 bytes of each are kept.
     """
 
-    def __init__(
+    def __init__(self, *, repeated: bool) -> None:
+        self._repeated = repeated
+        self._known = np.empty(0, np.uint64)
+        self._new: list[NDArray[np.uint64]] = []
+        self._waiting = 0
+
+    def add(self, units: NDArray[np.uint64]) -> None:
+        """Count units; within a call they may repeat if they may at all."""
+        if not self._repeated:
+            self._waiting += len(units)
+            return
+        self._new.append(np.unique(units))
+        self._waiting += len(self._new[-1])
+        if self._waiting > max(len(self._known), _MERGED):  # so that merging costs little
+            self._merge()
+
+    def _merge(self) -> None:
+        self._known = np.unique(np.concatenate([self._known, *self._new]))
+        self._new, self._waiting = [], 0
+
+    def __int__(self) -> int:
+        if not self._repeated:
+            return self._waiting
+        self._merge()
+        return len(self._known)
+
+
+class ScoreSums:
+    """A set of images as it is scored: what is summed over them, a block at a time.
+
+    The bootstrap sums TP, FP and FN by class; for `image-mean` also the sum and the number of mIoUs.
+
+    Args:
+        protocol: how the images are scored.
+        resamples: number; 0 for no intervals.
+        grouped: whether units are groups of images.
+
+    Attributes:
+        total: summed counts, by the classes of the card.
+        images: number.
+    """
+
+    def __init__(self, protocol: Protocol, resamples: int, *, grouped: bool) -> None:
+        grouping = protocol.grouping
+        self._protocol = protocol
+        self._roles = roles(len(grouping.names), grouping.ignored, protocol.convention)
+        self._units = UnitCount(repeated=grouped)
+        self._sums = np.zeros((resamples, 3 * len(grouping.names) + 2 * self._is_mean)) if resamples else None
+        self._mious, self._scored = 0.0, 0
+        self.total = Confusion.zeros(len(grouping.of_class))
+        self.images = 0
+
+    @property
+    def _is_mean(self) -> bool:
+        return self._protocol.convention == "image-mean"
+
+    def add(
         self,
         counts: ImageCounts,
-        protocol: Protocol,
-        groups: NDArray[np.intp] | None = None,
-        images: NDArray[np.intp] | None = None,
+        units: NDArray[np.uint64],
+        draws: NDArray[np.float64] | None,
+        counted: NDArray[np.bool_] | None = None,
     ) -> None:
-        grouping = protocol.grouping
-        self.counts, self._given = counts.regrouped(grouping), counts
-        self._roles = roles(len(grouping.names), grouping.ignored, protocol.convention)
-        self._roles_of_image = roles(len(grouping.names), grouping.ignored, protocol.of_image)
-        self._protocol = protocol
-        counted = np.any(self._roles < len(grouping.names), axis=0)
-        self.images = self.counts.holding(counted) if images is None else images
-        self.unit = np.arange(len(self.images))
-        if groups is not None:
-            self.unit = np.unique(groups[self.images], return_inverse=True)[1]
-        self.units = int(self.unit.max()) + 1 if len(self.unit) else 0
+        """Add images.
 
-    def __iter__(self) -> Iterator[NDArray[np.float64]]:
-        for unit, some in self.counts.chunks(self.images, self.unit):
-            number = int(unit[-1]) + 1
-            sums = [some.by_role(self._roles, unit, number).reshape(number, -1)]
-            if self._protocol.convention == "image-mean":
-                mious = self.mious(some)
-                held = ~np.isnan(mious)
-                sums.append(np.zeros((number, 2)))
-                np.add.at(sums[1], unit, np.stack([np.where(held, mious, 0.0), held.astype(np.float64)], axis=1))
-            yield np.hstack(sums)
+        Args:
+            counts: by the classes of the card.
+            units: the unit of each image.
+            draws: how often each resample draws it, `float64[n, resamples]` (`Bootstrap.draws`); None without them.
+            counted: `bool[n]`, the images that count as units; None for those that the convention counts.
+        """
+        self.images += len(counts)
+        self.total += counts.total()
+        by_role = counts.regrouped(self._protocol.grouping).by_role(self._roles)
+        self._units.add(units[by_role.any(axis=(1, 2)) if counted is None else counted])
+        features = [by_role.reshape(len(counts), 3 * len(self._protocol.grouping.names))]
+        if self._is_mean:
+            mious = image_mious(counts, self._protocol)
+            held = ~np.isnan(mious)
+            features.append(np.stack([np.where(held, mious, 0.0), held], axis=1))
+            self._mious += math.fsum(features[1][:, 0])
+            self._scored += int(held.sum())
+        if self._sums is not None and draws is not None:
+            self._sums += draws.T @ np.hstack(features)
 
     def point(self) -> Scored:
         """Return the score of all images, without intervals."""
-        found = score_total(self._given.total(), len(self._given), self._protocol, self._image_mean())
-        return replace(found, units=self.units)
+        mean = self._mious / self._scored if self._scored else None
+        found = score_total(self.total, self.images, self._protocol, mean if self._is_mean else None)
+        return replace(found, units=int(self._units))
 
-    def _image_mean(self) -> float | None:
-        if self._protocol.convention != "image-mean":
+    def draws(self, point: Scored) -> Draws | None:
+        """Return the scores of the resamples; None without them, or with too few units."""
+        if self._sums is None or point.units < FEWEST:
             return None
-        mious = [self.mious(some) for _, some in self.counts.blocks()]
-        scored = [value for block in mious for value in block[~np.isnan(block)].tolist()]
-        return math.fsum(scored) / len(scored) if scored else None
+        drawn = score_of_resamples(self._sums[:, : 3 * len(self._protocol.grouping.names)], point.score)
+        figures = drawn.figures(self._protocol.grouping.chosen)
+        if self._is_mean:
+            figures["miou"] = ratio(self._sums[:, -2], self._sums[:, -1])
+        return Draws(drawn, figures)
 
-    def mious(self, some: ImageCounts) -> NDArray[np.float64]:
-        """Return the mIoU of each image, `float64[n]`, by the convention of images; NaN where it is undefined."""
-        tp, fp, fn = some.by_role(self._roles_of_image).swapaxes(0, 1)
-        return Score(tp, fp, fn).figures(self._protocol.grouping.chosen)["miou"]
+    def scored(self) -> Scored:
+        """Return the score of all images, with intervals if there are resamples and two or more units."""
+        point = self.point()
+        draws = self.draws(point)
+        return point if draws is None else with_intervals_of(point, draws)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import posixpath
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from segment.errors import UsageError, did_you_mean
 from segment.metrics.regroup import class_index
 from segment.scores.image_counts import ImageCounts
-from segment.store.names import count, listed, shown
+from segment.store.names import listed, shown
 
 FOLDER, SIZE, LABEL, META = "folder", "size", "label:", "meta:"
 _MOST = 1000  # slices
@@ -25,42 +26,45 @@ _SHARES = (0.01, 0.1)  # bounds of slices by share of a class
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 
 
-@dataclass(frozen=True, eq=False)
-class Slices:
-    """A value for each of n images.
+class Slices(Protocol):
+    """A division of images, which are asked for a block at a time; slices get numbers below `len` of it."""
 
-    Attributes:
-        values: the different values, in order.
-        of_image: `int64[n]`, index of the value of each image; -1 where there is none.
-    """
+    def __len__(self) -> int: ...
 
-    values: tuple[str, ...]
-    of_image: NDArray[np.intp]
+    def numbers_of(self, counts: ImageCounts) -> NDArray[np.intp]:
+        """Return the number of the slice of each image, -1 where there is none. Raises UsageError."""
+        ...
+
+    def in_order(self) -> list[tuple[str, int]]:
+        """Return value and number of the slices that have an image, in the order of the values. Raises UsageError."""
+        ...
 
 
-def slices_by(counts: ImageCounts, by: str, names: Sequence[str]) -> Slices:
+def slices_by(by: str, names: Sequence[str], kept: Collection[str]) -> Slices:
     """Divide images by `size` (pixels), `label:CLASS` (its share of the labelled pixels), kept metadata, or id.
 
     Args:
-        counts: of the images.
-        by: one of these; metadata in `counts` by its name (`meta:NAME` where the name has another meaning), with bounds
-            where slices are ranges of its numbers (`speed:30,60`); or see `slices_of`.
-        names: of the classes of `counts`.
+        by: one of these; kept metadata by its name (`meta:NAME` where the name has another meaning), with bounds where
+            slices are ranges of its numbers (`speed:30,60`); `folder`, the part of an id before its last `/`, or `.`;
+            or a regular expression whose first group, found in the id, is the value; an empty one is none.
+        names: of the classes of the counts.
+        kept: names of the metadata in the counts.
 
     Raises:
-        UsageError: there is no such class or metadata, there are too many slices, or see `slices_of`.
+        UsageError: there is no such class or metadata, or an expression or bounds are none.
     """
     if by == SIZE:
         bounds = [f"{bound:g} MP" for bound in _MEGAPIXELS]
-        return _binned(counts.pixels / 1e6, _MEGAPIXELS, _ranges(bounds))
+        return _Ranges(lambda counts: counts.pixels / 1e6, _MEGAPIXELS, _ranges(bounds))
     if by.startswith(LABEL):
         index, bounds = class_index(by.removeprefix(LABEL), names, "by"), [f"{100 * bound:g} %" for bound in _SHARES]
-        name, smallest = names[index], np.nextafter(0, 1)
+        name, smallest = names[index], float(np.nextafter(0, 1))
         values = [f"no {name}", *(f"{name} {words}" for words in _ranges(bounds))]
-        return _binned(counts.label_share(index), (smallest, *_SHARES), values)
-    if kept := kept_name(by, counts.meta, "by"):
-        return _slices_of_kept(counts.meta[kept], by, kept)
-    return slices_of(counts.ids, by, "by")
+        return _Ranges(lambda counts: counts.label_share(index), (smallest, *_SHARES), values)
+    if column := kept_name(by, kept, "by"):
+        limits = by.removeprefix(META)[len(column) + 1 :]
+        return _ranges_of_numbers(by, column, limits) if limits else _Values(by, column)
+    return _Values(by, None)
 
 
 def kept_name(by: str, kept: Iterable[str], option: str) -> str | None:
@@ -88,51 +92,26 @@ def kept_name(by: str, kept: Iterable[str], option: str) -> str | None:
     return None
 
 
-def _slices_of_kept(texts: pa.ChunkedArray, by: str, name: str) -> Slices:
-    bounds = by.removeprefix(META)[len(name) + 1 :]
-    if bounds:
-        return _ranges_of_numbers(texts, by, name, bounds)
-    found = _ranked(texts)
-    number, numeric = len(found.values), _are_numbers(found.values)
-    some = ", ".join(repr(shown(value)) for value in found.values[:3])
-    if not number:
-        raise UsageError(f"by = {by!r}: no image has a value of it")
-    if numeric and number > _MOST_NUMBERS:
-        distinct = list({float(value): value for value in found.values}.values())
-        thirds = ",".join(distinct[len(distinct) * third // 3] for third in (1, 2))
-        raise UsageError(
-            f"by = {by!r} has {number:,} distinct values, such as {some}: give bounds between slices, as --by "
-            f"'{by}:{thirds}'"
-        )
-    if number > _MOST:
-        raise UsageError(f"by = {by!r} has {number:,} distinct values, such as {some}: slices are {_MOST:,} at most")
-    return found
+class _Ranges:
+    """Slices by the range between ascending bounds in which a number of the image is; NaN is in none."""
 
+    def __init__(
+        self, read: Callable[[ImageCounts], NDArray[np.float64]], bounds: Sequence[float], values: Sequence[str]
+    ) -> None:
+        self._read, self._bounds, self._values = read, bounds, values
+        self._is_used = np.zeros(len(values), np.bool_)
 
-def _ranges_of_numbers(texts: pa.ChunkedArray, by: str, name: str, text: str) -> Slices:
-    limits = text.split(",")
-    if not _are_numbers(limits) or [*map(float, limits)] != sorted({*map(float, limits)}):
-        raise UsageError(f"by = {by!r}: {text!r} are no bounds; give ascending numbers, as --by '{name}:30,60'")
-    values = texts.to_pylist()
-    if odd := next((value for value in values if value is not None and not _are_numbers([value])), None):
-        raise UsageError(f"by = {by!r}: the value {shown(odd)!r} of '{shown(name)}' is no number, and has no range")
-    numbers = np.array([np.nan if value is None else float(value) for value in values])
-    return _binned(numbers, [*map(float, limits)], _ranges(limits))
+    def __len__(self) -> int:
+        return len(self._values)
 
+    def numbers_of(self, counts: ImageCounts) -> NDArray[np.intp]:
+        numbers = self._read(counts)
+        found = np.where(np.isnan(numbers), -1, np.searchsorted(self._bounds, numbers, side="right"))
+        self._is_used[found[found >= 0]] = True
+        return found
 
-def _are_numbers(texts: Iterable[str]) -> bool:
-    return all(map(_NUMBER.fullmatch, texts))
-
-
-def _ranked(texts: pa.ChunkedArray) -> Slices:
-    """Return the slices of texts, numbers in their order and other values by character; null is in none."""
-    encoded = texts.combine_chunks().dictionary_encode()
-    values = encoded.dictionary.to_pylist()
-    numeric = _are_numbers(values)
-    order = sorted(range(len(values)), key=lambda index: (float(values[index]) if numeric else 0, values[index]))
-    rank = np.full(len(values) + 1, -1)
-    rank[order] = np.arange(len(values))
-    return Slices(tuple(values[index] for index in order), rank[np.asarray(encoded.indices.fill_null(len(values)))])
+    def in_order(self) -> list[tuple[str, int]]:
+        return [(self._values[number], number) for number in np.flatnonzero(self._is_used).tolist()]
 
 
 def _ranges(bounds: Sequence[str]) -> list[str]:
@@ -141,71 +120,118 @@ def _ranges(bounds: Sequence[str]) -> list[str]:
     return [f"below {bounds[0]}", *between, f"{bounds[-1]} or more"]
 
 
-def _binned(numbers: NDArray[np.float64], bounds: Sequence[float], values: Sequence[str]) -> Slices:
-    """Return the ranges between bounds in which any number is; NaN is in none."""
-    found = np.where(np.isnan(numbers), -1, np.searchsorted(bounds, numbers, side="right"))
-    used = np.unique(found[found >= 0])
-    rank = np.full(len(values) + 1, -1)
-    rank[used] = np.arange(len(used))
-    return Slices(tuple(values[index] for index in used.tolist()), rank[found])
+def _ranges_of_numbers(by: str, name: str, text: str) -> _Ranges:
+    limits = text.split(",")
+    if not _are_numbers(limits) or [*map(float, limits)] != sorted({*map(float, limits)}):
+        raise UsageError(f"by = {by!r}: {text!r} are no bounds; give ascending numbers, as --by '{name}:30,60'")
+
+    def read(counts: ImageCounts) -> NDArray[np.float64]:
+        values = counts.meta[name].to_pylist()
+        if odd := next((value for value in values if value is not None and not _are_numbers([value])), None):
+            raise UsageError(f"by = {by!r}: the value {shown(odd)!r} of '{shown(name)}' is no number, and has no range")
+        return np.array([np.nan if value is None else float(value) for value in values])
+
+    return _Ranges(read, [*map(float, limits)], _ranges(limits))
 
 
-def slices_of(ids: pa.ChunkedArray, by: str, option: str) -> Slices:
-    """Divide images by their ids.
-
-    Args:
-        ids: of n images.
-        by: `folder`, the part of the id before its last `/`, or `.`; or a regular expression whose first group is the
-            value, such as `^([^_]+)_`; an empty one is none.
-        option: its name in errors.
-
-    Raises:
-        UsageError: neither of the two, no id matches, or there are too many slices.
-    """
-    value = _reader(by, option)
-    found = pa.chunked_array(
-        [pa.array(map(value, chunk.to_pylist()), pa.string()) for chunk in ids.chunks], pa.string()
-    )
-    slices = _ranked(found)
-    if len(slices.values) > _MOST and option == "by":
-        some = ", ".join(repr(shown(value)) for value in slices.values[:3])
-        raise UsageError(f"by = {by!r} has {len(slices.values):,} values, such as {some}: slices are {_MOST:,} at most")
-    if not slices.values:
-        first = shown(ids[0].as_py()) if len(ids) else "none"
-        raise UsageError(f"{option} = {by!r}: no id of an image matches; the first is {first!r}")
-    return slices
+def _are_numbers(texts: Iterable[str]) -> bool:
+    return all(map(_NUMBER.fullmatch, texts))
 
 
-def groups_of(ids: pa.ChunkedArray, by: str, meta: Mapping[str, pa.ChunkedArray] | None = None) -> Slices:
-    """Divide images into the groups that a resample draws: by the value of kept metadata, or see `slices_of`.
+class _Values:
+    """Slices by a text of the image: kept metadata, or what is found in its id."""
 
-    Args:
-        ids: of n images.
-        by: the name of metadata (`meta:NAME` where the name has another meaning), or see `slices_of`.
-        meta: text of each image, by name.
+    def __init__(self, by: str, kept: str | None) -> None:
+        self._by, self._kept = by, kept
+        self._texts = _texts(by, kept, "by")
+        self._numbers: dict[str, int] = {}
+        self._first_id: str | None = None
 
-    Raises:
-        UsageError: as `slices_of`; there is no such metadata; or an image has no value or its id does not match, so
-            that its group is not known.
-    """
-    meta = meta or {}
-    if name := kept_name(by, meta, "group_by"):
-        if by.removeprefix(META) != name:
-            raise UsageError(f"group_by = {by!r}: a group has one value of {name!r}, and no bounds: leave them out")
-        if missing := meta[name].null_count:
-            raise UsageError(
-                f"group_by = {by!r}: {count(missing, 'image')} of {len(ids):,} without a value: images without a group "
-                "cannot be resampled with it"
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def numbers_of(self, counts: ImageCounts) -> NDArray[np.intp]:
+        if self._first_id is None and len(counts):
+            self._first_id = shown(counts.ids[0].as_py())
+        encoded = self._texts(counts).dictionary_encode()
+        numbers = [self._numbers.setdefault(value, len(self._numbers)) for value in encoded.dictionary.to_pylist()]
+        if len(self._numbers) > _MOST:
+            self._refuse_so_many(f"more than {_MOST:,}", f"slices are {_MOST:,} at most")
+        return np.asarray(np.array([*numbers, -1])[np.asarray(encoded.indices.fill_null(len(numbers)))], np.intp)
+
+    def in_order(self) -> list[tuple[str, int]]:
+        if not self._numbers:
+            what = (
+                "no image has a value of it"
+                if self._kept
+                else f"no id of an image matches; the first is {self._first_id!r}"
             )
-        return _ranked(meta[name])
-    found = slices_of(ids, by, "group_by")
-    if len(without := np.flatnonzero(found.of_image < 0)):
-        name = shown(ids[int(without[0])].as_py())
-        raise UsageError(
-            f"group_by = {by!r}: {count(len(without), 'id')} of {len(ids):,} do not match, such as {name!r}: images "
-            "without a group cannot be resampled with it"
-        )
-    return found
+            raise UsageError(f"by = {self._by!r}: {what}")
+        if self._kept and _are_numbers(self._numbers) and len(self._numbers) > _MOST_NUMBERS:
+            self._refuse_so_many(f"{len(self._numbers):,}", "numbers want bounds")
+        return _ranked(self._numbers)
+
+    def _refuse_so_many(self, number: str, why: str) -> None:
+        values = [value for value, _ in _ranked(self._numbers)]
+        if self._kept and _are_numbers(values):
+            distinct = list({float(value): value for value in values}.values())
+            thirds = ",".join(distinct[len(distinct) * third // 3] for third in (1, 2))
+            why = f"give bounds between slices, as --by '{self._by}:{thirds}'"
+        some = ", ".join(repr(shown(value)) for value in values[:3])
+        raise UsageError(f"by = {self._by!r} has {number} distinct values, such as {some}: {why}")
+
+
+def _ranked(numbers: Mapping[str, int]) -> list[tuple[str, int]]:
+    """Return the values in order, and their numbers: numbers by size, and other values by character."""
+    numeric = _are_numbers(numbers)
+    return sorted(numbers.items(), key=lambda item: (float(item[0]) if numeric else 0, item[0]))
+
+
+class Groups:
+    """The groups that a resample draws, with all their images.
+
+    Args:
+        by: the name of kept metadata (`meta:NAME` where the name has another meaning), or what `slices_by` finds in
+            ids.
+        kept: names of the metadata in the counts.
+
+    Raises:
+        UsageError: there is no such metadata, or an expression is none.
+    """
+
+    def __init__(self, by: str, kept: Collection[str]) -> None:
+        name = kept_name(by, kept, "group_by")
+        if name and by.removeprefix(META) != name:
+            raise UsageError(f"group_by = {by!r}: a group has one value of {name!r}, and no bounds: leave them out")
+        self._by, self._kept = by, name
+        self._texts = _texts(by, self._kept, "group_by")
+
+    def units_of(self, counts: ImageCounts) -> NDArray[np.uint64]:
+        """Return the group of each image, a number that follows from its name.
+
+        Raises:
+            UsageError: an image has no value or its id does not match, so that its group is not known.
+        """
+        encoded = self._texts(counts).dictionary_encode()
+        if encoded.null_count:
+            first = shown(counts.ids[int(np.flatnonzero(np.asarray(encoded.is_null()))[0])].as_py())
+            what = f"image {first!r} has no value of it" if self._kept else f"the id {first!r} does not match"
+            raise UsageError(f"group_by = {self._by!r}: {what}: images without a group cannot be resampled with it")
+        numbers = np.array([number_of(name) for name in encoded.dictionary.to_pylist()], np.uint64)
+        return np.asarray(numbers[np.asarray(encoded.indices)], np.uint64)
+
+
+def number_of(name: str) -> int:
+    """Return the number of a group, below 2^64, which follows from its name."""
+    return int.from_bytes(hashlib.blake2b(name.encode(errors="surrogatepass"), digest_size=8).digest(), "big")
+
+
+def _texts(by: str, kept: str | None, option: str) -> Callable[[ImageCounts], pa.Array]:
+    """Return what reads a text of each image, null where there is none: kept metadata, or something of its id."""
+    if kept:
+        return lambda counts: counts.meta[kept].combine_chunks()
+    value = _reader(by, option)
+    return lambda counts: pa.array(map(value, counts.ids.to_pylist()), pa.string())
 
 
 def _reader(by: str, option: str) -> Callable[[str], str | None]:

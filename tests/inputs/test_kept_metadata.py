@@ -29,7 +29,7 @@ from segment.output.remarks import remark_lines
 from segment.pipeline.kept import mean_luma, row_meta
 from segment.runs.resolve import check_options
 from segment.scores.image_counts import ImageCounts
-from segment.scores.slices import groups_of, kept_name, slices_by
+from segment.scores.slices import Groups, kept_name, slices_by
 from segment.store.client import Store
 from segment.store.urls import masked_text
 from tests.runs import CARD, Outcome, Place, png, scene
@@ -308,21 +308,28 @@ def counts_with(**meta: list[str | None]) -> ImageCounts:
     return ImageCounts(2, ids, ones, np.arange(number + 1), ones.astype(np.uint16) * 0, ones.astype(np.uint32), texts)
 
 
+def divided(counts: ImageCounts, by: str) -> tuple[list[str], list[int]]:
+    """The values of slices, and the index of that of each image, -1 where there is none."""
+    slices = slices_by(by, ["x", "y"], list(counts.meta))
+    numbers = slices.numbers_of(counts).tolist()
+    values = slices.in_order()
+    place = {number: index for index, (_, number) in enumerate(values)} | {-1: -1}
+    return [value for value, _ in values], [place[number] for number in numbers]
+
+
 def test_slices_and_groups_of_values() -> None:
     counts = counts_with(size=["b", "a", None, "b"], speed=["10", "9.5", "1e2", None], mixed=["10", "9", "x", None])
-    found = slices_by(counts, "meta:size", ["x", "y"])
-    assert (found.values, found.of_image.tolist()) == (("a", "b"), [1, 0, -1, 1])
-    assert slices_by(counts, "size", ["x", "y"]).values == ("below 0.25 MP",)
-    numbers = slices_by(counts, "speed", ["x", "y"])
-    assert (numbers.values, numbers.of_image.tolist()) == (("9.5", "10", "1e2"), [1, 0, 2, -1])
-    assert slices_by(counts, "mixed", ["x", "y"]).values == ("10", "9", "x")
-    ranges = slices_by(counts, "speed:10,50", ["x", "y"])
-    assert (ranges.values, ranges.of_image.tolist()) == (("below 10", "10 to 50", "50 or more"), [1, 0, 2, -1])
+    assert divided(counts, "meta:size") == (["a", "b"], [1, 0, -1, 1])
+    assert divided(counts, "size")[0] == ["below 0.25 MP"]
+    assert divided(counts, "speed") == (["9.5", "10", "1e2"], [1, 0, 2, -1])
+    assert divided(counts, "mixed")[0] == ["10", "9", "x"]
+    assert divided(counts, "speed:10,50") == (["below 10", "10 to 50", "50 or more"], [1, 0, 2, -1])
     some = counts.take(np.array([3, 0]))
-    assert slices_by(some, "meta:size", ["x", "y"]).of_image.tolist() == [0, 0]
-    assert groups_of(some.ids, "meta:size", some.meta).of_image.tolist() == [0, 0]
-    assert slices_by(counts, "folder", ["x", "y"]).values == ("d",)
-    assert slices_by(counts, r"(\d)", ["x", "y"]).values == ("0", "1", "2", "3")
+    assert divided(some, "meta:size")[1] == [0, 0]
+    units = Groups("meta:size", ["size"]).units_of(some).tolist()
+    assert units[0] == units[1] == Groups("size_of", ["size_of"]).units_of(counts_with(size_of=["b"]))[0]
+    assert divided(counts, "folder")[0] == ["d"]
+    assert divided(counts, r"(\d)")[0] == ["0", "1", "2", "3"]
 
 
 @pytest.mark.parametrize(
@@ -341,15 +348,15 @@ def test_slices_and_groups_of_values() -> None:
 def test_slices_that_cannot_be_had(by: str, said: str) -> None:
     counts = counts_with(speed=[str(n) for n in range(60)], word=[f"w{n}" for n in range(60)], empty=[None] * 60)
     with pytest.raises(UsageError, match=re.escape(said)):
-        slices_by(counts, by, ["x", "y"])
+        divided(counts, by)
 
 
 def test_groups_that_cannot_be_had() -> None:
     counts = counts_with(video=["a", None, None])
-    with pytest.raises(UsageError, match="2 images of 3 without a value"):
-        groups_of(counts.ids, "video", counts.meta)
-    with pytest.raises(UsageError, match="1,001 distinct values"):
-        slices_by(counts_with(name=[f"n{n}" for n in range(1001)]), "name", ["x", "y"])
+    with pytest.raises(UsageError, match="image 'd/1' has no value of it: images without a group cannot be resampled"):
+        Groups("video", ["video"]).units_of(counts)
+    with pytest.raises(UsageError, match="more than 1,000 distinct values, such as 'n0', 'n1', 'n10': slices are"):
+        divided(counts_with(name=[f"n{n}" for n in range(1001)]), "name")
     assert kept_name("video", ["video"], "by") == kept_name("meta:video", ["video"], "by") == "video"
     assert [kept_name(by, ["video"], "by") for by in ("folder", "size", "label:x", "(.)")] == [None] * 4
 
@@ -366,15 +373,13 @@ def kept_counts(values: list[str]) -> ImageCounts:
 def test_bounds_that_a_message_advises_make_slices(values: list[str]) -> None:
     counts = kept_counts([*values, f"0{values[0]}"])  # one number in two ways
     with pytest.raises(UsageError) as refused:
-        slices_by(counts, "v", ["a", "b"])
+        divided(counts, "v")
     advised = re.findall(r"--by '(.*)'", str(refused.value))[0]
-    found = slices_by(counts, advised, ["a", "b"])
-    sizes = np.bincount(found.of_image)
+    sizes = np.bincount(divided(counts, advised)[1])
     assert len(sizes) == 3
     assert sizes.max() - sizes.min() <= 2
 
 
 def test_groups_have_no_bounds() -> None:
-    counts = kept_counts(["1", "2"])
     with pytest.raises(UsageError, match="a group has one value of 'v', and no bounds"):
-        groups_of(counts.ids, "v:1,2", counts.meta)
+        Groups("v:1,2", ["v"])

@@ -2,72 +2,48 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
 from segment.metrics import Score
-from segment.metrics.bootstrap import CHUNK, Interval, interval, resample_counts, resampled_sums, score_of_resamples
+from segment.metrics.bootstrap import Bootstrap, Interval, interval, score_of_resamples
 
 
-def draws(units: int, resamples: int, seed: int = 0) -> NDArray[np.float64]:
-    return np.hstack(list(resample_counts(units, resamples, seed)))
-
-
-@pytest.mark.parametrize("units", [1, 2, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK + 7])
-def test_every_resample_draws_as_many_units_as_there_are(units: int) -> None:
-    found = draws(units, 20)
-    assert found.shape == (20, units)
-    assert (found.sum(axis=1) == units).all()
-    assert (found >= 0).all()
-    assert (found == found.astype(int)).all()
-    assert all(some.shape[1] <= CHUNK for some in resample_counts(units, 2))
+def test_draws_are_the_same_in_any_order_and_in_blocks_of_any_size() -> None:
+    bootstrap, units = Bootstrap(37, seed=3), np.random.default_rng(0).permutation(500)
+    found = bootstrap.draws(units)
+    assert found.shape == (500, 37)
+    assert np.array_equal(found[np.argsort(units)], bootstrap.draws(np.arange(500)))
+    blocks = [bootstrap.draws(units[start : start + 7]) for start in range(0, 500, 7)]
+    assert np.array_equal(np.vstack(blocks), found)
+    again = bootstrap.draws(np.array([5, 2**64 - 1, 5], np.uint64))
+    assert np.array_equal(again[0], again[2])
+    assert np.array_equal(again[0], bootstrap.draws(np.array([5]))[0])
+    assert bootstrap.draws(np.empty(0, np.uint64)).shape == (0, 37)
 
 
 def test_draws_are_the_seeds() -> None:
-    assert np.array_equal(draws(2000, 10, seed=3), draws(2000, 10, seed=3))
-    assert not np.array_equal(draws(2000, 10, seed=3), draws(2000, 10, seed=4))
+    units = np.arange(2000)
+    assert np.array_equal(Bootstrap(10, 3).draws(units), Bootstrap(10, 3).draws(units))
+    assert not np.array_equal(Bootstrap(10, 3).draws(units), Bootstrap(10, 4).draws(units))
+    assert Bootstrap(10, 10**30).draws(units).mean() == pytest.approx(1, abs=0.05)
 
 
-def test_draws_are_multinomial() -> None:
-    """The number of times a unit is drawn is binomial, of n and 1 / n; the number of draws in a chunk is, too."""
-    units = CHUNK + 200
-    found = draws(units, 4000)
-    seen = np.bincount(found.astype(int).ravel(), minlength=8)
-    wanted = stats.binom(units, 1 / units).pmf(np.arange(8)) * found.size
-    assert stats.chisquare([*seen[:7], seen[7:].sum()], [*wanted[:7], found.size - wanted[:7].sum()]).pvalue > 1e-4
-    firsts, lasts = found[:, :CHUNK].sum(axis=1), found[:, CHUNK:].sum(axis=1)
-    assert firsts.var() == pytest.approx(units * (CHUNK / units) * (200 / units), rel=0.1)
-    assert np.array_equal(firsts + lasts, np.full(4000, units))
-
-
-def test_sums_are_those_of_a_loop_over_the_drawn_units() -> None:
-    units = 101
-    generator = np.random.default_rng(7)
-    features = generator.integers(0, 10**6, (units, 9)).astype(np.float64)
-    found = resampled_sums([features], units, resamples=50, seed=5)
-    for row, counts in zip(found, draws(units, 50, seed=5), strict=True):
-        drawn = [unit for unit in range(units) for _ in range(int(counts[unit]))]
-        assert len(drawn) == units
-        assert row.tolist() == [sum(int(features[unit, k]) for unit in drawn) for k in range(9)]
-
-
-def test_sums_are_exact_where_a_float32_would_not_be() -> None:
-    features = np.full((3, 1), 2.0**40 + 1)
-    assert resampled_sums([features], 3, resamples=4).tolist() == [[3 * 2**40 + 3]] * 4
-
-
-def test_both_sides_of_a_pair_get_the_same_draws() -> None:
-    one = np.random.default_rng(0).integers(0, 100, (500, 3)).astype(np.float64)
-    both = resampled_sums([np.hstack([one, one + 1])], 500, resamples=30)
-    assert (both[:, 3:] - both[:, :3] == 500).all()
-    assert np.array_equal(both[:, :3], resampled_sums([one], 500, resamples=30))
-
-
-def test_features_must_come_in_the_chunks_of_the_draws() -> None:
-    with pytest.raises(ValueError, match="zip"):
-        resampled_sums([np.ones((10, 2))] * 2, 10)
+@pytest.mark.parametrize("units", [np.arange(400), np.arange(400, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)])
+def test_draws_are_poissons_and_independent(units: NDArray[Any]) -> None:
+    """Of units in a row, as images have them, and of scattered ones, as groups have."""
+    found = Bootstrap(4000).draws(units.astype(np.uint64))
+    seen = np.bincount(found.astype(int).ravel(), minlength=9)
+    wanted = stats.poisson(1).pmf(np.arange(7)) * found.size
+    assert stats.chisquare([*seen[:7], seen[7:].sum()], [*wanted, found.size - wanted.sum()]).pvalue > 1e-4
+    for values in (found, found.T):  # between units, and between resamples
+        between = np.corrcoef(values[:200])[np.triu_indices(200, 1)]
+        assert np.abs(between).max() < 5.5 / np.sqrt(values.shape[1])
+        assert between.std() == pytest.approx(1 / np.sqrt(values.shape[1]), rel=0.05)
 
 
 def test_an_interval_is_the_middle_of_the_draws() -> None:
@@ -110,8 +86,7 @@ def simulate(repeats: int, videos: int, frames: int) -> tuple[Score, NDArray[np.
 
 def coverage(features: NDArray[np.float64], point: Score, truth: float) -> float:
     """Return the share of the repeated simulations whose 95 % interval of the mIoU holds the truth."""
-    chunks = [features[start : start + CHUNK] for start in range(0, len(features), CHUNK)]
-    sums = resampled_sums(chunks, len(features), resamples=500, seed=2).reshape(500, len(point.tp), -1)
+    sums = (Bootstrap(500, seed=2).draws(np.arange(len(features))).T @ features).reshape(500, len(point.tp), -1)
     mious = score_of_resamples(sums, point).figures()["miou"]
     bounds = [interval(mious[:, repeat]) for repeat in range(mious.shape[1])]
     return float(np.mean([found is not None and found.low <= truth <= found.high for found in bounds]))

@@ -5,17 +5,20 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from segment.errors import StoreError
+import segment as api
+from segment.errors import StoreError, UsageError
 from segment.images.regions import disagreements
 from segment.models.classes import VOID
 from segment.output.ledger import Ledger
 from segment.report import pictures
+from segment.report.label_error_gallery import label_error_gallery
 from segment.report.label_errors import LabelErrors, find_label_errors
 from segment.runs.driver import task_and_plan
 from segment.store.client import Store
@@ -114,6 +117,38 @@ def test_confidence_weighs_the_regions_and_lost_sources_are_told(tmp_path: Path,
     (place.images / "block.png").unlink()
     assert {one.id for one in find(place).regions} == {"seam.png"}
     assert "1 source gone, changed, too large, or not readable" in find(place).notes
+
+
+def test_the_function_finds_what_the_command_lists(place: Place) -> None:
+    assert api.label_errors(place.output, number=3).regions == find(place).regions[:3]
+    with pytest.raises(UsageError, match="number = 0: give a number from 1 on"):
+        api.label_errors(place.output, number=0)
+
+
+def test_the_page_outlines_the_regions(place: Place) -> None:
+    ledger = Ledger(Store(), f"file://{place.output}")
+    task, plan = task_and_plan(ledger)
+    gallery = label_error_gallery(ledger, plan, task, ledger.committed(plan))
+    assert gallery is not None
+    first = gallery.regions[0]
+    assert (first.error, first.exhibit.width, first.exhibit.shown_width) == (find(place).regions[0], 32, 32)
+    assert first.exhibit.label is not None
+    numbers = np.array([float(value) for value in re.findall(r"[\d.]+", first.outline)]).reshape(-1, 2)
+    assert first.outline.startswith("M")
+    assert numbers.min(axis=0) == pytest.approx([16, 8], abs=0.5)
+    assert numbers.max(axis=0) == pytest.approx([24, 16], abs=0.5)
+    page = (place.output / "report" / "index.html").read_text()  # as the run wrote it
+    assert page.count(first.outline) == 6  # in image, label and prediction, dark and light
+    assert "Ranked by the largest disc within a region" in page
+    quick = label_error_gallery(ledger, plan, task, ["none"])
+    assert quick is None
+
+
+def test_where_every_prediction_is_its_label_the_page_shows_none(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    place.add("sound.png", 3)
+    place.run()
+    assert 'id="label-errors"' not in (place.output / "report" / "index.html").read_text()
 
 
 def test_without_labels_there_is_nothing_to_find(tmp_path: Path, segment: Call) -> None:

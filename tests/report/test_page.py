@@ -169,7 +169,8 @@ def test_it_prints_without_controls_and_with_every_picture(browser: Any, place: 
         view.emulate_media(media="print")
         assert not view.is_visible("#theme")
         assert not view.is_visible("#opacity")
-        assert view.locator(".pane svg:visible").count() == 12 * 4
+        assert view.locator("#gallery .pane svg:visible").count() == 12 * 4
+        assert view.locator("#label-errors .pane svg:visible").count() == 6 * 3
         assert len(view.pdf(format="A4")) > 10_000
 
 
@@ -251,7 +252,8 @@ def test_no_mask_is_read_but_those_that_are_shown(place: Place, monkeypatch: pyt
 
     monkeypatch.setattr(Ledger, "read_rows", spy)
     written(place)
-    assert sum("mask" in columns for _, columns in read) == 12
+    scored, outlined = 15, 6  # likely label errors are looked for in all, and six of them are drawn
+    assert sum("mask" in columns for _, columns in read) == 12 + scored + outlined
     assert len([part for part, columns in read if "status" in columns]) == 5  # each part of 18 images once
 
 

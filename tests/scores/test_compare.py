@@ -14,12 +14,13 @@ import segment as api
 from segment.errors import SegmentError, UsageError
 from segment.images.resize import restore_mask
 from segment.metrics import Confusion, score
-from segment.metrics.bootstrap import resample_counts
+from segment.metrics.bootstrap import Bootstrap
 from segment.metrics.common_classes import common_classes
 from segment.models.classes import Classes
 from segment.report.comparison.comparing import Request, compare_ledgers
 from segment.report.comparison.comparison_notes import all_notes, run_in_words
 from segment.scores import mask_pairs
+from segment.scores.slices import number_of
 from tests.runs import CARD, Place
 from tests.written_runs import Made, read_template, write_run
 
@@ -151,10 +152,10 @@ def test_the_paired_interval_is_that_of_a_plain_loop(write: Write, convention: A
     found = api.compare(
         write(made(ONES)), write(made(OTHERS)), convention=convention, group_by=group_by, resamples=150, seed=3
     )
-    units = [[n] for n in range(NUMBER)] if group_by is None else [[n, n + 10] for n in range(10)]
+    units = np.arange(NUMBER) if group_by is None else np.array([number_of(str(n % 10)) for n in range(NUMBER)], "u8")
     drawn: dict[str, list[Any]] = {"miou": [], "kappa": [], "iou": [], "recall": []}
-    for draw in next(resample_counts(len(units), 150, 3)):
-        images = [n for unit, times in zip(units, draw, strict=True) for n in unit * int(times)]
+    for draw in Bootstrap(150, 3).draws(units).T:
+        images = [n for n, times in enumerate(draw) for _ in range(int(times))]
         one, other = (score(counts_of(masks, images), (3,), convention) for masks in (ONES, OTHERS))
         for name in ("miou", "kappa"):
             drawn[name].append(other.figures()[name] - one.figures()[name])
@@ -177,7 +178,7 @@ def test_the_paired_interval_is_that_of_a_plain_loop(write: Write, convention: A
             bounds = change.interval.low, change.interval.high
             wanted = np.percentile(np.array(drawn[kind])[:, index], [2.5, 97.5])
             np.testing.assert_allclose(bounds, wanted, atol=1e-12)
-    assert (found.against[0].units, scores.a.units) == ("images" if group_by is None else "groups", len(units))
+    assert (found.against[0].units, scores.a.units) == ("images" if group_by is None else "groups", len(set(units)))
 
 
 def test_each_run_is_scored_as_segment_score_does(write: Write) -> None:

@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
 import segment as api
 from segment.errors import SegmentError, UsageError
+from segment.inputs.discover import Part
 from segment.metrics.common_classes import pairs_of_each
 from segment.models.classes import Classes
+from segment.output.plan import Plan
 from segment.report.comparison.comparison_notes import all_notes
-from segment.scores.matching import RunRows, match
+from segment.scores.matching import Matches, RunRows, key_of, match
 from tests.runs import Place
 from tests.written_runs import Made, read_template, write_run
 
@@ -40,12 +41,19 @@ def write(tmp_path_factory: pytest.TempPathFactory) -> Write:
     return written
 
 
-def rows(*found: str) -> RunRows:
-    """Rows given as `shard/id`, with a `!` where they are errors."""
-    shards, ids = zip(*(one.rstrip("!").split("/") for one in found), strict=True)
+def rows(*found: str) -> tuple[RunRows, Plan]:
+    """Rows given as `shard/id`, with a `!` where they are errors, each in a part of its own; and their plan."""
+    names = [one.rstrip("!").split("/") for one in found]
+    number = len(found)
+    keys = np.array([key_of(name) for _, name in names], np.uint64)
     sound = np.array([not one.endswith("!") for one in found])
-    zeros = np.zeros(len(found), np.int32)
-    return RunRows(pa.chunked_array([ids]), pa.array(shards).dictionary_encode(), zeros, zeros, sound)
+    parts = [Part(f"{n}", shard, "parquet", "file:///x", 1, "e", n, n + 1, 0, ()) for n, (shard, _) in enumerate(names)]
+    return RunRows(keys, sound, np.arange(number, dtype=np.int32), np.arange(number + 1)), Plan.of(parts)
+
+
+def matched(a: list[str], b: list[str]) -> Matches:
+    (rows_a, plan_a), (rows_b, plan_b) = rows(*a), rows(*b)
+    return match(rows_a, rows_b, plan_a, plan_b)
 
 
 @pytest.mark.parametrize(
@@ -61,14 +69,14 @@ def rows(*found: str) -> RunRows:
 def test_an_id_of_another_shard_is_another_image(
     a: list[str], b: list[str], pairs: list[tuple[str, str]], by_shard: bool, failed_of_a: int, failed_of_b: int
 ) -> None:
-    found = match(rows(*a), rows(*b))
+    found = matched(a, b)
     assert [(a[i], b[j]) for i, j in zip(found.rows_a, found.rows_b, strict=True)] == pairs
     assert (found.by_shard, found.failed_of_a, found.failed_of_b) == (by_shard, failed_of_a, failed_of_b)
 
 
 def test_two_sound_images_of_one_id_in_a_shard_are_refused() -> None:
     with pytest.raises(SegmentError, match="two images of one id"):
-        match(rows("s/x", "s/x"), rows("s/x"))
+        matched(["s/x", "s/x"], ["s/x"])
 
 
 def test_images_from_elsewhere_are_told(write: Write) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
-import itertools
 import json
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,14 @@ import segment as api
 from segment.cli.score import Convention
 from segment.errors import SegmentError, UsageError
 from segment.metrics import CONVENTIONS, Confusion, image_scores, score
-from segment.metrics.bootstrap import CHUNK, resample_counts
+from segment.metrics.bootstrap import Bootstrap
+from segment.metrics.conventions import mean_of_defined
 from segment.metrics.regroup import regroup
 from segment.report.aggregate import load_report
 from segment.scores.image_counts import ImageCounts
-from segment.scores.scored import Protocol, score_images
-from segment.scores.slices import groups_of, slices_by, slices_of
+from segment.scores.run_images import RunImages, RunSums, Units, sum_by_slice
+from segment.scores.scored import Protocol, Scored, ScoreSums, UnitCount
+from segment.scores.slices import Groups, number_of, slices_by
 from tests.calls import Call
 from tests.calls import segment as segment  # a fixture
 from tests.runs import CARD, Place, png, scene
@@ -82,19 +85,25 @@ def test_scores_are_the_reports_and_those_of_the_stored_masks(place: Place, conv
 def test_intervals_are_those_of_a_plain_loop(place: Place, convention: Any, group_by: str | None) -> None:
     found = api.score(place.output, convention=convention, group_by=group_by, resamples=200, seed=4)
     labelled = {name: counts for name, counts in images_of(place).items() if counts.is_scored}
-    names = sorted(labelled)
-    units = [[name] for name in names] if group_by is None else [names[:6], names[6:]]
-    assert found.overall.units == len(units)
+    rows = [image.id for image in api.open_run(place.output).masks()]  # errors, too
+    draws = Bootstrap(200, 4).draws(np.arange(len(rows)))
+    if group_by is not None:
+        draws = Bootstrap(200, 4).draws(np.array([number_of(name.rpartition("/")[0] or ".") for name in rows], "u8"))
+    assert found.overall.units == (9 if group_by is None else 2)
     mious, ious = [], []
     point = score(sum(labelled.values(), Confusion.zeros(CLASSES)), (3,), convention)
-    for draw in next(resample_counts(len(units), 200, 4)):
-        drawn = [name for unit, times in zip(units, draw, strict=True) for name in unit * int(times)]
+    for draw in draws.T:
+        drawn = [name for name, times in zip(rows, draw, strict=True) if name in labelled for _ in range(int(times))]
         one = score(sum((labelled[name] for name in drawn), Confusion.zeros(CLASSES)), (3,), convention)
         iou = np.where((one.labelled == 0) & (point.labelled > 0), np.nan, one.iou)
         by_image = [image_scores(labelled[name], (3,), "omz")[1] for name in drawn]
-        mious.append(np.mean([m for m in by_image if m is not None]) if convention == "image-mean" else np.nanmean(iou))
+        mious.append(
+            float(mean_of_defined(np.array([m for m in by_image if m is not None])))
+            if convention == "image-mean"
+            else float(mean_of_defined(iou))
+        )
         ious.append(iou)
-    low, high = np.percentile(mious, [2.5, 97.5])
+    low, high = np.nanpercentile(mious, [2.5, 97.5])
     interval = found.overall.intervals["miou"]
     assert interval is not None
     assert (interval.low, interval.high) == (pytest.approx(low, abs=1e-12), pytest.approx(high, abs=1e-12))
@@ -176,38 +185,35 @@ def counts_of(matrices: NDArray[np.int64]) -> ImageCounts:
     return ImageCounts(matrices.shape[2], ids, pixels, offsets, cells.astype(np.uint16), counts)
 
 
-def dense(counts: ImageCounts) -> NDArray[np.int64]:
-    """`int64[n, C + 1, C]`."""
-    found = np.zeros((len(counts), (counts.classes + 1) * counts.classes), np.int64)
-    for image, (start, stop) in zip(found, itertools.pairwise(counts.offsets), strict=True):
-        np.add.at(image, counts.cells[start:stop], counts.counts[start:stop])
-    return found.reshape(len(counts), counts.classes + 1, counts.classes)
-
-
 def test_sparse_counts_are_the_dense_ones() -> None:
     generator = np.random.default_rng(1)
-    matrices = generator.integers(0, 9, (2 * CHUNK + 5, 4, 3)) * (generator.random((2 * CHUNK + 5, 4, 3)) < 0.3)
+    matrices = generator.integers(0, 9, (300, 4, 3)) * (generator.random((300, 4, 3)) < 0.3)
     counts = counts_of(matrices)
-    assert np.array_equal(dense(counts), matrices)
     assert np.array_equal(counts.total().counts, matrices.sum(axis=0))
-    some = np.array([7, 2000, 7, 0])
-    assert np.array_equal(dense(counts.take(some)), matrices[some])
-    assert counts.take(some).ids.to_pylist() == ["0/7", "5/2000", "0/7", "0/0"]
-    assert np.array_equal(np.concatenate([dense(block) for _, block in counts.blocks()]), matrices)
-    units = generator.integers(0, 1500, len(counts))
-    units = np.unique(units, return_inverse=True)[1]
-    for chunk, (unit, images) in enumerate(counts.chunks(np.arange(len(counts)), units)):
-        for inner in (0, int(unit[-1])):
-            wanted = matrices[units == chunk * CHUNK + inner].sum(axis=0)
-            assert np.array_equal(images.take(np.flatnonzero(unit == inner)).total().counts, wanted)
+    some = np.array([7, 200, 7, 0])
+    assert np.array_equal(counts.take(some).total().counts, matrices[some].sum(axis=0))
+    assert counts.take(some).ids.to_pylist() == ["0/7", "4/200", "0/7", "0/0"]
+    cells = generator.random(12) < 0.5
+    assert np.array_equal(counts.pixels_in(cells), matrices.reshape(300, 12)[:, cells].sum(axis=1))
+
+
+def scored(counts: ImageCounts, protocol: Protocol, resamples: int, block: int, groups: Groups | None = None) -> Scored:
+    """The score of images that come in blocks of this size."""
+    units = Units(Bootstrap(resamples), groups)
+    sums = ScoreSums(protocol, resamples, grouped=units.are_groups)
+    for start in range(0, len(counts), block):
+        rows = np.arange(start, min(start + block, len(counts)))
+        some = counts.take(rows)
+        sums.add(some, *units.of(rows, some))
+    return sums.scored()
 
 
 @pytest.mark.parametrize("convention", CONVENTIONS)
-def test_many_images_in_chunks_are_scored_as_their_sum(convention: Any) -> None:
+def test_images_in_blocks_are_scored_as_their_sum(convention: Any) -> None:
     generator = np.random.default_rng(2)
-    matrices = generator.integers(0, 100, (CHUNK + 300, 5, 4)) * (generator.random((CHUNK + 300, 5, 4)) < 0.4)
+    matrices = generator.integers(0, 100, (700, 5, 4)) * (generator.random((700, 5, 4)) < 0.4)
     counts, protocol = counts_of(matrices), Protocol(regroup(CARD.classes), convention, "omz")
-    found = score_images(counts, protocol, resamples=40)
+    found = scored(counts, protocol, 40, block=700)
     mious = [image_scores(Confusion(matrix), (3,), "omz")[1] for matrix in matrices]
     expected = np.mean([m for m in mious if m is not None])
     if convention != "image-mean":
@@ -216,8 +222,46 @@ def test_many_images_in_chunks_are_scored_as_their_sum(convention: Any) -> None:
     interval = found.intervals["miou"]
     assert interval is not None
     assert interval.low < expected < interval.high
-    again = score_images(counts, protocol, groups_of(counts.ids, "folder").of_image, resamples=40)
-    assert again.units == 7
+    pieces = scored(counts, protocol, 40, block=33)
+    other = pieces.intervals["miou"]
+    assert other is not None
+    assert (pieces.units, other.low, other.high) == (found.units, *map(pytest.approx, (interval.low, interval.high)))
+    assert pieces.class_intervals == found.class_intervals
+    assert scored(counts, protocol, 40, block=33, groups=Groups("folder", ())).units == 7
+
+
+def test_many_groups_are_counted_once() -> None:
+    count, generator = UnitCount(repeated=True), np.random.default_rng(0)
+    units = generator.integers(0, 30_000, 60_000).astype(np.uint64)
+    for start in range(0, len(units), 500):
+        count.add(units[start : start + 500])
+    assert int(count) == len(np.unique(units))
+
+
+def test_slices_are_the_same_however_many_are_summed_at_once() -> None:
+    """With fewer, the images are read again."""
+    matrices = np.random.default_rng(3).integers(1, 100, (50, 5, 4))
+    counts, protocol = counts_of(matrices), Protocol(regroup(CARD.classes), "omz", "omz")
+    units = Units(Bootstrap(20))
+    reads = []
+
+    def blocks() -> Iterator[RunImages]:
+        reads.append(1)
+        for start in (0, 20, 40):
+            rows = np.arange(start, min(start + 20, 50))
+            some = counts.take(rows)
+            yield RunImages(some, None, *units.of(rows, some))
+
+    found = []
+    for at_once in (9, 3):
+        overall = RunSums(protocol, units, None)
+        slices = slices_by("folder", CARD.classes.names, ())
+        of_slices, without = sum_by_slice(blocks, overall, slices, lambda: RunSums(protocol, units, None), at_once)
+        assert (list(of_slices), without, overall.result().images) == (list("0123456"), 0, 50)
+        found.append([(one.images, one.miou, one.intervals, one.units) for one in of_slices.values()])
+    assert len(reads) == 1 + 3
+    assert found[0] == found[1]
+    assert [one[0] for one in found[0]] == [8, 7, 7, 7, 7, 7, 7]
 
 
 def test_a_class_that_many_resamples_miss_is_told() -> None:
@@ -225,11 +269,11 @@ def test_a_class_that_many_resamples_miss_is_told() -> None:
     matrices[:, 0, 0] = 10
     matrices[:, 0, 1] = 1  # false positives of class 1 in every image, its labels in one
     matrices[3, 1, 1] = 20
-    found = score_images(counts_of(matrices), Protocol(regroup(CARD.classes), "omz", "omz"), resamples=1000)
-    assert found.unlabelled[1] == pytest.approx((1 - 1 / 40) ** 40, abs=0.05)
+    found = scored(counts_of(matrices), Protocol(regroup(CARD.classes), "omz", "omz"), 1000, block=40)
+    assert found.unlabelled[1] == pytest.approx(np.exp(-1), abs=0.05)
     bounds = found.class_intervals[1]
     assert bounds is not None
-    assert bounds.low == pytest.approx(20 / (20 + 40))  # drawn once
+    assert 20 / (20 + 65) < bounds.low < 20 / (20 + 40)  # drawn once
     assert any(line.startswith("Road: no label in 3") for line in found.notes(CARD.classes.names))
 
 
@@ -238,13 +282,28 @@ def test_a_class_that_many_resamples_miss_is_told() -> None:
 IDS = pa.chunked_array([["b/x/1.png", "a/2.png"], ["a/3.png", "4.png"]])
 
 
+def with_ids(ids: pa.ChunkedArray) -> ImageCounts:
+    """Images of these ids, without counts."""
+    number = len(ids)
+    return replace(counts_of(np.zeros((number, 5, 4), np.int64)), ids=ids)
+
+
+def divided(counts: ImageCounts, by: str) -> tuple[list[str], list[int]]:
+    """The values of slices, and the index of that of each image, -1 where there is none; in blocks of three."""
+    slices = slices_by(by, CARD.classes.names, list(counts.meta))
+    starts = range(0, len(counts), 3)
+    blocks = [counts.take(np.arange(start, min(start + 3, len(counts)))) for start in starts]
+    numbers = np.concatenate([slices.numbers_of(block) for block in blocks]).tolist()
+    values = slices.in_order()
+    place = {number: index for index, (_, number) in enumerate(values)} | {-1: -1}
+    return [value for value, _ in values], [place[number] for number in numbers]
+
+
 def test_slices_by_folder_and_pattern() -> None:
-    found = slices_of(IDS, "folder", "by")
-    assert (found.values, found.of_image.tolist()) == ((".", "a", "b/x"), [2, 1, 1, 0])
-    found = slices_of(IDS, r"/(\d)", "by")
-    assert (found.values, found.of_image.tolist()) == (("1", "2", "3"), [0, 1, 2, -1])
-    found = slices_of(IDS, r"^(\D*)", "by")  # an empty name is none: in a CSV file it is that of all images
-    assert (found.values, found.of_image.tolist()) == (("a/", "b/x/"), [1, 0, 0, -1])
+    assert divided(with_ids(IDS), "folder") == ([".", "a", "b/x"], [2, 1, 1, 0])
+    assert divided(with_ids(IDS), r"/(\d)") == (["1", "2", "3"], [0, 1, 2, -1])
+    # an empty name is none: in a CSV file it is that of all images
+    assert divided(with_ids(IDS), r"^(\D*)") == (["a/", "b/x/"], [1, 0, 0, -1])
 
 
 def test_slices_by_size_and_by_share_of_a_class() -> None:
@@ -253,16 +312,16 @@ def test_slices_by_size_and_by_share_of_a_class() -> None:
     matrices[10:, 0, 1] = 1000 - np.arange(40)
     matrices[10:, 1, 1] = np.arange(40) * 10
     counts = counts_of(matrices)
-    sizes = slices_by(counts, "size", CARD.classes.names)
-    assert sizes.values == ("below 0.25 MP", "0.25 MP to 1 MP", "1 MP to 4 MP", "4 MP to 16 MP")
-    assert np.bincount(sizes.of_image).tolist() == [3, 7, 30, 10]
-    found = slices_by(counts, "label:road", CARD.classes.names)
-    assert found.values == ("no Road", "Road below 1 %", "Road 1 % to 10 %", "Road 10 % or more")
+    values, of_image = divided(counts, "size")
+    assert values == ["below 0.25 MP", "0.25 MP to 1 MP", "1 MP to 4 MP", "4 MP to 16 MP"]
+    assert np.bincount(of_image).tolist() == [3, 7, 30, 10]
+    values, of_image = divided(counts, "label:road")
+    assert values == ["no Road", "Road below 1 %", "Road 1 % to 10 %", "Road 10 % or more"]
     shares = np.arange(40) * 10 / (1000 + np.arange(40) * 9)
     wanted = [-1] * 10 + [0] + [1 if share < 0.01 else 2 if share < 0.1 else 3 for share in shares[1:]]
-    assert found.of_image.tolist() == wanted
+    assert of_image == wanted
     with pytest.raises(UsageError, match=r"by: no class 'Rode'. Did you mean 'Road'"):
-        slices_by(counts, "label:Rode", CARD.classes.names)
+        divided(counts, "label:Rode")
 
 
 def test_the_command_knows_the_conventions_of_a_card() -> None:
@@ -279,17 +338,18 @@ def test_the_command_knows_the_conventions_of_a_card() -> None:
 )
 def test_what_makes_no_slices(by: str, words: str) -> None:
     with pytest.raises(UsageError) as refused:
-        slices_of(IDS, by, "by")
+        divided(with_ids(IDS), by)
     assert words in str(refused.value)
 
 
 def test_too_many_slices_and_images_without_a_group() -> None:
-    many = pa.chunked_array([[str(n) for n in range(1001)]])
-    with pytest.raises(UsageError, match="has 1,001 values, such as '0', '1', '2': slices are 1,000 at most"):
-        slices_of(many, "(.*)", "by")
-    assert len(groups_of(many, "(.*)").values) == 1001
-    with pytest.raises(UsageError, match=r"1 id of 4 do not match, such as '4\.png'"):
-        groups_of(IDS, r"/(\d)")
+    many = with_ids(pa.chunked_array([[str(n) for n in range(1001)]]))
+    said = "has more than 1,000 distinct values, such as '0', '1', '2': slices are 1,000 at most"
+    with pytest.raises(UsageError, match=said):
+        divided(many, "(.*)")
+    assert len(np.unique(Groups("(.*)", ()).units_of(many))) == 1001
+    with pytest.raises(UsageError, match=r"the id '4\.png' does not match: images without a group cannot be resampled"):
+        Groups(r"/(\d)", ()).units_of(with_ids(IDS))
 
 
 # --- the command -----------------------------------------------------------------------------------------------------

@@ -11,20 +11,22 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from segment.errors import UsageError
+from segment.metrics.bootstrap import Bootstrap
 from segment.metrics.common_classes import CommonClasses, common_classes, pairs_of_each
 from segment.metrics.regroup import Grouping
 from segment.models.card import Convention
 from segment.output.ledger import Ledger
+from segment.output.part_rows import part_tables
 from segment.output.plan import Plan
 from segment.report.aggregate import RunReport, load_report
 from segment.report.rows import Row, row_at
 from segment.report.run_score import Request, check_convention, check_counts, check_resamples
-from segment.scores.image_counts import ImageCounts
-from segment.scores.mask_pairs import Pairs, Side, image_agreement, read_pairs
-from segment.scores.matching import Matches, RunRows, match, read_run_rows
-from segment.scores.paired import PairedScores, score_pairs
-from segment.scores.scored import Protocol, Scored, image_mious, score_images
-from segment.scores.slices import Slices, groups_of, slices_by
+from segment.scores.compared import AllCompared, ComparedImages, ComparedSums, Pairs
+from segment.scores.mask_pairs import Side, read_pairs
+from segment.scores.matching import Matches, RunRows, match, read_run_rows, rows_at
+from segment.scores.run_images import Units, slices_at_once, sum_by_slice
+from segment.scores.scored import Protocol
+from segment.scores.slices import Groups, slices_by
 from segment.store.names import shown
 
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -67,23 +69,8 @@ class ComparedRun:
 
     def row(self, number: int) -> Row:
         """Return the row with this number in `rows`."""
-        return row_at(self.plan, int(self.rows.part[number]), int(self.rows.position[number]))
-
-
-@dataclass(frozen=True, eq=False)
-class ComparedImages:
-    """What comes of comparing some images.
-
-    Attributes:
-        images: number.
-        agreement: A's masks as labels, B's as predictions: `pixel_accuracy` is the share of pixels that agree, and the
-            IoU of a class that of both masks' pixels of it. None if masks were not compared.
-        scores: of both runs and their change; None if no image is labelled in both.
-    """
-
-    images: int
-    agreement: Scored | None
-    scores: PairedScores | None
+        part, position = self.rows.places(np.array([number]))
+        return row_at(self.plan, int(part[0]), int(position[0]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,43 +115,39 @@ class Against:
         change = self.overall.scores.changes["miou"].value if self.overall.scores else np.nan
         return None if np.isnan(change) else change
 
-    @functools.cached_property
-    def image_agreement(self) -> NDArray[np.float64]:
-        """Share of the pixels of each image that agree, `float64[n]`; NaN if masks were not compared."""
-        if self.pairs.masks is None:
-            return np.full(len(self.pairs), np.nan)
-        return image_agreement(self.pairs.masks.regrouped(self.grouping))
+    def images(self, chosen: Sequence[int] | None = None) -> pa.Table:
+        """Return a row for each image: `id`, `pixels`, `agreement`, `miou_a`, `miou_b`, `change`; undefined is null.
 
-    @functools.cached_property
-    def image_mious(self) -> NDArray[np.float64]:
-        """The mIoU of each image in A and in B, `float64[2, n]`; NaN if unlabelled."""
-        return np.stack([image_mious(self.pairs.a, self.protocols[0]), image_mious(self.pairs.b, self.protocols[1])])
-
-    def images(self) -> pa.Table:
-        """Return a row for each image: `id`, `pixels`, `agreement`, `miou_a`, `miou_b`, `change`; undefined is null."""
-        mious = self.image_mious
+        Args:
+            chosen: numbers of the images; None for all, whose ids are read from the store.
+        """
+        numbers = np.arange(len(self.pairs)) if chosen is None else np.array(chosen, np.intp)
+        read = functools.partial(part_tables, self.a.ledger, self.a.plan, columns=["id", "width", "height"])
+        stored = rows_at(self.a.rows, self.pairs.rows_a[numbers], read)
+        mious = self.pairs.mious[:, numbers]
         columns = {
-            "agreement": self.image_agreement,
+            "agreement": self.pairs.agreement[numbers],
             "miou_a": mious[0],
             "miou_b": mious[1],
             "change": mious[1] - mious[0],
         }
+        pixels = np.asarray(stored["width"]).astype(np.int64) * np.asarray(stored["height"])
         return pa.table(
-            {"id": self.pairs.a.ids, "pixels": self.pairs.a.pixels}
+            {"id": stored["id"], "pixels": pixels}
             | {name: pa.array(values, from_pandas=True) for name, values in columns.items()}
         )
 
     def changed_most(self, number: int) -> list[int]:
         """Return the images with the lowest agreement, lowest first; none of those without a changed pixel."""
-        return _lowest(self.image_agreement, number, below=1.0)
+        return _lowest(self.pairs.agreement, number, below=1.0)
 
     def lost_most(self, number: int) -> list[int]:
         """Return the images whose mIoU fell most."""
-        return _lowest(self.image_mious[1] - self.image_mious[0], number, below=0.0)
+        return _lowest(self.pairs.mious[1] - self.pairs.mious[0], number, below=0.0)
 
     def gained_most(self, number: int) -> list[int]:
         """Return the images whose mIoU rose most."""
-        return _lowest(self.image_mious[0] - self.image_mious[1], number, below=0.0)
+        return _lowest(self.pairs.mious[0] - self.pairs.mious[1], number, below=0.0)
 
 
 def _lowest(values: NDArray[np.float64], number: int, below: float) -> list[int]:
@@ -236,22 +219,26 @@ def _against(a: ComparedRun, b: ComparedRun, asked: ComparisonRequest) -> Agains
     convention: Convention = asked.convention or own
     of_image: Convention = "omz" if own == "image-mean" else own
     protocols = Protocol(grouping_a, convention, of_image), Protocol(grouping_b, convention, of_image)
-    matches = match(a.rows, b.rows)
+    matches = match(a.rows, b.rows, a.plan, b.plan)
     meta = asked.kept(a.report.run)
-    pairs = read_pairs(a.side, b.side, matches, common, asked.masks, meta) if len(matches) else None
-    if not pairs or not len(pairs):
-        raise UsageError(_nothing_in_common(a, b, matches))
-    for run, counts in ((a, pairs.a), (b, pairs.b)):
-        if len(pairs) == np.count_nonzero(run.rows.sound):
-            check_counts(run.ledger, run.report, counts)
-    groups = groups_of(pairs.a.ids, asked.group_by, pairs.a.meta).of_image if asked.group_by is not None else None
-    agreement = Protocol(Grouping(grouping.names, grouping.of_class, (), _asked(grouping, asked)), "omz", "omz")
-    compare = functools.partial(_compare, pairs, (*protocols, agreement), groups, asked)
-    slices = (
-        slices_by(pairs.a.regrouped(grouping_a), asked.by, grouping.names)
-        if asked.by is not None
-        else Slices((), np.empty(0, np.intp))
+    groups = None if asked.group_by is None else Groups(asked.group_by, meta)
+    slices = None if asked.by is None else slices_by(asked.by, grouping.names, meta)
+    units = Units(Bootstrap(asked.resamples, asked.seed) if asked.resamples else None, groups)
+    of_masks = Protocol(Grouping(grouping.names, grouping.of_class, (), _asked(grouping, asked)), "omz", "omz")
+    overall = AllCompared(protocols, of_masks, units, asked.masks, len(matches))
+    of_slices, without = sum_by_slice(
+        lambda: read_pairs(a.side, b.side, matches, common, grouping_a, units, asked.masks, meta),
+        overall,
+        slices,
+        lambda: ComparedSums(protocols, of_masks, units),
+        slices_at_once(asked.resamples, 9 * len(grouping.names)),
     )
+    pairs = overall.pairs()
+    if not len(pairs):
+        raise UsageError(_nothing_in_common(a, b, matches))
+    for run, total in zip((a, b), overall.totals, strict=True):
+        if len(pairs) == np.count_nonzero(run.rows.sound):
+            check_counts(run.ledger, run.report, total)
     return Against(
         a,
         b,
@@ -260,10 +247,10 @@ def _against(a: ComparedRun, b: ComparedRun, asked: ComparisonRequest) -> Agains
         protocols,
         matches,
         pairs,
-        compare(np.arange(len(pairs))),
-        {value: compare(np.flatnonzero(slices.of_image == number)) for number, value in enumerate(slices.values)},
-        int(np.count_nonzero(slices.of_image < 0)),
-        "images" if groups is None else "groups",
+        overall.result(),
+        of_slices,
+        without,
+        "groups" if units.are_groups else "images",
         asked.resamples,
     )
 
@@ -273,32 +260,14 @@ def _asked(grouping: Grouping, asked: ComparisonRequest) -> tuple[int, ...] | No
     return None if asked.classes is None else grouping.chosen
 
 
-def _compare(
-    pairs: Pairs,
-    protocols: tuple[Protocol, Protocol, Protocol],
-    groups: NDArray[np.intp] | None,
-    asked: ComparisonRequest,
-    images: NDArray[np.intp],
-) -> ComparedImages:
-    some = None if groups is None else groups[images]
-    everything = len(images) == len(pairs)
-
-    def of(counts: ImageCounts) -> ImageCounts:
-        return counts if everything else counts.take(images)
-
-    agreement = None
-    if pairs.masks is not None:
-        agreement = score_images(of(pairs.masks), protocols[2], some, asked.resamples, asked.seed)
-    scores = score_pairs(of(pairs.a), of(pairs.b), protocols[:2], some, asked.resamples, asked.seed)
-    return ComparedImages(len(images), agreement, scores)
-
-
 def _nothing_in_common(a: ComparedRun, b: ComparedRun, matches: Matches) -> str:
     if len(matches):
         return "every image that both runs have has another size in the other one: these are runs of other images"
+    held = []
     for run in (a, b):
-        if not len(run.rows.ids):
+        if run.rows.first_id is None:
             return f"{run.letter}, {shown(run.report.output)}, has no image{'' if run.report.is_whole else ' yet'}"
-    words = f": {', '.join(f'{run.letter} has {shown(run.rows.ids[0].as_py())!r}' for run in (a, b))}"
-    failed = " without an error" if matches.only_a < len(a.rows.ids) else ""
+        held.append(f"{run.letter} has {shown(run.rows.first_id)!r}")
+    words = f": {', '.join(held)}"
+    failed = " without an error" if matches.only_a < len(a.rows) else ""
     return f"{a.letter} and {b.letter} have no image in common{failed}; they are matched by id{words}"

@@ -8,7 +8,6 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
 from rich.console import Console
 
 from segment.metrics.bootstrap import LEVEL
@@ -18,12 +17,13 @@ from segment.report.markdown import escaped
 from segment.report.percents import percent
 from segment.report.score_formats import NAMES, bounds_of, defined, markdown_table, print_table
 from segment.report.written_names import spreadsheet_cell
+from segment.scores.compared import ComparedImages
 from segment.scores.paired import OF_CLASS, Change, PairedScores
 from segment.scores.scored import Scored
 from segment.store.names import count, shown
 
 if TYPE_CHECKING:
-    from segment.report.comparison.comparing import Against, ComparedImages, ComparedRun, RunComparison
+    from segment.report.comparison.comparing import Against, ComparedRun, RunComparison
     from segment.report.comparison.gate import Verdict
 
 _NAMED = 5  # images of each kind that text and Markdown name
@@ -154,16 +154,18 @@ def _slice_rows(found: Against) -> Iterator[list[str]]:
 
 def _extremes(found: Against) -> Iterator[tuple[str, list[str]]]:
     """Yield what images changed, lost and gained most."""
-    ids, mious = found.pairs.a.ids, found.image_mious
-    changed = found.changed_most(_NAMED)
-    if changed:
-        yield (
-            "changed most",
-            [f"{shown(ids[i].as_py())} ({percent(found.image_agreement[i])} % agree)" for i in changed],
-        )
-    for title, chosen in (("lost most", found.lost_most(_NAMED)), ("gained most", found.gained_most(_NAMED))):
-        if chosen:
-            yield title, [f"{shown(ids[i].as_py())} ({100 * (mious[1, i] - mious[0, i]):+.2f})" for i in chosen]
+    for title, chosen in (
+        ("changed most", found.changed_most(_NAMED)),
+        ("lost most", found.lost_most(_NAMED)),
+        ("gained most", found.gained_most(_NAMED)),
+    ):
+        if not chosen:
+            continue
+        rows = found.images(chosen).to_pylist()
+        if title == "changed most":
+            yield title, [f"{shown(row['id'])} ({percent(row['agreement'])} % agree)" for row in rows]
+        else:
+            yield title, [f"{shown(row['id'])} ({100 * row['change']:+.2f})" for row in rows]
 
 
 # --- for programs ----------------------------------------------------------------------------------------------------
@@ -204,7 +206,7 @@ def _against_json(found: Against) -> dict[str, Any]:
         "only_in_b": matches.only_b,
         "errors_in_a": matches.failed_a,
         "errors_in_b": matches.failed_b,
-        "of_another_size": found.pairs.other_size,
+        "of_another_size": found.pairs.read.other_size,
         "matched_by_shard": matches.by_shard,
         "notes": notes(found),
         **_images_json(found, found.overall),
@@ -219,7 +221,7 @@ def _images_json(found: Against, one: ComparedImages) -> dict[str, Any]:
     agreement, scores = one.agreement, one.scores
     return {
         "images": one.images,
-        "labelled_in_both": len(scores.images) if scores else 0,
+        "labelled_in_both": scores.images if scores else 0,
         "agreement": agreement and {
             "pixels": defined(agreement.figures["pixel_accuracy"]),
             "interval": bounds_of(agreement.intervals.get("pixel_accuracy")),
@@ -239,7 +241,7 @@ def _change_json(change: Change) -> dict[str, Any]:
 
 
 def _images_of(found: Against, images: list[int]) -> list[dict[str, Any]]:
-    return list(found.images().take(pa.array(images, pa.int64())).to_pylist())
+    return list(found.images(images).to_pylist()) if images else []
 
 
 def _class_records(found: Against, one: ComparedImages) -> Iterator[dict[str, Any]]:

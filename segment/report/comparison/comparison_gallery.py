@@ -115,7 +115,7 @@ def _chosen(found: Against, comparisons: int) -> Iterator[tuple[str, str, list[i
 def _image(found: Against, number: int, view: ImageView, mask_of_b: NDArray[np.uint8]) -> ChangedImage:
     to_a, to_b = (_table(protocol.grouping) for protocol in found.protocols)
     a, b = to_a[view.mask], to_b[smaller(mask_of_b, view.mask.shape)]
-    mious = found.image_mious[:, number].tolist()
+    mious = found.pairs.mious[:, number].tolist()
     label = None if view.label is None else to_a[view.label]
     differences, palette = _differences(a, b, label, found.grouping.ignored), palette_of(found)
 
@@ -138,7 +138,7 @@ def _image(found: Against, number: int, view: ImageView, mask_of_b: NDArray[np.u
         height,
         size[1],
         size[0],
-        float(found.image_agreement[number]),
+        float(found.pairs.agreement[number]),
         mious[0],
         mious[1],
         *pictures,

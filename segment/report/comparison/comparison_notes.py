@@ -50,17 +50,18 @@ def _of_images(found: Against) -> Iterator[str]:
         yield f"not compared, because of an error: {words}"
     if matches.by_shard:
         yield "ids come several times, so that images are matched by shard and id"
-    if pairs.other_size:
-        yield f"not compared, as its source has another size in the other run: {count(pairs.other_size, 'image')}"
-    if pairs.example:
-        images, where = count(pairs.elsewhere, "image"), " and ".join(map(shown, pairs.example))
+    left_out = pairs.read
+    if left_out.other_size:
+        yield f"not compared, as its source has another size in the other run: {count(left_out.other_size, 'image')}"
+    if left_out.example:
+        images, where = count(left_out.elsewhere, "image"), " and ".join(map(shown, left_out.example))
         yield f"taken as the same by their id, though from elsewhere in the other run: {images}, such as {where}"
-    for run, resized in ((a, pairs.resized_a), (b, pairs.resized_b)):
+    for run, resized in zip((a, b), left_out.resized.tolist(), strict=True):
         if resized:
             yield f"{count(resized, 'mask')} of {run} at model size: resized to the image's (nearest neighbour)"
     if found.without_slice:
         yield f"{count(found.without_slice, 'image')} in no slice"
-    if pairs.masks is None:
+    if not pairs.with_masks:
         yield "masks were not compared"
 
 
@@ -83,9 +84,9 @@ def _of_scores(found: Against) -> Iterator[str]:
     if scores is None:
         yield "no image is labelled in both runs: compared by agreement alone"
         return
-    if len(scores.images) < len(found.pairs):
+    if scores.images < len(found.pairs):
         images = count(len(found.pairs), "image")
-        yield f"{len(scores.images):,} of {images} labelled in both runs: the scores are of these"
+        yield f"{scores.images:,} of {images} labelled in both runs: the scores are of these"
     convention, other = found.protocols[0].convention, b.report.card.metric.convention
     if other != a.report.card.metric.convention:
         yield f"both scored by the {convention} convention; the cards say {a.report.card.metric.convention} and {other}"

@@ -106,7 +106,7 @@ def _side(passed: bool) -> str:
 
 def _cover(found: Against) -> str:
     """Return how many of A's images decide; `""` if all do."""
-    compared, images = len(found.pairs), len(found.a.rows.ids)
+    compared, images = len(found.pairs), len(found.a.rows)
     return "" if compared == images else f" on {compared:,} of A's {count(images, 'image')}"
 
 

@@ -1,0 +1,45 @@
+"""`segment.label_errors`: regions of a run in which the label is likely wrong."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from segment.output.ledger import Ledger
+from segment.report.label_errors import LabelErrors, find_label_errors
+from segment.runs.driver import task_and_plan
+from segment.store.client import Store
+from segment.store.urls import to_url
+
+
+def label_errors(
+    output: str | os.PathLike[str],
+    *,
+    number: int = 20,
+    images: int = 200,
+    storage_options: Mapping[str, Any] | None = None,
+) -> LabelErrors:
+    """Find the regions of a labelled run, running or not, in which the label is likely wrong; no model runs.
+
+    >>> found = label_errors("out", number=3)
+    >>> len(found.regions) <= 3, found.looked_at <= found.labelled
+    (True, True)
+
+    Args:
+        output: path or URL of the prefix that the job wrote to.
+        number: of regions, most suspicious first.
+        images: number of images whose masks and labels are read: those with the worst counts.
+        storage_options: fsspec options for URLs that are not local.
+
+    Raises:
+        UsageError: there is no run, no image is labelled, or a number is below 1.
+        SegmentError: a masks file is damaged or lost, or the store refuses a request.
+    """
+    return find_in_run(Ledger(Store(storage_options), to_url(os.fspath(output))), number, images)
+
+
+def find_in_run(ledger: Ledger, number: int, images: int) -> LabelErrors:
+    """Find the likely label errors of the run of a ledger; see `label_errors`."""
+    task, plan = task_and_plan(ledger)
+    return find_label_errors(ledger, plan, task, number, images)
