@@ -7,6 +7,7 @@ from typing import NoReturn
 
 from segment.cli import main
 from segment.cli.streams import say, streams
+from segment.startup import hide_pandas
 
 
 def run() -> NoReturn:
@@ -14,6 +15,7 @@ def run() -> NoReturn:
 
     This skips the interpreter's shutdown, where threads of libraries have aborted the process and lost the exit code.
     """
+    hide_pandas()
     streams.guard()
     code: object = 0
     try:

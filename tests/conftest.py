@@ -13,6 +13,9 @@ from tests.browser import browser as browser
 from tests.calls import segment as segment
 from tests.clusters import engine as engine
 from tests.clusters import ray_cluster as ray_cluster
+from tests.parallel import pytest_collection_modifyitems as pytest_collection_modifyitems
+from tests.parallel import pytest_xdist_auto_num_workers as pytest_xdist_auto_num_workers
+from tests.reliability.arena import arena as arena
 from tests.s3 import s3_server as s3_server
 from tests.scenes import scenes as scenes
 from tests.web import web as web
@@ -31,6 +34,7 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ |= {
         "HOME": home.name,
         "RAY_AUTH_MODE": "disabled",  # with a token, `~/.ray/auth_token` would tie clusters of different tests
+        "RAY_worker_niceness": "0",  # at Ray's 15, workers hardly get on beside tests of another process
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_EC2_METADATA_DISABLED": "true",  # no search for credentials on the network
         # rclone answers a range with the checksum of the whole object

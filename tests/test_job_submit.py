@@ -50,7 +50,7 @@ class Head:
     logs: Path
     env: dict[str, str]
 
-    def ray(self, *arguments: str, timeout: float = 100, **changes: str) -> subprocess.CompletedProcess[str]:
+    def ray(self, *arguments: str, timeout: float = 250, **changes: str) -> subprocess.CompletedProcess[str]:
         """Run `ray ...` as somebody who knows the cluster's address and no S3 credentials."""
         env = {name: value for name, value in self.env.items() if not name.startswith("AWS_")}
         command = [str(BIN / "ray"), *arguments]
@@ -86,7 +86,9 @@ def head_node(home: Path, env: dict[str, str], autoscaled: int = 0, metrics: int
         "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
         "AWS_EC2_METADATA_DISABLED": "true",
         "RAY_DASHBOARD_STARTUP_TIMEOUT_S": "150",
+        "RAY_agent_register_timeout_ms": "150000",
         "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",
+        "RAY_worker_niceness": "0",  # as for all of the suite
         "RAY_memory_monitor_refresh_ms": "0",  # what other programs take is no reason to kill our workers
         **env,
     }
@@ -125,7 +127,7 @@ def head_node(home: Path, env: dict[str, str], autoscaled: int = 0, metrics: int
         head = Head(
             f"http://127.0.0.1:{ports[1]}", f"127.0.0.1:{ports[0]}", Path(scratch, "session_latest", "logs"), clean
         )
-        wait_for(head.url, process, log)
+        wait_for(head.url, ports[3], process, log)
         yield head
     finally:
         process.terminate()
@@ -187,11 +189,12 @@ def free_ports(count: int) -> list[int]:
         return [int(opened.getsockname()[1]) for opened in sockets]
 
 
-def wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    """Wait until the head answers; 401 is an answer."""
+def wait_for(url: str, agent: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Wait until the head answers (401 is an answer) and its agent, which starts jobs, listens at its port."""
     deadline = time.monotonic() + 150
     while time.monotonic() < deadline and process.poll() is None:
         try:
+            socket.create_connection(("127.0.0.1", agent), 5).close()
             urllib.request.urlopen(f"{url}/api/version", timeout=5).close()
             return
         except urllib.error.HTTPError as error:
@@ -306,13 +309,13 @@ def test_a_cluster_that_starts_from_nothing(
 
 def wait_for_masks(world: World, output: str, parts: int) -> int:
     """Wait until so many parts are committed and return how many are."""
-    deadline = time.monotonic() + 100
+    deadline = time.monotonic() + 200
     while time.monotonic() < deadline:
         found = len(world.store.list(f"{output}/masks"))
         if found >= parts:
             return found
         time.sleep(0.2)
-    raise AssertionError(f"fewer than {parts} parts after 100 s")
+    raise AssertionError(f"fewer than {parts} parts after 200 s")
 
 
 @pytest.mark.slow

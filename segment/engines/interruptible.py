@@ -49,7 +49,7 @@ def pulled(values: Iterator[T], trouble: Callable[[], SegmentError | None]) -> I
 
     thread = threading.Thread(target=pull, name="pull", daemon=True)
     thread.start()
-    grace = _GRACE
+    grace, over = _GRACE, False
     try:
         while True:
             try:
@@ -60,15 +60,18 @@ def pulled(values: Iterator[T], trouble: Callable[[], SegmentError | None]) -> I
                 continue
             if is_value:
                 yield item
-            elif item is None:
+                continue
+            over = True
+            if item is None:
                 return
-            else:
-                raise item
+            raise item
     except HeadLost:
         grace = 0.0  # cleaning up would wait for it, too
         raise
     finally:
         stopped.set()
-        if thread.is_alive() and thread.ident:  # which waits in Python, where this reaches it, and cleans up
+        # It waits in Python, where this reaches it, and cleans up. After its last item it ends by itself: there the
+        # exception would reach it outside of its handler.
+        if not over and thread.is_alive() and thread.ident:
             ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(_Stop))
         thread.join(grace)

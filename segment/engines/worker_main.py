@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import importlib
-import importlib.abc
 import logging
 import logging.handlers
 import os
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -20,6 +18,7 @@ from segment.engines.worker_process import GRACE_SECONDS, NEXT, Heartbeat, Setup
 from segment.errors import SegmentError, StoreError
 from segment.pipeline.memory_guard import OVER_BUDGET, guard_process
 from segment.pipeline.worker import Worker, failed_or_raise, load_worker
+from segment.startup import hide_pandas
 from segment.store import inflight
 from segment.store.retries import retry_log_filter
 from segment.store.urls import redact_text
@@ -27,20 +26,12 @@ from segment.store.urls import redact_text
 _HEARTBEAT_SECONDS = 1.0
 
 
-class _WithoutPandas(importlib.abc.MetaPathFinder):
-    """Hides pandas: pyarrow imports it, where installed, to convert its first list, which takes half a second."""
-
-    def find_spec(self, name: str, path: object, target: object = None) -> None:
-        if name == "pandas":
-            raise ModuleNotFoundError("a worker process does without pandas", name=name)
-
-
 def main(connection: Connection) -> None:
     """Work until there is no more work, or the parent is gone.
 
     The process ends by `os._exit`: threads of libraries have been seen to abort the interpreter's regular shutdown.
     """
-    sys.meta_path.insert(0, _WithoutPandas())
+    hide_pandas()
     parent, code = ParentConnection(connection), 0
     try:
         parent.forward_logs()

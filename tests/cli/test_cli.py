@@ -58,6 +58,17 @@ def test_help_loads_nothing_heavy_either() -> None:
     assert process(sys.executable, "-c", code).stdout.splitlines()[-1] == "[]"
 
 
+@pytest.mark.parametrize(("code", "found"), [("", False), ("import ray, pandas", True)], ids=["alone", "with ray"])
+def test_pandas_is_hidden_until_ray_is_there(code: str, found: bool, place: Place) -> None:
+    place.run()
+    program = (
+        "import os, sys, segment.__main__ as main\n"
+        f"def show(code):\n    {code or 'pass'}; print(code, 'pandas' in sys.modules, flush=True); sys.exit()\n"
+        f"main.os._exit, sys.argv = show, ['segment', 'status', {str(place.output)!r}]\nmain.run()"
+    )
+    assert process(sys.executable, "-c", program).stdout.splitlines()[-1] == f"0 {found}"
+
+
 def test_python_dash_m_and_the_installed_command_are_the_same() -> None:
     by_module = process(sys.executable, "-m", "segment", "--version")
     by_command = process(str(Path(sys.executable).parent / "segment"), "--version")

@@ -20,7 +20,6 @@ from segment.pipeline.stages import Clock, Task
 from segment.pipeline.worker import Worker
 from segment.store.client import Store
 from tests.reliability.arena import Arena, note, proxied
-from tests.reliability.arena import arena as arena
 from tests.reliability.proxy import Fault
 from tests.runs import CARD, CLASSES, png, scene
 from tests.s3 import S3Server, free_port, wait_for

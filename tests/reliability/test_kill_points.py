@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.reliability.arena import Arena, note, proxied
-from tests.reliability.arena import arena as arena
 from tests.reliability.proxy import Action, Fault
 
 KINDS: tuple[Action, ...] = ("kill_before", "kill_after")

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from tests.reliability.arena import Arena, note, proxied
-from tests.reliability.arena import arena as arena
 from tests.reliability.proxy import Fault
 
 

@@ -22,7 +22,6 @@ from segment.store.client import Store
 from segment.store.filesystems import open_filesystem
 from segment.store.retries import retry_log_filter
 from tests.reliability.arena import QUICK, Arena, Ended, note, proxied
-from tests.reliability.arena import arena as arena
 from tests.reliability.proxy import Action, Fault
 from tests.reliability.servers import PLACES, restartable
 from tests.reliability.trouble import logging_as_before

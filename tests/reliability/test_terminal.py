@@ -18,7 +18,6 @@ from segment.progress import Tally, console_progress
 from segment.progress.terminal import TerminalProgress
 from tests.calls import ROOT, Call
 from tests.reliability.arena import Arena, proxied
-from tests.reliability.arena import arena as arena
 from tests.reliability.proxy import Fault
 from tests.reliability.trouble import command, environment, street
 from tests.runs import CARD, CARD_TOML, Place

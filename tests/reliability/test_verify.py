@@ -12,7 +12,6 @@ from segment.store.client import Store
 from tests.calls import Call
 from tests.graphs import colour_classifier
 from tests.reliability.arena import Arena, note, proxied
-from tests.reliability.arena import arena as arena
 from tests.reliability.trouble import assert_sound, masks, street
 from tests.runs import CARD, Place
 

@@ -1,0 +1,29 @@
+"""How the suite is spread over processes: `make test` runs `pytest -n auto`; a plain `pytest` runs in one."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from segment.pipeline.resources import available_cpus, node_memory
+
+MOST = 4  # many tests start processes of their own
+MEMORY = 4 << 30  # bytes for one of them with what its tests start; the Ray cluster takes most
+
+
+def pytest_xdist_auto_num_workers() -> int | None:
+    """`-n auto`: one process a CPU, as far as memory goes; for one, none: pytest itself runs the tests."""
+    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:  # xdist's own variable
+        return None
+    workers = min(MOST, available_cpus(), node_memory()[1] // MEMORY)
+    return workers if workers > 1 else 0
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Put the tests with Ray in front: the first process gets the first of the list, and so starts the only cluster.
+
+    A process that has nothing left takes tests from the end of another's list (`--dist worksteal`).
+    """
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: item.get_closest_marker("ray") is None)
