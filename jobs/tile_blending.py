@@ -24,8 +24,8 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from segment.images.blending import Tile, blending_of
 from segment.images.raster import ArrayRaster
-from segment.images.tiles import BLENDINGS
 from segment.metrics import Confusion, score
 from segment.models.card import ModelCard, load_card
 from segment.models.card_tiles import Blend, Tiles
@@ -36,7 +36,8 @@ from segment.pipeline.tiling import TiledImage, join_strips, tile_axes
 
 ROOT = Path(__file__).resolve().parents[1]
 CARD = "unet-camvid-onnx-0001"
-BLENDS: tuple[Blend, ...] = ("centre", "confidence")
+BLENDS: tuple[Blend, ...] = ("centre", "confidence", "mean")
+EXTRAS = Extras("maximum", tuple(range(len(load_card(CARD).classes))))  # what any of the blends needs
 
 
 class _Remembered:
@@ -80,7 +81,7 @@ def scores(session: Session, shared: Path, factor: float, step: int) -> dict[str
         seen: dict[bytes, Masks] = {}
         for blend in BLENDS:
             tiled = TiledImage(ArrayRaster(large), _Remembered(session, tiled_card(blend), seen), 1)
-            found = join_strips(tiled.strips(Clock()), wanted.shape)
+            found = join_strips(tiled.strips(Clock()), wanted.shape).mask
             counts[blend] += Confusion.of(found, wanted, len(session.card.classes))
     ignored = session.card.classes.ignored_classes
     return {way: 100 * float(np.nanmean(score(some, ignored, "omz").iou)) for way, some in counts.items()}
@@ -88,15 +89,18 @@ def scores(session: Session, shared: Path, factor: float, step: int) -> dict[str
 
 def milliseconds(blend: Blend, height: int = 4000, width: int = 6000) -> float:
     """Return the time of blending a tile, in milliseconds, in an image of this size."""
-    spec = tiled_card(blend).input
+    card = tiled_card(blend)
+    spec, classes = card.input, len(card.classes)
+    assert spec.tiles is not None
     rows, columns = tile_axes(spec, (height, width))
     random = np.random.default_rng(0)
-    mask, confidence = (random.integers(0, 256, (spec.height, spec.width), dtype=np.uint8) for _ in range(2))
+    mask, confidence, *levels = random.integers(0, 256, (2 + classes, spec.height, spec.width), dtype=np.uint8)
+    tile = {"centre": Tile(mask), "confidence": Tile(mask, confidence), "mean": Tile(mask, None, levels)}[blend]
     began = time.perf_counter()
-    blending = BLENDINGS[blend](rows, columns)
+    blending = blending_of(spec.tiles, rows, columns, classes)
     for row in range(len(rows.starts)):
         for column in range(len(columns.starts)):
-            blending.put(row, column, mask, confidence)
+            blending.put(row, column, tile)
         blending.finish_row(row)
     return 1000 * (time.perf_counter() - began) / (len(rows.starts) * len(columns.starts))
 
@@ -115,7 +119,7 @@ def main() -> None:
     weights = load_weights(load_card(CARD), str(options.shared / "models" / "unet32-camvid.onnx"))
     runtime = resolve_runtime(weights.format, precision="f32", nodes=[capabilities()])
     session = open_session(
-        load_card(CARD), weights, runtime, threads=options.threads, extras=Extras("maximum"), sanity_check=False
+        load_card(CARD), weights, runtime, threads=options.threads, extras=EXTRAS, sanity_check=False
     )
     print("\n| enlarged | " + " | ".join(("shrunk to one input", *BLENDS)) + " |\n|---|---|---|---|")
     for factor in options.factors:

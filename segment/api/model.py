@@ -228,13 +228,13 @@ class Model:
         return [predictions[position] for position in range(len(images))]
 
     def _in_tiles(self, image: NDArray[np.uint8]) -> Prediction:
-        tiled = TiledImage(ArrayRaster(image), self._session, self.batch_size)
         try:
-            mask = join_strips(tiled.strips(Clock()), (image.shape[0], image.shape[1]))
+            tiled = TiledImage(ArrayRaster(image), self._session, self.batch_size)
+            found = join_strips(tiled.strips(Clock()), (image.shape[0], image.shape[1]))
         except SampleError as error:
             return _failed(image, error)
-        remarks = sorted(tiled.remarks) if mask.min() == mask.max() else []
-        return Prediction(mask, mask, None, next(iter(remarks), None))
+        remarks = sorted(tiled.remarks) if found.mask.min() == found.mask.max() else []
+        return Prediction(found.mask, found.mask, None, next(iter(remarks), None), found.confidence)
 
 
 def _failed(image: NDArray[np.uint8], error: SampleError) -> Prediction:

@@ -301,9 +301,36 @@ def test_the_mask_size_of_the_model_is_refused(place: TiledPlace) -> None:
         place.run(mask_size="model", output=str(place.folder / "refused"))
 
 
-def test_columns_beside_the_mask_are_refused(place: TiledPlace) -> None:
-    with pytest.raises(UsageError, match="confidence and probabilities: the card blocks segments images in tiles"):
-        place.run(confidence="maximum", output=str(place.folder / "refused"))
+def test_probabilities_beside_the_mask_are_refused(place: TiledPlace) -> None:
+    with pytest.raises(UsageError, match="probabilities: the card blocks segments images in tiles"):
+        place.run(probabilities=(1,), output=str(place.folder / "refused"))
+
+
+def test_confidence_is_counted_in_strips(
+    place: TiledPlace, rows: dict[str, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By `blend = "mean"`, too; a map is left out, and told, where the mask does not fit its row."""
+    monkeypatch.setattr(large_images, "MOST_PNG_PIXELS", 3300)
+    sizes = place.card_path.read_text()
+    try:
+        place.card_path.write_text(sizes.replace("overlap = 6", 'overlap = 6, blend = "mean"'))
+        found = place.run(confidence="margin", confidence_maps=True, output=str(tmp_path / "out"))
+    finally:
+        place.card_path.write_text(sizes)
+    assert any(line.startswith("1 image: the image has more than 100 megapixels") for line in found.warnings)
+    for name in ("a.png", "c.png", "d.png", "f.png"):
+        row = found.rows[name]
+        mask, levels = decode_mask(row["mask"]["bytes"]), decode_mask(row["confidence"]["bytes"])
+        assert np.array_equal(mask, decode_mask(rows[name]["mask"]["bytes"]))
+        assert levels.shape == mask.shape
+        assert row["mean_confidence"] == levels.sum() / (255 * levels.size)
+        means = [levels[mask == index].mean() / 255 if (mask == index).any() else None for index in range(CLASSES)]
+        assert row["class_confidence"] == pytest.approx(means)
+    assert found.rows["b.png"]["confidence"] is None
+    assert 0 < found.rows["b.png"]["mean_confidence"] <= 1
+    assert found.rows["b.png"]["confusion"] == rows["b.png"]["confusion"]
+    assert (found.rows["e.png"]["mean_confidence"], found.rows["e.png"]["confidence"]) == (None, None)
+    assert found.rows["f.png"]["error"] == rows["f.png"]["error"]
 
 
 def test_readings_of_the_card_are_not_compared(place: TiledPlace) -> None:
