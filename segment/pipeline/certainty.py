@@ -54,6 +54,13 @@ def mean_confidence(
     return sums.mean, sums.by_class
 
 
+def confidence_at_source(
+    mask: NDArray[np.uint8], levels: NDArray[np.uint8], card: ModelCard, size: tuple[int, int]
+) -> tuple[NDArray[np.uint8], float]:
+    """Return the confidence of each pixel of an image, `uint8[H, W]`, and its mean; see `mean_confidence`."""
+    return resize.restore_mask(levels, card.input, size), mean_confidence(mask, levels, card, size)[0]
+
+
 class ConfidenceSums:
     """Adds up the confidence of an image, which may come in strips.
 

@@ -9,6 +9,7 @@ from typing import Any
 from segment.models.card import ModelCard
 from segment.models.card_input import Resize
 from segment.readings.alternatives import SETTINGS
+from segment.readings.bench import MIDDLE
 from segment.readings.checking import Checked
 from segment.readings.evidence import LEAST_DIFFERENCE
 from segment.readings.search import Found, Tried, setting_names
@@ -49,6 +50,8 @@ def _told(found: Found) -> tuple[str, ...]:
 
 def _limits(checked: Checked) -> Iterator[str]:
     """Yield what was not tried, and why."""
+    if checked.card.input.tiles:
+        yield f"not tried: other resizes, as the card has tiles: of each image it sees the middle {MIDDLE} x {MIDDLE}"
     if checked.takes_bytes:
         yield "not tried: value range and normalisation, as the graph takes bytes and does them itself"
     if checked.found.card.reading.channels == "GREY":

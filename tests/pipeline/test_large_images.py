@@ -37,7 +37,6 @@ from segment.output.results import PartResult
 from segment.pipeline import large_images
 from segment.pipeline.stall import StallTimeout
 from segment.pipeline.worker import load_worker
-from segment.readings.checking import check_card
 from segment.report.pictures import read_view
 from segment.report.rows import read_scores
 from segment.runs.driver import task_and_plan
@@ -331,11 +330,6 @@ def test_confidence_is_counted_in_strips(
     assert found.rows["b.png"]["confusion"] == rows["b.png"]["confusion"]
     assert (found.rows["e.png"]["mean_confidence"], found.rows["e.png"]["confidence"]) == (None, None)
     assert found.rows["f.png"]["error"] == rows["f.png"]["error"]
-
-
-def test_readings_of_the_card_are_not_compared(place: TiledPlace) -> None:
-    with pytest.raises(UsageError, match="check a copy of it with resize in place of tiles"):
-        check_card(place.job(), images=4, note=lambda _: None)
 
 
 def test_stall_times_count_tiles() -> None:

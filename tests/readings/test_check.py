@@ -15,6 +15,7 @@ from segment.cli.check import _UNUSED
 from segment.job import Job, make_job
 from segment.metrics import CONVENTIONS, Confusion, score
 from segment.models.card import ModelCard, load_card
+from segment.readings.bench import middle
 from segment.readings.checking import check_card
 from segment.readings.evidence import Evidence
 from segment.readings.verdict import card_lines
@@ -179,6 +180,27 @@ def test_resize_is_found(segment: Call, tmp_path: Path) -> None:
     right = write_card(tmp_path, "right.toml", resize="{ method = 'pad', pad = [127, 127, 127] }")
     right.write_text(right.read_text().replace('"{', "{").replace('}"', "}"))
     assert check(segment, data, right, tmp_path / "net.onnx").code == 0
+
+
+def test_a_card_with_tiles_is_checked_on_the_middle_of_each_image(
+    segment: Call, data: dict[str, Any], model: Path, tmp_path: Path
+) -> None:
+    """The images are cut to 2 x 2 tiles of 8 x 16; the model is one of pixels, so each tile is right."""
+    net = tmp_path / "small.onnx"
+    tiles = {"height": 8, "width": 16}
+    net.write_bytes(colour_classifier(load_card(str(write_card(tmp_path, **tiles)))))
+    right, wrong = (write_card(tmp_path, f"{way}.toml", channels=way, **tiles) for way in ("RGB", "BGR"))
+    for card in (right, wrong):
+        card.write_text(card.read_text().replace("[output]", "tiles = { overlap = 2, blend = 'mean' }\n[output]"))
+    checked = check(segment, data, right, net)
+    assert checked.code == 0, checked.out
+    assert "not tried: other resizes, as the card has tiles: of each image it sees the middle 2 x 2" in checked.out
+    checked = check(segment, data, wrong, net)
+    assert checked.code == 1
+    assert 'channels = "RGB"' in checked.out
+    picture = np.arange(24 * 40).reshape(24, 40).astype(np.uint8)
+    assert np.array_equal(middle(picture, load_card(str(right)).input), picture[4:20, 4:36])
+    assert middle(picture[:3, :5], load_card(str(right)).input).shape == (3, 5)
 
 
 def test_a_graph_of_bytes_has_fewer_readings(segment: Call, data: dict[str, Any], tmp_path: Path) -> None:
