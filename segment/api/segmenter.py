@@ -179,8 +179,8 @@ class Segmenter:
             - `mask`: a list of `uint8[H, W]` of class indices, each at its image's size; `uint8[0, 0]` where there is
               none. With `mask_type="image"` they are PIL images of mode L, or None.
             - `error`: a list of texts, empty where all is well. An image or label that cannot be used fails no batch.
-            - `confidence` and `mean_confidence`, if the Segmenter has a `confidence`: a list of `uint8[H, W]`, the measure
-              of each pixel times 255, and a list of their means, 0-1; `uint8[0, 0]` and NaN without a mask.
+            - `confidence` and `mean_confidence`, if the Segmenter has a `confidence`: a list of `uint8[H, W]`, the
+              measure of each pixel times 255, and a list of their means, 0-1; `uint8[0, 0]` and NaN without a mask.
             - `confusion`, if the batch has labels: `int64[N, C + 1, C]`, pixels by label and prediction as in
               `Confusion.counts`; zeros for rows with an error. Rows without a label count as void.
 

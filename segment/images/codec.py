@@ -15,7 +15,7 @@ from segment.errors import SampleError
 from segment.images import headers
 from segment.images.decoder_stderr import DecoderMessages, capture_decoder_stderr
 from segment.images.magic import image_format
-from segment.images.tiff_segments import readable_copy
+from segment.images.tiff_copies import ReadableCopy, readable_copy
 from segment.images.tiff_tags import TiffError
 
 
@@ -55,10 +55,10 @@ def decode_picture(data: bytes, max_pixels: int) -> Picture:
     if headers.has_more_frames(header):
         remarks += ("image_frames",)
     if found := _readable_copy(header, data):
-        copy, (height, width) = found
-        as_copied = _header(copy)
-        pixels, messages = _with_pillow(as_copied) if _is_with_alpha(as_copied) else _with_opencv(copy)
-        pixels = headers.apply_orientation(pixels[:height, :width], orientation)
+        as_copied = _header(found.data)
+        pixels, messages = _with_pillow(as_copied) if _is_with_alpha(as_copied) else _with_opencv(found.data)
+        pixels = headers.apply_orientation(pixels[: found.height, : found.width], orientation)
+        remarks += ("image_sparse",) if found.is_sparse else ()
     elif _is_with_alpha(header):
         pixels, messages = _with_pillow(header)
     else:
@@ -70,7 +70,7 @@ def decode_picture(data: bytes, max_pixels: int) -> Picture:
     return Picture(pixels, orientation, remarks)
 
 
-def _readable_copy(header: Image.Image, data: bytes) -> tuple[bytes, tuple[int, int]] | None:
+def _readable_copy(header: Image.Image, data: bytes) -> ReadableCopy | None:
     try:
         return readable_copy(data) if header.format == "TIFF" else None
     except TiffError as error:

@@ -9,7 +9,7 @@ _CHANNELS = 4
 _WORD = 8  # bits of a value
 _SIZES = np.array([3, 4, 8, 16])  # bits of a length, of which each run chooses one
 _LONGEST = 1 << 16  # bytes of a run
-_AT_ONCE = 1 << 16  # runs that are encoded at once
+_AT_ONCE = 1 << 13  # runs that are encoded at once
 _HEADER = np.array([32, 5, 4, 4, 4, 4])  # bits of: number of bytes, bits of a value, bits of each length
 LARGEST = ((1 << 32) - 1) // _CHANNELS  # pixels
 
