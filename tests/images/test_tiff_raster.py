@@ -297,13 +297,24 @@ def test_damage_is_told_in_words() -> None:
     assert "pixel_format" in fault(written(RGB.astype(np.float32), photometric="rgb"))
 
 
+def without_first_segment(data: bytes) -> bytes:
+    """Set place and size of the first tile to 0, as GDAL writes sparse files."""
+    found = bytearray(data)
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        for number in (324, 325):
+            tag = file.pages.first.tags[number]
+            size = {3: 2, 4: 4}[tag.dtype]
+            found[tag.valueoffset : tag.valueoffset + size] = bytes(size)
+    return bytes(found)
+
+
 @pytest.mark.parametrize("compression", [None, "zlib", "lzw", "packbits", "zstd"])
 @pytest.mark.parametrize("nodata", [None, "200", "-1", "nan"])
 def test_tiles_that_are_not_stored_are_no_data(compression: str | None, nodata: str | None) -> None:
     """As tifffile reads them, by window and as a whole, and a remark tells it; a value that does not fit is 0."""
     tags = [(42113, 2, 0, nodata, True)] if nodata else []
     data = written(RGB, photometric="rgb", tile=(64, 32), compression=compression, extratags=tags)
-    data = changed(changed(data, 325, 0), 324, 0)  # the first tile
+    data = without_first_segment(data)
     expected = RGB.copy()
     expected[:64, :32] = 200 if nodata == "200" else 0
     whole, window = codec.decode_picture(data, 10**9), raster(data)
@@ -312,7 +323,7 @@ def test_tiles_that_are_not_stored_are_no_data(compression: str | None, nodata: 
     assert whole.remarks == window.remarks == ("image_sparse",)
 
 
-@pytest.mark.parametrize(("compression", "least"), [("zlib", 1.0), ("lzw", 0.9), ("zstd", 0.75)])
+@pytest.mark.parametrize(("compression", "least"), [("zlib", 1.0), ("lzw", 0.6), ("zstd", 0.5)])
 def test_a_flipped_byte_is_noticed_where_the_codec_can_tell(compression: str, least: float) -> None:
     """By its checksum, or by the length that it unpacks to; alike by window and as a whole."""
     data = written(RGB, photometric="rgb", tile=(64, 32), compression=compression)

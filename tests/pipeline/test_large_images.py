@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import os
 import pickle
@@ -39,9 +40,10 @@ from segment.pipeline.stall import StallTimeout
 from segment.pipeline.worker import load_worker
 from segment.report.pictures import read_view
 from segment.report.rows import read_scores
-from segment.runs.driver import task_and_plan
+from segment.runs.driver import run, task_and_plan
 from segment.store.client import Store
 from tests.graphs import TRIGGER, nan_graph
+from tests.here import working_here
 from tests.runs import CARD, CARD_TOML, CLASSES, Place, png, read_rows
 
 TILED = CARD_TOML.replace('channels = "RGB"', 'channels = "RGB"\ntiles = { overlap = 6 }')
@@ -181,6 +183,31 @@ def test_masks_too_large_for_a_row_have_files(tmp_path: Path, monkeypatch: pytes
     place.run()
     assert {path: path.read_bytes() for path in before} == before
     assert task.card == parse_card(TILED)
+
+
+def test_errors_and_replaced_images_are_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By `--retry-errors` and `--update`; the new mask gets a file of its own. Files of killed writers are removed."""
+    monkeypatch.setattr(large_images, "MOST_PNG_PIXELS", 1000)
+    place = TiledPlace(tmp_path)
+    first = place.add_mosaic("a.png", 50, 60, label=False)
+    place.write("b.png", b"no image")
+    place.run(part_size=1)
+    killed, living = (next(place.output.glob("masks/*")) / f"._x.tif.tmp-{digit * 16}" for digit in "01")
+    killed.write_bytes(b"half")
+    with living.open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # as another driver's writer does
+        with working_here():
+            run(place.job(part_size=1), retry_errors=True)
+    assert (killed.exists(), living.exists()) == (False, True)
+    second, third = place.add_mosaic("b.png", 40, 70, 5, label=False), place.add_mosaic("a.png", 70, 50, 6, label=False)
+    with working_here():
+        run(place.job(part_size=1), update=True)
+    ledger = Ledger(Store(), f"file://{place.output}")
+    rows = {row["id"]: row for row in read_rows(place.output)}
+    for name, mask in (("a.png", third), ("b.png", second)):
+        check(rows[name], mask, mask_files.read_mask(ledger.store, ledger.output, rows[name]["mask"]), labelled=False)
+    assert first.shape != third.shape
+    assert audit_run(ledger, deep=True).problems == ()
 
 
 def tiff(pixels: NDArray[np.uint8]) -> bytes:
