@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,13 @@ from segment.cli.check import _UNUSED
 from segment.job import Job, make_job
 from segment.metrics import CONVENTIONS, Confusion, score
 from segment.models.card import ModelCard, load_card
+from segment.readings.alternatives import Reading
 from segment.readings.bench import middle
 from segment.readings.checking import check_card
 from segment.readings.evidence import Evidence
-from segment.readings.verdict import card_lines
+from segment.readings.numbering import decoded
+from segment.readings.search import Found, Tried
+from segment.readings.verdict import _open_rivals, card_lines
 from tests.calls import Call
 from tests.datasets import Item, encoded, write_files, write_parquet, write_tars
 from tests.graphs import colour_classifier, painted
@@ -346,6 +350,32 @@ def test_more_images_where_a_few_leave_it_open(model: Path, tmp_path: Path) -> N
     assert len(found.card.evidence) > 4
     assert any("images leave" in line for line in notes)
     assert found.best.reading.channels == "RGB"
+
+
+def test_a_reading_that_may_be_better_is_named_with_its_noise() -> None:
+    """Better by more than 2 points, and not beyond the noise: the verdict does not say that the card agrees."""
+    random = np.random.default_rng(1)
+    counts = np.zeros((2, 12, 3, 4), np.int64)
+    for number, rate in enumerate((0.6, 0.66)):
+        right = np.clip(random.normal(rate, 0.3, (12, 3)), 0, 1) * 1000
+        for index in range(3):
+            counts[number, :, index, index] = right[:, index]
+            counts[number, :, index, 3] = 1000 - right[:, index].astype(int)
+    card = load_card("demo-streets")
+    card = card.model_copy(update={"classes": card.classes.model_copy(update={"ignore": ()})})
+    reading = Reading.of(card, decoded())
+    one, other = (
+        Tried(replace(reading, channels=channels), Evidence.of(some, card))
+        for channels, some in zip(("RGB", "BGR"), counts, strict=True)
+    )
+    difference = other.against(one)
+    assert difference.miou.value > 0.02
+    assert not difference.is_better
+    found = Found(one, one, (other, one), 12, 24, 0, 1.0)
+    (words,) = _open_rivals(found)
+    assert words.startswith("BGR has ")
+    assert f"({difference.miou} points, image by image {difference.by_image})" in words
+    assert list(_open_rivals(Found(other, other, (other, one), 12, 24, 0, 1.0))) == []
 
 
 def test_lines_of_a_card_that_is_right_are_none(tmp_path: Path) -> None:
