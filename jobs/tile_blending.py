@@ -5,9 +5,10 @@
     python jobs/tile_blending.py --factors 2 --filter bicubic   # sharper images: two points more at 2x
 
 Reads `camvid/images`, `camvid/labels` and `models/unet32-camvid.onnx` below `--shared` (default: $SEGMENT_SHARED, else
-../shared). Images are enlarged by Pillow's bilinear filter unless another is named, labels by nearest neighbour, and scored at that size by the
-'omz' convention. Tiles have the size of the input, 480 x 368, and overlap by a quarter. Enlarging adds nothing to see,
-and the model was trained on images that it sees whole: what counts is how the ways to blend compare.
+../shared). Images are enlarged by Pillow's bilinear filter unless another is named, labels by nearest neighbour, and
+scored at that size by the 'omz' convention. Tiles have the size of the input, 480 x 368, and overlap by a quarter.
+Enlarging adds nothing to see, and the model was trained on images that it sees whole: what counts is how the ways to
+blend compare.
 """
 
 from __future__ import annotations
