@@ -7,7 +7,8 @@ The null model is a real ONNX graph whose mask is constant; the images are JPEGs
 process of its own, so that its memory is its own. `run` is a job on the Ray engine; `finished` reruns and aggregates
 it; `resume` begins a run of a hundred parts a shard, 99 % of whose shards are finished; `discovery` lists inputs;
 `plan` weighs a long plan; `nodes` puts sleeping models on several logical nodes; `store` looks at what Ray's object
-store holds; `start` is what a user waits for. Prints Markdown; `--json` keeps it.
+store holds; `start` is what a user waits for; `tars` is the same with a thousand tars in a slow
+store. Prints Markdown; `--json` keeps it.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from jobs.scaling.object_store import measure_store
 from jobs.scaling.resume import measure_resume
 from jobs.scaling.run import measure_finished, measure_run
 from jobs.scaling.start import measure_start
+from jobs.scaling.tars import measure_tars
 
 MEASURES: dict[str, Callable[[Scale], list[Figure]]] = {
     "run": measure_run,
@@ -41,6 +43,7 @@ MEASURES: dict[str, Callable[[Scale], list[Figure]]] = {
     "nodes": measure_nodes,
     "store": measure_store,
     "start": measure_start,
+    "tars": measure_tars,
 }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING, Literal, ParamSpec, Protocol, TypeVar
 
 if TYPE_CHECKING:  # the actor of `ray_heartbeats` starts in half the time without them
@@ -13,6 +13,7 @@ if TYPE_CHECKING:  # the actor of `ray_heartbeats` starts in half the time witho
     from segment.pipeline.stages import Task
     from segment.progress import Tally
 
+A = TypeVar("A")
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -48,6 +49,10 @@ class Engine(Protocol):
 
     def call(self, task_device: str, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call a function where a model for that device would be run: on a node with a GPU for `cuda`."""
+        ...
+
+    def spread(self, function: Callable[[A], T], items: Sequence[A], /) -> list[T]:
+        """Return `[function(item) for item in items]`, many at once, on the machines that segment; for short waits."""
         ...
 
     def warm_up(self, runtime: Runtime, plan: Plan) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import ParamSpec, TypeVar
@@ -12,6 +12,7 @@ from segment.engines import Isolation
 from segment.engines.pool import Pool
 from segment.engines.worker_process import PROCESS_MEMORY, Setup, WorkerProcess
 from segment.errors import SegmentError
+from segment.inputs.lookup import in_threads
 from segment.models.sessions import Runtime, capabilities, footprint
 from segment.models.weights import Weights
 from segment.output.plan import Plan
@@ -24,6 +25,7 @@ from segment.store.names import count
 
 log = logging.getLogger("segment.engines.local")
 
+A = TypeVar("A")
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -82,6 +84,10 @@ class LocalEngine:
     def call(self, task_device: str, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """See `Engine.call`."""
         return function(*args, **kwargs)
+
+    def spread(self, function: Callable[[A], T], items: Sequence[A], /) -> list[T]:
+        """See `Engine.spread`: in threads of this process."""
+        return in_threads(function, items)
 
     def run(self, task: Task, weights: Weights, plan: Plan, *, isolation: Isolation) -> Generator[PartResult]:
         """See `Engine.run`."""

@@ -9,7 +9,7 @@ operators, so that no GPU waits for a JPEG.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, ParamSpec, TypeVar
 
 from segment.engines import Isolation
@@ -18,8 +18,10 @@ from segment.engines.ray_cluster import HeadLost, address_of, connect, last_line
 from segment.engines.ray_heartbeats import MonitorActor
 from segment.engines.ray_metrics import RunMetrics
 from segment.engines.ray_pipeline import CPU, GPU, start_pipeline
+from segment.engines.ray_spread import spread_over_nodes
 from segment.engines.ray_watchdog import Watchdog
 from segment.errors import SegmentError, StoreError, UsageError
+from segment.inputs.lookup import in_threads
 from segment.models.sessions import Runtime, capabilities
 from segment.models.weights import Weights
 from segment.output.plan import Plan
@@ -28,6 +30,7 @@ from segment.pipeline.stages import Task
 from segment.pipeline.stall import StallTimeout
 from segment.progress import Tally
 
+A = TypeVar("A")
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -144,6 +147,17 @@ class RayEngine:
         except ray.exceptions.RayError as error:
             raise _cause(error) from None
         return result
+
+    def spread(self, function: Callable[[A], T], items: Sequence[A], /) -> list[T]:
+        """See `Engine.spread`: in tasks that take no CPU from the actors, which would have to end first."""
+        if self._is_own:  # it is this machine, and worker processes take seconds to start
+            return in_threads(function, items)
+        import ray
+
+        try:
+            return spread_over_nodes(function, items)
+        except ray.exceptions.RayError as error:
+            raise _cause(error) from None
 
     def warm_up(self, runtime: Runtime, plan: Plan) -> None:
         """Nothing: actors start with the pipeline."""

@@ -11,6 +11,7 @@ from segment.inputs.lists.list_file import LIST_SUFFIXES
 from segment.inputs.lookup import in_threads
 from segment.inputs.patterns import Found
 from segment.inputs.tars.archive import compressed_tar, refuse_compressed
+from segment.inputs.tars.index_files import index_url
 from segment.job import InputOptions
 from segment.store.client import Entry, Store
 from segment.store.names import count, examples, is_image, shown, suffix_of
@@ -100,6 +101,9 @@ def entries_of_kind(kind: Kind, found: Found, store: Store, findings: Findings) 
         return entries  # labels may have other suffixes
     if not found.single:
         others = [entry.url for entry in entries if _kind_of(entry.url) != kind]
+        if kind == "webdataset":
+            indexes = {index_url(entry.url) for entry in entries if _kind_of(entry.url) == kind}
+            others = [url for url in others if url not in indexes]
         findings.leave_out_files([relative_url(url, found.base) for url in others])
         entries = [entry for entry in entries if _kind_of(entry.url) == kind]
     if not entries:

@@ -17,10 +17,11 @@ from segment.inputs.loose.label_files import wanted_labels
 from segment.inputs.parquet.footers import has_label_column, plan_parquet
 from segment.inputs.parquet.row_groups import read_ids, read_parquet
 from segment.inputs.parquet.table_formats import current_files
-from segment.inputs.parts import Discovery, Member, Part, Sample, ShardFormat, Span, image_uri
+from segment.inputs.parts import Discovery, Member, Part, Sample, ShardFormat, Span, Unindexed, image_uri
 from segment.inputs.patterns import Found, find_objects, sign_input
 from segment.inputs.selection import select_images
 from segment.inputs.shards import Planned, cut, mark_repeated
+from segment.inputs.tars.instalments import Spread, index_more, plan_first_tars, unindexed_of
 from segment.inputs.tars.webdataset import plan_webdataset, read_webdataset
 from segment.job import InputFormat, InputOptions
 from segment.store.client import Entry, Store
@@ -37,9 +38,12 @@ __all__ = [
     "Sample",
     "ShardFormat",
     "Span",
+    "Spread",
+    "Unindexed",
     "discover",
     "has_label_column",
     "image_uri",
+    "index_more",
     "read_ids",
     "read_part",
     "sign_again",
@@ -53,6 +57,8 @@ def discover(
     known: Known | None = None,
     without: str | None = None,
     alone: int | None = None,
+    *,
+    early: bool = False,
 ) -> Discovery:
     """Find the images of an input and cut them into parts. Only listings, headers and footers are read.
 
@@ -65,6 +71,7 @@ def discover(
             the changes.
         without: URL of a folder to leave out, such as an output below the input.
         alone: encoded bytes from which on an image is a part by itself; see `cut`.
+        early: index only the first tars of a large input, and return the others in `Discovery.unindexed`.
 
     Raises:
         UsageError: nothing is found, no image is found, or the options do not fit.
@@ -85,24 +92,32 @@ def discover(
         entries = known.objects_to_plan(entries)
         if not entries:
             return Discovery([], 0, 0, findings.warnings, findings.notes, findings.left_out)
+    is_selection = options.limit is not None or options.sample is not None
+    by_instalments = options.limit is not None or (early and not is_selection)
     plans: dict[Kind, Callable[[], Planned]] = {
         "files": lambda: plan_files(found.base, entries, everything, options, store, findings, known, whole=whole),
-        "webdataset": lambda: plan_webdataset(entries, options, store, findings, known),
+        "webdataset": lambda: (
+            plan_first_tars(entries, options, store, findings)
+            if by_instalments and not known
+            else plan_webdataset(entries, options, store, findings, known)
+        ),
         "parquet": lambda: plan_parquet(entries, options, store, findings),
         "list": lambda: plan_list(entries[0], options, store, findings, known),
     }
     planned = plans[kind]()
-    selected = select_images(planned.shards, options, found.base, findings)
-    is_selection = options.limit is not None or options.sample is not None
+    selected = select_images(planned.shards, options, found.base, findings, whole=not planned.not_indexed)
     if is_selection and findings.warnings:
         findings.notes.append("warnings cover the whole input: --limit and --sample select from its images afterwards")
     planned.warn(selected if is_selection else None)
     shards = mark_repeated(selected, findings.warnings)
+    unindexed = None if is_selection else unindexed_of(planned, entries, options)
+    if unindexed:
+        options = options.model_copy(update={"part_size": unindexed.part_size})
     parts = cut(shards, options, alone)
     images = sum(len(part) for part in parts)
     labelled = sum(member.label is not None for part in parts for member in part.members)
     counted = labelled if planned.labels_known else None
-    return Discovery(parts, images, counted, findings.warnings, findings.notes, findings.left_out)
+    return Discovery(parts, images, counted, findings.warnings, findings.notes, findings.left_out, unindexed)
 
 
 def sign_again(

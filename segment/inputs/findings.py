@@ -218,10 +218,14 @@ class Findings:
         self.leave_out("format", [name for name in names if suffix_of(name) in DATA_SUFFIXES])
         self.leave_out("other_kind", [name for name in names if suffix_of(name) not in DATA_SUFFIXES])
 
-    def omit(self, reason: Literal["beyond_limit", "not_sampled"], images: int) -> None:
-        """Count images that `limit` or `sample` leaves out."""
-        if images:
-            self._count(reason).add(images, {}, (), True, 0)
+    def omit(self, reason: Literal["beyond_limit", "not_sampled"], images: int, *, exact: bool = True) -> None:
+        """Count images that `limit` or `sample` leaves out; `images` is a lower bound unless `exact`."""
+        if images or not exact:
+            self._count(reason).add(images, {}, (), exact, 0)
+
+    def adopt(self, other: Findings) -> None:
+        """Take what another planning of the same input found in place of what this one has."""
+        self.notes, self.warnings, self._counts = other.notes, other.warnings, other._counts
 
     def lose(self, images: int, examples: Sequence[str], place: str, *, exact: bool) -> None:
         """Count images after the damage of the archive at `place`; `images` is a lower bound unless `exact`."""
@@ -237,7 +241,8 @@ def choice_in_words(images: int, left_out: Iterable[LeftOut]) -> str:
     for item in left_out:
         if item.is_choice:
             how = "first" if item.reason == "beyond_limit" else "sample of"
-            return f"{how} {images:,} of {_images(images + item.number)}"
+            least = "" if item.exact else "at least "
+            return f"{how} {images:,} of {least}{_images(images + item.number)}"
     return ""
 
 

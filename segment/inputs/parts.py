@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 from segment.inputs.findings import LeftOut, by_reason
 from segment.inputs.metadata import MOST_JSON, Values, json_values
 from segment.store.client import Entry
 
 ShardFormat = Literal["files", "webdataset", "parquet"]
+
+# Where keys of tar members end. `first`: at the first dot. `image`: before the suffix that an option names. `number`:
+# after the last part of an image's name that holds a digit. `last`: before the last suffix of an image's name.
+KeyRule = Literal["first", "number", "last", "image"]
 
 # Values of `Span.size` that are no size. All but `UNKNOWN` are faults found at plan time.
 UNKNOWN = -1  # the store reports no size
@@ -146,6 +150,38 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
+class Unindexed:
+    """Tars of an input that are listed and not indexed yet; what the first tars have decided for them.
+
+    Attributes:
+        tars: the tars, in the order of the input.
+        key_rule: where keys of members end.
+        part_size: images of a part.
+        density: images per byte of the tars that were indexed first.
+    """
+
+    tars: tuple[Entry, ...]
+    key_rule: KeyRule
+    part_size: int
+    density: float
+
+    @property
+    def images(self) -> int:
+        """Number of images to expect."""
+        return round(self.density * sum(entry.size for entry in self.tars))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the form that `plan.parquet` stores."""
+        tars = [[entry.url, entry.size, entry.etag] for entry in self.tars]
+        return {"tars": tars, "key_rule": self.key_rule, "part_size": self.part_size, "density": self.density}
+
+    @staticmethod
+    def from_json(item: Mapping[str, Any]) -> Unindexed:
+        """Return the object that `to_json` stored."""
+        return Unindexed(**{**item, "tars": tuple(Entry(*entry) for entry in item["tars"])})
+
+
+@dataclass(frozen=True, slots=True)
 class Discovery:
     """The content of an input.
 
@@ -156,6 +192,7 @@ class Discovery:
         warnings: one line for each problem, with counts.
         notes: one line for each decision.
         left_out: what the input holds and the run does not segment, by reason and place.
+        unindexed: tars of the input whose images are not known yet; None if all are.
     """
 
     parts: list[Part]
@@ -164,6 +201,7 @@ class Discovery:
     warnings: list[str]
     notes: list[str] = field(default_factory=list)
     left_out: list[LeftOut] = field(default_factory=list)
+    unindexed: Unindexed | None = None
 
     @property
     def lines(self) -> list[str]:

@@ -14,7 +14,9 @@ from segment.job import InputOptions
 from segment.store.urls import relative_url, without_query
 
 
-def select_images(shards: Sequence[Shard], options: InputOptions, base: str, findings: Findings) -> list[Shard]:
+def select_images(
+    shards: Sequence[Shard], options: InputOptions, base: str, findings: Findings, *, whole: bool = True
+) -> list[Shard]:
     """Return the shards with only the images that `limit` or `sample` selects; count the others as left out.
 
     A sample consists of the images whose names have the lowest SHA-256. It is evenly spread, it is the same in every
@@ -23,10 +25,11 @@ def select_images(shards: Sequence[Shard], options: InputOptions, base: str, fin
     number.
 
     Args:
-        shards: the whole input, in order.
+        shards: the input, in order.
         options: `limit` and `sample`; with neither all images are selected.
         base: URL of the folder that names are relative to.
         findings: counts the images that are left out.
+        whole: whether `shards` is the whole input.
     """
     if options.limit is None and options.sample is None:
         return list(shards)
@@ -37,7 +40,7 @@ def select_images(shards: Sequence[Shard], options: InputOptions, base: str, fin
         ranked = zip(_ranks(shards, base), places, strict=True)
         taken = sorted(place for _, place in heapq.nsmallest(options.sample or 0, ranked))
     left = sum(shard.images for shard in shards) - len(taken)
-    findings.omit("beyond_limit" if options.limit is not None else "not_sampled", left)
+    findings.omit("beyond_limit" if options.limit is not None else "not_sampled", left, exact=whole)
     return [
         _reduced(shards[number], [position for _, position in group])
         for number, group in groupby(taken, key=lambda place: place[0])

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from segment.inputs.parts import REPEATED, Member, Part, ShardFormat
+from segment.inputs.parts import REPEATED, KeyRule, Member, Part, ShardFormat
 from segment.job import InputOptions
 from segment.store.client import Entry
 from segment.store.names import basename, count, examples, slug
@@ -65,11 +65,15 @@ class Planned:
         labels_known: whether members tell which images have labels. In Parquet with a label column only rows do.
         warn: adds warnings about images that cannot be read. Takes the shards of the selected images, or None where
             all images are selected.
+        key_rule: where the keys of tar members end.
+        not_indexed: the last tars of the input, if they are not planned.
     """
 
     shards: list[Shard]
     labels_known: bool = True
     warn: Callable[[Sequence[Shard] | None], None] = lambda _: None
+    key_rule: KeyRule = "first"
+    not_indexed: Sequence[Entry] = ()
 
 
 def shard_hash(*identity: str | int) -> str:

@@ -183,11 +183,15 @@ def _check_objects(ledger: Ledger, plan: Plan, faults: _Faults) -> _Objects:
             faults.add([_Fault("committed parts that have been lost", line)])
         else:
             undone += stop - start
+    if plan.unindexed:  # what is not planned here may be planned by now
+        masks, stats = {}, {}
     for folder, unplanned in (("masks", masks), ("stats", stats)):
         kind = f"objects under {folder}/ that are in no plan"
         faults.add(_Fault(kind, f"{folder}/{shown(path)} is in no plan: delete it") for path in sorted(unplanned))
     unfinished = None
-    if undone:
+    if plan.unindexed:
+        unfinished = f"{count(plan.tars_left, 'tar is', 'tars are')} not indexed yet: run the same command again"
+    elif undone:
         unfinished = f"{undone:,} of {plan.images:,} images not done yet: run the same command again"
     elif uncounted := len(images) - len(finished):
         unfinished = f"{count(uncounted, 'shard has', 'shards have')} no statistics yet: run the same command again"

@@ -155,6 +155,13 @@ class Ledger:
         data = plan.to_bytes()
         return read_checked(url, lambda: Plan.from_bytes(self.store.create(url, data)))
 
+    def extend_plan(self, plan: Plan) -> Plan:
+        """Freeze a plan that covers more tars; return the stored plan, as another driver may have indexed even more."""
+        now = self.read_plan()
+        if now is not None and now.tars_left < plan.tars_left:
+            return now
+        return self.replace_plan(plan)
+
     def finished_shards(self) -> set[str]:
         """Return the shards with statistics; these are written after the last part of a shard is committed."""
         found = (path for path in self.listed("stats") if "/" not in path and path.endswith(".parquet"))

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from segment.inputs.discover import Member, Part, Span
+from segment.inputs.discover import Discovery, Member, Part, Span, Unindexed
 from segment.inputs.findings import LeftOut, by_reason
 from segment.output.tables import to_parquet
 
@@ -42,10 +42,12 @@ class Plan:
     Args:
         table: one row per part, of `PLAN_SCHEMA`.
         left_out: objects and images of the input that are not planned, by reason and place.
+        unindexed: tars whose images are planned while those of others are segmented; None if all are planned.
     """
 
-    def __init__(self, table: pa.Table, left_out: Sequence[LeftOut] = ()) -> None:
+    def __init__(self, table: pa.Table, left_out: Sequence[LeftOut] = (), unindexed: Unindexed | None = None) -> None:
         self.table = table
+        self.unindexed = unindexed
         self.left_out = tuple(sorted(left_out, key=lambda item: (item.place, item.reason)))
 
     @staticmethod
@@ -54,8 +56,16 @@ class Plan:
         rows = [{name: _to_plain(getattr(part, name)) for name in PLAN_SCHEMA.names} for part in parts]
         return Plan(pa.Table.from_pylist(rows, schema=PLAN_SCHEMA), left_out)
 
+    @staticmethod
+    def of_discovery(found: Discovery) -> Plan:
+        """Build the plan of an input, or of the part of it that is indexed."""
+        plan = Plan.of(found.parts, found.left_out)
+        return Plan(plan.table, plan.left_out, found.unindexed)
+
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Plan) and self.table.equals(other.table) and self.left_out == other.left_out
+        if not isinstance(other, Plan):
+            return False
+        return self.table.equals(other.table) and (self.left_out, self.unindexed) == (other.left_out, other.unindexed)
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -66,6 +76,16 @@ class Plan:
     def images(self) -> int:
         """Number of planned images."""
         return int(pc.sum(pc.subtract(self.table["stop"], self.table["start"])).as_py() or 0)
+
+    @property
+    def expected_images(self) -> int:
+        """Number of images of the whole input; an estimate where tars are not indexed yet."""
+        return self.images + (self.unindexed.images if self.unindexed else 0)
+
+    @property
+    def tars_left(self) -> int:
+        """Number of tars that are not indexed yet."""
+        return len(self.unindexed.tars) if self.unindexed else 0
 
     def summary(self) -> dict[str, Any]:
         """Return the input summary of `run.json`: images, shards, and what is left out by reason."""
@@ -127,25 +147,31 @@ class Plan:
         if not part_ids:
             return self
         keep = [part not in part_ids for part in self.table["id"].to_pylist()]
-        return Plan(self.table.filter(pa.array(keep, pa.bool_())), self.left_out)
+        return Plan(self.table.filter(pa.array(keep, pa.bool_())), self.left_out, self.unindexed)
 
     def extended_by(self, new: Plan) -> Plan:
-        """Return the plan with the parts of another one added, and with the `left_out` of the other one."""
-        return Plan(pa.concat_tables([self.table, new.table]), new.left_out)
+        """Return the plan with the parts of another one added, and with all else of the other one."""
+        return Plan(pa.concat_tables([self.table, new.table]), new.left_out, new.unindexed)
 
     def parts(self) -> Iterator[Part]:
         """Yield the parts, in order."""
         return parts_of(self.table)
+
+    def since(self, before: Plan) -> Plan:
+        """Return the parts that were added to a plan."""
+        return Plan(self.table.slice(len(before)), self.left_out, self.unindexed)
 
     def between(self, start: int, stop: int) -> list[Part]:
         """Return the parts of the rows from `start` to `stop`, `stop` excluded."""
         return list(parts_of(self.table.slice(start, stop - start)))
 
     def to_bytes(self) -> bytes:
-        """Return the bytes of `plan.parquet`; `left_out` is in its metadata, so that one write freezes both."""
-        metadata = {"left_out": json.dumps([item.to_json() for item in self.left_out])} if self.left_out else None
+        """Return the bytes of `plan.parquet`; all else is in its metadata, so that one write freezes the whole plan."""
+        metadata = {"left_out": json.dumps([item.to_json() for item in self.left_out])} if self.left_out else {}
+        if self.unindexed:
+            metadata["unindexed"] = json.dumps(self.unindexed.to_json())
         table = self.table if self._has_metadata else self.table.cast(_WITHOUT_METADATA)
-        return to_parquet(table.replace_schema_metadata(metadata))
+        return to_parquet(table.replace_schema_metadata(metadata or None))
 
     @staticmethod
     def from_bytes(data: bytes) -> Plan:
@@ -155,9 +181,11 @@ class Plan:
             pa.ArrowException, LookupError, TypeError, ValueError: the bytes are no plan.
         """
         table = pq.read_table(pa.BufferReader(data), page_checksum_verification=True)
-        items = json.loads((table.schema.metadata or {}).get(b"left_out", b"[]"))
-        left_out = [LeftOut.from_json(item) for item in items]
-        return Plan(table.select(PLAN_SCHEMA.names).replace_schema_metadata(None).cast(PLAN_SCHEMA), left_out)
+        metadata = table.schema.metadata or {}
+        left_out = [LeftOut.from_json(item) for item in json.loads(metadata.get(b"left_out", b"[]"))]
+        unindexed = json.loads(metadata.get(b"unindexed", b"null"))
+        table = table.select(PLAN_SCHEMA.names).replace_schema_metadata(None).cast(PLAN_SCHEMA)
+        return Plan(table, left_out, Unindexed.from_json(unindexed) if unindexed else None)
 
 
 def parts_of(table: pa.Table) -> Iterator[Part]:

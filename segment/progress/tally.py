@@ -78,6 +78,7 @@ class Tally:
         resumed: images committed by earlier attempts.
         workers: size of the pool when the run began.
         title: model, engine and runtime, in one line.
+        is_estimate: whether `images` is an estimate: tars are indexed while others are segmented.
         parts: parts committed by this attempt.
         errors: error rows of this attempt, by code.
         error_texts: text of the first error row, by code.
@@ -100,6 +101,7 @@ class Tally:
     resumed: int
     workers: int
     title: str = ""
+    is_estimate: bool = False
     parts: int = 0
     errors: Counter[str] = field(default_factory=Counter)
     error_texts: dict[str, str] = field(default_factory=dict)
@@ -154,6 +156,11 @@ class Tally:
     def reached(self) -> float:
         """Images done, with those of parts in work that are segmented in tiles: of a large one its share of tiles."""
         return min(float(self.images), self.done + inflight.begun())
+
+    @property
+    def images_shown(self) -> str:
+        """The number of planned images as text, with a tilde if it is an estimate."""
+        return f"~{self.images:,}" if self.is_estimate else f"{self.images:,}"
 
     @property
     def has_begun(self) -> bool:
@@ -211,11 +218,13 @@ class Tally:
     @property
     def percent(self) -> int:
         """Share of done images in percent; 100 only if none is left."""
-        return 100 if self.done >= self.images else min(99, round(100 * self.reached / self.images))
+        if self.done >= self.images and not self.is_estimate:
+            return 100
+        return min(99, round(100 * self.reached / self.images))
 
     def line(self) -> str:
         """Return the tally as one line for logs."""
-        parts = [f"{self.done}/{self.images} images ({self.percent} %)"]
+        parts = [f"{self.done}/{'~' * self.is_estimate}{self.images} images ({self.percent} %)"]
         if self.rate > 0:
             parts.append(f"{rate(self.rate)} images/s")
         if self.eta is not None and self.done < self.images:

@@ -34,7 +34,7 @@ class View:
 
 def view_of(tally: Tally) -> View:
     """Return the current view of a tally."""
-    facts = [("images", f"{tally.done:,} of {tally.images:,}"), ("images/s", _rate(tally))]
+    facts = [("images", f"{tally.done:,} of {tally.images_shown}"), ("images/s", _rate(tally))]
     facts.append(("ETA", "-" if tally.eta is None else clock_time(tally.eta)))
     facts.append(("mIoU", "-" if tally.miou is None else f"{100 * tally.miou:.2f} %"))
     facts += [("errors", _errors(tally)), ("workers", str(inflight.workers() or tally.workers))]

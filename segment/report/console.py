@@ -282,7 +282,11 @@ def print_status(ledger: Ledger, console: Console | None = None) -> None:
     console.print(f"{run['card']['name']}{f' ({chosen})' if chosen else ''}: {state}", markup=False)
     if left_out := [str(item) for item in by_reason(plan.left_out) if item.matters]:
         console.print(warnings_table(left_out))
-    console.print(f"{done:,} of {plan.images:,} images committed ({100 * done / max(1, plan.images):.1f} %)")
+    about = "about " * bool(plan.unindexed)
+    share = 100 * done / max(1, plan.expected_images)
+    console.print(f"{done:,} of {about}{plan.expected_images:,} images committed ({share:.1f} %)")
+    if plan.unindexed:
+        console.print(f"{count(plan.tars_left, 'tar is', 'tars are')} not indexed yet")
     console.print(f"{len(plan) - len(left):,} of {len(plan):,} parts, {finished:,} of {shards:,} shards finished")
     attempts = read_attempts(ledger)
     if attempts:

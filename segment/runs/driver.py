@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 
 from segment.engines import Engine
@@ -27,6 +28,7 @@ from segment.report.aggregate import RunReport, load_report, write_report
 from segment.report.dataset_card import write_dataset_card
 from segment.report.run_score import with_intervals
 from segment.runs.error_limits import label_advice
+from segment.runs.growth import planned_so_far
 from segment.runs.preflight import probe_output
 from segment.runs.resolve import (
     check_options,
@@ -35,6 +37,7 @@ from segment.runs.resolve import (
     discover_for,
     frozen_batch,
     frozen_runtime,
+    index_for,
     make_engine,
     run_identity,
     run_record,
@@ -125,8 +128,12 @@ def _run(job: Job, progress: Progress, *, retry_errors: bool, update: bool, veri
         else:
             plan = ledger.freeze_plan(plan)
         ledger.record_input(plan, task.fingerprint)
-        rounds = Rounds(task, weights, plan, ledger, progress, job.max_error_rate * plan.images)
+        limit = job.max_error_rate * plan.expected_images
+        rounds = Rounds(task, weights, plan, ledger, progress, limit, partial(index_for, job, card, store))
         has_worked = rounds.run(engine.get)
+        if plan.unindexed:
+            plan = rounds.plan
+            ledger.record_input(plan, task.fingerprint)
         progress.phase("checking the committed parts")
         audit = _finish_shards(plan, ledger, card, task.fingerprint)
         if audit.problems and (lost := ledger.reopen_lost(plan)):
@@ -196,11 +203,13 @@ def _sign_again(job: Job, plan: Plan, store: Store) -> None:
 
 def _discover(job: Job, card: ModelCard, store: Store, progress: Progress) -> Plan:
     progress.phase("listing the input")
-    found = discover_for(job, card, store, without=to_url(job.output))
+    found = discover_for(job, card, store, without=to_url(job.output), early=True)
     _note_findings(found, progress)
-    plan = Plan.of(found.parts, found.left_out)
+    plan = Plan.of_discovery(found)
     shards = count(len(plan.parts_by_shard()), "shard")
     progress.note(f"{images_in_words(found.images, found.left_out)} in {shards}, {count(len(plan), 'part')}")
+    if plan.unindexed:
+        progress.note(planned_so_far(plan))
     return plan
 
 
@@ -240,7 +249,7 @@ class _LazyEngine:
     def get(self) -> Engine:
         """Return the engine; start it on the first call."""
         if self._engine is None:
-            self._engine = make_engine(self._job, self._plan.images)
+            self._engine = make_engine(self._job, self._plan.expected_images)
         return self._engine
 
     def warm_up(self, runtime: Runtime) -> None:

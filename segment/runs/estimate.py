@@ -79,11 +79,11 @@ def estimate(job: Job, progress: Progress, seconds: float = 10.0) -> Estimate:
     card = load_card(job.model, store)
     check_options(job, card)
     weights = load_weights(card, job.weights, store=store, progress=progress.download)
-    found = discover_for(job, card, store)
+    found = discover_for(job, card, store, early=True)
     for line in found.lines:
         progress.note(line)
-    plan = Plan.of(found.parts, found.left_out)
-    with closing(make_engine(job, plan.images)) as engine:
+    plan = Plan.of_discovery(found)
+    with closing(make_engine(job, plan.expected_images)) as engine:
         runtime = choose_runtime(job, weights, engine)
         batch = choose_batch(job, card, weights, runtime, plan, lambda: engine, progress)
         task = task_of(job, card, runtime, batch, store, "probe")
@@ -101,7 +101,7 @@ def estimate(job: Job, progress: Progress, seconds: float = 10.0) -> Estimate:
     if speed is None:
         reason = next((result.failure for result in results if result.failure), "the workers died")
         raise SegmentError(f"no image of the probe could be segmented: {reason}")
-    images = images_in_words(plan.images, plan.left_out)
+    images = "about " * bool(plan.unindexed) + images_in_words(plan.expected_images, plan.left_out)
     tiles, left = sum(result.tiles for result in results), sum(result.tiles_left for result in results)
     return Estimate(images, engine.name, runtime, expected, speed.start, _steady(results, workers), speed, tiles, left)
 

@@ -69,7 +69,9 @@ def forecast(task: Task, weights: Weights, plan: Plan, engine: Engine, workers: 
     (`segment.models.sessions.footprint`) with one call's tensors, three encoded parts, and the pixels of a batch, or of
     an image that is segmented in tiles.
     """
-    at_once = max(1, min(workers, len(plan)))
+    left = plan.unindexed
+    parts = len(plan) + (-(-left.images // left.part_size) if left else 0)
+    at_once = max(1, min(workers, parts))
     each_image = plan.input_bytes / max(1, plan.images)
     by_window = task.card.input.tiles is not None and each_image >= LARGE_BYTES
     if by_window:
@@ -85,11 +87,11 @@ def forecast(task: Task, weights: Weights, plan: Plan, engine: Engine, workers: 
     if task.runtime.device == "cpu" and processes < at_once:  # for want of images, or of memory
         workers = at_once = processes
     return Forecast(
-        plan.images,
-        len(plan.parts_by_shard()),
-        len(plan),
+        plan.expected_images,
+        len(plan.parts_by_shard()) + plan.tars_left,
+        parts,
         plan.largest_part,
-        plan.input_bytes,
+        plan.input_bytes + (sum(entry.size for entry in left.tars) if left else 0),
         workers,
         engine.threads(at_once),
         task.batch_size,

@@ -13,7 +13,7 @@ from segment.engines import Engine
 from segment.engines.local import LocalEngine
 from segment.errors import UsageError
 from segment.images.labels import LabelDecoder, parse_source
-from segment.inputs.discover import Discovery, Known, discover
+from segment.inputs.discover import Discovery, Known, Spread, Unindexed, discover, index_more
 from segment.job import Job, job_record
 from segment.models.card import ModelCard
 from segment.models.extra_options import BRIGHTNESS
@@ -54,10 +54,25 @@ def check_options(job: Job, card: ModelCard) -> None:
 
 
 def discover_for(
-    job: Job, card: ModelCard, store: Store, known: Known | None = None, without: str | None = None
+    job: Job,
+    card: ModelCard,
+    store: Store,
+    known: Known | None = None,
+    without: str | None = None,
+    *,
+    early: bool = False,
 ) -> Discovery:
     """Find the images of a job and cut them into parts; see `discover`."""
-    return discover(job.input, job.input_options, store, known, without, _ALONE if card.input.tiles else None)
+    return discover(job.input, job.input_options, store, known, without, _alone(card), early=early)
+
+
+def index_for(job: Job, card: ModelCard, store: Store, spread: Spread, unindexed: Unindexed, number: int) -> Discovery:
+    """Index the next tars of a job; see `index_more`."""
+    return index_more(unindexed, number, job.input_options, store, _alone(card), spread)
+
+
+def _alone(card: ModelCard) -> int | None:
+    return _ALONE if card.input.tiles else None
 
 
 def job_extras(job: Job, card: ModelCard) -> Extras:

@@ -12,10 +12,12 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from types import TracebackType
 
 from segment.engines import Engine, Isolation
 from segment.errors import InputChanged, StoreError, StoreRefused
+from segment.inputs.discover import Discovery, Spread, Unindexed
 from segment.models.weights import Weights
 from segment.output.attempts import AttemptWriter
 from segment.output.ledger import Ledger
@@ -26,6 +28,7 @@ from segment.pipeline.stages import Task
 from segment.progress import Progress, Tally, clock_time, ticking
 from segment.runs.error_limits import refuse_hopeless
 from segment.runs.forecast import forecast
+from segment.runs.growth import PlanGrowth, planned_so_far
 from segment.store.names import count, rate
 from segment.store.request_errors import RESUMABLE
 
@@ -40,10 +43,11 @@ class Rounds:
 
     Attributes:
         task, weights: of the workers.
-        plan: the whole frozen plan.
+        plan: the frozen plan; it grows while tars are indexed.
         ledger: of the run.
         progress: the display.
         error_limit: number of error rows that the run may have.
+        index: indexes the next tars, so many of them, with `Engine.spread`.
     """
 
     task: Task
@@ -52,6 +56,7 @@ class Rounds:
     ledger: Ledger
     progress: Progress
     error_limit: float
+    index: Callable[[Spread, Unindexed, int], Discovery]
     _has_reported_rate: bool = field(default=False, init=False)
 
     def run(self, engine: Callable[[], Engine]) -> bool:
@@ -67,7 +72,7 @@ class Rounds:
         """
         committed = self.ledger.committed(self.plan)
         pending = self.plan.without(committed)
-        if not len(pending):
+        if not len(pending) and not self.plan.unindexed:
             state = "complete" if self.ledger.is_complete() else "committed"
             self.progress.note(f"{state} already: {count(self.plan.images, 'image')}, nothing to do")
             return False
@@ -80,7 +85,7 @@ class Rounds:
             self.ledger,
             engine=running.name,
             device=self.task.runtime.device,
-            workers=min(tally.workers, len(pending)),
+            workers=min(tally.workers, max(1, len(pending))),
             images=pending.images,
             expected_memory=expected.memory,
         )
@@ -89,12 +94,12 @@ class Rounds:
             with (
                 ticking(lambda: running.publish(tally)),
                 ShardStatistics(self.ledger, self.task, self.plan, committed) as statistics,
+                PlanGrowth(self.plan.unindexed, partial(self.index, running.spread)) as growth,
             ):
-                for number, isolation in enumerate(_ROUNDS, 1):
-                    self._round(running, pending, number, isolation, tally, record, statistics)
-                    pending = pending.without(self.ledger.committed(pending) | tally.changed.keys())
-                    if not len(pending):
-                        break
+                pending = self._all_rounds(running, pending, tally, record, statistics)
+                while not len(pending) and self.plan.unindexed:
+                    pending = self._grow(growth, tally, statistics)
+                    pending = self._all_rounds(running, pending, tally, record, statistics)
         except StoreRefused as error:
             advice = "Committed parts stay; after the cause is fixed, the same command resumes the run."
             raise type(error)(f"{error}. {advice}") from None
@@ -121,6 +126,31 @@ class Rounds:
             f"{reason}. Committed parts stay; the same command resumes the run."
         )
 
+    def _grow(self, growth: PlanGrowth, tally: Tally, statistics: ShardStatistics) -> Plan:
+        """Extend the plan by tars that have been indexed; return the new parts."""
+        before = self.plan
+        with self._showing_stop():
+            grown, lines = growth.next(before)
+        for line in lines:
+            self.progress.note(line)
+        self.plan = self.ledger.extend_plan(grown)
+        self.progress.note(planned_so_far(self.plan))
+        new = self.plan.since(before)
+        statistics.extend(new)
+        tally.images, tally.is_estimate = self.plan.expected_images, self.plan.unindexed is not None
+        return new
+
+    def _all_rounds(
+        self, engine: Engine, pending: Plan, tally: Tally, record: AttemptWriter, statistics: ShardStatistics
+    ) -> Plan:
+        """Run rounds until every part is committed, at most one of each isolation; return the parts that are left."""
+        for number, isolation in enumerate(_ROUNDS, 1):
+            if not len(pending):
+                break
+            self._round(engine, pending, number, isolation, tally, record, statistics)
+            pending = pending.without(self.ledger.committed(pending) | tally.changed.keys())
+        return pending
+
     @contextmanager
     def _showing_stop(self) -> Iterator[None]:
         try:
@@ -143,7 +173,8 @@ class Rounds:
             f"{runtime.device}, {runtime.precision}"
         )
         title = f"{self.task.card.name} · {engine.name} · {runtime.name} {runtime.device} {runtime.precision}"
-        return Tally(self.task.card, self.plan.images, done, done, workers, title)
+        is_estimate = self.plan.unindexed is not None
+        return Tally(self.task.card, self.plan.expected_images, done, done, workers, title, is_estimate)
 
     def _report_rate_once(self, tally: Tally) -> None:
         if tally.first_at is None or time.monotonic() - tally.first_at < _RATE_AFTER or self._has_reported_rate:
@@ -192,6 +223,12 @@ class ShardStatistics:
         self._parts = plan.parts_by_shard()
         self._open = {shard: set(parts) - committed for shard, parts in self._parts.items()}
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="statistics")
+
+    def extend(self, new: Plan) -> None:
+        """Add parts of shards that were not planned before."""
+        parts = new.parts_by_shard()
+        self._parts |= parts
+        self._open |= {shard: set(held) for shard, held in parts.items()}
 
     def add(self, result: PartResult) -> None:
         """Take a result into account; duplicates and failures have no effect."""

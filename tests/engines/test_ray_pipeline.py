@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import warnings
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from segment.engines import Isolation
+from segment.errors import UsageError
 from tests.jobs import ENGINES, ray_engine, run_on
 from tests.reliability.trouble import assert_sound, street
 from tests.runs import Place
@@ -65,6 +67,17 @@ def test_other_datasets_of_the_same_driver_keep_their_settings(place: Place) -> 
     run_on(ENGINES["ray-2"], place.job())
     after = DataContext.get_current().target_max_block_size, DataContext.get_current().max_errored_blocks
     assert after == before
+
+
+@pytest.mark.usefixtures("ray_cluster")
+def test_calls_are_spread_over_the_nodes() -> None:
+    def refuse(number: int) -> int:
+        raise UsageError(f"no {number}")
+
+    with closing(ENGINES["ray-2"]()) as engine:
+        assert engine.spread(hex, range(40)) == [hex(number) for number in range(40)]
+        with pytest.raises(UsageError, match="no 33"):
+            engine.spread(refuse, [33])
 
 
 @pytest.mark.usefixtures("ray_cluster")

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from segment.errors import SegmentError, UsageError
+from segment.inputs.tars.index_files import read_index
 from segment.inputs.tars.tar_damage import BLOCK, is_zero, legible_name, next_header
 from segment.store.client import Entry, Store
 from segment.store.names import as_text, basename, shown
@@ -60,6 +61,7 @@ class Archive:
         lost: names of files after the damage or after the end mark.
         doubtful: those of `lost` whose header is damaged, too: the name may be wrong.
         is_open: whether there may be more files than `lost` after the damage.
+        by_index: whether an index file beside the tar told all this.
     """
 
     files: list[tuple[str, int, int]] = field(default_factory=list)
@@ -68,14 +70,22 @@ class Archive:
     lost: list[str] = field(default_factory=list)
     doubtful: list[str] = field(default_factory=list)
     is_open: bool = False
+    by_index: bool = False
 
 
 def read_headers(entry: Entry, store: Store) -> Archive:
     """Read the headers of a tar and skip the data. After damage the rest is searched for lost files.
 
+    An index file beside a large tar takes the place of its headers, where both agree.
+
     Raises:
         UsageError: the tar is compressed or has too many members.
     """
+    if (indexed := read_index(entry, store)) is not None:
+        members = _Members()
+        for name, begin, length in indexed:
+            members.add_file(_clean(name), begin, length)
+        return Archive(members.files, members.special, by_index=True)
     with store.open(entry.url, _BLOCK, entry.size) as file:
         start = file.read(6)
         for magic, kind in _COMPRESSED.items():
@@ -110,16 +120,24 @@ class _Members:
     def add(self, member: tarfile.TarInfo, name: str) -> None:
         if member.isdir() or member.type in _LABELS:
             return
-        if _leads_out(name) or member.issparse():
+        if member.issparse():
             self.special.append(name)
         elif member.isreg():
-            self.files.append((name, member.offset_data, member.size))
+            self.add_file(name, member.offset_data, member.size)
+        elif _leads_out(name):
+            self.special.append(name)
         elif member.islnk():
             self.links.append((name, _clean(member.linkname)))
         elif member.issym():
             self.links.append((name, posixpath.normpath(posixpath.join(posixpath.dirname(name), member.linkname))))
         else:
             self.special.append(name)
+
+    def add_file(self, name: str, start: int, size: int) -> None:
+        if _leads_out(name):
+            self.special.append(name)
+        else:
+            self.files.append((name, start, size))
 
 
 def _walk(headers: _Headers, start: int, size: int, members: _Members) -> tuple[int, str]:

@@ -10,18 +10,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
-from segment.inputs.parts import Span
+from segment.inputs.parts import KeyRule, Span
 from segment.inputs.tars.suffixes import field_of, is_image_of_its_own, may_be_image, rank
 from segment.job import InputOptions
 from segment.store.names import count, shown
 
 LABEL_KEYS = ("seg.png", "mask.png", "label.png")
 
-# Where keys end. `first`: at the first dot. `image`: before the suffix that an option names. `number`: after the last
-# part of an image's name that holds a digit. `last`: before the last suffix of an image's name.
-Rule = Literal["first", "number", "last", "image"]
 File = tuple[str, int, int]  # name, first byte, size
 
 _MOST_DOTS = 16  # dots of a name that are examined
@@ -91,7 +87,7 @@ def first_key(name: str) -> str:
     return name[:dot] if begin < dot < len(name) - 1 else ""
 
 
-def group_files(files: Sequence[File], rule: Rule, fields: Fields) -> tuple[list[Group], int]:
+def group_files(files: Sequence[File], rule: KeyRule, fields: Fields) -> tuple[list[Group], int]:
     """Group files by key, wherever they are in the tar. A repeated suffix begins a second group with the same key.
 
     Args:
@@ -132,7 +128,7 @@ def _image_of(held: Group, fields: Fields) -> str:
     return min(candidates, key=rank) if candidates else ""
 
 
-def _key_finder(names: Sequence[str], rule: Rule, fields: Fields) -> Callable[[str], str]:
+def _key_finder(names: Sequence[str], rule: KeyRule, fields: Fields) -> Callable[[str], str]:
     """Return a function from a name to its key: the longest key of an image (or label) that the name begins with."""
     if rule == "first":
         return first_key
@@ -183,7 +179,7 @@ class Grouping:
         dotted_labels: number of members that end as labels do and are none by this rule.
     """
 
-    rule: Rule
+    rule: KeyRule
     tars: Sequence[Sequence[Group]]
     apart: int
     images: int
@@ -192,7 +188,7 @@ class Grouping:
     dotted_labels: int
 
 
-def group_tars(rule: Rule, tars: Sequence[Sequence[File]], fields: Fields) -> Grouping:
+def group_tars(rule: KeyRule, tars: Sequence[Sequence[File]], fields: Fields) -> Grouping:
     """Group the files of each tar by one rule."""
     grouped = [group_files(files, rule, fields) for files in tars]
     ends = tuple(f".{label}" for label in fields.labels)
@@ -240,6 +236,25 @@ def choose_grouping(tars: Sequence[Sequence[File]], fields: Fields, *, dotted: b
             break
     assert best is not None
     return best, _note(*first, best)
+
+
+def group_by_rule(rule: KeyRule, tars: Sequence[Sequence[File]], fields: Fields) -> tuple[Grouping, str]:
+    """Group files by the rule that earlier tars of the input have decided.
+
+    Returns:
+        The grouping; and a note if WebDataset's rule was decided and names of these tars show that keys contain dots.
+    """
+    found = group_tars(rule, tars, fields)
+    if rule != "first" or not (found.clashes or found.dotted_labels):
+        return found, ""
+    clashes = (held for held in _with_images(found) if _clashes(held))
+    name = next((name for held in clashes for suffix, name in held.unused() if is_image_of_its_own(suffix)), "")
+    example = f", such as {shown(name)}," if name else ""
+    return found, (
+        f"keys of tar members may contain dots: {count(found.clashes, 'image')}{example} and "
+        f"{count(found.dotted_labels, 'label')} are not used, because keys of the first tars of the input end at "
+        "the first dot. If these are samples of their own, --image-key names the member that is the image"
+    )
 
 
 def _note(images: int, labelled: int, best: Grouping) -> str:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 
 from segment.errors import UsageError
 from segment.inputs.changes import Known
 from segment.inputs.findings import Findings
 from segment.inputs.large_files import large_spans, select_tiffs
 from segment.inputs.lookup import in_threads, refuse_changed
-from segment.inputs.parts import Member, Part, Sample, Span, samples_of_members, spans_to_read
+from segment.inputs.parts import KeyRule, Member, Part, Sample, Span, samples_of_members, spans_to_read
 from segment.inputs.shards import Planned, Shard
-from segment.inputs.tars.archive import read_headers
-from segment.inputs.tars.grouping import Fields, Group, choose_grouping
+from segment.inputs.tars.archive import Archive, read_headers
+from segment.inputs.tars.grouping import Fields, Group, choose_grouping, group_by_rule
 from segment.inputs.tars.metadata_check import METADATA_KEY, check_metadata
 from segment.inputs.tars.tar_findings import (
     Tar,
@@ -26,6 +27,7 @@ from segment.inputs.tars.tar_findings import (
 )
 from segment.job import InputOptions
 from segment.store.client import Entry, Store
+from segment.store.names import count
 
 _GAP = 1 << 20  # bytes between two wanted ranges that are cheaper to read than another request
 
@@ -46,31 +48,70 @@ def plan_webdataset(
         UsageError: a tar is compressed; no tar holds an image; no member has a key that an option names; or there is
             no metadata to keep.
     """
+    refuse_same_keys(options)
+    archives = in_threads(partial(read_headers, store=store), entries)
+    return plan_archives(entries, archives, options, store, findings, known)
+
+
+def refuse_same_keys(options: InputOptions) -> None:
+    """Refuse one key for image and label.
+
+    Raises:
+        UsageError: they are the same.
+    """
     if options.image_key is not None and options.image_key == options.label_key:
         raise UsageError(
             f"--image-key and --label-key are the same ({options.image_key}): an image is not its own label"
         )
+
+
+def plan_archives(
+    entries: Sequence[Entry],
+    archives: Sequence[Archive],
+    options: InputOptions,
+    store: Store,
+    findings: Findings,
+    known: Known | None = None,
+    rule: KeyRule | None = None,
+) -> Planned:
+    """Plan the samples of tars whose headers are read; as `plan_webdataset`.
+
+    Args:
+        entries, archives: the tars and their headers.
+        options, store, findings, known: as in `plan_webdataset`.
+        rule: where keys end, if earlier tars of the input have decided it. These tars may be without an image then, and
+            what is found does not depend on which tars are planned at once.
+    """
     fields = Fields.of(options)
-    archives = in_threads(lambda entry: read_headers(entry, store), entries)
     tars = [
         Tar(entry, archive, of_samples(archive.files, entry.url, options, findings))
         for entry, archive in zip(entries, archives, strict=True)
     ]
-    found, note = choose_grouping([tar.files for tar in tars], fields, dotted=known is not None and _dotted(known))
+    files = [tar.files for tar in tars]
+    if rule is None:
+        found, note = choose_grouping(files, fields, dotted=known is not None and _dotted(known))
+    else:
+        found, note = group_by_rule(rule, files, fields)
     findings.notes += [note] if note else []
+    if by_index := sum(archive.by_index for archive in archives):
+        of = f"{by_index} of {count(len(archives), 'tar')} indexed by the .idx file beside it"
+        findings.notes.append(f"{of}, as DALI's wds2idx writes them; damage within such a tar is not looked for")
     suffixes = Counter(suffix for groups in found.tars for held in groups for suffix in held.members)
     for tar, groups in zip(tars, found.tars, strict=True):
         images = [held for held in groups if held.image]
         tar.members = [_member(held, keep=bool(options.kept_columns)) for held in images]
         findings.leave_out("special_member", tar.archive.special, place=tar.entry.url)
-        count_members(groups, suffixes, tar.entry.url, findings)
-    if known is None:
+        counted = suffixes if rule is None else Counter(suffix for held in groups for suffix in held.members)
+        count_members(groups, counted, tar.entry.url, findings)
+    if known is None and rule is None:
         refuse_useless(tars, suffixes, options, findings)
     report_damage(tars, found, fields, options, findings)
     report_scattered(found, findings)
     report_labels(tars, found, options, findings)
-    check_metadata(tars, options.kept_columns, store, findings)
-    return Planned([Shard.of_object(tar.entry, "webdataset", tar.members) for tar in tars if tar.members])
+    if rule is None:
+        check_metadata(tars, options.kept_columns, store, findings)
+    shards = [Shard.of_object(tar.entry, "webdataset", tar.members) for tar in tars if tar.members]
+    return Planned(shards, key_rule=found.rule)
 
 
 def _member(held: Group, *, keep: bool) -> Member:

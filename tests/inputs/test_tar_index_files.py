@@ -1,0 +1,119 @@
+"""Index files beside tars, as DALI's `wds2idx` writes them."""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from segment.inputs.tars import index_files
+from tests.tars import find, tar, triples
+
+FILES = ("a.jpg", "a.seg.png", "d/b.jpg", "./c.jpg", "d/b.seg.png")
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index_files, "_LEAST_BYTES", 0)
+
+
+def write_index(path: Path) -> Path:
+    """As `wds2idx` does: a line for each run of members of one sample, with suffix, offset, size and name of each."""
+    samples: list[tuple[str, list[str]]] = []
+    with tarfile.open(path) as archive:
+        for member in archive:
+            stem, _, suffix = member.name.rpartition("/")[2].partition(".")
+            key = member.name[: len(member.name) - len(suffix)]
+            words = f"{suffix} {member.offset_data} {member.size} {member.name}"
+            if samples and samples[-1][0] == key:
+                samples[-1][1].append(words)
+            else:
+                samples.append((key, [words]))
+            assert stem
+    lines = [f"v1.2 {len(samples)}", *(" ".join(words) for _, words in samples)]
+    index = path.with_suffix(".idx")
+    index.write_text("\n".join(lines) + "\n")
+    return index
+
+
+def test_an_index_file_takes_the_place_of_the_headers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tar(tmp_path / "a.tar", *FILES)
+    plain = find(tmp_path)
+    assert write_index(path).read_text().splitlines()[:2] == ["v1.2 4", "jpg 512 5 a.jpg seg.png 1536 9 a.seg.png"]
+    monkeypatch.setattr("segment.inputs.tars.archive._walk", None)  # the tar is not walked through
+    found = find(tmp_path)
+    assert (found.parts, found.left_out, found.warnings) == (plain.parts, plain.left_out, plain.warnings)
+    assert "1 of 1 tar indexed by the .idx file beside it" in "".join(found.notes)
+    assert triples(found) == [
+        ("a", "a.jpg", "a.seg.png"), ("d/b", "d/b.jpg", "d/b.seg.png"), ("c", "./c.jpg", None),
+    ]  # fmt: skip
+
+
+def other_version(index: Path) -> None:
+    index.write_text(index.read_text().replace("v1.2", "v1.1"))
+
+
+def truncated(index: Path) -> None:
+    index.write_text(index.read_text().rpartition("d/b")[0])
+
+
+def moved(index: Path) -> None:
+    index.write_text(index.read_text().replace(" 512 5 ", " 520 5 "))
+
+
+def resized(index: Path) -> None:
+    index.write_text(index.read_text().replace(" 512 5 ", " 512 4 "))
+
+
+def renamed(index: Path) -> None:
+    index.write_text(index.read_text().replace("a.jpg", "z.jpg"))
+
+
+def too_long(index: Path) -> None:
+    index.write_text(index.read_text().replace(" 11 d/b.seg.png", " 99999999 d/b.seg.png"))
+
+
+def negative(index: Path) -> None:
+    index.write_text(index.read_text().replace(" 512 5 ", " -512 5 "))
+
+
+def binary(index: Path) -> None:
+    index.write_bytes(b"\xff\x00" * 9)
+
+
+def empty(index: Path) -> None:
+    index.write_bytes(b"")
+
+
+def of_another_tar(index: Path) -> None:
+    other = tar(index.parent / "other.tar", "q.jpg", *FILES)
+    index.write_bytes(write_index(other).read_bytes())
+    other.unlink()
+    other.with_suffix(".idx").unlink()
+
+
+def a_folder(index: Path) -> None:
+    index.unlink()
+    index.mkdir()
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [other_version, truncated, moved, resized, renamed, too_long, negative, binary, empty, of_another_tar, a_folder],
+)
+def test_an_index_that_the_tar_contradicts_is_not_used(tmp_path: Path, spoil: Callable[[Path], None]) -> None:
+    path = tar(tmp_path / "a.tar", *FILES)
+    plain = find(tmp_path)
+    spoil(write_index(path))
+    found = find(tmp_path)
+    assert found.parts == plain.parts
+    assert not any("idx" in line for line in found.lines)
+
+
+def test_a_small_tar_is_read_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tar(tmp_path / "a.tar", *FILES)
+    write_index(path)
+    monkeypatch.setattr(index_files, "_LEAST_BYTES", path.stat().st_size + 1)
+    assert not any("idx" in line for line in find(tmp_path).lines)
