@@ -9,7 +9,8 @@
 `limit` is what the libraries do alone (jobs/bench/limit.py); `local`, `ray` are `segment run`, from loose files or
 `-tars` or `-parquet`, labels scored; the others are jobs/peers. Contenders take turns (A B C A B C ...), each in a
 process of its own, and are timed without their start, which is reported apart. Quote ratios of one run, never times.
-`--before CHECKOUT` measures each of ours in an earlier checkout, too, and fails unless both write the same bytes.
+`--before CHECKOUT` measures each of ours in an earlier checkout, too, and fails unless both write the same bytes,
+or the same pixels where the version of the format is another.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from jobs.bench.cases import BEFORE, CASES, CONTENDERS, OURS, PEERS, ROOT, Case, command, contract_of
-from jobs.bench.data import Pictures, agreement, different_files, find_pictures, write_inputs, write_spec
+from jobs.bench.data import Pictures, agreement, different_outputs, find_pictures, write_inputs, write_spec
 from jobs.bench.machine import describe_machine, in_words
 from jobs.bench.table import as_markdown, summarise
 from segment.errors import SegmentError
@@ -44,7 +45,7 @@ LEAST_IMAGES = next(number for number in itertools.count(1) if number > auto_par
 
 def measure(case: Case, weights: str, pictures: Pictures, options: argparse.Namespace) -> dict[str, Any]:
     """Run every contender of one case in turn, and compare what they made."""
-    chosen = pictures.repeated(options.number or case.images)
+    chosen = (pictures.enlarged(*case.size) if case.size else pictures).repeated(options.number or case.images)
     with tempfile.TemporaryDirectory(prefix="segment-bench-") as name:
         scratch = Path(name)
         inputs = write_inputs(chosen, scratch / "data")
@@ -110,9 +111,9 @@ def compare(measured: dict[str, list[dict[str, Any]]], scratch: Path) -> dict[st
     """Share of pixels in which each contender's masks equal ours; of the limit, and among ours, equal counts."""
     for name in measured:
         if name + BEFORE in measured and (
-            unlike := different_files(scratch / f"{name}-0", scratch / f"{name}-before-0")
+            unlike := different_outputs(scratch / f"{name}-0", scratch / f"{name}-before-0")
         ):
-            raise SystemExit(f"{name} writes other bytes than before: {', '.join(unlike[:5])}")
+            raise SystemExit(f"{name} makes something else than before: {', '.join(unlike[:5])}")
     ours = next((name for name in measured if name in OURS), None)
     if ours is None:
         return {}

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from segment.images.codec import encode_mask
+from segment.images.mask_png import encode_mask
 from segment.metrics import BoundaryCounts, Confusion
 
 ROOT = Path(__file__).resolve().parents[1]

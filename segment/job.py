@@ -19,7 +19,7 @@ from pydantic import ConfigDict, Field, ValidationError, ValidationInfo, field_v
 from pydantic_core import PydanticCustomError
 
 from segment.errors import UsageError
-from segment.models.extra_options import BoundaryOptions, ExtraOptions, KeepOptions
+from segment.models.extra_options import BoundaryOptions, ExtraOptions, KeepOptions, SpeedOptions
 from segment.models.validation import validation_message
 from segment.store.names import SIZE, size_in_bytes
 from segment.store.urls import to_url, unsigned
@@ -142,7 +142,7 @@ class InputOptions(KeepOptions):
         return value if value is None else value.removeprefix(".").lower()
 
 
-class Settings(InputOptions, ExtraOptions, BoundaryOptions):
+class Settings(InputOptions, ExtraOptions, BoundaryOptions, SpeedOptions):
     """Workers: how images become masks and scores."""
 
     label_encoding: LabelEncoding = Field(

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,10 +20,11 @@ import pytest
 from jobs import benchmark as bench
 from jobs.bench import data
 from jobs.bench.cases import CASES, CONTENDERS, ROOT, Case, command, contract_of
-from jobs.bench.data import agreement, different_files, find_pictures, write_inputs
+from jobs.bench.data import agreement, different_files, different_outputs, find_pictures, write_inputs
 from jobs.bench.ours import steady
 from jobs.bench.table import as_markdown, summarise
 from segment.demo.dataset import read_scenes
+from segment.images.mask_png import encode_mask
 from tests.runs import png
 
 JOBS = Path(__file__).parents[1] / "jobs"
@@ -87,7 +89,13 @@ def test_missing_weights_are_named(scenes: Path, monkeypatch: pytest.MonkeyPatch
     assert f"case unet32-f32: no weights at {tmp_path / 'models/unet32-camvid.onnx'}" in ended.stderr
 
 
-@pytest.mark.parametrize("file", ["bench/limit.py", *(f"peers/{path.name}" for path in (JOBS / "peers").glob("*.py"))])
+@pytest.mark.parametrize(
+    "file",
+    [
+        *(f"bench/{name}.py" for name in ("limit", "bare", "bare_enlarging")),
+        *(f"peers/{path.name}" for path in (JOBS / "peers").glob("*.py")),
+    ],
+)
 def test_limit_and_peers_import_nothing_of_ours(file: str) -> None:
     tree = ast.parse((JOBS / file).read_text(encoding="utf-8"))
     names = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
@@ -145,6 +153,22 @@ def test_an_earlier_checkout_runs_its_own_code() -> None:
     line = command("ray-tars, before", Path("spec.json"), "python", Path("/earlier"))
     assert line[:4] == ["env", "-C", "/earlier", "PYTHONPATH=/earlier"]
     assert line[5:] == ["/earlier/jobs/bench/ours.py", "spec.json", "ray", "tars"]
+
+
+def test_versions_of_other_formats_are_compared_by_pixels(tmp_path: Path) -> None:
+    mask = np.kron(np.arange(6, dtype=np.uint8).reshape(2, 3), np.ones((5, 5), np.uint8))
+    pngs = {"old": cv2.imencode(".png", mask)[1].tobytes(), "new": encode_mask(mask), "other": encode_mask(mask[::-1])}
+    for version, encoded in pngs.items():
+        folder = tmp_path / version / "masks" / "shard"
+        folder.mkdir(parents=True)
+        pq.write_table(
+            pa.table({"id": ["a.jpg"], "mask": [{"bytes": encoded, "path": None}]}), folder / f"{version}.parquet"
+        )
+        contract = {"format": 3 if version == "old" else 4}
+        (tmp_path / version / "run.json").write_text(json.dumps({"contract": contract}))
+    assert different_outputs(tmp_path / "new", tmp_path / "old") == []
+    assert different_outputs(tmp_path / "other", tmp_path / "old") == ["a"]
+    assert len(different_outputs(tmp_path / "new", tmp_path / "other")) == 2  # of one format: files
 
 
 def test_agreement_counts_pixels(tmp_path: Path) -> None:

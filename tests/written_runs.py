@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segment.errors import sample_error_text
-from segment.images.codec import encode_mask
+from segment.images.mask_png import encode_mask
 from segment.inputs.discover import Part
 from segment.metrics import Confusion, image_scores
 from segment.models.card import ModelCard
@@ -32,7 +32,7 @@ class Made:
     """An image of a written run: a mask and a label `uint8[H, W]`; an error row without a mask.
 
     `size` is that of the image where the mask is smaller; the counts are those of the mask, at its size. `in_file` puts
-    the mask into a file of its own, as if it were large.
+    the mask into a file of its own, as if it were large. `place` is where its source is.
     """
 
     id: str
@@ -40,6 +40,7 @@ class Made:
     label: NDArray[np.uint8] | None = None
     size: tuple[int, int] | None = None
     in_file: bool = False
+    place: str = "s3://b"
 
 
 def write_run(
@@ -94,7 +95,7 @@ def _part(shard: str, start: int, stop: int) -> Part:
 
 
 def _row(image: Made, index: int, card: ModelCard) -> ImageRow:
-    uri = f"s3://b/{image.id}"
+    uri = f"{image.place}/{image.id}"
     if image.mask is None:
         error = sample_error_text("undecodable")
         return ImageRow(image.id, uri, index, None, error, None, None, None, None)

@@ -26,6 +26,7 @@ class Case:
         weights: path; `graph:NAME` is a reference graph, `shared:PATH` a file of ../shared, None the card's own.
         runtime, precision: as `segment run` takes them.
         images: how many: half a minute on two cores, and enough for both engines to work as in large jobs.
+        size: (width, height) to which pictures are enlarged, as JPEGs; None leaves them as they are.
     """
 
     name: str
@@ -34,6 +35,7 @@ class Case:
     runtime: str
     precision: str
     images: int
+    size: tuple[int, int] | None = None
 
     def locate(self) -> str:
         """Return the path of the weights, having written a reference graph that is not there.
@@ -85,6 +87,8 @@ CASES = {
         Case("icnet-onnxruntime", _ICNET, "graph:icnet", "onnxruntime", "f32", 101),
         Case("icnet-int8", "icnet-camvid-int8-onnx-0001", "graph:icnet-int8", "openvino", "bf16", 404),
         Case("deeplab-int8", "deeplabv3-mobilenetv2-dm05-int8", _DEEPLAB, "openvino", "f32", 808),
+        Case("deeplab-1080p", "deeplabv3-mobilenetv2-dm05", "graph:deeplab", "openvino", "f32", 404, (1920, 1080)),
+        Case("deeplab-12mp", "deeplabv3-mobilenetv2-dm05", "graph:deeplab", "openvino", "f32", 202, (4000, 3000)),
         Case("deeplab-f32", "deeplabv3-mobilenetv2-dm05", "graph:deeplab", "openvino", "f32", 606),
         Case("deeplab-onnxruntime", "deeplabv3-mobilenetv2-dm05", "graph:deeplab", "onnxruntime", "f32", 404),
         Case("demo", "demo-streets", None, "openvino", "f32", 1600),

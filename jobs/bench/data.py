@@ -14,10 +14,14 @@ import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from PIL import Image
 
 from jobs.bench.cases import SHARED
 from segment.demo.dataset import read_scenes
 from segment.store.names import is_image, is_label
+
+_ENLARGED = 16  # pictures of a large size: a minute is enough to make them
+_GRAIN, _QUALITY = 4.0, 90  # standard deviation of the grain; of JPEGs
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,26 @@ class Pictures:
         kind = Path(self.images[0][0]).suffix.removeprefix(".").upper()
         return f"{self.source}: {kind}, {first.shape[1]}x{first.shape[0]}, {mean / 1e3:.0f} kB each, with labels"
 
+    def enlarged(self, width: int, height: int) -> Pictures:
+        """A few of them at the size of a phone's or a car's photos, the same bytes each time, with 8-bit index labels.
+
+        The middle of the picture, as much of it as the aspect allows, enlarged bicubically; grain makes the JPEGs as
+        large as such photos are.
+        """
+        images, labels = [], []
+        for number, ((name, image), label) in enumerate(zip(self.images[:_ENLARGED], self.labels, strict=False)):
+            pixels = _middle(cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_COLOR), width / height)
+            classes = _middle(np.asarray(Image.open(io.BytesIO(label))), width / height)
+            grain = np.random.default_rng(number).standard_normal((height, width, 1)) * _GRAIN
+            grainy = np.clip(cv2.resize(pixels, (width, height), interpolation=cv2.INTER_CUBIC) + grain, 0, 255)
+            quality = [cv2.IMWRITE_JPEG_QUALITY, _QUALITY]
+            images.append(
+                (f"{Path(name).stem}.jpg", cv2.imencode(".jpg", grainy.astype(np.uint8), quality)[1].tobytes())
+            )
+            large = cv2.resize(classes, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+            labels.append(cv2.imencode(".png", large)[1].tobytes())
+        return Pictures(f"{self.source}, enlarged", images, labels)
+
     def repeated(self, number: int) -> Pictures:
         """As many as wanted: the same ones again under other names."""
         chosen = [(turn, i) for turn in range(-(-number // len(self.images))) for i in range(len(self.images))]
@@ -49,6 +73,14 @@ class Pictures:
             [(f"{turn:03d}-{self.images[i][0]}", self.images[i][1]) for turn, i in chosen[:number]],
             [self.labels[i] for _, i in chosen[:number]],
         )
+
+
+def _middle(pixels: np.ndarray, aspect: float) -> np.ndarray:
+    """The largest area of this aspect (width by height) in the middle of a picture."""
+    height, width = pixels.shape[:2]
+    inner = (min(height, round(width / aspect)), min(width, round(height * aspect)))
+    top, left = (height - inner[0]) // 2, (width - inner[1]) // 2
+    return np.ascontiguousarray(pixels[top : top + inner[0], left : left + inner[1]])
 
 
 def find_pictures(images: Path | None, labels: Path | None) -> Pictures:
@@ -121,25 +153,44 @@ def _write_parquet(path: Path, pairs: list[Any]) -> None:
     pq.write_table(table, path, row_group_size=32)
 
 
+def _masks(output: Path) -> dict[str, bytes]:
+    """The encoded masks of `segment run` by the stem of their image."""
+    files = sorted(output.glob("masks/*/*.parquet"))
+    rows = [row for file in files for row in pq.ParquetFile(file).read(columns=["id", "mask"]).to_pylist()]
+    return {Path(row["id"]).stem: row["mask"]["bytes"] for row in rows}
+
+
+def _pixels(data: bytes) -> np.ndarray:
+    return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+
+
 def agreement(ours: Path, theirs: Path) -> float:
     """Share of pixels, 0-1, in which the masks of `segment run` and of a peer's `masks.parquet` are equal."""
-    own = {}
-    for file in sorted(ours.glob("masks/*/*.parquet")):
-        for row in pq.ParquetFile(file).read(columns=["id", "mask"]).to_pylist():
-            own[Path(row["id"]).stem] = row["mask"]["bytes"]
+    own = _masks(ours)
     equal = total = 0
     rows = pq.read_table(theirs / "masks.parquet", columns=["path", "mask"]).to_pylist()
     if len(rows) != len(own):
         return 0.0
     for row in rows:
-        mine, other = (
-            cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-            for data in (own[Path(row["path"]).stem], row["mask"])
-        )
+        mine, other = _pixels(own[Path(row["path"]).stem]), _pixels(row["mask"])
         if mine.shape != other.shape:
             return 0.0
         equal, total = equal + int((mine == other).sum()), total + mine.size
     return equal / total
+
+
+def different_outputs(one: Path, other: Path) -> list[str]:
+    """Name the files that two outputs do not share, or of two versions of the format the masks whose pixels differ."""
+    versions = {json.loads((folder / "run.json").read_bytes())["contract"]["format"] for folder in (one, other)}
+    if len(versions) == 1:
+        return different_files(one, other)
+    ours, theirs = _masks(one), _masks(other)
+    unequal = {name for name in ours.keys() & theirs.keys() if not _equal(ours[name], theirs[name])}
+    return sorted((ours.keys() ^ theirs.keys()) | unequal)
+
+
+def _equal(one: bytes, other: bytes) -> bool:
+    return np.array_equal(_pixels(one), _pixels(other))
 
 
 def different_files(one: Path, other: Path) -> list[str]:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from bare_enlarging import onnx_best, openvino_best, openvino_small_scores, without_unused
 
 Model = Callable[[np.ndarray], np.ndarray]  # uint8[1, H, W, 3] RGB to uint8[H, W]
 
@@ -36,7 +37,9 @@ def openvino_model(spec: dict[str, Any]) -> Model:
     sizes = {"N": 1, "C": 3, "H": contract["height"], "W": contract["width"]}
     model.reshape([sizes[axis] for axis in contract["layout"]])
     output = model.outputs[0].get_node().input_value(0)
-    if contract["kind"] == "index":
+    if small := openvino_small_scores(output, contract["kind"], contract["output_layout"]):
+        output = openvino_best(small)
+    elif contract["kind"] == "index":
         if "1" in contract["output_layout"]:
             output = ops.squeeze(output, ops.constant(np.int64(contract["output_layout"].index("1")))).output(0)
     else:
@@ -99,14 +102,16 @@ def onnxruntime_model(spec: dict[str, Any]) -> Model:
         add("Sub", np.array(contract["mean"], np.float32).reshape(axes))
         add("Div", np.array(contract["std"], np.float32).reshape(axes))
     nodes[-1].output[0] = given
-    back = []
-    if contract["kind"] != "index":
+    back = onnx_best(model, made, contract["kind"], contract["output_layout"])
+    if back:
+        made = back[-1].output[0]
+    elif contract["kind"] != "index":
         axis = contract["output_layout"].index("C")
         back.append(helper.make_node("ArgMax", [made], ["limit_best"], axis=axis, keepdims=0))
         made = "limit_best"
     back.append(helper.make_node("Cast", [made], ["limit_out"], to=TensorProto.UINT8))
     shape = [1, contract["height"], contract["width"], 3]
-    nodes = [*nodes, *graph.node, *back]
+    nodes = without_unused([*nodes, *graph.node, *back])
     del graph.node[:], graph.input[:], graph.output[:]
     graph.node.extend(nodes)
     graph.input.append(helper.make_tensor_value_info("limit_in", TensorProto.UINT8, shape))
@@ -119,11 +124,12 @@ def onnxruntime_model(spec: dict[str, Any]) -> Model:
 
 
 def make_step(spec: dict[str, Any]) -> Callable[[bytes, bytes | None], np.ndarray | None]:
-    """What is done to one image and its label; returns the counts `float32[C * C]` of label and prediction."""
+    """What is done to one image and its label; returns the counts `[C * C]` of label and prediction."""
+    import bare
     import cv2
-    from PIL import Image
 
     cv2.setNumThreads(1)
+    bare.keep_freed_blocks()
     contract = spec["contract"]
     predict = {"openvino": openvino_model, "onnxruntime": onnxruntime_model}[spec["runtime"]](spec)
     entry, border = (contract["width"], contract["height"]), contract["pad"]
@@ -148,25 +154,24 @@ def make_step(spec: dict[str, Any]) -> Callable[[bytes, bytes | None], np.ndarra
         elif contract["resampler"] == "opencv":
             inside = cv2.resize(pixels, size, interpolation=cv2.INTER_LINEAR)
         else:
-            inside = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR))
+            inside = bare.pillow_bilinear(pixels, size)
         if size == entry:
             return inside
         right, below = entry[0] - size[0], entry[1] - size[1]
         return cv2.copyMakeBorder(inside, 0, below, 0, right, cv2.BORDER_CONSTANT, value=border)
 
     def step(image: bytes, label: bytes | None) -> np.ndarray | None:
-        pixels = cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_COLOR_RGB)
+        pixels = bare.decode(image)
         size = content(pixels)
         mask = predict(resized(pixels, size)[np.newaxis])
         source = nearest(mask[: size[1], : size[0]] if border else mask, (pixels.shape[1], pixels.shape[0]), "pillow")
-        cv2.imencode(".png", source)
+        bare.encode(source)
         if label is None:
             return None
-        truth = cv2.imdecode(np.frombuffer(label, np.uint8), cv2.IMREAD_UNCHANGED)
+        truth = bare.decode_label(label)
         scored = source if at_source else mask
         truth = nearest(truth, (scored.shape[1], scored.shape[0]), contract["label_resampler"])
-        # a bincount of label and prediction; twice as fast as numpy's, and exact below 2^24 pixels
-        return cv2.calcHist([truth, scored], [0, 1], None, [classes] * 2, [0, classes] * 2).ravel()
+        return bare.count(truth, scored, classes)
 
     return step
 

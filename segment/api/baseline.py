@@ -47,7 +47,7 @@ def compare(
     Args:
         a: path or URL of the prefix that the baseline's job wrote to.
         b, others: those of the runs to compare with it.
-        map: classes of A and of the others that are the same, as `A-name=B-name`; others are matched by name.
+        map: classes of A and of another run that are the same, as `A-name=B-name`; others are matched by name.
         convention: of all scores; None takes the one of A's card.
         ignore, merge, classes, by, group_by, resamples, seed: see `segment.score`; classes by their names in A.
         masks: compare masks pixel by pixel; if not, only the counts that are stored.

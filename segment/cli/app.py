@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
@@ -15,11 +15,27 @@ if TYPE_CHECKING:
 
 
 class Stopped(BaseException):
-    """A signal stops the command. Not an `Exception`, so that no handler of errors catches it."""
+    """A signal stops the command. Not an `Exception`, so that no handler of errors catches it.
+
+    Attributes:
+        command: name of the command in progress; None before it begins.
+    """
+
+    command: ClassVar[str | None] = None
 
     def __init__(self, number: int) -> None:
-        super().__init__("stopped; committed parts stay, the same command resumes the run")
+        left = _LEFT.get(self.command or "")
+        super().__init__(f"stopped; {left}" if left else "stopped")
         self.exit_code = 128 + number
+
+
+# What a command leaves behind; the others write nothing, or write it in the end.
+_LEFT = {
+    "run": "committed parts stay, the same command resumes the run",
+    "demo": "the same command begins anew",
+    "export": "files that are written stay, the same command writes those that are missing",
+    "overlay": "files that are written stay, the same command writes all again",
+}
 
 
 app = typer.Typer(
@@ -53,11 +69,13 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _root(
+    context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     """Batch semantic segmentation."""
+    Stopped.command = context.invoked_subcommand
 
 
 def parse_options(texts: list[str] | None) -> dict[str, Any]:

@@ -16,7 +16,7 @@ def compare(
     outputs: Annotated[list[str], typer.Argument(help="Output prefixes of two or more runs; A is the baseline.")],
     map: Annotated[  # noqa: A002
         list[str] | None,
-        option("map", "A-NAME=B-NAME", "A class of A and the one of the others that it is; repeatable."),
+        option("map", "A-NAME=B-NAME", "A class of A and the one of another run that it is; repeatable."),
     ] = None,
     convention: Annotated[
         Convention | None,
@@ -38,7 +38,7 @@ def compare(
             "fail-below",
             "POINTS",
             "Exit with 1 where the change of mIoU is below this, such as -0.5: the lower bound of its interval "
-            "decides, with --resamples 0 the change itself.",
+            "decides, with --resamples 0 the change itself. Images of A that are errors in another run fail it, too.",
         ),
     ] = None,
     fail_below_agreement: Annotated[
@@ -72,12 +72,14 @@ def compare(
     from segment.report.console import console_for
     from segment.store.names import shown
 
+    limits = Limits(fail_below, fail_below_agreement)
+    limits.refuse_without_masks(masks)
     asked = ComparisonRequest(
         convention.value if convention else None, ignore, merge or (), classes, by, group_by, resamples, seed,
         map or (), masks,
     )  # fmt: skip
     found = compare_and_show(outputs, asked, open_store(storage_option), to)
-    decided = verdicts(found, Limits(fail_below, fail_below_agreement))
+    decided = verdicts(found, limits)
     if decided or found.page:
         streams.work_is_done()  # the exit code, or the page, is the answer
     if format is ScoreFormat.json:

@@ -33,7 +33,9 @@ def report(
     page: Annotated[
         bool | None,
         typer.Option(
-            "--page/--no-page", help="Write OUTPUT/report/index.html [with --format table].", show_default=False
+            "--page/--no-page",
+            help="Write OUTPUT/report/index.html; by default with --format table.",
+            show_default=False,
         ),
     ] = None,
     intervals: Annotated[

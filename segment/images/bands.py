@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from segment.errors import SampleError
 from segment.images import headers
-from segment.images.codec import Picture, decode_picture
+from segment.images.codec import Fit, Picture, decode_picture
 from segment.images.magic import image_format
 from segment.images.tiff_raster import RGB, PixelReader
 from segment.images.tiff_segments import TiffSegments
@@ -24,7 +24,7 @@ _NO_BANDS = {0: "white is 0", 3: "indices of a palette"}  # by PhotometricInterp
 _SECONDARY = 0b101  # NewSubfileType: an overview, or a mask
 
 
-def decode_image(data: bytes, spec: Input | None, max_pixels: int) -> Picture:
+def decode_image(data: bytes, spec: Input | None, max_pixels: int, fit: Fit | None = None) -> Picture:
     """Decode an image as a card reads it: RGB, or its bands in the card's order.
 
     Args:
@@ -32,6 +32,7 @@ def decode_image(data: bytes, spec: Input | None, max_pixels: int) -> Picture:
             three bands: red, green, blue.
         spec: the card's input; None for RGB.
         max_pixels: limit that is checked by the header before any pixel is decoded.
+        fit: see `decode_picture`.
 
     Returns:
         Pixels `uint8[H, W, 3]`, or `uint8[H, W, number of bands]`; 16-bit bands are mapped from `band_range` to 0-255.
@@ -42,7 +43,7 @@ def decode_image(data: bytes, spec: Input | None, max_pixels: int) -> Picture:
     """
     if spec is not None and spec.bands is not None and image_format(data) == "TIFF":
         return _decode_tiff(data, spec, max_pixels)
-    return with_bands(decode_picture(data, max_pixels), spec)
+    return with_bands(decode_picture(data, max_pixels, fit), spec)
 
 
 def pixel_reader(spec: Input) -> PixelReader:

@@ -6,11 +6,13 @@ No pixel is scaled, clipped or blended. Formats and modes that do not hold exact
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import cv2
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 from PIL.ImageFile import ImageFile
@@ -122,8 +124,17 @@ def _covers_part(header: ImageFile) -> bool:
 
 def _read(header: Image.Image, orientation: int) -> NDArray[Any]:
     """Decode with Pillow: OpenCV would replace palette indices by colours."""
-    pixels = np.asarray(header)
+    pixels = _loaded(header)
     return _upright(header, pixels.astype(np.uint8) if pixels.dtype == bool else pixels, orientation)
+
+
+def _loaded(header: Image.Image) -> NDArray[Any]:
+    """Decode with Pillow. One band of bytes is not copied where it is one block of memory, as it is up to 16 MB."""
+    header.load()
+    if header.mode in ("L", "P"):
+        with suppress(ValueError):
+            return np.asarray(pa.array(header)).reshape(header.height, header.width)
+    return np.asarray(header)
 
 
 def _upright(header: Image.Image, pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
@@ -165,7 +176,7 @@ def _is_premultiplied(header: Image.Image) -> bool:
 
 def _single_band(header: Image.Image) -> NDArray[np.uint8]:
     """Return palette indices; any alpha channel must be opaque. A transparent palette entry is an ordinary index."""
-    pixels = np.asarray(header)
+    pixels = _loaded(header)
     return np.asarray(_opaque(pixels, 1, header)[..., 0] if pixels.ndim == 3 else pixels, dtype=np.uint8)
 
 

@@ -23,16 +23,18 @@ Values = tuple[str | None, ...]
 
 
 def value_text(value: object) -> str | None:
-    """Return a value as text: text as it is, all else as JSON; None for nothing (null, NaN, empty text).
+    """Return a value as text: what JSON has as JSON, all else as it is; None for nothing (null, NaN, empty text).
 
     Signatures and passwords of URLs are masked: nothing that a run writes contains one.
 
-    >>> [value_text(value) for value in ("fog", 3, 0.5, True, ["a", 1], float("nan"), "")]
-    ['fog', '3', '0.5', 'true', '["a", 1]', None, None]
+    >>> from decimal import Decimal
+    >>> [value_text(value) for value in ("fog", 3, Decimal("0.50"), True, ["a", 1], float("nan"), "")]
+    ['fog', '3', '0.50', 'true', '["a", 1]', None, None]
     """
     if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
         return None
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    is_json = isinstance(value, int | float | list | tuple | dict)
+    text = json.dumps(value, ensure_ascii=False, default=str) if is_json else str(value)
     return masked_text(text.encode("utf-8", "backslashreplace").decode())
 
 

@@ -123,6 +123,26 @@ def common_classes(a: Classes, b: Classes, pairs: Sequence[str] = ()) -> CommonC
     return CommonClasses(Classes(names=names, palette=palette, ignore=tuple(ignored)), tuple(of_a), tuple(of_b))
 
 
+def pairs_of_each(pairs: Sequence[str], a: Classes, others: Sequence[Classes]) -> list[list[str]]:
+    """Return for each of several models the pairs (`A-name=B-name`) that name a class of it.
+
+    Raises:
+        UsageError: a pair is none, or names a class of no model.
+    """
+    found: list[list[str]] = [[] for _ in others]
+    for text in pairs:
+        refused: list[UsageError] = []
+        for own, other in zip(found, others, strict=True):
+            try:
+                _pair(text, a, other)
+                own.append(text)
+            except UsageError as error:
+                refused.append(error)
+        if len(refused) == len(others):
+            raise refused[0]
+    return found
+
+
 def _by_name(
     links: Sequence[tuple[int, int]], a: Classes, b: Classes, key: Callable[[str], str]
 ) -> list[tuple[int, int]]:

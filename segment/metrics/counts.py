@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from segment.models.classes import VOID
 
-_EXACT_PIXELS = 1 << 24  # float32 counts exactly up to here
+_STRIP_PIXELS = 1 << 20  # that are counted at a time; OpenCV's float32 counts are exact up to 2^24
+_RUN_PIXELS = 8  # mean length of runs from which on they are counted instead of pixels
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,16 +175,34 @@ def checked_counts(counts: Confusion | NDArray[Any]) -> NDArray[np.int64]:
 
 
 def histogram(planes: list[NDArray[np.uint8]], bins: list[int]) -> NDArray[np.int64]:
-    """Count the joint values of one or two planes; values outside all bins are skipped.
+    """Count the joint values of one or two planes `uint8[H, W]`; values outside all bins are skipped.
 
-    OpenCV is nine times as fast as one bincount on fused indices. It returns float32, so it gets strips of at most
-    `_EXACT_PIXELS` pixels.
+    Masks and labels are flat areas: runs of equal pixels are counted, by the bins of their last pixels. Where runs are
+    short, OpenCV counts every pixel.
     """
     counts = np.zeros(bins, dtype=np.int64)
     height, width = planes[0].shape
-    rows = max(1, _EXACT_PIXELS // width)
-    ranges = [edge for size in bins for edge in (0, size)]
+    rows = max(1, _STRIP_PIXELS // width)
     for top in range(0, height, rows):
         strips = [np.ascontiguousarray(plane[top : top + rows]) for plane in planes]
-        counts += cv2.calcHist(strips, range(len(bins)), None, bins, ranges).reshape(bins).astype(np.int64)
+        values = (strips[0] if len(strips) == 1 else cv2.merge(strips[::-1]).view("<u2")).ravel()
+        ends = values[1:] != values[:-1]
+        if _RUN_PIXELS * np.count_nonzero(ends) > values.size:
+            counts += _by_pixel(strips, bins)
+        else:
+            counts += _by_run(values, ends, bins)
     return counts
+
+
+def _by_run(values: NDArray[Any], ends: NDArray[np.bool_], bins: list[int]) -> NDArray[np.int64]:
+    """Count values, of two planes as `256 * first + second`; `ends`: whether the next value is another one."""
+    last = np.append(np.flatnonzero(ends), values.size - 1)
+    lengths = np.diff(last, prepend=-1)
+    found = np.bincount(values[last], lengths, minlength=256 ** len(bins)).reshape([256] * len(bins))
+    return found[tuple(slice(size) for size in bins)].astype(np.int64)
+
+
+def _by_pixel(strips: list[NDArray[np.uint8]], bins: list[int]) -> NDArray[np.int64]:
+    """Count pixels by OpenCV. It counts in float32, exactly up to 2^24 pixels."""
+    ranges = [edge for size in bins for edge in (0, size)]
+    return cv2.calcHist(strips, range(len(bins)), None, bins, ranges).reshape(bins).astype(np.int64)

@@ -1,4 +1,4 @@
-"""The options of a job for what is written beside masks and confusion; see `segment.models.sessions.Extras`."""
+"""The options of a job for speed, and for what is written beside masks; see `segment.models.sessions.Extras`."""
 
 from __future__ import annotations
 
@@ -80,4 +80,14 @@ class BoundaryOptions(BaseModel):
         description="Count boundary IoU, too: the IoU of the pixels whose distance to an outline is at most this "
         "fraction of the diagonal; 0.02 in its paper, 0.005 for Cityscapes.",
         examples=[0.02],
+    )
+
+
+class SpeedOptions(BaseModel):
+    """Speed: exactness that may be given up."""
+
+    decode: Literal["exact", "fast"] = Field(
+        "exact",
+        description="`fast` decodes a JPEG at 1/2, 1/4 or 1/8 of its size where the model sees it no larger than that; "
+        "some pixels of masks change.",
     )

@@ -36,5 +36,5 @@ def read_checked(url: str, read: Callable[[], T]) -> T:
         if isinstance(error, FileNotFoundError):
             raise
         raise SegmentError(
-            f"{shown(url)} is damaged: delete it, and the same command writes it again ({type(error).__name__})"
+            f"{shown(url)} is damaged: delete it, and the same `segment run` writes it again ({type(error).__name__})"
         ) from None

@@ -79,9 +79,11 @@ def is_resumable(ledger: Ledger, run: Mapping[str, Any], identity: Mapping[str, 
             f"is active there, delete {shown(ledger.url('run.json'))} and run again; else choose another output"
         )
     lines = "\n".join(f"  {line}" for line in differences(identity, run["contract"]))
+    same_format = run["contract"].get("format") == identity.get("format")
+    other = "or use the options of that run" if same_format else "since another version of segment began that run"
     raise UsageError(
         f"{shown(ledger.output)} holds another run; its masks would mix with these:\n{lines}\n"
-        "Choose another output, or use the options of that run."
+        f"Choose another output, {other}."
     )
 
 

@@ -13,7 +13,6 @@ from typing import Any
 import pyarrow as pa
 
 from segment.errors import SegmentError, UsageError
-from segment.metrics import score
 from segment.models.card import ModelCard
 from segment.output.damage import read_checked
 from segment.output.plan import Plan
@@ -204,8 +203,8 @@ class Ledger:
         try:
             stats = merge(folded, classes)
         except FileNotFoundError:
-            raise SegmentError(f"a committed part of {shard} has been lost: run the same command again") from None
-        self.store.write(self.stats_url(shard), to_parquet(_stats_table(shard, stats, card)))
+            raise SegmentError(f"a committed part of {shard} has been lost: run the same `segment run` again") from None
+        self.store.write(self.stats_url(shard), to_parquet(stats_table(shard, stats, card)))
         return stats
 
     def holds_stats(self, shard: str, stats: ShardStats, card: ModelCard) -> bool:
@@ -216,7 +215,7 @@ class Ledger:
         """
         url = self.stats_url(shard)
         written = read_checked(url, lambda: read_table(self.store.read(url)))
-        return bool(written.equals(_stats_table(shard, stats, card)))
+        return bool(written.equals(stats_table(shard, stats, card)))
 
     def part_stats(self, shard: str, part: str, classes: int, fingerprint: str) -> ShardStats:
         """Return the statistics of a committed part, computed from its rows.
@@ -312,11 +311,6 @@ class Ledger:
         """Delete `_SUCCESS` if it exists."""
         if self.is_complete():  # deleting a missing object would already need the permission to delete
             self.store.delete(self.url("_SUCCESS"))
-
-
-def _stats_table(shard: str, stats: ShardStats, card: ModelCard) -> pa.Table:
-    scored = score(stats.confusion, card.classes.ignored_classes, card.metric.convention)
-    return stats_table(shard, stats, card.classes, scored)
 
 
 def to_json(value: Mapping[str, Any]) -> bytes:

@@ -30,7 +30,7 @@ from segment.store.urls import join_url
 MOST_PNG_PIXELS = 100_000_000  # of a mask within its row
 _PREVIEW_PIXELS = 4_000_000
 _DIGITS = 16  # of the SHA-256 of the file, in its name
-_REMEDY = "run the same command again with --verify"
+_REMEDY = "run the same `segment run` again with --verify"
 _NAME = re.compile(rf"(?P<stem>.+)-(?P<digest>[0-9a-f]{{{_DIGITS}}})\.tif")
 
 

@@ -41,7 +41,7 @@ def read_part_rows(ledger: Ledger, shard: str, part: str, columns: Sequence[str]
         return ledger.read_rows(shard, part, columns)
     except FileNotFoundError:
         url = shown(ledger.masks_url(shard, part))
-        raise SegmentError(f"{url} was committed and has been lost: run the same command again") from None
+        raise SegmentError(f"{url} was committed and has been lost: run the same `segment run` again") from None
 
 
 def numbers_of(plan: Plan, parts: Collection[str]) -> list[int]:

@@ -18,11 +18,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from segment.inputs.metadata import Values
-from segment.metrics import Confusion, Score
-from segment.models.classes import Classes
-from segment.output.mask_columns import CELLS, MASK, NO_COLUMNS, ExtraColumns, ImageExtras, features_of, masks_schema
+from segment.metrics import Confusion, score
+from segment.models.card import ModelCard
+from segment.output.mask_columns import (
+    CELLS,
+    MASK,
+    MASKS_SCHEMA,
+    NO_COLUMNS,
+    ExtraColumns,
+    ImageExtras,
+    features_of,
+    masks_schema,
+)
 
-FORMAT_VERSION = 3  # covers the meaning of masks, labels and counts, too; runs of another version are refused
+FORMAT_VERSION = (
+    4  # covers the meaning of masks, labels and counts, and the bytes of PNGs, too; runs of another version are refused
+)
 
 STATS_SCHEMA = pa.schema(
     [
@@ -209,8 +220,17 @@ def _absent(values: Sequence[object]) -> pa.Array:
 
 
 def read_masks(file: BinaryIO, columns: Sequence[str] | None = None) -> pa.Table:
-    """Read an open masks file and check its page checksums; only the given columns are fetched (None: all)."""
-    return pq.ParquetFile(file, page_checksum_verification=True).read(columns=columns)
+    """Read an open masks file and check its page checksums; only the given columns are fetched (None: all).
+
+    Raises:
+        ValueError: a column of every run is not there, or is of another type.
+    """
+    table = pq.ParquetFile(file, page_checksum_verification=True).read(columns=columns)
+    found = {field.name: field.type for field in table.schema}
+    for field in MASKS_SCHEMA:
+        if (columns is None or field.name in columns) and found.get(field.name) != field.type:
+            raise ValueError(f"no column {field.name} of {field.type}")
+    return table
 
 
 def footer_of(table: pa.Table) -> dict[str, object]:
@@ -245,16 +265,16 @@ def fold(table: pa.Table, classes: int) -> ShardStats:
     )
 
 
-def stats_table(shard: str, stats: ShardStats, classes: Classes, scored: Score) -> pa.Table:
+def stats_table(shard: str, stats: ShardStats, card: ModelCard) -> pa.Table:
     """Return the table of a shard's statistics: one row per class and one for void.
 
     Args:
         shard, stats: id and statistics of the shard.
-        classes: of the card.
-        scored: tp, fp, fn and IoU under the card's convention.
+        card: of the model; its convention decides tp, fp, fn and IoU.
     """
+    scored = score(stats.confusion, card.classes.ignored_classes, card.metric.convention)
     matrix = stats.confusion.counts
-    names = [*classes.names, "void"]
+    names = [*card.classes.names, "void"]
     padded = {name: [*getattr(scored, name).tolist(), 0] for name in ("tp", "fp", "fn")}
     size = len(names)
     return pa.table(

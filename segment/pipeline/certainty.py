@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from segment.images import codec, resize
+from segment.images import resize
+from segment.images.mask_png import encode_mask
 from segment.models.card import ModelCard
 from segment.models.sessions.extras import LEVELS
 from segment.output.mask_columns import ImageExtras
@@ -35,7 +36,7 @@ def image_extras(
     """
 
     def png(levels: NDArray[np.uint8]) -> bytes:
-        return codec.encode_mask(resize.restore_mask(levels, card.input, size) if at_source else levels)
+        return encode_mask(resize.restore_mask(levels, card.input, size) if at_source else levels)
 
     pngs = () if probabilities is None else tuple(map(png, probabilities))
     if confidence is None:

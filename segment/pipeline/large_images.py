@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segment.errors import SampleError
-from segment.images import codec
 from segment.images.bands import pixel_reader
 from segment.images.blending import Strip
 from segment.images.labels import LabelDecoder
+from segment.images.mask_png import encode_mask
 from segment.images.raster import Raster
 from segment.images.tiff_labels import LabelRaster, open_label
 from segment.images.tiff_raster import open_raster
@@ -111,8 +111,12 @@ class TiledImages:
         if raster.height * raster.width <= MOST_PNG_PIXELS:
             whole = join_strips(strips, size)
             with clock("encode"):
+<<<<<<< HEAD
                 row = replace(row, mask=codec.encode_mask(whole.mask))
                 levels = self._map(whole.confidence)
+=======
+                row = replace(row, mask=encode_mask(whole))
+>>>>>>> main
         else:
             row = replace(row, mask_path=self._mask_file(part, row.index, raster, strips, clock))
         clock.tiles += image.tiles

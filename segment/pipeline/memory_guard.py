@@ -11,6 +11,7 @@ from contextlib import suppress
 
 import psutil
 
+from segment.pipeline.allocator import keep_freed_blocks
 from segment.pipeline.resources import available_cpus, node_memory
 
 OVER_BUDGET = 86  # exit code of a worker process that ended itself
@@ -77,8 +78,11 @@ class Guard:
 def guard_process(budget: int | None, share: float | None = None) -> Guard:
     """Let this worker process end itself with exit code `OVER_BUDGET` when it uses too much memory; see `Guard`.
 
+    Every worker process of every engine begins here, so here its allocator is set, too; see `keep_freed_blocks`.
+
     Args:
         budget: bytes, from `--worker-memory`.
         share: fraction of the node's memory, 0-1; None divides it by the CPUs, each of which may have a worker.
     """
+    keep_freed_blocks()
     return Guard(budget, share or 1 / available_cpus(), lambda: os._exit(OVER_BUDGET))

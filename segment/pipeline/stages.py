@@ -10,15 +10,17 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from segment.errors import SampleError, sample_error_text
-from segment.images import codec, resize
+from segment.images import resize
 from segment.images.bands import decode_image
 from segment.images.labels import Label, LabelDecoder
+from segment.images.mask_png import encode_mask
 from segment.inputs.discover import Sample
 from segment.inputs.parts import SEGMENTED
 from segment.job import Settings
@@ -79,10 +81,7 @@ class Task:
         """Return the decoder of the run's labels."""
         settings = self.settings
         return LabelDecoder(
-            self.card.classes,
-            settings.label_encoding,
-            settings.label_remap,
-            allow_lossy=settings.allow_lossy_labels,
+            self.card.classes, settings.label_encoding, settings.label_remap, allow_lossy=settings.allow_lossy_labels
         )
 
 
@@ -156,19 +155,20 @@ def decode(samples: Sequence[Sample], task: Task) -> Frames:
     remarks: dict[int, tuple[str, ...]] = {}
     details: dict[int, str] = {}
     brightness: dict[int, float] = {}
+    fit = partial(resize.fitted_size, spec) if task.settings.decode == "fast" else None
     for position, sample in enumerate(samples):
         try:
             if sample.fault not in SEGMENTED:
                 raise SampleError(str(sample.fault))
-            picture = decode_image(sample.image, spec, task.settings.max_pixels)
-            pixels.append(resize.resize_image(picture.pixels, spec))
+            picture = decode_image(sample.image, spec, task.settings.max_pixels, fit)
+            pixels.append(resize.resize_image(picture.pixels, spec, picture.size))
         except SampleError as error:
             faults[position] = error.code
             if error.detail:
                 details[position] = error.detail
             sizes.append(None)
             continue
-        sizes.append((picture.pixels.shape[0], picture.pixels.shape[1]))
+        sizes.append(picture.size)
         if BRIGHTNESS in task.settings.keep:
             brightness[position] = mean_luma(picture.pixels)
         if picture.orientation != 1:
@@ -254,7 +254,7 @@ def _encode_one(
         return replace(row, error=sample_error_text(fault or "undecodable", frames.details.get(position, "")))
     card = task.card
     at_source = resize.restore_mask(mask, card.input, size) if _needs_source(task) else mask
-    row = replace(row, mask=codec.encode_mask(at_source if task.settings.mask_size == "source" else mask))
+    row = replace(row, mask=encode_mask(at_source if task.settings.mask_size == "source" else mask))
     try:
         label = _read_label(sample, size, frames.turned_by.get(position, 1), labels)
     except SampleError as error:  # the mask is good, only its label is not: keep the mask

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from segment.errors import UsageError
+from segment.errors import StoreError, UsageError
+from segment.images import resize
 from segment.images.codec import decode_mask
 from segment.images.regions import Region, disagreements
 from segment.output.ledger import Ledger
@@ -70,7 +71,7 @@ class LabelErrors:
         labelled: number of labelled images.
         differing: of which a pixel is not predicted as it is labelled.
         looked_at: of which masks and labels were read: those with the most suspicious counts.
-        unreadable: of these, whose source or label is gone or has changed.
+        unreadable: of these, whose source or label is gone, has changed, is too large or cannot be read.
         confidence: what the confidence of a region is, in words; `""` in a run without it.
     """
 
@@ -90,7 +91,7 @@ class LabelErrors:
                 f"looked at {count(self.looked_at, 'image')} of {self.differing:,}, those with the worst counts"
             )
         if self.unreadable:
-            lines.append(f"{count(self.unreadable, 'source')} gone or changed, or too large")
+            lines.append(f"{count(self.unreadable, 'source')} gone, changed, too large, or not readable")
         return lines
 
 
@@ -104,7 +105,7 @@ def find_label_errors(ledger: Ledger, plan: Plan, task: Task, number: int, image
 
     Raises:
         UsageError: no image is labelled.
-        SegmentError: a masks file is damaged or lost, or the store refuses a request.
+        SegmentError: a masks file is damaged or lost, or the store of the sources does not answer.
     """
     suspicious, labelled, differing = _suspicious_images(ledger, plan, task, images)
     if not labelled:
@@ -115,6 +116,8 @@ def find_label_errors(ledger: Ledger, plan: Plan, task: Task, number: int, image
 
     def read(row: Row) -> list[LikelyError] | None:
         view = read_view(ledger, row, task)
+        if not view.reachable:
+            raise StoreError(f"the store of {shown(view.uri)} does not answer: labels and sources cannot be looked at")
         return None if view.label is None else list(_of_image(ledger, row, view, task, has_maps))
 
     for regions in in_order(read, suspicious, name="labels", threads=_THREADS, ahead=2 * _THREADS):
@@ -161,8 +164,9 @@ def _of_image(ledger: Ledger, row: Row, view: ImageView, task: Task, has_maps: b
         table = read_part_rows(ledger, row.part.shard, row.whole, columns)
         stored = table.slice(row.position, 1).to_pylist()[0]
     sure = decode_mask(stored["confidence"]["bytes"]) if stored.get("confidence") else None
-    if sure is not None and sure.shape != view.mask.shape:
-        sure = None  # of another size than the image: the mean of the class is taken
+    if sure is not None:
+        height, width = view.mask.shape
+        sure = resize.restore_mask(sure, task.card.input, (height, width))
     for region in disagreements(view.label, view.mask, classes.ignored_classes):
         confidence = _confidence(region, stored, sure)
         yield LikelyError(

@@ -77,8 +77,8 @@ def read_view(ledger: Ledger, row: Row, task: Task, with_source: bool = True) ->
     if with_source and not is_preview:
         try:
             photo, label = _source(row, task, size)
-        except StoreError:
-            reachable = False
+        except StoreError as error:
+            reachable = error.object_specific
         except (SegmentError, SampleError, FileNotFoundError):
             pass
     return ImageView(

@@ -166,12 +166,12 @@ def run_identity(job: Job, card: ModelCard, weights: Weights, runtime: Runtime, 
         runtime=dataclasses.asdict(runtime),
         batch_size=None if runtime.device == "cpu" else batch,  # GPU kernels depend on the batch size
         weights_sha384=weights.sha384,
-        **_extras_identity(job, card),
+        **_options_identity(job, card),
     )
 
 
-def _extras_identity(job: Job, card: ModelCard) -> dict[str, Any]:
-    """Return nothing where there are no extras, so that the identity of such runs stays as it was."""
+def _options_identity(job: Job, card: ModelCard) -> dict[str, Any]:
+    """Return nothing where these options are off, so that the identity of such runs stays as it was."""
     extras = job_extras(job, card)
     identity: dict[str, Any] = {}
     if extras.confidence:
@@ -180,6 +180,8 @@ def _extras_identity(job: Job, card: ModelCard) -> dict[str, Any]:
         identity["probabilities"] = list(extras.probabilities)
     if job.boundary is not None:
         identity["boundary"] = job.boundary
+    if job.decode != "exact":
+        identity["decode"] = job.decode
     return identity
 
 

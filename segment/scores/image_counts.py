@@ -70,14 +70,6 @@ class ImageCounts:
         np.add.at(flat, self.cells, self.counts)
         return Confusion(flat.reshape(-1, self.classes))
 
-    def dense(self) -> NDArray[np.int64]:
-        """Return the counts as `int64[n, C + 1, C]`, 8 bytes a cell; for a few images, as `take` gives them."""
-        size = (self.classes + 1) * self.classes
-        flat = np.zeros(len(self) * size, np.int64)
-        owner = np.repeat(np.arange(len(self)), np.diff(self.offsets))
-        np.add.at(flat, owner * size + self.cells, self.counts)
-        return flat.reshape(len(self), self.classes + 1, self.classes)
-
     def by_role(
         self, roles: NDArray[np.int16], units: NDArray[np.intp] | None = None, number: int | None = None
     ) -> NDArray[np.float64]:

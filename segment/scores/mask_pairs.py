@@ -50,8 +50,10 @@ class Pairs:
         a, b: the counts of each run, by the classes of its card.
         masks: pixels by A's and B's mask, in the place of label and prediction, by the common classes; None if masks
             were not compared.
-        resized_a, resized_b: number of masks that were enlarged to the size of their image.
+        resized_a, resized_b: number of masks that were resized to their image.
         other_size: images left out, as their source has another size in the other run.
+        elsewhere: number of images whose source has another URI in the other run.
+        example: both URIs of the first of these.
     """
 
     rows_a: NDArray[np.intp]
@@ -62,6 +64,8 @@ class Pairs:
     resized_a: int = 0
     resized_b: int = 0
     other_size: int = 0
+    elsewhere: int = 0
+    example: tuple[str, str] | None = None
 
     def __len__(self) -> int:
         return len(self.rows_a)
@@ -89,13 +93,16 @@ def read_pairs(
     of_a: list[ImageCounts] = []
     of_b: list[ImageCounts] = []
     of_masks: list[ImageCounts] = []
-    parts_kept, enlarged = [np.empty(0, np.bool_)], np.zeros(2, np.int64)
+    parts_kept, resized, elsewhere = [np.empty(0, np.bool_)], np.zeros(2, np.int64), 0
+    example: tuple[str, str] | None = None
     for block in in_order(reader.read, _by_part(a.rows, matches), name="pairs", threads=_THREADS, ahead=2 * _THREADS):
         of_a.append(block.a)
         of_b.append(block.b)
         of_masks.append(block.masks)
         parts_kept.append(block.kept)
-        enlarged += block.enlarged
+        resized += block.resized
+        elsewhere += block.elsewhere
+        example = example or block.example
     kept = np.concatenate(parts_kept)
     return Pairs(
         matches.rows_a[kept],
@@ -103,9 +110,11 @@ def read_pairs(
         _drained(len(a.card.classes), of_a, meta),
         _drained(len(b.card.classes), of_b),
         _drained(len(common.classes), of_masks) if with_masks else None,
-        int(enlarged[0]),
-        int(enlarged[1]),
+        int(resized[0]),
+        int(resized[1]),
         int(np.count_nonzero(~kept)),
+        elsewhere,
+        example,
     )
 
 
@@ -124,13 +133,15 @@ def _by_part(a: RunRows, matches: Matches) -> Iterator[tuple[NDArray[np.intp], N
 
 @dataclass(frozen=True, eq=False)
 class _Block:
-    """The images of a part of A: which of them can be compared, their counts, and the number of masks enlarged."""
+    """The images of a part of A: which of them can be compared, their counts, and the numbers that `Pairs` sums."""
 
     kept: NDArray[np.bool_]
     a: ImageCounts
     b: ImageCounts
     masks: ImageCounts
-    enlarged: NDArray[np.int64]
+    resized: NDArray[np.int64]
+    elsewhere: int
+    example: tuple[str, str] | None
 
 
 class _Reader:
@@ -140,8 +151,8 @@ class _Reader:
         self._a, self._b, self._common, self._with_masks = a, b, common, with_masks
         self._large = threading.Lock()  # masks in files of their own, of which one image's are in memory at once
         self._meta, mask = meta, ["mask"] if with_masks else []
-        self._part_of_a = self._part_reader(a, [*count_columns(meta), *mask])
-        self._part_of_b = functools.lru_cache(maxsize=_CACHED)(self._part_reader(b, [*count_columns(), *mask]))
+        self._part_of_a = self._part_reader(a, ["uri", *count_columns(meta), *mask])
+        self._part_of_b = functools.lru_cache(maxsize=_CACHED)(self._part_reader(b, ["uri", *count_columns(), *mask]))
 
     @staticmethod
     def _part_reader(side: Side, columns: list[str]) -> Callable[[int], pa.Table]:
@@ -156,10 +167,13 @@ class _Reader:
         one, other = one.filter(pa.array(kept)), other.filter(pa.array(kept))
         a = counts_of_rows(len(self._a.card.classes), one, self._meta)
         b = counts_of_rows(len(self._b.card.classes), other)
-        matrices, enlarged = self._confusions(one, other) if self._with_masks else ([], np.zeros(2, np.int64))
+        matrices, resized = self._confusions(one, other) if self._with_masks else ([], np.zeros(2, np.int64))
         pixels = a.pixels if self._with_masks else np.empty(0, np.int64)
         ids = a.ids if self._with_masks else pa.chunked_array([], pa.string())
-        return _Block(kept, a, b, counts_of_matrices(len(self._common.classes), ids, pixels, matrices), enlarged)
+        masks = counts_of_matrices(len(self._common.classes), ids, pixels, matrices)
+        moved = np.flatnonzero(np.asarray(pc.not_equal(one["uri"], other["uri"])))
+        example = (one["uri"][moved[0]].as_py(), other["uri"][moved[0]].as_py()) if len(moved) else None
+        return _Block(kept, a, b, masks, resized, len(moved), example)
 
     @staticmethod
     def _rows_of(listed: RunRows, rows: NDArray[np.intp], read: Callable[[int], pa.Table]) -> pa.Table:
@@ -173,7 +187,7 @@ class _Reader:
         return pa.concat_tables([table.replace_schema_metadata(None) for table in tables]).take(pa.array(back))
 
     def _confusions(self, one: pa.Table, other: pa.Table) -> tuple[list[Confusion], NDArray[np.int64]]:
-        enlarged = np.zeros(2, np.int64)
+        resized = np.zeros(2, np.int64)
         found = []
         columns = ["height", "width", "mask"]
         for row_a, row_b in zip(one.select(columns).to_pylist(), other.select(columns).to_pylist(), strict=True):
@@ -184,10 +198,10 @@ class _Reader:
                 for number, side in enumerate((self._a, self._b)):
                     if masks[number].shape != size:
                         masks[number] = resize.restore_mask(masks[number], side.card.input, size)
-                        enlarged[number] += 1
+                        resized[number] += 1
                 to_a, to_b = self._common.tables
                 found.append(Confusion.of(to_b[masks[1]], to_a[masks[0]], len(self._common.classes)))
-        return found, enlarged
+        return found, resized
 
 
 def _mask(side: Side, row: Mapping[str, Any]) -> NDArray[np.uint8]:

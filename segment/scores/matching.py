@@ -69,6 +69,7 @@ class Matches:
         rows_a, rows_b: `int64[m]`, indices of their rows in `RunRows`.
         only_a, only_b: number of rows of which the other run has none.
         failed_a, failed_b: number of error rows.
+        failed_of_a, failed_of_b: number of A's images that are error rows in B, and the other way round.
         by_shard: whether ids come several times, so that only shard and id together name an image.
     """
 
@@ -78,6 +79,8 @@ class Matches:
     only_b: int
     failed_a: int
     failed_b: int
+    failed_of_a: int
+    failed_of_b: int
     by_shard: bool
 
     def __len__(self) -> int:
@@ -90,12 +93,12 @@ def match(a: RunRows, b: RunRows) -> Matches:
     Raises:
         SegmentError: a shard has two sound rows of one id.
     """
-    by_shard = not all(_is_unique(rows.ids, rows) for rows in (a, b))
+    by_shard = any(map(_comes_in_several_shards, (a, b)))
     keys_a, keys_b = (_qualified(rows) if by_shard else rows.ids for rows in (a, b))
-    if by_shard and not (_is_unique(keys_a, a) and _is_unique(keys_b, b)):
-        raise SegmentError("a shard holds two images of one id: `segment audit` says which, and what to do")
     sound_a, sound_b = np.flatnonzero(a.sound), np.flatnonzero(b.sound)
     wanted, held = keys_a.take(pa.array(sound_a)), keys_b.take(pa.array(sound_b))
+    if not (_is_unique(wanted) and _is_unique(held)):
+        raise SegmentError("a shard holds two images of one id: `segment audit` says which, and what to do")
     place = np.asarray(pc.fill_null(pc.index_in(wanted, value_set=held.combine_chunks()), -1))
     return Matches(
         sound_a[place >= 0],
@@ -104,6 +107,8 @@ def match(a: RunRows, b: RunRows) -> Matches:
         _missing(keys_b, keys_a),
         int(np.count_nonzero(~a.sound)),
         int(np.count_nonzero(~b.sound)),
+        _missing(wanted, held) - _missing(wanted, keys_b),
+        _missing(held, wanted) - _missing(held, keys_a),
         by_shard,
     )
 
@@ -112,10 +117,13 @@ def _missing(keys: pa.ChunkedArray, others: pa.ChunkedArray) -> int:
     return int(np.count_nonzero(~np.asarray(pc.is_in(keys, value_set=others.combine_chunks()))))
 
 
-def _is_unique(keys: pa.ChunkedArray, rows: RunRows) -> bool:
-    """Whether no two sound rows have one key; an id that comes twice in a shard has an error row."""
-    held = keys.filter(pa.array(rows.sound))
-    return bool(pc.count_distinct(held).as_py() == len(held))
+def _comes_in_several_shards(rows: RunRows) -> bool:
+    """Whether an id does, also in an error row: the same id of another shard is another image."""
+    return not _is_unique(rows.ids) and pc.count_distinct(_qualified(rows)) != pc.count_distinct(rows.ids)
+
+
+def _is_unique(keys: pa.ChunkedArray) -> bool:
+    return bool(pc.count_distinct(keys).as_py() == len(keys))
 
 
 def _qualified(rows: RunRows) -> pa.ChunkedArray:

@@ -18,7 +18,8 @@ from segment.models.card import Convention
 from segment.scores.image_counts import ImageCounts
 from segment.store.names import count, shown
 
-FEW = 30  # units below which an interval of the percentile bootstrap is noticeably too narrow
+FEW = 30  # units below which an interval of the percentile bootstrap is noticeably too narrow,
+_VERY_FEW = 10  # and below which it misses the truth in more than a tenth of the cases: of two units, in half of them
 _RARE = 0.01  # share of resamples without a class from which on it is told
 _TOLD = 5  # such classes that are named
 
@@ -83,7 +84,12 @@ class Scored:
             return [f"no intervals: they follow from differences between {kind}, and there {be} {units}"]
         lines = [f"95 % intervals by bootstrap of {units}"]
         if self.has_few:
-            lines[0] += f": below about {FEW} they are somewhat too narrow"
+            how = (
+                "so few make them much too narrow"
+                if self.units < _VERY_FEW
+                else f"below about {FEW} they are somewhat too narrow"
+            )
+            lines[0] += f": {how}"
         shares = dict(zip(names, self.unlabelled, strict=False))
         rare = [name for name in sorted(shares, key=shares.__getitem__, reverse=True) if shares[name] >= _RARE]
         lines += [

@@ -98,7 +98,8 @@ def _slices_of_kept(texts: pa.ChunkedArray, by: str, name: str) -> Slices:
     if not number:
         raise UsageError(f"by = {by!r}: no image has a value of it")
     if numeric and number > _MOST_NUMBERS:
-        thirds = ",".join(f"{float(found.values[number * third // 3]):g}" for third in (1, 2))
+        distinct = list({float(value): value for value in found.values}.values())
+        thirds = ",".join(distinct[len(distinct) * third // 3] for third in (1, 2))
         raise UsageError(
             f"by = {by!r} has {number:,} distinct values, such as {some}: give bounds between slices, as --by "
             f"'{by}:{thirds}'"
@@ -188,7 +189,9 @@ def groups_of(ids: pa.ChunkedArray, by: str, meta: Mapping[str, pa.ChunkedArray]
             that its group is not known.
     """
     meta = meta or {}
-    if (name := kept_name(by, meta, "group_by")) and by.removeprefix(META) == name:
+    if name := kept_name(by, meta, "group_by"):
+        if by.removeprefix(META) != name:
+            raise UsageError(f"group_by = {by!r}: a group has one value of {name!r}, and no bounds: leave them out")
         if missing := meta[name].null_count:
             raise UsageError(
                 f"group_by = {by!r}: {count(missing, 'image')} of {len(ids):,} without a value: images without a group "

@@ -10,16 +10,19 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
+from rich.text import Text
 
+from segment.cli.app import Stopped, app
 from segment.errors import UsageError
 from segment.job import Job, job_record, job_to_toml, make_job, read_job_file
 from segment.models.card_input import Input
@@ -475,3 +478,33 @@ def test_a_finished_run_says_that_there_is_nothing_to_do(segment: Call, place: P
     called = segment(*place.flags())
     assert (called.code, called.err) == (0, "complete already: 3 images, nothing to do\n")
     assert "3 images · 1 shard · 0 errors · 3 scored" in called.out
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("run", "stopped; committed parts stay, the same command resumes the run"),
+        ("export", "stopped; files that are written stay, the same command writes those that are missing"),
+        ("overlay", "stopped; files that are written stay, the same command writes all again"),
+        ("demo", "stopped; the same command begins anew"),
+        ("compare", "stopped"),
+        ("models", "stopped"),
+    ],
+)
+def test_a_command_that_is_stopped_says_what_is_true_of_it(segment: Call, command: str, words: str) -> None:
+    assert segment(command, "--help").code == 0
+    stopped = Stopped(15)
+    assert (str(stopped), stopped.exit_code) == (words, 143)
+
+
+def test_no_help_is_eaten_as_markup() -> None:
+    def commands(command: Any) -> Iterator[Any]:
+        yield command
+        for inner in getattr(command, "commands", {}).values():
+            yield from commands(inner)
+
+    found = list(commands(typer.main.get_command(app)))
+    texts = [one.help for one in found] + [parameter.help for one in found for parameter in one.params if one.params]
+    assert len(texts) > 100
+    for text in filter(None, texts):
+        assert Text.from_markup(text).plain == text.replace(r"\[", "[")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import decimal
 import json
 import re
 from pathlib import Path
@@ -198,16 +199,22 @@ def test_parquet_types() -> None:
         "day": pa.array([moment.date(), None]),
         "list": pa.array([[1, 2], None]),
         "text": pa.array(["a", None]).dictionary_encode(),
+        "price": pa.array([decimal.Decimal("1.50"), decimal.Decimal("-20.00")]),
+        "gap": pa.array([datetime.timedelta(seconds=5), None]),
+        "far": pa.array([1 << 58, None], pa.timestamp("s")),
+        "far inside": pa.array([[1 << 58], None], pa.list_(pa.timestamp("s"))),
         "odd": pa.ListArray.from_arrays([0, 1, 2], pa.array([b"\xff", b"a"]).view(pa.string())),
         "bytes": pa.array([b"a", b"b"]),
         "inner": pa.array([{"image": {"bytes": b"a"}, "x": 1}, None]),
     }
     table = pa.table(columns)
-    names = ["float", "time", "day", "list", "text", "none", "inner.x", "odd"]
+    names = ["float", "time", "day", "list", "text", "none", "inner.x", "odd", "price", "gap", "far", "far inside"]
     places = find_kept(table.schema, names, "t")
     rows = [kept_values(names, row)[0] for row in zip(*(kept_column(table, place) for place in places), strict=True)]
-    assert rows[0] == ("0.1", "2024-01-02T03:04:05.000000000Z", "2024-01-02", "[1, 2]", "a", None, "1", None)
-    assert rows[1] == (*(None,) * 7, '["a"]')
+    moment_text = "2024-01-02T03:04:05.000000000Z"
+    wanted = ("0.1", moment_text, "2024-01-02", "[1, 2]", "a", None, "1", None, "1.50", "0:00:05", None, None)
+    assert rows[0] == wanted
+    assert rows[1] == (*(None,) * 7, '["a"]', "-20.00", None, None, None)
     for column in ("bytes", "inner", "inner.image"):
         with pytest.raises(UsageError, match="images or other bytes, which are not kept"):
             find_kept(table.schema, [column], "t")
@@ -345,3 +352,29 @@ def test_groups_that_cannot_be_had() -> None:
         slices_by(counts_with(name=[f"n{n}" for n in range(1001)]), "name", ["x", "y"])
     assert kept_name("video", ["video"], "by") == kept_name("meta:video", ["video"], "by") == "video"
     assert [kept_name(by, ["video"], "by") for by in ("folder", "size", "label:x", "(.)")] == [None] * 4
+
+
+def kept_counts(values: list[str]) -> ImageCounts:
+    """Images with these values of `v`, each of one pixel."""
+    number = len(values)
+    ids, texts = (pa.chunked_array([pa.array(some)]) for some in ([f"{n}.png" for n in range(number)], values))
+    cells, counts = np.zeros(number, np.uint16), np.ones(number, np.uint32)
+    return ImageCounts(2, ids, np.ones(number, np.int64), np.arange(number + 1), cells, counts, {"v": texts})
+
+
+@pytest.mark.parametrize("values", [[str(1_700_000_000 + n) for n in range(60)], [f"{n / 7:.9f}" for n in range(90)]])
+def test_bounds_that_a_message_advises_make_slices(values: list[str]) -> None:
+    counts = kept_counts([*values, f"0{values[0]}"])  # one number in two ways
+    with pytest.raises(UsageError) as refused:
+        slices_by(counts, "v", ["a", "b"])
+    advised = re.findall(r"--by '(.*)'", str(refused.value))[0]
+    found = slices_by(counts, advised, ["a", "b"])
+    sizes = np.bincount(found.of_image)
+    assert len(sizes) == 3
+    assert sizes.max() - sizes.min() <= 2
+
+
+def test_groups_have_no_bounds() -> None:
+    counts = kept_counts(["1", "2"])
+    with pytest.raises(UsageError, match="a group has one value of 'v', and no bounds"):
+        groups_of(counts.ids, "v:1,2", counts.meta)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from segment.errors import InputChanged, StoreError
 from segment.images import codec
+from segment.images.mask_png import encode_mask
 from segment.images.tiff_raster import TiffRaster
 from segment.images.tiff_tags import TiffPage
 from segment.inputs import large_files
@@ -44,7 +45,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "images/a.tif").write_bytes(tiff(PIXELS))
     (tmp_path / "labels/a.tif").write_bytes(tiff(CLASSES))
     (tmp_path / "images/b.png").write_bytes(codec.encode_png(PIXELS))
-    (tmp_path / "labels/b.png").write_bytes(codec.encode_mask(CLASSES))
+    (tmp_path / "labels/b.png").write_bytes(encode_mask(CLASSES))
     (tmp_path / "images/c.tif").write_bytes(tiff(PIXELS[:64, :64]))
     (tmp_path / "labels/c.tif").write_bytes(tiff(CLASSES[:64, :64]))
     return tmp_path

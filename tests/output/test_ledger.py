@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from segment.errors import SegmentError, UsageError
 from segment.inputs.discover import Member, Part, Span
-from segment.metrics import Confusion, score
+from segment.metrics import Confusion
 from segment.output.audit import Audit, audit_listing
 from segment.output.identity import begin, differences, fingerprint_of, identity_of
 from segment.output.ledger import Ledger
@@ -102,7 +102,7 @@ def test_what_is_no_plan_is_not_taken_for_one(ledger: Ledger, stops: list[str] |
     table = PLAN.table.drop_columns("stop")
     STORE.write(ledger.url("plan.parquet"), to_parquet(table.append_column("stop", [stops]) if stops else table))
     with pytest.raises(
-        SegmentError, match=r"plan\.parquet is damaged: delete it, and the same command writes it again"
+        SegmentError, match=r"plan\.parquet is damaged: delete it, and the same `segment run` writes it again"
     ):
         ledger.read_plan()
     assert PLAN_SCHEMA.names == PLAN.table.schema.names
@@ -180,6 +180,17 @@ def test_another_run_in_the_same_place_is_refused_with_the_difference(ledger: Le
         "Choose another output, or use the options of that run.",
     ]
     assert STORE.read(ledger.url("run.json")) == before
+
+
+def test_a_run_of_another_version_is_refused_without_advice_that_cannot_be_taken(ledger: Ledger) -> None:
+    begin(ledger, record(format=3))
+    STORE.write(ledger.masks_url("shard", "part"), b"committed")
+    with pytest.raises(UsageError) as caught:
+        begin(ledger, record(format=4))
+    assert str(caught.value).splitlines()[1:] == [
+        "  format: 3 there, 4 now",
+        "Choose another output, since another version of segment began that run.",
+    ]
 
 
 def test_a_run_that_committed_nothing_is_replaced(ledger: Ledger) -> None:
@@ -329,7 +340,7 @@ def forget_part(ledger: Ledger) -> None:
 
 def count_twice(ledger: Ledger) -> None:
     stats = ShardStats(Confusion.zeros(CLASSES), 6, 0, 0, 0.0)
-    table = stats_table("in-00001-def", stats, CARD.classes, score(stats.confusion, (3,), "omz"))
+    table = stats_table("in-00001-def", stats, CARD)
     STORE.write(ledger.stats_url("in-00001-def"), to_parquet(table))
 
 
@@ -527,7 +538,7 @@ def test_damage_to_what_is_stored_is_named_and_mended_by_deleting(
         next(place.output.glob("stats/*.parquet")).unlink()
     with pytest.raises(SegmentError) as caught:
         place.run()
-    assert str(caught.value).startswith(f"{file} is damaged: delete it, and the same command writes it again")
+    assert str(caught.value).startswith(f"{file} is damaged: delete it, and the same `segment run` writes it again")
     file.unlink()
     place.run()
     assert contents(place.output) == before

@@ -127,7 +127,7 @@ def test_several_runs_are_one_table(place: Place, other: Path, unlabelled: Path,
         (["--fail-below", "-16", "--resamples", "0"], 1, "FAIL  B: change of mIoU -16.39 points is below -16"),
         (["--fail-below-agreement", "0.9"], 0, "pass  B: 90.6250 % of the pixels agree: not below 90 %"),
         (["--fail-below-agreement", "0.91"], 1, "FAIL  B: 90.6250 % of the pixels agree: below 91 %"),
-        (["--fail-below-agreement", "0.91", "--no-masks"], 2, "masks were not compared"),
+        (["--fail-below-agreement", "0.91", "--no-masks"], 2, "masks are not compared"),
     ],
 )
 def test_the_exit_code_is_the_verdict(
@@ -150,7 +150,7 @@ def test_a_run_that_is_not_finished_or_not_labelled_passes_no_gate(
     found = compare_ledgers([Ledger(Store(), f"file://{path}") for path in (place.output, half)], ComparisonRequest())
     assert [(one.passed, one.words) for one in verdicts(found, Limits(agreement=1.0))] == [
         (False, "B is not finished"),
-        (True, "B: 100.0000 % of the pixels agree: not below 100 %"),
+        (True, "B: 100.0000 % of the pixels agree on 6 of A's 7 images: not below 100 %"),
     ]
     assert verdicts(found, Limits()) == []
     assert not load_report(found.runs[1].ledger).is_whole
@@ -185,7 +185,9 @@ def test_the_page_shows_the_comparison(browser: Any, page: Path, place: Place, o
         view.on("dialog", lambda dialog: pytest.fail(dialog.message))
         text = view.inner_text("main")
         assert "90.62 %" in text
-        assert "C: no image is labelled in both runs: compared by agreement alone" in text
+        told = [notes.locator("li").all_inner_texts() for notes in view.locator("ul.notes").all()]
+        assert ["paired bootstrap" in " ".join(lines) for lines in told] == [True, False]  # of B, of C
+        assert told[1][-1] == "no image is labelled in both runs: compared by agreement alone"
         assert "right in neither A nor B, or without a label" in text
         assert view.locator("script").count() == 1
         assert view.locator("#overview tbody tr").count() == 2

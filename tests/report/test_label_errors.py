@@ -11,15 +11,17 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from segment.errors import StoreError
 from segment.images.regions import disagreements
 from segment.models.classes import VOID
 from segment.output.ledger import Ledger
+from segment.report import pictures
 from segment.report.label_errors import LabelErrors, find_label_errors
 from segment.runs.driver import task_and_plan
 from segment.store.client import Store
 from tests.calls import Call
 from tests.calls import segment as segment  # a fixture
-from tests.runs import CARD, Place, png, scene
+from tests.runs import CARD, Place, png, read_rows, scene
 
 NAMES = CARD.classes.names
 
@@ -111,7 +113,7 @@ def test_confidence_weighs_the_regions_and_lost_sources_are_told(tmp_path: Path,
     assert found.notes == ["ranked by the largest disc within a region and the model's confidence in the region"]
     (place.images / "block.png").unlink()
     assert {one.id for one in find(place).regions} == {"seam.png"}
-    assert "1 source gone or changed, or too large" in find(place).notes
+    assert "1 source gone, changed, too large, or not readable" in find(place).notes
 
 
 def test_without_labels_there_is_nothing_to_find(tmp_path: Path, segment: Call) -> None:
@@ -120,3 +122,37 @@ def test_without_labels_there_is_nothing_to_find(tmp_path: Path, segment: Call) 
     place.run()
     called = segment("label-errors", str(place.output))
     assert (called.code, "has a label, so that none can be wrong" in called.err) == (2, True)
+
+
+def test_maps_at_model_size_are_read_in_the_region(tmp_path: Path) -> None:
+    found = []
+    for size in ("source", "model"):
+        (tmp_path / size).mkdir()
+        place = Place(tmp_path / size)
+        pixels, mask = (plane.repeat(2, axis=0).repeat(2, axis=1) for plane in scene(1))
+        label = mask.copy()
+        label[16:32, 20:40] = (label[16:32, 20:40] + 1) % 3
+        place.write("a.png", png(pixels), png(label))
+        place.run(confidence="maximum", confidence_maps=True, mask_size=size)
+        found.append(find(place).regions)
+    told = [[(one.label, one.pixels, one.confidence, one.suspicion) for one in regions] for regions in found]
+    assert told[0] == told[1] != []
+    by_class = read_rows(place.output)[0]["class_confidence"]
+    assert found[0][0].confidence not in by_class
+
+
+@pytest.mark.parametrize("object_specific", [True, False])
+def test_a_store_that_does_not_answer_is_asked_once(
+    place: Place, monkeypatch: pytest.MonkeyPatch, object_specific: bool
+) -> None:
+    def refused(*_: object) -> None:
+        error = StoreError("refused")
+        error.object_specific = object_specific
+        raise error
+
+    monkeypatch.setattr(pictures, "read_planned", refused)
+    if object_specific:
+        assert find(place).unreadable == 2
+    else:
+        with pytest.raises(StoreError, match="does not answer: labels and sources cannot be looked at"):
+            find(place)

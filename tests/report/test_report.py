@@ -390,7 +390,7 @@ def test_a_lost_part_of_a_finished_shard_is_an_error_and_no_traceback(segment: C
                     ["export", str(place.output), str(tmp_path / "to")]):  # fmt: skip
         called = segment(*command)
         assert called.code == 1
-        assert called.err == f"error: {lost} was committed and has been lost: run the same command again\n"
+        assert called.err == f"error: {lost} was committed and has been lost: run the same `segment run` again\n"
 
 
 def test_a_run_with_too_many_errors_can_be_reported(tmp_path: Path) -> None:

@@ -275,7 +275,7 @@ def test_masks_at_model_size_are_enlarged_and_told(write: Write) -> None:
     found = api.compare(write(small), write(made(large, None)), resamples=0)
     restored = np.stack([restore_mask(mask, CARD.input, size) for mask in ONES])
     assert found.agreement == (restored == large).mean()
-    assert "20 masks of A at model size: enlarged to the image's (nearest neighbour)" in all_notes(found)
+    assert "20 masks of A at model size: resized to the image's (nearest neighbour)" in all_notes(found)
 
 
 def test_masks_in_files_of_their_own_are_compared(write: Write) -> None:

@@ -21,6 +21,8 @@ from segment.inputs.parquet.cells import (
 )
 from segment.store.names import shown
 
+_BEYOND = "out of range"  # in Arrow's text of a moment that no calendar has
+
 
 def find_kept(schema: pa.Schema, keep: Sequence[str], name: str) -> tuple[FieldPath | None, ...]:
     """Find the columns, or fields of struct columns, to keep; None for one that the file lacks.
@@ -67,7 +69,7 @@ def kept_column(rows: pa.Table, place: FieldPath | None) -> list[object]:
     if pa.types.is_timestamp(kind):
         end = "Z" if kind.tz else ""
         texts = values.cast(pa.timestamp(kind.unit)).cast(pa.string()).to_pylist()
-        return [text if text is None else text.replace(" ", "T") + end for text in texts]
+        return [None if text is None or _BEYOND in text else text.replace(" ", "T") + end for text in texts]
     if pa.types.is_date(kind) or pa.types.is_time(kind):
         return list(values.cast(pa.string()).to_pylist())
     if pa.types.is_float16(kind) or pa.types.is_float32(kind):
@@ -77,8 +79,8 @@ def kept_column(rows: pa.Table, place: FieldPath | None) -> list[object]:
 
 
 def _readable(value: pa.Scalar) -> object:
-    """Return a value; None if it cannot be one of Python's, as nested text that is not UTF-8."""
+    """Return a value; None if it cannot be one of Python's, as nested text that is not UTF-8 and some dates."""
     try:
         return value.as_py()
-    except ValueError:
+    except (ValueError, OverflowError):
         return None

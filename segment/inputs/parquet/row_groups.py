@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
@@ -158,13 +159,9 @@ def read_ids(part: Part, options: InputOptions, store: Store) -> list[str]:
     file = _opened(part, options, store)
     if file.columns.id is None:
         return [row_id(index) for index in range(part.start, part.stop)]
-    with store.open(part.url, FOOTER_BLOCK, part.size, part.etag) as source:
-        try:
-            opened = pq.ParquetFile(source, metadata=file.metadata, page_checksum_verification=True)
-            table = opened.read_row_group(part.row_group, [str(file.columns.id)], use_threads=False)
-        except PARQUET_DAMAGE as error:
-            refuse_trouble(error, part.url)
-            raise SegmentError(f"{shown(part.url)}: {one_line(error)}") from None
+    with store.open(part.url, FOOTER_BLOCK, part.size, part.etag) as source, _damage_refused(part.url):
+        opened = pq.ParquetFile(source, metadata=file.metadata, page_checksum_verification=True)
+        table = opened.read_row_group(part.row_group, [str(file.columns.id)], use_threads=False)
     rows = table.slice(part.start - file.first_row(part.row_group), len(part))
     return file.columns.ids(rows, part.start, numbered=file.numbered)
 
@@ -204,8 +201,20 @@ def _opened(part: Part, options: InputOptions, store: Store) -> _File:
     return _files.get((part.url, part.etag, part.size, options), lambda: _open_file(part, options, store))
 
 
+@contextmanager
+def _damage_refused(url: str) -> Iterator[None]:
+    """Turn damage of a file that was sound when it was planned into a SegmentError."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except PARQUET_DAMAGE as error:
+        refuse_trouble(error, url)
+        raise SegmentError(f"{shown(url)}: {one_line(error)}") from None
+
+
 def _open_file(part: Part, options: InputOptions, store: Store) -> _File:
-    with store.open(part.url, FOOTER_BLOCK, part.size, part.etag) as file:
+    with store.open(part.url, FOOTER_BLOCK, part.size, part.etag) as file, _damage_refused(part.url):
         opened = pq.ParquetFile(file, page_checksum_verification=True)
         columns = find_columns(opened.schema_arrow, options, shown(part.url))
         repeated = repeated_rows(opened, columns, part.url)

@@ -32,7 +32,7 @@ class NodeChain:
 
     def add(self, op: str, *operands: NDArray[Any] | str, **attributes: Any) -> None:
         """Append a node whose inputs are the last output and `operands`: constants, or names of other values."""
-        inputs = [self.tip, *(operand if isinstance(operand, str) else self._constant(operand) for operand in operands)]
+        inputs = [self.tip, *(operand if isinstance(operand, str) else self.constant(operand) for operand in operands)]
         self.tip = f"{self._prefix}{len(self.nodes)}"
         node = helper.make_node(op, inputs, [self.tip], name=self.tip)
         node.attribute.extend(helper.make_attribute(key, value) for key, value in attributes.items())
@@ -40,7 +40,7 @@ class NodeChain:
 
     def look_up(self, table: NDArray[Any]) -> None:
         """Append a node that replaces each index by its value in a table `[size]`."""
-        indices, self.tip = self.tip, self._constant(table)
+        indices, self.tip = self.tip, self.constant(table)
         self.add("Gather", indices)
 
     def over_axes(self, op: str, axes: list[int], *, since: int, **attributes: Any) -> None:
@@ -55,7 +55,8 @@ class NodeChain:
         self.nodes[-1].output[0] = name
         self.tip = name
 
-    def _constant(self, value: NDArray[Any]) -> str:
+    def constant(self, value: NDArray[Any]) -> str:
+        """Append a constant beside the sequence, and return its name."""
         name = f"{self._prefix}{len(self.nodes)}_constant"
         self.nodes.append(helper.make_node("Constant", [], [name], name=name, value=numpy_helper.from_array(value)))
         return name

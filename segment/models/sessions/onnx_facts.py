@@ -44,10 +44,10 @@ def onnx_facts(data: bytes, entry: str | None = None, shape: Sequence[int] = ())
     inputs, outputs = declared_ports(model)
     graph = _Walk(model)
     found = []
+    dims = inferred_dims(model, entry, shape) if entry else {}
     for port in outputs:
-        dims = inferred_dims(model, entry, shape, port.name) if entry else None
         operator, scored = graph.deciding(port.name)
-        found.append(OutputFacts(_with(port, dims), operator, scored))
+        found.append(OutputFacts(_with(port, dims.get(port.name)), operator, scored))
     return GraphFacts(
         tuple(graph.entering(port) for port in inputs),
         tuple(found),

@@ -9,15 +9,14 @@ from onnx import TensorProto, helper
 
 from segment.models.card import ModelCard
 from segment.models.sessions.chain import NodeChain
-from segment.models.sessions.enlarging import LOWEST, is_smaller, nearest_positions
+from segment.models.sessions.enlarging import LOWEST, SmallScores, enlarging_of, is_smaller, nearest_positions
 from segment.models.sessions.extras import NOTHING, Extras, has_range
+from segment.models.sessions.onnx_enlarging import Chains, NewChain, axis_of_rows, enlarged_chains
 from segment.models.sessions.onnx_extras import ExtraNodes
 from segment.models.sessions.ports import Port, Size, apart, refuse
 from segment.models.sessions.predict import NOT_WHOLE
 from segment.models.sessions.quantised import Quantised
 from segment.models.sessions.sigmoid import FURTHEST, threshold
-
-_Chains = tuple[list[NodeChain], dict[str, NodeChain]]  # see `Postprocessing.chains`
 
 HALF_PIXEL_OPSET = 11  # the first whose Resize has half-pixel centres
 
@@ -33,6 +32,8 @@ class Postprocessing:
         chain: starts a chain of nodes; its arguments are a prefix of names, and the name of the input value.
         opset: ONNX opset of the model.
         extras: outputs beside masks and check values.
+        in_bands: see `Surgeon.compiled`.
+        small: scores that the graph enlarges by itself; None if it does not.
     """
 
     def __init__(
@@ -44,6 +45,8 @@ class Postprocessing:
         chain: Callable[[str, str], NodeChain],
         opset: int,
         extras: Extras = NOTHING,
+        in_bands: bool = False,
+        small: SmallScores | None = None,
     ) -> None:
         self._card = card
         self._result = result
@@ -53,9 +56,11 @@ class Postprocessing:
         self._opset = opset
         self._smaller = is_smaller(card, size)
         self._has_range = has_range(card, extras)
-        self._extras = ExtraNodes(extras, len(card.classes), chain, opset) if extras else None
+        self._extras = extras
+        self._in_bands = in_bands
+        self._small = small
 
-    def chains(self, masked: bool) -> _Chains:
+    def chains(self, masked: bool) -> Chains:
         """Return all chains of nodes, in order, and those that end in an output, by its name.
 
         `masks` are `uint8[N, Ho, Wo]`, `check` is `float32[N]`; see `predict.Run`. For `masked` see `predict.Load`. The
@@ -72,66 +77,84 @@ class Postprocessing:
             chain.add("Reshape", np.array(apart(self._card), np.int64))
         return chain
 
-    def _of_scores(self, masked: bool) -> _Chains:
+    def _of_scores(self, masked: bool) -> Chains:
         chain = self._pixels()
         if self._result.dtype != "float32":
             chain.add("Cast", to=TensorProto.FLOAT)
         axis = self._card.output.pixel_layout.index("C")
         check = self.check_of_masked(chain.tip, axis) if masked else self._check_of_scores(chain.tip)
         if self._smaller and self._card.output.enlarging == "bilinear":
-            self._enlarge_scores(chain, masked)
-            axis = 1
-        extra, ends = self._extras_of_scores(chain.tip, axis)
-        chain.add("ArgMax", axis=axis, keepdims=0)
-        chain.add("Cast", to=TensorProto.UINT8)
-        if self._card.output.enlarging == "nearest":
-            self._enlarge_mask(chain)
-        return [chain, *extra, *check], {"masks": chain, "check": check[-1], **ends}
+            if self._card.output.pixel_layout == "NHWC":
+                chain.add("Transpose", perm=[0, 3, 1, 2])
+            if masked:
+                chain.add("Max", np.array(LOWEST, np.float32))
+            chains, ends = self._of_enlarged(chain, self._outputs_of_scores)
+        elif self._small:
+            chain = self._chain("small", self._small.scores)
+            chain.add("Cast", to=TensorProto.FLOAT)
+            small = self._small._replace(scores=chain.tip)
+            chains, ends = self._enlarged(small, self._outputs_of_scores)
+        else:
+            chains, ends = self._outputs_of_scores(chain.tip, self._chain, axis)
+        self._enlarge_masks(ends)
+        return [chain, *chains, *check], {**ends, "check": check[-1]}
 
     def _check_of_scores(self, scores: str) -> list[NodeChain]:
-        if not self._has_range:
+        if self._small:
+            scores = self._small.scores
+        if not self._has_range or (self._small and self._small.softmax):
             return self.check(scores)
         numbers = self._chain("range", scores)
         add_dequantising(numbers, self._quantised)
         return [numbers, *self.check_of_probability(numbers.tip)]
 
-    def _extras_of_scores(self, scores: str, axis: int) -> _Chains:
-        if self._extras is None:
-            return [], {}
-        chain = self._chain("p", scores)
+    def _outputs_of_scores(self, scores: str, new_chain: NewChain, axis: int = 1) -> Chains:
+        best = new_chain("class", scores)
+        best.add("ArgMax", axis=axis, keepdims=0)
+        best.add("Cast", to=TensorProto.UINT8)
+        if not self._extras:
+            return [best], {"masks": best}
+        chain = new_chain("p", scores)
         add_dequantising(chain, self._quantised)
-        ends = self._extras.of_scores(chain, "logits" if self._card.output.kind == "logits" else "probabilities", axis)
-        return self._enlarged_extras(chain, ends)
+        is_logits = self._card.output.kind == "logits" or (self._small and self._small.softmax)
+        extras = ExtraNodes(self._extras, len(self._card.classes), new_chain, self._opset)
+        ends = extras.of_scores(chain, "logits" if is_logits else "probabilities", axis)
+        return [best, chain, *ends.values()], {"masks": best, **ends}
 
-    def _extras_of_sigmoid(self, scores: str) -> _Chains:
-        if self._extras is None:
-            return [], {}
-        chain = self._chain("p", scores)
-        return self._enlarged_extras(chain, self._extras.of_sigmoid(chain, self._card.output.logit))
+    def _outputs_of_sigmoid(self, scores: str, new_chain: NewChain) -> Chains:
+        above = new_chain("above", scores)
+        above.add("Greater", np.array(threshold(self._card), np.float32))
+        above.add("Cast", to=TensorProto.UINT8)
+        above.over_axes("Squeeze", [1], since=13)
+        if not self._extras:
+            return [above], {"masks": above}
+        chain = new_chain("p", scores)
+        extras = ExtraNodes(self._extras, len(self._card.classes), new_chain, self._opset)
+        ends = extras.of_sigmoid(chain, self._card.output.logit)
+        return [above, chain, *ends.values()], {"masks": above, **ends}
 
-    def _enlarged_extras(self, chain: NodeChain, ends: dict[str, NodeChain]) -> _Chains:
-        if self._card.output.enlarging == "nearest":
-            for name, end in ends.items():
-                self._enlarge_mask(end, 1 if name == "confidence" else 2)
-        return [chain, *ends.values()], ends
-
-    def _enlarge_scores(self, chain: NodeChain, masked: bool) -> None:
-        """Enlarge scores to `[N, C, output height, output width]`."""
-        if self._card.output.pixel_layout == "NHWC":
-            chain.add("Transpose", perm=[0, 3, 1, 2])
-        if masked:
-            chain.add("Max", np.array(LOWEST, np.float32))
-        self._enlarge_channels(chain)
-
-    def _enlarge_channels(self, chain: NodeChain) -> None:
-        """Enlarge `[N, C, H, W]` bilinearly."""
+    def _of_enlarged(self, chain: NodeChain, outputs: Callable[[str, NewChain], Chains]) -> Chains:
+        """Return outputs of `[N, C, H, W]` scores, enlarged bilinearly from half-pixel centres."""
         if self._opset < HALF_PIXEL_OPSET:
             refuse(
                 self._card,
                 f"the graph is of ONNX opset {self._opset}, which cannot enlarge scores from half-pixel centres: "
                 f"export it again with opset {HALF_PIXEL_OPSET} or newer, or use --runtime openvino",
             )
-        add_resize(chain, self._chain("sizes", chain.tip), self._card.output_height, self._card.output_width)
+        target = (self._card.output_height, self._card.output_width)
+        if self._in_bands and self._size and (enlarging := enlarging_of(self._size, target, "half_pixel")):
+            return self._enlarged(SmallScores(chain.tip, enlarging), outputs)
+        add_resize(chain, self._chain("sizes", chain.tip), *target)
+        return outputs(chain.tip, self._chain)
+
+    def _enlarged(self, small: SmallScores, outputs: Callable[[str, NewChain], Chains]) -> Chains:
+        classes = 1 if self._card.output.kind == "sigmoid" else len(self._card.classes)
+        return enlarged_chains(small, classes, self._chain, outputs)
+
+    def _enlarge_masks(self, ends: dict[str, NodeChain]) -> None:
+        if self._card.output.enlarging == "nearest":
+            for name, end in ends.items():
+                self._enlarge_mask(end, axis_of_rows(name))
 
     def _enlarge_mask(self, chain: NodeChain, first: int = 1) -> None:
         """Enlarge pixels (axes `first` and the next) to the mask's size if they are fewer: exactly Pillow's nearest."""
@@ -174,18 +197,15 @@ class Postprocessing:
             chain.over_axes("Unsqueeze", [1], since=13)
         return chain
 
-    def _of_sigmoid(self) -> _Chains:
+    def _of_sigmoid(self) -> Chains:
         chain = self.numbers()
         check = self.check_of_probability(chain.tip) if self._has_range else self.check(chain.tip)
         if self._smaller and self._card.output.enlarging == "bilinear":
-            self._enlarge_channels(chain)
-        extra, ends = self._extras_of_sigmoid(chain.tip)
-        chain.add("Greater", np.array(threshold(self._card), np.float32))
-        chain.add("Cast", to=TensorProto.UINT8)
-        chain.over_axes("Squeeze", [1], since=13)
-        if self._card.output.enlarging == "nearest":
-            self._enlarge_mask(chain)
-        return [chain, *extra, *check], {"masks": chain, "check": check[-1], **ends}
+            chains, ends = self._of_enlarged(chain, self._outputs_of_sigmoid)
+        else:
+            chains, ends = self._outputs_of_sigmoid(chain.tip, self._chain)
+            self._enlarge_masks(ends)
+        return [chain, *chains, *check], {**ends, "check": check[-1]}
 
     def check_of_probability(self, scores: str) -> list[NodeChain]:
         """Return a value per image: 1 if a number is beyond 0 to 1, else 0; not finite if a number is not."""
@@ -200,11 +220,16 @@ class Postprocessing:
         check.add("Add", distance.tip)
         return [distance, check]
 
-    def _of_index(self) -> _Chains:
-        chain = self._pixels()
-        if "1" in self._card.output.pixel_layout:
-            chain.over_axes("Squeeze", [self._card.output.pixel_layout.index("1")], since=13)
+    def _of_index(self) -> Chains:
         dtype = _comparable(self._result.dtype)
+        before: list[NodeChain] = []
+        if self._small:
+            before, ends = self._enlarged(self._small, self._outputs_of_scores)
+            chain = self._chain("out", ends["masks"].tip)
+        else:
+            chain = self._pixels()
+            if "1" in self._card.output.pixel_layout:
+                chain.over_axes("Squeeze", [self._card.output.pixel_layout.index("1")], since=13)
         chain.add("Cast", to=helper.np_dtype_to_tensor_dtype(dtype))
         index = chain.tip
         chain.add("Cast", to=TensorProto.UINT8)
@@ -219,7 +244,7 @@ class Postprocessing:
         check.add("Cast", to=TensorProto.FLOAT)
         check.over_axes("ReduceSum", [1, 2], since=13, keepdims=0)
         if dtype != np.float32:
-            return [chain, negative, check], {"masks": chain, "check": check}
+            return [*before, chain, negative, check], {"masks": chain, "check": check}
         fraction = self._chain("part", index)
         fraction.add("Floor")
         fraction.add("Less", index)  # false for NaN and infinity
@@ -227,7 +252,7 @@ class Postprocessing:
         fraction.over_axes("ReduceMax", [1, 2], since=18, keepdims=0)
         fraction.add("Mul", np.array(NOT_WHOLE, np.float32))
         check.add("Add", fraction.tip)
-        return [chain, negative, fraction, check], {"masks": chain, "check": check}
+        return [*before, chain, negative, fraction, check], {"masks": chain, "check": check}
 
 
 def add_resize(chain: NodeChain, sizes: NodeChain, height: int, width: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import onnx
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
@@ -41,8 +41,8 @@ def declared_ports(model: ModelProto) -> tuple[list[Port], list[Port]]:
     return inputs, [_port(item) for item in model.graph.output]
 
 
-def inferred_dims(model: ModelProto, entry: str, shape: Sequence[int], result: str) -> Dims | None:
-    """Return the shape of an output for a given shape of the input; None if onnx cannot infer it."""
+def inferred_dims(model: ModelProto, entry: str, shape: Sequence[int]) -> dict[str, Dims | None]:
+    """Return the shapes of values by name, for a given shape of the input; those that onnx can infer."""
     copy = ModelProto()
     copy.CopyFrom(model)
     for item in copy.graph.input:
@@ -53,9 +53,9 @@ def inferred_dims(model: ModelProto, entry: str, shape: Sequence[int], result: s
     del copy.graph.value_info[:]
     # The inference fails for a model that is too large or has operators unknown to onnx.
     with contextlib.suppress(Exception):
-        inferred = onnx.shape_inference.infer_shapes(copy, data_prop=True)
-        return next(_port(item).dims for item in inferred.graph.output if item.name == result)
-    return None
+        inferred = onnx.shape_inference.infer_shapes(copy, data_prop=True).graph
+        return {item.name: _port(item).dims for item in (*inferred.value_info, *inferred.output)}
+    return {}
 
 
 def _port(item: ValueInfoProto) -> Port:
@@ -93,6 +93,16 @@ def names_read(node: NodeProto) -> Iterator[str]:
             yield from names_read(inner)
         for output in graph.output:
             yield output.name
+
+
+def needed_nodes(nodes: Sequence[NodeProto], names: Iterable[str]) -> tuple[list[NodeProto], set[str]]:
+    """Return the nodes, in order, that some values need, and the names of all values that these nodes read."""
+    needed, kept = set(names), []
+    for node in reversed(nodes):
+        if needed.intersection(node.output):
+            kept.append(node)
+            needed.update(name for name in names_read(node) if name)
+    return kept[::-1], needed
 
 
 def _subgraphs(node: NodeProto) -> Iterator[GraphProto]:

@@ -83,7 +83,8 @@ def open_onnxruntime(
 
     @lru_cache(maxsize=1)  # a graph that takes any batch size is loaded once
     def load(number: int | None, masked: bool) -> Run:
-        session = _load(surgeon.compiled(number, masked=masked, extras=extras), runtime, threads)
+        graph = surgeon.compiled(number, masked=masked, extras=extras, in_bands=runtime.device == "cpu")
+        session = _load(graph, runtime, threads)
         return _unbound_run(session) if runtime.device == "cpu" else _on_gpu(session, card, number, extras)
 
     def load_for(batched: bool, masked: bool) -> Run:

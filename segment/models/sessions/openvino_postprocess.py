@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,11 @@ import openvino
 from openvino import opset15 as ops
 
 from segment.models.card import ModelCard
-from segment.models.sessions.enlarging import LOWEST, is_smaller, nearest_positions
+from segment.models.sessions.enlarging import LOWEST, SmallScores, enlarging_of, is_smaller, nearest_positions
 from segment.models.sessions.extras import NOTHING, Extras, ScoreKind, has_range
+from segment.models.sessions.openvino_enlarging import best_class, enlarged_outputs, graph_scores
 from segment.models.sessions.openvino_extras import extras_of_scores, extras_of_sigmoid
+from segment.models.sessions.openvino_ports import dims_of
 from segment.models.sessions.ports import Size, apart
 from segment.models.sessions.predict import NOT_WHOLE
 from segment.models.sessions.quantised import Quantised, quantised_output
@@ -45,33 +48,54 @@ def postprocess(
         return _postprocess_index(card, value, size)
     if card.output.kind == "sigmoid":
         return _postprocess_sigmoid(card, value, size, HALF_BEYOND if half else BEYOND, extras)
-    scores, axis, limit = as_numbers(card, value), card.output.pixel_layout.index("C"), HALF_BEYOND if half else BEYOND
+    return _postprocess_scores(card, value, size, masked, half, extras)
+
+
+def _postprocess_scores(
+    card: ModelCard, value: Any, size: Size | None, masked: bool, half: bool, extras: Extras
+) -> list[Any]:
+    scores, axis = as_numbers(card, value), card.output.pixel_layout.index("C")
+    enlarges = is_smaller(card, size) and card.output.enlarging == "bilinear"
+    # Not where scores are minus infinity: their product with a weight of zero is NaN.
+    graphs = None if enlarges or masked else graph_scores(_output(value), card.output.pixel_layout)
+    kind: ScoreKind = "logits" if card.output.kind == "logits" or (graphs and graphs.softmax) else "probabilities"
+    quantised = _quantised_value(card, value, numbers=True) if extras else None
+    limit = HALF_BEYOND if half else BEYOND
     if masked:
         check = check_of_masked(scores, axis, limit)
-    elif has_range(card, extras):
-        check = check_of_probability(_dequantised(scores, _quantised_value(card, value, numbers=True)), limit)
+    elif has_range(card, extras) and kind == "probabilities":
+        check = check_of_probability(_dequantised(scores, quantised), limit)
     else:
-        check = finite_check(value)
-    smaller = is_smaller(card, size)
-    if smaller and card.output.enlarging == "bilinear":
-        scores, axis = _enlarged(card, scores, (HALF_LOWEST if half else LOWEST) if masked else None), 1
-    # 'stable' resolves ties to the first class.
-    best = ops.topk(scores, ops.constant(np.int64(1)), axis, "max", "value", index_element_type="i32", stable=True)
-    masks = as_type(ops.squeeze(best.output(1), ops.constant(np.array([axis]))), openvino.Type.u8)
-    found = _extras_of_scores(card, value, scores, axis, extras) if extras else {}
-    if size is not None and smaller and card.output.enlarging == "nearest":
-        masks, found = _enlarged_mask(card, masks, size), _enlarged_extras(card, found, size)
-    return [masks, check, *found.values()]
+        check = finite_check(graphs.scores if graphs else value)
+
+    def outputs(scores: Any, axis: int = 1) -> list[Any]:
+        found = extras_of_scores(extras, _dequantised(scores, quantised), kind, axis, len(card.classes))
+        return [best_class(scores, axis), *found.values()]
+
+    if enlarges:
+        scores = in_channels(card, scores)
+        if masked:
+            scores = ops.maximum(scores, ops.constant(np.float32(HALF_LOWEST if half else LOWEST)))
+        masks, *found = _of_enlarged(card, scores, size, outputs)
+    else:
+        masks, *found = enlarged_outputs(graphs, outputs) if graphs else outputs(scores, axis)
+    return [_at_mask_size(card, masks, size), check, *(_at_mask_size(card, end, size) for end in found)]
 
 
-def _extras_of_scores(card: ModelCard, value: Any, scores: Any, axis: int, extras: Extras) -> dict[str, Any]:
-    numbers = _dequantised(scores, _quantised_value(card, value, numbers=True))
-    kind: ScoreKind = "logits" if card.output.kind == "logits" else "probabilities"
-    return extras_of_scores(extras, numbers, kind, axis, len(card.classes))
-
-
-def _enlarged_extras(card: ModelCard, found: dict[str, Any], size: Size) -> dict[str, Any]:
-    return {name: _enlarged_mask(card, end, size, 1 if name == "confidence" else 2) for name, end in found.items()}
+def _of_enlarged(card: ModelCard, scores: Any, size: Size | None, outputs: Callable[[Any], list[Any]]) -> list[Any]:
+    """Return outputs of `[N, C, H, W]` scores, enlarged bilinearly from half-pixel centres."""
+    target = card.output_height, card.output_width
+    if size is not None and (enlarging := enlarging_of(size, target, "half_pixel")):
+        return enlarged_outputs(SmallScores(_output(scores), enlarging), outputs)
+    enlarged = ops.interpolate(
+        scores,
+        ops.constant(np.array(target)),
+        "linear_onnx",
+        "sizes",
+        coordinate_transformation_mode="half_pixel",
+        axes=ops.constant(np.array([2, 3])),
+    )
+    return outputs(enlarged)
 
 
 def with_pixels(card: ModelCard, value: Any) -> Any:
@@ -81,34 +105,15 @@ def with_pixels(card: ModelCard, value: Any) -> Any:
     return ops.reshape(value, ops.constant(np.array(apart(card))), special_zero=True).output(0)
 
 
-def _enlarged(card: ModelCard, scores: Any, lowest: float | None) -> Any:
-    """Enlarge scores to `[N, C, output height, output width]`: bilinear, half-pixel centres; clip them at `lowest`."""
-    if card.output.pixel_layout == "NHWC":
-        scores = ops.transpose(scores, ops.constant(np.array([0, 3, 1, 2])))
-    if lowest is not None:
-        scores = ops.maximum(scores, ops.constant(np.float32(lowest)))
-    return _enlarged_channels(card, scores)
-
-
-def _enlarged_channels(card: ModelCard, scores: Any) -> Any:
-    """Enlarge `[N, C, H, W]` bilinearly."""
-    return ops.interpolate(
-        scores,
-        ops.constant(np.array([card.output_height, card.output_width])),
-        "linear_onnx",
-        "sizes",
-        coordinate_transformation_mode="half_pixel",
-        axes=ops.constant(np.array([2, 3])),
-    )
-
-
-def _enlarged_mask(card: ModelCard, masks: Any, size: Size, first: int = 1) -> Any:
-    """Enlarge pixels (axes `first` and the next) to the mask's size: exactly Pillow's nearest."""
+def _at_mask_size(card: ModelCard, pixels: Any, size: Size | None) -> Any:
+    """Enlarge pixels (the last two axes) to the mask's size, unless they have it: exactly Pillow's nearest."""
+    if size is None or not is_smaller(card, size) or card.output.enlarging == "bilinear":
+        return pixels
     targets = (card.output_height, card.output_width)
-    for axis, (length, target) in enumerate(zip(size, targets, strict=True), first):
+    for axis, (length, target) in enumerate(zip(size, targets, strict=True), -2):
         positions = ops.constant(nearest_positions(length, target))
-        masks = ops.gather(masks, positions, ops.constant(np.int64(axis)))
-    return masks
+        pixels = ops.gather(pixels, positions, ops.constant(np.int64(axis)))
+    return pixels
 
 
 def finite_check(scores: Any) -> Any:
@@ -161,15 +166,17 @@ def _enlarges(interpolate: Any) -> bool:
 def _postprocess_sigmoid(card: ModelCard, value: Any, size: Size | None, limit: float, extras: Extras) -> list[Any]:
     scores = in_channels(card, as_numbers(card, value))
     check = check_of_probability(scores, limit) if has_range(card, extras) else finite_check(scores)
-    smaller = is_smaller(card, size)
-    if smaller and card.output.enlarging == "bilinear":
-        scores = _enlarged_channels(card, scores)
-    above = ops.greater(scores, ops.constant(np.float32(threshold(card))))
-    masks = as_type(ops.squeeze(above, ops.constant(np.array([1]))), openvino.Type.u8)
-    found = extras_of_sigmoid(extras, scores, card.output.logit) if extras else {}
-    if size is not None and smaller and card.output.enlarging == "nearest":
-        masks, found = _enlarged_mask(card, masks, size), _enlarged_extras(card, found, size)
-    return [masks, check, *found.values()]
+
+    def outputs(scores: Any) -> list[Any]:
+        above = ops.greater(scores, ops.constant(np.float32(threshold(card))))
+        masks = as_type(ops.squeeze(above, ops.constant(np.array([1]))), openvino.Type.u8)
+        return [masks, *(extras_of_sigmoid(extras, scores, card.output.logit) if extras else {}).values()]
+
+    if is_smaller(card, size) and card.output.enlarging == "bilinear":
+        masks, *found = _of_enlarged(card, scores, size, outputs)
+    else:
+        masks, *found = (_at_mask_size(card, end, size) for end in outputs(scores))
+    return [masks, check, *found]
 
 
 def in_channels(card: ModelCard, scores: Any) -> Any:
@@ -191,9 +198,11 @@ def check_of_probability(scores: Any, limit: float) -> Any:
 def _postprocess_index(card: ModelCard, index: Any, size: Size | None) -> list[Any]:
     if "1" in card.output.pixel_layout:
         index = ops.squeeze(index, ops.constant(np.array([card.output.pixel_layout.index("1")])))
-    masks = as_type(index, openvino.Type.u8)
-    if size is not None and is_smaller(card, size):
-        masks = _enlarged_mask(card, masks, size)
+    if small := _argmax_scores(index):
+        (masks,) = enlarged_outputs(small, lambda scores: [best_class(scores, 1)])
+    else:
+        masks = as_type(index, openvino.Type.u8)
+    masks = _at_mask_size(card, masks, size)
     if _is_argmax(index, len(card.classes)):
         return [masks]
     is_float = index.get_element_type().is_real()
@@ -211,18 +220,35 @@ def _postprocess_index(card: ModelCard, index: Any, size: Size | None) -> list[A
     return [masks, check]
 
 
+def _best_index(index: Any) -> tuple[Any, set[str]]:
+    """Return the node TopK that an index comes from (None if from another), and the types of nodes on the way."""
+    source, passed = _output(index), set()
+    while source.get_node().get_type_name() in _KEEPS and source.get_element_type().get_type_name() in _INDEX_TYPES:
+        passed.add(source.get_node().get_type_name())
+        source = source.get_node().input_value(0)
+    is_index = source.get_node().get_type_name() == "TopK" and source.get_index() == 1
+    return (source.get_node() if is_index else None), passed
+
+
 def _is_argmax(index: Any, classes: int) -> bool:
     """Whether an index is the argmax of at most `classes` scores, so that it cannot be out of range."""
-    source = _output(index)
-    while source.get_node().get_type_name() in _KEEPS and source.get_element_type().get_type_name() in _INDEX_TYPES:
-        source = source.get_node().input_value(0)
-    if source.get_node().get_type_name() != "TopK" or source.get_index() != 1:
-        return False
-    scores = source.get_node().input_value(0).get_partial_shape()
-    if scores.rank.is_dynamic:
-        return False
-    dim = scores[source.get_node().get_axis()]
-    return bool(dim.is_static and dim.get_length() <= classes)
+    best, _ = _best_index(index)
+    scores = best and dims_of(best.input_value(0))
+    return bool(scores and (scores[best.get_axis()] or classes + 1) <= classes)
+
+
+def _argmax_scores(index: Any) -> SmallScores | None:
+    """Return the scores that a graph enlarges before its argmax; None if it does not."""
+    best, passed = _best_index(index)
+    if best is None or "Transpose" in passed or best.get_attributes()["mode"] != "max":
+        return None
+    number = best.input_value(1).get_node()
+    if number.get_type_name() != "Constant" or number.data.item() != 1:
+        return None
+    scores = best.input_value(0)
+    layout = {1: "NCHW", 3: "NHWC"}.get(best.get_axis())
+    found = graph_scores(scores, layout) if layout and len(dims_of(scores) or ()) == 4 else None
+    return found if found and (dims_of(_output(index)) or ())[1:] == found.size else None
 
 
 def as_numbers(card: ModelCard, value: Any, *, averaged: bool = False) -> Any:

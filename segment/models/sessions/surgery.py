@@ -9,14 +9,16 @@ from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 
 from segment.models.card import ModelCard
 from segment.models.sessions.chain import NodeChain
+from segment.models.sessions.enlarging import SmallScores
 from segment.models.sessions.extras import NOTHING, Extras
+from segment.models.sessions.onnx_enlarging import GraphScores
 from segment.models.sessions.onnx_postprocess import Postprocessing, add_dequantising
 from segment.models.sessions.onnx_preprocess import Preprocessing
 from segment.models.sessions.onnx_quantised import quantised_result
 from segment.models.sessions.onnxfile import (
     declared_ports,
     inferred_dims,
-    names_read,
+    needed_nodes,
     read_model,
     stored_names,
     unused_prefix,
@@ -24,6 +26,7 @@ from segment.models.sessions.onnxfile import (
 from segment.models.sessions.ports import Dims, Port, Size, check_output, choose_ports, refuse, with_dims
 
 OLDEST_OPSET = 9  # the first that compares integers and finds NaN
+SOFTMAX_OPSET = 13  # the first whose Softmax is over one axis
 OLDEST_OPSET_OF_SIGMOID = 7  # the first that broadcasts as numpy does; a sigmoid only compares floats
 
 
@@ -73,10 +76,9 @@ class Surgeon:
         self._entry, self._result = inputs[entry], outputs[result]
         self.fixed_batch = self._entry.dims is not None and self._entry.dims[0] == 1
         self._remove_unused()
+        self._inferred: dict[str, Dims | None] | None = None
         self._before = before or Preprocessing(card, self._model, self._entry)
-        sizes = {"N": 1, "C": card.input.depth, "H": card.input.height, "W": card.input.width}
-        shape = [sizes[axis] for axis in card.input.layout]
-        dims = None if self.output_is_known else inferred_dims(self._model, self._entry.name, shape, self._result.name)
+        dims = None if self.output_is_known else self._dims(self._result.name)
         self.set_output_dims(dims or self._result.dims)
 
     @property
@@ -94,6 +96,25 @@ class Surgeon:
         self._size = check_output(self.card, self._result)
         self._quantised = quantised_result(self.card, self._model, self._result)
 
+    def _dims(self, name: str) -> Dims | None:
+        """Return the shape of a value for one image of the card's input size; None if unknown."""
+        if self._inferred is None:
+            given = self.card.input
+            sizes = {"N": 1, "C": given.depth, "H": given.height, "W": given.width}
+            self._inferred = inferred_dims(self._model, self._entry.name, [sizes[axis] for axis in given.layout])
+        return self._inferred.get(name)
+
+    def _small_scores(self, extras: Extras) -> SmallScores | None:
+        """Return the scores that the graph enlarges by itself to the size of the output; None if it does not."""
+        graph = GraphScores(self._model.graph, self._dims)
+        if self.card.output.kind == "index":
+            return graph.of_index(self._result.name, self._size)
+        if not self.card.output.is_per_class or "P" in self.card.output.axes:
+            return None
+        found = graph.of_scores(self._result.name, self.card.output.pixel_layout)
+        # A Softmax of before opset 13 may be one over several axes.
+        return None if found and found.softmax and extras and self._opset < SOFTMAX_OPSET else found
+
     @property
     def part(self) -> Part:
         """The model and its ports; not to be changed."""
@@ -107,7 +128,9 @@ class Surgeon:
         chain.finish(self._name("raw"))
         return self._wrapped(1, chain.nodes, [_value(self._name("raw"), TensorProto.FLOAT, None)])
 
-    def compiled(self, batch: int | None, *, masked: bool = False, extras: Extras = NOTHING) -> bytes:
+    def compiled(
+        self, batch: int | None, *, masked: bool = False, extras: Extras = NOTHING, in_bands: bool = False
+    ) -> bytes:
         """Return the bytes of a model from `uint8[N, H, W, 3]` RGB to `uint8[N, Ho, Wo]`, `float32[N]` and the extras.
 
         Args:
@@ -115,6 +138,7 @@ class Surgeon:
                 as they contradict N.
             masked: see `predict.Load`; for the outputs see `predict.Run`.
             extras: further outputs.
+            in_bands: scores are enlarged as in `enlarging`, which suits CPUs; else by Resize.
         """
         number = batch or self._name("batch")
         # The runtime infers height and width of the masks; `predict` checks them.
@@ -125,7 +149,10 @@ class Surgeon:
             for name in ("masks", "check", *extras.outputs)
         ]
         levels = quantised_result(self.card, self._model, self._result, numbers=bool(extras))
-        post = Postprocessing(self.card, self._result, self._size, levels, self._chain, self._opset, extras)
+        small = self._small_scores(extras) if in_bands and not masked else None
+        post = Postprocessing(
+            self.card, self._result, self._size, levels, self._chain, self._opset, extras, in_bands, small
+        )
         chains, ends = post.chains(masked)
         for name, chain in ends.items():
             chain.finish(self._name(name))
@@ -143,7 +170,8 @@ class Surgeon:
             del graph.value_info[:]
         before = self._chain("in", self._name("images"))
         self._before.extend(before)
-        nodes = [*before.nodes, *graph.node, *post]
+        # Of a graph whose own enlarging is replaced, onnxruntime would run the last nodes all the same.
+        nodes, _ = needed_nodes([*before.nodes, *graph.node, *post], [item.name for item in outputs])
         del graph.node[:]
         graph.node.extend(nodes)
         others = [item for item in graph.input if item.name != self._entry.name]
@@ -163,14 +191,8 @@ class Surgeon:
     def _remove_unused(self) -> None:
         """Remove the other outputs and the nodes that only they need, such as auxiliary heads."""
         graph = self._model.graph
-        needed = {self._result.name}
-        kept = []
-        for node in reversed(graph.node):
-            if needed.intersection(node.output):
-                kept.append(node)
-                needed.update(name for name in names_read(node) if name)
+        kept, needed = needed_nodes(graph.node, [self._result.name])
         if len(kept) < len(graph.node):
-            kept.reverse()
             kept = [_copied(node) for node in kept]
             del graph.node[:]
             graph.node.extend(kept)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from segment.errors import UsageError
-from segment.metrics.common_classes import CommonClasses, common_classes
+from segment.metrics.common_classes import CommonClasses, common_classes, pairs_of_each
 from segment.metrics.regroup import Grouping
 from segment.models.card import Convention
 from segment.output.ledger import Ledger
@@ -35,7 +35,7 @@ class ComparisonRequest(Request):
     """How runs are compared: how each is scored, by the convention of A's card unless asked, and with common classes.
 
     Attributes:
-        map: pairs of classes, as `A-name=B-name`; see `metrics.common_classes`.
+        map: pairs of classes, as `A-name=B-name`; of several runs, each takes those that name a class of it.
         masks: compare the masks, too; if not, only the stored counts, and no mask is read.
     """
 
@@ -218,7 +218,10 @@ def compare_ledgers(ledgers: Sequence[Ledger], asked: ComparisonRequest) -> RunC
     check_convention(asked.convention)
     check_resamples(asked.resamples, asked.seed, asked.group_by)
     runs = tuple(_opened(letter, ledger) for letter, ledger in zip(_LETTERS, ledgers, strict=False))
-    return RunComparison(runs, tuple(_against(runs[0], other, asked) for other in runs[1:]))
+    own, *others = (run.report.card.classes for run in runs)
+    maps = pairs_of_each(asked.map, own, others)
+    against = (_against(runs[0], run, replace(asked, map=pairs)) for run, pairs in zip(runs[1:], maps, strict=True))
+    return RunComparison(runs, tuple(against))
 
 
 def _opened(letter: str, ledger: Ledger) -> ComparedRun:
@@ -293,7 +296,9 @@ def _compare(
 def _nothing_in_common(a: ComparedRun, b: ComparedRun, matches: Matches) -> str:
     if len(matches):
         return "every image that both runs have has another size in the other one: these are runs of other images"
-    held = [f"{run.letter} has {shown(run.rows.ids[0].as_py())!r}" for run in (a, b) if len(run.rows.ids)]
-    words = f": {', '.join(held)}" if held else ""
+    for run in (a, b):
+        if not len(run.rows.ids):
+            return f"{run.letter}, {shown(run.report.output)}, has no image{'' if run.report.is_whole else ' yet'}"
+    words = f": {', '.join(f'{run.letter} has {shown(run.rows.ids[0].as_py())!r}' for run in (a, b))}"
     failed = " without an error" if matches.only_a < len(a.rows.ids) else ""
     return f"{a.letter} and {b.letter} have no image in common{failed}; they are matched by id{words}"

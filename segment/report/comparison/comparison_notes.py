@@ -12,6 +12,7 @@ from segment.store.names import count, listed, shown
 
 if TYPE_CHECKING:
     from segment.report.comparison.comparing import Against, ComparedRun, RunComparison
+    from segment.scores.paired import PairedScores
 
 
 def run_in_words(run: ComparedRun) -> str:
@@ -51,9 +52,12 @@ def _of_images(found: Against) -> Iterator[str]:
         yield "ids come several times, so that images are matched by shard and id"
     if pairs.other_size:
         yield f"not compared, as its source has another size in the other run: {count(pairs.other_size, 'image')}"
-    for run, enlarged in ((a, pairs.resized_a), (b, pairs.resized_b)):
-        if enlarged:
-            yield f"{count(enlarged, 'mask')} of {run} at model size: enlarged to the image's (nearest neighbour)"
+    if pairs.example:
+        images, where = count(pairs.elsewhere, "image"), " and ".join(map(shown, pairs.example))
+        yield f"taken as the same by their id, though from elsewhere in the other run: {images}, such as {where}"
+    for run, resized in ((a, pairs.resized_a), (b, pairs.resized_b)):
+        if resized:
+            yield f"{count(resized, 'mask')} of {run} at model size: resized to the image's (nearest neighbour)"
     if found.without_slice:
         yield f"{count(found.without_slice, 'image')} in no slice"
     if pairs.masks is None:
@@ -91,10 +95,14 @@ def _of_scores(found: Against) -> Iterator[str]:
     ]
     if ignored[0] != ignored[1]:
         yield f"the cards of {a.letter} and {b.letter} do not ignore the same classes: both are scored alike"
+    yield from _of_means(found, scores)
     sizes = a.report.run["scored_at"], b.report.run["scored_at"]
+    pixels = [int(one.confusion.counts.sum()) for one in (scores.a, scores.b)]
     if sizes[0] != sizes[1]:
         yield f"{a.letter} is scored at {sizes[0]} size and {b.letter} at {sizes[1]} size, of other pixels"
-    elif sizes[0] == "source" and (share := _labels_that_differ(found)):
+    elif pixels[0] != pixels[1]:
+        yield f"{a.letter} is scored on {pixels[0]:,} pixels and {b.letter} on {pixels[1]:,}, at the size of each model"
+    elif sizes[0] == "source" and (share := _labels_that_differ(scores)):
         yield (
             f"the labels are not the same in both runs, of {100 * share:.2g} % of the pixels at least: a part of the "
             "change may come from them"
@@ -103,10 +111,23 @@ def _of_scores(found: Against) -> Iterator[str]:
         yield from _of_intervals(found)
 
 
-def _labels_that_differ(found: Against) -> float:
+def _of_means(found: Against, scores: PairedScores) -> Iterator[str]:
+    """Tell of classes without a label: predicted by one run alone they are in its mean IoU, as 0, and in no other."""
+    names, chosen = found.grouping.names, found.protocols[0].grouping.chosen
+    in_a, in_b = (~np.isnan(one.score.iou) for one in (scores.a, scores.b))
+    for run, alone in ((found.a.letter, in_a & ~in_b), (found.b.letter, in_b & ~in_a)):
+        extra = [names[index] for index in np.flatnonzero(alone).tolist() if chosen is None or index in chosen]
+        if extra:
+            yield (
+                f"{count(len(extra), 'class', 'classes')} that no scored label has and only {run} predicts, "
+                f"{listed(extra, 6)}: IoU 0 in the mIoU of {run}, not in the other one, which is a part of the change "
+                "(--classes)"
+            )
+
+
+def _labels_that_differ(scores: PairedScores) -> float:
     """Return the share of pixels whose label cannot be the same in both runs, by the sums of each class and void."""
-    assert found.overall.scores is not None
-    one, other = (scored.confusion.counts.sum(axis=1) for scored in (found.overall.scores.a, found.overall.scores.b))
+    one, other = (scored.confusion.counts.sum(axis=1) for scored in (scores.a, scores.b))
     return float(np.abs(one - other).sum() / 2 / max(1, one.sum()))
 
 

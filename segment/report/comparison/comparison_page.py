@@ -14,7 +14,7 @@ from segment.report import charts
 from segment.report.comparison.comparing import Against, ComparedRun, RunComparison
 from segment.report.comparison.comparison_formats import class_in_words
 from segment.report.comparison.comparison_gallery import colours_of_differences, comparison_gallery, palette_of
-from segment.report.comparison.comparison_notes import all_notes
+from segment.report.comparison.comparison_notes import notes
 from segment.report.comparison.points import figure_texts
 from segment.report.exports.destination import check_target
 from segment.report.pictures import GONE
@@ -58,7 +58,6 @@ def render_comparison(found: RunComparison, tasks: Sequence[Task]) -> str:
         "compare.html.j2",
         styles=("report.css", "compare.css"),
         runs=[_run(run) for run in found.runs],
-        notes=all_notes(found),
         sections=sections,
         is_complete=all(run.report.complete for run in found.runs),
         gone=GONE,
@@ -125,6 +124,7 @@ def _section(found: Against, tasks: tuple[Task, Task], comparisons: int) -> dict
     confusion = agreement.confusion if agreement else None
     return {
         "letter": found.b.letter,
+        "notes": notes(found),
         "baseline": found.a.letter,
         "images": len(found.pairs),
         "labelled": len(scores.images) if scores else 0,

@@ -2,17 +2,20 @@
 
 A change of the score is a claim about images of this kind, so its interval decides: the lower bound must not be below
 the limit, which says that a larger loss is unlikely (a test of non-inferiority). Without an interval the change itself
-decides. Agreement is counted, not estimated: its value decides. A run that is not finished does not pass.
+decides. Agreement is counted, not estimated: its value decides. A run that is not finished does not pass, nor does one
+in which an image of A is an error: these images are in no score, and a model that fails on them is not as good as A.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from segment.errors import UsageError
 from segment.report.comparison.comparing import Against, RunComparison
-from segment.report.comparison.points import points, points_span
+from segment.report.comparison.points import points_span
+from segment.store.names import count
 
 
 @dataclass(frozen=True)
@@ -22,13 +25,26 @@ class Limits:
     Attributes:
         change: of the mIoU, B minus A, in points (per cent).
         agreement: of the pixels that agree, 0-1.
+
+    Raises:
+        UsageError: a limit is no finite number, which nothing, or everything, would hold.
     """
 
     change: float | None = None
     agreement: float | None = None
 
+    def __post_init__(self) -> None:
+        for name, value in (("fail_below", self.change), ("fail_below_agreement", self.agreement)):
+            if value is not None and not math.isfinite(value):
+                raise UsageError(f"{name} = {value}: give a number")
+
     def __bool__(self) -> bool:
         return self.change is not None or self.agreement is not None
+
+    def refuse_without_masks(self, masks: bool) -> None:
+        """Raise UsageError for a limit of what is not compared."""
+        if self.agreement is not None and not masks:
+            raise UsageError("fail_below_agreement: masks are not compared (--no-masks)")
 
 
 @dataclass(frozen=True)
@@ -40,10 +56,10 @@ class Verdict:
 
 
 def verdicts(found: RunComparison, limits: Limits) -> list[Verdict]:
-    """Return a verdict for each limit and run; and one that does not pass for each run that is not finished.
+    """Return a verdict for each limit and run, and one that does not pass for each run that cannot be judged.
 
     Raises:
-        UsageError: a limit is of what was not compared.
+        UsageError: a limit is of what is not known.
     """
     if not limits:
         return []
@@ -53,20 +69,50 @@ def verdicts(found: RunComparison, limits: Limits) -> list[Verdict]:
 
 def _of_run(found: Against, limits: Limits) -> Iterator[Verdict]:
     run = found.b.letter
+    if failed := found.matches.failed_of_a:
+        are = "is an error" if failed == 1 else "are errors"
+        yield Verdict(False, f"{run}: {count(failed, 'image')} that A has segmented {are}")
     if limits.change is not None:
-        if found.change is None or found.overall.scores is None:
-            raise UsageError(
-                f"fail_below: no image is labelled in both A and {run}, so that no change of mIoU is known"
-            )
-        change = found.overall.scores.changes["miou"]
-        bounds = change.interval
-        passed = 100 * (bounds.low if bounds else change.value) >= limits.change
-        which = f" ({points_span(bounds)}): its lower bound" if bounds else ""
-        how = f"{which} is {'not below' if passed else 'below'} {limits.change:+g}"
-        yield Verdict(passed, f"{run}: change of mIoU {points(change)} points{how}")
+        yield _of_change(found, limits.change)
     if limits.agreement is not None:
-        if found.agreement is None:
-            raise UsageError("fail_below_agreement: masks were not compared (--no-masks)")
-        passed = found.agreement >= limits.agreement
-        words = f"{run}: {100 * found.agreement:.4f} % of the pixels agree"
-        yield Verdict(passed, f"{words}: {'not below' if passed else 'below'} {100 * limits.agreement:g} %")
+        limits.refuse_without_masks(found.agreement is not None)
+        value, limit = 100 * (found.agreement or 0), 100 * limits.agreement
+        passed = value >= limit
+        agreed = f"{run}: {_told(value, limit, '.4f')} % of the pixels agree{_cover(found)}"
+        yield Verdict(passed, f"{agreed}: {_side(passed)} {limit:.10g} %")
+
+
+def _of_change(found: Against, limit: float) -> Verdict:
+    run = found.b.letter
+    if found.overall.scores is None:
+        raise UsageError(f"fail_below: no image is labelled in both A and {run}, so that no change of mIoU is known")
+    if found.change is None:
+        raise UsageError(f"fail_below: A or {run} has no pixel of a class that is scored: no change of mIoU is known")
+    bounds = found.overall.scores.changes["miou"].interval
+    value = 100 * (bounds.low if bounds else found.change)
+    passed = value >= limit
+    told = _told(value, limit, "+.2f")
+    if bounds is None:
+        how = f"{told} points{_cover(found)}"
+    else:
+        exactly = "" if told == f"{value:+.2f}" else f", {told},"
+        how = f"{100 * found.change:+.2f} points ({points_span(bounds)}){_cover(found)}: its lower bound{exactly}"
+    return Verdict(passed, f"{run}: change of mIoU {how} is {_side(passed)} {limit:+.10g}")
+
+
+def _side(passed: bool) -> str:
+    return "not below" if passed else "below"
+
+
+def _cover(found: Against) -> str:
+    """Return how many of A's images decide; `""` if all do."""
+    compared, images = len(found.pairs), len(found.a.rows.ids)
+    return "" if compared == images else f" on {compared:,} of A's {count(images, 'image')}"
+
+
+def _told(value: float, limit: float, form: str) -> str:
+    """Return a number with so many digits that it does not look like a limit from which it differs."""
+    sign, digits = form[:-2], int(form[-2])
+    while digits < 12 and value != limit and float(f"{value:.{digits}f}") == limit:
+        digits += 1
+    return f"{value:{sign}{digits}f}"

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from segment.images import codec
 from segment.images.headers import open_header, upright_size
 from segment.images.magic import image_format
+from segment.images.mask_png import encode_mask
 from segment.images.raster import Georeference
 from segment.inputs.discover import Span
 from segment.output.ledger import Ledger
@@ -53,7 +54,7 @@ class MaskedImage:
     @property
     def png(self) -> bytes:
         """The mask as a PNG."""
-        return codec.encode_mask(self.mask()) if self.is_in_file else self.stored
+        return encode_mask(self.mask()) if self.is_in_file else self.stored
 
     def mask(self) -> NDArray[np.uint8]:
         """Decode the mask, `uint8[H, W]` of class indices; 255 is no class."""

@@ -1,0 +1,138 @@
+"""Bilinear enlarging as nodes of an ONNX graph; see `enlarging`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
+
+from segment.models.sessions.chain import NodeChain
+from segment.models.sessions.enlarging import CENTRES, Enlarging, SmallScores, bands_of, enlarging_of
+from segment.models.sessions.ports import Dims, Size
+
+Chains = tuple[list[NodeChain], dict[str, NodeChain]]  # all in order, and those that end in an output, by its name
+NewChain = Callable[[str, str], NodeChain]  # starts a chain, by a prefix of names and the name of the input value
+
+SLICE_OPSET = 10  # the first whose Slice takes its bounds as inputs
+_FIRST_OF_PIXELS = {"probabilities": 2}  # axis of rows in an output; 1 in the others
+_FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16)
+
+
+def axis_of_rows(output: str) -> int:
+    """Return the axis of the rows in an output of a session."""
+    return _FIRST_OF_PIXELS.get(output, 1)
+
+
+def enlarged_chains(
+    small: SmallScores, classes: int, new_chain: NewChain, outputs: Callable[[str, NewChain], Chains]
+) -> Chains:
+    """Enlarge scores, and make outputs of them, a band of rows at a time.
+
+    Args:
+        small: the scores, by the name of their value.
+        classes: their number, C.
+        new_chain: see `NewChain`.
+        outputs: makes outputs of enlarged scores `float32[N, C, rows, W]`, by their name, with its own chains.
+    """
+    wide = new_chain("wide", small.scores)
+    wide.add("MatMul", np.ascontiguousarray(small.enlarging.columns.T))
+    chains, made = [wide], []
+    for number, band in enumerate(bands_of(small.enlarging, classes)):
+
+        def of_band(prefix: str, source: str, number: int = number) -> NodeChain:
+            return new_chain(f"band{number}_{prefix}", source)
+
+        source = of_band("source", wide.tip)
+        source.add("Slice", *(np.array([bound], np.int64) for bound in (band.start, band.stop, 2)))
+        scores = of_band("scores", source.constant(band.rows))
+        scores.add("MatMul", source.tip)
+        found, ends = outputs(scores.tip, of_band)
+        chains += [source, scores, *found]
+        made.append(ends)
+    if len(made) == 1:
+        return chains, made[0]
+    joined = {}
+    for name, first in made[0].items():
+        joined[name] = new_chain(f"joined_{name}", first.tip)
+        joined[name].add("Concat", *(ends[name].tip for ends in made[1:]), axis=axis_of_rows(name))
+    return [*chains, *joined.values()], joined
+
+
+class GraphScores:
+    """Finds the scores that a graph enlarges by itself, just before its output.
+
+    Args:
+        graph: the graph.
+        dims: returns the size of each dimension of a value by its name; None if unknown.
+    """
+
+    def __init__(self, graph: GraphProto, dims: Callable[[str], Dims | None]) -> None:
+        self._dims = dims
+        self._makers = {name: node for node in graph.node for name in node.output if name}
+        self._stored = {tensor.name: tensor for tensor in graph.initializer}
+
+    def of_index(self, result: str, size: Size | None) -> SmallScores | None:
+        """Return the scores whose argmax is an output of (height, width); None if there are none."""
+        node = self._makers.get(result)
+        while node is not None and node.op_type in ("Cast", "Identity", "Squeeze", "Unsqueeze", "Reshape"):
+            node = self._makers.get(node.input[0])
+        if node is None or node.op_type != "ArgMax" or _attribute(node, "select_last_index", 0):
+            return None
+        layout = {1: "NCHW", 3: "NHWC", -3: "NCHW", -1: "NHWC"}.get(_attribute(node, "axis", 0))
+        found = self.of_scores(node.input[0], layout) if layout else None
+        return found if found and found.size == size else None
+
+    def of_scores(self, value: str, layout: str) -> SmallScores | None:
+        """Return the scores of which a value `layout` is made; None if it is not enlarged."""
+        softmax = False
+        node = self._makers.get(value)
+        while node is not None and node.op_type != "Resize":
+            if node.op_type == "Transpose" and (order := list(_attribute(node, "perm", ()))):
+                layout = "".join(layout[order.index(axis)] for axis in range(len(order)))
+            elif node.op_type == "Softmax" and not softmax and _attribute(node, "axis", None) in _axes_of(layout):
+                softmax = True
+            elif not (node.op_type == "Cast" and _attribute(node, "to", 0) in _FLOATS) and node.op_type != "Identity":
+                return None
+            node = self._makers.get(node.input[0])
+        if node is None or layout != "NCHW":
+            return None
+        enlarging = self._enlarging(node)
+        return SmallScores(node.input[0], enlarging, softmax) if enlarging else None
+
+    def _enlarging(self, node: NodeProto) -> Enlarging | None:
+        """Return how a Resize of `[N, C, H, W]` enlarges; None if it does anything else."""
+        if _attribute(node, "mode", b"nearest") != b"linear" or _attribute(node, "antialias", 0):
+            return None
+        centres = _attribute(node, "coordinate_transformation_mode", b"half_pixel").decode()
+        before, after = self._dims(node.input[0]), self._dims(node.output[0])
+        if centres not in CENTRES or before is None or after is None or len(before) != 4 or before[1] != after[1]:
+            return None
+        if None in (*before[1:], *after[1:]):
+            return None
+        size, target = ((int(dims[2] or 0), int(dims[3] or 0)) for dims in (before, after))
+        if (scales := self._scales(node)) is None:
+            return None
+        return enlarging_of(size, target, centres, (float(scales[-2]), float(scales[-1])) if scales.size else None)
+
+    def _scales(self, node: NodeProto) -> NDArray[Any] | None:
+        """Return the scale of each axis; none if they follow from the sizes, None if they are not constant."""
+        name = node.input[2] if len(node.input) > 2 else ""
+        tensor, maker = self._stored.get(name), self._makers.get(name)
+        if tensor is None and maker is not None and maker.op_type == "Constant":
+            tensor = _attribute(maker, "value", None)
+        if isinstance(tensor, TensorProto):
+            return numpy_helper.to_array(tensor)
+        return None if name else np.empty(0)
+
+
+def _axes_of(layout: str) -> tuple[int, int]:
+    """Return both numbers of the axis of the classes."""
+    axis = layout.index("C")
+    return axis, axis - len(layout)
+
+
+def _attribute(node: NodeProto, name: str, default: Any) -> Any:
+    return next((helper.get_attribute_value(item) for item in node.attribute if item.name == name), default)

@@ -1,0 +1,136 @@
+"""Bilinear enlarging as nodes of an openvino model; see `enlarging`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from openvino import opset15 as ops
+
+from segment.models.sessions.enlarging import CENTRES, Enlarging, SmallScores, bands_of, enlarging_of
+from segment.models.sessions.openvino_ports import dims_of
+
+
+def enlarged_outputs(small: SmallScores, outputs: Callable[[Any], Sequence[Any]]) -> list[Any]:
+    """Enlarge scores, and make outputs of them, a band of rows at a time.
+
+    Args:
+        small: the scores.
+        outputs: of enlarged scores `float32[N, C, rows, W]`; their last axes are rows and W.
+    """
+    # The constants come first: so the plugin computes in f32, whatever the precision of the model. It would take a
+    # product whose second operand is constant for a fully connected layer, and compute it in bf16.
+    columns = ops.constant(small.enlarging.columns)
+    classes = small.scores.get_partial_shape()[1].get_length()
+    made = []
+    for band in bands_of(small.enlarging, classes):
+        wide = ops.matmul(columns, _rows(small.scores, band.start, band.stop), False, True)
+        scores = ops.matmul(ops.constant(band.rows), wide, False, True)
+        for step in small.after:
+            scores = step(scores)
+        made.append(outputs(scores))
+    if len(made) == 1:
+        return list(made[0])
+    return [ops.concat(list(parts), -2) for parts in zip(*made, strict=True)]
+
+
+def best_class(scores: Any, axis: int) -> Any:
+    """Return the index of the highest score as bytes; of equal ones, the first."""
+    best = ops.topk(scores, ops.constant(np.int64(1)), axis, "max", "value", index_element_type="i32", stable=True)
+    return ops.convert(ops.squeeze(best.output(1), ops.constant(np.array([axis]))), "u8")
+
+
+def graph_scores(value: Any, layout: str) -> SmallScores | None:
+    """Return the scores that a graph enlarges by itself, just before its output; None if it does not.
+
+    Args:
+        value: one score per class: the graph's output, or what its argmax takes.
+        layout: of the value, `NCHW` or `NHWC`.
+    """
+    after: list[Callable[[Any], Any]] = []
+    softmax = False
+    node = value.get_node()
+    while (kind := node.get_type_name()) != "Interpolate":
+        if kind == "Transpose" and (found := _constant(node, 1)) is not None:
+            order = found.ravel().tolist()
+            layout = "".join(layout[order.index(axis)] for axis in range(len(order)))
+        elif kind == "Softmax" and not softmax and not after and node.get_attributes()["axis"] in _axes_of(layout):
+            softmax = True  # it keeps the order of a pixel's scores
+        elif kind == "FakeQuantize" and (step := _quantising(node)):
+            after.insert(0, step)
+        elif not (kind == "Convert" and node.get_element_type().is_real()) and kind != "Identity":
+            return None
+        if kind == "Convert" and not node.input(0).get_element_type().is_real():
+            return None
+        node = node.input_value(0).get_node()
+    scores, enlarging = node.input_value(0), _enlarging(node, layout)
+    if enlarging is None or layout[0] != "N":
+        return None
+    order = [layout.index(axis) for axis in "NCHW"]
+    if order != [0, 1, 2, 3]:
+        scores = ops.transpose(scores, ops.constant(np.array(order))).output(0)
+    return SmallScores(scores, enlarging, softmax, tuple(after))
+
+
+def _axes_of(layout: str) -> tuple[int, int]:
+    """Return both numbers of the axis of the classes."""
+    axis = layout.index("C")
+    return axis, axis - len(layout)
+
+
+def _rows(scores: Any, start: int, stop: int) -> Any:
+    numbers = (ops.constant(np.array([number], np.int64)) for number in (start, stop, 1, 2))
+    return ops.slice(scores, *numbers)
+
+
+def _constant(node: Any, number: int) -> Any:
+    """Return an operand if it is constant, else None."""
+    source = node.input_value(number).get_node()
+    return source.data if source.get_type_name() == "Constant" else None
+
+
+def _quantising(node: Any) -> Callable[[Any], Any] | None:
+    """Return a FakeQuantize of other values; None if its bounds are not one for all."""
+    bounds = [_constant(node, number) for number in range(1, 5)]
+    if any(bound is None or bound.size != 1 for bound in bounds):
+        return None
+    levels = node.get_attributes()["levels"]
+    constants = [np.float32(bound.ravel()[0]) for bound in bounds]
+    return lambda scores: ops.fake_quantize(scores, *(ops.constant(number) for number in constants), levels)
+
+
+def _enlarging(node: Any, layout: str) -> Enlarging | None:
+    """Return how an Interpolate enlarges; None if it does something else to any axis, or not bilinearly."""
+    how = node.get_attributes()
+    before, after = dims_of(node.input_value(0)), dims_of(node.output(0))
+    # That of opset 1 has no modes, only `align_corners`.
+    centres = how.get("coordinate_transformation_mode", "align_corners" if how.get("align_corners") else "")
+    if centres not in CENTRES or not how["mode"].startswith("linear") or how["antialias"] or any(_pads(how)):
+        return None
+    if before is None or after is None or len(before) != 4 or None in (*before[1:], *after[1:]):
+        return None
+    height, width, channels = (layout.index(axis) for axis in "HWC")
+    if before[channels] != after[channels]:
+        return None
+    scales = None
+    if how.get("shape_calculation_mode") == "scales":
+        if (found := _scales(node, (height, width))) is None:
+            return None
+        scales = found
+    size, target = ((int(dims[height] or 0), int(dims[width] or 0)) for dims in (before, after))
+    return enlarging_of(size, target, centres, scales)
+
+
+def _pads(how: dict[str, Any]) -> list[int]:
+    return [*how["pads_begin"], *how["pads_end"]]
+
+
+def _scales(node: Any, axes: tuple[int, int]) -> tuple[float, float] | None:
+    """Return the scales of two axes; None if they are not constant."""
+    scales = _constant(node, 1)
+    listed = _constant(node, 2) if len(node.inputs()) > 2 else np.arange(4)
+    if scales is None or listed is None:
+        return None
+    found = dict(zip((int(axis) % 4 for axis in listed), map(float, scales.ravel()), strict=True))
+    return found.get(axes[0], 1.0), found.get(axes[1], 1.0)
