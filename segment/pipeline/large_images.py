@@ -111,12 +111,8 @@ class TiledImages:
         if raster.height * raster.width <= MOST_PNG_PIXELS:
             whole = join_strips(strips, size)
             with clock("encode"):
-<<<<<<< HEAD
-                row = replace(row, mask=codec.encode_mask(whole.mask))
+                row = replace(row, mask=encode_mask(whole.mask))
                 levels = self._map(whole.confidence)
-=======
-                row = replace(row, mask=encode_mask(whole))
->>>>>>> main
         else:
             row = replace(row, mask_path=self._mask_file(part, row.index, raster, strips, clock))
         clock.tiles += image.tiles
@@ -130,7 +126,7 @@ class TiledImages:
 
     def _map(self, levels: NDArray[np.uint8] | None) -> bytes | None:
         """Return the PNG of the confidence of each pixel, if the run writes it."""
-        return codec.encode_mask(levels) if self._task.settings.confidence_maps and levels is not None else None
+        return encode_mask(levels) if self._task.settings.confidence_maps and levels is not None else None
 
     def _mask_file(self, part: Part, index: int, raster: Raster, strips: Iterable[Strip], clock: Clock) -> str:
         """Write the mask to a file of the output; return its path there."""
