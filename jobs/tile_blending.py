@@ -2,11 +2,13 @@
 
     python jobs/tile_blending.py                  # 1.5x and 2x, 101 images; ten minutes on two cores
     python jobs/tile_blending.py --step 10 --factors 2
+    python jobs/tile_blending.py --factors 2 --filter bicubic   # sharper images: two points more at 2x
 
 Reads `camvid/images`, `camvid/labels` and `models/unet32-camvid.onnx` below `--shared` (default: $SEGMENT_SHARED, else
-../shared). Images are enlarged by Pillow's bilinear filter, labels by nearest neighbour, and scored at that size by the
-'omz' convention. Tiles have the size of the input, 480 x 368, and overlap by a quarter. Enlarging adds nothing to see,
-and the model was trained on images that it sees whole: what counts is how the ways to blend compare.
+../shared). Images are enlarged by Pillow's bilinear filter unless another is named, labels by nearest neighbour, and
+scored at that size by the 'omz' convention. Tiles have the size of the input, 480 x 368, and overlap by a quarter.
+Enlarging adds nothing to see, and the model was trained on images that it sees whole: what counts is how the ways to
+blend compare.
 """
 
 from __future__ import annotations
@@ -24,8 +26,8 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from segment.images.blending import Tile, blending_of
 from segment.images.raster import ArrayRaster
-from segment.images.tiles import BLENDINGS
 from segment.metrics import Confusion, score
 from segment.models.card import ModelCard, load_card
 from segment.models.card_tiles import Blend, Tiles
@@ -36,7 +38,8 @@ from segment.pipeline.tiling import TiledImage, join_strips, tile_axes
 
 ROOT = Path(__file__).resolve().parents[1]
 CARD = "unet-camvid-onnx-0001"
-BLENDS: tuple[Blend, ...] = ("centre", "confidence")
+BLENDS: tuple[Blend, ...] = ("centre", "confidence", "mean")
+EXTRAS = Extras("maximum", tuple(range(len(load_card(CARD).classes))))  # what any of the blends needs
 
 
 class _Remembered:
@@ -66,12 +69,14 @@ def pairs(shared: Path, step: int) -> Iterator[tuple[Image.Image, Image.Image]]:
         yield Image.open(path).convert("RGB"), Image.open(shared / "camvid" / "labels" / path.name)
 
 
-def scores(session: Session, shared: Path, factor: float, step: int) -> dict[str, float]:
+def scores(
+    session: Session, shared: Path, factor: float, step: int, enlarge: Image.Resampling = Image.Resampling.BILINEAR
+) -> dict[str, float]:
     """Return the mIoU in percent, by way."""
     counts = {way: Confusion.zeros(len(session.card.classes)) for way in ("shrunk to one input", *BLENDS)}
     for image, label in pairs(shared, step):
         size = (round(image.width * factor), round(image.height * factor))
-        large = np.asarray(image.resize(size, Image.Resampling.BILINEAR))
+        large = np.asarray(image.resize(size, enlarge))
         wanted = np.asarray(label.resize(size, Image.Resampling.NEAREST))
         whole = (session.card.input.width, session.card.input.height)
         small = np.asarray(Image.fromarray(large).resize(whole, Image.Resampling.BILINEAR))
@@ -80,7 +85,7 @@ def scores(session: Session, shared: Path, factor: float, step: int) -> dict[str
         seen: dict[bytes, Masks] = {}
         for blend in BLENDS:
             tiled = TiledImage(ArrayRaster(large), _Remembered(session, tiled_card(blend), seen), 1)
-            found = join_strips(tiled.strips(Clock()), wanted.shape)
+            found = join_strips(tiled.strips(Clock()), wanted.shape).mask
             counts[blend] += Confusion.of(found, wanted, len(session.card.classes))
     ignored = session.card.classes.ignored_classes
     return {way: 100 * float(np.nanmean(score(some, ignored, "omz").iou)) for way, some in counts.items()}
@@ -88,15 +93,18 @@ def scores(session: Session, shared: Path, factor: float, step: int) -> dict[str
 
 def milliseconds(blend: Blend, height: int = 4000, width: int = 6000) -> float:
     """Return the time of blending a tile, in milliseconds, in an image of this size."""
-    spec = tiled_card(blend).input
+    card = tiled_card(blend)
+    spec, classes = card.input, len(card.classes)
+    assert spec.tiles is not None
     rows, columns = tile_axes(spec, (height, width))
     random = np.random.default_rng(0)
-    mask, confidence = (random.integers(0, 256, (spec.height, spec.width), dtype=np.uint8) for _ in range(2))
+    mask, confidence, *levels = random.integers(0, 256, (2 + classes, spec.height, spec.width), dtype=np.uint8)
+    tile = {"centre": Tile(mask), "confidence": Tile(mask, confidence), "mean": Tile(mask, None, levels)}[blend]
     began = time.perf_counter()
-    blending = BLENDINGS[blend](rows, columns)
+    blending = blending_of(spec.tiles, rows, columns, classes)
     for row in range(len(rows.starts)):
         for column in range(len(columns.starts)):
-            blending.put(row, column, mask, confidence)
+            blending.put(row, column, tile)
         blending.finish_row(row)
     return 1000 * (time.perf_counter() - began) / (len(rows.starts) * len(columns.starts))
 
@@ -107,6 +115,7 @@ def main() -> None:
     parser.add_argument("--shared", type=Path, default=Path(os.environ.get("SEGMENT_SHARED", ROOT.parent / "shared")))
     parser.add_argument("--factors", type=float, nargs="+", default=[1.5, 2.0])
     parser.add_argument("--step", type=int, default=1, help="every n-th image")
+    parser.add_argument("--filter", choices=["bilinear", "bicubic", "lanczos"], default="bilinear")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     options = parser.parse_args()
     print("| blending | ms a tile, 6000 x 4000 |\n|---|---|")
@@ -115,11 +124,12 @@ def main() -> None:
     weights = load_weights(load_card(CARD), str(options.shared / "models" / "unet32-camvid.onnx"))
     runtime = resolve_runtime(weights.format, precision="f32", nodes=[capabilities()])
     session = open_session(
-        load_card(CARD), weights, runtime, threads=options.threads, extras=Extras("maximum"), sanity_check=False
+        load_card(CARD), weights, runtime, threads=options.threads, extras=EXTRAS, sanity_check=False
     )
-    print("\n| enlarged | " + " | ".join(("shrunk to one input", *BLENDS)) + " |\n|---|---|---|---|")
+    print("\n| enlarged | " + " | ".join(("shrunk to one input", *BLENDS)) + " |\n|---|---|---|---|---|")
+    enlarge = Image.Resampling[options.filter.upper()]
     for factor in options.factors:
-        found = scores(session, options.shared, factor, options.step)
+        found = scores(session, options.shared, factor, options.step, enlarge)
         print(f"| {factor:g}x | " + " | ".join(f"{value:.2f} %" for value in found.values()) + " |", flush=True)
 
 

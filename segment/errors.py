@@ -80,6 +80,8 @@ SAMPLE_ERRORS = {
     "pixel_format": "a TIFF of floating-point, 32-bit, signed or many-band pixels; supported are unsigned 8 and 16 "
     "bits: grey, palette, RGB, RGBA and CMYK",
     "too_many_pixels": "the image's header declares more pixels than --max-pixels allows",
+    "too_wide": "a row of tiles of the image has more probabilities than are held (input.tiles.blend = 'mean'); "
+    "'centre' and 'confidence' take images of any width",
     "larger_than_input": "the image is larger than the model's input, and its card shrinks no image (input.resize)",
     "bands": "the image has fewer bands than the card reads (input.bands)",
     "band_type": "the numbers of the image's bands are not those that the card reads: unsigned 8 bits, or 16 bits with "

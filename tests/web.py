@@ -25,6 +25,8 @@ class Page:
         head: whether HEAD is.
         drops: so many answers break off in the middle of their body, with the connection.
         stop_after: answers to GET before the server starts to fail with 503; -1: never.
+        busy: so many answers are a 503.
+        short: so many answers hold half of the bytes that are asked for, and say so.
         to: where a redirect leads; `""` for none.
     """
 
@@ -34,6 +36,8 @@ class Page:
     head: bool = True
     drops: int = 0
     stop_after: int = -1
+    busy: int = 0
+    short: int = 0
     to: str = ""
 
 
@@ -148,6 +152,9 @@ class _Handler(BaseHTTPRequestHandler):
         if status == 200 and page.ranges and (found := re.fullmatch(r"bytes=(\d+)-(\d+)", wanted)):
             start, stop = int(found[1]), min(int(found[2]) + 1, len(body))
             status = 206 if start < stop else 416
+        if self.command == "GET" and status == 206 and page.short:
+            page.short -= 1
+            stop = (start + stop) // 2
         part = body[start:stop]
         self.send_response(status)
         self.send_header("Content-Length", str(len(part)))
@@ -168,6 +175,9 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command == "HEAD":
             return (page.status if page.head else 405), False
         if page.stop_after == 0:
+            return 503, False
+        if page.busy:
+            page.busy -= 1
             return 503, False
         page.stop_after -= 1
         drop = page.drops > 0

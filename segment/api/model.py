@@ -26,7 +26,7 @@ from segment.models.extra_options import Measure
 from segment.models.sessions import Extras, Runtime, Session, capabilities, open_session, runtime_for
 from segment.models.weights import load_weights
 from segment.output.remarks import RemarkLog
-from segment.pipeline.certainty import mean_confidence
+from segment.pipeline.certainty import confidence_at_source
 from segment.pipeline.prediction import predict
 from segment.pipeline.resources import available_cpus
 from segment.pipeline.stacking import stack
@@ -129,8 +129,7 @@ class Model:
         levels, size = prediction.confidence, (picture.pixels.shape[0], picture.pixels.shape[1])
         if levels is None:
             raise UsageError("the model was loaded without confidence: load_model(..., confidence='maximum')")
-        mean = mean_confidence(prediction.at_model, levels, self.card, size)[0]
-        return prediction.mask, restore_mask(levels, self.card.input, size), mean
+        return prediction.mask, *confidence_at_source(prediction.at_model, levels, self.card, size)
 
     def predict_batch(self, images: Iterable[ImageLike]) -> list[NDArray[np.uint8]]:
         """Segment images of any sizes; see `predict`. They are `batch_size` a call of the runtime.
@@ -228,13 +227,13 @@ class Model:
         return [predictions[position] for position in range(len(images))]
 
     def _in_tiles(self, image: NDArray[np.uint8]) -> Prediction:
-        tiled = TiledImage(ArrayRaster(image), self._session, self.batch_size)
         try:
-            mask = join_strips(tiled.strips(Clock()), (image.shape[0], image.shape[1]))
+            tiled = TiledImage(ArrayRaster(image), self._session, self.batch_size)
+            found = join_strips(tiled.strips(Clock()), (image.shape[0], image.shape[1]))
         except SampleError as error:
             return _failed(image, error)
-        remarks = sorted(tiled.remarks) if mask.min() == mask.max() else []
-        return Prediction(mask, mask, None, next(iter(remarks), None))
+        remarks = sorted(tiled.remarks) if found.mask.min() == found.mask.max() else []
+        return Prediction(found.mask, found.mask, None, next(iter(remarks), None), found.confidence)
 
 
 def _failed(image: NDArray[np.uint8], error: SampleError) -> Prediction:

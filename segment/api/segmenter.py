@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypeAlias, TypedDict, get_args
+from typing import Any, Literal, NotRequired, TypeAlias, TypedDict, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +21,14 @@ from segment.images.labels import LabelDecoder
 from segment.job import LabelEncoding
 from segment.metrics import Confusion
 from segment.models.card import ModelCard
+from segment.models.extra_options import Measure
 from segment.output.remarks import RemarkLog
+from segment.pipeline.certainty import confidence_at_source
 
 log = logging.getLogger("segment.api.segmenter")
 
+_CONFIDENCE: Literal["confidence"] = "confidence"
+_MEAN: Literal["mean_confidence"] = "mean_confidence"
 MaskType: TypeAlias = Literal["array", "image"]
 
 
@@ -34,11 +39,15 @@ class SegmentedRow(TypedDict):
         mask: `uint8[H, W]` of class indices, at the image's size; `uint8[0, 0]` if there is none.
         confusion: `int64[C + 1, C]`, pixels by label and prediction as in `Confusion.counts`; zeros with an error.
         error: empty, or what is wrong with the image or its label: the text of a job's error row.
+        confidence: the measure of each pixel, 255 times 0-1, of the mask's shape; only if it is asked for.
+        mean_confidence: its mean, 0-1, as a job writes it; NaN without a mask; only with `confidence`.
     """
 
     mask: NDArray[np.uint8]
     confusion: NDArray[np.int64]
     error: str
+    confidence: NotRequired[NDArray[np.uint8]]
+    mean_confidence: NotRequired[float]
 
 
 class Segmenter:
@@ -62,7 +71,7 @@ class Segmenter:
     CPUs name the `precision`, so that all masks are computed alike.
 
     Args:
-        model, weights, runtime, device, precision, batch_size, storage_options: see `load_model`.
+        model, weights, runtime, device, precision, batch_size, confidence, storage_options: see `load_model`.
         threads: CPU threads of a call. The default fits one worker a core.
         image_column: column of the images: arrays, PIL images or encoded bytes, as `Model.predict` takes them.
         label_column: column of the labels, likewise, where a batch has it; None ignores labels.
@@ -88,6 +97,7 @@ class Segmenter:
         device: str = "auto",
         precision: str = "auto",
         batch_size: int = 1,
+        confidence: Measure | None = None,
         threads: int = 1,
         image_column: str = "image",
         label_column: str | None = "label",
@@ -107,6 +117,7 @@ class Segmenter:
             "device": device,
             "precision": precision,
             "batch_size": batch_size,
+            "confidence": confidence,
             "threads": threads,
             "max_pixels": max_pixels,
             "storage_options": storage_options,
@@ -120,6 +131,7 @@ class Segmenter:
         self._label_column = label_column
         self._mask_column = mask_column
         self._mask_type = mask_type
+        self._added = (_CONFIDENCE, _MEAN) if confidence else ()
         self._dropped = () if keep_images else (image_column, label_column)
         self._remarks = RemarkLog(log)
 
@@ -167,6 +179,8 @@ class Segmenter:
             - `mask`: a list of `uint8[H, W]` of class indices, each at its image's size; `uint8[0, 0]` where there is
               none. With `mask_type="image"` they are PIL images of mode L, or None.
             - `error`: a list of texts, empty where all is well. An image or label that cannot be used fails no batch.
+            - `confidence` and `mean_confidence`, if the Segmenter has a `confidence`: a list of `uint8[H, W]`, the
+              measure of each pixel times 255, and a list of their means, 0-1; `uint8[0, 0]` and NaN without a mask.
             - `confusion`, if the batch has labels: `int64[N, C + 1, C]`, pixels by label and prediction as in
               `Confusion.counts`; zeros for rows with an error. Rows without a label count as void.
 
@@ -190,6 +204,8 @@ class Segmenter:
             masks = [Image.fromarray(mask) if mask.size else None for mask in masks]
         others = {name: batch[name] for name in batch if name not in self._dropped}
         segmented = {**others, self._mask_column: masks, "error": [row["error"] for row in rows]}
+        for name in self._added:
+            segmented[name] = [row[name] for row in rows]
         if labels is not None:
             no_rows = np.empty((0, *self._no_counts().shape), np.int64)
             segmented["confusion"] = np.stack([row["confusion"] for row in rows]) if rows else no_rows
@@ -215,8 +231,9 @@ class Segmenter:
             raise ValueError(f"no column '{self._image_column}' in the batch: name one of {names} with image_column")
         if self._mask_column in names:
             raise ValueError(f"the batch has a column '{self._mask_column}' already: choose another mask_column")
-        if self._label_column in names and "confusion" in names:
-            raise ValueError("the batch has a column 'confusion' already: rename or drop it first")
+        for name in (*(("confusion",) if self._label_column in names else ()), *self._added):
+            if name in names:
+                raise ValueError(f"the batch has a column '{name}' already: rename or drop it first")
 
     def _segment(self, images: Sequence[object], labels: Sequence[object], errors: Sequence[str]) -> list[SegmentedRow]:
         pictures = [self._picture(image, error) for image, error in zip(images, errors, strict=True)]
@@ -246,17 +263,24 @@ class Segmenter:
         self._remarks.add([*picture.remarks, prediction.remark])
         if prediction.fault:
             return self._failed(sample_error_text(prediction.fault, prediction.detail))
+        row: SegmentedRow = {"mask": prediction.mask, "confusion": self._no_counts(), "error": error}
+        if self._added and prediction.confidence is not None:
+            levels, card = prediction.confidence, self.model.card
+            size = (prediction.mask.shape[0], prediction.mask.shape[1])
+            row[_CONFIDENCE], row[_MEAN] = confidence_at_source(prediction.at_model, levels, card, size)
         if error:  # of the label alone, as there is an image
-            return {"mask": prediction.mask, "confusion": self._no_counts(), "error": error}
+            return row
         try:
             counts, remarks = count_image(picture, prediction, label, self._labels, self.model.card)
         except SampleError as failure:
-            return {"mask": prediction.mask, "confusion": self._no_counts(), "error": str(failure)}
+            return {**row, "error": str(failure)}
         self._remarks.add(remarks)
-        return {"mask": prediction.mask, "confusion": counts.counts, "error": ""}
+        return {**row, "confusion": counts.counts}
 
     def _failed(self, error: str) -> SegmentedRow:
-        return {"mask": np.empty((0, 0), np.uint8), "confusion": self._no_counts(), "error": error}
+        nothing = np.empty((0, 0), np.uint8)
+        row: SegmentedRow = {"mask": nothing, "confusion": self._no_counts(), "error": error}
+        return {**row, _CONFIDENCE: nothing, _MEAN: math.nan} if self._added else row
 
     def _no_counts(self) -> NDArray[np.int64]:
         """Return the counts of no pixels, an array of each row's own."""

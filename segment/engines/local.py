@@ -19,6 +19,7 @@ from segment.output.plan import Plan
 from segment.output.results import PartResult
 from segment.pipeline.resources import available_cpus, node_memory
 from segment.pipeline.stages import Task
+from segment.pipeline.tiling import session_extras
 from segment.progress import Tally
 from segment.store.names import count
 
@@ -66,7 +67,8 @@ class LocalEngine:
         if task.runtime.device != "cpu":
             return 1
         if not self._process_bytes:  # an engine runs one model
-            model = footprint(task.card, weights, task.runtime, task.batch_size, task.extras)
+            extras = session_extras(task.card, task.extras)
+            model = footprint(task.card, weights, task.runtime, task.batch_size, extras)
             self._process_bytes = PROCESS_MEMORY + weights.size + (model.shared + model.per_stream if model else 0)
         return max(1, min(self._wanted("cpu", plan), node_memory()[1] // 2 // self._process_bytes))
 

@@ -125,7 +125,8 @@ def _decode_tiff(data: bytes, spec: Input, max_pixels: int) -> Picture:
     found = _as_bytes(_chosen(pixels, spec), spec)
     turned_by = int(orientation.value) if orientation is not None and orientation.value in range(1, 9) else 1
     found = headers.turn_bands(found, turned_by)
-    return Picture(found, turned_by, ("image_frames",) if frames > 1 else ())
+    remarks = {"image_frames": frames > 1, "image_sparse": 0 in page.databytecounts}
+    return Picture(found, turned_by, tuple(code for code, noticed in remarks.items() if noticed))
 
 
 def _check_size(page: Any, max_pixels: int) -> None:

@@ -17,7 +17,7 @@ from segment.errors import SampleError
 from segment.images import headers
 from segment.images.decoder_stderr import DecoderMessages, capture_decoder_stderr
 from segment.images.magic import image_format
-from segment.images.tiff_segments import readable_copy
+from segment.images.tiff_copies import ReadableCopy, readable_copy
 from segment.images.tiff_tags import TiffError
 
 Fit: TypeAlias = Callable[[tuple[int, int]], tuple[int, int]]  # from the size of an image to the one it is wanted in
@@ -76,10 +76,10 @@ def decode_picture(data: bytes, max_pixels: int, fit: Fit | None = None) -> Pict
     if headers.has_more_frames(header):
         remarks += ("image_frames",)
     if found := _readable_copy(header, data):
-        copy, (height, width) = found
-        as_copied = _header(copy)
-        pixels, messages = _with_pillow(as_copied) if _is_with_alpha(as_copied) else _with_opencv(copy)
-        pixels = headers.apply_orientation(pixels[:height, :width], orientation)
+        as_copied = _header(found.data)
+        pixels, messages = _with_pillow(as_copied) if _is_with_alpha(as_copied) else _with_opencv(found.data)
+        pixels = headers.apply_orientation(pixels[: found.height, : found.width], orientation)
+        remarks += ("image_sparse",) if found.is_sparse else ()
     elif _is_with_alpha(header):
         pixels, messages = _with_pillow(header)
     elif header.format in _JPEGS:
@@ -115,7 +115,7 @@ def _jpeg(data: bytes, size: tuple[int, int], reduction: int) -> tuple[NDArray[n
         return _with_opencv(data, _REDUCED[reduction])
 
 
-def _readable_copy(header: Image.Image, data: bytes) -> tuple[bytes, tuple[int, int]] | None:
+def _readable_copy(header: Image.Image, data: bytes) -> ReadableCopy | None:
     try:
         return readable_copy(data) if header.format == "TIFF" else None
     except TiffError as error:

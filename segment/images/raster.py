@@ -81,6 +81,42 @@ class ArrayRaster:
         return self._pixels[top : top + height, left : left + width]
 
 
+class ShrunkRaster:
+    """A raster whose pixels are the means of blocks of another one's.
+
+    Args:
+        raster: the other one.
+        factor: height and width of a block, 1 or more. Where the last ones would reach beyond the raster, its last row
+            or column is repeated.
+    """
+
+    def __init__(self, raster: Raster, factor: int) -> None:
+        self._raster, self._factor = raster, factor
+        self.height, self.width = -(-raster.height // factor), -(-raster.width // factor)
+        self.georeference, self.orientation = None, raster.orientation
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """See `Raster`."""
+        return self._raster.remarks
+
+    def read(self, top: int, left: int, height: int, width: int) -> NDArray[np.uint8]:
+        """Return the pixels of a window; see `Raster.read`."""
+        check_window((self.height, self.width), top, left, height, width)
+        raster, factor = self._raster, self._factor
+        rows = min(height * factor, raster.height - top * factor)
+        columns = min(width * factor, raster.width - left * factor)
+        pixels = raster.read(top * factor, left * factor, rows, columns)
+        missing = ((0, height * factor - rows), (0, width * factor - columns), (0, 0))
+        if any(after for _, after in missing):
+            pixels = np.pad(pixels, missing, mode="edge")
+        sums = np.full((height, width, pixels.shape[2]), factor * factor // 2, np.uint32)
+        for row in range(factor):
+            for column in range(factor):
+                sums += pixels[row::factor, column::factor]
+        return (sums // (factor * factor)).astype(np.uint8)
+
+
 def check_window(size: tuple[int, int], top: int, left: int, height: int, width: int) -> None:
     """Raise ValueError unless a window is inside an image of size (height, width), and not empty."""
     if min(top, left) < 0 or min(height, width) < 1 or top + height > size[0] or left + width > size[1]:

@@ -99,6 +99,7 @@ class TiffLabel:
         except TiffError as error:
             raise SampleError("label_undecodable", str(error)) from error
         self.remarks = remarks + (("label_frames",) if page.has_more else ())
+        self.remarks += ("label_sparse",) if segments.is_sparse else ()
         self.remarks += turning_remarks(orientation, image_orientation)
         self._windows = TiffWindows(page, segments, orientation, self._decode)
         if header.mode == "P" and not decoder.reads_colours:

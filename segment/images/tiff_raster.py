@@ -182,6 +182,7 @@ class TiffRaster:
             raise SampleError("undecodable", str(error)) from error
         self.georeference, more = _placed(page, self.orientation)
         self.remarks = remarks + more + (("image_frames",) if page.has_more else ())
+        self.remarks += ("image_sparse",) if segments.is_sparse else ()
         self._windows = TiffWindows(page, segments, self.orientation, self._decode)
         self.height, self.width = self._windows.height, self._windows.width
 

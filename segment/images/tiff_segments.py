@@ -7,7 +7,6 @@ are not decided a second time for large images.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -15,7 +14,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segment.images.tiff_tags import LONG, SHORT, Field, TiffError, TiffPage, encode_directory, file_header
-from segment.images.tiff_unpacking import DAMAGED, NONE, UNKNOWN_TO_OPENCV, UNPACKERS, without_differences
+from segment.images.tiff_unpacking import (
+    DAMAGED,
+    LEFT_TO_US,
+    LZW,
+    NONE,
+    UNPACKERS,
+    blank_samples,
+    packed_blank,
+    without_differences,
+)
 
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _FILL_ORDER = 256, 257, 258, 259, 262, 266
 _SAMPLES, _STRIP_ROWS, _PLANAR, _PREDICTOR, _EXTRA = 277, 278, 284, 317, 338
@@ -47,31 +55,6 @@ class Run(NamedTuple):
     columns: int
 
 
-def readable_copy(data: bytes) -> tuple[bytes, tuple[int, int]] | None:
-    """Return a TIFF that OpenCV reads, if it would not read this one, or read it wrong; else None.
-
-    It does not know some compressions. Of tiles that reach beyond the image it takes rows of a wrong length (grey of
-    16 bits, or with alpha), it turns each tile by itself (orientations 2, 3, 6 and 7), and it refuses tiles without
-    compression of no multiple of 1,024 bytes; seen in 5.0.
-
-    Returns:
-        The copy, not turned upright, and the (height, width) of its pixels that are of the image.
-
-    Raises:
-        TiffError: it would have to be copied, and is damaged.
-    """
-    try:
-        page = TiffPage(io.BytesIO(data))
-        segments = TiffSegments(page)
-    except TiffError:
-        return None  # the decoder says what is wrong
-    if not segments.is_unreadable:
-        return None
-    if segments.is_packed_in_two_planes:
-        raise TiffError("grey with alpha in planes, of a compression in which it is not read: write it interleaved")
-    return segments.excerpt(Run(0, 0, segments.down, segments.across)), (page.height, page.width)
-
-
 class TiffSegments:
     """The segments of the first page of a TIFF.
 
@@ -80,6 +63,7 @@ class TiffSegments:
         down, across: numbers of rows and columns of segments.
         compression: the number that TIFF has for it.
         bits: of a sample.
+        is_sparse: whether some segments are not stored; they have the value that the page names for 'no data', else 0.
 
     Raises (every method):
         TiffError: no TIFF, a damaged one, or one of too large segments.
@@ -95,7 +79,8 @@ class TiffSegments:
         self.is_tiled = _TILES in page.tags
         is_as_opencv_takes_it = self.compression == NONE and not self.is_tiled and self._planes == 1
         is_subsampled = page.number(_PHOTOMETRIC, 0) == _YCBCR  # of which rows are no runs of bytes
-        self._unpacker = None if is_as_opencv_takes_it or is_subsampled else UNPACKERS.get(self.compression)
+        is_left = is_as_opencv_takes_it or is_subsampled or page.number(_FILL_ORDER, 1) == 2
+        self._unpacker = None if is_left else UNPACKERS.get(self.compression)
         self._differs = self._unpacker is not None and self.compression != NONE and page.number(_PREDICTOR, 1) != 1
         if self._differs and (page.number(_PREDICTOR, 1) != 2 or self.bits not in (8, 16)):
             raise TiffError("its predictor is not known")
@@ -116,6 +101,7 @@ class TiffSegments:
         self._starts, self._sizes = self._positions(starts), self._positions(sizes)
         if not self.is_tiled and self.compression == NONE:
             self._chop()
+        self.is_sparse = not self._sizes.all()
         if self.segment_height * self.segment_width > _MOST_PIXELS or self._bytes > _MOST_BYTES:
             raise TiffError(
                 f"its {'tiles' if self.is_tiled else 'strips'} are of {self.segment_width}x{self.segment_height} "
@@ -189,13 +175,13 @@ class TiffSegments:
         rows, columns = np.arange(run.rows) + run.row, np.arange(run.columns) + run.column
         held = (rows[:, None] * self.across + columns).ravel()
         numbers = (np.arange(self._planes)[:, None] * self.down * self.across + held).ravel()
-        segments = self._read(numbers)
+        stored = self._read(numbers)
         height, width = run.rows * self.segment_height, run.columns * self.segment_width
         if not self.is_tiled:
             height = min(height, self._page.height - run.row * self.segment_height)
+        segments = [self._excerpted(data, self._rows(number)) for data, number in zip(stored, numbers, strict=True)]
         if self._unpacker is None:
             return self._file_of(height, width, segments, as_tiles=self.is_tiled)
-        segments = [self._unpack(data, int(number)) for data, number in zip(segments, numbers, strict=True)]
         if self.is_tiled:
             segments = self._as_strips(segments, run)
         return self._file_of(height, width, self._interleaved(segments) if self._interleaves else segments)
@@ -227,7 +213,8 @@ class TiffSegments:
         is_in_planes = self._planes == 2 or (self._planes == 4 and self.bits == 16 and self.compression == NONE)
         is_ragged = self._page.height % self.segment_height > 0 or self._page.width % self.segment_width > 0
         return (
-            self.compression in UNKNOWN_TO_OPENCV
+            (self.compression in LEFT_TO_US and self._unpacker is not None)
+            or self.is_sparse
             or is_in_planes
             or (self.is_tiled and (is_odd or is_turned or (is_ragged and not is_plain)))
         )
@@ -279,30 +266,37 @@ class TiffSegments:
                 tag = self._page.tags[number]
                 yield Field(number, tag.kind, self._page.file.encoded(tag))
 
-    def _unpack(self, segment: bytes, number: int) -> bytes:
-        """Return a segment without compression: of a tile all rows, of the last strip those that are left."""
-        assert self._unpacker
-        rows = self.segment_height
-        if not self.is_tiled:
-            rows = min(rows, self._page.height - number % self.down * self.segment_height)
+    def _rows(self, number: int) -> int:
+        """Return the rows of a segment: of a tile all, of the last strip those that are left."""
+        if self.is_tiled:
+            return self.segment_height
+        return min(self.segment_height, self._page.height - int(number) % self.down * self.segment_height)
+
+    def _excerpted(self, segment: bytes, rows: int) -> bytes:
+        """Return a segment as an excerpt holds it: without compression if that is unpacked; one not stored as blank."""
+        wanted = rows * self._row_bytes
+        if not segment:
+            blank = blank_samples(self._page, self.bits, wanted)
+            return blank if self._unpacker else packed_blank(blank, self.compression)
+        if self._unpacker is None:
+            return segment
         data = self._unpacker(segment, self.segment_height, self.segment_width, self._samples, self.bits)
-        data = data[: rows * self._row_bytes]  # some programs fill the last strip
-        if len(data) < rows * self._row_bytes:
-            raise TiffError(f"{DAMAGED}: it holds fewer pixels than its size needs")
+        is_whole = len(data) in (wanted, self.segment_height * self._row_bytes)  # some programs fill the last strip
+        if len(data) < wanted or (self.compression == LZW and not is_whole):  # which has no checksum
+            raise TiffError(f"{DAMAGED}: it does not hold the pixels that its size needs")
+        data = data[:wanted]
         if self._differs:
             stored = f"{self._page.file.order}u{self.bits // 8}"
             return without_differences(data, stored, (rows, self.segment_width, self._samples))
         return data
 
     def _read(self, numbers: NDArray[np.int64]) -> list[bytes]:
-        """Return segments; those that stand close to each other are read by one request."""
+        """Return segments, nothing of one that is not stored; those close to each other are read by one request."""
         starts, sizes = self._starts[numbers], self._sizes[numbers]
-        if not sizes.all():
-            raise TiffError("a strip or tile has no bytes, as sparse files have them: write it without SPARSE_OK")
         if sizes.max() > 4 * self.segment_height * self._row_bytes + _GAP:
             raise TiffError("a strip or tile has more bytes than its pixels need")
-        found: dict[int, bytes] = {}
-        order = np.argsort(starts, kind="stable").tolist()
+        found = dict.fromkeys(np.flatnonzero(sizes == 0).tolist(), b"")
+        order = [i for i in np.argsort(starts, kind="stable").tolist() if i not in found]
         while order:
             first, end, held = int(starts[order[0]]), int(starts[order[0]] + sizes[order[0]]), 1
             for i in order[1:]:

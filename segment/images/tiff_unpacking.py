@@ -1,23 +1,25 @@
 """Strips and tiles of a TIFF, unpacked by imagecodecs.
 
-These are compressions that OpenCV does not know; deflate, of which it takes damaged tiles without a word; and tiles
-without compression, of which it refuses some sizes.
+These are compressions that OpenCV does not know; deflate and LZW, of which it takes damaged tiles without a word; and
+tiles without compression, of which it refuses some sizes.
 """
 
 from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from contextlib import suppress
 
 import imagecodecs
 import numpy as np
 from PIL import Image
 
 from segment.images import headers
-from segment.images.tiff_tags import TiffError
+from segment.images.tiff_tags import TiffError, TiffPage
 
-NONE, DEFLATE, OLD_DEFLATE, LZMA, ZSTD, WEBP = 1, 8, 32946, 34925, 50000, 50001  # numbers of compressions
-UNKNOWN_TO_OPENCV = (LZMA, ZSTD, WEBP)
+NONE, LZW, DEFLATE, PACKBITS, OLD_DEFLATE, LZMA, ZSTD, WEBP = 1, 5, 8, 32773, 32946, 34925, 50000, 50001  # by TIFF
+LEFT_TO_US = (LZW, DEFLATE, OLD_DEFLATE, LZMA, ZSTD, WEBP)  # compressions; see above
+_NO_DATA = 42113  # a tag of GDAL's: a number as text
 DAMAGED = "a strip or tile is damaged"
 
 
@@ -29,6 +31,16 @@ def _packed_by(decode: Callable[..., bytes | bytearray]) -> Callable[[bytes, int
             raise TiffError(DAMAGED) from error
 
     return unpack
+
+
+def _lzw(data: bytes, rows: int, width: int, samples: int, bits: int) -> bytes:
+    """Return one byte more, if there are more: LZW has no checksum, and wrong codes tend to give another length."""
+    if data[0] == 0 and len(data) > 1 and data[1] & 1:
+        raise TiffError("its LZW is of the old kind, from before TIFF 6.0: write it anew")
+    try:
+        return bytes(imagecodecs.lzw_decode(data, out=rows * -(-width * samples * bits // 8) + 1))
+    except Exception as error:  # as above
+        raise TiffError(DAMAGED) from error
 
 
 def _webp(data: bytes, rows: int, width: int, samples: int, bits: int) -> bytes:
@@ -43,15 +55,36 @@ def _webp(data: bytes, rows: int, width: int, samples: int, bits: int) -> bytes:
 
 
 # By compression: from the bytes of a segment, its greatest number of rows, its width, samples a pixel and bits a sample
-# to its pixels' bytes. They never return more than these, whatever the bytes unpack to, and raise TiffError.
+# to its pixels' bytes. They never return more than these and one, whatever the bytes unpack to, and raise TiffError.
 UNPACKERS: dict[int, Callable[[bytes, int, int, int, int], bytes]] = {
     NONE: lambda data, *_: data,
+    LZW: _lzw,
     DEFLATE: _packed_by(imagecodecs.deflate_decode),
     OLD_DEFLATE: _packed_by(imagecodecs.deflate_decode),
     LZMA: _packed_by(imagecodecs.lzma_decode),
     ZSTD: _packed_by(imagecodecs.zstd_decode),
     WEBP: _webp,
 }
+
+
+def blank_samples(page: TiffPage, bits: int, size: int) -> bytes:
+    """Return the bytes of a strip or tile that is not stored: what the page names for 'no data', if it fits, or 0."""
+    value, tag = 0, page.tags.get(_NO_DATA)
+    if tag is not None and bits in (8, 16, 32):
+        with suppress(ValueError, OverflowError):  # such as 'nan', of floating-point numbers
+            number = float(page.file.encoded(tag).rstrip(b"\0 ").decode("ascii", "replace"))
+            value = int(number) if number == int(number) and 0 <= number < 1 << bits else 0
+    sample = value.to_bytes(bits // 8, "little" if page.file.order == "<" else "big")
+    return sample * (size * 8 // bits) if value else bytes(size)
+
+
+def packed_blank(samples: bytes, compression: int) -> bytes:
+    """Return such bytes in a compression. Raises TiffError: in that one they cannot be had."""
+    if compression == NONE:
+        return samples
+    if compression == PACKBITS:
+        return bytes(imagecodecs.packbits_encode(samples))
+    raise TiffError("a strip or tile has no bytes, as sparse files have them: write it without SPARSE_OK")
 
 
 def without_differences(data: bytes, stored: str, shape: tuple[int, int, int]) -> bytes:

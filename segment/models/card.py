@@ -157,10 +157,16 @@ class ModelCard(BaseModel):
     def _fits_tiles(self) -> ModelCard:
         if self.input.tiles is None:
             return self
-        if self.output.kind == "index" and self.input.tiles.blend == "confidence":
+        blend = self.input.tiles.blend
+        if self.output.kind == "index" and blend != "centre":
             raise ValueError(
-                "input.tiles.blend = 'confidence' needs scores, but the graph gives a class index (output.kind = "
+                f"input.tiles.blend = {blend!r} needs scores, but the graph gives a class index (output.kind = "
                 "'index'): use 'centre', or export the graph without its argmax"
+            )
+        if self.output.threshold != 0.5 and blend == "mean":
+            raise ValueError(
+                "input.tiles.blend = 'mean' takes the class of the higher mean, which is a threshold of 0.5: use "
+                "'centre' or 'confidence', by which each tile is compared with output.threshold"
             )
         if self.metric.resolution == "model":
             raise ValueError(

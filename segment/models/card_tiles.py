@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 
 from segment.models.card_output import STRICT
 
-Blend = Literal["centre", "confidence"]
+Blend = Literal["centre", "confidence", "mean"]
 
 _MOST_OVERLAP = 0.9  # of a tile: beyond, an image takes more than a hundred times its pixels
 
-_MEAN = (
-    "'mean' is not offered: it would hold the scores of a row of tiles in every class, and was measured no better than "
-    "'centre', the default; 'confidence' also weighs the tiles by the model's scores"
+_SCALE = (
+    "with tiles an image keeps its own pixels, or has fewer by a whole factor, which is `shrink`: shrink = 2 segments "
+    "it at half its height and width"
 )
 
 
 class Tiles(BaseModel):
-    """A sliding window: images keep their own pixels, and each tile has the size of the input.
+    """A sliding window: images are not resized, and each tile has the size of the input.
 
     Tiles are spread evenly over the image, and the first and last touch its edges.
     """
@@ -33,7 +33,9 @@ class Tiles(BaseModel):
     blend: Blend = Field(
         "centre",
         description="Which tile decides where several overlap: `centre`, the one whose centre is nearest; "
-        "`confidence`, the one whose highest probability, weighted by a window, is the highest.",
+        "`confidence`, the one whose highest probability, weighted by a window, is the highest; `mean`, all of them: "
+        "their probabilities are averaged, weighted by a window, which takes 2 bytes for each class and pixel of a row "
+        "of tiles, at most 1 GiB.",
     )
     pad: Literal["reflect", "constant"] = Field(
         "reflect",
@@ -41,12 +43,19 @@ class Tiles(BaseModel):
         "or by `input.resize.pad`.",
     )
 
-    @field_validator("blend", mode="before")
+    shrink: Annotated[int, Field(ge=1, le=64, strict=True)] = Field(
+        1,
+        exclude_if=lambda factor: factor == 1,  # the identity of runs without it stays as it was
+        description="Segment an image at a fraction of its height and width: a pixel of a tile is the mean of `shrink` "
+        "by `shrink` pixels. The mask has the image's size.",
+    )
+
+    @model_validator(mode="before")
     @classmethod
-    def _offered(cls, value: Any) -> Any:
-        if value == "mean":
-            raise ValueError(_MEAN)
-        return value
+    def _no_scale(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "scale" in values:
+            raise ValueError(_SCALE)
+        return values
 
     @field_validator("overlap")
     @classmethod

@@ -11,15 +11,21 @@ from segment.store.names import count, shown
 REMARKS = {
     "image_frames": "the file has several pages or frames; the first one is segmented",
     "image_damaged": "the decoder reports damage but returns an image: parts of it may be wrong",
+    "image_sparse": "strips or tiles of the TIFF are not stored (a sparse file): they are taken as its value for no "
+    "data (GDAL_NODATA), else as 0",
     "image_exif_damaged": "the EXIF data cannot be read: the image is taken as upright",
     "georeference_turned": "the image is turned by its orientation, and its georeference is of the pixels as stored: "
     "it is left out of the mask",
     "georeference_damaged": "the image's georeference cannot be read: it is left out of the mask",
+    "confidence_map_too_large": "the image has more than 100 megapixels: the confidence of its pixels is left out, its "
+    "means are not",
     "label_absent": "no label in the label column: segmented, not scored",
     "model_one_class": "the model predicts one class for every pixel, as for all earlier images of the worker: if that "
     "is wrong, check the card's input (channels, maximum, mean, std), output.kind and the weights",
     "label_frames": "the label file has several pages or frames; the first one is used",
     "label_damaged": "the decoder reports damage but returns a label: parts of it may be wrong",
+    "label_sparse": "strips or tiles of the label's TIFF are not stored (a sparse file): they are taken as its value "
+    "for no data (GDAL_NODATA), else as 0",
     "label_exif_damaged": "the EXIF data of the label cannot be read: the label is taken as upright",
     "label_not_turned": "the image is turned by its EXIF orientation and the label has none: the label is taken as "
     "turned already",

@@ -50,9 +50,41 @@ def mean_confidence(
 ) -> tuple[float, tuple[float | None, ...]]:
     """Return the mean over the pixels of an image, 0-1, and over those of each class, None where it has none."""
     box = resize.content_box(card.input, size, (mask.shape[0], mask.shape[1]))
-    classes, levels = box.of(mask).ravel(), box.of(confidence).ravel()
-    pixels = np.bincount(classes, minlength=len(card.classes))
-    sums = np.bincount(classes, weights=levels, minlength=len(card.classes))  # float64 holds these integers exactly
-    means = (total / (LEVELS * number) if number else None for total, number in zip(sums, pixels, strict=True))
-    by_class = tuple(None if mean is None else float(mean) for mean in means)
-    return float(sums.sum() / (LEVELS * pixels.sum())), by_class
+    sums = ConfidenceSums(len(card.classes))
+    sums.add(box.of(mask), box.of(confidence))
+    return sums.mean, sums.by_class
+
+
+def confidence_at_source(
+    mask: NDArray[np.uint8], levels: NDArray[np.uint8], card: ModelCard, size: tuple[int, int]
+) -> tuple[NDArray[np.uint8], float]:
+    """Return the confidence of each pixel of an image, `uint8[H, W]`, and its mean; see `mean_confidence`."""
+    return resize.restore_mask(levels, card.input, size), mean_confidence(mask, levels, card, size)[0]
+
+
+class ConfidenceSums:
+    """Adds up the confidence of an image, which may come in strips.
+
+    Args:
+        classes: number of classes.
+    """
+
+    def __init__(self, classes: int) -> None:
+        self._pixels, self._sums = np.zeros(classes, np.int64), np.zeros(classes, np.int64)
+
+    def add(self, mask: NDArray[np.uint8], levels: NDArray[np.uint8]) -> None:
+        """Add pixels, whose classes and levels are of the same shape."""
+        classes, number = mask.ravel(), len(self._pixels)
+        self._pixels += np.bincount(classes, minlength=number)
+        self._sums += np.bincount(classes, levels.ravel(), number).astype(np.int64)  # float64 holds these exactly
+
+    @property
+    def mean(self) -> float:
+        """The mean over all pixels, 0-1."""
+        return float(self._sums.sum() / (LEVELS * self._pixels.sum()))
+
+    @property
+    def by_class(self) -> tuple[float | None, ...]:
+        """The mean over the pixels of each class, None where it has none."""
+        pairs = zip(self._sums.tolist(), self._pixels.tolist(), strict=True)
+        return tuple(total / (LEVELS * number) if number else None for total, number in pairs)

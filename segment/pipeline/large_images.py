@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from segment.errors import SampleError
 from segment.images.bands import pixel_reader
+from segment.images.blending import Strip
 from segment.images.labels import LabelDecoder
 from segment.images.mask_png import encode_mask
 from segment.images.raster import Raster
@@ -28,6 +29,7 @@ from segment.output.mask_columns import ImageExtras
 from segment.output.mask_files import MOST_PNG_PIXELS, write_mask_file
 from segment.output.mask_tiff import MaskWriter
 from segment.output.tables import ImageRow
+from segment.pipeline.certainty import ConfidenceSums
 from segment.pipeline.stages import Clock, Task, scored
 from segment.pipeline.tiling import TiledImage, join_strips
 from segment.store.client import Store
@@ -105,23 +107,28 @@ class TiledImages:
         with clock("encode"):
             counts.open_label(sample, self._task.store, raster, self._labels)
         strips = counts.counting(image.strips(clock, counted_step), clock)
+        levels = None
         if raster.height * raster.width <= MOST_PNG_PIXELS:
             whole = join_strips(strips, size)
             with clock("encode"):
-                row = replace(row, mask=encode_mask(whole))
+                row = replace(row, mask=encode_mask(whole.mask))
+                levels = self._map(whole.confidence)
         else:
             row = replace(row, mask_path=self._mask_file(part, row.index, raster, strips, clock))
         clock.tiles += image.tiles
         of_tiles = tuple(sorted(image.remarks)) if counts.has_one_class else ()  # other tiles have other classes
-        row = replace(row, remarks=row.remarks + raster.remarks + of_tiles)
+        without_map = ("confidence_map_too_large",) if self._task.settings.confidence_maps and not levels else ()
+        row = replace(row, remarks=row.remarks + raster.remarks + of_tiles + without_map)
+        row = replace(row, extras=counts.extras(levels))
         if counts.fault:  # the mask is good, only its label is not: keep the mask
             return replace(row, error=counts.fault)
-        row = replace(row, extras=counts.extras)
         return scored(row, counts.total, counts.label_remarks, self._task.card)
 
-    def _mask_file(
-        self, part: Part, index: int, raster: Raster, strips: Iterable[NDArray[np.uint8]], clock: Clock
-    ) -> str:
+    def _map(self, levels: NDArray[np.uint8] | None) -> bytes | None:
+        """Return the PNG of the confidence of each pixel, if the run writes it."""
+        return encode_mask(levels) if self._task.settings.confidence_maps and levels is not None else None
+
+    def _mask_file(self, part: Part, index: int, raster: Raster, strips: Iterable[Strip], clock: Clock) -> str:
         """Write the mask to a file of the output; return its path there."""
         task, palette = self._task, self._task.card.classes.palette_array
         with tempfile.TemporaryDirectory(prefix="segment-") as folder:
@@ -129,7 +136,7 @@ class TiledImages:
             with MaskWriter(file, raster.height, raster.width, raster.georeference, palette) as writer:
                 for strip in strips:
                     with clock("encode"):
-                        writer.write(strip)
+                        writer.write(strip.mask)
             with clock("write"):
                 return write_mask_file(task.store, task.output, part.shard, part.id, index, file)
 
@@ -164,6 +171,7 @@ class _StripCounts:
         if fraction is not None:
             self._boundary = BoundaryStrips(size, len(classes), fraction=fraction, ignore=classes.ignored_classes)
         self.fault: str | None = None
+        self._confidence = ConfidenceSums(len(classes)) if task.extras.confidence else None
         self._label: LabelRaster | None = None
         self._rows = 0
 
@@ -172,10 +180,16 @@ class _StripCounts:
         """Remarks on the label; None without one."""
         return self._label.remarks if self._label else None
 
-    @property
-    def extras(self) -> ImageExtras | None:
-        """The counts of boundaries; None where they are not counted, or without a label."""
-        return ImageExtras(boundary=self._boundary.total) if self._boundary and self._label else None
+    def extras(self, levels: bytes | None) -> ImageExtras | None:
+        """Return what is written beside the mask, if anything is; without counts of boundaries where there is no label.
+
+        Args:
+            levels: the PNG of the confidence of each pixel, if there is one.
+        """
+        boundary = self._boundary.total if self._boundary and self._label and not self.fault else None
+        if self._confidence:
+            return ImageExtras(self._confidence.mean, self._confidence.by_class, levels, boundary=boundary)
+        return ImageExtras(boundary=boundary) if boundary else None
 
     def open_label(self, sample: Sample, store: Store, raster: Raster, labels: LabelDecoder) -> None:
         """Open the label of a sample, if it has one, whose image is `raster`."""
@@ -188,11 +202,13 @@ class _StripCounts:
         except SampleError as error:
             self.fault = str(error)
 
-    def counting(self, strips: Iterable[NDArray[np.uint8]], clock: Clock) -> Iterator[NDArray[np.uint8]]:
-        """Yield the strips, `uint8[n, W]`, and count them."""
+    def counting(self, strips: Iterable[Strip], clock: Clock) -> Iterator[Strip]:
+        """Yield the strips, and count them."""
         for strip in strips:
             with clock("encode"):
-                self._count(strip)
+                self._count(strip.mask)
+                if self._confidence and strip.confidence is not None:
+                    self._confidence.add(strip.mask, strip.confidence)
             yield strip
 
     def _count(self, strip: NDArray[np.uint8]) -> None:

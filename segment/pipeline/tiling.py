@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segment.errors import SampleError, UsageError
-from segment.images.raster import Raster
+from segment.images.blending import Strip, Tile, blending_of, enlarged
+from segment.images.raster import Raster, ShrunkRaster
 from segment.images.resize import restore_mask
-from segment.images.tiles import BLENDINGS, TileAxis, pad_tile, spread_tiles
+from segment.images.tiles import TileAxis, pad_tile, spread_tiles
 from segment.models.card import ModelCard
 from segment.models.card_input import Input
 from segment.models.sessions import Extras, Session
@@ -24,7 +25,8 @@ class TiledImage:
 
     A tile is what the session takes: the image's own pixels, padded where the image is smaller. So the mask of an image
     of a tile's size is the session's; and where the model is a local filter whose field of view is no wider than the
-    overlap, tiles leave no trace: its mask is that of the whole image, but for rows and columns next to padding.
+    overlap, `blend = "centre"` leaves no trace of tiles: the mask is that of the whole image, but for rows and columns
+    next to padding.
 
     Args:
         raster: the image.
@@ -34,19 +36,27 @@ class TiledImage:
     Attributes:
         tiles, done: number of tiles, and of those that have been segmented.
         remarks: codes of what the session noticed about tiles so far; see `Masks.remarks`.
+
+    Raises:
+        SampleError: the blend of the card does not fit into memory.
     """
 
     def __init__(self, raster: Raster, session: Session, batch_size: int) -> None:
-        self._raster, self._session, self._batch_size = raster, session, batch_size
-        self._rows, self._columns = tile_axes(session.card.input, (raster.height, raster.width))
+        self._session, self._batch_size = session, batch_size
+        spec = session.card.input
+        assert spec.tiles is not None
+        self._size, self._shrink = (raster.height, raster.width), spec.tiles.shrink
+        self._raster = raster if self._shrink == 1 else ShrunkRaster(raster, self._shrink)
+        self._rows, self._columns = tile_axes(spec, (self._raster.height, self._raster.width))
+        self._blending = blending_of(spec.tiles, self._rows, self._columns, len(session.card.classes))
         self.tiles = len(self._rows.starts) * len(self._columns.starts)
         self.done = 0
         self.remarks: set[str] = set()
 
     def strips(
         self, clock: Clock, step: Callable[[], object] = lambda: None, most: int | None = None
-    ) -> Iterator[NDArray[np.uint8]]:
-        """Yield the mask from the top in strips, `uint8[n, W]`, one for each row of tiles.
+    ) -> Iterator[Strip]:
+        """Yield the mask from the top in strips, one for each row of tiles.
 
         Args:
             clock: takes the time of the stages `decode` (reading the raster) and `infer`.
@@ -56,9 +66,11 @@ class TiledImage:
         Raises:
             SampleError: the output for a tile cannot be used, or a window cannot be decoded.
         """
-        spec = self._session.card.input
-        assert spec.tiles is not None
-        blending = BLENDINGS[spec.tiles.blend](self._rows, self._columns)
+        strips = self._segmented(clock, step, most)
+        yield from strips if self._shrink == 1 else enlarged(strips, self._shrink, self._size)
+
+    def _segmented(self, clock: Clock, step: Callable[[], object], most: int | None) -> Iterator[Strip]:
+        """Yield the mask of the raster that is cut into tiles; see `strips`."""
         for row, top in enumerate(self._rows.starts):
             with clock("decode"):
                 band = self._raster.read(top, 0, self._rows.inside, self._raster.width)
@@ -69,20 +81,20 @@ class TiledImage:
                     found = predict(self._cut(band, lefts), self._session, len(lefts))
                     self._check(found.faults, top, lefts)
                     self.remarks.update(found.remarks.values())
-                    for column, (mask, confidence) in enumerate(self._results(found), first):
-                        blending.put(row, column, mask, confidence)
+                    for column, tile in enumerate(self._results(found), first):
+                        self._blending.put(row, column, tile)
                 self.done += len(lefts)
                 if most is not None and self.done >= most:
                     return
-            yield blending.finish_row(row)
+            yield self._blending.finish_row(row)
 
     def _cut(self, band: NDArray[np.uint8], lefts: tuple[int, ...]) -> NDArray[np.uint8]:
         """Return the tiles of a band that begin at these columns: `uint8[n, input height, input width, 3]`."""
         spec, width = self._session.card.input, self._columns.inside
         return np.stack([pad_as_card(band[:, left : left + width], spec) for left in lefts])
 
-    def _results(self, found: Found) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8] | None]]:
-        """Yield mask and confidence of each tile, `uint8[input height, input width]`."""
+    def _results(self, found: Found) -> Iterator[Tile]:
+        """Yield what the model gives for each tile, at the tile's size."""
         spec = self._session.card.input
 
         def at_tile_size(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -90,28 +102,41 @@ class TiledImage:
 
         for position, mask in enumerate(found.masks):
             confidence = None if found.confidence is None else at_tile_size(found.confidence[position])
-            yield at_tile_size(mask), confidence
+            probabilities = None
+            if found.probabilities is not None:
+                probabilities = [at_tile_size(levels) for levels in found.probabilities[position]]
+            yield Tile(at_tile_size(mask), confidence, probabilities)
 
     def _check(self, faults: Mapping[int, str], top: int, lefts: tuple[int, ...]) -> None:
         for position, code in sorted(faults.items()):
-            raise SampleError(code, f"in the tile at row {top}, column {lefts[position]}")
+            row, column = top * self._shrink, lefts[position] * self._shrink
+            raise SampleError(code, f"in the tile at row {row}, column {column}")
 
 
 def session_extras(card: ModelCard, wanted: Extras) -> Extras:
     """Return what a session gives beside masks: what is wanted, or what tiles are blended by.
 
     Raises:
-        UsageError: something is wanted of a card with tiles.
+        UsageError: it cannot be had with the card's tiles.
     """
     tiles = card.input.tiles
     if tiles is None:
         return wanted
-    if wanted:
+    if wanted.probabilities:
         raise UsageError(
-            f"confidence and probabilities: the card {card.name} segments images in tiles (input.tiles), for which "
-            "they are not offered; leave them out"
+            f"probabilities: the card {card.name} segments images in tiles (input.tiles), for which they are not "
+            "written; leave them out"
         )
-    return Extras("maximum") if tiles.blend == "confidence" else wanted
+    if tiles.blend == "mean":
+        return Extras(wanted.confidence, tuple(range(len(card.classes))))
+    if tiles.blend == "centre":
+        return wanted
+    if wanted.confidence not in (None, "maximum"):
+        raise UsageError(
+            f"confidence = {wanted.confidence}: the card {card.name} blends tiles by their highest probability "
+            "(input.tiles.blend = 'confidence'), and a session gives one measure: use maximum, or another blend"
+        )
+    return Extras("maximum")
 
 
 def tile_axes(spec: Input, size: tuple[int, int]) -> tuple[TileAxis, TileAxis]:
@@ -130,10 +155,14 @@ def pad_as_card(pixels: NDArray[np.uint8], spec: Input) -> NDArray[np.uint8]:
     return pad_tile(pixels, (spec.height, spec.width), spec.resize.pad if spec.tiles.pad == "constant" else None)
 
 
-def join_strips(strips: Iterable[NDArray[np.uint8]], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Return the mask `uint8[H, W]` of these strips, without a second copy of all of them."""
-    whole, done = np.empty(size, np.uint8), 0
+def join_strips(strips: Iterable[Strip], size: tuple[int, int]) -> Strip:
+    """Return the image of these strips, `uint8[H, W]`, without a second copy of all of them."""
+    mask, levels, done = np.empty(size, np.uint8), None, 0
     for strip in strips:
-        whole[done : done + len(strip)] = strip
-        done += len(strip)
-    return whole
+        rows = np.s_[done : done + len(strip.mask)]
+        mask[rows] = strip.mask
+        if strip.confidence is not None:
+            levels = np.empty(size, np.uint8) if levels is None else levels
+            levels[rows] = strip.confidence
+        done += len(strip.mask)
+    return Strip(mask, levels)

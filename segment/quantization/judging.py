@@ -29,7 +29,7 @@ def judge(found: RunComparison, asked: Asked) -> list[Verdict]:
 def _of_labels(found: Against, asked: Asked) -> Verdict:
     assert found.change is not None
     assert found.overall.scores is not None
-    change, images = found.overall.scores.changes["miou"], len(found.overall.scores.images)
+    change, images = found.overall.scores.changes["miou"], found.overall.scores.images
     passed = -100 * change.value <= asked.max_drop
     span = f" (95 %: {points_span(change.interval)})" if change.interval else ""
     words = f"{_runtime(found)}: mIoU {points(change)} points{span} of {count(images, 'labelled image')}"

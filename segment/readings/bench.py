@@ -9,19 +9,24 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from segment.errors import ModelError
+from segment.errors import ModelError, SampleError
 from segment.images.bands import decode_image
+from segment.images.raster import ArrayRaster
 from segment.images.resize import resize_image, restore_mask
 from segment.models.card import ModelCard
-from segment.models.card_input import Resize
-from segment.models.sessions import Runtime, Session, open_session
+from segment.models.card_input import Input, Resize
+from segment.models.sessions import Extras, Runtime, Session, open_session
 from segment.models.weights import Weights
 from segment.pipeline.prediction import predict
 from segment.pipeline.resources import available_cpus
+from segment.pipeline.stages import Clock
+from segment.pipeline.tiling import TiledImage, join_strips, session_extras
 from segment.readings.alternatives import Reading
 from segment.readings.evidence import Evidence
 from segment.readings.labelled import Labelled, classes_of_values
 from segment.readings.scalings import Scaling
+
+MIDDLE = 2  # tiles of a side of what is segmented of an image, with a card of tiles
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +34,7 @@ class _Prepared:
     """An image as it enters the model.
 
     Attributes:
-        pixels: `uint8[input height, input width, 3]`.
+        pixels: `uint8[input height, input width, 3]`; with tiles, of the middle of the image.
         size: height and width of the image.
         digest: of the pixels: an image without a border is the same by any border.
     """
@@ -99,7 +104,8 @@ class Bench:
             self._resize, self._prepared = card.input.resize, {}
         if image not in self._prepared:
             picture = decode_image(image.data, card.input, self._max_pixels).pixels
-            pixels = resize_image(picture, card.input)
+            spec = card.input
+            pixels = middle(picture, spec) if spec.tiles else resize_image(picture, spec)
             digest = hashlib.sha256(pixels.tobytes()).digest()
             self._prepared[image] = _Prepared(pixels, (picture.shape[0], picture.shape[1]), digest)
         return self._prepared[image]
@@ -107,13 +113,15 @@ class Bench:
     def _segmented(
         self, card: ModelCard, reading: Reading, prepared: _Prepared, label: NDArray[np.uint8]
     ) -> NDArray[np.int64]:
-        found = predict(prepared.pixels[np.newaxis], self._open(card, reading), 1)
+        session, classes = self._open(card, reading), len(card.classes)
         self.segmented += 1
-        classes = len(card.classes)
-        mask = np.minimum(restore_mask(found.masks[0], card.input, prepared.size), classes)
-        if found.faults:
-            mask[:] = classes
-        cells = label.ravel().astype(np.int32) * (classes + 1) + mask.ravel()
+        if card.input.tiles:
+            mask, label = _tiled(prepared.pixels, session), middle(label, card.input)
+        else:
+            found = predict(prepared.pixels[np.newaxis], session, 1)
+            mask = None if found.faults else restore_mask(found.masks[0], card.input, prepared.size)
+        predicted = np.full(label.shape, classes) if mask is None else np.minimum(mask, classes)
+        cells = label.ravel().astype(np.int32) * (classes + 1) + predicted.ravel()
         return np.bincount(cells, minlength=256 * (classes + 1)).reshape(256, classes + 1)
 
     def _open(self, card: ModelCard, reading: Reading) -> Session:
@@ -121,6 +129,30 @@ class Bench:
         if self._session is None or self._session[0] != key:
             self._session = None  # its memory first
             # No sanity check: it refuses a model by its first image, and a wrong reading is to be scored.
-            session = open_session(card, self._weights, self._runtime, threads=available_cpus(), sanity_check=False)
+            session = open_session(
+                card,
+                self._weights,
+                self._runtime,
+                threads=available_cpus(),
+                extras=session_extras(card, Extras()),
+                sanity_check=False,
+            )
             self._session = key, session
         return self._session[1]
+
+
+def _tiled(pixels: NDArray[np.uint8], session: Session) -> NDArray[np.uint8] | None:
+    """Return the mask of an image by a card with tiles; None if the model's output cannot be used."""
+    size = (pixels.shape[0], pixels.shape[1])
+    try:
+        return join_strips(TiledImage(ArrayRaster(pixels), session, 1).strips(Clock()), size).mask
+    except SampleError:
+        return None
+
+
+def middle(pixels: NDArray[np.uint8], spec: Input) -> NDArray[np.uint8]:
+    """Return the middle of an image or label, at most `MIDDLE` tiles high and wide."""
+    assert spec.tiles is not None
+    most = [MIDDLE * spec.tiles.shrink * side for side in (spec.height, spec.width)]
+    top, left = (max(0, have - side) // 2 for have, side in zip(pixels.shape, most, strict=False))
+    return np.ascontiguousarray(pixels[top : top + most[0], left : left + most[1]])

@@ -64,11 +64,6 @@ def check_card(
 
 def check_readings(card: ModelCard, weights: Weights, job: Job, *, images: int, note: Note, store: Store) -> Checked:
     """Do the same for a card and weights that are loaded already; see `check_card`."""
-    if card.input.tiles:
-        raise UsageError(
-            f"the readings of a card are compared on images that the model sees whole, and the card {card.name} "
-            "segments images in tiles (input.tiles): check a copy of it with resize in place of tiles"
-        )
     if images < FEWEST_IMAGES:
         raise UsageError(f"{images} images have no spread that tells noise from a difference: at least {FEWEST_IMAGES}")
     labelled = LabelledImages(job, card, store, images)

@@ -9,6 +9,7 @@ from typing import Any
 from segment.models.card import ModelCard
 from segment.models.card_input import Resize
 from segment.readings.alternatives import SETTINGS
+from segment.readings.bench import MIDDLE
 from segment.readings.checking import Checked
 from segment.readings.evidence import LEAST_DIFFERENCE
 from segment.readings.search import Found, Tried, setting_names
@@ -49,6 +50,8 @@ def _told(found: Found) -> tuple[str, ...]:
 
 def _limits(checked: Checked) -> Iterator[str]:
     """Yield what was not tried, and why."""
+    if checked.card.input.tiles:
+        yield f"not tried: other resizes, as the card has tiles: of each image it sees the middle {MIDDLE} x {MIDDLE}"
     if checked.takes_bytes:
         yield "not tried: value range and normalisation, as the graph takes bytes and does them itself"
     if checked.found.card.reading.channels == "GREY":
@@ -81,8 +84,11 @@ def verdict_lines(checked: Checked) -> Iterator[str]:
     """Yield whether the card agrees with the labels; if not, what to change."""
     found = checked.found
     if found.agrees:
-        scored = f"the card agrees with the labels: it has {percent(found.card)}, and chance {_chance(found.card)}"
-        yield f"{scored}; no other reading is better beyond the noise and {_LEAST}"
+        scored = f"it has {percent(found.card)}, and chance {_chance(found.card)}"
+        if rivals := list(_open_rivals(found)):
+            yield f"the card may be right, and the images do not tell: {scored}; {'; '.join(rivals)}"
+        else:
+            yield f"the card agrees with the labels: {scored}; no other reading is better beyond the noise and {_LEAST}"
         yield from _level(found, ())
         return
     settings = setting_names(found.best.reading, found.card.reading)
@@ -99,6 +105,18 @@ def verdict_lines(checked: Checked) -> Iterator[str]:
         yield "Read the labels so, by this line of a job file, or by --label-remap KEY=VALUE for each entry:"
         yield ""
         yield found.best.reading.labels.toml
+
+
+def _open_rivals(found: Found) -> Iterator[str]:
+    """Yield the readings that seem better than the card by more than a tie, but not beyond the noise.
+
+    They have one other setting. As many images again would tell, or show that there is no difference.
+    """
+    for item in found.ties:
+        names, against = setting_names(item.reading, found.card.reading), item.against(found.card)
+        if len(names) == 1 and against.miou.value > LEAST_DIFFERENCE and against.by_image.value > 0:
+            difference = f"{against.miou} points, image by image {against.by_image}"
+            yield f"{item.reading.words(names)} has {percent(item)}, which is not beyond the noise ({difference})"
 
 
 def comparison(found: Found, settings: Sequence[str]) -> str:

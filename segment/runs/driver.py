@@ -45,6 +45,7 @@ from segment.runs.resolve import (
 )
 from segment.runs.rounds import Rounds
 from segment.store.client import Store
+from segment.store.local_files import remove_unfinished
 from segment.store.names import count, shown
 from segment.store.retries import retry_log_filter
 from segment.store.urls import to_url
@@ -121,6 +122,7 @@ def _run(job: Job, progress: Progress, *, retry_errors: bool, update: bool, veri
         task = task_of(job, card, runtime, batch, store, fingerprint_of(identity))
         begin(ledger, run_record(job, card, weights, identity, task.fingerprint, plan, proof))
         if existing:
+            remove_unfinished(ledger.output)
             if verify:
                 damaged = repair.reopen_damaged(ledger, plan, task.fingerprint)
                 progress.note(f"verified: {count(damaged, 'damaged or lost part')} done again")

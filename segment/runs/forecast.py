@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from segment.engines import Engine
 from segment.engines.worker_process import PROCESS_MEMORY
+from segment.images.blending import MOST_SUMS, sums_size
 from segment.images.tiff_segments import RUN_BYTES
 from segment.inputs.large_files import LARGE_BYTES
 from segment.models.sessions import footprint
@@ -77,6 +78,7 @@ def forecast(task: Task, weights: Weights, plan: Plan, engine: Engine, workers: 
         own = _window_bytes(task, each_image, plan.names_labels)
     else:
         own = _COPIES * _pixel_bytes(task, each_image) + _PARTS * each_image * plan.largest_part
+    own += _blending_bytes(task, each_image)
     processes = engine.processes(task, weights, plan)
     model = footprint(task.card, weights, task.runtime, task.batch_size, session_extras(task.card, task.extras))
     # in Ray's object store, which is mapped, and unpickled
@@ -111,11 +113,25 @@ def _pixel_bytes(task: Task, each_image: float) -> float:
     return min(decoded, task.card.input.planes * task.settings.max_pixels)
 
 
+def _blending_bytes(task: Task, each_image: float) -> float:
+    """Return the bytes of the sums of probabilities that tiles are blended by, if they are."""
+    spec = task.card.input
+    if spec.tiles is None or spec.tiles.blend != "mean":
+        return 0
+    columns = round(_width(task, each_image) / spec.tiles.shrink)
+    return min(MOST_SUMS, sums_size(len(task.card.classes), spec.height, columns))
+
+
 def _window_bytes(task: Task, each_image: float, has_label: bool) -> float:
     """Return the bytes of an image that is read by window: a row of tiles, as read, as cut out of the file, and new.
 
     Of the file's own tiles those are held that the row touches, and those of the next row are decoded meanwhile.
     """
-    planes, height = task.card.input.planes, task.card.input.height
-    width = math.sqrt(_DECODED * each_image / planes)  # of a square
-    return (planes + has_label) * width * (2 * height + 2 * _FILE_TILE) + RUN_BYTES
+    spec = task.card.input
+    height = spec.height * (spec.tiles.shrink if spec.tiles else 1)
+    return (spec.planes + has_label) * _width(task, each_image) * (2 * height + 2 * _FILE_TILE) + RUN_BYTES
+
+
+def _width(task: Task, each_image: float) -> float:
+    """Return the columns of an image of so many encoded bytes, taken as square."""
+    return math.sqrt(_DECODED * each_image / task.card.input.planes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import re
 import secrets
@@ -99,6 +100,30 @@ def _new_file(path: Path) -> BinaryIO:
         return path.open("wb")
 
 
+def _lock(file: BinaryIO) -> bool:
+    """Mark a file as being written; return False if another process writes it, or the file system has no locks."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def remove_unfinished(url: str) -> int:
+    """Delete what writers that were killed left below a local folder; return the number of files.
+
+    A writer holds a lock on its file, which ends with its process.
+    """
+    removed = 0
+    for path in Path(url.removeprefix("file://")).rglob("*.tmp-*") if url.startswith("file://") else ():
+        if TEMPORARY.search(path.name):
+            with contextlib.suppress(OSError), path.open("rb") as file:  # renamed since, or not ours
+                if _lock(file):
+                    path.unlink()
+                    removed += 1
+    return removed
+
+
 def write_local(path: Path, data: bytes | Path, *, exclusive: bool = False) -> None:
     """Write a file atomically, and create its folders; `data` are its bytes, or a file to copy.
 
@@ -109,6 +134,7 @@ def write_local(path: Path, data: bytes | Path, *, exclusive: bool = False) -> N
     temporary = path.with_name(f".{path.name}.tmp-{secrets.token_hex(8)}")
     try:
         with _new_file(temporary) as file:
+            _lock(file)
             if isinstance(data, Path):
                 with data.open("rb") as source:
                     shutil.copyfileobj(source, file, 1 << 20)

@@ -118,6 +118,25 @@ def test_masks_are_of_the_type_that_is_asked_for_whatever_the_images_are(
         segment.Segmenter(MODEL, mask_type="pil")  # type: ignore[arg-type]
 
 
+def test_confidence_comes_in_columns_of_its_own(scenes: Scenes) -> None:
+    """As `Model.predict_with_confidence` has it; an image without a mask has none, one without a label has."""
+    segmenter = segment.Segmenter(MODEL, confidence="margin")
+    photos = [*scenes.photos.values()][:2]
+    found = segmenter({"image": [*photos, b"no image"], "label": [b"no label", None, None]})
+    assert list(found) == ["mask", "error", "confidence", "mean_confidence", "confusion"]
+    model = segment.load_model(MODEL, confidence="margin")
+    for position, photo in enumerate(photos):
+        mask, levels, mean = model.predict_with_confidence(photo)
+        assert np.array_equal(found["mask"][position], mask)
+        assert np.array_equal(found["confidence"][position], levels)
+        assert found["mean_confidence"][position] == mean
+    assert [error.partition(":")[0] for error in found["error"]] == ["label_undecodable", "", "not_an_image"]
+    assert found["confidence"][2].shape == (0, 0)
+    assert np.isnan(found["mean_confidence"][2])
+    with pytest.raises(ValueError, match="a column 'mean_confidence' already"):
+        segmenter({"image": photos, "mean_confidence": [1, 2]})
+
+
 def test_no_picture_fails_a_batch(segmenter: segment.Segmenter, scenes: Scenes) -> None:
     """What a job segments is segmented, and what it makes an error row of is one."""
     photo = Image.open(io.BytesIO(scenes.photos["0.jpg"]))

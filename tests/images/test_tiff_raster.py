@@ -280,7 +280,8 @@ def test_damage_is_told_in_words() -> None:
     offset = tags_of(data)[324][0]
     assert "beyond its end" in fault(changed(data, 324, 1 << 31))
     assert "beyond its end" in fault(data[:-3000])
-    assert "sparse" in fault(changed(changed(data, 325, 0), 324, 0))
+    in_jpeg = written(RGB, photometric="rgb", tile=(64, 32), compression="jpeg")
+    assert "sparse" in fault(changed(changed(in_jpeg, 325, 0), 324, 0))
     assert "more bytes than its pixels need" in fault(
         changed(written(RGB, photometric="rgb", tile=(256, 256)), 325, 1 << 30)
     )
@@ -294,6 +295,54 @@ def test_damage_is_told_in_words() -> None:
     flipped[int.from_bytes(data[offset : offset + 4], "little") + 40] ^= 255
     assert "undecodable" in fault(bytes(flipped))
     assert "pixel_format" in fault(written(RGB.astype(np.float32), photometric="rgb"))
+
+
+def without_first_segment(data: bytes) -> bytes:
+    """Set place and size of the first tile to 0, as GDAL writes sparse files."""
+    found = bytearray(data)
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        for number in (324, 325):
+            tag = file.pages.first.tags[number]
+            size = {3: 2, 4: 4}[tag.dtype]
+            found[tag.valueoffset : tag.valueoffset + size] = bytes(size)
+    return bytes(found)
+
+
+@pytest.mark.parametrize("compression", [None, "zlib", "lzw", "packbits", "zstd"])
+@pytest.mark.parametrize("nodata", [None, "200", "-1", "nan"])
+def test_tiles_that_are_not_stored_are_no_data(compression: str | None, nodata: str | None) -> None:
+    """As tifffile reads them, by window and as a whole, and a remark tells it; a value that does not fit is 0."""
+    tags = [(42113, 2, 0, nodata, True)] if nodata else []
+    data = written(RGB, photometric="rgb", tile=(64, 32), compression=compression, extratags=tags)
+    data = without_first_segment(data)
+    expected = RGB.copy()
+    expected[:64, :32] = 200 if nodata == "200" else 0
+    whole, window = codec.decode_picture(data, 10**9), raster(data)
+    assert np.array_equal(whole.pixels, expected)
+    assert np.array_equal(window.read(0, 0, *RGB.shape[:2]), expected)
+    assert whole.remarks == window.remarks == ("image_sparse",)
+
+
+@pytest.mark.parametrize(("compression", "least"), [("zlib", 1.0), ("lzw", 0.5)])
+def test_a_flipped_byte_is_noticed_where_the_codec_can_tell(compression: str, least: float) -> None:
+    """By its checksum, or by the length that it unpacks to; alike by window and as a whole."""
+    data = written(RGB, photometric="rgb", tile=(64, 32), compression=compression)
+    random, noticed = np.random.default_rng(0), 0
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        segments = list(zip(file.pages.first.dataoffsets, file.pages.first.databytecounts, strict=True))
+    for _ in range(40):
+        start, size = segments[random.integers(len(segments))]
+        damaged = bytearray(data)
+        damaged[start + random.integers(size)] ^= random.integers(1, 256)
+        found = []
+        for read in (lambda data: raster(data).read(0, 0, *RGB.shape[:2]), lambda data: codec.decode(data, 10**9)):
+            try:
+                found.append(read(bytes(damaged)).tobytes())
+            except SampleError as error:
+                found.append(error.code.encode())
+        assert found[0] == found[1]
+        noticed += found[0] in (b"undecodable", RGB.tobytes())
+    assert noticed >= least * 40
 
 
 def test_a_loop_of_pages_ends() -> None:

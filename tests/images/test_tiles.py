@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segment.images.tiles import HighestConfidence, NearestCentre, TileAxis, hann_window, pad_tile, spread_tiles
+from segment.errors import SampleError
+from segment.images.blending import HighestConfidence, HighestMean, NearestCentre, Tile, hann_window
+from segment.images.tiles import TileAxis, pad_tile, spread_tiles
 
 
 @st.composite
@@ -63,8 +65,8 @@ def blend(kind: type[NearestCentre | HighestConfidence], size: tuple[int, int], 
     for row in range(len(rows.starts)):
         for column in range(len(columns.starts)):
             number = row * len(columns.starts) + column
-            blending.put(row, column, np.full((6, 8), number, np.uint8), level)
-        strips.append(blending.finish_row(row))
+            blending.put(row, column, Tile(np.full((6, 8), number, np.uint8), level))
+        strips.append(blending.finish_row(row).mask)
     return np.concatenate(strips)
 
 
@@ -97,9 +99,12 @@ def test_equal_confidence_leaves_the_choice_to_the_window(size: tuple[int, int],
 def test_the_surer_tile_decides() -> None:
     rows, columns = spread_tiles(4, 4, 0), spread_tiles(6, 4, 2)
     blending = HighestConfidence(rows, columns)
-    blending.put(0, 0, np.full((4, 4), 1, np.uint8), np.full((4, 4), 10, np.uint8))
-    blending.put(0, 1, np.full((4, 4), 2, np.uint8), np.full((4, 4), 250, np.uint8))
-    assert blending.finish_row(0).tolist() == [[1, 1, 2, 2, 2, 2]] * 4
+    blending.put(0, 0, Tile(np.full((4, 4), 1, np.uint8), np.full((4, 4), 10, np.uint8)))
+    blending.put(0, 1, Tile(np.full((4, 4), 2, np.uint8), np.full((4, 4), 250, np.uint8)))
+    mask, confidence = blending.finish_row(0)
+    assert mask.tolist() == [[1, 1, 2, 2, 2, 2]] * 4
+    assert confidence is not None
+    assert confidence.tolist() == [[10, 10, 250, 250, 250, 250]] * 4
 
 
 def test_the_window_is_symmetric_and_never_zero() -> None:
@@ -117,3 +122,32 @@ def test_padding_mirrors_without_the_edge_itself() -> None:
     assert pad_tile(pixels[:, :1], (2, 3), None)[:, :, 0].tolist() == [[1] * 3] * 2
     assert pad_tile(pixels, (2, 4), (7, 8, 9))[:, :, 2].tolist() == [[1, 2, 3, 9], [9] * 4]
     assert pad_tile(pixels, (1, 3), None) is pixels
+
+
+@pytest.mark.parametrize("overlap", [0, 0.25, 0.5, 0.75, 0.9])
+@pytest.mark.parametrize("size", [(133, 90), (40, 300), (10, 77), (41, 49)])
+def test_sums_of_probabilities_fit_their_numbers(size: tuple[int, int], overlap: float) -> None:
+    """With probability 1 of one class in every tile no sum wraps."""
+    rows, columns = (spread_tiles(length, 40, round(overlap * 40)) for length in size)
+    blending = HighestMean(rows, columns, 2)
+    sure, no = np.full((40, 40), 255, np.uint8), np.zeros((40, 40), np.uint8)
+    for row in range(len(rows.starts)):
+        for column in range(len(columns.starts)):
+            blending.put(row, column, Tile(sure // 255, sure, [no, sure]))
+        mask, confidence = blending.finish_row(row)
+        assert (mask == 1).all()
+        assert confidence is not None
+        assert (confidence == 255).all()
+
+
+@pytest.mark.parametrize(("overlap", "most"), [(0, 255), (120, 252), (240, 247), (360, 58), (432, 4)])
+def test_weights_have_the_most_steps_that_fit(overlap: int, most: int) -> None:
+    rows = spread_tiles(4800, 480, overlap)
+    assert abs(int(HighestMean(rows, rows, 1)._window.max()) - most) <= 4
+
+
+def test_probabilities_that_do_not_fit_are_refused_with_the_numbers() -> None:
+    rows, columns = spread_tiles(10_000, 513, 128), spread_tiles(60_000, 513, 128)
+    with pytest.raises(SampleError, match=r"at most 1\.1 GB") as caught:
+        HighestMean(rows, columns, 21)
+    assert caught.value.detail.startswith("1.4 GB for 21 classes x 513 rows x 60,000 columns")

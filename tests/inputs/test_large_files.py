@@ -12,16 +12,17 @@ import pytest
 import tifffile
 from numpy.typing import NDArray
 
-from segment.errors import InputChanged
+from segment.errors import InputChanged, StoreError
 from segment.images import codec
 from segment.images.mask_png import encode_mask
 from segment.images.tiff_raster import TiffRaster
 from segment.images.tiff_tags import TiffPage
 from segment.inputs import large_files
-from segment.inputs.discover import InputOptions, Sample, discover, read_part
-from segment.inputs.large_files import open_image_file, open_label_file
+from segment.inputs.discover import InputOptions, Sample, Span, discover, read_part
+from segment.inputs.large_files import open_image_file, open_label_file, open_span
 from segment.store.client import Store
 from tests.s3 import S3Server
+from tests.web import Web
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (300, 400, 3), np.uint8)
 CLASSES = PIXELS[:, :, 0] // 64
@@ -143,3 +144,25 @@ def test_a_tiff_in_a_bucket_is_read_by_few_ranges(
     store.write(url, (folder / "images/c.tif").read_bytes())
     with pytest.raises(InputChanged, match="has changed"):
         found.read(0, 0, 10, 10)
+
+
+def test_windows_survive_a_failing_server(folder: Path, web: Web, no_waiting: None) -> None:
+    """503, broken connections, too few bytes: each window is right, or the failure is the store's."""
+    web.etags = True
+    data = (folder / "images/a.tif").read_bytes()
+    url = web.put("/a.tif", data)
+    page, store = web.pages["/a.tif"], Store()
+    entry = store.info(url)
+    assert entry is not None
+    found = TiffRaster(TiffPage(open_span(Span.of(entry), store)), 1 << 30)
+    for top, fault in enumerate(({"busy": 3}, {"drops": 2}, {"short": 2}, {"busy": 1, "drops": 1})):
+        before = len(web.fetched("/a.tif"))
+        vars(page).update(fault)
+        assert np.array_equal(found.read(64 * top, 0, 64, 400), PIXELS[64 * top : 64 * top + 64])
+        assert len(web.fetched("/a.tif")) - before == 1 + sum(fault.values())
+    page.stop_after = 0
+    with pytest.raises(StoreError, match="503"):
+        found.read(256, 0, 44, 400)
+    page.stop_after, page.body = -1, data[:-1] + b"?"
+    with pytest.raises(InputChanged, match="has changed"):
+        found.read(256, 0, 44, 400)

@@ -33,8 +33,10 @@ def test_defaults_and_units() -> None:
         ("{ overlap = 1.5 }", "from 1 on it is a number of pixels, which is whole"),
         ("{ overlap = 22 }", "tiles.overlap is 22 pixels, and with height = 24 it can be 21 at most"),
         ("{ overlap = true }", "expected a number from 0 up"),
-        ("{ blend = 'mean' }", "'mean' is not offered"),
-        ("{ blend = 'vote' }", "expected 'centre' or 'confidence'"),
+        ("{ blend = 'vote' }", "expected 'centre', 'confidence' or 'mean'"),
+        ("{ scale = 0.5 }", "a whole factor, which is `shrink`"),
+        ("{ shrink = 1.5 }", "expected a whole number"),
+        ("{ shrink = 0 }", "expected a whole number from 1 to 64, not 0"),
         ("{ overlapp = 3 }", "Did you mean 'overlap'"),
         (
             "{}\nresize = { method = 'letterbox' }",
@@ -54,12 +56,20 @@ def test_what_does_not_fit_the_rest_of_the_card() -> None:
     with pytest.raises(UsageError, match="tiles have one size"):
         with_tiles(size=("height = 24\nwidth = 32", "height = 'image'\nwidth = 'image'"))
     assert with_tiles(index=index).input.tiles is not None
-    with pytest.raises(UsageError, match="blend = 'confidence' needs scores"):
-        with_tiles("{ blend = 'confidence' }", index=index)
+    for blend in ("confidence", "mean"):
+        with pytest.raises(UsageError, match=f"blend = '{blend}' needs scores"):
+            with_tiles(f"{{ blend = '{blend}' }}", index=index)
+    values = load_card("demo-streets").model_dump(mode="json")
+    values["input"] |= {"tiles": {"blend": "mean"}, "resize": {}}
+    values["output"] |= {"kind": "sigmoid", "threshold": 0.4}
+    values["classes"] |= {"names": ["no", "yes"], "palette": [[0, 0, 0], [1, 1, 1]], "ignore": [], "void_colours": []}
+    with pytest.raises(ValueError, match="takes the class of the higher mean"):
+        ModelCard.model_validate(values)
 
 
 def test_a_dump_is_read_back_and_says_nothing_of_tiles_that_are_off() -> None:
     card = with_tiles("{ overlap = 8 }\nresize = { pad = [1, 2, 3] }")
     assert ModelCard.model_validate(card.model_dump(mode="json")) == card
+    assert "shrink" not in card.model_dump(mode="json")["input"]["tiles"]
     for plain in (CARD, load_card("unet-camvid-onnx-0001")):
         assert "tiles" not in plain.model_dump(mode="json")["input"]

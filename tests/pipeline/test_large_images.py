@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import os
 import pickle
@@ -37,12 +38,12 @@ from segment.output.results import PartResult
 from segment.pipeline import large_images
 from segment.pipeline.stall import StallTimeout
 from segment.pipeline.worker import load_worker
-from segment.readings.checking import check_card
 from segment.report.pictures import read_view
 from segment.report.rows import read_scores
-from segment.runs.driver import task_and_plan
+from segment.runs.driver import run, task_and_plan
 from segment.store.client import Store
 from tests.graphs import TRIGGER, nan_graph
+from tests.here import working_here
 from tests.runs import CARD, CARD_TOML, CLASSES, Place, png, read_rows
 
 TILED = CARD_TOML.replace('channels = "RGB"', 'channels = "RGB"\ntiles = { overlap = 6 }')
@@ -184,6 +185,31 @@ def test_masks_too_large_for_a_row_have_files(tmp_path: Path, monkeypatch: pytes
     assert task.card == parse_card(TILED)
 
 
+def test_errors_and_replaced_images_are_done_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By `--retry-errors` and `--update`; the new mask gets a file of its own. Files of killed writers are removed."""
+    monkeypatch.setattr(large_images, "MOST_PNG_PIXELS", 1000)
+    place = TiledPlace(tmp_path)
+    first = place.add_mosaic("a.png", 50, 60, label=False)
+    place.write("b.png", b"no image")
+    place.run(part_size=1)
+    killed, living = (next(place.output.glob("masks/*")) / f"._x.tif.tmp-{digit * 16}" for digit in "01")
+    killed.write_bytes(b"half")
+    with living.open("wb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # as another driver's writer does
+        with working_here():
+            run(place.job(part_size=1), retry_errors=True)
+    assert (killed.exists(), living.exists()) == (False, True)
+    second, third = place.add_mosaic("b.png", 40, 70, 5, label=False), place.add_mosaic("a.png", 70, 50, 6, label=False)
+    with working_here():
+        run(place.job(part_size=1), update=True)
+    ledger = Ledger(Store(), f"file://{place.output}")
+    rows = {row["id"]: row for row in read_rows(place.output)}
+    for name, mask in (("a.png", third), ("b.png", second)):
+        check(rows[name], mask, mask_files.read_mask(ledger.store, ledger.output, rows[name]["mask"]), labelled=False)
+    assert first.shape != third.shape
+    assert audit_run(ledger, deep=True).problems == ()
+
+
 def tiff(pixels: NDArray[np.uint8]) -> bytes:
     """Encode RGB or class indices as a tiled TIFF."""
     file = io.BytesIO()
@@ -301,14 +327,36 @@ def test_the_mask_size_of_the_model_is_refused(place: TiledPlace) -> None:
         place.run(mask_size="model", output=str(place.folder / "refused"))
 
 
-def test_columns_beside_the_mask_are_refused(place: TiledPlace) -> None:
-    with pytest.raises(UsageError, match="confidence and probabilities: the card blocks segments images in tiles"):
-        place.run(confidence="maximum", output=str(place.folder / "refused"))
+def test_probabilities_beside_the_mask_are_refused(place: TiledPlace) -> None:
+    with pytest.raises(UsageError, match="probabilities: the card blocks segments images in tiles"):
+        place.run(probabilities=(1,), output=str(place.folder / "refused"))
 
 
-def test_readings_of_the_card_are_not_compared(place: TiledPlace) -> None:
-    with pytest.raises(UsageError, match="check a copy of it with resize in place of tiles"):
-        check_card(place.job(), images=4, note=lambda _: None)
+def test_confidence_is_counted_in_strips(
+    place: TiledPlace, rows: dict[str, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By `blend = "mean"`, too; a map is left out, and told, where the mask does not fit its row."""
+    monkeypatch.setattr(large_images, "MOST_PNG_PIXELS", 3300)
+    sizes = place.card_path.read_text()
+    try:
+        place.card_path.write_text(sizes.replace("overlap = 6", 'overlap = 6, blend = "mean"'))
+        found = place.run(confidence="margin", confidence_maps=True, output=str(tmp_path / "out"))
+    finally:
+        place.card_path.write_text(sizes)
+    assert any(line.startswith("1 image: the image has more than 100 megapixels") for line in found.warnings)
+    for name in ("a.png", "c.png", "d.png", "f.png"):
+        row = found.rows[name]
+        mask, levels = decode_mask(row["mask"]["bytes"]), decode_mask(row["confidence"]["bytes"])
+        assert np.array_equal(mask, decode_mask(rows[name]["mask"]["bytes"]))
+        assert levels.shape == mask.shape
+        assert row["mean_confidence"] == levels.sum() / (255 * levels.size)
+        means = [levels[mask == index].mean() / 255 if (mask == index).any() else None for index in range(CLASSES)]
+        assert row["class_confidence"] == pytest.approx(means)
+    assert found.rows["b.png"]["confidence"] is None
+    assert 0 < found.rows["b.png"]["mean_confidence"] <= 1
+    assert found.rows["b.png"]["confusion"] == rows["b.png"]["confusion"]
+    assert (found.rows["e.png"]["mean_confidence"], found.rows["e.png"]["confidence"]) == (None, None)
+    assert found.rows["f.png"]["error"] == rows["f.png"]["error"]
 
 
 def test_stall_times_count_tiles() -> None:

@@ -11,15 +11,17 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from segment.errors import SampleError, UsageError
-from segment.images.raster import ArrayRaster
+from segment.images.blending import HighestMean, hann_window
+from segment.images.raster import ArrayRaster, ShrunkRaster
 from segment.images.resize import resize_image, restore_mask
-from segment.images.tiles import hann_window, pad_tile
+from segment.images.tiles import pad_tile
 from segment.models.card import ModelCard
 from segment.models.card_input import Resize
 from segment.models.card_tiles import Tiles
 from segment.models.sessions import Extras, Runtime, Session, open_session
+from segment.models.sessions.extras import NOTHING
 from segment.pipeline.stages import Clock
-from segment.pipeline.tiling import TiledImage, session_extras, tile_axes
+from segment.pipeline.tiling import TiledImage, join_strips, session_extras, tile_axes
 from tests.graphs import TRIGGER, as_weights, colour_classifier, nan_graph
 from tests.serving import BOTH, ORT, opened, small, tiny
 
@@ -59,7 +61,7 @@ def whole(image: NDArray[np.uint8], runtime: Runtime) -> NDArray[np.uint8]:
 
 
 def tiled(image: NDArray[np.uint8], session: Session, batch: int = 1) -> NDArray[np.uint8]:
-    return np.concatenate(list(TiledImage(ArrayRaster(image), session, batch).strips(Clock())))
+    return np.concatenate([strip.mask for strip in TiledImage(ArrayRaster(image), session, batch).strips(Clock())])
 
 
 @BOTH
@@ -188,24 +190,80 @@ def test_confidence_decides_where_tiles_overlap(size: tuple[int, int], batch: in
     assert np.array_equal(tiled(image, sure(card, runtime), batch), wanted)
 
 
-def sure(card: ModelCard, runtime: Runtime) -> Session:
-    """A session of `local_filter` that gives confidence; its scores are made small, so that it is seldom 0 or 1."""
+def sure(card: ModelCard, runtime: Runtime, wanted: Extras = NOTHING) -> Session:
+    """A session of `local_filter`; its scores are made small, so that probabilities are seldom 0 or 1."""
     spec = card.input.model_copy(update={"std": (30000.0,) * 3})
     card = card.model_copy(update={"input": spec})
     return open_session(
-        card, as_weights(local_filter(32, 48)), runtime, extras=session_extras(card, Extras()), sanity_check=False
+        card, as_weights(local_filter(32, 48)), runtime, extras=session_extras(card, wanted), sanity_check=False
     )
 
 
-def test_only_the_blend_by_confidence_asks_for_it() -> None:
-    plain, centre, confidence = (
-        filter_card(32, 48, tiles=tiles) for tiles in (None, Tiles(), Tiles(blend="confidence"))
+def test_a_session_gives_what_its_blend_and_the_run_need() -> None:
+    cards = {blend: filter_card(32, 48, tiles=Tiles(blend=blend)) for blend in ("centre", "confidence", "mean")}
+    assert session_extras(filter_card(32, 48), Extras("margin", (1,))) == Extras("margin", (1,))
+    for wanted in (Extras(), Extras("maximum"), Extras("margin")):
+        assert session_extras(cards["centre"], wanted) == wanted
+        assert session_extras(cards["mean"], wanted) == Extras(wanted.confidence, tuple(range(12)))
+    assert session_extras(cards["confidence"], Extras()) == Extras("maximum")
+    assert session_extras(cards["confidence"], Extras("maximum")) == Extras("maximum")
+    with pytest.raises(UsageError, match="a session gives one measure: use maximum, or another blend"):
+        session_extras(cards["confidence"], Extras("margin"))
+    with pytest.raises(UsageError, match=r"probabilities: the card .* segments images in tiles"):
+        session_extras(cards["centre"], Extras(None, (1,)))
+
+
+@BOTH
+@pytest.mark.parametrize("size", [(75, 131), (20, 200), (32, 48), (1, 1)])
+def test_the_highest_mean_decides(size: tuple[int, int], runtime: Runtime) -> None:
+    """Against the definition, exactly: (probability + 1 for the tile's class) x window, summed; the first of equals.
+
+    Confidence is averaged with the same weights.
+    """
+    image, card = noise(*size), filter_card(32, 48, tiles=Tiles(overlap=12, blend="mean", pad="constant"))
+    session = sure(card, runtime, Extras("margin"))
+    rows, columns = tile_axes(card.input, size)
+    window = HighestMean(rows, columns, 1)._window.astype(int)
+    sums, levels, weight = np.zeros((12, *size), int), np.zeros(size, int), np.zeros(size, int)
+    for top, left in itertools.product(rows.starts, columns.starts):
+        at = np.s_[top : top + rows.inside, left : left + columns.inside]
+        found = session.predict(pad_tile(image[at], (32, 48), (0, 0, 0))[np.newaxis])
+        assert found.probabilities is not None
+        assert found.confidence is not None
+        inside = np.s_[: rows.inside, : columns.inside]
+        own = np.arange(12)[:, None, None] == found.masks[0][inside]
+        sums[(slice(None), *at)] += (found.probabilities[0][:, *inside].astype(int) + own) * window
+        levels[at] += found.confidence[0][inside].astype(int) * window
+        weight[at] += window
+    strips = list(TiledImage(ArrayRaster(image), session, 3).strips(Clock()))
+    mask, confidence = join_strips(strips, size)
+    assert np.array_equal(mask, sums.argmax(0))
+    assert confidence is not None
+    assert np.array_equal(confidence, (levels / weight + 0.5).astype(int))
+    if size == (32, 48):  # one tile: the plain run's mask, though equal probabilities are many
+        assert np.array_equal(mask, session.predict(image[np.newaxis]).masks[0])
+
+
+@pytest.mark.parametrize("shrink", [2, 3])
+@pytest.mark.parametrize("size", [(75, 131), (32, 48), (1, 5)])
+def test_a_shrunken_image_is_the_tiled_small_one(size: tuple[int, int], shrink: int) -> None:
+    """Of an image that was enlarged, the mask is the small one's enlarged, also where the last blocks are cut."""
+    image = noise(*size)
+    plain, shrunk = (
+        opened(filter_card(32, 48, tiles=Tiles(overlap=12, shrink=factor)), local_filter(32, 48), ORT)
+        for factor in (1, shrink)
     )
-    assert session_extras(plain, Extras("margin")) == Extras("margin")
-    assert session_extras(centre, Extras()) == Extras()
-    assert session_extras(confidence, Extras()) == Extras("maximum")
-    with pytest.raises(UsageError, match=r"the card .* segments images in tiles"):
-        session_extras(centre, Extras("margin"))
+    large = image.repeat(shrink, 0).repeat(shrink, 1)[: 1 - shrink, : 1 - shrink]
+    wanted = tiled(image, plain).repeat(shrink, 0).repeat(shrink, 1)[: 1 - shrink, : 1 - shrink]
+    assert np.array_equal(tiled(large, shrunk, 2), wanted)
+
+
+def test_a_pixel_of_a_shrunken_image_is_a_mean() -> None:
+    image = noise(7, 8)
+    found = ShrunkRaster(ArrayRaster(image), 3).read(1, 1, 2, 2)
+    assert found.shape == (2, 2, 3)
+    assert np.array_equal(found[0, 0], (image[3:6, 3:6].mean((0, 1)) + 0.5).astype(int))
+    assert np.array_equal(found[1, 1], (image[[6, 6, 6], 6:8][:, [0, 1, 1]].mean((0, 1)) + 0.5).astype(int))
 
 
 def test_bands_are_tiled_as_colours_are() -> None:

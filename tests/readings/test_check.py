@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,13 @@ from segment.cli.check import _UNUSED
 from segment.job import Job, make_job
 from segment.metrics import CONVENTIONS, Confusion, score
 from segment.models.card import ModelCard, load_card
+from segment.readings.alternatives import Reading
+from segment.readings.bench import middle
 from segment.readings.checking import check_card
 from segment.readings.evidence import Evidence
-from segment.readings.verdict import card_lines
+from segment.readings.numbering import decoded
+from segment.readings.search import Found, Tried
+from segment.readings.verdict import _open_rivals, card_lines
 from tests.calls import Call
 from tests.datasets import Item, encoded, write_files, write_parquet, write_tars
 from tests.graphs import colour_classifier, painted
@@ -181,6 +186,27 @@ def test_resize_is_found(segment: Call, tmp_path: Path) -> None:
     assert check(segment, data, right, tmp_path / "net.onnx").code == 0
 
 
+def test_a_card_with_tiles_is_checked_on_the_middle_of_each_image(
+    segment: Call, data: dict[str, Any], model: Path, tmp_path: Path
+) -> None:
+    """The images are cut to 2 x 2 tiles of 8 x 16; the model is one of pixels, so each tile is right."""
+    net = tmp_path / "small.onnx"
+    tiles = {"height": 8, "width": 16}
+    net.write_bytes(colour_classifier(load_card(str(write_card(tmp_path, **tiles)))))
+    right, wrong = (write_card(tmp_path, f"{way}.toml", channels=way, **tiles) for way in ("RGB", "BGR"))
+    for card in (right, wrong):
+        card.write_text(card.read_text().replace("[output]", "tiles = { overlap = 2, blend = 'mean' }\n[output]"))
+    checked = check(segment, data, right, net)
+    assert checked.code == 0, checked.out
+    assert "not tried: other resizes, as the card has tiles: of each image it sees the middle 2 x 2" in checked.out
+    checked = check(segment, data, wrong, net)
+    assert checked.code == 1
+    assert 'channels = "RGB"' in checked.out
+    picture = np.arange(24 * 40).reshape(24, 40).astype(np.uint8)
+    assert np.array_equal(middle(picture, load_card(str(right)).input), picture[4:20, 4:36])
+    assert middle(picture[:3, :5], load_card(str(right)).input).shape == (3, 5)
+
+
 def test_a_graph_of_bytes_has_fewer_readings(segment: Call, data: dict[str, Any], tmp_path: Path) -> None:
     bytes_card = {"channels": "BGR", "maximum": 255, "mean": [0.0] * 3, "std": [1.0] * 3}
     right = load_card(str(write_card(tmp_path, "right.toml", **bytes_card)))
@@ -324,6 +350,31 @@ def test_more_images_where_a_few_leave_it_open(model: Path, tmp_path: Path) -> N
     assert len(found.card.evidence) > 4
     assert any("images leave" in line for line in notes)
     assert found.best.reading.channels == "RGB"
+
+
+def test_a_reading_that_may_be_better_is_named_with_its_noise() -> None:
+    """Better by more than 2 points, and not beyond the noise: the verdict does not say that the card agrees."""
+    spread = np.array([-300, 400, -200, 500, -300, 200])[:, None]  # on average 50 of 1,000 pixels more
+    counts = np.zeros((2, 6, 3, 4), np.int64)
+    for number, right in enumerate((np.full((6, 3), 500), 500 + np.repeat(spread, 3, axis=1))):
+        for index in range(3):
+            counts[number, :, index, index] = right[:, index]
+            counts[number, :, index, 3] = 1000 - right[:, index]
+    card = load_card("demo-streets")
+    card = card.model_copy(update={"classes": card.classes.model_copy(update={"ignore": ()})})
+    reading = Reading.of(card, decoded())
+    one, other = (
+        Tried(replace(reading, channels=channels), Evidence.of(some, card))
+        for channels, some in zip(("RGB", "BGR"), counts, strict=True)
+    )
+    difference = other.against(one)
+    assert difference.miou.value > 0.02
+    assert not difference.is_better
+    found = Found(one, one, (other, one), 6, 12, 0, 1.0)
+    (words,) = _open_rivals(found)
+    assert words.startswith("BGR has ")
+    assert f"({difference.miou} points, image by image {difference.by_image})" in words
+    assert list(_open_rivals(Found(other, other, (other, one), 6, 12, 0, 1.0))) == []
 
 
 def test_lines_of_a_card_that_is_right_are_none(tmp_path: Path) -> None:

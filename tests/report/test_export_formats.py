@@ -6,9 +6,11 @@ import csv
 import io
 import json
 import time
+import tracemalloc
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import cv2
@@ -89,7 +91,7 @@ def test_large_masks_are_decoded_one_at_a_time(stored: bytes, needs_whole_masks:
 
 
 def check_coco(mask: NDArray[np.uint8], classes: int) -> None:
-    found = {runs.index: runs for runs in class_runs(mask, classes, "columns")}
+    found = {runs.index: runs for runs in class_runs([mask], mask.shape, classes, "columns")}
     assert list(found) == [value for value in np.unique(mask).tolist() if value < classes]
     for index, runs in found.items():
         theirs = their_rle.encode(np.asfortranarray(mask == index, dtype=np.uint8))
@@ -110,6 +112,29 @@ def test_long_runs_are_those_of_pycocotools() -> None:
     check_coco(mask, 2)
     mask[17, 3], mask[-1, -1] = 1, 1
     check_coco(mask, 2)
+
+
+@settings(max_examples=100, deadline=None)
+@given(masks(), st.integers(1, 5), st.sampled_from(["rows", "columns"]))
+def test_runs_are_the_same_by_strips(mask: NDArray[np.uint8], rows: int, order: Any) -> None:
+    strips = (mask[top : top + rows] for top in range(0, len(mask), rows))
+    found, wanted = (list(class_runs(some, mask.shape, 255, order)) for some in (strips, [mask]))
+    assert [runs.index for runs in found] == [runs.index for runs in wanted]
+    assert all(np.array_equal(one.counts, other.counts) for one, other in zip(found, wanted, strict=True))
+
+
+@pytest.mark.parametrize("order", ["rows", "columns"])
+def test_runs_of_a_large_mask_take_the_memory_of_a_strip(order: Any) -> None:
+    """And encoding them that of the bytes: a mask of 64 MB, strips of 2 MB."""
+    blocks = np.random.default_rng(0).integers(0, 5, (16, 16)).astype(np.uint8)
+    strips = (blocks[row // 2].repeat(500)[None].repeat(250, 0) for row in range(32))
+    tracemalloc.start()
+    encode = brush_rle.encode if order == "rows" else compress
+    sizes = [len(encode(runs.counts)) for runs in class_runs(strips, (8000, 8000), 5, order)]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(sizes) == 5
+    assert peak < 64e6 / 3
 
 
 @given(st.lists(st.integers(0, 2**31 - 1), min_size=1, max_size=9).filter(lambda counts: all(counts[1:])))
@@ -155,7 +180,7 @@ def brush(runs: ClassRuns) -> NDArray[np.uint8]:
 @settings(max_examples=100, deadline=None)
 @given(masks())
 def test_a_brush_covers_the_pixels_of_its_class(mask: NDArray[np.uint8]) -> None:
-    for runs in class_runs(mask, 255, "rows"):
+    for runs in class_runs([mask], mask.shape, 255, "rows"):
         expected = np.repeat((mask == runs.index).ravel() * np.uint8(255), 4)
         assert np.array_equal(brush(runs), expected)
 
@@ -163,7 +188,7 @@ def test_a_brush_covers_the_pixels_of_its_class(mask: NDArray[np.uint8]) -> None
 @pytest.mark.parametrize("pixels", [2, 4, 64, 65, 1 << 14, (1 << 14) + 1, 3 << 14])
 def test_runs_of_a_brush_at_the_bounds_of_their_sizes(pixels: int) -> None:
     mask = np.repeat(np.array([[0, 1, 0]], np.uint8), pixels, axis=1)
-    for runs in class_runs(mask, 2, "rows"):
+    for runs in class_runs([mask], mask.shape, 2, "rows"):
         assert np.array_equal(brush(runs), np.repeat((mask == runs.index).ravel() * np.uint8(255), 4))
 
 

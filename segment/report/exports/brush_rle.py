@@ -9,6 +9,7 @@ _CHANNELS = 4
 _WORD = 8  # bits of a value
 _SIZES = np.array([3, 4, 8, 16])  # bits of a length, of which each run chooses one
 _LONGEST = 1 << 16  # bytes of a run
+_AT_ONCE = 1 << 13  # runs that are encoded at once
 _HEADER = np.array([32, 5, 4, 4, 4, 4])  # bits of: number of bytes, bits of a value, bits of each length
 LARGEST = ((1 << 32) - 1) // _CHANNELS  # pixels
 
@@ -22,6 +23,18 @@ def encode(counts: NDArray[np.int64]) -> bytes:
         counts: pixels by turns of background and class, row by row, the first one of background and maybe 0; at most
             `LARGEST` in all.
     """
+    header = np.array([int(counts.sum()) * _CHANNELS, _WORD - 1, *(_SIZES - 1)])
+    encoded, left = bytearray(), _bits(header, _HEADER)
+    for first in range(0, len(counts), _AT_ONCE):
+        bits = np.concatenate([left, _runs(counts[first : first + _AT_ONCE])])  # the first one is of background
+        whole = len(bits) // 8 * 8
+        encoded += np.packbits(bits[:whole]).tobytes()
+        left = bits[whole:]
+    return bytes(encoded + np.packbits(left).tobytes())
+
+
+def _runs(counts: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Return the bits of runs, by turns of background and class."""
     lengths, values = counts * _CHANNELS, np.arange(len(counts)) % 2 * 255
     pieces = -(-lengths // _LONGEST)  # a longer run is several
     values, left = np.repeat(values, pieces), np.repeat(lengths, pieces)
@@ -29,10 +42,7 @@ def encode(counts: NDArray[np.int64]) -> bytes:
     size = np.minimum(left - number * _LONGEST, _LONGEST)
     choice = np.searchsorted(1 << _SIZES, size)
     bits = _SIZES[choice]
-    runs = ((((4 | choice) << bits) | (size - 1)) << _WORD) | values
-    header = np.array([int(lengths.sum()), _WORD - 1, *(_SIZES - 1)])
-    streams = [_bits(header, _HEADER), _bits(runs, 3 + bits + _WORD)]
-    return np.packbits(np.concatenate(streams)).tobytes()
+    return _bits(((((4 | choice) << bits) | (size - 1)) << _WORD) | values, 3 + bits + _WORD)
 
 
 def _bits(numbers: NDArray[np.int64], widths: NDArray[np.int64]) -> NDArray[np.uint8]:

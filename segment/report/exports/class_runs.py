@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -48,19 +48,56 @@ class ClassRuns:
         return [left, top, right - left + 1, bottom - top + 1]
 
 
-def class_runs(mask: NDArray[np.uint8], classes: int, order: Literal["columns", "rows"]) -> Iterator[ClassRuns]:
-    """Yield the runs of each class that a mask has.
+def class_runs(
+    strips: Iterable[NDArray[np.uint8]], size: tuple[int, int], classes: int, order: Literal["columns", "rows"]
+) -> Iterator[ClassRuns]:
+    """Yield the runs of each class that a mask has. The runs are held, and one strip.
 
     Args:
-        mask: `uint8[H, W]`, class indices; values from `classes` on are no class.
+        strips: the mask from the top, `uint8[n, W]`, class indices; values from `classes` on are no class.
+        size: (height, width) of the mask.
         classes: number of classes.
         order: whether the pixels are counted column by column, as COCO does, or row by row.
     """
-    flat = mask.ravel(order="F" if order == "columns" else "C")
-    starts = np.concatenate([[0], np.flatnonzero(flat[1:] != flat[:-1]) + 1]).astype(np.int64)
-    stops = np.append(starts[1:], flat.size)
-    held = flat[starts]
+    starts, held = _down_columns(strips, size[0]) if order == "columns" else _along_rows(strips)
+    stops = np.append(starts[1:], size[0] * size[1])
     for index in np.unique(held).tolist():
         if index < classes:
             of_class = held == index
-            yield ClassRuns(index, starts[of_class], stops[of_class], flat.size)
+            yield ClassRuns(index, starts[of_class], stops[of_class], size[0] * size[1])
+
+
+def _along_rows(strips: Iterable[NDArray[np.uint8]]) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+    """Return the first pixel of each run, in the order of the rows, and its class."""
+    starts, held, done, last = [], [], 0, -1
+    for strip in strips:
+        flat = strip.ravel()
+        changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+        found = changes if flat[0] == last else np.append(0, changes)
+        starts.append(found + done)
+        held.append(flat[found])
+        done, last = done + flat.size, int(flat[-1])
+    return np.concatenate(starts), np.concatenate(held)
+
+
+def _down_columns(strips: Iterable[NDArray[np.uint8]], height: int) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+    """Return the first pixel of each run, in the order of the columns, and its class."""
+    starts, held, done = [], [], 0
+    top = bottom = np.empty(0, np.uint8)
+    for strip in strips:
+        changes = np.ones(strip.shape, np.bool_)
+        np.not_equal(strip[1:], strip[:-1], out=changes[1:])
+        if done:
+            np.not_equal(strip[0], bottom, out=changes[0])
+        else:
+            top = strip[0].copy()
+        columns, rows = np.nonzero(changes.T)
+        starts.append(columns * height + rows + done)
+        held.append(strip[rows, columns])
+        done, bottom = done + len(strip), strip[-1].copy()
+    goes_on = (
+        np.flatnonzero(top[1:] == bottom[:-1]) + 1
+    )  # columns that begin with the class that the one before ends with
+    found, classes = np.concatenate(starts), np.concatenate(held)
+    order = np.argsort(found, kind="stable")[~np.isin(np.sort(found), goes_on * height, assume_unique=True)]
+    return found[order], classes[order]

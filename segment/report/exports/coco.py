@@ -44,6 +44,8 @@ class CocoStuff(Writer[tuple[dict[str, Any], list[dict[str, Any]]]]):
     results, which `COCO(...).loadRes` reads for this file or for one of labels with the same image ids.
     """
 
+    needs_whole_masks = False
+
     def __init__(self, to: Export) -> None:
         super().__init__(to)
         self._data_set = JsonObject(to.scratch / "stuff.json", _head(to.card), _ARRAYS)
@@ -51,8 +53,7 @@ class CocoStuff(Writer[tuple[dict[str, Any], list[dict[str, Any]]]]):
 
     def convert(self, image: MaskedImage) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """Return the entry of an image, and its annotations."""
-        mask = image.mask()
-        height, width = mask.shape
+        height, width = image.size
         return _image(image, height, width), [
             {
                 "id": image.number * 256 + runs.index + 1,  # unique in the run: there are at most 255 classes
@@ -63,7 +64,7 @@ class CocoStuff(Writer[tuple[dict[str, Any], list[dict[str, Any]]]]):
                 "bbox": runs.box(height),
                 "iscrowd": 0,
             }
-            for runs in class_runs(mask, len(self.to.card.classes), "columns")
+            for runs in class_runs(image.strips(), (height, width), len(self.to.card.classes), "columns")
         ]
 
     def collect(self, image: MaskedImage, converted: tuple[dict[str, Any], list[dict[str, Any]]]) -> None:
@@ -112,7 +113,7 @@ class CocoPanoptic(Writer[tuple[bool, dict[str, Any], dict[str, Any]]]):
                 "bbox": runs.box(height),
                 "iscrowd": 0,
             }
-            for runs in class_runs(mask, len(self.to.card.classes), "columns")
+            for runs in class_runs([mask], (height, width), len(self.to.card.classes), "columns")
         ]
         pixels = np.zeros((height, width, 3), np.uint8)
         pixels[:, :, 0] = self._ids[mask]

@@ -26,6 +26,8 @@ class LabelStudio(Writer[dict[str, Any]]):
     document root.
     """
 
+    needs_whole_masks = False
+
     def __init__(self, to: Export) -> None:
         super().__init__(to)
         self._tasks: JsonArray | None = None
@@ -33,9 +35,8 @@ class LabelStudio(Writer[dict[str, Any]]):
 
     def convert(self, image: MaskedImage) -> dict[str, Any]:
         """Return the task of an image."""
-        mask, names = image.mask(), self.to.card.classes.names
-        height, width = mask.shape
-        if mask.size > brush_rle.LARGEST:
+        names, (height, width) = self.to.card.classes.names, image.size
+        if height * width > brush_rle.LARGEST:
             raise SegmentError(f"{shown(image.id)} has more pixels than Label Studio's brush: choose another format")
         result = [
             {
@@ -52,7 +53,7 @@ class LabelStudio(Writer[dict[str, Any]]):
                     "brushlabels": [names[runs.index]],
                 },
             }
-            for runs in class_runs(mask, len(names), "rows")
+            for runs in class_runs(image.strips(), (height, width), len(names), "rows")
         ]
         data = {_IMAGE: _url(image.uri), "id": image.id, "shard": image.shard}
         return {"data": data, "predictions": [{"model_version": self.to.card.name, "result": result}]}
