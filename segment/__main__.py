@@ -7,7 +7,7 @@ from typing import NoReturn
 
 from segment.cli import main
 from segment.cli.streams import say, streams
-from segment.startup import hide_pandas
+from segment.process.hidden_modules import hide_pandas
 
 
 def run() -> NoReturn:

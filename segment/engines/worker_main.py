@@ -18,7 +18,7 @@ from segment.engines.worker_process import GRACE_SECONDS, NEXT, Heartbeat, Setup
 from segment.errors import SegmentError, StoreError
 from segment.pipeline.memory_guard import OVER_BUDGET, guard_process
 from segment.pipeline.worker import Worker, failed_or_raise, load_worker
-from segment.startup import hide_pandas
+from segment.process.hidden_modules import hide_pandas
 from segment.store import inflight
 from segment.store.retries import retry_log_filter
 from segment.store.urls import redact_text

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
-from segment.c_stderr import captured_c_stderr
+from segment.process.c_stderr import captured_c_stderr
 
 log = logging.getLogger("segment.images.decoder_stderr")
 

@@ -11,8 +11,8 @@ from contextlib import suppress
 
 import psutil
 
-from segment.pipeline.allocator import keep_freed_blocks
 from segment.pipeline.resources import available_cpus, node_memory
+from segment.process.allocator import keep_freed_blocks
 
 OVER_BUDGET = 86  # exit code of a worker process that ended itself
 _SHORT = 0.08  # fraction of a node's memory that is free: Linux and Ray kill processes at about half of that

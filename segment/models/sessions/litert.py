@@ -18,7 +18,6 @@ from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
 from openvino import opset15 as ops
 
-from segment.c_stderr import captured_c_stderr
 from segment.errors import ModelError
 from segment.models.card import ModelCard
 from segment.models.sessions.averaging import is_averaged
@@ -36,6 +35,7 @@ from segment.models.sessions.quantised import Quantised, quantised_output
 from segment.models.sessions.quantised_input import Scales, input_levels
 from segment.models.sessions.tflite_graph import TfliteGraph, read_tflite
 from segment.models.weights import Weights
+from segment.process.c_stderr import captured_c_stderr
 
 # Their result depends on earlier images, or on chance.
 _UNREPEATABLE = frozenset(

@@ -9,7 +9,7 @@ import sys
 class _WithoutPandas(importlib.abc.MetaPathFinder):
     def find_spec(self, name: str, path: object, target: object = None) -> None:
         if name == "pandas" and "ray" not in sys.modules:
-            raise ModuleNotFoundError("hidden from pyarrow, see segment/startup.py", name=name)
+            raise ModuleNotFoundError("hidden from pyarrow, see segment/process/hidden_modules.py", name=name)
 
 
 def hide_pandas() -> None:
