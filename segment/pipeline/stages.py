@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from segment.errors import SampleError, sample_error_text
 from segment.images import resize
 from segment.images.bands import decode_image
+from segment.images.codec import Picture
 from segment.images.labels import Label, LabelDecoder
 from segment.images.mask_png import encode_mask
 from segment.inputs.discover import Sample
@@ -26,6 +27,7 @@ from segment.inputs.parts import SEGMENTED
 from segment.job import Settings
 from segment.metrics import BoundaryCounts, Confusion, image_scores
 from segment.models.card import ModelCard
+from segment.models.card_input import Input
 from segment.models.extra_options import BRIGHTNESS
 from segment.models.sessions import Extras, Runtime, Session
 from segment.models.sessions.extras import extras_of
@@ -155,12 +157,9 @@ def decode(samples: Sequence[Sample], task: Task) -> Frames:
     remarks: dict[int, tuple[str, ...]] = {}
     details: dict[int, str] = {}
     brightness: dict[int, float] = {}
-    fit = partial(resize.fitted_size, spec) if task.settings.decode == "fast" else None
     for position, sample in enumerate(samples):
         try:
-            if sample.fault not in SEGMENTED:
-                raise SampleError(str(sample.fault))
-            picture = decode_image(sample.image, spec, task.settings.max_pixels, fit)
+            picture = decode_one(sample, spec, task.settings)
             pixels.append(resize.resize_image(picture.pixels, spec, picture.size))
         except SampleError as error:
             faults[position] = error.code
@@ -186,6 +185,14 @@ def decode(samples: Sequence[Sample], task: Task) -> Frames:
         details=details,
         brightness=brightness,
     )
+
+
+def decode_one(sample: Sample, spec: Input, settings: Settings) -> Picture:
+    """Decode an image, with `decode = "fast"` maybe at a fraction of its size. Raises SampleError."""
+    if sample.fault not in SEGMENTED:
+        raise SampleError(str(sample.fault))
+    fit = partial(resize.fitted_size, spec) if settings.decode == "fast" and not spec.tiles else None
+    return decode_image(sample.image, spec, settings.max_pixels, fit)
 
 
 def segment(frames: Frames, session: Session, batch_size: int) -> Frames:

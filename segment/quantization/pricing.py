@@ -18,6 +18,12 @@ from segment.runs.driver import run, task_and_plan
 from segment.store.client import Store
 from segment.store.urls import to_url
 
+# However a job is spread, and whatever it writes beside masks: these runs are of one machine, and of masks alone.
+_PLAIN = {
+    "engine": "local", "address": None, "device": "cpu", "batch_size": 1, "mask_size": "source", "keep": (),
+    "confidence": None, "confidence_maps": False, "probabilities": (), "boundary": None,
+}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Priced:
@@ -101,7 +107,7 @@ def price(
     ledgers = []
     for number, one in enumerate(jobs):
         output = str(folder / str(number))
-        run(one.model_copy(update={"output": output, "device": "cpu", "engine": "local", "batch_size": 1}), progress)
+        run(one.model_copy(update={**_PLAIN, "output": output}), progress)
         ledgers.append(Ledger(store, to_url(output)))
     comparison = compare_ledgers(ledgers, ComparisonRequest(seed=seed))
     return Priced(comparison, [task_and_plan(ledger)[0] for ledger in ledgers])
