@@ -59,6 +59,7 @@ def _runtime(found: Against) -> str:
 
 def reservations(found: RunComparison, asked: Asked) -> Iterator[str]:
     """Yield what the images leave open, one line each."""
+    yield from found.runs[0].report.label_warnings
     if failed := found.against[0].matches.failed_a:
         yield f"{count(failed, 'image')} in no figure, because of an error of image or label"
     first = found.against[0]

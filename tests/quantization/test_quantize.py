@@ -15,24 +15,23 @@ import pytest
 import segment as api
 from segment.cli.app import Stopped
 from segment.drafts.drafting import draft_card
-from segment.errors import ModelError, SegmentError, UsageError
+from segment.errors import ModelError, SegmentError, TooManyErrors, UsageError
 from segment.job import Job
 from segment.models.card import load_card
 from segment.models.sessions import Runtime
 from segment.models.weights import load_weights
-from segment.quantization import pricing, quantizing, trial_run
+from segment.quantization import quantizing, trial_run
 from segment.quantization.asked import Asked
 from segment.quantization.calibration import Calibration, places_of, spread
 from segment.quantization.judging import gains, judge, reservations
 from segment.quantization.quantizing import QuantisedModel, quantise_job
 from segment.quantization.runtime_speeds import RuntimeSpeed
 from segment.quantization.static_qdq import quantise_onnx
-from segment.runs.driver import run
 from segment.store.client import Store
 from tests.calls import Call
 from tests.here import working_here
 from tests.nets import net
-from tests.runs import Place, png, read_rows, scene
+from tests.runs import Place, png, scene
 
 IMAGES = 16
 
@@ -58,27 +57,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Place:
 
 
 @pytest.fixture(scope="module")
-def segmented() -> list[list[str]]:
-    """The ids of the images of each run behind `made`, whose outputs are gone then."""
-    return []
-
-
-@pytest.fixture(scope="module")
-def made(folder: Place, segmented: list[list[str]]) -> QuantisedModel:
+def made(folder: Place) -> QuantisedModel:
     """That model, calibrated with half of the images and compared on the other half."""
-
-    def run_and_list(job: Job, progress: Any) -> None:
-        run(job, progress)
-        segmented.append([row["id"] for row in read_rows(Path(job.output))])
-
-    with working_here(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pricing, "run", run_and_list)
+    with working_here():
         return api.quantize(asked_of(folder))
 
 
-def test_the_masks_stay_and_the_price_is_that_of_other_images(
-    made: QuantisedModel, folder: Place, segmented: list[list[str]]
-) -> None:
+def test_the_masks_stay_and_the_price_is_that_of_other_images(made: QuantisedModel, folder: Place) -> None:
     source, *quantised = made.comparison.runs
     assert [run.report.run["contract"]["runtime"]["name"] for run in quantised] == ["openvino", "onnxruntime"]
     assert source.report.run["contract"]["runtime"]["precision"] == "f32"
@@ -91,8 +76,11 @@ def test_the_masks_stay_and_the_price_is_that_of_other_images(
     chosen = quantizing._choose(asked_of(folder), Asked(), Store())
     calibrating = {place.name.rpartition("/")[2] for place in chosen.calibrating}
     assert len(calibrating) == IMAGES // 2
-    assert len(segmented) == 3
-    assert all(len(ids) == IMAGES // 2 and not calibrating & {*ids} for ids in segmented)
+    for against in made.comparison.against:  # the outputs of the runs are gone
+        evaluated = against.images()["id"].to_pylist()
+        assert len(evaluated) == IMAGES // 2
+        assert not calibrating & {*evaluated}
+    assert "changed most" in made.comparison._repr_markdown_()
 
 
 def test_the_card_runs_and_says_how_its_weights_were_made(made: QuantisedModel, folder: Place) -> None:
@@ -276,6 +264,19 @@ def test_advice_is_of_what_may_work() -> None:
     assert "--runtime onnxruntime" in trial_run._advice(runtimes["openvino"], is_onnx=True)
     assert "--runtime openvino" in trial_run._advice(runtimes["onnxruntime"], is_onnx=True)
     assert trial_run._advice(runtimes["openvino"], is_onnx=False) == "Try --method onnxruntime"
+
+
+def test_labels_of_another_size_are_refused_without_the_advice_of_a_run(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for image in place.images.iterdir():
+        place.write(image.name, image.read_bytes(), png(np.zeros((5, 5), np.uint8)))
+    monkeypatch.setattr(quantizing, "_quantise", lambda *_: ({"w.onnx": place.weights_path.read_bytes()}, "none"))
+    monkeypatch.setattr(quantizing, "measure", lambda *_: [])
+    with working_here(), pytest.raises(TooManyErrors, match=r"8 of 8 images failed, more than .* label") as caught:
+        api.quantize(place.job(max_error_rate=0.5))
+    assert "--update" not in str(caught.value)
+    assert not place.output.exists()
 
 
 def test_limits_are_checked_first() -> None:
