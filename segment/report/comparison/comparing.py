@@ -89,6 +89,7 @@ class Against:
         without_slice: images in no slice.
         units: what resamples draw: `images`, or `groups`.
         resamples: number; 0 for no intervals.
+        seed: of the resamples.
         stored: id, width and height of all images; None to read them from the store when they are asked for.
     """
 
@@ -104,6 +105,7 @@ class Against:
     without_slice: int = 0
     units: str = "images"
     resamples: int = 0
+    seed: int = 0
     stored: pa.Table | None = None
 
     @property
@@ -263,6 +265,7 @@ def _against(a: ComparedRun, b: ComparedRun, asked: ComparisonRequest) -> Agains
         without,
         "groups" if units.are_groups else "images",
         asked.resamples,
+        asked.seed,
     )
 
 
