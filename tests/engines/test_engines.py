@@ -196,7 +196,7 @@ def test_a_complete_run_starts_no_engine(done: segment.Job, monkeypatch: pytest.
     def never(*_: object) -> None:
         raise AssertionError("an engine was started")
 
-    monkeypatch.setattr("segment.runs.driver.make_engine", never)
+    monkeypatch.setattr("segment.runs.lazy_engine.make_engine", never)
     monkeypatch.setattr("segment.runs.driver.discover_for", never)
     output = Path(done.output)
     before = {path: path.read_bytes() for path in output.rglob("*") if path.is_file()}

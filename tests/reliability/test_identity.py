@@ -123,14 +123,14 @@ def test_a_run_that_is_being_begun_is_not_replaced(place: Place, monkeypatch: py
 
     def late(*arguments: Any) -> Any:
         with monkeypatch.context() as patch:
-            patch.setattr("segment.runs.driver.make_engine", make_engine)
+            patch.setattr("segment.runs.lazy_engine.make_engine", make_engine)
             with pytest.raises(UsageError, match="another run is starting at"):
                 run(other(place))
         return make_engine(*arguments)
 
     job = place.job()
     begin(job, monkeypatch)
-    monkeypatch.setattr("segment.runs.driver.make_engine", late)
+    monkeypatch.setattr("segment.runs.lazy_engine.make_engine", late)
     assert run(job).complete
     assert len(fingerprints(place.output)) == 1
     assert fingerprints(place.output) == {begun(place)["fingerprint"]}
