@@ -13,6 +13,7 @@ import ray
 
 import segment.job
 import segment.runs.driver
+import segment.runs.lazy_engine
 from segment.engines.ray import RayEngine
 
 if __name__ == "__main__":
