@@ -18,12 +18,11 @@ def measure_store(scale: Scale) -> list[Figure]:
     model = write_model(scale.folder, "null-512", size)
     part_bytes = 4 * size * size * 3
     with logical_nodes(1, num_cpus=2, num_gpus=2):
-        import segment.runs.driver
-        import segment.runs.lazy_engine
+        from segment.runs import lazy_engine
         from segment.engines.ray import RayEngine
 
         for name, split in (("one operator", False), ("three operators", True)):
-            segment.runs.lazy_engine.make_engine = lambda job, images, split=split: RayEngine(
+            lazy_engine.make_engine = lambda job, images, split=split: RayEngine(
                 workers=(2, 2), split=split
             )
             source = {**some_images(scale, 400), **model}
