@@ -18,8 +18,9 @@ def measure_store(scale: Scale) -> list[Figure]:
     model = write_model(scale.folder, "null-512", size)
     part_bytes = 4 * size * size * 3
     with logical_nodes(1, num_cpus=2, num_gpus=2):
-        from segment.runs import lazy_engine
+        import segment
         from segment.engines.ray import RayEngine
+        from segment.runs import lazy_engine
 
         for name, split in (("one operator", False), ("three operators", True)):
             lazy_engine.make_engine = lambda job, images, split=split: RayEngine(
