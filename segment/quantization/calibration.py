@@ -15,7 +15,7 @@ from segment.errors import SampleError, UsageError
 from segment.images.codec import Picture
 from segment.images.raster import ArrayRaster
 from segment.images.resize import resize_image
-from segment.inputs.discover import Part, discover, image_uri, read_part
+from segment.inputs.discover import Part, Sample, discover, image_uri, read_part
 from segment.job import Job
 from segment.models.card import ModelCard
 from segment.models.sessions import Masks
@@ -90,6 +90,7 @@ class Calibration:
         self.images = 0
         self.unusable: Counter[str] = Counter()
         self._files: list[Path] = []
+        self._encoded: set[bytes] = set()
         digest = hashlib.sha384()
         for place in places:
             try:
@@ -99,6 +100,7 @@ class Calibration:
                 self.unusable[str(error)] += 1
                 continue
             self.images += 1
+            self._encoded.add(_digest(sample))
             for array in arrays:
                 self._files.append(folder / f"{len(self._files)}.npy")
                 np.save(self._files[-1], array)
@@ -111,6 +113,11 @@ class Calibration:
                 f"range of a network's numbers: give more images (--calibrate, --images){reasons}"
             )
 
+    def count_same(self, places: Sequence[Place], job: Job, store: Store) -> int:
+        """Return how many of some places hold one of these images: their bytes are read and compared."""
+        samples = (sample for place in places for sample in read_part(place.part, job.input_options, store))
+        return sum(_digest(sample) in self._encoded for sample in samples)
+
     def __len__(self) -> int:
         """Number of arrays: of images, or of their tiles."""
         return len(self._files)
@@ -118,6 +125,10 @@ class Calibration:
     def __getitem__(self, index: int) -> NDArray[np.uint8]:
         """Return `uint8[1, H, W, 3]`, RGB, of the size of the model's input."""
         return np.load(self._files[index])  # type: ignore[no-any-return]
+
+
+def _digest(sample: Sample) -> bytes:
+    return hashlib.blake2b(sample.image, digest_size=16).digest()
 
 
 def _network_inputs(image: Picture, card: ModelCard) -> list[NDArray[np.uint8]]:

@@ -63,8 +63,10 @@ def test_the_options_of_labels_are_those_of_the_evaluated_images(tmp_path: Path,
     chosen = quantizing._choose(job, Asked(calibrate=str(tmp_path / "calibrating.parquet")), Store())
     (tmp_path / "arrays").mkdir()
     card = load_card(str(folder.card_path))
-    assert Calibration(chosen.calibrating, chosen.reading, card, Store(), tmp_path / "arrays").images == 8
-    assert chosen.notes == []
+    calibration = Calibration(chosen.calibrating, chosen.reading, card, Store(), tmp_path / "arrays")
+    assert calibration.images == 8
+    assert calibration.count_same(chosen.evaluated, job, Store()) == 8  # though in another file
+    assert calibration.count_same(places_of(job.input, job, Store())[:3], job, Store()) == 3
 
 
 FANCY: list[dict[str, Any]] = [
