@@ -109,11 +109,19 @@ def _choose(job: Job, tried: Sequence[Tried], reference: Tried, progress: Progre
         first = reference
     best = first
     for each in tried[1:]:
-        if not each.reason and not _disagrees(each, job) and each.seconds * _GAIN < best.seconds:
+        if _is_asked(each, first, job) and not _disagrees(each, job) and each.seconds * _GAIN < best.seconds:
             best = each
     if best is not first:
         progress.note(f"{_name(best.runtime)} is used: {first.seconds / best.seconds:.1f} times as fast")
     return best.runtime
+
+
+def _is_asked(tried: Tried, first: Tried, job: Job) -> bool:
+    """Whether a runtime can take the place of the first one: it works, and the job leaves open what it changes."""
+    asked = [(job.runtime, "name"), (job.device, "device"), (job.precision, "precision")]
+    fixed = [field for value, field in asked if value != "auto"]
+    alike = all(getattr(tried.runtime, field) == getattr(first.runtime, field) for field in fixed)
+    return alike and not tried.reason
 
 
 def _disagrees(tried: Tried, job: Job) -> bool:
