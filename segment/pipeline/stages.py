@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -18,16 +17,12 @@ from numpy.typing import NDArray
 
 from segment.errors import SampleError, sample_error_text
 from segment.images import resize
-from segment.images.bands import decode_image
-from segment.images.codec import Picture
 from segment.images.labels import Label, LabelDecoder
 from segment.images.mask_png import encode_mask
 from segment.inputs.discover import Sample
-from segment.inputs.parts import SEGMENTED
 from segment.job import Settings
 from segment.metrics import BoundaryCounts, Confusion, image_scores
 from segment.models.card import ModelCard
-from segment.models.card_input import Input
 from segment.models.extra_options import BRIGHTNESS
 from segment.models.sessions import Extras, Runtime, Session
 from segment.models.sessions.extras import extras_of
@@ -35,6 +30,7 @@ from segment.output.mask_columns import ExtraColumns, ImageExtras
 from segment.output.results import STAGES, Stage
 from segment.output.tables import ImageRow
 from segment.pipeline.certainty import image_extras
+from segment.pipeline.decoding import decode_one
 from segment.pipeline.kept import mean_luma, row_meta
 from segment.pipeline.prediction import predict
 from segment.pipeline.stacking import Arrays, stack
@@ -185,14 +181,6 @@ def decode(samples: Sequence[Sample], task: Task) -> Frames:
         details=details,
         brightness=brightness,
     )
-
-
-def decode_one(sample: Sample, spec: Input, settings: Settings) -> Picture:
-    """Decode an image, with `decode = "fast"` maybe at a fraction of its size. Raises SampleError."""
-    if sample.fault not in SEGMENTED:
-        raise SampleError(str(sample.fault))
-    fit = partial(resize.fitted_size, spec) if settings.decode == "fast" and not spec.tiles else None
-    return decode_image(sample.image, spec, settings.max_pixels, fit)
 
 
 def segment(frames: Frames, session: Session, batch_size: int) -> Frames:

@@ -20,7 +20,7 @@ from segment.job import Job
 from segment.models.card import load_card
 from segment.models.sessions import Runtime
 from segment.models.weights import load_weights
-from segment.quantization import quantizing, trial_run
+from segment.quantization import pricing, quantizing, trial_run
 from segment.quantization.asked import Asked
 from segment.quantization.calibration import Calibration, places_of, spread
 from segment.quantization.judging import gains, judge, reservations
@@ -67,6 +67,8 @@ def test_the_masks_stay_and_the_price_is_that_of_other_images(made: QuantisedMod
     source, *quantised = made.comparison.runs
     assert [run.report.run["contract"]["runtime"]["name"] for run in quantised] == ["openvino", "onnxruntime"]
     assert source.report.run["contract"]["runtime"]["precision"] == "f32"
+    asked = [runtime.precision for runtime in pricing.served_by(asked_of(folder), "onnx")]
+    assert [run.report.run["contract"]["runtime"]["precision"] for run in quantised] == asked
     for against in made.comparison.against:
         assert len(against.pairs) == IMAGES // 2
         assert against.agreement is not None
