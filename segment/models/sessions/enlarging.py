@@ -25,6 +25,7 @@ CENTRES: tuple[Centres, ...] = get_args(Centres)
 
 # Replaces minus infinity before bilinear enlarging, where infinity times a weight of zero is NaN.
 LOWEST = -1e30
+BEYOND = 3e38  # above the magnitude of any finite score
 
 _BAND = 2**18  # scores: 1 MiB, half of a core's cache
 _MOST_BANDS = 16  # more would compute many small rows twice
