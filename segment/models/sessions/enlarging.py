@@ -2,8 +2,8 @@
 
 Bilinear enlarging is two matrix products: `rows @ scores @ columns.T`, per class. The mask is made a band of rows at a
 time: a band of enlarged scores stays in the processor's cache until its best classes are found. Both are 4 to 7 times
-as fast as the runtimes' interpolation with an argmax behind it (`jobs/enlarging.py`), and in f32 whatever the model's
-precision is.
+as fast as the runtimes' interpolation with an argmax behind it (`jobs/enlarging.py`), and in f32 where the model is in
+bf16 (in f16 where it is in f16).
 """
 
 from __future__ import annotations

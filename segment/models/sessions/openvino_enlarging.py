@@ -21,7 +21,7 @@ def enlarged_outputs(small: SmallScores, outputs: Callable[[Any], Sequence[Any]]
         small: the scores.
         outputs: of enlarged scores `float32[N, C, rows, W]`; their last axes are rows and W.
     """
-    # The constants come first: so the plugin computes in f32, whatever the precision of the model. It would take a
+    # The constants come first: so the plugin computes in f32 where the precision of the model is bf16. It would take a
     # product whose second operand is constant for a fully connected layer, and compute it in bf16.
     columns = ops.constant(small.enlarging.columns)
     classes = small.scores.get_partial_shape()[1].get_length()
