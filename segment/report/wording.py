@@ -93,7 +93,7 @@ def fact_rows(report: RunReport, task: Task) -> list[tuple[str, str]]:
     run, runtime, card = report.run, task.runtime, report.card
     job = run["job"]
     labels = job.get("labels") or job.get("label_pattern") or ("in the input" if report.is_scored else "")
-    done = f"{report.total.images:,} of {report.planned_images:,}{'' if report.is_whole else ' so far'}"
+    done = f"{report.total.images:,} of {report.planned_in_words}{'' if report.is_whole else ' so far'}"
     done += f" ({report.choice})" if report.choice else ""
     method = "tile by tile" if card.input.tiles else card.input.resize.method
     differ = ": scores of the masks differ a little" if report.size_note else ""

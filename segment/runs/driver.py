@@ -130,8 +130,8 @@ def _run(job: Job, progress: Progress, *, retry_errors: bool, update: bool, veri
         else:
             plan = ledger.freeze_plan(plan)
         ledger.record_input(plan, task.fingerprint)
-        limit = job.max_error_rate * plan.expected_images
-        rounds = Rounds(task, weights, plan, ledger, progress, limit, partial(index_for, job, card, store))
+        index = partial(index_for, job, card, store)
+        rounds = Rounds(task, weights, plan, ledger, progress, job.max_error_rate, index)
         has_worked = rounds.run(engine.get)
         if plan.unindexed:
             plan = rounds.plan
