@@ -137,6 +137,8 @@ class RayEngine:
 
     def call(self, task_device: str, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """See `Engine.call`."""
+        if self._is_own and task_device == "cpu":  # it is this machine, and a worker process takes seconds to start
+            return function(*args, **kwargs)
         import ray
 
         self.workers(task_device)

@@ -90,3 +90,12 @@ class Runtime:
     device: str
     precision: str
     version: str
+
+    def beside(self, other: Runtime) -> str:
+        """Return name, device and precision in words, as far as they differ from those of another runtime.
+
+        >>> Runtime("openvino", "cpu", "bf16", "1").beside(Runtime("openvino", "cpu", "f32", "1"))
+        'bf16'
+        """
+        facts = ((self.name, other.name), (self.device, other.device), (self.precision, other.precision))
+        return " ".join(own for own, its in facts if own != its)
