@@ -14,7 +14,7 @@ import numpy as np
 
 from segment.errors import SegmentError
 from segment.images.codec import decode_mask
-from segment.inputs.parts import Part
+from segment.inputs.discover import Part, Sample
 from segment.metrics import Confusion, score
 from segment.models.sessions import Runtime
 from segment.models.sessions.apart_process import given_apart, run_apart, tell
@@ -93,7 +93,11 @@ def main() -> None:
     task, weights, part, runtimes, rivals, worth = given_apart()
     contenders = [_Contender.opened(task, weights, runtime) for runtime in runtimes]
     reference = contenders[-1]
-    samples = read_planned(part, task)
+    samples: list[Sample] = []
+    try:
+        samples = read_planned(part, task)
+    except SegmentError as error:  # the run itself will raise it, or go on without this part
+        reference.tried.reason = str(error)
     began = time.process_time()
     for position, sample in enumerate(samples):
         for contender in contenders:
