@@ -25,7 +25,7 @@ from segment.pipeline.stages import Clock, Task
 from segment.pipeline.worker import Worker, load_worker, read_planned
 
 _SECONDS = 600.0  # after which the process is killed
-_MEASURED = 2.0  # seconds of CPU, after which no further image is tried
+_MEASURED = 1.0  # seconds of CPU, after which no further image is tried
 
 
 @dataclass

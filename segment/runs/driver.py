@@ -117,6 +117,7 @@ def _run(job: Job, progress: Progress, *, retry_errors: bool, update: bool, veri
         engine.warm_up(runtime)
         given = (job, card, weights, runtime, plan)
         runtime, proof = (runtime, None) if existing else prove(*given, engine.get(), store, progress)
+        progress.phase("starting the workers")
         batch = existing[2] if existing else choose_batch(job, card, weights, runtime, plan, engine.get, progress)
         identity = run_identity(job, card, weights, runtime, batch)
         task = task_of(job, card, runtime, batch, store, fingerprint_of(identity))

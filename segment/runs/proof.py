@@ -68,6 +68,7 @@ def prove(
     runtimes = [chosen] if chosen == reference else [chosen, reference]
     if chosen == reference and worth > _SLOW:
         return chosen, None
+    progress.phase("trying the model on the first images")
     images = _first_part(plan)
     tried, other = engine.call(chosen.device, try_runtimes, task, weights, images, runtimes, rivals, worth)
     best = _choose(job, tried, other, progress)
@@ -123,7 +124,7 @@ def _choose(job: Job, tried: Sequence[Tried], reference: Tried, progress: Progre
             best = each
     if best is not first:
         name, other = _names(best.runtime, first.runtime)
-        progress.note(f"{name} is used: {first.seconds / best.seconds:.1f} x as fast as {other}")
+        progress.note(f"{name} is used: {first.seconds / best.seconds:.1f} times as fast as {other}")
     return best.runtime
 
 
@@ -137,13 +138,13 @@ def _names(one: Runtime, other: Runtime) -> tuple[str, str]:
 
 
 def _lines(tried: Tried, reference: Tried) -> list[str]:
-    """Say how a runtime did: `bf16: 99.72 % of pixels as f32, 7.1 x as fast (8 images)`."""
+    """Say how a runtime did: `bf16: 99.72 % of pixels as f32, 7.1 times as fast (8 images)`."""
     name, other = _names(tried.runtime, reference.runtime)
     if tried.agreement is None:
         return [f"{name}: {tried.reason or 'not compared'}"]
     words, images = f"{name}: {percent(tried.agreement)} % of pixels as {other}", count(tried.images, "image")
     if tried.seconds:
-        words += f", {reference.seconds / tried.seconds:.1f} x as fast"
+        words += f", {reference.seconds / tried.seconds:.1f} times as fast"
     lines = [f"{words} ({images})"]
     if tried.miou is not None and reference.miou is not None:
         lines.append(f"mIoU on {images}: {name} {100 * tried.miou:.2f} %, {other} {100 * reference.miou:.2f} %")

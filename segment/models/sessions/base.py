@@ -92,10 +92,11 @@ class Runtime:
     version: str
 
     def beside(self, other: Runtime) -> str:
-        """Return name, device and precision in words, as far as they differ from those of another runtime.
+        """Return device and precision, as far as they differ from another runtime's; on the same device the name, too.
 
         >>> Runtime("openvino", "cpu", "bf16", "1").beside(Runtime("openvino", "cpu", "f32", "1"))
         'bf16'
         """
-        facts = ((self.name, other.name), (self.device, other.device), (self.precision, other.precision))
+        name = (self.name, other.name if self.device == other.device else self.name)
+        facts = (name, (self.device, other.device), (self.precision, other.precision))
         return " ".join(own for own, its in facts if own != its)
