@@ -21,7 +21,7 @@ from segment.runs.resolve import task_of
 from segment.store.client import Store
 from segment.store.names import count
 
-_IMAGES = 8  # that are tried at most
+_IMAGES = 4  # that are tried, whatever time they take, so that equal runs choose the same
 _WORTH = 180.0  # seconds of all work, from which on other runtimes are measured, too
 _SLOW = 5.0  # seconds an image; few models are slower, so that a run of few images is not worth a measurement
 _GAIN = 1.1  # another runtime has to be so many times as fast: less may be chance
