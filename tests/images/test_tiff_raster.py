@@ -282,7 +282,7 @@ def test_damage_is_told_in_words() -> None:
     assert "beyond its end" in fault(data[:-3000])
     in_jpeg = written(RGB, photometric="rgb", tile=(64, 32), compression="jpeg")
     assert "sparse" in fault(without_first_segment(in_jpeg))
-    assert "begins somewhere and has no bytes" in fault(without_first_segment(in_jpeg, only=325))
+    assert "begins somewhere and has no bytes" in fault(without_first_segment(data, (325,)))
     assert "more bytes than its pixels need" in fault(
         changed(written(RGB, photometric="rgb", tile=(256, 256)), 325, 1 << 30)
     )
@@ -298,11 +298,11 @@ def test_damage_is_told_in_words() -> None:
     assert "pixel_format" in fault(written(RGB.astype(np.float32), photometric="rgb"))
 
 
-def without_first_segment(data: bytes) -> bytes:
+def without_first_segment(data: bytes, tags: tuple[int, ...] = (324, 325)) -> bytes:
     """Set place and size of the first tile to 0, as GDAL writes sparse files."""
     found = bytearray(data)
     with tifffile.TiffFile(io.BytesIO(data)) as file:
-        for number in (324, 325):
+        for number in tags:
             tag = file.pages.first.tags[number]
             size = {3: 2, 4: 4}[tag.dtype]
             found[tag.valueoffset : tag.valueoffset + size] = bytes(size)
@@ -322,6 +322,27 @@ def test_tiles_that_are_not_stored_are_no_data(compression: str | None, nodata: 
     assert np.array_equal(whole.pixels, expected)
     assert np.array_equal(window.read(0, 0, *RGB.shape[:2]), expected)
     assert whole.remarks == window.remarks == ("image_sparse",)
+
+
+def old_lzw(data: bytes) -> bytes:
+    """Encode as LZW was before TIFF 6.0, the low bits first: codes of 9 bits, so that the table is cleared in time."""
+    codes = np.array([code for start in range(0, len(data), 200) for code in (256, *data[start : start + 200])] + [257])
+    return np.packbits(codes[:, None] >> np.arange(9) & 1, bitorder="little").tobytes()
+
+
+@pytest.mark.parametrize("kind", ["old LZW", "a strip filled beyond the page", "a size of 0"])
+@pytest.mark.parametrize("compression", ["lzw", "zlib"])
+def test_one_strip_is_read_as_opencv_reads_it(kind: str, compression: str) -> None:
+    """Also where it holds the rows of `RowsPerStrip`, more than the page has; and where its size is not given."""
+    grey = np.ascontiguousarray(GREY[:40, :50])
+    data = bytearray(written(np.pad(grey, ((0, 24), (0, 0))), compression=compression, rowsperstrip=64))
+    if kind == "a size of 0":
+        data = bytearray(changed(bytes(data), 279, 0))
+    elif kind == "old LZW":
+        strip = old_lzw(np.pad(grey, ((0, 24), (0, 0))).tobytes())
+        data = bytearray(changed(changed(changed(bytes(data), 259, 5), 273, len(data)), 279, len(strip)) + strip)
+    found = codec.decode(changed(bytes(data), 257, 40), 10**9)
+    assert np.array_equal(found, grey[..., None].repeat(3, 2))
 
 
 @pytest.mark.parametrize(("compression", "least"), [("zlib", 1.0), ("lzw", 0.5)])
