@@ -117,15 +117,12 @@ class TiffSegments:
         stored = np.flatnonzero(self._sizes > 1)[:1]
         if self.compression != LZW or not len(stored):
             return False
-        start = int(self._starts[stored[0]])
-        first, second = self._page.file.read(start, start + 2)
+        first, second = self._page.file.read(start := int(self._starts[stored[0]]), start + 2)
         return first == 0 and second & 1 == 1
 
     def _count(self) -> None:
-        self.down, self.across = (
-            -(-self._page.height // self.segment_height),
-            -(-self._page.width // self.segment_width),
-        )
+        self.down = -(-self._page.height // self.segment_height)
+        self.across = -(-self._page.width // self.segment_width)
         if not 0 < self._planes * self.down * self.across <= _MOST_SEGMENTS:
             raise TiffError("it has more strips or tiles than any image needs")
 
@@ -292,8 +289,8 @@ class TiffSegments:
             return segment
         most = self._most_rows if self._most_rows * self._row_bytes <= _MOST_BYTES else self.segment_height
         data = self._unpacker(segment, most, self.segment_width, self._samples, self.bits)
-        filled = (wanted, self.segment_height * self._row_bytes, most * self._row_bytes)
-        is_whole = len(data) in filled  # some programs fill the last strip, or the only one
+        # some programs fill the last strip, or the only one
+        is_whole = len(data) in (wanted, self.segment_height * self._row_bytes, most * self._row_bytes)
         if len(data) < wanted or (self.compression == LZW and not is_whole):  # which has no checksum
             raise TiffError(f"{DAMAGED}: it does not hold the pixels that its size needs")
         data = data[:wanted]

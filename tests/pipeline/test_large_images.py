@@ -382,13 +382,11 @@ def test_the_memory_of_a_worker(
     assert mebibytes("A.TIFF", 63) < mebibytes("a.png", 63) // 2
     sums = (CLASSES + 2) * 24 * int((8 * 64 * 2**20 / 3) ** 0.5) * 2 >> 20
     assert mebibytes("a.tif", 64, by_mean) - mebibytes("a.tif", 64) == pytest.approx(sums, abs=2)
+    many, tasks = plan_of("a.tif", 64), (task, replace(task, card=by_mean))
+    each = weights.size + (worker_bytes(task, weights, many) or 0)
     monkeypatch.setattr("segment.engines.local.PROCESS_MEMORY", 0)
-    monkeypatch.setattr("segment.engines.local.node_memory", lambda: (1 << 50, 4 * mebibytes("a.tif", 64) << 20))
-    processes = [
-        LocalEngine(6).processes(replace(task, card=card), weights, plan_of("a.tif", 64))
-        for card in (task.card, by_mean)
-    ]
-    assert processes == [2, 1]
+    monkeypatch.setattr("segment.engines.local.node_memory", lambda: (1 << 50, 4 * each))
+    assert [LocalEngine(6).processes(one, weights, many) for one in tasks] == [2, 1]
     assert rows
 
 
