@@ -15,9 +15,12 @@ from numpy.typing import NDArray
 
 from segment.errors import SampleError
 from segment.images import codec, tiff_raster
+from segment.images.labels import LabelDecoder
 from segment.images.raster import ArrayRaster
+from segment.images.tiff_labels import open_label
 from segment.images.tiff_raster import TiffRaster, open_raster
 from segment.images.tiff_tags import TiffError, TiffPage
+from tests.runs import CARD
 
 Pixels = NDArray[np.uint8]
 HEIGHT, WIDTH = 150, 230
@@ -322,6 +325,21 @@ def test_tiles_that_are_not_stored_are_no_data(compression: str | None, nodata: 
     assert np.array_equal(whole.pixels, expected)
     assert np.array_equal(window.read(0, 0, *RGB.shape[:2]), expected)
     assert whole.remarks == window.remarks == ("image_sparse",)
+
+
+@pytest.mark.parametrize("compression", [None, "zlib", "packbits"])
+def test_small_labels_of_which_tiles_are_not_stored(compression: str | None) -> None:
+    """Pillow would take the first bytes of the file for the pixels: they are read by window, or refused in words."""
+    values = np.random.default_rng(0).integers(1, 3, (64, 96), np.uint8)
+    data = without_first_segment(written(values, tile=(32, 32), compression=compression))
+    decoder = LabelDecoder(CARD.classes, "auto", None)
+    label = open_label(io.BytesIO(data), (64, 96), 1, decoder)
+    expected = values.copy()
+    expected[:32, :32] = 0
+    assert np.array_equal(label.read(0, 0, 64, 96), expected)
+    assert label.remarks == ("label_sparse",)
+    with pytest.raises(SampleError, match="label_undecodable: .*a strip or tile is not stored"):
+        decoder.read(data, 64, 96, 1)
 
 
 def old_lzw(data: bytes) -> bytes:
