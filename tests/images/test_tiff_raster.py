@@ -338,7 +338,7 @@ def test_small_labels_of_which_tiles_are_not_stored(compression: str | None) -> 
     expected[:32, :32] = 0
     assert np.array_equal(label.read(0, 0, 64, 96), expected)
     assert label.remarks == ("label_sparse",)
-    with pytest.raises(SampleError, match="label_undecodable: .*a strip or tile is not stored"):
+    with pytest.raises(SampleError, match=r"label_undecodable: .*a strip or tile is not stored"):
         decoder.read(data, 64, 96, 1)
 
 
