@@ -213,7 +213,7 @@ def lossy_compression(header: Image.Image, data: bytes) -> str | None:
 
 
 def is_sparse(header: Image.Image) -> bool:
-    """Return whether this is a TIFF of which a strip or tile is not stored: Pillow would take the file's first bytes."""
+    """Return whether it is a TIFF of which a strip or tile is not stored: Pillow would take the file's first bytes."""
     tags = _tags(header) if header.format == "TIFF" else {}
     found = (zip(tags.get(at, ()), tags.get(sizes, ()), strict=False) for at, sizes in _PLACES)
     return any(not start and not size for places in found for start, size in places)
