@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,6 +17,7 @@ import fsspec
 from fsspec.asyn import sync
 
 from segment.errors import BadReference, UsageError
+from segment.store.paged_listing import Page, PageRequest
 from segment.store.urls import PROTOCOL, redact_url
 
 _MD5 = re.compile(r"[0-9a-f]{32}")
@@ -101,6 +103,51 @@ def get(filesystem: Any, path: str, start: int | None, stop: int | None) -> tupl
     if protocols & {"http", "https"}:
         return cast(tuple[bytes, str], sync(filesystem.loop, _get_http, filesystem, path, headers, start, stop))
     return filesystem.cat_file(path, start=start, end=stop), None
+
+
+def lists_pages(url: str, options: Mapping[str, Any]) -> bool:
+    """Whether `list_page` can list what is below a URL; s3fs lists versions of objects otherwise."""
+    return url.startswith(("s3://", "s3a://")) and not options.get("version_aware")
+
+
+def list_page(url: str, options: Mapping[str, Any], request: PageRequest) -> Page:
+    """Return a page of what S3 has below a URL; all names are relative to it.
+
+    s3fs' own listing indexes all folders, and parses times slowly.
+    """
+    filesystem, path = open_filesystem(url, options)
+    bucket, key, _ = filesystem.split_path(path)
+    return cast(Page, sync(filesystem.loop, _list_page, filesystem, bucket, f"{key}/" if key else "", request))
+
+
+async def _list_page(filesystem: Any, bucket: str, below: str, request: PageRequest) -> Page:
+    await filesystem.set_session()
+    parsers = filesystem.session.get_component("response_parser_factory")
+    parsers.set_parser_defaults(timestamp_parser=_timestamp)
+    found = await filesystem._call_s3(
+        "list_objects_v2",
+        Bucket=bucket,
+        Prefix=below + request.prefix,
+        Delimiter="" if request.flat else "/",
+        **({"ContinuationToken": request.token} if request.token else {}),
+        **filesystem.req_kw,
+    )
+    objects = {
+        info["Key"].removeprefix(below): {**info, "size": info["Size"], "type": "file"}
+        for info in found.get("Contents", [])
+    }
+    folders = [folder["Prefix"].removeprefix(below) for folder in found.get("CommonPrefixes", [])]
+    return Page(objects, folders, found["NextContinuationToken"] if found.get("IsTruncated") else "")
+
+
+def _timestamp(text: Any) -> datetime:
+    """Parse a time of a listing; botocore's parser takes most of the time of a listing."""
+    try:
+        return datetime.fromisoformat(text)
+    except (TypeError, ValueError):  # of headers: `Wed, 21 Oct 2015 07:28:00 GMT`
+        from botocore.utils import parse_timestamp  # only S3 needs it
+
+        return cast(datetime, parse_timestamp(text))
 
 
 def _protocols(filesystem: Any) -> set[str]:
