@@ -20,17 +20,16 @@ def list_entries(prefix: str, recursive: bool, options: Mapping[str, Any], reque
     """Return the objects below `prefix`, or directly in it, sorted by URL; empty if there are none."""
     if prefix.startswith("file://"):
         path = prefix.removeprefix("file://")
-        found = requests.send("list", prefix, lambda: list(list_local(path, recursive)))
-        return sorted(found, key=lambda entry: entry.url)
+        local = requests.send("list", prefix, lambda: list(list_local(path, recursive)))
+        return sorted(local, key=lambda entry: entry.url)
     if recursive and lists_pages(prefix, options):
         infos = _list_by_pages(prefix, options, requests)
     else:
         infos = requests.send("list", prefix, lambda: _list_by_driver(prefix, recursive, options))
     below = prefix.rstrip("/") + "/"
+    found = ((below + name, info) for name, info in infos)
     entries = (
-        entry_of(below + name, info)
-        for name, info in infos
-        if name and not is_folder_entry(name, info) and not TEMPORARY.search(name)
+        entry_of(url, info) for url, info in found if not is_folder_entry(url, info) and not TEMPORARY.search(url)
     )
     return sorted(entries, key=lambda entry: entry.url)
 
