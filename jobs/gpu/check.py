@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -54,6 +55,8 @@ def run_step(step: Step, folder: Path, left: float) -> Outcome:
         return Outcome(step.name, "no time left", 0.0, None, "", step.facts)
     log = folder / "logs" / f"{step.name.replace(' ', '-')}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
+    if step.result:
+        step.result.unlink(missing_ok=True)
     start = time.monotonic()
     with log.open("wb") as output:  # no pipe: what a killed step leaves running would hold it open
         process = subprocess.Popen(step.command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
@@ -94,6 +97,7 @@ def main() -> int:
     options = parser.parse_args()
     folder = options.folder.absolute()
     folder.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder / "work", ignore_errors=True)  # of an earlier check
     outcomes = check(steps_in(folder, options.dry_run), folder, options.seconds)
     print((folder / "gpu_check.md").read_text(encoding="utf-8"))
     return int(any(outcome.status != "ok" for outcome in outcomes))

@@ -9,7 +9,6 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,8 +17,10 @@ from fsspec.asyn import sync
 
 from segment.errors import BadReference, UsageError
 from segment.store.paged_listing import Page, PageRequest
+from segment.store.s3_pages import parse_pages_of
 from segment.store.urls import PROTOCOL, redact_url
 
+Info = Mapping[str, Any]  # of an object, as fsspec's drivers tell it
 _MD5 = re.compile(r"[0-9a-f]{32}")
 # By default s3fs and botocore each retry five times, so that an unresponsive store blocks a run for half an hour. Only
 # the policy of `retries` applies.
@@ -110,20 +111,19 @@ def lists_pages(url: str, options: Mapping[str, Any]) -> bool:
     return url.startswith(("s3://", "s3a://")) and not options.get("version_aware")
 
 
-def list_page(url: str, options: Mapping[str, Any], request: PageRequest) -> Page:
+def list_page(url: str, options: Mapping[str, Any], request: PageRequest) -> Page[Info]:
     """Return a page of what S3 has below a URL; all names are relative to it.
 
-    s3fs' own listing indexes all folders, and parses times slowly.
+    s3fs' own listing makes an index of all folders.
     """
     filesystem, path = open_filesystem(url, options)
     bucket, key, _ = filesystem.split_path(path)
-    return cast(Page, sync(filesystem.loop, _list_page, filesystem, bucket, f"{key}/" if key else "", request))
+    return cast(Page[Info], sync(filesystem.loop, _list_page, filesystem, bucket, f"{key}/" if key else "", request))
 
 
-async def _list_page(filesystem: Any, bucket: str, below: str, request: PageRequest) -> Page:
+async def _list_page(filesystem: Any, bucket: str, below: str, request: PageRequest) -> Page[Info]:
     await filesystem.set_session()
-    parsers = filesystem.session.get_component("response_parser_factory")
-    parsers.set_parser_defaults(timestamp_parser=_timestamp)
+    parse_pages_of(await filesystem.get_s3(bucket))
     found = await filesystem._call_s3(
         "list_objects_v2",
         Bucket=bucket,
@@ -133,21 +133,11 @@ async def _list_page(filesystem: Any, bucket: str, below: str, request: PageRequ
         **filesystem.req_kw,
     )
     objects = {
-        info["Key"].removeprefix(below): {**info, "size": info["Size"], "type": "file"}
+        info["Key"].removeprefix(below): info | {"size": info["Size"], "type": "file"}
         for info in found.get("Contents", [])
     }
     folders = [folder["Prefix"].removeprefix(below) for folder in found.get("CommonPrefixes", [])]
     return Page(objects, folders, found["NextContinuationToken"] if found.get("IsTruncated") else "")
-
-
-def _timestamp(text: Any) -> datetime:
-    """Parse a time of a listing; botocore's parser takes most of the time of a listing."""
-    try:
-        return datetime.fromisoformat(text)
-    except (TypeError, ValueError):  # of headers: `Wed, 21 Oct 2015 07:28:00 GMT`
-        from botocore.utils import parse_timestamp  # only S3 needs it
-
-        return cast(datetime, parse_timestamp(text))
 
 
 def _protocols(filesystem: Any) -> set[str]:

@@ -6,8 +6,9 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
+T = TypeVar("T")
 _AT_ONCE = 8  # requests; S3 clients open ten connections by default
 _LARGE = 4  # folders of a full page, up to which each is worth requests of its own
 
@@ -28,22 +29,22 @@ class PageRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class Page(Generic[T]):
     """What a request found.
 
     Attributes:
-        objects: metadata by name.
+        objects: what is known of each, by name.
         folders: prefixes of the folders; empty if the request was flat.
         token: of the next page; `""` if this was the last one.
     """
 
-    objects: Mapping[str, Mapping[str, Any]]
+    objects: Mapping[str, T]
     folders: Sequence[str]
     token: str
 
 
-def list_pages(send: Callable[[PageRequest], Page]) -> dict[str, Mapping[str, Any]]:
-    """Return the metadata of every object, by name, in no order.
+def list_pages(send: Callable[[PageRequest], Page[T]]) -> dict[str, T]:
+    """Return what is known of every object, by name, in no order.
 
     A token is known only when its page is there, so the pages of one listing come one after the other. Where the first
     page shows that folders are large, each is listed by itself, several at once. Small folders are listed together, as
@@ -52,9 +53,9 @@ def list_pages(send: Callable[[PageRequest], Page]) -> dict[str, Mapping[str, An
     Args:
         send: called in threads, at most eight at once.
     """
-    found: dict[str, Mapping[str, Any]] = {}
+    found: dict[str, T] = {}
     to_send = deque([PageRequest("")])
-    sent: dict[Future[Page], PageRequest] = {}
+    sent: dict[Future[Page[T]], PageRequest] = {}
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="list") as pool:
         try:
             while to_send or sent:
@@ -68,7 +69,7 @@ def list_pages(send: Callable[[PageRequest], Page]) -> dict[str, Mapping[str, An
     return found
 
 
-def _next_requests(request: PageRequest, page: Page, found: dict[str, Mapping[str, Any]]) -> list[PageRequest]:
+def _next_requests(request: PageRequest, page: Page[T], found: dict[str, T]) -> list[PageRequest]:
     """Keep what a page holds, and return what is to be listed next."""
     if request.flat and not request.token and page.token and _has_large_folders(request.prefix, page):
         return [PageRequest(request.prefix, flat=False)]  # which lists these objects again
@@ -77,6 +78,6 @@ def _next_requests(request: PageRequest, page: Page, found: dict[str, Mapping[st
     return more + [PageRequest(folder) for folder in page.folders]
 
 
-def _has_large_folders(prefix: str, page: Page) -> bool:
+def _has_large_folders(prefix: str, page: Page[Any]) -> bool:
     parts = (name.removeprefix(prefix).partition("/") for name in page.objects)
     return 0 < len({folder for folder, slash, _ in parts if slash}) <= _LARGE

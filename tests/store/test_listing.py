@@ -14,6 +14,7 @@ from segment.errors import StoreError
 from segment.store.client import Store
 
 PAGE = 10
+CODES = {403: "AccessDenied", 404: "NoSuchKey", 503: "SlowDown"}
 BESIDE = ["in-more.png", "io/x.png"]  # not below `in/`
 LARGE = [f"in/train/{folder:02d}/{number:03d}.png" for folder in range(4) for number in range(35)]
 TREES = {
@@ -38,7 +39,10 @@ class Server:
         class Failing(Handler):
             def _answer(self, status: int, body: bytes) -> None:
                 instead = server.status(server.requests[-1])
-                super()._answer(instead or status, body if instead is None else b"<Error><Code>Other</Code></Error>")
+                super()._answer(
+                    instead or status,
+                    body if instead is None else f"<Error><Code>{CODES[instead]}</Code></Error>".encode(),
+                )
 
         Failing.buckets = {name.replace(" ", "-"): sorted([*keys, *BESIDE]) for name, keys in TREES.items()}
         Failing.latency, Failing.page_size, Failing.requests = 0.0, PAGE, self.requests
@@ -50,8 +54,8 @@ class Server:
         return Store({"key": "k", "secret": "s", "client_kwargs": region, "endpoint_url": endpoint})
 
 
-@pytest.fixture
-def server() -> Iterator[Server]:
+@pytest.fixture(scope="module")
+def one_server() -> Iterator[Server]:
     made = Server()
     thread = threading.Thread(target=made.http.serve_forever)
     thread.start()
@@ -59,6 +63,13 @@ def server() -> Iterator[Server]:
     made.http.shutdown()
     made.http.server_close()
     thread.join()
+
+
+@pytest.fixture
+def server(one_server: Server) -> Server:
+    one_server.requests.clear()
+    one_server.status = lambda query: None
+    return one_server
 
 
 @pytest.mark.parametrize("tree", TREES)
