@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from segment.errors import StoreError
+from segment.process.collector import rare_collections
 from segment.store.filesystems import Entry, Info, entry_of, is_folder_entry, list_page, lists_pages, open_filesystem
 from segment.store.local_files import TEMPORARY, list_local
 from segment.store.paged_listing import Page, PageRequest, list_pages
@@ -66,4 +67,5 @@ def _list_by_pages(prefix: str, options: Mapping[str, Any], requests: Requests) 
             return Page({}, [], "")
         return Page(_entries(prefix, page.objects), page.folders, page.token)
 
-    return list_pages(send).values()
+    with rare_collections():
+        return list_pages(send).values()

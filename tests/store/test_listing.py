@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import threading
 from collections.abc import Callable, Iterator
 from http.server import ThreadingHTTPServer
@@ -88,6 +90,18 @@ def test_large_folders_are_listed_by_themselves_and_small_ones_together(server: 
     server.requests.clear()
     server.store().list("s3://small-folders/in")
     assert [query["prefix"] for query in server.requests] == ["in/"] * 8
+
+
+def test_the_collector_is_left_as_it_was(server: Server) -> None:
+    seen: set[tuple[int, int, int]] = set()
+    server.status = lambda query: seen.add(gc.get_threshold())
+    before = gc.get_threshold()
+    for bucket in ("one-folder", "no-such-bucket"):
+        with contextlib.suppress(StoreError):
+            server.store().list(f"s3://{bucket}/in")
+        assert gc.get_threshold() == before
+    assert seen
+    assert before not in seen
 
 
 def test_a_page_that_fails_is_sent_again_and_no_other(server: Server, no_waiting: None) -> None:
