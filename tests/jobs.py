@@ -114,7 +114,7 @@ def _size(card: ModelCard, number: int) -> tuple[int, int]:
 def run_on(make: MakeEngine, job: segment.Job, progress: Progress | None = None) -> segment.RunReport:
     """Run a job on this engine, whatever the job says."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("segment.runs.driver.make_engine", lambda job, images: make())
+        patch.setattr("segment.runs.lazy_engine.make_engine", lambda job, images: make())
         return segment.runs.driver.run(job, progress)
 
 

@@ -13,6 +13,7 @@ import ray
 
 import segment.job
 import segment.runs.driver
+import segment.runs.lazy_engine
 from segment.engines.ray import RayEngine
 
 if __name__ == "__main__":
@@ -27,7 +28,7 @@ if __name__ == "__main__":
     )
     for output in sys.argv[3:]:
         split = Path(output).name == "split"
-        segment.runs.driver.make_engine = lambda job, images, split=split: RayEngine(split=split)
+        segment.runs.lazy_engine.make_engine = lambda job, images, split=split: RayEngine(split=split)
         values = {**segment.job.read_job_file(sys.argv[2]), "output": output}
         report = segment.runs.driver.run(segment.job.make_job(values))
         print(output, report.total.images, report.total.errors, flush=True)

@@ -81,7 +81,8 @@ def test_real_deeplab_gives_what_openvino_gives(
             width, height = padded(opened.size)
             content = opened.convert("RGB").resize((width, height), Image.Resampling.BILINEAR)
         pixels[:height, :width] = np.asarray(content)
-        np.testing.assert_array_equal(masks[photo.stem], alone(pixels[np.newaxis])[0][0], err_msg=photo.name)
+        alike = np.mean(masks[photo.stem] == alone(pixels[np.newaxis])[0][0])
+        assert alike > 0.9995, photo.name  # both round enlarged scores to 8 bits, where a tie may go either way
 
     cat, bird = (np.bincount(masks[stem].ravel(), minlength=21) for stem in ("stray_cat", "bird_segmentation"))
     assert cat[VOC_CAT] > 0.9 * cat[1:].sum()

@@ -18,11 +18,14 @@ def measure_store(scale: Scale) -> list[Figure]:
     model = write_model(scale.folder, "null-512", size)
     part_bytes = 4 * size * size * 3
     with logical_nodes(1, num_cpus=2, num_gpus=2):
-        import segment.runs.driver
+        import segment
         from segment.engines.ray import RayEngine
+        from segment.runs import lazy_engine
 
         for name, split in (("one operator", False), ("three operators", True)):
-            segment.runs.driver.make_engine = lambda job, images, split=split: RayEngine(workers=(2, 2), split=split)
+            lazy_engine.make_engine = lambda job, images, split=split: RayEngine(
+                workers=(2, 2), split=split
+            )
             source = {**some_images(scale, 400), **model}
             with object_store_peak() as peak:
                 segment.run(segment.Job(output=str(scale.output(name)), **{**scale.job, **source}))

@@ -21,7 +21,7 @@ import segment
 from segment.errors import ModelError, SegmentError, TooManyErrors, UsageError
 from segment.job import job_to_toml
 from segment.models.card import load_card
-from segment.runs.driver import make_engine
+from segment.runs.resolve import make_engine
 from tests.datasets import Item, encoded, mask_of, read_rows, write_files, write_tars
 from tests.graphs import colour_classifier, painted
 from tests.jobs import ENGINES, MOTLEY_ERRORS, model, motley, on, run_on, small_card, tree
@@ -196,7 +196,7 @@ def test_a_complete_run_starts_no_engine(done: segment.Job, monkeypatch: pytest.
     def never(*_: object) -> None:
         raise AssertionError("an engine was started")
 
-    monkeypatch.setattr("segment.runs.driver.make_engine", never)
+    monkeypatch.setattr("segment.runs.lazy_engine.make_engine", never)
     monkeypatch.setattr("segment.runs.driver.discover_for", never)
     output = Path(done.output)
     before = {path: path.read_bytes() for path in output.rglob("*") if path.is_file()}

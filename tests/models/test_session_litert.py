@@ -249,15 +249,15 @@ def test_the_choice_between_openvino_and_litert(caplog: pytest.LogCaptureFixture
 
 
 def test_a_runtime_that_takes_its_process_along_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    import segment.models.sessions.contest as module
+    from segment.models.sessions import apart_process
 
-    killed = "import os, sys; sys.stdin.buffer.read(); print('{\"begun\": 1}', flush=True); os.kill(os.getpid(), 11)"
-    monkeypatch.setattr(module, "_CODE", killed)
+    killed = "import os, sys; sys.stdin.buffer.read(); print('{{\"begun\": 1}}', flush=True); os.kill(os.getpid(), 11)"
+    monkeypatch.setattr(apart_process, "_CODE", killed)
     card, weights = card_of("index", "NHW"), as_weights(b"", "tflite")
     said = "litert cannot run the graph: the process that tried it ended by SIGSEGV; is the file damaged?"
     assert contest(card, weights, [OPENVINO, LITERT]) == [(None, ""), (None, said)]
     assert runtime_for(card, weights, nodes=[NODE]).name == "openvino"
-    monkeypatch.setattr(module, "_CODE", killed.replace("1}", "0}"))
+    monkeypatch.setattr(apart_process, "_CODE", killed.replace("1}", "0}"))
     assert message(lambda: runtime_for(card, weights, "litert", nodes=[NODE])) == said
 
 

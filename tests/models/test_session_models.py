@@ -19,7 +19,7 @@ from tests.serving import OPENVINO, ORT, message, shared
 
 @pytest.mark.shared
 @pytest.mark.parametrize("file", ["deeplabv3_mnv2_pascal_quant", "deeplabv3_mnv2_dm05_pascal_quant"])
-def test_tflite_equals_openvino_itself(file: str, tmp_path: Path) -> None:
+def test_tflite_is_as_openvino_itself(file: str, tmp_path: Path) -> None:
     import openvino
 
     path = shared(f"models/{file}.tflite")
@@ -32,7 +32,7 @@ def test_tflite_equals_openvino_itself(file: str, tmp_path: Path) -> None:
     session = open_session(card, as_weights(path.read_bytes(), "tflite"), OPENVINO)
     result = session.predict(images)
     assert result.faults == {}
-    assert np.array_equal(result.masks, wanted)
+    assert np.mean(result.masks == wanted) > 0.9999  # both round to 8 bits, where a tie may go either way
     cat, bird = (np.bincount(mask.ravel(), minlength=21) for mask in result.masks)
     assert [int(counts[1:].argmax()) + 1 for counts in (cat, bird)] == [8, 3]
     assert cat[8] > 0.15 * cat.sum()

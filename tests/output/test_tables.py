@@ -132,7 +132,7 @@ def test_hugging_face_datasets_opens_it(tmp_path: Path, monkeypatch: pytest.Monk
 
 def test_the_footer_says_whose_part_it_is() -> None:
     metadata = json.loads(pq.read_schema(io.BytesIO(written(ROWS))).metadata[b"segment"])
-    assert metadata == {"format": 3, "part": "abc-000000-000008", "rows": 8, "fingerprint": "f" * 64}
+    assert metadata == {"format": 4, "part": "abc-000000-000008", "rows": 8, "fingerprint": "f" * 64}
 
 
 def test_one_row_group_and_masks_stored_as_they_are() -> None:

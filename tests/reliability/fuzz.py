@@ -293,10 +293,12 @@ def read_output(data: bytes, folder: Path) -> None:
         plan = ledger.read_plan()
         assert plan is not None
         list(plan.parts())
-    except SegmentError:
-        pass
-    ledger.read_footer(PART.shard, PART.id, len(data))
-    ledger.read_rows(PART.shard, PART.id, None)
+    except SegmentError:  # it is the other file, or damaged
+        ledger.read_footer(PART.shard, PART.id, len(data))
+        ledger.read_rows(PART.shard, PART.id, None)
+    else:
+        with contextlib.suppress(SegmentError):
+            ledger.read_rows(PART.shard, PART.id, None)
 
 
 TARGETS: dict[str, tuple[Callable[[], list[bytes]], Callable[[bytes, Path], None]]] = {

@@ -297,8 +297,8 @@ async def _read_body(reader: asyncio.StreamReader, headers: dict[str, str]) -> b
 
 
 def _flipped(body: bytes) -> bytes:
-    middle = len(body) // 2
-    return body[:middle] + bytes([body[middle] ^ 0x10]) + body[middle + 1 :] if body else body
+    place = len(body) // 4  # of a small Parquet file, the footer takes half
+    return body[:place] + bytes([body[place] ^ 0x10]) + body[place + 1 :] if body else body
 
 
 def _error(code: str, method: str) -> bytes:

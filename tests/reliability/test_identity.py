@@ -20,6 +20,7 @@ from segment.output.tables import footer_of
 from segment.report.aggregate import RunReport
 from segment.runs import driver
 from segment.runs.driver import run
+from segment.runs.resolve import make_engine
 from segment.store.client import Store
 from tests.calls import Call
 from tests.graphs import colour_classifier
@@ -119,18 +120,17 @@ def test_the_first_drivers_plan_is_kept(place: Place, monkeypatch: pytest.Monkey
 
 def test_a_run_that_is_being_begun_is_not_replaced(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """It pauses before its first commit; meanwhile another one is refused."""
-    make_engine = driver.make_engine
 
     def late(*arguments: Any) -> Any:
         with monkeypatch.context() as patch:
-            patch.setattr("segment.runs.driver.make_engine", make_engine)
+            patch.setattr("segment.runs.lazy_engine.make_engine", make_engine)
             with pytest.raises(UsageError, match="another run is starting at"):
                 run(other(place))
         return make_engine(*arguments)
 
     job = place.job()
     begin(job, monkeypatch)
-    monkeypatch.setattr("segment.runs.driver.make_engine", late)
+    monkeypatch.setattr("segment.runs.lazy_engine.make_engine", late)
     assert run(job).complete
     assert len(fingerprints(place.output)) == 1
     assert fingerprints(place.output) == {begun(place)["fingerprint"]}
