@@ -49,6 +49,7 @@ def main() -> None:
     """Print a line for each, as pip takes it."""
     lines = (line.strip().partition("==") for line in Path(sys.argv[1]).read_text(encoding="utf-8").splitlines())
     installed = {canonicalize_name(name): version for name, _, version in lines}
+    installed["onnxruntime"] = installed.pop("onnxruntime-gpu", "0")  # the CPU build will not do
     for name, version in sorted(
         missing(installed, [*(importlib.metadata.requires("segment-job") or []), *_TESTS]).items()
     ):

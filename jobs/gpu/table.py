@@ -23,7 +23,7 @@ def in_markdown(records: Sequence[Record]) -> str:
     if found := by_name.get("kill and resume", {}).get("found"):
         lines += [
             f"Killed when {found['committed_when_killed']} of {found['parts']} parts were committed, and resumed: "
-            f"{found['audit'].splitlines()[-1] if found['audit'] else 'no audit'}",
+            f"{found['audit'].splitlines()[0] if found['audit'] else 'no audit'}",
             "",
         ]
     lines += ["| step | result | s | |", "|---|---|---:|---|"]
