@@ -56,13 +56,20 @@ def tflite(tensors: Sequence[Tensor], nodes: Sequence[Node], inputs: Sequence[in
         (3, _offset, _vector(builder, operators)),
     ]
     graphs = _vector(builder, [_table(builder, 5, graph)])
+    signature = [
+        (0, _offset, _vector(builder, [_named(builder, place) for place in inputs])),
+        (1, _offset, _vector(builder, [_named(builder, place) for place in outputs])),
+        (2, _offset, builder.CreateString("serving_default")),
+    ]
+    signatures = _vector(builder, [_table(builder, 5, signature)])
     model = [
         (0, _uint32, 3),
         (1, _offset, _vector(builder, codes)),
         (2, _offset, graphs),
         (4, _offset, _vector(builder, buffers)),
+        (7, _offset, signatures),
     ]
-    builder.Finish(_table(builder, 5, model), b"TFL3")
+    builder.Finish(_table(builder, 8, model), b"TFL3")
     return bytes(builder.Output())
 
 
@@ -85,6 +92,12 @@ def _tensor(builder: Any, tensor: Tensor, buffer: int) -> int:
     if signature:
         slots.append((7, _offset, signature))
     return _table(builder, 8, slots)
+
+
+def _named(builder: Any, place: int) -> int:
+    """Return an entry of a signature, which converters write since TensorFlow 2.5."""
+    name = builder.CreateString(f"name{place}")
+    return _table(builder, 2, [(0, _offset, name), (1, _uint32, place)])
 
 
 def _node(builder: Any, node: Node, code: int) -> int:

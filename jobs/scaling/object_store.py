@@ -23,9 +23,7 @@ def measure_store(scale: Scale) -> list[Figure]:
         from segment.runs import lazy_engine
 
         for name, split in (("one operator", False), ("three operators", True)):
-            lazy_engine.make_engine = lambda job, images, split=split: RayEngine(
-                workers=(2, 2), split=split
-            )
+            lazy_engine.make_engine = lambda job, images, split=split: RayEngine(workers=(2, 2), split=split)
             source = {**some_images(scale, 400), **model}
             with object_store_peak() as peak:
                 segment.run(segment.Job(output=str(scale.output(name)), **{**scale.job, **source}))

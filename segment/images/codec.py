@@ -98,8 +98,9 @@ def decode_picture(data: bytes, max_pixels: int, fit: Fit | None = None) -> Pict
 
 
 def _reduction(size: tuple[int, int], fit: tuple[int, int]) -> int:
-    """Return the largest reduction at which an image is no smaller than `fit`; sizes are (height, width)."""
-    return max(by for by in _REDUCED if all(whole >= by * least for whole, least in zip(size, fit, strict=True)))
+    """Return the largest reduction at which an image is no smaller than `fit`, else 1; sizes are (height, width)."""
+    fitting = (by for by in _REDUCED if all(whole >= by * least for whole, least in zip(size, fit, strict=True)))
+    return max(fitting, default=1)
 
 
 def _jpeg(data: bytes, size: tuple[int, int], reduction: int) -> tuple[NDArray[np.uint8], DecoderMessages]:

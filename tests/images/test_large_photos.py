@@ -196,6 +196,7 @@ FLAGS = {
 @pytest.mark.parametrize(
     ("size", "reduction"),
     [
+        ((40, 30), 1),  # smaller than the model's input
         ((64, 64), 1),
         ((127, 200), 1),
         ((128, 128), 2),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import openvino
 import pytest
 from numpy.typing import NDArray
@@ -15,7 +16,7 @@ from segment.models.sessions import Runtime
 from segment.models.sessions.enlarging import CENTRES, bands_of, enlarging_of, line_weights
 from segment.models.sessions.extras import Extras
 from segment.models.sessions.onnx_enlarging import GraphScores
-from segment.models.sessions.onnxfile import inferred_dims, read_model
+from segment.models.sessions.onnxfile import inferred_ports, read_model
 from segment.models.sessions.openvino import cpu_capabilities, wrapped_model
 from tests.graphs import as_weights
 from tests.models.test_session_enlarging import noise, scores_of
@@ -24,8 +25,9 @@ from tests.serving import BOTH, OPENVINO, ORT, opened, small, tiny
 SIZE, STRIDE, CLASSES = (33, 50), 8, 12
 SMALL = (5, 7)
 SCALES = (6.7, 7.2)  # 33.5 and 50.4 pixels
-# Small whole numbers: bf16 holds the scores exactly.
-KERNEL = np.random.default_rng(3).integers(-1, 2, (CLASSES, 3)).astype(np.float32)
+# Small whole numbers: bf16 holds the scores exactly. Each row sums to 0, or one class would be best in every pixel.
+_TWO = np.random.default_rng(3).integers(-2, 3, (CLASSES, 3))[:, :2]
+KERNEL = np.hstack([_TWO, -_TWO.sum(axis=1, keepdims=True)]).astype(np.float32)
 
 
 def own(centres: str = "half_pixel", *end: str, scaled: bool = False, **resize: Any) -> bytes:
@@ -79,8 +81,8 @@ def finds(graph: bytes, card: ModelCard, runtime: Runtime) -> bool:
         model = wrapped_model(card, as_weights(graph), 1)
         return not any(node.get_type_name() == "Interpolate" for node in model.get_ops())
     model = read_model(graph)
-    dims = inferred_dims(model, "x", [1, 3, *SIZE])
-    scores, result = GraphScores(model.graph, dims.get), model.graph.output[0].name
+    ports = inferred_ports(model, "x", [1, 3, *SIZE])
+    scores, result = GraphScores(model.graph, ports.get), model.graph.output[0].name
     if card.output.kind == "index":
         return scores.of_index(result, SIZE) is not None
     return scores.of_scores(result, card.output.layout) is not None
@@ -171,6 +173,61 @@ def test_other_ends_of_a_graph_are_left_alone(end: tuple[str, ...], resize: dict
     assert not finds(graph, card_of(*end), runtime)
 
 
+FLOAT, HALF, BYTE, INT = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.INT8, TensorProto.INT64
+BY_SIZES = ["", "", "sizes"]
+
+
+def variant(
+    resize: dict[str, Any], inputs: list[str], opset: int = 18, dtype: int = FLOAT, end: tuple[str, ...] = ()
+) -> bytes:
+    """As `own`, with a Resize of `dtype` of any attributes and inputs: scales, sizes, or those of height and width."""
+    model = read_model(own())
+    numbers = {"scales": np.array([1, 1, *SCALES], np.float32), "sizes": np.array([1, CLASSES, *SIZE], np.int64)}
+    numbers |= {"swapped": numbers["scales"][:1:-1], "both": numbers["scales"][2:], "none": np.empty(0, np.float32)}
+    stored = [model.graph.initializer[0], *(numpy_helper.from_array(numbers[name], name) for name in inputs if name)]
+    nodes = [model.graph.node[0], helper.make_node("Cast", ["v0"], ["v1"], to=dtype)]
+    nodes.append(helper.make_node("Resize", ["v1", *inputs], ["v2"], mode="linear", **resize))
+    shape: Any = (1, *SIZE) if end else (1, CLASSES, *SIZE)
+    if end:
+        nodes.append(helper.make_node("ArgMax", ["v2"], ["v3"], axis=1, keepdims=0))
+        nodes += [
+            helper.make_node("Cast", [f"v{number}"], [f"v{number + 1}"], to=to)
+            for number, to in enumerate([getattr(TensorProto, name) for name in end[1:]], 3)
+        ]
+    else:
+        nodes.append(helper.make_node("Cast", ["v2"], ["v3"], to=FLOAT))
+    return tiny(nodes, [("x", (1, 3, *SIZE))], [(nodes[-1].output[0], shape)], stored, opset)
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "graph",
+    [
+        pytest.param(variant({}, ["scales"], opset=10), id="opset-10"),
+        pytest.param(variant({"axes": [3, 2]}, ["", "swapped"]), id="axes-swapped"),
+        pytest.param(variant({}, BY_SIZES, dtype=HALF), id="f16"),
+        pytest.param(variant({}, BY_SIZES, dtype=HALF, end=("ArgMax", "FLOAT")), id="f16-argmax"),
+        pytest.param(variant({}, BY_SIZES, dtype=TensorProto.INT32), id="whole-numbers"),  # onnxruntime truncates
+        pytest.param(variant({}, BY_SIZES, end=("ArgMax", "BOOL", "FLOAT")), id="index-as-truth-value"),
+    ],
+)
+def test_masks_are_those_of_the_graph_whatever_its_resize_is(
+    graph: bytes, runtime: Runtime, request: pytest.FixtureRequest
+) -> None:
+    """Of `onnxruntime` by itself: scales by axis, the opsets' defaults, and types that round."""
+    images = noise(1, SIZE) // 8
+    alone = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    (result,) = alone.run(None, {"x": images.transpose(0, 3, 1, 2).astype(np.float32)})
+    card = card_of("ArgMax") if result.ndim == 3 else card_of()
+    masks = opened(card, graph, runtime).predict(images).masks
+    if result.ndim == 3:
+        assert (masks != result).mean() < 0.01
+    elif "whole" not in request.node.name or runtime == ORT:  # openvino rounds
+        chosen = np.take_along_axis(result, masks[:, None].astype(int), 1)[:, 0]
+        assert (result.max(axis=1) - chosen).max() < 0.02  # f16
+        assert (masks != result.argmax(axis=1)).mean() < 0.01
+
+
 @BOTH
 def test_stated_scales_are_those_of_the_graph(runtime: Runtime) -> None:
     graph, images = own("asymmetric", scaled=True), noise(1, SIZE) // 8
@@ -199,12 +256,11 @@ def test_confidence_is_of_the_enlarged_scores(end: tuple[str, ...], runtime: Run
     assert np.abs(found.probabilities[:, 0] - wanted[:, 2]).max() < 0.51
 
 
-@pytest.mark.parametrize("precision", ["bf16", "f16"])
 @pytest.mark.parametrize("stated", [False, True])
-def test_scores_are_enlarged_in_f32_whatever_the_precision(stated: bool, precision: str) -> None:
-    if f"openvino:cpu:{precision}" not in cpu_capabilities():
-        pytest.skip(f"this CPU does not compute in {precision}")
-    images = noise(1, SIZE) // 8  # scores up to 93, which bf16 holds exactly; enlarged it could not
+def test_scores_are_enlarged_in_f32_in_bf16(stated: bool) -> None:
+    if "openvino:cpu:bf16" not in cpu_capabilities():
+        pytest.skip("this CPU does not compute in bf16")
+    images = noise(1, SIZE) // 8  # scores up to 98, which bf16 holds exactly; enlarged it could not
     graph = own()
     if stated:  # the card enlarges
         graph = tiny(
@@ -213,7 +269,7 @@ def test_scores_are_enlarged_in_f32_whatever_the_precision(stated: bool, precisi
             [("v0", (1, CLASSES, *SMALL))],
             list(read_model(graph).graph.initializer[:1]),
         )
-    masks = opened(card_of(), graph, Runtime("openvino", "cpu", precision, "")).predict(images).masks
+    masks = opened(card_of(), graph, Runtime("openvino", "cpu", "bf16", "")).predict(images).masks
     exact = opened(card_of(), graph, OPENVINO).predict(images).masks
     assert np.array_equal(masks, exact)
     assert_best(masks, enlarged(scores_of(images, KERNEL, STRIDE), "half_pixel"))
@@ -225,3 +281,61 @@ def test_both_runtimes_serve_batches_of_it() -> None:
         session = opened(card_of(), own(), runtime)
         together = session.predict(images).masks
         assert all(np.array_equal(session.predict(images[i : i + 1]).masks[0], together[i]) for i in range(3))
+
+
+def of_logarithms(kernel: NDArray[np.float32], centres: str = "half_pixel") -> bytes:
+    """A graph of class indices whose scores are logarithms: minus infinity of 0, NaN of negative numbers."""
+    model = read_model(own(centres, "ArgMax", "Cast"))
+    model.graph.initializer[0].CopyFrom(numpy_helper.from_array(kernel[:, :, None, None], "kernel"))
+    model.graph.node[0].output[0] = "numbers"
+    model.graph.node.insert(1, helper.make_node("Log", ["numbers"], ["v0"]))
+    return bytes(model.SerializeToString())
+
+
+@BOTH
+def test_a_class_index_of_scores_that_are_not_finite(runtime: Runtime) -> None:
+    """Minus infinity excludes a class, also the first and also from some pixels; a NaN is told, not spread unseen."""
+    kernel = np.zeros((CLASSES, 3), np.float32)
+    kernel[1:4] = np.eye(3)
+    kernel[4] = 1, 0, -1
+    images = np.clip(noise(2, SIZE), 1, 255)
+    images[..., 2] = 0  # no class 3
+    images[0, 16, 24] = 0  # nor any
+    images[1, 16, 24] = 0, 0, 200
+    found = opened(card_of("ArgMax"), of_logarithms(kernel), runtime).predict(images)
+    assert found.faults == {1: "model_not_finite"}
+    with np.errstate(divide="ignore"):
+        scores = np.log(scores_of(images[:1], kernel, STRIDE)).clip(-1e30)
+    wanted = enlarged(scores, "half_pixel").argmax(axis=1)
+    assert set(np.unique(wanted)) >= {1, 2}
+    assert (found.masks[0] != wanted[0]).mean() < 0.02  # of classes 1 and 4, which are nearly equal
+
+
+def test_more_channels_than_bytes_have_numbers_are_told() -> None:
+    kernel = np.zeros((300, 3), np.float32)
+    kernel[256:300] = 1  # as bytes, these indices begin with 0
+    model = read_model(own("half_pixel", "ArgMax", "Cast"))
+    model.graph.initializer[0].CopyFrom(numpy_helper.from_array(kernel[:, :, None, None], "kernel"))
+    model.graph.initializer[2].CopyFrom(numpy_helper.from_array(np.array([1, 300, *SIZE], np.int64), "sizes"))
+    session = opened(card_of("ArgMax"), model.SerializeToString(), ORT, sanity_check=False)
+    assert session.predict(noise(1, SIZE)).faults == {0: "model_range"}
+
+
+def test_probabilities_that_graph_and_card_enlarge_stay_probabilities() -> None:
+    """The graph enlarges before its softmax, and the card what comes out: that is no logit."""
+    from segment.models.sessions import open_session
+
+    size = (17, 25)
+    model = read_model(own("half_pixel", "Softmax"))
+    model.graph.initializer[2].CopyFrom(numpy_helper.from_array(np.array([1, CLASSES, *size], np.int64), "sizes"))
+    for dim, length in zip(model.graph.output[0].type.tensor_type.shape.dim[2:], size, strict=True):
+        dim.dim_value = length
+    weights, images = as_weights(model.SerializeToString()), noise(1, SIZE) // 64
+    ours, theirs = (
+        open_session(card_of("Softmax"), weights, runtime, extras=Extras("maximum", (2,))).predict(images)
+        for runtime in (ORT, OPENVINO)
+    )
+    assert ours.confidence is not None
+    assert theirs.confidence is not None
+    assert np.ptp(theirs.confidence) > 50
+    assert np.abs(ours.confidence.astype(int) - theirs.confidence).max() <= 1

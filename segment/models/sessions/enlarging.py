@@ -2,8 +2,8 @@
 
 Bilinear enlarging is two matrix products: `rows @ scores @ columns.T`, per class. The mask is made a band of rows at a
 time: a band of enlarged scores stays in the processor's cache until its best classes are found. Both are 4 to 7 times
-as fast as the runtimes' interpolation with an argmax behind it (`jobs/enlarging.py`), and in f32 whatever the model's
-precision is.
+as fast as the runtimes' interpolation with an argmax behind it (`jobs/enlarging.py`), and in f32 where the model is in
+bf16 (in f16 where it is in f16).
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ CENTRES: tuple[Centres, ...] = get_args(Centres)
 
 # Replaces minus infinity before bilinear enlarging, where infinity times a weight of zero is NaN.
 LOWEST = -1e30
+BEYOND = 3e38  # above the magnitude of any finite score
 
 _BAND = 2**18  # scores: 1 MiB, half of a core's cache
 _MOST_BANDS = 16  # more would compute many small rows twice

@@ -112,8 +112,10 @@ class _Network:
         # The graph may declare another shape than it gives: that of one image is known after a run.
         first = self._run(np.zeros((1, card.input.height, card.input.width, card.input.planes), np.uint8))
         self._shape, self._dtype = first.shape, first.dtype
-        scale = _scale(self._output)
-        self._quantised = quantised_output(card, first.dtype.name, scale, numbers=bool(scale or extras))
+        scale, is_per_axis = _scale(self._output), self._output["quantization_parameters"]["scales"].size > 1
+        self._quantised = quantised_output(
+            card, first.dtype.name, scale, is_per_axis=is_per_axis, numbers=bool(scale or extras)
+        )
         value, _ = self._value()
         self._size = check_output(card, Port((self._name,), numpy_name(value.get_element_type()), dims_of(value)))
         self._behind: dict[bool, Any] = {}

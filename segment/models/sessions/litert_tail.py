@@ -14,7 +14,7 @@ import numpy as np
 from openvino import opset15 as ops
 
 from segment.models.sessions.ports import Dims, Size
-from segment.models.sessions.tflite_graph import Operator, TfliteGraph
+from segment.models.sessions.tflite_graph import Operator, TfliteGraph, damage_in_words
 
 
 @dataclass(frozen=True)
@@ -67,11 +67,15 @@ def _resized(scores: Any, resize: Resize) -> Any:
     )
 
 
+@damage_in_words()
 def cut_tail(data: bytes, graph: TfliteGraph) -> Tail | None:
     """Return the tail of a graph; None if it has another end.
 
     The tail is cut off where its operators are the last ones that run: then the file needs two changed numbers, how
     many operators it has and which tensor is its output.
+
+    Raises:
+        ModelError: the file is damaged.
     """
     if len(graph.outputs) != 1 or any(None in graph.tensors[place].dims for place in graph.inputs):
         return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 
 from segment.models.sessions.chain import NodeChain
 from segment.models.sessions.enlarging import CENTRES, Enlarging, SmallScores, bands_of, enlarging_of
-from segment.models.sessions.ports import Dims, Size
+from segment.models.sessions.ports import Port, Size
 
 Chains = tuple[list[NodeChain], dict[str, NodeChain]]  # all in order, and those that end in an output, by its name
 NewChain = Callable[[str, str], NodeChain]  # starts a chain, by a prefix of names and the name of the input value
@@ -19,6 +19,13 @@ NewChain = Callable[[str, str], NodeChain]  # starts a chain, by a prefix of nam
 SLICE_OPSET = 10  # the first whose Slice takes its bounds as inputs
 _FIRST_OF_PIXELS = {"probabilities": 2}  # axis of rows in an output; 1 in the others
 _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16)
+_FLOAT_NAMES = ("float32", "float16", "bfloat16")  # a Resize of others rounds to whole numbers
+_KEEPS_INDEX = ("Identity", "Squeeze", "Unsqueeze", "Reshape")
+_INDICES = (
+    *(TensorProto.UINT8, TensorProto.INT16, TensorProto.UINT16, TensorProto.INT32, TensorProto.UINT32),
+    *(TensorProto.INT64, TensorProto.UINT64, TensorProto.FLOAT),
+)  # types that hold every class index
+_MOST_CLASSES = 256  # whose index is a byte
 
 
 def axis_of_rows(output: str) -> int:
@@ -66,18 +73,18 @@ class GraphScores:
 
     Args:
         graph: the graph.
-        dims: returns the size of each dimension of a value by its name; None if unknown.
+        port: returns type and shape of a value by its name; None if unknown.
     """
 
-    def __init__(self, graph: GraphProto, dims: Callable[[str], Dims | None]) -> None:
-        self._dims = dims
+    def __init__(self, graph: GraphProto, port: Callable[[str], Port | None]) -> None:
+        self._port = port
         self._makers = {name: node for node in graph.node for name in node.output if name}
         self._stored = {tensor.name: tensor for tensor in graph.initializer}
 
     def of_index(self, result: str, size: Size | None) -> SmallScores | None:
         """Return the scores whose argmax is an output of (height, width); None if there are none."""
         node = self._makers.get(result)
-        while node is not None and node.op_type in ("Cast", "Identity", "Squeeze", "Unsqueeze", "Reshape"):
+        while node is not None and (node.op_type in _KEEPS_INDEX or _casts_to(node, _INDICES)):
             node = self._makers.get(node.input[0])
         if node is None or node.op_type != "ArgMax" or _attribute(node, "select_last_index", 0):
             return None
@@ -94,7 +101,7 @@ class GraphScores:
                 layout = "".join(layout[order.index(axis)] for axis in range(len(order)))
             elif node.op_type == "Softmax" and not softmax and _attribute(node, "axis", None) in _axes_of(layout):
                 softmax = True
-            elif not (node.op_type == "Cast" and _attribute(node, "to", 0) in _FLOATS) and node.op_type != "Identity":
+            elif not _casts_to(node, _FLOATS) and node.op_type != "Identity":
                 return None
             node = self._makers.get(node.input[0])
         if node is None or layout != "NCHW":
@@ -104,13 +111,22 @@ class GraphScores:
 
     def _enlarging(self, node: NodeProto) -> Enlarging | None:
         """Return how a Resize of `[N, C, H, W]` enlarges; None if it does anything else."""
-        if _attribute(node, "mode", b"nearest") != b"linear" or _attribute(node, "antialias", 0):
+        # That of opset 10 has two inputs, and no attribute for its centres.
+        if len(node.input) < 3 or _attribute(node, "mode", b"nearest") != b"linear" or _attribute(node, "antialias", 0):
+            return None
+        # These shift the scales, or what they are of (opset 18).
+        if _attribute(node, "keep_aspect_ratio_policy", b"stretch") != b"stretch":
+            return None
+        if list(_attribute(node, "axes", (2, 3))) != [2, 3]:
             return None
         centres = _attribute(node, "coordinate_transformation_mode", b"half_pixel").decode()
-        before, after = self._dims(node.input[0]), self._dims(node.output[0])
-        if centres not in CENTRES or before is None or after is None or len(before) != 4 or before[1] != after[1]:
+        small, large = self._port(node.input[0]), self._port(node.output[0])
+        if centres not in CENTRES or small is None or large is None or small.dtype not in _FLOAT_NAMES:
             return None
-        if None in (*before[1:], *after[1:]):
+        before, after = small.dims, large.dims
+        if before is None or after is None or len(before) != 4 or before[:2] != after[:2]:
+            return None
+        if None in (*before[1:], *after[1:]) or int(before[1] or 0) > _MOST_CLASSES:
             return None
         size, target = ((int(dims[2] or 0), int(dims[3] or 0)) for dims in (before, after))
         if (scales := self._scales(node)) is None:
@@ -132,6 +148,10 @@ def _axes_of(layout: str) -> tuple[int, int]:
     """Return both numbers of the axis of the classes."""
     axis = layout.index("C")
     return axis, axis - len(layout)
+
+
+def _casts_to(node: NodeProto, types: Sequence[int]) -> bool:
+    return node.op_type == "Cast" and _attribute(node, "to", 0) in types
 
 
 def _attribute(node: NodeProto, name: str, default: Any) -> Any:

@@ -17,7 +17,7 @@ from segment.models.sessions.graph_facts import (
     add_arithmetic,
 )
 from segment.models.sessions.onnx_quantised import input_scales
-from segment.models.sessions.onnxfile import declared_ports, inferred_dims, read_model
+from segment.models.sessions.onnxfile import declared_ports, inferred_ports, read_model
 from segment.models.sessions.ports import Dims, Port
 
 # Operators that keep an output's meaning.
@@ -44,10 +44,10 @@ def onnx_facts(data: bytes, entry: str | None = None, shape: Sequence[int] = ())
     inputs, outputs = declared_ports(model)
     graph = _Walk(model)
     found = []
-    dims = inferred_dims(model, entry, shape) if entry else {}
+    inferred = inferred_ports(model, entry, shape) if entry else {}
     for port in outputs:
         operator, scored = graph.deciding(port.name)
-        found.append(OutputFacts(_with(port, dims.get(port.name)), operator, scored))
+        found.append(OutputFacts(_with(port, inferred.get(port.name)), operator, scored))
     return GraphFacts(
         tuple(graph.entering(port) for port in inputs),
         tuple(found),
@@ -135,5 +135,5 @@ def _inferred(model: ModelProto) -> dict[str, Dims]:
     }
 
 
-def _with(port: Port, dims: Dims | None) -> Port:
-    return Port(port.names, port.dtype, dims or port.dims)
+def _with(port: Port, inferred: Port | None) -> Port:
+    return Port(port.names, port.dtype, (inferred and inferred.dims) or port.dims)

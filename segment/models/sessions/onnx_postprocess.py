@@ -9,12 +9,12 @@ from onnx import TensorProto, helper
 
 from segment.models.card import ModelCard
 from segment.models.sessions.chain import NodeChain
-from segment.models.sessions.enlarging import LOWEST, SmallScores, enlarging_of, is_smaller, nearest_positions
+from segment.models.sessions.enlarging import BEYOND, LOWEST, SmallScores, enlarging_of, is_smaller, nearest_positions
 from segment.models.sessions.extras import NOTHING, Extras, has_range
 from segment.models.sessions.onnx_enlarging import Chains, NewChain, axis_of_rows, enlarged_chains
 from segment.models.sessions.onnx_extras import ExtraNodes
 from segment.models.sessions.ports import Port, Size, apart, refuse
-from segment.models.sessions.predict import NOT_WHOLE
+from segment.models.sessions.predict import NOT_FINITE, NOT_WHOLE
 from segment.models.sessions.quantised import Quantised
 from segment.models.sessions.sigmoid import FURTHEST, threshold
 
@@ -78,8 +78,8 @@ class Postprocessing:
         return chain
 
     def _of_scores(self, masked: bool) -> Chains:
-        chain = self._pixels()
-        if self._result.dtype != "float32":
+        chain = self._chain("small", self._small.scores) if self._small else self._pixels()
+        if self._small or self._result.dtype != "float32":
             chain.add("Cast", to=TensorProto.FLOAT)
         axis = self._card.output.pixel_layout.index("C")
         check = self.check_of_masked(chain.tip, axis) if masked else self._check_of_scores(chain.tip)
@@ -90,18 +90,13 @@ class Postprocessing:
                 chain.add("Max", np.array(LOWEST, np.float32))
             chains, ends = self._of_enlarged(chain, self._outputs_of_scores)
         elif self._small:
-            chain = self._chain("small", self._small.scores)
-            chain.add("Cast", to=TensorProto.FLOAT)
-            small = self._small._replace(scores=chain.tip)
-            chains, ends = self._enlarged(small, self._outputs_of_scores)
+            chains, ends = self._enlarged(self._small._replace(scores=chain.tip), self._outputs_of_scores)
         else:
             chains, ends = self._outputs_of_scores(chain.tip, self._chain, axis)
         self._enlarge_masks(ends)
         return [chain, *chains, *check], {**ends, "check": check[-1]}
 
     def _check_of_scores(self, scores: str) -> list[NodeChain]:
-        if self._small:
-            scores = self._small.scores
         if not self._has_range or (self._small and self._small.softmax):
             return self.check(scores)
         numbers = self._chain("range", scores)
@@ -222,9 +217,13 @@ class Postprocessing:
 
     def _of_index(self) -> Chains:
         dtype = _comparable(self._result.dtype)
-        before: list[NodeChain] = []
         if self._small:
-            before, ends = self._enlarged(self._small, self._outputs_of_scores)
+            small = self._chain("small", self._small.scores)
+            small.add("Cast", to=TensorProto.FLOAT)
+            wrong = self._chain("wrong", small.tip)
+            small.add("Max", np.array(LOWEST, np.float32))
+            before, ends = self._enlarged(self._small._replace(scores=small.tip), self._outputs_of_scores)
+            before.insert(0, small)
             chain = self._chain("out", ends["masks"].tip)
         else:
             chain = self._pixels()
@@ -243,8 +242,16 @@ class Postprocessing:
         check.add("Or", negative.tip)
         check.add("Cast", to=TensorProto.FLOAT)
         check.over_axes("ReduceSum", [1, 2], since=13, keepdims=0)
+        if self._small:
+            wrong.add("Less", np.array(BEYOND, np.float32))  # false for NaN and infinity
+            wrong.add("Not")
+            wrong.add("Cast", to=TensorProto.FLOAT)
+            wrong.over_axes("ReduceMax", [1, 2, 3], since=18, keepdims=0)
+            wrong.add("Cast", to=TensorProto.BOOL)
+            wrong.add("Where", np.array(NOT_FINITE, np.float32), check.tip)
+            return [*before, chain, negative, check, wrong], {"masks": chain, "check": wrong}
         if dtype != np.float32:
-            return [*before, chain, negative, check], {"masks": chain, "check": check}
+            return [chain, negative, check], {"masks": chain, "check": check}
         fraction = self._chain("part", index)
         fraction.add("Floor")
         fraction.add("Less", index)  # false for NaN and infinity
@@ -252,7 +259,7 @@ class Postprocessing:
         fraction.over_axes("ReduceMax", [1, 2], since=18, keepdims=0)
         fraction.add("Mul", np.array(NOT_WHOLE, np.float32))
         check.add("Add", fraction.tip)
-        return [*before, chain, negative, fraction, check], {"masks": chain, "check": check}
+        return [chain, negative, fraction, check], {"masks": chain, "check": check}
 
 
 def add_resize(chain: NodeChain, sizes: NodeChain, height: int, width: int) -> None:

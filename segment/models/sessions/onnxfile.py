@@ -41,8 +41,8 @@ def declared_ports(model: ModelProto) -> tuple[list[Port], list[Port]]:
     return inputs, [_port(item) for item in model.graph.output]
 
 
-def inferred_dims(model: ModelProto, entry: str, shape: Sequence[int]) -> dict[str, Dims | None]:
-    """Return the shapes of values by name, for a given shape of the input; those that onnx can infer."""
+def inferred_ports(model: ModelProto, entry: str, shape: Sequence[int]) -> dict[str, Port]:
+    """Return types and shapes of values by name, for a given shape of the input; those that onnx can infer."""
     copy = ModelProto()
     copy.CopyFrom(model)
     for item in copy.graph.input:
@@ -54,7 +54,7 @@ def inferred_dims(model: ModelProto, entry: str, shape: Sequence[int]) -> dict[s
     # The inference fails for a model that is too large or has operators unknown to onnx.
     with contextlib.suppress(Exception):
         inferred = onnx.shape_inference.infer_shapes(copy, data_prop=True).graph
-        return {item.name: _port(item).dims for item in (*inferred.value_info, *inferred.output)}
+        return {item.name: _port(item) for item in (*inferred.value_info, *inferred.output)}
     return {}
 
 

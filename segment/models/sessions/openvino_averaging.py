@@ -25,9 +25,9 @@ from segment.models.sessions.averaging import (
     refuse_view,
     views_of,
 )
+from segment.models.sessions.enlarging import BEYOND
 from segment.models.sessions.openvino_ports import Member, dims_of
 from segment.models.sessions.openvino_postprocess import (
-    BEYOND,
     HALF_BEYOND,
     as_numbers,
     as_type,

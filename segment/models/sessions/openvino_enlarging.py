@@ -6,10 +6,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import openvino
 from openvino import opset15 as ops
 
 from segment.models.sessions.enlarging import CENTRES, Enlarging, SmallScores, bands_of, enlarging_of
 from segment.models.sessions.openvino_ports import dims_of
+from segment.models.sessions.predict import NOT_FINITE
 
 
 def enlarged_outputs(small: SmallScores, outputs: Callable[[Any], Sequence[Any]]) -> list[Any]:
@@ -19,7 +21,7 @@ def enlarged_outputs(small: SmallScores, outputs: Callable[[Any], Sequence[Any]]
         small: the scores.
         outputs: of enlarged scores `float32[N, C, rows, W]`; their last axes are rows and W.
     """
-    # The constants come first: so the plugin computes in f32, whatever the precision of the model. It would take a
+    # The constants come first: so the plugin computes in f32 where the precision of the model is bf16. It would take a
     # product whose second operand is constant for a fully connected layer, and compute it in bf16.
     columns = ops.constant(small.enlarging.columns)
     classes = small.scores.get_partial_shape()[1].get_length()
@@ -41,6 +43,23 @@ def best_class(scores: Any, axis: int) -> Any:
     return ops.convert(ops.squeeze(best.output(1), ops.constant(np.array([axis]))), "u8")
 
 
+def best_of_enlarged(small: SmallScores, lowest: float) -> Any:
+    """Return the class of the highest enlarged score as bytes; minus infinity becomes `lowest`."""
+    finite = ops.maximum(small.scores, ops.constant(np.float32(lowest))).output(0)
+    (masks,) = enlarged_outputs(small._replace(scores=finite), lambda scores: [best_class(scores, 1)])
+    return masks
+
+
+def check_of_enlarged(scores: Any, check: Any, limit: float) -> Any:
+    """Return the check value of each image, 0 if `check` is None; `NOT_FINITE` where a score is NaN or infinity."""
+    finite = ops.convert(ops.less(scores, ops.constant(np.float32(limit))), "f32")  # 0 for NaN
+    finite = ops.greater(
+        ops.reduce_min(finite, ops.constant(np.array([1, 2, 3])), keep_dims=False), ops.constant(np.float32(0.5))
+    )
+    others = ops.constant(np.float32(0)) if check is None else check
+    return ops.select(finite, others, ops.constant(np.float32(NOT_FINITE)))
+
+
 def graph_scores(value: Any, layout: str) -> SmallScores | None:
     """Return the scores that a graph enlarges by itself, just before its output; None if it does not.
 
@@ -52,7 +71,7 @@ def graph_scores(value: Any, layout: str) -> SmallScores | None:
     softmax = False
     node = value.get_node()
     while (kind := node.get_type_name()) != "Interpolate":
-        if kind == "Transpose" and (found := _constant(node, 1)) is not None:
+        if kind == "Transpose" and (found := _constant(node, 1)) is not None and found.size == len(layout):
             order = found.ravel().tolist()
             layout = "".join(layout[order.index(axis)] for axis in range(len(order)))
         elif kind == "Softmax" and not softmax and not after and node.get_attributes()["axis"] in _axes_of(layout):
@@ -65,8 +84,10 @@ def graph_scores(value: Any, layout: str) -> SmallScores | None:
             return None
         node = node.input_value(0).get_node()
     scores, enlarging = node.input_value(0), _enlarging(node, layout)
-    if enlarging is None or layout[0] != "N":
+    if enlarging is None or layout[0] != "N" or not scores.get_element_type().is_real():  # of integers it rounds
         return None
+    if scores.get_element_type() != openvino.Type.f32:
+        scores = ops.convert(scores, "f32").output(0)
     order = [layout.index(axis) for axis in "NCHW"]
     if order != [0, 1, 2, 3]:
         scores = ops.transpose(scores, ops.constant(np.array(order))).output(0)
@@ -128,8 +149,9 @@ def _pads(how: dict[str, Any]) -> list[int]:
 
 def _scales(node: Any, axes: tuple[int, int]) -> tuple[float, float] | None:
     """Return the scales of two axes; None if they are not constant."""
-    scales = _constant(node, 1)
-    listed = _constant(node, 2) if len(node.inputs()) > 2 else np.arange(4)
+    first = 2 if node.get_type_info().version_id == "opset4" else 1  # that of opset 4 has sizes before the scales
+    scales = _constant(node, first)
+    listed = _constant(node, first + 1) if len(node.inputs()) > first + 1 else np.arange(4)
     if scales is None or listed is None:
         return None
     found = dict(zip((int(axis) % 4 for axis in listed), map(float, scales.ravel()), strict=True))

@@ -10,9 +10,22 @@ import openvino
 from openvino import opset15 as ops
 
 from segment.models.card import ModelCard
-from segment.models.sessions.enlarging import LOWEST, SmallScores, enlarging_of, is_smaller, nearest_positions
+from segment.models.sessions.enlarging import (
+    BEYOND,
+    LOWEST,
+    SmallScores,
+    enlarging_of,
+    is_smaller,
+    nearest_positions,
+)
 from segment.models.sessions.extras import NOTHING, Extras, ScoreKind, has_range
-from segment.models.sessions.openvino_enlarging import best_class, enlarged_outputs, graph_scores
+from segment.models.sessions.openvino_enlarging import (
+    best_class,
+    best_of_enlarged,
+    check_of_enlarged,
+    enlarged_outputs,
+    graph_scores,
+)
 from segment.models.sessions.openvino_extras import extras_of_scores, extras_of_sigmoid
 from segment.models.sessions.openvino_ports import dims_of
 from segment.models.sessions.ports import Size, apart
@@ -27,7 +40,7 @@ _INDEX_TYPES = {"u8", "i16", "u16", "i32", "u32", "i64", "u64", "f32"}
 # With the hint f16 the plugin computes these nodes in half precision, too: a constant above 65504 would be infinite.
 # bf16 has the range of f32.
 HALF_LOWEST = -6e4
-BEYOND, HALF_BEYOND = 3e38, 6.5e4  # above the magnitude of any finite score
+HALF_BEYOND = 6.5e4  # as `BEYOND`
 
 
 def postprocess(
@@ -45,7 +58,7 @@ def postprocess(
     """
     value = with_pixels(card, value)
     if card.output.kind == "index":
-        return _postprocess_index(card, value, size)
+        return _postprocess_index(card, value, size, half)
     if card.output.kind == "sigmoid":
         return _postprocess_sigmoid(card, value, size, HALF_BEYOND if half else BEYOND, extras)
     return _postprocess_scores(card, value, size, masked, half, extras)
@@ -195,16 +208,20 @@ def check_of_probability(scores: Any, limit: float) -> Any:
     return ops.select(ops.less(ops.abs(mean), ops.constant(np.float32(limit))), beyond, mean)
 
 
-def _postprocess_index(card: ModelCard, index: Any, size: Size | None) -> list[Any]:
+def _postprocess_index(card: ModelCard, index: Any, size: Size | None, half: bool) -> list[Any]:
     if "1" in card.output.pixel_layout:
         index = ops.squeeze(index, ops.constant(np.array([card.output.pixel_layout.index("1")])))
-    if small := _argmax_scores(index):
-        (masks,) = enlarged_outputs(small, lambda scores: [best_class(scores, 1)])
-    else:
-        masks = as_type(index, openvino.Type.u8)
+    small = _argmax_scores(index)
+    masks = best_of_enlarged(small, HALF_LOWEST if half else LOWEST) if small else as_type(index, openvino.Type.u8)
+    check = None if _is_argmax(index, len(card.classes)) else _check_of_index(card, index)
+    if small:
+        check = check_of_enlarged(small.scores, check, HALF_BEYOND if half else BEYOND)
     masks = _at_mask_size(card, masks, size)
-    if _is_argmax(index, len(card.classes)):
-        return [masks]
+    return [masks] if check is None else [masks, check]
+
+
+def _check_of_index(card: ModelCard, index: Any) -> Any:
+    """Return a value per image: the number of pixels out of range, plus `NOT_WHOLE` if any is no whole number."""
     is_float = index.get_element_type().is_real()
     comparable = as_type(index, openvino.Type.f32 if is_float else openvino.Type.i64)
     zero, classes = (ops.constant(np.array(n, np.float32 if is_float else np.int64)) for n in (0, len(card.classes)))
@@ -217,7 +234,7 @@ def _postprocess_index(card: ModelCard, index: Any, size: Size | None) -> list[A
         fraction = as_type(ops.less(ops.floor(comparable), comparable), openvino.Type.f32)
         fraction = ops.reduce_max(fraction, axes, keep_dims=False)
         check = ops.add(check, ops.multiply(fraction, ops.constant(np.float32(NOT_WHOLE))))
-    return [masks, check]
+    return check
 
 
 def _best_index(index: Any) -> tuple[Any, set[str]]:

@@ -25,9 +25,10 @@ Outputs = tuple[NDArray[Any], ...]
 # Runs a batch, `uint8[N, H, W, 3]`. A check value is
 # - for scores: not finite if any score is not finite; also 1 if one is beyond 0 to 1 and `has_range`;
 # - for masked scores (see `Load`): non-zero if a score is NaN, or the best score of a pixel is not finite;
-# - for a class index: the number of pixels out of range, plus `NOT_WHOLE` if any is not a whole number.
+# - for a class index: the number of pixels out of range, plus `NOT_WHOLE` if any is not a whole number; `NOT_FINITE` if
+#   it is of enlarged scores (see `enlarging`) of which one is NaN or infinity.
 Run = Callable[[NDArray[np.uint8]], Outputs]
-NOT_WHOLE = 0.5
+NOT_WHOLE, NOT_FINITE = 0.5, -1.0
 
 # Loads the graph. The first argument: for whole batches. The second: for masked scores, where minus infinity excludes a
 # class from a pixel; their check is slower, so it is used only after the model has produced such a score.
@@ -167,6 +168,7 @@ class GraphSession:
         if self.card.output.kind == "index":
             faults = {int(i): "model_range" for i in np.flatnonzero(check != 0)}
             faults |= {int(i): "model_not_whole" for i in np.flatnonzero(check % 1 == NOT_WHOLE)}
+            faults |= {int(i): "model_not_finite" for i in np.flatnonzero(check == NOT_FINITE)}
         else:
             wrong = check != 0 if masked else ~np.isfinite(check)
             faults = {int(i): "model_not_finite" for i in np.flatnonzero(wrong)}

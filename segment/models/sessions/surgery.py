@@ -9,7 +9,7 @@ from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 
 from segment.models.card import ModelCard
 from segment.models.sessions.chain import NodeChain
-from segment.models.sessions.enlarging import SmallScores
+from segment.models.sessions.enlarging import SmallScores, is_smaller
 from segment.models.sessions.extras import NOTHING, Extras
 from segment.models.sessions.onnx_enlarging import GraphScores
 from segment.models.sessions.onnx_postprocess import Postprocessing, add_dequantising
@@ -17,7 +17,7 @@ from segment.models.sessions.onnx_preprocess import Preprocessing
 from segment.models.sessions.onnx_quantised import quantised_result
 from segment.models.sessions.onnxfile import (
     declared_ports,
-    inferred_dims,
+    inferred_ports,
     needed_nodes,
     read_model,
     stored_names,
@@ -76,10 +76,10 @@ class Surgeon:
         self._entry, self._result = inputs[entry], outputs[result]
         self.fixed_batch = self._entry.dims is not None and self._entry.dims[0] == 1
         self._remove_unused()
-        self._inferred: dict[str, Dims | None] | None = None
+        self._inferred: dict[str, Port] | None = None
         self._before = before or Preprocessing(card, self._model, self._entry)
-        dims = None if self.output_is_known else self._dims(self._result.name)
-        self.set_output_dims(dims or self._result.dims)
+        found = None if self.output_is_known else self._port(self._result.name)
+        self.set_output_dims((found and found.dims) or self._result.dims)
 
     @property
     def output_is_known(self) -> bool:
@@ -96,20 +96,22 @@ class Surgeon:
         self._size = check_output(self.card, self._result)
         self._quantised = quantised_result(self.card, self._model, self._result)
 
-    def _dims(self, name: str) -> Dims | None:
-        """Return the shape of a value for one image of the card's input size; None if unknown."""
+    def _port(self, name: str) -> Port | None:
+        """Return type and shape of a value for one image of the card's input size; None if unknown."""
         if self._inferred is None:
             given = self.card.input
             sizes = {"N": 1, "C": given.depth, "H": given.height, "W": given.width}
-            self._inferred = inferred_dims(self._model, self._entry.name, [sizes[axis] for axis in given.layout])
+            self._inferred = inferred_ports(self._model, self._entry.name, [sizes[axis] for axis in given.layout])
         return self._inferred.get(name)
 
     def _small_scores(self, extras: Extras) -> SmallScores | None:
         """Return the scores that the graph enlarges by itself to the size of the output; None if it does not."""
-        graph = GraphScores(self._model.graph, self._dims)
+        graph = GraphScores(self._model.graph, self._port)
         if self.card.output.kind == "index":
             return graph.of_index(self._result.name, self._size)
-        if not self.card.output.is_per_class or "P" in self.card.output.axes:
+        output = self.card.output
+        enlarges = is_smaller(self.card, self._size) and output.enlarging == "bilinear"
+        if not output.is_per_class or "P" in output.axes or enlarges:
             return None
         found = graph.of_scores(self._result.name, self.card.output.pixel_layout)
         # A Softmax of before opset 13 may be one over several axes.

@@ -17,7 +17,7 @@ from segment.models.sessions.graph_facts import (
 )
 from segment.models.sessions.ports import Port
 from segment.models.sessions.quantised_input import Scales
-from segment.models.sessions.tflite_graph import Operator, Tensor, TfliteGraph, read_tflite
+from segment.models.sessions.tflite_graph import Operator, Tensor, TfliteGraph, damage_in_words, read_tflite
 from segment.models.sessions.tflite_metadata import tflite_metadata
 
 _KEEPING = frozenset(
@@ -30,6 +30,7 @@ _ARITHMETIC = {"SUB": "Sub", "ADD": "Add", "MUL": "Mul", "DIV": "Div"}
 _NAMES = {"LOGISTIC": "Sigmoid", "SOFTMAX": "Softmax", "ARG_MAX": "ArgMax"}
 
 
+@damage_in_words()
 def tflite_facts(data: bytes, entry: str | None = None, shape: Sequence[int] = ()) -> GraphFacts:
     """Read a file; the shapes of the outputs are those that it declares.
 
@@ -65,7 +66,10 @@ def _entering(graph: TfliteGraph, place: int) -> InputFacts:
     scale: Numbers = (1.0,)
     scales = Scales(np.array(tensor.scale), np.array(tensor.zero_point, np.float64)) if tensor.scale else None
     facts = InputFacts(_port(tensor), scales=scales)
-    while len(readers := [node for node in graph.nodes if place in node.inputs]) == 1:
+    for _ in graph.nodes:  # no more: a damaged file may lead back
+        readers = [node for node in graph.nodes if place in node.inputs]
+        if len(readers) != 1:
+            break
         node = readers[0]
         if node.name in _ARITHMETIC:
             constants = _constants(graph, node, place)
@@ -94,7 +98,9 @@ def _constants(graph: TfliteGraph, node: Operator, entry: int) -> Numbers | None
 def _leaving(graph: TfliteGraph, place: int) -> OutputFacts:
     port = _port(graph.tensors[place])
     node = graph.producer(place)
-    while node is not None and node.name in _KEEPING:
+    for _ in graph.nodes:
+        if node is None or node.name not in _KEEPING:
+            break
         node = graph.producer(node.inputs[0])
     if node is None:
         return OutputFacts(port)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -96,18 +97,25 @@ class TfliteGraph:
         return next((node for node in self.nodes if place in node.outputs), None)
 
 
+@contextmanager
+def damage_in_words() -> Iterator[None]:
+    """Turn the errors of damaged bytes into those of a model."""
+    try:
+        yield
+    except (struct.error, IndexError, ValueError, OverflowError):
+        raise ModelError("the weights are not a model in tflite format: a wrong or damaged file") from None
+
+
+@damage_in_words()
 def read_tflite(data: bytes) -> TfliteGraph:
     """Read a file.
 
     Raises:
         ModelError: it is damaged.
     """
-    try:
-        if data[4:8] != b"TFL3":
-            raise ValueError
-        return _read(Table.root(data))
-    except (struct.error, IndexError, ValueError, OverflowError):
-        raise ModelError("the weights are not a model in tflite format: a wrong or damaged file") from None
+    if data[4:8] != b"TFL3":
+        raise ValueError
+    return _read(Table.root(data))
 
 
 def _read(model: Table) -> TfliteGraph:
