@@ -116,6 +116,7 @@ def export(
     words += [f"{done.skipped} there already"] if done.skipped else []
     words += [f"{count(done.without_mask, 'error row')} without a mask"] if done.without_mask else []
     words += [f"{count(done.not_done, 'image')} not segmented yet"] if done.not_done else []
+    words += [f"{count(done.tars_left, 'tar')} not indexed yet"] if done.tars_left else []
     words += [f"{done.renamed} under another name than the id (.renamed.jsonl)"] if done.renamed else []
     say(", ".join(words))
     for note in done.notes:

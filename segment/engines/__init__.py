@@ -22,6 +22,14 @@ T = TypeVar("T")
 Isolation = Literal["none", "part", "image"]
 
 
+class StoppableSpread(Protocol):
+    """Calls a function for many items, at once where that is possible."""
+
+    def __call__(self, function: Callable[[A], T], items: Sequence[A], /, *, stopped: Callable[[], bool]) -> list[T]:
+        """Return `[function(item) for item in items]`; begin no further call once it is `stopped`."""
+        ...
+
+
 class Engine(Protocol):
     """Runs parts and says what became of them; best effort, the ledger is the truth.
 
@@ -51,8 +59,12 @@ class Engine(Protocol):
         """Call a function where a model for that device would be run: on a node with a GPU for `cuda`."""
         ...
 
-    def spread(self, function: Callable[[A], T], items: Sequence[A], /) -> list[T]:
-        """Return `[function(item) for item in items]`, many at once, on the machines that segment; for short waits."""
+    def spread(self, function: Callable[[A], T], items: Sequence[A], /, *, stopped: Callable[[], bool]) -> list[T]:
+        """Return `[function(item) for item in items]`, many at once, on the machines that segment; for short waits.
+
+        Raises:
+            CancelledError: it was `stopped`, which is called from time to time.
+        """
         ...
 
     def warm_up(self, runtime: Runtime, plan: Plan) -> None:

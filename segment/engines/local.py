@@ -85,9 +85,9 @@ class LocalEngine:
         """See `Engine.call`."""
         return function(*args, **kwargs)
 
-    def spread(self, function: Callable[[A], T], items: Sequence[A], /) -> list[T]:
+    def spread(self, function: Callable[[A], T], items: Sequence[A], /, *, stopped: Callable[[], bool]) -> list[T]:
         """See `Engine.spread`: in threads of this process."""
-        return in_threads(function, items)
+        return in_threads(function, items, stopped=stopped)
 
     def run(self, task: Task, weights: Weights, plan: Plan, *, isolation: Isolation) -> Generator[PartResult]:
         """See `Engine.run`."""

@@ -137,6 +137,8 @@ class RayEngine:
 
     def call(self, task_device: str, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """See `Engine.call`."""
+        if self._is_own and task_device == "cpu":  # it is this machine, and a worker process takes seconds to start
+            return function(*args, **kwargs)
         import ray
 
         self.workers(task_device)
@@ -148,14 +150,17 @@ class RayEngine:
             raise _cause(error) from None
         return result
 
-    def spread(self, function: Callable[[A], T], items: Sequence[A], /) -> list[T]:
+    def spread(self, function: Callable[[A], T], items: Sequence[A], /, *, stopped: Callable[[], bool]) -> list[T]:
         """See `Engine.spread`: in tasks that take no CPU from the actors, which would have to end first."""
         if self._is_own:  # it is this machine, and worker processes take seconds to start
-            return in_threads(function, items)
+            return in_threads(function, items, stopped=stopped)
         import ray
 
         try:
-            return spread_over_nodes(function, items)
+            return spread_over_nodes(function, items, stopped)
+        except HeadLost:
+            self._connected = False  # nothing is left to disconnect from
+            raise
         except ray.exceptions.RayError as error:
             raise _cause(error) from None
 

@@ -31,7 +31,7 @@ COUNTERS: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 GAUGES: dict[str, tuple[str, tuple[str, ...]]] = {
     "segment_run_active": ("1 while the run goes on, 0 when it has ended.", ()),
-    "segment_planned_images": ("Images of the plan.", ()),
+    "segment_planned_images": ("Images of the plan; an estimate while tars are indexed.", ()),
     "segment_done_images": ("Images committed, by earlier attempts too.", ()),
     "segment_failed_parts": ("Parts of this round that could not be committed and are run again.", ()),
     "segment_workers": ("Workers at work.", ()),

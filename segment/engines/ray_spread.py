@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError
 from typing import Any, TypeVar
 
 from segment.engines.ray_cluster import within
@@ -10,18 +11,19 @@ from segment.inputs.lookup import in_threads
 
 _AT_ONCE = 2  # tasks a node; each calls from many threads
 _ITEMS = 16  # of a task, as many as it has threads
-_REST_SECONDS = 10.0  # between two looks whether the cluster still answers
+_REST_SECONDS = 1.0  # between two looks whether to stop, and whether the cluster still answers
 
 A = TypeVar("A")
 T = TypeVar("T")
 
 
-def spread_over_nodes(function: Callable[[A], T], items: Sequence[A]) -> list[T]:
+def spread_over_nodes(function: Callable[[A], T], items: Sequence[A], stopped: Callable[[], bool]) -> list[T]:
     """Return `[function(item) for item in items]`, computed in tasks on all nodes.
 
     The tasks take no CPU: actors that segment hold all of them until a round ends.
 
     Raises:
+        CancelledError: it was `stopped`.
         HeadLost: the cluster does not answer any more.
         ray.exceptions.RayError: the function raised, or a task was lost too often.
     """
@@ -35,6 +37,8 @@ def spread_over_nodes(function: Callable[[A], T], items: Sequence[A]) -> list[T]
     running: dict[Any, int] = {}
     try:
         while len(results) < len(blocks):
+            if stopped():
+                raise CancelledError
             while len(running) < most and (number := len(results) + len(running)) < len(blocks):
                 running[task.remote(shared, blocks[number])] = number
             ended, _ = ray.wait(list(running), timeout=_REST_SECONDS)

@@ -107,7 +107,8 @@ def discover(
     planned = plans[kind]()
     selected = select_images(planned.shards, options, found.base, findings, whole=not planned.not_indexed)
     if is_selection and findings.warnings:
-        findings.notes.append("warnings cover the whole input: --limit and --sample select from its images afterwards")
+        cover = "the indexed tars" if planned.not_indexed else "the whole input"
+        findings.notes.append(f"warnings cover {cover}, from which --limit and --sample select")
     planned.warn(selected if is_selection else None)
     shards = mark_repeated(selected, findings.warnings)
     unindexed = None if is_selection else unindexed_of(planned, entries, options)

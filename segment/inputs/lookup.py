@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
 
@@ -21,12 +21,24 @@ A = TypeVar("A")
 B = TypeVar("B")
 
 
-def in_threads(function: Callable[[A], B], items: Sequence[A]) -> list[B]:
-    """Return `[function(item) for item in items]`, computed in up to 16 threads."""
+def in_threads(
+    function: Callable[[A], B], items: Sequence[A], *, stopped: Callable[[], bool] = lambda: False
+) -> list[B]:
+    """Return `[function(item) for item in items]`, computed in up to 16 threads.
+
+    Raises:
+        CancelledError: it was `stopped`, so that the function was not called for all items.
+    """
+
+    def call(item: A) -> B:
+        if stopped():
+            raise CancelledError
+        return function(item)
+
     if len(items) < 2:
-        return [function(item) for item in items]
+        return [call(item) for item in items]
     with ThreadPoolExecutor(min(_THREADS, len(items)), thread_name_prefix="inputs") as pool:
-        return list(pool.map(function, items))
+        return list(pool.map(call, items))
 
 
 def look_up(urls: Iterable[str], store: Store) -> dict[str, Entry]:

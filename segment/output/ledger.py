@@ -155,9 +155,9 @@ class Ledger:
         return read_checked(url, lambda: Plan.from_bytes(self.store.create(url, data)))
 
     def extend_plan(self, plan: Plan) -> Plan:
-        """Freeze a plan that covers more tars; return the stored plan, as another driver may have indexed even more."""
+        """Freeze a plan that covers more tars, unless the stored one of another driver does; return the stored plan."""
         now = self.read_plan()
-        if now is not None and now.tars_left < plan.tars_left:
+        if now is not None and now.tars_left <= plan.tars_left:  # of as many it is equal, or has followed the input
             return now
         return self.replace_plan(plan)
 

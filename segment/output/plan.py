@@ -157,9 +157,15 @@ class Plan:
         """Yield the parts, in order."""
         return parts_of(self.table)
 
+    def of_shards(self, urls: set[str]) -> Plan:
+        """Return the plan of the shards with these URLs only."""
+        keep = [url in urls for url in self.table["url"].to_pylist()]
+        left_out = [item for item in self.left_out if item.place in urls]
+        return Plan(self.table.filter(pa.array(keep, pa.bool_())), left_out, self.unindexed)
+
     def since(self, before: Plan) -> Plan:
-        """Return the parts that were added to a plan."""
-        return Plan(self.table.slice(len(before)), self.left_out, self.unindexed)
+        """Return the parts that an earlier plan lacks."""
+        return self.without(set(before.table["id"].to_pylist()))
 
     def between(self, start: int, stop: int) -> list[Part]:
         """Return the parts of the rows from `start` to `stop`, `stop` excluded."""

@@ -136,7 +136,7 @@ def follow_input(ledger: Ledger, plan: Plan, known: Known, found: Discovery) -> 
         ledger.reopen(shard, parts)
     kept = [item for item in plan.left_out if item.place and item.place not in known.planned_anew]
     new = Plan.of(found.parts, [*kept, *found.left_out])
-    if found.parts or stale:
+    if found.parts or stale or plan.unindexed:  # whose tars are all planned now, or gone
         ledger.remove_success()
         return ledger.replace_plan(plan.without(known.stale).extended_by(new))
     return plan if new.left_out == plan.left_out else ledger.replace_plan(Plan(plan.table, new.left_out))

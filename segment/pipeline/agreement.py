@@ -14,7 +14,7 @@ import numpy as np
 
 from segment.errors import SegmentError
 from segment.images.codec import decode_mask
-from segment.inputs.parts import Part
+from segment.inputs.discover import Part, Sample
 from segment.metrics import Confusion, score
 from segment.models.sessions import Runtime
 from segment.models.sessions.apart_process import given_apart, run_apart, tell
@@ -25,7 +25,7 @@ from segment.pipeline.stages import Clock, Task
 from segment.pipeline.worker import Worker, load_worker, read_planned
 
 _SECONDS = 600.0  # after which the process is killed
-_MEASURED = 2.0  # seconds of CPU in the models, after which no further image is tried
+_MEASURED = 1.0  # seconds of CPU, after which no further image is tried
 
 
 @dataclass
@@ -76,8 +76,11 @@ def try_runtimes(
     if "tried" in last:
         return [_parsed(each) for each in last["tried"]], _parsed(last["reference"])
     begun = Runtime(**last["begun"]) if last else runtimes[0]
-    reason = f"the process that tried it {end}"
-    tried = [Tried(runtime, reason if runtime == begun else "") for runtime in runtimes]
+    reason = f"the process that tried {begun.name} {end}"
+    tried = [Tried(runtime) for runtime in runtimes]
+    for each in tried:
+        if each.runtime == begun or begun not in runtimes:
+            each.reason = reason
     return tried, tried[-1]
 
 
@@ -90,16 +93,25 @@ def main() -> None:
     task, weights, part, runtimes, rivals, worth = given_apart()
     contenders = [_Contender.opened(task, weights, runtime) for runtime in runtimes]
     reference = contenders[-1]
-    samples = read_planned(part, task)
-    for position in range(len(samples)):
+    samples: list[Sample] = []
+    try:
+        samples = read_planned(part, task)
+    except SegmentError as error:  # the run itself will raise it, or go on without this part
+        reference.tried.reason = str(error)
+    began = time.process_time()
+    for position, sample in enumerate(samples):
         for contender in contenders:
-            contender.segment(part, samples[position])
-        if position == 0 and max(contenders[0].seconds, default=0.0) > worth:
-            more = [_Contender.opened(task, weights, runtime) for runtime in rivals]
-            for contender in more:
-                contender.segment(part, samples[position])
-            contenders = [contenders[0], *more, *contenders[1:]]
-        if position and sum(sum(contender.seconds) for contender in contenders) > _MEASURED:
+            contender.segment(part, sample)
+        if rivals and contenders[0].seconds:  # the first image that is no error tells
+            if contenders[0].seconds[0] > worth:
+                more = [_Contender.opened(task, weights, runtime) for runtime in rivals]
+                for contender in more:
+                    for earlier in samples[: position + 1]:
+                        contender.segment(part, earlier)
+                contenders = [contenders[0], *more, *contenders[1:]]
+            rivals = []
+        is_alone = not rivals and len(contenders) == 1
+        if is_alone or (position and time.process_time() - began > _MEASURED):
             break
     for contender in contenders:
         contender.compare(reference)

@@ -234,6 +234,7 @@ def _facts(tally: Tally) -> dict[str, object]:
     return {
         "model": tally.card.name,
         "images": tally.images,
+        "estimated": tally.is_estimate,
         "done": tally.done,
         "begun": round(tally.reached - tally.done, 3),
         "resumed": tally.resumed,

@@ -9,34 +9,23 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from segment.inputs.discover import Unindexed
 from segment.inputs.findings import LeftOut, by_reason, choice_in_words
 from segment.metrics import CONVENTIONS, Score, pixel_accuracy, score
 from segment.metrics.boundary import BoundaryScore
 from segment.models.card import Convention, ModelCard
 from segment.output.error_rate import too_many_errors
 from segment.output.ledger import Ledger
-from segment.output.part_rows import numbers_of, part_tables
 from segment.output.plan import Plan
 from segment.output.tables import ShardStats, StatsSum, merge, to_parquet
 from segment.report.certain_images import Certainty, read_certainty
+from segment.report.error_examples import ErrorExample, read_error_examples
 from segment.report.label_checks import holds_labels, label_warnings
 from segment.report.published import Comparison, compare_with_published
 from segment.scores.boundaries import boundary_json, read_boundary_score
 from segment.scores.scored import Scored
 from segment.store.background import in_order
-
-_ERROR_EXAMPLES = 20
-
-
-@dataclass(frozen=True)
-class ErrorExample:
-    """An error row: its shard, its id and the text of its error."""
-
-    shard: str
-    id: str
-    error: str
 
 
 @dataclass(frozen=True)
@@ -58,6 +47,7 @@ class RunReport:
         certainty: how sure the model was; None for a run without `confidence`.
         scored: the scores under the card's convention with their intervals; None if these were not computed.
         boundary: boundary IoU; None for a run without `boundary`.
+        unindexed: tars whose images are not known yet; None if all are.
     """
 
     output: str
@@ -74,6 +64,7 @@ class RunReport:
     certainty: Certainty | None = None
     scored: Scored | None = None
     boundary: BoundaryScore | None = None
+    unindexed: Unindexed | None = None
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -92,13 +83,18 @@ class RunReport:
 
     @property
     def planned_images(self) -> int:
-        """Number of planned images."""
-        return sum(self.planned.values())
+        """Number of planned images; an estimate where tars are not indexed yet."""
+        return sum(self.planned.values()) + (self.unindexed.images if self.unindexed else 0)
+
+    @property
+    def planned_in_words(self) -> str:
+        """The number of planned images as text."""
+        return f"{'about ' * bool(self.unindexed)}{self.planned_images:,}"
 
     @property
     def planned_shards(self) -> int:
-        """Number of planned shards."""
-        return len(self.planned)
+        """Number of planned shards; a tar that is not indexed yet is one."""
+        return len(self.planned) + (len(self.unindexed.tars) if self.unindexed else 0)
 
     @property
     def finished_shards(self) -> int:
@@ -108,7 +104,7 @@ class RunReport:
     @property
     def is_whole(self) -> bool:
         """Whether every planned image is committed."""
-        return self.total.images == self.planned_images
+        return not self.unindexed and self.total.images == self.planned_images
 
     @property
     def conventions(self) -> list[Convention]:
@@ -160,6 +156,8 @@ class RunReport:
         extra: dict[str, Any] = {"confidence": self.certainty.to_json()} if self.certainty else {}
         if self.boundary:
             extra["boundary"] = boundary_json(self.boundary, self.card.classes.names)
+        if self.unindexed:
+            extra["tars_not_indexed"] = len(self.unindexed.tars)
         return {
             "model": self.card.name,
             "complete": self.complete,
@@ -199,13 +197,13 @@ def load_report(ledger: Ledger) -> RunReport:
     shards = _statistics(ledger, plan, finished, parts, len(card.classes), run["fingerprint"])
     total = merge(shards.values(), len(card.classes))
     planned = plan.images_by_shard()
-    errors = _error_examples(ledger, plan, parts, {shard for shard, stats in shards.items() if stats.errors})
+    errors = read_error_examples(ledger, plan, parts, {shard for shard, stats in shards.items() if stats.errors})
     warnings = label_warnings(
         total.confusion,
         card,
         remap=run["job"].get("label_remap") or {},
         labelled=total.confusion.is_scored or holds_labels(run, plan, ledger.store),
-        so_far=total.images != sum(planned.values()),
+        so_far=total.images != plan.expected_images or plan.unindexed is not None,
     )
     return RunReport(
         ledger.output,
@@ -221,6 +219,7 @@ def load_report(ledger: Ledger) -> RunReport:
         tuple(warnings),
         read_certainty(ledger, plan, run, parts),
         boundary=read_boundary_score(ledger, plan, run, card, parts),
+        unindexed=plan.unindexed,
     )
 
 
@@ -246,21 +245,6 @@ def _statistics(
     found = ledger.shard_stats(shard for shard in planned if shard in finished)
     found |= {shard: total.total() for shard, total in sums.items()}
     return {shard: found[shard] for shard in planned if shard in found}
-
-
-def _error_examples(
-    ledger: Ledger, plan: Plan, parts: Collection[str], shards: Collection[str]
-) -> tuple[ErrorExample, ...]:
-    """Read the first error rows; only parts of `shards`, which have errors, are read."""
-    held = plan.table["shard"].to_pylist()
-    numbers = [number for number in numbers_of(plan, parts) if held[number] in shards]
-    examples: list[ErrorExample] = []
-    for number, table in part_tables(ledger, plan, numbers, ["id", "error"], ahead=16):
-        rows = table.filter(pc.is_valid(table["error"])).to_pylist()
-        examples += [ErrorExample(held[number], row["id"], row["error"]) for row in rows]
-        if len(examples) >= _ERROR_EXAMPLES:
-            break
-    return tuple(examples[:_ERROR_EXAMPLES])
 
 
 def classes_table(report: RunReport) -> pa.Table:

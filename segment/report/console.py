@@ -97,7 +97,7 @@ def summary_phrases(report: RunReport) -> list[str]:
     images, shards = report.choice or count(report.total.images, "image"), count(report.planned_shards, "shard")
     if not report.is_whole:
         chosen = f" ({report.choice})" if report.choice else ""
-        images = f"{report.total.images:,} of {report.planned_images:,} images so far{chosen}"
+        images = f"{report.total.images:,} of {report.planned_in_words} images so far{chosen}"
         shards = f"{report.finished_shards:,} of {shards} finished"
     phrases = [images, shards, count(report.total.errors, "error")]
     if report.is_scored:
@@ -277,7 +277,7 @@ def print_status(ledger: Ledger, console: Console | None = None) -> None:
     finished = len(ledger.finished_shards())
     done = plan.images - left.images
     state = "complete" if ledger.is_complete() else "not complete"
-    if not len(left) and not ledger.is_complete():
+    if not len(left) and not plan.unindexed and not ledger.is_complete():
         state = "all committed, not complete: the same `segment run` ends it, or says why it fails"
     chosen = choice_in_words(plan.images, plan.left_out)
     console.print(f"{run['card']['name']}{f' ({chosen})' if chosen else ''}: {state}", markup=False)

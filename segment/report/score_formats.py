@@ -47,7 +47,7 @@ def headline(found: RunScore) -> str:
     report = found.report
     images = report.choice or count(report.total.images, "image")
     if not report.is_whole:
-        images = f"{report.total.images:,} of {report.planned_images:,} images so far"
+        images = f"{report.total.images:,} of {report.planned_in_words} images so far"
     return f"{report.card.name}: {images}, by the {found.protocol.convention} convention"
 
 

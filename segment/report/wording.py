@@ -6,10 +6,12 @@ import datetime
 from collections.abc import Mapping
 from typing import Any
 
+from segment.models.sessions import Runtime
 from segment.pipeline.stages import Task
 from segment.report.aggregate import RunReport
 from segment.report.cards import views_in_words
 from segment.report.certain_images import confidence_in_words
+from segment.report.percents import percent
 from segment.report.published import published_in_words
 from segment.store.names import shown
 
@@ -82,10 +84,15 @@ def agreement_in_words(run: Mapping[str, Any]) -> str:
     proof = run.get("proof")
     if not proof:
         return ""
-    runtimes = (run["contract"]["runtime"], proof["reference"])
-    names = [f"{each['name']} {each['device']} {each['precision']}" for each in runtimes]
+    own, other = _runtime(proof.get("refused") or run["contract"]["runtime"]), _runtime(proof["reference"])
     images = f"the first {proof['images']} images" if proof["images"] > 1 else "the first image"
-    return f"{names[0]} gives {100 * proof['agreement']:.2f} % of pixels as {names[1]} on {images}"
+    gives = "gave" if "refused" in proof else "gives"
+    words = f"{own.beside(other)} {gives} {percent(proof['agreement'])} % of pixels as {other.beside(own)} on {images}"
+    return f"{words}, so {other.beside(own)} is used" if "refused" in proof else words
+
+
+def _runtime(record: Mapping[str, Any]) -> Runtime:
+    return Runtime(**{name: record[name] for name in Runtime.__annotations__})
 
 
 def fact_rows(report: RunReport, task: Task) -> list[tuple[str, str]]:
@@ -93,7 +100,7 @@ def fact_rows(report: RunReport, task: Task) -> list[tuple[str, str]]:
     run, runtime, card = report.run, task.runtime, report.card
     job = run["job"]
     labels = job.get("labels") or job.get("label_pattern") or ("in the input" if report.is_scored else "")
-    done = f"{report.total.images:,} of {report.planned_images:,}{'' if report.is_whole else ' so far'}"
+    done = f"{report.total.images:,} of {report.planned_in_words}{'' if report.is_whole else ' so far'}"
     done += f" ({report.choice})" if report.choice else ""
     method = "tile by tile" if card.input.tiles else card.input.resize.method
     differ = ": scores of the masks differ a little" if report.size_note else ""

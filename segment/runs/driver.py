@@ -117,6 +117,7 @@ def _run(job: Job, progress: Progress, *, retry_errors: bool, update: bool, veri
         engine.warm_up(runtime)
         given = (job, card, weights, runtime, plan)
         runtime, proof = (runtime, None) if existing else prove(*given, engine.get(), store, progress)
+        progress.phase("starting the workers")
         batch = existing[2] if existing else choose_batch(job, card, weights, runtime, plan, engine.get, progress)
         identity = run_identity(job, card, weights, runtime, batch)
         task = task_of(job, card, runtime, batch, store, fingerprint_of(identity))
@@ -130,8 +131,8 @@ def _run(job: Job, progress: Progress, *, retry_errors: bool, update: bool, veri
         else:
             plan = ledger.freeze_plan(plan)
         ledger.record_input(plan, task.fingerprint)
-        limit = job.max_error_rate * plan.expected_images
-        rounds = Rounds(task, weights, plan, ledger, progress, limit, partial(index_for, job, card, store))
+        index = partial(index_for, job, card, store)
+        rounds = Rounds(task, weights, plan, ledger, progress, job.max_error_rate, index)
         has_worked = rounds.run(engine.get)
         if plan.unindexed:
             plan = rounds.plan

@@ -9,31 +9,33 @@ from segment.progress import Tally
 from segment.store.names import shown
 
 _MANY = 100  # a run ends early only with this many error rows, and this many images left to do
+_MORE = 2  # an input whose images are estimated may hold so many times as many
 _LABELS = 16  # a run ends early if this many labels fail for one reason and none was used
 _LABEL = "label_"  # prefix of the codes in `SAMPLE_ERRORS` that are about labels
 
 
-def refuse_hopeless(tally: Tally, error_limit: float, output: str) -> None:
+def refuse_hopeless(tally: Tally, max_error_rate: float, output: str) -> None:
     """End a run early if it cannot succeed.
 
     Args:
         tally: of the run.
-        error_limit: number of error rows that the run may have.
+        max_error_rate: share of images that may fail, 0-1.
         output: URL of the run.
 
     Raises:
         TooManyErrors: too many images failed, or no label can be used; the message says what to change.
     """
     errors, left = tally.errors.total(), tally.images - tally.done
-    if errors > error_limit and errors >= _MANY and left >= _MANY:
+    most = max_error_rate * tally.images * (_MORE if tally.is_estimate else 1)
+    if errors > most and errors >= _MANY and left >= _MANY:
         most_common = ", ".join(f"{number} {code}" for code, number in tally.errors.most_common(3))
         raise TooManyErrors(
-            f"{errors} of {tally.images} images failed before the end, more than --max-error-rate allows "
-            f"({most_common}). A rerun with a higher rate resumes."
+            f"{errors} of {'about ' * tally.is_estimate}{tally.images} images failed before the end, more than "
+            f"--max-error-rate allows ({most_common}). A rerun with a higher rate resumes."
         )
     # If all remaining images may fail, the end decides. So it does for a resumed run: earlier attempts may have used
     # labels, which are not counted.
-    if tally.labelled or tally.resumed or not left or tally.images <= error_limit:
+    if tally.labelled or tally.resumed or not left or max_error_rate >= 1:
         return
     texts = [text for code, text in tally.error_texts.items() if code.startswith(_LABEL)]
     number = sum(tally.errors[text.partition(":")[0]] for text in texts)

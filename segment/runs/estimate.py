@@ -23,6 +23,7 @@ from segment.output.speed import Speed
 from segment.pipeline.stages import Task
 from segment.progress import Progress
 from segment.runs.forecast import Forecast, forecast
+from segment.runs.proof import prove
 from segment.runs.resolve import check_options, choose_batch, choose_runtime, discover_for, make_engine, task_of
 from segment.store.client import Store
 from segment.store.names import count, rate
@@ -84,7 +85,8 @@ def estimate(job: Job, progress: Progress, seconds: float = 10.0) -> Estimate:
         progress.note(line)
     plan = Plan.of_discovery(found)
     with closing(make_engine(job, plan.expected_images)) as engine:
-        runtime = choose_runtime(job, card, weights, engine, progress)
+        chosen = choose_runtime(job, card, weights, engine, progress)
+        runtime, _ = prove(job, card, weights, chosen, plan, engine, store, progress)
         batch = choose_batch(job, card, weights, runtime, plan, lambda: engine, progress)
         task = task_of(job, card, runtime, batch, store, "probe")
         workers = engine.workers(runtime.device)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable
+from functools import partial
 from types import TracebackType
+from typing import NamedTuple
 
-from segment.inputs.discover import Discovery, Unindexed
+from segment.engines import StoppableSpread
+from segment.inputs.discover import Discovery, Spread, Unindexed
 from segment.output.plan import Plan
 from segment.store.names import count
 
@@ -15,6 +18,14 @@ from segment.store.names import count
 _FIRST, _MOST = 16, 1024
 _SHARE = 4  # a plan grows by a share of its images at least: each time costs a start of the workers
 _LOOK_SECONDS = 0.5  # between two looks at signals
+_END_SECONDS = 5.0  # for the thread to leave a cluster, before the driver leaves it
+
+
+class _Indexed(NamedTuple):
+    """Tars that are indexed: their plan, which takes far less memory than its parts, and what was found out."""
+
+    plan: Plan
+    lines: list[str]
 
 
 class PlanGrowth:
@@ -22,12 +33,18 @@ class PlanGrowth:
 
     Args:
         unindexed: these tars; None if there are none.
-        index: indexes the next tars, so many of them.
+        index: indexes the next tars, so many of them, where `spread` says.
+        spread: of the engine.
     """
 
-    def __init__(self, unindexed: Unindexed | None, index: Callable[[Unindexed, int], Discovery]) -> None:
-        self._index = index
-        self._found: queue.SimpleQueue[Discovery | BaseException] = queue.SimpleQueue()
+    def __init__(
+        self,
+        unindexed: Unindexed | None,
+        index: Callable[[Spread, Unindexed, int], Discovery],
+        spread: StoppableSpread,
+    ) -> None:
+        self._index, self._spread = index, spread
+        self._found: queue.SimpleQueue[_Indexed | BaseException] = queue.SimpleQueue()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(unindexed,), name="index", daemon=True)
 
@@ -38,54 +55,57 @@ class PlanGrowth:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Let the thread end after the tars it reads."""
+        """Let the thread end; it begins no other tar, and what it reads now is not waited for."""
         self._stopped.set()
+        self._thread.join(_END_SECONDS)
 
     def next(self, plan: Plan) -> tuple[Plan, list[str]]:
-        """Wait for more tars, and return the plan with their images, and what was found out about them.
+        """Wait for more tars, and return the plan with all that are indexed by now, and what was found out about them.
 
         Args:
             plan: the plan, with tars that are not indexed. Another driver may have extended it meanwhile.
 
         Raises:
-            SegmentError: a tar cannot be indexed.
+            SegmentError: a tar cannot be indexed. Those before it have been returned.
         """
         grown, lines = plan, list[str]()
-        while grown.unindexed and grown.images <= plan.images * (1 + 1 / _SHARE):
+        least = plan.images * (1 + 1 / _SHARE)
+        while grown.unindexed and (grown.images <= least or not self._found.empty()):
             found = self._take()
-            grown = _extended(grown, grown.unindexed, found)
+            if isinstance(found, BaseException):
+                if grown is plan:
+                    raise found
+                self._found.put(found)
+                break
+            grown = _extended(grown, found.plan)
             lines += found.lines
         return grown, lines
 
-    def _take(self) -> Discovery:
+    def _take(self) -> _Indexed | BaseException:
         while True:
             try:
-                found = self._found.get(timeout=_LOOK_SECONDS)
+                return self._found.get(timeout=_LOOK_SECONDS)
             except queue.Empty:
                 continue
-            if isinstance(found, BaseException):
-                raise found
-            return found
 
     def _run(self, unindexed: Unindexed | None) -> None:
         number = _FIRST
+        spread: Spread = partial(self._spread, stopped=self._stopped.is_set)
         try:
             while unindexed and not self._stopped.is_set():
-                found = self._index(unindexed, number)
-                self._found.put(found)
+                found = self._index(spread, unindexed, number)
+                self._found.put(_Indexed(Plan.of_discovery(found), found.lines))
                 unindexed, number = found.unindexed, min(_MOST, 2 * number)
         except BaseException as error:  # raised by `next`
             self._found.put(error)
 
 
-def _extended(plan: Plan, left: Unindexed, found: Discovery) -> Plan:
-    """Return a plan with what was found in some of the tars that are `left`; those planned already are skipped."""
-    urls = {entry.url for entry in left.tars}
-    parts = [part for part in found.parts if part.url in urls]
-    left_out = [item for item in found.left_out if item.place in urls]
-    after = found.unindexed if len(found.unindexed.tars if found.unindexed else ()) < len(left.tars) else left
-    new = Plan.of(parts, [*plan.left_out, *left_out])
-    return plan.extended_by(Plan(new.table, new.left_out, after))
+def _extended(plan: Plan, found: Plan) -> Plan:
+    """Return a plan with what was found in some of the tars that it lacks; those that it holds already are skipped."""
+    assert plan.unindexed is not None
+    new = found.of_shards({entry.url for entry in plan.unindexed.tars})
+    after = found.unindexed if found.tars_left < plan.tars_left else plan.unindexed
+    return plan.extended_by(Plan(new.table, [*plan.left_out, *new.left_out], after))
 
 
 def planned_so_far(plan: Plan) -> str:

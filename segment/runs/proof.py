@@ -16,12 +16,14 @@ from segment.models.weights import Weights
 from segment.output.plan import Plan
 from segment.pipeline.agreement import Tried, try_runtimes
 from segment.progress import Progress
+from segment.report.percents import percent
 from segment.runs.resolve import task_of
 from segment.store.client import Store
 from segment.store.names import count
 
 _IMAGES = 8  # that are tried at most
 _WORTH = 180.0  # seconds of all work, from which on other runtimes are measured, too
+_SLOW = 5.0  # seconds an image; few models are slower, so that a run of few images is not worth a measurement
 _GAIN = 1.1  # another runtime has to be so many times as fast: less may be chance
 
 Proof = dict[str, Any]  # as in `run.json`
@@ -58,19 +60,24 @@ def prove(
     runtime = "auto" if chosen.device != "cpu" else job.runtime
     reference = resolve_runtime(weights.format, runtime, "cpu", "f32", nodes=nodes)
     rivals = _rivals(job, weights, [chosen, reference], nodes)
-    if chosen == reference and not rivals:
-        return chosen, None
     if card.input.tiles:
-        progress.note(f"warning: {_name(chosen)} is not compared with f32, as images are segmented in tiles")
+        if chosen != reference:
+            name, its = _names(chosen, reference)
+            progress.note(f"{name} is not compared with {its}, as images are segmented in tiles")
+        return chosen, None
+    if chosen == reference and not rivals:
         return chosen, None
     task = task_of(job, card, chosen, 1, store, "proof")
     task = dataclasses.replace(task, output="memory://segment-proof")
     worth = _WORTH * engine.workers(chosen.device) / max(1, plan.expected_images)
     runtimes = [chosen] if chosen == reference else [chosen, reference]
+    if chosen == reference and worth > _SLOW:
+        return chosen, None
+    progress.phase("trying the model on the first images")
     images = _first_part(plan)
     tried, other = engine.call(chosen.device, try_runtimes, task, weights, images, runtimes, rivals, worth)
     best = _choose(job, tried, other, progress)
-    return best, _record(tried, best, other)
+    return best, _record(job, tried, best, other)
 
 
 def _rivals(job: Job, weights: Weights, others: Sequence[Runtime], nodes: Sequence[frozenset[str]]) -> list[Runtime]:
@@ -96,59 +103,69 @@ def _choose(job: Job, tried: Sequence[Tried], reference: Tried, progress: Progre
     first = tried[0]
     for each in tried:
         if each.runtime != reference.runtime:
-            progress.note(_words(each, reference))
+            for line in _lines(each, reference):
+                progress.note(line)
     if first.runtime.device != "cpu" and (first.reason or _disagrees(first, job)):
         raise ModelError(
-            f"{_words(first, reference)}. Use --device cpu, or lower --min-agreement ({job.min_agreement:g})"
+            f"{_lines(first, reference)[0]}. Use --device cpu, or lower --min-agreement ({job.min_agreement:g})"
         )
+    name, other = _names(first.runtime, reference.runtime)
     if first.agreement is None:
+        if first.runtime == reference.runtime:
+            return first.runtime
         why = first.reason or reference.reason or "no image could be segmented"
-        progress.note(f"warning: {_name(first.runtime)} is not compared with f32: {why}")
+        progress.note(f"warning: {name} is not compared with {other}: {why}")
         return first.runtime
     if _disagrees(first, job):
-        less = f"{100 * first.agreement:.2f} % of the pixels as in f32, --min-agreement is {job.min_agreement:g}"
+        less = f"than --min-agreement ({job.min_agreement:g})"
         if job.precision != "auto":
-            progress.note(f"warning: {_name(first.runtime)}: {less}")
+            progress.note(f"warning: {name} agrees less with {other} {less}")
             return first.runtime
-        progress.note(f"warning: {less}: {_name(reference.runtime)} is used instead of {_name(first.runtime)}")
+        progress.note(f"warning: {other} is used, as {name} agrees less {less}")
         first = reference
     best = first
     for each in tried[1:]:
-        if not each.reason and not _disagrees(each, job) and each.seconds * _GAIN < best.seconds:
+        if each.agreement is not None and not _disagrees(each, job) and each.seconds * _GAIN < best.seconds:
             best = each
     if best is not first:
-        progress.note(f"{_name(best.runtime)} is used: {first.seconds / best.seconds:.1f} times as fast")
+        name, other = _names(best.runtime, first.runtime)
+        progress.note(f"{name} is used: {first.seconds / best.seconds:.1f} times as fast as {other}")
     return best.runtime
 
 
 def _disagrees(tried: Tried, job: Job) -> bool:
-    return tried.agreement is None or tried.agreement < job.min_agreement
+    """Return whether a runtime is known to give too few pixels the class of the reference."""
+    return tried.agreement is not None and tried.agreement < job.min_agreement
 
 
-def _name(runtime: Runtime) -> str:
-    return f"{runtime.name} {runtime.device} {runtime.precision}"
+def _names(one: Runtime, other: Runtime) -> tuple[str, str]:
+    return one.beside(other), other.beside(one)
 
 
-def _words(tried: Tried, reference: Tried) -> str:
-    """Say how a runtime did: `bf16: 99.72 % of pixels as f32, 7.1 times as fast`."""
+def _lines(tried: Tried, reference: Tried) -> list[str]:
+    """Say how a runtime did: `bf16: 99.72 % of pixels as f32, 7.1 times as fast (8 images)`."""
+    name, other = _names(tried.runtime, reference.runtime)
     if tried.agreement is None:
-        return f"{_name(tried.runtime)}: {tried.reason or 'not compared'}"
-    words = f"{_name(tried.runtime)}: {100 * tried.agreement:.2f} % of pixels as {_name(reference.runtime)}"
+        return [f"{name}: {tried.reason or 'not compared'}"]
+    words, images = f"{name}: {percent(tried.agreement)} % of pixels as {other}", count(tried.images, "image")
     if tried.seconds:
         words += f", {reference.seconds / tried.seconds:.1f} times as fast"
+    lines = [f"{words} ({images})"]
     if tried.miou is not None and reference.miou is not None:
-        words += f", mIoU {100 * tried.miou:.2f} and {100 * reference.miou:.2f} %"
-    return f"{words} ({count(tried.images, 'image')})"
+        lines.append(f"mIoU on {images}: {name} {100 * tried.miou:.2f} %, {other} {100 * reference.miou:.2f} %")
+    return lines
 
 
-def _record(tried: Sequence[Tried], best: Runtime, reference: Tried) -> Proof | None:
-    """Return what `run.json` keeps; no times, so that equal runs have equal files."""
-    found = next(each for each in tried if each.runtime == best)
-    if found.agreement is None or best == reference.runtime:
+def _record(job: Job, tried: Sequence[Tried], best: Runtime, reference: Tried) -> Proof | None:
+    """Return what `run.json` keeps, without times: of the runtime that is used, or of the one that f32 replaces."""
+    is_refused = best == reference.runtime and _disagrees(tried[0], job)
+    found = tried[0] if is_refused else next(each for each in tried if each.runtime == best)
+    if found.agreement is None or found.runtime == reference.runtime:
         return None
     return {
         "images": found.images,
         "agreement": found.agreement,
         "miou": found.miou,
         "reference": {**dataclasses.asdict(reference.runtime), "miou": reference.miou},
+        **({"refused": dataclasses.asdict(found.runtime)} if is_refused else {}),
     }

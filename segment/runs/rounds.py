@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from types import TracebackType
 
 from segment.engines import Engine, Isolation
@@ -46,7 +45,7 @@ class Rounds:
         plan: the frozen plan; it grows while tars are indexed.
         ledger: of the run.
         progress: the display.
-        error_limit: number of error rows that the run may have.
+        max_error_rate: share of images that may fail, 0-1.
         index: indexes the next tars, so many of them, with `Engine.spread`.
     """
 
@@ -55,7 +54,7 @@ class Rounds:
     plan: Plan
     ledger: Ledger
     progress: Progress
-    error_limit: float
+    max_error_rate: float
     index: Callable[[Spread, Unindexed, int], Discovery]
     _has_reported_rate: bool = field(default=False, init=False)
 
@@ -78,15 +77,16 @@ class Rounds:
             return False
         self.ledger.remove_success()  # of a complete run whose masks were deleted
         running = engine()
-        tally = self._tally(pending, running)
-        expected = forecast(self.task, self.weights, pending, running, tally.workers)
+        first = pending if len(pending) else self.plan  # as large as what is indexed next, or larger
+        tally = self._tally(pending, first, running)
+        expected = forecast(self.task, self.weights, first, running, tally.workers)
         self.progress.note(expected.words())
         record = AttemptWriter(
             self.ledger,
             engine=running.name,
             device=self.task.runtime.device,
-            workers=min(tally.workers, max(1, len(pending))),
-            images=pending.images,
+            workers=min(tally.workers, len(first)),
+            images=tally.images - tally.done,
             expected_memory=expected.memory,
         )
         self.progress.begin(tally)
@@ -94,7 +94,7 @@ class Rounds:
             with (
                 ticking(lambda: running.publish(tally)),
                 ShardStatistics(self.ledger, self.task, self.plan, committed) as statistics,
-                PlanGrowth(self.plan.unindexed, partial(self.index, running.spread)) as growth,
+                PlanGrowth(self.plan.unindexed, self.index, running.spread) as growth,
             ):
                 pending = self._all_rounds(running, pending, tally, record, statistics)
                 while not len(pending) and self.plan.unindexed:
@@ -161,20 +161,23 @@ class Rounds:
             self.progress.stopping()
             raise
 
-    def _tally(self, pending: Plan, engine: Engine) -> Tally:
-        done = self.plan.images - pending.images
+    def _tally(self, pending: Plan, first: Plan, engine: Engine) -> Tally:
+        done, images, is_estimate = (
+            self.plan.images - pending.images,
+            self.plan.expected_images,
+            self.plan.unindexed is not None,
+        )
         if done:
-            self.progress.note(f"resuming: {done} of {self.plan.images} images are committed already")
+            self.progress.note(f"resuming: {done} of {'about ' * is_estimate}{images} images are committed already")
         runtime = self.task.runtime
         on_cpus = runtime.device == "cpu"
-        workers = engine.processes(self.task, self.weights, pending) if on_cpus else engine.workers(runtime.device)
+        workers = engine.processes(self.task, self.weights, first) if on_cpus else engine.workers(runtime.device)
         self.progress.note(
             f"{self.task.card.name} on {engine.name}: {workers} x {runtime.name} {runtime.version}, "
             f"{runtime.device}, {runtime.precision}"
         )
         title = f"{self.task.card.name} · {engine.name} · {runtime.name} {runtime.device} {runtime.precision}"
-        is_estimate = self.plan.unindexed is not None
-        return Tally(self.task.card, self.plan.expected_images, done, done, workers, title, is_estimate)
+        return Tally(self.task.card, images, done, done, workers, title, is_estimate)
 
     def _report_rate_once(self, tally: Tally) -> None:
         if tally.first_at is None or time.monotonic() - tally.first_at < _RATE_AFTER or self._has_reported_rate:
@@ -210,7 +213,7 @@ class Rounds:
                     failures = failures + 1 if result.failure else 0
                 if failures == _FAILURES_IN_A_ROW:
                     raise StoreError(f"{_FAILURES_IN_A_ROW} parts failed in a row: {result.failure}")
-                refuse_hopeless(tally, self.error_limit, self.ledger.output)
+                refuse_hopeless(tally, self.max_error_rate, self.ledger.output)
 
 
 class ShardStatistics:

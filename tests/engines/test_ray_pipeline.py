@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 import warnings
+from concurrent.futures import CancelledError
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -75,9 +77,13 @@ def test_calls_are_spread_over_the_nodes() -> None:
         raise UsageError(f"no {number}")
 
     with closing(ENGINES["ray-2"]()) as engine:
-        assert engine.spread(hex, range(40)) == [hex(number) for number in range(40)]
+        found = engine.spread(hex, range(40), stopped=lambda: False)
+        assert found == [hex(number) for number in range(40)]
         with pytest.raises(UsageError, match="no 33"):
-            engine.spread(refuse, [33])
+            engine.spread(refuse, [33], stopped=lambda: False)
+        looks = iter([False, True])
+        with pytest.raises(CancelledError):
+            engine.spread(time.sleep, [0.1] * 400, stopped=lambda: next(looks))
 
 
 @pytest.mark.usefixtures("ray_cluster")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +24,7 @@ def write_index(path: Path) -> Path:
     """As `wds2idx` does: a line for each run of members of one sample, with suffix, offset, size and name of each."""
     samples: list[tuple[str, list[str]]] = []
     with tarfile.open(path) as archive:
-        for member in archive:
+        for member in filter(tarfile.TarInfo.isreg, archive):
             stem, _, suffix = member.name.rpartition("/")[2].partition(".")
             key = member.name[: len(member.name) - len(suffix)]
             words = f"{suffix} {member.offset_data} {member.size} {member.name}"
@@ -94,6 +95,34 @@ def of_another_tar(index: Path) -> None:
     other.with_suffix(".idx").unlink()
 
 
+def appended_to(index: Path) -> None:
+    with tarfile.open(index.with_suffix(".tar"), "a") as archive:
+        archive.addfile(tarfile.TarInfo("later.jpg"))
+
+
+def concatenated(index: Path) -> None:
+    other = tar(index.parent / "other.tar", "q.jpg")
+    with index.with_suffix(".tar").open("ab") as file:
+        file.write(other.read_bytes())
+    other.unlink()
+
+
+def lacking_one(index: Path) -> None:
+    _, *lines = index.read_text().splitlines()
+    kept = [line for line in lines if "c.jpg" not in line]
+    index.write_text("\n".join([f"v1.2 {len(lines) - 1}", *kept]))
+
+
+def a_link_was_left_out(index: Path) -> None:
+    path = index.with_suffix(".tar")
+    with tarfile.open(path, "a") as archive:
+        link = tarfile.TarInfo("e.jpg")
+        link.type, link.linkname = tarfile.SYMTYPE, "a.jpg"
+        archive.addfile(link)
+        archive.addfile(tarfile.TarInfo("f.jpg"))
+    write_index(path)
+
+
 def a_folder(index: Path) -> None:
     index.unlink()
     index.mkdir()
@@ -101,15 +130,52 @@ def a_folder(index: Path) -> None:
 
 @pytest.mark.parametrize(
     "spoil",
-    [other_version, truncated, moved, resized, renamed, too_long, negative, binary, empty, of_another_tar, a_folder],
+    [
+        other_version,
+        truncated,
+        moved,
+        resized,
+        renamed,
+        too_long,
+        negative,
+        binary,
+        empty,
+        of_another_tar,
+        a_folder,
+        appended_to,
+        concatenated,
+        lacking_one,
+        a_link_was_left_out,
+    ],
 )
-def test_an_index_that_the_tar_contradicts_is_not_used(tmp_path: Path, spoil: Callable[[Path], None]) -> None:
+def test_an_index_that_the_tar_contradicts_is_not_used(
+    tmp_path: Path, spoil: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tar(tmp_path / "a.tar", *FILES)
-    plain = find(tmp_path)
     spoil(write_index(path))
     found = find(tmp_path)
-    assert found.parts == plain.parts
+    monkeypatch.setattr("segment.inputs.tars.archive.read_index", lambda *_: None)
+    assert found.parts == find(tmp_path).parts
     assert not any("idx" in line for line in found.lines)
+
+
+@pytest.mark.parametrize("kind", ["pax", "gnu"])
+def test_attributes_long_names_and_folders_are_no_contradiction(tmp_path: Path, kind: str) -> None:
+    """WebDataset's writer stores a time with a fraction, so that each member has attributes before its header."""
+    formats = {"pax": tarfile.PAX_FORMAT, "gnu": tarfile.GNU_FORMAT}
+    path = tmp_path / "a.tar"
+    with tarfile.open(path, "w", format=formats[kind]) as archive:
+        folder = tarfile.TarInfo("d")
+        folder.type = tarfile.DIRTYPE
+        archive.addfile(folder)
+        for name in ("d/a.jpg", f"d/{'b' * 120}.jpg", "d/c.jpg"):
+            member = tarfile.TarInfo(name)
+            member.mtime, member.size = 1.5, 3
+            archive.addfile(member, io.BytesIO(b"jpg"))
+    write_index(path)
+    found = find(tmp_path)
+    assert found.images == 3
+    assert any("idx" in line for line in found.lines)
 
 
 def test_a_small_tar_is_read_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import io
+import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import CancelledError
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
-from segment.errors import InputChanged, SegmentError, UsageError
-from segment.inputs.discover import Discovery, Unindexed, discover, index_more
+from segment.engines.local import LocalEngine
+from segment.errors import InputChanged, SegmentError, TooManyErrors, UsageError
+from segment.inputs.discover import Discovery, Spread, Unindexed, discover, index_more
 from segment.inputs.lookup import in_threads
 from segment.inputs.tars import instalments
 from segment.job import InputOptions
+from segment.models.card import load_card
 from segment.output.audit import audit_run
 from segment.output.ledger import Ledger
 from segment.output.plan import Plan
+from segment.progress import Tally
+from segment.report.aggregate import load_report
+from segment.report.console import print_status, summary_phrases
+from segment.report.exports.masked_images import MaskedImages
 from segment.runs import growth
+from segment.runs.error_limits import refuse_hopeless
 from segment.runs.estimate import estimate
 from segment.runs.growth import PlanGrowth
 from segment.store.client import Store
@@ -50,7 +62,7 @@ def whole_plan(found: Discovery, sizes: Iterator[int], **options: Any) -> Plan:
     plan = Plan.of_discovery(found)
     while plan.unindexed:
         more = index_more(plan.unindexed, next(sizes), InputOptions(**options), STORE, None, in_threads)
-        plan = growth._extended(plan, plan.unindexed, more)
+        plan = growth._extended(plan, Plan.of_discovery(more))
     return plan
 
 
@@ -165,14 +177,47 @@ def test_tars_that_another_driver_has_planned_are_not_planned_twice(tmp_path: Pa
     plan = Plan.of_discovery(find(tmp_path))
     left = plan.unindexed
     assert left is not None
-    three, four = (index_more(left, number, InputOptions(), STORE, None, in_threads) for number in (3, 4))
-    longer = growth._extended(plan, left, four)
-    assert longer.unindexed is not None
-    assert growth._extended(longer, longer.unindexed, three) == longer
+    three, four, rest = (
+        Plan.of_discovery(index_more(left, number, InputOptions(), STORE, None, in_threads)) for number in (3, 4, 9)
+    )
+    longer = growth._extended(plan, four)
+    assert growth._extended(longer, three) == longer
     ledger = Ledger(Store(), f"file://{tmp_path}/out")
     ledger.freeze_plan(plan)
     assert ledger.extend_plan(longer) == longer
-    assert ledger.extend_plan(growth._extended(plan, left, three)) == longer == ledger.read_plan()
+    assert ledger.extend_plan(growth._extended(plan, three)) == longer == ledger.read_plan()
+    whole = growth._extended(plan, rest)
+    updated = ledger.replace_plan(whole.without({whole.between(0, 1)[0].id}))  # by --update, meanwhile
+    assert ledger.extend_plan(whole) == updated
+    assert updated.since(plan) == updated.without(set(plan.table["id"].to_pylist()))
+
+
+def test_tars_before_one_that_cannot_be_indexed_are_planned(tmp_path: Path) -> None:
+    made = tars(tmp_path, 9)
+    plan = Plan.of_discovery(find(tmp_path))
+    made[7].unlink()
+
+    def index(spread: Spread, left: Unindexed, number: int) -> Discovery:
+        return index_more(left, number, InputOptions(), STORE, None, spread)
+
+    with PlanGrowth(plan.unindexed, index, LocalEngine(1).spread) as growing:
+        while plan.tars_left > 2:
+            plan, _ = growing.next(plan)
+        with pytest.raises(InputChanged, match=r"07\.tar has vanished"):
+            growing.next(plan)
+    assert plan.images == 14
+
+
+def test_who_stops_waits_for_no_other_tar() -> None:
+    begun, stopped = [], threading.Event()
+
+    def read(number: int) -> None:
+        begun.append(number)
+        stopped.set()
+
+    with pytest.raises(CancelledError):
+        LocalEngine(1).spread(read, range(1000), stopped=stopped.is_set)
+    assert len(begun) <= 16
 
 
 class World(Place):
@@ -210,50 +255,91 @@ def test_a_run_in_instalments_ends_as_one_of_all_at_once(tmp_path: Path, monkeyp
 
         report = run(world.job(), notes)
     assert (report.complete, report.total.images, report.miou("omz")) == (True, 18, 1.0)
-    assert [line for line in notes.lines if "index" in line] == [
+    told = [line for line in notes.lines if "index" in line]  # between them as many as were indexed by then
+    assert (told[0], told[-1]) == (
         "4 tars with about 12 images to be indexed while others are segmented",
-        "3 tars with about 9 images to be indexed while others are segmented",
-        "1 tar with about 3 images to be indexed while others are segmented",
         "all tars are indexed: 18 images",
-    ]
+    )
     monkeypatch.setattr(instalments, "WHOLE_BYTES", 1 << 40)
     outcome = world.run(output=str(tmp_path / "whole"))
     world.expect_all(outcome.rows)
     assert contents(world.output) == contents(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("after", [0, 2, 3])
+@pytest.mark.parametrize("after", [0, 2, 9])
 def test_killed_while_tars_are_indexed_it_goes_on(
     tmp_path: Path, after: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    world, real, calls = World(tmp_path), PlanGrowth.next, [0]
+    world, calls = World(tmp_path), [0]
 
     def broken(self: PlanGrowth, plan: Plan) -> tuple[Plan, list[str]]:
         calls[0] += 1
         if calls[0] > after:
             raise SegmentError("killed")
-        return real(self, plan)
+        found = self._take()
+        assert not isinstance(found, BaseException)
+        return growth._extended(plan, found.plan), found.lines
 
     with monkeypatch.context() as patch:
         patch.setattr(PlanGrowth, "next", broken)
-        if after < 3:
+        if after < 9:
             with pytest.raises(SegmentError, match="killed"):
                 world.run()
         else:
             world.run()
     ledger = Ledger(Store(), f"file://{world.output}")
-    if after < 3:
+    if after < 9:
         run, plan = ledger.read_run_and_plan()
-        assert isinstance(plan.unindexed, Unindexed)
         assert run["input"]["images"] == 6
-        found = audit_run(ledger)
-        assert found.problems == (
-            f"{'4 tars are' if not after else '1 tar is'} not indexed yet: run the same command again",
-        )
+        if plan.unindexed:
+            check_unfinished(ledger, plan)
     outcome = world.run()
     world.expect_all(outcome.rows)
     assert audit_run(ledger, deep=True).problems == ()
     assert (outcome.report.total.images, ledger.read_run()["input"]["images"]) == (18, 18)  # type: ignore[index]
+
+
+def check_unfinished(ledger: Ledger, plan: Plan) -> None:
+    """Whatever tells of the run says that tars are left, though all that is planned is done."""
+    left = plan.tars_left
+    tars_left = f"{left} tar{'s are' if left > 1 else ' is'} not indexed yet"
+    assert audit_run(ledger).problems == (f"{tars_left}: run the same command again",)
+    report = load_report(ledger)
+    assert (report.is_whole, report.planned_in_words, report.planned_shards) == (False, "about 18", 6)
+    assert (report.summary()["planned_images"], report.summary()["tars_not_indexed"]) == (18, left)
+    assert f"{plan.images} of about 18 images so far" in summary_phrases(report)
+    printed = io.StringIO()
+    print_status(ledger, Console(file=printed, width=200))
+    assert "all committed" not in printed.getvalue()
+    assert tars_left in printed.getvalue()
+    assert MaskedImages(ledger, plan).tars_left == left
+
+
+def test_tars_that_are_gone_are_dropped_by_an_update(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(PlanGrowth, "next", lambda *_: (_ for _ in ()).throw(SegmentError("killed")))
+        with pytest.raises(SegmentError, match="killed"):
+            world.run()
+    for number in range(2, 6):
+        (world.images / f"{number}.tar").unlink()
+    with pytest.raises(InputChanged, match=r"2.tar has vanished .* --update"):
+        world.run()
+    with working_here():
+        from segment.runs.driver import run
+
+        report = run(world.job(), Notes(), update=True)
+    assert (report.complete, report.total.images) == (True, 6)
+
+
+@pytest.mark.parametrize(
+    ("images", "is_estimate", "ends"), [(1000, False, True), (1000, True, False), (500, True, True)]
+)
+def test_an_estimated_number_of_images_ends_no_run_early(images: int, is_estimate: bool, ends: bool) -> None:
+    tally = Tally(load_card("unet-camvid-onnx-0001"), images, 120, 0, 1, is_estimate=is_estimate)
+    tally.errors["undecodable"], tally.labelled = 101, 19
+    with pytest.raises(TooManyErrors, match="101 of") if ends else nullcontext():
+        refuse_hopeless(tally, 0.1, "file:///out")
 
 
 def test_an_update_indexes_what_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,7 +74,7 @@ class Watched(Writer[None]):
 
 
 class Images(list[MaskedImage]):
-    without_mask = not_done = 0
+    without_mask = not_done = tars_left = 0
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,8 @@ def read_headers(entry: Entry, store: Store) -> Archive:
     Raises:
         UsageError: the tar is compressed or has too many members.
     """
-    if (indexed := read_index(entry, store)) is not None:
+    indexed = read_index(entry, store)
+    if indexed is not None and len(indexed) <= _MAX_MEMBERS:
         members = _Members()
         for name, begin, length in indexed:
             members.add_file(_clean(name), begin, length)

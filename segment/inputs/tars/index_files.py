@@ -7,11 +7,11 @@ first byte of its data, its size and its name.
 from __future__ import annotations
 
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from segment.errors import StoreError
+from segment.errors import InputChanged, StoreError
 from segment.inputs.lookup import in_threads
-from segment.inputs.tars.tar_damage import BLOCK
+from segment.inputs.tars.tar_damage import BLOCK, is_zero
 from segment.store.client import Entry, Store
 from segment.store.urls import is_http
 
@@ -19,7 +19,11 @@ File = tuple[str, int, int]  # name, first byte, size
 
 _LEAST_BYTES = 16 << 20  # of a tar whose index file is looked for: a smaller one is read as fast
 _MOST_BYTES = 256 << 20  # of an index file
-_CHECKED = 4  # members whose headers are compared with the tar
+_CHECKED = 8  # members whose headers are compared with the tar, evenly spread
+_SPACES = 4  # between members, the widest ones, that are searched for members that the index lacks
+_MOST_SPACE = 1 << 17  # bytes of one, and of the end mark: attributes, long names, folders and padding take less
+_CUT = 100  # bytes to which a header cuts a long name off
+_NO_FILES = (b"x", b"X", b"g", b"L", b"K", b"V", tarfile.DIRTYPE)  # attributes, long names, a volume name, folders
 
 
 def index_url(tar: str) -> str:
@@ -34,8 +38,10 @@ def index_url(tar: str) -> str:
 def read_index(entry: Entry, store: Store) -> list[File] | None:
     """Return the files of a tar by its index file; None if there is none, or if the tar says otherwise.
 
-    Headers of the first and the last member and of some between are read, so that the index of another tar, or of an
-    earlier version, is not taken for that of this one. Damage of the tar between them is not found.
+    Some bytes of the tar are read, so that the index of another tar, or of an earlier version, is not taken for that of
+    this one: headers of the first and the last member and of some between; the widest spaces between members, where
+    there may be a file that the index lacks, or a link; and all after the last member, where members or another tar may
+    have been added. Damage of the tar elsewhere is not found.
     """
     if entry.size < _LEAST_BYTES or not entry.url.endswith(".tar") or is_http(entry.url):
         return None
@@ -43,7 +49,7 @@ def read_index(entry: Entry, store: Store) -> list[File] | None:
         data = store.read_if_exists(index_url(entry.url))
         files = _parse(data, entry.size) if data and len(data) <= _MOST_BYTES else None
         return files if files and _matches(files, entry, store) else None
-    except StoreError:  # such as one that forbids to read it: the tar itself tells
+    except (StoreError, InputChanged):  # such as a store that forbids to read the index: the tar itself tells
         return None
 
 
@@ -58,9 +64,8 @@ def _parse(data: bytes, size: int) -> list[File] | None:
     except ValueError:
         return None
     files.sort(key=lambda file: file[1])
-    ends = [0, *(start + length for _, start, length in files)]
-    is_sound = all(start >= end + BLOCK for (_, start, _), end in zip(files, ends, strict=False))
-    return files if is_sound and ends[-1] <= size else None
+    is_sound = all(begin <= end and end % BLOCK == 0 for begin, end in _spaces(files))
+    return files if is_sound and files and files[-1][1] + files[-1][2] <= size else None
 
 
 def _members(words: Sequence[str]) -> list[File]:
@@ -78,18 +83,66 @@ def _members(words: Sequence[str]) -> list[File]:
     return members
 
 
+def _end(file: File) -> int:
+    """Return the offset of what follows a file, whose data is padded."""
+    _, start, size = file
+    return -(-(start + size) // BLOCK) * BLOCK
+
+
+def _spaces(files: Sequence[File]) -> Iterator[tuple[int, int]]:
+    """Yield begin and end of what is before the header of each file and after the file before it."""
+    end = 0
+    for file in files:
+        yield end, file[1] - BLOCK
+        end = _end(file)
+
+
 def _matches(files: Sequence[File], entry: Entry, store: Store) -> bool:
-    """Return whether headers of some files are where the index says."""
+    """Return whether the tar is what the index says, as far as is read."""
     last = len(files) - 1
     some = sorted({last * number // (_CHECKED - 1) for number in range(_CHECKED)})
+    spaces = sorted((space for space in _spaces(files) if space[0] < space[1]), key=lambda space: space[0] - space[1])
 
-    def is_there(number: int) -> bool:
-        name, start, size = files[number]
-        try:
-            data = store.read(entry.url, start - BLOCK, start, entry.etag)
-            header = tarfile.TarInfo.frombuf(data, "utf-8", "surrogateescape")
-        except tarfile.TarError:
+    def read(begin: int, end: int) -> bytes:
+        return store.read(entry.url, begin, end, entry.etag)
+
+    def is_there(file: File) -> bool:
+        return _is_header_of(file, read(file[1] - BLOCK, file[1]))
+
+    def is_no_file(space: tuple[int, int]) -> bool:
+        return space[1] - space[0] <= _MOST_SPACE and _holds_no_file(read(*space))
+
+    end = _end(files[-1])
+    return (
+        BLOCK <= entry.size - end <= _MOST_SPACE
+        and is_zero(read(end, entry.size))
+        and all(in_threads(is_there, [files[number] for number in some]))
+        and all(in_threads(is_no_file, spaces[:_SPACES]))
+    )
+
+
+def _is_header_of(file: File, data: bytes) -> bool:
+    name, _, size = file
+    header = _header(data)
+    if header is None:
+        return False
+    is_cut = len(header.name.encode("utf-8", "surrogateescape")) >= _CUT and name.startswith(header.name)
+    return header.isreg() and header.size == size and (header.name == name or is_cut)
+
+
+def _header(block: bytes) -> tarfile.TarInfo | None:
+    try:
+        return tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+    except Exception:  # the fields hold arbitrary bytes
+        return None
+
+
+def _holds_no_file(data: bytes) -> bool:
+    """Return whether the bytes are headers of no files and links, with what belongs to them."""
+    offset = 0
+    while offset < len(data):
+        header = _header(data[offset : offset + BLOCK])
+        if header is None or header.type not in _NO_FILES or header.size < 0:
             return False
-        return header.isreg() and header.size == size and name.startswith(header.name)  # a long one is cut off there
-
-    return all(in_threads(is_there, some))
+        offset += BLOCK + (0 if header.isdir() else -(-header.size // BLOCK) * BLOCK)
+    return offset == len(data)

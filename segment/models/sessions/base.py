@@ -90,3 +90,13 @@ class Runtime:
     device: str
     precision: str
     version: str
+
+    def beside(self, other: Runtime) -> str:
+        """Return device and precision, as far as they differ from another runtime's; on the same device the name, too.
+
+        >>> Runtime("openvino", "cpu", "bf16", "1").beside(Runtime("openvino", "cpu", "f32", "1"))
+        'bf16'
+        """
+        name = (self.name, other.name if self.device == other.device else self.name)
+        facts = (name, (self.device, other.device), (self.precision, other.precision))
+        return " ".join(own for own, its in facts if own != its)

@@ -19,7 +19,7 @@ def run_in_words(run: ComparedRun) -> str:
     """Return what a run is, in one line: its model, its output, and how much of it there is."""
     report = run.report
     card, runtime = report.card, report.run["contract"]["runtime"]
-    so_far = "" if report.is_whole else f", {report.total.images:,} of {report.planned_images:,} images so far"
+    so_far = "" if report.is_whole else f", {report.total.images:,} of {report.planned_in_words} images so far"
     return f"{card.name} ({runtime['name']}, {runtime['precision']}), {shown(report.output)}{so_far}"
 
 

@@ -110,7 +110,7 @@ class ChangeLine:
 def _run(run: ComparedRun) -> dict[str, Any]:
     report = run.report
     runtime = report.run["contract"]["runtime"]
-    done = f"{report.total.images:,} of {report.planned_images:,}{'' if report.is_whole else ' so far'}"
+    done = f"{report.total.images:,} of {report.planned_in_words}{'' if report.is_whole else ' so far'}"
     facts = [
         ("Output", shown(report.output)),
         ("Model", f"{report.card.name}{': ' + report.card.description if report.card.description else ''}"),

@@ -76,4 +76,5 @@ def _write(writer: Writer[Any], images: MaskedImages) -> None:
     if to.done.renamed:
         to.store.write(join_url(to.target, RENAMED), renamed)
     to.done.without_mask, to.done.not_done = images.without_mask, images.not_done
+    to.done.tars_left = images.tars_left
     writer.finish()

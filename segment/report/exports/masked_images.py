@@ -90,6 +90,7 @@ class MaskedImages:
     Attributes:
         without_mask: error rows passed so far.
         not_done: planned images that are not committed.
+        tars_left: tars whose images are not known yet.
     """
 
     def __init__(self, ledger: Ledger, plan: Plan) -> None:
@@ -97,6 +98,7 @@ class MaskedImages:
         self._numbers = numbers_of(plan, ledger.committed(plan))
         starts, stops = (np.asarray(plan.table[name]) for name in ("start", "stop"))
         self.without_mask = 0
+        self.tars_left = plan.tars_left
         self.not_done = plan.images - int((stops - starts)[self._numbers].sum())
 
     def __iter__(self) -> Iterator[MaskedImage]:

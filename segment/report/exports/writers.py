@@ -26,6 +26,7 @@ class Exported:
         without_mask: error rows, which have no mask.
         renamed: files that are not named like their id.
         not_done: planned images that are not segmented yet.
+        tars_left: tars of the input that are not indexed yet; how many images they hold is not known.
         notes: what else the user should know, a line each.
     """
 
@@ -34,6 +35,7 @@ class Exported:
     without_mask: int = 0
     renamed: int = 0
     not_done: int = 0
+    tars_left: int = 0
     notes: list[str] = field(default_factory=list)
 
 
