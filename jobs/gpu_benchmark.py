@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import json
 import shutil
 import statistics
 import subprocess
@@ -17,6 +18,7 @@ import sys
 import tempfile
 import threading
 from pathlib import Path
+from typing import Any
 
 
 class Utilisation:
@@ -49,8 +51,11 @@ class Utilisation:
         return f"{statistics.median(self.percent):.0f} %" if self.percent else "-"
 
 
-def measure_job(values: dict[str, object], batch: int) -> tuple[float, str]:
-    """Images a second of a whole job, its start left out, and how busy the GPU was meanwhile."""
+def measure_job(values: dict[str, object], batch: int) -> dict[str, Any]:
+    """Return images a second of a whole job, its start left out, how busy the GPU was, and the agreement with CPU f32.
+
+    The agreement is what the run proved on its first images: the share of equal pixels, None if nothing was compared.
+    """
     import segment
     from segment.output.ledger import Ledger
     from segment.output.speed import last_speed
@@ -59,8 +64,9 @@ def measure_job(values: dict[str, object], batch: int) -> tuple[float, str]:
     with tempfile.TemporaryDirectory() as output, Utilisation() as busy:
         segment.run(segment.Job(output=output, engine="local", batch_size=batch, part_size=max(64, batch), **values))
         speed = last_speed(Ledger(Store(), f"file://{output}"))
+        proof = json.loads((Path(output) / "run.json").read_bytes()).get("proof") or {}
     assert speed is not None
-    return speed.rate, busy.words()
+    return {"rate": speed.rate, "busy": busy.words(), "agreement": proof.get("agreement")}
 
 
 def main() -> int:
@@ -72,6 +78,7 @@ def main() -> int:
     parser.add_argument("--device", choices=["cuda", "tensorrt", "cpu"], default="cuda")
     parser.add_argument("--precision", choices=["f32", "f16"], default="f32")
     parser.add_argument("--largest", type=int, default=64, help="largest batch to try")
+    parser.add_argument("--json", type=Path, help="file to keep the figures in")
     parser.add_argument("--jobs", type=int, nargs="*", help="batches to run whole jobs with; by default the best one")
     options = parser.parse_args()
 
@@ -103,9 +110,12 @@ def main() -> int:
     jobs = {batch: measure_job(values, batch) for batch in options.jobs or [probe.best]}
     print("| batch | session, images/s | job, images/s | GPU busy during the job |\n|---:|---:|---:|---:|")
     for batch in sorted({*probe.rates, *jobs}):
-        rate, used = jobs.get(batch, (None, "-"))
+        whole = f"{jobs[batch]['rate']:.1f} | {jobs[batch]['busy']}" if batch in jobs else "- | -"
         alone = f"{probe.rates[batch]:.1f}" if batch in probe.rates else "-"
-        print(f"| {batch} | {alone} | {'-' if rate is None else f'{rate:.1f}'} | {used} |")
+        print(f"| {batch} | {alone} | {whole} |")
+    if options.json:
+        record = {"gpu": where, "rates": probe.rates, "best": probe.best, "stopped": probe.stopped, "jobs": jobs}
+        options.json.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     print(f"\nchosen: batch {probe.best} ({probe.stopped}); GPU busy during the probe: {busy.words()}")
     return 0
 

@@ -8,7 +8,7 @@ process of its own, so that its memory is its own. `run` is a job on the Ray eng
 it; `resume` begins a run of a hundred parts a shard, 99 % of whose shards are finished; `discovery` lists inputs;
 `plan` weighs a long plan; `nodes` puts sleeping models on several logical nodes; `store` looks at what Ray's object
 store holds; `start` is what a user waits for; `tars` is the same with a thousand tars in a slow
-store. Prints Markdown; `--json` keeps it.
+store; `listing` lists a bucket of as many objects. Prints Markdown; `--json` keeps it.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from jobs.scaling.discovery import measure_discovery, measure_plan
 from jobs.scaling.figures import Figure, Scale
 from jobs.scaling.inputs import SIZE, make_inputs
+from jobs.scaling.listing import measure_listing
 from jobs.scaling.nodes import measure_nodes
 from jobs.scaling.object_store import measure_store
 from jobs.scaling.resume import measure_resume
@@ -44,6 +45,7 @@ MEASURES: dict[str, Callable[[Scale], list[Figure]]] = {
     "store": measure_store,
     "start": measure_start,
     "tars": measure_tars,
+    "listing": measure_listing,
 }
 
 
@@ -58,7 +60,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         scale = Scale((options.folder or Path(scratch) / "scale").absolute(), options.images, options.shards)
-        if not scale.folder.exists():
+        if not scale.folder.exists() and options.measure != ["listing"]:  # which takes none
             make_inputs(scale)
         figures: list[Figure] = []
         print(f"{scale.images:,} images of {SIZE}x{SIZE} in {scale.shards:,} shards\n")

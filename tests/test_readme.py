@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from segment.demo.dataset import read_scenes
+from segment.models.sessions import LAST_RUN
 from tests.calls import ROOT, Call
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -25,6 +26,12 @@ ELSEWHERE = {
     "segment run s3://bucket/photos": "test_s3_runs.py",
     "ray job submit": "test_job_submit.py",
 }
+
+
+def test_providers_say_when_they_last_ran() -> None:
+    told = (ROOT / "jobs" / "README.md").read_text(encoding="utf-8") + README
+    for device, last in LAST_RUN.items():
+        assert told.count(f"| `--device {device}` | {last or 'never'} |") == 2
 
 
 def blocks(language: str) -> list[str]:

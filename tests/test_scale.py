@@ -11,6 +11,7 @@ import pytest
 from jobs.scaling.discovery import measure_discovery, measure_plan
 from jobs.scaling.figures import Figure, Scale
 from jobs.scaling.inputs import make_inputs
+from jobs.scaling.listing import measure_listing
 from jobs.scaling.resume import measure_resume
 from jobs.scaling.run import measure_finished, measure_run
 from segment.output.ledger import Ledger
@@ -50,6 +51,10 @@ def test_a_resume_sees_what_is_finished(scale: Scale) -> None:
 
 def test_a_long_plan_is_weighed(scale: Scale) -> None:
     assert "plan of 300 parts read, s" in values(measure_plan(scale))
+
+
+def test_a_bucket_is_listed(tmp_path: Path) -> None:
+    assert "120 objects listed, in one folder, s (of it CPU)" in values(measure_listing(Scale(tmp_path, 120, 1)))
 
 
 def test_discovery_finds_all(scale: Scale) -> None:

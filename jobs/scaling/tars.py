@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import socket
-import subprocess
-import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import segment
 from jobs.scaling.figures import Figure, Samples, Scale, resident
+from jobs.scaling.served import s3_options, served
 from jobs.scaling.sparse_store import SparseTar
 from segment.progress import Tally
 
@@ -30,36 +26,14 @@ class _UntilFirstPart(Samples):
             raise _FirstPart
 
 
-@contextmanager
-def _served() -> Iterator[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    arguments = [str(port), str(_TARS), str(_MEMBERS)]
-    server = subprocess.Popen([sys.executable, "-m", "jobs.scaling.sparse_store", *arguments])
-    try:
-        url = f"http://127.0.0.1:{port}"
-        for _ in range(100):
-            try:
-                urllib.request.urlopen(f"{url}/bytes").close()
-                break
-            except OSError:
-                time.sleep(0.1)
-        yield url
-    finally:
-        server.terminate()
-        server.wait()
-
-
 def measure_tars(scale: Scale) -> list[Figure]:
     """Run until the first part is committed: of a store with 50 ms of latency and 1 Gbit/s."""
-    options = {"key": "k", "secret": "s", "client_kwargs": {"region_name": "us-east-1"}}
-    with _served() as url, tempfile.TemporaryDirectory() as scratch:
+    with served("jobs.scaling.sparse_store", _TARS, _MEMBERS) as url, tempfile.TemporaryDirectory() as scratch:
         job = segment.Job(
             **{**scale.job, "input": "s3://sparse/tars"},
             output=str(Path(scratch) / "out"),
             engine="local",
-            storage_options={**options, "endpoint_url": url},
+            storage_options=s3_options(url),
         )
         before, start = resident(), time.perf_counter()
         try:

@@ -13,13 +13,13 @@ from segment.engines.pool import Pool
 from segment.engines.worker_process import PROCESS_MEMORY, Setup, WorkerProcess
 from segment.errors import SegmentError
 from segment.inputs.lookup import in_threads
-from segment.models.sessions import Runtime, capabilities, footprint
+from segment.models.sessions import Runtime, capabilities
 from segment.models.weights import Weights
 from segment.output.plan import Plan
 from segment.output.results import PartResult
 from segment.pipeline.resources import available_cpus, node_memory
 from segment.pipeline.stages import Task
-from segment.pipeline.tiling import session_extras
+from segment.pipeline.worker_memory import worker_bytes
 from segment.progress import Tally
 from segment.store.names import count
 
@@ -67,9 +67,7 @@ class LocalEngine:
         if task.runtime.device != "cpu":
             return 1
         if not self._process_bytes:  # an engine runs one model
-            extras = session_extras(task.card, task.extras)
-            model = footprint(task.card, weights, task.runtime, task.batch_size, extras)
-            self._process_bytes = PROCESS_MEMORY + weights.size + (model.shared + model.per_stream if model else 0)
+            self._process_bytes = PROCESS_MEMORY + weights.size + (worker_bytes(task, weights, plan) or 0)
         return max(1, min(self._wanted("cpu", plan), node_memory()[1] // 2 // self._process_bytes))
 
     def _wanted(self, device: str, plan: Plan) -> int:

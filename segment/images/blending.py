@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segment.errors import SampleError
+from segment.images.raster import ROWS_AT_ONCE
 from segment.images.tiles import TileAxis
 from segment.models.card_tiles import Tiles
 from segment.store.names import size
@@ -220,13 +221,19 @@ def blending_of(tiles: Tiles, rows: TileAxis, columns: TileAxis, classes: int) -
 
 
 def enlarged(strips: Iterator[Strip], factor: int, image: tuple[int, int]) -> Iterator[Strip]:
-    """Yield strips with each pixel as a block of `factor` x `factor`, cut to an image of size (height, width)."""
-    rows_left, width = image
+    """Yield strips with each pixel as a block of `factor` x `factor`, cut to an image of size (height, width).
+
+    They have about `ROWS_AT_ONCE` rows: those of a row of tiles are `factor` times as many as the tile has.
+    """
+    (rows_left, width), step = image, max(1, ROWS_AT_ONCE // factor)
 
     def blocks(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return pixels.repeat(factor, axis=0)[:rows_left].repeat(factor, axis=1)[:, :width]
 
     for strip in strips:
-        found = Strip(blocks(strip.mask), None if strip.confidence is None else blocks(strip.confidence))
-        yield found
-        rows_left -= len(found.mask)
+        for first in range(0, len(strip.mask), step):
+            mask, levels = (part if part is None else part[first : first + step] for part in strip)
+            assert mask is not None
+            found = Strip(blocks(mask), None if levels is None else blocks(levels))
+            yield found
+            rows_left -= len(found.mask)

@@ -29,6 +29,7 @@ LABEL_FORMATS = (*IMAGE_FORMATS, "GIF")
 _PNG_METADATA = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")  # chunks in which Pillow looks for an orientation
 _ORIENTATION, _COMPRESSION, _SUBFILE = 274, 259, 254  # TIFF tags
 _STRIPS, _TILES, _STRIP_SIZES, _TILE_SIZES = 273, 324, 279, 325
+_PLACES = ((_STRIPS, _STRIP_SIZES), (_TILES, _TILE_SIZES))
 _SECONDARY = 1 | 4  # bits of `_SUBFILE`: a page of reduced resolution, a transparency mask
 _LOSSY_TIFF = {6: "JPEG", 7: "JPEG", 34676: "SGI LogLuv", 34677: "SGI LogLuv", 34892: "JPEG"}
 _WEBP_TIFF = 50001
@@ -209,6 +210,13 @@ def lossy_compression(header: Image.Image, data: bytes) -> str | None:
     if compression == _WEBP_TIFF and any(map(_is_lossy_webp, _tiff_pieces(tags, data))):
         return "lossy WebP in TIFF"
     return None
+
+
+def is_sparse(header: Image.Image) -> bool:
+    """Return whether it is a TIFF of which a strip or tile is not stored: Pillow would take the file's first bytes."""
+    tags = _tags(header) if header.format == "TIFF" else {}
+    found = (zip(tags.get(at, ()), tags.get(sizes, ()), strict=False) for at, sizes in _PLACES)
+    return any(not start and not size for places in found for start, size in places)
 
 
 def _tiff_pieces(tags: ImageFileDirectory_v2, data: bytes) -> Iterator[bytes]:

@@ -31,6 +31,8 @@ def read_label(
     with capture_decoder_stderr() as messages, headers.pixel_limit.lifted():
         try:
             header, orientation, remarks = checked_label(data, size, image_orientation, allow_lossy=allow_lossy)
+            if headers.is_sparse(header):
+                raise SampleError("label_undecodable", "a strip or tile is not stored: write it without SPARSE_OK")
             if headers.has_more_frames(header):
                 remarks += ("label_frames",)
             pixels = read_label_pixels(header, data, orientation, as_colour=as_colour)

@@ -9,6 +9,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+ROWS_AT_ONCE = 512  # of an image that is shrunk; what is wanted of it may be many more
+
 
 @dataclass(frozen=True)
 class Georeference:
@@ -84,6 +86,9 @@ class ArrayRaster:
 class ShrunkRaster:
     """A raster whose pixels are the means of blocks of another one's.
 
+    It reads some rows of the other one at a time, and keeps the last window, within which the next one begins where
+    tiles overlap.
+
     Args:
         raster: the other one.
         factor: height and width of a block, 1 or more. Where the last ones would reach beyond the raster, its last row
@@ -94,6 +99,7 @@ class ShrunkRaster:
         self._raster, self._factor = raster, factor
         self.height, self.width = -(-raster.height // factor), -(-raster.width // factor)
         self.georeference, self.orientation = None, raster.orientation
+        self._last: tuple[int, int, NDArray[np.uint8]] | None = None  # top, left and pixels of the last window
 
     @property
     def remarks(self) -> tuple[str, ...]:
@@ -103,6 +109,25 @@ class ShrunkRaster:
     def read(self, top: int, left: int, height: int, width: int) -> NDArray[np.uint8]:
         """Return the pixels of a window; see `Raster.read`."""
         check_window((self.height, self.width), top, left, height, width)
+        pieces, row, step = self._kept(top, left, height, width), top, max(1, ROWS_AT_ONCE // self._factor)
+        row += sum(map(len, pieces))
+        pieces += [
+            self._means(first, left, min(step, top + height - first), width) for first in range(row, top + height, step)
+        ]
+        pixels = np.concatenate(pieces)
+        self._last = top, left, pixels
+        return pixels
+
+    def _kept(self, top: int, left: int, height: int, width: int) -> list[NDArray[np.uint8]]:
+        """Return the first rows of a window, as far as the last one has them."""
+        if self._last is None:
+            return []
+        above, before, pixels = self._last
+        if (before, pixels.shape[1]) != (left, width) or not above <= top < above + len(pixels):
+            return []
+        return [pixels[top - above : top - above + height]]
+
+    def _means(self, top: int, left: int, height: int, width: int) -> NDArray[np.uint8]:
         raster, factor = self._raster, self._factor
         rows = min(height * factor, raster.height - top * factor)
         columns = min(width * factor, raster.width - left * factor)

@@ -44,7 +44,7 @@ class LabelRaster(Protocol):
 
 
 def open_label(file: BinaryIO, size: tuple[int, int], image_orientation: int, decoder: LabelDecoder) -> LabelRaster:
-    """Open a label: a large TIFF is read by window, anything else is decoded now.
+    """Open a label: a TIFF that is large, or sparse, is read by window, anything else is decoded now.
 
     Args:
         file: seekable; as in `segment.images.tiff_raster.open_raster`.
@@ -56,13 +56,20 @@ def open_label(file: BinaryIO, size: tuple[int, int], image_orientation: int, de
         SampleError: as `LabelDecoder.read`.
     """
     page = page_of(file)
-    if page and page.height * page.width >= LARGE:
+    if page and (page.height * page.width >= LARGE or _is_sparse(page)):
         return TiffLabel(page, size, image_orientation, decoder)
     try:
         data = read_all(file)
     except TiffError as error:
         raise SampleError("label_undecodable", str(error)) from error
     return ArrayLabel(decoder.read(data, *size, image_orientation))
+
+
+def _is_sparse(page: TiffPage) -> bool:
+    try:
+        return TiffSegments(page).is_sparse
+    except TiffError:
+        return False  # the decoder says what is wrong
 
 
 class ArrayLabel:

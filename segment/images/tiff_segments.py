@@ -80,16 +80,14 @@ class TiffSegments:
         is_as_opencv_takes_it = self.compression == NONE and not self.is_tiled and self._planes == 1
         is_subsampled = page.number(_PHOTOMETRIC, 0) == _YCBCR  # of which rows are no runs of bytes
         is_left = is_as_opencv_takes_it or is_subsampled or page.number(_FILL_ORDER, 1) == 2
-        self._unpacker = None if is_left else UNPACKERS.get(self.compression)
+        self._most_rows = page.number(_TILE_HEIGHT, 0) if self.is_tiled else page.number(_STRIP_ROWS, page.height)
+        self.segment_height = self._most_rows if self.is_tiled else min(self._most_rows, page.height)
+        self.segment_width = page.number(_TILE_WIDTH, 0) if self.is_tiled else page.width
+        self._set_segments()
+        self._unpacker = None if is_left or self._is_old_lzw else UNPACKERS.get(self.compression)
         self._differs = self._unpacker is not None and self.compression != NONE and page.number(_PREDICTOR, 1) != 1
         if self._differs and (page.number(_PREDICTOR, 1) != 2 or self.bits not in (8, 16)):
             raise TiffError("its predictor is not known")
-        if self.is_tiled:
-            self.segment_height, self.segment_width = page.number(_TILE_HEIGHT, 0), page.number(_TILE_WIDTH, 0)
-        else:
-            rows = page.number(_STRIP_ROWS, page.height)
-            self.segment_height, self.segment_width = min(rows, page.height), page.width
-        self._set_segments()
 
     def _set_segments(self) -> None:
         if min(self.segment_height, self.segment_width) < 1 or self.compression == _OLD_JPEG:
@@ -101,6 +99,8 @@ class TiffSegments:
         self._starts, self._sizes = self._positions(starts), self._positions(sizes)
         if not self.is_tiled and self.compression == NONE:
             self._chop()
+        if self._starts[: len(self._sizes)][self._sizes[: len(self._starts)] == 0].any():
+            raise TiffError("a strip or tile begins somewhere and has no bytes")
         self.is_sparse = not self._sizes.all()
         if self.segment_height * self.segment_width > _MOST_PIXELS or self._bytes > _MOST_BYTES:
             raise TiffError(
@@ -111,11 +111,18 @@ class TiffSegments:
         if min(len(self._starts), len(self._sizes)) < wanted:
             raise TiffError("it lists fewer strips or tiles than its size needs")
 
+    @property
+    def _is_old_lzw(self) -> bool:
+        """Whether it is LZW from before TIFF 6.0, of the other order of bits, which OpenCV and Pillow read."""
+        stored = np.flatnonzero(self._sizes > 1)[:1]
+        if self.compression != LZW or not len(stored):
+            return False
+        first, second = self._page.file.read(start := int(self._starts[stored[0]]), start + 2)
+        return first == 0 and second & 1 == 1
+
     def _count(self) -> None:
-        self.down, self.across = (
-            -(-self._page.height // self.segment_height),
-            -(-self._page.width // self.segment_width),
-        )
+        self.down = -(-self._page.height // self.segment_height)
+        self.across = -(-self._page.width // self.segment_width)
         if not 0 < self._planes * self.down * self.across <= _MOST_SEGMENTS:
             raise TiffError("it has more strips or tiles than any image needs")
 
@@ -280,8 +287,10 @@ class TiffSegments:
             return blank if self._unpacker else packed_blank(blank, self.compression)
         if self._unpacker is None:
             return segment
-        data = self._unpacker(segment, self.segment_height, self.segment_width, self._samples, self.bits)
-        is_whole = len(data) in (wanted, self.segment_height * self._row_bytes)  # some programs fill the last strip
+        most = self._most_rows if self._most_rows * self._row_bytes <= _MOST_BYTES else self.segment_height
+        data = self._unpacker(segment, most, self.segment_width, self._samples, self.bits)
+        # some programs fill the last strip, or the only one
+        is_whole = len(data) in (wanted, self.segment_height * self._row_bytes, most * self._row_bytes)
         if len(data) < wanted or (self.compression == LZW and not is_whole):  # which has no checksum
             raise TiffError(f"{DAMAGED}: it does not hold the pixels that its size needs")
         data = data[:wanted]

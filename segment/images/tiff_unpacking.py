@@ -35,8 +35,6 @@ def _packed_by(decode: Callable[..., bytes | bytearray]) -> Callable[[bytes, int
 
 def _lzw(data: bytes, rows: int, width: int, samples: int, bits: int) -> bytes:
     """Return one byte more, if there are more: LZW has no checksum, and wrong codes tend to give another length."""
-    if data[0] == 0 and len(data) > 1 and data[1] & 1:
-        raise TiffError("its LZW is of the old kind, from before TIFF 6.0: write it anew")
     try:
         return bytes(imagecodecs.lzw_decode(data, out=rows * -(-width * samples * bits // 8) + 1))
     except Exception as error:  # as above

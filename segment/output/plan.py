@@ -105,6 +105,12 @@ class Plan:
         return bool(pc.any(pc.is_valid(pc.struct_field(members, ["label"]))).as_py())
 
     @property
+    def names_tiffs(self) -> bool:
+        """Whether the names of all images that the plan holds are those of TIFFs."""
+        ids = pc.struct_field(pc.list_flatten(self.table["members"]), ["id"])
+        return len(ids) > 0 and bool(pc.all(pc.match_substring_regex(ids, r"(?i)\.tiff?$")).as_py())
+
+    @property
     def _has_metadata(self) -> bool:
         members = pc.list_flatten(self.table["members"])
         return any(pc.any(pc.is_valid(pc.struct_field(members, [name]))).as_py() for name in ("meta", "meta_span"))

@@ -112,7 +112,7 @@ class TiledImages:
             whole = join_strips(strips, size)
             with clock("encode"):
                 row = replace(row, mask=encode_mask(whole.mask))
-                levels = self._map(whole.confidence)
+                levels = None if whole.confidence is None else encode_mask(whole.confidence)
         else:
             row = replace(row, mask_path=self._mask_file(part, row.index, raster, strips, clock))
         clock.tiles += image.tiles
@@ -123,10 +123,6 @@ class TiledImages:
         if counts.fault:  # the mask is good, only its label is not: keep the mask
             return replace(row, error=counts.fault)
         return scored(row, counts.total, counts.label_remarks, self._task.card)
-
-    def _map(self, levels: NDArray[np.uint8] | None) -> bytes | None:
-        """Return the PNG of the confidence of each pixel, if the run writes it."""
-        return encode_mask(levels) if self._task.settings.confidence_maps and levels is not None else None
 
     def _mask_file(self, part: Part, index: int, raster: Raster, strips: Iterable[Strip], clock: Clock) -> str:
         """Write the mask to a file of the output; return its path there."""
@@ -172,6 +168,7 @@ class _StripCounts:
             self._boundary = BoundaryStrips(size, len(classes), fraction=fraction, ignore=classes.ignored_classes)
         self.fault: str | None = None
         self._confidence = ConfidenceSums(len(classes)) if task.extras.confidence else None
+        self._has_maps = task.settings.confidence_maps
         self._label: LabelRaster | None = None
         self._rows = 0
 
@@ -203,13 +200,13 @@ class _StripCounts:
             self.fault = str(error)
 
     def counting(self, strips: Iterable[Strip], clock: Clock) -> Iterator[Strip]:
-        """Yield the strips, and count them."""
+        """Yield the strips, and count them; with confidence only where maps of it are written."""
         for strip in strips:
             with clock("encode"):
                 self._count(strip.mask)
                 if self._confidence and strip.confidence is not None:
                     self._confidence.add(strip.mask, strip.confidence)
-            yield strip
+            yield strip if self._has_maps else Strip(strip.mask)
 
     def _count(self, strip: NDArray[np.uint8]) -> None:
         label = None

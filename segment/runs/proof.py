@@ -11,7 +11,7 @@ from segment.errors import ModelError
 from segment.inputs.discover import Part
 from segment.job import Job
 from segment.models.card import ModelCard
-from segment.models.sessions import Runtime, resolve_runtime
+from segment.models.sessions import LAST_RUN, Runtime, resolve_runtime
 from segment.models.weights import Weights
 from segment.output.plan import Plan
 from segment.pipeline.agreement import Tried, try_runtimes
@@ -51,6 +51,11 @@ def prove(
     Raises:
         ModelError: a GPU disagrees, or cannot run the model.
     """
+    if chosen.device != "cpu" and not LAST_RUN[chosen.device]:
+        progress.note(
+            f"warning: {chosen.device} was never run on a real GPU when this version was made; `jobs/gpu_check.sh` in "
+            "the repository tries all of it on yours"
+        )
     nodes = engine.nodes()
     runtime = "auto" if chosen.device != "cpu" else job.runtime
     reference = resolve_runtime(weights.format, runtime, "cpu", "f32", nodes=nodes)

@@ -20,12 +20,12 @@ from segment.store.filesystems import (
     entry_of,
     get,
     ignores_ranges,
-    is_folder_entry,
     open_filesystem,
     put,
     put_file,
 )
-from segment.store.local_files import TEMPORARY, list_local, read_local, write_local
+from segment.store.listing import list_entries
+from segment.store.local_files import read_local, write_local
 from segment.store.names import shown
 from segment.store.ranges import RangeReader
 from segment.store.request_errors import error_message, is_absent, is_taken, is_unsupported
@@ -274,31 +274,7 @@ class Store:
         return (self._look_up(url) or {}).get("type") == "directory"
 
     def _list(self, prefix: str, recursive: bool) -> list[Entry]:
-        below = prefix.rstrip("/") + "/"
-
-        def attempt() -> list[Entry]:
-            if prefix.startswith("file://"):
-                return list(list_local(prefix.removeprefix("file://"), recursive))
-            filesystem, path = open_filesystem(prefix, self._options)
-            root = path.rstrip("/") + "/"  # the driver's own form: `bucket/key`, `container/key`, `/key`
-            try:
-                if recursive:
-                    # By default fsspec's walk, which http:// uses, silently skips what it may not read.
-                    strict = {"on_error": "raise"} if is_http(prefix) else {}
-                    found = filesystem.find(path, detail=True, **strict)
-                else:
-                    found = {info["name"]: info for info in filesystem.ls(path, detail=True)}
-            except FileNotFoundError as error:
-                if is_absent(error):
-                    return []
-                raise
-            return [
-                entry_of(below + name.removeprefix(root), info)
-                for name, info in found.items()
-                if name.startswith(root) and not is_folder_entry(name, info) and not TEMPORARY.search(name)
-            ]
-
-        return sorted(self._requests.send("list", prefix, attempt), key=lambda entry: entry.url)
+        return list_entries(prefix, recursive, self._options, self._requests)
 
     def list_folder(self, prefix: str) -> list[Entry]:
         """Return the objects directly in `prefix`, sorted by URL; empty if there are none."""

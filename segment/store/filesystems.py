@@ -16,8 +16,11 @@ import fsspec
 from fsspec.asyn import sync
 
 from segment.errors import BadReference, UsageError
+from segment.store.paged_listing import Page, PageRequest
+from segment.store.s3_pages import parse_pages_of
 from segment.store.urls import PROTOCOL, redact_url
 
+Info = Mapping[str, Any]  # of an object, as fsspec's drivers tell it
 _MD5 = re.compile(r"[0-9a-f]{32}")
 # By default s3fs and botocore each retry five times, so that an unresponsive store blocks a run for half an hour. Only
 # the policy of `retries` applies.
@@ -101,6 +104,40 @@ def get(filesystem: Any, path: str, start: int | None, stop: int | None) -> tupl
     if protocols & {"http", "https"}:
         return cast(tuple[bytes, str], sync(filesystem.loop, _get_http, filesystem, path, headers, start, stop))
     return filesystem.cat_file(path, start=start, end=stop), None
+
+
+def lists_pages(url: str, options: Mapping[str, Any]) -> bool:
+    """Whether `list_page` can list what is below a URL; s3fs lists versions of objects otherwise."""
+    return url.startswith(("s3://", "s3a://")) and not options.get("version_aware")
+
+
+def list_page(url: str, options: Mapping[str, Any], request: PageRequest) -> Page[Info]:
+    """Return a page of what S3 has below a URL; all names are relative to it.
+
+    s3fs' own listing makes an index of all folders.
+    """
+    filesystem, path = open_filesystem(url, options)
+    bucket, key, _ = filesystem.split_path(path)
+    return cast(Page[Info], sync(filesystem.loop, _list_page, filesystem, bucket, f"{key}/" if key else "", request))
+
+
+async def _list_page(filesystem: Any, bucket: str, below: str, request: PageRequest) -> Page[Info]:
+    await filesystem.set_session()
+    parse_pages_of(await filesystem.get_s3(bucket))
+    found = await filesystem._call_s3(
+        "list_objects_v2",
+        Bucket=bucket,
+        Prefix=below + request.prefix,
+        Delimiter="" if request.flat else "/",
+        **({"ContinuationToken": request.token} if request.token else {}),
+        **filesystem.req_kw,
+    )
+    objects = {
+        info["Key"].removeprefix(below): info | {"size": info["Size"], "type": "file"}
+        for info in found.get("Contents", [])
+    }
+    folders = [folder["Prefix"].removeprefix(below) for folder in found.get("CommonPrefixes", [])]
+    return Page(objects, folders, found["NextContinuationToken"] if found.get("IsTruncated") else "")
 
 
 def _protocols(filesystem: Any) -> set[str]:

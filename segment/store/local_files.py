@@ -76,7 +76,7 @@ def _walk(
 
 
 def _link(temporary: Path, path: Path) -> None:
-    """Rename a file, but raise FileExistsError instead of replacing another one."""
+    """Give a file a name, but raise FileExistsError instead of replacing another one; it may keep its own as well."""
     try:
         path.hardlink_to(temporary)
     except OSError as error:
@@ -86,8 +86,6 @@ def _link(temporary: Path, path: Path) -> None:
         if path.exists():
             raise FileExistsError(errno.EEXIST, "the file exists", str(path)) from None
         temporary.replace(path)
-    else:
-        temporary.unlink()
 
 
 def _new_file(path: Path) -> BinaryIO:
@@ -100,27 +98,31 @@ def _new_file(path: Path) -> BinaryIO:
         return path.open("wb")
 
 
-def _lock(file: BinaryIO) -> bool:
-    """Mark a file as being written; return False if another process writes it, or the file system has no locks."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
+def _locked_file(path: Path) -> BinaryIO:
+    """Open a file for writing that no other process removes while it is open; see `remove_unfinished`."""
+    while True:
+        file = _new_file(path)
+        with contextlib.suppress(OSError):  # the file system has no locks
+            fcntl.flock(file, fcntl.LOCK_EX)
+        if os.fstat(file.fileno()).st_nlink:
+            return file
+        file.close()  # removed before it was locked
 
 
 def remove_unfinished(url: str) -> int:
     """Delete what writers that were killed left below a local folder; return the number of files.
 
-    A writer holds a lock on its file, which ends with its process.
+    A writer holds a lock on its file until it has its name; the lock ends with its process. NFS knows the locks of
+    other machines unless it is mounted with `nolock` or `local_lock`. There the writer of another run into the same
+    folder may lose its file, which fails its part, and the part is done again.
     """
     removed = 0
     for path in Path(url.removeprefix("file://")).rglob("*.tmp-*") if url.startswith("file://") else ():
         if TEMPORARY.search(path.name):
-            with contextlib.suppress(OSError), path.open("rb") as file:  # renamed since, or not ours
-                if _lock(file):
-                    path.unlink()
-                    removed += 1
+            with contextlib.suppress(OSError), path.open("r+b") as file:  # renamed since, being written, or not ours
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # NFS locks no file that is open for reading only
+                path.unlink()
+                removed += 1
     return removed
 
 
@@ -133,8 +135,7 @@ def write_local(path: Path, data: bytes | Path, *, exclusive: bool = False) -> N
     # A hidden name, so that readers of the folder skip it, also after a kill.
     temporary = path.with_name(f".{path.name}.tmp-{secrets.token_hex(8)}")
     try:
-        with _new_file(temporary) as file:
-            _lock(file)
+        with _locked_file(temporary) as file:
             if isinstance(data, Path):
                 with data.open("rb") as source:
                     shutil.copyfileobj(source, file, 1 << 20)
@@ -142,13 +143,12 @@ def write_local(path: Path, data: bytes | Path, *, exclusive: bool = False) -> N
                 file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        if exclusive:
-            _link(temporary, path)
-        else:
-            temporary.replace(path)
-    except BaseException:
+            if exclusive:
+                _link(temporary, path)
+            else:
+                temporary.replace(path)
+    finally:
         temporary.unlink(missing_ok=True)
-        raise
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)

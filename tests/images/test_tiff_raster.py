@@ -15,9 +15,12 @@ from numpy.typing import NDArray
 
 from segment.errors import SampleError
 from segment.images import codec, tiff_raster
+from segment.images.labels import LabelDecoder
 from segment.images.raster import ArrayRaster
+from segment.images.tiff_labels import open_label
 from segment.images.tiff_raster import TiffRaster, open_raster
 from segment.images.tiff_tags import TiffError, TiffPage
+from tests.runs import CARD
 
 Pixels = NDArray[np.uint8]
 HEIGHT, WIDTH = 150, 230
@@ -281,7 +284,8 @@ def test_damage_is_told_in_words() -> None:
     assert "beyond its end" in fault(changed(data, 324, 1 << 31))
     assert "beyond its end" in fault(data[:-3000])
     in_jpeg = written(RGB, photometric="rgb", tile=(64, 32), compression="jpeg")
-    assert "sparse" in fault(changed(changed(in_jpeg, 325, 0), 324, 0))
+    assert "sparse" in fault(without_first_segment(in_jpeg))
+    assert "begins somewhere and has no bytes" in fault(without_first_segment(data, (325,)))
     assert "more bytes than its pixels need" in fault(
         changed(written(RGB, photometric="rgb", tile=(256, 256)), 325, 1 << 30)
     )
@@ -297,11 +301,11 @@ def test_damage_is_told_in_words() -> None:
     assert "pixel_format" in fault(written(RGB.astype(np.float32), photometric="rgb"))
 
 
-def without_first_segment(data: bytes) -> bytes:
+def without_first_segment(data: bytes, tags: tuple[int, ...] = (324, 325)) -> bytes:
     """Set place and size of the first tile to 0, as GDAL writes sparse files."""
     found = bytearray(data)
     with tifffile.TiffFile(io.BytesIO(data)) as file:
-        for number in (324, 325):
+        for number in tags:
             tag = file.pages.first.tags[number]
             size = {3: 2, 4: 4}[tag.dtype]
             found[tag.valueoffset : tag.valueoffset + size] = bytes(size)
@@ -321,6 +325,42 @@ def test_tiles_that_are_not_stored_are_no_data(compression: str | None, nodata: 
     assert np.array_equal(whole.pixels, expected)
     assert np.array_equal(window.read(0, 0, *RGB.shape[:2]), expected)
     assert whole.remarks == window.remarks == ("image_sparse",)
+
+
+@pytest.mark.parametrize("compression", [None, "zlib", "packbits"])
+def test_small_labels_of_which_tiles_are_not_stored(compression: str | None) -> None:
+    """Pillow would take the first bytes of the file for the pixels: they are read by window, or refused in words."""
+    values = np.random.default_rng(0).integers(1, 3, (64, 96), np.uint8)
+    data = without_first_segment(written(values, tile=(32, 32), compression=compression))
+    decoder = LabelDecoder(CARD.classes, "auto", None)
+    label = open_label(io.BytesIO(data), (64, 96), 1, decoder)
+    expected = values.copy()
+    expected[:32, :32] = 0
+    assert np.array_equal(label.read(0, 0, 64, 96), expected)
+    assert label.remarks == ("label_sparse",)
+    with pytest.raises(SampleError, match=r"label_undecodable: .*a strip or tile is not stored"):
+        decoder.read(data, 64, 96, 1)
+
+
+def old_lzw(data: bytes) -> bytes:
+    """Encode as LZW was before TIFF 6.0, the low bits first: codes of 9 bits, so that the table is cleared in time."""
+    codes = np.array([code for start in range(0, len(data), 200) for code in (256, *data[start : start + 200])] + [257])
+    return np.packbits(codes[:, None] >> np.arange(9) & 1, bitorder="little").tobytes()
+
+
+@pytest.mark.parametrize("kind", ["old LZW", "a strip filled beyond the page", "a size of 0"])
+@pytest.mark.parametrize("compression", ["lzw", "zlib"])
+def test_one_strip_is_read_as_opencv_reads_it(kind: str, compression: str) -> None:
+    """Also where it holds the rows of `RowsPerStrip`, more than the page has; and where its size is not given."""
+    grey = np.ascontiguousarray(GREY[:40, :50])
+    data = bytearray(written(np.pad(grey, ((0, 24), (0, 0))), compression=compression, rowsperstrip=64))
+    if kind == "a size of 0":
+        data = bytearray(changed(bytes(data), 279, 0))
+    elif kind == "old LZW":
+        strip = old_lzw(np.pad(grey, ((0, 24), (0, 0))).tobytes())
+        data = bytearray(changed(changed(changed(bytes(data), 259, 5), 273, len(data)), 279, len(strip)) + strip)
+    found = codec.decode(changed(bytes(data), 257, 40), 10**9)
+    assert np.array_equal(found, grey[..., None].repeat(3, 2))
 
 
 @pytest.mark.parametrize(("compression", "least"), [("zlib", 1.0), ("lzw", 0.5)])

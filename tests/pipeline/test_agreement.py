@@ -158,7 +158,11 @@ def test_a_gpu_that_disagrees_or_fails_is_refused(place: Place, monkeypatch: pyt
     for first in (tried(CUDA, 900), Tried(CUDA, reason="no kernel image is available")):
         with pytest.raises(ModelError, match=r"cuda: (90.00 %|no kernel).* Use --device cpu"):
             decide(monkeypatch, place, CUDA, [first, tried(OPENVINO, 1000)])
-    assert decide(monkeypatch, place, CUDA, [tried(CUDA, 999), tried(OPENVINO, 1000)])[0] == CUDA
+    runtime, _, lines = decide(monkeypatch, place, CUDA, [tried(CUDA, 999), tried(OPENVINO, 1000)])
+    assert runtime == CUDA
+    assert lines[0].startswith("warning: cuda was never run on a real GPU")
+    monkeypatch.setitem(proof.LAST_RUN, "cuda", "2026-01-01, a GPU")
+    assert len(decide(monkeypatch, place, CUDA, [tried(CUDA, 999), tried(OPENVINO, 1000)])[2]) == 1
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ import tifffile
 from numpy.typing import NDArray
 
 import segment
+from segment.engines.local import LocalEngine
 from segment.engines.ray_stages import StageWorker
 from segment.errors import SampleError, UsageError
 from segment.images import tiff_labels, tiff_raster
@@ -28,16 +29,18 @@ from segment.images.codec import decode_mask
 from segment.inputs.discover import discover
 from segment.job import InputOptions
 from segment.metrics import Confusion
-from segment.models.card import parse_card
+from segment.models.card import ModelCard, parse_card
 from segment.models.weights import load_weights
 from segment.output import mask_files
 from segment.output.audit import audit_run
 from segment.output.ledger import Ledger
+from segment.output.plan import Plan
 from segment.output.repair import reopen_damaged
 from segment.output.results import PartResult
 from segment.pipeline import large_images
 from segment.pipeline.stall import StallTimeout
 from segment.pipeline.worker import load_worker
+from segment.pipeline.worker_memory import worker_bytes
 from segment.report.pictures import read_view
 from segment.report.rows import read_scores
 from segment.runs.driver import run, task_and_plan
@@ -357,6 +360,34 @@ def test_confidence_is_counted_in_strips(
     assert found.rows["b.png"]["confusion"] == rows["b.png"]["confusion"]
     assert (found.rows["e.png"]["mean_confidence"], found.rows["e.png"]["confidence"]) == (None, None)
     assert found.rows["f.png"]["error"] == rows["f.png"]["error"]
+
+
+def test_the_memory_of_a_worker(
+    place: TiledPlace, rows: dict[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of TIFFs read by window, of others, and with sums of probabilities, which the number of processes allows for."""
+    task, plan = task_and_plan(Ledger(Store(), f"file://{place.output}"))
+    weights, part = load_weights(task.card, str(place.weights_path)), next(plan.parts())
+    by_mean = parse_card(TILED.replace("overlap = 6", 'overlap = 6, blend = "mean"'))
+
+    def plan_of(name: str, mebibytes: int) -> Plan:
+        image = replace(part.members[0].image, size=mebibytes << 20)
+        members = [replace(part.members[0], id=f"{number}/{name}", image=image, label=None) for number in range(6)]
+        return Plan.of([replace(part, id=one.id, start=0, stop=1, members=(one,)) for one in members])
+
+    def mebibytes(name: str, size: int, card: ModelCard = task.card) -> int:
+        return (worker_bytes(replace(task, card=card), weights, plan_of(name, size)) or 0) >> 20
+
+    assert mebibytes("A.TIFF", 63) - mebibytes("a.tif", 64) == pytest.approx(3 * 63, abs=3)  # it is read as a whole
+    assert mebibytes("A.TIFF", 63) < mebibytes("a.png", 63) // 2
+    sums = (CLASSES + 2) * 24 * int((8 * 64 * 2**20 / 3) ** 0.5) * 2 >> 20
+    assert mebibytes("a.tif", 64, by_mean) - mebibytes("a.tif", 64) == pytest.approx(sums, abs=2)
+    many, tasks = plan_of("a.tif", 64), (task, replace(task, card=by_mean))
+    each = weights.size + (worker_bytes(task, weights, many) or 0)
+    monkeypatch.setattr("segment.engines.local.PROCESS_MEMORY", 0)
+    monkeypatch.setattr("segment.engines.local.node_memory", lambda: (1 << 50, 4 * each))
+    assert [LocalEngine(6).processes(one, weights, many) for one in tasks] == [2, 1]
+    assert rows
 
 
 def test_stall_times_count_tiles() -> None:

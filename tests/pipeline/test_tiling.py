@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from segment.errors import SampleError, UsageError
+from segment.images import blending, raster
 from segment.images.blending import HighestMean, hann_window
 from segment.images.raster import ArrayRaster, ShrunkRaster
 from segment.images.resize import resize_image, restore_mask
@@ -246,8 +247,16 @@ def test_the_highest_mean_decides(size: tuple[int, int], runtime: Runtime) -> No
 
 @pytest.mark.parametrize("shrink", [2, 3])
 @pytest.mark.parametrize("size", [(75, 131), (32, 48), (1, 5)])
-def test_a_shrunken_image_is_the_tiled_small_one(size: tuple[int, int], shrink: int) -> None:
-    """Of an image that was enlarged, the mask is the small one's enlarged, also where the last blocks are cut."""
+@pytest.mark.parametrize("at_once", [512, 7])
+def test_a_shrunken_image_is_the_tiled_small_one(
+    size: tuple[int, int], shrink: int, at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of an image that was enlarged, the mask is the small one's enlarged, also where the last blocks are cut.
+
+    It comes in strips of few rows, however many rows of the image a row of tiles is.
+    """
+    for module in (raster, blending):
+        monkeypatch.setattr(module, "ROWS_AT_ONCE", at_once)
     image = noise(*size)
     plain, shrunk = (
         opened(filter_card(32, 48, tiles=Tiles(overlap=12, shrink=factor)), local_filter(32, 48), ORT)
@@ -255,7 +264,35 @@ def test_a_shrunken_image_is_the_tiled_small_one(size: tuple[int, int], shrink: 
     )
     large = image.repeat(shrink, 0).repeat(shrink, 1)[: 1 - shrink, : 1 - shrink]
     wanted = tiled(image, plain).repeat(shrink, 0).repeat(shrink, 1)[: 1 - shrink, : 1 - shrink]
-    assert np.array_equal(tiled(large, shrunk, 2), wanted)
+    strips = list(TiledImage(ArrayRaster(large), shrunk, 2).strips(Clock()))
+    assert max(len(strip.mask) for strip in strips) <= max(at_once, shrink)
+    assert np.array_equal(join_strips(strips, wanted.shape).mask, wanted)
+
+
+class _Noted(ArrayRaster):
+    """Notes which rows are read."""
+
+    def __init__(self, pixels: NDArray[np.uint8]) -> None:
+        super().__init__(pixels)
+        self.rows: list[int] = []
+
+    def read(self, top: int, left: int, height: int, width: int) -> NDArray[np.uint8]:
+        self.rows += range(top, top + height)
+        return super().read(top, left, height, width)
+
+
+def test_windows_of_a_shrunken_image_read_each_row_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that go down, as rows of tiles do; others give the same."""
+    monkeypatch.setattr(raster, "ROWS_AT_ONCE", 7)
+    image = noise(100, 61)
+    noted = _Noted(image)
+    shrunk, fresh = ShrunkRaster(noted, 3), ShrunkRaster(ArrayRaster(image), 3).read(0, 0, 34, 21)
+    for top, height in ((0, 12), (8, 12), (16, 12), (22, 12)):
+        assert np.array_equal(shrunk.read(top, 0, height, 21), fresh[top : top + height])
+    assert noted.rows == list(range(100))
+    for top, left, height, width in ((23, 0, 2, 21), (3, 0, 30, 21), (5, 2, 9, 4), (6, 3, 9, 4), (6, 3, 2, 4)):
+        window = shrunk.read(top, left, height, width)
+        assert np.array_equal(window, fresh[top : top + height, left : left + width])
 
 
 def test_a_pixel_of_a_shrunken_image_is_a_mean() -> None:

@@ -27,12 +27,12 @@ from segment.engines.quarantine import quarantine
 from segment.engines.worker_process import PROCESS_MEMORY, Setup, WorkerProcess
 from segment.errors import ModelError, StoreError, StoreRefused
 from segment.inputs.discover import Part
-from segment.models.sessions import footprint
 from segment.models.weights import Weights, load_weights
 from segment.output.ledger import Ledger
 from segment.output.plan import Plan
 from segment.pipeline.stages import Task
 from segment.pipeline.worker import load_worker
+from segment.pipeline.worker_memory import worker_bytes
 from segment.runs.driver import task_and_plan
 from segment.store import inflight
 from segment.store.client import Store
@@ -266,9 +266,7 @@ def test_workers_share_the_cpus_and_the_memory(
     asked: tuple[Task, Weights, Plan], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task, weights, plan = asked
-    model = footprint(task.card, weights, task.runtime, task.batch_size)
-    assert model
-    each = PROCESS_MEMORY + weights.size + model.shared + model.per_stream
+    each = PROCESS_MEMORY + weights.size + (worker_bytes(task, weights, plan) or 0)
     memory = [1 << 50]
     monkeypatch.setattr("segment.engines.local.node_memory", lambda: (1 << 50, memory[0]))
     monkeypatch.setattr("segment.engines.local.available_cpus", lambda: 12)

@@ -14,12 +14,20 @@ from segment.models.sessions.choice import runtime_for
 from segment.models.sessions.extras import NOTHING, Extras
 from segment.models.sessions.footprint import Footprint, footprint
 from segment.models.sessions.predict import GraphSession
-from segment.models.sessions.runtimes import RUNTIMES, capabilities, requirement_of, resolve_runtime, runtime_version
+from segment.models.sessions.runtimes import (
+    LAST_RUN,
+    RUNTIMES,
+    capabilities,
+    requirement_of,
+    resolve_runtime,
+    runtime_version,
+)
 from segment.models.sessions.sizes import SizedSession, most_sizes
 from segment.models.weights import Weights
 
 __all__ = [
     "LARGEST",
+    "LAST_RUN",
     "BatchProbe",
     "Extras",
     "Footprint",

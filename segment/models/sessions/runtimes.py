@@ -19,6 +19,9 @@ PRECISIONS = ("auto", "f32", "bf16", "f16")
 BOTH_BUILDS = "onnxruntime:both-builds"
 AMX = "cpu:amx"
 
+# When and on what the providers of GPUs last ran; empty: never. `jobs/gpu_check.sh` tells, and the README says it, too.
+LAST_RUN = {"cuda": "", "tensorrt": ""}
+
 # The distributions that provide a runtime, by preference.
 _DISTRIBUTIONS = {
     "onnxruntime": ("onnxruntime-gpu", "onnxruntime"),

@@ -95,9 +95,10 @@ def _down_columns(strips: Iterable[NDArray[np.uint8]], height: int) -> tuple[NDA
         starts.append(columns * height + rows + done)
         held.append(strip[rows, columns])
         done, bottom = done + len(strip), strip[-1].copy()
+    found, classes = np.concatenate(starts), np.concatenate(held)
+    order = np.argsort(found, kind="stable")
     goes_on = (
         np.flatnonzero(top[1:] == bottom[:-1]) + 1
-    )  # columns that begin with the class that the one before ends with
-    found, classes = np.concatenate(starts), np.concatenate(held)
-    order = np.argsort(found, kind="stable")[~np.isin(np.sort(found), goes_on * height, assume_unique=True)]
+    )  # columns that begin with the class that the last one ends with
+    order = order[~np.isin(found[order], goes_on * height, assume_unique=True)]
     return found[order], classes[order]

@@ -1,0 +1,1 @@
+"""What `jobs/gpu_check.sh` does, step by step, where there is a GPU."""

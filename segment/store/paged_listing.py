@@ -1,0 +1,83 @@
+"""Lists a store that answers in pages, such as S3: several folders at once where folders are large."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+_AT_ONCE = 8  # requests; S3 clients open ten connections by default
+_LARGE = 4  # folders of a full page, up to which each is worth requests of its own
+
+
+@dataclass(frozen=True, slots=True)
+class PageRequest:
+    """One request.
+
+    Attributes:
+        prefix: beginning of the names: `""` or a folder with its final slash.
+        flat: whether to list all objects; else those directly in the folder, and its folders.
+        token: where the page begins, from the page before; else `""`.
+    """
+
+    prefix: str
+    flat: bool = True
+    token: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """What a request found.
+
+    Attributes:
+        objects: what is known of each, by name.
+        folders: prefixes of the folders; empty if the request was flat.
+        token: of the next page; `""` if this was the last one.
+    """
+
+    objects: Mapping[str, T]
+    folders: Sequence[str]
+    token: str
+
+
+def list_pages(send: Callable[[PageRequest], Page[T]]) -> dict[str, T]:
+    """Return what is known of every object, by name, in no order.
+
+    A token is known only when its page is there, so the pages of one listing come one after the other. Where the first
+    page shows that folders are large, each is listed by itself, several at once. Small folders are listed together, as
+    each takes a request of its own.
+
+    Args:
+        send: called in threads, at most eight at once.
+    """
+    found: dict[str, T] = {}
+    to_send = deque([PageRequest("")])
+    sent: dict[Future[Page[T]], PageRequest] = {}
+    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="list") as pool:
+        try:
+            while to_send or sent:
+                while to_send and len(sent) < _AT_ONCE:
+                    request = to_send.popleft()
+                    sent[pool.submit(send, request)] = request
+                for future in wait(sent, return_when=FIRST_COMPLETED).done:
+                    to_send.extend(_next_requests(sent.pop(future), future.result(), found))
+        finally:
+            pool.shutdown(cancel_futures=True)
+    return found
+
+
+def _next_requests(request: PageRequest, page: Page[T], found: dict[str, T]) -> list[PageRequest]:
+    """Keep what a page holds, and return what is to be listed next."""
+    if request.flat and not request.token and page.token and _has_large_folders(request.prefix, page):
+        return [PageRequest(request.prefix, flat=False)]  # which lists these objects again
+    found.update(page.objects)
+    more = [PageRequest(request.prefix, request.flat, page.token)] if page.token else []
+    return more + [PageRequest(folder) for folder in page.folders]
+
+
+def _has_large_folders(prefix: str, page: Page[Any]) -> bool:
+    parts = (name.removeprefix(prefix).partition("/") for name in page.objects)
+    return 0 < len({folder for folder, slash, _ in parts if slash}) <= _LARGE
