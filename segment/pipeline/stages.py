@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -18,11 +17,9 @@ from numpy.typing import NDArray
 
 from segment.errors import SampleError, sample_error_text
 from segment.images import resize
-from segment.images.bands import decode_image
 from segment.images.labels import Label, LabelDecoder
 from segment.images.mask_png import encode_mask
 from segment.inputs.discover import Sample
-from segment.inputs.parts import SEGMENTED
 from segment.job import Settings
 from segment.metrics import BoundaryCounts, Confusion, image_scores
 from segment.models.card import ModelCard
@@ -33,6 +30,7 @@ from segment.output.mask_columns import ExtraColumns, ImageExtras
 from segment.output.results import STAGES, Stage
 from segment.output.tables import ImageRow
 from segment.pipeline.certainty import image_extras
+from segment.pipeline.decoding import decode_one
 from segment.pipeline.kept import mean_luma, row_meta
 from segment.pipeline.prediction import predict
 from segment.pipeline.stacking import Arrays, stack
@@ -155,12 +153,9 @@ def decode(samples: Sequence[Sample], task: Task) -> Frames:
     remarks: dict[int, tuple[str, ...]] = {}
     details: dict[int, str] = {}
     brightness: dict[int, float] = {}
-    fit = partial(resize.fitted_size, spec) if task.settings.decode == "fast" else None
     for position, sample in enumerate(samples):
         try:
-            if sample.fault not in SEGMENTED:
-                raise SampleError(str(sample.fault))
-            picture = decode_image(sample.image, spec, task.settings.max_pixels, fit)
+            picture = decode_one(sample, spec, task.settings)
             pixels.append(resize.resize_image(picture.pixels, spec, picture.size))
         except SampleError as error:
             faults[position] = error.code

@@ -12,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segment.errors import SampleError, UsageError
-from segment.images.bands import decode_image
+from segment.images.codec import Picture
 from segment.images.raster import ArrayRaster
 from segment.images.resize import resize_image
-from segment.inputs.discover import Part, discover, image_uri, read_part
+from segment.inputs.discover import Part, Sample, discover, image_uri, read_part
 from segment.job import Job
 from segment.models.card import ModelCard
 from segment.models.sessions import Masks
+from segment.pipeline.decoding import decode_one
 from segment.pipeline.stages import Clock
 from segment.pipeline.tiling import TiledImage
 from segment.store.client import Store
@@ -43,7 +44,7 @@ def places_of(input: str, job: Job, store: Store, sample: int | None = None) -> 
         UsageError: there are no images.
         StoreError: the store refused.
     """
-    options = job.input_options.model_copy(update={"limit": None, "sample": sample})
+    options = job.input_options.model_copy(update={"sample": sample})
     return [place for part in discover(input, options, store).parts for place in _alone(part)]
 
 
@@ -90,17 +91,17 @@ class Calibration:
         self.images = 0
         self.unusable: Counter[str] = Counter()
         self._files: list[Path] = []
+        self._encoded: set[bytes] = set()
         digest = hashlib.sha384()
         for place in places:
             try:
                 (sample,) = read_part(place.part, job.input_options, store)
-                if not sample.image and sample.fault:
-                    raise SampleError(sample.fault)
-                arrays = _network_inputs(decode_image(sample.image, card.input, job.max_pixels).pixels, card)
+                arrays = _network_inputs(decode_one(sample, card.input, job.settings), card)
             except SampleError as error:
                 self.unusable[str(error)] += 1
                 continue
             self.images += 1
+            self._encoded.add(_digest(sample))
             for array in arrays:
                 self._files.append(folder / f"{len(self._files)}.npy")
                 np.save(self._files[-1], array)
@@ -113,6 +114,11 @@ class Calibration:
                 f"range of a network's numbers: give more images (--calibrate, --images){reasons}"
             )
 
+    def count_same(self, places: Sequence[Place], job: Job, store: Store) -> int:
+        """Return how many of some places hold one of these images: their bytes are read and compared."""
+        samples = (sample for place in places for sample in read_part(place.part, job.input_options, store))
+        return sum(_digest(sample) in self._encoded for sample in samples)
+
     def __len__(self) -> int:
         """Number of arrays: of images, or of their tiles."""
         return len(self._files)
@@ -122,11 +128,15 @@ class Calibration:
         return np.load(self._files[index])  # type: ignore[no-any-return]
 
 
-def _network_inputs(image: NDArray[np.uint8], card: ModelCard) -> list[NDArray[np.uint8]]:
+def _digest(sample: Sample) -> bytes:
+    return hashlib.blake2b(sample.image, digest_size=16).digest()
+
+
+def _network_inputs(image: Picture, card: ModelCard) -> list[NDArray[np.uint8]]:
     if not card.input.tiles:
-        return [np.ascontiguousarray(resize_image(image, card.input)[np.newaxis])]
+        return [np.ascontiguousarray(resize_image(image.pixels, card.input, image.size)[np.newaxis])]
     tiles = _Tiles(card)
-    for _ in TiledImage(ArrayRaster(image), tiles, 1).strips(Clock()):
+    for _ in TiledImage(ArrayRaster(image.pixels), tiles, 1).strips(Clock()):
         pass
     return [tiles.seen[int(index)] for index in np.linspace(0, len(tiles.seen) - 1, min(TILES, len(tiles.seen)))]
 

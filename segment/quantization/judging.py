@@ -16,14 +16,24 @@ from segment.report.comparison.comparing import Against, RunComparison
 from segment.report.comparison.gate import Verdict
 from segment.report.comparison.points import points, points_span
 from segment.report.percents import percent
+from segment.scores.scored import FEW
 from segment.store.names import count
 
 _GAIN = 1.1
 
 
 def judge(found: RunComparison, asked: Asked) -> list[Verdict]:
-    """Return a verdict for each runtime: of the mIoU where images are labelled, else of the pixels that agree."""
-    return [_of_labels(one, asked) if one.change is not None else _of_pixels(one, asked) for one in found.against]
+    """Return a verdict for each runtime: of the mIoU where images are labelled, else of the pixels that agree.
+
+    An image on which the quantised model fails is in no figure, so it is a verdict of its own.
+    """
+    verdicts = [_of_labels(one, asked) if one.change is not None else _of_pixels(one, asked) for one in found.against]
+    failed = ((_runtime(one), one.matches.failed_of_a) for one in found.against)
+    return verdicts + [
+        Verdict(False, f"{name}: {count(number, 'image')} that the source segments cannot be segmented")
+        for name, number in failed
+        if number
+    ]
 
 
 def _of_labels(found: Against, asked: Asked) -> Verdict:
@@ -49,12 +59,23 @@ def _runtime(found: Against) -> str:
 
 def reservations(found: RunComparison, asked: Asked) -> Iterator[str]:
     """Yield what the images leave open, one line each."""
+    yield from found.runs[0].report.label_warnings
+    if failed := found.against[0].matches.failed_a:
+        yield f"{count(failed, 'image')} in no figure, because of an error of image or label"
+    first = found.against[0]
+    if first.change is None or first.overall.scores is None:
+        yield "no image is labelled: the price is told by pixels that change, which says nothing of right or wrong"
+        return
+    if (units := first.overall.scores.a.units) < FEW:
+        yield f"{count(units, 'labelled image')}: of fewer than {FEW} the interval is too narrow, if there is one"
     for one in found.against:
-        if one.change is None or one.overall.scores is None:
-            yield "no image is labelled: the price is told by pixels that change, which says nothing of right or wrong"
-            return
-        bounds = one.overall.scores.changes["miou"].interval
-        if bounds and -100 * bounds.low > asked.max_drop and -100 * one.change <= asked.max_drop:
+        if (one.agreement or 0.0) < asked.min_agreement:
+            yield (
+                f"{_runtime(one)}: only {percent(one.agreement or 0.0)} % of the pixels keep their class, whatever the "
+                "change of mIoU: are these the model's labels?"
+            )
+        bounds = one.overall.scores.changes["miou"].interval if one.overall.scores else None
+        if bounds and -100 * bounds.low > asked.max_drop and -100 * (one.change or 0.0) <= asked.max_drop:
             yield (
                 f"{_runtime(one)}: these images do not rule out a loss beyond {asked.max_drop:g} points: label more, "
                 "or evaluate more (--evaluate-images)"

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from segment.errors import TooManyErrors
 from segment.job import Job
 from segment.models.quantisation import Price
 from segment.models.sessions import Runtime, capabilities, resolve_runtime
 from segment.models.weights import Format
+from segment.output.error_rate import too_many_errors
 from segment.output.ledger import Ledger
 from segment.pipeline.stages import Task
 from segment.progress import Progress
+from segment.report.aggregate import RunReport
 from segment.report.comparison.comparing import ComparisonRequest, RunComparison, compare_ledgers
 from segment.runs.driver import run, task_and_plan
 from segment.store.client import Store
+from segment.store.names import shown
 from segment.store.urls import to_url
+
+# However a job is spread, and whatever it writes beside masks: these runs are of one machine, and of masks alone.
+_PLAIN = {
+    "engine": "local", "address": None, "device": "cpu", "batch_size": 1, "mask_size": "source", "keep": (),
+    "confidence": None, "confidence_maps": False, "probabilities": (), "boundary": None, "max_error_rate": 1.0,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -101,10 +111,20 @@ def price(
     ledgers = []
     for number, one in enumerate(jobs):
         output = str(folder / str(number))
-        run(one.model_copy(update={"output": output, "device": "cpu", "engine": "local", "batch_size": 1}), progress)
+        report = run(one.model_copy(update={**_PLAIN, "output": output}), progress)
+        _check_errors(report, job.max_error_rate)
         ledgers.append(Ledger(store, to_url(output)))
-    comparison = compare_ledgers(ledgers, ComparisonRequest(seed=seed))
+    found = compare_ledgers(ledgers, ComparisonRequest(seed=seed))
+    comparison = replace(found, against=tuple(one.without_store() for one in found.against))
     return Priced(comparison, [task_and_plan(ledger)[0] for ledger in ledgers])
+
+
+def _check_errors(report: RunReport, limit: float) -> None:
+    """Refuse a run with too many errors, without the advice of a run that can be resumed."""
+    if failure := too_many_errors(report.total.errors, report.total.images, report.left_out, limit):
+        name = report.run["contract"]["runtime"]["name"]
+        first = f"; the first is {shown(report.errors[0].id)}, {report.errors[0].error}" if report.errors else ""
+        raise TooManyErrors(f"{report.card.name} on {name}: {failure}{first}. Nothing was written")
 
 
 def _quantised(job: Job, card: Path, runtime: Runtime) -> Job:

@@ -21,7 +21,7 @@ from segment.quantization.pricing import in_f32, price, served_by
 from segment.quantization.quantised_card import quantised_card, quantised_name, text_of, with_price
 from segment.quantization.quantised_folder import CARD, PAGE, REFUSED, OutputFolder
 from segment.quantization.quantised_page import render_quantisation
-from segment.quantization.refusals import check_source
+from segment.quantization.refusals import check_job, check_source
 from segment.quantization.runtime_speeds import Candidate, RuntimeSpeed, measure
 from segment.quantization.trial_run import try_runtimes
 from segment.report.comparison.comparing import RunComparison
@@ -104,6 +104,7 @@ def quantise_job(
 ) -> QuantisedModel:
     """Do the same without raising where the model is refused; `note` gets lines on what is done."""
     asked.check()
+    check_job(job)
     store = Store(job.storage_options)
     card = load_card(job.model, store)
     if card.input.is_dynamic and asked.method == "nncf":
@@ -118,8 +119,10 @@ def quantise_job(
     with tempfile.TemporaryDirectory(prefix="segment-quantize-") as temporary:
         folder = Path(temporary)
         (folder / "calibration").mkdir()
-        calibration = Calibration(chosen.calibrating, job, card, store, folder / "calibration")
+        calibration = Calibration(chosen.calibrating, chosen.reading, card, store, folder / "calibration")
         notes = [*chosen.notes, *(f"{n} calibration images left out: {why}" for why, n in calibration.unusable.items())]
+        if chosen.are_apart and (same := calibration.count_same(chosen.evaluated, job, store)):
+            notes.append(f"{count(same, 'image')} calibrate and are evaluated: the price may be flattered")
         note(f"quantising with {count(calibration.images, 'image')}")
         files, settings = _quantise(card, weights, calibration, asked.method)
         made = quantised_card(card, weights, files, calibration, asked.method, settings, asked.seed)
@@ -127,12 +130,12 @@ def quantise_job(
             (folder / name).write_bytes(data)
         (folder / CARD).write_text(text_of(made), encoding="utf-8")
         located = parse_card(text_of(made), base=str(folder))
-        try_runtimes(str(folder / CARD), runtimes, calibration[0])
+        try_runtimes(folder / CARD, runtimes, calibration[0])
         note("measuring the speed")
         candidates = _candidates(card, weights, located, load_weights(located, store=store), runtimes)
         speeds = tuple(measure(candidates, calibration))
-        note(f"comparing with the source on {count(chosen.evaluated, 'image')}, {1 + len(runtimes)} runs")
-        evaluating = job.model_copy(update={"sample": chosen.sample, "limit": None})
+        note(f"comparing with the source on {count(len(chosen.evaluated), 'image')}, {1 + len(runtimes)} runs")
+        evaluating = job.model_copy(update={"sample": chosen.sample})
         priced = price(evaluating, folder / CARD, runtimes, folder, store, seed=asked.seed, progress=progress)
         verdicts = tuple(judge(priced.comparison, asked))
         notes += [*reservations(priced.comparison, asked), *gains(speeds)]
@@ -157,12 +160,14 @@ def quantise_job(
 
 @dataclass(frozen=True)
 class _Chosen:
-    """The images: those that calibrate; the job's `sample` of those that are evaluated, and their number."""
+    """The images that calibrate, the job that reads them, those that are evaluated, and the job's `sample` of these."""
 
     calibrating: list[Place]
+    reading: Job
+    evaluated: list[Place]
     sample: int | None
-    evaluated: int
     notes: list[str]
+    are_apart: bool = True
 
 
 def _choose(job: Job, asked: Asked, store: Store) -> _Chosen:
@@ -170,21 +175,20 @@ def _choose(job: Job, asked: Asked, store: Store) -> _Chosen:
     places = places_of(job.input, job, store)
     most = min(asked.evaluate_images, len(places))
     if asked.calibrate is not None:
-        sources = places_of(asked.calibrate, job.model_copy(update=_UNLABELLED), store)
-        calibrating = spread(sources, asked.images, asked.seed)
-        both = {place.name for place in calibrating} & {place.name for place in _sampled(job, store, most, places)}
-        notes = [f"{count(len(both), 'image')} calibrate and are evaluated: the price may be flattered"] * bool(both)
-        return _Chosen(calibrating, _sample(most, places), most, notes)
+        unlabelled = job.model_copy(update=_UNLABELLED)
+        calibrating = spread(places_of(asked.calibrate, unlabelled, store), asked.images, asked.seed)
+        return _Chosen(calibrating, unlabelled, _sampled(job, store, most, places), _sample(most, places), [])
     if len(places) < 2 * FEWEST_IMAGES:
-        calibrating = spread(places, asked.images, asked.seed)
-        words = f"{len(places)} images are too few to part: those that calibrate are evaluated, too, which may flatter"
-        return _Chosen(calibrating, _sample(most, places), most, [words])
+        calibrating, evaluated = spread(places, asked.images, asked.seed), _sampled(job, store, most, places)
+        words = f"too few to part, {count(len(places), 'image')}: those that calibrate are evaluated, too"
+        return _Chosen(calibrating, job, evaluated, _sample(most, places), [f"{words}, which may flatter"], False)
     calibrators = min(asked.images, len(places) // 2)
     most = min(most, len(places) - calibrators)
-    evaluated = {place.name for place in _sampled(job, store, most, places)}
-    others = [place for place in places if place.name not in evaluated]
+    evaluated = _sampled(job, store, most, places)
+    names = {place.name for place in evaluated}
+    others = [place for place in places if place.name not in names]
     words = f"{calibrators} of {len(places):,} images calibrate, {most:,} others are evaluated"
-    return _Chosen(spread(others, calibrators, asked.seed), _sample(most, places), most, [words])
+    return _Chosen(spread(others, calibrators, asked.seed), job, evaluated, _sample(most, places), [words])
 
 
 def _sample(most: int, places: list[Place]) -> int | None:

@@ -1,8 +1,9 @@
-"""Models that are not quantised, and why, in words."""
+"""Models and jobs that are not quantised, and why, in words."""
 
 from __future__ import annotations
 
 from segment.errors import ModelError, UsageError
+from segment.job import Job
 from segment.models.card import ModelCard
 from segment.models.quantisation import Method
 from segment.models.sessions.inspection import inspect_graph
@@ -10,6 +11,21 @@ from segment.models.weights import Weights
 
 # Of ONNX, and of OpenVINO's IR.
 _QUANTISED = ("QuantizeLinear", "DequantizeLinear", "FakeQuantize", "ConvInteger", "MatMulInteger")
+
+
+def check_job(job: Job) -> None:
+    """Refuse what a job asks for and quantisation would not do.
+
+    Raises:
+        UsageError: the message says what to do.
+    """
+    if job.limit is not None or job.sample is not None:
+        raise UsageError(
+            "limit and sample choose images of a run, and quantisation chooses its own: leave them out, and say how "
+            "many by --images and --evaluate-images"
+        )
+    if job.device not in ("auto", "cpu"):
+        raise UsageError(f"device = {job.device!r}: what INT8 costs and gains is measured on CPUs. Leave it out")
 
 
 def check_source(card: ModelCard, weights: Weights, method: Method) -> None:

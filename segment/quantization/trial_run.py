@@ -2,56 +2,64 @@
 
 from __future__ import annotations
 
-import contextlib
-import multiprocessing
-import signal
+import os
 from collections.abc import Sequence
-from multiprocessing.connection import Connection
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from segment.errors import ModelError, SegmentError
-from segment.models.card import load_card
+from segment.models.card import ModelCard, load_card
 from segment.models.sessions import Runtime, open_session
-from segment.models.weights import load_weights
+from segment.models.sessions.apart_process import given_apart, run_apart, tell
+from segment.models.weights import Weights, load_weights
 
+_SECONDS = 600.0  # after which the process is killed
 _OTHER = {"openvino": "onnxruntime", "onnxruntime": "openvino"}
 
 
-def try_runtimes(card: str, runtimes: Sequence[Runtime], images: NDArray[np.uint8]) -> None:
+def try_runtimes(card: Path, runtimes: Sequence[Runtime], images: NDArray[np.uint8]) -> None:
     """Segment images by a card on each runtime, in another process.
 
     Raises:
-        ModelError: a runtime crashed.
+        ModelError: a runtime failed, crashed, or took too long.
     """
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_try, args=(card, runtimes, images, theirs), daemon=True)
-    process.start()
-    theirs.close()
-    tried = 0
-    try:
-        with contextlib.suppress(EOFError):  # the process has ended
-            while ours.recv():
-                tried += 1
-        process.join()
-    finally:
-        process.kill()
-    if tried < len(runtimes):
-        runtime, code = runtimes[tried], process.exitcode or 0
-        how = signal.strsignal(-code) if code < 0 else f"exit code {code}"
-        other = _OTHER[runtime.name]
-        raise ModelError(
-            f"{runtime.name} {runtime.version} crashes on the quantised graph ({how}): try another --method, or "
-            f"quantise for {other} alone (--runtime {other}), and run the card with the same option"
-        )
+    done, end = run_apart(__name__, (str(card), list(runtimes), images), _SECONDS)
+    reasons = [*(event["reason"] for event in done), f"the process that tried it {end}"]
+    for runtime, reason in zip(runtimes, reasons, strict=False):
+        if reason:
+            is_onnx = load_card(str(card)).weights[0].url.endswith(".onnx")
+            raise ModelError(
+                f"{runtime.name} {runtime.version} cannot run the quantised graph: {reason}. "
+                f"{_advice(runtime, is_onnx=is_onnx)}"
+            )
 
 
-def _try(card: str, runtimes: Sequence[Runtime], images: NDArray[np.uint8], told: Connection) -> None:
-    found = load_card(card)
-    weights = load_weights(found)
+def _advice(runtime: Runtime, *, is_onnx: bool) -> str:
+    if not is_onnx:  # openvino alone reads it
+        return "Try --method onnxruntime"
+    other = _OTHER[runtime.name]
+    return (
+        f"Try --method nncf, or quantise for {other} alone (--runtime {other}), and run the card with the same option"
+    )
+
+
+def main() -> None:
+    """Run in the process: print a line after each runtime, with the reason if it failed."""
+    reference, runtimes, images = given_apart()
+    card = load_card(reference)
+    weights = load_weights(card)
     for runtime in runtimes:
-        with contextlib.suppress(SegmentError):  # which the command meets, too, and tells
-            open_session(found, weights, runtime, sanity_check=False).predict(images)
-        told.send(True)
+        tell(reason=_tried(card, weights, runtime, images))
+    os._exit(0)  # as worker processes do: threads of libraries may abort the regular end
+
+
+def _tried(card: ModelCard, weights: Weights, runtime: Runtime, images: NDArray[np.uint8]) -> str:
+    try:
+        open_session(card, weights, runtime, sanity_check=False).predict(images)
+    except SegmentError:
+        return ""  # the command meets it, too, and tells
+    except Exception as error:  # each runtime has its own types
+        return str(error).strip().split("\n", 1)[0] or type(error).__name__
+    return ""

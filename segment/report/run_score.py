@@ -39,6 +39,7 @@ class RunScore:
         units: what resamples draw: `images`, or `groups`.
         without_slice: images in no slice.
         resamples: number; 0 for no intervals.
+        seed: of the resamples.
     """
 
     report: RunReport
@@ -48,6 +49,7 @@ class RunScore:
     units: str = "images"
     without_slice: int = 0
     resamples: int = 0
+    seed: int = 0
 
     @property
     def miou(self) -> float | None:
@@ -213,7 +215,7 @@ def _score_images(ledger: Ledger, plan: Plan, report: RunReport, protocol: Proto
     )
     check_counts(ledger, report, overall.scores.total)
     kind = "groups" if units.are_groups else "images"
-    return RunScore(report, protocol, overall.result(), of_slices, kind, without, asked.resamples)
+    return RunScore(report, protocol, overall.result(), of_slices, kind, without, asked.resamples, asked.seed)
 
 
 def check_counts(ledger: Ledger, report: RunReport, total: Confusion) -> None:

@@ -93,6 +93,7 @@ def to_json(found: RunScore) -> dict[str, Any]:
         "convention": found.protocol.convention,
         "scored_at": report.run["scored_at"],
         "resamples": found.resamples,
+        "seed": found.seed if found.resamples else None,
         "level": LEVEL if found.resamples else None,
         "unit": found.units,
         "notes": found.notes,

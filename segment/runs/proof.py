@@ -125,12 +125,20 @@ def _choose(job: Job, tried: Sequence[Tried], reference: Tried, progress: Progre
         first = reference
     best = first
     for each in tried[1:]:
-        if each.agreement is not None and not _disagrees(each, job) and each.seconds * _GAIN < best.seconds:
+        if _can_replace(each, first, job) and not _disagrees(each, job) and each.seconds * _GAIN < best.seconds:
             best = each
     if best is not first:
         name, other = _names(best.runtime, first.runtime)
         progress.note(f"{name} is used: {first.seconds / best.seconds:.1f} times as fast as {other}")
     return best.runtime
+
+
+def _can_replace(tried: Tried, first: Tried, job: Job) -> bool:
+    """Return whether a runtime may take the place of the first: it was compared, and the job leaves its change open."""
+    asked = [(job.runtime, "name"), (job.device, "device"), (job.precision, "precision")]
+    fixed = [field for value, field in asked if value != "auto"]
+    alike = all(getattr(tried.runtime, field) == getattr(first.runtime, field) for field in fixed)
+    return alike and tried.agreement is not None
 
 
 def _disagrees(tried: Tried, job: Job) -> bool:

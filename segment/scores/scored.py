@@ -52,7 +52,8 @@ class Scored:
         figures: the scores that are one number, by name (`metrics.conventions.FIGURES`); NaN where undefined.
         intervals: of 95 %, by figure; empty where there are none.
         class_intervals: of each class's IoU.
-        unlabelled: share of the resamples without a label of the class, by class: these are not in its interval.
+        unlabelled: share of the resamples without a label of the class, by class: these are not in its interval. Of a
+            few units some resamples draw none: these are in no interval, and not counted here.
         boundary: boundary IoU; None for a run without, or where the classes are not those of the run.
     """
 
@@ -134,12 +135,14 @@ class Draws:
 
 def with_intervals_of(point: Scored, draws: Draws) -> Scored:
     """Return a score with the intervals of its resamples."""
-    missing = (draws.score.labelled == 0) & (point.score.labelled > 0)
+    labelled = draws.score.labelled
+    held = labelled.any(axis=1)
+    missing = (labelled[held] == 0) & (point.score.labelled > 0)
     return replace(
         point,
         intervals={name: interval(values) for name, values in draws.figures.items()},
         class_intervals=tuple(interval(values) for values in draws.score.iou.T),
-        unlabelled=tuple(missing.mean(axis=0).tolist()),
+        unlabelled=tuple(missing.mean(axis=0).tolist()) if held.any() else (),
     )
 
 

@@ -137,6 +137,23 @@ def test_a_rival_that_is_faster_is_taken(
     assert decide(monkeypatch, place, OPENVINO, [own, tried(ORT, 500, seconds), own])[0] == OPENVINO
 
 
+@pytest.mark.parametrize(
+    ("chosen", "changes", "taken"),
+    [
+        (BF16, {"precision": "bf16"}, BF16),
+        (CUDA, {"device": "cuda"}, CUDA),
+        (BF16, {"runtime": "openvino"}, OPENVINO),  # its precision is left open
+        (BF16, {}, OPENVINO),
+    ],
+)
+def test_what_the_user_asks_for_stays_where_f32_on_the_cpu_is_faster(
+    place: Place, chosen: Runtime, changes: dict[str, Any], taken: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reference = ORT if chosen == CUDA else OPENVINO
+    both = [tried(chosen, 1000), tried(reference, 1000, 0.5)]
+    assert decide(monkeypatch, place, chosen, both, **changes)[0] == taken
+
+
 def test_a_gpu_that_disagrees_or_fails_is_refused(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     for first in (tried(CUDA, 900), Tried(CUDA, reason="no kernel image is available")):
         with pytest.raises(ModelError, match=r"cuda: (90.00 %|no kernel).* Use --device cpu"):

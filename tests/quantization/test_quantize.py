@@ -15,16 +15,15 @@ import pytest
 import segment as api
 from segment.cli.app import Stopped
 from segment.drafts.drafting import draft_card
-from segment.errors import ModelError, SegmentError, UsageError
+from segment.errors import ModelError, SegmentError, TooManyErrors, UsageError
 from segment.job import Job
-from segment.models.card import ModelCard, load_card
-from segment.models.sessions.ports import Port
+from segment.models.card import load_card
+from segment.models.sessions import Runtime
 from segment.models.weights import load_weights
-from segment.quantization import quantizing
+from segment.quantization import pricing, quantizing, trial_run
 from segment.quantization.asked import Asked
-from segment.quantization.calibration import TILES, Calibration, places_of, spread
+from segment.quantization.calibration import Calibration, places_of, spread
 from segment.quantization.judging import gains, judge, reservations
-from segment.quantization.network_input import NetworkInputs
 from segment.quantization.quantizing import QuantisedModel, quantise_job
 from segment.quantization.runtime_speeds import RuntimeSpeed
 from segment.quantization.static_qdq import quantise_onnx
@@ -68,6 +67,8 @@ def test_the_masks_stay_and_the_price_is_that_of_other_images(made: QuantisedMod
     source, *quantised = made.comparison.runs
     assert [run.report.run["contract"]["runtime"]["name"] for run in quantised] == ["openvino", "onnxruntime"]
     assert source.report.run["contract"]["runtime"]["precision"] == "f32"
+    asked = [runtime.precision for runtime in pricing.served_by(asked_of(folder), "onnx")]
+    assert [run.report.run["contract"]["runtime"]["precision"] for run in quantised] == asked
     for against in made.comparison.against:
         assert len(against.pairs) == IMAGES // 2
         assert against.agreement is not None
@@ -75,9 +76,13 @@ def test_the_masks_stay_and_the_price_is_that_of_other_images(made: QuantisedMod
         assert against.change is not None
         assert abs(against.change) < 0.02
     chosen = quantizing._choose(asked_of(folder), Asked(), Store())
-    evaluated = set(made.comparison.against[0].pairs.a.ids.to_pylist())
-    assert len(evaluated) == len(chosen.calibrating) == IMAGES // 2
-    assert not evaluated & {place.name.rpartition("/")[2] for place in chosen.calibrating}
+    calibrating = {place.name.rpartition("/")[2] for place in chosen.calibrating}
+    assert len(calibrating) == IMAGES // 2
+    for against in made.comparison.against:  # the outputs of the runs are gone
+        evaluated = against.images()["id"].to_pylist()
+        assert len(evaluated) == IMAGES // 2
+        assert not calibrating & {*evaluated}
+    assert "changed most" in made.comparison._repr_markdown_()
 
 
 def test_the_card_runs_and_says_how_its_weights_were_made(made: QuantisedModel, folder: Place) -> None:
@@ -123,9 +128,18 @@ def test_the_loss_decides_and_the_interval_is_told(made: QuantisedModel) -> None
     lost = [one.change is not None and one.change < 0 for one in found.against]
     assert [not verdict.passed for verdict in judge(found, Asked(max_drop=0.0))] == lost
     worst = max(-100 * (one.change or 0) for one in found.against)
-    told = list(reservations(found, Asked(max_drop=max(worst, 0.0))))
+    few, *told = reservations(found, Asked(max_drop=max(worst, 0.0)))
+    assert "8 labelled images: of fewer than 30" in few
     assert told
     assert all("do not rule out" in line for line in told)
+    strict = list(reservations(found, Asked(max_drop=100, min_agreement=1.0)))
+    assert sum("are these the model's labels?" in line for line in strict) == len(found.against)
+    failed = [replace(one, matches=replace(one.matches, failed_of_a=1, failed_a=2)) for one in found.against]
+    failing = replace(found, against=tuple(failed))
+    assert [one.words for one in judge(failing, Asked(max_drop=100)) if not one.passed] == [
+        f"{name}: 1 image that the source segments cannot be segmented" for name in ("openvino", "onnxruntime")
+    ]
+    assert next(reservations(failing, Asked())).startswith("2 images in no figure")
     bare = [replace(one, overall=replace(one.overall, scores=None)) for one in found.against]
     unlabelled = replace(found, against=tuple(bare))
     assert [one.passed for one in judge(unlabelled, Asked(min_agreement=1.0))] == [False, False]
@@ -133,49 +147,16 @@ def test_the_loss_decides_and_the_interval_is_told(made: QuantisedModel) -> None
     assert "no image is labelled" in next(reservations(unlabelled, Asked()))
 
 
-def test_the_same_images_give_the_same_bytes(tmp_path: Path, folder: Place) -> None:
+def test_the_same_images_give_the_same_bytes(tmp_path: Path, folder: Place, made: QuantisedModel) -> None:
+    assert made.accepted
     card = load_card(str(folder.card_path))
     weights, asked = load_weights(card, str(folder.weights_path)), asked_of(folder)
     places = places_of(asked.input, asked, Store())
     first, again, other = (spread(places, 8, seed) for seed in (0, 0, 1))
     assert first == again != other
-    calibration = Calibration(first, asked, card, Store(), tmp_path)
-    assert quantise_onnx(card, weights, calibration) == quantise_onnx(card, weights, calibration)
-
-
-def test_the_network_is_calibrated_with_what_a_session_gives_it(tmp_path: Path, folder: Place) -> None:
-    plain = load_card(str(folder.card_path))
-    changes = {"channels": "BGR", "maximum": 1, "mean": (0.4, 0.5, 0.6), "std": (0.2, 0.3, 0.4)}
-    card = plain.model_copy(update={"input": plain.input.model_copy(update=changes)})
-    asked = asked_of(folder)
-    calibration = Calibration(places_of(asked.input, asked, Store()), asked, card, Store(), tmp_path)
-    inputs = NetworkInputs(card, Port(("image",), "float32", None), calibration)
-    images = calibration[0][..., ::-1].astype(np.float64) / 255  # RGB, as the image is
-    expected = (images - card.input.mean) / card.input.std
-    if card.input.layout == "NCHW":
-        expected = expected.transpose(0, 3, 1, 2)
-    np.testing.assert_allclose(inputs[0], expected, atol=1e-5)
-
-
-def with_tiles(card: ModelCard) -> ModelCard:
-    values = card.model_dump(mode="json", exclude_defaults=True)
-    values["input"].pop("resize", None)
-    return ModelCard.model_validate(values | {"input": values["input"] | {"tiles": {}}})
-
-
-def test_a_card_with_tiles_is_calibrated_with_tiles(tmp_path: Path) -> None:
-    place = Place(tmp_path)
-    card = with_tiles(load_card(str(place.card_path)))
-    large = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
-    for number in range(8):
-        place.write(f"{number}.png", png(large))
-    asked, folder = place.job(), tmp_path / "arrays"
-    folder.mkdir()
-    calibration = Calibration(places_of(asked.input, asked, Store()), asked, card, Store(), folder)
-    assert (calibration.images, len(calibration)) == (8, 8 * TILES)
-    tile = calibration[0][0]
-    assert tile.shape == (card.input.height, card.input.width, 3)
-    np.testing.assert_array_equal(tile, large[: tile.shape[0], : tile.shape[1]])
+    chosen = quantizing._choose(asked, Asked(), Store())
+    calibration = Calibration(chosen.calibrating, chosen.reading, card, Store(), tmp_path)
+    assert quantise_onnx(card, weights, calibration) == (folder.output / "blocks-int8.onnx").read_bytes()
 
 
 @pytest.fixture
@@ -192,26 +173,37 @@ def asking(place: Place, *more: str) -> tuple[str, ...]:
 
 
 def test_a_loss_beyond_the_limit_is_refused_unless_forced(place: Place, segment: Call) -> None:
-    strict = ("--min-agreement", "1", "--runtime", "onnxruntime")
     with working_here():
-        refused = segment(*asking(place, *strict))
-        assert refused.code == 1
-        assert "beyond --min-agreement 1" in refused.err
-        assert "those that calibrate are evaluated, too" in refused.out
+        with pytest.raises(SegmentError, match="beyond --min-agreement 1"):
+            api.quantize(place.job(), min_agreement=1.0)
         assert [file.name for file in place.output.iterdir()] == ["refused.html"]
-        forced = segment(*asking(place, *strict, "--force"))
-        assert forced.code == 0
+        forced = segment(*asking(place, "--min-agreement", "1", "--runtime", "onnxruntime", "--force"))
+    assert forced.code == 0
+    assert "FAIL" in forced.out
+    assert "those that calibrate are evaluated, too" in forced.out
     assert sorted(file.suffix for file in place.output.iterdir()) == [".html", ".onnx", ".toml"]
     assert not (place.output / "refused.html").exists()
     card = tomllib.loads((place.output / "card.toml").read_text())
     assert "miou_after" not in card["quantisation"]["price"][0]
 
 
+def test_the_command_ends_with_1_where_the_model_is_refused(
+    made: QuantisedModel, place: Place, segment: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    verdict = replace(made.verdicts[0], passed=False)
+    refused = replace(made, accepted=False, verdicts=(verdict,))
+    monkeypatch.setattr(quantizing, "quantise_job", lambda *_, **__: refused)
+    found = segment(*asking(place))
+    assert found.code == 1
+    assert f"error: not written: {verdict.words}" in found.err
+    assert "card:" not in found.out
+
+
 def test_what_breaks_it_off_leaves_nothing(place: Place, segment: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     def stop(*_: Any) -> None:
         raise Stopped(2)
 
-    monkeypatch.setattr(quantizing, "measure", stop)
+    monkeypatch.setattr(quantizing, "try_runtimes", stop)
     stopped = segment(*asking(place))
     assert stopped.code == 130
     assert "nothing was written" in stopped.err
@@ -263,6 +255,32 @@ def test_what_cannot_be_done_is_refused_in_words(
     assert (sorted(place.output.iterdir()) if place.output.exists() else None) == before
 
 
+@pytest.mark.parametrize("values", [{"limit": 3}, {"sample": 3}, {"device": "cuda"}])
+def test_what_a_job_asks_in_vain_is_refused(folder: Place, values: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=next(iter(values))):
+        api.quantize(asked_of(folder, **values))
+
+
+def test_advice_is_of_what_may_work() -> None:
+    runtimes = {name: Runtime(name, "cpu", "f32", "1") for name in ("openvino", "onnxruntime")}
+    assert "--runtime onnxruntime" in trial_run._advice(runtimes["openvino"], is_onnx=True)
+    assert "--runtime openvino" in trial_run._advice(runtimes["onnxruntime"], is_onnx=True)
+    assert trial_run._advice(runtimes["openvino"], is_onnx=False) == "Try --method onnxruntime"
+
+
+def test_labels_of_another_size_are_refused_without_the_advice_of_a_run(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for image in place.images.iterdir():
+        place.write(image.name, image.read_bytes(), png(np.zeros((5, 5), np.uint8)))
+    monkeypatch.setattr(quantizing, "_quantise", lambda *_: ({"w.onnx": place.weights_path.read_bytes()}, "none"))
+    monkeypatch.setattr(quantizing, "measure", lambda *_: [])
+    with working_here(), pytest.raises(TooManyErrors, match=r"8 of 8 images failed, more than .* label") as caught:
+        api.quantize(place.job(max_error_rate=0.5))
+    assert "--update" not in str(caught.value)
+    assert not place.output.exists()
+
+
 def test_limits_are_checked_first() -> None:
     for wrong in ({"max_drop": -1.0}, {"max_drop": float("nan")}, {"min_agreement": 2.0}, {"images": 0}):
         with pytest.raises(UsageError):
@@ -309,12 +327,6 @@ def test_a_runtime_that_crashes_is_refused_in_words(shared: Path, tmp_path: Path
     model = shared / "models" / "strangers" / "SINet.onnx"  # openvino 2026.4 crashes on it in INT8
     (tmp_path / "sinet.toml").write_text(draft_card(str(model)).text)
     values = {"input": shared / "camvid" / "calibration", "model": tmp_path / "sinet.toml", "weights": model}
-    with pytest.raises(ModelError, match=r"openvino .* crashes on the quantised graph .Segmentation fault.*--runtime"):
+    with pytest.raises(ModelError, match=r"openvino .* cannot run the quantised graph: .* ended by SIGSEGV.*--runtime"):
         quantise_job(Job(output=tmp_path / "int8", **values), Asked(images=8, evaluate_images=8))
     assert not (tmp_path / "int8").exists()
-
-
-def test_the_python_call_raises_where_the_command_fails(place: Place) -> None:
-    refused = place.job()
-    with working_here(), pytest.raises(SegmentError, match="beyond --min-agreement"):
-        api.quantize(refused, min_agreement=1.0)

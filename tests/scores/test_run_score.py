@@ -277,6 +277,20 @@ def test_a_class_that_many_resamples_miss_is_told() -> None:
     assert any(line.startswith("Road: no label in 3") for line in found.notes(CARD.classes.names))
 
 
+def test_resamples_that_draw_no_image_are_in_no_interval_and_blamed_on_no_class() -> None:
+    """Of three images these are 5 % of the resamples."""
+    matrices = np.zeros((3, 5, 4), np.int64)
+    matrices[:, 0, 0], matrices[:, 1, 1], matrices[:, 1, 0] = (10, 20, 30), 5, (1, 0, 2)
+    empty = Bootstrap(1000).draws(np.arange(3)).sum(axis=0) == 0
+    assert empty.mean() == pytest.approx(np.exp(-3), abs=0.02)
+    found = scored(counts_of(matrices), Protocol(regroup(CARD.classes), "omz", "omz"), 1000, block=3)
+    assert found.unlabelled == (0, 0, 0, 0)
+    assert len(found.notes(CARD.classes.names)) == 1
+    bounds = found.intervals["miou"]
+    assert bounds is not None
+    assert 0.7 < bounds.low < (found.miou or 0) < bounds.high < 1.01
+
+
 # --- slices ----------------------------------------------------------------------------------------------------------
 
 IDS = pa.chunked_array([["b/x/1.png", "a/2.png"], ["a/3.png", "4.png"]])

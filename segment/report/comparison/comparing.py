@@ -89,6 +89,8 @@ class Against:
         without_slice: images in no slice.
         units: what resamples draw: `images`, or `groups`.
         resamples: number; 0 for no intervals.
+        seed: of the resamples.
+        stored: id, width and height of all images; None to read them from the store when they are asked for.
     """
 
     a: ComparedRun
@@ -103,6 +105,8 @@ class Against:
     without_slice: int = 0
     units: str = "images"
     resamples: int = 0
+    seed: int = 0
+    stored: pa.Table | None = None
 
     @property
     def agreement(self) -> float | None:
@@ -122,8 +126,7 @@ class Against:
             chosen: numbers of the images; None for all, whose ids are read from the store.
         """
         numbers = np.arange(len(self.pairs)) if chosen is None else np.array(chosen, np.intp)
-        read = functools.partial(part_tables, self.a.ledger, self.a.plan, columns=["id", "width", "height"])
-        stored = rows_at(self.a.rows, self.pairs.rows_a[numbers], read)
+        stored = self._stored(numbers)
         mious = self.pairs.mious[:, numbers]
         columns = {
             "agreement": self.pairs.agreement[numbers],
@@ -136,6 +139,16 @@ class Against:
             {"id": stored["id"], "pixels": pixels}
             | {name: pa.array(values, from_pandas=True) for name, values in columns.items()}
         )
+
+    def _stored(self, numbers: NDArray[np.intp]) -> pa.Table:
+        if self.stored is not None:
+            return self.stored.take(pa.array(numbers))
+        read = functools.partial(part_tables, self.a.ledger, self.a.plan, columns=["id", "width", "height"])
+        return rows_at(self.a.rows, self.pairs.rows_a[numbers], read)
+
+    def without_store(self) -> Against:
+        """Return the same with the ids of all images in memory: the outputs of the runs may go."""
+        return replace(self, stored=self._stored(np.arange(len(self.pairs))))
 
     def changed_most(self, number: int) -> list[int]:
         """Return the images with the lowest agreement, lowest first; none of those without a changed pixel."""
@@ -252,6 +265,7 @@ def _against(a: ComparedRun, b: ComparedRun, asked: ComparisonRequest) -> Agains
         without,
         "groups" if units.are_groups else "images",
         asked.resamples,
+        asked.seed,
     )
 
 

@@ -201,6 +201,7 @@ def _against_json(found: Against) -> dict[str, Any]:
         "baseline": found.a.letter,
         "convention": found.protocols[0].convention if scores else None,
         "resamples": found.resamples,
+        "seed": found.seed if found.resamples else None,
         "unit": found.units,
         "only_in_a": matches.only_a,
         "only_in_b": matches.only_b,
