@@ -106,7 +106,7 @@ class RuntimeOptions(BaseModel):
         ge=0,
         le=1,
         description="Share of pixels, 0-1, that must be as in f32 on a CPU, on the first images: below it `auto` takes "
-        "f32, and a GPU is refused.",
+        "f32, and a GPU is refused. 0 compares nothing.",
     )
     batch_size: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = Field(
         "auto", description="Images per call of the model; `auto` is 1 on CPUs and is measured on GPUs."

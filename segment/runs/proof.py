@@ -41,9 +41,9 @@ def prove(
 ) -> tuple[Runtime, Proof | None]:
     """Try a runtime on the first images, and compare its masks with those of f32 on a CPU.
 
-    Where less than `min_agreement` of the pixels are the same, `precision = "auto"` falls back to f32. On CPUs and in
-    long runs, `runtime = "auto"` takes another runtime if it agrees and is faster. A choice of the user is not
-    replaced.
+    Where less than `min_agreement` of the pixels are the same (0: nothing is tried), `precision = "auto"` falls back to
+    f32. On CPUs and in long runs, `runtime = "auto"` takes another runtime if it agrees and is faster. A choice of the
+    user is not replaced.
 
     Returns:
         The runtime of the run; and what was found, None if there was nothing to compare.
@@ -56,6 +56,8 @@ def prove(
             f"warning: {chosen.device} was never run on a real GPU when this version was made; `jobs/gpu_check.sh` in "
             "the repository tries all of it on yours"
         )
+    if not job.min_agreement:
+        return chosen, None
     nodes = engine.nodes()
     runtime = "auto" if chosen.device != "cpu" else job.runtime
     reference = resolve_runtime(weights.format, runtime, "cpu", "f32", nodes=nodes)

@@ -210,6 +210,12 @@ def test_a_network_that_bf16_changes_runs_in_f32(tmp_path: Path, shared: Path) -
     assert "warning: f32 is used, as bf16 agrees less than --min-agreement (0.99)" in notes.lines
 
 
+def test_nothing_is_tried_if_no_agreement_is_asked_for(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    job, card, weights, plan = given(place, min_agreement=0.0)
+    monkeypatch.setattr(proof, "try_runtimes", None)
+    assert prove(job, card, weights, BF16, plan, LocalEngine(1), Store(), Notes()) == (BF16, None)
+
+
 def test_f32_of_an_explicit_runtime_needs_no_proof(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     job, card, weights, plan = given(place, runtime="onnxruntime")
     monkeypatch.setattr(proof, "try_runtimes", None)
