@@ -112,7 +112,7 @@ def _size(card: ModelCard, number: int) -> tuple[int, int]:
 
 
 def run_on(make: MakeEngine, job: segment.Job, progress: Progress | None = None) -> segment.RunReport:
-    """Run a job on this engine, whatever the job says, without the proof of what `auto` chooses, which takes seconds."""
+    """Run a job on this engine, whatever the job says; without the proof of what `auto` chooses: it takes seconds."""
     job = job.model_copy(update={"min_agreement": 0.0})
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("segment.runs.lazy_engine.make_engine", lambda job, images: make())
