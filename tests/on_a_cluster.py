@@ -30,6 +30,6 @@ if __name__ == "__main__":
         split = Path(output).name == "split"
         segment.runs.lazy_engine.make_engine = lambda job, images, split=split: RayEngine(split=split)
         values = {**segment.job.read_job_file(sys.argv[2]), "output": output}
-        report = segment.runs.driver.run(segment.job.make_job(values))
+        report = segment.runs.driver.run(segment.job.make_job({**values, "min_agreement": 0}))
         print(output, report.total.images, report.total.errors, flush=True)
     ray.shutdown()
