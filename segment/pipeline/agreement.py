@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import statistics
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -19,7 +18,6 @@ from segment.metrics import Confusion, score
 from segment.models.sessions import Runtime
 from segment.models.sessions.apart_process import given_apart, run_apart, tell
 from segment.models.weights import Weights
-from segment.output.results import Stage
 from segment.output.tables import ImageRow
 from segment.pipeline.stages import Clock, Task
 from segment.pipeline.worker import Worker, load_worker, read_planned
@@ -119,22 +117,6 @@ def main() -> None:
     os._exit(0)  # as worker processes do: threads of libraries may abort the regular end
 
 
-class _Cpu(Clock):
-    """Counts CPU seconds of this process where the model runs on a CPU."""
-
-    def __init__(self, device: str) -> None:
-        super().__init__()
-        self._now = time.process_time if device == "cpu" else time.perf_counter
-
-    @contextmanager
-    def __call__(self, stage: Stage) -> Iterator[None]:
-        start = self._now()
-        try:
-            yield
-        finally:
-            self.seconds[stage] += self._now() - start
-
-
 @dataclass
 class _Contender:
     """A worker on one runtime, and its rows so far."""
@@ -159,7 +141,7 @@ class _Contender:
         if self.worker is None:
             return
         tell(begun=asdict(self.tried.runtime))
-        clock = _Cpu(self.tried.runtime.device)
+        clock = Clock(time.process_time if self.tried.runtime.device == "cpu" else time.perf_counter)
         try:
             (row,) = self.worker.rows(part, [sample], clock)
         except Exception as error:  # each runtime has its own types

@@ -7,7 +7,7 @@ of its own; the bytes are the same.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
@@ -122,13 +122,17 @@ class Frames:
 class Clock:
     """Adds up the seconds of each stage of a part.
 
+    Args:
+        now: tells the time, in seconds: by default that which passes.
+
     Attributes:
         began: when it was made, in seconds since 1970.
         seconds: by stage.
         memory, tiles, tiles_left, seconds_left: see `PartResult`; whoever runs the model sets them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
+        self._now = now
         self.began = time.time()
         self.memory = self.tiles = self.tiles_left = 0
         self.seconds_left = 0.0
@@ -136,11 +140,11 @@ class Clock:
 
     @contextmanager
     def __call__(self, stage: Stage) -> Iterator[None]:
-        start = time.perf_counter()
+        start = self._now()
         try:
             yield
         finally:
-            self.seconds[stage] += time.perf_counter() - start
+            self.seconds[stage] += self._now() - start
 
 
 def decode(samples: Sequence[Sample], task: Task) -> Frames:
