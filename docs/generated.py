@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from enum import Enum
 from typing import Any
 
 import pyarrow as pa
@@ -128,7 +129,9 @@ def _parameter(item: Any) -> tuple[str, str]:
     words = text((item.help or "").replace("\\[", "["))
     if item.param_type_name == "argument":
         return f"`{item.name.upper()}`", words
-    choices = [str(getattr(choice, "value", choice)) for choice in getattr(item.type, "choices", ())]
+    annotation = item.type_descriptor.annotation
+    is_choice = inspect.isclass(annotation) and issubclass(annotation, Enum)
+    choices = [str(choice.value) for choice in annotation] if is_choice else []
     facts = [", ".join(choices)] if choices else []
     if item.show_default and isinstance(item.default, str | int | float) and item.default is not False:
         facts.append(f"default: {getattr(item.default, 'value', item.default)}")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import html
+import io
 import json
 import os
 import re
@@ -20,6 +21,7 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
+from PIL import Image
 from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
 from rich.terminal_theme import SVG_EXPORT_THEME
@@ -33,7 +35,8 @@ TERMINAL, PAGE, PAGE_FACTS = (PICTURES / name for name in ("terminal.svg", "repo
 TEMPLATES = ROOT / "segment" / "report" / "templates"
 COMMAND = "segment run demo-output/scenes-webdataset out --model demo-streets"
 COLUMNS = 80
-SIZE = {"width": 1280, "height": 1000}  # of the screenshot, in CSS pixels
+WIDTH, GALLERY = 1200, 640  # of the screenshot, and of the part of its gallery that it shows, in CSS pixels
+_VARYING = re.compile(r"^#/# images|^limit |\b(bf16|f16|f32)\b|^mIoU on ")  # progress, bottleneck, automatic precision
 _FONTS = re.compile(r"@font-face \{\{.*?\}\}\n*", re.DOTALL)  # rich's come from another host
 
 
@@ -45,7 +48,7 @@ def printed(folder: Path, scenes: int = 64) -> str:
     ended = subprocess.run(
         here, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=True
     )
-    lines = ended.stdout.splitlines()
+    lines = ended.stdout.replace(f"{folder}/", "").splitlines()
     return "\n".join(line for n, line in enumerate(lines) if n == 0 or words(line) != words(lines[n - 1]))
 
 
@@ -60,11 +63,12 @@ def to_svg(text: str) -> str:
 
 
 def words_of_svg(svg: str) -> list[str]:
-    """The lines of a terminal's picture, each as `words` has it."""
+    """The lines of a terminal's picture, each as `words` has it, but for those that not every machine prints."""
     lines: dict[float, list[tuple[float, str]]] = {}
     for x, y, text in re.findall(r'<text class="terminal-r\d+" x="([\d.]+)" y="([\d.]+)"[^>]*>(.*?)</text>', svg):
         lines.setdefault(float(y), []).append((float(x), html.unescape(text)))
-    return [found for _, line in sorted(lines.items()) if (found := words("".join(text for _, text in sorted(line))))]
+    found = (words("".join(text for _, text in sorted(line))) for _, line in sorted(lines.items()))
+    return [line for line in found if line and not _VARYING.search(line)]
 
 
 def words(line: str) -> str:
@@ -83,15 +87,23 @@ def facts_of_page(page: str) -> dict[str, object]:
 
 
 def photograph(page: Path, to: Path) -> None:
-    """Take a picture of the top of a page, as Chromium shows it in a bright theme."""
+    """Take a picture of a page's top and, below it, of its gallery, as Chromium shows them in a bright theme."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        window = browser.new_page(viewport=SIZE, color_scheme="light")
+        window = browser.new_page(viewport={"width": WIDTH, "height": 1000}, color_scheme="light")
         window.goto(page.as_uri())
-        window.screenshot(path=to)
+        top = window.locator("#score").bounding_box()["y"]
+        gallery = window.locator("#gallery").bounding_box()
+        whole = Image.open(io.BytesIO(window.screenshot(full_page=True)))
         browser.close()
+    parts = [(0, top), (gallery["y"] - 24, gallery["y"] + min(gallery["height"], GALLERY))]
+    strips = [whole.crop((0, round(low), WIDTH, round(high))) for low, high in parts]
+    picture = Image.new("RGB", (WIDTH, sum(strip.height for strip in strips)))
+    for number, strip in enumerate(strips):
+        picture.paste(strip, (0, sum(above.height for above in strips[:number])))
+    picture.quantize(256).save(to, optimize=True)
 
 
 def main(arguments: Iterable[str]) -> None:

@@ -36,7 +36,7 @@ def test_the_page_is_what_a_run_writes(run: tuple[str, str]) -> None:
     assert len(facts["headings"]) > 4
     assert json.loads(pictures.PAGE_FACTS.read_text(encoding="utf-8")) == facts, STALE
     with Image.open(pictures.PAGE) as picture:
-        assert picture.width >= pictures.SIZE["width"]
+        assert picture.width == pictures.WIDTH
 
 
 def test_nothing_in_the_terminals_picture_comes_from_elsewhere() -> None:
