@@ -66,7 +66,7 @@ lint: $(DEV) ## ruff check, ruff format --check, mypy, import-linter; changes no
 
 docs: $(DEV) ## build the documentation site into site/, strictly; look: python -m http.server -d site
 	@echo '==> mkdocs build'
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 format: $(DEV) ## let ruff mend and format the code
 	$(BIN)/ruff check --fix .

@@ -159,22 +159,21 @@ def card() -> str:
     """Every key of a card, by table."""
     schema = ModelCard.model_json_schema()
     lines = []
-    for path, table_schema in _tables(schema, schema["$defs"]):
-        lines.append(f"## {f'Table `[{path}]`' if path else 'Keys at the top'}\n")
-        lines.append(_keys(table_schema["properties"], set(table_schema.get("required", ())), schema["$defs"]))
+    for title, found in _tables(schema, schema["$defs"]):
+        lines.append(f"## {f'Table `{title}`' if title else 'Keys at the top'}\n")
+        lines.append(_keys(found["properties"], set(found.get("required", ())), schema["$defs"]))
     return "\n".join(lines)
 
 
-def _tables(schema: Schema, definitions: Schema, path: str = "") -> Iterator[tuple[str, Schema]]:
-    """The tables of a schema with their paths, each before those within it."""
-    yield path, schema
+def _tables(schema: Schema, definitions: Schema, path: str = "", title: str = "") -> Iterator[tuple[str, Schema]]:
+    """The tables of a schema with their heads, each before those within it."""
+    yield title, schema
     for name, below in schema["properties"].items():
-        branches = below.get("anyOf", [below])
-        for branch in branches:
+        for branch in below.get("anyOf", [below]):
             inner = branch.get("items", branch)
             if "$ref" in inner and "properties" in (found := definitions[inner["$ref"].rpartition("/")[2]]):
                 whole = f"{path}.{name}" if path else name
-                yield from _tables(found, definitions, f"[{whole}]" if "items" in branch else whole)
+                yield from _tables(found, definitions, whole, f"[[{whole}]]" if "items" in branch else f"[{whole}]")
 
 
 def _keys(properties: Mapping[str, Schema], required: set[str], definitions: Schema) -> str:

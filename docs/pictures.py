@@ -40,10 +40,10 @@ _VARYING = re.compile(r"^#/# images|^limit |\b(bf16|f16|f32)\b|^mIoU on ")  # pr
 _FONTS = re.compile(r"@font-face \{\{.*?\}\}\n*", re.DOTALL)  # rich's come from another host
 
 
-def printed(folder: Path, scenes: int = 64) -> str:
+def printed(folder: Path, *options: str, scenes: int = 64) -> str:
     """Run the command in `folder`; return what it prints, with colours, each kind of progress line once."""
     write_webdataset(folder / "demo-output" / "scenes-webdataset", read_scenes(scenes), shards=4)
-    here = [sys.executable, "-m", *COMMAND.split()]
+    here = [sys.executable, "-m", *COMMAND.split(), *options]
     environment = {**os.environ, "FORCE_COLOR": "1", "COLUMNS": str(COLUMNS), "TERM": "xterm-256color"}
     ended = subprocess.run(
         here, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=True
@@ -72,9 +72,9 @@ def words_of_svg(svg: str) -> list[str]:
 
 
 def words(line: str) -> str:
-    """A line without colours, numbers and spaces, which differ from run to run."""
+    """A line without colours, numbers, units and spaces, which differ from run to run."""
     plain = re.sub(r"\x1b\[[\d;]*m", "", line)
-    return " ".join(re.sub(r"[\d.,:]+", "#", plain).split())
+    return " ".join(re.sub(r"[\d.,:]+( [kMG]B)?", "#", plain).split())
 
 
 def facts_of_page(page: str) -> dict[str, object]:
@@ -112,7 +112,7 @@ def main(arguments: Iterable[str]) -> None:
     parser.add_argument("pictures", nargs="*", choices=("terminal", "page", []), help="which; all by default")
     wanted = parser.parse_args(list(arguments)).pictures or ["terminal", "page"]
     PICTURES.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory(prefix="streets-") as name:
         text = printed(Path(name))
         if "terminal" in wanted:
             TERMINAL.write_text(to_svg(text), encoding="utf-8")

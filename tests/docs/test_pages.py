@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import ast
 import os
 import re
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from types import CodeType
 
 import pytest
 
@@ -56,17 +57,20 @@ def messages(prose: str) -> list[str]:
 @cache
 def sayings() -> str:
     """Every text of the code, joined where the code joins it."""
-    trees = [ast.parse(file.read_text(encoding="utf-8")) for file in (ROOT / "segment").rglob("*.py")]
-    texts = [
-        text_of(node) for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Constant | ast.JoinedStr)
-    ]
-    return "\n".join(texts)
+    return "\n".join(text for file in (ROOT / "segment").rglob("*.py") for text in texts_of(file))
 
 
-def text_of(node: ast.AST) -> str:
-    if isinstance(node, ast.JoinedStr):
-        return "".join(text_of(part) for part in node.values)
-    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else "…"
+def texts_of(file: Path) -> Iterator[str]:
+    """The constants of a compiled file."""
+    waiting: list[object] = [compile(file.read_bytes(), str(file), "exec")]
+    while waiting:
+        found = waiting.pop()
+        if isinstance(found, CodeType):
+            waiting += found.co_consts
+        elif isinstance(found, tuple):
+            waiting += found
+        elif isinstance(found, str):
+            yield found
 
 
 def test_every_decision_is_listed_in_order() -> None:
