@@ -23,8 +23,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     folder = tmp_path_factory.mktemp("pictures")
     text = pictures.printed(folder, "--min-agreement", "0", scenes=16)
     return text, (folder / "out" / "report" / "index.html").read_text("utf-8")
-        folder / "out" / "report" / "index.html"
-    ).read_text("utf-8")
 
 
 def test_the_terminal_is_what_a_run_prints(run: tuple[str, str]) -> None:
