@@ -36,7 +36,7 @@ TEMPLATES = ROOT / "segment" / "report" / "templates"
 COMMAND = "segment run demo-output/scenes-webdataset out --model demo-streets"
 COLUMNS = 80
 WIDTH, GALLERY = 1200, 640  # of the screenshot, and of the part of its gallery that it shows, in CSS pixels
-_VARYING = re.compile(r"^#/# images|^limit |\b(bf16|f16|f32)\b|^mIoU on ")  # progress, bottleneck, automatic precision
+_VARYING = re.compile(r"^#/# images|^limit |of pixels as f#|^mIoU on ")  # progress, bottleneck, proof of a precision
 _FONTS = re.compile(r"@font-face \{\{.*?\}\}\n*", re.DOTALL)  # rich's come from another host
 
 
@@ -62,19 +62,19 @@ def to_svg(text: str) -> str:
     return console.export_svg(title="segment", theme=SVG_EXPORT_THEME, code_format=frame, unique_id="terminal")
 
 
-def words_of_svg(svg: str) -> list[str]:
-    """The lines of a terminal's picture, each as `words` has it, but for those that not every machine prints."""
+def words_of_svg(svg: str) -> str:
+    """What a terminal's picture says, as `words` has it, but for lines that not every machine prints."""
     lines: dict[float, list[tuple[float, str]]] = {}
     for x, y, text in re.findall(r'<text class="terminal-r\d+" x="([\d.]+)" y="([\d.]+)"[^>]*>(.*?)</text>', svg):
         lines.setdefault(float(y), []).append((float(x), html.unescape(text)))
     found = (words("".join(text for _, text in sorted(line))) for _, line in sorted(lines.items()))
-    return [line for line in found if line and not _VARYING.search(line)]
+    return " ".join(line for line in found if line and not _VARYING.search(line))
 
 
 def words(line: str) -> str:
-    """A line without colours, numbers, units and spaces, which differ from run to run."""
-    plain = re.sub(r"\x1b\[[\d;]*m", "", line)
-    return " ".join(re.sub(r"[\d.,:]+( [kMG]B)?", "#", plain).split())
+    """A line without colours, numbers, units, precisions and spaces; those differ from one run to another."""
+    plain = re.sub(r"\x1b\[[\d;]*m", "", line).replace("\xa0", " ")
+    return " ".join(re.sub(r"\bbf(?=#)", "f", re.sub(r"[\d.,:]+( [kMG]B)?", "#", plain)).split())
 
 
 def facts_of_page(page: str) -> dict[str, object]:
