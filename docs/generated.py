@@ -62,6 +62,7 @@ _COLUMNS = {
     "read_bytes": "encoded bytes of images and labels",
     "written_bytes": "bytes of the masks file",
     "stage": "seconds of this stage",
+    "precision": "floating-point type that the part was computed in",
 }
 _OWN = {("stats", "confusion"): "the row of the confusion matrix: counts by predicted class"}
 

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 log = logging.getLogger("mkdocs.hooks.segment")
 
 # Files outside docs/ that are on the site, by their place there; a page of docs/ links to them as GitHub wants it.
-BORROWED = {
+_WANTED = {
     "index.md": "README.md",
     "repository/jobs.md": "jobs/README.md",
     "repository/benchmarks.md": "jobs/BENCHMARKS.md",
@@ -24,7 +24,9 @@ BORROWED = {
     "repository/faults.md": "tests/reliability/README.md",
     "repository/changelog.md": "CHANGELOG.md",
     "repository/contributing.md": "CONTRIBUTING.md",
+    "repository/security.md": "SECURITY.md",
 }
+BORROWED = {place: path for place, path in _WANTED.items() if (ROOT / path).exists()}
 _PLACES = {path: place for place, path in BORROWED.items()}
 _LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^)\s]+)\)")
 _FENCE = re.compile(r"(^ *```.*?^ *```$)", re.MULTILINE | re.DOTALL)
