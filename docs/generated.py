@@ -64,6 +64,7 @@ _COLUMNS = {
     "stage": "seconds of this stage",
     "precision": "floating-point type that the part was computed in",
 }
+_PLURALS = {"whole number": "whole numbers", "number": "numbers", "a table": "tables"}
 _OWN = {("stats", "confusion"): "the row of the confusion matrix: counts by predicted class"}
 
 
@@ -209,7 +210,7 @@ def _kind(schema: Schema, definitions: Schema) -> str:
         return f"`{schema['const']}`"
     if schema.get("type") == "array":
         items = schema.get("items") or next(iter(schema.get("prefixItems", ())), {})
-        return f"list of {_kind(items, definitions)}"
+        return f"list of {_PLURALS.get(kind := _kind(items, definitions), kind)}"
     return {"integer": "whole number", "number": "number", "string": "text", "boolean": "`true`, `false`"}.get(
         schema.get("type", ""), "a table"
     )
