@@ -10,7 +10,7 @@ import griffe
 _EXAMPLE = re.compile(r"^>>> .*?(?=\n\s*\n|\Z)", re.MULTILINE | re.DOTALL)
 
 
-class FencedDoctests(griffe.Extension):  # type: ignore[misc]
+class FencedDoctests(griffe.Extension):
     """Fences the examples of every docstring."""
 
     def on_object(self, *, obj: Any, **_: Any) -> None:
