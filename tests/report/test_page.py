@@ -19,7 +19,7 @@ from segment.output.speed import read_speed
 from segment.output.tables import ShardStats
 from segment.report import charts, page, templating, wording
 from segment.report.aggregate import load_report
-from segment.report.gallery import exhibit
+from segment.report.exhibits import exhibit
 from segment.report.page import write_page
 from segment.report.pictures import GONE, ImageView
 from segment.report.rows import read_scores
