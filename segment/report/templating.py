@@ -64,8 +64,4 @@ def _environment() -> Environment:
     )
     environment.filters |= {name: getattr(wording, name) for name in wording.FILTERS}
     environment.filters |= {"span": span, "ticks": charts.ticks, "compact_json": _compact_json}
-        "span": span,
-        "ticks": charts.ticks,
-        "compact_json": _compact_json,
-    }
     return environment
