@@ -38,12 +38,10 @@ def test_a_click_shows_all_pictures_of_an_image_side_by_side(browser: Any, place
         boxes = [one.bounding_box() for one in view.locator("#viewer-panes svg").all()]
         small = view.locator("#gallery .exhibit").nth(1).locator(".pane svg").first.bounding_box()
         assert all(box["width"] > small["width"] for box in boxes)
-        assert all(
-            box["x"] >= 0 and box["x"] + box["width"] <= 1280 and box["y"] + box["height"] <= 800 for box in boxes
-        )
-        assert view.evaluate(
-            "document.querySelectorAll('[id]').length == new Set([...document.querySelectorAll('[id]')].map(e => e.id)).size"
-        )
+        assert all(box["x"] >= 0 and box["x"] + box["width"] <= 1280 for box in boxes)
+        assert all(box["y"] + box["height"] <= 800 for box in boxes)
+        ids = view.locator("[id]").evaluate_all("all => all.map(one => one.id)")
+        assert len(set(ids)) == len(ids)
         view.locator("#viewer-panes .pane").nth(2).click()
         assert view.locator("#viewer-panes .pane:visible").all_inner_texts() == ["3 Prediction"]
         assert view.locator("#viewer-panes svg:visible").bounding_box()["width"] > boxes[2]["width"]
