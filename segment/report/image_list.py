@@ -17,6 +17,7 @@ _MOST = 10_000  # images
 _MOST_ERRORS = 1_000  # error rows, where not all images fit
 _ROOM = 3_000_000  # characters of the texts; a page stays below 15 MB
 _LONGEST = 200  # characters of a text
+_CELLS, _SHARD = 8, 1
 _COLUMNS = ["id", "width", "height", "pixel_accuracy", "error"]
 
 Cell = str | float | int | None
@@ -35,9 +36,11 @@ class ImageList:
     rows: tuple[tuple[Cell, ...], ...]
     note: str
 
-    def has(self, column: int) -> bool:
-        """Return whether any image has a value in a column."""
-        return any(row[column] not in ("", None) for row in self.rows)
+    @property
+    def columns(self) -> tuple[int, ...]:
+        """The columns that say something: of shards, if there are several."""
+        kinds = [{row[column] for row in self.rows} - {"", None} for column in range(_CELLS)]
+        return tuple(column for column, values in enumerate(kinds) if len(values) > (column == _SHARD))
 
 
 def list_images(ledger: Ledger, scores: ImageScores) -> ImageList:

@@ -61,10 +61,10 @@
   const turn = (to) => {
     current = (to + exhibits.length) % exhibits.length;
     const exhibit = exhibits[current], group = exhibit.closest(".exhibits");
-    const heading = group ? group.previousElementSibling.firstChild.textContent.trim() : "";
+    const heading = group ? group.previousElementSibling.firstChild : exhibit.closest("section").querySelector("h2");
     part("title").textContent = exhibit.querySelector("h4").textContent;
     part("note").replaceChildren(...[...exhibit.querySelector(".facts-line").childNodes].map((node) => node.cloneNode(true)));
-    part("place").textContent = `${current + 1} of ${exhibits.length}${heading ? `: ${heading}` : ""}`;
+    part("place").textContent = `${current + 1} of ${exhibits.length}: ${heading.textContent.trim()}`;
     panes.replaceChildren(...[...exhibit.querySelectorAll(".pane")].map(enlarged));
     part("legend").replaceChildren(...legendOf(exhibit).map((line) => line.cloneNode(true)));
     const kept = alone;  // the picture that is alone stays alone
@@ -98,7 +98,7 @@
   addEventListener("resize", () => { if (dialog.open) arrange(); });
 
   const stay = (event) => {  // the focus goes round within the dialog
-    const stops = [...dialog.querySelectorAll("button, input")].filter((one) => one.offsetParent);
+    const stops = [...dialog.querySelectorAll("button, input, [tabindex]")].filter((one) => one.offsetParent);
     const first = stops[0], last = stops[stops.length - 1], at = document.activeElement;
     if (event.shiftKey ? at === first || !stops.includes(at) : at === last || !stops.includes(at)) {
       (event.shiftKey ? last : first).focus();
