@@ -19,7 +19,7 @@ from segment.store.names import shown
 
 _PER_GROUP = 4  # images
 _CLASSES = 8  # images of the group of classes
-_CANDIDATES = 4  # images that are looked at for one that is shown, at most: the others are near-duplicates of it
+_CANDIDATES = 8  # images that are looked at for one that is shown, at most: the others are near-duplicates of it
 _OF_CLASS = (
     f"lowest IoU of a class, in images where it has {pct(SMALLEST_SHARE)} % of the labelled pixels or more; "
     f"at most {_CLASSES} images, the classes with the lowest first"
@@ -128,13 +128,14 @@ def _by_class(notable: Notable, drawn: Collection[_Key]) -> list[list[Row]]:
 
 
 def _remarks(notable: Notable, names: Sequence[str]) -> Mapping[_Key, str]:
-    """Return for which classes an image is among the worst, with their IoU."""
-    remarks: dict[_Key, list[str]] = {}
+    """Return for which classes an image is the worst; of one that may stand for it, for which classes it is bad."""
+    worst: dict[_Key, list[str]] = {}
+    bad: dict[_Key, list[str]] = {}
     for index, ranked in notable.worst.items():
         for place, (iou, row) in enumerate(ranked):
-            words = f"{'lowest' if place == 0 else 'low'} IoU of {names[index]}: {pct(iou)} %"
-            remarks.setdefault(_key(row), []).append(words)
-    return {key: ", ".join(sorted(words, key=lambda text: text.startswith("low "))) for key, words in remarks.items()}
+            (bad if place else worst).setdefault(_key(row), []).append(f"{names[index]} {pct(iou)} %")
+    words = {key: f"low IoU of {', '.join(classes)}" for key, classes in bad.items()}
+    return words | {key: f"lowest IoU of {', '.join(classes)}" for key, classes in worst.items()}
 
 
 def _key(row: Row) -> _Key:

@@ -21,7 +21,7 @@ from segment.report.rows import Row, row_at
 from segment.scores.image_counts import ImageCounts, count_columns, counts_of_rows
 
 SMALLEST_SHARE = 0.001  # of the counted pixels of an image: a class with fewer labelled ones is not ranked there
-_TYPICAL = 16  # images kept: more than are shown, as near-duplicates are passed over
+_TYPICAL = 32  # images kept: more than are shown, as near-duplicates are passed over
 _WORST = 4  # images kept of a class
 
 _Ranked = tuple[float, float, int, int]  # what it is ranked by, lowest first, and then; part, row

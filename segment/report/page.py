@@ -38,7 +38,7 @@ from segment.store.names import basename, shown
 QUICK = 256  # parts read for the page at the end of a run: all of them, up to 16,384 images
 _SHARDS_IN_FULL = 24  # of more shards the page shows a histogram and the lowest ones
 _TIMELINE_BINS = 60
-_SMOOTHED_BINS = 3  # on either side
+_SMOOTHED = 12  # a bin is spread over this share of the bins on either side
 _LATEST_ATTEMPTS = 50
 
 AttemptSpeeds = Sequence[tuple[Attempt, Speed | None]]
@@ -193,7 +193,8 @@ def _speed(attempts: AttemptSpeeds) -> dict[str, Any]:
     speeds = [speed for _, speed in attempts if speed]
     largest = max(speeds, key=lambda speed: speed.images, default=None)
     rates = largest.rates(min(_TIMELINE_BINS, max(1, len(largest.at) // 2))) if largest else np.empty(0)
-    rates = charts.smoothed(rates, _SMOOTHED_BINS)
+    width = 1 + len(rates) // _SMOOTHED
+    rates = charts.smoothed(rates, width)
     top = charts.round_up(float(rates.max())) if rates.size else 1.0
     hosts: Counter[str] = Counter()
     for speed in speeds:
@@ -202,7 +203,7 @@ def _speed(attempts: AttemptSpeeds) -> dict[str, Any]:
         "attempts": attempts,
         "largest": largest,
         "timeline": charts.line_path(rates.tolist(), top) if len(rates) >= 4 else "",
-        "timeline_width": largest.total_seconds * (_SMOOTHED_BINS + 1) / len(rates) if largest else 0.0,
+        "timeline_width": largest.total_seconds * (width + 1) / len(rates) if largest else 0.0,
         "timeline_top": top,
         "stages": charts.stacked({stage: sum(speed.stages[stage] for speed in speeds) for stage in STAGES}),
         "hosts": hosts,

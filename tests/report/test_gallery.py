@@ -99,7 +99,7 @@ def test_typical_images_are_those_nearest_to_the_whole_run(place: Place) -> None
     total = np.sum([counts_of(row).astype(float) for row in rows], axis=0)
     total /= total.sum()
     distance = {row["id"]: float(np.abs(counts_of(row) / counts_of(row).sum() - total).sum()) for row in rows}
-    ranked = sorted(distance.values())[:16]
+    ranked = sorted(distance.values())[:32]
     assert [distance[id_of(ledger, row)] for row in notable.typical] == pytest.approx(ranked)
 
 

@@ -21,7 +21,7 @@ from segment.report.pictures import ImageView, read_view
 from segment.store.names import shown
 
 _PER_GROUP = 4  # images, of one comparison; fewer where there are several
-_CANDIDATES = 4  # images that are looked at for one that is shown, at most: the others are near-duplicates of it
+_CANDIDATES = 8  # images that are looked at for one that is shown, at most: the others are near-duplicates of it
 _SAME, _CHANGED, _GAINED, _LOST = range(4)
 _PALETTE = np.array(
     [(0, 0, 0), (240, 180, 41), (38, 120, 235), (232, 62, 20)], np.uint8

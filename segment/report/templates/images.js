@@ -5,7 +5,7 @@
   const rows = JSON.parse(table.dataset.rows);
   const part = (name) => document.getElementById(`image-${name}`);
   const heads = [...table.tHead.rows[0].cells].map((cell) => ({ cell, column: Number(cell.dataset.column) }));
-  const size = 50, [ID, SHARD, MIOU, ERROR] = [0, 1, 2, 7], shares = [2, 3, 4];
+  const size = 25, [ID, SHARD, MIOU, ERROR] = [0, 1, 2, 7], shares = [2, 3, 4];
   const kinds = {
     all: () => true, scored: (row) => row[MIOU] !== null, sound: (row) => !row[ERROR], error: (row) => row[ERROR],
   };
