@@ -50,7 +50,8 @@ def borders(mask: NDArray[np.uint8], clear: Sequence[int] = ()) -> NDArray[np.bo
     """
     width = max(1, round(max(mask.shape) / 640))
     kernel = np.ones((2 * width + 1, 2 * width + 1), np.uint8)
-    return ((cv2.dilate(mask, kernel) != mask) | (cv2.erode(mask, kernel) != mask)) & ~np.isin(mask, clear)
+    is_border = (cv2.dilate(mask, kernel) != mask) | (cv2.erode(mask, kernel) != mask)
+    return np.asarray(is_border & ~np.isin(mask, clear), np.bool_)
 
 
 def grid(tiles: Sequence[NDArray[np.uint8]], columns: int, tile_width: int = 320, gap: int = 6) -> NDArray[np.uint8]:

@@ -1,8 +1,8 @@
 """A perceptual hash, by which near-duplicates are found: frames of a video, other sizes or encodings of a picture.
 
 The difference hash, in both directions: a picture is shrunk to a few grey pixels, and each bit says whether one is
-markedly darker than its neighbour. Evenly coloured pictures have equal hashes whatever their colour, so colours are compared,
-too. Source: N. Krawetz, 'Kind of Like That', The Hacker Factor Blog, 2013.
+markedly darker than its neighbour. Evenly coloured pictures have equal hashes whatever their colour, so colours are
+compared, too. Source: N. Krawetz, 'Kind of Like That', The Hacker Factor Blog, 2013.
 """
 
 from __future__ import annotations

@@ -20,12 +20,12 @@ class Diversity(Generic[ItemT, ViewT]):
 
     Args:
         read: reads an image; called twice for one that is taken only as there is no better one.
-        hash_of: says what an image that was read looks like.
+        hash_of: says what an image that was read looks like; None if all of them are to look different.
     """
 
-    def __init__(self, read: Callable[[ItemT], ViewT], hash_of: Callable[[ViewT], PerceptualHash]) -> None:
+    def __init__(self, read: Callable[[ItemT], ViewT], hash_of: Callable[[ViewT], PerceptualHash] | None) -> None:
         self._read, self._hash_of = read, hash_of
-        self._shown: list[PerceptualHash] = []
+        self._shown: list[PerceptualHash | None] = []
 
     def choose(
         self, slots: Iterable[Sequence[ItemT]], most: int, draw: Callable[[ItemT, ViewT], DrawnT]
@@ -37,14 +37,14 @@ class Diversity(Generic[ItemT, ViewT]):
             most: number.
             draw: draws an image. Memory holds one image at a time, and what this returns.
         """
-        taken: dict[int, tuple[PerceptualHash, DrawnT]] = {}
-        left: list[tuple[int, ItemT, PerceptualHash]] = []
+        taken: dict[int, tuple[PerceptualHash | None, DrawnT]] = {}
+        left: list[tuple[int, ItemT, PerceptualHash | None]] = []
         for place, slot in enumerate(slots):
             if len(taken) == most:
                 break
             for item in slot:
                 view = self._read(item)
-                look = self._hash_of(view)
+                look = self._hash_of(view) if self._hash_of else None
                 if not _is_near(look, [*self._shown, *(one for one, _ in taken.values())]):
                     taken[place] = look, draw(item, view)
                     break
@@ -56,5 +56,5 @@ class Diversity(Generic[ItemT, ViewT]):
         return [drawn for _, (_, drawn) in sorted(taken.items(), key=lambda pair: pair[0])]
 
 
-def _is_near(look: PerceptualHash, others: Iterable[PerceptualHash]) -> bool:
-    return any(look.is_near(other) for other in others)
+def _is_near(look: PerceptualHash | None, others: Iterable[PerceptualHash | None]) -> bool:
+    return look is not None and any(look.is_near(other) for other in others if other)

@@ -78,10 +78,14 @@ def exhibit(view: ImageView, card: ModelCard, remark: str = "") -> Exhibit:
     palette, clear = classes.palette_array, (VOID, *classes.background_classes)
 
     def draw(size: tuple[int, int]) -> _Pictures:
+        prediction, lines = mask_uris(view.mask, size, palette, clear)
+        label, label_lines = (None, None) if view.label is None else mask_uris(view.label, size, palette, clear)
         return _Pictures(
             None if view.photo is None else jpeg_uri(smaller(view.photo, size, cv2.INTER_AREA)),
-            *mask_uris(view.mask, size, palette, clear),
-            *((None, None) if view.label is None else mask_uris(view.label, size, palette, clear)),
+            prediction,
+            lines,
+            label,
+            label_lines,
             None if different is None else png_uri(smaller(different, size), _DIFFERENCE_PALETTE, (_CORRECT,)),
         )
 

@@ -18,6 +18,7 @@ from segment.report.wording import pct
 from segment.store.names import shown
 
 _PER_GROUP = 4  # images
+_SMALL = 3 * _PER_GROUP  # images of a run that is shown whole
 _CLASSES = 8  # images of the group of classes
 _CANDIDATES = 8  # images that are looked at for one that is shown, at most: the others are near-duplicates of it
 _OF_CLASS = (
@@ -51,7 +52,7 @@ def gallery(ledger: Ledger, scores: ImageScores, task: Task, notable: Notable | 
     """Draw the worst images, the worst of each class, typical and best ones; of a small run every scored image.
 
     Without labels draw the least certain images, where they are known, typical ones and a sample. Of near-duplicates
-    one is drawn. Memory holds one image at a time.
+    one is drawn, but in a small run. Memory holds one image at a time.
 
     Args:
         ledger, task: of the run.
@@ -70,7 +71,8 @@ def gallery(ledger: Ledger, scores: ImageScores, task: Task, notable: Notable | 
     if rows := _few(scores):
         every = [draw(row, reader.read(row)) for row in rows]
         return [Group("Every scored image", "worst first", tuple(every))]
-    diverse = Diversity(reader.read, lambda view: look_of(view, task.card.classes))
+    has_room = np.count_nonzero(scores.sound) <= _SMALL  # for near-duplicates, too
+    diverse = Diversity(reader.read, None if has_room else lambda view: look_of(view, task.card.classes))
     groups = (
         Group(wanted.title, wanted.note, tuple(diverse.choose(wanted.slots, wanted.most, draw)))
         for wanted in _wanted(scores, notable, drawn)
@@ -93,7 +95,7 @@ class _Reader:
 def _few(scores: ImageScores) -> list[Row]:
     """Return all scored images, worst first, if the gallery holds them."""
     number = len(scores.scored)
-    return scores.worst(number) if 0 < number <= 3 * _PER_GROUP else []
+    return scores.worst(number) if 0 < number <= _SMALL else []
 
 
 def _wanted(scores: ImageScores, notable: Notable, drawn: Collection[_Key]) -> Iterator[_Wanted]:
@@ -116,7 +118,7 @@ def _wanted(scores: ImageScores, notable: Notable, drawn: Collection[_Key]) -> I
     )
     yield _Wanted("Most typical", "like the whole run in classes", of_each(notable.typical), most)
     left = [row for row in scores.sample(many + 4 * most) if _key(row) not in drawn]
-    places = np.array_split(np.arange(len(left)), most)
+    places = np.array_split(np.arange(len(left)), max(1, min(most, len(left))))
     yield _Wanted("A sample", "evenly spread over the input", [[left[n] for n in some] for some in places], most)
 
 

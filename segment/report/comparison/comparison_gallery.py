@@ -155,9 +155,11 @@ def _image(found: Against, number: int, view: ImageView, other: ImageView) -> Ch
     clear = (VOID, *background_of(found.grouping.names))
 
     def draw(size: tuple[int, int]) -> _Pictures:
+        label_uri, label_lines = (None, None) if label is None else mask_uris(label, size, palette, clear)
         return _Pictures(
             None if view.photo is None else jpeg_uri(smaller(view.photo, size, cv2.INTER_AREA)),
-            *((None, None) if label is None else mask_uris(label, size, palette, clear)),
+            label_uri,
+            label_lines,
             *mask_uris(a, size, palette, clear),
             *mask_uris(b, size, palette, clear),
             png_uri(smaller(different, size), _PALETTE, (_SAME,)),
