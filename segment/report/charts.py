@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from segment.metrics import Confusion
 from segment.models.card import ModelCard
 
-_BINS = 20  # of a histogram, at most
+_BINS = 20  # of a histogram, about
 _FINEST = 0.001  # width of a bin, at least
 _LEVELS = 24  # shades of a heat map that is drawn as SVG
 _LARGEST_TABLE = 40  # classes; a larger confusion matrix is drawn as SVG
@@ -33,12 +33,15 @@ class Bar:
 
 
 def histogram(values: NDArray[np.float64]) -> list[Bar]:
-    """Return the histogram of values of 0-1 in 10 to 20 bins over their range; the highest bar has height 100."""
+    """Return the histogram of values of 0-1 in 12 to 24 bins over their range; the highest bar has height 100.
+
+    Their number is a multiple of 4, so that the labels of the axis (`ticks`) stand at ends of bins.
+    """
     values = values[~np.isnan(values)]
     lowest, highest = (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
     steps = round(1 / round_up(max(_FINEST, (highest - lowest) / _BINS)))  # bins of the whole axis, 0-1
     low, high = int(lowest * steps), int(np.ceil(highest * steps))
-    number = max(high - low, _BINS // 2)
+    number = max(12, 4 * -(-(high - low) // 4))
     low = max(0, min(low - (number - high + low) // 2, steps - number))
     edges = np.arange(low, low + number + 1) / steps
     counts, _ = np.histogram(np.clip(values, edges[0], edges[-1]), bins=edges)

@@ -81,12 +81,18 @@ def test_histograms_count_every_value_once() -> None:
 
 @pytest.mark.parametrize(
     ("values", "start", "stop"),
-    [([0.91, 0.99], 0.91, 0.99), ([0.0, 1.0], 0, 1), ([0.72, 0.72], 0.715, 0.725), ([1.0], 0.99, 1), ([0.0], 0, 0.01)],
+    [
+        ([0.91, 0.99], 0.91, 0.99),
+        ([0.0, 1.0], 0, 1),
+        ([0.72, 0.72], 0.714, 0.726),
+        ([1.0], 0.988, 1),
+        ([0.0], 0, 0.012),
+    ],
 )
 def test_histograms_span_the_range_of_the_data(values: list[float], start: float, stop: float) -> None:
     bars = charts.histogram(np.array(values))
     assert sum(bar.count for bar in bars) == len(values)
-    assert 10 <= len(bars) <= 20
+    assert len(bars) in (12, 16, 20, 24)
     assert (bars[0].start, bars[-1].stop) == pytest.approx((start, stop))
     assert [bar.stop for bar in bars[:-1]] == [bar.start for bar in bars[1:]]
     labels = [float(text) for text in charts.ticks(bars)]
