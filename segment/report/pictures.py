@@ -146,7 +146,9 @@ def contact_sheet(ledger: Ledger, rows: Sequence[Row], task: Task) -> NDArray[np
     for row in rows:
         view = read_view(ledger, row, task)
         lines.append(_line(view, classes))
-        seen |= set(np.unique(view.mask).tolist()) | set(() if view.label is None else np.unique(view.label).tolist())
+        drawn = [pixels for pixels in (view.mask, view.label) if pixels is not None]
+        clear = () if view.photo is None else classes.background_classes
+        seen |= {index for pixels in drawn for index in np.unique(pixels).tolist()} - set(clear)
     columns = max(len(line) for line in lines)
     blank = np.full((1, _TILE, 3), 255, np.uint8)
     tiles = [tile for line in lines for tile in line + [blank] * (columns - len(line))]

@@ -35,7 +35,7 @@
     }
   };
   const watch = new IntersectionObserver(mark, { rootMargin: "-25% 0px -74% 0px" });
-  for (const id of links.keys()) watch.observe(document.getElementById(id));
+  for (const section of [...links.keys()].map((id) => document.getElementById(id))) if (section) watch.observe(section);
 
   const cellValue = (row, column, numeric) => {
     const text = row.cells[column].dataset.v;
