@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from segment.output.ledger import Ledger
 from segment.pipeline.stages import Task
@@ -25,6 +26,9 @@ _OF_CLASS = (
     f"lowest IoU of a class that has {pct(SMALLEST_SHARE)} % of an image's labelled pixels or more; "
     f"at most {_CLASSES} images, lowest IoU first"
 )
+
+_APART = 50  # images of the input between two that are hardly of one scene of a video
+_RANKED = 20_000  # images of a ranking that are looked through, at most
 
 _Key = tuple[str, int]
 
@@ -106,10 +110,12 @@ def _wanted(scores: ImageScores, notable: Notable, drawn: Collection[_Key]) -> I
 
     many, most = _CANDIDATES * _PER_GROUP, _PER_GROUP
     if scored := len(scores.scored):
-        yield _Wanted("Worst", "lowest mIoU first", of_each(scores.worst(many)), most)
+        ranking = scores.ranking()[:scored]
+        worst = scores.rows(candidates(ranking, many))
+        yield _Wanted("Worst", "lowest mIoU first", of_each(worst), most)
         yield _Wanted("Worst by class", _OF_CLASS, _by_class(notable, drawn), _CLASSES)
         yield _Wanted("Most typical", "like the whole run in classes and mistakes", of_each(notable.typical), most)
-        best = scores.rows(scores.ranking()[:scored][: -many - 1 : -1])
+        best = scores.rows(candidates(ranking[::-1], many))
         yield _Wanted("Best", "highest mIoU first", of_each(best), most)
         return
     least = of_each(scores.least_certain(2 * many))
@@ -120,6 +126,22 @@ def _wanted(scores: ImageScores, notable: Notable, drawn: Collection[_Key]) -> I
     left = [row for row in scores.sample(many + 4 * most) if _key(row) not in drawn]
     places = np.array_split(np.arange(len(left)), max(1, min(most, len(left))))
     yield _Wanted("A sample", "evenly spread over the input", [[left[n] for n in some] for some in places], most)
+
+
+def candidates(ranking: NDArray[np.intp], number: int) -> list[int]:
+    """Return the first `number` images of a ranking and, for where these are of one video, as many that are far apart.
+
+    Args:
+        ranking: indices of images in the order of the input, best candidates first.
+        number: of images.
+    """
+    chosen = ranking[:number].tolist()
+    for image in ranking[number:_RANKED].tolist():
+        if len(chosen) == 2 * number:
+            break
+        if min(abs(image - other) for other in chosen) > _APART:
+            chosen.append(image)
+    return chosen
 
 
 def _by_class(notable: Notable, drawn: Collection[_Key]) -> list[list[Row]]:

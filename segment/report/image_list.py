@@ -82,7 +82,7 @@ def _read(ledger: Ledger, scores: ImageScores, order: NDArray[np.intp]) -> Itera
     by_part = np.argsort(scores.part[order], kind="stable")
     numbers, first = np.unique(scores.part[order[by_part]], return_index=True)
     shards = scores.plan.table["shard"]
-    groups = np.split(by_part, first[1:])
+    groups = np.split(by_part, first)[1:]
     for places, (number, table) in zip(
         groups, part_tables(ledger, scores.plan, numbers.tolist(), _COLUMNS), strict=True
     ):

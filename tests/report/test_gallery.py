@@ -11,7 +11,7 @@ from segment.metrics import Confusion
 from segment.output.ledger import Ledger
 from segment.output.part_rows import numbers_of
 from segment.report.aggregate import load_report
-from segment.report.gallery import Group, gallery
+from segment.report.gallery import Group, candidates, gallery
 from segment.report.notable import Notable, read_notable
 from segment.report.rows import id_of, read_scores
 from segment.runs.driver import task_and_plan
@@ -79,6 +79,16 @@ def test_a_single_sequence_still_has_an_image_of_each_kind(tmp_path: Path) -> No
     found = {group.title: [item.id for item in group.exhibits] for group in groups}
     assert found["Worst"] == ["15.png"]
     assert found["Best"] == ["00.png"]
+
+
+def test_a_long_video_does_not_hide_the_next_worst_scenes() -> None:
+    ranking = np.concatenate([np.arange(1000, 1600), np.arange(2000, 2600), np.arange(600)])
+    found = candidates(ranking, 32)
+    assert found[:32] == list(range(1000, 1032))
+    assert found[32:43] == list(range(1082, 1600, 51))
+    assert found[43] == 2000
+    assert len(found) == 43 + 12 + 9  # of the last 600 images 9: there are no more than twice 32
+    assert candidates(np.arange(5), 32) == [0, 1, 2, 3, 4]
 
 
 def test_the_worst_of_each_class_says_so(place: Place) -> None:

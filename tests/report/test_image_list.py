@@ -58,6 +58,12 @@ def test_of_many_images_the_worst_are_listed_and_it_says_so(place: Place, monkey
     assert found.note.startswith("6 of 12 images: those with the lowest mIoU, and error rows, of which there are 3.")
 
 
+def test_a_run_without_a_committed_part_has_none(place: Place) -> None:
+    ledger = Ledger(Store(), f"file://{place.output}")
+    found = list_images(ledger, read_scores(ledger, task_and_plan(ledger)[1], ()))
+    assert (found.rows, found.columns) == ((), ())
+
+
 def test_long_texts_do_not_make_the_page_large(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = list_images(*scores_of(place))
     monkeypatch.setattr(image_list, "_ROOM", 300)
