@@ -135,7 +135,7 @@ def candidates(ranking: NDArray[np.intp], number: int) -> list[int]:
         ranking: indices of images in the order of the input, best candidates first.
         number: of images.
     """
-    chosen = ranking[:number].tolist()
+    chosen: list[int] = ranking[:number].tolist()
     for image in ranking[number:_RANKED].tolist():
         if len(chosen) == 2 * number:
             break
