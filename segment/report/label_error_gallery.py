@@ -22,7 +22,7 @@ from segment.report.rows import Row
 from segment.store.names import count, shown
 
 _REGIONS = 6
-_CANDIDATES = 48  # regions that are looked at for these, at most: of near-duplicates one is drawn
+_CANDIDATES = 24  # regions that are looked at for these, at most: of near-duplicates one is drawn
 _LOOKED_AT = 24  # images: their masks, labels and sources are read, in a second or two
 
 
