@@ -22,8 +22,19 @@ MISSING = -2  # listed, but no such object exists
 REPEATED = -3  # an earlier image of the shard has the same id
 UNREACHABLE = -4  # listed, but the store refuses access
 BAD_REFERENCE = -5  # the listed reference cannot name an object
+NOT_ALLOWED = -6  # listed, but outside of what the run may read
+NOT_A_FILE = -7  # listed, but no regular file
 
-_ABSENT = {MISSING: "missing", UNREACHABLE: "unreachable", BAD_REFERENCE: "bad_reference"}
+_ABSENT = {
+    MISSING: "missing", UNREACHABLE: "unreachable", BAD_REFERENCE: "bad_reference", NOT_ALLOWED: "not_allowed",
+    NOT_A_FILE: "not_a_file",
+}  # fmt: skip
+
+
+def size_of_fault(fault: str) -> int:
+    """Return the `Span.size` that stands for a fault of a reference, such as `missing`."""
+    return next(size for size, name in _ABSENT.items() if name == fault)
+
 
 # Faults of a sample whose image is still segmented: none, or one of the label.
 SEGMENTED = (None, *(f"label_{fault}" for fault in _ABSENT.values()))

@@ -13,6 +13,8 @@ from typing import Any
 import pyarrow as pa
 
 from segment.errors import SegmentError, UsageError
+from segment.inputs.own_scope import scope_of
+from segment.job import InputOptions
 from segment.models.card import ModelCard
 from segment.output.damage import read_checked
 from segment.output.plan import Plan
@@ -134,7 +136,7 @@ class Ledger:
         return read_checked(url, read)
 
     def read_run_and_plan(self) -> tuple[dict[str, Any], Plan]:
-        """Return `run.json` and the plan of a run.
+        """Return `run.json` and the plan of a run. The store then reads what the input of the run may name.
 
         Raises:
             UsageError: there is no run at this output, it has no plan yet, or one of the two files is lost.
@@ -146,6 +148,10 @@ class Ledger:
             raise UsageError(f"{place} holds parts of a run but no run.json: restore it, or delete all and run again")
         if run is None or plan is None:
             raise UsageError(f"no run at {place}: start one with `segment run INPUT {place} --model CARD`")
+        try:
+            self.store.limit_inputs(scope_of(run["contract"]["input"]["url"], InputOptions.of_run(run)))
+        except (LookupError, TypeError, ValueError):
+            raise UsageError(f"{shown(self.url('run.json'))} does not say what was segmented: restore it") from None
         return run, plan
 
     def freeze_plan(self, plan: Plan) -> Plan:

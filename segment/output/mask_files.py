@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import math
+import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -25,7 +26,7 @@ from segment.inputs.discover import Part
 from segment.output.mask_tiff import MaskFile
 from segment.store.client import Store
 from segment.store.names import shown
-from segment.store.urls import join_url
+from segment.store.urls import is_url, join_url
 
 MOST_PNG_PIXELS = 100_000_000  # of a mask within its row
 _PREVIEW_PIXELS = 4_000_000
@@ -84,10 +85,13 @@ def read_mask_file(store: Store, output: str, path: str) -> bytes:
     Raises:
         SegmentError: it is damaged or lost.
     """
-    data, named = store.read_if_exists(join_url(output, path)), _NAME.fullmatch(path)
+    named = _NAME.fullmatch(path)
+    if named is None or is_url(path) or not join_url(output, posixpath.normpath(path)).startswith(f"{output}/masks/"):
+        raise SegmentError(f"{shown(path)} is no file of a mask of this run: {_REMEDY}")
+    data = store.read_if_exists(join_url(output, path))
     if data is None:
         raise SegmentError(f"{shown(path)} has been lost: {_REMEDY}")
-    if named is None or named["digest"] != _digest(data):
+    if named["digest"] != _digest(data):
         raise SegmentError(f"{shown(path)} is damaged: {_REMEDY}")
     return data
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from segment.errors import SegmentError, TooManyErrors, UsageError
 from segment.inputs.discover import Discovery, Known, sign_again
 from segment.inputs.findings import images_in_words
+from segment.inputs.own_scope import scope_of
 from segment.job import Job, make_job
 from segment.models.card import ModelCard, load_card
 from segment.models.sessions import Runtime
@@ -21,6 +22,7 @@ from segment.output.error_rate import too_many_errors
 from segment.output.identity import begin, fingerprint_of, is_resumable
 from segment.output.ledger import Ledger
 from segment.output.plan import Plan
+from segment.output.plan_scope import places_outside
 from segment.pipeline.stages import Task
 from segment.progress import Progress, ticking, watched_progress
 from segment.report.aggregate import RunReport, load_report, write_report
@@ -46,8 +48,9 @@ from segment.runs.resolve import (
 from segment.runs.rounds import Rounds
 from segment.store.client import Store
 from segment.store.local_files import remove_unfinished
-from segment.store.names import count, shown
+from segment.store.names import count, examples, shown
 from segment.store.retries import retry_log_filter
+from segment.store.scope import OUTSIDE, Scope, advice
 from segment.store.urls import to_url
 
 log = logging.getLogger("segment.runs.driver")
@@ -95,6 +98,7 @@ def _run(job: Job, progress: Progress, *, retry_errors: bool, update: bool, veri
             "labels have changed, delete the output. For another choice, or for all images, use another output"
         )
     store = Store(job.storage_options)
+    store.limit_inputs(scope_of(job.input, job.input_options))
     ledger = Ledger(store, to_url(job.output))
     _check_output(job, store)
     card = load_card(job.model, store)
@@ -192,8 +196,24 @@ def _existing_run(job: Job, card: ModelCard, weights: Weights, ledger: Ledger) -
         return None
     runtime = frozen_runtime(job, run)
     batch = frozen_batch(job, run["contract"], runtime)
-    resumable = is_resumable(ledger, run, run_identity(job, card, weights, runtime, batch))
-    return (plan, runtime, batch) if resumable else None
+    if not is_resumable(ledger, run, run_identity(job, card, weights, runtime, batch)):
+        return None
+    if outside := _outside(plan, ledger):
+        raise UsageError(
+            f"{outside}. It has been changed since the run was planned, or an earlier version of segment has planned "
+            "it: choose another output, and check the input before you allow more"
+        )
+    return plan, runtime, batch
+
+
+def _outside(plan: Plan, ledger: Ledger) -> str:
+    """Return what a plan names outside of the scope of its run, in words; `""` if nothing."""
+    places = places_outside(plan, ledger.store.scope or Scope())
+    if not places:
+        return ""
+    number = count(len(places), "folder", "folders")
+    allowed = advice([f"{place}x" for place in places])
+    return f"{shown(ledger.url('plan.parquet'))} names {number} {OUTSIDE}, {examples(places)} ({allowed})"
 
 
 def _sign_again(job: Job, plan: Plan, store: Store) -> None:
@@ -251,6 +271,8 @@ def task_and_plan(ledger: Ledger) -> tuple[Task, Plan]:
     card, runtime = ModelCard.model_validate(run["card"]), Runtime(**run["contract"]["runtime"])
     job = make_job(run["job"], "run.json")
     batch = frozen_batch(job, run["contract"], runtime)
+    if outside := _outside(plan, ledger):
+        log.warning("%s: these images are not shown", outside)
     _sign_again(job, plan, ledger.store)
     return task_of(job, card, runtime, batch, ledger.store, run["fingerprint"]), plan
 

@@ -191,6 +191,9 @@ def _normal_options(job: Job) -> dict[str, Any]:
     options = job.input_options.model_dump(mode="json")
     if not job.keep:  # so that the identity of such runs stays as it was
         del options["keep"]
+    allowed = sorted({to_url(prefix) for prefix in options.pop("allow_input")})
+    if allowed:  # as above
+        options["allow_input"] = allowed
     return {**options, "labels": unsigned(to_url(job.labels)) if job.labels else None}
 
 

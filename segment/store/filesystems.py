@@ -16,8 +16,10 @@ import fsspec
 from fsspec.asyn import sync
 
 from segment.errors import BadReference, UsageError
+from segment.store.guarded_http import GuardedClient
 from segment.store.paged_listing import Page, PageRequest
 from segment.store.s3_pages import parse_pages_of
+from segment.store.scope import Scope
 from segment.store.urls import PROTOCOL, redact_url
 
 Info = Mapping[str, Any]  # of an object, as fsspec's drivers tell it
@@ -62,8 +64,13 @@ def parse_storage_option(text: str) -> tuple[str, Any]:
     return key, value
 
 
-def open_filesystem(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
+def open_filesystem(url: str, options: Mapping[str, Any], scope: Scope | None = None) -> tuple[Any, str]:
     """Return the file system of a URL, and the object's path there.
+
+    Args:
+        url: of the object.
+        options: of the store.
+        scope: what redirects of http(s) may lead to; None for anywhere.
 
     Raises:
         UsageError: the protocol needs a package that is not installed.
@@ -74,7 +81,7 @@ def open_filesystem(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
     if protocol == "file":
         return fsspec.filesystem("file"), url.removeprefix("file://")
     if protocol in ("http", "https"):
-        options = _http_options(options)
+        options = _http_options(options) | ({"get_client": GuardedClient(scope)} if scope else {})
     elif protocol in ("s3", "s3a"):
         options = {**options, "config_kwargs": {**_S3_CONFIG, **(options.get("config_kwargs") or {})}}
     try:

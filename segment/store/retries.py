@@ -110,6 +110,9 @@ class Requests:
         except SegmentError:
             raise
         except Exception as error:
+            for cause in error_chain(error):  # fsspec's http wraps what it is told while it looks up
+                if isinstance(cause, SegmentError):
+                    raise cause from None
             if isinstance(error, FileNotFoundError) and is_absent(error):
                 raise FileNotFoundError(errno.ENOENT, "there is no such object", redact_url(url)) from None
             raise store_error(verb, url, error) from None

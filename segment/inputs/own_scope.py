@@ -1,0 +1,59 @@
+"""The scope of an input: where the objects may be that its lists, its Parquet cells and its plan name."""
+
+from __future__ import annotations
+
+import os
+
+from segment.inputs.patterns import FILE_SUFFIXES, expand_braces, fixed_folder, has_wildcards
+from segment.job import InputOptions
+from segment.store.names import suffix_of
+from segment.store.scope import Scope, prefix_of
+from segment.store.urls import parent_url, to_url, unsigned
+
+
+def scope_of(input: str, options: InputOptions) -> Scope:  # noqa: A002
+    """Return what an input may name: its own prefix, that of its labels, and what the user allows beside.
+
+    The prefix of a remote input is its bucket, container or host; that of a local one is its folder, and of a list or
+    another file the folder that holds it.
+
+    Args:
+        input: path or URL, as `Job.input`.
+        options: `labels`, `label_pattern` and `allow_input` count.
+    """
+    named = [input] if options.labels is None else [input, options.labels]
+    own = [prefix for text in named for prefix in _own_prefixes(unsigned(to_url(text)))]
+    own.append(_pattern_prefix(own[-1], options.label_pattern or ""))
+    return Scope.of([*own, *(unsigned(to_url(text)) for text in options.allow_input)])
+
+
+def _own_prefixes(url: str) -> set[str]:
+    if url.startswith("file://"):
+        return {_local_folder(url)}
+    store, slash, path = url.partition("://")[2].partition("/")
+    if "{" not in store:
+        return {prefix_of(url)}
+    protocol = url.partition("://")[0]
+    return {prefix_of(f"{protocol}://{each}{slash}{path}") for each in expand_braces(store)}
+
+
+def _pattern_prefix(folder: str, pattern: str) -> str:
+    """Return the folder that holds all labels of a pattern, which the user writes, too."""
+    if pattern.startswith("/"):
+        return to_url(fixed_folder(pattern) or "/")
+    if folder.startswith("file://"):
+        for _ in range(pattern.split("/").count("..")):
+            folder = parent_url(folder)
+    return folder
+
+
+def _local_folder(url: str) -> str:
+    """Return the folder of a local input, also of one that is gone since its run."""
+    path = url.removeprefix("file://")
+    if os.path.isdir(path):  # noqa: PTH112  # Path.is_dir raises for a name too long
+        return url
+    if os.path.isfile(path):  # noqa: PTH113
+        return parent_url(url)
+    if has_wildcards(url):
+        return fixed_folder(url)
+    return parent_url(url) if suffix_of(url) in FILE_SUFFIXES else url
