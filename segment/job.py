@@ -15,22 +15,13 @@ import tomllib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import (
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from segment.errors import UsageError
 from segment.models.extra_options import BoundaryOptions, ExtraOptions, KeepOptions, RuntimeOptions, SpeedOptions
-from segment.models.validation import validation_message
+from segment.models.validation import Prefix, validation_message
 from segment.store.names import SIZE, size_in_bytes
-from segment.store.scope import check_prefix
 from segment.store.urls import to_url, unsigned
 
 if TYPE_CHECKING:
@@ -44,7 +35,6 @@ Positive = Annotated[int, Field(ge=1)]
 Range = Annotated[str, Field(pattern=r"^\d+:\d+$", description="MIN:MAX")]
 Bytes = Annotated[int, Field(ge=1, description="a number of bytes from 1 up")]
 Size = Annotated[str, Field(pattern=SIZE, description="a size such as 4GB or 2.5 GiB")]
-Prefix = Annotated[str, BeforeValidator(check_prefix)]
 _ONE_SELECTION: dict[str, Any] = {"not": {"required": ["limit", "sample"]}}  # JSON schema of the validator of that name
 _MIB = 1 << 20
 

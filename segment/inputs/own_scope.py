@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from typing import Any
 
+from segment.errors import UsageError
 from segment.inputs.patterns import FILE_SUFFIXES, expand_braces, fixed_folder, has_wildcards
 from segment.job import InputOptions
-from segment.store.names import suffix_of
+from segment.store.names import shown, suffix_of
 from segment.store.scope import Scope, prefix_of
 from segment.store.urls import parent_url, to_url, unsigned
 
@@ -25,6 +28,18 @@ def scope_of(input: str, options: InputOptions) -> Scope:  # noqa: A002
     own = [prefix for text in named for prefix in _own_prefixes(unsigned(to_url(text)))]
     own.append(_pattern_prefix(own[-1], options.label_pattern or ""))
     return Scope.of([*own, *(unsigned(to_url(text)) for text in options.allow_input)])
+
+
+def scope_of_run(run: Mapping[str, Any], output: str) -> Scope:
+    """Return what the input of a run may name, by its `run.json`.
+
+    Raises:
+        UsageError: the file does not say it.
+    """
+    try:
+        return scope_of(run["contract"]["input"]["url"], InputOptions.of_run(run))
+    except (LookupError, TypeError, ValueError, AttributeError):
+        raise UsageError(f"{shown(output)}/run.json does not say what was segmented: restore it") from None
 
 
 def _own_prefixes(url: str) -> set[str]:

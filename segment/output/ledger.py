@@ -13,8 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from segment.errors import SegmentError, UsageError
-from segment.inputs.own_scope import scope_of
-from segment.job import InputOptions
+from segment.inputs.own_scope import scope_of_run
 from segment.models.card import ModelCard
 from segment.output.damage import read_checked
 from segment.output.plan import Plan
@@ -148,10 +147,7 @@ class Ledger:
             raise UsageError(f"{place} holds parts of a run but no run.json: restore it, or delete all and run again")
         if run is None or plan is None:
             raise UsageError(f"no run at {place}: start one with `segment run INPUT {place} --model CARD`")
-        try:
-            self.store.limit_inputs(scope_of(run["contract"]["input"]["url"], InputOptions.of_run(run)))
-        except (LookupError, TypeError, ValueError):
-            raise UsageError(f"{shown(self.url('run.json'))} does not say what was segmented: restore it") from None
+        self.store.limit_inputs(scope_of_run(run, self.output))
         return run, plan
 
     def freeze_plan(self, plan: Plan) -> Plan:

@@ -137,20 +137,24 @@ def prefix_of(url: str) -> str:
     return f"{place.store}/" if place and place.store != "file:///" else ""
 
 
-def check_prefix(text: str) -> str:
-    """Return a prefix that a user names, as it is, if it can be one.
+def check_prefix(value: object) -> object:
+    """Return a path or URL that a user names, as text, if it can be a prefix; other types as they are.
 
     Raises:
         BadReference: it names neither a folder nor a bucket, container or host, or has a query.
         UsageError: it holds credentials.
     """
-    url = to_url(text)
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if not isinstance(value, str):
+        return value
+    url = to_url(value)
     place = _place(url)
     if place is None or place.dotted or (is_http(url) and re.search(r"[?#]", url)):
         raise BadReference(
             f"{shown(url)}: a prefix is a folder, or a URL with a bucket or host, such as s3://bucket/a/"
         )
-    return text
+    return value
 
 
 def _place(url: str) -> _Place | None:
