@@ -163,7 +163,10 @@ class Place:
         """The same job as arguments of `segment run`."""
         values = self.job(**changes).model_dump(exclude_defaults=True)
         positional = [str(values.pop("input")), str(values.pop("output"))]
-        named = [f"--{name.replace('_', '-')}={value}" for name, value in values.items()]
+        pairs = [
+            (name, one) for name, value in values.items() for one in (value if isinstance(value, tuple) else [value])
+        ]
+        named = [f"--{name.replace('_', '-')}={value}" for name, value in pairs]
         return ["run", *positional, *named]
 
 

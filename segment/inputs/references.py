@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from segment.errors import BadReference, NotAFile, SegmentError, StoreError, UsageError
 from segment.inputs.lookup import in_threads
 from segment.store.client import Store
+from segment.store.filesystems import is_store
 from segment.store.names import is_storable, shown
 from segment.store.scope import NotAllowed, Scope
 from segment.store.urls import is_http, is_signed, is_url, join_url, parent_url, redact_credentials, unsigned_name
@@ -48,6 +49,8 @@ def absolute_url(reference: str, folder: str) -> str:
         url = join_url(folder, name)
     except UsageError as error:  # it holds credentials
         raise BadReference(str(error)) from None
+    if not is_store(url):
+        raise BadReference(f"{shown(unsigned_name(url))}: unknown protocol {url.partition('://')[0]}://")
     if not is_http(url):
         if is_signed(reference):
             raise BadReference(f"{shown(unsigned_name(reference))}: a signature on a URL that is not http(s)")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, Self
 
 from segment.store.filesystems import open_filesystem
@@ -14,16 +12,10 @@ from segment.store.signatures import SignedUrls
 from segment.store.urls import is_http, unsigned
 
 
-@dataclass
-class _Known:
-    """What is learned of an input, shared by the stores that `Access.within` returns."""
-
-    signed: SignedUrls
-    scope: Scope | None
-
-
 class Access:
     """The base of `segment.store.client.Store`, whose arguments these are."""
+
+    __slots__ = ("__dict__", "_limit")  # stores that `within` returns share all attributes but this one
 
     def __init__(
         self,
@@ -33,27 +25,22 @@ class Access:
     ) -> None:
         self._options = dict(options or {})
         self._requests = Requests()
-        self._known = _Known(signed or SignedUrls(), scope)
+        self._signed = signed or SignedUrls()
+        self._scope = scope
         self._limit: Scope | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A copy in another process starts its own counters.
-        return type(self), (self._options, self._signed, self._known.scope), {"_limit": self._limit}
-
-    def __copy__(self) -> Self:
-        copied = type(self).__new__(type(self))
-        copied.__dict__ = dict(self.__dict__)
-        return copied
+        return type(self), (self._options, self._signed, self._scope), (None, {"_limit": self._limit})
 
     @property
     def scope(self) -> Scope | None:
         """What the input may name; None as long as no input is known."""
-        return self._limit or self._known.scope
+        return self._limit or self._scope
 
     def limit_inputs(self, scope: Scope) -> None:
         """Let the input of a run name what is in `scope`, beside what earlier inputs may."""
-        known = self._known.scope
-        self._known.scope = scope if known is None else known | scope
+        self._scope = scope if self._scope is None else self._scope | scope
 
     @property
     def inputs(self) -> Self:
@@ -63,12 +50,13 @@ class Access:
     def within(self, scope: Scope | None) -> Self:
         """Return this store for reading only what `scope` allows, redirects included; None allows all.
 
-        Both share signatures and counters.
+        Both share all else, such as signatures and counters.
 
         Raises (every method that reads):
             NotAllowed: the object, or the target of a redirect, is outside of the scope.
         """
-        limited = copy.copy(self)
+        limited = type(self).__new__(type(self))
+        limited.__dict__ = self.__dict__
         limited._limit = scope
         return limited
 
@@ -79,15 +67,11 @@ class Access:
         """
         new = [url for url in urls if is_http(url) and self._signed.get(unsigned(url)) != url]
         if new:
-            self._known.signed = SignedUrls([*self._signed, *new])
+            self._signed = SignedUrls([*self._signed, *new])
 
     def lacks_signature(self, url: str) -> bool:
         """Whether there are signed URLs, and the URL of this object is not among those that were added."""
         return len(self._signed) > 0 and self._signed.get(url) is None
-
-    @property
-    def _signed(self) -> SignedUrls:
-        return self._known.signed
 
     def _check(self, url: str) -> None:
         """Refuse an object outside of the limit."""

@@ -98,6 +98,19 @@ def open_filesystem(url: str, options: Mapping[str, Any], scope: Scope | None = 
     return filesystem, cast(str, filesystem._strip_protocol(url))
 
 
+# Names under which fsspec reads through another file system, such as `zip://a.png::s3://bucket/b.zip`.
+_WRAPPERS = {
+    "zip", "tar", "libarchive", "dir", "reference", "generic", "cached", "blockcache", "filecache", "simplecache",
+    "async_wrapper", "asyncwrapper", "data",
+}  # fmt: skip
+
+
+def is_store(url: str) -> bool:
+    """Whether the protocol of a URL is one of a store of objects that fsspec knows."""
+    protocol = url.partition("://")[0]
+    return protocol in fsspec.available_protocols() and protocol not in _WRAPPERS
+
+
 def get(filesystem: Any, path: str, start: int | None, stop: int | None) -> tuple[bytes, str | None]:
     """Return an object's bytes, or its bytes `start` to `stop` (exclusive), and their etag.
 

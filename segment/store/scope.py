@@ -80,14 +80,9 @@ class Scope:
             return False
         if place.store == "file:///" and named:
             path = _real(place.path)
-            return any(_is_below(path, _real(folder)) for folder in self._paths(place.store))
-        return any(
-            not folder or (not place.dotted and _is_below(place.path, folder)) for folder in self._paths(place.store)
-        )
-
-    def _paths(self, store: str) -> Sequence[str]:
-        """Return the paths of the prefixes within a store."""
-        return [place.path for place in map(_place, self.prefixes) if place and place.store == store]
+            return any(_is_below(path, folder) for folder in _real_folders(self.prefixes, int(time.monotonic())))
+        folders = _folders(self.prefixes, place.store)
+        return any(not folder or (not place.dotted and _is_below(place.path, folder)) for folder in folders)
 
     def check(self, url: str, *, named: bool = False) -> None:
         """Refuse an object that may not be read; see `allows`.
@@ -204,6 +199,17 @@ def _http_place(url: str) -> _Place | None:
 
 def _is_below(path: str, folder: str) -> bool:
     return path == folder or path.startswith(folder.rstrip("/") + "/")
+
+
+@functools.lru_cache(256)
+def _folders(prefixes: tuple[str, ...], store: str) -> tuple[str, ...]:
+    """Return the paths of the prefixes within a store."""
+    return tuple(place.path for place in map(_place, prefixes) if place and place.store == store)
+
+
+@functools.lru_cache(64)
+def _real_folders(prefixes: tuple[str, ...], second: int) -> tuple[str, ...]:
+    return tuple(os.path.realpath(folder) for folder in _folders(prefixes, "file:///"))
 
 
 def _real(path: str) -> str:
