@@ -26,12 +26,11 @@ class GuardedClient:
     async def __call__(self, **settings: Any) -> aiohttp.ClientSession:
         """Return a session; `settings` are those of `aiohttp.ClientSession`."""
         import aiohttp  # only http needs it
-        from aiohttp.resolver import DefaultResolver
 
         scope = self.scope
         proxies = {urlsplit(url).hostname for url in getproxies().values()}
 
-        class Resolver(DefaultResolver):  # type: ignore[misc, valid-type]  # chosen when aiohttp is imported
+        class Resolver(aiohttp.ThreadedResolver):
             async def resolve(self, host: str, *args: Any, **kwargs: Any) -> Any:
                 found = await super().resolve(host, *args, **kwargs)
                 if host not in proxies:  # the proxy was named by the user, and may well be on this machine

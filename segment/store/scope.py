@@ -147,7 +147,7 @@ def check_prefix(value: object) -> object:
     place = _place(url)
     if place is None or place.dotted or (is_http(url) and re.search(r"[?#]", url)):
         raise BadReference(
-            f"{shown(url)}: a prefix is a folder, or a URL with a bucket or host, such as s3://bucket/a/"
+            f"--allow-input {shown(url)}: a prefix is a folder, or a URL with a bucket or host, such as s3://bucket/a/"
         )
     return value
 

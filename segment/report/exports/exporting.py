@@ -41,6 +41,8 @@ def export(ledger: Ledger, target: str, kind: Format, store: Store) -> Exported:
     name = FORMER_NAMES.get(kind, kind)
     run, plan = ledger.read_run_and_plan()
     check_target(ledger, run, target)
+    if ledger.store.scope:
+        store.limit_inputs(ledger.store.scope)
     # after an --update the plan may hold other images, and their old files would stay
     planned = hashlib.sha256(Plan(plan.table).to_bytes()).hexdigest()
     claim(store, target, {"run": run["fingerprint"], "plan": planned, "format": name})
