@@ -142,6 +142,7 @@ def sign_again(
         StoreError: the list cannot be read.
         UsageError: it is no list any more.
     """
+    store = store.inputs
     url = sign_input(input, store)
     if listed and (options.format == "list" or suffix_of(url) in LIST_SUFFIXES):
         store.add_signed_urls(listed_urls(url, store))

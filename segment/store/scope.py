@@ -27,6 +27,7 @@ _SAME_STORE = {"s3a": "s3", "gcs": "gs"}
 _HUB_KINDS = ("datasets", "spaces", "buckets")  # hf://datasets/owner/name; hf://owner/name is a model
 # Where clouds answer with the credentials of a machine, beside the link-local addresses.
 _METADATA = frozenset(map(ipaddress.ip_address, ("100.100.100.200", "168.63.129.16", "192.0.0.192", "fd00:ec2::254")))
+_MOST_ADVISED = 10_000  # objects that advice looks at
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
@@ -110,16 +111,25 @@ OUTSIDE = "outside of what this run may read"
 
 
 def advice(urls: Sequence[str]) -> str:
-    """Return the options that allow some objects that are refused: `--allow-input s3://bucket/`."""
+    """Return the options that allow some objects that are refused: `--allow-input s3://bucket/`.
+
+    Where a cloud answers with the credentials of a machine, nothing is advised.
+    """
+    urls = urls[:_MOST_ADVISED]
     local = sorted({str(Path(_real(url.removeprefix("file://"))).parent) for url in urls if url.startswith("file://")})
     common = os.path.commonpath(local) if local else ""
     folders = [common] if common != "/" else local
-    remote = sorted({prefix_of(url) for url in urls if not url.startswith("file://")} - {""})
+    remote = sorted(filter(_is_advisable, {prefix_of(url) for url in urls if not url.startswith("file://")}))
     options = [f"--allow-input {shown(prefix)}" for prefix in [*filter(None, folders), *remote]]
     if not options:
-        return "nothing allows it, as it names no store"
+        return "no input should name it"
     more = f" and {len(options) - 3} more prefixes" if len(options) > 3 else ""
     return f"{' '.join(options[:3])}{more} allows it"
+
+
+def _is_advisable(prefix: str) -> bool:
+    address = _address(_host(prefix)) if is_http(prefix) else None
+    return bool(prefix) and (address is None or address.is_loopback or not _is_special(address))
 
 
 def prefix_of(url: str) -> str:
@@ -158,8 +168,8 @@ def _place(url: str) -> _Place | None:
     if not separator or "\0" in url:
         return None
     if protocol == "file":
-        path = os.path.normpath(rest)
-        return _Place("file:///", path) if path.startswith("/") else None
+        # POSIX leaves two slashes at the beginning as they are.
+        return _Place("file:///", os.path.normpath(f"/{rest.lstrip('/')}")) if rest.startswith("/") else None
     if is_http(url):
         return _http_place(url)
     protocol = _SAME_STORE.get(protocol, protocol)
@@ -247,6 +257,11 @@ def _is_special(address: Address) -> bool:
     return address.is_loopback or address.is_link_local or address.is_unspecified or address in _METADATA
 
 
+def _host(store: str) -> str:
+    """Return the host of an http(s) URL without a path, as `prefix_of` returns it."""
+    return re.sub(r":\d+$", "", store.partition("://")[2].rstrip("/"))
+
+
 @functools.lru_cache(64)
 def _named_addresses(prefixes: tuple[str, ...]) -> frozenset[Address]:
     """Return the addresses that prefixes name; a name counts only if it is this machine's own by convention.
@@ -258,7 +273,7 @@ def _named_addresses(prefixes: tuple[str, ...]) -> frozenset[Address]:
         place = _place(url) if is_http(url) else None
         if place is None:
             continue
-        host = re.sub(r":\d+$", "", place.store.partition("://")[2])
+        host = _host(place.store)
         if address := _address(host):
             found.add(address)
         if host == "localhost" or host.endswith(".localhost") or host == socket.gethostname().lower():

@@ -16,7 +16,7 @@ from segment.store.scope import NotAllowed, Scope, check_prefix, prefix_of
         "s3://bucket/a.png", "s3a://bucket/d/a.png", "s3:///bucket/a.png", "s3://bucket//a.png", "s3://bucket/%2e%2e/a",
         "http://host/a.png", "http://HOST:80/a.png", "http://host./a.png", "http://host/x/../../a.png",
         "https://other:8443/p/a.png?x=/../", "https://other:8443/p", "https://other:8443/q/../p/a%20b.png",
-        "gcs://g/a", "hf://datasets/me/set/a.png", "file:///data/in/a.png", "file:///data/in/../in/a.png",
+        "gcs://g/a", "hf://datasets/me/set/a.png", "file:///data/in/a.png", "file:///data/in/../in/a.png", "file:////data//in/a.png",
         "s3://arn:aws:s3:eu-west-1:1:accesspoint/mine/a.png",
     ],
 )  # fmt: skip
