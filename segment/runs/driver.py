@@ -50,7 +50,7 @@ from segment.store.client import Store
 from segment.store.local_files import remove_unfinished
 from segment.store.names import count, examples, shown
 from segment.store.retries import retry_log_filter
-from segment.store.scope import OUTSIDE, Scope, advice
+from segment.store.scope import OUTSIDE, Scope
 from segment.store.urls import to_url
 
 log = logging.getLogger("segment.runs.driver")
@@ -212,8 +212,7 @@ def _outside(plan: Plan, ledger: Ledger) -> str:
     if not places:
         return ""
     number = count(len(places), "folder", "folders")
-    allowed = advice([f"{place}x" for place in places])
-    return f"{shown(ledger.url('plan.parquet'))} names {number} {OUTSIDE}, {examples(places)} ({allowed})"
+    return f"{shown(ledger.url('plan.parquet'))} names {number} {OUTSIDE}, {examples(places)}"
 
 
 def _sign_again(job: Job, plan: Plan, store: Store) -> None:

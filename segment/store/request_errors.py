@@ -23,6 +23,8 @@ def is_absent(error: OSError) -> bool:
 
 
 def _is_other_failure(cause: BaseException) -> bool:
+    if isinstance(cause, SegmentError):  # what we refused ourselves
+        return True
     if type(cause).__module__.startswith("aiohttp."):
         return getattr(cause, "status", None) not in (404, 410)
     return isinstance(cause, TimeoutError | ConnectionError) or "NoSuchBucket" in str(cause)

@@ -96,7 +96,7 @@ def test_a_refusal_names_the_prefix_that_allows_it(tmp_path: Path) -> None:
     assert "--allow-input" not in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["s3://", "http:///a", "http://h/a?x=1", "http://h/%2e%2e/a", "s3://b/../c", ""])
+@pytest.mark.parametrize("text", ["s3://", "http:///a", "http://h/a?x=1", "http://h/..%2fa", "s3://b/../c", ""])
 def test_what_is_no_prefix(text: str) -> None:
     with pytest.raises(UsageError):
         check_prefix(text)
