@@ -100,8 +100,7 @@ def refuse_useless(listed: Sequence[ListedImage], result: LookupResult, name: st
 def _refuse_all(references: Sequence[Reference], result: LookupResult, name: str, noun: str) -> None:
     total = count(len(references), noun)
     if len(outside := _outside(references)) == len(references):
-        where = f"such as {shown(outside[0])}"
-        raise UsageError(f"{name}: all of its {total}, {where}, are {OUTSIDE}; {advice(outside)}")
+        raise UsageError(f"{name}: all of its {total} lie {OUTSIDE}, {examples(outside)}; {advice(outside)}")
     missing = [item.url for item in references if not item.fault and item.url not in result.errors]
     errors = [result.errors[item.url] for item in references if not item.fault and item.url in result.errors]
     if len(missing) == len(references):
