@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from segment.errors import UsageError
-from segment.inputs.patterns import FILE_SUFFIXES, expand_braces, fixed_folder, has_wildcards
+from segment.inputs.patterns import FILE_SUFFIXES, buckets_of_pattern, folder_of_pattern, is_pattern
 from segment.job import InputOptions
 from segment.store.names import shown, suffix_of
 from segment.store.scope import Scope, prefix_of
@@ -45,17 +45,13 @@ def scope_of_run(run: Mapping[str, Any], output: str) -> Scope:
 def _own_prefixes(url: str) -> set[str]:
     if url.startswith("file://"):
         return {_local_folder(url)}
-    store, slash, path = url.partition("://")[2].partition("/")
-    if "{" not in store:
-        return {prefix_of(url)}
-    protocol = url.partition("://")[0]
-    return {prefix_of(f"{protocol}://{each}{slash}{path}") for each in expand_braces(store)}
+    return {prefix_of(each) for each in buckets_of_pattern(url)}
 
 
 def _pattern_prefix(folder: str, pattern: str) -> str:
     """Return the folder that holds all labels of a pattern, which the user writes, too."""
     if pattern.startswith("/"):
-        return to_url(fixed_folder(pattern) or "/")
+        return to_url(folder_of_pattern(pattern) or "/")
     if folder.startswith("file://"):
         for _ in range(pattern.split("/").count("..")):
             folder = parent_url(folder)
@@ -69,6 +65,6 @@ def _local_folder(url: str) -> str:
         return url
     if os.path.isfile(path):  # noqa: PTH113
         return parent_url(url)
-    if has_wildcards(url):
-        return fixed_folder(url)
+    if is_pattern(url):
+        return folder_of_pattern(url)
     return parent_url(url) if suffix_of(url) in FILE_SUFFIXES else url

@@ -50,7 +50,7 @@ def find_objects(input: str, store: Store, findings: Findings) -> Found:  # noqa
     found = _object(url, store) or _folder(url, store) or _object(url, store, unlikely=True)
     if found:
         return found
-    patterns = list(expand_braces(url))
+    patterns = list(_expand_braces(url))
     globs = [pattern for pattern in patterns if _is_glob(pattern)]
     entries = _named([pattern for pattern in patterns if not _is_glob(pattern)], len(patterns), store)
     for matched in in_threads(lambda pattern: _glob(pattern, store), globs):
@@ -62,7 +62,7 @@ def find_objects(input: str, store: Store, findings: Findings) -> Found:  # noqa
         findings.warnings.append(
             f"{count(len(entries) - len(unique), 'file is', 'files are')} named twice and read once"
         )
-    return Found(fixed_folder(url), list(unique.values()), single=False)
+    return Found(_fixed_folder(url), list(unique.values()), single=False)
 
 
 def sign_input(input: str, store: Store) -> str:  # noqa: A002
@@ -70,7 +70,7 @@ def sign_input(input: str, store: Store) -> str:  # noqa: A002
     given = to_url(input)
     url = unsigned(given)
     if url != given:
-        store.add_signed_urls([given, *expand_braces(given)])
+        store.add_signed_urls([given, *_expand_braces(given)])
     return url
 
 
@@ -111,7 +111,24 @@ def _nothing(url: str, store: Store) -> str:
     return f"{shown(url)} is empty: no image" if store.is_folder(url) else f"nothing at {shown(url)}"
 
 
-def expand_braces(url: str) -> Iterator[str]:
+def is_pattern(url: str) -> bool:
+    """Whether a URL has the form of a glob or a brace range."""
+    return _is_glob(url) or _BRACES.search(url) is not None
+
+
+def folder_of_pattern(url: str) -> str:
+    """Return the folder that holds all that a pattern names."""
+    return _fixed_folder(url)
+
+
+def buckets_of_pattern(url: str) -> list[str]:
+    """Return a remote URL for each bucket, container or host that a brace range names: `s3://b-{1,2}/a`."""
+    protocol, mark, rest = url.partition("://")
+    store, slash, path = rest.partition("/")
+    return [f"{protocol}{mark}{each}{slash}{path}" for each in _expand_braces(store)]
+
+
+def _expand_braces(url: str) -> Iterator[str]:
     """Expand `{000..099}` (zero padding kept) and `{a,b}`.
 
     Raises:
@@ -142,11 +159,6 @@ def _expanded(url: str) -> Iterator[str]:
             yield url[: match.start()] + choice + rest
 
 
-def has_wildcards(url: str) -> bool:
-    """Whether a URL is a glob or a brace range."""
-    return _is_glob(url) or _BRACES.search(url) is not None
-
-
 def _is_glob(url: str) -> bool:
     # In an http URL '?' begins the query.
     return any(c in url for c in ("*[" if is_http(url) else "*?["))
@@ -154,7 +166,7 @@ def _is_glob(url: str) -> bool:
 
 def _glob(pattern: str, store: Store) -> list[Entry]:
     """Return the objects a glob matches and the content of folders it matches. `**` is any number of folders."""
-    folder = fixed_folder(pattern)
+    folder = _fixed_folder(pattern)
     wanted = pattern[len(folder) + 1 :].split("/")
     if len(wanted) == 1 and suffix_of(pattern) in FILE_SUFFIXES:
         entries = store.list_folder(folder)
@@ -171,7 +183,7 @@ def _matches(names: Sequence[str], pattern: Sequence[str]) -> bool:
     return bool(names) and fnmatch.fnmatchcase(names[0], pattern[0]) and _matches(names[1:], pattern[1:])
 
 
-def fixed_folder(pattern: str) -> str:
+def _fixed_folder(pattern: str) -> str:
     """Return the folder that precedes the first `*`, `?`, `[` or `{`."""
     first = re.search(r"[*?\[{]", pattern)
     return pattern[: first.start()].rpartition("/")[0] if first else parent_url(pattern)
