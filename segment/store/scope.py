@@ -113,10 +113,11 @@ OUTSIDE = "outside of what this run may read"
 def advice(urls: Sequence[str]) -> str:
     """Return the options that allow some objects that are refused: `--allow-input s3://bucket/`.
 
-    Where a cloud answers with the credentials of a machine, nothing is advised.
+    Nothing is advised for files of the kernel, and where a cloud answers with the credentials of a machine.
     """
     urls = urls[:_MOST_ADVISED]
-    local = sorted({str(Path(_real(url.removeprefix("file://"))).parent) for url in urls if url.startswith("file://")})
+    paths = (_real(url.removeprefix("file://")) for url in urls if url.startswith("file://"))
+    local = sorted({str(Path(path).parent) for path in paths if not path.startswith(("/dev/", "/proc/", "/sys/"))})
     common = os.path.commonpath(local) if local else ""
     folders = [common] if common != "/" else local
     remote = sorted(filter(_is_advisable, {prefix_of(url) for url in urls if not url.startswith("file://")}))
@@ -124,7 +125,7 @@ def advice(urls: Sequence[str]) -> str:
     if not options:
         return "no input should name it"
     more = f" and {len(options) - 3} more prefixes" if len(options) > 3 else ""
-    return f"{' '.join(options[:3])}{more} allows it"
+    return f"where that is meant, {' '.join(options[:3])}{more} allows it"
 
 
 def _is_advisable(prefix: str) -> bool:

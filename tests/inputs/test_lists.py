@@ -154,7 +154,7 @@ def test_a_whole_list_of_missing_images_is_refused(folder: Path) -> None:
     text = "/SegNet/CamVid/val/0016E5_07959.png /SegNet/CamVid/valannot/0016E5_07959.png\n" * 2
     assert refusal(folder, "l.txt", text) == (
         "/l.txt: all of its 2 images lie outside of what this run may read, e.g. /SegNet/CamVid/val/0016E5_07959.png; "
-        "--allow-input /SegNet/CamVid/val allows it"
+        "where that is meant, --allow-input /SegNet/CamVid/val allows it"
     )
     assert refusal(folder, "l.txt", text, allow_input=["/SegNet"]) == (
         "/l.txt: none of its 2 images exists, e.g. /SegNet/CamVid/val/0016E5_07959.png"

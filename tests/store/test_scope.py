@@ -89,7 +89,7 @@ def test_a_refusal_names_the_prefix_that_allows_it(tmp_path: Path) -> None:
     ):
         with pytest.raises(NotAllowed) as caught:
             SCOPE.check(url, named=True)
-        assert f"; --allow-input {prefix} allows it" in str(caught.value)
+        assert f"; where that is meant, --allow-input {prefix} allows it" in str(caught.value)
         assert Scope.of([check_prefix(prefix) if "://" in prefix else f"file://{prefix}"]).allows(url, named=True)  # type: ignore[list-item]
     with pytest.raises(NotAllowed, match=r"without '\.\.'") as caught:
         SCOPE.check("s3://bucket/x/../a.png")
