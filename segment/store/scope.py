@@ -226,7 +226,7 @@ def _real_folders(prefixes: tuple[str, ...], second: int) -> tuple[str, ...]:
 def _real(path: str) -> str:
     """Return a local path with its symbolic links resolved."""
     folder, name = os.path.split(path)
-    place = str(Path(_real_folder(folder, int(time.monotonic())), name))
+    place = f"{_real_folder(folder, int(time.monotonic())).rstrip('/')}/{name}"
     return os.path.realpath(place) if os.path.islink(place) else place  # noqa: PTH114  # never raises
 
 
