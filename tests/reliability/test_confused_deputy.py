@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,7 +12,6 @@ import pytest
 
 from segment.errors import UsageError
 from segment.output.ledger import Ledger
-from segment.output.plan import Plan
 from segment.report.pictures import read_view
 from segment.report.rows import row_at
 from segment.runs.driver import run, task_and_plan
@@ -115,18 +115,26 @@ def test_the_fingerprint_knows_prefixes_only_where_there_are_some(place: Place) 
         run(place.job(input=job.input, part_size=3, allow_input=["/a"]), Notes())
 
 
-def test_a_run_of_what_it_is_allowed(place: Place) -> None:
-    outcome = None
-    lines = ["0.png", f"{place.folder}/secret.png", f"{place.folder}/other/x.png", "2.png"]
-    (place.images / "list.csv").write_text("image\n" + "\n".join(lines) + "\n")
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_a_run_of_what_it_is_allowed(place: Place, kind: str) -> None:
+    """Strangers' rows among sound ones of the same part: each fails by itself, at once."""
     (place.folder / "other").mkdir()
     (place.folder / "other" / "x.png").write_bytes(png(scene(4)[0]))
+    os.mkfifo(place.images / "pipe.png")
+    strangers = [*urls(place).values(), "link.png", "../secret.png", "/dev/zero", "s3://other/a.png", "pipe.png"]
+    names = ["0.png", *strangers, f"{place.folder}/other/x.png", "2.png"]
+    pq.write_table(pa.table({"image_path": names}), place.images / "list.parquet")
+    (place.images / "list.csv").write_text("image\n" + "\n".join(names) + "\n")
     output = str(place.folder / "again")
-    outcome = place.run(input=str(place.images / "list.csv"), output=output, allow_input=[str(place.folder / "other")])
-    assert [row["status"] for row in outcome.all_rows] == ["ok", "error", "ok", "ok"]
-    assert outcome.all_rows[1]["error"].startswith("not_allowed: the image is listed but outside")
-    assert any(f"--allow-input {place.folder} allows it" in line for line in outcome.warnings)
+    allowed = [str(place.folder / "other"), "/dev"]
+    outcome = place.run(
+        input=str(place.images / f"list.{kind}"), output=output, allow_input=allowed, part_size=len(names)
+    )
+    codes = [(row["error"] or "").partition(":")[0] for row in outcome.all_rows]
+    assert codes == ["", *["not_allowed"] * 8, "not_a_file", "not_allowed", "not_a_file", "", ""]
+    assert any("--allow-input" in line for line in outcome.warnings)
+    note(f"{kind} of images names what its run may not read, or no regular file", len(strangers), len(strangers), 0)
     task, plan = task_and_plan(Ledger(Store(), f"file://{output}"))
-    views = [read_view(Ledger(task.store, task.output), row_at(plan, 0, i), task) for i in (0,)]
-    assert views[0].photo is not None
-    assert Plan.from_bytes((Path(output) / "plan.parquet").read_bytes()).images == 4
+    assert plan.images == len(names)
+    drawn = [read_view(Ledger(task.store, task.output), row_at(plan, 0, i), task).photo for i in (0, -2 + len(names))]
+    assert all(photo is not None for photo in drawn)
