@@ -115,7 +115,7 @@ def advice(urls: Sequence[str]) -> str:
 
     Nothing is advised for files of the kernel, and where a cloud answers with the credentials of a machine.
     """
-    urls = urls[:_MOST_ADVISED]
+    urls = [url for url in urls[:_MOST_ADVISED] if "\0" not in url]
     paths = (_real(url.removeprefix("file://")) for url in urls if url.startswith("file://"))
     local = sorted({str(Path(path).parent) for path in paths if not path.startswith(("/dev/", "/proc/", "/sys/"))})
     common = os.path.commonpath(local) if local else ""

@@ -36,7 +36,7 @@ def test_what_is_below_a_prefix(url: str) -> None:
         "hf://datasets/me/other/a.png", "hf://me/set/a.png", "file:///data/in2/a.png", "file:///data/in/../a.png",
         "file:///data", "file:///etc/passwd", "file://data/in/a.png", "local:///data/in/a.png", "memory://bucket/a.png",
         "zip://a.png::file:///data/in/a.zip", "simplecache::s3://bucket/a.png", "", "a.png", "/data/in/a.png",
-        "file:///data/in/\0", "s3://arn:aws:s3:eu-west-1:1:accesspoint/yours/a.png",
+        "file:///data/in/\0", "file:///da\0ta/in/a.png", "s3://arn:aws:s3:eu-west-1:1:accesspoint/yours/a.png",
     ],
 )  # fmt: skip
 def test_what_is_not(url: str) -> None:
