@@ -20,7 +20,7 @@ from segment.output.plan import Plan
 from segment.store.client import Store
 from tests.web import Web
 
-KINDS = ["csv", "tsv", "jsonl", "json", "parquet"]
+KINDS = ["csv", "json", "parquet"]
 JPEG = b"\xff\xd8\xff picture"
 PNG = b"\x89PNG\r\n\x1a\n label"
 

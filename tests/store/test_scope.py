@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import pytest
 
 from segment.errors import UsageError
+from segment.store.client import Store
 from segment.store.scope import NotAllowed, Scope, check_prefix, prefix_of
 
 
@@ -129,3 +131,17 @@ def test_addresses_that_may_be_connected_to() -> None:
         assert Scope.of(["https://localhost/a"]).allows_address(address)
     assert Scope.of(["http://[::1]:8000/"]).allows_address("::1")
     assert Scope.of(["http://[::1]:8000/a"]).allows("http://[::1]:8000/a/b")
+
+
+def test_the_limit_of_a_store_goes_with_it(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"a")
+    store = Store()
+    store.limit_inputs(Scope.of([f"file://{tmp_path}"]))
+    for each in (store.inputs, pickle.loads(pickle.dumps(store.inputs)), pickle.loads(pickle.dumps(store)).inputs):
+        assert each.read(f"file://{tmp_path}/a") == b"a"
+        for attempt in (each.read, each.info, each.exists, each.list, each.open, each.read_if_exists):
+            with pytest.raises(NotAllowed):
+                attempt("file:///etc/passwd")
+    assert store.read("file:///etc/passwd")  # the output and the model are read without a limit
+    store.inputs.add_signed_urls(["https://host/a?sig=1"])
+    assert not store.lacks_signature("https://host/a")
