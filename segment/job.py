@@ -281,9 +281,10 @@ def read_job_file(reference: str, store: Store | None = None) -> dict[str, Any]:
     Raises:
         UsageError: the file does not exist or is not TOML.
     """
+    from segment.store.bounds import MOST_TOML
     from segment.store.client import Store
 
-    data = (store or Store()).read_if_exists(to_url(reference))
+    data = (store or Store()).read_if_exists(to_url(reference), most=MOST_TOML)
     if data is None:
         raise UsageError(f"no job file at {reference}")
     try:

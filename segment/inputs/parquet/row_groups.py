@@ -23,7 +23,7 @@ from segment.inputs.parquet.footers import FOOTER_BLOCK
 from segment.inputs.parquet.kept_columns import kept_column
 from segment.inputs.parquet.read_errors import PARQUET_DAMAGE, one_line, refuse_trouble
 from segment.inputs.parquet.row_ids import repeated_rows
-from segment.inputs.parts import Part, Sample, check_sample, image_uri
+from segment.inputs.parts import Part, Sample, check_sample, image_uri, label_fault
 from segment.inputs.references import read_references
 from segment.job import InputOptions
 from segment.store.client import Store
@@ -127,8 +127,8 @@ def read_parquet(part: Part, options: InputOptions, store: Store) -> list[Sample
         return [Sample(name, image_uri(part, name), i, b"", None, "undecodable") for i, name in numbers]
     rows = table.slice(part.start - file.first_row(part.row_group), len(part))
     names = file.columns.ids(rows, part.start, numbered=file.numbered)
-    images = _images(rows, file.columns.image, part, store)
-    labels = _images(rows, file.columns.label, part, store)
+    images = _images(rows, file.columns.image, part, store, options.max_image_bytes)
+    labels = _images(rows, file.columns.label, part, store, options.max_image_bytes)
     read = [
         _sample(part, index, name, image, label, index in file.repeated, options)
         for index, name, image, label in zip(range(part.start, part.stop), names, images, labels, strict=True)
@@ -177,18 +177,18 @@ class _Image:
 def _sample(
     part: Part, index: int, name: str, image: _Image, label: _Image, repeated: bool, options: InputOptions
 ) -> Sample:
-    fault = "duplicate_id" if repeated else image.fault or (f"label_{label.fault}" if label.fault else None)
+    fault = "duplicate_id" if repeated else image.fault or (label_fault(label.fault) if label.fault else None)
     checked = check_sample(fault, image.data or b"", label.data, options.max_image_bytes)
     return Sample(name, image_uri(part, name), index, *checked)
 
 
-def _images(rows: pa.Table, cell: Cell | None, part: Part, store: Store) -> list[_Image]:
+def _images(rows: pa.Table, cell: Cell | None, part: Part, store: Store, most: int) -> list[_Image]:
     """Return the encoded images of a column; images given by path are read, relative to the file."""
     if cell is None:
         return [_Image()] * len(rows)
     data, paths = cell.encoded(rows), cell.paths(rows)
     named = [path if path and own is None else None for own, path in zip(data, paths, strict=True)]
-    found = read_references({path for path in named if path}, part.url, store)
+    found = read_references({path for path in named if path}, part.url, store, most)
     images = []
     for own, path in zip(data, named, strict=True):
         got = found[path] if path else own
