@@ -146,6 +146,8 @@ def _header(data: bytes) -> Image.Image:
     """Open an image with Pillow, which decodes no pixel here."""
     try:
         return headers.open_header(data)
+    except SampleError:
+        raise
     except Exception as error:  # Pillow raises many types on damaged headers
         if headers.has_unsupported_pixels(data):
             raise SampleError("pixel_format") from error

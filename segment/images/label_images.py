@@ -75,6 +75,8 @@ def turning_remarks(orientation: int, image_orientation: int) -> tuple[str, ...]
 def _open(data: bytes) -> Image.Image:
     try:
         return headers.open_header(data, headers.LABEL_FORMATS)
+    except SampleError as error:
+        raise SampleError(f"label_{error.code}", error.detail) from None
     except Exception as error:  # Pillow raises many types on damaged headers
         unsupported = headers.has_unsupported_pixels(data)
         refusal = SampleError("label_pixels", "a TIFF of 64-bit or many-band pixels") if unsupported else None
