@@ -47,9 +47,9 @@ def given_apart() -> Any:
 
 
 @contextmanager
-def loading() -> Iterator[None]:
-    """End such a process if the block, which loads a model, takes longer than `LOAD_SECONDS`, in native code too."""
-    signal.setitimer(signal.ITIMER_REAL, LOAD_SECONDS)  # by default SIGALRM ends a process
+def loading(seconds: float = LOAD_SECONDS) -> Iterator[None]:
+    """End such a process if the block, which loads a model, takes longer, in native code too."""
+    signal.setitimer(signal.ITIMER_REAL, seconds)  # by default SIGALRM ends a process
     try:
         yield
     finally:

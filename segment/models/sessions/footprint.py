@@ -52,8 +52,8 @@ def footprint(
         return None
     width = 2 if runtime.precision in ("bf16", "f16") else 4
     try:
-        reading = Background("footprint").submit(_measured, card, weights, batch, extras, width)
-        constants, alive = reading.result(_SECONDS)
+        with Background("footprint") as thread:
+            constants, alive = thread.submit(_measured, card, weights, batch, extras, width).result(_SECONDS)
     except Exception:  # the session reports the error, or can load what openvino cannot
         return None
     if is_averaged(card, len(weights.models)):
