@@ -13,7 +13,7 @@ from PIL import Image
 
 from segment.errors import SampleError
 from segment.images.magic import image_format
-from segment.images.png_excess import check_png
+from segment.images.png_excess import check_png, check_png_pixels
 from segment.images.tiff_excess import check_tiff
 
 MOST_SCANS = 32  # over all pixels; encoders make about ten
@@ -47,14 +47,20 @@ def check_structure(data: bytes) -> None:
         _check_gif(data)
 
 
-def check_scans(header: Image.Image, data: bytes) -> None:
-    """Refuse a JPEG of too many scans over all pixels. Where one scan has all components, no other is decoded.
+def check_work(header: Image.Image, data: bytes) -> None:
+    """Refuse an image by what its pixels demand, once it is known that they are not too many.
 
     Raises:
         SampleError: `too_much_work`.
     """
-    if header.format not in ("JPEG", "MPO"):
-        return
+    if header.format == "PNG":
+        check_png_pixels(data)
+    elif header.format in ("JPEG", "MPO"):
+        _check_scans(header, data)
+
+
+def _check_scans(header: Image.Image, data: bytes) -> None:
+    """Refuse a JPEG of too many scans over all pixels. Where one scan has all components, no other is decoded."""
     components = data[_first_scan(data) + 4 :][:1]
     if not header.info.get("progressive") and components == bytes([len(header.getbands())]):
         return

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from segment.images.excess import check_scans, check_structure
+from segment.images.excess import check_structure
 from segment.images.magic import PNG_MAGIC, image_format
 
 IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")  # Pillow's other decoders never run
@@ -92,9 +92,7 @@ def open_header(data: bytes, formats: tuple[str, ...] = IMAGE_FORMATS) -> Image.
     """
     check_structure(data)
     with pixel_limit.lifted():
-        header = Image.open(io.BytesIO(data), formats=formats)
-    check_scans(header, data)
-    return header
+        return Image.open(io.BytesIO(data), formats=formats)
 
 
 def read_orientation(header: Image.Image, data: bytes) -> int:

@@ -27,21 +27,26 @@ _PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4),
 
 
 def check_png(data: bytes) -> None:
-    """Refuse a PNG by its chunks.
+    """Refuse a PNG by the number of its chunks, and by what its texts and profiles unpack to.
 
     Raises:
         SampleError: `too_much_work`.
     """
-    pieces: list[bytes] = []
     texts = 0
     for kind, content in _chunks(data):
-        if kind == b"IDAT":
-            pieces.append(content)
-        elif kind in (b"zTXt", b"iTXt", b"iCCP") and (packed := _packed_text(kind, content)):
+        if kind in (b"zTXt", b"iTXt", b"iCCP") and (packed := _packed_text(kind, content)):
             texts += _text_size(packed)
             if texts > _MOST_TEXTS:
                 raise SampleError("too_much_work", "texts and profiles of a PNG")
-    pixels = b"".join(pieces)
+
+
+def check_png_pixels(data: bytes) -> None:
+    """Refuse a PNG that unpacks to more than its pixels.
+
+    Raises:
+        SampleError: `too_much_work`.
+    """
+    pixels = b"".join(content for kind, content in _chunks(data) if kind == b"IDAT")
     if len(pixels) > _SMALL and _is_packable(pixels) and (size := _pixel_bytes(data)) is not None:
         _check_pixels(pixels, size + _SLACK)
 

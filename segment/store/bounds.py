@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from functools import cache
+from typing import Any, TypeVar
 
 from segment.errors import TooManyBytes, TooSlow
 from segment.store.urls import redact_url
 
 MOST_BYTES = 2 << 30  # of an object that is read as a whole, where the caller knows nothing better
 MOST_TOML = 4 << 20  # of a card or a job file
+_MOST_PAGE = 256 << 20  # of a page of a web server that lists files
 READ_SECONDS = 300.0  # for one read, unless --stall-timeout says otherwise
 SILENCE_SECONDS = 30.0  # without a byte
 
@@ -89,3 +91,17 @@ class Bounds:
             if got >= size:
                 break
         return b"".join(held)[:size]
+
+
+@cache
+def bounded_response() -> Any:
+    """Return aiohttp's class of responses, but for a bound on those that fsspec reads as a whole: pages of listings."""
+    import aiohttp  # only http needs it
+
+    class BoundedResponse(aiohttp.ClientResponse):
+        async def read(self) -> bytes:
+            if self._body is None:
+                self._body = await Bounds(str(self.url), _MOST_PAGE).body(self.content.iter_any())
+            return self._body
+
+    return BoundedResponse

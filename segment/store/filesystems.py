@@ -15,7 +15,7 @@ import fsspec
 from fsspec.asyn import sync
 
 from segment.errors import BadReference, UsageError
-from segment.store.bounds import SILENCE_SECONDS, Bounds
+from segment.store.bounds import SILENCE_SECONDS, Bounds, bounded_response
 from segment.store.paged_listing import Page, PageRequest
 from segment.store.s3_pages import parse_pages_of
 from segment.store.urls import PROTOCOL, redact_url
@@ -249,6 +249,7 @@ def _http_options(options: Mapping[str, Any]) -> dict[str, Any]:
     timeout = _http_timeout(_LOOK_UP_SECONDS, SILENCE_SECONDS)
     # Without trust_env, aiohttp ignores the proxy in HTTPS_PROXY.
     ours = {"trust_env": True, "raise_for_status": _refuse_redirect, "timeout": timeout}
+    ours["response_class"] = bounded_response()
     return {**own, "client_kwargs": {**ours, **client}}
 
 

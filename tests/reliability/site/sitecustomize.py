@@ -128,7 +128,7 @@ def on_row_groups(module):
     def read_row_group(part, *arguments):
         kind, value = trouble()
         if kind == "read-group" and part.url.endswith("killer.parquet"):
-            with open(value, "ab") as file:
+            with Path(value).open("ab") as file:
                 file.write(b"x")
             strike(signal.SIGKILL)
         return real(part, *arguments)
