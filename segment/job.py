@@ -103,8 +103,8 @@ class InputOptions(KeepOptions):
     )
     max_row_group_bytes: Positive = Field(
         1024 * _MIB,
-        description="Parquet: refuse files with row groups of more bytes, in the columns that are read. Images of a row "
-        "group that unpacks to more than its footer tells are error rows.",
+        description="Parquet: refuse files with row groups of more bytes, in the columns that are read. Row groups that "
+        "unpack to more, of which their footer does not tell, are error rows.",
     )
 
     @staticmethod
