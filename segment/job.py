@@ -103,7 +103,7 @@ class InputOptions(KeepOptions):
     )
     max_row_group_bytes: Positive = Field(
         1024 * _MIB,
-        description="Parquet: refuse files with row groups of more bytes, in the columns that are read. Row groups that "
+        description="Parquet: refuse files with row groups of more bytes, in the columns that are read. Those that "
         "unpack to more, of which their footer does not tell, are error rows.",
     )
 
