@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO
@@ -44,10 +45,10 @@ class BoundedFile(io.RawIOBase):
 
     def __init__(self, source: BinaryIO, most: int) -> None:
         self._source, self.most = source, most
-        self._rows: int | None = None  # that are read at once; None while the footer is read
+        self._rows: float | None = None  # that are read at once; None while the footer is read
         self._held: dict[tuple[int, int], bytes] = {}
 
-    def at_once(self, rows: int | None) -> None:
+    def at_once(self, rows: float | None) -> None:
         """Check the columns that are read from now on for batches of so many rows; None checks nothing."""
         self._rows = rows
         if rows is None:
@@ -88,7 +89,7 @@ class BoundedFile(io.RawIOBase):
             size -= len(piece)
         return b"".join(pieces)
 
-    def _check(self, column: bytes, rows: int) -> None:
+    def _check(self, column: bytes, rows: float) -> None:
         found = column_size(column)
         if found.unpacked > self.most:
             raise UnpacksTooLarge(self.most)
@@ -135,7 +136,7 @@ def read_row_group(opened: pq.ParquetFile, file: BoundedFile, group: int, column
     Raises:
         UnpacksTooLarge: its rows take more than `file.most` bytes.
     """
-    file.at_once(opened.metadata.row_group(group).num_rows)
+    file.at_once(math.inf)
     try:
         return opened.read_row_group(group, list(columns), use_threads=False)
     except _ShareLarge:
@@ -143,7 +144,7 @@ def read_row_group(opened: pq.ParquetFile, file: BoundedFile, group: int, column
     finally:
         file.at_once(None)
     held, size = [], 0
-    for batch in read_batches(opened, file, group, columns):
+    for batch in read_batches(opened, file, group, columns):  # which is slower
         held.append(batch)
         size += batch.nbytes
         if size > file.most:
