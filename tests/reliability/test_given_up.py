@@ -19,8 +19,10 @@ from segment.engines.ray_heartbeats import WorkerHealth
 from segment.engines.ray_watchdog import Watchdog
 from segment.engines.worker_process import Setup
 from segment.errors import ModelError
-from segment.models.weights import load_weights
+from segment.models.weights import Weights, load_weights
 from segment.output.ledger import Ledger
+from segment.output.plan import Plan
+from segment.pipeline.stages import Task
 from segment.pipeline.stall import StallTimeout
 from segment.runs.driver import task_and_plan
 from segment.store.client import Store
@@ -35,6 +37,7 @@ def write_table(path: Path, rows: int) -> None:
     path.write_bytes(data.getvalue())
 
 
+@pytest.mark.slow
 def test_a_row_group_that_kills_by_being_read_costs_some_processes_in_all(tmp_path: Path) -> None:
     """Not some for each of its parts, in each of the rounds; and no other row group is blamed."""
     place = Place(tmp_path)
@@ -52,13 +55,31 @@ def test_a_row_group_that_kills_by_being_read_costs_some_processes_in_all(tmp_pa
     assert_sound(place.output)
 
 
-def test_a_model_that_never_ends_loading_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    place = street(tmp_path)
-    place.run()
+def begun(place: Place, **changes: object) -> tuple[Task, Weights, Plan]:
+    """Task, weights and plan of a run, no part of which is committed any more."""
+    place.run(**changes)
     for file in [*place.output.glob("masks/*/*.parquet"), *place.output.glob("stats/*"), place.output / "_SUCCESS"]:
         file.unlink()
     task, plan = task_and_plan(Ledger(Store(), f"file://{place.output}"))
-    weights = load_weights(task.card, str(place.weights_path))
+    return task, load_weights(task.card, str(place.weights_path)), plan
+
+
+def test_parts_of_a_row_group_that_killed_are_error_rows_without_a_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = Place(tmp_path)
+    write_table(place.images / "killer.parquet", 8)
+    task, weights, plan = begun(place, part_size=2, labels=None)
+    trouble_in_children(monkeypatch, f"read-group={tmp_path / 'deaths'}")
+    results = list(Pool(Setup(task, weights, by_image=True), 1, "image").run(plan.parts()))
+    assert (tmp_path / "deaths").stat().st_size == 2
+    assert {result.part for result in results} == {part.id for part in plan.parts()}
+    assert [result.errors for result in results] == [{"killed_worker": 2}] * 4
+    assert [row["index"] for row in read_rows(place.output)] == list(range(8))
+
+
+def test_a_model_that_never_ends_loading_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    task, weights, plan = begun(street(tmp_path))
     trouble_in_children(monkeypatch, "load-for-ever")
     monkeypatch.setattr("segment.pipeline.stall.UNKNOWN", 1.0)
     monkeypatch.setattr("segment.pipeline.stall._LOADING", {})
@@ -78,8 +99,8 @@ def test_ray_gives_up_a_model_that_never_ends_loading() -> None:
 
 
 NATIVE = {
-    "with Python's lock held": "ctypes.PyDLL(None).sleep(60)",
-    "without it": "ctypes.CDLL(None).sleep(60) or ctypes.CDLL(None).sleep(60) or ctypes.CDLL(None).sleep(60)",
+    "with Python's lock held": "sum(range(10**13))",
+    "without it": "[ctypes.CDLL(None).sleep(60) for _ in range(9)]",
 }
 
 
