@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -106,6 +106,7 @@ def get(filesystem: Any, path: str, start: int | None, stop: int | None, bounds:
     """
     headers = {} if start is None else {"Range": f"bytes={start}-{'' if stop is None else stop - 1}"}
     protocols = _protocols(filesystem)
+    reading: Coroutine[Any, Any, tuple[bytes, str | None]]
     if protocols & {"s3", "s3a"}:
         reading = _get_s3(filesystem, path, headers, start, stop, bounds)
     elif protocols & {"http", "https"}:
@@ -161,7 +162,7 @@ def _protocols(filesystem: Any) -> set[str]:
 
 async def _get_s3(
     filesystem: Any, path: str, headers: Mapping[str, str], start: int | None, stop: int | None, bounds: Bounds
-) -> tuple[bytes, str]:
+) -> tuple[bytes, str | None]:
     bucket, key, version = filesystem.split_path(path)
     versioned = {"VersionId": version} if version else {}
     response = await filesystem._call_s3("get_object", Bucket=bucket, Key=key, **headers, **versioned)
@@ -173,7 +174,7 @@ async def _get_s3(
 
 async def _get_http(
     filesystem: Any, url: str, range_header: Mapping[str, str], start: int | None, stop: int | None, bounds: Bounds
-) -> tuple[bytes, str]:
+) -> tuple[bytes, str | None]:
     settings = {"timeout": _http_timeout(None, bounds.silence), **filesystem.kwargs}
     # A compressed response has another etag, and ranges of the compressed bytes.
     headers = {**settings.pop("headers", {}), "Accept-Encoding": "identity", **range_header}
@@ -188,7 +189,7 @@ async def _get_http(
         return data, entry_of(url, response.headers).etag
 
 
-async def _get_other(filesystem: Any, path: str, start: int | None, stop: int | None) -> tuple[bytes, None]:
+async def _get_other(filesystem: Any, path: str, start: int | None, stop: int | None) -> tuple[bytes, str | None]:
     return await filesystem._cat_file(path, start=start, end=stop), None
 
 
