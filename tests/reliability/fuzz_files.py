@@ -172,9 +172,10 @@ def sound_works() -> list[bytes]:
 def sound_shares() -> list[bytes]:
     """Tables of a few kilobytes, whose rows share values."""
     column = {"column_encoding": {"image": "DELTA_BYTE_ARRAY"}, "use_dictionary": False}
-    shared = pa.table({"image": [bytes(UNPACKED // 16)] * 8, "n": range(8)})
+    large = png(PICTURE) + bytes(UNPACKED // 16)
+    shared = pa.table({"image": [large] * 8, "n": range(8)})
     return [
-        shared_values(bytes(UNPACKED // 16), 8),
+        shared_values(large, 8),
         shared_values(b"a" * (UNPACKED // 16), 8, of="id"),
         table_file(shared, compression="zstd", data_page_version="2.0", **column),
         lying_footer(table_file(shared, compression="gzip", use_dictionary=False)),

@@ -6,17 +6,16 @@ they declare in all, and how large a value can be that rows share, is known from
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 _MOST_PAGES = 1 << 18  # of a column in a row group
 _MOST_DEPTH = 8  # of structs in a header; four are in use
 _PADDING = 128  # bytes that pyarrow may read beyond a column, as old writers declare too few
 
 # Of the fields of a page's header: their numbers, by the Thrift definition of Parquet.
-_KIND, _UNPACKED, _PACKED, _DATA, _DICTIONARY, _DATA_V2 = 1, 2, 3, 5, 7, 8
+_KIND, _UNPACKED, _PACKED, _DATA, _DATA_V2 = 1, 2, 3, 5, 8
 _VALUES = 1
 _IS_DICTIONARY = 2  # a kind of page
 _ENCODING = {_DATA: 2, _DATA_V2: 4}
@@ -56,43 +55,51 @@ def column_size(data: bytes) -> ColumnSize:
         PageError: damaged headers, or too many pages.
     """
     found, dictionary = ColumnSize(), 0
-    for header in _headers(data):
-        size = header[_UNPACKED]
-        if header[_KIND] == _IS_DICTIONARY:
-            dictionary = size
-            found.unpacked += size
-            continue
-        page = next((kind for kind in (_DATA, _DATA_V2) if kind in header), None)
-        if page is None:
-            continue  # an index, which is not read
-        values, encoding = header[page].get(_VALUES, 0), header[page].get(_ENCODING[page], 0)
-        shared = {_CONTINUING: size}.get(encoding, dictionary if encoding in _SHARING else 0)
+    for page in _pages(data):
+        if page.is_dictionary:
+            dictionary = page.unpacked
+        shared = page.unpacked if page.encoding == _CONTINUING else dictionary if page.encoding in _SHARING else 0
         found.largest = max(found.largest, shared)
-        found.unpacked += max(size, values * _LEAST_BYTES)
-        found.most += max(size, values * max(shared, _LEAST_BYTES))
+        found.unpacked += max(page.unpacked, page.values * _LEAST_BYTES)
+        found.most += max(page.unpacked, page.values * max(shared, _LEAST_BYTES))
     return found
 
 
-def _headers(data: bytes) -> Iterator[dict[int, Any]]:
+class _Page(NamedTuple):
+    """A page by its header: bytes unpacked and packed; number and encoding of values, where it holds rows."""
+
+    is_dictionary: bool
+    unpacked: int
+    packed: int
+    values: int = 0
+    encoding: int = 0
+
+
+def _pages(data: bytes) -> Iterator[_Page]:
     reader = _Reader(data)
     for _ in range(_MOST_PAGES):
         start = reader.at
         if start >= len(data):
             return
         try:
-            header = reader.struct()
-            packed = header[_PACKED]
-        except (IndexError, struct.error, KeyError) as error:
+            page = _page(reader.struct())
+        except (IndexError, TypeError, KeyError) as error:
             if len(data) - start <= _PADDING:
                 return
             raise PageError("the header of a page is damaged") from error
-        if min(packed, header.get(_UNPACKED, -1)) < 0 or _KIND not in header:
-            if len(data) - start <= _PADDING:
-                return
-            raise PageError("the header of a page is damaged")
-        yield header
-        reader.at += packed
+        yield page
+        reader.at += page.packed
     raise PageError(f"a column has more than {_MOST_PAGES} pages in a row group")
+
+
+def _page(header: Mapping[int, Any]) -> _Page:
+    """Return a page. Raises KeyError or TypeError: the header is damaged."""
+    sizes = header[_KIND] == _IS_DICTIONARY, header[_UNPACKED], header[_PACKED]
+    rows = next((kind for kind in _ENCODING if kind in header), None)
+    about = () if sizes[0] or rows is None else (header[rows][_VALUES], header[rows][_ENCODING[rows]])
+    if any(type(number) is not int or number < 0 for number in (*sizes[1:], *about)):
+        raise TypeError
+    return _Page(*sizes, *about)
 
 
 @dataclass
