@@ -84,8 +84,13 @@ class Store:
 
     @property
     def calls(self) -> int:
-        """Number of completed requests, failed ones included, and of pieces of bodies that have arrived."""
+        """Number of completed requests, failed ones included."""
         return self._requests.calls
+
+    @property
+    def steps(self) -> int:
+        """Number of completed requests, and of pieces of bodies that have arrived: a measure of progress."""
+        return self._requests.steps
 
     def take_retries(self) -> dict[str, int]:
         """Return the number of retries since the last call, by verb (`read`, `write`, `list` and so on)."""
