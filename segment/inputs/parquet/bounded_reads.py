@@ -46,7 +46,8 @@ class BoundedFile(io.RawIOBase):
     def __init__(self, source: BinaryIO, most: int) -> None:
         self._source, self.most = source, most
         self._rows: float | None = None  # that are read at once; None while the footer is read
-        self._held: dict[tuple[int, int], bytes] = {}
+        self._held: dict[tuple[int, int], bytearray] = {}
+        self._size = source.seek(0, os.SEEK_END)
 
     def at_once(self, rows: float | None) -> None:
         """Check the columns that are read from now on for batches of so many rows; None checks nothing."""
@@ -66,7 +67,7 @@ class BoundedFile(io.RawIOBase):
     def tell(self) -> int:
         return self._source.tell()
 
-    def read(self, size: int = -1) -> bytes:
+    def read(self, size: int = -1) -> bytes | bytearray:  # type: ignore[override]
         """Return bytes; of a column, once it is checked.
 
         Raises:
@@ -82,14 +83,15 @@ class BoundedFile(io.RawIOBase):
         self._source.seek(key[0] + len(self._held[key]))
         return self._held[key]
 
-    def _received(self, size: int) -> bytes:
-        pieces = []
-        while size and (piece := self._source.read(min(size, _REQUEST))):
-            pieces.append(piece)
-            size -= len(piece)
-        return b"".join(pieces)
+    def _received(self, size: int) -> bytearray:
+        data, read = bytearray(max(0, min(size, self._size - self._source.tell()))), 0
+        with memoryview(data) as view:
+            while read < len(data) and (more := self._source.readinto(view[read : read + _REQUEST])):
+                read += more
+        del data[read:]
+        return data
 
-    def _check(self, column: bytes, rows: float) -> None:
+    def _check(self, column: bytes | bytearray, rows: float) -> None:
         found = column_size(column)
         if found.unpacked > self.most:
             raise UnpacksTooLarge(self.most)

@@ -45,7 +45,7 @@ class ColumnSize:
     largest: int = 0
 
 
-def column_size(data: bytes) -> ColumnSize:
+def column_size(data: bytes | bytearray) -> ColumnSize:
     """Return what the pages of a column unpack to, by their headers alone.
 
     Args:
@@ -75,7 +75,7 @@ class _Page(NamedTuple):
     encoding: int = 0
 
 
-def _pages(data: bytes) -> Iterator[_Page]:
+def _pages(data: bytes | bytearray) -> Iterator[_Page]:
     reader = _Reader(data)
     for _ in range(_MOST_PAGES):
         start = reader.at
@@ -106,7 +106,7 @@ def _page(header: Mapping[int, Any]) -> _Page:
 class _Reader:
     """Reads structs of Thrift's compact protocol; of lists and texts only the place behind them."""
 
-    data: bytes
+    data: bytes | bytearray
     at: int = field(default=0)
 
     def struct(self, depth: int = 0) -> dict[int, Any]:
