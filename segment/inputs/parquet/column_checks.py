@@ -75,10 +75,12 @@ def _samples(
         if metadata.row_group(group).total_byte_size > most:
             continue
         try:
-            batch = next(read_batches(opened, file, group, fields, _ROWS))
+            batch = next(read_batches(opened, file, group, fields, _ROWS), None)
         except PARQUET_DAMAGE as error:  # it is reported when the row group is read
             refuse_trouble(error, url)
             unsupported = one_line(error) if isinstance(error, pa.ArrowNotImplementedError) else ""
+            continue
+        if batch is None:  # damaged: it has rows, says the footer
             continue
         read += 1
         yield pa.Table.from_batches([batch])
