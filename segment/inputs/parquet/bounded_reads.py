@@ -6,7 +6,7 @@ import io
 import math
 import os
 from collections.abc import Iterator, Sequence
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -44,7 +44,8 @@ class BoundedFile(io.RawIOBase):
     """
 
     def __init__(self, source: BinaryIO, most: int) -> None:
-        self._source, self.most = source, most
+        self._source = cast(io.BufferedIOBase, source)
+        self.most = most
         self._rows: float | None = None  # that are read at once; None while the footer is read
         self._held: dict[tuple[int, int], bytearray] = {}
         self._size = source.seek(0, os.SEEK_END)
@@ -67,7 +68,7 @@ class BoundedFile(io.RawIOBase):
     def tell(self) -> int:
         return self._source.tell()
 
-    def read(self, size: int = -1) -> bytes | bytearray:  # type: ignore[override]
+    def read(self, size: int = -1) -> bytes | bytearray:
         """Return bytes; of a column, once it is checked.
 
         Raises:
