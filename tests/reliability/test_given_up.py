@@ -104,8 +104,7 @@ NATIVE = {
 }
 
 
-@pytest.mark.parametrize("native", NATIVE)
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(("native", "number"), zip(NATIVE, [signal.SIGTERM, signal.SIGINT], strict=True))
 def test_a_signal_ends_the_process_whatever_native_code_does(native: str, number: signal.Signals) -> None:
     code = (
         "import ctypes, signal; from segment.cli.main import STOPPING; "
