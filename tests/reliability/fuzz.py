@@ -226,7 +226,7 @@ def judge(target: str, data: bytes, folder: Path) -> bool:
 
 @st.composite
 def damaged(draw: st.DrawFn, sound: list[bytes]) -> bytes:
-    """A sound file with up to eight damages: bytes set, put in, taken out, repeated (often); cut off; two files joined."""
+    """A sound file with up to eight damages: bytes set, put in, taken out, repeated; cut off; two files joined."""
     data = bytearray(draw(st.sampled_from(sound)))
     for _ in range(draw(st.integers(0, 8))):
         at = draw(st.integers(0, len(data)))
