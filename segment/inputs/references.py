@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Literal
 from urllib.parse import urlsplit
 
-from segment.errors import BadReference, NotAFile, SegmentError, StoreError, UsageError
+from segment.errors import BadReference, NotAFile, SegmentError, StoreError, TooManyBytes, TooSlow, UsageError
 from segment.inputs.lookup import in_threads
 from segment.store.client import Store
 from segment.store.filesystems import is_store
@@ -16,7 +16,7 @@ from segment.store.scope import NotAllowed, Scope
 from segment.store.urls import is_http, is_signed, is_url, join_url, parent_url, redact_credentials, unsigned_name
 
 # What is wrong with a reference: ends of `SampleError` codes.
-Absent = Literal["missing", "unreachable", "bad_reference", "not_allowed", "not_a_file"]
+Absent = Literal["missing", "unreachable", "bad_reference", "not_allowed", "not_a_file", "too_many_bytes", "too_slow"]
 
 
 def resolve_reference(reference: str, folder: str, scope: Scope) -> str:
@@ -71,8 +71,10 @@ def redact_reference(reference: str) -> str:
     return redact_credentials(unsigned_name(text))
 
 
-def read_references(references: Iterable[str], table: str, store: Store) -> dict[str, bytes | Absent]:
-    """Read the objects that rows of the table at URL `table` name, each once, within the scope of the store.
+def read_references(references: Iterable[str], table: str, store: Store, most: int) -> dict[str, bytes | Absent]:
+    """Read the objects that rows of the table at URL `table` name, each once, of at most `most` bytes.
+
+    Only what is in the scope of the store is read.
 
     Returns:
         The bytes, or the fault, by reference.
@@ -88,17 +90,17 @@ def read_references(references: Iterable[str], table: str, store: Store) -> dict
         try:
             places[reference] = resolve_reference(reference, folder, scope)
         except BadReference as error:
-            found[reference] = fault_of(error)
+            found[reference] = reference_fault(error)
     urls = sorted({*places.values()})
     if all(url.startswith("file://") for url in urls):
-        read = [_read(url, store) for url in urls]
+        read = [_read(url, store, most) for url in urls]
     else:
-        read = in_threads(lambda url: _read(url, store), urls)
+        read = in_threads(lambda url: _read(url, store, most), urls)
     held = dict(zip(urls, read, strict=True))
     return found | {reference: held[url] for reference, url in places.items()}
 
 
-def fault_of(error: SegmentError) -> Absent:
+def reference_fault(error: SegmentError) -> Absent:
     """Return the fault that an error of one reference is."""
     if isinstance(error, NotAllowed):
         return "not_allowed"
@@ -107,13 +109,19 @@ def fault_of(error: SegmentError) -> Absent:
     return "bad_reference" if isinstance(error, BadReference) else "unreachable"
 
 
-def _read(url: str, store: Store) -> bytes | Absent:
+def _read(url: str, store: Store, most: int) -> bytes | Absent:
     try:
-        data = store.inputs.read_if_exists(url)
+        data = store.inputs.read_if_exists(url, most=most)
     except BadReference as error:
-        return fault_of(error)
+        return reference_fault(error)
+    except TooManyBytes:
+        return "too_many_bytes"
+    except TooSlow:
+        if not is_http(url):
+            raise
+        return "too_slow"
     except StoreError as error:
         if not error.object_specific:
             raise
-        return fault_of(error)
+        return reference_fault(error)
     return "missing" if data is None else data

@@ -21,17 +21,19 @@ class Access:
         self,
         options: Mapping[str, Any] | None = None,
         signed: SignedUrls | None = None,
+        seconds: float | None = None,
         scope: Scope | None = None,
     ) -> None:
         self._options = dict(options or {})
         self._requests = Requests()
         self._signed = signed or SignedUrls()
+        self._seconds = seconds
         self._scope = scope
         self._limit: Scope | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         # A copy in another process starts its own counters.
-        return type(self), (self._options, self._signed, self._scope), (None, {"_limit": self._limit})
+        return type(self), (self._options, self._signed, self._seconds, self._scope), (None, {"_limit": self._limit})
 
     @property
     def scope(self) -> Scope | None:

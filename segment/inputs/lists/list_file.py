@@ -15,7 +15,7 @@ from segment.inputs.lists.list_rows import Row, Rows, parse_rows
 from segment.inputs.lookup import look_up_each
 from segment.inputs.metadata import kept_values, value_lines
 from segment.inputs.parts import Member
-from segment.inputs.references import absolute_url, fault_of, redact_reference, resolve_reference
+from segment.inputs.references import absolute_url, redact_reference, reference_fault, resolve_reference
 from segment.inputs.shards import Planned, Shard, file_shards
 from segment.job import InputOptions
 from segment.store.client import Entry, Store
@@ -90,7 +90,7 @@ def listed_urls(url: str, store: Store) -> Iterator[str]:
 def _read_rows(entry: Entry, store: Store) -> Rows:
     if entry.size > MAX_LIST_BYTES:
         raise UsageError(f"{shown(entry.url)}: a list of {entry.size} bytes is too large; at most {MAX_LIST_BYTES}")
-    return parse_rows(store.read(entry.url), suffix_of(entry.url), shown(entry.url))
+    return parse_rows(store.read(entry.url, most=MAX_LIST_BYTES), suffix_of(entry.url), shown(entry.url))
 
 
 def _existence_check(folder: str, scope: Scope, store: Store) -> Exists:
@@ -138,7 +138,7 @@ def _reference(text: str, row: Row, folder: str, scope: Scope) -> Reference:
         given = resolve_reference(text, folder, scope)
         return Reference(unsigned(given), given, row.number)
     except NotAllowed as error:
-        return Reference(unsigned(absolute_url(text, folder)), "", row.number, str(error), fault_of(error))
+        return Reference(unsigned(absolute_url(text, folder)), "", row.number, str(error), reference_fault(error))
     except BadReference as error:
         name = redact_reference(text)
         own = name if name == text else f"{name}#{row.number}"  # without the number it could be the name of an image

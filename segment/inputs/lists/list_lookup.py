@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from segment.errors import BadReference, SegmentError, UsageError
 from segment.inputs.findings import Findings
 from segment.inputs.metadata import Values
-from segment.inputs.parts import MISSING, Member, Span, size_of_fault
-from segment.inputs.references import Absent, fault_of
+from segment.inputs.parts import ABSENT, MISSING, Member, Span
+from segment.inputs.references import Absent, reference_fault
 from segment.store.client import Entry
 from segment.store.names import count, examples, shown, suffix_of
 from segment.store.scope import OUTSIDE, advice
 from segment.store.urls import is_http, query_parameters
 
+_SIZES = {fault: size for size, fault in ABSENT.items()}  # of spans that stand for faults
 _SHARDS = (".tar", ".parquet", ".pq")
 
 
@@ -65,8 +66,8 @@ class LookupResult:
         if not reference.fault and reference.url in self.found:
             return Span.of(self.found[reference.url], signed=signed)
         error = self.errors.get(reference.url)
-        fault = reference.kind if reference.fault else fault_of(error) if error else "missing"
-        return Span(reference.url, 0, size_of_fault(fault), signed=signed)
+        fault = reference.kind if reference.fault else reference_fault(error) if error else "missing"
+        return Span(reference.url, 0, _SIZES[fault], signed=signed)
 
 
 def refuse_useless(listed: Sequence[ListedImage], result: LookupResult, name: str) -> None:
