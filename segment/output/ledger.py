@@ -153,8 +153,7 @@ class Ledger:
 
     def freeze_plan(self, plan: Plan) -> Plan:
         """Write the plan unless there is one, and return the stored plan: the one of the first driver."""
-        url = self.url("plan.parquet")
-        data = plan.to_bytes()
+        url, data = self.url("plan.parquet"), plan.to_bytes()
         return read_checked(url, lambda: Plan.from_bytes(self.store.create(url, data)))
 
     def extend_plan(self, plan: Plan) -> Plan:
