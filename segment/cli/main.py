@@ -7,8 +7,6 @@ import signal
 import sys
 from collections.abc import Callable
 
-import typer
-
 from segment.cli.app import Stopped, app
 from segment.cli.streams import say
 
@@ -41,8 +39,7 @@ def main() -> None:
     try:
         app()
     except SegmentError as error:
-        text = f"error: {error}"
-        say(typer.style(text, fg=typer.colors.RED) if sys.stderr.isatty() else text, err=True)
+        say(f"error: {error}", err=True, is_failure=True)
         sys.exit(error.exit_code)
     except Stopped as stopped:
         say(str(stopped), err=True)

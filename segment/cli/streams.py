@@ -21,6 +21,8 @@ import sys
 from pathlib import Path
 from typing import IO, Any
 
+from segment.store.foreign_text import on_terminal
+
 _ESCAPE = "segment.escape"
 
 
@@ -103,9 +105,13 @@ class _Streams:
 streams = _Streams()
 
 
-def say(text: str, *, err: bool = False, end: str = "\n") -> None:
-    """Print a line. Commands use this instead of click's `echo`, which chooses encodings itself."""
-    print(text, file=sys.stderr if err else sys.stdout, end=end)
+def say(text: str, *, err: bool = False, end: str = "\n", is_failure: bool = False) -> None:
+    """Print lines, made safe for a terminal; a failure is red there.
+
+    Commands use this instead of click's `echo`, which chooses encodings itself.
+    """
+    stream, words = sys.stderr if err else sys.stdout, on_terminal(text)
+    print(f"\x1b[31m{words}\x1b[0m" if is_failure and stream.isatty() else words, file=stream, end=end)
 
 
 def _binary(stream: Any) -> IO[bytes]:

@@ -6,7 +6,9 @@ from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from segment.store.foreign_text import is_visible, visible
 
 Byte = Annotated[int, Field(ge=0, le=255)]
 Colour = tuple[Byte, Byte, Byte]  # RGB
@@ -14,12 +16,31 @@ Colour = tuple[Byte, Byte, Byte]  # RGB
 VOID = 255  # in a decoded label: the pixel is ignored and has no class
 
 
+LONGEST_NAME = 200  # characters of a class name
+
+
+def _fit_to_show(name: str) -> str:
+    if not name.strip():
+        raise ValueError("a class name is empty: name the class, if only by its number")
+    if len(name) > LONGEST_NAME:
+        raise ValueError(f"a class name has {len(name):,} characters: give one of at most {LONGEST_NAME}")
+    if not is_visible(name):
+        raise ValueError(
+            f"the class name '{visible(name)}' holds characters that are not seen: a line break or another control "
+            "character, one that turns the text, or one without width. Remove them"
+        )
+    return name
+
+
+ClassName = Annotated[str, AfterValidator(_fit_to_show)]
+
+
 class Classes(BaseModel):
     """The classes of a data set."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    names: tuple[str, ...] = Field(min_length=1, max_length=255, description="Class names by index.")
+    names: tuple[ClassName, ...] = Field(min_length=1, max_length=255, description="Class names by index.")
     palette: tuple[Colour, ...] = Field(description="RGB colours by index, one per class.")
     ignore: tuple[Byte, ...] = Field(
         (),

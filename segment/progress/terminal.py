@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from segment.progress.display import Progress
+from segment.progress.safe_console import SafeConsole
 from segment.progress.tally import Tally, clock_time
 from segment.progress.view import View, store_wait, view_of
 
@@ -24,7 +25,7 @@ class TerminalProgress(Progress):
     """Shows a live display, drawn by a thread of its own, so that it is updated without new results, too."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self._console = console or Console(stderr=True)
+        self._console = console or SafeConsole(stderr=True)
         self._tally: Tally | None = None
         self._phase, self._since = "", time.monotonic()
         self._is_stopping = False

@@ -18,6 +18,7 @@ from segment.output.ledger import Ledger
 from segment.output.remarks import remark_lines
 from segment.output.results import STAGES
 from segment.output.speed import Speed, last_speed
+from segment.progress.safe_console import SafeConsole
 from segment.report.aggregate import RunReport
 from segment.report.boundary_tables import HEAD, boundary_in_words, boundary_rows
 from segment.report.certain_images import confidence_in_words
@@ -78,11 +79,11 @@ def print_boundary(boundary: BoundaryScore, names: Sequence[str], console: Conso
 
 def console_for(console: Console | None = None) -> Console:
     """Return a console whose width, where it is no terminal, is $COLUMNS, or 80."""
-    console = console or Console(highlight=False)
+    console = console or SafeConsole(highlight=False)
     if console.is_terminal:
         return console
     columns = os.environ.get("COLUMNS", "")
-    return Console(file=console.file, width=int(columns) if columns.isdecimal() else _WIDTH, highlight=False)
+    return SafeConsole(file=console.file, width=int(columns) if columns.isdecimal() else _WIDTH, highlight=False)
 
 
 def remarks(report: RunReport) -> list[str]:
@@ -238,7 +239,7 @@ def _seconds(seconds: float) -> str:
 
 def print_audit(audit: Audit, console: Console | None = None) -> None:
     """Print the totals of an audit, the unfinished work and the problems."""
-    console = console or Console(highlight=False)
+    console = console or SafeConsole(highlight=False)
     for line in audit_lines(audit):
         console.print(line, soft_wrap=True, markup=False)
 
@@ -269,7 +270,7 @@ def audit_lines(audit: Audit) -> list[str]:
 
 def print_status(ledger: Ledger, console: Console | None = None) -> None:
     """Print the progress of a run, from the store alone."""
-    console = console or Console(highlight=False)
+    console = console or SafeConsole(highlight=False)
     run, plan = ledger.read_run_and_plan()
     committed = ledger.committed(plan)
     left = plan.without(committed)

@@ -15,13 +15,13 @@ from rich.text import Text
 
 from segment.metrics.bootstrap import LEVEL, Interval
 from segment.report.console import print_boundary
-from segment.report.markdown import boundary_lines, escaped
+from segment.report.markdown import boundary_lines
 from segment.report.percents import percent, span
 from segment.report.run_score import RunScore
-from segment.report.written_names import spreadsheet_cell
 from segment.scores.boundaries import boundary_json, boundary_of_class
 from segment.scores.paired import OF_CLASS
 from segment.scores.scored import Scored
+from segment.store.foreign_text import in_cell, in_markdown
 from segment.store.names import count, shown
 
 NAMES = {
@@ -68,7 +68,7 @@ def print_score(found: RunScore, console: Console) -> None:
 
 def to_markdown(found: RunScore) -> str:
     """Return scores as tables of Markdown."""
-    blocks = [f"# {headline(found)}", "\n".join(f"- {escaped(note)}" for note in found.notes)]
+    blocks = [f"# {in_markdown(headline(found))}", "\n".join(f"- {in_markdown(note)}" for note in found.notes)]
     blocks.append(markdown_table([["score", "value", _interval_title(found)], *_figure_rows(found)]))
     head = ["class", "IoU %", "95 % interval", "Dice %", "precision %", "recall %", "label %", "prediction %"]
     blocks.append(markdown_table([head, *([name, *values] for name, values in _class_rows(found))]))
@@ -110,7 +110,7 @@ def to_csv(found: RunScore) -> str:
     rows = [{"slice": value, **row} for value, scored in everything for row in _class_records(found, scored)]
     names = [name for name in rows[0] if found.slices or name != "slice"]
     writer.writerow(names)
-    writer.writerows([spreadsheet_cell(row[name]) for name in names] for row in rows)
+    writer.writerows([in_cell(row[name]) for name in names] for row in rows)
     return buffer.getvalue()
 
 
@@ -214,6 +214,6 @@ def print_table(console: Console, title: str, rows: list[list[str]]) -> None:
 def markdown_table(rows: list[list[str]]) -> str:
     """Return rows, the first of which is the head, as a table of Markdown, without columns that are empty."""
     kept = [i for i in range(len(rows[0])) if i == 0 or any(row[i] for row in rows[1:])]
-    lines = [[escaped(row[i]) for i in kept] for row in rows]
+    lines = [[in_markdown(row[i]) for i in kept] for row in rows]
     lines.insert(1, ["---:" if i else "---" for i in range(len(kept))])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from segment.report import wording
 from segment.report.percents import span
+from segment.store.foreign_text import in_html
 
 
 def render_template(name: str, *, styles: tuple[str, ...] = ("report.css",), **values: Any) -> str:
@@ -44,7 +45,8 @@ def _file(name: str) -> str:
 @functools.cache
 def _environment() -> Environment:
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, loader=FunctionLoader(_file)
-    )
+        autoescape=True, finalize=in_html, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        loader=FunctionLoader(_file),
+    )  # fmt: skip
     environment.filters |= {name: getattr(wording, name) for name in wording.FILTERS} | {"span": span}
     return environment

@@ -13,13 +13,12 @@ from rich.console import Console
 from segment.metrics.bootstrap import LEVEL
 from segment.report.comparison.comparison_notes import all_notes, notes, run_in_words
 from segment.report.comparison.points import figure_texts, points, points_span
-from segment.report.markdown import escaped
 from segment.report.percents import percent
 from segment.report.score_formats import NAMES, bounds_of, defined, markdown_table, print_table
-from segment.report.written_names import spreadsheet_cell
 from segment.scores.compared import ComparedImages
 from segment.scores.paired import OF_CLASS, Change, PairedScores
 from segment.scores.scored import Scored
+from segment.store.foreign_text import in_cell, in_markdown
 from segment.store.names import count, shown
 
 if TYPE_CHECKING:
@@ -70,15 +69,15 @@ def print_comparison(found: RunComparison, console: Console) -> None:
 
 def to_markdown(found: RunComparison) -> str:
     """Return a comparison as Markdown."""
-    blocks = ["\n".join(f"- **{run.letter}**: {escaped(run_in_words(run))}" for run in found.runs)]
-    blocks.append("\n".join(f"- {escaped(note)}" for note in all_notes(found)))
+    blocks = ["\n".join(f"- **{run.letter}**: {in_markdown(run_in_words(run))}" for run in found.runs)]
+    blocks.append("\n".join(f"- {in_markdown(note)}" for note in all_notes(found)))
     if len(found.against) > 1:
         blocks.append(markdown_table(_overview(found)))
     for one in found.against:
-        blocks.append(f"## {escaped(headline(one))}")
+        blocks.append(f"## {in_markdown(headline(one))}")
         for title, rows in _tables(one, short=False):
             blocks += [f"### {title}"] * bool(title) + [markdown_table(rows)]
-        blocks.append("\n".join(f"- {title}: {escaped(', '.join(lines))}" for title, lines in _extremes(one)))
+        blocks.append("\n".join(f"- {title}: {in_markdown(', '.join(lines))}" for title, lines in _extremes(one)))
     return "\n\n".join(["# Comparison of runs", *filter(None, blocks)]) + "\n"
 
 
@@ -271,5 +270,5 @@ def to_csv(found: RunComparison) -> str:
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer)
     writer.writerow(names)
-    writer.writerows([spreadsheet_cell(row.get(name)) for name in names] for row in rows)
+    writer.writerows([in_cell(row.get(name)) for name in names] for row in rows)
     return buffer.getvalue()
