@@ -207,6 +207,9 @@ class Job(RuntimeOptions, Settings):
     price_per_hour: float | None = Field(
         None, gt=0, description="Price of all machines together per hour, for the cost per 1,000 images."
     )
+    currency: Annotated[str, Field(pattern=r"^\S{1,8}$", description="a code or sign such as EUR")] | None = Field(
+        None, description="Currency of `price_per_hour`, such as EUR; it is shown, nothing is converted."
+    )
     storage_options: dict[str, Any] = Field(
         {},
         description="fsspec options for every URL that is not local, such as endpoint_url or anon; never written "

@@ -10,7 +10,7 @@ import typer
 from segment.cli.app import StorageOptions, open_store
 from segment.cli.models import models_app
 from segment.cli.options import entries
-from segment.cli.streams import say, streams
+from segment.cli.streams import put, say, streams
 from segment.errors import UsageError
 
 
@@ -90,7 +90,7 @@ def draft_model(
         store.write(to_url(picture), found.picture)
         say(f"note: picture: {shown(to_url(picture))}", err=True)
     if to is None:
-        say(found.text, end="")
+        put(found.text, end="")
         return
     store.write(to_url(to), found.text.encode())
     streams.work_is_done()

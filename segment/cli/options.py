@@ -70,14 +70,16 @@ def job_of(flags: Mapping[str, Any], command: str, **defaults: str) -> Job:
     return make_job({**values, **given}, file or command)
 
 
-def value_of(field: str, value: Any, command: str) -> Any:
-    """Check the value of one field of `Job`, for a command that takes no job.
+def values_of(command: str, **values: Any) -> dict[str, Any]:
+    """Return those of some values of a job that are given, for a command that takes no job.
 
     Raises:
-        UsageError: the value is none that a job takes.
+        UsageError: a value is none that a job takes.
     """
+    given = {name: value for name, value in values.items() if value is not None}
     others = {name: "-" for name, info in Job.model_fields.items() if info.is_required()}
-    return getattr(make_job({**others, field: value}, command), field)
+    make_job({**others, **given}, command)
+    return given
 
 
 def _options() -> Iterator[tuple[str, Any]]:

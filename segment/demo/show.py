@@ -14,7 +14,8 @@ from segment.job import Job, make_job
 from segment.output.ledger import Ledger
 from segment.progress import console_progress
 from segment.report.aggregate import RunReport
-from segment.report.console import print_report
+from segment.report.console import page_of, print_report
+from segment.report.percents import percent
 from segment.report.pictures import contact_sheet, spread
 from segment.runs.driver import run, task_and_plan
 from segment.store.client import Store
@@ -44,18 +45,18 @@ def run_demo(folder: Path, *, engine: str, scenes: int) -> None:
     print(f"Writing {scenes} labelled street scenes to {folder}/ ...")
     write_webdataset(folder / "scenes-webdataset", shipped, _SHARDS)
     write_parquet(folder / "scenes-parquet" / "streets.parquet", shipped)
-    print(f"Segmenting the WebDataset shards with the {engine} engine ...")
+    print(f"\nSegmenting the WebDataset shards with the {engine} engine ...")
     report = _run(job)
-    print_report(report)
+    print_report(report, page=page_of(Ledger(Store(), report.output)))
     print("\nThe same scenes from Parquet with the local engine ...")
     again = _run(parquet_job)
     _check_equal(report, again)
-    print(f"the same counts to the last pixel: mIoU {100 * (again.miou() or 0):.2f} %")
     picture = folder / _PICTURE
     _draw(job, picture)
-    print(f"\nmasks    {folder}/masks-webdataset/masks/   (Parquet, one row an image)")
-    print(f"scores   {folder}/masks-webdataset/report/  (open index.html; Parquet and JSON beside it)")
-    print(f"picture  {picture}                  (open it: images, labels, predictions)")
+    print(f"\nmIoU {percent(again.miou())} %: the same counts to the last pixel, from both")
+    print(f"page:    {folder}/masks-webdataset/report/index.html")
+    print(f"picture: {picture}, images with labels and predictions")
+    print(f"masks:   {folder}/masks-webdataset/masks/, Parquet with a row an image")
 
 
 def _check(folder: Path) -> None:

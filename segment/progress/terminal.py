@@ -38,7 +38,7 @@ class TerminalProgress(Progress):
     def note(self, message: str) -> None:
         """See `Progress.note`."""
         style = "yellow" if message.startswith("warning:") else None
-        self._console.print(message, style=style, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(message, style=style, markup=False, highlight=False, overflow="fold")
 
     def phase(self, words: str) -> None:
         """See `Progress.phase`."""

@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from segment.metrics.bootstrap import LEVEL, Interval
 from segment.report.console import print_boundary
+from segment.report.fitting import print_line, print_rows
 from segment.report.markdown import boundary_lines
 from segment.report.percents import percent, span
 from segment.report.run_score import RunScore
@@ -53,17 +52,21 @@ def headline(found: RunScore) -> str:
 
 def print_score(found: RunScore, console: Console) -> None:
     """Print scores as tables that fit 80 columns."""
-    console.print(headline(found), style="bold", markup=False)
+    print_line(console, headline(found), style="bold")
     for note in found.notes:
-        console.print(note, style="dim", markup=False)
-    print_table(console, "", [["", "", _interval_title(found)], *_figure_rows(found)])
+        print_line(console, note, style="dim")
+    console.print()
+    print_rows(console, [["", "", _interval_title(found)], *_figure_rows(found)])
+    console.print()
     head = ["class", "IoU", "95 % of it", "Dice", "prec.", "recall", "label", "pred."]
     rows = [[name, *values] for name, values in _class_rows(found)]
-    print_table(console, "classes, in %", [head, *rows])
+    print_rows(console, [head, *rows], title="classes, in %")
     if found.overall.boundary:
+        console.print()
         print_boundary(found.overall.boundary, found.protocol.grouping.names, console)
     if found.slices:
-        print_table(console, "slices", [_SLICE_HEAD, *_slice_rows(found)])
+        console.print()
+        print_rows(console, [_SLICE_HEAD, *_slice_rows(found)], title="slices")
 
 
 def to_markdown(found: RunScore) -> str:
@@ -198,17 +201,6 @@ def _slice_rows(found: RunScore) -> list[list[str]]:
 def _boundary_cells(one: Scored) -> list[str]:
     """Return mean boundary IoU and its interval; empty in a run without, so that there are no such columns."""
     return [percent(one.boundary.mean), span(one.boundary.interval)] if one.boundary else ["", ""]
-
-
-def print_table(console: Console, title: str, rows: list[list[str]]) -> None:
-    """Print rows, the first of which is the head, without columns that are empty."""
-    kept = [i for i in range(len(rows[0])) if i == 0 or any(row[i] for row in rows[1:])]
-    table = Table(title=title or None, title_justify="left", box=None, pad_edge=False)
-    for i in kept:
-        table.add_column(rows[0][i], justify="right" if i else "left", no_wrap=bool(i), overflow="fold")
-    for row in rows[1:]:
-        table.add_row(*(Text(row[i]) for i in kept))
-    console.print(table)
 
 
 def markdown_table(rows: list[list[str]]) -> str:
