@@ -21,7 +21,7 @@ from pydantic_core import PydanticCustomError
 from segment.errors import UsageError
 from segment.models.extra_options import BoundaryOptions, ExtraOptions, KeepOptions, RuntimeOptions, SpeedOptions
 from segment.models.validation import validation_message
-from segment.store.names import SIZE, size_in_bytes
+from segment.store.names import SIZE, shown, size_in_bytes
 from segment.store.urls import to_url, unsigned
 
 if TYPE_CHECKING:
@@ -288,11 +288,11 @@ def read_job_file(reference: str, store: Store | None = None) -> dict[str, Any]:
 
     data = (store or Store()).read_if_exists(to_url(reference))
     if data is None:
-        raise UsageError(f"no job file at {reference}")
+        raise UsageError(f"no job file at {shown(reference)}: `segment run --print-job` prints one")
     try:
         return tomllib.loads(data.decode("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{reference} is not TOML: {error}") from None
+        raise UsageError(f"{shown(reference)} is not TOML: {error}") from None
 
 
 def job_record(job: Job, *, defaults: bool = True) -> dict[str, Any]:

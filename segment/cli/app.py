@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import typer
 
 from segment.cli.streams import say
+from segment.cli.usage import Command
 from segment.job import Job
 
 if TYPE_CHECKING:
@@ -38,7 +39,14 @@ _LEFT = {
 }
 
 
-app = typer.Typer(
+class App(typer.Typer):
+    """A group of commands whose usage lines are those of `Command`."""
+
+    def command(self, *args: Any, **options: Any) -> Any:
+        return super().command(*args, **{"cls": Command, **options})
+
+
+app = App(
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
@@ -56,7 +64,7 @@ StorageOptions = Annotated[
     ),
 ]
 
-RunPrefix = Annotated[str, typer.Argument(help="Output prefix of a run.")]
+RunPrefix = Annotated[str, typer.Argument(metavar="OUTPUT", help="Output prefix of a run.")]
 
 
 def _version(wanted: bool) -> None:

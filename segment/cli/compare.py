@@ -13,7 +13,9 @@ from segment.cli.streams import put, say, streams
 
 @app.command()
 def compare(
-    outputs: Annotated[list[str], typer.Argument(help="Output prefixes of two or more runs; A is the baseline.")],
+    outputs: Annotated[
+        list[str], typer.Argument(metavar="OUTPUT", help="Output prefixes of two or more runs; A is the baseline.")
+    ],
     map: Annotated[  # noqa: A002
         list[str] | None,
         option("map", "A-NAME=B-NAME", "A class of A and the one of another run that it is; repeatable."),

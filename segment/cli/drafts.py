@@ -16,9 +16,12 @@ from segment.errors import UsageError
 
 @models_app.command("draft")
 def draft_model(
-    model: Annotated[str, typer.Argument(help="Path or URL of an .onnx, .xml (OpenVINO) or .tflite file.")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="Path or URL of an .onnx, .xml (OpenVINO) or .tflite file.")
+    ],
     images: Annotated[
-        str | None, typer.Argument(help="An image, or a folder: up to three are segmented.", show_default=False)
+        str | None,
+        typer.Argument(metavar="IMAGES", help="An image, or a folder: up to three are segmented.", show_default=False),
     ] = None,
     labels: Annotated[
         str | None,

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from segment.cli.app import Stopped, app
 from segment.cli.streams import say
+from segment.cli.usage import BadCommandLine, usage_message
 
 # each import adds its commands, in the order of `--help`
 from segment.cli import run, plan, check, look, score, compare, label_errors, pictures, models, drafts  # noqa: F401 # isort: skip
@@ -37,10 +38,16 @@ def main() -> None:
 
     _handle(_stop)
     try:
-        app()
+        code = app(standalone_mode=False)
+    except BadCommandLine as error:
+        if words := usage_message(error):
+            say(f"error: {words}", err=True, is_failure=True)
+        sys.exit(2)
     except SegmentError as error:
         say(f"error: {error}", err=True, is_failure=True)
         sys.exit(error.exit_code)
     except Stopped as stopped:
         say(str(stopped), err=True)
         sys.exit(stopped.exit_code)
+    if isinstance(code, int) and code:  # of `typer.Exit`
+        sys.exit(code)

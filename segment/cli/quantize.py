@@ -30,7 +30,9 @@ class QuantiserName(StrEnum):
 @takes_job(without=_UNUSED)
 def quantize(
     *,
-    weights: Annotated[str, typer.Argument(help="Path or URL of the weights: .onnx, or .xml with --method nncf.")],
+    weights: Annotated[
+        str, typer.Argument(metavar="WEIGHTS", help="Path or URL of the weights: .onnx, or .xml with --method nncf.")
+    ],
     calibrate: Annotated[
         str, typer.Option("--calibrate", "-c", help="Images that calibrate: any input of a run. No labels are needed.")
     ],

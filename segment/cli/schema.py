@@ -22,7 +22,7 @@ class SchemaKind(StrEnum):
 
 
 @app.command()
-def schema(kind: Annotated[SchemaKind, typer.Argument(help="Kind of the file.")]) -> None:
+def schema(kind: Annotated[SchemaKind, typer.Argument(metavar="KIND", help="Kind of the file.")]) -> None:
     """Print the JSON schema of job files or model cards, for editors.
 
     segment schema job > job.schema.json   # then, as the first line of a job file: #:schema ./job.schema.json

@@ -74,7 +74,7 @@ def _card_rows(card: ModelCard) -> list[tuple[str, str | Text]]:
         ),
         ("score", f"{metric.convention}, at {metric.resolution} size, labels by {metric.label_resampler}'s nearest"),
         ("published mIoU", "; ".join(filter(None, (published_in_words(card), card.metric.note))) or "-"),
-        ("cost", f"{card.gflops or '?'} GFLOPs, {card.mparams or '?'} M parameters"),
+        *([("cost", cost)] if (cost := _cost(card)) else []),
         ("licence", card.licence or "-"),
         ("source", card.source or "-"),
     ]
@@ -85,6 +85,11 @@ def _card_rows(card: ModelCard) -> list[tuple[str, str | Text]]:
     if card.quantisation:
         rows.append(("quantised", quantisation_in_words(card.quantisation)))
     return [*rows, ("classes", _classes(card))]
+
+
+def _cost(card: ModelCard) -> str:
+    figures = ((card.gflops, "GFLOPs"), (card.mparams, "M parameters"))
+    return ", ".join(f"{number:g} {unit}" for number, unit in figures if number is not None)
 
 
 def quantisation_in_words(made: Quantisation) -> str:
