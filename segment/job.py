@@ -7,7 +7,6 @@ Each class is a panel of `--help`, with its docstring as the title. Imports stay
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import string
@@ -21,6 +20,7 @@ from pydantic_core import PydanticCustomError
 from segment.errors import UsageError
 from segment.models.extra_options import BoundaryOptions, ExtraOptions, KeepOptions, RuntimeOptions, SpeedOptions
 from segment.models.validation import validation_message
+from segment.store.foreign_text import in_toml
 from segment.store.names import SIZE, shown, size_in_bytes
 from segment.store.urls import to_url, unsigned
 
@@ -305,11 +305,7 @@ def job_to_toml(job: Job) -> str:
     """Return a job as the text of a TOML job file: the values that differ from the defaults, see `job_record`."""
     values = job_record(job, defaults=False)
     tables = {name: value for name, value in values.items() if isinstance(value, dict)}
-    lines = [f"{name} = {_toml(value)}" for name, value in values.items() if name not in tables]
+    lines = [f"{name} = {in_toml(value)}" for name, value in values.items() if name not in tables]
     for name, entries in tables.items():
-        lines += ["", f"[{name}]", *(f"{_toml(key)} = {_toml(value)}" for key, value in entries.items())]
+        lines += ["", f"[{name}]", *(f"{in_toml(key)} = {in_toml(value)}" for key, value in entries.items())]
     return "\n".join(lines) + "\n"
-
-
-def _toml(value: str | float) -> str:
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # TOML forbids what JSON does not

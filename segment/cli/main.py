@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 
 from segment.cli.app import Stopped, app
@@ -46,6 +47,9 @@ def main() -> None:
     except SegmentError as error:
         say(f"error: {error}", err=True, is_failure=True)
         sys.exit(error.exit_code)
+    except Exception:  # Python's own hook would print it with whatever text from outside it holds
+        say(f"{traceback.format_exc()}error: a fault of segment itself: please report it with these lines", err=True)
+        sys.exit(1)
     except Stopped as stopped:
         say(str(stopped), err=True)
         sys.exit(stopped.exit_code)

@@ -58,6 +58,17 @@ def _escape(character: str) -> str:
     return json.dumps(character)[1:-1] if character != "\x7f" else "\\u007f"  # which JSON takes as it is
 
 
+def in_toml(value: object) -> str:
+    """Return a text, number or list as a value of TOML, whose escapes are JSON's for all that JSON escapes itself."""
+    text = json.dumps(value, ensure_ascii=False)
+    return text if is_visible(text) else "".join(c if is_visible(c) else _escape_of_toml(c) for c in text)
+
+
+def _escape_of_toml(character: str) -> str:
+    number = ord(character)
+    return f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
+
+
 def in_html(value: object) -> object:
     """Return a value for a template that escapes markup itself: text is as on a terminal, markup of ours stays."""
     return on_terminal(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
