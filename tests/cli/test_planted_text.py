@@ -44,13 +44,9 @@ def planted(folder: Path) -> Place:
     """A run over Parquet input, whose ids and metadata may be any text; one image is an error, labels are shifted."""
     folder.mkdir()
     place = Place(folder)
-    described = (
-        f'name = "blocks"\n{"".join(f"{k} = {json.dumps(TEXT)}\n" for k in ("description", "licence", "source"))}'
-    )
-    card = CARD_TOML.replace('name = "blocks"\n', described).replace(
-        '["Sky", "Road", "Car", "Unlabeled"]', json.dumps(CLASSES)
-    )
-    place.card_path.write_text(card)
+    texts = "".join(f"{key} = {json.dumps(TEXT)}\n" for key in ("description", "licence", "source"))
+    card = CARD_TOML.replace('["Sky", "Road", "Car", "Unlabeled"]', json.dumps(CLASSES))
+    place.card_path.write_text(texts + card)
     pixels, masks = zip(*map(scene, range(len(IDS))), strict=True)
     columns = {
         "image": [*map(png, pixels), b"no image"],
