@@ -131,7 +131,7 @@ class InputOptions(KeepOptions):
         fields = [(name, spec, how) for _, name, spec, how in string.Formatter().parse(value) if name is not None]
         if not fields or any(not LABEL_FIELD.fullmatch(name) or spec or how for name, spec, how in fields):
             raise ValueError(
-                "it takes {stem}, {dir} and {name}, as in '{dir}/{stem}_L.png'; {stem%END} and {stem#START} "
+                "label_pattern takes {stem}, {dir} and {name}, as in '{dir}/{stem}_L.png'; {stem%END} and {stem#START} "
                 "are the stem without an ending or a beginning, as in '{dir}/{stem%_leftImg8bit}_gtFine_labelIds.png'"
             )
         return value

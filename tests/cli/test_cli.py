@@ -256,7 +256,7 @@ def test_too_many_errors_end_with_3(segment: Call, place: Place) -> None:
             "run in out -m x --label-remap 7",
             "--label-remap takes KEY=VALUE, for example --label-remap 64,0,128=Vehicle",
         ),
-        ("run in out -m x --label-pattern {nope}.png", "label_pattern: it takes {stem}, {dir} and {name}"),
+        ("run in out -m x --label-pattern {nope}.png", "label_pattern: label_pattern takes {stem}, {dir} and {name}"),
         ("run in out -m x --storage-option hunter2", "--storage-option takes key=value"),
         ("run in out -m unet-camvid-onnx-0001 --label-remap 7=Cars", "label_remap: remap to 'Cars': not a class name"),
         ("run in out -m nope.toml", "no model card at"),
@@ -264,7 +264,7 @@ def test_too_many_errors_end_with_3(segment: Call, place: Place) -> None:
         ("run --job nope.toml", "no job file at nope.toml"),
         (
             "run in out --modle x",
-            "segment run: there is no option --modle. Did you mean '--model'?\nUsage: segment run ",
+            "segment run: there is no option --modle. Did you mean '--model'?\nUsage: ",
         ),
         ("run in out -m", "segment run: -m needs a value\n"),
         ("run in out more -m x", "segment run: too many arguments, from here on: more\n"),
