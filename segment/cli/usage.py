@@ -9,20 +9,25 @@ import typer
 from typer.core import TyperCommand
 
 from segment.errors import did_you_mean
+from segment.store.foreign_text import visible
 
 # The base class of what typer raises for a wrong command line; typer does not export it.
 BadCommandLine: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
-# What typer says, and pydantic through it; and how it is said here.
+# What typer says, by click or by pydantic; and how it is said here.
 _WORDS = (
     (r"Value error, ", ""),
+    (r"(?s)(.+) is not a valid int\w*( range)?\.", r"expected a whole number, not \1"),
+    (r"(?s)(.+) is not a valid float( range)?\.", r"expected a number, not \1"),
+    (r"(?s)(.+) is not in the range x>=(\S+)\.", r"expected \2 or more, not \1"),
+    (r"(?s)(.+) is not in the range (\S+)<=x<=(\S+)\.", r"expected \2 to \3, not \1"),
     (r"Input should be a valid integer.*", "expected a whole number"),
     (r"Input should be a valid number.*", "expected a number"),
     (r"Input should be greater than or equal to (\S+)", r"expected \1 or more"),
     (r"Input should be less than or equal to (\S+)", r"expected \1 or less"),
     (r"(?s)(.+) is not one of (.+)\.", r"expected one of \2, not \1"),
     (r"Got unexpected extra argument\(?s?\)? \((.*)\)", r"too many arguments, from here on: \1"),
-    (r"No such command ('.*?')\.", r"there is no command \1."),
+    (r"(?s)No such command ('.*?')\..*", r"there is no command \1."),
     (r"Option '(\S+)' requires an argument\.?", r"\1 needs a value"),
     (r"Option '(\S+)' does not take a value\.?", r"\1 takes no value"),
 )
@@ -42,13 +47,9 @@ def usage_message(error: Any) -> str:
         return ""
     context = error.ctx
     if context is None:
-        return _plain(error.format_message())
-    lines = [
-        f"{context.command_path}: {_wrong(error)}",
-        f"{context.get_usage()}",
-        f"More: {context.command_path} --help",
-    ]
-    return "\n".join(lines)
+        return visible(_plain(error.format_message()))
+    path = context.command_path
+    return "\n".join([f"{path}: {visible(_wrong(error))}", context.get_usage(), f"More: {path} --help"])
 
 
 def _wrong(error: Any) -> str:
@@ -60,7 +61,9 @@ def _wrong(error: Any) -> str:
         words = f"there is no option {error.option_name}."
         return words + did_you_mean(error.option_name, (option for option in known if option.startswith("--")))
     words = _plain(error.message)
-    if kind != "BadParameter":
+    if command := re.fullmatch(r"(?s)there is no command '(.*)'\.", words):
+        return words + did_you_mean(command[1], error.ctx.command.commands)
+    if kind != "BadParameter" or error.param is None:
         return words
     found = re.fullmatch(r"expected one of (.+), not '(.*)'", words)
     hint = did_you_mean(found[2], re.findall(r"'([^']+)'", found[1])) if found else ""
