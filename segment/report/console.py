@@ -23,7 +23,7 @@ from segment.progress.safe_console import SafeConsole
 from segment.report.aggregate import RunReport
 from segment.report.boundary_tables import HEAD, boundary_in_words, boundary_rows
 from segment.report.certain_images import confidence_in_words
-from segment.report.fitting import Cell, packed, print_line, print_rows
+from segment.report.fitting import Cell, packed, print_line, print_record, print_rows
 from segment.report.percents import percent, span
 from segment.report.wording import agreement_in_words
 from segment.store.names import count, shown
@@ -218,7 +218,7 @@ def print_audit(audit: Audit, console: Console | None = None) -> None:
     """Print the totals of an audit, the unfinished work and the problems."""
     console = console or SafeConsole(highlight=False)
     for line in audit_lines(audit):
-        print_line(console, line)
+        print_record(console, line)
 
 
 def audit_lines(audit: Audit) -> list[str]:
@@ -275,4 +275,4 @@ def print_status(ledger: Ledger, console: Console | None = None) -> None:
         kinds = ", ".join(f"{number:,} to {kind}" for kind, number in sorted(retries.items()))
         console.print(f"{count(retries.total(), 'request')} to stores repeated: {kinds}")
     for line in remark_lines(count_over_attempts(attempts, "remarks")):
-        print_line(console, f"noticed: {line}")
+        print_record(console, f"noticed: {line}")

@@ -56,8 +56,13 @@ def _fitting(rows: Sequence[Sequence[Cell]], wanted: Sequence[int], width: int) 
 
 
 def print_line(console: Console, text: Cell, style: str = "") -> None:
-    """Print a line; a terminal wraps it between words, a file gets it whole."""
-    console.print(text, style=style, markup=False, highlight=False, soft_wrap=not console.is_terminal, overflow="fold")
+    """Print a line, wrapped between words."""
+    console.print(text, style=style, markup=False, highlight=False, overflow="fold")
+
+
+def print_record(console: Console, text: str) -> None:
+    """Print a line, which a terminal wraps between words; a file gets it whole, for programs that look for it."""
+    console.print(text, markup=False, highlight=False, soft_wrap=not console.is_terminal, overflow="fold")
 
 
 def packed(phrases: Iterable[str], separator: str, width: int) -> list[str]:

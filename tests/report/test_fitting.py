@@ -39,7 +39,9 @@ def ledger(tmp_path_factory: pytest.TempPathFactory) -> Ledger:
 
 def printed(report: RunReport, width: int, page: str | None = None) -> list[str]:
     buffer = io.StringIO()
-    print_report(report, Console(file=buffer, width=width, highlight=False), page)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COLUMNS", str(width))
+        print_report(report, Console(file=buffer), page)
     return [line.rstrip() for line in buffer.getvalue().splitlines()]
 
 
@@ -67,6 +69,7 @@ def test_no_word_is_broken(name: str, labelled: bool, width: int) -> None:
     wide, narrow = printed(report, 400, "file:///p/index.html"), printed(report, width, "file:///p/index.html")
     assert max(map(len, narrow)) <= width
     told = [line for line in narrow if line.startswith("no room in ")]
+    assert not told or "TP" in told[0]
     words = {word for line in wide for word in line.split()}
     assert {word for line in narrow if line not in told for word in line.split()} <= words
     if width == 80:
@@ -82,12 +85,12 @@ def test_intervals_fit_too(ledger: Ledger) -> None:
 
 
 def test_columns_without_room_are_named() -> None:
-    console = Console(file=io.StringIO(), width=24)
+    console = Console(file=io.StringIO(), width=20)
     print_rows(console, [["class", "a", "empty", "rare", "IoU %"], ["Sky", "1", "", "123456", "9.00"]], first=[4])
     assert isinstance(console.file, io.StringIO)
     said = console.file.getvalue()
     assert [line.split() for line in said.splitlines()[:2]] == [["class", "a", "IoU", "%"], ["Sky", "1", "9.00"]]
-    assert said.splitlines()[2] == "no room in 24 columns for: rare"
+    assert " ".join(said.split()).endswith("no room in 20 columns for: rare")
 
 
 def test_phrases_stay_whole() -> None:
@@ -99,8 +102,9 @@ def test_numbers_on_the_terminal_are_those_of_the_page(ledger: Ledger, capsys: p
     """To the digit that is shown: the page may show more of one."""
     page = html.unescape((Path(ledger.output.removeprefix("file://")) / "report" / "index.html").read_text())
     figures = set(NUMBER.findall(re.sub(r"<(style|script).*?</\1>", "", page, flags=re.DOTALL)))
-    numbers = NUMBER.findall("\n".join(printed(with_bounds(ledger), 80)[:1] + printed(with_bounds(ledger), 80)[3:]))
-    assert len(numbers) > 25
+    lines = [line for line in printed(with_bounds(ledger), 80) if not line.startswith(("masks:", "pixel accuracy"))]
+    numbers = NUMBER.findall("\n".join(lines))  # the page has no interval of the pixel accuracy
+    assert len(numbers) > 20
     assert [number for number in numbers if number not in figures] == []
     speed = last_speed(ledger)
     assert speed is not None
