@@ -39,7 +39,7 @@ def main() -> None:
 
     _handle(_stop)
     try:
-        code = app(standalone_mode=False)
+        code = app(prog_name="segment", standalone_mode=False)
     except BadCommandLine as error:
         if words := usage_message(error):
             say(f"error: {words}", err=True, is_failure=True)

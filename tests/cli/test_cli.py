@@ -266,9 +266,9 @@ def test_too_many_errors_end_with_3(segment: Call, place: Place) -> None:
             "run in out --modle x",
             "segment run: there is no option --modle. Did you mean '--model'?\nUsage: ",
         ),
-        ("run in out -m", "segment run: -m needs a value\n"),
+        ("run in out -m", "error: -m needs a value\n"),
         ("run in out more -m x", "segment run: too many arguments, from here on: more\n"),
-        ("run in out -m x --include-hidden=no", "segment run: --include-hidden takes no value\n"),
+        ("run in out -m x --include-hidden=no", "error: --include-hidden takes no value\n"),
         ("nope", "error: segment: there is no command 'nope'."),
         ("rnu in", "there is no command 'rnu'. Did you mean 'run'?"),
         ("export", "error: segment export: OUTPUT is missing\nUsage: segment export [OPTIONS] OUTPUT DEST\n"),
@@ -501,7 +501,7 @@ def test_a_piped_report_has_80_columns_or_those_of_the_environment(
             monkeypatch.setenv("COLUMNS", columns)
         printed = io.StringIO()
         print_report(report, Console(file=printed))
-        lines = printed.getvalue().splitlines()[:-1]  # the last one is a path
+        lines = [line for line in printed.getvalue().splitlines() if not line.startswith("masks: ")]  # a path
         assert max(len(line) for line in lines) <= width
         assert "image-mean" in "\n".join(lines)
 
