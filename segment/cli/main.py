@@ -53,5 +53,4 @@ def main() -> None:
     except Stopped as stopped:
         say(str(stopped), err=True)
         sys.exit(stopped.exit_code)
-    if isinstance(code, int) and code:  # of `typer.Exit`
-        sys.exit(code)
+    sys.exit(code if isinstance(code, int) else 0)  # a number is that of `typer.Exit`
