@@ -76,7 +76,7 @@ def _refuse_missing(values: Mapping[str, Any], file: str | None, command: str) -
     """Name what a job needs and has not, as a user of the command line gives it."""
     needed = [name for name, field in Job.model_fields.items() if field.is_required()]
     missing = [name.upper() if name in _ARGUMENTS else _name(name) for name in needed if name not in values]
-    if not missing:
+    if not missing or not values.keys() <= Job.model_fields.keys():  # a misspelt key is told with what it may stand for
         return
     listed = f"{', '.join(missing[:-1])}{' and ' * bool(missing[:-1])}{missing[-1]}"
     is_one = len(missing) == 1

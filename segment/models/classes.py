@@ -19,20 +19,21 @@ VOID = 255  # in a decoded label: the pixel is ignored and has no class
 LONGEST_NAME = 200  # characters of a class name
 
 
-def _fit_to_show(name: str) -> str:
-    if not name.strip():
-        raise ValueError("a class name is empty: name the class, if only by its number")
-    if len(name) > LONGEST_NAME:
-        raise ValueError(f"a class name has {len(name):,} characters: give one of at most {LONGEST_NAME}")
-    if not is_visible(name):
-        raise ValueError(
-            f"the class name '{visible(name)}' holds characters that are not seen: a line break or another control "
-            "character, one that turns the text, or one without width. Remove them"
-        )
-    return name
+def _fit_to_show(names: tuple[str, ...]) -> tuple[str, ...]:
+    for index, name in enumerate(names):
+        if not name.strip():
+            raise ValueError(f"the name of class {index} is empty: name the class, if only by its number")
+        if len(name) > LONGEST_NAME:
+            raise ValueError(f"the name of class {index} has {len(name):,} characters: {LONGEST_NAME} is the limit")
+        if not is_visible(name):
+            raise ValueError(
+                f"the name of class {index}, '{visible(name)}', holds characters that are not seen: a line break or "
+                "another control character, one that turns the text, or one without width. Remove them"
+            )
+    return names
 
 
-ClassName = Annotated[str, AfterValidator(_fit_to_show)]
+ClassNames = Annotated[tuple[str, ...], AfterValidator(_fit_to_show)]
 
 
 class Classes(BaseModel):
@@ -40,7 +41,7 @@ class Classes(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    names: tuple[ClassName, ...] = Field(min_length=1, max_length=255, description="Class names by index.")
+    names: ClassNames = Field(min_length=1, max_length=255, description="Class names by index.")
     palette: tuple[Colour, ...] = Field(description="RGB colours by index, one per class.")
     ignore: tuple[Byte, ...] = Field(
         (),

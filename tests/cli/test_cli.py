@@ -240,6 +240,7 @@ def test_too_many_errors_end_with_3(segment: Call, place: Place) -> None:
     [
         ("run in", "error: segment run: OUTPUT and --model are missing. `segment run --help` tells what they are\n"),
         ("run in out", "error: segment run: --model is missing. `segment run --help` tells what it is\n"),
+        ("compare out", "error: 1 run: give two or more"),
         ("plan", "error: segment plan: INPUT and --model are missing."),
         ("check in", "error: segment check: --model is missing."),
         (
