@@ -56,6 +56,8 @@ def print_report(report: RunReport, console: Console | None = None, page: str | 
     """
     console = console_for(console)
     glyphs = _ASCII if console.options.ascii_only else _UNICODE
+    if console.is_terminal:  # apart from the progress above
+        console.print()
     _lead(report, glyphs, console, page)
     if report.warnings:
         console.print()
