@@ -108,16 +108,18 @@ def stripped(notebook: Any, folder: Path) -> Any:
             cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
             for output in cell.outputs:
                 output.update(_without_paths({key: output[key] for key in ("text", "data") if key in output}, folder))
+                if "text/markdown" in output.get("data", {}):
+                    del output.data["text/plain"]  # the object as Python shows it, with addresses
                 if picture := output.get("data", {}).get("image/png"):
                     output.data["image/png"] = _smaller(picture)
     return notebook
 
 
 def _smaller(picture: str) -> str:
-    """Return a PNG, in base 64, with 64 colours, which is what charts and masks need."""
+    """Return a PNG, in base 64, with 256 colours, which charts and masks do not exceed by much."""
     written = io.BytesIO()
     with Image.open(io.BytesIO(base64.b64decode(picture))) as image:
-        image.convert("RGB").quantize(64, dither=Image.Dither.NONE).save(written, "PNG", optimize=True)
+        image.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(written, "PNG", optimize=True)
     return base64.b64encode(written.getvalue()).decode()
 
 
@@ -137,7 +139,9 @@ def printed(notebook: Any) -> list[list[str]]:
 
 
 def _text(output: Any) -> str:
-    return str(output.get("text") or output.get("data", {}).get("text/plain", "")).strip()
+    data = output.get("data", {})
+    text = str(output.get("text") or data.get("text/markdown") or data.get("text/plain", "")).strip()
+    return re.sub(r"\.tar-[0-9a-f]{12}", ".tar-#", text)  # a digest of where the tar lies and when it was written
 
 
 def main() -> None:

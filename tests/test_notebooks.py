@@ -18,7 +18,7 @@ import segment
 from jobs.store_notebooks import F32, FILES, INT8, RUNS, SCENES, execute, make_runs, printed, stripped
 from segment.demo.dataset import read_scenes
 
-NUMBER = re.compile(r"\d+(?:,\d{3})*(?:\.\d+)?")
+NUMBER = re.compile(r"[-+]?\d+(?:,\d{3})*(?:\.\d+)?")
 
 
 @pytest.fixture(scope="module")
