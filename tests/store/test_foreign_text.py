@@ -128,8 +128,8 @@ def test_a_console_passes_on_styles_of_its_own_alone() -> None:
     [
         ("", "the name of class 1 is empty"),
         ("  ", "the name of class 1 is empty"),
-        ("a\nb", r"'a\\nb' holds characters that are not seen"),
-        ("a\x1b[31m", r"'a\\x1b\[31m' holds"),
+        ("a\nb", r"'a\\nb', holds characters that are not seen"),
+        ("a\x1b[31m", r"'a\\x1b\[31m', holds"),
         ("a\u202eb", "holds"),
         ("a\u200bb", "holds"),
         ("x" * (LONGEST_NAME + 1), "of class 1 has 201 characters: 200 is the limit"),
