@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
 
 import typer
 
@@ -39,11 +40,15 @@ _LEFT = {
 }
 
 
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
 class App(typer.Typer):
     """A group of commands whose usage lines are those of `Command`."""
 
-    def command(self, *args: Any, **options: Any) -> Any:
-        return super().command(*args, **{"cls": Command, **options})
+    def command(self, name: str | None = None, **options: Any) -> Callable[[_Function], _Function]:
+        """See `typer.Typer.command`."""
+        return super().command(name, **{"cls": Command, **options})
 
 
 app = App(

@@ -125,8 +125,11 @@ def put(text: str, end: str = "\n") -> None:
 
 def _wrapped(line: str, width: int) -> str:
     indent = line[: len(line) - len(line.lstrip(" "))]
-    whole = {"break_long_words": False, "break_on_hyphens": False, "replace_whitespace": False}
-    return textwrap.fill(line, width, subsequent_indent=indent, **whole) if len(line) > width else line
+    if len(line) <= width:
+        return line
+    return textwrap.fill(
+        line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False, replace_whitespace=False
+    )
 
 
 def _columns(stream: Any) -> int:
