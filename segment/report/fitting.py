@@ -62,7 +62,10 @@ def print_line(console: Console, text: Cell, style: str = "") -> None:
 
 def print_record(console: Console, text: str) -> None:
     """Print a line, which a terminal wraps between words; a file gets it whole, for programs that look for it."""
-    console.print(text, markup=False, highlight=False, soft_wrap=not console.is_terminal, overflow="fold")
+    if console.is_terminal:
+        print_line(console, text)
+    else:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def packed(phrases: Iterable[str], separator: str, width: int) -> list[str]:
