@@ -132,7 +132,7 @@ def test_a_run_tells_its_plan_and_keeps_its_timings(tmp_path: Path) -> None:
     run(place.job(workers="2", price_per_hour=2.0), notes)
     told = next(line for line in notes.lines if line.startswith("2 workers, "))
     assert told.startswith("2 workers, 1 thread, batch 1, parts of 2, ")
-    assert "peak memory ~" in told
+    assert "peak ~" in told
     found = last_speed(Ledger(Store(), f"file://{place.output}"))
     assert found is not None
     assert (found.engine, found.workers, found.images) == ("local", 2, 8)
@@ -297,7 +297,7 @@ def test_forecast_words() -> None:
     assert one.words() == "1 worker, 1 thread, batch 1, parts of 2"
     many = Forecast(10, 1, 10, 1, 5_000_000, 4, 2, 8, 412_000_000, 4)
     assert many.words() == (
-        "4 workers, 2 threads, batch 8, parts of one image, 5.0 MB to read, peak memory ~412 MB each"
+        "4 workers, 2 threads, batch 8, parts of one image, 5.0 MB to read, peak ~412 MB each"
     )
 
 
