@@ -31,7 +31,6 @@ from segment.store.local_files import entry_of_local, open_local, read_local, wr
 from segment.store.names import shown
 from segment.store.ranges import RangeReader
 from segment.store.request_errors import error_message, is_absent, is_taken, is_unsupported
-from segment.store.urls import redact_url
 
 __all__ = ["Entry", "Store"]
 
@@ -214,7 +213,7 @@ class Store(Access):
                 except (OSError, NotImplementedError) as error:
                     if not is_unsupported(error):
                         raise
-                    log.warning("%s: no conditional writes in this store: wrote without one", redact_url(url))
+                    log.warning("%s: no conditional writes in this store: wrote without one", shown(url))
                     put(filesystem, path, data)
             except CorruptUpload:
                 corrupt = True
@@ -228,7 +227,7 @@ class Store(Access):
         try:
             return self._requests.send("write", url, attempt)
         except FileNotFoundError as error:
-            raise StoreError(f"could not write {redact_url(url)}: its folder cannot be created") from error
+            raise StoreError(f"could not write {shown(url)}: its folder cannot be created") from error
 
     def delete(self, url: str) -> None:
         """Delete an object; do nothing if there is none."""
