@@ -31,7 +31,7 @@ class PrivateCluster:
         self._folder = TemporaryFolder(temporary_folder())
         try:
             self._watcher = subprocess.Popen(
-                [os.fsdecode(get_executable() or sys.executable), "-P", str(_WATCHER)],
+                [os.fsdecode(get_executable() or sys.executable), "-P", str(_WATCHER), str(os.getpid())],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import select
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -22,9 +23,9 @@ _SEARCHES = (0.25, 10.0)  # seconds between two searches for processes while the
 _SERVICES = ("raylet", "gcs_server")
 
 
-def main() -> None:
-    """Wait until the driver is gone, then kill its cluster."""
-    driver, (pause, later) = os.getppid(), _SEARCHES
+def main(driver: int) -> None:
+    """Wait until the driver, the parent of this process, is gone; then kill its cluster."""
+    pause, later = _SEARCHES
     found: set[psutil.Process] = set()
     next_search = 0.0
     while os.getppid() == driver:
@@ -51,4 +52,4 @@ def _processes(driver: int) -> Iterator[psutil.Process]:
 
 
 if __name__ == "__main__":
-    main()
+    main(int(sys.argv[1]))
