@@ -18,6 +18,7 @@ from fsspec.asyn import sync
 from segment.errors import BadReference, UsageError
 from segment.store.paged_listing import Page, PageRequest
 from segment.store.s3_pages import parse_pages_of
+from segment.store.s3_ranges import ask_no_checksum_of_ranges
 from segment.store.urls import PROTOCOL, redact_url
 
 Info = Mapping[str, Any]  # of an object, as fsspec's drivers tell it
@@ -147,6 +148,8 @@ def _protocols(filesystem: Any) -> set[str]:
 async def _get_s3(filesystem: Any, path: str, headers: Mapping[str, str]) -> tuple[bytes, str]:
     bucket, key, version = filesystem.split_path(path)
     versioned = {"VersionId": version} if version else {}
+    await filesystem.set_session()
+    ask_no_checksum_of_ranges(await filesystem.get_s3(bucket))
     response = await filesystem._call_s3("get_object", Bucket=bucket, Key=key, **headers, **versioned)
     async with response["Body"] as body:
         return await body.read(), entry_of(path, response).etag
