@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from segment.engines import Node
 from segment.engines.local import LocalEngine
 from segment.errors import ModelError
 from segment.inputs.discover import discover
@@ -89,7 +90,7 @@ def decide(
     """What `prove` makes of what was tried; the last one is the reference."""
     job, card, weights, plan = given(place, **changes)
     monkeypatch.setattr(proof, "try_runtimes", lambda *_: (list(found), found[-1]))
-    nodes = [capabilities() | {"openvino:cpu:bf16"}]
+    nodes = [Node("here", capabilities() | {"openvino:cpu:bf16"})]
     monkeypatch.setattr(LocalEngine, "nodes", lambda _: nodes)
     notes = Notes()
     runtime, record = prove(job, card, weights, chosen, plan, LocalEngine(1), Store(), notes)
