@@ -37,7 +37,7 @@ def remarks_on_nodes(nodes: Sequence[Node], job: Job, weights: Weights, runtime:
         lines += _lacking(nodes, BF16, "mixed precision", "compute in f32", "the others in bf16; masks differ a little")
     elif runtime.precision == "f32" and weights.format != "tflite":  # of quantised graphs f32 is the choice anyway
         lines += _lacking(
-            nodes, BF16, "f32 for the whole run", "do not compute in bf16", "--allow-mixed-precision lets the others"
+            nodes, BF16, "f32 for the whole run", "do not compute in bf16", "with --allow-mixed-precision the others do"
         )
     return lines
 

@@ -15,7 +15,7 @@ from segment.engines.local import LocalEngine
 from segment.engines.ray import RayEngine
 from segment.inputs.discover import discover
 from segment.models.card import load_card
-from segment.models.sessions import BF16, Runtime, capabilities, resolve_runtime
+from segment.models.sessions import BF16, capabilities, resolve_runtime
 from segment.models.weights import load_weights
 from segment.output.attempts import read_attempts, read_timings
 from segment.output.ledger import Ledger
@@ -77,7 +77,7 @@ def test_one_precision_for_all_unless_mixing_is_allowed(
             {},
             [
                 "f32 for the whole run: 7 of 8 nodes do not compute in bf16 (n0, n1, n2, n3, n4 and 2 more); "
-                "--allow-mixed-precision lets the others"
+                "with --allow-mixed-precision the others do"
             ],
         ),
         (
@@ -160,28 +160,27 @@ def test_a_run_of_one_precision_has_the_bytes_that_it_had(place: Place) -> None:
     assert b'"precision"' not in pq.read_metadata(path).metadata[b"segment"]
 
 
+@pytest.mark.parametrize(("equal", "precision"), [(100, "mixed"), (50, "f32")])
 def test_the_fastest_precision_is_tried_where_it_is_there(
-    place: Place, unlike: list[Node], monkeypatch: pytest.MonkeyPatch
+    equal: int, precision: str, place: Place, unlike: list[Node], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked: list[tuple[str, list[Runtime]]] = []
+    asked: list[tuple[str, list[str]]] = []
 
     def call_on(self: LocalEngine, node: Node, function: Any, *given: Any) -> Any:
-        runtimes = given[3]
-        asked.append((node.name, runtimes))
-        tried = [Tried(each, images=4, seconds=1.0, pixels=100, equal=equal) for each in runtimes]
-        return tried, Tried(runtimes[-1], images=4, seconds=1.0, pixels=100, equal=100)
+        bf16, f32 = given[3]  # the runtimes
+        asked.append((node.name, [bf16.precision, f32.precision]))
+        tried = [Tried(bf16, images=4, seconds=1.0, pixels=100, equal=equal), Tried(f32, pixels=100, equal=100)]
+        return tried, tried[-1]
 
-    equal = 100
     monkeypatch.setattr(LocalEngine, "call_on", call_on)
     mixed = resolve_runtime("onnx", "openvino", nodes=[node.can for node in unlike], mixed=True)
     job = place.job(allow_mixed_precision=True, runtime="openvino", min_agreement=0.9)
     card = load_card(job.model)
     weights = load_weights(card, job.weights)
     plan = Plan.of(discover(job.input, job.input_options, Store()).parts)
-    for equal, precision in ((100, "mixed"), (50, "f32")):
-        found, _ = prove(job, card, weights, mixed, plan, LocalEngine(1), Store(), Notes())
-        assert found.precision == precision
-    assert [(name, [each.precision for each in runtimes]) for name, runtimes in asked] == [("new", ["bf16", "f32"])] * 2
+    found, _ = prove(job, card, weights, mixed, plan, LocalEngine(1), Store(), Notes())
+    assert found.precision == precision
+    assert asked == [("new", ["bf16", "f32"])]
 
 
 @pytest.mark.ray
