@@ -63,7 +63,8 @@ def test_one_precision_for_all_unless_mixing_is_allowed(
             {"a": NEW, "b": OLD, "c": OLD},
             {},
             [
-                "f32 for the whole run: 2 of 3 nodes do not compute in bf16 (b, c); --allow-mixed-precision lets the others"
+                "f32 for the whole run: 2 of 3 nodes do not compute in bf16 (b, c); with --allow-mixed-precision the "
+                "others do"
             ],
         ),
         (
