@@ -112,6 +112,10 @@ def test_one_that_agrees_is_taken(place: Place, monkeypatch: pytest.MonkeyPatch)
     kept = {"proof": json.loads(json.dumps(record)), "contract": {"runtime": dataclasses.asdict(BF16)}}
     assert agreement_in_words(kept) == "bf16 gives 99.70 % of pixels as f32 on the first 4 images"
     assert agreement_in_words({"contract": kept["contract"]}) == ""
+    mixed = {**kept, "contract": {"runtime": dataclasses.asdict(dataclasses.replace(BF16, precision="mixed"))}}
+    assert agreement_in_words(mixed) == (
+        "bf16 gives 99.70 % of pixels as f32 on the first 4 images; bf16 or f32, by node: each masks file says which"
+    )
 
 
 def test_one_that_disagrees_gives_way_to_f32(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
