@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-_EVENT = "before-parameter-build.s3.GetObject"
+_EVENT = "before-parameter-build"  # botocore sets the mode at the same event; handlers of a narrower one come before
 
 
 def ask_no_checksum_of_ranges(client: Any) -> None:
