@@ -99,7 +99,7 @@ def test_one_precision_for_all_unless_mixing_is_allowed(
 def test_nodes_that_hold_the_run_back_are_named(
     nodes: dict[str, frozenset[str]], options: dict[str, Any], lines: Sequence[str], place: Place
 ) -> None:
-    job = place.job(**options)
+    job = place.job(runtime="auto", **options)
     mixed = job.allow_mixed_precision
     chosen = resolve_runtime("onnx", "auto", "auto", job.precision, nodes=list(nodes.values()), mixed=mixed)
     weights = as_weights(place.weights_path.read_bytes())
@@ -170,7 +170,7 @@ def test_the_fastest_precision_is_tried_where_it_is_there(
     def call_on(self: LocalEngine, node: Node, function: Any, *given: Any) -> Any:
         bf16, f32 = given[3]  # the runtimes
         asked.append((node.name, [bf16.precision, f32.precision]))
-        tried = [Tried(bf16, images=4, seconds=1.0, pixels=100, equal=equal), Tried(f32, pixels=100, equal=100)]
+        tried = [Tried(bf16, images=4, seconds=1.0, pixels=100, equal=equal), Tried(f32, "", 4, 2.0, 100, 100)]
         return tried, tried[-1]
 
     monkeypatch.setattr(LocalEngine, "call_on", call_on)
