@@ -94,8 +94,9 @@ def _refuse_temporary_folder(folder: Path) -> int:
             f"Ray cannot put its sockets in {folder}: the path has {len(path)} bytes, and may have {most}. {mend}"
         )
     try:
-        with folders_undone(folder), TemporaryFolder(folder) as own:
-            (own.path / "probe").write_bytes(bytes(4096))
+        with folders_undone(folder):
+            with TemporaryFolder(folder) as own:
+                (own.path / "probe").write_bytes(bytes(4096))
             free = shutil.disk_usage(folder).free
     except OSError as error:
         raise UsageError(f"Ray cannot put its sockets and logs in {folder}: {error.strerror}. {mend}") from None
