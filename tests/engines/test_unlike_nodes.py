@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +21,6 @@ from segment.models.weights import load_weights
 from segment.output.attempts import read_attempts, read_timings
 from segment.output.ledger import Ledger
 from segment.output.plan import Plan
-from segment.output.tables import read_footer
 from segment.pipeline.agreement import Tried
 from segment.runs.fleet import remarks_on_nodes
 from segment.runs.proof import prove
@@ -148,17 +148,17 @@ def test_each_part_of_a_mixed_run_says_its_precision(
 
 
 def precisions(place: Place) -> list[str]:
-    found = []
-    for path in sorted(place.output.glob("masks/*/*.parquet")):
-        with path.open("rb") as file:
-            found.append(str(read_footer(file)["precision"]))
+    return [footer(path)["precision"] for path in sorted(place.output.glob("masks/*/*.parquet"))]
+
+
+def footer(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(pq.read_metadata(path).metadata[b"segment"])
     return found
 
 
 def test_a_run_of_one_precision_has_the_bytes_that_it_had(place: Place) -> None:
     place.run()
-    path = next(place.output.glob("masks/*/*.parquet"))
-    assert b'"precision"' not in pq.read_metadata(path).metadata[b"segment"]
+    assert "precision" not in footer(next(place.output.glob("masks/*/*.parquet")))
 
 
 @pytest.mark.parametrize(("equal", "precision"), [(100, "mixed"), (50, "f32")])
