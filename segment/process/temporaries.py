@@ -33,7 +33,7 @@ class TemporaryFolder:
     """
 
     def __init__(self, parent: Path | None = None) -> None:
-        parent = parent or Path(tempfile.gettempdir())
+        parent = parent or _system_folder()
         parent.mkdir(parents=True, exist_ok=True)
         remove_abandoned(parent)
         self.path = _new_folder(parent)
@@ -57,10 +57,12 @@ class TemporaryFolder:
             self._lock.close()
 
 
-def remove_abandoned(parent: Path) -> int:
-    """Remove the folders of this user that no process holds any more; return their number."""
-    removed = 0
-    for folder in parent.glob(f"{PREFIX}*"):
+def remove_abandoned(parent: Path | None = None) -> int:
+    """Remove the folders of this user in `parent` that no process holds any more; return their number."""
+    removed, folders = 0, []
+    with suppress(OSError):  # there is no folder for temporary files, and nobody may need one
+        folders = list((parent or _system_folder()).glob(f"{PREFIX}*"))
+    for folder in folders:
         # what has no lock is not ours, or its process is just making it
         with suppress(OSError), (folder / _LOCK).open("r+b") as lock:
             status = folder.lstat()  # of a link it is the link's own: links are not followed
@@ -70,6 +72,10 @@ def remove_abandoned(parent: Path) -> int:
             shutil.rmtree(folder, ignore_errors=True)
             removed += 1
     return removed
+
+
+def _system_folder() -> Path:
+    return Path(tempfile.gettempdir())
 
 
 def _new_folder(parent: Path) -> Path:

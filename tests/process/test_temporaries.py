@@ -14,6 +14,7 @@ import pytest
 
 from segment.process.temporaries import LENGTH, PREFIX, TemporaryFolder, remove_abandoned
 from tests.calls import ROOT
+from tests.reliability.trouble import street
 
 KEEP = """
 import sys, time
@@ -60,6 +61,14 @@ def test_a_folder_that_was_given_up_stays_until_the_next(tmp_path: Path) -> None
     assert first.path.is_dir()
     assert remove_abandoned(tmp_path) == 1
     assert not first.path.exists()
+
+
+def test_every_run_removes_what_others_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+    TemporaryFolder().close(remove=False)
+    assert len(list((tmp_path / "tmp").iterdir())) == 1
+    street(tmp_path / "place", 1).run()
+    assert list((tmp_path / "tmp").glob(f"{PREFIX}*")) == []
 
 
 def test_what_is_not_ours_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
