@@ -23,11 +23,11 @@ from segment.demo.dataset import Scene, read_scenes, write_webdataset  # noqa: E
 from tests.test_job_submit import BIN, free_ports, head_node  # noqa: E402
 from tests.test_monitoring import prometheus  # noqa: E402
 
-MINUTES = 3.0  # that the panels show
+MINUTES = 2.0  # that the panels show
 ENOUGH = 0.6  # of the images
 
 
-def main(to: Path, copies: int = 120) -> None:
+def main(to: Path, copies: int = 60) -> None:
     """Run, look at the metrics until the run is in its middle, draw."""
     with tempfile.TemporaryDirectory(dir="/tmp") as temporary:  # short: Ray's sockets lie in it
         folder = Path(temporary)
