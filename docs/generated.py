@@ -58,7 +58,6 @@ _COLUMNS = {
     "round": "round of the run, from 1",
     "skipped": "whether it was committed already",
     "failure": "why it was not committed; null if it was",
-    "precision": "in which the model ran: `f32`, `bf16` or `f16`; empty if no model did, or image by image",
     "retries": "repeated requests to stores",
     "read_bytes": "encoded bytes of images and labels",
     "written_bytes": "bytes of the masks file",
