@@ -41,6 +41,20 @@ class StoreError(SegmentError):
     object_specific = False
 
 
+class OverLimit(StoreError):
+    """A read was given up: it is of one object, whose server may be a stranger's, and no trouble of the store."""
+
+    object_specific = True
+
+
+class TooManyBytes(OverLimit):
+    """An object has more bytes than the read may hold."""
+
+
+class TooSlow(OverLimit):
+    """The bytes of an object come, and so slowly that the read takes longer than it may."""
+
+
 class StoreRefused(StoreError):
     """A store refuses every request: credentials, clock, bucket, full disk."""
 
@@ -87,6 +101,8 @@ SAMPLE_ERRORS = {
     "band_type": "the numbers of the image's bands are not those that the card reads: unsigned 8 bits, or 16 bits with "
     "input.band_range",
     "too_many_bytes": "the image is larger than --max-image-bytes allows",
+    "too_slow": "the image did not come in full within the stall time (--stall-timeout): its server is too slow",
+    "too_much_work": "the image takes far more work to decode than its size and pixels explain",
     "missing": "the image is listed but does not exist",
     "unreachable": "the image is listed but cannot be had: no permission, an unknown host, or a redirect "
     "that leads nowhere",
@@ -96,6 +112,8 @@ SAMPLE_ERRORS = {
     "label_unreachable": "the label is listed but cannot be had: no permission, an unknown host, or a redirect "
     "that leads nowhere",
     "label_bad_reference": "the label cell is no valid path or URL",
+    "label_too_slow": "the label did not come in full within the stall time (--stall-timeout): its server is too slow",
+    "label_too_much_work": "the label takes far more work to decode than its size and pixels explain",
     "label_empty": "the label has no bytes",
     "label_undecodable": "the label is damaged or no image",
     "label_lossy": "the label was compressed with loss, so that its pixels are not those that were drawn: use labels "

@@ -98,9 +98,13 @@ class InputOptions(KeepOptions):
     part_bytes: Positive = Field(
         256 * _MIB, description="Largest total of encoded bytes (images and labels) in a part of several images."
     )
-    max_image_bytes: Positive = Field(256 * _MIB, description="Encoded images of more bytes are error rows.")
+    max_image_bytes: Positive = Field(
+        256 * _MIB, description="Encoded images of more bytes are error rows, and no more bytes of one are read."
+    )
     max_row_group_bytes: Positive = Field(
-        1024 * _MIB, description="Parquet: refuse files with row groups of more bytes, in the columns that are read."
+        1024 * _MIB,
+        description="Parquet: refuse files with row groups of more bytes, in the columns that are read. Those that "
+        "unpack to more, of which their footer does not tell, are error rows.",
     )
 
     @staticmethod
@@ -163,8 +167,8 @@ class Settings(InputOptions, ExtraOptions, BoundaryOptions, SpeedOptions):
     stall_timeout: float | None = Field(
         None,
         gt=0,
-        description="Seconds without progress (an image, a tile, a request) before a worker is replaced. By default "
-        "derived from the measured time of parts.",
+        description="Seconds without progress (an image, a tile, a request) before a worker is replaced; one read may "
+        "take as long in all. By default derived from the measured time of parts; a read may take 300 seconds.",
     )
     worker_memory: Bytes | Size | None = Field(
         None,
@@ -281,9 +285,10 @@ def read_job_file(reference: str, store: Store | None = None) -> dict[str, Any]:
     Raises:
         UsageError: the file does not exist or is not TOML.
     """
+    from segment.store.bounds import MOST_TOML
     from segment.store.client import Store
 
-    data = (store or Store()).read_if_exists(to_url(reference))
+    data = (store or Store()).read_if_exists(to_url(reference), most=MOST_TOML)
     if data is None:
         raise UsageError(f"no job file at {reference}")
     try:

@@ -17,7 +17,7 @@ from segment.cli import run, plan, check, look, score, compare, label_errors, pi
 from segment.cli import quantize, schema, demo  # noqa: F401 # isort: skip
 
 
-_STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def _stop(number: int, frame: object) -> None:
@@ -28,7 +28,7 @@ def _stop(number: int, frame: object) -> None:
 
 def _handle(handler: Callable[[int, object], object]) -> None:
     """Install a handler for every signal that stops a run, except an ignored SIGHUP: `nohup` ignores it on purpose."""
-    for number in _STOPPING:
+    for number in STOPPING:
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, handler)
 

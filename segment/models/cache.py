@@ -13,6 +13,7 @@ from typing import BinaryIO
 
 from segment.errors import ModelError, StoreError, UsageError
 from segment.models.card import WeightsFile
+from segment.store.bounds import MOST_BYTES
 from segment.store.client import Store
 from segment.store.names import basename
 from segment.store.urls import redact_url
@@ -45,7 +46,7 @@ def read_whole(url: str, store: Store, report: Progress) -> bytes | None:
     if entry is None:
         return None
     if url.startswith("file://") or entry.size < 0:
-        return store.read(url)
+        return store.read(url, most=max(entry.size, MOST_BYTES))
     data = bytearray()
     for chunk in _chunks(url, 0, entry.size, store):
         data += chunk
@@ -62,7 +63,7 @@ def _chunks(url: str, start: int, size: int, store: Store) -> Iterator[bytes]:
         try:
             chunk = store.read(url, start, stop)
         except UsageError:  # the server ignores ranges; for any other reason the read of the whole file fails, too
-            yield store.read(url)[start:]
+            yield store.read(url, most=size)[start:]
             return
         yield chunk
         start = stop

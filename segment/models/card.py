@@ -19,6 +19,7 @@ from segment.models.card_output import ONE_CHANNEL, STRICT, Output
 from segment.models.classes import Classes
 from segment.models.quantisation import Quantisation
 from segment.models.validation import validation_message
+from segment.store.bounds import MOST_TOML
 from segment.store.client import Store
 from segment.store.names import suffix_of
 from segment.store.urls import is_url, join_url, parent_url, redact_url, to_url, unsigned
@@ -254,7 +255,7 @@ def load_card(reference: str, store: Store | None = None) -> ModelCard:
             f"`segment models` lists the built-in cards; for your own card give its path (my-card.toml)."
         )
     url = to_url(reference)
-    data = (store or Store()).read_if_exists(url)
+    data = (store or Store()).read_if_exists(url, most=MOST_TOML)
     if data is None:
         raise UsageError(f"no model card at {redact_url(url)}: `segment models` lists the built-in ones.")
     try:

@@ -13,6 +13,7 @@ from segment.errors import ModelError, StoreError, UsageError
 from segment.models.cache import Progress, cache_folder, fetch_once, read_whole, verify
 from segment.models.card import ModelCard, WeightsFile
 from segment.models.external_data import LARGEST_MODEL, embed_external_data
+from segment.store.bounds import MOST_BYTES
 from segment.store.client import Store
 from segment.store.names import basename, suffix_of
 from segment.store.urls import is_http, join_url, parent_url, redact_url, to_url
@@ -243,7 +244,7 @@ def _refuse_external(name: str) -> bytes:
 
 def _card_file(card: ModelCard, file: WeightsFile, cache: Path, store: Store, report: Progress) -> bytes:
     if file.url.startswith("file://"):
-        data = store.read_if_exists(file.url)
+        data = store.read_if_exists(file.url, most=max(file.size, MOST_BYTES))
         if data is None:
             raise ModelError(f"model card {card.name}: its weights {file.url} do not exist")
         verify(data, file)

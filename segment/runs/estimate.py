@@ -76,7 +76,7 @@ def estimate(job: Job, progress: Progress, seconds: float = 10.0) -> Estimate:
         UsageError: the job is impossible.
         SegmentError: no image could be segmented.
     """
-    store = Store(job.storage_options)
+    store = Store(job.storage_options, seconds=job.stall_timeout)
     card = load_card(job.model, store)
     check_options(job, card)
     weights = load_weights(card, job.weights, store=store, progress=progress.download)

@@ -70,13 +70,18 @@ class Requests:
     """Sends requests to stores, retries and counts them. Thread-safe.
 
     Attributes:
-        calls: completed attempts, failed ones included: a measure of progress for the stall timeout.
+        calls: completed attempts, failed ones included.
+        steps: these, and pieces of bodies that have arrived: a measure of progress for the stall timeout.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._retries: Counter[str] = Counter()
-        self.calls = 0
+        self.calls = self.steps = 0
+
+    def note_progress(self) -> None:
+        """Count a piece of a body."""
+        self.steps += 1
 
     def send(self, verb: str, url: str, attempt: Callable[[], T]) -> T:
         """Call `attempt` until it succeeds, fails permanently or exceeds the limits of the policy.
@@ -92,6 +97,7 @@ class Requests:
                 return attempt()
             finally:
                 self.calls += 1
+                self.steps += 1
 
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception(lambda error: is_transient(error, url)),
