@@ -7,7 +7,10 @@ and the run continues.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+
+_SUGGESTED = 3  # names at most
 
 
 class SegmentError(Exception):
@@ -158,6 +161,21 @@ def sample_error_text(code: str, detail: str = "") -> str:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return `" Did you mean 'x'?"` for the known word most similar to `word`, or an empty string."""
-    matches = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f" Did you mean '{matches[0]}'?" if matches else ""
+    """Return `" Did you mean 'x'?"` for the known words that hold `word`, else the most similar one; else `""`.
+
+    >>> did_you_mean("unet", ["icnet-camvid", "unet-camvid"]), did_you_mean("colour", ["name"])
+    (" Did you mean 'unet-camvid'?", '')
+    """
+    found = _nearest(word, sorted(set(known)))
+    quoted = [f"'{one}'" for one in found]
+    return f" Did you mean {', '.join(quoted[:-1])}{' or ' * bool(quoted[:-1])}{quoted[-1]}?" if quoted else ""
+
+
+def _nearest(word: str, known: list[str]) -> list[str]:
+    holding = [one for one in known if len(word) > 2 and word.lower() in one.lower()]
+    if holding:
+        return sorted(holding, key=len)[:_SUGGESTED]
+    if whole := difflib.get_close_matches(word, known, n=1, cutoff=0.5):
+        return whole
+    pieces = {piece: one for one in reversed(known) for piece in re.split(r"[-_./ ]", one.lower()) if len(piece) > 2}
+    return [pieces[piece] for piece in difflib.get_close_matches(word.lower(), pieces, n=1, cutoff=0.75)]

@@ -32,7 +32,7 @@ from segment.store.ranges import RangeReader
 from segment.store.request_errors import error_message, is_absent, is_taken, is_unsupported
 from segment.store.retries import Requests
 from segment.store.signatures import SignedUrls
-from segment.store.urls import is_http, redact_url, unsigned
+from segment.store.urls import is_http, unsigned
 
 __all__ = ["Entry", "Store"]
 
@@ -238,7 +238,7 @@ class Store:
                 except (OSError, NotImplementedError) as error:
                     if not is_unsupported(error):
                         raise
-                    log.warning("%s: no conditional writes in this store: wrote without one", redact_url(url))
+                    log.warning("%s: no conditional writes in this store: wrote without one", shown(url))
                     put(filesystem, path, data)
             except CorruptUpload:
                 corrupt = True
@@ -252,7 +252,7 @@ class Store:
         try:
             return self._requests.send("write", url, attempt)
         except FileNotFoundError as error:
-            raise StoreError(f"could not write {redact_url(url)}: its folder cannot be created") from error
+            raise StoreError(f"could not write {shown(url)}: its folder cannot be created") from error
 
     def delete(self, url: str) -> None:
         """Delete an object; do nothing if there is none."""

@@ -16,10 +16,11 @@ from fsspec.asyn import sync
 
 from segment.errors import BadReference, UsageError
 from segment.store.bounds import SILENCE_SECONDS, Bounds, bounded_response
+from segment.store.names import shown
 from segment.store.paged_listing import Page, PageRequest
 from segment.store.s3_pages import parse_pages_of
 from segment.store.s3_ranges import ask_no_checksum_of_ranges
-from segment.store.urls import PROTOCOL, redact_url
+from segment.store.urls import PROTOCOL
 
 Info = Mapping[str, Any]  # of an object, as fsspec's drivers tell it
 _MD5 = re.compile(r"[0-9a-f]{32}")
@@ -85,9 +86,9 @@ def open_filesystem(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
     except ImportError as error:
         extra = _EXTRAS.get(protocol)
         package = f"pip install 'segment-job[{extra}]'" if extra else str(error)
-        raise UsageError(f"{redact_url(url)}: {protocol}:// needs another package: {package}") from None
+        raise UsageError(f"{shown(url)}: {protocol}:// needs another package: {package}") from None
     except ValueError:
-        raise BadReference(f"{redact_url(url)}: unknown protocol {protocol}://") from None
+        raise BadReference(f"{shown(url)}: unknown protocol {protocol}://") from None
     filesystem = fsspec.filesystem(protocol, use_listings_cache=False, **options)
     if protocol in ("s3", "s3a"):
         filesystem.retries = 1
@@ -205,7 +206,7 @@ async def _received(chunks: Any, start: int | None, stop: int | None, bounds: Bo
 
 def ignores_ranges(url: str) -> UsageError:
     """Return the error for a server that sends more than the requested range."""
-    return UsageError(f"{redact_url(url)}: this server ignores byte ranges. Copy the file, or use a server with ranges")
+    return UsageError(f"{shown(url)}: this server ignores byte ranges. Copy the file, or use a server with ranges")
 
 
 class CorruptUpload(ConnectionError):

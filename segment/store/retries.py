@@ -13,8 +13,8 @@ import tenacity
 
 from segment.errors import SegmentError
 from segment.store import inflight
+from segment.store.names import shown
 from segment.store.request_errors import error_chain, is_absent, is_transient, store_error
-from segment.store.urls import redact_url
 
 log = logging.getLogger("segment.store.client")
 
@@ -117,7 +117,7 @@ class Requests:
             raise
         except Exception as error:
             if isinstance(error, FileNotFoundError) and is_absent(error):
-                raise FileNotFoundError(errno.ENOENT, "there is no such object", redact_url(url)) from None
+                raise FileNotFoundError(errno.ENOENT, "there is no such object", shown(url)) from None
             raise store_error(verb, url, error) from None
 
     def _note(self, verb: str, url: str, state: tenacity.RetryCallState, entry: inflight.Request) -> None:
@@ -126,7 +126,7 @@ class Requests:
             found = found.__cause__
         error = type(found).__name__ if found else ""
         message, kind = "retrying to %s %s (attempt %d): %s", {"kind": f"{verb}: {error}"}
-        log.warning(message, verb, redact_url(url), state.attempt_number, error, extra=kind)
+        log.warning(message, verb, shown(url), state.attempt_number, error, extra=kind)
         entry.failed(error)
         with self._lock:
             self._retries[verb] += 1
