@@ -213,8 +213,7 @@ def _outside(plan: Plan, ledger: Ledger) -> str:
     places = places_outside(plan, ledger.store.scope or Scope())
     if not places:
         return ""
-    number = count(len(places), "folder", "folders")
-    return f"{shown(ledger.url('plan.parquet'))} names {number} {OUTSIDE}, {examples(places)}"
+    return f"{shown(ledger.url('plan.parquet'))} names {count(len(places), 'folder')} {OUTSIDE}, {examples(places)}"
 
 
 def _sign_again(job: Job, plan: Plan, store: Store) -> None:
