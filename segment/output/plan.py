@@ -197,7 +197,26 @@ class Plan:
         left_out = [LeftOut.from_json(item) for item in json.loads(metadata.get(b"left_out", b"[]"))]
         unindexed = json.loads(metadata.get(b"unindexed", b"null"))
         table = table.select(PLAN_SCHEMA.names).replace_schema_metadata(None).cast(PLAN_SCHEMA)
+        _check(table)
         return Plan(table, left_out, Unindexed.from_json(unindexed) if unindexed else None)
+
+
+def _check(table: pa.Table) -> None:
+    """Raise ValueError if a table is none of a plan: a value is missing, or ranges and members do not go together."""
+    members = table["members"]
+    images = pc.struct_field(pc.list_flatten(members), ["image"])
+    spans = [pc.struct_field(images, [name]) for name in _SPAN.names]
+    needed = [*table.columns, pc.struct_field(pc.list_flatten(members), ["id"]), images, *spans]
+    if any(column.null_count for column in needed):
+        raise ValueError("a value is missing")
+    lengths, held = pc.subtract(table["stop"], table["start"]), pc.list_value_length(members)
+    fits = pc.or_(pc.equal(held, 0), pc.equal(pc.cast(held, pa.int64()), lengths))
+    if not pc.all(pc.and_(fits, pc.greater(lengths, 0)), min_count=0).as_py():
+        raise ValueError("a part of other images than it says")
+    if any(pc.any(pc.match_substring_regex(table[name], r"/|^\.*$")).as_py() for name in ("id", "shard")):
+        raise ValueError("a name that leads elsewhere")
+    if pc.count_distinct(table["id"]).as_py() != len(table):
+        raise ValueError("a part is planned twice")
 
 
 def parts_of(table: pa.Table) -> Iterator[Part]:

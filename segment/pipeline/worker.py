@@ -21,6 +21,7 @@ from segment.metrics import Confusion
 from segment.models.sessions import Session, open_session, requirement_of, runtime_version
 from segment.models.weights import Weights
 from segment.output.ledger import Ledger
+from segment.output.manifest import part_objects
 from segment.output.results import PartResult
 from segment.output.tables import ImageRow, write_masks
 from segment.pipeline.large_images import TiledImages
@@ -199,10 +200,11 @@ class Worker:
                 footer = {"shard": part.shard, "part": part.id, "fingerprint": self.task.fingerprint}
                 data = write_masks(rows, **footer, extra=self.task.extra_columns)
                 ours = self._put(self.ledger.masks_url(part.shard, part.id), data)
+                objects = part_objects(part, rows, data) if ours else ()
         except Exception as error:
             return failed_or_raise(part, error)
         result = _result_of(part, rows, clock, read_bytes, len(data)) if ours else skipped(part)
-        return replace(result, retries=self.task.store.take_retries())
+        return replace(result, retries=self.task.store.take_retries(), objects=objects)
 
     def _put(self, url: str, data: bytes) -> bool:
         """Write a masks file; return whether the stored one is ours.

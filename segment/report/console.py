@@ -260,11 +260,13 @@ def audit_lines(audit: Audit) -> list[str]:
         lines.append(f"{totals}: every planned image has exactly one row, and the statistics are the sum of the rows")
     if audit.read:
         files, rows = count(audit.read.files, "masks file"), count(audit.read.rows, "row")
-        lines.append(f"read {files}, {rows}, {count(audit.read.bytes, 'byte')}, and checked their checksums")
+        lines.append(
+            f"read {files}, {rows}, {count(audit.read.bytes, 'byte')}, and checked their bytes, masks and counts"
+        )
         if audit.read.unseen:
             why = "of Parquet files that are gone, changed or damaged: their ids were not compared with the input"
             lines.append(f"{count(audit.read.unseen, 'row')} {why}")
-    return lines
+    return lines + [f"not checked: {line}" for line in audit.unchecked]
 
 
 def print_status(ledger: Ledger, console: Console | None = None) -> None:

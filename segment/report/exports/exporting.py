@@ -15,7 +15,6 @@ from tempfile import TemporaryDirectory
 from threading import Lock
 from typing import Any
 
-from segment.models.card import ModelCard
 from segment.output.ledger import Ledger
 from segment.output.plan import Plan
 from segment.report.exports.destination import RENAMED, check_target, claim, lies_among
@@ -46,7 +45,7 @@ def export(ledger: Ledger, target: str, kind: Format, store: Store) -> Exported:
     claim(store, target, {"run": run["fingerprint"], "plan": planned, "format": name})
     with TemporaryDirectory(prefix="segment-export-") as scratch:
         names = Names.of_run(ledger, plan, WRITERS[name].suffix) if WRITERS[name].names_files else Names([])
-        card = ModelCard.model_validate(run["card"])
+        card = ledger.card_of(run)
         to = Export(card, store, target, names, Path(scratch), Exported())
         if lies_among(run, plan, target):
             to.done.notes.append(
