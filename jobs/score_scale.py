@@ -31,8 +31,9 @@ from segment import Confusion, Job
 from segment.inputs.discover import Part
 from segment.metrics.bootstrap import RESAMPLES
 from segment.models.card import ModelCard
-from segment.output.ledger import Ledger, to_json
+from segment.output.ledger import Ledger
 from segment.output.plan import Plan
+from segment.output.run_folder import to_json
 from segment.output.tables import ImageRow, write_masks
 from segment.report.run_score import Request, score_run
 from segment.store.client import Store
