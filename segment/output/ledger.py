@@ -52,11 +52,12 @@ class Ledger(RunFolder):
             return None
         try:
             run = json.loads(data)
-            if isinstance(run, dict) and run["contract"] and run["fingerprint"]:
-                return run
-        except (ValueError, KeyError, RecursionError):
+            if run["contract"] and isinstance(run["contract"], dict) and isinstance(run["fingerprint"], str):
+                return dict(run)
+        except (ValueError, LookupError, TypeError, RecursionError):
             pass
-        raise UsageError(f"{shown(self.url('run.json'))} is not a run of this program: choose another output")
+        where = shown(self.url("run.json"))
+        raise UsageError(f"{where} is not a run of this program: restore it if it is damaged, or choose another output")
 
     def card_of(self, run: Mapping[str, Any]) -> ModelCard:
         """Return the card that `run.json` records.

@@ -13,7 +13,7 @@ from segment.errors import SegmentError, StoreError
 from segment.inputs.discover import Part, read_ids
 from segment.job import InputOptions
 from segment.models.card import ModelCard
-from segment.output.damage import DAMAGE
+from segment.output.damage import DAMAGE, read_checked
 from segment.output.faults import Fault
 from segment.output.ledger import Ledger
 from segment.output.manifest import masks_path
@@ -85,7 +85,8 @@ class PartAuditor:
         """
         try:
             if self._deep:
-                return self._read_whole(part)
+                url = self._ledger.masks_url(part.shard, part.id)
+                return read_checked(url, lambda: self._read_whole(part))
             table = self._ledger.read_rows(part.shard, part.id, COLUMNS)
             return PartAudit(part, *self._checked(part, table))
         except StoreError:
@@ -96,17 +97,17 @@ class PartAuditor:
     def _read_whole(self, part: Part) -> PartAudit:
         path = masks_path(part.shard, part.id)
         known = self._ledger.digests.group(path)
-        data, objects = self._read_object(path, known[0] if known else None)
-        if known and objects[0] != known[0]:
-            return PartAudit(part, None, of_part(part, [_OTHER_BYTES]), objects)
+        data, file = self._read_object(path, known[0] if known else None)
+        if known and file != known[0]:
+            return PartAudit(part, None, of_part(part, [_OTHER_BYTES]), (file,))
         table = read_masks(io.BytesIO(data))
         found, faults = self._checked(part, table)
         files, wrong = self._read_files(part, table, known)
         if known and known[0].rows != len(table):
             wrong.append(("masks files of another number of rows than listed", "has other rows than the manifest says"))
-        return PartAudit(part, found, faults + of_part(part, wrong), (objects[0]._replace(rows=len(table)), *files))
+        return PartAudit(part, found, faults + of_part(part, wrong), (file._replace(rows=len(table)), *files))
 
-    def _read_object(self, path: str, known: Stored | None) -> tuple[bytes, tuple[Stored]]:
+    def _read_object(self, path: str, known: Stored | None) -> tuple[bytes, Stored]:
         """Read an object; once more if it is not the known one, as bytes may be damaged on their way."""
         url = join_url(self._ledger.output, path)
         for _ in range(2):
@@ -114,7 +115,7 @@ class PartAuditor:
             found = Stored.of(path, data, known.rows if known else None)
             if known is None or found == known:
                 break
-        return data, (found,)
+        return data, found
 
     def _read_files(
         self, part: Part, table: pa.Table, known: tuple[Stored, ...]
@@ -127,7 +128,7 @@ class PartAuditor:
             if masks_file_of(str(path)) != masks_path(part.shard, part.id):
                 continue  # the row that points to it has a fault, and no other place is read
             try:
-                _, (item,) = self._read_object(path, expected.get(path))
+                _, item = self._read_object(path, expected.get(path))
             except FileNotFoundError:
                 continue  # as above
             found.append(item)

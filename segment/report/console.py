@@ -282,7 +282,7 @@ def print_status(ledger: Ledger, console: Console | None = None) -> None:
     if not len(left) and not plan.unindexed and not ledger.is_complete():
         state = "all committed, not complete: the same `segment run` ends it, or says why it fails"
     chosen = choice_in_words(plan.images, plan.left_out)
-    console.print(f"{run['card']['name']}{f' ({chosen})' if chosen else ''}: {state}", markup=False)
+    console.print(f"{ledger.card_of(run).name}{f' ({chosen})' if chosen else ''}: {state}", markup=False)
     if left_out := [str(item) for item in by_reason(plan.left_out) if item.matters]:
         console.print(warnings_table(left_out))
     about = "about " * bool(plan.unindexed)

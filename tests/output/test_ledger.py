@@ -223,7 +223,9 @@ def test_a_run_that_committed_nothing_is_replaced(ledger: Ledger) -> None:
 def test_a_run_json_that_is_not_ours_is_refused(ledger: Ledger, data: bytes) -> None:
     STORE.write(ledger.url("run.json"), data)
     for call in (ledger.read_run, lambda: begin(ledger, record())):
-        with pytest.raises(UsageError, match=r"run\.json is not a run of this program: choose another output"):
+        with pytest.raises(
+            UsageError, match=r"run\.json is not a run of this program: restore it if it is damaged, or "
+        ):
             call()
     assert STORE.read(ledger.url("run.json")) == data
 
