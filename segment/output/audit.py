@@ -18,7 +18,7 @@ from segment.output.damage import DAMAGE
 from segment.output.faults import Fault, Faults
 from segment.output.ledger import Ledger
 from segment.output.manifest import FIGURES
-from segment.output.object_checks import AGAIN, VERIFY, Objects, check_manifest, check_objects, check_sizes
+from segment.output.object_checks import AGAIN, VERIFY, Objects, check_manifest, check_objects, wrong_sizes
 from segment.output.part_audit import PartAuditor, of_part
 from segment.output.plan import Plan
 from segment.output.row_checks import repeated_ids
@@ -113,7 +113,7 @@ def audit_run(ledger: Ledger, *, deep: bool = False, key: PublicKey | None = Non
     has_manifest, success = check_success(ledger, key, faults)
     check_record(run, plan, complete=bool(success), faults=faults)
     objects = check_objects(ledger, plan, faults)
-    check_sizes(ledger, plan, objects, faults)
+    sizes = list(wrong_sizes(ledger, plan, objects))
     if has_manifest and not objects.unfinished:
         check_manifest(ledger, plan, objects, faults)
     if deep:
@@ -121,6 +121,9 @@ def audit_run(ledger: Ledger, *, deep: bool = False, key: PublicKey | None = Non
     stats = _check_stats(ledger, plan, card, objects.finished, faults)
     rows = _RowAudit(ledger, plan, card, auditor, faults)
     rows.check(objects.committed, stats)
+    for shard, part, fault in sizes:
+        if not faults.has(shard, part):  # else its content has told more
+            faults.add_of(shard, part, [fault])
     found = _totals(objects, merge([*stats.values(), rows.others.total()], len(card.classes)), len(stats), faults)
     if not faults.number and not objects.unfinished:
         check_totals(success, found.totals, run["fingerprint"], faults)
@@ -151,7 +154,8 @@ def audit_listing(ledger: Ledger, plan: Plan, card: ModelCard) -> Audit:
     """
     faults = Faults()
     objects = check_objects(ledger, plan, faults)
-    check_sizes(ledger, plan, objects, faults)
+    for shard, part, fault in wrong_sizes(ledger, plan, objects):
+        faults.add_of(shard, part, [fault])
     stats = ledger.shard_stats(objects.finished)
     _add_wrong_counts(plan, stats, faults)
     return _totals(objects, merge(stats.values(), len(card.classes)), len(stats), faults)
@@ -199,7 +203,7 @@ def _check_stats(
     found = dict(in_order(read, shards, name="audit"))
     for shard, stats in found.items():
         if stats is None:
-            faults.add_of_stats(shard, [Fault("damaged statistics", f"stats/{shard}.parquet is damaged: {VERIFY}")])
+            faults.add_of(shard, "", [Fault("damaged statistics", f"stats/{shard}.parquet is damaged: {VERIFY}")])
     sound = {shard: stats for shard, stats in found.items() if stats}
     _add_wrong_counts(plan, sound, faults)
     return sound
@@ -210,7 +214,7 @@ def _add_wrong_counts(plan: Plan, stats: Mapping[str, ShardStats], faults: Fault
     for shard, found in stats.items():
         if found.images != images[shard]:
             line = f"shard {shard} has {found.images} rows for {images[shard]} planned images: {VERIFY}"
-            faults.add_of_stats(shard, [Fault("shards with another number of rows than planned", line)])
+            faults.add_of(shard, "", [Fault("shards with another number of rows than planned", line)])
 
 
 class _RowAudit:
@@ -240,7 +244,7 @@ class _RowAudit:
         wanted = (part for part in self._plan.parts() if part.id in committed)
         for audit in in_order(self._auditor.audit, wanted, name="audit", ahead=16):
             part, found = audit.part, audit.found
-            self._faults.add_of_part(part.shard, part.id, audit.faults)
+            self._faults.add_of(part.shard, part.id, audit.faults)
             if audit.objects and not audit.faults:
                 self._ledger.digests.seen(*audit.objects)
             if found is None:
@@ -248,7 +252,7 @@ class _RowAudit:
             self.rows += found.stats.images
             self.unseen += found.stats.images if found.is_unseen else 0
             repeated = of_part(part, repeated_ids(part, found.rows, ids.setdefault(part.shard, set())))
-            self._faults.add_of_part(part.shard, part.id, repeated)
+            self._faults.add_of(part.shard, part.id, repeated)
             if part.shard not in stats:
                 self.others.add(found.stats)
                 continue
@@ -267,4 +271,4 @@ class _RowAudit:
             holds = False
         if not holds:
             line = f"stats/{shard}.parquet is not the sum of its parts: {VERIFY}"
-            self._faults.add_of_stats(shard, [Fault("statistics that are not the sum of their parts", line)])
+            self._faults.add_of(shard, "", [Fault("statistics that are not the sum of their parts", line)])

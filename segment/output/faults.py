@@ -38,17 +38,18 @@ class Faults:
             if self._numbers[kind] <= _SHOWN:
                 self._lines.setdefault(kind, []).append(line)
 
-    def add_of_part(self, shard: str, part: str, faults: Iterable[Fault]) -> None:
-        """Add faults of a part, which is to be done again if there are any."""
+    def add_of(self, shard: str, part: str, faults: Iterable[Fault]) -> None:
+        """Add faults of a part, or of the statistics of a shard (part `""`), which are then to be made again."""
         if found := list(faults):
-            self.parts[shard, part] = None
+            if part:
+                self.parts[shard, part] = None
+            elif shard:
+                self.shards[shard] = None
             self.add(found)
 
-    def add_of_stats(self, shard: str, faults: Iterable[Fault]) -> None:
-        """Add faults of the statistics of a shard, which are to be summed again if there are any."""
-        if found := list(faults):
-            self.shards[shard] = None
-            self.add(found)
+    def has(self, shard: str, part: str) -> bool:
+        """Return whether there is a fault of a part, or of the statistics of a shard."""
+        return (shard, part) in self.parts if part else shard in self.shards
 
     @property
     def number(self) -> int:

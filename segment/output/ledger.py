@@ -181,8 +181,8 @@ class Ledger(RunFolder):
             SegmentError: the file is damaged.
         """
         url = self.stats_url(shard)
-        written = read_checked(url, lambda: read_table(self.store.read(url)))
-        return bool(written.equals(stats_table(shard, stats, card)))
+        expected = stats_table(shard, stats, card)
+        return read_checked(url, lambda: bool(read_table(self.store.read(url)).equals(expected)))
 
     def part_stats(self, shard: str, part: str, classes: int, fingerprint: str) -> ShardStats:
         """Return the statistics of a committed part, computed from its rows.

@@ -11,7 +11,6 @@ from segment.output.ledger import Ledger
 from segment.output.manifest import masks_path, planned_names, stats_path
 from segment.output.mask_files import masks_file_of
 from segment.output.plan import Plan
-from segment.output.stored import Stored
 from segment.store.client import Entry
 from segment.store.names import count, shown
 
@@ -53,7 +52,7 @@ def check_objects(ledger: Ledger, plan: Plan, faults: Faults) -> Objects:
             committed[part] = entry.size
         elif shard in with_statistics:
             line = f"{path} was committed and has been lost: {AGAIN}"
-            faults.add_of_part(shard, part, [Fault("committed parts that have been lost", line)])
+            faults.add_of(shard, part, [Fault("committed parts that have been lost", line)])
         else:
             undone += stop - start
     if not plan.unindexed:  # else what is not planned here may be planned by now
@@ -76,8 +75,12 @@ def _strangers(left: Mapping[str, Entry]) -> Iterator[Fault]:
             )
 
 
-def check_sizes(ledger: Ledger, plan: Plan, objects: Objects, faults: Faults) -> None:
-    """Compare sizes with what is known of the objects, and ETags where the store's are MD5s."""
+def wrong_sizes(ledger: Ledger, plan: Plan, objects: Objects) -> Iterator[tuple[str, str, Fault]]:
+    """Compare sizes with what is known of the objects, and ETags where the store's are MD5s.
+
+    Yields:
+        Shard, part (`""` for statistics) and fault.
+    """
     compared = [
         (known, objects.entries[known.path]) for known in ledger.digests.objects() if known.path in objects.entries
     ]
@@ -90,26 +93,25 @@ def check_sizes(ledger: Ledger, plan: Plan, objects: Objects, faults: Faults) ->
             words = "is not the object that was written (ETag)"
         else:
             continue
-        _add(
-            known, owners, [Fault("objects of another size or ETag", f"{shown(known.path)} {words}: {VERIFY}")], faults
-        )
+        fault = Fault("objects of another size or ETag", f"{shown(known.path)} {words}: {VERIFY}")
+        yield *owners.get(masks_file_of(known.path) or known.path, ("", "")), fault
 
 
 def check_manifest(ledger: Ledger, plan: Plan, objects: Objects, faults: Faults) -> None:
     """Compare what is planned and listed with the manifest, which lists all of a complete run."""
     owners, planned = _owners(plan), set(planned_names(plan))
     listed = {**objects.entries, **ledger.entries("report")}
-    known = {item.path: item for item in ledger.digests.objects()}
-    for path, item in known.items():
+    known = {item.path for item in ledger.digests.objects()}
+    for path in sorted(known):
         name = masks_file_of(path) or path
         if name not in planned:
             what = f"{shown(path)} is in manifest.parquet and in no plan"
             remedy = f"restore plan.parquet, or delete it and {AGAIN}"
             faults.add([Fault("objects of the manifest that are in no plan", f"{what}: {remedy}")])
         elif path not in listed and (name != path or path.startswith("report/")):  # others are missed by the plan
-            line = f"{shown(path)} has been lost: {VERIFY if name != path else AGAIN}"
-            _add(item, owners, [Fault("objects of the manifest that have been lost", line)], faults)
-    for path in sorted(objects.entries.keys() - known.keys()):
+            fault = Fault("objects of the manifest that have been lost", f"{shown(path)} has been lost: {VERIFY}")
+            faults.add_of(*owners.get(name, ("", "")), [fault])
+    for path in sorted(objects.entries.keys() - known):
         if path in planned:
             line = f"{shown(path)} is not in manifest.parquet: {VERIFY}"
             faults.add([Fault("objects that are not in the manifest", line)])
@@ -122,13 +124,3 @@ def _owners(plan: Plan) -> dict[str, tuple[str, str]]:
     shards = plan.parts_by_shard()
     owners = {masks_path(shard, part): (shard, part) for shard, parts in shards.items() for part in parts}
     return owners | {stats_path(shard): (shard, "") for shard in shards}
-
-
-def _add(item: Stored, owners: Mapping[str, tuple[str, str]], found: list[Fault], faults: Faults) -> None:
-    shard, part = owners.get(masks_file_of(item.path) or item.path, ("", ""))
-    if part:
-        faults.add_of_part(shard, part, found)
-    elif shard:
-        faults.add_of_stats(shard, found)
-    else:
-        faults.add(found)

@@ -196,13 +196,27 @@ class Plan:
         metadata = table.schema.metadata or {}
         left_out = [LeftOut.from_json(item) for item in json.loads(metadata.get(b"left_out", b"[]"))]
         unindexed = json.loads(metadata.get(b"unindexed", b"null"))
-        table = table.select(PLAN_SCHEMA.names).replace_schema_metadata(None).cast(PLAN_SCHEMA)
+        table = table.select(PLAN_SCHEMA.names).replace_schema_metadata(None)
+        _check_names(table.schema.field("members").type, PLAN_SCHEMA.field("members").type)
+        table = table.cast(PLAN_SCHEMA)
         _check(table)
         return Plan(table, left_out, Unindexed.from_json(unindexed) if unindexed else None)
 
 
+def _check_names(found: pa.DataType, known: pa.DataType) -> None:
+    """Raise ValueError if a field within `found` is not in `known`: a cast would leave it out without a word."""
+    if pa.types.is_list(found) and pa.types.is_list(known):
+        _check_names(found.value_type, known.value_type)
+    elif pa.types.is_struct(found) and pa.types.is_struct(known):
+        for field in found:
+            if known.get_field_index(field.name) < 0:
+                raise ValueError(f"an unknown field {field.name}")
+            _check_names(field.type, known.field(field.name).type)
+
+
 def _check(table: pa.Table) -> None:
-    """Raise ValueError if a table is none of a plan: a value is missing, or ranges and members do not go together."""
+    """Raise ValueError if a table is none of a plan: a value is missing, or ranges and members do not agree."""
+    table.validate(full=True)  # that text is text, too
     members = table["members"]
     images = pc.struct_field(pc.list_flatten(members), ["image"])
     spans = [pc.struct_field(images, [name]) for name in _SPAN.names]

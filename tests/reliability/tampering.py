@@ -150,7 +150,7 @@ ROWS: dict[str, Callable[[Rows], None]] = {
     "another width": give(width=33),
     "width and height": lambda rows: rows[0].update(width=rows[0]["height"], height=rows[0]["width"]),
     "no size": give(width=None),
-    "another score": give(miou=1.0),
+    "another score": give(miou=0.123),
     "no score": give(miou=None),
     "another pixel accuracy": give(pixel_accuracy=0.99),
     "no counts": give(confusion=None),

@@ -37,6 +37,8 @@ from tests.reliability.tampering import (
 )
 from tests.runs import CARD, Notes, Place, png, scene
 
+SLOW = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Place:
@@ -121,10 +123,7 @@ def test_a_resumed_run_writes_the_same_manifest(done: Place, output: Path, lost:
     notes = Notes()
     with working_here():
         run(done.job(input=str(done.images / "tars"), output=str(output)), notes)
-    assert [name for name, data in contents(output).items() if name != "run.json" and before[name] != data] == [
-        "_SUCCESS"
-    ]
-    assert (output / MANIFEST).read_bytes() == before[MANIFEST]
+    assert contents(output) == before
     assert problems(output) == []
     read = "reading 6 parts of other attempts once, for manifest.parquet"
     assert (read in notes.lines) == (MANIFEST in lost)
@@ -208,8 +207,14 @@ def flips(data: bytes, step: int) -> Any:
         yield at, data[:at] + bytes([data[at] ^ (1 << at % 8)]) + data[at + 1 :]
 
 
-@pytest.mark.parametrize("with_manifest", [True, False])
-def test_every_flipped_bit_of_a_masks_file_is_noticed_or_changes_nothing(output: Path, with_manifest: bool) -> None:
+# Whether there is a manifest, and the step from byte to byte: each of them in `make test-all`.
+FLIPS = [(True, 47), (False, 23), pytest.param(True, 1, marks=SLOW), pytest.param(False, 1, marks=SLOW)]
+
+
+@pytest.mark.parametrize(("with_manifest", "step"), FLIPS)
+def test_a_flipped_bit_of_a_masks_file_is_noticed_or_changes_nothing(
+    output: Path, with_manifest: bool, step: int
+) -> None:
     file, ledger = masks_files(output)[0], ledger_of(output)
     data, rows = file.read_bytes(), pq.ParquetFile(file).read()
     part = next(part for part in ledger.read_run_and_plan()[1].parts() if part.id == file.stem)
@@ -218,19 +223,21 @@ def test_every_flipped_bit_of_a_masks_file_is_noticed_or_changes_nothing(output:
     run_record = ledger.read_run()
     assert run_record
     auditor = PartAuditor(ledger, run_record, CARD, deep=True)
-    for at, changed in flips(data, 1 if with_manifest else 13):
+    for at, changed in flips(data, step):
         file.write_bytes(changed)
         if not auditor.audit(part).faults:
             assert not with_manifest
             assert read_masks(io.BytesIO(changed)).equals(rows), at
 
 
-@pytest.mark.parametrize("with_manifest", [True, False])
-def test_every_flipped_bit_of_statistics_is_noticed_or_changes_nothing(output: Path, with_manifest: bool) -> None:
+@pytest.mark.parametrize(("with_manifest", "step"), FLIPS)
+def test_a_flipped_bit_of_statistics_is_noticed_or_changes_nothing(
+    output: Path, with_manifest: bool, step: int
+) -> None:
     file, ledger = min(output.glob("stats/*")), ledger_of(output)
     data = file.read_bytes()
     table, stats = read_table(data), ledger.shard_stats([file.stem])[file.stem]
-    for at, changed in flips(data, 1 if with_manifest else 7):
+    for at, changed in flips(data, step):
         file.write_bytes(changed)
         fresh = ledger_of(output)
         if with_manifest:
@@ -243,14 +250,14 @@ def test_every_flipped_bit_of_statistics_is_noticed_or_changes_nothing(output: P
         assert not same or read_table(changed).equals(table), at
 
 
-@pytest.mark.parametrize("with_manifest", [True, False])
-def test_every_flipped_bit_of_a_plan_is_noticed_or_changes_nothing(output: Path, with_manifest: bool) -> None:
+@pytest.mark.parametrize(("with_manifest", "step"), FLIPS)
+def test_a_flipped_bit_of_a_plan_is_noticed_or_changes_nothing(output: Path, with_manifest: bool, step: int) -> None:
     file, plan = output / "plan.parquet", ledger_of(output).read_plan()
     assert plan
     if not with_manifest:
         (output / MANIFEST).unlink()
         (output / "_SUCCESS").unlink()
-    for at, changed in flips(file.read_bytes(), 61):
+    for at, changed in flips(file.read_bytes(), step):
         file.write_bytes(changed)
         if not problems(output, deep=False):
             assert not with_manifest
