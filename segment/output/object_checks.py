@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from segment.output.faults import Fault, Faults
 from segment.output.ledger import Ledger
-from segment.output.manifest import masks_path, planned_names, stats_path
+from segment.output.manifest import FIGURES, masks_path, planned_names, stats_path
 from segment.output.mask_files import masks_file_of
 from segment.output.plan import Plan
 from segment.store.client import Entry
@@ -76,7 +76,7 @@ def _strangers(left: Mapping[str, Entry]) -> Iterator[Fault]:
 
 
 def wrong_sizes(ledger: Ledger, plan: Plan, objects: Objects) -> Iterator[tuple[str, str, Fault]]:
-    """Compare sizes with what is known of the objects, and ETags where the store's are MD5s.
+    """Compare sizes with what is known of the objects, and ETags where the store's are MD5s; find lost mask files.
 
     Yields:
         Shard, part (`""` for statistics) and fault.
@@ -86,6 +86,9 @@ def wrong_sizes(ledger: Ledger, plan: Plan, objects: Objects) -> Iterator[tuple[
     ]
     has_md5s = any(entry.etag == known.md5.hex() for known, entry in compared)  # not with some kinds of encryption
     owners = _owners(plan)
+    for path in sorted(item.path for item in ledger.digests.objects() if item.path not in objects.entries):
+        if owner := owners.get(masks_file_of(path) or ""):
+            yield *owner, Fault("mask files that have been lost", f"{shown(path)} has been lost: {VERIFY}")
     for known, entry in compared:
         if entry.size not in (known.size, -1):
             words = f"has {entry.size:,} bytes, and was written with {known.size:,}"
@@ -99,7 +102,7 @@ def wrong_sizes(ledger: Ledger, plan: Plan, objects: Objects) -> Iterator[tuple[
 
 def check_manifest(ledger: Ledger, plan: Plan, objects: Objects, faults: Faults) -> None:
     """Compare what is planned and listed with the manifest, which lists all of a complete run."""
-    owners, planned = _owners(plan), set(planned_names(plan))
+    planned = set(planned_names(plan))
     listed = {**objects.entries, **ledger.entries("report")}
     known = {item.path for item in ledger.digests.objects()}
     for path in sorted(known):
@@ -108,9 +111,8 @@ def check_manifest(ledger: Ledger, plan: Plan, objects: Objects, faults: Faults)
             what = f"{shown(path)} is in manifest.parquet and in no plan"
             remedy = f"restore plan.parquet, or delete it and {AGAIN}"
             faults.add([Fault("objects of the manifest that are in no plan", f"{what}: {remedy}")])
-        elif path not in listed and (name != path or path.startswith("report/")):  # others are missed by the plan
-            fault = Fault("objects of the manifest that have been lost", f"{shown(path)} has been lost: {VERIFY}")
-            faults.add_of(*owners.get(name, ("", "")), [fault])
+        elif path not in listed and path in FIGURES:  # other lost objects are missed by the plan
+            faults.add([Fault("figures that have been lost", f"{path} has been lost: {AGAIN}")])
     for path in sorted(objects.entries.keys() - known):
         if path in planned:
             line = f"{shown(path)} is not in manifest.parquet: {VERIFY}"

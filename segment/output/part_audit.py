@@ -105,7 +105,7 @@ class PartAuditor:
         files, wrong = self._read_files(part, table, known)
         if known and known[0].rows != len(table):
             wrong.append(("masks files of another number of rows than listed", "has other rows than the manifest says"))
-        return PartAudit(part, found, faults + of_part(part, wrong), (file._replace(rows=len(table)), *files))
+        return PartAudit(part, found, faults or of_part(part, wrong), (file._replace(rows=len(table)), *files))
 
     def _read_object(self, path: str, known: Stored | None) -> tuple[bytes, Stored]:
         """Read an object; once more if it is not the known one, as bytes may be damaged on their way."""
