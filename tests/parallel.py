@@ -13,10 +13,11 @@ MEMORY = 4 << 30  # bytes for one of them with what its tests start; the Ray clu
 
 
 def pytest_xdist_auto_num_workers() -> int | None:
-    """`-n auto`: one process a CPU, as far as memory goes; for one, none: pytest itself runs the tests."""
+    """`-n auto`: three processes for two CPUs, as tests also wait, as far as memory goes; for one, none: pytest itself runs."""
     if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:  # xdist's own variable
         return None
-    workers = min(MOST, available_cpus(), node_memory()[1] // MEMORY)
+    cpus = available_cpus()
+    workers = min(MOST, cpus + cpus // 2, node_memory()[1] // MEMORY)
     return workers if workers > 1 else 0
 
 

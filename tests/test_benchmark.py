@@ -167,8 +167,23 @@ def test_versions_of_other_formats_are_compared_by_pixels(tmp_path: Path) -> Non
         contract = {"format": 3 if version == "old" else 4}
         (tmp_path / version / "run.json").write_text(json.dumps({"contract": contract}))
     assert different_outputs(tmp_path / "new", tmp_path / "old") == []
-    assert different_outputs(tmp_path / "other", tmp_path / "old") == ["a"]
+    assert different_outputs(tmp_path / "other", tmp_path / "old") == ["0.00 % of the pixels are equal"]
+    assert different_outputs(tmp_path / "other", tmp_path / "old", 0.0) == []
+    assert different_outputs(tmp_path / "new", tmp_path / "old", exact=False) == []
     assert len(different_outputs(tmp_path / "new", tmp_path / "other")) == 2  # of one format: files
+
+
+def test_what_auto_picks_is_held_against_all_runtimes() -> None:
+    """Which one is the fastest depends on the machine and its load; all of them have to be there, compared."""
+    line = [sys.executable, str(ROOT / "jobs/auto_choice.py"), "--cases", "demo", "--images", "2"]
+    ended = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert ended.returncode in (0, 1), ended.stderr
+    (row,) = [line for line in ended.stdout.splitlines() if line.startswith("| demo |")]
+    _, _, tried, picked, best, right, _ = map(str.strip, row.split("|"))
+    names = {cell.partition(": ")[0] for cell in tried.split("; ")}
+    assert {"onnxruntime f32", "openvino f32"} <= names
+    assert {picked, best} <= names
+    assert right == ("yes" if ended.returncode == 0 else "NO")
 
 
 def test_agreement_counts_pixels(tmp_path: Path) -> None:

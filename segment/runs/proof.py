@@ -24,7 +24,7 @@ from segment.store.names import count
 _IMAGES = 4  # that are tried, whatever time they take, so that equal runs choose the same
 _WORTH = 180.0  # seconds of all work, from which on other runtimes are measured, too
 _SLOW = 5.0  # seconds an image; few models are slower, so that a run of few images is not worth a measurement
-_GAIN = 1.1  # another runtime has to be so many times as fast: less may be chance
+_GAIN = 1.05  # another runtime has to be so many times as fast: less may be chance
 
 Proof = dict[str, Any]  # as in `run.json`
 

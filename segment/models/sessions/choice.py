@@ -16,7 +16,7 @@ from segment.models.weights import Weights
 log = logging.getLogger(__name__)
 
 # LiteRT has to be so many times as fast as openvino: less may be chance, and the same job should choose the same again.
-_GAIN = 1.1
+_GAIN = 1.05
 
 
 def runtime_for(
