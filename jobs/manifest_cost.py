@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -49,22 +50,34 @@ def measure_run(folder: Path, images: int) -> list[Figure]:
         run(Job(output=str(output), engine="local", **scale.job), Progress())
     objects = [path for name in ("masks", "stats", "report") for path in (output / name).rglob("*") if path.is_file()]
     contents = [path.read_bytes() for path in objects]
-    with timed() as digests:
+    ledger = Ledger(Store(), f"file://{output}")
+    record, plan = ledger.read_run_and_plan()
+    load_digests(ledger)
+    totals = audit_run(ledger).totals
+
+    def digests() -> None:
         for data in contents:
             Stored.of("", data)
-    ledger = Ledger(Store(), f"file://{output}")
-    load_digests(ledger)
-    record, plan = ledger.read_run_and_plan()
-    with timed() as sealed:
-        list(write_success(ledger, plan, audit_run(ledger).totals, record["fingerprint"]))
-    with timed() as counted:
-        audit_run(ledger)
-    cost = digests[0] + max(0.0, sealed[0] - counted[0])
+
+    def seal() -> None:
+        list(write_success(ledger, plan, totals, record["fingerprint"]))
+
+    cost = _fastest(digests) + _fastest(seal)
     return [
         Figure(f"run of {images:,} images of 64 x 64 pixels, s", f"{whole[0]:.1f}"),
         Figure("its digests and manifest, s", f"{cost:.3f}"),
         Figure("images a second, with a manifest ÷ without", f"{1 - cost / whole[0]:.4f}", "≥ 0.99"),
     ]
+
+
+def _fastest(work: Callable[[], None]) -> float:
+    """Seconds of the fastest of five times: the machine may have other work."""
+    seconds = []
+    for _ in range(5):
+        with timed() as passed:
+            work()
+        seconds += passed
+    return min(seconds)
 
 
 def measure_audit(folder: Path, parts: int) -> list[Figure]:
