@@ -13,7 +13,7 @@ MEMORY = 4 << 30  # bytes for one of them with what its tests start; the Ray clu
 
 
 def pytest_xdist_auto_num_workers() -> int | None:
-    """`-n auto`: three processes for two CPUs, as tests also wait, as far as memory goes; for one, none: pytest itself runs."""
+    """`-n auto`: three processes for two CPUs, as tests wait, too, as far as memory goes; one CPU: only pytest."""
     if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:  # xdist's own variable
         return None
     cpus = available_cpus()

@@ -257,7 +257,7 @@ def test_a_flipped_bit_of_a_plan_is_noticed_or_changes_nothing(output: Path, wit
     if not with_manifest:
         (output / MANIFEST).unlink()
         (output / "_SUCCESS").unlink()
-    for at, changed in flips(file.read_bytes(), step):
+    for at, changed in flips(file.read_bytes(), step if step == 1 else 8 * step):
         file.write_bytes(changed)
         if not problems(output, deep=False):
             assert not with_manifest
