@@ -17,7 +17,7 @@ PEERS := .venv-peers
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo dev test test-all lint format lock clean bench soak fuzz bench-peers
+.PHONY: help demo dev test test-all lint docs format lock clean bench soak fuzz bench-peers
 
 help: ## show this list
 	@echo 'usage: make TARGET [PYTHON=python3] [ARGS="..."]'
@@ -64,6 +64,10 @@ lint: $(DEV) ## ruff check, ruff format --check, mypy, import-linter; changes no
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+docs: $(DEV) ## build the documentation site into site/, strictly; look: python -m http.server -d site
+	@echo '==> mkdocs build'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+
 format: $(DEV) ## let ruff mend and format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -78,7 +82,7 @@ lock: ## regenerate requirements.lock, keeping what still fits; newest of all: A
 	  --quiet --output-file requirements.lock $(ARGS)
 
 clean: ## remove the environments, caches and build products; output of runs stays
-	rm -rf .venv .venv-lock $(PEERS) .bench build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-lock $(PEERS) .bench build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find segment tests jobs -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:

@@ -1,4 +1,4 @@
-"""What `segment score` takes for many images: seconds and memory, with intervals, from the counts of a made-up run.
+"""What `segment score` and the report take for many images: seconds and memory, from the counts of a made-up run.
 
     python jobs/score_scale.py                       # a million images of 19 classes: some minutes, 2 GB of disk
     python jobs/score_scale.py --images 100000
@@ -32,9 +32,14 @@ from segment.inputs.discover import Part
 from segment.metrics.bootstrap import RESAMPLES
 from segment.models.card import ModelCard
 from segment.output.ledger import Ledger
+from segment.output.part_rows import numbers_of
 from segment.output.plan import Plan
 from segment.output.run_folder import to_json
 from segment.output.tables import ImageRow, write_masks
+from segment.report.aggregate import load_report
+from segment.report.image_list import list_images
+from segment.report.notable import read_notable
+from segment.report.rows import read_scores
 from segment.report.run_score import Request, score_run
 from segment.store.client import Store
 
@@ -96,9 +101,9 @@ def timed() -> Iterator[list[str]]:
 
 
 def measure(output: str) -> list[Figure]:
-    """Score as `segment score` does: images, and videos."""
+    """Choose and list the images of the report's page; score as `segment score` does: images, and videos."""
     ledger = Ledger(Store(), output)
-    figures = []
+    figures = [*measure_page(ledger)]
     for words, asked in (("", Request()), (" --group-by folder", Request(group_by="folder"))):
         with timed() as scored:
             found = score_run(ledger, asked)
@@ -108,6 +113,24 @@ def measure(output: str) -> list[Figure]:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
         figures.append(Figure("peak memory of the process until then, MB", f"{peak:,.0f}"))
     return figures
+
+
+def measure_page(ledger: Ledger) -> list[Figure]:
+    """Read what `segment report` reads of all images; pictures apart, of which it draws a few."""
+    report = load_report(ledger)
+    plan = ledger.read_run_and_plan()[1]
+    with timed() as read:
+        scores = read_scores(ledger, plan, report.parts)
+        numbers = numbers_of(plan, report.parts)
+        notable = read_notable(ledger, plan, report.card, report.total.confusion, numbers)
+        images = list_images(ledger, scores)
+    assert len(notable.worst) == CLASSES
+    assert len(images.rows) == min(10_000, len(scores))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    return [
+        Figure(f"images of the report's page, of {len(scores):,}, s", read[0]),
+        Figure("peak memory of the process until then, MB", f"{peak:,.0f}"),
+    ]
 
 
 def main() -> None:

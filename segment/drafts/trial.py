@@ -136,7 +136,9 @@ def _shares(mask: NDArray[np.uint8], names: Sequence[str]) -> str:
 
 def picture_of(trial: Trial, card: ModelCard) -> bytes:
     """Return a PNG: each image, and its mask over it."""
-    palette = card.classes.palette_array
-    return codec.encode_png(
-        grid([tile for item in trial.images for tile in (item.pixels, overlay(item.pixels, item.mask, palette))], 2)
-    )
+    palette, clear = card.classes.palette_array, card.classes.background_classes
+
+    def drawn(item: Tried) -> NDArray[np.uint8]:
+        return overlay(item.pixels, item.mask, palette, clear=clear)
+
+    return codec.encode_png(grid([tile for item in trial.images for tile in (item.pixels, drawn(item))], 2))

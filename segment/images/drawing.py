@@ -8,6 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+LINES = 1.8  # opacity of the lines along borders, in that of the colours
+
 
 def paint(mask: NDArray[np.uint8], palette: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Colour class indices `uint8[H, W]` by `palette` `uint8[C, 3]`, RGB; values beyond the palette become white."""
@@ -17,11 +19,39 @@ def paint(mask: NDArray[np.uint8], palette: NDArray[np.uint8]) -> NDArray[np.uin
 
 
 def overlay(
-    image: NDArray[np.uint8], mask: NDArray[np.uint8], palette: NDArray[np.uint8], opacity: float = 0.55
+    image: NDArray[np.uint8],
+    mask: NDArray[np.uint8],
+    palette: NDArray[np.uint8],
+    opacity: float = 0.55,
+    clear: Sequence[int] = (),
 ) -> NDArray[np.uint8]:
-    """Blend the coloured mask over its image, `uint8[H, W, 3]`, RGB. The mask has the image's size."""
+    """Blend the coloured mask over its image, `uint8[H, W, 3]`, RGB, with a stronger line along every border.
+
+    Args:
+        image: `uint8[H, W, 3]`, RGB.
+        mask: class indices, `uint8[H, W]`.
+        palette: `uint8[C, 3]`, RGB.
+        opacity: of the colours, 0-1; that of the lines is `LINES` times as high, at most 1.
+        clear: classes that are not drawn, such as the background.
+    """
     painted = paint(mask, palette)
-    return np.asarray(cv2.addWeighted(image, 1 - opacity, painted, opacity, 0), dtype=np.uint8)
+    drawn, lines = ~np.isin(mask, clear), borders(mask, clear)
+    blended = image.copy()
+    for pixels, share in ((drawn & ~lines, opacity), (lines, min(1.0, LINES * opacity))):
+        mixed = cv2.addWeighted(image, 1 - share, painted, share, 0)
+        blended[pixels] = mixed[pixels]
+    return blended
+
+
+def borders(mask: NDArray[np.uint8], clear: Sequence[int] = ()) -> NDArray[np.bool_]:
+    """Return the pixels along the borders of classes, `bool[H, W]`, on both sides but for the classes in `clear`.
+
+    The line is a pixel wide, and wider in a picture of more than 640 pixels, which is shown smaller.
+    """
+    width = max(1, round(max(mask.shape) / 640))
+    kernel = np.ones((2 * width + 1, 2 * width + 1), np.uint8)
+    is_border = (cv2.dilate(mask, kernel) != mask) | (cv2.erode(mask, kernel) != mask)
+    return np.asarray(is_border & ~np.isin(mask, clear), np.bool_)
 
 
 def grid(tiles: Sequence[NDArray[np.uint8]], columns: int, tile_width: int = 320, gap: int = 6) -> NDArray[np.uint8]:

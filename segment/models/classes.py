@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import numpy as np
@@ -11,7 +12,19 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Byte = Annotated[int, Field(ge=0, le=255)]
 Colour = tuple[Byte, Byte, Byte]  # RGB
 
+_NOTHING = frozenset({"background", "bg", "unlabeled", "unlabelled", "unknown", "void", "ignore", "nothing"})
+
 VOID = 255  # in a decoded label: the pixel is ignored and has no class
+
+
+def background_of(names: Sequence[str]) -> tuple[int, ...]:
+    """Return the indices of the names that stand for no object.
+
+    >>> background_of(["Background", "cat", "__bg__", "sky"])
+    (0, 2)
+    """
+    words = ["".join(filter(str.isalpha, name)).lower() for name in names]
+    return tuple(index for index, word in enumerate(words) if word in _NOTHING)
 
 
 class Classes(BaseModel):
@@ -47,6 +60,11 @@ class Classes(BaseModel):
     def ignored_classes(self) -> tuple[int, ...]:
         """Indices of the ignored classes, ascending."""
         return tuple(sorted(value for value in set(self.ignore) if value < len(self.names)))
+
+    @property
+    def background_classes(self) -> tuple[int, ...]:
+        """Indices of the classes that are no object by their names, such as 'background': pictures leave them clear."""
+        return background_of(self.names)
 
     @property
     def void_values(self) -> tuple[int, ...]:

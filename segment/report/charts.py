@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from segment.metrics import Confusion
 from segment.models.card import ModelCard
 
-_BINS = 20
+_BINS = 20  # of a histogram, about
+_FINEST = 0.001  # width of a bin, at least
 _LEVELS = 24  # shades of a heat map that is drawn as SVG
 _LARGEST_TABLE = 40  # classes; a larger confusion matrix is drawn as SVG
 _MISTAKES = 10
@@ -32,12 +33,29 @@ class Bar:
 
 
 def histogram(values: NDArray[np.float64]) -> list[Bar]:
-    """Return the histogram of values of 0-1 in 20 bins; the highest bar has height 100."""
-    counts, edges = np.histogram(values, bins=_BINS, range=(0.0, 1.0))
+    """Return the histogram of values of 0-1 in 12 to 24 bins over their range; the highest bar has height 100.
+
+    Their number is a multiple of 4, so that the labels of the axis (`ticks`) stand at ends of bins.
+    """
+    values = values[~np.isnan(values)]
+    lowest, highest = (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
+    steps = round(1 / round_up(max(_FINEST, (highest - lowest) / _BINS)))  # bins of the whole axis, 0-1
+    low, high = int(lowest * steps), int(np.ceil(highest * steps))
+    number = max(12, 4 * -(-(high - low) // 4))
+    low = max(0, min(low - (number - high + low) // 2, steps - number))
+    edges = np.arange(low, low + number + 1) / steps
+    counts, _ = np.histogram(np.clip(values, edges[0], edges[-1]), bins=edges)
     most = max(1, int(counts.max()))
     return [
         Bar(float(edges[i]), float(edges[i + 1]), int(count), 100 * int(count) / most) for i, count in enumerate(counts)
     ]
+
+
+def ticks(bars: Sequence[Bar]) -> list[str]:
+    """Return the labels of a histogram's axis, at equal distances, in per cent without the sign."""
+    values = [100 * value for value in np.linspace(bars[0].start, bars[-1].stop, 5)]
+    digits = next((n for n in range(4) if all(abs(round(v, n) - v) < 1e-6 for v in values)), 3)
+    return [f"{value:.{digits}f}" for value in values]
 
 
 def quantiles(values: NDArray[np.float64]) -> dict[str, float]:
@@ -174,13 +192,21 @@ def stacked(values: Mapping[str, float]) -> list[Slice]:
     return slices
 
 
-def step_path(values: Sequence[float], highest: float) -> str:
-    """Return the SVG path of the area below a step curve, 100 by 100, y downwards."""
-    width = 100 / max(1, len(values))
-    steps = "".join(
-        f"L{i * width:.2f} {100 - 100 * v / highest:.2f}H{(i + 1) * width:.2f}" for i, v in enumerate(values)
-    )
-    return f"M0 100{steps}V100Z"
+def smoothed(values: NDArray[np.float64], width: int) -> NDArray[np.float64]:
+    """Return values, `float64[n]`, each spread over `width` neighbours on either side (a Hann window).
+
+    Their sum, the number of images, stays.
+    """
+    distance = np.abs(np.subtract.outer(np.arange(len(values)), np.arange(len(values))))
+    kernel = np.where(distance <= width, 1 + np.cos(np.pi * distance / (width + 1)), 0.0)
+    return np.asarray(values @ (kernel / kernel.sum(axis=1, keepdims=True)))
+
+
+def line_path(values: Sequence[float], highest: float) -> str:
+    """Return the SVG path of the area below a line through equal distances, 100 by 100, y downwards."""
+    places = np.linspace(0, 100, max(2, len(values)))
+    heights = [100 - 100 * value / highest for value in (values if len(values) > 1 else [*values, *values])]
+    return "M0 100" + "".join(f"L{x:.2f} {y:.2f}" for x, y in zip(places, heights, strict=True)) + "L100 100Z"
 
 
 def round_up(value: float) -> float:

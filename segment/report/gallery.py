@@ -1,55 +1,36 @@
-"""The gallery of the HTML report: images with label, prediction and differences, embedded as data URIs."""
+"""The gallery of the HTML report: which images it shows, in groups."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
+from numpy.typing import NDArray
 
-from segment.models.card import ModelCard
-from segment.models.classes import VOID
 from segment.output.ledger import Ledger
 from segment.pipeline.stages import Task
-from segment.report.data_uris import jpeg_uri, png_uri, smaller, within_budget
+from segment.report.diversity import Diversity
+from segment.report.exhibits import Exhibit, exhibit, look_of
+from segment.report.notable import SMALLEST_SHARE, Notable
 from segment.report.pictures import ImageView, read_view
 from segment.report.rows import ImageScores, Row
+from segment.report.wording import pct
 from segment.store.names import shown
 
 _PER_GROUP = 4  # images
-_CORRECT, _WRONG, _IGNORED = 0, 1, 2
-_DIFFERENCE_PALETTE = np.array([[0, 0, 0], [232, 62, 20], [96, 104, 112]], np.uint8)  # the first is transparent
+_SMALL = 3 * _PER_GROUP  # images of a run that is shown whole
+_CLASSES = 8  # images of the group of classes
+_CANDIDATES = 8  # images that are looked at for one that is shown, at most: the others are near-duplicates of it
+_OF_CLASS = (
+    f"lowest IoU of a class that has {pct(SMALLEST_SHARE)} % of an image's labelled pixels or more; "
+    f"at most {_CLASSES} images, lowest IoU first"
+)
 
+_APART = 50  # images of the input between two that are hardly of one scene of a video
+_RANKED = 20_000  # images of a ranking that are looked through, at most
 
-@dataclass(frozen=True)
-class Exhibit:
-    """One image of the gallery.
-
-    Attributes:
-        id, uri: printable, without secrets.
-        width, height: size of the image in pixels.
-        shown_width, shown_height: size of the embedded pictures in pixels.
-        miou, accuracy: 0-1; None if unscored.
-        confidence: 0-1; None in a run without it.
-        photo, prediction, label, disagreement: data URIs; None without a source or a label.
-        classes: indices of the classes in prediction and label.
-    """
-
-    id: str
-    uri: str
-    width: int
-    height: int
-    shown_width: int
-    shown_height: int
-    miou: float | None
-    accuracy: float | None
-    confidence: float | None
-    photo: str | None
-    prediction: str
-    label: str | None
-    disagreement: str | None
-    classes: tuple[int, ...]
+_Key = tuple[str, int]
 
 
 @dataclass(frozen=True)
@@ -61,62 +42,125 @@ class Group:
     exhibits: tuple[Exhibit, ...]
 
 
-def gallery(ledger: Ledger, scores: ImageScores, task: Task) -> list[Group]:
-    """Draw the worst, median and best images; of a small run every scored image.
+@dataclass(frozen=True)
+class _Wanted:
+    """A group that is wanted: at most `most` images, one of each slot."""
 
-    Without labels draw the least certain images, where they are known, and a sample.
+    title: str
+    note: str
+    slots: Sequence[Sequence[Row]]
+    most: int
 
-    Memory holds one image at a time. The gallery has at most `3 * _PER_GROUP` images, each within its budget.
+
+def gallery(ledger: Ledger, scores: ImageScores, task: Task, notable: Notable | None = None) -> list[Group]:
+    """Draw the worst images, the worst of each class, typical and best ones; of a small run every scored image.
+
+    Without labels draw the least certain images, where they are known, typical ones and a sample. Of near-duplicates
+    one is drawn, but in a small run. Memory holds one image at a time.
+
+    Args:
+        ledger, task: of the run.
+        scores: of its images.
+        notable: images that stand for the run; None to show none.
     """
-    groups = []
-    reachable = True
-    for title, note, rows in _choose(scores):
-        exhibits = []
-        for row in rows:
-            view = read_view(ledger, row, task, with_source=reachable)
-            reachable = reachable and view.reachable
-            exhibits.append(exhibit(view, task.card))
-        groups.append(Group(title, note, tuple(exhibits)))
-    return groups
+    notable = notable or Notable()
+    reader = _Reader(ledger, task)
+    remarks = _remarks(notable, [shown(name) for name in task.card.classes.names])
+    drawn: set[_Key] = set()
+
+    def draw(row: Row, view: ImageView) -> Exhibit:
+        drawn.add(_key(row))
+        return exhibit(view, task.card, remarks.get(_key(row), ""))
+
+    if rows := _few(scores):
+        every = [draw(row, reader.read(row)) for row in rows]
+        return [Group("Every scored image", "worst first", tuple(every))]
+    has_room = np.count_nonzero(scores.sound) <= _SMALL  # for near-duplicates, too
+    diverse = Diversity(reader.read, None if has_room else lambda view: look_of(view, task.card.classes))
+    groups = (
+        Group(wanted.title, wanted.note, tuple(diverse.choose(wanted.slots, wanted.most, draw)))
+        for wanted in _wanted(scores, notable, drawn)
+    )
+    return [group for group in groups if group.exhibits]
 
 
-def _choose(scores: ImageScores) -> Iterator[tuple[str, str, list[Row]]]:
-    ranking = scores.ranking()
-    scored = ranking[~np.isnan(scores.miou[ranking])]
-    if not len(scored):
-        if rows := scores.least_certain(2 * _PER_GROUP):
-            yield "Least certain", "lowest confidence first: the images to look at, or to label, first", rows
-        if rows := scores.sample(_PER_GROUP if rows else 2 * _PER_GROUP):
-            yield "A sample", "evenly spread over the input", rows
-    elif len(scored) <= 3 * _PER_GROUP:
-        yield "Every scored image", "worst first", scores.rows(scored)
-    else:
-        middle = (len(scored) - _PER_GROUP) // 2
-        yield "Worst", "lowest mIoU first", scores.rows(scored[:_PER_GROUP])
-        yield "Median", "the middle of the ranking", scores.rows(scored[middle : middle + _PER_GROUP])
-        yield "Best", "highest mIoU first", scores.rows(scored[: -_PER_GROUP - 1 : -1])
+class _Reader:
+    """Reads images, and no more sources once their store does not answer."""
+
+    def __init__(self, ledger: Ledger, task: Task) -> None:
+        self._ledger, self._task, self._reachable = ledger, task, True
+
+    def read(self, row: Row) -> ImageView:
+        view = read_view(self._ledger, row, self._task, with_source=self._reachable)
+        self._reachable = self._reachable and view.reachable
+        return view
 
 
-def exhibit(view: ImageView, card: ModelCard) -> Exhibit:
-    """Draw the pictures of one image, as large as the budget allows."""
-    height, width = view.mask.shape
-    size, pictures = within_budget((height, width), lambda size: _pictures(view, card, size))
-    present = np.unique(view.mask) if view.label is None else np.union1d(view.mask, view.label)
-    classes = tuple(int(c) for c in present if c < len(card.classes))
-    numbers = (width, height, size[1], size[0], view.miou, view.accuracy, view.confidence)
-    return Exhibit(shown(view.id), shown(view.uri), *numbers, *pictures, classes)
+def _few(scores: ImageScores) -> list[Row]:
+    """Return all scored images, worst first, if the gallery holds them."""
+    number = len(scores.scored)
+    return scores.worst(number) if 0 < number <= _SMALL else []
 
 
-def _pictures(
-    view: ImageView, card: ModelCard, size: tuple[int, int]
-) -> tuple[str | None, str, str | None, str | None]:
-    palette, void = card.classes.palette_array, (VOID,)
-    photo = None if view.photo is None else jpeg_uri(smaller(view.photo, size, cv2.INTER_AREA))
-    prediction = png_uri(smaller(view.mask, size), palette, void)
-    if view.label is None:
-        return photo, prediction, None, None
-    differences = np.full(view.mask.shape, _CORRECT, np.uint8)
-    differences[view.mask != view.label] = _WRONG
-    differences[np.isin(view.label, [*card.classes.ignored_classes, VOID])] = _IGNORED
-    label = png_uri(smaller(view.label, size), palette, void)
-    return photo, prediction, label, png_uri(smaller(differences, size), _DIFFERENCE_PALETTE, (_CORRECT,))
+def _wanted(scores: ImageScores, notable: Notable, drawn: Collection[_Key]) -> Iterator[_Wanted]:
+    """Yield the groups in their order; `drawn` holds the images of the former ones when the next one is asked for."""
+
+    def of_each(rows: Sequence[Row]) -> list[list[Row]]:
+        return [[row] for row in rows if _key(row) not in drawn]
+
+    many, most = _CANDIDATES * _PER_GROUP, _PER_GROUP
+    if scored := len(scores.scored):
+        ranking = scores.ranking()[:scored]
+        worst = scores.rows(candidates(ranking, many))
+        yield _Wanted("Worst", "lowest mIoU first", of_each(worst), most)
+        yield _Wanted("Worst by class", _OF_CLASS, _by_class(notable, drawn), _CLASSES)
+        yield _Wanted("Most typical", "like the whole run in classes and mistakes", of_each(notable.typical), most)
+        best = scores.rows(candidates(ranking[::-1], many))
+        yield _Wanted("Best", "highest mIoU first", of_each(best), most)
+        return
+    least = of_each(scores.least_certain(2 * many))
+    yield _Wanted(
+        "Least certain", "lowest confidence first: the images to look at, or to label, first", least, 2 * most
+    )
+    yield _Wanted("Most typical", "like the whole run in classes", of_each(notable.typical), most)
+    left = [row for row in scores.sample(many + 4 * most) if _key(row) not in drawn]
+    places = np.array_split(np.arange(len(left)), max(1, min(most, len(left))))
+    yield _Wanted("A sample", "evenly spread over the input", [[left[n] for n in some] for some in places], most)
+
+
+def candidates(ranking: NDArray[np.intp], number: int) -> list[int]:
+    """Return the first `number` images of a ranking and, for where these are of one video, as many that are far apart.
+
+    Args:
+        ranking: indices of images in the order of the input, best candidates first.
+        number: of images.
+    """
+    chosen: list[int] = ranking[:number].tolist()
+    for image in ranking[number:_RANKED].tolist():
+        if len(chosen) == 2 * number:
+            break
+        if min(abs(image - other) for other in chosen) > _APART:
+            chosen.append(image)
+    return chosen
+
+
+def _by_class(notable: Notable, drawn: Collection[_Key]) -> list[list[Row]]:
+    """Return the worst images of each class, the classes with the lowest IoU first; none whose worst is drawn."""
+    ranked = sorted(notable.worst.values(), key=lambda images: images[0][0])
+    rows = [[row for _, row in images] for images in ranked if _key(images[0][1]) not in drawn]
+    return [[row for row in some if _key(row) not in drawn] for some in rows]
+
+
+def _remarks(notable: Notable, names: Sequence[str]) -> Mapping[_Key, str]:
+    """Return for which classes an image is the worst; of one that may stand for it, for which classes it is bad."""
+    worst: dict[_Key, list[str]] = {}
+    bad: dict[_Key, list[str]] = {}
+    for index, ranked in notable.worst.items():
+        for place, (iou, row) in enumerate(ranked):
+            (bad if place else worst).setdefault(_key(row), []).append(f"{names[index]} {pct(iou)} %")
+    words = {key: f"low IoU of {', '.join(classes)}" for key, classes in bad.items()}
+    return words | {key: f"lowest IoU of {', '.join(classes)}" for key, classes in worst.items()}
+
+
+def _key(row: Row) -> _Key:
+    return row.whole, row.position

@@ -14,7 +14,7 @@ from segment.output.ledger import Ledger
 from segment.output.part_rows import numbers_of
 from segment.output.plan import Plan
 from segment.pipeline.stages import Task
-from segment.report.gallery import Exhibit, exhibit
+from segment.report.exhibits import Exhibit, exhibit
 from segment.report.label_errors import LikelyError, find_label_errors
 from segment.report.pictures import read_view
 from segment.report.rows import Row

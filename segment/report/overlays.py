@@ -82,13 +82,13 @@ def write_overlays(
     Raises:
         SegmentError: a row has no mask, or the store refuses a request.
     """
-    palette = task.card.classes.palette_array
+    classes = task.card.classes
     names = Names(id_of(ledger, row) for row in rows)
     written = Overlays()
     for row in rows:
         view = read_view(ledger, row, task)
         url = join_url(target, names.file(row.part.shard, view.id))
-        store.write(url, codec.encode_png(overlay(view, palette, opacity)))
+        store.write(url, codec.encode_png(overlay(view, classes, opacity)))
         written.urls.append(url)
         written.gone += view.photo is None
         written.renamed += names.is_changed(row.part.shard, view.id)

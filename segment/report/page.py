@@ -13,6 +13,7 @@ from segment.metrics import image_scores
 from segment.metrics.bootstrap import Interval
 from segment.output.attempts import Attempt, read_attempts
 from segment.output.ledger import Ledger
+from segment.output.part_rows import numbers_of
 from segment.output.plan import Plan
 from segment.output.results import STAGES
 from segment.output.speed import Speed, read_speed
@@ -20,18 +21,24 @@ from segment.pipeline.stages import Task
 from segment.report import charts, wording
 from segment.report.aggregate import RunReport
 from segment.report.boundary_tables import boundary_in_words
+from segment.report.commands import command_of
 from segment.report.console import accuracies
+from segment.report.exhibits import DIFFERENCES
 from segment.report.gallery import Group, gallery
+from segment.report.image_list import ImageList, list_images
 from segment.report.label_error_gallery import LabelErrorGallery, label_error_gallery
+from segment.report.notable import read_notable
 from segment.report.pictures import GONE
 from segment.report.rows import ImageScores, read_scores
 from segment.report.templating import render_template
+from segment.report.wording import when_in_words
 from segment.scores.boundaries import boundary_of_class
-from segment.store.names import shown
+from segment.store.names import basename, shown
 
 QUICK = 256  # parts read for the page at the end of a run: all of them, up to 16,384 images
 _SHARDS_IN_FULL = 24  # of more shards the page shows a histogram and the lowest ones
 _TIMELINE_BINS = 60
+_SMOOTHED = 12  # a bin is spread over this share of the bins on either side
 _LATEST_ATTEMPTS = 50
 
 AttemptSpeeds = Sequence[tuple[Attempt, Speed | None]]
@@ -77,8 +84,10 @@ def write_page(ledger: Ledger, report: RunReport, task: Task, plan: Plan, most_p
         SegmentError: a masks file is damaged or lost, or the store refuses a request.
     """
     scores = read_scores(ledger, plan, report.parts, most_parts)
+    numbers = numbers_of(plan, report.parts, most_parts)
+    groups = gallery(ledger, scores, task, read_notable(ledger, plan, report.card, report.total.confusion, numbers))
     errors = label_error_gallery(ledger, plan, task, report.parts, most_parts) if report.is_scored else None
-    html = render(report, task, scores, gallery(ledger, scores, task), _attempts(ledger), errors)
+    html = render(report, task, scores, groups, _attempts(ledger), errors, list_images(ledger, scores))
     url = ledger.url("report", "index.html")
     ledger.store.write(url, html.encode())
     return url
@@ -91,10 +100,16 @@ def render(
     groups: Sequence[Group],
     attempts: AttemptSpeeds,
     errors: LabelErrorGallery | None = None,
+    images: ImageList | None = None,
 ) -> str:
     """Return the page as HTML; all text that comes from the input is escaped."""
+    regions = errors.regions if errors else ()
     return render_template(
         "report.html.j2",
+        scripts=("report.js", "viewer.js", "images.js"),
+        run_name=shown(basename(report.output)) or shown(report.output),
+        when=when_in_words([attempt.facts for attempt, _ in attempts]),
+        command=command_of(report.run["job"]),
         gone=GONE,
         conventions=wording.CONVENTIONS,
         interval=report.scored.intervals.get("miou") if report.scored else None,
@@ -115,7 +130,11 @@ def render(
         shards=_shards(report),
         groups=groups,
         label_errors=errors,
+        images=images,
         exhibited=sorted({index for group in groups for item in group.exhibits for index in item.classes}),
+        differing=sorted({kind for group in groups for item in group.exhibits for kind in item.differences}),
+        differences=DIFFERENCES,
+        outlined=sorted({index for one in regions for index in one.exhibit.classes}),
         facts=wording.fact_rows(report, task),
         **_speed(attempts),
     )
@@ -174,6 +193,8 @@ def _speed(attempts: AttemptSpeeds) -> dict[str, Any]:
     speeds = [speed for _, speed in attempts if speed]
     largest = max(speeds, key=lambda speed: speed.images, default=None)
     rates = largest.rates(min(_TIMELINE_BINS, max(1, len(largest.at) // 2))) if largest else np.empty(0)
+    width = 1 + len(rates) // _SMOOTHED
+    rates = charts.smoothed(rates, width)
     top = charts.round_up(float(rates.max())) if rates.size else 1.0
     hosts: Counter[str] = Counter()
     for speed in speeds:
@@ -181,7 +202,8 @@ def _speed(attempts: AttemptSpeeds) -> dict[str, Any]:
     return {
         "attempts": attempts,
         "largest": largest,
-        "timeline": charts.step_path(rates.tolist(), top) if len(rates) >= 4 else "",
+        "timeline": charts.line_path(rates.tolist(), top) if len(rates) >= 4 else "",
+        "timeline_width": largest.total_seconds * (width + 1) / len(rates) if largest else 0.0,
         "timeline_top": top,
         "stages": charts.stacked({stage: sum(speed.stages[stage] for speed in speeds) for stage in STAGES}),
         "hosts": hosts,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -15,8 +15,7 @@ from segment.images.bands import displayed
 from segment.images.tiff_labels import open_label
 from segment.inputs.discover import Sample
 from segment.inputs.large_files import open_label_file
-from segment.models.card import ModelCard
-from segment.models.classes import VOID
+from segment.models.classes import VOID, Classes
 from segment.output.ledger import Ledger
 from segment.output.mask_files import read_mask_preview
 from segment.output.part_rows import read_part_rows
@@ -113,11 +112,16 @@ def _label(sample: Sample, size: tuple[int, int], turned_by: int, task: Task) ->
         return np.full(size, VOID, dtype=np.uint8)
 
 
-def overlay(view: ImageView, palette: NDArray[np.uint8], opacity: float = 0.55) -> NDArray[np.uint8]:
-    """Draw the mask over its image, or alone if there is no source. Returns `uint8[H, W, 3]`, RGB."""
+def overlay(view: ImageView, classes: Classes, opacity: float = 0.55) -> NDArray[np.uint8]:
+    """Draw the mask over its image, or alone if there is no source; the background stays clear.
+
+    Returns:
+        `uint8[H, W, 3]`, RGB.
+    """
     if view.photo is None:
-        return drawing.paint(view.mask, palette)
-    return drawing.overlay(view.photo, view.mask, palette, opacity)
+        return drawing.paint(view.mask, classes.palette_array)
+    clear = (*classes.background_classes, VOID)
+    return drawing.overlay(view.photo, view.mask, classes.palette_array, opacity, clear)
 
 
 def spread(ledger: Ledger, plan: Plan, number: int) -> list[Row]:
@@ -126,30 +130,42 @@ def spread(ledger: Ledger, plan: Plan, number: int) -> list[Row]:
 
 
 def contact_sheet(ledger: Ledger, rows: Sequence[Row], task: Task) -> NDArray[np.uint8]:
-    """Draw image, label and prediction of each row on one line, and a legend below. Returns `uint8[H, W, 3]`, RGB.
+    """Draw image, label and prediction of each row on one line, and a legend of what is seen below.
+
+    Returns:
+        `uint8[H, W, 3]`, RGB.
 
     Raises:
         SegmentError: there are no rows.
     """
     if not rows:
         raise SegmentError("there is no segmented image to draw")
-    lines = [_line(read_view(ledger, row, task), task.card.classes.palette_array) for row in rows]
+    classes = task.card.classes
+    lines: list[list[NDArray[np.uint8]]] = []
+    seen: set[int] = set()
+    for row in rows:
+        view = read_view(ledger, row, task)
+        lines.append(_line(view, classes))
+        drawn = [pixels for pixels in (view.mask, view.label) if pixels is not None]
+        clear = () if view.photo is None else classes.background_classes
+        seen |= {index for pixels in drawn for index in np.unique(pixels).tolist()} - set(clear)
     columns = max(len(line) for line in lines)
     blank = np.full((1, _TILE, 3), 255, np.uint8)
     tiles = [tile for line in lines for tile in line + [blank] * (columns - len(line))]
     sheet = drawing.grid(tiles, columns, _TILE)
-    return np.concatenate([sheet, _legend(task.card, sheet.shape[1])])
+    listed = [index for index in sorted(seen) if index < len(classes)]
+    return np.concatenate([sheet, _legend(classes, listed, sheet.shape[1])])
 
 
-def _line(view: ImageView, palette: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+def _line(view: ImageView, classes: Classes) -> list[NDArray[np.uint8]]:
     score = "" if view.miou is None else f"  mIoU {100 * view.miou:.1f} %"
-    prediction = _captioned(overlay(view, palette), f"prediction{score}")
+    prediction = _captioned(overlay(view, classes), f"prediction{score}")
     if view.photo is None:
         gone = np.full((*view.mask.shape, 3), 235, np.uint8)
         return [_captioned(gone, f"{view.id} (source gone or changed)"), prediction]
     tiles = [_captioned(view.photo, view.id)]
     if view.label is not None:
-        tiles.append(_captioned(drawing.paint(view.label, palette), "label"))
+        tiles.append(_captioned(overlay(replace(view, mask=view.label), classes), "label"))
     return [*tiles, prediction]
 
 
@@ -168,15 +184,16 @@ def _shortened(text: str, limit: int = 40) -> str:
     return text if len(text) <= limit else "..." + text[-limit + 3 :]
 
 
-def _legend(card: ModelCard, width: int) -> NDArray[np.uint8]:
+def _legend(classes: Classes, listed: Sequence[int], width: int) -> NDArray[np.uint8]:
+    """Draw the colours and names of some classes, in lines."""
     column = 150
     per_line = max(1, width // column)
-    lines = -(-len(card.classes) // per_line)
+    lines = -(-len(listed) // per_line)
     strip = np.full((lines * 24 + 8, width, 3), 255, np.uint8)
-    for index, name in enumerate(card.classes.names):
-        left, top = (index % per_line) * column + 8, (index // per_line) * 24 + 4
-        cv2.rectangle(strip, (left, top), (left + 14, top + 14), card.classes.palette[index], -1)
-        _write(strip, _shortened(name, 16), (left + 20, top + 12))
+    for place, index in enumerate(listed):
+        left, top = (place % per_line) * column + 8, (place // per_line) * 24 + 4
+        cv2.rectangle(strip, (left, top), (left + 14, top + 14), classes.palette[index], -1)
+        _write(strip, _shortened(classes.names[index], 16), (left + 20, top + 12))
     return strip
 
 

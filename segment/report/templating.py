@@ -5,25 +5,33 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
+import json
 from importlib.resources import files
 from typing import Any
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
 
-from segment.report import wording
+from segment.report import charts, wording
 from segment.report.percents import span
 
 
-def render_template(name: str, *, styles: tuple[str, ...] = ("report.css",), **values: Any) -> str:
+def render_template(
+    name: str,
+    *,
+    styles: tuple[str, ...] = ("report.css", "viewer.css"),
+    scripts: tuple[str, ...] = ("report.js", "viewer.js"),
+    **values: Any,
+) -> str:
     """Return a page as HTML.
 
     Args:
         name: file in `templates/`.
         styles: style sheets in `templates/`.
+        scripts: in `templates/`.
         values: what the template shows, beside `style`, `script` and `script_hash`.
     """
-    script = Markup(_file("report.js"))
+    script = Markup("\n".join(map(_file, scripts)))
     page = (
         _environment()
         .get_template(name)
@@ -37,6 +45,14 @@ def render_template(name: str, *, styles: tuple[str, ...] = ("report.css",), **v
     return str(page)
 
 
+def _compact_json(value: Any) -> Markup:
+    """Return JSON without spaces for an attribute in single quotes."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    for character in "&<>'":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)
+
+
 def _file(name: str) -> str:
     return (files("segment") / "report" / "templates" / name).read_text(encoding="utf-8")
 
@@ -46,5 +62,6 @@ def _environment() -> Environment:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, loader=FunctionLoader(_file)
     )
-    environment.filters |= {name: getattr(wording, name) for name in wording.FILTERS} | {"span": span}
+    environment.filters |= {name: getattr(wording, name) for name in wording.FILTERS}
+    environment.filters |= {"span": span, "ticks": charts.ticks, "compact_json": _compact_json}
     return environment

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from segment.models.sessions import Runtime
@@ -72,6 +72,16 @@ def points(difference: float) -> str:
 def when(iso: str) -> str:
     """Format an ISO time: `2026-11-21 03:06 UTC`."""
     return f"{datetime.datetime.fromisoformat(iso).astimezone(datetime.UTC):%Y-%m-%d %H:%M UTC}"
+
+
+def when_in_words(attempts: Sequence[Mapping[str, Any]]) -> str:
+    """Return when a run was made, by the records of its attempts, oldest first; `""` without one."""
+    if not attempts:
+        return ""
+    began, last = when(attempts[0]["began"]), attempts[-1]
+    ended = when(last["ended"]) if "ended" in last else ""
+    words = began if ended in ("", began) else f"{began} to {ended}"
+    return f"{words}, {len(attempts)} attempts" if len(attempts) > 1 else words
 
 
 def clean(text: str) -> str:

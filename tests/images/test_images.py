@@ -456,6 +456,23 @@ def test_mask_bytes_are_the_same_in_another_process() -> None:
     assert done.stdout.strip() == digest()
 
 
+def test_overlays_outline_objects_and_leave_the_background_clear() -> None:
+    palette = np.array([[0, 0, 0], [200, 100, 0], [0, 0, 240]], np.uint8)
+    image = np.full((40, 60, 3), 80, np.uint8)
+    mask = np.zeros((40, 60), np.uint8)
+    mask[10:30, 10:30], mask[10:30, 30:50] = 1, 2
+    lines = drawing.borders(mask, clear=(0,))
+    assert lines.sum() == 2 * (20 * 20 - 18 * 18)  # a frame of a pixel in each object
+    assert not lines[mask == 0].any()
+    drawn = drawing.overlay(image, mask, palette, 0.5, clear=(0,))
+    assert np.array_equal(drawn[mask == 0], image[mask == 0])
+    assert drawn[20, 20].tolist() == [140, 90, 40]
+    assert drawn[20, 10].tolist() == [188, 98, 8]  # 0.9 of the colour
+    large = drawing.borders(np.kron(mask, np.ones((40, 40), np.uint8)), (0,))  # 2400 pixels wide
+    assert large[800, 400:405].tolist() == [True] * 4 + [False]
+    assert not np.array_equal(drawing.overlay(image, mask, palette, 0.5)[mask == 0], image[mask == 0])
+
+
 def test_paint_overlay_and_grid() -> None:
     palette = np.array([[10, 20, 30], [200, 100, 0]], np.uint8)
     mask = np.array([[0, 1], [1, 255]], np.uint8)

@@ -18,6 +18,7 @@ from PIL import Image
 
 from segment.errors import UsageError
 from segment.images.codec import decode_mask
+from segment.images.drawing import borders
 from segment.report.exports.writers import Exported
 from segment.report.filenames import Names
 from segment.runs.driver import run
@@ -312,7 +313,8 @@ def test_overlays_of_named_images(segment: Call, labelled: Place, tmp_path: Path
     assert called.out.splitlines() == [f"{tmp_path}/2.png", f"{tmp_path}/0.png"]
     picture = cv2.imread(str(tmp_path / "2.png"))[:, :, ::-1]
     pixels, mask = scene(2)
-    expected = 0.45 * pixels + 0.55 * CARD.classes.palette_array[mask]
+    share = np.where(borders(mask, (3,)), 0.99, 0.55) * (mask != 3)  # class 3, Unlabeled, is left clear
+    expected = pixels + share[:, :, None] * (CARD.classes.palette_array[mask] - pixels.astype(float))
     assert np.abs(picture - expected).max() <= 1
 
 

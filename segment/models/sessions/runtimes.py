@@ -19,7 +19,7 @@ PRECISIONS = ("auto", "f32", "bf16", "f16")
 BOTH_BUILDS = "onnxruntime:both-builds"
 AMX = "cpu:amx"
 
-# When and on what the providers of GPUs last ran; empty: never. `jobs/gpu_check.sh` tells, and the README says it, too.
+# When and on what the providers of GPUs last ran; empty: never. `jobs/gpu_check.sh` tells; docs/gpus.md says it, too.
 LAST_RUN = {"cuda": "", "tensorrt": ""}
 
 # The distributions that provide a runtime, by preference.

@@ -25,7 +25,7 @@ from segment.store.names import shown
 from segment.store.urls import join_url
 
 _FOLDER = "compare"
-STYLES = ("report.css", "compare.css")
+STYLES = ("report.css", "viewer.css", "compare.css")
 
 
 def page_url(ledgers: Sequence[Ledger], to: str) -> str:
@@ -148,7 +148,7 @@ def _section(found: Against, tasks: tuple[Task, Task], comparisons: int) -> dict
         "quantiles": charts.quantiles(found.pairs.agreement) if agreement else {},
         "groups": groups,
         "exhibited": sorted({index for group in groups for image in group.images for index in image.classes}),
-        "differences": colours_of_differences(found, any(image.label for group in groups for image in group.images)),
+        "differences": colours_of_differences(found, groups),
     }
 
 

@@ -11,15 +11,31 @@
   system.addEventListener("change", name);
   name();
 
-  const opacity = document.getElementById("opacity");
-  if (opacity) {
-    const set = () => {
-      root.style.setProperty("--opacity", opacity.value / 100);
-      document.getElementById("opacity-value").textContent = `${opacity.value} %`;
-    };
-    opacity.addEventListener("input", set);
-    set();  // a reloaded page keeps the slider where it was
-  }
+  const sliders = [...document.querySelectorAll("input.opacity")];
+  const set = (value) => {
+    root.style.setProperty("--opacity", value / 100);
+    for (const slider of sliders) {
+      slider.value = value;
+      slider.nextElementSibling.textContent = `${value} %`;
+    }
+  };
+  for (const slider of sliders) slider.addEventListener("input", () => set(slider.value));
+  if (sliders.length) set(sliders[0].value);  // a reloaded page keeps the slider where it was
+
+  const bar = document.querySelector("nav");
+  const links = new Map([...bar.querySelectorAll("a")].map((link) => [link.hash.slice(1), link]));
+  const mark = (entries) => {
+    for (const { target, isIntersecting } of entries) {
+      const link = links.get(target.id);
+      if (!isIntersecting) link.removeAttribute("aria-current");
+      else {
+        link.setAttribute("aria-current", "true");
+        bar.scrollTo({ left: link.offsetLeft - bar.clientWidth / 2 });
+      }
+    }
+  };
+  const watch = new IntersectionObserver(mark, { rootMargin: "-25% 0px -74% 0px" });
+  for (const section of [...links.keys()].map((id) => document.getElementById(id))) if (section) watch.observe(section);
 
   const cellValue = (row, column, numeric) => {
     const text = row.cells[column].dataset.v;
