@@ -136,8 +136,7 @@ class StatsSum:
     def add(self, stats: ShardStats) -> None:
         """Add the statistics of other images. Raises SegmentError: they are of another number of classes."""
         if stats.confusion.classes != len(self._counts[0]):
-            ours, theirs = len(self._counts[0]), stats.confusion.classes
-            raise SegmentError(f"statistics of {theirs} classes, the card has {ours}: run again with --verify")
+            raise SegmentError(f"statistics of {stats.confusion.classes} classes, not the card's: run with --verify")
         self._counts += stats.confusion.counts
         self._numbers += (stats.images, stats.errors, stats.scored)
         self._sums.append(stats.image_miou_sum)

@@ -314,9 +314,7 @@ def _result_of(part: Part, rows: Sequence[ImageRow], clock: Clock, read_bytes: i
         remarks=dict(Counter(remark for row in rows for remark in row.remarks)),
         labelled=sum(row.labelled for row in rows),
         confusion=Confusion(np.sum(confusions, axis=0)) if confusions else None,
-        seconds=dict(clock.seconds),
-        read_bytes=read_bytes,
-        written_bytes=written_bytes,
+        seconds=dict(clock.seconds), read_bytes=read_bytes, written_bytes=written_bytes,
         host=socket.gethostname(), began=clock.began, ended=time.time(), memory=clock.memory,
         tiles=clock.tiles, tiles_left=clock.tiles_left, seconds_left=clock.seconds_left,
     )  # fmt: skip
