@@ -117,7 +117,7 @@ class ParentConnection:
         """Send heartbeats until the parent is gone; then end the process."""
         with suppress(OSError):
             while True:
-                steps = sum(worker.steps_done for worker in workers) + workers[0].task.store.calls
+                steps = sum(worker.steps_done for worker in workers) + workers[0].task.store.steps
                 self.send(Heartbeat(steps, inflight.oldest_request(), sum(worker.begun for worker in workers)))
                 time.sleep(_HEARTBEAT_SECONDS)
         for worker in workers:

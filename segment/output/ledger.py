@@ -17,7 +17,7 @@ from segment.models.card import ModelCard
 from segment.output.damage import DAMAGE, read_checked
 from segment.output.manifest import masks_path, stats_path
 from segment.output.plan import Plan
-from segment.output.run_folder import RunFolder, to_json
+from segment.output.run_folder import MOST, RunFolder, to_json
 from segment.output.stored import Stored
 from segment.output.tables import (
     ShardStats,
@@ -104,7 +104,7 @@ class Ledger(RunFolder):
         url = self.url("plan.parquet")
 
         def read() -> Plan | None:
-            data = self.store.read_if_exists(url)
+            data = self.store.read_if_exists(url, most=MOST)
             return None if data is None else Plan.from_bytes(data)
 
         return read_checked(url, read)

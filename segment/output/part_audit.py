@@ -21,6 +21,7 @@ from segment.output.mask_columns import ExtraColumns
 from segment.output.mask_files import masks_file_of, wrong_mask_files
 from segment.output.object_checks import VERIFY
 from segment.output.row_checks import wrong_rows
+from segment.output.run_folder import MOST
 from segment.output.stored import Stored
 from segment.output.tables import ShardStats, fold, footer_of, read_masks
 from segment.output.value_checks import RunFacts, wrong_values
@@ -111,7 +112,7 @@ class PartAuditor:
         """Read an object; once more if it is not the known one, as bytes may be damaged on their way."""
         url = join_url(self._ledger.output, path)
         for _ in range(2):
-            data = self._ledger.store.read(url)
+            data = self._ledger.store.read(url, most=MOST)
             found = Stored.of(path, data, known.rows if known else None)
             if known is None or found == known:
                 break

@@ -15,7 +15,7 @@ from segment.output.ledger import Ledger
 from segment.output.manifest import MANIFEST, Digests, planned_names
 from segment.output.object_checks import AGAIN, VERIFY
 from segment.output.plan import Plan
-from segment.output.run_folder import SUCCESS, to_json
+from segment.output.run_folder import MOST, SUCCESS, to_json
 from segment.output.signing import SIGNATURE, PublicKey, Signer
 from segment.store.names import shown
 
@@ -56,7 +56,7 @@ def write_success(
 
 
 def _plan_bytes(ledger: Ledger, plan: Plan) -> bytes:
-    data = ledger.store.read(ledger.url(PLAN))
+    data = ledger.store.read(ledger.url(PLAN), most=MOST)
     if read_checked(ledger.url(PLAN), lambda: Plan.from_bytes(data)) != plan:
         place = shown(ledger.output)
         raise SegmentError(f"another driver has updated the plan of {place} (--update): run the same command again")
@@ -75,7 +75,7 @@ def changed_files(ledger: Ledger) -> dict[str, str]:
     """Return a line for each file that is not the one that `_SUCCESS` names, by the file's name."""
     lines = {}
     for name, digest in _named(ledger.store.read_if_exists(ledger.url(SUCCESS))).items():
-        found = ledger.store.read_if_exists(ledger.url(name))
+        found = ledger.store.read_if_exists(ledger.url(name), most=MOST)
         if found is None or _hex(found) != digest:
             how = "has been lost" if found is None else "is not the one that _SUCCESS names"
             lines[name] = f"{name} {how}: {_REMEDIES[name]}"
@@ -103,7 +103,7 @@ def load_digests(ledger: Ledger) -> str:
     Returns:
         Why it was not taken, in words; `""` if it was, or if there is none.
     """
-    data = ledger.store.read_if_exists(ledger.url(MANIFEST))
+    data = ledger.store.read_if_exists(ledger.url(MANIFEST), most=MOST)
     if data is None:
         return ""
     if _named(ledger.store.read_if_exists(ledger.url(SUCCESS))).get(MANIFEST, _hex(data)) != _hex(data):

@@ -67,7 +67,7 @@ class Worker:
     @property
     def steps(self) -> int:
         """Number of steps done and of requests to stores, failed ones included."""
-        return self.steps_done + self.task.store.calls
+        return self.steps_done + self.task.store.steps
 
     def process(self, parts: Iterable[Part], report: Callable[[PartResult], object]) -> None:
         """Run parts one after the other.

@@ -102,7 +102,7 @@ def _run(
             "--update works on a whole input, but this run is of a fixed choice (--limit, --sample). If its images or "
             "labels have changed, delete the output. For another choice, or for all images, use another output"
         )
-    store = Store(job.storage_options)
+    store = Store(job.storage_options, seconds=job.stall_timeout)
     ledger = Ledger(store, to_url(job.output))
     check_output(job, store)
     card = load_card(job.model, store)

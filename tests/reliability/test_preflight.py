@@ -16,6 +16,7 @@ import pytest
 from segment.errors import SegmentError, StoreError, StoreRefused, UsageError
 from segment.runs.driver import run
 from segment.runs.preflight import probe_output
+from segment.store.bounds import MOST_BYTES
 from segment.store.client import Entry, Store
 from segment.store.retries import retry_log_filter
 from tests.reliability.arena import note, proxied
@@ -270,10 +271,12 @@ class Odd(Store):
         super().__init__()
         self.how = how
 
-    def read(self, url: str, start: int | None = None, stop: int | None = None, etag: str = "") -> bytes:
+    def read(
+        self, url: str, start: int | None = None, stop: int | None = None, etag: str = "", most: int = MOST_BYTES
+    ) -> bytes:
         if self.how == "vanishes":
             raise FileNotFoundError(url)
-        data = super().read(url, start, stop, etag)
+        data = super().read(url, start, stop, etag, most)
         return data[::-1] if self.how == "other bytes" else data
 
     def list_folder(self, prefix: str) -> list[Entry]:
