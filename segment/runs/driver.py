@@ -23,6 +23,7 @@ from segment.output.plan import Plan
 from segment.output.signing import Signer
 from segment.output.success import restore_record, resume_digests, write_success
 from segment.pipeline.stages import Task
+from segment.process.temporaries import remove_abandoned
 from segment.progress import Progress, ticking, watched_progress
 from segment.report.aggregate import RunReport, load_report, write_report
 from segment.report.dataset_card import write_dataset_card
@@ -84,6 +85,7 @@ def run(
         StoreError, InputChanged: the run was interrupted; the same job resumes it.
         TooManyErrors: more images failed than `max_error_rate` allows; all others are committed.
     """
+    remove_abandoned()
     with ExitStack() as stack:
         if progress is None:
             progress = stack.enter_context(closing(watched_progress()))

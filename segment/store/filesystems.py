@@ -19,6 +19,7 @@ from segment.store.bounds import SILENCE_SECONDS, Bounds, bounded_response
 from segment.store.names import shown
 from segment.store.paged_listing import Page, PageRequest
 from segment.store.s3_pages import parse_pages_of
+from segment.store.s3_ranges import ask_no_checksum_of_ranges
 from segment.store.urls import PROTOCOL
 
 Info = Mapping[str, Any]  # of an object, as fsspec's drivers tell it
@@ -166,6 +167,8 @@ async def _get_s3(
 ) -> tuple[bytes, str | None]:
     bucket, key, version = filesystem.split_path(path)
     versioned = {"VersionId": version} if version else {}
+    await filesystem.set_session()
+    ask_no_checksum_of_ranges(await filesystem.get_s3(bucket))
     response = await filesystem._call_s3("get_object", Bucket=bucket, Key=key, **headers, **versioned)
     async with response["Body"] as body:
         if stop is None:
