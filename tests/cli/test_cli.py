@@ -103,7 +103,7 @@ def test_every_flag_of_run_is_a_key_of_the_job_and_every_key_a_flag(segment: Cal
     flags = {word.removeprefix("--").replace("-", "_") for word in words if word.startswith("--")}
     fields = set(Job.model_fields) - {"input", "output", "storage_options"}
     assert fields - flags == set()
-    ours = {"storage_option", "job", "print_job", "quiet", "help", "retry_errors", "update", "verify"}
+    ours = {"storage_option", "job", "print_job", "quiet", "help", "retry_errors", "sign", "update", "verify"}
     switches = {f"no_{name}" for name, field in Job.model_fields.items() if field.annotation is bool}
     assert flags - fields == ours | switches | {"log_format", "ray_progress"}
 
