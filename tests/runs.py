@@ -151,12 +151,12 @@ class Place:
             values["labels"] = str(self.labels)
         return Job(**{**values, **changes})
 
-    def run(self, **changes: Any) -> Outcome:
+    def run(self, *, verify: bool = False, **changes: Any) -> Outcome:
         """Run it in this process."""
         notes = Notes()
         job = self.job(**changes)
         with working_here():
-            report = run(job, notes)
+            report = run(job, notes, verify=verify)
         return Outcome(report, read_rows(Path(job.output)), notes.warnings)
 
     def flags(self, **changes: Any) -> list[str]:

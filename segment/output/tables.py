@@ -17,8 +17,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from segment.errors import SegmentError
 from segment.inputs.metadata import Values
 from segment.metrics import Confusion, score
+from segment.metrics.counts import checked_counts
 from segment.models.card import ModelCard
 from segment.output.mask_columns import (
     CELLS,
@@ -30,6 +32,7 @@ from segment.output.mask_columns import (
     features_of,
     masks_schema,
 )
+from segment.output.stored import Stored
 
 FORMAT_VERSION = (
     4  # covers the meaning of masks, labels and counts, and the bytes of PNGs, too; runs of another version are refused
@@ -68,7 +71,7 @@ class ImageRow:
         pixel_accuracy, miou: 0-1, `miou` under the card's convention; None if unscored.
         remarks: codes of `segment.output.remarks.REMARKS`; reported, not written.
         labelled: whether a label was used; not written.
-        mask_path: of a mask that is too large for a row; see `mask_files`.
+        mask_file: the object of a mask that is too large for a row; see `mask_files`.
         extras: what is written beside the mask, if anything.
         meta: what is kept of the image's metadata; empty if nothing is kept or it was not read.
     """
@@ -84,9 +87,14 @@ class ImageRow:
     miou: float | None
     remarks: tuple[str, ...] = ()
     labelled: bool = False
-    mask_path: str | None = None
+    mask_file: Stored | None = None
     extras: ImageExtras | None = None
     meta: Values = ()
+
+    @property
+    def mask_path(self) -> str | None:
+        """Path below the output of a mask that has a file of its own."""
+        return self.mask_file.path if self.mask_file else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +134,9 @@ class StatsSum:
         self._sums: list[float] = []  # `math.fsum` rounds once, at the end, so that the order has no effect
 
     def add(self, stats: ShardStats) -> None:
-        """Add the statistics of other images."""
+        """Add the statistics of other images. Raises SegmentError: they are of another number of classes."""
+        if stats.confusion.classes != len(self._counts[0]):
+            raise SegmentError(f"statistics of {stats.confusion.classes} classes, not the card's: run with --verify")
         self._counts += stats.confusion.counts
         self._numbers += (stats.images, stats.errors, stats.scored)
         self._sums.append(stats.image_miou_sum)
@@ -246,12 +256,6 @@ def footer_of(table: pa.Table) -> dict[str, object]:
     return _segment_metadata(table.schema.metadata)
 
 
-def read_footer(file: BinaryIO) -> dict[str, object]:
-    """Return the metadata of an open masks file and its number of rows as `held`; only the footer is read."""
-    metadata = pq.read_metadata(file)
-    return {**_segment_metadata(metadata.metadata), "held": metadata.num_rows}
-
-
 def _segment_metadata(metadata: Mapping[bytes, bytes] | None) -> dict[str, object]:
     found = json.loads((metadata or {}).get(b"segment", b"{}"))
     return found if isinstance(found, dict) else {}
@@ -312,8 +316,13 @@ def read_table(data: bytes, columns: Sequence[str] | None = None) -> pa.Table:
 
 
 def read_stats(data: bytes) -> ShardStats:
-    """Parse a file of `stats/`, the inverse of `stats_table`."""
+    """Parse a file of `stats/`, the inverse of `stats_table`.
+
+    Raises:
+        pa.ArrowException, LookupError, TypeError, ValueError: the bytes are none.
+    """
     table = read_table(data, ["images", "errors", "scored", "image_miou_sum", "confusion"])
     first = table.slice(0, 1).to_pylist()[0]
-    counts = np.array(table["confusion"].to_pylist(), dtype=np.int64)
-    return ShardStats(Confusion(counts), first["images"], first["errors"], first["scored"], first["image_miou_sum"])
+    counts = checked_counts(np.array(table["confusion"].to_pylist(), dtype=np.int64))
+    images, errors, scored = (int(first[name]) for name in ("images", "errors", "scored"))
+    return ShardStats(Confusion(counts), images, errors, scored, float(first["image_miou_sum"]))

@@ -116,7 +116,10 @@ def choose_runtime(job: Job, card: ModelCard, weights: Weights, engine: Engine, 
 
 def frozen_runtime(job: Job, started: Mapping[str, Any]) -> Runtime:
     """Return the runtime of an existing run; options that the job sets replace it, and are refused if they differ."""
-    frozen = Runtime(**started["contract"]["runtime"])
+    try:
+        frozen = Runtime(**started["contract"]["runtime"])
+    except (LookupError, TypeError):
+        raise UsageError("run.json is damaged, as it says no runtime: restore it, or choose another output") from None
     name = frozen.name if job.runtime == "auto" else job.runtime
     return Runtime(
         name,

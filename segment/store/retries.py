@@ -106,7 +106,7 @@ class Requests:
                 tenacity.stop_before_delay(_DEADLINE),
                 _StopAfterChecksumErrors(),
             ),
-            wait=tenacity.wait_exponential_jitter(multiplier=0.2, max=10),
+            wait=tenacity.wait_exponential(multiplier=0.2, max=9) + tenacity.wait_random(0, 1),
             reraise=True,
             before_sleep=lambda state: self._note(verb, url, state, entry),
         )

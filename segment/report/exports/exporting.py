@@ -13,7 +13,6 @@ from contextlib import nullcontext
 from threading import Lock
 from typing import Any
 
-from segment.models.card import ModelCard
 from segment.output.ledger import Ledger
 from segment.output.plan import Plan
 from segment.process.temporaries import TemporaryFolder
@@ -47,8 +46,7 @@ def export(ledger: Ledger, target: str, kind: Format, store: Store) -> Exported:
     claim(store, target, {"run": run["fingerprint"], "plan": planned, "format": name})
     with TemporaryFolder() as scratch:
         names = Names.of_run(ledger, plan, WRITERS[name].suffix) if WRITERS[name].names_files else Names([])
-        card = ModelCard.model_validate(run["card"])
-        to = Export(card, store, target, names, scratch.path, Exported())
+        to = Export(ledger.card_of(run), store, target, names, scratch.path, Exported())
         if lies_among(run, plan, target):
             to.done.notes.append(
                 "DEST lies in the input: a run with --update, or a new one, takes its pictures for images"
