@@ -6,8 +6,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from segment.inputs.parts import REPEATED, UNKNOWN
+from segment.output.ledger import Ledger
 from segment.output.plan import Plan
-from segment.store.scope import Scope
+from segment.store.names import count, examples, shown
+from segment.store.scope import OUTSIDE, Scope
 
 
 def places_outside(plan: Plan, scope: Scope) -> list[str]:
@@ -27,3 +29,11 @@ def places_outside(plan: Plan, scope: Scope) -> list[str]:
         for chunk in column.chunks if isinstance(column, pa.ChunkedArray) else [column]:
             folders.update(pc.unique(pc.replace_substring_regex(chunk, "[^/]*$", "")).to_pylist())
     return sorted(folder for folder in folders if not scope.allows(f"{folder}x"))
+
+
+def outside_of_run(plan: Plan, ledger: Ledger) -> str:
+    """Return what a plan names outside of the scope of its run, in words; `""` if nothing."""
+    places = places_outside(plan, ledger.store.scope or Scope())
+    if not places:
+        return ""
+    return f"{shown(ledger.url('plan.parquet'))} names {count(len(places), 'folder')} {OUTSIDE}, {examples(places)}"

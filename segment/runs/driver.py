@@ -21,7 +21,7 @@ from segment.output.error_rate import too_many_errors
 from segment.output.identity import begin, fingerprint_of, is_resumable
 from segment.output.ledger import Ledger
 from segment.output.plan import Plan
-from segment.output.plan_scope import places_outside
+from segment.output.plan_scope import outside_of_run
 from segment.output.signing import Signer
 from segment.output.success import restore_record, resume_digests, write_success
 from segment.pipeline.stages import Task
@@ -50,9 +50,8 @@ from segment.runs.resolve import (
 from segment.runs.rounds import Rounds
 from segment.store.client import Store
 from segment.store.local_files import remove_unfinished
-from segment.store.names import count, examples, shown
+from segment.store.names import count, shown
 from segment.store.retries import retry_log_filter
-from segment.store.scope import OUTSIDE, Scope
 from segment.store.urls import to_url
 
 log = logging.getLogger("segment.runs.driver")
@@ -195,20 +194,12 @@ def _existing_run(job: Job, card: ModelCard, weights: Weights, ledger: Ledger) -
     batch = frozen_batch(job, run["contract"], runtime)
     if not is_resumable(ledger, run, run_identity(job, card, weights, runtime, batch)):
         return None
-    if outside := _outside(plan, ledger):
+    if outside := outside_of_run(plan, ledger):
         raise UsageError(
             f"{outside}. It has been changed since the run was planned, or an earlier version of segment has planned "
             "it: choose another output, and check the input before you allow more"
         )
     return plan, runtime, batch
-
-
-def _outside(plan: Plan, ledger: Ledger) -> str:
-    """Return what a plan names outside of the scope of its run, in words; `""` if nothing."""
-    places = places_outside(plan, ledger.store.scope or Scope())
-    if not places:
-        return ""
-    return f"{shown(ledger.url('plan.parquet'))} names {count(len(places), 'folder')} {OUTSIDE}, {examples(places)}"
 
 
 def _sign_again(job: Job, plan: Plan, store: Store) -> None:
@@ -266,7 +257,7 @@ def task_and_plan(ledger: Ledger) -> tuple[Task, Plan]:
     card, runtime = ledger.card_of(run), Runtime(**run["contract"]["runtime"])
     job = make_job(run["job"], "run.json")
     batch = frozen_batch(job, run["contract"], runtime)
-    if outside := _outside(plan, ledger):
+    if outside := outside_of_run(plan, ledger):
         log.warning("%s: these images are not shown", outside)
     _sign_again(job, plan, ledger.store)
     return task_of(job, card, runtime, batch, ledger.store, run["fingerprint"]), plan
