@@ -8,12 +8,14 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from segment.errors import StoreError, input_changed
+from segment.errors import NotAFile, StoreError, input_changed
+from segment.store.access import Access
+from segment.store.bounds import MOST_BYTES, READ_SECONDS, Bounds
 from segment.store.filesystems import (
     CorruptUpload,
     Entry,
@@ -25,59 +27,38 @@ from segment.store.filesystems import (
     put_file,
 )
 from segment.store.listing import list_entries
-from segment.store.local_files import read_local, write_local
+from segment.store.local_files import entry_of_local, open_local, read_local, write_local
 from segment.store.names import shown
 from segment.store.ranges import RangeReader
 from segment.store.request_errors import error_message, is_absent, is_taken, is_unsupported
-from segment.store.retries import Requests
-from segment.store.signatures import SignedUrls
-from segment.store.urls import is_http, redact_url, unsigned
 
 __all__ = ["Entry", "Store"]
 
 log = logging.getLogger("segment.store.client")
 
 
-class Store:
+class Store(Access):
     """Reads, writes and lists objects by URL. Thread-safe and picklable.
 
     Args:
         options: fsspec storage options for every URL that is not local (credentials, `anon`, `endpoint_url`).
         signed: signed URLs, which requests use in place of the unsigned ones; see `add_signed_urls`.
+        seconds: what one read may take in all, from `--stall-timeout`; None for the default.
+        scope: what the input of a run may name; see `limit_inputs`.
 
     Raises (every method):
         StoreError: permanent failure, or transient failures that outlasted the retries.
     """
 
-    def __init__(self, options: Mapping[str, Any] | None = None, signed: SignedUrls | None = None) -> None:
-        self._options = dict(options or {})
-        self._requests = Requests()
-        self._signed = signed or SignedUrls()
-
-    def __reduce__(self) -> tuple[type[Store], tuple[dict[str, Any], SignedUrls]]:
-        return Store, (self._options, self._signed)  # a copy starts its own counters
-
-    def add_signed_urls(self, urls: Iterable[str]) -> None:
-        """Read objects by these signed http(s) URLs from now on. Signatures are kept in memory only.
-
-        All other methods take and return unsigned URLs (`segment.store.urls.unsigned`).
-        """
-        new = [url for url in urls if is_http(url) and self._signed.get(unsigned(url)) != url]
-        if new:
-            self._signed = SignedUrls([*self._signed, *new])
-
-    def lacks_signature(self, url: str) -> bool:
-        """Whether there are signed URLs, and the URL of this object is not among those that were added."""
-        return len(self._signed) > 0 and self._signed.get(url) is None
-
-    def _open(self, url: str) -> tuple[Any, str]:
-        """Return the file system of an object to read, and its path there."""
-        return open_filesystem(self._signed.get(url) or url, self._options)
-
     @property
     def calls(self) -> int:
         """Number of completed requests, failed ones included."""
         return self._requests.calls
+
+    @property
+    def steps(self) -> int:
+        """Number of completed requests, and of pieces of bodies that have arrived: a measure of progress."""
+        return self._requests.steps
 
     def take_retries(self) -> dict[str, int]:
         """Return the number of retries since the last call, by verb (`read`, `write`, `list` and so on)."""
@@ -86,23 +67,28 @@ class Store:
     def __repr__(self) -> str:
         return f"Store(options={sorted(self._options)})"  # keys only: values may be secrets
 
-    def read(self, url: str, start: int | None = None, stop: int | None = None, etag: str = "") -> bytes:
+    def read(
+        self, url: str, start: int | None = None, stop: int | None = None, etag: str = "", most: int = MOST_BYTES
+    ) -> bytes:
         """Return an object's bytes, or its bytes `start` to `stop` (exclusive).
 
         Args:
             url: object to read.
             start, stop: byte range.
             etag: expected etag; `""` accepts any. The check costs no request on local, S3 and http stores.
+            most: greatest number of bytes of a whole object, also where its server declares another size, or none.
 
         Raises:
+            TooManyBytes, TooSlow: the object has more bytes, or came too slowly.
             FileNotFoundError: there is no such object, and no etag was given.
+            NotAFile: it is a local device, pipe or socket, and no etag was given.
             InputChanged: the object has another etag, or is gone.
         """
         if start is not None and start == stop:  # HTTP has no empty range
             return b""
 
         def attempt() -> bytes:
-            data, found = self._get(url, start, stop)
+            data, found = self._get(url, start, stop, most)
             if etag and (self._etag(url) if found is None else found) not in (etag, ""):
                 raise input_changed(shown(url), "has changed")
             if start is not None and stop is not None and len(data) > stop - start:
@@ -117,20 +103,26 @@ class Store:
             if etag:
                 raise input_changed(shown(url), "has vanished") from None
             raise
+        except NotAFile:
+            if etag:
+                raise input_changed(shown(url), "has changed") from None
+            raise
 
-    def _get(self, url: str, start: int | None, stop: int | None) -> tuple[bytes, str | None]:
+    def _get(self, url: str, start: int | None, stop: int | None, most: int) -> tuple[bytes, str | None]:
+        bounds = Bounds(url, most, self._seconds or READ_SECONDS, self._requests.note_progress)
         if url.startswith("file://"):
-            return read_local(Path(url.removeprefix("file://")), start, stop)
-        return get(*self._open(url), start, stop)
+            self._check(url)
+            return read_local(Path(url.removeprefix("file://")), start, stop, bounds)
+        return get(*self._open(url), start, stop, bounds)
 
     def _etag(self, url: str) -> str:
         entry = self.info(url)
         return entry.etag if entry else ""
 
-    def read_if_exists(self, url: str, etag: str = "") -> bytes | None:
-        """Return an object's bytes, or None if there is no object. For `etag` see `read`."""
+    def read_if_exists(self, url: str, etag: str = "", most: int = MOST_BYTES) -> bytes | None:
+        """Return an object's bytes, or None if there is no object. For `etag` and `most` see `read`."""
         try:
-            return self.read(url, etag=etag)
+            return self.read(url, etag=etag, most=most)
         except FileNotFoundError:
             return None
 
@@ -155,7 +147,8 @@ class Store:
             FileNotFoundError: there is no such object.
         """
         if url.startswith("file://") and not etag:
-            return self._requests.send("open", url, lambda: Path(url.removeprefix("file://")).open("rb"))
+            self._check(url)
+            return self._requests.send("open", url, lambda: open_local(Path(url.removeprefix("file://"))))
         if size is None:
             entry = self.info(url)
             if entry is None:
@@ -220,7 +213,7 @@ class Store:
                 except (OSError, NotImplementedError) as error:
                     if not is_unsupported(error):
                         raise
-                    log.warning("%s: no conditional writes in this store: wrote without one", redact_url(url))
+                    log.warning("%s: no conditional writes in this store: wrote without one", shown(url))
                     put(filesystem, path, data)
             except CorruptUpload:
                 corrupt = True
@@ -234,7 +227,7 @@ class Store:
         try:
             return self._requests.send("write", url, attempt)
         except FileNotFoundError as error:
-            raise StoreError(f"could not write {redact_url(url)}: its folder cannot be created") from error
+            raise StoreError(f"could not write {shown(url)}: its folder cannot be created") from error
 
     def delete(self, url: str) -> None:
         """Delete an object; do nothing if there is none."""
@@ -248,6 +241,9 @@ class Store:
 
     def info(self, url: str) -> Entry | None:
         """Return size and etag of an object; None if there is none, or a folder."""
+        if url.startswith("file://"):
+            self._check(url)
+            return self._requests.send("look up", url, lambda: entry_of_local(url))
         found = self._look_up(url)
         return None if found is None or found["type"] == "directory" else entry_of(url, found)
 
@@ -274,11 +270,12 @@ class Store:
         return (self._look_up(url) or {}).get("type") == "directory"
 
     def _list(self, prefix: str, recursive: bool) -> list[Entry]:
-        return list_entries(prefix, recursive, self._options, self._requests)
+        self._check(prefix)
+        return list_entries(prefix, recursive, self._options, self._requests, self._limit)
 
-    def list_folder(self, prefix: str) -> list[Entry]:
-        """Return the objects directly in `prefix`, sorted by URL; empty if there are none."""
-        return [entry for entry in self._list(prefix, recursive=False) if not entry.irregular]
+    def list_folder(self, prefix: str, *, irregular: bool = False) -> list[Entry]:
+        """Return the objects directly in `prefix`, sorted by URL, if there are any; for `irregular` see `list`."""
+        return [entry for entry in self._list(prefix, recursive=False) if irregular or not entry.irregular]
 
     def list(self, prefix: str, *, irregular: bool = False) -> list[Entry]:
         """Return every object below `prefix`, recursively, sorted by URL; empty if there are none.

@@ -12,15 +12,17 @@ from segment.errors import BadReference, SegmentError, UsageError
 from segment.images.magic import image_format
 from segment.inputs.findings import Findings
 from segment.inputs.lookup import in_threads
+from segment.inputs.parquet.bounded_reads import BoundedFile, read_batches
 from segment.inputs.parquet.cells import Cell, readable_cells
 from segment.inputs.parquet.columns import Columns
 from segment.inputs.parquet.content import content_of, embedded, is_label_format
 from segment.inputs.parquet.read_errors import PARQUET_DAMAGE, one_line, refuse_trouble
 from segment.inputs.parquet.unread_columns import unread_columns
-from segment.inputs.references import resolve_reference
+from segment.inputs.references import absolute_url, resolve_reference
 from segment.job import NO_LABELS
 from segment.store.client import Entry, Store
-from segment.store.names import listed, shown
+from segment.store.names import count, examples, listed, shown
+from segment.store.scope import OUTSIDE, NotAllowed, Scope, advice
 from segment.store.urls import parent_url
 
 _ROWS = 64  # sampled rows of a row group
@@ -45,19 +47,22 @@ def check_columns(entry: Entry, columns: Columns, store: Store, findings: Findin
         UsageError: a detected column holds no images; or a column cannot be read.
     """
     with store.open(entry.url, _BLOCK, entry.size) as file:
-        opened = pq.ParquetFile(file)
+        bounded = BoundedFile(file, _MOST_LOCAL)
+        opened = pq.ParquetFile(bounded)
         others = [cell for cell in readable_cells(opened.schema_arrow) if not {*cell.fields} & {*columns.names}]
         fields = [name for cell in others for name in cell.fields]
-        rows = next(_samples(opened, fields, entry.url), None) if others else None
+        rows = next(_samples(opened, bounded, fields, entry.url), None) if others else None
         for what, cell in (("image", columns.image), ("label", columns.label)):
-            if cell and (found := _contradiction(opened, cell, what, entry, store, findings)):
+            if cell and (found := _contradiction(opened, bounded, cell, what, entry, store, findings)):
                 if what in columns.guessed:
                     raise UsageError(_wrong_guess(entry, cell, what, found, columns, others, rows))
                 findings.warnings.append(f"{shown(entry.url)}: the {what} column '{shown(str(cell))}': {found}")
         findings.warnings += [line + which for line in unread_columns(opened.schema_arrow, columns, others, rows)]
 
 
-def _samples(opened: pq.ParquetFile, fields: list[str], url: str, *, needed: bool = False) -> Iterator[pa.Table]:
+def _samples(
+    opened: pq.ParquetFile, file: BoundedFile, fields: list[str], url: str, *, needed: bool = False
+) -> Iterator[pa.Table]:
     """Yield some rows of the first, the last and a middle row group, except damaged ones and ones too large to read.
 
     Raises:
@@ -71,10 +76,12 @@ def _samples(opened: pq.ParquetFile, fields: list[str], url: str, *, needed: boo
         if metadata.row_group(group).total_byte_size > most:
             continue
         try:
-            batch = next(opened.iter_batches(_ROWS, row_groups=[group], columns=fields, use_threads=False))
+            batch = next(read_batches(opened, file, group, fields, _ROWS), None)
         except PARQUET_DAMAGE as error:  # it is reported when the row group is read
             refuse_trouble(error, url)
             unsupported = one_line(error) if isinstance(error, pa.ArrowNotImplementedError) else ""
+            continue
+        if batch is None:  # damaged: it has rows, says the footer
             continue
         read += 1
         yield pa.Table.from_batches([batch])
@@ -84,7 +91,7 @@ def _samples(opened: pq.ParquetFile, fields: list[str], url: str, *, needed: boo
 
 
 def _contradiction(
-    opened: pq.ParquetFile, cell: Cell, what: str, entry: Entry, store: Store, findings: Findings
+    opened: pq.ParquetFile, file: BoundedFile, cell: Cell, what: str, entry: Entry, store: Store, findings: Findings
 ) -> str:
     """Return what a column holds instead of images; `""` if a sampled row is an image, or all are null.
 
@@ -94,7 +101,7 @@ def _contradiction(
     contents: Counter[str] = Counter()
     paths: list[str] = []
     sampled_rows = 0
-    for rows in _samples(opened, cell.fields, entry.url, needed=True):
+    for rows in _samples(opened, file, cell.fields, entry.url, needed=True):
         sampled_rows += len(rows)
         data = [value for value in cell.encoded(rows) if value]
         if any(known(value) for value in data):
@@ -109,7 +116,7 @@ def _contradiction(
     if kind := next((found for path in paths if (found := embedded(path))), ""):
         raise UsageError(_encoded_text(entry, cell, what, kind))
     if paths:
-        return _missing(list(dict.fromkeys(paths)), entry.url, store)
+        return _unreadable(list(dict.fromkeys(paths)), what, entry.url, store, findings)
     if what == "label" and sampled_rows:
         rows_text = "the one sampled row" if sampled_rows == 1 else f"the {sampled_rows} sampled rows"
         findings.warnings.append(f"{shown(entry.url)}: the label column '{shown(str(cell))}' is empty in {rows_text}")
@@ -147,13 +154,33 @@ def _encoded_text(entry: Entry, cell: Cell, what: str, kind: str) -> str:
     )
 
 
-def _missing(paths: list[str], table: str, store: Store) -> str:
+def _unreadable(paths: list[str], what: str, table: str, store: Store, findings: Findings) -> str:
+    """Return what is wrong if none of the sampled paths names a file that may be read; warn of some that do not."""
+    scope, outside = store.scope or Scope(), dict[str, str]()
+    for path in paths:
+        try:
+            resolve_reference(path, parent_url(table), scope)
+        except NotAllowed:
+            outside[path] = absolute_url(path, parent_url(table))
+        except BadReference:
+            continue
+    urls = list(outside.values())
+    if outside:
+        found = f"{OUTSIDE}, {examples(urls)}; {advice(urls)}"
+        if len(outside) == len(paths):
+            return f"{'the sampled path names' if len(paths) == 1 else 'the sampled paths name'} what is {found}"
+        sampled = f"{len(outside)} of {count(len(paths), f'sampled {what}')}"
+        findings.warnings.append(f"{shown(table)}: {sampled} will be error rows, as what they name is {found}")
+    return _missing([path for path in paths if path not in outside], table, scope, store)
+
+
+def _missing(paths: list[str], table: str, scope: Scope, store: Store) -> str:
     """Return the message if none of some paths names a file; `""` if one does, or the store does not answer."""
     some = paths[:: max(1, len(paths) // _PATHS)][:_PATHS]
 
     def is_missing(path: str) -> bool:
         try:
-            return not store.exists(resolve_reference(path, parent_url(table)))
+            return not store.inputs.exists(resolve_reference(path, parent_url(table), scope))
         except BadReference:
             return True
         except SegmentError:
@@ -163,7 +190,7 @@ def _missing(paths: list[str], table: str, store: Store) -> str:
         return ""
     sampled = "the one sampled path names" if len(some) == 1 else f"the {len(some)} sampled paths name"
     try:
-        first = shown(resolve_reference(some[0], parent_url(table)))
+        first = shown(resolve_reference(some[0], parent_url(table), scope))
     except BadReference as error:
         first = str(error)
     return f"{sampled} no file, such as {first} (a path is relative to the Parquet file)"
