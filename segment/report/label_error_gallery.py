@@ -84,7 +84,7 @@ def label_error_gallery(
 def _drawn(ledger: Ledger, task: Task, found: Sequence[tuple[LikelyError, Row]]) -> list[OutlinedRegion | None]:
     """Draw the first regions whose images look different; of few images the first regions."""
     has_room = len({(error.shard, error.id) for error, _ in found}) <= _REGIONS
-    diverse = Diversity(
+    diverse: Diversity[tuple[LikelyError, Row], ImageView] = Diversity(
         lambda one: read_view(ledger, one[1], task), None if has_room else lambda view: look_of(view, task.card.classes)
     )
     return diverse.choose([[one] for one in found], _REGIONS, lambda one, view: _outlined(view, task, one[0]))
