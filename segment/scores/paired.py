@@ -114,8 +114,9 @@ class PairSums:
         some = None if draws is None else draws[images]
         for side, counts in zip(self._sides, (a, b), strict=True):
             side.add(counts.take(images), units[images], some, np.full(len(images), True))
-        for sums, held, protocol in zip(self._boundaries, boundaries, self._protocols, strict=True):
-            sums.add(held.take(images).regrouped(protocol.grouping), units[images], some)
+        if self._boundaries:
+            for sums, held, protocol in zip(self._boundaries, boundaries, self._protocols, strict=True):
+                sums.add(held.take(images).regrouped(protocol.grouping), units[images], some)
 
     def result(self) -> PairedScores | None:
         """Return the scores of both, and the change between them; None if no image is labelled in both."""
