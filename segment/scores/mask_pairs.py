@@ -79,8 +79,14 @@ class PairsRead:
             self.resized + other.resized,
             self.elsewhere + other.elsewhere,
             self.example or other.example,
-            {name: self.meta.get(name, 0) + other.meta.get(name, 0) for name in {**self.meta, **other.meta}},
+            _added(self.meta, other.meta),
         )
+
+
+def _added(
+    some: Mapping[str, NDArray[np.int64]], others: Mapping[str, NDArray[np.int64]]
+) -> dict[str, NDArray[np.int64]]:
+    return {**some, **{name: some[name] + counts if name in some else counts for name, counts in others.items()}}
 
 
 @dataclass(frozen=True, eq=False)
