@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 from typing import NoReturn
 
-from segment.cli import main
+from segment.cli.main import STOPPING, main
 from segment.cli.streams import say, streams
 from segment.process.hidden_modules import hide_pandas
+from segment.process.last_resort import end_after_signal
+
+_STOP_SECONDS = 25.0  # for a command to end by itself after a signal; orchestrators kill after 30
 
 
 def run() -> NoReturn:
@@ -17,6 +20,7 @@ def run() -> NoReturn:
     """
     hide_pandas()
     streams.guard()
+    end_after_signal(STOPPING, _STOP_SECONDS)
     code: object = 0
     try:
         main()

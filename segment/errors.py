@@ -7,7 +7,10 @@ and the run continues.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+
+_SUGGESTED = 3  # names at most
 
 
 class SegmentError(Exception):
@@ -39,6 +42,20 @@ class StoreError(SegmentError):
     """
 
     object_specific = False
+
+
+class OverLimit(StoreError):
+    """A read was given up: it is of one object, whose server may be a stranger's, and no trouble of the store."""
+
+    object_specific = True
+
+
+class TooManyBytes(OverLimit):
+    """An object has more bytes than the read may hold."""
+
+
+class TooSlow(OverLimit):
+    """The bytes of an object come, and so slowly that the read takes longer than it may."""
 
 
 class StoreRefused(StoreError):
@@ -87,6 +104,8 @@ SAMPLE_ERRORS = {
     "band_type": "the numbers of the image's bands are not those that the card reads: unsigned 8 bits, or 16 bits with "
     "input.band_range",
     "too_many_bytes": "the image is larger than --max-image-bytes allows",
+    "too_slow": "the image did not come in full within the stall time (--stall-timeout): its server is too slow",
+    "too_much_work": "the image takes far more work to decode than its size and pixels explain",
     "missing": "the image is listed but does not exist",
     "unreachable": "the image is listed but cannot be had: no permission, an unknown host, or a redirect "
     "that leads nowhere",
@@ -96,6 +115,8 @@ SAMPLE_ERRORS = {
     "label_unreachable": "the label is listed but cannot be had: no permission, an unknown host, or a redirect "
     "that leads nowhere",
     "label_bad_reference": "the label cell is no valid path or URL",
+    "label_too_slow": "the label did not come in full within the stall time (--stall-timeout): its server is too slow",
+    "label_too_much_work": "the label takes far more work to decode than its size and pixels explain",
     "label_empty": "the label has no bytes",
     "label_undecodable": "the label is damaged or no image",
     "label_lossy": "the label was compressed with loss, so that its pixels are not those that were drawn: use labels "
@@ -140,6 +161,21 @@ def sample_error_text(code: str, detail: str = "") -> str:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return `" Did you mean 'x'?"` for the known word most similar to `word`, or an empty string."""
-    matches = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f" Did you mean '{matches[0]}'?" if matches else ""
+    """Return `" Did you mean 'x'?"` for the known words that hold `word`, else the most similar one; else `""`.
+
+    >>> did_you_mean("unet", ["icnet-camvid", "unet-camvid"]), did_you_mean("colour", ["name"])
+    (" Did you mean 'unet-camvid'?", '')
+    """
+    found = _nearest(word, sorted(set(known)))
+    quoted = [f"'{one}'" for one in found]
+    return f" Did you mean {', '.join(quoted[:-1])}{' or ' * bool(quoted[:-1])}{quoted[-1]}?" if quoted else ""
+
+
+def _nearest(word: str, known: list[str]) -> list[str]:
+    holding = [one for one in known if len(word) > 2 and word.lower() in one.lower()]
+    if holding:
+        return sorted(holding, key=len)[:_SUGGESTED]
+    if whole := difflib.get_close_matches(word, known, n=1, cutoff=0.5):
+        return whole
+    pieces = {piece: one for one in reversed(known) for piece in re.split(r"[-_./ ]", one.lower()) if len(piece) > 2}
+    return [pieces[piece] for piece in difflib.get_close_matches(word.lower(), pieces, n=1, cutoff=0.75)]

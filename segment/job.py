@@ -7,7 +7,6 @@ Each class is a panel of `--help`, with its docstring as the title. Imports stay
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import string
@@ -21,7 +20,8 @@ from pydantic_core import PydanticCustomError
 from segment.errors import UsageError
 from segment.models.extra_options import BoundaryOptions, ExtraOptions, KeepOptions, RuntimeOptions, SpeedOptions
 from segment.models.validation import validation_message
-from segment.store.names import SIZE, size_in_bytes
+from segment.store.foreign_text import in_toml
+from segment.store.names import SIZE, shown, size_in_bytes
 from segment.store.urls import to_url, unsigned
 
 if TYPE_CHECKING:
@@ -98,9 +98,13 @@ class InputOptions(KeepOptions):
     part_bytes: Positive = Field(
         256 * _MIB, description="Largest total of encoded bytes (images and labels) in a part of several images."
     )
-    max_image_bytes: Positive = Field(256 * _MIB, description="Encoded images of more bytes are error rows.")
+    max_image_bytes: Positive = Field(
+        256 * _MIB, description="Encoded images of more bytes are error rows, and no more bytes of one are read."
+    )
     max_row_group_bytes: Positive = Field(
-        1024 * _MIB, description="Parquet: refuse files with row groups of more bytes, in the columns that are read."
+        1024 * _MIB,
+        description="Parquet: refuse files with row groups of more bytes, in the columns that are read. Those that "
+        "unpack to more, of which their footer does not tell, are error rows.",
     )
 
     @staticmethod
@@ -163,8 +167,8 @@ class Settings(InputOptions, ExtraOptions, BoundaryOptions, SpeedOptions):
     stall_timeout: float | None = Field(
         None,
         gt=0,
-        description="Seconds without progress (an image, a tile, a request) before a worker is replaced. By default "
-        "derived from the measured time of parts.",
+        description="Seconds without progress (an image, a tile, a request) before a worker is replaced; one read may "
+        "take as long in all. By default derived from the measured time of parts; a read may take 300 seconds.",
     )
     worker_memory: Bytes | Size | None = Field(
         None,
@@ -206,6 +210,9 @@ class Job(RuntimeOptions, Settings):
     )
     price_per_hour: float | None = Field(
         None, gt=0, description="Price of all machines together per hour, for the cost per 1,000 images."
+    )
+    currency: Annotated[str, Field(pattern=r"^\S{1,8}$", description="a code or sign such as EUR")] | None = Field(
+        None, description="Currency of `price_per_hour`, such as EUR; it is shown, nothing is converted."
     )
     storage_options: dict[str, Any] = Field(
         {},
@@ -281,15 +288,16 @@ def read_job_file(reference: str, store: Store | None = None) -> dict[str, Any]:
     Raises:
         UsageError: the file does not exist or is not TOML.
     """
+    from segment.store.bounds import MOST_TOML
     from segment.store.client import Store
 
-    data = (store or Store()).read_if_exists(to_url(reference))
+    data = (store or Store()).read_if_exists(to_url(reference), most=MOST_TOML)
     if data is None:
-        raise UsageError(f"no job file at {reference}")
+        raise UsageError(f"no job file at {shown(reference)}: `segment run --print-job` prints one")
     try:
         return tomllib.loads(data.decode("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{reference} is not TOML: {error}") from None
+        raise UsageError(f"{shown(reference)} is not TOML: {error}") from None
 
 
 def job_record(job: Job, *, defaults: bool = True) -> dict[str, Any]:
@@ -302,11 +310,7 @@ def job_to_toml(job: Job) -> str:
     """Return a job as the text of a TOML job file: the values that differ from the defaults, see `job_record`."""
     values = job_record(job, defaults=False)
     tables = {name: value for name, value in values.items() if isinstance(value, dict)}
-    lines = [f"{name} = {_toml(value)}" for name, value in values.items() if name not in tables]
+    lines = [f"{name} = {in_toml(value)}" for name, value in values.items() if name not in tables]
     for name, entries in tables.items():
-        lines += ["", f"[{name}]", *(f"{_toml(key)} = {_toml(value)}" for key, value in entries.items())]
+        lines += ["", f"[{name}]", *(f"{in_toml(key)} = {in_toml(value)}" for key, value in entries.items())]
     return "\n".join(lines) + "\n"
-
-
-def _toml(value: str | float) -> str:
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # TOML forbids what JSON does not

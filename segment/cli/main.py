@@ -5,19 +5,19 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable
-
-import typer
 
 from segment.cli.app import Stopped, app
 from segment.cli.streams import say
+from segment.cli.usage import BadCommandLine, usage_message
 
 # each import adds its commands, in the order of `--help`
 from segment.cli import run, plan, check, look, score, compare, label_errors, pictures, models, drafts  # noqa: F401 # isort: skip
 from segment.cli import quantize, schema, demo  # noqa: F401 # isort: skip
 
 
-_STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def _stop(number: int, frame: object) -> None:
@@ -28,7 +28,7 @@ def _stop(number: int, frame: object) -> None:
 
 def _handle(handler: Callable[[int, object], object]) -> None:
     """Install a handler for every signal that stops a run, except an ignored SIGHUP: `nohup` ignores it on purpose."""
-    for number in _STOPPING:
+    for number in STOPPING:
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, handler)
 
@@ -39,11 +39,18 @@ def main() -> None:
 
     _handle(_stop)
     try:
-        app()
+        code = app(prog_name="segment", standalone_mode=False)
+    except BadCommandLine as error:
+        if words := usage_message(error):
+            say(f"error: {words}", err=True, is_failure=True)
+        sys.exit(2)
     except SegmentError as error:
-        text = f"error: {error}"
-        say(typer.style(text, fg=typer.colors.RED) if sys.stderr.isatty() else text, err=True)
+        say(f"error: {error}", err=True, is_failure=True)
         sys.exit(error.exit_code)
+    except Exception:  # Python's own hook would print it with whatever text from outside it holds
+        say(f"{traceback.format_exc()}error: a fault of segment itself: please report it with these lines", err=True)
+        sys.exit(1)
     except Stopped as stopped:
         say(str(stopped), err=True)
         sys.exit(stopped.exit_code)
+    sys.exit(code if isinstance(code, int) else 0)  # a number is that of `typer.Exit`

@@ -14,7 +14,7 @@ import typer
 
 from segment.cli.app import Stopped, app
 from segment.cli.options import job_of, takes_job
-from segment.cli.streams import say, streams
+from segment.cli.streams import put, say, streams
 
 if TYPE_CHECKING:
     from segment.progress import Progress
@@ -54,9 +54,11 @@ def run(
     from segment.errors import SegmentError
     from segment.job import job_to_toml
     from segment.output.ledger import Ledger
+    from segment.output.speed import Price
     from segment.progress import console_progress
     from segment.progress.lines import json_line
-    from segment.report.console import print_report, print_speed
+    from segment.report.console import page_of, print_report
+    from segment.report.speed_lines import print_speed
     from segment.runs.driver import run as run_job
     from segment.store.client import Store
 
@@ -69,16 +71,17 @@ def run(
             report = run_job(job, progress, retry_errors=retry_errors, update=update, verify=verify)
             streams.work_is_done()
     if print_job:
-        say(job_to_toml(job), end="")
+        put(job_to_toml(job), end="")
         return
     if quiet:
         return
     if log_format is LogFormat.json:
-        say(json_line("report", **report.summary()))
+        put(json_line("report", **report.summary()))
         return
-    print_report(report)
+    ledger = Ledger(Store(job.storage_options), report.output)
+    print_report(report, page=page_of(ledger))
     try:
-        print_speed(Ledger(Store(job.storage_options), report.output), job.price_per_hour)
+        print_speed(ledger, Price.of(job.model_dump()))
     except SegmentError as error:  # the run is complete
         say(f"warning: the speed of the run is unknown: {error}", err=True)
 

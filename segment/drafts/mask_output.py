@@ -172,6 +172,8 @@ def _pair(plane: Dims) -> Size:
 
 
 def _refuse_outputs(outputs: Sequence[OutputFacts], size: Size) -> None:
+    if not outputs:
+        raise refusal("it has no output: a wrong or damaged file")
     listed = ", ".join(str(output.port) for output in outputs)
     if any(output.port.dims is None or None in output.port.dims[1:] for output in outputs):
         raise refusal(

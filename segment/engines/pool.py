@@ -12,15 +12,15 @@ import logging
 import pickle
 import queue
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Generator, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from segment.engines import Isolation
-from segment.engines.suspect import Suspect
+from segment.engines.suspect import RowGroup, Suspect, row_group_of
 from segment.engines.worker_process import NEXT, Heartbeat, ProcessExit, Setup, WorkerProcess
-from segment.errors import SegmentError, StoreError
+from segment.errors import ModelError, SegmentError, StoreError
 from segment.inputs.discover import Part
 from segment.output.results import PartResult
 from segment.pipeline.stall import StallTimeout
@@ -31,6 +31,9 @@ from segment.store.names import count
 log = logging.getLogger("segment.engines.pool")
 
 _MAX_DEATHS = 3  # of processes in a row without a result: more are no accident
+_MAX_LOADS = 2  # that take too long, while none has succeeded: one may be an accident, such as a frozen process
+# Of processes that had parts of one row group; alone with its part, one may have died of an image.
+_MAX_GROUP_DEATHS = {"none": 1, "part": 2}
 _POLL_SECONDS = 0.2  # between two checks for stuck processes
 
 
@@ -44,7 +47,7 @@ class _Member:
         is_loading: it has not asked for work yet.
         is_dismissed: it was told that there is no more work.
         requests: number of requests for work that are not answered yet.
-        parts: number of parts that it was given and has not finished.
+        parts: the parts that it was given and has not finished.
         suspect: the part that it runs image by image.
         steps: number of steps done, as of its last heartbeat.
         idle_seconds: time since its last step, not counting time in which the pool itself stood still.
@@ -55,7 +58,7 @@ class _Member:
     is_loading: bool = True
     is_dismissed: bool = False
     requests: int = 0
-    parts: int = 0
+    parts: list[Part] = field(default_factory=list)
     suspect: Suspect | None = None
     steps: int = -1
     idle_seconds: float = 0.0
@@ -80,9 +83,20 @@ class Pool:
             `part`: one part at a time. `image`: one image at a time, and one that kills two processes becomes an error
             row.
         spares: processes that are already started; the pool closes them.
+        unreadable: row groups that killed whoever read them, and how; the pool adds to them.
+
+    The other parts of a row group at which processes died are left for the next round, and in the last round a row
+    group that kills by being read is error rows: it costs some processes in all, and not some for each of its parts.
     """
 
-    def __init__(self, setup: Setup, size: int, isolation: Isolation, spares: Iterable[WorkerProcess] = ()) -> None:
+    def __init__(
+        self,
+        setup: Setup,
+        size: int,
+        isolation: Isolation,
+        spares: Iterable[WorkerProcess] = (),
+        unreadable: dict[RowGroup, ProcessExit] | None = None,
+    ) -> None:
         self._task = setup.task
         self._setup = pickle.dumps(setup)  # once for all processes
         self._size = size
@@ -96,6 +110,10 @@ class Pool:
         self._members: list[_Member] = []
         self._returned: deque[Part | Suspect] = deque()
         self._spares = list(spares)
+        self._unreadable = {} if unreadable is None else unreadable
+        self._died: Counter[RowGroup | None] = Counter()  # processes, by the row groups that they had
+        self._condemned: list[Suspect] = []
+        self._loads_given_up, self._has_loaded = 0, False
         self._polled_at = time.monotonic()
 
     def run(self, parts: Iterable[Part]) -> Generator[PartResult]:
@@ -109,9 +127,12 @@ class Pool:
             for _ in range(self._size):
                 yield from self._start(_MAX_DEATHS)
             self._close_spares()
-            while self._members:
-                yield from self._receive()
-                yield from self._replace_stuck()
+            while self._members or self._condemned:
+                while self._condemned:
+                    yield self._condemned.pop().commit(self._task)
+                if self._members:
+                    yield from self._receive()
+                    yield from self._replace_stuck()
         finally:
             self._close_spares()
             for member in self._members:
@@ -124,8 +145,17 @@ class Pool:
     def _next_work(self) -> Part | Suspect | None:
         if self._returned:
             return self._returned.popleft()
-        part = next(self._parts, None)
-        return Suspect(part) if part and self._isolation == "image" else part
+        for part in self._parts:
+            group = row_group_of(part)
+            if self._isolation != "image" and self._died[group] < _MAX_GROUP_DEATHS[self._isolation]:
+                return part
+            if self._isolation == "image":
+                suspect = Suspect(part)
+                if group not in self._unreadable:
+                    return suspect
+                suspect.condemn(self._unreadable[group])
+                self._condemned.append(suspect)
+        return None
 
     def _has_work(self) -> bool:
         if not self._returned and (work := self._next_work()) is not None:
@@ -141,7 +171,7 @@ class Pool:
                 member.is_dismissed = True
                 member.process.send(None)
                 continue
-            member.parts += 1
+            member.parts.append(work.part if isinstance(work, Suspect) else work)
             if isinstance(work, Suspect):
                 member.suspect = work
                 member.process.send(work.begin())
@@ -168,7 +198,7 @@ class Pool:
             return
         member.note_progress(message)
         if message == NEXT:
-            member.is_loading = False
+            member.is_loading, self._has_loaded = False, True
             member.requests += 1
         elif isinstance(message, PartResult):
             yield self._finish(member, message)
@@ -180,7 +210,7 @@ class Pool:
 
     def _finish(self, member: _Member, result: PartResult) -> PartResult:
         member.tries, member.suspect = _MAX_DEATHS, None
-        member.parts -= 1
+        member.parts = [part for part in member.parts if part.id != result.part]
         if self._isolation != "image":  # whose results have no times
             self._stall_timeout.learn(result)
         return result
@@ -197,8 +227,22 @@ class Pool:
             limit = timeout.loading_seconds if member.is_loading else timeout.seconds
             if member.idle_seconds > limit:
                 member.process.kill()
+                self._count_load(member, limit)
                 message = f"a worker process did nothing for {limit:.0f} s and was killed"
                 yield from self._replace(member, ProcessExit(message))
+
+    def _count_load(self, member: _Member, limit: float) -> None:
+        """Give up a model that takes too long to load.
+
+        Raises:
+            ModelError: it did so in several processes, and no other has loaded it.
+        """
+        self._loads_given_up += member.is_loading
+        if member.is_loading and not self._has_loaded and self._loads_given_up == _MAX_LOADS:
+            raise ModelError(
+                f"the model was not loaded within {limit:.0f} s, in {_MAX_LOADS} processes: its graph may be made of "
+                "very many nodes, or the machine be too slow for it. --stall-timeout allows more seconds"
+            )
 
     def _handle_exit(self, member: _Member) -> Iterator[PartResult]:
         if member.is_dismissed and not member.parts:
@@ -209,8 +253,12 @@ class Pool:
     def _replace(self, member: _Member, end: ProcessExit) -> Iterator[PartResult]:
         """Remove a process that died, and start another one."""
         self._remove(member)
+        groups = {group for part in member.parts if (group := row_group_of(part))}
+        self._died.update(groups)
         if member.suspect:
             member.suspect.blame(end)
+            if member.suspect.is_unreadable:
+                self._unreadable |= dict.fromkeys(groups, end)
             if member.suspect.is_done:
                 yield member.suspect.commit(self._task)
             else:

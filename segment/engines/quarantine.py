@@ -5,11 +5,15 @@ from __future__ import annotations
 from contextlib import closing
 
 from segment.engines.pool import Pool
-from segment.engines.worker_process import Setup
+from segment.engines.suspect import RowGroup
+from segment.engines.worker_process import ProcessExit, Setup
 from segment.inputs.discover import Part
 from segment.models.weights import Weights
 from segment.output.results import PartResult
 from segment.pipeline.stages import Task
+
+# By fingerprint of a run: row groups that killed whoever read them, as far as this process knows.
+_unreadable: dict[str, dict[RowGroup, ProcessExit]] = {}
 
 
 def quarantine(part: Part, task: Task, weights: Weights) -> PartResult:
@@ -17,5 +21,6 @@ def quarantine(part: Part, task: Task, weights: Weights) -> PartResult:
 
     If the processes cannot load the model, the part fails, and no image is blamed.
     """
-    with closing(Pool(Setup(task, weights, by_image=True), 1, "image").run([part])) as results:
+    known = _unreadable.setdefault(task.fingerprint, {})
+    with closing(Pool(Setup(task, weights, by_image=True), 1, "image", unreadable=known).run([part])) as results:
         return next(results)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 from segment.engines.worker_process import ProcessExit
 from segment.errors import sample_error_text
@@ -15,6 +16,12 @@ from segment.store.names import row_id
 
 _MAX_DEATHS = 2  # at an image, or while the part is read: one may be an accident
 _READING = -1  # the position that stands for reading the part
+RowGroup = tuple[str, int]  # URL and number of a row group of a Parquet file
+
+
+def row_group_of(part: Part) -> RowGroup | None:
+    """Return the row group that a part is of, and that is read as a whole; None for other formats."""
+    return (part.url, part.row_group) if part.format == "parquet" else None
 
 
 class Suspect:
@@ -50,12 +57,29 @@ class Suspect:
         """Count the death of the process against the image at which it died."""
         at = self._left()[0] if self._is_read else _READING
         self._deaths[at] += 1
-        if self._deaths[at] == _MAX_DEATHS:
-            self._images = self._images or self._named()
-            code = "out_of_memory" if end.is_over_budget else "killed_worker"
-            for position in self._left() if at == _READING else [at]:
-                row = ImageRow(*self._images[position], None, sample_error_text(code), None, None, None, None)
-                self._rows[position] = row
+        if self._deaths[at] < _MAX_DEATHS:
+            return
+        if at == _READING:
+            self.condemn(end)
+        else:
+            self._condemn_each([at], end)
+
+    def condemn(self, end: ProcessExit) -> None:
+        """Let every image without a row be an error row: two processes died while they read the part, or its like."""
+        self._images = self._images or self._named()
+        self._condemn_each(self._left(), end)
+
+    def _condemn_each(self, positions: Sequence[int], end: ProcessExit) -> None:
+        assert self._images is not None
+        code = "out_of_memory" if end.is_over_budget else "killed_worker"
+        for position in positions:
+            row = ImageRow(*self._images[position], None, sample_error_text(code), None, None, None, None)
+            self._rows[position] = row
+
+    @property
+    def is_unreadable(self) -> bool:
+        """Two processes died while they read the part."""
+        return self._deaths[_READING] == _MAX_DEATHS
 
     @property
     def is_done(self) -> bool:

@@ -58,7 +58,7 @@ def _load(setup: Setup) -> tuple[list[Worker], Any]:
     budget = task.settings.worker_bytes
     guard_process(budget and budget * streams, setup.share)
     first = load_worker(task, setup.weights, threads=setup.threads, streams=streams)
-    workers = [first, *(Worker(task, first.session) for _ in range(streams - 1))]
+    workers = [first, *(Worker(task, first.session, first.precision) for _ in range(streams - 1))]
     return workers, _by_image if setup.by_image else _by_part
 
 
@@ -117,7 +117,7 @@ class ParentConnection:
         """Send heartbeats until the parent is gone; then end the process."""
         with suppress(OSError):
             while True:
-                steps = sum(worker.steps_done for worker in workers) + workers[0].task.store.calls
+                steps = sum(worker.steps_done for worker in workers) + workers[0].task.store.steps
                 self.send(Heartbeat(steps, inflight.oldest_request(), sum(worker.begun for worker in workers)))
                 time.sleep(_HEARTBEAT_SECONDS)
         for worker in workers:

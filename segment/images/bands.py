@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,11 @@ from numpy.typing import NDArray
 from segment.errors import SampleError
 from segment.images import headers
 from segment.images.codec import Fit, Picture, decode_picture
+from segment.images.excess import check_structure
 from segment.images.magic import image_format
 from segment.images.tiff_raster import RGB, PixelReader
 from segment.images.tiff_segments import TiffSegments
-from segment.images.tiff_tags import TiffPage
+from segment.images.tiff_tags import MOST_PAGES, TiffPage
 from segment.models.card_input import Input
 
 _MOST_VALUES = 16  # times the pixels that are allowed: bands that are decoded to read a few of them
@@ -104,6 +106,7 @@ def _as_bytes(pixels: NDArray[Any], spec: Input) -> NDArray[np.uint8]:
 def _decode_tiff(data: bytes, spec: Input, max_pixels: int) -> Picture:
     import tifffile
 
+    check_structure(data)
     try:
         with tifffile.TiffFile(io.BytesIO(data)) as file:
             page = file.pages.first
@@ -111,7 +114,8 @@ def _decode_tiff(data: bytes, spec: Input, max_pixels: int) -> Picture:
             _check_content(page, len(data))
             pixels = page.asarray()
             orientation = page.tags.get(_ORIENTATION)
-            frames = sum(not int(getattr(page, "subfiletype", 0)) & _SECONDARY for page in file.pages)
+            pages = islice(file.pages, MOST_PAGES)
+            frames = sum(not int(getattr(page, "subfiletype", 0)) & _SECONDARY for page in pages)
     except (SampleError, MemoryError):
         raise
     except Exception as error:  # tifffile and its codecs raise many types

@@ -16,6 +16,7 @@ from PIL import Image
 from segment.errors import SampleError
 from segment.images import headers
 from segment.images.decoder_stderr import DecoderMessages, capture_decoder_stderr
+from segment.images.excess import check_work
 from segment.images.magic import image_format
 from segment.images.tiff_copies import ReadableCopy, readable_copy
 from segment.images.tiff_tags import TiffError
@@ -67,7 +68,7 @@ def decode_picture(data: bytes, max_pixels: int, fit: Fit | None = None) -> Pict
         fit: if given, a JPEG is decoded at 1/2, 1/4 or 1/8 where that is no smaller than what this returns.
 
     Raises:
-        SampleError: `empty`, `not_an_image`, `too_many_pixels`, `pixel_format` or `undecodable`.
+        SampleError: `empty`, `not_an_image`, `too_many_pixels`, `pixel_format`, `too_much_work` or `undecodable`.
     """
     if not data:
         raise SampleError("empty")
@@ -132,13 +133,14 @@ def checked_header(data: bytes, max_pixels: int) -> tuple[Image.Image, int, tupl
     """Return the header of an image that can be decoded, its EXIF orientation, and remarks; no pixel is decoded.
 
     Raises:
-        SampleError: `not_an_image`, `too_many_pixels`, `pixel_format` or `undecodable`.
+        SampleError: `not_an_image`, `too_many_pixels`, `pixel_format`, `too_much_work` or `undecodable`.
     """
     header = _header(data)
     if header.width * header.height > max_pixels:
         raise SampleError("too_many_pixels")
     if header.format == "TIFF" and header.mode in ("F", "I"):
         raise SampleError("pixel_format")
+    check_work(header, data)
     return header, *_orientation(header, data)
 
 
@@ -146,6 +148,8 @@ def _header(data: bytes) -> Image.Image:
     """Open an image with Pillow, which decodes no pixel here."""
     try:
         return headers.open_header(data)
+    except SampleError:
+        raise
     except Exception as error:  # Pillow raises many types on damaged headers
         if headers.has_unsupported_pixels(data):
             raise SampleError("pixel_format") from error

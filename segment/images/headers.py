@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
+from segment.images.excess import check_structure
 from segment.images.magic import PNG_MAGIC, image_format
 
 IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")  # Pillow's other decoders never run
@@ -34,6 +35,7 @@ _SECONDARY = 1 | 4  # bits of `_SUBFILE`: a page of reduced resolution, a transp
 _LOSSY_TIFF = {6: "JPEG", 7: "JPEG", 34676: "SGI LogLuv", 34677: "SGI LogLuv", 34892: "JPEG"}
 _WEBP_TIFF = 50001
 _MOST_PAGES = 1000  # pages of a TIFF that are examined
+_MOST_ENTRIES = 1 << 16  # of all their directories
 _UPRIGHT = 1
 _FLIPS = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}  # orientation to the code of `cv2.flip`; 5 to 8 are transposed first
 
@@ -83,7 +85,12 @@ os.register_at_fork(after_in_child=pixel_limit.restore)
 
 
 def open_header(data: bytes, formats: tuple[str, ...] = IMAGE_FORMATS) -> Image.Image:
-    """Open an image or label with Pillow: size and mode are known, no pixel is decoded. Pillow may raise any error."""
+    """Open an image or label with Pillow: size and mode are known, no pixel is decoded. Pillow may raise any error.
+
+    Raises:
+        SampleError: `too_much_work`, before anything else reads the file.
+    """
+    check_structure(data)
     with pixel_limit.lifted():
         return Image.open(io.BytesIO(data), formats=formats)
 
@@ -184,13 +191,14 @@ def has_more_frames(header: Image.Image) -> bool:
 def _later_pages(header: Image.Image) -> Iterator[ImageFileDirectory_v2]:
     """Yield the tags of a TIFF's pages after the first. It reads a copy, so that the header stays at the first page."""
     file = io.BytesIO(header.fp.getvalue())  # type: ignore[attr-defined]
-    at, seen = int(_tags(header).next), set[int]()
-    while at and at not in seen and len(seen) < _MOST_PAGES:
+    at, seen, entries = int(_tags(header).next), set[int](), 0
+    while at and at not in seen and len(seen) < _MOST_PAGES and entries < _MOST_ENTRIES:
         seen.add(at)
         file.seek(0)
         tags = ImageFileDirectory_v2(file.read(16 if _tags(header)._bigtiff else 8))
         file.seek(at)
         tags.load(file)
+        entries += max(len(tags), 1)
         yield tags
         at = int(tags.next)
 

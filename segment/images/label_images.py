@@ -7,6 +7,7 @@ from PIL import Image
 from segment.errors import SampleError
 from segment.images import headers
 from segment.images.decoder_stderr import capture_decoder_stderr
+from segment.images.excess import check_work
 from segment.images.label_pixels import LabelPixels, read_label_pixels
 
 
@@ -24,7 +25,7 @@ def read_label(
 
     Raises:
         SampleError: `label_empty`, `label_undecodable`, `label_lossy`, `label_size`, `label_pixels`, `label_alpha`,
-            `label_value` or `label_colour`.
+            `label_value`, `label_colour` or `label_too_much_work`.
     """
     if not data:
         raise SampleError("label_empty")
@@ -54,7 +55,7 @@ def checked_label(
         data, size, image_orientation, allow_lossy: as of `read_label`.
 
     Raises:
-        SampleError: `label_undecodable`, `label_pixels`, `label_lossy` or `label_size`.
+        SampleError: `label_undecodable`, `label_pixels`, `label_lossy`, `label_size` or `label_too_much_work`.
         Exception: any type that Pillow raises on damaged files.
     """
     header = _open(data)
@@ -62,6 +63,10 @@ def checked_label(
         raise SampleError("label_lossy", compression)
     orientation, remarks = _orientation(header, data)
     _check_size(header, size, orientation, image_orientation)
+    try:
+        check_work(header, data)
+    except SampleError as error:
+        raise SampleError(f"label_{error.code}", error.detail) from None
     return header, orientation, remarks
 
 
@@ -75,6 +80,8 @@ def turning_remarks(orientation: int, image_orientation: int) -> tuple[str, ...]
 def _open(data: bytes) -> Image.Image:
     try:
         return headers.open_header(data, headers.LABEL_FORMATS)
+    except SampleError as error:
+        raise SampleError(f"label_{error.code}", error.detail) from None
     except Exception as error:  # Pillow raises many types on damaged headers
         unsupported = headers.has_unsupported_pixels(data)
         refusal = SampleError("label_pixels", "a TIFF of 64-bit or many-band pixels") if unsupported else None

@@ -43,6 +43,8 @@ def file_bytes(image: Image.Image, formats: tuple[str, ...]) -> bytes | None:
         data = image.fp.read()
         image.fp.seek(at)
         fresh = headers.open_header(data, formats)
+    except SampleError:
+        raise
     except Exception:  # Pillow raises many types; files of other kinds than Python's may raise any
         return None
     same = (fresh.size, fresh.mode, fresh.format) == (image.size, image.mode, image.format) and image.tell() == 0

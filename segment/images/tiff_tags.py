@@ -21,7 +21,8 @@ GEOREFERENCE = {33550: DOUBLE, 33922: DOUBLE, 34264: DOUBLE, 34735: SHORT, 34736
 _WIDTH, _HEIGHT, _SUBFILE = 256, 257, 254
 _SECONDARY = 1 | 4  # bits of `_SUBFILE`: a page of reduced resolution, a transparency mask
 _BLOCK = 1 << 16  # bytes read at once: as a rule a directory and its values
-_MOST_ENTRIES = 4096  # of a directory
+MOST_ENTRIES = 4096  # of a directory
+_MOST_TOTAL = 1 << 16  # entries of all directories that are examined
 _MOST_BYTES = 1 << 28  # of the values of a tag
 _MOST_NUMBERS = 1 << 20  # of a tag whose values are read one by one
 MOST_PAGES = 1000  # that are examined
@@ -89,16 +90,22 @@ class TiffDirectories:
             self._block_at = start
         return self._block[start - self._block_at : start - self._block_at + size]
 
+    def entries(self) -> int:
+        """Return the number of entries of the first directory."""
+        number = "Q" if self.big else "H"
+        return self._unpack(number, self.block(self._first, struct.calcsize(f"<{number}")))
+
     def pages(self) -> Iterator[Mapping[int, Tag]]:
-        """Yield the tags of each page, at most `MOST_PAGES`. A page that is named twice ends them."""
+        """Yield the tags of each page, at most `MOST_PAGES`. Too many tags end them, and a page that is named twice."""
         number, entry, offset, inline = ("Q", 20, "Q", 8) if self.big else ("H", 12, "I", 4)
         width = struct.calcsize(f"<{number}")
-        at, seen = self._first, set[int]()
-        while at and at not in seen and len(seen) < MOST_PAGES:
+        at, seen, total = self._first, set[int](), 0
+        while at and at not in seen and len(seen) < MOST_PAGES and total < _MOST_TOTAL:
             seen.add(at)
             count = self._unpack(number, self.block(at, width))
-            if not 0 < count <= _MOST_ENTRIES:
+            if not 0 < count <= MOST_ENTRIES:
                 raise TiffError("a directory has no entries, or more than any has")
+            total += count
             table = self.block(at + width, count * entry + inline)
             yield dict(self._tags(table, at + width, count, inline))
             at = self._unpack(offset, table[count * entry :])

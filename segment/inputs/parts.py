@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any, Literal
 
+from segment.errors import OverLimit, TooManyBytes
 from segment.inputs.findings import LeftOut, by_reason
 from segment.inputs.metadata import MOST_JSON, Values, json_values
 from segment.store.client import Entry
@@ -26,7 +28,7 @@ BAD_REFERENCE = -5  # the listed reference cannot name an object
 _ABSENT = {MISSING: "missing", UNREACHABLE: "unreachable", BAD_REFERENCE: "bad_reference"}
 
 # Faults of a sample whose image is still segmented: none, or one of the label.
-SEGMENTED = (None, *(f"label_{fault}" for fault in _ABSENT.values()))
+SEGMENTED = (None, *(f"label_{fault}" for fault in (*_ABSENT.values(), "too_slow")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +227,24 @@ def image_uri(part: Part, id: str, image: Span | None = None) -> str:  # noqa: A
     return f"{part.url}#{id}"
 
 
+def fault_of(error: OverLimit) -> str:
+    """Return the `SampleError` code of an image whose read was given up."""
+    return "too_many_bytes" if isinstance(error, TooManyBytes) else "too_slow"
+
+
+def label_fault(fault: str) -> str:
+    """Return the code of a sample whose label has the fault that this is of an image."""
+    return fault if fault == "too_many_bytes" else f"label_{fault}"
+
+
+def _found_fault(member: Member, given_up: Mapping[Span, str]) -> str | None:
+    """Return the `SampleError` code of a member that has none at plan time, by what reading found."""
+    if found := given_up.get(member.image):
+        return found
+    found = given_up.get(member.label) if member.label else None
+    return label_fault(found) if found else None
+
+
 def _planned_fault(member: Member, max_bytes: int, large: Mapping[Span, Span]) -> str | None:
     """Return the `SampleError` code of a member that is not read: its fault at plan time, or its size; else None."""
     sizes = (span.size for span in (member.image, member.label) if span and span not in large)
@@ -252,11 +272,19 @@ def samples_of_members(
     max_bytes: int,
     large: Mapping[Span, Span] | None = None,
     keep: Sequence[str] = (),
+    given_up: Mapping[Span, str] = MappingProxyType({}),
 ) -> list[Sample]:
-    """Return the samples of a part's members from the bytes of `spans_to_read`; `keep` are the columns to keep."""
+    """Return the samples of a part's members.
+
+    Args:
+        part, max_bytes, large: as of `spans_to_read`.
+        read: bytes of its spans.
+        keep: the columns to keep.
+        given_up: codes of those whose read was given up; see `fault_of`.
+    """
     samples, large = [], large or {}
     for index, member in enumerate(part.members, part.start):
-        fault = _planned_fault(member, max_bytes, large)
+        fault = _planned_fault(member, max_bytes, large) or _found_fault(member, given_up)
         image, label = large.get(member.image), large.get(member.label) if member.label else None
         checked = check_sample(
             fault, read.get(member.image, b""), read.get(member.label) if member.label else None, max_bytes, image

@@ -7,13 +7,13 @@ from collections.abc import Iterable
 from typing import Literal
 from urllib.parse import urlsplit
 
-from segment.errors import BadReference, StoreError, UsageError
+from segment.errors import BadReference, StoreError, TooManyBytes, TooSlow, UsageError
 from segment.inputs.lookup import in_threads
 from segment.store.client import Store
 from segment.store.names import is_storable, shown
 from segment.store.urls import is_http, is_signed, is_url, join_url, parent_url, redact_credentials, unsigned_name
 
-Absent = Literal["missing", "unreachable", "bad_reference"]
+Absent = Literal["missing", "unreachable", "bad_reference", "too_many_bytes", "too_slow"]
 
 
 def resolve_reference(reference: str, folder: str) -> str:
@@ -60,8 +60,8 @@ def redact_reference(reference: str) -> str:
     return redact_credentials(unsigned_name(text))
 
 
-def read_references(references: Iterable[str], table: str, store: Store) -> dict[str, bytes | Absent]:
-    """Read the objects that rows of the table at URL `table` name, each once.
+def read_references(references: Iterable[str], table: str, store: Store, most: int) -> dict[str, bytes | Absent]:
+    """Read the objects that rows of the table at URL `table` name, each once, of at most `most` bytes.
 
     Returns:
         The bytes, or the fault, by reference.
@@ -73,9 +73,9 @@ def read_references(references: Iterable[str], table: str, store: Store) -> dict
     places = {reference: _url_or_empty(reference, folder) for reference in references}
     urls = sorted({url for url in places.values() if url})
     if all(url.startswith("file://") for url in urls):
-        read = [_read(url, store) for url in urls]
+        read = [_read(url, store, most) for url in urls]
     else:
-        read = in_threads(lambda url: _read(url, store), urls)
+        read = in_threads(lambda url: _read(url, store, most), urls)
     found = dict(zip(urls, read, strict=True))
     return {reference: found[url] if url else "bad_reference" for reference, url in places.items()}
 
@@ -87,11 +87,17 @@ def _url_or_empty(reference: str, folder: str) -> str:
         return ""
 
 
-def _read(url: str, store: Store) -> bytes | Absent:
+def _read(url: str, store: Store, most: int) -> bytes | Absent:
     try:
-        data = store.read_if_exists(url)
+        data = store.read_if_exists(url, most=most)
     except BadReference:
         return "bad_reference"
+    except TooManyBytes:
+        return "too_many_bytes"
+    except TooSlow:
+        if not is_http(url):
+            raise
+        return "too_slow"
     except StoreError as error:
         if not error.object_specific:
             raise

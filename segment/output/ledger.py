@@ -35,6 +35,7 @@ from segment.store.urls import join_url
 
 _FOLD_COLUMNS = ["status", "confusion", "miou"]
 _FOLD_BLOCK = 1 << 16  # bytes per range request; small, so that the mask column between counts and footer is not read
+_MOST_PLAN = 1 << 36  # bytes: a plan names every image, and this package wrote it
 _PARQUET = re.compile(r"\.(parquet|parq|pq)(/|$)", re.IGNORECASE)
 _MOST_SHARD_LISTINGS = 64  # for more unfinished shards than this, one listing of masks/ is cheaper
 
@@ -128,7 +129,7 @@ class Ledger:
         url = self.url("plan.parquet")
 
         def read() -> Plan | None:
-            data = self.store.read_if_exists(url)
+            data = self.store.read_if_exists(url, most=_MOST_PLAN)
             return None if data is None else Plan.from_bytes(data)
 
         return read_checked(url, read)

@@ -31,6 +31,7 @@ class PartResult:
         host: host of the worker.
         began, ended: begin of work and commit, in seconds since 1970.
         memory: peak resident bytes of the process with the model.
+        precision: in which the model ran; `""` where it did not, or image by image.
         skipped: whether the part was committed already.
         failure: why the part could not be committed (trouble of a store or the input; a rerun resumes); None if it was.
         input_changed: whether the failure is a changed input, which a retry does not help.
@@ -52,6 +53,7 @@ class PartResult:
     began: float = 0.0
     ended: float = 0.0
     memory: int = 0
+    precision: str = ""
     skipped: bool = False
     failure: str | None = None
     input_changed: bool = False

@@ -146,10 +146,18 @@ def merge(stats: Iterable[ShardStats], classes: int) -> ShardStats:
 
 
 def write_masks(
-    rows: Sequence[ImageRow], *, shard: str, part: str, fingerprint: str, extra: ExtraColumns = NO_COLUMNS
+    rows: Sequence[ImageRow],
+    *,
+    shard: str,
+    part: str,
+    fingerprint: str,
+    precision: str = "",
+    extra: ExtraColumns = NO_COLUMNS,
 ) -> bytes:
     """Return the bytes of a masks file: one row group, page checksums, no value that a rerun would change."""
     footer: dict[str, object] = {"format": FORMAT_VERSION, "part": part, "rows": len(rows), "fingerprint": fingerprint}
+    if precision:  # in a run of mixed precision
+        footer["precision"] = precision
     if files := [row.mask_path for row in rows if row.mask_path]:
         footer["files"] = files
     table = pa.table(

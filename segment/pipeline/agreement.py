@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from segment.errors import SegmentError
+from segment.errors import ModelError, SegmentError
 from segment.images.codec import decode_mask
 from segment.inputs.discover import Part, Sample
 from segment.metrics import Confusion, score
 from segment.models.sessions import Runtime
-from segment.models.sessions.apart_process import given_apart, run_apart, tell
+from segment.models.sessions.apart_process import LOAD_SECONDS, NOT_LOADED, given_apart, loading, run_apart, tell
 from segment.models.weights import Weights
 from segment.output.tables import ImageRow
 from segment.pipeline.stages import Clock, Task
@@ -68,18 +68,31 @@ def try_runtimes(
 
     Returns:
         What was tried, and the reference, which is one of it.
+
+    Raises:
+        ModelError: the first runtime does not load the model in time.
     """
-    events, end = run_apart(__name__, (task, weights, part, list(runtimes), list(rivals), worth), _SECONDS)
+    given = (task, weights, part, list(runtimes), list(rivals), worth)
+    events, end = run_apart(__name__, given, _SECONDS - LOAD_SECONDS + _load_seconds(task))
     last = events[-1] if events else {}
     if "tried" in last:
         return [_parsed(each) for each in last["tried"]], _parsed(last["reference"])
     begun = Runtime(**last["begun"]) if last else runtimes[0]
+    if end == NOT_LOADED and begun == runtimes[0]:
+        raise ModelError(
+            f"{begun.name} did not load the model within {_load_seconds(task):.0f} s: its graph may be made of very "
+            "many nodes, or the machine be too slow for it. --stall-timeout allows more seconds"
+        )
     reason = f"the process that tried {begun.name} {end}"
     tried = [Tried(runtime) for runtime in runtimes]
     for each in tried:
         if each.runtime == begun or begun not in runtimes:
             each.reason = reason
     return tried, tried[-1]
+
+
+def _load_seconds(task: Task) -> float:
+    return max(LOAD_SECONDS, task.settings.stall_timeout or 0.0)
 
 
 def _parsed(tried: dict[str, Any]) -> Tried:
@@ -132,7 +145,8 @@ class _Contender:
         tell(begun=asdict(runtime))
         own = replace(task, runtime=runtime)
         try:
-            return _Contender(own, Tried(runtime), load_worker(own, weights))
+            with loading(_load_seconds(task)):
+                return _Contender(own, Tried(runtime), load_worker(own, weights))
         except (SegmentError, ImportError) as error:
             return _Contender(own, Tried(runtime, str(error)))
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +30,7 @@ from segment.output.tables import ImageRow
 from segment.pipeline.certainty import ConfidenceSums
 from segment.pipeline.stages import Clock, Task, scored
 from segment.pipeline.tiling import TiledImage, join_strips
+from segment.process.temporaries import TemporaryFolder
 from segment.store.client import Store
 
 BY_WINDOW = 100  # times `max_pixels`, which limits what is decoded at once, an image may have that is read by window
@@ -127,8 +126,8 @@ class TiledImages:
     def _mask_file(self, part: Part, index: int, raster: Raster, strips: Iterable[Strip], clock: Clock) -> str:
         """Write the mask to a file of the output; return its path there."""
         task, palette = self._task, self._task.card.classes.palette_array
-        with tempfile.TemporaryDirectory(prefix="segment-") as folder:
-            file = Path(folder) / "mask.tif"
+        with TemporaryFolder() as folder:
+            file = folder.path / "mask.tif"
             with MaskWriter(file, raster.height, raster.width, raster.georeference, palette) as writer:
                 for strip in strips:
                     with clock("encode"):

@@ -22,6 +22,7 @@ from segment.output.identity import begin, fingerprint_of, is_resumable
 from segment.output.ledger import Ledger
 from segment.output.plan import Plan
 from segment.pipeline.stages import Task
+from segment.process.temporaries import remove_abandoned
 from segment.progress import Progress, ticking, watched_progress
 from segment.report.aggregate import RunReport, load_report, write_report
 from segment.report.dataset_card import write_dataset_card
@@ -79,6 +80,7 @@ def run(
         StoreError, InputChanged: the run was interrupted; the same job resumes it.
         TooManyErrors: more images failed than `max_error_rate` allows; all others are committed.
     """
+    remove_abandoned()
     with ExitStack() as stack:
         if progress is None:
             progress = stack.enter_context(closing(watched_progress()))
@@ -94,7 +96,7 @@ def _run(job: Job, progress: Progress, *, retry_errors: bool, update: bool, veri
             "--update works on a whole input, but this run is of a fixed choice (--limit, --sample). If its images or "
             "labels have changed, delete the output. For another choice, or for all images, use another output"
         )
-    store = Store(job.storage_options)
+    store = Store(job.storage_options, seconds=job.stall_timeout)
     ledger = Ledger(store, to_url(job.output))
     _check_output(job, store)
     card = load_card(job.model, store)

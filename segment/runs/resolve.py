@@ -26,6 +26,7 @@ from segment.output.tables import FORMAT_VERSION
 from segment.pipeline.stages import Task
 from segment.pipeline.tiling import session_extras
 from segment.progress import Progress
+from segment.runs.fleet import remarks_on_nodes
 from segment.store.client import Store
 from segment.store.urls import to_url, unsigned, without_query
 
@@ -101,9 +102,16 @@ def make_engine(job: Job, images: int) -> Engine:
 
 
 def choose_runtime(job: Job, card: ModelCard, weights: Weights, engine: Engine, progress: Progress) -> Runtime:
-    """Resolve `auto` in runtime, device and precision, from the capabilities of all nodes; see `runtime_for`."""
-    asked = (job.runtime, job.device, job.precision)
-    return runtime_for(card, weights, *asked, nodes=engine.nodes(), note=progress.note)
+    """Resolve `auto` in runtime, device and precision, by what all nodes can do; see `runtime_for`.
+
+    Nodes that keep the run from a faster choice are told.
+    """
+    asked, nodes = (job.runtime, job.device, job.precision), engine.nodes()
+    able, mixed = [node.can for node in nodes], job.allow_mixed_precision
+    chosen = runtime_for(card, weights, *asked, nodes=able, mixed=mixed, note=progress.note)
+    for line in remarks_on_nodes(nodes, job, weights, chosen):
+        progress.note(line)
+    return chosen
 
 
 def frozen_runtime(job: Job, started: Mapping[str, Any]) -> Runtime:

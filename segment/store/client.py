@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from segment.errors import StoreError, input_changed
+from segment.store.bounds import MOST_BYTES, READ_SECONDS, Bounds
 from segment.store.filesystems import (
     CorruptUpload,
     Entry,
@@ -31,7 +32,7 @@ from segment.store.ranges import RangeReader
 from segment.store.request_errors import error_message, is_absent, is_taken, is_unsupported
 from segment.store.retries import Requests
 from segment.store.signatures import SignedUrls
-from segment.store.urls import is_http, redact_url, unsigned
+from segment.store.urls import is_http, unsigned
 
 __all__ = ["Entry", "Store"]
 
@@ -44,18 +45,25 @@ class Store:
     Args:
         options: fsspec storage options for every URL that is not local (credentials, `anon`, `endpoint_url`).
         signed: signed URLs, which requests use in place of the unsigned ones; see `add_signed_urls`.
+        seconds: what one read may take in all, from `--stall-timeout`; None for the default.
 
     Raises (every method):
         StoreError: permanent failure, or transient failures that outlasted the retries.
     """
 
-    def __init__(self, options: Mapping[str, Any] | None = None, signed: SignedUrls | None = None) -> None:
+    def __init__(
+        self,
+        options: Mapping[str, Any] | None = None,
+        signed: SignedUrls | None = None,
+        seconds: float | None = None,
+    ) -> None:
         self._options = dict(options or {})
         self._requests = Requests()
         self._signed = signed or SignedUrls()
+        self._seconds = seconds
 
-    def __reduce__(self) -> tuple[type[Store], tuple[dict[str, Any], SignedUrls]]:
-        return Store, (self._options, self._signed)  # a copy starts its own counters
+    def __reduce__(self) -> tuple[type[Store], tuple[dict[str, Any], SignedUrls, float | None]]:
+        return Store, (self._options, self._signed, self._seconds)  # a copy starts its own counters
 
     def add_signed_urls(self, urls: Iterable[str]) -> None:
         """Read objects by these signed http(s) URLs from now on. Signatures are kept in memory only.
@@ -79,6 +87,11 @@ class Store:
         """Number of completed requests, failed ones included."""
         return self._requests.calls
 
+    @property
+    def steps(self) -> int:
+        """Number of completed requests, and of pieces of bodies that have arrived: a measure of progress."""
+        return self._requests.steps
+
     def take_retries(self) -> dict[str, int]:
         """Return the number of retries since the last call, by verb (`read`, `write`, `list` and so on)."""
         return self._requests.take_retries()
@@ -86,15 +99,19 @@ class Store:
     def __repr__(self) -> str:
         return f"Store(options={sorted(self._options)})"  # keys only: values may be secrets
 
-    def read(self, url: str, start: int | None = None, stop: int | None = None, etag: str = "") -> bytes:
+    def read(
+        self, url: str, start: int | None = None, stop: int | None = None, etag: str = "", most: int = MOST_BYTES
+    ) -> bytes:
         """Return an object's bytes, or its bytes `start` to `stop` (exclusive).
 
         Args:
             url: object to read.
             start, stop: byte range.
             etag: expected etag; `""` accepts any. The check costs no request on local, S3 and http stores.
+            most: greatest number of bytes of a whole object, also where its server declares another size, or none.
 
         Raises:
+            TooManyBytes, TooSlow: the object has more bytes, or came too slowly.
             FileNotFoundError: there is no such object, and no etag was given.
             InputChanged: the object has another etag, or is gone.
         """
@@ -102,7 +119,7 @@ class Store:
             return b""
 
         def attempt() -> bytes:
-            data, found = self._get(url, start, stop)
+            data, found = self._get(url, start, stop, most)
             if etag and (self._etag(url) if found is None else found) not in (etag, ""):
                 raise input_changed(shown(url), "has changed")
             if start is not None and stop is not None and len(data) > stop - start:
@@ -118,19 +135,20 @@ class Store:
                 raise input_changed(shown(url), "has vanished") from None
             raise
 
-    def _get(self, url: str, start: int | None, stop: int | None) -> tuple[bytes, str | None]:
+    def _get(self, url: str, start: int | None, stop: int | None, most: int) -> tuple[bytes, str | None]:
+        bounds = Bounds(url, most, self._seconds or READ_SECONDS, self._requests.note_progress)
         if url.startswith("file://"):
-            return read_local(Path(url.removeprefix("file://")), start, stop)
-        return get(*self._open(url), start, stop)
+            return read_local(Path(url.removeprefix("file://")), start, stop, bounds)
+        return get(*self._open(url), start, stop, bounds)
 
     def _etag(self, url: str) -> str:
         entry = self.info(url)
         return entry.etag if entry else ""
 
-    def read_if_exists(self, url: str, etag: str = "") -> bytes | None:
-        """Return an object's bytes, or None if there is no object. For `etag` see `read`."""
+    def read_if_exists(self, url: str, etag: str = "", most: int = MOST_BYTES) -> bytes | None:
+        """Return an object's bytes, or None if there is no object. For `etag` and `most` see `read`."""
         try:
-            return self.read(url, etag=etag)
+            return self.read(url, etag=etag, most=most)
         except FileNotFoundError:
             return None
 
@@ -220,7 +238,7 @@ class Store:
                 except (OSError, NotImplementedError) as error:
                     if not is_unsupported(error):
                         raise
-                    log.warning("%s: no conditional writes in this store: wrote without one", redact_url(url))
+                    log.warning("%s: no conditional writes in this store: wrote without one", shown(url))
                     put(filesystem, path, data)
             except CorruptUpload:
                 corrupt = True
@@ -234,7 +252,7 @@ class Store:
         try:
             return self._requests.send("write", url, attempt)
         except FileNotFoundError as error:
-            raise StoreError(f"could not write {redact_url(url)}: its folder cannot be created") from error
+            raise StoreError(f"could not write {shown(url)}: its folder cannot be created") from error
 
     def delete(self, url: str) -> None:
         """Delete an object; do nothing if there is none."""

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
+from segment.store.bounds import Bounds
 from segment.store.filesystems import Entry
 from segment.store.request_errors import is_absent
 
@@ -25,11 +26,23 @@ def local_etag(status: os.stat_result) -> str:
     return f"mtime-{status.st_mtime:.6f}"
 
 
-def read_local(path: Path, start: int | None, stop: int | None) -> tuple[bytes, str]:
-    """Return a file's bytes, or its bytes `start` to `stop` (exclusive), and its etag after the read."""
+def read_local(path: Path, start: int | None, stop: int | None, bounds: Bounds) -> tuple[bytes, str]:
+    """Return a file's bytes, or its bytes `start` to `stop` (exclusive), and its etag after the read.
+
+    Raises:
+        TooManyBytes: a whole file has more than `bounds.most`.
+    """
     with path.open("rb") as file:
         file.seek(start or 0)
-        data = file.read(-1 if stop is None else stop - (start or 0))
+        if stop is None:
+            size = os.fstat(file.fileno()).st_size
+            bounds.check(size)
+            data = file.read(size + 1)  # a file that grows, or has no size, has one byte more
+            if len(data) > size:
+                data += file.read(bounds.most + 1 - len(data))
+                bounds.check(len(data))
+        else:
+            data = file.read(stop - (start or 0))
         return data, local_etag(os.fstat(file.fileno()))
 
 

@@ -8,7 +8,9 @@ import socket
 from collections.abc import Iterator
 
 from segment.errors import NoCredentials, SegmentError, StoreError, StoreRefused
-from segment.store.urls import is_http, redact_text, redact_url
+from segment.store.foreign_text import visible
+from segment.store.names import shown
+from segment.store.urls import is_http, redact_text
 
 
 def is_absent(error: OSError) -> bool:
@@ -193,13 +195,13 @@ def error_message(verb: str, url: str, error: BaseException) -> str:
     """Describe a request that failed permanently, with the fix if it is known."""
     text = _text(error, url)
     if credentials := _missing_credentials(text):
-        return f"could not {verb} {redact_url(url)}: {credentials}"
+        return f"could not {verb} {shown(url)}: {credentials}"
     if url.startswith("file://") and isinstance(error, PermissionError):
         check = "check that you may read (and for an output: write) this place"
-        return f"could not {verb} {redact_url(url)}: permission denied: {check}"
+        return f"could not {verb} {shown(url)}: permission denied: {check}"
     for words, advice in _ADVICE:
         if any(word in text for word in words):
-            return f"could not {verb} {redact_url(url)}: {advice}"
-    shown = error.__cause__ if isinstance(error, FileNotFoundError) and error.__cause__ else error
-    detail = redact_text(f"{type(shown).__name__}: {shown}")[:300]
-    return f"could not {verb} {redact_url(url)}: {detail}. {RESUMABLE}"
+            return f"could not {verb} {shown(url)}: {advice}"
+    cause = error.__cause__ if isinstance(error, FileNotFoundError) and error.__cause__ else error
+    detail = visible(redact_text(f"{type(cause).__name__}: {cause}"))[:300]
+    return f"could not {verb} {shown(url)}: {detail}. {RESUMABLE}"

@@ -13,8 +13,8 @@ import tenacity
 
 from segment.errors import SegmentError
 from segment.store import inflight
+from segment.store.names import shown
 from segment.store.request_errors import error_chain, is_absent, is_transient, store_error
-from segment.store.urls import redact_url
 
 log = logging.getLogger("segment.store.client")
 
@@ -70,13 +70,18 @@ class Requests:
     """Sends requests to stores, retries and counts them. Thread-safe.
 
     Attributes:
-        calls: completed attempts, failed ones included: a measure of progress for the stall timeout.
+        calls: completed attempts, failed ones included.
+        steps: these, and pieces of bodies that have arrived: a measure of progress for the stall timeout.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._retries: Counter[str] = Counter()
-        self.calls = 0
+        self.calls = self.steps = 0
+
+    def note_progress(self) -> None:
+        """Count a piece of a body."""
+        self.steps += 1
 
     def send(self, verb: str, url: str, attempt: Callable[[], T]) -> T:
         """Call `attempt` until it succeeds, fails permanently or exceeds the limits of the policy.
@@ -92,6 +97,7 @@ class Requests:
                 return attempt()
             finally:
                 self.calls += 1
+                self.steps += 1
 
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception(lambda error: is_transient(error, url)),
@@ -111,7 +117,7 @@ class Requests:
             raise
         except Exception as error:
             if isinstance(error, FileNotFoundError) and is_absent(error):
-                raise FileNotFoundError(errno.ENOENT, "there is no such object", redact_url(url)) from None
+                raise FileNotFoundError(errno.ENOENT, "there is no such object", shown(url)) from None
             raise store_error(verb, url, error) from None
 
     def _note(self, verb: str, url: str, state: tenacity.RetryCallState, entry: inflight.Request) -> None:
@@ -120,7 +126,7 @@ class Requests:
             found = found.__cause__
         error = type(found).__name__ if found else ""
         message, kind = "retrying to %s %s (attempt %d): %s", {"kind": f"{verb}: {error}"}
-        log.warning(message, verb, redact_url(url), state.attempt_number, error, extra=kind)
+        log.warning(message, verb, shown(url), state.attempt_number, error, extra=kind)
         entry.failed(error)
         with self._lock:
             self._retries[verb] += 1

@@ -14,6 +14,7 @@ from segment.errors import InputChanged, StoreError, UsageError
 from segment.inputs.discover import Discovery, Sample, discover, read_part
 from segment.inputs.parquet import row_groups
 from segment.job import InputOptions
+from segment.store.bounds import MOST_BYTES
 from segment.store.client import Store
 
 STORE = Store()
@@ -27,9 +28,11 @@ class CountingStore(Store):
         super().__init__()
         self.reads: list[tuple[int | None, int | None]] = []
 
-    def read(self, url: str, start: int | None = None, stop: int | None = None, etag: str = "") -> bytes:
+    def read(
+        self, url: str, start: int | None = None, stop: int | None = None, etag: str = "", most: int = MOST_BYTES
+    ) -> bytes:
         self.reads.append((start, stop))
-        return super().read(url, start, stop, etag)
+        return super().read(url, start, stop, etag, most)
 
 
 def write(path: Path, columns: dict[str, Any], row_group_size: int = 1000, **options: Any) -> Path:
@@ -372,10 +375,12 @@ def test_store_trouble_is_not_damage(tmp_path: Path) -> None:
     class Failing(Store):
         broken = False
 
-        def read(self, url: str, start: int | None = None, stop: int | None = None, etag: str = "") -> bytes:
+        def read(
+            self, url: str, start: int | None = None, stop: int | None = None, etag: str = "", most: int = MOST_BYTES
+        ) -> bytes:
             if self.broken:
                 raise StoreError("permission denied")
-            return super().read(url, start, stop, etag)
+            return super().read(url, start, stop, etag, most)
 
     store = Failing()
     path = write(tmp_path / "a.parquet", {"image": images(10)})

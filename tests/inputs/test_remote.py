@@ -14,6 +14,7 @@ import pytest
 from segment.errors import StoreError, UsageError
 from segment.inputs.discover import Discovery, Known, Sample, discover, read_part
 from segment.job import InputOptions
+from segment.store.bounds import MOST_BYTES
 from segment.store.client import Store
 from tests.reliability.arena import proxied
 from tests.reliability.proxy import Fault
@@ -35,9 +36,11 @@ class CountingStore(Store):
 
     reads = 0
 
-    def read(self, url: str, start: int | None = None, stop: int | None = None, etag: str = "") -> bytes:
+    def read(
+        self, url: str, start: int | None = None, stop: int | None = None, etag: str = "", most: int = MOST_BYTES
+    ) -> bytes:
         self.reads += 1
-        return super().read(url, start, stop, etag)
+        return super().read(url, start, stop, etag, most)
 
 
 def tar_bytes() -> bytes:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from segment.errors import InputChanged, UsageError
 from segment.inputs.discover import read_part
 from segment.job import InputOptions
+from segment.store.bounds import MOST_BYTES
 from segment.store.client import Store
 from tests.tars import STORE, find, refusal, samples, tar, triples
 
@@ -26,9 +27,11 @@ class CountingStore(Store):
         self.reads: list[tuple[int | None, int | None]] = []
         self.infos: list[str] = []
 
-    def read(self, url: str, start: int | None = None, stop: int | None = None, etag: str = "") -> bytes:
+    def read(
+        self, url: str, start: int | None = None, stop: int | None = None, etag: str = "", most: int = MOST_BYTES
+    ) -> bytes:
         self.reads.append((start, stop))
-        return super().read(url, start, stop, etag)
+        return super().read(url, start, stop, etag, most)
 
     def info(self, url: str) -> Any:
         self.infos.append(url)

@@ -11,26 +11,21 @@ import argparse
 import contextlib
 import faulthandler
 import io
-import json
 import logging
 import resource
+import socket
 import subprocess
 import sys
-import tarfile
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from unittest import mock
 
-import cv2
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-import tifffile
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
-from PIL import Image
 
 from segment.errors import SAMPLE_ERRORS, SampleError, SegmentError
 from segment.images import codec
@@ -38,180 +33,50 @@ from segment.images.labels import LabelDecoder
 from segment.images.tiff_labels import TiffLabel
 from segment.images.tiff_raster import TiffRaster
 from segment.images.tiff_tags import TiffError, TiffPage
-from segment.inputs.discover import Member, Part, Span, discover, read_part
+from segment.inputs.discover import discover, read_part
 from segment.inputs.lists.list_rows import parse_rows
 from segment.inputs.parquet import row_groups
+from segment.inputs.parquet.pages import PageError, column_size
 from segment.job import InputOptions, make_job, read_job_file
-from segment.metrics import Confusion
 from segment.models.card import parse_card
 from segment.output.ledger import Ledger
 from segment.output.plan import Plan
-from segment.output.tables import ImageRow, write_masks
+from segment.store import retries
 from segment.store.client import Store
-from tests.runs import CARD, CARD_TOML, CLASSES, png, scene
+from tests.reliability.fuzz_files import (
+    PART,
+    PICTURE,
+    UNPACKED,
+    sound_columns,
+    sound_images,
+    sound_jobs,
+    sound_labels,
+    sound_lists,
+    sound_outputs,
+    sound_responses,
+    sound_shares,
+    sound_tables,
+    sound_tars,
+    sound_windows,
+    sound_works,
+)
+from tests.runs import CARD, CARD_TOML, CLASSES, png
 
 PATIENCE = 20.0  # seconds an example may take
 MEMORY = 4 << 30  # bytes of address space beyond what the libraries take
-PIXELS = 1_000_000
-PICTURE, MASK = scene(1)
+MOST_PIXELS = 1_000_000
 _INTEGERS = [b"\0" * 4, b"\xff" * 4, b"\x7f\xff\xff\xff", b"\x80\0\0\0", b"\xff\xff\xff\x7f", b"\0\0\0\x80"]
-
-
-# --- sound files ------------------------------------------------------------------------------------------------------
-
-
-def encoded(kind: str, image: Image.Image, **options: Any) -> bytes:
-    data = io.BytesIO()
-    image.save(data, kind, **options)
-    return data.getvalue()
-
-
-def sound_images() -> list[bytes]:
-    picture = Image.fromarray(PICTURE)
-    plain = [encoded(kind, picture) for kind in ("JPEG", "PNG", "WEBP", "BMP", "TIFF")]
-    odd = [
-        encoded("PNG", picture.convert("P")),
-        encoded("TIFF", picture.convert("I;16")),
-        encoded("PNG", picture.convert("LA")),
-    ]
-    turned = Image.Exif()
-    turned[0x0112] = 6
-    frames = {"save_all": True, "append_images": [picture.rotate(180)]}
-    return [
-        *plain,
-        *odd,
-        encoded("JPEG", picture, exif=turned),
-        encoded("PNG", picture, exif=turned, **frames),
-        encoded("WEBP", picture, exif=turned, **frames),
-        encoded("TIFF", picture, tiffinfo={0x0112: 6}, **frames),
-    ]
-
-
-def sound_labels() -> list[bytes]:
-    palette = Image.fromarray(MASK, "P")
-    palette.putpalette(np.array(CARD.classes.palette, np.uint8).tobytes())
-    colours = np.array(CARD.classes.palette, np.uint8)[MASK]
-    return [
-        png(MASK),
-        encoded("PNG", palette),
-        png(colours),
-        encoded("TIFF", Image.fromarray(MASK)),
-        encoded("BMP", palette),
-        encoded("GIF", palette),
-        encoded("WEBP", Image.fromarray(colours), lossless=True),
-        encoded("PNG", Image.fromarray(np.dstack([MASK, np.full_like(MASK, 255)]))),
-        encoded("TIFF", Image.fromarray(MASK.astype(np.float32)), compression="tiff_lzw"),
-        cv2.imencode(
-            ".png", np.dstack([colours[:, :, ::-1].astype(np.uint16) * 257, np.full(MASK.shape, 65535, np.uint16)])
-        )[1].tobytes(),
-    ]
-
-
-def sound_windows() -> list[bytes]:
-    """TIFFs with tiles and strips of every compression that is unpacked by us, and of some that OpenCV unpacks."""
-    files = []
-    for name in (None, "zlib", "lzw", "zstd", "lzma", "jpeg", "webp"):
-        for layout in ({"tile": (16, 16)}, {"rowsperstrip": 5}):
-            file = io.BytesIO()
-            order = ">" if len(files) % 3 == 0 else "<"
-            tifffile.imwrite(
-                file, PICTURE, photometric="rgb", compression=name, byteorder=order, metadata=None, **layout
-            )
-            files.append(file.getvalue())
-    for some in (MASK, MASK.astype(np.uint16)):
-        file = io.BytesIO()
-        tags = [(33550, 12, 3, (0.5, 0.5, 0.0), True), (274, 3, 1, 6, True)]
-        tifffile.imwrite(file, some, tile=(16, 16), compression="zstd", predictor=True, bigtiff=True, extratags=tags)
-        files.append(file.getvalue())
-    return files
-
-
-def sound_tars() -> list[bytes]:
-    tars = []
-    for form in (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
-        data = io.BytesIO()
-        with tarfile.open(fileobj=data, mode="w", format=form) as tar:
-            for name, content in (
-                ("0.png", png(PICTURE)),
-                ("0.seg.png", png(MASK)),
-                ("d/1.jpg", b"x"),
-                (f"{'n' * 90}/2.png", b""),
-                ("f.1.png", b"x"),
-                ("f.2.png", b"x"),
-            ):
-                member = tarfile.TarInfo(name)
-                member.size = len(content)
-                member.pax_headers = {"comment": "ü"} if form == tarfile.PAX_FORMAT else {}
-                tar.addfile(member, io.BytesIO(content))
-            link = tarfile.TarInfo("d/3.png")
-            link.type, link.linkname = tarfile.SYMTYPE, "../0.png"
-            tar.addfile(link)
-        tars.append(data.getvalue())
-    return tars
-
-
-def sound_tables() -> list[bytes]:
-    tables = []
-    cells: list[Any] = [png(PICTURE), None, b"", png(PICTURE)]
-    for compression, version in (("none", "1.0"), ("zstd", "2.6")):
-        for image in (pa.array(cells), pa.array([{"bytes": c, "path": f"{i}.png"} for i, c in enumerate(cells)])):
-            data = io.BytesIO()
-            table = pa.table(
-                {"image": image, "label": pa.array([png(MASK), None, b"", None]), "id": ["a", "b", None, "a"]}
-            )
-            pq.write_table(
-                table, data, row_group_size=2, compression=compression, version=version, write_page_checksum=True
-            )
-            tables.append(data.getvalue())
-    return tables
-
-
-def sound_lists() -> list[bytes]:
-    rows = [{"image": "0.png", "label": "1.png", "id": "a"}, {"image": "1.png", "id": 2}]
-    return [
-        b"0.png 1.png\n1.png\n'a b.png'\t0.png\n",
-        b'image,label,id\n0.png,1.png,a\n"1.png",,\n',
-        "".join(json.dumps(row) + "\n" for row in rows).encode(),
-        b"\xef\xbb\xbf0.png\r\nhttp://127.0.0.1:1/x.png\r\n",
-    ]
-
-
-def sound_jobs() -> list[bytes]:
-    return [
-        b'input = "in"\noutput = "out"\nmodel = "m"\npart_size = 4\nworkers = "1:2"\n[label_remap]\n7 = "ignore"\n',
-        b'input = "s3://a/b"\noutput = "o"\nmodel = "m"\nmax_error_rate = 0.5\nlabel_pattern = "{dir}/{stem}_L.png"\n',
-    ]
-
-
-PART = Part(
-    "abc-000000-000001",
-    "in-00000-abc",
-    "files",
-    "s3://in",
-    1,
-    "e",
-    0,
-    1,
-    -1,
-    (Member("0.png", Span("s3://in/0.png", 0, 9), None),),
-)
-
-
-def sound_outputs() -> list[bytes]:
-    counts = Confusion.of(MASK, MASK, CLASSES)
-    rows = [ImageRow("0.png", "s3://in/0.png", 0, (24, 32), None, png(MASK), counts, 1.0, 1.0)]
-    return [Plan.of([PART]).to_bytes(), write_masks(rows, shard=PART.shard, part=PART.id, fingerprint="f")]
 
 
 # --- readers ----------------------------------------------------------------------------------------------------------
 
 
 def read_image(data: bytes, folder: Path) -> None:
-    found = codec.decode(data, PIXELS)
+    found = codec.decode(data, MOST_PIXELS)
     assert found.dtype == np.uint8
     assert found.ndim == 3
     assert found.shape[2] == 3
-    assert 0 < found.shape[0] * found.shape[1] <= PIXELS
+    assert 0 < found.shape[0] * found.shape[1] <= MOST_PIXELS
 
 
 def read_label(data: bytes, folder: Path) -> None:
@@ -234,7 +99,7 @@ def read_window(data: bytes, folder: Path) -> None:
         page = TiffPage(io.BytesIO(data))
     except TiffError as error:
         raise SampleError("undecodable", str(error)) from error
-    image = TiffRaster(page, PIXELS)
+    image = TiffRaster(page, MOST_PIXELS)
     window = (image.height // 2, image.width // 3, min(20, -(-image.height // 2)), min(20, image.width // 2 + 1))
     assert image.read(*window).shape == (*window[2:], 3)
     with contextlib.suppress(SampleError):
@@ -242,13 +107,13 @@ def read_window(data: bytes, folder: Path) -> None:
         assert set(np.unique(label.read(*window))) <= {*range(CLASSES), 255}
 
 
-def read_input(name: str) -> Callable[[bytes, Path], None]:
+def read_input(name: str, most: int = 1 << 30) -> Callable[[bytes, Path], None]:
     """All that a run does with an input: plan it, freeze the plan, read every part."""
 
     def read(data: bytes, folder: Path) -> None:
         (folder / name).write_bytes(data)
         row_groups._files, row_groups._tables = row_groups.RecentCache(8), row_groups.RecentCache(2)
-        options = InputOptions(part_size=2)
+        options = InputOptions(part_size=2, max_row_group_bytes=most)
         found = discover(str(folder / name), options, Store())
         parts = list(Plan.from_bytes(Plan.of(found.parts).to_bytes()).parts())
         samples = [sample for part in parts for sample in read_part(part, options, Store())]
@@ -256,9 +121,38 @@ def read_input(name: str) -> Callable[[bytes, Path], None]:
         for sample in samples:
             sample.id.encode()
             assert sample.fault is None or sample.fault in SAMPLE_ERRORS
-            assert len(sample.image) <= max(len(data), 1 << 16)
+            assert len(sample.image) <= max(len(data), 1 << 16, UNPACKED if most == UNPACKED else 0)
 
     return read
+
+
+def read_column(data: bytes, folder: Path) -> None:
+    try:
+        found = column_size(data)
+    except PageError as error:
+        raise SampleError("undecodable", str(error)) from error
+    assert 0 <= found.unpacked <= found.most
+    assert found.largest <= found.most or not found.most
+
+
+def read_http(data: bytes, folder: Path) -> None:
+    """What a server sends is read within the bounds of time and bytes, or given up in words."""
+    with socket.create_server(("127.0.0.1", 0)) as server, mock.patch.object(retries, "_ATTEMPTS", 1):
+        threading.Thread(target=answer_once, args=(server, data), daemon=True).start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/a.png"
+        began = time.monotonic()
+        try:
+            assert len(Store(seconds=1.0).read(url, most=1 << 16)) <= 1 << 16
+        except FileNotFoundError as error:
+            raise SampleError("missing") from error
+        finally:
+            assert time.monotonic() - began < 5
+
+
+def answer_once(server: socket.socket, data: bytes) -> None:
+    with contextlib.suppress(OSError), server.accept()[0] as connection:
+        connection.recv(4096)
+        connection.sendall(data)
 
 
 def read_list(data: bytes, folder: Path) -> None:
@@ -307,6 +201,10 @@ TARGETS: dict[str, tuple[Callable[[], list[bytes]], Callable[[bytes, Path], None
     "window": (sound_windows, read_window),
     "tar": (sound_tars, read_input("a.tar")),
     "parquet": (sound_tables, read_input("a.parquet")),
+    "work": (sound_works, read_image),
+    "shares": (sound_shares, read_input("a.parquet", UNPACKED)),
+    "column": (sound_columns, read_column),
+    "http": (sound_responses, read_http),
     "list": (sound_lists, read_list),
     "card": (lambda: [CARD_TOML.encode()], read_card),
     "job": (sound_jobs, read_job),
@@ -333,7 +231,7 @@ def damaged(draw: st.DrawFn, sound: list[bytes]) -> bytes:
     for _ in range(draw(st.integers(0, 8))):
         at = draw(st.integers(0, len(data)))
         some = draw(st.binary(min_size=1, max_size=4) | st.sampled_from(_INTEGERS))
-        kind = draw(st.sampled_from(["set", "set", "set", "insert", "delete", "repeat", "cut", "join"]))
+        kind = draw(st.sampled_from(["set", "set", "set", "insert", "delete", "repeat", "swell", "cut", "join"]))
         if kind == "set":
             data[at : at + len(some)] = some
         elif kind == "insert":
@@ -342,6 +240,8 @@ def damaged(draw: st.DrawFn, sound: list[bytes]) -> bytes:
             del data[at : at + draw(st.integers(1, 600))]
         elif kind == "repeat":
             data[at:at] = data[at : at + draw(st.integers(1, 600))] * draw(st.integers(1, 3))
+        elif kind == "swell":
+            data[at:at] = data[at : at + draw(st.integers(1, 200))] * draw(st.sampled_from([30, 2000]))
         elif kind == "cut":
             del data[at:]
         else:

@@ -407,7 +407,7 @@ def test_a_wrong_question_is_told_and_ends_with_2(place: Place, segment: Call) -
             ["--group-by", "folder", "--resamples", "0"],
             "error: group_by is for intervals, and resamples = 0 makes none",
         ),
-        (["--convention", "coco"], "'coco' is not one of 'omz', 'cityscapes', 'mmseg', 'image-mean'"),
+        (["--convention", "coco"], "expected one of 'omz', 'cityscapes', 'mmseg', 'image-mean', not 'coco'"),
     ):
         called = segment("score", str(place.output), *flags)
         assert called.code == 2

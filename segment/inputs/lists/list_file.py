@@ -88,7 +88,7 @@ def listed_urls(url: str, store: Store) -> Iterator[str]:
 def _read_rows(entry: Entry, store: Store) -> Rows:
     if entry.size > MAX_LIST_BYTES:
         raise UsageError(f"{shown(entry.url)}: a list of {entry.size} bytes is too large; at most {MAX_LIST_BYTES}")
-    return parse_rows(store.read(entry.url), suffix_of(entry.url), shown(entry.url))
+    return parse_rows(store.read(entry.url, most=MAX_LIST_BYTES), suffix_of(entry.url), shown(entry.url))
 
 
 def _existence_check(folder: str, store: Store) -> Exists:

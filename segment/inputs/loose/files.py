@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from segment.errors import InputChanged, UsageError, input_changed
+from segment.errors import InputChanged, OverLimit, TooSlow, UsageError, input_changed
 from segment.inputs.changes import Known
 from segment.inputs.findings import Findings
 from segment.inputs.large_files import large_spans, select_tiffs
+from segment.inputs.lookup import in_threads
 from segment.inputs.loose.label_files import labels_by_pattern, labels_by_stem
 from segment.inputs.loose.label_hints import suggest_labels
-from segment.inputs.parts import UNKNOWN, Member, Part, Sample, Span, samples_of_members, spans_to_read
+from segment.inputs.parts import UNKNOWN, Member, Part, Sample, Span, fault_of, samples_of_members, spans_to_read
 from segment.inputs.shards import Planned, file_shards
 from segment.job import InputOptions
 from segment.store.client import Entry, Store
 from segment.store.names import as_text, count, examples, is_image, is_storable, listed, shown
-from segment.store.urls import relative_url, to_url
+from segment.store.urls import is_http, relative_url, to_url
 
 
 def plan_files(
@@ -91,9 +92,30 @@ def read_files(part: Part, options: InputOptions, store: Store, *, windowed: boo
             )
     large = select_tiffs(large, store)
     wanted = spans_to_read(part, options.max_image_bytes, large)
-    found = store.read_many([span.url for span in wanted], [span.etag for span in wanted])
-    read = {span: _unchanged(span, data) for span, data in zip(wanted, found, strict=True)}
-    return samples_of_members(part, read, options.max_image_bytes, large)
+    found = _read_each(wanted, options.max_image_bytes, store)
+    given_up = {span: fault_of(data) for span, data in found.items() if isinstance(data, OverLimit)}
+    read = {span: _unchanged(span, data) for span, data in found.items() if not isinstance(data, OverLimit)}
+    return samples_of_members(part, read, options.max_image_bytes, large, given_up=given_up)
+
+
+def _read_each(spans: Sequence[Span], most: int, store: Store) -> dict[Span, bytes | OverLimit | None]:
+    """Return the bytes of objects, read concurrently where they are remote; None for a missing one.
+
+    A read that is given up is a fault of its own image: other images may be on other servers. A store that is too slow
+    is trouble of all.
+    """
+
+    def read(span: Span) -> bytes | OverLimit | None:
+        try:
+            return store.read_if_exists(span.url, span.etag, most)
+        except OverLimit as error:
+            if isinstance(error, TooSlow) and not is_http(span.url):
+                raise
+            return error
+
+    if all(span.url.startswith("file://") for span in spans):
+        return {span: read(span) for span in spans}
+    return dict(zip(spans, in_threads(read, spans), strict=True))
 
 
 def _unchanged(span: Span, data: bytes | None) -> bytes:

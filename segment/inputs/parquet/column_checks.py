@@ -12,6 +12,7 @@ from segment.errors import BadReference, SegmentError, UsageError
 from segment.images.magic import image_format
 from segment.inputs.findings import Findings
 from segment.inputs.lookup import in_threads
+from segment.inputs.parquet.bounded_reads import BoundedFile, read_batches
 from segment.inputs.parquet.cells import Cell, readable_cells
 from segment.inputs.parquet.columns import Columns
 from segment.inputs.parquet.content import content_of, embedded, is_label_format
@@ -45,19 +46,22 @@ def check_columns(entry: Entry, columns: Columns, store: Store, findings: Findin
         UsageError: a detected column holds no images; or a column cannot be read.
     """
     with store.open(entry.url, _BLOCK, entry.size) as file:
-        opened = pq.ParquetFile(file)
+        bounded = BoundedFile(file, _MOST_LOCAL)
+        opened = pq.ParquetFile(bounded)
         others = [cell for cell in readable_cells(opened.schema_arrow) if not {*cell.fields} & {*columns.names}]
         fields = [name for cell in others for name in cell.fields]
-        rows = next(_samples(opened, fields, entry.url), None) if others else None
+        rows = next(_samples(opened, bounded, fields, entry.url), None) if others else None
         for what, cell in (("image", columns.image), ("label", columns.label)):
-            if cell and (found := _contradiction(opened, cell, what, entry, store, findings)):
+            if cell and (found := _contradiction(opened, bounded, cell, what, entry, store, findings)):
                 if what in columns.guessed:
                     raise UsageError(_wrong_guess(entry, cell, what, found, columns, others, rows))
                 findings.warnings.append(f"{shown(entry.url)}: the {what} column '{shown(str(cell))}': {found}")
         findings.warnings += [line + which for line in unread_columns(opened.schema_arrow, columns, others, rows)]
 
 
-def _samples(opened: pq.ParquetFile, fields: list[str], url: str, *, needed: bool = False) -> Iterator[pa.Table]:
+def _samples(
+    opened: pq.ParquetFile, file: BoundedFile, fields: list[str], url: str, *, needed: bool = False
+) -> Iterator[pa.Table]:
     """Yield some rows of the first, the last and a middle row group, except damaged ones and ones too large to read.
 
     Raises:
@@ -71,10 +75,12 @@ def _samples(opened: pq.ParquetFile, fields: list[str], url: str, *, needed: boo
         if metadata.row_group(group).total_byte_size > most:
             continue
         try:
-            batch = next(opened.iter_batches(_ROWS, row_groups=[group], columns=fields, use_threads=False))
+            batch = next(read_batches(opened, file, group, fields, _ROWS), None)
         except PARQUET_DAMAGE as error:  # it is reported when the row group is read
             refuse_trouble(error, url)
             unsupported = one_line(error) if isinstance(error, pa.ArrowNotImplementedError) else ""
+            continue
+        if batch is None:  # damaged: it has rows, says the footer
             continue
         read += 1
         yield pa.Table.from_batches([batch])
@@ -84,7 +90,7 @@ def _samples(opened: pq.ParquetFile, fields: list[str], url: str, *, needed: boo
 
 
 def _contradiction(
-    opened: pq.ParquetFile, cell: Cell, what: str, entry: Entry, store: Store, findings: Findings
+    opened: pq.ParquetFile, file: BoundedFile, cell: Cell, what: str, entry: Entry, store: Store, findings: Findings
 ) -> str:
     """Return what a column holds instead of images; `""` if a sampled row is an image, or all are null.
 
@@ -94,7 +100,7 @@ def _contradiction(
     contents: Counter[str] = Counter()
     paths: list[str] = []
     sampled_rows = 0
-    for rows in _samples(opened, cell.fields, entry.url, needed=True):
+    for rows in _samples(opened, file, cell.fields, entry.url, needed=True):
         sampled_rows += len(rows)
         data = [value for value in cell.encoded(rows) if value]
         if any(known(value) for value in data):

@@ -17,13 +17,14 @@ import pyarrow.parquet as pq
 from segment.errors import SegmentError, UsageError
 from segment.inputs.lookup import refuse_changed
 from segment.inputs.metadata import kept_values
+from segment.inputs.parquet.bounded_reads import BoundedFile, UnpacksTooLarge, read_row_group
 from segment.inputs.parquet.cells import Cell
 from segment.inputs.parquet.columns import Columns, find_columns
 from segment.inputs.parquet.footers import FOOTER_BLOCK
 from segment.inputs.parquet.kept_columns import kept_column
 from segment.inputs.parquet.read_errors import PARQUET_DAMAGE, one_line, refuse_trouble
 from segment.inputs.parquet.row_ids import repeated_rows
-from segment.inputs.parts import Part, Sample, check_sample, image_uri
+from segment.inputs.parts import Part, Sample, check_sample, image_uri, label_fault
 from segment.inputs.references import read_references
 from segment.job import InputOptions
 from segment.store.client import Store
@@ -109,11 +110,12 @@ class _File:
 
 # Consecutive parts of a row group are usually read by the same process, which then reads the row group once.
 _files: RecentCache[_File] = RecentCache(8)
-_tables: RecentCache[pa.Table | None] = RecentCache(2, lambda table: 0 if table is None else int(table.nbytes))
+_tables: RecentCache[pa.Table | str] = RecentCache(2, lambda table: 0 if isinstance(table, str) else int(table.nbytes))
 
 
 def read_parquet(part: Part, options: InputOptions, store: Store) -> list[Sample]:
-    """Read the rows of a part. A row group that cannot be decoded gives `undecodable` samples.
+    """Read the rows of a part. A row group that cannot be decoded gives `undecodable` samples, one that unpacks to more
+    than `max_row_group_bytes` samples of `too_much_work`.
 
     Raises:
         InputChanged: the file is not the planned one.
@@ -121,14 +123,14 @@ def read_parquet(part: Part, options: InputOptions, store: Store) -> list[Sample
     refuse_changed(part, store)
     file = _opened(part, options, store)
     key = (part.url, part.etag, part.size, part.row_group, file.columns)
-    table = _tables.get(key, lambda: _read_row_group(part, file, store), options.max_row_group_bytes)
-    if table is None:
+    table = _tables.get(key, lambda: _read_row_group(part, file, store, options), options.max_row_group_bytes)
+    if isinstance(table, str):
         numbers = [(index, row_id(index)) for index in range(part.start, part.stop)]
-        return [Sample(name, image_uri(part, name), i, b"", None, "undecodable") for i, name in numbers]
+        return [Sample(name, image_uri(part, name), i, b"", None, table) for i, name in numbers]
     rows = table.slice(part.start - file.first_row(part.row_group), len(part))
     names = file.columns.ids(rows, part.start, numbered=file.numbered)
-    images = _images(rows, file.columns.image, part, store)
-    labels = _images(rows, file.columns.label, part, store)
+    images = _images(rows, file.columns.image, part, store, options.max_image_bytes)
+    labels = _images(rows, file.columns.label, part, store, options.max_image_bytes)
     read = [
         _sample(part, index, name, image, label, index in file.repeated, options)
         for index, name, image, label in zip(range(part.start, part.stop), names, images, labels, strict=True)
@@ -160,8 +162,9 @@ def read_ids(part: Part, options: InputOptions, store: Store) -> list[str]:
     if file.columns.id is None:
         return [row_id(index) for index in range(part.start, part.stop)]
     with store.open(part.url, FOOTER_BLOCK, part.size, part.etag) as source, _damage_refused(part.url):
-        opened = pq.ParquetFile(source, metadata=file.metadata, page_checksum_verification=True)
-        table = opened.read_row_group(part.row_group, [str(file.columns.id)], use_threads=False)
+        bounded = BoundedFile(source, options.max_row_group_bytes)
+        opened = pq.ParquetFile(bounded, metadata=file.metadata, page_checksum_verification=True)
+        table = read_row_group(opened, bounded, part.row_group, [str(file.columns.id)])
     rows = table.slice(part.start - file.first_row(part.row_group), len(part))
     return file.columns.ids(rows, part.start, numbered=file.numbered)
 
@@ -177,18 +180,18 @@ class _Image:
 def _sample(
     part: Part, index: int, name: str, image: _Image, label: _Image, repeated: bool, options: InputOptions
 ) -> Sample:
-    fault = "duplicate_id" if repeated else image.fault or (f"label_{label.fault}" if label.fault else None)
+    fault = "duplicate_id" if repeated else image.fault or (label_fault(label.fault) if label.fault else None)
     checked = check_sample(fault, image.data or b"", label.data, options.max_image_bytes)
     return Sample(name, image_uri(part, name), index, *checked)
 
 
-def _images(rows: pa.Table, cell: Cell | None, part: Part, store: Store) -> list[_Image]:
+def _images(rows: pa.Table, cell: Cell | None, part: Part, store: Store, most: int) -> list[_Image]:
     """Return the encoded images of a column; images given by path are read, relative to the file."""
     if cell is None:
         return [_Image()] * len(rows)
     data, paths = cell.encoded(rows), cell.paths(rows)
     named = [path if path and own is None else None for own, path in zip(data, paths, strict=True)]
-    found = read_references({path for path in named if path}, part.url, store)
+    found = read_references({path for path in named if path}, part.url, store, most)
     images = []
     for own, path in zip(data, named, strict=True):
         got = found[path] if path else own
@@ -214,21 +217,23 @@ def _damage_refused(url: str) -> Iterator[None]:
 
 
 def _open_file(part: Part, options: InputOptions, store: Store) -> _File:
-    with store.open(part.url, FOOTER_BLOCK, part.size, part.etag) as file, _damage_refused(part.url):
+    with store.open(part.url, FOOTER_BLOCK, part.size, part.etag) as source, _damage_refused(part.url):
+        file = BoundedFile(source, options.max_row_group_bytes)
         opened = pq.ParquetFile(file, page_checksum_verification=True)
         columns = find_columns(opened.schema_arrow, options, shown(part.url))
-        repeated = repeated_rows(opened, columns, part.url)
+        repeated = repeated_rows(opened, file, columns, part.url)
         if "id" in columns.guessed:
             return _File(opened.metadata, columns, numbered=next(repeated, None) is not None)
         return _File(opened.metadata, columns, frozenset(repeated))
 
 
-def _read_row_group(part: Part, file: _File, store: Store) -> pa.Table | None:
-    """Read the columns of a row group; None if it is damaged."""
+def _read_row_group(part: Part, file: _File, store: Store, options: InputOptions) -> pa.Table | str:
+    """Read the columns of a row group; if that cannot be done, return the `SampleError` code of its images."""
     with store.open(part.url, size=part.size, etag=part.etag) as source:
+        bounded = BoundedFile(source, options.max_row_group_bytes)
         try:
-            opened = pq.ParquetFile(source, metadata=file.metadata, pre_buffer=True, page_checksum_verification=True)
-            table = opened.read_row_group(part.row_group, file.columns.names, use_threads=False)
+            opened = pq.ParquetFile(bounded, metadata=file.metadata, page_checksum_verification=True)
+            table = read_row_group(opened, bounded, part.row_group, file.columns.names)
             if len(table) != file.metadata.row_group(part.row_group).num_rows:
                 raise ValueError("rows are missing")
             return table
@@ -238,4 +243,4 @@ def _read_row_group(part: Part, file: _File, store: Store) -> pa.Table | None:
                 where = f"{shown(part.url)}: row group {part.row_group}"
                 raise UsageError(f"{where} is too large for pyarrow: write smaller ones ({one_line(error)})") from None
             log.warning("%s: row group %d cannot be read: %s", shown(part.url), part.row_group, one_line(error))
-            return None
+            return "too_much_work" if isinstance(error, UnpacksTooLarge) else "undecodable"

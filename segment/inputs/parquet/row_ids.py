@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 
 from segment.inputs.findings import Findings
 from segment.inputs.lookup import in_threads
+from segment.inputs.parquet.bounded_reads import BoundedFile, UnpacksTooLarge, read_batches
 from segment.inputs.parquet.columns import Columns
 from segment.inputs.parquet.read_errors import PARQUET_DAMAGE, one_line, refuse_trouble
 from segment.inputs.shards import Shard
@@ -22,27 +23,37 @@ log = logging.getLogger("segment.parquet")
 # Limits of what planning reads: a remote store takes one request for each row group.
 _MOST_GROUPS = 1024
 _MOST_ROWS = 500_000
+_MOST_BYTES = 256 << 20  # of the ids of a file; up to 16 files are read at once
 _BLOCK = 1 << 16
 
 
-def repeated_rows(opened: pq.ParquetFile, columns: Columns, url: str) -> Iterator[int]:
+def repeated_rows(opened: pq.ParquetFile, file: BoundedFile, columns: Columns, url: str) -> Iterator[int]:
     """Yield the rows whose id an earlier row of the file has. Only the ids are read, batch by batch.
+
+    Of ids of more than `file.most` bytes in all no further ones are compared, and a warning is logged.
 
     A row group that cannot be read is skipped: its rows get their numbers as ids.
     """
     if columns.id is None:
         return
     seen: set[str] = set()
-    first = 0
+    first = held = 0
     for group in range(opened.metadata.num_row_groups):
         row = first
         try:
-            for batch in opened.iter_batches(row_groups=[group], columns=[str(columns.id)], use_threads=False):
+            for batch in read_batches(opened, file, group, [str(columns.id)]):
                 for name in columns.ids(pa.Table.from_batches([batch]), row):
                     if name in seen:
                         yield row
                     seen.add(name)
+                    held += len(name)
                     row += 1
+                if held > file.most:
+                    raise UnpacksTooLarge(file.most)
+        except UnpacksTooLarge as error:
+            log.warning("%s: the ids of row group %d are not compared: %s", shown(url), group, one_line(error))
+            if held > file.most:
+                return
         except PARQUET_DAMAGE as error:
             refuse_trouble(error, url)
             log.info("%s: the ids of row group %d cannot be read: %s", shown(url), group, one_line(error))
@@ -85,8 +96,9 @@ def _within_bounds(files: Sequence[tuple[Shard, Columns]]) -> list[tuple[Shard, 
 def _count_repeated(shard: Shard, columns: Columns, store: Store) -> int:
     try:
         with store.open(shard.url, _BLOCK, shard.size, shard.etag) as file:
-            opened = pq.ParquetFile(file, page_checksum_verification=True)
-            return sum(1 for _ in repeated_rows(opened, columns, shard.url))
+            bounded = BoundedFile(file, _MOST_BYTES)
+            opened = pq.ParquetFile(bounded, page_checksum_verification=True)
+            return sum(1 for _ in repeated_rows(opened, bounded, columns, shard.url))
     except PARQUET_DAMAGE as error:
         refuse_trouble(error, shard.url)
         return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from io import BytesIO
 from typing import Any
 from urllib.parse import unquote
 
@@ -13,6 +14,7 @@ import pyarrow.parquet as pq
 
 from segment.errors import StoreError, UsageError
 from segment.inputs.findings import Findings
+from segment.inputs.parquet.bounded_reads import BoundedFile, read_row_group
 from segment.store.client import Entry, Store
 from segment.store.names import basename, count, shown
 from segment.store.urls import is_url, join_url, parent_url, relative_url
@@ -22,6 +24,7 @@ _CHECKPOINT = re.compile(r"(\d{20})\.checkpoint(?:\.(\d{10})\.(\d{10}))?\.parque
 _METADATA = re.compile(r"(?:v(\d+)|(\d+)-[0-9a-f-]+)\.metadata\.json")
 # Raised for a damaged log. FileNotFoundError: a clean-up has deleted a file of the log since it was listed.
 _LOG_DAMAGE = (pa.ArrowException, ValueError, LookupError, TypeError, AttributeError, FileNotFoundError)
+_MOST_CHECKPOINT = 1 << 30  # bytes of a row group of a checkpoint, unpacked
 _EXPORT = "Write the table's current version as plain Parquet files and name these"
 
 
@@ -167,10 +170,13 @@ def _last_checkpoint(urls: Mapping[str, str]) -> tuple[int, list[str]]:
 
 
 def _checkpoint_files(url: str, store: Store) -> Iterator[dict[str, Any]]:
-    table = pq.read_table(pa.BufferReader(store.read(url)))
-    if "sidecar" in table.column_names and table["sidecar"].null_count < len(table):
-        raise ValueError("a checkpoint with sidecar files")
-    return (add for add in table["add"].to_pylist() if add and add.get("path"))
+    file = BoundedFile(BytesIO(store.read(url)), _MOST_CHECKPOINT)
+    opened = pq.ParquetFile(file)
+    for group in range(opened.metadata.num_row_groups):
+        table = read_row_group(opened, file, group, opened.schema_arrow.names)
+        if "sidecar" in table.column_names and table["sidecar"].null_count < len(table):
+            raise ValueError("a checkpoint with sidecar files")
+        yield from (add for add in table["add"].to_pylist() if add and add.get("path"))
 
 
 def _actions(url: str, store: Store) -> Iterator[dict[str, Any]]:

@@ -46,8 +46,8 @@ def read_index(entry: Entry, store: Store) -> list[File] | None:
     if entry.size < _LEAST_BYTES or not entry.url.endswith(".tar") or is_http(entry.url):
         return None
     try:
-        data = store.read_if_exists(index_url(entry.url))
-        files = _parse(data, entry.size) if data and len(data) <= _MOST_BYTES else None
+        data = store.read_if_exists(index_url(entry.url), most=_MOST_BYTES)
+        files = _parse(data, entry.size) if data else None
         return files if files and _matches(files, entry, store) else None
     except (StoreError, InputChanged):  # such as a store that forbids to read the index: the tar itself tells
         return None

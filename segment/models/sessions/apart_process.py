@@ -8,9 +8,13 @@ import pickle
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from multiprocessing.spawn import get_executable
 from typing import Any
 
+NOT_LOADED = "did not load the model in time"  # how a process ended
+LOAD_SECONDS = 300.0  # for a model to load, as long as a worker has
 _CODE = "import pickle, sys; sys.path[:] = pickle.load(sys.stdin.buffer); from {} import main; main()"
 
 
@@ -42,10 +46,22 @@ def given_apart() -> Any:
     return pickle.load(sys.stdin.buffer)
 
 
+@contextmanager
+def loading(seconds: float = LOAD_SECONDS) -> Iterator[None]:
+    """End such a process if the block, which loads a model, takes longer, in native code too."""
+    signal.setitimer(signal.ITIMER_REAL, seconds)  # by default SIGALRM ends a process
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
 def tell(**event: object) -> None:
     """Print an event, in such a process."""
     print(json.dumps(event), flush=True)
 
 
 def _end(code: int) -> str:
+    if code == -signal.SIGALRM:
+        return NOT_LOADED
     return f"ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"

@@ -11,8 +11,10 @@ from segment.models.sessions.averaging import is_averaged
 from segment.models.sessions.base import Runtime
 from segment.models.sessions.extras import NOTHING, Extras
 from segment.models.weights import Weights
+from segment.store.background import Background
 
 _MIB = 1 << 20
+_SECONDS = 60.0  # after which a graph is not waited for: its session may be given up, too
 # Resident memory, measured in a process of its own (openvino 2026.4, onnxruntime 1.31, LiteRT 2.3): the library after
 # loading any model, and the ratio of working memory to the largest set of tensors that are alive together.
 _LIBRARY = {"openvino": 78 * _MIB, "onnxruntime": 40 * _MIB, "litert": 88 * _MIB}  # that of openvino included
@@ -38,7 +40,7 @@ class Footprint(NamedTuple):
 def footprint(
     card: ModelCard, weights: Weights, runtime: Runtime, batch: int, extras: Extras = NOTHING
 ) -> Footprint | None:
-    """Predict the memory of a session on the CPU; None on a GPU, or if openvino cannot read the graph.
+    """Predict the memory of a session on the CPU; None on a GPU, or if openvino cannot read the graph, or not soon.
 
     Weights count twice: as read, and in the runtime's layout and precision; with openvino once more for each further
     size of the input, which may have another layout. A tensor is alive from the node that produces it to the last one
@@ -48,20 +50,24 @@ def footprint(
     card = card.at(USUAL)
     if runtime.device != "cpu":
         return None
-    from segment.models.sessions.openvino import wrapped_model  # reads every format
-
     width = 2 if runtime.precision in ("bf16", "f16") else 4
     try:
-        model = wrapped_model(card, weights, batch, extras)
+        with Background("footprint") as thread:
+            constants, alive = thread.submit(_measured, card, weights, batch, extras, width).result(_SECONDS)
     except Exception:  # the session reports the error, or can load what openvino cannot
         return None
-    constants, alive = _tensors(model, width)
     if is_averaged(card, len(weights.models)):
         alive *= _AVERAGED.get(runtime.name, 1.0)
     shared, per_stream = _LIBRARY[runtime.name] + weights.size, round(_WORKING[runtime.name] * alive)
     if runtime.name != "onnxruntime":
         return Footprint(shared, per_stream + constants * (1 + len(card.input.scales)))
     return Footprint(shared + constants, per_stream)
+
+
+def _measured(card: ModelCard, weights: Weights, batch: int, extras: Extras, width: int) -> tuple[int, float]:
+    from segment.models.sessions.openvino import wrapped_model  # reads every format
+
+    return _tensors(wrapped_model(card, weights, batch, extras), width)
 
 
 def _tensors(model: Any, width: int) -> tuple[int, float]:

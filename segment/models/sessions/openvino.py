@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
+import re
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,7 +24,9 @@ from segment.models.sessions.openvino_preprocess import levels_of, with_preproce
 from segment.models.sessions.ports import Size, choose_ports, refuse
 from segment.models.sessions.predict import GraphSession, Outputs, Run
 from segment.models.weights import Weights
+from segment.process.temporaries import TemporaryFolder
 
+_DECLARED = re.compile(rb"<!\s*(DOCTYPE|ENTITY)", re.IGNORECASE)  # of XML: what entities are made of
 # openvino accepts the hint bf16 on any AVX-512 CPU and then emulates it; its capabilities list the real support.
 CAPABILITY = {"bf16": "BF16", "f16": "FP16"}
 
@@ -155,12 +155,13 @@ def read_graph(core: Any, weights: Weights) -> Any:
     magic = {"ir": b"<?xml", "tflite": b"TFL3"}.get(weights.format, b"")
     if magic not in weights.graph[:64]:
         raise ModelError(f"the weights are not a model in {weights.format} format: a wrong or damaged file")
+    if weights.format == "ir" and (declared := _DECLARED.search(weights.graph)):
+        raise ModelError(
+            f"the .xml has a declaration <!{declared[1].decode()}>, by which a small file can stand for a huge one: it "
+            "is not read. No converter writes one; convert the model again"
+        )
     try:
-        if weights.format == "ir":
-            return core.read_model(model=weights.graph, weights=weights.data)
-        if weights.format == "onnx":
-            return core.read_model(model=weights.graph)
-        return _read_tflite(core, weights.graph)
+        return _read(core, weights)
     except RuntimeError as error:
         reason = _reason(error)
         if weights.format == "tflite" and reason.startswith("No translator found"):
@@ -168,17 +169,21 @@ def read_graph(core: Any, weights: Weights) -> Any:
         raise ModelError(f"openvino cannot read the {weights.format} weights: {reason}") from error
 
 
+def _read(core: Any, weights: Weights) -> Any:
+    if weights.format == "ir":
+        return core.read_model(model=weights.graph, weights=weights.data)
+    return core.read_model(model=weights.graph) if weights.format == "onnx" else _read_tflite(core, weights.graph)
+
+
 def _read_tflite(core: Any, data: bytes) -> Any:
     """Read a TFLite model from a private temporary file: openvino reads TFLite only by path."""
-    handle, name = tempfile.mkstemp(suffix=".tflite")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        return core.read_model(name)
-    except RuntimeError as error:
-        raise RuntimeError(str(error).replace(name, "model.tflite")) from error
-    finally:
-        Path(name).unlink()
+    with TemporaryFolder() as folder:
+        file = folder.path / "model.tflite"
+        file.write_bytes(data)
+        try:
+            return core.read_model(file)
+        except RuntimeError as error:
+            raise RuntimeError(str(error).replace(str(file), file.name)) from error
 
 
 def _wrapped(

@@ -119,6 +119,8 @@ def refuse(card: ModelCard, what: str) -> NoReturn:
 
 
 def _choose(card: ModelCard, kind: str, wanted: str | None, ports: Sequence[Port]) -> int:
+    if not ports:
+        refuse(card, f"the graph has no {kind}, so that no image goes through it: a wrong or damaged file")
     if wanted is None:
         if len(ports) == 1:
             return 0

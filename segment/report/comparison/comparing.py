@@ -29,7 +29,7 @@ from segment.scores.matching import Matches, RunRows, match, read_run_rows, rows
 from segment.scores.run_images import Units, slices_at_once, sum_by_slice
 from segment.scores.scored import Protocol
 from segment.scores.slices import Groups, slices_by
-from segment.store.names import shown
+from segment.store.names import count, shown
 
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -217,7 +217,7 @@ def compare_ledgers(ledgers: Sequence[Ledger], asked: ComparisonRequest) -> RunC
         SegmentError: a file of statistics or masks is damaged.
     """
     if not 2 <= len(ledgers) <= len(_LETTERS):
-        raise UsageError(f"{len(ledgers)} runs: give two or more, {len(_LETTERS)} at most")
+        raise UsageError(f"{count(len(ledgers), 'run')}: give two or more, {len(_LETTERS)} at most")
     check_convention(asked.convention)
     check_resamples(asked.resamples, asked.seed, asked.group_by)
     runs = tuple(_opened(letter, ledger) for letter, ledger in zip(_LETTERS, ledgers, strict=False))

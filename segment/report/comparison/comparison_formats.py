@@ -14,13 +14,13 @@ from segment.metrics.bootstrap import LEVEL
 from segment.metrics.boundary import BoundaryScore
 from segment.report.comparison.comparison_notes import all_notes, notes, run_in_words
 from segment.report.comparison.points import figure_texts, points, points_span
-from segment.report.markdown import escaped
+from segment.report.fitting import print_line, print_rows
 from segment.report.percents import percent
-from segment.report.score_formats import NAMES, bounds_of, defined, markdown_table, print_table
-from segment.report.written_names import spreadsheet_cell
+from segment.report.score_formats import NAMES, bounds_of, defined, markdown_table
 from segment.scores.compared import ComparedImages
 from segment.scores.paired import OF_CLASS, Change, PairedBoundaries, PairedScores
 from segment.scores.scored import Scored
+from segment.store.foreign_text import in_cell, in_markdown
 from segment.store.names import count, shown
 
 if TYPE_CHECKING:
@@ -56,31 +56,36 @@ def agreement_in_words(agreement: Scored) -> str:
 def print_comparison(found: RunComparison, console: Console) -> None:
     """Print a comparison as tables that fit 80 columns."""
     for run in found.runs:
-        console.print(f"{run.letter}  {run_in_words(run)}", markup=False)
+        print_line(console, f"{run.letter}  {run_in_words(run)}")
     for note in all_notes(found):
-        console.print(note, style="dim", markup=False)
+        print_line(console, note, style="dim")
     if len(found.against) > 1:
-        print_table(console, "all against A", _overview(found))
+        console.print()
+        print_rows(console, _overview(found), title="all against A")
     for one in found.against:
         console.print()
-        console.print(headline(one), style="bold", markup=False)
+        print_line(console, headline(one), style="bold")
         for title, rows in _tables(one, short=True):
-            print_table(console, title, rows)
-        for title, lines in _extremes(one):
-            console.print(f"{title}: {', '.join(lines)}", markup=False)
+            console.print()
+            print_rows(console, rows, title=title)
+        extremes = list(_extremes(one))
+        if extremes:
+            console.print()
+        for title, lines in extremes:
+            print_line(console, f"{title}: {', '.join(lines)}")
 
 
 def to_markdown(found: RunComparison) -> str:
     """Return a comparison as Markdown."""
-    blocks = ["\n".join(f"- **{run.letter}**: {escaped(run_in_words(run))}" for run in found.runs)]
-    blocks.append("\n".join(f"- {escaped(note)}" for note in all_notes(found)))
+    blocks = ["\n".join(f"- **{run.letter}**: {in_markdown(run_in_words(run))}" for run in found.runs)]
+    blocks.append("\n".join(f"- {in_markdown(note)}" for note in all_notes(found)))
     if len(found.against) > 1:
         blocks.append(markdown_table(_overview(found)))
     for one in found.against:
-        blocks.append(f"## {escaped(headline(one))}")
+        blocks.append(f"## {in_markdown(headline(one))}")
         for title, rows in _tables(one, short=False):
             blocks += [f"### {title}"] * bool(title) + [markdown_table(rows)]
-        blocks.append("\n".join(f"- {title}: {escaped(', '.join(lines))}" for title, lines in _extremes(one)))
+        blocks.append("\n".join(f"- {title}: {in_markdown(', '.join(lines))}" for title, lines in _extremes(one)))
     return "\n\n".join(["# Comparison of runs", *filter(None, blocks)]) + "\n"
 
 
@@ -310,5 +315,5 @@ def to_csv(found: RunComparison) -> str:
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer)
     writer.writerow(names)
-    writer.writerows([spreadsheet_cell(row.get(name)) for name in names] for row in rows)
+    writer.writerows([in_cell(row.get(name)) for name in names] for row in rows)
     return buffer.getvalue()

@@ -5,18 +5,21 @@
 `hungry=FILE`  it finds no memory, once only
 `slow=SECONDS` every picture takes so long
 `load`         a process dies while it loads the model; `load-freeze=FILE` stops, once only, `load-hang=FILE` sleeps;
-               `load-bug` Python code raises
+               `load-bug` Python code raises, `load-for-ever` sleeps each time, with Python's lock held
 `start-freeze=FILE` a worker process of the local engine stops before it has read what it is to do, once only
 `read`         a process dies while it reads a part that holds a `killer.png`; `read-freeze=FILE` stops, once only,
                `read-hang=FILE` sleeps
+`read-group=FILE` a process dies while it reads the row group of a `killer.parquet`; FILE gets a byte for each
 `write-freeze=FILE` a process stops when it has encoded such a part, once only; `write-hang=FILE` sleeps
 `monitor-freeze=FILE` the actor of the heartbeats stops at the first one, once only
 
 `bug`          Python code raises while it reads such a part
+`no-bf16`      its CPU does not compute in bf16
 
 `@FILE` is what FILE says at each moment; nothing if there is none.
 """
 
+import ctypes
 import importlib.abc
 import importlib.util
 import os
@@ -77,6 +80,8 @@ def on_sessions(module):
             freeze_once(value)
         elif kind == "load-hang":
             hang_once(value)
+        elif kind == "load-for-ever":
+            ctypes.PyDLL(None).sleep(3600)
         elif kind == "load-bug":
             raise TypeError("a bug")
         real_init(self, *args, **settings)
@@ -118,6 +123,20 @@ def on_files(module):
     module.read_files = read_files
 
 
+def on_row_groups(module):
+    real = module._read_row_group
+
+    def read_row_group(part, *arguments):
+        kind, value = trouble()
+        if kind == "read-group" and part.url.endswith("killer.parquet"):
+            with Path(value).open("ab") as file:
+                file.write(b"x")
+            strike(signal.SIGKILL)
+        return real(part, *arguments)
+
+    module._read_row_group = read_row_group
+
+
 def on_workers(module):
     real = module.write_masks
 
@@ -148,6 +167,16 @@ def on_worker_process(module):
         freeze_once(value)
 
 
+def on_runtimes(module):
+    real = module.capabilities
+
+    def capabilities():
+        found = real()
+        return found - {module.BF16} if trouble()[0] == "no-bf16" else found
+
+    module.capabilities = capabilities
+
+
 class Patching(importlib.abc.MetaPathFinder):
     """Finds one module as everybody else does, and patches it once it is loaded."""
 
@@ -172,7 +201,9 @@ class Patching(importlib.abc.MetaPathFinder):
 if TROUBLE:
     sys.meta_path[:0] = [
         Patching("segment.models.sessions.predict", on_sessions),
+        Patching("segment.models.sessions.runtimes", on_runtimes),
         Patching("segment.inputs.loose.files", on_files),
+        Patching("segment.inputs.parquet.row_groups", on_row_groups),
         Patching("segment.pipeline.worker", on_workers),
         Patching("segment.engines.worker_main", on_worker_process),
         Patching("segment.engines.ray_heartbeats", on_monitor),

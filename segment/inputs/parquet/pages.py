@@ -1,0 +1,169 @@
+"""The headers of Parquet pages, by which the size of a column is bounded before it is unpacked.
+
+A footer may say what it likes of sizes, and pyarrow believes the headers of pages: it allocates what they declare. What
+they declare in all, and how large a value can be that rows share, is known from them alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+_MOST_PAGES = 1 << 18  # of a column in a row group
+_MOST_DEPTH = 8  # of structs in a header; four are in use
+_PADDING = 128  # bytes that pyarrow may read beyond a column, as old writers declare too few
+
+# Of the fields of a page's header: their numbers, by the Thrift definition of Parquet.
+_KIND, _UNPACKED, _PACKED, _DATA, _DATA_V2 = 1, 2, 3, 5, 8
+_VALUES = 1
+_IS_DICTIONARY = 2  # a kind of page
+_ENCODING = {_DATA: 2, _DATA_V2: 4}
+_SHARING = (2, 8)  # encodings by which rows share the values of the dictionary
+_CONTINUING = 7  # an encoding by which a value begins as the one before
+_LEAST_BYTES = 4  # of a value, of which a page may hold millions in a few bytes
+
+_TRUE, _FALSE, _BYTE, _DOUBLE, _BINARY, _LIST, _SET, _MAP, _STRUCT = 1, 2, 3, 7, 8, 9, 10, 11, 12  # types of Thrift
+
+
+class PageError(ValueError):
+    """The headers of a column's pages are damaged."""
+
+
+@dataclass
+class ColumnSize:
+    """What the pages of a column unpack to.
+
+    Attributes:
+        unpacked: bytes of all pages, or of the numbers and nulls that they say to hold, if these are more.
+        most: the same, if every row has the largest value that its page can hold.
+        largest: bytes of the largest value that rows can share; 0 if they share none.
+    """
+
+    unpacked: int = 0
+    most: int = 0
+    largest: int = 0
+
+
+def column_size(data: bytes | bytearray) -> ColumnSize:
+    """Return what the pages of a column unpack to, by their headers alone.
+
+    Args:
+        data: the column in a row group, from its first page on.
+
+    Raises:
+        PageError: damaged headers, or too many pages.
+    """
+    found, dictionary = ColumnSize(), 0
+    for page in _pages(data):
+        if page.is_dictionary:
+            dictionary = page.unpacked
+        shared = page.unpacked if page.encoding == _CONTINUING else dictionary if page.encoding in _SHARING else 0
+        found.largest = max(found.largest, shared)
+        found.unpacked += max(page.unpacked, page.values * _LEAST_BYTES)
+        found.most += max(page.unpacked, page.values * max(shared, _LEAST_BYTES))
+    return found
+
+
+class _Page(NamedTuple):
+    """A page by its header: bytes unpacked and packed; number and encoding of values, where it holds rows."""
+
+    is_dictionary: bool
+    unpacked: int
+    packed: int
+    values: int = 0
+    encoding: int = 0
+
+
+def _pages(data: bytes | bytearray) -> Iterator[_Page]:
+    reader = _Reader(data)
+    for _ in range(_MOST_PAGES):
+        start = reader.at
+        if start >= len(data):
+            return
+        try:
+            page = _page(reader.struct())
+        except (IndexError, TypeError, KeyError) as error:
+            if len(data) - start <= _PADDING:
+                return
+            raise PageError("the header of a page is damaged") from error
+        yield page
+        reader.at += page.packed
+    raise PageError(f"a column has more than {_MOST_PAGES} pages in a row group")
+
+
+def _page(header: Mapping[int, Any]) -> _Page:
+    """Return a page. Raises KeyError or TypeError: the header is damaged."""
+    sizes = header[_KIND] == _IS_DICTIONARY, header[_UNPACKED], header[_PACKED]
+    rows = next((kind for kind in _ENCODING if kind in header), None)
+    about = () if sizes[0] or rows is None else (header[rows][_VALUES], header[rows][_ENCODING[rows]])
+    if any(type(number) is not int or number < 0 for number in (*sizes[1:], *about)):
+        raise TypeError
+    return _Page(*sizes, *about)
+
+
+@dataclass
+class _Reader:
+    """Reads structs of Thrift's compact protocol; of lists and texts only the place behind them."""
+
+    data: bytes | bytearray
+    at: int = field(default=0)
+
+    def struct(self, depth: int = 0) -> dict[int, Any]:
+        if depth > _MOST_DEPTH:
+            raise PageError("the header of a page is damaged: nested too deep")
+        found: dict[int, Any] = {}
+        number = 0
+        while head := self._byte():
+            number = number + (head >> 4) if head >> 4 else self._signed()
+            found[number] = self._value(head & 15, depth, in_list=False)
+        return found
+
+    def _value(self, kind: int, depth: int, *, in_list: bool) -> Any:
+        if kind in (_TRUE, _FALSE):  # as a field its type is its value
+            return self._byte() if in_list else kind == _TRUE
+        if kind == _BYTE:
+            return self._byte()
+        if kind < _DOUBLE:
+            return self._signed()
+        if kind == _STRUCT:
+            return self.struct(depth + 1)
+        if kind == _DOUBLE:
+            self._skip(8)
+        elif kind == _BINARY:
+            self._skip(self._number())
+        elif kind in (_LIST, _SET):
+            head = self._byte()
+            for _ in range(self._number() if head >> 4 == 15 else head >> 4):
+                self._value(head & 15, depth + 1, in_list=True)
+        elif kind == _MAP:
+            size = self._number()
+            kinds = self._byte() if size else 0
+            for _ in range(size):
+                self._value(kinds >> 4, depth + 1, in_list=True)
+                self._value(kinds & 15, depth + 1, in_list=True)
+        else:
+            raise PageError("the header of a page is damaged: a type that Thrift does not know")
+        return None
+
+    def _skip(self, size: int) -> None:
+        self.at += size
+        if self.at > len(self.data):
+            raise IndexError
+
+    def _byte(self) -> int:
+        self.at += 1
+        return self.data[self.at - 1]
+
+    def _number(self) -> int:
+        value = shift = 0
+        while (byte := self._byte()) & 0x80:
+            value |= (byte & 0x7F) << shift
+            shift += 7
+            if shift > 63:
+                raise PageError("the header of a page is damaged: a number too large")
+        return value | byte << shift
+
+    def _signed(self) -> int:
+        value = self._number()
+        return value >> 1 ^ -(value & 1)

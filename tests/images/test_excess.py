@@ -1,0 +1,131 @@
+"""Images that are far more work than their size and pixels explain are refused, and no ordinary image is."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from segment.errors import SampleError
+from segment.images.bands import decode_image
+from segment.images.codec import decode_picture
+from segment.images.labels import LabelDecoder
+from segment.images.tiff_tags import LONG, SHORT, Field
+from segment.models.card_input import Input
+from tests import bombs
+from tests.bombs import PIXELS, chunk, encoded, many_scans, png_of, segment, text, tiff, with_segments, zeros
+from tests.runs import CARD
+
+MOST = 100_000_000  # pixels
+_JPEG = many_scans(3000, (8, 8))
+
+BOMBS: dict[str, Callable[[], bytes]] = {
+    "scans of a progressive JPEG": lambda: many_scans(40, (8000, 8000)),
+    "scans of a progressive JPEG, with filling bytes": lambda: many_scans(40, (9000, 9000), fill=b"\xff\xff"),
+    "very many scans of a small JPEG": lambda: many_scans(3000, (1000, 1000)),
+    "scans of a JPEG of one component each": lambda: many_scans(40, (8000, 8000), progressive=False),
+    "empty segments of a JPEG": lambda: with_segments(segment(0xFE, b""), 5000),
+    "padding of a JPEG": lambda: with_segments(b"\xff" * 1000, 100),
+    "junk of a JPEG": lambda: with_segments(segment(0xFE, b"") + b"\0" * 1000, 100),
+    "bare markers of a JPEG": lambda: with_segments(b"\xff\xd0", 5000),
+    "EXIF of a JPEG": lambda: with_segments(segment(0xE1, b"Exif\0\0" + bytes(65000)), 150),
+    "PNG that unpacks to more": lambda: png_of(zeros(200)),
+    "PNG that unpacks to more, in one chunk": lambda: png_of(zeros(200), piece=1 << 30),
+    "PNG of pixels, then of more": lambda: png_of(zeros(200), (1000, 1000)),
+    "text of a PNG": lambda: png_of(PIXELS, before=text(b"zTXt", zeros(9))),
+    "text behind the pixels of a PNG": lambda: png_of(PIXELS, behind=text(b"zTXt", zeros(9))),
+    "international text of a PNG": lambda: png_of(PIXELS, behind=text(b"iTXt", zeros(9))),
+    "profile of a PNG": lambda: png_of(PIXELS, before=text(b"iCCP", zeros(9))),
+    "many texts of a PNG": lambda: png_of(PIXELS, behind=text(b"zTXt", zeros(7)) * 12),
+    "empty chunks of a PNG": lambda: png_of(PIXELS, behind=chunk(b"abCd", b"") * 140_000),
+    "empty pixel chunks of a PNG": lambda: png_of(PIXELS, before=chunk(b"IDAT", b"") * 140_000),
+    "strips of a TIFF that are the same bytes": lambda: bombs.shared_strips(50_000, zlib.compress(bytes(8)) * 10_000),
+    "JPEG strips of a TIFF that are the same bytes": lambda: bombs.shared_strips(400, _JPEG, 7),
+    "scans of a JPEG in a TIFF": lambda: tiff(
+        [Field(257, SHORT, [9000]), Field(256, SHORT, [9000]), Field(259, SHORT, [7]), Field(273, LONG, [16]),
+         Field(279, LONG, [len(_JPEG)])], _JPEG
+    ),
+    "strips of a TIFF": lambda: tiff([Field(273, LONG, [16] * ((1 << 20) + 1))]),
+    "entries of a BigTIFF": lambda: tiff([Field(tag, SHORT, [1]) for tag in range(1000, 9000)], big=True),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", BOMBS)
+def test_work_without_measure_is_refused(what: str) -> None:
+    with pytest.raises(SampleError) as caught:
+        decode_picture(BOMBS[what](), MOST)
+    assert caught.value.code == "too_much_work"
+    assert caught.value.detail
+
+
+LABELS = ["PNG that unpacks to more", "many texts of a PNG", "strips of a TIFF that are the same bytes"]
+
+
+@pytest.mark.parametrize(
+    "data", [*(BOMBS[what]() for what in LABELS), bombs.commented_gif(20_000)], ids=[*LABELS, "GIF"]
+)
+def test_a_label_is_refused_likewise(data: bytes) -> None:
+    with pytest.raises(SampleError) as caught:
+        LabelDecoder(CARD.classes).decode(data, 8, 8)
+    assert caught.value.code == "label_too_much_work"
+
+
+def test_bands_of_a_tiff_are_refused_likewise() -> None:
+    spec = Input(layout="NCHW", height=8, width=8, bands=(1,))
+    with pytest.raises(SampleError, match="too_much_work"):
+        decode_image(BOMBS["strips of a TIFF that are the same bytes"](), spec, MOST)
+
+
+def noise(*shape: int) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8))
+
+
+THUMBNAIL = segment(0xE1, b"Exif\0\0" + b"\xff\xda" * 2000)
+ORDINARY = {
+    "progressive": lambda: encoded("JPEG", noise(300, 300, 3), progressive=True),
+    "many scans over few pixels": lambda: many_scans(60, (8, 8)),
+    "scans named in a thumbnail": lambda: with_segments(THUMBNAIL, 30),
+    "grey": lambda: encoded("JPEG", noise(30, 30)),
+    "profile of many segments": lambda: with_segments(segment(0xE2, b"ICC_PROFILE\0" + bytes(65000)), 20),
+    "noise as PNG": lambda: encoded("PNG", noise(300, 300, 3)),
+    "flat PNG of many pixels": lambda: encoded("PNG", Image.new("L", (3000, 3000), 7)),
+    "PNG with texts": lambda: png_of(PIXELS, before=text(b"zTXt", zlib.compress(b"a" * 500_000))),
+    "tiled TIFF": lambda: encoded("TIFF", noise(300, 300, 3), compression="tiff_lzw"),
+    "JPEG in TIFF": lambda: encoded("TIFF", noise(300, 300, 3), compression="jpeg"),
+    "WebP": lambda: encoded("WEBP", noise(30, 30, 3)),
+}
+
+
+@pytest.mark.parametrize("what", ORDINARY)
+def test_ordinary_images_are_read(what: str) -> None:
+    assert decode_picture(ORDINARY[what](), MOST).pixels.size
+
+
+@pytest.mark.parametrize("interlace", [0, 1])
+@pytest.mark.parametrize(("colour", "depth"), [(0, 1), (0, 16), (2, 8), (3, 4), (4, 8), (6, 16)])
+def test_the_rows_of_a_png_are_counted_exactly(interlace: int, colour: int, depth: int) -> None:
+    """By libpng's own words: one byte less, and rows are missing."""
+    from segment.images.png_excess import _pixel_bytes
+
+    for height, width in ((1, 1), (5, 3), (9, 17)):
+        header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlace))
+        palette = chunk(b"PLTE", bytes(48)) if colour == 3 else b""
+        size = _pixel_bytes(b"\x89PNG\r\n\x1a\n" + header)
+        assert size
+        sound, cut = (
+            b"\x89PNG\r\n\x1a\n" + header + palette + chunk(b"IDAT", zlib.compress(bytes(number))) + chunk(b"IEND", b"")
+            for number in (size, size - 1)
+        )
+        assert decode_picture(sound, MOST).remarks == ()
+        assert outcome(cut) in ("image_damaged", "undecodable")
+
+
+def outcome(data: bytes) -> str:
+    try:
+        return " ".join(decode_picture(data, MOST).remarks)
+    except SampleError as error:
+        return error.code

@@ -1,0 +1,149 @@
+"""Parquet is bounded by what it unpacks to: small files of large tables are refused, and all others read as before."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from segment.errors import SegmentError
+from segment.inputs.discover import discover, read_part
+from segment.inputs.parquet.bounded_reads import BoundedFile, UnpacksTooLarge, read_batches, read_row_group
+from segment.inputs.parquet.pages import PageError, column_size
+from segment.inputs.parquet.row_groups import read_ids
+from segment.inputs.parts import Sample
+from segment.job import InputOptions
+from segment.store.client import Store
+from tests.bombs import lying_footer, shared_values, table_file
+from tests.runs import png, scene
+
+MIB = 1 << 20
+PICTURE = png(scene(1)[0])
+MOST = 2 * MIB
+SHARED = bytes(MIB // 8)
+
+
+def images(values: list[Any], **columns: Any) -> pa.Table:
+    return pa.table({"image": values, **columns})
+
+
+def byte_lists(rows: int, length: int) -> pa.Table:
+    offsets, values = range(0, rows * length + 1, length), pa.array(np.zeros(rows * length, np.uint8))
+    return pa.table({"image": pa.ListArray.from_arrays(list(offsets), values)})
+
+
+DELTA = {"column_encoding": {"image": "DELTA_BYTE_ARRAY"}, "use_dictionary": False}
+BOMBS: dict[str, Callable[[], bytes]] = {
+    "one image of a dictionary": lambda: shared_values(SHARED, 64),
+    "one image of a dictionary, lying": lambda: lying_footer(shared_values(SHARED, 64)),
+    "one id of a dictionary": lambda: shared_values(b"a" * len(SHARED), 64, of="id"),
+    "a large dictionary": lambda: lying_footer(shared_values(bytes(8 * MIB), 2)),
+    "zeros of zstd": lambda: lying_footer(
+        table_file(images([bytes(8 * MIB)]), use_dictionary=False, compression="zstd")
+    ),
+    "zeros of gzip": lambda: lying_footer(
+        table_file(images([bytes(MIB)] * 8), use_dictionary=False, compression="gzip")
+    ),
+    "values that begin as the one before": lambda: table_file(images([SHARED] * 64), compression="zstd", **DELTA),
+    "bytes as numbers": lambda: lying_footer(table_file(byte_lists(4, MIB), compression="zstd")),
+    "fields of a struct": lambda: table_file(
+        images([{"bytes": SHARED, "path": "a"}] * 64), compression="zstd", dictionary_pagesize_limit=1 << 30
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", BOMBS)
+def test_what_unpacks_to_too_much_is_refused_row_group_by_row_group(
+    what: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "a.parquet").write_bytes(BOMBS[what]())
+    (tmp_path / "b.parquet").write_bytes(table_file(images([PICTURE] * 3)))
+    with caplog.at_level(logging.WARNING):
+        read = read_all(tmp_path, max_row_group_bytes=MOST)
+    faults = {sample.fault for sample in read if "a.parquet" in sample.url}
+    assert faults == {"too_much_work"}
+    assert f"cannot be read: it unpacks to more than {MOST} bytes, of which its footer does not tell" in caplog.text
+    assert [sample.image for sample in read if "b.parquet" in sample.url] == [PICTURE] * 3
+
+
+def read_all(folder: Path, **options: Any) -> list[Sample]:
+    asked = InputOptions(part_size=2, image_column="image", **options)
+    found = discover(str(folder), asked, Store())
+    return [sample for part in found.parts for sample in read_part(part, asked, Store())]
+
+
+def test_ids_are_bounded_where_they_alone_are_read(tmp_path: Path) -> None:
+    (tmp_path / "a.parquet").write_bytes(BOMBS["one id of a dictionary"]())
+    options = InputOptions(max_row_group_bytes=MOST)
+    part = discover(str(tmp_path), options, Store()).parts[0]
+    with pytest.raises(SegmentError, match=r"a\.parquet: it unpacks to more than"):
+        read_ids(part, options, Store())
+
+
+@pytest.mark.parametrize("what", ["one image of a dictionary", "values that begin as the one before"])
+def test_few_rows_at_once_are_read_of_large_shared_values(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What fits is read, though all rows could have the largest value."""
+    monkeypatch.setattr("segment.inputs.parquet.bounded_reads._BATCH_BYTES", 4 * len(SHARED))
+    file = BoundedFile(io.BytesIO(BOMBS[what]()), MOST)
+    opened = pq.ParquetFile(file)
+    sizes = [len(batch) for batch in read_batches(opened, file, 0, ["image"])]
+    assert sum(sizes) == 64
+    assert max(sizes) <= 4
+    with pytest.raises(UnpacksTooLarge):
+        read_row_group(opened, file, 0, ["image"])
+
+
+WRITERS: dict[str, dict[str, Any]] = {
+    "plain": {"use_dictionary": False},
+    "dictionary": {},
+    "dictionary of few": {"dictionary_pagesize_limit": 64},
+    "version 1": {"version": "1.0", "data_page_version": "1.0"},
+    "pages of version 2": {"data_page_version": "2.0"},
+    "small pages": {"data_page_size": 64, "write_batch_size": 4},
+    "statistics and checksums": {"write_page_checksum": True, "write_page_index": True},
+    "deltas": {"use_dictionary": False, "column_encoding": {"image": "DELTA_BYTE_ARRAY", "n": "DELTA_BINARY_PACKED"}},
+    "lengths": {"use_dictionary": False, "column_encoding": {"image": "DELTA_LENGTH_BYTE_ARRAY"}},
+    "brotli": {"compression": "brotli"},
+    "lz4": {"compression": "lz4"},
+    "none": {"compression": "none"},
+}
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+@pytest.mark.parametrize("most", [1 << 30, 70_000])
+def test_all_kinds_of_pages_are_read_as_without_bounds(writer: str, most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    if most < 1 << 30:
+        monkeypatch.setattr("segment.inputs.parquet.bounded_reads._BATCH_BYTES", 2000)
+    values = [None if row % 7 == 0 else bytes([row % 5]) * (row % 50) for row in range(700)]
+    wanted = images(values, n=list(range(700)), t=[str(row % 3) for row in range(700)], s=[{"a": [1, 2]}] * 700)
+    data = table_file(wanted, row_group_size=300, **WRITERS[writer])
+    file = BoundedFile(io.BytesIO(data), most)
+    opened = pq.ParquetFile(file, page_checksum_verification=True)
+    found = [read_row_group(opened, file, group, wanted.schema.names) for group in range(3)]
+    assert pa.concat_tables(found).equals(wanted)
+
+
+def test_a_column_is_measured_by_its_pages() -> None:
+    data = table_file(images([b"a" * 1000, b"b" * 500] * 50), data_page_size=400, write_batch_size=10)
+    chunk = pq.ParquetFile(io.BytesIO(data)).metadata.row_group(0).column(0)
+    column = data[chunk.dictionary_page_offset :][: chunk.total_compressed_size]
+    found = column_size(column)
+    assert found.largest == 1508  # the dictionary
+    assert found.most == 1508 + 100 * 1508
+    assert 1508 <= found.unpacked < 1508 + 1000
+    assert column_size(column + bytes(100)) == found  # pyarrow may read a little more
+    for cut in (1, 10):
+        assert column_size(column[:-cut]).most <= found.most
+
+
+@pytest.mark.parametrize("data", [b"\xff" * 200, b"\x15" * 300, b"\x1c" * 300, b"\x19\xff" + bytes(300), bytes(300)])
+def test_damaged_headers_of_pages_are_told(data: bytes) -> None:
+    with pytest.raises(PageError, match=r"the header of a page is damaged|pages in a row group"):
+        column_size(data)

@@ -1,0 +1,76 @@
+"""Graphs that no converter writes are refused in words: declarations of XML, no input, no output."""
+
+from __future__ import annotations
+
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from segment.errors import ModelError
+from segment.models.sessions import capabilities, open_session, runtime_for
+from segment.models.sessions.inspection import inspect_graph
+from segment.models.weights import Weights
+from tests.runs import CARD
+
+CONSTANT = """<layer id="0" name="c" type="Const" version="opset1">
+<data element_type="f32" shape="1,4,24,32" offset="0" size="12288"/>
+<output><port id="0" precision="FP32"><dim>1</dim><dim>4</dim><dim>24</dim><dim>32</dim></port></output></layer>"""
+PARAMETER = """<layer id="0" name="c" type="Parameter" version="opset1"><data element_type="f32" shape="1,3,24,32"/>
+<output><port id="0" precision="FP32"><dim>1</dim><dim>3</dim><dim>24</dim><dim>32</dim></port></output></layer>"""
+RESULT = """<layer id="1" name="r" type="Result" version="opset1"><input><port id="0" precision="FP32"><dim>1</dim>
+<dim>4</dim><dim>24</dim><dim>32</dim></port></input></layer>"""
+EDGE = '<edge from-layer="0" from-port="0" to-layer="1" to-port="0"/>'
+LAUGHS = "<!DOCTYPE l [<!ENTITY a 'ha'>" + "".join(
+    f"<!ENTITY {name} '{f'&{before};' * 10}'>" for before, name in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
+def ir(declared: str = "", layers: str = CONSTANT + RESULT, edges: str = EDGE, more: str = "") -> Weights:
+    text = (
+        f'<?xml version="1.0"?>{declared}<net name="m" version="11"><layers>{layers}</layers>'
+        f"<edges>{edges}</edges><rt_info>{more}</rt_info></net>"
+    )
+    return Weights("ir", text.encode(), bytes(12288), "0", "m.xml")
+
+
+DECLARED = {
+    "billion laughs": ir(LAUGHS + "]>", more='<a value="&i;"/>'),
+    "a file of the machine": ir("<!DOCTYPE l [<!ENTITY a SYSTEM 'file:///etc/passwd'>]>", more="&a;"),
+    "a lower-case one": ir("<!doctype l>"),
+    "parameters": ir("<!DOCTYPE l [<!ENTITY % a 'b'> %a;]>"),
+}
+
+
+def refuse(weights: Weights, runtime: str, match: str) -> None:
+    with pytest.raises(ModelError, match=match):
+        open_session(CARD, weights, runtime_for(CARD, weights, runtime, nodes=[capabilities()]))
+
+
+@pytest.mark.parametrize("which", DECLARED)
+def test_an_ir_with_declarations_is_not_read(which: str) -> None:
+    refused = r"the \.xml has a declaration <!\w+>, by which a small file can stand for a huge one: it is not read"
+    refuse(DECLARED[which], "openvino", refused)
+    with pytest.raises(ModelError, match=refused):
+        inspect_graph(DECLARED[which])
+
+
+@pytest.mark.parametrize("name", [None, "image"])
+def test_a_graph_without_an_input_is_refused(name: str | None) -> None:
+    card = CARD.model_copy(update={"input": CARD.input.model_copy(update={"name": name})})
+    for weights, runtime in ((ir(), "openvino"), (constant_onnx(), "openvino"), (constant_onnx(), "onnxruntime")):
+        with pytest.raises(ModelError, match="the graph has no input, so that no image goes through it"):
+            open_session(card, weights, runtime_for(card, weights, runtime, nodes=[capabilities()]))
+    assert inspect_graph(ir()).inputs == ()
+
+
+def test_a_graph_without_an_output_is_refused() -> None:
+    refuse(ir(layers=PARAMETER.replace(">3<", ">4<"), edges=""), "openvino", "no output|cannot read the ir weights")
+
+
+def constant_onnx() -> Weights:
+    value = helper.make_tensor("v", TensorProto.FLOAT, [1, 4, 24, 32], bytes(12288), raw=True)
+    node = helper.make_node("Constant", [], ["y"], value=value)
+    graph = helper.make_graph([node], "g", [], [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4, 24, 32])])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.checker.check_model(model)
+    return Weights("onnx", model.SerializeToString(), b"", "0", "m.onnx")

@@ -1,0 +1,136 @@
+"""What never ends, or kills each time, is given up after a bounded time and costs no more than its own."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from segment.engines.pool import Pool
+from segment.engines.ray_heartbeats import WorkerHealth
+from segment.engines.ray_watchdog import Watchdog
+from segment.engines.worker_process import Setup
+from segment.errors import ModelError
+from segment.models.weights import Weights, load_weights
+from segment.output.ledger import Ledger
+from segment.output.plan import Plan
+from segment.pipeline.stages import Task
+from segment.pipeline.stall import StallTimeout
+from segment.runs.driver import task_and_plan
+from segment.store.client import Store
+from tests.calls import ROOT
+from tests.reliability.trouble import assert_sound, run_process, street, trouble_in_children
+from tests.runs import Place, png, read_rows, scene
+
+
+def write_table(path: Path, rows: int) -> None:
+    data = io.BytesIO()
+    pq.write_table(pa.table({"image": [png(scene(seed)[0]) for seed in range(rows)]}), data)
+    path.write_bytes(data.getvalue())
+
+
+@pytest.mark.slow
+def test_a_row_group_that_kills_by_being_read_costs_some_processes_in_all(tmp_path: Path) -> None:
+    """Not some for each of its parts, in each of the rounds; and no other row group is blamed."""
+    place = Place(tmp_path)
+    write_table(place.images / "killer.parquet", 24)
+    write_table(place.images / "sound.parquet", 6)
+    changes = {"part_size": 2, "workers": "1", "max_error_rate": 1.0, "labels": None}
+    ended = run_process(place, f"read-group={tmp_path / 'deaths'}", **changes)
+    assert ended.returncode == 0, ended.stderr
+    assert (tmp_path / "deaths").stat().st_size == 1 + 2 + 2  # by rounds; there are 12 parts
+    rows = read_rows(place.output)
+    assert [row["error"] for row in rows if "sound" in row["uri"]] == [None] * 6
+    killed = [row for row in rows if "killer" in row["uri"]]
+    assert {row["error"].partition(":")[0] for row in killed} == {"killed_worker"}
+    assert [row["index"] for row in killed] == list(range(24))
+    assert_sound(place.output)
+
+
+def begun(place: Place, **changes: object) -> tuple[Task, Weights, Plan]:
+    """Task, weights and plan of a run, no part of which is committed any more."""
+    place.run(**changes)
+    for file in [*place.output.glob("masks/*/*.parquet"), *place.output.glob("stats/*"), place.output / "_SUCCESS"]:
+        file.unlink()
+    task, plan = task_and_plan(Ledger(Store(), f"file://{place.output}"))
+    return task, load_weights(task.card, str(place.weights_path)), plan
+
+
+def test_parts_of_a_row_group_that_killed_are_error_rows_without_a_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = Place(tmp_path)
+    write_table(place.images / "killer.parquet", 8)
+    task, weights, plan = begun(place, part_size=2, labels=None)
+    trouble_in_children(monkeypatch, f"read-group={tmp_path / 'deaths'}")
+    results = list(Pool(Setup(task, weights, by_image=True), 1, "image").run(plan.parts()))
+    assert (tmp_path / "deaths").stat().st_size == 2
+    assert {result.part for result in results} == {part.id for part in plan.parts()}
+    assert [result.errors for result in results] == [{"killed_worker": 2}] * 4
+    assert [row["index"] for row in read_rows(place.output)] == list(range(8))
+
+
+def test_a_model_that_never_ends_loading_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    task, weights, plan = begun(street(tmp_path))
+    trouble_in_children(monkeypatch, "load-for-ever")
+    monkeypatch.setattr("segment.pipeline.stall.UNKNOWN", 1.0)
+    monkeypatch.setattr("segment.pipeline.stall._LOADING", {})
+    with pytest.raises(ModelError, match=r"the model was not loaded within 1 s, in 2 processes: .* --stall-timeout"):
+        list(Pool(Setup(task, weights), 1, "none").run(plan.parts()))
+
+
+def test_ray_gives_up_a_model_that_never_ends_loading() -> None:
+    watchdog = Watchdog.__new__(Watchdog)
+    watchdog._stall_timeout, watchdog._workers = StallTimeout(None, 1), 2
+    watchdog._asked_at, watchdog._head_silence, watchdog._worker_silence = time.monotonic(), 0.0, 0.0
+    watchdog._health = WorkerHealth((), 0, 0, busy=False, waits=(), loads=2, loaded=0)
+    watchdog._loads_given_up = {1}
+    assert watchdog.trouble() is None  # one may be an accident
+    watchdog._loads_given_up = {1, 2}
+    assert "was not loaded within 300 s, in 2 processes" in str(watchdog.trouble())
+
+
+NATIVE = {
+    "with Python's lock held": "sum(range(10**13))",
+    "without it": "[ctypes.CDLL(None).sleep(60) for _ in range(9)]",
+}
+
+
+@pytest.mark.parametrize(("native", "number"), zip(NATIVE, [signal.SIGTERM, signal.SIGINT], strict=True))
+def test_a_signal_ends_the_process_whatever_native_code_does(native: str, number: signal.Signals) -> None:
+    code = (
+        "import ctypes, signal; from segment.cli.main import STOPPING; "
+        "from segment.process.last_resort import end_after_signal; "
+        "[signal.signal(each, lambda number, frame: None) for each in STOPPING]; "
+        f"end_after_signal(STOPPING, 0.5); print('ready', flush=True); {NATIVE[native]}"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        os.kill(process.pid, number)
+        assert process.wait(30) == -signal.SIGKILL
+        assert process.stdout.read() == b""
+
+
+def test_a_process_that_ends_by_itself_leaves_none_behind() -> None:
+    code = (
+        "import os, signal; from segment.process.last_resort import end_after_signal; "
+        "end_after_signal([signal.SIGTERM], 60.0); "
+        "print(next(iter(open(f'/proc/self/task/{os.getpid()}/children'))).strip(), flush=True)"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=True, text=True, timeout=30
+    )
+    child = Path("/proc") / ended.stdout.strip()
+    deadline = time.monotonic() + 10
+    while child.exists() and "zombie" not in (child / "status").read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
