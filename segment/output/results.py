@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from segment.metrics import Confusion
+from segment.output.stored import Stored
 
 Stage = Literal["read", "decode", "infer", "encode", "write"]
 STAGES: tuple[Stage, ...] = ("read", "decode", "infer", "encode", "write")
@@ -35,6 +36,7 @@ class PartResult:
         skipped: whether the part was committed already.
         failure: why the part could not be committed (trouble of a store or the input; a rerun resumes); None if it was.
         input_changed: whether the failure is a changed input, which a retry does not help.
+        objects: what was written: the masks file, then masks in files of their own; empty if nothing was.
     """
 
     part: str
@@ -60,3 +62,4 @@ class PartResult:
     tiles: int = 0
     tiles_left: int = 0
     seconds_left: float = 0.0
+    objects: tuple[Stored, ...] = ()

@@ -26,6 +26,7 @@ from segment.models.sessions import Session
 from segment.output.mask_columns import ImageExtras
 from segment.output.mask_files import MOST_PNG_PIXELS, write_mask_file
 from segment.output.mask_tiff import MaskWriter
+from segment.output.stored import Stored
 from segment.output.tables import ImageRow
 from segment.pipeline.certainty import ConfidenceSums
 from segment.pipeline.stages import Clock, Task, scored
@@ -113,7 +114,7 @@ class TiledImages:
                 row = replace(row, mask=encode_mask(whole.mask))
                 levels = None if whole.confidence is None else encode_mask(whole.confidence)
         else:
-            row = replace(row, mask_path=self._mask_file(part, row.index, raster, strips, clock))
+            row = replace(row, mask_file=self._mask_file(part, row.index, raster, strips, clock))
         clock.tiles += image.tiles
         of_tiles = tuple(sorted(image.remarks)) if counts.has_one_class else ()  # other tiles have other classes
         without_map = ("confidence_map_too_large",) if self._task.settings.confidence_maps and not levels else ()
@@ -123,8 +124,8 @@ class TiledImages:
             return replace(row, error=counts.fault)
         return scored(row, counts.total, counts.label_remarks, self._task.card)
 
-    def _mask_file(self, part: Part, index: int, raster: Raster, strips: Iterable[Strip], clock: Clock) -> str:
-        """Write the mask to a file of the output; return its path there."""
+    def _mask_file(self, part: Part, index: int, raster: Raster, strips: Iterable[Strip], clock: Clock) -> Stored:
+        """Write the mask to a file of the output; return the object."""
         task, palette = self._task, self._task.card.classes.palette_array
         with TemporaryFolder() as folder:
             file = folder.path / "mask.tif"

@@ -21,6 +21,7 @@ from segment.metrics import Confusion
 from segment.models.sessions import MIXED, Session, open_session, own_runtime, requirement_of, runtime_version
 from segment.models.weights import Weights
 from segment.output.ledger import Ledger
+from segment.output.manifest import part_objects
 from segment.output.results import PartResult
 from segment.output.tables import ImageRow, write_masks
 from segment.pipeline.large_images import TiledImages
@@ -197,10 +198,11 @@ class Worker:
                     footer["precision"] = clock.precision or own_runtime(self.task.runtime).precision
                 data = write_masks(rows, **footer, extra=self.task.extra_columns)
                 ours = self._put(self.ledger.masks_url(part.shard, part.id), data)
+                objects = part_objects(part, rows, data) if ours else ()
         except Exception as error:
             return failed_or_raise(part, error)
         result = _result_of(part, rows, clock, read_bytes, len(data)) if ours else skipped(part)
-        return replace(result, retries=self.task.store.take_retries())
+        return replace(result, retries=self.task.store.take_retries(), objects=objects)
 
     def _put(self, url: str, data: bytes) -> bool:
         """Write a masks file; return whether the stored one is ours.
@@ -310,9 +312,7 @@ def _result_of(part: Part, rows: Sequence[ImageRow], clock: Clock, read_bytes: i
         remarks=dict(Counter(remark for row in rows for remark in row.remarks)),
         labelled=sum(row.labelled for row in rows),
         confusion=Confusion(np.sum(confusions, axis=0)) if confusions else None,
-        seconds=dict(clock.seconds),
-        read_bytes=read_bytes,
-        written_bytes=written_bytes,
+        seconds=dict(clock.seconds), read_bytes=read_bytes, written_bytes=written_bytes,
         host=socket.gethostname(), began=clock.began, ended=time.time(), memory=clock.memory, precision=clock.precision,
         tiles=clock.tiles, tiles_left=clock.tiles_left, seconds_left=clock.seconds_left,
     )  # fmt: skip

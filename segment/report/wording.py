@@ -145,6 +145,7 @@ def fact_rows(report: RunReport, task: Task) -> list[tuple[str, str]]:
         ("Score", card.metric.note),
         ("Published score", published_in_words(card)),
         ("Fingerprint", run["fingerprint"]),
+        ("Signed", f"by the key {report.signed_by}, not verified here" if report.signed_by else "not signed"),
         ("Made by", f"segment {run['versions']['segment']}, Python {run['versions']['python']}"),
     ]
     return [(name, value) for name, value in rows if value]

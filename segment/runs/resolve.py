@@ -116,7 +116,10 @@ def choose_runtime(job: Job, card: ModelCard, weights: Weights, engine: Engine, 
 
 def frozen_runtime(job: Job, started: Mapping[str, Any]) -> Runtime:
     """Return the runtime of an existing run; options that the job sets replace it, and are refused if they differ."""
-    frozen = Runtime(**started["contract"]["runtime"])
+    try:
+        frozen = Runtime(**started["contract"]["runtime"])
+    except (LookupError, TypeError):
+        raise UsageError("run.json is damaged, as it says no runtime: restore it, or choose another output") from None
     name = frozen.name if job.runtime == "auto" else job.runtime
     return Runtime(
         name,
@@ -199,6 +202,9 @@ def _normal_options(job: Job) -> dict[str, Any]:
     options = job.input_options.model_dump(mode="json")
     if not job.keep:  # so that the identity of such runs stays as it was
         del options["keep"]
+    allowed = sorted({to_url(prefix) for prefix in options.pop("allow_input")})
+    if allowed:  # as above
+        options["allow_input"] = allowed
     return {**options, "labels": unsigned(to_url(job.labels)) if job.labels else None}
 
 
