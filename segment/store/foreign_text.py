@@ -19,9 +19,15 @@ _BLANK = re.compile(f"[{_BLANKS}]")
 # What has no glyph of its own and yet is seen, as it shapes its neighbours, as words and emoji need it (RFC 5892, A.1
 # and A.2; UTS 51): joiners within words of Arabic, Indic and other such scripts, or behind a virama; the parts of an
 # emoji; selectors behind the letter that they select a form of. Spaces of all widths are seen as spaces.
-_JOINING = "\u0620-\u06ff\u0710-\u08ff\u0900-\u0dff\u0f00-\u109f\u1780-\u17b3\u17b6-\u17ff\u1820-\u18aa\ua840-\ua8ff\ufb50-\ufefc"
+_JOINING = (
+    "\u0620-\u06ff\u0710-\u08ff\u0900-\u0dff\u0f00-\u109f\u1780-\u17b3\u17b6-\u17ff\u1820-\u18aa\ua840-\ua8ff\ufb50-\ufdff"
+    "\ufe70-\ufefc"
+)
 _VIRAMA = "\u094d\u09cd\u0a4d\u0acd\u0b4d\u0bcd\u0c4d\u0ccd\u0d4d\u0dca"
-_EMOJI = "\u00a9\u00ae\u203c\u2049\u2122\u2139\u2190-\u21ff\u2300-\u23ff\u24c2\u25a0-\u27bf\u2900-\u297f\u2b00-\u2bff\u3030\u303d\u3297\u3299\U0001f000-\U0001faff"
+_EMOJI = (
+    "\u00a9\u00ae\u203c\u2049\u2122\u2139\u2190-\u21ff\u2300-\u23ff\u24c2\u25a0-\u27bf\u2900-\u297f\u2b00-\u2bff\u3030\u303d"
+    "\u3297\u3299\U0001f000-\U0001faff"
+)
 _HAN = "\u3400-\u9fff\uf900-\ufaff\U00020000-\U000323af"
 _SHAPING = re.compile(
     f"(?<=[{_JOINING}])[\u200c\u200d](?=[{_JOINING}])|(?<=[{_VIRAMA}])\u200d"
@@ -37,7 +43,7 @@ _FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")  # noqa: RUF001
 def is_visible(text: str) -> bool:
     """Whether each character of a text is seen as itself: no control, bidirectional or stray zero-width character.
 
-    >>> is_visible("می\u200cخواهم"), is_visible("a\u200cb")
+    >>> is_visible("क्\u200dष"), is_visible("a\u200db")
     (True, False)
     """
     return _has_glyphs(text) or (not text.isascii() and _has_glyphs(_SHAPING.sub("", text)))

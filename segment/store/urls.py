@@ -65,7 +65,7 @@ def has_credentials(text: str) -> bool:
 
 
 def _pieces(text: str) -> list[str]:
-    """Cut a text behind the last `@` of each word: `CREDENTIALS` scans to an `@`, again and again where there is none."""
+    """Cut a text behind the last `@` of each word: from each `://`, `CREDENTIALS` looks for one to the word's end."""
     if "@" not in text:
         return [text]
     return [piece for word in re.split(r"(\s+)", text) for piece in re.split(r"(?<=@)(?=[^@]*$)", word)]
