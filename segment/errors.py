@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable
 
 _SUGGESTED = 3  # names at most
+_SYNONYMS = {"gpu": "cuda", "nvidia": "cuda", "trt": "tensorrt", "ort": "onnxruntime"}  # like others by letters alone
 
 
 class SegmentError(Exception):
@@ -177,6 +178,8 @@ def did_you_mean(word: str, known: Iterable[str], alike: float = 0.5) -> str:
 
 
 def _nearest(word: str, known: list[str], alike: float) -> list[str]:
+    if _SYNONYMS.get(word.lower()) in known:
+        return [_SYNONYMS[word.lower()]]
     holding = [one for one in known if len(word) > 2 and word.lower() in one.lower()]
     if holding:
         return sorted(holding, key=len)[:_SUGGESTED]

@@ -46,7 +46,7 @@ from segment.runs.resolve import (
 from segment.runs.rounds import Rounds
 from segment.store.client import Store
 from segment.store.local_files import remove_unfinished
-from segment.store.names import count, shown
+from segment.store.names import argument, count, shown
 from segment.store.retries import retry_log_filter
 from segment.store.urls import to_url
 
@@ -289,7 +289,7 @@ def _finish_run(job: Job, plan: Plan, ledger: Ledger, fingerprint: str, audit: A
         ledger.remove_success()
         first = f"; the first is {shown(report.errors[0].id)}, {report.errors[0].error}" if report.errors else ""
         raise TooManyErrors(
-            f"{failure}{first}. All others are done: `segment report {place}` lists failed and left-out images."
+            f"{failure}{first}. All others are done: `segment report {argument(ledger.output)}` lists failed and left-out images."
             + ("" if report.is_scored else label_advice((e.error for e in report.errors), report.output))
         )
     if ledger.read_plan() != plan:
