@@ -34,6 +34,10 @@ class BadReference(UsageError):
     """A path or URL that cannot name an object: an invalid character or an unknown protocol."""
 
 
+class NotAFile(BadReference):
+    """A local path names no regular file: reading it may never end, or change something."""
+
+
 class StoreError(SegmentError):
     """A request to a store failed permanently. Committed parts stay; a rerun resumes.
 
@@ -111,11 +115,18 @@ SAMPLE_ERRORS = {
     "unreachable": "the image is listed but cannot be had: no permission, an unknown host, or a redirect "
     "that leads nowhere",
     "bad_reference": "the image cell is empty, or no valid path or URL",
+    "not_allowed": "the image is listed but outside of the folder, bucket or host of its list: --allow-input says what "
+    "else may be read",
+    "not_a_file": "the image is listed but is no regular file: a folder, device, pipe, socket or file of the kernel",
     "duplicate_id": "another image of the same shard has this id already",
     "label_missing": "the label is listed but does not exist",
     "label_unreachable": "the label is listed but cannot be had: no permission, an unknown host, or a redirect "
     "that leads nowhere",
     "label_bad_reference": "the label cell is no valid path or URL",
+    "label_not_allowed": "the label is listed but outside of the folder, bucket or host of its list: --allow-input "
+    "says what else may be read",
+    "label_not_a_file": "the label is listed but is no regular file: a folder, device, pipe, socket or file of the "
+    "kernel",
     "label_too_slow": "the label did not come in full within the stall time (--stall-timeout): its server is too slow",
     "label_too_much_work": "the label takes far more work to decode than its size and pixels explain",
     "label_empty": "the label has no bytes",

@@ -19,7 +19,7 @@ from pydantic_core import PydanticCustomError
 
 from segment.errors import UsageError
 from segment.models.extra_options import BoundaryOptions, ExtraOptions, KeepOptions, RuntimeOptions, SpeedOptions
-from segment.models.validation import validation_message
+from segment.models.validation import Prefix, validation_message
 from segment.store.foreign_text import in_toml
 from segment.store.names import SIZE, shown, size_in_bytes
 from segment.store.urls import to_url, unsigned
@@ -87,6 +87,9 @@ class InputOptions(KeepOptions):
     id_column: str | None = Field(
         None,
         description=f"Parquet and lists: column of ids, named as for images; in Parquet {ROW_NUMBERS} for row numbers.",
+    )
+    allow_input: tuple[Prefix, ...] = Field(
+        (), description="Folder or URL prefix below which lists and Parquet files may name images, too; repeatable."
     )
     limit: Positive | None = Field(None, description="Segment only the first N images of the input.")
     sample: Positive | None = Field(

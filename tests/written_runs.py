@@ -19,10 +19,11 @@ from segment.images.mask_png import encode_mask
 from segment.inputs.discover import Part
 from segment.metrics import Confusion, image_scores
 from segment.models.card import ModelCard
-from segment.output.ledger import Ledger, to_json
+from segment.output.ledger import Ledger
 from segment.output.mask_files import write_mask_file
 from segment.output.mask_tiff import MaskWriter
 from segment.output.plan import Plan
+from segment.output.run_folder import to_json
 from segment.output.tables import ImageRow, write_masks
 from segment.store.client import Store
 
@@ -111,8 +112,8 @@ def _in_file(ledger: Ledger, part: Part, row: ImageRow, image: Made) -> ImageRow
         file = Path(folder) / "mask.tif"
         with MaskWriter(file, *image.mask.shape) as writer:
             writer.write(image.mask)
-        path = write_mask_file(ledger.store, ledger.output, part.shard, part.id, row.index, file)
-    return dataclasses.replace(row, mask=None, mask_path=path)
+        written = write_mask_file(ledger.store, ledger.output, part.shard, part.id, row.index, file)
+    return dataclasses.replace(row, mask=None, mask_file=written)
 
 
 def read_template(output: Path) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from segment.errors import UsageError
 # What a run writes, and how it is spread, is nothing to a check.
 _UNUSED = (
     "batch_size", "engine", "address", "workers", "max_error_rate", "min_agreement", "price_per_hour", "currency",
-    "mask_size", "stall_timeout", "worker_memory", "part_size", "part_bytes", "confidence", "confidence_maps",
-    "probabilities",
+    "allow_mixed_precision", "mask_size", "stall_timeout", "worker_memory", "part_size", "part_bytes", "confidence",
+    "confidence_maps", "probabilities",
 )  # fmt: skip
 
 

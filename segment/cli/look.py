@@ -99,14 +99,26 @@ def report(
 @app.command()
 def audit(
     output: RunPrefix,
-    deep: Annotated[bool, typer.Option("--deep", help="Read every byte and compare checksums.")] = False,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Read every byte: compare digests, and check every mask and count.")
+    ] = False,
+    verify_with: Annotated[
+        str | None,
+        typer.Option(
+            "--verify-with",
+            metavar="PUBLIC",
+            help="Public key of minisign, a file or the key itself, that must have signed the run.",
+        ),
+    ] = None,
     storage_option: StorageOptions = None,
 ) -> None:
-    """Prove that every planned image has exactly one row and that the statistics match; exit code 0 or 1."""
+    """Prove that every planned image has exactly one row and that nothing was changed since; exit code 0 or 1."""
     from segment.output.audit import audit_run
+    from segment.output.signing import PublicKey
     from segment.report.console import print_audit
 
-    found = audit_run(open_ledger(output, storage_option), deep=deep)
+    key = PublicKey(verify_with) if verify_with else None
+    found = audit_run(open_ledger(output, storage_option), deep=deep, key=key)
     streams.work_is_done()  # the exit code is the answer
     print_audit(found)
     raise typer.Exit(1 if found.problems else 0)

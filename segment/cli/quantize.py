@@ -14,8 +14,8 @@ from segment.cli.streams import say, streams
 # How a run is spread and what it writes is nothing to this command, which says itself which images it takes.
 _UNUSED = (
     "weights", "limit", "sample", "batch_size", "device", "engine", "address", "min_agreement", "price_per_hour",
-    "currency", "mask_size", "stall_timeout", "part_size", "part_bytes", "confidence", "confidence_maps",
-    "probabilities", "keep", "boundary",
+    "allow_mixed_precision", "currency", "mask_size", "stall_timeout", "part_size", "part_bytes", "confidence",
+    "confidence_maps", "probabilities", "keep", "boundary",
 )  # fmt: skip
 
 

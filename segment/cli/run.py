@@ -38,7 +38,15 @@ def run(
     update: Annotated[
         bool, typer.Option("--update", help="Add new images of the input, and repeat parts whose input was replaced.")
     ] = False,
-    verify: Annotated[bool, typer.Option("--verify", help="Check committed parts, and repeat damaged ones.")] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read committed parts, check every byte, and repeat damaged ones.")
+    ] = False,
+    sign: Annotated[
+        str | None,
+        typer.Option(
+            "--sign", metavar="KEY", help="Sign the complete run with this secret key of minisign, a local file."
+        ),
+    ] = None,
     print_job: Annotated[bool, typer.Option("--print-job", help="Print the job as TOML and exit.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show warnings and errors only.")] = False,
     log_format: Annotated[
@@ -68,7 +76,7 @@ def run(
     with closing(console_progress(quiet, log_format.value)) as progress, _logged(progress):
         job = job_of(flags, "segment run")
         if not print_job:
-            report = run_job(job, progress, retry_errors=retry_errors, update=update, verify=verify)
+            report = run_job(job, progress, retry_errors=retry_errors, update=update, verify=verify, sign=sign)
             streams.work_is_done()
     if print_job:
         put(job_to_toml(job), end="")

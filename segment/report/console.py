@@ -240,11 +240,13 @@ def audit_lines(audit: Audit) -> list[str]:
         lines.append(f"{totals}: every planned image has exactly one row, and the statistics are the sum of the rows")
     if audit.read:
         files, rows = count(audit.read.files, "masks file"), count(audit.read.rows, "row")
-        lines.append(f"read {files}, {rows}, {count(audit.read.bytes, 'byte')}, and checked their checksums")
+        lines.append(
+            f"read {files}, {rows}, {count(audit.read.bytes, 'byte')}, and checked their bytes, masks and counts"
+        )
         if audit.read.unseen:
             why = "of Parquet files that are gone, changed or damaged: their ids were not compared with the input"
             lines.append(f"{count(audit.read.unseen, 'row')} {why}")
-    return lines
+    return lines + [f"not checked: {line}" for line in audit.unchecked]
 
 
 def print_status(ledger: Ledger, console: Console | None = None) -> None:
@@ -260,7 +262,7 @@ def print_status(ledger: Ledger, console: Console | None = None) -> None:
     if not len(left) and not plan.unindexed and not ledger.is_complete():
         state = "all committed, not complete: the same `segment run` ends it, or says why it fails"
     chosen = choice_in_words(plan.images, plan.left_out)
-    console.print(f"{run['card']['name']}{f' ({chosen})' if chosen else ''}: {state}", markup=False)
+    console.print(f"{ledger.card_of(run).name}{f' ({chosen})' if chosen else ''}: {state}", markup=False)
     if left_out := [str(item) for item in by_reason(plan.left_out) if item.matters]:
         console.print(warnings_table(left_out))
     about = "about " * bool(plan.unindexed)

@@ -16,9 +16,12 @@ from fsspec.asyn import sync
 
 from segment.errors import BadReference, UsageError
 from segment.store.bounds import SILENCE_SECONDS, Bounds, bounded_response
+from segment.store.guarded_http import GuardedClient
 from segment.store.names import shown
 from segment.store.paged_listing import Page, PageRequest
 from segment.store.s3_pages import parse_pages_of
+from segment.store.s3_ranges import ask_no_checksum_of_ranges
+from segment.store.scope import Scope
 from segment.store.urls import PROTOCOL
 
 Info = Mapping[str, Any]  # of an object, as fsspec's drivers tell it
@@ -65,8 +68,13 @@ def parse_storage_option(text: str) -> tuple[str, Any]:
     return key, value
 
 
-def open_filesystem(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
+def open_filesystem(url: str, options: Mapping[str, Any], scope: Scope | None = None) -> tuple[Any, str]:
     """Return the file system of a URL, and the object's path there.
+
+    Args:
+        url: of the object.
+        options: of the store.
+        scope: what redirects of http(s) may lead to; None for anywhere.
 
     Raises:
         UsageError: the protocol needs a package that is not installed.
@@ -77,7 +85,7 @@ def open_filesystem(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
     if protocol == "file":
         return fsspec.filesystem("file"), url.removeprefix("file://")
     if protocol in ("http", "https"):
-        options = _http_options(options)
+        options = _http_options(options) | ({"get_client": GuardedClient(scope)} if scope else {})
     elif protocol in ("s3", "s3a"):
         options = {**options, "config_kwargs": {**_S3_CONFIG, **(options.get("config_kwargs") or {})}}
     try:
@@ -92,6 +100,19 @@ def open_filesystem(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
     if protocol in ("s3", "s3a"):
         filesystem.retries = 1
     return filesystem, cast(str, filesystem._strip_protocol(url))
+
+
+# Names under which fsspec reads through another file system, such as `zip://a.png::s3://bucket/b.zip`.
+_WRAPPERS = {
+    "zip", "tar", "libarchive", "dir", "reference", "generic", "cached", "blockcache", "filecache", "simplecache",
+    "async_wrapper", "asyncwrapper", "data",
+}  # fmt: skip
+
+
+def is_store(url: str) -> bool:
+    """Whether the protocol of a URL is one of a store of objects that fsspec knows."""
+    protocol = url.partition("://")[0]
+    return protocol in fsspec.available_protocols() and protocol not in _WRAPPERS
 
 
 def get(filesystem: Any, path: str, start: int | None, stop: int | None, bounds: Bounds) -> tuple[bytes, str | None]:
@@ -166,6 +187,8 @@ async def _get_s3(
 ) -> tuple[bytes, str | None]:
     bucket, key, version = filesystem.split_path(path)
     versioned = {"VersionId": version} if version else {}
+    await filesystem.set_session()
+    ask_no_checksum_of_ranges(await filesystem.get_s3(bucket))
     response = await filesystem._call_s3("get_object", Bucket=bucket, Key=key, **headers, **versioned)
     async with response["Body"] as body:
         if stop is None:

@@ -25,6 +25,8 @@ def is_absent(error: OSError) -> bool:
 
 
 def _is_other_failure(cause: BaseException) -> bool:
+    if isinstance(cause, SegmentError):  # what we refused ourselves
+        return True
     if type(cause).__module__.startswith("aiohttp."):
         return getattr(cause, "status", None) not in (404, 410)
     return isinstance(cause, TimeoutError | ConnectionError) or "NoSuchBucket" in str(cause)
@@ -67,11 +69,13 @@ _TRANSIENT_STATUS = re.compile(r"\b(408|429|500|502|503|504)\b")
 
 
 def is_transient(error: BaseException, url: str) -> bool:
-    """Whether a retry may succeed. It cannot for 'permission denied' and 'not found'."""
+    """Whether a retry may succeed. It cannot for 'permission denied', 'not found', and what we refuse ourselves."""
+    if any(isinstance(cause, SegmentError) for cause in error_chain(error)):
+        return False
     if isinstance(error, FileNotFoundError):
         if is_absent(error):
             return False
-    elif isinstance(error, PermissionError | IsADirectoryError | NotADirectoryError | SegmentError):
+    elif isinstance(error, PermissionError | IsADirectoryError | NotADirectoryError):
         return False
     text = _text(error, url)
     if any(word in text for word in _PERMANENT_WORDS) or _missing_credentials(text):

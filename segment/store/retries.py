@@ -106,7 +106,7 @@ class Requests:
                 tenacity.stop_before_delay(_DEADLINE),
                 _StopAfterChecksumErrors(),
             ),
-            wait=tenacity.wait_exponential_jitter(multiplier=0.2, max=10),
+            wait=tenacity.wait_exponential(multiplier=0.2, max=9) + tenacity.wait_random(0, 1),
             reraise=True,
             before_sleep=lambda state: self._note(verb, url, state, entry),
         )
@@ -116,6 +116,9 @@ class Requests:
         except SegmentError:
             raise
         except Exception as error:
+            for cause in error_chain(error):  # fsspec's http wraps what it is told while it looks up
+                if isinstance(cause, SegmentError):
+                    raise cause from None
             if isinstance(error, FileNotFoundError) and is_absent(error):
                 raise FileNotFoundError(errno.ENOENT, "there is no such object", shown(url)) from None
             raise store_error(verb, url, error) from None

@@ -41,7 +41,7 @@ def to_url(reference: str) -> str:
         return "file://" + os.path.abspath(_with_home(reference))
     protocol, rest = reference.split("://", 1)
     protocol = protocol.lower()
-    if protocol == "file":
+    if protocol in ("file", "local"):  # two names of one thing in fsspec
         return "file://" + os.path.abspath(rest)
     return f"{protocol}://{rest.rstrip('/')}"
 

@@ -13,6 +13,7 @@ import sys
 import tomllib
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from segment.errors import UsageError
 from segment.job import Job, job_record, job_to_toml, make_job, read_job_file
 from segment.models.card_input import Input
 from segment.report.console import print_report
-from tests.calls import ROOT, Call, process
+from tests.calls import Call, process
 from tests.runs import Place, png, scene
 
 HEAVY = {"ray", "pyarrow", "cv2", "numpy", "onnx", "onnxruntime", "openvino", "fsspec", "PIL"}
@@ -102,7 +103,7 @@ def test_every_flag_of_run_is_a_key_of_the_job_and_every_key_a_flag(segment: Cal
     flags = {word.removeprefix("--").replace("-", "_") for word in words if word.startswith("--")}
     fields = set(Job.model_fields) - {"input", "output", "storage_options"}
     assert fields - flags == set()
-    ours = {"storage_option", "job", "print_job", "quiet", "help", "retry_errors", "update", "verify"}
+    ours = {"storage_option", "job", "print_job", "quiet", "help", "retry_errors", "sign", "update", "verify"}
     switches = {f"no_{name}" for name, field in Job.model_fields.items() if field.annotation is bool}
     assert flags - fields == ours | switches | {"log_format", "ray_progress"}
 
@@ -118,7 +119,7 @@ NEW_FIELDS = """
 
 def test_a_new_field_of_the_job_is_a_flag_a_key_a_help_text_and_a_check(tmp_path: Path) -> None:
     """In a copy of the package, `job.py` gets four more fields; nothing else changes."""
-    shutil.copytree(ROOT / "segment", tmp_path / "segment")
+    shutil.copytree(str(files("segment")), tmp_path / "segment")
     declaration = tmp_path / "segment" / "job.py"
     declaration.write_text(declaration.read_text().replace("\n    input: str", NEW_FIELDS, 1))
 

@@ -239,7 +239,7 @@ class World(Place):
 
 
 def contents(output: Path) -> dict[str, bytes]:
-    kept = ("masks", "stats", "plan.parquet", "_SUCCESS")
+    kept = ("masks", "stats", "plan.parquet", "manifest.parquet")
     return {
         str(path.relative_to(output)): path.read_bytes()
         for path in sorted(output.rglob("*"))

@@ -296,9 +296,7 @@ def test_forecast_words() -> None:
     one = Forecast(10, 1, 5, 2, 0, 1, 1, 1, None, 1)
     assert one.words() == "1 worker, 1 thread, batch 1, parts of 2"
     many = Forecast(10, 1, 10, 1, 5_000_000, 4, 2, 8, 412_000_000, 4)
-    assert many.words() == (
-        "4 workers, 2 threads, batch 8, parts of one image, 5.0 MB to read, peak ~412 MB each"
-    )
+    assert many.words() == ("4 workers, 2 threads, batch 8, parts of one image, 5.0 MB to read, peak ~412 MB each")
 
 
 _PEAK = """
