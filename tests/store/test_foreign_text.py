@@ -85,6 +85,7 @@ def test_cells_are_no_formula_and_come_back(texts: list[str]) -> None:
 def test_markdown_and_html_show_a_text_as_it_is(text: str) -> None:
     html = MarkdownIt("commonmark").enable("table").enable("strikethrough").render(f"x {in_markdown(text)} x")
     assert html.count("<") == 2  # of its paragraph alone
+    assert in_markdown("{{x}} ${y}") == r"\{\{x\}\} \$\{y\}"  # templates of wikis and sites
     assert in_html(Markup("<b>")) == "<b>"
     assert in_html(7) == 7
 
