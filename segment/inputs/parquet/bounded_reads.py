@@ -187,24 +187,36 @@ def read_row_group(
     leaves = _leaves(opened, group, columns)
     try:
         file.at_once(math.inf, leaves)
-        try:
-            return opened.read_row_group(group, list(columns), use_threads=False)
-        except _ShareLarge:
-            pass
-        file.at_once(math.inf, leaves, is_shared=True)
-        names = [leaf.path for leaf in leaves.values() if leaf.is_shareable]
-        try:
-            sharing = pq.ParquetFile(
-                file, metadata=opened.metadata, read_dictionary=names, page_checksum_verification=True
-            )
-            table = sharing.read_row_group(group, list(columns), use_threads=False)
-        except _ShareLarge:
-            return _joined(opened, file, group, columns)  # which is slower
+        if (table := _table(opened, group, columns)) is not None:
+            return table
     finally:
         file.at_once(None)
-    if sum(_copied_size(table[name], name, shared) for name in table.column_names) > file.most:
+    try:
+        return _joined(opened, file, group, columns)  # which is slower
+    except UnpacksTooLarge:
+        names = [leaf.path for leaf in leaves.values() if leaf.is_shareable]
+        table = _as_dictionaries(opened, file, group, columns, names)
+    if table is None or sum(_copied_size(table[name], name, shared) for name in table.column_names) > file.most:
         raise UnpacksTooLarge(file.most)
     return table
+
+
+def _as_dictionaries(
+    opened: pq.ParquetFile, file: BoundedFile, group: int, columns: Sequence[str], names: Sequence[str]
+) -> pa.Table | None:
+    file.at_once(math.inf, _leaves(opened, group, columns), is_shared=True)
+    try:
+        sharing = pq.ParquetFile(file, metadata=opened.metadata, read_dictionary=names, page_checksum_verification=True)
+        return _table(sharing, group, columns)
+    finally:
+        file.at_once(None)
+
+
+def _table(opened: pq.ParquetFile, group: int, columns: Sequence[str]) -> pa.Table | None:
+    try:
+        return opened.read_row_group(group, list(columns), use_threads=False)
+    except _ShareLarge:
+        return None
 
 
 def _joined(opened: pq.ParquetFile, file: BoundedFile, group: int, columns: Sequence[str]) -> pa.Table:
