@@ -17,7 +17,7 @@ PEERS := .venv-peers
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo dev test test-all lint docs format lock clean bench soak fuzz bench-peers
+.PHONY: help demo dev test test-all test-lowest test-highest lint docs format lock wheel release clean bench soak fuzz bench-peers
 
 help: ## show this list
 	@echo 'usage: make TARGET [PYTHON=python3] [ARGS="..."]'
@@ -38,6 +38,18 @@ test-all: $(DEV) ## run every test
 	@echo '==> pytest (every test)'
 	$(BIN)/pytest -n auto $(ARGS)
 
+test-lowest: $(DEV) ## the core tests on the wheel, with the lowest versions that pyproject.toml allows
+	PYTHON=$(PYTHON) .ci/core lowest $(ARGS)
+
+test-highest: $(DEV) ## the same with the newest versions there are
+	PYTHON=$(PYTHON) .ci/core highest $(ARGS)
+
+wheel: $(DEV) ## build sdist and wheel into dist/, check them, run the demo of the wheel
+	PYTHON=$(PYTHON) .ci/wheel
+
+release: $(DEV) ## check, build, try and tag the version of pyproject.toml; ARGS=--dry-run
+	PYTHON=$(PYTHON) .ci/release $(ARGS)
+
 bench: $(CORE) ## images a second of the job against the bare library calls; quiet machine, about an hour
 	@echo '==> jobs/benchmark.py'
 	$(BIN)/python jobs/benchmark.py $(ARGS)
@@ -57,12 +69,17 @@ bench-peers: $(CORE) $(PEERS)/.installed ## the same with what people would use 
 	$(BIN)/python jobs/benchmark.py --cases deeplab-onnxruntime --rounds 3 --number 202 \
 	  --contenders limit local ray plain-loop ray-data daft torch $(ARGS)
 
-lint: $(DEV) ## ruff check, ruff format --check, mypy, import-linter; changes nothing
-	@echo '==> ruff, mypy, import-linter'
+lint: $(DEV) ## ruff, mypy, import-linter; workflows, Dockerfile, CITATION.cff; changes nothing
+	@echo '==> ruff, mypy, import-linter, zizmor, hadolint, check-jsonschema'
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/zizmor --quiet --offline .github
+	$(BIN)/hadolint --config .hadolint.yaml jobs/Dockerfile
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.citation-file-format CITATION.cff
 
 docs: $(DEV) ## build the documentation site into site/, strictly; look: python -m http.server -d site
 	@echo '==> mkdocs build'
@@ -82,7 +99,7 @@ lock: ## regenerate requirements.lock, keeping what still fits; newest of all: A
 	  --quiet --output-file requirements.lock $(ARGS)
 
 clean: ## remove the environments, caches and build products; output of runs stays
-	rm -rf .venv .venv-lock $(PEERS) .bench build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-lock .venv-lowest .venv-highest .venv-wheel $(PEERS) .bench build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find segment tests jobs -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:

@@ -20,7 +20,6 @@ _WANTED = {
     "index.md": "README.md",
     "repository/jobs.md": "jobs/README.md",
     "repository/benchmarks.md": "jobs/BENCHMARKS.md",
-    "repository/panels.png": "jobs/monitoring/panels.png",
     "repository/faults.md": "tests/reliability/README.md",
     "repository/changelog.md": "CHANGELOG.md",
     "repository/contributing.md": "CONTRIBUTING.md",

@@ -31,9 +31,10 @@ from segment import Confusion, Job
 from segment.inputs.discover import Part
 from segment.metrics.bootstrap import RESAMPLES
 from segment.models.card import ModelCard
-from segment.output.ledger import Ledger, to_json
+from segment.output.ledger import Ledger
 from segment.output.part_rows import numbers_of
 from segment.output.plan import Plan
+from segment.output.run_folder import to_json
 from segment.output.tables import ImageRow, write_masks
 from segment.report.aggregate import load_report
 from segment.report.image_list import list_images

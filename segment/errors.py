@@ -7,7 +7,10 @@ and the run continues.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+
+_SUGGESTED = 3  # names at most
 
 
 class SegmentError(Exception):
@@ -28,6 +31,10 @@ class ModelError(UsageError):
 
 class BadReference(UsageError):
     """A path or URL that cannot name an object: an invalid character or an unknown protocol."""
+
+
+class NotAFile(BadReference):
+    """A local path names no regular file: reading it may never end, or change something."""
 
 
 class StoreError(SegmentError):
@@ -107,11 +114,18 @@ SAMPLE_ERRORS = {
     "unreachable": "the image is listed but cannot be had: no permission, an unknown host, or a redirect "
     "that leads nowhere",
     "bad_reference": "the image cell is empty, or no valid path or URL",
+    "not_allowed": "the image is listed but outside of the folder, bucket or host of its list: --allow-input says what "
+    "else may be read",
+    "not_a_file": "the image is listed but is no regular file: a folder, device, pipe, socket or file of the kernel",
     "duplicate_id": "another image of the same shard has this id already",
     "label_missing": "the label is listed but does not exist",
     "label_unreachable": "the label is listed but cannot be had: no permission, an unknown host, or a redirect "
     "that leads nowhere",
     "label_bad_reference": "the label cell is no valid path or URL",
+    "label_not_allowed": "the label is listed but outside of the folder, bucket or host of its list: --allow-input "
+    "says what else may be read",
+    "label_not_a_file": "the label is listed but is no regular file: a folder, device, pipe, socket or file of the "
+    "kernel",
     "label_too_slow": "the label did not come in full within the stall time (--stall-timeout): its server is too slow",
     "label_too_much_work": "the label takes far more work to decode than its size and pixels explain",
     "label_empty": "the label has no bytes",
@@ -158,6 +172,21 @@ def sample_error_text(code: str, detail: str = "") -> str:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return `" Did you mean 'x'?"` for the known word most similar to `word`, or an empty string."""
-    matches = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f" Did you mean '{matches[0]}'?" if matches else ""
+    """Return `" Did you mean 'x'?"` for the known words that hold `word`, else the most similar one; else `""`.
+
+    >>> did_you_mean("unet", ["icnet-camvid", "unet-camvid"]), did_you_mean("colour", ["name"])
+    (" Did you mean 'unet-camvid'?", '')
+    """
+    found = _nearest(word, sorted(set(known)))
+    quoted = [f"'{one}'" for one in found]
+    return f" Did you mean {', '.join(quoted[:-1])}{' or ' * bool(quoted[:-1])}{quoted[-1]}?" if quoted else ""
+
+
+def _nearest(word: str, known: list[str]) -> list[str]:
+    holding = [one for one in known if len(word) > 2 and word.lower() in one.lower()]
+    if holding:
+        return sorted(holding, key=len)[:_SUGGESTED]
+    if whole := difflib.get_close_matches(word, known, n=1, cutoff=0.5):
+        return whole
+    pieces = {piece: one for one in reversed(known) for piece in re.split(r"[-_./ ]", one.lower()) if len(piece) > 2}
+    return [pieces[piece] for piece in difflib.get_close_matches(word.lower(), pieces, n=1, cutoff=0.75)]

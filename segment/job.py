@@ -7,7 +7,6 @@ Each class is a panel of `--help`, with its docstring as the title. Imports stay
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import string
@@ -20,8 +19,9 @@ from pydantic_core import PydanticCustomError
 
 from segment.errors import UsageError
 from segment.models.extra_options import BoundaryOptions, ExtraOptions, KeepOptions, RuntimeOptions, SpeedOptions
-from segment.models.validation import validation_message
-from segment.store.names import SIZE, size_in_bytes
+from segment.models.validation import Prefix, validation_message
+from segment.store.foreign_text import in_toml
+from segment.store.names import SIZE, shown, size_in_bytes
 from segment.store.urls import to_url, unsigned
 
 if TYPE_CHECKING:
@@ -87,6 +87,9 @@ class InputOptions(KeepOptions):
     id_column: str | None = Field(
         None,
         description=f"Parquet and lists: column of ids, named as for images; in Parquet {ROW_NUMBERS} for row numbers.",
+    )
+    allow_input: tuple[Prefix, ...] = Field(
+        (), description="Folder or URL prefix below which lists and Parquet files may name images, too; repeatable."
     )
     limit: Positive | None = Field(None, description="Segment only the first N images of the input.")
     sample: Positive | None = Field(
@@ -211,6 +214,9 @@ class Job(RuntimeOptions, Settings):
     price_per_hour: float | None = Field(
         None, gt=0, description="Price of all machines together per hour, for the cost per 1,000 images."
     )
+    currency: Annotated[str, Field(pattern=r"^\S{1,8}$", description="a code or sign such as EUR")] | None = Field(
+        None, description="Currency of `price_per_hour`, such as EUR; it is shown, nothing is converted."
+    )
     storage_options: dict[str, Any] = Field(
         {},
         description="fsspec options for every URL that is not local, such as endpoint_url or anon; never written "
@@ -290,11 +296,11 @@ def read_job_file(reference: str, store: Store | None = None) -> dict[str, Any]:
 
     data = (store or Store()).read_if_exists(to_url(reference), most=MOST_TOML)
     if data is None:
-        raise UsageError(f"no job file at {reference}")
+        raise UsageError(f"no job file at {shown(reference)}: `segment run --print-job` prints one")
     try:
         return tomllib.loads(data.decode("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{reference} is not TOML: {error}") from None
+        raise UsageError(f"{shown(reference)} is not TOML: {error}") from None
 
 
 def job_record(job: Job, *, defaults: bool = True) -> dict[str, Any]:
@@ -307,11 +313,7 @@ def job_to_toml(job: Job) -> str:
     """Return a job as the text of a TOML job file: the values that differ from the defaults, see `job_record`."""
     values = job_record(job, defaults=False)
     tables = {name: value for name, value in values.items() if isinstance(value, dict)}
-    lines = [f"{name} = {_toml(value)}" for name, value in values.items() if name not in tables]
+    lines = [f"{name} = {in_toml(value)}" for name, value in values.items() if name not in tables]
     for name, entries in tables.items():
-        lines += ["", f"[{name}]", *(f"{_toml(key)} = {_toml(value)}" for key, value in entries.items())]
+        lines += ["", f"[{name}]", *(f"{in_toml(key)} = {in_toml(value)}" for key, value in entries.items())]
     return "\n".join(lines) + "\n"
-
-
-def _toml(value: str | float) -> str:
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # TOML forbids what JSON does not

@@ -151,19 +151,22 @@ class Place:
             values["labels"] = str(self.labels)
         return Job(**{**values, **changes})
 
-    def run(self, **changes: Any) -> Outcome:
+    def run(self, *, verify: bool = False, **changes: Any) -> Outcome:
         """Run it in this process."""
         notes = Notes()
         job = self.job(**changes)
         with working_here():
-            report = run(job, notes)
+            report = run(job, notes, verify=verify)
         return Outcome(report, read_rows(Path(job.output)), notes.warnings)
 
     def flags(self, **changes: Any) -> list[str]:
         """The same job as arguments of `segment run`."""
         values = self.job(**changes).model_dump(exclude_defaults=True)
         positional = [str(values.pop("input")), str(values.pop("output"))]
-        named = [f"--{name.replace('_', '-')}={value}" for name, value in values.items()]
+        pairs = [
+            (name, one) for name, value in values.items() for one in (value if isinstance(value, tuple) else [value])
+        ]
+        named = [f"--{name.replace('_', '-')}={value}" for name, value in pairs]
         return ["run", *positional, *named]
 
 

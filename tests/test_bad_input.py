@@ -621,7 +621,8 @@ def test_an_output_with_somebody_elses_run_json(tmp_path: Path, data: str) -> No
     place.output.mkdir()
     (place.output / "run.json").write_text(data)
     message = refusal(place)
-    assert message == f"{place.output}/run.json is not a run of this program: choose another output"
+    words = "is not a run of this program: restore it if it is damaged, or choose another output"
+    assert message == f"{place.output}/run.json {words}"
     assert [file.name for file in place.output.iterdir()] == ["run.json"]
     assert (place.output / "run.json").read_text() == data
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -210,6 +211,20 @@ def test_the_rayjob_says_what_the_cluster_file_says() -> None:
     assert "WORKDIR /opt/segment" in dockerfile
     for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
         assert group["template"]["spec"]["restartPolicy"] == "Never"  # of autoscaler v2
+
+
+def test_the_image_serves_every_store_and_login_shells(tmp_path: Path) -> None:
+    """What nodes of Google and Azure need; and KubeRay's ENABLE_LOGIN_SHELL begins with `bash -lc`."""
+    steps = (REPOSITORY / "jobs" / "Dockerfile").read_text(encoding="utf-8").replace("\\\n", " ")
+    installs = re.findall(r"uv pip install [^;]+", steps)
+    assert len(installs) == 2  # for GPUs and CPUs
+    assert all("'.[gcs,azure]' pycocotools" in install for install in installs)
+    (profile,) = re.findall(r"echo (\"export PATH=[^>]+) > /etc/profile.d/", steps)
+    written = subprocess.run(["sh", "-c", f"echo {profile}"], capture_output=True, text=True, check=True).stdout
+    (tmp_path / "segment.sh").write_text(written)
+    login = f'[ ! -r /etc/profile ] || . /etc/profile; . {tmp_path}/segment.sh; echo "$PATH"'
+    shown = subprocess.run(["bash", "-c", login], env={}, capture_output=True, text=True, check=True)
+    assert shown.stdout.strip().splitlines()[-1].startswith("/opt/venv/bin:/")
 
 
 def test_the_published_schema_takes_the_rayjob() -> None:

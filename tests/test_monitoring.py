@@ -96,6 +96,55 @@ def test_grafana_finds_datasource_and_dashboard_by_itself(picture: ModuleType) -
     assert provider["options"]["path"] == "/etc/grafana/dashboards"
 
 
+def strangers(ours: Any, theirs: Any, path: str = "") -> list[str]:
+    """Paths of values that Grafana's types do not keep as they are: unknown fields, and those of other types."""
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        below = [strangers(value, theirs.get(name), f"{path}/{name}") for name, value in ours.items()]
+    elif isinstance(ours, list) and isinstance(theirs, list) and len(ours) == len(theirs):
+        below = [strangers(one, other, f"{path}/{i}") for i, (one, other) in enumerate(zip(ours, theirs, strict=True))]
+    else:
+        return [] if ours == theirs else [path]
+    return [found for each in below for found in each]
+
+
+def through_grafanas_types(dashboard: dict[str, Any]) -> list[str]:
+    sdk = pytest.importorskip("grafana_foundation_sdk", reason="GRAFANA SCHEMA MISSING: make dev")
+    from grafana_foundation_sdk.cog.encoder import JSONEncoder
+    from grafana_foundation_sdk.cog.plugins import register_default_plugins
+    from grafana_foundation_sdk.models.dashboard import Dashboard
+
+    register_default_plugins()
+    known = {path.stem for path in Path(str(sdk.__path__[0]), "models").glob("*.py")}
+    read = json.loads(JSONEncoder().encode(Dashboard.from_json(dashboard)))
+    kinds = [f"/panels/{i}/type" for i, panel in enumerate(dashboard["panels"]) if panel["type"] not in known]
+    return [*strangers(dashboard, read), *kinds]
+
+
+def test_the_dashboard_is_what_grafanas_schema_says(picture: ModuleType) -> None:
+    """By the types that Grafana Labs generates from its schema: an own Grafana is in no registry."""
+    assert through_grafanas_types(json.loads(picture.DASHBOARD.read_text())) == []
+
+
+@pytest.mark.parametrize(
+    ("panel", "path"),
+    [
+        (0, "options/reduceOption"),
+        (1, "fieldConfig/defaults/units"),
+        (2, "targets/0/expression"),
+        (3, "gridPos/width"),
+        (4, "type"),
+    ],
+)
+def test_what_the_schema_does_not_know_is_found(panel: int, path: str, picture: ModuleType) -> None:
+    dashboard = json.loads(picture.DASHBOARD.read_text())
+    place = dashboard["panels"][panel]
+    *folders, name = path.split("/")
+    for folder in folders:
+        place = place[int(folder) if folder.isdigit() else folder]
+    place[name] = "x"
+    assert through_grafanas_types(dashboard) == [f"/panels/{panel}/{path}"]
+
+
 @contextlib.contextmanager
 def prometheus(folder: Path, targets: list[str]) -> Iterator[str]:
     """The real one, with our config but for where and how often it looks."""

@@ -64,6 +64,8 @@ def draw(prometheus: str, to: Path, minutes: float) -> None:
             for found in ask(prometheus, expression, minutes)
         ]
         {"stat": _stat, "bargauge": _bars, "timeseries": _lines}[panel["type"]](axes, series, scale, unit)
+        if panel["type"] == "timeseries":
+            axes.set_xlim(-60 * minutes, 0)
     figure.savefig(to, dpi=90)
 
 
@@ -74,7 +76,7 @@ def _legend(text: str, labels: dict[str, str]) -> str:
 def _stat(axes: Any, series: list[Any], scale: float, unit: str) -> None:
     axes.axis("off")
     value = scale * float(series[0][1][-1][1]) if series else None
-    text = "no data" if value is None else f"{value:,.4g}{unit}"
+    text = "no data" if value is None else f"{value:,.3g}{unit}"
     axes.text(0.0, 0.45, text, fontsize=17, transform=axes.transAxes, va="center")
 
 
@@ -91,7 +93,7 @@ def _lines(axes: Any, series: list[Any], scale: float, unit: str) -> None:
     end = max((points[-1][0] for _, points in series), default=0.0)
     for name, points in series:
         axes.plot([at - end for at, _ in points], [scale * float(value) for _, value in points], label=name)
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.25 * max(axes.get_ylim()[1], 1e-9))  # room for the legend
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}{unit}")
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g} s")
     axes.grid(alpha=0.25)

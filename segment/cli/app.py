@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
 
 import typer
 
 from segment.cli.streams import say
+from segment.cli.usage import Command
 from segment.job import Job
 
 if TYPE_CHECKING:
@@ -38,7 +40,18 @@ _LEFT = {
 }
 
 
-app = typer.Typer(
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+class App(typer.Typer):
+    """A group of commands whose usage lines are those of `Command`."""
+
+    def command(self, name: str | None = None, **options: Any) -> Callable[[_Function], _Function]:
+        """See `typer.Typer.command`."""
+        return super().command(name, **{"cls": Command, **options})
+
+
+app = App(
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
@@ -56,7 +69,7 @@ StorageOptions = Annotated[
     ),
 ]
 
-RunPrefix = Annotated[str, typer.Argument(help="Output prefix of a run.")]
+RunPrefix = Annotated[str, typer.Argument(metavar="OUTPUT", help="Output prefix of a run.")]
 
 
 def _version(wanted: bool) -> None:

@@ -13,8 +13,9 @@ from segment.errors import UsageError
 
 # What a run writes, and how it is spread, is nothing to a check.
 _UNUSED = (
-    "batch_size", "engine", "address", "workers", "max_error_rate", "min_agreement", "price_per_hour", "mask_size",
-    "stall_timeout", "worker_memory", "part_size", "part_bytes", "confidence", "confidence_maps", "probabilities",
+    "batch_size", "engine", "address", "workers", "max_error_rate", "min_agreement", "price_per_hour", "currency",
+    "allow_mixed_precision", "mask_size", "stall_timeout", "worker_memory", "part_size", "part_bytes", "confidence",
+    "confidence_maps", "probabilities",
 )  # fmt: skip
 
 

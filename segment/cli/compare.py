@@ -8,12 +8,14 @@ import typer
 
 from segment.cli.app import StorageOptions, app, open_store
 from segment.cli.score import By, Classes, Convention, GroupBy, Ignore, Merge, Resamples, ScoreFormat, Seed, option
-from segment.cli.streams import say, streams
+from segment.cli.streams import put, say, streams
 
 
 @app.command()
 def compare(
-    outputs: Annotated[list[str], typer.Argument(help="Output prefixes of two or more runs; A is the baseline.")],
+    outputs: Annotated[
+        list[str], typer.Argument(metavar="OUTPUT", help="Output prefixes of two or more runs; A is the baseline.")
+    ],
     map: Annotated[  # noqa: A002
         list[str] | None,
         option("map", "A-NAME=B-NAME", "A class of A and the one of another run that it is; repeatable."),
@@ -83,11 +85,11 @@ def compare(
     if decided or found.page:
         streams.work_is_done()  # the exit code, or the page, is the answer
     if format is ScoreFormat.json:
-        say(json.dumps(to_json(found, decided), indent=2, ensure_ascii=False))
+        put(json.dumps(to_json(found, decided), indent=2, ensure_ascii=False))
     elif format is ScoreFormat.markdown:
-        say(to_markdown(found), end="")
+        put(to_markdown(found), end="")
     elif format is ScoreFormat.csv:
-        say(to_csv(found), end="")
+        put(to_csv(found), end="")
     else:
         print_comparison(found, console_for())
     if found.page:

@@ -21,7 +21,9 @@ class DemoEngine(StrEnum):
 
 @app.command()
 def demo(
-    folder: Annotated[Path, typer.Argument(help="Folder for scenes and results.")] = Path("demo-output"),
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder for scenes and results.")] = Path(
+        "demo-output"
+    ),
     engine: Annotated[DemoEngine, typer.Option("--engine", help="Engine of the first run.")] = DemoEngine.ray,
     scenes: Annotated[int, typer.Option("--scenes", min=4, max=64, help="Number of scenes to segment.")] = 64,
 ) -> None:

@@ -10,15 +10,18 @@ import typer
 from segment.cli.app import StorageOptions, open_store
 from segment.cli.models import models_app
 from segment.cli.options import entries
-from segment.cli.streams import say, streams
+from segment.cli.streams import put, say, streams
 from segment.errors import UsageError
 
 
 @models_app.command("draft")
 def draft_model(
-    model: Annotated[str, typer.Argument(help="Path or URL of an .onnx, .xml (OpenVINO) or .tflite file.")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="Path or URL of an .onnx, .xml (OpenVINO) or .tflite file.")
+    ],
     images: Annotated[
-        str | None, typer.Argument(help="An image, or a folder: up to three are segmented.", show_default=False)
+        str | None,
+        typer.Argument(metavar="IMAGES", help="An image, or a folder: up to three are segmented.", show_default=False),
     ] = None,
     labels: Annotated[
         str | None,
@@ -90,7 +93,7 @@ def draft_model(
         store.write(to_url(picture), found.picture)
         say(f"note: picture: {shown(to_url(picture))}", err=True)
     if to is None:
-        say(found.text, end="")
+        put(found.text, end="")
         return
     store.write(to_url(to), found.text.encode())
     streams.work_is_done()

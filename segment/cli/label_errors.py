@@ -8,7 +8,7 @@ import typer
 
 from segment.cli.app import RunPrefix, StorageOptions, app, open_ledger
 from segment.cli.score import ScoreFormat
-from segment.cli.streams import say
+from segment.cli.streams import put
 
 
 @app.command("label-errors")
@@ -30,19 +30,21 @@ def label_errors(
 
     from segment.api.mislabelled import find_in_run
     from segment.report.console import console_for
+    from segment.report.fitting import print_line, print_rows
     from segment.report.label_errors import errors_to_csv, errors_to_json, rows_of
-    from segment.report.score_formats import markdown_table, print_table
+    from segment.report.score_formats import markdown_table
 
     found = find_in_run(open_ledger(output, storage_option), number, images)
     if format is ScoreFormat.json:
-        say(json.dumps(errors_to_json(found), indent=2, ensure_ascii=False))
+        put(json.dumps(errors_to_json(found), indent=2, ensure_ascii=False))
     elif format is ScoreFormat.csv:
-        say(errors_to_csv(found), end="")
+        put(errors_to_csv(found), end="")
     elif format is ScoreFormat.markdown:
-        say("\n".join(f"- {note}" for note in found.notes))
-        say(f"\n{markdown_table(rows_of(found))}")
+        put("\n".join(f"- {note}" for note in found.notes))
+        put(f"\n{markdown_table(rows_of(found))}")
     else:
         console = console_for()
         for note in found.notes:
-            console.print(note, style="dim", markup=False)
-        print_table(console, "", rows_of(found))
+            print_line(console, note, style="dim")
+        console.print()
+        print_rows(console, rows_of(found))

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from segment.cli.app import RunPrefix, StorageOptions, app, open_ledger
-from segment.cli.options import value_of
-from segment.cli.streams import say, streams
+from segment.cli.options import values_of
+from segment.cli.streams import put, say, streams
 from segment.job import Job
 
 
@@ -30,6 +30,9 @@ def report(
         float | None,
         typer.Option("--price-per-hour", help=Job.model_fields["price_per_hour"].description),
     ] = None,
+    currency: Annotated[
+        str | None, typer.Option("--currency", help=Job.model_fields["currency"].description, show_default=False)
+    ] = None,
     page: Annotated[
         bool | None,
         typer.Option(
@@ -48,15 +51,17 @@ def report(
     import json
 
     from segment.errors import SegmentError, StoreError
+    from segment.output.speed import Price
     from segment.report.aggregate import load_report
-    from segment.report.console import print_report, print_speed
+    from segment.report.console import print_report
     from segment.report.markdown import to_markdown
     from segment.report.run_score import with_intervals
+    from segment.report.speed_lines import print_speed
     from segment.report.spreadsheet import to_csv
     from segment.runs.driver import task_and_plan
     from segment.store.names import shown
 
-    price = value_of("price_per_hour", price_per_hour, "segment report")
+    price = values_of("segment report", price_per_hour=price_per_hour, currency=currency)
     ledger = open_ledger(output, storage_option)
     found = load_report(ledger)
     wants_page = format is ReportFormat.table if page is None else page
@@ -66,25 +71,27 @@ def report(
             found = with_intervals(ledger, ledger.read_run_and_plan()[1], found)
         except SegmentError as error:
             unknown = error
-    if format is ReportFormat.json:
-        say(json.dumps(found.summary(), indent=2, sort_keys=True, ensure_ascii=False))
-    elif format is ReportFormat.markdown:
-        say(to_markdown(found))
-    elif format is ReportFormat.csv:
-        say(to_csv(found), end="")
-    else:
-        print_report(found)
-        print_speed(ledger, found.run["job"].get("price_per_hour") if price is None else price)
+    url = None
     if wants_page:
         from segment.report.page import write_page
 
         try:
             url = write_page(ledger, found, *task_and_plan(ledger))
-            say(f"page:  {shown(url)}", err=format is not ReportFormat.table)
         except StoreError as error:
             if page:
                 raise
             say(f"no page: {error}", err=True)
+    if format is ReportFormat.json:
+        put(json.dumps(found.summary(), indent=2, sort_keys=True, ensure_ascii=False))
+    elif format is ReportFormat.markdown:
+        put(to_markdown(found))
+    elif format is ReportFormat.csv:
+        put(to_csv(found), end="")
+    else:
+        print_report(found, page=url)
+        print_speed(ledger, Price.of({**found.run["job"], **price}))
+    if url and format is not ReportFormat.table:
+        say(f"page:  {shown(url)}", err=True)
     if unknown:  # last, for a page that fails for the same reason has told it
         say(f"no intervals: {unknown}", err=True)
 
@@ -92,14 +99,26 @@ def report(
 @app.command()
 def audit(
     output: RunPrefix,
-    deep: Annotated[bool, typer.Option("--deep", help="Read every byte and compare checksums.")] = False,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Read every byte: compare digests, and check every mask and count.")
+    ] = False,
+    verify_with: Annotated[
+        str | None,
+        typer.Option(
+            "--verify-with",
+            metavar="PUBLIC",
+            help="Public key of minisign, a file or the key itself, that must have signed the run.",
+        ),
+    ] = None,
     storage_option: StorageOptions = None,
 ) -> None:
-    """Prove that every planned image has exactly one row and that the statistics match; exit code 0 or 1."""
+    """Prove that every planned image has exactly one row and that nothing was changed since; exit code 0 or 1."""
     from segment.output.audit import audit_run
+    from segment.output.signing import PublicKey
     from segment.report.console import print_audit
 
-    found = audit_run(open_ledger(output, storage_option), deep=deep)
+    key = PublicKey(verify_with) if verify_with else None
+    found = audit_run(open_ledger(output, storage_option), deep=deep, key=key)
     streams.work_is_done()  # the exit code is the answer
     print_audit(found)
     raise typer.Exit(1 if found.problems else 0)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable
-
-import typer
 
 from segment.cli.app import Stopped, app
 from segment.cli.streams import say
+from segment.cli.usage import BadCommandLine, usage_message
 
 # each import adds its commands, in the order of `--help`
 from segment.cli import run, plan, check, look, score, compare, label_errors, pictures, models, drafts  # noqa: F401 # isort: skip
@@ -39,11 +39,18 @@ def main() -> None:
 
     _handle(_stop)
     try:
-        app()
+        code = app(prog_name="segment", standalone_mode=False)
+    except BadCommandLine as error:
+        if words := usage_message(error):
+            say(f"error: {words}", err=True, is_failure=True)
+        sys.exit(2)
     except SegmentError as error:
-        text = f"error: {error}"
-        say(typer.style(text, fg=typer.colors.RED) if sys.stderr.isatty() else text, err=True)
+        say(f"error: {error}", err=True, is_failure=True)
         sys.exit(error.exit_code)
+    except Exception:  # Python's own hook would print it with whatever text from outside it holds
+        say(f"{traceback.format_exc()}error: a fault of segment itself: please report it with these lines", err=True)
+        sys.exit(1)
     except Stopped as stopped:
         say(str(stopped), err=True)
         sys.exit(stopped.exit_code)
+    sys.exit(code if isinstance(code, int) else 0)  # a number is that of `typer.Exit`

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from segment.cli.app import StorageOptions, app, open_store
+from segment.cli.app import App, StorageOptions, app, open_store
 
-models_app = typer.Typer(invoke_without_command=True, help="List the built-in model cards, or show one.")
+models_app = App(invoke_without_command=True, help="List the built-in model cards, or show one.")
 app.add_typer(models_app, name="models")
 
 
@@ -23,7 +23,7 @@ def models(context: typer.Context) -> None:
 
 @models_app.command("show")
 def show_model(
-    name: Annotated[str, typer.Argument(help="Name of a built-in card, or path or URL of a card.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name of a built-in card, or path or URL of a card.")],
     storage_option: StorageOptions = None,
 ) -> None:
     """Print a model card."""

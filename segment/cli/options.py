@@ -11,6 +11,7 @@ import typer
 from segment.cli.app import StorageOptions, open_store, parse_options
 from segment.errors import UsageError
 from segment.job import Job, make_job, read_job_file
+from segment.store.names import shown
 
 _ARGUMENTS = ("input", "output")  # fields that a command takes as positional arguments, if at all
 _SHORT = {"model": "-m", "weights": "-w"}
@@ -67,17 +68,33 @@ def job_of(flags: Mapping[str, Any], command: str, **defaults: str) -> Job:
     given |= {name: entries(name, given[name]) for name in _TABLES - {"storage_options"} if name in given}
     if {"limit", "sample"} & given.keys():  # one choice of images replaces the other one
         values = {name: value for name, value in values.items() if name not in ("limit", "sample")}
+    _refuse_missing({**values, **given}, file, command)
     return make_job({**values, **given}, file or command)
 
 
-def value_of(field: str, value: Any, command: str) -> Any:
-    """Check the value of one field of `Job`, for a command that takes no job.
+def _refuse_missing(values: Mapping[str, Any], file: str | None, command: str) -> None:
+    """Name what a job needs and has not, as a user of the command line gives it."""
+    needed = [name for name, field in Job.model_fields.items() if field.is_required()]
+    missing = [name.upper() if name in _ARGUMENTS else _name(name) for name in needed if name not in values]
+    if not missing or not values.keys() <= Job.model_fields.keys():  # a misspelt key is told with what it may stand for
+        return
+    listed = f"{', '.join(missing[:-1])}{' and ' * bool(missing[:-1])}{missing[-1]}"
+    is_one = len(missing) == 1
+    where = f", and {shown(file)} has no such {'key' if is_one else 'keys'}" if file else ""
+    told = f"`{command} --help` tells what {'it is' if is_one else 'they are'}"
+    raise UsageError(f"{command}: {listed} {'is' if is_one else 'are'} missing{where}. {told}")
+
+
+def values_of(command: str, **values: Any) -> dict[str, Any]:
+    """Return those of some values of a job that are given, for a command that takes no job.
 
     Raises:
-        UsageError: the value is none that a job takes.
+        UsageError: a value is none that a job takes.
     """
+    given = {name: value for name, value in values.items() if value is not None}
     others = {name: "-" for name, info in Job.model_fields.items() if info.is_required()}
-    return getattr(make_job({**others, field: value}, command), field)
+    make_job({**others, **given}, command)
+    return given
 
 
 def _options() -> Iterator[tuple[str, Any]]:
@@ -89,7 +106,7 @@ def _options() -> Iterator[tuple[str, Any]]:
 
 
 def _argument(name: str) -> Any:
-    return Annotated[str | None, typer.Argument(help=_help(name), show_default=False)]
+    return Annotated[str | None, typer.Argument(metavar=name.upper(), help=_help(name), show_default=False)]
 
 
 def _flag(name: str, panel: str) -> Any:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from segment.cli.app import RunPrefix, StorageOptions, app, open_ledger
-from segment.cli.streams import say, streams
+from segment.cli.streams import put, say, streams
 
 
 @app.command()
@@ -57,12 +57,12 @@ def overlay(
     if sheet:
         url = write_sheet(ledger, rows, task, target, ledger.store)
         streams.work_is_done()
-        say(shown(url))
+        put(shown(url))
         return
     written = write_overlays(ledger, rows, task, target, ledger.store, opacity)
     streams.work_is_done()
     for url in written.urls:
-        say(shown(url))
+        put(shown(url))
     if written.gone:
         why = "gone, changed or too large to draw"
         images = count(written.gone, f"image is {why}", f"images are {why}")

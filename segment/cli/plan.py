@@ -15,20 +15,24 @@ from segment.cli.streams import say
 @takes_job("input")
 def plan(
     *,
-    seconds: Annotated[float, typer.Option("--seconds", min=0, help="Seconds to measure.")] = 10.0,
+    images: Annotated[
+        int,
+        typer.Option("--images", min=1, help="Images to segment, spread over the input; at least two for each worker."),
+    ] = 16,
     **flags: Any,
 ) -> None:
-    """Show what a run would do and how long it would take. Segments some images; writes nothing.
+    """Show what a run would do, how long it would take and what that assumes. Segments a few images; writes nothing.
 
     segment plan images/ --model unet-camvid-onnx-0001
     """
     from contextlib import closing
 
+    from segment.output.speed import Price
     from segment.progress import console_progress
     from segment.runs.estimate import estimate, estimate_lines
 
     job = job_of(flags, "segment plan", output="memory://segment-plan")
     with closing(console_progress()) as progress:
-        found = estimate(job, progress, seconds)
-    for line in estimate_lines(found, job.price_per_hour):
+        found = estimate(job, progress, images)
+    for line in estimate_lines(found, Price.of(job.model_dump())):
         say(line)

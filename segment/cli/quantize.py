@@ -14,8 +14,8 @@ from segment.cli.streams import say, streams
 # How a run is spread and what it writes is nothing to this command, which says itself which images it takes.
 _UNUSED = (
     "weights", "limit", "sample", "batch_size", "device", "engine", "address", "min_agreement", "price_per_hour",
-    "mask_size", "stall_timeout", "part_size", "part_bytes", "confidence", "confidence_maps", "probabilities", "keep",
-    "boundary",
+    "allow_mixed_precision", "currency", "mask_size", "stall_timeout", "part_size", "part_bytes", "confidence",
+    "confidence_maps", "probabilities", "keep", "boundary",
 )  # fmt: skip
 
 
@@ -30,7 +30,9 @@ class QuantiserName(StrEnum):
 @takes_job(without=_UNUSED)
 def quantize(
     *,
-    weights: Annotated[str, typer.Argument(help="Path or URL of the weights: .onnx, or .xml with --method nncf.")],
+    weights: Annotated[
+        str, typer.Argument(metavar="WEIGHTS", help="Path or URL of the weights: .onnx, or .xml with --method nncf.")
+    ],
     calibrate: Annotated[
         str, typer.Option("--calibrate", "-c", help="Images that calibrate: any input of a run. No labels are needed.")
     ],

@@ -14,7 +14,7 @@ import typer
 
 from segment.cli.app import Stopped, app
 from segment.cli.options import job_of, takes_job
-from segment.cli.streams import say, streams
+from segment.cli.streams import put, say, streams
 
 if TYPE_CHECKING:
     from segment.progress import Progress
@@ -38,7 +38,15 @@ def run(
     update: Annotated[
         bool, typer.Option("--update", help="Add new images of the input, and repeat parts whose input was replaced.")
     ] = False,
-    verify: Annotated[bool, typer.Option("--verify", help="Check committed parts, and repeat damaged ones.")] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read committed parts, check every byte, and repeat damaged ones.")
+    ] = False,
+    sign: Annotated[
+        str | None,
+        typer.Option(
+            "--sign", metavar="KEY", help="Sign the complete run with this secret key of minisign, a local file."
+        ),
+    ] = None,
     print_job: Annotated[bool, typer.Option("--print-job", help="Print the job as TOML and exit.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show warnings and errors only.")] = False,
     log_format: Annotated[
@@ -54,9 +62,11 @@ def run(
     from segment.errors import SegmentError
     from segment.job import job_to_toml
     from segment.output.ledger import Ledger
+    from segment.output.speed import Price
     from segment.progress import console_progress
     from segment.progress.lines import json_line
-    from segment.report.console import print_report, print_speed
+    from segment.report.console import page_of, print_report
+    from segment.report.speed_lines import print_speed
     from segment.runs.driver import run as run_job
     from segment.store.client import Store
 
@@ -66,19 +76,20 @@ def run(
     with closing(console_progress(quiet, log_format.value)) as progress, _logged(progress):
         job = job_of(flags, "segment run")
         if not print_job:
-            report = run_job(job, progress, retry_errors=retry_errors, update=update, verify=verify)
+            report = run_job(job, progress, retry_errors=retry_errors, update=update, verify=verify, sign=sign)
             streams.work_is_done()
     if print_job:
-        say(job_to_toml(job), end="")
+        put(job_to_toml(job), end="")
         return
     if quiet:
         return
     if log_format is LogFormat.json:
-        say(json_line("report", **report.summary()))
+        put(json_line("report", **report.summary()))
         return
-    print_report(report)
+    ledger = Ledger(Store(job.storage_options), report.output)
+    print_report(report, page=page_of(ledger))
     try:
-        print_speed(Ledger(Store(job.storage_options), report.output), job.price_per_hour)
+        print_speed(ledger, Price.of(job.model_dump()))
     except SegmentError as error:  # the run is complete
         say(f"warning: the speed of the run is unknown: {error}", err=True)
 

@@ -10,7 +10,7 @@ import typer
 from pydantic import BaseModel
 
 from segment.cli.app import app
-from segment.cli.streams import say
+from segment.cli.streams import put
 from segment.job import Job
 
 
@@ -22,12 +22,12 @@ class SchemaKind(StrEnum):
 
 
 @app.command()
-def schema(kind: Annotated[SchemaKind, typer.Argument(help="Kind of the file.")]) -> None:
+def schema(kind: Annotated[SchemaKind, typer.Argument(metavar="KIND", help="Kind of the file.")]) -> None:
     """Print the JSON schema of job files or model cards, for editors.
 
     segment schema job > job.schema.json   # then, as the first line of a job file: #:schema ./job.schema.json
     """
-    say(json.dumps(json_schema(kind.value), indent=2, ensure_ascii=False))
+    put(json.dumps(json_schema(kind.value), indent=2, ensure_ascii=False))
 
 
 def json_schema(kind: str) -> dict[str, Any]:

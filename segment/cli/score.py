@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from segment.cli.app import RunPrefix, StorageOptions, app, open_ledger
-from segment.cli.streams import say
+from segment.cli.streams import put
 
 
 class ScoreFormat(StrEnum):
@@ -97,10 +97,10 @@ def score(
     )
     found = score_run(open_ledger(output, storage_option), asked)
     if format is ScoreFormat.json:
-        say(json.dumps(to_json(found), indent=2, ensure_ascii=False))
+        put(json.dumps(to_json(found), indent=2, ensure_ascii=False))
     elif format is ScoreFormat.markdown:
-        say(to_markdown(found), end="")
+        put(to_markdown(found), end="")
     elif format is ScoreFormat.csv:
-        say(to_csv(found), end="")
+        put(to_csv(found), end="")
     else:
         print_score(found, console_for())

@@ -18,8 +18,11 @@ import json
 import os
 import signal
 import sys
+import textwrap
 from pathlib import Path
 from typing import IO, Any
+
+from segment.store.foreign_text import on_terminal
 
 _ESCAPE = "segment.escape"
 
@@ -103,9 +106,38 @@ class _Streams:
 streams = _Streams()
 
 
-def say(text: str, *, err: bool = False, end: str = "\n") -> None:
-    """Print a line. Commands use this instead of click's `echo`, which chooses encodings itself."""
-    print(text, file=sys.stderr if err else sys.stdout, end=end)
+def say(text: str, *, err: bool = False, is_failure: bool = False) -> None:
+    """Print a message, made safe for a terminal, which wraps it between words; a failure is red there.
+
+    Commands use `say` and `put` instead of click's `echo`, which chooses encodings itself.
+    """
+    stream, words = sys.stderr if err else sys.stdout, on_terminal(text)
+    if stream.isatty():
+        words = "\n".join(_wrapped(line, _columns(stream)) for line in words.split("\n"))
+        words = f"\x1b[31m{words}\x1b[0m" if is_failure else words
+    print(words, file=stream)
+
+
+def put(text: str, end: str = "\n") -> None:
+    """Print data, such as JSON, CSV, TOML or a path: made safe for a terminal, and never wrapped."""
+    print(on_terminal(text), end=end)
+
+
+def _wrapped(line: str, width: int) -> str:
+    indent = line[: len(line) - len(line.lstrip(" "))]
+    if len(line) <= width:
+        return line
+    return textwrap.fill(
+        line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False, replace_whitespace=False
+    )
+
+
+def _columns(stream: Any) -> int:
+    columns = os.environ.get("COLUMNS", "")
+    try:
+        return int(columns) if columns.isdecimal() and int(columns) else os.get_terminal_size(stream.fileno()).columns
+    except OSError:
+        return 80
 
 
 def _binary(stream: Any) -> IO[bytes]:

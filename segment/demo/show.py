@@ -14,10 +14,12 @@ from segment.job import Job, make_job
 from segment.output.ledger import Ledger
 from segment.progress import console_progress
 from segment.report.aggregate import RunReport
-from segment.report.console import print_report
+from segment.report.console import page_of, print_report
+from segment.report.percents import percent
 from segment.report.pictures import contact_sheet, spread
 from segment.runs.driver import run, task_and_plan
 from segment.store.client import Store
+from segment.store.names import shown
 from segment.store.urls import to_url
 
 _FOLDERS = ("masks-webdataset", "masks-parquet", "scenes-parquet", "scenes-webdataset")  # the last one marks a demo
@@ -41,36 +43,39 @@ def run_demo(folder: Path, *, engine: str, scenes: int) -> None:
     shipped = read_scenes(scenes)
     _check(folder)
     _empty(folder)
-    print(f"Writing {scenes} labelled street scenes to {folder}/ ...")
+    place = shown(str(folder))
+    print(f"Writing {scenes} labelled street scenes to {place}/ ...")
     write_webdataset(folder / "scenes-webdataset", shipped, _SHARDS)
     write_parquet(folder / "scenes-parquet" / "streets.parquet", shipped)
-    print(f"Segmenting the WebDataset shards with the {engine} engine ...")
+    print(f"\nSegmenting the WebDataset shards with the {engine} engine ...")
     report = _run(job)
-    print_report(report)
+    print_report(report, page=page_of(Ledger(Store(), report.output)))
     print("\nThe same scenes from Parquet with the local engine ...")
     again = _run(parquet_job)
     _check_equal(report, again)
-    print(f"the same counts to the last pixel: mIoU {100 * (again.miou() or 0):.2f} %")
     picture = folder / _PICTURE
     _draw(job, picture)
-    print(f"\nmasks    {folder}/masks-webdataset/masks/   (Parquet, one row an image)")
-    print(f"scores   {folder}/masks-webdataset/report/  (open index.html; Parquet and JSON beside it)")
-    print(f"picture  {picture}                  (open it: images, labels, predictions)")
+    print(f"\nmIoU {percent(again.miou())} %: the same counts to the last pixel, from both")
+    print(f"page:    {place}/masks-webdataset/report/index.html")
+    print(f"picture: {place}/{_PICTURE}, images with labels and predictions")
+    print(f"masks:   {place}/masks-webdataset/masks/, Parquet with a row an image")
 
 
 def _check(folder: Path) -> None:
     """Refuse a folder in which the demo would fail, or replace files that are not its own."""
     if str(folder).partition("/")[0].endswith(":"):  # `Path` makes one slash of the two
-        raise UsageError(f"{folder} is a URL: give the demo a folder of this machine")
+        raise UsageError(f"{shown(str(folder))} is a URL: give the demo a folder of this machine")
     if not folder.is_dir() and os.path.lexists(folder):
-        raise UsageError(f"{folder} is not a folder: choose another one for the demo")
+        raise UsageError(f"{shown(str(folder))} is not a folder: choose another one for the demo")
     paths = [folder / name for name in _FOLDERS]
     in_the_way = [path for path in paths if os.path.lexists(path) and (path.is_symlink() or not path.is_dir())]
     in_the_way += [path for path in [folder / _PICTURE] if path.is_dir()]
     if in_the_way:
-        raise UsageError(f"{in_the_way[0]} is in the way of the demo's own: move it, or choose another FOLDER")
+        raise UsageError(
+            f"{shown(str(in_the_way[0]))} is in the way of the demo's own: move it, or choose another FOLDER"
+        )
     if folder.exists() and any(folder.iterdir()) and not (folder / _FOLDERS[-1]).exists():
-        raise UsageError(f"{folder} is not empty and not the folder of a demo: choose another folder")
+        raise UsageError(f"{shown(str(folder))} is not empty and not the folder of a demo: choose another folder")
 
 
 def _empty(folder: Path) -> None:
@@ -82,7 +87,9 @@ def _empty(folder: Path) -> None:
                 shutil.rmtree(folder / name)
         (folder / _PICTURE).unlink(missing_ok=True)
     except OSError as error:
-        raise UsageError(f"{error.filename or folder}: {error.strerror}. Choose another FOLDER for the demo") from None
+        raise UsageError(
+            f"{shown(str(error.filename or folder))}: {error.strerror}. Choose another FOLDER for the demo"
+        ) from None
 
 
 def _job(folder: Path, format: str, engine: str) -> Job:  # noqa: A002

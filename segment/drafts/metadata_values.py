@@ -7,7 +7,9 @@ from contextlib import suppress
 from typing import Any
 
 from segment.drafts.contract import Said
+from segment.models.classes import LONGEST_NAME
 from segment.readings.scalings import Triple
+from segment.store.foreign_text import is_visible
 
 
 def literal(text: str) -> Any:
@@ -22,13 +24,14 @@ def names_of(found: Any, why: str) -> Said[tuple[str, ...]] | None:
     if isinstance(found, dict):
         by_number = {str(key): name for key, name in found.items()}
         found = [by_number.get(str(number), "") for number in range(len(by_number))]
-    names = tuple(_printable(str(name)).strip() for name in found) if isinstance(found, list | tuple) else ()
+    names = tuple(_fit_to_show(str(name)) for name in found) if isinstance(found, list | tuple) else ()
     return Said(names, why) if names and all(names) else None
 
 
-def _printable(text: str) -> str:
-    """Return a text without lone surrogates, which JSON can hold and no file."""
-    return text.encode("utf-8", "replace").decode("utf-8")
+def _fit_to_show(text: str) -> str:
+    """Return a text as a card takes it for a class name: blanks in place of what is not seen, and not too long."""
+    words = "".join(c if is_visible(c) else " " for c in text.encode("utf-8", "replace").decode("utf-8"))
+    return " ".join(words.split())[:LONGEST_NAME].strip()
 
 
 def numbers_of(found: Any) -> Triple | None:

@@ -6,7 +6,8 @@ import hashlib
 from collections.abc import Sequence
 
 from segment.drafts.contract import Draft, Said
-from segment.models.toml_text import array, comment, inline_table, line, text
+from segment.models.toml_text import array, comment, inline_table, line
+from segment.store.foreign_text import in_toml
 
 _HEAD = (
     "Lines marked GUESS are in no file of the model: check them, above all channels, maximum, mean and std, where a "
@@ -64,7 +65,7 @@ def _scaling(draft: Draft) -> list[str]:
 def _classes(draft: Draft) -> list[str]:
     classes = draft.classes.value
     lines = ["[classes]", *comment(draft.classes.comment)]
-    lines += array("names", (text(name) for name in classes.names))
+    lines += array("names", (in_toml(name) for name in classes.names))
     lines += array("palette", (str(list(colour)) for colour in classes.palette))
     lines += comment("Label values that count for nothing.")
     lines.append(line("ignore", classes.ignore))

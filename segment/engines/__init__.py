@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from typing import TYPE_CHECKING, Literal, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Literal, NamedTuple, ParamSpec, Protocol, TypeVar
 
 if TYPE_CHECKING:  # the actor of `ray_heartbeats` starts in half the time without them
     from segment.models.sessions import Runtime
@@ -20,6 +20,20 @@ T = TypeVar("T")
 # `none`: many parts at once, as fast as can be. `part`: a part that kills its worker takes no other part along.
 # `image`: every part image by image in worker processes; an image that kills them becomes an error row.
 Isolation = Literal["none", "part", "image"]
+
+
+class Node(NamedTuple):
+    """A machine that may run the model.
+
+    Attributes:
+        name: for people.
+        can: see `segment.models.sessions.capabilities`.
+        key: for the engine that named it.
+    """
+
+    name: str
+    can: frozenset[str]
+    key: str = ""
 
 
 class StoppableSpread(Protocol):
@@ -39,8 +53,8 @@ class Engine(Protocol):
 
     name: str
 
-    def nodes(self) -> list[frozenset[str]]:
-        """What each machine that may run the model can do (`segment.models.sessions.capabilities`)."""
+    def nodes(self) -> list[Node]:
+        """The machines that may run the model today."""
         ...
 
     def workers(self, task_device: str) -> int:
@@ -57,6 +71,10 @@ class Engine(Protocol):
 
     def call(self, task_device: str, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call a function where a model for that device would be run: on a node with a GPU for `cuda`."""
+        ...
+
+    def call_on(self, node: Node, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call a function on one of `nodes()`."""
         ...
 
     def spread(self, function: Callable[[A], T], items: Sequence[A], /, *, stopped: Callable[[], bool]) -> list[T]:

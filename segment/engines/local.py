@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import socket
 from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import ParamSpec, TypeVar
 
-from segment.engines import Isolation
+from segment.engines import Isolation, Node
 from segment.engines.pool import Pool
 from segment.engines.worker_process import PROCESS_MEMORY, Setup, WorkerProcess
 from segment.errors import SegmentError
@@ -54,9 +55,9 @@ class LocalEngine:
             for _ in range(max(1, min(wanted, node_memory()[1] // 2 // PROCESS_MEMORY))):
                 self._spares.append(WorkerProcess(runtime.name))
 
-    def nodes(self) -> list[frozenset[str]]:
-        """Return this machine's capabilities."""
-        return [capabilities()]
+    def nodes(self) -> list[Node]:
+        """Return this machine."""
+        return [Node(socket.gethostname(), capabilities())]
 
     def workers(self, task_device: str) -> int:
         """Return one for each CPU; a GPU's workers need a CPU each, too."""
@@ -81,6 +82,10 @@ class LocalEngine:
 
     def call(self, task_device: str, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """See `Engine.call`."""
+        return function(*args, **kwargs)
+
+    def call_on(self, node: Node, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """See `Engine.call_on`."""
         return function(*args, **kwargs)
 
     def spread(self, function: Callable[[A], T], items: Sequence[A], /, *, stopped: Callable[[], bool]) -> list[T]:

@@ -9,10 +9,11 @@ operators, so that no GPU waits for a JPEG.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator, Sequence
+import socket
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, ParamSpec, TypeVar
 
-from segment.engines import Isolation
+from segment.engines import Isolation, Node
 from segment.engines.interruptible import pulled
 from segment.engines.ray_cluster import HeadLost, address_of, connect, last_line, leave, within
 from segment.engines.ray_heartbeats import MonitorActor
@@ -70,26 +71,25 @@ class RayEngine:
         self._is_own = self._connected and not address_of(address)
         self._metrics: RunMetrics | None = None
 
-    def nodes(self) -> list[frozenset[str]]:
+    def nodes(self) -> list[Node]:
         """Ask every node with a CPU or GPU for its capabilities; wait for the first node of an autoscaler."""
         import ray
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         self._await_node("GPU" if self._device in ("cuda", "tensorrt") else "CPU")
         if self._is_own:  # it is this machine, and a worker process, just to ask, takes seconds
-            return [capabilities()]
+            return [Node(socket.gethostname(), capabilities())]
         ask = ray.remote(num_cpus=0, max_retries=3)(capabilities)
         known = within(ray.nodes)
         nodes = [node for node in known if node["Alive"] and node["Resources"].keys() & {"CPU", "GPU"}]
-        affinities = [NodeAffinitySchedulingStrategy(node["NodeID"], soft=False) for node in nodes]
-        asked = [ask.options(scheduling_strategy=affinity).remote() for affinity in affinities]
+        asked = [ask.options(scheduling_strategy=_only_on(node["NodeID"])).remote() for node in nodes]
         try:
-            return list(ray.get(asked, timeout=_NODE_SECONDS))
+            able = ray.get(asked, timeout=_NODE_SECONDS)
         except ray.exceptions.RayError as error:
             raise StoreError(
                 f"not every one of {len(nodes)} nodes of the Ray cluster said within {_NODE_SECONDS:.0f} s what it can "
                 f"do ({type(error).__name__}): `ray status` on its head shows them. Run the same command again."
             ) from None
+        return [Node(_name(node), can, node["NodeID"]) for node, can in zip(nodes, able, strict=True)]
 
     def workers(self, task_device: str) -> int:
         """Return the size of the pool at its start."""
@@ -139,16 +139,14 @@ class RayEngine:
         """See `Engine.call`."""
         if self._is_own and task_device == "cpu":  # it is this machine, and a worker process takes seconds to start
             return function(*args, **kwargs)
-        import ray
-
         self.workers(task_device)
-        resources: dict[str, Any] = GPU if self._splits(task_device) else CPU
-        try:
-            asked = ray.remote(**resources)(function).remote(*args, **kwargs)
-            result: T = ray.get(asked, timeout=_FIRST_NODE_SECONDS)
-        except ray.exceptions.RayError as error:
-            raise _cause(error) from None
-        return result
+        return _result(function, args, kwargs, GPU if self._splits(task_device) else CPU)
+
+    def call_on(self, node: Node, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """See `Engine.call_on`."""
+        if self._is_own:
+            return function(*args, **kwargs)
+        return _result(function, args, kwargs, {**CPU, "scheduling_strategy": _only_on(node.key)})
 
     def spread(self, function: Callable[[A], T], items: Sequence[A], /, *, stopped: Callable[[], bool]) -> list[T]:
         """See `Engine.spread`: in tasks that take no CPU from the actors, which would have to end first."""
@@ -205,6 +203,29 @@ class RayEngine:
         """Leave the cluster, which ends it if it was started here."""
         if self._connected:
             leave()
+
+
+def _result(function: Callable[..., T], args: Any, kwargs: Any, options: dict[str, Any]) -> T:
+    """Call a function in a task with these options."""
+    import ray
+
+    try:
+        asked = ray.remote(**options)(function).remote(*args, **kwargs)
+        result: T = ray.get(asked, timeout=_FIRST_NODE_SECONDS)
+    except ray.exceptions.RayError as error:
+        raise _cause(error) from None
+    return result
+
+
+def _only_on(node_id: str) -> Any:
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    return NodeAffinitySchedulingStrategy(node_id, soft=False)
+
+
+def _name(node: Mapping[str, Any]) -> str:
+    host, address = str(node["NodeManagerHostname"]), str(node["NodeManagerAddress"])
+    return host if host == address else f"{host} ({address})"
 
 
 def _cause(error: BaseException) -> SegmentError:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import logging
 import os
-import secrets
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
@@ -13,8 +12,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from segment.engines.ray_preflight import refuse_machine, refuse_silence, temporary_folder
+from segment.engines.ray_private import PrivateCluster, set_environment
 from segment.errors import SegmentError, StoreError, UsageError
 from segment.pipeline.resources import available_cpus
+from segment.process.temporaries import PREFIX
 from segment.store.background import Background
 from segment.store.urls import redact_text
 
@@ -24,6 +25,8 @@ _ANSWER_SECONDS = 60.0  # for a call to the head; Ray's own calls may wait for e
 _JOIN_SECONDS = 45.0  # for a head to let us join
 _START_SECONDS = 120.0  # for a cluster of our own to start: 3 s where nothing else is at work
 T = TypeVar("T")
+
+_private: PrivateCluster | None = None  # a process has one cluster at a time, as Ray does
 
 
 def connect(address: str | None, cpus: int | None = None) -> bool:
@@ -49,7 +52,7 @@ def connect(address: str | None, cpus: int | None = None) -> bool:
         )
     cpus = cpus or available_cpus()
     if not address:
-        _private_cluster_environment()
+        set_environment()
     import ray
 
     if ray.is_initialized():
@@ -62,7 +65,7 @@ def connect(address: str | None, cpus: int | None = None) -> bool:
         is_silent = bool(address) or sys.stderr is None  # then descriptor 2 may be a file of another library
         _open_streams()
         with nullcontext() if is_silent else _silent_stderr():
-            _bounded_init(_JOIN_SECONDS if address else _START_SECONDS, address, cpus)
+            _join(address) if address else _start(cpus)
     except TimeoutError:
         raise _too_slow(address) from None
     except (OSError, ValueError, RuntimeError, ray.exceptions.RayError) as error:
@@ -74,7 +77,25 @@ def connect(address: str | None, cpus: int | None = None) -> bool:
     return True
 
 
-def _bounded_init(seconds: float, address: str | None, cpus: int) -> None:
+def _join(address: str) -> None:
+    _bounded_init(_JOIN_SECONDS, address=address)
+
+
+def _start(cpus: int) -> None:
+    global _private
+    cluster = PrivateCluster()
+    try:
+        _bounded_init(
+            _START_SECONDS, address="local", num_cpus=cpus, include_dashboard=False, _temp_dir=str(cluster.folder)
+        )
+    except BaseException:
+        cluster.close()
+        raise
+    cluster.started()
+    _private = cluster
+
+
+def _bounded_init(seconds: float, **how: Any) -> None:
     """Call `ray.init` in a thread, with a time limit.
 
     The thread stays alive, because the kernel ends the processes of a local cluster together with the thread that
@@ -85,11 +106,7 @@ def _bounded_init(seconds: float, address: str | None, cpus: int) -> None:
     """
     import ray
 
-    how: dict[str, Any] = {"log_to_driver": False, "configure_logging": True, "logging_level": logging.ERROR}
-    if address:
-        how |= {"address": address}
-    else:
-        how |= {"address": "local", "num_cpus": cpus, "include_dashboard": False}
+    how |= {"log_to_driver": False, "configure_logging": True, "logging_level": logging.ERROR}
     logging.getLogger("ray").setLevel(logging.ERROR)  # else it reports that it leaves the SIGTERM handler alone
     connecting = _connector().submit(ray.init, **how)
     try:
@@ -124,21 +141,6 @@ def address_of(address: str | None) -> str | None:
     return None if found == "local" else found
 
 
-def _private_cluster_environment() -> None:
-    """Set the defaults of a cluster that is started here; Ray reads them when it is first imported.
-
-    Its workers get normal priority: at Ray's default, nice 15, any other program takes the CPUs from the job. A token
-    of its own, kept in the environment, protects it: without one, Ray would write ~/.ray/auth_token, and every later
-    `ray start` and `ray job submit` of this user would demand it. Ray Data's usage statistics are off, because they
-    take a worker process of their own.
-    """
-    os.environ.setdefault("RAY_worker_niceness", "0")
-    os.environ.setdefault("RAY_DATA_USAGE_DISABLED", "1")
-    if "RAY_AUTH_MODE" not in os.environ and "ray" not in sys.modules:
-        os.environ["RAY_AUTH_MODE"] = "token"
-        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
-
-
 def _open_streams() -> None:
     """Give a program without standard streams (a daemon) some that lead nowhere: Ray writes to them."""
     for name in ("stdout", "stderr"):
@@ -164,7 +166,7 @@ def _connect_advice(address: str | None, error: Exception) -> str:
     if address:
         advice = "Start one with `ray start --head`, check RAY_ADDRESS and RAY_AUTH_MODE, or use --engine local."
         return f"no Ray cluster answers at {address}: {reason}. {advice}"
-    logs = temporary_folder() / "ray" / "session_latest" / "logs"
+    logs = temporary_folder() / f"{PREFIX}*" / "session_latest" / "logs"
     return (
         f"no Ray cluster could be started here: {reason}. Ray's own words are in {logs}; --engine local needs no Ray."
     )
@@ -207,7 +209,11 @@ def within(call: Callable[[], T], seconds: float = _ANSWER_SECONDS) -> T:
 
 def leave() -> None:
     """Disconnect, which ends a cluster that was started here; do not wait for a head that is gone."""
+    global _private
     import ray
 
     with suppress(HeadLost):
         within(ray.shutdown)
+    cluster, _private = _private, None
+    if cluster:
+        cluster.close()

@@ -8,11 +8,11 @@ import resource
 import shutil
 import socket
 import sys
-import tempfile
 from pathlib import Path
 
 from segment.errors import UsageError
 from segment.pipeline.resources import folders_undone
+from segment.process.temporaries import LENGTH, TemporaryFolder
 from segment.store.names import shown
 
 log = logging.getLogger("segment.engines.ray")
@@ -25,8 +25,8 @@ _FILES, _FILES_A_CPU = (
 _LEAST_TEMPORARY = 20 << 20  # bytes for logs and sockets
 _LEAST_OBJECTS = 256 << 20  # bytes for the object store: model, results, decoded images
 _SHARED_MEMORY = Path("/dev/shm")
-# `session_<date>_<microseconds>_<pid>/sockets/plasma_store` in `<folder>/ray`
-_SOCKET_NAME = len("/ray/session_2026-01-01_00-00-00_000000_0000000/sockets/plasma_store")
+# `session_<date>_<microseconds>_<pid>/sockets/plasma_store` in a folder of the cluster's own
+_SOCKET_NAME = 1 + LENGTH + len("/session_2026-01-01_00-00-00_000000_0000000/sockets/plasma_store")
 _SOCKET_PATH = 103 if sys.platform == "darwin" else 107  # bytes that the system allows
 _INSTEAD = "or use --engine local"
 
@@ -64,7 +64,7 @@ def refuse_machine(cpus: int) -> None:
 
 
 def temporary_folder() -> Path:
-    """Return the folder that Ray chooses for its sockets and logs."""
+    """Return the folder for sockets and logs that Ray would choose, too."""
     for name in ("RAY_TMPDIR", *(("TMPDIR",) if sys.platform == "linux" else ())):
         if name in os.environ:
             return Path(os.environ[name])
@@ -94,11 +94,9 @@ def _refuse_temporary_folder(folder: Path) -> int:
             f"Ray cannot put its sockets in {folder}: the path has {len(path)} bytes, and may have {most}. {mend}"
         )
     try:
-        with folders_undone(folder / "ray"):
-            (folder / "ray").mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=folder / "ray") as file:
-                file.write(bytes(4096))
-                file.flush()
+        with folders_undone(folder):
+            with TemporaryFolder(folder) as own:
+                (own.path / "probe").write_bytes(bytes(4096))
             free = shutil.disk_usage(folder).free
     except OSError as error:
         raise UsageError(f"Ray cannot put its sockets and logs in {folder}: {error.strerror}. {mend}") from None

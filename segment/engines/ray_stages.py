@@ -73,7 +73,7 @@ class StageWorker:
                     staged.frames = segment(staged.frames, session, self.task.batch_size)
         except Exception as error:
             staged.frames, staged.samples, staged.result = None, [], failed_or_raise(staged.part, error)
-        staged.clock.memory = peak_memory()
+        staged.clock.memory, staged.clock.precision = peak_memory(), self.worker.precision
         return staged
 
     def write(self, staged: StagedPart) -> PartResult:

@@ -58,7 +58,7 @@ def _load(setup: Setup) -> tuple[list[Worker], Any]:
     budget = task.settings.worker_bytes
     guard_process(budget and budget * streams, setup.share)
     first = load_worker(task, setup.weights, threads=setup.threads, streams=streams)
-    workers = [first, *(Worker(task, first.session) for _ in range(streams - 1))]
+    workers = [first, *(Worker(task, first.session, first.precision) for _ in range(streams - 1))]
     return workers, _by_image if setup.by_image else _by_part
 
 

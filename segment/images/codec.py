@@ -18,6 +18,7 @@ from segment.images import headers
 from segment.images.decoder_stderr import DecoderMessages, capture_decoder_stderr
 from segment.images.excess import check_work
 from segment.images.magic import image_format
+from segment.images.mask_png import mask_size
 from segment.images.tiff_copies import ReadableCopy, readable_copy
 from segment.images.tiff_tags import TiffError
 
@@ -220,5 +221,17 @@ def encode_palette_png(mask: NDArray[np.uint8], palette: NDArray[np.uint8], clea
 
 
 def decode_mask(data: bytes) -> NDArray[np.uint8]:
-    """Decode a PNG written by `mask_png.encode_mask` to `uint8[H, W]`."""
-    return np.asarray(cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_UNCHANGED), dtype=np.uint8)
+    """Decode a PNG written by `mask_png.encode_mask` to `uint8[H, W]`.
+
+    Raises:
+        ValueError: the bytes are none, or are damaged.
+    """
+    size = mask_size(data)
+    with capture_decoder_stderr():
+        try:
+            pixels = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
+        except cv2.error:
+            pixels = None
+    if pixels is None or pixels.dtype != np.uint8 or pixels.shape != size:
+        raise ValueError("the mask is damaged")
+    return np.asarray(pixels, dtype=np.uint8)

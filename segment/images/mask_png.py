@@ -19,6 +19,7 @@ from segment.images.magic import PNG_MAGIC
 _UP = 2  # PNG's filter type: the difference to the row above
 _EIGHT_BITS, _GREY = 8, 0
 _LEVEL, _WINDOW_BITS, _MEMORY_LEVEL = 1, 15, 8  # of zlib; the level changes nothing with `Z_RLE`
+_HEADER_BYTES = 26  # up to the colour type
 _STRIP = 1 << 18  # bytes that are filtered at a time, which fit the processor's cache
 
 
@@ -29,6 +30,20 @@ def encode_mask(mask: NDArray[np.uint8]) -> bytes:
     return b"".join(
         [PNG_MAGIC, *_chunk(b"IHDR", header), *_chunk(b"IDAT", _packed(mask)), *_chunk(b"IEND", b"")],
     )
+
+
+def mask_size(data: bytes) -> tuple[int, int]:
+    """Return (height, width) of a mask that `encode_mask` has written, from its header.
+
+    Raises:
+        ValueError: the bytes are no 8-bit grey PNG.
+    """
+    if data[:8] != PNG_MAGIC or data[12:16] != b"IHDR" or len(data) < _HEADER_BYTES:
+        raise ValueError("the mask is no PNG")
+    width, height, bits, colours = struct.unpack(">IIBB", data[16:_HEADER_BYTES])
+    if (bits, colours) != (_EIGHT_BITS, _GREY):
+        raise ValueError("the mask is no PNG of 8 bits, grey")
+    return height, width
 
 
 def _packed(mask: NDArray[np.uint8]) -> bytes:

@@ -14,8 +14,9 @@ from segment.inputs.findings import Findings, Reason
 from segment.inputs.lists.list_file import LIST_SUFFIXES, listed_urls, plan_list
 from segment.inputs.loose.files import plan_files, read_files
 from segment.inputs.loose.label_files import wanted_labels
+from segment.inputs.own_scope import scope_of
 from segment.inputs.parquet.footers import has_label_column, plan_parquet
-from segment.inputs.parquet.row_groups import read_ids, read_parquet
+from segment.inputs.parquet.row_groups import read_parquet, read_row_ids
 from segment.inputs.parquet.table_formats import current_files
 from segment.inputs.parts import Discovery, Member, Part, Sample, ShardFormat, Span, Unindexed, image_uri
 from segment.inputs.patterns import Found, find_objects, sign_input
@@ -66,7 +67,8 @@ def discover(
         input: a folder or prefix of images, tars or Parquet files; one of these files; a glob or brace range
             of them; a list file. A local path or any fsspec URL.
         options: how to read it.
-        store: where to read it. It gets the signatures of the signed URLs that are found (`Store.add_signed_urls`).
+        store: where to read it. It gets the signatures of the signed URLs that are found (`Store.add_signed_urls`),
+            and what the input may name (`Store.limit_inputs`).
         known: the input that is already planned. Its images are left out, except those of changed parts; it collects
             the changes.
         without: URL of a folder to leave out, such as an output below the input.
@@ -78,6 +80,8 @@ def discover(
         StoreError: the store refused.
     """
     findings = Findings()
+    store.limit_inputs(scope_of(input, options))
+    store = store.inputs
     found = find_objects(input, store, findings)
     everything = {entry.url: entry for entry in found.entries}  # a label pattern may name any of them
     whole = found.whole
@@ -87,7 +91,7 @@ def discover(
     kind = detect_kind(found, options, findings)
     entries = entries_of_kind(kind, found, store, findings)
     if kind == "parquet" and not found.single:
-        entries = current_files(found.base, entries, everything, store, findings)
+        entries = current_files(found.base, entries, everything, store.within(None), findings)  # a log may be above
     if known and kind in ("webdataset", "parquet"):
         entries = known.objects_to_plan(entries)
         if not entries:
@@ -138,6 +142,7 @@ def sign_again(
         StoreError: the list cannot be read.
         UsageError: it is no list any more.
     """
+    store = store.inputs
     url = sign_input(input, store)
     if listed and (options.format == "list" or suffix_of(url) in LIST_SUFFIXES):
         store.add_signed_urls(listed_urls(url, store))
@@ -156,12 +161,38 @@ def read_part(part: Part, options: InputOptions, store: Store, *, windowed: bool
 
     Raises:
         InputChanged: an object is not the planned one any more.
+        NotAllowed: the tar or Parquet file of the part is outside of the scope of the run.
         StoreError: the store refused, or failed too often.
     """
+    store = _limited(part, options, store)
+    if part.format == "files":
+        named = options.format == "list" or suffix_of(part.url) in LIST_SUFFIXES
+        return read_files(part, options, store, windowed=windowed, named=named)
     if part.format == "parquet":
         return read_parquet(part, options, store)
-    read = read_files if part.format == "files" else read_webdataset
-    return read(part, options, store, windowed=windowed)
+    return read_webdataset(part, options, store, windowed=windowed)
+
+
+def read_ids(part: Part, options: InputOptions, store: Store) -> list[str]:
+    """Read the ids of the rows of a part of a Parquet file, equal to those of `read_part`.
+
+    Raises:
+        InputChanged: the file is not the planned one.
+        SegmentError: the ids cannot be read.
+    """
+    return read_row_ids(part, options, _limited(part, options, store))
+
+
+def _limited(part: Part, options: InputOptions, store: Store) -> Store:
+    """Return a store that reads what the run may read; where no run is known, what the part's own shard may name.
+
+    Raises:
+        NotAllowed: the tar or Parquet file of the part is outside of that.
+    """
+    scope = store.scope or scope_of(part.url, options)
+    if part.format != "files":
+        scope.check(part.url)
+    return store.within(scope)
 
 
 def _visible(found: Found, options: InputOptions, findings: Findings) -> Found:

@@ -45,13 +45,14 @@ def open_span(span: Span, store: Store) -> BinaryIO:
     """Open the bytes of a span as a seekable file without a buffer: a read is a request, and checks the etag.
 
     Raises (when it is read):
+        NotAllowed: the object is outside of the scope of the run.
         InputChanged: the object is not the planned one any more.
         StoreError: the store refused, or failed too often.
     """
 
     def read(start: int, stop: int) -> bytes:
         try:
-            return store.read(span.url, span.start + start, span.start + stop, span.etag)
+            return store.inputs.read(span.url, span.start + start, span.start + stop, span.etag)
         except FileNotFoundError:
             raise input_changed(shown(span.url), "has vanished") from None
 

@@ -8,7 +8,7 @@ from concurrent.futures import CancelledError, ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
 
-from segment.errors import BadReference, SegmentError, StoreError, input_changed
+from segment.errors import BadReference, NotAFile, SegmentError, StoreError, input_changed
 from segment.inputs.parts import Part
 from segment.store.client import Entry, Store
 from segment.store.names import shown
@@ -42,14 +42,15 @@ def in_threads(
 
 
 def look_up(urls: Iterable[str], store: Store) -> dict[str, Entry]:
-    """Return the entries of those `urls` that exist, by URL.
+    """Return the entries of those `urls` that exist, by URL. A device, pipe or socket does not count.
 
     Raises:
         StoreError, UsageError: the look-up of one of them fails.
     """
     found, refused = look_up_each(urls, store)
     for error in refused.values():
-        raise error
+        if not isinstance(error, NotAFile):
+            raise error
     return found
 
 
@@ -63,15 +64,19 @@ def look_up_each(urls: Iterable[str], store: Store) -> tuple[dict[str, Entry], d
     for url in urls:
         folders[parent_url(url)].add(url)
     listed = [folder for folder, wanted in folders.items() if len(wanted) > _FEW and not is_http(folder)]
+    listing = partial(store.list_folder, irregular=True)
     found: dict[str, Entry] = {}
-    for folder, entries in zip(listed, in_threads(partial(_result_or_error, store.list_folder), listed), strict=True):
+    for folder, entries in zip(listed, in_threads(partial(_result_or_error, listing), listed), strict=True):
         if not isinstance(entries, SegmentError):  # permission to read does not imply permission to list
             found.update({entry.url: entry for entry in entries if entry.url in folders[folder]})
             del folders[folder]
     single = sorted(url for wanted in folders.values() for url in wanted)
     results = dict(zip(single, in_threads(partial(_result_or_error, store.info), single), strict=True))
     found.update({url: entry for url, entry in results.items() if isinstance(entry, Entry)})
-    return found, {url: error for url, error in results.items() if isinstance(error, SegmentError)}
+    errors = {url: error for url, error in results.items() if isinstance(error, SegmentError)}
+    for url in [url for url, entry in found.items() if entry.irregular and url.startswith("file://")]:
+        errors[url] = NotAFile(f"{shown(found.pop(url).url)} is no regular file: a device, pipe or socket")
+    return found, errors
 
 
 def _result_or_error(request: Callable[[str], B], url: str) -> B | SegmentError:

@@ -24,11 +24,13 @@ MISSING = -2  # listed, but no such object exists
 REPEATED = -3  # an earlier image of the shard has the same id
 UNREACHABLE = -4  # listed, but the store refuses access
 BAD_REFERENCE = -5  # the listed reference cannot name an object
+NOT_ALLOWED = -6  # listed, but outside of what the run may read
+NOT_A_FILE = -7  # listed, but no regular file
 
-_ABSENT = {MISSING: "missing", UNREACHABLE: "unreachable", BAD_REFERENCE: "bad_reference"}
-
+ABSENT = {MISSING: "missing", UNREACHABLE: "unreachable", BAD_REFERENCE: "bad_reference", NOT_ALLOWED: "not_allowed",
+          NOT_A_FILE: "not_a_file"}  # fmt: skip
 # Faults of a sample whose image is still segmented: none, or one of the label.
-SEGMENTED = (None, *(f"label_{fault}" for fault in (*_ABSENT.values(), "too_slow")))
+SEGMENTED = (None, *(f"label_{fault}" for fault in (*ABSENT.values(), "too_slow")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ class Span:
     @property
     def is_absent(self) -> bool:
         """Whether planning found that there is nothing to read."""
-        return self.size in _ABSENT
+        return self.size in ABSENT
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +86,8 @@ class Member:
         if self.image.size == REPEATED:
             return "duplicate_id"
         if self.image.is_absent:
-            return _ABSENT[self.image.size]
-        return f"label_{_ABSENT[self.label.size]}" if self.label and self.label.is_absent else None
+            return ABSENT[self.image.size]
+        return f"label_{ABSENT[self.label.size]}" if self.label and self.label.is_absent else None
 
 
 @dataclass(frozen=True, slots=True)

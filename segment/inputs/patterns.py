@@ -111,6 +111,23 @@ def _nothing(url: str, store: Store) -> str:
     return f"{shown(url)} is empty: no image" if store.is_folder(url) else f"nothing at {shown(url)}"
 
 
+def is_pattern(url: str) -> bool:
+    """Whether a URL has the form of a glob or a brace range."""
+    return _is_glob(url) or _BRACES.search(url) is not None
+
+
+def folder_of_pattern(url: str) -> str:
+    """Return the folder that holds all that a pattern names."""
+    return _fixed_folder(url)
+
+
+def buckets_of_pattern(url: str) -> list[str]:
+    """Return a remote URL for each bucket, container or host that a brace range names: `s3://b-{1,2}/a`."""
+    protocol, mark, rest = url.partition("://")
+    store, slash, path = rest.partition("/")
+    return [f"{protocol}{mark}{each}{slash}{path}" for each in _expand_braces(store)]
+
+
 def _expand_braces(url: str) -> Iterator[str]:
     """Expand `{000..099}` (zero padding kept) and `{a,b}`.
 

@@ -7,29 +7,38 @@ from collections.abc import Iterable
 from typing import Literal
 from urllib.parse import urlsplit
 
-from segment.errors import BadReference, StoreError, TooManyBytes, TooSlow, UsageError
+from segment.errors import BadReference, NotAFile, SegmentError, StoreError, TooManyBytes, TooSlow, UsageError
 from segment.inputs.lookup import in_threads
 from segment.store.client import Store
+from segment.store.filesystems import is_store
 from segment.store.names import is_storable, shown
+from segment.store.scope import NotAllowed, Scope
 from segment.store.urls import is_http, is_signed, is_url, join_url, parent_url, redact_credentials, unsigned_name
 
-Absent = Literal["missing", "unreachable", "bad_reference", "too_many_bytes", "too_slow"]
+# What is wrong with a reference: ends of `SampleError` codes.
+Absent = Literal["missing", "unreachable", "bad_reference", "not_allowed", "not_a_file", "too_many_bytes", "too_slow"]
 
 
-def resolve_reference(reference: str, folder: str) -> str:
+def resolve_reference(reference: str, folder: str, scope: Scope) -> str:
     """Return the absolute URL of a reference, with its signature if it has one.
 
-    A path is relative to the list or table. A local list or table may name files of this machine by absolute path. A
-    remote one may not: the path means another file on every node, and a stranger's list must not read local files.
-
     Args:
-        reference: text of the cell.
+        reference: text of the cell; a path is relative to the list or table.
         folder: URL of the folder of the list or table.
+        scope: what the list or table may name.
 
     Raises:
+        NotAllowed: the object is outside of the scope.
         BadReference: the reference cannot be read as an object: it holds credentials, a signature on a URL that is
             not http(s), invalid text, or no host.
     """
+    url = absolute_url(reference, folder)
+    scope.check(url, named=True)
+    return url
+
+
+def absolute_url(reference: str, folder: str) -> str:
+    """Return the absolute URL of a reference, whether it may be read or not; see `resolve_reference`."""
     if not is_storable(reference) or "\0" in reference:  # JSON can encode both
         raise BadReference(f"{shown(redact_reference(reference))}: a name with a NUL byte or half a surrogate pair")
     if is_url(reference) or reference.startswith("/") or is_http(folder):
@@ -40,11 +49,13 @@ def resolve_reference(reference: str, folder: str) -> str:
         url = join_url(folder, name)
     except UsageError as error:  # it holds credentials
         raise BadReference(str(error)) from None
-    if url.startswith("file://") and not folder.startswith("file://"):
-        raise BadReference(f"{shown(reference)}: a local file, named by a list or table that is not local")
+    if not is_store(url):
+        raise BadReference(f"{shown(unsigned_name(url))}: unknown protocol {url.partition('://')[0]}://")
     if not is_http(url):
         if is_signed(reference):
             raise BadReference(f"{shown(unsigned_name(reference))}: a signature on a URL that is not http(s)")
+        if "/" not in url.partition("://")[2].lstrip("/") and not url.startswith("file://"):
+            raise BadReference(f"{shown(url)}: a bucket or host, and no object in it")
         return url
     try:
         if not urlsplit(url).hostname:
@@ -63,6 +74,8 @@ def redact_reference(reference: str) -> str:
 def read_references(references: Iterable[str], table: str, store: Store, most: int) -> dict[str, bytes | Absent]:
     """Read the objects that rows of the table at URL `table` name, each once, of at most `most` bytes.
 
+    Only what is in the scope of the store is read.
+
     Returns:
         The bytes, or the fault, by reference.
 
@@ -70,28 +83,37 @@ def read_references(references: Iterable[str], table: str, store: Store, most: i
         StoreError, UsageError: an error that concerns other images, too, such as refused credentials.
     """
     folder = parent_url(table)
-    places = {reference: _url_or_empty(reference, folder) for reference in references}
-    urls = sorted({url for url in places.values() if url})
+    scope = store.scope or Scope()
+    found: dict[str, bytes | Absent] = {}
+    places: dict[str, str] = {}
+    for reference in references:
+        try:
+            places[reference] = resolve_reference(reference, folder, scope)
+        except BadReference as error:
+            found[reference] = reference_fault(error)
+    urls = sorted({*places.values()})
     if all(url.startswith("file://") for url in urls):
         read = [_read(url, store, most) for url in urls]
     else:
         read = in_threads(lambda url: _read(url, store, most), urls)
-    found = dict(zip(urls, read, strict=True))
-    return {reference: found[url] if url else "bad_reference" for reference, url in places.items()}
+    held = dict(zip(urls, read, strict=True))
+    return found | {reference: held[url] for reference, url in places.items()}
 
 
-def _url_or_empty(reference: str, folder: str) -> str:
-    try:
-        return resolve_reference(reference, folder)
-    except BadReference:
-        return ""
+def reference_fault(error: SegmentError) -> Absent:
+    """Return the fault that an error of one reference is."""
+    if isinstance(error, NotAllowed):
+        return "not_allowed"
+    if isinstance(error, NotAFile):
+        return "not_a_file"
+    return "bad_reference" if isinstance(error, BadReference) else "unreachable"
 
 
 def _read(url: str, store: Store, most: int) -> bytes | Absent:
     try:
-        data = store.read_if_exists(url, most=most)
-    except BadReference:
-        return "bad_reference"
+        data = store.inputs.read_if_exists(url, most=most)
+    except BadReference as error:
+        return reference_fault(error)
     except TooManyBytes:
         return "too_many_bytes"
     except TooSlow:
@@ -101,5 +123,5 @@ def _read(url: str, store: Store, most: int) -> bytes | Absent:
     except StoreError as error:
         if not error.object_specific:
             raise
-        return "unreachable"
+        return reference_fault(error)
     return "missing" if data is None else data

@@ -15,8 +15,7 @@ from segment.errors import ModelError, StoreError, UsageError
 from segment.models.card import WeightsFile
 from segment.store.bounds import MOST_BYTES
 from segment.store.client import Store
-from segment.store.names import basename
-from segment.store.urls import redact_url
+from segment.store.names import basename, shown
 
 Progress = Callable[[str, int, int], None]  # name of the file, bytes done, bytes in total
 
@@ -52,7 +51,7 @@ def read_whole(url: str, store: Store, report: Progress) -> bytes | None:
         data += chunk
         report(basename(url), len(data), entry.size)
     if store.info(url) != entry:
-        raise StoreError(f"{redact_url(url)} changed while it was being read: run the same command again")
+        raise StoreError(f"{shown(url)} changed while it was being read: run the same command again")
     return bytes(data)
 
 
@@ -71,7 +70,7 @@ def _chunks(url: str, start: int, size: int, store: Store) -> Iterator[bytes]:
 
 def verify(data: bytes, file: WeightsFile) -> None:
     """Raise ModelError if size or digest of the bytes differ from the card's."""
-    url = redact_url(file.url)
+    url = shown(file.url)
     if len(data) != file.size:
         raise ModelError(f"{url} has {len(data)} bytes, the model card says {file.size}: it is another file")
     digest = hashlib.sha384(data).hexdigest()
@@ -150,7 +149,7 @@ def _complete(file: WeightsFile, partial: BinaryIO, store: Store, report: Progre
         raise FileNotFoundError(file.url)
     if entry.size not in (-1, file.size):
         raise ModelError(
-            f"{redact_url(file.url)} has {entry.size} bytes, the model card says {file.size}: it is another file"
+            f"{shown(file.url)} has {entry.size} bytes, the model card says {file.size}: it is another file"
         )
     resumed = _append(file, partial, store, report)
     try:

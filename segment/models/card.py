@@ -21,8 +21,8 @@ from segment.models.quantisation import Quantisation
 from segment.models.validation import validation_message
 from segment.store.bounds import MOST_TOML
 from segment.store.client import Store
-from segment.store.names import suffix_of
-from segment.store.urls import is_url, join_url, parent_url, redact_url, to_url, unsigned
+from segment.store.names import shown, suffix_of
+from segment.store.urls import is_url, join_url, parent_url, to_url, unsigned
 
 Convention = Literal["omz", "cityscapes", "mmseg", "image-mean"]
 Resolution = Literal["model", "source"]
@@ -244,25 +244,25 @@ def load_card(reference: str, store: Store | None = None) -> ModelCard:
         text = (_card_folder() / f"{reference}.toml").read_text(encoding="utf-8")
         return parse_card(text, where=f"built-in card {reference}", base=str(_card_folder()))
     if suffix_of(reference) in (".onnx", ".xml", ".bin", ".tflite"):
-        name = redact_url(reference)
+        name = shown(reference)
         raise UsageError(
             f"{name} is a model, and --model takes its card, which says what goes in and comes out. "
             f"`segment models draft {name} --to my-card.toml` drafts one; then: --model my-card.toml"
         )
     if not (is_url(reference) or reference.endswith(".toml") or "/" in reference):
         raise UsageError(
-            f"no model card named '{reference}'.{did_you_mean(reference, built_in_cards())} "
+            f"no model card named '{shown(reference)}'.{did_you_mean(reference, built_in_cards())} "
             f"`segment models` lists the built-in cards; for your own card give its path (my-card.toml)."
         )
     url = to_url(reference)
     data = (store or Store()).read_if_exists(url, most=MOST_TOML)
     if data is None:
-        raise UsageError(f"no model card at {redact_url(url)}: `segment models` lists the built-in ones.")
+        raise UsageError(f"no model card at {shown(url)}: `segment models` lists the built-in ones.")
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError:
-        raise UsageError(f"model card {redact_url(url)} is not UTF-8 text") from None
-    return parse_card(text, where=f"model card {redact_url(url)}", base=parent_url(url))
+        raise UsageError(f"model card {shown(url)} is not UTF-8 text") from None
+    return parse_card(text, where=f"model card {shown(url)}", base=parent_url(url))
 
 
 def parse_card(text: str, where: str = "model card", base: str | None = None) -> ModelCard:

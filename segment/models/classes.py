@@ -7,7 +7,9 @@ from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from segment.store.foreign_text import is_visible, visible
 
 Byte = Annotated[int, Field(ge=0, le=255)]
 Colour = tuple[Byte, Byte, Byte]  # RGB
@@ -15,6 +17,26 @@ Colour = tuple[Byte, Byte, Byte]  # RGB
 _NOTHING = frozenset({"background", "bg", "unlabeled", "unlabelled", "unknown", "void", "ignore", "nothing"})
 
 VOID = 255  # in a decoded label: the pixel is ignored and has no class
+
+
+LONGEST_NAME = 200  # characters of a class name
+
+
+def _fit_to_show(names: tuple[str, ...]) -> tuple[str, ...]:
+    for index, name in enumerate(names):
+        if not name.strip():
+            raise ValueError(f"the name of class {index} is empty: name the class, if only by its number")
+        if len(name) > LONGEST_NAME:
+            raise ValueError(f"the name of class {index} has {len(name):,} characters: {LONGEST_NAME} is the limit")
+        if not is_visible(name):
+            raise ValueError(
+                f"the name of class {index}, '{visible(name)}', holds characters that are not seen: a line break or "
+                "another control character, one that turns the text, or one without width. Remove them"
+            )
+    return names
+
+
+ClassNames = Annotated[tuple[str, ...], AfterValidator(_fit_to_show)]
 
 
 def background_of(names: Sequence[str]) -> tuple[int, ...]:
@@ -32,7 +54,7 @@ class Classes(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    names: tuple[str, ...] = Field(min_length=1, max_length=255, description="Class names by index.")
+    names: ClassNames = Field(min_length=1, max_length=255, description="Class names by index.")
     palette: tuple[Colour, ...] = Field(description="RGB colours by index, one per class.")
     ignore: tuple[Byte, ...] = Field(
         (),

@@ -101,6 +101,11 @@ class RuntimeOptions(BaseModel):
     )
     device: Literal["auto", "cpu", "cuda", "tensorrt"] = Field("auto", description="Device that runs the model.")
     precision: Literal["auto", "f32", "bf16", "f16"] = Field("auto", description="Floating-point type of the model.")
+    allow_mixed_precision: bool = Field(
+        False,
+        description="With `auto`, let each node of a cluster compute in the fastest precision that it has, in place of "
+        "one that all have. Masks then depend on the node that made them; every masks file says its precision.",
+    )
     min_agreement: float = Field(
         0.99,
         ge=0,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from segment.models.card import ModelCard
+from segment.store.foreign_text import in_toml
 
 _WIDTH = 118
 
@@ -60,17 +60,12 @@ def line(key: str, item: Any) -> str:
 def value(item: Any) -> str:
     """Return a value as TOML."""
     if isinstance(item, str):
-        return text(item)
+        return in_toml(item)
     if isinstance(item, bool):
         return str(item).lower()
     if isinstance(item, tuple | list):
         return f"[{', '.join(value(one) for one in item)}]"
     return repr(item)
-
-
-def text(words: str) -> str:
-    """Return a TOML string: JSON's escapes are TOML's, but for the delete character."""
-    return json.dumps(words, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def inline_table(values: Mapping[str, Any]) -> str:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, BeforeValidator, ValidationError
 
 from segment.errors import did_you_mean
+from segment.store.scope import check_prefix
 
 _SECRET = "storage_options"  # messages omit its values
 _LONGEST = 60  # characters; messages omit longer values
 _TYPES = {"string": "text", "boolean": "true or false", "array": "a list", "object": "a table", "null": ""}
 _Schema = dict[str, Any]
+
+Prefix = Annotated[str, BeforeValidator(check_prefix)]  # of URLs, or a local folder
 
 
 def validation_message(error: ValidationError, model: type[BaseModel]) -> str:

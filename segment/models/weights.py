@@ -15,7 +15,7 @@ from segment.models.card import ModelCard, WeightsFile
 from segment.models.external_data import LARGEST_MODEL, embed_external_data
 from segment.store.bounds import MOST_BYTES
 from segment.store.client import Store
-from segment.store.names import basename, suffix_of
+from segment.store.names import basename, shown, suffix_of
 from segment.store.urls import is_http, join_url, parent_url, redact_url, to_url
 
 Format = Literal["onnx", "ir", "tflite"]
@@ -88,7 +88,7 @@ def load_weights(
     if reference is not None:
         if card.ensemble:
             raise UsageError(
-                f"--weights {redact_url(to_url(reference))}: model card {card.name} is an ensemble of "
+                f"--weights {shown(to_url(reference))}: model card {card.name} is an ensemble of "
                 f"{len(card.ensemble)} models, and --weights names one: change the files in the card"
             )
         return _user_weights(to_url(reference), store, report)
@@ -109,7 +109,7 @@ def _user_weights(url: str, store: Store, report: Progress) -> Weights:
     suffix = suffix_of(url)
     if suffix not in _FORMATS:
         raise UsageError(
-            f"--weights {redact_url(url)}: weights are an .onnx, .tflite or .xml file (with its .bin beside it), not "
+            f"--weights {shown(url)}: weights are an .onnx, .tflite or .xml file (with its .bin beside it), not "
             f"'{suffix or basename(url)}'"
         )
     if _FORMATS[suffix] == "ir":
@@ -127,7 +127,7 @@ def _user_ir(url: str, suffix: str, store: Store, report: Progress) -> Weights:
         raise _no_such_file(url)
     if not store.exists(partner):
         raise UsageError(
-            f"--weights {redact_url(url)}: an OpenVINO model is two files, and {redact_url(partner)} does not exist. "
+            f"--weights {shown(url)}: an OpenVINO model is two files, and {shown(partner)} does not exist. "
             f"Put the {other} file beside the {suffix} file, under the same name"
         )
     xml, binary = (url, partner) if suffix == ".xml" else (partner, url)
@@ -140,12 +140,12 @@ def _user_file(url: str, store: Store, report: Progress) -> bytes:
     if data is None:
         raise _no_such_file(url)
     if mistake := _common_mistake(data):
-        raise ModelError(f"--weights {redact_url(url)}: {mistake}")
+        raise ModelError(f"--weights {shown(url)}: {mistake}")
     return data
 
 
 def _no_such_file(url: str) -> UsageError:
-    return UsageError(f"--weights {redact_url(url)}: there is no such file")
+    return UsageError(f"--weights {shown(url)}: there is no such file")
 
 
 def _common_mistake(data: bytes) -> str:
@@ -163,7 +163,7 @@ def _embedded(graph: bytes, url: str, read: Callable[[str], bytes]) -> bytes:
     try:
         return embed_external_data(graph, read)
     except ModelError as error:
-        raise ModelError(f"{redact_url(url)}: {error}") from None
+        raise ModelError(f"{shown(url)}: {error}") from None
 
 
 def _folder_reader(model_url: str, store: Store, report: Progress) -> Callable[[str], bytes]:
@@ -254,7 +254,7 @@ def _card_file(card: ModelCard, file: WeightsFile, cache: Path, store: Store, re
         return fetch_once(file, target, store, report)
     except FileNotFoundError:
         raise ModelError(
-            f"model card {card.name}: its weights are no longer at {redact_url(file.url)} (not found). "
+            f"model card {card.name}: its weights are no longer at {shown(file.url)} (not found). "
             f"{_manual_download(target)}"
         ) from None
     except StoreError as error:

@@ -45,6 +45,7 @@ TIMINGS_SCHEMA = pa.schema(
         ("read_bytes", pa.int64()),
         ("written_bytes", pa.int64()),
         *((f"{stage}_seconds", pa.float32()) for stage in STAGES),
+        ("precision", pa.string()),
     ]
 )
 _ROWS_PER_BATCH = 4096  # rows kept as Python objects before they are converted to Arrow
@@ -92,6 +93,8 @@ def read_timings(ledger: Ledger, attempt: Attempt) -> pa.Table | None:
     try:
         data = ledger.store.read(ledger.url("runs", f"{attempt.name}.parquet"))
         table = pq.read_table(pa.BufferReader(data), page_checksum_verification=True)
+        if "precision" not in table.column_names:  # of a version that did not record it
+            table = table.append_column("precision", pa.array([""] * len(table), pa.string()))
         return table.select(TIMINGS_SCHEMA.names).cast(TIMINGS_SCHEMA)
     except (SegmentError, pa.ArrowException, OSError, LookupError, TypeError, ValueError) as error:
         log.warning("runs/%s.parquet cannot be read (%s)", attempt.name, type(error).__name__)
@@ -130,6 +133,7 @@ def _timing(result: PartResult, round_number: int) -> dict[str, object]:
         "read_bytes": result.read_bytes,
         "written_bytes": result.written_bytes,
         **{f"{stage}_seconds": result.seconds.get(stage, 0.0) for stage in STAGES},
+        "precision": result.precision,
     }
 
 

@@ -1,36 +1,37 @@
 """The audit of a run: proof, from the store alone, that every planned image has exactly one row.
 
-It also proves that nothing else is there, and that the statistics of each shard are the sum of its rows.
+It also proves that nothing else is there, that the statistics of each shard are the sum of its rows, and that every
+object is the one that was written, as far as the manifest of the run says.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+import hashlib
 from collections.abc import Container, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
-
-import pyarrow as pa
+from dataclasses import dataclass, replace
+from typing import Any
 
 from segment.errors import SegmentError, StoreError
-from segment.inputs.discover import Part, read_ids
 from segment.inputs.findings import LeftOut, by_reason
-from segment.job import InputOptions
 from segment.models.card import ModelCard
 from segment.output.damage import DAMAGE
+from segment.output.faults import Fault, Faults
 from segment.output.ledger import Ledger
-from segment.output.mask_columns import ExtraColumns
-from segment.output.mask_files import wrong_mask_files
+from segment.output.manifest import FIGURES
+from segment.output.object_checks import AGAIN, VERIFY, Objects, check_manifest, check_objects, wrong_sizes
+from segment.output.part_audit import PartAuditor, of_part
 from segment.output.plan import Plan
-from segment.output.row_checks import repeated_ids, wrong_rows
-from segment.output.tables import ShardStats, StatsSum, fold, merge
+from segment.output.row_checks import repeated_ids
+from segment.output.signing import PublicKey
+from segment.output.success import check_record, check_success, check_totals
+from segment.output.tables import ShardStats, StatsSum, merge
 from segment.store.background import in_order
-from segment.store.names import count, shown
+from segment.store.names import shown
 
-_COLUMNS = ["id", "uri", "shard", "part", "index", "status", "error", "confusion", "miou"]  # all but the large ones
-_WITHOUT_ID = ("undecodable:", "killed_worker:", "out_of_memory:")  # errors of Parquet rows whose id was not read
-_SHOWN = 10  # faults of a kind that are listed one by one
-_REMEDY = "delete it and run the same command again"
+_NO_MANIFEST = (
+    "whether the bytes are those that were written, as there is no manifest.parquet: the run did not end yet, or by an "
+    "earlier version of segment. The same `segment run` writes one"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,9 @@ class Audit:
         faults: number of faults.
         read: the extent of a deep audit; None otherwise.
         left_out: objects and images of the input that are not planned, by reason. They are no fault.
+        unchecked: what could not be checked, a line each.
+        damaged: shard and id of the parts that have a fault, or are lost.
+        miscounted: shards whose statistics have a fault.
     """
 
     shards: int
@@ -71,6 +75,9 @@ class Audit:
     faults: int = 0
     read: Read | None = None
     left_out: tuple[LeftOut, ...] = ()
+    unchecked: tuple[str, ...] = ()
+    damaged: tuple[tuple[str, str], ...] = ()
+    miscounted: tuple[str, ...] = ()
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -83,163 +90,139 @@ class Audit:
         return {name: getattr(self, name) for name in ("shards", "parts", "images", "errors", "scored")}
 
 
-class _Fault(NamedTuple):
-    """A fault: its kind, as in "10 more KIND", and the line that describes it."""
-
-    kind: str
-    line: str
-
-
-@dataclass
-class _Faults:
-    """Collects faults in bounded memory: a run may have 100,000 parts, and one cause can damage them all."""
-
-    lines: dict[str, list[str]] = field(default_factory=dict)
-    numbers: Counter[str] = field(default_factory=Counter)
-
-    def add(self, faults: Iterable[_Fault]) -> None:
-        for kind, line in faults:
-            self.numbers[kind] += 1
-            if self.numbers[kind] <= _SHOWN:
-                self.lines.setdefault(kind, []).append(line)
-
-    def summary(self) -> tuple[str, ...]:
-        summary = []
-        for kind, lines in self.lines.items():
-            more = self.numbers[kind] - len(lines)
-            summary += [*lines, f"{more:,} more {kind}"] if more else lines
-        return tuple(summary)
-
-
-@dataclass(frozen=True)
-class _Objects:
-    """The result of the listings: bytes by committed part, shards with statistics, and the unfinished work."""
-
-    committed: dict[str, int]
-    finished: list[str]
-    unfinished: str | None
-
-
-def audit_run(ledger: Ledger, *, deep: bool = False) -> Audit:
-    """Audit a run: the committed objects against the plan, the rows of each part, the statistics against the rows.
+def audit_run(ledger: Ledger, *, deep: bool = False, key: PublicKey | None = None) -> Audit:
+    """Audit a run: the committed objects against plan and manifest, the rows of each part, the statistics.
 
     Position, id and URI of a row must be those of its planned image. The plan holds no ids of Parquet input: there, an
-    id must be unique within its shard, except in error rows of repeated ids, and the URI must match the id. A deep
-    audit also reads these ids from the input again, where the input is unchanged.
+    id must be unique within its shard, except in error rows of repeated ids, and the URI must match the id. The scores
+    of a row must follow from its counts. A deep audit compares every byte with the manifest, decodes every mask, which
+    must be the one that was counted, and reads the ids of Parquet from the input again, where that is unchanged.
 
     Args:
         ledger: of the run.
-        deep: read every byte of every masks file and check its page checksums; otherwise all columns but the masks.
+        deep: read every byte of every object; otherwise sizes, and all columns but the masks.
+        key: must have signed `_SUCCESS`.
 
     Raises:
         UsageError: there is no run at this output.
+        SegmentError: `run.json` or the plan is damaged.
     """
     run, plan = ledger.read_run_and_plan()
-    card = ModelCard.model_validate(run["card"])
-    faults = _Faults()
-    objects = _check_objects(ledger, plan, faults)
-    stats = _check_stats(ledger, plan, objects.finished, faults)
-    rows = _RowAudit(ledger, plan, run, card, deep, faults)
+    card, auditor = _card_and_auditor(ledger, run, deep)
+    faults = Faults()
+    has_manifest, success = check_success(ledger, key, faults)
+    check_record(run, plan, complete=bool(success), faults=faults)
+    objects = check_objects(ledger, plan, faults)
+    sizes = list(wrong_sizes(ledger, plan, objects))
+    if has_manifest and not objects.unfinished:
+        check_manifest(ledger, plan, objects, faults)
+    if deep:
+        faults.add(_wrong_figures(ledger))
+    stats = _check_stats(ledger, plan, card, objects.finished, faults)
+    rows = _RowAudit(ledger, plan, card, auditor, faults)
     rows.check(objects.committed, stats)
+    for shard, part, fault in sizes:
+        if not faults.has(shard, part):  # else its content has told more
+            faults.add_of(shard, part, [fault])
     found = _totals(objects, merge([*stats.values(), rows.others.total()], len(card.classes)), len(stats), faults)
+    if not faults.number and not objects.unfinished:
+        check_totals(success, found.totals, run["fingerprint"], faults)
+        found = replace(found, wrong=faults.summary(), faults=faults.number)
     read = Read(len(objects.committed), rows.rows, sum(objects.committed.values()), rows.unseen)
-    return replace(found, read=read if deep else None, left_out=tuple(by_reason(plan.left_out)))
+    unchecked = () if has_manifest or objects.unfinished else (_NO_MANIFEST,)
+    left_out = tuple(by_reason(plan.left_out))
+    return replace(found, read=read if deep else None, left_out=left_out, unchecked=unchecked)
+
+
+def _card_and_auditor(ledger: Ledger, run: Mapping[str, Any], deep: bool) -> tuple[ModelCard, PartAuditor]:
+    card = ledger.card_of(run)
+    try:
+        return card, PartAuditor(ledger, run, card, deep=deep)
+    except DAMAGE as error:
+        where = shown(ledger.url("run.json"))
+        raise SegmentError(f"{where} is damaged ({type(error).__name__}): {VERIFY}, or restore it") from None
 
 
 def audit_listing(ledger: Ledger, plan: Plan, card: ModelCard) -> Audit:
     """Audit a run by its listings and statistics, without reading masks files: the audit at the end of a run.
 
-    The listings must hold exactly the planned objects. The statistics of a shard must count its planned images.
+    The listings must hold exactly the planned objects, of the sizes that are known. The statistics of a shard must
+    count its planned images.
 
     Raises:
         SegmentError: a shard's statistics are damaged.
     """
-    faults = _Faults()
-    objects = _check_objects(ledger, plan, faults)
+    faults = Faults()
+    objects = check_objects(ledger, plan, faults)
+    for shard, part, fault in wrong_sizes(ledger, plan, objects):
+        faults.add_of(shard, part, [fault])
     stats = ledger.shard_stats(objects.finished)
-    faults.add(_wrong_counts(plan, stats))
+    _add_wrong_counts(plan, stats, faults)
     return _totals(objects, merge(stats.values(), len(card.classes)), len(stats), faults)
 
 
-def _totals(objects: _Objects, total: ShardStats, shards: int, faults: _Faults) -> Audit:
+def audit_parts(ledger: Ledger, card: ModelCard, plan: Plan) -> tuple[str, ...]:
+    """Read the parts of a plan whole, keep their digests in the ledger, and return their faults, a line each."""
+    auditor = PartAuditor(ledger, ledger.read_run_and_plan()[0], card, deep=True, with_input=False)
+    faults = Faults()
+    for audit in in_order(auditor.audit, plan.parts(), name="audit", ahead=16):
+        faults.add(audit.faults)
+        if not audit.faults:
+            ledger.digests.seen(*audit.objects)
+    return faults.summary()
+
+
+def _totals(objects: Objects, total: ShardStats, shards: int, faults: Faults) -> Audit:
     numbers = (shards, len(objects.committed), total.images, total.errors, total.scored)
-    return Audit(*numbers, objects.unfinished, faults.summary(), faults.numbers.total())
+    found = Audit(*numbers, objects.unfinished, faults.summary(), faults.number)
+    return replace(found, damaged=tuple(faults.parts), miscounted=tuple(faults.shards))
 
 
-def _check_objects(ledger: Ledger, plan: Plan, faults: _Faults) -> _Objects:
-    """Compare the listings of `masks/` and `stats/` with the plan."""
-    masks, stats, images = ledger.listed("masks"), ledger.listed("stats"), plan.images_by_shard()
-    finished = [shard for shard in images if stats.pop(f"{shard}.parquet", None) is not None]
-    committed: dict[str, int] = {}
-    undone = 0
-    columns = (plan.table[name].to_pylist() for name in ("shard", "id", "start", "stop"))
-    with_statistics = set(finished)
-    for shard, part, start, stop in zip(*columns, strict=True):
-        size = masks.pop(f"{shard}/{part}.parquet", None)
-        if size is not None:
-            committed[part] = size
-        elif shard in with_statistics:
-            line = f"masks/{shard}/{part}.parquet was committed and has been lost: run the same command again"
-            faults.add([_Fault("committed parts that have been lost", line)])
-        else:
-            undone += stop - start
-    if plan.unindexed:  # what is not planned here may be planned by now
-        masks, stats = {}, {}
-    for folder, unplanned in (("masks", masks), ("stats", stats)):
-        kind = f"objects under {folder}/ that are in no plan"
-        faults.add(_Fault(kind, f"{folder}/{shown(path)} is in no plan: delete it") for path in sorted(unplanned))
-    unfinished = None
-    if plan.unindexed:
-        unfinished = f"{count(plan.tars_left, 'tar is', 'tars are')} not indexed yet: run the same command again"
-    elif undone:
-        unfinished = f"{undone:,} of {plan.images:,} images not done yet: run the same command again"
-    elif uncounted := len(images) - len(finished):
-        unfinished = f"{count(uncounted, 'shard has', 'shards have')} no statistics yet: run the same command again"
-    return _Objects(committed, finished, unfinished)
+def _wrong_figures(ledger: Ledger) -> Iterator[Fault]:
+    for path in FIGURES:
+        known = ledger.digests.get(path)
+        data = ledger.store.read_if_exists(ledger.url(path)) if known else None
+        if known and data is not None and hashlib.sha256(data).digest() != known.sha256:
+            yield Fault("figures that were changed", f"{path} is not the file that was written (SHA-256): {AGAIN}")
 
 
-def _check_stats(ledger: Ledger, plan: Plan, shards: Iterable[str], faults: _Faults) -> dict[str, ShardStats]:
+def _check_stats(
+    ledger: Ledger, plan: Plan, card: ModelCard, shards: Iterable[str], faults: Faults
+) -> dict[str, ShardStats]:
     """Read the statistics of shards; damaged ones are faults and are left out."""
 
     def read(shard: str) -> tuple[str, ShardStats | None]:
         try:
-            return shard, ledger.shard_stats([shard])[shard]
+            stats = ledger.shard_stats([shard])[shard]
         except StoreError:
             raise
-        except SegmentError:
+        except (SegmentError, FileNotFoundError):
             return shard, None
+        return shard, stats if stats.confusion.classes == len(card.classes) else None
 
     found = dict(in_order(read, shards, name="audit"))
-    damaged = (shard for shard, stats in found.items() if stats is None)
-    faults.add(_Fault("damaged statistics", f"stats/{shard}.parquet is damaged: {_REMEDY}") for shard in damaged)
+    for shard, stats in found.items():
+        if stats is None:
+            faults.add_of(shard, "", [Fault("damaged statistics", f"stats/{shard}.parquet is damaged: {VERIFY}")])
     sound = {shard: stats for shard, stats in found.items() if stats}
-    faults.add(_wrong_counts(plan, sound))
+    _add_wrong_counts(plan, sound, faults)
     return sound
 
 
-def _wrong_counts(plan: Plan, stats: Mapping[str, ShardStats]) -> Iterator[_Fault]:
+def _add_wrong_counts(plan: Plan, stats: Mapping[str, ShardStats], faults: Faults) -> None:
     images = plan.images_by_shard()
     for shard, found in stats.items():
         if found.images != images[shard]:
-            words = f"has {found.images} rows for {images[shard]} planned images: run again with --verify"
-            yield _Fault("shards with another number of rows than planned", f"shard {shard} {words}")
-
-
-class _PartRows(NamedTuple):
-    """The rows of a part without masks, their statistics, and whether the input could not be read for their ids."""
-
-    rows: pa.Table
-    stats: ShardStats
-    is_unseen: bool
+            line = f"shard {shard} has {found.images} rows for {images[shard]} planned images: {VERIFY}"
+            faults.add_of(shard, "", [Fault("shards with another number of rows than planned", line)])
 
 
 class _RowAudit:
     """Checks the rows of all committed parts, several at once.
 
     Args:
-        ledger, plan, run: of the run; `run` is its `run.json`.
-        card: of the model.
-        deep: see `audit_run`.
+        ledger, plan, card: of the run.
+        auditor: of its parts.
         faults: collects the faults.
 
     Attributes:
@@ -248,13 +231,9 @@ class _RowAudit:
         others: sum over the shards without statistics.
     """
 
-    def __init__(
-        self, ledger: Ledger, plan: Plan, run: Mapping[str, Any], card: ModelCard, deep: bool, faults: _Faults
-    ) -> None:
-        self._ledger, self._plan, self._fingerprint = ledger, plan, run["fingerprint"]
-        self._card, self._classes, self._deep, self._faults = card, len(card.classes), deep, faults
-        self._options = InputOptions.of_run(run)
-        self._extra = ExtraColumns.of_run(run, card)
+    def __init__(self, ledger: Ledger, plan: Plan, card: ModelCard, auditor: PartAuditor, faults: Faults) -> None:
+        self._ledger, self._plan, self._card, self._auditor, self._faults = ledger, plan, card, auditor, faults
+        self._classes = len(card.classes)
         self.rows, self.unseen, self.others = 0, 0, StatsSum(self._classes)
 
     def check(self, committed: Container[str], stats: Mapping[str, ShardStats]) -> None:
@@ -263,13 +242,17 @@ class _RowAudit:
         sums: dict[str, StatsSum] = {}
         ids: dict[str, set[str]] = {}
         wanted = (part for part in self._plan.parts() if part.id in committed)
-        for part, found, faults in in_order(self._read, wanted, name="audit", ahead=16):
-            self._faults.add(faults)
+        for audit in in_order(self._auditor.audit, wanted, name="audit", ahead=16):
+            part, found = audit.part, audit.found
+            self._faults.add_of(part.shard, part.id, audit.faults)
+            if audit.objects and not audit.faults:
+                self._ledger.digests.seen(*audit.objects)
             if found is None:
                 continue
             self.rows += found.stats.images
             self.unseen += found.stats.images if found.is_unseen else 0
-            self._faults.add(_of_file(part, repeated_ids(part, found.rows, ids.setdefault(part.shard, set()))))
+            repeated = of_part(part, repeated_ids(part, found.rows, ids.setdefault(part.shard, set())))
+            self._faults.add_of(part.shard, part.id, repeated)
             if part.shard not in stats:
                 self.others.add(found.stats)
                 continue
@@ -280,39 +263,12 @@ class _RowAudit:
                 ids.pop(part.shard)
 
     def _check_sum(self, shard: str, folded: ShardStats) -> None:
-        if not self._ledger.holds_stats(shard, folded, self._card):
-            line = f"stats/{shard}.parquet is not the sum of its parts: {_REMEDY}"
-            self._faults.add([_Fault("statistics that are not the sum of their parts", line)])
-
-    def _read(self, part: Part) -> tuple[Part, _PartRows | None, list[_Fault]]:
-        """Read a part and return its rows and faults; None instead of the rows if its file is damaged."""
-        columns, block = (None, 1 << 20) if self._deep else (_COLUMNS, 1 << 16)
         try:
-            table = self._ledger.read_rows(part.shard, part.id, columns, block_size=block)
-            rows, stats = table.select(_COLUMNS), fold(table, self._classes)
-            ids = self._input_ids(part, rows) if self._deep and not part.members else []
-            wrong = _of_file(
-                part, wrong_rows(table, part, self._fingerprint, ids=ids, deep=self._deep, extra=self._extra)
-            )
-            if self._deep:
-                files = wrong_mask_files(self._ledger.store, self._ledger.output, part, table)
-                wrong += _of_file(part, files, "run again with --verify")
+            holds = self._ledger.holds_stats(shard, folded, self._card)
         except StoreError:
             raise
-        except (SegmentError, *DAMAGE):  # truncated, corrupted, deleted meanwhile, or not a masks file
-            return part, None, _of_file(part, [("damaged masks files", "is damaged")])
-        return part, _PartRows(rows, stats, ids is None), wrong
-
-    def _input_ids(self, part: Part, rows: pa.Table) -> list[str] | None:
-        """Read the ids of a Parquet part from the input; None if the input is gone, changed or damaged."""
-        try:
-            ids = read_ids(part, self._options, self._ledger.store)
-        except (SegmentError, *DAMAGE):
-            return None
-        held = zip(ids, rows["id"].to_pylist(), rows["error"].to_pylist(), strict=True)
-        return [own if (error or "").startswith(_WITHOUT_ID) else name for name, own, error in held]
-
-
-def _of_file(part: Part, wrong: Iterable[tuple[str, str]], remedy: str = _REMEDY) -> list[_Fault]:
-    name = f"masks/{part.shard}/{part.id}.parquet"
-    return [_Fault(kind, f"{name} {words}: {remedy}") for kind, words in wrong]
+        except (SegmentError, FileNotFoundError):
+            holds = False
+        if not holds:
+            line = f"stats/{shard}.parquet is not the sum of its parts: {VERIFY}"
+            self._faults.add_of(shard, "", [Fault("statistics that are not the sum of their parts", line)])

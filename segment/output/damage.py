@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import struct
+import zlib
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -14,7 +16,11 @@ from segment.store.names import shown
 T = TypeVar("T")
 log = logging.getLogger("segment.output.damage")
 
-DAMAGE = (pa.ArrowException, LookupError, TypeError, ValueError, OSError)  # raised by reads of damaged objects
+# What parsers raise on damaged objects: Arrow, JSON (deeply nested, or of other shapes than ours), PNG and TIFF.
+DAMAGE = (
+    pa.ArrowException, LookupError, TypeError, ValueError, OSError, ArithmeticError, AttributeError, EOFError,
+    RecursionError, struct.error, zlib.error,
+)  # fmt: skip
 
 
 def read_checked(url: str, read: Callable[[], T]) -> T:

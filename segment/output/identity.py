@@ -13,16 +13,25 @@ from typing import Any
 from segment.errors import UsageError
 from segment.models.card import ModelCard
 from segment.output.attempts import read_attempts
-from segment.output.ledger import Ledger, to_json
+from segment.output.ledger import Ledger
+from segment.output.run_folder import to_json
 from segment.store.names import shown
 
 _COSMETIC = dict.fromkeys(("description", "licence", "source", "gflops", "mparams", "weights", "ensemble"), True)
 
+_OF_METRIC = {"published", "note"}
+
 
 def identity_of(card: ModelCard, **settings: Any) -> dict[str, Any]:
     """Return the identity of a run as plain JSON: the card without its cosmetic fields, and the settings."""
-    dumped = card.model_dump(mode="json", exclude={**_COSMETIC, "metric": {"published", "note"}})
+    dumped = card.model_dump(mode="json", exclude={**_COSMETIC, "metric": _OF_METRIC})
     return {"card": dumped, **settings}
+
+
+def identity_part(card: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the identity of a run holds of a card, given the card as plain JSON."""
+    metric = {name: value for name, value in card["metric"].items() if name not in _OF_METRIC}
+    return {name: value for name, value in card.items() if name not in _COSMETIC} | {"metric": metric}
 
 
 def fingerprint_of(identity: Mapping[str, Any]) -> str:

@@ -1,68 +1,45 @@
 """The ledger: the state of a run, kept in the store and nowhere else.
 
-OUTPUT/run.json, plan.parquet, masks/<shard>/<part>.parquet (the commit), stats/<shard>.parquet, _SUCCESS.
+OUTPUT/run.json, plan.parquet, masks/<shard>/<part>.parquet (the commit), stats/<shard>.parquet, manifest.parquet,
+_SUCCESS.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 
 from segment.errors import SegmentError, UsageError
+from segment.inputs.own_scope import scope_of_run
 from segment.models.card import ModelCard
-from segment.output.damage import read_checked
+from segment.output.damage import DAMAGE, read_checked
+from segment.output.manifest import masks_path, stats_path
 from segment.output.plan import Plan
+from segment.output.run_folder import MOST, RunFolder, to_json
+from segment.output.stats_files import read_stats, stats_table
+from segment.output.stored import Stored
 from segment.output.tables import (
     ShardStats,
     fold,
     footer_of,
     merge,
-    read_footer,
     read_masks,
-    read_stats,
     read_table,
-    stats_table,
     to_parquet,
 )
 from segment.store.background import in_order
-from segment.store.client import Store
-from segment.store.names import shown, skip_reason
-from segment.store.urls import join_url
+from segment.store.names import shown
 
 _FOLD_COLUMNS = ["status", "confusion", "miou"]
 _FOLD_BLOCK = 1 << 16  # bytes per range request; small, so that the mask column between counts and footer is not read
-_MOST_PLAN = 1 << 36  # bytes: a plan names every image, and this package wrote it
-_PARQUET = re.compile(r"\.(parquet|parq|pq)(/|$)", re.IGNORECASE)
 _MOST_SHARD_LISTINGS = 64  # for more unfinished shards than this, one listing of masks/ is cheaper
 
 
-class Ledger:
-    """Reads and writes the state of the run below one output prefix.
-
-    Args:
-        store: the store of the output.
-        output: absolute URL of the prefix.
-    """
-
-    def __init__(self, store: Store, output: str) -> None:
-        self.store = store
-        self.output = output
-
-    def url(self, *names: str) -> str:
-        """Return the URL of an object or folder below the output."""
-        return join_url(self.output, *names)
-
-    def masks_url(self, shard: str, part: str) -> str:
-        """Return the URL of the masks file of a part; its existence is the commit of the part."""
-        return self.url("masks", shard, f"{part}.parquet")
-
-    def stats_url(self, shard: str) -> str:
-        """Return the URL of the statistics of a shard."""
-        return self.url("stats", f"{shard}.parquet")
+class Ledger(RunFolder):
+    """Reads and writes the state of the run below one output prefix."""
 
     def read_run(self) -> dict[str, Any] | None:
         """Return `run.json`, or None if no run was started.
@@ -75,11 +52,24 @@ class Ledger:
             return None
         try:
             run = json.loads(data)
-            if isinstance(run, dict) and run["contract"] and run["fingerprint"]:
-                return run
-        except (ValueError, KeyError):
+            if run["contract"] and isinstance(run["contract"], dict) and isinstance(run["fingerprint"], str):
+                return dict(run)
+        except (ValueError, LookupError, TypeError, RecursionError):
             pass
-        raise UsageError(f"{shown(self.url('run.json'))} is not a run of this program: choose another output")
+        where = shown(self.url("run.json"))
+        raise UsageError(f"{where} is not a run of this program: restore it if it is damaged, or choose another output")
+
+    def card_of(self, run: Mapping[str, Any]) -> ModelCard:
+        """Return the card that `run.json` records.
+
+        Raises:
+            SegmentError: it is damaged.
+        """
+        try:
+            return ModelCard.model_validate(run["card"])
+        except DAMAGE as error:
+            where, why = shown(self.url("run.json")), type(error).__name__
+            raise SegmentError(f"{where} is damaged: run the same command again with --verify ({why})") from None
 
     def refuse_replaced(self, fingerprint: str) -> None:
         """Refuse to continue if another run has replaced this one, which is possible before its first commit.
@@ -90,21 +80,6 @@ class Ledger:
         run = self.read_run()
         if run is not None and run["fingerprint"] != fingerprint:
             raise SegmentError(f"another run has replaced this one at {shown(self.output)}: choose another output")
-
-    def has_masks(self) -> bool:
-        """Return whether any object exists under `masks/`."""
-        return bool(self.listed("masks"))
-
-    def listed(self, folder: str) -> dict[str, int]:
-        """Return the size in bytes of each object below a folder that a Parquet reader may count, by relative path.
-
-        These are, at any depth, objects with a Parquet suffix in any case, hidden or not, those in a folder with such a
-        suffix, and every object that is not hidden: `pyarrow.dataset` reads a copy `x.parquet.bak`, too. Files that
-        operating systems leave there are not counted.
-        """
-        below = self.url(folder) + "/"
-        found = {entry.url.removeprefix(below): entry.size for entry in self.store.list(self.url(folder))}
-        return {path: size for path, size in found.items() if _PARQUET.search(path) or not skip_reason(path)}
 
     def record_input(self, plan: Plan, fingerprint: str) -> None:
         """Update the input summary in `run.json` to the frozen plan, unless another run has replaced this one."""
@@ -129,13 +104,13 @@ class Ledger:
         url = self.url("plan.parquet")
 
         def read() -> Plan | None:
-            data = self.store.read_if_exists(url, most=_MOST_PLAN)
+            data = self.store.read_if_exists(url, most=MOST)
             return None if data is None else Plan.from_bytes(data)
 
         return read_checked(url, read)
 
     def read_run_and_plan(self) -> tuple[dict[str, Any], Plan]:
-        """Return `run.json` and the plan of a run.
+        """Return `run.json` and the plan of a run. The store then reads what the input of the run may name.
 
         Raises:
             UsageError: there is no run at this output, it has no plan yet, or one of the two files is lost.
@@ -147,12 +122,12 @@ class Ledger:
             raise UsageError(f"{place} holds parts of a run but no run.json: restore it, or delete all and run again")
         if run is None or plan is None:
             raise UsageError(f"no run at {place}: start one with `segment run INPUT {place} --model CARD`")
+        self.store.limit_inputs(scope_of_run(run, self.output))
         return run, plan
 
     def freeze_plan(self, plan: Plan) -> Plan:
         """Write the plan unless there is one, and return the stored plan: the one of the first driver."""
-        url = self.url("plan.parquet")
-        data = plan.to_bytes()
+        url, data = self.url("plan.parquet"), plan.to_bytes()
         return read_checked(url, lambda: Plan.from_bytes(self.store.create(url, data)))
 
     def extend_plan(self, plan: Plan) -> Plan:
@@ -161,16 +136,6 @@ class Ledger:
         if now is not None and now.tars_left <= plan.tars_left:  # of as many it is equal, or has followed the input
             return now
         return self.replace_plan(plan)
-
-    def finished_shards(self) -> set[str]:
-        """Return the shards with statistics; these are written after the last part of a shard is committed."""
-        found = (path for path in self.listed("stats") if "/" not in path and path.endswith(".parquet"))
-        return {path.removesuffix(".parquet") for path in found}
-
-    def listed_parts(self) -> dict[tuple[str, str], int]:
-        """Return the size in bytes of every committed part, planned or not, by shard and part id; one listing."""
-        found = ((path.split("/"), size) for path, size in self.listed("masks").items() if path.endswith(".parquet"))
-        return {(names[0], names[1].removesuffix(".parquet")): size for names, size in found if len(names) == 2}
 
     def committed(self, plan: Plan, finished: set[str] | None = None) -> set[str]:
         """Return the ids of the committed parts of a plan.
@@ -205,7 +170,8 @@ class Ledger:
             stats = merge(folded, classes)
         except FileNotFoundError:
             raise SegmentError(f"a committed part of {shard} has been lost: run the same `segment run` again") from None
-        self.store.write(self.stats_url(shard), to_parquet(stats_table(shard, stats, card)))
+        table = stats_table(shard, stats, card)
+        self.write_object(stats_path(shard), to_parquet(table), len(table))
         return stats
 
     def holds_stats(self, shard: str, stats: ShardStats, card: ModelCard) -> bool:
@@ -215,8 +181,8 @@ class Ledger:
             SegmentError: the file is damaged.
         """
         url = self.stats_url(shard)
-        written = read_checked(url, lambda: read_table(self.store.read(url)))
-        return bool(written.equals(stats_table(shard, stats, card)))
+        expected = stats_table(shard, stats, card)
+        return read_checked(url, lambda: bool(read_table(self.store.read(url)).equals(expected)))
 
     def part_stats(self, shard: str, part: str, classes: int, fingerprint: str) -> ShardStats:
         """Return the statistics of a committed part, computed from its rows.
@@ -236,12 +202,22 @@ class Ledger:
         """Read the statistics of finished shards, in the given order.
 
         Raises:
-            SegmentError: a file is damaged.
+            SegmentError: a file is damaged, or is not the one that is known.
         """
 
         def read_one(shard: str) -> ShardStats:
-            url = self.stats_url(shard)
-            return read_checked(url, lambda: read_stats(self.store.read(url)))
+            url, path = self.stats_url(shard), stats_path(shard)
+
+            def read() -> ShardStats:
+                data = self.store.read(url)
+                stats, known = read_stats(data), self.digests.get(path)
+                found = Stored.of(path, data, len(stats.confusion.counts))
+                if known and found != known:
+                    raise ValueError("these are other bytes than were written")
+                self.digests.seen(found)
+                return stats
+
+            return read_checked(url, read)
 
         names = list(shards)
         return dict(zip(names, in_order(read_one, names, name="stats"), strict=True))
@@ -250,18 +226,20 @@ class Ledger:
         """Undo the commit of some parts of a shard; `_SUCCESS` and the statistics that depend on them go first."""
         self.remove_success()
         self.store.delete(self.stats_url(shard))
-        for part in parts:
-            self.store.delete(self.masks_url(shard, part))
+        paths = [masks_path(shard, part) for part in parts]
+        for path in paths:
+            self.store.delete(self.url(path))
+            for item in self.digests.group(path)[1:]:
+                self.store.delete(self.url(item.path))
+        self.digests.forget([stats_path(shard), *paths])
 
     def reopen_lost(self, plan: Plan) -> int:
         """Reopen the shards that have statistics but lack masks files; return the number of missing parts."""
         listed, planned = self.listed_parts(), plan.parts_by_shard()
         missing = {shard: [part for part in parts if (shard, part) not in listed] for shard, parts in planned.items()}
         lost = {shard: parts for shard, parts in missing.items() if parts}
-        if lost:
-            self.remove_success()
         for shard in lost:
-            self.store.delete(self.stats_url(shard))
+            self.reopen(shard, [])
         return sum(map(len, lost.values()))
 
     def replace_plan(self, plan: Plan) -> Plan:
@@ -285,35 +263,3 @@ class Ledger:
                 return read_masks(file, columns)
 
         return read_checked(url, read)
-
-    def read_footer(self, shard: str, part: str, size: int) -> dict[str, object]:
-        """Read the footer of a committed part of `size` bytes with one request; see `tables.read_footer`.
-
-        Raises:
-            SegmentError: its file is damaged.
-        """
-        url = self.masks_url(shard, part)
-
-        def read() -> dict[str, object]:
-            with self.store.open(url, block_size=_FOLD_BLOCK, size=size) as file:
-                return read_footer(file)
-
-        return read_checked(url, read)
-
-    def succeed(self, totals: Mapping[str, int], fingerprint: str) -> None:
-        """Write `_SUCCESS` with the totals of a successful audit."""
-        self.store.write(self.url("_SUCCESS"), to_json({**totals, "fingerprint": fingerprint}))
-
-    def is_complete(self) -> bool:
-        """Return whether `_SUCCESS` exists."""
-        return self.store.exists(self.url("_SUCCESS"))
-
-    def remove_success(self) -> None:
-        """Delete `_SUCCESS` if it exists."""
-        if self.is_complete():  # deleting a missing object would already need the permission to delete
-            self.store.delete(self.url("_SUCCESS"))
-
-
-def to_json(value: Mapping[str, Any]) -> bytes:
-    """Serialise `run.json` or `_SUCCESS`: keys sorted, one per line."""
-    return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()

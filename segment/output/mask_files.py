@@ -11,7 +11,7 @@ import hashlib
 import io
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from segment.errors import SegmentError, StoreError
 from segment.images.codec import decode_mask
 from segment.inputs.discover import Part
 from segment.output.mask_tiff import MaskFile
+from segment.output.stored import Stored
 from segment.store.client import Store
 from segment.store.names import shown
 from segment.store.urls import join_url
@@ -32,19 +33,26 @@ _PREVIEW_PIXELS = 4_000_000
 _DIGITS = 16  # of the SHA-256 of the file, in its name
 _REMEDY = "run the same `segment run` again with --verify"
 _NAME = re.compile(rf"(?P<stem>.+)-(?P<digest>[0-9a-f]{{{_DIGITS}}})\.tif")
+_STEM = re.compile(r"masks/(?P<shard>[^/]*[^/.][^/]*)/_(?P<part>[^/]+)-\d{6,}")
 
 
-def write_mask_file(store: Store, output: str, shard: str, part: str, index: int, file: Path) -> str:
+def write_mask_file(store: Store, output: str, shard: str, part: str, index: int, file: Path) -> Stored:
     """Copy a local file, the mask of the image at position `index` of its shard, into the output of a run.
 
     Returns:
-        Its path below the output: `mask.path` of the row.
+        The object; its path below the output is `mask.path` of the row.
     """
-    with file.open("rb") as opened:
-        digest = hashlib.file_digest(opened, "sha256").hexdigest()[:_DIGITS]
-    path = f"{_stem(shard, part, index)}-{digest}.tif"
-    store.write(join_url(output, path), file)
-    return path
+    found = Stored.of_file("", file)
+    found = found._replace(path=f"{_stem(shard, part, index)}-{found.sha256.hex()[:_DIGITS]}.tif")
+    store.write(join_url(output, found.path), file)
+    return found
+
+
+def masks_file_of(path: str) -> str | None:
+    """Return the path of the masks file that a mask in a file of its own belongs to; None for any other object."""
+    named = _NAME.fullmatch(path)
+    stem = _STEM.fullmatch(named["stem"]) if named else None
+    return f"masks/{stem['shard']}/{stem['part']}.parquet" if stem else None
 
 
 def read_mask(store: Store, output: str, mask: Mapping[str, Any]) -> NDArray[np.uint8]:
@@ -58,20 +66,27 @@ def read_mask(store: Store, output: str, mask: Mapping[str, Any]) -> NDArray[np.
         SegmentError: its file is damaged or lost.
     """
     if mask["bytes"] is not None:
-        return decode_mask(mask["bytes"])
+        return _decode(mask["bytes"])
     return np.concatenate(list(_open(store, output, mask).strips()))
 
 
 def read_mask_preview(store: Store, output: str, mask: Mapping[str, Any]) -> NDArray[np.uint8]:
     """Return the mask of a row, as `read_mask`; of one in a file so few rows and columns that people can look at it."""
     if mask["bytes"] is not None:
-        return decode_mask(mask["bytes"])
+        return _decode(mask["bytes"])
     file, found, done = _open(store, output, mask), [], 0
     step = math.ceil(math.sqrt(math.prod(file.size) / _PREVIEW_PIXELS))
     for strip in file.strips():
         found.append(strip[-done % step :: step, ::step].copy())
         done += len(strip)
     return np.concatenate(found)
+
+
+def _decode(data: bytes) -> NDArray[np.uint8]:
+    try:
+        return decode_mask(data)
+    except ValueError as error:
+        raise SegmentError(f"{error}: {_REMEDY}") from None
 
 
 def _open(store: Store, output: str, mask: Mapping[str, Any]) -> MaskFile:
@@ -84,28 +99,15 @@ def read_mask_file(store: Store, output: str, path: str) -> bytes:
     Raises:
         SegmentError: it is damaged or lost.
     """
-    data, named = store.read_if_exists(join_url(output, path)), _NAME.fullmatch(path)
+    named = _NAME.fullmatch(path)
+    if named is None or masks_file_of(path) is None:  # it may name any object; what an output names is not trusted
+        raise SegmentError(f"{shown(path)} is no path of a mask: {_REMEDY}")
+    data = store.read_if_exists(join_url(output, path))
     if data is None:
         raise SegmentError(f"{shown(path)} has been lost: {_REMEDY}")
-    if named is None or named["digest"] != _digest(data):
+    if named["digest"] != _digest(data):
         raise SegmentError(f"{shown(path)} is damaged: {_REMEDY}")
     return data
-
-
-def are_sound(store: Store, output: str, paths: Iterable[str]) -> bool:
-    """Return whether files that a masks file names in its footer are there and undamaged.
-
-    Raises:
-        StoreError: one cannot be read now.
-    """
-    try:
-        for path in paths:
-            read_mask_file(store, output, path)
-    except StoreError:
-        raise
-    except SegmentError:
-        return False
-    return True
 
 
 def wrong_mask_files(store: Store, output: str, part: Part, rows: pa.Table) -> Iterator[tuple[str, str]]:

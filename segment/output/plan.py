@@ -196,8 +196,41 @@ class Plan:
         metadata = table.schema.metadata or {}
         left_out = [LeftOut.from_json(item) for item in json.loads(metadata.get(b"left_out", b"[]"))]
         unindexed = json.loads(metadata.get(b"unindexed", b"null"))
-        table = table.select(PLAN_SCHEMA.names).replace_schema_metadata(None).cast(PLAN_SCHEMA)
+        table = table.select(PLAN_SCHEMA.names).replace_schema_metadata(None)
+        _check_names(table.schema.field("members").type, PLAN_SCHEMA.field("members").type)
+        table = table.cast(PLAN_SCHEMA)
+        _check(table)
         return Plan(table, left_out, Unindexed.from_json(unindexed) if unindexed else None)
+
+
+def _check_names(found: pa.DataType, known: pa.DataType) -> None:
+    """Raise ValueError if a field within `found` is not in `known`: a cast would leave it out without a word."""
+    if pa.types.is_list(found) and pa.types.is_list(known):
+        _check_names(found.value_type, known.value_type)
+    elif pa.types.is_struct(found) and pa.types.is_struct(known):
+        for field in found:
+            if known.get_field_index(field.name) < 0:
+                raise ValueError(f"an unknown field {field.name}")
+            _check_names(field.type, known.field(field.name).type)
+
+
+def _check(table: pa.Table) -> None:
+    """Raise ValueError if a table is none of a plan: a value is missing, or ranges and members do not agree."""
+    table.validate(full=True)  # that text is text, too
+    members = table["members"]
+    images = pc.struct_field(pc.list_flatten(members), ["image"])
+    spans = [pc.struct_field(images, [name]) for name in _SPAN.names]
+    needed = [*table.columns, pc.struct_field(pc.list_flatten(members), ["id"]), images, *spans]
+    if any(column.null_count for column in needed):
+        raise ValueError("a value is missing")
+    lengths, held = pc.subtract(table["stop"], table["start"]), pc.list_value_length(members)
+    fits = pc.or_(pc.equal(held, 0), pc.equal(pc.cast(held, pa.int64()), lengths))
+    if not pc.all(pc.and_(fits, pc.greater(lengths, 0)), min_count=0).as_py():
+        raise ValueError("a part of other images than it says")
+    if any(pc.any(pc.match_substring_regex(table[name], r"/|^\.*$")).as_py() for name in ("id", "shard")):
+        raise ValueError("a name that leads elsewhere")
+    if pc.count_distinct(table["id"]).as_py() != len(table):
+        raise ValueError("a part is planned twice")
 
 
 def parts_of(table: pa.Table) -> Iterator[Part]:

@@ -7,14 +7,13 @@ killed in between can be resumed.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 
-from segment.errors import InputChanged, SegmentError, StoreError
+from segment.errors import InputChanged
 from segment.inputs.discover import Discovery, Known, read_part
 from segment.inputs.parts import Part
 from segment.job import InputOptions
+from segment.output.audit import audit_run
 from segment.output.ledger import Ledger
-from segment.output.mask_files import are_sound
 from segment.output.plan import Plan
 from segment.store.names import count
 
@@ -42,58 +41,20 @@ def reopen_errors(ledger: Ledger, plan: Plan, options: InputOptions) -> tuple[in
     return reopened, changed
 
 
-def reopen_damaged(ledger: Ledger, plan: Plan, fingerprint: str) -> int:
-    """Reopen every part whose masks file is damaged, truncated, lost or from another run (`--verify`).
+def reopen_damaged(ledger: Ledger) -> int:
+    """Reopen every part in which a deep audit finds a fault, or that is lost (`--verify`).
 
-    Only the footers of the files are read, with one small request each; they hold part id, rows and fingerprint, and
-    name the files of masks too large for a row, which are read: their names hold their digest. Statistics that are
-    damaged or do not count the planned images are deleted. A flipped bit in a mask within its row is not detected;
-    `audit --deep` detects it.
+    Statistics with a fault are deleted, to be summed again. What is in no plan stays.
 
     Returns:
         The number of reopened parts.
     """
-    listed, finished = ledger.listed_parts(), ledger.finished_shards()
-    ranges = zip(*(plan.table[name].to_pylist() for name in ("shard", "id", "start", "stop")), strict=True)
-
-    def is_sound(planned: tuple[str, str, int, int]) -> bool:
-        shard, part, start, stop = planned
-        if (shard, part) not in listed:
-            return shard not in finished  # of an unfinished shard the part may not be done yet
-        expected = {"part": part, "fingerprint": fingerprint, "rows": stop - start, "held": stop - start}
-        try:
-            footer = ledger.read_footer(shard, part, listed[shard, part])
-            if not expected.items() <= footer.items():
-                return False
-            files = footer.get("files", [])
-            return isinstance(files, list) and are_sound(ledger.store, ledger.output, files)
-        except StoreError:
-            raise
-        except SegmentError:
-            return False
-
-    planned = list(ranges)
-    with ThreadPoolExecutor(16, thread_name_prefix="verify") as pool:
-        sound = list(pool.map(is_sound, planned))
-    damaged = [(shard, part) for (shard, part, _, _), good in zip(planned, sound, strict=True) if not good]
-    for shard, part in damaged:
+    found = audit_run(ledger, deep=True)
+    for shard, part in found.damaged:
         ledger.reopen(shard, [part])
-    for shard, images in plan.images_by_shard().items():
-        if shard in finished and not _counts_images(ledger, shard, images):
-            ledger.reopen(shard, [])
-    return len(damaged)
-
-
-def _counts_images(ledger: Ledger, shard: str, images: int) -> bool:
-    """Return whether the statistics of a shard are readable and count this number of images."""
-    try:
-        return ledger.shard_stats([shard])[shard].images == images
-    except FileNotFoundError:
-        return True  # deleted with a reopened part
-    except StoreError:
-        raise
-    except SegmentError:
-        return False
+    for shard in found.miscounted:
+        ledger.reopen(shard, [])
+    return len(found.damaged)
 
 
 def _errors(ledger: Ledger, part: Part) -> int:
@@ -139,7 +100,10 @@ def follow_input(ledger: Ledger, plan: Plan, known: Known, found: Discovery) -> 
     if found.parts or stale or plan.unindexed:  # whose tars are all planned now, or gone
         ledger.remove_success()
         return ledger.replace_plan(plan.without(known.stale).extended_by(new))
-    return plan if new.left_out == plan.left_out else ledger.replace_plan(Plan(plan.table, new.left_out))
+    if new.left_out == plan.left_out:
+        return plan
+    ledger.remove_success()  # which names the plan by its digest
+    return ledger.replace_plan(Plan(plan.table, new.left_out))
 
 
 def changes(known: Known, found: Discovery) -> Iterator[str]:

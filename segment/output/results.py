@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from segment.metrics import Confusion
+from segment.output.stored import Stored
 
 Stage = Literal["read", "decode", "infer", "encode", "write"]
 STAGES: tuple[Stage, ...] = ("read", "decode", "infer", "encode", "write")
@@ -31,9 +32,11 @@ class PartResult:
         host: host of the worker.
         began, ended: begin of work and commit, in seconds since 1970.
         memory: peak resident bytes of the process with the model.
+        precision: in which the model ran; `""` where it did not, or image by image.
         skipped: whether the part was committed already.
         failure: why the part could not be committed (trouble of a store or the input; a rerun resumes); None if it was.
         input_changed: whether the failure is a changed input, which a retry does not help.
+        objects: what was written: the masks file, then masks in files of their own; empty if nothing was.
     """
 
     part: str
@@ -52,9 +55,11 @@ class PartResult:
     began: float = 0.0
     ended: float = 0.0
     memory: int = 0
+    precision: str = ""
     skipped: bool = False
     failure: str | None = None
     input_changed: bool = False
     tiles: int = 0
     tiles_left: int = 0
     seconds_left: float = 0.0
+    objects: tuple[Stored, ...] = ()

@@ -6,7 +6,7 @@ import datetime
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +22,26 @@ log = logging.getLogger("segment.output.speed")
 _COMPUTE: tuple[Stage, ...] = ("decode", "infer", "encode")  # a CPU worker runs these one after the other
 _LIMITING = 0.5  # share of the pool's time above which a stage limits the run
 _GPU_BATCHES = 2  # batches in flight on a GPU
+
+
+class Price(NamedTuple):
+    """What all machines together cost per hour."""
+
+    per_hour: float
+    currency: str = ""
+
+    @staticmethod
+    def of(job: Mapping[str, Any]) -> Price | None:
+        """Return the price in the values of a job; None if it has none."""
+        per_hour = job.get("price_per_hour")
+        return None if per_hour is None else Price(per_hour, job.get("currency") or "")
+
+    def amount(self, number: float, decimals: int) -> str:
+        """Return a sum of money as text: `0.0123 EUR`."""
+        return f"{number:,.{decimals}f} {self.currency}".rstrip()
+
+    def __str__(self) -> str:
+        return f"{self.per_hour:g} {self.currency}".rstrip() + " per hour"
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from segment.errors import SegmentError
 from segment.inputs.metadata import Values
-from segment.metrics import Confusion, score
-from segment.models.card import ModelCard
+from segment.metrics import Confusion
 from segment.output.mask_columns import (
     CELLS,
     MASK,
@@ -30,28 +30,10 @@ from segment.output.mask_columns import (
     features_of,
     masks_schema,
 )
+from segment.output.stored import Stored
 
 FORMAT_VERSION = (
     4  # covers the meaning of masks, labels and counts, and the bytes of PNGs, too; runs of another version are refused
-)
-
-STATS_SCHEMA = pa.schema(
-    [
-        pa.field("shard", pa.string(), nullable=False),
-        pa.field("class_id", pa.int32(), nullable=False),
-        pa.field("class_name", pa.string(), nullable=False),
-        pa.field("tp", pa.int64(), nullable=False),
-        pa.field("fp", pa.int64(), nullable=False),
-        pa.field("fn", pa.int64(), nullable=False),
-        pa.field("label_pixels", pa.int64(), nullable=False),
-        pa.field("predicted_pixels", pa.int64(), nullable=False),
-        pa.field("iou", pa.float64()),
-        pa.field("images", pa.int64(), nullable=False),
-        pa.field("errors", pa.int64(), nullable=False),
-        pa.field("scored", pa.int64(), nullable=False),
-        pa.field("image_miou_sum", pa.float64(), nullable=False),
-        pa.field("confusion", pa.list_(pa.int64()), nullable=False),
-    ]
 )
 
 
@@ -68,7 +50,7 @@ class ImageRow:
         pixel_accuracy, miou: 0-1, `miou` under the card's convention; None if unscored.
         remarks: codes of `segment.output.remarks.REMARKS`; reported, not written.
         labelled: whether a label was used; not written.
-        mask_path: of a mask that is too large for a row; see `mask_files`.
+        mask_file: the object of a mask that is too large for a row; see `mask_files`.
         extras: what is written beside the mask, if anything.
         meta: what is kept of the image's metadata; empty if nothing is kept or it was not read.
     """
@@ -84,9 +66,14 @@ class ImageRow:
     miou: float | None
     remarks: tuple[str, ...] = ()
     labelled: bool = False
-    mask_path: str | None = None
+    mask_file: Stored | None = None
     extras: ImageExtras | None = None
     meta: Values = ()
+
+    @property
+    def mask_path(self) -> str | None:
+        """Path below the output of a mask that has a file of its own."""
+        return self.mask_file.path if self.mask_file else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +113,9 @@ class StatsSum:
         self._sums: list[float] = []  # `math.fsum` rounds once, at the end, so that the order has no effect
 
     def add(self, stats: ShardStats) -> None:
-        """Add the statistics of other images."""
+        """Add the statistics of other images. Raises SegmentError: they are of another number of classes."""
+        if stats.confusion.classes != len(self._counts[0]):
+            raise SegmentError(f"statistics of {stats.confusion.classes} classes, not the card's: run with --verify")
         self._counts += stats.confusion.counts
         self._numbers += (stats.images, stats.errors, stats.scored)
         self._sums.append(stats.image_miou_sum)
@@ -146,10 +135,18 @@ def merge(stats: Iterable[ShardStats], classes: int) -> ShardStats:
 
 
 def write_masks(
-    rows: Sequence[ImageRow], *, shard: str, part: str, fingerprint: str, extra: ExtraColumns = NO_COLUMNS
+    rows: Sequence[ImageRow],
+    *,
+    shard: str,
+    part: str,
+    fingerprint: str,
+    precision: str = "",
+    extra: ExtraColumns = NO_COLUMNS,
 ) -> bytes:
     """Return the bytes of a masks file: one row group, page checksums, no value that a rerun would change."""
     footer: dict[str, object] = {"format": FORMAT_VERSION, "part": part, "rows": len(rows), "fingerprint": fingerprint}
+    if precision:  # in a run of mixed precision
+        footer["precision"] = precision
     if files := [row.mask_path for row in rows if row.mask_path]:
         footer["files"] = files
     table = pa.table(
@@ -238,12 +235,6 @@ def footer_of(table: pa.Table) -> dict[str, object]:
     return _segment_metadata(table.schema.metadata)
 
 
-def read_footer(file: BinaryIO) -> dict[str, object]:
-    """Return the metadata of an open masks file and its number of rows as `held`; only the footer is read."""
-    metadata = pq.read_metadata(file)
-    return {**_segment_metadata(metadata.metadata), "held": metadata.num_rows}
-
-
 def _segment_metadata(metadata: Mapping[bytes, bytes] | None) -> dict[str, object]:
     found = json.loads((metadata or {}).get(b"segment", b"{}"))
     return found if isinstance(found, dict) else {}
@@ -265,47 +256,6 @@ def fold(table: pa.Table, classes: int) -> ShardStats:
     )
 
 
-def stats_table(shard: str, stats: ShardStats, card: ModelCard) -> pa.Table:
-    """Return the table of a shard's statistics: one row per class and one for void.
-
-    Args:
-        shard, stats: id and statistics of the shard.
-        card: of the model; its convention decides tp, fp, fn and IoU.
-    """
-    scored = score(stats.confusion, card.classes.ignored_classes, card.metric.convention)
-    matrix = stats.confusion.counts
-    names = [*card.classes.names, "void"]
-    padded = {name: [*getattr(scored, name).tolist(), 0] for name in ("tp", "fp", "fn")}
-    size = len(names)
-    return pa.table(
-        [
-            pa.array([shard] * size, pa.string()),
-            pa.array(range(size), pa.int32()),
-            pa.array(names, pa.string()),
-            pa.array(padded["tp"], pa.int64()),
-            pa.array(padded["fp"], pa.int64()),
-            pa.array(padded["fn"], pa.int64()),
-            pa.array(matrix.sum(axis=1), pa.int64()),
-            pa.array([*stats.confusion.predicted_pixels.tolist(), 0], pa.int64()),
-            pa.array([None if np.isnan(v) else v for v in scored.iou.tolist()] + [None], pa.float64()),
-            pa.array([stats.images] * size, pa.int64()),
-            pa.array([stats.errors] * size, pa.int64()),
-            pa.array([stats.scored] * size, pa.int64()),
-            pa.array([stats.image_miou_sum] * size, pa.float64()),
-            pa.array(matrix.tolist(), pa.list_(pa.int64())),
-        ],
-        schema=STATS_SCHEMA,
-    )
-
-
 def read_table(data: bytes, columns: Sequence[str] | None = None) -> pa.Table:
     """Parse a Parquet file and check its page checksums; only the given columns (None: all)."""
     return pq.read_table(pa.BufferReader(data), columns=columns, page_checksum_verification=True)
-
-
-def read_stats(data: bytes) -> ShardStats:
-    """Parse a file of `stats/`, the inverse of `stats_table`."""
-    table = read_table(data, ["images", "errors", "scored", "image_miou_sum", "confusion"])
-    first = table.slice(0, 1).to_pylist()[0]
-    counts = np.array(table["confusion"].to_pylist(), dtype=np.int64)
-    return ShardStats(Confusion(counts), first["images"], first["errors"], first["scored"], first["image_miou_sum"])

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,10 +26,12 @@ from segment.models.sessions import Session
 from segment.output.mask_columns import ImageExtras
 from segment.output.mask_files import MOST_PNG_PIXELS, write_mask_file
 from segment.output.mask_tiff import MaskWriter
+from segment.output.stored import Stored
 from segment.output.tables import ImageRow
 from segment.pipeline.certainty import ConfidenceSums
 from segment.pipeline.stages import Clock, Task, scored
 from segment.pipeline.tiling import TiledImage, join_strips
+from segment.process.temporaries import TemporaryFolder
 from segment.store.client import Store
 
 BY_WINDOW = 100  # times `max_pixels`, which limits what is decoded at once, an image may have that is read by window
@@ -114,7 +114,7 @@ class TiledImages:
                 row = replace(row, mask=encode_mask(whole.mask))
                 levels = None if whole.confidence is None else encode_mask(whole.confidence)
         else:
-            row = replace(row, mask_path=self._mask_file(part, row.index, raster, strips, clock))
+            row = replace(row, mask_file=self._mask_file(part, row.index, raster, strips, clock))
         clock.tiles += image.tiles
         of_tiles = tuple(sorted(image.remarks)) if counts.has_one_class else ()  # other tiles have other classes
         without_map = ("confidence_map_too_large",) if self._task.settings.confidence_maps and not levels else ()
@@ -124,11 +124,11 @@ class TiledImages:
             return replace(row, error=counts.fault)
         return scored(row, counts.total, counts.label_remarks, self._task.card)
 
-    def _mask_file(self, part: Part, index: int, raster: Raster, strips: Iterable[Strip], clock: Clock) -> str:
-        """Write the mask to a file of the output; return its path there."""
+    def _mask_file(self, part: Part, index: int, raster: Raster, strips: Iterable[Strip], clock: Clock) -> Stored:
+        """Write the mask to a file of the output; return the object."""
         task, palette = self._task, self._task.card.classes.palette_array
-        with tempfile.TemporaryDirectory(prefix="segment-") as folder:
-            file = Path(folder) / "mask.tif"
+        with TemporaryFolder() as folder:
+            file = folder.path / "mask.tif"
             with MaskWriter(file, raster.height, raster.width, raster.georeference, palette) as writer:
                 for strip in strips:
                     with clock("encode"):

@@ -14,6 +14,7 @@ import psutil
 
 _CGROUPS = Path("/sys/fs/cgroup")
 _MEMBERSHIP = Path("/proc/self/cgroup")
+_MOUNTS = Path("/proc/self/mountinfo")
 
 
 def available_cpus() -> int:
@@ -47,10 +48,7 @@ def folders_undone(folder: Path) -> Iterator[None]:
 
 
 def _control_groups(controller: str) -> Iterator[Path]:
-    """Yield the folders of the control groups of this process, from the root down; some may not exist.
-
-    In a container the root is its own group, but the path may be that of the host: then only the root exists.
-    """
+    """Yield the folders of the control groups of this process, from the root down; some may not exist."""
     try:
         lines = _MEMBERSHIP.read_text(encoding="utf-8").splitlines()
     except OSError:  # another system
@@ -59,12 +57,34 @@ def _control_groups(controller: str) -> Iterator[Path]:
         _, controllers, path = line.split(":", 2)
         if controllers and controller not in controllers.split(","):
             continue
-        folder = _CGROUPS / controller if controllers else _CGROUPS  # version 2 has one tree for all
+        folder, path = _mounted(controller if controllers else "", path)
         yield folder
         for name in path.strip("/").split("/"):
             folder /= name
             if name and name != "..":
                 yield folder
+
+
+def _mounted(controller: str, path: str) -> tuple[Path, str]:
+    """Return the folder at which a tree of control groups is mounted, and the path of a group below it.
+
+    A container may see only its own branch of the tree, mounted as if it were the root, while the path is that of the
+    host. Then it holds the mount's root as a prefix; a path without it belongs to another namespace, and the root
+    alone is known.
+
+    Args:
+        controller: of version 1; `""` for version 2, which has one tree for all.
+        path: of the group, as the process is told it.
+    """
+    with suppress(OSError):
+        for line in reversed(_MOUNTS.read_text(encoding="utf-8").splitlines()):  # a later mount hides an earlier one
+            here, _, there = line.partition(" - ")
+            root, folder = here.split(" ")[3:5]
+            kind, _, options = there.split(" ", 2)
+            if kind == ("cgroup" if controller else "cgroup2") and controller in ("", *options.split(",")):
+                inside = root == "/" or f"{path}/".startswith(f"{root}/")
+                return Path(folder), path.removeprefix(root) if inside else ""
+    return (_CGROUPS / controller if controller else _CGROUPS), path
 
 
 def _cpu_quota(folder: Path) -> float | None:
@@ -79,14 +99,17 @@ def _cpu_quota(folder: Path) -> float | None:
 
 
 def _memory(folder: Path) -> tuple[int, int, int]:
-    """Return limit, use, and the part of the use that the kernel can reclaim (its file cache), in bytes."""
-    if (folder / "memory.max").exists():
-        names, cache = ("memory.max", "memory.current"), "inactive_file "
-    else:
-        names, cache = ("memory.limit_in_bytes", "memory.usage_in_bytes"), "total_inactive_file "
+    """Return limit, use, and the part of the use that the kernel can reclaim (its file cache), in bytes.
+
+    Version 1 also tells the least limit of all groups above, of which those outside of a container cannot be seen.
+    """
     lines = (folder / "memory.stat").read_text(encoding="ascii").splitlines()
-    reclaimable = sum(int(line.removeprefix(cache)) for line in lines if line.startswith(cache))
-    return _number(folder / names[0]), _number(folder / names[1]), reclaimable
+    stat = {name: int(value) for name, _, value in (line.partition(" ") for line in lines)}
+    if (folder / "memory.max").exists():
+        return _number(folder / "memory.max"), _number(folder / "memory.current"), stat.get("inactive_file", 0)
+    limit = _number(folder / "memory.limit_in_bytes")
+    limit = min(limit, stat.get("hierarchical_memory_limit", limit))
+    return limit, _number(folder / "memory.usage_in_bytes"), stat.get("total_inactive_file", 0)
 
 
 def _number(file: Path) -> int:

@@ -128,7 +128,7 @@ class Clock:
     Attributes:
         began: when it was made, in seconds since 1970.
         seconds: by stage.
-        memory, tiles, tiles_left, seconds_left: see `PartResult`; whoever runs the model sets them.
+        memory, precision, tiles, tiles_left, seconds_left: see `PartResult`; whoever runs the model sets them.
     """
 
     def __init__(self, now: Callable[[], float] = time.perf_counter) -> None:
@@ -136,6 +136,7 @@ class Clock:
         self.began = time.time()
         self.memory = self.tiles = self.tiles_left = 0
         self.seconds_left = 0.0
+        self.precision = ""
         self.seconds: dict[Stage, float] = dict.fromkeys(STAGES, 0.0)
 
     @contextmanager

@@ -18,9 +18,10 @@ from segment.errors import InputChanged, ModelError, SegmentError, StoreError, S
 from segment.inputs.discover import Part, Sample, read_part
 from segment.inputs.large_files import encoded_size
 from segment.metrics import Confusion
-from segment.models.sessions import Session, open_session, requirement_of, runtime_version
+from segment.models.sessions import MIXED, Session, open_session, own_runtime, requirement_of, runtime_version
 from segment.models.weights import Weights
 from segment.output.ledger import Ledger
+from segment.output.manifest import part_objects
 from segment.output.results import PartResult
 from segment.output.tables import ImageRow, write_masks
 from segment.pipeline.large_images import TiledImages
@@ -33,6 +34,7 @@ from segment.store.urls import redact_text
 
 log = logging.getLogger("segment.pipeline.worker")
 
+_Report = Callable[[PartResult], object]
 _Read = tuple[Part, Clock, list[Sample] | PartResult]
 
 
@@ -47,11 +49,13 @@ class Worker:
         task: what to do.
         session: the loaded model; may be shared with other workers if it has a stream for each. None for a worker that
             only reads and commits.
+        precision: of the session.
     """
 
-    def __init__(self, task: Task, session: Session | None) -> None:
+    def __init__(self, task: Task, session: Session | None, precision: str = "") -> None:
         self.task = task
         self.session = session
+        self.precision = precision
         self.ledger = Ledger(task.store, task.output)
         self.labels = task.label_decoder()
         self._tiled = TiledImages(task, session, self.labels) if task.card.input.tiles and session else None
@@ -165,7 +169,7 @@ class Worker:
                 rows.append(self._tiled.row(part, samples[start], clock, self._step))
             else:
                 rows += self._batch(samples[start : start + self.task.batch_size], clock, self.session)
-        clock.memory = peak_memory()
+        clock.memory, clock.precision = peak_memory(), self.precision
         return rows
 
     def _step(self) -> None:
@@ -181,14 +185,7 @@ class Worker:
         with clock("encode"):
             return encode(frames, self.task, self.labels)
 
-    def _commit(
-        self,
-        part: Part,
-        rows: Sequence[ImageRow],
-        read_bytes: int,
-        clock: Clock,
-        report: Callable[[PartResult], object],
-    ) -> None:
+    def _commit(self, part: Part, rows: Sequence[ImageRow], read_bytes: int, clock: Clock, report: _Report) -> None:
         report(self.commit(part, rows, clock, read_bytes))
 
     def commit(self, part: Part, rows: Sequence[ImageRow], clock: Clock, read_bytes: int) -> PartResult:
@@ -197,21 +194,24 @@ class Worker:
         try:
             with clock("write"):
                 footer = {"shard": part.shard, "part": part.id, "fingerprint": self.task.fingerprint}
+                if self.task.runtime.precision == MIXED:
+                    footer["precision"] = clock.precision or own_runtime(self.task.runtime).precision
                 data = write_masks(rows, **footer, extra=self.task.extra_columns)
                 ours = self._put(self.ledger.masks_url(part.shard, part.id), data)
+                objects = part_objects(part, rows, data) if ours else ()
         except Exception as error:
             return failed_or_raise(part, error)
         result = _result_of(part, rows, clock, read_bytes, len(data)) if ours else skipped(part)
-        return replace(result, retries=self.task.store.take_retries())
+        return replace(result, retries=self.task.store.take_retries(), objects=objects)
 
     def _put(self, url: str, data: bytes) -> bool:
         """Write a masks file; return whether the stored one is ours.
 
-        CPUs give the same bytes every time, and the last writer wins. GPUs may not: there the first writer wins, or
-        statistics that were written in between would be of other masks than the stored ones.
+        Where every machine gives the same bytes the last writer wins. Elsewhere (GPUs, mixed precision) the first one
+        does, or statistics that were written in between would be of other masks than the stored ones.
         """
         store = self.task.store
-        if self.task.runtime.device == "cpu":
+        if self.task.runtime.repeats:
             store.write(url, data)
             return True
         return store.write_if_absent(url, data) or store.read(url) == data
@@ -289,11 +289,11 @@ def load_worker(task: Task, weights: Weights, *, threads: int = 1, streams: int 
             f"this machine has {task.runtime.name} {installed}, the run was begun with {task.runtime.version}; their "
             f"masks would mix. Install {requirement_of(task.runtime)} on every node"
         )
-    extras = session_extras(task.card, task.extras)
+    runtime, extras = own_runtime(task.runtime), session_extras(task.card, task.extras)
     session = open_session(
-        task.card, weights, task.runtime, threads=threads, streams=streams, batch=task.batch_size, extras=extras
+        task.card, weights, runtime, threads=threads, streams=streams, batch=task.batch_size, extras=extras
     )
-    return Worker(task, session)
+    return Worker(task, session, runtime.precision)
 
 
 def skipped(part: Part) -> PartResult:
@@ -312,9 +312,7 @@ def _result_of(part: Part, rows: Sequence[ImageRow], clock: Clock, read_bytes: i
         remarks=dict(Counter(remark for row in rows for remark in row.remarks)),
         labelled=sum(row.labelled for row in rows),
         confusion=Confusion(np.sum(confusions, axis=0)) if confusions else None,
-        seconds=dict(clock.seconds),
-        read_bytes=read_bytes,
-        written_bytes=written_bytes,
-        host=socket.gethostname(), began=clock.began, ended=time.time(), memory=clock.memory,
+        seconds=dict(clock.seconds), read_bytes=read_bytes, written_bytes=written_bytes,
+        host=socket.gethostname(), began=clock.began, ended=time.time(), memory=clock.memory, precision=clock.precision,
         tiles=clock.tiles, tiles_left=clock.tiles_left, seconds_left=clock.seconds_left,
     )  # fmt: skip

@@ -17,6 +17,7 @@ from typing import TextIO
 from segment.progress.display import Progress
 from segment.progress.tally import Tally
 from segment.store import inflight
+from segment.store.foreign_text import on_terminal
 
 log = logging.getLogger("segment.progress.lines")
 
@@ -25,10 +26,10 @@ _STOPPING = "stopping: parts in progress are finished or abandoned; a second sig
 
 
 def _print(line: str, stream: TextIO | None) -> None:
-    """Print a line. A stream that is full, closed, without a reader or not there at all does not fail the run."""
+    """Print a line, safe for a terminal. A stream that is full, closed or not there at all does not fail the run."""
     if stream is not None:  # else `print` would take stdout
         with suppress(OSError, ValueError):
-            print(line, file=stream, flush=True)
+            print(on_terminal(line), file=stream, flush=True)
 
 
 class QuietProgress(Progress):
@@ -46,7 +47,7 @@ class LogProgress(Progress):
     def note(self, message: str) -> None:
         """See `Progress.note`."""
         is_warning = message.startswith("warning: ")
-        log.log(logging.WARNING if is_warning else logging.INFO, "%s", message.removeprefix("warning: "))
+        log.log(logging.WARNING if is_warning else logging.INFO, "%s", on_terminal(message.removeprefix("warning: ")))
 
 
 class PlainProgress(Progress):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import html
 import time
-from html import escape
 from typing import Any
 
 from IPython import display as _display
@@ -11,6 +11,7 @@ from IPython import display as _display
 from segment.progress.display import Progress
 from segment.progress.tally import Tally
 from segment.progress.view import View, view_of
+from segment.store.foreign_text import on_terminal
 
 
 class NotebookProgress(Progress):
@@ -23,7 +24,7 @@ class NotebookProgress(Progress):
 
     def note(self, message: str) -> None:
         """See `Progress.note`."""
-        print(message)
+        print(on_terminal(message))
 
     def download(self, name: str, done: int, total: int) -> None:
         """See `Progress.download`."""
@@ -53,22 +54,26 @@ class NotebookProgress(Progress):
     def _draw(self, tally: Tally) -> None:
         self._drawn = time.monotonic()
         library: Any = _display  # untyped
-        html = library.HTML(_html(view_of(tally)))
+        shown = library.HTML(_html(view_of(tally)))
         if self._handle is None:
-            self._handle = library.display(html, display_id=True)
+            self._handle = library.display(shown, display_id=True)
         else:
-            self._handle.update(html)
+            self._handle.update(shown)
+
+
+def _escaped(text: str) -> str:
+    return html.escape(on_terminal(text))
 
 
 def _html(view: View) -> str:
     cells = "".join(
-        f"<td style='text-align:left;opacity:.65'>{escape(name)}</td><td style='text-align:left'>{escape(value)}</td>"
+        f"<td style='text-align:left;opacity:.65'>{name}</td><td style='text-align:left'>{_escaped(value)}</td>"
         for name, value in view.facts
     )
     busy = "  ".join(f"{stage} {percent} %" for stage, percent in view.busy)
-    wait = f"<div role='alert'><b>{escape(view.wait)}</b></div>" if view.wait else ""
+    wait = f"<div role='alert'><b>{_escaped(view.wait)}</b></div>" if view.wait else ""
     return (
-        f"<div><b>{escape(view.title)}</b> <span style='opacity:.65'>{view.elapsed}</span><br>"
+        f"<div><b>{_escaped(view.title)}</b> <span style='opacity:.65'>{view.elapsed}</span><br>"
         f"<progress aria-label='images done' value='{view.share:.4f}' max='1' style='width:24em'></progress> "
         f"{view.percent} %<table><tr>{cells}</tr></table><small>{busy}</small>{wait}</div>"
     )

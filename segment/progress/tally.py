@@ -230,7 +230,7 @@ class Tally:
         if self.eta is not None and self.done < self.images:
             parts.append(f"ETA {clock_time(self.eta)}")
         if self.miou is not None:
-            parts.append(f"mIoU {100 * self.miou:.2f} %")
+            parts.append(f"mIoU {100 * self.miou:.2f} %{' of the new ones' * bool(self.resumed)}")
         parts.append(count(self.errors.total(), "error"))
         if self.failures:
             parts.append(f"{count(self.failures, 'part')} to retry")

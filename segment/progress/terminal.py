@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from segment.progress.display import Progress
+from segment.progress.safe_console import SafeConsole
 from segment.progress.tally import Tally, clock_time
 from segment.progress.view import View, store_wait, view_of
 
@@ -24,7 +25,7 @@ class TerminalProgress(Progress):
     """Shows a live display, drawn by a thread of its own, so that it is updated without new results, too."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self._console = console or Console(stderr=True)
+        self._console = console or SafeConsole(stderr=True)
         self._tally: Tally | None = None
         self._phase, self._since = "", time.monotonic()
         self._is_stopping = False
@@ -37,7 +38,7 @@ class TerminalProgress(Progress):
     def note(self, message: str) -> None:
         """See `Progress.note`."""
         style = "yellow" if message.startswith("warning:") else None
-        self._console.print(message, style=style, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(message, style=style, markup=False, highlight=False, overflow="fold")
 
     def phase(self, words: str) -> None:
         """See `Progress.phase`."""

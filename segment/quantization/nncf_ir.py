@@ -9,9 +9,7 @@ import contextlib
 import logging
 import os
 import sys
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import openvino
 
@@ -21,6 +19,7 @@ from segment.models.sessions.openvino import read_graph
 from segment.models.sessions.openvino_ports import to_port
 from segment.models.sessions.ports import choose_ports
 from segment.models.weights import Weights
+from segment.process.temporaries import TemporaryFolder
 from segment.quantization.calibration import Calibration
 from segment.quantization.network_input import NetworkInputs
 
@@ -43,12 +42,12 @@ def quantise_ir(card: ModelCard, weights: Weights, calibration: Calibration) -> 
     ports = [to_port(port) for port in model.inputs]
     entry, _ = choose_ports(card, ports, [to_port(port) for port in model.outputs])
     inputs = NetworkInputs(card, ports[entry], calibration)
-    with tempfile.TemporaryDirectory() as folder, _warnings_only():
+    with TemporaryFolder() as folder, _warnings_only():
         try:
             quantised = nncf.quantize(
                 model, nncf.Dataset(inputs), preset=nncf.QuantizationPreset.MIXED, subset_size=len(inputs)
             )
-            file = Path(folder, "model.xml")
+            file = folder.path / "model.xml"
             openvino.save_model(quantised, file, compress_to_fp16=False)
         except Exception as error:  # NNCF's own types, and openvino's RuntimeError
             reason = (str(error).strip() or type(error).__name__).split("\n", 1)[0]

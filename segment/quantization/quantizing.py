@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from segment.errors import SegmentError, UsageError
 from segment.job import Job
@@ -13,6 +11,7 @@ from segment.models.card import ModelCard, load_card, parse_card
 from segment.models.quantisation import Method
 from segment.models.sessions import Runtime, capabilities
 from segment.models.weights import Weights, load_weights
+from segment.process.temporaries import TemporaryFolder
 from segment.progress import Progress
 from segment.quantization.asked import Asked
 from segment.quantization.calibration import FEWEST_IMAGES, Calibration, Place, places_of, spread
@@ -116,8 +115,8 @@ def quantise_job(
     chosen = _choose(job, asked, store)
     for line in chosen.notes:
         note(line)
-    with tempfile.TemporaryDirectory(prefix="segment-quantize-") as temporary:
-        folder = Path(temporary)
+    with TemporaryFolder() as temporary:
+        folder = temporary.path
         (folder / "calibration").mkdir()
         calibration = Calibration(chosen.calibrating, chosen.reading, card, store, folder / "calibration")
         notes = [*chosen.notes, *(f"{n} calibration images left out: {why}" for why, n in calibration.unusable.items())]

@@ -8,9 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import onnx
@@ -23,6 +21,7 @@ from segment.models.card import ModelCard
 from segment.models.sessions.onnxfile import stored_names
 from segment.models.sessions.surgery import Surgeon
 from segment.models.weights import Weights
+from segment.process.temporaries import TemporaryFolder
 from segment.quantization.calibration import Calibration
 from segment.quantization.network_input import NetworkInputs
 
@@ -45,8 +44,8 @@ def quantise_onnx(card: ModelCard, weights: Weights, calibration: Calibration) -
     size = calibration[0].shape[1:3]
     part = Surgeon(card.at((size[0], size[1])), weights.graph).part
     reader = _Reader(NetworkInputs(card, part.entry, calibration), part.entry.name)
-    with tempfile.TemporaryDirectory() as folder, _without_words():
-        source, prepared, quantised = (Path(folder, f"{name}.onnx") for name in ("source", "prepared", "quantised"))
+    with TemporaryFolder() as folder, _without_words():
+        source, prepared, quantised = (folder.path / f"{name}.onnx" for name in ("source", "prepared", "quantised"))
         try:
             onnx.save_model(_modern(part.model, part.opset), source)
             quant_pre_process(source, prepared, skip_symbolic_shape=True)  # given a model it loses stored tensors

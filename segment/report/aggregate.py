@@ -48,6 +48,7 @@ class RunReport:
         scored: the scores under the card's convention with their intervals; None if these were not computed.
         boundary: boundary IoU; None for a run without `boundary`.
         unindexed: tars whose images are not known yet; None if all are.
+        signed_by: id of the key that `_SUCCESS` says to be signed by, not verified; `""` if it is not signed.
     """
 
     output: str
@@ -65,6 +66,7 @@ class RunReport:
     scored: Scored | None = None
     boundary: BoundaryScore | None = None
     unindexed: Unindexed | None = None
+    signed_by: str = ""
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -191,7 +193,7 @@ def load_report(ledger: Ledger) -> RunReport:
         SegmentError: a file of statistics or masks is damaged.
     """
     run, plan = ledger.read_run_and_plan()
-    card = ModelCard.model_validate(run["card"])
+    card = ledger.card_of(run)
     finished = ledger.finished_shards()
     parts = ledger.committed(plan, finished)
     shards = _statistics(ledger, plan, finished, parts, len(card.classes), run["fingerprint"])
@@ -220,6 +222,7 @@ def load_report(ledger: Ledger) -> RunReport:
         read_certainty(ledger, plan, run, parts),
         boundary=read_boundary_score(ledger, plan, run, card, parts),
         unindexed=plan.unindexed,
+        signed_by=ledger.signed_by(),
     )
 
 
@@ -288,10 +291,11 @@ def shards_table(report: RunReport) -> pa.Table:
 
 def write_report(ledger: Ledger, report: RunReport) -> None:
     """Write `report/classes.parquet`, `report/shards.parquet` and `report/summary.json`."""
-    ledger.store.write(ledger.url("report", "classes.parquet"), to_parquet(classes_table(report)))
-    ledger.store.write(ledger.url("report", "shards.parquet"), to_parquet(shards_table(report)))
+    classes, shards = classes_table(report), shards_table(report)
+    ledger.write_object("report/classes.parquet", to_parquet(classes), len(classes))
+    ledger.write_object("report/shards.parquet", to_parquet(shards), len(shards))
     summary = json.dumps(report.summary(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-    ledger.store.write(ledger.url("report", "summary.json"), summary.encode())
+    ledger.write_object("report/summary.json", summary.encode())
 
 
 def _nullable(values: np.ndarray[Any, np.dtype[np.float64]]) -> pa.Array:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -10,6 +9,7 @@ from segment.models.card import ModelCard, WeightsFile, built_in_cards, load_car
 from segment.models.card_input import scaled_size
 from segment.models.card_output import Output
 from segment.models.quantisation import Quantisation
+from segment.progress.safe_console import SafeConsole
 from segment.report.percents import percent
 from segment.report.published import published_in_words
 from segment.store.names import count, shown
@@ -25,7 +25,7 @@ def print_cards() -> None:
         height, width = card.input.sides
         size = f"{width}x{height}"
         table.add_row(card.name, size, str(len(card.classes)), _published(card), _weights(card))
-    console = Console(highlight=False, soft_wrap=True)
+    console = SafeConsole(highlight=False, soft_wrap=True)
     console.print(table)
     console.print("\nmIoU as published. `segment models show NAME` prints a card.", style="dim")
 
@@ -44,7 +44,7 @@ def _weights(card: ModelCard) -> str:
 
 def print_card(card: ModelCard) -> None:
     """Print a card: its input, output, score, weights and classes."""
-    console = Console(highlight=False)
+    console = SafeConsole(highlight=False)
     console.print(Text.assemble((card.name, "bold"), f"  {card.description}"))
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim", no_wrap=True)
@@ -74,7 +74,7 @@ def _card_rows(card: ModelCard) -> list[tuple[str, str | Text]]:
         ),
         ("score", f"{metric.convention}, at {metric.resolution} size, labels by {metric.label_resampler}'s nearest"),
         ("published mIoU", "; ".join(filter(None, (published_in_words(card), card.metric.note))) or "-"),
-        ("cost", f"{card.gflops or '?'} GFLOPs, {card.mparams or '?'} M parameters"),
+        *([("cost", cost)] if (cost := _cost(card)) else []),
         ("licence", card.licence or "-"),
         ("source", card.source or "-"),
     ]
@@ -85,6 +85,11 @@ def _card_rows(card: ModelCard) -> list[tuple[str, str | Text]]:
     if card.quantisation:
         rows.append(("quantised", quantisation_in_words(card.quantisation)))
     return [*rows, ("classes", _classes(card))]
+
+
+def _cost(card: ModelCard) -> str:
+    figures = ((card.gflops, "GFLOPs"), (card.mparams, "M parameters"))
+    return ", ".join(f"{number:g} {unit}" for number, unit in figures if number is not None)
 
 
 def quantisation_in_words(made: Quantisation) -> str:

@@ -1,29 +1,32 @@
-"""What the terminal shows of a run: report, speed, audit and status."""
+"""What the terminal shows of a run: report, audit and status."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from segment.errors import StoreError
 from segment.inputs.findings import by_reason, choice_in_words
 from segment.metrics.boundary import BoundaryScore
 from segment.output.attempts import count_over_attempts, read_attempts
 from segment.output.audit import Audit
 from segment.output.ledger import Ledger
 from segment.output.remarks import remark_lines
-from segment.output.results import STAGES
-from segment.output.speed import Speed, last_speed
+from segment.progress.safe_console import SafeConsole
 from segment.report.aggregate import RunReport
 from segment.report.boundary_tables import HEAD, boundary_in_words, boundary_rows
 from segment.report.certain_images import confidence_in_words
+from segment.report.fitting import Cell, packed, print_line, print_record, print_rows
 from segment.report.percents import percent, span
 from segment.report.wording import agreement_in_words
-from segment.store.names import count, rate, shown, size
+from segment.store.names import count, shown
 
 _WIDTH = 80  # columns of a report that does not go to a terminal
 _BAR = 12  # columns
@@ -43,46 +46,77 @@ class _Glyphs(NamedTuple):
 _UNICODE, _ASCII = _Glyphs("■", "━", "─", "·"), _Glyphs("#", "=", "-", "|")
 
 
-def print_report(report: RunReport, console: Console | None = None) -> None:
-    """Print the facts of the run, its warnings, mIoU by convention, the class table and the first errors."""
+def print_report(report: RunReport, console: Console | None = None, page: str | None = None) -> None:
+    """Print the score and where the results are, then warnings, mIoU by convention, the classes and the first errors.
+
+    Args:
+        report: of the run.
+        console: where to; by default stdout.
+        page: URL of the report's page; None if there is none.
+    """
     console = console_for(console)
     glyphs = _ASCII if console.options.ascii_only else _UNICODE
-    console.print(_headline(report, glyphs))
+    if console.is_terminal:  # apart from the progress above
+        console.print()
+    _lead(report, glyphs, console, page)
     if report.warnings:
+        console.print()
         console.print(warnings_table(report.warnings))
     if report.is_scored:
-        console.print(_conventions(report))
+        console.print()
+        _conventions(report, console)
         for line in remarks(report):
-            console.print(line, style="dim", markup=False)
-    console.print(_classes(report, glyphs))
+            print_line(console, line, style="dim")
+    console.print()
+    _classes(report, glyphs, console)
     if report.boundary:
+        console.print()
         print_boundary(report.boundary, report.card.classes.names, console)
     if report.errors:
-        console.print(_errors(report))
+        console.print()
+        _errors(report, console)
     if words := confidence_in_words(report.certainty):
-        console.print(f"confidence: {words}", markup=False)
-    console.print(f"masks: {shown(report.output)}/masks/", soft_wrap=True, markup=False)
+        console.print()
+        print_line(console, f"confidence: {words}")
+
+
+def _lead(report: RunReport, glyphs: _Glyphs, console: Console, page: str | None) -> None:
+    if report.is_scored:
+        score = f"mIoU {percent(report.miou())} % {in_brackets(report, 'miou')}".rstrip()
+        console.print(f"{score}, pixel accuracy {percent(report.pixel_accuracy)} %", style="bold", highlight=False)
+    else:
+        console.print(f"no score: nothing is labelled{'' if report.is_whole else ' yet'}", style="bold")
+    for name, url in (("page", f"  {shown(page)}" if page else ""), ("masks", f" {shown(report.output)}/masks/")):
+        if url:
+            console.print(f"{name}:{url}", soft_wrap=True, markup=False, highlight=False)
+    *facts, state = summary_phrases(report)
+    for line in packed([report.card.name, state, *facts], f" {glyphs.separator} ", console.width):
+        console.print(line, markup=False, highlight=False)
+
+
+def page_of(ledger: Ledger) -> str | None:
+    """Return the URL of the report's page; None if there is none, or the store does not say."""
+    url = ledger.url("report/index.html")
+    with suppress(StoreError):
+        return url if ledger.store.exists(url) else None
+    return None
 
 
 def print_boundary(boundary: BoundaryScore, names: Sequence[str], console: Console) -> None:
     """Print the mean boundary IoU, and a row for each class that has a boundary."""
-    console.print(boundary_in_words(boundary), markup=False)
-    table = Table(box=None, pad_edge=False)
-    for number, column in enumerate(HEAD[: 3 if boundary.class_intervals else 2]):
-        table.add_column(column, justify="right" if number == 1 else "left", overflow="fold")
-    for row in boundary_rows(boundary, names):
-        table.add_row(*map(Text, row[: len(table.columns)]))
-    if table.row_count:
-        console.print(table)
+    print_line(console, boundary_in_words(boundary))
+    rows = [row[: 3 if boundary.class_intervals else 2] for row in (HEAD, *boundary_rows(boundary, names))]
+    if len(rows) > 1:
+        print_rows(console, rows)
 
 
 def console_for(console: Console | None = None) -> Console:
     """Return a console whose width, where it is no terminal, is $COLUMNS, or 80."""
-    console = console or Console(highlight=False)
+    console = console or SafeConsole(highlight=False)
     if console.is_terminal:
         return console
     columns = os.environ.get("COLUMNS", "")
-    return Console(file=console.file, width=int(columns) if columns.isdecimal() else _WIDTH, highlight=False)
+    return SafeConsole(file=console.file, width=int(columns) if columns.isdecimal() else _WIDTH, highlight=False)
 
 
 def remarks(report: RunReport) -> list[str]:
@@ -103,8 +137,7 @@ def summary_phrases(report: RunReport) -> list[str]:
     if report.is_scored:
         phrases.append(f"{report.total.scored:,} scored")
     phrases.append(f"{runtime['name']} {runtime['device']} {runtime['precision']}")
-    phrases.append("complete" if report.complete else "not complete")
-    return phrases
+    return [*phrases, "complete" if report.complete else "not complete"]
 
 
 def warnings_table(lines: Iterable[str]) -> Table:
@@ -117,28 +150,19 @@ def warnings_table(lines: Iterable[str]) -> Table:
     return table
 
 
-def _headline(report: RunReport, glyphs: _Glyphs) -> Text:
-    return Text.assemble((report.card.name, "bold"), "  ", f" {glyphs.separator} ".join(summary_phrases(report)))
-
-
-def _conventions(report: RunReport) -> Table:
-    table = Table(title="mIoU", title_justify="left", box=None, pad_edge=False)
-    table.add_column("convention")
-    table.add_column("mIoU %", justify="right")
-    if report.scored and report.scored.intervals:
-        table.add_column("95 % interval")
-    table.add_column("")
+def _conventions(report: RunReport, console: Console) -> None:
     own, published = report.card.metric.convention, report.published
+    rows = [["convention", "mIoU %", "95 % interval", ""]]
     for name in report.conventions:
-        note = f"the card's own, scored at {report.card.metric.resolution} size" if name == own else ""
-        if name == own and published and published.agrees:
-            note += f"; published {percent(published.published.miou)}"
-        bounds = [in_brackets(report, "miou" if name == own else "")] if len(table.columns) > 3 else []
-        table.add_row(name, percent(report.miou(name)), *bounds, note, style="bold" if name == own else "")
+        interval = in_brackets(report, "miou") if name == own else ""
+        rows.append([name, percent(report.miou(name)), interval, "the card's own" if name == own else ""])
     for title, share, figure in accuracies(report):
-        bounds = [in_brackets(report, figure)] if len(table.columns) > 3 else []
-        table.add_row(title, percent(share), *bounds, "")
-    return table
+        rows.append([title, percent(share), in_brackets(report, figure), ""])
+    print_rows(console, rows, title="mIoU", own=1)
+    words = f"scored at {report.card.metric.resolution} size"
+    if published and published.agrees:
+        words += f"; published {percent(published.published.miou)}"
+    print_line(console, words, style="dim")
 
 
 def accuracies(report: RunReport) -> list[tuple[str, float | None, str]]:
@@ -156,8 +180,8 @@ def in_brackets(report: RunReport, figure: str) -> str:
     return f"({span(bounds)})" if bounds else ""
 
 
-def _classes(report: RunReport, glyphs: _Glyphs) -> Table:
-    """Return the class table. Counts are rounded to a unit that fits; Markdown, JSON and Parquet hold every digit."""
+def _classes(report: RunReport, glyphs: _Glyphs, console: Console) -> None:
+    """Print the class table. Counts are rounded to a unit that fits; Markdown, JSON and Parquet hold every digit."""
     classes, confusion, score = report.card.classes, report.total.confusion, report.score()
     pixels, total = confusion.predicted_pixels, int(confusion.predicted_pixels.sum())
     counts = {"TP": score.tp, "FP": score.fp, "FN": score.fn} if report.is_scored else {"pixels": pixels}
@@ -165,22 +189,19 @@ def _classes(report: RunReport, glyphs: _Glyphs) -> Table:
     largest = max(int(column.max()) for column in counts.values())
     unit, name = next((u for u in _UNITS if largest / u[0] <= _LARGEST_COUNT), _UNITS[-1])
     title = f"classes, in {name}" if report.is_scored or unit > 1 else "classes"
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
-    table.add_column("class", overflow="fold")
-    for column in (*counts, "IoU %" if report.is_scored else "share %"):
-        table.add_column(column, justify="right", no_wrap=True)
     intervals = report.scored.class_intervals if report.scored else ()
-    table.add_column("95 % interval" if intervals else "", no_wrap=True)
+    last = "95 % interval" if intervals else ""
+    rows: list[list[Cell]] = [["class", *counts, "IoU %" if report.is_scored else "share %", last]]
     for index, class_name in enumerate(classes.names):
-        swatch = Text.assemble(
-            (f"{glyphs.swatch} ", "rgb({},{},{})".format(*classes.palette[index])), shown(class_name)
-        )
+        colour = "rgb({},{},{})".format(*classes.palette[index])
+        swatch = Text.assemble((f"{glyphs.swatch} ", colour), shown(class_name))
         if index in classes.ignored_classes:
             swatch.append(" (ignored)", style="dim")
         share = float(shares[index])
         numbers = (f"{round(int(column[index]) / unit):,}" for column in counts.values())
-        table.add_row(swatch, *numbers, percent(share), span(intervals[index]) if intervals else _bar(share, glyphs))
-    return table
+        end = span(intervals[index]) if intervals else _bar(share, glyphs)
+        rows.append([swatch, *numbers, percent(share), end])
+    print_rows(console, rows, title=title, first=[len(counts) + 1, *([len(counts) + 2] if intervals else [])])
 
 
 def _bar(share: float, glyphs: _Glyphs) -> Text:
@@ -188,59 +209,18 @@ def _bar(share: float, glyphs: _Glyphs) -> Text:
     return Text(glyphs.full * filled, style="green") + Text(glyphs.empty * (_BAR - filled), style="dim")
 
 
-def _errors(report: RunReport) -> Table:
-    table = Table(
-        title=f"errors (first {len(report.errors)} of {report.total.errors:,})", title_justify="left", box=None
-    )
-    table.add_column("image", overflow="fold")
-    table.add_column("error", overflow="fold")
+def _errors(report: RunReport, console: Console) -> None:
+    console.print(f"errors (first {len(report.errors)} of {report.total.errors:,})", style="italic", highlight=False)
     for example in report.errors:
-        table.add_row(Text(shown(example.id)), Text(example.error))
-    return table
-
-
-def print_speed(ledger: Ledger, price_per_hour: float | None = None) -> None:
-    """Print the speed of the last attempt that committed a part, if there is one."""
-    if speed := last_speed(ledger):
-        print("\n".join(speed_lines(speed, price_per_hour)))
-
-
-def speed_lines(speed: Speed, price_per_hour: float | None = None) -> list[str]:
-    """Return rate, stages, the limiting stage, memory, and the cost where the price is known, within 80 columns.
-
-    The seconds of a stage are summed over the workers; shares are of the pool's time.
-    """
-    workers = count(speed.workers, "worker" if speed.device == "cpu" else "GPU")
-    lines = [
-        f"speed   {rate(speed.rate)} images/s on {workers} ({speed.engine}): {speed.images:,} images in "
-        f"{_seconds(speed.seconds)} s",
-        f"start   {_seconds(speed.start)} s until work on the first part began",
-        "stages  " + ", ".join(f"{stage} {_seconds(speed.stages[stage])}" for stage in STAGES) + " s",
-        f"limit   {_limit(speed)}; pool idle {100 * speed.idle:.0f} %",
-    ]
-    if speed.memory and speed.device == "cpu":
-        expected = f", {size(speed.expected_memory)} expected" if speed.expected_memory else ""
-        lines.append(f"memory  {size(speed.memory)} peak per process{expected}")
-    if price_per_hour is not None:
-        lines.append(f"cost    {speed.cost(price_per_hour):.4f} per 1,000 images at {price_per_hour:g} per hour")
-    return lines
-
-
-def _limit(speed: Speed) -> str:
-    if speed.limit is None:
-        return "no stage (too few parts for the pool?)"
-    return f"{speed.limit}, {100 * speed.shares[speed.limit]:.0f} % of the time"
-
-
-def _seconds(seconds: float) -> str:
-    return f"{seconds:,.{1 if seconds < 100 else 0}f}"
+        console.print(Text(shown(example.id), overflow="fold"))
+        console.print(Padding(Text(example.error, "dim", overflow="fold"), (0, 0, 0, 4)))
 
 
 def print_audit(audit: Audit, console: Console | None = None) -> None:
     """Print the totals of an audit, the unfinished work and the problems."""
-    console = console or Console(highlight=False)
+    console = console or SafeConsole(highlight=False)
     for line in audit_lines(audit):
-        console.print(line, soft_wrap=True, markup=False)
+        print_record(console, line)
 
 
 def audit_lines(audit: Audit) -> list[str]:
@@ -260,16 +240,18 @@ def audit_lines(audit: Audit) -> list[str]:
         lines.append(f"{totals}: every planned image has exactly one row, and the statistics are the sum of the rows")
     if audit.read:
         files, rows = count(audit.read.files, "masks file"), count(audit.read.rows, "row")
-        lines.append(f"read {files}, {rows}, {count(audit.read.bytes, 'byte')}, and checked their checksums")
+        lines.append(
+            f"read {files}, {rows}, {count(audit.read.bytes, 'byte')}, and checked their bytes, masks and counts"
+        )
         if audit.read.unseen:
             why = "of Parquet files that are gone, changed or damaged: their ids were not compared with the input"
             lines.append(f"{count(audit.read.unseen, 'row')} {why}")
-    return lines
+    return lines + [f"not checked: {line}" for line in audit.unchecked]
 
 
 def print_status(ledger: Ledger, console: Console | None = None) -> None:
     """Print the progress of a run, from the store alone."""
-    console = console or Console(highlight=False)
+    console = console or SafeConsole(highlight=False)
     run, plan = ledger.read_run_and_plan()
     committed = ledger.committed(plan)
     left = plan.without(committed)
@@ -280,7 +262,7 @@ def print_status(ledger: Ledger, console: Console | None = None) -> None:
     if not len(left) and not plan.unindexed and not ledger.is_complete():
         state = "all committed, not complete: the same `segment run` ends it, or says why it fails"
     chosen = choice_in_words(plan.images, plan.left_out)
-    console.print(f"{run['card']['name']}{f' ({chosen})' if chosen else ''}: {state}", markup=False)
+    console.print(f"{ledger.card_of(run).name}{f' ({chosen})' if chosen else ''}: {state}", markup=False)
     if left_out := [str(item) for item in by_reason(plan.left_out) if item.matters]:
         console.print(warnings_table(left_out))
     about = "about " * bool(plan.unindexed)
@@ -297,4 +279,4 @@ def print_status(ledger: Ledger, console: Console | None = None) -> None:
         kinds = ", ".join(f"{number:,} to {kind}" for kind, number in sorted(retries.items()))
         console.print(f"{count(retries.total(), 'request')} to stores repeated: {kinds}")
     for line in remark_lines(count_over_attempts(attempts, "remarks")):
-        console.print(f"noticed: {line}", markup=False, soft_wrap=True)
+        print_record(console, f"noticed: {line}")

@@ -32,9 +32,9 @@ from segment.pipeline.stages import Task
 from segment.report.percents import percent
 from segment.report.pictures import ImageView, read_view
 from segment.report.rows import Row, row_at
-from segment.report.written_names import spreadsheet_cell
 from segment.scores.image_counts import count_columns, counts_of_rows
 from segment.store.background import in_order
+from segment.store.foreign_text import in_cell
 from segment.store.names import count, shown
 
 _THREADS = 4
@@ -256,5 +256,5 @@ def errors_to_csv(found: LabelErrors) -> str:
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer)
     writer.writerow(LikelyError.__dataclass_fields__)
-    writer.writerows([spreadsheet_cell(value) for value in asdict(one).values()] for one in found.regions)
+    writer.writerows([in_cell(value) for value in asdict(one).values()] for one in found.regions)
     return buffer.getvalue()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 from segment.metrics.boundary import BoundaryScore
@@ -11,25 +10,23 @@ from segment.report.boundary_tables import HEAD, boundary_in_words, boundary_row
 from segment.report.certain_images import confidence_in_words
 from segment.report.console import accuracies, in_brackets, remarks, summary_phrases
 from segment.report.percents import percent, span
-from segment.store.names import shown
-
-_MARKUP = re.compile(r"[\\`*\[\]<>|~&]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")  # an underscore within a word is no markup
+from segment.store.foreign_text import in_markdown
 
 
 def to_markdown(report: RunReport) -> str:
     """Return the facts of the run, its warnings, mIoU by convention, the class table and the first errors."""
-    blocks = [f"# {report.card.name}", ", ".join(summary_phrases(report)) + "."]
+    blocks = [f"# {in_markdown(report.card.name)}", ", ".join(summary_phrases(report)) + "."]
     if report.warnings:
-        blocks.append("\n".join(f"- **warning:** {escaped(line)}" for line in report.warnings))
+        blocks.append("\n".join(f"- **warning:** {in_markdown(line)}" for line in report.warnings))
     if report.is_scored:
         blocks.append(_conventions(report))
     blocks.append(_classes(report))
     if report.boundary:
         blocks.append(boundary_lines(report.boundary, report.card.classes.names))
     if words := confidence_in_words(report.certainty):
-        blocks.append(f"Confidence: {escaped(words)}.")
+        blocks.append(f"Confidence: {in_markdown(words)}.")
     if report.errors:
-        lines = [f"| {escaped(e.id)} | {escaped(e.error)} |" for e in report.errors]
+        lines = [f"| {in_markdown(e.id)} | {in_markdown(e.error)} |" for e in report.errors]
         head = f"First {len(report.errors)} of {report.total.errors:,} errors:\n\n| image | error |\n|---|---|\n"
         blocks.append(head + "\n".join(lines))
     return "\n\n".join(blocks) + "\n"
@@ -46,7 +43,7 @@ def _conventions(report: RunReport) -> str:
         lines.append(f"| {shown} | {score} | {beside if name == own else '-'} |")
     for title, share, figure in accuracies(report):
         lines.append(f"| {title} | {f'{percent(share)} {in_brackets(report, figure)}'.rstrip()} | - |")
-    return "\n".join([*lines, *(line for remark in remarks(report) for line in ("", f"{escaped(remark)}."))])
+    return "\n".join([*lines, *(line for remark in remarks(report) for line in ("", f"{in_markdown(remark)}."))])
 
 
 def _classes(report: RunReport) -> str:
@@ -56,7 +53,7 @@ def _classes(report: RunReport) -> str:
         lines = ["| class | pixels | share % |", "|---|---:|---:|"]
         counts = zip(classes.names, confusion.predicted_pixels.tolist(), strict=True)
         return "\n".join(
-            [*lines, *(f"| {escaped(name)} | {count} | {percent(count / total)} |" for name, count in counts)]
+            [*lines, *(f"| {in_markdown(name)} | {count} | {percent(count / total)} |" for name, count in counts)]
         )
     lines = ["| class | TP | FP | FN | IoU % |", "|---|---:|---:|---:|---:|"]
     for index, name in enumerate(classes.names):
@@ -64,22 +61,17 @@ def _classes(report: RunReport) -> str:
         numbers = (score.tp[index], score.fp[index], score.fn[index])
         bounds = report.scored.class_intervals[index] if report.scored and report.scored.class_intervals else None
         iou = percent(float(score.iou[index])) + (f" ({span(bounds)})" if bounds else "")
-        lines.append(f"| {escaped(shown)} | {' | '.join(str(n) for n in numbers)} | {iou} |")
+        lines.append(f"| {in_markdown(shown)} | {' | '.join(str(n) for n in numbers)} | {iou} |")
     return "\n".join(lines)
 
 
 def boundary_lines(boundary: BoundaryScore, names: Sequence[str]) -> str:
     """Return boundary IoU as a line with its mean and a table of classes."""
     words = boundary_in_words(boundary)
-    heading = f"{words[0].upper()}{escaped(words[1:])}."
+    heading = f"{words[0].upper()}{in_markdown(words[1:])}."
     width = 3 if boundary.class_intervals else 2
-    rows = [[escaped(row[0]), *row[1:width]] for row in boundary_rows(boundary, names)]
+    rows = [[in_markdown(row[0]), *row[1:width]] for row in boundary_rows(boundary, names)]
     if not rows:
         return heading
     table = [HEAD[:width], ("---", "---:", "---:")[:width], *rows]
     return "\n".join([heading, "", *(f"| {' | '.join(row)} |" for row in table)])
-
-
-def escaped(text: str) -> str:
-    """Escape text: it contains no markup, no line break and no other control character."""
-    return _MARKUP.sub(r"\\\g<0>", shown(text))

@@ -8,7 +8,7 @@ from typing import Any
 
 from segment.models.card import ModelCard, Published
 
-_HALF = ("bf16", "f16")  # no score is published in these precisions
+_HALF = {"bf16": "bf16", "f16": "f16", "mixed": "bf16 and f32"}  # no score is published in these precisions
 _NOT_CHECKED = "The number of images is the same; the data set itself is not checked"
 
 
@@ -56,8 +56,8 @@ def compare_with_published(card: ModelCard, run: Mapping[str, Any], scored: int)
         found.append("the card does not give the number of images")
     elif published.images != scored:
         found.append(f"{scored:,} images are scored here")
-    if (precision := run["contract"]["runtime"]["precision"]) in _HALF:
-        found.append(f"computed here in {precision}")
+    if words := _HALF.get(run["contract"]["runtime"]["precision"]):
+        found.append(f"computed here in {words}")
     if published.convention not in (None, metric.convention):
         found.append(f"published by the {published.convention} convention")
     if published.resolution not in (None, metric.resolution):

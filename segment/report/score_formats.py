@@ -10,18 +10,17 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from segment.metrics.bootstrap import LEVEL, Interval
 from segment.report.console import print_boundary
-from segment.report.markdown import boundary_lines, escaped
+from segment.report.fitting import print_line, print_rows
+from segment.report.markdown import boundary_lines
 from segment.report.percents import percent, span
 from segment.report.run_score import RunScore
-from segment.report.written_names import spreadsheet_cell
 from segment.scores.boundaries import boundary_json, boundary_of_class
 from segment.scores.paired import OF_CLASS
 from segment.scores.scored import Scored
+from segment.store.foreign_text import in_cell, in_markdown
 from segment.store.names import count, shown
 
 NAMES = {
@@ -53,22 +52,26 @@ def headline(found: RunScore) -> str:
 
 def print_score(found: RunScore, console: Console) -> None:
     """Print scores as tables that fit 80 columns."""
-    console.print(headline(found), style="bold", markup=False)
+    print_line(console, headline(found), style="bold")
     for note in found.notes:
-        console.print(note, style="dim", markup=False)
-    print_table(console, "", [["", "", _interval_title(found)], *_figure_rows(found)])
+        print_line(console, note, style="dim")
+    console.print()
+    print_rows(console, [["", "", _interval_title(found)], *_figure_rows(found)])
+    console.print()
     head = ["class", "IoU", "95 % of it", "Dice", "prec.", "recall", "label", "pred."]
     rows = [[name, *values] for name, values in _class_rows(found)]
-    print_table(console, "classes, in %", [head, *rows])
+    print_rows(console, [head, *rows], title="classes, in %")
     if found.overall.boundary:
+        console.print()
         print_boundary(found.overall.boundary, found.protocol.grouping.names, console)
     if found.slices:
-        print_table(console, "slices", [_SLICE_HEAD, *_slice_rows(found)])
+        console.print()
+        print_rows(console, [_SLICE_HEAD, *_slice_rows(found)], title="slices")
 
 
 def to_markdown(found: RunScore) -> str:
     """Return scores as tables of Markdown."""
-    blocks = [f"# {headline(found)}", "\n".join(f"- {escaped(note)}" for note in found.notes)]
+    blocks = [f"# {in_markdown(headline(found))}", "\n".join(f"- {in_markdown(note)}" for note in found.notes)]
     blocks.append(markdown_table([["score", "value", _interval_title(found)], *_figure_rows(found)]))
     head = ["class", "IoU %", "95 % interval", "Dice %", "precision %", "recall %", "label %", "prediction %"]
     blocks.append(markdown_table([head, *([name, *values] for name, values in _class_rows(found))]))
@@ -110,7 +113,7 @@ def to_csv(found: RunScore) -> str:
     rows = [{"slice": value, **row} for value, scored in everything for row in _class_records(found, scored)]
     names = [name for name in rows[0] if found.slices or name != "slice"]
     writer.writerow(names)
-    writer.writerows([spreadsheet_cell(row[name]) for name in names] for row in rows)
+    writer.writerows([in_cell(row[name]) for name in names] for row in rows)
     return buffer.getvalue()
 
 
@@ -200,20 +203,9 @@ def _boundary_cells(one: Scored) -> list[str]:
     return [percent(one.boundary.mean), span(one.boundary.interval)] if one.boundary else ["", ""]
 
 
-def print_table(console: Console, title: str, rows: list[list[str]]) -> None:
-    """Print rows, the first of which is the head, without columns that are empty."""
-    kept = [i for i in range(len(rows[0])) if i == 0 or any(row[i] for row in rows[1:])]
-    table = Table(title=title or None, title_justify="left", box=None, pad_edge=False)
-    for i in kept:
-        table.add_column(rows[0][i], justify="right" if i else "left", no_wrap=bool(i), overflow="fold")
-    for row in rows[1:]:
-        table.add_row(*(Text(row[i]) for i in kept))
-    console.print(table)
-
-
 def markdown_table(rows: list[list[str]]) -> str:
     """Return rows, the first of which is the head, as a table of Markdown, without columns that are empty."""
     kept = [i for i in range(len(rows[0])) if i == 0 or any(row[i] for row in rows[1:])]
-    lines = [[escaped(row[i]) for i in kept] for row in rows]
+    lines = [[in_markdown(row[i]) for i in kept] for row in rows]
     lines.insert(1, ["---:" if i else "---" for i in range(len(kept))])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -6,7 +6,7 @@ import csv
 import io
 
 from segment.report.aggregate import RunReport, classes_table
-from segment.report.written_names import spreadsheet_cell
+from segment.store.foreign_text import in_cell
 
 _COLUMNS = {"class_name": "class"}
 
@@ -23,5 +23,5 @@ def to_csv(report: RunReport) -> str:
     writer = csv.writer(buffer)
     writer.writerow([_COLUMNS.get(name, name) for name in names])
     for row in table.select(names).to_pylist():
-        writer.writerow([spreadsheet_cell(value) for value in row.values()])
+        writer.writerow([in_cell(value) for value in row.values()])
     return buffer.getvalue()

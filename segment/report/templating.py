@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from segment.report import charts, wording
 from segment.report.percents import span
+from segment.store.foreign_text import in_html
 
 
 def render_template(
@@ -46,11 +47,17 @@ def render_template(
 
 
 def _compact_json(value: Any) -> Markup:
-    """Return JSON without spaces for an attribute in single quotes."""
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    """Return JSON without spaces for an attribute in single quotes, of texts that a script may show."""
+    text = json.dumps(_shown(value), ensure_ascii=False, separators=(",", ":"))
     for character in "&<>'":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return Markup(text)
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _shown(item) for key, item in value.items()}
+    return [_shown(item) for item in value] if isinstance(value, list | tuple) else in_html(value)
 
 
 def _file(name: str) -> str:
@@ -60,8 +67,9 @@ def _file(name: str) -> str:
 @functools.cache
 def _environment() -> Environment:
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, loader=FunctionLoader(_file)
-    )
+        autoescape=True, finalize=in_html, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        loader=FunctionLoader(_file),
+    )  # fmt: skip
     environment.filters |= {name: getattr(wording, name) for name in wording.FILTERS}
     environment.filters |= {"span": span, "ticks": charts.ticks, "compact_json": _compact_json}
     return environment

@@ -6,7 +6,7 @@ import datetime
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from segment.models.sessions import Runtime
+from segment.models.sessions import MIXED, Runtime, fastest
 from segment.pipeline.stages import Task
 from segment.report.aggregate import RunReport
 from segment.report.cards import views_in_words
@@ -90,11 +90,21 @@ def clean(text: str) -> str:
 
 
 def agreement_in_words(run: Mapping[str, Any]) -> str:
-    """Return how the runtime of a run agreed with f32 on its first images; `""` if they were not compared."""
+    """Return how the runtime of a run agreed with f32 on its first images; `""` if there is nothing to say.
+
+    In a run of mixed precision that is said, too.
+    """
+    is_mixed = run["contract"]["runtime"]["precision"] == MIXED
+    mixed = "bf16 or f32, by node: each masks file says which" if is_mixed else ""
+    return "; ".join(filter(None, [_agreement(run), mixed]))
+
+
+def _agreement(run: Mapping[str, Any]) -> str:
     proof = run.get("proof")
     if not proof:
         return ""
-    own, other = _runtime(proof.get("refused") or run["contract"]["runtime"]), _runtime(proof["reference"])
+    own = fastest(_runtime(proof.get("refused") or run["contract"]["runtime"]))
+    other = _runtime(proof["reference"])
     images = f"the first {proof['images']} images" if proof["images"] > 1 else "the first image"
     gives = "gave" if "refused" in proof else "gives"
     words = f"{own.beside(other)} {gives} {percent(proof['agreement'])} % of pixels as {other.beside(own)} on {images}"
@@ -135,6 +145,7 @@ def fact_rows(report: RunReport, task: Task) -> list[tuple[str, str]]:
         ("Score", card.metric.note),
         ("Published score", published_in_words(card)),
         ("Fingerprint", run["fingerprint"]),
+        ("Signed", f"by the key {report.signed_by}, not verified here" if report.signed_by else "not signed"),
         ("Made by", f"segment {run['versions']['segment']}, Python {run['versions']['python']}"),
     ]
     return [(name, value) for name, value in rows if value]

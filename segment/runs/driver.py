@@ -6,22 +6,26 @@ import dataclasses
 import logging
 from contextlib import ExitStack, closing
 from functools import partial
-from pathlib import Path
 
 from segment.errors import SegmentError, TooManyErrors, UsageError
 from segment.inputs.discover import Discovery, Known, sign_again
 from segment.inputs.findings import images_in_words
+from segment.inputs.own_scope import scope_of
 from segment.job import Job, make_job
 from segment.models.card import ModelCard, load_card
 from segment.models.sessions import Runtime
 from segment.models.weights import Weights, load_weights
 from segment.output import repair
-from segment.output.audit import Audit, audit_listing
+from segment.output.audit import Audit, audit_listing, audit_parts
 from segment.output.error_rate import too_many_errors
 from segment.output.identity import begin, fingerprint_of, is_resumable
 from segment.output.ledger import Ledger
 from segment.output.plan import Plan
+from segment.output.plan_scope import outside_of_run
+from segment.output.signing import Signer
+from segment.output.success import restore_record, resume_digests, write_success
 from segment.pipeline.stages import Task
+from segment.process.temporaries import remove_abandoned
 from segment.progress import Progress, ticking, watched_progress
 from segment.report.aggregate import RunReport, load_report, write_report
 from segment.report.dataset_card import write_dataset_card
@@ -29,7 +33,7 @@ from segment.report.run_score import with_intervals
 from segment.runs.error_limits import label_advice
 from segment.runs.growth import planned_so_far
 from segment.runs.lazy_engine import LazyEngine
-from segment.runs.preflight import probe_output
+from segment.runs.preflight import check_output, probe_output
 from segment.runs.proof import prove
 from segment.runs.resolve import (
     check_options,
@@ -60,6 +64,7 @@ def run(
     retry_errors: bool = False,
     update: bool = False,
     verify: bool = False,
+    sign: str | None = None,
 ) -> RunReport:
     """Run a job: segment all images that are not committed yet.
 
@@ -69,7 +74,10 @@ def run(
             of notes and warnings elsewhere; `segment.Progress()` shows nothing.
         retry_errors: repeat the parts of an existing run that hold error rows.
         update: add new input (images, tars, Parquet files) to an existing run, and repeat replaced input.
-        verify: read the footer of every masks file of an existing run, and repeat damaged parts.
+        verify: read every masks file of an existing run, compare it with the manifest, check rows and masks, and
+            repeat damaged parts.
+        sign: file of a secret key of minisign, which signs `_SUCCESS`; needs the extra `sign`. A key with a password
+            takes it from the environment variable SEGMENT_SIGN_PASSWORD.
 
     Returns:
         The report, also written to `OUTPUT/report/`.
@@ -79,14 +87,18 @@ def run(
         StoreError, InputChanged: the run was interrupted; the same job resumes it.
         TooManyErrors: more images failed than `max_error_rate` allows; all others are committed.
     """
+    remove_abandoned()
     with ExitStack() as stack:
         if progress is None:
             progress = stack.enter_context(closing(watched_progress()))
         stack.enter_context(ticking(progress.tick))
-        return _run(job, progress, retry_errors=retry_errors, update=update, verify=verify)
+        signer = Signer(sign) if sign else None  # before a run of days
+        return _run(job, progress, signer, retry_errors=retry_errors, update=update, verify=verify)
 
 
-def _run(job: Job, progress: Progress, *, retry_errors: bool, update: bool, verify: bool) -> RunReport:
+def _run(
+    job: Job, progress: Progress, signer: Signer | None, *, retry_errors: bool, update: bool, verify: bool
+) -> RunReport:
     progress.phase("reading the output")
     retry_log_filter.reset()
     if update and (job.limit or job.sample):
@@ -95,8 +107,9 @@ def _run(job: Job, progress: Progress, *, retry_errors: bool, update: bool, veri
             "labels have changed, delete the output. For another choice, or for all images, use another output"
         )
     store = Store(job.storage_options, seconds=job.stall_timeout)
+    store.limit_inputs(scope_of(job.input, job.input_options))
     ledger = Ledger(store, to_url(job.output))
-    _check_output(job, store)
+    check_output(job, store)
     card = load_card(job.model, store)
     check_options(job, card)
     planned = ledger.is_planned()
@@ -121,11 +134,15 @@ def _run(job: Job, progress: Progress, *, retry_errors: bool, update: bool, veri
         batch = existing[2] if existing else choose_batch(job, card, weights, runtime, plan, engine.get, progress)
         identity = run_identity(job, card, weights, runtime, batch)
         task = task_of(job, card, runtime, batch, store, fingerprint_of(identity))
-        begin(ledger, run_record(job, card, weights, identity, task.fingerprint, plan, proof))
+        record = run_record(job, card, weights, identity, task.fingerprint, plan, proof)
+        begin(ledger, record)
         if existing:
             remove_unfinished(ledger.output)
+            for line in resume_digests(ledger, verify=verify):
+                progress.note(f"warning: {line}")
             if verify:
-                damaged = repair.reopen_damaged(ledger, plan, task.fingerprint)
+                restore_record(ledger, record)
+                damaged = repair.reopen_damaged(ledger)
                 progress.note(f"verified: {count(damaged, 'damaged or lost part')} done again")
             plan = _repair(job, card, ledger, plan, progress, retry_errors=retry_errors, update=update)
         else:
@@ -138,12 +155,12 @@ def _run(job: Job, progress: Progress, *, retry_errors: bool, update: bool, veri
             plan = rounds.plan
             ledger.record_input(plan, task.fingerprint)
         progress.phase("checking the committed parts")
-        audit = _finish_shards(plan, ledger, card, task.fingerprint)
+        audit = _finish_shards(plan, ledger, card, task.fingerprint, progress)
         if audit.problems and (lost := ledger.reopen_lost(plan)):
             progress.note(f"{count(lost, 'committed part')} of finished shards has been lost: done again")
             has_worked = rounds.run(engine.get)
-            audit = _finish_shards(plan, ledger, card, task.fingerprint)
-    report = _finish_run(job, plan, ledger, task.fingerprint, audit)
+            audit = _finish_shards(plan, ledger, card, task.fingerprint, progress)
+    report = _finish_run(job, plan, ledger, task.fingerprint, audit, signer, progress)
     for warning in report.label_warnings:  # other warnings were reported when the run was planned
         progress.note(f"warning: {warning}")
     has_page = not has_worked and store.exists(ledger.url("report", "index.html"))  # drawing it reads masks and images
@@ -167,23 +184,6 @@ def _show(ledger: Ledger, report: RunReport, task: Task, plan: Plan, progress: P
     return report
 
 
-def _check_output(job: Job, store: Store) -> None:
-    """Refuse an output that holds the input, is on a web server, or is a file."""
-    source, output = to_url(job.input), to_url(job.output)
-    if f"{source}/".startswith(f"{output}/"):
-        raise UsageError(f"the output {shown(output)} is, or holds, the input {shown(source)}: choose another output")
-    if output.startswith(("http://", "https://")):
-        raise UsageError(
-            f"the output {shown(output)} is on a web server, where nothing can be written. Give a folder, or a prefix "
-            "of a store such as s3://, gs:// or az://"
-        )
-    if store.exists(output):
-        raise UsageError(f"the output {shown(output)} is a file: give a folder or prefix")
-    folders = Path(output.removeprefix("file://")).parents if output.startswith("file://") else ()
-    if file := next((folder for folder in folders if folder.exists() and not folder.is_dir()), None):
-        raise UsageError(f"the output {shown(output)}: {shown(str(file))} is a file, not a folder")
-
-
 def _existing_run(job: Job, card: ModelCard, weights: Weights, ledger: Ledger) -> tuple[Plan, Runtime, int] | None:
     """Return plan, runtime and batch size of the run in the output that this job resumes, if there is one."""
     run = ledger.read_run()
@@ -192,8 +192,14 @@ def _existing_run(job: Job, card: ModelCard, weights: Weights, ledger: Ledger) -
         return None
     runtime = frozen_runtime(job, run)
     batch = frozen_batch(job, run["contract"], runtime)
-    resumable = is_resumable(ledger, run, run_identity(job, card, weights, runtime, batch))
-    return (plan, runtime, batch) if resumable else None
+    if not is_resumable(ledger, run, run_identity(job, card, weights, runtime, batch)):
+        return None
+    if outside := outside_of_run(plan, ledger):
+        raise UsageError(
+            f"{outside}. It has been changed since the run was planned, or an earlier version of segment has planned "
+            "it: choose another output, and check the input before you allow more"
+        )
+    return plan, runtime, batch
 
 
 def _sign_again(job: Job, plan: Plan, store: Store) -> None:
@@ -248,15 +254,17 @@ def task_and_plan(ledger: Ledger) -> tuple[Task, Plan]:
         UsageError: there is no run at this output, or it has no plan yet.
     """
     run, plan = ledger.read_run_and_plan()
-    card, runtime = ModelCard.model_validate(run["card"]), Runtime(**run["contract"]["runtime"])
+    card, runtime = ledger.card_of(run), Runtime(**run["contract"]["runtime"])
     job = make_job(run["job"], "run.json")
     batch = frozen_batch(job, run["contract"], runtime)
+    if outside := outside_of_run(plan, ledger):
+        log.warning("%s: these images are not shown", outside)
     _sign_again(job, plan, ledger.store)
     return task_of(job, card, runtime, batch, ledger.store, run["fingerprint"]), plan
 
 
-def _finish_shards(plan: Plan, ledger: Ledger, card: ModelCard, fingerprint: str) -> Audit:
-    """Write missing statistics of shards, then audit the run.
+def _finish_shards(plan: Plan, ledger: Ledger, card: ModelCard, fingerprint: str, progress: Progress) -> Audit:
+    """Write missing statistics of shards, then audit the run, and read what other attempts committed, for its digests.
 
     Raises:
         SegmentError: another run has replaced this one.
@@ -266,11 +274,24 @@ def _finish_shards(plan: Plan, ledger: Ledger, card: ModelCard, fingerprint: str
     for shard, parts in plan.parts_by_shard().items():
         if shard not in finished:
             ledger.finish_shard(shard, parts, card, fingerprint)
-    return audit_listing(ledger, plan, card)
+    audit = audit_listing(ledger, plan, card)
+    unknown = plan.without(ledger.known_parts(plan))
+    if audit.problems or not len(unknown):
+        return audit
+    progress.note(f"reading {count(len(unknown), 'part')} of other attempts once, for manifest.parquet")
+    return dataclasses.replace(audit, wrong=audit_parts(ledger, card, unknown))
 
 
-def _finish_run(job: Job, plan: Plan, ledger: Ledger, fingerprint: str, audit: Audit) -> RunReport:
-    """Write the report, then `_SUCCESS`.
+def _finish_run(
+    job: Job,
+    plan: Plan,
+    ledger: Ledger,
+    fingerprint: str,
+    audit: Audit,
+    signer: Signer | None,
+    progress: Progress,
+) -> RunReport:
+    """Write the report, then the manifest, then `_SUCCESS`.
 
     Raises:
         SegmentError: the audit found problems.
@@ -292,7 +313,6 @@ def _finish_run(job: Job, plan: Plan, ledger: Ledger, fingerprint: str, audit: A
             f"{failure}{first}. All others are done: `segment report {place}` lists failed and left-out images."
             + ("" if report.is_scored else label_advice((e.error for e in report.errors), report.output))
         )
-    if ledger.read_plan() != plan:
-        raise SegmentError(f"another driver has updated the plan of {place} (--update): run the same command again")
-    ledger.succeed(audit.totals, fingerprint)
-    return report
+    for line in write_success(ledger, plan, audit.totals, fingerprint, signer):
+        progress.note(line)
+    return dataclasses.replace(report, signed_by=ledger.signed_by())

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import itertools
 import time
 import uuid
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 
 from segment.engines import Engine
 from segment.errors import SegmentError
 from segment.inputs.findings import images_in_words
+from segment.inputs.parts import Part
 from segment.job import Job
 from segment.models.card import load_card
 from segment.models.sessions import Runtime
@@ -19,18 +22,19 @@ from segment.models.weights import Weights, load_weights
 from segment.output.attempts import timings_table
 from segment.output.plan import Plan
 from segment.output.results import PartResult
-from segment.output.speed import Speed
+from segment.output.speed import Price, Speed
 from segment.pipeline.stages import Task
 from segment.progress import Progress
 from segment.runs.forecast import Forecast, forecast
 from segment.runs.proof import prove
 from segment.runs.resolve import check_options, choose_batch, choose_runtime, discover_for, make_engine, task_of
 from segment.store.client import Store
-from segment.store.names import count, rate
+from segment.store.names import count, rate, size
 
+_PROBE = 16  # images of the probe, by default
 _PROBE_PART = 4  # images of a part of the probe, at most
 _PROBE_TILES = 64  # of an image that is segmented in tiles, at most
-_PARTS_PER_WORKER = 64
+_PARTS_PER_WORKER = 2  # the first part of a worker is not measured
 
 
 @dataclass(frozen=True)
@@ -64,13 +68,13 @@ class Estimate:
         return self.start + self.forecast.images / self.rate
 
 
-def estimate(job: Job, progress: Progress, seconds: float = 10.0) -> Estimate:
-    """Plan a job and segment some of its images; the masks are discarded.
+def estimate(job: Job, progress: Progress, images: int = _PROBE) -> Estimate:
+    """Plan a job and segment a few of its images; the masks are discarded.
 
     Args:
         job: the job; its output is neither read nor written.
         progress: the display.
-        seconds: duration of the measurement, after the first result.
+        images: how many to segment, spread over the input; more where workers would get less than two each.
 
     Raises:
         UsageError: the job is impossible.
@@ -91,7 +95,9 @@ def estimate(job: Job, progress: Progress, seconds: float = 10.0) -> Estimate:
         task = task_of(job, card, runtime, batch, store, "probe")
         workers = engine.workers(runtime.device)
         expected = forecast(task, weights, plan, engine, workers)
-        began, results = time.time(), _probe(task, weights, plan, engine, workers, seconds)
+        began, sample = time.time(), _sample(plan, workers, images)
+        progress.phase(f"segmenting {count(sample.images, 'image')} of the probe")
+        results = _probe(task, weights, sample, engine)
     facts = {
         "began": datetime.datetime.fromtimestamp(began, datetime.UTC).isoformat(),
         "engine": engine.name,
@@ -103,35 +109,37 @@ def estimate(job: Job, progress: Progress, seconds: float = 10.0) -> Estimate:
     if speed is None:
         reason = next((result.failure for result in results if result.failure), "the workers died")
         raise SegmentError(f"no image of the probe could be segmented: {reason}")
-    images = "about " * bool(plan.unindexed) + images_in_words(plan.expected_images, plan.left_out)
+    planned = "about " * bool(plan.unindexed) + images_in_words(plan.expected_images, plan.left_out)
     tiles, left = sum(result.tiles for result in results), sum(result.tiles_left for result in results)
-    return Estimate(images, engine.name, runtime, expected, speed.start, _steady(results, workers), speed, tiles, left)
+    return Estimate(planned, engine.name, runtime, expected, speed.start, _steady(results, workers), speed, tiles, left)
 
 
-def _probe(task: Task, weights: Weights, plan: Plan, engine: Engine, workers: int, seconds: float) -> list[PartResult]:
-    """Run small parts, spread over the plan, for some seconds. The workers write them to their own memory."""
+def _probe(task: Task, weights: Weights, sample: Plan, engine: Engine) -> list[PartResult]:
+    """Run the parts of a sample. The workers write them to their own memory."""
     output = f"memory://segment-probe-{uuid.uuid4().hex}"
     discarding = dataclasses.replace(task, output=output, most_tiles=_PROBE_TILES)
-    results: list[PartResult] = []
-    until: float | None = None
-    with closing(engine.run(discarding, weights, _sample(plan, workers), isolation="none")) as running:
-        for result in running:
-            results.append(result)
-            until = until or time.monotonic() + seconds
-            if time.monotonic() > until and len(results) > workers:
-                break
-    return results
+    with closing(engine.run(discarding, weights, sample, isolation="none")) as running:
+        return list(running)
 
 
-def _sample(plan: Plan, workers: int) -> Plan:
-    """Return a plan of small parts, evenly spread over the plan."""
-    number = min(len(plan), _PARTS_PER_WORKER * workers)
-    rows = plan.table.take([i * len(plan) // number for i in range(number)])
-    parts = []
-    for part in Plan(rows).parts():
-        stop = min(part.stop, part.start + _PROBE_PART)
-        parts.append(dataclasses.replace(part, stop=stop, members=part.members[: stop - part.start]))
-    return Plan.of(parts)
+def _sample(plan: Plan, workers: int, images: int) -> Plan:
+    """Return a plan of small parts, evenly spread over the plan: the same ones for the same numbers."""
+    least = _PARTS_PER_WORKER * workers
+    each = max(1, min(_PROBE_PART, images // least))
+    wanted = max(least, -(-images // each))
+    rows = plan.table.take([i * len(plan) // min(len(plan), wanted) for i in range(min(len(plan), wanted))])
+    cuts = [list(_cut(part, each)) for part in Plan(rows).parts()]
+    by_turns = (part for turn in itertools.zip_longest(*cuts) for part in turn if part is not None)
+    return Plan.of(list(itertools.islice(by_turns, wanted)))
+
+
+def _cut(part: Part, each: int) -> Iterator[Part]:
+    """Yield the parts of `each` images of which a part consists."""
+    name = part.id.rsplit("-", 2)[0]
+    for start in range(part.start, part.stop, each):
+        stop = min(part.stop, start + each)
+        members = part.members[start - part.start : stop - part.start]
+        yield dataclasses.replace(part, id=f"{name}-{start}-{stop}", start=start, stop=stop, members=members)
 
 
 def _steady(results: list[PartResult], workers: int) -> float:
@@ -154,18 +162,26 @@ def _probed(found: Estimate) -> str:
     return f"{found.tiles:,} of {found.tiles + found.tiles_left:,} tiles of {images}, taken for all"
 
 
-def estimate_lines(found: Estimate, price_per_hour: float | None) -> list[str]:
-    """Return the lines of an estimate, with the cost if the price is known."""
-    size, runtime = found.forecast, found.runtime
+def _assumed(found: Estimate) -> str:
+    known = found.speed.read_bytes / max(1, found.speed.images)
+    each = f" ({size(known)} each on average)" if known else ""
+    return f"the other images are like these{each}, all workers work to the end, and nothing is repeated"
+
+
+def estimate_lines(found: Estimate, price: Price | None) -> list[str]:
+    """Return the lines of an estimate, with what it assumes, and the cost if the price is known."""
+    work, runtime = found.forecast, found.runtime
     duration = datetime.timedelta(seconds=round(found.seconds))
     lines = [
-        f"{found.images} in {count(size.shards, 'shard')}, {count(size.parts, 'part')}",
-        f"{found.engine}: {size.workers} x {runtime.name} {runtime.version}, {runtime.device}, {runtime.precision}",
-        size.words(),
-        f"probe: {_probed(found)} in {found.speed.seconds:.1f} s, nothing written",
+        f"{found.images} in {count(work.shards, 'shard')}, {count(work.parts, 'part')}",
+        f"{found.engine}: {work.workers} x {runtime.name} {runtime.version}, {runtime.device}, {runtime.precision}",
+        work.words(),
+        f"probe: {_probed(found)} in {found.speed.seconds:.1f} s, spread over the input; nothing written",
         f"expected: {rate(found.rate)} images/s, {duration} in total, including {found.start:.0f} s of start",
+        f"assumed: {_assumed(found)}",
     ]
-    if price_per_hour is not None:
-        cost = price_per_hour * found.seconds / 3600
-        lines.append(f"cost: {cost:.4g} in total, {1000 * cost / max(1, size.images):.4f} per 1,000 images")
+    if price is not None:
+        cost = price.per_hour * found.seconds / 3600
+        each = price.amount(1000 * cost / max(1, work.images), 4)
+        lines.append(f"cost: {price.amount(cost, 2 if cost >= 1 else 4)} in total, {each} per 1,000 images, at {price}")
     return lines

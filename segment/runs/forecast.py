@@ -49,7 +49,7 @@ class Forecast:
         if self.input_bytes:
             facts.append(f"{size(self.input_bytes)} to read")
         if self.memory:
-            facts.append(f"peak memory ~{size(self.memory)}" + (" each" if self.processes > 1 else ""))
+            facts.append(f"peak ~{size(self.memory)}" + (" each" if self.processes > 1 else ""))
         return ", ".join(facts)
 
 

@@ -1,4 +1,4 @@
-"""A test of the output before a run starts: create, read, list and delete one small object."""
+"""Tests of an output before a run starts: what it is, and one small object is created, read, listed and deleted."""
 
 from __future__ import annotations
 
@@ -6,14 +6,32 @@ import secrets
 from contextlib import nullcontext, suppress
 from pathlib import Path
 
-from segment.errors import StoreError
+from segment.errors import StoreError, UsageError
+from segment.job import Job
 from segment.pipeline.resources import folders_undone
 from segment.store.client import Store
 from segment.store.names import shown
-from segment.store.urls import join_url
+from segment.store.urls import join_url, to_url
 
 _SIZE = 4096  # bytes of the object
 _RANGE = (1000, 3000)  # bytes that are read back; some stores compute other checksums for ranges
+
+
+def check_output(job: Job, store: Store) -> None:
+    """Refuse an output that holds the input, is on a web server, or is a file."""
+    source, output = to_url(job.input), to_url(job.output)
+    if f"{source}/".startswith(f"{output}/"):
+        raise UsageError(f"the output {shown(output)} is, or holds, the input {shown(source)}: choose another output")
+    if output.startswith(("http://", "https://")):
+        raise UsageError(
+            f"the output {shown(output)} is on a web server, where nothing can be written. Give a folder, or a prefix "
+            "of a store such as s3://, gs:// or az://"
+        )
+    if store.exists(output):
+        raise UsageError(f"the output {shown(output)} is a file: give a folder or prefix")
+    folders = Path(output.removeprefix("file://")).parents if output.startswith("file://") else ()
+    if file := next((folder for folder in folders if folder.exists() and not folder.is_dir()), None):
+        raise UsageError(f"the output {shown(output)}: {shown(str(file))} is a file, not a folder")
 
 
 def probe_output(store: Store, output: str, *, deletes: bool) -> list[str]:

@@ -11,7 +11,7 @@ from segment.errors import ModelError
 from segment.inputs.discover import Part
 from segment.job import Job
 from segment.models.card import ModelCard
-from segment.models.sessions import LAST_RUN, Runtime, resolve_runtime
+from segment.models.sessions import BF16, LAST_RUN, Runtime, fastest, resolve_runtime
 from segment.models.weights import Weights
 from segment.output.plan import Plan
 from segment.pipeline.agreement import Tried, try_runtimes
@@ -43,7 +43,7 @@ def prove(
 
     Where less than `min_agreement` of the pixels are the same (0: nothing is tried), `precision = "auto"` falls back to
     f32. On CPUs and in long runs, `runtime = "auto"` takes another runtime if it agrees and is faster. A choice of the
-    user is not replaced.
+    user is not replaced. In a run of mixed precision the fastest one is tried, on a node that has it.
 
     Returns:
         The runtime of the run; and what was found, None if there was nothing to compare.
@@ -58,7 +58,8 @@ def prove(
         )
     if not job.min_agreement:
         return chosen, None
-    nodes = engine.nodes()
+    machines = engine.nodes()
+    nodes, mixed, chosen = [machine.can for machine in machines], chosen, fastest(chosen)
     runtime = "auto" if chosen.device != "cpu" else job.runtime
     reference = resolve_runtime(weights.format, runtime, "cpu", "f32", nodes=nodes)
     rivals = _rivals(job, weights, [chosen, reference], nodes)
@@ -66,7 +67,7 @@ def prove(
         if chosen != reference:
             name, its = _names(chosen, reference)
             progress.note(f"{name} is not compared with {its}, as images are segmented in tiles")
-        return chosen, None
+        return mixed, None
     if chosen == reference and not rivals:
         return chosen, None
     task = task_of(job, card, chosen, 1, store, "proof")
@@ -77,9 +78,14 @@ def prove(
         return chosen, None
     progress.phase("trying the model on the first images")
     images = _first_part(plan)
-    tried, other = engine.call(chosen.device, try_runtimes, task, weights, images, runtimes, rivals, worth)
+    trial = (task, weights, images, runtimes, rivals, worth)
+    if mixed != chosen:
+        able = next((machine for machine in machines if BF16 in machine.can), machines[0])
+        tried, other = engine.call_on(able, try_runtimes, *trial)
+    else:
+        tried, other = engine.call(chosen.device, try_runtimes, *trial)
     best = _choose(job, tried, other, progress)
-    return best, _record(job, tried, best, other)
+    return mixed if best == chosen else best, _record(job, tried, best, other)
 
 
 def _rivals(job: Job, weights: Weights, others: Sequence[Runtime], nodes: Sequence[frozenset[str]]) -> list[Runtime]:

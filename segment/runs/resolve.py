@@ -26,6 +26,7 @@ from segment.output.tables import FORMAT_VERSION
 from segment.pipeline.stages import Task
 from segment.pipeline.tiling import session_extras
 from segment.progress import Progress
+from segment.runs.fleet import remarks_on_nodes
 from segment.store.client import Store
 from segment.store.urls import to_url, unsigned, without_query
 
@@ -101,14 +102,24 @@ def make_engine(job: Job, images: int) -> Engine:
 
 
 def choose_runtime(job: Job, card: ModelCard, weights: Weights, engine: Engine, progress: Progress) -> Runtime:
-    """Resolve `auto` in runtime, device and precision, from the capabilities of all nodes; see `runtime_for`."""
-    asked = (job.runtime, job.device, job.precision)
-    return runtime_for(card, weights, *asked, nodes=engine.nodes(), note=progress.note)
+    """Resolve `auto` in runtime, device and precision, by what all nodes can do; see `runtime_for`.
+
+    Nodes that keep the run from a faster choice are told.
+    """
+    asked, nodes = (job.runtime, job.device, job.precision), engine.nodes()
+    able, mixed = [node.can for node in nodes], job.allow_mixed_precision
+    chosen = runtime_for(card, weights, *asked, nodes=able, mixed=mixed, note=progress.note)
+    for line in remarks_on_nodes(nodes, job, weights, chosen):
+        progress.note(line)
+    return chosen
 
 
 def frozen_runtime(job: Job, started: Mapping[str, Any]) -> Runtime:
     """Return the runtime of an existing run; options that the job sets replace it, and are refused if they differ."""
-    frozen = Runtime(**started["contract"]["runtime"])
+    try:
+        frozen = Runtime(**started["contract"]["runtime"])
+    except (LookupError, TypeError):
+        raise UsageError("run.json is damaged, as it says no runtime: restore it, or choose another output") from None
     name = frozen.name if job.runtime == "auto" else job.runtime
     return Runtime(
         name,
@@ -191,6 +202,9 @@ def _normal_options(job: Job) -> dict[str, Any]:
     options = job.input_options.model_dump(mode="json")
     if not job.keep:  # so that the identity of such runs stays as it was
         del options["keep"]
+    allowed = sorted({to_url(prefix) for prefix in options.pop("allow_input")})
+    if allowed:  # as above
+        options["allow_input"] = allowed
     return {**options, "labels": unsigned(to_url(job.labels)) if job.labels else None}
 
 

@@ -75,7 +75,7 @@ class Rounds:
             state = "complete" if self.ledger.is_complete() else "committed"
             self.progress.note(f"{state} already: {count(self.plan.images, 'image')}, nothing to do")
             return False
-        self.ledger.remove_success()  # of a complete run whose masks were deleted
+        self.ledger.begin_work(pending)  # also of a complete run whose masks were deleted
         running = engine()
         first = pending if len(pending) else self.plan  # as large as what is indexed next, or larger
         tally = self._tally(pending, first, running)
@@ -205,6 +205,8 @@ class Rounds:
         with closing(results), self._showing_stop():
             for result in results:
                 record.add(result, number)
+                if result.objects:
+                    self.ledger.digests.made(*result.objects)
                 tally.add(result)
                 self.progress.update(tally)
                 self._report_rate_once(tally)

@@ -8,12 +8,13 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from segment.errors import StoreError, input_changed
+from segment.errors import NotAFile, StoreError, input_changed
+from segment.store.access import Access
 from segment.store.bounds import MOST_BYTES, READ_SECONDS, Bounds
 from segment.store.filesystems import (
     CorruptUpload,
@@ -26,61 +27,28 @@ from segment.store.filesystems import (
     put_file,
 )
 from segment.store.listing import list_entries
-from segment.store.local_files import read_local, write_local
+from segment.store.local_files import entry_of_local, open_local, read_local, write_local
 from segment.store.names import shown
 from segment.store.ranges import RangeReader
 from segment.store.request_errors import error_message, is_absent, is_taken, is_unsupported
-from segment.store.retries import Requests
-from segment.store.signatures import SignedUrls
-from segment.store.urls import is_http, redact_url, unsigned
 
 __all__ = ["Entry", "Store"]
 
 log = logging.getLogger("segment.store.client")
 
 
-class Store:
+class Store(Access):
     """Reads, writes and lists objects by URL. Thread-safe and picklable.
 
     Args:
         options: fsspec storage options for every URL that is not local (credentials, `anon`, `endpoint_url`).
         signed: signed URLs, which requests use in place of the unsigned ones; see `add_signed_urls`.
         seconds: what one read may take in all, from `--stall-timeout`; None for the default.
+        scope: what the input of a run may name; see `limit_inputs`.
 
     Raises (every method):
         StoreError: permanent failure, or transient failures that outlasted the retries.
     """
-
-    def __init__(
-        self,
-        options: Mapping[str, Any] | None = None,
-        signed: SignedUrls | None = None,
-        seconds: float | None = None,
-    ) -> None:
-        self._options = dict(options or {})
-        self._requests = Requests()
-        self._signed = signed or SignedUrls()
-        self._seconds = seconds
-
-    def __reduce__(self) -> tuple[type[Store], tuple[dict[str, Any], SignedUrls, float | None]]:
-        return Store, (self._options, self._signed, self._seconds)  # a copy starts its own counters
-
-    def add_signed_urls(self, urls: Iterable[str]) -> None:
-        """Read objects by these signed http(s) URLs from now on. Signatures are kept in memory only.
-
-        All other methods take and return unsigned URLs (`segment.store.urls.unsigned`).
-        """
-        new = [url for url in urls if is_http(url) and self._signed.get(unsigned(url)) != url]
-        if new:
-            self._signed = SignedUrls([*self._signed, *new])
-
-    def lacks_signature(self, url: str) -> bool:
-        """Whether there are signed URLs, and the URL of this object is not among those that were added."""
-        return len(self._signed) > 0 and self._signed.get(url) is None
-
-    def _open(self, url: str) -> tuple[Any, str]:
-        """Return the file system of an object to read, and its path there."""
-        return open_filesystem(self._signed.get(url) or url, self._options)
 
     @property
     def calls(self) -> int:
@@ -113,6 +81,7 @@ class Store:
         Raises:
             TooManyBytes, TooSlow: the object has more bytes, or came too slowly.
             FileNotFoundError: there is no such object, and no etag was given.
+            NotAFile: it is a local device, pipe or socket, and no etag was given.
             InputChanged: the object has another etag, or is gone.
         """
         if start is not None and start == stop:  # HTTP has no empty range
@@ -134,10 +103,15 @@ class Store:
             if etag:
                 raise input_changed(shown(url), "has vanished") from None
             raise
+        except NotAFile:
+            if etag:
+                raise input_changed(shown(url), "has changed") from None
+            raise
 
     def _get(self, url: str, start: int | None, stop: int | None, most: int) -> tuple[bytes, str | None]:
         bounds = Bounds(url, most, self._seconds or READ_SECONDS, self._requests.note_progress)
         if url.startswith("file://"):
+            self._check(url)
             return read_local(Path(url.removeprefix("file://")), start, stop, bounds)
         return get(*self._open(url), start, stop, bounds)
 
@@ -173,7 +147,8 @@ class Store:
             FileNotFoundError: there is no such object.
         """
         if url.startswith("file://") and not etag:
-            return self._requests.send("open", url, lambda: Path(url.removeprefix("file://")).open("rb"))
+            self._check(url)
+            return self._requests.send("open", url, lambda: open_local(Path(url.removeprefix("file://"))))
         if size is None:
             entry = self.info(url)
             if entry is None:
@@ -238,7 +213,7 @@ class Store:
                 except (OSError, NotImplementedError) as error:
                     if not is_unsupported(error):
                         raise
-                    log.warning("%s: no conditional writes in this store: wrote without one", redact_url(url))
+                    log.warning("%s: no conditional writes in this store: wrote without one", shown(url))
                     put(filesystem, path, data)
             except CorruptUpload:
                 corrupt = True
@@ -252,7 +227,7 @@ class Store:
         try:
             return self._requests.send("write", url, attempt)
         except FileNotFoundError as error:
-            raise StoreError(f"could not write {redact_url(url)}: its folder cannot be created") from error
+            raise StoreError(f"could not write {shown(url)}: its folder cannot be created") from error
 
     def delete(self, url: str) -> None:
         """Delete an object; do nothing if there is none."""
@@ -266,6 +241,9 @@ class Store:
 
     def info(self, url: str) -> Entry | None:
         """Return size and etag of an object; None if there is none, or a folder."""
+        if url.startswith("file://"):
+            self._check(url)
+            return self._requests.send("look up", url, lambda: entry_of_local(url))
         found = self._look_up(url)
         return None if found is None or found["type"] == "directory" else entry_of(url, found)
 
@@ -292,11 +270,12 @@ class Store:
         return (self._look_up(url) or {}).get("type") == "directory"
 
     def _list(self, prefix: str, recursive: bool) -> list[Entry]:
-        return list_entries(prefix, recursive, self._options, self._requests)
+        self._check(prefix)
+        return list_entries(prefix, recursive, self._options, self._requests, self._limit)
 
-    def list_folder(self, prefix: str) -> list[Entry]:
-        """Return the objects directly in `prefix`, sorted by URL; empty if there are none."""
-        return [entry for entry in self._list(prefix, recursive=False) if not entry.irregular]
+    def list_folder(self, prefix: str, *, irregular: bool = False) -> list[Entry]:
+        """Return the objects directly in `prefix`, sorted by URL, if there are any; for `irregular` see `list`."""
+        return [entry for entry in self._list(prefix, recursive=False) if irregular or not entry.irregular]
 
     def list(self, prefix: str, *, irregular: bool = False) -> list[Entry]:
         """Return every object below `prefix`, recursively, sorted by URL; empty if there are none.

@@ -16,9 +16,13 @@ from fsspec.asyn import sync
 
 from segment.errors import BadReference, UsageError
 from segment.store.bounds import SILENCE_SECONDS, Bounds, bounded_response
+from segment.store.guarded_http import GuardedClient
+from segment.store.names import shown
 from segment.store.paged_listing import Page, PageRequest
 from segment.store.s3_pages import parse_pages_of
-from segment.store.urls import PROTOCOL, redact_url
+from segment.store.s3_ranges import ask_no_checksum_of_ranges
+from segment.store.scope import Scope
+from segment.store.urls import PROTOCOL
 
 Info = Mapping[str, Any]  # of an object, as fsspec's drivers tell it
 _MD5 = re.compile(r"[0-9a-f]{32}")
@@ -64,8 +68,13 @@ def parse_storage_option(text: str) -> tuple[str, Any]:
     return key, value
 
 
-def open_filesystem(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
+def open_filesystem(url: str, options: Mapping[str, Any], scope: Scope | None = None) -> tuple[Any, str]:
     """Return the file system of a URL, and the object's path there.
+
+    Args:
+        url: of the object.
+        options: of the store.
+        scope: what redirects of http(s) may lead to; None for anywhere.
 
     Raises:
         UsageError: the protocol needs a package that is not installed.
@@ -76,7 +85,7 @@ def open_filesystem(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
     if protocol == "file":
         return fsspec.filesystem("file"), url.removeprefix("file://")
     if protocol in ("http", "https"):
-        options = _http_options(options)
+        options = _http_options(options) | ({"get_client": GuardedClient(scope)} if scope else {})
     elif protocol in ("s3", "s3a"):
         options = {**options, "config_kwargs": {**_S3_CONFIG, **(options.get("config_kwargs") or {})}}
     try:
@@ -84,13 +93,26 @@ def open_filesystem(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
     except ImportError as error:
         extra = _EXTRAS.get(protocol)
         package = f"pip install 'segment-job[{extra}]'" if extra else str(error)
-        raise UsageError(f"{redact_url(url)}: {protocol}:// needs another package: {package}") from None
+        raise UsageError(f"{shown(url)}: {protocol}:// needs another package: {package}") from None
     except ValueError:
-        raise BadReference(f"{redact_url(url)}: unknown protocol {protocol}://") from None
+        raise BadReference(f"{shown(url)}: unknown protocol {protocol}://") from None
     filesystem = fsspec.filesystem(protocol, use_listings_cache=False, **options)
     if protocol in ("s3", "s3a"):
         filesystem.retries = 1
     return filesystem, cast(str, filesystem._strip_protocol(url))
+
+
+# Names under which fsspec reads through another file system, such as `zip://a.png::s3://bucket/b.zip`.
+_WRAPPERS = {
+    "zip", "tar", "libarchive", "dir", "reference", "generic", "cached", "blockcache", "filecache", "simplecache",
+    "async_wrapper", "asyncwrapper", "data",
+}  # fmt: skip
+
+
+def is_store(url: str) -> bool:
+    """Whether the protocol of a URL is one of a store of objects that fsspec knows."""
+    protocol = url.partition("://")[0]
+    return protocol in fsspec.available_protocols() and protocol not in _WRAPPERS
 
 
 def get(filesystem: Any, path: str, start: int | None, stop: int | None, bounds: Bounds) -> tuple[bytes, str | None]:
@@ -165,6 +187,8 @@ async def _get_s3(
 ) -> tuple[bytes, str | None]:
     bucket, key, version = filesystem.split_path(path)
     versioned = {"VersionId": version} if version else {}
+    await filesystem.set_session()
+    ask_no_checksum_of_ranges(await filesystem.get_s3(bucket))
     response = await filesystem._call_s3("get_object", Bucket=bucket, Key=key, **headers, **versioned)
     async with response["Body"] as body:
         if stop is None:
@@ -202,7 +226,7 @@ async def _received(chunks: Any, start: int | None, stop: int | None, bounds: Bo
 
 def ignores_ranges(url: str) -> UsageError:
     """Return the error for a server that sends more than the requested range."""
-    return UsageError(f"{redact_url(url)}: this server ignores byte ranges. Copy the file, or use a server with ranges")
+    return UsageError(f"{shown(url)}: this server ignores byte ranges. Copy the file, or use a server with ranges")
 
 
 class CorruptUpload(ConnectionError):

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from segment.store.urls import redact_url
+from segment.store.names import shown
 
 SLOW_AFTER = 10.0  # seconds after which a request in flight is shown to the user
 
@@ -68,7 +68,7 @@ _begun_of_worker: dict[object, float] = {}
 @contextmanager
 def request(verb: str, url: str) -> Iterator[Request]:
     """Register a request for the duration of the block."""
-    entry = Request(verb, redact_url(url), time.monotonic())
+    entry = Request(verb, shown(url), time.monotonic())
     with _lock:
         _here[id(entry)] = entry
     try:

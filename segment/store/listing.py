@@ -12,10 +12,13 @@ from segment.store.local_files import TEMPORARY, list_local
 from segment.store.paged_listing import Page, PageRequest, list_pages
 from segment.store.request_errors import error_message, is_absent
 from segment.store.retries import Requests
+from segment.store.scope import Scope
 from segment.store.urls import is_http
 
 
-def list_entries(prefix: str, recursive: bool, options: Mapping[str, Any], requests: Requests) -> list[Entry]:
+def list_entries(
+    prefix: str, recursive: bool, options: Mapping[str, Any], requests: Requests, scope: Scope | None = None
+) -> list[Entry]:
     """Return the objects below `prefix`, or directly in it, sorted by URL; empty if there are none."""
     if prefix.startswith("file://"):
         path = prefix.removeprefix("file://")
@@ -23,7 +26,7 @@ def list_entries(prefix: str, recursive: bool, options: Mapping[str, Any], reque
     elif recursive and lists_pages(prefix, options):
         found = _list_by_pages(prefix, options, requests)
     else:
-        infos = requests.send("list", prefix, lambda: _list_by_driver(prefix, recursive, options))
+        infos = requests.send("list", prefix, lambda: _list_by_driver(prefix, recursive, options, scope))
         found = _entries(prefix, infos).values()
     return sorted(found, key=lambda entry: entry.url)
 
@@ -38,8 +41,8 @@ def _entries(prefix: str, infos: Mapping[str, Info]) -> dict[str, Entry]:
     }
 
 
-def _list_by_driver(prefix: str, recursive: bool, options: Mapping[str, Any]) -> dict[str, Info]:
-    filesystem, path = open_filesystem(prefix, options)
+def _list_by_driver(prefix: str, recursive: bool, options: Mapping[str, Any], scope: Scope | None) -> dict[str, Info]:
+    filesystem, path = open_filesystem(prefix, options, scope)
     root = path.rstrip("/") + "/"  # the driver's own form: `bucket/key`, `container/key`, `/key`
     try:
         if recursive:

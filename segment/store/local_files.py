@@ -1,21 +1,25 @@
-"""Local files: complete listings, reads with an etag, atomic writes."""
+"""Local files: complete listings, reads of regular files with an etag, atomic writes."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import fcntl
+import functools
 import os
 import re
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
+from segment.errors import NotAFile
 from segment.store.bounds import Bounds
 from segment.store.filesystems import Entry
+from segment.store.names import shown
 from segment.store.request_errors import is_absent
 
 TEMPORARY = re.compile(r"\.tmp-[0-9a-f]{16}$")
@@ -32,7 +36,7 @@ def read_local(path: Path, start: int | None, stop: int | None, bounds: Bounds) 
     Raises:
         TooManyBytes: a whole file has more than `bounds.most`.
     """
-    with path.open("rb") as file:
+    with open_local(path) as file:
         file.seek(start or 0)
         if stop is None:
             size = os.fstat(file.fileno()).st_size
@@ -44,6 +48,56 @@ def read_local(path: Path, start: int | None, stop: int | None, bounds: Bounds) 
         else:
             data = file.read(stop - (start or 0))
         return data, local_etag(os.fstat(file.fileno()))
+
+
+def open_local(path: Path) -> BinaryIO:
+    """Open a regular file for reading.
+
+    Raises:
+        NotAFile: it is a device, a pipe or a socket, or made by the kernel as it is read.
+        IsADirectoryError: it is a folder.
+    """
+    _refuse_irregular(path, path.stat())  # opening some devices has effects already
+    # Of a pipe that replaces the file now, an open without O_NONBLOCK would wait for a writer.
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    try:
+        _refuse_irregular(path, os.fstat(descriptor))
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def entry_of_local(url: str) -> Entry | None:
+    """Return the entry of a local file or of something irregular; None if there is nothing, or a folder."""
+    try:
+        status = Path(url.removeprefix("file://")).stat()
+    except OSError as error:
+        if is_absent(error):
+            return None
+        raise
+    if stat.S_ISDIR(status.st_mode):
+        return None
+    if not _is_regular(status):
+        return Entry(url, 0, "", irregular=True)
+    return Entry(url, status.st_size, local_etag(status))
+
+
+def _refuse_irregular(path: Path, status: os.stat_result) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not _is_regular(status):
+        raise NotAFile(f"{shown(str(path))} is no regular file: a device, pipe or socket, or of the kernel")
+
+
+def _is_regular(status: os.stat_result) -> bool:
+    """Whether something is a file on a disk: those of /proc and /sys are made as they are read, of any length."""
+    return stat.S_ISREG(status.st_mode) and status.st_dev not in _kernel_devices()
+
+
+@functools.cache
+def _kernel_devices() -> frozenset[int]:
+    return frozenset(Path(folder).stat().st_dev for folder in ("/proc", "/sys") if os.path.ismount(folder))
 
 
 def list_local(folder: str, recursive: bool) -> Iterator[Entry]:
@@ -83,6 +137,9 @@ def _walk(
         elif item.is_file() and not TEMPORARY.search(item.name):
             with contextlib.suppress(FileNotFoundError):  # deleted since the scan
                 status = item.stat()
+                if not _is_regular(status):
+                    yield Entry(f"file://{item.path}", 0, "", irregular=True), False
+                    continue
                 yield Entry(f"file://{item.path}", status.st_size, local_etag(status)), linked
         elif not TEMPORARY.search(item.name):
             yield Entry(f"file://{item.path}", 0, "", irregular=True), False

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import Literal
 
-from segment.store.urls import is_http, redact_url, without_query
+from segment.store.foreign_text import visible
+from segment.store.urls import is_http, mask_signatures, redact_url, without_query
 
 _LONGEST_NAME = 120  # bytes of one name in `safe_path`; file systems take 255
 _LONGEST_PATH = 700  # bytes of a `safe_path`; S3 takes 1,024 for the whole key
@@ -114,9 +115,8 @@ def skip_reason(path: str, *, include_hidden: bool = False) -> Literal["hidden",
 
 
 def shown(url: str) -> str:
-    """Return a URL or name for a message: without secrets and line breaks; a local URL as a path."""
-    name = redact_url(url)
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
+    """Return a URL or name for a message: without secrets, on one line, all of it visible; a local URL as a path."""
+    return visible(mask_signatures(redact_url(url)))
 
 
 def count(number: int, noun: str, plural: str | None = None) -> str:

@@ -8,7 +8,9 @@ import socket
 from collections.abc import Iterator
 
 from segment.errors import NoCredentials, SegmentError, StoreError, StoreRefused
-from segment.store.urls import is_http, redact_text, redact_url
+from segment.store.foreign_text import visible
+from segment.store.names import shown
+from segment.store.urls import is_http, redact_text
 
 
 def is_absent(error: OSError) -> bool:
@@ -23,6 +25,8 @@ def is_absent(error: OSError) -> bool:
 
 
 def _is_other_failure(cause: BaseException) -> bool:
+    if isinstance(cause, SegmentError):  # what we refused ourselves
+        return True
     if type(cause).__module__.startswith("aiohttp."):
         return getattr(cause, "status", None) not in (404, 410)
     return isinstance(cause, TimeoutError | ConnectionError) or "NoSuchBucket" in str(cause)
@@ -65,11 +69,13 @@ _TRANSIENT_STATUS = re.compile(r"\b(408|429|500|502|503|504)\b")
 
 
 def is_transient(error: BaseException, url: str) -> bool:
-    """Whether a retry may succeed. It cannot for 'permission denied' and 'not found'."""
+    """Whether a retry may succeed. It cannot for 'permission denied', 'not found', and what we refuse ourselves."""
+    if any(isinstance(cause, SegmentError) for cause in error_chain(error)):
+        return False
     if isinstance(error, FileNotFoundError):
         if is_absent(error):
             return False
-    elif isinstance(error, PermissionError | IsADirectoryError | NotADirectoryError | SegmentError):
+    elif isinstance(error, PermissionError | IsADirectoryError | NotADirectoryError):
         return False
     text = _text(error, url)
     if any(word in text for word in _PERMANENT_WORDS) or _missing_credentials(text):
@@ -193,13 +199,13 @@ def error_message(verb: str, url: str, error: BaseException) -> str:
     """Describe a request that failed permanently, with the fix if it is known."""
     text = _text(error, url)
     if credentials := _missing_credentials(text):
-        return f"could not {verb} {redact_url(url)}: {credentials}"
+        return f"could not {verb} {shown(url)}: {credentials}"
     if url.startswith("file://") and isinstance(error, PermissionError):
         check = "check that you may read (and for an output: write) this place"
-        return f"could not {verb} {redact_url(url)}: permission denied: {check}"
+        return f"could not {verb} {shown(url)}: permission denied: {check}"
     for words, advice in _ADVICE:
         if any(word in text for word in words):
-            return f"could not {verb} {redact_url(url)}: {advice}"
-    shown = error.__cause__ if isinstance(error, FileNotFoundError) and error.__cause__ else error
-    detail = redact_text(f"{type(shown).__name__}: {shown}")[:300]
-    return f"could not {verb} {redact_url(url)}: {detail}. {RESUMABLE}"
+            return f"could not {verb} {shown(url)}: {advice}"
+    cause = error.__cause__ if isinstance(error, FileNotFoundError) and error.__cause__ else error
+    detail = visible(redact_text(f"{type(cause).__name__}: {cause}"))[:300]
+    return f"could not {verb} {shown(url)}: {detail}. {RESUMABLE}"

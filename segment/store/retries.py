@@ -13,8 +13,8 @@ import tenacity
 
 from segment.errors import SegmentError
 from segment.store import inflight
+from segment.store.names import shown
 from segment.store.request_errors import error_chain, is_absent, is_transient, store_error
-from segment.store.urls import redact_url
 
 log = logging.getLogger("segment.store.client")
 
@@ -106,7 +106,7 @@ class Requests:
                 tenacity.stop_before_delay(_DEADLINE),
                 _StopAfterChecksumErrors(),
             ),
-            wait=tenacity.wait_exponential_jitter(multiplier=0.2, max=10),
+            wait=tenacity.wait_exponential(multiplier=0.2, max=9) + tenacity.wait_random(0, 1),
             reraise=True,
             before_sleep=lambda state: self._note(verb, url, state, entry),
         )
@@ -116,8 +116,11 @@ class Requests:
         except SegmentError:
             raise
         except Exception as error:
+            for cause in error_chain(error):  # fsspec's http wraps what it is told while it looks up
+                if isinstance(cause, SegmentError):
+                    raise cause from None
             if isinstance(error, FileNotFoundError) and is_absent(error):
-                raise FileNotFoundError(errno.ENOENT, "there is no such object", redact_url(url)) from None
+                raise FileNotFoundError(errno.ENOENT, "there is no such object", shown(url)) from None
             raise store_error(verb, url, error) from None
 
     def _note(self, verb: str, url: str, state: tenacity.RetryCallState, entry: inflight.Request) -> None:
@@ -126,7 +129,7 @@ class Requests:
             found = found.__cause__
         error = type(found).__name__ if found else ""
         message, kind = "retrying to %s %s (attempt %d): %s", {"kind": f"{verb}: {error}"}
-        log.warning(message, verb, redact_url(url), state.attempt_number, error, extra=kind)
+        log.warning(message, verb, shown(url), state.attempt_number, error, extra=kind)
         entry.failed(error)
         with self._lock:
             self._retries[verb] += 1

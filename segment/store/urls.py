@@ -41,7 +41,7 @@ def to_url(reference: str) -> str:
         return "file://" + os.path.abspath(_with_home(reference))
     protocol, rest = reference.split("://", 1)
     protocol = protocol.lower()
-    if protocol == "file":
+    if protocol in ("file", "local"):  # two names of one thing in fsspec
         return "file://" + os.path.abspath(rest)
     return f"{protocol}://{rest.rstrip('/')}"
 
@@ -154,9 +154,18 @@ def query_parameters(url: str) -> list[str]:
 
 _SIGNING_VALUE = re.compile(
     rf"((?:[?&;#]|%3f|%26|\\u0026)(?:amp;)?(?:{'|'.join(sorted(map(re.escape, _SIGNING)))}|"
-    rf"(?:{'|'.join(map(re.escape, _SIGNING_PREFIXES))})[\w-]*)(?:=|%3d))[^&\s'\"<>\\;#]+",
+    rf"(?:{'|'.join(map(re.escape, _SIGNING_PREFIXES))})[\w-]*)(?:=|%3d))(?!\*\*\*)[^&\s'\"<>\\;#]+",
     re.IGNORECASE,
 )
+
+
+def mask_signatures(text: str) -> str:
+    """Return a text with the values of signatures masked, wherever they stand in it.
+
+    >>> mask_signatures("could not read https://h/a.png?sig=9f")
+    'could not read https://h/a.png?sig=***'
+    """
+    return _SIGNING_VALUE.sub(r"\1***", text) if "=" in text or "%3" in text else text
 
 
 def masked_text(text: str) -> str:
@@ -166,9 +175,7 @@ def masked_text(text: str) -> str:
     ('https://h/a.png?id=7', '{"url": "https://h/?sig=***"}')
     """
     text = redact_credentials(text)
-    if "=" not in text and "%3" not in text:
-        return text
-    return _SIGNING_VALUE.sub(r"\1***", text if re.search(r"\s", text) else unsigned_name(text))
+    return mask_signatures(text if re.search(r"\s", text) else unsigned_name(text))
 
 
 @functools.lru_cache(1024)

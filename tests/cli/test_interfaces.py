@@ -1,11 +1,10 @@
-"""Outputs and schemas in other tools: datasets, DuckDB, pandas, editors, shells; and the content of the wheel."""
+"""Outputs and schemas in other tools: datasets, DuckDB, pandas, editors, shells."""
 
 from __future__ import annotations
 
 import json
 import sys
 import tomllib
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -189,7 +188,7 @@ def test_every_key_has_a_description() -> None:
     }  # fmt: skip
 
 
-# --- shells and wheels -----------------------------------------------------------------------------------------------
+# --- shells ---------------------------------------------------------------------------------------------------------
 
 
 def test_the_shell_completes_commands_and_flags() -> None:
@@ -200,15 +199,3 @@ def test_the_shell_completes_commands_and_flags() -> None:
     assert process(command, **words).stdout.split() == ["report"]
     words |= {"COMP_WORDS": "segment run --prec", "COMP_CWORD": "2"}
     assert process(command, **words).stdout.split() == ["--precision"]
-
-
-def test_the_wheel_contains_the_data_files(tmp_path: Path) -> None:
-    built = process(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path))
-    assert built.returncode == 0, built.stderr
-    (wheel,) = tmp_path.glob("*.whl")
-    names = set(zipfile.ZipFile(wheel).namelist())
-    wanted = {"py.typed", "models/cards/demo-streets.onnx", "models/cards/unet-camvid-onnx-0001.toml"}
-    wanted |= {f"demo/scenes/streets-{shard:06d}.tar" for shard in range(4)}
-    wanted |= {f"report/templates/report.{suffix}" for suffix in ("css", "js", "html.j2")}
-    assert {f"segment/{name}" for name in wanted} <= names
-    assert not [name for name in names if name.startswith(("tests/", "jobs/"))]

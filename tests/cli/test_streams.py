@@ -67,7 +67,7 @@ def commands(place: Place) -> dict[str, str]:
         "version": "--version",
         "help": "run --help",
         "plan": f"plan {place.images} --labels {place.labels} -m {place.card_path} -w {place.weights_path} "
-        "--engine local --runtime onnxruntime --seconds 0",
+        "--engine local --runtime onnxruntime",
         "overlay": f"overlay {out} --sample 3 --to overlays",
         "export": f"export {out} masks",
     }

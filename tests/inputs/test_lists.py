@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from segment.errors import BadReference, UsageError
 from segment.inputs.discover import Discovery, Known, Sample, discover, read_part
 from segment.inputs.lists.list_rows import parse_rows
-from segment.inputs.references import resolve_reference
+from segment.inputs.references import absolute_url
 from segment.inputs.roles import names_label_path
 from segment.job import InputOptions
 from segment.output.plan import Plan
@@ -84,7 +84,7 @@ def test_absolute_paths_and_urls(folder: Path) -> None:
     found = find(folder, "l.txt", f"{folder}/i/a.png file://{folder}/l/a.png\n")
     assert (pairs(found), samples(found)[0].id) == (BOTH[:1], "i/a.png")
     (folder / "sub").mkdir()
-    found = find(folder / "sub", "l.txt", "../i/a.png ../l/a.png\n")
+    found = find(folder / "sub", "l.txt", "../i/a.png ../l/a.png\n", allow_input=[str(folder)])
     assert (pairs(found), samples(found)[0].id) == (BOTH[:1], f"file://{folder}/i/a.png")
 
 
@@ -153,6 +153,10 @@ def test_the_stored_plan_keeps_faults(folder: Path) -> None:
 def test_a_whole_list_of_missing_images_is_refused(folder: Path) -> None:
     text = "/SegNet/CamVid/val/0016E5_07959.png /SegNet/CamVid/valannot/0016E5_07959.png\n" * 2
     assert refusal(folder, "l.txt", text) == (
+        "/l.txt: all of its 2 images lie outside of what this run may read, e.g. /SegNet/CamVid/val/0016E5_07959.png; "
+        "where that is meant, --allow-input /SegNet/CamVid/val allows it"
+    )
+    assert refusal(folder, "l.txt", text, allow_input=["/SegNet"]) == (
         "/l.txt: none of its 2 images exists, e.g. /SegNet/CamVid/val/0016E5_07959.png"
     )
 
@@ -579,25 +583,14 @@ def test_a_line_that_cannot_be_read_is_a_fault_of_its_row(folder: Path, referenc
         )
 
 
-REMOTE = ["s3://bucket/d", "https://host/d"]
-
-
-@pytest.mark.parametrize("reference", ["/data/a.png", "file:///data/a.png", "file://data/a.png"])
-def test_only_local_lists_and_tables_name_local_files(reference: str) -> None:
-    for folder in REMOTE:
-        with pytest.raises(BadReference, match="a local file"):
-            resolve_reference(reference, folder)
-    assert resolve_reference(reference, "file:///lists").startswith("file:///")
-
-
 def test_a_signature_belongs_to_an_http_url() -> None:
     signed = "a.png?X-Amz-Signature=HUSH"
     for folder in ("s3://bucket/d", "file:///d"):
         with pytest.raises(BadReference, match="a signature on a URL that is not http") as caught:
-            resolve_reference(signed, folder)
+            absolute_url(signed, folder)
         assert "HUSH" not in str(caught.value)
-    assert resolve_reference(signed, "https://host/d") == f"https://host/d/{signed}"
-    assert resolve_reference("./x/../what?.png", "s3://bucket/d") == "s3://bucket/d/what?.png"
+    assert absolute_url(signed, "https://host/d") == f"https://host/d/{signed}"
+    assert absolute_url("./x/../what?.png", "s3://bucket/d") == "s3://bucket/d/what?.png"
 
 
 @pytest.mark.parametrize("reference", ["i/a.png?X-Amz-Signature=HUSH", "s3://me:HUSH@bucket/a.png", "http:///a.png"])

@@ -367,11 +367,11 @@ def test_columns_of_paths_are_read(tmp_path: Path) -> None:
     rows = ["../i/a.png", str(tmp_path / "i" / "b c.png"), "../i/none.png", None, "", "what://is/this.png"]
     columns = {"image_path": rows, "mask_path": ["../i/m.png", None, "../i/m.png", None, None, None]}
     path = write(tmp_path / "t" / "a.parquet", columns)
-    found = find(path)
+    found = find(path, allow_input=[tmp_path])
     assert found.notes == [
         "columns read, image: image_path (paths or URLs), label: mask_path (paths or URLs), id: image_path"
     ]
-    assert [(s.id, s.image, s.label, s.fault) for s in read(path)] == [
+    assert [(s.id, s.image, s.label, s.fault) for s in read(path, allow_input=[tmp_path])] == [
         ("../i/a.png", PICTURES[0], PICTURES[2], None),
         (str(tmp_path / "i" / "b c.png"), PICTURES[1], None, None),
         ("../i/none.png", b"", None, "missing"),

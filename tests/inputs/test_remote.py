@@ -272,17 +272,17 @@ def test_on_s3_one_refused_object_is_a_row_and_all_are_an_error(
     (tmp_path / "local.png").write_bytes(b"there")
     with proxied(s3_server, Fault("status", key="/i/07.jpg", times=None, code="AccessDenied")) as proxy:
         store = Store({**s3_server.options, "endpoint_url": proxy.url})
-        found = find(str(tmp_path / "l.txt"), store)
+        found = find(str(tmp_path / "l.txt"), store, allow_input=[url])
     faults = [m.fault for part in found.parts for m in part.members]
     assert faults == [None] * 7 + ["unreachable", None, "missing"]
     with proxied(s3_server, Fault("status", key="/i/", times=None, code="AccessDenied")) as proxy:
         store = Store({**s3_server.options, "endpoint_url": proxy.url})
         for name in ("l.txt", "mixed.txt"):  # if all of S3 is refused, the credentials are wrong
             with pytest.raises(StoreError, match="permission denied"):
-                find(str(tmp_path / name), store)
+                find(str(tmp_path / name), store, allow_input=[url])
     stranger = Store(s3_server.options | {"secret": "wrong"})
     with pytest.raises(StoreError):
-        find(str(tmp_path / "mixed.txt"), stranger)
+        find(str(tmp_path / "mixed.txt"), stranger, allow_input=[url])
 
 
 def test_objects_of_a_folder_that_must_not_be_listed(
@@ -294,7 +294,8 @@ def test_objects_of_a_folder_that_must_not_be_listed(
         store.write(f"{url}/many/{number}.jpg", b"there")
     (tmp_path / "l.txt").write_text("".join(f"{url}/many/{number}.jpg\n" for number in range(72)))
     with proxied(s3_server, Fault("status", key="list-type", times=None, code="AccessDenied")) as proxy:
-        found = find(str(tmp_path / "l.txt"), Store({**s3_server.options, "endpoint_url": proxy.url}))
+        opened = Store({**s3_server.options, "endpoint_url": proxy.url})
+        found = find(str(tmp_path / "l.txt"), opened, allow_input=[url])
         assert proxy.log
     assert sum(m.fault is None for part in found.parts for m in part.members) == 70
 
@@ -311,11 +312,11 @@ def test_an_unknown_host(site: Web, tmp_path: Path) -> None:
     (tmp_path / "l.txt").write_text(f"{site.url}/i/01.jpg\nhttp://nobody.invalid/a.png\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(socket, "getaddrinfo", resolve)
-        found = find(str(tmp_path / "l.txt"), Store())
+        found = find(str(tmp_path / "l.txt"), Store(), allow_input=[site.url, "http://nobody.invalid"])
     assert [m.fault for part in found.parts for m in part.members] == [None, "unreachable"]
     (tmp_path / "l.txt").write_text(f"{site.url}/i/01.jpg\nhttp://127.0.0.1:1/a.png\n")
     with pytest.raises(StoreError, match="the host cannot be reached"):  # an outage, which may end soon
-        find(str(tmp_path / "l.txt"), Store())
+        find(str(tmp_path / "l.txt"), Store(), allow_input=[site.url, "http://127.0.0.1:1"])
 
 
 def parquet_of(**columns: Any) -> bytes:
@@ -333,7 +334,7 @@ def test_rows_of_parquet_that_name_images_by_url(site: Web, tmp_path: Any) -> No
     labels = [f"{site.url}/l/00.png", None, None, None, f"{site.url}/l/none.png"]
     (tmp_path / "a.parquet").write_bytes(parquet_of(image_url=rows, label_url=labels))
     store = Store()
-    read = samples(find(str(tmp_path / "a.parquet"), store), store)
+    read = samples(find(str(tmp_path / "a.parquet"), store, allow_input=[site.url]), store)
     assert [(s.image, s.label, s.fault) for s in read] == [
         (IMAGES["i/00.jpg"], LABELS["l/00.png"], None), (b"", None, "missing"), (b"", None, "unreachable"),
         (b"", None, "bad_reference"), (IMAGES["i/01.jpg"], None, "label_missing"),
@@ -350,14 +351,14 @@ def test_rows_of_parquet_that_name_images_beside_it(site: Web, bucket: tuple[str
     for place, opened in ((f"{site.url}/q/a.parquet", Store()), (f"{url}/q/a.parquet", store)):
         read = samples(find(place, opened), opened)
         assert [s.image for s in read] == [*(IMAGES[name] for name in names), b"", b""]
-        assert [s.fault for s in read] == [None, None, None, "bad_reference", "missing"]
+        assert [s.fault for s in read] == [None, None, None, "not_allowed", "missing"]
 
 
 @pytest.mark.usefixtures("no_waiting")
 def test_trouble_of_a_store_is_no_fault_of_a_row_of_parquet(site: Web, tmp_path: Any) -> None:
     (tmp_path / "a.parquet").write_bytes(parquet_of(url=[f"{site.url}/i/00.jpg", f"{site.url}/i/01.jpg"]))
     store = Store()
-    found = find(str(tmp_path), store)
+    found = find(str(tmp_path), store, allow_input=[site.url])
     site.put("/i/01.jpg", b"x", status=503)
     with pytest.raises(StoreError, match="503"):
         samples(found, store)

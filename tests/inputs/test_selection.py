@@ -144,7 +144,7 @@ def test_both_and_none_are_refused(world: Path, tmp_path: Path, segment: Call) -
 
 
 def test_the_plan_shows_the_selection(world: Path, tmp_path: Path) -> None:
-    found = estimate(job(world, "parquet", tmp_path / "never", sample=9), Notes(), seconds=0.1)
+    found = estimate(job(world, "parquet", tmp_path / "never", sample=9), Notes(), images=4)
     assert estimate_lines(found, None)[0].startswith("sample of 9 of 23 images in ")
     assert found.forecast.images == 9
 

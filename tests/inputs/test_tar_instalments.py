@@ -239,7 +239,7 @@ class World(Place):
 
 
 def contents(output: Path) -> dict[str, bytes]:
-    kept = ("masks", "stats", "plan.parquet", "_SUCCESS")
+    kept = ("masks", "stats", "plan.parquet", "manifest.parquet")
     return {
         str(path.relative_to(output)): path.read_bytes()
         for path in sorted(output.rglob("*"))
@@ -358,6 +358,6 @@ def test_an_update_indexes_what_is_left(tmp_path: Path, monkeypatch: pytest.Monk
 def test_an_estimate_reads_the_first_tars_only(tmp_path: Path) -> None:
     world = World(tmp_path)
     with working_here():
-        found = estimate(world.job(), Notes(), seconds=0.01)
+        found = estimate(world.job(), Notes(), images=4)
     assert (found.images, found.forecast.images, found.forecast.shards) == ("about 18 images", 18, 6)
     assert found.forecast.input_bytes > 4 * TAR

@@ -21,8 +21,8 @@ from segment.models.sessions import Runtime, footprint
 from segment.output.attempts import read_attempts, timings_table
 from segment.output.ledger import Ledger
 from segment.output.results import STAGES, PartResult, Stage
-from segment.output.speed import Speed, last_speed
-from segment.report.console import speed_lines
+from segment.output.speed import Price, Speed, last_speed
+from segment.report.speed_lines import speed_lines
 from segment.runs.estimate import estimate, estimate_lines
 from segment.runs.forecast import Forecast
 from segment.store.client import Store
@@ -105,11 +105,13 @@ def test_an_attempt_that_did_nothing_has_no_speed() -> None:
 
 def test_speed_in_words_of_80_columns() -> None:
     found = speed_of(result(2, 12345.6, images=10**7, read=1, decode=1e4, infer=1e4, encode=999, write=1e4))
-    lines = speed_lines(found, 1.5)
-    assert max(map(len, lines)) <= 80
-    assert lines[0].startswith("speed   810.1 images/s on 2 workers (local): 10,000,000 images in ")
-    assert [line.split()[0] for line in lines] == ["speed", "start", "stages", "limit", "memory", "cost"]
-    assert "100 MB peak per process, 90 MB expected" in lines[4]
+    names, lines = zip(*speed_lines(found, Price(1.5, "EUR")), strict=True)
+    assert names == ("speed", "start", "stages", "limit", "memory", "cost")
+    assert max(map(len, lines)) + len("stages  ") <= 80
+    assert lines[0] == "810.0 images/s on 2 workers (local): 10,000,000 images in 12,346 s"
+    assert lines[1] == "2.0 s of these until work began, 810.1 images/s from then on"
+    assert lines[4] == "100 MB peak per process, 90 MB expected"
+    assert lines[5] == "0.0005 EUR per 1,000 images at 1.5 EUR per hour"
     assert len(speed_lines(found)) == 5
 
 
@@ -130,7 +132,7 @@ def test_a_run_tells_its_plan_and_keeps_its_timings(tmp_path: Path) -> None:
     run(place.job(workers="2", price_per_hour=2.0), notes)
     told = next(line for line in notes.lines if line.startswith("2 workers, "))
     assert told.startswith("2 workers, 1 thread, batch 1, parts of 2, ")
-    assert "peak memory ~" in told
+    assert "peak ~" in told
     found = last_speed(Ledger(Store(), f"file://{place.output}"))
     assert found is not None
     assert (found.engine, found.workers, found.images) == ("local", 2, 8)
@@ -199,13 +201,13 @@ def test_damaged_records_of_attempts_hide_no_report(tmp_path: Path) -> None:
 def test_plan_measures_and_writes_nothing(tmp_path: Path) -> None:
     place = place_of(tmp_path, images=12)
     before = sorted(tmp_path.rglob("*"))
-    found = estimate(place.job(part_size=6, workers="2"), Notes(), seconds=0.0)
+    found = estimate(place.job(part_size=6, workers="2"), Notes(), images=8)
     assert sorted(tmp_path.rglob("*")) == before
     assert (found.forecast.images, found.forecast.parts, found.forecast.largest_part) == (12, 2, 6)
-    assert found.speed.images == 8  # four images per part
+    assert found.speed.images == 8
     assert found.rate > 0
     assert found.seconds == pytest.approx(found.start + 12 / found.rate)
-    lines = estimate_lines(found, 3.6)
+    lines = estimate_lines(found, Price(3.6, "EUR"))
     assert max(map(len, lines)) <= 100
     assert lines[0] == "12 images in 1 shard, 2 parts"
     assert lines[-1].startswith("cost: ")
@@ -216,7 +218,7 @@ def test_plan_on_the_command_line(tmp_path: Path) -> None:
     place = place_of(tmp_path, images=5)
     done = segment_command(
         "plan", str(place.images), "--model", str(place.card_path), "--weights", str(place.weights_path),
-        "--labels", str(place.labels), "--runtime", "onnxruntime", "--workers", "1", "--seconds", "0",
+        "--labels", str(place.labels), "--runtime", "onnxruntime", "--workers", "1",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "5 images in 1 shard, " in done.stdout
@@ -231,7 +233,7 @@ def test_plan_takes_every_flag_that_says_how_a_job_is_done(tmp_path: Path) -> No
         return {param.name: [*param.opts, param.help] for param in params}
 
     keys = {*Job.model_fields, "job"} - {"output"}
-    assert flags("plan").keys() - {"seconds"} == keys
+    assert flags("plan").keys() - {"images"} == keys
     assert keys < flags("run").keys()
     assert all(flags("run")[name] == flags("plan")[name] for name in keys)
 
@@ -240,7 +242,7 @@ def test_plan_reads_labels_as_run_does(tmp_path: Path) -> None:
     place = place_of(tmp_path, images=3)
     done = segment_command(
         "plan", str(place.images), "--model", str(place.card_path), "--weights", str(place.weights_path), "--labels",
-        str(place.labels), "--batch-size", "auto", "--part-size", "1", "--label-remap", "0=nothing", "--seconds", "0",
+        str(place.labels), "--batch-size", "auto", "--part-size", "1", "--label-remap", "0=nothing",
     )  # fmt: skip
     assert done.returncode == 2
     assert "label_remap: " in done.stderr
@@ -260,7 +262,7 @@ def test_plan_counts_error_rows_as_work(tmp_path: Path) -> None:
     place = Place(tmp_path)
     for number in range(4):
         place.write(f"{number}.png", b"no image")
-    found = estimate(place.job(), Notes(), seconds=0.0)
+    found = estimate(place.job(), Notes())
     assert found.speed.images == 4
 
 
@@ -294,9 +296,7 @@ def test_forecast_words() -> None:
     one = Forecast(10, 1, 5, 2, 0, 1, 1, 1, None, 1)
     assert one.words() == "1 worker, 1 thread, batch 1, parts of 2"
     many = Forecast(10, 1, 10, 1, 5_000_000, 4, 2, 8, 412_000_000, 4)
-    assert many.words() == (
-        "4 workers, 2 threads, batch 8, parts of one image, 5.0 MB to read, peak memory ~412 MB each"
-    )
+    assert many.words() == ("4 workers, 2 threads, batch 8, parts of one image, 5.0 MB to read, peak ~412 MB each")
 
 
 _PEAK = """

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from segment.engines import Node
 from segment.engines.local import LocalEngine
 from segment.errors import ModelError
 from segment.inputs.discover import discover
@@ -89,7 +90,7 @@ def decide(
     """What `prove` makes of what was tried; the last one is the reference."""
     job, card, weights, plan = given(place, **changes)
     monkeypatch.setattr(proof, "try_runtimes", lambda *_: (list(found), found[-1]))
-    nodes = [capabilities() | {"openvino:cpu:bf16"}]
+    nodes = [Node("here", capabilities() | {"openvino:cpu:bf16"})]
     monkeypatch.setattr(LocalEngine, "nodes", lambda _: nodes)
     notes = Notes()
     runtime, record = prove(job, card, weights, chosen, plan, LocalEngine(1), Store(), notes)
@@ -111,6 +112,10 @@ def test_one_that_agrees_is_taken(place: Place, monkeypatch: pytest.MonkeyPatch)
     kept = {"proof": json.loads(json.dumps(record)), "contract": {"runtime": dataclasses.asdict(BF16)}}
     assert agreement_in_words(kept) == "bf16 gives 99.70 % of pixels as f32 on the first 4 images"
     assert agreement_in_words({"contract": kept["contract"]}) == ""
+    mixed = {**kept, "contract": {"runtime": dataclasses.asdict(dataclasses.replace(BF16, precision="mixed"))}}
+    assert agreement_in_words(mixed) == (
+        "bf16 gives 99.70 % of pixels as f32 on the first 4 images; bf16 or f32, by node: each masks file says which"
+    )
 
 
 def test_one_that_disagrees_gives_way_to_f32(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,6 +30,7 @@ from hypothesis import strategies as st
 from segment.errors import SAMPLE_ERRORS, SampleError, SegmentError
 from segment.images import codec
 from segment.images.labels import LabelDecoder
+from segment.images.mask_png import encode_mask
 from segment.images.tiff_labels import TiffLabel
 from segment.images.tiff_raster import TiffRaster
 from segment.images.tiff_tags import TiffError, TiffPage
@@ -38,12 +39,20 @@ from segment.inputs.lists.list_rows import parse_rows
 from segment.inputs.parquet import row_groups
 from segment.inputs.parquet.pages import PageError, column_size
 from segment.job import InputOptions, make_job, read_job_file
+from segment.metrics import Confusion
 from segment.models.card import parse_card
 from segment.output.ledger import Ledger
+from segment.output.manifest import MANIFEST, Digests, masks_path, part_objects, stats_path
+from segment.output.part_audit import PartAuditor
 from segment.output.plan import Plan
+from segment.output.signing import signer_of
+from segment.output.stats_files import stats_table
+from segment.output.success import load_digests
+from segment.output.tables import ImageRow, ShardStats, to_parquet, write_masks
 from segment.store import retries
 from segment.store.client import Store
 from tests.reliability.fuzz_files import (
+    MASK,
     PART,
     PICTURE,
     UNPACKED,
@@ -188,11 +197,36 @@ def read_output(data: bytes, folder: Path) -> None:
         assert plan is not None
         list(plan.parts())
     except SegmentError:  # it is the other file, or damaged
-        ledger.read_footer(PART.shard, PART.id, len(data))
         ledger.read_rows(PART.shard, PART.id, None)
     else:
         with contextlib.suppress(SegmentError):
             ledger.read_rows(PART.shard, PART.id, None)
+
+
+def sound_objects() -> list[bytes]:
+    """A masks file, statistics and a manifest: what an audit reads."""
+    counts = Confusion.of(MASK, MASK, CLASSES)
+    rows = [ImageRow("0.png", "s3://in/0.png", 0, (24, 32), None, encode_mask(MASK), counts, 1.0, 1.0)]
+    data = write_masks(rows, shard=PART.shard, part=PART.id, fingerprint="f")
+    digests = Digests()
+    digests.made(*part_objects(PART, rows, data))
+    table = stats_table(PART.shard, ShardStats(counts, 1, 0, 1, 1.0), CARD)
+    return [data, to_parquet(table), digests.to_bytes([masks_path(PART.shard, PART.id)])]
+
+
+def audit_object(data: bytes, folder: Path) -> None:
+    """Every kind of object as damaged bytes; the audit of a part has an answer to any bytes."""
+    ledger = Ledger(Store(), f"file://{folder}")
+    for name in (masks_path(PART.shard, PART.id), stats_path(PART.shard), MANIFEST):
+        ledger.store.write(ledger.url(name), data)
+    run = {"fingerprint": "f", "contract": {"input": {}, "mask_size": "source"}}
+    faults = PartAuditor(ledger, run, CARD, deep=True).audit(PART).faults
+    signer_of(data)
+    try:
+        ledger.shard_stats([PART.shard])
+    except SegmentError as error:
+        if load_digests(ledger) and faults:
+            raise error
 
 
 TARGETS: dict[str, tuple[Callable[[], list[bytes]], Callable[[bytes, Path], None]]] = {
@@ -209,6 +243,7 @@ TARGETS: dict[str, tuple[Callable[[], list[bytes]], Callable[[bytes, Path], None
     "card": (lambda: [CARD_TOML.encode()], read_card),
     "job": (sound_jobs, read_job),
     "output": (sound_outputs, read_output),
+    "audit": (sound_objects, audit_object),
 }
 
 

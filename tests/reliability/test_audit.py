@@ -15,9 +15,11 @@ from segment.runs.driver import run
 from tests.calls import Call
 from tests.graphs import colour_classifier
 from tests.jobs import tree
+from tests.reliability.tampering import reseal
 from tests.reliability.trouble import street
 from tests.runs import CARD, Notes, Place
 
+VERIFY = "run the same command again with --verify"
 HELD = "every planned image has exactly one row, and the statistics are the sum of the rows"
 
 
@@ -50,7 +52,9 @@ def test_a_sound_output(segment: Call, place: Place, how: list[str]) -> None:
     proof, *read = called.out.splitlines()
     assert proof == f"5 images, 3 parts, 1 shard, 1 error row: {HELD}"
     size = sum(file.stat().st_size for file in place.output.glob("masks/*/*"))
-    assert read == ([f"read 3 masks files, 5 rows, {size:,} bytes, and checked their checksums"] if how else [])
+    assert read == (
+        [f"read 3 masks files, 5 rows, {size:,} bytes, and checked their bytes, masks and counts"] if how else []
+    )
     assert contents(place.output) == before
 
 
@@ -65,13 +69,12 @@ def test_a_flipped_byte_of_a_mask_is_found_by_reading_every_byte(segment: Call, 
     called = segment("audit", str(place.output), "--deep")
     assert called.code == 1
     assert called.out.splitlines() == [
-        f"wrong: {short(place, file)} is damaged: delete it and run the same command again",
+        f"wrong: {short(place, file)} is not the file that was written (SHA-256): {VERIFY}",
         "the audit found 1 problem (5 images, 3 parts, 1 shard, 1 error row)",
         *called.out.splitlines()[2:],
     ]
     assert called.out.splitlines()[2].startswith("read 3 masks files, 3 rows, ")
-    file.unlink()
-    place.run()  # as it says
+    place.run(verify=True)  # as it says
     assert segment("audit", str(place.output), "--deep").code == 0
     assert file.read_bytes() == data
 
@@ -96,7 +99,7 @@ def test_masks_of_another_run(segment: Call, place: Place) -> None:
     called = segment("audit", str(place.output))
     assert called.code == 1
     wrong = f"wrong: {short(place, file)} was written by another run (fingerprint): "
-    assert called.out.splitlines()[0] == wrong + "delete it and run the same command again"
+    assert called.out.splitlines()[0] == wrong + "run the same command again with --verify"
     assert called.out.splitlines()[1].startswith("the audit found 1 problem (")
 
 
@@ -106,8 +109,8 @@ def test_a_part_under_another_ones_name(segment: Call, place: Place) -> None:
     called = segment("audit", str(place.output))
     assert called.code == 1
     assert [line.partition(short(place, first))[2] for line in called.out.splitlines()[:2]] == [
-        " holds 2 rows that are not the planned images 0 to 1: delete it and run the same command again",
-        f" has the footer of part {second.stem} with 2 rows: delete it and run the same command again",
+        " holds 2 rows that are not the planned images 0 to 1: run the same command again with --verify",
+        f" has the footer of part {second.stem} with 2 rows: run the same command again with --verify",
     ]
 
 
@@ -119,12 +122,12 @@ def test_statistics_that_are_not_the_sum_of_their_parts(segment: Call, place: Pl
     place.run(output=str(other))
     (theirs,) = other.glob("stats/*")
     stats.write_bytes(theirs.read_bytes())
+    reseal(place.output)
     called = segment("audit", str(place.output))
     assert called.code == 1
-    wrong = f"wrong: {short(place, stats)} is not the sum of its parts: delete it and run the same command again"
+    wrong = f"wrong: {short(place, stats)} is not the sum of its parts: run the same command again with --verify"
     assert called.out.splitlines()[0] == wrong
-    stats.unlink()
-    place.run()
+    place.run(verify=True)  # as it says
     assert stats.read_bytes() == kept
     assert segment("audit", str(place.output)).code == 0
 
@@ -139,13 +142,13 @@ def test_any_column_of_the_statistics_that_does_not_follow_from_the_rows(
     values[0] = "other" if column == "class_name" else 0.5 if column == "iou" else values[0] + 1
     field = table.schema.field(at)
     pq.write_table(table.set_column(at, field, pa.array(values, field.type)), file, write_page_checksum=True)
+    reseal(place.output)
     called = segment("audit", str(place.output))
     assert (called.code, called.out.splitlines()[0]) == (
         1,
-        f"wrong: {short(place, file)} is not the sum of its parts: delete it and run the same command again",
+        f"wrong: {short(place, file)} is not the sum of its parts: run the same command again with --verify",
     )
-    file.unlink()
-    place.run()  # as it says
+    place.run(verify=True)  # as it says
     assert file.read_bytes() == kept
 
 

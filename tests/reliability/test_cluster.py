@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,6 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
+from segment.engines.ray_preflight import refuse_machine
 from tests.calls import ROOT, ended
 from tests.jobs import tree
 from tests.reliability.arena import PATIENCE, note
@@ -113,6 +116,45 @@ def survived(place: Place, *runs: Started) -> None:
         code, text = said(started)
         assert code == 0, text
     check(place)
+
+
+# --- a cluster of its own ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.ray
+def test_a_private_cluster_ends_with_its_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """kill -9 of the driver: raylet, agents and workers are gone within 10 s, the folder with the next run."""
+    folder = Path(tempfile.mkdtemp(prefix="r-", dir="/tmp"))  # short: Ray's sockets lie in it
+    monkeypatch.setenv("RAY_TMPDIR", str(folder))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    place = street(tmp_path, images=4)
+    (folder / "session_of_another").mkdir()
+    try:
+        process, log = start(place, "slow=1", engine="ray", workers="1")
+        await_masks(place, 1, (process, log))
+        cluster = psutil.Process(process.pid).children(recursive=True)
+        names = [name_of(child) for child in cluster]
+        assert any("runtime_env" in name.lower() for name in names), names
+        assert list(folder.glob("segment-*/session_*/logs/raylet.out"))
+        began = time.monotonic()
+        process.kill()
+        process.wait()
+        _, alive = psutil.wait_procs(cluster, 10)
+        assert [name_of(child) for child in alive] == []
+        note("driver of a private cluster killed (-9)", 1, 1, time.monotonic() - began)
+        assert list(folder.glob("segment-*"))  # the logs can be read
+        refuse_machine(2)  # what every run with such a cluster begins with
+        assert [path.name for path in folder.iterdir()] == ["session_of_another"]
+        survived_locally(place)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def survived_locally(place: Place) -> None:
+    """The same command on the local engine completes the run."""
+    code, text = said(start(place, engine="local", workers="1"))
+    assert code == 0, text
+    assert_sound(place.output)
 
 
 # --- nodes ------------------------------------------------------------------------------------------------------------

@@ -233,7 +233,8 @@ def test_signatures_of_urls_are_kept_out_of_what_a_run_leaves_and_says(
     web.put("/broken.png", b"no image")
     source = make(place, web)
     changes = {"model": f"{web.url}/card.toml?{SIGNATURE}", "weights": f"{web.url}/model.onnx?{SIGNATURE}"}
-    called = segment(*place.flags(input=source, **changes))
+    own = {"allow_input": [web.url]}
+    called = segment(*place.flags(input=source, **own, **changes))
     assert called.code == 0, called.err
     rows = read_rows(place.output)
     assert [row["miou"] for row in rows] == [1.0] * 3
@@ -250,11 +251,11 @@ def test_signatures_of_urls_are_kept_out_of_what_a_run_leaves_and_says(
     assert begun(place)["job"]["weights"] == f"{web.url}/model.onnx"
     assert "hunter2" not in called.out + called.err
     anew = {name: value.replace("hunter2", "hunter3") for name, value in {"input": source, **changes}.items()}
-    again = segment(*place.flags(**anew))  # signed anew it is the same run
+    again = segment(*place.flags(**own, **anew))  # signed anew it is the same run
     assert (again.code, again.out) == (0, called.out)
     damaged = place.folder / "damaged"
     web.pages.pop("/model.onnx")
-    refused = segment(*place.flags(input=source, output=str(damaged), **changes))
+    refused = segment(*place.flags(input=source, output=str(damaged), **own, **changes))
     assert refused.code in (1, 2)
     assert "hunter2" not in refused.err
     assert "/model.onnx" in refused.err

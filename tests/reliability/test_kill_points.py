@@ -65,7 +65,8 @@ def turning_points(requests: list[str]) -> list[tuple[Action, int]]:
     chosen: list[tuple[Action, int]] = []
     for word, kind in (
         ("run.json", "kill_after"), ("plan.parquet", "kill_before"), ("/masks/", "kill_after"),
-        ("/stats/", "kill_before"), ("/report/", "kill_after"), ("_SUCCESS", "kill_before"),
+        ("/stats/", "kill_before"), ("/report/", "kill_after"), ("manifest.parquet", "kill_after"),
+        ("_SUCCESS", "kill_before"),
     ):  # fmt: skip
         matching = [k for k, text in enumerate(requests, 1) if text.startswith("PUT") and word in text]
         chosen.append((kind, matching[len(matching) // 2]))  # type: ignore[arg-type]

@@ -74,6 +74,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A machine of 64 CPUs and 256 GiB, and the folder of its control groups; the process is in its root, version 2."""
     monkeypatch.setattr(resources, "_CGROUPS", tmp_path / "cgroup")
     monkeypatch.setattr(resources, "_MEMBERSHIP", tmp_path / "membership")
+    monkeypatch.setattr(resources, "_MOUNTS", tmp_path / "mounts")
     (tmp_path / "membership").write_text("0::/\n")
     memory = SimpleNamespace(total=256 * GIB, available=200 * GIB)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
@@ -117,6 +118,44 @@ def test_version_1(path: str, machine: Path) -> None:
     cgroup(machine / "cpu", {"cpu.cfs_quota_us": "-1\n"})
     cgroup(machine / "memory", {"memory.limit_in_bytes": "9223372036854771712\n"})
     assert (available_cpus(), node_memory()) == (64, (256 * GIB, 200 * GIB))
+
+
+def v1(limit: int, used: int = 0, *, above: int | None = None) -> dict[str, str]:
+    """What version 1 says of memory, where the least limit of the groups above is `above`."""
+    stat = f"inactive_file 3\nhierarchical_memory_limit {above or limit}\ntotal_inactive_file 100000\n"
+    return {"memory.limit_in_bytes": f"{limit}\n", "memory.usage_in_bytes": f"{used}\n", "memory.stat": stat}
+
+
+NO_LIMIT = 9223372036854771712  # as version 1 says it
+
+
+@pytest.mark.parametrize(
+    ("path", "root", "branch"),
+    [
+        ("/kubepods/pod7/main", "/kubepods/pod7/main", ""),  # a container sees its own branch as the root
+        ("/kubepods/pod7/main/job", "/kubepods/pod7/main", "job"),  # and has groups below it
+        ("/kubepods/pod7/main", "/", "kubepods/pod7/main"),  # on the host
+        ("/elsewhere", "/kubepods/pod7/main", ""),  # of another namespace
+    ],
+)
+def test_version_1_limits_memory_as_version_2_does(path: str, root: str, branch: str, machine: Path) -> None:
+    """Wherever its tree is mounted, and however much of it is seen."""
+    (machine.parent / "membership").write_text(f"4:memory:{path}\n3:cpu,cpuacct:{path}\n0::/\n")
+    (machine.parent / "mounts").write_text(
+        f"31 23 0:28 / {machine} rw - tmpfs tmpfs rw\n"
+        f"33 31 0:30 {root} {machine}/cpu,cpuacct rw,nosuid - cgroup cgroup rw,cpu,cpuacct\n"
+        f"35 31 0:32 {root} {machine}/ram rw,nosuid shared:9 - cgroup cgroup rw,memory\n"
+        f"41 31 0:38 / {machine}/unified rw - cgroup2 cgroup2 rw\n"
+    )
+    cgroup(machine / "unified", v2(None, None))
+    cgroup(machine / "ram", v1(NO_LIMIT))
+    cgroup(machine / "ram" / branch, v1(1_000_000, 700_000))
+    cgroup(machine / "cpu,cpuacct" / branch, {"cpu.cfs_quota_us": "200000\n", "cpu.cfs_period_us": "100000\n"})
+    assert (available_cpus(), node_memory()) == (2, (1_000_000, 400_000))
+    cgroup(machine / "ram" / branch, v1(NO_LIMIT))
+    assert node_memory() == (256 * GIB, 200 * GIB)
+    cgroup(machine / "ram" / branch, v1(NO_LIMIT, 700_000, above=900_000))  # a pod limits all of its containers
+    assert node_memory() == (900_000, 300_000)
 
 
 def test_affinity_limits_the_cpus(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -207,9 +207,9 @@ def test_the_probe_of_the_folder_leaves_nothing_behind(tmp_path: Path, monkeypat
     monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / "a" / "b"))
     ray_preflight.refuse_machine(2)
     assert list(tmp_path.iterdir()) == []
-    (tmp_path / "a" / "b" / "ray").mkdir(parents=True)
+    (tmp_path / "a" / "b").mkdir(parents=True)
     ray_preflight.refuse_machine(2)
-    assert (tmp_path / "a" / "b" / "ray").is_dir()
+    assert list((tmp_path / "a" / "b").iterdir()) == []
 
 
 def test_addresses_without_a_port_are_rays_to_find() -> None:

@@ -15,6 +15,7 @@ from segment.inputs.discover import Discovery, Sample, discover, read_part
 from segment.inputs.parquet import row_groups
 from segment.job import InputOptions
 from segment.output.plan import Plan
+from segment.store import local_files
 from segment.store.client import Store
 from tests.reliability.arena import proxied
 from tests.runs import png, scene
@@ -108,16 +109,15 @@ def test_a_local_file_that_is_written_while_it_is_read(tmp_path: Path, monkeypat
     path = tmp_path / "0.png"
     path.write_bytes(PICTURES[0])
     found = plan(Store(), str(tmp_path))
-    real = Path.open
+    real = local_files.open_local
 
-    def late(self: Path, *arguments: object) -> object:
-        file = real(self, *arguments)  # type: ignore[call-overload]
-        if self == path:
+    def late(target: Path) -> object:
+        file = real(target)
+        if target == path:
             path.write_bytes(OTHERS[0])
         return file
 
-    monkeypatch.setattr(Path, "open", late)
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_bytes", lambda self, data: real(self, "wb").write(data))
+        patch.setattr(local_files, "open_local", late)
         with pytest.raises(InputChanged, match="has changed"):
             read(Store(), found)

@@ -27,6 +27,10 @@ def test_a_planted_secret_would_be_found(tmp_path: Path) -> None:
     assert sorted(Path(name).name for name in holders(tmp_path, "hush")) == ["log", "wide"]
 
 
+def logs_of(session: str) -> list[Path]:
+    return [path for path in Path(session).rglob("logs/*") if path.is_file()]
+
+
 @pytest.mark.slow
 @pytest.mark.ray
 def test_a_secret_given_by_option_is_nowhere_on_a_cluster(arena: Arena) -> None:
@@ -43,10 +47,11 @@ def test_a_secret_given_by_option_is_nowhere_on_a_cluster(arena: Arena) -> None:
             failed = arena.run("secret-ray", proxy, "--engine=ray", *options, **env)
         assert refused.injected
         assert failed.code == 1, failed.text
+        assert len(logs_of(session)) > 5
+        assert holders(Path(session), server.key, server.secret) == []
         ended = arena.run("secret-ray", None, "--engine=ray", *options, **env)
         assert ended.code == 0, ended.text
-        logs = [path for path in Path(session).rglob("logs/*") if path.is_file()]
-        assert len(logs) > 5
+        assert len(logs_of(session)) > 5  # its own: those of the first run went with its start
         assert holders(Path(session), server.key, server.secret) == []
     arena.check("secret-ray")  # output and HOME, streams
     note("AccessDenied in Ray's workers, then the user follows the advice", 1, 1, ended.seconds)

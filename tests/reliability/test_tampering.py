@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,9 +15,8 @@ from segment.output.ledger import Ledger
 from segment.store.client import Store
 from tests.calls import Call
 from tests.datasets import Item, write_tars
+from tests.reliability.tampering import Rows, change_rows, masks_files, reseal
 from tests.runs import Place, png, scene
-
-Rows = list[dict[str, Any]]
 
 
 def swap_ids(rows: Rows) -> None:
@@ -49,12 +47,10 @@ def other_part(rows: Rows) -> None:
 
 
 def tamper(place: Place, change: Callable[[Rows], None], number: int = 0) -> Path:
-    """Change the rows of a masks file and keep all else: schema, footer, checksums that hold."""
-    file = sorted(place.output.glob("masks/*/*.parquet"))[number]
-    table = pq.ParquetFile(file).read()
-    rows = table.to_pylist()
-    change(rows)
-    pq.write_table(pa.Table.from_pylist(rows, schema=table.schema), file, write_page_checksum=True)
+    """Change the rows of a masks file and keep all else: schema, footer, checksums that hold, and a manifest."""
+    file = masks_files(place.output)[number]
+    change_rows(file, change)
+    reseal(place.output)
     return file
 
 
@@ -100,7 +96,7 @@ def test_rows_of_other_images_are_found(place: Place, change: Callable[[Rows], N
     assert problems
     for problem in problems:
         assert problem.startswith(f"masks/{file.parent.name}/{file.name} ")
-        assert problem.endswith(": delete it and run the same command again")
+        assert problem.endswith(": run the same command again with --verify")
     file.unlink()
     place.run(input=json.loads((place.output / "run.json").read_text())["job"]["input"])
     assert found(place) == ()
@@ -112,9 +108,9 @@ def test_rows_that_agree_with_themselves_but_not_with_the_plan(place: Place, seg
     called = segment("audit", str(place.output))
     assert called.code == 1
     assert called.out.splitlines()[0].startswith(
-        f"wrong: masks/{file.parent.name}/{file.name} names image 2 '3.png', planned is '2.png': delete it"
+        f"wrong: masks/{file.parent.name}/{file.name} names image 2 '3.png', planned is '2.png': run the"
         if any(place.images.glob("2.png"))
-        else f"wrong: masks/{file.parent.name}/{file.name} names image 2 '3', planned is '2': delete it"
+        else f"wrong: masks/{file.parent.name}/{file.name} names image 2 '3', planned is '2': run the"
     )
 
 
@@ -155,7 +151,7 @@ def test_a_file_that_is_no_table_of_ours_is_a_problem_and_no_traceback(place: Pl
     file = min(place.output.glob("masks/*/*.parquet"))
     pq.write_table(pa.table({"index": [0, 1]}), file)
     (problem,) = found(place)
-    assert problem == f"masks/{file.parent.name}/{file.name} is damaged: delete it and run the same command again"
+    assert problem == f"masks/{file.parent.name}/{file.name} is damaged: run the same command again with --verify"
 
 
 def test_many_damaged_files_are_a_few_lines(tmp_path: Path, segment: Call) -> None:
@@ -178,7 +174,7 @@ def test_damaged_statistics_are_a_problem_and_the_rows_are_looked_at_all_the_sam
     (stats,) = place.output.glob("stats/*")
     stats.write_bytes(stats.read_bytes()[:-30])
     problems = found(place)
-    assert problems[0] == f"stats/{stats.name} is damaged: delete it and run the same command again"
+    assert problems[0] == f"stats/{stats.name} is damaged: run the same command again with --verify"
     assert file.name in problems[1]
     assert len(problems) == 2
 
@@ -190,7 +186,7 @@ def test_a_deep_audit_reads_the_ids_of_parquet_again_where_it_can(place: Place, 
     called = segment("audit", str(place.output), "--deep")
     assert called.code == 1
     name = f"masks/{file.parent.name}/{file.name}"
-    assert called.out.splitlines()[0].startswith(f"wrong: {name} names image 2 'p3', planned is 'p2': delete it")
+    assert called.out.splitlines()[0].startswith(f"wrong: {name} names image 2 'p3', planned is 'p2': run the")
     (place.images / "a.parquet").unlink()
     called = segment("audit", str(place.output), "--deep")
     assert called.code == 0

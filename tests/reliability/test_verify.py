@@ -127,7 +127,7 @@ def test_the_store_being_away_is_no_damage(place: Place, segment: Call, monkeypa
         raise StoreError("the store is away")
 
     before = masks(place.output)
-    monkeypatch.setattr(Store, "open", refuse)
+    monkeypatch.setattr(Store, "read", refuse)
     called = segment(*place.flags(), "--verify")
     assert called.code == 1
     assert "the store is away" in called.err

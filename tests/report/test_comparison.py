@@ -158,7 +158,7 @@ def test_a_run_that_is_not_finished_or_not_labelled_passes_no_gate(
 
 def test_what_cannot_be_asked_ends_with_2(place: Place, other: Path, segment: Call) -> None:
     for flags, words in (
-        ([], "1 runs: give two or more"),
+        ([], "1 run: give two or more"),
         ([str(other), "--by", "("], "is no regular expression"),
         ([str(other), "--map", "Sky=Skyy"], "map: no class 'Skyy'"),
         ([str(other), "--to", str(other / "masks")], "belongs to the run itself"),

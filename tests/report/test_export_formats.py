@@ -30,11 +30,11 @@ from segment.report.exports.coco_rle import compress
 from segment.report.exports.exporting import _write
 from segment.report.exports.json_files import JsonArray, JsonObject
 from segment.report.exports.masked_images import MaskedImage
-from segment.report.exports.voc import LabelMap
+from segment.report.exports.voc import LabelMap, distinct_colours
 from segment.report.exports.writers import Export, Exported, Writer
 from segment.report.filenames import Names
-from segment.report.written_names import distinct_colours, line_names, spreadsheet_cell
 from segment.store.client import Store
+from segment.store.foreign_text import in_cell, in_label_map, visible
 from tests.calls import Call
 from tests.exports import exported, files, street
 from tests.runs import CARD, Place, png, scene
@@ -198,7 +198,7 @@ ODD_NAMES = ["a:b", "two\nlines", "x, y", "=1+1", "#hash", "", "a_b", "  ", "\u2
 
 
 def test_odd_class_names_stand_on_a_line_each() -> None:
-    assert line_names(ODD_NAMES) == [
+    assert in_label_map(ODD_NAMES) == [
         "a_b-2",
         "two lines",
         "x, y",
@@ -209,12 +209,12 @@ def test_odd_class_names_stand_on_a_line_each() -> None:
         "class-2",
         "class-3",
     ]
-    assert line_names(CARD.classes.names) == list(CARD.classes.names)
+    assert in_label_map(CARD.classes.names) == list(CARD.classes.names)
 
 
 @given(st.lists(st.text(st.sampled_from("ab_-2:# \n,=") | st.characters(exclude_categories=["Cs"])), unique=True))
 def test_written_names_are_unique_and_hold_no_separator(names: list[str]) -> None:
-    written = line_names(names)
+    written = in_label_map(names)
     assert len(set(written)) == len(names)
     for name, clean in zip(names, written, strict=True):
         assert clean == clean.strip()
@@ -241,10 +241,10 @@ def test_one_grey_for_each_of_255_equal_colours() -> None:
 
 def test_a_label_map_tells_what_it_changes() -> None:
     palette = [(n, 0, 0) for n in range(len(ODD_NAMES) - 1)]
-    labels = LabelMap(Classes(names=tuple(ODD_NAMES), palette=(*palette, palette[0])))
+    labels = LabelMap(Classes.model_construct(names=tuple(ODD_NAMES), palette=(*palette, palette[0])))
     lines = [line.split(":") for line in labels.to_bytes().decode().splitlines()]
     assert lines[0] == ["# label", "color_rgb", "parts", "actions"]
-    assert [line[0] for line in lines[1:]] == line_names(ODD_NAMES)
+    assert [line[0] for line in lines[1:]] == in_label_map(ODD_NAMES)
     assert all(len(line) == 4 for line in lines)
     assert len({line[1] for line in lines}) == len(lines)
     assert labels.notes[0] == "class 'a:b' is called 'a_b-2' in labelmap.txt"
@@ -253,13 +253,13 @@ def test_a_label_map_tells_what_it_changes() -> None:
 
 def test_odd_class_names_come_back_from_csv_and_xml() -> None:
     buffer = io.StringIO(newline="")
-    csv.writer(buffer).writerow([spreadsheet_cell(name) for name in ODD_NAMES])
+    csv.writer(buffer).writerow([in_cell(name) for name in ODD_NAMES])
     (read,) = csv.reader(io.StringIO(buffer.getvalue(), newline=""))
-    assert read == [f"'{name}" if name.startswith("=") else name for name in ODD_NAMES]
-    classes = Classes(names=("<&\"'>\n=", "b"), palette=((1, 2, 3), (255, 0, 10)))
+    assert read == [f"'{name}" if name.startswith("=") else visible(name) for name in ODD_NAMES]
+    classes = Classes(names=("<&\"'> =", "b"), palette=((1, 2, 3), (255, 0, 10)))
     labels = ElementTree.fromstring(label_studio.interface(classes)).iter("Label")
     assert [(label.get("value"), label.get("background")) for label in labels] == [
-        ("<&\"'>\n=", "#010203"),
+        ("<&\"'> =", "#010203"),
         ("b", "#ff000a"),
     ]
 

@@ -68,7 +68,8 @@ def test_datumaro_reads_odd_names_and_equal_colours(tmp_path: Path) -> None:
     library("datumaro", "datumaro")
     from datumaro.plugins.data_formats.voc.format import parse_label_map
 
-    labels = LabelMap(Classes(names=("a:b", "two\nlines", "#c", "x, y", "", "a_b"), palette=((1, 2, 3),) * 6))
+    names = ("a:b", "two\nlines", "#c", "x, y", "", "a_b")
+    labels = LabelMap(Classes.model_construct(names=names, palette=((1, 2, 3),) * 6))
     (tmp_path / "labelmap.txt").write_bytes(labels.to_bytes())
     found = parse_label_map(str(tmp_path / "labelmap.txt"))
     assert list(found) == labels.names

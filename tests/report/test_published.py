@@ -132,7 +132,7 @@ def test_what_agrees_stands_beside(report: RunReport) -> None:
     assert found is not None
     assert found.agrees
     text = printed(report)
-    assert "the card's own, scored at source size; published 50.00" in text
+    assert "scored at source size; published 50.00" in text
     assert (
         "Published 50.00 % on Streets val, 9 images. "
         "The number of images is the same; the data set itself is not checked" in text

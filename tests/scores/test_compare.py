@@ -379,7 +379,7 @@ def test_several_runs_are_each_compared_with_the_first(write: Write) -> None:
     assert found.against[1].agreement == (ONES == LABELS % 4).mean()
     alone = api.compare(outputs[0], outputs[2], resamples=20)
     assert found.against[1].change == alone.change
-    with pytest.raises(UsageError, match="1 runs: give two or more"):
+    with pytest.raises(UsageError, match="1 run: give two or more"):
         compare_ledgers([found.runs[0].ledger], Request())
 
 

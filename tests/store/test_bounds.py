@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from segment.errors import StoreError, TooManyBytes, TooSlow
+from segment.errors import NotAFile, StoreError, TooManyBytes, TooSlow
 from segment.inputs.loose.files import read_files
 from segment.inputs.parts import UNKNOWN, Member, Part, Span
 from segment.inputs.references import read_references
 from segment.job import InputOptions, read_job_file
 from segment.models.card import load_card
 from segment.store.client import Store
+from segment.store.scope import Scope
 from tests.runs import png, scene
 
 MOST = 1 << 20
@@ -126,8 +127,8 @@ def test_bounds_are_no_limit_for_what_fits(stranger: Stranger, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("name", ["/dev/zero", "/proc/self/smaps"])
-def test_local_files_without_a_size_are_bounded(name: str) -> None:
-    with pytest.raises(TooManyBytes):
+def test_local_files_without_a_size_are_not_opened(name: str) -> None:
+    with pytest.raises(NotAFile):
         Store().read(f"file://{name}", most=1000)
 
 
@@ -139,6 +140,11 @@ def test_cards_and_job_files_are_small(tmp_path: Path) -> None:
             read(str(tmp_path / "a.toml"))  # type: ignore[operator]
 
 
+def within(stranger: Stranger) -> Store:
+    """A store for which the stranger's server is the input."""
+    return Store(seconds=1.0, scope=Scope((stranger.url,)))
+
+
 def test_a_read_that_is_given_up_is_a_fault_of_its_own_row(stranger: Stranger) -> None:
     """Images and labels of strangers: the others of the part are read."""
     urls = {name: Span(f"{stranger.url}/{name}", 0, UNKNOWN) for name in ("small", "endless", "drip")}
@@ -147,7 +153,7 @@ def test_a_read_that_is_given_up_is_a_fault_of_its_own_row(stranger: Stranger) -
         Member(f"{number}", urls[image], urls[label] if label else None) for number, (image, label) in enumerate(pairs)
     )
     part = Part("p", "s", "files", stranger.url, 0, "", 0, len(members), -1, members)
-    read = read_files(part, InputOptions(max_image_bytes=MOST), Store(seconds=1.0))
+    read = read_files(part, InputOptions(max_image_bytes=MOST), within(stranger))
     assert [sample.fault for sample in read] == [None, "too_many_bytes", "too_slow", "label_too_slow", "too_many_bytes"]
     assert [sample.image for sample in read] == [SMALL, b"", b"", SMALL, b""]
     assert read[0].label == SMALL
@@ -155,4 +161,4 @@ def test_a_read_that_is_given_up_is_a_fault_of_its_own_row(stranger: Stranger) -
 
 def test_references_of_a_table_are_bounded_likewise(stranger: Stranger) -> None:
     wanted = {"small": SMALL, "endless": "too_many_bytes", "chunks": "too_many_bytes", "drip": "too_slow"}
-    assert read_references(wanted, f"{stranger.url}/a.parquet", Store(seconds=1.0), MOST) == wanted
+    assert read_references(wanted, f"{stranger.url}/a.parquet", within(stranger), MOST) == wanted

@@ -100,6 +100,11 @@ SOURCES = [local_list, list_beside_its_images, tar, parquet]
 Source = Callable[[Web, Path], str]
 
 
+def flags(place: Place, site: Web, source: str, **changes: Any) -> list[str]:
+    """The arguments of a run of a source, whose images the site holds."""
+    return place.flags(input=source, allow_input=[site.url], **changes)
+
+
 class Expiring(Notes):
     """Makes every signature expire once a part is committed."""
 
@@ -134,7 +139,7 @@ def test_a_run_whose_signatures_expire_goes_on_with_new_ones(site: Web, tmp_path
     lines = notes.lines
 
     def job() -> Any:
-        return place.job(input=source(site, tmp_path), part_size=2)
+        return place.job(input=source(site, tmp_path), part_size=2, allow_input=[site.url])
 
     with pytest.raises(StoreError) as caught:
         run(job(), notes)
@@ -176,7 +181,7 @@ def test_ids_and_uris_of_signed_images(site: Web, tmp_path: Path) -> None:
 @pytest.mark.parametrize("source", [local_list, tar])
 def test_workers_elsewhere_are_given_the_signatures(engine: str, site: Web, tmp_path: Path, source: Source) -> None:
     place = Place(tmp_path)
-    report = run_on(ENGINES[engine], place.job(input=source(site, tmp_path)))
+    report = run_on(ENGINES[engine], place.job(input=source(site, tmp_path), allow_input=[site.url]))
     assert (report.total.images, report.total.errors) == (IMAGES, 0)
     assert planted(place.output) == []
 
@@ -189,7 +194,13 @@ def test_a_killed_run_from_the_command_line(site: Web, tmp_path: Path, source: S
     home.mkdir()
 
     def start(*more: str, **changes: Any) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "segment", *place.flags(input=source(site, tmp_path), **changes), *more]
+        command = [
+            sys.executable,
+            "-m",
+            "segment",
+            *flags(place, site, source(site, tmp_path), **changes),
+            *more,
+        ]
         pipe = subprocess.PIPE
         return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env={**os.environ, "HOME": str(home)})
 
@@ -217,7 +228,10 @@ def test_a_killed_run_from_the_command_line(site: Web, tmp_path: Path, source: S
     ):
         said.append(subprocess.run([*looked, *command], capture_output=True, text=True, check=True).stdout)
     printed = subprocess.run(
-        [*looked, *place.flags(input=source(site, tmp_path)), "--print-job"], capture_output=True, text=True, check=True
+        [*looked, *flags(place, site, source(site, tmp_path)), "--print-job"],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     said += [printed.stdout, printed.stderr]
     assert planted(place.output) + planted(home) == []
@@ -233,7 +247,12 @@ def test_signatures_are_nowhere_on_a_cluster(site: Web, tmp_path: Path, source: 
     home.mkdir()
 
     def start() -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "segment", *place.flags(input=source(site, tmp_path), engine="ray")]
+        command = [
+            sys.executable,
+            "-m",
+            "segment",
+            *flags(place, site, source(site, tmp_path), engine="ray"),
+        ]
         both = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
         return subprocess.Popen(command, env={**os.environ, "RAY_TMPDIR": session, "HOME": str(home)}, **both)
 
@@ -257,7 +276,7 @@ def test_signatures_are_nowhere_on_a_cluster(site: Web, tmp_path: Path, source: 
 
 def test_an_overlay_reads_what_a_list_signs_now(site: Web, tmp_path: Path) -> None:
     place = Place(tmp_path)
-    run(place.job(input=local_list(site, tmp_path)), Notes())
+    run(place.job(input=local_list(site, tmp_path), allow_input=[site.url]), Notes())
     ledger = Ledger(Store(), f"file://{place.output}")
     site.expire()
     task, plan = task_and_plan(ledger)
@@ -269,7 +288,8 @@ def test_an_overlay_reads_what_a_list_signs_now(site: Web, tmp_path: Path) -> No
 
 def test_an_image_that_the_list_names_no_more(site: Web, tmp_path: Path) -> None:
     source = local_list(site, tmp_path)
-    found = discover(source, InputOptions(), Store())
+    options = InputOptions(allow_input=[site.url])
+    found = discover(source, options, Store())
     assert all(span.signed for part in found.parts for m in part.members for span in (m.image, m.label) if span)
     frozen = Plan.from_bytes(Plan.of(found.parts).to_bytes())
     assert frozen.is_signed
@@ -277,9 +297,9 @@ def test_an_image_that_the_list_names_no_more(site: Web, tmp_path: Path) -> None
     header, *lines = Path(source).read_text().splitlines()
     Path(source).write_text("\n".join([header, *lines[:3], *lines[4:]]))
     store = Store()
-    sign_again(source, InputOptions(), store, frozen.is_signed)
+    sign_again(source, options, store, frozen.is_signed)
     with pytest.raises(InputChanged, match=r"/i/03\.png is not in its list any more"):
-        [read_part(part, InputOptions(), store) for part in frozen.parts()]
+        [read_part(part, options, store) for part in frozen.parts()]
     Path(source).unlink()
     with pytest.raises(UsageError, match="there is no list at"):
         sign_again(source, InputOptions(), Store(), frozen.is_signed)
@@ -288,10 +308,10 @@ def test_an_image_that_the_list_names_no_more(site: Web, tmp_path: Path) -> None
 def test_a_finished_run_needs_no_list(site: Web, tmp_path: Path) -> None:
     place = Place(tmp_path)
     source = local_list(site, tmp_path)
-    run(place.job(input=source), Notes())
+    run(place.job(input=source, allow_input=[site.url]), Notes())
     Path(source).unlink()
     site.expire()
-    assert run(place.job(input=source), Notes()).complete
+    assert run(place.job(input=source, allow_input=[site.url]), Notes()).complete
 
 
 def test_images_that_differ_by_query_are_different(web: Web, tmp_path: Path) -> None:
@@ -301,7 +321,7 @@ def test_images_that_differ_by_query_are_different(web: Web, tmp_path: Path) -> 
         web.put(f"/get?id={number}", PICTURES[number][0])
     lines = [f"{web.url}/get?id={number}&token={PLANTED}{number}" for number in range(3)]
     (tmp_path / "l.txt").write_text("\n".join(lines))
-    found = discover(str(tmp_path / "l.txt"), InputOptions(), Store())
+    found = discover(str(tmp_path / "l.txt"), InputOptions(allow_input=[web.url]), Store())
     assert found.images == 3
     assert [m.id for part in found.parts for m in part.members] == [f"{web.url}/get?id={n}" for n in range(3)]
     assert found.notes[-1] == "queries of image URLs are part of the image's name and are kept: id x 3"
@@ -337,7 +357,7 @@ def test_two_signatures_of_one_image(site: Web, tmp_path: Path) -> None:
     one = site.sign("/i/00.png")
     other = one.replace("X-Amz-Expires=900", "X-Amz-Expires=901")
     (tmp_path / "l.csv").write_text(f"image,id\n{one},a\n{other},b\n{site.sign('/i/01.png')},c\n")
-    found = discover(str(tmp_path / "l.csv"), InputOptions(), Store())
+    found = discover(str(tmp_path / "l.csv"), InputOptions(allow_input=[site.url]), Store())
     assert found.warnings == [
         "1 image URL differs from an earlier one by the signature alone, and is taken for the same image, "
         f"e.g. {site.url}/i/00.png"

@@ -15,11 +15,12 @@ from segment.inputs.lists.list_rows import Row, Rows, parse_rows
 from segment.inputs.lookup import look_up_each
 from segment.inputs.metadata import kept_values, value_lines
 from segment.inputs.parts import Member
-from segment.inputs.references import redact_reference, resolve_reference
+from segment.inputs.references import absolute_url, redact_reference, reference_fault, resolve_reference
 from segment.inputs.shards import Planned, Shard, file_shards
 from segment.job import InputOptions
 from segment.store.client import Entry, Store
 from segment.store.names import shown, suffix_of
+from segment.store.scope import NotAllowed, Scope
 from segment.store.urls import is_http, parent_url, relative_url, unsigned
 
 LIST_SUFFIXES = frozenset({".txt", ".csv", ".tsv", ".jsonl", ".json"})
@@ -43,10 +44,11 @@ def plan_list(
     """
     url, name = entry.url, shown(entry.url)
     folder = parent_url(url)
-    exists = _existence_check(folder, store)
+    scope = store.scope or Scope()
+    exists = _existence_check(folder, scope, store)
     rows = find_header(_read_rows(entry, store), options, exists, findings, name)
     columns = find_list_columns(rows, options, exists, findings, name)
-    read = [_listed_image(row, columns, url, folder) for row in rows.rows]
+    read = [_listed_image(row, columns, url, scope) for row in rows.rows]
     listed = [image for image, _ in read]
     findings.warnings += value_lines(Counter(remark for _, remarks in read for remark in remarks))
     references = [item for image in listed for item in (image.image, image.label) if item]
@@ -80,7 +82,7 @@ def listed_urls(url: str, store: Store) -> Iterator[str]:
     for row in _read_rows(entry, store).rows:
         for cell in row.cells.values():
             try:
-                yield from filter(is_http, [resolve_reference(cell, folder)])
+                yield from filter(is_http, [absolute_url(cell, folder)])
             except BadReference:
                 continue
 
@@ -91,19 +93,19 @@ def _read_rows(entry: Entry, store: Store) -> Rows:
     return parse_rows(store.read(entry.url, most=MAX_LIST_BYTES), suffix_of(entry.url), shown(entry.url))
 
 
-def _existence_check(folder: str, store: Store) -> Exists:
+def _existence_check(folder: str, scope: Scope, store: Store) -> Exists:
     """Return a function that tells whether any of some references exists. Numbers and long texts do not count."""
 
     def exists(references: Sequence[str]) -> bool:
         likely = (text for text in references if len(text) <= _LONGEST and not _NUMBER.fullmatch(text))
-        return any(_exists(reference, folder, store) for reference in likely)
+        return any(_exists(reference, folder, scope, store) for reference in likely)
 
     return exists
 
 
-def _exists(reference: str, folder: str, store: Store) -> bool:
+def _exists(reference: str, folder: str, scope: Scope, store: Store) -> bool:
     try:
-        given = resolve_reference(reference, folder)
+        given = resolve_reference(reference, folder, scope)
         if given != unsigned(given):
             store.add_signed_urls([given])
         return store.exists(unsigned(given))
@@ -115,25 +117,28 @@ def _exists(reference: str, folder: str, store: Store) -> bool:
         return False
 
 
-def _listed_image(row: Row, columns: ListColumns, url: str, folder: str) -> tuple[ListedImage, tuple[str, ...]]:
+def _listed_image(row: Row, columns: ListColumns, url: str, scope: Scope) -> tuple[ListedImage, tuple[str, ...]]:
     """Return an image, and remarks on its metadata."""
+    folder = parent_url(url)
     image, label = row.cells.get(columns.image), row.cells.get(columns.label or "")
     own_id = row.cells.get(columns.id or "")
     empty = Reference(f"{url}#{row.number}", "", row.number, "it is empty")
     meta, remarks = kept_values(columns.kept, [row.cells.get(column) for column in columns.kept])
     found = ListedImage(
         id=redact_reference(own_id) if own_id else None,
-        image=_reference(image, row, folder) if image else empty,
-        label=_reference(label, row, folder) if label else None,
+        image=_reference(image, row, folder, scope) if image else empty,
+        label=_reference(label, row, folder, scope) if label else None,
         meta=meta,
     )
     return found, remarks
 
 
-def _reference(text: str, row: Row, folder: str) -> Reference:
+def _reference(text: str, row: Row, folder: str, scope: Scope) -> Reference:
     try:
-        given = resolve_reference(text, folder)
+        given = resolve_reference(text, folder, scope)
         return Reference(unsigned(given), given, row.number)
+    except NotAllowed as error:
+        return Reference(unsigned(absolute_url(text, folder)), "", row.number, str(error), reference_fault(error))
     except BadReference as error:
         name = redact_reference(text)
         own = name if name == text else f"{name}#{row.number}"  # without the number it could be the name of an image

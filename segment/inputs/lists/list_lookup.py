@@ -9,11 +9,14 @@ from dataclasses import dataclass
 from segment.errors import BadReference, SegmentError, UsageError
 from segment.inputs.findings import Findings
 from segment.inputs.metadata import Values
-from segment.inputs.parts import BAD_REFERENCE, MISSING, UNREACHABLE, Member, Span
+from segment.inputs.parts import ABSENT, MISSING, Member, Span
+from segment.inputs.references import Absent, reference_fault
 from segment.store.client import Entry
 from segment.store.names import count, examples, shown, suffix_of
+from segment.store.scope import OUTSIDE, advice
 from segment.store.urls import is_http, query_parameters
 
+_SIZES = {fault: size for size, fault in ABSENT.items()}  # of spans that stand for faults
 _SHARDS = (".tar", ".parquet", ".pq")
 
 
@@ -26,12 +29,14 @@ class Reference:
         given: the absolute URL as listed, signature included; `""` for an invalid reference.
         line: line of the list, for messages.
         fault: why the reference is invalid, or `""`.
+        kind: what kind of fault that is.
     """
 
     url: str
     given: str
     line: int
     fault: str = ""
+    kind: Absent = "bad_reference"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +63,11 @@ class LookupResult:
     def span(self, reference: Reference) -> Span:
         """Return the span of the object, or one that carries its fault."""
         signed = bool(reference.given) and reference.given != reference.url
-        if reference.fault:
-            fault = BAD_REFERENCE
-        elif reference.url in self.found:
+        if not reference.fault and reference.url in self.found:
             return Span.of(self.found[reference.url], signed=signed)
-        elif error := self.errors.get(reference.url):
-            fault = BAD_REFERENCE if isinstance(error, BadReference) else UNREACHABLE
-        else:
-            fault = MISSING
-        return Span(reference.url, 0, fault, signed=signed)
+        error = self.errors.get(reference.url)
+        fault = reference.kind if reference.fault else reference_fault(error) if error else "missing"
+        return Span(reference.url, 0, _SIZES[fault], signed=signed)
 
 
 def refuse_useless(listed: Sequence[ListedImage], result: LookupResult, name: str) -> None:
@@ -99,6 +100,8 @@ def refuse_useless(listed: Sequence[ListedImage], result: LookupResult, name: st
 
 def _refuse_all(references: Sequence[Reference], result: LookupResult, name: str, noun: str) -> None:
     total = count(len(references), noun)
+    if len(outside := _outside(references)) == len(references):
+        raise UsageError(f"{name}: all of its {total} lie {OUTSIDE}, {examples(outside)}; {advice(outside)}")
     missing = [item.url for item in references if not item.fault and item.url not in result.errors]
     errors = [result.errors[item.url] for item in references if not item.fault and item.url in result.errors]
     if len(missing) == len(references):
@@ -123,8 +126,13 @@ def warn_listed(pairs: Sequence[tuple[ListedImage, Member]], result: LookupResul
     if absent:
         warnings.append(f"{count(len(absent), 'listed label does', 'listed labels do')} not exist, {examples(absent)}")
     for references, noun in ((images, "image"), (labels, "label")):
+        if outside := _outside(references):
+            warnings.append(
+                f"{len(outside)} of {count(len(references), noun)} listed will be error rows, as they are {OUTSIDE}, "
+                f"{examples(outside)}; {advice(outside)}"
+            )
         faults = [(item.line, item.fault or str(result.errors[item.url])) for item in references
-                  if item.fault or item.url in result.errors]  # fmt: skip
+                  if item.kind != "not_allowed" and (item.fault or item.url in result.errors)]  # fmt: skip
         if faults:
             warnings.append(
                 f"{len(faults)} of {count(len(references), noun)} listed cannot be read and will be error rows, e.g. "
@@ -134,6 +142,11 @@ def warn_listed(pairs: Sequence[tuple[ListedImage, Member]], result: LookupResul
     if bare and len(bare) < len(members):
         warnings.append(f"{len(bare)} of {total} listed without a label: segmented, not scored; {examples(bare)}")
     _report_queries(listed, findings)
+
+
+def _outside(references: Sequence[Reference]) -> list[str]:
+    """Return the URLs of objects that the list may not name."""
+    return [item.url for item in references if item.kind == "not_allowed"]
 
 
 def _report_queries(listed: Sequence[ListedImage], findings: Findings) -> None:

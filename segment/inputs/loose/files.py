@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from segment.errors import InputChanged, OverLimit, TooSlow, UsageError, input_changed
 from segment.inputs.changes import Known
@@ -11,11 +12,22 @@ from segment.inputs.large_files import large_spans, select_tiffs
 from segment.inputs.lookup import in_threads
 from segment.inputs.loose.label_files import labels_by_pattern, labels_by_stem
 from segment.inputs.loose.label_hints import suggest_labels
-from segment.inputs.parts import UNKNOWN, Member, Part, Sample, Span, fault_of, samples_of_members, spans_to_read
+from segment.inputs.parts import (
+    NOT_ALLOWED,
+    UNKNOWN,
+    Member,
+    Part,
+    Sample,
+    Span,
+    fault_of,
+    samples_of_members,
+    spans_to_read,
+)
 from segment.inputs.shards import Planned, file_shards
 from segment.job import InputOptions
 from segment.store.client import Entry, Store
 from segment.store.names import as_text, count, examples, is_image, is_storable, listed, shown
+from segment.store.scope import NotAllowed, Scope
 from segment.store.urls import is_http, relative_url, to_url
 
 
@@ -66,23 +78,56 @@ def plan_files(
         label = labels.get(entry.url)
         members.append(Member(relative_url(entry.url, base), Span.of(entry), Span.of(label) if label else None))
     if not labels:
-        suggest_labels(base, entries, store, findings)
+        suggest_labels(base, entries, store.within(None), findings)  # it looks beside the input
     etags = {entry.url: entry.etag for entry in [*images, *labels.values()]}
     if known:
         members = known.images_to_plan(members)
     return Planned(list(file_shards(base, members, etags)))
 
 
-def read_files(part: Part, options: InputOptions, store: Store, *, windowed: bool = False) -> list[Sample]:
-    """Read the images and labels of a part concurrently.
+def read_files(
+    part: Part, options: InputOptions, store: Store, *, windowed: bool = False, named: bool = False
+) -> list[Sample]:
+    """Read the images and labels of a part concurrently. One outside of the scope of the store is a fault of its row.
 
     Args:
         part, options, store: as in `segment.inputs.discover.read_part`.
         windowed: leave large TIFFs to the caller.
+        named: whether a list names the files; see `segment.store.scope.Scope.allows`.
 
     Raises:
         InputChanged: a file does not exist any more, or its etag or size differs from the plan.
     """
+    scope = store.scope or Scope()
+    part = _without(part, lambda span: not scope.allows(span.url, named=named))
+    try:
+        return _read_files(part, options, store, windowed=windowed)
+    except NotAllowed:  # the target of a redirect, which only a request shows
+        part = _without(part, lambda span: _is_refused(span, options.max_image_bytes, store))
+        return _read_files(part, options, store, windowed=windowed)
+
+
+def _without(part: Part, is_refused: Callable[[Span], bool]) -> Part:
+    """Mark what may not be read as a fault of its image, which names it all the same."""
+
+    def marked(span: Span) -> Span:
+        return span if span.is_absent or not is_refused(span) else replace(span, size=NOT_ALLOWED)
+
+    members = [replace(m, image=marked(m.image), label=marked(m.label) if m.label else None) for m in part.members]
+    return replace(part, members=members)
+
+
+def _is_refused(span: Span, most: int, store: Store) -> bool:
+    try:
+        store.read_if_exists(span.url, span.etag, most)
+    except NotAllowed:
+        return True
+    except OverLimit:  # another fault of this image, found when it is read again
+        pass
+    return False
+
+
+def _read_files(part: Part, options: InputOptions, store: Store, *, windowed: bool) -> list[Sample]:
     large = large_spans(part) if windowed else {}
     for span in [*spans_to_read(part, options.max_image_bytes, large), *large]:
         if span.signed and store.lacks_signature(span.url):

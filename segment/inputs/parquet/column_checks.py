@@ -18,10 +18,11 @@ from segment.inputs.parquet.columns import Columns
 from segment.inputs.parquet.content import content_of, embedded, is_label_format
 from segment.inputs.parquet.read_errors import PARQUET_DAMAGE, one_line, refuse_trouble
 from segment.inputs.parquet.unread_columns import unread_columns
-from segment.inputs.references import resolve_reference
+from segment.inputs.references import absolute_url, resolve_reference
 from segment.job import NO_LABELS
 from segment.store.client import Entry, Store
-from segment.store.names import listed, shown
+from segment.store.names import count, examples, listed, shown
+from segment.store.scope import OUTSIDE, NotAllowed, Scope, advice
 from segment.store.urls import parent_url
 
 _ROWS = 64  # sampled rows of a row group
@@ -115,7 +116,7 @@ def _contradiction(
     if kind := next((found for path in paths if (found := embedded(path))), ""):
         raise UsageError(_encoded_text(entry, cell, what, kind))
     if paths:
-        return _missing(list(dict.fromkeys(paths)), entry.url, store)
+        return _unreadable(list(dict.fromkeys(paths)), what, entry.url, store, findings)
     if what == "label" and sampled_rows:
         rows_text = "the one sampled row" if sampled_rows == 1 else f"the {sampled_rows} sampled rows"
         findings.warnings.append(f"{shown(entry.url)}: the label column '{shown(str(cell))}' is empty in {rows_text}")
@@ -153,13 +154,33 @@ def _encoded_text(entry: Entry, cell: Cell, what: str, kind: str) -> str:
     )
 
 
-def _missing(paths: list[str], table: str, store: Store) -> str:
+def _unreadable(paths: list[str], what: str, table: str, store: Store, findings: Findings) -> str:
+    """Return what is wrong if none of the sampled paths names a file that may be read; warn of some that do not."""
+    scope, outside = store.scope or Scope(), dict[str, str]()
+    for path in paths:
+        try:
+            resolve_reference(path, parent_url(table), scope)
+        except NotAllowed:
+            outside[path] = absolute_url(path, parent_url(table))
+        except BadReference:
+            continue
+    urls = list(outside.values())
+    if outside:
+        found = f"{OUTSIDE}, {examples(urls)}; {advice(urls)}"
+        if len(outside) == len(paths):
+            return f"{'the sampled path names' if len(paths) == 1 else 'the sampled paths name'} what is {found}"
+        sampled = f"{len(outside)} of {count(len(paths), f'sampled {what}')}"
+        findings.warnings.append(f"{shown(table)}: {sampled} will be error rows, as what they name is {found}")
+    return _missing([path for path in paths if path not in outside], table, scope, store)
+
+
+def _missing(paths: list[str], table: str, scope: Scope, store: Store) -> str:
     """Return the message if none of some paths names a file; `""` if one does, or the store does not answer."""
     some = paths[:: max(1, len(paths) // _PATHS)][:_PATHS]
 
     def is_missing(path: str) -> bool:
         try:
-            return not store.exists(resolve_reference(path, parent_url(table)))
+            return not store.inputs.exists(resolve_reference(path, parent_url(table), scope))
         except BadReference:
             return True
         except SegmentError:
@@ -169,7 +190,7 @@ def _missing(paths: list[str], table: str, store: Store) -> str:
         return ""
     sampled = "the one sampled path names" if len(some) == 1 else f"the {len(some)} sampled paths name"
     try:
-        first = shown(resolve_reference(some[0], parent_url(table)))
+        first = shown(resolve_reference(some[0], parent_url(table), scope))
     except BadReference as error:
         first = str(error)
     return f"{sampled} no file, such as {first} (a path is relative to the Parquet file)"

@@ -78,7 +78,7 @@ def _check_kept(
 def has_label_column(part: Part, options: InputOptions, store: Store) -> bool:
     """Return whether the file of a part has a label column, by its footer; False if the footer cannot be read."""
     try:
-        with store.open(part.url, FOOTER_BLOCK, part.size, part.etag) as file:
+        with store.inputs.open(part.url, FOOTER_BLOCK, part.size, part.etag) as file:
             return find_columns(pq.ParquetFile(file).schema_arrow, options, shown(part.url)).label is not None
     except (SegmentError, *PARQUET_DAMAGE):
         return False

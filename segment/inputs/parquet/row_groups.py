@@ -150,7 +150,7 @@ def _with_metadata(read: Sequence[Sample], rows: pa.Table, columns: Columns, opt
     ]
 
 
-def read_ids(part: Part, options: InputOptions, store: Store) -> list[str]:
+def read_row_ids(part: Part, options: InputOptions, store: Store) -> list[str]:
     """Read the ids of the rows of a part, equal to those of `read_parquet`; only the id column is read.
 
     Raises:

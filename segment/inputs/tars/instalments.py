@@ -109,7 +109,7 @@ def index_more(
         UsageError: a tar is compressed, or has too many members.
         StoreError: the store refused.
     """
-    findings = Findings()
+    findings, store = Findings(), store.inputs
     entries = unindexed.tars[:number]
     archives = spread(partial(_listed_headers, store=store), entries)
     planned = plan_archives(entries, archives, options, store, findings, rule=unindexed.key_rule)

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 from segment.errors import ModelError, UsageError
 from segment.models.card import ModelCard
-from segment.models.sessions.base import Masks, Runtime, Session, joined
+from segment.models.sessions.base import MIXED, Masks, Runtime, Session, joined
 from segment.models.sessions.batches import LARGEST, BatchProbe, probe_batches
 from segment.models.sessions.choice import runtime_for
 from segment.models.sessions.extras import NOTHING, Extras
 from segment.models.sessions.footprint import Footprint, footprint
 from segment.models.sessions.predict import GraphSession
 from segment.models.sessions.runtimes import (
+    BF16,
     LAST_RUN,
     RUNTIMES,
     capabilities,
+    fastest,
+    own_runtime,
     requirement_of,
     resolve_runtime,
     runtime_version,
@@ -26,8 +29,10 @@ from segment.models.sessions.sizes import SizedSession, most_sizes
 from segment.models.weights import Weights
 
 __all__ = [
+    "BF16",
     "LARGEST",
     "LAST_RUN",
+    "MIXED",
     "BatchProbe",
     "Extras",
     "Footprint",
@@ -35,10 +40,12 @@ __all__ = [
     "Runtime",
     "Session",
     "capabilities",
+    "fastest",
     "find_batch",
     "footprint",
     "joined",
     "open_session",
+    "own_runtime",
     "requirement_of",
     "resolve_runtime",
     "runtime_for",

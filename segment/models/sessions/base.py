@@ -15,6 +15,7 @@ from segment.models.card import ModelCard
 ONNX_ONLY = "onnxruntime serves .onnx only; openvino serves .xml and .tflite: use --runtime openvino"
 TFLITE_ONLY = "litert serves .tflite only: use --runtime openvino"
 INSTALL_LITERT = "pip install 'segment-job[litert]'"
+MIXED = "mixed"  # a precision: bf16 on the nodes that compute in it, f32 on the others
 INSTALL_CUDA = "uv pip install --override jobs/cuda-overrides.txt . onnxruntime-gpu"
 
 
@@ -82,7 +83,8 @@ class Runtime:
     Attributes:
         name: `onnxruntime`, `openvino` or `litert`.
         device: `cpu`, `cuda` or `tensorrt`.
-        precision: of the graph's floating-point operations: `f32`, `bf16` or `f16`.
+        precision: of the graph's floating-point operations: `f32`, `bf16` or `f16`; `mixed` where each node has its
+            own, see `own_runtime`.
         version: version of the runtime library.
     """
 
@@ -90,6 +92,11 @@ class Runtime:
     device: str
     precision: str
     version: str
+
+    @property
+    def repeats(self) -> bool:
+        """Whether every machine of a run gives the same masks every time; GPUs need not."""
+        return self.device == "cpu" and self.precision != MIXED
 
     def beside(self, other: Runtime) -> str:
         """Return device and precision, as far as they differ from another runtime's; on the same device the name, too.

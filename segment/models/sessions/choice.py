@@ -27,6 +27,7 @@ def runtime_for(
     precision: str = "auto",
     *,
     nodes: Sequence[frozenset[str]],
+    mixed: bool = False,
     note: Callable[[str], object] = log.info,
 ) -> Runtime:
     """Resolve `auto` as `resolve_runtime` does, and choose between openvino and LiteRT for a TFLite model.
@@ -37,13 +38,13 @@ def runtime_for(
 
     Args:
         card, weights: the model.
-        runtime, device, precision, nodes: see `resolve_runtime`.
+        runtime, device, precision, nodes, mixed: see `resolve_runtime`.
         note: gets a line on what was measured.
 
     Raises:
         UsageError, ModelError: as `resolve_runtime`; or the runtime asked for is LiteRT, and it cannot run the model.
     """
-    chosen = resolve_runtime(weights.format, runtime, device, precision, nodes=nodes)
+    chosen = resolve_runtime(weights.format, runtime, device, precision, nodes=nodes, mixed=mixed)
     is_here = importlib.util.find_spec("ai_edge_litert") is not None
     if chosen.name == "litert" and is_here:  # a driver without it leaves the check to the workers
         (found,) = contest(card, weights, [chosen])

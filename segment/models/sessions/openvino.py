@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
-import tempfile
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +24,7 @@ from segment.models.sessions.openvino_preprocess import levels_of, with_preproce
 from segment.models.sessions.ports import Size, choose_ports, refuse
 from segment.models.sessions.predict import GraphSession, Outputs, Run
 from segment.models.weights import Weights
+from segment.process.temporaries import TemporaryFolder
 
 _DECLARED = re.compile(rb"<!\s*(DOCTYPE|ENTITY)", re.IGNORECASE)  # of XML: what entities are made of
 # openvino accepts the hint bf16 on any AVX-512 CPU and then emulates it; its capabilities list the real support.
@@ -179,15 +177,13 @@ def _read(core: Any, weights: Weights) -> Any:
 
 def _read_tflite(core: Any, data: bytes) -> Any:
     """Read a TFLite model from a private temporary file: openvino reads TFLite only by path."""
-    handle, name = tempfile.mkstemp(suffix=".tflite")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        return core.read_model(name)
-    except RuntimeError as error:
-        raise RuntimeError(str(error).replace(name, "model.tflite")) from error
-    finally:
-        Path(name).unlink()
+    with TemporaryFolder() as folder:
+        file = folder.path / "model.tflite"
+        file.write_bytes(data)
+        try:
+            return core.read_model(file)
+        except RuntimeError as error:
+            raise RuntimeError(str(error).replace(str(file), file.name)) from error
 
 
 def _wrapped(

@@ -6,10 +6,11 @@ import importlib.metadata
 import importlib.util
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from segment.errors import ModelError, UsageError
-from segment.models.sessions.base import INSTALL_CUDA, INSTALL_LITERT, ONNX_ONLY, TFLITE_ONLY, Runtime
+from segment.models.sessions.base import INSTALL_CUDA, INSTALL_LITERT, MIXED, ONNX_ONLY, TFLITE_ONLY, Runtime
 from segment.models.weights import Format
 
 RUNTIMES = ("auto", "onnxruntime", "openvino", "litert")
@@ -18,6 +19,7 @@ PRECISIONS = ("auto", "f32", "bf16", "f16")
 
 BOTH_BUILDS = "onnxruntime:both-builds"
 AMX = "cpu:amx"
+BF16 = "openvino:cpu:bf16"
 
 # When and on what the providers of GPUs last ran; empty: never. `jobs/gpu_check.sh` tells; docs/gpus.md says it, too.
 LAST_RUN = {"cuda": "", "tensorrt": ""}
@@ -81,6 +83,7 @@ def resolve_runtime(
     precision: str = "auto",
     *,
     nodes: Sequence[frozenset[str]],
+    mixed: bool = False,
 ) -> Runtime:
     """Resolve `auto`, and refuse what the nodes do not provide.
 
@@ -91,6 +94,7 @@ def resolve_runtime(
         precision: `auto`, `f32`, `bf16` or `f16`.
         nodes: `capabilities()` of every node. `auto` uses only what all of them provide. An explicit GPU device must
             work on every node that has a GPU; the other nodes do not take part.
+        mixed: let `auto` be the precision `mixed` where some nodes, not all, have a faster one than f32.
 
     Raises:
         UsageError: runtime, device or precision is unavailable; the message says how to fix it.
@@ -112,7 +116,7 @@ def resolve_runtime(
         raise UsageError(f"{name} is not installed on every node: {how}")
     if precision == "auto" and weights_format == "tflite":
         precision = "f32"  # bf16 does not accelerate quantised graphs, but changes their masks
-    return Runtime(name, device, _precision(name, device, precision, nodes), runtime_version(name))
+    return Runtime(name, device, _precision(name, device, precision, nodes, mixed), runtime_version(name))
 
 
 def _choose(weights_format: Format, runtime: str, device: str, common: frozenset[str]) -> tuple[str, str]:
@@ -157,10 +161,23 @@ def _check_gpu(device: str, nodes: Sequence[frozenset[str]]) -> None:
     raise UsageError(f"--device {device} is unavailable.{reason}")
 
 
-def _precision(name: str, device: str, precision: str, nodes: Sequence[frozenset[str]]) -> str:
+def own_runtime(runtime: Runtime) -> Runtime:
+    """Return the runtime with which this machine computes: in a run of mixed precision, with its own fastest one."""
+    if runtime.precision != MIXED:
+        return runtime
+    return replace(runtime, precision="bf16" if BF16 in capabilities() else "f32")
+
+
+def fastest(runtime: Runtime) -> Runtime:
+    """Return the runtime of the fastest nodes of a run; it differs from `runtime` in one of mixed precision."""
+    return replace(runtime, precision="bf16") if runtime.precision == MIXED else runtime
+
+
+def _precision(name: str, device: str, precision: str, nodes: Sequence[frozenset[str]], mixed: bool) -> str:
     if name == "openvino":
         if precision == "auto":
-            return "bf16" if all("openvino:cpu:bf16" in node for node in nodes) else "f32"
+            able = [BF16 in node for node in nodes]
+            return "bf16" if all(able) else MIXED if mixed and any(able) else "f32"
         lacking = sum(f"openvino:cpu:{precision}" not in node for node in nodes)
         if precision != "f32" and lacking:
             raise UsageError(

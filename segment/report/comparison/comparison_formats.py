@@ -11,21 +11,23 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from segment.metrics.bootstrap import LEVEL
+from segment.metrics.boundary import BoundaryScore
 from segment.report.comparison.comparison_notes import all_notes, notes, run_in_words
 from segment.report.comparison.points import figure_texts, points, points_span
-from segment.report.markdown import escaped
+from segment.report.fitting import print_line, print_rows
 from segment.report.percents import percent
-from segment.report.score_formats import NAMES, bounds_of, defined, markdown_table, print_table
-from segment.report.written_names import spreadsheet_cell
+from segment.report.score_formats import NAMES, bounds_of, defined, markdown_table
 from segment.scores.compared import ComparedImages
-from segment.scores.paired import OF_CLASS, Change, PairedScores
+from segment.scores.paired import OF_CLASS, Change, PairedBoundaries, PairedScores
 from segment.scores.scored import Scored
+from segment.store.foreign_text import in_cell, in_markdown
 from segment.store.names import count, shown
 
 if TYPE_CHECKING:
     from segment.report.comparison.comparing import Against, ComparedRun, RunComparison
     from segment.report.comparison.gate import Verdict
 
+BOUNDARY = "mean boundary IoU"
 _NAMED = 5  # images of each kind that text and Markdown name
 _EXTREME = 20  # images of each kind in JSON
 
@@ -54,31 +56,36 @@ def agreement_in_words(agreement: Scored) -> str:
 def print_comparison(found: RunComparison, console: Console) -> None:
     """Print a comparison as tables that fit 80 columns."""
     for run in found.runs:
-        console.print(f"{run.letter}  {run_in_words(run)}", markup=False)
+        print_line(console, f"{run.letter}  {run_in_words(run)}")
     for note in all_notes(found):
-        console.print(note, style="dim", markup=False)
+        print_line(console, note, style="dim")
     if len(found.against) > 1:
-        print_table(console, "all against A", _overview(found))
+        console.print()
+        print_rows(console, _overview(found), title="all against A")
     for one in found.against:
         console.print()
-        console.print(headline(one), style="bold", markup=False)
+        print_line(console, headline(one), style="bold")
         for title, rows in _tables(one, short=True):
-            print_table(console, title, rows)
-        for title, lines in _extremes(one):
-            console.print(f"{title}: {', '.join(lines)}", markup=False)
+            console.print()
+            print_rows(console, rows, title=title)
+        extremes = list(_extremes(one))
+        if extremes:
+            console.print()
+        for title, lines in extremes:
+            print_line(console, f"{title}: {', '.join(lines)}")
 
 
 def to_markdown(found: RunComparison) -> str:
     """Return a comparison as Markdown."""
-    blocks = ["\n".join(f"- **{run.letter}**: {escaped(run_in_words(run))}" for run in found.runs)]
-    blocks.append("\n".join(f"- {escaped(note)}" for note in all_notes(found)))
+    blocks = ["\n".join(f"- **{run.letter}**: {in_markdown(run_in_words(run))}" for run in found.runs)]
+    blocks.append("\n".join(f"- {in_markdown(note)}" for note in all_notes(found)))
     if len(found.against) > 1:
         blocks.append(markdown_table(_overview(found)))
     for one in found.against:
-        blocks.append(f"## {escaped(headline(one))}")
+        blocks.append(f"## {in_markdown(headline(one))}")
         for title, rows in _tables(one, short=False):
             blocks += [f"### {title}"] * bool(title) + [markdown_table(rows)]
-        blocks.append("\n".join(f"- {title}: {escaped(', '.join(lines))}" for title, lines in _extremes(one)))
+        blocks.append("\n".join(f"- {title}: {in_markdown(', '.join(lines))}" for title, lines in _extremes(one)))
     return "\n\n".join(["# Comparison of runs", *filter(None, blocks)]) + "\n"
 
 
@@ -102,6 +109,9 @@ def _tables(found: Against, *, short: bool) -> Iterator[tuple[str, list[list[str
         yield "", [["", a, b, "change", interval], *_figure_rows(found.overall.scores)]
     head = ["class", "agree", a, b, "change", interval]
     yield "classes, IoU in %", [head, *_class_rows(found)]
+    if found.overall.scores is not None and found.overall.scores.boundary:
+        head = ["class", a, b, "change", interval]
+        yield "classes, boundary IoU in %", [head, *_boundary_rows(found, found.overall.scores.boundary)]
     if found.slices:
         head = ["slice", "images", "agree %", f"mIoU {a}", b, "change", interval]
         yield "slices", [head, *_slice_rows(found)]
@@ -112,6 +122,19 @@ def _figure_rows(scores: PairedScores) -> Iterator[list[str]]:
         is_share = name != "kappa"
         texts = figure_texts(scores.a.figures[name], scores.b.figures[name], change, is_share=is_share)
         yield [f"{NAMES[name]} %" if is_share else NAMES[name], *texts]
+    if boundary := scores.boundary:
+        yield [f"{BOUNDARY} %", *figure_texts(mean_of(boundary.a), mean_of(boundary.b), boundary.change)]
+
+
+def mean_of(boundary: BoundaryScore) -> float:
+    """Return the mean boundary IoU, 0-1; NaN if no class has a boundary."""
+    return math.nan if boundary.mean is None else boundary.mean
+
+
+def _boundary_rows(found: Against, boundary: PairedBoundaries) -> Iterator[list[str]]:
+    values = zip(boundary.a.score.iou.tolist(), boundary.b.score.iou.tolist(), boundary.class_changes, strict=True)
+    for index, (a, b, change) in enumerate(values):
+        yield [class_in_words(found, index), *figure_texts(a, b, change)]
 
 
 def _class_rows(found: Against) -> Iterator[list[str]]:
@@ -208,6 +231,10 @@ def _against_json(found: Against) -> dict[str, Any]:
         "errors_in_a": matches.failed_a,
         "errors_in_b": matches.failed_b,
         "of_another_size": found.pairs.read.other_size,
+        "metadata": {
+            name: dict(zip(("differs", "missing_in_a", "missing_in_b"), numbers.tolist(), strict=True))
+            for name, numbers in found.pairs.read.meta.items()
+        },
         "matched_by_shard": matches.by_shard,
         "notes": notes(found),
         **_images_json(found, found.overall),
@@ -233,6 +260,12 @@ def _images_json(found: Against, one: ComparedImages) -> dict[str, Any]:
             name: {"a": defined(scores.a.figures[name]), "b": defined(scores.b.figures[name]), **_change_json(change)}
             for name, change in scores.changes.items()
         },
+        "boundary": scores and scores.boundary and {
+            "fraction": scores.boundary.a.fraction,
+            "a": scores.boundary.a.mean,
+            "b": scores.boundary.b.mean,
+            **_change_json(scores.boundary.change),
+        },
         "classes": list(_class_records(found, one)),
     }  # fmt: skip
 
@@ -253,10 +286,21 @@ def _class_records(found: Against, one: ComparedImages) -> Iterator[dict[str, An
             change = one.scores.class_changes[kind][index] if one.scores else None
             for side, scored in (("a", one.scores.a), ("b", one.scores.b)) if one.scores else ():
                 row[f"{kind}_{side}"] = defined(float(getattr(scored.score, kind)[index]))
-            row[f"{kind}_change"] = defined(change.value) if change else None
-            row[f"{kind}_change_low"] = change.interval.low if change and change.interval else None
-            row[f"{kind}_change_high"] = change.interval.high if change and change.interval else None
+            row |= _change_columns(kind, change)
+        if boundary := one.scores and one.scores.boundary:
+            for side, scored_boundary in (("a", boundary.a), ("b", boundary.b)):
+                row[f"boundary_iou_{side}"] = defined(float(scored_boundary.score.iou[index]))
+            row |= _change_columns("boundary_iou", boundary.class_changes[index])
         yield row
+
+
+def _change_columns(kind: str, change: Change | None) -> dict[str, float | None]:
+    bounds = change.interval if change else None
+    return {
+        f"{kind}_change": defined(change.value) if change else None,
+        f"{kind}_change_low": bounds.low if bounds else None,
+        f"{kind}_change_high": bounds.high if bounds else None,
+    }
 
 
 def to_csv(found: RunComparison) -> str:
@@ -271,5 +315,5 @@ def to_csv(found: RunComparison) -> str:
     buffer = io.StringIO(newline="")
     writer = csv.writer(buffer)
     writer.writerow(names)
-    writer.writerows([spreadsheet_cell(row.get(name)) for name in names] for row in rows)
+    writer.writerows([in_cell(row.get(name)) for name in names] for row in rows)
     return buffer.getvalue()

@@ -16,6 +16,7 @@ from segment.report.exports.cog_layout import write_cog
 from segment.report.exports.masked_images import MaskedImage
 from segment.report.exports.writers import Export, Writer
 from segment.store.names import IMAGE_SUFFIXES, count, suffix_of
+from segment.store.scope import NotAllowed
 from segment.store.urls import join_url
 
 _TIFF_SUFFIXES = (".tif", ".tiff")
@@ -72,7 +73,7 @@ class Cog(Writer[str | None]):
             if not error.object_specific:
                 raise  # the same command again goes on
             return None, "unreadable"
-        except (InputChanged, SampleError, TiffError):
+        except (InputChanged, NotAllowed, SampleError, TiffError):
             return None, "unreadable"
         if (raster.height, raster.width) != image.size:
             return None, "size"

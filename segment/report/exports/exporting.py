@@ -10,14 +10,12 @@ from __future__ import annotations
 import hashlib
 import json
 from contextlib import nullcontext
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from threading import Lock
 from typing import Any
 
-from segment.models.card import ModelCard
 from segment.output.ledger import Ledger
 from segment.output.plan import Plan
+from segment.process.temporaries import TemporaryFolder
 from segment.report.exports.destination import RENAMED, check_target, claim, lies_among
 from segment.report.exports.formats import FORMER_NAMES, WRITERS, Format
 from segment.report.exports.masked_images import MaskedImage, MaskedImages
@@ -41,13 +39,14 @@ def export(ledger: Ledger, target: str, kind: Format, store: Store) -> Exported:
     name = FORMER_NAMES.get(kind, kind)
     run, plan = ledger.read_run_and_plan()
     check_target(ledger, run, target)
+    if ledger.store.scope:
+        store.limit_inputs(ledger.store.scope)
     # after an --update the plan may hold other images, and their old files would stay
     planned = hashlib.sha256(Plan(plan.table).to_bytes()).hexdigest()
     claim(store, target, {"run": run["fingerprint"], "plan": planned, "format": name})
-    with TemporaryDirectory(prefix="segment-export-") as scratch:
+    with TemporaryFolder() as scratch:
         names = Names.of_run(ledger, plan, WRITERS[name].suffix) if WRITERS[name].names_files else Names([])
-        card = ModelCard.model_validate(run["card"])
-        to = Export(card, store, target, names, Path(scratch), Exported())
+        to = Export(ledger.card_of(run), store, target, names, scratch.path, Exported())
         if lies_among(run, plan, target):
             to.done.notes.append(
                 "DEST lies in the input: a run with --update, or a new one, takes its pictures for images"

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from segment.images import codec
-from segment.models.classes import Classes
+from segment.models.classes import Classes, Colour
 from segment.report.exports.index_pngs import FileWriter
 from segment.report.exports.masked_images import MaskedImage
 from segment.report.exports.writers import Export
-from segment.report.written_names import distinct_colours, line_names
+from segment.store.foreign_text import in_label_map
 
 MASKS = "SegmentationClass"
 LABEL_MAP = "labelmap.txt"
@@ -29,7 +30,7 @@ class LabelMap:
     """
 
     def __init__(self, classes: Classes) -> None:
-        self.names = line_names(classes.names)
+        self.names = in_label_map(classes.names)
         colours = distinct_colours(classes.palette)
         self.palette: NDArray[np.uint8] = np.asarray(colours, dtype=np.uint8)
         changed = zip(classes.names, self.names, classes.palette, colours, strict=True)
@@ -50,6 +51,20 @@ class LabelMap:
     def encode(self, image: MaskedImage) -> bytes:
         """Return a mask as PNG with the palette."""
         return codec.encode_palette_png(image.mask(), self.palette)
+
+
+def distinct_colours(palette: Sequence[Colour]) -> list[Colour]:
+    """Return a palette without repeated colours: of equal ones the first stays, the others become free shades of grey.
+
+    Tools that tell classes by their colours would merge those of one colour.
+    """
+    free = ((grey, grey, grey) for grey in range(1, 256) if (grey, grey, grey) not in palette)
+    seen: set[Colour] = set()
+    colours = []
+    for colour in palette:
+        colours.append(next(free) if colour in seen else colour)
+        seen.add(colour)
+    return colours
 
 
 class ImageSet:

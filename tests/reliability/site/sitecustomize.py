@@ -14,6 +14,7 @@
 `monitor-freeze=FILE` the actor of the heartbeats stops at the first one, once only
 
 `bug`          Python code raises while it reads such a part
+`no-bf16`      its CPU does not compute in bf16
 
 `@FILE` is what FILE says at each moment; nothing if there is none.
 """
@@ -166,6 +167,16 @@ def on_worker_process(module):
         freeze_once(value)
 
 
+def on_runtimes(module):
+    real = module.capabilities
+
+    def capabilities():
+        found = real()
+        return found - {module.BF16} if trouble()[0] == "no-bf16" else found
+
+    module.capabilities = capabilities
+
+
 class Patching(importlib.abc.MetaPathFinder):
     """Finds one module as everybody else does, and patches it once it is loaded."""
 
@@ -190,6 +201,7 @@ class Patching(importlib.abc.MetaPathFinder):
 if TROUBLE:
     sys.meta_path[:0] = [
         Patching("segment.models.sessions.predict", on_sessions),
+        Patching("segment.models.sessions.runtimes", on_runtimes),
         Patching("segment.inputs.loose.files", on_files),
         Patching("segment.inputs.parquet.row_groups", on_row_groups),
         Patching("segment.pipeline.worker", on_workers),

@@ -1,0 +1,82 @@
+"""What is wrong with a command line, in the words of this program, and the usage line of its commands."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import typer
+from typer.core import TyperCommand
+
+from segment.errors import did_you_mean
+from segment.store.foreign_text import visible
+
+# The base class of what typer raises for a wrong command line; typer does not export it.
+BadCommandLine: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+
+# What typer says, by click or by pydantic; and how it is said here.
+_WORDS = (
+    (r"Value error, ", ""),
+    (r"(?s)(.+) is not a valid int\w*( range)?\.", r"expected a whole number, not \1"),
+    (r"(?s)(.+) is not a valid float( range)?\.", r"expected a number, not \1"),
+    (r"(?s)(.+) is not in the range x>=(\S+)\.", r"expected \2 or more, not \1"),
+    (r"(?s)(.+) is not in the range (\S+)<=x<=(\S+)\.", r"expected \2 to \3, not \1"),
+    (r"Input should be a valid integer.*", "expected a whole number"),
+    (r"Input should be a valid number.*", "expected a number"),
+    (r"Input should be greater than or equal to (\S+)", r"expected \1 or more"),
+    (r"Input should be less than or equal to (\S+)", r"expected \1 or less"),
+    (r"(?s)(.+) is not one of (.+)\.", r"expected one of \2, not \1"),
+    (r"Got unexpected extra argument\(?s?\)? \((.*)\)", r"too many arguments, from here on: \1"),
+    (r"(?s)No such command ('.*?')\..*", r"there is no command \1."),
+    (r"Option '(\S+)' requires an argument\.?", r"\1 needs a value"),
+    (r"Option '(\S+)' does not take a value\.?", r"\1 takes no value"),
+)
+
+
+class Command(TyperCommand):
+    """A command whose usage line names its arguments in capitals, without braces."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """See `TyperCommand.collect_usage_pieces`."""
+        return [re.sub(r"^\{(.*)\}", r"\1", piece) for piece in super().collect_usage_pieces(ctx)]
+
+
+def usage_message(error: Any) -> str:
+    """Return what is wrong with a command line, and how the command is used; `""` where its help was printed."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        return ""
+    context = error.ctx
+    if context is None:
+        return visible(_plain(error.format_message()))
+    path = context.command_path
+    return "\n".join([f"{path}: {visible(_wrong(error))}", context.get_usage(), f"More: {path} --help"])
+
+
+def _wrong(error: Any) -> str:
+    kind = type(error).__name__
+    if kind == "MissingParameter":
+        return f"{_name(error.param)} is missing"
+    if kind == "NoSuchOption":
+        known = [option for one in error.ctx.command.params for option in (*one.opts, *one.secondary_opts)]
+        words = f"there is no option {error.option_name}."
+        return words + did_you_mean(error.option_name, (option for option in known if option.startswith("--")))
+    words = _plain(error.message)
+    if command := re.fullmatch(r"(?s)there is no command '(.*)'\.", words):
+        return words + did_you_mean(command[1], error.ctx.command.commands)
+    if kind != "BadParameter" or error.param is None:
+        return words
+    found = re.fullmatch(r"expected one of (.+), not '(.*)'", words)
+    hint = did_you_mean(found[2], re.findall(r"'([^']+)'", found[1])) if found else ""
+    return f"{_name(error.param)}: {words}.{hint}".removesuffix(".")
+
+
+def _name(parameter: Any) -> str:
+    """The name by which a user gives a parameter: `--images`, or `OUTPUT`."""
+    options = [option for option in parameter.opts if option.startswith("-")]
+    return str(max(options, key=len) if options else parameter.metavar or parameter.name.upper())
+
+
+def _plain(words: str) -> str:
+    for said, ours in _WORDS:
+        words = re.sub(said, ours, words)
+    return words

@@ -1,0 +1,205 @@
+"""Checks of what a masks file says of its images: status, counts, scores, and masks, pixel by pixel."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from segment.errors import SAMPLE_ERRORS, SegmentError, StoreError
+from segment.images.codec import decode_mask
+from segment.images.mask_png import mask_size
+from segment.metrics import Confusion, image_scores
+from segment.metrics.counts import histogram
+from segment.models.card import ModelCard
+from segment.output.damage import DAMAGE
+from segment.output.mask_columns import ExtraColumns
+from segment.output.mask_files import MOST_PNG_PIXELS, read_mask_file
+from segment.output.mask_tiff import MaskFile
+from segment.store.client import Store
+from segment.store.names import count, shown
+
+_ROUNDING = 1e-12  # relative: other CPUs may sum a mean in another order
+
+Wrong = tuple[str, str]  # kind and words, as `row_checks.wrong_rows`
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What the checks know of a run.
+
+    Attributes:
+        card: of the model.
+        mask_size: `source` or `model`: the size at which masks are stored.
+        extra: columns beside those of every run.
+        store, output: where masks in files of their own are.
+    """
+
+    card: ModelCard
+    mask_size: str
+    extra: ExtraColumns
+    store: Store
+    output: str
+
+    @property
+    def counted_at(self) -> str:
+        """The size at which pixels are counted; see `pipeline.stages.compared`."""
+        return "source" if self.card.input.tiles else self.card.metric.resolution
+
+
+def wrong_values(table: pa.Table, run: RunFacts, *, deep: bool) -> Iterator[Wrong]:
+    """Yield the faults of the rows, at most one a row.
+
+    Args:
+        table: of a masks file; without the masks unless `deep`.
+        run: what is known of the run.
+        deep: read the masks, too.
+    """
+    names = ["index", "status", "error", "width", "height", "confusion", "pixel_accuracy", "miou"]
+    columns = [table[name].to_pylist() for name in names]
+    for number, values in enumerate(zip(*columns, strict=True)):
+        row = dict(zip(names, values, strict=True))
+        found = _wrong_state(row) or _wrong_counts(row, run)
+        if deep and not found:
+            found = _wrong_masks(row, {name: table[name][number].as_py() for name in ("mask", *_maps(run))}, run)
+        if found:
+            kind, words = found
+            yield kind, f"{words} (image {row['index']})"
+
+
+def _maps(run: RunFacts) -> list[str]:
+    return ["confidence"] * run.extra.maps + ["probabilities"] * bool(run.extra.classes)
+
+
+def _wrong_state(row: Mapping[str, Any]) -> Wrong | None:
+    """Check that status, error, counts and scores go together."""
+    kind = "masks files of rows that contradict themselves"
+    status, error = row["status"], row["error"]
+    if status not in ("ok", "error"):
+        return "masks files of an unknown status", f"gives an image the status '{shown(str(status))}'"
+    if (status == "ok") != (error is None):
+        return kind, f"gives an image the status '{status}' {'with' if error else 'without'} an error"
+    if error is not None and error.partition(":")[0] not in SAMPLE_ERRORS:
+        return kind, f"gives an image the error '{shown(error)}', which is none of segment"
+    if (status == "ok") != (row["confusion"] is not None):
+        return kind, f"gives an image the status '{status}' {'with' if row['confusion'] else 'without'} counts"
+    if status == "error" and (row["pixel_accuracy"], row["miou"]) != (None, None):
+        return kind, "gives an image a score and an error"
+    if status == "ok" and not (row["width"] and row["height"]):
+        return kind, "gives an image no size"
+    return None
+
+
+def _wrong_counts(row: Mapping[str, Any], run: RunFacts) -> Wrong | None:
+    """Check that the counts are possible, and that the scores follow from them."""
+    if row["confusion"] is None:
+        return None
+    counts = _counts(row["confusion"], len(run.card.classes))
+    if counts is None:
+        return "masks files of impossible counts", "has counts of cells that no image has"
+    pixels, size = int(counts.counts.sum()), row["width"] * row["height"]
+    if run.counted_at == "source" and pixels != size:
+        return "masks files of impossible counts", f"counts {pixels:,} pixels of {size:,}"
+    expected = image_scores(counts, run.card.classes.ignored_classes, run.card.metric.convention)
+    if not all(map(_is_close, (row["pixel_accuracy"], row["miou"]), expected)):
+        return (
+            "masks files of scores that do not follow from counts",
+            "has a score that does not follow from its counts",
+        )
+    return None
+
+
+def _counts(cells: Mapping[str, Any], classes: int) -> Confusion | None:
+    """Return the matrix of stored cells; None if they are not what `Confusion.to_cells` gives."""
+    keys, counts = cells["cell"], cells["count"]
+    if keys is None or counts is None or len(keys) != len(counts) or None in keys or None in counts:
+        return None
+    ascending = all(before < after for before, after in itertools.pairwise(keys))
+    if not ascending or (keys and (keys[0] < 0 or keys[-1] >= (classes + 1) * classes)) or min(counts, default=1) < 1:
+        return None
+    return Confusion.from_cells(keys, counts, classes)
+
+
+def _is_close(found: float | None, expected: float | None) -> bool:
+    if found is None or expected is None:
+        return found is expected
+    return math.isclose(found, expected, rel_tol=_ROUNDING, abs_tol=_ROUNDING)
+
+
+def _wrong_masks(row: Mapping[str, Any], pictures: Mapping[str, Any], run: RunFacts) -> Wrong | None:
+    """Check a row's mask, and what has its size: maps of confidence, and probabilities."""
+    mask, size = pictures["mask"], (row["height"], row["width"])
+    if not mask or (mask["bytes"] is None) == (mask["path"] is None):
+        return None if not mask and row["status"] == "error" else _NO_MASK
+    if None in size:
+        return "masks files of rows that contradict themselves", "gives an image a mask and no size"
+    try:
+        values = _png_values(mask["bytes"]) if mask["path"] is None else _tiff_values(run, mask["path"])
+    except StoreError:
+        raise
+    except (SegmentError, *DAMAGE):
+        return "masks that cannot be decoded", "has a mask that cannot be decoded"
+    if run.mask_size == "source" and values.size != size:
+        wrong, right = (f"{width} x {height}" for height, width in (values.size, size))
+        return "masks of another size than their images", f"has a mask of {wrong} pixels for an image of {right}"
+    classes = len(run.card.classes)
+    if values.histogram[classes:].any():
+        return "masks of values that are no class", f"has a mask with a value that is none of {count(classes, 'class')}"
+    if row["confusion"] is not None and run.mask_size == run.counted_at:
+        counted = Confusion.from_cells(row["confusion"]["cell"], row["confusion"]["count"], classes)
+        if not np.array_equal(counted.predicted_pixels, values.histogram[:classes]):
+            return "masks that are not those that were counted", "has a mask of other pixels than were counted"
+    return _wrong_maps(pictures, values.size)
+
+
+_NO_MASK: Wrong = ("masks files without a mask", "has a row without error and without mask")
+
+
+def _wrong_maps(pictures: Mapping[str, Any], size: tuple[int, int]) -> Wrong | None:
+    maps = [pictures.get("confidence"), *(pictures.get("probabilities") or {}).values()]
+    for data in (item["bytes"] for item in maps if item and item["bytes"] is not None):
+        try:
+            found = _png_values(data).size
+        except ValueError:
+            found = (0, 0)
+        if found != size:
+            return (
+                "maps of another size than their masks",
+                "has a map that is no picture of its mask's size",
+            )
+    return None
+
+
+@dataclass(frozen=True)
+class _Values:
+    """Size (height, width) and histogram `int64[256]` of a mask."""
+
+    size: tuple[int, int]
+    histogram: NDArray[np.int64]
+
+
+def _png_values(data: bytes) -> _Values:
+    """Decode a PNG of a mask. Raises ValueError: it is none."""
+    size = mask_size(data)
+    if math.prod(size) > MOST_PNG_PIXELS:  # before anything is unpacked
+        raise ValueError("the mask is too large for a row")
+    return _Values(size, _histogram([decode_mask(data)]))
+
+
+def _tiff_values(run: RunFacts, path: str) -> _Values:
+    file = MaskFile(io.BytesIO(read_mask_file(run.store, run.output, path)))
+    return _Values(file.size, _histogram(file.strips()))
+
+
+def _histogram(strips: Sequence[NDArray[np.uint8]] | Iterator[NDArray[np.uint8]]) -> NDArray[np.int64]:
+    total = np.zeros(256, dtype=np.int64)
+    for strip in strips:
+        total += histogram([strip], [256])
+    return total
