@@ -14,10 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from segment.errors import SegmentError
-from segment.inputs.discover import discover, read_part
+from segment.inputs.discover import discover, read_ids, read_part
 from segment.inputs.parquet.bounded_reads import BoundedFile, UnpacksTooLarge, read_batches, read_row_group
 from segment.inputs.parquet.pages import PageError, column_size
-from segment.inputs.parquet.row_groups import read_ids
 from segment.inputs.parts import Sample
 from segment.job import InputOptions
 from segment.store.client import Store
