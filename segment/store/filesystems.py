@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import re
@@ -111,8 +112,12 @@ _WRAPPERS = {
 
 def is_store(url: str) -> bool:
     """Whether the protocol of a URL is one of a store of objects that fsspec knows."""
-    protocol = url.partition("://")[0]
-    return protocol in fsspec.available_protocols() and protocol not in _WRAPPERS
+    return _is_protocol(url.partition("://")[0])
+
+
+@functools.lru_cache(256)
+def _is_protocol(name: str) -> bool:
+    return name in fsspec.available_protocols() and name not in _WRAPPERS
 
 
 def get(filesystem: Any, path: str, start: int | None, stop: int | None, bounds: Bounds) -> tuple[bytes, str | None]:
