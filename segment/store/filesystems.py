@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import hashlib
 import json
 import re
@@ -14,6 +13,7 @@ from typing import Any, cast
 
 import fsspec
 from fsspec.asyn import sync
+from fsspec.registry import known_implementations
 
 from segment.errors import BadReference, UsageError
 from segment.store.bounds import SILENCE_SECONDS, Bounds, bounded_response
@@ -112,12 +112,8 @@ _WRAPPERS = {
 
 def is_store(url: str) -> bool:
     """Whether the protocol of a URL is one of a store of objects that fsspec knows."""
-    return _is_protocol(url.partition("://")[0])
-
-
-@functools.lru_cache(256)
-def _is_protocol(name: str) -> bool:
-    return name in fsspec.available_protocols() and name not in _WRAPPERS
+    protocol = url.partition("://")[0]
+    return protocol in known_implementations and protocol not in _WRAPPERS
 
 
 def get(filesystem: Any, path: str, start: int | None, stop: int | None, bounds: Bounds) -> tuple[bytes, str | None]:
