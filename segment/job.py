@@ -294,7 +294,7 @@ def read_job_file(reference: str, store: Store | None = None) -> dict[str, Any]:
     from segment.store.bounds import MOST_TOML
     from segment.store.client import Store
 
-    data = (store or Store()).read_if_exists(to_url(reference), most=MOST_TOML)
+    data = (store or Store()).read_given(to_url(reference), most=MOST_TOML)
     if data is None:
         raise UsageError(f"no job file at {shown(reference)}: `segment run --print-job` prints one")
     try:

@@ -17,6 +17,7 @@ import pytest
 import yaml
 from moto.server import ThreadedMotoServer
 
+from segment.errors import SegmentError
 from segment.images.labels import LabelDecoder
 from segment.job import make_job, read_job_file
 from segment.models.card import load_card
@@ -261,3 +262,16 @@ def test_the_readme_names_files_that_are_there() -> None:
     assert len(named) >= 5
     assert [name for name in named if not (REPOSITORY / "jobs" / name).exists()] == []
     assert set(re.findall(r"jobs/[a-z0-9_]+\.toml", text)) <= {f"jobs/{path.name}" for path in JOB_FILES}
+
+
+def test_what_the_user_names_may_be_a_pipe() -> None:
+    """`--job /dev/stdin` and `--job <(command)`, unlike what a list names; a card too."""
+    card = (REPOSITORY / "segment" / "models" / "cards" / "demo-streets.toml").read_bytes()
+    for read, text in ((read_job_file, b'input = "a"\n'), (load_card, card)):
+        reading, writing = os.pipe()
+        os.write(writing, text)
+        os.close(writing)
+        assert read(f"/dev/fd/{reading}")
+        os.close(reading)
+    with pytest.raises(SegmentError, match="it has more than"):
+        read_job_file("/dev/zero")

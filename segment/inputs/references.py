@@ -49,12 +49,13 @@ def absolute_url(reference: str, folder: str) -> str:
         url = join_url(folder, name)
     except UsageError as error:  # it holds credentials
         raise BadReference(str(error)) from None
-    if not is_store(url):
+    is_local = url.startswith("file://")
+    if not is_local and not is_store(url):
         raise BadReference(f"{shown(unsigned_name(url))}: unknown protocol {url.partition('://')[0]}://")
-    if not is_http(url):
+    if is_local or not is_http(url):
         if is_signed(reference):
             raise BadReference(f"{shown(unsigned_name(reference))}: a signature on a URL that is not http(s)")
-        if "/" not in url.partition("://")[2].lstrip("/") and not url.startswith("file://"):
+        if not is_local and "/" not in url.partition("://")[2].lstrip("/"):
             raise BadReference(f"{shown(url)}: a bucket or host, and no object in it")
         return url
     try:

@@ -255,7 +255,7 @@ def load_card(reference: str, store: Store | None = None) -> ModelCard:
             f"`segment models` lists the built-in cards; for your own card give its path (my-card.toml)."
         )
     url = to_url(reference)
-    data = (store or Store()).read_if_exists(url, most=MOST_TOML)
+    data = (store or Store()).read_given(url, most=MOST_TOML)
     if data is None:
         raise UsageError(f"no model card at {shown(url)}: `segment models` lists the built-in ones.")
     try:

@@ -27,7 +27,7 @@ from segment.store.filesystems import (
     put_file,
 )
 from segment.store.listing import list_entries
-from segment.store.local_files import entry_of_local, open_local, read_local, write_local
+from segment.store.local_files import entry_of_local, open_local, read_given, read_local, write_local
 from segment.store.names import shown
 from segment.store.ranges import RangeReader
 from segment.store.request_errors import error_message, is_absent, is_taken, is_unsupported
@@ -125,6 +125,18 @@ class Store(Access):
             return self.read(url, etag=etag, most=most)
         except FileNotFoundError:
             return None
+
+    def read_given(self, url: str, most: int) -> bytes | None:
+        """Return the bytes of what the user names on the command line, once; None if it does not exist.
+
+        Locally that may be a pipe, unlike what an input or a plan names. For `most` see `read`.
+        """
+        if not url.startswith("file://"):
+            return self.read_if_exists(url, most=most)
+        bounds = Bounds(url, most, self._seconds or READ_SECONDS, self._requests.note_progress)
+        with contextlib.suppress(FileNotFoundError):
+            return self._requests.send("read", url, lambda: read_given(Path(url.removeprefix("file://")), bounds))
+        return None
 
     def read_many(self, urls: Sequence[str], etags: Sequence[str] | None = None) -> list[bytes | None]:
         """Return the bytes of several objects, read concurrently; None for a missing one. For `etags` see `read`."""

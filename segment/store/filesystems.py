@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import fsspec
 from fsspec.asyn import sync
+from fsspec.registry import known_implementations
 
 from segment.errors import BadReference, UsageError
 from segment.store.bounds import SILENCE_SECONDS, Bounds, bounded_response
@@ -112,7 +113,7 @@ _WRAPPERS = {
 def is_store(url: str) -> bool:
     """Whether the protocol of a URL is one of a store of objects that fsspec knows."""
     protocol = url.partition("://")[0]
-    return protocol in fsspec.available_protocols() and protocol not in _WRAPPERS
+    return protocol in known_implementations and protocol not in _WRAPPERS
 
 
 def get(filesystem: Any, path: str, start: int | None, stop: int | None, bounds: Bounds) -> tuple[bytes, str | None]:

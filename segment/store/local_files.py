@@ -50,6 +50,18 @@ def read_local(path: Path, start: int | None, stop: int | None, bounds: Bounds) 
         return data, local_etag(os.fstat(file.fileno()))
 
 
+def read_given(path: Path, bounds: Bounds) -> bytes:
+    """Return the bytes of a file that the user names, or of a pipe: `/dev/stdin`, `<(command)`.
+
+    Raises:
+        TooManyBytes: it has more than `bounds.most`.
+    """
+    with path.open("rb") as file:
+        data = file.read(bounds.most + 1)
+    bounds.check(len(data))
+    return data
+
+
 def open_local(path: Path) -> BinaryIO:
     """Open a regular file for reading.
 

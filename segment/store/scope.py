@@ -26,9 +26,12 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _SAME_STORE = {"s3a": "s3", "gcs": "gs"}
 _HUB_KINDS = ("datasets", "spaces", "buckets")  # hf://datasets/owner/name; hf://owner/name is a model
 # Where clouds answer with the credentials of a machine, beside the link-local addresses.
-_METADATA = frozenset(map(ipaddress.ip_address, ("100.100.100.200", "168.63.129.16", "192.0.0.192", "fd00:ec2::254")))
+_METADATA = frozenset(map(ipaddress.ip_address, (
+    "100.100.100.200", "168.63.129.16", "192.0.0.192", "fd00:ec2::254", "fd00:ec2::23", "fd20:ce::254",
+)))  # fmt: skip
 _MOST_ADVISED = 10_000  # objects that advice looks at
-_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+# Networks of IPv6 whose last 32 bits are an IPv4 address: NAT64, the same within a site, compatible, translated.
+_EMBEDDING = tuple(map(ipaddress.IPv6Network, ("64:ff9b::/96", "64:ff9b:1::/48", "::/96", "::ffff:0:0:0/96")))
 
 
 class NotAllowed(BadReference):
@@ -42,7 +45,8 @@ class _Place:
     Attributes:
         store: protocol and bucket, container or host, in one spelling; `file:///` for local files.
         path: path within it, decoded in http; without a slash at either end but for local files.
-        dotted: whether a server may take the path for another one: it holds `..`, or in http an encoded slash.
+        dotted: whether a server or the kernel may take the path for another one: it holds `..`, or in http an encoded
+            slash.
     """
 
     store: str
@@ -76,8 +80,10 @@ class Scope:
             named: whether data names it, a list for example. Then the target of a symbolic link counts. Otherwise it
                 was found by listing a folder, where links are followed wherever they lead.
         """
+        if named and url.startswith("file:///") and _is_plainly_below(self.prefixes, url.removeprefix("file://")):
+            return True
         place = _place(url)
-        if place is None or (place.dotted and place.store != "file:///" and not is_http(url)):
+        if place is None or (place.dotted and not is_http(url)):
             return False
         if place.store == "file:///" and named:
             path = _real(place.path)
@@ -169,8 +175,10 @@ def _place(url: str) -> _Place | None:
     if not separator or "\0" in url:
         return None
     if protocol == "file":
-        # POSIX leaves two slashes at the beginning as they are.
-        return _Place("file:///", os.path.normpath(f"/{rest.lstrip('/')}")) if rest.startswith("/") else None
+        if not rest.startswith("/"):
+            return None
+        # POSIX leaves two slashes at the beginning as they are. Behind a link `..` leads elsewhere than the text says.
+        return _Place("file:///", os.path.normpath(f"/{rest.lstrip('/')}"), ".." in rest.split("/"))
     if is_http(url):
         return _http_place(url)
     protocol = _SAME_STORE.get(protocol, protocol)
@@ -218,6 +226,22 @@ def _folders(prefixes: tuple[str, ...], store: str) -> tuple[str, ...]:
     return tuple(place.path for place in map(_place, prefixes) if place and place.store == store)
 
 
+def _is_plainly_below(prefixes: tuple[str, ...], path: str) -> bool:
+    """Whether a local file lies below a prefix and is no link: most are so, and lists name millions."""
+    folder, _, name = path.rpartition("/")
+    is_plain = name not in ("", ".", "..") and "\0" not in name
+    return is_plain and _holds(prefixes, folder, int(time.monotonic())) and not os.path.islink(path)  # noqa: PTH114
+
+
+@functools.lru_cache(1024)
+def _holds(prefixes: tuple[str, ...], folder: str, second: int) -> bool:
+    """Whether all files of a folder lie below a prefix, but for links among them."""
+    if not folder or "\0" in folder or ".." in folder.split("/"):
+        return False
+    real = os.path.realpath(folder)
+    return any(_is_below(real, prefix) for prefix in _real_folders(prefixes, second))
+
+
 @functools.lru_cache(64)
 def _real_folders(prefixes: tuple[str, ...], second: int) -> tuple[str, ...]:
     return tuple(os.path.realpath(folder) for folder in _folders(prefixes, "file:///"))
@@ -248,7 +272,7 @@ def _address(text: str) -> Address | None:
             return None
     if isinstance(found, ipaddress.IPv6Address):
         inner = found.ipv4_mapped or found.sixtofour
-        if inner is None and found in _NAT64:
+        if inner is None and int(found) > 1 and any(found in network for network in _EMBEDDING):
             inner = ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)
         return inner or found
     return found

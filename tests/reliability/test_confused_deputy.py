@@ -59,7 +59,11 @@ def urls(place: Place) -> dict[str, str]:
 def test_no_reader_of_a_plan_reads_what_its_run_may_not(place: Place, segment: Call) -> None:
     plan = (place.output / "plan.parquet").read_bytes()
     held = 0
-    for what, url in urls(place).items():
+    (place.folder / "far" / "sub").mkdir(parents=True)
+    (place.folder / "far" / "secret.png").write_bytes((place.folder / "secret.png").read_bytes())
+    (place.images / "up").symlink_to(place.folder / "far" / "sub")
+    behind = {"dots behind a link": f"file://{place.images}/up/../secret.png"}
+    for what, url in (urls(place) | behind).items():
         (place.output / "plan.parquet").write_bytes(plan)
         tamper(place, url)
         task, tampered = task_and_plan(Ledger(Store(), f"file://{place.output}"))

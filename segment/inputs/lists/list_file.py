@@ -48,7 +48,7 @@ def plan_list(
     exists = _existence_check(folder, scope, store)
     rows = find_header(_read_rows(entry, store), options, exists, findings, name)
     columns = find_list_columns(rows, options, exists, findings, name)
-    read = [_listed_image(row, columns, url, scope) for row in rows.rows]
+    read = [_listed_image(row, columns, url, folder, scope) for row in rows.rows]
     listed = [image for image, _ in read]
     findings.warnings += value_lines(Counter(remark for _, remarks in read for remark in remarks))
     references = [item for image in listed for item in (image.image, image.label) if item]
@@ -117,9 +117,10 @@ def _exists(reference: str, folder: str, scope: Scope, store: Store) -> bool:
         return False
 
 
-def _listed_image(row: Row, columns: ListColumns, url: str, scope: Scope) -> tuple[ListedImage, tuple[str, ...]]:
+def _listed_image(
+    row: Row, columns: ListColumns, url: str, folder: str, scope: Scope
+) -> tuple[ListedImage, tuple[str, ...]]:
     """Return an image, and remarks on its metadata."""
-    folder = parent_url(url)
     image, label = row.cells.get(columns.image), row.cells.get(columns.label or "")
     own_id = row.cells.get(columns.id or "")
     empty = Reference(f"{url}#{row.number}", "", row.number, "it is empty")
