@@ -140,14 +140,15 @@ def check_success(ledger: Ledger, key: PublicKey | None, faults: Faults) -> tupl
     success = _parsed(data) if data else {}
     if key:
         faults.add(_wrong_signature(ledger, data, key))
-    lines = list(changed_files(ledger).values())
+    changed = changed_files(ledger)
+    lines = list(changed.values())
     why = load_digests(ledger)
     has_manifest = any(True for _ in ledger.digests.objects())
     if data is not None and not success:
         lines.append(f"{SUCCESS} is damaged: {AGAIN}")
     elif success and has_manifest and not _named(data):
         lines.append(f"{SUCCESS} does not name {MANIFEST}: {AGAIN}")
-    if why and not _named(data):
+    if why and MANIFEST not in changed:
         lines.append(f"{why}: {VERIFY}")
     faults.add(Fault("files of the run that were changed", line) for line in lines)
     return has_manifest, success
