@@ -17,14 +17,16 @@ from numpy.typing import NDArray
 from segment.errors import sample_error_text
 from segment.images.mask_png import encode_mask
 from segment.inputs.discover import Part
-from segment.metrics import Confusion, image_scores
+from segment.metrics import BoundaryCounts, Confusion, image_scores
 from segment.models.card import ModelCard
 from segment.output.ledger import Ledger
+from segment.output.mask_columns import ExtraColumns, ImageExtras
 from segment.output.mask_files import write_mask_file
 from segment.output.mask_tiff import MaskWriter
 from segment.output.plan import Plan
 from segment.output.run_folder import to_json
 from segment.output.tables import ImageRow, write_masks
+from segment.scores.boundaries import fraction_of
 from segment.store.client import Store
 
 
@@ -33,7 +35,8 @@ class Made:
     """An image of a written run: a mask and a label `uint8[H, W]`; an error row without a mask.
 
     `size` is that of the image where the mask is smaller; the counts are those of the mask, at its size. `in_file` puts
-    the mask into a file of its own, as if it were large. `place` is where its source is.
+    the mask into a file of its own, as if it were large. `place` is where its source is. `meta` are
+    the values that the run keeps. A run whose contract says so has boundary counts.
     """
 
     id: str
@@ -42,6 +45,7 @@ class Made:
     size: tuple[int, int] | None = None
     in_file: bool = False
     place: str = "s3://b"
+    meta: tuple[str | None, ...] = ()
 
 
 def write_run(
@@ -77,12 +81,13 @@ def write_run(
     plan = Plan.of([part for part, _ in parts])
     ledger.freeze_plan(plan)
     for part, images in parts[: len(parts) - unwritten]:
-        rows = [_row(image, part.start + number, card) for number, image in enumerate(images)]
+        rows = [_row(image, part.start + number, card, run) for number, image in enumerate(images)]
         rows = [
             _in_file(ledger, part, row, image) if image.in_file else row
             for row, image in zip(rows, images, strict=True)
         ]
-        data = write_masks(rows, shard=part.shard, part=part.id, fingerprint=run["fingerprint"])
+        extra = ExtraColumns.of_run(run, card)
+        data = write_masks(rows, shard=part.shard, part=part.id, fingerprint=run["fingerprint"], extra=extra)
         ledger.store.write(ledger.masks_url(part.shard, part.id), data)
     if not unwritten:
         for shard, ids in plan.parts_by_shard().items():
@@ -95,7 +100,7 @@ def _part(shard: str, start: int, stop: int) -> Part:
     return Part(f"{shard}-{start:04}", shard, "parquet", "file:///nowhere/x.parquet", 100, "e", start, stop, 0, ())
 
 
-def _row(image: Made, index: int, card: ModelCard) -> ImageRow:
+def _row(image: Made, index: int, card: ModelCard, run: Mapping[str, Any]) -> ImageRow:
     uri = f"{image.place}/{image.id}"
     if image.mask is None:
         error = sample_error_text("undecodable")
@@ -103,7 +108,12 @@ def _row(image: Made, index: int, card: ModelCard) -> ImageRow:
     counts = Confusion.of(image.mask, image.label, len(card.classes))
     accuracy, miou = image_scores(counts, card.classes.ignored_classes, card.metric.convention)
     size = image.size or image.mask.shape
-    return ImageRow(image.id, uri, index, size, None, encode_mask(image.mask), counts, accuracy, miou)
+    boundary, fraction = None, fraction_of(run)
+    if fraction is not None and image.label is not None:
+        number, ignored = len(card.classes), card.classes.ignored_classes
+        boundary = BoundaryCounts.of(image.mask, image.label, number, fraction=fraction, ignore=ignored)
+    mask, extras = encode_mask(image.mask), ImageExtras(boundary=boundary)
+    return ImageRow(image.id, uri, index, size, None, mask, counts, accuracy, miou, extras=extras, meta=image.meta)
 
 
 def _in_file(ledger: Ledger, part: Part, row: ImageRow, image: Made) -> ImageRow:

@@ -20,6 +20,7 @@ from segment.output.manifest import masks_path, stats_path
 from segment.output.plan import Plan
 from segment.output.record import misshapen
 from segment.output.run_folder import MOST, RunFolder, to_json
+from segment.output.stats_files import read_stats, stats_table
 from segment.output.stored import Stored
 from segment.output.tables import (
     ShardStats,
@@ -27,9 +28,7 @@ from segment.output.tables import (
     footer_of,
     merge,
     read_masks,
-    read_stats,
     read_table,
-    stats_table,
     to_parquet,
 )
 from segment.store.background import in_order

@@ -16,8 +16,8 @@ from segment.output.ledger import Ledger
 from segment.output.mask_columns import ExtraColumns
 from segment.output.plan import Plan
 from segment.report.aggregate import RunReport, load_report
-from segment.scores.boundaries import REFUSED, fraction_of
-from segment.scores.run_images import RunSums, Units, read_run_images, slices_at_once, sum_by_slice
+from segment.scores.boundaries import REFUSED, fraction_of, keeps_classes
+from segment.scores.run_images import RunSums, Units, passes_in_words, read_run_images, slices_at_once, sum_by_slice
 from segment.scores.scored import FEW, Protocol, Scored, score_total
 from segment.scores.slices import Groups, kept_name, slices_by
 from segment.store.client import Store
@@ -38,6 +38,7 @@ class RunScore:
         slices: those of each slice, by its value.
         units: what resamples draw: `images`, or `groups`.
         without_slice: images in no slice.
+        passes: how often the images were read, for the sums of many slices.
         resamples: number; 0 for no intervals.
         seed: of the resamples.
     """
@@ -48,6 +49,7 @@ class RunScore:
     slices: Mapping[str, Scored] = field(default_factory=dict)
     units: str = "images"
     without_slice: int = 0
+    passes: int = 1
     resamples: int = 0
     seed: int = 0
 
@@ -75,10 +77,12 @@ class RunScore:
         if grouping.chosen is not None:
             chosen = count(len(grouping.chosen), "class", "classes")
             lines.append(f"means over {chosen}; pixel accuracy and kappa are of all")
-        if self.report.boundary and not _keeps_classes(self.protocol, report.card):
+        if report.boundary and not keeps_classes(grouping, report.card.classes):
             lines.append(REFUSED)
         if self.without_slice:
             lines.append(f"{count(self.without_slice, 'image')} in no slice")
+        if self.passes > 1:
+            lines.append(passes_in_words(self.passes))
         return [*lines, *(self._interval_notes() if self.resamples else ())]
 
     def _interval_notes(self) -> Iterator[str]:
@@ -192,7 +196,7 @@ def score_run(ledger: Ledger, asked: Request) -> RunScore:
     if not asked.needs_images(protocol):
         images = report.total.images - report.total.errors
         overall = score_total(report.total.confusion, images, protocol, report.total.image_miou)
-        if report.boundary and _keeps_classes(protocol, report.card):
+        if report.boundary and keeps_classes(protocol.grouping, report.card.classes):
             overall = replace(overall, boundary=replace(report.boundary, chosen=protocol.grouping.chosen))
         return RunScore(report, protocol, overall)
     return _score_images(ledger, plan, report, protocol, asked)
@@ -201,12 +205,12 @@ def score_run(ledger: Ledger, asked: Request) -> RunScore:
 def _score_images(ledger: Ledger, plan: Plan, report: RunReport, protocol: Protocol, asked: Request) -> RunScore:
     """Score a run from the counts of its images."""
     card, meta = report.card, asked.kept(report.run)
-    fraction = fraction_of(report.run) if _keeps_classes(protocol, card) else None
+    fraction = fraction_of(report.run) if keeps_classes(protocol.grouping, card.classes) else None
     groups = None if asked.group_by is None else Groups(asked.group_by, meta)
     slices = None if asked.by is None else slices_by(asked.by, card.classes.names, meta)
     units = Units(Bootstrap(asked.resamples, asked.seed) if asked.resamples else None, groups)
     overall = RunSums(protocol, units, fraction)
-    of_slices, without = sum_by_slice(
+    sliced = sum_by_slice(
         lambda: read_run_images(ledger, plan, report.parts, len(card.classes), units, meta, fraction),
         overall,
         slices,
@@ -215,7 +219,17 @@ def _score_images(ledger: Ledger, plan: Plan, report: RunReport, protocol: Proto
     )
     check_counts(ledger, report, overall.scores.total)
     kind = "groups" if units.are_groups else "images"
-    return RunScore(report, protocol, overall.result(), of_slices, kind, without, asked.resamples, asked.seed)
+    return RunScore(
+        report,
+        protocol,
+        overall.result(),
+        sliced.results,
+        kind,
+        sliced.without,
+        sliced.passes,
+        asked.resamples,
+        asked.seed,
+    )
 
 
 def check_counts(ledger: Ledger, report: RunReport, total: Confusion) -> None:
@@ -242,9 +256,3 @@ def with_intervals(ledger: Ledger, plan: Plan, report: RunReport, most_parts: in
     asked = Request()
     scored = _score_images(ledger, plan, report, asked.protocol(report.card), asked).overall
     return replace(report, scored=scored, boundary=scored.boundary)
-
-
-def _keeps_classes(protocol: Protocol, card: ModelCard) -> bool:
-    """Return whether classes and ignored classes are those of the card."""
-    grouping = protocol.grouping
-    return grouping.names == tuple(card.classes.names) and set(grouping.ignored) == set(card.classes.ignored_classes)

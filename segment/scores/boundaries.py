@@ -15,7 +15,10 @@ from numpy.typing import NDArray
 from segment.metrics import BoundaryCounts
 from segment.metrics.bootstrap import FEWEST, interval, score_of_resamples
 from segment.metrics.boundary import BoundaryScore, mean_boundary_iou
+from segment.metrics.conventions import Score
+from segment.metrics.regroup import Grouping
 from segment.models.card import ModelCard
+from segment.models.classes import Classes
 from segment.output.ledger import Ledger
 from segment.output.part_rows import numbers_of, part_tables
 from segment.output.plan import Plan
@@ -51,6 +54,11 @@ class ImageBoundaries:
         offsets, chosen = taken(self.offsets, images)
         return replace(self, offsets=offsets, class_ids=self.class_ids[chosen], counts=self.counts[:, chosen])
 
+    def regrouped(self, grouping: Grouping) -> ImageBoundaries:
+        """Return the counts by other classes, which must keep those of the card apart (`keeps_classes`)."""
+        of_class = np.array(grouping.of_class, np.uint8)
+        return replace(self, classes=len(grouping.names), class_ids=of_class[self.class_ids])
+
     def total(self) -> BoundaryCounts:
         """Return the sum over all images."""
         sums = np.zeros((3, self.classes), np.int64)
@@ -72,6 +80,62 @@ def fraction_of(run: Mapping[str, Any]) -> float | None:
     """Return the fraction of the diagonal of a run's boundaries, given its `run.json`; None for a run without."""
     fraction: float | None = run["contract"].get("boundary")
     return fraction
+
+
+@dataclass(frozen=True)
+class CommonBoundary:
+    """Whether the boundary counts of two runs can be compared.
+
+    Attributes:
+        fraction: of the diagonal, of both; None where they are not compared.
+        note: why they are not, or how they are; empty where neither run has any.
+    """
+
+    fraction: float | None = None
+    note: str = ""
+
+
+def common_boundary(fractions: Sequence[float | None], letters: Sequence[str], keep_classes: bool) -> CommonBoundary:
+    """Return whether boundary counts can be compared.
+
+    Args:
+        fractions: of the diagonal, of A and of B; None for a run without.
+        letters: the names of both runs.
+        keep_classes: whether the classes that are compared are those of both runs (`keeps_classes`).
+    """
+    a, b = fractions
+    if a is None and b is None:
+        return CommonBoundary()
+    if a is None or b is None:
+        has, lacks = letters if b is None else reversed(letters)
+        how = f"{lacks} has no boundary counts, as {has} has (segment run --boundary {a or b:g})"
+        return CommonBoundary(note=f"boundary IoU is not compared: {how}")
+    if a != b:
+        how = f"{letters[0]} counts it within {100 * a:g} % of the diagonal, {letters[1]} within {100 * b:g} %"
+        return CommonBoundary(note=f"boundary IoU is not compared: {how}")
+    if not keep_classes:
+        return CommonBoundary(note=REFUSED)
+    return CommonBoundary(a, f"boundary IoU: d = {100 * a:g} % of the diagonal")
+
+
+def keeps_classes(grouping: Grouping, classes: Classes) -> bool:
+    """Return whether other classes are those of a card, maybe in another order, and ignored ones are the same.
+
+    The boundary counts by the classes of the card are then those by the other classes.
+    """
+    of_class = grouping.of_class
+    ignored = {of_class[index] for index in classes.ignored_classes}
+    return len(set(of_class)) == len(of_class) and ignored == set(grouping.ignored) & set(of_class)
+
+
+def joined_boundaries(blocks: Sequence[ImageBoundaries]) -> ImageBoundaries:
+    """Return the counts of the images of one or more blocks, in order."""
+    return replace(
+        blocks[0],
+        offsets=np.append(0, np.cumsum(np.concatenate([np.diff(block.offsets) for block in blocks]))),
+        class_ids=np.concatenate([block.class_ids for block in blocks]),
+        counts=np.concatenate([block.counts for block in blocks], axis=1),
+    )
 
 
 def boundaries_of_rows(classes: int, fraction: float, rows: pa.Table) -> ImageBoundaries:
@@ -130,12 +194,16 @@ class BoundarySums:
             self._units.add(units[np.diff(boundaries.offsets) > 0])
             self._sums += draws.T @ boundaries.by_role().reshape(len(draws), 3 * boundaries.classes)
 
+    def draws(self) -> Score | None:
+        """Return the scores of the resamples; None without them, or with too few units."""
+        return score_of_resamples(self._sums, self._total.score) if int(self._units) >= FEWEST else None
+
     def scored(self) -> BoundaryScore:
         """Return the boundary IoU, with intervals if there are resamples and two or more units."""
         point = BoundaryScore(self._fraction, self._total.score, self._chosen)
-        if int(self._units) < FEWEST:
+        drawn = self.draws()
+        if drawn is None:
             return point
-        drawn = score_of_resamples(self._sums, point.score)
         return replace(
             point,
             interval=interval(mean_boundary_iou(drawn, self._chosen)),

@@ -60,11 +60,14 @@ class ComparedSums:
         protocols: of A and of B.
         of_masks: how masks are scored against each other.
         units: what resamples draw.
+        fraction: of the boundaries of both runs; None to compare none.
     """
 
-    def __init__(self, protocols: tuple[Protocol, Protocol], of_masks: Protocol, units: Units) -> None:
+    def __init__(
+        self, protocols: tuple[Protocol, Protocol], of_masks: Protocol, units: Units, fraction: float | None
+    ) -> None:
         self._agreement = ScoreSums(of_masks, units.resamples, grouped=units.are_groups)
-        self._scores = PairSums(protocols, units.resamples, grouped=units.are_groups)
+        self._scores = PairSums(protocols, units.resamples, grouped=units.are_groups, fraction=fraction)
         self._images = 0
 
     def add(self, block: PairedImages) -> None:
@@ -72,7 +75,7 @@ class ComparedSums:
         self._images += len(block)
         if block.masks is not None:
             self._agreement.add(block.masks, block.units, block.draws)
-        self._scores.add(block.a, block.b, block.units, block.draws)
+        self._scores.add(block.a, block.b, block.units, block.draws, block.boundaries)
 
     def result(self) -> ComparedImages:
         """Return what comes of comparing them."""
@@ -84,9 +87,15 @@ class AllCompared(ComparedSums):
     """All images: besides, the figures of each, and the counts of all by the classes of the cards."""
 
     def __init__(
-        self, protocols: tuple[Protocol, Protocol], of_masks: Protocol, units: Units, with_masks: bool, most: int
+        self,
+        protocols: tuple[Protocol, Protocol],
+        of_masks: Protocol,
+        units: Units,
+        fraction: float | None,
+        with_masks: bool,
+        most: int,
     ) -> None:
-        super().__init__(protocols, of_masks, units)
+        super().__init__(protocols, of_masks, units, fraction)
         self._protocols, self._of_masks, self._with_masks = protocols, of_masks, with_masks
         self._rows, self._figures = np.empty((2, most), np.intp), np.full((3, most), np.nan)
         self._read = PairsRead.nothing()

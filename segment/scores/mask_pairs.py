@@ -7,7 +7,7 @@ import functools
 import itertools
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ from segment.output.ledger import Ledger
 from segment.output.mask_files import read_mask
 from segment.output.part_rows import read_part_rows
 from segment.output.plan import Plan
+from segment.scores.boundaries import ImageBoundaries, boundaries_of_rows, joined_boundaries
 from segment.scores.image_counts import ImageCounts, count_columns, counts_of_matrices, counts_of_rows, joined
 from segment.scores.matching import Matches, RunRows, rows_at
 from segment.scores.run_images import Units
@@ -39,12 +40,13 @@ _CACHED = 8  # parts of B whose rows are kept for the next part of A, where the 
 
 @dataclass(frozen=True, eq=False)
 class Side:
-    """One of two runs that are compared: where its rows are, which they are, and its card."""
+    """One of two runs that are compared: where its rows are, which they are, its card, and what metadata it keeps."""
 
     ledger: Ledger
     plan: Plan
     rows: RunRows
     card: ModelCard
+    meta: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,12 +58,15 @@ class PairsRead:
         resized: `int64[2]`, number of masks of A and of B that were resized to their image.
         elsewhere: number of images whose source has another URI in the other run.
         example: both URIs of the first of these.
+        meta: by name of the metadata that was read, number of images whose value differs, that have none in A, and that
+            have none in B, `int64[3]`.
     """
 
     other_size: int
     resized: NDArray[np.int64]
     elsewhere: int
     example: tuple[str, str] | None
+    meta: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
 
     @staticmethod
     def nothing() -> PairsRead:
@@ -74,7 +79,14 @@ class PairsRead:
             self.resized + other.resized,
             self.elsewhere + other.elsewhere,
             self.example or other.example,
+            _added(self.meta, other.meta),
         )
+
+
+def _added(
+    some: Mapping[str, NDArray[np.int64]], others: Mapping[str, NDArray[np.int64]]
+) -> dict[str, NDArray[np.int64]]:
+    return {**some, **{name: some[name] + counts if name in some else counts for name, counts in others.items()}}
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,6 +101,7 @@ class PairedImages:
         sliced: A's counts by the classes that are compared, by which the images are divided into slices.
         units: `uint64[n]`, what resamples draw of each image.
         draws: how often, `float64[n, resamples]`; None without resamples.
+        boundaries: boundary counts of A and of B, by the classes of their cards; empty where they are not compared.
         read: of the block that was read.
     """
 
@@ -100,6 +113,7 @@ class PairedImages:
     sliced: ImageCounts
     units: NDArray[np.uint64]
     draws: NDArray[np.float64] | None
+    boundaries: tuple[ImageBoundaries, ...]
     read: PairsRead
 
     def __len__(self) -> int:
@@ -116,6 +130,7 @@ class PairedImages:
             self.sliced.take(images),
             self.units[images],
             None if self.draws is None else self.draws[images],
+            tuple(side.take(images) for side in self.boundaries),
             self.read,
         )
 
@@ -129,6 +144,7 @@ def read_pairs(
     units: Units,
     with_masks: bool = True,
     meta: Collection[str] = (),
+    fraction: float | None = None,
 ) -> Iterator[PairedImages]:
     """Read the rows of matched images, part by part of A, in several threads, and count their pixels.
 
@@ -142,17 +158,20 @@ def read_pairs(
         grouping: the classes that are compared, made from those of A's card.
         units: what resamples draw, by the rows of A.
         with_masks: count the pixels of the masks against each other; if not, no mask is read.
-        meta: names of metadata that A keeps, to read with its counts.
+        meta: names of metadata that A keeps, to read with its counts, and to look whether B has the same.
+        fraction: of the boundaries of both runs; None to read none.
 
     Raises:
         SegmentError: a masks file is damaged or lost.
     """
-    reader = _Reader(a, b, common, with_masks, meta)
+    reader = _Reader(a, b, common, with_masks, meta, fraction)
     blocks = in_order(reader.read, _by_part(a.rows, matches), name="pairs", threads=_THREADS, ahead=2 * _THREADS)
     for block in _in_chunks(blocks):
         drawn, draws = units.of(block.rows_a, block.a)
         masks, sliced = block.masks if with_masks else None, block.a.regrouped(grouping)
-        yield PairedImages(block.rows_a, block.rows_b, block.a, block.b, masks, sliced, drawn, draws, block.read)
+        yield PairedImages(
+            block.rows_a, block.rows_b, block.a, block.b, masks, sliced, drawn, draws, block.boundaries, block.read
+        )
 
 
 def _in_chunks(blocks: Iterable[_Block]) -> Iterator[_Block]:
@@ -174,6 +193,7 @@ def _joined(blocks: Sequence[_Block]) -> _Block:
         joined([block.a for block in blocks]),
         joined([block.b for block in blocks]),
         joined([block.masks for block in blocks]),
+        tuple(joined_boundaries(side) for side in zip(*(block.boundaries for block in blocks), strict=True)),
         sum((block.read for block in blocks), PairsRead.nothing()),
     )
 
@@ -196,18 +216,23 @@ class _Block:
     a: ImageCounts
     b: ImageCounts
     masks: ImageCounts
+    boundaries: tuple[ImageBoundaries, ...]
     read: PairsRead
 
 
 class _Reader:
     """Reads parts of two runs; called in several threads."""
 
-    def __init__(self, a: Side, b: Side, common: CommonClasses, with_masks: bool, meta: Collection[str]) -> None:
-        self._a, self._b, self._common, self._with_masks = a, b, common, with_masks
+    def __init__(
+        self, a: Side, b: Side, common: CommonClasses, with_masks: bool, meta: Collection[str], fraction: float | None
+    ) -> None:
+        self._a, self._b, self._common, self._with_masks, self._fraction = a, b, common, with_masks, fraction
         self._large = threading.Lock()  # masks in files of their own, of which one image's are in memory at once
-        self._meta, mask = meta, ["mask"] if with_masks else []
-        self._part_of_a = self._part_reader(a, ["uri", *count_columns(meta), *mask])
-        self._part_of_b = functools.lru_cache(maxsize=_CACHED)(self._part_reader(b, ["uri", *count_columns(), *mask]))
+        self._meta, self._meta_of_b = meta, [name for name in meta if name in b.meta]
+        more = ["uri", *["mask"] * with_masks, *["boundary"] * (fraction is not None)]
+        self._part_of_a = self._part_reader(a, [*count_columns(meta), *more])
+        read_b = self._part_reader(b, [*count_columns(self._meta_of_b), *more])
+        self._part_of_b = functools.lru_cache(maxsize=_CACHED)(read_b)
 
     @staticmethod
     def _part_reader(side: Side, columns: list[str]) -> Callable[[int], pa.Table]:
@@ -223,14 +248,20 @@ class _Reader:
         kept = np.asarray(pc.and_(*(pc.equal(one[name], other[name]) for name in ("width", "height"))))
         one, other = one.filter(pa.array(kept)), other.filter(pa.array(kept))
         a = counts_of_rows(len(self._a.card.classes), one, self._meta)
-        b = counts_of_rows(len(self._b.card.classes), other)
+        b = counts_of_rows(len(self._b.card.classes), other, self._meta_of_b)
         matrices, resized = self._confusions(one, other) if self._with_masks else ([], np.zeros(2, np.int64))
         ids, pixels = (a.ids, a.pixels) if self._with_masks else (pa.chunked_array([], pa.string()), a.pixels[:0])
         masks = counts_of_matrices(len(self._common.classes), ids, pixels, matrices)
         moved = np.flatnonzero(np.asarray(pc.not_equal(one["uri"], other["uri"])))
         example = (one["uri"][moved[0]].as_py(), other["uri"][moved[0]].as_py()) if len(moved) else None
-        found = PairsRead(int(np.count_nonzero(~kept)), resized, len(moved), example)
-        return _Block(rows[0][kept], rows[1][kept], a, b, masks, found)
+        found = PairsRead(int(np.count_nonzero(~kept)), resized, len(moved), example, _meta_differences(a, b))
+        return _Block(rows[0][kept], rows[1][kept], a, b, masks, self._boundaries(one, other), found)
+
+    def _boundaries(self, one: pa.Table, other: pa.Table) -> tuple[ImageBoundaries, ...]:
+        if self._fraction is None:
+            return ()
+        of_a, of_b = len(self._a.card.classes), len(self._b.card.classes)
+        return boundaries_of_rows(of_a, self._fraction, one), boundaries_of_rows(of_b, self._fraction, other)
 
     def _confusions(self, one: pa.Table, other: pa.Table) -> tuple[list[Confusion], NDArray[np.int64]]:
         resized = np.zeros(2, np.int64)
@@ -248,6 +279,17 @@ class _Reader:
                 to_a, to_b = self._common.tables
                 found.append(Confusion.of(to_b[masks[1]], to_a[masks[0]], len(self._common.classes)))
         return found, resized
+
+
+def _meta_differences(a: ImageCounts, b: ImageCounts) -> dict[str, NDArray[np.int64]]:
+    """Return what `PairsRead.meta` holds; what B does not keep is missing in each of its images."""
+    found = {}
+    for name, of_a in a.meta.items():
+        of_b = b.meta.get(name, pa.nulls(len(a), pa.string()))
+        differ = pc.fill_null(pc.not_equal(of_a, of_b), False)
+        only_b, only_a = (pc.and_(pc.is_null(one), pc.is_valid(other)) for one, other in ((of_a, of_b), (of_b, of_a)))
+        found[name] = np.array([np.count_nonzero(np.asarray(which)) for which in (differ, only_b, only_a)])
+    return found
 
 
 def _mask(side: Side, row: Mapping[str, Any]) -> NDArray[np.uint8]:

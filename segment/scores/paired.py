@@ -17,8 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segment.metrics.bootstrap import Interval, interval
+from segment.metrics.boundary import BoundaryScore, mean_boundary_iou
 from segment.metrics.conventions import FIGURES, roles
 from segment.metrics.regroup import Grouping
+from segment.scores.boundaries import BoundarySums, ImageBoundaries
 from segment.scores.image_counts import ImageCounts
 from segment.scores.scored import Draws, Protocol, Scored, ScoreSums, with_intervals_of
 
@@ -34,6 +36,22 @@ class Change:
 
 
 @dataclass(frozen=True, eq=False)
+class PairedBoundaries:
+    """The boundary IoU of two runs on the images that are labelled in both.
+
+    Attributes:
+        a, b: of each, with intervals of their own.
+        change: of the mean.
+        class_changes: of each class.
+    """
+
+    a: BoundaryScore
+    b: BoundaryScore
+    change: Change
+    class_changes: tuple[Change, ...]
+
+
+@dataclass(frozen=True, eq=False)
 class PairedScores:
     """The scores of two runs on the images that are labelled in both.
 
@@ -42,6 +60,7 @@ class PairedScores:
         a, b: the scores of each, with intervals of their own.
         changes: by figure (`metrics.conventions.FIGURES`).
         class_changes: by score of a class (`OF_CLASS`): a change for each class.
+        boundary: None where boundary counts are not compared.
     """
 
     images: int
@@ -49,6 +68,7 @@ class PairedScores:
     b: Scored
     changes: Mapping[str, Change]
     class_changes: Mapping[str, tuple[Change, ...]]
+    boundary: PairedBoundaries | None = None
 
 
 class PairSums:
@@ -58,18 +78,34 @@ class PairSums:
         protocols: of A and of B; classes and convention are the same after regrouping.
         resamples: number; 0 for no intervals.
         grouped: whether units are groups of images.
+        fraction: of the boundaries of both runs; None to compare none.
     """
 
-    def __init__(self, protocols: tuple[Protocol, Protocol], resamples: int, *, grouped: bool) -> None:
-        self._protocols = protocols
+    def __init__(
+        self, protocols: tuple[Protocol, Protocol], resamples: int, *, grouped: bool, fraction: float | None = None
+    ) -> None:
+        self._protocols, self._chosen = protocols, protocols[0].grouping.chosen
         self._sides = [ScoreSums(protocol, resamples, grouped=grouped) for protocol in protocols]
+        self._boundaries = [
+            BoundarySums(len(protocol.grouping.names), fraction, self._chosen, resamples, grouped=grouped)
+            for protocol in protocols
+            if fraction is not None
+        ]
 
-    def add(self, a: ImageCounts, b: ImageCounts, units: NDArray[np.uint64], draws: NDArray[np.float64] | None) -> None:
+    def add(
+        self,
+        a: ImageCounts,
+        b: ImageCounts,
+        units: NDArray[np.uint64],
+        draws: NDArray[np.float64] | None,
+        boundaries: tuple[ImageBoundaries, ...] = (),
+    ) -> None:
         """Add the images that are labelled in both runs.
 
         Args:
             a, b: counts of n images each, in the same order, by the classes of the cards.
             units, draws: see `ScoreSums.add`.
+            boundaries: of A and of B, by the classes of the cards; none where they are not compared.
         """
         labelled = [
             _is_labelled(counts, protocol.grouping) for counts, protocol in zip((a, b), self._protocols, strict=True)
@@ -78,6 +114,9 @@ class PairSums:
         some = None if draws is None else draws[images]
         for side, counts in zip(self._sides, (a, b), strict=True):
             side.add(counts.take(images), units[images], some, np.full(len(images), True))
+        if self._boundaries:
+            for sums, held, protocol in zip(self._boundaries, boundaries, self._protocols, strict=True):
+                sums.add(held.take(images).regrouped(protocol.grouping), units[images], some)
 
     def result(self) -> PairedScores | None:
         """Return the scores of both, and the change between them; None if no image is labelled in both."""
@@ -97,6 +136,19 @@ class PairSums:
                 for name in FIGURES
             },
             {kind: _class_changes(kind, points, draws) for kind in OF_CLASS},
+            self._boundary() if self._boundaries else None,
+        )
+
+    def _boundary(self) -> PairedBoundaries:
+        a, b = (sums.scored() for sums in self._boundaries)
+        draws = [found for sums in self._boundaries if (found := sums.draws()) is not None]
+        means = [float(mean_boundary_iou(one.score, self._chosen)) for one in (a, b)]
+        values = zip(a.score.iou.tolist(), b.score.iou.tolist(), strict=True)
+        return PairedBoundaries(
+            a,
+            b,
+            _change(means, [mean_boundary_iou(one, self._chosen) for one in draws]),
+            tuple(_change(pair, [one.iou.T[index] for one in draws]) for index, pair in enumerate(values)),
         )
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Self, TypeVar
+from typing import Generic, Self, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -194,14 +194,34 @@ class Sums(typing.Protocol[B_contra, R_co]):
         ...
 
 
+@dataclass(frozen=True, eq=False)
+class BySlice(Generic[R_co]):
+    """What comes of slices.
+
+    Attributes:
+        results: of each slice, by its value; empty without slices.
+        without: number of images in no slice.
+        passes: how often the images were read.
+    """
+
+    results: Mapping[str, R_co]
+    without: int = 0
+    passes: int = 1
+
+
+def passes_in_words(passes: int) -> str:
+    """Return why images were read several times."""
+    return f"images were read {passes} times: the sums of so many slices take more than {_SLICE_BYTES >> 20} MiB"
+
+
 def sum_by_slice(
     blocks: Callable[[], Iterable[B]],
     overall: Sums[B, R],
     slices: Slices | None,
     new: Callable[[], Sums[B, R]],
     at_once: int,
-) -> tuple[dict[str, R], int]:
-    """Sum all images, and those of each slice; return what comes of each slice, by its value, and of no slice how many.
+) -> BySlice[R]:
+    """Sum all images, and those of each slice.
 
     Args:
         blocks: reads the images; it is called again where there are more slices than `at_once`.
@@ -222,15 +242,16 @@ def sum_by_slice(
             without += int(np.count_nonzero(numbers < 0))
             _add_slices(sums, block, numbers, range(at_once), new)
     if slices is None:
-        return {}, 0
+        return BySlice({})
     values = slices.in_order()
     found = {number: one.result() for number, one in sums.items()}
-    for first in range(at_once, len(slices), at_once):
+    later = range(at_once, len(slices), at_once)
+    for first in later:
         sums = {}
         for block in blocks():
             _add_slices(sums, block, slices.numbers_of(block.sliced), range(first, first + at_once), new)
         found |= {number: one.result() for number, one in sums.items()}
-    return {value: found[number] for value, number in values}, without
+    return BySlice({value: found[number] for value, number in values}, without, 1 + len(later))
 
 
 def _add_slices(

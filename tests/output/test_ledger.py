@@ -24,7 +24,8 @@ from segment.output.identity import begin, differences, fingerprint_of, identity
 from segment.output.ledger import Ledger
 from segment.output.plan import PLAN_SCHEMA, Plan, parts_of
 from segment.output.results import PartResult
-from segment.output.tables import ImageRow, ShardStats, stats_table, to_parquet, write_masks
+from segment.output.stats_files import stats_table
+from segment.output.tables import ImageRow, ShardStats, to_parquet, write_masks
 from segment.pipeline.worker import failed
 from segment.runs.rounds import ShardStatistics
 from segment.store.client import Store

@@ -21,15 +21,13 @@ from hypothesis import strategies as st
 
 from segment.metrics import Confusion, image_scores, score
 from segment.output.mask_columns import MASKS_SCHEMA
+from segment.output.stats_files import STATS_SCHEMA, read_stats, stats_table
 from segment.output.tables import (
-    STATS_SCHEMA,
     ImageRow,
     ShardStats,
     fold,
     merge,
     read_masks,
-    read_stats,
-    stats_table,
     to_parquet,
     write_masks,
 )

@@ -16,9 +16,11 @@ from segment.inputs.discover import Part
 from segment.metrics.common_classes import pairs_of_each
 from segment.models.classes import Classes
 from segment.output.plan import Plan
+from segment.report.comparison.comparison_formats import to_json
 from segment.report.comparison.comparison_notes import all_notes
+from segment.scores import run_images
 from segment.scores.matching import Matches, RunRows, key_of, match
-from tests.runs import Place
+from tests.runs import CARD, Place
 from tests.written_runs import Made, read_template, write_run
 
 SIZE = (6, 8)
@@ -39,6 +41,14 @@ def write(tmp_path_factory: pytest.TempPathFactory) -> Write:
         return write_run(place.folder / f"run{next(numbers)}", template, {"s": images}, **changes)
 
     return written
+
+
+def kept(write: Write, *values: str | None, name: str = "city", keep: bool = True) -> Path:
+    """A run that keeps a value of each image."""
+    images = [Made(f"{n}.png", SKY, SKY, meta=(value,) if keep else ()) for n, value in enumerate(values)]
+    contract = read_template(write([Made("x.png", SKY)]))["contract"]
+    contract["input"] |= {"keep": [name] if keep else []}
+    return write(images, contract=contract)
 
 
 def rows(*found: str) -> tuple[RunRows, Plan]:
@@ -131,3 +141,47 @@ def test_each_run_takes_the_pairs_of_its_classes() -> None:
     ]
     with pytest.raises(UsageError, match="map: no class 'Cielo'"):
         pairs_of_each(["Sky=Cielo"], a, [b, c])
+
+
+# --- metadata --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("asked", [{"by": "city"}, {"group_by": "city"}])
+def test_metadata_that_differs_in_the_other_run_is_counted(write: Write, asked: dict[str, str]) -> None:
+    a, b = kept(write, "x", "x", "y", None, "y"), kept(write, "x", "y", None, "z", "y")
+    if "group_by" in asked:
+        a = kept(write, "x", "x", "y", "w", "y")  # a group is known of each image
+    found = api.compare(a, b, resamples=10, **asked)
+    differ, not_in_a, not_in_b = (2, 0, 1) if "group_by" in asked else (1, 1, 1)
+    assert found.against[0].pairs.read.meta["city"].tolist() == [differ, not_in_a, not_in_b]
+    note = next(note for note in all_notes(found) if note.startswith("'city' is taken from A: "))
+    assert f"{differ} image{'s' * (differ > 1)} with another value in B" in note
+    assert ("1 image without one in A" in note) == bool(not_in_a)
+    assert "1 image without one in B" in note
+    told = to_json(found, [])["against"]["B"]["metadata"]
+    assert told == {"city": {"differs": differ, "missing_in_a": not_in_a, "missing_in_b": not_in_b}}
+
+
+def test_metadata_that_only_a_keeps_or_that_is_the_same(write: Write) -> None:
+    a = kept(write, "x", "x", "y")
+    for b in (kept(write, None, None, None, keep=False), kept(write, "x", "x", "y", name="town")):
+        found = api.compare(a, b, by="city", resamples=0)
+        assert "'city' is taken from A: 3 images without one in B" in all_notes(found)
+        assert {value: one.images for value, one in found.against[0].slices.items()} == {"x": 2, "y": 1}
+    assert not any("is taken from" in note for note in all_notes(api.compare(a, a, by="city", resamples=0)))
+    assert api.compare(a, kept(write, "z", "z", "z"), by="folder", resamples=0).against[0].pairs.read.meta == {}
+
+
+def test_several_passes_over_the_images_are_told(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two slices at once; what was found while images were read is counted in the first pass alone."""
+    a, b = kept(write, *"vwxyz"), kept(write, *"vwxyy")
+    once = [api.compare(a, b, by="city", resamples=10), api.score(a, by="city", resamples=10)]
+    monkeypatch.setattr(run_images, "_SLICE_BYTES", 2 * 8 * 10 * 9 * len(CARD.classes))
+    found, scored = api.compare(a, b, by="city", resamples=10), api.score(a, by="city", resamples=10)
+    assert (found.against[0].passes, scored.passes) == (3, 2)  # the sums of a score are smaller
+    assert any(note.startswith("images were read 3 times: ") for note in all_notes(found))
+    assert any(note.startswith("images were read 2 times: ") for note in scored.notes)
+    assert found.against[0].pairs.read.meta["city"].tolist() == [1, 0, 0]
+    assert list(found.against[0].slices) == list(scored.slices) == list("vwxyz")
+    for one in (all_notes(once[0]), once[1].notes):
+        assert not any("images were read" in note for note in one)

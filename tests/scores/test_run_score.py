@@ -256,9 +256,10 @@ def test_slices_are_the_same_however_many_are_summed_at_once() -> None:
     for at_once in (9, 3):
         overall = RunSums(protocol, units, None)
         slices = slices_by("folder", CARD.classes.names, ())
-        of_slices, without = sum_by_slice(blocks, overall, slices, lambda: RunSums(protocol, units, None), at_once)
-        assert (list(of_slices), without, overall.result().images) == (list("0123456"), 0, 50)
-        found.append([(one.images, one.miou, one.intervals, one.units) for one in of_slices.values()])
+        sliced = sum_by_slice(blocks, overall, slices, lambda: RunSums(protocol, units, None), at_once)
+        assert (list(sliced.results), sliced.without, overall.result().images) == (list("0123456"), 0, 50)
+        assert sliced.passes == len(reads) - len(found)
+        found.append([(one.images, one.miou, one.intervals, one.units) for one in sliced.results.values()])
     assert len(reads) == 1 + 3
     assert found[0] == found[1]
     assert [one[0] for one in found[0]] == [8, 7, 7, 7, 7, 7, 7]

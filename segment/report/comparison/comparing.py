@@ -16,11 +16,13 @@ from segment.metrics.common_classes import CommonClasses, common_classes, pairs_
 from segment.metrics.regroup import Grouping
 from segment.models.card import Convention
 from segment.output.ledger import Ledger
+from segment.output.mask_columns import ExtraColumns
 from segment.output.part_rows import part_tables
 from segment.output.plan import Plan
 from segment.report.aggregate import RunReport, load_report
 from segment.report.rows import Row, row_at
 from segment.report.run_score import Request, check_convention, check_counts, check_resamples
+from segment.scores.boundaries import CommonBoundary, common_boundary, fraction_of, keeps_classes
 from segment.scores.compared import AllCompared, ComparedImages, ComparedSums, Pairs
 from segment.scores.mask_pairs import Side, read_pairs
 from segment.scores.matching import Matches, RunRows, match, read_run_rows, rows_at
@@ -65,7 +67,8 @@ class ComparedRun:
     @property
     def side(self) -> Side:
         """The run as `scores.mask_pairs` takes it."""
-        return Side(self.ledger, self.plan, self.rows, self.report.card)
+        kept = ExtraColumns.of_run(self.report.run, self.report.card).meta
+        return Side(self.ledger, self.plan, self.rows, self.report.card, tuple(kept))
 
     def row(self, number: int) -> Row:
         """Return the row with this number in `rows`."""
@@ -87,9 +90,11 @@ class Against:
         overall: of all these images.
         slices: of each slice, by its value.
         without_slice: images in no slice.
+        passes: how often the images were read, for the sums of many slices.
         units: what resamples draw: `images`, or `groups`.
         resamples: number; 0 for no intervals.
         seed: of the resamples.
+        boundary: whether boundary IoU is compared.
         stored: id, width and height of all images; None to read them from the store when they are asked for.
     """
 
@@ -103,9 +108,11 @@ class Against:
     overall: ComparedImages
     slices: Mapping[str, ComparedImages] = field(default_factory=dict)
     without_slice: int = 0
+    passes: int = 1
     units: str = "images"
     resamples: int = 0
     seed: int = 0
+    boundary: CommonBoundary = field(default_factory=CommonBoundary)
     stored: pa.Table | None = None
 
     @property
@@ -238,13 +245,15 @@ def _against(a: ComparedRun, b: ComparedRun, asked: ComparisonRequest) -> Agains
     slices = None if asked.by is None else slices_by(asked.by, grouping.names, meta)
     units = Units(Bootstrap(asked.resamples, asked.seed) if asked.resamples else None, groups)
     of_masks = Protocol(Grouping(grouping.names, grouping.of_class, (), _asked(grouping, asked)), "omz", "omz")
-    overall = AllCompared(protocols, of_masks, units, asked.masks, len(matches))
-    of_slices, without = sum_by_slice(
-        lambda: read_pairs(a.side, b.side, matches, common, grouping_a, units, asked.masks, meta),
+    boundary = _boundary(a, b, protocols)
+    fraction = boundary.fraction
+    overall = AllCompared(protocols, of_masks, units, fraction, asked.masks, len(matches))
+    sliced = sum_by_slice(
+        lambda: read_pairs(a.side, b.side, matches, common, grouping_a, units, asked.masks, meta, fraction),
         overall,
         slices,
-        lambda: ComparedSums(protocols, of_masks, units),
-        slices_at_once(asked.resamples, 9 * len(grouping.names)),
+        lambda: ComparedSums(protocols, of_masks, units, fraction),
+        slices_at_once(asked.resamples, (9 if fraction is None else 15) * len(grouping.names)),
     )
     pairs = overall.pairs()
     if not len(pairs):
@@ -261,12 +270,22 @@ def _against(a: ComparedRun, b: ComparedRun, asked: ComparisonRequest) -> Agains
         matches,
         pairs,
         overall.result(),
-        of_slices,
-        without,
+        sliced.results,
+        sliced.without,
+        sliced.passes,
         "groups" if units.are_groups else "images",
         asked.resamples,
         asked.seed,
+        boundary,
     )
+
+
+def _boundary(a: ComparedRun, b: ComparedRun, protocols: tuple[Protocol, Protocol]) -> CommonBoundary:
+    kept = [
+        keeps_classes(protocol.grouping, run.report.card.classes)
+        for run, protocol in zip((a, b), protocols, strict=True)
+    ]
+    return common_boundary([fraction_of(run.report.run) for run in (a, b)], [a.letter, b.letter], all(kept))
 
 
 def _asked(grouping: Grouping, asked: ComparisonRequest) -> tuple[int, ...] | None:

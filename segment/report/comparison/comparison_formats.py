@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from segment.metrics.bootstrap import LEVEL
+from segment.metrics.boundary import BoundaryScore
 from segment.report.comparison.comparison_notes import all_notes, notes, run_in_words
 from segment.report.comparison.points import figure_texts, points, points_span
 from segment.report.fitting import print_line, print_rows
 from segment.report.percents import percent
 from segment.report.score_formats import NAMES, bounds_of, defined, markdown_table
 from segment.scores.compared import ComparedImages
-from segment.scores.paired import OF_CLASS, Change, PairedScores
+from segment.scores.paired import OF_CLASS, Change, PairedBoundaries, PairedScores
 from segment.scores.scored import Scored
 from segment.store.foreign_text import in_cell, in_markdown
 from segment.store.names import count, shown
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from segment.report.comparison.comparing import Against, ComparedRun, RunComparison
     from segment.report.comparison.gate import Verdict
 
+BOUNDARY = "mean boundary IoU"
 _NAMED = 5  # images of each kind that text and Markdown name
 _EXTREME = 20  # images of each kind in JSON
 
@@ -107,6 +109,9 @@ def _tables(found: Against, *, short: bool) -> Iterator[tuple[str, list[list[str
         yield "", [["", a, b, "change", interval], *_figure_rows(found.overall.scores)]
     head = ["class", "agree", a, b, "change", interval]
     yield "classes, IoU in %", [head, *_class_rows(found)]
+    if found.overall.scores is not None and found.overall.scores.boundary:
+        head = ["class", a, b, "change", interval]
+        yield "classes, boundary IoU in %", [head, *_boundary_rows(found, found.overall.scores.boundary)]
     if found.slices:
         head = ["slice", "images", "agree %", f"mIoU {a}", b, "change", interval]
         yield "slices", [head, *_slice_rows(found)]
@@ -117,6 +122,19 @@ def _figure_rows(scores: PairedScores) -> Iterator[list[str]]:
         is_share = name != "kappa"
         texts = figure_texts(scores.a.figures[name], scores.b.figures[name], change, is_share=is_share)
         yield [f"{NAMES[name]} %" if is_share else NAMES[name], *texts]
+    if boundary := scores.boundary:
+        yield [f"{BOUNDARY} %", *figure_texts(mean_of(boundary.a), mean_of(boundary.b), boundary.change)]
+
+
+def mean_of(boundary: BoundaryScore) -> float:
+    """Return the mean boundary IoU, 0-1; NaN if no class has a boundary."""
+    return math.nan if boundary.mean is None else boundary.mean
+
+
+def _boundary_rows(found: Against, boundary: PairedBoundaries) -> Iterator[list[str]]:
+    values = zip(boundary.a.score.iou.tolist(), boundary.b.score.iou.tolist(), boundary.class_changes, strict=True)
+    for index, (a, b, change) in enumerate(values):
+        yield [class_in_words(found, index), *figure_texts(a, b, change)]
 
 
 def _class_rows(found: Against) -> Iterator[list[str]]:
@@ -213,6 +231,10 @@ def _against_json(found: Against) -> dict[str, Any]:
         "errors_in_a": matches.failed_a,
         "errors_in_b": matches.failed_b,
         "of_another_size": found.pairs.read.other_size,
+        "metadata": {
+            name: dict(zip(("differs", "missing_in_a", "missing_in_b"), numbers.tolist(), strict=True))
+            for name, numbers in found.pairs.read.meta.items()
+        },
         "matched_by_shard": matches.by_shard,
         "notes": notes(found),
         **_images_json(found, found.overall),
@@ -238,6 +260,12 @@ def _images_json(found: Against, one: ComparedImages) -> dict[str, Any]:
             name: {"a": defined(scores.a.figures[name]), "b": defined(scores.b.figures[name]), **_change_json(change)}
             for name, change in scores.changes.items()
         },
+        "boundary": scores and scores.boundary and {
+            "fraction": scores.boundary.a.fraction,
+            "a": scores.boundary.a.mean,
+            "b": scores.boundary.b.mean,
+            **_change_json(scores.boundary.change),
+        },
         "classes": list(_class_records(found, one)),
     }  # fmt: skip
 
@@ -258,10 +286,21 @@ def _class_records(found: Against, one: ComparedImages) -> Iterator[dict[str, An
             change = one.scores.class_changes[kind][index] if one.scores else None
             for side, scored in (("a", one.scores.a), ("b", one.scores.b)) if one.scores else ():
                 row[f"{kind}_{side}"] = defined(float(getattr(scored.score, kind)[index]))
-            row[f"{kind}_change"] = defined(change.value) if change else None
-            row[f"{kind}_change_low"] = change.interval.low if change and change.interval else None
-            row[f"{kind}_change_high"] = change.interval.high if change and change.interval else None
+            row |= _change_columns(kind, change)
+        if boundary := one.scores and one.scores.boundary:
+            for side, scored_boundary in (("a", boundary.a), ("b", boundary.b)):
+                row[f"boundary_iou_{side}"] = defined(float(scored_boundary.score.iou[index]))
+            row |= _change_columns("boundary_iou", boundary.class_changes[index])
         yield row
+
+
+def _change_columns(kind: str, change: Change | None) -> dict[str, float | None]:
+    bounds = change.interval if change else None
+    return {
+        f"{kind}_change": defined(change.value) if change else None,
+        f"{kind}_change_low": bounds.low if bounds else None,
+        f"{kind}_change_high": bounds.high if bounds else None,
+    }
 
 
 def to_csv(found: RunComparison) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from segment.metrics.bootstrap import FEWEST
+from segment.scores.run_images import passes_in_words
 from segment.store.names import count, listed, shown
 
 if TYPE_CHECKING:
@@ -61,8 +62,25 @@ def _of_images(found: Against) -> Iterator[str]:
             yield f"{count(resized, 'mask')} of {run} at model size: resized to the image's (nearest neighbour)"
     if found.without_slice:
         yield f"{count(found.without_slice, 'image')} in no slice"
+    if found.passes > 1:
+        yield passes_in_words(found.passes)
+    yield from _of_metadata(found)
     if not pairs.with_masks:
         yield "masks were not compared"
+
+
+def _of_metadata(found: Against) -> Iterator[str]:
+    """Tell of slices and groups that would be others by the metadata of the other run."""
+    a, b = found.a.letter, found.b.letter
+    for name, (differ, not_in_a, not_in_b) in found.pairs.read.meta.items():
+        numbers = ((differ, f"with another value in {b}"), (not_in_a, f"without one in {a}"))
+        words = [
+            f"{count(int(number), 'image')} {what}"
+            for number, what in (*numbers, (not_in_b, f"without one in {b}"))
+            if number
+        ]
+        if words:
+            yield f"{shown(name)!r} is taken from {a}: {', '.join(words)}"
 
 
 def _of_classes(found: Against) -> Iterator[str]:
@@ -108,6 +126,8 @@ def _of_scores(found: Against) -> Iterator[str]:
             f"the labels are not the same in both runs, of {100 * share:.2g} % of the pixels at least: a part of the "
             "change may come from them"
         )
+    if found.boundary.note:
+        yield found.boundary.note
     if found.resamples:
         yield from _of_intervals(found)
 

@@ -12,7 +12,7 @@ from segment.output.ledger import Ledger
 from segment.pipeline.stages import Task
 from segment.report import charts
 from segment.report.comparison.comparing import Against, ComparedRun, RunComparison
-from segment.report.comparison.comparison_formats import class_in_words
+from segment.report.comparison.comparison_formats import BOUNDARY, class_in_words, mean_of
 from segment.report.comparison.comparison_gallery import colours_of_differences, comparison_gallery, palette_of
 from segment.report.comparison.comparison_notes import notes
 from segment.report.comparison.points import figure_texts
@@ -139,6 +139,7 @@ def _section(found: Against, tasks: tuple[Task, Task], comparisons: int) -> dict
         "convention": found.protocols[0].convention,
         "figures": _figures(found),
         "lines": _classes(found),
+        "boundaries": _boundaries(found),
         "slices": _slices(found),
         "names": [class_in_words(found, index) for index in range(len(found.grouping.names))],
         "palette": palette_of(found).tolist(),
@@ -156,10 +157,26 @@ def _figures(found: Against) -> list[ChangeLine]:
     scores = found.overall.scores
     if scores is None:
         return []
-    axis = _largest(scores.changes.values())
-    return [
+    boundary = scores.boundary
+    axis = _largest([*scores.changes.values(), *([boundary.change] if boundary else [])])
+    lines = [
         _line(NAMES[name], change, axis, scores.a.figures[name], scores.b.figures[name], is_share=name != "kappa")
         for name, change in scores.changes.items()
+    ]
+    if boundary:
+        lines.append(_line(BOUNDARY, boundary.change, axis, mean_of(boundary.a), mean_of(boundary.b)))
+    return lines
+
+
+def _boundaries(found: Against) -> list[ChangeLine]:
+    boundary = found.overall.scores.boundary if found.overall.scores else None
+    if boundary is None:
+        return []
+    axis = _largest(boundary.class_changes)
+    values = zip(boundary.class_changes, boundary.a.score.iou.tolist(), boundary.b.score.iou.tolist(), strict=True)
+    return [
+        _line(class_in_words(found, index), change, axis, a, b, index=index)
+        for index, (change, a, b) in enumerate(values)
     ]
 
 
