@@ -57,8 +57,8 @@ def test_every_command_names_the_key(where: str, value: Any, output: Path, tmp_p
     damage(output, where, value)
     commands = [
         ["audit", str(output)], ["status", str(output)], ["report", str(output)], ["score", str(output)],
-        ["compare", str(output), str(output)], ["label-errors", str(output)], ["export", str(output), str(tmp_path / "x")],
-        ["overlay", str(output), "--to", str(tmp_path / "o")],
+        ["compare", str(output), str(output)], ["label-errors", str(output)],
+        ["export", str(output), str(tmp_path / "x")], ["overlay", str(output), "--to", str(tmp_path / "o")],
     ]  # fmt: skip
     for command in commands:
         called = segment(*command)
