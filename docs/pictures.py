@@ -118,6 +118,7 @@ def main(arguments: Iterable[str]) -> None:
             TERMINAL.write_text(to_svg(text), encoding="utf-8")
         if "page" in wanted:
             page = Path(name) / "out" / "report" / "index.html"
+            page.write_text(page.read_text("utf-8").replace(f"{name}/", ""), "utf-8")  # the folder is of no interest
             photograph(page, PAGE)
             PAGE_FACTS.write_text(json.dumps(facts_of_page(page.read_text("utf-8")), indent=2) + "\n", "utf-8")
 

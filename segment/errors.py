@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable
 
 _SUGGESTED = 3  # names at most
+_SYNONYMS = {"gpu": "cuda", "nvidia": "cuda", "trt": "tensorrt", "ort": "onnxruntime"}  # like others by letters alone
 
 
 class SegmentError(Exception):
@@ -171,22 +172,30 @@ def sample_error_text(code: str, detail: str = "") -> str:
     return f"{code}: {SAMPLE_ERRORS[code]}{': ' if detail else ''}{detail}"
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
+def did_you_mean(word: str, known: Iterable[str], alike: float = 0.5) -> str:
     """Return `" Did you mean 'x'?"` for the known words that hold `word`, else the most similar one; else `""`.
+
+    Args:
+        word: what was written.
+        known: what could have been meant.
+        alike: least similarity, 0 to 1.
 
     >>> did_you_mean("unet", ["icnet-camvid", "unet-camvid"]), did_you_mean("colour", ["name"])
     (" Did you mean 'unet-camvid'?", '')
     """
-    found = _nearest(word, sorted(set(known)))
+    found = _nearest(word, sorted(set(known)), alike)
     quoted = [f"'{one}'" for one in found]
     return f" Did you mean {', '.join(quoted[:-1])}{' or ' * bool(quoted[:-1])}{quoted[-1]}?" if quoted else ""
 
 
-def _nearest(word: str, known: list[str]) -> list[str]:
+def _nearest(word: str, known: list[str], alike: float) -> list[str]:
+    if _SYNONYMS.get(word.lower()) in known:
+        return [_SYNONYMS[word.lower()]]
     holding = [one for one in known if len(word) > 2 and word.lower() in one.lower()]
     if holding:
         return sorted(holding, key=len)[:_SUGGESTED]
-    if whole := difflib.get_close_matches(word, known, n=1, cutoff=0.5):
-        return whole
+    names = {one.lower().strip("-"): one for one in reversed(known)}  # all options begin alike
+    if whole := difflib.get_close_matches(word.lower().strip("-"), names, n=1, cutoff=alike):
+        return [names[whole[0]]]
     pieces = {piece: one for one in reversed(known) for piece in re.split(r"[-_./ ]", one.lower()) if len(piece) > 2}
     return [pieces[piece] for piece in difflib.get_close_matches(word.lower(), pieces, n=1, cutoff=0.75)]

@@ -59,7 +59,8 @@ def _wrong(error: Any) -> str:
     if kind == "NoSuchOption":
         known = [option for one in error.ctx.command.params for option in (*one.opts, *one.secondary_opts)]
         words = f"there is no option {error.option_name}."
-        return words + did_you_mean(error.option_name, (option for option in known if option.startswith("--")))
+        # others than the right one are worse than none: an option is given its value at once
+        return words + did_you_mean(error.option_name, (one for one in known if one.startswith("--")), alike=0.7)
     words = _plain(error.message)
     if command := re.fullmatch(r"(?s)there is no command '(.*)'\.", words):
         return words + did_you_mean(command[1], error.ctx.command.commands)

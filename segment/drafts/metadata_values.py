@@ -9,7 +9,7 @@ from typing import Any
 from segment.drafts.contract import Said
 from segment.models.classes import LONGEST_NAME
 from segment.readings.scalings import Triple
-from segment.store.foreign_text import is_visible
+from segment.store.foreign_text import replace_unseen
 
 
 def literal(text: str) -> Any:
@@ -30,7 +30,7 @@ def names_of(found: Any, why: str) -> Said[tuple[str, ...]] | None:
 
 def _fit_to_show(text: str) -> str:
     """Return a text as a card takes it for a class name: blanks in place of what is not seen, and not too long."""
-    words = "".join(c if is_visible(c) else " " for c in text.encode("utf-8", "replace").decode("utf-8"))
+    words = replace_unseen(text.encode("utf-8", "replace").decode("utf-8"), lambda _: " ")
     return " ".join(words.split())[:LONGEST_NAME].strip()
 
 

@@ -16,7 +16,7 @@ from segment.images.magic import PNG_MAGIC
 _MOST_CHUNKS = 1 << 17
 _SMALL = 1 << 16  # bytes of packed pixels that unpack in no time: at most 66 MB
 _SAMPLES, _SAMPLE = 16, 256
-_PACKABLE = 0.9  # ratio at which a sample is packed once more; that of ordinary packed pixels is 1 or more
+_LEAST_VALUES = 130  # different bytes in a sample; ordinary packed pixels are nearly noise, which has 162 or so
 _SLACK = 1 << 16  # bytes behind the last row
 _MOST_TEXT = 8 << 20  # bytes of a text or profile, as libpng has it
 _MOST_TEXTS = 64 << 20  # bytes of all of them
@@ -47,8 +47,10 @@ def check_png_pixels(data: bytes) -> None:
         SampleError: `too_much_work`.
     """
     pixels = b"".join(content for kind, content in _chunks(data) if kind == b"IDAT")
-    if len(pixels) > _SMALL and _is_packable(pixels) and (size := _pixel_bytes(data)) is not None:
-        _check_pixels(pixels, size + _SLACK)
+    if len(pixels) > _SMALL and (size := _pixel_bytes(data)) is not None:
+        most = size + _SLACK
+        if len(pixels) > most or _is_repetitive(pixels):
+            _check_pixels(pixels, most)
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -84,10 +86,10 @@ def _text_size(packed: bytes) -> int:
     return size
 
 
-def _is_packable(pixels: bytes) -> bool:
+def _is_repetitive(pixels: bytes) -> bool:
     """Return whether some of the packed pixels are the same few bytes again and again."""
     places = range(0, len(pixels) - _SAMPLE, len(pixels) // _SAMPLES)
-    return any(len(zlib.compress(pixels[at : at + _SAMPLE], 1)) < _PACKABLE * _SAMPLE for at in places)
+    return any(len(set(pixels[at : at + _SAMPLE])) < _LEAST_VALUES for at in places)
 
 
 def _pixel_bytes(data: bytes) -> int | None:

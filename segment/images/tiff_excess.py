@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from io import BytesIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from segment.errors import SampleError
 from segment.images.tiff_tags import MOST_ENTRIES, Tag, TiffDirectories, TiffError
@@ -17,6 +18,8 @@ _WIDTH, _HEIGHT, _COMPRESSION = 256, 257, 259
 _STRIPS, _STRIP_ROWS, _STRIP_SIZES = 273, 278, 279
 _TILE_WIDTH, _TILE_HEIGHT, _TILES, _TILE_SIZES = 322, 323, 324, 325
 _JPEG = (6, 7)  # compressions
+_SCAN = b"\xff\xda"  # a marker of a JPEG
+_LEAST_PIXELS = 1 << 12  # that a scan costs, however small its JPEG is
 
 
 def check_tiff(data: bytes, most_scans: int, most_work: int) -> None:
@@ -40,21 +43,38 @@ def check_tiff(data: bytes, most_scans: int, most_work: int) -> None:
                 continue
             if tags[starts].count > _MOST_PIECES:
                 raise SampleError("too_much_work", "strips or tiles of a TIFF")
-            is_jpeg = file.whole_number(tags, _COMPRESSION, 1) in _JPEG
-            if sizes in tags:
-                _check_shared(file, tags[sizes], 0 if is_jpeg else _MOST_PACKED)
-            scans = data.count(b"\xff\xda") if is_jpeg else 0
-            if scans > most_scans * tags[starts].count and scans * _pixels(file, tags) > most_work:
-                raise SampleError("too_much_work", f"{scans} scans in the JPEGs of a TIFF")
+            places = _places(file, tags[starts], tags[sizes]) if sizes in tags else None
+            if places is not None and int(places[1].sum()) > max(2 * file.size, _MOST_PACKED):
+                raise SampleError("too_much_work", "strips or tiles of a TIFF that are the same bytes")
+            if file.whole_number(tags, _COMPRESSION, 1) in _JPEG:
+                _check_scans(data, places, _pixels(file, tags), tags[starts].count * most_scans, most_work)
     except TiffError:
         return  # the decoder says what is wrong
 
 
-def _check_shared(file: TiffDirectories, sizes: Tag, most: int) -> None:
-    """Refuse strips or tiles that are more than the file twice over, and more than some bytes."""
-    packed = int(np.minimum(np.array(file.numbers(sizes), np.float64), file.size).sum())
-    if packed > max(2 * file.size, most):
-        raise SampleError("too_much_work", "strips or tiles of a TIFF that are the same bytes")
+def _places(file: TiffDirectories, starts: Tag, sizes: Tag) -> tuple[NDArray[np.float64], NDArray[np.float64]] | None:
+    """Return the first bytes and the sizes of strips or tiles, as far as they are in the file."""
+    first, size = (np.array(file.numbers(tag), np.float64) for tag in (starts, sizes))
+    if len(first) != len(size):
+        return None  # the decoder says what is wrong
+    first = np.clip(first, 0, file.size)
+    return first, np.clip(size, 0, file.size - first)
+
+
+def _check_scans(
+    data: bytes, places: tuple[NDArray[np.float64], NDArray[np.float64]] | None, pixels: int, most: int, most_work: int
+) -> None:
+    """Refuse JPEGs of many scans, of which strips or tiles may share one; `pixels`: of a strip or tile."""
+    if data.count(_SCAN) * (len(places[0]) if places else 1) <= most:
+        return
+    held = np.frombuffer(data, np.uint8)
+    found = np.flatnonzero((held[:-1] == _SCAN[0]) & (held[1:] == _SCAN[1]))
+    scans = len(found)
+    if places:
+        inside = np.searchsorted(found, places[0] + places[1]) - np.searchsorted(found, places[0])
+        scans = int(inside.sum())
+    if scans > most and scans * max(pixels, _LEAST_PIXELS) > most_work:
+        raise SampleError("too_much_work", f"{scans} scans in the JPEGs of a TIFF")
 
 
 def _pixels(file: TiffDirectories, tags: Mapping[int, Tag]) -> int:

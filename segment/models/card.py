@@ -21,7 +21,7 @@ from segment.models.quantisation import Quantisation
 from segment.models.validation import validation_message
 from segment.store.bounds import MOST_TOML
 from segment.store.client import Store
-from segment.store.names import shown, suffix_of
+from segment.store.names import argument, shown, suffix_of
 from segment.store.urls import is_url, join_url, parent_url, to_url, unsigned
 
 Convention = Literal["omz", "cityscapes", "mmseg", "image-mean"]
@@ -244,10 +244,10 @@ def load_card(reference: str, store: Store | None = None) -> ModelCard:
         text = (_card_folder() / f"{reference}.toml").read_text(encoding="utf-8")
         return parse_card(text, where=f"built-in card {reference}", base=str(_card_folder()))
     if suffix_of(reference) in (".onnx", ".xml", ".bin", ".tflite"):
-        name = shown(reference)
+        graph = f"{reference.removesuffix('.bin')}.xml" if reference.endswith(".bin") else reference  # OpenVINO has two
         raise UsageError(
-            f"{name} is a model, and --model takes its card, which says what goes in and comes out. "
-            f"`segment models draft {name} --to my-card.toml` drafts one; then: --model my-card.toml"
+            f"{shown(reference)} is a model, and --model takes its card, which says what goes in and comes out. "
+            f"`segment models draft {argument(graph)} --to my-card.toml` drafts one; then: --model my-card.toml"
         )
     if not (is_url(reference) or reference.endswith(".toml") or "/" in reference):
         raise UsageError(

@@ -123,7 +123,7 @@ class Ledger(RunFolder):
         if run is None and (plan is not None or self.has_masks()):
             raise UsageError(f"{place} holds parts of a run but no run.json: restore it, or delete all and run again")
         if run is None or plan is None:
-            raise UsageError(f"no run at {place}: start one with `segment run INPUT {place} --model CARD`")
+            raise UsageError(f"no run at {place}: give the OUTPUT of a `segment run INPUT OUTPUT --model CARD`")
         if key := misshapen(run):
             where = shown(self.url("run.json"))
             raise SegmentError(f"{where} is damaged ({key}): run the same command again with --verify, or restore it")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import threading
 import time
 from collections.abc import Collection
 
@@ -38,6 +39,25 @@ def end_after_signal(signals: Collection[int], seconds: float) -> None:
     os.close(reader)
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    _keep_from_copies(signals)
+
+
+def _keep_from_copies(signals: Collection[int]) -> None:
+    """Let forked copies of this process, which get signals of their own, not write these into the pipe."""
+    held = threading.local()
+
+    def hold() -> None:
+        held.mask = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+
+    def release() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held.mask)
+
+    def forget() -> None:
+        if (writer := signal.set_wakeup_fd(-1)) != -1:
+            os.close(writer)
+        release()
+
+    os.register_at_fork(before=hold, after_in_parent=release, after_in_child=forget)
 
 
 def _watch(reader: int, parent: int, signals: Collection[int], seconds: float) -> None:

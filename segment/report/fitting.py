@@ -34,8 +34,7 @@ def print_rows(
     for i in kept:
         table.add_column(str(rows[0][i]), justify="right" if i else "left", no_wrap=bool(i), overflow="fold")
     for index, row in enumerate(rows[1:], 1):
-        cells = (row[i] if isinstance(row[i], Text) else Text(str(row[i])) for i in kept)
-        table.add_row(*cells, style="bold" if index == own else "")
+        table.add_row(*(row[i] for i in kept), style="bold" if index == own else "")
     console.print(table)
     if names := [str(rows[0][i]) for i in left_out if str(rows[0][i]).strip()]:
         print_line(console, f"no room in {console.width} columns for: {', '.join(names)}", style="dim")

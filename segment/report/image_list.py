@@ -15,7 +15,7 @@ from segment.store.names import count, shown
 
 _MOST = 10_000  # images
 _MOST_ERRORS = 1_000  # error rows, where not all images fit
-_ROOM = 3_000_000  # characters of the texts; a page stays below 15 MB
+_ROOM = 3_000_000  # bytes of the texts; a page stays below 15 MB
 _LONGEST = 200  # characters of a text
 _CELLS, _SHARD = 8, 1
 _COLUMNS = ["id", "width", "height", "pixel_accuracy", "error"]
@@ -60,7 +60,7 @@ def list_images(ledger: Ledger, scores: ImageScores) -> ImageList:
     room = _ROOM
     for one in rows:
         assert one is not None
-        room -= sum(len(cell) for cell in one if isinstance(cell, str)) + 60
+        room -= sum(len(cell.encode()) for cell in one if isinstance(cell, str)) + 60
         if room < 0:
             break
         listed.append(one)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import cv2
@@ -14,13 +14,15 @@ from segment.output.ledger import Ledger
 from segment.output.part_rows import numbers_of
 from segment.output.plan import Plan
 from segment.pipeline.stages import Task
-from segment.report.exhibits import Exhibit, exhibit
+from segment.report.diversity import Diversity
+from segment.report.exhibits import Exhibit, exhibit, look_of
 from segment.report.label_errors import LikelyError, find_label_errors
-from segment.report.pictures import read_view
+from segment.report.pictures import ImageView, read_view
 from segment.report.rows import Row
 from segment.store.names import count, shown
 
 _REGIONS = 6
+_CANDIDATES = 24  # regions that are looked at for these, at most: of near-duplicates one is drawn
 _LOOKED_AT = 24  # images: their masks, labels and sources are read, in a second or two
 
 
@@ -55,7 +57,7 @@ def label_error_gallery(
 ) -> LabelErrorGallery | None:
     """Draw the regions whose labels are likely wrong, of a run with labels; None if every prediction is its label.
 
-    Memory holds one image at a time.
+    Of near-duplicate images one is drawn, but where there are few. Memory holds one image at a time.
 
     Args:
         ledger, plan, task: of the run.
@@ -67,10 +69,10 @@ def label_error_gallery(
     """
     numbers = numbers_of(plan, parts, most_parts)
     try:
-        found = find_label_errors(ledger, plan, task, _REGIONS, _LOOKED_AT, numbers)
+        found = find_label_errors(ledger, plan, task, _CANDIDATES, _LOOKED_AT, numbers)
         if not found.differing:
             return None
-        drawn = [_outlined(ledger, task, *one) for one in zip(found.regions, found.rows, strict=True)]
+        drawn = _drawn(ledger, task, list(zip(found.regions, found.rows, strict=True)))
     except UsageError:
         return None  # no image of these parts is labelled
     except StoreError as error:
@@ -79,9 +81,18 @@ def label_error_gallery(
     return LabelErrorGallery(tuple(one for one in drawn if one), (*found.notes, *sampled))
 
 
-def _outlined(ledger: Ledger, task: Task, error: LikelyError, row: Row) -> OutlinedRegion | None:
+def _drawn(ledger: Ledger, task: Task, found: Sequence[tuple[LikelyError, Row]]) -> list[OutlinedRegion | None]:
+    """Draw the first regions whose images look different; of few images the first regions."""
+    has_room = len({(error.shard, error.id) for error, _ in found}) <= _REGIONS
+    diverse: Diversity[tuple[LikelyError, Row], ImageView] = Diversity(
+        lambda one: read_view(ledger, one[1], task), None if has_room else lambda view: look_of(view, task.card.classes)
+    )
+    return diverse.choose([[one] for one in found], _REGIONS, lambda one, view: _outlined(view, task, one[0]))
+
+
+def _outlined(view: ImageView, task: Task, error: LikelyError) -> OutlinedRegion | None:
     """Draw a region; None if its image has changed since it was found."""
-    view, classes = read_view(ledger, row, task), task.card.classes
+    classes = task.card.classes
     if view.label is None:
         return None
     box = (error.left, error.top, error.width, error.height)

@@ -52,14 +52,15 @@ def rate(number: float | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Format seconds: `19.8 s`, `3 min 20 s`, `2 h 5 min`; None becomes a dash."""
+    """Format seconds, rounded: `19.8 s`, `3 min 20 s`, `2 h 5 min`; None becomes a dash."""
     if seconds is None:
         return "–"
-    if seconds < 60:
+    if seconds < 59.95:
         return f"{seconds:.1f} s"
-    if seconds < 3600:
-        return f"{int(seconds) // 60} min {int(seconds) % 60} s"
-    return f"{int(seconds) // 3600} h {int(seconds) % 3600 // 60} min"
+    if seconds < 3599.5:
+        return f"{round(seconds) // 60} min {round(seconds) % 60} s"
+    minutes = round(seconds / 60)
+    return f"{minutes // 60} h {minutes % 60} min"
 
 
 def points(difference: float) -> str:

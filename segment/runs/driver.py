@@ -50,7 +50,7 @@ from segment.runs.resolve import (
 from segment.runs.rounds import Rounds
 from segment.store.client import Store
 from segment.store.local_files import remove_unfinished
-from segment.store.names import count, shown
+from segment.store.names import argument, count, shown
 from segment.store.retries import retry_log_filter
 from segment.store.urls import to_url
 
@@ -311,7 +311,8 @@ def _finish_run(
         ledger.remove_success()
         first = f"; the first is {shown(report.errors[0].id)}, {report.errors[0].error}" if report.errors else ""
         raise TooManyErrors(
-            f"{failure}{first}. All others are done: `segment report {place}` lists failed and left-out images."
+            f"{failure}{first}. All others are done: "
+            f"`segment report {argument(ledger.output)}` lists failed and left-out images."
             + ("" if report.is_scored else label_advice((e.error for e in report.errors), report.output))
         )
     for line in write_success(ledger, plan, audit.totals, fingerprint, signer):

@@ -9,20 +9,56 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from segment.store.urls import mask_signatures, redact_url
 
 # Fillers, joiners and selectors without a glyph that Python takes for printable (Default_Ignorable_Code_Point).
 _BLANKS = "\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef"
 _BLANK = re.compile(f"[{_BLANKS}]")
-_MARKUP = re.compile(r"[\\`*\[\]<>|~&$#]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")  # an underscore in a word is none
+# What has no glyph of its own and yet is seen, as it shapes its neighbours, as words and emoji need it (RFC 5892, A.1
+# and A.2; UTS 51): joiners within words of Arabic, Indic and other such scripts, or behind a virama; the parts of an
+# emoji; selectors behind the letter that they select a form of. Spaces of all widths are seen as spaces.
+_JOINING = (
+    "\u0620-\u06ff\u0710-\u08ff\u0900-\u0dff\u0f00-\u109f\u1780-\u17b3\u17b6-\u17ff\u1820-\u18aa\ua840-\ua8ff\ufb50-\ufdff"
+    "\ufe70-\ufefc"
+)
+_VIRAMA = "\u094d\u09cd\u0a4d\u0acd\u0b4d\u0bcd\u0c4d\u0ccd\u0d4d\u0dca"
+_EMOJI = (
+    "\u00a9\u00ae\u203c\u2049\u2122\u2139\u2190-\u21ff\u2300-\u23ff\u24c2\u25a0-\u27bf\u2900-\u297f\u2b00-\u2bff\u3030\u303d"
+    "\u3297\u3299\U0001f000-\U0001faff"
+)
+_HAN = "\u3400-\u9fff\uf900-\ufaff\U00020000-\U000323af"
+_SHAPING = re.compile(
+    f"(?<=[{_JOINING}])[\u200c\u200d](?=[{_JOINING}])|(?<=[{_VIRAMA}])\u200d"
+    f"|(?:(?<=[{_EMOJI}])|(?<=[{_EMOJI}]\ufe0f))\u200d(?=[{_EMOJI}])|(?<=[{_EMOJI}])[\ufe0e\ufe0f]"
+    f"|(?<=[#*0-9])\ufe0f(?=\u20e3)|(?<=\U0001f3f4)[\U000e0061-\U000e007a]{{4,6}}\U000e007f"
+    f"|(?<=[{_HAN}])[\ufe00-\ufe02\U000e0100-\U000e01ef]|(?<=[\u1820-\u18aa])[\u180b-\u180f]"
+    "|[\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]"
+)
+_MARKUP = re.compile(r"[\\`*\[\]<>{}|~&$#]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")  # an underscore in a word is none
 _FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")  # noqa: RUF001
 
 
 def is_visible(text: str) -> bool:
-    """Whether each character of a text is seen as itself: no control, bidirectional or zero-width character."""
+    """Whether each character of a text is seen as itself: no control, bidirectional or stray zero-width character.
+
+    >>> is_visible("क्\u200dष"), is_visible("a\u200db")
+    (True, False)
+    """
+    return _has_glyphs(text) or (not text.isascii() and _has_glyphs(_SHAPING.sub("", text)))
+
+
+def _has_glyphs(text: str) -> bool:
     return text.isprintable() and (text.isascii() or not _BLANK.search(text))
+
+
+def replace_unseen(text: str, by: Callable[[str], str]) -> str:
+    """Return a text with each character that is not seen as itself replaced by what a function makes of it."""
+    if is_visible(text):
+        return text
+    kept = {place for found in _SHAPING.finditer(text) for place in range(*found.span())}
+    return "".join(c if _has_glyphs(c) or place in kept else by(c) for place, c in enumerate(text))
 
 
 def visible(text: str) -> str:
@@ -31,9 +67,7 @@ def visible(text: str) -> str:
     >>> visible("a\x1b[2Jb\nc\u202egpj")
     'a\\x1b[2Jb\\nc\\u202egpj'
     """
-    if is_visible(text):
-        return text
-    return "".join(c if is_visible(c) else c.encode("unicode_escape").decode() for c in text)
+    return replace_unseen(text, lambda character: character.encode("unicode_escape").decode())
 
 
 def on_terminal(text: str) -> str:
@@ -48,20 +82,19 @@ def on_terminal(text: str) -> str:
 
 
 def _line_on_terminal(line: str) -> str:
-    if is_visible(line):
-        return line
     end = "\r" if line.endswith("\r") else ""  # lines of CSV end in CRLF
-    return "".join(c if c == "\t" or is_visible(c) else _escape(c) for c in line.removesuffix(end)) + end
+    return replace_unseen(line.removesuffix(end), _escape) + end
 
 
 def _escape(character: str) -> str:
+    if character == "\t":
+        return character
     return json.dumps(character)[1:-1] if character != "\x7f" else "\\u007f"  # which JSON takes as it is
 
 
 def in_toml(value: object) -> str:
     """Return a text, number or list as a value of TOML, whose escapes are JSON's for all that JSON escapes itself."""
-    text = json.dumps(value, ensure_ascii=False)
-    return text if is_visible(text) else "".join(c if is_visible(c) else _escape_of_toml(c) for c in text)
+    return replace_unseen(json.dumps(value, ensure_ascii=False), _escape_of_toml)
 
 
 def _escape_of_toml(character: str) -> str:
@@ -119,5 +152,5 @@ def in_label_map(names: Sequence[str]) -> list[str]:
 
 
 def _on_a_line(name: str) -> str:
-    clean = " ".join("".join(c if is_visible(c) else " " for c in name).split()).replace(":", "_")
+    clean = " ".join(replace_unseen(name, lambda _: " ").split()).replace(":", "_")
     return f"_{clean[1:]}" if clean.startswith("#") else clean or "class"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
+import shlex
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import Literal
@@ -117,6 +118,15 @@ def skip_reason(path: str, *, include_hidden: bool = False) -> Literal["hidden",
 def shown(url: str) -> str:
     """Return a URL or name for a message: without secrets, on one line, all of it visible; a local URL as a path."""
     return visible(mask_signatures(redact_url(url)))
+
+
+def argument(url: str) -> str:
+    """Return a URL or path for a command that a message advises: as `shown`, quoted where a shell needs it.
+
+    >>> argument("my runs/$1"), argument("s3://b/run")
+    ("'my runs/$1'", 's3://b/run')
+    """
+    return shlex.quote(shown(url))
 
 
 def count(number: int, noun: str, plural: str | None = None) -> str:

@@ -16,7 +16,7 @@ from segment.errors import UsageError
 PROTOCOL = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]+)://")
 # `user:secret@host`. The secret of an AWS key may contain slashes, but `host:8080/a@b` has a port and no secret.
 # `https://token@host` contains a secret, `abfs://container@account` does not.
-CREDENTIALS = re.compile(r"(://)(?:[^/\s]*:[^/\s]*@|[^/\s:]*:(?!\d+(?:/|$))[^@\s]*@)|(https?://)[^/?#\s]*@")
+CREDENTIALS = re.compile(r"(://)(?:[^/\s:]*:[^/\s]*@|[^/\s:]*:(?!\d+(?:/|$))[^@\s]*@)|(https?://)[^/?#\s]*@")
 
 
 def is_url(text: str) -> bool:
@@ -32,7 +32,7 @@ def to_url(reference: str) -> str:
     """
     if not reference:
         raise UsageError("an empty string is not a path or URL")
-    if CREDENTIALS.search(reference):
+    if has_credentials(reference):
         raise UsageError(
             f"{redact_url(reference)}: credentials in a URL would end up in logs and outputs. Give them by environment "
             "(AWS_ACCESS_KEY_ID ...), profile, or --storage-option key=... secret=..."
@@ -56,7 +56,19 @@ def _with_home(path: str) -> str:
 
 def redact_credentials(url: str) -> str:
     """Return `url` with its credentials masked."""
-    return CREDENTIALS.sub(r"\1\2***@", url)
+    return "".join(CREDENTIALS.sub(r"\1\2***@", piece) if "@" in piece else piece for piece in _pieces(url))
+
+
+def has_credentials(text: str) -> bool:
+    """Whether a text holds a URL with a user name and a secret."""
+    return any(CREDENTIALS.search(piece) for piece in _pieces(text) if "@" in piece)
+
+
+def _pieces(text: str) -> list[str]:
+    """Cut a text behind the last `@` of each word: from each `://`, `CREDENTIALS` looks for one to the word's end."""
+    if "@" not in text:
+        return [text]
+    return [piece for word in re.split(r"(\s+)", text) for piece in re.split(r"(?<=@)(?=[^@]*$)", word)]
 
 
 def redact_url(url: str) -> str:

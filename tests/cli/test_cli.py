@@ -216,7 +216,7 @@ def test_a_report_where_there_is_no_run(segment: Call, tmp_path: Path) -> None:
     called = segment("report", str(tmp_path / "nothing"))
     assert called.code == 2
     place = tmp_path / "nothing"
-    assert called.err.startswith(f"error: no run at {place}: start one with `segment run INPUT {place} ")
+    assert called.err.startswith(f"error: no run at {place}: give the OUTPUT of a `segment run INPUT OUTPUT ")
 
 
 def test_a_run_that_fails_ends_with_1(segment: Call, place: Place) -> None:
@@ -246,7 +246,7 @@ def test_too_many_errors_end_with_3(segment: Call, place: Place) -> None:
         ("check in", "error: segment check: --model is missing."),
         (
             "run in out -m x --device gpu",
-            "device: expected 'auto', 'cpu', 'cuda' or 'tensorrt', not 'gpu'. Did you mean 'cpu'?",
+            "device: expected 'auto', 'cpu', 'cuda' or 'tensorrt', not 'gpu'. Did you mean 'cuda'?",
         ),
         ("run in out -m x --workers 4:2", "workers = '4:2': MIN must be at least 1 and no more than MAX"),
         ("run in out -m x --workers 0", "workers: expected a whole number from 1 up or MIN:MAX, not '0'"),
@@ -272,6 +272,11 @@ def test_too_many_errors_end_with_3(segment: Call, place: Place) -> None:
         ("run in out more -m x", "segment run: too many arguments, from here on: more\n"),
         ("run in out -m x --include-hidden=no", "error: --include-hidden takes no value\n"),
         ("nope", "error: segment: there is no command 'nope'."),
+        ("plan in --seconds 5", "segment plan: there is no option --seconds.\nUsage: "),
+        ("run in --output out", "segment run: there is no option --output.\nUsage: "),
+        ("run in out -m 'my model.onnx'", "`segment models draft 'my model.onnx' --to my-card.toml` drafts one"),
+        ("run in out -m net.bin", "net.bin is a model, and --model takes its card"),
+        ("run in out -m net.bin", "`segment models draft net.xml --to my-card.toml` drafts one"),
         ("rnu in", "there is no command 'rnu'. Did you mean 'run'?"),
         ("export", "error: segment export: OUTPUT is missing\nUsage: segment export [OPTIONS] OUTPUT DEST\n"),
         ("export out", "error: segment export: DEST is missing\n"),

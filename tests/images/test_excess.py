@@ -23,6 +23,20 @@ from tests.runs import CARD
 MOST = 100_000_000  # pixels
 _JPEG = many_scans(3000, (8, 8))
 
+
+def noise(*shape: int) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8))
+
+
+def jpeg_tiles(side: int, content: bytes) -> bytes:
+    """A TIFF of side x side tiles of 256 x 256 pixels that are all the same JPEG, as writers that save space do it."""
+    width, number = 256 * side, side * side
+    sizes = [Field(tag, LONG, [value]) for tag, value in ((256, width), (257, width), (322, 256), (323, 256))]
+    tiles = [Field(324, LONG, [16] * number), Field(325, LONG, [len(content)] * number), Field(259, SHORT, [7])]
+    colours = [Field(258, SHORT, [8] * 3), Field(262, SHORT, [6]), Field(277, SHORT, [3]), Field(530, SHORT, [2, 2])]
+    return tiff([*sizes, *tiles, *colours], content)
+
+
 BOMBS: dict[str, Callable[[], bytes]] = {
     "scans of a progressive JPEG": lambda: many_scans(40, (8000, 8000)),
     "scans of a progressive JPEG, with filling bytes": lambda: many_scans(40, (9000, 9000), fill=b"\xff\xff"),
@@ -35,6 +49,7 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "EXIF of a JPEG": lambda: with_segments(segment(0xE1, b"Exif\0\0" + bytes(65000)), 150),
     "PNG that unpacks to more": lambda: png_of(zeros(200)),
     "PNG that unpacks to more, in one chunk": lambda: png_of(zeros(200), piece=1 << 30),
+    "PNG of pixels, then of noise": lambda: png_of(zlib.compress(noise(1 << 11, 1 << 11).tobytes())),
     "PNG of pixels, then of more": lambda: png_of(zeros(200), (1000, 1000)),
     "text of a PNG": lambda: png_of(PIXELS, before=text(b"zTXt", zeros(9))),
     "text behind the pixels of a PNG": lambda: png_of(PIXELS, behind=text(b"zTXt", zeros(9))),
@@ -45,6 +60,7 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "empty pixel chunks of a PNG": lambda: png_of(PIXELS, before=chunk(b"IDAT", b"") * 140_000),
     "strips of a TIFF that are the same bytes": lambda: bombs.shared_strips(50_000, zlib.compress(bytes(8)) * 10_000),
     "JPEG strips of a TIFF that are the same bytes": lambda: bombs.shared_strips(400, _JPEG, 7),
+    "JPEG tiles of a TIFF that share many scans": lambda: jpeg_tiles(30, many_scans(200, (256, 256))),
     "scans of a JPEG in a TIFF": lambda: tiff(
         [Field(257, SHORT, [9000]), Field(256, SHORT, [9000]), Field(259, SHORT, [7]), Field(273, LONG, [16]),
          Field(279, LONG, [len(_JPEG)])], _JPEG
@@ -80,10 +96,6 @@ def test_bands_of_a_tiff_are_refused_likewise() -> None:
         decode_image(BOMBS["strips of a TIFF that are the same bytes"](), spec, MOST)
 
 
-def noise(*shape: int) -> Image.Image:
-    return Image.fromarray(np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8))
-
-
 THUMBNAIL = segment(0xE1, b"Exif\0\0" + b"\xff\xda" * 2000)
 ORDINARY = {
     "progressive": lambda: encoded("JPEG", noise(300, 300, 3), progressive=True),
@@ -91,6 +103,10 @@ ORDINARY = {
     "scans named in a thumbnail": lambda: with_segments(THUMBNAIL, 30),
     "grey": lambda: encoded("JPEG", noise(30, 30)),
     "profile of many segments": lambda: with_segments(segment(0xE2, b"ICC_PROFILE\0" + bytes(65000)), 20),
+    "JPEG tiles of a TIFF that are all blank": lambda: jpeg_tiles(
+        8, encoded("JPEG", Image.new("RGB", (256, 256), "grey"))
+    ),
+    "stored PNG": lambda: encoded("PNG", noise(300, 300, 3), compress_level=0),
     "noise as PNG": lambda: encoded("PNG", noise(300, 300, 3)),
     "flat PNG of many pixels": lambda: encoded("PNG", Image.new("L", (3000, 3000), 7)),
     "PNG with texts": lambda: png_of(PIXELS, before=text(b"zTXt", zlib.compress(b"a" * 500_000))),

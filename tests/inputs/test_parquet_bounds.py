@@ -14,10 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from segment.errors import SegmentError
-from segment.inputs.discover import discover, read_part
+from segment.inputs.discover import discover, read_ids, read_part
 from segment.inputs.parquet.bounded_reads import BoundedFile, UnpacksTooLarge, read_batches, read_row_group
 from segment.inputs.parquet.pages import PageError, column_size
-from segment.inputs.parquet.row_groups import read_ids
 from segment.inputs.parts import Sample
 from segment.job import InputOptions
 from segment.store.client import Store
@@ -41,8 +40,9 @@ def byte_lists(rows: int, length: int) -> pa.Table:
 
 DELTA = {"column_encoding": {"image": "DELTA_BYTE_ARRAY"}, "use_dictionary": False}
 BOMBS: dict[str, Callable[[], bytes]] = {
-    "one image of a dictionary": lambda: shared_values(SHARED, 64),
-    "one image of a dictionary, lying": lambda: lying_footer(shared_values(SHARED, 64)),
+    "one path of a dictionary": lambda: table_file(
+        images([{"bytes": PICTURE, "path": "a" * len(SHARED)}] * 64), dictionary_pagesize_limit=1 << 30
+    ),
     "one id of a dictionary": lambda: shared_values(b"a" * len(SHARED), 64, of="id"),
     "a large dictionary": lambda: lying_footer(shared_values(bytes(8 * MIB), 2)),
     "zeros of zstd": lambda: lying_footer(
@@ -53,9 +53,6 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     ),
     "values that begin as the one before": lambda: table_file(images([SHARED] * 64), compression="zstd", **DELTA),
     "bytes as numbers": lambda: lying_footer(table_file(byte_lists(4, MIB), compression="zstd")),
-    "fields of a struct": lambda: table_file(
-        images([{"bytes": SHARED, "path": "a"}] * 64), compression="zstd", dictionary_pagesize_limit=1 << 30
-    ),
 }  # fmt: skip
 
 
@@ -73,6 +70,36 @@ def test_what_unpacks_to_too_much_is_refused_row_group_by_row_group(
     assert [sample.image for sample in read if "b.parquet" in sample.url] == [PICTURE] * 3
 
 
+SHARING: dict[str, Callable[[], bytes]] = {
+    "one image": lambda: shared_values(SHARED, 64),
+    "one image, lying": lambda: lying_footer(shared_values(SHARED, 64)),
+    "in a struct": lambda: table_file(
+        images([{"bytes": SHARED, "path": f"{row % 3}"} for row in range(64)]), dictionary_pagesize_limit=1 << 30
+    ),
+    "with nulls and others, of which the dictionary has no place": lambda: table_file(
+        images(([SHARED, None] * 31) + [bytes(MIB // 4), PICTURE]), dictionary_pagesize_limit=1 << 16
+    ),
+    "large, with long kept text": lambda: table_file(
+        images([SHARED] * 64, text=["b" * 900] * 64, number=list(range(64))), dictionary_pagesize_limit=1 << 30
+    ),
+}
+
+
+@pytest.mark.parametrize("what", SHARING)
+def test_rows_that_share_few_large_images_are_read_and_share_them(what: str, tmp_path: Path) -> None:
+    """An ordinary table, though its rows would take more than the bound if each had a copy."""
+    data = SHARING[what]()
+    (tmp_path / "a.parquet").write_bytes(data)
+    kept = {"keep": ("text", "number")} if "kept" in what else {}
+    read = read_all(tmp_path, max_row_group_bytes=MOST, **kept)
+    wanted = [row["image"] for row in pq.read_table(io.BytesIO(data)).to_pylist()]
+    wanted = [value["bytes"] if isinstance(value, dict) else value for value in wanted]
+    assert sum(len(value or b"") for value in wanted) > MOST
+    assert [sample.image or None for sample in read] == wanted
+    assert read[0].image is read[0 if "null" in what else 1].image
+    assert not kept or [sample.meta for sample in read] == [("b" * 900, str(row)) for row in range(64)]
+
+
 def read_all(folder: Path, **options: Any) -> list[Sample]:
     asked = InputOptions(part_size=2, image_column="image", **options)
     found = discover(str(folder), asked, Store())
@@ -87,17 +114,18 @@ def test_ids_are_bounded_where_they_alone_are_read(tmp_path: Path) -> None:
         read_ids(part, options, Store())
 
 
-@pytest.mark.parametrize("what", ["one image of a dictionary", "values that begin as the one before"])
+@pytest.mark.parametrize("what", ["one id of a dictionary", "values that begin as the one before"])
 def test_few_rows_at_once_are_read_of_large_shared_values(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What fits is read, though all rows could have the largest value."""
     monkeypatch.setattr("segment.inputs.parquet.bounded_reads._BATCH_BYTES", 4 * len(SHARED))
     file = BoundedFile(io.BytesIO(BOMBS[what]()), MOST)
     opened = pq.ParquetFile(file)
-    sizes = [len(batch) for batch in read_batches(opened, file, 0, ["image"])]
+    column = "id" if "id" in what else "image"
+    sizes = [len(batch) for batch in read_batches(opened, file, 0, [column])]
     assert sum(sizes) == 64
     assert max(sizes) <= 4
     with pytest.raises(UnpacksTooLarge):
-        read_row_group(opened, file, 0, ["image"])
+        read_row_group(opened, file, 0, [column])
 
 
 WRITERS: dict[str, dict[str, Any]] = {
@@ -126,7 +154,7 @@ def test_all_kinds_of_pages_are_read_as_without_bounds(writer: str, most: int, m
     data = table_file(wanted, row_group_size=300, **WRITERS[writer])
     file = BoundedFile(io.BytesIO(data), most)
     opened = pq.ParquetFile(file, page_checksum_verification=True)
-    found = [read_row_group(opened, file, group, wanted.schema.names) for group in range(3)]
+    found = [read_row_group(opened, file, group, wanted.schema.names).cast(wanted.schema) for group in range(3)]
     assert pa.concat_tables(found).equals(wanted)
 
 

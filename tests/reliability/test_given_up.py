@@ -120,6 +120,23 @@ def test_a_signal_ends_the_process_whatever_native_code_does(native: str, number
         assert process.stdout.read() == b""
 
 
+@pytest.mark.parametrize("how", ["os.fork", "multiprocessing"])
+def test_a_signal_of_a_copy_of_the_process_does_not_end_it(how: str) -> None:
+    """Libraries and notebooks fork; their children are ended by signals, and the run goes on."""
+    forked = {
+        "os.fork": "child = os.fork()\nif not child: time.sleep(60)\nos.kill(child, 15); os.waitpid(child, 0)",
+        "multiprocessing": "import multiprocessing\nprocess = multiprocessing.get_context('fork').Process(\n"
+        "target=time.sleep, args=[60])\nprocess.start(); process.terminate(); process.join()",
+    }[how]
+    code = (
+        "import os, signal, time; from segment.process.last_resort import end_after_signal\n"
+        "signal.signal(signal.SIGTERM, lambda number, frame: os._exit(0)); end_after_signal([signal.SIGTERM], 0.2)\n"
+        f"{forked}\ntime.sleep(2.5); print('alive')"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=30)
+    assert (ended.returncode, ended.stdout) == (0, "alive\n"), ended.stderr
+
+
 def test_a_process_that_ends_by_itself_leaves_none_behind() -> None:
     code = (
         "import os, signal; from segment.process.last_resort import end_after_signal; "

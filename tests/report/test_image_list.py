@@ -74,6 +74,13 @@ def test_long_texts_do_not_make_the_page_large(place: Place, monkeypatch: pytest
     assert len(image_list._text("a" * 900)) == 201
 
 
+def test_the_room_is_counted_in_bytes(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image_list, "_ROOM", 1500)
+    latin = len(list_images(*scores_of(place)).rows)
+    monkeypatch.setattr(image_list, "_text", lambda text: "像" * len(text))
+    assert len(list_images(*scores_of(place)).rows) < latin
+
+
 def test_a_quick_page_lists_what_it_read(place: Place) -> None:
     found = list_images(*scores_of(place, most_parts=1))
     assert found.note == "From 4 images of 12, evenly spread over the input. All 4 images."

@@ -144,6 +144,19 @@ def test_the_page_outlines_the_regions(place: Place) -> None:
     assert quick is None
 
 
+def test_of_near_duplicates_the_page_outlines_one(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    for n in range(7):  # the same picture under seven names, with errors of which the largest is in 0.png
+        place.write(f"{n}.png", png(scene(1)[0]), png(planted(1, slice(8, 17 - n), slice(16, 25 - n))))
+    place.write("other.png", png(255 - scene(2)[0]), png(planted(2, slice(8, 10), slice(16, 18))))
+    place.run()
+    ledger = Ledger(Store(), f"file://{place.output}")
+    task, plan = task_and_plan(ledger)
+    gallery = label_error_gallery(ledger, plan, task, ledger.committed(plan))
+    assert gallery is not None
+    assert [one.error.id for one in gallery.regions] == ["0.png", "other.png"]
+
+
 def test_where_every_prediction_is_its_label_the_page_shows_none(tmp_path: Path) -> None:
     place = Place(tmp_path)
     place.add("sound.png", 3)

@@ -414,7 +414,7 @@ def test_a_run_with_too_many_errors_can_be_reported(tmp_path: Path) -> None:
 
 
 def test_no_run_no_report(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"no run at .*: start one with `segment run INPUT .*`"):
+    with pytest.raises(UsageError, match=r"no run at .*: give the OUTPUT of a `segment run INPUT OUTPUT .*`"):
         load_report(Ledger(Store(), f"file://{tmp_path}/nowhere"))
 
 

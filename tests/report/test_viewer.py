@@ -124,3 +124,45 @@ def test_the_table_of_images_sorts_and_filters(browser: Any, place: Place) -> No
         assert len(rows(view, 1)) == 17
         view.fill("#image-filter", "no such")
         assert view.inner_text("#image-place") == "No image matches"
+
+
+def test_a_name_in_the_table_opens_the_viewer_and_gets_the_focus_back(browser: Any, place: Place) -> None:
+    with opened(browser, file_of(place)) as view:
+        drawn = set(view.locator(".exhibit h4").all_inner_texts())
+        names = view.locator("#image-table .opening")
+        assert sorted(names.all_inner_texts()) == sorted(drawn & set(rows(view, 1)))
+        for place_of, name in enumerate(names.all_inner_texts()[:3]):
+            names.nth(place_of).focus()
+            view.keyboard.press("Enter")
+            assert title(view) == name
+            view.keyboard.press("ArrowRight")
+            view.keyboard.press("Escape")
+            assert view.evaluate("document.activeElement.textContent") == name
+
+
+def test_the_keys_turn_on_after_a_click_on_a_picture(browser: Any, place: Place) -> None:
+    """A picture that is replaced takes the focus with it."""
+    with opened(browser, file_of(place)) as view:
+        names = view.locator(".exhibit h4").all_inner_texts()
+        view.locator(".exhibit .enlarge").first.click()
+        view.locator("#viewer-panes .pane").nth(2).click()
+        for number in (1, 2, 3):
+            view.keyboard.press("ArrowRight")
+            assert (title(view), view.evaluate(FOCUS)) == (names[number], True)
+            assert view.locator("#viewer-panes .pane:visible").all_inner_texts() == ["3 Prediction"]
+        view.keyboard.press("3")
+        view.keyboard.press("Home")
+        assert (title(view), view.locator("#viewer-panes .pane:visible").count()) == (names[0], 4)
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_long_names_of_classes_break_no_line_of_the_page(browser: Any, place: Place, width: int) -> None:
+    named = "all => all.forEach(one => { one.textContent = 'A class whose name '.repeat(5); })"
+    with opened(browser, file_of(place), viewport={"width": width, "height": 844}) as view:
+        view.locator(".class > span:not(.quiet)").evaluate_all(named)
+        assert view.evaluate("document.documentElement.scrollWidth") <= width
+        for label in ("Classes", "Largest mistakes") if width > 390 else ():
+            region = view.locator(f".scroll[aria-label='{label}']")
+            assert region.evaluate("one => one.scrollWidth - one.clientWidth") <= 1
+        over = "all => Math.max(...all.map(one => one.scrollWidth - one.clientWidth))"
+        assert view.locator(".heat tbody th").evaluate_all(over) <= 1  # no name runs into the cells

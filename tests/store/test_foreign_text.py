@@ -19,6 +19,7 @@ from rich.text import Text
 
 from segment.models.classes import LONGEST_NAME, Classes
 from segment.progress.safe_console import SafeConsole
+from segment.report.fitting import print_rows
 from segment.store.foreign_text import (
     in_cell,
     in_html,
@@ -30,6 +31,7 @@ from segment.store.foreign_text import (
     visible,
 )  # fmt: skip
 from segment.store.names import shown
+from segment.store.urls import has_credentials, redact_credentials
 
 HIDDEN = ["Cc", "Cf", "Cs", "Zl", "Zp"]
 UNSEEN = "\x00\x07\x08\x1b\x7f\x80\x9b\x85\u200b\u200d\u200e\u202e\u2066\u2028\ufeff\u00ad\u3164\ufe0f\U000e0041"
@@ -83,6 +85,7 @@ def test_cells_are_no_formula_and_come_back(texts: list[str]) -> None:
 def test_markdown_and_html_show_a_text_as_it_is(text: str) -> None:
     html = MarkdownIt("commonmark").enable("table").enable("strikethrough").render(f"x {in_markdown(text)} x")
     assert html.count("<") == 2  # of its paragraph alone
+    assert in_markdown("{{x}} ${y}") == r"\{\{x\}\} \$\{y\}"  # templates of wikis and sites
     assert in_html(Markup("<b>")) == "<b>"
     assert in_html(7) == 7
 
@@ -121,6 +124,64 @@ def test_a_console_passes_on_styles_of_its_own_alone() -> None:
     for planted in ("\x1b[2J", "\x1b]0", "\x1b[31my", "\x9b", "\x07", "\u202e", "\u200b"):
         assert planted not in said
     assert isinstance(plain, Console)
+
+
+def test_a_console_takes_brackets_and_colons_for_text_and_masks_what_it_wraps() -> None:
+    planted = "[red]a[/b] :car: https://h/a.png?id=7&sig=" + "5ec" * 40
+    for width in (20, 40, 300):
+        console = SafeConsole(file=io.StringIO(), width=width)
+        console.print(planted)
+        print_rows(console, [["name", planted], [planted, "1"]], title=planted)
+        assert isinstance(console.file, io.StringIO)
+        said = "".join(console.file.getvalue().split())
+        seen = said.count("[red]a[/b]:car:https://h/a.png?id=7&sig=***")
+        assert seen == 4 if width == 300 else seen >= 2  # a narrow table cuts its cells
+        assert "5ec" not in said
+
+
+SHAPED = [
+    "می\u200cخواهم", "קֹ֔דֶשׁ", "क्\u200dष", "ന്\u200d", "र\u200d्य", "ᠠ\u180b",  # noqa: RUF001
+    "👩🏽\u200d🚒", "🏳\ufe0f\u200d🌈", "❤\ufe0f", "1\ufe0f\u20e3", "🇩🇪",
+    "🏴\U000e0067\U000e0062\U000e0073\U000e0063\U000e0074\U000e007f",
+    "葛\U000e0100城", "道路\u3000標識", "9.41\u202fAM", "e\u0301",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SHAPED)
+def test_what_words_and_emoji_need_is_seen(name: str) -> None:
+    assert is_visible(name)
+    assert Classes(names=(name,), palette=((0, 0, 0),)).names == (name,)
+    for safe in (visible, on_terminal, in_cell, in_html, shown):
+        assert safe(f"{name}\x07").replace("\\x07", "").replace("\\u0007", "") == name  # type: ignore[operator]
+    assert tomllib.loads(f"a = {in_toml(name)}") == {"a": name}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["a\u200db", "a\u200c", "\u200cط", "ط\u200c", "ط\u200c\u200cط", "👩\u200d", "\u200d👩", "a\ufe0f",
+     "1\ufe0f", "❤\ufe0f\ufe0f", "a\U000e0067", "🏴\U000e0067",
+     "葛\U000e0100\U000e0101", "א\u202eב", "ط\u200fط", "a\u180bb", "\ufeffط"],
+)  # fmt: skip
+def test_a_character_that_shapes_nothing_is_not_seen(name: str) -> None:
+    assert not is_visible(name)
+    assert is_visible(visible(name))
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("s3://u:p@b s3://x a@b", "s3://***@b s3://x a@b"),
+        ("s3://k:a/b:c/d@b/x@y", "s3://***@b/x@y"),
+        ("s3://h:80/a@b\nhttps://t@h", "s3://h:80/a@b\nhttps://***@h"),
+        ("a@b://c:d e", "a@b://c:d e"),
+        ("s3://b:c\t@", "s3://b:c\t@"),
+        *((many * 40_000 + end, many * 40_000 + end) for many in ("https://", "://a/", "a@") for end in ("", " @")),
+    ],
+    ids=lambda text: text[:20],
+)
+def test_credentials_are_masked_in_one_walk_over_a_text(text: str, masked: str) -> None:
+    assert redact_credentials(text) == masked
+    assert has_credentials(text) == (text != masked)
 
 
 @pytest.mark.parametrize(

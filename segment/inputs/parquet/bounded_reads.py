@@ -5,10 +5,11 @@ from __future__ import annotations
 import io
 import math
 import os
-from collections.abc import Iterator, Sequence
-from typing import BinaryIO, cast
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import BinaryIO, NamedTuple, cast
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from segment.inputs.parquet.pages import column_size
@@ -16,6 +17,7 @@ from segment.inputs.parquet.pages import column_size
 BATCH = 1 << 16  # rows that are read at once, where they may be
 _BATCH_BYTES = 256 << 20  # of a batch, if every row of it has the largest value
 _REQUEST = 32 << 20  # bytes that are read at once
+_WIDTHS = {"BOOLEAN": 1, "INT32": 4, "INT64": 8, "INT96": 12, "FLOAT": 4, "DOUBLE": 8}  # bytes of a value
 
 
 class UnpacksTooLarge(ValueError):
@@ -33,6 +35,14 @@ class _ShareLarge(ValueError):
         self.rows = rows
 
 
+class _Leaf(NamedTuple):
+    """A column of a row group without fields: its path, bytes of each value (0: any), whether rows may share values."""
+
+    path: str = ""
+    width: int = 0
+    is_shareable: bool = False
+
+
 class BoundedFile(io.RawIOBase):
     """An open Parquet file whose columns are checked by the headers of their pages as pyarrow reads them.
 
@@ -47,12 +57,22 @@ class BoundedFile(io.RawIOBase):
         self._source = cast(io.BufferedIOBase, source)
         self.most = most
         self._rows: float | None = None  # that are read at once; None while the footer is read
+        self._leaves: Mapping[int, _Leaf] = {}  # by their first byte
+        self._is_shared = False
         self._held: dict[tuple[int, int], bytearray] = {}
         self._size = source.seek(0, os.SEEK_END)
 
-    def at_once(self, rows: float | None) -> None:
-        """Check the columns that are read from now on for batches of so many rows; None checks nothing."""
-        self._rows = rows
+    def at_once(
+        self, rows: float | None, leaves: Mapping[int, _Leaf] | None = None, *, is_shared: bool = False
+    ) -> None:
+        """Check the columns that are read from now on for batches of so many rows; None checks nothing.
+
+        Args:
+            rows: of a batch.
+            leaves: columns by their first byte.
+            is_shared: rows share values where they may.
+        """
+        self._rows, self._leaves, self._is_shared = rows, leaves or {}, is_shared
         if rows is None:
             self._held.clear()
 
@@ -80,7 +100,7 @@ class BoundedFile(io.RawIOBase):
         key = (self._source.tell(), size)
         if key not in self._held:
             self._held[key] = self._received(size)
-        self._check(self._held[key], self._rows)
+        self._check(self._held[key], self._rows, self._leaves.get(key[0], _Leaf()))
         self._source.seek(key[0] + len(self._held[key]))
         return self._held[key]
 
@@ -92,13 +112,30 @@ class BoundedFile(io.RawIOBase):
         del data[read:]
         return data
 
-    def _check(self, column: bytes | bytearray, rows: float) -> None:
-        found = column_size(column)
+    def _check(self, column: bytes | bytearray, rows: float, leaf: _Leaf) -> None:
+        found = column_size(column, leaf.width)
         if found.unpacked > self.most:
             raise UnpacksTooLarge(self.most)
         fitting = max(1, _BATCH_BYTES // max(1, found.largest))
-        if found.most > self.most and rows > fitting:
+        most = found.shared if self._is_shared and leaf.is_shareable else found.most
+        if most > self.most and rows > fitting:
             raise _ShareLarge(fitting)
+
+
+def _leaves(opened: pq.ParquetFile, group: int, columns: Sequence[str]) -> dict[int, _Leaf]:
+    """Return the leaves of some columns, by the first byte that pyarrow reads of each."""
+    leaves: dict[int, _Leaf] = {}
+    for number in range(len(opened.schema)):
+        kind = opened.schema.column(number)
+        if not any(kind.path == name or kind.path.startswith(f"{name}.") for name in columns):
+            continue
+        chunk = opened.metadata.row_group(group).column(number)
+        start = min(chunk.data_page_offset, chunk.dictionary_page_offset or chunk.data_page_offset)
+        is_text = kind.physical_type == "BYTE_ARRAY" and not kind.max_repetition_level
+        width = _WIDTHS.get(kind.physical_type, max(0, kind.length or 0))
+        # A damaged file may have two columns in one place.
+        leaves[start] = _Leaf() if start in leaves else _Leaf(kind.path, width, is_text)
+    return leaves
 
 
 def read_batches(
@@ -118,9 +155,10 @@ def read_batches(
         PageError: the headers of its pages are damaged.
         Exception: of pyarrow, where the file is damaged.
     """
+    leaves = _leaves(opened, group, columns)
     try:
         while True:
-            file.at_once(rows)
+            file.at_once(rows, leaves)
             try:
                 for batch in opened.iter_batches(rows, row_groups=[group], columns=list(columns), use_threads=False):
                     if batch.nbytes > file.most:
@@ -133,23 +171,71 @@ def read_batches(
         file.at_once(None)
 
 
-def read_row_group(opened: pq.ParquetFile, file: BoundedFile, group: int, columns: Sequence[str]) -> pa.Table:
-    """Return the rows of a row group; for arguments and errors see `read_batches`.
+def read_row_group(
+    opened: pq.ParquetFile, file: BoundedFile, group: int, columns: Sequence[str], shared: Collection[str] = ()
+) -> pa.Table:
+    """Return the rows of a row group; for other arguments and errors see `read_batches`.
+
+    Where rows may share large values, columns are dictionaries: 100,000 rows of ten images take no more than the ten.
+
+    Args:
+        shared: columns whose values the caller never copies for each row.
 
     Raises:
-        UnpacksTooLarge: its rows take more than `file.most` bytes.
+        UnpacksTooLarge: its rows take more than `file.most` bytes, those of `shared` as dictionaries.
     """
-    file.at_once(math.inf)
+    leaves = _leaves(opened, group, columns)
+    try:
+        file.at_once(math.inf, leaves)
+        if (table := _table(opened, group, columns)) is not None:
+            return table
+    finally:
+        file.at_once(None)
+    try:
+        return _joined(opened, file, group, columns)  # which is slower
+    except UnpacksTooLarge:
+        names = [leaf.path for leaf in leaves.values() if leaf.is_shareable]
+        table = _as_dictionaries(opened, file, group, columns, names)
+    if table is None or sum(_copied_size(table[name], name, shared) for name in table.column_names) > file.most:
+        raise UnpacksTooLarge(file.most)
+    return table
+
+
+def _as_dictionaries(
+    opened: pq.ParquetFile, file: BoundedFile, group: int, columns: Sequence[str], names: Sequence[str]
+) -> pa.Table | None:
+    file.at_once(math.inf, _leaves(opened, group, columns), is_shared=True)
+    try:
+        sharing = pq.ParquetFile(file, metadata=opened.metadata, read_dictionary=names, page_checksum_verification=True)
+        return _table(sharing, group, columns)
+    finally:
+        file.at_once(None)
+
+
+def _table(opened: pq.ParquetFile, group: int, columns: Sequence[str]) -> pa.Table | None:
     try:
         return opened.read_row_group(group, list(columns), use_threads=False)
     except _ShareLarge:
-        pass
-    finally:
-        file.at_once(None)
+        return None
+
+
+def _joined(opened: pq.ParquetFile, file: BoundedFile, group: int, columns: Sequence[str]) -> pa.Table:
     held, size = [], 0
-    for batch in read_batches(opened, file, group, columns):  # which is slower
+    for batch in read_batches(opened, file, group, columns):
         held.append(batch)
         size += batch.nbytes
         if size > file.most:
             raise UnpacksTooLarge(file.most)
     return pa.Table.from_batches(held)
+
+
+def _copied_size(values: pa.ChunkedArray | pa.Array, path: str, shared: Collection[str]) -> int:
+    """Return the bytes of values if each row has its own copy, but for columns that are `shared`."""
+    if isinstance(values, pa.ChunkedArray):
+        return sum(_copied_size(chunk, path, shared) for chunk in values.chunks)
+    if pa.types.is_struct(values.type):
+        fields = zip(values.type, values.flatten(), strict=True)
+        return sum(_copied_size(inner, f"{path}.{field.name}", shared) for field, inner in fields)
+    if not pa.types.is_dictionary(values.type) or path in shared:
+        return int(values.nbytes)
+    return int(pc.sum(pc.binary_length(values.dictionary).take(values.indices)).as_py() or 0)

@@ -45,9 +45,14 @@ class FieldPath:
 
     def of(self, rows: pa.Table) -> pa.ChunkedArray:
         """Return the values without dictionaries and extension types; null where an enclosing struct is null."""
-        values = _plain(rows[self.column])
+        return _plain(self.stored(rows))
+
+    def stored(self, rows: pa.Table) -> pa.ChunkedArray:
+        """Return the values as they are held; null where an enclosing struct is null."""
+        values = rows[self.column]
         for name in self.names:
-            values = _plain(pc.struct_field(values, [values.type.get_field_index(name)]))
+            values = _plain(values)
+            values = pc.struct_field(values, [values.type.get_field_index(name)])
         return values
 
 
@@ -75,10 +80,13 @@ class Cell:
         return [str(field) for field in (self.data, self.path) if field]
 
     def encoded(self, rows: pa.Table) -> list[bytes | None]:
-        """Return the bytes in `rows`; None where there are none."""
+        """Return the bytes in `rows`; None where there are none. Rows that share a value share its object."""
         if self.data is None:
             return [None] * len(rows)
-        values = self.data.of(rows)
+        values = self.data.stored(rows)
+        if pa.types.is_dictionary(values.type) and is_binary(values.type.value_type):
+            return [value for chunk in values.chunks for value in _shared_bytes(chunk)]
+        values = _plain(values)
         if not is_byte_list(values.type):
             return cast(list[bytes | None], values.to_pylist())
         return [cell.values.fill_null(0).to_numpy().tobytes() if cell.is_valid else None for cell in values]
@@ -241,6 +249,12 @@ def _plain(values: pa.ChunkedArray) -> pa.ChunkedArray:
             values = pa.chunked_array([chunk.storage for chunk in values.chunks], values.type.storage_type)
     assert values.type == plain
     return values
+
+
+def _shared_bytes(values: pa.DictionaryArray) -> Iterator[bytes | None]:
+    used = pc.unique(values.indices.drop_null())
+    held = dict(zip(used.to_pylist(), values.dictionary.take(used).to_pylist(), strict=True))
+    return (held.get(index) for index in values.indices.to_pylist())
 
 
 def is_text(kind: pa.DataType) -> bool:

@@ -37,19 +37,22 @@ class ColumnSize:
     Attributes:
         unpacked: bytes of all pages, or of the numbers and nulls that they say to hold, if these are more.
         most: the same, if every row has the largest value that its page can hold.
+        shared: the same, if rows share the values of the dictionary instead of having each its own copy.
         largest: bytes of the largest value that rows can share; 0 if they share none.
     """
 
     unpacked: int = 0
     most: int = 0
+    shared: int = 0
     largest: int = 0
 
 
-def column_size(data: bytes | bytearray) -> ColumnSize:
+def column_size(data: bytes | bytearray, width: int = 0) -> ColumnSize:
     """Return what the pages of a column unpack to, by their headers alone.
 
     Args:
         data: the column in a row group, from its first page on.
+        width: bytes of each value, where its type tells; 0 where it does not.
 
     Raises:
         PageError: damaged headers, or too many pages.
@@ -58,10 +61,14 @@ def column_size(data: bytes | bytearray) -> ColumnSize:
     for page in _pages(data):
         if page.is_dictionary:
             dictionary = page.unpacked
-        shared = page.unpacked if page.encoding == _CONTINUING else dictionary if page.encoding in _SHARING else 0
-        found.largest = max(found.largest, shared)
-        found.unpacked += max(page.unpacked, page.values * _LEAST_BYTES)
-        found.most += max(page.unpacked, page.values * max(shared, _LEAST_BYTES))
+        own = max(page.unpacked, page.values * _LEAST_BYTES)
+        continued = page.unpacked if page.encoding == _CONTINUING else 0
+        largest = max(continued, dictionary if page.encoding in _SHARING else 0)
+        largest = min(largest, width or largest)
+        found.largest = max(found.largest, largest)
+        found.unpacked += own
+        found.most += max(own, page.values * largest)
+        found.shared += max(own, page.values * min(largest, continued))
     return found
 
 

@@ -233,7 +233,8 @@ def _read_row_group(part: Part, file: _File, store: Store, options: InputOptions
         bounded = BoundedFile(source, options.max_row_group_bytes)
         try:
             opened = pq.ParquetFile(bounded, metadata=file.metadata, page_checksum_verification=True)
-            table = read_row_group(opened, bounded, part.row_group, file.columns.names)
+            images = [str(cell.data) for cell in (file.columns.image, file.columns.label) if cell and cell.data]
+            table = read_row_group(opened, bounded, part.row_group, file.columns.names, images)
             if len(table) != file.metadata.row_group(part.row_group).num_rows:
                 raise ValueError("rows are missing")
             return table

@@ -9,6 +9,17 @@
   const kinds = {
     all: () => true, scored: (row) => row[MIOU] !== null, sound: (row) => !row[ERROR], error: (row) => row[ERROR],
   };
+  const collator = new Intl.Collator("en", { numeric: true });  // image 2 before image 10
+  const order = (a, b) => (typeof a === "string" ? collator.compare(a, b) : a - b);
+  const drawn = new Map();  // the first place of each id among the enlarged pictures
+  [...document.querySelectorAll(".exhibit h4")].forEach(({ textContent: id }, place) => {
+    if (!drawn.has(id)) drawn.set(id, place);
+  });
+  const seen = new Set();
+  for (const row of rows) {  // an id that comes in several shards could be either image
+    if (seen.has(row[ID])) drawn.delete(row[ID]);
+    seen.add(row[ID]);
+  }
   const searched = rows.map((row) => [row[ID], row[SHARD], row[ERROR]].join("\n").toLowerCase());
   let chosen = rows.map((_, number) => number), first = 0, column = null, down = false;
 
@@ -16,7 +27,19 @@
   const compare = (one, two) => {
     const a = rows[one][column], b = rows[two][column];
     if (missing(a) || missing(b)) return missing(a) - missing(b);  // what has no value comes last
-    return (a < b ? -1 : a > b ? 1 : 0) * (down ? -1 : 1);
+    return order(a, b) * (down ? -1 : 1);
+  };
+
+  const opening = (id) => {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "opening";
+    button.title = "Enlarge its pictures";
+    button.textContent = id;
+    button.addEventListener("click", () => {
+      button.dispatchEvent(new CustomEvent("enlarge", { detail: drawn.get(id), bubbles: true }));
+    });
+    return button;
   };
 
   const line = (row) => {
@@ -26,7 +49,8 @@
       if (head.column === ID) cell.scope = "row";
       cell.className = head.column === ID ? "path" : head.column === SHARD ? "path quiet" : head.cell.className;
       const value = row[head.column];
-      cell.textContent = value === null ? "" : shares.includes(head.column) ? value.toFixed(2) : value;
+      const text = value === null ? "" : shares.includes(head.column) ? value.toFixed(2) : value;
+      cell.append(head.column === ID && drawn.has(value) ? opening(value) : text);
       made.append(cell);
     }
     return made;
@@ -66,6 +90,7 @@
   part("previous").addEventListener("click", () => { first -= size; draw(); });
   part("next").addEventListener("click", () => { first += size; draw(); });
   document.getElementById("image-filters").hidden = false;
+  part("hint").hidden = drawn.size === 0;
   part("previous").hidden = part("next").hidden = rows.length <= size;
   choose();  // a reloaded page keeps its filter
 })();

@@ -5,7 +5,7 @@
   if (!exhibits.length) return;
   const part = (name) => document.getElementById(`viewer-${name}`);
   const panes = part("panes");
-  let current = 0, alone = -1;
+  let current = 0, alone = -1, opener = null;
 
   const legendOf = (exhibit) => {
     const section = exhibit.closest("section");
@@ -65,15 +65,21 @@
     part("title").textContent = exhibit.querySelector("h4").textContent;
     part("note").replaceChildren(...[...exhibit.querySelector(".facts-line").childNodes].map((node) => node.cloneNode(true)));
     part("place").textContent = `${current + 1} of ${exhibits.length}: ${heading.textContent.trim()}`;
+    const held = [...panes.children].indexOf(document.activeElement);
     panes.replaceChildren(...[...exhibit.querySelectorAll(".pane")].map(enlarged));
     part("legend").replaceChildren(...legendOf(exhibit).map((line) => line.cloneNode(true)));
     const kept = alone;  // the picture that is alone stays alone
     alone = -1;
     if (kept >= 0) show(Math.min(kept, panes.children.length - 1));
     arrange();
+    if (held >= 0) {  // a picture that goes takes the focus with it, and the keys would be dead
+      const heir = panes.children[held];
+      (heir && !heir.hidden ? heir : part("next")).focus();
+    }
   };
 
-  const open = (number) => {
+  const open = (number, from = null) => {
+    opener = from;
     dialog.showModal();
     alone = -1;
     turn(number);
@@ -86,14 +92,17 @@
     for (const pane of exhibit.querySelectorAll(".pane svg")) pane.addEventListener("click", () => open(number));
   });
   document.documentElement.classList.add("enlarges");
+  document.addEventListener("enlarge", (event) => open(event.detail, event.target));  // from the table of images
 
   part("previous").addEventListener("click", () => turn(current - 1));
   part("next").addEventListener("click", () => turn(current + 1));
   part("close").addEventListener("click", () => dialog.close());
   dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
   dialog.addEventListener("close", () => {
+    if (opener) return opener.focus({ preventScroll: true });
     exhibits[current].scrollIntoView({ block: "nearest" });
     exhibits[current].querySelector(".enlarge").focus({ preventScroll: true });
+    return undefined;
   });
   addEventListener("resize", () => { if (dialog.open) arrange(); });
 
