@@ -18,6 +18,7 @@ from segment.models.card import ModelCard
 from segment.output.damage import DAMAGE, read_checked
 from segment.output.manifest import masks_path, stats_path
 from segment.output.plan import Plan
+from segment.output.record import misshapen
 from segment.output.run_folder import MOST, RunFolder, to_json
 from segment.output.stats_files import read_stats, stats_table
 from segment.output.stored import Stored
@@ -114,6 +115,7 @@ class Ledger(RunFolder):
 
         Raises:
             UsageError: there is no run at this output, it has no plan yet, or one of the two files is lost.
+            SegmentError: one of the two files is damaged.
         """
         run, plan, place = self.read_run(), self.read_plan(), shown(self.output)
         if run is not None and plan is None:
@@ -122,6 +124,9 @@ class Ledger(RunFolder):
             raise UsageError(f"{place} holds parts of a run but no run.json: restore it, or delete all and run again")
         if run is None or plan is None:
             raise UsageError(f"no run at {place}: give the OUTPUT of a `segment run INPUT OUTPUT --model CARD`")
+        if key := misshapen(run):
+            where = shown(self.url("run.json"))
+            raise SegmentError(f"{where} is damaged ({key}): run the same command again with --verify, or restore it")
         self.store.limit_inputs(scope_of_run(run, self.output))
         return run, plan
 

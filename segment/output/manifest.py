@@ -102,6 +102,8 @@ class Digests:
         table = read_table(data)
         if not table.schema.remove_metadata().equals(MANIFEST_SCHEMA):
             raise ValueError("no manifest")
+        if not len(table) or len(table["path"].unique()) != len(table):
+            raise ValueError("lists nothing, or an object twice")
         columns = (table[name].to_pylist() for name in MANIFEST_SCHEMA.names)
         groups: dict[str, list[Stored]] = {}
         files = []

@@ -113,7 +113,7 @@ def check_manifest(ledger: Ledger, plan: Plan, objects: Objects, faults: Faults)
             faults.add([Fault("objects of the manifest that are in no plan", f"{what}: {remedy}")])
         elif path not in listed and path in FIGURES:  # other lost objects are missed by the plan
             faults.add([Fault("figures that have been lost", f"{path} has been lost: {AGAIN}")])
-    for path in sorted(objects.entries.keys() - known):
+    for path in sorted((objects.entries.keys() | (listed.keys() & set(FIGURES))) - known):
         if path in planned:
             line = f"{shown(path)} is not in manifest.parquet: {VERIFY}"
             faults.add([Fault("objects that are not in the manifest", line)])

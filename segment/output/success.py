@@ -15,6 +15,7 @@ from segment.output.ledger import Ledger
 from segment.output.manifest import MANIFEST, Digests, planned_names
 from segment.output.object_checks import AGAIN, VERIFY
 from segment.output.plan import Plan
+from segment.output.record import misshapen
 from segment.output.run_folder import MOST, SUCCESS, to_json
 from segment.output.signing import SIGNATURE, PublicKey, Signer
 from segment.store.names import shown
@@ -118,15 +119,15 @@ def load_digests(ledger: Ledger) -> str:
 def restore_record(ledger: Ledger, record: Mapping[str, Any]) -> None:
     """Write `run.json` again if it is not the one that `_SUCCESS` names, or differs from what an attempt writes.
 
-    What the first attempt found on its first images (`proof`) stays.
+    What the first attempt found on its first images (`proof`) stays, unless that is damaged.
     """
     data = ledger.store.read(ledger.url(RUN))
     named = _named(ledger.store.read_if_exists(ledger.url(SUCCESS))).get(RUN)
     existing = _parsed(data)
     differs = any(existing.get(name) != value for name, value in record.items() if name not in _OF_ATTEMPT)
-    if differs or (named and named != _hex(data)):
-        kept = {"proof": existing["proof"]} if "proof" in existing else {}
-        ledger.store.write(ledger.url(RUN), to_json({**record, **kept}))
+    if differs or misshapen(existing) or (named and named != _hex(data)):
+        kept = {**record, **{name: existing[name] for name in ("proof",) if name in existing}}
+        ledger.store.write(ledger.url(RUN), to_json(record if misshapen(kept) else kept))
 
 
 def check_success(ledger: Ledger, key: PublicKey | None, faults: Faults) -> tuple[bool, Mapping[str, Any]]:
@@ -139,14 +140,15 @@ def check_success(ledger: Ledger, key: PublicKey | None, faults: Faults) -> tupl
     success = _parsed(data) if data else {}
     if key:
         faults.add(_wrong_signature(ledger, data, key))
-    lines = list(changed_files(ledger).values())
+    changed = changed_files(ledger)
+    lines = list(changed.values())
     why = load_digests(ledger)
     has_manifest = any(True for _ in ledger.digests.objects())
     if data is not None and not success:
         lines.append(f"{SUCCESS} is damaged: {AGAIN}")
     elif success and has_manifest and not _named(data):
         lines.append(f"{SUCCESS} does not name {MANIFEST}: {AGAIN}")
-    if why and not _named(data):
+    if why and MANIFEST not in changed:
         lines.append(f"{why}: {VERIFY}")
     faults.add(Fault("files of the run that were changed", line) for line in lines)
     return has_manifest, success

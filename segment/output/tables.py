@@ -222,7 +222,8 @@ def read_masks(file: BinaryIO, columns: Sequence[str] | None = None) -> pa.Table
     Raises:
         ValueError: a column of every run is not there, or is of another type.
     """
-    table = pq.ParquetFile(file, page_checksum_verification=True).read(columns=columns)
+    # One thread: the columns are small, and who reads many files reads several at once.
+    table = pq.ParquetFile(file, page_checksum_verification=True).read(columns=columns, use_threads=False)
     found = {field.name: field.type for field in table.schema}
     for field in MASKS_SCHEMA:
         if (columns is None or field.name in columns) and found.get(field.name) != field.type:

@@ -23,7 +23,7 @@ from segment.output.ledger import Ledger
 from segment.output.plan import Plan
 from segment.output.plan_scope import outside_of_run
 from segment.output.signing import Signer
-from segment.output.success import restore_record, resume_digests, write_success
+from segment.output.success import PLAN, changed_files, restore_record, resume_digests, write_success
 from segment.pipeline.stages import Task
 from segment.process.temporaries import remove_abandoned
 from segment.progress import Progress, ticking, watched_progress
@@ -195,10 +195,11 @@ def _existing_run(job: Job, card: ModelCard, weights: Weights, ledger: Ledger) -
     if not is_resumable(ledger, run, run_identity(job, card, weights, runtime, batch)):
         return None
     if outside := outside_of_run(plan, ledger):
-        raise UsageError(
-            f"{outside}. It has been changed since the run was planned, or an earlier version of segment has planned "
+        why = changed_files(ledger).get(PLAN) or (
+            "It has been changed since the run was planned, or an earlier version of segment has planned "
             "it: choose another output, and check the input before you allow more"
         )
+        raise UsageError(f"{outside}. {why}")
     return plan, runtime, batch
 
 

@@ -1,0 +1,87 @@
+"""A damaged `run.json`: every command says so and how to mend it, and that mends it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from segment.output.audit import audit_run
+from segment.output.record import misshapen
+from tests.calls import Call
+from tests.reliability.tampering import change_json, ledger_of
+from tests.runs import Place
+
+LOST = object()
+DAMAGE = [
+    ("weights", 7),
+    ("weights.origin", None),
+    ("job", []),
+    ("scored_at", LOST),
+    ("versions.segment", {"x": 1}),
+    ("proof", {"agreement": "all"}),
+]
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    place = Place(tmp_path_factory.mktemp("done"))
+    for seed in range(3):
+        place.add(f"{seed}.png", seed)
+    place.run()
+    return place
+
+
+@pytest.fixture
+def output(done: Place, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(done.output, tmp_path / "out"))
+
+
+def damage(output: Path, where: str, value: Any) -> None:
+    def change(run: dict[str, Any]) -> None:
+        *folders, name = where.split(".")
+        for folder in folders:
+            run = run[folder]
+        run[name] = value
+        if value is LOST:
+            del run[name]
+
+    change_json(output / "run.json", change)
+
+
+@pytest.mark.parametrize(("where", "value"), DAMAGE)
+def test_every_command_names_the_key(where: str, value: Any, output: Path, tmp_path: Path, segment: Call) -> None:
+    damage(output, where, value)
+    commands = [
+        ["audit", str(output)], ["status", str(output)], ["report", str(output)], ["score", str(output)],
+        ["compare", str(output), str(output)], ["label-errors", str(output)],
+        ["export", str(output), str(tmp_path / "x")], ["overlay", str(output), "--to", str(tmp_path / "o")],
+    ]  # fmt: skip
+    for command in commands:
+        called = segment(*command)
+        assert called.code in (1, 2), command
+        assert f"run.json is damaged ({where}" in called.err
+        assert "--verify" in called.err
+
+
+@pytest.mark.parametrize("complete", [True, False])
+@pytest.mark.parametrize(("where", "value"), DAMAGE)
+def test_verify_mends_it(where: str, value: Any, complete: bool, done: Place, output: Path, segment: Call) -> None:
+    before = (output / "run.json").read_bytes()
+    if not complete:
+        (output / "_SUCCESS").unlink()
+    damage(output, where, value)
+    assert segment(*done.flags(output=str(output)), "--verify").code == 0
+    now, then = json.loads((output / "run.json").read_bytes()), json.loads(before)
+    assert now.keys() == then.keys()
+    assert not misshapen(now)
+    assert audit_run(ledger_of(output), deep=True).problems == ()
+
+
+def test_other_keys_of_other_versions_are_no_damage(output: Path) -> None:
+    for where in ("new", "job.new", "weights.new", "contract.runtime.new"):
+        damage(output, where, {"x": 1})
+    assert not misshapen(json.loads((output / "run.json").read_bytes()))
