@@ -68,7 +68,7 @@ def test_real_deeplab_gives_what_openvino_gives(
     model = shared(f"models/{file}.tflite")
     ended = command(
         "run", images, tmp_path, "--model", "deeplabv3-mobilenetv2-int8", "--weights", model, "--labels", labels,
-        "--mask-size", "model", "--precision", "f32", "--engine", "local",
+        "--mask-size", "model", "--runtime", "openvino", "--precision", "f32", "--engine", "local",
     )  # fmt: skip
     assert ended.returncode == 0, ended.stderr
     core = openvino.Core()

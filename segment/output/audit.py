@@ -32,6 +32,10 @@ _NO_MANIFEST = (
     "whether the bytes are those that were written, as there is no manifest.parquet: the run did not end yet, or by an "
     "earlier version of segment. The same `segment run` writes one"
 )
+_NO_SUCCESS = (
+    "whether run.json, the plan and the manifest are those of the run, as there is no _SUCCESS: it did not end yet, or "
+    "failed, or somebody has deleted it. The same `segment run` writes it"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,9 +132,15 @@ def audit_run(ledger: Ledger, *, deep: bool = False, key: PublicKey | None = Non
         check_totals(success, found.totals, run["fingerprint"], faults)
         found = replace(found, wrong=faults.summary(), faults=faults.number)
     read = Read(len(objects.committed), rows.rows, sum(objects.committed.values()), rows.unseen)
-    unchecked = () if has_manifest or objects.unfinished else (_NO_MANIFEST,)
+    unchecked = () if objects.unfinished else _unchecked(has_manifest, bool(success))
     left_out = tuple(by_reason(plan.left_out))
     return replace(found, read=read if deep else None, left_out=left_out, unchecked=unchecked)
+
+
+def _unchecked(has_manifest: bool, has_success: bool) -> tuple[str, ...]:
+    if not has_manifest:
+        return (_NO_MANIFEST,)
+    return () if has_success else (_NO_SUCCESS,)
 
 
 def _card_and_auditor(ledger: Ledger, run: Mapping[str, Any], deep: bool) -> tuple[ModelCard, PartAuditor]:

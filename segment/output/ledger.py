@@ -11,10 +11,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
+from pydantic import ValidationError
 
 from segment.errors import SegmentError, UsageError
 from segment.inputs.own_scope import scope_of_run
 from segment.models.card import ModelCard
+from segment.models.validation import validation_message
 from segment.output.damage import DAMAGE, read_checked
 from segment.output.manifest import masks_path, stats_path
 from segment.output.plan import Plan
@@ -64,13 +66,17 @@ class Ledger(RunFolder):
         """Return the card that `run.json` records.
 
         Raises:
-            SegmentError: it is damaged.
+            SegmentError: it is damaged, or an earlier version allowed what is refused now.
         """
         try:
             return ModelCard.model_validate(run["card"])
         except DAMAGE as error:
-            where, why = shown(self.url("run.json")), type(error).__name__
-            raise SegmentError(f"{where} is damaged: run the same command again with --verify ({why})") from None
+            why = _words(error) if isinstance(error, ValidationError) else type(error).__name__
+            raise SegmentError(
+                f"the card in {shown(self.url('run.json'))} is refused: {shown(why)}. If the file is damaged, run the "
+                "same command again with --verify; if an earlier version wrote it so, mend the card and choose another "
+                "output"
+            ) from None
 
     def refuse_replaced(self, fingerprint: str) -> None:
         """Refuse to continue if another run has replaced this one, which is possible before its first commit.
@@ -268,3 +274,7 @@ class Ledger(RunFolder):
                 return read_masks(file, columns)
 
         return read_checked(url, read)
+
+
+def _words(error: ValidationError) -> str:
+    return "; ".join(line.strip() for line in validation_message(error, ModelCard).splitlines())

@@ -35,7 +35,7 @@ class _Contract(_Shape):
     labels: dict[str, Any] | None = None
     mask_size: Literal["source", "model"] = "source"
     confidence: _Confidence | None = None
-    probabilities: list[str] = []
+    probabilities: list[int] = []  # of classes
     boundary: float | None = None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -92,9 +93,14 @@ class Requests:
             FileNotFoundError: there is no such object.
         """
 
+        handled = sys.exception()  # by whoever calls: no cause of what happens here
+
         def counted() -> T:
             try:
                 return attempt()
+            except Exception as error:
+                _part_from(handled, error)
+                raise
             finally:
                 self.calls += 1
                 self.steps += 1
@@ -116,6 +122,7 @@ class Requests:
         except SegmentError:
             raise
         except Exception as error:
+            _part_from(handled, error)
             for cause in error_chain(error):  # fsspec's http wraps what it is told while it looks up
                 if isinstance(cause, SegmentError):
                     raise cause from None
@@ -148,3 +155,10 @@ class _StopAfterChecksumErrors(tenacity.stop.stop_base):
         error = retry_state.outcome.exception() if retry_state.outcome else None
         is_checksum = any(type(cause).__name__ == "FlexibleChecksumError" for cause in error_chain(error))
         return is_checksum and retry_state.attempt_number >= _CHECKSUM_ATTEMPTS
+
+
+def _part_from(handled: BaseException | None, error: BaseException) -> None:
+    """Cut the chain of an error before the one that was being handled when the request began."""
+    for each in list(error_chain(error)):
+        if handled is not None and each.__context__ is handled:
+            each.__context__ = None

@@ -45,6 +45,7 @@ from segment.report.pictures import read_view
 from segment.report.rows import read_scores
 from segment.runs.driver import run, task_and_plan
 from segment.store.client import Store
+from segment.store.scope import Scope
 from tests.graphs import TRIGGER, nan_graph
 from tests.here import working_here
 from tests.runs import CARD, CARD_TOML, CLASSES, Place, png, read_rows
@@ -278,6 +279,7 @@ def test_a_worker_that_is_told_to_stop_does_so_between_tiles(
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "large.png").write_bytes(large)
     task = replace(task_and_plan(Ledger(Store(), f"file://{place.output}"))[0], output=f"file://{tmp_path / 'out'}")
+    task = replace(task, store=Store(scope=Scope.of([f"file://{tmp_path}"])))
     parts, results = discover(str(tmp_path / "images"), InputOptions(), Store()).parts, list[PartResult]()
     worker = load_worker(task, load_weights(task.card, str(place.weights_path)))
     running = threading.Thread(target=worker.process, args=(parts, results.append), daemon=True)

@@ -37,7 +37,7 @@ def test_a_signature_is_in_nothing_that_any_command_says_or_writes(
 
     def flags() -> list[str]:
         signed = {"weights": site.sign("/m/model.onnx"), "model": site.sign("/m/card.toml")}
-        return place.flags(input=source(site, tmp_path), **signed)
+        return place.flags(input=source(site, tmp_path), allow_input=[site.url], **signed)
 
     out = str(place.output)
     call(*flags(), "--log-format=json")

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from segment.errors import NoCredentials, StoreError, StoreRefused, UsageError
+from segment.errors import NoCredentials, SegmentError, StoreError, StoreRefused, UsageError
 from segment.store.client import Entry, Store
 from segment.store.filesystems import parse_storage_option
 from segment.store.request_errors import is_taken, is_transient, store_error
@@ -557,3 +557,14 @@ def test_a_number_in_a_url_is_no_status(words: str) -> None:
 def test_secrets_of_urls_in_other_text_are_masked() -> None:
     told = redact_text("ClientError: GET https://u:HUSH@host/a?X-Amz-Signature=HUSH failed at s3://KEY:HUSH@bucket/x")
     assert told == "ClientError: GET https://***@host/a?*** failed at s3://***@bucket/x"
+
+
+def test_an_error_that_is_being_handled_is_no_cause_of_another(tmp_path: Path) -> None:
+    """A request of an exception handler fails for its own reason."""
+    try:
+        raise SegmentError("before")
+    except SegmentError:
+        with pytest.raises(FileNotFoundError) as failed:
+            Store().read(f"file://{tmp_path}/none")
+        assert Store().read_if_exists(f"file://{tmp_path}/none") is None
+    assert "before" not in str(failed.value)

@@ -17,6 +17,7 @@ from segment.inputs.parquet.pages import column_size
 BATCH = 1 << 16  # rows that are read at once, where they may be
 _BATCH_BYTES = 256 << 20  # of a batch, if every row of it has the largest value
 _REQUEST = 32 << 20  # bytes that are read at once
+_SIGNATURE = 28  # bytes behind a footer that is no secret, of a file with encrypted columns
 _WIDTHS = {"BOOLEAN": 1, "INT32": 4, "INT64": 8, "INT96": 12, "FLOAT": 4, "DOUBLE": 8}  # bytes of a value
 
 
@@ -76,6 +77,11 @@ class BoundedFile(io.RawIOBase):
         if rows is None:
             self._held.clear()
 
+    def footer_bytes(self) -> int:
+        """Return the length of the footer, which the last bytes of the file tell."""
+        self._source.seek(max(0, self._size - 8))
+        return int.from_bytes(self._source.read(4), "little")
+
     def readable(self) -> bool:
         return True
 
@@ -122,8 +128,14 @@ class BoundedFile(io.RawIOBase):
             raise _ShareLarge(fitting)
 
 
-def _leaves(opened: pq.ParquetFile, group: int, columns: Sequence[str]) -> dict[int, _Leaf]:
-    """Return the leaves of some columns, by the first byte that pyarrow reads of each."""
+def _leaves(opened: pq.ParquetFile, file: BoundedFile, group: int, columns: Sequence[str]) -> dict[int, _Leaf]:
+    """Return the leaves of some columns, by the first byte that pyarrow reads of each.
+
+    Raises:
+        ValueError: columns are encrypted, of which pyarrow ends the process when it is asked where they are.
+    """
+    if file.footer_bytes() - opened.metadata.serialized_size == _SIGNATURE:
+        raise ValueError("columns of the file are encrypted")
     leaves: dict[int, _Leaf] = {}
     for number in range(len(opened.schema)):
         kind = opened.schema.column(number)
@@ -155,7 +167,7 @@ def read_batches(
         PageError: the headers of its pages are damaged.
         Exception: of pyarrow, where the file is damaged.
     """
-    leaves = _leaves(opened, group, columns)
+    leaves = _leaves(opened, file, group, columns)
     try:
         while True:
             file.at_once(rows, leaves)
@@ -184,7 +196,7 @@ def read_row_group(
     Raises:
         UnpacksTooLarge: its rows take more than `file.most` bytes, those of `shared` as dictionaries.
     """
-    leaves = _leaves(opened, group, columns)
+    leaves = _leaves(opened, file, group, columns)
     try:
         file.at_once(math.inf, leaves)
         if (table := _table(opened, group, columns)) is not None:
@@ -204,7 +216,7 @@ def read_row_group(
 def _as_dictionaries(
     opened: pq.ParquetFile, file: BoundedFile, group: int, columns: Sequence[str], names: Sequence[str]
 ) -> pa.Table | None:
-    file.at_once(math.inf, _leaves(opened, group, columns), is_shared=True)
+    file.at_once(math.inf, _leaves(opened, file, group, columns), is_shared=True)
     try:
         sharing = pq.ParquetFile(file, metadata=opened.metadata, read_dictionary=names, page_checksum_verification=True)
         return _table(sharing, group, columns)
