@@ -92,6 +92,7 @@ def our_confusions(
     (folder / "images.txt").write_text(listed, encoding="utf-8")
     job = Job(
         input=str(folder / "images.txt"),
+        allow_input=sorted({str(path.parent) for pair in pairs for path in pair}),  # the list lies elsewhere
         output=str(folder / "out"),
         model=str(folder / "card.toml"),
         weights=str(weights),

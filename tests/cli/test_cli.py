@@ -383,7 +383,7 @@ def test_an_unknown_key_in_a_job_file_names_the_nearest(segment: Call, place: Pl
     called = segment("run", "--job", str(file))
     assert called.code == 2
     assert called.err.startswith(
-        f"error: {file}:\n  lables: unknown key. Did you mean 'labels'? Known: address, allow_lossy_labels"
+        f"error: {file}:\n  lables: unknown key. Did you mean 'labels'? Known: address, allow_input, "
     )
 
 
