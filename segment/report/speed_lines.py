@@ -32,10 +32,10 @@ def speed_lines(speed: Speed, price: Price | None = None) -> list[tuple[str, str
     of the pool's time.
     """
     workers = count(speed.workers, "worker" if speed.device == "cpu" else "GPU")
-    done = f"{speed.images:,} images in {_seconds(speed.total_seconds)} s"
+    done = f"{speed.images:,} images in {_seconds(speed.seconds)} s"
     lines = [
-        ("speed", f"{rate(speed.total_rate)} images/s on {workers} ({speed.engine}): {done}"),
-        ("start", f"{_seconds(speed.start)} s of these until work began, {rate(speed.rate)} images/s from then on"),
+        ("speed", f"{rate(speed.rate)} images/s on {workers} ({speed.engine}): {done}"),
+        ("start", f"{_seconds(speed.start)} s until work began, {rate(speed.total_rate)} images/s with these"),
         ("stages", ", ".join(f"{stage} {_seconds(speed.stages[stage])}" for stage in STAGES) + " s"),
         ("limit", f"{_limit(speed)}; pool idle {100 * speed.idle:.0f} %"),
     ]

@@ -108,8 +108,8 @@ def test_speed_in_words_of_80_columns() -> None:
     names, lines = zip(*speed_lines(found, Price(1.5, "EUR")), strict=True)
     assert names == ("speed", "start", "stages", "limit", "memory", "cost")
     assert max(map(len, lines)) + len("stages  ") <= 80
-    assert lines[0] == "810.0 images/s on 2 workers (local): 10,000,000 images in 12,346 s"
-    assert lines[1] == "2.0 s of these until work began, 810.1 images/s from then on"
+    assert lines[0] == "810.1 images/s on 2 workers (local): 10,000,000 images in 12,344 s"
+    assert lines[1] == "2.0 s until work began, 810.0 images/s with these"
     assert lines[4] == "100 MB peak per process, 90 MB expected"
     assert lines[5] == "0.0005 EUR per 1,000 images at 1.5 EUR per hour"
     assert len(speed_lines(found)) == 5
