@@ -273,6 +273,7 @@ def test_a_rate_of_no_time_is_refused() -> None:
         bench.run_one(line)
 
 
+@pytest.mark.slow
 def test_five_images_are_enough_and_paths_may_be_relative(scenes: Path, tmp_path: Path) -> None:
     """`--before` and a card are read by contenders in other folders."""
     (tmp_path / "cards").mkdir()

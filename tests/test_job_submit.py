@@ -250,6 +250,7 @@ def test_a_job_from_s3_to_s3(head: Head, world: World, tmp_path: Path) -> None:
     assert world.options["secret"] not in logs
 
 
+@pytest.mark.slow
 def test_too_many_errors_fail_the_job_with_the_exit_code_shown(head: Head, world: World, tmp_path: Path) -> None:
     good, bad = world.items[0], [Item(f"bad-{i}.png", b"no image") for i in range(2)]
     for item in (good, *bad):

@@ -116,6 +116,7 @@ def test_masks_at_source_size_are_those_at_model_size_enlarged(photos: tuple[Pat
         np.testing.assert_array_equal(mask_of(row), np.asarray(small.resize(size, Image.Resampling.NEAREST)))
 
 
+@pytest.mark.slow
 @pytest.mark.shared
 def test_published_graph_with_a_bin_of_the_published_size(tmp_path: Path) -> None:
     shutil.copy(shared("models/unet-camvid-onnx-0001.xml"), tmp_path / "unet.xml")
