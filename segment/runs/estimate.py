@@ -165,7 +165,7 @@ def _probed(found: Estimate) -> str:
 def _assumed(found: Estimate) -> str:
     known = found.speed.read_bytes / max(1, found.speed.images)
     each = f" ({size(known)} each on average)" if known else ""
-    return f"the others are like these{each}, workers are busy to the end, nothing is repeated"
+    return f"the others are like these{each}, workers busy to the end, no retries"
 
 
 def estimate_lines(found: Estimate, price: Price | None) -> list[str]:

@@ -208,7 +208,7 @@ def test_plan_measures_and_writes_nothing(tmp_path: Path) -> None:
     assert found.rate > 0
     assert found.seconds == pytest.approx(found.start + 12 / found.rate)
     lines = estimate_lines(found, Price(3.6, "EUR"))
-    assert max(map(len, lines)) <= 120
+    assert max(map(len, lines)) <= 100
     assert lines[0] == "12 images in 1 shard, 2 parts"
     assert lines[-1].startswith("cost: ")
     assert [line for line in estimate_lines(found, None) if line.startswith("cost")] == []
