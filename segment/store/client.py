@@ -16,9 +16,9 @@ from typing import Any, BinaryIO
 from segment.errors import NotAFile, StoreError, input_changed
 from segment.store.access import Access
 from segment.store.bounds import MOST_BYTES, READ_SECONDS, Bounds
+from segment.store.entries import Entries, Entry
 from segment.store.filesystems import (
     CorruptUpload,
-    Entry,
     entry_of,
     get,
     ignores_ranges,
@@ -281,15 +281,15 @@ class Store(Access):
         """Whether there is a folder at `url`, empty or not. On S3 a bucket and a marker object are folders, too."""
         return (self._look_up(url) or {}).get("type") == "directory"
 
-    def _list(self, prefix: str, recursive: bool) -> list[Entry]:
+    def _list(self, prefix: str, recursive: bool) -> Entries:
         self._check(prefix)
         return list_entries(prefix, recursive, self._options, self._requests, self._limit)
 
-    def list_folder(self, prefix: str, *, irregular: bool = False) -> list[Entry]:
+    def list_folder(self, prefix: str, *, irregular: bool = False) -> Entries:
         """Return the objects directly in `prefix`, sorted by URL, if there are any; for `irregular` see `list`."""
-        return [entry for entry in self._list(prefix, recursive=False) if irregular or not entry.irregular]
+        return _regular(self._list(prefix, recursive=False), irregular=irregular)
 
-    def list(self, prefix: str, *, irregular: bool = False) -> list[Entry]:
+    def list(self, prefix: str, *, irregular: bool = False) -> Entries:
         """Return every object below `prefix`, recursively, sorted by URL; empty if there are none.
 
         Follows local symbolic links, to folders too, except in a cycle.
@@ -298,4 +298,10 @@ class Store(Access):
             prefix: URL of a folder.
             irregular: include broken links, devices and pipes.
         """
-        return [entry for entry in self._list(prefix, recursive=True) if irregular or not entry.irregular]
+        return _regular(self._list(prefix, recursive=True), irregular=irregular)
+
+
+def _regular(entries: Entries, *, irregular: bool) -> Entries:
+    if irregular or not any(entry.irregular for entry in entries):
+        return entries
+    return Entries(entry for entry in entries if not entry.irregular)
