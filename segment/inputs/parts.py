@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Literal
@@ -190,7 +190,7 @@ class Discovery:
     """The content of an input.
 
     Attributes:
-        parts: all parts, shard by shard, in order.
+        each_part: all parts, shard by shard, in order; may be read several times, each of which takes its time.
         images: number of images.
         labelled: number of images with a label; None where it is unknown until rows are read (Parquet).
         warnings: one line for each problem, with counts.
@@ -199,13 +199,18 @@ class Discovery:
         unindexed: tars of the input whose images are not known yet; None if all are.
     """
 
-    parts: list[Part]
+    each_part: Iterable[Part]
     images: int
     labelled: int | None
     warnings: list[str]
     notes: list[str] = field(default_factory=list)
     left_out: list[LeftOut] = field(default_factory=list)
     unindexed: Unindexed | None = None
+
+    @property
+    def parts(self) -> list[Part]:
+        """All parts at once; of a large input they take far more memory than their plan."""
+        return list(self.each_part)
 
     @property
     def lines(self) -> list[str]:

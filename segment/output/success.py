@@ -41,8 +41,8 @@ def write_success(
         SegmentError: the stored plan is another one, or `run.json` is not this run's, or contradicts itself.
     """
     manifest = ledger.digests.to_bytes(planned_names(plan))
-    files = {PLAN: _plan_bytes(ledger, plan), RUN: _run_bytes(ledger, plan, fingerprint), MANIFEST: manifest}
-    sha256 = {name: _hex(content) for name, content in files.items()}
+    files = {RUN: _run_bytes(ledger, plan, fingerprint), MANIFEST: manifest}
+    sha256 = {PLAN: _plan_digest(ledger, plan)} | {name: _hex(content) for name, content in files.items()}
     data = to_json({**totals, "fingerprint": fingerprint, "sha256": sha256})
     before = ledger.store.read_if_exists(ledger.url(SUCCESS))
     if before not in (None, data):
@@ -56,12 +56,18 @@ def write_success(
     ledger.store.write(ledger.url(SUCCESS), data)
 
 
-def _plan_bytes(ledger: Ledger, plan: Plan) -> bytes:
-    data = ledger.store.read(ledger.url(PLAN), most=MOST)
-    if read_checked(ledger.url(PLAN), lambda: Plan.from_bytes(data)) != plan:
+def _plan_digest(ledger: Ledger, plan: Plan) -> str:
+    def read() -> tuple[Plan, str]:
+        with ledger.store.fetch(ledger.url(PLAN)) as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            file.seek(0)
+            return Plan.read(file), digest
+
+    stored, digest = read_checked(ledger.url(PLAN), read)
+    if stored != plan:
         place = shown(ledger.output)
         raise SegmentError(f"another driver has updated the plan of {place} (--update): run the same command again")
-    return data
+    return digest
 
 
 def _run_bytes(ledger: Ledger, plan: Plan, fingerprint: str) -> bytes:
@@ -76,9 +82,11 @@ def changed_files(ledger: Ledger) -> dict[str, str]:
     """Return a line for each file that is not the one that `_SUCCESS` names, by the file's name."""
     lines = {}
     for name, digest in _named(ledger.store.read_if_exists(ledger.url(SUCCESS))).items():
-        found = ledger.store.read_if_exists(ledger.url(name), most=MOST)
-        if found is None or _hex(found) != digest:
-            how = "has been lost" if found is None else "is not the one that _SUCCESS names"
+        try:
+            how = "" if ledger.store.sha256(ledger.url(name)) == digest else "is not the one that _SUCCESS names"
+        except FileNotFoundError:
+            how = "has been lost"
+        if how:
             lines[name] = f"{name} {how}: {_REMEDIES[name]}"
     return lines
 

@@ -37,6 +37,11 @@ class SpooledBatches:
     def __len__(self) -> int:
         return len(self._sizes)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all batches, not compressed."""
+        return sum(self._sizes)
+
     def append(self, batch: pa.RecordBatch) -> None:
         """Add a batch at the end."""
         plain = batch.serialize()

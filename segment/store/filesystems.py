@@ -232,12 +232,12 @@ def put(filesystem: Any, path: str, data: bytes, **mode: str) -> None:
         raise CorruptUpload("the stored bytes differ from those that were sent")
 
 
-def put_file(filesystem: Any, path: str, file: Path) -> None:
+def put_file(filesystem: Any, path: str, file: Path, **mode: str) -> None:
     """Store the content of a local file; a large one is sent in several parts, which become visible together."""
     few = (
         {"max_concurrency": 2} if _protocols(filesystem) & {"s3", "s3a"} else {}
     )  # by default 10 parts of 50 MB at once
-    filesystem.put_file(str(file), path, **few)
+    filesystem.put_file(str(file), path, **few, **mode)
 
 
 _HTTP_OPTIONS = {"auth", "block_size", "client_kwargs", "cookies", "encoded", "headers", "proxy", "ssl", "timeout"}

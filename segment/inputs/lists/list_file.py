@@ -64,8 +64,7 @@ def plan_list(
 
     if known:
         members = known.images_to_plan(members)
-    etags = {found.url: found.etag for found in result.found.values()}
-    return Planned(list(file_shards(url, members, etags)), warn=warn)
+    return Planned(list(file_shards(url, members)), warn=warn)
 
 
 def listed_urls(url: str, store: Store) -> Iterator[str]:

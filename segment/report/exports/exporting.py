@@ -42,7 +42,7 @@ def export(ledger: Ledger, target: str, kind: Format, store: Store) -> Exported:
     if ledger.store.scope:
         store.limit_inputs(ledger.store.scope)
     # after an --update the plan may hold other images, and their old files would stay
-    planned = hashlib.sha256(Plan(plan.table).to_bytes()).hexdigest()
+    planned = hashlib.sha256(plan.with_left_out([]).to_bytes()).hexdigest()
     claim(store, target, {"run": run["fingerprint"], "plan": planned, "format": name})
     with TemporaryFolder() as scratch:
         names = Names.of_run(ledger, plan, WRITERS[name].suffix) if WRITERS[name].names_files else Names([])
