@@ -26,7 +26,7 @@ from segment.inputs.tars.webdataset import plan_webdataset, read_webdataset
 from segment.job import InputFormat, InputOptions
 from segment.store.client import Entry, Store
 from segment.store.entries import Entries
-from segment.store.names import basename, is_image, shown, skip_reason, suffix_of
+from segment.store.names import is_image, shown, skip_reason, suffix_of
 from segment.store.urls import parent_url, relative_url, to_url
 
 __all__ = [

@@ -93,7 +93,7 @@ class Planned:
 
     shards: Iterable[Shard]
     labels_known: bool = True
-    warn: Callable[[Sequence[Shard] | None], None] = lambda _: None
+    warn: Callable[[Iterable[Shard] | None], None] = lambda _: None
     key_rule: KeyRule = "first"
     not_indexed: Sequence[Entry] = ()
     counts: tuple[int, int] | None = None

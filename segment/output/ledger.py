@@ -36,6 +36,7 @@ from segment.output.tables import (
     to_parquet,
 )
 from segment.store.background import in_order
+from segment.store.fetching import fetch
 from segment.store.names import shown
 
 _FOLD_COLUMNS = ["status", "confusion", "miou"]
@@ -114,7 +115,7 @@ class Ledger(RunFolder):
         url = self.url("plan.parquet")
 
         def read() -> Plan:
-            with self.store.fetch(url) as file:
+            with fetch(self.store, url) as file:
                 return Plan.read(file)
 
         try:

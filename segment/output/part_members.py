@@ -116,7 +116,7 @@ def members_of(array: pa.ListArray) -> Iterator[tuple[Member, ...]]:
     ids, metas = (pc.struct_field(flat, [name]).to_pylist() for name in ("id", "meta"))
     spans = (_spans(pc.struct_field(flat, [name])) for name in ("image", "label", "meta_span"))
     each = (
-        Member(name, image, label, tuple(meta or ()), meta_span)  # type: ignore[arg-type]  # an image has a span
+        Member(name, image, label, tuple(meta or ()), meta_span)
         for name, meta, image, label, meta_span in zip(ids, metas, *spans, strict=True)
     )
     for length in pc.list_value_length(array).to_pylist():

@@ -16,25 +16,10 @@ from numpy.typing import NDArray
 
 from segment.inputs.discover import Discovery, Part, Unindexed
 from segment.inputs.findings import LeftOut, by_reason
-from segment.output.part_members import AT_ONCE, MEMBER, MEMBERS, Facts, PackedMembers, facts_of, members_array, members_of
+from segment.output.part_members import AT_ONCE, MEMBERS, Facts, PackedMembers, facts_of
+from segment.output.plan_rows import COLUMNS, PLAN_SCHEMA, WITHOUT_METADATA, checked_rows, parts_of, rows_of
 from segment.output.tables import write_parquet
 
-PLAN_SCHEMA = pa.schema(
-    [
-        ("id", pa.string()),
-        ("shard", pa.string()),
-        ("format", pa.string()),
-        ("url", pa.string()),
-        ("size", pa.int64()),
-        ("etag", pa.string()),
-        ("start", pa.int64()),
-        ("stop", pa.int64()),
-        ("row_group", pa.int32()),
-        ("members", MEMBERS),
-    ]
-)
-_WITHOUT_METADATA = PLAN_SCHEMA.set(len(PLAN_SCHEMA) - 1, pa.field("members", pa.list_(MEMBER)))  # as most are stored
-_COLUMNS = PLAN_SCHEMA.names[:-1]
 _ROW_GROUP = 1024  # parts of a row group of `plan.parquet`
 
 
@@ -59,13 +44,13 @@ class Plan:
 
     def _fill(self, rows: Iterable[pa.Table], left_out: Sequence[LeftOut], unindexed: Unindexed | None) -> None:
         """Take rows, at most `AT_ONCE` at a time."""
-        members, tables = PackedMembers(), [PLAN_SCHEMA.empty_table().select(_COLUMNS)]
+        members, tables = PackedMembers(), [PLAN_SCHEMA.empty_table().select(COLUMNS)]
         facts = [facts_of(pa.array([], MEMBERS))]
         for some in rows:
             own = some["members"].combine_chunks()
             facts.append(facts_of(own))
             members.append(own)
-            tables.append(some.select(_COLUMNS))
+            tables.append(some.select(COLUMNS))
         every = {name: np.concatenate([held[name] for held in facts]) for name in facts[0]}
         places = np.arange(len(members), dtype=np.int64)
         self._set(pa.concat_tables(tables).combine_chunks(), members, {"place": places, **every}, left_out, unindexed)
@@ -83,12 +68,10 @@ class Plan:
         self.unindexed = unindexed
 
     @staticmethod
-    def of(
-        parts: Iterable[Part], left_out: Sequence[LeftOut] = (), unindexed: Unindexed | None = None
-    ) -> Plan:
+    def of(parts: Iterable[Part], left_out: Sequence[LeftOut] = (), unindexed: Unindexed | None = None) -> Plan:
         """Build a plan from parts, some at a time; their order is kept."""
         plan, left = Plan.__new__(Plan), iter(parts)
-        plan._fill(map(_rows_of, iter(lambda: list(islice(left, AT_ONCE)), [])), left_out, unindexed)
+        plan._fill(map(rows_of, iter(lambda: list(islice(left, AT_ONCE)), [])), left_out, unindexed)
         return plan
 
     @staticmethod
@@ -109,8 +92,9 @@ class Plan:
         plan._set(self.table.take(pa.array(picked)), self._members, facts, self.left_out, self.unindexed)
         return plan
 
-    def rows(self, start: int, stop: int) -> pa.Table:
-        """Return the rows from `start` to `stop` (excluded) of `PLAN_SCHEMA`."""
+    def rows(self, start: int = 0, stop: int | None = None) -> pa.Table:
+        """Return the rows from `start` to `stop` (excluded; None: all that follow) of `PLAN_SCHEMA`."""
+        stop = len(self) if stop is None else stop
         members = self._members.take(self._facts["place"][start:stop].tolist())
         return self.table.slice(start, stop - start).append_column(PLAN_SCHEMA.field("members"), members)
 
@@ -245,7 +229,7 @@ class Plan:
         metadata = {"left_out": json.dumps([item.to_json() for item in self.left_out])} if self.left_out else {}
         if self.unindexed:
             metadata["unindexed"] = json.dumps(self.unindexed.to_json())
-        schema = PLAN_SCHEMA if self._sum("metadata") else _WITHOUT_METADATA
+        schema = PLAN_SCHEMA if self._sum("metadata") else WITHOUT_METADATA
         schema = schema.with_metadata(metadata) if metadata else schema
         groups = self.each_rows(_ROW_GROUP) if len(self) else [PLAN_SCHEMA.empty_table()]
         write_parquet(file, schema, (rows.cast(schema).combine_chunks() for rows in groups))
@@ -267,10 +251,10 @@ class Plan:
             metadata = parquet.schema_arrow.metadata or {}
             left_out = [LeftOut.from_json(item) for item in json.loads(metadata.get(b"left_out", b"[]"))]
             unindexed = json.loads(metadata.get(b"unindexed", b"null"))
-            _checked(parquet.schema_arrow.empty_table())
+            checked_rows(parquet.schema_arrow.empty_table())
             batches = parquet.iter_batches(AT_ONCE, use_threads=False)
             plan = Plan.__new__(Plan)
-            rows = (_checked(pa.Table.from_batches([batch])) for batch in batches)
+            rows = (checked_rows(pa.Table.from_batches([batch])) for batch in batches)
             plan._fill(rows, left_out, Unindexed.from_json(unindexed) if unindexed else None)
         if pc.count_distinct(plan.table["id"]).as_py() != len(plan):
             raise ValueError("a part is planned twice")
@@ -280,53 +264,3 @@ class Plan:
     def from_bytes(data: bytes) -> Plan:
         """Parse the bytes of `plan.parquet`; raises as `read`."""
         return Plan.read(io.BytesIO(data))
-
-
-def _checked(table: pa.Table) -> pa.Table:
-    """Return rows of a stored plan as those of `PLAN_SCHEMA`; raises as `Plan.read`."""
-    table = table.select(PLAN_SCHEMA.names).replace_schema_metadata(None)
-    _check_names(table.schema.field("members").type, PLAN_SCHEMA.field("members").type)
-    table = table.cast(PLAN_SCHEMA)
-    _check(table)
-    return table
-
-
-def _check_names(found: pa.DataType, known: pa.DataType) -> None:
-    """Raise ValueError if a field within `found` is not in `known`: a cast would leave it out without a word."""
-    if pa.types.is_list(found) and pa.types.is_list(known):
-        _check_names(found.value_type, known.value_type)
-    elif pa.types.is_struct(found) and pa.types.is_struct(known):
-        for field in found:
-            if known.get_field_index(field.name) < 0:
-                raise ValueError(f"an unknown field {field.name}")
-            _check_names(field.type, known.field(field.name).type)
-
-
-def _check(table: pa.Table) -> None:
-    """Raise ValueError if a table is none of a plan: a value is missing, or ranges and members do not agree."""
-    table.validate(full=True)  # that text is text, too
-    members = table["members"]
-    images = pc.struct_field(pc.list_flatten(members), ["image"])
-    spans = [pc.struct_field(images, [field.name]) for field in images.type]
-    needed = [*table.columns, pc.struct_field(pc.list_flatten(members), ["id"]), images, *spans]
-    if any(column.null_count for column in needed):
-        raise ValueError("a value is missing")
-    lengths, held = pc.subtract(table["stop"], table["start"]), pc.list_value_length(members)
-    fits = pc.or_(pc.equal(held, 0), pc.equal(pc.cast(held, pa.int64()), lengths))
-    if not pc.all(pc.and_(fits, pc.greater(lengths, 0)), min_count=0).as_py():
-        raise ValueError("a part of other images than it says")
-    if any(pc.any(pc.match_substring_regex(table[name], r"/|^\.*$")).as_py() for name in ("id", "shard")):
-        raise ValueError("a name that leads elsewhere")
-
-
-def parts_of(rows: pa.Table) -> Iterator[Part]:
-    """Yield the parts of rows of a plan."""
-    for batch in rows.to_batches(max_chunksize=AT_ONCE):
-        columns = (batch[name].to_pylist() for name in _COLUMNS)
-        for *values, members in zip(*columns, members_of(batch["members"]), strict=True):
-            yield Part(*values, members)
-
-
-def _rows_of(parts: Sequence[Part]) -> pa.Table:
-    columns = [pa.array([getattr(part, name) for part in parts], PLAN_SCHEMA.field(name).type) for name in _COLUMNS]
-    return pa.table([*columns, members_array([part.members for part in parts])], PLAN_SCHEMA)

@@ -18,6 +18,7 @@ from segment.output.plan import Plan
 from segment.output.record import misshapen
 from segment.output.run_folder import MOST, SUCCESS, to_json
 from segment.output.signing import SIGNATURE, PublicKey, Signer
+from segment.store.fetching import digest_of, fetch
 from segment.store.names import shown
 
 PLAN, RUN = "plan.parquet", "run.json"
@@ -58,8 +59,8 @@ def write_success(
 
 def _plan_digest(ledger: Ledger, plan: Plan) -> str:
     def read() -> tuple[Plan, str]:
-        with ledger.store.fetch(ledger.url(PLAN)) as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        with fetch(ledger.store, ledger.url(PLAN)) as file:
+            digest = digest_of(file)
             file.seek(0)
             return Plan.read(file), digest
 
@@ -83,7 +84,8 @@ def changed_files(ledger: Ledger) -> dict[str, str]:
     lines = {}
     for name, digest in _named(ledger.store.read_if_exists(ledger.url(SUCCESS))).items():
         try:
-            how = "" if ledger.store.sha256(ledger.url(name)) == digest else "is not the one that _SUCCESS names"
+            with fetch(ledger.store, ledger.url(name)) as file:
+                how = "" if digest_of(file) == digest else "is not the one that _SUCCESS names"
         except FileNotFoundError:
             how = "has been lost"
         if how:

@@ -6,16 +6,14 @@ No other module opens objects.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
 import logging
-import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
-from segment.errors import InputChanged, NotAFile, StoreError, TooManyBytes, input_changed
+from segment.errors import NotAFile, StoreError, input_changed
 from segment.store.access import Access
 from segment.store.bounds import MOST_BYTES, READ_SECONDS, Bounds
 from segment.store.entries import Entries, Entry
@@ -37,7 +35,6 @@ from segment.store.request_errors import error_message, is_absent, is_taken, is_
 __all__ = ["Entry", "Store"]
 
 log = logging.getLogger("segment.store.client")
-_FETCHED = 64 << 20  # bytes of an object that is fetched by one request, and kept in memory
 
 
 class Store(Access):
@@ -173,33 +170,6 @@ class Store(Access):
             return io.BytesIO(self.read(url, etag=etag))
         return io.BufferedReader(RangeReader(lambda start, stop: self.read(url, start, stop, etag), size), block_size)
 
-    def fetch(self, url: str) -> BinaryIO:
-        """Return an object as a file of this machine: the local file, or a copy, gone when closed. It need not fit in memory.
-
-        Raises:
-            FileNotFoundError: there is no such object.
-            OSError: it was replaced while it was read.
-        """
-        if url.startswith("file://"):
-            return self.open(url)
-        copy = cast(BinaryIO, tempfile.SpooledTemporaryFile(max_size=_FETCHED))  # noqa: SIM115  # the caller closes it
-        try:
-            copy.write(self.read(url, most=_FETCHED))
-        except TooManyBytes:
-            entry = self.info(url) or Entry(url, 0, "")
-            try:
-                for start in range(0, entry.size, _FETCHED):
-                    copy.write(self.read(url, start, min(entry.size, start + _FETCHED), entry.etag))
-            except InputChanged:
-                raise OSError(f"{shown(url)} was replaced while it was read") from None
-        copy.seek(0)
-        return copy
-
-    def sha256(self, url: str) -> str:
-        """Return the SHA-256 of an object; raises as `fetch`."""
-        with self.fetch(url) as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-
     def write(self, url: str, data: bytes | Path) -> None:
         """Write an object atomically: readers see the complete old or the complete new object.
 
@@ -239,8 +209,10 @@ class Store(Access):
         corrupt = False  # our upload was corrupted; overwriting it is safe
 
         def send(filesystem: Any, path: str, **mode: str) -> None:
-            send_data = put_file if isinstance(data, Path) else put
-            send_data(filesystem, path, data, **mode)  # type: ignore[operator]
+            if isinstance(data, Path):
+                put_file(filesystem, path, data, **mode)
+            else:
+                put(filesystem, path, data, **mode)
 
         def attempt() -> bool:
             nonlocal corrupt

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, pairwise
 from typing import overload
 
 import pyarrow as pa
@@ -64,7 +64,7 @@ class Entries(Sequence[Entry]):
                 found._add(piece)
                 bounds.append((piece[0].url, piece[-1].url))
         order = sorted(range(len(bounds)), key=bounds.__getitem__)
-        if any(bounds[one][1] >= bounds[other][0] for one, other in zip(order, order[1:], strict=False)):
+        if any(bounds[one][1] >= bounds[other][0] for one, other in pairwise(order)):
             return cls(sorted(found, key=lambda entry: entry.url))
         if len(order) > 1:
             sizes = [stop - start for start, stop in zip([0, *found._stops], found._stops, strict=False)]

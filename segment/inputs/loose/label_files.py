@@ -19,6 +19,7 @@ from segment.store.urls import join_url, relative_url, to_url
 
 _TRIED = 100_000  # names that a pattern is sought in
 
+
 class Labels:
     """The images of an input, and the label of each.
 
@@ -128,9 +129,7 @@ class _Matches:
             self._leave_out(held)
             beginning, held = next(left, _END)
 
-    def _of_same(
-        self, images: Iterable[Entry], base: str, labels: Sequence[Entry], folder: str
-    ) -> Iterator[Entry]:
+    def _of_same(self, images: Iterable[Entry], base: str, labels: Sequence[Entry], folder: str) -> Iterator[Entry]:
         # PNG first: of several files with one stem it is the lossless one.
         by_stem: dict[str, Entry] = {}
         for label in sorted(labels, key=lambda entry: suffix_of(entry.url) != ".png"):
@@ -165,9 +164,7 @@ def _by_beginning(entries: Iterable[Entry], folder: str) -> Iterator[tuple[str, 
         last = beginning
 
 
-def _label_files(
-    base: str, folder: str, options: InputOptions, store: Store, findings: Findings
-) -> Iterator[Entry]:
+def _label_files(base: str, folder: str, options: InputOptions, store: Store, findings: Findings) -> Iterator[Entry]:
     """Yield the label images of a folder; count its other files."""
     for entry in store.list(folder):
         name = relative_url(entry.url, folder)

@@ -119,8 +119,7 @@ def _beside(base: str, entries: Sequence[Entry], store: Store) -> str:
         if label is not None:
             by = "" if pattern == _SAME_STEM else f" --label-pattern '{pattern}'"
             return (
-                f"{shown(label.url)} could be the label of {shown(first.url)}. If so, use --labels "
-                f"{shown(folder)}{by}"
+                f"{shown(label.url)} could be the label of {shown(first.url)}. If so, use --labels {shown(folder)}{by}"
             )
     return ""
 

@@ -14,7 +14,6 @@ from threading import Lock
 from typing import Any
 
 from segment.output.ledger import Ledger
-from segment.output.plan import Plan
 from segment.process.temporaries import TemporaryFolder
 from segment.report.exports.destination import RENAMED, check_target, claim, lies_among
 from segment.report.exports.formats import FORMER_NAMES, WRITERS, Format
