@@ -107,7 +107,9 @@ def members_array(parts: Sequence[Sequence[Member]]) -> pa.ListArray:
 
 def _spans_array(spans: Sequence[Span | None]) -> pa.StructArray:
     columns = [pa.array([span and getattr(span, f.name) for span in spans], f.type) for f in _SPAN]
-    return pa.StructArray.from_arrays(columns, fields=list(_SPAN), mask=pa.array([span is None for span in spans]))
+    return pa.StructArray.from_arrays(
+        columns, fields=list(_SPAN), mask=pa.array([span is None for span in spans], pa.bool_())
+    )
 
 
 def members_of(array: pa.ListArray) -> Iterator[tuple[Member, ...]]:
