@@ -7,8 +7,8 @@ The null model is a real ONNX graph whose mask is constant; the images are JPEGs
 process of its own, so that its memory is its own. `run` is a job on the Ray engine; `finished` reruns and aggregates
 it; `resume` begins a run of a hundred parts a shard, 99 % of whose shards are finished; `discovery` lists inputs;
 `plan` weighs a long plan; `nodes` puts sleeping models on several logical nodes; `store` looks at what Ray's object
-store holds; `start` is what a user waits for; `tars` is the same with a thousand tars in a slow
-store; `listing` lists a bucket of as many objects; `objects` plans, resumes and audits a run of them. Prints Markdown; `--json` keeps it.
+store holds; `start` is what a user waits for; `tars` is the same with a thousand tars in a slow store; `listing` lists
+a bucket of as many objects; `objects` plans, resumes and audits a run of them. Prints Markdown; `--json` keeps it.
 """
 
 from __future__ import annotations

@@ -119,4 +119,4 @@ def _masks_file(part: Part, fingerprint: str) -> bytes:
 
 def _audit(output: str) -> None:
     found = audit_run(Ledger(Store(), f"file://{output}"))
-    assert not found.wrong and not found.unfinished, found
+    assert not found.problems, found.problems

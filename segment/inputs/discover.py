@@ -89,9 +89,10 @@ def discover(
     entries = entries_of_kind(kind, found, store, findings)
     if kind == "parquet" and not found.single:
         by_url = {entry.url: entry for entry in everything}
-        entries = current_files(found.base, entries, by_url, store.within(None), findings)  # a log may be above
+        held = current_files(found.base, entries, by_url, store.within(None), findings)  # a log may be above
+        entries = Entries(held)
     if known and kind in ("webdataset", "parquet"):
-        entries = known.objects_to_plan(entries)
+        entries = Entries(known.objects_to_plan(entries))
         if not entries:
             return Discovery([], 0, 0, findings.warnings, findings.notes, findings.left_out)
     is_selection = options.limit is not None or options.sample is not None
@@ -196,17 +197,24 @@ def _visible(found: Found, folders: Sequence[str], options: InputOptions, findin
     """Leave out some folders, hidden, system and irregular objects, links to others, and a labels folder below."""
     hidden = tuple(folder + "/" for folder in folders)
     if found.single:
-        return replace(found, entries=[entry for entry in found.entries if not entry.url.startswith(hidden)])
+        return replace(found, entries=Entries(entry for entry in found.entries if not entry.url.startswith(hidden)))
     labels = to_url(options.labels) + "/" if options.labels is not None else ""
     if labels.startswith(found.base + "/") and labels != found.base + "/":
         hidden = (*hidden, labels)  # the label search counts unused files there
     left: list[tuple[Reason, Entry]] = []
 
+    def reason_of(url: str) -> Reason | None:
+        return skip_reason(relative_url(url, found.base), include_hidden=options.include_hidden)
+
+    urls = found.entries.urls()
+    if found.entries.are_plain and not any(url.startswith(hidden) or reason_of(url) for url in urls):
+        return found
+
     def kept() -> Iterator[Entry]:
         for entry in found.entries:
             if entry.url.startswith(hidden):
                 continue
-            if reason := skip_reason(relative_url(entry.url, found.base), include_hidden=options.include_hidden):
+            if reason := reason_of(entry.url):
                 leave(reason, entry)
             elif entry.irregular:
                 leave("irregular", entry)
@@ -219,18 +227,19 @@ def _visible(found: Found, folders: Sequence[str], options: InputOptions, findin
         else:
             findings.leave_out(why, [relative_url(entry.url, found.base)])
 
-    entries: Sequence[Entry] = Entries(kept())
-    linked = {entry.link_to for entry in entries} - {""}
-    own_names = {entry.url for entry in entries if not entry.link_to and entry.url in linked}
-    if own_names:
+    entries = Entries(kept())
+    if linked := {entry.link_to for entry in entries if entry.link_to}:
+        own_names = {entry.url for entry in entries if not entry.link_to and entry.url in linked}
         for entry in entries:
             if entry.link_to in own_names:
                 leave("linked", entry)
-        entries = [entry for entry in entries if entry.link_to not in own_names]
-    used = set(wanted_labels(found.base, [entry for entry in entries if is_image(entry.url)], options).values())
+        entries = Entries(entry for entry in entries if entry.link_to not in own_names)
+    if left:
+        images = (entry for entry in entries if is_image(entry.url))
+        used = set(wanted_labels(found.base, images, options).values())
+        left = [(why, entry) for why, entry in left if entry.url not in used]
     for why, entry in left:
-        if entry.url not in used:
-            findings.leave_out(why, [relative_url(entry.url, found.base)])
+        findings.leave_out(why, [relative_url(entry.url, found.base)])
     return replace(found, entries=entries)
 
 
@@ -244,7 +253,7 @@ def _hidden_folders(found: Found, without: str | None, store: Store, findings: F
     if found.single:
         return hidden
     outside = tuple(folder + "/" for folder in hidden)
-    records = [entry.url for entry in found.entries if entry.url.endswith("/run.json")]
+    records = list(found.entries.urls_ending("/run.json"))
     runs = [parent_url(url) for url in records if not url.startswith(outside) and _is_run(store.read_if_exists(url))]
     if found.base in runs:
         raise UsageError(f"{shown(found.base)} is the output of a run, and no input; its masks are in masks/")

@@ -308,6 +308,6 @@ class Store(Access):
 
 
 def _regular(entries: Entries, *, irregular: bool) -> Entries:
-    if irregular or not any(entry.irregular for entry in entries):
+    if irregular or entries.are_plain:
         return entries
     return Entries(entry for entry in entries if not entry.irregular)

@@ -8,6 +8,7 @@ from itertools import islice, pairwise
 from typing import overload
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from segment.process.batches import SpooledBatches
 
@@ -41,9 +42,13 @@ class Entries(Sequence[Entry]):
 
     Args:
         entries: the objects; they are taken piece by piece.
+
+    Attributes:
+        are_plain: whether all are files, and none a link to another one.
     """
 
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
+        self.are_plain = True
         self._stops: list[int] = []  # of the packed batches, in their order
         self._order: list[int] = []
         self._packed = SpooledBatches(_SCHEMA)
@@ -72,6 +77,7 @@ class Entries(Sequence[Entry]):
         return found
 
     def _add(self, piece: Sequence[Entry]) -> None:
+        self.are_plain = self.are_plain and not any(entry.irregular or entry.link_to for entry in piece)
         if not len(self):
             self._few = list(piece)
             return
@@ -91,6 +97,19 @@ class Entries(Sequence[Entry]):
         self._packed.append(pa.record_batch(columns, schema=_SCHEMA))
         self._order.append(len(self._order))
         self._stops.append((self._stops[-1] if self._stops else 0) + len(piece))
+
+    def urls(self) -> Iterator[str]:
+        """Yield the URLs alone, which takes a third of the time."""
+        yield from (entry.url for entry in self._few)
+        for number in self._order:
+            yield from map(_decoded, self._packed[number].column(0).to_pylist())
+
+    def urls_ending(self, end: str) -> Iterator[str]:
+        """Yield the few URLs that end so."""
+        yield from (entry.url for entry in self._few if entry.url.endswith(end))
+        for number in self._order:
+            urls = self._packed[number].column(0)
+            yield from map(_decoded, urls.filter(pc.ends_with(urls, end)).to_pylist())
 
     def __len__(self) -> int:
         return self._stops[-1] if self._stops else len(self._few)

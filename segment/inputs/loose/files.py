@@ -34,7 +34,7 @@ from segment.store.urls import is_http, relative_url, to_url
 
 def plan_files(
     base: str,
-    entries: Sequence[Entry],
+    entries: Entries,
     everything: Sequence[Entry],
     options: InputOptions,
     store: Store,
@@ -64,15 +64,18 @@ def plan_files(
             "them by folder or by what a pattern finds in their ids; for other values give a list of them as input, a "
             ".csv with a column of images and others to keep"
         )
-    images: Sequence[Entry] = Entries(entry for entry in entries if is_image(entry.url))
-    _refuse_undecodable_names(images)
+    are_images = all(map(is_image, entries.urls()))
+    images = entries if are_images else Entries(entry for entry in entries if is_image(entry.url))
+    _refuse_undecodable_names(images.urls())
     labels = Labels(images)
     if options.label_pattern is not None:
         labels = labels_by_pattern(base, images, everything, options, store, findings, whole=whole)
     elif options.labels is not None:
         labels = labels_by_stem(base, images, to_url(options.labels), options, store, findings)
-    findings.leave_out_files(relative_url(entry.url, base) for entry in entries if labels.leaves(entry))
-    _refuse_undecodable_names(label for _, label in labels.pairs() if label)
+    if labels.used is not None or not are_images:
+        findings.leave_out_files(relative_url(url, base) for url in entries.urls() if labels.leaves(url))
+    if labels.number:
+        _refuse_undecodable_names(label.url for _, label in labels.pairs() if label)
     if not labels.number:
         suggest_labels(base, entries, store.within(None), findings)  # it looks beside the input
 
@@ -172,9 +175,9 @@ def _unchanged(span: Span, data: bytes | None) -> bytes:
     return data
 
 
-def _refuse_undecodable_names(entries: Iterable[Entry]) -> None:
+def _refuse_undecodable_names(urls: Iterable[str]) -> None:
     """Refuse names that are not UTF-8: Parquet could not store them as ids."""
-    odd = [entry.url for entry in entries if not is_storable(entry.url)]
+    odd = [url for url in urls if not is_storable(url)]
     if odd:
         names = examples(as_text(name) for name in odd)
         number = count(len(odd), "file name is", "file names are")

@@ -30,15 +30,15 @@ class Labels:
         used: URLs of images and labels, where the input holds labels, too.
 
     Attributes:
-        images: as given.
+        images, used: as given.
         number: of images with a label.
     """
 
     def __init__(
-        self, images: Sequence[Entry], labels: Sequence[Entry] | None = None, used: Container[str] | None = None
+        self, images: Sequence[Entry], labels: Entries | None = None, used: Container[str] | None = None
     ) -> None:
-        self.images, self._labels, self._used = images, labels, used
-        self.number = sum(bool(label.url) for label in labels or ())
+        self.images, self._labels, self.used = images, labels, used
+        self.number = sum(map(bool, labels.urls())) if labels else 0
 
     def pairs(self) -> Iterator[tuple[Entry, Entry | None]]:
         """Yield each image with its label."""
@@ -46,9 +46,9 @@ class Labels:
             return zip(self.images, repeat(None))
         return ((image, label if label.url else None) for image, label in zip(self.images, self._labels, strict=True))
 
-    def leaves(self, entry: Entry) -> bool:
+    def leaves(self, url: str) -> bool:
         """Return whether an object of the input is neither an image nor a label."""
-        return not is_image(entry.url) if self._used is None else entry.url not in self._used
+        return not is_image(url) if self.used is None else url not in self.used
 
 
 _NONE = Entry("", -1, "")
@@ -256,7 +256,7 @@ def labels_by_pattern(
     idle = (url for url in listed if is_label(url) and (_below(folder, base) or url not in known) and url not in times)
     findings.leave_out("unused_label", (relative_url(url, folder) for url in idle))
     used = {*(image.url for image in kept), *times}
-    return Labels(kept, [labels.get(image.url, _NONE) for image in kept], used)
+    return Labels(kept, Entries(labels.get(image.url, _NONE) for image in kept), used)
 
 
 def _below(url: str, folder: str) -> bool:
