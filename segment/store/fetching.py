@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
+from contextlib import suppress
 from typing import BinaryIO, cast
 
 from segment.errors import InputChanged, TooManyBytes
@@ -24,17 +25,21 @@ def fetch(store: Store, url: str) -> BinaryIO:
         return store.open(url)
     copy = cast(BinaryIO, tempfile.SpooledTemporaryFile(max_size=_AT_ONCE))  # noqa: SIM115  # the caller closes it
     try:
-        copy.write(store.read(url, most=_AT_ONCE))
-    except TooManyBytes:
-        _copy_ranges(store, url, copy)
+        _copy(store, url, copy)
+    except BaseException:
+        copy.close()
+        raise
     copy.seek(0)
     return copy
 
 
-def _copy_ranges(store: Store, url: str, copy: BinaryIO) -> None:
+def _copy(store: Store, url: str, copy: BinaryIO) -> None:
+    with suppress(TooManyBytes):
+        copy.write(store.read(url, most=_AT_ONCE))
+        return
     entry = store.info(url)
     if entry is None:
-        raise FileNotFoundError(url) from None
+        raise FileNotFoundError(url)
     try:
         for start in range(0, entry.size, _AT_ONCE):
             copy.write(store.read(url, start, min(entry.size, start + _AT_ONCE), entry.etag))
