@@ -9,6 +9,7 @@ from dataclasses import replace
 from segment.errors import UsageError
 from segment.inputs.changes import Known
 from segment.inputs.detection import Kind, detect_kind, entries_of_kind
+from segment.inputs.discovery import Discovery, Unindexed
 from segment.inputs.findings import Findings, Reason
 from segment.inputs.lists.list_file import LIST_SUFFIXES, listed_urls, plan_list
 from segment.inputs.loose.files import plan_files, read_files
@@ -17,7 +18,7 @@ from segment.inputs.own_scope import scope_of
 from segment.inputs.parquet.footers import has_label_column, plan_parquet
 from segment.inputs.parquet.row_groups import read_parquet, read_row_ids
 from segment.inputs.parquet.table_formats import current_files
-from segment.inputs.parts import Discovery, Member, Part, Sample, ShardFormat, Span, Unindexed, image_uri
+from segment.inputs.parts import Member, Part, Sample, ShardFormat, Span, image_uri
 from segment.inputs.patterns import Found, find_objects, sign_input
 from segment.inputs.selection import select_images
 from segment.inputs.shards import Planned, Remade, counted, cut, mark_repeated

@@ -111,6 +111,9 @@ class Plan:
 
     __hash__ = None  # type: ignore[assignment]
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Plan, (self.rows(), self.left_out, self.unindexed)
+
     def __len__(self) -> int:
         return len(self.table)
 
@@ -207,9 +210,12 @@ class Plan:
         plan._set(table, self._members, facts, new.left_out, new.unindexed)
         return plan
 
+    def __iter__(self) -> Iterator[Part]:
+        return (part for rows in self.each_rows() for part in parts_of(rows))
+
     def parts(self) -> Iterator[Part]:
         """Yield the parts, in order."""
-        return (part for rows in self.each_rows() for part in parts_of(rows))
+        return iter(self)
 
     def of_shards(self, urls: set[str]) -> Plan:
         """Return the plan of the shards with these URLs only."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice, pairwise
-from typing import overload
+from typing import Any, overload
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -130,6 +130,9 @@ class Entries(Sequence[Entry]):
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and len(self) == len(other) and list(self) == list(other)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Entries, (list(self),)
 
     __hash__ = None  # type: ignore[assignment]
 

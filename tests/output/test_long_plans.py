@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import pickle
 from dataclasses import replace
 
 import pyarrow.parquet as pq
@@ -55,7 +56,7 @@ def test_plans_are_joined_whatever_they_were_cut_from() -> None:
     odd = {each.id for each in PARTS[1::2]}
     joined = plan.without(odd).extended_by(other.without(odd)).extended_by(plan.taking([1]))
     assert list(joined.parts()) == [*PARTS[::2], PARTS[1]]
-    assert joined == Plan.of([*PARTS[::2], PARTS[1]])
+    assert joined == pickle.loads(pickle.dumps(joined)) == Plan.of([*PARTS[::2], PARTS[1]])
     assert joined != Plan.of([*PARTS[::2], replace(PARTS[1], members=(Member("x", PARTS[1].members[0].image, None),))])
     assert list(plan.parts()) == PARTS[: MANY // 2]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import random
 
 import pytest
@@ -31,7 +32,7 @@ def test_entries_come_back_in_their_order(packed: int) -> None:
     given = [*ODD, *map(entry, range(25)), *ODD]
     found = Entries(iter(given))
     assert list(found) == list(found) == given
-    assert found == given
+    assert found == pickle.loads(pickle.dumps(found)) == given
     assert (len(found), found[0], found[-1], found[7], found[2:5]) == (33, ODD[0], ODD[3], given[7], given[2:5])
     assert list(found.urls()) == [each.url for each in given]
     assert list(found.urls_ending("4.png")) == [f"s3://bucket/{number:06d}.png" for number in (4, 14, 24)]

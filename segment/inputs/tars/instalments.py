@@ -14,9 +14,9 @@ from functools import partial
 from typing import Protocol, TypeVar
 
 from segment.errors import UsageError, input_changed
+from segment.inputs.discovery import Discovery, Unindexed
 from segment.inputs.findings import Findings
 from segment.inputs.lookup import in_threads
-from segment.inputs.parts import Discovery, Unindexed
 from segment.inputs.shards import Planned, auto_part_size, counted, cut, mark_repeated
 from segment.inputs.tars.archive import Archive, read_headers
 from segment.inputs.tars.webdataset import plan_archives, refuse_same_keys
