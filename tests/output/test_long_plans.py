@@ -14,7 +14,7 @@ from segment.output import plan as plans
 from segment.output.part_members import AT_ONCE
 from segment.output.plan import Plan
 from segment.output.plan_scope import places_outside
-from segment.process import batches
+from segment.store import batches
 from segment.store.client import Store
 from segment.store.scope import Scope
 

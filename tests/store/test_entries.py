@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pickle
 import random
+import resource
+import signal
 
 import pytest
 
-from segment.process import batches
-from segment.store import entries
+from segment.errors import SegmentError
+from segment.store import batches, entries
 from segment.store.entries import Entries, Entry, pieces_of
 
 ODD = [
@@ -49,6 +51,19 @@ def test_pieces_in_any_order_are_sorted(packed: int) -> None:
     random.Random(0).shuffle(pieces)
     found = Entries.of_pieces(pieces)
     assert list(found) == [found[number] for number in range(100)] == [entry(number) for number in range(100)]
+
+
+def test_a_full_disk_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches, "IN_MEMORY", 100)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+        with pytest.raises(SegmentError, match=r"no room for the listing .*File too large.*: TMPDIR names another"):
+            Entries(map(entry, range(20_000)))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
 
 
 @pytest.mark.parametrize("numbers", [[[0, 5, 9], [6]], [[3], [1, 2, 3, 4]], [[7, 8], [8, 9]]])

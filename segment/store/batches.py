@@ -9,6 +9,8 @@ from array import array
 
 import pyarrow as pa
 
+from segment.errors import SegmentError
+
 IN_MEMORY = 16 << 20  # compressed bytes, beyond which they go to a file
 _CODEC = "zstd"
 
@@ -23,7 +25,7 @@ class SpooledBatches:
         schema: of all batches.
 
     Raises (when a batch is appended):
-        OSError: there is no room in the folder for temporary files (`TMPDIR`).
+        SegmentError: there is no room in the folder for temporary files.
     """
 
     def __init__(self, schema: pa.Schema) -> None:
@@ -62,8 +64,14 @@ class SpooledBatches:
 
     def _append(self, block: bytes, size: int) -> None:
         with self._lock:
-            self._file.seek(self._stops[-1])
-            self._file.write(block)
+            try:
+                self._file.seek(self._stops[-1])
+                self._file.write(block)
+            except OSError as error:
+                raise SegmentError(
+                    f"no room for the listing of the input or its plan in {tempfile.gettempdir()} ({error.strerror}): "
+                    "TMPDIR names another folder for temporary files"
+                ) from None
             self._stops.append(self._stops[-1] + len(block))
             self._sizes.append(size)
 
