@@ -17,13 +17,16 @@ from segment.output.plan import Plan
 
 
 class _Rows:
-    """Rows of a plan, which are unpacked when they are sent to a worker."""
+    """Returns rows of a plan, which are unpacked when they are sent to a worker."""
 
     def __init__(self, plan: Plan, start: int, stop: int) -> None:
         self._plan, self._start, self._stop = plan, start, stop
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _itself, (self._plan.rows(self._start, self._stop).combine_chunks(),)
+    def __call__(self) -> pa.Table:
+        return self._plan.rows(self._start, self._stop)
+
+    def __reduce__(self) -> tuple[Any, ...]:  # of a slice Arrow would send the whole
+        return functools.partial, (_itself, self().take(pa.array(range(self._stop - self._start))))
 
 
 def _itself(rows: pa.Table) -> pa.Table:
@@ -85,8 +88,8 @@ class PartSource(Datasource):  # type: ignore[misc]  # Ray is not typed
     def _read_task(self, start: int, length: int, images: int) -> ReadTask:
         read, rows = self._read, _Rows(self._plan, start, start + length)
 
-        def read_parts() -> Iterable[pa.Table]:  # in a worker, where the rows are a table
-            return [packed(rows)] if read is None else read(rows)
+        def read_parts() -> Iterable[pa.Table]:
+            return [packed(rows())] if read is None else read(rows())
 
         size = self._part_bytes * length + self._image_bytes * images
         number = 1 if read is None else length

@@ -89,3 +89,17 @@ def test_a_plan_of_the_store_is_read_by_ranges(monkeypatch: pytest.MonkeyPatch) 
     assert place.freeze_plan(plan) == plan
     assert place.freeze_plan(Plan.of(PARTS[:1])) == plan  # the first one stays
     assert place.replace_plan(Plan.of(PARTS[:1])) == place.read_plan()
+
+
+def test_ray_is_sent_the_rows_of_a_block_alone() -> None:
+    from ray import cloudpickle  # imported late: it takes seconds
+
+    from segment.engines.ray_blocks import unpacked
+    from segment.engines.ray_parts import PartSource
+    from segment.output.plan_rows import parts_of
+
+    tasks = PartSource(Plan.of(PARTS), [(0, 2), (AT_ONCE - 1, 3)]).get_read_tasks(1)
+    sent = [cloudpickle.dumps(task) for task in tasks]
+    blocks = [unpacked(block) for data in sent for block in cloudpickle.loads(data)()]
+    assert [list(parts_of(rows)) for rows in blocks] == [PARTS[:2], PARTS[AT_ONCE - 1 : AT_ONCE + 2]]
+    assert max(map(len, sent)) < 20_000
