@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -258,7 +258,10 @@ class Plan:
             left_out = [LeftOut.from_json(item) for item in json.loads(metadata.get(b"left_out", b"[]"))]
             unindexed = json.loads(metadata.get(b"unindexed", b"null"))
             checked_rows(parquet.schema_arrow.empty_table())
-            batches = parquet.iter_batches(AT_ONCE, use_threads=False)
+            groups = range(parquet.num_row_groups)  # one after the other: it takes less memory
+            batches = chain.from_iterable(
+                parquet.iter_batches(AT_ONCE, row_groups=[group], use_threads=False) for group in groups
+            )
             plan = Plan.__new__(Plan)
             rows = (checked_rows(pa.Table.from_batches([batch])) for batch in batches)
             plan._fill(rows, left_out, Unindexed.from_json(unindexed) if unindexed else None)
