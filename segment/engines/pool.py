@@ -106,7 +106,7 @@ class Pool:
             setup.task.runtime.device,
         )
         self._inbox: queue.SimpleQueue[tuple[_Member, Any]] = queue.SimpleQueue()
-        self._members: list[_Member] = []
+        self._members: set[_Member] = set()
         self._returned: deque[Part | Suspect] = deque()
         self._spares = list(spares)
         self._unreadable = {} if unreadable is None else unreadable
@@ -135,8 +135,8 @@ class Pool:
             self._close_spares()
             for member in self._members:
                 member.process.disconnect(at_once=member.is_loading)  # loading may take long, and nothing is lost
-            while self._members:
-                self._remove(self._members[-1])
+            for member in list(self._members):
+                self._remove(member)
 
     # --- work ---------------------------------------------------------------------------------------------------------
 
@@ -221,11 +221,12 @@ class Pool:
         Raises:
             ModelError: the model takes too long to load.
         """
-        now = time.monotonic()
-        passed, self._polled_at = min(now - self._polled_at, 2 * _POLL_SECONDS), now
+        now, timeout = time.monotonic(), self._stall_timeout
+        if (passed := now - self._polled_at) < _POLL_SECONDS:
+            return
+        self._polled_at = now
         for member in list(self._members):
-            member.idle_seconds += passed
-            timeout = self._stall_timeout
+            member.idle_seconds += min(passed, 2 * _POLL_SECONDS)
             limit = timeout.loading_seconds if member.is_loading else timeout.seconds
             if member.idle_seconds > limit:
                 member.process.kill()
@@ -280,7 +281,7 @@ class Pool:
             yield failed(work.part if isinstance(work, Suspect) else work, StoreError(end.message))
 
     def _add(self, member: _Member) -> None:
-        self._members.append(member)
+        self._members.add(member)
         member.process.load(self._setup, lambda message: self._inbox.put((member, message)))
 
     def _remove(self, member: _Member) -> None:

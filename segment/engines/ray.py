@@ -8,9 +8,12 @@ operators, so that no GPU waits for a JPEG.
 
 from __future__ import annotations
 
+import importlib
 import logging
 import socket
+import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, ParamSpec, TypeVar
 
 from segment.engines import Engine, Isolation, Node
@@ -69,9 +72,15 @@ class RayEngine(Engine):
         self._connected = connect(address, cpus)
         self._is_own = self._connected and not address_of(address)
         self._metrics: RunMetrics | None = None
+        self._nodes: list[Node] | None = None
 
     def nodes(self) -> list[Node]:
-        """Ask every node with a CPU or GPU for its capabilities; wait for the first node of an autoscaler."""
+        """Ask every node with a CPU or GPU for its capabilities, once; wait for the first node of an autoscaler."""
+        if self._nodes is None:
+            self._nodes = self._asked_nodes()
+        return self._nodes
+
+    def _asked_nodes(self) -> list[Node]:
         import ray
 
         self._await_node("GPU" if self._device in ("cuda", "tensorrt") else "CPU")
@@ -162,7 +171,8 @@ class RayEngine(Engine):
             raise _cause(error) from None
 
     def warm_up(self, runtime: Runtime, plan: Plan) -> None:
-        """Nothing: actors start with the pipeline."""
+        """Import Ray Data, which takes seconds, while a process tries the model; actors start with the pipeline."""
+        threading.Thread(target=_import_pipeline, name="import", daemon=True).start()
 
     def run(self, task: Task, weights: Weights, plan: Plan, *, isolation: Isolation) -> Generator[PartResult]:
         """See `Engine.run`."""
@@ -202,6 +212,11 @@ class RayEngine(Engine):
         """Leave the cluster, which ends it if it was started here."""
         if self._connected:
             leave()
+
+
+def _import_pipeline() -> None:
+    with suppress(Exception):  # `run` imports it again, and raises it
+        importlib.import_module("segment.engines.ray_parts")
 
 
 def _result(function: Callable[..., T], args: Any, kwargs: Any, options: dict[str, Any]) -> T:
