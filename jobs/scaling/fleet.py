@@ -216,17 +216,11 @@ def on_ray(scale: Scale, workers: int) -> list[Figure]:
         )
     timings = pq.read_table(next((output / "runs").glob("*.parquet")))
     starts, ends = (timings[name].to_numpy() for name in ("began", "ended"))
-    rate = samples.rate(0.3)
+    rate, cpu, name = samples.rate(0.3), samples.cpu() / len(timings), f"Ray, {workers} sleeping workers"
     return [
-        Figure(
-            f"Ray, {workers} sleeping workers: images/s", f"{rate:.1f} ({rate * SLEEP / workers:.0%} of them asleep)"
-        ),
-        Figure(f"Ray, {workers} sleeping workers: first part committed after, s", f"{ends.min() - began:.1f}"),
-        Figure(
-            f"Ray, {workers} sleeping workers: driver's CPU a part, ms", f"{1e3 * samples.cpu() / len(timings):.2f}"
-        ),
-        Figure(f"Ray, {workers} sleeping workers: a part, s", f"{statistics.median(ends - starts):.2f}"),
-        Figure(
-            f"Ray, {workers} sleeping workers: the last tenth of the parts, fair shares", f"{tail(ends.tolist()):.2f}"
-        ),
+        Figure(f"{name}: images/s", f"{rate:.1f} ({rate * SLEEP / workers:.0%} of them asleep)"),
+        Figure(f"{name}: first part committed after, s", f"{ends.min() - began:.1f}"),
+        Figure(f"{name}: driver's CPU a part, ms", f"{1e3 * cpu:.2f}"),
+        Figure(f"{name}: a part, s", f"{statistics.median(ends - starts):.2f}"),
+        Figure(f"{name}: the last tenth of the parts, fair shares", f"{tail(ends.tolist()):.2f}"),
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple, ParamSpec, Protocol, TypeVar
 
@@ -45,7 +45,7 @@ class StoppableSpread(Protocol):
         ...
 
 
-class Engine(ABC):
+class Engine(Protocol):
     """Runs parts and says what became of them; best effort, the ledger is the truth.
 
     Calls are made in this process unless an engine knows a better place.
@@ -105,8 +105,10 @@ class Engine(ABC):
 
         return in_threads(function, items, stopped=stopped)
 
+    @abstractmethod
     def warm_up(self, runtime: Runtime, plan: Plan) -> None:
         """Begin what `run` will wait for, while the run is prepared; never fails."""
 
+    @abstractmethod
     def publish(self, tally: Tally, *, ended: bool = False) -> None:
         """Show how the run stands where the engine's own users look; called once a second, from any thread."""

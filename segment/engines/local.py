@@ -19,6 +19,7 @@ from segment.output.results import PartResult
 from segment.pipeline.resources import available_cpus, node_memory
 from segment.pipeline.stages import Task
 from segment.pipeline.worker_memory import worker_bytes
+from segment.progress import Tally
 from segment.store.names import count
 
 log = logging.getLogger("segment.engines.local")
@@ -84,6 +85,9 @@ class LocalEngine(Engine):
         setup = Setup(task, weights, self.threads(size * streams), streams, share, by_image)
         spares, self._spares = self._spares, []
         yield from Pool(setup, size, isolation, spares).run(plan.parts())
+
+    def publish(self, tally: Tally, *, ended: bool = False) -> None:
+        """Do nothing: the progress display shows all."""
 
     def close(self) -> None:
         """End processes that were started and not used."""

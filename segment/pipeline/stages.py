@@ -177,9 +177,10 @@ def segment(frames: Frames, session: Session, batch_size: int) -> Frames:
     """Run the model; images whose output cannot be used get an error. Drops the pixels."""
     spec = session.card.input
     found = predict(frames.pixels, session, batch_size)
-    for number, image in enumerate(image for image in frames.images if image.row.size):
+    decoded = [(image, image.row.size) for image in frames.images if image.row.size]
+    for number, (image, size) in enumerate(decoded):
         image.mask, image.confidence, image.probabilities = (
-            None if arrays is None else resize.unpadded(arrays[number], spec, image.row.size)
+            None if arrays is None else resize.unpadded(arrays[number], spec, size)
             for arrays in (found.masks, found.confidence, found.probabilities)
         )
         if fault := found.faults.get(number):
@@ -196,19 +197,20 @@ def encode(frames: Frames, task: Task, labels: LabelDecoder) -> list[ImageRow]:
 
 
 def _encode_one(image: Frame, task: Task, labels: LabelDecoder) -> ImageRow:
-    row, mask, card, settings = image.row, image.mask, task.card, task.settings
-    assert mask is not None and row.size is not None, "segment() comes first"
+    row, mask, size, card, settings = image.row, image.mask, image.row.size, task.card, task.settings
+    assert mask is not None, "segment() comes first"
+    assert size is not None
     is_at_source = settings.mask_size == "source"
     needs_source = is_at_source or card.metric.resolution == "source"
-    at_source = resize.restore_mask(mask, card.input, row.size) if needs_source else mask
+    at_source = resize.restore_mask(mask, card.input, size) if needs_source else mask
     row = replace(row, mask=encode_mask(at_source if is_at_source else mask))
     if image.confidence is not None or image.probabilities is not None:
         beside, maps = (image.confidence, image.probabilities), settings.confidence_maps
-        row = replace(row, extras=image_extras(mask, *beside, card, row.size, at_source=is_at_source, maps=maps))
+        row = replace(row, extras=image_extras(mask, *beside, card, size, at_source=is_at_source, maps=maps))
     try:
         if image.label_fault is not None:
             raise SampleError(image.label_fault)
-        label = None if image.label is None else labels.read(image.label, *row.size, image.orientation)
+        label = None if image.label is None else labels.read(image.label, *size, image.orientation)
     except SampleError as error:  # the mask is good, only its label is not: keep the mask
         return replace(row, error=str(error))
     predicted, labelled = compared(mask, at_source, label.classes if label else None, card)

@@ -67,7 +67,7 @@ class StallTimeout:
 
     @property
     def load_error(self) -> ModelError | None:
-        """The error of a model that cannot be loaded in time: several processes were given up, and none has loaded it."""
+        """The error of a model that does not load in time: several processes were given up, and none has loaded it."""
         if self.has_loaded or len(self._given_up) < _MAX_LOADS:
             return None
         return load_timeout("the model was not loaded", self.loading_seconds, f", in {_MAX_LOADS} processes")
