@@ -176,17 +176,16 @@ def decode(samples: Sequence[Sample], task: Task) -> Frames:
 def segment(frames: Frames, session: Session, batch_size: int) -> Frames:
     """Run the model; images whose output cannot be used get an error. Drops the pixels."""
     spec = session.card.input
-    found = predict(frames.pixels, session, batch_size)
     decoded = [(image, image.row.size) for image in frames.images if image.row.size]
-    for number, (image, size) in enumerate(decoded):
+    for (image, size), found in zip(decoded, predict(frames.pixels, session, batch_size), strict=True):
         image.mask, image.confidence, image.probabilities = (
-            None if arrays is None else resize.unpadded(arrays[number], spec, size)
-            for arrays in (found.masks, found.confidence, found.probabilities)
+            None if array is None else resize.unpadded(array, spec, size)
+            for array in (found.mask, found.confidence, found.probabilities)
         )
-        if fault := found.faults.get(number):
-            image.row = replace(image.row, error=sample_error_text(fault))
-        if remark := found.remarks.get(number):
-            image.row = replace(image.row, remarks=(*image.row.remarks, remark))
+        if found.fault:
+            image.row = replace(image.row, error=sample_error_text(found.fault))
+        if found.remark:
+            image.row = replace(image.row, remarks=(*image.row.remarks, found.remark))
     frames.pixels = stack([], spec)
     return frames
 
