@@ -10,18 +10,23 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from segment.errors import SampleError, sample_error_text
 from segment.images import resize
+from segment.images.bands import decode_image
+from segment.images.codec import Picture
 from segment.images.labels import LabelDecoder
 from segment.images.mask_png import encode_mask
 from segment.inputs.discover import Sample
+from segment.inputs.parts import SEGMENTED
 from segment.job import Settings
 from segment.metrics import BoundaryCounts, Confusion, image_scores
 from segment.models.card import ModelCard
+from segment.models.card_input import Input
 from segment.models.extra_options import BRIGHTNESS
 from segment.models.sessions import Extras, Runtime, Session
 from segment.models.sessions.extras import extras_of
@@ -29,7 +34,6 @@ from segment.output.mask_columns import ExtraColumns, ImageExtras
 from segment.output.results import STAGES, Stage
 from segment.output.tables import ImageRow
 from segment.pipeline.certainty import image_extras
-from segment.pipeline.decoding import decode_one
 from segment.pipeline.kept import mean_luma, row_meta
 from segment.pipeline.prediction import predict
 from segment.pipeline.stacking import Arrays, stack
@@ -150,6 +154,14 @@ def first_row(sample: Sample) -> ImageRow:
     return ImageRow(
         sample.id, sample.url, sample.index, None, None, None, None, None, None, sample.remarks, meta=sample.meta
     )
+
+
+def decode_one(sample: Sample, spec: Input, settings: Settings) -> Picture:
+    """Decode an image, with `decode = "fast"` maybe at a fraction of its size. Raises SampleError."""
+    if sample.fault not in SEGMENTED:
+        raise SampleError(str(sample.fault))
+    fit = partial(resize.fitted_size, spec) if settings.decode == "fast" and not spec.tiles else None
+    return decode_image(sample.image, spec, settings.max_pixels, fit)
 
 
 def decode(samples: Sequence[Sample], task: Task) -> Frames:
