@@ -53,7 +53,7 @@ class Ended:
 
 @dataclass
 class Arena:
-    """Two tars of labelled images in a bucket, four each unless there are more, a card and a graph that knows its answers on disk.
+    """Two tars of labelled images in a bucket, four each if none are asked for; on disk, a card and a graph.
 
     Attributes:
         server: where the bucket is.
