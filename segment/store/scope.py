@@ -13,7 +13,7 @@ import re
 import socket
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -60,44 +60,47 @@ class Scope:
 
     Attributes:
         prefixes: absolute URLs of folders, buckets or hosts, or of prefixes within them; see `prefix_of`.
+        followed: those of them where objects are found by listing, so that symbolic links are followed wherever they
+            lead. Elsewhere data names the objects, a list for example, and the target of a link counts.
     """
 
     prefixes: tuple[str, ...] = ()
+    followed: tuple[str, ...] = ()
 
     @staticmethod
-    def of(prefixes: Iterable[str]) -> Scope:
+    def of(prefixes: Iterable[str], *, follow_links: bool = False) -> Scope:
         """Return the scope of some prefixes, in a normal form."""
-        return Scope(tuple(sorted(set(prefixes))))
+        found = tuple(sorted(set(prefixes)))
+        return Scope(found, found if follow_links else ())
 
     def __or__(self, other: Scope) -> Scope:
-        return Scope.of([*self.prefixes, *other.prefixes])
+        return Scope(*(tuple(sorted({*a, *b})) for a, b in zip(astuple(self), astuple(other), strict=True)))
 
-    def allows(self, url: str, *, named: bool = False) -> bool:
-        """Whether an object may be read.
+    @property
+    def named(self) -> Scope:
+        """The scope of what data names, in which no link leads outside."""
+        return Scope(self.prefixes)
 
-        Args:
-            url: absolute URL of the object.
-            named: whether data names it, a list for example. Then the target of a symbolic link counts. Otherwise it
-                was found by listing a folder, where links are followed wherever they lead.
-        """
-        if named and url.startswith("file:///") and _is_plainly_below(self.prefixes, url.removeprefix("file://")):
+    def allows(self, url: str) -> bool:
+        """Whether an object may be read, by its absolute URL."""
+        if url.startswith("file:///") and _is_plainly_below(self.prefixes, url.removeprefix("file://")):
             return True
         place = _place(url)
         if place is None or (place.dotted and not is_http(url)):
             return False
-        if place.store == "file:///" and named:
-            path = _real(place.path)
-            return any(_is_below(path, folder) for folder in _real_folders(self.prefixes, int(time.monotonic())))
-        folders = _folders(self.prefixes, place.store)
-        return any(not folder or (not place.dotted and _is_below(place.path, folder)) for folder in folders)
+        is_local = place.store == "file:///"
+        folders = _folders(self.followed if is_local else self.prefixes, place.store)
+        if any(not folder or (not place.dotted and _is_below(place.path, folder)) for folder in folders):
+            return True
+        return is_local and _is_within(_real(place.path), self.prefixes)
 
-    def check(self, url: str, *, named: bool = False) -> None:
+    def check(self, url: str) -> None:
         """Refuse an object that may not be read; see `allows`.
 
         Raises:
             NotAllowed: the message names the option and the prefix that allow it.
         """
-        if self.allows(url, named=named):
+        if self.allows(url):
             return
         place = _place(url)
         if place and place.dotted:
@@ -238,8 +241,12 @@ def _holds(prefixes: tuple[str, ...], folder: str, second: int) -> bool:
     """Whether all files of a folder lie below a prefix, but for links among them."""
     if not folder or "\0" in folder or ".." in folder.split("/"):
         return False
-    real = os.path.realpath(folder)
-    return any(_is_below(real, prefix) for prefix in _real_folders(prefixes, second))
+    return _is_within(os.path.realpath(folder), prefixes)
+
+
+def _is_within(path: str, prefixes: tuple[str, ...]) -> bool:
+    """Whether a path without links lies below a prefix, whose own links count."""
+    return any(_is_below(path, folder) for folder in _real_folders(prefixes, int(time.monotonic())))
 
 
 @functools.lru_cache(64)

@@ -35,7 +35,7 @@ class _ShareLarge(ValueError):
         self.rows = rows
 
 
-class _Begun(Exception):  # noqa: N818  # no error
+class _Begun(Exception):  # no error
     """Pyarrow is about to read a column."""
 
     def __init__(self, at: int) -> None:
