@@ -26,12 +26,9 @@ def scope_of(input: str, options: InputOptions) -> Scope:  # noqa: A002
         input: path or URL, as `Job.input`.
         options: `labels`, `label_pattern` and `allow_input` count.
     """
-    url = unsigned(to_url(input))
+    url, *labels = (unsigned(to_url(text)) for text in (input, options.labels) if text is not None)
     is_list = options.format == "list" or (suffix_of(url) in LIST_SUFFIXES and not _is_local_folder(url))
-    own = [
-        *_own_prefixes(url),
-        *(_own_prefixes(unsigned(to_url(options.labels))) if options.labels is not None else ()),
-    ]
+    own = [prefix for each in (url, *labels) for prefix in _own_prefixes(each)]
     own.append(_pattern_prefix(own[-1], options.label_pattern or ""))
     allowed = (unsigned(to_url(text)) for text in options.allow_input)
     return Scope.of([*own, *allowed, *([url] if is_list else [])], follow_links=not is_list)
