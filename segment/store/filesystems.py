@@ -227,7 +227,7 @@ async def _get_other(
 
 
 def _end(start: int | None, stop: int | None, bounds: Bounds) -> int:
-    """Return where to end a read by a driver that tells no size before: one byte behind what a whole object may have."""
+    """Return where a read of a whole object, whose size is not known, ends: one byte behind what it may have."""
     return (start or 0) + bounds.most + 1 if stop is None else stop
 
 

@@ -99,7 +99,8 @@ class Soak:
         quick = f"--storage-option=config_kwargs={json.dumps(QUICK)}"
         flags = [quick, "--engine=ray", "--stall-timeout=10", "--workers=2"] if ray else [quick]
         with FaultProxy(self.arena.server.endpoint) as proxy:
-            planned = [] if calm else [self._fault(ray) for _ in range(self.chance.randint(1, 5))]
+            number = 0 if calm else self.chance.randint(1, 5) * (1 + self._spread // 50)
+            planned = [self._fault(ray) for _ in range(number)]
             for _, fault in planned:
                 proxy.add(fault)
             process, log = self.arena.start(output, proxy.url, *flags)
