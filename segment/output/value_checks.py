@@ -58,12 +58,15 @@ class MaskValues:
     histogram: NDArray[np.int64]
 
     @staticmethod
-    def of_png(data: bytes) -> MaskValues:
-        """Decode a PNG of a mask. Raises ValueError: it is none."""
-        size = mask_size(data)
-        if math.prod(size) > MOST_PNG_PIXELS:  # before anything is unpacked
-            raise ValueError("the mask is too large for a row")
-        return MaskValues(size, histogram([decode_mask(data)], [256]))
+    def of_png(data: bytes) -> MaskValues | None:
+        """Decode a PNG of a mask; None if that cannot be done."""
+        try:
+            size = mask_size(data)
+            if math.prod(size) > MOST_PNG_PIXELS:  # before anything is unpacked
+                return None
+            return MaskValues(size, histogram([decode_mask(data)], [256]))
+        except ValueError:
+            return None
 
     @staticmethod
     def of_tiff(data: bytes) -> MaskValues | None:
@@ -167,7 +170,7 @@ def _wrong_masks(
         return None if not mask and row["status"] == "error" else _NO_MASK
     if None in size:
         return "masks files of rows that contradict themselves", "gives an image a mask and no size"
-    values = files.get(mask["path"]) if mask["bytes"] is None else _png_values(mask["bytes"])
+    values = files.get(mask["path"]) if mask["bytes"] is None else MaskValues.of_png(mask["bytes"])
     if values is None:
         return "masks that cannot be decoded", "has a mask that cannot be decoded"
     if run.mask_size == "source" and values.size != size:
@@ -189,14 +192,7 @@ _NO_MASK: Wrong = ("masks files without a mask", "has a row without error and wi
 def _wrong_maps(pictures: Mapping[str, Any], size: tuple[int, int]) -> Wrong | None:
     maps = [pictures.get("confidence"), *(pictures.get("probabilities") or {}).values()]
     for data in (item["bytes"] for item in maps if item and item["bytes"] is not None):
-        values = _png_values(data)
+        values = MaskValues.of_png(data)
         if values is None or values.size != size:
             return "maps of another size than their masks", "has a map that is no picture of its mask's size"
     return None
-
-
-def _png_values(data: bytes) -> MaskValues | None:
-    try:
-        return MaskValues.of_png(data)
-    except ValueError:
-        return None

@@ -136,7 +136,7 @@ def get(filesystem: Any, path: str, start: int | None, stop: int | None, bounds:
     elif getattr(filesystem, "async_impl", False):
         reading = _get_other(filesystem, path, start, stop, bounds)
     else:
-        data = filesystem.cat_file(path, start=start or 0, end=_end(start, stop, bounds))
+        data = _get_by_file(filesystem, path, start, stop, bounds)
         bounds.check(len(data) if stop is None else None)
         return data, None
     data, etag = sync(filesystem.loop, bounds.within, reading)
@@ -216,8 +216,9 @@ async def _get_http(
 async def _get_other(
     filesystem: Any, path: str, start: int | None, stop: int | None, bounds: Bounds
 ) -> tuple[bytes, str | None]:
-    try:
-        return await filesystem._cat_file(path, start=start or 0, end=_end(start, stop, bounds)), None
+    start = start or 0
+    try:  # of a whole object, whose size is not known, one byte more than it may have
+        return await filesystem._cat_file(path, start=start, end=stop or start + bounds.most + 1), None
     except FileNotFoundError:
         raise
     except Exception:
@@ -226,9 +227,14 @@ async def _get_other(
         return b"", None  # of an empty object, servers refuse any range
 
 
-def _end(start: int | None, stop: int | None, bounds: Bounds) -> int:
-    """Return where a read of a whole object, whose size is not known, ends: one byte behind what it may have."""
-    return (start or 0) + bounds.most + 1 if stop is None else stop
+def _get_by_file(filesystem: Any, path: str, start: int | None, stop: int | None, bounds: Bounds) -> bytes:
+    """Read as fsspec's own `cat_file` does, but look at the size first."""
+    with filesystem.open(path, "rb") as file:
+        file.seek(start or 0)
+        if stop is not None:
+            return cast(bytes, file.read(stop - (start or 0)))
+        bounds.check(getattr(file, "size", None))
+        return cast(bytes, file.read())
 
 
 async def _received(chunks: Any, start: int | None, stop: int | None, bounds: Bounds) -> bytes:
