@@ -64,7 +64,7 @@ class _MaskFiles(NamedTuple):
 
     Attributes:
         paths: by the position of the image.
-        objects: what was found there, by path.
+        objects: what was found there, by path, unless it is not what was written.
         values: its pixels, by path; None if they cannot be decoded.
     """
 
@@ -119,8 +119,7 @@ class PartAuditor:
         table = read_masks(io.BytesIO(data))
         files = self._read_files(part, table, {item.path: item for item in known})
         found, faults = self._checked(part, table, files)
-        changed = {item.path for item in known} & {name for name, item in files.objects.items() if item not in known}
-        wrong = [(_LOST, f"points to {name}, which is not what was written") for name in sorted(changed)]
+        wrong = []
         if known and known[0].rows != len(table):
             wrong.append(("masks files of another number of rows than listed", "has other rows than the manifest says"))
         objects = (file._replace(rows=len(table)), *files.objects.values())
@@ -142,8 +141,9 @@ class PartAuditor:
         for path in files.paths.values():
             if masks_file_of(path) == masks_path(part.shard, part.id):
                 with contextlib.suppress(FileNotFoundError):  # which is a fault of its row
-                    data, files.objects[path] = self._read_object(path, known.get(path))
-                    files.values[path] = MaskValues.of_tiff(data)
+                    data, item = self._read_object(path, known.get(path))
+                    if item == known.get(path, item):
+                        files.objects[path], files.values[path] = item, MaskValues.of_tiff(data)
         return files
 
     def _checked(self, part: Part, table: pa.Table, files: _MaskFiles | None = None) -> tuple[PartRows, list[Fault]]:
@@ -167,7 +167,6 @@ class PartAuditor:
         return [own if (error or "").startswith(_WITHOUT_ID) else name for name, own, error in held]
 
 
-_LOST = "masks that are damaged or lost"
 _OTHER_BYTES = ("masks files of other bytes than were written", "is not the file that was written (SHA-256)")
 
 

@@ -167,6 +167,12 @@ def test_references_of_a_table_are_bounded_likewise(stranger: Stranger) -> None:
     assert read_references(wanted, f"{stranger.url}/a.parquet", within(stranger), MOST) == wanted
 
 
+def test_a_bound_takes_no_memory(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(SMALL)
+    assert Store().read_given(f"file://{tmp_path}/a", most=1 << 45) == SMALL
+    assert Store().read(f"file://{tmp_path}/a", most=1 << 45) == SMALL
+
+
 class Cloud(AsyncFileSystem):  # type: ignore[misc]
     """A store as Google's and Azure's: it refuses any range of an empty object."""
 
