@@ -14,19 +14,11 @@ from typing import Any, BinaryIO
 from segment.errors import NotAFile, StoreError, input_changed
 from segment.store.access import Access
 from segment.store.bounds import MOST_BYTES, READ_SECONDS, Bounds
-from segment.store.filesystems import (
-    CorruptUpload,
-    Entry,
-    entry_of,
-    get,
-    ignores_ranges,
-    open_filesystem,
-    put,
-    put_file,
-)
+from segment.store.filesystems import CorruptUpload, Entry, entry_of, open_filesystem, put, put_file
 from segment.store.listing import list_entries
 from segment.store.local_files import entry_of_local, open_local, read_given, read_local, write_local
 from segment.store.names import shown
+from segment.store.object_reads import get, ignores_ranges
 from segment.store.ranges import RangeReader
 from segment.store.request_errors import error_message, is_absent, is_taken, is_unsupported
 
