@@ -23,6 +23,7 @@ from segment.store.urls import is_http, to_url
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
+_LOCAL = "file:///"
 _SAME_STORE = {"s3a": "s3", "gcs": "gs"}
 _HUB_KINDS = ("datasets", "spaces", "buckets")  # hf://datasets/owner/name; hf://owner/name is a model
 # Where clouds answer with the credentials of a machine, beside the link-local addresses.
@@ -83,16 +84,20 @@ class Scope:
 
     def allows(self, url: str) -> bool:
         """Whether an object may be read, by its absolute URL."""
-        if url.startswith("file:///") and _is_plainly_below(self.prefixes, url.removeprefix("file://")):
-            return True
+        if url.startswith("file:///"):
+            return self._allows_local(url.removeprefix("file://"))
         place = _place(url)
         if place is None or (place.dotted and not is_http(url)):
             return False
-        is_local = place.store == "file:///"
-        folders = _folders(self.followed if is_local else self.prefixes, place.store)
-        if any(not folder or (not place.dotted and _is_below(place.path, folder)) for folder in folders):
+        folders = _folders(self.prefixes, place.store)
+        return any(not folder or (not place.dotted and _is_below(place.path, folder)) for folder in folders)
+
+    def _allows_local(self, path: str) -> bool:
+        if "\0" in path or ".." in path.split("/"):
+            return False
+        if self.followed and any(_is_below(_normal(path), folder) for folder in _folders(self.followed, _LOCAL)):
             return True
-        return is_local and _is_within(_real(place.path), self.prefixes)
+        return any(_is_below(_real(path), folder) for folder in _real_folders(self.prefixes, int(time.monotonic())))
 
     def check(self, url: str) -> None:
         """Refuse an object that may not be read; see `allows`.
@@ -149,7 +154,7 @@ def prefix_of(url: str) -> str:
     ('s3://bucket/', 'http://host/', 'hf://datasets/me/set/')
     """
     place = _place(url)
-    return f"{place.store}/" if place and place.store != "file:///" else ""
+    return f"{place.store}/" if place and place.store != _LOCAL else ""
 
 
 def check_prefix(value: object) -> object:
@@ -180,8 +185,7 @@ def _place(url: str) -> _Place | None:
     if protocol == "file":
         if not rest.startswith("/"):
             return None
-        # POSIX leaves two slashes at the beginning as they are. Behind a link `..` leads elsewhere than the text says.
-        return _Place("file:///", os.path.normpath(f"/{rest.lstrip('/')}"), ".." in rest.split("/"))
+        return _Place(_LOCAL, _normal(rest), ".." in rest.split("/"))  # behind a link `..` leads elsewhere
     if is_http(url):
         return _http_place(url)
     protocol = _SAME_STORE.get(protocol, protocol)
@@ -219,6 +223,10 @@ def _http_place(url: str) -> _Place | None:
     return _Place(f"{parsed.scheme}://{where}", decoded.strip("/"), dotted)
 
 
+def _normal(path: str) -> str:
+    return os.path.normpath(f"/{path.lstrip('/')}")  # POSIX leaves two slashes at the beginning as they are
+
+
 def _is_below(path: str, folder: str) -> bool:
     return path == folder or path.startswith(folder.rstrip("/") + "/")
 
@@ -229,29 +237,9 @@ def _folders(prefixes: tuple[str, ...], store: str) -> tuple[str, ...]:
     return tuple(place.path for place in map(_place, prefixes) if place and place.store == store)
 
 
-def _is_plainly_below(prefixes: tuple[str, ...], path: str) -> bool:
-    """Whether a local file lies below a prefix and is no link: most are so, and lists name millions."""
-    folder, _, name = path.rpartition("/")
-    is_plain = name not in ("", ".", "..") and "\0" not in name
-    return is_plain and _holds(prefixes, folder, int(time.monotonic())) and not os.path.islink(path)  # noqa: PTH114
-
-
-@functools.lru_cache(1024)
-def _holds(prefixes: tuple[str, ...], folder: str, second: int) -> bool:
-    """Whether all files of a folder lie below a prefix, but for links among them."""
-    if not folder or "\0" in folder or ".." in folder.split("/"):
-        return False
-    return _is_within(os.path.realpath(folder), prefixes)
-
-
-def _is_within(path: str, prefixes: tuple[str, ...]) -> bool:
-    """Whether a path without links lies below a prefix, whose own links count."""
-    return any(_is_below(path, folder) for folder in _real_folders(prefixes, int(time.monotonic())))
-
-
 @functools.lru_cache(64)
 def _real_folders(prefixes: tuple[str, ...], second: int) -> tuple[str, ...]:
-    return tuple(os.path.realpath(folder) for folder in _folders(prefixes, "file:///"))
+    return tuple(os.path.realpath(folder) for folder in _folders(prefixes, _LOCAL))
 
 
 def _real(path: str) -> str:
