@@ -100,7 +100,7 @@ def _outlined(view: ImageView, task: Task, error: LikelyError) -> OutlinedRegion
         names = (classes.names[region.label], classes.names[region.prediction])
         is_it = (region.left, region.top, region.width, region.height, *names) == (*box, error.label, error.prediction)
         if is_it and region.pixels == error.pixels:
-            drawn = replace(exhibit(view, task.card), disagreement=None)
+            drawn = exhibit(view, task.card)
             named = replace(error, id=shown(error.id), label=shown(names[0]), prediction=shown(names[1]))
             scale = drawn.shown_width / drawn.width
             return OutlinedRegion(named, region.label, region.prediction, drawn, _outline(region, scale))

@@ -135,6 +135,7 @@ def render(
         differing=sorted({kind for group in groups for item in group.exhibits for kind in item.differences}),
         differences=DIFFERENCES,
         outlined=sorted({index for one in regions for index in one.exhibit.classes}),
+        outlined_differing=sorted({kind for one in regions for kind in one.exhibit.differences}),
         facts=wording.fact_rows(report, task),
         **_speed(attempts),
     )
