@@ -1,10 +1,8 @@
-"""Pictures as data URIs, small enough that a page of them stays one file that can be sent."""
+"""Pictures as data URIs, so that a page of them stays one file that can be sent."""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Sequence
-from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -13,31 +11,8 @@ from numpy.typing import NDArray
 from segment.images import codec
 from segment.images.drawing import borders
 
-_SIDES = (960, 640, 480, 320, 160, 80)  # longest side in pixels; the first one that fits the budget is used
-_BUDGET = 400_000  # bytes of the data URIs of an exhibit: the 26 of a page stay below 11 MB
 _QUALITY = 82  # of JPEG
 _NO_LINE = np.uint8(255)
-
-PicturesT = TypeVar("PicturesT", bound=Sequence[str | None])
-
-
-def within_budget(
-    size: tuple[int, int], draw: Callable[[tuple[int, int]], PicturesT]
-) -> tuple[tuple[int, int], PicturesT]:
-    """Return the largest size (height, width) at which the pictures of an image are small enough, and the pictures.
-
-    Args:
-        size: of the image in pixels.
-        draw: draws all pictures of the image at a size.
-    """
-    height, width = size
-    for side in _SIDES:
-        scale = min(1.0, side / max(height, width))
-        shown = (max(1, round(height * scale)), max(1, round(width * scale)))
-        pictures = draw(shown)
-        if sum(len(uri or "") for uri in pictures) <= _BUDGET:
-            break
-    return shown, pictures
 
 
 def smaller(

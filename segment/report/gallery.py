@@ -8,10 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from segment.models.card import ModelCard
+from segment.models.classes import VOID, Classes
 from segment.output.ledger import Ledger
 from segment.pipeline.stages import Task
 from segment.report.diversity import Diversity
-from segment.report.exhibits import Exhibit, exhibit, look_of
+from segment.report.exhibits import SAME, Colours, Exhibit, Group, Phrase, differences_in, draw_exhibit, look_of
 from segment.report.notable import SMALLEST_SHARE, Notable
 from segment.report.pictures import ImageView, read_view
 from segment.report.rows import ImageScores, Row
@@ -31,15 +33,6 @@ _APART = 50  # images of the input between two that are hardly of one scene of a
 _RANKED = 20_000  # images of a ranking that are looked through, at most
 
 _Key = tuple[str, int]
-
-
-@dataclass(frozen=True)
-class Group:
-    """Exhibits under one heading."""
-
-    title: str
-    note: str
-    exhibits: tuple[Exhibit, ...]
 
 
 @dataclass(frozen=True)
@@ -164,3 +157,53 @@ def _remarks(notable: Notable, names: Sequence[str]) -> Mapping[_Key, str]:
 
 def _key(row: Row) -> _Key:
     return row.whole, row.position
+
+
+# --- the pictures of an image ----------------------------------------------------------------------------------------
+
+_WRONG, _IGNORED = 1, 2
+_DIFFERENCES = {_WRONG: "prediction differs from label", _IGNORED: "label ignored"}
+_COLOURS = np.array([[0, 0, 0], [232, 62, 20], [96, 104, 112]], np.uint8)
+
+
+def exhibit(view: ImageView, card: ModelCard, remark: str = "") -> Exhibit:
+    """Draw the pictures of one image.
+
+    Args:
+        view: the image.
+        card: of the model.
+        remark: why it is shown; may be empty.
+    """
+    classes = card.classes
+    labels = [] if view.label is None else [("Label", view.label)]
+    return draw_exhibit(
+        view,
+        [*labels, ("Prediction", view.mask)],
+        _differences(view, classes),
+        Colours(classes.palette_array, (VOID, *classes.background_classes), _COLOURS),
+        _phrases(view, remark),
+    )
+
+
+def difference_legend(exhibits: list[Exhibit]) -> list[tuple[int, str, list[int]]]:
+    """Return kind, meaning and colour, RGB, of the differences that are seen."""
+    return differences_in(exhibits, _DIFFERENCES, _COLOURS)
+
+
+def _phrases(view: ImageView, remark: str) -> Iterator[Phrase]:
+    if remark:
+        yield "remark", remark
+    if view.miou is not None:
+        yield "score", f"mIoU {pct(view.miou)} %"
+        yield "", f"{pct(view.accuracy)} % of pixels right"
+    if view.confidence is not None:
+        yield "score", f"confidence {pct(view.confidence)} %"
+
+
+def _differences(view: ImageView, classes: Classes) -> NDArray[np.uint8] | None:
+    if view.label is None:
+        return None
+    differences = np.full(view.mask.shape, SAME, np.uint8)
+    differences[view.mask != view.label] = _WRONG
+    differences[np.isin(view.label, [*classes.ignored_classes, VOID])] = _IGNORED
+    return differences

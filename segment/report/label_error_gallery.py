@@ -15,7 +15,8 @@ from segment.output.part_rows import numbers_of
 from segment.output.plan import Plan
 from segment.pipeline.stages import Task
 from segment.report.diversity import Diversity
-from segment.report.exhibits import Exhibit, exhibit, look_of
+from segment.report.exhibits import Exhibit, look_of
+from segment.report.gallery import exhibit
 from segment.report.label_errors import LikelyError, find_label_errors
 from segment.report.pictures import ImageView, read_view
 from segment.report.rows import Row

@@ -8,9 +8,7 @@ run has it. Counts, which are stored, choose the images; masks and labels are re
 
 from __future__ import annotations
 
-import csv
 import heapq
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -32,9 +30,9 @@ from segment.pipeline.stages import Task
 from segment.report.percents import percent
 from segment.report.pictures import ImageView, read_view
 from segment.report.rows import Row, row_at
+from segment.report.spreadsheet import csv_text
 from segment.scores.image_counts import count_columns, counts_of_rows
 from segment.store.background import in_order
-from segment.store.foreign_text import in_cell
 from segment.store.names import count, shown
 
 _THREADS = 4
@@ -256,9 +254,5 @@ def errors_to_json(found: LabelErrors) -> dict[str, Any]:
 
 
 def errors_to_csv(found: LabelErrors) -> str:
-    """Return a row for each region (RFC 4180)."""
-    buffer = io.StringIO(newline="")
-    writer = csv.writer(buffer)
-    writer.writerow(LikelyError.__dataclass_fields__)
-    writer.writerows([in_cell(value) for value in asdict(one).values()] for one in found.regions)
-    return buffer.getvalue()
+    """Return a row for each region."""
+    return csv_text(LikelyError.__dataclass_fields__, (list(asdict(one).values()) for one in found.regions))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,7 +19,7 @@ from segment.report.aggregate import RunReport, load_report
 from segment.scores.boundaries import REFUSED, fraction_of, keeps_classes
 from segment.scores.run_images import RunSums, Units, passes_in_words, read_run_images, slices_at_once, sum_by_slice
 from segment.scores.scored import FEW, Protocol, Scored, score_total
-from segment.scores.slices import Groups, kept_name, slices_by
+from segment.scores.slices import Groups, Slices, kept_name, slices_by
 from segment.store.client import Store
 from segment.store.names import count, shown
 from segment.store.urls import to_url
@@ -158,8 +158,17 @@ class Request:
     def kept(self, run: Mapping[str, Any]) -> set[str]:
         """Return the names of the kept metadata that slices and groups need, given `run.json`. Raises UsageError."""
         known = ExtraColumns.of_run(run, ModelCard.model_validate(run["card"])).meta
-        asked = {option: by for option, by in (("by", self.by), ("group_by", self.group_by)) if by}
-        return {name for option, by in asked.items() if (name := kept_name(by, known, option))}
+        return {name for option, by in self.asks.items() if (name := kept_name(by, known, option))}
+
+    @property
+    def asks(self) -> dict[str, str]:
+        """What slices and groups go by, by option."""
+        return {option: by for option, by in (("by", self.by), ("group_by", self.group_by)) if by}
+
+    def division(self, names: Sequence[str], meta: Collection[str]) -> tuple[Slices | None, Groups | None]:
+        """Return slices and groups, None where none are asked for; `names` are of the classes. Raises UsageError."""
+        slices = None if self.by is None else slices_by(self.by, names, meta)
+        return slices, None if self.group_by is None else Groups(self.group_by, meta)
 
     def needs_images(self, protocol: Protocol) -> bool:
         """Return whether the counts of single images are needed; if not, those of shards do."""
@@ -206,8 +215,7 @@ def _score_images(ledger: Ledger, plan: Plan, report: RunReport, protocol: Proto
     """Score a run from the counts of its images."""
     card, meta = report.card, asked.kept(report.run)
     fraction = fraction_of(report.run) if keeps_classes(protocol.grouping, card.classes) else None
-    groups = None if asked.group_by is None else Groups(asked.group_by, meta)
-    slices = None if asked.by is None else slices_by(asked.by, card.classes.names, meta)
+    slices, groups = asked.division(card.classes.names, meta)
     units = Units(Bootstrap(asked.resamples, asked.seed) if asked.resamples else None, groups)
     overall = RunSums(protocol, units, fraction)
     sliced = sum_by_slice(

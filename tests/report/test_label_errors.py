@@ -136,7 +136,7 @@ def test_the_page_outlines_the_regions(place: Place) -> None:
     assert gallery is not None
     first = gallery.regions[0]
     assert (first.error, first.exhibit.width, first.exhibit.shown_width) == (find(place).regions[0], 32, 32)
-    assert first.exhibit.label is not None
+    assert [pane.title for pane in first.exhibit.panes] == ["Image", "Label", "Prediction", "Difference"]
     numbers = np.array([float(value) for value in re.findall(r"[\d.]+", first.outline)]).reshape(-1, 2)
     assert first.outline.startswith("M")
     assert numbers.min(axis=0) == pytest.approx([16, 8], abs=0.5)

@@ -28,7 +28,7 @@ from segment.scores.mask_pairs import Side, read_pairs
 from segment.scores.matching import Matches, RunRows, match, read_run_rows, rows_at
 from segment.scores.run_images import Units, slices_at_once, sum_by_slice
 from segment.scores.scored import Protocol
-from segment.scores.slices import Groups, slices_by
+from segment.scores.slices import Groups, Slices, name_in
 from segment.store.names import count, shown
 
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -240,9 +240,7 @@ def _against(a: ComparedRun, b: ComparedRun, asked: ComparisonRequest) -> Agains
     of_image: Convention = "omz" if own == "image-mean" else own
     protocols = Protocol(grouping_a, convention, of_image), Protocol(grouping_b, convention, of_image)
     matches = match(a.rows, b.rows, a.plan, b.plan)
-    meta = asked.kept(a.report.run)
-    groups = None if asked.group_by is None else Groups(asked.group_by, meta)
-    slices = None if asked.by is None else slices_by(asked.by, grouping.names, meta)
+    meta, slices, groups = _divided(a, b, asked, grouping.names)
     units = Units(Bootstrap(asked.resamples, asked.seed) if asked.resamples else None, groups)
     of_masks = Protocol(Grouping(grouping.names, grouping.of_class, (), _asked(grouping, asked)), "omz", "omz")
     boundary = _boundary(a, b, protocols)
@@ -278,6 +276,23 @@ def _against(a: ComparedRun, b: ComparedRun, asked: ComparisonRequest) -> Agains
         asked.seed,
         boundary,
     )
+
+
+def _divided(
+    a: ComparedRun, b: ComparedRun, asked: ComparisonRequest, names: Sequence[str]
+) -> tuple[set[str], Slices | None, Groups | None]:
+    """Return the metadata of A that slices and groups need, and these. Raises UsageError."""
+    try:
+        meta = asked.kept(a.report.run)
+        return meta, *asked.division(names, meta)
+    except UsageError:
+        for option, by in asked.asks.items():
+            if name_in(by, b.side.meta) and not name_in(by, a.side.meta):
+                how = f"values are taken from {a.letter}: name {b.letter} first, or make {a.letter} anew with --keep"
+                raise UsageError(
+                    f"{option} = {by!r}: {b.letter} keeps this metadata and {a.letter} does not; {how}"
+                ) from None
+        raise
 
 
 def _boundary(a: ComparedRun, b: ComparedRun, protocols: tuple[Protocol, Protocol]) -> CommonBoundary:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from segment.metrics.bootstrap import Interval
-from segment.report.percents import percent
 from segment.scores.paired import Change
 
 
@@ -17,10 +16,8 @@ def points_span(bounds: Interval | None) -> str:
     return f"{100 * bounds.low:+.2f} to {100 * bounds.high:+.2f}" if bounds else ""
 
 
-def figure_texts(a: float, b: float, change: Change, *, is_share: bool = True) -> list[str]:
-    """Format a score in both runs, its change and the interval: shares in per cent and points, others as they are."""
-    if is_share:
-        return [percent(a), percent(b), points(change), points_span(change.interval)]
+def number_texts(a: float, b: float, change: Change) -> list[str]:
+    """Format a score that is no share in both runs, its change and the interval: as they are, with four digits."""
     bounds = change.interval
     numbers = ["-" if value != value else f"{value:.4f}" for value in (a, b)]
     difference = "-" if change.value != change.value else f"{change.value:+.4f}"
