@@ -192,7 +192,7 @@ def test_several_passes_over_the_images_are_told(write: Write, monkeypatch: pyte
     once = [api.compare(a, b, by="city", resamples=10), api.score(a, by="city", resamples=10)]
     monkeypatch.setattr(run_images, "_SLICE_BYTES", 2 * 8 * 10 * 9 * len(CARD.classes))
     found, scored = api.compare(a, b, by="city", resamples=10), api.score(a, by="city", resamples=10)
-    assert (found.against[0].passes, scored.passes) == (3, 2)  # the sums of a score are smaller
+    assert (found.against[0].sliced.passes, scored.sliced.passes) == (3, 2)  # the sums of a score are smaller
     assert any(note.startswith("images were read 3 times: ") for note in all_notes(found))
     assert any(note.startswith("images were read 2 times: ") for note in scored.notes)
     assert found.against[0].pairs.read.meta["city"].tolist() == [1, 0, 0]

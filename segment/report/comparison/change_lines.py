@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from segment.metrics.boundary import BoundaryScore
-from segment.report.comparison.points import number_texts, points, points_span
-from segment.report.percents import percent
+from segment.report.percents import number_texts, percent, points, points_span
 from segment.report.score_formats import NAMES
 from segment.scores.paired import Change, PairedBoundaries
 from segment.store.names import shown

@@ -17,10 +17,9 @@ from segment.report.comparison.change_lines import (
     slice_lines,
 )
 from segment.report.comparison.comparison_notes import all_notes, notes, run_in_words
-from segment.report.comparison.points import points, points_span
 from segment.report.fitting import print_line, print_rows
 from segment.report.markdown import markdown_table
-from segment.report.percents import percent
+from segment.report.percents import percent, points, points_span
 from segment.report.score_formats import bounds_of, defined, run_json
 from segment.report.spreadsheet import csv_text
 from segment.scores.compared import ComparedImages
@@ -164,8 +163,8 @@ def _against_json(found: Against) -> dict[str, Any]:
     return {
         "baseline": found.a.letter,
         "convention": found.protocols[0].convention if scores else None,
-        "resamples": found.resamples,
-        "seed": found.seed if found.resamples else None,
+        "resamples": found.asked.resamples,
+        "seed": found.asked.seed if found.asked.resamples else None,
         "unit": found.units,
         "only_in_a": matches.only_a,
         "only_in_b": matches.only_b,
