@@ -96,13 +96,13 @@ def to_markdown(found: RunComparison) -> str:
 def _overview(found: RunComparison) -> list[list[str]]:
     rows = [["run", "images", "agree %", "mIoU A", "mIoU", "change", "95 % of it"]]
     for one in found.against:
-        miou, agree = next(figure_lines(one), ChangeLine("mIoU", share=one.agreement)), one.agreement
+        miou, agree = next(figure_lines(one), ChangeLine("mIoU")), one.agreement
         rows.append([one.b.letter, f"{len(one.pairs):,}", "" if agree is None else percent(agree), *miou.texts])
     return rows
 
 
 def _tables(found: Against, *, short: bool) -> Iterator[tuple[str, list[list[str]]]]:
-    """Yield title and rows, the first of which is the head, of each table that has rows."""
+    """Return title and rows, the first of which is the head, of each table that has rows."""
     a, b = found.a.letter, found.b.letter
     changes = [a, b, "change", "95 % of it" if short else "95 % interval"]
     tables = {
