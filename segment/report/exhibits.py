@@ -1,7 +1,11 @@
-"""The pictures of an image on HTML pages: the image, masks over it and what differs between them, as data URIs."""
+"""The pictures of an image on HTML pages: the image, masks over it and what differs between them, as data URIs.
+
+They are small enough that a page of them stays one file that can be sent.
+"""
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -10,15 +14,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from segment.images.drawing import paint
+from segment.images import codec
+from segment.images.drawing import borders, paint
 from segment.images.perceptual_hash import PerceptualHash
 from segment.models.classes import VOID, Classes
-from segment.report.data_uris import jpeg_uri, mask_uris, png_uri, smaller
 from segment.report.pictures import ImageView
 from segment.store.names import shown
 
 _SIDES = (960, 640, 480, 320, 160, 80)  # longest side in pixels; the first one that fits the budget is used
 _BUDGET = 400_000  # bytes of the data URIs of an exhibit: the 26 of a page stay below 11 MB
+_QUALITY = 82  # of JPEG
+_NO_LINE = np.uint8(255)
 SAME = 0  # kind of difference of a pixel without one: transparent
 
 Phrase = tuple[str, str]  # class of the style sheet, or "", and text
@@ -145,11 +151,11 @@ def _panes(
     size: tuple[int, int],
 ) -> Iterator[Pane]:
     if photo is not None:
-        yield Pane("Image", "photo", jpeg_uri(smaller(photo, size, cv2.INTER_AREA)))
+        yield Pane("Image", "photo", _jpeg_uri(smaller(photo, size, cv2.INTER_AREA)))
     for title, mask in masks:
-        yield Pane(title, "mask", *mask_uris(mask, size, colours.classes, colours.clear))
+        yield Pane(title, "mask", *_mask_uris(mask, size, colours.classes, colours.clear))
     if difference is not None:
-        yield Pane("Difference", "wrongness", png_uri(smaller(difference, size), colours.differences, (SAME,)))
+        yield Pane("Difference", "wrongness", _png_uri(smaller(difference, size), colours.differences, (SAME,)))
 
 
 def _seen(size: tuple[int, int], clear: tuple[int, ...], drawn: Sequence[NDArray[np.uint8]]) -> tuple[int, ...]:
@@ -177,3 +183,45 @@ def differences_in(
     """Return kind, meaning and colour, RGB, of the differences that are seen."""
     kinds = sorted({kind for one in exhibits for kind in one.differences})
     return [(kind, words[kind], palette[kind].tolist()) for kind in kinds]
+
+
+# --- data URIs -------------------------------------------------------------------------------------------------------
+
+
+def smaller(
+    pixels: NDArray[np.uint8], size: tuple[int, int], interpolation: int = cv2.INTER_NEAREST_EXACT
+) -> NDArray[np.uint8]:
+    """Resize pixels to `size` (height, width); by default to the nearest one, as class indices need it."""
+    if pixels.shape[:2] == size:
+        return pixels
+    return np.asarray(cv2.resize(pixels, (size[1], size[0]), interpolation=interpolation), np.uint8)
+
+
+def _mask_uris(
+    mask: NDArray[np.uint8], size: tuple[int, int], palette: NDArray[np.uint8], clear: tuple[int, ...]
+) -> tuple[str, str]:
+    """Return the colours of a mask, and the lines along the borders of its classes, as two PNGs.
+
+    Args:
+        mask: class indices, `uint8[H, W]`.
+        size: (height, width) of the pictures.
+        palette: `uint8[C, 3]`, RGB.
+        clear: values that are transparent; 255 is one of them.
+    """
+    small = smaller(mask, size)
+    lines = np.where(borders(small, clear), small, _NO_LINE)
+    return _png_uri(small, palette, clear), _png_uri(lines, palette, (int(_NO_LINE),))
+
+
+def _jpeg_uri(rgb: NDArray[np.uint8]) -> str:
+    """Return pixels `uint8[H, W, 3]`, RGB, as a JPEG."""
+    return _uri("jpeg", codec.encode_jpeg(rgb, _QUALITY))
+
+
+def _png_uri(pixels: NDArray[np.uint8], palette: NDArray[np.uint8], clear: tuple[int, ...]) -> str:
+    """Return indices `uint8[H, W]` as a PNG with a palette `uint8[N, 3]`; the indices `clear` are transparent."""
+    return _uri("png", codec.encode_palette_png(pixels, palette, clear))
+
+
+def _uri(kind: str, data: bytes) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"

@@ -15,7 +15,7 @@ from segment.pipeline.stages import Task
 from segment.report.diversity import Diversity
 from segment.report.exhibits import SAME, Colours, Exhibit, Group, Phrase, differences_in, draw_exhibit, look_of
 from segment.report.notable import SMALLEST_SHARE, Notable
-from segment.report.pictures import ImageView, read_view
+from segment.report.pictures import ImageView, SourceReader
 from segment.report.rows import ImageScores, Row
 from segment.report.wording import pct
 from segment.store.names import shown
@@ -57,7 +57,7 @@ def gallery(ledger: Ledger, scores: ImageScores, task: Task, notable: Notable | 
         notable: images that stand for the run; None to show none.
     """
     notable = notable or Notable()
-    reader = _Reader(ledger, task)
+    reader = SourceReader(ledger, task)
     remarks = _remarks(notable, [shown(name) for name in task.card.classes.names])
     drawn: set[_Key] = set()
 
@@ -75,18 +75,6 @@ def gallery(ledger: Ledger, scores: ImageScores, task: Task, notable: Notable | 
         for wanted in _wanted(scores, notable, drawn)
     )
     return [group for group in groups if group.exhibits]
-
-
-class _Reader:
-    """Reads images, and no more sources once their store does not answer."""
-
-    def __init__(self, ledger: Ledger, task: Task) -> None:
-        self._ledger, self._task, self._reachable = ledger, task, True
-
-    def read(self, row: Row) -> ImageView:
-        view = read_view(self._ledger, row, self._task, with_source=self._reachable)
-        self._reachable = self._reachable and view.reachable
-        return view
 
 
 def _few(scores: ImageScores) -> list[Row]:

@@ -186,7 +186,7 @@ def test_it_prints_without_controls_and_with_every_picture(browser: Any, place: 
         assert not view.is_visible("#theme")
         assert not view.is_visible("#opacity")
         assert view.locator("#gallery .pane svg:visible").count() == view.locator("#gallery h4").count() * 4 >= 40
-        assert view.locator("#label-errors .pane svg:visible").count() == 6 * 3
+        assert view.locator("#label-errors .pane svg:visible").count() == 6 * 4
         assert len(view.pdf(format="A4")) > 10_000
 
 

@@ -12,10 +12,19 @@ from segment.metrics.regroup import Grouping
 from segment.models.classes import VOID, background_of
 from segment.pipeline.stages import Task
 from segment.report.comparison.comparing import Against
-from segment.report.data_uris import smaller
 from segment.report.diversity import Diversity
-from segment.report.exhibits import SAME, Colours, Exhibit, Group, Phrase, differences_in, draw_exhibit, look_of
-from segment.report.pictures import ImageView, read_view
+from segment.report.exhibits import (
+    SAME,
+    Colours,
+    Exhibit,
+    Group,
+    Phrase,
+    differences_in,
+    draw_exhibit,
+    look_of,
+    smaller,
+)
+from segment.report.pictures import ImageView, SourceReader, read_view
 from segment.report.wording import pct
 
 _PER_GROUP = 4  # images, of one comparison; fewer where there are several
@@ -52,8 +61,13 @@ def comparison_gallery(found: Against, tasks: tuple[Task, Task], comparisons: in
         tasks: of its two runs.
         comparisons: number on the page, which share the room.
     """
-    reader = _Reader(found, tasks)
-    diverse = Diversity(reader.read, lambda views: look_of(views[0], tasks[0].card.classes))
+    a, b, pairs, reader = found.a, found.b, found.pairs, SourceReader(found.a.ledger, tasks[0])
+
+    def read(number: int) -> tuple[ImageView, ImageView]:
+        view = reader.read(a.row(int(pairs.rows_a[number])))
+        return view, read_view(b.ledger, b.row(int(pairs.rows_b[number])), tasks[1], with_source=False)
+
+    diverse = Diversity(read, lambda views: look_of(views[0], tasks[0].card.classes))
     most = max(1, _PER_GROUP * (1 if found.overall.scores else 2) // comparisons)
     groups = []
     for title, note, chosen in _chosen(found, _CANDIDATES * most):
@@ -61,19 +75,6 @@ def comparison_gallery(found: Against, tasks: tuple[Task, Task], comparisons: in
         images = diverse.choose(slots, most, lambda number, views: _image(found, number, *views))
         groups.append(Group(title, note, tuple(images)))
     return groups
-
-
-class _Reader:
-    """Reads images with the masks of both runs, and no more sources once their store does not answer."""
-
-    def __init__(self, found: Against, tasks: tuple[Task, Task]) -> None:
-        self._found, self._tasks, self._reachable = found, tasks, True
-
-    def read(self, number: int) -> tuple[ImageView, ImageView]:
-        a, b, pairs = self._found.a, self._found.b, self._found.pairs
-        view = read_view(a.ledger, a.row(int(pairs.rows_a[number])), self._tasks[0], with_source=self._reachable)
-        self._reachable = self._reachable and view.reachable
-        return view, read_view(b.ledger, b.row(int(pairs.rows_b[number])), self._tasks[1], with_source=False)
 
 
 def _chosen(found: Against, number: int) -> Iterator[tuple[str, str, list[int]]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -73,19 +72,6 @@ def page_values(found: RunComparison, tasks: Sequence[Task]) -> dict[str, Any]:
         "is_complete": all(run.report.complete for run in found.runs),
         "gone": GONE,
     }
-
-
-@dataclass(frozen=True)
-class Whisker:
-    """A change drawn on an axis: the places (0-100) of its value and of the bounds of its interval, and what it is.
-
-    `kind` is `gain` or `loss` where the interval holds no zero, else empty.
-    """
-
-    at: float
-    low: float | None
-    high: float | None
-    kind: str
 
 
 def _run(run: ComparedRun) -> dict[str, Any]:
@@ -162,15 +148,17 @@ def _row(line: ChangeLine, change: Change, axis: float) -> dict[str, Any]:
     }
 
 
-def _whisker(change: Change, axis: float) -> Whisker:
+def _whisker(change: Change, axis: float) -> dict[str, Any]:
+    """Return the places (0-100) of a change and its bounds on an axis; kind `gain` or `loss` where 0 is not within."""
+
     def place(value: float) -> float:
         return 50 + 50 * min(1.0, max(-1.0, value / axis))
 
     bounds = change.interval
     if bounds is None:
-        return Whisker(place(change.value), None, None, "")
+        return {"at": place(change.value), "low": None, "high": None, "kind": ""}
     kind = "gain" if bounds.low > 0 else "loss" if bounds.high < 0 else ""
-    return Whisker(place(change.value), place(bounds.low), place(bounds.high), kind)
+    return {"at": place(change.value), "low": place(bounds.low), "high": place(bounds.high), "kind": kind}
 
 
 def _largest(changes: Sequence[Change]) -> float:
