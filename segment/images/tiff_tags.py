@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import BinaryIO
 
+import numpy as np
+
+from segment.errors import SampleError
 from segment.images.raster import Georeference
 
 ASCII, SHORT, LONG, DOUBLE, LONG8 = 2, 3, 4, 12, 16  # types of values
 _CODES = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 11: "f", 12: "d", 13: "I", 16: "Q", 17: "q", 18: "Q"}
+_FRACTIONS = (5, 10)  # of two numbers of 4 bytes
 _SIZES = {2: 1, 5: 8, 7: 1, 10: 8, **{kind: struct.calcsize(f"<{code}") for kind, code in _CODES.items()}}
 
 # The tags that say where an image lies (OGC 19-008, GeoTIFF 1.1, 7.1): pixel scale, tie points, transformation, keys
@@ -30,6 +34,15 @@ MOST_PAGES = 1000  # that are examined
 
 class TiffError(ValueError):
     """A TIFF that cannot be read. The text says why, and depends on the bytes of the file only."""
+
+
+@contextmanager
+def told_as(code: str) -> Iterator[None]:
+    """Raise a `TiffError` as a `SampleError` of this code."""
+    try:
+        yield
+    except TiffError as error:
+        raise SampleError(code, str(error)) from error
 
 
 @dataclass(frozen=True)
@@ -122,11 +135,15 @@ class TiffDirectories:
                 pointer = self._unpack(code, table[start + 4 + inline : start + 4 + 2 * inline])
                 yield tag, found if found.size <= inline else replace(found, at=pointer)
 
-    def encoded(self, tag: Tag) -> bytes:
-        """Return the values of a tag as they are stored."""
+    def encoded(self, tag: Tag, order: str | None = None) -> bytes:
+        """Return the values of a tag as they are stored, or in another byte order."""
         if tag.size > _MOST_BYTES:
             raise TiffError("a tag has more values than any needs")
-        return self.block(tag.at, tag.size) if tag.size < _BLOCK else self.read(tag.at, tag.at + tag.size)
+        stored = self.block(tag.at, tag.size) if tag.size < _BLOCK else self.read(tag.at, tag.at + tag.size)
+        if order in (None, self.order):
+            return stored
+        word = 4 if tag.kind in _FRACTIONS else _SIZES[tag.kind]
+        return np.frombuffer(stored, f"{self.order}u{word}").astype(f"{order}u{word}").tobytes()
 
     def numbers(self, tag: Tag) -> tuple[int | float, ...]:
         """Return the values of a tag of numbers; those of a text or of fractions as nothing."""
@@ -230,6 +247,10 @@ class TiffPage:
     def number(self, tag: int, default: int) -> int:
         """Return the first value of a tag as a whole number; `default` without such a tag. Raises TiffError."""
         return self.file.whole_number(self.tags, tag, default)
+
+    def numbers(self, tag: int, default: int) -> tuple[int | float, ...]:
+        """Return all values of a tag. Raises TiffError."""
+        return self.file.numbers(self.tags[tag]) if tag in self.tags else (default,)
 
     @property
     def georeference(self) -> Georeference | None:
