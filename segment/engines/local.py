@@ -11,6 +11,7 @@ from typing import ParamSpec, TypeVar
 
 from segment.engines import Isolation, Node
 from segment.engines.pool import Pool
+from segment.engines.suspect import StuckImages
 from segment.engines.worker_process import PROCESS_MEMORY, Setup, WorkerProcess
 from segment.errors import SegmentError
 from segment.inputs.lookup import in_threads
@@ -47,6 +48,7 @@ class LocalEngine:
     name: str = "local"
     _spares: list[WorkerProcess] = field(default_factory=list, repr=False)
     _process_bytes: int = 0  # memory of a process, once it is known
+    _stuck: StuckImages = field(default_factory=dict, repr=False)  # in all rounds
 
     def warm_up(self, runtime: Runtime, plan: Plan) -> None:
         """Start the processes: they import their modules while the run is prepared."""
@@ -102,7 +104,7 @@ class LocalEngine:
         share, by_image = 1 / max(2, size), isolation == "image"
         setup = Setup(task, weights, self.threads(size * streams), streams, share, by_image)
         spares, self._spares = self._spares, []
-        yield from Pool(setup, size, isolation, spares).run(plan.parts())
+        yield from Pool(setup, size, isolation, spares, stuck=self._stuck).run(plan.parts())
 
     def publish(self, tally: Tally, *, ended: bool = False) -> None:
         """Do nothing: the progress display shows all."""

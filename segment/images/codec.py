@@ -185,17 +185,18 @@ def _with_pillow(header: Image.Image) -> tuple[NDArray[np.uint8], DecoderMessage
 
 def encode_png(rgb: NDArray[np.uint8]) -> bytes:
     """Encode `uint8[H, W, 3]` RGB as PNG."""
-    encoded, buffer = cv2.imencode(".png", np.ascontiguousarray(rgb[:, :, ::-1]))
-    if not encoded:
-        raise RuntimeError("OpenCV could not encode a PNG")
-    return buffer.tobytes()
+    return _encoded(rgb, ".png")
 
 
 def encode_jpeg(rgb: NDArray[np.uint8], quality: int) -> bytes:
     """Encode `uint8[H, W, 3]` RGB as JPEG for display; `quality` is 0-100."""
-    encoded, buffer = cv2.imencode(".jpg", np.ascontiguousarray(rgb[:, :, ::-1]), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return _encoded(rgb, ".jpg", cv2.IMWRITE_JPEG_QUALITY, quality)
+
+
+def _encoded(rgb: NDArray[np.uint8], kind: str, *options: int) -> bytes:
+    encoded, buffer = cv2.imencode(kind, np.ascontiguousarray(rgb[:, :, ::-1]), options)
     if not encoded:
-        raise RuntimeError("OpenCV could not encode a JPEG")
+        raise RuntimeError(f"OpenCV could not encode a {kind}")
     return buffer.tobytes()
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 import logging
 import os
-import struct
 import threading
 import warnings
 from collections.abc import Iterator
@@ -23,7 +22,8 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from segment.images.excess import check_structure
 from segment.images.jpeg_excess import has_odd_pixels
-from segment.images.magic import PNG_MAGIC, image_format
+from segment.images.magic import image_format
+from segment.images.png_excess import chunks
 from segment.images.tiff_tags import TiffError, TiffPage
 
 IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")  # Pillow's other decoders never run
@@ -112,19 +112,10 @@ def read_orientation(header: Image.Image, data: bytes) -> int:
 
 def _with_all_metadata(header: Image.Image, data: bytes) -> Image.Image:
     """Return a PNG's header that includes the metadata chunks after the pixels."""
-    chunks = list(_png_chunks(data))
-    pixels = next((start for kind, start, _ in chunks if kind == b"IDAT"), len(data))
-    behind = [data[start:end] for kind, start, end in chunks if start > pixels and kind in _PNG_METADATA]
+    found = [(kind, start - 8, end + 4) for kind, start, end in chunks(data)]
+    pixels = next((start for kind, start, _ in found if kind == b"IDAT"), len(data))
+    behind = [data[start:end] for kind, start, end in found if start > pixels and kind in _PNG_METADATA]
     return open_header(data[:pixels] + b"".join(behind) + data[pixels:], ("PNG",)) if behind else header
-
-
-def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Yield type, start and end (exclusive) of each chunk."""
-    at = len(PNG_MAGIC)
-    while at + 12 <= len(data):
-        length, kind = struct.unpack_from(">I4s", data, at)
-        yield kind, at, at + 12 + length
-        at += 12 + length
 
 
 def upright_size(header: Image.Image, orientation: int) -> tuple[int, int]:
@@ -141,17 +132,12 @@ def has_orientation_tag(header: Image.Image) -> bool:
 
 
 def apply_orientation(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
-    """Apply an EXIF orientation to `[H, W]` or `[H, W, n]` pixels."""
+    """Apply an EXIF orientation to `[H, W]` pixels, or `[H, W, n]` of any number of bands; OpenCV takes four."""
+    if orientation != _UPRIGHT and pixels.ndim == 3 and pixels.shape[2] > 4:
+        return np.stack([apply_orientation(pixels[..., band], orientation) for band in range(pixels.shape[2])], axis=2)
     if orientation >= 5:
         pixels = cv2.transpose(pixels)
     return cv2.flip(pixels, _FLIPS[orientation]) if orientation in _FLIPS else pixels
-
-
-def turn_bands(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
-    """Apply an EXIF orientation to `[H, W]` pixels, or `[H, W, n]` of any number of bands; OpenCV takes four."""
-    if pixels.ndim == 2 or pixels.shape[2] <= 4 or orientation == _UPRIGHT:
-        return apply_orientation(pixels, orientation)
-    return np.stack([apply_orientation(pixels[..., band], orientation) for band in range(pixels.shape[2])], axis=2)
 
 
 def stored_window(

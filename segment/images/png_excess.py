@@ -36,8 +36,8 @@ def check_png(data: bytes) -> None:
         SampleError: `too_much_work`.
     """
     texts = 0
-    for kind, content in _chunks(data):
-        if kind in (b"zTXt", b"iTXt", b"iCCP") and (packed := _packed_text(kind, content)):
+    for kind, start, end in chunks(data):
+        if kind in (b"zTXt", b"iTXt", b"iCCP") and (packed := _packed_text(kind, data[start:end])):
             texts += _text_size(packed)
             if texts > _MOST_TEXTS:
                 raise SampleError("too_much_work", "texts and profiles of a PNG")
@@ -49,21 +49,25 @@ def check_png_pixels(data: bytes) -> None:
     Raises:
         SampleError: `too_much_work`.
     """
-    pixels = b"".join(content for kind, content in _chunks(data) if kind == b"IDAT")
+    pixels = b"".join(data[start:end] for kind, start, end in chunks(data) if kind == b"IDAT")
     if len(pixels) > _SMALL and (size := _pixel_bytes(data)) is not None:
         most = size + _SLACK
         if len(pixels) > min(most, _LARGE) or _is_repetitive(pixels):
             _check_pixels(pixels, most)
 
 
-def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yield type and content of each chunk."""
+def chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Yield the type of each chunk, and where its content begins and ends: 8 bytes behind its start, 4 before its end.
+
+    Raises:
+        SampleError: `too_much_work`.
+    """
     at = len(PNG_MAGIC)
     for _ in range(_MOST_CHUNKS):
         if at + 12 > len(data):
             return
         length, kind = struct.unpack_from(">I4s", data, at)
-        yield kind, data[at + 8 : at + 8 + length]
+        yield kind, at + 8, at + 8 + length
         if kind == b"IEND":
             return
         at += 12 + length

@@ -135,7 +135,7 @@ class TiffWindows:
         for row in rows:
             for column in columns:
                 _paste(window, self._held[row, column], row * tall - top, column * wide - left)
-        return np.ascontiguousarray(headers.turn_bands(window, self._orientation))
+        return np.ascontiguousarray(headers.apply_orientation(window, self._orientation))
 
     def _hold(self, run: Run) -> None:
         pixels = self._decode(self._segments.excerpt(run))

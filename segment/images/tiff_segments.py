@@ -24,7 +24,6 @@ from segment.images.tiff_unpacking import (
     PREDICTED_BITS,
     UNPACKERS,
     blank_samples,
-    packed_blank,
     without_differences,
     without_differences_of_floats,
 )
@@ -81,14 +80,15 @@ class TiffSegments:
         if min(samples, self.bits) < 1:
             raise TiffError("it has no samples, or samples of no bits")
         self.is_tiled = _TILES in page.tags
-        is_as_opencv_takes_it = self.compression == NONE and not self.is_tiled and self._planes == 1
-        is_as_decoders_take_it = not self._is_swapped and (is_as_opencv_takes_it or self.compression == PACKBITS)
-        is_subsampled = page.number(_PHOTOMETRIC, 0) == _YCBCR  # of which rows are no runs of bytes
-        is_left = is_as_decoders_take_it or is_subsampled or page.number(_FILL_ORDER, 1) == 2
         self._most_rows = page.number(_TILE_HEIGHT, 0) if self.is_tiled else page.number(_STRIP_ROWS, page.height)
         self.segment_height = self._most_rows if self.is_tiled else min(self._most_rows, page.height)
         self.segment_width = page.number(_TILE_WIDTH, 0) if self.is_tiled else page.width
         self._set_segments()
+        is_as_opencv_takes_it = self.compression == NONE and not self.is_tiled and self._planes == 1
+        is_taken_over = is_as_opencv_takes_it or self.compression == PACKBITS
+        is_as_decoders_take_it = is_taken_over and not self._is_swapped and not self.is_sparse
+        is_subsampled = page.number(_PHOTOMETRIC, 0) == _YCBCR  # of which rows are no runs of bytes
+        is_left = is_as_decoders_take_it or is_subsampled or page.number(_FILL_ORDER, 1) == 2
         self._unpacker = None if is_left or self._is_old_lzw else UNPACKERS.get(self.compression)
         is_with_predictor = self._unpacker is not None and self.compression not in (NONE, PACKBITS)
         self._predictor = page.number(_PREDICTOR, 1) if is_with_predictor else 1
@@ -311,11 +311,12 @@ class TiffSegments:
     def _excerpted(self, segment: bytes, rows: int) -> bytes:
         """Return a segment as an excerpt holds it: without compression if that is unpacked; one not stored as blank."""
         wanted = rows * self._row_bytes
-        if not segment:
-            blank = blank_samples(self._page, self.bits, wanted)
-            return blank if self._unpacker else packed_blank(blank, self.compression)
         if self._unpacker is None:
+            if not segment:
+                raise TiffError("a strip or tile has no bytes, as sparse files have them: write it without SPARSE_OK")
             return segment
+        if not segment:
+            return blank_samples(self._page, self.bits, wanted)
         most = self._most_rows if self._most_rows * self._row_bytes <= _MOST_BYTES else self.segment_height
         data = self._unpacker(segment, most, self.segment_width, self._samples, self.bits)
         # some programs fill the last strip, or the only one

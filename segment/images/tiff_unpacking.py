@@ -79,15 +79,6 @@ def blank_samples(page: TiffPage, bits: int, size: int) -> bytes:
     return sample * (size * 8 // bits) if value else bytes(size)
 
 
-def packed_blank(samples: bytes, compression: int) -> bytes:
-    """Return such bytes in a compression. Raises TiffError: in that one they cannot be had."""
-    if compression == NONE:
-        return samples
-    if compression == PACKBITS:
-        return bytes(imagecodecs.packbits_encode(samples))
-    raise TiffError("a strip or tile has no bytes, as sparse files have them: write it without SPARSE_OK")
-
-
 def without_differences(data: bytes, stored: str, shape: tuple[int, int, int]) -> bytes:
     """Undo the predictor by which each sample is the difference to that of the pixel on its left.
 

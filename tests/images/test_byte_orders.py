@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from segment.errors import SampleError
+from segment.images import tiff_raster
 from segment.images.codec import decode_picture
 from segment.images.label_images import read_label
 from tests.bombs import encoded
@@ -69,6 +70,19 @@ def test_images_of_either_byte_order_are_read(layout: str, photometric: str, kin
         for big in (False, True):
             data = written(stored, photometric=photometric, byteorder=order, bigtiff=big, **LAYOUTS[layout])
             assert np.array_equal(decode_picture(data, LIMIT).pixels, expected), (order, big)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_large_bigtiff_of_the_other_order_is_read_by_window(layout: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tiff_raster, "LARGE", 1)
+    grey = np.add.outer(3 * np.arange(21), 2 * np.arange(37)).astype(np.uint8)
+    for kind in ("u1", "u2"):
+        stored = grey.astype(kind) * (257 if kind == "u2" else 1)
+        found = tiff_raster.open_raster(
+            io.BytesIO(written(stored, byteorder=">", bigtiff=True, **LAYOUTS[layout])), LIMIT
+        )
+        assert isinstance(found, tiff_raster.TiffRaster)
+        assert np.array_equal(found.read(3, 5, 17, 30), grey[3:20, 5:35, None].repeat(3, axis=2))
 
 
 def test_further_pages_of_a_bigtiff_of_the_other_order_are_noticed() -> None:
