@@ -20,7 +20,6 @@ def segments_to_copy(data: bytes) -> TiffSegments | None:
 
     Raises:
         SampleError: `too_much_work`, before anything else reads the file.
-        TiffError: its pixels would be read wrong, and cannot be copied.
     """
     if image_format(data) != "TIFF":
         return None
@@ -29,6 +28,4 @@ def segments_to_copy(data: bytes) -> TiffSegments | None:
         segments = TiffSegments(TiffPage(io.BytesIO(data)))
     except TiffError:
         return None  # the decoder says what is wrong
-    if segments.is_packed_in_two_planes:
-        raise TiffError("grey with alpha in planes, of a compression in which it is not read: write it interleaved")
     return segments if segments.is_unreadable else None

@@ -19,13 +19,11 @@ from segment.images.tiff_unpacking import (
     LEFT_TO_US,
     LZW,
     NONE,
-    OF_FLOATS,
     PACKBITS,
     PREDICTED_BITS,
     UNPACKERS,
     blank_samples,
-    without_differences,
-    without_differences_of_floats,
+    plain_samples,
 )
 
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _FILL_ORDER = 256, 257, 258, 259, 262, 266
@@ -45,8 +43,7 @@ _MOST_SEGMENTS = 1 << 24
 _MOST_BYTES = 1 << 28  # of a segment in all planes, unpacked
 RUN_BYTES = 1 << 26  # of the segments that are cut out at once, unpacked
 _CHOPPED = 1 << 20  # bytes of the strips into which a larger one is cut, if it is not compressed
-_GAP = 1 << 16  # bytes between segments that are read with them, to save a request
-_REQUEST = 1 << 25  # bytes of a request
+_SLACK = 1 << 16  # bytes that a segment may have beyond four times its pixels
 
 
 class Run(NamedTuple):
@@ -85,10 +82,9 @@ class TiffSegments:
         self.segment_width = page.number(_TILE_WIDTH, 0) if self.is_tiled else page.width
         self._set_segments()
         is_as_opencv_takes_it = self.compression == NONE and not self.is_tiled and self._planes == 1
-        is_taken_over = is_as_opencv_takes_it or self.compression == PACKBITS
-        is_as_decoders_take_it = is_taken_over and not self._is_swapped and not self.is_sparse
+        is_plain = (is_as_opencv_takes_it or self.compression == PACKBITS) and not self.is_sparse
         is_subsampled = page.number(_PHOTOMETRIC, 0) == _YCBCR  # of which rows are no runs of bytes
-        is_left = is_as_decoders_take_it or is_subsampled or page.number(_FILL_ORDER, 1) == 2
+        is_left = (is_plain and not self._is_swapped) or is_subsampled or page.number(_FILL_ORDER, 1) == 2
         self._unpacker = None if is_left or self._is_old_lzw else UNPACKERS.get(self.compression)
         is_with_predictor = self._unpacker is not None and self.compression not in (NONE, PACKBITS)
         self._predictor = page.number(_PREDICTOR, 1) if is_with_predictor else 1
@@ -190,10 +186,11 @@ class TiffSegments:
     def excerpt(self, run: Run | None = None) -> bytes:
         """Return a TIFF of the segments of a run, or of all of them; not turned upright.
 
-        Tiles are whole, also where they reach beyond the page: some of OpenCV's decoders read the rest of them wrong.
-        Segments are taken over as they are stored, but those of some compressions and byte orders, which are unpacked;
-        then tiles become one strip, without what is beyond the page.
+        Segments are taken over as they are stored, tiles as a whole: some of OpenCV's decoders read cut ones wrong. Those
+        of some compressions and byte orders are unpacked; tiles become one strip then, of what is inside the page.
         """
+        if self._planes == 2 and not self._interleaves:
+            raise TiffError("grey with alpha in planes, of a compression in which it is not read: write it interleaved")
         run = run or Run(0, 0, self.down, self.across)
         rows, columns = np.arange(run.rows) + run.row, np.arange(run.columns) + run.column
         held = (rows[:, None] * self.across + columns).ravel()
@@ -255,23 +252,12 @@ class TiffSegments:
             or (self.is_tiled and (is_odd or is_turned or (is_ragged and not is_plain)))
         )
 
-    @property
-    def is_packed_in_two_planes(self) -> bool:
-        """Whether it is grey with alpha, in planes that cannot be interleaved."""
-        return self._planes == 2 and not self._interleaves
-
     def header(self) -> bytes:
         """Return a TIFF of the page's tags and no pixels: all that tells its size, its kind, and how it is turned."""
         return self._file_of(self._page.height, self._page.width, [], (*_KEPT, *_TURNING))
 
     def _file_of(
-        self,
-        height: int,
-        width: int,
-        segments: Sequence[bytes],
-        kept: Sequence[int] = _KEPT,
-        *,
-        as_tiles: bool = False,
+        self, height: int, width: int, segments: Sequence[bytes], kept: Sequence[int] = _KEPT, as_tiles: bool = False
     ) -> bytes:
         order = "<" if self._unpacker else self._page.file.order
         at = len(file_header(0, big=False))
@@ -323,30 +309,12 @@ class TiffSegments:
         is_whole = len(data) in (wanted, self.segment_height * self._row_bytes, most * self._row_bytes)
         if len(data) < wanted or (self.compression == LZW and not is_whole):  # which has no checksum
             raise TiffError(f"{DAMAGED}: it does not hold the pixels that its size needs")
-        data = data[:wanted]
         shape = (rows, self.segment_width, self._samples)
-        if self._predictor == OF_FLOATS:
-            return without_differences_of_floats(data, shape)
-        if self._is_swapped:
-            data = np.frombuffer(data, f">u{self.bits // 8}").astype(f"<u{self.bits // 8}").tobytes()
-        return data if self._predictor == 1 else without_differences(data, f"<u{self.bits // 8}", shape)
+        return plain_samples(data[:wanted], self._predictor, self.bits, self._page.file.order, shape)
 
     def _read(self, numbers: NDArray[np.int64]) -> list[bytes]:
-        """Return segments, nothing of one that is not stored; those close to each other are read by one request."""
+        """Return segments as they are stored, nothing of one that is not."""
         starts, sizes = self._starts[numbers], self._sizes[numbers]
-        if sizes.max() > 4 * self.segment_height * self._row_bytes + _GAP:
+        if sizes.max() > 4 * self.segment_height * self._row_bytes + _SLACK:
             raise TiffError("a strip or tile has more bytes than its pixels need")
-        found = dict.fromkeys(np.flatnonzero(sizes == 0).tolist(), b"")
-        order = [i for i in np.argsort(starts, kind="stable").tolist() if i not in found]
-        while order:
-            first, end, held = int(starts[order[0]]), int(starts[order[0]] + sizes[order[0]]), 1
-            for i in order[1:]:
-                stop = int(starts[i] + sizes[i])
-                if starts[i] > end + _GAP or stop > first + _REQUEST:
-                    break
-                end, held = max(end, stop), held + 1
-            data = self._page.file.read(first, end)
-            for i in order[:held]:
-                found[i] = data[int(starts[i]) - first : int(starts[i] + sizes[i]) - first]
-            order = order[held:]
-        return [found[i] for i in range(len(numbers))]
+        return self._page.file.gather(starts.tolist(), sizes.tolist())

@@ -25,6 +25,8 @@ GEOREFERENCE = {33550: DOUBLE, 33922: DOUBLE, 34264: DOUBLE, 34735: SHORT, 34736
 _WIDTH, _HEIGHT, _SUBFILE = 256, 257, 254
 _SECONDARY = 1 | 4  # bits of `_SUBFILE`: a page of reduced resolution, a transparency mask
 _BLOCK = 1 << 16  # bytes read at once: as a rule a directory and its values
+_GAP = 1 << 16  # bytes between pieces that are read with them, to save a request
+_REQUEST = 1 << 25  # bytes of a request
 MOST_ENTRIES = 4096  # of a directory
 _MOST_TOTAL = 1 << 16  # entries of all directories that are examined
 _MOST_BYTES = 1 << 28  # of the values of a tag
@@ -95,6 +97,23 @@ class TiffDirectories:
                 raise TiffError("it is cut short")
             data += more
         return bytes(data)
+
+    def gather(self, starts: Sequence[int], sizes: Sequence[int]) -> list[bytes]:
+        """Return some pieces of the file, which may be empty; those close to each other are read by one request."""
+        found = [b""] * len(starts)
+        order = [i for i in sorted(range(len(starts)), key=starts.__getitem__) if sizes[i]]
+        while order:
+            first, end, held = starts[order[0]], starts[order[0]] + sizes[order[0]], 1
+            for i in order[1:]:
+                stop = starts[i] + sizes[i]
+                if starts[i] > end + _GAP or stop > first + _REQUEST:
+                    break
+                end, held = max(end, stop), held + 1
+            data = self.read(first, end)
+            for i in order[:held]:
+                found[i] = data[starts[i] - first : starts[i] + sizes[i] - first]
+            order = order[held:]
+        return found
 
     def block(self, start: int, size: int) -> bytes:
         """Return some bytes, which are kept together with those that follow: directories stand close to each other."""

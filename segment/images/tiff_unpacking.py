@@ -79,20 +79,23 @@ def blank_samples(page: TiffPage, bits: int, size: int) -> bytes:
     return sample * (size * 8 // bits) if value else bytes(size)
 
 
-def without_differences(data: bytes, stored: str, shape: tuple[int, int, int]) -> bytes:
-    """Undo the predictor by which each sample is the difference to that of the pixel on its left.
+def plain_samples(data: bytes, predictor: int, bits: int, order: str, shape: tuple[int, int, int]) -> bytes:
+    """Return samples as they are without a predictor, little-endian.
 
     Args:
         data: a segment, unpacked.
-        stored: the type of its samples.
+        predictor: by which each sample is the difference to that of the pixel on its left; 1 for none. Of
+            floating-point numbers the bytes of a row are ordered by their rank, whatever the byte order.
+        bits: of a sample.
+        order: of its bytes, `<` or `>`.
         shape: rows, width, samples.
     """
-    pixels = np.frombuffer(data, stored).reshape(shape)
-    native = pixels.dtype.newbyteorder("=")
-    return np.asarray(imagecodecs.delta_decode(pixels.astype(native), axis=1)).astype(stored).tobytes()
-
-
-def without_differences_of_floats(data: bytes, shape: tuple[int, int, int]) -> bytes:
-    """Undo the same of floating-point numbers, whose bytes are in rows by rank; they become little-endian."""
-    pixels = np.frombuffer(data, "<f4").reshape(shape)
-    return np.asarray(imagecodecs.floatpred_decode(pixels, axis=1)).tobytes()
+    if predictor == OF_FLOATS:
+        pixels = np.frombuffer(data, "<f4").reshape(shape)
+        return np.asarray(imagecodecs.floatpred_decode(pixels, axis=1)).tobytes()
+    kind = f"u{bits // 8}" if bits in (16, 32, 64) else "u1"
+    if order == ">" and kind != "u1":
+        data = np.frombuffer(data, f">{kind}").astype(f"<{kind}").tobytes()
+    if predictor == 1:
+        return data
+    return np.asarray(imagecodecs.delta_decode(np.frombuffer(data, f"<{kind}").reshape(shape), axis=1)).tobytes()
