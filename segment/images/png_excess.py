@@ -69,13 +69,9 @@ def chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
         if at + 12 > len(data):
             return
         length, kind = struct.unpack_from(">I4s", data, at)
-<<<<<<< HEAD
-        yield kind, at + 8, at + 8 + length
-=======
         if at + length - len(data) > _MOST_MISSING:
             raise SampleError("too_much_work", "a chunk of a PNG that says to be far longer than the file")
-        yield kind, data[at + 8 : at + 8 + length]
->>>>>>> main
+        yield kind, at + 8, at + 8 + length
         if kind == b"IEND":
             return
         at += 12 + length

@@ -186,8 +186,8 @@ class TiffSegments:
     def excerpt(self, run: Run | None = None) -> bytes:
         """Return a TIFF of the segments of a run, or of all of them; not turned upright.
 
-        Segments are taken over as they are stored, tiles as a whole: some of OpenCV's decoders read cut ones wrong. Those
-        of some compressions and byte orders are unpacked; tiles become one strip then, of what is inside the page.
+        Segments are taken over as they are stored, tiles as a whole: some of OpenCV's decoders read cut ones wrong.
+        Those of some compressions and byte orders are unpacked; tiles become one strip then, of what is inside.
         """
         if self._planes == 2 and not self._interleaves:
             raise TiffError("grey with alpha in planes, of a compression in which it is not read: write it interleaved")
