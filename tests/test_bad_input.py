@@ -84,8 +84,8 @@ LABEL_COLOUR = (
     "label_colour: the label holds a colour that is not in the palette (--label-remap says what colours mean)"
 )
 PIXELS = (
-    "pixel_format: a TIFF of floating-point, 32-bit, signed or many-band pixels; supported are unsigned 8 and 16 bits: "
-    "grey, palette, RGB, RGBA and CMYK"
+    "pixel_format: a TIFF of floating-point, 32-bit, signed, many-band or Lab pixels, or a JPEG of more than 8 bits; "
+    "supported are unsigned 8 and 16 bits: grey, palette, RGB, RGBA and CMYK"
 )
 _halved = sorted({tuple(c) for c in (PICTURE // 2).reshape(-1, 3)} - set(CARD.classes.palette))
 HALVED = ", ".join("{},{},{}".format(*colour) for colour in _halved[:3])

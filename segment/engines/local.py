@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from segment.engines import Engine, Isolation, Node
 from segment.engines.pool import Pool
+from segment.engines.suspect import StuckImages
 from segment.engines.worker_process import PROCESS_MEMORY, Setup, WorkerProcess
 from segment.errors import SegmentError
 from segment.models.sessions import Runtime, capabilities
@@ -41,6 +42,7 @@ class LocalEngine(Engine):
     name: str = "local"
     _spares: list[WorkerProcess] = field(default_factory=list, repr=False)
     _process_bytes: int = 0  # memory of a process, once it is known
+    _stuck: StuckImages = field(default_factory=dict, repr=False)  # in all rounds
 
     def warm_up(self, runtime: Runtime, plan: Plan) -> None:
         """Start the processes: they import their modules while the run is prepared."""
@@ -84,7 +86,7 @@ class LocalEngine(Engine):
         share, by_image = 1 / max(2, size), isolation == "image"
         setup = Setup(task, weights, self.threads(size * streams), streams, share, by_image)
         spares, self._spares = self._spares, []
-        yield from Pool(setup, size, isolation, spares).run(plan.parts())
+        yield from Pool(setup, size, isolation, spares, stuck=self._stuck).run(plan.parts())
 
     def publish(self, tally: Tally, *, ended: bool = False) -> None:
         """Do nothing: the progress display shows all."""

@@ -14,11 +14,12 @@ import queue
 import time
 from collections import Counter, deque
 from collections.abc import Generator, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from segment.engines import Isolation
-from segment.engines.suspect import RowGroup, Suspect, row_group_of
+from segment.engines.pool_member import Member
+from segment.engines.suspect import RowGroup, StuckImages, Suspect, row_group_of
 from segment.engines.worker_process import NEXT, Heartbeat, ProcessExit, Setup, WorkerProcess
 from segment.errors import SegmentError, StoreError
 from segment.inputs.discover import Part
@@ -36,42 +37,6 @@ _MAX_GROUP_DEATHS = {"none": 1, "part": 2}
 _POLL_SECONDS = 0.2  # between two checks for stuck processes
 
 
-@dataclass(eq=False)
-class _Member:
-    """State of a process of the pool.
-
-    Attributes:
-        process: the process.
-        tries: number of processes in a row, this one included, that may die without a result.
-        is_loading: it has not asked for work yet.
-        is_dismissed: it was told that there is no more work.
-        requests: number of requests for work that are not answered yet.
-        parts: the parts that it was given and has not finished.
-        suspect: the part that it runs image by image.
-        steps: number of steps done, as of its last heartbeat.
-        idle_seconds: time since its last step, not counting time in which the pool itself stood still.
-    """
-
-    process: WorkerProcess
-    tries: int
-    is_loading: bool = True
-    is_dismissed: bool = False
-    requests: int = 0
-    parts: list[Part] = field(default_factory=list)
-    suspect: Suspect | None = None
-    steps: int = -1
-    idle_seconds: float = 0.0
-
-    def note_progress(self, message: object) -> None:
-        """Any message is progress, but for a heartbeat without a new step."""
-        if isinstance(message, Heartbeat):
-            inflight.record_worker(self, message.waits, message.begun)
-            if message.steps == self.steps:
-                return
-            self.steps = message.steps
-        self.idle_seconds = 0.0
-
-
 class Pool:
     """Runs parts in worker processes.
 
@@ -83,9 +48,11 @@ class Pool:
             row.
         spares: processes that are already started; the pool closes them.
         unreadable: row groups that killed whoever read them, and how; the pool adds to them.
+        stuck: images whose decoding has no end; the pool adds to them.
 
     The other parts of a row group at which processes died are left for the next round, and in the last round a row
     group that kills by being read is error rows: it costs some processes in all, and not some for each of its parts.
+    So is the part of an image whose decoding has no end, and that image an error row then: it costs one stall timeout.
     """
 
     def __init__(
@@ -95,6 +62,7 @@ class Pool:
         isolation: Isolation,
         spares: Iterable[WorkerProcess] = (),
         unreadable: dict[RowGroup, ProcessExit] | None = None,
+        stuck: StuckImages | None = None,
     ) -> None:
         self._task = setup.task
         self._setup = pickle.dumps(setup)  # once for all processes
@@ -105,11 +73,12 @@ class Pool:
             None if isolation == "image" else setup.task.batch_size,
             setup.task.runtime.device,
         )
-        self._inbox: queue.SimpleQueue[tuple[_Member, Any]] = queue.SimpleQueue()
-        self._members: set[_Member] = set()
+        self._inbox: queue.SimpleQueue[tuple[Member, Any]] = queue.SimpleQueue()
+        self._members: set[Member] = set()
         self._returned: deque[Part | Suspect] = deque()
         self._spares = list(spares)
         self._unreadable = {} if unreadable is None else unreadable
+        self._stuck = {} if stuck is None else stuck
         self._died: Counter[RowGroup | None] = Counter()  # processes, by the row groups that they had
         self._condemned: list[Suspect] = []
         self._polled_at = time.monotonic()
@@ -145,10 +114,11 @@ class Pool:
             return self._returned.popleft()
         for part in self._parts:
             group = row_group_of(part)
-            if self._isolation != "image" and self._died[group] < _MAX_GROUP_DEATHS[self._isolation]:
-                return part
-            if self._isolation == "image":
-                suspect = Suspect(part)
+            if self._isolation != "image":
+                if part.id not in self._stuck and self._died[group] < _MAX_GROUP_DEATHS[self._isolation]:
+                    return part
+            else:
+                suspect = Suspect(part, self._stuck.get(part.id, ()))
                 if group not in self._unreadable:
                     return suspect
                 suspect.condemn(self._unreadable[group])
@@ -160,7 +130,7 @@ class Pool:
             self._returned.append(work)
         return bool(self._returned)
 
-    def _assign(self, member: _Member) -> None:
+    def _assign(self, member: Member) -> None:
         """Answer requests for work; in isolation not before the process has finished its part."""
         while member.requests and not (member.parts and self._isolation != "none"):
             member.requests -= 1
@@ -206,7 +176,7 @@ class Pool:
                 yield self._finish(member, member.suspect.commit(self._task))
         self._assign(member)
 
-    def _finish(self, member: _Member, result: PartResult) -> PartResult:
+    def _finish(self, member: Member, result: PartResult) -> PartResult:
         member.tries, member.suspect = _MAX_DEATHS, None
         member.parts = [part for part in member.parts if part.id != result.part]
         if self._isolation != "image":  # whose results have no times
@@ -226,7 +196,7 @@ class Pool:
             return
         self._polled_at = now
         for member in list(self._members):
-            member.idle_seconds += min(passed, 2 * _POLL_SECONDS)
+            member.pass_time(min(passed, 2 * _POLL_SECONDS))
             limit = timeout.loading_seconds if member.is_loading else timeout.seconds
             if member.idle_seconds > limit:
                 member.process.kill()
@@ -235,19 +205,22 @@ class Pool:
                 if error := timeout.load_error:
                     raise error
                 message = f"a worker process did nothing for {limit:.0f} s and was killed"
-                yield from self._replace(member, ProcessExit(message))
+                yield from self._replace(member, ProcessExit(message, stuck_at=member.stuck_at()))
 
-    def _handle_exit(self, member: _Member) -> Iterator[PartResult]:
+    def _handle_exit(self, member: Member) -> Iterator[PartResult]:
         if member.is_dismissed and not member.parts:
             self._remove(member)
         else:
             yield from self._replace(member, member.process.exit())
 
-    def _replace(self, member: _Member, end: ProcessExit) -> Iterator[PartResult]:
+    def _replace(self, member: Member, end: ProcessExit) -> Iterator[PartResult]:
         """Remove a process that died, and start another one."""
         self._remove(member)
         groups = {group for part in member.parts if (group := row_group_of(part))}
         self._died.update(groups)
+        if end.stuck_at:
+            part, index = end.stuck_at
+            self._stuck.setdefault(part, set()).add(index)
         if member.suspect:
             member.suspect.blame(end)
             if member.suspect.is_unreadable:
@@ -275,16 +248,16 @@ class Pool:
                     log.warning("%s: the run goes on with %s", end.message, count(len(self._members), "process"))
                     return
             else:
-                self._add(_Member(process, tries))
+                self._add(Member(process, tries))
                 return
         if end and (work := self._next_work()):
             yield failed(work.part if isinstance(work, Suspect) else work, StoreError(end.message))
 
-    def _add(self, member: _Member) -> None:
+    def _add(self, member: Member) -> None:
         self._members.add(member)
         member.process.load(self._setup, lambda message: self._inbox.put((member, message)))
 
-    def _remove(self, member: _Member) -> None:
+    def _remove(self, member: Member) -> None:
         self._members.remove(member)
         inflight.record_worker(member, None)
         member.process.close()

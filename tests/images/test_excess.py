@@ -18,7 +18,19 @@ from segment.images.mask_png import encode_mask
 from segment.images.tiff_tags import LONG, SHORT, Field
 from segment.models.card_input import Input
 from tests import bombs
-from tests.bombs import PIXELS, chunk, encoded, many_scans, png_of, segment, text, tiff, with_segments, zeros
+from tests.bombs import (
+    PIXELS,
+    chunk,
+    encoded,
+    like_noise,
+    many_scans,
+    png_of,
+    segment,
+    text,
+    tiff,
+    with_segments,
+    zeros,
+)
 from tests.runs import CARD
 
 MOST = 100_000_000  # pixels
@@ -47,11 +59,13 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "padding of a JPEG": lambda: with_segments(b"\xff" * 1000, 100),
     "junk of a JPEG": lambda: with_segments(segment(0xFE, b"") + b"\0" * 1000, 100),
     "bare markers of a JPEG": lambda: with_segments(b"\xff\xd0", 5000),
+    "filling bytes behind the scans of a JPEG": lambda: many_scans(40, (8000, 8000), fill=b"\xff" * 20_000 + b"\0"),
     "EXIF of a JPEG": lambda: with_segments(segment(0xE1, b"Exif\0\0" + bytes(65000)), 150),
     "PNG that unpacks to more": lambda: png_of(zeros(200)),
     "PNG that unpacks to more, in one chunk": lambda: png_of(zeros(200), piece=1 << 30),
     "PNG of pixels, then of noise": lambda: png_of(zlib.compress(noise(1 << 11, 1 << 11).tobytes())),
     "PNG of pixels, then of more": lambda: png_of(zeros(200), (1000, 1000)),
+    "PNG that unpacks to more and looks like noise": lambda: png_of(like_noise(33), (6000, 6000), piece=1 << 25),
     "text of a PNG": lambda: png_of(PIXELS, before=text(b"zTXt", zeros(9))),
     "text behind the pixels of a PNG": lambda: png_of(PIXELS, behind=text(b"zTXt", zeros(9))),
     "international text of a PNG": lambda: png_of(PIXELS, behind=text(b"iTXt", zeros(9))),
