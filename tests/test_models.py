@@ -206,7 +206,10 @@ def test_known_answers(name: str, runtime: str, answered: Any) -> None:
 
 @pytest.mark.ray
 @pytest.mark.usefixtures("ray_cluster")
-@pytest.mark.parametrize(("name", "runtime"), [(name, RUNTIMES[i % 2]) for i, name in enumerate(CARDS)])
+@pytest.mark.parametrize(
+    ("name", "runtime"),
+    [("deeplabv3-mobilenetv2-int8", "onnxruntime"), ("icnet-camvid-ava-sparse-60-0001", "openvino")],
+)
 def test_known_answers_on_ray(name: str, runtime: str, answered: Any) -> None:
     folder, card, expected, inputs = answered[name]
     if not (folder / runtime).exists():
@@ -243,15 +246,6 @@ def test_swapped_layout_is_refused(name: str, runtime: str, answered: Any) -> No
     with pytest.raises(ModelError, match=f"(?s){card.input.layout}.*{other}|{other}.*{card.input.layout}"):
         serve(folder, graph, name, f"layout-{runtime}", runtime=runtime, **inputs)
     assert not (folder / f"layout-{runtime}" / "masks").exists()
-
-
-@pytest.mark.ray
-@pytest.mark.usefixtures("ray_cluster")
-def test_swapped_layout_is_refused_on_ray(answered: Any) -> None:
-    name = "unet-camvid-onnx-0001"
-    folder, card, _, inputs = answered[name]
-    with pytest.raises(ModelError, match="NHWC"):
-        serve(folder, colour_classifier(changed(card, layout="NHWC")), name, "layout-ray", engine="ray", **inputs)
 
 
 def test_swapped_output_layout_is_refused(answered: Any) -> None:

@@ -296,6 +296,7 @@ def test_where_memory_is_short_fewer_work_and_that_is_told(
     check(place)
 
 
+@pytest.mark.usefixtures("worker_processes")
 def test_processes_are_warmed_up_as_far_as_memory_goes(
     asked: tuple[Task, Weights, Plan], monkeypatch: pytest.MonkeyPatch
 ) -> None:
