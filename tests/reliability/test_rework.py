@@ -346,7 +346,7 @@ def test_a_replaced_tar_is_done_again_by_an_update(place: Place, tars: dict[str,
 # --- replaced input ---------------------------------------------------------------------------------------------------
 
 
-@on("local-3", "ray-split")
+@on("local-1", "ray-split")
 def test_a_replaced_tar_does_not_stand_in_the_others_way(engine: str, place: Place, tars: dict[str, str]) -> None:
     job = place.job(**tars)
     run(job)
