@@ -22,6 +22,7 @@ from segment.errors import ModelError, SegmentError, TooManyErrors, UsageError
 from segment.job import job_to_toml
 from segment.models.card import load_card
 from segment.runs.resolve import make_engine
+from tests.calls import here, process
 from tests.datasets import Item, encoded, mask_of, read_rows, write_files, write_tars
 from tests.graphs import colour_classifier, painted
 from tests.jobs import ENGINES, MOTLEY_ERRORS, model, motley, on, run_on, small_card, tree
@@ -332,27 +333,22 @@ def test_a_model_that_fails_by_value_on_its_first_image_ends_the_run(
         run_on(ENGINES[engine], job)
 
 
-def segment_command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    line = [sys.executable, "-m", "segment", *map(str, arguments)]
-    return subprocess.run(line, capture_output=True, text=True, timeout=280, check=False)
-
-
 def test_exit_codes(motley_job: segment.Job, tmp_path: Path) -> None:
     job = tmp_path / "job.toml"
     job.write_text(job_to_toml(to(motley_job, tmp_path / "out", max_error_rate=0.1)), encoding="utf-8")
-    ended = segment_command("run", "--job", job)
+    ended = process(sys.executable, "-m", "segment", "run", "--job", str(job))
     assert ended.returncode == TooManyErrors.exit_code == 3
     assert "images failed" in ended.stderr
     assert "Traceback" not in ended.stderr
-    ended = segment_command("run", "--job", job, "--max-error-rate", "0.5", "--quiet")
+    ended = here("run", "--job", str(job), "--max-error-rate", "0.5", "--quiet")
     assert (ended.returncode, ended.stderr, ended.stdout) == (0, "", "")
-    ended = segment_command("run", "--job", job, "--mask-size", "model")
+    ended = here("run", "--job", str(job), "--mask-size", "model")
     assert ended.returncode == UsageError.exit_code == 2
     assert "mask_size: 'source' there, 'model' now" in ended.stderr
     (tmp_path / "out" / "_SUCCESS").unlink()
     extra = next((tmp_path / "out" / "masks").rglob("*.parquet"))
     shutil.copy(extra, extra.with_name("stranger.parquet"))
-    ended = segment_command("run", "--job", job, "--max-error-rate", "0.5")
+    ended = here("run", "--job", str(job), "--max-error-rate", "0.5")
     assert ended.returncode == SegmentError.exit_code == 1
     assert f"masks/{extra.parent.name}/stranger.parquet is in no plan" in ended.stderr
 

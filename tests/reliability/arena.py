@@ -7,32 +7,27 @@ arena.check(output)             # audit, bytes equal to the undisturbed run's, n
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from s3fs import S3FileSystem
 
-from segment.cli import main
 from segment.output.audit import audit_run
 from segment.output.ledger import Ledger
 from segment.store.client import Store
-from tests.calls import ended
+from tests.calls import ended, here
 from tests.datasets import Item, write_tars
 from tests.graphs import colour_classifier
 from tests.jobs import tree
 from tests.reliability.proxy import Fault, FaultProxy
-from tests.reliability.trouble import logging_as_before
 from tests.runs import CARD, CARD_TOML, png, scene
 from tests.s3 import S3Server, serve_s3
 from tests.s3_world import upload
@@ -107,22 +102,12 @@ class Arena:
 
     def here(self, output: str, proxy: FaultProxy | None = None, *flags: str) -> Ended:
         """Do a run to its end in this process, its worker, too."""
-        began, code, said = time.monotonic(), 0, io.StringIO()
-        S3FileSystem.clear_instance_cache()  # a client keeps the endpoint that it was made with
-        with pytest.MonkeyPatch.context() as patch, logging_as_before():
-            for name, value in {**self.server.env, "HOME": str(self._home(output))}.items():
-                patch.setenv(name, value)
-            patch.setenv("AWS_ENDPOINT_URL", proxy.url if proxy else self.server.endpoint)
-            patch.setattr(sys, "argv", ["segment", *self.command(output, *flags)[3:]])
-            patch.setattr(signal, "signal", lambda *_: None)  # pytest's own handlers stay
-            with redirect_stdout(said), redirect_stderr(said):
-                try:
-                    main()
-                except SystemExit as ended:
-                    code = int(ended.code or 0)
-        S3FileSystem.clear_instance_cache()
-        self.texts[output] = self.texts.get(output, "") + said.getvalue()
-        return Ended(code, said.getvalue(), time.monotonic() - began)
+        began = time.monotonic()
+        endpoint = proxy.url if proxy else self.server.endpoint
+        env = {**self.server.env, "AWS_ENDPOINT_URL": endpoint, "HOME": str(self._home(output))}
+        done = here(*self.command(output, *flags)[3:], env=env)
+        self.texts[output] = self.texts.get(output, "") + done.stdout + done.stderr
+        return Ended(done.returncode, done.stdout + done.stderr, time.monotonic() - began)
 
     def _home(self, output: str) -> Path:
         return self.folder / "homes" / output.strip("/").replace("/", "-")

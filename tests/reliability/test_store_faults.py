@@ -21,10 +21,10 @@ from segment.engines.worker_main import ParentConnection
 from segment.store.client import Store
 from segment.store.filesystems import open_filesystem
 from segment.store.retries import retry_log_filter
+from tests.calls import logging_as_before
 from tests.reliability.arena import QUICK, Arena, Ended, note, proxied
 from tests.reliability.proxy import Action, Fault
 from tests.reliability.servers import PLACES, restartable
-from tests.reliability.trouble import logging_as_before
 
 
 def name_of(text: str) -> str:
