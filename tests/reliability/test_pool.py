@@ -67,6 +67,24 @@ def test_workers_that_wait_for_room_take_none_from_the_next_round(
     assert_cpus_are_free()
 
 
+@pytest.mark.slow  # a minute; on Ray, by being segmented: test_quarantine.py, by being read: there and test_given_up.py
+def test_a_part_that_kills_by_being_read_is_begun_a_few_times_and_harms_no_other(
+    tmp_path: Path, in_ray_workers: Callable[[str], object]
+) -> None:
+    """Ray runs it again without end; it is read ahead of others, too."""
+    place = street(tmp_path)
+    add_killer(place, "3-killer.png")
+    in_ray_workers("read")
+    notes = Notes()
+    report = run_on(ray_engine(workers=(1, 1)), place.job(), notes)
+    assert (report.complete, report.total.images, report.total.errors) == (True, 7, 2)  # all of its part
+    assert [line for line in notes.lines if line.startswith("round ")] == [
+        "round 2: 1 part left, one by one",
+        "round 3: 1 part left, image by image",
+    ]
+    assert_sound(place.output)
+
+
 @pytest.mark.slow
 def test_a_worker_that_hangs_while_it_loads_but_lives_is_replaced(
     place: Place,

@@ -7,7 +7,6 @@
 `load`         a process dies while it loads the model; `load-freeze=FILE` stops, once only, `load-hang=FILE` sleeps;
                `load-bug` Python code raises, `load-for-ever` sleeps each time, with Python's lock held
 `start-freeze=FILE` a worker process of the local engine stops before it has read what it is to do, once only
-`die+read`     that, and also the next one
 `read`         a process dies while it reads a part that holds a `killer.png`; `read-freeze=FILE` stops, once only,
                `read-hang=FILE` sleeps
 `read-group=FILE` a process dies while it reads the row group of a `killer.parquet`; FILE gets a byte for each
@@ -92,7 +91,7 @@ def on_sessions(module):
         if kind == "slow":
             time.sleep(float(value))
         elif (images == TRIGGER).all(axis=-1).any():
-            if kind in ("die", "die+read"):
+            if kind == "die":
                 strike(signal.SIGKILL)
             elif kind == "freeze" and (not value or is_first(value)):
                 strike(signal.SIGSTOP)
@@ -111,7 +110,7 @@ def on_files(module):
     def read_files(part, *arguments, **settings):
         kind, value = trouble()
         if any(member.id.endswith("killer.png") for member in part.members):
-            if kind in ("read", "die+read"):
+            if kind == "read":
                 strike(signal.SIGKILL)
             elif kind == "read-freeze":
                 freeze_once(value)
