@@ -180,8 +180,8 @@ def test_ids_and_uris_of_signed_images(site: Web, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("engine", "source"),
     [
-        ("local-3", local_list),
-        ("local-3", tar),
+        ("local-1", local_list),
+        ("local-1", tar),
         pytest.param("ray-2", local_list, marks=pytest.mark.ray),
         pytest.param("ray-split", tar, marks=pytest.mark.ray),
     ],
