@@ -13,7 +13,7 @@ import sys
 import tarfile
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from segment.images.codec import decode_mask
 from segment.inputs.discover import Sample
 from segment.metrics import Confusion
 from segment.models.sessions import Runtime, open_session
-from segment.pipeline.stages import Frames, segment
+from segment.pipeline.stages import Frame, Frames, first_row, segment
 from segment.report.console import print_report
 from tests.graphs import TRIGGER, as_weights, colour_classifier, nan_graph, out_of_range_graph
 from tests.runs import CARD, CLASSES, INDEX_CARD, Outcome, Place, expect, jpeg, png, read_rows, scene
@@ -693,10 +693,12 @@ def test_faults_belong_to_their_image_whatever_the_batches() -> None:
     poisoned_picture = PICTURE.copy()
     poisoned_picture[3, 4] = TRIGGER
     pixels = np.stack([PICTURE, PICTURE, PICTURE, poisoned_picture])
-    samples = [Sample(str(i), "", i, b"", None) for i in range(5)]
-    frames = Frames(samples, [(24, 32), None, *[(24, 32)] * 3], {1: "empty"}, pixels)
-    found = segment(frames, session, batch_size=3)
-    assert found.faults == {1: "empty", 4: "model_not_finite"}
-    assert found.masks is not None
-    assert np.array_equal(found.masks[:3], [MASK] * 3)
+    rows = [replace(first_row(Sample(str(i), "", i, b"", None)), size=(24, 32)) for i in range(5)]
+    rows[1] = replace(rows[1], size=None, error="empty")
+    found = segment(Frames([Frame(row) for row in rows], pixels), session, batch_size=3)
+    errors = [image.row.error and image.row.error.partition(":")[0] for image in found.images]
+    assert errors == [None, "empty", None, None, "model_not_finite"]
+    masks = [image.mask for image in found.images]
+    assert masks.pop(1) is None
+    assert np.array_equal(np.stack(masks[:3]), [MASK] * 3)
     assert len(found.pixels) == 0

@@ -20,7 +20,7 @@ from typing import Any
 from segment.engines import Isolation
 from segment.engines.suspect import RowGroup, Suspect, row_group_of
 from segment.engines.worker_process import NEXT, Heartbeat, ProcessExit, Setup, WorkerProcess
-from segment.errors import ModelError, SegmentError, StoreError
+from segment.errors import SegmentError, StoreError
 from segment.inputs.discover import Part
 from segment.output.results import PartResult
 from segment.pipeline.stall import StallTimeout
@@ -31,7 +31,6 @@ from segment.store.names import count
 log = logging.getLogger("segment.engines.pool")
 
 _MAX_DEATHS = 3  # of processes in a row without a result: more are no accident
-_MAX_LOADS = 2  # that take too long, while none has succeeded: one may be an accident, such as a frozen process
 # Of processes that had parts of one row group; alone with its part, one may have died of an image.
 _MAX_GROUP_DEATHS = {"none": 1, "part": 2}
 _POLL_SECONDS = 0.2  # between two checks for stuck processes
@@ -107,13 +106,12 @@ class Pool:
             setup.task.runtime.device,
         )
         self._inbox: queue.SimpleQueue[tuple[_Member, Any]] = queue.SimpleQueue()
-        self._members: list[_Member] = []
+        self._members: set[_Member] = set()
         self._returned: deque[Part | Suspect] = deque()
         self._spares = list(spares)
         self._unreadable = {} if unreadable is None else unreadable
         self._died: Counter[RowGroup | None] = Counter()  # processes, by the row groups that they had
         self._condemned: list[Suspect] = []
-        self._loads_given_up, self._has_loaded = 0, False
         self._polled_at = time.monotonic()
 
     def run(self, parts: Iterable[Part]) -> Generator[PartResult]:
@@ -137,8 +135,8 @@ class Pool:
             self._close_spares()
             for member in self._members:
                 member.process.disconnect(at_once=member.is_loading)  # loading may take long, and nothing is lost
-            while self._members:
-                self._remove(self._members[-1])
+            for member in list(self._members):
+                self._remove(member)
 
     # --- work ---------------------------------------------------------------------------------------------------------
 
@@ -198,7 +196,7 @@ class Pool:
             return
         member.note_progress(message)
         if message == NEXT:
-            member.is_loading, self._has_loaded = False, True
+            member.is_loading, self._stall_timeout.has_loaded = False, True
             member.requests += 1
         elif isinstance(message, PartResult):
             yield self._finish(member, message)
@@ -218,31 +216,26 @@ class Pool:
     # --- ends of processes --------------------------------------------------------------------------------------------
 
     def _replace_stuck(self) -> Iterator[PartResult]:
-        """Replace processes that make no progress."""
-        now = time.monotonic()
-        passed, self._polled_at = min(now - self._polled_at, 2 * _POLL_SECONDS), now
+        """Replace processes that make no progress.
+
+        Raises:
+            ModelError: the model takes too long to load.
+        """
+        now, timeout = time.monotonic(), self._stall_timeout
+        if (passed := now - self._polled_at) < _POLL_SECONDS:
+            return
+        self._polled_at = now
         for member in list(self._members):
-            member.idle_seconds += passed
-            timeout = self._stall_timeout
+            member.idle_seconds += min(passed, 2 * _POLL_SECONDS)
             limit = timeout.loading_seconds if member.is_loading else timeout.seconds
             if member.idle_seconds > limit:
                 member.process.kill()
-                self._count_load(member, limit)
+                if member.is_loading:
+                    timeout.give_up_load(member)
+                if error := timeout.load_error:
+                    raise error
                 message = f"a worker process did nothing for {limit:.0f} s and was killed"
                 yield from self._replace(member, ProcessExit(message))
-
-    def _count_load(self, member: _Member, limit: float) -> None:
-        """Give up a model that takes too long to load.
-
-        Raises:
-            ModelError: it did so in several processes, and no other has loaded it.
-        """
-        self._loads_given_up += member.is_loading
-        if member.is_loading and not self._has_loaded and self._loads_given_up == _MAX_LOADS:
-            raise ModelError(
-                f"the model was not loaded within {limit:.0f} s, in {_MAX_LOADS} processes: its graph may be made of "
-                "very many nodes, or the machine be too slow for it. --stall-timeout allows more seconds"
-            )
 
     def _handle_exit(self, member: _Member) -> Iterator[PartResult]:
         if member.is_dismissed and not member.parts:
@@ -288,7 +281,7 @@ class Pool:
             yield failed(work.part if isinstance(work, Suspect) else work, StoreError(end.message))
 
     def _add(self, member: _Member) -> None:
-        self._members.append(member)
+        self._members.add(member)
         member.process.load(self._setup, lambda message: self._inbox.put((member, message)))
 
     def _remove(self, member: _Member) -> None:

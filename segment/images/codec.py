@@ -16,7 +16,7 @@ from PIL import Image
 from segment.errors import SampleError
 from segment.images import headers
 from segment.images.decoder_stderr import DecoderMessages, capture_decoder_stderr
-from segment.images.excess import check_work
+from segment.images.excess import check_structure, check_work
 from segment.images.magic import image_format
 from segment.images.mask_png import mask_size
 from segment.images.tiff_copies import ReadableCopy, readable_copy
@@ -229,8 +229,9 @@ def decode_mask(data: bytes) -> NDArray[np.uint8]:
     size = mask_size(data)
     with capture_decoder_stderr():
         try:
+            check_structure(data)
             pixels = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
-        except cv2.error:
+        except (cv2.error, SampleError):
             pixels = None
     if pixels is None or pixels.dtype != np.uint8 or pixels.shape != size:
         raise ValueError("the mask is damaged")

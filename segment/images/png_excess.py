@@ -1,7 +1,8 @@
-"""Refuse PNGs that unpack to far more than their pixels need.
+"""Refuse PNGs that take far more memory or work than their pixels need.
 
-libpng unpacks all that follows the last row, and texts and profiles, however large. What deflate packs most is the same
-few bytes again and again, and so is the packed data: a few samples tell whether it is worth to be unpacked by itself.
+OpenCV makes room for a chunk of the length that it declares, before its first byte is there. libpng unpacks all that
+follows the last row, and texts and profiles, however large. What deflate packs most is the same few bytes again and
+again, and so is the packed data: a few samples tell whether it is worth to be unpacked by itself.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from segment.errors import SampleError
 from segment.images.magic import PNG_MAGIC
 
 _MOST_CHUNKS = 1 << 17
+_MOST_MISSING = 64 << 20  # bytes of a chunk behind the end of the data, of an image that is cut off
 _SMALL = 1 << 16  # bytes of packed pixels that unpack in no time: at most 66 MB
 _SAMPLES, _SAMPLE = 16, 256
 _LEAST_VALUES = 130  # different bytes in a sample; ordinary packed pixels are nearly noise, which has 162 or so
@@ -27,7 +29,7 @@ _PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4),
 
 
 def check_png(data: bytes) -> None:
-    """Refuse a PNG by the number of its chunks, and by what its texts and profiles unpack to.
+    """Refuse a PNG by the number and lengths of its chunks, and by what its texts and profiles unpack to.
 
     Raises:
         SampleError: `too_much_work`.
@@ -60,6 +62,8 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         if at + 12 > len(data):
             return
         length, kind = struct.unpack_from(">I4s", data, at)
+        if at + length - len(data) > _MOST_MISSING:
+            raise SampleError("too_much_work", "a chunk of a PNG that says to be far longer than the file")
         yield kind, data[at + 8 : at + 8 + length]
         if kind == b"IEND":
             return

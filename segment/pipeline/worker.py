@@ -133,20 +133,19 @@ class Worker:
             return read_planned(part, self.task)
 
     def _fetch_next(self, waiting: Iterator[Part]) -> _Read | None:
-        """Take the next part, which may take time, too, and read it; None if there is no more."""
+        """Take the next part, which may take time, too, and read it; None if there is no more.
+
+        A part that was skipped or cannot be read has its result in place of samples.
+        """
         part = next(waiting, None)
         if part is None:
             return None
         clock = Clock()
-        return part, clock, self._fetch(part, clock)
-
-    def _fetch(self, part: Part, clock: Clock) -> list[Sample] | PartResult:
-        """Read a part; return its samples, or the result of a part that was skipped or cannot be read."""
         try:
             samples = self.read(part, clock)
         except Exception as error:
-            return failed_or_raise(part, error)
-        return skipped(part) if samples is None else samples
+            return part, clock, failed_or_raise(part, error)
+        return part, clock, skipped(part) if samples is None else samples
 
     def _compute(
         self, part: Part, clock: Clock, samples: Sequence[Sample]

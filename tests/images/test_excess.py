@@ -12,8 +12,9 @@ from PIL import Image
 
 from segment.errors import SampleError
 from segment.images.bands import decode_image
-from segment.images.codec import decode_picture
+from segment.images.codec import decode_mask, decode_picture
 from segment.images.labels import LabelDecoder
+from segment.images.mask_png import encode_mask
 from segment.images.tiff_tags import LONG, SHORT, Field
 from segment.models.card_input import Input
 from tests import bombs
@@ -58,6 +59,8 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "many texts of a PNG": lambda: png_of(PIXELS, behind=text(b"zTXt", zeros(7)) * 12),
     "empty chunks of a PNG": lambda: png_of(PIXELS, behind=chunk(b"abCd", b"") * 140_000),
     "empty pixel chunks of a PNG": lambda: png_of(PIXELS, before=chunk(b"IDAT", b"") * 140_000),
+    "chunk of a PNG that is said to be 3 GB": lambda: png_of(PIXELS)[:33] + b"\xd6\x20\0\x52IDAT" + bytes(20),
+    "text of a PNG that is said to be 1 GB": lambda: png_of(PIXELS)[:33] + b"\x40\0\0\0tEXt" + bytes(20),
     "strips of a TIFF that are the same bytes": lambda: bombs.shared_strips(50_000, zlib.compress(bytes(8)) * 10_000),
     "JPEG strips of a TIFF that are the same bytes": lambda: bombs.shared_strips(400, _JPEG, 7),
     "JPEG tiles of a TIFF that share many scans": lambda: jpeg_tiles(30, many_scans(200, (256, 256))),
@@ -78,7 +81,12 @@ def test_work_without_measure_is_refused(what: str) -> None:
     assert caught.value.detail
 
 
-LABELS = ["PNG that unpacks to more", "many texts of a PNG", "strips of a TIFF that are the same bytes"]
+LABELS = [
+    "PNG that unpacks to more",
+    "chunk of a PNG that is said to be 3 GB",
+    "many texts of a PNG",
+    "strips of a TIFF that are the same bytes",
+]
 
 
 @pytest.mark.parametrize(
@@ -88,6 +96,12 @@ def test_a_label_is_refused_likewise(data: bytes) -> None:
     with pytest.raises(SampleError) as caught:
         LabelDecoder(CARD.classes).decode(data, 8, 8)
     assert caught.value.code == "label_too_much_work"
+
+
+def test_a_mask_is_refused_likewise() -> None:
+    data = encode_mask(np.zeros((8, 8), np.uint8))
+    with pytest.raises(ValueError, match="damaged"):
+        decode_mask(data[:33] + b"\xd6\x20\0\x52IDAT" + data[41:])
 
 
 def test_bands_of_a_tiff_are_refused_likewise() -> None:

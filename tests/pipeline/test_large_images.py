@@ -141,6 +141,20 @@ def test_a_loaded_model_gives_what_the_run_wrote(place: TiledPlace, rows: dict[s
         model.predict((place.images / "e.png").read_bytes())
 
 
+class NotingStore(Store):
+    """Notes what is read."""
+
+    read_urls: list[str]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read_urls = []
+
+    def read(self, url: str, *rest: Any, **named: Any) -> bytes:
+        self.read_urls.append(url)
+        return super().read(url, *rest, **named)
+
+
 def test_masks_too_large_for_a_row_have_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed before its masks file, a part runs again, and writes the same file."""
     monkeypatch.setattr(large_images, "MOST_PNG_PIXELS", 1000)
@@ -155,7 +169,9 @@ def test_masks_too_large_for_a_row_have_files(tmp_path: Path, monkeypatch: pytes
     file = place.output / row["mask"]["path"]
     before = {path: path.read_bytes() for path in place.output.glob("masks/**/*") if path.is_file()}
     assert len(before) == 2
-    assert audit_run(ledger, deep=True).problems == ()
+    noting = NotingStore()
+    assert audit_run(Ledger(noting, ledger.output), deep=True).problems == ()
+    assert noting.read_urls.count(f"file://{file}") == 1  # it may be large
     images = {image.id: image.mask for image in segment.open_run(place.output).masks()}
     assert np.array_equal(images["large.png"], large)
 

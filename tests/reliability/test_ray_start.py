@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import socket
 import subprocess
 import sys
@@ -12,9 +13,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
-from segment.engines import ray_preflight
+from segment.engines import ray_cluster, ray_preflight
 from segment.errors import UsageError
 from tests.calls import ROOT, process
 from tests.reliability.trouble import street
@@ -128,6 +130,31 @@ def test_no_cluster_on_this_node(place: Place, tmp_path: Path) -> None:
 
 
 # ---- this machine
+
+
+def test_a_raylet_that_dies_ends_the_wait_for_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray itself would wait on. One that died before is none of it."""
+    program = Path(shutil.copy(str(shutil.which("true")), tmp_path / "raylet"))
+    raylets, done = [subprocess.Popen([program])], threading.Event()
+    while psutil.Process(raylets[0].pid).status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.01)
+
+    def init(**_: object) -> None:
+        time.sleep(0.5)
+        raylets.append(subprocess.Popen([program]))
+        done.wait()
+
+    monkeypatch.setattr("ray.init", init)
+    began = time.monotonic()
+    try:
+        with pytest.raises(TimeoutError):
+            ray_cluster._bounded_init(200.0, address="local")
+        assert len(raylets) == 2
+        assert time.monotonic() - began < 100
+    finally:
+        done.set()
+        for raylet in raylets:
+            raylet.wait()
 
 
 def test_too_few_open_files(place: Place) -> None:

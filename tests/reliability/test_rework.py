@@ -6,13 +6,14 @@ import json
 import os
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
-from segment.errors import InputChanged, StoreError, UsageError
+from segment.errors import InputChanged, StoreError, UsageError, sample_error_text
 from segment.output.ledger import Ledger
 from segment.pipeline.stages import decode
 from segment.runs.driver import run
@@ -51,9 +52,9 @@ def unlucky(place: Place, monkeypatch: pytest.MonkeyPatch) -> Place:
 
     def fail(samples: Any, task: Any) -> Any:
         frames = decode(samples, task)
-        for position, sample in enumerate(samples):
-            if sample.id in ("2.png", "3.png"):
-                frames.faults[position] = "model_failed"
+        for image in frames.images:
+            if image.row.id in ("2.png", "3.png"):
+                image.row = replace(image.row, error=sample_error_text("model_failed"))
         return frames
 
     with monkeypatch.context() as patch:
