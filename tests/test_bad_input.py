@@ -195,16 +195,6 @@ def is_error(row: dict[str, Any], bad: Bad) -> None:
 # --- images and labels -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("bad", TABLE, ids=lambda bad: bad.name)
-def test_a_bad_image_or_label_is_one_error_row(tmp_path: Path, bad: Bad) -> None:
-    place = sound_place(tmp_path)
-    place.write(bad.name, bad.image, bad.label)
-    outcome = place.run()
-    is_error(outcome.rows[bad.name], bad)
-    unharmed(outcome, bad=1)
-    assert [(error.id, error.error) for error in outcome.report.errors] == [(bad.name, bad.error)]
-
-
 def items() -> Iterator[tuple[str, bytes, bytes | None]]:
     """All of the table, the sound images in between."""
     for bad in TABLE[:6]:
@@ -277,6 +267,9 @@ def test_the_whole_table_in_one_run_of_any_format(tmp_path: Path, write: Any, ba
     assert set(rows) == {bad.name for bad in TABLE} | set(SOUND)
     for bad in TABLE:
         is_error(rows[bad.name], bad)
+    wrong = {key: row["error"] for key, row in outcome.rows.items() if row["error"]}
+    assert outcome.report.errors
+    assert all(wrong[error.id] == error.error for error in outcome.report.errors)
     unharmed(Outcome(outcome.report, [{**row, "id": name} for name, row in rows.items()], []), bad=len(TABLE))
 
 

@@ -17,7 +17,7 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import BmpImagePlugin, GifImagePlugin, Image, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from segment.images.excess import check_structure
@@ -35,7 +35,8 @@ _PHOTOMETRIC, _BITS, _SAMPLES, _SAMPLE_FORMAT, _CIELAB = 262, 258, 277, 339, 8  
 _UPRIGHT = 1
 _FLIPS = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}  # orientation to the code of `cv2.flip`; 5 to 8 are transposed first
 
-Image.init()  # registers all formats for `Image.open(formats=...)`
+# Importing a plugin registers its formats for `Image.open(formats=...)`; `Image.init()` would import forty more.
+_PLUGINS = (BmpImagePlugin, GifImagePlugin, JpegImagePlugin, PngImagePlugin, WebPImagePlugin)
 # What Pillow warns of, such as damaged EXIF data, is a remark or an error of ours. Its warnings cannot be silenced for
 # a single call, as `catch_warnings` is not thread-safe. `DecompressionBombWarning` is none of these.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")

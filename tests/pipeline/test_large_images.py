@@ -47,7 +47,6 @@ from segment.runs.driver import run, task_and_plan
 from segment.store.client import Store
 from segment.store.scope import Scope
 from tests.graphs import TRIGGER, nan_graph
-from tests.here import working_here
 from tests.runs import CARD, CARD_TOML, CLASSES, Place, png, read_rows
 
 TILED = CARD_TOML.replace('channels = "RGB"', 'channels = "RGB"\ntiles = { overlap = 6 }')
@@ -215,12 +214,10 @@ def test_errors_and_replaced_images_are_done_again(tmp_path: Path, monkeypatch: 
     killed.write_bytes(b"half")
     with living.open("wb") as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # as another driver's writer does
-        with working_here():
-            run(place.job(part_size=1), retry_errors=True)
+        run(place.job(part_size=1), retry_errors=True)
     assert (killed.exists(), living.exists()) == (False, True)
     second, third = place.add_mosaic("b.png", 40, 70, 5, label=False), place.add_mosaic("a.png", 70, 50, 6, label=False)
-    with working_here():
-        run(place.job(part_size=1), update=True)
+    run(place.job(part_size=1), update=True)
     ledger = Ledger(Store(), f"file://{place.output}")
     rows = {row["id"]: row for row in read_rows(place.output)}
     for name, mask in (("a.png", third), ("b.png", second)):
