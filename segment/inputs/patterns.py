@@ -11,6 +11,7 @@ from segment.errors import UsageError
 from segment.inputs.findings import Findings
 from segment.inputs.lookup import in_threads, look_up
 from segment.store.client import Entry, Store
+from segment.store.local_files import with_hint
 from segment.store.names import IMAGE_SUFFIXES, count, shown, suffix_of
 from segment.store.urls import is_http, parent_url, query_parameters, to_url, unsigned
 
@@ -56,7 +57,7 @@ def find_objects(input: str, store: Store, findings: Findings) -> Found:  # noqa
     for matched in in_threads(lambda pattern: _glob(pattern, store), globs):
         entries.extend(matched)
     if not entries:
-        raise UsageError(_nothing(url, store))
+        raise UsageError(with_hint(_nothing(url, store), url))
     unique = {entry.url: entry for entry in sorted(entries, key=lambda entry: entry.url)}
     if len(unique) < len(entries):
         findings.warnings.append(
