@@ -104,7 +104,7 @@ def _named(urls: Sequence[str], total: int, store: Store) -> list[Entry]:
     missing = [url for url, entries in zip(others, inside, strict=True) if not entries]
     if missing:
         which = f": {len(missing)} of {total} are not there" if total > 1 else ""
-        raise UsageError(f"{_nothing(missing[0], store)}{which}")
+        raise UsageError(with_hint(f"{_nothing(missing[0], store)}{which}", missing[0]))
     return [*(known[url] for url in urls if url in known), *(entry for entries in inside for entry in entries)]
 
 
