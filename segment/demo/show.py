@@ -55,7 +55,7 @@ def run_demo(folder: Path, *, engine: str, scenes: int) -> None:
     _check_equal(report, again)
     picture = folder / _PICTURE
     _draw(job, picture)
-    print(f"\nmIoU {percent(again.miou())} %: the same counts to the last pixel, from both")
+    print(f"\nmIoU {percent(again.miou())} %: both runs counted the same pixels")
     print(f"page:    {place}/masks-webdataset/report/index.html")
     print(f"picture: {place}/{_PICTURE}, images with labels and predictions")
     print(f"masks:   {place}/masks-webdataset/masks/, Parquet with a row an image")
