@@ -93,13 +93,8 @@ def _empty(folder: Path) -> None:
 
 
 def _job(folder: Path, format: str, engine: str) -> Job:  # noqa: A002
-    values = {
-        "input": str(folder / f"scenes-{format}"),
-        "output": str(folder / f"masks-{format}"),
-        "model": "demo-streets",
-        "engine": engine,
-    }
-    return make_job(values, where="segment demo")
+    scenes, masks = str(folder / f"scenes-{format}"), str(folder / f"masks-{format}")
+    return make_job({"input": scenes, "output": masks, "model": "demo-streets", "engine": engine}, "segment demo")
 
 
 def _run(job: Job) -> RunReport:

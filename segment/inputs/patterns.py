@@ -103,8 +103,10 @@ def _named(urls: Sequence[str], total: int, store: Store) -> list[Entry]:
     inside = in_threads(store.list, others)
     missing = [url for url, entries in zip(others, inside, strict=True) if not entries]
     if missing:
-        which = f": {len(missing)} of {total} are not there" if total > 1 else ""
-        raise UsageError(with_hint(f"{_nothing(missing[0], store)}{which}", missing[0]))
+        message = _nothing(missing[0], store)
+        if total > 1:  # of a series, in which all names are alike
+            raise UsageError(f"{message}: {len(missing)} of {total} are not there")
+        raise UsageError(with_hint(message, missing[0]))
     return [*(known[url] for url in urls if url in known), *(entry for entries in inside for entry in entries)]
 
 
