@@ -44,11 +44,7 @@ NO_LABELS = ":none"  # as label column: there are no labels
 
 
 class InvalidJob(UsageError):
-    """Values of a job are wrong.
-
-    Attributes:
-        wrong: what is wrong with the value of each key.
-    """
+    """Values of a job are wrong; `wrong` says of each key why."""
 
     def __init__(self, wrong: Mapping[str, str], where: str = "job") -> None:
         super().__init__(f"{where}:\n{as_lines(wrong)}")
@@ -304,8 +300,8 @@ def read_job_file(reference: str, store: Store | None = None) -> dict[str, Any]:
 
     data = (store or Store()).read_given(to_url(reference), most=MOST_TOML)
     if data is None:
-        message = f"no job file at {shown(reference)}: `segment run --print-job` prints one"
-        raise UsageError(with_hint(message, to_url(reference)))
+        words = f"no job file at {shown(reference)}: `segment run --print-job` prints one"
+        raise UsageError(with_hint(words, to_url(reference)))
     try:
         return tomllib.loads(data.decode("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
