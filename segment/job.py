@@ -264,10 +264,8 @@ class Job(RuntimeOptions, Settings):
     @property
     def worker_range(self) -> tuple[int, int] | None:
         """(minimum, maximum) of `workers`."""
-        if self.workers is None:
-            return None
-        low, _, high = str(self.workers).partition(":")
-        return int(low), int(high or low)
+        low, _, high = str(self.workers or "").partition(":")
+        return (int(low), int(high or low)) if low else None
 
     @property
     def settings(self) -> Settings:
@@ -276,12 +274,7 @@ class Job(RuntimeOptions, Settings):
 
 
 def make_job(values: Mapping[str, Any], where: str = "job") -> Job:
-    """Check the values of a job.
-
-    Raises:
-        InvalidJob: an unknown key (the nearest known one is named), a missing or wrong value.
-        UsageError: a secret in a URL.
-    """
+    """Return the job of some values; errors, which are those of `Job`, say where the values are from."""
     try:
         return Job(**values)
     except InvalidJob as error:
