@@ -184,7 +184,7 @@ def torch_tools(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
         import torch
         from torchmetrics import classification
     except ImportError:
-        pytest.skip("TORCHMETRICS MISSING: pip install torch torchmetrics")
+        pytest.skip("TORCHMETRICS MISSING: make test-tools")
     default = torch.get_default_dtype()
     if request.param == "double":
         monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
