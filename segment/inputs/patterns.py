@@ -15,6 +15,7 @@ from segment.inputs.findings import Findings
 from segment.inputs.lookup import in_threads, look_up
 from segment.store.client import Entry, Store
 from segment.store.entries import Entries
+from segment.store.local_files import with_hint
 from segment.store.names import IMAGE_SUFFIXES, count, shown, suffix_of
 from segment.store.urls import is_http, parent_url, query_parameters, to_url, unsigned
 
@@ -61,7 +62,7 @@ def find_objects(input: str, store: Store, findings: Findings) -> Found:  # noqa
     listings = [sorted(named, key=_url), *in_threads(lambda pattern: _glob(pattern, store), globs)]
     number = sum(map(len, listings))
     if not number:
-        raise UsageError(_nothing(url, store))
+        raise UsageError(with_hint(_nothing(url, store), url))
     unique = Entries(next(same) for _, same in groupby(heapq.merge(*listings, key=_url), key=_url))
     if len(unique) < number:
         findings.warnings.append(f"{count(number - len(unique), 'file is', 'files are')} named twice and read once")
@@ -105,8 +106,10 @@ def _named(urls: Sequence[str], total: int, store: Store) -> list[Entry]:
     inside = in_threads(store.list, others)
     missing = [url for url, entries in zip(others, inside, strict=True) if not entries]
     if missing:
-        which = f": {len(missing)} of {total} are not there" if total > 1 else ""
-        raise UsageError(f"{_nothing(missing[0], store)}{which}")
+        message = _nothing(missing[0], store)
+        if total > 1:  # of a series, in which all names are alike
+            raise UsageError(f"{message}: {len(missing)} of {total} are not there")
+        raise UsageError(with_hint(message, missing[0]))
     return [*(known[url] for url in urls if url in known), *(entry for entries in inside for entry in entries)]
 
 

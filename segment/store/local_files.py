@@ -16,13 +16,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
-from segment.errors import NotAFile
+from segment.errors import NotAFile, did_you_mean
 from segment.store.bounds import Bounds
 from segment.store.entries import Entry
+from segment.store.foreign_text import visible
 from segment.store.names import shown
 from segment.store.request_errors import is_absent
+from segment.store.urls import is_url
 
 TEMPORARY = re.compile(r"\.tmp-[0-9a-f]{16}$")
+_PIECE = 1 << 20  # bytes of a file of unknown size that are read at once
 
 
 def local_etag(status: os.stat_result) -> str:
@@ -43,7 +46,7 @@ def read_local(path: Path, start: int | None, stop: int | None, bounds: Bounds) 
             bounds.check(size)
             data = file.read(size + 1)  # a file that grows, or has no size, has one byte more
             if len(data) > size:
-                data += file.read(bounds.most + 1 - len(data))
+                data += _read_up_to(file, bounds.most + 1 - len(data))
                 bounds.check(len(data))
         else:
             data = file.read(stop - (start or 0))
@@ -57,9 +60,17 @@ def read_given(path: Path, bounds: Bounds) -> bytes:
         TooManyBytes: it has more than `bounds.most`.
     """
     with path.open("rb") as file:
-        data = file.read(bounds.most + 1)
+        data = _read_up_to(file, bounds.most + 1)
     bounds.check(len(data))
     return data
+
+
+def _read_up_to(file: BinaryIO, most: int) -> bytes:
+    """Read to the end, but no more than so many bytes; `read(most)` makes room for all of them beforehand."""
+    held = bytearray()
+    while len(held) < most and (more := file.read(min(_PIECE, most - len(held)))):
+        held += more
+    return bytes(held)
 
 
 def open_local(path: Path) -> BinaryIO:
@@ -93,6 +104,15 @@ def entry_of_local(url: str) -> Entry | None:
     if not _is_regular(status):
         return Entry(url, 0, "", irregular=True)
     return Entry(url, status.st_size, local_etag(status))
+
+
+def with_hint(message: str, url: str) -> str:
+    """Return a message on a path that is not there, and which name beside it was likely meant."""
+    path = Path(url.removeprefix("file://"))
+    if is_url(url.removeprefix("file://")) or path.exists() or not path.parent.is_dir():
+        return message
+    hint = did_you_mean(visible(path.name), (visible(beside.name) for beside in path.parent.iterdir()), alike=0.7)
+    return f"{message}.{hint}" if hint else message
 
 
 def _refuse_irregular(path: Path, status: os.stat_result) -> None:

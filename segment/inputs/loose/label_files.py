@@ -14,6 +14,7 @@ from segment.inputs.lookup import look_up
 from segment.job import InputOptions
 from segment.store.client import Entry, Store
 from segment.store.entries import Entries
+from segment.store.local_files import with_hint
 from segment.store.names import count, examples, is_image, is_label, shown, skip_reason, suffix_of
 from segment.store.urls import join_url, relative_url, to_url
 
@@ -87,10 +88,11 @@ def labels_by_stem(
             [relative_url(entry.url, folder) for entry in islice(found, _TRIED)],
         )
         advice = f". If these are the labels, add --label-pattern '{pattern}'" if pattern else ""
-        raise UsageError(
+        message = (
             f"none of the {count(len(images), 'image')} has a label: looked for {shown(looked)}.png "
             f"(or another image suffix); {have}{odd}{advice}"
         )
+        raise UsageError(with_hint(message, folder))
     bare = (relative_url(image.url, base) for image, label in labels.pairs() if not label)
     _report_bare(len(images) - labels.number, len(images), bare, folder, findings)
     _report_shared(matches.shared, matches.first_shared, findings)
