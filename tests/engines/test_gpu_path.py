@@ -23,7 +23,7 @@ import segment.models.sessions.onnxruntime as ort
 from segment.engines.local import LocalEngine
 from segment.models.card import load_card
 from segment.models.sessions import Runtime, capabilities, find_batch
-from segment.models.sessions.base import Masks
+from segment.models.sessions.base import Masks, Settings
 from segment.models.sessions.batches import BatchProbe, probe_batches
 from segment.models.sessions.half import in_half_precision
 from segment.models.sessions.io_binding import CudaPin, bound_run, not_pinned
@@ -48,7 +48,7 @@ def bound(graph: bytes, batch: int | None = None, **changes: Any) -> tuple[Graph
         session = ort._load(surgeon.compiled(batch, masked=masked), ORT, threads=1)
         return bound_run(session, (card.output_height, card.output_width), pin=not_pinned, batch=batch)
 
-    return GraphSession(card, lambda batched, masked: load(masked), not_raw), card
+    return GraphSession(card, lambda batched, masked: load(masked), not_raw, Settings()), card
 
 
 def not_raw(images: Any) -> Any:
@@ -154,7 +154,7 @@ def test_a_wrong_mask_size_is_told_as_on_the_cpu() -> None:
     graph = tiny(nodes, [("x", ("N", 3, 32, 48))], [("y", ("N", 12, 64, 96))], [scales])
     surgeon = Surgeon(small(output={"height": 64, "width": 96}), graph)
     run = ort._on_gpu(ort._load(surgeon.compiled(None), ORT, threads=1), card, None)
-    said = message(lambda: GraphSession(card, lambda *_: run, not_raw).predict(pictures(card, 1)[0]))
+    said = message(lambda: GraphSession(card, lambda *_: run, not_raw, Settings()).predict(pictures(card, 1)[0]))
     assert said.endswith(
         "masks of 32x48 are needed, the graph returned 64x96: output.height = 64 and output.width = 96?"
     )

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segment.models.card import ModelCard
+from segment.models.sessions.extras import NOTHING, Extras
 
 ONNX_ONLY = "onnxruntime serves .onnx only; openvino serves .xml and .tflite: use --runtime openvino"
 TFLITE_ONLY = "litert serves .tflite only: use --runtime openvino"
@@ -60,6 +61,17 @@ def _joined(arrays: Sequence[NDArray[np.uint8] | None], starts: Sequence[int]) -
         if array is not None:
             whole[start : start + len(array)] = array
     return whole
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a model is loaded; see `open_session`."""
+
+    threads: int = 1
+    streams: int = 1
+    batch: int = 1
+    sanity_check: bool = True
+    extras: Extras = NOTHING
 
 
 class Session(Protocol):

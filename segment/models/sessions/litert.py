@@ -21,8 +21,8 @@ from openvino import opset15 as ops
 from segment.errors import ModelError
 from segment.models.card import ModelCard
 from segment.models.sessions.averaging import is_averaged
-from segment.models.sessions.base import TFLITE_ONLY
-from segment.models.sessions.extras import NOTHING, Extras
+from segment.models.sessions.base import TFLITE_ONLY, Settings
+from segment.models.sessions.extras import Extras
 from segment.models.sessions.idle import IdlePool
 from segment.models.sessions.litert_tail import cut_tail
 from segment.models.sessions.openvino import compiled_model, outputs_of
@@ -46,23 +46,13 @@ _UNREPEATABLE = frozenset(
 )
 
 
-def open_litert(
-    card: ModelCard,
-    weights: Weights,
-    *,
-    threads: int,
-    streams: int,
-    sanity_check: bool = True,
-    extras: Extras = NOTHING,
-) -> GraphSession:
-    """Load a model. Up to `streams` threads may call `predict` at once, each with its own interpreter.
+def open_litert(card: ModelCard, weights: Weights, settings: Settings) -> GraphSession:
+    """Load a model. Up to `settings.streams` threads may call `predict` at once, each with its own interpreter.
 
     Args:
         card: the model's card.
         weights: TFLite bytes of one model.
-        threads: threads of one call.
-        streams: maximum number of concurrent calls.
-        sanity_check, extras: see `GraphSession`.
+        settings: see `open_session`.
 
     Raises:
         ModelError: card and graph do not match, or LiteRT does not serve them.
@@ -74,7 +64,7 @@ def open_litert(
             f"model card '{card.name}' averages views (input.tta) or an ensemble, which litert does not: "
             "use --runtime openvino"
         )
-    networks = IdlePool(lambda: _Network(card, weights, threads, extras), streams)
+    networks = IdlePool(lambda: _Network(card, weights, settings.threads, settings.extras), settings.streams)
 
     def load(batched: bool, masked: bool) -> Run:
         with networks.borrowed() as network:
@@ -91,7 +81,7 @@ def open_litert(
         with networks.borrowed() as network:
             return network.numbers(images)
 
-    return GraphSession(card, load, raw, sanity_check=sanity_check, extras=extras)
+    return GraphSession(card, load, raw, settings)
 
 
 class _Network:

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segment.models.card import ModelCard
-from segment.models.sessions.base import Masks
-from segment.models.sessions.extras import NOTHING, Extras, has_range
+from segment.models.sessions.base import Masks, Settings
+from segment.models.sessions.extras import has_range
 from segment.models.sessions.ports import refuse
 from segment.models.sessions.sanity_check import RawRun, SanityCheck, random_images
 
@@ -68,10 +68,9 @@ class GraphSession:
         card: the model's card.
         load: loads the graph: for single images in the constructor, for batches and masked scores on demand.
         raw: see `RawRun`.
+        settings: whether to check the first images with `SanityCheck`, and the graph's further outputs.
         exact: the trial requires equal masks; otherwise one pixel in a thousand may differ, as a GPU may use other
             kernels for other batch sizes.
-        sanity_check: check the first images with `SanityCheck`; not useful for random images.
-        extras: the graph's further outputs.
     """
 
     def __init__(
@@ -79,20 +78,19 @@ class GraphSession:
         card: ModelCard,
         load: Load,
         raw: RawRun,
+        settings: Settings,
         *,
         exact: bool = True,
-        sanity_check: bool = True,
-        extras: Extras = NOTHING,
     ) -> None:
         self.card = card
-        self.extras = extras
+        self.extras = settings.extras
         self._load = load
         self._single = self._loaded(whole=False, masked=False)
         self._has_tried = False
         self._batched: _Graph | None = None
         self._tolerance = 0.0 if exact else 0.001
         self._lock = threading.Lock()
-        self._sanity_check = SanityCheck(card, self._found_one_by_one, raw) if sanity_check else None
+        self._sanity_check = SanityCheck(card, self._found_one_by_one, raw) if settings.sanity_check else None
 
     @property
     def batches(self) -> bool | None:
