@@ -203,6 +203,11 @@ class Input(BaseModel):
         depth = f" (16 bits, {self.band_range[0]:g} to {self.band_range[1]:g})" if self.band_range else ""
         return f"bands {', '.join(map(str, self.bands))}{depth}"
 
+    def shape(self, batch: int) -> list[int]:
+        """Shape of the graph's input for a batch."""
+        sizes = {"N": batch, "C": self.depth, "H": self.height, "W": self.width}
+        return [sizes[axis] for axis in self.layout]
+
     def size_for(self, size: Size) -> Size:
         """Return height and width of the input for an image of a size that is scaled already."""
         return bucket_size(size, self.multiple_of) if self.multiple_of else (self.height, self.width)

@@ -74,6 +74,11 @@ class Settings:
     extras: Extras = NOTHING
 
 
+def first_line(error: Exception) -> str:
+    """Return the first line of what a runtime says, whose errors are of types of its own."""
+    return str(error).strip().split("\n", 1)[0]
+
+
 class Session(Protocol):
     """One loaded model, with its card's pre- and postprocessing compiled into the graph."""
 

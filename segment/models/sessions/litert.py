@@ -146,7 +146,7 @@ class _Network:
 
     def _resize(self) -> None:
         """Give the input the card's size, where the graph leaves it free."""
-        wanted = _input_shape(self._card)
+        wanted = self._card.input.shape(1)
         if list(self._input["shape"]) == wanted:
             return
         with _words("litert cannot load the graph"):
@@ -202,18 +202,12 @@ def _port(details: Any) -> Port:
     return Port((details["name"],), np.dtype(details["dtype"]).name, dims)
 
 
-def _input_shape(card: ModelCard) -> list[int]:
-    declared = card.input
-    sizes = {"N": 1, "C": declared.depth, "H": declared.height, "W": declared.width}
-    return [sizes[axis] for axis in declared.layout]
-
-
 def _before(card: ModelCard, entry: Any) -> Any:
     """Return the graph from RGB bytes to the network's input."""
     found = entry["quantization_parameters"]
     scales = Scales(found["scales"].astype(np.float64), found["zero_points"].astype(np.float64))
     levels = input_levels(card, _port(entry), scales if scales.scale.size else None)
-    parameter = ops.parameter(_input_shape(card), np.dtype(entry["dtype"]).type)
+    parameter = ops.parameter(card.input.shape(1), np.dtype(entry["dtype"]).type)
     return with_preprocessing(card, _model([parameter.output(0)], parameter), levels)
 
 

@@ -153,9 +153,7 @@ class Merger:
         """Return the input: that of the first member, with a fixed batch if any member has one."""
         entry = self._first.entry
         fixed = any(surgeons[0].fixed_batch for surgeons in self._members)
-        sizes = {"C": self._card.input.depth, "H": self._card.input.height, "W": self._card.input.width}
-        sizes["N"] = 1 if fixed else 0
-        dims = [sizes[axis] or "segment_batch" for axis in self._card.input.layout]
+        dims = ["segment_batch" if size == -1 else size for size in self._card.input.shape(1 if fixed else -1)]
         return helper.make_tensor_value_info(entry.name, helper.np_dtype_to_tensor_dtype(np.dtype(entry.dtype)), dims)
 
     def _file(self, graph: GraphProto) -> bytes:

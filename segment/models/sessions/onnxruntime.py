@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from segment.errors import ModelError
 from segment.models.card import ModelCard
 from segment.models.sessions.averaging import is_averaged, merged_card
-from segment.models.sessions.base import INSTALL_CUDA, ONNX_ONLY, Runtime, Settings
+from segment.models.sessions.base import INSTALL_CUDA, ONNX_ONLY, Runtime, Settings, first_line
 from segment.models.sessions.extras import Extras
 from segment.models.sessions.half import in_half_precision
 from segment.models.sessions.io_binding import CudaPin, bound_run
@@ -97,7 +97,7 @@ def _load(model: bytes, runtime: Runtime, threads: int) -> Any:
         with engine_build_lock(engines) if engines else nullcontext():
             session = onnxruntime.InferenceSession(model, _options(threads), providers=_providers(runtime, options))
     except Exception as error:  # onnxruntime's own types, one per status code
-        raise ModelError(f"onnxruntime cannot load the graph: {_first_line(error)}") from error
+        raise ModelError(f"onnxruntime cannot load the graph: {first_line(error)}") from error
     if wanted not in session.get_providers():
         raise ModelError(
             f"the job requires device {runtime.device}, but onnxruntime fell back to {session.get_providers()}: "
@@ -143,7 +143,3 @@ def _providers(runtime: Runtime, engine: dict[str, str]) -> list[Any]:
     # By default the library chooses the precision (TF32), and each convolution's algorithm by timing them.
     cuda = (PROVIDERS["cuda"], {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"})
     return [*([(PROVIDERS["tensorrt"], engine)] if runtime.device == "tensorrt" else []), cuda, "CPUExecutionProvider"]
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n", 1)[0]

@@ -200,13 +200,12 @@ def _wrapped(
 def _needed(card: ModelCard, member: Member, batch: int) -> tuple[Any, Any]:
     """Return the part of a model from the image to the output, reshaped to the card's input size; and the output."""
     model = member.model.clone()
-    declared, parameter = card.input, model.inputs[member.entry].get_node()
+    parameter = model.inputs[member.entry].get_node()
     value = model.outputs[member.result].get_node().input_value(0)
     _check_needs(card, value.get_node(), parameter)
     needed = openvino.Model([ops.result(value)], [parameter], "segment")
-    sizes = {"N": batch, "C": declared.depth, "H": declared.height, "W": declared.width}
     try:
-        needed.reshape(openvino.PartialShape([sizes[axis] for axis in declared.layout]))
+        needed.reshape(openvino.PartialShape(card.input.shape(batch)))
     except RuntimeError as error:
         raise ModelError(f"openvino cannot load the graph: {_reason(error)}") from error
     value = needed.outputs[0].get_node().input_value(0)

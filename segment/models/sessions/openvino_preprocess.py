@@ -15,7 +15,7 @@ from segment.models.card import ModelCard
 from segment.models.sessions.luma import HALF, UNIT, WEIGHTS
 from segment.models.sessions.openvino_ports import to_port
 from segment.models.sessions.ports import is_identity
-from segment.models.sessions.quantised_input import Levels, Scales, input_levels
+from segment.models.sessions.quantised_input import Levels, Scales, common_scales, input_levels
 from segment.models.weights import Weights
 
 _REARRANGE = ("Transpose", "Reshape", "Convert", "Squeeze", "Unsqueeze")
@@ -129,10 +129,7 @@ def input_scales(port: Any) -> Scales | None:
     value = port.get_node().output(0)
     while len(readers := list(value.get_target_inputs())) == 1 and readers[0].get_node().get_type_name() in _REARRANGE:
         value = readers[0].get_node().output(0)
-    found = [_scales(reader.get_node()) for reader in readers]
-    first = found[0] if found else None
-    same = first and all(other and all(map(np.array_equal, first, other)) for other in found)
-    return first if same else None
+    return common_scales([_scales(reader.get_node()) for reader in readers])
 
 
 def _scales(node: Any) -> Scales | None:

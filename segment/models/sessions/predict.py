@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segment.models.card import ModelCard
-from segment.models.sessions.base import Masks, Settings
+from segment.models.sessions.base import Masks, Settings, first_line
 from segment.models.sessions.extras import has_range
 from segment.models.sessions.ports import refuse
 from segment.models.sessions.sanity_check import RawRun, SanityCheck, random_images
@@ -196,7 +196,7 @@ class GraphSession:
             graph = self._loaded(whole=True, masked=single.masked)
             together, together_check, *_ = graph(trial)
         except Exception as error:  # each runtime has its own types; any means that batches fail
-            reason = str(error).strip().split("\n", 1)[0]
+            reason = first_line(error)
         else:
             if self._agree(masks, check, together, together_check, single.masked):
                 return graph

@@ -99,9 +99,7 @@ class Surgeon:
     def _port(self, name: str) -> Port | None:
         """Return type and shape of a value for one image of the card's input size; None if unknown."""
         if self._inferred is None:
-            given = self.card.input
-            sizes = {"N": 1, "C": given.depth, "H": given.height, "W": given.width}
-            self._inferred = inferred_ports(self._model, self._entry.name, [sizes[axis] for axis in given.layout])
+            self._inferred = inferred_ports(self._model, self._entry.name, self.card.input.shape(1))
         return self._inferred.get(name)
 
     def _small_scores(self, extras: Extras) -> SmallScores | None:
