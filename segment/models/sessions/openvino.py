@@ -100,14 +100,14 @@ def compiled_model(core: Any, model: Any, threads: int, precision: str) -> Any:
         raise ModelError(f"openvino cannot load the graph: {_reason(error)}") from error
 
 
-def wrapped_model(card: ModelCard, weights: Weights, batch: int, extras: Extras = NOTHING) -> Any:
-    """Read a model and add the card's pre- and postprocessing, without compiling it.
+def wrapped_model(card: ModelCard, weights: Weights, extras: Extras = NOTHING) -> Any:
+    """Read a model for single images and add the card's pre- and postprocessing, without compiling it.
 
     Raises:
         ModelError: as `open_openvino`.
     """
     members = _members(openvino.Core(), card, weights)
-    return _wrapped(card, members, batch, checked_size(card, weights, members, _needed, None), extras=extras)
+    return _wrapped(card, members, 1, checked_size(card, weights, members, _needed, None), extras=extras)
 
 
 def _members(core: Any, card: ModelCard, weights: Weights) -> list[Member]:

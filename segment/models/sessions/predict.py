@@ -29,6 +29,7 @@ Outputs = tuple[NDArray[Any], ...]
 #   it is of enlarged scores (see `enlarging`) of which one is NaN or infinity.
 Run = Callable[[NDArray[np.uint8]], Outputs]
 NOT_WHOLE, NOT_FINITE = 0.5, -1.0
+TRIED = 4  # images that batches are tried on
 
 # Loads the graph. The first argument: for whole batches. The second: for masked scores, where minus infinity excludes a
 # class from a pixel; their check is slower, so it is used only after the model has produced such a score.
@@ -188,7 +189,7 @@ class GraphSession:
         return self._batched or self._single
 
     def _try_batches(self, images: NDArray[np.uint8]) -> _Graph | None:
-        trial = np.concatenate([random_images(2, *images.shape[1:]), images[:2]])
+        trial = np.concatenate([random_images(TRIED - 2, *images.shape[1:]), images[:2]])
         single = self._single
         masks, check, *_ = single(trial)
         self._check_masks(masks)
