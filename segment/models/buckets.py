@@ -1,4 +1,4 @@
-"""Input sizes: those of models that take images of any size, few enough that a runtime sees each again; and of views."""
+"""Input sizes: of models that take images of any size, few enough that a runtime sees each again; and of views."""
 
 from __future__ import annotations
 
