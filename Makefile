@@ -17,7 +17,7 @@ PEERS := .venv-peers
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo dev test test-all test-lowest test-highest lint docs format lock wheel release clean bench soak fuzz bench-peers
+.PHONY: help demo dev test test-all test-lowest test-highest test-tools lint docs format lock wheel release clean bench soak fuzz bench-peers
 
 help: ## show this list
 	@echo 'usage: make TARGET [PYTHON=python3] [ARGS="..."]'
@@ -43,6 +43,9 @@ test-lowest: $(DEV) ## the core tests on the wheel, with the lowest versions tha
 
 test-highest: $(DEV) ## the same with the newest versions there are
 	PYTHON=$(PYTHON) .ci/core highest $(ARGS)
+
+test-tools: $(DEV) ## exports opened by Datumaro, Label Studio's SDK, FiftyOne; scores by torchmetrics; 10 GB
+	.ci/tools $(ARGS)
 
 wheel: $(DEV) ## build sdist and wheel into dist/, check them, run the demo of the wheel
 	PYTHON=$(PYTHON) .ci/wheel
@@ -99,7 +102,7 @@ lock: ## regenerate requirements.lock, keeping what still fits; newest of all: A
 	  --quiet --output-file requirements.lock $(ARGS)
 
 clean: ## remove the environments, caches and build products; output of runs stays
-	rm -rf .venv .venv-lock .venv-lowest .venv-highest .venv-wheel $(PEERS) .bench build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-lock .venv-lowest .venv-highest .venv-wheel .venv-tools $(PEERS) .bench build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find segment tests jobs -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:

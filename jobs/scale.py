@@ -8,7 +8,8 @@ process of its own, so that its memory is its own. `run` is a job on the Ray eng
 it; `resume` begins a run of a hundred parts a shard, 99 % of whose shards are finished; `discovery` lists inputs;
 `plan` weighs a long plan; `nodes` puts sleeping models on several logical nodes; `store` looks at what Ray's object
 store holds; `start` is what a user waits for; `tars` is the same with a thousand tars in a slow
-store; `listing` lists a bucket of as many objects. Prints Markdown; `--json` keeps it.
+store; `listing` lists a bucket of as many objects; `fleet` is 64 and 1,000 workers, simulated. Prints Markdown;
+`--json` keeps it.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from jobs.scaling.discovery import measure_discovery, measure_plan
 from jobs.scaling.figures import Figure, Scale
+from jobs.scaling.fleet import measure_fleet
 from jobs.scaling.inputs import SIZE, make_inputs
 from jobs.scaling.listing import measure_listing
 from jobs.scaling.nodes import measure_nodes
@@ -46,6 +48,7 @@ MEASURES: dict[str, Callable[[Scale], list[Figure]]] = {
     "start": measure_start,
     "tars": measure_tars,
     "listing": measure_listing,
+    "fleet": measure_fleet,
 }
 
 

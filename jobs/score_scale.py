@@ -1,10 +1,13 @@
-"""What `segment score` and the report take for many images: seconds and memory, from the counts of a made-up run.
+"""What scores, comparisons and the report take for many images: seconds and memory, from the counts of made-up runs.
 
     python jobs/score_scale.py                       # a million images of 19 classes: some minutes, 2 GB of disk
+    python jobs/score_scale.py --measure compare     # two such runs: twice the disk
     python jobs/score_scale.py --images 100000
 
-The run has the files of a real one, parts of 64 images and a few classes an image, but no masks. The score is measured
-in a process of its own, so that its memory is its own. Prints Markdown.
+The runs have the files of real ones, parts of 64 images and a few classes an image, but no masks, so that `segment
+compare --no-masks` is measured: matching by id, counts of both runs, scores and paired intervals. (Masks are read part
+by part, a few at a time, and their memory does not depend on the number of images.) Each is measured in a process of
+its own, so that its memory is its own. Prints Markdown.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,6 +40,7 @@ from segment.output.plan import Plan
 from segment.output.run_folder import to_json
 from segment.output.tables import ImageRow, write_masks
 from segment.report.aggregate import load_report
+from segment.report.comparison.comparing import ComparisonRequest, compare_ledgers
 from segment.report.image_list import list_images
 from segment.report.notable import read_notable
 from segment.report.rows import read_scores
@@ -100,7 +104,7 @@ def timed() -> Iterator[list[str]]:
     told.append(f"{time.perf_counter() - start:.1f} ({time.process_time() - cpu:.1f} of CPU)")
 
 
-def measure(output: str) -> list[Figure]:
+def measure_score(output: str) -> list[Figure]:
     """Choose and list the images of the report's page; score as `segment score` does: images, and videos."""
     ledger = Ledger(Store(), output)
     figures = [*measure_page(ledger)]
@@ -110,8 +114,7 @@ def measure(output: str) -> list[Figure]:
         assert found.overall.intervals["miou"] is not None
         units = f"{found.overall.units:,} {found.units}"
         figures.append(Figure(f"segment score{words}, {units}, {RESAMPLES:,} resamples, s", scored[0]))
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-        figures.append(Figure("peak memory of the process until then, MB", f"{peak:,.0f}"))
+        figures.append(peak_memory())
     return figures
 
 
@@ -126,25 +129,51 @@ def measure_page(ledger: Ledger) -> list[Figure]:
         images = list_images(ledger, scores)
     assert len(notable.worst) == CLASSES
     assert len(images.rows) == min(10_000, len(scores))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    return [Figure(f"images of the report's page, of {len(scores):,}, s", read[0]), peak_memory()]
+
+
+def measure_compare(*outputs: str) -> list[Figure]:
+    """Compare two runs as `segment compare --no-masks` does."""
+    ledgers = [Ledger(Store(), output) for output in outputs]
+    with timed() as took:
+        found = compare_ledgers(ledgers, ComparisonRequest(masks=False))
+    scores = found.against[0].overall.scores
+    assert scores is not None
+    assert scores.changes["miou"].interval is not None
+    with timed() as ranked:
+        found.against[0].lost_most(20)
     return [
-        Figure(f"images of the report's page, of {len(scores):,}, s", read[0]),
-        Figure("peak memory of the process until then, MB", f"{peak:,.0f}"),
+        Figure(f"segment compare --no-masks, {RESAMPLES:,} resamples, s", took[0]),
+        Figure("the images that lost most, s", ranked[0]),
+        peak_memory(),
     ]
+
+
+def peak_memory() -> Figure:
+    """Return the most memory that this process has had."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    return Figure("peak memory of the process until then, MB", f"{peak:,.0f}")
+
+
+MEASURES: dict[str, tuple[int, Callable[..., list[Figure]]]] = {
+    "score": (1, measure_score),
+    "compare": (2, measure_compare),
+}  # by name: number of runs, and what is measured of them
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--images", type=int, default=1_000_000)
+    parser.add_argument("--measure", choices=MEASURES, default="score")
     options = parser.parse_args()
+    number, measure = MEASURES[options.measure]
     with tempfile.TemporaryDirectory(prefix="segment-score-") as folder:
-        output = make_run(Path(folder), options.images).output
-        print(
-            f"{options.images:,} images of {CLASSES} classes, {PRESENT} an image\n\n| figure | measured |\n|---|---:|"
-        )
+        outputs = [make_run(Path(folder) / str(seed), options.images, seed).output for seed in range(number)]
+        runs = f"{number} run{'s' * (number > 1)} of {options.images:,} images of {CLASSES} classes, {PRESENT} an image"
+        print(f"{runs}\n\n| figure | measured |\n|---|---:|")
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-            for figure in pool.submit(measure, output).result():
+            for figure in pool.submit(measure, *outputs).result():
                 print(f"| {figure.name} | {figure.value} |")
 
 

@@ -61,6 +61,15 @@ def zeros(mebibytes: int) -> bytes:
     return b"\x78\x9c" + (packer.compress(bytes(1 << 20)) + packer.flush(zlib.Z_FULL_FLUSH)) * mebibytes
 
 
+def like_noise(mebibytes: int) -> bytes:
+    """So many MiB of packed pixels that look like those of a photo, and unpack to 300 times as many: random runs."""
+    random = np.random.default_rng(0)
+    runs = np.repeat(random.integers(0, 256, 10_000, np.uint8), random.integers(400, 1800, 10_000))
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    piece = packer.compress(runs.tobytes()) + packer.flush(zlib.Z_FULL_FLUSH)
+    return b"\x78\x9c" + piece * ((mebibytes << 20) // len(piece))
+
+
 def chunk(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 

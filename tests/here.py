@@ -1,7 +1,8 @@
 """The local engine's worker in this process: a run in a tenth of a second, and tests may reach into it.
 
-The pool of processes has tests of its own (`tests/engines`, `tests/reliability`). Rounds after the first use it here,
-too.
+A worker process takes two seconds of CPU to start, so no test starts one but those that are about them: by
+`run_on` (`tests/jobs.py`), by the fixture `worker_processes`, or in a process of the command line. Rounds that isolate
+parts or images start them always.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from segment.output.results import PartResult
 from segment.pipeline.stages import Task
 from segment.pipeline.worker import load_worker
 
-_real = LocalEngine.run
+_real, _real_warm_up = LocalEngine.run, LocalEngine.warm_up
 
 
 def _run(
@@ -61,4 +62,27 @@ def working_here() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(LocalEngine, "run", _run)
         patch.setattr(LocalEngine, "warm_up", lambda engine, runtime, plan: None)
+        yield
+
+
+@contextmanager
+def working_in_processes() -> Iterator[None]:
+    """Let the local engine's workers be processes, as they are for users."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(LocalEngine, "run", _real)
+        patch.setattr(LocalEngine, "warm_up", _real_warm_up)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def local_engine_here() -> Iterator[None]:
+    """Applies to every test, and to fixtures of any scope that run a job."""
+    with working_here():
+        yield
+
+
+@pytest.fixture
+def worker_processes() -> Iterator[None]:
+    """The local engine's workers are processes."""
+    with working_in_processes():
         yield

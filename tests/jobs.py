@@ -24,6 +24,7 @@ from segment.pipeline.stages import Task
 from segment.progress import Progress
 from tests.datasets import Item, encoded
 from tests.graphs import colour_classifier, painted
+from tests.here import working_in_processes
 
 MakeEngine = Callable[[], Engine]
 
@@ -53,7 +54,6 @@ ENGINES: dict[str, MakeEngine] = {
     "local-2": lambda: LocalEngine(2),
     "local-3": lambda: LocalEngine(3),
     "local-gpu": lambda: OneProcess(3),
-    "ray-1": ray_engine(workers=(1, 1)),
     "ray-2": ray_engine(),
     "ray-split": ray_engine(split=True),
 }
@@ -112,9 +112,12 @@ def _size(card: ModelCard, number: int) -> tuple[int, int]:
 
 
 def run_on(make: MakeEngine, job: segment.Job, progress: Progress | None = None) -> segment.RunReport:
-    """Run a job on this engine, whatever the job says; without the proof of what `auto` chooses: it takes seconds."""
+    """Run a job on this engine with its worker processes, whatever the job says.
+
+    Without the proof of what `auto` chooses, which takes seconds.
+    """
     job = job.model_copy(update={"min_agreement": 0.0})
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, working_in_processes():
         patch.setattr("segment.runs.lazy_engine.make_engine", lambda job, images: make())
         return segment.runs.driver.run(job, progress)
 

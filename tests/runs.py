@@ -25,7 +25,6 @@ from segment.progress import Progress
 from segment.report.aggregate import RunReport
 from segment.runs.driver import run
 from tests.graphs import colour_classifier, painted
-from tests.here import working_here
 
 CARD_TOML = """
 name = "blocks"
@@ -153,10 +152,8 @@ class Place:
 
     def run(self, *, verify: bool = False, **changes: Any) -> Outcome:
         """Run it in this process."""
-        notes = Notes()
-        job = self.job(**changes)
-        with working_here():
-            report = run(job, notes, verify=verify)
+        notes, job = Notes(), self.job(**changes)
+        report = run(job, notes, verify=verify)
         return Outcome(report, read_rows(Path(job.output)), notes.warnings)
 
     def flags(self, **changes: Any) -> list[str]:

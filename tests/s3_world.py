@@ -50,8 +50,9 @@ class World:
         return Store(self.options)
 
     def job(self, base: str, kind: str, output: str, **settings: Any) -> segment.Job:
-        """A job over one of the formats, everything below `base`."""
-        return segment.Job(**self.at(base, kind), output=output, part_size=2, workers="1", **settings)
+        """A job over one of the formats, everything below `base`; without the proof of what `auto` chooses."""
+        values = {**self.at(base, kind), "output": output, "part_size": 2, "workers": "1", "min_agreement": 0}
+        return segment.Job(**values, **settings)
 
     def at(self, base: str, kind: str) -> dict[str, Any]:
         """Input, labels, card and weights as a job names them, everything below `base`."""

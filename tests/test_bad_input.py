@@ -13,7 +13,7 @@ import sys
 import tarfile
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from segment.images.codec import decode_mask
 from segment.inputs.discover import Sample
 from segment.metrics import Confusion
 from segment.models.sessions import Runtime, open_session
-from segment.pipeline.stages import Frames, segment
+from segment.pipeline.stages import Frame, Frames, first_row, segment
 from segment.report.console import print_report
 from tests.graphs import TRIGGER, as_weights, colour_classifier, nan_graph, out_of_range_graph
 from tests.runs import CARD, CLASSES, INDEX_CARD, Outcome, Place, expect, jpeg, png, read_rows, scene
@@ -84,8 +84,8 @@ LABEL_COLOUR = (
     "label_colour: the label holds a colour that is not in the palette (--label-remap says what colours mean)"
 )
 PIXELS = (
-    "pixel_format: a TIFF of floating-point, 32-bit, signed or many-band pixels; supported are unsigned 8 and 16 bits: "
-    "grey, palette, RGB, RGBA and CMYK"
+    "pixel_format: a TIFF of floating-point, 32-bit, signed, many-band or Lab pixels, or a JPEG of more than 8 bits; "
+    "supported are unsigned 8 and 16 bits: grey, palette, RGB, RGBA and CMYK"
 )
 _halved = sorted({tuple(c) for c in (PICTURE // 2).reshape(-1, 3)} - set(CARD.classes.palette))
 HALVED = ", ".join("{},{},{}".format(*colour) for colour in _halved[:3])
@@ -195,16 +195,6 @@ def is_error(row: dict[str, Any], bad: Bad) -> None:
 # --- images and labels -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("bad", TABLE, ids=lambda bad: bad.name)
-def test_a_bad_image_or_label_is_one_error_row(tmp_path: Path, bad: Bad) -> None:
-    place = sound_place(tmp_path)
-    place.write(bad.name, bad.image, bad.label)
-    outcome = place.run()
-    is_error(outcome.rows[bad.name], bad)
-    unharmed(outcome, bad=1)
-    assert [(error.id, error.error) for error in outcome.report.errors] == [(bad.name, bad.error)]
-
-
 def items() -> Iterator[tuple[str, bytes, bytes | None]]:
     """All of the table, the sound images in between."""
     for bad in TABLE[:6]:
@@ -277,6 +267,9 @@ def test_the_whole_table_in_one_run_of_any_format(tmp_path: Path, write: Any, ba
     assert set(rows) == {bad.name for bad in TABLE} | set(SOUND)
     for bad in TABLE:
         is_error(rows[bad.name], bad)
+    wrong = {key: row["error"] for key, row in outcome.rows.items() if row["error"]}
+    assert outcome.report.errors
+    assert all(wrong[error.id] == error.error for error in outcome.report.errors)
     unharmed(Outcome(outcome.report, [{**row, "id": name} for name, row in rows.items()], []), bad=len(TABLE))
 
 
@@ -700,10 +693,12 @@ def test_faults_belong_to_their_image_whatever_the_batches() -> None:
     poisoned_picture = PICTURE.copy()
     poisoned_picture[3, 4] = TRIGGER
     pixels = np.stack([PICTURE, PICTURE, PICTURE, poisoned_picture])
-    samples = [Sample(str(i), "", i, b"", None) for i in range(5)]
-    frames = Frames(samples, [(24, 32), None, *[(24, 32)] * 3], {1: "empty"}, pixels)
-    found = segment(frames, session, batch_size=3)
-    assert found.faults == {1: "empty", 4: "model_not_finite"}
-    assert found.masks is not None
-    assert np.array_equal(found.masks[:3], [MASK] * 3)
+    rows = [replace(first_row(Sample(str(i), "", i, b"", None)), size=(24, 32)) for i in range(5)]
+    rows[1] = replace(rows[1], size=None, error="empty")
+    found = segment(Frames([Frame(row) for row in rows], pixels), session, batch_size=3)
+    errors = [image.row.error and image.row.error.partition(":")[0] for image in found.images]
+    assert errors == [None, "empty", None, None, "model_not_finite"]
+    masks = [image.mask for image in found.images]
+    assert masks.pop(1) is None
+    assert np.array_equal(np.stack(masks[:3]), [MASK] * 3)
     assert len(found.pixels) == 0

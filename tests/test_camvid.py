@@ -16,7 +16,7 @@ from tests.serving import shared
 
 CARD = "unet-camvid-onnx-0001"
 EXACT = {"runtime": "onnxruntime", "precision": "f32"}
-FEW = 4
+FEW = 3
 
 pytestmark = pytest.mark.shared
 

@@ -21,7 +21,6 @@ import segment
 from segment.metrics import Confusion, Score, score
 from segment.models.card import Convention
 from segment.models.classes import VOID
-from tests.here import working_here
 from tests.serving import shared
 
 CLASSES = 6
@@ -184,7 +183,7 @@ def torch_tools(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
         import torch
         from torchmetrics import classification
     except ImportError:
-        pytest.skip("TORCHMETRICS MISSING: pip install torch torchmetrics")
+        pytest.skip("TORCHMETRICS MISSING: make test-tools")
     default = torch.get_default_dtype()
     if request.param == "double":
         monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
@@ -245,8 +244,7 @@ def test_camvid_by_every_convention(tmp_path: Path) -> None:
         input=str(images), labels=str(labels), output=str(tmp_path / "out"), model=str(card_file),
         weights=str(shared("models/unet32-camvid.onnx")), runtime="onnxruntime", precision="f32", engine="local",
     )  # fmt: skip
-    with working_here():
-        segment.run(job)
+    segment.run(job)
     published = {"mmseg": (60.2376, 0.8759), "cityscapes": (66.2613, 0.8759), "omz": (67.0789, 0.8922)}
     for convention, (miou, accuracy) in published.items():
         found = segment.score(tmp_path / "out", convention=convention, ignore=["Pole", "Unlabeled"])  # type: ignore[arg-type]

@@ -6,7 +6,6 @@ import io
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import segment
 from segment.output.ledger import Ledger
 from segment.report.aggregate import load_report
 from segment.store.client import Store
+from tests.calls import here
 from tests.datasets import FORMATS
 from tests.s3 import S3Server
 from tests.s3_world import World, make_world, rows
@@ -38,12 +38,8 @@ def results_of(found: dict[str, dict[str, Any]]) -> dict[str, tuple[Any, ...]]:
 
 def cli(*arguments: str, env: dict[str, str] | None = None, home: Path) -> subprocess.CompletedProcess[str]:
     """Run `segment` without any AWS setting of the user's."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "RAY_"))}
-    clean |= {"HOME": str(home), "AWS_EC2_METADATA_DISABLED": "true"}
-    command = [sys.executable, "-m", "segment", *arguments]
-    return subprocess.run(
-        command, env=clean | (env or {}), cwd=home, capture_output=True, text=True, timeout=120, check=False
-    )
+    clean = {name: None for name in os.environ if name.startswith(("AWS_", "RAY_"))}
+    return here(*arguments, env={**clean, "HOME": str(home), "AWS_EC2_METADATA_DISABLED": "true", **(env or {})})
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +109,7 @@ def command_line(world: World, output: str, **changes: str) -> list[str]:
     """`segment run` over the loose files of the bucket."""
     given = {**world.at(world.bucket, "files"), **changes}
     flags = [f"--{name}={given[name]}" for name in ("labels", "model", "weights")]
-    return ["run", given["input"], output, *flags, "--engine=local"]
+    return ["run", given["input"], output, *flags, "--engine=local", "--min-agreement=0"]
 
 
 def storage_options(world: World) -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from jobs.scaling import fleet
 from jobs.scaling.discovery import measure_discovery, measure_plan
 from jobs.scaling.figures import Figure, Scale
 from jobs.scaling.inputs import make_inputs
@@ -47,6 +48,16 @@ def test_a_run_and_its_rerun(scale: Scale, ray_cluster: Path) -> None:
 def test_a_resume_sees_what_is_finished(scale: Scale) -> None:
     names = values(measure_resume(scale))
     assert any(name.startswith("resume: 120 parts in 3 shards") for name in names)
+
+
+def test_a_fleet_has_no_stragglers_and_costs_its_driver_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    for workers in fleet.WORKERS:
+        longer, last = (figure.value for figure in fleet.dealt_out(workers))
+        assert float(longer.rstrip("%")) < 5
+        assert 0.5 < float(last) < 1.25
+        assert float(fleet.heard(workers).value) < 100
+    monkeypatch.setattr(fleet, "_PART_SECONDS", 0.01)
+    assert 0 < float(fleet.pooled(64)[0].value) < 5
 
 
 def test_a_long_plan_is_weighed(scale: Scale) -> None:

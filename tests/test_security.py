@@ -62,8 +62,8 @@ def test_a_run_and_its_resumption_use_the_rights_that_are_listed(arena: Arena) -
     """Its input is only read, and nothing of its output deleted but the object with which it was tried."""
     refused = Fault("status", method="(DELETE|POST)", times=None, code="AccessDenied")
     with proxied(arena.server, refused, Fault("status", method="PUT", key="_SUCCESS", code="AccessDenied")) as proxy:
-        assert arena.run("rights", proxy).code == 1  # at its last request but few
-        assert arena.run("rights", proxy).code == 0
+        assert arena.here("rights", proxy).code == 1  # at its last request but few
+        assert arena.here("rights", proxy).code == 0
         used: dict[str, set[str]] = {"arena-in": set(), "arena-out": set()}
         for method, target in proxy.log:
             bucket, name = action(method, target)

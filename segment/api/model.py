@@ -215,14 +215,14 @@ class Model:
         with self._lock:
             found = predict(stack(resized, spec), self._session, self.batch_size)
         fitting = [position for position in range(len(images)) if position not in predictions]
-        for number, (position, mask) in enumerate(zip(fitting, found.masks, strict=True)):
+        for position, each in zip(fitting, found, strict=True):
             size = (images[position].shape[0], images[position].shape[1])
             predictions[position] = Prediction(
-                restore_mask(mask, spec, size),
-                unpadded(mask, spec, size),
-                found.faults.get(number),
-                found.remarks.get(number),
-                None if found.confidence is None else unpadded(found.confidence[number], spec, size),
+                restore_mask(each.mask, spec, size),
+                unpadded(each.mask, spec, size),
+                each.fault,
+                each.remark,
+                None if each.confidence is None else unpadded(each.confidence, spec, size),
             )
         return [predictions[position] for position in range(len(images))]
 

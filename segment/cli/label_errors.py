@@ -32,7 +32,7 @@ def label_errors(
     from segment.report.console import console_for
     from segment.report.fitting import print_line, print_rows
     from segment.report.label_errors import errors_to_csv, errors_to_json, rows_of
-    from segment.report.score_formats import markdown_table
+    from segment.report.markdown import markdown_table
 
     found = find_in_run(open_ledger(output, storage_option), number, images)
     if format is ScoreFormat.json:

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 from segment.drafts.contract import Draft, Said
 from segment.readings.checking import Checked
-from segment.readings.search import Found, Tried, setting_names
-from segment.readings.verdict import comparison, no_evidence, percent, table_lines
+from segment.readings.search import Found, Tried
+from segment.readings.verdict import comparison, no_evidence, percent, resize_table, table_lines
 
 T = TypeVar("T")
 
@@ -26,9 +26,7 @@ def decided(draft: Draft, checked: Checked) -> Draft:
     if not found.over_chance.matters:
         return replace(draft, remarks=(*draft.remarks, remark, no_evidence(found)))
     best = found.best.reading
-    resize = {"method": best.resize.method, **best.resize.model_dump(mode="json", exclude_defaults=True)}
-    if best.resize == found.card.reading.resize:
-        resize = draft.resize.value
+    resize = draft.resize.value if best.resize == found.card.reading.resize else resize_table(best.resize)
     return replace(
         draft,
         channels=_decided(draft.channels, best.channels, "channels", found),
@@ -56,14 +54,14 @@ def _evidence(item: Tried, setting: str = "") -> str:
 
 
 def _numbered(said: Said[Any], found: Found) -> Said[Any]:
-    if "labels" not in setting_names(found.best.reading, found.card.reading):
+    if "labels" not in found.best.reading.changes(found.card.reading):
         return said
     why = f"{said.why}; the labels are {found.best.reading.labels.name}, so give a run {found.best.reading.labels.toml}"
     return Said(said.value, why, said.guessed, said.otherwise)
 
 
 def _remarks(found: Found) -> Iterator[str]:
-    changed = setting_names(found.best.reading, found.card.reading)
+    changed = found.best.reading.changes(found.card.reading)
     if changed:
         yield f"measured: {comparison(found, changed).replace('the card says', 'guessed was')}"
     if "labels" in changed:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable, Generator, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple, ParamSpec, Protocol, TypeVar
 
@@ -47,48 +48,31 @@ class StoppableSpread(Protocol):
 class Engine(Protocol):
     """Runs parts and says what became of them; best effort, the ledger is the truth.
 
+    Calls are made in this process unless an engine knows a better place.
+
     Attributes:
         name: `local` or `ray`.
     """
 
     name: str
 
+    @abstractmethod
     def nodes(self) -> list[Node]:
         """The machines that may run the model today."""
-        ...
 
+    @abstractmethod
     def workers(self, task_device: str) -> int:
         """How many sessions will run at once on `cpu`, `cuda` or `tensorrt`."""
-        ...
 
+    @abstractmethod
     def processes(self, task: Task, weights: Weights, plan: Plan) -> int:
         """How many processes will hold the model for a plan."""
-        ...
 
+    @abstractmethod
     def threads(self, workers: int) -> int:
         """CPU threads of each of so many workers."""
-        ...
 
-    def call(self, task_device: str, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call a function where a model for that device would be run: on a node with a GPU for `cuda`."""
-        ...
-
-    def call_on(self, node: Node, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """Call a function on one of `nodes()`."""
-        ...
-
-    def spread(self, function: Callable[[A], T], items: Sequence[A], /, *, stopped: Callable[[], bool]) -> list[T]:
-        """Return `[function(item) for item in items]`, many at once, on the machines that segment; for short waits.
-
-        Raises:
-            CancelledError: it was `stopped`, which is called from time to time.
-        """
-        ...
-
-    def warm_up(self, runtime: Runtime, plan: Plan) -> None:
-        """Begin what `run` will wait for, while the run is prepared; never fails."""
-        ...
-
+    @abstractmethod
     def run(self, task: Task, weights: Weights, plan: Plan, *, isolation: Isolation) -> Generator[PartResult]:
         """Run every part of `plan`, yielding results as parts end, in any order.
 
@@ -98,12 +82,33 @@ class Engine(Protocol):
             plan: the parts to run.
             isolation: how far apart to keep parts that may kill their worker.
         """
-        ...
 
-    def publish(self, tally: Tally, *, ended: bool = False) -> None:
-        """Show how the run stands where the engine's own users look; called once a second, from any thread."""
-        ...
-
+    @abstractmethod
     def close(self) -> None:
         """Give back what the engine holds."""
-        ...
+
+    def call(self, task_device: str, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call a function where a model for that device would be run: on a node with a GPU for `cuda`."""
+        return function(*args, **kwargs)
+
+    def call_on(self, node: Node, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call a function on one of `nodes()`."""
+        return function(*args, **kwargs)
+
+    def spread(self, function: Callable[[A], T], items: Sequence[A], /, *, stopped: Callable[[], bool]) -> list[T]:
+        """Return `[function(item) for item in items]`, many at once, on the machines that segment; for short waits.
+
+        Raises:
+            CancelledError: it was `stopped`, which is called from time to time.
+        """
+        from segment.inputs.lookup import in_threads  # here, for the same reason as above
+
+        return in_threads(function, items, stopped=stopped)
+
+    @abstractmethod
+    def warm_up(self, runtime: Runtime, plan: Plan) -> None:
+        """Begin what `run` will wait for, while the run is prepared; never fails."""
+
+    @abstractmethod
+    def publish(self, tally: Tally, *, ended: bool = False) -> None:
+        """Show how the run stands where the engine's own users look; called once a second, from any thread."""

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import ParamSpec, TypeVar
 
-from segment.engines import Isolation, Node
+from segment.engines import Engine, Isolation, Node
 from segment.engines.pool import Pool
+from segment.engines.suspect import StuckImages
 from segment.engines.worker_process import PROCESS_MEMORY, Setup, WorkerProcess
 from segment.errors import SegmentError
-from segment.inputs.lookup import in_threads
 from segment.models.sessions import Runtime, capabilities
 from segment.models.weights import Weights
 from segment.output.plan import Plan
@@ -26,15 +25,11 @@ from segment.store.names import count
 
 log = logging.getLogger("segment.engines.local")
 
-A = TypeVar("A")
-P = ParamSpec("P")
-T = TypeVar("T")
-
 _IMAGES = 8  # of a process at least: its start takes as long as a light model takes for some images
 
 
 @dataclass
-class LocalEngine:
+class LocalEngine(Engine):
     """Runs parts in a pool of worker processes, each with a model of its own on one CPU.
 
     On a GPU it is one process; its workers are threads that share one session.
@@ -47,6 +42,7 @@ class LocalEngine:
     name: str = "local"
     _spares: list[WorkerProcess] = field(default_factory=list, repr=False)
     _process_bytes: int = 0  # memory of a process, once it is known
+    _stuck: StuckImages = field(default_factory=dict, repr=False)  # in all rounds
 
     def warm_up(self, runtime: Runtime, plan: Plan) -> None:
         """Start the processes: they import their modules while the run is prepared."""
@@ -80,18 +76,6 @@ class LocalEngine:
         """Return the CPUs divided by the workers: if there are fewer parts than CPUs, a worker has several."""
         return max(1, available_cpus() // workers) if self.size is None else 1
 
-    def call(self, task_device: str, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """See `Engine.call`."""
-        return function(*args, **kwargs)
-
-    def call_on(self, node: Node, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
-        """See `Engine.call_on`."""
-        return function(*args, **kwargs)
-
-    def spread(self, function: Callable[[A], T], items: Sequence[A], /, *, stopped: Callable[[], bool]) -> list[T]:
-        """See `Engine.spread`: in threads of this process."""
-        return in_threads(function, items, stopped=stopped)
-
     def run(self, task: Task, weights: Weights, plan: Plan, *, isolation: Isolation) -> Generator[PartResult]:
         """See `Engine.run`."""
         device = task.runtime.device
@@ -102,7 +86,7 @@ class LocalEngine:
         share, by_image = 1 / max(2, size), isolation == "image"
         setup = Setup(task, weights, self.threads(size * streams), streams, share, by_image)
         spares, self._spares = self._spares, []
-        yield from Pool(setup, size, isolation, spares).run(plan.parts())
+        yield from Pool(setup, size, isolation, spares, stuck=self._stuck).run(plan.parts())
 
     def publish(self, tally: Tally, *, ended: bool = False) -> None:
         """Do nothing: the progress display shows all."""

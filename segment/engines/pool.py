@@ -14,13 +14,14 @@ import queue
 import time
 from collections import Counter, deque
 from collections.abc import Generator, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from segment.engines import Isolation
-from segment.engines.suspect import RowGroup, Suspect, row_group_of
+from segment.engines.pool_member import Member
+from segment.engines.suspect import RowGroup, StuckImages, Suspect, row_group_of
 from segment.engines.worker_process import NEXT, Heartbeat, ProcessExit, Setup, WorkerProcess
-from segment.errors import ModelError, SegmentError, StoreError
+from segment.errors import SegmentError, StoreError
 from segment.inputs.discover import Part
 from segment.output.results import PartResult
 from segment.pipeline.stall import StallTimeout
@@ -31,46 +32,9 @@ from segment.store.names import count
 log = logging.getLogger("segment.engines.pool")
 
 _MAX_DEATHS = 3  # of processes in a row without a result: more are no accident
-_MAX_LOADS = 2  # that take too long, while none has succeeded: one may be an accident, such as a frozen process
 # Of processes that had parts of one row group; alone with its part, one may have died of an image.
 _MAX_GROUP_DEATHS = {"none": 1, "part": 2}
 _POLL_SECONDS = 0.2  # between two checks for stuck processes
-
-
-@dataclass(eq=False)
-class _Member:
-    """State of a process of the pool.
-
-    Attributes:
-        process: the process.
-        tries: number of processes in a row, this one included, that may die without a result.
-        is_loading: it has not asked for work yet.
-        is_dismissed: it was told that there is no more work.
-        requests: number of requests for work that are not answered yet.
-        parts: the parts that it was given and has not finished.
-        suspect: the part that it runs image by image.
-        steps: number of steps done, as of its last heartbeat.
-        idle_seconds: time since its last step, not counting time in which the pool itself stood still.
-    """
-
-    process: WorkerProcess
-    tries: int
-    is_loading: bool = True
-    is_dismissed: bool = False
-    requests: int = 0
-    parts: list[Part] = field(default_factory=list)
-    suspect: Suspect | None = None
-    steps: int = -1
-    idle_seconds: float = 0.0
-
-    def note_progress(self, message: object) -> None:
-        """Any message is progress, but for a heartbeat without a new step."""
-        if isinstance(message, Heartbeat):
-            inflight.record_worker(self, message.waits, message.begun)
-            if message.steps == self.steps:
-                return
-            self.steps = message.steps
-        self.idle_seconds = 0.0
 
 
 class Pool:
@@ -84,9 +48,11 @@ class Pool:
             row.
         spares: processes that are already started; the pool closes them.
         unreadable: row groups that killed whoever read them, and how; the pool adds to them.
+        stuck: images whose decoding has no end; the pool adds to them.
 
     The other parts of a row group at which processes died are left for the next round, and in the last round a row
     group that kills by being read is error rows: it costs some processes in all, and not some for each of its parts.
+    So is the part of an image whose decoding has no end, and that image an error row then: it costs one stall timeout.
     """
 
     def __init__(
@@ -96,6 +62,7 @@ class Pool:
         isolation: Isolation,
         spares: Iterable[WorkerProcess] = (),
         unreadable: dict[RowGroup, ProcessExit] | None = None,
+        stuck: StuckImages | None = None,
     ) -> None:
         self._task = setup.task
         self._setup = pickle.dumps(setup)  # once for all processes
@@ -106,14 +73,14 @@ class Pool:
             None if isolation == "image" else setup.task.batch_size,
             setup.task.runtime.device,
         )
-        self._inbox: queue.SimpleQueue[tuple[_Member, Any]] = queue.SimpleQueue()
-        self._members: list[_Member] = []
+        self._inbox: queue.SimpleQueue[tuple[Member, Any]] = queue.SimpleQueue()
+        self._members: set[Member] = set()
         self._returned: deque[Part | Suspect] = deque()
         self._spares = list(spares)
         self._unreadable = {} if unreadable is None else unreadable
+        self._stuck = {} if stuck is None else stuck
         self._died: Counter[RowGroup | None] = Counter()  # processes, by the row groups that they had
         self._condemned: list[Suspect] = []
-        self._loads_given_up, self._has_loaded = 0, False
         self._polled_at = time.monotonic()
 
     def run(self, parts: Iterable[Part]) -> Generator[PartResult]:
@@ -137,8 +104,8 @@ class Pool:
             self._close_spares()
             for member in self._members:
                 member.process.disconnect(at_once=member.is_loading)  # loading may take long, and nothing is lost
-            while self._members:
-                self._remove(self._members[-1])
+            for member in list(self._members):
+                self._remove(member)
 
     # --- work ---------------------------------------------------------------------------------------------------------
 
@@ -147,10 +114,11 @@ class Pool:
             return self._returned.popleft()
         for part in self._parts:
             group = row_group_of(part)
-            if self._isolation != "image" and self._died[group] < _MAX_GROUP_DEATHS[self._isolation]:
-                return part
-            if self._isolation == "image":
-                suspect = Suspect(part)
+            if self._isolation != "image":
+                if part.id not in self._stuck and self._died[group] < _MAX_GROUP_DEATHS[self._isolation]:
+                    return part
+            else:
+                suspect = Suspect(part, self._stuck.get(part.id, ()))
                 if group not in self._unreadable:
                     return suspect
                 suspect.condemn(self._unreadable[group])
@@ -162,7 +130,7 @@ class Pool:
             self._returned.append(work)
         return bool(self._returned)
 
-    def _assign(self, member: _Member) -> None:
+    def _assign(self, member: Member) -> None:
         """Answer requests for work; in isolation not before the process has finished its part."""
         while member.requests and not (member.parts and self._isolation != "none"):
             member.requests -= 1
@@ -198,7 +166,7 @@ class Pool:
             return
         member.note_progress(message)
         if message == NEXT:
-            member.is_loading, self._has_loaded = False, True
+            member.is_loading, self._stall_timeout.has_loaded = False, True
             member.requests += 1
         elif isinstance(message, PartResult):
             yield self._finish(member, message)
@@ -208,7 +176,7 @@ class Pool:
                 yield self._finish(member, member.suspect.commit(self._task))
         self._assign(member)
 
-    def _finish(self, member: _Member, result: PartResult) -> PartResult:
+    def _finish(self, member: Member, result: PartResult) -> PartResult:
         member.tries, member.suspect = _MAX_DEATHS, None
         member.parts = [part for part in member.parts if part.id != result.part]
         if self._isolation != "image":  # whose results have no times
@@ -218,43 +186,41 @@ class Pool:
     # --- ends of processes --------------------------------------------------------------------------------------------
 
     def _replace_stuck(self) -> Iterator[PartResult]:
-        """Replace processes that make no progress."""
-        now = time.monotonic()
-        passed, self._polled_at = min(now - self._polled_at, 2 * _POLL_SECONDS), now
+        """Replace processes that make no progress.
+
+        Raises:
+            ModelError: the model takes too long to load.
+        """
+        now, timeout = time.monotonic(), self._stall_timeout
+        if (passed := now - self._polled_at) < _POLL_SECONDS:
+            return
+        self._polled_at = now
         for member in list(self._members):
-            member.idle_seconds += passed
-            timeout = self._stall_timeout
+            member.pass_time(min(passed, 2 * _POLL_SECONDS))
             limit = timeout.loading_seconds if member.is_loading else timeout.seconds
             if member.idle_seconds > limit:
                 member.process.kill()
-                self._count_load(member, limit)
+                if member.is_loading:
+                    timeout.give_up_load(member)
+                if error := timeout.load_error:
+                    raise error
                 message = f"a worker process did nothing for {limit:.0f} s and was killed"
-                yield from self._replace(member, ProcessExit(message))
+                yield from self._replace(member, ProcessExit(message, stuck_at=member.stuck_at()))
 
-    def _count_load(self, member: _Member, limit: float) -> None:
-        """Give up a model that takes too long to load.
-
-        Raises:
-            ModelError: it did so in several processes, and no other has loaded it.
-        """
-        self._loads_given_up += member.is_loading
-        if member.is_loading and not self._has_loaded and self._loads_given_up == _MAX_LOADS:
-            raise ModelError(
-                f"the model was not loaded within {limit:.0f} s, in {_MAX_LOADS} processes: its graph may be made of "
-                "very many nodes, or the machine be too slow for it. --stall-timeout allows more seconds"
-            )
-
-    def _handle_exit(self, member: _Member) -> Iterator[PartResult]:
+    def _handle_exit(self, member: Member) -> Iterator[PartResult]:
         if member.is_dismissed and not member.parts:
             self._remove(member)
         else:
             yield from self._replace(member, member.process.exit())
 
-    def _replace(self, member: _Member, end: ProcessExit) -> Iterator[PartResult]:
+    def _replace(self, member: Member, end: ProcessExit) -> Iterator[PartResult]:
         """Remove a process that died, and start another one."""
         self._remove(member)
         groups = {group for part in member.parts if (group := row_group_of(part))}
         self._died.update(groups)
+        if end.stuck_at:
+            part, index = end.stuck_at
+            self._stuck.setdefault(part, set()).add(index)
         if member.suspect:
             member.suspect.blame(end)
             if member.suspect.is_unreadable:
@@ -282,16 +248,16 @@ class Pool:
                     log.warning("%s: the run goes on with %s", end.message, count(len(self._members), "process"))
                     return
             else:
-                self._add(_Member(process, tries))
+                self._add(Member(process, tries))
                 return
         if end and (work := self._next_work()):
             yield failed(work.part if isinstance(work, Suspect) else work, StoreError(end.message))
 
-    def _add(self, member: _Member) -> None:
-        self._members.append(member)
+    def _add(self, member: Member) -> None:
+        self._members.add(member)
         member.process.load(self._setup, lambda message: self._inbox.put((member, message)))
 
-    def _remove(self, member: _Member) -> None:
+    def _remove(self, member: Member) -> None:
         self._members.remove(member)
         inflight.record_worker(member, None)
         member.process.close()

@@ -8,12 +8,15 @@ operators, so that no GPU waits for a JPEG.
 
 from __future__ import annotations
 
+import importlib
 import logging
 import socket
+import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, ParamSpec, TypeVar
 
-from segment.engines import Isolation, Node
+from segment.engines import Engine, Isolation, Node
 from segment.engines.interruptible import pulled
 from segment.engines.ray_cluster import HeadLost, address_of, connect, last_line, leave, within
 from segment.engines.ray_heartbeats import MonitorActor
@@ -22,7 +25,6 @@ from segment.engines.ray_pipeline import CPU, GPU, start_pipeline
 from segment.engines.ray_spread import spread_over_nodes
 from segment.engines.ray_watchdog import Watchdog
 from segment.errors import SegmentError, StoreError, UsageError
-from segment.inputs.lookup import in_threads
 from segment.models.sessions import Runtime, capabilities
 from segment.models.weights import Weights
 from segment.output.plan import Plan
@@ -41,7 +43,7 @@ _NODE_SECONDS = 300.0  # for every node to report its capabilities, for which a 
 _FIRST_NODE_SECONDS = 15 * 60  # a cloud instance starts in two minutes, and is set up in five more
 
 
-class RayEngine:
+class RayEngine(Engine):
     """Runs parts on a Ray cluster.
 
     Args:
@@ -70,9 +72,15 @@ class RayEngine:
         self._connected = connect(address, cpus)
         self._is_own = self._connected and not address_of(address)
         self._metrics: RunMetrics | None = None
+        self._nodes: list[Node] | None = None
 
     def nodes(self) -> list[Node]:
-        """Ask every node with a CPU or GPU for its capabilities; wait for the first node of an autoscaler."""
+        """Ask every node with a CPU or GPU for its capabilities, once; wait for the first node of an autoscaler."""
+        if self._nodes is None:
+            self._nodes = self._asked_nodes()
+        return self._nodes
+
+    def _asked_nodes(self) -> list[Node]:
         import ray
 
         self._await_node("GPU" if self._device in ("cuda", "tensorrt") else "CPU")
@@ -138,20 +146,20 @@ class RayEngine:
     def call(self, task_device: str, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """See `Engine.call`."""
         if self._is_own and task_device == "cpu":  # it is this machine, and a worker process takes seconds to start
-            return function(*args, **kwargs)
+            return super().call(task_device, function, *args, **kwargs)
         self.workers(task_device)
         return _result(function, args, kwargs, GPU if self._splits(task_device) else CPU)
 
     def call_on(self, node: Node, function: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """See `Engine.call_on`."""
         if self._is_own:
-            return function(*args, **kwargs)
+            return super().call_on(node, function, *args, **kwargs)
         return _result(function, args, kwargs, {**CPU, "scheduling_strategy": _only_on(node.key)})
 
     def spread(self, function: Callable[[A], T], items: Sequence[A], /, *, stopped: Callable[[], bool]) -> list[T]:
         """See `Engine.spread`: in tasks that take no CPU from the actors, which would have to end first."""
         if self._is_own:  # it is this machine, and worker processes take seconds to start
-            return in_threads(function, items, stopped=stopped)
+            return super().spread(function, items, stopped=stopped)
         import ray
 
         try:
@@ -163,7 +171,8 @@ class RayEngine:
             raise _cause(error) from None
 
     def warm_up(self, runtime: Runtime, plan: Plan) -> None:
-        """Nothing: actors start with the pipeline."""
+        """Import Ray Data, which takes seconds, while a process tries the model; actors start with the pipeline."""
+        threading.Thread(target=_import_pipeline, name="import", daemon=True).start()
 
     def run(self, task: Task, weights: Weights, plan: Plan, *, isolation: Isolation) -> Generator[PartResult]:
         """See `Engine.run`."""
@@ -203,6 +212,11 @@ class RayEngine:
         """Leave the cluster, which ends it if it was started here."""
         if self._connected:
             leave()
+
+
+def _import_pipeline() -> None:
+    with suppress(Exception):  # `run` imports it again, and raises it
+        importlib.import_module("segment.engines.ray_parts")
 
 
 def _result(function: Callable[..., T], args: Any, kwargs: Any, options: dict[str, Any]) -> T:

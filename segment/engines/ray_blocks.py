@@ -8,10 +8,9 @@ from segment.output.plan import PLAN_SCHEMA, Plan
 
 PACKED_SCHEMA = pa.schema([("parts", pa.list_(pa.struct(list(PLAN_SCHEMA))))])
 
-_MAX_BLOCKS = 4000  # more would keep the driver busy, unless there are many workers
-_LONGEST = (
-    4  # parts of a block, unless that makes too many blocks; on GPUs a block is read to its end ahead of the model
-)
+_MAX_BLOCKS = 4000  # about; many more would keep the driver busy, unless there are many workers
+# Parts of a block, unless that makes too many blocks. On GPUs a block is read to its end ahead of the model.
+_LONGEST = 4
 _BLOCKS_A_WORKER = 4  # of those that are left, so that all workers end together
 
 
@@ -28,7 +27,7 @@ def cut_blocks(plan: Plan, workers: int, *, isolate: bool) -> list[tuple[int, in
     groups = _row_group_runs(plan)
     if isolate or len(groups) < _BLOCKS_A_WORKER * workers:
         groups = [(start, 1) for start in range(count)]
-    least = max(1, count // max(_MAX_BLOCKS, 2 * _BLOCKS_A_WORKER * workers))
+    longest = max(_LONGEST, count // max(_MAX_BLOCKS, 2 * _BLOCKS_A_WORKER * workers))
     blocks: list[tuple[int, int]] = []
     room = 0
     for start, length in groups:
@@ -36,7 +35,7 @@ def cut_blocks(plan: Plan, workers: int, *, isolate: bool) -> list[tuple[int, in
             blocks[-1] = (blocks[-1][0], blocks[-1][1] + length)
         else:
             share = (count - start) // (_BLOCKS_A_WORKER * workers)
-            room = 1 if isolate else max(least, min(_LONGEST, share))
+            room = 1 if isolate else max(1, min(longest, share))
             blocks.append((start, length))
         room -= length
     return blocks

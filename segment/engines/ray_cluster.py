@@ -6,10 +6,14 @@ import functools
 import logging
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import wait
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, TypeVar
+
+import psutil
 
 from segment.engines.ray_preflight import refuse_machine, refuse_silence, temporary_folder
 from segment.engines.ray_private import PrivateCluster, set_environment
@@ -23,6 +27,7 @@ log = logging.getLogger("segment.engines.ray")
 
 _ANSWER_SECONDS = 60.0  # for a call to the head; Ray's own calls may wait for ever
 _JOIN_SECONDS = 45.0  # for a head to let us join
+_LOOK_SECONDS = 1.0  # between two looks at what is awaited
 _START_SECONDS = 120.0  # for a cluster of our own to start: 3 s where nothing else is at work
 T = TypeVar("T")
 
@@ -102,18 +107,31 @@ def _bounded_init(seconds: float, **how: Any) -> None:
     started them. In a thread other than the main one Ray leaves the SIGTERM handler of the caller alone.
 
     Raises:
-        TimeoutError: it took longer.
+        TimeoutError: it took longer, or is in vain: Ray waits on for a raylet that has died.
     """
     import ray
 
     how |= {"log_to_driver": False, "configure_logging": True, "logging_level": logging.ERROR}
     logging.getLogger("ray").setLevel(logging.ERROR)  # else it reports that it leaves the SIGTERM handler alone
+    deadline, died_before = time.monotonic() + seconds, _dead_raylets()
     connecting = _connector().submit(ray.init, **how)
     try:
-        connecting.result(seconds)
+        while not connecting.done() and time.monotonic() < deadline and not _dead_raylets() - died_before:
+            wait([connecting], _LOOK_SECONDS)
+        connecting.result(0)
     finally:
         if not connecting.done():
             _connector.cache_clear()  # that thread may never come back
+
+
+def _dead_raylets() -> set[int]:
+    """Return the ids of raylets of this process that have ended: one does so if its agents take 15 s to start."""
+    dead = set()
+    for child in psutil.Process().children():
+        with suppress(psutil.NoSuchProcess):
+            if child.status() == psutil.STATUS_ZOMBIE and child.name() == "raylet":
+                dead.add(child.pid)
+    return dead
 
 
 @functools.cache

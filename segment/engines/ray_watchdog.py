@@ -12,7 +12,7 @@ from pathlib import Path
 
 from segment.engines.ray_cluster import HeadLost
 from segment.engines.ray_heartbeats import MonitorActor, WorkerHealth
-from segment.errors import ModelError, SegmentError, StoreError
+from segment.errors import SegmentError, StoreError
 from segment.pipeline.stall import StallTimeout
 from segment.store import inflight
 from segment.store.names import count
@@ -22,7 +22,6 @@ log = logging.getLogger("segment.engines.ray")
 _WATCH_SECONDS = 2.0
 _HEAD_SECONDS = 40.0  # without an answer of the head; after 60 s Ray exits this process without a message
 _LOADS = 5  # loads begun for each worker without one that succeeded: loading the model kills the process
-_MAX_LOADS = 2  # that take too long, while none has succeeded: one may be an accident, such as a frozen process
 _LONGEST_PAUSE = 5.0  # seconds between two calls of `trouble` that count
 _SILENCE_SECONDS = 20 * 60.0  # without progress of any worker; an autoscaler takes minutes for its first node
 
@@ -46,7 +45,6 @@ class Watchdog:
         self._asked_at = time.monotonic()
         self._head_silence = self._worker_silence = 0.0
         self._health = WorkerHealth((), 0, 0, False, (), 0, 0)
-        self._loads_given_up: set[int] = set()  # ids of processes
         self._done = threading.Event()
         for task in (self._watch_workers, self._watch_head):
             threading.Thread(target=task, name="watchdog", daemon=True).start()
@@ -71,9 +69,9 @@ class Watchdog:
             log.warning("%s died: another one runs its parts again", count(replaced, "worker"))
         self._health = health
         inflight.record_workers(health.working, health.waits, health.begun)
-        if not health.loaded:
-            self._loads_given_up |= {pid for _, pid, _ in health.stuck}
+        self._stall_timeout.has_loaded |= health.loaded > 0
         for node, pid, seconds in health.stuck:
+            self._stall_timeout.give_up_load((node, pid))
             log.warning("worker process %d did nothing for %.0f s: it is replaced", pid, seconds)
             _kill_on(node, pid)
 
@@ -101,12 +99,8 @@ class Watchdog:
                 f"{health.loads} workers began to load the model and none was done: they die of it, for want of memory "
                 "perhaps. The logs of the Ray cluster say more; the same command resumes the run."
             )
-        if not health.loaded and len(self._loads_given_up) >= _MAX_LOADS:
-            return ModelError(
-                f"the model was not loaded within {self._stall_timeout.loading_seconds:.0f} s, in {_MAX_LOADS} "
-                "processes: its graph may be made of very many nodes, or the machines be too slow for it. "
-                "--stall-timeout allows more seconds"
-            )
+        if error := self._stall_timeout.load_error:
+            return error
         if self._worker_silence > _SILENCE_SECONDS:
             minutes = _SILENCE_SECONDS / 60
             return StoreError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from segment.engines.worker_process import ProcessExit
 from segment.errors import sample_error_text
@@ -17,6 +17,7 @@ from segment.store.names import row_id
 _MAX_DEATHS = 2  # at an image, or while the part is read: one may be an accident
 _READING = -1  # the position that stands for reading the part
 RowGroup = tuple[str, int]  # URL and number of a row group of a Parquet file
+StuckImages = dict[str, set[int]]  # by part: the indices of images whose decoding has no end
 
 
 def row_group_of(part: Part) -> RowGroup | None:
@@ -32,10 +33,14 @@ class Suspect:
 
     Attributes:
         part: the part.
+
+    Args:
+        part: the part.
+        stuck: indices of images that have been found to be decoded without an end: they are not tried again.
     """
 
-    def __init__(self, part: Part) -> None:
-        self.part = part
+    def __init__(self, part: Part, stuck: Collection[int] = ()) -> None:
+        self.part, self._stuck = part, stuck
         self._images: list[tuple[str, str, int]] | None = None  # id, URL and index
         self._rows: dict[int, ImageRow] = {}
         self._deaths: Counter[int] = Counter()
@@ -44,19 +49,25 @@ class Suspect:
     def begin(self) -> tuple[Part, list[int] | None]:
         """Return the work of the next process: the part, and the positions of the images to run; None for all."""
         self._is_read = False
+        if self._images is None and self._stuck:
+            return self.part, [
+                index - self.part.start for index in range(self.part.start, self.part.stop) if index not in self._stuck
+            ]
         return self.part, None if self._images is None else self._left()
 
     def take(self, answer: list[tuple[str, str, int]] | ImageRow) -> None:
         """Take an answer of a process: first id, URL and index of all images, then row after row."""
         if isinstance(answer, list):
             self._images, self._is_read = answer, True
+            stuck = [position for position in self._left() if answer[position][2] in self._stuck]
+            self._condemn_each(stuck, ProcessExit("stuck"))
         else:
             self._rows[self._left()[0]] = answer
 
     def blame(self, end: ProcessExit) -> None:
         """Count the death of the process against the image at which it died."""
         at = self._left()[0] if self._is_read else _READING
-        self._deaths[at] += 1
+        self._deaths[at] += _MAX_DEATHS if at != _READING and end.stuck_at else 1
         if self._deaths[at] < _MAX_DEATHS:
             return
         if at == _READING:

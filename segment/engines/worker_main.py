@@ -118,7 +118,9 @@ class ParentConnection:
         with suppress(OSError):
             while True:
                 steps = sum(worker.steps_done for worker in workers) + workers[0].task.store.steps
-                self.send(Heartbeat(steps, inflight.oldest_request(), sum(worker.begun for worker in workers)))
+                begun = sum(worker.begun for worker in workers)
+                decoding = workers[0].decoding.at if len(workers) == 1 else None
+                self.send(Heartbeat(steps, inflight.oldest_request(), begun, decoding))
                 time.sleep(_HEARTBEAT_SECONDS)
         for worker in workers:
             worker.stop()

@@ -67,11 +67,13 @@ class Heartbeat:
         steps: number of steps done so far.
         waits: the oldest unanswered request to a store.
         begun: images of the parts in work that are done, with shares of large ones; see `Worker.begun`.
+        decoding: part and index of the image that is decoded now; None if there is none, or several.
     """
 
     steps: int
     waits: inflight.RequestAge | None
     begun: float = 0.0
+    decoding: tuple[str, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -81,10 +83,12 @@ class ProcessExit:
     Attributes:
         message: for the user.
         is_over_budget: it ended itself because it used too much memory.
+        stuck_at: part and index of an image that it decoded without an end, as far as its heartbeats tell.
     """
 
     message: str
     is_over_budget: bool = False
+    stuck_at: tuple[str, int] | None = None
 
 
 class WorkerProcess:

@@ -128,7 +128,7 @@ def _decode_tiff(data: bytes, spec: Input, max_pixels: int) -> Picture:
         raise SampleError("pixel_format")
     found = _as_bytes(_chosen(pixels, spec), spec)
     turned_by = int(orientation.value) if orientation is not None and orientation.value in range(1, 9) else 1
-    found = headers.turn_bands(found, turned_by)
+    found = headers.apply_orientation(found, turned_by)
     remarks = {"image_frames": frames > 1, "image_sparse": 0 in page.databytecounts}
     return Picture(found, turned_by, tuple(code for code, noticed in remarks.items() if noticed))
 

@@ -16,11 +16,11 @@ from PIL import Image
 from segment.errors import SampleError
 from segment.images import headers
 from segment.images.decoder_stderr import DecoderMessages, capture_decoder_stderr
-from segment.images.excess import check_work
+from segment.images.excess import check_structure, check_work
 from segment.images.magic import image_format
 from segment.images.mask_png import mask_size
-from segment.images.tiff_copies import ReadableCopy, readable_copy
-from segment.images.tiff_tags import TiffError
+from segment.images.tiff_copies import segments_to_copy
+from segment.images.tiff_tags import told_as
 
 Fit: TypeAlias = Callable[[tuple[int, int]], tuple[int, int]]  # from the size of an image to the one it is wanted in
 
@@ -73,15 +73,19 @@ def decode_picture(data: bytes, max_pixels: int, fit: Fit | None = None) -> Pict
     """
     if not data:
         raise SampleError("empty")
-    header, orientation, remarks = checked_header(data, max_pixels)
+    with told_as("undecodable"):
+        segments = segments_to_copy(data)
+        header, orientation, remarks = checked_header(segments.header() if segments else data, max_pixels)
     reduction, reduced_from = 1, None
-    if headers.has_more_frames(header):
+    if headers.has_more_frames(header, data):
         remarks += ("image_frames",)
-    if found := _readable_copy(header, data):
-        as_copied = _header(found.data)
-        pixels, messages = _with_pillow(as_copied) if _is_with_alpha(as_copied) else _with_opencv(found.data)
-        pixels = headers.apply_orientation(pixels[: found.height, : found.width], orientation)
-        remarks += ("image_sparse",) if found.is_sparse else ()
+    if segments:
+        with told_as("undecodable"):
+            copy = segments.excerpt()
+        as_copied = _header(copy)
+        pixels, messages = _with_pillow(as_copied) if _is_with_alpha(as_copied) else _with_opencv(copy)
+        pixels = headers.apply_orientation(segments.inside(pixels), orientation)
+        remarks += ("image_sparse",) if segments.is_sparse else ()
     elif _is_with_alpha(header):
         pixels, messages = _with_pillow(header)
     elif header.format in _JPEGS:
@@ -118,13 +122,6 @@ def _jpeg(data: bytes, size: tuple[int, int], reduction: int) -> tuple[NDArray[n
         return _with_opencv(data, _REDUCED[reduction])
 
 
-def _readable_copy(header: Image.Image, data: bytes) -> ReadableCopy | None:
-    try:
-        return readable_copy(data) if header.format == "TIFF" else None
-    except TiffError as error:
-        raise SampleError("undecodable", str(error)) from error
-
-
 def _is_with_alpha(header: Image.Image) -> bool:
     """Return whether this is a TIFF with alpha, by which OpenCV would multiply the colours."""
     return header.format == "TIFF" and header.mode == "RGBA"
@@ -139,7 +136,7 @@ def checked_header(data: bytes, max_pixels: int) -> tuple[Image.Image, int, tupl
     header = _header(data)
     if header.width * header.height > max_pixels:
         raise SampleError("too_many_pixels")
-    if header.format == "TIFF" and header.mode in ("F", "I"):
+    if header.format == "TIFF" and header.mode in ("F", "I", "LAB"):
         raise SampleError("pixel_format")
     check_work(header, data)
     return header, *_orientation(header, data)
@@ -188,17 +185,18 @@ def _with_pillow(header: Image.Image) -> tuple[NDArray[np.uint8], DecoderMessage
 
 def encode_png(rgb: NDArray[np.uint8]) -> bytes:
     """Encode `uint8[H, W, 3]` RGB as PNG."""
-    encoded, buffer = cv2.imencode(".png", np.ascontiguousarray(rgb[:, :, ::-1]))
-    if not encoded:
-        raise RuntimeError("OpenCV could not encode a PNG")
-    return buffer.tobytes()
+    return _encoded(rgb, ".png")
 
 
 def encode_jpeg(rgb: NDArray[np.uint8], quality: int) -> bytes:
     """Encode `uint8[H, W, 3]` RGB as JPEG for display; `quality` is 0-100."""
-    encoded, buffer = cv2.imencode(".jpg", np.ascontiguousarray(rgb[:, :, ::-1]), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return _encoded(rgb, ".jpg", cv2.IMWRITE_JPEG_QUALITY, quality)
+
+
+def _encoded(rgb: NDArray[np.uint8], kind: str, *options: int) -> bytes:
+    encoded, buffer = cv2.imencode(kind, np.ascontiguousarray(rgb[:, :, ::-1]), options)
     if not encoded:
-        raise RuntimeError("OpenCV could not encode a JPEG")
+        raise RuntimeError(f"OpenCV could not encode a {kind}")
     return buffer.tobytes()
 
 
@@ -229,8 +227,9 @@ def decode_mask(data: bytes) -> NDArray[np.uint8]:
     size = mask_size(data)
     with capture_decoder_stderr():
         try:
+            check_structure(data)
             pixels = cv2.imdecode(np.frombuffer(data, dtype=np.uint8), cv2.IMREAD_UNCHANGED)
-        except cv2.error:
+        except (cv2.error, SampleError):
             pixels = None
     if pixels is None or pixels.dtype != np.uint8 or pixels.shape != size:
         raise ValueError("the mask is damaged")

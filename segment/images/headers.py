@@ -1,4 +1,4 @@
-"""Read the header of an image or label before a pixel is decoded: format, orientation, frames, compression.
+"""Read the header of an image or label before a pixel is decoded: format, orientation, frames.
 
 Images and labels share these rules.
 """
@@ -8,38 +8,35 @@ from __future__ import annotations
 import io
 import logging
 import os
-import struct
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import BmpImagePlugin, GifImagePlugin, Image, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from segment.images.excess import check_structure
-from segment.images.magic import PNG_MAGIC, image_format
+from segment.images.jpeg_excess import has_odd_pixels
+from segment.images.magic import image_format
+from segment.images.png_excess import chunks
+from segment.images.tiff_tags import TiffError, TiffPage
 
 IMAGE_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")  # Pillow's other decoders never run
 LABEL_FORMATS = (*IMAGE_FORMATS, "GIF")
 
 _PNG_METADATA = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")  # chunks in which Pillow looks for an orientation
-_ORIENTATION, _COMPRESSION, _SUBFILE = 274, 259, 254  # TIFF tags
-_STRIPS, _TILES, _STRIP_SIZES, _TILE_SIZES = 273, 324, 279, 325
-_PLACES = ((_STRIPS, _STRIP_SIZES), (_TILES, _TILE_SIZES))
-_SECONDARY = 1 | 4  # bits of `_SUBFILE`: a page of reduced resolution, a transparency mask
-_LOSSY_TIFF = {6: "JPEG", 7: "JPEG", 34676: "SGI LogLuv", 34677: "SGI LogLuv", 34892: "JPEG"}
-_WEBP_TIFF = 50001
-_MOST_PAGES = 1000  # pages of a TIFF that are examined
-_MOST_ENTRIES = 1 << 16  # of all their directories
+_ORIENTATION = 274  # a TIFF tag, also within EXIF data
+_PHOTOMETRIC, _BITS, _SAMPLES, _SAMPLE_FORMAT, _CIELAB = 262, 258, 277, 339, 8  # other TIFF tags, and a value of one
 _UPRIGHT = 1
 _FLIPS = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}  # orientation to the code of `cv2.flip`; 5 to 8 are transposed first
 
-Image.init()  # registers all formats for `Image.open(formats=...)`
+# Importing a plugin registers its formats for `Image.open(formats=...)`; `Image.init()` would import forty more.
+_PLUGINS = (BmpImagePlugin, GifImagePlugin, JpegImagePlugin, PngImagePlugin, WebPImagePlugin)
 # What Pillow warns of, such as damaged EXIF data, is a remark or an error of ours. Its warnings cannot be silenced for
 # a single call, as `catch_warnings` is not thread-safe. `DecompressionBombWarning` is none of these.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
@@ -116,19 +113,10 @@ def read_orientation(header: Image.Image, data: bytes) -> int:
 
 def _with_all_metadata(header: Image.Image, data: bytes) -> Image.Image:
     """Return a PNG's header that includes the metadata chunks after the pixels."""
-    chunks = list(_png_chunks(data))
-    pixels = next((start for kind, start, _ in chunks if kind == b"IDAT"), len(data))
-    behind = [data[start:end] for kind, start, end in chunks if start > pixels and kind in _PNG_METADATA]
+    found = [(kind, start - 8, end + 4) for kind, start, end in chunks(data)]
+    pixels = next((start for kind, start, _ in found if kind == b"IDAT"), len(data))
+    behind = [data[start:end] for kind, start, end in found if start > pixels and kind in _PNG_METADATA]
     return open_header(data[:pixels] + b"".join(behind) + data[pixels:], ("PNG",)) if behind else header
-
-
-def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
-    """Yield type, start and end (exclusive) of each chunk."""
-    at = len(PNG_MAGIC)
-    while at + 12 <= len(data):
-        length, kind = struct.unpack_from(">I4s", data, at)
-        yield kind, at, at + 12 + length
-        at += 12 + length
 
 
 def upright_size(header: Image.Image, orientation: int) -> tuple[int, int]:
@@ -145,17 +133,12 @@ def has_orientation_tag(header: Image.Image) -> bool:
 
 
 def apply_orientation(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
-    """Apply an EXIF orientation to `[H, W]` or `[H, W, n]` pixels."""
+    """Apply an EXIF orientation to `[H, W]` pixels, or `[H, W, n]` of any number of bands; OpenCV takes four."""
+    if orientation != _UPRIGHT and pixels.ndim == 3 and pixels.shape[2] > 4:
+        return np.stack([apply_orientation(pixels[..., band], orientation) for band in range(pixels.shape[2])], axis=2)
     if orientation >= 5:
         pixels = cv2.transpose(pixels)
     return cv2.flip(pixels, _FLIPS[orientation]) if orientation in _FLIPS else pixels
-
-
-def turn_bands(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
-    """Apply an EXIF orientation to `[H, W]` pixels, or `[H, W, n]` of any number of bands; OpenCV takes four."""
-    if pixels.ndim == 2 or pixels.shape[2] <= 4 or orientation == _UPRIGHT:
-        return apply_orientation(pixels, orientation)
-    return np.stack([apply_orientation(pixels[..., band], orientation) for band in range(pixels.shape[2])], axis=2)
 
 
 def stored_window(
@@ -176,92 +159,34 @@ def stored_window(
     return (left, top, width, height) if orientation >= 5 else (top, left, height, width)
 
 
-def has_more_frames(header: Image.Image) -> bool:
+def has_more_frames(header: Image.Image, data: bytes) -> bool:
     """Return whether further frames or pages show something else than the first.
 
     Overviews and masks of a TIFF do not count, nor do the other pictures in a phone's JPEG (MPO): previews, gain maps
     and views of the same scene.
     """
+    if header.format == "TIFF":
+        with suppress(TiffError):  # the decoder says what is wrong
+            return TiffPage(io.BytesIO(data)).has_more
+        return False
     with pixel_limit.lifted():  # Pillow looks for a second frame
-        if header.format == "MPO" or not getattr(header, "is_animated", False):
-            return False
-    return header.format != "TIFF" or any(not int(tags.get(_SUBFILE, 0)) & _SECONDARY for tags in _later_pages(header))
-
-
-def _later_pages(header: Image.Image) -> Iterator[ImageFileDirectory_v2]:
-    """Yield the tags of a TIFF's pages after the first. It reads a copy, so that the header stays at the first page."""
-    file = io.BytesIO(header.fp.getvalue())  # type: ignore[attr-defined]
-    at, seen, entries = int(_tags(header).next), set[int](), 0
-    while at and at not in seen and len(seen) < _MOST_PAGES and entries < _MOST_ENTRIES:
-        seen.add(at)
-        file.seek(0)
-        tags = ImageFileDirectory_v2(file.read(16 if _tags(header)._bigtiff else 8))
-        file.seek(at)
-        tags.load(file)
-        entries += max(len(tags), 1)
-        yield tags
-        at = int(tags.next)
-
-
-def lossy_compression(header: Image.Image, data: bytes) -> str | None:
-    """Return the name of a compression that changes pixels, by the bytes, not the file name; None if it is lossless."""
-    if header.format in ("JPEG", "MPO"):
-        return "JPEG"
-    if header.format == "WEBP":
-        return "lossy WebP" if _is_lossy_webp(data) else None
-    if header.format != "TIFF":
-        return None
-    tags = _tags(header)
-    compression = tags.get(_COMPRESSION, 1)
-    if compression in _LOSSY_TIFF:
-        return f"{_LOSSY_TIFF[compression]} in TIFF"
-    if compression == _WEBP_TIFF and any(map(_is_lossy_webp, _tiff_pieces(tags, data))):
-        return "lossy WebP in TIFF"
-    return None
-
-
-def is_sparse(header: Image.Image) -> bool:
-    """Return whether it is a TIFF of which a strip or tile is not stored: Pillow would take the file's first bytes."""
-    tags = _tags(header) if header.format == "TIFF" else {}
-    found = (zip(tags.get(at, ()), tags.get(sizes, ()), strict=False) for at, sizes in _PLACES)
-    return any(not start and not size for places in found for start, size in places)
-
-
-def _tiff_pieces(tags: ImageFileDirectory_v2, data: bytes) -> Iterator[bytes]:
-    """Yield the encoded strips or tiles of a TIFF page. Raises KeyError or ValueError if a tag is missing."""
-    starts, sizes = (_STRIPS, _STRIP_SIZES) if _STRIPS in tags else (_TILES, _TILE_SIZES)
-    for at, size in zip(tags[starts], tags[sizes], strict=True):
-        yield data[at : at + size]
-
-
-def _is_lossy_webp(data: bytes) -> bool:
-    """Return whether any frame is a `VP8 ` chunk; lossless frames are `VP8L`. An unreadable file counts as lossy."""
-    kinds = list(_riff_chunks(data, 12, min(len(data), 8 + int.from_bytes(data[4:8], "little"))))
-    return b"VP8 " in kinds or b"VP8L" not in kinds
-
-
-def _riff_chunks(data: bytes, at: int, end: int) -> Iterator[bytes]:
-    """Yield the types of chunks, including those within the frames of an animation."""
-    while at + 8 <= end:
-        kind, length = data[at : at + 4], int.from_bytes(data[at + 4 : at + 8], "little")
-        yield kind
-        if kind == b"ANMF":
-            yield from _riff_chunks(data, at + 8 + 16, min(end, at + 8 + length))
-        at += 8 + length + length % 2
+        return header.format != "MPO" and bool(getattr(header, "is_animated", False))
 
 
 def has_unsupported_pixels(data: bytes) -> bool:
-    """Return whether the bytes are a TIFF with valid tags and a pixel type that Pillow cannot decode."""
-    if image_format(data) != "TIFF":
-        return False
+    """Return whether the bytes are an image with a valid header and pixels of a type that is not read."""
+    kind = image_format(data)
+    if kind == "JPEG":
+        return has_odd_pixels(data)
     try:
-        file = io.BytesIO(data)
-        tags = ImageFileDirectory_v2(file.read(16 if data[2:4].strip(b"\0") == b"+" else 8))
-        file.seek(tags.next)
-        tags.load(file)
-        bits, kinds, bands = (tags.get(tag, default) for tag, default in ((258, (1,)), (339, (1,)), (277, 1)))
-        return max(bits) > 16 or any(kind not in (1, 4) for kind in kinds) or bands > 4
-    except Exception:  # Pillow raises many types on damaged files
+        page = TiffPage(io.BytesIO(data)) if kind == "TIFF" else None
+        return page is not None and (
+            max(page.numbers(_BITS, 1)) > 16
+            or not {*page.numbers(_SAMPLE_FORMAT, 1)} <= {1, 4}
+            or page.number(_SAMPLES, 1) > 4
+            or page.number(_PHOTOMETRIC, 0) == _CIELAB
+        )
+    except TiffError:
         return False
 
 

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from segment.errors import SampleError
@@ -9,6 +14,11 @@ from segment.images import headers
 from segment.images.decoder_stderr import capture_decoder_stderr
 from segment.images.excess import check_work
 from segment.images.label_pixels import LabelPixels, read_label_pixels
+from segment.images.lossy import lossy_compression
+from segment.images.magic import image_format
+from segment.images.tiff_copies import segments_to_copy
+from segment.images.tiff_segments import TiffSegments
+from segment.images.tiff_tags import TiffError, told_as
 
 
 def read_label(
@@ -29,15 +39,25 @@ def read_label(
     """
     if not data:
         raise SampleError("label_empty")
-    with capture_decoder_stderr() as messages, headers.pixel_limit.lifted():
+    with told_as("label_undecodable"), capture_decoder_stderr() as messages, headers.pixel_limit.lifted():
         try:
-            header, orientation, remarks = checked_label(data, size, image_orientation, allow_lossy=allow_lossy)
-            if headers.is_sparse(header):
-                raise SampleError("label_undecodable", "a strip or tile is not stored: write it without SPARSE_OK")
-            if headers.has_more_frames(header):
+            with _named_label():
+                segments = segments_to_copy(data)
+            header, orientation, remarks = checked_label(
+                segments.header() if segments else data,
+                size,
+                image_orientation,
+                allow_lossy=allow_lossy,
+                segments=segments,
+            )
+            if headers.has_more_frames(header, data):
                 remarks += ("label_frames",)
-            pixels = read_label_pixels(header, data, orientation, as_colour=as_colour)
-        except SampleError:
+            if segments is None:
+                pixels = read_label_pixels(header, data, orientation, as_colour=as_colour)
+            else:
+                pixels = _copied_pixels(segments, orientation, as_colour=as_colour)
+                remarks += ("label_sparse",) if segments.is_sparse else ()
+        except (SampleError, TiffError):
             raise
         except Exception as error:  # Pillow raises many types on damaged files
             raise SampleError("label_undecodable") from error
@@ -46,28 +66,51 @@ def read_label(
     return pixels, remarks + turning_remarks(orientation, image_orientation)
 
 
+def _copied_pixels(segments: TiffSegments, orientation: int, *, as_colour: bool) -> LabelPixels:
+    copy = segments.excerpt()
+    pixels = read_label_pixels(headers.open_header(copy), copy, 1, as_colour=as_colour)
+
+    def upright(found: NDArray[np.uint8] | None) -> NDArray[np.uint8] | None:
+        return None if found is None else headers.apply_orientation(segments.inside(found), orientation)
+
+    return LabelPixels(upright(pixels.values), pixels.palette, upright(pixels.colours))
+
+
 def checked_label(
-    data: bytes, size: tuple[int, int], image_orientation: int, *, allow_lossy: bool
+    data: bytes,
+    size: tuple[int, int],
+    image_orientation: int,
+    *,
+    allow_lossy: bool,
+    segments: TiffSegments | None = None,
 ) -> tuple[Image.Image, int, tuple[str, ...]]:
     """Return the header of a label that fits its image, its EXIF orientation, and remarks; no pixel is decoded.
 
     Args:
         data, size, image_orientation, allow_lossy: as of `read_label`.
+        segments: of the TIFF of which `data` is `TiffSegments.header`.
 
     Raises:
         SampleError: `label_undecodable`, `label_pixels`, `label_lossy`, `label_size` or `label_too_much_work`.
         Exception: any type that Pillow raises on damaged files.
     """
     header = _open(data)
-    if not allow_lossy and (compression := headers.lossy_compression(header, data)):
+    if not allow_lossy and (compression := lossy_compression(header, data, segments)):
         raise SampleError("label_lossy", compression)
     orientation, remarks = _orientation(header, data)
     _check_size(header, size, orientation, image_orientation)
-    try:
+    with _named_label():
         check_work(header, data)
+    return header, orientation, remarks
+
+
+@contextmanager
+def _named_label() -> Iterator[None]:
+    """Raise an image's errors as a label's."""
+    try:
+        yield
     except SampleError as error:
         raise SampleError(f"label_{error.code}", error.detail) from None
-    return header, orientation, remarks
 
 
 def turning_remarks(orientation: int, image_orientation: int) -> tuple[str, ...]:
@@ -79,13 +122,16 @@ def turning_remarks(orientation: int, image_orientation: int) -> tuple[str, ...]
 
 def _open(data: bytes) -> Image.Image:
     try:
-        return headers.open_header(data, headers.LABEL_FORMATS)
-    except SampleError as error:
-        raise SampleError(f"label_{error.code}", error.detail) from None
+        with _named_label():
+            return headers.open_header(data, headers.LABEL_FORMATS)
+    except SampleError:
+        raise
     except Exception as error:  # Pillow raises many types on damaged headers
-        unsupported = headers.has_unsupported_pixels(data)
-        refusal = SampleError("label_pixels", "a TIFF of 64-bit or many-band pixels") if unsupported else None
-        raise refusal or SampleError("label_undecodable") from error
+        if not headers.has_unsupported_pixels(data):
+            raise SampleError("label_undecodable") from error
+        is_tiff = image_format(data) == "TIFF"
+        what = "a TIFF of 64-bit or many-band pixels" if is_tiff else "a JPEG of more than 8 bits, or without loss"
+        raise SampleError("label_pixels", what) from error
 
 
 def _orientation(header: Image.Image, data: bytes) -> tuple[int, tuple[str, ...]]:

@@ -19,6 +19,7 @@ from PIL.ImageFile import ImageFile
 
 from segment.errors import SampleError
 from segment.images import headers
+from segment.images.lossy import lossy_compression
 
 _NAMED = 3  # values or colours that an error lists
 _PHOTOMETRIC, _BITS, _EXTRA, _SAMPLE_FORMAT, _COLOUR_MAP = 262, 258, 338, 339, 320  # TIFF tags
@@ -95,7 +96,7 @@ def _refuse_inexact(header: Image.Image, data: bytes) -> None:
         photometric = _tag(header, _PHOTOMETRIC, _WHITE_IS_ZERO)
         if photometric == _WHITE_IS_ZERO and header.mode != "1":
             raise SampleError("label_pixels", "a TIFF in which 0 is white")
-        if photometric == _YCBCR and headers.lossy_compression(header, b"") is None:
+        if photometric == _YCBCR and lossy_compression(header, b"") is None:
             raise SampleError("label_pixels", "YCbCr colours")
         if 0 in _tag(header, _EXTRA, ()):
             raise SampleError("label_pixels", "a TIFF with a band of no stated meaning")

@@ -1,48 +1,31 @@
-"""TIFFs as OpenCV reads them: a copy of those that it does not read, or reads wrong."""
+"""TIFFs that OpenCV and Pillow do not read, or read wrong: they get them as excerpts."""
 
 from __future__ import annotations
 
 import io
-from typing import NamedTuple
 
-from segment.images.tiff_segments import Run, TiffSegments
+from segment.images.magic import image_format
+from segment.images.tiff_excess import check_tiff
+from segment.images.tiff_segments import TiffSegments
 from segment.images.tiff_tags import TiffError, TiffPage
 
 
-class ReadableCopy(NamedTuple):
-    """A TIFF that OpenCV reads.
+def segments_to_copy(data: bytes) -> TiffSegments | None:
+    """Return the segments of a TIFF of which the decoders get excerpts; None of anything else.
 
-    Attributes:
-        data: the file, not turned upright.
-        height, width: of the pixels that are of the image.
-        is_sparse: see `TiffSegments`.
-    """
-
-    data: bytes
-    height: int
-    width: int
-    is_sparse: bool
-
-
-def readable_copy(data: bytes) -> ReadableCopy | None:
-    """Return a TIFF that OpenCV reads, if it would not read this one, or read it wrong; else None.
-
-    It does not know some compressions, and takes damaged tiles of others for black without a word. Of tiles that reach
-    beyond the image it takes rows of a wrong length (grey of 16 bits, or with alpha), it turns each tile by itself
-    (orientations 2, 3, 6 and 7), and it refuses tiles without compression of no multiple of 1,024 bytes, and sparse
-    files; seen in 5.0.
+    They do not know some compressions, nor BigTIFFs of the other byte order, and take damaged tiles for black without a
+    word. Of tiles that reach beyond the image OpenCV takes rows of a wrong length (grey of 16 bits, or with alpha), it
+    turns each tile by itself (orientations 2, 3, 6 and 7), and it refuses tiles without compression of no multiple of
+    1,024 bytes, and sparse files; seen in 5.0. Pillow takes the bytes of some numbers in the wrong order; seen in 13.0.
 
     Raises:
-        TiffError: it would have to be copied, and is damaged.
+        SampleError: `too_much_work`, before anything else reads the file.
     """
+    if image_format(data) != "TIFF":
+        return None
+    check_tiff(data)
     try:
-        page = TiffPage(io.BytesIO(data))
-        segments = TiffSegments(page)
+        segments = TiffSegments(TiffPage(io.BytesIO(data)))
     except TiffError:
         return None  # the decoder says what is wrong
-    if not segments.is_unreadable:
-        return None
-    if segments.is_packed_in_two_planes:
-        raise TiffError("grey with alpha in planes, of a compression in which it is not read: write it interleaved")
-    copy = segments.excerpt(Run(0, 0, segments.down, segments.across))
-    return ReadableCopy(copy, page.height, page.width, segments.is_sparse)
+    return segments if segments.is_unreadable else None

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segment.errors import SampleError
+from segment.images.jpeg_excess import MOST_SCANS, MOST_WORK
 from segment.images.tiff_tags import MOST_ENTRIES, Tag, TiffDirectories, TiffError
 
 _MOST_PIECES = 1 << 20  # strips or tiles of an image that is read as a whole
@@ -22,13 +23,8 @@ _SCAN = b"\xff\xda"  # a marker of a JPEG
 _LEAST_PIXELS = 1 << 12  # that a scan costs, however small its JPEG is
 
 
-def check_tiff(data: bytes, most_scans: int, most_work: int) -> None:
-    """Refuse a TIFF by the tags of its first page.
-
-    Args:
-        data: the file.
-        most_scans: of JPEGs within it, for each strip or tile.
-        most_work: pixels in all scans of a strip or tile, if there are more.
+def check_tiff(data: bytes) -> None:
+    """Refuse a TIFF by the tags of its first page; the scans of JPEGs within it as those of a JPEG.
 
     Raises:
         SampleError: `too_much_work`.
@@ -47,7 +43,7 @@ def check_tiff(data: bytes, most_scans: int, most_work: int) -> None:
             if places is not None and int(places[1].sum()) > max(2 * file.size, _MOST_PACKED):
                 raise SampleError("too_much_work", "strips or tiles of a TIFF that are the same bytes")
             if file.whole_number(tags, _COMPRESSION, 1) in _JPEG:
-                _check_scans(data, places, _pixels(file, tags), tags[starts].count * most_scans, most_work)
+                _check_scans(data, places, _pixels(file, tags), tags[starts].count * MOST_SCANS)
     except TiffError:
         return  # the decoder says what is wrong
 
@@ -62,7 +58,7 @@ def _places(file: TiffDirectories, starts: Tag, sizes: Tag) -> tuple[NDArray[np.
 
 
 def _check_scans(
-    data: bytes, places: tuple[NDArray[np.float64], NDArray[np.float64]] | None, pixels: int, most: int, most_work: int
+    data: bytes, places: tuple[NDArray[np.float64], NDArray[np.float64]] | None, pixels: int, most: int
 ) -> None:
     """Refuse JPEGs of many scans, of which strips or tiles may share one; `pixels`: of a strip or tile."""
     if data.count(_SCAN) * (len(places[0]) if places else 1) <= most:
@@ -73,7 +69,7 @@ def _check_scans(
     if places:
         inside = np.searchsorted(found, places[0] + places[1]) - np.searchsorted(found, places[0])
         scans = int(inside.sum())
-    if scans > most and scans * max(pixels, _LEAST_PIXELS) > most_work:
+    if scans > most and scans * max(pixels, _LEAST_PIXELS) > MOST_WORK:
         raise SampleError("too_much_work", f"{scans} scans in the JPEGs of a TIFF")
 
 

@@ -17,7 +17,7 @@ from segment.images.labels import Label, LabelDecoder
 from segment.images.raster import check_window
 from segment.images.tiff_raster import LARGE, TiffWindows, page_of, read_all
 from segment.images.tiff_segments import TiffSegments
-from segment.images.tiff_tags import TiffError, TiffPage
+from segment.images.tiff_tags import TiffError, TiffPage, told_as
 from segment.images.tiff_unpacking import WEBP
 
 _WINDOWED_MODES = ("1", "L", "P", "I", "F", "RGB")  # Pillow's; "I;16" and its likes as well
@@ -44,7 +44,7 @@ class LabelRaster(Protocol):
 
 
 def open_label(file: BinaryIO, size: tuple[int, int], image_orientation: int, decoder: LabelDecoder) -> LabelRaster:
-    """Open a label: a TIFF that is large, or sparse, is read by window, anything else is decoded now.
+    """Open a label: a large TIFF is read by window, anything else is decoded now.
 
     Args:
         file: seekable; as in `segment.images.tiff_raster.open_raster`.
@@ -56,20 +56,11 @@ def open_label(file: BinaryIO, size: tuple[int, int], image_orientation: int, de
         SampleError: as `LabelDecoder.read`.
     """
     page = page_of(file)
-    if page and (page.height * page.width >= LARGE or _is_sparse(page)):
+    if page and page.height * page.width >= LARGE:
         return TiffLabel(page, size, image_orientation, decoder)
-    try:
+    with told_as("label_undecodable"):
         data = read_all(file)
-    except TiffError as error:
-        raise SampleError("label_undecodable", str(error)) from error
     return ArrayLabel(decoder.read(data, *size, image_orientation))
-
-
-def _is_sparse(page: TiffPage) -> bool:
-    try:
-        return TiffSegments(page).is_sparse
-    except TiffError:
-        return False  # the decoder says what is wrong
 
 
 class ArrayLabel:
@@ -100,11 +91,9 @@ class TiffLabel:
         self._decoder = decoder
         self._table: NDArray[np.uint8] | None = None  # class of each palette index, if that depends on all pixels
         self._palette: NDArray[np.uint8] | None = None
-        try:
+        with told_as("label_undecodable"):
             segments = TiffSegments(page)
             header, orientation, remarks = self._checked(segments, size, image_orientation)
-        except TiffError as error:
-            raise SampleError("label_undecodable", str(error)) from error
         self.remarks = remarks + (("label_frames",) if page.has_more else ())
         self.remarks += ("label_sparse",) if segments.is_sparse else ()
         self.remarks += turning_remarks(orientation, image_orientation)
@@ -142,10 +131,8 @@ class TiffLabel:
 
     def _read(self, top: int, left: int, height: int, width: int) -> NDArray[np.uint8]:
         """Return values, palette indices or colours."""
-        try:
+        with told_as("label_undecodable"):
             return self._windows.read(top, left, height, width)
-        except TiffError as error:
-            raise SampleError("label_undecodable", str(error)) from error
 
     def _decode(self, excerpt: bytes) -> NDArray[np.uint8]:
         with capture_decoder_stderr() as messages, headers.pixel_limit.lifted():

@@ -9,12 +9,11 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from segment.errors import SampleError
 from segment.images import codec, headers
 from segment.images.magic import image_format
 from segment.images.raster import ArrayRaster, Georeference, Raster, check_window
 from segment.images.tiff_segments import Run, TiffSegments
-from segment.images.tiff_tags import TiffError, TiffPage
+from segment.images.tiff_tags import TiffError, TiffPage, told_as
 
 LARGE = 1 << 24  # pixels from which on a TIFF is read by window
 _MOST_BYTES = 1 << 28  # of a file that is decoded as a whole
@@ -56,10 +55,8 @@ def open_raster(
     page = page_of(file)
     if page and page.height * page.width >= LARGE:
         return TiffRaster(page, most_by_window or max_pixels, reader)
-    try:
+    with told_as("undecodable"):
         data = read_all(file)
-    except TiffError as error:
-        raise SampleError("undecodable", str(error)) from error
     picture = reader.decode(data, max_pixels)
     place, remarks = _placed(page, picture.orientation)
     return ArrayRaster(picture.pixels, place, picture.orientation, picture.remarks + remarks)
@@ -138,7 +135,7 @@ class TiffWindows:
         for row in rows:
             for column in columns:
                 _paste(window, self._held[row, column], row * tall - top, column * wide - left)
-        return np.ascontiguousarray(headers.turn_bands(window, self._orientation))
+        return np.ascontiguousarray(headers.apply_orientation(window, self._orientation))
 
     def _hold(self, run: Run) -> None:
         pixels = self._decode(self._segments.excerpt(run))
@@ -175,11 +172,9 @@ class TiffRaster:
 
     def __init__(self, page: TiffPage, max_pixels: int, reader: PixelReader = RGB) -> None:
         self._reader = reader
-        try:
+        with told_as("undecodable"):
             segments = TiffSegments(page)
             self.orientation, remarks = reader.check(page, segments, max_pixels)
-        except TiffError as error:
-            raise SampleError("undecodable", str(error)) from error
         self.georeference, more = _placed(page, self.orientation)
         self.remarks = remarks + more + (("image_frames",) if page.has_more else ())
         self.remarks += ("image_sparse",) if segments.is_sparse else ()
@@ -193,7 +188,5 @@ class TiffRaster:
 
     def read(self, top: int, left: int, height: int, width: int) -> NDArray[np.uint8]:
         """Return the pixels of a window; see `Raster.read`."""
-        try:
+        with told_as("undecodable"):
             return self._windows.read(top, left, height, width)
-        except TiffError as error:
-            raise SampleError("undecodable", str(error)) from error

@@ -19,10 +19,11 @@ from segment.images.tiff_unpacking import (
     LEFT_TO_US,
     LZW,
     NONE,
+    PACKBITS,
+    PREDICTED_BITS,
     UNPACKERS,
     blank_samples,
-    packed_blank,
-    without_differences,
+    plain_samples,
 )
 
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _FILL_ORDER = 256, 257, 258, 259, 262, 266
@@ -42,8 +43,7 @@ _MOST_SEGMENTS = 1 << 24
 _MOST_BYTES = 1 << 28  # of a segment in all planes, unpacked
 RUN_BYTES = 1 << 26  # of the segments that are cut out at once, unpacked
 _CHOPPED = 1 << 20  # bytes of the strips into which a larger one is cut, if it is not compressed
-_GAP = 1 << 16  # bytes between segments that are read with them, to save a request
-_REQUEST = 1 << 25  # bytes of a request
+_SLACK = 1 << 16  # bytes that a segment may have beyond four times its pixels
 
 
 class Run(NamedTuple):
@@ -77,16 +77,18 @@ class TiffSegments:
         if min(samples, self.bits) < 1:
             raise TiffError("it has no samples, or samples of no bits")
         self.is_tiled = _TILES in page.tags
-        is_as_opencv_takes_it = self.compression == NONE and not self.is_tiled and self._planes == 1
-        is_subsampled = page.number(_PHOTOMETRIC, 0) == _YCBCR  # of which rows are no runs of bytes
-        is_left = is_as_opencv_takes_it or is_subsampled or page.number(_FILL_ORDER, 1) == 2
         self._most_rows = page.number(_TILE_HEIGHT, 0) if self.is_tiled else page.number(_STRIP_ROWS, page.height)
         self.segment_height = self._most_rows if self.is_tiled else min(self._most_rows, page.height)
         self.segment_width = page.number(_TILE_WIDTH, 0) if self.is_tiled else page.width
         self._set_segments()
+        is_as_opencv_takes_it = self.compression == NONE and not self.is_tiled and self._planes == 1
+        is_plain = (is_as_opencv_takes_it or self.compression == PACKBITS) and not self.is_sparse
+        is_subsampled = page.number(_PHOTOMETRIC, 0) == _YCBCR  # of which rows are no runs of bytes
+        is_left = (is_plain and not self._is_swapped) or is_subsampled or page.number(_FILL_ORDER, 1) == 2
         self._unpacker = None if is_left or self._is_old_lzw else UNPACKERS.get(self.compression)
-        self._differs = self._unpacker is not None and self.compression != NONE and page.number(_PREDICTOR, 1) != 1
-        if self._differs and (page.number(_PREDICTOR, 1) != 2 or self.bits not in (8, 16)):
+        is_with_predictor = self._unpacker is not None and self.compression not in (NONE, PACKBITS)
+        self._predictor = page.number(_PREDICTOR, 1) if is_with_predictor else 1
+        if self.bits not in PREDICTED_BITS.get(self._predictor, ()) and self._predictor != 1:
             raise TiffError("its predictor is not known")
 
     def _set_segments(self) -> None:
@@ -110,6 +112,11 @@ class TiffSegments:
         wanted = self._planes * self.down * self.across
         if min(len(self._starts), len(self._sizes)) < wanted:
             raise TiffError("it lists fewer strips or tiles than its size needs")
+
+    @property
+    def _is_swapped(self) -> bool:
+        """Whether numbers are of more than a byte, the first of which is the highest; an excerpt turns them round."""
+        return self._page.file.order == ">" and self.bits in (16, 32, 64)
 
     @property
     def _is_old_lzw(self) -> bool:
@@ -154,7 +161,11 @@ class TiffSegments:
     @property
     def _row_bytes(self) -> int:
         """Bytes of a row of a segment, unpacked."""
-        return -(-self.segment_width * self._samples * self.bits // 8)
+        return self._bytes_of(self.segment_width)
+
+    def _bytes_of(self, pixels: int) -> int:
+        """Bytes of so many pixels of a row, unpacked."""
+        return -(-pixels * self._samples * self.bits // 8)
 
     def runs(self, wanted: Sequence[tuple[int, int]]) -> Iterator[Run]:
         """Yield the fewest runs of a bounded number of pixels that make up segments.
@@ -172,25 +183,28 @@ class TiffSegments:
                 yield Run(row, column, number, 1) if self.across == 1 else Run(row, column, 1, number)
                 first = i
 
-    def excerpt(self, run: Run) -> bytes:
-        """Return a TIFF of the segments of a run, of the file's byte order; not turned upright.
+    def excerpt(self, run: Run | None = None) -> bytes:
+        """Return a TIFF of the segments of a run, or of all of them; not turned upright.
 
-        Tiles are whole, also where they reach beyond the page: some of OpenCV's decoders read the rest of them wrong.
-        Segments are taken over as they are stored, but those of some compressions, which are unpacked; then tiles
-        become one strip.
+        Segments are taken over as they are stored, tiles as a whole: some of OpenCV's decoders read cut ones wrong.
+        Those of some compressions and byte orders are unpacked; tiles become one strip then, of what is inside.
         """
+        if self._planes == 2 and not self._interleaves:
+            raise TiffError("grey with alpha in planes, of a compression in which it is not read: write it interleaved")
+        run = run or Run(0, 0, self.down, self.across)
         rows, columns = np.arange(run.rows) + run.row, np.arange(run.columns) + run.column
         held = (rows[:, None] * self.across + columns).ravel()
         numbers = (np.arange(self._planes)[:, None] * self.down * self.across + held).ravel()
         stored = self._read(numbers)
         height, width = run.rows * self.segment_height, run.columns * self.segment_width
-        if not self.is_tiled:
+        if not self.is_tiled or self._unpacker:
             height = min(height, self._page.height - run.row * self.segment_height)
+            width = min(width, self._page.width - run.column * self.segment_width)
         segments = [self._excerpted(data, self._rows(number)) for data, number in zip(stored, numbers, strict=True)]
         if self._unpacker is None:
             return self._file_of(height, width, segments, as_tiles=self.is_tiled)
         if self.is_tiled:
-            segments = self._as_strips(segments, run)
+            segments = self._as_strips(segments, run, height, width)
         return self._file_of(height, width, self._interleaved(segments) if self._interleaves else segments)
 
     @property
@@ -204,11 +218,21 @@ class TiffSegments:
         values = [np.frombuffer(segment, f"V{self.bits // 8}") for segment in segments]
         return [np.stack(values[first::number], axis=1).tobytes() for first in range(number)]
 
-    def _as_strips(self, tiles: Sequence[bytes], run: Run) -> list[bytes]:
+    def inside(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return those pixels of an excerpt of all segments that are of the page."""
+        return pixels[: self._page.height, : self._page.width]
+
+    def stored(self) -> list[bytes]:
+        """Return all segments as they are stored, nothing of one that is not."""
+        return self._read(np.arange(self._planes * self.down * self.across))
+
+    def _as_strips(self, tiles: Sequence[bytes], run: Run, height: int, width: int) -> list[bytes]:
         """Return one strip for each plane of tiles without compression."""
         stored = np.frombuffer(b"".join(tiles), np.uint8)
         shape = (self._planes, run.rows, run.columns, self.segment_height, self._row_bytes)
-        return [plane.tobytes() for plane in stored.reshape(shape).swapaxes(2, 3)]
+        rows = (self._planes, run.rows * self.segment_height, -1)
+        inside = stored.reshape(shape).swapaxes(2, 3).reshape(rows)[:, :height, : self._bytes_of(width)]
+        return [plane.tobytes() for plane in inside]
 
     @property
     def is_unreadable(self) -> bool:
@@ -223,28 +247,19 @@ class TiffSegments:
             (self.compression in LEFT_TO_US and self._unpacker is not None)
             or self.is_sparse
             or is_in_planes
+            or (self._is_swapped and self._unpacker is not None)
+            or (self._page.file.order == ">" and self._page.file.big)
             or (self.is_tiled and (is_odd or is_turned or (is_ragged and not is_plain)))
         )
-
-    @property
-    def is_packed_in_two_planes(self) -> bool:
-        """Whether it is grey with alpha, in planes that cannot be interleaved."""
-        return self._planes == 2 and not self._interleaves
 
     def header(self) -> bytes:
         """Return a TIFF of the page's tags and no pixels: all that tells its size, its kind, and how it is turned."""
         return self._file_of(self._page.height, self._page.width, [], (*_KEPT, *_TURNING))
 
     def _file_of(
-        self,
-        height: int,
-        width: int,
-        segments: Sequence[bytes],
-        kept: Sequence[int] = _KEPT,
-        *,
-        as_tiles: bool = False,
+        self, height: int, width: int, segments: Sequence[bytes], kept: Sequence[int] = _KEPT, as_tiles: bool = False
     ) -> bytes:
-        order = self._page.file.order
+        order = "<" if self._unpacker else self._page.file.order
         at = len(file_header(0, big=False))
         starts, sizes = (_TILES, _TILE_SIZES) if as_tiles else (_STRIPS, _STRIP_SIZES)
         lengths = [len(segment) for segment in segments] or [0]
@@ -271,7 +286,7 @@ class TiffSegments:
                 yield Field(number, SHORT, [1])
             elif number in self._page.tags and not (number == _PREDICTOR and self._unpacker):
                 tag = self._page.tags[number]
-                yield Field(number, tag.kind, self._page.file.encoded(tag))
+                yield Field(number, tag.kind, self._page.file.encoded(tag, "<" if self._unpacker else None))
 
     def _rows(self, number: int) -> int:
         """Return the rows of a segment: of a tile all, of the last strip those that are left."""
@@ -282,39 +297,24 @@ class TiffSegments:
     def _excerpted(self, segment: bytes, rows: int) -> bytes:
         """Return a segment as an excerpt holds it: without compression if that is unpacked; one not stored as blank."""
         wanted = rows * self._row_bytes
-        if not segment:
-            blank = blank_samples(self._page, self.bits, wanted)
-            return blank if self._unpacker else packed_blank(blank, self.compression)
         if self._unpacker is None:
+            if not segment:
+                raise TiffError("a strip or tile has no bytes, as sparse files have them: write it without SPARSE_OK")
             return segment
+        if not segment:
+            return blank_samples(self._page, self.bits, wanted)
         most = self._most_rows if self._most_rows * self._row_bytes <= _MOST_BYTES else self.segment_height
         data = self._unpacker(segment, most, self.segment_width, self._samples, self.bits)
         # some programs fill the last strip, or the only one
         is_whole = len(data) in (wanted, self.segment_height * self._row_bytes, most * self._row_bytes)
         if len(data) < wanted or (self.compression == LZW and not is_whole):  # which has no checksum
             raise TiffError(f"{DAMAGED}: it does not hold the pixels that its size needs")
-        data = data[:wanted]
-        if self._differs:
-            stored = f"{self._page.file.order}u{self.bits // 8}"
-            return without_differences(data, stored, (rows, self.segment_width, self._samples))
-        return data
+        shape = (rows, self.segment_width, self._samples)
+        return plain_samples(data[:wanted], self._predictor, self.bits, self._page.file.order, shape)
 
     def _read(self, numbers: NDArray[np.int64]) -> list[bytes]:
-        """Return segments, nothing of one that is not stored; those close to each other are read by one request."""
+        """Return segments as they are stored, nothing of one that is not."""
         starts, sizes = self._starts[numbers], self._sizes[numbers]
-        if sizes.max() > 4 * self.segment_height * self._row_bytes + _GAP:
+        if sizes.max() > 4 * self.segment_height * self._row_bytes + _SLACK:
             raise TiffError("a strip or tile has more bytes than its pixels need")
-        found = dict.fromkeys(np.flatnonzero(sizes == 0).tolist(), b"")
-        order = [i for i in np.argsort(starts, kind="stable").tolist() if i not in found]
-        while order:
-            first, end, held = int(starts[order[0]]), int(starts[order[0]] + sizes[order[0]]), 1
-            for i in order[1:]:
-                stop = int(starts[i] + sizes[i])
-                if starts[i] > end + _GAP or stop > first + _REQUEST:
-                    break
-                end, held = max(end, stop), held + 1
-            data = self._page.file.read(first, end)
-            for i in order[:held]:
-                found[i] = data[int(starts[i]) - first : int(starts[i] + sizes[i]) - first]
-            order = order[held:]
-        return [found[i] for i in range(len(numbers))]
+        return self._page.file.gather(starts.tolist(), sizes.tolist())

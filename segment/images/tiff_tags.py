@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import BinaryIO
 
+import numpy as np
+
+from segment.errors import SampleError
 from segment.images.raster import Georeference
 
 ASCII, SHORT, LONG, DOUBLE, LONG8 = 2, 3, 4, 12, 16  # types of values
 _CODES = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 11: "f", 12: "d", 13: "I", 16: "Q", 17: "q", 18: "Q"}
+_FRACTIONS = (5, 10)  # of two numbers of 4 bytes
 _SIZES = {2: 1, 5: 8, 7: 1, 10: 8, **{kind: struct.calcsize(f"<{code}") for kind, code in _CODES.items()}}
 
 # The tags that say where an image lies (OGC 19-008, GeoTIFF 1.1, 7.1): pixel scale, tie points, transformation, keys
@@ -21,6 +25,8 @@ GEOREFERENCE = {33550: DOUBLE, 33922: DOUBLE, 34264: DOUBLE, 34735: SHORT, 34736
 _WIDTH, _HEIGHT, _SUBFILE = 256, 257, 254
 _SECONDARY = 1 | 4  # bits of `_SUBFILE`: a page of reduced resolution, a transparency mask
 _BLOCK = 1 << 16  # bytes read at once: as a rule a directory and its values
+_GAP = 1 << 16  # bytes between pieces that are read with them, to save a request
+_REQUEST = 1 << 25  # bytes of a request
 MOST_ENTRIES = 4096  # of a directory
 _MOST_TOTAL = 1 << 16  # entries of all directories that are examined
 _MOST_BYTES = 1 << 28  # of the values of a tag
@@ -30,6 +36,15 @@ MOST_PAGES = 1000  # that are examined
 
 class TiffError(ValueError):
     """A TIFF that cannot be read. The text says why, and depends on the bytes of the file only."""
+
+
+@contextmanager
+def told_as(code: str) -> Iterator[None]:
+    """Raise a `TiffError` as a `SampleError` of this code."""
+    try:
+        yield
+    except TiffError as error:
+        raise SampleError(code, str(error)) from error
 
 
 @dataclass(frozen=True)
@@ -83,6 +98,23 @@ class TiffDirectories:
             data += more
         return bytes(data)
 
+    def gather(self, starts: Sequence[int], sizes: Sequence[int]) -> list[bytes]:
+        """Return some pieces of the file, which may be empty; those close to each other are read by one request."""
+        found = [b""] * len(starts)
+        order = [i for i in sorted(range(len(starts)), key=starts.__getitem__) if sizes[i]]
+        while order:
+            first, end, held = starts[order[0]], starts[order[0]] + sizes[order[0]], 1
+            for i in order[1:]:
+                stop = starts[i] + sizes[i]
+                if starts[i] > end + _GAP or stop > first + _REQUEST:
+                    break
+                end, held = max(end, stop), held + 1
+            data = self.read(first, end)
+            for i in order[:held]:
+                found[i] = data[starts[i] - first : starts[i] + sizes[i] - first]
+            order = order[held:]
+        return found
+
     def block(self, start: int, size: int) -> bytes:
         """Return some bytes, which are kept together with those that follow: directories stand close to each other."""
         if not self._block_at <= start <= start + size <= self._block_at + len(self._block):
@@ -122,11 +154,15 @@ class TiffDirectories:
                 pointer = self._unpack(code, table[start + 4 + inline : start + 4 + 2 * inline])
                 yield tag, found if found.size <= inline else replace(found, at=pointer)
 
-    def encoded(self, tag: Tag) -> bytes:
-        """Return the values of a tag as they are stored."""
+    def encoded(self, tag: Tag, order: str | None = None) -> bytes:
+        """Return the values of a tag as they are stored, or in another byte order."""
         if tag.size > _MOST_BYTES:
             raise TiffError("a tag has more values than any needs")
-        return self.block(tag.at, tag.size) if tag.size < _BLOCK else self.read(tag.at, tag.at + tag.size)
+        stored = self.block(tag.at, tag.size) if tag.size < _BLOCK else self.read(tag.at, tag.at + tag.size)
+        if order in (None, self.order):
+            return stored
+        word = 4 if tag.kind in _FRACTIONS else _SIZES[tag.kind]
+        return np.frombuffer(stored, f"{self.order}u{word}").astype(f"{order}u{word}").tobytes()
 
     def numbers(self, tag: Tag) -> tuple[int | float, ...]:
         """Return the values of a tag of numbers; those of a text or of fractions as nothing."""
@@ -230,6 +266,10 @@ class TiffPage:
     def number(self, tag: int, default: int) -> int:
         """Return the first value of a tag as a whole number; `default` without such a tag. Raises TiffError."""
         return self.file.whole_number(self.tags, tag, default)
+
+    def numbers(self, tag: int, default: int) -> tuple[int | float, ...]:
+        """Return all values of a tag. Raises TiffError."""
+        return self.file.numbers(self.tags[tag]) if tag in self.tags else (default,)
 
     @property
     def georeference(self) -> Georeference | None:

@@ -19,6 +19,8 @@ from segment.images.tiff_tags import TiffError, TiffPage
 
 NONE, LZW, DEFLATE, PACKBITS, OLD_DEFLATE, LZMA, ZSTD, WEBP = 1, 5, 8, 32773, 32946, 34925, 50000, 50001  # by TIFF
 LEFT_TO_US = (LZW, DEFLATE, OLD_DEFLATE, LZMA, ZSTD, WEBP)  # compressions; see above
+OF_FLOATS = 3  # a predictor; 2 is of whole numbers
+PREDICTED_BITS = {2: (8, 16, 32), OF_FLOATS: (32,)}  # of samples, by predictor
 _NO_DATA = 42113  # a tag of GDAL's: a number as text
 DAMAGED = "a strip or tile is damaged"
 
@@ -56,6 +58,7 @@ def _webp(data: bytes, rows: int, width: int, samples: int, bits: int) -> bytes:
 # to its pixels' bytes. They never return more than these and one, whatever the bytes unpack to, and raise TiffError.
 UNPACKERS: dict[int, Callable[[bytes, int, int, int, int], bytes]] = {
     NONE: lambda data, *_: data,
+    PACKBITS: _packed_by(imagecodecs.packbits_decode),
     LZW: _lzw,
     DEFLATE: _packed_by(imagecodecs.deflate_decode),
     OLD_DEFLATE: _packed_by(imagecodecs.deflate_decode),
@@ -72,27 +75,27 @@ def blank_samples(page: TiffPage, bits: int, size: int) -> bytes:
         with suppress(ValueError, OverflowError):  # such as 'nan', of floating-point numbers
             number = float(page.file.encoded(tag).rstrip(b"\0 ").decode("ascii", "replace"))
             value = int(number) if number == int(number) and 0 <= number < 1 << bits else 0
-    sample = value.to_bytes(bits // 8, "little" if page.file.order == "<" else "big")
+    sample = value.to_bytes(bits // 8, "little")  # as an excerpt has it where bytes are turned round
     return sample * (size * 8 // bits) if value else bytes(size)
 
 
-def packed_blank(samples: bytes, compression: int) -> bytes:
-    """Return such bytes in a compression. Raises TiffError: in that one they cannot be had."""
-    if compression == NONE:
-        return samples
-    if compression == PACKBITS:
-        return bytes(imagecodecs.packbits_encode(samples))
-    raise TiffError("a strip or tile has no bytes, as sparse files have them: write it without SPARSE_OK")
-
-
-def without_differences(data: bytes, stored: str, shape: tuple[int, int, int]) -> bytes:
-    """Undo the predictor by which each sample is the difference to that of the pixel on its left.
+def plain_samples(data: bytes, predictor: int, bits: int, order: str, shape: tuple[int, int, int]) -> bytes:
+    """Return samples as they are without a predictor, little-endian.
 
     Args:
         data: a segment, unpacked.
-        stored: the type of its samples, in the file's byte order.
+        predictor: by which each sample is the difference to that of the pixel on its left; 1 for none. Of
+            floating-point numbers the bytes of a row are ordered by their rank, whatever the byte order.
+        bits: of a sample.
+        order: of its bytes, `<` or `>`.
         shape: rows, width, samples.
     """
-    pixels = np.frombuffer(data, stored).reshape(shape)
-    native = pixels.dtype.newbyteorder("=")
-    return np.asarray(imagecodecs.delta_decode(pixels.astype(native), axis=1)).astype(stored).tobytes()
+    if predictor == OF_FLOATS:
+        pixels = np.frombuffer(data, "<f4").reshape(shape)
+        return np.asarray(imagecodecs.floatpred_decode(pixels, axis=1)).tobytes()
+    kind = f"u{bits // 8}" if bits in (16, 32, 64) else "u1"
+    if order == ">" and kind != "u1":
+        data = np.frombuffer(data, f">{kind}").astype(f"<{kind}").tobytes()
+    if predictor == 1:
+        return data
+    return np.asarray(imagecodecs.delta_decode(np.frombuffer(data, f"<{kind}").reshape(shape), axis=1)).tobytes()

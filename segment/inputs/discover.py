@@ -166,8 +166,7 @@ def read_part(part: Part, options: InputOptions, store: Store, *, windowed: bool
     """
     store = _limited(part, options, store)
     if part.format == "files":
-        named = options.format == "list" or suffix_of(part.url) in LIST_SUFFIXES
-        return read_files(part, options, store, windowed=windowed, named=named)
+        return read_files(part, options, store, windowed=windowed)
     if part.format == "parquet":
         return read_parquet(part, options, store)
     return read_webdataset(part, options, store, windowed=windowed)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from segment.errors import UsageError
+from segment.inputs.lists.list_file import LIST_SUFFIXES
 from segment.inputs.patterns import FILE_SUFFIXES, buckets_of_pattern, folder_of_pattern, is_pattern
 from segment.job import InputOptions
 from segment.store.names import shown, suffix_of
@@ -18,16 +19,19 @@ def scope_of(input: str, options: InputOptions) -> Scope:  # noqa: A002
     """Return what an input may name: its own prefix, that of its labels, and what the user allows beside.
 
     The prefix of a remote input is its bucket, container or host; that of a local one is its folder, and of a list or
-    another file the folder that holds it.
+    another file the folder that holds it. Links are followed where the objects are found by listing; a list names them,
+    and no link leads outside, but for the list itself.
 
     Args:
         input: path or URL, as `Job.input`.
         options: `labels`, `label_pattern` and `allow_input` count.
     """
-    named = [input] if options.labels is None else [input, options.labels]
-    own = [prefix for text in named for prefix in _own_prefixes(unsigned(to_url(text)))]
+    url, *labels = (unsigned(to_url(text)) for text in (input, options.labels) if text is not None)
+    is_list = options.format == "list" or (suffix_of(url) in LIST_SUFFIXES and not _is_local_folder(url))
+    own = [prefix for each in (url, *labels) for prefix in _own_prefixes(each)]
     own.append(_pattern_prefix(own[-1], options.label_pattern or ""))
-    return Scope.of([*own, *(unsigned(to_url(text)) for text in options.allow_input)])
+    allowed = (unsigned(to_url(text)) for text in options.allow_input)
+    return Scope.of([*own, *allowed, *([url] if is_list else [])], follow_links=not is_list)
 
 
 def scope_of_run(run: Mapping[str, Any], output: str) -> Scope:
@@ -61,10 +65,14 @@ def _pattern_prefix(folder: str, pattern: str) -> str:
 def _local_folder(url: str) -> str:
     """Return the folder of a local input, also of one that is gone since its run."""
     path = url.removeprefix("file://")
-    if os.path.isdir(path):  # noqa: PTH112  # Path.is_dir raises for a name too long
+    if _is_local_folder(url):
         return url
     if os.path.isfile(path):  # noqa: PTH113
         return parent_url(url)
     if is_pattern(url):
         return folder_of_pattern(url)
     return parent_url(url) if suffix_of(url) in FILE_SUFFIXES else url
+
+
+def _is_local_folder(url: str) -> bool:
+    return url.startswith("file://") and os.path.isdir(url.removeprefix("file://"))  # noqa: PTH112  # Path raises

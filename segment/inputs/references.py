@@ -33,7 +33,7 @@ def resolve_reference(reference: str, folder: str, scope: Scope) -> str:
             not http(s), invalid text, or no host.
     """
     url = absolute_url(reference, folder)
-    scope.check(url, named=True)
+    scope.named.check(url)
     return url
 
 
@@ -84,7 +84,8 @@ def read_references(references: Iterable[str], table: str, store: Store, most: i
         StoreError, UsageError: an error that concerns other images, too, such as refused credentials.
     """
     folder = parent_url(table)
-    scope = store.scope or Scope()
+    scope = (store.scope or Scope()).named
+    store = store.within(scope)
     found: dict[str, bytes | Absent] = {}
     places: dict[str, str] = {}
     for reference in references:
@@ -112,7 +113,7 @@ def reference_fault(error: SegmentError) -> Absent:
 
 def _read(url: str, store: Store, most: int) -> bytes | Absent:
     try:
-        data = store.inputs.read_if_exists(url, most=most)
+        data = store.read_if_exists(url, most=most)
     except BadReference as error:
         return reference_fault(error)
     except TooManyBytes:

@@ -19,12 +19,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from segment.errors import SegmentError, StoreError
 from segment.output.ledger import Ledger
 from segment.output.results import STAGES, PartResult
-from segment.output.tables import to_parquet
+from segment.output.tables import read_table, to_parquet
+from segment.store.background import in_order
 
 log = logging.getLogger("segment.output.attempts")
 
@@ -71,7 +71,8 @@ def read_attempts(ledger: Ledger, latest: int | None = None) -> list[Attempt]:
     names = {entry.url.rpartition("/")[2] for entry in ledger.store.list(ledger.url("runs"))}
     begun = sorted(name.removesuffix(".json") for name in names if name.endswith(".json"))
     begun = begun if latest is None else begun[-latest:]
-    records = ledger.store.read_many([ledger.url("runs", f"{name}.json") for name in begun])
+    urls = [ledger.url("runs", f"{name}.json") for name in begun]
+    records = in_order(ledger.store.read_if_exists, urls, name="attempts")
     return [
         Attempt(name, _parse(record or b""), f"{name}.parquet" in names)
         for name, record in zip(begun, records, strict=True)
@@ -92,7 +93,7 @@ def read_timings(ledger: Ledger, attempt: Attempt) -> pa.Table | None:
         return None
     try:
         data = ledger.store.read(ledger.url("runs", f"{attempt.name}.parquet"))
-        table = pq.read_table(pa.BufferReader(data), page_checksum_verification=True)
+        table = read_table(data)
         if "precision" not in table.column_names:  # of a version that did not record it
             table = table.append_column("precision", pa.array([""] * len(table), pa.string()))
         return table.select(TIMINGS_SCHEMA.names).cast(TIMINGS_SCHEMA)
@@ -117,24 +118,14 @@ def _parse(data: bytes) -> dict[str, Any]:
 
 
 def _timing(result: PartResult, round_number: int) -> dict[str, object]:
-    return {
-        "part": result.part,
-        "shard": result.shard,
-        "host": result.host,
-        "began": result.began,
-        "ended": result.ended,
-        "memory": result.memory,
+    """Return a row of `TIMINGS_SCHEMA`: attributes of the result, but for sums and seconds by stage."""
+    made: dict[str, object] = {
         "round": round_number,
-        "images": result.images,
         "errors": sum(result.errors.values()),
-        "skipped": result.skipped,
-        "failure": result.failure,
         "retries": sum(result.retries.values()),
-        "read_bytes": result.read_bytes,
-        "written_bytes": result.written_bytes,
-        **{f"{stage}_seconds": result.seconds.get(stage, 0.0) for stage in STAGES},
-        "precision": result.precision,
     }
+    made |= {f"{stage}_seconds": result.seconds.get(stage, 0.0) for stage in STAGES}
+    return {name: made[name] if name in made else getattr(result, name) for name in TIMINGS_SCHEMA.names}
 
 
 class AttemptWriter:

@@ -82,15 +82,8 @@ class Digests:
     def to_bytes(self, names: Iterable[str]) -> bytes:
         """Return the bytes of a manifest of the groups with these names, sorted by path."""
         found = sorted(item for name in names for item in self._groups[name])
-        columns = [
-            [item.path for item in found],
-            [item.size for item in found],
-            [item.sha256.hex() for item in found],
-            [item.md5.hex() for item in found],
-            [item.rows for item in found],
-        ]
-        arrays = [pa.array(column, field.type) for column, field in zip(columns, MANIFEST_SCHEMA, strict=True)]
-        return to_parquet(pa.table(arrays, schema=MANIFEST_SCHEMA))
+        rows = [item._asdict() | {"sha256": item.sha256.hex(), "md5": item.md5.hex()} for item in found]
+        return to_parquet(pa.Table.from_pylist(rows, schema=MANIFEST_SCHEMA))
 
     @staticmethod
     def from_bytes(data: bytes) -> Digests:

@@ -17,9 +17,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from segment.errors import SegmentError, StoreError
+from segment.errors import SegmentError
 from segment.images.codec import decode_mask
 from segment.inputs.discover import Part
 from segment.output.mask_tiff import MaskFile
@@ -110,27 +111,25 @@ def read_mask_file(store: Store, output: str, path: str) -> bytes:
     return data
 
 
-def wrong_mask_files(store: Store, output: str, part: Part, rows: pa.Table) -> Iterator[tuple[str, str]]:
+def mask_paths(rows: pa.Table) -> dict[int, str]:
+    """Return the paths of masks in files of their own, by the position of the image; columns `index` and `mask`."""
+    masks = zip(rows["index"].to_pylist(), pc.struct_field(rows["mask"], ["path"]).to_pylist(), strict=True)
+    return {index: path for index, path in masks if path}
+
+
+def wrong_mask_files(part: Part, paths: Mapping[int, str], files: Mapping[str, Stored]) -> Iterator[tuple[str, str]]:
     """Yield the faults of the files that the rows of a part point to: kind and words, as `row_checks.wrong_rows`.
 
     Args:
-        store, output: of the run.
         part: the planned part.
-        rows: its rows; columns `index` and `mask`.
+        paths: those of `mask_paths`.
+        files: the objects that were found at these paths.
     """
-    for index, mask in zip(rows["index"].to_pylist(), rows["mask"].to_pylist(), strict=True):
-        path = mask and mask["path"]
-        if not path:
-            continue
+    for index, path in paths.items():
         named = _NAME.fullmatch(path)
         if named is None or named["stem"] != _stem(part.shard, part.id, index):
             yield "masks files that point to other masks", f"points to {shown(path)}, no mask of image {index}"
-            continue
-        try:
-            read_mask_file(store, output, path)
-        except StoreError:
-            raise
-        except SegmentError:
+        elif path not in files or named["digest"] != files[path].sha256.hex()[:_DIGITS]:
             yield "masks that are damaged or lost", f"points to {shown(path)}, which is damaged or lost"
 
 

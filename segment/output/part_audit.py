@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -18,13 +19,13 @@ from segment.output.faults import Fault
 from segment.output.ledger import Ledger
 from segment.output.manifest import masks_path
 from segment.output.mask_columns import ExtraColumns
-from segment.output.mask_files import masks_file_of, wrong_mask_files
+from segment.output.mask_files import mask_paths, masks_file_of, wrong_mask_files
 from segment.output.object_checks import VERIFY
 from segment.output.row_checks import wrong_rows
 from segment.output.run_folder import MOST
 from segment.output.stored import Stored
-from segment.output.tables import ShardStats, fold, footer_of, read_masks
-from segment.output.value_checks import RunFacts, wrong_values
+from segment.output.tables import ShardStats, fold, read_masks
+from segment.output.value_checks import MaskValues, RunFacts, wrong_values
 from segment.store.urls import join_url
 
 COLUMNS = [
@@ -58,6 +59,20 @@ class PartAudit:
     objects: tuple[Stored, ...] = ()
 
 
+class _MaskFiles(NamedTuple):
+    """Masks of a part in files of their own, to which its rows point.
+
+    Attributes:
+        paths: by the position of the image.
+        objects: what was found there, by path, unless it is not what was written.
+        values: its pixels, by path; None if they cannot be decoded.
+    """
+
+    paths: Mapping[int, str]
+    objects: dict[str, Stored]
+    values: dict[str, MaskValues | None]
+
+
 class PartAuditor:
     """Audits parts.
 
@@ -76,7 +91,7 @@ class PartAuditor:
         self._with_input = with_input and deep
         self._options, self._classes = InputOptions.of_run(run), len(card.classes)
         extra = ExtraColumns.of_run(run, card)
-        self._facts = RunFacts(card, run["contract"].get("mask_size", "source"), extra, ledger.store, ledger.output)
+        self._facts = RunFacts(card, run["contract"].get("mask_size", "source"), extra)
 
     def audit(self, part: Part) -> PartAudit:
         """Read and check a part.
@@ -102,11 +117,13 @@ class PartAuditor:
         if known and file != known[0]:
             return PartAudit(part, None, of_part(part, [_OTHER_BYTES]), (file,))
         table = read_masks(io.BytesIO(data))
-        found, faults = self._checked(part, table)
-        files, wrong = self._read_files(part, table, known)
+        files = self._read_files(part, table, {item.path: item for item in known})
+        found, faults = self._checked(part, table, files)
+        wrong = []
         if known and known[0].rows != len(table):
             wrong.append(("masks files of another number of rows than listed", "has other rows than the manifest says"))
-        return PartAudit(part, found, faults or of_part(part, wrong), (file._replace(rows=len(table)), *files))
+        objects = (file._replace(rows=len(table)), *files.objects.values())
+        return PartAudit(part, found, faults or of_part(part, wrong), objects)
 
     def _read_object(self, path: str, known: Stored | None) -> tuple[bytes, Stored]:
         """Read an object; once more if it is not the known one, as bytes may be damaged on their way."""
@@ -118,34 +135,26 @@ class PartAuditor:
                 break
         return data, found
 
-    def _read_files(
-        self, part: Part, table: pa.Table, known: tuple[Stored, ...]
-    ) -> tuple[list[Stored], list[tuple[str, str]]]:
-        """Read the masks in files of their own, which the footer names; their names hold the digests they must have."""
-        files = footer_of(table).get("files", [])
-        expected = {item.path: item for item in known[1:]}
-        found, wrong = list[Stored](), list[tuple[str, str]]()
-        for path in files if isinstance(files, list) else []:
-            if masks_file_of(str(path)) != masks_path(part.shard, part.id):
-                continue  # the row that points to it has a fault, and no other place is read
-            try:
-                _, item = self._read_object(path, expected.get(path))
-            except FileNotFoundError:
-                continue  # as above
-            found.append(item)
-            if path in expected and item != expected[path]:
-                wrong.append(("masks that are damaged or lost", f"points to {path}, which is not what was written"))
-        return found, wrong
+    def _read_files(self, part: Part, table: pa.Table, known: Mapping[str, Stored]) -> _MaskFiles:
+        """Read the masks in files of their own, each once. No place is read that is not of this part."""
+        files = _MaskFiles(mask_paths(table), {}, {})
+        for path in files.paths.values():
+            if masks_file_of(path) == masks_path(part.shard, part.id):
+                with contextlib.suppress(FileNotFoundError):  # which is a fault of its row
+                    data, item = self._read_object(path, known.get(path))
+                    if item == known.get(path, item):
+                        files.objects[path], files.values[path] = item, MaskValues.of_tiff(data)
+        return files
 
-    def _checked(self, part: Part, table: pa.Table) -> tuple[PartRows, list[Fault]]:
+    def _checked(self, part: Part, table: pa.Table, files: _MaskFiles | None = None) -> tuple[PartRows, list[Fault]]:
         rows, stats = table.select(COLUMNS), fold(table, self._classes)
         ids = self._input_ids(part, rows) if self._with_input and not part.members else []
         extra = self._facts.extra
         wrong = list(wrong_rows(table, part, self._fingerprint, ids=ids, deep=self._deep, extra=extra))
-        if self._deep:
-            wrong += wrong_mask_files(self._ledger.store, self._ledger.output, part, table)
+        if files is not None:
+            wrong += wrong_mask_files(part, files.paths, files.objects)
         if not wrong:
-            wrong += wrong_values(table, self._facts, deep=self._deep)
+            wrong += wrong_values(table, self._facts, None if files is None else files.values)
         return PartRows(rows, stats, ids is None), of_part(part, wrong)
 
     def _input_ids(self, part: Part, rows: pa.Table) -> list[str] | None:

@@ -8,11 +8,10 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from segment.inputs.discover import Discovery, Member, Part, Span, Unindexed
 from segment.inputs.findings import LeftOut, by_reason
-from segment.output.tables import to_parquet
+from segment.output.tables import read_table, to_parquet
 
 _SPAN = pa.struct([
     ("url", pa.string()), ("start", pa.int64()), ("size", pa.int64()), ("etag", pa.string()), ("signed", pa.bool_())
@@ -192,7 +191,7 @@ class Plan:
         Raises:
             pa.ArrowException, LookupError, TypeError, ValueError: the bytes are no plan.
         """
-        table = pq.read_table(pa.BufferReader(data), page_checksum_verification=True)
+        table = read_table(data)
         metadata = table.schema.metadata or {}
         left_out = [LeftOut.from_json(item) for item in json.loads(metadata.get(b"left_out", b"[]"))]
         unindexed = json.loads(metadata.get(b"unindexed", b"null"))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from segment.inputs.discover import Part, image_uri
 from segment.output.mask_columns import NO_COLUMNS, ExtraColumns, masks_schema
@@ -29,7 +28,7 @@ def wrong_rows(
         part: the planned part.
         fingerprint: of the run.
         ids: ids of the part's images in the input, if the plan does not hold them.
-        deep: check the schema and the masks, too.
+        deep: check the schema, too.
         extra: columns of the run beside those of every run.
     """
     footer = footer_of(table)
@@ -46,8 +45,6 @@ def wrong_rows(
         yield "masks files that name other images than planned", wrong
     if deep and not table.schema.equals(masks_schema(extra)):
         yield "masks files of other columns", "has other columns than this version writes"
-    if deep and _without_mask(table):
-        yield "masks files without a mask", "has a row without error and without mask"
 
 
 def repeated_ids(part: Part, table: pa.Table, seen: set[str]) -> Iterator[tuple[str, str]]:
@@ -79,9 +76,3 @@ def _wrong_image(table: pa.Table, part: Part, ids: Sequence[str] | None) -> str 
         if row[1] != planned[1]:
             return f"gives image {index} the URI {shown(row[1])}, planned is {shown(planned[1])}"
     return None
-
-
-def _without_mask(table: pa.Table) -> bool:
-    masks = table["mask"].combine_chunks()
-    masked = pc.or_(*(pc.is_valid(pc.struct_field(masks, name)) for name in ("bytes", "path")))
-    return bool(pc.any(pc.and_(pc.equal(table["status"], "ok").combine_chunks(), pc.invert(masked))).as_py())

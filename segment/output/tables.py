@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -223,7 +223,7 @@ def read_masks(file: BinaryIO, columns: Sequence[str] | None = None) -> pa.Table
         ValueError: a column of every run is not there, or is of another type.
     """
     # One thread: the columns are small, and who reads many files reads several at once.
-    table = pq.ParquetFile(file, page_checksum_verification=True).read(columns=columns, use_threads=False)
+    table = read_table(file, columns, use_threads=False)
     found = {field.name: field.type for field in table.schema}
     for field in MASKS_SCHEMA:
         if (columns is None or field.name in columns) and found.get(field.name) != field.type:
@@ -233,11 +233,7 @@ def read_masks(file: BinaryIO, columns: Sequence[str] | None = None) -> pa.Table
 
 def footer_of(table: pa.Table) -> dict[str, object]:
     """Return the metadata of a masks file: format, part, rows, fingerprint; empty if it has none."""
-    return _segment_metadata(table.schema.metadata)
-
-
-def _segment_metadata(metadata: Mapping[bytes, bytes] | None) -> dict[str, object]:
-    found = json.loads((metadata or {}).get(b"segment", b"{}"))
+    found = json.loads((table.schema.metadata or {}).get(b"segment", b"{}"))
     return found if isinstance(found, dict) else {}
 
 
@@ -257,6 +253,16 @@ def fold(table: pa.Table, classes: int) -> ShardStats:
     )
 
 
-def read_table(data: bytes, columns: Sequence[str] | None = None) -> pa.Table:
-    """Parse a Parquet file and check its page checksums; only the given columns (None: all)."""
-    return pq.read_table(pa.BufferReader(data), columns=columns, page_checksum_verification=True)
+def read_table(source: BinaryIO | bytes, columns: Sequence[str] | None = None, *, use_threads: bool = True) -> pa.Table:
+    """Parse a Parquet file and check its page checksums; only the given columns (None: all).
+
+    Raises:
+        pa.ArrowException, OSError, ValueError: it is none, or is damaged.
+    """
+    file = pq.ParquetFile(
+        pa.BufferReader(source) if isinstance(source, bytes) else source, page_checksum_verification=True
+    )
+    table = file.read(columns=columns, use_threads=use_threads)
+    if len(table) != file.metadata.num_rows:  # a footer has no checksum, and tells the number twice
+        raise ValueError("rows are missing")
+    return table

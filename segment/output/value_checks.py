@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from segment.errors import SAMPLE_ERRORS, SegmentError, StoreError
+from segment.errors import SAMPLE_ERRORS, SegmentError
 from segment.images.codec import decode_mask
 from segment.images.mask_png import mask_size
 from segment.metrics import Confusion, image_scores
@@ -21,9 +21,8 @@ from segment.metrics.counts import histogram
 from segment.models.card import ModelCard
 from segment.output.damage import DAMAGE
 from segment.output.mask_columns import ExtraColumns
-from segment.output.mask_files import MOST_PNG_PIXELS, read_mask_file
+from segment.output.mask_files import MOST_PNG_PIXELS
 from segment.output.mask_tiff import MaskFile
-from segment.store.client import Store
 from segment.store.names import count, shown
 
 _ROUNDING = 1e-12  # relative: other CPUs may sum a mean in another order
@@ -39,14 +38,11 @@ class RunFacts:
         card: of the model.
         mask_size: `source` or `model`: the size at which masks are stored.
         extra: columns beside those of every run.
-        store, output: where masks in files of their own are.
     """
 
     card: ModelCard
     mask_size: str
     extra: ExtraColumns
-    store: Store
-    output: str
 
     @property
     def counted_at(self) -> str:
@@ -54,21 +50,53 @@ class RunFacts:
         return "source" if self.card.input.tiles else self.card.metric.resolution
 
 
-def wrong_values(table: pa.Table, run: RunFacts, *, deep: bool) -> Iterator[Wrong]:
+@dataclass(frozen=True)
+class MaskValues:
+    """Size (height, width) and histogram `int64[256]` of a mask."""
+
+    size: tuple[int, int]
+    histogram: NDArray[np.int64]
+
+    @staticmethod
+    def of_png(data: bytes) -> MaskValues | None:
+        """Decode a PNG of a mask; None if that cannot be done."""
+        try:
+            size = mask_size(data)
+            if math.prod(size) > MOST_PNG_PIXELS:  # before anything is unpacked
+                return None
+            return MaskValues(size, histogram([decode_mask(data)], [256]))
+        except ValueError:
+            return None
+
+    @staticmethod
+    def of_tiff(data: bytes) -> MaskValues | None:
+        """Decode a mask in a file of its own; None if that cannot be done."""
+        total = np.zeros(256, dtype=np.int64)
+        try:
+            file = MaskFile(io.BytesIO(data))
+            for strip in file.strips():
+                total += histogram([strip], [256])
+        except (SegmentError, *DAMAGE):
+            return None
+        return MaskValues(file.size, total)
+
+
+def wrong_values(table: pa.Table, run: RunFacts, files: Mapping[str, MaskValues | None] | None) -> Iterator[Wrong]:
     """Yield the faults of the rows, at most one a row.
 
     Args:
-        table: of a masks file; without the masks unless `deep`.
+        table: of a masks file.
         run: what is known of the run.
-        deep: read the masks, too.
+        files: masks in files of their own by path; None if no mask is checked, and the table has none.
     """
     names = ["index", "status", "error", "width", "height", "confusion", "pixel_accuracy", "miou"]
     columns = [table[name].to_pylist() for name in names]
     for number, values in enumerate(zip(*columns, strict=True)):
         row = dict(zip(names, values, strict=True))
         found = _wrong_state(row) or _wrong_counts(row, run)
-        if deep and not found:
-            found = _wrong_masks(row, {name: table[name][number].as_py() for name in ("mask", *_maps(run))}, run)
+        if files is not None and not found:
+            pictures = {name: table[name][number].as_py() for name in ("mask", *_maps(run))}
+            found = _wrong_masks(row, pictures, run, files)
         if found:
             kind, words = found
             yield kind, f"{words} (image {row['index']})"
@@ -133,18 +161,17 @@ def _is_close(found: float | None, expected: float | None) -> bool:
     return math.isclose(found, expected, rel_tol=_ROUNDING, abs_tol=_ROUNDING)
 
 
-def _wrong_masks(row: Mapping[str, Any], pictures: Mapping[str, Any], run: RunFacts) -> Wrong | None:
+def _wrong_masks(
+    row: Mapping[str, Any], pictures: Mapping[str, Any], run: RunFacts, files: Mapping[str, MaskValues | None]
+) -> Wrong | None:
     """Check a row's mask, and what has its size: maps of confidence, and probabilities."""
     mask, size = pictures["mask"], (row["height"], row["width"])
     if not mask or (mask["bytes"] is None) == (mask["path"] is None):
         return None if not mask and row["status"] == "error" else _NO_MASK
     if None in size:
         return "masks files of rows that contradict themselves", "gives an image a mask and no size"
-    try:
-        values = _png_values(mask["bytes"]) if mask["path"] is None else _tiff_values(run, mask["path"])
-    except StoreError:
-        raise
-    except (SegmentError, *DAMAGE):
+    values = files.get(mask["path"]) if mask["bytes"] is None else MaskValues.of_png(mask["bytes"])
+    if values is None:
         return "masks that cannot be decoded", "has a mask that cannot be decoded"
     if run.mask_size == "source" and values.size != size:
         wrong, right = (f"{width} x {height}" for height, width in (values.size, size))
@@ -165,41 +192,7 @@ _NO_MASK: Wrong = ("masks files without a mask", "has a row without error and wi
 def _wrong_maps(pictures: Mapping[str, Any], size: tuple[int, int]) -> Wrong | None:
     maps = [pictures.get("confidence"), *(pictures.get("probabilities") or {}).values()]
     for data in (item["bytes"] for item in maps if item and item["bytes"] is not None):
-        try:
-            found = _png_values(data).size
-        except ValueError:
-            found = (0, 0)
-        if found != size:
-            return (
-                "maps of another size than their masks",
-                "has a map that is no picture of its mask's size",
-            )
+        values = MaskValues.of_png(data)
+        if values is None or values.size != size:
+            return "maps of another size than their masks", "has a map that is no picture of its mask's size"
     return None
-
-
-@dataclass(frozen=True)
-class _Values:
-    """Size (height, width) and histogram `int64[256]` of a mask."""
-
-    size: tuple[int, int]
-    histogram: NDArray[np.int64]
-
-
-def _png_values(data: bytes) -> _Values:
-    """Decode a PNG of a mask. Raises ValueError: it is none."""
-    size = mask_size(data)
-    if math.prod(size) > MOST_PNG_PIXELS:  # before anything is unpacked
-        raise ValueError("the mask is too large for a row")
-    return _Values(size, _histogram([decode_mask(data)]))
-
-
-def _tiff_values(run: RunFacts, path: str) -> _Values:
-    file = MaskFile(io.BytesIO(read_mask_file(run.store, run.output, path)))
-    return _Values(file.size, _histogram(file.strips()))
-
-
-def _histogram(strips: Sequence[NDArray[np.uint8]] | Iterator[NDArray[np.uint8]]) -> NDArray[np.int64]:
-    total = np.zeros(256, dtype=np.int64)
-    for strip in strips:
-        total += histogram([strip], [256])
-    return total

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from segment.errors import ModelError, SegmentError
+from segment.errors import SegmentError
 from segment.images.codec import decode_mask
 from segment.inputs.discover import Part, Sample
 from segment.metrics import Confusion, score
@@ -20,6 +20,7 @@ from segment.models.sessions.apart_process import LOAD_SECONDS, NOT_LOADED, give
 from segment.models.weights import Weights
 from segment.output.tables import ImageRow
 from segment.pipeline.stages import Clock, Task
+from segment.pipeline.stall import load_timeout
 from segment.pipeline.worker import Worker, load_worker, read_planned
 
 _SECONDS = 600.0  # after which the process is killed
@@ -79,10 +80,7 @@ def try_runtimes(
         return [_parsed(each) for each in last["tried"]], _parsed(last["reference"])
     begun = Runtime(**last["begun"]) if last else runtimes[0]
     if end == NOT_LOADED and begun == runtimes[0]:
-        raise ModelError(
-            f"{begun.name} did not load the model within {_load_seconds(task):.0f} s: its graph may be made of very "
-            "many nodes, or the machine be too slow for it. --stall-timeout allows more seconds"
-        )
+        raise load_timeout(f"{begun.name} did not load the model", _load_seconds(task))
     reason = f"the process that tried {begun.name} {end}"
     tried = [Tried(runtime) for runtime in runtimes]
     for each in tried:

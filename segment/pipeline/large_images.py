@@ -29,7 +29,7 @@ from segment.output.mask_tiff import MaskWriter
 from segment.output.stored import Stored
 from segment.output.tables import ImageRow
 from segment.pipeline.certainty import ConfidenceSums
-from segment.pipeline.stages import Clock, Task, scored
+from segment.pipeline.stages import Clock, Task, first_row, scored
 from segment.pipeline.tiling import TiledImage, join_strips
 from segment.process.temporaries import TemporaryFolder
 from segment.store.client import Store
@@ -73,9 +73,7 @@ class TiledImages:
         Raises:
             StoreError, InputChanged: a window of a large image cannot be read, or a large mask be written.
         """
-        row = ImageRow(
-            sample.id, sample.url, sample.index, None, None, None, None, None, None, sample.remarks, meta=sample.meta
-        )
+        row = first_row(sample)
         try:
             with clock("decode"):
                 raster = open_sample(sample, self._task)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple, TypeAlias
+from collections.abc import Sequence
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,22 +11,6 @@ from numpy.typing import NDArray
 from segment.models.card_input import Input
 
 Arrays: TypeAlias = NDArray[np.uint8] | list[NDArray[np.uint8]]
-
-
-class Found(NamedTuple):
-    """What a session makes of images of one size, or of several; see `segment.models.sessions.Masks`.
-
-    Attributes:
-        masks: `uint8[N, output height, output width]`, or a list of masks of the size of each input.
-        faults, remarks: codes by position.
-        confidence, probabilities: as masks, if the session gives them.
-    """
-
-    masks: Arrays
-    faults: Mapping[int, str]
-    remarks: Mapping[int, str]
-    confidence: Arrays | None = None
-    probabilities: Arrays | None = None
 
 
 def stack(images: list[NDArray[np.uint8]], spec: Input) -> Arrays:

@@ -9,20 +9,24 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from segment.errors import SampleError, sample_error_text
 from segment.images import resize
-from segment.images.labels import Label, LabelDecoder
+from segment.images.bands import decode_image
+from segment.images.codec import Picture
+from segment.images.labels import LabelDecoder
 from segment.images.mask_png import encode_mask
 from segment.inputs.discover import Sample
+from segment.inputs.parts import SEGMENTED
 from segment.job import Settings
 from segment.metrics import BoundaryCounts, Confusion, image_scores
 from segment.models.card import ModelCard
+from segment.models.card_input import Input
 from segment.models.extra_options import BRIGHTNESS
 from segment.models.sessions import Extras, Runtime, Session
 from segment.models.sessions.extras import extras_of
@@ -30,13 +34,10 @@ from segment.output.mask_columns import ExtraColumns, ImageExtras
 from segment.output.results import STAGES, Stage
 from segment.output.tables import ImageRow
 from segment.pipeline.certainty import image_extras
-from segment.pipeline.decoding import decode_one
 from segment.pipeline.kept import mean_luma, row_meta
 from segment.pipeline.prediction import predict
 from segment.pipeline.stacking import Arrays, stack
 from segment.store.client import Store
-
-ReadT = TypeVar("ReadT")
 
 
 @dataclass(frozen=True)
@@ -84,39 +85,39 @@ class Task:
 
 
 @dataclass
+class Frame:
+    """An image of a part between the stages.
+
+    Attributes:
+        row: what is known of it so far; with an error it is not worked on any further.
+        label: its label as encoded bytes; None if it has none.
+        label_fault: `SampleError` code of a label that could not be read.
+        orientation: EXIF orientation that was applied.
+        mask: `uint8[output height, output width]`, once segmented; None if there are no pixels.
+        confidence, probabilities: of the same image; see `Masks`.
+    """
+
+    row: ImageRow
+    label: bytes | None = None
+    label_fault: str | None = None
+    orientation: int = 1
+    mask: NDArray[np.uint8] | None = None
+    confidence: NDArray[np.uint8] | None = None
+    probabilities: NDArray[np.uint8] | None = None
+
+
+@dataclass
 class Frames:
     """Images of a part between the stages.
 
     Attributes:
-        samples: as read; image bytes are dropped once decoded.
-        sizes: (height, width) of each image; None if it could not be decoded.
-        faults: `SampleError` code by position in `samples`.
-        turned_by: EXIF orientation that was applied, by position in `samples`; left out where it is 1.
-        remarks: codes of what was noticed, by position in `samples`.
-        pixels: `uint8[n, input height, input width, 3]` RGB of the images without fault, in order; a list of such
-            images where the model runs at the size of each.
-        masks: `uint8[n, output height, output width]` of the same images, once segmented; a list as `pixels`.
-        confidence, probabilities: of the same images; see `Masks`.
-        details: what the faults say beyond their code, by position in `samples`.
-        brightness: mean luma, 0-255, by position in `samples`, of the images that are decoded; empty if not kept.
+        images: all of them, in order.
+        pixels: `uint8[n, input height, input width, 3]` RGB of those that could be decoded, in order; a list of such
+            images where the model runs at the size of each. Empty once segmented.
     """
 
-    samples: list[Sample]
-    sizes: list[tuple[int, int] | None]
-    faults: dict[int, str]
+    images: list[Frame]
     pixels: Arrays
-    masks: Arrays | None = None
-    turned_by: dict[int, int] = field(default_factory=dict)
-    remarks: dict[int, tuple[str, ...]] = field(default_factory=dict)
-    confidence: Arrays | None = None
-    probabilities: Arrays | None = None
-    details: dict[int, str] = field(default_factory=dict)
-    brightness: dict[int, float] = field(default_factory=dict)
-
-    @property
-    def positions(self) -> list[int]:
-        """Positions in `samples` of the rows of `pixels` and `masks`."""
-        return [i for i, size in enumerate(self.sizes) if size is not None]
 
 
 class Clock:
@@ -148,126 +149,87 @@ class Clock:
             self.seconds[stage] += self._now() - start
 
 
+def first_row(sample: Sample) -> ImageRow:
+    """Return the row of an image of which nothing is known yet but what came with it."""
+    return ImageRow(
+        sample.id, sample.url, sample.index, None, None, None, None, None, None, sample.remarks, meta=sample.meta
+    )
+
+
+def decode_one(sample: Sample, spec: Input, settings: Settings) -> Picture:
+    """Decode an image, with `decode = "fast"` maybe at a fraction of its size. Raises SampleError."""
+    if sample.fault not in SEGMENTED:
+        raise SampleError(str(sample.fault))
+    fit = partial(resize.fitted_size, spec) if settings.decode == "fast" and not spec.tiles else None
+    return decode_image(sample.image, spec, settings.max_pixels, fit)
+
+
 def decode(samples: Sequence[Sample], task: Task) -> Frames:
-    """Decode images and bring them to the model's input size; a bad one becomes a fault, not an exception."""
-    spec = task.card.input
-    sizes: list[tuple[int, int] | None] = []
-    faults: dict[int, str] = {}
+    """Decode images and bring them to the model's input size; a bad one gets an error in its row, not an exception."""
+    spec, keep = task.card.input, task.settings.keep
+    images: list[Frame] = []
     pixels: list[NDArray[np.uint8]] = []
-    turned_by: dict[int, int] = {}
-    remarks: dict[int, tuple[str, ...]] = {}
-    details: dict[int, str] = {}
-    brightness: dict[int, float] = {}
-    for position, sample in enumerate(samples):
+    for sample in samples:
+        frame = Frame(replace(first_row(sample), meta=row_meta(keep, sample.meta, None)), sample.label, sample.fault)
+        images.append(frame)
         try:
             picture = decode_one(sample, spec, task.settings)
             pixels.append(resize.resize_image(picture.pixels, spec, picture.size))
         except SampleError as error:
-            faults[position] = error.code
-            if error.detail:
-                details[position] = error.detail
-            sizes.append(None)
+            frame.row = replace(frame.row, error=str(error))
             continue
-        sizes.append(picture.size)
-        if BRIGHTNESS in task.settings.keep:
-            brightness[position] = mean_luma(picture.pixels)
-        if picture.orientation != 1:
-            turned_by[position] = picture.orientation
-        if picture.remarks:
-            remarks[position] = picture.remarks
-    without_bytes = [replace(sample, image=b"") for sample in samples]
-    return Frames(
-        without_bytes,
-        sizes,
-        faults,
-        stack(pixels, spec),
-        turned_by=turned_by,
-        remarks=remarks,
-        details=details,
-        brightness=brightness,
-    )
+        brightness = mean_luma(picture.pixels) if BRIGHTNESS in keep else None
+        remarks, meta = sample.remarks + picture.remarks, row_meta(keep, sample.meta, brightness)
+        frame.row = replace(frame.row, size=picture.size, remarks=remarks, meta=meta)
+        frame.orientation = picture.orientation
+    return Frames(images, stack(pixels, spec))
 
 
 def segment(frames: Frames, session: Session, batch_size: int) -> Frames:
-    """Run the model; images whose output cannot be used get a fault. Drops the pixels."""
-    found = predict(frames.pixels, session, batch_size)
-    faults, remarks = dict(frames.faults), dict(frames.remarks)
-    positions = frames.positions
-    faults |= {positions[i]: code for i, code in found.faults.items()}
-    for i, code in found.remarks.items():
-        remarks[positions[i]] = (*remarks.get(positions[i], ()), code)
-    spec, sizes = session.card.input, [size for size in frames.sizes if size is not None]
-
-    def unpadded(arrays: Arrays | None) -> Arrays | None:
-        if not isinstance(arrays, list):
-            return arrays
-        return [resize.unpadded(array, spec, size) for array, size in zip(arrays, sizes, strict=True)]
-
-    return replace(
-        frames,
-        faults=faults,
-        pixels=stack([], spec),
-        masks=unpadded(found.masks),
-        remarks=remarks,
-        confidence=unpadded(found.confidence),
-        probabilities=unpadded(found.probabilities),
-    )
+    """Run the model; images whose output cannot be used get an error. Drops the pixels."""
+    spec = session.card.input
+    decoded = [(image, image.row.size) for image in frames.images if image.row.size]
+    for (image, size), found in zip(decoded, predict(frames.pixels, session, batch_size), strict=True):
+        image.mask, image.confidence, image.probabilities = (
+            None if array is None else resize.unpadded(array, spec, size)
+            for array in (found.mask, found.confidence, found.probabilities)
+        )
+        if found.fault:
+            image.row = replace(image.row, error=sample_error_text(found.fault))
+        if found.remark:
+            image.row = replace(image.row, remarks=(*image.row.remarks, found.remark))
+    frames.pixels = stack([], spec)
+    return frames
 
 
 def encode(frames: Frames, task: Task, labels: LabelDecoder) -> list[ImageRow]:
-    """Score every mask against its label and encode it; one row per sample."""
-    assert frames.masks is not None, "segment() comes first"
-    masks = dict(zip(frames.positions, frames.masks, strict=True))
-    rows = [_encode_one(frames, position, masks.get(position), task, labels) for position in range(len(frames.samples))]
-    return _with_extras(rows, frames, task) if task.extras else rows
+    """Score every mask against its label and encode it; one row per image."""
+    return [image.row if image.row.error else _encode_one(image, task, labels) for image in frames.images]
 
 
-def _with_extras(rows: list[ImageRow], frames: Frames, task: Task) -> list[ImageRow]:
-    assert frames.masks is not None
-    confidence, probabilities = frames.confidence, frames.probabilities
-    for number, position in enumerate(frames.positions):
-        size = frames.sizes[position]
-        if rows[position].mask is None or size is None:
-            continue
-        extras = image_extras(
-            frames.masks[number],
-            None if confidence is None else confidence[number],
-            None if probabilities is None else probabilities[number],
-            task.card,
-            size,
-            at_source=task.settings.mask_size == "source",
-            maps=task.settings.confidence_maps,
-        )
-        counted = rows[position].extras
-        rows[position] = replace(rows[position], extras=extras._replace(boundary=counted.boundary if counted else None))
-    return rows
-
-
-def _encode_one(
-    frames: Frames, position: int, mask: NDArray[np.uint8] | None, task: Task, labels: LabelDecoder
-) -> ImageRow:
-    sample, size, fault = frames.samples[position], frames.sizes[position], frames.faults.get(position)
-    remarks = sample.remarks + frames.remarks.get(position, ())
-    meta = row_meta(task.settings.keep, sample.meta, frames.brightness.get(position))
-    row = ImageRow(sample.id, sample.url, sample.index, size, None, None, None, None, None, remarks, meta=meta)
-    if fault is not None or mask is None or size is None:
-        return replace(row, error=sample_error_text(fault or "undecodable", frames.details.get(position, "")))
-    card = task.card
-    at_source = resize.restore_mask(mask, card.input, size) if _needs_source(task) else mask
-    row = replace(row, mask=encode_mask(at_source if task.settings.mask_size == "source" else mask))
+def _encode_one(image: Frame, task: Task, labels: LabelDecoder) -> ImageRow:
+    row, mask, size, card, settings = image.row, image.mask, image.row.size, task.card, task.settings
+    assert mask is not None, "segment() comes first"
+    assert size is not None
+    is_at_source = settings.mask_size == "source"
+    needs_source = is_at_source or card.metric.resolution == "source"
+    at_source = resize.restore_mask(mask, card.input, size) if needs_source else mask
+    row = replace(row, mask=encode_mask(at_source if is_at_source else mask))
+    if image.confidence is not None or image.probabilities is not None:
+        beside, maps = (image.confidence, image.probabilities), settings.confidence_maps
+        row = replace(row, extras=image_extras(mask, *beside, card, size, at_source=is_at_source, maps=maps))
     try:
-        label = _read_label(sample, size, frames.turned_by.get(position, 1), labels)
+        if image.label_fault is not None:
+            raise SampleError(image.label_fault)
+        label = None if image.label is None else labels.read(image.label, *size, image.orientation)
     except SampleError as error:  # the mask is good, only its label is not: keep the mask
         return replace(row, error=str(error))
     predicted, labelled = compared(mask, at_source, label.classes if label else None, card)
-    confusion = Confusion.of(predicted, labelled, len(card.classes))
-    if labelled is not None and task.settings.boundary:
-        ignored = card.classes.ignored_classes
-        counts = BoundaryCounts.of(
-            predicted, labelled, len(card.classes), fraction=task.settings.boundary, ignore=ignored
-        )
-        row = replace(row, extras=ImageExtras(boundary=counts))
-    return scored(row, confusion, label.remarks if label else None, card)
+    classes, ignored = len(card.classes), card.classes.ignored_classes
+    if labelled is not None and settings.boundary:
+        counts = BoundaryCounts.of(predicted, labelled, classes, fraction=settings.boundary, ignore=ignored)
+        row = replace(row, extras=(row.extras or ImageExtras())._replace(boundary=counts))
+    return scored(row, Confusion.of(predicted, labelled, classes), label.remarks if label else None, card)
 
 
 def scored(row: ImageRow, confusion: Confusion, label_remarks: tuple[str, ...] | None, card: ModelCard) -> ImageRow:
@@ -277,21 +239,6 @@ def scored(row: ImageRow, confusion: Confusion, label_remarks: tuple[str, ...] |
     accuracy, miou = image_scores(confusion, card.classes.ignored_classes, card.metric.convention)
     remarks = row.remarks + label_remarks
     return replace(row, confusion=confusion, pixel_accuracy=accuracy, miou=miou, remarks=remarks, labelled=True)
-
-
-def _needs_source(task: Task) -> bool:
-    return task.settings.mask_size == "source" or task.card.metric.resolution == "source"
-
-
-def _read_label(sample: Sample, size: tuple[int, int], turned_by: int, labels: LabelDecoder) -> Label | None:
-    """Return a sample's label, None if it has none.
-
-    Raises:
-        SampleError: it cannot be used.
-    """
-    if sample.fault is not None:
-        raise SampleError(sample.fault)
-    return None if sample.label is None else labels.read(sample.label, *size, turned_by)
 
 
 def count_pixels(

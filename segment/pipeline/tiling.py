@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +15,7 @@ from segment.images.tiles import TileAxis, pad_tile, spread_tiles
 from segment.models.card import ModelCard
 from segment.models.card_input import Input
 from segment.models.sessions import Extras, Session
-from segment.pipeline.prediction import predict
-from segment.pipeline.stacking import Found
+from segment.pipeline.prediction import Predicted, predict
 from segment.pipeline.stages import Clock
 
 
@@ -78,11 +77,8 @@ class TiledImage:
                 step()
                 with clock("infer"):
                     lefts = self._columns.starts[first : first + self._batch_size]
-                    found = predict(self._cut(band, lefts), self._session, len(lefts))
-                    self._check(found.faults, top, lefts)
-                    self.remarks.update(found.remarks.values())
-                    for column, tile in enumerate(self._results(found), first):
-                        self._blending.put(row, column, tile)
+                    for column, found in enumerate(predict(self._cut(band, lefts), self._session, len(lefts)), first):
+                        self._put(row, column, found)
                 self.done += len(lefts)
                 if most is not None and self.done >= most:
                     return
@@ -93,24 +89,25 @@ class TiledImage:
         spec, width = self._session.card.input, self._columns.inside
         return np.stack([pad_as_card(band[:, left : left + width], spec) for left in lefts])
 
-    def _results(self, found: Found) -> Iterator[Tile]:
-        """Yield what the model gives for each tile, at the tile's size."""
+    def _put(self, row: int, column: int, found: Predicted) -> None:
+        """Take what the model gives for a tile, at the tile's size.
+
+        Raises:
+            SampleError: it cannot be used.
+        """
+        if found.fault:
+            at = f"row {self._rows.starts[row] * self._shrink}, column {self._columns.starts[column] * self._shrink}"
+            raise SampleError(found.fault, f"in the tile at {at}")
+        if found.remark:
+            self.remarks.add(found.remark)
         spec = self._session.card.input
 
         def at_tile_size(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
             return restore_mask(pixels, spec, (spec.height, spec.width))
 
-        for position, mask in enumerate(found.masks):
-            confidence = None if found.confidence is None else at_tile_size(found.confidence[position])
-            probabilities = None
-            if found.probabilities is not None:
-                probabilities = [at_tile_size(levels) for levels in found.probabilities[position]]
-            yield Tile(at_tile_size(mask), confidence, probabilities)
-
-    def _check(self, faults: Mapping[int, str], top: int, lefts: tuple[int, ...]) -> None:
-        for position, code in sorted(faults.items()):
-            row, column = top * self._shrink, lefts[position] * self._shrink
-            raise SampleError(code, f"in the tile at row {row}, column {column}")
+        confidence = None if found.confidence is None else at_tile_size(found.confidence)
+        probabilities = None if found.probabilities is None else [at_tile_size(each) for each in found.probabilities]
+        self._blending.put(row, column, Tile(at_tile_size(found.mask), confidence, probabilities))
 
 
 def session_extras(card: ModelCard, wanted: Extras) -> Extras:

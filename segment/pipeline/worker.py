@@ -24,6 +24,7 @@ from segment.output.ledger import Ledger
 from segment.output.manifest import part_objects
 from segment.output.results import PartResult
 from segment.output.tables import ImageRow, write_masks
+from segment.pipeline.decoding import Decoding
 from segment.pipeline.large_images import TiledImages
 from segment.pipeline.memory_guard import peak_memory
 from segment.pipeline.stages import Clock, Task, decode, encode, segment
@@ -61,6 +62,7 @@ class Worker:
         self._tiled = TiledImages(task, session, self.labels) if task.card.input.tiles and session else None
         self._stopped = threading.Event()
         self.steps_done = self._images_done = 0  # for heartbeats
+        self.decoding = Decoding()
 
     @property
     def begun(self) -> float:
@@ -133,20 +135,19 @@ class Worker:
             return read_planned(part, self.task)
 
     def _fetch_next(self, waiting: Iterator[Part]) -> _Read | None:
-        """Take the next part, which may take time, too, and read it; None if there is no more."""
+        """Take the next part, which may take time, too, and read it; None if there is no more.
+
+        A part that was skipped or cannot be read has its result in place of samples.
+        """
         part = next(waiting, None)
         if part is None:
             return None
         clock = Clock()
-        return part, clock, self._fetch(part, clock)
-
-    def _fetch(self, part: Part, clock: Clock) -> list[Sample] | PartResult:
-        """Read a part; return its samples, or the result of a part that was skipped or cannot be read."""
         try:
             samples = self.read(part, clock)
         except Exception as error:
-            return failed_or_raise(part, error)
-        return skipped(part) if samples is None else samples
+            return part, clock, failed_or_raise(part, error)
+        return part, clock, skipped(part) if samples is None else samples
 
     def _compute(
         self, part: Part, clock: Clock, samples: Sequence[Sample]
@@ -168,7 +169,7 @@ class Worker:
                 self._images_done, self._tiled.share = start, 0.0
                 rows.append(self._tiled.row(part, samples[start], clock, self._step))
             else:
-                rows += self._batch(samples[start : start + self.task.batch_size], clock, self.session)
+                rows += self._batch(part, samples[start : start + self.task.batch_size], clock, self.session)
         clock.memory, clock.precision = peak_memory(), self.precision
         return rows
 
@@ -177,12 +178,12 @@ class Worker:
             raise _Stopped
         self.steps_done += 1
 
-    def _batch(self, samples: Sequence[Sample], clock: Clock, session: Session) -> list[ImageRow]:
-        with clock("decode"):
+    def _batch(self, part: Part, samples: Sequence[Sample], clock: Clock, session: Session) -> list[ImageRow]:
+        with clock("decode"), self.decoding.of(part, samples):
             frames = decode(samples, self.task)
         with clock("infer"):
             frames = segment(frames, session, self.task.batch_size)
-        with clock("encode"):
+        with clock("encode"), self.decoding.of(part, samples):
             return encode(frames, self.task, self.labels)
 
     def _commit(self, part: Part, rows: Sequence[ImageRow], read_bytes: int, clock: Clock, report: _Report) -> None:

@@ -19,8 +19,7 @@ from segment.inputs.discover import Part, Sample, discover, image_uri, read_part
 from segment.job import Job
 from segment.models.card import ModelCard
 from segment.models.sessions import Masks
-from segment.pipeline.decoding import decode_one
-from segment.pipeline.stages import Clock
+from segment.pipeline.stages import Clock, decode_one
 from segment.pipeline.tiling import TiledImage
 from segment.store.client import Store
 from segment.store.names import count

@@ -14,8 +14,7 @@ from segment.quantization.asked import Asked
 from segment.quantization.runtime_speeds import RuntimeSpeed
 from segment.report.comparison.comparing import Against, RunComparison
 from segment.report.comparison.gate import Verdict
-from segment.report.comparison.points import points, points_span
-from segment.report.percents import percent
+from segment.report.percents import percent, points, points_span
 from segment.scores.scored import FEW
 from segment.store.names import count
 

@@ -172,30 +172,23 @@ class _Chosen:
 def _choose(job: Job, asked: Asked, store: Store) -> _Chosen:
     """Choose images that calibrate and others that are evaluated, as far as there are enough."""
     places = places_of(job.input, job, store)
-    most = min(asked.evaluate_images, len(places))
+    is_own, are_few = asked.calibrate is None, len(places) < 2 * FEWEST_IMAGES
+    calibrators = min(asked.images, len(places) // 2) if is_own and not are_few else 0  # that are not evaluated
+    most = min(asked.evaluate_images, len(places) - calibrators)
+    sample = most if most < len(places) else None
+    evaluated = places if sample is None else places_of(job.input, job, store, sample)
     if asked.calibrate is not None:
         unlabelled = job.model_copy(update=_UNLABELLED)
         calibrating = spread(places_of(asked.calibrate, unlabelled, store), asked.images, asked.seed)
-        return _Chosen(calibrating, unlabelled, _sampled(job, store, most, places), _sample(most, places), [])
-    if len(places) < 2 * FEWEST_IMAGES:
-        calibrating, evaluated = spread(places, asked.images, asked.seed), _sampled(job, store, most, places)
+        return _Chosen(calibrating, unlabelled, evaluated, sample, [])
+    if are_few:
+        calibrating = spread(places, asked.images, asked.seed)
         words = f"too few to part, {count(len(places), 'image')}: those that calibrate are evaluated, too"
-        return _Chosen(calibrating, job, evaluated, _sample(most, places), [f"{words}, which may flatter"], False)
-    calibrators = min(asked.images, len(places) // 2)
-    most = min(most, len(places) - calibrators)
-    evaluated = _sampled(job, store, most, places)
+        return _Chosen(calibrating, job, evaluated, sample, [f"{words}, which may flatter"], False)
     names = {place.name for place in evaluated}
     others = [place for place in places if place.name not in names]
     words = f"{calibrators} of {len(places):,} images calibrate, {most:,} others are evaluated"
-    return _Chosen(spread(others, calibrators, asked.seed), job, evaluated, _sample(most, places), [words])
-
-
-def _sample(most: int, places: list[Place]) -> int | None:
-    return most if most < len(places) else None
-
-
-def _sampled(job: Job, store: Store, most: int, places: list[Place]) -> list[Place]:
-    return places if most == len(places) else places_of(job.input, job, store, most)
+    return _Chosen(spread(others, calibrators, asked.seed), job, evaluated, sample, [words])
 
 
 def _quantise(

@@ -118,8 +118,8 @@ class Bench:
         if card.input.tiles:
             mask, label = _tiled(prepared.pixels, session), middle(label, card.input)
         else:
-            found = predict(prepared.pixels[np.newaxis], session, 1)
-            mask = None if found.faults else restore_mask(found.masks[0], card.input, prepared.size)
+            (found,) = predict(prepared.pixels[np.newaxis], session, 1)
+            mask = None if found.fault else restore_mask(found.mask, card.input, prepared.size)
         predicted = np.full(label.shape, classes) if mask is None else np.minimum(mask, classes)
         cells = label.ravel().astype(np.int32) * (classes + 1) + predicted.ravel()
         return np.bincount(cells, minlength=256 * (classes + 1)).reshape(256, classes + 1)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from segment.readings.alternatives import SETTINGS, Reading, orders_and_scalings, resizes
+from segment.readings.alternatives import Reading, orders_and_scalings, resizes
 from segment.readings.bench import Bench
 from segment.readings.evidence import (
     FEWEST_IMAGES,
@@ -222,8 +222,3 @@ def _undecided(tried: Collection[Tried], card: Tried) -> Iterator[Tried]:
     if any(comparison.miou.is_clear or comparison.by_image.is_clear for comparison in against.values()):
         return
     yield from (item for item in by_score(against, card) if against[item].is_open)
-
-
-def setting_names(reading: Reading, other: Reading) -> tuple[str, ...]:
-    """Return the settings in which two readings differ, in the order of `SETTINGS`."""
-    return tuple(name for name in SETTINGS if name in reading.changes(other))

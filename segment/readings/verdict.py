@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from segment.models.card import ModelCard
 from segment.models.card_input import Resize
+from segment.models.toml_text import inline_table, line
 from segment.readings.alternatives import SETTINGS
 from segment.readings.bench import MIDDLE
 from segment.readings.checking import Checked
 from segment.readings.evidence import LEAST_DIFFERENCE
-from segment.readings.search import Found, Tried, setting_names
+from segment.readings.search import Found, Tried
 from segment.store.names import count
 
 _ROWS = 8  # readings that are shown
@@ -91,7 +91,7 @@ def verdict_lines(checked: Checked) -> Iterator[str]:
             yield f"the card agrees with the labels: {scored}; no other reading is better beyond the noise and {_LEAST}"
         yield from _level(found, ())
         return
-    settings = setting_names(found.best.reading, found.card.reading)
+    settings = found.best.reading.changes(found.card.reading)
     yield comparison(found, settings)
     yield from _level(found, settings)
     lines = card_lines(checked.card, found.best.reading.card(checked.card))
@@ -113,7 +113,7 @@ def _open_rivals(found: Found) -> Iterator[str]:
     They have one other setting. As many images again would tell, or show that there is no difference.
     """
     for item in found.ties:
-        names, against = setting_names(item.reading, found.card.reading), item.against(found.card)
+        names, against = item.reading.changes(found.card.reading), item.against(found.card)
         if len(names) == 1 and against.miou.value > LEAST_DIFFERENCE and against.by_image.value > 0:
             difference = f"{against.miou} points, image by image {against.by_image}"
             yield f"{item.reading.words(names)} has {percent(item)}, which is not beyond the noise ({difference})"
@@ -142,7 +142,7 @@ def _level(found: Found, settings: Sequence[str]) -> Iterator[str]:
     """Yield what the labels do not decide: other readings within the noise, the highest score first."""
     level = []
     for item in found.ties:
-        names = setting_names(item.reading, found.best.reading)
+        names = item.reading.changes(found.best.reading)
         if len(names) == 1:
             level.append(f"{item.reading.words(names)} ({percent(item)})")
     if level:
@@ -154,18 +154,14 @@ def card_lines(old: ModelCard, new: ModelCard) -> list[str]:
     """Return the lines of TOML that make one card's input the other's; empty if it is."""
     names = ("channels", "maximum", "mean", "std")
     lines = [
-        _line(name, getattr(new.input, name)) for name in names if getattr(new.input, name) != getattr(old.input, name)
+        line(name, getattr(new.input, name)) for name in names if getattr(new.input, name) != getattr(old.input, name)
     ]
     if new.input.resize != old.input.resize:
-        lines.append(f"resize = {_inline(new.input.resize)}  # instead of a table [input.resize], if there is one")
+        resize = inline_table(resize_table(new.input.resize))
+        lines.append(f"resize = {resize}  # instead of a table [input.resize], if there is one")
     return ["[input]", *lines] if lines else []
 
 
-def _inline(resize: Resize) -> str:
-    values = {"method": resize.method, **resize.model_dump(mode="json", exclude_defaults=True)}
-    return "{ " + ", ".join(_line(name, value) for name, value in values.items()) + " }"
-
-
-def _line(name: str, value: Any) -> str:
-    """A line of TOML: of texts, numbers and their lists JSON is TOML."""
-    return f"{name} = {json.dumps(value)}"
+def resize_table(resize: Resize) -> dict[str, Any]:
+    """Return the table `input.resize` of a card without the values that are defaults."""
+    return {"method": resize.method, **resize.model_dump(mode="json", exclude_defaults=True)}

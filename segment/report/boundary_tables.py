@@ -9,7 +9,7 @@ from segment.metrics.boundary import BoundaryScore
 from segment.report.percents import percent, span
 from segment.store.names import shown
 
-HEAD = ("class", "boundary IoU %", "95 % interval")
+HEAD = ["class", "boundary IoU %", "95 % interval"]
 
 
 def boundary_in_words(boundary: BoundaryScore) -> str:

@@ -105,9 +105,8 @@ def page_of(ledger: Ledger) -> str | None:
 def print_boundary(boundary: BoundaryScore, names: Sequence[str], console: Console) -> None:
     """Print the mean boundary IoU, and a row for each class that has a boundary."""
     print_line(console, boundary_in_words(boundary))
-    rows = [row[: 3 if boundary.class_intervals else 2] for row in (HEAD, *boundary_rows(boundary, names))]
-    if len(rows) > 1:
-        print_rows(console, rows)
+    if rows := boundary_rows(boundary, names):
+        print_rows(console, [HEAD, *rows])
 
 
 def console_for(console: Console | None = None) -> Console:

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from segment.models.card import ModelCard
+from segment.models.classes import VOID, Classes
 from segment.output.ledger import Ledger
 from segment.pipeline.stages import Task
 from segment.report.diversity import Diversity
-from segment.report.exhibits import Exhibit, exhibit, look_of
+from segment.report.exhibits import SAME, Colours, Exhibit, Group, Phrase, differences_in, draw_exhibit, look_of
 from segment.report.notable import SMALLEST_SHARE, Notable
-from segment.report.pictures import ImageView, read_view
+from segment.report.pictures import ImageView, SourceReader
 from segment.report.rows import ImageScores, Row
 from segment.report.wording import pct
 from segment.store.names import shown
@@ -31,15 +33,6 @@ _APART = 50  # images of the input between two that are hardly of one scene of a
 _RANKED = 20_000  # images of a ranking that are looked through, at most
 
 _Key = tuple[str, int]
-
-
-@dataclass(frozen=True)
-class Group:
-    """Exhibits under one heading."""
-
-    title: str
-    note: str
-    exhibits: tuple[Exhibit, ...]
 
 
 @dataclass(frozen=True)
@@ -64,7 +57,7 @@ def gallery(ledger: Ledger, scores: ImageScores, task: Task, notable: Notable | 
         notable: images that stand for the run; None to show none.
     """
     notable = notable or Notable()
-    reader = _Reader(ledger, task)
+    reader = SourceReader(ledger, task)
     remarks = _remarks(notable, [shown(name) for name in task.card.classes.names])
     drawn: set[_Key] = set()
 
@@ -82,18 +75,6 @@ def gallery(ledger: Ledger, scores: ImageScores, task: Task, notable: Notable | 
         for wanted in _wanted(scores, notable, drawn)
     )
     return [group for group in groups if group.exhibits]
-
-
-class _Reader:
-    """Reads images, and no more sources once their store does not answer."""
-
-    def __init__(self, ledger: Ledger, task: Task) -> None:
-        self._ledger, self._task, self._reachable = ledger, task, True
-
-    def read(self, row: Row) -> ImageView:
-        view = read_view(self._ledger, row, self._task, with_source=self._reachable)
-        self._reachable = self._reachable and view.reachable
-        return view
 
 
 def _few(scores: ImageScores) -> list[Row]:
@@ -164,3 +145,53 @@ def _remarks(notable: Notable, names: Sequence[str]) -> Mapping[_Key, str]:
 
 def _key(row: Row) -> _Key:
     return row.whole, row.position
+
+
+# --- the pictures of an image ----------------------------------------------------------------------------------------
+
+_WRONG, _IGNORED = 1, 2
+_DIFFERENCES = {_WRONG: "prediction differs from label", _IGNORED: "label ignored"}
+_COLOURS = np.array([[0, 0, 0], [232, 62, 20], [96, 104, 112]], np.uint8)
+
+
+def exhibit(view: ImageView, card: ModelCard, remark: str = "") -> Exhibit:
+    """Draw the pictures of one image.
+
+    Args:
+        view: the image.
+        card: of the model.
+        remark: why it is shown; may be empty.
+    """
+    classes = card.classes
+    labels = [] if view.label is None else [("Label", view.label)]
+    return draw_exhibit(
+        view,
+        [*labels, ("Prediction", view.mask)],
+        _differences(view, classes),
+        Colours(classes.palette_array, (VOID, *classes.background_classes), _COLOURS),
+        _phrases(view, remark),
+    )
+
+
+def difference_legend(exhibits: list[Exhibit]) -> list[tuple[int, str, list[int]]]:
+    """Return kind, meaning and colour, RGB, of the differences that are seen."""
+    return differences_in(exhibits, _DIFFERENCES, _COLOURS)
+
+
+def _phrases(view: ImageView, remark: str) -> Iterator[Phrase]:
+    if remark:
+        yield "remark", remark
+    if view.miou is not None:
+        yield "score", f"mIoU {pct(view.miou)} %"
+        yield "", f"{pct(view.accuracy)} % of pixels right"
+    if view.confidence is not None:
+        yield "score", f"confidence {pct(view.confidence)} %"
+
+
+def _differences(view: ImageView, classes: Classes) -> NDArray[np.uint8] | None:
+    if view.label is None:
+        return None
+    differences = np.full(view.mask.shape, SAME, np.uint8)
+    differences[view.mask != view.label] = _WRONG
+    differences[np.isin(view.label, [*classes.ignored_classes, VOID])] = _IGNORED
+    return differences

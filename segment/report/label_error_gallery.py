@@ -15,7 +15,8 @@ from segment.output.part_rows import numbers_of
 from segment.output.plan import Plan
 from segment.pipeline.stages import Task
 from segment.report.diversity import Diversity
-from segment.report.exhibits import Exhibit, exhibit, look_of
+from segment.report.exhibits import Exhibit, look_of
+from segment.report.gallery import exhibit
 from segment.report.label_errors import LikelyError, find_label_errors
 from segment.report.pictures import ImageView, read_view
 from segment.report.rows import Row
@@ -100,7 +101,7 @@ def _outlined(view: ImageView, task: Task, error: LikelyError) -> OutlinedRegion
         names = (classes.names[region.label], classes.names[region.prediction])
         is_it = (region.left, region.top, region.width, region.height, *names) == (*box, error.label, error.prediction)
         if is_it and region.pixels == error.pixels:
-            drawn = replace(exhibit(view, task.card), disagreement=None)
+            drawn = exhibit(view, task.card)
             named = replace(error, id=shown(error.id), label=shown(names[0]), prediction=shown(names[1]))
             scale = drawn.shown_width / drawn.width
             return OutlinedRegion(named, region.label, region.prediction, drawn, _outline(region, scale))

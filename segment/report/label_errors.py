@@ -8,9 +8,7 @@ run has it. Counts, which are stored, choose the images; masks and labels are re
 
 from __future__ import annotations
 
-import csv
 import heapq
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -32,9 +30,9 @@ from segment.pipeline.stages import Task
 from segment.report.percents import percent
 from segment.report.pictures import ImageView, read_view
 from segment.report.rows import Row, row_at
+from segment.report.spreadsheet import csv_text
 from segment.scores.image_counts import count_columns, counts_of_rows
 from segment.store.background import in_order
-from segment.store.foreign_text import in_cell
 from segment.store.names import count, shown
 
 _THREADS = 4
@@ -49,8 +47,9 @@ class LikelyError:
         label, prediction: class names.
         left, top, width, height: the box of the region, in pixels of the image.
         pixels: of the region.
+        disc: share of the image that the largest disc within the region covers, 0-1.
         confidence: of the model in the region, 0-1; None in a run without it.
-        suspicion: 0-1; see the module.
+        suspicion: the product of the two, by which regions are ranked; without confidence `disc` itself.
     """
 
     id: str
@@ -62,6 +61,7 @@ class LikelyError:
     width: int
     height: int
     pixels: int
+    disc: float
     confidence: float | None
     suspicion: float
 
@@ -91,7 +91,8 @@ class LabelErrors:
     @property
     def notes(self) -> list[str]:
         """What one must know of them, one line each."""
-        lines = [f"ranked by the largest disc within a region{' and ' if self.confidence else ''}{self.confidence}"]
+        times = f", times {self.confidence}" if self.confidence else ""
+        lines = [f"ranked by the largest disc within a region, as a share of the image{times}"]
         if self.looked_at < self.differing:
             lines.append(
                 f"looked at {count(self.looked_at, 'image')} of {self.differing:,}, those with the worst counts"
@@ -193,7 +194,7 @@ def _of_image(ledger: Ledger, row: Row, view: ImageView, task: Task, has_maps: b
         height, width = view.mask.shape
         sure = resize.restore_mask(sure, task.card.input, (height, width))
     for region in disagreements(view.label, view.mask, classes.ignored_classes):
-        confidence = _confidence(region, stored, sure)
+        confidence, disc = _confidence(region, stored, sure), region.disc / view.mask.size
         yield LikelyError(
             view.id,
             row.part.shard,
@@ -204,8 +205,9 @@ def _of_image(ledger: Ledger, row: Row, view: ImageView, task: Task, has_maps: b
             region.width,
             region.height,
             region.pixels,
+            disc,
             confidence,
-            region.disc / view.mask.size * (1.0 if confidence is None else confidence),
+            disc * (1.0 if confidence is None else confidence),
         )
 
 
@@ -221,7 +223,7 @@ def _confidence(region: Region, stored: dict[str, Any], sure: NDArray[np.uint8] 
 
 def rows_of(found: LabelErrors) -> list[list[str]]:
     """Return rows of a table, the first of which is the head."""
-    head = ["image", "label", "prediction", "left,top w×h", "pixels", "conf. %", "susp. %"]
+    head = ["image", "label", "prediction", "left,top w×h", "pixels", "disc %", "conf. %"]
     return [
         head,
         *(
@@ -231,8 +233,8 @@ def rows_of(found: LabelErrors) -> list[list[str]]:
                 shown(one.prediction),
                 f"{one.left},{one.top} {one.width}×{one.height}",
                 f"{one.pixels:,}",
+                percent(one.disc),
                 "" if one.confidence is None else percent(one.confidence),
-                percent(one.suspicion),
             ]
             for one in found.regions
         ),
@@ -252,9 +254,5 @@ def errors_to_json(found: LabelErrors) -> dict[str, Any]:
 
 
 def errors_to_csv(found: LabelErrors) -> str:
-    """Return a row for each region (RFC 4180)."""
-    buffer = io.StringIO(newline="")
-    writer = csv.writer(buffer)
-    writer.writerow(LikelyError.__dataclass_fields__)
-    writer.writerows([in_cell(value) for value in asdict(one).values()] for one in found.regions)
-    return buffer.getvalue()
+    """Return a row for each region."""
+    return csv_text(LikelyError.__dataclass_fields__, (list(asdict(one).values()) for one in found.regions))

@@ -68,10 +68,13 @@ def _classes(report: RunReport) -> str:
 def boundary_lines(boundary: BoundaryScore, names: Sequence[str]) -> str:
     """Return boundary IoU as a line with its mean and a table of classes."""
     words = boundary_in_words(boundary)
-    heading = f"{words[0].upper()}{in_markdown(words[1:])}."
-    width = 3 if boundary.class_intervals else 2
-    rows = [[in_markdown(row[0]), *row[1:width]] for row in boundary_rows(boundary, names)]
-    if not rows:
-        return heading
-    table = [HEAD[:width], ("---", "---:", "---:")[:width], *rows]
-    return "\n".join([heading, "", *(f"| {' | '.join(row)} |" for row in table)])
+    heading, rows = f"{words[0].upper()}{in_markdown(words[1:])}.", boundary_rows(boundary, names)
+    return f"{heading}\n\n{markdown_table([HEAD, *rows])}" if rows else heading
+
+
+def markdown_table(rows: list[list[str]]) -> str:
+    """Return rows, the first of which is the head, as a table of Markdown, without columns that are empty."""
+    kept = [i for i in range(len(rows[0])) if i == 0 or any(row[i] for row in rows[1:])]
+    lines = [[in_markdown(row[i]) for i in kept] for row in rows]
+    lines.insert(1, ["---:" if i else "---" for i in range(len(kept))])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from segment.metrics import image_scores
 from segment.metrics.bootstrap import Interval
 from segment.output.attempts import Attempt, read_attempts
 from segment.output.ledger import Ledger
@@ -19,20 +17,21 @@ from segment.output.results import STAGES
 from segment.output.speed import Speed, read_speed
 from segment.pipeline.stages import Task
 from segment.report import charts, wording
-from segment.report.aggregate import RunReport
+from segment.report.aggregate import RunReport, shards_table
 from segment.report.boundary_tables import boundary_in_words
 from segment.report.commands import command_of
 from segment.report.console import accuracies
-from segment.report.exhibits import DIFFERENCES
-from segment.report.gallery import Group, gallery
+from segment.report.exhibits import Group, classes_in
+from segment.report.gallery import difference_legend, gallery
 from segment.report.image_list import ImageList, list_images
 from segment.report.label_error_gallery import LabelErrorGallery, label_error_gallery
 from segment.report.notable import read_notable
 from segment.report.pictures import GONE
 from segment.report.rows import ImageScores, read_scores
+from segment.report.score_formats import class_records
 from segment.report.templating import render_template
 from segment.report.wording import when_in_words
-from segment.scores.boundaries import boundary_of_class
+from segment.scores.scored import Scored
 from segment.store.names import basename, shown
 
 QUICK = 256  # parts read for the page at the end of a run: all of them, up to 16,384 images
@@ -42,35 +41,6 @@ _SMOOTHED = 12  # a bin is spread over this share of the bins on either side
 _LATEST_ATTEMPTS = 50
 
 AttemptSpeeds = Sequence[tuple[Attempt, Speed | None]]
-
-
-@dataclass(frozen=True)
-class ClassLine:
-    """A row of the class table. Shares are 0-1, None where the denominator is 0; the intervals are of the IoUs."""
-
-    index: int
-    ignored: bool
-    iou: float | None
-    precision: float | None
-    recall: float | None
-    label_share: float | None
-    predicted_share: float | None
-    predicted_pixels: int
-    interval: Interval | None = None
-    boundary_iou: float | None = None
-    boundary_interval: Interval | None = None
-
-
-@dataclass(frozen=True)
-class ShardLine:
-    """A row of the shard table: `images` of its `planned` images are committed."""
-
-    name: str
-    images: int
-    planned: int
-    errors: int
-    miou: float | None
-    accuracy: float | None
 
 
 def write_page(ledger: Ledger, report: RunReport, task: Task, plan: Plan, most_parts: int | None = None) -> str:
@@ -103,7 +73,8 @@ def render(
     images: ImageList | None = None,
 ) -> str:
     """Return the page as HTML; all text that comes from the input is escaped."""
-    regions = errors.regions if errors else ()
+    shown_images = [one for group in groups for one in group.exhibits]
+    outlined = [one.exhibit for one in errors.regions] if errors else []
     return render_template(
         "report.html.j2",
         scripts=("report.js", "viewer.js", "images.js"),
@@ -120,7 +91,7 @@ def render(
         names=[shown(name) for name in report.card.classes.names],
         input=shown(report.run["contract"]["input"]["url"]),
         output=shown(report.output),
-        lines=class_lines(report),
+        lines=_class_lines(report),
         boundary=boundary_in_words(report.boundary) if report.boundary else "",
         heat=charts.heat_map(report.total.confusion),
         mistakes=charts.mistakes(report.total.confusion, report.card),
@@ -131,54 +102,38 @@ def render(
         groups=groups,
         label_errors=errors,
         images=images,
-        exhibited=sorted({index for group in groups for item in group.exhibits for index in item.classes}),
-        differing=sorted({kind for group in groups for item in group.exhibits for kind in item.differences}),
-        differences=DIFFERENCES,
-        outlined=sorted({index for one in regions for index in one.exhibit.classes}),
+        exhibited=classes_in(shown_images),
+        differences=difference_legend(shown_images),
+        outlined=classes_in(outlined),
+        outlined_differences=difference_legend(outlined),
         facts=wording.fact_rows(report, task),
         **_speed(attempts),
     )
 
 
-def class_lines(report: RunReport) -> list[ClassLine]:
+def _class_lines(report: RunReport) -> list[dict[str, Any]]:
     """Return the rows of the class table, under the card's own convention."""
-    score, confusion = report.score(), report.total.confusion
-    labels, predicted = confusion.label_pixels, confusion.predicted_pixels
-    ignored, boundary = report.card.classes.ignored_classes, report.boundary
-
-    def share(part: int, whole: int) -> float | None:
-        return part / whole if whole else None
-
+    classes = report.card.classes
+    scored = report.scored or Scored(0, 0, report.total.confusion, report.score(), {}, boundary=report.boundary)
     return [
-        ClassLine(
-            index,
-            index in ignored,
-            None if np.isnan(score.iou[index]) else float(score.iou[index]),
-            share(int(score.tp[index]), int(score.tp[index] + score.fp[index])),
-            share(int(score.tp[index]), int(score.tp[index] + score.fn[index])),
-            share(int(labels[index]), int(labels.sum())),
-            share(int(predicted[index]), int(predicted.sum())),
-            int(predicted[index]),
-            report.scored.class_intervals[index] if report.scored and report.scored.class_intervals else None,
-            boundary_of_class(boundary, index)["boundary_iou"] if boundary else None,
-            boundary.class_intervals[index] if boundary and boundary.class_intervals else None,
-        )
-        for index in range(len(report.card.classes))
+        record
+        | {"index": index, "interval": _bounds(record, "iou"), "boundary_interval": _bounds(record, "boundary_iou")}
+        for index, record in enumerate(class_records(classes.names, classes.ignored_classes, scored))
     ]
+
+
+def _bounds(record: Mapping[str, Any], kind: str) -> Interval | None:
+    low, high = record.get(f"{kind}_low"), record.get(f"{kind}_high")
+    return None if low is None or high is None else Interval(low, high)
 
 
 def _shards(report: RunReport) -> dict[str, Any]:
     """Return the shard table: every shard of a few; of many the lowest ones and a histogram."""
-    metric, ignore = report.card.metric, report.card.classes.ignored_classes
-    lines = []
-    for name, stats in report.shards.items():
-        accuracy, miou = image_scores(stats.confusion, ignore, metric.convention)
-        miou = stats.image_miou if metric.convention == "image-mean" else miou
-        lines.append(ShardLine(shown(name), stats.images, report.planned[name], stats.errors, miou, accuracy))
-    scored = np.array([line.miou for line in lines if line.miou is not None])
+    lines = [line | {"planned": report.planned[line["shard"]]} for line in shards_table(report).to_pylist()]
+    scored = np.array([line["miou"] for line in lines if line["miou"] is not None])
     if len(lines) <= _SHARDS_IN_FULL:
         return {"lines": lines, "number": len(lines), "bars": []}
-    lowest = sorted(lines, key=lambda line: (line.miou is None, line.miou or 0.0, -line.errors))
+    lowest = sorted(lines, key=lambda line: (line["miou"] is None, line["miou"] or 0.0, -line["errors"]))
     return {"lines": lowest[:_SHARDS_IN_FULL], "number": len(lines), "bars": charts.histogram(scored)}
 
 

@@ -93,6 +93,19 @@ def read_view(ledger: Ledger, row: Row, task: Task, with_source: bool = True) ->
     )
 
 
+class SourceReader:
+    """Reads images, and no more sources once their store does not answer."""
+
+    def __init__(self, ledger: Ledger, task: Task) -> None:
+        self._ledger, self._task, self._reachable = ledger, task, True
+
+    def read(self, row: Row) -> ImageView:
+        """Return an image; see `read_view`."""
+        view = read_view(self._ledger, row, self._task, with_source=self._reachable)
+        self._reachable = self._reachable and view.reachable
+        return view
+
+
 def _source(row: Row, task: Task, size: tuple[int, int]) -> tuple[NDArray[np.uint8] | None, NDArray[np.uint8] | None]:
     """Read photo and label; None if the source no longer has the size (height, width) of the mask."""
     sample = read_planned(row.part, task)[0]

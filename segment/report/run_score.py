@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,9 +17,9 @@ from segment.output.mask_columns import ExtraColumns
 from segment.output.plan import Plan
 from segment.report.aggregate import RunReport, load_report
 from segment.scores.boundaries import REFUSED, fraction_of, keeps_classes
-from segment.scores.run_images import RunSums, Units, passes_in_words, read_run_images, slices_at_once, sum_by_slice
+from segment.scores.run_images import BySlice, RunSums, Units, read_run_images, slices_at_once, sum_by_slice
 from segment.scores.scored import FEW, Protocol, Scored, score_total
-from segment.scores.slices import Groups, kept_name, slices_by
+from segment.scores.slices import Groups, Slices, kept_name, slices_by
 from segment.store.client import Store
 from segment.store.names import count, shown
 from segment.store.urls import to_url
@@ -35,23 +35,25 @@ class RunScore:
         report: of the run: what is committed, which the scores cover.
         protocol: the classes and the convention.
         overall: the scores of all images.
-        slices: those of each slice, by its value.
-        units: what resamples draw: `images`, or `groups`.
-        without_slice: images in no slice.
-        passes: how often the images were read, for the sums of many slices.
-        resamples: number; 0 for no intervals.
-        seed: of the resamples.
+        asked: how it was scored.
+        sliced: the scores of each slice.
     """
 
     report: RunReport
     protocol: Protocol
     overall: Scored
-    slices: Mapping[str, Scored] = field(default_factory=dict)
-    units: str = "images"
-    without_slice: int = 0
-    passes: int = 1
-    resamples: int = 0
-    seed: int = 0
+    asked: Request
+    sliced: BySlice[Scored] = field(default_factory=lambda: BySlice({}))
+
+    @property
+    def slices(self) -> Mapping[str, Scored]:
+        """The scores of each slice, by its value."""
+        return self.sliced.results
+
+    @property
+    def units(self) -> str:
+        """What resamples draw: `images`, or `groups`."""
+        return self.asked.units
 
     @property
     def miou(self) -> float | None:
@@ -79,18 +81,15 @@ class RunScore:
             lines.append(f"means over {chosen}; pixel accuracy and kappa are of all")
         if report.boundary and not keeps_classes(grouping, report.card.classes):
             lines.append(REFUSED)
-        if self.without_slice:
-            lines.append(f"{count(self.without_slice, 'image')} in no slice")
-        if self.passes > 1:
-            lines.append(passes_in_words(self.passes))
-        return [*lines, *(self._interval_notes() if self.resamples else ())]
+        return [*lines, *self.sliced.notes, *(self._interval_notes() if self.asked.resamples else ())]
 
     def _interval_notes(self) -> Iterator[str]:
         yield from self.overall.notes(self.protocol.grouping.names, self.units)
         if few := sum(one.has_few for one in self.slices.values()):
             yield f"{count(few, 'slice')} of fewer than {FEW} {self.units}, whose intervals are somewhat too narrow"
-        if self.overall.intervals and self.resamples < _FEW_RESAMPLES:
-            yield f"{count(self.resamples, 'resample')} only: the intervals are coarse, and others with another seed"
+        if self.overall.intervals and self.asked.resamples < _FEW_RESAMPLES:
+            resamples = count(self.asked.resamples, "resample")
+            yield f"{resamples} only: the intervals are coarse, and others with another seed"
 
 
 def score(
@@ -158,8 +157,22 @@ class Request:
     def kept(self, run: Mapping[str, Any]) -> set[str]:
         """Return the names of the kept metadata that slices and groups need, given `run.json`. Raises UsageError."""
         known = ExtraColumns.of_run(run, ModelCard.model_validate(run["card"])).meta
-        asked = {option: by for option, by in (("by", self.by), ("group_by", self.group_by)) if by}
-        return {name for option, by in asked.items() if (name := kept_name(by, known, option))}
+        return {name for option, by in self.asks.items() if (name := kept_name(by, known, option))}
+
+    @property
+    def units(self) -> str:
+        """What resamples draw: `images`, or `groups`."""
+        return "images" if self.group_by is None else "groups"
+
+    @property
+    def asks(self) -> dict[str, str]:
+        """What slices and groups go by, by option."""
+        return {option: by for option, by in (("by", self.by), ("group_by", self.group_by)) if by}
+
+    def division(self, names: Sequence[str], meta: Collection[str]) -> tuple[Slices | None, Groups | None]:
+        """Return slices and groups, None where none are asked for; `names` are of the classes. Raises UsageError."""
+        slices = None if self.by is None else slices_by(self.by, names, meta)
+        return slices, None if self.group_by is None else Groups(self.group_by, meta)
 
     def needs_images(self, protocol: Protocol) -> bool:
         """Return whether the counts of single images are needed; if not, those of shards do."""
@@ -198,7 +211,7 @@ def score_run(ledger: Ledger, asked: Request) -> RunScore:
         overall = score_total(report.total.confusion, images, protocol, report.total.image_miou)
         if report.boundary and keeps_classes(protocol.grouping, report.card.classes):
             overall = replace(overall, boundary=replace(report.boundary, chosen=protocol.grouping.chosen))
-        return RunScore(report, protocol, overall)
+        return RunScore(report, protocol, overall, asked)
     return _score_images(ledger, plan, report, protocol, asked)
 
 
@@ -206,8 +219,7 @@ def _score_images(ledger: Ledger, plan: Plan, report: RunReport, protocol: Proto
     """Score a run from the counts of its images."""
     card, meta = report.card, asked.kept(report.run)
     fraction = fraction_of(report.run) if keeps_classes(protocol.grouping, card.classes) else None
-    groups = None if asked.group_by is None else Groups(asked.group_by, meta)
-    slices = None if asked.by is None else slices_by(asked.by, card.classes.names, meta)
+    slices, groups = asked.division(card.classes.names, meta)
     units = Units(Bootstrap(asked.resamples, asked.seed) if asked.resamples else None, groups)
     overall = RunSums(protocol, units, fraction)
     sliced = sum_by_slice(
@@ -218,18 +230,7 @@ def _score_images(ledger: Ledger, plan: Plan, report: RunReport, protocol: Proto
         slices_at_once(asked.resamples, 6 * len(card.classes)),
     )
     check_counts(ledger, report, overall.scores.total)
-    kind = "groups" if units.are_groups else "images"
-    return RunScore(
-        report,
-        protocol,
-        overall.result(),
-        sliced.results,
-        kind,
-        sliced.without,
-        sliced.passes,
-        asked.resamples,
-        asked.seed,
-    )
+    return RunScore(report, protocol, overall.result(), asked, sliced)
 
 
 def check_counts(ledger: Ledger, report: RunReport, total: Confusion) -> None:

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from rich.console import Console
 
 from segment.metrics.bootstrap import LEVEL, Interval
+from segment.report.aggregate import RunReport
 from segment.report.console import print_boundary
 from segment.report.fitting import print_line, print_rows
-from segment.report.markdown import boundary_lines
+from segment.report.markdown import boundary_lines, markdown_table
 from segment.report.percents import percent, span
 from segment.report.run_score import RunScore
+from segment.report.spreadsheet import csv_text
 from segment.scores.boundaries import boundary_json, boundary_of_class
 from segment.scores.paired import OF_CLASS
 from segment.scores.scored import Scored
-from segment.store.foreign_text import in_cell, in_markdown
+from segment.store.foreign_text import in_markdown
 from segment.store.names import count, shown
 
 NAMES = {
@@ -84,7 +84,22 @@ def to_markdown(found: RunScore) -> str:
 
 def to_json(found: RunScore) -> dict[str, Any]:
     """Return scores as plain JSON; shares are 0-1, undefined ones None."""
-    report = found.report
+    return {
+        **run_json(found.report),
+        "convention": found.protocol.convention,
+        "scored_at": found.report.run["scored_at"],
+        "resamples": found.asked.resamples,
+        "seed": found.asked.seed if found.asked.resamples else None,
+        "level": LEVEL if found.asked.resamples else None,
+        "unit": found.units,
+        "notes": found.notes,
+        **_json_of(found, found.overall),
+        "slices": {value: _json_of(found, one) for value, one in found.slices.items()},
+    }
+
+
+def run_json(report: RunReport) -> dict[str, Any]:
+    """Return what run is scored, and how much of it there is, as plain JSON."""
     return {
         "output": shown(report.output),
         "model": report.card.name,
@@ -93,28 +108,15 @@ def to_json(found: RunScore) -> dict[str, Any]:
         "planned_images": report.planned_images,
         "errors": report.total.errors,
         "complete": report.complete,
-        "convention": found.protocol.convention,
-        "scored_at": report.run["scored_at"],
-        "resamples": found.resamples,
-        "seed": found.seed if found.resamples else None,
-        "level": LEVEL if found.resamples else None,
-        "unit": found.units,
-        "notes": found.notes,
-        **_json_of(found, found.overall),
-        "slices": {value: _json_of(found, one) for value, one in found.slices.items()},
     }
 
 
 def to_csv(found: RunScore) -> str:
-    """Return a row for each class, overall and of each slice: shares 0-1, undefined values empty (RFC 4180)."""
-    buffer = io.StringIO(newline="")
-    writer = csv.writer(buffer)
+    """Return a row for each class, overall and of each slice: shares 0-1, undefined values empty."""
     everything: list[tuple[str, Scored]] = [("", found.overall), *found.slices.items()]
     rows = [{"slice": value, **row} for value, scored in everything for row in _class_records(found, scored)]
     names = [name for name in rows[0] if found.slices or name != "slice"]
-    writer.writerow(names)
-    writer.writerows([in_cell(row[name]) for name in names] for row in rows)
-    return buffer.getvalue()
+    return csv_text(names, ([row[name] for name in names] for row in rows))
 
 
 def _json_of(found: RunScore, scored: Scored) -> dict[str, Any]:
@@ -126,18 +128,24 @@ def _json_of(found: RunScore, scored: Scored) -> dict[str, Any]:
     return {
         "scored_units": scored.units or None,
         "scores": figures,
-        "classes": list(_class_records(found, scored)),
+        "classes": _class_records(found, scored),
     } | ({"boundary": boundary_json(boundary, names)} if boundary else {})
 
 
-def _class_records(found: RunScore, scored: Scored) -> Iterator[dict[str, Any]]:
-    grouping, score = found.protocol.grouping, scored.score
+def _class_records(found: RunScore, scored: Scored) -> list[dict[str, Any]]:
+    return class_records(found.protocol.grouping.names, found.protocol.grouping.ignored, scored)
+
+
+def class_records(names: Sequence[str], ignored: Collection[int], scored: Scored) -> list[dict[str, Any]]:
+    """Return what is known of each class: scores and shares 0-1, None where undefined; counts of pixels."""
+    score = scored.score
     labels, predictions = scored.confusion.label_pixels, scored.confusion.predicted_pixels
-    for index, name in enumerate(grouping.names):
+    records = []
+    for index, name in enumerate(names):
         bounds = scored.class_intervals[index] if scored.class_intervals else None
-        yield {
+        record: dict[str, Any] = {
             "class": name,
-            "ignored": index in grouping.ignored,
+            "ignored": index in ignored,
             **{kind: defined(float(getattr(score, kind)[index])) for kind in OF_CLASS},
             "iou_low": bounds.low if bounds else None,
             "iou_high": bounds.high if bounds else None,
@@ -149,7 +157,9 @@ def _class_records(found: RunScore, scored: Scored) -> Iterator[dict[str, Any]]:
             "predicted_pixels": int(predictions[index]),
             "label_share": _share(labels, index),
             "predicted_share": _share(predictions, index),
-        } | (boundary_of_class(scored.boundary, index) if scored.boundary else {})
+        }
+        records.append(record | (boundary_of_class(scored.boundary, index) if scored.boundary else {}))
+    return records
 
 
 def _share(pixels: np.ndarray[Any, np.dtype[np.int64]], index: int) -> float | None:
@@ -201,11 +211,3 @@ def _slice_rows(found: RunScore) -> list[list[str]]:
 def _boundary_cells(one: Scored) -> list[str]:
     """Return mean boundary IoU and its interval; empty in a run without, so that there are no such columns."""
     return [percent(one.boundary.mean), span(one.boundary.interval)] if one.boundary else ["", ""]
-
-
-def markdown_table(rows: list[list[str]]) -> str:
-    """Return rows, the first of which is the head, as a table of Markdown, without columns that are empty."""
-    kept = [i for i in range(len(rows[0])) if i == 0 or any(row[i] for row in rows[1:])]
-    lines = [[in_markdown(row[i]) for i in kept] for row in rows]
-    lines.insert(1, ["---:" if i else "---" for i in range(len(kept))])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -7,7 +7,7 @@ import logging
 from contextlib import ExitStack, closing
 from functools import partial
 
-from segment.errors import SegmentError, TooManyErrors, UsageError
+from segment.errors import SegmentError, UsageError
 from segment.inputs.discover import Discovery, Known, sign_again
 from segment.inputs.findings import images_in_words
 from segment.inputs.own_scope import scope_of
@@ -30,7 +30,7 @@ from segment.progress import Progress, ticking, watched_progress
 from segment.report.aggregate import RunReport, load_report, write_report
 from segment.report.dataset_card import write_dataset_card
 from segment.report.run_score import with_intervals
-from segment.runs.error_limits import label_advice
+from segment.runs.error_limits import failed_by_errors
 from segment.runs.growth import planned_so_far
 from segment.runs.lazy_engine import LazyEngine
 from segment.runs.preflight import check_output, probe_output
@@ -50,7 +50,7 @@ from segment.runs.resolve import (
 from segment.runs.rounds import Rounds
 from segment.store.client import Store
 from segment.store.local_files import remove_unfinished
-from segment.store.names import argument, count, shown
+from segment.store.names import count, shown
 from segment.store.retries import retry_log_filter
 from segment.store.urls import to_url
 
@@ -115,7 +115,8 @@ def _run(
     planned = ledger.is_planned()
     found = None if planned else _discover(job, card, store, progress)  # before weights are fetched in vain
     deletes = update or retry_errors or verify
-    if deletes or not (planned and ledger.is_complete()):
+    was_complete = planned and ledger.is_complete()
+    if deletes or not was_complete:
         progress.phase("testing the output")
         for line in probe_output(store, ledger.output, deletes=deletes):
             progress.note(line)
@@ -160,17 +161,22 @@ def _run(
             progress.note(f"{count(lost, 'committed part')} of finished shards has been lost: done again")
             has_worked = rounds.run(engine.get)
             audit = _finish_shards(plan, ledger, card, task.fingerprint, progress)
-    report = _finish_run(job, plan, ledger, task.fingerprint, audit, signer, progress)
+    failure = too_many_errors(audit.errors, audit.images, plan.left_out, job.max_error_rate)
+    report = _finish_run(plan, ledger, task.fingerprint, audit, failure, signer, progress)
     for warning in report.label_warnings:  # other warnings were reported when the run was planned
         progress.note(f"warning: {warning}")
-    has_page = not has_worked and store.exists(ledger.url("report", "index.html"))  # drawing it reads masks and images
-    return _show(ledger, report, task, plan, progress, page=not has_page)
+    # drawing a page reads masks and images; one of a run that failed says so
+    has_page = was_complete and not has_worked and store.exists(ledger.url("report", "index.html"))
+    report = _show(ledger, report, task, plan, progress, page=not has_page)
+    if failure:
+        raise failed_by_errors(failure, report)
+    return report
 
 
 def _show(ledger: Ledger, report: RunReport, task: Task, plan: Plan, progress: Progress, *, page: bool) -> RunReport:
     """Return the report with its intervals, and write `report/index.html` if asked.
 
-    The run is complete, so a failure here is only a warning.
+    Every image is done, so a failure here is only a warning.
     """
     from segment.report.page import QUICK, write_page  # jinja2 is not needed before
 
@@ -284,37 +290,30 @@ def _finish_shards(plan: Plan, ledger: Ledger, card: ModelCard, fingerprint: str
 
 
 def _finish_run(
-    job: Job,
     plan: Plan,
     ledger: Ledger,
     fingerprint: str,
     audit: Audit,
+    failure: str,
     signer: Signer | None,
     progress: Progress,
 ) -> RunReport:
-    """Write the report, then the manifest, then `_SUCCESS`.
+    """Write the report, then the manifest, then `_SUCCESS`; of a run that has failed (`failure`), the report alone.
 
     Raises:
         SegmentError: the audit found problems.
-        TooManyErrors: the share of failed images is above the limit.
     """
     place = shown(ledger.output)
     if audit.problems:
         ledger.remove_success()
         listed = "\n".join(f"  {problem}" for problem in audit.problems[:20])
         raise SegmentError(f"the audit of {place} found {count(len(audit.problems), 'problem')}:\n{listed}")
-    failure = too_many_errors(audit.errors, audit.images, plan.left_out, job.max_error_rate)
     report = dataclasses.replace(load_report(ledger), complete=not failure)
     write_report(ledger, report)
     write_dataset_card(ledger)
     if failure:
         ledger.remove_success()
-        first = f"; the first is {shown(report.errors[0].id)}, {report.errors[0].error}" if report.errors else ""
-        raise TooManyErrors(
-            f"{failure}{first}. All others are done: "
-            f"`segment report {argument(ledger.output)}` lists failed and left-out images."
-            + ("" if report.is_scored else label_advice((e.error for e in report.errors), report.output))
-        )
+        return report
     for line in write_success(ledger, plan, audit.totals, fingerprint, signer):
         progress.note(line)
     return dataclasses.replace(report, signed_by=ledger.signed_by())

@@ -1,4 +1,4 @@
-"""Early end of a run whose images or labels fail, and advice on labels."""
+"""The end of a run whose images or labels fail, early or not, and advice on labels."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 from segment.errors import TooManyErrors
 from segment.progress import Tally
-from segment.store.names import shown
+from segment.report.aggregate import RunReport
+from segment.store.names import argument, shown
 
 _MANY = 100  # a run ends early only with this many error rows, and this many images left to do
 _MORE = 2  # an input whose images are estimated may hold so many times as many
@@ -44,6 +45,21 @@ def refuse_hopeless(tally: Tally, max_error_rate: float, output: str) -> None:
             f"none of the first {number} labels could be used, for the same reason: {texts[0]}.{advice} "
             "With --max-error-rate 1 the same command continues without them."
         )
+
+
+def failed_by_errors(failure: str, report: RunReport) -> TooManyErrors:
+    """Return the error of a run whose images are all done, too many of them as errors.
+
+    Args:
+        failure: what `too_many_errors` says.
+        report: of the run.
+    """
+    first = f"; the first is {shown(report.errors[0].id)}, {report.errors[0].error}" if report.errors else ""
+    advice = "" if report.is_scored else label_advice((e.error for e in report.errors), report.output)
+    return TooManyErrors(
+        f"{failure}{first}. All others are done: "
+        f"`segment report {argument(report.output)}` lists failed and left-out images.{advice}"
+    )
 
 
 def label_advice(errors: Iterable[str], output: str) -> str:

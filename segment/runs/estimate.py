@@ -94,7 +94,7 @@ def estimate(job: Job, progress: Progress, images: int = _PROBE) -> Estimate:
         batch = choose_batch(job, card, weights, runtime, plan, lambda: engine, progress)
         task = task_of(job, card, runtime, batch, store, "probe")
         workers = engine.workers(runtime.device)
-        expected = forecast(task, weights, plan, engine, workers)
+        expected = forecast(task, weights, plan, engine)
         began, sample = time.time(), _sample(plan, workers, images)
         progress.phase(f"segmenting {count(sample.images, 'image')} of the probe")
         results = _probe(task, weights, sample, engine)

@@ -53,7 +53,7 @@ class Forecast:
         return ", ".join(facts)
 
 
-def forecast(task: Task, weights: Weights, plan: Plan, engine: Engine, workers: int) -> Forecast:
+def forecast(task: Task, weights: Weights, plan: Plan, engine: Engine) -> Forecast:
     """Predict a run from shapes and sizes, without loading the model.
 
     The memory of a process: what it has before (a constant) with the copies of the weights that it is given, and what
@@ -61,14 +61,12 @@ def forecast(task: Task, weights: Weights, plan: Plan, engine: Engine, workers: 
     """
     left = plan.unindexed
     parts = len(plan) + (-(-left.images // left.part_size) if left else 0)
-    at_once = max(1, min(workers, parts))
     processes = engine.processes(task, weights, plan)
+    workers = processes if task.runtime.device == "cpu" else engine.workers(task.runtime.device)
     own = worker_bytes(task, weights, plan)
     # in Ray's object store, which is mapped, and unpickled
     base = _ACTOR + 2 * weights.size if engine.name == "ray" else PROCESS_MEMORY + weights.size
     memory = None if own is None else base + own
-    if task.runtime.device == "cpu" and processes < at_once:  # for want of images, or of memory
-        workers = at_once = processes
     return Forecast(
         plan.expected_images,
         len(plan.parts_by_shard()) + plan.tars_left,
@@ -76,7 +74,7 @@ def forecast(task: Task, weights: Weights, plan: Plan, engine: Engine, workers: 
         plan.largest_part,
         plan.input_bytes + (sum(entry.size for entry in left.tars) if left else 0),
         workers,
-        engine.threads(at_once),
+        engine.threads(max(1, min(workers, parts))),
         task.batch_size,
         memory,
         processes,

@@ -78,8 +78,8 @@ class Rounds:
         self.ledger.begin_work(pending)  # also of a complete run whose masks were deleted
         running = engine()
         first = pending if len(pending) else self.plan  # as large as what is indexed next, or larger
-        tally = self._tally(pending, first, running)
-        expected = forecast(self.task, self.weights, first, running, tally.workers)
+        expected = forecast(self.task, self.weights, first, running)
+        tally = self._tally(pending, running.name, expected.workers)
         self.progress.note(expected.words())
         record = AttemptWriter(
             self.ledger,
@@ -161,22 +161,17 @@ class Rounds:
             self.progress.stopping()
             raise
 
-    def _tally(self, pending: Plan, first: Plan, engine: Engine) -> Tally:
-        done, images, is_estimate = (
-            self.plan.images - pending.images,
-            self.plan.expected_images,
-            self.plan.unindexed is not None,
-        )
+    def _tally(self, pending: Plan, engine: str, workers: int) -> Tally:
+        done, images = self.plan.images - pending.images, self.plan.expected_images
+        is_estimate = self.plan.unindexed is not None
         if done:
             self.progress.note(f"resuming: {done} of {'about ' * is_estimate}{images} images are committed already")
         runtime = self.task.runtime
-        on_cpus = runtime.device == "cpu"
-        workers = engine.processes(self.task, self.weights, first) if on_cpus else engine.workers(runtime.device)
         self.progress.note(
-            f"{self.task.card.name} on {engine.name}: {workers} x {runtime.name} {runtime.version}, "
+            f"{self.task.card.name} on {engine}: {workers} x {runtime.name} {runtime.version}, "
             f"{runtime.device}, {runtime.precision}"
         )
-        title = f"{self.task.card.name} · {engine.name} · {runtime.name} {runtime.device} {runtime.precision}"
+        title = f"{self.task.card.name} · {engine} · {runtime.name} {runtime.device} {runtime.precision}"
         return Tally(self.task.card, images, done, done, workers, title, is_estimate)
 
     def _report_rate_once(self, tally: Tally) -> None:

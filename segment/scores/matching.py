@@ -58,14 +58,14 @@ def read_run_rows(ledger: Ledger, plan: Plan, parts: Collection[str]) -> RunRows
     for _, table in part_tables(ledger, plan, numbers, ["id", "status"]):
         ids = table["id"].to_pylist()
         first_id = ids[0] if first_id is None and ids else first_id
-        keys.append(np.array([key_of(name) for name in ids], np.uint64))
+        keys.append(np.array([key_of(name, b"id") for name in ids], np.uint64))
         sound.append(np.asarray(pc.equal(table["status"], "ok")))
     starts = np.append(0, np.cumsum([len(some) for some in keys[1:]], dtype=np.int64))
     return RunRows(np.concatenate(keys), np.concatenate(sound), np.array(numbers, np.int32), starts, first_id)
 
 
-def key_of(text: str, kind: bytes = b"id") -> int:
-    """Return the key of an id, or of another kind of name: a hash of 64 bits."""
+def key_of(text: str, kind: bytes = b"") -> int:
+    """Return the key of a name, a hash of 64 bits: of a group, or of another kind."""
     digest = hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=_HASH, person=kind).digest()
     return int.from_bytes(digest, "big")
 

@@ -20,6 +20,7 @@ from segment.scores.boundaries import BoundarySums, ImageBoundaries, boundaries_
 from segment.scores.image_counts import ImageCounts, count_columns, counts_of_rows
 from segment.scores.scored import Protocol, Scored, ScoreSums
 from segment.scores.slices import Groups, Slices
+from segment.store.names import count
 
 _SLICE_BYTES = 128 << 20  # of the sums of slices; where they have more, images are read again
 
@@ -208,10 +209,14 @@ class BySlice(Generic[R_co]):
     without: int = 0
     passes: int = 1
 
-
-def passes_in_words(passes: int) -> str:
-    """Return why images were read several times."""
-    return f"images were read {passes} times: the sums of so many slices take more than {_SLICE_BYTES >> 20} MiB"
+    @property
+    def notes(self) -> Iterator[str]:
+        """What one must know of the slices, one line each."""
+        if self.without:
+            yield f"{count(self.without, 'image')} in no slice"
+        if self.passes > 1:
+            most = f"{_SLICE_BYTES >> 20} MiB"
+            yield f"images were read {self.passes} times: the sums of so many slices take more than {most}"
 
 
 def sum_by_slice(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import posixpath
 import re
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from segment.errors import UsageError, did_you_mean
 from segment.metrics.regroup import class_index
 from segment.scores.image_counts import ImageCounts
+from segment.scores.matching import key_of
 from segment.store.names import listed, shown
 
 FOLDER, SIZE, LABEL, META = "folder", "size", "label:", "meta:"
@@ -81,15 +81,20 @@ def kept_name(by: str, kept: Iterable[str], option: str) -> str | None:
     if by in (FOLDER, SIZE) or by.startswith(LABEL):
         return None
     known, name = list(kept), by.removeprefix(META)
-    for asked in (name, name.rpartition(":")[0]):
-        if asked in known:
-            return asked
+    if found := name_in(by, known):
+        return found
     if by.startswith(META) or (known and "(" not in by):
         raise UsageError(
             f"{option} = {by!r}: the run keeps no such metadata (segment run --keep)."
             + (f"{did_you_mean(name, known)} It keeps: {listed(known)}" if known else "")
         )
     return None
+
+
+def name_in(by: str, kept: Collection[str]) -> str | None:
+    """Return the name of the metadata that `by` asks for, maybe with bounds; None if it is not kept."""
+    name = by.removeprefix(META)
+    return next((asked for asked in (name, name.rpartition(":")[0]) if asked in kept), None)
 
 
 class _Ranges:
@@ -217,13 +222,8 @@ class Groups:
             first = shown(counts.ids[int(np.flatnonzero(np.asarray(encoded.is_null()))[0])].as_py())
             what = f"image {first!r} has no value of it" if self._kept else f"the id {first!r} does not match"
             raise UsageError(f"group_by = {self._by!r}: {what}: images without a group cannot be resampled with it")
-        numbers = np.array([number_of(name) for name in encoded.dictionary.to_pylist()], np.uint64)
+        numbers = np.array([key_of(name) for name in encoded.dictionary.to_pylist()], np.uint64)
         return np.asarray(numbers[np.asarray(encoded.indices)], np.uint64)
-
-
-def number_of(name: str) -> int:
-    """Return the number of a group, below 2^64, which follows from its name."""
-    return int.from_bytes(hashlib.blake2b(name.encode(errors="surrogatepass"), digest_size=8).digest(), "big")
 
 
 def _texts(by: str, kept: str | None, option: str) -> Callable[[ImageCounts], pa.Array]:

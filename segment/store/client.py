@@ -8,27 +8,17 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from segment.errors import NotAFile, StoreError, input_changed
 from segment.store.access import Access
 from segment.store.bounds import MOST_BYTES, READ_SECONDS, Bounds
-from segment.store.filesystems import (
-    CorruptUpload,
-    Entry,
-    entry_of,
-    get,
-    ignores_ranges,
-    open_filesystem,
-    put,
-    put_file,
-)
+from segment.store.filesystems import CorruptUpload, Entry, entry_of, open_filesystem, put, put_file
 from segment.store.listing import list_entries
 from segment.store.local_files import entry_of_local, open_local, read_given, read_local, write_local
 from segment.store.names import shown
+from segment.store.object_reads import get, ignores_ranges
 from segment.store.ranges import RangeReader
 from segment.store.request_errors import error_message, is_absent, is_taken, is_unsupported
 
@@ -137,14 +127,6 @@ class Store(Access):
         with contextlib.suppress(FileNotFoundError):
             return self._requests.send("read", url, lambda: read_given(Path(url.removeprefix("file://")), bounds))
         return None
-
-    def read_many(self, urls: Sequence[str], etags: Sequence[str] | None = None) -> list[bytes | None]:
-        """Return the bytes of several objects, read concurrently; None for a missing one. For `etags` see `read`."""
-        etags = etags or [""] * len(urls)
-        if len(urls) < 2 or all(url.startswith("file://") for url in urls):
-            return [self.read_if_exists(url, etag) for url, etag in zip(urls, etags, strict=True)]
-        with ThreadPoolExecutor(min(16, len(urls)), thread_name_prefix="read") as pool:
-            return list(pool.map(self.read_if_exists, urls, etags))
 
     def open(self, url: str, block_size: int = 1 << 20, size: int | None = None, etag: str = "") -> BinaryIO:
         """Open an object as a seekable file. Remote objects are read in ranges.

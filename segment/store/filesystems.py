@@ -1,4 +1,4 @@
-"""fsspec file systems: opens them, reads and writes objects, and normalises their listings to `Entry`."""
+"""fsspec file systems: opens them, writes objects, and normalises their listings to `Entry`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import json
 import re
-from collections.abc import Coroutine, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -16,18 +16,16 @@ from fsspec.asyn import sync
 from fsspec.registry import known_implementations
 
 from segment.errors import BadReference, UsageError
-from segment.store.bounds import SILENCE_SECONDS, Bounds, bounded_response
+from segment.store.bounds import SILENCE_SECONDS, bounded_response
 from segment.store.guarded_http import GuardedClient
 from segment.store.names import shown
 from segment.store.paged_listing import Page, PageRequest
 from segment.store.s3_pages import parse_pages_of
-from segment.store.s3_ranges import ask_no_checksum_of_ranges
 from segment.store.scope import Scope
 from segment.store.urls import PROTOCOL
 
 Info = Mapping[str, Any]  # of an object, as fsspec's drivers tell it
 _MD5 = re.compile(r"[0-9a-f]{32}")
-_CHUNK = 1 << 20  # bytes of a body that are taken at once
 _LOOK_UP_SECONDS = 60.0  # of http, for what is no read of an object
 # By default s3fs and botocore each retry five times, so that an unresponsive store blocks a run for half an hour. Only
 # the policy of `retries` applies.
@@ -116,35 +114,6 @@ def is_store(url: str) -> bool:
     return protocol in known_implementations and protocol not in _WRAPPERS
 
 
-def get(filesystem: Any, path: str, start: int | None, stop: int | None, bounds: Bounds) -> tuple[bytes, str | None]:
-    """Return an object's bytes, or its bytes `start` to `stop` (exclusive), and their etag.
-
-    S3 and http take one request: their drivers' `cat_file` requests the size first and drops the etag. For other
-    drivers the etag is None. Of a range at most one byte more than was asked for is returned.
-
-    Raises:
-        TooManyBytes: a whole object has more than `bounds.most`. S3 and http transfer no more than these; the bytes of
-            other drivers, whose servers are no stranger's, are counted when they are there.
-        TooSlow: it took longer than `bounds.seconds`.
-    """
-    headers = {} if start is None else {"Range": f"bytes={start}-{'' if stop is None else stop - 1}"}
-    protocols = _protocols(filesystem)
-    reading: Coroutine[Any, Any, tuple[bytes, str | None]]
-    if protocols & {"s3", "s3a"}:
-        reading = _get_s3(filesystem, path, headers, start, stop, bounds)
-    elif protocols & {"http", "https"}:
-        reading = _get_http(filesystem, path, headers, start, stop, bounds)
-    elif getattr(filesystem, "async_impl", False):
-        reading = _get_other(filesystem, path, start, stop)
-    else:
-        data = filesystem.cat_file(path, start=start, end=stop)
-        bounds.check(len(data) if stop is None else None)
-        return data, None
-    data, etag = sync(filesystem.loop, bounds.within, reading)
-    bounds.check(len(data) if stop is None else None)
-    return data, etag
-
-
 def lists_pages(url: str, options: Mapping[str, Any]) -> bool:
     """Whether `list_page` can list what is below a URL; s3fs lists versions of objects otherwise."""
     return url.startswith(("s3://", "s3a://")) and not options.get("version_aware")
@@ -179,55 +148,9 @@ async def _list_page(filesystem: Any, bucket: str, below: str, request: PageRequ
     return Page(objects, folders, found["NextContinuationToken"] if found.get("IsTruncated") else "")
 
 
-def _protocols(filesystem: Any) -> set[str]:
+def protocols_of(filesystem: Any) -> set[str]:
+    """Return the names of a driver's protocol."""
     return {filesystem.protocol} if isinstance(filesystem.protocol, str) else {*filesystem.protocol}
-
-
-async def _get_s3(
-    filesystem: Any, path: str, headers: Mapping[str, str], start: int | None, stop: int | None, bounds: Bounds
-) -> tuple[bytes, str | None]:
-    bucket, key, version = filesystem.split_path(path)
-    versioned = {"VersionId": version} if version else {}
-    await filesystem.set_session()
-    ask_no_checksum_of_ranges(await filesystem.get_s3(bucket))
-    response = await filesystem._call_s3("get_object", Bucket=bucket, Key=key, **headers, **versioned)
-    async with response["Body"] as body:
-        if stop is None:
-            bounds.check(response.get("ContentLength"))
-        return await _received(body.iter_chunks(_CHUNK), start, stop, bounds), entry_of(path, response).etag
-
-
-async def _get_http(
-    filesystem: Any, url: str, range_header: Mapping[str, str], start: int | None, stop: int | None, bounds: Bounds
-) -> tuple[bytes, str | None]:
-    settings = {"timeout": _http_timeout(None, bounds.silence), **filesystem.kwargs}
-    # A compressed response has another etag, and ranges of the compressed bytes.
-    headers = {**settings.pop("headers", {}), "Accept-Encoding": "identity", **range_header}
-    session = await filesystem.set_session()
-    async with session.get(filesystem.encode_url(url), headers=headers, **settings) as response:
-        filesystem._raise_not_found_for_status(response, url)
-        if start and response.status == 200:  # the whole object, from its beginning
-            raise ignores_ranges(url)
-        if stop is None:
-            bounds.check(response.content_length)
-        data = await _received(response.content.iter_any(), start, stop, bounds)
-        return data, entry_of(url, response.headers).etag
-
-
-async def _get_other(filesystem: Any, path: str, start: int | None, stop: int | None) -> tuple[bytes, str | None]:
-    return await filesystem._cat_file(path, start=start, end=stop), None
-
-
-async def _received(chunks: Any, start: int | None, stop: int | None, bounds: Bounds) -> bytes:
-    """Return a body; of a range one byte more than was asked for, which shows that the response is too long."""
-    if stop is None:
-        return await bounds.body(chunks)
-    return await bounds.beginning(chunks, stop - (start or 0) + 1)
-
-
-def ignores_ranges(url: str) -> UsageError:
-    """Return the error for a server that sends more than the requested range."""
-    return UsageError(f"{shown(url)}: this server ignores byte ranges. Copy the file, or use a server with ranges")
 
 
 class CorruptUpload(ConnectionError):
@@ -254,7 +177,7 @@ def put(filesystem: Any, path: str, data: bytes, **mode: str) -> None:
 def put_file(filesystem: Any, path: str, file: Path) -> None:
     """Store the content of a local file; a large one is sent in several parts, which become visible together."""
     few = (
-        {"max_concurrency": 2} if _protocols(filesystem) & {"s3", "s3a"} else {}
+        {"max_concurrency": 2} if protocols_of(filesystem) & {"s3", "s3a"} else {}
     )  # by default 10 parts of 50 MB at once
     filesystem.put_file(str(file), path, **few)
 
@@ -272,14 +195,14 @@ def _http_options(options: Mapping[str, Any]) -> dict[str, Any]:
     client = own.get("client_kwargs") or {}
     if "endpoint_url" in client:  # client_kwargs of s3fs
         client = {}
-    timeout = _http_timeout(_LOOK_UP_SECONDS, SILENCE_SECONDS)
+    timeout = http_timeout(_LOOK_UP_SECONDS, SILENCE_SECONDS)
     # Without trust_env, aiohttp ignores the proxy in HTTPS_PROXY.
     ours = {"trust_env": True, "raise_for_status": _refuse_redirect, "timeout": timeout}
     ours["response_class"] = bounded_response()
     return {**own, "client_kwargs": {**ours, **client}}
 
 
-def _http_timeout(seconds: float | None, silence: float) -> Any:
+def http_timeout(seconds: float | None, silence: float) -> Any:
     """Return the timeouts of a request, as those of S3: for all of it, to connect, and without a byte."""
     import aiohttp  # only http needs it
 

@@ -58,11 +58,8 @@ RequestAge = tuple[float, Request]  # seconds in flight, as another process can 
 
 _lock = threading.Lock()
 _here: dict[int, Request] = {}
-_of_workers: list[Request] = []
-_of_worker: dict[object, Request] = {}
+_reported: dict[object, tuple[list[Request], float]] = {}  # requests and images begun, by worker; None: of all
 _workers: int | None = None
-_begun_of_workers = 0.0
-_begun_of_worker: dict[object, float] = {}
 
 
 @contextmanager
@@ -88,7 +85,8 @@ def oldest_request() -> RequestAge | None:
 def slow_request() -> Request | None:
     """Return the oldest request of this process and of the workers if it is older than `SLOW_AFTER`, else None."""
     with _lock:
-        found = min((*_here.values(), *_of_workers, *_of_worker.values()), key=lambda entry: entry.since, default=None)
+        reported = [entry for entries, _ in _reported.values() for entry in entries]
+        found = min((*_here.values(), *reported), key=lambda entry: entry.since, default=None)
     return found if found and found.seconds() > SLOW_AFTER else None
 
 
@@ -100,29 +98,27 @@ def workers() -> int | None:
 def begun() -> float:
     """Return how many images of the parts in work are done, with shares of large ones (`Worker.begun`)."""
     with _lock:
-        return _begun_of_workers + sum(_begun_of_worker.values())
+        return sum(begun for _, begun in _reported.values())
 
 
 def record_workers(workers: int | None, requests: Iterable[RequestAge], begun: float = 0.0) -> None:
     """Record the state of all workers: how many are at work, the oldest request of each, and what is begun."""
-    global _workers, _begun_of_workers
-    entries = [_local(age) for age in requests]
-    with _lock:
-        _workers, _begun_of_workers = workers, begun
-        _of_workers[:] = entries
+    global _workers
+    _workers = workers
+    _record(None, requests, begun)
 
 
 def record_worker(worker: object, oldest: RequestAge | None, begun: float = 0.0) -> None:
     """Record the oldest request of one worker, None if it has none, and what it has begun."""
+    _record(worker, () if oldest is None else (oldest,), begun)
+
+
+def _record(worker: object, requests: Iterable[RequestAge], begun: float) -> None:
+    entries = [_local(age) for age in requests]
     with _lock:
-        if begun:
-            _begun_of_worker[worker] = begun
-        else:
-            _begun_of_worker.pop(worker, None)
-        if oldest is None:
-            _of_worker.pop(worker, None)
-        else:
-            _of_worker[worker] = _local(oldest)
+        _reported.pop(worker, None)
+        if entries or begun:
+            _reported[worker] = entries, begun
 
 
 def _local(age: RequestAge) -> Request:

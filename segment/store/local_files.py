@@ -23,6 +23,7 @@ from segment.store.names import shown
 from segment.store.request_errors import is_absent
 
 TEMPORARY = re.compile(r"\.tmp-[0-9a-f]{16}$")
+_PIECE = 1 << 20  # bytes of a file of unknown size that are read at once
 
 
 def local_etag(status: os.stat_result) -> str:
@@ -43,7 +44,7 @@ def read_local(path: Path, start: int | None, stop: int | None, bounds: Bounds) 
             bounds.check(size)
             data = file.read(size + 1)  # a file that grows, or has no size, has one byte more
             if len(data) > size:
-                data += file.read(bounds.most + 1 - len(data))
+                data += _read_up_to(file, bounds.most + 1 - len(data))
                 bounds.check(len(data))
         else:
             data = file.read(stop - (start or 0))
@@ -57,9 +58,17 @@ def read_given(path: Path, bounds: Bounds) -> bytes:
         TooManyBytes: it has more than `bounds.most`.
     """
     with path.open("rb") as file:
-        data = file.read(bounds.most + 1)
+        data = _read_up_to(file, bounds.most + 1)
     bounds.check(len(data))
     return data
+
+
+def _read_up_to(file: BinaryIO, most: int) -> bytes:
+    """Read to the end, but no more than so many bytes; `read(most)` makes room for all of them beforehand."""
+    held = bytearray()
+    while len(held) < most and (more := file.read(min(_PIECE, most - len(held)))):
+        held += more
+    return bytes(held)
 
 
 def open_local(path: Path) -> BinaryIO:

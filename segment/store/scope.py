@@ -13,7 +13,7 @@ import re
 import socket
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -23,6 +23,7 @@ from segment.store.urls import is_http, to_url
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
+_LOCAL = "file:///"
 _SAME_STORE = {"s3a": "s3", "gcs": "gs"}
 _HUB_KINDS = ("datasets", "spaces", "buckets")  # hf://datasets/owner/name; hf://owner/name is a model
 # Where clouds answer with the credentials of a machine, beside the link-local addresses.
@@ -60,44 +61,51 @@ class Scope:
 
     Attributes:
         prefixes: absolute URLs of folders, buckets or hosts, or of prefixes within them; see `prefix_of`.
+        followed: those of them where objects are found by listing, so that symbolic links are followed wherever they
+            lead. Elsewhere data names the objects, a list for example, and the target of a link counts.
     """
 
     prefixes: tuple[str, ...] = ()
+    followed: tuple[str, ...] = ()
 
     @staticmethod
-    def of(prefixes: Iterable[str]) -> Scope:
+    def of(prefixes: Iterable[str], *, follow_links: bool = False) -> Scope:
         """Return the scope of some prefixes, in a normal form."""
-        return Scope(tuple(sorted(set(prefixes))))
+        found = tuple(sorted(set(prefixes)))
+        return Scope(found, found if follow_links else ())
 
     def __or__(self, other: Scope) -> Scope:
-        return Scope.of([*self.prefixes, *other.prefixes])
+        return Scope(*(tuple(sorted({*a, *b})) for a, b in zip(astuple(self), astuple(other), strict=True)))
 
-    def allows(self, url: str, *, named: bool = False) -> bool:
-        """Whether an object may be read.
+    @property
+    def named(self) -> Scope:
+        """The scope of what data names, in which no link leads outside."""
+        return Scope(self.prefixes)
 
-        Args:
-            url: absolute URL of the object.
-            named: whether data names it, a list for example. Then the target of a symbolic link counts. Otherwise it
-                was found by listing a folder, where links are followed wherever they lead.
-        """
-        if named and url.startswith("file:///") and _is_plainly_below(self.prefixes, url.removeprefix("file://")):
-            return True
+    def allows(self, url: str) -> bool:
+        """Whether an object may be read, by its absolute URL."""
+        if url.startswith("file:///"):
+            return self._allows_local(url.removeprefix("file://"))
         place = _place(url)
         if place is None or (place.dotted and not is_http(url)):
             return False
-        if place.store == "file:///" and named:
-            path = _real(place.path)
-            return any(_is_below(path, folder) for folder in _real_folders(self.prefixes, int(time.monotonic())))
         folders = _folders(self.prefixes, place.store)
         return any(not folder or (not place.dotted and _is_below(place.path, folder)) for folder in folders)
 
-    def check(self, url: str, *, named: bool = False) -> None:
+    def _allows_local(self, path: str) -> bool:
+        if "\0" in path or ".." in path.split("/"):
+            return False
+        if self.followed and any(_is_below(_normal(path), folder) for folder in _folders(self.followed, _LOCAL)):
+            return True
+        return any(_is_below(_real(path), folder) for folder in _real_folders(self.prefixes, int(time.monotonic())))
+
+    def check(self, url: str) -> None:
         """Refuse an object that may not be read; see `allows`.
 
         Raises:
             NotAllowed: the message names the option and the prefix that allow it.
         """
-        if self.allows(url, named=named):
+        if self.allows(url):
             return
         place = _place(url)
         if place and place.dotted:
@@ -146,7 +154,7 @@ def prefix_of(url: str) -> str:
     ('s3://bucket/', 'http://host/', 'hf://datasets/me/set/')
     """
     place = _place(url)
-    return f"{place.store}/" if place and place.store != "file:///" else ""
+    return f"{place.store}/" if place and place.store != _LOCAL else ""
 
 
 def check_prefix(value: object) -> object:
@@ -177,8 +185,7 @@ def _place(url: str) -> _Place | None:
     if protocol == "file":
         if not rest.startswith("/"):
             return None
-        # POSIX leaves two slashes at the beginning as they are. Behind a link `..` leads elsewhere than the text says.
-        return _Place("file:///", os.path.normpath(f"/{rest.lstrip('/')}"), ".." in rest.split("/"))
+        return _Place(_LOCAL, _normal(rest), ".." in rest.split("/"))  # behind a link `..` leads elsewhere
     if is_http(url):
         return _http_place(url)
     protocol = _SAME_STORE.get(protocol, protocol)
@@ -216,6 +223,10 @@ def _http_place(url: str) -> _Place | None:
     return _Place(f"{parsed.scheme}://{where}", decoded.strip("/"), dotted)
 
 
+def _normal(path: str) -> str:
+    return os.path.normpath(f"/{path.lstrip('/')}")  # POSIX leaves two slashes at the beginning as they are
+
+
 def _is_below(path: str, folder: str) -> bool:
     return path == folder or path.startswith(folder.rstrip("/") + "/")
 
@@ -226,25 +237,9 @@ def _folders(prefixes: tuple[str, ...], store: str) -> tuple[str, ...]:
     return tuple(place.path for place in map(_place, prefixes) if place and place.store == store)
 
 
-def _is_plainly_below(prefixes: tuple[str, ...], path: str) -> bool:
-    """Whether a local file lies below a prefix and is no link: most are so, and lists name millions."""
-    folder, _, name = path.rpartition("/")
-    is_plain = name not in ("", ".", "..") and "\0" not in name
-    return is_plain and _holds(prefixes, folder, int(time.monotonic())) and not os.path.islink(path)  # noqa: PTH114
-
-
-@functools.lru_cache(1024)
-def _holds(prefixes: tuple[str, ...], folder: str, second: int) -> bool:
-    """Whether all files of a folder lie below a prefix, but for links among them."""
-    if not folder or "\0" in folder or ".." in folder.split("/"):
-        return False
-    real = os.path.realpath(folder)
-    return any(_is_below(real, prefix) for prefix in _real_folders(prefixes, second))
-
-
 @functools.lru_cache(64)
 def _real_folders(prefixes: tuple[str, ...], second: int) -> tuple[str, ...]:
-    return tuple(os.path.realpath(folder) for folder in _folders(prefixes, "file:///"))
+    return tuple(os.path.realpath(folder) for folder in _folders(prefixes, _LOCAL))
 
 
 def _real(path: str) -> str:

@@ -19,7 +19,6 @@ from markdown_it import MarkdownIt
 from segment.cli.app import app
 from segment.store.foreign_text import is_visible
 from tests.calls import Call
-from tests.here import working_here
 from tests.runs import CARD_TOML, Place, png, scene
 
 FORGED = "error: forged"
@@ -133,8 +132,7 @@ def test_a_command_prints_only_what_is_seen(command: list[str], place: Place, tm
         "card": place.card_path, "weights": place.weights_path, "pictures": pictures,
         **{name: tmp_path / FOLDER / name for name in NEW},
     }  # fmt: skip
-    with working_here():
-        called = segment(*(part.format(**names) if "{" in part else part for part in command))
+    called = segment(*(part.format(**names) if "{" in part else part for part in command))
     assert called.out + called.err
     assert called.code == code_of(command)
     for said in (called.out, called.err):

@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -75,8 +76,12 @@ def commands(place: Place) -> dict[str, str]:
 
 PRINTED = {"report", "markdown", "json", "csv", "status", "models", "show", "schema", "version", "help", "plan"}
 DONE = {"audit", "overlay", "export"}
-USUAL = ["report", "json", "models", "audit", "overlay"]  # the other commands take the same paths, and seconds each
-EVERY = [*USUAL, *(pytest.param(name, marks=pytest.mark.slow) for name in sorted((PRINTED | DONE) - set(USUAL)))]
+
+
+def every(*usual: str) -> list[Any]:
+    """All commands; those that are not named, which take the same paths and seconds each, are slow tests."""
+    others = sorted((PRINTED | DONE) - set(usual))
+    return [*usual, *(pytest.param(name, marks=pytest.mark.slow) for name in others)]
 
 
 def clean(ended: subprocess.CompletedProcess[bytes]) -> str:
@@ -87,7 +92,7 @@ def clean(ended: subprocess.CompletedProcess[bytes]) -> str:
     return err
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", every("models", "audit"))
 @pytest.mark.parametrize("to", [">&-", "2>&-", ">&- 2>&- <&-"])
 def test_a_closed_stream_counts_as_dev_null(place: Place, name: str, to: str) -> None:
     ended = shell(place, commands(place)[name], to)
@@ -96,7 +101,7 @@ def test_a_closed_stream_counts_as_dev_null(place: Place, name: str, to: str) ->
     assert bool(ended.stdout) == (to == "2>&-")
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", every("report", "json"))
 def test_characters_outside_the_encoding_are_escaped(place: Place, name: str) -> None:
     ended = shell(place, commands(place)[name], "", PYTHONIOENCODING="ascii")
     assert (ended.returncode, "Traceback" in clean(ended)) == (0, False)
@@ -119,10 +124,7 @@ def test_the_c_locale_without_utf8_mode(place: Place) -> None:
 @FULL
 @pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(name, marks=() if name in ("json", "audit") else pytest.mark.slow)
-        for name in sorted(PRINTED | DONE)
-    ],
+    every("models", "audit"),
 )
 def test_unprintable_output_fails_only_commands_without_other_results(place: Place, name: str) -> None:
     ended = shell(place, commands(place)[name], ">/dev/full")
@@ -133,7 +135,7 @@ def test_unprintable_output_fails_only_commands_without_other_results(place: Pla
     assert shell(place, commands(place)[name], "2>/dev/full").returncode == 0
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", every("models", "overlay"))
 def test_the_reader_is_gone(place: Place, name: str) -> None:
     ended = shell(place, commands(place)[name], "| true; exit ${PIPESTATUS[0]}")
     clean(ended)

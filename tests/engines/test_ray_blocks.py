@@ -35,6 +35,16 @@ def test_blocks_get_shorter_to_the_end() -> None:
     assert len(sizes) < 70
 
 
+@pytest.mark.parametrize(("parts", "workers"), [(20_000, 300), (100_000, 16)])
+def test_long_blocks_of_a_long_plan_get_shorter_to_the_end_too(parts: int, workers: int) -> None:
+    """A worker holds two blocks: long ones at the end would keep some workers busy when others have none."""
+    sizes = [size for _, size in cut_blocks(plan_of(parts), workers, isolate=False)]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[0] > 4
+    assert sizes[-workers:] == [1] * workers
+    assert len(sizes) < 3 * max(4000, 8 * workers)
+
+
 def test_isolated_parts_are_alone() -> None:
     assert cut_blocks(plan_of(9, 3), 1, isolate=True) == [(i, 1) for i in range(9)]
 

@@ -40,7 +40,7 @@ def shown() -> list[dict[str, Any]]:
     ("isolation", "split", "names"),
     [
         ("none", False, ["ReadParts->MapBatches(segment[{card}])"]),
-        ("part", False, ["ReadParts->MapBatches(segment[{card}])"]),
+        pytest.param("part", False, ["ReadParts->MapBatches(segment[{card}])"], marks=pytest.mark.slow),
         ("image", False, ["ReadPartsByImage"]),
         ("none", True, ["ReadParts", "MapBatches(segment[{card}])", "MapBatches(write)"]),
         pytest.param("image", True, ["ReadPartsByImage"], marks=pytest.mark.slow),
@@ -50,25 +50,27 @@ def shown() -> list[dict[str, Any]]:
 def test_the_dashboard_shows_the_operators_and_a_row_for_each_part(
     isolation: Isolation, split: bool, names: list[str], place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """What Ray deprecates is not used, and other datasets of the same driver keep their settings."""
+    from ray.data import DataContext
+
     from tests.runs import CARD
 
+    def settings() -> tuple[Any, ...]:
+        context = DataContext.get_current()
+        return context.target_max_block_size, context.max_errored_blocks
+
+    before = settings()
     monkeypatch.setattr("segment.runs.rounds._ROUNDS", (isolation,))
-    run_on(ray_engine(split=split), place.job())
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        run_on(ray_engine(split=split), place.job())
+    assert not [str(warning.message) for warning in seen if "removed in Ray" in str(warning.message)]
+    assert settings() == before
     assert_sound(place.output)
     operators = shown()
     assert [operator["name"] for operator in operators] == [name.format(card=CARD.name) for name in names]
     assert {operator["state"] for operator in operators} == {"FINISHED"}
     assert [operator["total_rows"] for operator in operators] == [8] * len(operators)
-
-
-@pytest.mark.usefixtures("ray_cluster")
-def test_other_datasets_of_the_same_driver_keep_their_settings(place: Place) -> None:
-    from ray.data import DataContext
-
-    before = DataContext.get_current().target_max_block_size, DataContext.get_current().max_errored_blocks
-    run_on(ENGINES["ray-2"], place.job())
-    after = DataContext.get_current().target_max_block_size, DataContext.get_current().max_errored_blocks
-    assert after == before
 
 
 @pytest.mark.usefixtures("ray_cluster")
@@ -84,12 +86,3 @@ def test_calls_are_spread_over_the_nodes() -> None:
         looks = iter([False, True])
         with pytest.raises(CancelledError):
             engine.spread(time.sleep, [0.1] * 400, stopped=lambda: next(looks))
-
-
-@pytest.mark.usefixtures("ray_cluster")
-def test_nothing_is_used_that_a_later_ray_removes(place: Place) -> None:
-    for engine in ("ray-2", "ray-split"):
-        with warnings.catch_warnings(record=True) as seen:
-            warnings.simplefilter("always")
-            run_on(ENGINES[engine], place.job(output=str(place.folder / engine)))
-        assert not [str(warning.message) for warning in seen if "removed in Ray" in str(warning.message)]

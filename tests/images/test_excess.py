@@ -12,12 +12,25 @@ from PIL import Image
 
 from segment.errors import SampleError
 from segment.images.bands import decode_image
-from segment.images.codec import decode_picture
+from segment.images.codec import decode_mask, decode_picture
 from segment.images.labels import LabelDecoder
+from segment.images.mask_png import encode_mask
 from segment.images.tiff_tags import LONG, SHORT, Field
 from segment.models.card_input import Input
 from tests import bombs
-from tests.bombs import PIXELS, chunk, encoded, many_scans, png_of, segment, text, tiff, with_segments, zeros
+from tests.bombs import (
+    PIXELS,
+    chunk,
+    encoded,
+    like_noise,
+    many_scans,
+    png_of,
+    segment,
+    text,
+    tiff,
+    with_segments,
+    zeros,
+)
 from tests.runs import CARD
 
 MOST = 100_000_000  # pixels
@@ -46,11 +59,13 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "padding of a JPEG": lambda: with_segments(b"\xff" * 1000, 100),
     "junk of a JPEG": lambda: with_segments(segment(0xFE, b"") + b"\0" * 1000, 100),
     "bare markers of a JPEG": lambda: with_segments(b"\xff\xd0", 5000),
+    "filling bytes behind the scans of a JPEG": lambda: many_scans(40, (8000, 8000), fill=b"\xff" * 20_000 + b"\0"),
     "EXIF of a JPEG": lambda: with_segments(segment(0xE1, b"Exif\0\0" + bytes(65000)), 150),
     "PNG that unpacks to more": lambda: png_of(zeros(200)),
     "PNG that unpacks to more, in one chunk": lambda: png_of(zeros(200), piece=1 << 30),
     "PNG of pixels, then of noise": lambda: png_of(zlib.compress(noise(1 << 11, 1 << 11).tobytes())),
     "PNG of pixels, then of more": lambda: png_of(zeros(200), (1000, 1000)),
+    "PNG that unpacks to more and looks like noise": lambda: png_of(like_noise(33), (6000, 6000), piece=1 << 25),
     "text of a PNG": lambda: png_of(PIXELS, before=text(b"zTXt", zeros(9))),
     "text behind the pixels of a PNG": lambda: png_of(PIXELS, behind=text(b"zTXt", zeros(9))),
     "international text of a PNG": lambda: png_of(PIXELS, behind=text(b"iTXt", zeros(9))),
@@ -58,6 +73,8 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "many texts of a PNG": lambda: png_of(PIXELS, behind=text(b"zTXt", zeros(7)) * 12),
     "empty chunks of a PNG": lambda: png_of(PIXELS, behind=chunk(b"abCd", b"") * 140_000),
     "empty pixel chunks of a PNG": lambda: png_of(PIXELS, before=chunk(b"IDAT", b"") * 140_000),
+    "chunk of a PNG that is said to be 3 GB": lambda: png_of(PIXELS)[:33] + b"\xd6\x20\0\x52IDAT" + bytes(20),
+    "text of a PNG that is said to be 1 GB": lambda: png_of(PIXELS)[:33] + b"\x40\0\0\0tEXt" + bytes(20),
     "strips of a TIFF that are the same bytes": lambda: bombs.shared_strips(50_000, zlib.compress(bytes(8)) * 10_000),
     "JPEG strips of a TIFF that are the same bytes": lambda: bombs.shared_strips(400, _JPEG, 7),
     "JPEG tiles of a TIFF that share many scans": lambda: jpeg_tiles(30, many_scans(200, (256, 256))),
@@ -78,7 +95,12 @@ def test_work_without_measure_is_refused(what: str) -> None:
     assert caught.value.detail
 
 
-LABELS = ["PNG that unpacks to more", "many texts of a PNG", "strips of a TIFF that are the same bytes"]
+LABELS = [
+    "PNG that unpacks to more",
+    "chunk of a PNG that is said to be 3 GB",
+    "many texts of a PNG",
+    "strips of a TIFF that are the same bytes",
+]
 
 
 @pytest.mark.parametrize(
@@ -88,6 +110,12 @@ def test_a_label_is_refused_likewise(data: bytes) -> None:
     with pytest.raises(SampleError) as caught:
         LabelDecoder(CARD.classes).decode(data, 8, 8)
     assert caught.value.code == "label_too_much_work"
+
+
+def test_a_mask_is_refused_likewise() -> None:
+    data = encode_mask(np.zeros((8, 8), np.uint8))
+    with pytest.raises(ValueError, match="damaged"):
+        decode_mask(data[:33] + b"\xd6\x20\0\x52IDAT" + data[41:])
 
 
 def test_bands_of_a_tiff_are_refused_likewise() -> None:

@@ -20,6 +20,8 @@ from PIL import Image, ImageOps
 from segment.errors import SampleError
 from segment.images import codec, headers
 from segment.images.labels import LabelDecoder
+from segment.images.lossy import lossy_compression
+from segment.images.tiff_copies import segments_to_copy
 from segment.models.classes import Classes
 
 CORNERS = np.zeros((24, 40), np.uint8)
@@ -299,7 +301,9 @@ def test_the_name_of_webp_in_tiff_follows_from_its_strips() -> None:
         entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
         end = 8 + len(webp)
         data = b"II*\0" + struct.pack("<I", end) + webp + struct.pack("<H", len(tags)) + entries + bytes(4)
-        assert headers.lossy_compression(headers.open_header(data), data) == name
+        segments = segments_to_copy(data)
+        assert segments
+        assert lossy_compression(headers.open_header(data), data, segments) == name
 
 
 def test_only_the_bytes_of_a_strip_are_looked_at() -> None:
@@ -311,7 +315,9 @@ def test_only_the_bytes_of_a_strip_are_looked_at() -> None:
         entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags.items())
         end = 8 + len(strip) + len(behind)
         data = b"II*\0" + struct.pack("<I", end) + strip + behind + struct.pack("<H", len(tags)) + entries + bytes(4)
-        assert headers.lossy_compression(headers.open_header(data), data) is None
+        segments = segments_to_copy(data)
+        assert segments
+        assert lossy_compression(headers.open_header(data), data, segments) is None
 
 
 # --- Pillow's limit of pixels ----------------------------------------------------------------------------------------

@@ -15,9 +15,13 @@ import pytest
 
 from segment.errors import InputChanged, UsageError
 from segment.inputs.discover import Discovery, Sample, discover, read_part
+from segment.inputs.large_files import open_span
+from segment.inputs.own_scope import scope_of
+from segment.inputs.parts import Span
 from segment.job import InputOptions
 from segment.output.plan import Plan
 from segment.store.client import Store
+from segment.store.scope import NotAllowed
 from tests.web import Web
 
 KINDS = ["csv", "json", "parquet"]
@@ -246,3 +250,25 @@ def test_a_part_without_a_run_may_name_what_its_own_list_may(folder: Path) -> No
     (part,) = discover(f"{folder}/l.txt", options, Store()).parts
     assert faults(read_part(part, options, Store())) == [None, None]
     assert faults(read_part(part, InputOptions(), Store())) == [None, "not_allowed"]
+
+
+def test_a_list_that_is_a_link_names_what_is_beside_the_link(folder: Path) -> None:
+    (folder.parent / "out" / "list.csv").write_bytes(table("csv", [("a.jpg", "a.png"), ("../out/a.jpg", "a.png")]))
+    (folder / "list.csv").symlink_to("../out/list.csv")
+    _, (own, other) = read(str(folder / "list.csv"))
+    assert (own.image, own.label, own.fault) == (JPEG + b"in", PNG + b"in", None)
+    assert other.fault == "not_allowed"
+
+
+@pytest.mark.parametrize("input", ["list.csv", "list.parquet"])
+def test_whoever_reads_for_a_list_follows_no_link(folder: Path, input: str) -> None:  # noqa: A002
+    """A large TIFF and its georeference, for example, which are opened by the plan alone."""
+    (folder / input).write_bytes(table(input.partition(".")[2], [("a.jpg", "a.png")]))
+    (folder / "link.jpg").symlink_to("../out/a.jpg")
+    scope = scope_of(str(folder / input), InputOptions())
+    span = Span(f"file://{folder}/link.jpg", 0, 8, "")
+    if input == "list.csv":
+        with pytest.raises(NotAllowed):
+            open_span(span, Store(scope=scope)).read(8)
+    assert not scope.named.allows(span.url)
+    assert open_span(span, Store(scope=scope_of(str(folder), InputOptions()))).read(8) == JPEG[:8]

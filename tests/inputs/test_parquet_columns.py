@@ -244,6 +244,11 @@ def test_an_encrypted_file(tmp_path: Path) -> None:
         with pq.ParquetWriter(tmp_path / "a.parquet", table.schema, encryption_properties=properties) as writer:
             writer.write_table(table)
         assert f"{tmp_path}/a.parquet is encrypted Parquet, which is not read" in refusal(tmp_path)
+    data = (tmp_path / "a.parquet").read_bytes()  # its footer is no secret: without the signature it looks sound
+    length = int.from_bytes(data[-8:-4], "little") - 28
+    (tmp_path / "a.parquet").write_bytes(data[:-36] + length.to_bytes(4, "little") + data[-4:])
+    for options in ({}, {"max_row_group_bytes": 1}):  # which asks for the sizes of columns
+        assert f"{tmp_path}/a.parquet is encrypted Parquet, which is not read" in refusal(tmp_path, **options)
 
 
 # --- detected columns ------------------------------------------------------------------------------------------------

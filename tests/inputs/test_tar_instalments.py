@@ -28,11 +28,11 @@ from segment.report.aggregate import load_report
 from segment.report.console import print_status, summary_phrases
 from segment.report.exports.masked_images import MaskedImages
 from segment.runs import growth
+from segment.runs.driver import run
 from segment.runs.error_limits import refuse_hopeless
 from segment.runs.estimate import estimate
 from segment.runs.growth import PlanGrowth
 from segment.store.client import Store
-from tests.here import working_here
 from tests.runs import Notes, Place, expect, png, scene
 from tests.tars import STORE, tar
 
@@ -250,10 +250,7 @@ def contents(output: Path) -> dict[str, bytes]:
 def test_a_run_in_instalments_ends_as_one_of_all_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(tmp_path)
     notes = Notes()
-    with working_here():
-        from segment.runs.driver import run
-
-        report = run(world.job(), notes)
+    report = run(world.job(), notes)
     assert (report.complete, report.total.images, report.miou("omz")) == (True, 18, 1.0)
     told = [line for line in notes.lines if "index" in line]  # between them as many as were indexed by then
     assert (told[0], told[-1]) == (
@@ -325,10 +322,7 @@ def test_tars_that_are_gone_are_dropped_by_an_update(tmp_path: Path, monkeypatch
         (world.images / f"{number}.tar").unlink()
     with pytest.raises(InputChanged, match=r"2.tar has vanished .* --update"):
         world.run()
-    with working_here():
-        from segment.runs.driver import run
-
-        report = run(world.job(), Notes(), update=True)
+    report = run(world.job(), Notes(), update=True)
     assert (report.complete, report.total.images) == (True, 6)
 
 
@@ -348,16 +342,12 @@ def test_an_update_indexes_what_is_left(tmp_path: Path, monkeypatch: pytest.Monk
         patch.setattr(PlanGrowth, "next", lambda *_: (_ for _ in ()).throw(SegmentError("killed")))
         with pytest.raises(SegmentError, match="killed"):
             world.run()
-    with working_here():
-        from segment.runs.driver import run
-
-        report = run(world.job(), Notes(), update=True)
+    report = run(world.job(), Notes(), update=True)
     assert (report.complete, report.total.images) == (True, 18)
 
 
 def test_an_estimate_reads_the_first_tars_only(tmp_path: Path) -> None:
     world = World(tmp_path)
-    with working_here():
-        found = estimate(world.job(), Notes(), images=4)
+    found = estimate(world.job(), Notes(), images=4)
     assert (found.images, found.forecast.images, found.forecast.shards) == ("about 18 images", 18, 6)
     assert found.forecast.input_bytes > 4 * TAR

@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
+from jobs.interval_coverage import coverage, multinomial, poisson, simulate
 from segment.metrics import Score
 from segment.metrics.bootstrap import Bootstrap, Interval, interval, score_of_resamples
 
@@ -65,40 +66,15 @@ def test_a_class_without_a_label_in_a_resample_is_left_out_of_it() -> None:
     assert sums[0, 4] == 4  # the sums stay as they are
 
 
-def simulate(repeats: int, videos: int, frames: int) -> tuple[Score, NDArray[np.float64], float]:
-    """Return the score of each of many simulated data sets, the features of its images, and the true mIoU.
-
-    Frames of a video share what is in them and how hard it is; the third class is rare.
-    """
-    generator = np.random.default_rng(11)
-    pixels, presence, skill = np.array([600.0, 250, 40]), np.array([1.0, 0.8, 0.2]), np.array([0.9, 0.7, 0.5])
-    size = (videos, 1, repeats, 3)
-    scene = generator.gamma(4, 1 / 4, size) * (generator.random(size) < presence)
-    share = generator.beta(8 * skill, 8 * (1 - skill), size)
-    each = (videos, frames, repeats, 3)
-    labelled = generator.poisson(pixels * scene, each)
-    tp = generator.binomial(labelled, share)
-    counts = [part.reshape(-1, repeats, 3) for part in (tp, generator.poisson(0.1 * pixels, each), labelled - tp)]
-    truth = skill * presence / (presence + 0.1)  # of the expected counts
-    features = np.concatenate(counts, axis=2).reshape(videos * frames, -1).astype(np.float64)
-    return Score(*(part.sum(axis=0) for part in counts)), features, float(truth.mean())
-
-
-def coverage(features: NDArray[np.float64], point: Score, truth: float) -> float:
-    """Return the share of the repeated simulations whose 95 % interval of the mIoU holds the truth."""
-    sums = (Bootstrap(500, seed=2).draws(np.arange(len(features))).T @ features).reshape(500, len(point.tp), -1)
-    mious = score_of_resamples(sums, point).figures()["miou"]
-    bounds = [interval(mious[:, repeat]) for repeat in range(mious.shape[1])]
-    return float(np.mean([found is not None and found.low <= truth <= found.high for found in bounds]))
-
-
 def test_95_of_100_intervals_hold_the_truth() -> None:
     point, features, truth = simulate(repeats=800, videos=400, frames=1)
-    assert 0.93 <= coverage(features, point, truth) <= 0.97
+    assert 0.93 <= coverage(features, point, truth, poisson(400)) <= 0.97
 
 
 @pytest.mark.slow
 def test_frames_of_a_video_are_drawn_together_or_the_intervals_are_too_narrow() -> None:
     point, features, truth = simulate(repeats=800, videos=200, frames=4)
-    assert coverage(features, point, truth) < 0.75
-    assert 0.93 <= coverage(features.reshape(200, 4, -1).sum(axis=1), point, truth) <= 0.97
+    assert coverage(features, point, truth, poisson(800)) < 0.75
+    videos = features.reshape(200, 4, -1).sum(axis=1)
+    shares = [coverage(videos, point, truth, draw(200)) for draw in (poisson, multinomial)]
+    assert all(0.93 <= share <= 0.97 for share in shares)

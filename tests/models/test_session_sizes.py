@@ -42,8 +42,8 @@ def masks_of(
     """Segment images as a job does, up to the cropped masks."""
     spec = session.card.input
     found = predict(stack([resize_image(image, spec) for image in images], spec), session, batch_size)
-    assert found.faults == (faults or {})
-    return [unpadded(mask, spec, image.shape[:2]) for mask, image in zip(found.masks, images, strict=True)]
+    assert {number: each.fault for number, each in enumerate(found) if each.fault} == (faults or {})
+    return [unpadded(each.mask, spec, image.shape[:2]) for each, image in zip(found, images, strict=True)]
 
 
 def blocks(card: ModelCard, sizes: Sequence[tuple[int, int]] = SIZES) -> list[tuple[NDArray[np.uint8], Any]]:
@@ -251,9 +251,9 @@ def test_confidence_and_probabilities_are_cropped_too(runtime: Runtime) -> None:
     noise = np.random.default_rng(4)
     images = [noise.integers(0, 256, (*size, 3), dtype=np.uint8) for size in SIZES[1:4]]
     found = predict(stack([resize_image(image, card.input) for image in images], card.input), session, 3)
-    assert isinstance(found.confidence, list)
-    assert isinstance(found.probabilities, list)
-    for i, image in enumerate(images):
+    for each, image in zip(found, images, strict=True):
+        assert each.confidence is not None
+        assert each.probabilities is not None
         fixed_card = card.at(card.input.size_for(image.shape[:2]))
         alone = open_session(
             fixed_card.model_copy(update={"input": fixed(fixed_card)}), as_weights(filtering()), runtime, extras=extras
@@ -261,7 +261,7 @@ def test_confidence_and_probabilities_are_cropped_too(runtime: Runtime) -> None:
         assert alone.confidence is not None
         assert alone.probabilities is not None
         height, width = image.shape[:2]
-        confidence = unpadded(found.confidence[i], card.input, (height, width))
+        confidence = unpadded(each.confidence, card.input, (height, width))
         assert np.array_equal(confidence, alone.confidence[0, :height, :width])
-        probabilities = unpadded(found.probabilities[i], card.input, (height, width))
+        probabilities = unpadded(each.probabilities, card.input, (height, width))
         assert np.array_equal(probabilities, alone.probabilities[0, :, :height, :width])

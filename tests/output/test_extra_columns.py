@@ -13,7 +13,7 @@ from segment.errors import UsageError
 from segment.images.codec import decode_mask
 from segment.images.resize import resize_image, restore_mask
 from segment.models.card import parse_card
-from segment.models.sessions import Extras, Masks, joined, open_session
+from segment.models.sessions import Extras, open_session
 from segment.output.audit import audit_run
 from segment.output.ledger import Ledger
 from segment.output.mask_columns import MASKS_SCHEMA, ExtraColumns
@@ -135,13 +135,3 @@ def test_hugging_face_decodes_every_picture(place: Place, tmp_path: Path) -> Non
         assert np.array_equal(
             np.asarray(row["probabilities"]["Car"]), decode_mask(wanted["probabilities"]["Car"]["bytes"])
         )
-
-
-def test_batches_are_joined() -> None:
-    first = Masks(np.ones((2, 2, 2), np.uint8), {1: "model_range"}, {}, np.full((2, 2, 2), 9, np.uint8))
-    failed = Masks(np.zeros((1, 2, 2), np.uint8), {0: "model_failed"})
-    found = joined([first, failed, first._replace(faults={}, remarks={0: "model_one_class"})])
-    assert (found.faults, found.remarks) == ({1: "model_range", 2: "model_failed"}, {3: "model_one_class"})
-    assert found.confidence is not None
-    assert found.confidence[:, 0, 0].tolist() == [9, 9, 0, 9, 9]
-    assert found.probabilities is None

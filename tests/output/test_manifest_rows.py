@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,20 +18,6 @@ from tests.reliability.tampering import change_json, ledger_of
 from tests.runs import Place
 
 Rows = list[dict[str, Any]]
-
-
-@pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory) -> Place:
-    place = Place(tmp_path_factory.mktemp("done"))
-    for seed in range(3):
-        place.add(f"{seed}.png", seed)
-    place.run()
-    return place
-
-
-@pytest.fixture
-def output(done: Place, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(done.output, tmp_path / "out"))
 
 
 def of(prefix: str, change: Callable[[dict[str, Any]], Any]) -> Callable[[Rows], Any]:

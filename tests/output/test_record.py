@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -24,20 +23,6 @@ DAMAGE = [
     ("versions.segment", {"x": 1}),
     ("proof", {"agreement": "all"}),
 ]
-
-
-@pytest.fixture(scope="module")
-def done(tmp_path_factory: pytest.TempPathFactory) -> Place:
-    place = Place(tmp_path_factory.mktemp("done"))
-    for seed in range(3):
-        place.add(f"{seed}.png", seed)
-    place.run()
-    return place
-
-
-@pytest.fixture
-def output(done: Place, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(done.output, tmp_path / "out"))
 
 
 def damage(output: Path, where: str, value: Any) -> None:

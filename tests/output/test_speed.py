@@ -27,6 +27,7 @@ from segment.runs.estimate import estimate, estimate_lines
 from segment.runs.forecast import Forecast
 from segment.store.client import Store
 from segment.store.names import size
+from tests.calls import here
 from tests.graphs import as_weights, colour_classifier
 from tests.runs import Notes, Place
 from tests.serving import SHARED, small
@@ -162,15 +163,11 @@ def test_no_attempt_no_speed(tmp_path: Path) -> None:
     assert last_speed(Ledger(Store(), f"file://{tmp_path}")) is None
 
 
-def segment_command(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "segment", *arguments], capture_output=True, text=True, timeout=120)
-
-
 def test_run_and_report_show_the_speed(tmp_path: Path) -> None:
     place = place_of(tmp_path, images=3)
-    ran = segment_command(*place.flags(price_per_hour=3.0))
+    ran = here(*place.flags(price_per_hour=3.0))
     assert ran.returncode == 0, ran.stderr
-    report = segment_command("report", str(place.output))
+    report = here("report", str(place.output))
     for text in (ran.stdout, report.stdout):
         lines = {line.split()[0]: line for line in text.splitlines() if line.strip()}
         assert "images/s on 1 worker (local): 3 images in " in lines["speed"]
@@ -178,7 +175,7 @@ def test_run_and_report_show_the_speed(tmp_path: Path) -> None:
         assert "; pool idle " in lines["limit"]
         assert "per 1,000 images at 3 per hour" in lines["cost"]
         assert max(len(line) for line in lines.values() if line.split()[0] in ("speed", "stages", "limit")) <= 80
-    assert "at 7 per hour" in segment_command("report", str(place.output), "--price-per-hour", "7").stdout
+    assert "at 7 per hour" in here("report", str(place.output), "--price-per-hour", "7").stdout
 
 
 def test_damaged_records_of_attempts_hide_no_report(tmp_path: Path) -> None:
@@ -190,7 +187,7 @@ def test_damaged_records_of_attempts_hide_no_report(tmp_path: Path) -> None:
         (place.output / "runs" / f"{name}.json").write_bytes(record)
         (place.output / "runs" / f"{name}.parquet").write_bytes(timings)
     assert last_speed(ledger) == first
-    done = segment_command("report", str(place.output))
+    done = here("report", str(place.output))
     assert (done.returncode, "images/s on" in done.stdout) == (0, True), done.stderr
     assert len(read_attempts(ledger)) == 4
 
@@ -216,7 +213,7 @@ def test_plan_measures_and_writes_nothing(tmp_path: Path) -> None:
 
 def test_plan_on_the_command_line(tmp_path: Path) -> None:
     place = place_of(tmp_path, images=5)
-    done = segment_command(
+    done = here(
         "plan", str(place.images), "--model", str(place.card_path), "--weights", str(place.weights_path),
         "--labels", str(place.labels), "--runtime", "onnxruntime", "--workers", "1",
     )  # fmt: skip
@@ -240,7 +237,7 @@ def test_plan_takes_every_flag_that_says_how_a_job_is_done(tmp_path: Path) -> No
 
 def test_plan_reads_labels_as_run_does(tmp_path: Path) -> None:
     place = place_of(tmp_path, images=3)
-    done = segment_command(
+    done = here(
         "plan", str(place.images), "--model", str(place.card_path), "--weights", str(place.weights_path), "--labels",
         str(place.labels), "--batch-size", "auto", "--part-size", "1", "--label-remap", "0=nothing",
     )  # fmt: skip
@@ -253,7 +250,7 @@ def test_plan_says_what_is_wrong(tmp_path: Path) -> None:
     place = place_of(tmp_path, images=2)
     with pytest.raises(UsageError):
         estimate(place.job(input=str(tmp_path / "nowhere")), Notes())
-    done = segment_command("plan", str(place.images))
+    done = here("plan", str(place.images))
     assert done.returncode == 2
     assert "model" in done.stderr
 

@@ -25,10 +25,9 @@ from tests.scenes import Scenes
 
 def write_script(scenes: Scenes, output: Path, name: str, more: str = "") -> Path:
     script = output.parent / f"{name}.py"
-    job = f"segment.Job(input={str(scenes.folder / 'photos')!r}, output={str(output)!r}, model='demo-streets', "
-    script.write_text(
-        f"import segment\nif __name__ == '__main__':\n    segment.run({job}engine='local', workers=1){more})\n"
-    )
+    places = f"input={str(scenes.folder / 'photos')!r}, output={str(output)!r}"
+    job = f"segment.Job({places}, model='demo-streets', engine='local', workers=1, min_agreement=0)"
+    script.write_text(f"import segment\nif __name__ == '__main__':\n    segment.run({job}{more})\n")
     return script
 
 
@@ -61,7 +60,7 @@ def test_a_notebook_shows_the_run(scenes: Scenes, tmp_path: Path) -> None:
     code = f"""
 import segment
 report = segment.run(segment.Job(input={str(scenes.folder / "photos")!r}, output={str(tmp_path / "out")!r},
-                                 model="demo-streets", engine="local", workers=1))
+                                 model="demo-streets", engine="local", workers=1, min_agreement=0))
 """
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
     NotebookClient(notebook, timeout=120).execute()
@@ -78,7 +77,7 @@ def test_elsewhere_notes_and_warnings_are_logged(
     for name, data in scenes.photos.items():
         (photos / name).write_bytes(data)
     (photos / "clip.mp4").write_bytes(b"no image")
-    job = {"input": photos, "model": "demo-streets", "engine": "local", "workers": 1}
+    job = {"input": photos, "model": "demo-streets", "engine": "local", "workers": 1, "min_agreement": 0}
     with caplog.at_level(logging.INFO, "segment"):
         segment.run(segment.Job(output=tmp_path / "out", **job))
     said = {(record.levelname, record.getMessage()) for record in caplog.records}

@@ -29,7 +29,6 @@ from segment.quantization.runtime_speeds import RuntimeSpeed
 from segment.quantization.static_qdq import quantise_onnx
 from segment.store.client import Store
 from tests.calls import Call
-from tests.here import working_here
 from tests.nets import net
 from tests.runs import Place, png, scene
 
@@ -59,8 +58,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Place:
 @pytest.fixture(scope="module")
 def made(folder: Place) -> QuantisedModel:
     """That model, calibrated with half of the images and compared on the other half."""
-    with working_here():
-        return api.quantize(asked_of(folder))
+    return api.quantize(asked_of(folder))
 
 
 def test_the_masks_stay_and_the_price_is_that_of_other_images(made: QuantisedModel, folder: Place) -> None:
@@ -173,11 +171,10 @@ def asking(place: Place, *more: str) -> tuple[str, ...]:
 
 
 def test_a_loss_beyond_the_limit_is_refused_unless_forced(place: Place, segment: Call) -> None:
-    with working_here():
-        with pytest.raises(SegmentError, match="beyond --min-agreement 1"):
-            api.quantize(place.job(), min_agreement=1.0)
-        assert [file.name for file in place.output.iterdir()] == ["refused.html"]
-        forced = segment(*asking(place, "--min-agreement", "1", "--runtime", "onnxruntime", "--force"))
+    with pytest.raises(SegmentError, match="beyond --min-agreement 1"):
+        api.quantize(place.job(), min_agreement=1.0)
+    assert [file.name for file in place.output.iterdir()] == ["refused.html"]
+    forced = segment(*asking(place, "--min-agreement", "1", "--runtime", "onnxruntime", "--force"))
     assert forced.code == 0
     assert "FAIL" in forced.out
     assert "those that calibrate are evaluated, too" in forced.out
@@ -275,7 +272,7 @@ def test_labels_of_another_size_are_refused_without_the_advice_of_a_run(
         place.write(image.name, image.read_bytes(), png(np.zeros((5, 5), np.uint8)))
     monkeypatch.setattr(quantizing, "_quantise", lambda *_: ({"w.onnx": place.weights_path.read_bytes()}, "none"))
     monkeypatch.setattr(quantizing, "measure", lambda *_: [])
-    with working_here(), pytest.raises(TooManyErrors, match=r"8 of 8 images failed, more than .* label") as caught:
+    with pytest.raises(TooManyErrors, match=r"8 of 8 images failed, more than .* label") as caught:
         api.quantize(place.job(max_error_rate=0.5))
     assert "--update" not in str(caught.value)
     assert not place.output.exists()
@@ -289,8 +286,7 @@ def test_limits_are_checked_first() -> None:
 
 def test_nncf_makes_an_ir(folder: Place, tmp_path: Path) -> None:
     pytest.importorskip("nncf", reason="NNCF MISSING: pip install 'segment-job[nncf]'")
-    with working_here():
-        found = api.quantize(asked_of(folder, output=str(tmp_path / "int8")), method="nncf", force=True)
+    found = api.quantize(asked_of(folder, output=str(tmp_path / "int8")), method="nncf", force=True)
     assert [run.report.run["contract"]["runtime"]["name"] for run in found.comparison.runs] == ["openvino"] * 2
     assert {file.suffix for file in (tmp_path / "int8").iterdir()} == {".xml", ".bin", ".toml", ".html"}
 

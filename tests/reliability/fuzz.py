@@ -284,16 +284,20 @@ def damaged(draw: st.DrawFn, sound: list[bytes]) -> bytes:
     return bytes(data)
 
 
-def search(target: str, seconds: float, first_seed: int, folder: Path, examples: int = 100) -> tuple[int, int]:
-    """Look for a finding for so long; return how many examples there were and how many of them gave a result."""
+def search(
+    target: str, seconds: float, first_seed: int, folder: Path, trace: Path, examples: int = 100
+) -> tuple[int, int]:
+    """Look for a finding for so long; return how many examples there were and how many of them gave a result.
+
+    The file `trace` holds the last example, also where the process was ended.
+    """
     tried = valid = 0
-    trace = folder / "example"
     deadline = time.monotonic() + seconds
     strategy = damaged(TARGETS[target][0]())
 
     def one(data: bytes) -> None:
         nonlocal tried, valid
-        trace.write_bytes(data)  # for who comes to look after a crash
+        trace.write_bytes(data)
         faulthandler.dump_traceback_later(PATIENCE, exit=True)
         try:
             valid += judge(target, data, folder)
@@ -324,11 +328,9 @@ def main() -> int:
         logging.disable()  # what is refused is told a thousand times
         resource.setrlimit(resource.RLIMIT_AS, (address_space() + MEMORY,) * 2)
         with tempfile.TemporaryDirectory() as folder:
-            try:
-                tried, valid = search(given_.target, 60 * given_.minutes, given_.seed, Path(folder))
-            except BaseException:
-                (given_.keep / given_.target).write_bytes((Path(folder) / "example").read_bytes())
-                raise
+            trace = given_.keep / given_.target
+            tried, valid = search(given_.target, 60 * given_.minutes, given_.seed, Path(folder), trace)
+            trace.unlink()
         print(f"{given_.target}: {tried} damaged inputs, {valid} read all the same, {tried - valid} refused in words")
         return 0
     given_.keep.mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,7 @@
 """Random faults from a seed, run after run: `python -m tests.reliability.soak --minutes 15 --seed 7` (`make soak`).
 
+`--images 100000 --minutes 0` does one run of so many images, whose faults are spread over all of it.
+
 Each run is started as users start it, under faults of the store, SIGKILLs of its driver and of Ray workers, frozen Ray
 workers and restarts of the server, and started again until it ends well. Then the oracle of `arena.py`: the audit, the
 bytes, the secrets. Frozen workers are woken after that, and the oracle is asked again.
@@ -26,7 +28,7 @@ import psutil
 import pyarrow.parquet as pq
 
 from segment.output.ledger import Ledger
-from tests.reliability.arena import PATIENCE, QUICK, Arena, make_arena
+from tests.reliability.arena import IMAGES, QUICK, Arena, make_arena
 from tests.reliability.proxy import Action, Fault, FaultProxy
 from tests.reliability.servers import PLACES, Restart, restartable
 from tests.s3 import S3Server, free_port
@@ -97,7 +99,8 @@ class Soak:
         quick = f"--storage-option=config_kwargs={json.dumps(QUICK)}"
         flags = [quick, "--engine=ray", "--stall-timeout=10", "--workers=2"] if ray else [quick]
         with FaultProxy(self.arena.server.endpoint) as proxy:
-            planned = [] if calm else [self._fault(ray) for _ in range(self.chance.randint(1, 5))]
+            number = 0 if calm else self.chance.randint(1, 5) * (1 + self._spread // 50)
+            planned = [self._fault(ray) for _ in range(number)]
             for _, fault in planned:
                 proxy.add(fault)
             process, log = self.arena.start(output, proxy.url, *flags)
@@ -117,12 +120,12 @@ class Soak:
         frozen: list[psutil.Process],
     ) -> int:
         """Wait for the end of a run; meanwhile now and then kill or freeze one of its Ray workers."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + self.arena.patience
         while (code := process.poll()) is None:
             if time.monotonic() > deadline:
                 process.kill()
                 process.wait()
-                raise AssertionError(f"a run did not end within {PATIENCE:.0f} s")
+                raise AssertionError(f"a run did not end within {self.arena.patience:.0f} s")
             time.sleep(0.5)
             workers = []
             with contextlib.suppress(psutil.Error):
@@ -143,17 +146,25 @@ class Soak:
         if what < 0.15:
             action = self.chance.choice(_KILLS)
             when = "before a request" if action == "kill_before" else "between apply and answer"
-            return f"SIGKILL of the driver, {when}", Fault(action, at=self.chance.randint(1, 60))
+            return f"SIGKILL of the driver, {when}", Fault(action, at=self.chance.randint(1, 60 * self._spread))
         if what < 0.2:
             seconds = self.chance.uniform(0.1, 2)
             call: Callable[[], None] = lambda: self.restart(seconds)  # noqa: E731
-            return "server killed (-9) and restarted", Fault("call", at=self.chance.randint(1, 40), call=call)
+            return "server killed (-9) and restarted", Fault(
+                "call", at=self.chance.randint(1, 40 * self._spread), call=call
+            )
         action = self.chance.choice([*_WHERE])
         method, key = PLACES[self.chance.choice(_WHERE[action])]
         code = self.chance.choice(["InternalError", "SlowDown", "SlowDown", "AccessDenied"])
         name = f"store: {code}" if action == "status" else f"store: {action.replace('_', ' ')}"
         times = 1 if action.startswith("stall") or code == "AccessDenied" else self.chance.randint(1, 3)
-        return name, Fault(action, method=method, key=key, skip=self.chance.randint(0, 4), times=times, code=code)
+        skip = self.chance.randint(0, 4 * self._spread)
+        return name, Fault(action, method=method, key=key, skip=skip, times=times, code=code)
+
+    @property
+    def _spread(self) -> int:
+        """How many times as many requests a run makes as one of four parts."""
+        return max(1, self.arena.parts // 4)
 
     def _count(self, output: str) -> None:
         """Count rows against the plan, by nothing but the rows."""
@@ -185,13 +196,13 @@ def signalled(process: psutil.Process, number: signal.Signals) -> bool:
     return True
 
 
-def soak(minutes: float, seed: int, folder: Path) -> Soak:
+def soak(minutes: float, seed: int, folder: Path, images: int = IMAGES) -> Soak:
     """Do runs until the time is over; a quarter of them on Ray."""
     deadline = time.monotonic() + 60 * minutes
     like = S3Server(f"http://127.0.0.1:{free_port()}", "SOAKKEY", "soak-secret-value", folder)
     with restartable(folder / "s3", like) as (server, restart):
         (folder / "arena").mkdir()
-        all_of_it = Soak(make_arena(folder / "arena", server), restart, random.Random(seed))
+        all_of_it = Soak(make_arena(folder / "arena", server, images), restart, random.Random(seed))
         while not all_of_it.runs or time.monotonic() < deadline:
             all_of_it.one(ray=all_of_it.runs % 4 == 1)
     return all_of_it
@@ -202,10 +213,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=15.0)
     parser.add_argument("--seed", type=int, default=random.randrange(10_000))
+    parser.add_argument("--images", type=int, default=IMAGES, help="of each run")
     given = parser.parse_args()
     print(f"seed {given.seed}", flush=True)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        done = soak(given.minutes, given.seed, Path(folder))
+        done = soak(given.minutes, given.seed, Path(folder), given.images)
     for kind, number in sorted(done.injected.items()):
         if number:
             print(f"{number:6} {kind}")

@@ -73,6 +73,17 @@ def test_no_reader_of_a_plan_reads_what_its_run_may_not(place: Place, segment: C
     note("plan.parquet names an object outside of its run, then it is drawn", held, held, 0)
 
 
+def test_a_plan_that_hides_its_list_makes_nobody_follow_a_link(place: Place) -> None:
+    tamper(place, urls(place)["a link"])
+    file = place.output / "plan.parquet"
+    table = pq.read_table(file)
+    parts = [part | {"url": f"file://{place.images}"} for part in table.to_pylist()]
+    pq.write_table(pa.Table.from_pylist(parts, schema=table.schema), file)
+    task, plan = task_and_plan(Ledger(Store(), f"file://{place.output}"))
+    views = [read_view(Ledger(task.store, task.output), row_at(plan, 0, i), task) for i in range(3)]
+    assert [view.photo is not None for view in views] == [True, False, True]
+
+
 def test_report_overlay_and_resume_say_so(place: Place, segment: Call, caplog: pytest.LogCaptureFixture) -> None:
     tamper(place, f"file://{place.folder}/secret.png")
     for command in (["report"], ["overlay", "--sample", "3", "--to", str(place.folder / "drawn")]):

@@ -274,7 +274,6 @@ def test_silence_is_counted_while_nobody_works(
     watchdog: Any = object.__new__(Watchdog)
     watchdog._stall_timeout, watchdog._done = StallTimeout(None, None), threading.Event()
     watchdog._health, watchdog._worker_silence = WorkerHealth((), 0, 0, False, (), 0, 0), 60.0
-    watchdog._loads_given_up = set()
     watchdog._monitor = SimpleNamespace(health=lambda seconds, loading: health)
     watchdog._check_workers()
     assert (watchdog._worker_silence, caplog.text) == (silence, "")
@@ -284,7 +283,7 @@ def test_silence_is_counted_while_nobody_works(
 def test_a_driver_that_stood_still_does_not_blame_the_head() -> None:
     watchdog: Any = object.__new__(Watchdog)
     watchdog._workers, watchdog._health = 1, WorkerHealth((), 0, 0, False, (), 0, 0)
-    watchdog._loads_given_up = set()
+    watchdog._stall_timeout = StallTimeout(None, None)
     watchdog._asked_at, watchdog._worker_silence, watchdog._head_silence = time.monotonic() - 3600, 0.0, 0.0
     assert watchdog.trouble() is None
 
@@ -292,7 +291,7 @@ def test_a_driver_that_stood_still_does_not_blame_the_head() -> None:
 def test_a_head_that_does_not_answer_ends_the_round(monkeypatch: pytest.MonkeyPatch) -> None:
     watchdog: Any = object.__new__(Watchdog)
     watchdog._workers, watchdog._health = 1, WorkerHealth((), 0, 0, False, (), 0, 0)
-    watchdog._loads_given_up = set()
+    watchdog._stall_timeout = StallTimeout(None, None)
     watchdog._asked_at, watchdog._worker_silence, watchdog._head_silence = time.monotonic(), 0.0, 50.0
     told = watchdog.trouble()
     assert isinstance(told, StoreError)

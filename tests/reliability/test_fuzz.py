@@ -18,6 +18,6 @@ def test_a_sound_file_is_read(target: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_a_damaged_file_is_read_or_refused_in_words(target: str, tmp_path: Path) -> None:
-    tried, valid = search(target, 0.5, 7, tmp_path, examples=25)
+    tried, valid = search(target, 0.5, 7, tmp_path, tmp_path / "example", examples=25)
     assert tried >= 20
     assert valid < tried  # some damage is told

@@ -92,9 +92,10 @@ def test_ray_gives_up_a_model_that_never_ends_loading() -> None:
     watchdog._stall_timeout, watchdog._workers = StallTimeout(None, 1), 2
     watchdog._asked_at, watchdog._head_silence, watchdog._worker_silence = time.monotonic(), 0.0, 0.0
     watchdog._health = WorkerHealth((), 0, 0, busy=False, waits=(), loads=2, loaded=0)
-    watchdog._loads_given_up = {1}
+    watchdog._stall_timeout.give_up_load(1)
+    watchdog._stall_timeout.give_up_load(1)  # the same process
     assert watchdog.trouble() is None  # one may be an accident
-    watchdog._loads_given_up = {1, 2}
+    watchdog._stall_timeout.give_up_load(2)
     assert "was not loaded within 300 s, in 2 processes" in str(watchdog.trouble())
 
 

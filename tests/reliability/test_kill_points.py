@@ -47,7 +47,7 @@ def kill_and_rerun(arena: Arena, kind: Action, k: int, *flags: str) -> bool:
         arena.check(output)
         return False
     assert first.code == KILLED, first.text
-    again = arena.run(output, None, *flags)
+    again = arena.run(output, None, *flags) if flags else arena.here(output)
     assert again.code == 0, f"k = {k}, {kind}: {again.text}"
     arena.check(output)
     note(NAMES[kind] + (", Ray's driver" if flags else ""), 1, 1, time.monotonic() - fault.last_at)

@@ -23,7 +23,6 @@ from segment.output.tables import read_masks, read_table
 from segment.runs.driver import run
 from tests.calls import Call
 from tests.datasets import Item, write_tars
-from tests.here import working_here
 from tests.reliability.tampering import (
     OBJECTS,
     RECORD,
@@ -72,8 +71,7 @@ def problems(output: Path, *, deep: bool = True) -> list[str]:
 def verify(place: Place, output: Path) -> Notes:
     """As `segment run --verify`, to this output."""
     notes = Notes()
-    with working_here():
-        run(place.job(input=str(place.images / "tars"), output=str(output)), notes, verify=True)
+    run(place.job(input=str(place.images / "tars"), output=str(output)), notes, verify=True)
     return notes
 
 
@@ -121,8 +119,7 @@ def test_a_resumed_run_writes_the_same_manifest(done: Place, output: Path, lost:
     if MANIFEST in lost and "_SUCCESS" not in lost:
         change_json(output / "_SUCCESS", lambda success: success.pop("sha256"))  # as earlier versions wrote it
     notes = Notes()
-    with working_here():
-        run(done.job(input=str(done.images / "tars"), output=str(output)), notes)
+    run(done.job(input=str(done.images / "tars"), output=str(output)), notes)
     assert contents(output) == before
     assert problems(output) == []
     read = "reading 6 parts of other attempts once, for manifest.parquet"

@@ -20,6 +20,7 @@ from segment.pipeline.memory_guard import OVER_BUDGET, Guard, guard_process, own
 from segment.pipeline.resources import available_cpus, node_memory
 from segment.runs.driver import run
 from segment.store.client import Store
+from tests.here import working_in_processes
 from tests.jobs import ray_engine, run_on, tree
 from tests.reliability.arena import note
 from tests.reliability.trouble import add_killer, assert_sound, run_process, street, trouble_in_children
@@ -276,7 +277,8 @@ def test_a_part_that_finds_no_memory_is_done_in_the_next_round(tmp_path: Path, m
     place.run(output=str(tmp_path / "calm"))
     trouble_in_children(monkeypatch, f"hungry={tmp_path / 'once'}")
     notes = Notes()
-    report = run(place.job(), notes)
+    with working_in_processes():
+        report = run(place.job(), notes)
     assert [line for line in notes.lines if line.startswith("round 2: ")]
     assert (report.complete, report.total.errors) == (True, 0)
     assert tree(place.output) == tree(tmp_path / "calm")

@@ -67,6 +67,7 @@ def test_workers_that_wait_for_room_take_none_from_the_next_round(
     assert_cpus_are_free()
 
 
+@pytest.mark.slow  # a minute; on Ray, by being segmented: test_quarantine.py, by being read: there and test_given_up.py
 def test_a_part_that_kills_by_being_read_is_begun_a_few_times_and_harms_no_other(
     tmp_path: Path, in_ray_workers: Callable[[str], object]
 ) -> None:

@@ -66,6 +66,15 @@ def test_with_the_local_engine_one_attempt_completes_the_run(place: Place) -> No
     assert_one_row_killed(place)
 
 
+def test_an_image_whose_decoding_has_no_end_costs_one_stall_timeout(place: Place) -> None:
+    """The process is alive and says which image it decodes: that one is not tried again, in no round."""
+    begun = place.folder / "begun"
+    ended = run_process(place, f"decode-hang={begun}", stall_timeout=3)
+    assert ended.returncode == 0, ended.stderr
+    assert begun.read_bytes() == b"x"
+    assert_one_row_killed(place)
+
+
 @pytest.fixture
 def in_ray_workers(ray_cluster: Path) -> Iterator[Callable[[str], object]]:
     """Makes trouble in the workers of the cluster."""

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from tests.calls import ROOT
-from tests.reliability.trouble import assert_sound, command, environment, masks, run_process, street
+from tests.calls import ROOT, Call
+from tests.reliability.trouble import assert_sound, command, environment, masks, street
 from tests.runs import Place
 
 
@@ -58,7 +58,7 @@ def wait_for_masks(place: Place, process: subprocess.Popen[Any]) -> None:
     ids=lambda value: str(value),
 )
 def test_a_run_that_is_stopped_is_completed_by_the_same_command(
-    place: Place, number: signal.Signals, code: int
+    place: Place, number: signal.Signals, code: int, segment: Call
 ) -> None:
     with running(place, "slow=0.5") as process:
         process.send_signal(number)
@@ -70,9 +70,9 @@ def test_a_run_that_is_stopped_is_completed_by_the_same_command(
     before = masks(place.output)
     assert 0 < len(before) < 3
     assert not (place.output / "_SUCCESS").exists()
-    again = run_process(place)
-    assert again.returncode == 0
-    assert f"resuming: {2 * len(before)} of 6 images are committed already" in again.stderr
+    again = segment(*place.flags())
+    assert again.code == 0
+    assert f"resuming: {2 * len(before)} of 6 images are committed already" in again.err
     calm = place.folder / "calm"
     place.run(output=str(calm))
     assert masks(place.output) == masks(calm)
@@ -119,8 +119,7 @@ def test_a_terminal_that_is_closed_ends_the_run(place: Place) -> None:
         process.kill()
         process.wait()
     assert not (place.output / "_SUCCESS").exists()
-    again = run_process(place)
-    assert again.returncode == 0, again.stderr
+    place.run()
     assert_sound(place.output)
 
 

@@ -21,20 +21,23 @@ from segment.engines.worker_main import ParentConnection
 from segment.store.client import Store
 from segment.store.filesystems import open_filesystem
 from segment.store.retries import retry_log_filter
+from tests.calls import logging_as_before
 from tests.reliability.arena import QUICK, Arena, Ended, note, proxied
 from tests.reliability.proxy import Action, Fault
 from tests.reliability.servers import PLACES, restartable
-from tests.reliability.trouble import logging_as_before
 
 
 def name_of(text: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
 
 
-def survive(arena: Arena, kind: str, output: str, *faults: Fault, flags: tuple[str, ...] = ()) -> Ended:
+def survive(
+    arena: Arena, kind: str, output: str, *faults: Fault, flags: tuple[str, ...] = (), in_processes: bool = False
+) -> Ended:
     """A run with these faults ends well at once, its output equal to the undisturbed run's."""
+    run = arena.run if in_processes else arena.here
     with proxied(arena.server, *faults) as proxy:
-        ended = arena.run(output, proxy, *flags)
+        ended = run(output, proxy, *flags)
         done = time.monotonic()
     injected = sum(fault.injected for fault in faults)
     assert [fault for fault in faults if not fault.injected] == []
@@ -61,12 +64,13 @@ WITH_BODY_DOWN = tuple(place for place in PLACES if PLACES[place][0] == "GET")
 def test_5xx(code: str, times: int, arena: Arena) -> None:
     status = {"InternalError": 500, "SlowDown": 503}[code]
     faults = each("status", EVERYWHERE, times, code)
-    ended = survive(arena, f"{status} {code}, {times} in a row", f"{code.lower()}-{times}", *faults)
+    kind, output = f"{status} {code}, {times} in a row", f"{code.lower()}-{times}"
+    ended = survive(arena, kind, output, *faults, in_processes=True)
     kinds = re.findall(r"retrying to (read|write|list|look up) .*\(attempt \d+\): (\w+); more of this kind", ended.text)
     tenth = re.findall("retrying to .*; 10 of this kind so far", ended.text)
     assert len(kinds) == len(set(kinds)) >= 4, ended.text  # a line a kind, and another one for its tenth
     assert len(kinds) + len(tenth) == len(re.findall("retrying to", ended.text)), ended.text
-    (record,) = arena.files(f"{code.lower()}-{times}").glob("runs/*.json")
+    (record,) = arena.files(output).glob("runs/*.json")
     counted = json.loads(record.read_text())["retries"]
     assert {"read", "write", "list", "look up"} <= counted.keys()  # the plan's, the parts'; not those of the last words
     assert f"{sum(counted.values())} requests to stores repeated" in ended.text
@@ -108,11 +112,11 @@ def test_a_flipped_bit_in_an_input_is_not_always_caught(arena: Arena) -> None:
     """
     output = "flip-input"
     with proxied(arena.server, Fault("flip_down", method="GET", key=r"^/arena-in/.*tar", skip=4)) as proxy:
-        ended = arena.run(output, proxy, "--max-error-rate=1")
+        ended = arena.here(output, proxy, "--max-error-rate=1")
     assert proxy.faults[0].injected == 1
     assert ended.code == 0, ended.text
     began = time.monotonic()
-    again = arena.run(output, None, "--max-error-rate=1", "--retry-errors")
+    again = arena.here(output, None, "--max-error-rate=1", "--retry-errors")
     assert again.code == 0, again.text
     arena.check(output)
     note("one bit flipped on the way down (an input PNG), then --retry-errors", 1, 1, time.monotonic() - began)
@@ -204,7 +208,7 @@ def test_refusals_end_the_run_at_once(code: str, advice: str, place: str, arena:
 def fail(arena: Arena, output: str, fault: Fault) -> Ended:
     """A run that cannot end well ends in bounded time, in few words, without a secret."""
     with proxied(arena.server, fault) as proxy:
-        ended = arena.run(output, proxy)
+        ended = arena.here(output, proxy)
     assert fault.injected
     assert "Traceback" not in ended.text
     assert not (arena.files(output) / "_SUCCESS").exists()
@@ -215,7 +219,7 @@ def fail(arena: Arena, output: str, fault: Fault) -> Ended:
 def rerun(arena: Arena, kind: str, output: str) -> None:
     """The same command, the fault gone, completes what is missing."""
     began = time.monotonic()
-    again = arena.run(output)
+    again = arena.here(output)
     assert again.code == 0, again.text
     arena.check(output)
     note(kind, 1, 1, time.monotonic() - began)
@@ -251,7 +255,7 @@ def test_the_disk_of_a_local_output_is_full(small_disk: Path, arena: Arena) -> N
     ballasts: list[Path] = []
     fault = Fault("call", method="GET", key=r"^/arena-in/.*tar", skip=4, call=lambda: ballasts.append(fill(small_disk)))
     with proxied(arena.server, fault) as proxy:
-        ended = arena.run(output, proxy)
+        ended = arena.here(output, proxy)
     assert fault.injected == 1
     assert ended.code == 1, ended.text
     assert "the disk is full" in ended.text

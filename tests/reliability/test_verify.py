@@ -103,11 +103,11 @@ def test_what_is_sound_is_left_alone(segment: Call, place: Place) -> None:
 
 
 def test_on_s3_it_is_one_request_a_part(arena: Arena) -> None:
-    assert arena.run("verified").code == 0
+    assert arena.here("verified").code == 0
     url = next(e.url for e in arena.store().list("s3://arena-out/verified/masks"))
     arena.store().write(url, arena.store().read(url)[:-30])
     with proxied(arena.server) as proxy:
-        ended = arena.run("verified", proxy, "--verify")
+        ended = arena.here("verified", proxy, "--verify")
     assert ended.code == 0, ended.text
     assert "verified: 1 damaged or lost part done again" in ended.text
     arena.check("verified")

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -80,15 +77,3 @@ def assert_sound(output: Path) -> None:
     """Assert that a run is complete and its audit holds, every byte read."""
     assert (output / "_SUCCESS").exists()
     assert audit_run(Ledger(Store(), f"file://{output}"), deep=True).problems == ()
-
-
-@contextmanager
-def logging_as_before() -> Iterator[None]:
-    """Undo what the set-up of a worker process does to the logging of this one."""
-    loggers = [logging.getLogger(name) for name in ("segment", "segment.store.client")]
-    before = [(list(logger.handlers), list(logger.filters), logger.propagate) for logger in loggers]
-    try:
-        yield
-    finally:
-        for logger, (handlers, filters, propagate) in zip(loggers, before, strict=True):
-            logger.handlers, logger.filters, logger.propagate = handlers, filters, propagate

@@ -8,6 +8,7 @@ import json
 import time
 import tracemalloc
 import zipfile
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -342,6 +343,58 @@ def test_panoptic_files_are_as_coco_describes_them(run: tuple[Place, Masks], tmp
             assert segment["area"] == (ids == segment["id"]).sum()
             assert (segment["category_id"], segment["iscrowd"]) == (segment["id"], 0)
     assert len(content["annotations"]) == len(expected)
+
+
+def quality(truth: Path, prediction: Path) -> dict[int, float]:
+    """Panoptic quality by category, by the formula of Kirillov et al. 2019 as panopticapi computes it from such files.
+
+    Segments of one category match where their IoU is above one half: PQ = sum of IoU / (TP + FP / 2 + FN / 2).
+    """
+    files = [
+        json.loads((folder / "annotations/panoptic_default.json").read_text("utf-8")) for folder in (truth, prediction)
+    ]
+    annotations = [{one["image_id"]: one for one in file["annotations"]} for file in files]
+    iou, matched, all_segments = Counter[int](), Counter[int](), Counter[int]()
+    for image in annotations[0]:
+        ids, areas = [], []
+        for folder, of_image in zip((truth, prediction), annotations, strict=True):
+            picture = np.asarray(Image.open(folder / "annotations/panoptic_default" / of_image[image]["file_name"]))
+            ids.append(picture.astype(np.int64) @ [1, 256, 256**2])
+            areas.append({one["id"]: one for one in of_image[image]["segments_info"]})
+            assert set(np.unique(ids[-1])) - {0} == set(areas[-1])  # panopticapi refuses others
+            all_segments.update(one["category_id"] for one in areas[-1].values())
+        for (first, second), pixels in Counter(
+            zip(ids[0].ravel().tolist(), ids[1].ravel().tolist(), strict=True)
+        ).items():
+            if not first or not second:
+                continue
+            one, other = areas[0][first], areas[1][second]
+            share = pixels / (one["area"] + other["area"] - pixels)
+            if one["category_id"] == other["category_id"] and share > 0.5:
+                iou[one["category_id"]] += share
+                matched[one["category_id"]] += 1
+    return {category: iou[category] / (number / 2) for category, number in all_segments.items()}
+
+
+def test_panoptic_quality_of_two_exports_is_that_of_their_masks(run: tuple[Place, Masks], tmp_path: Path) -> None:
+    place, expected = run
+    other = Place(tmp_path)
+    for seed, name in enumerate(expected):  # the same names, other scenes: each image's is the one before
+        other.write(name, png(scene(max(0, seed - 1))[0]))
+    other.write("broken.png", b"no image")  # image ids are positions in the plan
+    other.run()
+    for one, folder in ((place, tmp_path / "a"), (other, tmp_path / "b")):
+        exported(one, folder, "coco-panoptic")
+    assert quality(tmp_path / "a", tmp_path / "a") == dict.fromkeys(quality(tmp_path / "a", tmp_path / "a"), 1.0)
+    found = quality(tmp_path / "a", tmp_path / "b")
+    masks = [(expected[name], scene(max(0, seed - 1))[1]) for seed, name in enumerate(expected)]
+    for category, value in found.items():
+        here = [(a == category - 1, b == category - 1) for a, b in masks]
+        shares = [(a & b).sum() / (a | b).sum() for a, b in here if (a | b).any()]
+        hits = [share for share in shares if share > 0.5]
+        segments = sum(int(a.any()) + int(b.any()) for a, b in here)
+        assert value == pytest.approx(2 * sum(hits) / segments)
+    assert 0 < max(found.values()) < 1
 
 
 def test_tasks_of_label_studio(run: tuple[Place, Masks], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

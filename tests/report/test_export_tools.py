@@ -1,7 +1,7 @@
 """Exports opened by the libraries of the tools they are for, each where it is installed.
 
-They are too large for the `test` extra: `pip install datumaro label-studio-sdk fiftyone`, each in an environment of its
-own beside this project's. What the formats hold is tested without them in test_export_formats.py.
+They want an older OpenCV than this project, so that the `test` extra cannot hold them: `make test-tools` installs each
+in an environment of its own. What the formats hold is tested without them in test_export_formats.py.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Masks = dict[str, NDArray[np.uint8]]
 
 
 def library(name: str, package: str) -> Any:
-    return pytest.importorskip(name, reason=f"NOT TESTED without the tool's library: pip install {package}")
+    return pytest.importorskip(name, reason=f"NOT TESTED without {package}: make test-tools")
 
 
 @pytest.fixture(scope="module")

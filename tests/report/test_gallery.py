@@ -11,7 +11,8 @@ from segment.metrics import Confusion
 from segment.output.ledger import Ledger
 from segment.output.part_rows import numbers_of
 from segment.report.aggregate import load_report
-from segment.report.gallery import Group, candidates, gallery
+from segment.report.exhibits import Exhibit, Group
+from segment.report.gallery import candidates, gallery
 from segment.report.notable import Notable, read_notable
 from segment.report.rows import id_of, read_scores
 from segment.runs.driver import task_and_plan
@@ -64,7 +65,12 @@ def test_no_group_shows_two_frames_of_a_sequence(place: Place) -> None:
     assert len(first) == 4
     ids = [item.id for group in groups for item in group.exhibits]
     assert len(set(ids)) == len(ids)  # no image twice
-    assert groups[0].exhibits[0].miou == min(item.miou or 0 for group in groups for item in group.exhibits)
+    mious = [miou_of(item) for group in groups for item in group.exhibits]
+    assert mious[0] == min(mious)
+
+
+def miou_of(item: Exhibit) -> float:
+    return next(float(text.split()[1]) for _, text in item.phrases if text.startswith("mIoU "))
 
 
 def test_a_single_sequence_still_has_an_image_of_each_kind(tmp_path: Path) -> None:
@@ -99,7 +105,8 @@ def test_the_worst_of_each_class_says_so(place: Place) -> None:
         assert ranked[0][0] == pytest.approx(lowest)
         assert class_iou(rows[id_of(ledger, ranked[0][1])], index) == pytest.approx(lowest)
     assert set(notable.worst) == {0, 1, 2}  # 3 is ignored
-    remarks = [item.remark for group in groups for item in group.exhibits if item.remark]
+    phrases = [phrase for group in groups for item in group.exhibits for phrase in item.phrases]
+    remarks = [text for kind, text in phrases if kind == "remark"]
     assert any(remark.startswith("lowest IoU of ") for remark in remarks)
 
 

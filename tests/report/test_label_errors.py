@@ -113,7 +113,11 @@ def test_confidence_weighs_the_regions_and_lost_sources_are_told(tmp_path: Path,
     assert first.confidence is not None
     assert 0 < first.confidence <= 1
     assert first.suspicion == pytest.approx(np.pi * 4**2 / (24 * 32) * first.confidence, rel=0.02)
-    assert found.notes == ["ranked by the largest disc within a region and the model's confidence in the region"]
+    assert first.suspicion == first.disc * first.confidence
+    (note,) = found.notes
+    assert note.endswith(
+        "the largest disc within a region, as a share of the image, times the model's confidence in the region"
+    )
     (place.images / "block.png").unlink()
     assert {one.id for one in find(place).regions} == {"seam.png"}
     assert "1 source gone, changed, too large, or not readable" in find(place).notes
@@ -132,13 +136,14 @@ def test_the_page_outlines_the_regions(place: Place) -> None:
     assert gallery is not None
     first = gallery.regions[0]
     assert (first.error, first.exhibit.width, first.exhibit.shown_width) == (find(place).regions[0], 32, 32)
-    assert first.exhibit.label is not None
+    assert [pane.title for pane in first.exhibit.panes] == ["Image", "Label", "Prediction", "Difference"]
     numbers = np.array([float(value) for value in re.findall(r"[\d.]+", first.outline)]).reshape(-1, 2)
     assert first.outline.startswith("M")
     assert numbers.min(axis=0) == pytest.approx([16, 8], abs=0.5)
     assert numbers.max(axis=0) == pytest.approx([24, 16], abs=0.5)
     page = (place.output / "report" / "index.html").read_text()  # as the run wrote it
-    assert page.count(first.outline) == 6  # in image, label and prediction, dark and light
+    assert page.count(first.outline) == 8  # in image, label, prediction and difference, dark and light
+    assert "largest disc 6." in page
     assert "Ranked by the largest disc within a region" in page
     quick = label_error_gallery(ledger, plan, task, ["none"])
     assert quick is None

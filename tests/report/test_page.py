@@ -19,7 +19,7 @@ from segment.output.speed import read_speed
 from segment.output.tables import ShardStats
 from segment.report import page, wording
 from segment.report.aggregate import load_report
-from segment.report.exhibits import exhibit
+from segment.report.gallery import exhibit
 from segment.report.page import write_page
 from segment.report.pictures import GONE, ImageView
 from segment.report.rows import read_scores
@@ -186,7 +186,7 @@ def test_it_prints_without_controls_and_with_every_picture(browser: Any, place: 
         assert not view.is_visible("#theme")
         assert not view.is_visible("#opacity")
         assert view.locator("#gallery .pane svg:visible").count() == view.locator("#gallery h4").count() * 4 >= 40
-        assert view.locator("#label-errors .pane svg:visible").count() == 6 * 3
+        assert view.locator("#label-errors .pane svg:visible").count() == 6 * 4
         assert len(view.pdf(format="A4")) > 10_000
 
 
@@ -308,8 +308,7 @@ def noise() -> ImageView:
 
 def test_no_picture_makes_the_page_large(noise: ImageView) -> None:
     shown = exhibit(noise, CARD)
-    layers = (shown.prediction, shown.prediction_lines, shown.label, shown.label_lines, shown.disagreement)
-    size = sum(len(uri or "") for uri in (shown.photo, *layers))
+    size = sum(len(uri or "") for pane in shown.panes for uri in (pane.layer, pane.lines))
     assert 100_000 < size <= 400_000
     assert (4 + 8 + 4 + 4 + 6) * size < 15_000_000 * 0.7
     assert shown.shown_width / shown.shown_height == pytest.approx(1.5, abs=0.01)

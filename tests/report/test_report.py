@@ -403,14 +403,16 @@ def test_a_run_with_too_many_errors_can_be_reported(tmp_path: Path) -> None:
         place.run(max_error_rate=0.1)
     with pytest.raises(TooManyErrors, match=r"1 of 4 images failed, more than --max-error-rate 0\.1 allows"):
         place.run(max_error_rate=0.1)
-    report = report_at(place)
+    report, page = report_at(place), place.output / "report/index.html"
     assert (report.total.images, report.total.errors, report.complete) == (4, 1, False)
+    assert "Not complete" in page.read_text()
     assert [error.id for error in report.errors] == ["9.png"]
     words = "1 of 4 images failed, more than --max-error-rate 0.1 allows"  # the reason why it is not complete
     assert report.warnings == (words,)
     assert json.loads((place.output / "report/summary.json").read_text())["warnings"] == [words]
     place.run(max_error_rate=0.5)
     assert report_at(place).warnings == ()
+    assert "Not complete" not in page.read_text()  # drawn anew, though no image was
 
 
 def test_no_run_no_report(tmp_path: Path) -> None:

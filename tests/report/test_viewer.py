@@ -150,6 +150,17 @@ def test_the_keys_turn_on_after_a_click_on_a_picture(browser: Any, place: Place)
             view.keyboard.press("ArrowRight")
             assert (title(view), view.evaluate(FOCUS)) == (names[number], True)
             assert view.locator("#viewer-panes .pane:visible").all_inner_texts() == ["3 Prediction"]
+        view.keyboard.press("End")  # a label error: its panes go by their titles, too
+        assert view.locator("#viewer-panes .pane:visible").all_inner_texts() == ["3 Prediction"]
+        exhibit = "[...document.querySelectorAll('.exhibit')].at(-2)"
+        view.evaluate(f"{exhibit}.querySelector('.pane').remove()")  # no photo, so that others move up
+        view.keyboard.press("ArrowLeft")
+        assert view.locator("#viewer-panes .pane:visible").all_inner_texts() == ["2 Prediction"]
+        view.evaluate(f"{exhibit}.querySelectorAll('.pane')[1].remove()")
+        view.keyboard.press("End")
+        view.keyboard.press("ArrowLeft")  # nor a prediction: all that it has
+        assert view.locator("#viewer-panes .pane:visible").all_inner_texts() == ["1 Label", "2 Difference"]
+        view.keyboard.press("End")
         view.keyboard.press("3")
         view.keyboard.press("Home")
         assert (title(view), view.locator("#viewer-panes .pane:visible").count()) == (names[0], 4)

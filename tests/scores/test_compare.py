@@ -20,7 +20,7 @@ from segment.models.classes import Classes
 from segment.report.comparison.comparing import Request, compare_ledgers
 from segment.report.comparison.comparison_notes import all_notes, run_in_words
 from segment.scores import mask_pairs
-from segment.scores.slices import number_of
+from segment.scores.matching import key_of
 from tests.runs import CARD, Place
 from tests.written_runs import Made, read_template, write_run
 
@@ -152,7 +152,7 @@ def test_the_paired_interval_is_that_of_a_plain_loop(write: Write, convention: A
     found = api.compare(
         write(made(ONES)), write(made(OTHERS)), convention=convention, group_by=group_by, resamples=150, seed=3
     )
-    units = np.arange(NUMBER) if group_by is None else np.array([number_of(str(n % 10)) for n in range(NUMBER)], "u8")
+    units = np.arange(NUMBER) if group_by is None else np.array([key_of(str(n % 10)) for n in range(NUMBER)], "u8")
     drawn: dict[str, list[Any]] = {"miou": [], "kappa": [], "iou": [], "recall": []}
     for draw in Bootstrap(150, 3).draws(units).T:
         images = [n for n, times in enumerate(draw) for _ in range(int(times))]

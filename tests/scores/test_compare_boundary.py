@@ -133,6 +133,12 @@ def test_every_form_shows_it(runs: tuple[Path, Path], tmp_path: Path) -> None:
         assert "boundary IoU: d = 6 % of the diagonal" in " ".join(shown.split())
     assert "### classes, boundary IoU in %" in markdown
     assert f"| mean boundary IoU % | {100 * (boundary.a.mean or 0):.2f} |" in markdown
+    of_slice = found.against[0].slices["1"].scores
+    assert of_slice is not None
+    assert of_slice.boundary is not None
+    for shown in (text, markdown, page):
+        assert f"{100 * of_slice.boundary.change.value:+.2f}" in shown
+    assert "### slices, mean boundary IoU in %" in markdown
     assert 'id="boundary-B"' in page
     assert 'href="#boundary-B"' in page
 

@@ -172,13 +172,27 @@ def test_metadata_that_only_a_keeps_or_that_is_the_same(write: Write) -> None:
     assert api.compare(a, kept(write, "z", "z", "z"), by="folder", resamples=0).against[0].pairs.read.meta == {}
 
 
+@pytest.mark.parametrize(
+    "asked", [{"by": "city"}, {"by": "meta:city"}, {"by": "city:1,2"}, {"group_by": "city", "resamples": 10}]
+)
+@pytest.mark.parametrize("other", [None, "town"])
+def test_metadata_that_only_b_keeps_is_asked_of_the_wrong_run(
+    write: Write, asked: dict[str, Any], other: str | None
+) -> None:
+    b = kept(write, "1", "2", "3")
+    a = kept(write, "1", "2", "3", name=other or "city", keep=other is not None)
+    with pytest.raises(UsageError, match=r"by = '.*': B keeps this metadata and A does not; .* name B first"):
+        api.compare(a, b, **asked)
+    assert api.compare(b, a, **{"resamples": 0} | asked).against[0].pairs
+
+
 def test_several_passes_over_the_images_are_told(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of two slices at once; what was found while images were read is counted in the first pass alone."""
     a, b = kept(write, *"vwxyz"), kept(write, *"vwxyy")
     once = [api.compare(a, b, by="city", resamples=10), api.score(a, by="city", resamples=10)]
     monkeypatch.setattr(run_images, "_SLICE_BYTES", 2 * 8 * 10 * 9 * len(CARD.classes))
     found, scored = api.compare(a, b, by="city", resamples=10), api.score(a, by="city", resamples=10)
-    assert (found.against[0].passes, scored.passes) == (3, 2)  # the sums of a score are smaller
+    assert (found.against[0].sliced.passes, scored.sliced.passes) == (3, 2)  # the sums of a score are smaller
     assert any(note.startswith("images were read 3 times: ") for note in all_notes(found))
     assert any(note.startswith("images were read 2 times: ") for note in scored.notes)
     assert found.against[0].pairs.read.meta["city"].tolist() == [1, 0, 0]

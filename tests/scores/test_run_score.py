@@ -24,9 +24,10 @@ from segment.metrics.conventions import mean_of_defined
 from segment.metrics.regroup import regroup
 from segment.report.aggregate import load_report
 from segment.scores.image_counts import ImageCounts
+from segment.scores.matching import key_of
 from segment.scores.run_images import RunImages, RunSums, Units, sum_by_slice
 from segment.scores.scored import Protocol, Scored, ScoreSums, UnitCount
-from segment.scores.slices import Groups, number_of, slices_by
+from segment.scores.slices import Groups, slices_by
 from tests.calls import Call
 from tests.calls import segment as segment  # a fixture
 from tests.runs import CARD, Place, png, scene
@@ -88,7 +89,7 @@ def test_intervals_are_those_of_a_plain_loop(place: Place, convention: Any, grou
     rows = [image.id for image in api.open_run(place.output).masks()]  # errors, too
     draws = Bootstrap(200, 4).draws(np.arange(len(rows)))
     if group_by is not None:
-        draws = Bootstrap(200, 4).draws(np.array([number_of(name.rpartition("/")[0] or ".") for name in rows], "u8"))
+        draws = Bootstrap(200, 4).draws(np.array([key_of(name.rpartition("/")[0] or ".") for name in rows], "u8"))
     assert found.overall.units == (9 if group_by is None else 2)
     mious, ious = [], []
     point = score(sum(labelled.values(), Confusion.zeros(CLASSES)), (3,), convention)
@@ -134,7 +135,7 @@ def test_slices_are_runs_of_their_images(place: Place) -> None:
         assert one.confusion == sum(some, Confusion.zeros(CLASSES))
         assert one.miou == score(one.confusion, (3,), "omz").miou
         assert one.intervals["miou"] is not None
-    assert found.without_slice == 1
+    assert found.sliced.without == 1
     assert "1 image in no slice" in found.notes
 
 

@@ -8,8 +8,11 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import ClassVar
 
+import fsspec
 import pytest
+from fsspec.asyn import AsyncFileSystem
 
 from segment.errors import NotAFile, StoreError, TooManyBytes, TooSlow
 from segment.inputs.loose.files import read_files
@@ -162,3 +165,45 @@ def test_a_read_that_is_given_up_is_a_fault_of_its_own_row(stranger: Stranger) -
 def test_references_of_a_table_are_bounded_likewise(stranger: Stranger) -> None:
     wanted = {"small": SMALL, "endless": "too_many_bytes", "chunks": "too_many_bytes", "drip": "too_slow"}
     assert read_references(wanted, f"{stranger.url}/a.parquet", within(stranger), MOST) == wanted
+
+
+def test_a_bound_takes_no_memory(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(SMALL)
+    assert Store().read_given(f"file://{tmp_path}/a", most=1 << 45) == SMALL
+    assert Store().read(f"file://{tmp_path}/a", most=1 << 45) == SMALL
+
+
+class Cloud(AsyncFileSystem):  # type: ignore[misc]
+    """A store as Google's and Azure's: it refuses any range of an empty object."""
+
+    protocol = "cloud"
+    sent: ClassVar[list[int]] = []
+
+    async def _cat_file(self, path: str, start: int | None = None, end: int | None = None, **_: object) -> bytes:
+        if path == "bucket/none":
+            raise FileNotFoundError(path)
+        data = MIB[: await self._size(path)]
+        if start is not None and start >= len(data):
+            raise OSError("416: the requested range cannot be satisfied")
+        self.sent.append(len(data[start:end]))
+        return data[start:end]
+
+    async def _info(self, path: str, **_: object) -> dict[str, object]:
+        return {"name": path, "size": await self._size(path), "type": "file"}
+
+    async def _size(self, path: str) -> int:
+        return {"bucket/large": len(MIB), "bucket/small": 100, "bucket/empty": 0}[path]
+
+
+@pytest.mark.parametrize("protocol", ["cloud", "memory"])
+def test_other_drivers_transfer_no_more_than_the_bound(protocol: str) -> None:
+    fsspec.register_implementation("cloud", Cloud, clobber=True)
+    if protocol == "memory":
+        fsspec.filesystem("memory").pipe({"/bucket/large": MIB, "/bucket/small": MIB[:100], "/bucket/empty": b""})
+    store, Cloud.sent[:] = Store(), []
+    with pytest.raises(TooManyBytes):
+        store.read(f"{protocol}://bucket/large", most=1000)
+    assert Cloud.sent == ([1001] if protocol == "cloud" else [])
+    assert [len(store.read(f"{protocol}://bucket/{name}", most=1000)) for name in ("small", "empty")] == [100, 0]
+    assert len(store.read(f"{protocol}://bucket/large", 10, 30)) == 20
+    assert store.read_if_exists(f"{protocol}://bucket/none") is None

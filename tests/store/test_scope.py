@@ -57,7 +57,7 @@ SCOPE = Scope.of(
 
 def test_nothing_is_below_no_prefix() -> None:
     assert not Scope().allows("file:///a.png")
-    assert Scope.of(["file:///"]).allows("file:///a.png", named=True)
+    assert Scope.of(["file:///"]).allows("file:///a.png")
     assert Scope.of([""]).prefixes == ("",)
     assert not Scope.of([""]).allows("")
 
@@ -74,18 +74,21 @@ def test_what_data_names_is_held_where_its_links_lead(tmp_path: Path) -> None:
     (inside / "loop.png").symlink_to("loop.png")
     (tmp_path / "alias").symlink_to("in")
     scope = Scope.of([f"file://{inside}"])
+    listing = Scope.of([f"file://{inside}"], follow_links=True)
     for name in ("link.png", "up/out/a.png", "chain.png", "up/x.png"):
-        assert scope.allows(f"file://{inside}/{name}")  # found by listing, where links are followed
-        assert not scope.allows(f"file://{inside}/{name}", named=True)
+        assert listing.allows(f"file://{inside}/{name}")
+        assert not scope.allows(f"file://{inside}/{name}")
+        assert not listing.named.allows(f"file://{inside}/{name}")
+        assert not (scope | Scope.of([f"file://{outside}/b"], follow_links=True)).allows(f"file://{inside}/{name}")
     secret = f"file://{inside}/up/../{tmp_path.name}/out/a.png"  # the kernel follows the link before the dots
     assert Path(secret.removeprefix("file://")).exists()
-    for named in (False, True):
+    for each in (listing, scope):
         for url in (secret, f"file://{inside}/up/..", f"file://{inside}/a.png\0", f"file://{inside}\0/a.png"):
-            assert not scope.allows(url, named=named)
+            assert not each.allows(url)
     for name in ("a.png", "near.png", "none.png", "loop.png", "n" * 300):
-        assert scope.allows(f"file://{inside}/{name}", named=True)
-    assert scope.allows(f"file://{tmp_path}/alias/a.png", named=True)
-    assert Scope.of([f"file://{tmp_path}/alias"]).allows(f"file://{inside}/a.png", named=True)
+        assert scope.allows(f"file://{inside}/{name}")
+    assert scope.allows(f"file://{tmp_path}/alias/a.png")
+    assert Scope.of([f"file://{tmp_path}/alias"]).allows(f"file://{inside}/a.png")
 
 
 def test_a_refusal_names_the_prefix_that_allows_it(tmp_path: Path) -> None:
@@ -95,9 +98,9 @@ def test_a_refusal_names_the_prefix_that_allows_it(tmp_path: Path) -> None:
         (f"file://{tmp_path}/a/b.png", f"{tmp_path}/a"),
     ):
         with pytest.raises(NotAllowed) as caught:
-            SCOPE.check(url, named=True)
+            SCOPE.check(url)
         assert f"; where that is meant, --allow-input {prefix} allows it" in str(caught.value)
-        assert Scope.of([check_prefix(prefix) if "://" in prefix else f"file://{prefix}"]).allows(url, named=True)  # type: ignore[list-item]
+        assert Scope.of([check_prefix(prefix) if "://" in prefix else f"file://{prefix}"]).allows(url)  # type: ignore[list-item]
     with pytest.raises(NotAllowed, match=r"without '\.\.'") as caught:
         SCOPE.check("s3://bucket/x/../a.png")
     assert "--allow-input" not in str(caught.value)

@@ -10,7 +10,6 @@ import pytest
 
 from segment.store.foreign_text import on_terminal
 from tests.calls import Call
-from tests.here import working_here
 from tests.runs import CARD_TOML, Place
 from tests.store.test_signed_urls import Source, list_beside_its_images, local_list, parquet, planted, tar
 from tests.store.test_signed_urls import site as site
@@ -30,8 +29,7 @@ def test_a_signature_is_in_nothing_that_any_command_says_or_writes(
     site.put("/m/card.toml", CARD_TOML.encode())
 
     def call(*arguments: str, code: int = 0) -> None:
-        with working_here():
-            called = segment(*arguments)
+        called = segment(*arguments)
         assert called.code == code, called.err
         said.extend((called.out, called.err))
 

@@ -32,7 +32,7 @@ from segment.runs.driver import run, task_and_plan
 from segment.store.client import Store
 from segment.store.signatures import SignedUrls
 from segment.store.urls import unsigned, unsigned_name
-from tests.jobs import ENGINES, on, run_on
+from tests.jobs import ENGINES, run_on
 from tests.reliability.test_secrets import holders
 from tests.runs import Notes, Place, expect, png, read_rows, scene
 from tests.web import PLANTED, Web
@@ -177,8 +177,16 @@ def test_ids_and_uris_of_signed_images(site: Web, tmp_path: Path) -> None:
     assert [(row["id"], row["uri"]) for row in read_rows(place.output)] == [(n, f"{site.url}/i/{n}") for n in NAMES]
 
 
-@on("local-3", "ray-2", "ray-split")
-@pytest.mark.parametrize("source", [local_list, tar])
+@pytest.mark.parametrize(
+    ("engine", "source"),
+    [
+        ("local-1", local_list),
+        ("local-1", tar),
+        pytest.param("ray-2", local_list, marks=pytest.mark.ray),
+        pytest.param("ray-split", tar, marks=pytest.mark.ray),
+    ],
+    indirect=["engine"],
+)
 def test_workers_elsewhere_are_given_the_signatures(engine: str, site: Web, tmp_path: Path, source: Source) -> None:
     place = Place(tmp_path)
     report = run_on(ENGINES[engine], place.job(input=source(site, tmp_path), allow_input=[site.url]))

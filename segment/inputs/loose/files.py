@@ -85,21 +85,18 @@ def plan_files(
     return Planned(list(file_shards(base, members, etags)))
 
 
-def read_files(
-    part: Part, options: InputOptions, store: Store, *, windowed: bool = False, named: bool = False
-) -> list[Sample]:
+def read_files(part: Part, options: InputOptions, store: Store, *, windowed: bool = False) -> list[Sample]:
     """Read the images and labels of a part concurrently. One outside of the scope of the store is a fault of its row.
 
     Args:
         part, options, store: as in `segment.inputs.discover.read_part`.
         windowed: leave large TIFFs to the caller.
-        named: whether a list names the files; see `segment.store.scope.Scope.allows`.
 
     Raises:
         InputChanged: a file does not exist any more, or its etag or size differs from the plan.
     """
     scope = store.scope or Scope()
-    part = _without(part, lambda span: not scope.allows(span.url, named=named))
+    part = _without(part, lambda span: not scope.allows(span.url))
     try:
         return _read_files(part, options, store, windowed=windowed)
     except NotAllowed:  # the target of a redirect, which only a request shows

@@ -17,7 +17,6 @@ from segment.inputs.parquet.pages import column_size
 BATCH = 1 << 16  # rows that are read at once, where they may be
 _BATCH_BYTES = 256 << 20  # of a batch, if every row of it has the largest value
 _REQUEST = 32 << 20  # bytes that are read at once
-_SIGNATURE = 28  # bytes behind a footer that is no secret, of a file with encrypted columns
 _WIDTHS = {"BOOLEAN": 1, "INT32": 4, "INT64": 8, "INT96": 12, "FLOAT": 4, "DOUBLE": 8}  # bytes of a value
 
 
@@ -34,6 +33,14 @@ class _ShareLarge(ValueError):
     def __init__(self, rows: int) -> None:
         super().__init__("rows share large values")
         self.rows = rows
+
+
+class _Begun(Exception):  # no error
+    """Pyarrow is about to read a column."""
+
+    def __init__(self, at: int) -> None:
+        super().__init__("a column is about to be read")
+        self.at = at
 
 
 class _Leaf(NamedTuple):
@@ -59,7 +66,7 @@ class BoundedFile(io.RawIOBase):
         self.most = most
         self._rows: float | None = None  # that are read at once; None while the footer is read
         self._leaves: Mapping[int, _Leaf] = {}  # by their first byte
-        self._is_shared = False
+        self._is_shared = self._is_tried = False
         self._held: dict[tuple[int, int], bytearray] = {}
         self._size = source.seek(0, os.SEEK_END)
 
@@ -77,10 +84,28 @@ class BoundedFile(io.RawIOBase):
         if rows is None:
             self._held.clear()
 
-    def footer_bytes(self) -> int:
-        """Return the length of the footer, which the last bytes of the file tell."""
-        self._source.seek(max(0, self._size - 8))
-        return int.from_bytes(self._source.read(4), "little")
+    def place_of(self, opened: pq.ParquetFile, group: int, leaf: int) -> int | None:
+        """Return the first byte that pyarrow reads of a column, of which no byte is read here; None if it reads none.
+
+        Only thereafter may pyarrow be asked for the metadata of the column: it ends the process where they are
+        encrypted or damaged, and raises here.
+
+        Args:
+            opened: the Parquet file, opened from this one.
+            group: number of the row group.
+            leaf: number of the column among those without fields.
+
+        Raises:
+            Exception: of pyarrow, where the footer is damaged, or the column encrypted.
+        """
+        self._is_tried = True
+        try:
+            opened.reader.read_row_group(group, column_indices=[leaf], use_threads=False)
+        except _Begun as begun:
+            return begun.at
+        finally:
+            self._is_tried = False
+        return None
 
     def readable(self) -> bool:
         return True
@@ -101,6 +126,8 @@ class BoundedFile(io.RawIOBase):
             UnpacksTooLarge: a column is too large.
             PageError: it is damaged.
         """
+        if self._is_tried:
+            raise _Begun(self._source.tell())
         if self._rows is None or size < 0:
             return self._source.read(size)
         key = (self._source.tell(), size)
@@ -132,22 +159,23 @@ def _leaves(opened: pq.ParquetFile, file: BoundedFile, group: int, columns: Sequ
     """Return the leaves of some columns, by the first byte that pyarrow reads of each.
 
     Raises:
-        ValueError: columns are encrypted, of which pyarrow ends the process when it is asked where they are.
+        Exception: of pyarrow, where the footer is damaged, or a column encrypted.
     """
-    if file.footer_bytes() - opened.metadata.serialized_size == _SIGNATURE:
-        raise ValueError("columns of the file are encrypted")
     leaves: dict[int, _Leaf] = {}
     for number in range(len(opened.schema)):
         kind = opened.schema.column(number)
-        if not any(kind.path == name or kind.path.startswith(f"{name}.") for name in columns):
+        if not is_within(kind.path, columns) or (start := file.place_of(opened, group, number)) is None:
             continue
-        chunk = opened.metadata.row_group(group).column(number)
-        start = min(chunk.data_page_offset, chunk.dictionary_page_offset or chunk.data_page_offset)
         is_text = kind.physical_type == "BYTE_ARRAY" and not kind.max_repetition_level
         width = _WIDTHS.get(kind.physical_type, max(0, kind.length or 0))
         # A damaged file may have two columns in one place.
         leaves[start] = _Leaf() if start in leaves else _Leaf(kind.path, width, is_text)
     return leaves
+
+
+def is_within(path: str, columns: Sequence[str]) -> bool:
+    """Whether a column without fields is one of these, or a field of one."""
+    return any(path == name or path.startswith(f"{name}.") for name in columns)
 
 
 def read_batches(

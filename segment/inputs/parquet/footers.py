@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 from segment.errors import SegmentError, UsageError, did_you_mean
 from segment.inputs.findings import Findings
 from segment.inputs.lookup import in_threads
+from segment.inputs.parquet.bounded_reads import BoundedFile, is_within
 from segment.inputs.parquet.column_checks import check_columns
 from segment.inputs.parquet.columns import Columns, find_columns
 from segment.inputs.parquet.read_errors import PARQUET_DAMAGE, one_line, refuse_trouble
@@ -91,9 +92,10 @@ def _of(number: int, total: int) -> str:
 def _plan_file(entry: Entry, options: InputOptions, store: Store) -> tuple[Shard, Columns]:
     try:
         with store.open(entry.url, FOOTER_BLOCK, entry.size) as file:
-            opened = pq.ParquetFile(file)
+            bounded = BoundedFile(file, options.max_row_group_bytes)
+            opened = pq.ParquetFile(bounded)
             columns = find_columns(opened.schema_arrow, options, shown(entry.url))
-            runs = list(_row_groups(opened.metadata, columns, options, entry))
+            runs = list(_row_groups(opened, bounded, columns, options, entry))
     except PARQUET_DAMAGE as error:
         refuse_trouble(error, entry.url)
         raise UsageError(f"{shown(entry.url)} is no readable Parquet file: {one_line(error)}") from None
@@ -101,17 +103,17 @@ def _plan_file(entry: Entry, options: InputOptions, store: Store) -> tuple[Shard
 
 
 def _row_groups(
-    metadata: pq.FileMetaData, columns: Columns, options: InputOptions, entry: Entry
+    opened: pq.ParquetFile, file: BoundedFile, columns: Columns, options: InputOptions, entry: Entry
 ) -> Iterator[tuple[int, int, int, int]]:
     """Yield the runs of a file, as in `Shard.runs`."""
     first = 0
-    for number in range(metadata.num_row_groups):
-        group = metadata.row_group(number)
+    for number in range(opened.metadata.num_row_groups):
+        group = opened.metadata.row_group(number)
         if not 0 <= group.num_rows <= entry.size:  # a forged number would fill the driver's memory with parts
             raise ValueError(f"{group.num_rows} rows in {entry.size} bytes")
         size = group.total_byte_size
         if size > options.max_row_group_bytes:
-            size = _bytes_read(group, columns)
+            size = _bytes_read(opened, file, number, columns)
         if size > options.max_row_group_bytes:
             raise UsageError(
                 f"{shown(entry.url)}: row group {number} holds {size >> 20} MiB of images, more than a worker may "
@@ -123,15 +125,8 @@ def _row_groups(
         first += group.num_rows
 
 
-def _bytes_read(group: pq.RowGroupMetaData, columns: Columns) -> int:
-    """Return the uncompressed bytes of the columns that are read.
-
-    This is called only for large row groups: pyarrow aborts the process here on some damaged footers, which
-    `total_byte_size` survives.
-    """
-    chunks = [group.column(i) for i in range(group.num_columns)]
-    return sum(chunk.total_uncompressed_size for chunk in chunks if _is_read(chunk.path_in_schema, columns))
-
-
-def _is_read(path: str, columns: Columns) -> bool:
-    return any(path == name or path.startswith(f"{name}.") for name in columns.names)
+def _bytes_read(opened: pq.ParquetFile, file: BoundedFile, group: int, columns: Columns) -> int:
+    """Return the uncompressed bytes of the columns that are read."""
+    leaves = [leaf for leaf in range(len(opened.schema)) if is_within(opened.schema.column(leaf).path, columns.names)]
+    read = [leaf for leaf in leaves if file.place_of(opened, group, leaf) is not None]
+    return sum(opened.metadata.row_group(group).column(leaf).total_uncompressed_size for leaf in read)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from segment.errors import ModelError, UsageError
 from segment.models.card import ModelCard
-from segment.models.sessions.base import MIXED, Masks, Runtime, Session, Settings, joined
+from segment.models.sessions.base import MIXED, Masks, Runtime, Session, Settings
 from segment.models.sessions.batches import LARGEST, BatchProbe, probe_batches
 from segment.models.sessions.choice import runtime_for
 from segment.models.sessions.extras import NOTHING, Extras
@@ -43,7 +43,6 @@ __all__ = [
     "fastest",
     "find_batch",
     "footprint",
-    "joined",
     "open_session",
     "own_runtime",
     "requirement_of",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import NamedTuple, Protocol
@@ -38,29 +38,6 @@ class Masks(NamedTuple):
     remarks: Mapping[int, str] = MappingProxyType({})
     confidence: NDArray[np.uint8] | None = None
     probabilities: NDArray[np.uint8] | None = None
-
-
-def joined(results: Sequence[Masks]) -> Masks:
-    """Return the results of one or more batches as one. Where one lacks the extras of another, they are 0."""
-    starts = np.cumsum([0, *(len(found.masks) for found in results)]).tolist()
-    return Masks(
-        np.concatenate([found.masks for found in results]),
-        {start + i: code for start, found in zip(starts, results, strict=False) for i, code in found.faults.items()},
-        {start + i: code for start, found in zip(starts, results, strict=False) for i, code in found.remarks.items()},
-        _joined([found.confidence for found in results], starts),
-        _joined([found.probabilities for found in results], starts),
-    )
-
-
-def _joined(arrays: Sequence[NDArray[np.uint8] | None], starts: Sequence[int]) -> NDArray[np.uint8] | None:
-    shape = next((array.shape[1:] for array in arrays if array is not None), None)
-    if shape is None:
-        return None
-    whole = np.zeros((starts[-1], *shape), np.uint8)
-    for start, array in zip(starts, arrays, strict=False):
-        if array is not None:
-            whole[start : start + len(array)] = array
-    return whole
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -26,9 +26,9 @@ from segment.scores.boundaries import CommonBoundary, common_boundary, fraction_
 from segment.scores.compared import AllCompared, ComparedImages, ComparedSums, Pairs
 from segment.scores.mask_pairs import Side, read_pairs
 from segment.scores.matching import Matches, RunRows, match, read_run_rows, rows_at
-from segment.scores.run_images import Units, slices_at_once, sum_by_slice
+from segment.scores.run_images import BySlice, Units, slices_at_once, sum_by_slice
 from segment.scores.scored import Protocol
-from segment.scores.slices import Groups, slices_by
+from segment.scores.slices import Groups, Slices, name_in
 from segment.store.names import count, shown
 
 _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -88,12 +88,8 @@ class Against:
         matches: the images of both.
         pairs: their counts.
         overall: of all these images.
-        slices: of each slice, by its value.
-        without_slice: images in no slice.
-        passes: how often the images were read, for the sums of many slices.
-        units: what resamples draw: `images`, or `groups`.
-        resamples: number; 0 for no intervals.
-        seed: of the resamples.
+        sliced: of each slice.
+        asked: how they were compared.
         boundary: whether boundary IoU is compared.
         stored: id, width and height of all images; None to read them from the store when they are asked for.
     """
@@ -106,14 +102,20 @@ class Against:
     matches: Matches
     pairs: Pairs
     overall: ComparedImages
-    slices: Mapping[str, ComparedImages] = field(default_factory=dict)
-    without_slice: int = 0
-    passes: int = 1
-    units: str = "images"
-    resamples: int = 0
-    seed: int = 0
-    boundary: CommonBoundary = field(default_factory=CommonBoundary)
+    sliced: BySlice[ComparedImages]
+    asked: ComparisonRequest
+    boundary: CommonBoundary
     stored: pa.Table | None = None
+
+    @property
+    def slices(self) -> Mapping[str, ComparedImages]:
+        """What comes of each slice, by its value."""
+        return self.sliced.results
+
+    @property
+    def units(self) -> str:
+        """What resamples draw: `images`, or `groups`."""
+        return self.asked.units
 
     @property
     def agreement(self) -> float | None:
@@ -240,9 +242,7 @@ def _against(a: ComparedRun, b: ComparedRun, asked: ComparisonRequest) -> Agains
     of_image: Convention = "omz" if own == "image-mean" else own
     protocols = Protocol(grouping_a, convention, of_image), Protocol(grouping_b, convention, of_image)
     matches = match(a.rows, b.rows, a.plan, b.plan)
-    meta = asked.kept(a.report.run)
-    groups = None if asked.group_by is None else Groups(asked.group_by, meta)
-    slices = None if asked.by is None else slices_by(asked.by, grouping.names, meta)
+    meta, slices, groups = _divided(a, b, asked, grouping.names)
     units = Units(Bootstrap(asked.resamples, asked.seed) if asked.resamples else None, groups)
     of_masks = Protocol(Grouping(grouping.names, grouping.of_class, (), _asked(grouping, asked)), "omz", "omz")
     boundary = _boundary(a, b, protocols)
@@ -261,23 +261,24 @@ def _against(a: ComparedRun, b: ComparedRun, asked: ComparisonRequest) -> Agains
     for run, total in zip((a, b), overall.totals, strict=True):
         if len(pairs) == np.count_nonzero(run.rows.sound):
             check_counts(run.ledger, run.report, total)
-    return Against(
-        a,
-        b,
-        common,
-        grouping,
-        protocols,
-        matches,
-        pairs,
-        overall.result(),
-        sliced.results,
-        sliced.without,
-        sliced.passes,
-        "groups" if units.are_groups else "images",
-        asked.resamples,
-        asked.seed,
-        boundary,
-    )
+    return Against(a, b, common, grouping, protocols, matches, pairs, overall.result(), sliced, asked, boundary)
+
+
+def _divided(
+    a: ComparedRun, b: ComparedRun, asked: ComparisonRequest, names: Sequence[str]
+) -> tuple[set[str], Slices | None, Groups | None]:
+    """Return the metadata of A that slices and groups need, and these. Raises UsageError."""
+    try:
+        meta = asked.kept(a.report.run)
+        return meta, *asked.division(names, meta)
+    except UsageError:
+        for option, by in asked.asks.items():
+            if name_in(by, b.side.meta) and not name_in(by, a.side.meta):
+                how = f"values are taken from {a.letter}: name {b.letter} first, or make {a.letter} anew with --keep"
+                raise UsageError(
+                    f"{option} = {by!r}: {b.letter} keeps this metadata and {a.letter} does not; {how}"
+                ) from None
+        raise
 
 
 def _boundary(a: ComparedRun, b: ComparedRun, protocols: tuple[Protocol, Protocol]) -> CommonBoundary:

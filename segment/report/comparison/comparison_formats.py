@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from segment.metrics.bootstrap import LEVEL
-from segment.metrics.boundary import BoundaryScore
+from segment.report.comparison.change_lines import (
+    ChangeLine,
+    boundary_lines,
+    class_lines,
+    figure_lines,
+    slice_boundary_lines,
+    slice_lines,
+)
 from segment.report.comparison.comparison_notes import all_notes, notes, run_in_words
-from segment.report.comparison.points import figure_texts, points, points_span
 from segment.report.fitting import print_line, print_rows
-from segment.report.percents import percent
-from segment.report.score_formats import NAMES, bounds_of, defined, markdown_table
+from segment.report.markdown import markdown_table
+from segment.report.percents import percent, points, points_span
+from segment.report.score_formats import bounds_of, defined, run_json
+from segment.report.spreadsheet import csv_text
 from segment.scores.compared import ComparedImages
-from segment.scores.paired import OF_CLASS, Change, PairedBoundaries, PairedScores
+from segment.scores.paired import OF_CLASS, Change
 from segment.scores.scored import Scored
-from segment.store.foreign_text import in_cell, in_markdown
+from segment.store.foreign_text import in_markdown
 from segment.store.names import count, shown
 
 if TYPE_CHECKING:
-    from segment.report.comparison.comparing import Against, ComparedRun, RunComparison
+    from segment.report.comparison.comparing import Against, RunComparison
     from segment.report.comparison.gate import Verdict
 
-BOUNDARY = "mean boundary IoU"
 _NAMED = 5  # images of each kind that text and Markdown name
 _EXTREME = 20  # images of each kind in JSON
 
@@ -92,87 +96,35 @@ def to_markdown(found: RunComparison) -> str:
 def _overview(found: RunComparison) -> list[list[str]]:
     rows = [["run", "images", "agree %", "mIoU A", "mIoU", "change", "95 % of it"]]
     for one in found.against:
-        scores = one.overall.scores
-        change = scores.changes["miou"] if scores else Change(math.nan)
-        values = [percent(scores.a.miou), percent(scores.b.miou)] if scores else ["", ""]
-        agree = "" if one.agreement is None else percent(one.agreement)
-        span = points_span(change.interval)
-        rows.append([one.b.letter, f"{len(one.pairs):,}", agree, *values, points(change) if scores else "", span])
+        miou, agree = next(figure_lines(one), ChangeLine("mIoU")), one.agreement
+        rows.append([one.b.letter, f"{len(one.pairs):,}", "" if agree is None else percent(agree), *miou.texts])
     return rows
 
 
 def _tables(found: Against, *, short: bool) -> Iterator[tuple[str, list[list[str]]]]:
-    """Yield title and rows, the first of which is the head, of each table."""
+    """Return title and rows, the first of which is the head, of each table that has rows."""
     a, b = found.a.letter, found.b.letter
-    interval = "95 % of it" if short else "95 % interval"
-    if found.overall.scores is not None:
-        yield "", [["", a, b, "change", interval], *_figure_rows(found.overall.scores)]
-    head = ["class", "agree", a, b, "change", interval]
-    yield "classes, IoU in %", [head, *_class_rows(found)]
-    if found.overall.scores is not None and found.overall.scores.boundary:
-        head = ["class", a, b, "change", interval]
-        yield "classes, boundary IoU in %", [head, *_boundary_rows(found, found.overall.scores.boundary)]
-    if found.slices:
-        head = ["slice", "images", "agree %", f"mIoU {a}", b, "change", interval]
-        yield "slices", [head, *_slice_rows(found)]
-
-
-def _figure_rows(scores: PairedScores) -> Iterator[list[str]]:
-    for name, change in scores.changes.items():
-        is_share = name != "kappa"
-        texts = figure_texts(scores.a.figures[name], scores.b.figures[name], change, is_share=is_share)
-        yield [f"{NAMES[name]} %" if is_share else NAMES[name], *texts]
-    if boundary := scores.boundary:
-        yield [f"{BOUNDARY} %", *figure_texts(mean_of(boundary.a), mean_of(boundary.b), boundary.change)]
-
-
-def mean_of(boundary: BoundaryScore) -> float:
-    """Return the mean boundary IoU, 0-1; NaN if no class has a boundary."""
-    return math.nan if boundary.mean is None else boundary.mean
-
-
-def _boundary_rows(found: Against, boundary: PairedBoundaries) -> Iterator[list[str]]:
-    values = zip(boundary.a.score.iou.tolist(), boundary.b.score.iou.tolist(), boundary.class_changes, strict=True)
-    for index, (a, b, change) in enumerate(values):
-        yield [class_in_words(found, index), *figure_texts(a, b, change)]
-
-
-def _class_rows(found: Against) -> Iterator[list[str]]:
-    scores, agreement = found.overall.scores, found.overall.agreement
-    for index in range(len(found.grouping.names)):
-        row = [class_in_words(found, index), percent(float(agreement.score.iou[index])) if agreement else ""]
-        if scores is not None:
-            change = scores.class_changes["iou"][index]
-            row += [percent(float(one.score.iou[index])) for one in (scores.a, scores.b)]
-            row += [points(change), points_span(change.interval)]
-        yield row + [""] * (6 - len(row))
-
-
-def class_in_words(found: Against, index: int) -> str:
-    """Return the name of a class, and whether it is ignored, or which run alone has it."""
-    in_a, in_b = (index in protocol.grouping.of_class for protocol in found.protocols)
-    mark = " (ignored)" if index in found.grouping.ignored else ""
-    if in_a != in_b:
-        mark = f" (only {found.a.letter if in_a else found.b.letter})"
-    return f"{shown(found.grouping.names[index])}{mark}"
-
-
-def _slice_rows(found: Against) -> Iterator[list[str]]:
-    for value, one in found.slices.items():
-        row = [
-            shown(value),
-            f"{one.images:,}",
-            percent(one.agreement.figures["pixel_accuracy"]) if one.agreement else "",
-        ]
-        if one.scores is not None:
-            change = one.scores.changes["miou"]
-            row += [
-                percent(one.scores.a.miou),
-                percent(one.scores.b.miou),
-                points(change),
-                points_span(change.interval),
-            ]
-        yield row + [""] * (7 - len(row))
+    changes = [a, b, "change", "95 % of it" if short else "95 % interval"]
+    tables = {
+        "": (["", *changes], [[f"{line.name}{' %' * line.is_share}", *line.texts] for line in figure_lines(found)]),
+        "classes, IoU in %": (
+            ["class", "agree", *changes],
+            [[line.name, line.agreement, *line.texts] for line in class_lines(found)],
+        ),
+        "classes, boundary IoU in %": (
+            ["class", *changes],
+            [[line.name, *line.texts] for line in boundary_lines(found)],
+        ),
+        "slices": (
+            ["slice", "images", "agree %", f"mIoU {a}", *changes[1:]],
+            [[line.name, f"{line.images:,}", line.agreement, *line.texts] for line in slice_lines(found)],
+        ),
+        "slices, mean boundary IoU in %": (
+            ["slice", "images", *changes],
+            [[line.name, f"{line.images:,}", *line.texts] for line in slice_boundary_lines(found)],
+        ),
+    }
+    return ((title, [head, *rows]) for title, (head, rows) in tables.items() if rows)
 
 
 def _extremes(found: Against) -> Iterator[tuple[str, list[str]]]:
@@ -197,24 +149,12 @@ def _extremes(found: Against) -> Iterator[tuple[str, list[str]]]:
 def to_json(found: RunComparison, decided: list[Verdict]) -> dict[str, Any]:
     """Return a comparison as plain JSON; shares and changes are of 1, undefined ones None."""
     return {
-        "runs": {run.letter: _run_json(run) for run in found.runs},
+        "runs": {
+            run.letter: run_json(run.report) | {"runtime": run.report.run["contract"]["runtime"]} for run in found.runs
+        },
         "level": LEVEL,
         "against": {one.b.letter: _against_json(one) for one in found.against},
         "verdicts": [{"passed": verdict.passed, "words": verdict.words} for verdict in decided],
-    }
-
-
-def _run_json(run: ComparedRun) -> dict[str, Any]:
-    report = run.report
-    return {
-        "output": shown(report.output),
-        "model": report.card.name,
-        "fingerprint": report.run["fingerprint"],
-        "runtime": report.run["contract"]["runtime"],
-        "images": report.total.images,
-        "planned_images": report.planned_images,
-        "errors": report.total.errors,
-        "complete": report.complete,
     }
 
 
@@ -223,8 +163,8 @@ def _against_json(found: Against) -> dict[str, Any]:
     return {
         "baseline": found.a.letter,
         "convention": found.protocols[0].convention if scores else None,
-        "resamples": found.resamples,
-        "seed": found.seed if found.resamples else None,
+        "resamples": found.asked.resamples,
+        "seed": found.asked.seed if found.asked.resamples else None,
         "unit": found.units,
         "only_in_a": matches.only_a,
         "only_in_b": matches.only_b,
@@ -304,7 +244,7 @@ def _change_columns(kind: str, change: Change | None) -> dict[str, float | None]
 
 
 def to_csv(found: RunComparison) -> str:
-    """Return a row for each run, slice and class: shares and changes of 1, undefined values empty (RFC 4180)."""
+    """Return a row for each run, slice and class: shares and changes of 1, undefined values empty."""
     rows = [
         {"run": one.b.letter, "slice": value, **row}
         for one in found.against
@@ -312,8 +252,4 @@ def to_csv(found: RunComparison) -> str:
         for row in _class_records(one, images)
     ]
     names = list(dict.fromkeys(name for row in rows for name in row))
-    buffer = io.StringIO(newline="")
-    writer = csv.writer(buffer)
-    writer.writerow(names)
-    writer.writerows([in_cell(row.get(name)) for name in names] for row in rows)
-    return buffer.getvalue()
+    return csv_text(names, ([row.get(name) for name in names] for row in rows))

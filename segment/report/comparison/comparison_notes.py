@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from segment.metrics.bootstrap import FEWEST
-from segment.scores.run_images import passes_in_words
 from segment.store.names import count, listed, shown
 
 if TYPE_CHECKING:
@@ -60,10 +59,7 @@ def _of_images(found: Against) -> Iterator[str]:
     for run, resized in zip((a, b), left_out.resized.tolist(), strict=True):
         if resized:
             yield f"{count(resized, 'mask')} of {run} at model size: resized to the image's (nearest neighbour)"
-    if found.without_slice:
-        yield f"{count(found.without_slice, 'image')} in no slice"
-    if found.passes > 1:
-        yield passes_in_words(found.passes)
+    yield from found.sliced.notes
     yield from _of_metadata(found)
     if not pairs.with_masks:
         yield "masks were not compared"
@@ -128,7 +124,7 @@ def _of_scores(found: Against) -> Iterator[str]:
         )
     if found.boundary.note:
         yield found.boundary.note
-    if found.resamples:
+    if found.asked.resamples:
         yield from _of_intervals(found)
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,14 +10,21 @@ import numpy as np
 from segment.output.ledger import Ledger
 from segment.pipeline.stages import Task
 from segment.report import charts
+from segment.report.comparison.change_lines import (
+    ChangeLine,
+    boundary_lines,
+    class_in_words,
+    class_lines,
+    figure_lines,
+    slice_boundary_lines,
+    slice_lines,
+)
 from segment.report.comparison.comparing import Against, ComparedRun, RunComparison
-from segment.report.comparison.comparison_formats import BOUNDARY, class_in_words, mean_of
-from segment.report.comparison.comparison_gallery import colours_of_differences, comparison_gallery, palette_of
+from segment.report.comparison.comparison_gallery import comparison_gallery, difference_legend, palette_of
 from segment.report.comparison.comparison_notes import notes
-from segment.report.comparison.points import figure_texts
+from segment.report.exhibits import classes_in
 from segment.report.exports.destination import check_target
 from segment.report.pictures import GONE
-from segment.report.score_formats import NAMES
 from segment.report.templating import render_template
 from segment.scores.paired import Change
 from segment.store.names import shown
@@ -68,45 +74,6 @@ def page_values(found: RunComparison, tasks: Sequence[Task]) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True)
-class Whisker:
-    """A change drawn on an axis: the places (0-100) of its value and of the bounds of its interval, and what it is.
-
-    `kind` is `gain` or `loss` where the interval holds no zero, else empty.
-    """
-
-    at: float
-    low: float | None
-    high: float | None
-    kind: str
-
-
-@dataclass(frozen=True)
-class ChangeLine:
-    """A row of a table of changes.
-
-    Attributes:
-        name: what changed.
-        a, b, change, span: in both runs, the difference and its interval, as text.
-        value: number to sort by; None if undefined.
-        whisker: None if undefined.
-        share: 0-1, of the pixels that agree or, for a class, the IoU of both masks; None if there is none.
-        images: number, of a slice.
-        index: of a class.
-    """
-
-    name: str
-    a: str
-    b: str
-    change: str
-    span: str
-    value: float | None
-    whisker: Whisker | None
-    share: float | None = None
-    images: int = 0
-    index: int = -1
-
-
 def _run(run: ComparedRun) -> dict[str, Any]:
     report = run.report
     runtime = report.run["contract"]["runtime"]
@@ -125,7 +92,8 @@ def _run(run: ComparedRun) -> dict[str, Any]:
 def _section(found: Against, tasks: tuple[Task, Task], comparisons: int) -> dict[str, Any]:
     scores, agreement = found.overall.scores, found.overall.agreement
     groups = comparison_gallery(found, tasks, comparisons)
-    confusion = agreement.confusion if agreement else None
+    exhibits = [one for group in groups for one in group.exhibits]
+    confusion, figures = agreement.confusion if agreement else None, _rows(figure_lines(found))
     return {
         "letter": found.b.letter,
         "notes": notes(found),
@@ -135,12 +103,13 @@ def _section(found: Against, tasks: tuple[Task, Task], comparisons: int) -> dict
         "agreement": found.agreement,
         "agreement_interval": agreement.intervals.get("pixel_accuracy") if agreement else None,
         "agreement_miou": agreement.miou if agreement else None,
-        "miou": _line("mIoU", scores.changes["miou"], 1.0) if scores else None,
+        "miou": figures[0] if figures else None,
         "convention": found.protocols[0].convention,
-        "figures": _figures(found),
-        "lines": _classes(found),
-        "boundaries": _boundaries(found),
-        "slices": _slices(found),
+        "figures": figures,
+        "lines": _rows(class_lines(found)),
+        "boundaries": _rows(boundary_lines(found)),
+        "slices": _rows(slice_lines(found)),
+        "slice_boundaries": _rows(slice_boundary_lines(found)),
         "names": [class_in_words(found, index) for index in range(len(found.grouping.names))],
         "palette": palette_of(found).tolist(),
         "heat": charts.heat_map(confusion) if confusion else None,
@@ -148,115 +117,51 @@ def _section(found: Against, tasks: tuple[Task, Task], comparisons: int) -> dict
         "bars": charts.histogram(found.pairs.agreement) if agreement else [],
         "quantiles": charts.quantiles(found.pairs.agreement) if agreement else {},
         "groups": groups,
-        "exhibited": sorted({index for group in groups for image in group.images for index in image.classes}),
-        "differences": colours_of_differences(found, groups),
+        "exhibited": classes_in(exhibits),
+        "differences": difference_legend(found, exhibits),
     }
 
 
-def _figures(found: Against) -> list[ChangeLine]:
-    scores = found.overall.scores
-    if scores is None:
-        return []
-    boundary = scores.boundary
-    axis = _largest([*scores.changes.values(), *([boundary.change] if boundary else [])])
-    lines = [
-        _line(NAMES[name], change, axis, scores.a.figures[name], scores.b.figures[name], is_share=name != "kappa")
-        for name, change in scores.changes.items()
-    ]
-    if boundary:
-        lines.append(_line(BOUNDARY, boundary.change, axis, mean_of(boundary.a), mean_of(boundary.b)))
-    return lines
-
-
-def _boundaries(found: Against) -> list[ChangeLine]:
-    boundary = found.overall.scores.boundary if found.overall.scores else None
-    if boundary is None:
-        return []
-    axis = _largest(boundary.class_changes)
-    values = zip(boundary.class_changes, boundary.a.score.iou.tolist(), boundary.b.score.iou.tolist(), strict=True)
-    return [
-        _line(class_in_words(found, index), change, axis, a, b, index=index)
-        for index, (change, a, b) in enumerate(values)
-    ]
-
-
-def _classes(found: Against) -> list[ChangeLine]:
-    scores, agreement = found.overall.scores, found.overall.agreement
-    changes = scores.class_changes["iou"] if scores else [Change(np.nan)] * len(found.grouping.names)
+def _rows(lines: Iterable[ChangeLine]) -> list[dict[str, Any]]:
+    """Return the rows of a table of changes, drawn on one axis; `value` is the number to sort by, None if undefined."""
+    lines = list(lines)
+    changes = [line.change or Change(np.nan) for line in lines]
     axis = _largest(changes)
-    return [
-        _line(
-            class_in_words(found, index),
-            change,
-            axis,
-            float(scores.a.score.iou[index]) if scores else np.nan,
-            float(scores.b.score.iou[index]) if scores else np.nan,
-            share=float(agreement.score.iou[index]) if agreement else None,
-            index=index,
-        )
-        for index, change in enumerate(changes)
-    ]
+    return [_row(line, change, axis) for line, change in zip(lines, changes, strict=True)]
 
 
-def _slices(found: Against) -> list[ChangeLine]:
-    changes = {
-        value: one.scores.changes["miou"] if one.scores else Change(np.nan) for value, one in found.slices.items()
-    }
-    axis = _largest(changes.values())
-    return [
-        _line(
-            shown(value),
-            changes[value],
-            axis,
-            one.scores.a.figures["miou"] if one.scores else np.nan,
-            one.scores.b.figures["miou"] if one.scores else np.nan,
-            share=one.agreement.figures["pixel_accuracy"] if one.agreement else None,
-            images=one.images,
-        )
-        for value, one in found.slices.items()
-    ]
-
-
-def _line(
-    name: str,
-    change: Change,
-    axis: float,
-    a: float = np.nan,
-    b: float = np.nan,
-    *,
-    is_share: bool = True,
-    share: float | None = None,
-    images: int = 0,
-    index: int = -1,
-) -> ChangeLine:
-    texts = ["–" if text == "-" else text for text in figure_texts(a, b, change, is_share=is_share)]
+def _row(line: ChangeLine, change: Change, axis: float) -> dict[str, Any]:
+    *numbers, span = line.texts
+    a, b, difference = ("–" if text in ("", "-") else text for text in numbers)
     undefined = np.isnan(change.value)
-    return ChangeLine(
-        name,
-        a=texts[0],
-        b=texts[1],
-        change=texts[2],
-        span=texts[3],
-        value=None if undefined else change.value,
-        whisker=None if undefined else _whisker(change, axis),
-        share=None if share is None or np.isnan(share) else share,
-        images=images,
-        index=index,
-    )
+    return {
+        "name": line.name,
+        "a": a,
+        "b": b,
+        "change": difference,
+        "span": span,
+        "value": None if undefined else change.value,
+        "whisker": None if undefined else _whisker(change, axis),
+        "share": None if line.share is None or np.isnan(line.share) else line.share,
+        "images": line.images,
+        "index": line.index,
+    }
 
 
-def _whisker(change: Change, axis: float) -> Whisker:
+def _whisker(change: Change, axis: float) -> dict[str, Any]:
+    """Return the places (0-100) of a change and its bounds on an axis; kind `gain` or `loss` where 0 is not within."""
+
     def place(value: float) -> float:
         return 50 + 50 * min(1.0, max(-1.0, value / axis))
 
     bounds = change.interval
     if bounds is None:
-        return Whisker(place(change.value), None, None, "")
+        return {"at": place(change.value), "low": None, "high": None, "kind": ""}
     kind = "gain" if bounds.low > 0 else "loss" if bounds.high < 0 else ""
-    return Whisker(place(change.value), place(bounds.low), place(bounds.high), kind)
+    return {"at": place(change.value), "low": place(bounds.low), "high": place(bounds.high), "kind": kind}
 
 
-def _largest(changes: Any) -> float:
+def _largest(changes: Sequence[Change]) -> float:
     """Return the largest distance from 0 of any change or bound; 0.01 if all are 0 or undefined."""
     bounds = [abs(value) for one in changes if one.interval for value in (one.interval.low, one.interval.high)]
     values = [abs(one.value) for one in changes if not np.isnan(one.value)]

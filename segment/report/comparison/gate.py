@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from segment.errors import UsageError
 from segment.report.comparison.comparing import Against, RunComparison
-from segment.report.comparison.points import points_span
+from segment.report.percents import points_span
 from segment.store.names import count
 
 

@@ -5,7 +5,7 @@
   if (!exhibits.length) return;
   const part = (name) => document.getElementById(`viewer-${name}`);
   const panes = part("panes");
-  let current = 0, alone = -1, opener = null;
+  let current = 0, alone = null, opener = null;  // alone: title of the picture that is shown alone
 
   const legendOf = (exhibit) => {
     const section = exhibit.closest("section");
@@ -18,14 +18,14 @@
     const button = document.createElement("button");
     button.type = "button";
     button.className = pane.className;
-    button.setAttribute("aria-pressed", "false");
+    button.dataset.title = pane.querySelector("figcaption").textContent;
     const picture = pane.querySelector("svg").cloneNode(true);
     const id = picture.querySelector("[id]");
     if (id) id.removeAttribute("id");  // ids stay unique
     const caption = document.createElement("span");
-    caption.textContent = `${number + 1} ${pane.querySelector("figcaption").textContent}`;
+    caption.textContent = `${number + 1} ${button.dataset.title}`;
     button.append(picture, caption);
-    button.addEventListener("click", () => show(number));
+    button.addEventListener("click", () => choose(button));
     return button;
   };
 
@@ -48,14 +48,20 @@
     }
   };
 
-  const show = (number) => {  // one picture alone; the same one again: all of them
-    if (number >= panes.children.length) return;
-    alone = alone === number ? -1 : number;
-    [...panes.children].forEach((pane, place) => {
-      pane.hidden = alone >= 0 && place !== alone;
-      pane.setAttribute("aria-pressed", String(place === alone));
-    });
+  const titled = (title) => [...panes.children].find((pane) => pane.dataset.title === title);
+
+  const show = () => {  // the picture that is alone; all of them where there is no such one
+    const chosen = titled(alone);
+    for (const pane of panes.children) {
+      pane.hidden = Boolean(chosen) && pane !== chosen;
+      pane.setAttribute("aria-pressed", String(pane === chosen));
+    }
     arrange();
+  };
+
+  const choose = (pane) => {  // one picture alone; the same one again: all of them
+    alone = pane.getAttribute("aria-pressed") === "true" ? null : pane.dataset.title;
+    show();
   };
 
   const turn = (to) => {
@@ -65,15 +71,12 @@
     part("title").textContent = exhibit.querySelector("h4").textContent;
     part("note").replaceChildren(...[...exhibit.querySelector(".facts-line").childNodes].map((node) => node.cloneNode(true)));
     part("place").textContent = `${current + 1} of ${exhibits.length}: ${heading.textContent.trim()}`;
-    const held = [...panes.children].indexOf(document.activeElement);
+    const held = panes.contains(document.activeElement) ? document.activeElement.dataset.title : null;
     panes.replaceChildren(...[...exhibit.querySelectorAll(".pane")].map(enlarged));
     part("legend").replaceChildren(...legendOf(exhibit).map((line) => line.cloneNode(true)));
-    const kept = alone;  // the picture that is alone stays alone
-    alone = -1;
-    if (kept >= 0) show(Math.min(kept, panes.children.length - 1));
-    arrange();
-    if (held >= 0) {  // a picture that goes takes the focus with it, and the keys would be dead
-      const heir = panes.children[held];
+    show();  // the picture that is alone stays alone
+    if (held) {  // a picture that goes takes the focus with it, and the keys would be dead
+      const heir = titled(held);
       (heir && !heir.hidden ? heir : part("next")).focus();
     }
   };
@@ -81,7 +84,7 @@
   const open = (number, from = null) => {
     opener = from;
     dialog.showModal();
-    alone = -1;
+    alone = null;
     turn(number);
   };
 
@@ -119,7 +122,7 @@
     if (event.ctrlKey || event.altKey || event.metaKey || event.target.type === "range") return undefined;
     const turns = { ArrowLeft: current - 1, ArrowRight: current + 1, Home: 0, End: exhibits.length - 1 };
     if (event.key in turns) turn(turns[event.key]);
-    else if (/^[1-9]$/.test(event.key)) show(Number(event.key) - 1);
+    else if (/^[1-9]$/.test(event.key) && panes.children[event.key - 1]) choose(panes.children[event.key - 1]);
     else return undefined;
     return event.preventDefault();
   });

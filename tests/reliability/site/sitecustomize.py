@@ -3,6 +3,7 @@
 `die`          a picture that holds the trigger colour kills its process, as a bug in a library would
 `freeze`       it stops its process; `freeze=FILE` once only, FILE remembers; `hang=FILE` it takes for ever, once only
 `hungry=FILE`  it finds no memory, once only
+`decode-hang=FILE` decoding it takes for ever, each time; FILE gets a byte for each
 `slow=SECONDS` every picture takes so long
 `load`         a process dies while it loads the model; `load-freeze=FILE` stops, once only, `load-hang=FILE` sleeps;
                `load-bug` Python code raises, `load-for-ever` sleeps each time, with Python's lock held
@@ -137,6 +138,20 @@ def on_row_groups(module):
     module._read_row_group = read_row_group
 
 
+def on_decoding(module):
+    real = module.decode_one
+
+    def decode_one(sample, *arguments):
+        kind, value = trouble()
+        if kind == "decode-hang" and sample.id.endswith("killer.png"):
+            with Path(value).open("ab") as file:
+                file.write(b"x")
+            time.sleep(3600)
+        return real(sample, *arguments)
+
+    module.decode_one = decode_one
+
+
 def on_workers(module):
     real = module.write_masks
 
@@ -204,6 +219,7 @@ if TROUBLE:
         Patching("segment.models.sessions.runtimes", on_runtimes),
         Patching("segment.inputs.loose.files", on_files),
         Patching("segment.inputs.parquet.row_groups", on_row_groups),
+        Patching("segment.pipeline.stages", on_decoding),
         Patching("segment.pipeline.worker", on_workers),
         Patching("segment.engines.worker_main", on_worker_process),
         Patching("segment.engines.ray_heartbeats", on_monitor),

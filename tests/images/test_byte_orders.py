@@ -1,0 +1,123 @@
+"""TIFFs of either byte order, and pixels of types that are not read: exact, or refused by their name."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import imagecodecs
+import numpy as np
+import pytest
+import tifffile
+from numpy.typing import NDArray
+from PIL import Image
+
+from segment.errors import SampleError
+from segment.images import tiff_raster
+from segment.images.codec import decode_picture
+from segment.images.label_images import read_label
+from tests.bombs import encoded
+
+LIMIT = 1 << 24
+LAYOUTS: dict[str, dict[str, Any]] = {
+    "strips": {},
+    "tiles": {"tile": (16, 16)},
+    "deflate": {"compression": "zlib"},
+    "tiles of differences": {"tile": (16, 16), "compression": "zlib", "predictor": True},
+    "lzw": {"compression": "lzw"},
+    "packbits": {"compression": "packbits"},
+    "zstd of differences": {"compression": "zstd", "predictor": True},
+    "lzma": {"compression": "lzma"},
+}
+
+
+def written(pixels: NDArray[Any], **options: Any) -> bytes:
+    file = io.BytesIO()
+    tifffile.imwrite(file, pixels, metadata=None, **{"photometric": "minisblack", **options})
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_numbers_of_either_byte_order_are_read(layout: str, order: Any) -> None:
+    """Pillow takes compressed numbers of 16 and 32 bits in the wrong order, and does not read BigTIFFs of the other."""
+    values = np.add.outer(np.arange(21), np.arange(37)).astype(np.uint8) % 12
+    for kind in ("u1", "i1", "u2", "i2", "u4", "i4", "f4"):
+        for big in (False, True):
+            data = written(values.astype(kind), byteorder=order, bigtiff=big, **LAYOUTS[layout])
+            found, remarks = read_label(data, values.shape, 1, as_colour=False, allow_lossy=False)
+            assert np.array_equal(found.values, values), (kind, big)
+            assert remarks == ()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_colours_of_16_bits_are_read_from_any_compression(layout: str) -> None:
+    colours = np.random.default_rng(0).integers(0, 256, (21, 37, 3)).astype(np.uint16) * 257
+    for order in ("<", ">"):
+        data = written(colours, photometric="rgb", byteorder=order, **LAYOUTS[layout])
+        found, _ = read_label(data, (21, 37), 1, as_colour=False, allow_lossy=False)
+        assert np.array_equal(found.colours, colours // 257)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("photometric", ["minisblack", "miniswhite"])
+@pytest.mark.parametrize("kind", ["u1", "u2"])
+def test_images_of_either_byte_order_are_read(layout: str, photometric: str, kind: str) -> None:
+    grey = np.add.outer(3 * np.arange(21), 2 * np.arange(37)).astype(np.uint8)
+    stored = (grey if photometric == "minisblack" else 255 - grey).astype(kind) * (257 if kind == "u2" else 1)
+    expected = grey[..., None].repeat(3, axis=2)
+    for order in ("<", ">"):
+        for big in (False, True):
+            data = written(stored, photometric=photometric, byteorder=order, bigtiff=big, **LAYOUTS[layout])
+            assert np.array_equal(decode_picture(data, LIMIT).pixels, expected), (order, big)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_large_bigtiff_of_the_other_order_is_read_by_window(layout: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tiff_raster, "LARGE", 1)
+    grey = np.add.outer(3 * np.arange(21), 2 * np.arange(37)).astype(np.uint8)
+    for kind in ("u1", "u2"):
+        stored = grey.astype(kind) * (257 if kind == "u2" else 1)
+        found = tiff_raster.open_raster(
+            io.BytesIO(written(stored, byteorder=">", bigtiff=True, **LAYOUTS[layout])), LIMIT
+        )
+        assert isinstance(found, tiff_raster.TiffRaster)
+        assert np.array_equal(found.read(3, 5, 17, 30), grey[3:20, 5:35, None].repeat(3, axis=2))
+
+
+def test_further_pages_of_a_bigtiff_of_the_other_order_are_noticed() -> None:
+    pages = written(np.zeros((2, 16, 16), np.uint8), byteorder=">", bigtiff=True)
+    assert decode_picture(pages, LIMIT).remarks == ("image_frames",)
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+@pytest.mark.parametrize("compression", ["zlib", "jpeg"])
+def test_a_bigtiff_of_the_other_order_is_turned_upright(orientation: int, compression: str) -> None:
+    rgb = np.kron(np.random.default_rng(0).integers(0, 256, (3, 5, 3)), np.ones((8, 8, 1))).astype(np.uint8)
+    options = {"photometric": "rgb", "compression": compression, "extratags": [(274, 3, 1, orientation, True)]}
+    for tile in (None, (16, 32)):
+        one, other = (
+            decode_picture(written(rgb, byteorder=order, bigtiff=True, tile=tile, **options), LIMIT) for order in "<>"
+        )
+        assert np.array_equal(one.pixels, other.pixels)
+        assert one.orientation == other.orientation == orientation
+
+
+def lab() -> bytes:
+    return encoded("TIFF", Image.new("LAB", (8, 8)))
+
+
+def jpeg_of_12_bits() -> bytes:
+    return imagecodecs.jpeg8_encode(np.zeros((16, 16, 3), np.uint16), bitspersample=12)
+
+
+def lossless_jpeg() -> bytes:
+    return imagecodecs.ljpeg_encode(np.zeros((16, 16), np.uint16))
+
+
+@pytest.mark.parametrize("image", [lab, jpeg_of_12_bits, lossless_jpeg])
+def test_pixels_of_other_types_are_refused_by_name(image: Any) -> None:
+    """OpenCV gives Lab in other colours than it has."""
+    with pytest.raises(SampleError) as caught:
+        decode_picture(image(), LIMIT)
+    assert caught.value.code == "pixel_format"
