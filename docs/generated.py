@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from enum import Enum
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 import pyarrow as pa
 import typer
@@ -132,11 +131,10 @@ def _parameter(item: Any) -> tuple[str, str]:
     if item.param_type_name == "argument":
         return f"`{item.name.upper()}`", words
     annotation = item.type_descriptor.annotation
-    is_choice = inspect.isclass(annotation) and issubclass(annotation, Enum)
-    choices = [str(choice.value) for choice in annotation] if is_choice else []
+    choices = get_args(annotation) if get_origin(annotation) is Literal else ()
     facts = [", ".join(choices)] if choices else []
     if item.show_default and isinstance(item.default, str | int | float) and item.default is not False:
-        facts.append(f"default: {getattr(item.default, 'value', item.default)}")
+        facts.append(f"default: {item.default}")
     names = ", ".join(f"`{option}`" for option in (*item.opts, *item.secondary_opts))
     return names, f"{words} [{'; '.join(facts)}]" if facts else words
 

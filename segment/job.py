@@ -19,7 +19,7 @@ from pydantic_core import PydanticCustomError
 
 from segment.errors import UsageError
 from segment.models.extra_options import BoundaryOptions, ExtraOptions, KeepOptions, RuntimeOptions, SpeedOptions
-from segment.models.validation import Prefix, validation_message
+from segment.models.validation import Prefix, as_lines, validation_errors
 from segment.store.foreign_text import in_toml
 from segment.store.names import SIZE, shown, size_in_bytes
 from segment.store.urls import to_url, unsigned
@@ -44,11 +44,11 @@ NO_LABELS = ":none"  # as label column: there are no labels
 
 
 class InvalidJob(UsageError):
-    """Values of a job are wrong: `lines` says which and why."""
+    """Values of a job are wrong; `wrong` says of each key why."""
 
-    def __init__(self, lines: str) -> None:
-        super().__init__(f"job:\n{lines}")
-        self.lines = lines
+    def __init__(self, wrong: Mapping[str, str], where: str = "job") -> None:
+        super().__init__(f"{where}:\n{as_lines(wrong)}")
+        self.wrong = wrong
 
 
 class InputOptions(KeepOptions):
@@ -127,7 +127,7 @@ class InputOptions(KeepOptions):
     def _no_switch_as_number(cls, value: object, info: ValidationInfo) -> object:
         """Refuse `limit = true`: pydantic takes true for 1."""
         if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation is not bool:
-            raise PydanticCustomError("bool_as_value", "a switch is no value")  # `validation_message` words it
+            raise PydanticCustomError("bool_as_value", "a switch is no value")  # `validation_errors` words it
         return value
 
     @field_validator("label_pattern")
@@ -238,7 +238,7 @@ class Job(RuntimeOptions, Settings):
             try:
                 super().__init__(**values)
             except ValidationError as error:
-                raise InvalidJob(validation_message(error, Job)) from None
+                raise InvalidJob(validation_errors(error, Job)) from None
 
     @field_validator("input", "output", "model", "weights", "labels", mode="before")
     @classmethod
@@ -253,19 +253,19 @@ class Job(RuntimeOptions, Settings):
             to_url(value)
         return value
 
-    @model_validator(mode="after")
-    def _possible_workers(self) -> Job:
-        if self.worker_range and not 1 <= self.worker_range[0] <= self.worker_range[1]:
-            raise ValueError(f"workers = {self.workers!r}: MIN must be at least 1 and no more than MAX")
-        return self
+    @field_validator("workers")
+    @classmethod
+    def _possible_workers(cls, value: int | str | None) -> int | str | None:
+        low, _, high = str(value).partition(":")
+        if high and not 1 <= int(low) <= int(high):
+            raise ValueError(f"expected MIN:MAX with a MIN from 1 up and no more than MAX, not {value!r}")
+        return value
 
     @property
     def worker_range(self) -> tuple[int, int] | None:
         """(minimum, maximum) of `workers`."""
-        if self.workers is None:
-            return None
-        low, _, high = str(self.workers).partition(":")
-        return int(low), int(high or low)
+        low, _, high = str(self.workers or "").partition(":")
+        return (int(low), int(high or low)) if low else None
 
     @property
     def settings(self) -> Settings:
@@ -274,15 +274,11 @@ class Job(RuntimeOptions, Settings):
 
 
 def make_job(values: Mapping[str, Any], where: str = "job") -> Job:
-    """Check the values of a job.
-
-    Raises:
-        UsageError: an unknown key (the nearest known one is named), a missing or wrong value, a secret in a URL.
-    """
+    """Return the job of some values; errors, which are those of `Job`, say where the values are from."""
     try:
         return Job(**values)
     except InvalidJob as error:
-        raise UsageError(f"{where}:\n{error.lines}") from None
+        raise InvalidJob(error.wrong, where) from None
 
 
 def read_job_file(reference: str, store: Store | None = None) -> dict[str, Any]:
@@ -293,10 +289,12 @@ def read_job_file(reference: str, store: Store | None = None) -> dict[str, Any]:
     """
     from segment.store.bounds import MOST_TOML
     from segment.store.client import Store
+    from segment.store.local_files import with_hint
 
     data = (store or Store()).read_given(to_url(reference), most=MOST_TOML)
     if data is None:
-        raise UsageError(f"no job file at {shown(reference)}: `segment run --print-job` prints one")
+        words = f"no job file at {shown(reference)}: `segment run --print-job` prints one"
+        raise UsageError(with_hint(words, to_url(reference)))
     try:
         return tomllib.loads(data.decode("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -36,7 +36,9 @@ def test_numbers_are_finite_in_python_in_files_and_as_flags(
         make_job({**NAMES, **read_job_file(str(file))}, str(file))
     called = segment("run", "a", "b", "-m", "c", f"--{name.replace('_', '-')}={text}", "--print-job")
     assert (called.code, called.out) == (2, "")
-    assert f"segment run:\n  {name}: expected a number" in called.err
+    assert f"segment run:\n  --{name.replace('_', '-')}: expected a number" in called.err
+    called = segment("run", "a", "b", "-m", "c", "--job", str(file), "--print-job")
+    assert called.err.startswith(f"error: {file}:\n  {name}: expected a number")  # as the file calls it
 
 
 @pytest.mark.parametrize("name", FLOATS)

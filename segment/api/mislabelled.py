@@ -36,10 +36,6 @@ def label_errors(
         UsageError: there is no run, no image is labelled, or a number is below 1.
         SegmentError: a masks file is damaged or lost, or the store refuses a request.
     """
-    return find_in_run(Ledger(Store(storage_options), to_url(os.fspath(output))), number, images)
-
-
-def find_in_run(ledger: Ledger, number: int, images: int) -> LabelErrors:
-    """Find the likely label errors of the run of a ledger; see `label_errors`."""
+    ledger = Ledger(Store(storage_options), to_url(os.fspath(output)))
     task, plan = task_and_plan(ledger)
     return find_label_errors(ledger, plan, task, number, images)

@@ -59,12 +59,21 @@ app = App(
     help="Segment every image of a bucket or folder exactly once; write masks and exact IoU statistics to Parquet.",
 )
 
+
+def option(words: str, *names: str, **settings: Any) -> Any:
+    """Return an option whose help is `words`; without names it is called as its parameter.
+
+    A switch needs a name: typer gives it a `--no-` form otherwise.
+    """
+    return typer.Option(*names, help=words, **settings)
+
+
 StorageOptions = Annotated[
     list[str] | None,
-    typer.Option(
+    option(
+        str(Job.model_fields["storage_options"].description),
         "--storage-option",
         metavar="KEY=VALUE",
-        help=Job.model_fields["storage_options"].description,
         rich_help_panel="Stores",
     ),
 ]
@@ -84,7 +93,7 @@ def _version(wanted: bool) -> None:
 def _root(
     context: typer.Context,
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+        bool, option("Print the version and exit.", "--version", callback=_version, is_eager=True)
     ] = False,
 ) -> None:
     """Batch semantic segmentation."""

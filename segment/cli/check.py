@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from segment.cli.app import app
+from segment.cli.app import app, option
 from segment.cli.options import job_of, takes_job
 from segment.cli.streams import say
 from segment.errors import UsageError
@@ -24,12 +24,7 @@ _UNUSED = (
 def check(
     *,
     images: Annotated[
-        int,
-        typer.Option(
-            "--images",
-            min=1,
-            help="Labelled images to begin with, spread over the input; more where they leave it open.",
-        ),
+        int, option("Labelled images to begin with, spread over the input; more where they leave it open.", min=1)
     ] = 16,
     **flags: Any,
 ) -> None:

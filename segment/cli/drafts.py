@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from segment.cli.app import StorageOptions, open_store
+from segment.cli.app import StorageOptions, open_store, option
 from segment.cli.models import models_app
-from segment.cli.options import entries
+from segment.cli.options import takes, values_of
 from segment.cli.streams import put, say, streams
 from segment.errors import UsageError
 
 
 @models_app.command("draft")
+@takes("label_remap")
 def draft_model(
     model: Annotated[
         str, typer.Argument(metavar="MODEL", help="Path or URL of an .onnx, .xml (OpenVINO) or .tflite file.")
@@ -23,34 +24,16 @@ def draft_model(
         str | None,
         typer.Argument(metavar="IMAGES", help="An image, or a folder: up to three are segmented.", show_default=False),
     ] = None,
-    labels: Annotated[
-        str | None,
-        typer.Option("--labels", help="Folder of labels of IMAGES: they decide what is guessed.", show_default=False),
-    ] = None,
-    label_remap: Annotated[
-        list[str] | None,
-        typer.Option("--label-remap", metavar="KEY=VALUE", help="What label values mean, as for a run."),
-    ] = None,
-    to: Annotated[
-        str | None, typer.Option("--to", "-t", help="File or URL to write the card to.", show_default=False)
-    ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
-    picture: Annotated[
-        str | None,
-        typer.Option("--picture", help="File or URL of a PNG: IMAGES and their masks.", show_default=False),
-    ] = None,
-    size: Annotated[
-        str | None,
-        typer.Option(
-            "--size", metavar="HxW", help="Height and width, if the graph leaves them free.", show_default=False
-        ),
-    ] = None,
-    classes: Annotated[
-        int | None,
-        typer.Option("--classes", min=1, max=255, help="Number of classes, if nothing tells it.", show_default=False),
-    ] = None,
-    name: Annotated[str, typer.Option("--name", help="Name of the card.", show_default=False)] = "",
+    *,
+    labels: Annotated[str | None, option("Folder of labels of IMAGES: they decide what is guessed.")] = None,
+    to: Annotated[str | None, option("File or URL to write the card to.", "--to", "-t")] = None,
+    overwrite: Annotated[bool, option("Replace files that exist.", "--overwrite")] = False,
+    picture: Annotated[str | None, option("File or URL of a PNG: IMAGES and their masks.")] = None,
+    size: Annotated[str | None, option("Height and width, if the graph leaves them free.", metavar="HxW")] = None,
+    classes: Annotated[int | None, option("Number of classes, if nothing tells it.", min=1, max=255)] = None,
+    name: Annotated[str | None, option("Name of the card.")] = None,
     storage_option: StorageOptions = None,
+    **flags: Any,
 ) -> None:
     """Draft a card for a model, run it, and print it.
 
@@ -62,7 +45,7 @@ def draft_model(
     from segment.store.names import shown
     from segment.store.urls import to_url
 
-    store = open_store(storage_option)
+    store, label_remap = open_store(storage_option), values_of(flags, "segment models draft").get("label_remap", {})
     if picture and images is None:
         raise UsageError("--picture shows your images with their masks: name an image or a folder after the model")
     if labels and images is None:
@@ -79,10 +62,10 @@ def draft_model(
         model,
         images,
         labels=labels,
-        label_remap=entries("label_remap", label_remap or []),
+        label_remap=label_remap,
         size=_size(size),
         classes=classes,
-        name=name,
+        name=name or "",
         beside=to,
         store=store,
         note=lambda line: say(f"note: {line}", err=True),

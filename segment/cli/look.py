@@ -2,71 +2,46 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import typer
 
-from segment.cli.app import RunPrefix, StorageOptions, app, open_ledger
-from segment.cli.options import values_of
+from segment.cli.app import RunPrefix, StorageOptions, app, open_ledger, option
+from segment.cli.options import takes, values_of
+from segment.cli.results import print_results
 from segment.cli.streams import put, say, streams
-from segment.job import Job
-
-
-class ReportFormat(StrEnum):
-    """Output formats of `segment report`."""
-
-    table = "table"
-    markdown = "markdown"
-    json = "json"
-    csv = "csv"
 
 
 @app.command()
+@takes("price_per_hour", "currency")
 def report(
     output: RunPrefix,
-    format: Annotated[ReportFormat, typer.Option("--format", "-f", help="Output format.")] = ReportFormat.table,  # noqa: A002
-    price_per_hour: Annotated[
-        float | None,
-        typer.Option("--price-per-hour", help=Job.model_fields["price_per_hour"].description),
-    ] = None,
-    currency: Annotated[
-        str | None, typer.Option("--currency", help=Job.model_fields["currency"].description, show_default=False)
-    ] = None,
+    *,
+    form: Annotated[Literal["table", "markdown", "json", "csv"], option("Output format.", "--format", "-f")] = "table",
     page: Annotated[
-        bool | None,
-        typer.Option(
-            "--page/--no-page",
-            help="Write OUTPUT/report/index.html; by default with --format table.",
-            show_default=False,
-        ),
+        bool | None, option("Write OUTPUT/report/index.html; by default with --format table.", "--page/--no-page")
     ] = None,
-    intervals: Annotated[
-        bool,
-        typer.Option("--intervals/--no-intervals", help="95 % intervals; they read the counts of every image."),
-    ] = True,
+    intervals: Annotated[bool, option("95 % intervals; they read the counts of every image.")] = True,
     storage_option: StorageOptions = None,
+    **flags: Any,
 ) -> None:
     """Show the scores of the committed parts of a run, running or not, and write them as a web page."""
     import json
 
     from segment.errors import SegmentError, StoreError
-    from segment.output.speed import Price
     from segment.report.aggregate import load_report
-    from segment.report.console import print_report
     from segment.report.markdown import to_markdown
     from segment.report.run_score import with_intervals
-    from segment.report.speed_lines import print_speed
     from segment.report.spreadsheet import to_csv
     from segment.runs.driver import task_and_plan
     from segment.store.names import shown
 
-    price = values_of("segment report", price_per_hour=price_per_hour, currency=currency)
+    price = values_of(flags, "segment report")
     ledger = open_ledger(output, storage_option)
     found = load_report(ledger)
-    wants_page = format is ReportFormat.table if page is None else page
+    wants_page = form == "table" if page is None else page
     unknown = None
-    if intervals and (wants_page or format in (ReportFormat.table, ReportFormat.markdown)):
+    if intervals and (wants_page or form in ("table", "markdown")):
         try:
             found = with_intervals(ledger, ledger.read_run_and_plan()[1], found)
         except SegmentError as error:
@@ -81,16 +56,15 @@ def report(
             if page:
                 raise
             say(f"no page: {error}", err=True)
-    if format is ReportFormat.json:
+    if form == "json":
         put(json.dumps(found.summary(), indent=2, sort_keys=True, ensure_ascii=False))
-    elif format is ReportFormat.markdown:
+    elif form == "markdown":
         put(to_markdown(found))
-    elif format is ReportFormat.csv:
+    elif form == "csv":
         put(to_csv(found), end="")
     else:
-        print_report(found, page=url)
-        print_speed(ledger, Price.of({**found.run["job"], **price}))
-    if url and format is not ReportFormat.table:
+        print_results(ledger, found, url, {**found.run["job"], **price})
+    if url and form != "table":
         say(f"page:  {shown(url)}", err=True)
     if unknown:  # last, for a page that fails for the same reason has told it
         say(f"no intervals: {unknown}", err=True)
@@ -100,15 +74,11 @@ def report(
 def audit(
     output: RunPrefix,
     deep: Annotated[
-        bool, typer.Option("--deep", help="Read every byte: compare digests, and check every mask and count.")
+        bool, option("Read every byte: compare digests, and check every mask and count.", "--deep")
     ] = False,
     verify_with: Annotated[
         str | None,
-        typer.Option(
-            "--verify-with",
-            metavar="PUBLIC",
-            help="Public key of minisign, a file or the key itself, that must have signed the run.",
-        ),
+        option("Public key of minisign, a file or the key itself, that must have signed the run.", metavar="PUBLIC"),
     ] = None,
     storage_option: StorageOptions = None,
 ) -> None:

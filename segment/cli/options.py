@@ -8,9 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from segment.cli.app import StorageOptions, open_store, parse_options
+from segment.cli.app import StorageOptions, open_store, option, parse_options
 from segment.errors import UsageError
-from segment.job import Job, make_job, read_job_file
+from segment.job import InvalidJob, Job, make_job, read_job_file
 from segment.store.names import shown
 
 _ARGUMENTS = ("input", "output")  # fields that a command takes as positional arguments, if at all
@@ -19,30 +19,39 @@ _TYPES = {"boolean": bool, "integer": int, "number": float, "array": list[str], 
 _PROPERTIES: dict[str, dict[str, Any]] = Job.model_json_schema()["properties"]
 _TABLES = {name for name, schema in _PROPERTIES.items() if schema.get("type") == "object"}
 
-JobFile = Annotated[str | None, typer.Option("--job", "-j", help="TOML job file; flags override it.")]
+JobFile = Annotated[str | None, option("TOML job file; flags override it.", "--job", "-j")]
+_Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 
 
-def takes_job(*arguments: str, without: Collection[str] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def takes_job(*arguments: str, without: Collection[str] = ()) -> _Decorator:
     """Give a command with `**flags` an option for every field of `Job`, before its own; its value is None by default.
-
-    Typer reads options from the signature only, so this extends the signature.
 
     Args:
         arguments: the fields among `input` and `output` that are positional arguments of the command.
         without: the fields that the command does not use; a job file may hold them all the same.
     """
+    options = {name: _argument(name) for name in arguments}
+    options |= {name: flag for name, flag in _options() if name not in without}
+    return _extended({**options, "storage_options": StorageOptions, "job": JobFile})
+
+
+def takes(*fields: str) -> _Decorator:
+    """Give a command with `**flags` the options of some fields of `Job`, which `values_of` then checks."""
+    return _extended({name: _flag(name) for name in fields})
+
+
+def _extended(options: Mapping[str, Any]) -> _Decorator:
+    """Return a decorator that adds options to a command's signature, from which alone typer reads them."""
 
     def extend(command: Callable[..., None]) -> Callable[..., None]:
         own = inspect.signature(command, eval_str=True)
-        options = {name: _argument(name) for name in arguments}
-        options |= {name: option for name, option in _options() if name not in without}
-        options |= {"storage_options": StorageOptions, "job": JobFile}
         shared = [
-            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=option)
-            for name, option in options.items()
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+            for name, annotation in options.items()
         ]
         named = [parameter for parameter in own.parameters.values() if parameter.kind is not parameter.VAR_KEYWORD]
-        command.__signature__ = own.replace(parameters=[*shared, *named])  # type: ignore[attr-defined]
+        first = [parameter for parameter in named if parameter.kind is not parameter.KEYWORD_ONLY]
+        command.__signature__ = own.replace(parameters=[*first, *shared, *named[len(first) :]])  # type: ignore[attr-defined]
         return command
 
     return extend
@@ -59,23 +68,21 @@ def job_of(flags: Mapping[str, Any], command: str, **defaults: str) -> Job:
     Raises:
         UsageError: see `make_job`; a job file that cannot be read; a table entry without `=`.
     """
-    given = {name: value for name, value in flags.items() if value is not None}
-    file = given.pop("job", None)
-    storage = given.pop("storage_options", None)
+    file, storage = flags["job"], flags["storage_options"]
+    given = _given({name: value for name, value in flags.items() if name not in ("job", "storage_options")})
     values = {**defaults, **(read_job_file(file, open_store(storage)) if file else {})}
     if storage:
         given["storage_options"] = {**values.get("storage_options", {}), **parse_options(storage)}
-    given |= {name: entries(name, given[name]) for name in _TABLES - {"storage_options"} if name in given}
     if {"limit", "sample"} & given.keys():  # one choice of images replaces the other one
         values = {name: value for name, value in values.items() if name not in ("limit", "sample")}
     _refuse_missing({**values, **given}, file, command)
-    return make_job({**values, **given}, file or command)
+    return _job({**values, **given}, given, file, command)
 
 
 def _refuse_missing(values: Mapping[str, Any], file: str | None, command: str) -> None:
     """Name what a job needs and has not, as a user of the command line gives it."""
     needed = [name for name, field in Job.model_fields.items() if field.is_required()]
-    missing = [name.upper() if name in _ARGUMENTS else _name(name) for name in needed if name not in values]
+    missing = [_as_given(name) for name in needed if name not in values]
     if not missing or not values.keys() <= Job.model_fields.keys():  # a misspelt key is told with what it may stand for
         return
     listed = f"{', '.join(missing[:-1])}{' and ' * bool(missing[:-1])}{missing[-1]}"
@@ -85,16 +92,42 @@ def _refuse_missing(values: Mapping[str, Any], file: str | None, command: str) -
     raise UsageError(f"{command}: {listed} {'is' if is_one else 'are'} missing{where}. {told}")
 
 
-def values_of(command: str, **values: Any) -> dict[str, Any]:
-    """Return those of some values of a job that are given, for a command that takes no job.
+def values_of(flags: Mapping[str, Any], command: str) -> dict[str, Any]:
+    """Return the values that are given of the options that `takes` adds.
 
     Raises:
         UsageError: a value is none that a job takes.
     """
-    given = {name: value for name, value in values.items() if value is not None}
+    given = _given(flags)
     others = {name: "-" for name, info in Job.model_fields.items() if info.is_required()}
-    make_job({**others, **given}, command)
+    _job({**others, **given}, given, None, command)
     return given
+
+
+def _given(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of the options that are given; tables from their entries."""
+    given = {name: value for name, value in flags.items() if value is not None}
+    return given | {name: _entries(name, given[name]) for name in _TABLES & given.keys()}
+
+
+def _job(values: Mapping[str, Any], given: Collection[str], file: str | None, command: str) -> Job:
+    """Return the job of some values; errors name those that are `given` as the command line does, others as a file."""
+    try:
+        return make_job(values)
+    except InvalidJob as error:
+        wrong = {_as_given(key) if _field(key) in given else key: text for key, text in error.wrong.items()}
+        is_of_file = any(_field(key) not in given for key in error.wrong)
+        raise InvalidJob(wrong, (is_of_file and file) or command) from None
+
+
+def _field(key: str) -> str:
+    return key.partition(".")[0]
+
+
+def _as_given(key: str) -> str:
+    """The key of a job as a user of the command line gives it: `OUTPUT`, `--model`, `--label-remap 7`."""
+    name, _, entry = key.partition(".")
+    return name.upper() if name in _ARGUMENTS else f"{_name(name)} {entry}".rstrip()
 
 
 def _options() -> Iterator[tuple[str, Any]]:
@@ -102,25 +135,22 @@ def _options() -> Iterator[tuple[str, Any]]:
     for group in Job.__mro__:
         for name in inspect.get_annotations(group):
             if name in _PROPERTIES and name not in _ARGUMENTS and name != "storage_options":
-                yield name, _flag(name, panel=(inspect.getdoc(group) or "").rstrip("."))
+                yield name, _flag(name, (inspect.getdoc(group) or "").rstrip("."))
 
 
 def _argument(name: str) -> Any:
     return Annotated[str | None, typer.Argument(metavar=name.upper(), help=_help(name), show_default=False)]
 
 
-def _flag(name: str, panel: str) -> Any:
+def _flag(name: str, panel: str | None = None) -> Any:
     """The annotation of an option: its type and names follow from the field's JSON schema."""
-    option = _name(name)
     kinds = {branch["type"] for branch in _branches(name)} - {"null"}
     kind = _TYPES.get(kinds.pop(), str) if len(kinds) == 1 else str
-    names = [f"{option}/--no-{option.removeprefix('--')}"] if kind is bool else [option]
-    names += [_SHORT[name]] if name in _SHORT else []
+    names = [_name(name), _SHORT[name]] if name in _SHORT else [_name(name)]
+    if kind is bool:
+        names = [f"{names[0]}/--no-{names[0].removeprefix('--')}"]
     metavar = "KEY=VALUE" if name in _TABLES else None
-    return Annotated[
-        kind | None,
-        typer.Option(*names, help=_help(name), rich_help_panel=panel, metavar=metavar, show_default=False),
-    ]
+    return Annotated[kind | None, option(_help(name), *names, rich_help_panel=panel, metavar=metavar)]
 
 
 def _name(field: str) -> str:
@@ -142,11 +172,11 @@ def _help(name: str) -> str:
     return str(text).replace("[", r"\[")  # rich reads brackets as markup
 
 
-def entries(name: str, texts: list[str]) -> dict[str, str]:
+def _entries(name: str, texts: list[str]) -> dict[str, str]:
     """The entries of a table, each given as `KEY=VALUE`."""
     pairs = [text.rpartition("=") for text in texts]
     if any(not key or not value for key, _, value in pairs):
-        option = _name(name)
-        examples = [f"{option} {k}={v}" for table in _PROPERTIES[name]["examples"] for k, v in table.items()]
-        raise UsageError(f"{option} takes KEY=VALUE, for example {' or '.join(examples)}")
+        flag = _name(name)
+        examples = [f"{flag} {k}={v}" for table in _PROPERTIES[name]["examples"] for k, v in table.items()]
+        raise UsageError(f"{flag} takes KEY=VALUE, for example {' or '.join(examples)}")
     return {key: value for key, _, value in pairs}

@@ -2,42 +2,32 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import typer
 
-from segment.cli.app import RunPrefix, StorageOptions, app, open_ledger
+from segment.cli.app import RunPrefix, StorageOptions, app, open_ledger, option
 from segment.cli.streams import put, say, streams
+
+
+def _number(words: str) -> Any:
+    return option(words, metavar="N", min=0, show_default=False)
 
 
 @app.command()
 def overlay(
     output: RunPrefix,
-    ids: Annotated[
-        list[str] | None, typer.Option("--ids", metavar="ID", help="Id of an image; repeatable.", show_default=False)
-    ] = None,
-    worst: Annotated[
-        int, typer.Option("--worst", metavar="N", min=0, help="The N images with the lowest mIoU.", show_default=False)
-    ] = 0,
+    ids: Annotated[list[str] | None, option("Id of an image; repeatable.", metavar="ID")] = None,
+    worst: Annotated[int, _number("The N images with the lowest mIoU.")] = 0,
     least_certain: Annotated[
-        int,
-        typer.Option(
-            "--least-certain",
-            metavar="N",
-            min=0,
-            help="The N images of which the model is least sure, in a run with --confidence.",
-            show_default=False,
-        ),
+        int, _number("The N images of which the model is least sure, in a run with --confidence.")
     ] = 0,
-    sample: Annotated[
-        int, typer.Option("--sample", metavar="N", min=0, help="N images, spread over the input.", show_default=False)
-    ] = 0,
-    to: Annotated[str, typer.Option("--to", "-t", help="Folder or URL to write to.")] = "overlays",
+    sample: Annotated[int, _number("N images, spread over the input.")] = 0,
+    to: Annotated[str, option("Folder or URL to write to.", "--to", "-t")] = "overlays",
     sheet: Annotated[
-        bool, typer.Option("--contact-sheet", help="One PNG with image, label and prediction of each image.")
+        bool, option("One PNG with image, label and prediction of each image.", "--contact-sheet")
     ] = False,
-    opacity: Annotated[float, typer.Option("--opacity", min=0, max=1, help="Opacity of the mask, 0-1.")] = 0.55,
+    opacity: Annotated[float, option("Opacity of the mask, 0-1.", min=0, max=1)] = 0.55,
     storage_option: StorageOptions = None,
 ) -> None:
     """Draw masks over their images.
@@ -73,32 +63,22 @@ def overlay(
         say(f"{count(written.renamed, 'overlay')} under another name: {why}", err=True)
 
 
-class ExportFormat(StrEnum):
-    """Formats of `segment export`."""
-
-    png = "png"
-    voc = "voc"
-    coco_stuff = "coco-stuff"
-    coco_panoptic = "coco-panoptic"
-    cvat = "cvat"
-    label_studio = "label-studio"
-    cog = "cog"
-    coco_rle = "coco-rle"
+ExportFormat = Literal["png", "voc", "coco-stuff", "coco-panoptic", "cvat", "label-studio", "cog", "coco-rle"]
 
 
 @app.command()
 def export(
     output: RunPrefix,
     target: Annotated[str, typer.Argument(metavar="DEST", help="Folder or URL to write to.")],
-    format: Annotated[  # noqa: A002
+    form: Annotated[
         ExportFormat,
-        typer.Option(
+        option(
+            "png: class indices; voc: PASCAL VOC; coco-stuff, coco-panoptic: COCO; cvat: a zip for CVAT; "
+            "label-studio: tasks with predictions; cog: cloud-optimised GeoTIFFs; coco-rle: former name of coco-stuff.",
             "--format",
             "-f",
-            help="png: class indices; voc: PASCAL VOC; coco-stuff, coco-panoptic: COCO; cvat: a zip for CVAT; "
-            "label-studio: tasks with predictions; cog: cloud-optimised GeoTIFFs; coco-rle: former name of coco-stuff.",
         ),
-    ] = ExportFormat.png,
+    ] = "png",
     storage_option: StorageOptions = None,
 ) -> None:
     """Write masks as files for other tools. The same command again writes what is missing.
@@ -110,7 +90,7 @@ def export(
     from segment.store.urls import to_url
 
     ledger, url = open_ledger(output, storage_option), to_url(target)
-    done = export_masks(ledger, url, format.value, ledger.store)
+    done = export_masks(ledger, url, form, ledger.store)
     streams.work_is_done()
     words = [f"{count(done.written, 'file')} written to {shown(url)}"]
     words += [f"{done.skipped} there already"] if done.skipped else []

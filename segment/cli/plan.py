@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-import typer
-
-from segment.cli.app import app
+from segment.cli.app import app, option
 from segment.cli.options import job_of, takes_job
 from segment.cli.streams import say
 
@@ -16,8 +14,7 @@ from segment.cli.streams import say
 def plan(
     *,
     images: Annotated[
-        int,
-        typer.Option("--images", min=1, help="Images to segment, spread over the input; at least two for each worker."),
+        int, option("Images to segment, spread over the input; at least two for each worker.", min=1)
     ] = 16,
     **flags: Any,
 ) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
-from segment.cli.app import Stopped, app
+from segment.cli.app import Stopped, app, option
 from segment.cli.options import job_of, takes_job
 from segment.cli.streams import say, streams
 
@@ -19,13 +18,6 @@ _UNUSED = (
 )  # fmt: skip
 
 
-class QuantiserName(StrEnum):
-    """What quantises."""
-
-    onnxruntime = "onnxruntime"
-    nncf = "nncf"
-
-
 @app.command()
 @takes_job(without=_UNUSED)
 def quantize(
@@ -34,40 +26,26 @@ def quantize(
         str, typer.Argument(metavar="WEIGHTS", help="Path or URL of the weights: .onnx, or .xml with --method nncf.")
     ],
     calibrate: Annotated[
-        str, typer.Option("--calibrate", "-c", help="Images that calibrate: any input of a run. No labels are needed.")
+        str, option("Images that calibrate: any input of a run. No labels are needed.", "--calibrate", "-c")
     ],
-    output: Annotated[str, typer.Option("--output", "-o", help="Empty folder or prefix for weights, card and page.")],
+    output: Annotated[str, option("Empty folder or prefix for weights, card and page.", "--output", "-o")],
     evaluate: Annotated[
         str | None,
-        typer.Option(
-            "--evaluate",
-            help="Images that say what it costs, which the labels are of. By default others of --calibrate.",
-            show_default=False,
-        ),
+        option("Images that say what it costs, which the labels are of. By default others of --calibrate."),
     ] = None,
-    images: Annotated[int, typer.Option("--images", min=1, help="Images that calibrate.")] = 100,
-    evaluate_images: Annotated[
-        int, typer.Option("--evaluate-images", min=1, help="Images on which the price is measured, at most.")
-    ] = 500,
+    images: Annotated[int, option("Images that calibrate.", min=1)] = 100,
+    evaluate_images: Annotated[int, option("Images on which the price is measured, at most.", min=1)] = 500,
     method: Annotated[
-        QuantiserName,
-        typer.Option("--method", help="onnxruntime: an .onnx for both runtimes. nncf: an OpenVINO IR (extra nncf)."),
-    ] = QuantiserName.onnxruntime,
-    max_drop: Annotated[
-        float, typer.Option("--max-drop", min=0, metavar="POINTS", help="Largest loss of mIoU, in points.")
-    ] = 0.5,
+        Literal["onnxruntime", "nncf"],
+        option("onnxruntime: an .onnx for both runtimes. nncf: an OpenVINO IR (extra nncf)."),
+    ] = "onnxruntime",
+    max_drop: Annotated[float, option("Largest loss of mIoU, in points.", min=0, metavar="POINTS")] = 0.5,
     min_agreement: Annotated[
         float,
-        typer.Option(
-            "--min-agreement",
-            min=0,
-            max=1,
-            metavar="SHARE",
-            help="Without labels: smallest share of the pixels that keep their class.",
-        ),
+        option("Without labels: smallest share of the pixels that keep their class.", min=0, max=1, metavar="SHARE"),
     ] = 0.97,
-    force: Annotated[bool, typer.Option("--force", help="Write the model even if it costs more than that.")] = False,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the choice of images, and of the intervals.")] = 0,
+    force: Annotated[bool, option("Write the model even if it costs more than that.", "--force")] = False,
+    seed: Annotated[int, option("Of the choice of images, and of the intervals.", min=0)] = 0,
     **flags: Any,
 ) -> None:
     """Quantise a model to INT8, measure what that costs, and write it with a card that runs.
@@ -83,7 +61,7 @@ def quantize(
     given = {"weights": weights, "input": evaluate or calibrate, "output": output}
     job = job_of(flags | given, "segment quantize")
     asked = Asked(
-        calibrate if evaluate else None, images, method.value, evaluate_images, max_drop, min_agreement, force, seed
+        calibrate if evaluate else None, images, method, evaluate_images, max_drop, min_agreement, force, seed
     )
     try:
         made = quantise_job(job, asked, note=lambda line: say(f"note: {line}", err=True))

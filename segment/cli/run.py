@@ -7,25 +7,17 @@ import os
 import traceback
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from segment.cli.app import Stopped, app
+from segment.cli.app import Stopped, app, option
 from segment.cli.options import job_of, takes_job
-from segment.cli.streams import put, say, streams
+from segment.cli.results import print_results
+from segment.cli.streams import put, streams
 
 if TYPE_CHECKING:
     from segment.progress import Progress
-
-
-class LogFormat(StrEnum):
-    """Formats of the progress on stderr."""
-
-    auto = "auto"
-    plain = "plain"
-    json = "json"
 
 
 @app.command()
@@ -33,47 +25,41 @@ class LogFormat(StrEnum):
 def run(
     *,
     retry_errors: Annotated[
-        bool, typer.Option("--retry-errors", help="Repeat parts with error rows whose input is unchanged.")
+        bool, option("Repeat parts with error rows whose input is unchanged.", "--retry-errors")
     ] = False,
     update: Annotated[
-        bool, typer.Option("--update", help="Add new images of the input, and repeat parts whose input was replaced.")
+        bool, option("Add new images of the input, and repeat parts whose input was replaced.", "--update")
     ] = False,
     verify: Annotated[
-        bool, typer.Option("--verify", help="Read committed parts, check every byte, and repeat damaged ones.")
+        bool, option("Read committed parts, check every byte, and repeat damaged ones.", "--verify")
     ] = False,
     sign: Annotated[
-        str | None,
-        typer.Option(
-            "--sign", metavar="KEY", help="Sign the complete run with this secret key of minisign, a local file."
-        ),
+        str | None, option("Sign the complete run with this secret key of minisign, a local file.", metavar="KEY")
     ] = None,
-    print_job: Annotated[bool, typer.Option("--print-job", help="Print the job as TOML and exit.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show warnings and errors only.")] = False,
+    print_job: Annotated[bool, option("Print the job as TOML and exit.", "--print-job")] = False,
+    quiet: Annotated[bool, option("Show warnings and errors only.", "--quiet", "-q")] = False,
     log_format: Annotated[
-        LogFormat, typer.Option("--log-format", help="Progress on stderr: a display or lines, lines, or JSON lines.")
-    ] = LogFormat.auto,
-    ray_progress: Annotated[bool, typer.Option("--ray-progress", help="Also show Ray Data's progress bars.")] = False,
+        Literal["auto", "plain", "json"], option("Progress on stderr: a display or lines, lines, or JSON lines.")
+    ] = "auto",
+    ray_progress: Annotated[bool, option("Also show Ray Data's progress bars.", "--ray-progress")] = False,
     **flags: Any,
 ) -> None:
     """Segment images. The same command again resumes: it skips committed parts.
 
     segment run images/ out/ --model unet-camvid-onnx-0001 --labels labels/
     """
-    from segment.errors import SegmentError
     from segment.job import job_to_toml
     from segment.output.ledger import Ledger
-    from segment.output.speed import Price
     from segment.progress import console_progress
     from segment.progress.lines import json_line
-    from segment.report.console import page_of, print_report
-    from segment.report.speed_lines import print_speed
+    from segment.report.console import page_of
     from segment.runs.driver import run as run_job
     from segment.store.client import Store
 
     if ray_progress:
-        log_format = LogFormat.plain if log_format is LogFormat.auto else log_format
+        log_format = "plain" if log_format == "auto" else log_format
         os.environ["RAY_DATA_DISABLE_PROGRESS_BARS"] = "0"  # read by Ray Data
-    with closing(console_progress(quiet, log_format.value)) as progress, _logged(progress):
+    with closing(console_progress(quiet, log_format)) as progress, _logged(progress):
         job = job_of(flags, "segment run")
         if not print_job:
             report = run_job(job, progress, retry_errors=retry_errors, update=update, verify=verify, sign=sign)
@@ -83,15 +69,11 @@ def run(
         return
     if quiet:
         return
-    if log_format is LogFormat.json:
+    if log_format == "json":
         put(json_line("report", **report.summary()))
         return
     ledger = Ledger(Store(job.storage_options), report.output)
-    print_report(report, page=page_of(ledger))
-    try:
-        print_speed(ledger, Price.of(job.model_dump()))
-    except SegmentError as error:  # the run is complete
-        say(f"warning: the speed of the run is unknown: {error}", err=True)
+    print_results(ledger, report, page_of(ledger), job.model_dump())
 
 
 @contextmanager

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from pydantic import BaseModel
@@ -14,20 +13,13 @@ from segment.cli.streams import put
 from segment.job import Job
 
 
-class SchemaKind(StrEnum):
-    """Files that have a schema."""
-
-    job = "job"
-    card = "card"
-
-
 @app.command()
-def schema(kind: Annotated[SchemaKind, typer.Argument(metavar="KIND", help="Kind of the file.")]) -> None:
+def schema(kind: Annotated[Literal["job", "card"], typer.Argument(metavar="KIND", help="Kind of the file.")]) -> None:
     """Print the JSON schema of job files or model cards, for editors.
 
     segment schema job > job.schema.json   # then, as the first line of a job file: #:schema ./job.schema.json
     """
-    put(json.dumps(json_schema(kind.value), indent=2, ensure_ascii=False))
+    put(json.dumps(json_schema(kind), indent=2, ensure_ascii=False))
 
 
 def json_schema(kind: str) -> dict[str, Any]:

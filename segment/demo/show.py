@@ -55,7 +55,7 @@ def run_demo(folder: Path, *, engine: str, scenes: int) -> None:
     _check_equal(report, again)
     picture = folder / _PICTURE
     _draw(job, picture)
-    print(f"\nmIoU {percent(again.miou())} %: the same counts to the last pixel, from both")
+    print(f"\nmIoU {percent(again.miou())} %: both runs counted the same pixels")
     print(f"page:    {place}/masks-webdataset/report/index.html")
     print(f"picture: {place}/{_PICTURE}, images with labels and predictions")
     print(f"masks:   {place}/masks-webdataset/masks/, Parquet with a row an image")
@@ -93,13 +93,8 @@ def _empty(folder: Path) -> None:
 
 
 def _job(folder: Path, format: str, engine: str) -> Job:  # noqa: A002
-    values = {
-        "input": str(folder / f"scenes-{format}"),
-        "output": str(folder / f"masks-{format}"),
-        "model": "demo-streets",
-        "engine": engine,
-    }
-    return make_job(values, where="segment demo")
+    scenes, masks = str(folder / f"scenes-{format}"), str(folder / f"masks-{format}")
+    return make_job({"input": scenes, "output": masks, "model": "demo-streets", "engine": engine}, "segment demo")
 
 
 def _run(job: Job) -> RunReport:

@@ -11,6 +11,7 @@ from segment.errors import UsageError
 from segment.inputs.findings import Findings
 from segment.inputs.lookup import in_threads, look_up
 from segment.store.client import Entry, Store
+from segment.store.local_files import with_hint
 from segment.store.names import IMAGE_SUFFIXES, count, shown, suffix_of
 from segment.store.urls import is_http, parent_url, query_parameters, to_url, unsigned
 
@@ -56,7 +57,7 @@ def find_objects(input: str, store: Store, findings: Findings) -> Found:  # noqa
     for matched in in_threads(lambda pattern: _glob(pattern, store), globs):
         entries.extend(matched)
     if not entries:
-        raise UsageError(_nothing(url, store))
+        raise UsageError(with_hint(_nothing(url, store), url))
     unique = {entry.url: entry for entry in sorted(entries, key=lambda entry: entry.url)}
     if len(unique) < len(entries):
         findings.warnings.append(
@@ -102,8 +103,10 @@ def _named(urls: Sequence[str], total: int, store: Store) -> list[Entry]:
     inside = in_threads(store.list, others)
     missing = [url for url, entries in zip(others, inside, strict=True) if not entries]
     if missing:
-        which = f": {len(missing)} of {total} are not there" if total > 1 else ""
-        raise UsageError(f"{_nothing(missing[0], store)}{which}")
+        message = _nothing(missing[0], store)
+        if total > 1:  # of a series, in which all names are alike
+            raise UsageError(f"{message}: {len(missing)} of {total} are not there")
+        raise UsageError(with_hint(message, missing[0]))
     return [*(known[url] for url in urls if url in known), *(entry for entries in inside for entry in entries)]
 
 

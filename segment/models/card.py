@@ -21,6 +21,7 @@ from segment.models.quantisation import Quantisation
 from segment.models.validation import validation_message
 from segment.store.bounds import MOST_TOML
 from segment.store.client import Store
+from segment.store.local_files import with_hint
 from segment.store.names import argument, shown, suffix_of
 from segment.store.urls import is_url, join_url, parent_url, to_url, unsigned
 
@@ -257,7 +258,7 @@ def load_card(reference: str, store: Store | None = None) -> ModelCard:
     url = to_url(reference)
     data = (store or Store()).read_given(url, most=MOST_TOML)
     if data is None:
-        raise UsageError(f"no model card at {shown(url)}: `segment models` lists the built-in ones.")
+        raise UsageError(with_hint(f"no model card at {shown(url)}: `segment models` lists the built-in ones", url))
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError:

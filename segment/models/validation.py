@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ValidationError
@@ -20,8 +20,18 @@ Prefix = Annotated[str, BeforeValidator(check_prefix)]  # of URLs, or a local fo
 
 def validation_message(error: ValidationError, model: type[BaseModel]) -> str:
     """Describe a pydantic error, one line per key: `  input.hieght: unknown key. Did you mean 'height'?`."""
+    return as_lines(validation_errors(error, model))
+
+
+def as_lines(wrong: Mapping[str, str]) -> str:
+    """Return what is wrong with each key, one line per key."""
+    return "\n".join(f"  {key}: {text}" if key else f"  {text}" for key, text in wrong.items())
+
+
+def validation_errors(error: ValidationError, model: type[BaseModel]) -> dict[str, str]:
+    """Return what is wrong with each key; `""` stands for keys that exclude each other."""
     root = model.model_json_schema()
-    lines: dict[str, str] = {}
+    wrong: dict[str, str] = {}
     for item in error.errors(include_url=False, include_context=False):
         place, here = _walk(root, item["loc"])
         if item["type"] == "extra_forbidden":
@@ -34,8 +44,8 @@ def validation_message(error: ValidationError, model: type[BaseModel]) -> str:
             text = item["msg"].removeprefix("Value error, ")
         else:
             text = _mismatch(root, here, item["input"] if _SECRET not in item["loc"] else None)
-        lines.setdefault(place, text)
-    return "\n".join(f"  {place}: {text}" if place else f"  {text}" for place, text in lines.items())
+        wrong.setdefault(place, text)
+    return wrong
 
 
 def _walk(root: _Schema, location: tuple[int | str, ...]) -> tuple[str, _Schema]:

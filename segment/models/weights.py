@@ -15,6 +15,7 @@ from segment.models.card import ModelCard, WeightsFile
 from segment.models.external_data import LARGEST_MODEL, embed_external_data
 from segment.store.bounds import MOST_BYTES
 from segment.store.client import Store
+from segment.store.local_files import with_hint
 from segment.store.names import basename, shown, suffix_of
 from segment.store.urls import is_http, join_url, parent_url, redact_url, to_url
 
@@ -145,7 +146,7 @@ def _user_file(url: str, store: Store, report: Progress) -> bytes:
 
 
 def _no_such_file(url: str) -> UsageError:
-    return UsageError(f"--weights {shown(url)}: there is no such file")
+    return UsageError(with_hint(f"--weights {shown(url)}: there is no such file", url))
 
 
 def _common_mistake(data: bytes) -> str:

@@ -34,6 +34,7 @@ from segment.output.tables import (
     to_parquet,
 )
 from segment.store.background import in_order
+from segment.store.local_files import with_hint
 from segment.store.names import shown
 
 _FOLD_COLUMNS = ["status", "confusion", "miou"]
@@ -129,7 +130,8 @@ class Ledger(RunFolder):
         if run is None and (plan is not None or self.has_masks()):
             raise UsageError(f"{place} holds parts of a run but no run.json: restore it, or delete all and run again")
         if run is None or plan is None:
-            raise UsageError(f"no run at {place}: give the OUTPUT of a `segment run INPUT OUTPUT --model CARD`")
+            message = f"no run at {place}: give the OUTPUT of a `segment run INPUT OUTPUT --model CARD`"
+            raise UsageError(with_hint(message, self.output))
         if key := misshapen(run):
             where = shown(self.url("run.json"))
             raise SegmentError(f"{where} is damaged ({key}): run the same command again with --verify, or restore it")

@@ -15,7 +15,7 @@ from rich.text import Text
 from segment.errors import StoreError
 from segment.inputs.findings import by_reason, choice_in_words
 from segment.metrics.boundary import BoundaryScore
-from segment.output.attempts import count_over_attempts, read_attempts
+from segment.output.attempts import Attempt, count_over_attempts, read_attempts
 from segment.output.audit import Audit
 from segment.output.ledger import Ledger
 from segment.output.remarks import remark_lines
@@ -272,10 +272,19 @@ def print_status(ledger: Ledger, console: Console | None = None) -> None:
     console.print(f"{len(plan) - len(left):,} of {len(plan):,} parts, {finished:,} of {shards:,} shards finished")
     attempts = read_attempts(ledger)
     if attempts:
-        ended = sum(attempt.ended for attempt in attempts)
-        console.print(f"{count(len(attempts), 'attempt')}, {ended:,} of them ended")
+        console.print(_attempts_in_words(attempts, has_work=state == "not complete"))
     if retries := count_over_attempts(attempts, "retries"):
         kinds = ", ".join(f"{number:,} to {kind}" for kind, number in sorted(retries.items()))
         console.print(f"{count(retries.total(), 'request')} to stores repeated: {kinds}")
     for line in remark_lines(count_over_attempts(attempts, "remarks")):
         print_record(console, f"noticed: {line}")
+
+
+def _attempts_in_words(attempts: Sequence[Attempt], *, has_work: bool) -> str:
+    words = count(len(attempts), "attempt")
+    if not has_work:
+        return words
+    if attempts[-1].ended:
+        return f"{words}, ended: the same `segment run` resumes the run"
+    which = "it" if len(attempts) == 1 else "the last one"
+    return f"{words}: {which} goes on, or was killed and the same `segment run` resumes the run"

@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
+from rich.console import Console
 
 from segment.errors import StoreError, UsageError
 from segment.images import resize
@@ -27,6 +28,8 @@ from segment.output.ledger import Ledger
 from segment.output.part_rows import numbers_of, part_tables, read_part_rows
 from segment.output.plan import Plan
 from segment.pipeline.stages import Task
+from segment.report.fitting import print_line, print_rows
+from segment.report.markdown import markdown_table
 from segment.report.percents import percent
 from segment.report.pictures import ImageView, read_view
 from segment.report.rows import Row, row_at
@@ -239,6 +242,20 @@ def rows_of(found: LabelErrors) -> list[list[str]]:
             for one in found.regions
         ),
     ]
+
+
+def print_errors(found: LabelErrors, console: Console) -> None:
+    """Print the notes and the table of regions."""
+    for note in found.notes:
+        print_line(console, note, style="dim")
+    console.print()
+    print_rows(console, rows_of(found))
+
+
+def errors_to_markdown(found: LabelErrors) -> str:
+    """Return the notes as a list, and the table of regions."""
+    notes = "\n".join(f"- {note}" for note in found.notes)
+    return f"{notes}\n\n{markdown_table(rows_of(found))}\n"
 
 
 def errors_to_json(found: LabelErrors) -> dict[str, Any]:

@@ -16,11 +16,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
-from segment.errors import NotAFile
+from segment.errors import NotAFile, did_you_mean
 from segment.store.bounds import Bounds
 from segment.store.filesystems import Entry
+from segment.store.foreign_text import visible
 from segment.store.names import shown
 from segment.store.request_errors import is_absent
+from segment.store.urls import is_url
 
 TEMPORARY = re.compile(r"\.tmp-[0-9a-f]{16}$")
 _PIECE = 1 << 20  # bytes of a file of unknown size that are read at once
@@ -102,6 +104,15 @@ def entry_of_local(url: str) -> Entry | None:
     if not _is_regular(status):
         return Entry(url, 0, "", irregular=True)
     return Entry(url, status.st_size, local_etag(status))
+
+
+def with_hint(message: str, url: str) -> str:
+    """Return a message on a path that is not there, and which name beside it was likely meant."""
+    path = Path(url.removeprefix("file://"))
+    if is_url(url.removeprefix("file://")) or path.exists() or not path.parent.is_dir():
+        return message
+    hint = did_you_mean(visible(path.name), (visible(beside.name) for beside in path.parent.iterdir()), alike=0.7)
+    return f"{message}.{hint}" if hint else message
 
 
 def _refuse_irregular(path: Path, status: os.stat_result) -> None:

@@ -120,4 +120,7 @@ def test_precision_the_cpu_lacks_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setitem(module.CAPABILITY, "bf16", "A_PRECISION_NO_CPU_HAS")
     said = message(lambda: opened(small(), colour_classifier(small()), Runtime("openvino", "cpu", "bf16", "")))
-    assert said == "this machine's CPU does not compute in bf16: run the job with --precision f32"
+    assert said == (
+        "this machine's CPU does not compute in bf16, as all nodes did when the run began: keep it out of the run, or "
+        "begin another run with --precision f32, or with --allow-mixed-precision and this machine in it"
+    )

@@ -196,17 +196,13 @@ def test_a_run_that_broke_off(segment: Call, place: Place) -> None:
         "blocks: not complete",
         "4 of 5 images committed (80.0 %)",
         "2 of 3 parts, 0 of 1 shards finished",
-        "1 attempt, 1 of them ended",
+        "1 attempt, ended: the same `segment run` resumes the run",
     ]
     assert contents(place.output) == before
 
 
 def test_the_status_of_a_run_step_by_step(segment: Call, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    done = [
-        "5 of 5 images committed (100.0 %)",
-        "3 of 3 parts, 1 of 1 shards finished",
-        "1 attempt, 1 of them ended",
-    ]
+    done = ["5 of 5 images committed (100.0 %)", "3 of 3 parts, 1 of 1 shards finished", "1 attempt"]
     assert segment("status", str(place.output)).out.splitlines() == ["blocks: complete", *done]
     (place.output / "_SUCCESS").unlink()
     assert segment("status", str(place.output)).out.splitlines() == [
@@ -227,8 +223,13 @@ def test_the_status_of_a_run_step_by_step(segment: Call, place: Place, monkeypat
     assert called.out.splitlines()[1:] == [
         "0 of 5 images committed (0.0 %)",
         "0 of 3 parts, 0 of 1 shards finished",
-        "2 attempts, 2 of them ended",
+        "2 attempts, ended: the same `segment run` resumes the run",
     ]
+    for timings in (place.output / "runs").glob("*.parquet"):
+        timings.unlink()
+    assert segment("status", str(place.output)).out.splitlines()[-1] == (
+        "2 attempts: the last one goes on, or was killed and the same `segment run` resumes the run"
+    )
 
 
 @pytest.mark.parametrize("command", ["audit", "status"])

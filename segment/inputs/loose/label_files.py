@@ -12,6 +12,7 @@ from segment.inputs.label_patterns import expand_pattern, stem_of
 from segment.inputs.lookup import look_up
 from segment.job import InputOptions
 from segment.store.client import Entry, Store
+from segment.store.local_files import with_hint
 from segment.store.names import count, examples, is_label, shown, skip_reason, suffix_of
 from segment.store.urls import join_url, relative_url, to_url
 
@@ -52,10 +53,11 @@ def labels_by_stem(
             [relative_url(image.url, base) for image in images], [relative_url(entry.url, folder) for entry in found]
         )
         advice = f". If these are the labels, add --label-pattern '{pattern}'" if pattern else ""
-        raise UsageError(
+        message = (
             f"none of the {count(len(images), 'image')} has a label: looked for {shown(looked)}.png "
             f"(or another image suffix); {have}{odd}{advice}"
         )
+        raise UsageError(with_hint(message, folder))
     _report_unmatched(images, labels, found, folder, base, findings)
     return labels
 

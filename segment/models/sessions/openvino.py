@@ -128,7 +128,10 @@ def _members(core: Any, card: ModelCard, weights: Weights) -> list[Member]:
 def _check_precision(core: Any, precision: str) -> None:
     needed = CAPABILITY.get(precision)
     if needed and needed not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-        raise ModelError(f"this machine's CPU does not compute in {precision}: run the job with --precision f32")
+        raise ModelError(
+            f"this machine's CPU does not compute in {precision}, as all nodes did when the run began: keep it out of "
+            "the run, or begin another run with --precision f32, or with --allow-mixed-precision and this machine in it"
+        )
 
 
 def _check_self_contained(data: bytes) -> None:
