@@ -192,6 +192,23 @@ def test_what_auto_picks_is_held_against_all_runtimes() -> None:
     assert right == ("yes" if ended.returncode == 0 else "NO")
 
 
+def test_the_limit_takes_the_fastest_runtime_whose_masks_agree(scenes: Path, tmp_path: Path) -> None:
+    """A runtime that does not load the file is no candidate; what another counts is what the chosen one counts."""
+    contract, weights = contract_of("demo-streets"), CASES["demo"].locate()
+    images, labels = (sorted((scenes / kind).iterdir()) for kind in ("images", "labels"))
+    counts = []
+    for runtime in ("auto", "onnxruntime"):
+        spec = {"contract": contract, "weights": weights, "runtime": runtime, "precision": "f32", "cores": 1}
+        spec |= {"images": list(map(str, images)), "labels": list(map(str, labels))}
+        (tmp_path / f"{runtime}.json").write_text(json.dumps(spec))
+        line = [sys.executable, str(JOBS / "bench/limit.py"), str(tmp_path / f"{runtime}.json")]
+        ended = subprocess.run(line, capture_output=True, text=True, timeout=200, check=True)
+        found = json.loads(ended.stdout.splitlines()[-1])
+        assert found["runtime"] in ("openvino f32", "openvino bf16", "onnxruntime f32")
+        counts.append(found["counts"])
+    assert bench.likeness(*counts) >= 0.99
+
+
 def test_agreement_counts_pixels(tmp_path: Path) -> None:
     mask = np.zeros((4, 10), np.uint8)
     other = mask.copy()

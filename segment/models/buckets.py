@@ -1,8 +1,8 @@
-"""Input sizes of models that take images of any size: few enough that a runtime sees each of them again."""
+"""Input sizes: of models that take images of any size, few enough that a runtime sees each again; and of views."""
 
 from __future__ import annotations
 
-from math import ceil
+from math import ceil, gcd
 
 Size = tuple[int, int]  # height, width
 
@@ -10,6 +10,7 @@ LARGEST_SIDE = 16384
 # Where a forecast needs a size: pixels of all sizes that stay compiled, unless a single image has more.
 USUAL = (1024, 2048)
 _TRIAL = 256  # pixels, about
+_STRIDE = 32  # the largest stride of most networks
 
 
 def bucket_side(side: int, multiple_of: int) -> int:
@@ -41,3 +42,21 @@ def trial_side(multiple_of: int) -> int:
     [257, 288, 320, 512]
     """
     return multiple_of * (max(1, _TRIAL // multiple_of) | 1)
+
+
+def scaled_size(height: int, width: int, scale: float) -> tuple[int, int]:
+    """Return height and width of the view of a scale.
+
+    They are rounded to the largest power of two, up to 32, that divides the side: a network of this stride takes them.
+    """
+    return _scaled_side(height, scale), _scaled_side(width, scale)
+
+
+def _scaled_side(side: int, scale: float) -> int:
+    step = step_of(side)
+    return max(1, round(side * scale / step)) * step
+
+
+def step_of(side: int) -> int:
+    """Return the step in which a side of the input is scaled."""
+    return gcd(side, _STRIDE)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -14,7 +13,7 @@ from pydantic import (
     model_validator,
 )
 
-from segment.models.buckets import LARGEST_SIDE, Size, bucket_size, trial_side
+from segment.models.buckets import LARGEST_SIDE, Size, bucket_size, scaled_size, step_of, trial_side
 from segment.models.card_output import STRICT, Side
 from segment.models.card_tiles import Tiles
 from segment.models.classes import Byte
@@ -36,8 +35,6 @@ ByChannel = Annotated[tuple[Finite, ...], Field(min_length=1, max_length=_MOST_B
 Band = Annotated[int, Field(ge=1, le=1024)]
 
 View = Literal["flip"] | Annotated[float, Field(ge=0.1, le=4)]
-
-_STRIDE = 32  # the largest stride of most networks
 
 
 def _says_nothing(value: object) -> bool:
@@ -203,6 +200,11 @@ class Input(BaseModel):
         depth = f" (16 bits, {self.band_range[0]:g} to {self.band_range[1]:g})" if self.band_range else ""
         return f"bands {', '.join(map(str, self.bands))}{depth}"
 
+    def shape(self, batch: int) -> list[int]:
+        """Shape of the graph's input for a batch."""
+        sizes = {"N": batch, "C": self.depth, "H": self.height, "W": self.width}
+        return [sizes[axis] for axis in self.layout]
+
     def size_for(self, size: Size) -> Size:
         """Return height and width of the input for an image of a size that is scaled already."""
         return bucket_size(size, self.multiple_of) if self.multiple_of else (self.height, self.width)
@@ -282,7 +284,7 @@ class Input(BaseModel):
         for scale in self.scales:
             size = scaled_size(self.height, self.width, scale)
             if size in seen:
-                steps = f"{_step(self.height)} rows and {_step(self.width)} columns"
+                steps = f"{step_of(self.height)} rows and {step_of(self.width)} columns"
                 raise ValueError(
                     f"tta: at {plain}, in steps of {steps}, the scale {scale:g} is the same view as {seen[size]}: "
                     "remove it"
@@ -301,20 +303,3 @@ class Input(BaseModel):
     def scales(self) -> tuple[float, ...]:
         """Scales of the views besides the plain one."""
         return tuple(view for view in self.tta if not isinstance(view, str))
-
-
-def scaled_size(height: int, width: int, scale: float) -> tuple[int, int]:
-    """Return height and width of the view of a scale.
-
-    They are rounded to the largest power of two, up to 32, that divides the side: a network of this stride takes them.
-    """
-    return _scaled_side(height, scale), _scaled_side(width, scale)
-
-
-def _scaled_side(side: int, scale: float) -> int:
-    step = _step(side)
-    return max(1, round(side * scale / step)) * step
-
-
-def _step(side: int) -> int:
-    return math.gcd(side, _STRIDE)

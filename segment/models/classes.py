@@ -94,11 +94,13 @@ class Classes(BaseModel):
         return tuple(sorted(value for value in set(self.ignore) if value >= len(self.names)))
 
     def index(self, name: str) -> int:
-        """Return the index of a class name, case-insensitive.
+        """Return the index of a class name; of one that is written in other letters, such as `road` for `Road`.
 
         Raises:
             KeyError: there is no such class.
         """
+        if name in self.names:
+            return self.names.index(name)
         lowered = [known.lower() for known in self.names]
         if name.lower() not in lowered:
             raise KeyError(name)

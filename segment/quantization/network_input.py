@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper
 
 from segment.models.card import ModelCard
-from segment.models.sessions.chain import NodeChain
+from segment.models.sessions.onnx_nodes import Nodes
 from segment.models.sessions.onnx_preprocess import Preprocessing
 from segment.models.sessions.ports import Port
 from segment.quantization.calibration import Calibration
@@ -45,12 +45,12 @@ class NetworkInputs:
         return np.asarray(self._session(images.shape).run(None, {"images": images})[0])
 
     def _preprocessing(self, shape: tuple[int, ...]) -> Any:
-        chain = NodeChain("in", "images", _OPSET)
-        Preprocessing(self._card, ModelProto(), self._entry).extend(chain)
+        nodes = Nodes("in", _OPSET)
+        result = Preprocessing(self._card, ModelProto(), self._entry).added(nodes, "images")
         images = helper.make_tensor_value_info("images", TensorProto.UINT8, shape)
         kind = helper.np_dtype_to_tensor_dtype(np.dtype(self._entry.dtype))
-        numbers = helper.make_tensor_value_info(chain.tip, kind, None)
-        graph = helper.make_graph(chain.nodes, "preprocessing", [images], [numbers])
+        numbers = helper.make_tensor_value_info(result, kind, None)
+        graph = helper.make_graph(nodes.all, "preprocessing", [images], [numbers])
         opset = [helper.make_opsetid("", _OPSET)]
         model = helper.make_model(graph, ir_version=_IR_VERSION, opset_imports=opset)
         return onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])

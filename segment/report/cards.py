@@ -5,8 +5,8 @@ from __future__ import annotations
 from rich.table import Table
 from rich.text import Text
 
+from segment.models.buckets import scaled_size
 from segment.models.card import ModelCard, WeightsFile, built_in_cards, load_card
-from segment.models.card_input import scaled_size
 from segment.models.card_output import Output
 from segment.models.quantisation import Quantisation
 from segment.progress.safe_console import SafeConsole

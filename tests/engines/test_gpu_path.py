@@ -23,8 +23,9 @@ import segment.models.sessions.onnxruntime as ort
 from segment.engines.local import LocalEngine
 from segment.models.card import load_card
 from segment.models.sessions import Runtime, capabilities, find_batch
-from segment.models.sessions.base import Masks
+from segment.models.sessions.base import Masks, Settings
 from segment.models.sessions.batches import BatchProbe, probe_batches
+from segment.models.sessions.extras import NOTHING
 from segment.models.sessions.half import in_half_precision
 from segment.models.sessions.io_binding import CudaPin, bound_run, not_pinned
 from segment.models.sessions.predict import GraphSession, Run
@@ -48,7 +49,7 @@ def bound(graph: bytes, batch: int | None = None, **changes: Any) -> tuple[Graph
         session = ort._load(surgeon.compiled(batch, masked=masked), ORT, threads=1)
         return bound_run(session, (card.output_height, card.output_width), pin=not_pinned, batch=batch)
 
-    return GraphSession(card, lambda batched, masked: load(masked), not_raw), card
+    return GraphSession(card, lambda batched, masked: load(masked), not_raw, Settings()), card
 
 
 def not_raw(images: Any) -> Any:
@@ -153,8 +154,8 @@ def test_a_wrong_mask_size_is_told_as_on_the_cpu() -> None:
     scales = numpy_helper.from_array(np.array([1, 1, 2, 2], np.float32), "scales")
     graph = tiny(nodes, [("x", ("N", 3, 32, 48))], [("y", ("N", 12, 64, 96))], [scales])
     surgeon = Surgeon(small(output={"height": 64, "width": 96}), graph)
-    run = ort._on_gpu(ort._load(surgeon.compiled(None), ORT, threads=1), card, None)
-    said = message(lambda: GraphSession(card, lambda *_: run, not_raw).predict(pictures(card, 1)[0]))
+    run = ort._on_gpu(ort._load(surgeon.compiled(None), ORT, threads=1), card, None, NOTHING)
+    said = message(lambda: GraphSession(card, lambda *_: run, not_raw, Settings()).predict(pictures(card, 1)[0]))
     assert said.endswith(
         "masks of 32x48 are needed, the graph returned 64x96: output.height = 64 and output.width = 96?"
     )
@@ -175,7 +176,7 @@ def test_on_gpu_binds_a_sound_graph() -> None:
     card = small()
     session = ort._load(Surgeon(card, colour_classifier(card, batch=1)).compiled(2), ORT, threads=1)
     images, masks = pictures(card, 5)
-    assert np.array_equal(ort._on_gpu(session, card, 2)(images)[0], masks)
+    assert np.array_equal(ort._on_gpu(session, card, 2, NOTHING)(images)[0], masks)
 
 
 def test_providers_and_their_options() -> None:

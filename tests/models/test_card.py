@@ -11,6 +11,7 @@ import segment
 from segment.errors import StoreError, UsageError
 from segment.images.labels import LabelDecoder
 from segment.models.card import ModelCard, built_in_cards, load_card, parse_card
+from segment.models.classes import Classes
 from segment.output.identity import fingerprint_of, identity_of
 from segment.report.cards import print_card
 from segment.store.client import Store
@@ -393,3 +394,8 @@ def test_all_faults_are_reported_at_once() -> None:
 def test_fields_of_new_kinds_do_not_change_the_identity_of_runs(name: str, fingerprint: str) -> None:
     """As of 54adcc9: a run that was begun before a new field came is resumed."""
     assert fingerprint_of(identity_of(load_card(name, Store()))) == fingerprint
+
+
+def test_names_that_differ_in_case_alone_are_told_apart() -> None:
+    classes = Classes(names=("Road", "road", "sky"), palette=((0, 0, 0), (1, 1, 1), (2, 2, 2)))
+    assert [classes.index(name) for name in ("Road", "road", "ROAD", "Sky")] == [0, 1, 0, 2]

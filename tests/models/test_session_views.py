@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from segment.errors import UsageError
+from segment.models.buckets import scaled_size
 from segment.models.card import ModelCard, parse_card
-from segment.models.card_input import scaled_size
 from segment.models.sessions import Runtime, footprint, open_session
 from segment.models.sessions.averaging import merged_card
 from segment.models.sessions.extras import Extras

@@ -275,7 +275,10 @@ def test_a_footprint_follows_the_shapes() -> None:
     assert 3.9 < four.per_stream / one.per_stream < 4.1
     batch = footprint(card, as_weights(colour_classifier(card)), cpu, 3)
     assert batch
-    assert 2.9 < batch.per_stream / one.per_stream < 3.1
+    assert batch.per_stream > 2.6 * 4 * one.per_stream  # batches are tried on four images
+    more = footprint(card, as_weights(colour_classifier(card)), cpu, 8)
+    assert more
+    assert 1.8 < more.per_stream / batch.per_stream < 2
     halves = footprint(card, as_weights(colour_classifier(card)), Runtime("openvino", "cpu", "bf16", ""), 1)
     assert halves
     assert halves.per_stream < one.per_stream

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from segment.errors import ModelError, UsageError
 from segment.models.card import ModelCard
-from segment.models.sessions.base import MIXED, Masks, Runtime, Session
+from segment.models.sessions.base import MIXED, Masks, Runtime, Session, Settings
 from segment.models.sessions.batches import LARGEST, BatchProbe, probe_batches
 from segment.models.sessions.choice import runtime_for
 from segment.models.sessions.extras import NOTHING, Extras
@@ -82,44 +82,31 @@ def open_session(
     extras.check(card)
 
     def load(sized: ModelCard, check: bool) -> GraphSession:
-        return _load(sized, weights, runtime, threads, streams, batch, check, extras)
+        return _load(sized, weights, runtime, Settings(threads, streams, batch, sanity_check and check, extras))
 
     if not card.input.is_dynamic:
-        return load(card, sanity_check)
+        return load(card, True)
     if runtime.device == "tensorrt":
         raise ModelError(
             f"model card '{card.name}' says height = 'image', and TensorRT builds an engine of minutes for each size: "
             "use --device cuda"
         )
-    return SizedSession(card, lambda sized, check: load(sized, sanity_check and check), most_sizes(weights.size))
+    return SizedSession(card, load, most_sizes(weights.size))
 
 
-def _load(
-    card: ModelCard,
-    weights: Weights,
-    runtime: Runtime,
-    threads: int,
-    streams: int,
-    batch: int,
-    sanity_check: bool,
-    extras: Extras,
-) -> GraphSession:
+def _load(card: ModelCard, weights: Weights, runtime: Runtime, settings: Settings) -> GraphSession:
     if runtime.name == "onnxruntime":
         from segment.models.sessions.onnxruntime import open_onnxruntime
 
-        return open_onnxruntime(
-            card, weights, runtime, threads=threads, batch=batch, sanity_check=sanity_check, extras=extras
-        )
+        return open_onnxruntime(card, weights, runtime, settings)
     if runtime.name == "openvino":
         from segment.models.sessions.openvino import open_openvino
 
-        return open_openvino(
-            card, weights, runtime, threads=threads, streams=streams, sanity_check=sanity_check, extras=extras
-        )
+        return open_openvino(card, weights, runtime, settings)
     if runtime.name == "litert":
         from segment.models.sessions.litert import open_litert
 
-        return open_litert(card, weights, threads=threads, streams=streams, sanity_check=sanity_check, extras=extras)
+        return open_litert(card, weights, settings)
     raise UsageError(f"no runtime named '{runtime.name}': use {', '.join(RUNTIMES[1:])}")
 
 

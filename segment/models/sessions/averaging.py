@@ -15,8 +15,8 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 
 from segment.errors import ModelError
+from segment.models.buckets import scaled_size
 from segment.models.card import ModelCard
-from segment.models.card_input import scaled_size
 from segment.models.sessions.ports import Port, Size, refuse
 from segment.models.sessions.quantised_input import Levels
 from segment.models.weights import Weights

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segment.models.card import ModelCard
+from segment.models.sessions.extras import NOTHING, Extras
 
 ONNX_ONLY = "onnxruntime serves .onnx only; openvino serves .xml and .tflite: use --runtime openvino"
 TFLITE_ONLY = "litert serves .tflite only: use --runtime openvino"
@@ -37,6 +38,22 @@ class Masks(NamedTuple):
     remarks: Mapping[int, str] = MappingProxyType({})
     confidence: NDArray[np.uint8] | None = None
     probabilities: NDArray[np.uint8] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a model is loaded; see `open_session`."""
+
+    threads: int = 1
+    streams: int = 1
+    batch: int = 1
+    sanity_check: bool = True
+    extras: Extras = NOTHING
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of what a runtime says, whose errors are of types of its own."""
+    return str(error).strip().split("\n", 1)[0]
 
 
 class Session(Protocol):

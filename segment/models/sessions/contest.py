@@ -11,7 +11,7 @@ from segment.errors import SegmentError
 from segment.models.buckets import USUAL
 from segment.models.card import ModelCard
 from segment.models.sessions.apart_process import given_apart, loading, run_apart, tell
-from segment.models.sessions.base import Runtime, Session
+from segment.models.sessions.base import Runtime, Session, first_line
 from segment.models.sessions.sanity_check import random_images
 from segment.models.weights import Weights
 
@@ -78,6 +78,6 @@ def _run(session: Session, image: Any, place: int, before: Tried) -> Tried:
     try:
         session.predict(image)
     except Exception as error:  # each runtime has its own types
-        return Tried(None, str(error).strip().split("\n", 1)[0])
+        return Tried(None, first_line(error))
     seconds = time.process_time() - began
     return Tried(seconds if before.seconds is None else min(seconds, before.seconds))

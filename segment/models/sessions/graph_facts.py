@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from operator import add, mul, truediv
+from typing import Any
+
+from numpy.typing import NDArray
 
 from segment.models.sessions.ports import Port
 from segment.models.sessions.quantised_input import Scales
@@ -11,7 +15,7 @@ from segment.models.sessions.quantised_input import Scales
 Numbers = tuple[float, ...]
 
 # Constants of more numbers are weights, not a mean or a standard deviation of channels.
-MOST_CHANNELS = 4
+_MOST_CHANNELS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,25 +75,29 @@ class GraphFacts:
     metadata: Mapping[str, str] = field(default_factory=dict)
 
 
-def add_arithmetic(facts: InputFacts, operator: str, constants: Numbers, scale: Numbers) -> tuple[InputFacts, Numbers]:
-    """Add one leading operator (`Sub`, `Add`, `Mul` or `Div` by constants) to the facts of an input.
+def with_arithmetic(facts: InputFacts, steps: Iterable[tuple[str, NDArray[Any] | None]]) -> InputFacts:
+    """Add what a graph does with an input first to the facts of the input.
 
     Args:
         facts: of the input so far.
-        operator: its type.
-        constants: one number, or one a channel.
-        scale: product of the factors before it; `subtracted` is in units of the input.
-
-    Returns:
-        The facts, and the new product of factors.
+        steps: leading operators of arithmetic (`Sub`, `Add`, `Mul` or `Div`), and the constants by which they do it;
+            None where these are computed. Steps from the first that is no normalisation on are left out.
     """
-    if operator in ("Sub", "Add"):
-        sign = 1 if operator == "Sub" else -1
-        shift = _each(lambda number, factor: sign * number / factor, constants, scale)
-        return replace(facts, subtracted=_each(lambda a, b: a + b, shift, facts.subtracted or (0.0,))), scale
-    factors = tuple(1 / number for number in constants) if operator == "Div" else constants
-    scale = _each(lambda a, b: a * b, scale, factors)
-    return replace(facts, multiplied=scale), scale
+    scale: Numbers = (1.0,)
+    for operator, array in steps:
+        if array is None or array.size not in range(1, _MOST_CHANNELS + 1):
+            break
+        constants = tuple(float(number) for number in array.ravel())
+        if (operator in ("Div", "Mul") and 0 in constants) or len({len(constants), len(scale), 1}) > 2:
+            break
+        if operator in ("Sub", "Add"):
+            signed = constants if operator == "Sub" else tuple(-number for number in constants)
+            facts = replace(facts, subtracted=_each(add, _each(truediv, signed, scale), facts.subtracted or (0.0,)))
+        else:
+            factors = tuple(1 / number for number in constants) if operator == "Div" else constants
+            scale = _each(mul, scale, factors)
+            facts = replace(facts, multiplied=scale)
+    return facts
 
 
 def _each(function: Callable[[float, float], float], left: Numbers, right: Numbers) -> Numbers:

@@ -21,8 +21,8 @@ from openvino import opset15 as ops
 from segment.errors import ModelError
 from segment.models.card import ModelCard
 from segment.models.sessions.averaging import is_averaged
-from segment.models.sessions.base import TFLITE_ONLY
-from segment.models.sessions.extras import NOTHING, Extras
+from segment.models.sessions.base import TFLITE_ONLY, Settings
+from segment.models.sessions.extras import Extras
 from segment.models.sessions.idle import IdlePool
 from segment.models.sessions.litert_tail import cut_tail
 from segment.models.sessions.openvino import compiled_model, outputs_of
@@ -46,23 +46,13 @@ _UNREPEATABLE = frozenset(
 )
 
 
-def open_litert(
-    card: ModelCard,
-    weights: Weights,
-    *,
-    threads: int,
-    streams: int,
-    sanity_check: bool = True,
-    extras: Extras = NOTHING,
-) -> GraphSession:
-    """Load a model. Up to `streams` threads may call `predict` at once, each with its own interpreter.
+def open_litert(card: ModelCard, weights: Weights, settings: Settings) -> GraphSession:
+    """Load a model. Up to `settings.streams` threads may call `predict` at once, each with its own interpreter.
 
     Args:
         card: the model's card.
         weights: TFLite bytes of one model.
-        threads: threads of one call.
-        streams: maximum number of concurrent calls.
-        sanity_check, extras: see `GraphSession`.
+        settings: see `open_session`.
 
     Raises:
         ModelError: card and graph do not match, or LiteRT does not serve them.
@@ -74,7 +64,7 @@ def open_litert(
             f"model card '{card.name}' averages views (input.tta) or an ensemble, which litert does not: "
             "use --runtime openvino"
         )
-    networks = IdlePool(lambda: _Network(card, weights, threads, extras), streams)
+    networks = IdlePool(lambda: _Network(card, weights, settings.threads, settings.extras), settings.streams)
 
     def load(batched: bool, masked: bool) -> Run:
         with networks.borrowed() as network:
@@ -91,7 +81,7 @@ def open_litert(
         with networks.borrowed() as network:
             return network.numbers(images)
 
-    return GraphSession(card, load, raw, sanity_check=sanity_check, extras=extras)
+    return GraphSession(card, load, raw, settings)
 
 
 class _Network:
@@ -156,7 +146,7 @@ class _Network:
 
     def _resize(self) -> None:
         """Give the input the card's size, where the graph leaves it free."""
-        wanted = _input_shape(self._card)
+        wanted = self._card.input.shape(1)
         if list(self._input["shape"]) == wanted:
             return
         with _words("litert cannot load the graph"):
@@ -212,18 +202,12 @@ def _port(details: Any) -> Port:
     return Port((details["name"],), np.dtype(details["dtype"]).name, dims)
 
 
-def _input_shape(card: ModelCard) -> list[int]:
-    declared = card.input
-    sizes = {"N": 1, "C": declared.depth, "H": declared.height, "W": declared.width}
-    return [sizes[axis] for axis in declared.layout]
-
-
 def _before(card: ModelCard, entry: Any) -> Any:
     """Return the graph from RGB bytes to the network's input."""
     found = entry["quantization_parameters"]
     scales = Scales(found["scales"].astype(np.float64), found["zero_points"].astype(np.float64))
     levels = input_levels(card, _port(entry), scales if scales.scale.size else None)
-    parameter = ops.parameter(_input_shape(card), np.dtype(entry["dtype"]).type)
+    parameter = ops.parameter(card.input.shape(1), np.dtype(entry["dtype"]).type)
     return with_preprocessing(card, _model([parameter.output(0)], parameter), levels)
 
 

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from openvino import opset15 as ops
 
+from segment.models.sessions.enlarging import Centres
+from segment.models.sessions.openvino_enlarging import interpolated
 from segment.models.sessions.ports import Dims, Size
 from segment.models.sessions.tflite_graph import Operator, TfliteGraph, damage_in_words
 
@@ -22,8 +24,7 @@ class Resize:
     """One RESIZE_BILINEAR, to `size` (height, width)."""
 
     size: Size
-    align_corners: bool
-    half_pixel: bool
+    centres: Centres
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Tail:
     def applied(self, scores: Any) -> Any:
         """Return the tail of `float32[1, h, w, C]` as openvino nodes."""
         for resize in self.resizes:
-            scores = _resized(scores, resize)
+            scores = interpolated(scores, resize.size, resize.centres, (1, 2))
             if self.limits:
                 ends = [ops.constant(np.float32(limit)) for limit in self.limits]
                 scores = ops.fake_quantize(scores, *ends, *ends, self.limits[1] - self.limits[0] + 1)
@@ -53,18 +54,6 @@ class Tail:
             return scores
         best = ops.topk(scores, ops.constant(np.int64(1)), 3, "max", "value", index_element_type="i64", stable=True)
         return ops.squeeze(best.output(1), ops.constant(np.array([3])))
-
-
-def _resized(scores: Any, resize: Resize) -> Any:
-    centres = "align_corners" if resize.align_corners else "half_pixel" if resize.half_pixel else "asymmetric"
-    return ops.interpolate(
-        scores,
-        ops.constant(np.array(resize.size)),
-        "linear_onnx",
-        "sizes",
-        coordinate_transformation_mode=centres,
-        axes=ops.constant(np.array([1, 2])),
-    )
 
 
 @damage_in_words()
@@ -110,7 +99,8 @@ def _enlarging(graph: TfliteGraph, node: Operator) -> Resize | None:
     before, after = (_size(graph.tensors[place].dims) for place in (node.inputs[0], node.outputs[0]))
     if node.options is None or not before or not after or after[0] < before[0] or after[1] < before[1]:
         return None
-    return Resize(after, node.options.truth(2), node.options.truth(3))
+    align_corners, half_pixel = node.options.truth(2), node.options.truth(3)
+    return Resize(after, "align_corners" if align_corners else "half_pixel" if half_pixel else "asymmetric")
 
 
 def _size(dims: Dims) -> Size | None:

@@ -20,6 +20,7 @@ from segment.models.sessions.averaging import (
     refuse_view,
     views_of,
 )
+from segment.models.sessions.base import first_line
 from segment.models.sessions.onnx_merger import Merger
 from segment.models.sessions.onnx_postprocess import HALF_PIXEL_OPSET
 from segment.models.sessions.onnxfile import read_model, unused_prefix
@@ -89,7 +90,7 @@ def _sized(card: ModelCard, view: View, data: bytes, plain: Surgeon, trial: Tria
     try:
         shape = trial(surgeon.raw(), black(view)).shape
     except Exception as error:  # each runtime has its own types
-        refuse_view(card, view, str(error).strip().split("\n", 1)[0])
+        refuse_view(card, view, first_line(error))
     surgeon.set_output_dims(shape)
     return surgeon
 

@@ -9,12 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 
-from segment.models.sessions.chain import NodeChain
 from segment.models.sessions.enlarging import CENTRES, Enlarging, SmallScores, bands_of, enlarging_of
+from segment.models.sessions.onnx_nodes import Nodes
 from segment.models.sessions.ports import Port, Size
 
-Chains = tuple[list[NodeChain], dict[str, NodeChain]]  # all in order, and those that end in an output, by its name
-NewChain = Callable[[str, str], NodeChain]  # starts a chain, by a prefix of names and the name of the input value
+Values = dict[str, str]  # of outputs, by the name of the output
 
 SLICE_OPSET = 10  # the first whose Slice takes its bounds as inputs
 _FIRST_OF_PIXELS = {"probabilities": 2}  # axis of rows in an output; 1 in the others
@@ -33,39 +32,23 @@ def axis_of_rows(output: str) -> int:
     return _FIRST_OF_PIXELS.get(output, 1)
 
 
-def enlarged_chains(
-    small: SmallScores, classes: int, new_chain: NewChain, outputs: Callable[[str, NewChain], Chains]
-) -> Chains:
+def enlarged_outputs(nodes: Nodes, small: SmallScores, classes: int, outputs: Callable[[str], Values]) -> Values:
     """Enlarge scores, and make outputs of them, a band of rows at a time.
 
     Args:
+        nodes: where they are appended.
         small: the scores, by the name of their value.
         classes: their number, C.
-        new_chain: see `NewChain`.
-        outputs: makes outputs of enlarged scores `float32[N, C, rows, W]`, by their name, with its own chains.
+        outputs: makes outputs, by their name, of enlarged scores `float32[N, C, rows, W]`.
     """
-    wide = new_chain("wide", small.scores)
-    wide.add("MatMul", np.ascontiguousarray(small.enlarging.columns.T))
-    chains, made = [wide], []
-    for number, band in enumerate(bands_of(small.enlarging, classes)):
-
-        def of_band(prefix: str, source: str, number: int = number) -> NodeChain:
-            return new_chain(f"band{number}_{prefix}", source)
-
-        source = of_band("source", wide.tip)
-        source.add("Slice", *(np.array([bound], np.int64) for bound in (band.start, band.stop, 2)))
-        scores = of_band("scores", source.constant(band.rows))
-        scores.add("MatMul", source.tip)
-        found, ends = outputs(scores.tip, of_band)
-        chains += [source, scores, *found]
-        made.append(ends)
+    wide = nodes.add("MatMul", small.scores, np.ascontiguousarray(small.enlarging.columns.T))
+    made = []
+    for band in bands_of(small.enlarging, classes):
+        rows = nodes.add("Slice", wide, *(np.array([bound], np.int64) for bound in (band.start, band.stop, 2)))
+        made.append(outputs(nodes.add("MatMul", band.rows, rows)))
     if len(made) == 1:
-        return chains, made[0]
-    joined = {}
-    for name, first in made[0].items():
-        joined[name] = new_chain(f"joined_{name}", first.tip)
-        joined[name].add("Concat", *(ends[name].tip for ends in made[1:]), axis=axis_of_rows(name))
-    return [*chains, *joined.values()], joined
+        return made[0]
+    return {name: nodes.add("Concat", *(part[name] for part in made), axis=axis_of_rows(name)) for name in made[0]}
 
 
 class GraphScores:

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import onnx
 from onnx import ModelProto, NodeProto, numpy_helper
 
-from segment.models.sessions.graph_facts import (
-    MOST_CHANNELS,
-    GraphFacts,
-    InputFacts,
-    Numbers,
-    OutputFacts,
-    add_arithmetic,
-)
+from segment.models.sessions.graph_facts import GraphFacts, InputFacts, OutputFacts, with_arithmetic
 from segment.models.sessions.onnx_quantised import input_scales
 from segment.models.sessions.onnxfile import declared_ports, inferred_ports, read_model
 from segment.models.sessions.ports import Dims, Port
@@ -71,32 +64,24 @@ class _Walk:
         self._dims = _inferred(model)
 
     def entering(self, port: Port) -> InputFacts:
-        """Follow an input as long as one node reads it and only casts, transposes or does arithmetic by constants."""
-        scale: Numbers = (1.0,)
-        facts, name = InputFacts(port, scales=input_scales(self._model, port.name)), port.name
+        """Return the facts of an input."""
+        facts = InputFacts(port, scales=input_scales(self._model, port.name))
+        return with_arithmetic(facts, self._arithmetic(port.name))
+
+    def _arithmetic(self, name: str) -> Iterator[tuple[str, np.ndarray | None]]:
+        """Follow a value as long as one node reads it, and only casts, transposes or does arithmetic."""
         while len(readers := self._readers.get(name, [])) == 1:
             node = readers[0]
             if node.op_type in _ARITHMETIC:
-                constants = self._constants(node, name)
-                if constants is None or len({len(constants), len(scale), 1}) > 2:
-                    break
-                facts, scale = add_arithmetic(facts, node.op_type, constants, scale)
+                yield node.op_type, self._operand(node, name)
             elif node.op_type not in ("Cast", "Transpose", "Identity"):
-                break
+                return
             name = node.output[0]
-        return facts
 
-    def _constants(self, node: NodeProto, entry: str) -> Numbers | None:
+    def _operand(self, node: NodeProto, entry: str) -> np.ndarray | None:
         if node.op_type in ("Sub", "Div") and node.input[0] != entry:
             return None
-        array = self._array(next((name for name in node.input if name != entry), entry))
-        if (
-            array is None
-            or array.size not in range(1, MOST_CHANNELS + 1)
-            or (node.op_type in ("Div", "Mul") and not array.all())
-        ):
-            return None
-        return tuple(float(number) for number in array.ravel())
+        return self._array(next((name for name in node.input if name != entry), entry))
 
     def _array(self, name: str) -> np.ndarray | None:
         if name in self._stored:

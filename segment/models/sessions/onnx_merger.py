@@ -6,17 +6,18 @@ views of a model.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-from onnx import GraphProto, NodeProto, TensorProto, ValueInfoProto, helper
+from onnx import GraphProto, TensorProto, ValueInfoProto, helper
 
 from segment.models.card import ModelCard
 from segment.models.sessions.averaging import View, activation, penalty
-from segment.models.sessions.chain import NodeChain
 from segment.models.sessions.onnx_copies import copies, dependent_nodes
-from segment.models.sessions.onnx_postprocess import Postprocessing, add_resize
+from segment.models.sessions.onnx_nodes import Nodes
+from segment.models.sessions.onnx_postprocess import Postprocessing, resized
 from segment.models.sessions.onnx_quantised import quantised_result
 from segment.models.sessions.surgery import Surgeon
 
@@ -37,12 +38,11 @@ class Merger:
         self._members = members
         self._prefix = prefix
         self._first = members[0][0].part
-        self._nodes: list[NodeProto] = []
-        self._chains = 0
+        self._nodes = Nodes(f"{prefix}_", self._first.opset)
 
     def model(self) -> bytes:
         """Return the bytes of the merged graph."""
-        graph = GraphProto(name="averaged")
+        graph, nodes = GraphProto(name="averaged"), self._nodes
         images = [self._images(view) for view in self._views]
         totals: list[list[str]] = [[] for _ in self._views]
         for number, surgeons in enumerate(self._members):
@@ -51,10 +51,9 @@ class Merger:
                 for mirrored, image in enumerate(images[at]):
                     found = self._probabilities(number, view, surgeon, image)
                     totals[at].append(self._flipped(found, 3) if mirrored else found)
-        total = self._chain(self._sum([self._at_plain_size(self._sum(found), at) for at, found in enumerate(totals)]))
-        total.add("Mul", np.array(1 / sum(map(len, totals)), np.float32))
-        result = self._done(total)
-        graph.node.extend(self._nodes)
+        total = self._sum([self._at_plain_size(self._sum(found), at) for at, found in enumerate(totals)])
+        result = nodes.add("Mul", total, np.array(1 / sum(map(len, totals)), np.float32))
+        graph.node.extend(nodes.all)
         graph.input.append(self._entry())
         height, width = self._first.size or (None, None)
         channels = 1 if self._card.output.kind == "sigmoid" else len(self._card.classes)
@@ -71,24 +70,21 @@ class Merger:
         return [image, self._flipped(image, axis)] if self._card.input.flips else [image]
 
     def _resized_image(self, image: str, view: View) -> str:
-        chain, dtype = self._chain(image), np.dtype(self._first.entry.dtype)
-        if view.card.input.layout == "NHWC":
-            chain.add("Transpose", perm=[0, 3, 1, 2])
-        chain.add("Cast", to=TensorProto.FLOAT)
-        add_resize(chain, self._chain(chain.tip), *view.size)
+        nodes, dtype, last = self._nodes, np.dtype(self._first.entry.dtype), view.card.input.layout == "NHWC"
+        if last:
+            image = nodes.add("Transpose", image, perm=[0, 3, 1, 2])
+        image = resized(nodes, nodes.cast(image, TensorProto.FLOAT), view.size)
         if dtype.kind in "iu":
-            chain.add("Round")
-        chain.add("Cast", to=helper.np_dtype_to_tensor_dtype(dtype))
-        if view.card.input.layout == "NHWC":
-            chain.add("Transpose", perm=[0, 2, 3, 1])
-        return self._done(chain)
+            image = nodes.add("Round", image)
+        image = nodes.cast(image, helper.np_dtype_to_tensor_dtype(dtype))
+        return nodes.add("Transpose", image, perm=[0, 2, 3, 1]) if last else image
 
     def _add_constants(self, graph: GraphProto, number: int) -> None:
         """Add a member's initialisers, and its nodes that do not depend on the image."""
         own = self._members[number][0].part
         moving = {name for node in dependent_nodes(own.model.graph, own.entry.name) for name in node.output}
         still = [node for node in own.model.graph.node if not moving.intersection(node.output)]
-        self._nodes += copies(still, lambda name: self._named(number, name))
+        self._nodes.all += copies(still, lambda name: self._named(number, name))
         for tensor in own.model.graph.initializer:
             graph.initializer.add().CopyFrom(tensor)
             graph.initializer[-1].name = self._named(number, tensor.name)
@@ -101,84 +97,63 @@ class Merger:
         part = surgeon.part
         nodes = dependent_nodes(part.model.graph, part.entry.name)
         moving = {name for node in nodes for name in node.output}
-        self._chains += 1
-        copy = f"{self._prefix}{self._chains}_"
+        copy = f"{self._nodes.new_name()}_"
 
         def rename(name: str) -> str:
             if name == part.entry.name:
                 return image
             return f"{copy}{name}" if name in moving else self._named(number, name)
 
-        self._nodes += copies(nodes, rename)
+        self._nodes.all += copies(nodes, rename)
         result = replace(part.result, names=(rename(part.result.name),))
         quantised = quantised_result(view.card, part.model, part.result, numbers=True)
-        post = Postprocessing(view.card, result, part.size, quantised, self._chain_of, part.opset)
-        scores = self._done(post.numbers())
-        penalty_of_each = self._penalty(self._check(post, scores))
-        chain = self._chain(self._activated(scores))
-        chain.add("Add", penalty_of_each)
-        return self._done(chain)
+        post = Postprocessing(view.card, result, part.size, quantised, self._nodes)
+        scores = post.numbers()
+        wrong = self._check(post, scores)
+        return self._nodes.add("Add", self._activated(scores), self._penalty(wrong))
 
     def _check(self, post: Postprocessing, scores: str) -> str:
         """Add a check value per image, 0 if all its numbers are what the card says."""
         if self._card.output.kind == "logits":
-            chains = post.check_of_masked(scores, 1)
-        elif self._card.output.logit:
-            chains = post.check(scores)
-            chains[-1].add("Mul", np.array(0, np.float32))
-        else:
-            chains = post.check_of_probability(scores)
-        return [self._done(chain) for chain in chains][-1]
+            return post.check_of_masked(scores, 1)
+        if self._card.output.logit:
+            return self._nodes.add("Mul", post.check(scores), np.array(0, np.float32))
+        return post.check_of_probability(scores)
 
     def _penalty(self, wrong: str) -> str:
         """Add the penalty of each image, `float32[N, 1, 1, 1]`."""
-        chain = self._chain(wrong)
-        chain.add("Less", np.array(0.5, np.float32))  # false for NaN
-        chain.add("Where", np.array(0, np.float32), np.array(penalty(self._card), np.float32))
-        chain.add("Reshape", np.array([-1, 1, 1, 1], np.int64))
-        return self._done(chain)
+        valid = self._nodes.add("Less", wrong, np.array(0.5, np.float32))  # false for NaN
+        value = np.array(penalty(self._card), np.float32)
+        added = self._nodes.add("Where", valid, np.array(0, np.float32), value)
+        return self._nodes.add("Reshape", added, np.array([-1, 1, 1, 1], np.int64))
 
     def _activated(self, scores: str) -> str:
-        chain, name = self._chain(scores), activation(self._card)
+        name = activation(self._card)
         if not name:
             return scores
         if name == "sigmoid":
-            chain.add("Sigmoid")
-        else:
-            # Before opset 13 a softmax is over this dimension and all that follow, so let it be the last.
-            chain.add("Transpose", perm=[0, 2, 3, 1])
-            chain.add("Softmax", axis=3)
-            chain.add("Transpose", perm=[0, 3, 1, 2])
-        return self._done(chain)
+            return self._nodes.add("Sigmoid", scores)
+        # Before opset 13 a softmax is over this dimension and all that follow, so let it be the last.
+        last = self._nodes.add("Transpose", scores, perm=[0, 2, 3, 1])
+        return self._nodes.add("Transpose", self._nodes.add("Softmax", last, axis=3), perm=[0, 3, 1, 2])
 
     def _at_plain_size(self, total: str, at: int) -> str:
         if at == 0 or self._first.size is None:
             return total
-        chain = self._chain(total)
-        add_resize(chain, self._chain(total), *self._first.size)
-        return self._done(chain)
+        return resized(self._nodes, total, self._first.size)
 
     def _flipped(self, value: str, axis: int) -> str:
-        chain = self._chain(value)
         first, beyond, step = (np.array([number], np.int64) for number in (-1, np.iinfo(np.int32).min, -1))
-        chain.add("Slice", first, beyond, np.array([axis], np.int64), step)
-        return self._done(chain)
+        return self._nodes.add("Slice", value, first, beyond, np.array([axis], np.int64), step)
 
     def _sum(self, values: Sequence[str]) -> str:
-        if len(values) == 1:
-            return values[0]
-        chain = self._chain(values[0])
-        for value in values[1:]:
-            chain.add("Add", value)
-        return self._done(chain)
+        return functools.reduce(lambda total, value: self._nodes.add("Add", total, value), values)
 
     def _entry(self) -> ValueInfoProto:
         """Return the input: that of the first member, with a fixed batch if any member has one."""
         entry = self._first.entry
         fixed = any(surgeons[0].fixed_batch for surgeons in self._members)
-        sizes = {"C": self._card.input.depth, "H": self._card.input.height, "W": self._card.input.width}
-        sizes["N"] = 1 if fixed else 0
-        dims = [sizes[axis] or "segment_batch" for axis in self._card.input.layout]
+        dims = ["segment_batch" if size == -1 else size for size in self._card.input.shape(1 if fixed else -1)]
         return helper.make_tensor_value_info(entry.name, helper.np_dtype_to_tensor_dtype(np.dtype(entry.dtype)), dims)
 
     def _file(self, graph: GraphProto) -> bytes:
@@ -190,16 +165,3 @@ class Merger:
 
     def _named(self, number: int, name: str) -> str:
         return f"{self._prefix}member{number}_{name}" if number else name
-
-    def _chain(self, source: str) -> NodeChain:
-        self._chains += 1
-        return NodeChain(f"{self._prefix}{self._chains}_", source, self._first.opset)
-
-    def _chain_of(self, stem: str, source: str) -> NodeChain:
-        """Start a chain as `Postprocessing` does; the number of the chain tells its names apart."""
-        return self._chain(source)
-
-    def _done(self, chain: NodeChain) -> str:
-        self._nodes += chain.nodes
-        chain.nodes = []
-        return chain.tip

@@ -8,11 +8,11 @@ import numpy as np
 from onnx import TensorProto, helper
 
 from segment.models.card import ModelCard
-from segment.models.sessions.chain import NodeChain
 from segment.models.sessions.enlarging import BEYOND, LOWEST, SmallScores, enlarging_of, is_smaller, nearest_positions
-from segment.models.sessions.extras import NOTHING, Extras, has_range
-from segment.models.sessions.onnx_enlarging import Chains, NewChain, axis_of_rows, enlarged_chains
-from segment.models.sessions.onnx_extras import ExtraNodes
+from segment.models.sessions.extras import NOTHING, Extras, ScoreKind, has_range
+from segment.models.sessions.onnx_enlarging import Values, axis_of_rows, enlarged_outputs
+from segment.models.sessions.onnx_extras import extras_of_scores, extras_of_sigmoid
+from segment.models.sessions.onnx_nodes import Nodes
 from segment.models.sessions.ports import Port, Size, apart, refuse
 from segment.models.sessions.predict import NOT_FINITE, NOT_WHOLE
 from segment.models.sessions.quantised import Quantised
@@ -29,8 +29,7 @@ class Postprocessing:
         result: the model's output.
         size: (height, width) of the output; None if unknown.
         quantised: how the output's levels become numbers; None if they stay as they are.
-        chain: starts a chain of nodes; its arguments are a prefix of names, and the name of the input value.
-        opset: ONNX opset of the model.
+        nodes: where they are appended.
         extras: outputs beside masks and check values.
         in_bands: see `Surgeon.compiled`.
         small: scores that the graph enlarges by itself; None if it does not.
@@ -42,8 +41,7 @@ class Postprocessing:
         result: Port,
         size: Size | None,
         quantised: Quantised | None,
-        chain: Callable[[str, str], NodeChain],
-        opset: int,
+        nodes: Nodes,
         extras: Extras = NOTHING,
         in_bands: bool = False,
         small: SmallScores | None = None,
@@ -52,16 +50,15 @@ class Postprocessing:
         self._result = result
         self._size = size
         self._quantised = quantised
-        self._chain = chain
-        self._opset = opset
+        self._nodes = nodes
         self._smaller = is_smaller(card, size)
         self._has_range = has_range(card, extras)
         self._extras = extras
         self._in_bands = in_bands
         self._small = small
 
-    def chains(self, masked: bool) -> Chains:
-        """Return all chains of nodes, in order, and those that end in an output, by its name.
+    def outputs(self, masked: bool) -> Values:
+        """Append all nodes, and return the outputs by name.
 
         `masks` are `uint8[N, Ho, Wo]`, `check` is `float32[N]`; see `predict.Run`. For `masked` see `predict.Load`. The
         others are the extras.
@@ -70,213 +67,169 @@ class Postprocessing:
             return self._of_index()
         return self._of_sigmoid() if self._card.output.kind == "sigmoid" else self._of_scores(masked)
 
-    def _pixels(self) -> NodeChain:
-        """Return a chain that starts with the output, its height and width apart."""
-        chain = self._chain("out", self._result.name)
-        if "P" in self._card.output.axes:
-            chain.add("Reshape", np.array(apart(self._card), np.int64))
-        return chain
+    def _pixels(self) -> str:
+        """Return the output with height and width apart."""
+        if "P" not in self._card.output.axes:
+            return self._result.name
+        return self._nodes.add("Reshape", self._result.name, np.array(apart(self._card), np.int64))
 
-    def _of_scores(self, masked: bool) -> Chains:
-        chain = self._chain("small", self._small.scores) if self._small else self._pixels()
+    def _of_scores(self, masked: bool) -> Values:
+        nodes, layout = self._nodes, self._card.output.pixel_layout
+        scores, axis = self._small.scores if self._small else self._pixels(), layout.index("C")
         if self._small or self._result.dtype != "float32":
-            chain.add("Cast", to=TensorProto.FLOAT)
-        axis = self._card.output.pixel_layout.index("C")
-        check = self.check_of_masked(chain.tip, axis) if masked else self._check_of_scores(chain.tip)
+            scores = nodes.cast(scores, TensorProto.FLOAT)
+        check = self.check_of_masked(scores, axis) if masked else self._check_of_scores(scores)
         if self._smaller and self._card.output.enlarging == "bilinear":
-            if self._card.output.pixel_layout == "NHWC":
-                chain.add("Transpose", perm=[0, 3, 1, 2])
+            if layout == "NHWC":
+                scores = nodes.add("Transpose", scores, perm=[0, 3, 1, 2])
             if masked:
-                chain.add("Max", np.array(LOWEST, np.float32))
-            chains, ends = self._of_enlarged(chain, self._outputs_of_scores)
+                scores = nodes.add("Max", scores, np.array(LOWEST, np.float32))
+            found = self._of_enlarged(scores, self._outputs_of_scores)
         elif self._small:
-            chains, ends = self._enlarged(self._small._replace(scores=chain.tip), self._outputs_of_scores)
+            found = self._enlarged(self._small._replace(scores=scores), self._outputs_of_scores)
         else:
-            chains, ends = self._outputs_of_scores(chain.tip, self._chain, axis)
-        self._enlarge_masks(ends)
-        return [chain, *chains, *check], {**ends, "check": check[-1]}
+            found = self._outputs_of_scores(scores, axis)
+        return {**self._at_mask_size(found), "check": check}
 
-    def _check_of_scores(self, scores: str) -> list[NodeChain]:
+    def _check_of_scores(self, scores: str) -> str:
         if not self._has_range or (self._small and self._small.softmax):
             return self.check(scores)
-        numbers = self._chain("range", scores)
-        add_dequantising(numbers, self._quantised)
-        return [numbers, *self.check_of_probability(numbers.tip)]
+        return self.check_of_probability(dequantised(self._nodes, scores, self._quantised))
 
-    def _outputs_of_scores(self, scores: str, new_chain: NewChain, axis: int = 1) -> Chains:
-        best = new_chain("class", scores)
-        best.add("ArgMax", axis=axis, keepdims=0)
-        best.add("Cast", to=TensorProto.UINT8)
+    def _outputs_of_scores(self, scores: str, axis: int = 1) -> Values:
+        best = self._nodes.add("ArgMax", scores, axis=axis, keepdims=0)
+        masks = self._nodes.cast(best, TensorProto.UINT8)
         if not self._extras:
-            return [best], {"masks": best}
-        chain = new_chain("p", scores)
-        add_dequantising(chain, self._quantised)
+            return {"masks": masks}
+        numbers = dequantised(self._nodes, scores, self._quantised)
         is_logits = self._card.output.kind == "logits" or (self._small and self._small.softmax)
-        extras = ExtraNodes(self._extras, len(self._card.classes), new_chain, self._opset)
-        ends = extras.of_scores(chain, "logits" if is_logits else "probabilities", axis)
-        return [best, chain, *ends.values()], {"masks": best, **ends}
+        kind: ScoreKind = "logits" if is_logits else "probabilities"
+        found = extras_of_scores(self._nodes, self._extras, numbers, kind, axis, len(self._card.classes))
+        return {"masks": masks, **found}
 
-    def _outputs_of_sigmoid(self, scores: str, new_chain: NewChain) -> Chains:
-        above = new_chain("above", scores)
-        above.add("Greater", np.array(threshold(self._card), np.float32))
-        above.add("Cast", to=TensorProto.UINT8)
-        above.over_axes("Squeeze", [1], since=13)
+    def _outputs_of_sigmoid(self, scores: str) -> Values:
+        above = self._nodes.add("Greater", scores, np.array(threshold(self._card), np.float32))
+        masks = self._nodes.over_axes("Squeeze", self._nodes.cast(above, TensorProto.UINT8), [1], since=13)
         if not self._extras:
-            return [above], {"masks": above}
-        chain = new_chain("p", scores)
-        extras = ExtraNodes(self._extras, len(self._card.classes), new_chain, self._opset)
-        ends = extras.of_sigmoid(chain, self._card.output.logit)
-        return [above, chain, *ends.values()], {"masks": above, **ends}
+            return {"masks": masks}
+        return {"masks": masks, **extras_of_sigmoid(self._nodes, self._extras, scores, self._card.output.logit)}
 
-    def _of_enlarged(self, chain: NodeChain, outputs: Callable[[str, NewChain], Chains]) -> Chains:
+    def _of_enlarged(self, scores: str, outputs: Callable[[str], Values]) -> Values:
         """Return outputs of `[N, C, H, W]` scores, enlarged bilinearly from half-pixel centres."""
-        if self._opset < HALF_PIXEL_OPSET:
+        if self._nodes.opset < HALF_PIXEL_OPSET:
             refuse(
                 self._card,
-                f"the graph is of ONNX opset {self._opset}, which cannot enlarge scores from half-pixel centres: "
+                f"the graph is of ONNX opset {self._nodes.opset}, which cannot enlarge scores from half-pixel centres: "
                 f"export it again with opset {HALF_PIXEL_OPSET} or newer, or use --runtime openvino",
             )
         target = (self._card.output_height, self._card.output_width)
         if self._in_bands and self._size and (enlarging := enlarging_of(self._size, target, "half_pixel")):
-            return self._enlarged(SmallScores(chain.tip, enlarging), outputs)
-        add_resize(chain, self._chain("sizes", chain.tip), *target)
-        return outputs(chain.tip, self._chain)
+            return self._enlarged(SmallScores(scores, enlarging), outputs)
+        return outputs(resized(self._nodes, scores, target))
 
-    def _enlarged(self, small: SmallScores, outputs: Callable[[str, NewChain], Chains]) -> Chains:
+    def _enlarged(self, small: SmallScores, outputs: Callable[[str], Values]) -> Values:
         classes = 1 if self._card.output.kind == "sigmoid" else len(self._card.classes)
-        return enlarged_chains(small, classes, self._chain, outputs)
+        return enlarged_outputs(self._nodes, small, classes, outputs)
 
-    def _enlarge_masks(self, ends: dict[str, NodeChain]) -> None:
-        if self._card.output.enlarging == "nearest":
-            for name, end in ends.items():
-                self._enlarge_mask(end, axis_of_rows(name))
-
-    def _enlarge_mask(self, chain: NodeChain, first: int = 1) -> None:
-        """Enlarge pixels (axes `first` and the next) to the mask's size if they are fewer: exactly Pillow's nearest."""
-        if self._size is None or not self._smaller:
-            return
+    def _at_mask_size(self, found: Values) -> Values:
+        """Enlarge pixels to the mask's size if they are fewer, and are not enlarged yet: exactly Pillow's nearest."""
+        if self._size is None or not self._smaller or self._card.output.enlarging == "bilinear":
+            return found
         targets = (self._card.output_height, self._card.output_width)
-        chain.add(
-            "Reshape", np.array([0] * first + [*self._size], np.int64)
-        )  # fails if the output has another size than declared
-        for axis, (size, target) in enumerate(zip(self._size, targets, strict=True), first):
-            chain.add("Gather", nearest_positions(size, target), axis=axis)
+        enlarged = {}
+        for name, value in found.items():
+            first = axis_of_rows(name)
+            # Fails if the output has another size than declared.
+            value = self._nodes.add("Reshape", value, np.array([0] * first + [*self._size], np.int64))
+            for axis, (size, target) in enumerate(zip(self._size, targets, strict=True), first):
+                value = self._nodes.add("Gather", value, nearest_positions(size, target), axis=axis)
+            enlarged[name] = value
+        return enlarged
 
-    def check(self, scores: str) -> list[NodeChain]:
+    def check(self, scores: str) -> str:
         """Return the mean score per image: it is finite only if all scores are, while a sum could overflow."""
-        check = self._chain("check_", scores)
-        check.over_axes("ReduceMean", [1, 2, 3], since=18, keepdims=0)
-        return [check]
+        return self._nodes.over_axes("ReduceMean", scores, [1, 2, 3], since=18, keepdims=0)
 
-    def check_of_masked(self, scores: str, axis: int) -> list[NodeChain]:
+    def check_of_masked(self, scores: str, axis: int) -> str:
         """Return a value per image that is non-zero if a score is NaN or the best score of a pixel is not finite."""
-        best = self._chain("best", scores)
-        best.over_axes("ReduceMax", [axis], since=18, keepdims=0)
-        best.add("Mul", np.array(0, np.float32))  # infinity times zero is NaN
-        best.over_axes("ReduceSum", [1, 2], since=13, keepdims=0)
-        check = self._chain("check_", scores)
-        check.add("IsNaN")
-        check.add("Cast", to=TensorProto.FLOAT)
-        check.over_axes("ReduceMax", [1, 2, 3], since=18, keepdims=0)
-        check.add("Add", best.tip)
-        return [best, check]
+        nodes = self._nodes
+        best = nodes.over_axes("ReduceMax", scores, [axis], since=18, keepdims=0)
+        best = nodes.add("Mul", best, np.array(0, np.float32))  # infinity times zero is NaN
+        best = nodes.over_axes("ReduceSum", best, [1, 2], since=13, keepdims=0)
+        return nodes.add("Add", self._any(nodes.add("IsNaN", scores)), best)
 
-    def numbers(self) -> NodeChain:
-        """Return a chain that ends in the output as numbers, `float32[N, C, H, W]`."""
-        chain = self._pixels()
-        chain.add("Cast", to=TensorProto.FLOAT)
-        add_dequantising(chain, self._quantised)
+    def _any(self, truth: str) -> str:
+        """Return 1 for each image where any of its truth values is true, else 0."""
+        return self._nodes.over_axes(
+            "ReduceMax", self._nodes.cast(truth, TensorProto.FLOAT), [1, 2, 3], since=18, keepdims=0
+        )
+
+    def numbers(self) -> str:
+        """Return the output as numbers, `float32[N, C, H, W]`."""
+        value = dequantised(self._nodes, self._nodes.cast(self._pixels(), TensorProto.FLOAT), self._quantised)
         if self._card.output.pixel_layout in ("NHWC", "NHW1"):
-            chain.add("Transpose", perm=[0, 3, 1, 2])
-        elif self._card.output.pixel_layout == "NHW":
-            chain.over_axes("Unsqueeze", [1], since=13)
-        return chain
+            return self._nodes.add("Transpose", value, perm=[0, 3, 1, 2])
+        if self._card.output.pixel_layout == "NHW":
+            return self._nodes.over_axes("Unsqueeze", value, [1], since=13)
+        return value
 
-    def _of_sigmoid(self) -> Chains:
-        chain = self.numbers()
-        check = self.check_of_probability(chain.tip) if self._has_range else self.check(chain.tip)
+    def _of_sigmoid(self) -> Values:
+        scores = self.numbers()
+        check = self.check_of_probability(scores) if self._has_range else self.check(scores)
         if self._smaller and self._card.output.enlarging == "bilinear":
-            chains, ends = self._of_enlarged(chain, self._outputs_of_sigmoid)
-        else:
-            chains, ends = self._outputs_of_sigmoid(chain.tip, self._chain)
-            self._enlarge_masks(ends)
-        return [chain, *chains, *check], {**ends, "check": check[-1]}
+            return {**self._of_enlarged(scores, self._outputs_of_sigmoid), "check": check}
+        return {**self._at_mask_size(self._outputs_of_sigmoid(scores)), "check": check}
 
-    def check_of_probability(self, scores: str) -> list[NodeChain]:
+    def check_of_probability(self, scores: str) -> str:
         """Return a value per image: 1 if a number is beyond 0 to 1, else 0; not finite if a number is not."""
-        distance = self._chain("distance", scores)
-        distance.add("Sub", np.array(0.5, np.float32))
-        distance.add("Abs")
-        distance.add("Greater", np.array(FURTHEST, np.float32))
-        distance.add("Cast", to=TensorProto.FLOAT)
-        distance.over_axes("ReduceMax", [1, 2, 3], since=18, keepdims=0)
-        (check,) = self.check(scores)
-        check.add("Mul", np.array(0, np.float32))  # a mean that is not finite becomes NaN
-        check.add("Add", distance.tip)
-        return [distance, check]
+        nodes = self._nodes
+        distance = nodes.add("Abs", nodes.add("Sub", scores, np.array(0.5, np.float32)))
+        beyond = self._any(nodes.add("Greater", distance, np.array(FURTHEST, np.float32)))
+        # A mean that is not finite becomes NaN.
+        return nodes.add("Add", nodes.add("Mul", self.check(scores), np.array(0, np.float32)), beyond)
 
-    def _of_index(self) -> Chains:
-        dtype = _comparable(self._result.dtype)
+    def _of_index(self) -> Values:
+        nodes, dtype = self._nodes, _comparable(self._result.dtype)
+        scores = ""
         if self._small:
-            small = self._chain("small", self._small.scores)
-            small.add("Cast", to=TensorProto.FLOAT)
-            wrong = self._chain("wrong", small.tip)
-            small.add("Max", np.array(LOWEST, np.float32))
-            before, ends = self._enlarged(self._small._replace(scores=small.tip), self._outputs_of_scores)
-            before.insert(0, small)
-            chain = self._chain("out", ends["masks"].tip)
+            scores = nodes.cast(self._small.scores, TensorProto.FLOAT)
+            clamped = nodes.add("Max", scores, np.array(LOWEST, np.float32))
+            value = self._enlarged(self._small._replace(scores=clamped), self._outputs_of_scores)["masks"]
         else:
-            chain = self._pixels()
+            value = self._pixels()
             if "1" in self._card.output.pixel_layout:
-                chain.over_axes("Squeeze", [self._card.output.pixel_layout.index("1")], since=13)
-        chain.add("Cast", to=helper.np_dtype_to_tensor_dtype(dtype))
-        index = chain.tip
-        chain.add("Cast", to=TensorProto.UINT8)
-        self._enlarge_mask(chain)
+                value = nodes.over_axes("Squeeze", value, [self._card.output.pixel_layout.index("1")], since=13)
+        index = nodes.cast(value, helper.np_dtype_to_tensor_dtype(dtype))
+        found = self._at_mask_size({"masks": nodes.cast(index, TensorProto.UINT8)})
         # NOT (index < C), as NaN fails every comparison.
-        negative = self._chain("negative", index)
-        negative.add("Less", np.array(0, dtype))
-        check = self._chain("check_", index)
-        check.add("Less", np.array(len(self._card.classes), dtype))
-        check.add("Not")
-        check.add("Or", negative.tip)
-        check.add("Cast", to=TensorProto.FLOAT)
-        check.over_axes("ReduceSum", [1, 2], since=13, keepdims=0)
+        beyond = nodes.add("Not", nodes.add("Less", index, np.array(len(self._card.classes), dtype)))
+        wrong = nodes.add("Or", beyond, nodes.add("Less", index, np.array(0, dtype)))
+        check = nodes.over_axes("ReduceSum", nodes.cast(wrong, TensorProto.FLOAT), [1, 2], since=13, keepdims=0)
         if self._small:
-            wrong.add("Less", np.array(BEYOND, np.float32))  # false for NaN and infinity
-            wrong.add("Not")
-            wrong.add("Cast", to=TensorProto.FLOAT)
-            wrong.over_axes("ReduceMax", [1, 2, 3], since=18, keepdims=0)
-            wrong.add("Cast", to=TensorProto.BOOL)
-            wrong.add("Where", np.array(NOT_FINITE, np.float32), check.tip)
-            return [*before, chain, negative, check, wrong], {"masks": chain, "check": wrong}
-        if dtype != np.float32:
-            return [chain, negative, check], {"masks": chain, "check": check}
-        fraction = self._chain("part", index)
-        fraction.add("Floor")
-        fraction.add("Less", index)  # false for NaN and infinity
-        fraction.add("Cast", to=TensorProto.FLOAT)
-        fraction.over_axes("ReduceMax", [1, 2], since=18, keepdims=0)
-        fraction.add("Mul", np.array(NOT_WHOLE, np.float32))
-        check.add("Add", fraction.tip)
-        return [chain, negative, fraction, check], {"masks": chain, "check": check}
+            finite = nodes.add("Less", scores, np.array(BEYOND, np.float32))  # false for NaN and infinity
+            wrong = nodes.cast(self._any(nodes.add("Not", finite)), TensorProto.BOOL)
+            check = nodes.add("Where", wrong, np.array(NOT_FINITE, np.float32), check)
+        elif dtype == np.float32:
+            part = nodes.add("Less", nodes.add("Floor", index), index)  # false for NaN and infinity
+            part = nodes.over_axes("ReduceMax", nodes.cast(part, TensorProto.FLOAT), [1, 2], since=18, keepdims=0)
+            check = nodes.add("Add", check, nodes.add("Mul", part, np.array(NOT_WHOLE, np.float32)))
+        return {**found, "check": check}
 
 
-def add_resize(chain: NodeChain, sizes: NodeChain, height: int, width: int) -> None:
-    """Append the bilinear resize of `[N, C, H, W]` from half-pixel centres; `sizes` starts where `chain` ends."""
-    sizes.add("Shape")
-    sizes.add("Gather", np.array([0, 1], np.int64))
-    sizes.add("Concat", np.array([height, width], np.int64), axis=0)
-    chain.nodes += sizes.nodes
+def resized(nodes: Nodes, value: str, size: Size) -> str:
+    """Append the bilinear resize of `[N, C, H, W]` to (height, width), from half-pixel centres."""
+    outer = nodes.add("Gather", nodes.add("Shape", value), np.array([0, 1], np.int64))
+    sizes = nodes.add("Concat", outer, np.array(size, np.int64), axis=0)
     empty = np.empty(0, np.float32)  # regions and scales, which opset 11 requires
-    chain.add("Resize", empty, empty, sizes.tip, mode="linear", coordinate_transformation_mode="half_pixel")
+    return nodes.add("Resize", value, empty, empty, sizes, mode="linear", coordinate_transformation_mode="half_pixel")
 
 
-def add_dequantising(chain: NodeChain, quantised: Quantised | None) -> None:
+def dequantised(nodes: Nodes, levels: str, quantised: Quantised | None) -> str:
     """Append the nodes from float32 levels to numbers; none if the levels stay as they are."""
-    if quantised is not None:
-        chain.add("Sub", np.array(quantised.zero_point, np.float32))
-        chain.add("Mul", np.array(quantised.scale, np.float32))
+    if quantised is None:
+        return levels
+    moved = nodes.add("Sub", levels, np.array(quantised.zero_point, np.float32))
+    return nodes.add("Mul", moved, np.array(quantised.scale, np.float32))
 
 
 def _comparable(dtype: str) -> np.dtype[np.generic]:

@@ -9,7 +9,7 @@ from onnx import ModelProto, NodeProto, numpy_helper
 from segment.models.card import ModelCard
 from segment.models.sessions.ports import Port
 from segment.models.sessions.quantised import Quantised, quantised_output
-from segment.models.sessions.quantised_input import Scales
+from segment.models.sessions.quantised_input import Scales, common_scales
 
 # Operators that keep levels as they are.
 _REARRANGE = ("Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten")
@@ -44,10 +44,7 @@ def input_scales(model: ModelProto, name: str) -> Scales | None:
     while len(readers) == 1 and readers[0].op_type in _REARRANGE:
         name = readers[0].output[0]
         readers = _readers(model, name)
-    found = [_scales(model, node) if node.input[0] == name else None for node in readers]
-    first = found[0] if found else None
-    same = first and all(other and all(map(np.array_equal, first, other)) for other in found)
-    return first if same else None
+    return common_scales([_scales(model, node) if node.input[0] == name else None for node in readers])
 
 
 def _readers(model: ModelProto, name: str) -> list[NodeProto]:

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from segment.errors import ModelError
 from segment.models.card import ModelCard
 from segment.models.sessions.averaging import is_averaged, merged_card
-from segment.models.sessions.base import INSTALL_CUDA, ONNX_ONLY, Runtime
-from segment.models.sessions.extras import NOTHING, Extras
+from segment.models.sessions.base import INSTALL_CUDA, ONNX_ONLY, Runtime, Settings, first_line
+from segment.models.sessions.extras import Extras
 from segment.models.sessions.half import in_half_precision
 from segment.models.sessions.io_binding import CudaPin, bound_run
 from segment.models.sessions.onnx_averaging import merged_graph
@@ -34,27 +34,17 @@ def gpu_capabilities() -> set[str]:
     return {f"onnxruntime:{device}" for device, provider in PROVIDERS.items() if provider in built_in}
 
 
-def open_onnxruntime(
-    card: ModelCard,
-    weights: Weights,
-    runtime: Runtime,
-    *,
-    threads: int,
-    batch: int = 1,
-    sanity_check: bool = True,
-    extras: Extras = NOTHING,
-) -> GraphSession:
+def open_onnxruntime(card: ModelCard, weights: Weights, runtime: Runtime, settings: Settings) -> GraphSession:
     """Load a model. Any number of threads may call `predict` at once.
 
     On a GPU (the first that this process sees: Ray gives each actor its own) two calls are in flight; more wait.
+    TensorRT builds its engine for the batch of the settings, and pads smaller batches.
 
     Args:
         card: the model's card.
         weights: ONNX bytes, of one model or several.
         runtime: device and precision.
-        threads: intra-op threads of one call.
-        batch: images of a full batch. TensorRT builds its engine for this size and pads smaller batches.
-        sanity_check, extras: see `GraphSession`.
+        settings: see `open_session`.
 
     Raises:
         ModelError: card and graph do not match, onnxruntime cannot load the graph, or the device is unavailable.
@@ -66,7 +56,7 @@ def open_onnxruntime(
     graphs = [in_half_precision(model.graph) if half else model.graph for model in weights.models]
 
     def trial(model: bytes, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        session = _load(model, replace(runtime, device="cpu"), threads)
+        session = _load(model, replace(runtime, device="cpu"), settings.threads)
         return np.asarray(session.run(None, {session.get_inputs()[0].name: images})[0])
 
     if is_averaged(card, len(graphs)):
@@ -83,17 +73,16 @@ def open_onnxruntime(
 
     @lru_cache(maxsize=1)  # a graph that takes any batch size is loaded once
     def load(number: int | None, masked: bool) -> Run:
-        graph = surgeon.compiled(number, masked=masked, extras=extras, in_bands=runtime.device == "cpu")
-        session = _load(graph, runtime, threads)
-        return _unbound_run(session) if runtime.device == "cpu" else _on_gpu(session, card, number, extras)
+        graph = surgeon.compiled(number, masked=masked, extras=settings.extras, in_bands=runtime.device == "cpu")
+        session = _load(graph, runtime, settings.threads)
+        return _unbound_run(session) if runtime.device == "cpu" else _on_gpu(session, card, number, settings.extras)
 
     def load_for(batched: bool, masked: bool) -> Run:
         if runtime.device == "tensorrt":
-            return load(batch, masked)
+            return load(settings.batch, masked)
         return load(1 if surgeon.fixed_batch and not batched else None, masked)
 
-    exact = runtime.device == "cpu"
-    return GraphSession(card, load_for, raw, exact=exact, sanity_check=sanity_check, extras=extras)
+    return GraphSession(card, load_for, raw, settings, exact=runtime.device == "cpu")
 
 
 def _load(model: bytes, runtime: Runtime, threads: int) -> Any:
@@ -108,7 +97,7 @@ def _load(model: bytes, runtime: Runtime, threads: int) -> Any:
         with engine_build_lock(engines) if engines else nullcontext():
             session = onnxruntime.InferenceSession(model, _options(threads), providers=_providers(runtime, options))
     except Exception as error:  # onnxruntime's own types, one per status code
-        raise ModelError(f"onnxruntime cannot load the graph: {_first_line(error)}") from error
+        raise ModelError(f"onnxruntime cannot load the graph: {first_line(error)}") from error
     if wanted not in session.get_providers():
         raise ModelError(
             f"the job requires device {runtime.device}, but onnxruntime fell back to {session.get_providers()}: "
@@ -126,7 +115,7 @@ def _unbound_run(session: Any) -> Run:
     return run
 
 
-def _on_gpu(session: Any, card: ModelCard, number: int | None, extras: Extras = NOTHING) -> Run:
+def _on_gpu(session: Any, card: ModelCard, number: int | None, extras: Extras) -> Run:
     """Bind buffers, after a first call that loads the kernels and shows the size of the masks."""
     expected = (card.output_height, card.output_width)
     first = np.zeros((number or 1, card.input.height, card.input.width, card.input.planes), np.uint8)
@@ -154,7 +143,3 @@ def _providers(runtime: Runtime, engine: dict[str, str]) -> list[Any]:
     # By default the library chooses the precision (TF32), and each convolution's algorithm by timing them.
     cuda = (PROVIDERS["cuda"], {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"})
     return [*([(PROVIDERS["tensorrt"], engine)] if runtime.device == "tensorrt" else []), cuda, "CPUExecutionProvider"]
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n", 1)[0]

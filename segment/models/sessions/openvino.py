@@ -14,7 +14,7 @@ from openvino import opset15 as ops
 from segment.errors import ModelError
 from segment.models.card import ModelCard
 from segment.models.sessions.averaging import is_averaged, member_in_errors, merged_card
-from segment.models.sessions.base import INSTALL_LITERT, Runtime
+from segment.models.sessions.base import INSTALL_LITERT, Runtime, Settings
 from segment.models.sessions.extras import NOTHING, Extras
 from segment.models.sessions.idle import IdlePool
 from segment.models.sessions.openvino_averaging import checked_size, merged_value
@@ -37,17 +37,8 @@ def cpu_capabilities() -> set[str]:
     return {"openvino:cpu"} | {f"openvino:cpu:{name}" for name, capability in CAPABILITY.items() if capability in can}
 
 
-def open_openvino(
-    card: ModelCard,
-    weights: Weights,
-    runtime: Runtime,
-    *,
-    threads: int,
-    streams: int,
-    sanity_check: bool = True,
-    extras: Extras = NOTHING,
-) -> GraphSession:
-    """Load a model. Up to `streams` threads may call `predict` at once, each with its own compiled model.
+def open_openvino(card: ModelCard, weights: Weights, runtime: Runtime, settings: Settings) -> GraphSession:
+    """Load a model. Up to `settings.streams` threads may call `predict` at once, each with its own compiled model.
 
     The graph for single images is compiled for a batch of one, even if the model's batch is symbolic: openvino's
     kernels for fixed shapes are faster.
@@ -56,9 +47,7 @@ def open_openvino(
         card: the model's card.
         weights: ONNX, IR or TFLite bytes, of one model or several.
         runtime: precision.
-        threads: threads of one call.
-        streams: maximum number of concurrent calls.
-        sanity_check, extras: see `GraphSession`.
+        settings: see `open_session`.
 
     Raises:
         ModelError: card and graph do not match, openvino cannot load the graph, or the CPU lacks the precision.
@@ -68,7 +57,7 @@ def open_openvino(
     members = _members(core, card, weights)
 
     def compiled(contract: Any) -> Any:
-        return compiled_model(core, contract, threads, runtime.precision)
+        return compiled_model(core, contract, settings.threads, runtime.precision)
 
     def run(card: ModelCard, member: Member, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         needed, value = _needed(card, member, 1)
@@ -83,9 +72,11 @@ def open_openvino(
 
     def load(batched: bool, masked: bool) -> Run:
         batch = -1 if batched else 1
-        return _runner(lambda: compiled(_wrapped(card, members, batch, size, masked, half, extras)), streams)
+        return _runner(
+            lambda: compiled(_wrapped(card, members, batch, size, masked, half, settings.extras)), settings.streams
+        )
 
-    return GraphSession(card, load, raw, sanity_check=sanity_check, extras=extras)
+    return GraphSession(card, load, raw, settings)
 
 
 def compiled_model(core: Any, model: Any, threads: int, precision: str) -> Any:
@@ -109,14 +100,14 @@ def compiled_model(core: Any, model: Any, threads: int, precision: str) -> Any:
         raise ModelError(f"openvino cannot load the graph: {_reason(error)}") from error
 
 
-def wrapped_model(card: ModelCard, weights: Weights, batch: int, extras: Extras = NOTHING) -> Any:
-    """Read a model and add the card's pre- and postprocessing, without compiling it.
+def wrapped_model(card: ModelCard, weights: Weights, extras: Extras = NOTHING) -> Any:
+    """Read a model for single images and add the card's pre- and postprocessing, without compiling it.
 
     Raises:
         ModelError: as `open_openvino`.
     """
     members = _members(openvino.Core(), card, weights)
-    return _wrapped(card, members, batch, checked_size(card, weights, members, _needed, None), extras=extras)
+    return _wrapped(card, members, 1, checked_size(card, weights, members, _needed, None), extras=extras)
 
 
 def _members(core: Any, card: ModelCard, weights: Weights) -> list[Member]:
@@ -212,13 +203,12 @@ def _wrapped(
 def _needed(card: ModelCard, member: Member, batch: int) -> tuple[Any, Any]:
     """Return the part of a model from the image to the output, reshaped to the card's input size; and the output."""
     model = member.model.clone()
-    declared, parameter = card.input, model.inputs[member.entry].get_node()
+    parameter = model.inputs[member.entry].get_node()
     value = model.outputs[member.result].get_node().input_value(0)
     _check_needs(card, value.get_node(), parameter)
     needed = openvino.Model([ops.result(value)], [parameter], "segment")
-    sizes = {"N": batch, "C": declared.depth, "H": declared.height, "W": declared.width}
     try:
-        needed.reshape(openvino.PartialShape([sizes[axis] for axis in declared.layout]))
+        needed.reshape(openvino.PartialShape(card.input.shape(batch)))
     except RuntimeError as error:
         raise ModelError(f"openvino cannot load the graph: {_reason(error)}") from error
     value = needed.outputs[0].get_node().input_value(0)

@@ -26,6 +26,7 @@ from segment.models.sessions.averaging import (
     views_of,
 )
 from segment.models.sessions.enlarging import BEYOND
+from segment.models.sessions.openvino_enlarging import interpolated
 from segment.models.sessions.openvino_ports import Member, dims_of
 from segment.models.sessions.openvino_postprocess import (
     HALF_BEYOND,
@@ -128,7 +129,7 @@ def merged_value(
                 wrong = _check(card, scores, HALF_BEYOND if half else BEYOND)
                 probabilities = ops.add(_activated(card, scores), _penalty(card, wrong))
                 found.append(_flipped(probabilities, 3) if mirrored else probabilities)
-        sums.append((_resized(_sum(found), size) if view.scale is not None and size else _sum(found), len(found)))
+        sums.append((interpolated(_sum(found), size) if view.scale is not None and size else _sum(found), len(found)))
     count = sum(number for _, number in sums)
     mean = ops.multiply(_sum([total for total, _ in sums]), ops.constant(np.float32(1 / count)))
     return [image], mean.output(0)
@@ -147,24 +148,12 @@ def _resized_image(image: Any, layout: str, size: Size) -> Any:
     pixels = as_type(image, openvino.Type.f32)
     if layout == "NHWC":
         pixels = ops.transpose(pixels, ops.constant(np.array([0, 3, 1, 2])))
-    pixels = _resized(pixels, size)
+    pixels = interpolated(pixels, size)
     pixels = pixels if dtype.is_real() else ops.round(pixels, "half_to_even")
     pixels = as_type(pixels, dtype)
     if layout == "NHWC":
         pixels = ops.transpose(pixels, ops.constant(np.array([0, 2, 3, 1])))
     return pixels.output(0)
-
-
-def _resized(value: Any, size: Size) -> Any:
-    """Resize `[N, C, H, W]` bilinearly, from half-pixel centres."""
-    return ops.interpolate(
-        value,
-        ops.constant(np.array(size)),
-        "linear_onnx",
-        "sizes",
-        coordinate_transformation_mode="half_pixel",
-        axes=ops.constant(np.array([2, 3])),
-    )
 
 
 def _flipped(value: Any, axis: int) -> Any:

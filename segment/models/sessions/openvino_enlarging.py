@@ -9,8 +9,9 @@ import numpy as np
 import openvino
 from openvino import opset15 as ops
 
-from segment.models.sessions.enlarging import CENTRES, Enlarging, SmallScores, bands_of, enlarging_of
+from segment.models.sessions.enlarging import CENTRES, Centres, Enlarging, SmallScores, bands_of, enlarging_of
 from segment.models.sessions.openvino_ports import dims_of
+from segment.models.sessions.ports import Size
 from segment.models.sessions.predict import NOT_FINITE
 
 
@@ -35,6 +36,18 @@ def enlarged_outputs(small: SmallScores, outputs: Callable[[Any], Sequence[Any]]
     if len(made) == 1:
         return list(made[0])
     return [ops.concat(list(parts), -2) for parts in zip(*made, strict=True)]
+
+
+def interpolated(value: Any, size: Size, centres: Centres = "half_pixel", axes: Sequence[int] = (2, 3)) -> Any:
+    """Resize two axes of a value bilinearly to (height, width)."""
+    return ops.interpolate(
+        value,
+        ops.constant(np.array(size)),
+        "linear_onnx",
+        "sizes",
+        coordinate_transformation_mode=centres,
+        axes=ops.constant(np.array(axes)),
+    )
 
 
 def best_class(scores: Any, axis: int) -> Any:

@@ -27,7 +27,8 @@ def extras_of_scores(extras: Extras, scores: Any, kind: ScoreKind, axis: int, cl
     if extras.confidence is not None:
         found["confidence"] = _levels(_confidence(probabilities, extras.confidence, axis, classes))
     if extras.probabilities:
-        chosen = ops.gather(probabilities, ops.constant(np.array(extras.probabilities)), ops.constant(np.int64(axis)))
+        # No Gather, which openvino may take for a reversal of the image's channels; see `openvino_preprocess`.
+        chosen = ops.concat([_channel(probabilities, index, axis) for index in extras.probabilities], axis)
         if axis == 3:
             chosen = ops.transpose(chosen, ops.constant(np.array([0, 3, 1, 2])))
         found["probabilities"] = _levels(chosen)
@@ -57,6 +58,10 @@ def _confidence(probabilities: Any, measure: Measure, axis: int, classes: int) -
     clipped = ops.clamp(probabilities, LEAST, 1)
     total = ops.reduce_sum(ops.multiply(clipped, ops.log(clipped)), axes, keep_dims=False)
     return ops.add(ops.multiply(total, ops.constant(np.float32(1 / math.log(classes)))), ops.constant(np.float32(1)))
+
+
+def _channel(values: Any, index: int, axis: int) -> Any:
+    return ops.slice(values, *(ops.constant(np.array([number])) for number in (index, index + 1, 1, axis)))
 
 
 def _levels(numbers: Any) -> Any:

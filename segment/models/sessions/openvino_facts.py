@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 from xml.etree import ElementTree
 
 import openvino
 
 from segment.errors import ModelError
-from segment.models.sessions.graph_facts import (
-    MOST_CHANNELS,
-    GraphFacts,
-    InputFacts,
-    Numbers,
-    OutputFacts,
-    add_arithmetic,
-)
+from segment.models.sessions.graph_facts import GraphFacts, InputFacts, OutputFacts, with_arithmetic
 from segment.models.sessions.openvino import read_graph
 from segment.models.sessions.openvino_ports import to_port
 from segment.models.sessions.openvino_preprocess import input_scales
@@ -36,7 +29,10 @@ def openvino_facts(weights: Weights, entry: str | None = None, shape: Sequence[i
         ModelError: openvino cannot read the graph, or not reshape it.
     """
     model = read_graph(openvino.Core(), weights)
-    inputs = tuple(_entering(port) for port in model.inputs)
+    inputs = tuple(
+        with_arithmetic(InputFacts(to_port(port), scales=input_scales(port)), _arithmetic(port.get_node().output(0)))
+        for port in model.inputs
+    )
     if entry is not None:
         try:
             model.reshape({entry: openvino.PartialShape(list(shape))})
@@ -58,37 +54,25 @@ def _metadata(weights: Weights) -> dict[str, str]:
     return {f"tflite.{key}": value for key, value in found.items()}
 
 
-def _entering(port: Any) -> InputFacts:
-    scale: Numbers = (1.0,)
-    facts, value = InputFacts(to_port(port), scales=input_scales(port)), port.get_node().output(0)
+def _arithmetic(value: Any) -> Iterator[tuple[str, Any]]:
+    """Follow a value as long as one node reads it, and only converts, transposes or does arithmetic."""
     while len(readers := list(value.get_target_inputs())) == 1:
         node = readers[0].get_node()
         operator = _ARITHMETIC.get(node.get_type_name())
         if operator:
-            constants = _constants(node, readers[0].get_index())
-            if (
-                constants is None
-                or (operator in ("Div", "Mul") and 0 in constants)
-                or len({len(constants), len(scale), 1}) > 2
-            ):
-                break
-            facts, scale = add_arithmetic(facts, operator, constants, scale)
+            yield operator, _operand(node, readers[0].get_index())
         elif node.get_type_name() not in ("Convert", "Transpose"):
-            break
+            return
         value = node.output(0)
-    return facts
 
 
-def _constants(node: Any, position: int) -> Numbers | None:
+def _operand(node: Any, position: int) -> Any:
     if position == 1 and node.get_type_name() in ("Subtract", "Divide"):
         return None
     other = node.input_value(1 - position).get_node()
     while other.get_type_name() == "Convert":
         other = other.input_value(0).get_node()
-    if other.get_type_name() != "Constant":
-        return None
-    array = other.get_data().ravel()
-    return tuple(float(number) for number in array) if 1 <= array.size <= MOST_CHANNELS else None
+    return other.get_data() if other.get_type_name() == "Constant" else None
 
 
 def _leaving(port: Any) -> OutputFacts:

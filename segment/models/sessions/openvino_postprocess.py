@@ -25,6 +25,7 @@ from segment.models.sessions.openvino_enlarging import (
     check_of_enlarged,
     enlarged_outputs,
     graph_scores,
+    interpolated,
 )
 from segment.models.sessions.openvino_extras import extras_of_scores, extras_of_sigmoid
 from segment.models.sessions.openvino_ports import dims_of
@@ -100,15 +101,7 @@ def _of_enlarged(card: ModelCard, scores: Any, size: Size | None, outputs: Calla
     target = card.output_height, card.output_width
     if size is not None and (enlarging := enlarging_of(size, target, "half_pixel")):
         return enlarged_outputs(SmallScores(_output(scores), enlarging), outputs)
-    enlarged = ops.interpolate(
-        scores,
-        ops.constant(np.array(target)),
-        "linear_onnx",
-        "sizes",
-        coordinate_transformation_mode="half_pixel",
-        axes=ops.constant(np.array([2, 3])),
-    )
-    return outputs(enlarged)
+    return outputs(interpolated(scores, target))
 
 
 def with_pixels(card: ModelCard, value: Any) -> Any:

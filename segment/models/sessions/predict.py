@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segment.models.card import ModelCard
-from segment.models.sessions.base import Masks
-from segment.models.sessions.extras import NOTHING, Extras, has_range
+from segment.models.sessions.base import Masks, Settings, first_line
+from segment.models.sessions.extras import has_range
 from segment.models.sessions.ports import refuse
 from segment.models.sessions.sanity_check import RawRun, SanityCheck, random_images
 
@@ -29,6 +29,7 @@ Outputs = tuple[NDArray[Any], ...]
 #   it is of enlarged scores (see `enlarging`) of which one is NaN or infinity.
 Run = Callable[[NDArray[np.uint8]], Outputs]
 NOT_WHOLE, NOT_FINITE = 0.5, -1.0
+TRIED = 4  # images that batches are tried on
 
 # Loads the graph. The first argument: for whole batches. The second: for masked scores, where minus infinity excludes a
 # class from a pixel; their check is slower, so it is used only after the model has produced such a score.
@@ -68,10 +69,9 @@ class GraphSession:
         card: the model's card.
         load: loads the graph: for single images in the constructor, for batches and masked scores on demand.
         raw: see `RawRun`.
+        settings: whether to check the first images with `SanityCheck`, and the graph's further outputs.
         exact: the trial requires equal masks; otherwise one pixel in a thousand may differ, as a GPU may use other
             kernels for other batch sizes.
-        sanity_check: check the first images with `SanityCheck`; not useful for random images.
-        extras: the graph's further outputs.
     """
 
     def __init__(
@@ -79,20 +79,19 @@ class GraphSession:
         card: ModelCard,
         load: Load,
         raw: RawRun,
+        settings: Settings,
         *,
         exact: bool = True,
-        sanity_check: bool = True,
-        extras: Extras = NOTHING,
     ) -> None:
         self.card = card
-        self.extras = extras
+        self.extras = settings.extras
         self._load = load
         self._single = self._loaded(whole=False, masked=False)
         self._has_tried = False
         self._batched: _Graph | None = None
         self._tolerance = 0.0 if exact else 0.001
         self._lock = threading.Lock()
-        self._sanity_check = SanityCheck(card, self._found_one_by_one, raw) if sanity_check else None
+        self._sanity_check = SanityCheck(card, self._found_one_by_one, raw) if settings.sanity_check else None
 
     @property
     def batches(self) -> bool | None:
@@ -190,7 +189,7 @@ class GraphSession:
         return self._batched or self._single
 
     def _try_batches(self, images: NDArray[np.uint8]) -> _Graph | None:
-        trial = np.concatenate([random_images(2, *images.shape[1:]), images[:2]])
+        trial = np.concatenate([random_images(TRIED - 2, *images.shape[1:]), images[:2]])
         single = self._single
         masks, check, *_ = single(trial)
         self._check_masks(masks)
@@ -198,7 +197,7 @@ class GraphSession:
             graph = self._loaded(whole=True, masked=single.masked)
             together, together_check, *_ = graph(trial)
         except Exception as error:  # each runtime has its own types; any means that batches fail
-            reason = str(error).strip().split("\n", 1)[0]
+            reason = first_line(error)
         else:
             if self._agree(masks, check, together, together_check, single.masked):
                 return graph

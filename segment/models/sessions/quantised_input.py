@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,6 +25,13 @@ class Scales(NamedTuple):
     def numbers(self, levels: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the numbers of levels, `[channels or 1, levels]`."""
         return (levels - self.zero_point[:, None]) * self.scale[:, None]
+
+
+def common_scales(found: Sequence[Scales | None]) -> Scales | None:
+    """Return the scales of all readers of an input; None if there are none, or they differ."""
+    first = found[0] if found else None
+    same = first and all(other and all(map(np.array_equal, first, other)) for other in found)
+    return first if same else None
 
 
 def input_levels(card: ModelCard, entry: Port, scales: Scales | None) -> Levels | None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from segment.errors import ModelError
 from segment.models.card import ModelCard
 from segment.models.card_output import ONE_CHANNEL
-from segment.models.sessions.base import Masks
+from segment.models.sessions.base import Masks, first_line
 from segment.models.sessions.ports import refuse
 
 # Maps one image, `uint8[1, H, W, 3]`, to the graph's own output, `float32` of any shape. Loads the graph at each call.
@@ -171,8 +171,7 @@ def output_shape_by_run(card: ModelCard, raw: RawRun) -> tuple[int, ...]:
     except ModelError:
         raise
     except Exception as error:  # each runtime has its own types
-        reason = str(error).strip().split("\n", 1)[0]
-        refuse(card, f"the shape of the graph's output is unknown before a run, and the run fails: {reason}")
+        refuse(card, f"the shape of the graph's output is unknown before a run, and the run fails: {first_line(error)}")
 
 
 def random_images(count: int, height: int, width: int, planes: int = 3) -> NDArray[np.uint8]:

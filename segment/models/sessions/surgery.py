@@ -8,11 +8,11 @@ from typing import NamedTuple
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 
 from segment.models.card import ModelCard
-from segment.models.sessions.chain import NodeChain
 from segment.models.sessions.enlarging import SmallScores, is_smaller
 from segment.models.sessions.extras import NOTHING, Extras
 from segment.models.sessions.onnx_enlarging import GraphScores
-from segment.models.sessions.onnx_postprocess import Postprocessing, add_dequantising
+from segment.models.sessions.onnx_nodes import Nodes
+from segment.models.sessions.onnx_postprocess import Postprocessing, dequantised
 from segment.models.sessions.onnx_preprocess import Preprocessing
 from segment.models.sessions.onnx_quantised import quantised_result
 from segment.models.sessions.onnxfile import (
@@ -99,9 +99,7 @@ class Surgeon:
     def _port(self, name: str) -> Port | None:
         """Return type and shape of a value for one image of the card's input size; None if unknown."""
         if self._inferred is None:
-            given = self.card.input
-            sizes = {"N": 1, "C": given.depth, "H": given.height, "W": given.width}
-            self._inferred = inferred_ports(self._model, self._entry.name, [sizes[axis] for axis in given.layout])
+            self._inferred = inferred_ports(self._model, self._entry.name, self.card.input.shape(1))
         return self._inferred.get(name)
 
     def _small_scores(self, extras: Extras) -> SmallScores | None:
@@ -124,11 +122,11 @@ class Surgeon:
 
     def raw(self) -> bytes:
         """Return the bytes of a model from `uint8[1, H, W, 3]` RGB to the graph's own output as float32."""
-        chain = self._chain("raw_", self._result.name)
-        chain.add("Cast", to=TensorProto.FLOAT)
-        add_dequantising(chain, self._quantised)
-        chain.finish(self._name("raw"))
-        return self._wrapped(1, chain.nodes, [_value(self._name("raw"), TensorProto.FLOAT, None)])
+        nodes = self._nodes("raw")
+        nodes.rename(
+            dequantised(nodes, nodes.cast(self._result.name, TensorProto.FLOAT), self._quantised), self._name("result")
+        )
+        return self._wrapped(1, nodes, [_value(self._name("result"), TensorProto.FLOAT, None)])
 
     def compiled(
         self, batch: int | None, *, masked: bool = False, extras: Extras = NOTHING, in_bands: bool = False
@@ -152,28 +150,26 @@ class Surgeon:
         ]
         levels = quantised_result(self.card, self._model, self._result, numbers=bool(extras))
         small = self._small_scores(extras) if in_bands and not masked else None
-        post = Postprocessing(
-            self.card, self._result, self._size, levels, self._chain, self._opset, extras, in_bands, small
-        )
-        chains, ends = post.chains(masked)
-        for name, chain in ends.items():
-            chain.finish(self._name(name))
-        return self._wrapped(batch, [node for chain in chains for node in chain.nodes], outputs)
+        nodes = self._nodes("out")
+        post = Postprocessing(self.card, self._result, self._size, levels, nodes, extras, in_bands, small)
+        for name, value in post.outputs(masked).items():
+            nodes.rename(value, self._name(name))
+        return self._wrapped(batch, nodes, outputs)
 
-    def _chain(self, stem: str, source: str) -> NodeChain:
-        return NodeChain(self._name(stem), source, self._opset)
+    def _nodes(self, stem: str) -> Nodes:
+        return Nodes(self._name(stem), self._opset)
 
-    def _wrapped(self, batch: int | None, post: Sequence[NodeProto], outputs: Sequence[ValueInfoProto]) -> bytes:
+    def _wrapped(self, batch: int | None, post: Nodes, outputs: Sequence[ValueInfoProto]) -> bytes:
         """Return the bytes of the model with preprocessing nodes, and with `post` after its own nodes."""
         model = ModelProto()
         model.CopyFrom(self._model)
         graph = model.graph
         if batch != 1 and self.fixed_batch:
             del graph.value_info[:]
-        before = self._chain("in", self._name("images"))
-        self._before.extend(before)
+        before = self._nodes("in")
+        before.rename(self._before.added(before, self._name("images")), self._entry.name)
         # Of a graph whose own enlarging is replaced, onnxruntime would run the last nodes all the same.
-        nodes, _ = needed_nodes([*before.nodes, *graph.node, *post], [item.name for item in outputs])
+        nodes, _ = needed_nodes([*before.all, *graph.node, *post.all], [item.name for item in outputs])
         del graph.node[:]
         graph.node.extend(nodes)
         others = [item for item in graph.input if item.name != self._entry.name]

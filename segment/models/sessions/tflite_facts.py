@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from segment.errors import ModelError
-from segment.models.sessions.graph_facts import (
-    MOST_CHANNELS,
-    GraphFacts,
-    InputFacts,
-    Numbers,
-    OutputFacts,
-    add_arithmetic,
-)
+from segment.models.sessions.graph_facts import GraphFacts, InputFacts, OutputFacts, with_arithmetic
 from segment.models.sessions.ports import Port
 from segment.models.sessions.quantised_input import Scales
 from segment.models.sessions.tflite_graph import Operator, Tensor, TfliteGraph, damage_in_words, read_tflite
@@ -61,38 +55,29 @@ def _port(tensor: Tensor) -> Port:
 
 
 def _entering(graph: TfliteGraph, place: int) -> InputFacts:
-    """Follow an input as long as one operator reads it and only converts it or does arithmetic by constants."""
     tensor = graph.tensors[place]
-    scale: Numbers = (1.0,)
     scales = Scales(np.array(tensor.scale), np.array(tensor.zero_point, np.float64)) if tensor.scale else None
-    facts = InputFacts(_port(tensor), scales=scales)
+    return with_arithmetic(InputFacts(_port(tensor), scales=scales), _arithmetic(graph, place))
+
+
+def _arithmetic(graph: TfliteGraph, place: int) -> Iterator[tuple[str, NDArray[np.float64] | None]]:
+    """Follow a tensor as long as one operator reads it, and only converts it or does arithmetic."""
     for _ in graph.nodes:  # no more: a damaged file may lead back
         readers = [node for node in graph.nodes if place in node.inputs]
         if len(readers) != 1:
-            break
+            return
         node = readers[0]
         if node.name in _ARITHMETIC:
-            constants = _constants(graph, node, place)
-            if constants is None or len({len(constants), len(scale), 1}) > 2:
-                break
-            facts, scale = add_arithmetic(facts, _ARITHMETIC[node.name], constants, scale)
+            yield _ARITHMETIC[node.name], _operand(graph, node, place)
         elif node.name not in ("CAST", "TRANSPOSE", "DEQUANTIZE"):
-            break
+            return
         place = node.outputs[0]
-    return facts
 
 
-def _constants(graph: TfliteGraph, node: Operator, entry: int) -> Numbers | None:
+def _operand(graph: TfliteGraph, node: Operator, entry: int) -> NDArray[np.float64] | None:
     if node.name in ("SUB", "DIV") and node.inputs[0] != entry:
         return None
-    numbers = graph.tensors[next((place for place in node.inputs if place != entry), entry)].numbers()
-    if (
-        numbers is None
-        or numbers.size not in range(1, MOST_CHANNELS + 1)
-        or (node.name in ("DIV", "MUL") and not numbers.all())
-    ):
-        return None
-    return tuple(numbers.tolist())
+    return graph.tensors[next((place for place in node.inputs if place != entry), entry)].numbers()
 
 
 def _leaving(graph: TfliteGraph, place: int) -> OutputFacts:

@@ -1,0 +1,80 @@
+"""The order of channels: that of a BGR card, and permutations of a graph's own, on both runtimes.
+
+openvino fuses the reversal of an image's channels into convolutions, and drops other permutations with it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnxruntime
+import pytest
+from numpy.typing import NDArray
+from onnx import NodeProto
+
+from segment.models.card import ModelCard
+from segment.models.sessions import Extras, Runtime, open_session
+from tests.graphs import as_weights
+from tests.nets import net, node
+from tests.serving import BOTH, small
+
+SIZE = (24, 32)
+ORDER = np.array([2, 0, 1])
+PERMUTATIONS = {
+    "gather": [node("Gather", "scores order", "turned", axis=1)],
+    "split": [node("Split", "scores", "a b c", axis=1), node("Concat", "c a b", "turned", axis=1)],
+    "none": [node("Identity", "scores", "turned")],
+}
+
+
+def card_of(channels: str, classes: int = 3) -> ModelCard:
+    card = small(
+        input={"layout": "NCHW", "channels": channels, "maximum": 1, "height": SIZE[0], "width": SIZE[1]},
+        output={"kind": "probabilities", "layout": "NCHW"},
+    )
+    names = {"names": tuple("abc"[:classes]), "palette": tuple((i, i, i) for i in range(classes)), "ignore": ()}
+    return card.model_copy(update={"classes": card.classes.model_copy(update=names)})
+
+
+def graph_of(tail: list[NodeProto], classes: int = 3) -> bytes:
+    return net(
+        classes=classes,
+        tail=[*tail, node("Softmax", "turned", "y", axis=1)],
+        constants={"order": ORDER},
+        inputs={"x": [1, 3, *SIZE]},
+        outputs={"y": [1, classes, *SIZE]},
+    )
+
+
+def image() -> NDArray[np.uint8]:
+    return np.random.default_rng(1).integers(0, 256, (1, *SIZE, 3), dtype=np.uint8)
+
+
+def probabilities(card: ModelCard, graph: bytes) -> NDArray[np.float32]:
+    """What the graph gives by itself, `[C, H, W]`."""
+    pixels = image()[..., ::-1] if card.input.channels == "BGR" else image()
+    given = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)).astype(np.float32) / 255
+    return np.asarray(onnxruntime.InferenceSession(graph).run(None, {"x": given})[0][0])
+
+
+@BOTH
+@pytest.mark.parametrize("channels", ["RGB", "BGR"])
+@pytest.mark.parametrize("permutation", PERMUTATIONS)
+def test_a_graph_that_permutes_its_channels(permutation: str, channels: str, runtime: Runtime) -> None:
+    card, graph = card_of(channels), graph_of(PERMUTATIONS[permutation])
+    wanted = probabilities(card, graph).argmax(axis=0)
+    found = open_session(card, as_weights(graph), runtime).predict(image())
+    assert len(np.unique(wanted)) > 1
+    assert np.array_equal(found.masks[0], wanted)
+
+
+@BOTH
+@pytest.mark.parametrize("chosen", [(1, 0), (2, 1, 0), (1, 2, 0), (2, 0)], ids=str)
+@pytest.mark.parametrize("channels", ["RGB", "BGR"])
+def test_probabilities_in_any_order(channels: str, chosen: tuple[int, ...], runtime: Runtime) -> None:
+    classes = 2 if chosen == (1, 0) else 3
+    card, graph = card_of(channels, classes), graph_of(PERMUTATIONS["none"], classes)
+    wanted = probabilities(card, graph)
+    found = open_session(card, as_weights(graph), runtime, extras=Extras(None, chosen)).predict(image())
+    assert found.probabilities is not None
+    assert np.array_equal(found.masks[0], wanted.argmax(axis=0))
+    assert np.abs(found.probabilities[0] - 255 * wanted[list(chosen)]).max() <= 0.51
